@@ -1,0 +1,68 @@
+"""One tree of errors; each class names the `errorType` the Prometheus HTTP API gives it."""
+
+from typing import ClassVar
+
+
+class PromcompatError(Exception):
+    """Root of every error promcompat raises on purpose; the message is safe to show a client."""
+
+    error_type: ClassVar[str] = "internal"
+
+
+class BadDataError(PromcompatError):
+    """The request can never succeed: a malformed parameter, a parse or type error (400)."""
+
+    error_type = "bad_data"
+
+
+class ExecutionError(PromcompatError):
+    """The query was understood and failed while running (422)."""
+
+    error_type = "execution"
+
+
+class QueryCanceledError(PromcompatError):
+    """The client went away or the query was cancelled (499)."""
+
+    error_type = "canceled"
+
+
+class QueryTimeoutError(PromcompatError):
+    """The query ran longer than its timeout (503)."""
+
+    error_type = "timeout"
+
+
+class NotFoundError(PromcompatError):
+    """The named thing does not exist (404)."""
+
+    error_type = "not_found"
+
+
+class StorageUnavailableError(PromcompatError):
+    """The database cannot answer now; senders must retry (503).
+
+    Prometheus has no such kind. It retries 5xx for ever, so 503 keeps the samples.
+    """
+
+    error_type = "unavailable"
+
+
+class OverloadedError(StorageUnavailableError):
+    """A bounded queue is full; try again after `retry_after_seconds` (503 with Retry-After)."""
+
+    def __init__(self, message: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class WriteRejectedError(BadDataError):
+    """Part of a write can never be stored (400); the rest of the request is committed."""
+
+
+class UnsupportedMediaTypeError(BadDataError):
+    """The content type, protobuf message or encoding is not spoken here (415)."""
+
+
+class PayloadTooLargeError(BadDataError):
+    """The body is over the limit (413)."""

@@ -1,0 +1,192 @@
+"""The values every layer shares. Time is Unix milliseconds as int; samples are numpy columns."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promcompat.core.matchers import LabelMatcher
+
+METRIC_NAME = "__name__"
+STALE_NAN_BITS = 0x7FF0000000000002
+"""The bits of the stale marker: a NaN, told from other NaNs by its bits alone."""
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+def is_stale(values: FloatArray) -> BoolArray:
+    """Which of `values` are stale markers, bit by bit; the shape is kept."""
+    return np.asarray(values.view(np.uint64) == STALE_NAN_BITS)
+
+
+class Labels:
+    """An immutable label set, sorted by name, without empty values.
+
+    Ordering is Prometheus' `labels.Compare`: pair by pair, then by length. Code point order of
+    `str` equals byte order of UTF-8, so plain tuple comparison gives it.
+    """
+
+    __slots__ = ("_hash", "pairs")
+
+    pairs: tuple[tuple[str, str], ...]
+
+    def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
+        """Sorts the pairs and drops empty values; names must be unique."""
+        self.pairs = tuple(sorted(pair for pair in pairs if pair[1]))
+        self._hash = hash(self.pairs)
+
+    @classmethod
+    def of(cls, mapping: Mapping[str, str]) -> "Labels":
+        """The label set of a mapping of names to values."""
+        return cls(mapping.items())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Labels) and self.pairs == other.pairs
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __lt__(self, other: "Labels") -> bool:
+        return self.pairs < other.pairs
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.pairs)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __repr__(self) -> str:
+        return f"Labels({dict(self.pairs)!r})"
+
+    def get(self, name: str) -> str:
+        """The value of a label, `""` when the label is absent."""
+        for key, value in self.pairs:
+            if key == name:
+                return value
+        return ""
+
+    def as_dict(self) -> dict[str, str]:
+        """A new dict of names to values, in name order."""
+        return dict(self.pairs)
+
+    def without(self, names: Iterable[str]) -> "Labels":
+        """The label set less the named labels."""
+        dropped = frozenset(names)
+        return Labels(pair for pair in self.pairs if pair[0] not in dropped)
+
+    def only(self, names: Iterable[str]) -> "Labels":
+        """The label set of the named labels alone."""
+        kept = frozenset(names)
+        return Labels(pair for pair in self.pairs if pair[0] in kept)
+
+    def with_label(self, name: str, value: str) -> "Labels":
+        """The label set with one label set; an empty value removes it."""
+        return Labels([*(pair for pair in self.pairs if pair[0] != name), (name, value)])
+
+    def without_name(self) -> "Labels":
+        """The label set less the metric name."""
+        return self.without((METRIC_NAME,))
+
+
+EMPTY_LABELS = Labels()
+
+
+@dataclass(frozen=True, slots=True)
+class MetricMetadata:
+    """What a sender says of a metric family: `type` is the lower-case OpenMetrics word."""
+
+    family: str
+    type: str
+    help: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteBatch:
+    """The samples of one write, a row each, as columns of one length.
+
+    `series_keys[i]` are the wire bytes of row i's labels just as the sender encoded them: the
+    cheapest exact key of a series (370k series/s against 160k/s for decoded labels). Two keys may
+    name one series (another label order); the same key always names the same series.
+    `labels` decodes every key that was not in the `known` container given to the decoder.
+    """
+
+    series_keys: list[bytes]
+    timestamps: IntArray
+    values: FloatArray
+    labels: Mapping[bytes, Labels]
+    metadata: tuple[MetricMetadata, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.series_keys)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleBlock:
+    """Raw samples of many series in CSR form, series sorted by labels, each series by time.
+
+    Series i holds `timestamps[offsets[i]:offsets[i + 1]]` (int64 ms, strictly ascending) and the
+    `values` beside them (float64, exact bits, stale markers included). `offsets` has
+    `len(labels) + 1` entries. A series without samples in the range may be left out.
+    """
+
+    labels: tuple[Labels, ...]
+    timestamps: IntArray
+    values: FloatArray
+    offsets: IntArray
+
+    @classmethod
+    def empty(cls) -> "SampleBlock":
+        """A block of no series."""
+        return cls((), np.empty(0, np.int64), np.empty(0), np.zeros(1, np.int64))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectHints:
+    """What the planner knows of the use of a selection; storage may ignore all of it.
+
+    `step_ms` is the distance of the eval steps (0 for a single one), `range_ms` the window of a
+    matrix selector (0 for an instant selector, which needs the last sample of the lookback).
+    """
+
+    step_ms: int = 0
+    range_ms: int = 0
+    function: str = ""
+    grouping: tuple[str, ...] = ()
+    by: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesSelection:
+    """The samples of the series that match, with `start_ms < timestamp <= end_ms`."""
+
+    matchers: tuple[LabelMatcher, ...]
+    start_ms: int
+    end_ms: int
+    hints: SelectHints = field(default_factory=SelectHints)
+
+
+@dataclass(frozen=True, slots=True)
+class EvalRange:
+    """The eval steps of a query: from start to end, inclusive; an instant query has one step."""
+
+    start_ms: int
+    end_ms: int
+    step_ms: int
+
+    @classmethod
+    def instant(cls, time_ms: int) -> "EvalRange":
+        """The grid of one step at `time_ms`."""
+        return cls(time_ms, time_ms, 0)
+
+    @property
+    def n_steps(self) -> int:
+        """How many steps the grid has (at least one)."""
+        return 1 if self.step_ms <= 0 else (self.end_ms - self.start_ms) // self.step_ms + 1
+
+    def timestamps(self) -> IntArray:
+        """The time of each step, ms, shape [n_steps]."""
+        return self.start_ms + np.arange(self.n_steps, dtype=np.int64) * self.step_ms
