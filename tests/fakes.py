@@ -1,0 +1,185 @@
+"""In-memory stand-ins for the ports; they pass the same contract tests as the real adapters."""
+
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from promcompat.core.errors import WriteRejectedError
+from promcompat.core.matchers import LabelMatcher
+from promcompat.core.model import (
+    Labels,
+    MetricMetadata,
+    SampleBlock,
+    SeriesSelection,
+    WriteBatch,
+)
+from promcompat.core.ports import MatcherSets
+
+
+def matches_all(labels: Labels, matchers: Sequence[LabelMatcher]) -> bool:
+    """Whether a series satisfies every matcher."""
+    return all(matcher.matches(labels.get(matcher.name)) for matcher in matchers)
+
+
+class StoredSeries:
+    """The samples of one series: value bits by time, and the times in order when asked."""
+
+    __slots__ = ("_bits", "_times")
+
+    def __init__(self) -> None:
+        self._bits: dict[int, int] = {}
+        self._times: list[int] | None = []
+
+    def add(self, timestamp_ms: int, bits: int) -> int | None:
+        """Store a sample; the bits already stored at this time when they are others."""
+        stored = self._bits.setdefault(timestamp_ms, bits)
+        self._times = None
+        return None if stored == bits else stored
+
+    @property
+    def times(self) -> list[int]:
+        """The times of all samples, ascending."""
+        if self._times is None:
+            self._times = sorted(self._bits)
+        return self._times
+
+    def has_sample(self, start_ms: int, end_ms: int) -> bool:
+        """Whether a sample, stale markers included, is in `[start_ms, end_ms]`."""
+        index = bisect_left(self.times, start_ms)
+        return index < len(self.times) and self.times[index] <= end_ms
+
+    def between(self, start_ms: int, end_ms: int) -> tuple[list[int], list[int]]:
+        """Times and value bits of the samples in `(start_ms, end_ms]`."""
+        times = self.times[bisect_right(self.times, start_ms) : bisect_right(self.times, end_ms)]
+        return times, [self._bits[time] for time in times]
+
+
+@dataclass(slots=True)
+class TenantData:
+    """All that is kept for one tenant."""
+
+    labels_by_key: dict[bytes, Labels] = field(default_factory=dict)
+    series: defaultdict[Labels, StoredSeries] = field(
+        default_factory=lambda: defaultdict(StoredSeries)
+    )
+    metadata: dict[str, MetricMetadata] = field(default_factory=dict)
+
+
+class InMemoryMetricRepository:
+    """A MetricRepository in plain dicts, for tests that need no database."""
+
+    def __init__(self) -> None:
+        self._tenants: dict[str, TenantData] = {}
+
+    def known_series(self, tenant: str) -> Container[bytes]:
+        """See the port."""
+        data = self._tenants.get(tenant)
+        return frozenset() if data is None else data.labels_by_key.keys()
+
+    async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
+        """See the port."""
+        data = self._tenants.setdefault(tenant, TenantData())
+        data.labels_by_key.update(batch.labels)
+        data.metadata.update({entry.family: entry for entry in batch.metadata})
+        bits = np.ascontiguousarray(batch.values, np.float64).view(np.uint64).tolist()
+        conflict: tuple[int, int, int] | None = None
+        for key, time, new in zip(batch.series_keys, batch.timestamps.tolist(), bits, strict=True):
+            stored = data.series[data.labels_by_key[key]].add(time, new)
+            if stored is not None and conflict is None:
+                conflict = time, stored, new
+        if conflict is not None:
+            raise WriteRejectedError(_conflict_text(*conflict))
+
+    async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
+        """See the port."""
+        data = self._tenants.get(tenant)
+        if data is None:
+            return [SampleBlock.empty() for _ in selections]
+        return [_select(data, selection) for selection in selections]
+
+    async def series(
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
+    ) -> list[Labels]:
+        """See the port."""
+        return _truncate(self._matching(tenant, matcher_sets, start_ms, end_ms), limit)
+
+    async def label_names(
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
+    ) -> list[str]:
+        """See the port."""
+        matching = self._matching(tenant, matcher_sets, start_ms, end_ms)
+        return _truncate({name for labels in matching for name, _ in labels}, limit)
+
+    async def label_values(
+        self,
+        tenant: str,
+        name: str,
+        matcher_sets: MatcherSets,
+        start_ms: int,
+        end_ms: int,
+        limit: int,
+    ) -> list[str]:
+        """See the port."""
+        matching = self._matching(tenant, matcher_sets, start_ms, end_ms)
+        return _truncate({labels.get(name) for labels in matching} - {""}, limit)
+
+    async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
+        """See the port."""
+        data = self._tenants.get(tenant, TenantData())
+        return [
+            data.metadata[name]
+            for name in sorted(data.metadata)
+            if family is None or name == family
+        ]
+
+    async def ping(self) -> None:
+        """See the port."""
+
+    def _matching(
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
+    ) -> Iterator[Labels]:
+        data = self._tenants.get(tenant, TenantData())
+        for labels, stored in data.series.items():
+            selected = not matcher_sets or any(
+                matches_all(labels, matchers) for matchers in matcher_sets
+            )
+            if selected and stored.has_sample(start_ms, end_ms):
+                yield labels
+
+
+OrderedT = TypeVar("OrderedT", str, Labels)
+
+
+def _truncate(found: Iterable[OrderedT], limit: int) -> list[OrderedT]:
+    ordered = sorted(found)
+    return ordered[:limit] if limit else ordered
+
+
+def _select(data: TenantData, selection: SeriesSelection) -> SampleBlock:
+    kept: list[Labels] = []
+    times: list[int] = []
+    bits: list[int] = []
+    offsets = [0]
+    for labels in sorted(data.series):
+        if not matches_all(labels, selection.matchers):
+            continue
+        found = data.series[labels].between(selection.start_ms, selection.end_ms)
+        if found[0]:
+            kept.append(labels)
+            times += found[0]
+            bits += found[1]
+            offsets.append(len(times))
+    values = np.array(bits, np.uint64).view(np.float64)
+    return SampleBlock(tuple(kept), np.array(times, np.int64), values, np.array(offsets, np.int64))
+
+
+def _conflict_text(timestamp_ms: int, stored_bits: int, new_bits: int) -> str:
+    stored, new = np.array([stored_bits, new_bits], np.uint64).view(np.float64).tolist()
+    return (
+        f"duplicate sample for timestamp {timestamp_ms}; overrides not allowed: "
+        f"existing {stored:g}, new value {new:g}"
+    )
