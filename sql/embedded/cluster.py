@@ -1,0 +1,141 @@
+"""A PostgreSQL cluster on disk: making one, and running its administrative programs."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from sql.embedded.distributions import PostgresDistribution
+from sql.embedded.errors import EmbeddedDatabaseError
+from sql.embedded.server_account import ServerAccount
+from sql.embedded.server_settings import render_settings
+
+SUPERUSER = "postgres"
+SERVICE_ROLE = "promcompat"
+DATABASE_NAME = "promcompat"
+
+_SETTINGS_FILE = "promcompat.conf"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """The data directory of one PostgreSQL server (PGDATA) and the programs that serve it."""
+
+    folder: Path
+    distribution: PostgresDistribution
+    account: ServerAccount
+    password: str
+    """Of the superuser and of the service's role: the port is open to every local account."""
+
+    def run_program(
+        self, name: str, *arguments: str, stdin: str = "", secrets: Mapping[str, str] | None = None
+    ) -> str:
+        """Run a program of the distribution as the server's account and return its output.
+
+        Secrets travel in the environment, because every account can read an argument list.
+
+        Raises:
+            EmbeddedDatabaseError: it failed; the message has its last lines.
+        """
+        result = subprocess.run(
+            self.command(name, *arguments),
+            cwd="/",
+            env={**self.environment(), **(secrets or {})},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        if result.returncode != 0:
+            complaint = " / ".join(result.stderr.strip().splitlines()[-3:])
+            raise EmbeddedDatabaseError(f"{name} failed: {complaint}")
+        return result.stdout
+
+    def run_sql(
+        self, port: int, *arguments: str, database: str = "postgres", script: str = ""
+    ) -> str:
+        """Run psql as superuser against the running server, without the user's psqlrc."""
+        address = ("-h", "127.0.0.1", "-p", str(port), "-U", SUPERUSER, "-d", database)
+        secrets = {"PGPASSWORD": self.password, "PROMCOMPAT_PASSWORD": self.password}
+        return self.run_program(
+            "psql", "-qXAt", *address, *arguments, stdin=script, secrets=secrets
+        )
+
+    def command(self, name: str, *arguments: str) -> Sequence[str]:
+        return [*self.account.command_prefix, self.distribution.program(name), *arguments]
+
+    def environment(self) -> dict[str, str]:
+        """A small, fixed environment: PG* variables of the user must not steer the server."""
+        path = os.environ.get("PATH", os.defpath)
+        return {"PATH": path, "HOME": str(self.folder), "LC_ALL": "C"}
+
+    def initialize(self) -> None:
+        """Make the cluster in its folder, which must be absent or empty.
+
+        Its parent must exist. Checksums are on, so that damaged pages are errors, not values.
+        """
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self.account.take_ownership(self.folder)
+        password_file = self.folder.with_name(f"{self.folder.name}.password")
+        try:
+            self._write_private_file(password_file, self.password + "\n")
+            self.run_program(
+                "initdb",
+                f"--pgdata={self.folder}",
+                f"--username={SUPERUSER}",
+                f"--pwfile={password_file}",
+                "--auth=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--locale-provider=builtin",
+                "--builtin-locale=C.UTF-8",
+                "--data-checksums",
+                "--no-instructions",
+            )
+        finally:
+            password_file.unlink(missing_ok=True)
+        with (self.folder / "postgresql.conf").open("a", encoding="utf-8") as configuration:
+            configuration.write(
+                f"\n# Rewritten by promcompat at every start; settings below it win.\n"
+                f"include '{_SETTINGS_FILE}'\n"
+            )
+
+    def bootstrap(self, port: int) -> None:
+        """Make the service's role and database on the running, freshly initialised server."""
+        has_timescaledb = self.distribution.timescaledb_version is not None
+        script = files("sql.embedded").joinpath("bootstrap.sql").read_text(encoding="utf-8")
+        # From standard input, because the server's account may not reach this checkout.
+        self.run_sql(
+            port, "-v", f"has_timescaledb={int(has_timescaledb)}", "-f", "-", script=script
+        )
+
+    def write_settings(self, settings: Mapping[str, str]) -> None:
+        """Replace the settings that the server reads at its next start."""
+        self._write_private_file(self.folder / _SETTINGS_FILE, render_settings(settings))
+
+    def read_major(self) -> int | None:
+        """Return the major version that made the folder, None while there is no cluster."""
+        version_file = self.folder / "PG_VERSION"
+        return int(version_file.read_text(encoding="ascii")) if version_file.is_file() else None
+
+    def remove(self) -> None:
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def _write_private_file(self, path: Path, text: str) -> None:
+        """Write a file that only the server's account may read.
+
+        The folder may belong to that account while this process is root: the new name is made
+        exclusively and renamed into place, which follows no symbolic link.
+        """
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        self.account.take_ownership(fresh)
+        fresh.replace(path)

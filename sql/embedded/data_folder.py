@@ -1,0 +1,136 @@
+"""The folder that holds an embedded database: one owner at a time, and what it remembers."""
+
+import fcntl
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
+
+_LOG_LIMIT_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseState:
+    """What must survive restarts beside the cluster itself."""
+
+    distribution: str
+    """Which programs made the cluster: `debian` or `wheel`."""
+    password: str
+    timescaledb_version: str | None = None
+    """Of the extension in the database, None on plain PostgreSQL."""
+    port: int | None = None
+    """The port of the last start, used again when free, so that SQL clients keep their address."""
+
+
+class DataFolder:
+    """An open data folder; open means that this process, and no other, may start its database.
+
+    Layout: `postgres/` is the cluster (owned by the server's account), `postgres.new/` one being
+    made, `postgres.log` the server's log, `database.json` the state, `database-url` the address
+    for people, `lock` the lock, which the kernel releases however the process ends.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Make the folder if needed and lock it.
+
+        A folder that exists keeps its owner and permissions: it may hold other things.
+
+        Raises:
+            DataFolderInUseError: another process holds the lock.
+            EmbeddedDatabaseError: the folder cannot be made or written.
+        """
+        self.path = path.expanduser().absolute()
+        try:
+            # A new folder of root must let the server's account pass; its contents are private.
+            mode = 0o711 if os.geteuid() == 0 else 0o700
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.path.is_dir():
+                self.path.mkdir(mode=mode)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise EmbeddedDatabaseError(
+                f"cannot use the data folder {self.path}: {error.strerror}; "
+                "set PROMCOMPAT_DATA_DIR to a folder that this account can write"
+            ) from error
+        self._acquire()
+
+    def _acquire(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(self._lock, 32, 0).decode(errors="replace").strip()
+            os.close(self._lock)
+            raise DataFolderInUseError(
+                f"another promcompat (pid {holder or 'unknown'}) is using the data folder "
+                f"{self.path}: stop it, or set PROMCOMPAT_DATA_DIR to another folder"
+            ) from error
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def close(self) -> None:
+        """Release the lock. Does nothing when closed."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    @property
+    def cluster_path(self) -> Path:
+        return self.path / "postgres"
+
+    @property
+    def unfinished_cluster_path(self) -> Path:
+        return self.path / "postgres.new"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "postgres.log"
+
+    def read_state(self) -> DatabaseState | None:
+        """Return the state of the cluster, None when the folder has no finished cluster.
+
+        Raises:
+            EmbeddedDatabaseError: there is a cluster whose state is missing or unreadable.
+        """
+        if not self.cluster_path.exists():
+            return None
+        state_file = self.path / "database.json"
+        try:
+            return DatabaseState(**json.loads(state_file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise EmbeddedDatabaseError(
+                f"{state_file}, which belongs to the database beside it, is damaged: {error}; "
+                "restore it from a backup"
+            ) from error
+
+    def write_state(self, state: DatabaseState, url: str) -> None:
+        self._replace("database.json", json.dumps(asdict(state), indent=2) + "\n")
+        self._replace("database-url", url + "\n")
+
+    def rotate_log(self) -> None:
+        """Keep one older log once the current one is large."""
+        if self.log_file.exists() and self.log_file.stat().st_size > _LOG_LIMIT_BYTES:
+            self.log_file.replace(self.log_file.with_name("postgres.log.1"))
+
+    def _replace(self, name: str, text: str) -> None:
+        fresh = self.path / f"{name}.new"
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self.path / name)
+
+
+def read_database_url(path: Path) -> str | None:
+    """Return the address that the data folder's database has, or had when it last ran."""
+    url_file = path.expanduser() / "database-url"
+    return url_file.read_text(encoding="utf-8").strip() if url_file.is_file() else None
+
+
+def generate_password() -> str:
+    """Return a password that needs no quoting in a URL or in SQL."""
+    return secrets.token_urlsafe(24)

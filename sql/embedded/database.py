@@ -1,0 +1,176 @@
+"""The database that `promcompat serve` starts for itself."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sql.embedded.cluster import DATABASE_NAME, SERVICE_ROLE, Cluster
+from sql.embedded.data_folder import DatabaseState, DataFolder, generate_password
+from sql.embedded.distributions import PostgresDistribution, choose_distribution
+from sql.embedded.errors import EmbeddedDatabaseError
+from sql.embedded.install_cache import default_cache_folder
+from sql.embedded.postgres_server import PostgresServer, clear_orphan, start_server
+from sql.embedded.server_account import choose_account
+from sql.embedded.server_settings import measure_machine, tune_settings
+
+
+class EmbeddedDatabase:
+    """A running database of ours, stopped by `stop` or by leaving the `with` block.
+
+    If the process dies without either, Linux tells the server to shut down; whatever is left is
+    cleared at the next start. Committed samples survive all of it.
+    """
+
+    def __init__(self, folder: DataFolder, server: PostgresServer, url: str, description: str):
+        self._folder = folder
+        self._server = server
+        self.url = url
+        """Address for asyncpg or psql, with the password of the data folder's owner."""
+        self.description = description
+        """Which server it is, for the start-up banner."""
+
+    @classmethod
+    def start(
+        cls, data_folder: Path, *, report: Callable[[str], None], cache_folder: Path | None = None
+    ) -> "EmbeddedDatabase":
+        """Start the database in `data_folder`, installing and initialising what is missing.
+
+        Blocks: about 10 s with downloads the first time, under a second afterwards. `report`
+        receives lines of progress for a person.
+
+        Raises:
+            DataFolderInUseError: another live promcompat uses the folder.
+            EmbeddedDatabaseError: anything else; the message says what to do.
+        """
+        folder = DataFolder(data_folder)
+        try:
+            return cls._start_in(folder, cache_folder or default_cache_folder(), report)
+        except BaseException:
+            folder.close()
+            raise
+
+    @classmethod
+    def _start_in(
+        cls, folder: DataFolder, cache_folder: Path, report: Callable[[str], None]
+    ) -> "EmbeddedDatabase":
+        for path in (folder.cluster_path, folder.unfinished_cluster_path):
+            clear_orphan(path, report)
+        state = folder.read_state()
+        distribution = choose_distribution(
+            state.distribution if state else None, cache_folder, report
+        )
+        if state is None:
+            state = _create(folder, distribution, report)
+        cluster = _open_cluster(folder, distribution, state.password)
+        _require_same_major(cluster)
+        folder.rotate_log()
+        report(f"Starting {distribution.description}")
+        server = _start_tuned(cluster, folder, report, state.port)
+        try:
+            state = _update_extension(cluster, server.port, state)
+            url = _make_url(server.port, state.password)
+            folder.write_state(replace(state, port=server.port), url)
+        except BaseException:
+            server.stop()
+            raise
+        return cls(folder, server, url, distribution.description)
+
+    @property
+    def is_running(self) -> bool:
+        return self._server.is_running
+
+    def stop(self) -> None:
+        """Shut the database down cleanly and release its folder. Does nothing when stopped."""
+        try:
+            self._server.stop()
+        finally:
+            self._folder.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+
+def _create(
+    folder: DataFolder, distribution: PostgresDistribution, report: Callable[[str], None]
+) -> DatabaseState:
+    """Make a cluster beside its place and move it in whole, so that none is ever half made."""
+    report(f"Creating a database in {folder.path}")
+    state = DatabaseState(
+        distribution=distribution.name,
+        password=generate_password(),
+        timescaledb_version=distribution.timescaledb_version,
+    )
+    cluster = _open_cluster(folder, distribution, state.password, unfinished=True)
+    cluster.remove()
+    cluster.initialize()
+    server = _start_tuned(cluster, folder, report)
+    try:
+        cluster.bootstrap(server.port)
+    finally:
+        server.stop()
+    folder.write_state(state, _make_url(server.port, state.password))
+    cluster.folder.rename(folder.cluster_path)
+    return state
+
+
+def _open_cluster(
+    folder: DataFolder,
+    distribution: PostgresDistribution,
+    password: str,
+    *,
+    unfinished: bool = False,
+) -> Cluster:
+    return Cluster(
+        folder=folder.unfinished_cluster_path if unfinished else folder.cluster_path,
+        distribution=distribution,
+        account=choose_account(folder.path),
+        password=password,
+    )
+
+
+def _start_tuned(
+    cluster: Cluster,
+    folder: DataFolder,
+    report: Callable[[str], None],
+    preferred_port: int | None = None,
+) -> PostgresServer:
+    settings = tune_settings(
+        measure_machine(folder.path),
+        has_timescaledb=cluster.distribution.timescaledb_version is not None,
+        has_lz4=cluster.distribution.has_lz4,
+    )
+    cluster.write_settings(settings)
+    return start_server(cluster, folder.log_file, report, preferred_port)
+
+
+def _require_same_major(cluster: Cluster) -> None:
+    made_by = cluster.read_major()
+    if made_by != cluster.distribution.major:
+        raise EmbeddedDatabaseError(
+            f"the database in {cluster.folder} was made by PostgreSQL {made_by}, and this is "
+            f"PostgreSQL {cluster.distribution.version}: move its data over with pg_dump and "
+            "pg_restore, or set PROMCOMPAT_DATA_DIR to a new folder"
+        )
+
+
+def _update_extension(cluster: Cluster, port: int, state: DatabaseState) -> DatabaseState:
+    """Bring the extension in the database to the version of the installed programs."""
+    installed = cluster.distribution.timescaledb_version
+    if installed is None or installed == state.timescaledb_version:
+        return state
+    cluster.run_sql(port, "-c", "ALTER EXTENSION timescaledb UPDATE", database=DATABASE_NAME)
+    return replace(state, timescaledb_version=installed)
+
+
+def _make_url(port: int, password: str) -> str:
+    return f"postgresql://{SERVICE_ROLE}:{password}@127.0.0.1:{port}/{DATABASE_NAME}"

@@ -1,0 +1,148 @@
+"""Debian packages of any suite, unpacked into a folder: no root, nothing on the host changes.
+
+`apt-get` verifies the archive's signatures as always; it only gets its own sources, lists and
+status file. The embedded database and the test components (Prometheus, vmagent …) both come this
+way, because a Debian mirror is the one source of prebuilt, signed server programs that a machine
+with apt can be relied on to reach.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sql.embedded.errors import InstallError
+from sql.embedded.install_cache import Report
+
+DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_APT_FOLDER = Path("/etc/apt")
+_MIRROR_PATTERN = re.compile(r"https?://\S+/debian/?(?=\s|$)")
+
+
+def unpack_packages(
+    suite: str,
+    packages: Sequence[str],
+    into: Path,
+    *,
+    report: Report,
+    dependencies: re.Pattern[str] | None = None,
+) -> None:
+    """Unpack `packages` of the Debian `suite` into the folder `into`.
+
+    With `dependencies`, those packages that a full installation would add and whose whole name
+    matches are unpacked too; without it only the named ones, which is right for static programs.
+
+    Raises:
+        InstallError: there is no apt, no Debian mirror or keyring, or the download failed.
+    """
+    mirror = _require_mirror()
+    with TemporaryDirectory(prefix="promcompat-apt-") as workspace:
+        apt = _PrivateApt(Path(workspace), suite, mirror)
+        report(f"Reading the package lists of Debian {suite}")
+        apt.run("update")
+        names = list(packages)
+        if dependencies is not None:
+            names = [name for name in apt.resolve(packages) if dependencies.fullmatch(name)]
+        report(f"Downloading {_count(names)} of Debian {suite}: {', '.join(packages)}")
+        archives = apt.download(names)
+        report(f"Unpacking {_count(names)}")
+        for archive in archives:
+            run_tool(["dpkg", "-x", str(archive), str(into)])
+
+
+def find_debian_mirror(apt_folder: Path = _APT_FOLDER) -> str | None:
+    """Return the first Debian mirror in apt's own sources, or None on other distributions."""
+    for path in _source_files(apt_folder):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            match = _MIRROR_PATTERN.search(line)
+            if match and not line.lstrip().startswith("#"):
+                return match.group()
+    return None
+
+
+def _source_files(apt_folder: Path) -> Iterator[Path]:
+    # Cloud images keep the address in /etc/apt/mirrors, which their sources only point at.
+    yield from (path for path in [apt_folder / "sources.list"] if path.is_file())
+    for name in ("sources.list.d", "mirrors"):
+        yield from sorted(path for path in (apt_folder / name).glob("*") if path.is_file())
+
+
+def _require_mirror() -> str:
+    for program in ("apt-get", "dpkg"):
+        if shutil.which(program) is None:
+            raise InstallError(f"this system has no {program}")
+    mirror = find_debian_mirror()
+    if mirror is None:
+        raise InstallError(f"apt's sources in {_APT_FOLDER} name no Debian mirror")
+    if not DEBIAN_KEYRING.is_file():
+        raise InstallError(f"{DEBIAN_KEYRING} is missing (package debian-archive-keyring)")
+    return mirror
+
+
+class _PrivateApt:
+    """`apt-get` with its own state below `workspace`, blind to what the host has installed."""
+
+    def __init__(self, workspace: Path, suite: str, mirror: str) -> None:
+        self._archives = workspace / "archives"
+        for folder in ("lists/partial", "cache/archives/partial", "archives"):
+            (workspace / folder).mkdir(parents=True)
+        status = workspace / "status"
+        status.touch()
+        sources = workspace / "sources.list"
+        sources.write_text(f"deb [signed-by={DEBIAN_KEYRING}] {mirror} {suite} main\n")
+        settings = {
+            "Dir::Etc::sourcelist": sources,
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::Etc::preferences": "/dev/null",
+            "Dir::Etc::preferencesparts": "/dev/null",
+            "Dir::State": workspace,
+            "Dir::State::status": status,
+            "Dir::State::lists": workspace / "lists",
+            "Dir::Cache": workspace / "cache",
+            "Debug::NoLocking": "1",
+            "APT::Sandbox::User": "",
+            "APT::Install-Recommends": "0",
+            "Acquire::Languages": "none",
+            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
+            "Acquire::Retries": "2",
+            "Acquire::http::Timeout": "30",
+        }
+        self._options = [f"--option={key}={value}" for key, value in settings.items()]
+
+    def run(self, *arguments: str) -> str:
+        return run_tool(["apt-get", "-qq", *self._options, *arguments], folder=self._archives)
+
+    def resolve(self, packages: Sequence[str]) -> list[str]:
+        """Return what `apt-get install packages` would install on an empty system."""
+        plan = self.run("--simulate", "install", *packages)
+        return re.findall(r"^Inst (\S+)", plan, flags=re.MULTILINE)
+
+    def download(self, names: Iterable[str]) -> list[Path]:
+        self.run("download", *names)
+        return sorted(self._archives.glob("*.deb"))
+
+
+def run_tool(command: Sequence[str], folder: Path | None = None) -> str:
+    """Run an installation step and return what it printed; a failure is an `InstallError`."""
+    environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
+    result = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if result.returncode != 0:
+        complaint = " / ".join(result.stderr.strip().splitlines()[-3:])
+        raise InstallError(f"{command[0]} failed: {complaint or f'exit {result.returncode}'}")
+    return result.stdout
+
+
+def _count(names: Sequence[str]) -> str:
+    return "1 package" if len(names) == 1 else f"{len(names)} packages"
