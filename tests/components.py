@@ -15,7 +15,7 @@ from sql.embedded.errors import InstallError
 from sql.embedded.install_cache import default_cache_folder, install_once
 
 _SUITE = "sid"
-_PACKAGES = ("prometheus", "prometheus-node-exporter", "victoria-metrics")
+_PACKAGES = ("prometheus", "promtool", "prometheus-node-exporter", "victoria-metrics")
 _PROGRAMS = ("prometheus", "promtool", "prometheus-node-exporter", "vmagent", "victoria-metrics")
 
 Component = TypeVar("Component")
