@@ -1,0 +1,80 @@
+"""What a function is given when it is called: one value for a whole step grid, never a step."""
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from promcompat.core.model import FloatArray, IntArray
+from promql.ast import Expr, PositionRange
+from promql.values import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
+
+
+@dataclass(frozen=True, slots=True)
+class RangeCall:
+    """One call of a function that takes a range vector.
+
+    `scalars` are the scalar arguments in argument order, each float64 [n_steps];
+    `arg_positions` the positions of all arguments, for annotations; `timestamps` int64 ms
+    [n_steps] the eval steps (which offsets and `@` do not move).
+    """
+
+    func: str
+    windows: Windows
+    scalars: tuple[FloatArray, ...]
+    arg_positions: tuple[PositionRange, ...]
+    timestamps: IntArray
+    annotations: Annotations
+
+
+_ValueT = TypeVar("_ValueT", Matrix, ScalarGrid, StringValue)
+
+
+@dataclass(frozen=True, slots=True)
+class InstantCall:
+    """One call of a function that takes no range vector; `args` belong to `arg_exprs`."""
+
+    func: str
+    args: tuple[Value, ...]
+    arg_exprs: tuple[Expr, ...]
+    timestamps: IntArray
+    annotations: Annotations
+    delayed_name_removal: bool
+    pos: PositionRange
+
+    @property
+    def n_steps(self) -> int:
+        """How many eval steps the grid has."""
+        return len(self.timestamps)
+
+    def _arg(self, index: int, kind: type[_ValueT]) -> _ValueT:
+        value = self.args[index]
+        # The type checker has refused every query whose argument is of another type.
+        if not isinstance(value, kind):
+            raise TypeError(f"argument {index} of {self.func}() is not a {kind.__name__}")
+        return value
+
+    def matrix(self, index: int) -> Matrix:
+        """The instant vector argument at `index`."""
+        return self._arg(index, Matrix)
+
+    def floats(self, index: int) -> Matrix:
+        """The instant vector argument at `index` without its native histograms."""
+        return floats_only(self.matrix(index))
+
+    def scalar(self, index: int) -> FloatArray:
+        """The scalar argument at `index`, float64 [n_steps]."""
+        return self._arg(index, ScalarGrid).values
+
+    def string(self, index: int) -> str:
+        """The string argument at `index`."""
+        return self._arg(index, StringValue).value
+
+
+def floats_only(matrix: Matrix) -> Matrix:
+    """The matrix with its native histogram samples made absent."""
+    if matrix.histograms is None:
+        return matrix
+    is_float = np.array([h is None for h in matrix.histograms.flat], bool)
+    is_float = is_float.reshape(matrix.present.shape)
+    return replace(matrix, present=matrix.present & is_float, histograms=None)
