@@ -1,0 +1,22 @@
+"""Where test scripts are: our own beside this module, Prometheus' in a folder of the machine."""
+
+import os
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+
+
+def shared_folder() -> Path:
+    """Where material that is no part of the project lies; it may be absent."""
+    configured = os.environ.get("PROMCOMPAT_SHARED_DIR")
+    return Path(configured) if configured else _HERE.parents[2] / "shared"
+
+
+def own_scripts() -> list[Path]:
+    """The scripts of the project."""
+    return sorted((_HERE / "scripts").glob("*.test"))
+
+
+def upstream_scripts() -> list[Path]:
+    """The scripts of Prometheus, none where the folder is absent."""
+    return sorted((shared_folder() / "promqltest").glob("*.test"))
