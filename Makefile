@@ -1,0 +1,69 @@
+# The two commands are `make serve` and `make test`; both set everything up by themselves.
+
+VENV := .venv
+PYTHON ?=
+# What is installed is right for exactly this pyproject.toml in exactly this folder.
+KEY := $(shell { cat pyproject.toml; pwd; } | cksum | cut -d ' ' -f 1)
+SERVICE_READY := $(VENV)/.service-$(KEY)
+DEVELOPMENT_READY := $(VENV)/.development-$(KEY)
+PIP_INSTALL := $(VENV)/bin/python -m pip install --disable-pip-version-check --no-input
+# Where there is setpriv, a service whose make is killed stops too.
+STOP_WITH_MAKE := $(shell command -v setpriv >/dev/null && echo setpriv --pdeathsig TERM)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help serve test check bench components clean
+
+help: ## Show the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+serve: $(SERVICE_READY) ## Run promcompat and its database until Ctrl-C or SIGTERM
+	@exec $(STOP_WITH_MAKE) $(VENV)/bin/promcompat serve
+
+test: check components ## Lint, type check, check the import contracts and run every test
+	@echo '==> pytest'
+	@exec $(VENV)/bin/pytest
+
+check: $(DEVELOPMENT_READY) ## Lint, type check and check the import contracts only
+	@echo '==> ruff'
+	@$(VENV)/bin/ruff check
+	@echo '==> mypy --strict'
+	@$(VENV)/bin/mypy
+	@echo '==> lint-imports'
+	@$(VENV)/bin/lint-imports
+
+bench: $(DEVELOPMENT_READY) components ## Measure ingest and queries beside a real Prometheus
+	@exec $(VENV)/bin/python -m tests.benchmarks
+
+clean: ## Remove what set-up and the tools made here; data and downloads stay
+	@rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf build dist *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The databases and programs that tests run against; cached per user.
+components: $(DEVELOPMENT_READY)
+	@$(VENV)/bin/python -m tests.components
+
+$(SERVICE_READY): | $(VENV)/.created
+	@echo '==> Installing promcompat and the libraries it runs on'
+	@$(PIP_INSTALL) --editable '.[embedded]'
+	@find $(VENV) -maxdepth 1 \( -name '.service-*' -o -name '.development-*' \) -delete
+	@touch $@
+
+$(DEVELOPMENT_READY): | $(VENV)/.created
+	@echo '==> Installing promcompat and the tools that check it'
+	@$(PIP_INSTALL) --editable '.[embedded,dev]'
+	@find $(VENV) -maxdepth 1 \( -name '.service-*' -o -name '.development-*' \) -delete
+	@touch $@ $(SERVICE_READY)
+
+$(VENV)/.created:
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	    echo "==> Creating $(VENV) with $$($$python --version)"; \
+	    $$python -m venv $(VENV) && touch $@; \
+	    exit; \
+	  fi; \
+	done; \
+	echo 'promcompat needs Python 3.11 or newer; name one with: make PYTHON=/path/to/python3' >&2; \
+	exit 1
