@@ -1,0 +1,33 @@
+"""Compensated summation after Kahan, in Neumaier's form, elementwise on numpy columns.
+
+The sum of a window or a group is `total + compensation` (or `total` alone once it is infinite).
+Prometheus sums this way, so a plain `np.sum` would differ from it in the last digits, and in
+all digits where large samples cancel.
+"""
+
+import numpy as np
+
+from promcompat.core.model import FloatArray
+
+
+def kahan_add(
+    total: FloatArray, compensation: FloatArray, x: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Add `x` to each running sum; new arrays of the operands' broadcast shape come back.
+
+    The rounding error of one addition is exact whether Neumaier's comparison of magnitudes or
+    Knuth's branch-free two-sum finds it; the latter takes half the numpy passes. Once a sum is
+    infinite its compensation is 0, as Prometheus has it. Run it under `np.errstate(all="ignore")`
+    when samples may be infinite.
+    """
+    new_total = total + x
+    added = new_total - total
+    error = (total - (new_total - added)) + (x - added)
+    error += compensation
+    error[np.isinf(new_total)] = 0.0
+    return new_total, error
+
+
+def kahan_result(total: FloatArray, compensation: FloatArray) -> FloatArray:
+    """The sum that a total and its compensation stand for."""
+    return np.where(np.isinf(total), total, total + compensation)
