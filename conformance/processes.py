@@ -1,0 +1,141 @@
+"""Starts the real programs that answers are compared with, and stops them by their process id."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+from urllib.error import URLError
+from urllib.request import urlopen
+
+START_TIMEOUT_SECONDS = 60.0
+STOP_TIMEOUT_SECONDS = 20.0
+
+
+class ProcessError(Exception):
+    """A program did not start; the message ends with what it wrote."""
+
+
+def find_free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True, slots=True)
+class RunningProgram:
+    """A started program; its output goes to `log`."""
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    url: str
+
+    def wait_ready(self, path: str) -> None:
+        """Return when GET `path` answers 2xx; raise ProcessError when it ends or takes too long."""
+        deadline = monotonic() + START_TIMEOUT_SECONDS
+        while not self._answers(path):
+            if self.process.poll() is not None or monotonic() > deadline:
+                tail = "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-40:])
+                raise ProcessError(f"{self.name} is not ready at {self.url}{path}:\n{tail}")
+            sleep(0.05)
+
+    def _answers(self, path: str) -> bool:
+        try:
+            with urlopen(self.url + path, timeout=2) as response:
+                return bool(200 <= response.status < 300)
+        except (URLError, OSError):
+            return False
+
+    def kill(self) -> None:
+        """End it at once, as a crash would, and wait until it is gone."""
+        self.process.kill()
+        self.process.wait(STOP_TIMEOUT_SECONDS)
+
+    def stop(self) -> int:
+        """End it in an orderly way; return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait(STOP_TIMEOUT_SECONDS)
+
+
+def start_program(
+    command: Sequence[str | Path], port: int, log: Path, environment: dict[str, str] | None = None
+) -> RunningProgram:
+    """Start a program that will serve HTTP on `port`; the caller waits and stops it."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(part) for part in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=os.environ | (environment or {}),
+        )
+    name = Path(command[0]).name
+    return RunningProgram(name, process, log, f"http://127.0.0.1:{port}")
+
+
+@contextmanager
+def running_program(
+    command: Sequence[str | Path],
+    port: int,
+    log: Path,
+    ready_path: str,
+    environment: dict[str, str] | None = None,
+) -> Iterator[RunningProgram]:
+    """Run a program for as long as the block lasts, ready from its first statement on."""
+    program = start_program(command, port, log, environment)
+    try:
+        program.wait_ready(ready_path)
+        yield program
+    finally:
+        program.stop()
+
+
+PROMETHEUS_FEATURES = ("promql-experimental-functions", "promql-duration-expr")
+# Old samples come in any order: the tests load late data, as senders do after an outage.
+_ANY_ORDER = "storage:\n  tsdb:\n    out_of_order_time_window: 1000w\n"
+
+
+@contextmanager
+def running_prometheus(
+    binary: Path, folder: Path, *, config: str = "", features: Sequence[str] = PROMETHEUS_FEATURES
+) -> Iterator[RunningProgram]:
+    """Run a Prometheus that receives remote write, on an empty store in the new `folder`."""
+    folder.mkdir(parents=True)
+    config_file = folder / "prometheus.yml"
+    config_file.write_text(config or _ANY_ORDER)
+    port = find_free_port()
+    command: list[str | Path] = [
+        binary,
+        f"--config.file={config_file}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--web.enable-remote-write-receiver",
+        "--storage.tsdb.retention.time=100y",
+        "--log.level=warn",
+        f"--enable-feature={','.join(features)}",
+    ]
+    with running_program(command, port, folder / "log", "/-/ready") as program:
+        yield program
+
+
+async def run_command(command: Sequence[str | Path]) -> tuple[int, str, str]:
+    """Run a program to its end; return its exit code, output and errors."""
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    output, errors = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode(), errors.decode()

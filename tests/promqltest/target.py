@@ -1,0 +1,32 @@
+"""What a test script runs against: anything that stores samples and answers PromQL."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from promcompat.core.model import EvalRange, Labels
+from tests.factories import Points
+from tests.promqltest.answer import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer with its annotations, or the text of an error."""
+
+    answer: Answer | None
+    error: str = ""
+    warnings: tuple[str, ...] = ()
+    infos: tuple[str, ...] = ()
+
+
+class Target(Protocol):
+    """One empty store, at first."""
+
+    async def load(self, series: Mapping[Labels, Points]) -> None:
+        """Store samples; they can be queried when this returns."""
+
+    async def query(self, expr: str, time_ms: int) -> Reply:
+        """Ask an instant query."""
+
+    async def query_range(self, expr: str, grid: EvalRange) -> Reply:
+        """Ask a range query."""
