@@ -2,8 +2,8 @@
 
 VENV := .venv
 PYTHON ?=
-# What is installed is right for exactly this pyproject.toml in exactly this folder.
-KEY := $(shell { cat pyproject.toml; pwd; } | cksum | cut -d ' ' -f 1)
+# What is installed is right for exactly this pyproject.toml, these packages and this folder.
+KEY := $(shell { cat pyproject.toml; ls -d */__init__.py; pwd; } | cksum | cut -d ' ' -f 1)
 SERVICE_READY := $(VENV)/.service-$(KEY)
 DEVELOPMENT_READY := $(VENV)/.development-$(KEY)
 PIP_INSTALL := $(VENV)/bin/python -m pip install --disable-pip-version-check --no-input
