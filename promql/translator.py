@@ -1,0 +1,355 @@
+"""PromQL to SQL: label matchers to conditions on series, selections to statements on samples.
+
+Pure: text with `$n` and the parameters beside it. What SQL cannot decide exactly (RE2) comes back
+as residual matchers, which the storage adapter decides in Python over fetched values.
+"""
+
+# ruff: noqa: S608 - the only f-string parts are identifiers of sql.catalog and $n.
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, assert_never
+
+import orjson
+
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import METRIC_NAME, IntArray, SeriesSelection
+from sql.catalog import (
+    LABELS_COLUMN,
+    MAX_TIMESTAMP_MS,
+    METRIC_NAME_COLUMN,
+    MIN_TIMESTAMP_MS,
+    SAMPLE_TABLE,
+    SERIES_TABLE,
+)
+
+_REGEX_SPECIAL: Final = frozenset("\\.+*?()|[]{}^$")
+_TRUE: Final = "TRUE"
+_FALSE: Final = "FALSE"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL text and the values of its `$n`."""
+
+    text: str
+    params: tuple[object, ...]
+
+
+@dataclass(slots=True)
+class Params:
+    """The parameters of a statement being built."""
+
+    values: list[object] = field(default_factory=list)
+
+    def add(self, value: object) -> str:
+        """Take a value; returns its `$n`."""
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesCondition:
+    """What SQL decides of the matchers, over `series AS s`, and what is left.
+
+    `residual` holds regular expressions on labels, `residual_names` those on the metric name;
+    a series satisfies the matchers when it satisfies `text` and every residual matcher.
+    """
+
+    text: str
+    residual: tuple[LabelMatcher, ...]
+    residual_names: tuple[LabelMatcher, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeBounds:
+    """Inclusive bounds in Unix ms, within what the database can hold."""
+
+    start_ms: int
+    end_ms: int
+
+    @classmethod
+    def clamp(cls, start_ms: int, end_ms: int) -> "TimeBounds":
+        """The bounds as far as the database has time."""
+        return cls(max(start_ms, MIN_TIMESTAMP_MS), min(end_ms, MAX_TIMESTAMP_MS))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no time lies within."""
+        return self.start_ms > self.end_ms
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every time the database can hold lies within."""
+        return self.start_ms <= MIN_TIMESTAMP_MS and self.end_ms >= MAX_TIMESTAMP_MS
+
+
+def is_storable_text(text: str) -> bool:
+    """Whether PostgreSQL can hold the text: no NUL, no lone surrogate."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def translate_matchers(matchers: Sequence[LabelMatcher], params: Params) -> SeriesCondition:
+    """The condition on `series AS s` of matchers that must all hold.
+
+    `{__name__="up", job="node", mode!="idle", cpu=~"0|1", device=~"eth.*"}` becomes
+    `s.metric_name = $1 AND s.labels @> $2::jsonb AND (s.labels ->> $3) IS DISTINCT FROM $4 AND
+    (s.labels ->> $5) = ANY($6::text[])` with `device=~"eth.*"` residual. All equalities on labels
+    go into one containment, which the GIN index answers in one scan.
+    """
+    terms: list[str] = []
+    contained: dict[str, str] = {}
+    residual: list[LabelMatcher] = []
+    residual_names: list[LabelMatcher] = []
+    for matcher in matchers:
+        if _is_containment(matcher) and contained.get(matcher.name, matcher.value) == matcher.value:
+            contained[matcher.name] = matcher.value
+            continue
+        term = _translate_matcher(matcher, params)
+        if term is not None:
+            terms.append(term)
+        elif matcher.name == METRIC_NAME:
+            residual_names.append(matcher)
+        else:
+            residual.append(matcher)
+    if contained:
+        document = params.add(orjson.dumps(contained).decode())
+        terms.insert(0, f"s.{LABELS_COLUMN} @> {document}::jsonb")
+    return SeriesCondition(
+        text=" AND ".join(term for term in terms if term != _TRUE) or _TRUE,
+        residual=tuple(residual),
+        residual_names=tuple(residual_names),
+    )
+
+
+def _is_containment(matcher: LabelMatcher) -> bool:
+    return (
+        matcher.op is MatchOp.EQUAL
+        and matcher.name != METRIC_NAME
+        and matcher.value != ""
+        and is_storable_text(matcher.name)
+        and is_storable_text(matcher.value)
+    )
+
+
+def _translate_matcher(matcher: LabelMatcher, params: Params) -> str | None:
+    """The term of one matcher; None when only RE2 can decide."""
+    if not is_storable_text(matcher.name):
+        # No series has such a label, so its value is empty everywhere.
+        return _TRUE if matcher.matches_empty() else _FALSE
+    match matcher.op:
+        case MatchOp.EQUAL:
+            return _translate_values(matcher.name, [matcher.value], params)
+        case MatchOp.NOT_EQUAL:
+            return f"NOT ({_translate_values(matcher.name, [matcher.value], params)})"
+        case MatchOp.REGEX:
+            return _translate_regex(matcher, params)
+        case MatchOp.NOT_REGEX:
+            term = _translate_regex(matcher, params)
+            return None if term is None else f"NOT ({term})"
+        case _:
+            assert_never(matcher.op)
+
+
+def _translate_regex(matcher: LabelMatcher, params: Params) -> str | None:
+    """The regular expressions SQL decides exactly: anything, something, and lists of literals."""
+    match matcher.value:
+        case ".*":
+            return _TRUE
+        case ".+":
+            return f"NOT ({_translate_values(matcher.name, [''], params)})"
+        case pattern:
+            values = pattern.split("|")
+            if any(_REGEX_SPECIAL & set(value) for value in values):
+                return None
+            return _translate_values(matcher.name, values, params)
+
+
+def _translate_values(name: str, values: Sequence[str], params: Params) -> str:
+    """That the label has one of the values, where `""` means that it is absent; never NULL."""
+    storable = [value for value in values if value and is_storable_text(value)]
+    terms: list[str] = []
+    if name == METRIC_NAME:
+        names = [*storable, *([""] if "" in values else [])]
+        if not names:
+            return _FALSE
+        if len(names) == 1:
+            return f"s.{METRIC_NAME_COLUMN} = {params.add(names[0])}"
+        return f"s.{METRIC_NAME_COLUMN} = ANY({params.add(names)}::text[])"
+    if not storable and "" not in values:
+        return _FALSE
+    label = f"{params.add(name)}::text"
+    if storable:
+        listed = params.add(storable)
+        terms.append(f"coalesce(s.{LABELS_COLUMN} ->> {label} = ANY({listed}::text[]), FALSE)")
+    if "" in values:
+        terms.append(f"NOT s.{LABELS_COLUMN} ? {label}")
+    return " OR ".join(terms)
+
+
+def series_statement(
+    tenant_id: int, condition: SeriesCondition, params: Params, names: Sequence[str] | None
+) -> Statement:
+    """Ids of the tenant's series that satisfy a condition, with the values residuals look at.
+
+    `params` is the one `condition` was built with. `names` are the metric names that satisfy
+    `residual_names`, when there are any. Columns: `id`, then `v0`, `v1`, … one for each residual
+    matcher. Without residuals the one row is all ids packed as 8 big-endian bytes each, in order:
+    numpy reads 100,000 of them at once, where driver records would be objects each.
+    """
+    terms = [f"s.tenant_id = {params.add(tenant_id)}", condition.text]
+    if names is not None:
+        terms.append(f"s.{METRIC_NAME_COLUMN} = ANY({params.add(list(names))}::text[])")
+    where = f"FROM {SERIES_TABLE} AS s WHERE {_conjunction(terms)}"
+    if not condition.residual:
+        text = f"SELECT string_agg(int8send(s.id), ''::bytea ORDER BY s.id) AS ids {where}"
+        return Statement(text, tuple(params.values))
+    columns = [
+        f"coalesce(s.{LABELS_COLUMN} ->> {params.add(matcher.name)}::text, '') AS v{index}"
+        for index, matcher in enumerate(condition.residual)
+    ]
+    return Statement(
+        f"SELECT s.id, {', '.join(columns)} {where} ORDER BY s.id", tuple(params.values)
+    )
+
+
+def _conjunction(terms: Sequence[str]) -> str:
+    return " AND ".join(f"({term})" for term in terms if term != _TRUE)
+
+
+def samples_statement(
+    selection: SeriesSelection, series_ids: IntArray, *, pushdown: bool
+) -> Statement | None:
+    """The samples of given series in `(start_ms, end_ms]`, by series id and time.
+
+    Columns series_id, ts, value. None when no time lies within. Bounds are immutable functions
+    of constants, so the planner excludes chunks by them. With `pushdown`, a selection that only
+    needs the last sample of its range gets just that (see `needs_last_sample`).
+    """
+    bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
+    if bounds.is_empty:
+        return None
+    params = Params()
+    ids = f"{params.add(series_ids.tolist())}::bigint[]"
+    if pushdown and needs_last_sample(selection):
+        return _last_samples_statement(ids, bounds, params)
+    text = (
+        f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
+        f" WHERE p.series_id = ANY({ids}){_within(bounds, params)}"
+        " ORDER BY p.series_id, p.ts"
+    )
+    return Statement(text, tuple(params.values))
+
+
+def needs_last_sample(selection: SeriesSelection) -> bool:
+    """Whether an instant selector at a single step asks: its value is the newest in the range.
+
+    Exact with stale markers too: a series whose newest sample is one has no value there.
+    """
+    return selection.hints.step_ms == 0 and selection.hints.range_ms == 0
+
+
+def _last_samples_statement(ids: str, bounds: TimeBounds, params: Params) -> Statement:
+    """`up` at one instant: one backward probe of (series_id, ts) for each series.
+
+    Before: every sample of the lookback. After: one sample for each series.
+    """
+    text = (
+        f"SELECT l.series_id, l.ts, l.value FROM unnest({ids}) AS i (series_id)"
+        " CROSS JOIN LATERAL ("
+        f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
+        f" WHERE p.series_id = i.series_id{_within(bounds, params)}"
+        " ORDER BY p.ts DESC LIMIT 1) AS l"
+        " ORDER BY l.series_id"
+    )
+    return Statement(text, tuple(params.values))
+
+
+def _within(bounds: TimeBounds, params: Params) -> str:
+    """The terms that keep `sample AS p` within bounds.
+
+    The upper one is exclusive at the next millisecond, so that microseconds written through SQL
+    fall into their millisecond. Bounds at the end of time are left out: TimescaleDB computes with
+    them and overflows.
+    """
+    terms = ""
+    if bounds.start_ms > MIN_TIMESTAMP_MS:
+        terms += f" AND p.ts >= from_unix_ms({params.add(bounds.start_ms)}::bigint)"
+    if bounds.end_ms < MAX_TIMESTAMP_MS:
+        terms += f" AND p.ts < from_unix_ms({params.add(bounds.end_ms + 1)}::bigint)"
+    return terms
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSeries:
+    """Series of a tenant, by ids or all, that must have a sample in `bounds` unless it is None."""
+
+    tenant_id: int
+    series_ids: IntArray | None
+    bounds: TimeBounds | None
+
+
+def series_labels_statement(live: LiveSeries) -> Statement:
+    """Ids, metric names and labels (as text) of live series. Columns id, metric_name, labels."""
+    params = Params()
+    terms = _live_terms(live, params)
+    if live.bounds is not None:
+        terms.append(_has_sample("s.id", live.bounds, params))
+    text = (
+        f"SELECT s.id, s.{METRIC_NAME_COLUMN}, s.{LABELS_COLUMN}::text AS labels"
+        f" FROM {SERIES_TABLE} AS s WHERE {_conjunction(terms)}"
+    )
+    return Statement(text, tuple(params.values))
+
+
+def label_values_statement(live: LiveSeries, name: str) -> Statement:
+    """Distinct values of a label among live series. Column value."""
+    params = Params()
+    if name == METRIC_NAME:
+        expression = f"nullif(s.{METRIC_NAME_COLUMN}, '')"
+    else:
+        expression = f"s.{LABELS_COLUMN} ->> {params.add(name)}::text"
+    return _distinct_live_statement(live, expression, params)
+
+
+def label_key_sets_statement(live: LiveSeries) -> Statement:
+    """Distinct sets of label names among live series. Column value: an array of text."""
+    keys = f"ARRAY(SELECT jsonb_object_keys(s.{LABELS_COLUMN}))"
+    name = f"CASE WHEN s.{METRIC_NAME_COLUMN} <> '' THEN '{METRIC_NAME}'::text END"
+    return _distinct_live_statement(live, f"array_remove({keys} || {name}, NULL)", Params())
+
+
+def _distinct_live_statement(live: LiveSeries, expression: str, params: Params) -> Statement:
+    """Distinct values of an expression over `series AS s`.
+
+    With bounds, series are grouped by value and each group is probed until its first series with
+    a sample: the probes are about as many as the values, not as the series. OFFSET 0 keeps the
+    planner from turning the probes into a join, which would read every sample of the range.
+    """
+    where = f"FROM {SERIES_TABLE} AS s WHERE {_conjunction(_live_terms(live, params))}"
+    if live.bounds is None:
+        text = f"SELECT DISTINCT {expression} AS value {where}"
+        return Statement(
+            f"SELECT value FROM ({text}) AS d WHERE value IS NOT NULL", tuple(params.values)
+        )
+    probe = _has_sample("i.id", live.bounds, params)
+    text = (
+        f"SELECT g.value FROM (SELECT {expression} AS value, array_agg(s.id) AS ids {where}"
+        " GROUP BY 1) AS g WHERE g.value IS NOT NULL AND EXISTS ("
+        f"SELECT FROM unnest(g.ids) AS i (id) WHERE {probe} OFFSET 0)"
+    )
+    return Statement(text, tuple(params.values))
+
+
+def _live_terms(live: LiveSeries, params: Params) -> list[str]:
+    terms = [f"s.tenant_id = {params.add(live.tenant_id)}"]
+    if live.series_ids is not None:
+        terms.append(f"s.id = ANY({params.add(live.series_ids.tolist())}::bigint[])")
+    return terms
+
+
+def _has_sample(series_id: str, bounds: TimeBounds, params: Params) -> str:
+    return (
+        f"EXISTS (SELECT FROM {SAMPLE_TABLE} AS p"
+        f" WHERE p.series_id = {series_id}{_within(bounds, params)} OFFSET 0)"
+    )

@@ -1,0 +1,33 @@
+-- Partitions of the sample table on plain PostgreSQL; TimescaleDB makes its chunks itself.
+
+-- The name of the partition that holds a UTC day; unique over all of timestamptz.
+CREATE OR REPLACE FUNCTION sample_partition_name(unix_day bigint) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN 'sample_'
+    || to_char(from_unix_ms(unix_day * 86400000) AT TIME ZONE 'UTC', 'YYYYMMDD')
+    || CASE WHEN unix_day < -719162 THEN '_bc' ELSE '' END;
+
+-- Makes the partitions of the given days (days since 1970-01-01) that are missing.
+-- The table is made first and attached then: CREATE TABLE … PARTITION OF would lock out every
+-- reader and writer of sample, ATTACH PARTITION locks out only another ATTACH.
+CREATE OR REPLACE FUNCTION create_sample_partitions(unix_days bigint[]) RETURNS void
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    unix_day bigint;
+    partition_name text;
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('promcompat.sample_partition', 0));
+    FOREACH unix_day IN ARRAY unix_days LOOP
+        partition_name := sample_partition_name(unix_day);
+        CONTINUE WHEN to_regclass(quote_ident(partition_name)) IS NOT NULL;
+        EXECUTE format('CREATE TABLE %I (LIKE sample INCLUDING ALL)', partition_name);
+        EXECUTE format(
+            'ALTER TABLE sample ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+            partition_name,
+            from_unix_ms(unix_day * 86400000),
+            from_unix_ms((unix_day + 1) * 86400000)
+        );
+    END LOOP;
+END
+$$;

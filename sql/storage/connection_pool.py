@@ -1,0 +1,121 @@
+"""asyncpg pools, and the one place where driver errors become ours."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import asyncpg
+
+from promcompat.core.errors import PromcompatError, QueryTimeoutError, StorageUnavailableError
+
+Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
+Pool: TypeAlias = asyncpg.Pool
+
+Initialise = Callable[[asyncpg.Connection], Awaitable[None]]
+
+_RETRY_SECONDS: Final = 0.2
+_TRANSIENT: Final = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.ObjectInUseError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.PostgresSystemError,
+)
+"""Faults that go away: the sender retries and nothing is lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOptions:
+    """How many connections a pool has, and how long it waits for the database.
+
+    `statement_timeout_seconds` is enforced by the server; 0 means none. `server_settings` reach
+    every session.
+    """
+
+    max_size: int
+    connect_timeout_seconds: float = 30.0
+    statement_timeout_seconds: float = 0.0
+    application_name: str = "promcompat"
+
+    def server_settings(self) -> Mapping[str, str]:
+        """What every session sets; JIT costs more than it gives on statements this short."""
+        return {
+            "timezone": "UTC",
+            "application_name": self.application_name,
+            "statement_timeout": str(round(self.statement_timeout_seconds * 1000)),
+            "jit": "off",
+        }
+
+
+async def open_pool(dsn: str, options: PoolOptions, initialise: Initialise | None = None) -> Pool:
+    """A pool with one live connection; retries until the database answers or time is up.
+
+    Raises StorageUnavailableError after `connect_timeout_seconds`.
+    """
+    deadline = time.monotonic() + options.connect_timeout_seconds
+    while True:
+        try:
+            pool: Pool = await asyncpg.create_pool(
+                dsn,
+                min_size=1,
+                max_size=options.max_size,
+                init=initialise,
+                server_settings=dict(options.server_settings()),
+                max_inactive_connection_lifetime=300.0,
+            )
+            return pool
+        except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as exc:
+            if time.monotonic() >= deadline:
+                raise StorageUnavailableError(f"cannot connect to the database: {exc}") from exc
+            await asyncio.sleep(_RETRY_SECONDS)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as exc:
+            raise StorageUnavailableError(f"cannot connect to the database: {exc}") from exc
+
+
+async def close_pool(pool: Pool, timeout_seconds: float = 10.0) -> None:
+    """Close after running statements end; connections that take longer are cut."""
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await pool.close()
+    except TimeoutError:
+        pool.terminate()
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn driver errors into ours.
+
+    A statement that the server cut for its time is QueryTimeoutError; what will pass is
+    StorageUnavailableError; the rest is a fault of ours, PromcompatError.
+    """
+    try:
+        yield
+    except asyncpg.QueryCanceledError as exc:
+        raise QueryTimeoutError("query timed out in expression evaluation") from exc
+    except _TRANSIENT as exc:
+        raise StorageUnavailableError(f"the database cannot answer: {_describe(exc)}") from exc
+    except asyncpg.PostgresError as exc:
+        raise PromcompatError(f"the database refused a statement: {_describe(exc)}") from exc
+
+
+@asynccontextmanager
+async def acquired(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection of the pool, with driver errors translated."""
+    with translated_errors():
+        async with pool.acquire() as connection:
+            yield connection
+
+
+def _describe(exc: BaseException) -> str:
+    state = getattr(exc, "sqlstate", None)
+    text = str(exc) or type(exc).__name__
+    return f"{text} (SQLSTATE {state})" if state else text

@@ -1,0 +1,323 @@
+"""The PostgreSQL side of `promcompat.core.ports.MetricRepository`."""
+
+import asyncio
+from collections.abc import Awaitable, Container, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import asyncpg
+import numpy as np
+
+from promcompat.core.errors import OverloadedError, StorageUnavailableError, WriteRejectedError
+from promcompat.core.model import (
+    IntArray,
+    Labels,
+    MetricMetadata,
+    SampleBlock,
+    SeriesSelection,
+    WriteBatch,
+)
+from promcompat.core.ports import MatcherSets, MetricRepository
+from promql.translator import (
+    LiveSeries,
+    Statement,
+    TimeBounds,
+    is_storable_text,
+    label_key_sets_statement,
+    label_values_statement,
+    series_labels_statement,
+)
+from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
+from sql.query_loader import load_migrations, load_queries
+from sql.storage.capabilities import Capabilities, detect_capabilities
+from sql.storage.connection_pool import Pool, PoolOptions, acquired, close_pool, open_pool
+from sql.storage.copy_format import SampleRows
+from sql.storage.metadata_store import MetadataStore
+from sql.storage.partitions import SamplePartitions
+from sql.storage.sample_committer import SampleCommitter
+from sql.storage.sample_reader import SampleReader
+from sql.storage.sample_writer import GroupCommitOptions, SampleWriter
+from sql.storage.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
+from sql.storage.series_reader import SeriesReader
+from sql.storage.series_resolver import ResolvedBatch, SeriesResolver
+from sql.storage.storage_stats import StorageStats
+from sql.storage.tenants import Tenants
+
+T = TypeVar("T")
+_QUERIES: Final = load_queries("storage")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageOptions:
+    """What can be set of the storage adapter; every queue and cache has a bound.
+
+    `max_waiting_rows` bounds the rows of all unanswered writes together. `max_samples` bounds one
+    selection. `query_timeout_seconds` is how long the server works on one statement of a query.
+    """
+
+    write_connections: int = 4
+    read_connections: int = 8
+    connect_timeout_seconds: float = 30.0
+    write_timeout_seconds: float = 60.0
+    query_timeout_seconds: float = 120.0
+    group_commit: GroupCommitOptions = field(default_factory=GroupCommitOptions)
+    max_waiting_rows: int = 2_000_000
+    series_cache_entries: int = 1_000_000
+    labels_cache_entries: int = 1_000_000
+    max_samples: int = 50_000_000
+    pushdown: bool = True
+
+
+class PostgresMetricRepository:
+    """Samples, series and metadata in PostgreSQL, with or without TimescaleDB.
+
+    Writes and reads have pools of their own, so that no query keeps a sender waiting.
+    """
+
+    def __init__(
+        self,
+        write_pool: Pool,
+        read_pool: Pool,
+        capabilities: Capabilities,
+        options: StorageOptions,
+    ) -> None:
+        """Use `open`."""
+        self.capabilities = capabilities
+        self.stats = StorageStats()
+        self._write_pool = write_pool
+        self._read_pool = read_pool
+        self._max_waiting_rows = options.max_waiting_rows
+        self._series_cache = SeriesCache(options.series_cache_entries)
+        labels_cache = LabelsCache(options.labels_cache_entries)
+        self._tenants = Tenants(write_pool)
+        self._metadata = MetadataStore(write_pool, read_pool)
+        self._resolver = SeriesResolver(write_pool, self._series_cache, labels_cache, self.stats)
+        partitions = SamplePartitions() if capabilities.creates_partitions else None
+        committer = SampleCommitter(write_pool, partitions, self.stats)
+        self._writer = SampleWriter(committer, options.group_commit, self.stats)
+        self._series_reader = SeriesReader(labels_cache)
+        self._sample_reader = SampleReader(
+            read_pool,
+            self._series_reader,
+            self.stats,
+            pushdown=options.pushdown,
+            max_samples=options.max_samples,
+        )
+
+    @classmethod
+    async def open(
+        cls, dsn: str, options: StorageOptions | None = None
+    ) -> "PostgresMetricRepository":
+        """Connect to a migrated database; retries while it starts.
+
+        Raises StorageUnavailableError when it does not answer in time or is not migrated.
+        """
+        chosen = options or StorageOptions()
+        guard = _InstallationGuard()
+        write_options = PoolOptions(
+            max_size=chosen.write_connections,
+            connect_timeout_seconds=chosen.connect_timeout_seconds,
+            statement_timeout_seconds=chosen.write_timeout_seconds,
+            application_name="promcompat write",
+        )
+        read_options = PoolOptions(
+            max_size=chosen.read_connections,
+            connect_timeout_seconds=chosen.connect_timeout_seconds,
+            statement_timeout_seconds=chosen.query_timeout_seconds,
+            application_name="promcompat read",
+        )
+        write_pool = await open_pool(dsn, write_options, guard.check)
+        try:
+            read_pool = await open_pool(dsn, read_options, guard.check)
+            async with acquired(write_pool) as connection:
+                capabilities = await detect_capabilities(connection)
+        except BaseException:
+            await close_pool(write_pool)
+            raise
+        return cls(write_pool, read_pool, capabilities, chosen)
+
+    async def close(self) -> None:
+        """Answer all waiting writes, then disconnect."""
+        await self._writer.close()
+        await close_pool(self._read_pool)
+        await close_pool(self._write_pool)
+
+    def known_series(self, tenant: str) -> Container[bytes]:
+        """The live container of series keys that need no decoding; see the port."""
+        return self._series_cache.tenant(tenant)
+
+    async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
+        """Store a batch; see the port for what is raised when."""
+        n_rows = len(batch)
+        if (
+            self.stats.rows_waiting > 0
+            and self.stats.rows_waiting + n_rows > self._max_waiting_rows
+        ):
+            raise OverloadedError("too many samples are waiting to be written")
+        self.stats.rows_waiting += n_rows
+        try:
+            await self._write_admitted(tenant, batch)
+        finally:
+            self.stats.rows_waiting -= n_rows
+
+    async def _write_admitted(self, tenant: str, batch: WriteBatch) -> None:
+        tenant_id = await self._tenants.find_or_create(tenant)
+        if batch.metadata:
+            await self._metadata.store(tenant_id, batch.metadata)
+        if not len(batch):
+            return
+        resolved = await self._resolver.resolve(tenant, tenant_id, batch)
+        rows, rejection = _storable_rows(resolved, batch)
+        if len(rows):
+            await self._writer.write(rows)
+        if rejection is not None:
+            self.stats.rows_rejected += len(batch) - len(rows)
+            raise WriteRejectedError(rejection)
+
+    async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
+        """One block for each selection, fetched side by side; see the port."""
+        tenant_id = await self._tenants.find(tenant)
+        if tenant_id is None:
+            return [SampleBlock.empty() for _ in selections]
+        return await _gather([self._sample_reader.select(tenant_id, one) for one in selections])
+
+    async def series(
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
+    ) -> list[Labels]:
+        """Label sets of live series; see the port."""
+        live = await self._live_series(tenant, matcher_sets, start_ms, end_ms)
+        if live is None:
+            return []
+        rows = await self._fetch(series_labels_statement(live))
+        found = self._series_reader.labels_of_rows(rows).values()
+        return _limited(sorted(found, key=lambda labels: labels.pairs), limit)
+
+    async def label_names(
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
+    ) -> list[str]:
+        """Label names of live series; see the port."""
+        live = await self._live_series(tenant, matcher_sets, start_ms, end_ms)
+        if live is None:
+            return []
+        rows = await self._fetch(label_key_sets_statement(live))
+        return _limited(sorted({name for row in rows for name in row["value"]}), limit)
+
+    async def label_values(
+        self,
+        tenant: str,
+        name: str,
+        matcher_sets: MatcherSets,
+        start_ms: int,
+        end_ms: int,
+        limit: int,
+    ) -> list[str]:
+        """Values of one label among live series; see the port."""
+        if not is_storable_text(name):
+            return []
+        live = await self._live_series(tenant, matcher_sets, start_ms, end_ms)
+        if live is None:
+            return []
+        rows = await self._fetch(label_values_statement(live, name))
+        return _limited(sorted(row["value"] for row in rows), limit)
+
+    async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
+        """Metadata of one family or all; see the port."""
+        tenant_id = await self._tenants.find(tenant)
+        return [] if tenant_id is None else await self._metadata.list(tenant_id, family)
+
+    async def ping(self) -> None:
+        """Returns when the database answers a write connection."""
+        async with acquired(self._write_pool) as connection:
+            await connection.fetchval(_QUERIES["ping"])
+
+    async def _live_series(
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
+    ) -> LiveSeries | None:
+        """What to look at for a catalogue question; None when it can have no answer."""
+        bounds = TimeBounds.clamp(start_ms, end_ms)
+        tenant_id = await self._tenants.find(tenant)
+        if tenant_id is None or bounds.is_empty:
+            return None
+        ids = await self._matching_ids(tenant_id, matcher_sets)
+        if ids is not None and not len(ids):
+            return None
+        return LiveSeries(tenant_id, ids, None if bounds.is_everything else bounds)
+
+    async def _matching_ids(self, tenant_id: int, matcher_sets: MatcherSets) -> IntArray | None:
+        """Ids of series that satisfy any set; None when there is no set and all do."""
+        if not matcher_sets:
+            return None
+        async with acquired(self._read_pool) as connection:
+            found = [
+                await self._series_reader.matching_ids(connection, tenant_id, matchers)
+                for matchers in matcher_sets
+            ]
+        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+
+    async def _fetch(self, statement: Statement) -> list[asyncpg.Record]:
+        async with acquired(self._read_pool) as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(statement.text, *statement.params)
+        return rows
+
+
+class _InstallationGuard:
+    """Refuses connections to another database than the first one.
+
+    A database that was dropped and made again under a running service has other series under the
+    ids in our caches; samples would be acknowledged and belong to nothing.
+    """
+
+    def __init__(self) -> None:
+        self._id: object = None
+
+    async def check(self, connection: asyncpg.Connection) -> None:
+        if not await connection.fetchval(_MIGRATION_QUERIES["has_migration_table"]):
+            raise StorageUnavailableError("the database is not migrated: run promcompat migrate")
+        version = await connection.fetchval(_MIGRATION_QUERIES["schema_version"])
+        expected = load_migrations()[-1].version
+        if version != expected:
+            raise StorageUnavailableError(
+                f"the database has schema version {version}, this promcompat needs {expected}: "
+                "run promcompat migrate"
+            )
+        found = await connection.fetchval(_QUERIES["installation_id"])
+        if self._id is None:
+            self._id = found
+        elif found != self._id:
+            raise StorageUnavailableError(
+                "another database now answers at this address: restart promcompat"
+            )
+
+
+_MIGRATION_QUERIES: Final = load_queries("migration")
+
+
+def _storable_rows(resolved: ResolvedBatch, batch: WriteBatch) -> tuple[SampleRows, str | None]:
+    """The rows that can be stored, and why the first of the others cannot."""
+    rows = SampleRows(resolved.series_ids, batch.timestamps, batch.values.view(np.uint64))
+    in_bounds = (batch.timestamps >= MIN_TIMESTAMP_MS) & (batch.timestamps <= MAX_TIMESTAMP_MS)
+    is_storable = in_bounds & (resolved.series_ids != UNKNOWN_ID)
+    if is_storable.all():
+        return rows, None
+    rejection = "out of bounds" if not in_bounds.all() else resolved.rejection
+    return rows.take(np.flatnonzero(is_storable)), rejection
+
+
+def _limited(values: list[T], limit: int) -> list[T]:
+    return values[:limit] if limit > 0 else values
+
+
+async def _gather(reads: Sequence[Awaitable[T]]) -> list[T]:
+    """All results, in order; the first failure cancels the rest, and with them their SQL."""
+    tasks = [asyncio.ensure_future(read) for read in reads]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _conforms(repository: PostgresMetricRepository) -> MetricRepository:
+    """Checked by mypy: the repository has the port's shape."""
+    return repository

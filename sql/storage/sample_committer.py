@@ -1,0 +1,152 @@
+"""One commit of sorted rows: COPY first, the staging table when rows have duplicates."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+
+from promcompat.core.model import BoolArray, IntArray
+from sql.catalog import MS_PER_DAY, SAMPLE_COLUMNS, SAMPLE_TABLE, STAGING_COLUMNS, STAGING_TABLE
+from sql.query_loader import load_queries
+from sql.storage.connection_pool import Connection, Pool, acquired
+from sql.storage.copy_format import SampleRows, encode_samples, encode_staged_samples
+from sql.storage.partitions import SamplePartitions, unix_days
+from sql.storage.storage_stats import StorageStats
+
+_QUERIES: Final = load_queries("storage")
+_MAX_DAYS_PER_TRANSACTION: Final = 64
+"""A transaction locks each chunk and its index; the server's lock table is finite."""
+_MAX_ATTEMPTS: Final = 4
+_COPY_CHUNK_BYTES: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A row that was not stored: its number among the committed rows and the value that stays."""
+
+    row: int
+    existing: float
+
+
+class SampleCommitter:
+    """Writes rows so that they are committed when `commit` returns."""
+
+    def __init__(
+        self, pool: Pool, partitions: SamplePartitions | None, stats: StorageStats
+    ) -> None:
+        """`partitions` is None on a hypertable, which makes its chunks itself."""
+        self._pool = pool
+        self._partitions = partitions
+        self._stats = stats
+        self._expects_duplicates = False
+
+    async def commit(self, rows: SampleRows) -> list[Conflict]:
+        """Store rows of any order and age; returns those whose place held other bits.
+
+        Of equal keys within `rows` the first one counts. Rows of many days go in several
+        transactions: if a later one fails the error is raised, and the sender's retry finds the
+        rows of the earlier ones equal. Raises StorageUnavailableError.
+        """
+        order = np.lexsort((rows.timestamps, rows.series_ids))
+        conflicts: list[Conflict] = []
+        async with acquired(self._pool) as connection:
+            for piece in _split_by_days(rows.timestamps, order):
+                found = await self._commit_piece(connection, rows.take(piece))
+                conflicts += [Conflict(int(piece[c.row]), c.existing) for c in found]
+        return conflicts
+
+    async def _commit_piece(self, connection: Connection, rows: SampleRows) -> list[Conflict]:
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            try:
+                if self._partitions is not None:
+                    await self._partitions.ensure(connection, unix_days(rows.timestamps))
+                return await self._copy_or_stage(connection, rows)
+            except asyncpg.CheckViolationError:
+                # No partition for a row: it was dropped since we made it.
+                if self._partitions is None or attempt == _MAX_ATTEMPTS:
+                    raise
+                self._partitions.forget()
+            except asyncpg.TransactionRollbackError:
+                if attempt == _MAX_ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    async def _copy_or_stage(self, connection: Connection, rows: SampleRows) -> list[Conflict]:
+        """COPY is twice as fast as staging but all or nothing.
+
+        While batches keep having duplicates (a sender repeats what it sent) the COPY, which would
+        fail, is left out; the first batch without one brings it back.
+        """
+        if not self._expects_duplicates:
+            repeats = _repeats_of_sorted(rows)
+            try:
+                await self._copy(connection, rows.take(np.flatnonzero(~repeats)))
+            except asyncpg.UniqueViolationError:
+                self._expects_duplicates = True
+            else:
+                return _conflicts_within(rows, repeats)
+        return await self._stage(connection, rows)
+
+    async def _copy(self, connection: Connection, rows: SampleRows) -> None:
+        await connection.copy_to_table(
+            SAMPLE_TABLE,
+            source=_in_chunks(encode_samples(rows)),
+            columns=SAMPLE_COLUMNS,
+            format="binary",
+        )
+
+    async def _stage(self, connection: Connection, rows: SampleRows) -> list[Conflict]:
+        self._stats.staged_commits += 1
+        await connection.execute(_QUERIES["create_staging"])
+        async with connection.transaction():
+            await connection.copy_to_table(
+                STAGING_TABLE,
+                source=_in_chunks(encode_staged_samples(rows)),
+                columns=STAGING_COLUMNS,
+                format="binary",
+            )
+            status = await connection.execute(_QUERIES["insert_staged_samples"])
+            bounds = int(rows.timestamps.min()), int(rows.timestamps.max())
+            found = await connection.fetch(_QUERIES["staged_conflicts"], *bounds)
+        self._expects_duplicates = status != f"INSERT 0 {len(rows)}"
+        return [Conflict(row["row_number"], row["existing"]) for row in found]
+
+
+async def _in_chunks(stream: bytes) -> AsyncIterator[memoryview]:
+    view = memoryview(stream)
+    for start in range(0, len(view), _COPY_CHUNK_BYTES):
+        yield view[start : start + _COPY_CHUNK_BYTES]
+
+
+def _split_by_days(timestamps: IntArray, order: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Cut a sort order into orders of at most `_MAX_DAYS_PER_TRANSACTION` distinct days each."""
+    days = timestamps[order] // MS_PER_DAY
+    distinct = np.unique(days)
+    if len(distinct) <= _MAX_DAYS_PER_TRANSACTION:
+        return [order]
+    piece_of_row = np.searchsorted(distinct, days) // _MAX_DAYS_PER_TRANSACTION
+    return [order[piece_of_row == piece] for piece in range(int(piece_of_row.max()) + 1)]
+
+
+def _repeats_of_sorted(rows: SampleRows) -> BoolArray:
+    """Which rows have the key of the row before them."""
+    repeats = np.zeros(len(rows), np.bool_)
+    repeats[1:] = (rows.series_ids[1:] == rows.series_ids[:-1]) & (
+        rows.timestamps[1:] == rows.timestamps[:-1]
+    )
+    return repeats
+
+
+def _conflicts_within(rows: SampleRows, repeats: BoolArray) -> list[Conflict]:
+    """Repeated rows whose bits differ from the first row of their key, which was stored."""
+    if not repeats.any():
+        return []
+    first = np.maximum.accumulate(np.where(repeats, 0, np.arange(len(rows))))
+    stored = rows.bits[first]
+    values = stored.view(np.float64)
+    return [
+        Conflict(row, float(values[row])) for row in np.flatnonzero(stored != rows.bits).tolist()
+    ]

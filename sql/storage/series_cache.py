@@ -1,0 +1,103 @@
+"""Bounded per-process caches of series: wire label bytes to id, and id to labels.
+
+Both are exact: a series id is never reused and its labels never change, so an entry is right for
+ever and eviction only costs a look-up.
+
+Eviction is by generations: new and used entries live in the young one; when it is full the old
+one is thrown away and the young one becomes old. Every operation stays a dict operation (an LRU
+list would cost more than the look-up), and an entry used within the last half of the cache's
+turnover is still there.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+
+from promcompat.core.model import IntArray, Labels
+
+UNKNOWN_ID: Final = -1
+
+
+class TenantSeries:
+    """The known series keys of one tenant; a `Container[bytes]` for the decoder.
+
+    A key found in the old generation moves to the young one, so what a decoder saw here is still
+    here when its batch is resolved unless the whole cache turned over twice in between.
+    """
+
+    __slots__ = ("old", "young")
+
+    def __init__(self) -> None:
+        self.young: dict[bytes, int] = {}
+        self.old: dict[bytes, int] = {}
+
+    def __contains__(self, key: object) -> bool:
+        if key in self.young:
+            return True
+        if isinstance(key, bytes) and (series_id := self.old.get(key)) is not None:
+            self.young[key] = series_id
+            return True
+        return False
+
+    def resolve(self, keys: Sequence[bytes]) -> IntArray:
+        """The series id of each key, UNKNOWN_ID where there is none."""
+        get = self.young.get
+        ids = np.fromiter((get(key, UNKNOWN_ID) for key in keys), np.int64, len(keys))
+        if self.old:
+            for row in np.flatnonzero(ids == UNKNOWN_ID).tolist():
+                if keys[row] in self:
+                    ids[row] = self.young[keys[row]]
+        return ids
+
+
+class SeriesCache:
+    """Series keys to ids of all tenants, at most `max_entries` together."""
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_young = max(1, max_entries // 2)
+        self._tenants: dict[str, TenantSeries] = {}
+
+    def tenant(self, tenant: str) -> TenantSeries:
+        """The live keys of one tenant; of a tenant that never wrote, an empty container."""
+        return self._tenants.get(tenant) or TenantSeries()
+
+    def add(self, tenant: str, entries: Iterable[tuple[bytes, int]]) -> None:
+        """Remember the ids of keys."""
+        self._tenants.setdefault(tenant, TenantSeries()).young.update(entries)
+        if sum(len(known.young) for known in self._tenants.values()) > self._max_young:
+            self._age()
+
+    def __len__(self) -> int:
+        return sum(len(known.young) + len(known.old) for known in self._tenants.values())
+
+    def _age(self) -> None:
+        for tenant, known in list(self._tenants.items()):
+            known.old, known.young = known.young, {}
+            if not known.old:
+                del self._tenants[tenant]
+
+
+class LabelsCache:
+    """Series ids to labels, at most `max_entries`; ids are unique over all tenants."""
+
+    def __init__(self, max_entries: int) -> None:
+        self._max_young = max(1, max_entries // 2)
+        self._young: dict[int, Labels] = {}
+        self._old: dict[int, Labels] = {}
+
+    def get(self, series_id: int) -> Labels | None:
+        """The labels of a series, if they are known."""
+        labels = self._young.get(series_id)
+        if labels is None and (labels := self._old.get(series_id)) is not None:
+            self.add(series_id, labels)
+        return labels
+
+    def add(self, series_id: int, labels: Labels) -> None:
+        """Remember the labels of a series."""
+        self._young[series_id] = labels
+        if len(self._young) > self._max_young:
+            self._old, self._young = self._young, {}
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)

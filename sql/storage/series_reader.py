@@ -1,0 +1,84 @@
+"""Which series match, and what their labels are."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+import numpy as np
+import orjson
+
+from promcompat.core.matchers import LabelMatcher
+from promcompat.core.model import METRIC_NAME, IntArray, Labels
+from promql.translator import Params, SeriesCondition, series_statement, translate_matchers
+from sql.query_loader import load_queries
+from sql.storage.connection_pool import Connection
+from sql.storage.series_cache import LabelsCache
+
+_QUERIES: Final = load_queries("storage")
+
+
+class SeriesReader:
+    """Resolves matchers to series ids and ids to labels, on a connection the caller holds."""
+
+    def __init__(self, labels_cache: LabelsCache) -> None:
+        self._labels_cache = labels_cache
+
+    async def matching_ids(
+        self, connection: Connection, tenant_id: int, matchers: Sequence[LabelMatcher]
+    ) -> IntArray:
+        """Ids, ascending, of the tenant's series that satisfy all matchers.
+
+        The seam for a cache of resolved selectors: everything reads series through here.
+        """
+        params = Params()
+        condition = translate_matchers(matchers, params)
+        names = await self._matching_names(connection, tenant_id, condition.residual_names)
+        statement = series_statement(tenant_id, condition, params, names)
+        rows = await connection.fetch(statement.text, *statement.params)
+        return _matching_ids_of(rows, condition)
+
+    async def _matching_names(
+        self, connection: Connection, tenant_id: int, matchers: Sequence[LabelMatcher]
+    ) -> list[str] | None:
+        if not matchers:
+            return None
+        rows = await connection.fetch(_QUERIES["metric_names"], tenant_id)
+        names: list[str] = [row["metric_name"] for row in rows]
+        return [name for name in names if all(matcher.matches(name) for matcher in matchers)]
+
+    async def labels_of(self, connection: Connection, series_ids: IntArray) -> list[Labels]:
+        """The labels of each series, in the order of the ids; every id must exist."""
+        ids: list[int] = series_ids.tolist()
+        found = {series_id: self._labels_cache.get(series_id) for series_id in ids}
+        missing = [series_id for series_id, labels in found.items() if labels is None]
+        if missing:
+            rows = await connection.fetch(_QUERIES["labels_of_series"], missing)
+            found.update(self.labels_of_rows(rows))
+        return [labels for series_id in ids if (labels := found[series_id]) is not None]
+
+    def labels_of_rows(self, rows: Sequence[asyncpg.Record]) -> dict[int, Labels]:
+        """Labels by id out of rows of id, metric_name and labels, remembered as well."""
+        found: dict[int, Labels] = {}
+        for series_id, metric_name, document in rows:
+            labels = self._labels_cache.get(series_id) or _parse_labels(metric_name, document)
+            self._labels_cache.add(series_id, labels)
+            found[series_id] = labels
+        return found
+
+
+def _parse_labels(metric_name: str, document: str) -> Labels:
+    return Labels([(METRIC_NAME, metric_name), *orjson.loads(document).items()])
+
+
+def _matching_ids_of(rows: Sequence[asyncpg.Record], condition: SeriesCondition) -> IntArray:
+    if not condition.residual:
+        packed = rows[0]["ids"] or b""
+        return np.frombuffer(packed, ">i8").astype(np.int64)
+    is_match = np.ones(len(rows), np.bool_)
+    for column, matcher in enumerate(condition.residual, start=1):
+        values = [row[column] for row in rows]
+        # One RE2 match for each distinct value, not for each series.
+        verdicts = {value: matcher.matches(value) for value in set(values)}
+        is_match &= np.fromiter((verdicts[value] for value in values), np.bool_, len(values))
+    ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+    return np.asarray(ids[is_match])

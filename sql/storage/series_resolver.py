@@ -1,0 +1,155 @@
+"""Series keys of a batch to series ids: from the cache, else one bulk statement."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+import numpy as np
+import orjson
+
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.model import METRIC_NAME, IntArray, Labels, WriteBatch
+from sql.query_loader import load_queries
+from sql.storage.connection_pool import Connection, Pool, acquired
+from sql.storage.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
+from sql.storage.storage_stats import StorageStats
+
+_QUERIES: Final = load_queries("storage")
+_MAX_METRIC_NAME_BYTES: Final = 2000
+"""A B-tree entry holds 2,704 bytes, and the metric name is in one."""
+_MAX_ROUNDS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedBatch:
+    """The series id of each row, UNKNOWN_ID where `rejection` says why it can never be stored."""
+
+    series_ids: IntArray
+    rejection: str | None
+
+
+def fingerprint_of(labels: Labels) -> bytes | None:
+    """The 16 bytes that identify a label set in the database, or None if it cannot be stored.
+
+    BLAKE2b-128 of names and values in order of name, separated by NUL. It is stored, so it may
+    never change. PostgreSQL's text has no NUL, so a label with one has no fingerprint.
+    """
+    joined = "\0".join(chain.from_iterable(labels.pairs))
+    if joined.count("\0") != max(0, 2 * len(labels) - 1):
+        return None
+    return hashlib.blake2b(joined.encode(), digest_size=16).digest()
+
+
+def storage_fault(labels: Labels) -> str | None:
+    """Why the database can never hold a series of these labels, or None."""
+    if fingerprint_of(labels) is None:
+        return f"a label of {labels.get(METRIC_NAME)!r} holds U+0000, which cannot be stored"
+    if len(labels.get(METRIC_NAME).encode()) > _MAX_METRIC_NAME_BYTES:
+        return f"metric name too long: more than {_MAX_METRIC_NAME_BYTES} bytes"
+    return None
+
+
+class SeriesResolver:
+    """Finds or makes the series of a batch."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        series_cache: SeriesCache,
+        labels_cache: LabelsCache,
+        stats: StorageStats,
+    ) -> None:
+        self._pool = pool
+        self._series_cache = series_cache
+        self._labels_cache = labels_cache
+        self._stats = stats
+
+    async def resolve(self, tenant: str, tenant_id: int, batch: WriteBatch) -> ResolvedBatch:
+        """The ids of a batch's rows; new series are committed when this returns.
+
+        Raises StorageUnavailableError when a key is known neither here nor to the batch (it was
+        evicted since the decoder looked): the sender tries again.
+        """
+        keys = batch.series_keys
+        ids = self._series_cache.tenant(tenant).resolve(keys)
+        missing_rows = np.flatnonzero(ids == UNKNOWN_ID)
+        self._stats.series_cache_hits += len(keys) - len(missing_rows)
+        self._stats.series_cache_misses += len(missing_rows)
+        if not len(missing_rows):
+            return ResolvedBatch(ids, None)
+        missing_keys = {keys[row]: None for row in missing_rows.tolist()}
+        storable, rejection = _split_storable(missing_keys, batch.labels)
+        found = await self._resolve_missing(tenant_id, storable)
+        self._series_cache.add(tenant, found.items())
+        for row in missing_rows.tolist():
+            ids[row] = found.get(keys[row], UNKNOWN_ID)
+        return ResolvedBatch(ids, rejection)
+
+    async def _resolve_missing(
+        self, tenant_id: int, labels_of: Mapping[bytes, Labels]
+    ) -> dict[bytes, int]:
+        if not labels_of:
+            return {}
+        started = time.perf_counter()
+        by_fingerprint: dict[bytes, Labels] = {}
+        fingerprints: dict[bytes, bytes] = {}
+        for key, labels in labels_of.items():
+            fingerprint = fingerprint_of(labels)
+            if fingerprint is not None:
+                by_fingerprint[fingerprint] = labels
+                fingerprints[key] = fingerprint
+        ids = await self._resolve_fingerprints(tenant_id, by_fingerprint)
+        for fingerprint, series_id in ids.items():
+            self._labels_cache.add(series_id, by_fingerprint[fingerprint])
+        self._stats.series_resolved += len(ids)
+        self._stats.series_resolve_seconds += time.perf_counter() - started
+        return {key: ids[fingerprint] for key, fingerprint in fingerprints.items()}
+
+    async def _resolve_fingerprints(
+        self, tenant_id: int, labels_of: Mapping[bytes, Labels]
+    ) -> dict[bytes, int]:
+        ids: dict[bytes, int] = {}
+        async with acquired(self._pool) as connection:
+            for _ in range(_MAX_ROUNDS):
+                wanted = sorted(labels_of.keys() - ids.keys())
+                if not wanted:
+                    return ids
+                await _resolve_round(connection, tenant_id, wanted, labels_of, ids)
+        raise StorageUnavailableError("series are being made and removed too fast; try again")
+
+
+async def _resolve_round(
+    connection: Connection,
+    tenant_id: int,
+    wanted: Sequence[bytes],
+    labels_of: Mapping[bytes, Labels],
+    ids: dict[bytes, int],
+) -> None:
+    names = [labels_of[fingerprint].get(METRIC_NAME) for fingerprint in wanted]
+    documents = [_labels_document(labels_of[fingerprint]) for fingerprint in wanted]
+    rows = await connection.fetch(_QUERIES["resolve_series"], tenant_id, wanted, names, documents)
+    ids.update((row["fingerprint"], row["id"]) for row in rows)
+
+
+def _labels_document(labels: Labels) -> str:
+    return orjson.dumps({name: value for name, value in labels if name != METRIC_NAME}).decode()
+
+
+def _split_storable(
+    keys: Mapping[bytes, None], labels_of: Mapping[bytes, Labels]
+) -> tuple[dict[bytes, Labels], str | None]:
+    storable: dict[bytes, Labels] = {}
+    rejection: str | None = None
+    for key in keys:
+        labels = labels_of.get(key)
+        if labels is None:
+            raise StorageUnavailableError("a series left the cache during the write; try again")
+        fault = storage_fault(labels)
+        if fault is None:
+            storable[key] = labels
+        else:
+            rejection = rejection or fault
+    return storable, rejection

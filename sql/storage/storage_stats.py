@@ -1,0 +1,28 @@
+"""Counters of the storage adapter, for the app to publish; nothing here knows of telemetry."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class StorageStats:
+    """Running totals since the repository was opened; only ever grow, but for `rows_waiting`.
+
+    `rows_committed` counts rows in acknowledged commits, duplicates of stored rows included.
+    `commits` and `commit_seconds` give the mean commit; `staged_commits` is how many of them
+    went through the staging table because they held duplicates.
+    """
+
+    rows_committed: int = 0
+    commits: int = 0
+    commit_seconds: float = 0.0
+    staged_commits: int = 0
+    failed_commits: int = 0
+    rows_rejected: int = 0
+    rows_waiting: int = 0
+    series_cache_hits: int = 0
+    series_cache_misses: int = 0
+    series_resolved: int = 0
+    series_resolve_seconds: float = 0.0
+    selections: int = 0
+    samples_selected: int = 0
+    select_seconds: float = 0.0
