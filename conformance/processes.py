@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,10 +81,15 @@ def start_program(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env=os.environ | (environment or {}),
+            env=_outer_environment() | (environment or {}),
         )
     name = Path(command[0]).name
     return RunningProgram(name, process, log, f"http://127.0.0.1:{port}")
+
+
+def _outer_environment() -> dict[str, str]:
+    """Ours without the settings of a developer's own service."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PROMCOMPAT_")}
 
 
 @contextmanager
@@ -139,3 +145,26 @@ async def run_command(command: Sequence[str | Path]) -> tuple[int, str, str]:
     output, errors = await process.communicate()
     assert process.returncode is not None
     return process.returncode, output.decode(), errors.decode()
+
+
+@contextmanager
+def running_promcompat(
+    database_url: str, log: Path, *, port: int | None = None, **settings: str
+) -> Iterator[RunningProgram]:
+    """Run our service on a database, with `settings` by their names, e.g. `tenancy="header"`."""
+    program = start_promcompat(database_url, log, port=port or find_free_port(), **settings)
+    try:
+        program.wait_ready("/-/ready")
+        yield program
+    finally:
+        program.stop()
+
+
+def start_promcompat(database_url: str, log: Path, *, port: int, **settings: str) -> RunningProgram:
+    """Start our service on a database; the caller waits and stops it."""
+    environment = {f"PROMCOMPAT_{name.upper()}": value for name, value in settings.items()}
+    environment |= {
+        "PROMCOMPAT_DATABASE_URL": database_url,
+        "PROMCOMPAT_LISTEN": f"127.0.0.1:{port}",
+    }
+    return start_program([sys.executable, "-m", "promcompat", "serve"], port, log, environment)
