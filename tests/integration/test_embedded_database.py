@@ -52,9 +52,20 @@ def data_folder(distribution: PostgresDistribution, tmp_path: Path) -> Path:
     return private / "data of promcompat"
 
 
+@pytest.fixture(scope="module")
+def created_folder(
+    timescaledb_distribution: PostgresDistribution, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A data folder that has run once, made once: creating a cluster takes a second."""
+    folder = tmp_path_factory.mktemp("embedded") / "data"
+    _start(folder).stop()
+    return folder
+
+
 @pytest.fixture
-def timescaledb_folder(timescaledb_distribution: PostgresDistribution, tmp_path: Path) -> Path:
-    """For what does not differ between distributions."""
+def timescaledb_folder(created_folder: Path, tmp_path: Path) -> Path:
+    """A copy of it with its owners, for what does not differ between distributions."""
+    subprocess.run(["cp", "-a", created_folder, tmp_path / "data"], check=True)
     return tmp_path / "data"
 
 
@@ -208,8 +219,6 @@ def test_signal_stops_service_and_database(
 async def test_orphaned_server_is_replaced(
     timescaledb_folder: Path, timescaledb_distribution: PostgresDistribution
 ) -> None:
-    with _start(timescaledb_folder):
-        pass
     cluster = Cluster(
         folder=timescaledb_folder / "postgres",
         distribution=timescaledb_distribution,
@@ -225,34 +234,30 @@ async def test_orphaned_server_is_replaced(
 
 
 def test_stale_pid_file_of_another_program_is_ignored(timescaledb_folder: Path) -> None:
-    with _start(timescaledb_folder):
-        pass
     pid_file = timescaledb_folder / "postgres" / "postmaster.pid"
     pid_file.write_text(f"{os.getpid()}\n{pid_file.parent}\n", encoding="utf-8")
     with _start(timescaledb_folder) as database:
         assert database.is_running
 
 
-def test_interrupted_creation_is_repaired(timescaledb_folder: Path) -> None:
-    unfinished = timescaledb_folder / "postgres.new"
+def test_interrupted_creation_is_repaired(
+    timescaledb_distribution: PostgresDistribution, tmp_path: Path
+) -> None:
+    unfinished = tmp_path / "data" / "postgres.new"
     unfinished.mkdir(parents=True)
     (unfinished / "PG_VERSION").write_text("17\n", encoding="ascii")
-    with _start(timescaledb_folder) as database:
+    with _start(tmp_path / "data") as database:
         assert database.is_running
     assert not unfinished.exists()
 
 
 def test_other_major_version_is_refused(timescaledb_folder: Path) -> None:
-    with _start(timescaledb_folder):
-        pass
     (timescaledb_folder / "postgres" / "PG_VERSION").write_text("16\n", encoding="ascii")
     with pytest.raises(EmbeddedDatabaseError, match=r"made by PostgreSQL 16.*PostgreSQL 17"):
         _start(timescaledb_folder)
 
 
 def test_database_that_does_not_start_shows_its_log(timescaledb_folder: Path) -> None:
-    with _start(timescaledb_folder):
-        pass
     with (timescaledb_folder / "postgres/postgresql.conf").open("a", encoding="utf-8") as file:
         file.write("shared_buffers = 'a lot'\n")
     with pytest.raises(EmbeddedDatabaseError, match="shared_buffers"):
@@ -260,8 +265,6 @@ def test_database_that_does_not_start_shows_its_log(timescaledb_folder: Path) ->
 
 
 async def test_own_settings_below_the_include_win(timescaledb_folder: Path) -> None:
-    with _start(timescaledb_folder):
-        pass
     with (timescaledb_folder / "postgres/postgresql.conf").open("a", encoding="utf-8") as file:
         file.write("work_mem = '5MB'\n")
     with _start(timescaledb_folder) as database:
@@ -269,8 +272,6 @@ async def test_own_settings_below_the_include_win(timescaledb_folder: Path) -> N
 
 
 async def test_extension_is_updated_to_the_installed_version(timescaledb_folder: Path) -> None:
-    with _start(timescaledb_folder):
-        pass
     folder = DataFolder(timescaledb_folder)
     state = folder.read_state()
     assert state is not None
