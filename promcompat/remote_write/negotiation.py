@@ -1,0 +1,56 @@
+"""What a remote-write request says it is, by its headers, before its body is read."""
+
+from enum import StrEnum
+
+from promcompat.core.errors import UnsupportedMediaTypeError
+
+PROTOBUF_MEDIA_TYPE = "application/x-protobuf"
+
+
+class WriteMessage(StrEnum):
+    """The protobuf messages of remote write, by the name in `proto=`."""
+
+    V1 = "prometheus.WriteRequest"
+    V2 = "io.prometheus.write.v2.Request"
+
+
+def check_content_encoding(header: str) -> None:
+    """Raises UnsupportedMediaTypeError unless the body is said to be snappy, or nothing is said.
+
+    Some senders (Telegraf) leave the header out; theirs is snappy all the same.
+    """
+    if header not in ("", "snappy"):
+        raise UnsupportedMediaTypeError(
+            f"{header} encoding (compression) is not accepted by this server; "
+            "only snappy is acceptable"
+        )
+
+
+def negotiate_message(content_type: str) -> WriteMessage:
+    """Which message the body holds; version 1 when the header is missing or names none.
+
+    Raises UnsupportedMediaTypeError for another media type or message.
+    """
+    if not content_type:
+        return WriteMessage.V1
+    media_type, *parameters = (part.strip() for part in content_type.split(";"))
+    if media_type != PROTOBUF_MEDIA_TYPE:
+        raise UnsupportedMediaTypeError(
+            f"expected {PROTOBUF_MEDIA_TYPE} as the first (media) part, "
+            f"got {content_type} content-type"
+        )
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name == "proto":
+            return _message_named(value, content_type)
+    return WriteMessage.V1
+
+
+def _message_named(name: str, content_type: str) -> WriteMessage:
+    try:
+        return WriteMessage(name)
+    except ValueError as exc:
+        raise UnsupportedMediaTypeError(
+            f"got {content_type} content type; unknown remote write protobuf message {name}, "
+            f"supported: {', '.join(message.value for message in WriteMessage)}"
+        ) from exc

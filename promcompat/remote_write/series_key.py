@@ -1,0 +1,43 @@
+"""From the wire bytes of a series' labels to a checked label set, by the rules of version 1.0."""
+
+from collections.abc import Iterable
+
+from google.protobuf.message import DecodeError
+
+from promcompat.core.errors import BadDataError
+from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.remote_write.remote_pb2 import SeriesKey
+
+_MAX_DESCRIPTION_LENGTH = 500
+
+
+class InvalidLabelsError(ValueError):
+    """The labels name no series; Prometheus skips such a series and still answers 204."""
+
+
+def decode_series_key(key: bytes) -> Labels:
+    """The label set that a series key stands for, sorted, without empty values.
+
+    Raises InvalidLabelsError without a metric name, for a name that is empty or comes twice (even
+    if its value is empty), and for text that is not UTF-8; BadDataError for what is no protobuf.
+    """
+    try:
+        message = SeriesKey.FromString(key)
+    except DecodeError as exc:
+        raise BadDataError(f"proto: cannot decode the labels of a series: {exc}") from exc
+    try:
+        pairs = [(label.name.decode(), label.value.decode()) for label in message.labels]
+    except UnicodeDecodeError as exc:
+        raise InvalidLabelsError("a label is not valid UTF-8") from exc
+    by_name = dict(pairs)
+    if len(by_name) != len(pairs):
+        raise InvalidLabelsError(f"duplicate label name in {_describe(pairs)}")
+    if not by_name.get(METRIC_NAME) or "" in by_name:
+        raise InvalidLabelsError(f"invalid metric name or labels, got {_describe(pairs)}")
+    return Labels(pairs)
+
+
+def _describe(pairs: Iterable[tuple[str, str]]) -> str:
+    text = ", ".join(f'{name}="{value}"' for name, value in pairs)
+    shortened = text[:_MAX_DESCRIPTION_LENGTH]
+    return "{" + shortened + ("…" if len(text) > len(shortened) else "") + "}"

@@ -1,0 +1,33 @@
+"""The snappy block format of remote write, with a bound on what it may unpack to."""
+
+import snappy
+
+from promcompat.core.errors import BadDataError
+
+_MAX_LENGTH_BYTES = 5
+"""A block starts with its unpacked length, a varint of at most 32 bits."""
+
+
+def declared_length(block: bytes) -> int:
+    """How many bytes the block says it unpacks to; BadDataError when it does not say."""
+    length = 0
+    for index, byte in enumerate(block[:_MAX_LENGTH_BYTES]):
+        length |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80 and length < 1 << 32:
+            return length
+    raise BadDataError("snappy: corrupt input")
+
+
+def unpack(block: bytes, max_bytes: int) -> bytes:
+    """The content of a block.
+
+    Raises BadDataError when the block is corrupt, or declares more than `max_bytes`: that is
+    looked at first, so a small body cannot make us allocate gigabytes.
+    """
+    length = declared_length(block)
+    if length > max_bytes:
+        raise BadDataError(f"snappy: decoded length {length} exceeds limit {max_bytes}")
+    try:
+        return bytes(snappy.uncompress(block))
+    except snappy.UncompressError as exc:
+        raise BadDataError("snappy: corrupt input") from exc

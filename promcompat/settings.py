@@ -1,0 +1,202 @@
+"""Every setting of the service, validated once. Environment variables and flags have one name.
+
+A field `listen` is `PROMCOMPAT_LISTEN` in the environment and `--listen` on the command line; a
+flag wins over the environment. The description of each field is what `--help` prints.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, PositiveInt, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from promcompat.core.errors import BadDataError
+from promcompat.core.matchers import compile_pattern
+from promcompat.durations import parse_duration_ms
+
+ENV_PREFIX = "PROMCOMPAT_"
+MEBIBYTE = 1 << 20
+DAY_MS = 86_400_000
+
+
+def _to_milliseconds(value: object) -> object:
+    return parse_duration_ms(value) if isinstance(value, str) else value
+
+
+DurationMs = Annotated[int, BeforeValidator(_to_milliseconds), Field(ge=0)]
+"""Written as `5m` or `500ms`, kept as int milliseconds."""
+
+
+def default_data_dir() -> Path:
+    """The folder of the user's data after the XDG rules."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "promcompat"
+
+
+class Settings(BaseSettings):
+    """The configuration of one service; immutable."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    listen: str = Field(
+        "127.0.0.1:9201",
+        description="Address and port to serve HTTP on, as HOST:PORT; port 0 takes a free one.",
+    )
+    database_url: SecretStr | None = Field(
+        None,
+        description="postgresql:// address of the database. Without it the service installs and "
+        "runs its own under the data folder.",
+    )
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Folder of the service's own database; it survives restarts. Default: "
+        "promcompat in $XDG_DATA_HOME or ~/.local/share.",
+    )
+    tenancy: Literal["single", "header"] = Field(
+        "single",
+        description="single: everything belongs to the tenant `default`. header: every request "
+        "names its tenant in X-Scope-OrgID.",
+    )
+    workers: Annotated[int, Field(ge=1, le=256)] = Field(
+        1, description="Processes that serve requests, all on one port."
+    )
+    pushdown: bool = Field(
+        True, description="Let the database compute what it can compute exactly for a query."
+    )
+    delayed_name_removal: bool = Field(
+        False,
+        description="Remove metric names at the end of a query and not in each function "
+        "(Prometheus' promql-delayed-name-removal feature).",
+    )
+    query_timeout: DurationMs = Field(
+        120_000, description="How long a query may take (Prometheus: --query.timeout)."
+    )
+    query_max_samples: PositiveInt = Field(
+        50_000_000, description="Samples one query may hold (Prometheus: --query.max-samples)."
+    )
+    query_max_concurrency: PositiveInt = Field(
+        20,
+        description="Queries that run at once in a worker (Prometheus: --query.max-concurrency).",
+    )
+    query_lookback_delta: DurationMs = Field(
+        300_000,
+        description="How old the sample of an instant selector may be "
+        "(Prometheus: --query.lookback-delta).",
+    )
+    query_default_step: DurationMs = Field(
+        60_000,
+        description="Step of a subquery that names none (Prometheus: global.evaluation_interval).",
+    )
+    write_max_body_bytes: PositiveInt = Field(
+        32 * MEBIBYTE, description="Largest remote-write body, compressed; a larger one gets 413."
+    )
+    write_max_decoded_bytes: PositiveInt = Field(
+        32 * MEBIBYTE, description="Largest remote-write body, unpacked; a larger one gets 400."
+    )
+    max_future: DurationMs = Field(
+        600_000,
+        description="How far ahead of now a sample may be; later ones get 400 as Prometheus has "
+        "it. 0 accepts any time.",
+    )
+    timescaledb: Literal["auto", "require", "off"] = Field(
+        "auto",
+        description="auto: use TimescaleDB where the server has it. require: refuse a server "
+        "without it. off: plain PostgreSQL partitions. Decided when the schema is first made.",
+    )
+    chunk_interval: DurationMs = Field(
+        DAY_MS,
+        description="Time that one chunk made from now on covers: whole days, as 1d or 1w.",
+    )
+    shutdown_timeout: DurationMs = Field(
+        30_000, description="How long requests in flight may take to finish on SIGTERM."
+    )
+    cors_origin: str = Field(
+        ".*",
+        description="Regular expression of the browser origins that may read answers, anchored "
+        "(Prometheus: --web.cors.origin).",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity that is logged."
+    )
+    log_format: Literal["logfmt", "json"] = Field(
+        "logfmt", description="One line per event on standard error, as key=value pairs or JSON."
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        split_listen_address(value)
+        return value
+
+    @field_validator("database_url", mode="before")
+    @classmethod
+    def _check_database_url(cls, value: object) -> object:
+        if value == "":
+            return None
+        if isinstance(value, str) and not value.startswith(("postgresql://", "postgres://")):
+            raise ValueError("must start with postgresql://")
+        return value
+
+    @field_validator("chunk_interval")
+    @classmethod
+    def _check_chunk_interval(cls, value: int) -> int:
+        if value < DAY_MS or value % DAY_MS:
+            raise ValueError("must be a whole number of days, for example 1d")
+        return value
+
+    @field_validator("cors_origin")
+    @classmethod
+    def _check_cors_origin(cls, value: str) -> str:
+        try:
+            compile_pattern(value)
+        except BadDataError as exc:
+            raise ValueError(str(exc)) from exc
+        return value
+
+    @property
+    def listen_address(self) -> tuple[str, int]:
+        """Host and port to listen on."""
+        return split_listen_address(self.listen)
+
+
+def split_listen_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port`, `[v6]:port` or `:port` (every interface); else ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError("must be HOST:PORT, for example 127.0.0.1:9201")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("an IPv6 address needs brackets, for example [::1]:9201")
+    return host or "0.0.0.0", int(port)
+
+
+def env_name(field_name: str) -> str:
+    """The environment variable of a setting."""
+    return ENV_PREFIX + field_name.upper()
+
+
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """Variables with our prefix that name no setting: a typing error would be silent otherwise."""
+    known = {env_name(name) for name in Settings.model_fields}
+    return sorted(name for name in environment if name.startswith(ENV_PREFIX) and name not in known)
+
+
+def public_values(settings: Settings) -> Mapping[str, str]:
+    """Every setting as text, without the password of the database."""
+    values = settings.model_dump(mode="json")
+    values["database_url"] = hide_password(settings.database_url)
+    return {name: "" if value is None else str(value) for name, value in values.items()}
+
+
+def hide_password(url: SecretStr | None) -> str:
+    """The address without user and password."""
+    if url is None:
+        return ""
+    scheme, separator, rest = url.get_secret_value().partition("://")
+    authority, slash, path = rest.partition("/")
+    return scheme + separator + authority.rpartition("@")[2] + slash + path.partition("?")[0]

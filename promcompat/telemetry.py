@@ -1,0 +1,162 @@
+"""The service's own metrics, in a registry of its own, served on `/metrics`.
+
+With one worker the numbers live in the process. With several, each worker keeps its numbers in
+memory-mapped files (prometheus_client's multiprocess mode, chosen by PROMETHEUS_MULTIPROC_DIR,
+which the supervisor sets) and whichever worker is scraped answers for all of them.
+"""
+
+import os
+import platform
+from collections.abc import Mapping
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from promcompat.version import promcompat_version
+
+MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+
+class Telemetry:
+    """Every metric of the service, each with what it counts."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        registry = self.registry
+        self.request_seconds = Histogram(
+            "promcompat_http_request_duration_seconds",
+            "Time from the request's headers to its whole answer.",
+            ("handler", "code"),
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self.requests_in_flight = Gauge(
+            "promcompat_http_requests_in_flight",
+            "Requests being served now.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self.samples_received = Counter(
+            "promcompat_remote_write_samples_received",
+            "Float samples of decoded remote-write requests.",
+            registry=registry,
+        )
+        self.requests_rejected = Counter(
+            "promcompat_remote_write_requests_rejected",
+            "Remote-write requests not answered 204, by status code.",
+            ("code",),
+            registry=registry,
+        )
+        self.series_invalid = Counter(
+            "promcompat_remote_write_series_invalid",
+            "Series skipped for invalid labels, as Prometheus skips them.",
+            registry=registry,
+        )
+        self.exemplars_ignored = Counter(
+            "promcompat_remote_write_exemplars_ignored",
+            "Exemplars received and not kept.",
+            registry=registry,
+        )
+        self.histograms_rejected = Counter(
+            "promcompat_remote_write_histograms_rejected",
+            "Native histogram samples refused with 400.",
+            registry=registry,
+        )
+        self.metadata_received = Counter(
+            "promcompat_remote_write_metadata_received",
+            "Metadata entries of decoded remote-write requests.",
+            registry=registry,
+        )
+        self.query_stage_seconds = Histogram(
+            "promcompat_query_stage_duration_seconds",
+            "Time of a query per stage, by the names of the stats parameter.",
+            ("stage",),
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        self.query_samples = Counter(
+            "promcompat_query_samples",
+            "Samples that queries read.",
+            registry=registry,
+        )
+        self.storage = StorageCounters(registry)
+        build = Gauge(
+            "promcompat_build_info",
+            "Constant 1; the labels say what is running.",
+            ("version", "python"),
+            registry=registry,
+            multiprocess_mode="max",
+        )
+        build.labels(promcompat_version(), platform.python_version()).set(1)
+        if MULTIPROCESS_VARIABLE not in os.environ:
+            ProcessCollector(registry=registry)
+            PlatformCollector(registry=registry)
+
+    def observe_stages(self, timings_seconds: Mapping[str, float]) -> None:
+        """Count the stages of one query."""
+        for stage, seconds in timings_seconds.items():
+            self.query_stage_seconds.labels(stage).observe(seconds)
+
+    def render(self) -> bytes:
+        """The text exposition of every metric, of all workers when there are several."""
+        if MULTIPROCESS_VARIABLE not in os.environ:
+            return generate_latest(self.registry)
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+        return generate_latest(merged)
+
+
+_STORAGE_COUNTERS = {
+    "rows_committed": "Sample rows of committed transactions, repeated ones included.",
+    "commits": "Committed transactions of sample rows.",
+    "commit_seconds": "Time spent in those transactions.",
+    "staged_commits": "Commits that held repeated samples and took the slower way.",
+    "failed_commits": "Transactions of sample rows that failed; their senders were told.",
+    "rows_rejected": "Samples not stored because another value has their time.",
+    "series_cache_hits": "Rows whose series id was cached.",
+    "series_cache_misses": "Rows whose series id had to be asked for.",
+    "series_resolved": "Series whose id was asked of the database.",
+    "series_resolve_seconds": "Time spent asking.",
+    "selections": "Selections of samples for queries.",
+    "samples_selected": "Samples read by them.",
+    "select_seconds": "Time spent reading.",
+}
+
+
+class StorageCounters:
+    """The totals of the storage adapter, brought over as differences.
+
+    A collector that reads them at scrape time would not be seen by the other workers.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._counters = {
+            name: Counter(f"promcompat_storage_{name}", text, registry=registry)
+            for name, text in _STORAGE_COUNTERS.items()
+        }
+        self._rows_waiting = Gauge(
+            "promcompat_storage_rows_waiting",
+            "Rows accepted and not yet committed.",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._last: dict[str, float] = {}
+
+    def update(self, totals: Mapping[str, float]) -> None:
+        """Take over totals that only grow (and `rows_waiting`, which does not)."""
+        for name, counter in self._counters.items():
+            total = totals.get(name, 0.0)
+            counter.inc(max(0.0, total - self._last.get(name, 0.0)))
+            self._last[name] = total
+        self._rows_waiting.set(totals.get("rows_waiting", 0.0))

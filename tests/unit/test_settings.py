@@ -1,0 +1,112 @@
+"""Settings: where they come from, what they refuse, what they never show."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from promcompat.durations import format_duration_ms, parse_duration_ms
+from promcompat.settings import (
+    Settings,
+    default_data_dir,
+    env_name,
+    public_values,
+    split_listen_address,
+    unknown_variables,
+)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(env_name(name), raising=False)
+
+
+def test_defaults() -> None:
+    settings = Settings()
+    assert settings.listen_address == ("127.0.0.1", 9201)
+    assert settings.database_url is None
+    assert settings.query_timeout == 120_000
+    assert settings.query_lookback_delta == 300_000
+
+
+def test_environment_and_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMCOMPAT_MAX_FUTURE", "1h30m")
+    monkeypatch.setenv("PROMCOMPAT_WORKERS", "3")
+    monkeypatch.setenv("PROMCOMPAT_TENANCY", "")
+    settings = Settings(workers=2)
+    assert (settings.max_future, settings.workers, settings.tenancy) == (5_400_000, 2, "single")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("listen", "9201"),
+        ("listen", "host:99999"),
+        ("listen", "::1:9201"),
+        ("workers", "0"),
+        ("tenancy", "many"),
+        ("query_timeout", "2 minutes"),
+        ("query_timeout", "-1s"),
+        ("database_url", "mysql://h/db"),
+        ("chunk_interval", "90m"),
+        ("cors_origin", "("),
+        ("write_max_body_bytes", "0"),
+    ],
+)
+def test_bad_values_are_refused(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(env_name(name), value)
+    with pytest.raises(ValidationError, match=name):
+        Settings()
+
+
+def test_settings_are_immutable() -> None:
+    with pytest.raises(ValidationError):
+        Settings().workers = 2  # type: ignore[misc]
+
+
+def test_passwords_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", "postgresql://me:secret@h:1/db?password=secret")
+    settings = Settings()
+    assert public_values(settings)["database_url"] == "postgresql://h:1/db"
+    assert "secret" not in repr(settings)
+
+
+def test_data_folder_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert default_data_dir() == Path("/data/promcompat")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setenv("HOME", "/home/me")
+    assert default_data_dir() == Path("/home/me/.local/share/promcompat")
+
+
+def test_typing_errors_in_variables_are_found() -> None:
+    names = ["PROMCOMPAT_LISTEN", "PROMCOMPAT_LISTN", "HOME"]
+    assert unknown_variables(names) == ["PROMCOMPAT_LISTN"]
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [(":9201", ("0.0.0.0", 9201)), ("[::1]:0", ("::1", 0)), ("localhost:1", ("localhost", 1))],
+)
+def test_listen_addresses(address: str, parts: tuple[str, int]) -> None:
+    assert split_listen_address(address) == parts
+
+
+def test_every_setting_is_described() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "milliseconds"),
+    [("0", 0), ("1m0s", 60_000), ("1h0m0s", 3_600_000), ("1y2w", 32_745_600_000), ("7ms", 7)],
+)
+def test_durations(text: str, milliseconds: int) -> None:
+    assert parse_duration_ms(text) == milliseconds
+    assert parse_duration_ms(format_duration_ms(milliseconds)) == milliseconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "1m1h", "1.5h", "-5m", "5M", "300y", "5m ", "٣s"])
+def test_no_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        parse_duration_ms(text)
