@@ -15,7 +15,8 @@ class Plan:
     that only `offset_ms`, `range_ms`, `step_ms` and `timestamp_ms` are left to read.
     `selections[leaf_of[selector]]` is what is to be fetched for a selector of `expr`: it covers
     every step at which the evaluator can ask for it, subqueries, lookback, offsets and `@`
-    included. One statement of storage answers one selection.
+    included. One statement of storage answers one selection. `step_invariant` are the largest parts
+    of `expr` that read samples and have one value at every step; they are evaluated on one step.
     """
 
     expr: Expr
@@ -23,3 +24,4 @@ class Plan:
     eval_range: EvalRange
     selections: tuple[SeriesSelection, ...]
     leaf_of: Mapping[VectorSelector, int]
+    step_invariant: frozenset[Expr] = frozenset()

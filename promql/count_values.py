@@ -1,0 +1,61 @@
+"""`count_values`: one series for each value that occurs in a group."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from promcompat.core.model import FloatArray, IntArray, Labels
+from promql.ast import AggregateExpr
+from promql.budget import QueryBudget
+from promql.function_calls import floats_only
+from promql.grouping import kept_pairs
+from promql.text_format import format_fixed
+from promql.values import Matrix
+
+
+def count_values(expr: AggregateExpr, matrix: Matrix, label: str, budget: QueryBudget) -> Matrix:
+    """How many members of each group have which value, the value being set as `label`.
+
+    Raises ExecutionError when the result would have more cells than the budget has samples.
+    """
+    matrix = floats_only(matrix)
+    rows, steps = np.nonzero(matrix.present)
+    distinct, value_of = _distinct_values(matrix.values[rows, steps])
+    labels, series_of = _result_series(expr, matrix.labels, label, rows, distinct, value_of)
+    shape = len(labels), matrix.present.shape[1]
+    budget.check_size(shape[0] * shape[1])
+    cells = np.bincount(series_of * shape[1] + steps, minlength=shape[0] * shape[1])
+    counts = cells.reshape(shape)
+    return Matrix.of(labels, counts.astype(np.float64), counts > 0)
+
+
+def _distinct_values(values: FloatArray) -> tuple[list[str], IntArray]:
+    """The distinct values as label values, and the index of each value among them."""
+    # By bits, so that -0 and 0 stay two values; every NaN is the same one.
+    bits = np.where(np.isnan(values), np.nan, values).view(np.int64)
+    distinct, inverse = np.unique(bits, return_inverse=True)
+    return [format_fixed(value) for value in distinct.view(np.float64).tolist()], inverse
+
+
+def _result_series(
+    expr: AggregateExpr,
+    labels: Sequence[Labels],
+    label: str,
+    rows: IntArray,
+    distinct: Sequence[str],
+    value_of: IntArray,
+) -> tuple[list[Labels], IntArray]:
+    """The series of the result, in the order they are met, and the one each sample counts for."""
+    names = expr.grouping if expr.without else (*expr.grouping, label)
+    key_of = kept_pairs(names, expr.without)
+    pairs, first_of, pair_of = np.unique(
+        rows * max(len(distinct), 1) + value_of, return_index=True, return_inverse=True
+    )
+    found: dict[Labels, int] = {}
+    series_of_pair = np.empty(len(pairs), np.int64)
+    # The first sample of each pair, in the order of the samples.
+    for pair in np.argsort(first_of, kind="stable").tolist():
+        sample = first_of[pair]
+        row = labels[rows[sample]].with_label(label, distinct[value_of[sample]])
+        series_of_pair[pair] = found.setdefault(Labels(key_of(row)), len(found))
+    return list(found), series_of_pair[pair_of]

@@ -1,0 +1,292 @@
+"""The query engine: text in, result out. One await per query for samples, the rest is pure.
+
+parse → check → plan → one `select` for all leaves → evaluate (in a thread when it is long).
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutError
+from promcompat.core.model import EMPTY_LABELS, EvalRange, SampleBlock
+from promcompat.core.ports import SampleReader
+from promql.ast import Expr, PositionRange, SubqueryExpr, ValueType, children
+from promql.budget import QueryBudget
+from promql.evaluator import EvaluationOptions, Evaluator
+from promql.name_removal import take_rows
+from promql.parse_errors import line_col
+from promql.parser import parse_expr
+from promql.plan import Plan
+from promql.planner import make_plan
+from promql.type_checker import value_type
+from promql.values import (
+    Annotations,
+    Matrix,
+    QueryResult,
+    QueryStats,
+    ScalarGrid,
+    StringValue,
+    Value,
+    Windows,
+)
+from promql.windows import windows_to_block
+
+MAX_ANNOTATIONS = 10
+"""How many warnings, and how many infos, an answer carries; the rest is only counted."""
+
+_INLINE_CELLS = 50_000
+"""Below this many samples and grid cells an evaluation takes about as long as handing it over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """Limits and defaults of all queries of an engine."""
+
+    lookback_delta_ms: int = 300_000
+    max_samples: int = 50_000_000
+    timeout_seconds: float = 120.0
+    delayed_name_removal: bool = False
+    default_subquery_step_ms: int = 60_000
+    max_concurrency: int = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Query:
+    """One query on its way; `timings_seconds` grows as its stages end."""
+
+    tenant: str
+    text: str
+    eval_range: EvalRange
+    is_range: bool
+    lookback_ms: int
+    budget: QueryBudget
+    timings_seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time a block takes to a stage."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.timings_seconds[stage] = self.timings_seconds.get(stage, 0.0) + spent
+
+
+class Engine:
+    """Answers PromQL queries over what a `SampleReader` holds."""
+
+    def __init__(self, reader: SampleReader, options: EngineOptions) -> None:
+        self._reader = reader
+        self._options = options
+        self._slots = asyncio.Semaphore(options.max_concurrency)
+
+    async def query(
+        self,
+        tenant: str,
+        text: str,
+        time_ms: int,
+        lookback_ms: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> QueryResult:
+        """Evaluate `text` at one time.
+
+        Raises ParseError for a text that is no PromQL, ExecutionError when it fails while running,
+        QueryTimeoutError when it, or its turn, takes too long.
+        """
+        return await self._run(
+            self._new_query(
+                tenant, text, EvalRange.instant(time_ms), lookback_ms, timeout_seconds, False
+            )
+        )
+
+    async def query_range(
+        self,
+        tenant: str,
+        text: str,
+        eval_range: EvalRange,
+        lookback_ms: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> QueryResult:
+        """Evaluate `text`, an instant vector or scalar, at every step of `eval_range`.
+
+        Raises as `query` does, and BadDataError for a string or a range vector.
+        """
+        return await self._run(
+            self._new_query(tenant, text, eval_range, lookback_ms, timeout_seconds, True)
+        )
+
+    def _new_query(
+        self,
+        tenant: str,
+        text: str,
+        eval_range: EvalRange,
+        lookback_ms: int | None,
+        timeout_seconds: float | None,
+        is_range: bool,
+    ) -> _Query:
+        # A query may ask for less time than the engine allows, never for more.
+        seconds = min(timeout_seconds or np.inf, self._options.timeout_seconds)
+        return _Query(
+            tenant=tenant,
+            text=text,
+            eval_range=eval_range,
+            is_range=is_range,
+            lookback_ms=lookback_ms or self._options.lookback_delta_ms,
+            budget=QueryBudget(time.monotonic() + seconds, self._options.max_samples),
+        )
+
+    async def _run(self, query: _Query) -> QueryResult:
+        with query.timed("execTotalTime"):
+            async with self._slot(query):
+                with query.timed("evalTotalTime"):
+                    with query.timed("queryPreparationTime"):
+                        plan = self._plan(query)
+                        blocks = await self._select(query, plan)
+                    evaluator = self._evaluator(query, plan, blocks)
+                    with query.timed("innerEvalTime"):
+                        value = await _evaluate(query, evaluator, _is_long(plan, blocks))
+                    with query.timed("resultSortTime"):
+                        shown = _shown_value(value, query.is_range)
+        return _result(query, shown, evaluator)
+
+    @asynccontextmanager
+    async def _slot(self, query: _Query) -> AsyncIterator[None]:
+        """Hold one of the places for running queries, waiting for it no longer than allowed."""
+        with query.timed("execQueueTime"):
+            try:
+                async with asyncio.timeout(query.budget.remaining_seconds):
+                    await self._slots.acquire()
+            except TimeoutError as exc:
+                raise QueryTimeoutError("query timed out in query queue") from exc
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    def _plan(self, query: _Query) -> Plan:
+        expr = parse_expr(query.text)
+        result_type = value_type(expr)
+        if query.is_range:
+            _require_range_type(result_type)
+        return self.plan(expr, query.eval_range, query.lookback_ms)
+
+    def plan(self, expr: Expr, eval_range: EvalRange, lookback_ms: int | None = None) -> Plan:
+        """The plan this engine runs for `expr`. Raises BadDataError for a bad duration."""
+        return make_plan(
+            expr,
+            value_type(expr),
+            eval_range,
+            lookback_ms=lookback_ms or self._options.lookback_delta_ms,
+            default_subquery_step_ms=self._options.default_subquery_step_ms,
+        )
+
+    async def _select(self, query: _Query, plan: Plan) -> list[SampleBlock]:
+        if not plan.selections:
+            return []
+        try:
+            async with asyncio.timeout(query.budget.remaining_seconds):
+                blocks = await self._reader.select(query.tenant, plan.selections)
+        except TimeoutError as exc:
+            raise QueryTimeoutError("query timed out in query execution") from exc
+        query.budget.check_size(sum(len(block.timestamps) for block in blocks))
+        return blocks
+
+    def _evaluator(self, query: _Query, plan: Plan, blocks: Sequence[SampleBlock]) -> Evaluator:
+        options = EvaluationOptions(
+            lookback_ms=query.lookback_ms,
+            delayed_name_removal=self._options.delayed_name_removal,
+        )
+        return Evaluator(plan, blocks, options, query.budget, query.text)
+
+
+def _require_range_type(result_type: ValueType) -> None:
+    if result_type not in (ValueType.VECTOR, ValueType.SCALAR):
+        raise BadDataError(
+            f'invalid expression type "{result_type.document_name}" for range query, '
+            "must be Scalar or instant Vector"
+        )
+
+
+def _is_long(plan: Plan, blocks: Sequence[SampleBlock]) -> bool:
+    n_steps = plan.eval_range.n_steps
+    cells = sum(len(block.timestamps) + len(block.labels) * n_steps for block in blocks)
+    return cells + n_steps > _INLINE_CELLS or _has_subquery(plan.expr)
+
+
+def _has_subquery(expr: Expr) -> bool:
+    return isinstance(expr, SubqueryExpr) or any(map(_has_subquery, children(expr)))
+
+
+async def _evaluate(query: _Query, evaluator: Evaluator, is_long: bool) -> Value:
+    """Evaluate here when it is short, else in a thread, so that ingest keeps its latency."""
+    if not is_long:
+        return _evaluate_now(evaluator)
+    try:
+        return await asyncio.to_thread(_evaluate_now, evaluator)
+    except asyncio.CancelledError:
+        query.budget.cancel()
+        raise
+
+
+def _evaluate_now(evaluator: Evaluator) -> Value:
+    try:
+        return evaluator.evaluate()
+    except RecursionError as exc:
+        raise ExecutionError("expression is nested too deeply") from exc
+    except MemoryError as exc:
+        raise ExecutionError("query ran out of memory in query execution") from exc
+
+
+def _shown_value(value: Value, is_range: bool) -> Matrix | ScalarGrid | StringValue | SampleBlock:
+    match value:
+        case Windows():
+            return windows_to_block(value)
+        case Matrix() if is_range:
+            order = sorted(range(len(value.labels)), key=lambda row: value.labels[row].pairs)
+            return take_rows(value, order)
+        case ScalarGrid() if is_range:
+            row = value.values[None, :]
+            return Matrix.of((EMPTY_LABELS,), row, np.ones(row.shape, bool))
+        case Matrix() | ScalarGrid() | StringValue():
+            return value
+
+
+def _result(
+    query: _Query, value: Matrix | ScalarGrid | StringValue | SampleBlock, evaluator: Evaluator
+) -> QueryResult:
+    warnings, infos = annotation_texts(evaluator.annotations, query.text)
+    return QueryResult(
+        value,
+        query.eval_range.timestamps(),
+        query.is_range,
+        warnings,
+        infos,
+        QueryStats(query.timings_seconds, evaluator.total_samples, query.budget.peak_samples),
+    )
+
+
+def annotation_texts(
+    annotations: Annotations, text: str, limit: int = MAX_ANNOTATIONS
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Warnings and infos as the API shows them, with their positions in the query `text`."""
+    warnings = _texts("warning", annotations.warnings, text, limit)
+    return warnings, _texts("info", annotations.infos, text, limit)
+
+
+def _texts(
+    kind: str, found: Sequence[tuple[str, PositionRange | None]], query: str, limit: int
+) -> tuple[str, ...]:
+    # Prometheus tells annotations apart by their text alone; the last place it was met is shown.
+    positions = dict(found)
+    texts = [
+        f"PromQL {kind}: {text}" + ("" if pos is None else f" ({line_col(query, pos.start)})")
+        for text, pos in positions.items()
+    ]
+    if len(texts) > limit:
+        texts[limit:] = [f"{len(texts) - limit} more {kind} annotations omitted"]
+    return tuple(texts)

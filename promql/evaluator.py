@@ -1,0 +1,371 @@
+"""Evaluates a plan: one value per node for all steps of the grid. Pure, and without I/O."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from promcompat.core.errors import ExecutionError
+from promcompat.core.model import EvalRange, FloatArray, IntArray, SampleBlock
+from promql.aggregations import aggregate
+from promql.ast import (
+    AggregateExpr,
+    BinaryExpr,
+    Call,
+    Expr,
+    MatrixSelector,
+    NumberLiteral,
+    ParenExpr,
+    StringLiteral,
+    SubqueryExpr,
+    TimeModifiers,
+    UnaryExpr,
+    VectorMatching,
+    VectorSelector,
+)
+from promql.budget import QueryBudget
+from promql.count_values import count_values
+from promql.float_arithmetic import SET_OPERATORS
+from promql.function_calls import floats_only
+from promql.info_function import add_info_labels
+from promql.instant_functions import INSTANT_FUNCTIONS, InstantCall, absent_labels
+from promql.literals import quote
+from promql.name_removal import (
+    apply_delayed_names,
+    drop_names,
+    merge_rows,
+    reject_same_labels,
+    take_rows,
+)
+from promql.plan import Plan
+from promql.range_functions import KEEPS_NAME, RANGE_FUNCTIONS, RangeCall, absent_over_time
+from promql.sample_selection import SELECTIONS, select_samples
+from promql.set_operators import apply_set_operator
+from promql.values import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
+from promql.vector_matching import (
+    VectorOperator,
+    scalar_operation,
+    vector_operation,
+    vector_scalar_operation,
+)
+from promql.windows import (
+    InstantSamples,
+    look_up,
+    make_windows,
+    matrix_to_block,
+    without_stale_markers,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationOptions:
+    """What the values of a query depend on beside its text and samples."""
+
+    lookback_ms: int
+    delayed_name_removal: bool = False
+
+
+class Evaluator:
+    """Evaluates one plan once, over `blocks[i]`, the samples of `plan.selections[i]`.
+
+    `total_samples` is then how many samples were read, a window counting whole at every step.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        blocks: Sequence[SampleBlock],
+        options: EvaluationOptions,
+        budget: QueryBudget,
+        text: str = "",
+    ) -> None:
+        self._plan = plan
+        self._blocks = blocks
+        self._options = options
+        self._budget = budget
+        self._text = text
+        self._range_blocks: dict[int, SampleBlock] = {}
+        self.annotations = Annotations()
+        self.total_samples = 0
+
+    def evaluate(self) -> Value:
+        """The value of the plan's expression over its grid, without rows that have no sample.
+
+        Raises ExecutionError in Prometheus' words when the query fails at a step or needs too
+        many samples, QueryTimeoutError when it runs out of time.
+        """
+        value = self._eval(self._plan.expr, self._plan.eval_range)
+        if not self._options.delayed_name_removal:
+            return value
+        match value:
+            case Matrix():
+                return reject_same_labels(apply_delayed_names(value))
+            case Windows():
+                return self._named_windows(value)
+            case ScalarGrid() | StringValue():
+                return value
+
+    def _eval(self, expr: Expr, grid: EvalRange) -> Value:
+        self._budget.check_time()
+        held = self._budget.held_samples
+        if grid.n_steps > 1 and self._plan.step_invariant and expr in self._plan.step_invariant:
+            value = self._eval_invariant(expr, grid)
+        else:
+            value = self._eval_node(expr, grid)
+        self._budget.hold(held + _sample_count(value))
+        return value
+
+    def _eval_invariant(self, expr: Expr, grid: EvalRange) -> Value:
+        """Evaluate on the first step only; all others have the same value."""
+        before = self.total_samples
+        value = self._eval_node(expr, EvalRange.instant(grid.start_ms))
+        self.total_samples = before + (self.total_samples - before) * grid.n_steps
+        if isinstance(value, Matrix):
+            self._budget.check_size(len(value.labels) * grid.n_steps)
+        return _repeat_step(value, grid.n_steps)
+
+    def _eval_node(self, expr: Expr, grid: EvalRange) -> Value:
+        match expr:
+            case NumberLiteral():
+                return ScalarGrid(np.full(grid.n_steps, expr.value))
+            case StringLiteral():
+                return StringValue(expr.value)
+            case VectorSelector():
+                return self._eval_selector(expr, grid)
+            case MatrixSelector() | SubqueryExpr():
+                return self._windows(expr, grid)
+            case Call():
+                return self._eval_call(expr, grid)
+            case AggregateExpr():
+                return self._eval_aggregate(expr, grid)
+            case BinaryExpr():
+                return self._eval_binary(expr, grid)
+            case UnaryExpr():
+                return self._eval_unary(expr, grid)
+            case ParenExpr():
+                return self._eval(expr.expr, grid)
+
+    def _eval_selector(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
+        samples = self._look_up(selector, grid)
+        labels = self._block_of(selector).labels
+        return _without_empty_rows(Matrix.of(labels, samples.values, samples.present))
+
+    def _look_up(self, selector: VectorSelector, grid: EvalRange) -> InstantSamples:
+        block = self._block_of(selector)
+        self._budget.check_size(len(block.labels) * grid.n_steps)
+        times_ms = _moved_times(grid, selector.modifiers)
+        samples = look_up(block, times_ms, self._options.lookback_ms)
+        self.total_samples += int(samples.present.sum())
+        return samples
+
+    def _block_of(self, selector: VectorSelector) -> SampleBlock:
+        return self._blocks[self._plan.leaf_of[selector]]
+
+    def _windows(self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange) -> Windows:
+        if isinstance(expr, MatrixSelector):
+            end_ms = _moved_times(grid, expr.vector_selector.modifiers)
+            windows = make_windows(self._range_block(expr), end_ms, expr.range_ms)
+        else:
+            windows = self._subquery_windows(expr, _moved_times(grid, expr.modifiers))
+        self.total_samples += int((windows.hi - windows.lo).sum())
+        return windows
+
+    def _range_block(self, expr: MatrixSelector) -> SampleBlock:
+        leaf = self._plan.leaf_of[expr.vector_selector]
+        if leaf not in self._range_blocks:
+            self._range_blocks[leaf] = without_stale_markers(self._blocks[leaf])
+        return self._range_blocks[leaf]
+
+    def _subquery_windows(self, subquery: SubqueryExpr, end_ms: IntArray) -> Windows:
+        """Evaluate the inner expression at the multiples of the step all windows span."""
+        step_ms = subquery.step_ms
+        start_ms = (int(end_ms[0]) - subquery.range_ms) // step_ms * step_ms + step_ms
+        if start_ms > end_ms[-1]:
+            return make_windows(SampleBlock.empty(), end_ms, subquery.range_ms)
+        inner = EvalRange(start_ms, int(end_ms[-1]), step_ms)
+        before = self.total_samples
+        matrix = self._eval(subquery.expr, inner)
+        # The samples are counted when the windows over the result are.
+        self.total_samples = before
+        assert isinstance(matrix, Matrix)
+        block = matrix_to_block(matrix, inner.timestamps())
+        return make_windows(block, end_ms, subquery.range_ms, matrix.drop_name)
+
+    def _named_windows(self, windows: Windows) -> Windows:
+        """The windows with the names that were to be removed at the end removed."""
+        shape = windows.lo.shape
+        rows = Matrix(
+            windows.block.labels, np.zeros(shape), windows.hi > windows.lo, windows.drop_name
+        )
+        labels = reject_same_labels(apply_delayed_names(rows)).labels
+        return replace(windows, block=replace(windows.block, labels=tuple(labels)))
+
+    def _eval_call(self, call: Call, grid: EvalRange) -> Value:
+        first = _unwrap_parens(call.args[0]) if call.args else None
+        if call.func == "timestamp" and isinstance(first, VectorSelector):
+            return self._sample_times(first, grid)
+        if call.func == "info":
+            return self._eval_info(call, grid)
+        for index, arg in enumerate(map(_unwrap_parens, call.args)):
+            if isinstance(arg, MatrixSelector | SubqueryExpr):
+                return self._eval_range_call(call, index, self._windows(arg, grid), grid)
+        return self._eval_instant_call(call, grid)
+
+    def _sample_times(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
+        """`timestamp(selector)`: the times of the samples themselves, in seconds."""
+        samples = self._look_up(selector, grid)
+        matrix = Matrix.of(
+            self._block_of(selector).labels, samples.timestamps / 1000, samples.present
+        )
+        return drop_names(_without_empty_rows(matrix), self._options.delayed_name_removal)
+
+    def _eval_info(self, call: Call, grid: EvalRange) -> Matrix:
+        base = self._eval(call.args[0], grid)
+        selector = call.args[1]
+        assert isinstance(base, Matrix)
+        assert isinstance(selector, VectorSelector)
+        samples = self._look_up(selector, grid)
+        return add_info_labels(base, self._block_of(selector).labels, samples, selector.matchers)
+
+    def _eval_range_call(
+        self, call: Call, range_arg: int, windows: Windows, grid: EvalRange
+    ) -> Matrix:
+        if call.func == "absent_over_time":
+            absent = absent_over_time(windows, absent_labels(call.args[range_arg]))
+            return _without_empty_rows(absent)
+        scalars = tuple(
+            self._eval_scalar(arg, grid)
+            for index, arg in enumerate(call.args)
+            if index != range_arg
+        )
+        values, present = RANGE_FUNCTIONS[call.func](
+            RangeCall(
+                call.func,
+                windows,
+                scalars,
+                tuple(arg.pos for arg in call.args),
+                grid.timestamps(),
+                self.annotations,
+            )
+        )
+        result = Matrix(windows.block.labels, values, present, windows.drop_name)
+        result = _without_empty_rows(result)
+        if call.func in KEEPS_NAME:
+            return result
+        return drop_names(result, self._options.delayed_name_removal, merge=False)
+
+    def _eval_scalar(self, expr: Expr, grid: EvalRange) -> FloatArray:
+        value = self._eval(expr, grid)
+        assert isinstance(value, ScalarGrid)
+        return value.values
+
+    def _eval_instant_call(self, call: Call, grid: EvalRange) -> Value:
+        value = INSTANT_FUNCTIONS[call.func](
+            InstantCall(
+                call.func,
+                tuple(self._eval(arg, grid) for arg in call.args),
+                call.args,
+                grid.timestamps(),
+                self.annotations,
+                self._options.delayed_name_removal,
+                call.pos,
+            )
+        )
+        return _without_empty_rows(value) if isinstance(value, Matrix) else value
+
+    def _eval_aggregate(self, expr: AggregateExpr, grid: EvalRange) -> Matrix:
+        param: FloatArray | None = None
+        label = ""
+        if expr.op == "count_values":
+            label = self._value_label(expr)
+        elif expr.param is not None:
+            param = self._eval_scalar(expr.param, grid)
+        matrix = self._eval(expr.expr, grid)
+        assert isinstance(matrix, Matrix)
+        if expr.op == "count_values":
+            return count_values(expr, matrix, label, self._budget)
+        if param is not None and expr.op in SELECTIONS:
+            return _without_empty_rows(select_samples(expr, matrix, param, self.annotations))
+        return aggregate(expr, matrix, param, self.annotations)
+
+    def _value_label(self, expr: AggregateExpr) -> str:
+        assert expr.param is not None
+        literal = _unwrap_parens(expr.param)
+        assert isinstance(literal, StringLiteral)
+        # A byte that is no UTF-8 was replaced when the literal was read; show what was written.
+        if not literal.value or "\ufffd" in literal.value:
+            written = self._text[literal.pos.start : literal.pos.end] or quote(literal.value)
+            raise ExecutionError(f"invalid label name {written}")
+        return literal.value
+
+    def _eval_binary(self, expr: BinaryExpr, grid: EvalRange) -> Value:
+        lhs, rhs = self._eval(expr.lhs, grid), self._eval(expr.rhs, grid)
+        if isinstance(lhs, ScalarGrid) and isinstance(rhs, ScalarGrid):
+            return scalar_operation(expr.op, lhs, rhs)
+        assert isinstance(lhs, Matrix | ScalarGrid)
+        assert isinstance(rhs, Matrix | ScalarGrid)
+        delayed = self._options.delayed_name_removal
+        if isinstance(lhs, ScalarGrid) or isinstance(rhs, ScalarGrid):
+            result = vector_scalar_operation(expr.op, lhs, rhs, expr.return_bool, delayed)
+            return _without_empty_rows(result)
+        matching = expr.matching or VectorMatching()
+        if expr.op in SET_OPERATORS:
+            result = apply_set_operator(expr.op, lhs, rhs, matching)
+        else:
+            operator = VectorOperator(expr.op, matching, expr.return_bool, delayed)
+            result = vector_operation(lhs, rhs, operator)
+        result = _without_empty_rows(result)
+        # With delayed name removal Prometheus looks for equal label sets at one step only at the
+        # end of the query.
+        return result if delayed and grid.n_steps == 1 else merge_rows(result)
+
+    def _eval_unary(self, expr: UnaryExpr, grid: EvalRange) -> Value:
+        value = self._eval(expr.expr, grid)
+        if expr.op == "+":
+            return value
+        if isinstance(value, ScalarGrid):
+            return ScalarGrid(-value.values)
+        assert isinstance(value, Matrix)
+        value = floats_only(value)
+        negative = replace(value, values=-value.values)
+        return drop_names(negative, self._options.delayed_name_removal, merge=False)
+
+
+def _unwrap_parens(expr: Expr) -> Expr:
+    while isinstance(expr, ParenExpr):
+        expr = expr.expr
+    return expr
+
+
+def _moved_times(grid: EvalRange, modifiers: TimeModifiers) -> IntArray:
+    """The times a selector looks at: `@` fixes them, an offset moves them; int64 [n_steps]."""
+    if modifiers.timestamp_ms is not None:
+        return np.full(grid.n_steps, modifiers.timestamp_ms - modifiers.offset_ms, np.int64)
+    return grid.timestamps() - modifiers.offset_ms
+
+
+def _sample_count(value: Value) -> int:
+    return int(value.present.sum()) if isinstance(value, Matrix) else 0
+
+
+def _without_empty_rows(matrix: Matrix) -> Matrix:
+    """Drop rows without a sample: for Prometheus such a series does not exist."""
+    kept = matrix.present.any(axis=1)
+    return matrix if kept.all() else take_rows(matrix, np.flatnonzero(kept).tolist())
+
+
+def _repeat_step(value: Value, n_steps: int) -> Value:
+    match value:
+        case Matrix():
+            histograms = value.histograms
+            return Matrix(
+                value.labels,
+                np.repeat(value.values, n_steps, axis=1),
+                np.repeat(value.present, n_steps, axis=1),
+                value.drop_name,
+                None if histograms is None else np.repeat(histograms, n_steps, axis=1),
+            )
+        case ScalarGrid():
+            return ScalarGrid(np.repeat(value.values, n_steps))
+        case StringValue() | Windows():
+            return value

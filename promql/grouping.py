@@ -1,0 +1,61 @@
+"""Which group of an aggregation a series belongs to, worked out once for all steps."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from promcompat.core.model import EMPTY_LABELS, METRIC_NAME, IntArray, Labels
+
+LabelPairs = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """`labels`: those of each group, in the order groups are met; `group_of` int64 [n_series]."""
+
+    labels: list[Labels]
+    group_of: IntArray
+
+    def members(self) -> list[IntArray]:
+        """The rows of each group, ascending."""
+        order = np.argsort(self.group_of, kind="stable")
+        counts = np.bincount(self.group_of, minlength=len(self.labels))
+        return np.split(order, np.cumsum(counts)[:-1])
+
+    def blocks(self) -> Iterator[tuple[IntArray, IntArray]]:
+        """The groups, those of equal size together, as (groups [g], rows [g, size]).
+
+        A fold over the members then takes one numpy step per member of a *size* and not of a
+        group, whether there are many small groups or few large ones.
+        """
+        if not self.labels:
+            return
+        order = np.argsort(self.group_of, kind="stable")
+        counts = np.bincount(self.group_of, minlength=len(self.labels))
+        starts = np.cumsum(counts) - counts
+        for size in np.unique(counts).tolist():
+            groups = np.flatnonzero(counts == size)
+            yield groups, order[starts[groups][:, None] + np.arange(size)]
+
+
+def kept_pairs(names: Sequence[str], without: bool) -> Callable[[Labels], LabelPairs]:
+    """A function from a label set to the pairs `by (names)` or `without (names)` leaves of it."""
+    if without:
+        dropped = frozenset((*names, METRIC_NAME))
+        return lambda labels: tuple(pair for pair in labels.pairs if pair[0] not in dropped)
+    kept = frozenset(names)
+    if not kept:
+        return lambda labels: ()
+    return lambda labels: tuple(pair for pair in labels.pairs if pair[0] in kept)
+
+
+def group_series(labels: Sequence[Labels], names: Sequence[str], without: bool) -> Grouping:
+    """Group label sets by what `by (names)` or `without (names)` leaves of them."""
+    if not names and not without:
+        only = [EMPTY_LABELS] if labels else []
+        return Grouping(only, np.zeros(len(labels), np.int64))
+    key_of = kept_pairs(names, without)
+    groups: dict[LabelPairs, int] = {}
+    group_of = [groups.setdefault(key_of(row), len(groups)) for row in labels]
+    return Grouping([Labels(pairs) for pairs in groups], np.array(group_of, np.int64))

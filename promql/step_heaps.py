@@ -1,0 +1,125 @@
+"""Bounded heaps, one per group and step, that all take their next sample at once.
+
+`topk` keeps a heap per group and step. Which of several equal samples stays depends on how a
+binary heap moves its elements, and so does the order of the result; so the moves are those of Go's
+`container/heap`, only made for many heaps together.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from promcompat.core.model import BoolArray, FloatArray, IntArray
+
+Less = Callable[[FloatArray, FloatArray], BoolArray]
+
+
+def smaller_first(a: FloatArray, b: FloatArray) -> BoolArray:
+    """Whether `a` comes before `b`, the smallest first and NaN before all."""
+    return np.asarray(np.isnan(a) | (a < b))
+
+
+def larger_first(a: FloatArray, b: FloatArray) -> BoolArray:
+    """Whether `a` comes before `b`, the largest first and NaN before all."""
+    return np.asarray(np.isnan(a) | (a > b))
+
+
+class StepHeaps:
+    """Heaps of at most `limits` elements each: `limits` int64 [n_heaps].
+
+    An element is a value and the row it came from; `rows` int64 and `values` float64 are
+    [max limit, n_heaps], of which the first `sizes[h]` of heap h are meaningful. A heap that is not
+    `replacing` refuses what it is offered once it is full.
+    """
+
+    def __init__(self, limits: IntArray, less: Less, replacing: bool = True) -> None:
+        depth = int(limits.max(initial=0))
+        self._less = less
+        self._replacing = replacing
+        self._limits = limits
+        self.sizes = np.zeros(len(limits), np.int64)
+        self.values = np.zeros((depth, len(limits)))
+        self.rows = np.zeros((depth, len(limits)), np.int64)
+
+    def offer(self, rows: IntArray, values: FloatArray, offered: BoolArray) -> None:
+        """Offer one element to each heap where `offered`; all are [n_heaps].
+
+        A heap that is not full takes it. A full one takes it in place of its first element when
+        that comes before the new one.
+        """
+        growing = offered & (self.sizes < self._limits)
+        full = offered & ~growing & (self._limits > 0)
+        if growing.any():
+            self._push(np.flatnonzero(growing), rows, values)
+        if self._replacing and full.any():
+            root = self.values[0]
+            better = self._less(root, values) & ~np.isnan(values)
+            replaced = np.flatnonzero(full & better)
+            if len(replaced):
+                self.values[0, replaced] = values[replaced]
+                self.rows[0, replaced] = rows[replaced]
+                self._sift_down(replaced)
+
+    def _push(self, heaps: IntArray, rows: IntArray, values: FloatArray) -> None:
+        place = self.sizes[heaps]
+        self.values[place, heaps] = values[heaps]
+        self.rows[place, heaps] = rows[heaps]
+        self.sizes[heaps] += 1
+        while True:
+            deeper = place > 0
+            heaps, place = heaps[deeper], place[deeper]
+            parent = (place - 1) // 2
+            up = self._less(self.values[place, heaps], self.values[parent, heaps])
+            heaps, place, parent = heaps[up], place[up], parent[up]
+            if not len(heaps):
+                return
+            self._swap(heaps, place, parent)
+            place = parent
+
+    def _sift_down(self, heaps: IntArray) -> None:
+        place = np.zeros(len(heaps), np.int64)
+        while True:
+            child = 2 * place + 1
+            inside = child < self.sizes[heaps]
+            heaps, place, child = heaps[inside], place[inside], child[inside]
+            if not len(heaps):
+                return
+            right = np.minimum(child + 1, self.sizes[heaps] - 1)
+            use_right = (right > child) & self._less(
+                self.values[right, heaps], self.values[child, heaps]
+            )
+            child = np.where(use_right, right, child)
+            down = self._less(self.values[child, heaps], self.values[place, heaps])
+            heaps, place, child = heaps[down], place[down], child[down]
+            self._swap(heaps, place, child)
+            place = child
+
+    def _swap(self, heaps: IntArray, a: IntArray, b: IntArray) -> None:
+        for column in (self.values, self.rows):
+            column[a, heaps], column[b, heaps] = column[b, heaps], column[a, heaps]
+
+    def ordered_rows(self, heap: int) -> list[int]:
+        """The rows of one heap, the element that comes last first (`sort.Reverse` of the heap)."""
+        size = int(self.sizes[heap])
+        values, rows = self.values[:size, heap], self.rows[:size, heap].tolist()
+        if size <= _INSERTION_SORT_LIMIT:
+            return _insertion_sort(rows, self._less(values[:, None], values[None, :]))
+        # NaN comes first in the heap, so last here; a stable sort keeps the order of equals.
+        sign = 1 if self._less is larger_first else -1
+        keys = np.where(np.isnan(values), np.inf, sign * values)
+        return [rows[k] for k in np.lexsort((np.isnan(values), keys)).tolist()]
+
+
+_INSERTION_SORT_LIMIT = 12
+"""Up to this length Go's `sort.Sort` is an insertion sort, which decides where equals go."""
+
+
+def _insertion_sort(rows: list[int], less: BoolArray) -> list[int]:
+    """Sort by the reverse of `less` [n, n], which for NaN is no order: both may come first."""
+    order = list(range(len(rows)))
+    for end in range(1, len(order)):
+        k = end
+        while k > 0 and less[order[k - 1], order[k]]:
+            order[k - 1], order[k] = order[k], order[k - 1]
+            k -= 1
+    return [rows[k] for k in order]
