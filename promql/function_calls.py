@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 
 from promcompat.core.model import FloatArray, IntArray
-from promql.ast import Expr, PositionRange
+from promql.ast import Expr, ParenExpr, PositionRange
 from promql.values import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 
 
@@ -46,6 +46,13 @@ class InstantCall:
     def n_steps(self) -> int:
         """How many eval steps the grid has."""
         return len(self.timestamps)
+
+    def arg_position(self, index: int) -> PositionRange:
+        """Where the argument at `index` stands in the query, less its parentheses."""
+        expr = self.arg_exprs[index]
+        while isinstance(expr, ParenExpr):
+            expr = expr.expr
+        return expr.pos
 
     def _arg(self, index: int, kind: type[_ValueT]) -> _ValueT:
         value = self.args[index]

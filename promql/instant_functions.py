@@ -1,13 +1,27 @@
 """The functions that take no range vector, by name: each works on a whole step grid at once."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from promcompat.core.matchers import MatchOp
 from promcompat.core.model import EMPTY_LABELS, METRIC_NAME, BoolArray, Labels
 from promql.ast import Expr, MatrixSelector, ParenExpr, VectorSelector
+from promql.classic_histograms import histogram_fraction, histogram_quantile
+from promql.date_functions import DATE_FUNCTIONS, date_part
 from promql.function_calls import InstantCall
+from promql.label_functions import label_join, label_replace
+from promql.math_functions import (
+    SAMPLE_FUNCTIONS,
+    apply_to_samples,
+    clamp,
+    clamp_max,
+    clamp_min,
+    round_to,
+)
+from promql.name_removal import drop_names
+from promql.sort_functions import sort, sort_by_label, sort_by_label_desc, sort_desc
 from promql.values import Matrix, ScalarGrid, Value
 
 __all__ = ["INSTANT_FUNCTIONS", "InstantCall", "absent_labels"]
@@ -76,11 +90,44 @@ def _pi(call: InstantCall) -> Value:
     return ScalarGrid(np.full(call.n_steps, np.pi))
 
 
+def _timestamp(call: InstantCall) -> Value:
+    """The eval time of each sample; of a plain selector the evaluator knows the samples' own."""
+    matrix = call.matrix(0)
+    values = np.broadcast_to(call.timestamps / 1000, matrix.values.shape)
+    stamped = replace(matrix, values=values, histograms=None)
+    return drop_names(stamped, call.delayed_name_removal)
+
+
+def _of_native_histograms(call: InstantCall) -> Value:
+    """Functions of native histograms skip floats, and no other samples are stored yet."""
+    return Matrix.empty(call.n_steps)
+
+
 INSTANT_FUNCTIONS: Mapping[str, InstantFunction] = {
     "absent": _absent,
+    "clamp": clamp,
+    "clamp_max": clamp_max,
+    "clamp_min": clamp_min,
+    "histogram_avg": _of_native_histograms,
+    "histogram_count": _of_native_histograms,
+    "histogram_fraction": histogram_fraction,
+    "histogram_quantile": histogram_quantile,
+    "histogram_stddev": _of_native_histograms,
+    "histogram_stdvar": _of_native_histograms,
+    "histogram_sum": _of_native_histograms,
+    "label_join": label_join,
+    "label_replace": label_replace,
     "pi": _pi,
+    "round": round_to,
     "scalar": _scalar,
+    "sort": sort,
+    "sort_by_label": sort_by_label,
+    "sort_by_label_desc": sort_by_label_desc,
+    "sort_desc": sort_desc,
     "time": _time,
+    "timestamp": _timestamp,
     "vector": _vector,
+    **dict.fromkeys(DATE_FUNCTIONS, date_part),
+    **dict.fromkeys(SAMPLE_FUNCTIONS, apply_to_samples),
 }
 """Each returns the finished value; metric names are dropped already where the function does so."""

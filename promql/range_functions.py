@@ -9,18 +9,58 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray, Labels
+from promql.extrapolation import delta, idelta, increase, irate, rate
 from promql.function_calls import RangeCall
+from promql.linear_regression import deriv, predict_linear
+from promql.smoothing import double_exponential_smoothing
 from promql.values import Matrix, Windows
-from promql.window_reductions import count_over_time, last_over_time, present_over_time
+from promql.window_order import (
+    mad_over_time,
+    max_over_time,
+    min_over_time,
+    quantile_over_time,
+    ts_of_max_over_time,
+    ts_of_min_over_time,
+)
+from promql.window_reductions import (
+    changes,
+    count_over_time,
+    last_over_time,
+    present_over_time,
+    resets,
+    ts_of_last_over_time,
+)
+from promql.window_sums import avg_over_time, stddev_over_time, stdvar_over_time, sum_over_time
 
 __all__ = ["KEEPS_NAME", "RANGE_FUNCTIONS", "RangeCall", "absent_over_time"]
 
 RangeFunction = Callable[[RangeCall], tuple[FloatArray, BoolArray]]
 
 RANGE_FUNCTIONS: Mapping[str, RangeFunction] = {
+    "avg_over_time": avg_over_time,
+    "changes": changes,
     "count_over_time": count_over_time,
+    "delta": delta,
+    "deriv": deriv,
+    "double_exponential_smoothing": double_exponential_smoothing,
+    "idelta": idelta,
+    "increase": increase,
+    "irate": irate,
     "last_over_time": last_over_time,
+    "mad_over_time": mad_over_time,
+    "max_over_time": max_over_time,
+    "min_over_time": min_over_time,
+    "predict_linear": predict_linear,
     "present_over_time": present_over_time,
+    "quantile_over_time": quantile_over_time,
+    "rate": rate,
+    "resets": resets,
+    "stddev_over_time": stddev_over_time,
+    "stdvar_over_time": stdvar_over_time,
+    "sum_over_time": sum_over_time,
+    "ts_of_last_over_time": ts_of_last_over_time,
+    "ts_of_max_over_time": ts_of_max_over_time,
+    "ts_of_min_over_time": ts_of_min_over_time,
 }
 """Each returns `values` float64 and `present` bool, both [n_series, n_steps].
 
