@@ -26,11 +26,33 @@ class CompiledPattern(Protocol):
         """A match object when the whole of `text` matches."""
 
 
+_GO_WORDING = {
+    "bad repetition operator": "invalid nested repetition operator",
+    "invalid named capture group": "invalid named capture",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid repetition size": "invalid repeat count",
+    "missing )": "missing closing )",
+    "missing ]": "missing closing ]",
+    "no argument for repetition operator": "missing argument to repetition operator",
+}
+"""What Go's regexp package says where RE2 says it otherwise; clients know Go's words."""
+
+
+def _regexp_fault(exc: Exception) -> str:
+    """The text Prometheus gives for a pattern that RE2 refused as `<fault>: <part>`."""
+    message = exc.args[0] if exc.args else ""
+    text = message.decode(errors="replace") if isinstance(message, bytes) else str(message)
+    if text.startswith("trailing \\"):
+        return "trailing backslash at end of expression: ``"
+    fault, _, part = text.partition(": ")
+    return f"{_GO_WORDING.get(fault, fault)}: `{part}`"
+
+
 @lru_cache(maxsize=4096)
 def compile_pattern(pattern: str) -> CompiledPattern:
     """Compile `pattern` with RE2, dot matching newlines as Prometheus has it (`(?s:…)`).
 
-    Raises BadDataError when RE2 refuses the pattern.
+    Raises BadDataError in Prometheus' words when RE2 refuses the pattern.
     """
     options = re2.Options()
     options.dot_nl = True
@@ -38,7 +60,7 @@ def compile_pattern(pattern: str) -> CompiledPattern:
     try:
         return cast(CompiledPattern, re2.compile(pattern, options))
     except re2.error as exc:
-        raise BadDataError(f"error parsing regexp: {exc}") from exc
+        raise BadDataError(f"error parsing regexp: {_regexp_fault(exc)}") from exc
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,64 @@
+"""Durations as Prometheus writes them in queries, flags and parameters: `5m`, `1h30m`, `500ms`."""
+
+import json
+import re
+
+_UNITS_MS = {
+    "y": 365 * 86_400_000,
+    "w": 7 * 86_400_000,
+    "d": 86_400_000,
+    "h": 3_600_000,
+    "m": 60_000,
+    "s": 1_000,
+    "ms": 1,
+}
+_UNITS = tuple(_UNITS_MS)
+_PART = re.compile(r"([0-9]+)([^0-9]+)")
+_MAX_MS = ((1 << 63) - 1) // 1_000_000
+"""Prometheus keeps a duration in an int64 of nanoseconds, about 292 years."""
+_MAX_AMOUNT = (1 << 64) - 1
+
+
+def parse_duration_ms(text: str) -> int:
+    """The milliseconds of a duration; units descend, each at most once, `0` needs none.
+
+    Raises ValueError in the words of Prometheus' `model.ParseDuration`.
+    """
+    if text == "0":
+        return 0
+    if not text:
+        raise ValueError("empty duration string")
+    # JSON quotes the texts that get here as Go does: Prometheus' lexer passes ASCII alone.
+    quoted = json.dumps(text, ensure_ascii=False)
+    total_ms, end, last_unit = 0, 0, -1
+    while end < len(text):
+        part = _PART.match(text, end)
+        if part is None or int(part[1]) > _MAX_AMOUNT:
+            raise ValueError(f"not a valid duration string: {quoted}")
+        unit = part[2]
+        if unit not in _UNITS_MS:
+            raise ValueError(f"unknown unit {json.dumps(unit)} in duration {quoted}")
+        if _UNITS.index(unit) <= last_unit:
+            raise ValueError(f"not a valid duration string: {quoted}")
+        last_unit = _UNITS.index(unit)
+        total_ms += int(part[1]) * _UNITS_MS[unit]
+        if total_ms > _MAX_MS:
+            raise ValueError("duration out of range")
+        end = part.end()
+    return total_ms
+
+
+def format_duration_ms(duration_ms: int) -> str:
+    """The shortest text that parses to the same; years and weeks only when nothing is left over."""
+    if duration_ms < 0:
+        return "-" + format_duration_ms(-duration_ms)
+    if duration_ms == 0:
+        return "0s"
+    parts: list[str] = []
+    for unit, unit_ms in _UNITS_MS.items():
+        exact_only = unit in ("y", "w")
+        if duration_ms < unit_ms or (exact_only and duration_ms % unit_ms):
+            continue
+        count, duration_ms = divmod(duration_ms, unit_ms)
+        parts.append(f"{count}{unit}")
+    return "".join(parts)

@@ -1,0 +1,39 @@
+"""PromQL text to syntax tree."""
+
+from functools import lru_cache
+from typing import cast
+
+from promcompat.core.matchers import LabelMatcher
+from promql.ast import Expr
+from promql.lalr_parser import parse
+from promql.parse_errors import ParseError, PositionedError, line_col
+from promql.type_checker import check_types
+
+__all__ = ["ParseError", "line_col", "parse_expr", "parse_metric_selector"]
+
+
+@lru_cache(maxsize=1024)
+def parse_expr(text: str) -> Expr:
+    """The tree of a query, parsed and type-checked as Prometheus' `ParseExpr` does.
+
+    Raises ParseError, whose text is Prometheus' own; nesting is limited, see
+    `promql.partial_nodes.MAX_DEPTH`.
+    """
+    try:
+        expr = cast(Expr, parse(text, "expression"))
+        check_types(expr, text)
+    except PositionedError as exc:
+        raise exc.in_query(text) from exc
+    return expr
+
+
+@lru_cache(maxsize=1024)
+def parse_metric_selector(text: str) -> tuple[LabelMatcher, ...]:
+    """The matchers of a series selector such as a `match[]` parameter; no offset, no range.
+
+    As in Prometheus, whether any matcher is non-empty is left to the caller. Raises ParseError.
+    """
+    try:
+        return cast(tuple[LabelMatcher, ...], parse(text, "metric_selector"))
+    except PositionedError as exc:
+        raise exc.in_query(text) from exc
