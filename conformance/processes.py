@@ -116,13 +116,18 @@ _ANY_ORDER = "storage:\n  tsdb:\n    out_of_order_time_window: 1000w\n"
 
 @contextmanager
 def running_prometheus(
-    binary: Path, folder: Path, *, config: str = "", features: Sequence[str] = PROMETHEUS_FEATURES
+    binary: Path,
+    folder: Path,
+    *,
+    config: str = _ANY_ORDER,
+    port: int | None = None,
+    features: Sequence[str] = PROMETHEUS_FEATURES,
 ) -> Iterator[RunningProgram]:
     """Run a Prometheus that receives remote write, on an empty store in the new `folder`."""
     folder.mkdir(parents=True)
     config_file = folder / "prometheus.yml"
-    config_file.write_text(config or _ANY_ORDER)
-    port = find_free_port()
+    config_file.write_text(config)
+    port = port or find_free_port()
     command: list[str | Path] = [
         binary,
         f"--config.file={config_file}",

@@ -132,7 +132,8 @@ def _parse_label_list(text: str, index: int, pairs: dict[str, str]) -> int:
     return len(text) - len(rest) + 1
 
 
-_NUMBER = r"(?:[iI]nf|[nN]a[nN]|0[xX][0-9a-fA-F]+|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+# No hexadecimal here: `0x5` is six zeros.
+_NUMBER = r"(?:[iI]nf|[nN]a[nN]|(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
 _ITEM = re.compile(
     r"\s*(?:(?P<omitted>_(?:x(?P<gaps>\d+))?)|(?P<stale>stale)"
     r"|\{\{(?P<histogram>.*?)\}\}(?:[-+]\{\{.*?\}\})?(?:x(?P<repeats>\d+))?"

@@ -111,6 +111,10 @@ def test_parse_sequence_expands_every_form() -> None:
     )
 
 
+def test_parse_sequence_repeats_zero() -> None:
+    assert parse_sequence("0x2 -0x1") == (0.0, 0.0, 0.0, 0.0, 0.0)
+
+
 def test_parse_sequence_adds_step_by_step_like_prometheus() -> None:
     values = parse_sequence("0+0.1x3")
     assert values[3] == 0.1 + 0.1 + 0.1 != 0.3

@@ -1,0 +1,45 @@
+"""Lets test scripts run against the engine, in process."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from promql.engine import Engine
+
+from promcompat.core.errors import PromcompatError
+from promcompat.core.model import EvalRange, Labels
+from promcompat.core.ports import MetricRepository
+from promql.values import QueryResult
+from tests.factories import Points, make_batch
+from tests.promqltest.answer import read_answer
+from tests.promqltest.target import Reply
+
+
+@dataclass(frozen=True, slots=True)
+class EngineTarget:
+    """The engine on a repository, in process; `tenant` must be new."""
+
+    repository: MetricRepository
+    engine: Engine
+    tenant: str
+
+    async def load(self, series: Mapping[Labels, Points]) -> None:
+        """See Target."""
+        await self.repository.write_batch(self.tenant, make_batch(series))
+
+    async def query(self, expr: str, time_ms: int) -> Reply:
+        """See Target."""
+        try:
+            return _reply(await self.engine.query(self.tenant, expr, time_ms))
+        except PromcompatError as exc:
+            return Reply(None, str(exc))
+
+    async def query_range(self, expr: str, grid: EvalRange) -> Reply:
+        """See Target."""
+        try:
+            return _reply(await self.engine.query_range(self.tenant, expr, grid))
+        except PromcompatError as exc:
+            return Reply(None, str(exc))
+
+
+def _reply(result: QueryResult) -> Reply:
+    return Reply(read_answer(result), "", result.warnings, result.infos)

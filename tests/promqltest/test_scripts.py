@@ -1,0 +1,110 @@
+"""Test scripts hold: on the in-memory fake, and on every edition of the database.
+
+The fake gives the engine all samples; the database may compute parts of a query itself, so the
+two check each other. Prometheus' own scripts are read where the shared folder is.
+"""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from promcompat.core.ports import MetricRepository
+from promql.engine import Engine, EngineOptions
+from sql.migrate import migrate
+from sql.storage.metric_repository import PostgresMetricRepository
+from tests.fakes import InMemoryMetricRepository
+from tests.promqltest.engine_target import EngineTarget
+from tests.promqltest.ratchet import KNOWN_FAILURES, find_surprises, read_known_failures
+from tests.promqltest.runner import CaseRunner, Outcome, Status
+from tests.promqltest.script_parser import read_script
+from tests.promqltest.suites import (
+    needs_delayed_name_removal,
+    own_scripts,
+    shared_folder,
+    upstream_scripts,
+)
+
+
+def script_name(path: Path) -> str:
+    """The name of a test: the file's, with the folder of those that need another engine."""
+    folder = path.parent.name
+    return path.name if folder in ("scripts", "promqltest") else f"{folder}/{path.name}"
+
+
+OWN = [pytest.param(path, id=script_name(path)) for path in own_scripts()]
+UPSTREAM = [pytest.param(path, id=path.name) for path in upstream_scripts()] or [
+    pytest.param(
+        Path(),
+        id="none",
+        marks=pytest.mark.skip(
+            reason=f"Prometheus' own scripts are not at {shared_folder()}; "
+            "PROMCOMPAT_SHARED_DIR names another place"
+        ),
+    )
+]
+
+
+@pytest.fixture
+async def postgres_repository(database_url: str) -> AsyncIterator[PostgresMetricRepository]:
+    await migrate(database_url, lambda _line: None)
+    repository = await PostgresMetricRepository.open(database_url)
+    yield repository
+    await repository.close()
+
+
+async def run_script(
+    path: Path, repository: MetricRepository, engine: Engine, *, with_variants: bool, strict: bool
+) -> list[Outcome]:
+    """The outcomes of every eval of a script; each case has a tenant of its own."""
+    outcomes: list[Outcome] = []
+    for number, case in enumerate(read_script(path).cases):
+        target = EngineTarget(repository, engine, f"case-{number}")
+        runner = CaseRunner(target, with_variants=with_variants, is_strict=strict)
+        outcomes += [outcome async for outcome in runner.run(case)]
+    return outcomes
+
+
+def make_engine(repository: MetricRepository, *, delayed_name_removal: bool) -> Engine:
+    return Engine(repository, EngineOptions(delayed_name_removal=delayed_name_removal))
+
+
+async def check_own(path: Path, repository: MetricRepository, *, with_variants: bool) -> None:
+    engine = make_engine(repository, delayed_name_removal=needs_delayed_name_removal(path))
+    outcomes = await run_script(path, repository, engine, with_variants=with_variants, strict=True)
+    assert all(outcome.status is not Status.SKIPPED for outcome in outcomes)
+    assert find_surprises(path.name, outcomes, {}) == []
+
+
+async def check_upstream(path: Path, repository: MetricRepository, *, with_variants: bool) -> None:
+    known = read_known_failures(KNOWN_FAILURES.read_text("utf-8"))
+    engine = make_engine(repository, delayed_name_removal=True)
+    outcomes = await run_script(path, repository, engine, with_variants=with_variants, strict=False)
+    surprises = find_surprises(path.name, outcomes, known)
+    assert surprises == [], "\n".join(surprises)
+
+
+@pytest.mark.parametrize("path", OWN)
+async def test_own_script(path: Path) -> None:
+    await check_own(path, InMemoryMetricRepository(), with_variants=True)
+
+
+@pytest.mark.parametrize("path", UPSTREAM)
+async def test_upstream_script(path: Path) -> None:
+    await check_upstream(path, InMemoryMetricRepository(), with_variants=True)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("path", OWN)
+async def test_own_script_on_database(
+    path: Path, postgres_repository: PostgresMetricRepository
+) -> None:
+    await check_own(path, postgres_repository, with_variants=False)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("path", UPSTREAM)
+async def test_upstream_script_on_database(
+    path: Path, postgres_repository: PostgresMetricRepository
+) -> None:
+    await check_upstream(path, postgres_repository, with_variants=False)
