@@ -220,9 +220,11 @@ def _conjunction(terms: Sequence[str]) -> str:
 def samples_statement(
     selection: SeriesSelection, series_ids: IntArray, *, pushdown: bool
 ) -> Statement | None:
-    """The samples of given series in `(start_ms, end_ms]`, by series id and time.
+    """The samples of given series in `(start_ms, end_ms]`, in no order.
 
-    Columns series_id, ts, value. None when no time lies within. Bounds are immutable functions
+    Columns series_id, ts, value. None when no time lies within. Not ORDER BY: 400 of 20,000
+    series took 7 ms by bitmap scan and 13 ms in index order, all of them 190 ms and 380 ms with
+    the server's sort, where numpy sorts the columns in 20 ms. Bounds are immutable functions
     of constants, so the planner excludes chunks by them. With `pushdown`, a selection that only
     needs the last sample of its range gets just that (see `needs_last_sample`).
     """
@@ -236,7 +238,6 @@ def samples_statement(
     text = (
         f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
         f" WHERE p.series_id = ANY({ids}){_within(bounds, params)}"
-        " ORDER BY p.series_id, p.ts"
     )
     return Statement(text, tuple(params.values))
 
@@ -260,7 +261,6 @@ def _last_samples_statement(ids: str, bounds: TimeBounds, params: Params) -> Sta
         f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
         f" WHERE p.series_id = i.series_id{_within(bounds, params)}"
         " ORDER BY p.ts DESC LIMIT 1) AS l"
-        " ORDER BY l.series_id"
     )
     return Statement(text, tuple(params.values))
 

@@ -1,5 +1,6 @@
 """Brings a database to the schema of this code: forward only, one transaction a step."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -77,9 +78,7 @@ async def _migrate_locked(
         if step.version not in applied:
             report(f"migration {step.version:04d} {step.name}")
             await _apply_step(connection, step)
-    async with connection.transaction():
-        for routine in load_routines():
-            await connection.execute(routine.text)
+    await _apply_routines(connection, report)
     return max((step.version for step in steps), default=0)
 
 
@@ -149,6 +148,25 @@ async def _apply_step(connection: asyncpg.Connection, step: SqlFile) -> None:
         await connection.execute(
             _QUERIES["record_migration"], step.version, step.name, step.checksum
         )
+
+
+async def _apply_routines(connection: asyncpg.Connection, report: Report) -> None:
+    """Re-apply views and functions when they changed.
+
+    Not every time: replacing a view waits for its readers and makes new ones wait.
+    """
+    routines = load_routines()
+    state = await _extension_state(connection)
+    checksums = "".join(routine.checksum for routine in routines)
+    checksum = hashlib.sha256(f"{state['created']} {checksums}".encode()).hexdigest()
+    await connection.execute(_QUERIES["create_routine_table"])
+    if await connection.fetchval(_QUERIES["applied_routines"]) == checksum:
+        return
+    report("views and functions")
+    async with connection.transaction():
+        for routine in routines:
+            await connection.execute(routine.text)
+        await connection.execute(_QUERIES["record_routines"], checksum)
 
 
 async def _set_chunk_interval(connection: asyncpg.Connection, chunk_days: int) -> None:

@@ -7,6 +7,22 @@ CREATE TABLE IF NOT EXISTS schema_migration (
     applied_at timestamptz NOT NULL DEFAULT now()
 )
 
+-- create_routine_table --
+-- What was last applied of the re-applied scripts, all of them together.
+CREATE TABLE IF NOT EXISTS schema_routine (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    checksum text NOT NULL
+)
+
+-- applied_routines --
+-- The checksum of the routines this database has.
+SELECT checksum FROM schema_routine
+
+-- record_routines --
+-- Records the routines in the transaction that applied them.
+INSERT INTO schema_routine (checksum) VALUES ($1)
+ON CONFLICT (singleton) DO UPDATE SET checksum = excluded.checksum
+
 -- acquire_migration_lock --
 -- One migration at a time in a database; held until the session ends.
 SELECT pg_advisory_lock(hashtextextended('promcompat.migrate', 0))

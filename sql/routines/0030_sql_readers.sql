@@ -23,13 +23,19 @@ CREATE OR REPLACE FUNCTION is_stale_marker(value float8) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN value = 'NaN'::float8 AND float8send(value) = '\x7ff0000000000002'::bytea;
 
-ALTER TABLE series ENABLE ROW LEVEL SECURITY;
-DROP POLICY IF EXISTS series_of_visible_tenants ON series;
-CREATE POLICY series_of_visible_tenants ON series FOR SELECT
-USING (
-    (SELECT sees_all_tenants(current_user))
-    OR tenant_id IN (SELECT visible_tenants(current_user))
-);
+-- Only once: both statements lock out every reader and writer of series.
+DO $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = 'series'::regclass) THEN
+        ALTER TABLE series ENABLE ROW LEVEL SECURITY;
+        CREATE POLICY series_of_visible_tenants ON series FOR SELECT
+        USING (
+            (SELECT sees_all_tenants(current_user))
+            OR tenant_id IN (SELECT visible_tenants(current_user))
+        );
+    END IF;
+END
+$$;
 
 -- Stale markers say that a series ended; they are no measurements and would turn averages to NaN.
 CREATE OR REPLACE VIEW metrics WITH (security_barrier) AS

@@ -17,6 +17,9 @@ Pool: TypeAlias = asyncpg.Pool
 Initialise = Callable[[asyncpg.Connection], Awaitable[None]]
 
 _RETRY_SECONDS: Final = 0.2
+_CONNECT_ATTEMPT_SECONDS: Final = 10.0
+_GRACE_SECONDS: Final = 10.0
+"""How much longer than the server we wait: a connection that is silently cut must end too."""
 _TRANSIENT: Final = (
     OSError,
     TimeoutError,
@@ -46,13 +49,24 @@ class PoolOptions:
     statement_timeout_seconds: float = 0.0
     application_name: str = "promcompat"
 
+    @property
+    def command_timeout_seconds(self) -> float | None:
+        """How long the client waits for any one command; None without a statement timeout."""
+        timeout = self.statement_timeout_seconds
+        return timeout + _GRACE_SECONDS if timeout > 0 else None
+
     def server_settings(self) -> Mapping[str, str]:
-        """What every session sets; JIT costs more than it gives on statements this short."""
+        """What every session sets.
+
+        JIT costs more than it gives on statements this short. A generic plan would hold every
+        partition there is, where constants exclude all but a few.
+        """
         return {
             "timezone": "UTC",
             "application_name": self.application_name,
             "statement_timeout": str(round(self.statement_timeout_seconds * 1000)),
             "jit": "off",
+            "plan_cache_mode": "force_custom_plan",
         }
 
 
@@ -70,7 +84,8 @@ async def open_pool(dsn: str, options: PoolOptions, initialise: Initialise | Non
                 max_size=options.max_size,
                 init=initialise,
                 server_settings=dict(options.server_settings()),
-                max_inactive_connection_lifetime=300.0,
+                timeout=_CONNECT_ATTEMPT_SECONDS,
+                command_timeout=options.command_timeout_seconds,
             )
             return pool
         except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as exc:
@@ -102,8 +117,10 @@ def translated_errors() -> Iterator[None]:
     except asyncpg.QueryCanceledError as exc:
         raise QueryTimeoutError("query timed out in expression evaluation") from exc
     except _TRANSIENT as exc:
+        if isinstance(exc, ValueError):  # A parameter the driver could not encode.
+            raise PromcompatError(f"the driver refused a value: {_describe(exc)}") from exc
         raise StorageUnavailableError(f"the database cannot answer: {_describe(exc)}") from exc
-    except asyncpg.PostgresError as exc:
+    except (asyncpg.PostgresError, asyncpg.InternalClientError) as exc:
         raise PromcompatError(f"the database refused a statement: {_describe(exc)}") from exc
 
 

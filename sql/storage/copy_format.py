@@ -130,3 +130,11 @@ class DecodedSamples:
             microseconds // 1000 + _EPOCH_2000_MS,
             tuples["value"].astype(np.uint64).view(np.float64),
         )
+
+    def sorted(self) -> "DecodedSamples":
+        """The same rows by series id and time."""
+        steps = np.diff(self.series_ids)
+        if np.all((steps > 0) | ((steps == 0) & (np.diff(self.timestamps) > 0))):
+            return self
+        order = np.lexsort((self.timestamps, self.series_ids))
+        return DecodedSamples(self.series_ids[order], self.timestamps[order], self.values[order])

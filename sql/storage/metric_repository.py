@@ -8,7 +8,12 @@ from typing import Final, TypeVar
 import asyncpg
 import numpy as np
 
-from promcompat.core.errors import OverloadedError, StorageUnavailableError, WriteRejectedError
+from promcompat.core.errors import (
+    OverloadedError,
+    QueryTimeoutError,
+    StorageUnavailableError,
+    WriteRejectedError,
+)
 from promcompat.core.model import (
     IntArray,
     Labels,
@@ -61,7 +66,7 @@ class StorageOptions:
     write_timeout_seconds: float = 60.0
     query_timeout_seconds: float = 120.0
     group_commit: GroupCommitOptions = field(default_factory=GroupCommitOptions)
-    max_waiting_rows: int = 2_000_000
+    max_waiting_rows: int = 500_000
     series_cache_entries: int = 1_000_000
     labels_cache_entries: int = 1_000_000
     max_samples: int = 50_000_000
@@ -89,7 +94,7 @@ class PostgresMetricRepository:
         self._max_waiting_rows = options.max_waiting_rows
         self._series_cache = SeriesCache(options.series_cache_entries)
         labels_cache = LabelsCache(options.labels_cache_entries)
-        self._tenants = Tenants(write_pool)
+        self._tenants = Tenants(write_pool, read_pool)
         self._metadata = MetadataStore(write_pool, read_pool)
         self._resolver = SeriesResolver(write_pool, self._series_cache, labels_cache, self.stats)
         partitions = SamplePartitions() if capabilities.creates_partitions else None
@@ -126,7 +131,7 @@ class PostgresMetricRepository:
             statement_timeout_seconds=chosen.query_timeout_seconds,
             application_name="promcompat read",
         )
-        write_pool = await open_pool(dsn, write_options, guard.check)
+        write_pool = await open_pool(dsn, write_options, guard.check_writer)
         try:
             read_pool = await open_pool(dsn, read_options, guard.check)
             async with acquired(write_pool) as connection:
@@ -157,6 +162,8 @@ class PostgresMetricRepository:
         self.stats.rows_waiting += n_rows
         try:
             await self._write_admitted(tenant, batch)
+        except QueryTimeoutError as exc:
+            raise StorageUnavailableError("the database is too slow for the write") from exc
         finally:
             self.stats.rows_waiting -= n_rows
 
@@ -269,6 +276,11 @@ class _InstallationGuard:
 
     def __init__(self) -> None:
         self._id: object = None
+
+    async def check_writer(self, connection: asyncpg.Connection) -> None:
+        """As `check`; a connection that writes also gets its staging table."""
+        await self.check(connection)
+        await connection.execute(_QUERIES["create_staging"])
 
     async def check(self, connection: asyncpg.Connection) -> None:
         if not await connection.fetchval(_MIGRATION_QUERIES["has_migration_table"]):

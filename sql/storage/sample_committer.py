@@ -17,7 +17,7 @@ from sql.storage.partitions import SamplePartitions, unix_days
 from sql.storage.storage_stats import StorageStats
 
 _QUERIES: Final = load_queries("storage")
-_MAX_DAYS_PER_TRANSACTION: Final = 64
+MAX_DAYS_PER_TRANSACTION: Final = 64
 """A transaction locks each chunk and its index; the server's lock table is finite."""
 _MAX_ATTEMPTS: Final = 4
 _COPY_CHUNK_BYTES: Final = 1 << 20
@@ -100,7 +100,6 @@ class SampleCommitter:
 
     async def _stage(self, connection: Connection, rows: SampleRows) -> list[Conflict]:
         self._stats.staged_commits += 1
-        await connection.execute(_QUERIES["create_staging"])
         async with connection.transaction():
             await connection.copy_to_table(
                 STAGING_TABLE,
@@ -122,12 +121,12 @@ async def _in_chunks(stream: bytes) -> AsyncIterator[memoryview]:
 
 
 def _split_by_days(timestamps: IntArray, order: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """Cut a sort order into orders of at most `_MAX_DAYS_PER_TRANSACTION` distinct days each."""
+    """Cut a sort order into orders of at most `MAX_DAYS_PER_TRANSACTION` distinct days each."""
     days = timestamps[order] // MS_PER_DAY
     distinct = np.unique(days)
-    if len(distinct) <= _MAX_DAYS_PER_TRANSACTION:
+    if len(distinct) <= MAX_DAYS_PER_TRANSACTION:
         return [order]
-    piece_of_row = np.searchsorted(distinct, days) // _MAX_DAYS_PER_TRANSACTION
+    piece_of_row = np.searchsorted(distinct, days) // MAX_DAYS_PER_TRANSACTION
     return [order[piece_of_row == piece] for piece in range(int(piece_of_row.max()) + 1)]
 
 

@@ -1,6 +1,8 @@
 """Selections to blocks of samples: one binary COPY each, read by numpy."""
 
+import asyncio
 import time
+from typing import Final
 
 import numpy as np
 
@@ -11,6 +13,9 @@ from sql.storage.connection_pool import Connection, Pool, acquired
 from sql.storage.copy_format import DecodedSamples, SampleDecoder
 from sql.storage.series_reader import SeriesReader
 from sql.storage.storage_stats import StorageStats
+
+_ROWS_WORTH_A_THREAD: Final = 100_000
+"""Decoding and sorting a million rows takes 100 ms; the event loop has writes to answer."""
 
 
 class SampleReader:
@@ -64,7 +69,9 @@ class SampleReader:
         await connection.copy_from_query(
             statement.text, *statement.params, output=feed, format="binary"
         )
-        return decoder.finish()
+        if decoder.n_rows < _ROWS_WORTH_A_THREAD:
+            return decoder.finish().sorted()
+        return await asyncio.to_thread(lambda: decoder.finish().sorted())
 
     async def _block_of(self, connection: Connection, samples: DecodedSamples) -> SampleBlock:
         starts = np.flatnonzero(np.diff(samples.series_ids, prepend=-1))

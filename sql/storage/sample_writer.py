@@ -10,9 +10,15 @@ from typing import Final
 
 import numpy as np
 
-from promcompat.core.errors import PromcompatError, StorageUnavailableError, WriteRejectedError
+from promcompat.core.errors import (
+    PromcompatError,
+    QueryTimeoutError,
+    StorageUnavailableError,
+    WriteRejectedError,
+)
+from sql.catalog import MS_PER_DAY
 from sql.storage.copy_format import SampleRows
-from sql.storage.sample_committer import Conflict, SampleCommitter
+from sql.storage.sample_committer import MAX_DAYS_PER_TRANSACTION, Conflict, SampleCommitter
 from sql.storage.storage_stats import StorageStats
 
 
@@ -33,6 +39,12 @@ class GroupCommitOptions:
 class _Write:
     rows: SampleRows
     done: asyncio.Future[list[Conflict]]
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the rows may take many transactions, one after the other."""
+        span_ms = int(self.rows.timestamps.max()) - int(self.rows.timestamps.min())
+        return span_ms >= MAX_DAYS_PER_TRANSACTION * MS_PER_DAY
 
 
 _SHUTTING_DOWN: Final = "the service is shutting down; try again"
@@ -73,9 +85,9 @@ class SampleWriter:
     async def close(self) -> None:
         """Refuse new writes and wait until all waiting ones are answered."""
         self._is_closed = True
-        while self._commits or self._waiting:
+        while self._waiting or self._commits:
             self._start_commit()
-            await asyncio.wait(self._commits)
+            await asyncio.gather(*self._commits, return_exceptions=True)
 
     def _schedule(self) -> None:
         """Start a commit now, or see to it that one starts soon.
@@ -111,32 +123,44 @@ class SampleWriter:
         self._schedule()
 
     def _take_group(self) -> list[_Write]:
-        """The oldest waiting writes up to `max_rows`; callers that went away are left out."""
+        """The oldest waiting writes up to `max_rows`; callers that went away are left out.
+
+        A write over years of days goes alone: it may take a minute, and the others have senders
+        that wait.
+        """
         group: list[_Write] = []
         n_rows = 0
-        while self._waiting and (not group or n_rows < self._options.max_rows):
+        while self._waiting and n_rows < self._options.max_rows:
+            is_wide = self._waiting[0].is_wide
+            if is_wide and group:
+                break
             write = self._waiting.popleft()
             self._waiting_rows -= len(write.rows)
             if not write.done.cancelled():
                 group.append(write)
                 n_rows += len(write.rows)
+                if is_wide:
+                    break
         return group
 
     async def _commit(self, group: list[_Write]) -> None:
         """Commit a group; when it fails for other reasons than the database, each by itself.
 
-        What is wrong with one caller's rows must not fail the others.
+        What is wrong with one caller's rows must not fail the others. However this ends, every
+        caller is answered.
         """
         try:
             await self._commit_together(group)
-        except StorageUnavailableError as exc:
-            _fail(group, exc)
+        except (StorageUnavailableError, QueryTimeoutError) as exc:
+            _fail(group, StorageUnavailableError(str(exc)))
         except PromcompatError as exc:
             if len(group) == 1:
                 _fail(group, exc)
                 return
             for write in group:
                 await self._commit([write])
+        finally:
+            _fail(group, StorageUnavailableError("the commit was interrupted; try again"))
 
     async def _commit_together(self, group: list[_Write]) -> None:
         rows = SampleRows.concatenate([write.rows for write in group])

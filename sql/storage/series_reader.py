@@ -7,6 +7,7 @@ import asyncpg
 import numpy as np
 import orjson
 
+from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, IntArray, Labels
 from promql.translator import Params, SeriesCondition, series_statement, translate_matchers
@@ -47,14 +48,20 @@ class SeriesReader:
         return [name for name in names if all(matcher.matches(name) for matcher in matchers)]
 
     async def labels_of(self, connection: Connection, series_ids: IntArray) -> list[Labels]:
-        """The labels of each series, in the order of the ids; every id must exist."""
+        """The labels of each series, in the order of the ids.
+
+        Raises StorageUnavailableError when a series was removed since its id was read.
+        """
         ids: list[int] = series_ids.tolist()
         found = {series_id: self._labels_cache.get(series_id) for series_id in ids}
         missing = [series_id for series_id, labels in found.items() if labels is None]
         if missing:
             rows = await connection.fetch(_QUERIES["labels_of_series"], missing)
             found.update(self.labels_of_rows(rows))
-        return [labels for series_id in ids if (labels := found[series_id]) is not None]
+        labels = [known for series_id in ids if (known := found[series_id]) is not None]
+        if len(labels) != len(ids):
+            raise StorageUnavailableError("a series was removed during the query; try again")
+        return labels
 
     def labels_of_rows(self, rows: Sequence[asyncpg.Record]) -> dict[int, Labels]:
         """Labels by id out of rows of id, metric_name and labels, remembered as well."""

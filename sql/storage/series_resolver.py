@@ -40,16 +40,29 @@ def fingerprint_of(labels: Labels) -> bytes | None:
     joined = "\0".join(chain.from_iterable(labels.pairs))
     if joined.count("\0") != max(0, 2 * len(labels) - 1):
         return None
-    return hashlib.blake2b(joined.encode(), digest_size=16).digest()
+    try:
+        encoded = joined.encode()
+    except UnicodeEncodeError:  # A lone surrogate is no text.
+        return None
+    return hashlib.blake2b(encoded, digest_size=16).digest()
 
 
-def storage_fault(labels: Labels) -> str | None:
-    """Why the database can never hold a series of these labels, or None."""
-    if fingerprint_of(labels) is None:
-        return f"a label of {labels.get(METRIC_NAME)!r} holds U+0000, which cannot be stored"
+@dataclass(frozen=True, slots=True)
+class _NewSeries:
+    """A series this process has not met: what identifies it and what it is."""
+
+    fingerprint: bytes
+    labels: Labels
+
+
+def identify_series(labels: Labels) -> _NewSeries | str:
+    """The series of a label set, or why the database can never hold it."""
+    fingerprint = fingerprint_of(labels)
+    if fingerprint is None:
+        return f"a label of {labels.get(METRIC_NAME)!r} is no text or holds U+0000"
     if len(labels.get(METRIC_NAME).encode()) > _MAX_METRIC_NAME_BYTES:
         return f"metric name too long: more than {_MAX_METRIC_NAME_BYTES} bytes"
-    return None
+    return _NewSeries(fingerprint, labels)
 
 
 class SeriesResolver:
@@ -89,24 +102,18 @@ class SeriesResolver:
         return ResolvedBatch(ids, rejection)
 
     async def _resolve_missing(
-        self, tenant_id: int, labels_of: Mapping[bytes, Labels]
+        self, tenant_id: int, series_of: Mapping[bytes, _NewSeries]
     ) -> dict[bytes, int]:
-        if not labels_of:
+        if not series_of:
             return {}
         started = time.perf_counter()
-        by_fingerprint: dict[bytes, Labels] = {}
-        fingerprints: dict[bytes, bytes] = {}
-        for key, labels in labels_of.items():
-            fingerprint = fingerprint_of(labels)
-            if fingerprint is not None:
-                by_fingerprint[fingerprint] = labels
-                fingerprints[key] = fingerprint
-        ids = await self._resolve_fingerprints(tenant_id, by_fingerprint)
+        labels_of = {series.fingerprint: series.labels for series in series_of.values()}
+        ids = await self._resolve_fingerprints(tenant_id, labels_of)
         for fingerprint, series_id in ids.items():
-            self._labels_cache.add(series_id, by_fingerprint[fingerprint])
+            self._labels_cache.add(series_id, labels_of[fingerprint])
         self._stats.series_resolved += len(ids)
         self._stats.series_resolve_seconds += time.perf_counter() - started
-        return {key: ids[fingerprint] for key, fingerprint in fingerprints.items()}
+        return {key: ids[series.fingerprint] for key, series in series_of.items()}
 
     async def _resolve_fingerprints(
         self, tenant_id: int, labels_of: Mapping[bytes, Labels]
@@ -114,7 +121,7 @@ class SeriesResolver:
         ids: dict[bytes, int] = {}
         async with acquired(self._pool) as connection:
             for _ in range(_MAX_ROUNDS):
-                wanted = sorted(labels_of.keys() - ids.keys())
+                wanted = [fingerprint for fingerprint in labels_of if fingerprint not in ids]
                 if not wanted:
                     return ids
                 await _resolve_round(connection, tenant_id, wanted, labels_of, ids)
@@ -128,9 +135,18 @@ async def _resolve_round(
     labels_of: Mapping[bytes, Labels],
     ids: dict[bytes, int],
 ) -> None:
-    names = [labels_of[fingerprint].get(METRIC_NAME) for fingerprint in wanted]
-    documents = [_labels_document(labels_of[fingerprint]) for fingerprint in wanted]
-    rows = await connection.fetch(_QUERIES["resolve_series"], tenant_id, wanted, names, documents)
+    """One statement; series are made by metric name, so that those of one metric are neighbours.
+
+    Samples are stored in the order of ids within a commit, and a query reads one metric. The
+    order is the same for all writers: concurrent ones that make the same series cannot deadlock.
+    """
+    named = sorted((labels_of[fingerprint].get(METRIC_NAME), fingerprint) for fingerprint in wanted)
+    names = [name for name, _ in named]
+    fingerprints = [fingerprint for _, fingerprint in named]
+    documents = [_labels_document(labels_of[fingerprint]) for fingerprint in fingerprints]
+    rows = await connection.fetch(
+        _QUERIES["resolve_series"], tenant_id, fingerprints, names, documents
+    )
     ids.update((row["fingerprint"], row["id"]) for row in rows)
 
 
@@ -140,16 +156,16 @@ def _labels_document(labels: Labels) -> str:
 
 def _split_storable(
     keys: Mapping[bytes, None], labels_of: Mapping[bytes, Labels]
-) -> tuple[dict[bytes, Labels], str | None]:
-    storable: dict[bytes, Labels] = {}
+) -> tuple[dict[bytes, _NewSeries], str | None]:
+    storable: dict[bytes, _NewSeries] = {}
     rejection: str | None = None
     for key in keys:
         labels = labels_of.get(key)
         if labels is None:
             raise StorageUnavailableError("a series left the cache during the write; try again")
-        fault = storage_fault(labels)
-        if fault is None:
-            storable[key] = labels
+        series = identify_series(labels)
+        if isinstance(series, str):
+            rejection = rejection or series
         else:
-            rejection = rejection or fault
+            storable[key] = series
     return storable, rejection

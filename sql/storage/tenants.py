@@ -3,6 +3,7 @@
 from typing import Final
 
 from promcompat.core.errors import BadDataError
+from promql.translator import is_storable_text
 from sql.query_loader import load_queries
 from sql.storage.connection_pool import Pool, acquired
 
@@ -13,8 +14,9 @@ _MAX_NAME_BYTES: Final = 1000
 class Tenants:
     """The tenants this process has met; only existing ones are remembered."""
 
-    def __init__(self, pool: Pool) -> None:
-        self._pool = pool
+    def __init__(self, write_pool: Pool, read_pool: Pool) -> None:
+        self._write_pool = write_pool
+        self._read_pool = read_pool
         self._ids: dict[str, int] = {}
 
     async def find(self, name: str) -> int | None:
@@ -23,7 +25,7 @@ class Tenants:
             return known
         if not _is_valid_name(name):
             return None
-        async with acquired(self._pool) as connection:
+        async with acquired(self._read_pool) as connection:
             found: int | None = await connection.fetchval(_QUERIES["find_tenant"], name)
         if found is not None:
             self._ids[name] = found
@@ -34,10 +36,10 @@ class Tenants:
         if not _is_valid_name(name):
             raise BadDataError("invalid tenant name")
         while (found := await self.find(name)) is None:
-            async with acquired(self._pool) as connection:
+            async with acquired(self._write_pool) as connection:
                 await connection.execute(_QUERIES["create_tenant"], name)
         return found
 
 
 def _is_valid_name(name: str) -> bool:
-    return "\0" not in name and 0 < len(name.encode(errors="replace")) <= _MAX_NAME_BYTES
+    return is_storable_text(name) and 0 < len(name.encode()) <= _MAX_NAME_BYTES
