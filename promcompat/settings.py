@@ -7,14 +7,15 @@ flag wins over the environment. The description of each field is what `--help` p
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import BeforeValidator, Field, PositiveInt, SecretStr, field_validator
+from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import compile_pattern
-from promcompat.durations import parse_duration_ms
+from promcompat.durations import format_duration_ms, parse_duration_ms
 
 ENV_PREFIX = "PROMCOMPAT_"
 MEBIBYTE = 1 << 20
@@ -178,6 +179,36 @@ def split_listen_address(address: str) -> tuple[str, int]:
 def env_name(field_name: str) -> str:
     """The environment variable of a setting."""
     return ENV_PREFIX + field_name.upper()
+
+
+def is_duration(field_name: str) -> bool:
+    """Whether a setting is a duration, written as `5m`."""
+    metadata = Settings.model_fields[field_name].metadata
+    return any(isinstance(part, BeforeValidator) for part in metadata)
+
+
+def default_text(field_name: str) -> str:
+    """The default of a setting as one would write it, `""` when it has none to show."""
+    default = Settings.model_fields[field_name].default
+    if default is None or default is PydanticUndefined:
+        return ""
+    if is_duration(field_name):
+        return format_duration_ms(default)
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def value_form(field_name: str) -> str:
+    """What a value of the setting looks like: `true|false`, `DURATION`, `single|header`, …"""
+    annotation = Settings.model_fields[field_name].annotation
+    if is_duration(field_name):
+        return "DURATION"
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
+    if annotation is bool:
+        return "true|false"
+    if annotation is int:
+        return "NUMBER"
+    return "FOLDER" if annotation is Path else "TEXT"
 
 
 def unknown_variables(environment: Iterable[str]) -> list[str]:

@@ -1,0 +1,199 @@
+"""The command line: `promcompat serve`, `promcompat migrate`, `promcompat version`."""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import uvloop
+from pydantic import ValidationError
+
+from promcompat.api.context import ServiceState
+from promcompat.api.server import base_url, bind_socket
+from promcompat.app import migrate_database, start_database
+from promcompat.banner import render_banner
+from promcompat.core.errors import PromcompatError
+from promcompat.logs import set_up_logging
+from promcompat.serving import serve
+from promcompat.settings import Settings, default_text, env_name, unknown_variables, value_form
+from promcompat.supervisor import WorkerLink, supervise, worker_link
+from promcompat.version import PROMETHEUS_VERSION, promcompat_version
+
+_LOGGER = logging.getLogger("promcompat")
+
+_DESCRIPTION = """\
+promcompat keeps Prometheus metrics in TimescaleDB or PostgreSQL: remote write in, PromQL and SQL
+out. Any Prometheus can send to it and Grafana reads it as a Prometheus data source."""
+
+_EXAMPLES = """\
+examples:
+  promcompat serve
+      Everything by itself: installs, starts and stops its own database.
+  promcompat serve --database-url postgresql://user:secret@db:5432/metrics --listen :9201
+      On a database you run; the schema is brought up to date first.
+  PROMCOMPAT_TENANCY=header PROMCOMPAT_WORKERS=4 promcompat serve
+      Settings from the environment; a flag wins over its variable.
+  promcompat migrate --database-url postgresql://user:secret@db:5432/metrics
+      Only bring the schema up to date.
+
+send to it:    remote_write: [{url: "http://127.0.0.1:9201/api/v1/write"}]
+read from it:  Grafana data source of type Prometheus with the URL http://127.0.0.1:9201"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code: 0 done, 1 failed, 2 not understood."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parser = build_parser()
+    options = vars(parser.parse_args(given))
+    command = options.pop("command")
+    if command == "version":
+        sys.stdout.write(f"promcompat {promcompat_version()} (Prometheus {PROMETHEUS_VERSION})\n")
+        return 0
+    try:
+        settings = Settings(**{name: text for name, text in options.items() if text is not None})
+    except ValidationError as exc:
+        sys.stderr.write(_explain(exc))
+        return 2
+    set_up_logging(settings.log_level, settings.log_format)
+    for name in unknown_variables(os.environ):
+        _LOGGER.warning("no setting has this variable", extra={"variable": name})
+    try:
+        return _migrate(settings) if command == "migrate" else _serve(settings, given)
+    except PromcompatError as exc:
+        sys.stderr.write(f"promcompat: {exc}\n")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command line; its flags are the fields of Settings."""
+    parser = argparse.ArgumentParser(
+        prog="promcompat",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, help_text in (
+        ("serve", "serve until Ctrl-C or SIGTERM"),
+        ("migrate", "bring the database's schema up to date and end"),
+    ):
+        command = commands.add_parser(
+            name,
+            help=help_text,
+            usage=f"promcompat {name} [--SETTING VALUE ...]",
+            description=_DESCRIPTION,
+            epilog=_EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        _add_settings(command)
+    commands.add_parser("version", help="print the version and end")
+    return parser
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("settings (each also a variable of the environment)")
+    for name, field in Settings.model_fields.items():
+        default = default_text(name)
+        shown = f" Default: {default}." if default else ""
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            metavar=value_form(name),
+            help=f"{field.description}{shown} [{env_name(name)}]".replace("%", "%%"),
+        )
+
+
+def _explain(error: ValidationError) -> str:
+    """One line for each setting that cannot be used, by both its names."""
+    lines = []
+    for fault in error.errors(include_url=False, include_context=False):
+        name = str(fault["loc"][0]) if fault["loc"] else "settings"
+        flag = f"--{name.replace('_', '-')}"
+        text = fault["msg"].removeprefix("Value error, ")
+        lines.append(f"promcompat: {flag} ({env_name(name)}): {text}\n")
+    return "".join(lines)
+
+
+def _migrate(settings: Settings) -> int:
+    database = start_database(settings)
+    try:
+        url = database.url if database else _given_url(settings)
+        version = asyncio.run(migrate_database(settings, url))
+    finally:
+        if database:
+            database.stop()
+    sys.stdout.write(f"The database has schema version {version}.\n")
+    return 0
+
+
+def _serve(settings: Settings, arguments: Sequence[str]) -> int:
+    link = worker_link()
+    if link is not None:
+        return _serve_as_worker(link.settings(settings), link)
+    host, port = settings.listen_address
+    # Bound alone first: a port that is taken is told before anything else is started.
+    bound = bind_socket(host, port)
+    if settings.workers > 1:
+        address, port = bound.getsockname()[:2]
+        bound.close()
+        return _serve_with_workers(settings, address, port, arguments)
+
+    def announce(state: ServiceState) -> None:
+        _show(render_banner(settings, base_url(bound), state.database))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(serve(settings, bound, announce))
+
+
+def _serve_as_worker(settings: Settings, link: WorkerLink) -> int:
+    bound = bind_socket(*settings.listen_address, share_port=True)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(
+            serve(
+                settings,
+                bound,
+                lambda state: link.report_ready(state.database),
+                migrates=False,
+                follow=link.follow,
+            )
+        )
+
+
+def _serve_with_workers(settings: Settings, host: str, port: int, arguments: Sequence[str]) -> int:
+    # Never listens, only keeps the port ours while workers come and go.
+    reserved = bind_socket(host, port, share_port=True)
+    listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    database = start_database(settings)
+    try:
+        url = database.url if database else _given_url(settings)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(migrate_database(settings, url))
+            return runner.run(
+                supervise(
+                    settings,
+                    listen,
+                    url,
+                    lambda text: _show(render_banner(settings, base_url(reserved), text)),
+                    arguments,
+                )
+            )
+    finally:
+        if database:
+            database.stop()
+        reserved.close()
+
+
+def _given_url(settings: Settings) -> str:
+    return settings.database_url.get_secret_value() if settings.database_url else ""
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""What operators and their tools ask: health, readiness, metrics, version, the landing page."""
+
+import html
+
+import orjson
+from aiohttp import web
+
+from promcompat.api.context import SETTINGS, STATE, TELEMETRY, Phase
+from promcompat.api.envelope import text_response
+from promcompat.api.status_handlers import build_information
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.telemetry import CONTENT_TYPE
+from promcompat.version import promcompat_version
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>promcompat</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif }}
+body {{ max-width: 44rem; margin: 3rem auto; padding: 0 1rem }}
+code, pre {{ background: #8882; border-radius: 4px; padding: .1em .3em }} pre {{ padding: .8em }}
+</style></head><body>
+<h1>promcompat {version}</h1>
+<p>Prometheus-compatible metrics on {database}.
+Status: <b>{phase}</b>, tenancy: <b>{tenancy}</b>.</p>
+<p>Let a Prometheus send here:</p>
+<pre>remote_write:
+  - url: {base}/api/v1/write</pre>
+<p>In Grafana add a data source of type Prometheus with the URL <code>{base}</code>.</p>
+<ul>
+<li><a href="api/v1/query?query=1%2B1">api/v1/query</a>, the Prometheus HTTP API</li>
+<li><a href="api/v1/status/tsdb">api/v1/status/tsdb</a>, cardinality</li>
+<li><a href="-/healthy">-/healthy</a>, <a href="-/ready">-/ready</a></li>
+<li><a href="metrics">metrics</a> of the service itself</li>
+</ul></body></html>
+"""
+
+
+async def handle_healthy(request: web.Request) -> web.Response:
+    """The process runs."""
+    return text_response(200, "Prometheus Server is Healthy.\n")
+
+
+async def handle_ready(request: web.Request) -> web.Response:
+    """200 only when requests are served and the database answers."""
+    state = request.app[STATE]
+    stopping = {"X-Prometheus-Stopping": str(state.phase is Phase.STOPPING).lower()}
+    if state.phase is not Phase.READY or state.metric_service is None:
+        return text_response(503, "Service Unavailable", stopping)
+    try:
+        await state.metric_service.check_ready()
+    except StorageUnavailableError:
+        return text_response(503, "Service Unavailable", stopping)
+    return text_response(200, "Prometheus Server is Ready.\n")
+
+
+async def handle_metrics(request: web.Request) -> web.Response:
+    """The service's own metrics in the text format."""
+    body = request.app[TELEMETRY].render()
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+
+async def handle_version(request: web.Request) -> web.Response:
+    """The build as JSON, in plain text as Prometheus sends it."""
+    return text_response(200, orjson.dumps(build_information()).decode() + "\n")
+
+
+async def handle_landing(request: web.Request) -> web.Response:
+    """A page for the person who opens the address in a browser."""
+    state = request.app[STATE]
+    values = {
+        "version": promcompat_version(),
+        "database": state.database or "a database that is still starting",
+        "phase": state.phase.value,
+        "tenancy": request.app[SETTINGS].tenancy,
+        "base": str(request.url.origin()) + request.path.rstrip("/"),
+    }
+    page = _PAGE.format_map({name: html.escape(value) for name, value in values.items()})
+    return web.Response(text=page, content_type="text/html")
+
+
+async def handle_lifecycle(request: web.Request) -> web.Response:
+    """`/-/reload` and `/-/quit`, which are off as in a Prometheus without the flag."""
+    if request.method not in ("POST", "PUT"):
+        return text_response(405, "Only POST or PUT requests allowed")
+    return text_response(403, "Lifecycle API is not enabled.")

@@ -1,0 +1,118 @@
+"""`query`, `query_range`, `query_exemplars` and `format_query`."""
+
+import asyncio
+
+from aiohttp import web
+from promql.parser import parse_expr
+from promql.printer import prettify
+
+from promcompat.api.context import TELEMETRY, service_of, tenant_of
+from promcompat.api.envelope import success_response
+from promcompat.api.forms import read_form
+from promcompat.api.params import (
+    MAX_TIME_MS,
+    MIN_TIME_MS,
+    Form,
+    invalid_parameter,
+    parse_eval_range,
+    parse_limit,
+    parse_lookback_ms,
+    parse_optional_time_ms,
+    parse_timeout_seconds,
+)
+from promcompat.api.result_json import render_query_data
+from promcompat.core.errors import BadDataError
+from promcompat.core.model import SampleBlock
+from promcompat.services.metric_service import QueryOptions
+from promql.ast import Expr, VectorSelector, children
+from promql.values import Matrix, QueryResult
+
+_RENDER_IN_THREAD_FROM_POINTS = 50_000
+
+
+async def handle_query(request: web.Request) -> web.Response:
+    """An expression at one time."""
+    form = await read_form(request)
+    limit = parse_limit(form)
+    service = service_of(request)
+    time_ms = parse_optional_time_ms(form, "time", service.now_ms())
+    options = _options(form, limit)
+    try:
+        result = await service.query(tenant_of(request), form.get("query"), time_ms, options)
+    except BadDataError as exc:
+        raise invalid_parameter("query", str(exc)) from exc
+    return await _respond(request, form, result)
+
+
+async def handle_query_range(request: web.Request) -> web.Response:
+    """An expression at every step of a range."""
+    form = await read_form(request)
+    limit = parse_limit(form)
+    eval_range = parse_eval_range(form)
+    options = _options(form, limit)
+    service = service_of(request)
+    try:
+        result = await service.query_range(
+            tenant_of(request), form.get("query"), eval_range, options
+        )
+    except BadDataError as exc:
+        raise invalid_parameter("query", str(exc)) from exc
+    return await _respond(request, form, result)
+
+
+async def handle_query_exemplars(request: web.Request) -> web.Response:
+    """No exemplar is kept, so a valid expression has none; one without a selector gets 204."""
+    form = await read_form(request)
+    start_ms = parse_optional_time_ms(form, "start", MIN_TIME_MS)
+    end_ms = parse_optional_time_ms(form, "end", MAX_TIME_MS)
+    if end_ms < start_ms:
+        raise BadDataError("end timestamp must not be before start timestamp")
+    tenant_of(request)
+    if not _has_selector(parse_expr(form.get("query"))):
+        return web.Response(status=204)
+    return await success_response(request, [])
+
+
+async def handle_format_query(request: web.Request) -> web.Response:
+    """The expression, laid out by the printer."""
+    form = await read_form(request)
+    return await success_response(request, prettify(_parse(form)))
+
+
+def _parse(form: Form) -> Expr:
+    try:
+        return parse_expr(form.get("query"))
+    except BadDataError as exc:
+        raise invalid_parameter("query", str(exc)) from exc
+
+
+def _options(form: Form, limit: int) -> QueryOptions:
+    timeout_seconds = parse_timeout_seconds(form)
+    return QueryOptions(
+        lookback_ms=parse_lookback_ms(form), timeout_seconds=timeout_seconds, limit=limit
+    )
+
+
+def _has_selector(expr: Expr) -> bool:
+    return isinstance(expr, VectorSelector) or any(map(_has_selector, children(expr)))
+
+
+async def _respond(request: web.Request, form: Form, result: QueryResult) -> web.Response:
+    telemetry = request.app[TELEMETRY]
+    telemetry.observe_stages(result.stats.timings_seconds)
+    telemetry.query_samples.inc(result.stats.total_samples)
+    with_stats = bool(form.get("stats"))
+    if _n_points(result) < _RENDER_IN_THREAD_FROM_POINTS:
+        data = render_query_data(result, with_stats)
+    else:
+        # Other requests get their turn; the rendering itself is no faster for it.
+        data = await asyncio.to_thread(render_query_data, result, with_stats)
+    return await success_response(request, data, result.warnings, result.infos)
+
+
+def _n_points(result: QueryResult) -> int:
+    match result.value:
+        case Matrix(values=values) | SampleBlock(values=values):
+            return int(values.size)
+        case _:
+            return 1

@@ -1,0 +1,95 @@
+"""Every path of the service, in one table."""
+
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from promcompat.api import (
+    operation_handlers,
+    query_handlers,
+    rule_handlers,
+    series_handlers,
+    status_handlers,
+    target_handlers,
+)
+from promcompat.api.context import CORS_ORIGIN, SETTINGS, STATE, TELEMETRY, ServiceState
+from promcompat.api.middleware import add_cors_headers, answer_errors, observe
+from promcompat.api.write_handler import handle_write
+from promcompat.core.matchers import compile_pattern
+from promcompat.settings import Settings
+from promcompat.telemetry import Telemetry
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+API = "/api/v1"
+PREFIXES = ("", "/prometheus")
+"""Mimir serves Prometheus' paths below `/prometheus`, and so many a client is configured."""
+
+_GET = ("GET",)
+_GET_HEAD = ("GET", "HEAD")
+_GET_POST = ("GET", "POST")
+_POST = ("POST",)
+_POST_PUT = ("POST", "PUT")
+
+MAX_FORM_BYTES = 32 << 20
+
+ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
+    (f"{API}/query", _GET_POST, query_handlers.handle_query),
+    (f"{API}/query_range", _GET_POST, query_handlers.handle_query_range),
+    (f"{API}/query_exemplars", _GET_POST, query_handlers.handle_query_exemplars),
+    (f"{API}/format_query", _GET_POST, query_handlers.handle_format_query),
+    (f"{API}/labels", _GET_POST, series_handlers.handle_labels),
+    (f"{API}/label/{{name}}/values", _GET_POST, series_handlers.handle_label_values),
+    (f"{API}/series", _GET_POST, series_handlers.handle_series),
+    (f"{API}/metadata", _GET, series_handlers.handle_metadata),
+    (f"{API}/targets", _GET, target_handlers.handle_targets),
+    (f"{API}/targets/metadata", _GET, target_handlers.handle_target_metadata),
+    (f"{API}/scrape_pools", _GET, target_handlers.handle_scrape_pools),
+    (f"{API}/rules", _GET, rule_handlers.handle_rules),
+    (f"{API}/alerts", _GET, rule_handlers.handle_alerts),
+    (f"{API}/alertmanagers", _GET, rule_handlers.handle_alertmanagers),
+    (f"{API}/status/buildinfo", _GET, status_handlers.handle_build_information),
+    (f"{API}/status/config", _GET, status_handlers.handle_config),
+    (f"{API}/status/flags", _GET, status_handlers.handle_flags),
+    (f"{API}/status/runtimeinfo", _GET, status_handlers.handle_runtime_information),
+    (f"{API}/status/tsdb", _GET, status_handlers.handle_tsdb),
+    (f"{API}/status/walreplay", _GET, status_handlers.handle_wal_replay),
+    (f"{API}/notifications", _GET, status_handlers.handle_notifications),
+    (f"{API}/notifications/live", _GET, status_handlers.handle_notifications_live),
+    (f"{API}/admin/tsdb/delete_series", _POST_PUT, status_handlers.handle_admin),
+    (f"{API}/admin/tsdb/clean_tombstones", _POST_PUT, status_handlers.handle_admin),
+    (f"{API}/admin/tsdb/snapshot", _POST_PUT, status_handlers.handle_admin),
+    (f"{API}/write", _POST, handle_write),
+    # Where Mimir, Cortex and Grafana's recording rules write.
+    (f"{API}/push", _POST, handle_write),
+    ("/api/prom/push", _POST, handle_write),
+    ("/-/healthy", _GET_HEAD, operation_handlers.handle_healthy),
+    ("/-/ready", _GET_HEAD, operation_handlers.handle_ready),
+    ("/-/reload", ("*",), operation_handlers.handle_lifecycle),
+    ("/-/quit", ("*",), operation_handlers.handle_lifecycle),
+    ("/metrics", _GET, operation_handlers.handle_metrics),
+    ("/version", _GET, operation_handlers.handle_version),
+    ("/", _GET_HEAD, operation_handlers.handle_landing),
+)
+
+
+def build_application(
+    settings: Settings, state: ServiceState, telemetry: Telemetry
+) -> web.Application:
+    """The HTTP application; it serves as soon as `state` has a service."""
+    app = web.Application(middlewares=[observe, answer_errors], client_max_size=MAX_FORM_BYTES)
+    app[SETTINGS] = settings
+    app[STATE] = state
+    app[TELEMETRY] = telemetry
+    app[CORS_ORIGIN] = compile_pattern(settings.cors_origin)
+    app.on_response_prepare.append(add_cors_headers)
+    for prefix in PREFIXES:
+        for path, methods, handler in ROUTES:
+            for method in methods:
+                app.router.add_route(method, prefix + path, handler)
+        app.router.add_route("OPTIONS", prefix + API + "/{path:.*}", _handle_options)
+    return app
+
+
+async def _handle_options(request: web.Request) -> web.Response:
+    return web.Response(status=204)

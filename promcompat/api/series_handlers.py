@@ -1,0 +1,110 @@
+"""`series`, `labels`, `label/<name>/values` and `metadata`."""
+
+from urllib.parse import unquote_to_bytes
+
+from aiohttp import web
+
+from promcompat.api.context import service_of, tenant_of
+from promcompat.api.envelope import success_response
+from promcompat.api.forms import read_form
+from promcompat.api.params import (
+    MAX_TIME_MS,
+    MIN_TIME_MS,
+    Form,
+    check_label_name,
+    invalid_parameter,
+    parse_go_int,
+    parse_limit,
+    parse_matcher_sets,
+    parse_optional_time_ms,
+    unescape_label_name,
+)
+from promcompat.core.errors import BadDataError
+from promcompat.core.model import MetricMetadata
+
+
+async def handle_series(request: web.Request) -> web.Response:
+    """The label sets of the series that match any selector."""
+    form = await read_form(request)
+    if form.parse_error:
+        raise BadDataError(f"error parsing form values: {form.parse_error}")
+    selectors = form.all("match[]")
+    if not selectors:
+        raise BadDataError("no match[] parameter provided")
+    limit, start_ms, end_ms = _bounds(form)
+    try:
+        matcher_sets = parse_matcher_sets(selectors)
+    except BadDataError as exc:
+        raise invalid_parameter("match[]", str(exc)) from exc
+    service, tenant = service_of(request), tenant_of(request)
+    if start_ms > end_ms:
+        return await success_response(request, [])
+    listing = await service.series(tenant, matcher_sets, start_ms, end_ms, limit)
+    data = [dict(labels.pairs) for labels in listing.items]
+    return await success_response(request, data, listing.warnings)
+
+
+async def handle_labels(request: web.Request) -> web.Response:
+    """The label names of the series that match any selector, or of all."""
+    form = await read_form(request)
+    limit, start_ms, end_ms = _bounds(form)
+    matcher_sets = parse_matcher_sets(form.all("match[]"))
+    service, tenant = service_of(request), tenant_of(request)
+    if start_ms > end_ms:
+        return await success_response(request, [])
+    listing = await service.label_names(tenant, matcher_sets, start_ms, end_ms, limit)
+    return await success_response(request, listing.items, listing.warnings)
+
+
+async def handle_label_values(request: web.Request) -> web.Response:
+    """The values of one label among such series; POST is taken too, since Grafana sends it."""
+    form = await read_form(request)
+    name = unescape_label_name(_raw_label_name(request))
+    check_label_name(name)
+    limit, start_ms, end_ms = _bounds(form)
+    matcher_sets = parse_matcher_sets(form.all("match[]"))
+    service, tenant = service_of(request), tenant_of(request)
+    if start_ms > end_ms or "\x00" in name:
+        return await success_response(request, [])
+    listing = await service.label_values(tenant, name, matcher_sets, start_ms, end_ms, limit)
+    return await success_response(request, listing.items, listing.warnings)
+
+
+async def handle_metadata(request: web.Request) -> web.Response:
+    """What senders said of each metric family; a family's list is never empty."""
+    form = await read_form(request)
+    limit = _metadata_limit(form, "limit")
+    limit_per_metric = _metadata_limit(form, "limit_per_metric")
+    found = await service_of(request).metadata(tenant_of(request), form.get("metric") or None)
+    by_family: dict[str, list[dict[str, str]]] = {}
+    for entry in found:
+        entries = by_family.setdefault(entry.family, [])
+        if limit_per_metric <= 0 or len(entries) < limit_per_metric:
+            entries.append(_metadata_json(entry))
+    kept = list(by_family.items())[: limit if limit >= 0 else None]
+    return await success_response(request, dict(kept))
+
+
+def _metadata_json(entry: MetricMetadata) -> dict[str, str]:
+    return {"type": entry.type, "help": entry.help, "unit": entry.unit}
+
+
+def _metadata_limit(form: Form, name: str) -> int:
+    text = form.get(name)
+    try:
+        return parse_go_int(text) if text else -1
+    except BadDataError as exc:
+        raise BadDataError(f"{name} must be a number") from exc
+
+
+def _bounds(form: Form) -> tuple[int, int, int]:
+    """`limit`, `start` and `end`; the whole of time when they are absent."""
+    limit = parse_limit(form)
+    start_ms = parse_optional_time_ms(form, "start", MIN_TIME_MS)
+    return limit, start_ms, parse_optional_time_ms(form, "end", MAX_TIME_MS)
+
+
+def _raw_label_name(request: web.Request) -> str:
+    """The path's segment before `/values`; bytes that are no UTF-8 become lone surrogates."""
+    path, _, _ = request.raw_path.partition("?")
+    return unquote_to_bytes(path.split("/")[-2]).decode(errors="surrogateescape")

@@ -1,0 +1,93 @@
+"""The listening socket and the HTTP server on it."""
+
+import errno
+import socket
+
+from aiohttp import web
+
+from promcompat.core.errors import PromcompatError
+
+MAX_LINE_BYTES = 256 * 1024
+"""Dashboards send PromQL of many KiB in the URL; aiohttp's own bound is 8 KiB."""
+_BACKLOG = 1024
+_KEEPALIVE_SECONDS = 120.0
+
+
+class ListenError(PromcompatError):
+    """The address cannot be listened on; the message says why."""
+
+
+def bind_socket(host: str, port: int, *, share_port: bool = False) -> socket.socket:
+    """A bound TCP socket that does not listen yet.
+
+    `share_port` lets several processes of one user listen on the port (SO_REUSEPORT); it must be
+    set in all of them. Raises ListenError.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as exc:
+        raise ListenError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(address)
+    except OSError as exc:
+        bound.close()
+        reason = (
+            "another program uses this port"
+            if exc.errno == errno.EADDRINUSE
+            else exc.strerror or str(exc)
+        )
+        raise ListenError(f"cannot listen on {host}:{port}: {reason}") from exc
+    return bound
+
+
+def base_url(bound: socket.socket) -> str:
+    """The address a person can open; localhost for a socket on every interface."""
+    host, port = bound.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_runner(app: web.Application, stop_seconds: float) -> web.AppRunner:
+    """How requests are read.
+
+    A handler is cancelled when its client goes away, and its query with it. Bodies are not
+    unpacked: remote write looks at Content-Encoding itself.
+    """
+    return web.AppRunner(
+        app,
+        shutdown_timeout=stop_seconds,
+        handler_cancellation=True,
+        auto_decompress=False,
+        max_line_size=MAX_LINE_BYTES,
+        max_field_size=MAX_LINE_BYTES,
+        keepalive_timeout=_KEEPALIVE_SECONDS,
+        access_log=None,
+    )
+
+
+class HttpServer:
+    """An application served on a bound socket."""
+
+    def __init__(self, app: web.Application, bound: socket.socket, stop_seconds: float) -> None:
+        """Requests in flight have `stop_seconds` to finish when the server stops."""
+        self._runner = make_runner(app, stop_seconds)
+        self._socket = bound
+
+    async def start(self) -> None:
+        """Listen and serve. Raises ListenError when another socket has taken the port."""
+        await self._runner.setup()
+        try:
+            await web.SockSite(self._runner, self._socket, backlog=_BACKLOG).start()
+        except OSError as exc:
+            raise ListenError(f"cannot listen: {exc.strerror or exc}") from exc
+
+    async def stop(self) -> None:
+        """Take no new connection, let requests in flight finish, close what is left."""
+        await self._runner.cleanup()

@@ -1,0 +1,156 @@
+"""`status/*` and `notifications`: what the server says of itself."""
+
+import gc
+import os
+import platform
+import socket
+import threading
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+import orjson
+from aiohttp import web
+
+from promcompat.api.context import SETTINGS, STATE, service_of, tenant_of
+from promcompat.api.envelope import success_response
+from promcompat.api.forms import read_form
+from promcompat.api.params import parse_go_int
+from promcompat.core.errors import BadDataError, PromcompatError
+from promcompat.durations import format_duration_ms
+from promcompat.settings import public_values
+from promcompat.version import PROMETHEUS_VERSION, promcompat_version
+
+_DEFAULT_TOP = 10
+_MAX_TOP = 10_000
+
+
+def build_information() -> dict[str, str]:
+    """Clients read features off `version`, so it is that of the Prometheus we behave as."""
+    return {
+        "version": PROMETHEUS_VERSION,
+        "revision": f"promcompat-{promcompat_version()}",
+        "branch": "promcompat",
+        "buildUser": "",
+        "buildDate": "",
+        "goVersion": f"python{platform.python_version()}",
+    }
+
+
+async def handle_build_information(request: web.Request) -> web.Response:
+    """Version and build."""
+    return await success_response(request, build_information())
+
+
+async def handle_flags(request: web.Request) -> web.Response:
+    """The settings, by the names of their flags and of Prometheus' where it has the same."""
+    settings = request.app[SETTINGS]
+    flags = {name.replace("_", "-"): value for name, value in public_values(settings).items()}
+    flags |= {
+        "query.lookback-delta": format_duration_ms(settings.query_lookback_delta),
+        "query.max-concurrency": str(settings.query_max_concurrency),
+        "query.max-samples": str(settings.query_max_samples),
+        "query.timeout": format_duration_ms(settings.query_timeout),
+        "web.enable-remote-write-receiver": "true",
+        "web.enable-admin-api": "false",
+        "web.enable-lifecycle": "false",
+    }
+    return await success_response(request, dict(sorted(flags.items())))
+
+
+async def handle_config(request: web.Request) -> web.Response:
+    """The settings as a YAML mapping of strings (JSON strings are YAML)."""
+    values = public_values(request.app[SETTINGS])
+    lines = [f"{name}: {orjson.dumps(value).decode()}\n" for name, value in values.items()]
+    return await success_response(request, {"yaml": "".join(lines)})
+
+
+async def handle_runtime_information(request: web.Request) -> web.Response:
+    """The process, in the keys Prometheus has; those of Go's runtime have the nearest thing."""
+    state = request.app[STATE]
+    started = _rfc3339(state.started_at_seconds)
+    data = {
+        "startTime": started,
+        "CWD": os.getcwd(),
+        "hostname": socket.gethostname(),
+        "serverTime": _rfc3339(time.time()),
+        "reloadConfigSuccess": True,
+        "lastConfigTime": started,
+        "corruptionCount": 0,
+        "goroutineCount": threading.active_count(),
+        "GOMAXPROCS": os.cpu_count() or 1,
+        "GOMEMLIMIT": (1 << 63) - 1,
+        "GOGC": str(gc.get_threshold()[0]),
+        "GODEBUG": "",
+        "storageRetention": "0s",
+        "database": state.database,
+    }
+    return await success_response(request, data)
+
+
+async def handle_tsdb(request: web.Request) -> web.Response:
+    """Cardinality of the tenant's series; the keys of Prometheus' head."""
+    form = await read_form(request)
+    top = _parse_top(form.get("limit"))
+    found = await service_of(request).series_statistics(tenant_of(request))
+    data = {
+        "headStats": {
+            "numSeries": found.n_series,
+            "numLabelPairs": found.n_label_pairs,
+            "chunkCount": 0,
+            "minTime": (1 << 63) - 1,
+            "maxTime": -(1 << 63),
+        },
+        "seriesCountByMetricName": _largest(found.series_by_metric_name, top),
+        "labelValueCountByLabelName": _largest(found.values_by_label_name, top),
+        "memoryInBytesByLabelName": _largest(found.bytes_by_label_name, top),
+        "seriesCountByLabelValuePair": _largest(found.series_by_label_pair, top),
+    }
+    return await success_response(request, data, found.warnings)
+
+
+async def handle_wal_replay(request: web.Request) -> web.Response:
+    """There is no log to replay here: the database has its own."""
+    return await success_response(request, {"min": 0, "max": 0, "current": 0})
+
+
+async def handle_notifications(request: web.Request) -> web.Response:
+    """Notices for the user of the web interface."""
+    return await success_response(request, [])
+
+
+async def handle_notifications_live(request: web.Request) -> web.Response:
+    """No notice ever comes, which 204 says to the web interface."""
+    return web.Response(status=204)
+
+
+class _AdminDisabledError(PromcompatError):
+    """Prometheus answers 500 to the admin API that has not been switched on."""
+
+    error_type = "unavailable"
+
+
+async def handle_admin(request: web.Request) -> web.Response:
+    """The admin API, which is off."""
+    raise _AdminDisabledError("admin APIs disabled")
+
+
+def _parse_top(text: str) -> int:
+    if not text:
+        return _DEFAULT_TOP
+    try:
+        top = parse_go_int(text)
+    except BadDataError:
+        top = 0
+    if top < 1:
+        raise BadDataError("limit must be a positive number")
+    return min(top, _MAX_TOP)
+
+
+def _largest(counts: Counter[str], top: int) -> list[dict[str, str | int]]:
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return [{"name": name, "value": count} for name, count in ordered[:top]]
+
+
+def _rfc3339(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

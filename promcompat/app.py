@@ -1,0 +1,103 @@
+"""The composition root: settings become a pool, repositories, services and an HTTP application."""
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable
+
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.services.metric_service import MetricService
+from promcompat.settings import DAY_MS, Settings
+from promcompat.telemetry import Telemetry
+from promql.engine import Engine, EngineOptions
+from sql.embedded.database import EmbeddedDatabase
+from sql.migrate import migrate
+from sql.storage.metric_repository import PostgresMetricRepository, StorageOptions
+
+_LOGGER = logging.getLogger(__name__)
+_RETRY_SECONDS = 2.0
+_PUBLISH_SECONDS = 5.0
+_USE_TIMESCALEDB = {"auto": None, "require": True, "off": False}
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    """The limits of queries."""
+    return EngineOptions(
+        lookback_delta_ms=settings.query_lookback_delta,
+        max_samples=settings.query_max_samples,
+        timeout_seconds=settings.query_timeout / 1000,
+        delayed_name_removal=settings.delayed_name_removal,
+        default_subquery_step_ms=settings.query_default_step,
+        max_concurrency=settings.query_max_concurrency,
+    )
+
+
+def storage_options(settings: Settings) -> StorageOptions:
+    """The limits of the storage adapter."""
+    return StorageOptions(
+        query_timeout_seconds=settings.query_timeout / 1000,
+        max_samples=settings.query_max_samples,
+        pushdown=settings.pushdown,
+    )
+
+
+def build_metric_service(settings: Settings, repository: PostgresMetricRepository) -> MetricService:
+    """The use cases over one repository."""
+    engine = Engine(repository, engine_options(settings))
+    return MetricService(repository, engine, max_future_ms=settings.max_future)
+
+
+def start_database(settings: Settings) -> EmbeddedDatabase | None:
+    """Start the service's own database, None when the settings name one. Blocks.
+
+    Raises EmbeddedDatabaseError.
+    """
+    if settings.database_url is not None:
+        return None
+    return EmbeddedDatabase.start(settings.data_dir, report=_LOGGER.info)
+
+
+async def migrate_database(settings: Settings, url: str) -> int:
+    """Bring the database to the schema of this code and return its version.
+
+    Raises MigrationError, and StorageUnavailableError when the database does not answer.
+    """
+    return await migrate(
+        url,
+        _LOGGER.info,
+        use_timescaledb=_USE_TIMESCALEDB[settings.timescaledb],
+        chunk_days=settings.chunk_interval // DAY_MS,
+    )
+
+
+async def open_repository(
+    settings: Settings, url: str, *, migrates: bool
+) -> PostgresMetricRepository:
+    """Connect, after migrating when asked; keeps trying while the database does not answer.
+
+    A database that starts later than we do is no reason to exit: senders keep their samples.
+    Raises MigrationError.
+    """
+    while True:
+        try:
+            if migrates:
+                await migrate_database(settings, url)
+            return await PostgresMetricRepository.open(url, storage_options(settings))
+        except StorageUnavailableError as exc:
+            _LOGGER.warning("waiting for the database", extra={"reason": str(exc)})
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def publish_storage_stats(telemetry: Telemetry, repository: PostgresMetricRepository) -> None:
+    """Bring the adapter's totals into our metrics, until cancelled."""
+    publish = storage_publisher(telemetry, repository)
+    while True:
+        publish()
+        await asyncio.sleep(_PUBLISH_SECONDS)
+
+
+def storage_publisher(
+    telemetry: Telemetry, repository: PostgresMetricRepository
+) -> Callable[[], None]:
+    """What brings the adapter's totals into our metrics once."""
+    return lambda: telemetry.storage.update(dataclasses.asdict(repository.stats))

@@ -1,0 +1,139 @@
+"""One serving process from start to clean end."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from promcompat.api.context import Phase, ServiceState
+from promcompat.api.routes import build_application
+from promcompat.api.server import HttpServer
+from promcompat.app import (
+    build_metric_service,
+    open_repository,
+    publish_storage_stats,
+    start_database,
+    storage_publisher,
+)
+from promcompat.core.errors import PromcompatError
+from promcompat.settings import Settings
+from promcompat.telemetry import Telemetry
+from promcompat.termination import Termination
+from sql.embedded.database import EmbeddedDatabase
+from sql.storage.metric_repository import PostgresMetricRepository
+
+_LOGGER = logging.getLogger(__name__)
+_WATCH_SECONDS = 0.5
+
+
+class Backend:
+    """Everything behind the HTTP application: the database, the repository, their upkeep."""
+
+    def __init__(self, settings: Settings, telemetry: Telemetry, *, migrates: bool) -> None:
+        """`migrates`: whether this process brings the schema up to date (only one may)."""
+        self._settings = settings
+        self._telemetry = telemetry
+        self._migrates = migrates
+        self._database: asyncio.Future[EmbeddedDatabase | None] | None = None
+        self._repository: PostgresMetricRepository | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self, state: ServiceState, termination: Termination) -> None:
+        """Open the service in `state`. Raises PromcompatError when that can never succeed."""
+        loop = asyncio.get_running_loop()
+        self._database = loop.run_in_executor(None, start_database, self._settings)
+        # Shielded: a start that has begun is ended by `close`, never left half done.
+        database = await asyncio.shield(self._database)
+        repository = await open_repository(
+            self._settings, self._url(database), migrates=self._migrates
+        )
+        self._repository = repository
+        self._tasks.append(asyncio.create_task(publish_storage_stats(self._telemetry, repository)))
+        if database is not None:
+            self._tasks.append(asyncio.create_task(_watch(database, termination)))
+        service = build_metric_service(self._settings, repository)
+        state.open(service, repository.capabilities.describe())
+
+    async def close(self) -> None:
+        """Answer waiting writes, disconnect, and stop our own database."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._repository is not None:
+            await self._repository.close()
+            storage_publisher(self._telemetry, self._repository)()
+        if self._database is not None:
+            with suppress(PromcompatError):
+                database = await self._database
+                if database is not None:
+                    await asyncio.to_thread(database.stop)
+
+    def _url(self, database: EmbeddedDatabase | None) -> str:
+        if database is not None:
+            return database.url
+        given = self._settings.database_url
+        assert given is not None, "start_database returns None only when there is a URL"
+        return given.get_secret_value()
+
+
+async def _watch(database: EmbeddedDatabase, termination: Termination) -> None:
+    """End the process when its database ends; whoever runs us starts both again."""
+    while True:
+        await asyncio.sleep(_WATCH_SECONDS)
+        if not database.is_running:
+            _LOGGER.error("the database ended unexpectedly")
+            return termination.fail("the database ended unexpectedly")
+
+
+async def serve(
+    settings: Settings,
+    bound: socket.socket,
+    announce: Callable[[ServiceState], None],
+    *,
+    migrates: bool = True,
+    follow: Callable[[Termination], None] = lambda _: None,
+) -> int:
+    """Serve until asked to end, and return the exit code of the process.
+
+    `announce` is called once requests are served. `follow` may tie the process to another one.
+    """
+    termination = Termination()
+    follow(termination)
+    state = ServiceState()
+    telemetry = Telemetry()
+    app = build_application(settings, state, telemetry)
+    server = HttpServer(app, bound, settings.shutdown_timeout / 1000)
+    backend = Backend(settings, telemetry, migrates=migrates)
+    await server.start()
+    try:
+        started = await _start_unless_ended(backend, state, termination)
+        if started:
+            announce(state)
+            await termination.wait()
+    except PromcompatError as exc:
+        _LOGGER.error("cannot start", extra={"reason": str(exc)})
+        termination.fail(str(exc))
+    finally:
+        state.phase = Phase.STOPPING
+        await server.stop()
+        await backend.close()
+    _LOGGER.info("stopped")
+    return termination.exit_code
+
+
+async def _start_unless_ended(
+    backend: Backend, state: ServiceState, termination: Termination
+) -> bool:
+    """Whether the backend started before the process was asked to end."""
+    starting = asyncio.create_task(backend.start(state, termination))
+    ending = asyncio.create_task(termination.wait())
+    await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    if starting.done():
+        await starting
+        return True
+    starting.cancel()
+    with suppress(asyncio.CancelledError):
+        await starting
+    return False
