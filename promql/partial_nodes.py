@@ -10,8 +10,8 @@ from promql.parse_errors import PositionedError
 MAX_DEPTH = 250
 """How deep an expression may nest; a chain of binary operators nests a level an operator.
 
-Prometheus has no limit, as Go's stacks grow. Python's default limit is 1,000 frames, and printing,
-planning and evaluating take up to three frames a level.
+Prometheus has no limit, as Go's stacks grow. Parsing, type checking and printing have none here
+either, but planning and evaluating recurse, up to three of Python's default 1,000 frames a level.
 """
 
 

@@ -7,7 +7,7 @@ followed, or the one that reads back.
 """
 
 import re
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.matchers import LabelMatcher, MatchOp
@@ -43,6 +43,24 @@ _BARE_GROUPING_LABEL = re.compile(r"(?!(?i:without|inf|nan)\Z)[a-zA-Z_:][a-zA-Z0
 
 def print_expr(expr: Expr) -> str:
     """The expression on one line."""
+    return _lines(expr)[id(expr)]
+
+
+def _lines(expr: Expr) -> dict[int, str]:
+    """The one-line text of every node under `expr`, by its `id`.
+
+    Neither this nor prettifying recurses: four frames a level would limit the depth of queries.
+    """
+    nodes = [expr]
+    for node in nodes:
+        nodes.extend(children(node))
+    lines: dict[int, str] = {}
+    for node in reversed(nodes):
+        lines[id(node)] = _line(node, [lines[id(child)] for child in children(node)])
+    return lines
+
+
+def _line(expr: Expr, parts: list[str]) -> str:
     match expr:
         case NumberLiteral():
             return _number(expr)
@@ -54,76 +72,76 @@ def print_expr(expr: Expr) -> str:
             selector = expr.vector_selector
             range_text = _duration(expr.range_ms, expr.range_expr)
             return f"{_selector(selector)}[{range_text}]{_modifiers(selector.modifiers)}"
-        case SubqueryExpr():
-            return print_expr(expr.expr) + _subquery_suffix(expr)
-        case UnaryExpr():
-            return expr.op + print_expr(expr.expr)
-        case ParenExpr():
-            return f"({print_expr(expr.expr)})"
-        case Call() | AggregateExpr() | BinaryExpr():
-            return _print_composite(expr)
-        case _:
-            assert_never(expr)
-
-
-def _print_composite(expr: Call | AggregateExpr | BinaryExpr) -> str:
-    match expr:
-        case Call():
-            return f"{expr.func}({_arguments(expr)})"
-        case AggregateExpr():
-            return f"{_aggregation(expr)}({_arguments(expr)})"
         case BinaryExpr():
-            return f"{print_expr(expr.lhs)} {_operator(expr)} {print_expr(expr.rhs)}"
+            return f"{parts[0]} {_operator(expr)} {parts[1]}"
+        case SubqueryExpr():
+            return parts[0] + _subquery_suffix(expr)
+        case UnaryExpr():
+            return expr.op + parts[0]
+        case Call() | AggregateExpr() | ParenExpr():
+            return f"{_head(expr)}({', '.join(parts)})"
         case _:
             assert_never(expr)
 
 
-def _arguments(expr: Call | AggregateExpr) -> str:
-    return ", ".join(map(print_expr, children(expr)))
+class _Piece(NamedTuple):
+    """A part of the output still to be laid out; `inline` leaves its first line unindented."""
+
+    expr: Expr
+    level: int
+    inline: bool = False
 
 
 def prettify(expr: Expr) -> str:
     """The expression over as many lines as keep them short, indented by depth."""
-    return _pretty(expr, 0)
+    lines = _lines(expr)
+    pieces: list[str] = []
+    pending: list[_Piece | str] = [_Piece(expr, 0)]
+    while pending:
+        piece = pending.pop()
+        if isinstance(piece, str):
+            pieces.append(piece)
+        else:
+            pending.extend(reversed(_layout(piece, lines[id(piece.expr)])))
+    return "".join(pieces)
 
 
-def _pretty(expr: Expr, level: int) -> str:
-    indent = _INDENT * level
-    line = print_expr(expr)
-    if isinstance(expr, UnaryExpr):
-        return indent + expr.op + _pretty(expr.expr, level).strip()
-    if isinstance(expr, SubqueryExpr):
-        # Prometheus does not indent a subquery that fits on its line.
-        split = _pretty(expr.expr, level) + _subquery_suffix(expr)
-        return split if _is_too_long(line) else line
-    if not _is_too_long(line):
-        return indent + line
-    return _split(expr, line, level)
-
-
-def _is_too_long(line: str) -> bool:
-    return len(line.encode()) > MAX_LINE_BYTES
-
-
-def _split(expr: Expr, line: str, level: int) -> str:
-    indent = _INDENT * level
+def _layout(piece: _Piece, line: str) -> list[_Piece | str]:
+    expr, level, inline = piece
+    indent = "" if inline else _INDENT * level
+    is_short = len(line.encode(errors="surrogatepass")) <= MAX_LINE_BYTES
     match expr:
-        case AggregateExpr():
-            return _bracketed(indent + _aggregation(expr), expr, level)
-        case Call():
-            return _bracketed(indent + expr.func, expr, level)
-        case ParenExpr():
-            return _bracketed(indent, expr, level)
-        case BinaryExpr():
-            lhs, rhs = _pretty(expr.lhs, level + 1), _pretty(expr.rhs, level + 1)
-            return f"{lhs}\n{indent}{_operator(expr)}\n{rhs}"
+        case UnaryExpr():
+            return [indent + expr.op, _Piece(expr.expr, level, inline=True)]
+        case SubqueryExpr():
+            # Prometheus does not indent a subquery that fits on its line.
+            suffix = _subquery_suffix(expr)
+            return [line] if is_short else [_Piece(expr.expr, level, inline), suffix]
+        case BinaryExpr() if not is_short:
+            operator = f"\n{_INDENT * level}{_operator(expr)}\n"
+            return [_Piece(expr.lhs, level + 1, inline), operator, _Piece(expr.rhs, level + 1)]
+        case Call() | AggregateExpr() | ParenExpr() if not is_short:
+            opening, closing = f"{indent}{_head(expr)}(\n", f"\n{_INDENT * level})"
+            return [opening, *_arguments(expr, level + 1), closing]
         case _:
-            return indent + line
+            return [indent + line]
 
 
-def _bracketed(head: str, expr: Expr, level: int) -> str:
-    body = ",\n".join(_pretty(part, level + 1) for part in children(expr))
-    return f"{head}(\n{body}\n{_INDENT * level})"
+def _arguments(expr: Expr, level: int) -> list[_Piece | str]:
+    laid_out: list[_Piece | str] = []
+    for child in children(expr):
+        laid_out += [_Piece(child, level), ",\n"]
+    return laid_out[:-1]
+
+
+def _head(expr: Call | AggregateExpr | ParenExpr) -> str:
+    match expr:
+        case Call():
+            return expr.func
+        case AggregateExpr():
+            return _aggregation(expr)
+        case ParenExpr():
+            return ""
 
 
 def _number(number: NumberLiteral) -> str:

@@ -1,5 +1,6 @@
 """Types of expressions, and the checks Prometheus makes once a query has parsed, in its order."""
 
+from collections.abc import Generator
 from typing import assert_never
 
 from promcompat.core.model import METRIC_NAME
@@ -60,38 +61,37 @@ def _binary_type(expr: BinaryExpr) -> ValueType:
     return ValueType.SCALAR if sides == (ValueType.SCALAR,) * 2 else ValueType.VECTOR
 
 
+Check = Generator[Expr, ValueType, ValueType]
+"""A check in progress: yields a part to check first, is sent its type, returns its own type.
+
+Generators keep Prometheus' order of errors without recursion, which would limit the depth.
+"""
+
+
 def check_types(expr: Expr, text: str) -> None:
     """Raise PositionedError for the first ill-typed part of `expr`, parsed from `text`."""
-    TypeChecker(text).check(expr)
+    checker = TypeChecker(text)
+    pending = [checker.check(expr)]
+    got: ValueType | None = None
+    while pending:
+        try:
+            part = next(pending[-1]) if got is None else pending[-1].send(got)
+        except StopIteration as done:
+            got = done.value
+            pending.pop()
+        else:
+            got = None
+            pending.append(checker.check(part))
 
 
 class TypeChecker:
-    """Checks one query; `check` returns the type so that no node is visited twice."""
+    """The checks of one query."""
 
     def __init__(self, text: str) -> None:
         self._text = text
 
-    def check(self, expr: Expr) -> ValueType:
-        """The type of `expr`, every part of which is checked."""
-        match expr:
-            case NumberLiteral():
-                return ValueType.SCALAR
-            case StringLiteral():
-                return ValueType.STRING
-            case VectorSelector():
-                self._check_selector(expr)
-                return ValueType.VECTOR
-            case MatrixSelector():
-                self._check_selector(expr.vector_selector)
-                return ValueType.MATRIX
-            case ParenExpr():
-                return self.check(expr.expr)
-            case _:
-                return self._check_composite(expr)
-
-    def _check_composite(
-        self, expr: SubqueryExpr | Call | AggregateExpr | BinaryExpr | UnaryExpr
-    ) -> ValueType:
+    def check(self, expr: Expr) -> Check:
+        """The check of `expr` and of every part of it."""
         match expr:
             case SubqueryExpr():
                 return self._check_subquery(expr)
@@ -103,13 +103,34 @@ class TypeChecker:
                 return self._check_binary(expr)
             case UnaryExpr():
                 return self._check_unary(expr)
+            case ParenExpr():
+                return self._check_paren(expr)
+            case _:
+                return self._check_leaf(expr)
+
+    def _check_leaf(
+        self, expr: NumberLiteral | StringLiteral | VectorSelector | MatrixSelector
+    ) -> Check:
+        match expr:
+            case VectorSelector():
+                self._check_selector(expr)
+            case MatrixSelector():
+                self._check_selector(expr.vector_selector)
+            case NumberLiteral() | StringLiteral():
+                pass
             case _:
                 assert_never(expr)
+        yield from ()
+        return value_type(expr)
 
-    def _expect(self, expr: Expr, wanted: ValueType, context: str) -> None:
-        got = self.check(expr)
+    def _check_paren(self, expr: ParenExpr) -> Check:
+        return (yield expr.expr)
+
+    def _expect(self, expr: Expr, wanted: ValueType, context: str) -> Check:
+        got = yield expr
         if got is not wanted:
             raise PositionedError(expr.pos.start, _type_fault(wanted, got, context))
+        return got
 
     def _check_selector(self, selector: VectorSelector) -> None:
         if selector.name:
@@ -124,15 +145,15 @@ class TypeChecker:
             reason = "vector selector must contain at least one non-empty matcher"
             raise PositionedError(selector.pos.start, reason)
 
-    def _check_subquery(self, subquery: SubqueryExpr) -> ValueType:
-        got = self.check(subquery.expr)
+    def _check_subquery(self, subquery: SubqueryExpr) -> Check:
+        got = yield subquery.expr
         if got is not ValueType.VECTOR:
             reason = f"subquery is only allowed on instant vector, got {got} instead"
             raise PositionedError(subquery.pos.start, reason)
         return ValueType.MATRIX
 
-    def _check_unary(self, expr: UnaryExpr) -> ValueType:
-        got = self.check(expr.expr)
+    def _check_unary(self, expr: UnaryExpr) -> Check:
+        got = yield expr.expr
         if got not in _ARITHMETIC_TYPES:
             reason = (
                 "unary expression only allowed on expressions of type scalar or instant vector,"
@@ -141,13 +162,14 @@ class TypeChecker:
             raise PositionedError(expr.pos.start, reason)
         return got
 
-    def _check_aggregation(self, expr: AggregateExpr) -> ValueType:
-        self._expect(expr.expr, ValueType.VECTOR, "aggregation expression")
+    def _check_aggregation(self, expr: AggregateExpr) -> Check:
+        yield from self._expect(expr.expr, ValueType.VECTOR, "aggregation expression")
         if expr.param is not None:
-            self._expect(expr.param, AGGREGATION_PARAM_TYPES[expr.op], "aggregation parameter")
+            wanted = AGGREGATION_PARAM_TYPES[expr.op]
+            yield from self._expect(expr.param, wanted, "aggregation parameter")
         return ValueType.VECTOR
 
-    def _check_call(self, call: Call) -> ValueType:
+    def _check_call(self, call: Call) -> Check:
         function = FUNCTIONS[call.func]
         _check_argument_count(call, function)
         context = f"call to function {quote(call.func)}"
@@ -157,11 +179,12 @@ class TypeChecker:
             args = args[:1]
         for index, arg in enumerate(args):
             wanted = function.arg_types[min(index, len(function.arg_types) - 1)]
-            self._expect(arg, wanted, context)
+            yield from self._expect(arg, wanted, context)
         return function.return_type
 
-    def _check_binary(self, expr: BinaryExpr) -> ValueType:
-        lhs, rhs = self.check(expr.lhs), self.check(expr.rhs)
+    def _check_binary(self, expr: BinaryExpr) -> Check:
+        lhs = yield expr.lhs
+        rhs = yield expr.rhs
         are_scalars = lhs is ValueType.SCALAR and rhs is ValueType.SCALAR
         is_comparison = expr.op in COMPARISON_OPERATORS
         if expr.return_bool and not is_comparison:

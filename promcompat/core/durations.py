@@ -17,6 +17,8 @@ _PART = re.compile(r"([0-9]+)([^0-9]+)")
 _MAX_MS = ((1 << 63) - 1) // 1_000_000
 """Prometheus keeps a duration in an int64 of nanoseconds, about 292 years."""
 _MAX_AMOUNT = (1 << 64) - 1
+_MAX_DIGITS = 4000
+"""Python refuses to read longer numbers; those of more than 20 digits are zeros or too large."""
 
 
 def parse_duration_ms(text: str) -> int:
@@ -33,7 +35,7 @@ def parse_duration_ms(text: str) -> int:
     total_ms, end, last_unit = 0, 0, -1
     while end < len(text):
         part = _PART.match(text, end)
-        if part is None or int(part[1]) > _MAX_AMOUNT:
+        if part is None or len(part[1]) > _MAX_DIGITS or int(part[1]) > _MAX_AMOUNT:
             raise ValueError(f"not a valid duration string: {quoted}")
         unit = part[2]
         if unit not in _UNITS_MS:
