@@ -132,8 +132,16 @@ def _extreme(
 ) -> FloatArray:
     values = np.where(matrix.present, matrix.values, np.nan)
     found = np.empty((len(grouping.labels), values.shape[1]))
+    has_negative_zero = bool((np.signbit(values) & (values == 0)).any())
     for groups, rows in grouping.blocks():
-        found[groups] = pick(values[rows])
+        members = values[rows]
+        best = pick(members)
+        if has_negative_zero:
+            # 0 and -0 compare equal, so the first of them stays; fmin and fmax promise neither.
+            first = (members == 0).argmax(axis=1)[:, None, :]
+            zeros = np.take_along_axis(members, first, axis=1)[:, 0, :]
+            best = np.where(best == 0, zeros, best)
+        found[groups] = best
     return found
 
 

@@ -16,6 +16,7 @@ from promql.ast import (
     MatrixSelector,
     NumberLiteral,
     ParenExpr,
+    PositionRange,
     StringLiteral,
     SubqueryExpr,
     TimeModifiers,
@@ -243,7 +244,7 @@ class Evaluator:
                 call.func,
                 windows,
                 scalars,
-                tuple(arg.pos for arg in call.args),
+                tuple(map(_annotated_position, call.args)),
                 grid.timestamps(),
                 self.annotations,
             )
@@ -335,6 +336,22 @@ def _unwrap_parens(expr: Expr) -> Expr:
     while isinstance(expr, ParenExpr):
         expr = expr.expr
     return expr
+
+
+def _annotated_position(arg: Expr) -> PositionRange:
+    """Where Prometheus says an argument of a range function is.
+
+    It unwraps parentheses, and puts the samples of a subquery in the place of the subquery: these
+    have no position, which reads as the start of the query.
+    """
+    inner = _unwrap_parens(arg)
+    match inner:
+        case MatrixSelector():
+            return inner.pos
+        case SubqueryExpr():
+            return PositionRange(0, 0)
+        case _:
+            return arg.pos
 
 
 def _moved_times(grid: EvalRange, modifiers: TimeModifiers) -> IntArray:
