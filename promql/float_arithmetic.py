@@ -1,7 +1,6 @@
 """The binary operators on floats, element by element, as Go's `math` has them.
 
-NumPy's ufuncs follow C, whose `fmod`, `pow` and `atan2` have the special cases of Go's `Mod`,
-`Pow` and `Atan2`.
+NumPy's ufuncs follow C, whose `fmod` and `atan2` have the special cases of Go's `Mod` and `Atan2`.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray
+from promql.go_power import go_power
 
 ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": np.add,
@@ -17,7 +17,7 @@ ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
     "*": np.multiply,
     "/": np.divide,
     "%": np.fmod,
-    "^": np.power,
+    "^": go_power,
     "atan2": np.arctan2,
 }
 
