@@ -1,0 +1,71 @@
+"""Runs a query over a few series in memory, and shows the result as plain Python values."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from promcompat.core.model import EvalRange, Labels, SampleBlock, SeriesSelection
+from promql.engine import Engine, EngineOptions
+from promql.text_format import format_labels
+from promql.values import Matrix, QueryResult
+from tests.factories import Points, make_block
+from tests.fakes import matches_all
+
+Series = Mapping[Labels, Points]
+
+
+class SeriesReader:
+    """A SampleReader over fixed series; `asked` are the selections of the last query."""
+
+    def __init__(self, series: Series) -> None:
+        self._series = series
+        self.asked: Sequence[SeriesSelection] = ()
+
+    async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
+        """See SampleReader."""
+        self.asked = selections
+        return [self._select(selection) for selection in selections]
+
+    def _select(self, selection: SeriesSelection) -> SampleBlock:
+        found = {
+            labels: [p for p in points if selection.start_ms < p[0] <= selection.end_ms]
+            for labels, points in self._series.items()
+            if matches_all(labels, selection.matchers)
+        }
+        return make_block({labels: points for labels, points in found.items() if points})
+
+
+def steps(values: Sequence[float | None], step_ms: int = 60_000, start_ms: int = 0) -> Points:
+    """A sample at every step; None leaves one out."""
+    return [
+        (start_ms + index * step_ms, value)
+        for index, value in enumerate(values)
+        if value is not None
+    ]
+
+
+async def run(text: str, series: Series, time_ms: int = 0, **options: object) -> QueryResult:
+    """The answer to an instant query."""
+    engine = Engine(SeriesReader(series), EngineOptions(**options))  # type: ignore[arg-type]
+    return await engine.query("t", text, time_ms)
+
+
+async def run_range(
+    text: str, series: Series, n_steps: int, step_ms: int = 60_000, **options: object
+) -> QueryResult:
+    """The answer to a range query from 0 on."""
+    engine = Engine(SeriesReader(series), EngineOptions(**options))  # type: ignore[arg-type]
+    return await engine.query_range("t", text, EvalRange(0, (n_steps - 1) * step_ms, step_ms))
+
+
+def vector(result: QueryResult) -> list[tuple[str, float]]:
+    """The rows of an instant vector, in order."""
+    return [(labels, values[0]) for labels, values in rows(result) if values[0] is not None]
+
+
+def rows(result: QueryResult) -> list[tuple[str, list[float | None]]]:
+    """The rows of a matrix, None where there is no sample."""
+    matrix = result.value
+    assert isinstance(matrix, Matrix)
+    values = np.where(matrix.present, matrix.values.astype(object), None).tolist()
+    return list(zip(map(format_labels, matrix.labels), values, strict=True))

@@ -1,0 +1,149 @@
+"""The plan of a query: what is fetched, what is resolved, what is evaluated once."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from promcompat.core.errors import BadDataError
+from promcompat.core.model import METRIC_NAME, EvalRange, SelectHints, SeriesSelection
+from promql.ast import Call, MatrixSelector, SubqueryExpr, VectorSelector
+from promql.parser import parse_expr
+from promql.plan import Plan
+from promql.planner import make_plan
+from promql.type_checker import value_type
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+
+
+def plan(text: str, eval_range: EvalRange | None = None) -> Plan:
+    expr = parse_expr(text)
+    return make_plan(
+        expr,
+        value_type(expr),
+        eval_range or EvalRange(HOUR, 2 * HOUR, MINUTE),
+        lookback_ms=5 * MINUTE,
+        default_subquery_step_ms=MINUTE,
+    )
+
+
+def bounds(selections: Sequence[SeriesSelection]) -> list[tuple[int, int]]:
+    """Start and end of each selection, in minutes from the start of the query."""
+    return [((s.start_ms - HOUR) // MINUTE, (s.end_ms - HOUR) // MINUTE) for s in selections]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("foo", (-5, 60)),
+        ("foo offset 10m", (-15, 50)),
+        ("foo offset -10m", (5, 70)),
+        ("foo @ 3600", (-5, 0)),
+        ("foo @ start()", (-5, 0)),
+        ("foo @ end() offset 1m", (54, 59)),
+        ("rate(foo[10m])", (-10, 60)),
+        ("rate(foo[10m] offset 1m)", (-11, 59)),
+        ("rate(foo[10m] @ end())", (50, 60)),
+        ("max_over_time(foo[20m:1m])", (-25, 60)),
+        ("max_over_time(foo[20m:1m] offset 2m)", (-27, 58)),
+        ("max_over_time(rate(foo[10m] offset 1m)[20m:1m] offset 2m)", (-33, 57)),
+        ("max_over_time(foo[20m:1m] @ end())", (35, 60)),
+        ("max_over_time((foo @ start())[20m:1m] @ end())", (-5, 0)),
+        ("max_over_time(max_over_time(foo[1m:1m])[20m:1m] @ end())", (34, 60)),
+    ],
+)
+def test_selection_covers_what_the_evaluator_can_ask_for(
+    text: str, expected: tuple[int, int]
+) -> None:
+    assert bounds(plan(text).selections) == [expected]
+
+
+def test_equal_selectors_are_fetched_once() -> None:
+    found = plan("sum(foo) / count(foo) + rate(foo[5m])")
+    assert bounds(found.selections) == [(-5, 60), (-5, 60)]
+    assert [s.hints.range_ms for s in found.selections] == [0, 5 * MINUTE]
+    assert sorted(found.leaf_of.values()) == [0, 0, 1]
+
+
+def test_hints_say_how_samples_are_used() -> None:
+    (selection,) = plan("sum by (job) (rate(foo[5m]))").selections
+    assert selection.hints == SelectHints(step_ms=MINUTE, range_ms=5 * MINUTE, function="rate")
+    (selection,) = plan("sum by (job) (foo)").selections
+    assert selection.hints == SelectHints(
+        step_ms=MINUTE, function="sum", grouping=("job",), by=True
+    )
+    (selection,) = plan("sum(foo + 1)").selections
+    assert selection.hints == SelectHints(step_ms=MINUTE)
+
+
+def test_shared_selection_has_no_hint_of_one_use_only() -> None:
+    (selection,) = plan("sum(foo) / count(foo)").selections
+    assert selection.hints == SelectHints(step_ms=MINUTE)
+
+
+def test_preprocessors_are_resolved_inside_parameters() -> None:
+    found = plan("topk(scalar(k @ end()), foo @ start())")
+    assert bounds(found.selections) == [(55, 60), (-5, 0)]
+
+
+def test_step_invariant_parts_are_the_largest_ones() -> None:
+    found = plan("sum(foo @ 60) + bar")
+    (part,) = found.step_invariant
+    assert part.pos.start == 0
+    assert part.pos.end == len("sum(foo @ 60)")
+
+
+def test_function_of_the_eval_time_is_not_step_invariant() -> None:
+    found = plan("minute(foo @ 60) + predict_linear(foo[5m] @ 60, 10)")
+    assert [type(part) for part in found.step_invariant if isinstance(part, Call)] == []
+    assert any(isinstance(part, VectorSelector) for part in found.step_invariant)
+
+
+def test_inside_of_a_subquery_is_invariant_by_itself() -> None:
+    found = plan("sum_over_time((foo @ 60)[5m:1m])")
+    assert len(found.step_invariant) == 1
+
+
+def test_constant_is_not_worth_a_step_of_its_own() -> None:
+    assert plan("vector(1) + 1").step_invariant == frozenset()
+
+
+def test_duration_expressions_are_computed() -> None:
+    expr = plan("max_over_time(rate(foo[5m * 2])[1h - 30m : 10s + 20s] offset (1m + 2m))").expr
+    assert isinstance(expr, Call)
+    subquery = expr.args[0]
+    assert isinstance(subquery, SubqueryExpr)
+    assert (subquery.range_ms, subquery.step_ms) == (30 * MINUTE, 30_000)
+    assert subquery.modifiers.offset_ms == 3 * MINUTE
+    assert isinstance(subquery.expr, Call)
+    selector = subquery.expr.args[0]
+    assert isinstance(selector, MatrixSelector)
+    assert selector.range_ms == 10 * MINUTE
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rate(foo[5m-5m])", "9:14: duration must be greater than 0"),
+        ("rate(foo[5m / (5m-5m)])", "9:20: division by zero"),
+        ("max_over_time(foo[5m % (1m - 60)])", "18:31: modulo by zero"),
+        ("rate(foo[2^80])", "9:13: duration is out of range"),
+    ],
+)
+def test_unusable_duration_is_refused(text: str, message: str) -> None:
+    with pytest.raises(BadDataError, match=f"^{message}$"):
+        plan(text)
+
+
+def test_default_step_of_a_subquery() -> None:
+    expr = plan("max_over_time(foo[5m:])").expr
+    assert isinstance(expr, Call)
+    assert isinstance(expr.args[0], SubqueryExpr)
+    assert expr.args[0].step_ms == MINUTE
+
+
+def test_info_reads_target_info_when_not_told_otherwise() -> None:
+    selections = plan("info(foo)").selections
+    assert [(m.name, m.value) for m in selections[1].matchers] == [(METRIC_NAME, "target_info")]
+    selections = plan('info(foo, {version=~".+"})').selections
+    assert [m.name for m in selections[1].matchers] == [METRIC_NAME, "version"]
