@@ -1,5 +1,6 @@
-"""Windows and calls for tests of functions, made sample by sample and not with numpy searches."""
+"""Windows and calls for tests of functions, made series by series in plain Python."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,9 +56,10 @@ def windows(grid: Grid, series: Mapping[Labels, Series] | Sequence[Series]) -> W
     hi = lo.copy()
     ends = [t - grid.offset_ms for t in grid.step_times_ms]
     for number, row in enumerate(rows):
+        times = [t for t, _ in row]
         for step, end in enumerate(ends):
-            lo[number, step] = offsets[number] + sum(t <= end - grid.range_ms for t, _ in row)
-            hi[number, step] = offsets[number] + sum(t <= end for t, _ in row)
+            lo[number, step] = offsets[number] + bisect_right(times, end - grid.range_ms)
+            hi[number, step] = offsets[number] + bisect_right(times, end)
     return Windows(
         block,
         lo,
@@ -115,6 +117,8 @@ def matrix(
     """A matrix of these rows; None is an absent sample."""
     if not isinstance(rows, Mapping):
         rows = {Labels.of({"__name__": "x", "n": str(n)}): row for n, row in enumerate(rows)}
+    if not rows:
+        return Matrix.empty(1)
     values = np.array([[0.0 if v is None else v for v in row] for row in rows.values()])
     present = np.array([[v is not None for v in row] for row in rows.values()], bool)
     return Matrix.of(tuple(rows), values, present)
