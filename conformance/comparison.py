@@ -188,11 +188,16 @@ def _find_rows_difference(reference: Rows, candidate: Rows) -> str | None:
     return None
 
 
+# The groups of `topk by (…)` come in the order of the storage, so that only one group is sorted.
+_SORTED = re.compile(r"\s*(sort\w*|topk|bottomk)\s*\(")
+_GROUPED_BEHIND = re.compile(r"\)\s*(by|without)\s*\([^()]*\)\s*$")
+
+
 def _find_order_difference(expr: str, reference: Answer, candidate: Answer) -> str | None:
     """The order is part of the answer where the query sorts; equal values may swap places."""
     if not isinstance(reference, VectorAnswer) or not isinstance(candidate, VectorAnswer):
         return None
-    if re.match(r"\s*(sort|topk|bottomk)", expr) is None:
+    if _SORTED.match(expr) is None or _GROUPED_BEHIND.search(expr) is not None:
         return None
     wanted, found = ([value for _, value in answer.rows] for answer in (reference, candidate))
     pairs = zip(wanted, found, strict=True)

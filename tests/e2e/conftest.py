@@ -1,7 +1,7 @@
 """One monitored machine for the whole session: a real Prometheus that also writes to us."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,23 +47,14 @@ remote_write:
       max_shards: 4
 """
 
-VMAGENT_CONFIG = """
-global:
-  scrape_interval: 2s
-scrape_configs:
-  - job_name: vmagent-node
-    static_configs:
-      - targets: ["127.0.0.1:{node_port}"]
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class MonitoredMachine:
-    """The running programs; Prometheus and vmagent scrape, and both write to the service."""
+    """The running programs: Prometheus scrapes the exporter and itself, and writes to us."""
 
     service: RunningProgram
     prometheus: RunningProgram
-    vmagent: RunningProgram
+    node_exporter: RunningProgram
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +62,6 @@ def monitored_machine(
     timescaledb_server: DatabaseServer,
     prometheus_binary: Path,
     node_exporter_binary: Path,
-    vmagent_binary: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[MonitoredMachine]:
     folder = tmp_path_factory.mktemp("machine")
@@ -80,7 +70,7 @@ def monitored_machine(
         start = stack.enter_context
         service = start(running_promcompat(database_url, folder / "promcompat.log"))
         node_port, prometheus_port = find_free_port(), find_free_port()
-        start(
+        node_exporter = start(
             running_program(
                 [node_exporter_binary, f"--web.listen-address=127.0.0.1:{node_port}"],
                 node_port,
@@ -99,22 +89,4 @@ def monitored_machine(
                 prometheus_binary, folder / "prometheus", config=config, port=prometheus_port
             )
         )
-        vmagent = start(_running_vmagent(vmagent_binary, folder, node_port, service.url))
-        yield MonitoredMachine(service, prometheus, vmagent)
-
-
-def _running_vmagent(
-    binary: Path, folder: Path, node_port: int, service_url: str
-) -> AbstractContextManager[RunningProgram]:
-    port = find_free_port()
-    config = folder / "vmagent.yml"
-    config.write_text(VMAGENT_CONFIG.format(node_port=node_port))
-    command: list[str | Path] = [
-        binary,
-        f"-promscrape.config={config}",
-        f"-remoteWrite.url={service_url}/api/v1/write",
-        f"-remoteWrite.tmpDataPath={folder / 'vmagent'}",
-        "-remoteWrite.flushInterval=1s",
-        f"-httpListenAddr=127.0.0.1:{port}",
-    ]
-    return running_program(command, port, folder / "vmagent.log", "/health")
+        yield MonitoredMachine(service, prometheus, node_exporter)
