@@ -29,7 +29,7 @@ def set_up_logging(level: str, log_format: Literal["logfmt", "json"]) -> None:
 def event_fields(record: logging.LogRecord) -> dict[str, object]:
     """The fields of an event in the order they are printed."""
     fields: dict[str, object] = {
-        "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+        "time": _timestamp(record.created),
         "level": record.levelname.lower(),
         "msg": record.getMessage(),
     }
@@ -40,6 +40,11 @@ def event_fields(record: logging.LogRecord) -> dict[str, object]:
     if record.exc_info:
         fields["traceback"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
     return fields
+
+
+def _timestamp(seconds: float) -> str:
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
 
 
 class JsonFormatter(logging.Formatter):

@@ -82,7 +82,6 @@ async def _watch(database: EmbeddedDatabase, termination: Termination) -> None:
     while True:
         await asyncio.sleep(_WATCH_SECONDS)
         if not database.is_running:
-            _LOGGER.error("the database ended unexpectedly")
             return termination.fail("the database ended unexpectedly")
 
 
@@ -95,6 +94,8 @@ async def serve(
     follow: Callable[[Termination], None] = lambda _: None,
 ) -> int:
     """Serve until asked to end, and return the exit code of the process.
+
+    Raises PromcompatError when the service cannot start, after undoing what had been started.
 
     `announce` is called once requests are served. `follow` may tie the process to another one.
     """
@@ -111,9 +112,6 @@ async def serve(
         if started:
             announce(state)
             await termination.wait()
-    except PromcompatError as exc:
-        _LOGGER.error("cannot start", extra={"reason": str(exc)})
-        termination.fail(str(exc))
     finally:
         state.phase = Phase.STOPPING
         await server.stop()

@@ -190,11 +190,16 @@ def is_duration(field_name: str) -> bool:
 def default_text(field_name: str) -> str:
     """The default of a setting as one would write it, `""` when it has none to show."""
     default = Settings.model_fields[field_name].default
-    if default is None or default is PydanticUndefined:
+    return "" if default is PydanticUndefined else value_text(field_name, default)
+
+
+def value_text(field_name: str, value: object) -> str:
+    """A value of the setting as one would write it, `""` for none."""
+    if value is None:
         return ""
-    if is_duration(field_name):
-        return format_duration_ms(default)
-    return str(default).lower() if isinstance(default, bool) else str(default)
+    if is_duration(field_name) and isinstance(value, int):
+        return format_duration_ms(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def value_form(field_name: str) -> str:
@@ -219,9 +224,8 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
 
 def public_values(settings: Settings) -> Mapping[str, str]:
     """Every setting as text, without the password of the database."""
-    values = settings.model_dump(mode="json")
-    values["database_url"] = hide_password(settings.database_url)
-    return {name: "" if value is None else str(value) for name, value in values.items()}
+    texts = {name: value_text(name, getattr(settings, name)) for name in Settings.model_fields}
+    return texts | {"database_url": hide_password(settings.database_url)}
 
 
 def hide_password(url: SecretStr | None) -> str:

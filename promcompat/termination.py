@@ -32,8 +32,9 @@ class Termination:
 
     def fail(self, reason: str) -> None:
         """End the process as failed."""
+        _LOGGER.error("failed", extra={"reason": reason})
         self.exit_code = 1
-        self.ask(reason)
+        self.ask("failure")
 
     async def wait(self) -> None:
         """Return when the process is to end."""

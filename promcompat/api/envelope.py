@@ -68,7 +68,9 @@ def json_error(
 ) -> web.Response:
     """An error envelope of any status."""
     body = {"status": "error", "errorType": error_type, "error": _encodable(text)}
-    return web.Response(status=status, body=orjson.dumps(body), content_type=_JSON, headers=headers)
+    return web.Response(
+        status=status, body=_escape_html(orjson.dumps(body)), content_type=_JSON, headers=headers
+    )
 
 
 def text_error(error: PromcompatError) -> web.Response:
@@ -97,7 +99,7 @@ async def success_response(
         parts += [b',"warnings":', orjson.dumps([_encodable(text) for text in warnings])]
     if infos:
         parts += [b',"infos":', orjson.dumps([_encodable(text) for text in infos])]
-    return await _compressed(request, b"".join([*parts, b"}"]))
+    return await _compressed(request, _escape_html(b"".join([*parts, b"}"])))
 
 
 async def _compressed(request: web.Request, body: bytes) -> web.Response:
@@ -121,6 +123,11 @@ def accepts_gzip(header: str) -> bool:
         if coding.strip().lower() == "gzip":
             return parameters.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
     return False
+
+
+def _escape_html(json: bytes) -> bytes:
+    """As Go's encoder: `<`, `>` and `&`, which JSON has in strings only, become escapes."""
+    return json.replace(b"<", b"\\u003c").replace(b">", b"\\u003e").replace(b"&", b"\\u0026")
 
 
 def _encodable(text: str) -> str:

@@ -1,0 +1,66 @@
+"""Numbers as Prometheus prints them; the cases were asked of a Prometheus 3.5.3."""
+
+import math
+
+import numpy as np
+import pytest
+
+from promcompat.api.float_format import (
+    format_json_seconds,
+    format_sample_value,
+    format_sample_values,
+    format_scalar_value,
+    format_timestamp,
+)
+
+CASES = [
+    (0.0, "0"),
+    (-0.0, "-0"),
+    (1.0, "1"),
+    (0.1, "0.1"),
+    (1e-6, "0.000001"),
+    (9.99e-7, "9.99e-07"),
+    (1e-7, "1e-07"),
+    (-1.5e-7, "-1.5e-07"),
+    (1e20, "100000000000000000000"),
+    (1e21, "1e+21"),
+    (1.25e22, "1.25e+22"),
+    (1e300, "1e+300"),
+    (5e-324, "5e-324"),
+    (1.7976931348623157e308, "1.7976931348623157e+308"),
+    (123456789.125, "123456789.125"),
+    (1e15, "1000000000000000"),
+    (1e16, "10000000000000000"),
+    (12345678901234567890.0, "12345678901234567000"),
+    (math.nan, "NaN"),
+    (math.inf, "+Inf"),
+    (-math.inf, "-Inf"),
+]
+
+
+@pytest.mark.parametrize(("value", "text"), CASES)
+def test_sample_values(value: float, text: str) -> None:
+    assert format_sample_value(value) == text
+
+
+def test_columns_print_as_single_values_do() -> None:
+    column = np.array([value for value, _ in CASES])
+    assert format_sample_values(column) == [text.encode() for _, text in CASES]
+    assert format_sample_values(np.empty(0)) == []
+
+
+def test_scalars_never_have_an_exponent() -> None:
+    assert format_scalar_value(1e21) == "1000000000000000000000"
+    assert format_scalar_value(5e-324) == "0." + "0" * 323 + "5"
+    assert format_scalar_value(-0.0) == "-0"
+    assert format_scalar_value(math.inf) == "+Inf"
+
+
+def test_timestamps() -> None:
+    times = [0, 1500, 30, -1500, -1, 1_700_000_000_000, 1_700_000_000_120]
+    assert [format_timestamp(time) for time in times] == [
+        "0", "1.500", "0.030", "-1.500", "-0.001", "1700000000", "1700000000.120",
+    ]  # fmt: skip
+    assert [format_json_seconds(time) for time in times] == [
+        "0", "1.5", "0.03", "-1.5", "-0.001", "1700000000", "1700000000.12",
+    ]  # fmt: skip

@@ -1,0 +1,235 @@
+"""Remote write over HTTP: what is stored and what the sender is told."""
+
+import pytest
+from aiohttp import ClientResponse
+
+from promcompat.core.errors import OverloadedError, StorageUnavailableError
+from promcompat.core.model import MetricMetadata, WriteBatch
+from tests.factories import encode_field, make_labels, make_matcher
+from tests.fakes import InMemoryMetricRepository
+from tests.unit.api.conftest import NOW_MS, Service, StartService
+from tests.unit.remote_write.wire import encode_metadata, encode_request, encode_series
+
+UP = (("__name__", "up"), ("job", "a"))
+HEADERS = {
+    "Content-Encoding": "snappy",
+    "Content-Type": "application/x-protobuf",
+    "X-Prometheus-Remote-Write-Version": "0.1.0",
+}
+
+
+async def write(
+    service: Service,
+    body: bytes,
+    headers: dict[str, str] | None = None,
+    path: str = "/api/v1/write",
+) -> ClientResponse:
+    chosen = HEADERS if headers is None else headers
+    return await service.client.post(
+        path, data=body, headers=chosen, skip_auto_headers=["Content-Type"]
+    )
+
+
+async def stored_series(service: Service, tenant: str = "default") -> list[dict[str, str]]:
+    sets = [(make_matcher("__name__", "!=", ""),)]
+    found = await service.repository.series(tenant, sets, -(1 << 62), 1 << 62, 0)
+    return [labels.as_dict() for labels in found]
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/write", "/api/v1/push", "/api/prom/push", "/prometheus/api/v1/write"]
+)
+async def test_accepted_writes_get_204_and_nothing_else(service: Service, path: str) -> None:
+    response = await write(service, encode_request([encode_series(UP, (NOW_MS, 1.0))]), path=path)
+    assert (response.status, await response.read()) == (204, b"")
+    assert not [name for name in response.headers if name.endswith("-Written")]
+    assert await stored_series(service) == [{"__name__": "up", "job": "a"}]
+
+
+async def test_headers_may_be_missing(service: Service) -> None:
+    response = await write(service, encode_request([encode_series(UP, (NOW_MS, 1.0))]), {})
+    assert response.status == 204
+    assert len(await stored_series(service)) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "text"),
+    [
+        (
+            {"Content-Encoding": "gzip"},
+            "gzip encoding (compression) is not accepted by this server; only snappy is acceptable",
+        ),
+        (
+            {"Content-Type": "text/plain"},
+            "expected application/x-protobuf as the first (media) part, "
+            "got text/plain content-type",
+        ),
+        (
+            {"Content-Type": "application/x-protobuf;proto=x"},
+            "got application/x-protobuf;proto=x content type; unknown remote write protobuf "
+            "message x, supported: prometheus.WriteRequest, io.prometheus.write.v2.Request",
+        ),
+        (
+            {"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"},
+            "io.prometheus.write.v2.Request (remote write 2.0) is not spoken by this server yet; "
+            "configure protobuf_message: prometheus.WriteRequest",
+        ),
+    ],
+)
+async def test_other_media_are_415_whatever_the_body(
+    service: Service, headers: dict[str, str], text: str
+) -> None:
+    for body in (encode_request([encode_series(UP, (NOW_MS, 1.0))]), b"junk"):
+        response = await write(service, body, HEADERS | headers)
+        assert (response.status, await response.text()) == (415, text + "\n")
+    assert await stored_series(service) == []
+
+
+async def test_corrupt_bodies_are_400(service: Service) -> None:
+    response = await write(service, b"junk")
+    assert (response.status, await response.text()) == (400, "snappy: corrupt input\n")
+    assert response.content_type == "text/plain"
+
+
+async def test_large_bodies_are_413(start_service: StartService) -> None:
+    service = await start_service(write_max_body_bytes=1000)
+    response = await write(service, bytes(1001))
+    assert response.status == 413
+
+    async def chunks():  # type: ignore[no-untyped-def]
+        for _ in range(11):
+            yield bytes(100)
+
+    streamed = await service.client.post("/api/v1/write", data=chunks(), headers=HEADERS)
+    assert streamed.status == 413
+
+
+async def test_bodies_that_unpack_too_large_are_400(start_service: StartService) -> None:
+    service = await start_service(write_max_decoded_bytes=100)
+    response = await write(service, encode_request([bytes(200)]))
+    assert response.status == 400
+    assert "exceeds limit 100" in await response.text()
+
+
+async def test_writing_is_post_only(service: Service) -> None:
+    response = await service.get("/api/v1/write")
+    assert (response.status, await response.text()) == (405, "Method Not Allowed\n")
+
+
+async def test_invalid_series_are_skipped_and_counted(service: Service) -> None:
+    series = [encode_series([("job", "a")], (NOW_MS, 1.0)), encode_series(UP, (NOW_MS, 1.0))]
+    assert (await write(service, encode_request(series))).status == 204
+    assert len(await stored_series(service)) == 1
+    sample = service.telemetry.registry.get_sample_value
+    assert sample("promcompat_remote_write_series_invalid_total") == 1
+    assert sample("promcompat_remote_write_samples_received_total") == 2
+
+
+async def test_conflicts_are_400_and_the_rest_is_stored(service: Service) -> None:
+    await write(service, encode_request([encode_series(UP, (NOW_MS, 1.0))]))
+    other = (("__name__", "other"),)
+    series = [encode_series(UP, (NOW_MS, 2.0)), encode_series(other, (NOW_MS, 3.0))]
+    response = await write(service, encode_request(series))
+    assert response.status == 400
+    assert await response.text() == (
+        f"duplicate sample for timestamp {NOW_MS}; overrides not allowed: existing 1, new value 2\n"
+    )
+    assert len(await stored_series(service)) == 2
+
+
+async def test_the_far_future_is_400(service: Service) -> None:
+    body = encode_request([encode_series(UP, (NOW_MS + 600_001, 1.0))])
+    response = await write(service, body)
+    assert (response.status, await response.text()) == (
+        400,
+        "out of bounds: timestamp is too far in the future\n",
+    )
+
+
+async def test_histograms_are_400_after_the_floats_are_stored(service: Service) -> None:
+    message = encode_series(UP, (NOW_MS, 1.0)) + encode_field(4, b"\x78\x01")
+    response = await write(service, encode_request([message]))
+    assert response.status == 400
+    assert "native histograms" in await response.text()
+    assert len(await stored_series(service)) == 1
+
+
+async def test_metadata_is_stored(service: Service) -> None:
+    assert (await write(service, encode_request(metadata=[encode_metadata("up", 2)]))).status == 204
+    assert await service.repository.metadata("default", None) == [
+        MetricMetadata("up", "gauge", "", "")
+    ]
+
+
+class RefusingRepository(InMemoryMetricRepository):
+    """Refuses every write."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "retry_after"),
+    [(StorageUnavailableError("down"), "1"), (OverloadedError("full", 5), "5")],
+)
+async def test_transient_faults_are_503_with_retry_after(
+    start_service: StartService, error: Exception, retry_after: str
+) -> None:
+    service = await start_service(RefusingRepository(error))
+    response = await write(service, encode_request([encode_series(UP, (NOW_MS, 1.0))]))
+    assert (response.status, await response.text()) == (503, f"{error}\n")
+    assert response.headers["Retry-After"] == retry_after
+
+
+async def test_before_the_database_is_up_senders_are_told_to_wait(
+    start_service: StartService,
+) -> None:
+    service = await start_service(is_ready=False)
+    response = await write(service, encode_request([encode_series(UP, (NOW_MS, 1.0))]))
+    assert (response.status, await response.text()) == (503, "Service Unavailable")
+    assert response.headers["Retry-After"] == "1"
+
+
+async def test_tenants_do_not_see_each_other(start_service: StartService) -> None:
+    service = await start_service(tenancy="header")
+    body = encode_request([encode_series(UP, (NOW_MS, 1.0))])
+    response = await write(service, body, HEADERS | {"X-Scope-OrgID": "one"})
+    assert response.status == 204
+    assert await stored_series(service, "one") == [make_labels("up", job="a").as_dict()]
+    for tenant, count in (("one", 1), ("two", 0)):
+        answer = await service.get(
+            "/api/v1/query", params={"query": "up"}, headers={"X-Scope-OrgID": tenant}
+        )
+        assert len((await answer.json())["data"]["result"]) == count
+
+
+@pytest.mark.parametrize(
+    ("header", "status", "text"),
+    [
+        (None, 401, "no org id\n"),
+        ("", 401, "no org id\n"),
+        ("a|b", 400, "tenant ID contains an unsupported character\n"),
+        ("..", 400, "tenant ID is '.' or '..'\n"),
+        ("a" * 151, 400, "tenant ID is too long: max 150 characters\n"),
+    ],
+)
+async def test_bad_tenants(
+    start_service: StartService, header: str | None, status: int, text: str
+) -> None:
+    service = await start_service(tenancy="header")
+    headers = {} if header is None else {"X-Scope-OrgID": header}
+    for path in ("query?query=1", "labels", "series?match[]=up", "metadata", "status/tsdb"):
+        response = await service.get(f"/api/v1/{path}", headers=headers)
+        assert (response.status, await response.text()) == (status, text), path
+    response = await write(service, b"", HEADERS | headers)
+    assert (response.status, await response.text()) == (status, text)
+
+
+async def test_one_tenant_ignores_the_header(service: Service) -> None:
+    body = encode_request([encode_series(UP, (NOW_MS, 1.0))])
+    await write(service, body, HEADERS | {"X-Scope-OrgID": "a|b"})
+    assert len(await stored_series(service, "default")) == 1
