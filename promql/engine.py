@@ -201,7 +201,7 @@ class Engine:
             lookback_ms=query.lookback_ms,
             delayed_name_removal=self._options.delayed_name_removal,
         )
-        return Evaluator(plan, blocks, options, query.budget, query.text)
+        return Evaluator(plan, blocks, options, query.budget)
 
 
 def _require_range_type(result_type: ValueType) -> None:

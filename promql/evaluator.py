@@ -78,13 +78,11 @@ class Evaluator:
         blocks: Sequence[SampleBlock],
         options: EvaluationOptions,
         budget: QueryBudget,
-        text: str = "",
     ) -> None:
         self._plan = plan
         self._blocks = blocks
         self._options = options
         self._budget = budget
-        self._text = text
         self._range_blocks: dict[int, SampleBlock] = {}
         self.annotations = Annotations()
         self.total_samples = 0
@@ -293,10 +291,8 @@ class Evaluator:
         assert expr.param is not None
         literal = _unwrap_parens(expr.param)
         assert isinstance(literal, StringLiteral)
-        # A byte that is no UTF-8 was replaced when the literal was read; show what was written.
-        if not literal.value or "\ufffd" in literal.value:
-            written = self._text[literal.pos.start : literal.pos.end] or quote(literal.value)
-            raise ExecutionError(f"invalid label name {written}")
+        if not literal.value or not _is_utf8(literal.value):
+            raise ExecutionError(f"invalid label name {quote(literal.value)}")
         return literal.value
 
     def _eval_binary(self, expr: BinaryExpr, grid: EvalRange) -> Value:
@@ -336,6 +332,11 @@ def _unwrap_parens(expr: Expr) -> Expr:
     while isinstance(expr, ParenExpr):
         expr = expr.expr
     return expr
+
+
+def _is_utf8(text: str) -> bool:
+    # The parser keeps bytes that are no UTF-8 as lone surrogates.
+    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _annotated_position(arg: Expr) -> PositionRange:

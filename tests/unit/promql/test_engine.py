@@ -1,0 +1,258 @@
+"""The engine as a whole: time modifiers, subqueries, limits, results and annotations."""
+
+import asyncio
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutError
+from promcompat.core.model import EvalRange, SampleBlock, SeriesSelection
+from promql.ast import PositionRange
+from promql.engine import Engine, EngineOptions, annotation_texts
+from promql.parser import ParseError
+from promql.values import Annotations, Matrix, ScalarGrid, StringValue
+from tests.factories import STALE_NAN, make_labels
+from tests.unit.promql.queries import SeriesReader, rows, run, run_range, steps, vector
+
+MINUTE = 60_000
+RAMP = {make_labels("m"): steps([float(n) for n in range(31)])}
+"""The minutes since 0, at every minute for half an hour."""
+
+
+async def at(text: str, minute: float) -> float:
+    ((_, value),) = vector(await run(text, RAMP, int(minute * MINUTE)))
+    return value
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("m", 20.0),
+        ("m offset 5m", 15.0),
+        ("m offset -5m", 25.0),
+        ("m @ 60", 1.0),
+        ("m @ 600 offset 2m", 8.0),
+        ("m offset 2m @ 600", 8.0),
+        ("sum_over_time(m[3m])", 57.0),
+        ("sum_over_time(m[3m] offset 1m)", 54.0),
+        ("sum_over_time(m[3m] @ 300)", 12.0),
+        ("sum_over_time(m[3m:1m])", 57.0),
+        # 17m30s is at 17: half steps repeat the sample before them.
+        ("sum_over_time(m[3m:30s])", 17 + 18 + 18 + 19 + 19 + 20),
+        ("sum_over_time(m[3m:])", 57.0),
+        ("sum_over_time(m[3m:1m] offset 1m)", 54.0),
+        ("sum_over_time(m[3m:1m] @ 300)", 12.0),
+        ("sum_over_time((m @ 60)[3m:1m])", 3.0),
+        ("max_over_time(sum_over_time(m[2m])[3m:1m] offset 1m)", 37.0),
+        ("timestamp(m offset 90s)", 1080.0),
+        ("timestamp(m)", 1200.0),
+        ("timestamp(-m)", 1200.0),
+        ("absent_over_time(nope[5m])", 1.0),
+    ],
+)
+async def test_time_modifiers(text: str, expected: float) -> None:
+    assert await at(text, 20) == expected
+
+
+async def test_subquery_steps_are_multiples_of_the_step_after_the_window_start() -> None:
+    # At 20m30s the window (17m30s, 20m30s] holds the multiples 18m, 19m and 20m.
+    assert await at("sum_over_time(m[3m:1m])", 20.5) == 57.0
+    assert await at("count_over_time(m[3m:2m])", 20.5) == 2.0
+    assert vector(await run("count_over_time(m[30s:1h])", RAMP, 20 * MINUTE)) == []
+
+
+async def test_start_and_end_of_the_query() -> None:
+    result = await run_range("m - (m @ start()) + (m @ end())", RAMP, 4)
+    assert rows(result) == [("{}", [3.0, 4.0, 5.0, 6.0])]
+
+
+async def test_lookback_is_left_open_and_stale_markers_end_it() -> None:
+    data = {make_labels("m"): [(0, 1.0), (10 * MINUTE, 2.0), (11 * MINUTE, STALE_NAN)]}
+    (row,) = [values for _, values in rows(await run_range("m", data, 16))]
+    assert row == [1.0] * 5 + [None] * 5 + [2.0] + [None] * 5
+    assert vector(await run("count_over_time(m[20m])", data, 15 * MINUTE)) == [("{}", 2.0)]
+
+
+async def test_lookback_of_one_query() -> None:
+    engine = Engine(SeriesReader(RAMP), EngineOptions())
+    assert vector(await engine.query("t", "m", 32 * MINUTE, lookback_ms=MINUTE)) == []
+    assert vector(await engine.query("t", "m", 32 * MINUTE, lookback_ms=3 * MINUTE)) != []
+
+
+async def test_results_by_type() -> None:
+    scalar = (await run("1 + 1", {})).value
+    assert isinstance(scalar, ScalarGrid)
+    assert scalar.values.tolist() == [2.0]
+    assert (await run('"text"', {})).value == StringValue("text")
+    block = (await run("m[2m]", RAMP, 5 * MINUTE)).value
+    assert isinstance(block, SampleBlock)
+    assert block.timestamps.tolist() == [4 * MINUTE, 5 * MINUTE]
+    block = (await run("(m * 2)[2m:1m]", RAMP, 5 * MINUTE)).value
+    assert isinstance(block, SampleBlock)
+    assert (block.labels, block.values.tolist()) == ((make_labels(),), [8.0, 10.0])
+
+
+async def test_range_query_of_a_scalar_is_a_series_without_labels() -> None:
+    assert rows(await run_range("time()", {}, 2)) == [("{}", [0.0, 60.0])]
+
+
+async def test_range_result_is_sorted_by_labels() -> None:
+    data = {make_labels("m", n=n): steps([v, v]) for n, v in [("b", 2.0), ("a", 1.0), ("c", 3.0)]}
+    result = await run_range("sort_desc(m)", data, 2)
+    assert [labels for labels, _ in rows(result)] == [f'{{__name__="m", n="{n}"}}' for n in "abc"]
+
+
+@pytest.mark.parametrize(("text", "name"), [("m[5m]", "range vector"), ('"x"', "string")])
+async def test_range_query_needs_an_instant_vector_or_scalar(text: str, name: str) -> None:
+    message = (
+        f'^invalid expression type "{name}" for range query, must be Scalar or instant Vector$'
+    )
+    with pytest.raises(BadDataError, match=message):
+        await run_range(text, RAMP, 2)
+
+
+async def test_parse_errors_pass_through() -> None:
+    with pytest.raises(ParseError, match=r"^1:4: parse error"):
+        await run("m +", {})
+
+
+async def test_equal_labels_of_a_range_function_fail_even_if_they_never_meet() -> None:
+    data = {make_labels("a_total"): steps([1.0, 2.0]), make_labels("b_total"): [(3_600_000, 1.0)]}
+    with pytest.raises(ExecutionError, match="same labelset"):
+        await run_range('count_over_time({__name__=~"a_total|b_total"}[1m])', data, 61)
+
+
+async def test_step_invariant_part_is_repeated() -> None:
+    result = await run_range("sum(m @ 120) + m", RAMP, 3)
+    assert rows(result) == [("{}", [2.0, 3.0, 4.0])]
+
+
+@pytest.mark.parametrize("text", ["m", "m + m", "sum_over_time(m[5m])", "vector(1) or m"])
+async def test_too_many_samples(text: str) -> None:
+    message = "^query processing would load too many samples into memory in query execution$"
+    with pytest.raises(ExecutionError, match=message):
+        await run_range(text, RAMP, 31, max_samples=30)
+
+
+async def test_evaluation_stops_when_time_is_up() -> None:
+    with pytest.raises(QueryTimeoutError, match=r"^query timed out in expression evaluation$"):
+        await run("m", {}, timeout_seconds=1e-9)
+
+
+class BlockedReader:
+    """A SampleReader that answers when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.release = asyncio.Event()
+
+    async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
+        """See SampleReader."""
+        self.asked.set()
+        await self.release.wait()
+        return [SampleBlock.empty() for _ in selections]
+
+
+async def test_slow_storage_times_out() -> None:
+    engine = Engine(BlockedReader(), EngineOptions(timeout_seconds=0.01))
+    with pytest.raises(QueryTimeoutError, match=r"^query timed out in query execution$"):
+        await engine.query("t", "m", 0)
+
+
+async def test_queries_wait_for_their_turn_only_so_long() -> None:
+    reader = BlockedReader()
+    engine = Engine(reader, EngineOptions(max_concurrency=1))
+    first = asyncio.create_task(engine.query("t", "m", 0))
+    await reader.asked.wait()
+    with pytest.raises(QueryTimeoutError, match=r"^query timed out in query queue$"):
+        await engine.query("t", "m", 0, timeout_seconds=0.01)
+    reader.release.set()
+    assert isinstance((await first).value, Matrix)
+    assert isinstance((await engine.query("t", "m", 0, timeout_seconds=5)).value, Matrix)
+
+
+async def test_cancelled_query_frees_its_place() -> None:
+    reader = BlockedReader()
+    engine = Engine(reader, EngineOptions(max_concurrency=1))
+    task = asyncio.create_task(engine.query("t", "m", 0))
+    await reader.asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    reader.release.set()
+    assert isinstance((await engine.query("t", "m", 0)).value, Matrix)
+
+
+async def test_query_may_ask_for_less_time_but_not_for_more() -> None:
+    engine = Engine(BlockedReader(), EngineOptions(timeout_seconds=0.01))
+    with pytest.raises(QueryTimeoutError):
+        await engine.query("t", "m", 0, timeout_seconds=3600)
+
+
+async def test_one_selection_for_equal_selectors() -> None:
+    reader = SeriesReader(RAMP)
+    await Engine(reader, EngineOptions()).query_range("t", "m + m", EvalRange(0, MINUTE, MINUTE))
+    assert len(reader.asked) == 1
+
+
+async def test_long_evaluation_gives_the_same_in_a_thread() -> None:
+    data = {make_labels("m", n=str(n)): steps([1.0] * 100) for n in range(600)}
+    result = await run_range("sum(m)", data, 100)
+    assert rows(result) == [("{}", [600.0] * 100)]
+
+
+async def test_statistics() -> None:
+    result = await run_range("sum_over_time(m[2m])", RAMP, 3)
+    assert result.stats.total_samples == 1 + 2 + 2
+    assert set(result.stats.timings_seconds) >= {"execTotalTime", "innerEvalTime"}
+
+
+def test_annotations_are_told_apart_by_text_and_cut_at_ten() -> None:
+    notes = Annotations()
+    for number in range(12):
+        notes.warn(f"w{number}", PositionRange(4, 6))
+    notes.info("same", PositionRange(0, 2))
+    notes.info("same", PositionRange(5, 6))
+    notes.info("nowhere")
+    warnings, infos = annotation_texts(notes, "ab\n\u00e4cd")
+    assert warnings[0] == "PromQL warning: w0 (2:3)"
+    assert len(warnings) == 11
+    assert warnings[-1] == "2 more warning annotations omitted"
+    assert infos == ("PromQL info: same (2:4)", "PromQL info: nowhere")
+
+
+async def test_annotation_of_a_subquery_points_at_the_start_as_in_prometheus() -> None:
+    result = await run("1 + rate((m)[5m:1m])", RAMP, 20 * MINUTE)
+    assert result.infos == (
+        "PromQL info: metric might not be a counter, name does not end in "
+        '_total/_sum/_count/_bucket: "m" (1:1)',
+    )
+
+
+async def test_deep_nesting_is_an_error_and_no_crash() -> None:
+    text = "(" * 5000 + "1" + ")" * 5000
+    with pytest.raises((BadDataError, ExecutionError)):
+        await run(text + "+ m", {})
+
+
+async def test_info_adds_labels_of_the_newest_info_series() -> None:
+    data = {
+        make_labels("m", instance="i", job="j"): steps([1.0, 2.0, 3.0]),
+        make_labels("m", instance="other", job="j"): steps([5.0, 5.0, 5.0]),
+        make_labels("target_info", instance="i", job="j", version="1"): [(0, 1.0)],
+        make_labels("target_info", instance="i", job="j", version="2"): [(2 * MINUTE, 1.0)],
+    }
+    assert rows(await run_range("info(m)", data, 3)) == [
+        ('{__name__="m", instance="i", job="j", version="1"}', [1.0, 2.0, None]),
+        ('{__name__="m", instance="i", job="j", version="2"}', [None, None, 3.0]),
+        ('{__name__="m", instance="other", job="j"}', [5.0, 5.0, 5.0]),
+    ]
+    only = await run('info(m, {version=~".+"})', data, MINUTE)
+    assert vector(only) == [('{__name__="m", instance="i", job="j", version="1"}', 2.0)]
+
+
+async def test_nan_is_a_value() -> None:
+    (row,) = rows(await run_range("m", {make_labels("m"): steps([math.nan])}, 1))
+    assert np.isnan(row[1][0])
