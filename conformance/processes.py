@@ -154,9 +154,12 @@ async def run_command(command: Sequence[str | Path]) -> tuple[int, str, str]:
 
 @contextmanager
 def running_promcompat(
-    database_url: str, log: Path, *, port: int | None = None, **settings: str
+    database_url: str | None, log: Path, *, port: int | None = None, **settings: str
 ) -> Iterator[RunningProgram]:
-    """Run our service on a database, with `settings` by their names, e.g. `tenancy="header"`."""
+    """Run our service on a database, with `settings` by their names, e.g. `tenancy="header"`.
+
+    Without a database it runs its own, under the setting `data_dir`.
+    """
     program = start_promcompat(database_url, log, port=port or find_free_port(), **settings)
     try:
         program.wait_ready("/-/ready")
@@ -165,11 +168,12 @@ def running_promcompat(
         program.stop()
 
 
-def start_promcompat(database_url: str, log: Path, *, port: int, **settings: str) -> RunningProgram:
+def start_promcompat(
+    database_url: str | None, log: Path, *, port: int, **settings: str
+) -> RunningProgram:
     """Start our service on a database; the caller waits and stops it."""
     environment = {f"PROMCOMPAT_{name.upper()}": value for name, value in settings.items()}
-    environment |= {
-        "PROMCOMPAT_DATABASE_URL": database_url,
-        "PROMCOMPAT_LISTEN": f"127.0.0.1:{port}",
-    }
+    environment["PROMCOMPAT_LISTEN"] = f"127.0.0.1:{port}"
+    if database_url is not None:
+        environment["PROMCOMPAT_DATABASE_URL"] = database_url
     return start_program([sys.executable, "-m", "promcompat", "serve"], port, log, environment)

@@ -1,0 +1,52 @@
+"""Prints measurements as a table, or writes them as JSON."""
+
+import json
+import platform
+from collections.abc import Iterable
+from os import cpu_count
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.measure import Measurement
+
+
+def print_table(measurements: Iterable[Measurement]) -> None:
+    """The medians of both servers, and ours as a multiple of Prometheus'."""
+    table = Table(title=f"{platform.machine()}, {cpu_count()} cores; medians")
+    table.add_column("measurement")
+    for title in ("unit", "promcompat", "Prometheus", "ours / theirs"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in measurements:
+        better = "more is better" if one.is_rate else "less is better"
+        table.add_row(
+            one.name,
+            one.unit,
+            _format(median(one.ours)),
+            _format(median(one.prometheus)),
+            f"{one.ratio:.2f} ({better})",
+        )
+    Console(width=130).print(table)
+
+
+def _format(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
+
+
+def to_json(measurements: Iterable[Measurement]) -> str:
+    """All single figures beside the medians."""
+    rows = [
+        {
+            "name": one.name,
+            "unit": one.unit,
+            "more_is_better": one.is_rate,
+            "promcompat": median(one.ours),
+            "prometheus": median(one.prometheus),
+            "ratio": one.ratio,
+            "promcompat_all": one.ours,
+            "prometheus_all": one.prometheus,
+        }
+        for one in measurements
+    ]
+    return json.dumps({"cores": cpu_count(), "measurements": rows}, indent=2) + "\n"
