@@ -40,12 +40,31 @@ class Servers:
 
 
 async def send(api: PrometheusApi, requests: Sequence[WriteRequest]) -> float:
-    """Send all requests over a few connections; samples per second. Overload is retried."""
-    waiting = list(reversed(requests))
+    """Send all requests over a few connections; samples per second. Overload is retried.
+
+    As with a real sender, the samples of a series go one after the other: a request waits for the
+    one before it of the same shard.
+    """
+    waiting = list(requests)
+    busy_shards: set[int] = set()
+    freed = asyncio.Condition()
+
+    async def take_next() -> WriteRequest | None:
+        async with freed:
+            while waiting:
+                for index, request in enumerate(waiting):
+                    if request.shard not in busy_shards:
+                        busy_shards.add(request.shard)
+                        return waiting.pop(index)
+                await freed.wait()
+        return None
 
     async def send_rest() -> None:
-        while waiting:
-            await _send_until_taken(api, waiting.pop())
+        while (request := await take_next()) is not None:
+            await _send_until_taken(api, request)
+            async with freed:
+                busy_shards.remove(request.shard)
+                freed.notify_all()
 
     start = time.perf_counter()
     await asyncio.gather(*(send_rest() for _ in range(N_CONNECTIONS)))

@@ -17,8 +17,9 @@ METRICS_PER_INSTANCE = 50
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
-    """A compressed body and how many samples it carries."""
+    """A compressed body and how many samples it carries; one shard has always the same series."""
 
+    shard: int
     body: bytes
     n_samples: int
 
@@ -60,11 +61,13 @@ class Fleet:
         self.next_scrape_ms += INTERVAL_MS
         for start in range(0, len(self._prefixes), SAMPLES_PER_REQUEST):
             part = slice(start, start + SAMPLES_PER_REQUEST)
-            yield _encode_request(self._prefixes[part], times[part].tolist(), self._values[part])
+            yield _encode_request(
+                start, self._prefixes[part], times[part].tolist(), self._values[part]
+            )
 
 
 def _encode_request(
-    prefixes: Sequence[bytes], times: Sequence[int], values: FloatArray
+    shard: int, prefixes: Sequence[bytes], times: Sequence[int], values: FloatArray
 ) -> WriteRequest:
     messages = [
         encode_field(
@@ -74,4 +77,4 @@ def _encode_request(
         )
         for prefix, time, value in zip(prefixes, times, values.tolist(), strict=True)
     ]
-    return WriteRequest(snappy.compress(b"".join(messages)), len(messages))
+    return WriteRequest(shard, snappy.compress(b"".join(messages)), len(messages))
