@@ -72,8 +72,9 @@ def _compare_labels(left: Labels, right: Labels, names: Sequence[str]) -> int:
 def compare_naturally(left: str, right: str) -> int:
     """-1, 0 or 1: the natural order, in which `x9` comes before `x10`.
 
-    Runs of digits that fit int64 compare as numbers, anything else as text. Of texts that differ
-    only in leading zeros Prometheus puts either first; here plain text order decides.
+    Runs of digits that fit int64 compare as numbers, anything else as text. Where Prometheus'
+    comparison contradicts itself (an absent label; texts that differ only in leading zeros), so
+    that its order hangs on that of the input, the absent one and then plain text order come first.
     """
     if left == right:
         return 0

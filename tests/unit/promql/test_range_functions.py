@@ -323,3 +323,32 @@ def test_absent_over_time_is_one_where_no_series_has_a_sample():
     assert rows_of(absent_over_time(every, labels)) == {}
     none = windows(grid, [])
     assert rows_of(absent_over_time(none, labels)) == {labels: [1.0, 1.0, 1.0]}
+
+
+# chunks
+
+
+@pytest.mark.parametrize(
+    ("func", "scalars"),
+    [
+        ("sum_over_time", ()),
+        ("avg_over_time", ()),
+        ("stdvar_over_time", ()),
+        ("increase", ()),
+        ("deriv", ()),
+        ("mad_over_time", ()),
+        ("quantile_over_time", (0.9,)),
+        ("ts_of_max_over_time", ()),
+        ("double_exponential_smoothing", (0.3, 0.6)),
+    ],
+)
+def test_more_windows_than_fit_one_chunk_have_the_results_of_a_few(
+    func: str, scalars: tuple[float, ...]
+):
+    series = regular([float(k * k % 23) for k in range(90)], 1000)
+    ends = [20_000, 90_000, 100_000, 61_500, 75_000, 140_000, 500_000]
+    few = run_range(func, Grid(ends, 60_000), [series], *scalars)[0]
+    many = run_range(func, Grid(ends * 3000, 60_000), [series], *scalars)[0]
+    assert few[0] is not None
+    assert few[-1] is None
+    assert many == few * 3000
