@@ -16,6 +16,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -32,6 +33,8 @@ class Telemetry:
     """Every metric of the service, each with what it counts."""
 
     def __init__(self) -> None:
+        # The creation time of each counter would come as a gauge in the text format.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         registry = self.registry
         self.request_seconds = Histogram(

@@ -1,11 +1,10 @@
-"""`query`, `query_range`, `query_exemplars` and `format_query`."""
+"""`query`, `query_range`, `query_exemplars`, `format_query` and `parse_query`."""
 
 import asyncio
 
 from aiohttp import web
-from promql.parser import parse_expr
-from promql.printer import prettify
 
+from promcompat.api.ast_json import expr_json
 from promcompat.api.context import TELEMETRY, service_of, tenant_of
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
@@ -25,6 +24,8 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.model import SampleBlock
 from promcompat.services.metric_service import QueryOptions
 from promql.ast import Expr, VectorSelector, children
+from promql.parser import parse_expr
+from promql.printer import prettify
 from promql.values import Matrix, QueryResult
 
 _RENDER_IN_THREAD_FROM_POINTS = 50_000
@@ -77,6 +78,12 @@ async def handle_format_query(request: web.Request) -> web.Response:
     """The expression, laid out by the printer."""
     form = await read_form(request)
     return await success_response(request, prettify(_parse(form)))
+
+
+async def handle_parse_query(request: web.Request) -> web.Response:
+    """The syntax tree of the expression."""
+    form = await read_form(request)
+    return await success_response(request, expr_json(_parse(form)))
 
 
 def _parse(form: Form) -> Expr:

@@ -38,6 +38,7 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     (f"{API}/query_range", _GET_POST, query_handlers.handle_query_range),
     (f"{API}/query_exemplars", _GET_POST, query_handlers.handle_query_exemplars),
     (f"{API}/format_query", _GET_POST, query_handlers.handle_format_query),
+    (f"{API}/parse_query", _GET_POST, query_handlers.handle_parse_query),
     (f"{API}/labels", _GET_POST, series_handlers.handle_labels),
     (f"{API}/label/{{name}}/values", _GET_POST, series_handlers.handle_label_values),
     (f"{API}/series", _GET_POST, series_handlers.handle_series),

@@ -288,3 +288,18 @@ async def test_unexpected_errors_tell_nothing(
 async def test_everything_is_served_below_prometheus_too(service: Service) -> None:
     response = await service.get("/prometheus/api/v1/query", params={"query": "1", "time": "1"})
     assert (await response.json())["data"]["result"] == [1, "1"]
+
+
+async def test_parse_query(service: Service) -> None:
+    """The answer of a Prometheus 3.5.3 to the same question."""
+    _, answer = await service.ask("parse_query", query="sum by (a) (rate(x[5m] offset 1m @ 12.5))")
+    name = {"name": "__name__", "type": "=", "value": "x"}
+    selector = {
+        "type": "matrixSelector", "name": "x", "matchers": [name], "range": 300_000,
+        "offset": 60_000, "timestamp": 12_500, "startOrEnd": None,
+    }  # fmt: skip
+    function = {"name": "rate", "argTypes": ["matrix"], "variadic": 0, "returnType": "vector"}
+    assert answer["data"] == {
+        "type": "aggregation", "op": "sum", "param": None, "grouping": ["a"], "without": False,
+        "expr": {"type": "call", "func": function, "args": [selector]},
+    }  # fmt: skip
