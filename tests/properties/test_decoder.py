@@ -9,7 +9,7 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels, WriteBatch
 from promcompat.remote_write.decoder import decode_write_request
 from tests.factories import encode_field, encode_labels
-from tests.unit.remote_write.wire import encode_metadata, encode_request, encode_series
+from tests.wire import encode_metadata, encode_request, encode_series
 
 LIMIT = 1 << 20
 

@@ -8,7 +8,8 @@ import yarl
 from promcompat.core.model import Labels, MetricMetadata
 from tests.factories import make_batch, make_labels
 from tests.fakes import InMemoryMetricRepository
-from tests.unit.api.conftest import Service, StartService
+from tests.http_service import Service
+from tests.unit.api.conftest import StartService
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import SampleBlock, SeriesSelection
 from tests.factories import make_batch, make_labels
 from tests.fakes import InMemoryMetricRepository
-from tests.unit.api.conftest import Service, StartService
+from tests.http_service import Service
+from tests.unit.api.conftest import StartService
 
 
 @pytest.mark.parametrize(

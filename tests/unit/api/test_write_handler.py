@@ -7,8 +7,9 @@ from promcompat.core.errors import OverloadedError, StorageUnavailableError
 from promcompat.core.model import MetricMetadata, WriteBatch
 from tests.factories import encode_field, make_labels, make_matcher
 from tests.fakes import InMemoryMetricRepository
-from tests.unit.api.conftest import NOW_MS, Service, StartService
-from tests.unit.remote_write.wire import encode_metadata, encode_request, encode_series
+from tests.http_service import NOW_MS, Service
+from tests.unit.api.conftest import StartService
+from tests.wire import encode_metadata, encode_request, encode_series
 
 UP = (("__name__", "up"), ("job", "a"))
 HEADERS = {

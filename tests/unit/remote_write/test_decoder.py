@@ -8,7 +8,7 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.model import STALE_NAN_BITS, Labels, MetricMetadata
 from promcompat.remote_write.decoder import DecodedWrite, decode_write_request
 from tests.factories import encode_field, encode_labels
-from tests.unit.remote_write.wire import encode_metadata, encode_request, encode_series
+from tests.wire import encode_metadata, encode_request, encode_series
 
 NOW = 1_700_000_000_123
 UP = (("__name__", "up"), ("job", "node"))

@@ -1,0 +1,68 @@
+"""The whole HTTP application in the process of the test, over any repository."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import ClientResponse
+from aiohttp.test_utils import TestClient, TestServer
+from aiohttp.web import AppRunner
+
+from promcompat.api.context import ServiceState
+from promcompat.api.routes import build_application
+from promcompat.api.server import make_runner
+from promcompat.app import engine_options
+from promcompat.core.ports import MetricRepository
+from promcompat.services.metric_service import MetricService
+from promcompat.settings import Settings
+from promcompat.telemetry import Telemetry
+from promql.engine import Engine
+
+NOW_MS = 1_700_000_000_000
+
+
+class ServiceServer(TestServer):
+    """Reads requests with the options of the real server."""
+
+    async def _make_runner(self, **_options: Any) -> AppRunner:
+        return make_runner(self.app, stop_seconds=1.0)
+
+
+@dataclass
+class Service:
+    """A running application and what stands behind it."""
+
+    client: TestClient[Any, Any]
+    repository: MetricRepository
+    state: ServiceState
+    telemetry: Telemetry
+
+    async def get(self, path: str, **options: Any) -> ClientResponse:
+        return await self.client.get(path, **options)
+
+    async def post(self, path: str, **options: Any) -> ClientResponse:
+        return await self.client.post(path, **options)
+
+    async def ask(self, path: str, **parameters: str) -> tuple[int, Any]:
+        """Status and JSON of a GET below /api/v1."""
+        response = await self.get(f"/api/v1/{path}", params=parameters)
+        return response.status, await response.json()
+
+
+@asynccontextmanager
+async def running_service(
+    repository: MetricRepository, *, is_ready: bool = True, **settings: Any
+) -> AsyncIterator[Service]:
+    """Serve a repository with these settings and a clock that stands still."""
+    chosen = Settings(**settings)
+    state, telemetry = ServiceState(), Telemetry()
+    if is_ready:
+        engine = Engine(repository, engine_options(chosen))
+        service = MetricService(
+            repository, engine, max_future_ms=chosen.max_future, now_ms=lambda: NOW_MS
+        )
+        state.open(service, "a database of a test")
+    app = build_application(chosen, state, telemetry)
+    async with TestClient(ServiceServer(app)) as client:
+        yield Service(client, repository, state, telemetry)
