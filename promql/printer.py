@@ -1,9 +1,9 @@
 """Syntax tree to PromQL text: on one line as Prometheus' `String()`, or pretty as `Prettify()`.
 
-What is printed parses to the same tree, matchers sorted. Prometheus 3.5 fails that in a few places
-(label names in `on`/`ignoring` that need quotes, `ignoring ()` before `group_left`, label names
-that are no bare words, milliseconds lost to rounding); there the text of later releases is
-followed, or the one that reads back.
+What is printed means the same when it is parsed. Prometheus 3.5 fails that in a few places: label
+names in `on`/`ignoring` that need quotes, `ignoring ()` before `group_left`, labels named
+`without`, `inf` or `nan`, milliseconds lost to rounding, parentheses lost in duration expressions.
+There the text differs from its, as little as makes it read back.
 """
 
 import re
@@ -157,9 +157,28 @@ def _duration(duration_ms: int, expr: DurationExpr | NumberLiteral | None) -> st
         case NumberLiteral():
             return _number(expr)
         case DurationExpr():
-            lhs = "" if expr.lhs is None else f"{_duration(0, expr.lhs)} "
-            text = f"{lhs}{expr.op}{' ' if lhs else ''}{_duration(0, expr.rhs)}"
+            text = f"{_duration_lhs(expr)}{_duration(0, expr.rhs)}"
             return f"({text})" if expr.wrapped else text
+
+
+def _duration_lhs(expr: DurationExpr) -> str:
+    if expr.lhs is None:
+        return expr.op
+    lhs = _duration(0, expr.lhs)
+    # The parser drops parentheses around a number, but `(-2) ^ 2` is not `-2 ^ 2`.
+    if expr.op == "^" and lhs.startswith("-"):
+        lhs = f"({lhs})"
+    return f"{lhs} {expr.op} "
+
+
+def _offset(offset_ms: int, expr: DurationExpr | None) -> str:
+    text = _duration(offset_ms, expr)
+    first: DurationExpr | NumberLiteral | None = expr
+    while isinstance(first, DurationExpr) and not first.wrapped:
+        first = first.rhs if first.lhs is None else first.lhs
+    # An offset that starts with a bare number ends behind it: `offset (1m) + 2m` is one offset,
+    # `offset 1m + 2m` is a sum.
+    return f"({text})" if isinstance(first, NumberLiteral) else text
 
 
 def _modifiers(modifiers: TimeModifiers) -> str:
@@ -171,7 +190,7 @@ def _modifiers(modifiers: TimeModifiers) -> str:
     elif modifiers.at is not None:
         at = f" @ {modifiers.at}()"
     if modifiers.offset_expr is not None or modifiers.offset_ms:
-        offset = f" offset {_duration(modifiers.offset_ms, modifiers.offset_expr)}"
+        offset = f" offset {_offset(modifiers.offset_ms, modifiers.offset_expr)}"
     return at + offset
 
 

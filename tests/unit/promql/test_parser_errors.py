@@ -1,0 +1,126 @@
+"""Texts and positions of syntax errors, as a Prometheus 3.5.3 answered each of these queries."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from promcompat.core.errors import BadDataError
+from promql.parser import ParseError, line_col, parse_expr, parse_metric_selector
+from promql.partial_nodes import MAX_DEPTH
+
+ERROR_TEXTS = Path(__file__).with_name("error_texts.txt")
+
+
+def answered_errors() -> list[tuple[str, str]]:
+    """Every query of the file with the error below it."""
+    lines = ERROR_TEXTS.read_text("utf-8").splitlines()
+    pairs = itertools.pairwise(lines)
+    return [(query, error.strip()) for query, error in pairs if error.startswith("    ")]
+
+
+def error_of(query: str) -> str:
+    with pytest.raises(ParseError) as raised:
+        parse_expr(query)
+    return str(raised.value)
+
+
+def in_full(error: str) -> str:
+    position, _, reason = error.partition(": ")
+    return f"{position}: parse error: {reason}"
+
+
+@pytest.mark.parametrize(("query", "error"), answered_errors())
+def test_error_is_the_one_of_prometheus(query: str, error: str) -> None:
+    assert error_of(query) == in_full(error)
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("foo bar\n  baz", '1:5: unexpected identifier "bar"'),
+        ("foo ==\n\t$", "2:2: unexpected character: '$'"),
+        ("# a\n\n foo[", "3:6: unexpected end of input in duration expression"),
+        ('"é" +\n"日本" bar', '2:10: unexpected identifier "bar"'),
+        ('foo +\n  (bar + "a")', "2:10: binary expression must contain only scalar and instant"),
+        ('"a\nb"', "1:1: unterminated quoted string"),
+        ('"\ufffd"', "1:1: invalid UTF-8 rune"),
+        ("foo\x00", "1:4: unexpected character: '\\x00'"),
+    ],
+)
+def test_error_is_found_in_queries_of_many_lines_and_bytes(query: str, error: str) -> None:
+    assert error_of(query).startswith(in_full(error))
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        # Prometheus names an internal number as well: `unexpected "<Item 57400>" <op:@>`.
+        ("@ 5", "1:1: unexpected <op:@>"),
+        # Prometheus dies of these and answers "unexpected error".
+        ("info(foo, 1)", 'expected type instant vector in call to function "info", got scalar'),
+        ("info(foo, sum(bar))", "expected label selectors only, got vector selector instead"),
+        ("abs(sum(foo atan2) by (a))", '1:18: unexpected ")" in aggregation'),
+        # Prometheus takes this for 292 years into the future.
+        ("foo offset NaN", "1:12: duration out of range"),
+    ],
+)
+def test_error_is_better_than_the_one_of_prometheus(query: str, error: str) -> None:
+    assert error in error_of(query).replace(": parse error", "")
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("", "unknown position: no expression found in input"),
+        ("  ", "1:1: no expression found in input"),
+        ("# only a comment", "1:1: no expression found in input"),
+    ],
+)
+def test_empty_query_is_refused(query: str, error: str) -> None:
+    assert error_of(query) == in_full(error)
+
+
+def test_parse_error_is_the_clients_fault() -> None:
+    assert issubclass(ParseError, BadDataError)
+
+
+@pytest.mark.parametrize(
+    ("query", "error"),
+    [
+        ("", "unknown position: unexpected end of input"),
+        ("foo[5m]", '1:4: unexpected "["'),
+        ("foo offset 5m", "1:5: unexpected <offset>"),
+        ("sum(foo)", '1:4: unexpected "("'),
+        ("foo{", "1:5: unexpected end of input inside braces"),
+        ("1", '1:1: unexpected number "1"'),
+    ],
+)
+def test_series_selector_is_a_selector_alone(query: str, error: str) -> None:
+    with pytest.raises(ParseError) as raised:
+        parse_metric_selector(query)
+    assert str(raised.value) == in_full(error)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "(" * 100_000 + "foo" + ")" * 100_000,
+        "-" * 100_000 + "foo",
+        "sum(" * 100_000 + "foo" + ")" * 100_000,
+        " + ".join(["foo"] * (MAX_DEPTH + 1)),
+        "^".join(["2"] * (MAX_DEPTH + 1)),
+        "foo" + "[5m:]" * 100_000,
+        "foo[" + "+".join(["5m"] * (MAX_DEPTH + 1)) + "]",
+    ],
+    ids=lambda query: query[:12],
+)
+def test_too_deep_query_is_refused(query: str) -> None:
+    assert error_of(query).endswith(f"expression nests deeper than {MAX_DEPTH} levels")
+
+
+@pytest.mark.parametrize(
+    ("offset", "expected"), [(0, "1:1"), (3, "1:4"), (4, "2:1"), (6, "2:4"), (7, "2:7")]
+)
+def test_line_col_counts_lines_and_bytes(offset: int, expected: str) -> None:
+    assert line_col("foo\naé€b", offset) == expected
