@@ -13,9 +13,9 @@ from pydantic import BeforeValidator, Field, PositiveInt, SecretStr, field_valid
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from promcompat.core.durations import format_duration_ms, parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import compile_pattern
-from promcompat.durations import format_duration_ms, parse_duration_ms
 
 ENV_PREFIX = "PROMCOMPAT_"
 MEBIBYTE = 1 << 20

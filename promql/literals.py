@@ -108,6 +108,11 @@ def unquote(token: str) -> str:
     return b"".join(pieces).decode(errors="surrogateescape")
 
 
+def is_utf8(text: str) -> bool:
+    """Whether the text has none of the lone surrogates that stand for bytes that are no UTF-8."""
+    return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
 def _escaped_bytes(escape: re.Match[str]) -> bytes:
     match escape.lastgroup:
         case "simple":

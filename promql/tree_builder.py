@@ -23,7 +23,7 @@ from promql.ast import (
 )
 from promql.functions import AGGREGATION_PARAM_TYPES, FUNCTIONS, SET_OPERATORS
 from promql.lexer import Token
-from promql.literals import quote, unquote
+from promql.literals import is_utf8, quote, unquote
 from promql.parse_errors import PositionedError
 from promql.partial_nodes import (
     Arguments,
@@ -59,8 +59,9 @@ class LabelNameRules:
 
     def quoted_label(self, name: Token) -> str:
         label = unquote(name.text)
-        if not label:
-            raise PositionedError(name.start, 'invalid label name for grouping: ""')
+        if not label or not is_utf8(label):
+            reason = f"invalid label name for grouping: {quote(label)}"
+            raise PositionedError(name.start, reason)
         return label
 
     def labels(self, _left: Token, names: list[str], *rest: Token) -> LabelNames:

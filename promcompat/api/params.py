@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import unquote_to_bytes
 
+from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import EvalRange
-from promcompat.durations import parse_duration_ms
 from promql.parser import parse_metric_selector
 
 MIN_TIME_TEXT = "-292273086-05-16T16:47:06Z"

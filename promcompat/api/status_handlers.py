@@ -16,8 +16,8 @@ from promcompat.api.context import SETTINGS, STATE, service_of, tenant_of
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.params import parse_go_int
+from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError, PromcompatError
-from promcompat.durations import format_duration_ms
 from promcompat.settings import public_values
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 

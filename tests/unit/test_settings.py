@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from promcompat.durations import format_duration_ms, parse_duration_ms
+from promcompat.core.durations import format_duration_ms, parse_duration_ms
 from promcompat.settings import (
     Settings,
     default_data_dir,
