@@ -184,7 +184,8 @@ def _translate_values(name: str, values: Sequence[str], params: Params) -> str:
         terms.append(f"coalesce(s.{LABELS_COLUMN} ->> {label} = ANY({listed}::text[]), FALSE)")
     if "" in values:
         terms.append(f"NOT s.{LABELS_COLUMN} ? {label}")
-    return " OR ".join(terms)
+    # In parentheses, because the caller joins it to others by AND.
+    return terms[0] if len(terms) == 1 else f"({' OR '.join(terms)})"
 
 
 def series_statement(

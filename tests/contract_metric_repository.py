@@ -164,6 +164,33 @@ class MetricRepositoryContract:
         )
         assert found == [UP_A]
 
+    @pytest.mark.parametrize(
+        ("first", "second", "expected"),
+        [
+            (("job", "=", "api"), ("zone", "=~", "eu|"), [UP_A, UP_B]),
+            (("zone", "=~", "eu|"), ("job", "!=", "api"), [LOAD, UP_DB]),
+            ((METRIC_NAME, "=", "up"), ("zone", "=~", "|x"), [UP_A, UP_B]),
+            (("zone", "=~", "|x"), ("job", "=~", "api|"), [LOAD, UP_A, UP_B]),
+            (("instance", "=~", "a:1|b:1"), ("job", "!~", "api|"), []),
+            ((METRIC_NAME, "=~", "up|load1"), ("zone", "!~", "eu|"), []),
+        ],
+    )
+    async def test_alternatives_do_not_loosen_other_matchers(
+        self,
+        repository: MetricRepository,
+        first: tuple[str, str, str],
+        second: tuple[str, str, str],
+        expected: list[Labels],
+    ) -> None:
+        await self.write_four(repository)
+        for pair in ((first, second), (second, first)):
+            found = await self.names(repository, *(make_matcher(*matcher) for matcher in pair))
+            assert found == expected
+            listed = await repository.series(
+                "default", [tuple(make_matcher(*matcher) for matcher in pair)], T0, T0, 0
+            )
+            assert listed == expected
+
     async def test_label_text_is_matched_literally(self, repository: MetricRepository) -> None:
         odd = make_labels("m", path='a"b\\c%d_e', utf8="grüß 漢字 \n", quote="it's")
         plain = make_labels("m", path="a")
