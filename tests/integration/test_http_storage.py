@@ -117,12 +117,9 @@ async def test_times_beyond_the_database_do_no_harm(service: Service) -> None:
 
 
 async def test_tenants_are_apart(service: Service) -> None:
-    await write(
-        service, encode_series([("__name__", "up"), ("who", "one")], (NOW_MS, 1.0)), tenant="one"
-    )
-    await write(
-        service, encode_series([("__name__", "up"), ("who", "two")], (NOW_MS, 2.0)), tenant="two"
-    )
+    for tenant in ("one", "two"):
+        message = encode_series([("__name__", "up"), ("who", tenant)], (NOW_MS, 1.0))
+        assert await write(service, message, tenant=tenant) == (204, "")
     for tenant in ("one", "two"):
         assert await ask(service, "label/who/values", tenant) == [tenant]
         (series,) = (await ask(service, "query", tenant, query="up", time=str(NOW)))["result"]

@@ -1,0 +1,262 @@
+"""`promcompat serve` as a process: starting, stopping, failing, and what survives."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import orjson
+import pytest
+
+from conformance.processes import (
+    RunningProgram,
+    find_free_port,
+    running_promcompat,
+    start_promcompat,
+)
+from sql.embedded.distributions import PostgresDistribution
+from tests.wire import encode_request, encode_series
+
+pytestmark = pytest.mark.integration
+
+HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
+UP = (("__name__", "up"),)
+
+
+def write(url: str, *series: bytes) -> int:
+    request = Request(f"{url}/api/v1/write", data=encode_request(series), headers=HEADERS)
+    with urlopen(request, timeout=30) as response:
+        return int(response.status)
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urlopen(url, timeout=10) as response:
+            return response.status, response.read().decode()
+    except HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def values_of(url: str, selector: str, time_seconds: float) -> list[list[str]]:
+    _, text = get(f"{url}/api/v1/query?query={selector}&time={time_seconds}")
+    return [[value for _, value in row["values"]] for row in orjson.loads(text)["data"]["result"]]
+
+
+def run_cli(*arguments: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PROMCOMPAT_")}
+    environment |= {f"PROMCOMPAT_{name.upper()}": value for name, value in settings.items()}
+    return subprocess.run(
+        [sys.executable, "-m", "promcompat", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=60,
+        check=False,
+    )
+
+
+@contextmanager
+def started(program: RunningProgram) -> Iterator[RunningProgram]:
+    try:
+        yield program
+    finally:
+        program.stop()
+
+
+def children_of(pid: int) -> list[int]:
+    """The worker processes of a supervisor (its database runs in another program)."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += [int(child) for child in (task / "children").read_text().split()]
+    return [
+        child for child in found if b"promcompat" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+
+
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
+        assert time.monotonic() < deadline, "the process is still there"
+        time.sleep(0.05)
+
+
+def test_own_database_survives_restarts_and_kill_9(
+    timescaledb_distribution: PostgresDistribution, tmp_path: Path
+) -> None:
+    """One life ends by SIGTERM, one by SIGKILL under load; the third finds every sample."""
+    data_dir, log, port = str(tmp_path / "data"), tmp_path / "log", find_free_port()
+    now_ms = time.time_ns() // 1_000_000
+    with running_promcompat(None, log, port=port, data_dir=data_dir) as first:
+        assert write(first.url, encode_series(UP, (now_ms, 1.0))) == 204
+        assert first.stop() == 0
+    acknowledged = [1.0]
+    with running_promcompat(None, log, port=port, data_dir=data_dir) as second:
+        killer = Thread(target=lambda: (time.sleep(0.7), second.kill()))
+        killer.start()
+        try:
+            for number in range(1, 100_000):
+                write(second.url, encode_series(UP, (now_ms + number, float(number))))
+                acknowledged.append(float(number))
+        except (URLError, OSError):
+            killer.join()
+    assert len(acknowledged) > 1
+    with running_promcompat(None, log, port=port, data_dir=data_dir) as third:
+        (values,) = values_of(third.url, "up[1h]", now_ms / 1000 + 1800)
+        assert [float(value) for value in values][: len(acknowledged)] == [
+            1.0,
+            *acknowledged[1:],
+        ]
+        assert third.stop() == 0
+    text = log.read_text()
+    assert text.count("is ready, speaking Prometheus 3.5.3") == 3
+    assert f"{third.url}/api/v1/write" in text
+
+
+def test_sigterm_lets_a_write_in_flight_finish(timescaledb_url: str, tmp_path: Path) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    body = encode_request([encode_series((("__name__", "in_flight"),), (now_ms, 7.0))])
+    head = (
+        f"POST /api/v1/write HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        "Content-Type: application/x-protobuf\r\nExpect: 100-continue\r\n\r\n"
+    )
+    port = find_free_port()
+    with (
+        running_promcompat(timescaledb_url, tmp_path / "log", port=port) as service,
+        socket.create_connection(("127.0.0.1", port), timeout=20) as connection,
+    ):
+        connection.sendall(head.encode())
+        # The handler waits for the body from here on.
+        assert b"100 Continue" in connection.recv(1000)
+        service.process.send_signal(signal.SIGTERM)
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                break
+        connection.sendall(body)
+        assert b"204 No Content" in connection.recv(1000)
+        assert service.process.wait(20) == 0
+    with running_promcompat(timescaledb_url, tmp_path / "log", port=port) as service:
+        assert values_of(service.url, "in_flight[1h]", now_ms / 1000) == [["7"]]
+
+
+def test_serves_503_until_the_database_is_there(tmp_path: Path) -> None:
+    nobody = find_free_port()
+    url = f"postgresql://x:y@127.0.0.1:{nobody}/db"
+    with started(start_promcompat(url, tmp_path / "log", port=find_free_port())) as service:
+        service.wait_ready("/-/healthy")
+        assert get(f"{service.url}/-/ready")[0] == 503
+        assert get(f"{service.url}/api/v1/query?query=1")[0] == 503
+        with pytest.raises(HTTPError) as refused:
+            write(service.url, encode_series(UP, (1, 1.0)))
+        with refused.value:
+            assert (refused.value.code, refused.value.headers["Retry-After"]) == (503, "1")
+        assert service.stop() == 0
+
+
+def test_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        for workers in ("1", "2"):
+            done = run_cli(
+                "serve", listen=f"127.0.0.1:{port}", workers=workers, data_dir=str(tmp_path / "d")
+            )
+            assert done.returncode == 1
+            assert done.stderr == (
+                f"promcompat: cannot listen on 127.0.0.1:{port}: another program uses this port\n"
+            )
+    assert not (tmp_path / "d").exists()
+
+
+def test_a_used_data_folder_is_one_clear_line(
+    timescaledb_distribution: PostgresDistribution, tmp_path: Path
+) -> None:
+    data_dir = str(tmp_path / "data")
+    with running_promcompat(None, tmp_path / "log", data_dir=data_dir):
+        done = run_cli("serve", "--listen", "127.0.0.1:0", "--data-dir", data_dir)
+    assert done.returncode == 1
+    assert "is using the data folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_settings_name_flag_and_variable() -> None:
+    done = run_cli("serve", "--workers", "none", listen="here")
+    assert done.returncode == 2
+    assert "--workers (PROMCOMPAT_WORKERS): " in done.stderr
+    assert "--listen (PROMCOMPAT_LISTEN): must be HOST:PORT" in done.stderr
+    assert run_cli("serve", "--no-such-flag").returncode == 2
+    assert run_cli().returncode == 2
+
+
+def test_help_teaches() -> None:
+    text = run_cli("serve", "--help").stdout
+    for expected in (
+        "PROMCOMPAT_DATABASE_URL",
+        "remote_write",
+        "Default: 127.0.0.1:9201",
+        "Grafana",
+    ):
+        assert expected in text
+    assert "promcompat" in run_cli("version").stdout
+
+
+def test_migrate(database_url: str) -> None:
+    done = run_cli("migrate", database_url=database_url)
+    assert done.returncode == 0
+    assert done.stdout.startswith("The database has schema version ")
+    assert run_cli("migrate", "--database-url", database_url).returncode == 0
+
+
+def test_workers_share_a_port_and_are_kept_alive(timescaledb_url: str, tmp_path: Path) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    with running_promcompat(timescaledb_url, tmp_path / "log", workers="2") as service:
+        wait_for_text(tmp_path / "log", "is ready, speaking")
+        workers = children_of(service.process.pid)
+        assert len(workers) == 2
+        for number in range(20):
+            series = encode_series((("__name__", "shared"),), (now_ms + number, 1.0))
+            assert write(service.url, series) == 204
+        # Whichever worker answers speaks for both.
+        assert (
+            "promcompat_remote_write_samples_received_total 20.0"
+            in get(f"{service.url}/metrics")[1]
+        )
+        os.kill(workers[0], signal.SIGKILL)
+        wait_until_gone(workers[0])
+        wait_for_text(tmp_path / "log", "worker ended")
+        deadline = time.monotonic() + 20
+        while len(children_of(service.process.pid)) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert len(values_of(service.url, "shared[1h]", now_ms / 1000 + 60)[0]) == 20
+        last = children_of(service.process.pid)
+        assert service.stop() == 0
+    for worker in last:
+        wait_until_gone(worker)
+
+
+def test_workers_end_with_their_supervisor(timescaledb_url: str, tmp_path: Path) -> None:
+    with running_promcompat(timescaledb_url, tmp_path / "log", workers="2") as service:
+        wait_for_text(tmp_path / "log", "is ready, speaking")
+        workers = children_of(service.process.pid)
+        service.kill()
+        for worker in workers:
+            wait_until_gone(worker)
+
+
+def wait_for_text(log: Path, text: str) -> None:
+    deadline = time.monotonic() + 30
+    while text not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.05)
