@@ -97,8 +97,9 @@ def _plain_answer(error: web.HTTPException) -> web.Response:
             return text_response(error.status, error.text or f"{error.reason}\n")
 
 
-async def add_cors_headers(request: web.Request, response: web.StreamResponse) -> None:
+async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Lets pages of other origins read answers, by the setting `cors_origin`."""
+    response.headers[hdrs.SERVER] = "promcompat"
     response.headers[hdrs.VARY] = "Origin"
     origin = request.headers.get(hdrs.ORIGIN, "")
     if not origin:

@@ -13,7 +13,7 @@ from promcompat.api import (
     target_handlers,
 )
 from promcompat.api.context import CORS_ORIGIN, SETTINGS, STATE, TELEMETRY, ServiceState
-from promcompat.api.middleware import add_cors_headers, answer_errors, observe
+from promcompat.api.middleware import add_common_headers, answer_errors, observe
 from promcompat.api.write_handler import handle_write
 from promcompat.core.matchers import compile_pattern
 from promcompat.settings import Settings
@@ -83,7 +83,7 @@ def build_application(
     app[STATE] = state
     app[TELEMETRY] = telemetry
     app[CORS_ORIGIN] = compile_pattern(settings.cors_origin)
-    app.on_response_prepare.append(add_cors_headers)
+    app.on_response_prepare.append(add_common_headers)
     for prefix in PREFIXES:
         for path, methods, handler in ROUTES:
             for method in methods:

@@ -1,5 +1,6 @@
 """What can be done with metrics, whoever asks: write, query, list series and labels, metadata."""
 
+import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
@@ -191,7 +192,8 @@ class MetricService:
     async def series_statistics(self, tenant: str) -> SeriesStatistics:
         """Counts over the series of a tenant; over the first 200,000 with a warning beyond."""
         found = await self._repository.series(tenant, (), *ALL_TIME_MS, MAX_COUNTED_SERIES + 1)
-        return count_series(Listing.cut(found, MAX_COUNTED_SERIES))
+        # Seconds of work for the largest tenants, which others need not wait for.
+        return await asyncio.to_thread(count_series, Listing.cut(found, MAX_COUNTED_SERIES))
 
     async def check_ready(self) -> None:
         """Returns when the database answers; raises StorageUnavailableError otherwise."""

@@ -1,0 +1,34 @@
+"""The service's own metrics."""
+
+from dataclasses import fields
+
+from promcompat.telemetry import Telemetry
+from sql.storage.storage_stats import StorageStats
+
+
+def test_storage_totals_come_over_as_differences() -> None:
+    telemetry = Telemetry()
+    sample = telemetry.registry.get_sample_value
+    telemetry.storage.update({"commits": 3, "rows_waiting": 7})
+    telemetry.storage.update({"commits": 5, "rows_waiting": 2})
+    assert sample("promcompat_storage_commits_total") == 5
+    assert sample("promcompat_storage_rows_waiting") == 2
+
+
+def test_every_storage_total_is_published() -> None:
+    telemetry = Telemetry()
+    telemetry.storage.update({field.name: 1.0 for field in fields(StorageStats)})
+    text = telemetry.render().decode()
+    for field in fields(StorageStats):
+        assert f"\npromcompat_storage_{field.name}" in text
+
+
+def test_stages_are_observed() -> None:
+    telemetry = Telemetry()
+    telemetry.observe_stages({"evalTotalTime": 0.5})
+    name = "promcompat_query_stage_duration_seconds_sum"
+    assert telemetry.registry.get_sample_value(name, {"stage": "evalTotalTime"}) == 0.5
+
+
+def test_creation_times_are_left_out() -> None:
+    assert "_created" not in Telemetry().render().decode()
