@@ -16,7 +16,8 @@ from promcompat.core.model import EMPTY_LABELS, EvalRange, SampleBlock
 from promcompat.core.ports import SampleReader
 from promql.ast import Expr, PositionRange, SubqueryExpr, ValueType, children
 from promql.budget import QueryBudget
-from promql.evaluator import EvaluationOptions, Evaluator
+from promql.chunked_evaluation import Evaluation, evaluate_plan
+from promql.evaluator import EvaluationOptions
 from promql.name_removal import take_rows
 from promql.parse_errors import line_col
 from promql.parser import parse_expr
@@ -147,12 +148,11 @@ class Engine:
                     with query.timed("queryPreparationTime"):
                         plan = self._plan(query)
                         blocks = await self._select(query, plan)
-                    evaluator = self._evaluator(query, plan, blocks)
                     with query.timed("innerEvalTime"):
-                        value = await _evaluate(query, evaluator, _is_long(plan, blocks))
+                        evaluation = await self._evaluate(query, plan, blocks)
                     with query.timed("resultSortTime"):
-                        shown = _shown_value(value, query.is_range)
-        return _result(query, shown, evaluator)
+                        shown = _shown_value(evaluation.value, query.is_range)
+        return _result(query, shown, evaluation)
 
     @asynccontextmanager
     async def _slot(self, query: _Query) -> AsyncIterator[None]:
@@ -196,12 +196,21 @@ class Engine:
         query.budget.check_size(sum(len(block.timestamps) for block in blocks))
         return blocks
 
-    def _evaluator(self, query: _Query, plan: Plan, blocks: Sequence[SampleBlock]) -> Evaluator:
+    async def _evaluate(
+        self, query: _Query, plan: Plan, blocks: Sequence[SampleBlock]
+    ) -> Evaluation:
+        """Evaluate here when it is short, else in a thread, so that ingest keeps its latency."""
         options = EvaluationOptions(
             lookback_ms=query.lookback_ms,
             delayed_name_removal=self._options.delayed_name_removal,
         )
-        return Evaluator(plan, blocks, options, query.budget)
+        if not _is_long(plan, blocks):
+            return _evaluate_now(plan, blocks, options, query.budget)
+        try:
+            return await asyncio.to_thread(_evaluate_now, plan, blocks, options, query.budget)
+        except asyncio.CancelledError:
+            query.budget.cancel()
+            raise
 
 
 def _require_range_type(result_type: ValueType) -> None:
@@ -222,20 +231,11 @@ def _has_subquery(expr: Expr) -> bool:
     return isinstance(expr, SubqueryExpr) or any(map(_has_subquery, children(expr)))
 
 
-async def _evaluate(query: _Query, evaluator: Evaluator, is_long: bool) -> Value:
-    """Evaluate here when it is short, else in a thread, so that ingest keeps its latency."""
-    if not is_long:
-        return _evaluate_now(evaluator)
+def _evaluate_now(
+    plan: Plan, blocks: Sequence[SampleBlock], options: EvaluationOptions, budget: QueryBudget
+) -> Evaluation:
     try:
-        return await asyncio.to_thread(_evaluate_now, evaluator)
-    except asyncio.CancelledError:
-        query.budget.cancel()
-        raise
-
-
-def _evaluate_now(evaluator: Evaluator) -> Value:
-    try:
-        return evaluator.evaluate()
+        return evaluate_plan(plan, blocks, options, budget)
     except RecursionError as exc:
         raise ExecutionError("expression is nested too deeply") from exc
     except MemoryError as exc:
@@ -257,16 +257,16 @@ def _shown_value(value: Value, is_range: bool) -> Matrix | ScalarGrid | StringVa
 
 
 def _result(
-    query: _Query, value: Matrix | ScalarGrid | StringValue | SampleBlock, evaluator: Evaluator
+    query: _Query, value: Matrix | ScalarGrid | StringValue | SampleBlock, evaluation: Evaluation
 ) -> QueryResult:
-    warnings, infos = annotation_texts(evaluator.annotations, query.text)
+    warnings, infos = annotation_texts(evaluation.annotations, query.text)
     return QueryResult(
         value,
         query.eval_range.timestamps(),
         query.is_range,
         warnings,
         infos,
-        QueryStats(query.timings_seconds, evaluator.total_samples, query.budget.peak_samples),
+        QueryStats(query.timings_seconds, evaluation.total_samples, query.budget.peak_samples),
     )
 
 

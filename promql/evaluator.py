@@ -78,31 +78,24 @@ class Evaluator:
         blocks: Sequence[SampleBlock],
         options: EvaluationOptions,
         budget: QueryBudget,
+        annotations: Annotations,
     ) -> None:
         self._plan = plan
         self._blocks = blocks
         self._options = options
         self._budget = budget
         self._range_blocks: dict[int, SampleBlock] = {}
-        self.annotations = Annotations()
+        self._annotations = annotations
         self.total_samples = 0
 
     def evaluate(self) -> Value:
         """The value of the plan's expression over its grid, without rows that have no sample.
 
-        Raises ExecutionError in Prometheus' words when the query fails at a step or needs too
-        many samples, QueryTimeoutError when it runs out of time.
+        Names whose removal is delayed are still there, see `finish`. Raises ExecutionError in
+        Prometheus' words when the query fails at a step or needs too many samples,
+        QueryTimeoutError when it runs out of time.
         """
-        value = self._eval(self._plan.expr, self._plan.eval_range)
-        if not self._options.delayed_name_removal:
-            return value
-        match value:
-            case Matrix():
-                return reject_same_labels(apply_delayed_names(value))
-            case Windows():
-                return self._named_windows(value)
-            case ScalarGrid() | StringValue():
-                return value
+        return self._eval(self._plan.expr, self._plan.eval_range)
 
     def _eval(self, expr: Expr, grid: EvalRange) -> Value:
         self._budget.check_time()
@@ -190,15 +183,6 @@ class Evaluator:
         block = matrix_to_block(matrix, inner.timestamps())
         return make_windows(block, end_ms, subquery.range_ms, matrix.drop_name)
 
-    def _named_windows(self, windows: Windows) -> Windows:
-        """The windows with the names that were to be removed at the end removed."""
-        shape = windows.lo.shape
-        rows = Matrix(
-            windows.block.labels, np.zeros(shape), windows.hi > windows.lo, windows.drop_name
-        )
-        labels = reject_same_labels(apply_delayed_names(rows)).labels
-        return replace(windows, block=replace(windows.block, labels=tuple(labels)))
-
     def _eval_call(self, call: Call, grid: EvalRange) -> Value:
         first = _unwrap_parens(call.args[0]) if call.args else None
         if call.func == "timestamp" and isinstance(first, VectorSelector):
@@ -244,7 +228,7 @@ class Evaluator:
                 scalars,
                 tuple(map(_annotated_position, call.args)),
                 grid.timestamps(),
-                self.annotations,
+                self._annotations,
             )
         )
         result = Matrix(windows.block.labels, values, present, windows.drop_name)
@@ -265,7 +249,7 @@ class Evaluator:
                 tuple(self._eval(arg, grid) for arg in call.args),
                 call.args,
                 grid.timestamps(),
-                self.annotations,
+                self._annotations,
                 self._options.delayed_name_removal,
                 call.pos,
             )
@@ -284,8 +268,8 @@ class Evaluator:
         if expr.op == "count_values":
             return count_values(expr, matrix, label, self._budget)
         if param is not None and expr.op in SELECTIONS:
-            return _without_empty_rows(select_samples(expr, matrix, param, self.annotations))
-        return aggregate(expr, matrix, param, self.annotations)
+            return _without_empty_rows(select_samples(expr, matrix, param, self._annotations))
+        return aggregate(expr, matrix, param, self._annotations)
 
     def _value_label(self, expr: AggregateExpr) -> str:
         assert expr.param is not None
@@ -326,6 +310,29 @@ class Evaluator:
         value = floats_only(value)
         negative = replace(value, values=-value.values)
         return drop_names(negative, self._options.delayed_name_removal, merge=False)
+
+
+def finish(value: Value, delayed_name_removal: bool) -> Value:
+    """The value of a whole query, with the names removed whose removal was delayed.
+
+    Raises ExecutionError when two series then have equal labels.
+    """
+    if not delayed_name_removal:
+        return value
+    match value:
+        case Matrix():
+            return reject_same_labels(apply_delayed_names(value))
+        case Windows():
+            rows = Matrix(
+                value.block.labels,
+                np.zeros(value.lo.shape),
+                value.hi > value.lo,
+                value.drop_name,
+            )
+            labels = reject_same_labels(apply_delayed_names(rows)).labels
+            return replace(value, block=replace(value.block, labels=tuple(labels)))
+        case ScalarGrid() | StringValue():
+            return value
 
 
 def _unwrap_parens(expr: Expr) -> Expr:
