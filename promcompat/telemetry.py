@@ -29,14 +29,10 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 
-class Telemetry:
-    """Every metric of the service, each with what it counts."""
+class HttpMetrics:
+    """Requests, whatever they ask."""
 
-    def __init__(self) -> None:
-        # The creation time of each counter would come as a gauge in the text format.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
-        registry = self.registry
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.request_seconds = Histogram(
             "promcompat_http_request_duration_seconds",
             "Time from the request's headers to its whole answer.",
@@ -50,6 +46,12 @@ class Telemetry:
             registry=registry,
             multiprocess_mode="livesum",
         )
+
+
+class RemoteWriteMetrics:
+    """What senders sent, and what was not taken of it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
         self.samples_received = Counter(
             "promcompat_remote_write_samples_received",
             "Float samples of decoded remote-write requests.",
@@ -81,43 +83,28 @@ class Telemetry:
             "Metadata entries of decoded remote-write requests.",
             registry=registry,
         )
-        self.query_stage_seconds = Histogram(
+
+
+class QueryMetrics:
+    """What queries cost."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.stage_seconds = Histogram(
             "promcompat_query_stage_duration_seconds",
             "Time of a query per stage, by the names of the stats parameter.",
             ("stage",),
             registry=registry,
             buckets=_SECONDS,
         )
-        self.query_samples = Counter(
-            "promcompat_query_samples",
-            "Samples that queries read.",
-            registry=registry,
+        self.samples = Counter(
+            "promcompat_query_samples", "Samples that queries read.", registry=registry
         )
-        self.storage = StorageCounters(registry)
-        build = Gauge(
-            "promcompat_build_info",
-            "Constant 1; the labels say what is running.",
-            ("version", "python"),
-            registry=registry,
-            multiprocess_mode="max",
-        )
-        build.labels(promcompat_version(), platform.python_version()).set(1)
-        if MULTIPROCESS_VARIABLE not in os.environ:
-            ProcessCollector(registry=registry)
-            PlatformCollector(registry=registry)
 
-    def observe_stages(self, timings_seconds: Mapping[str, float]) -> None:
-        """Count the stages of one query."""
+    def observe(self, timings_seconds: Mapping[str, float], n_samples: int) -> None:
+        """Count one query."""
+        self.samples.inc(n_samples)
         for stage, seconds in timings_seconds.items():
-            self.query_stage_seconds.labels(stage).observe(seconds)
-
-    def render(self) -> bytes:
-        """The text exposition of every metric, of all workers when there are several."""
-        if MULTIPROCESS_VARIABLE not in os.environ:
-            return generate_latest(self.registry)
-        merged = CollectorRegistry()
-        MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
-        return generate_latest(merged)
+            self.stage_seconds.labels(stage).observe(seconds)
 
 
 _STORAGE_COUNTERS = {
@@ -163,3 +150,39 @@ class StorageCounters:
             counter.inc(max(0.0, total - self._last.get(name, 0.0)))
             self._last[name] = total
         self._rows_waiting.set(totals.get("rows_waiting", 0.0))
+
+
+class Telemetry:
+    """Every metric of the service."""
+
+    def __init__(self) -> None:
+        # The creation time of each counter would come as a gauge in the text format.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self.http = HttpMetrics(self.registry)
+        self.remote_write = RemoteWriteMetrics(self.registry)
+        self.query = QueryMetrics(self.registry)
+        self.storage = StorageCounters(self.registry)
+        _publish_build(self.registry)
+        if MULTIPROCESS_VARIABLE not in os.environ:
+            ProcessCollector(registry=self.registry)
+            PlatformCollector(registry=self.registry)
+
+    def render(self) -> bytes:
+        """The text exposition of every metric, of all workers when there are several."""
+        if MULTIPROCESS_VARIABLE not in os.environ:
+            return generate_latest(self.registry)
+        merged = CollectorRegistry()
+        MultiProcessCollector(merged)  # type: ignore[no-untyped-call]
+        return generate_latest(merged)
+
+
+def _publish_build(registry: CollectorRegistry) -> None:
+    build = Gauge(
+        "promcompat_build_info",
+        "Constant 1; the labels say what is running.",
+        ("version", "python"),
+        registry=registry,
+        multiprocess_mode="max",
+    )
+    build.labels(promcompat_version(), platform.python_version()).set(1)

@@ -32,18 +32,18 @@ _CLIENT_GONE = 499
 @web.middleware
 async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Counts and times the request, and logs it at debug level."""
-    telemetry = request.app[TELEMETRY]
+    metrics = request.app[TELEMETRY].http
     started = time.perf_counter()
     status = _CLIENT_GONE
-    telemetry.requests_in_flight.inc()
+    metrics.requests_in_flight.inc()
     try:
         response = await handler(request)
         status = response.status
         return response
     finally:
-        telemetry.requests_in_flight.dec()
+        metrics.requests_in_flight.dec()
         seconds = time.perf_counter() - started
-        telemetry.request_seconds.labels(_route_name(request), str(status)).observe(seconds)
+        metrics.request_seconds.labels(_route_name(request), str(status)).observe(seconds)
         if _LOGGER.isEnabledFor(logging.DEBUG):
             fields = {
                 "method": request.method,

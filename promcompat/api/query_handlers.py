@@ -105,9 +105,8 @@ def _has_selector(expr: Expr) -> bool:
 
 
 async def _respond(request: web.Request, form: Form, result: QueryResult) -> web.Response:
-    telemetry = request.app[TELEMETRY]
-    telemetry.observe_stages(result.stats.timings_seconds)
-    telemetry.query_samples.inc(result.stats.total_samples)
+    stats = result.stats
+    request.app[TELEMETRY].query.observe(stats.timings_seconds, stats.total_samples)
     with_stats = bool(form.get("stats"))
     if _n_points(result) < _RENDER_IN_THREAD_FROM_POINTS:
         data = render_query_data(result, with_stats)

@@ -23,7 +23,7 @@ from promcompat.remote_write.negotiation import (
     check_content_encoding,
     negotiate_message,
 )
-from promcompat.telemetry import Telemetry
+from promcompat.telemetry import RemoteWriteMetrics
 
 _LOGGER = logging.getLogger(__name__)
 _DECODE_IN_THREAD_FROM_BYTES = 1 << 18
@@ -37,7 +37,7 @@ async def handle_write(request: web.Request) -> web.Response:
         await _write(request, tenant)
     except PromcompatError as exc:
         status = error_status(exc)
-        request.app[TELEMETRY].requests_rejected.labels(str(status)).inc()
+        request.app[TELEMETRY].remote_write.requests_rejected.labels(str(status)).inc()
         _log_rejection(exc, status, tenant)
         return text_error(exc)
     return web.Response(status=204)
@@ -59,7 +59,7 @@ async def _write(request: web.Request, tenant: str) -> None:
         decoded = decode_write_request(*arguments)
     else:
         decoded = await asyncio.to_thread(decode_write_request, *arguments)
-    _account(request.app[TELEMETRY], decoded, tenant)
+    _account(request.app[TELEMETRY].remote_write, decoded, tenant)
     if len(decoded.batch) or decoded.batch.metadata:
         await service.write(tenant, decoded.batch)
     if decoded.n_histograms:
@@ -84,12 +84,12 @@ async def _read_body(request: web.Request, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-def _account(telemetry: Telemetry, decoded: DecodedWrite, tenant: str) -> None:
-    telemetry.samples_received.inc(decoded.n_received)
-    telemetry.metadata_received.inc(len(decoded.batch.metadata))
-    telemetry.series_invalid.inc(len(decoded.invalid_reasons))
-    telemetry.exemplars_ignored.inc(decoded.n_exemplars)
-    telemetry.histograms_rejected.inc(decoded.n_histograms)
+def _account(metrics: RemoteWriteMetrics, decoded: DecodedWrite, tenant: str) -> None:
+    metrics.samples_received.inc(decoded.n_received)
+    metrics.metadata_received.inc(len(decoded.batch.metadata))
+    metrics.series_invalid.inc(len(decoded.invalid_reasons))
+    metrics.exemplars_ignored.inc(decoded.n_exemplars)
+    metrics.histograms_rejected.inc(decoded.n_histograms)
     if decoded.invalid_reasons:
         _LOGGER.warning(
             "series with invalid labels skipped",

@@ -23,11 +23,12 @@ def test_every_storage_total_is_published() -> None:
         assert f"\npromcompat_storage_{field.name}" in text
 
 
-def test_stages_are_observed() -> None:
+def test_queries_are_observed() -> None:
     telemetry = Telemetry()
-    telemetry.observe_stages({"evalTotalTime": 0.5})
+    telemetry.query.observe({"evalTotalTime": 0.5}, 7)
     name = "promcompat_query_stage_duration_seconds_sum"
     assert telemetry.registry.get_sample_value(name, {"stage": "evalTotalTime"}) == 0.5
+    assert telemetry.registry.get_sample_value("promcompat_query_samples_total") == 7
 
 
 def test_creation_times_are_left_out() -> None:
