@@ -97,12 +97,13 @@ def make_windows(
 ) -> Windows:
     """The windows `(end - range, end]` of every series; `block` has no stale markers.
 
-    `end_ms` is int64 [n_steps], all equal for a fixed `@`.
+    `end_ms` is int64 [n_steps] in equal steps, which are 0 for a fixed `@`.
     """
+    lo, hi = _window_bounds(block, end_ms, range_ms)
     return Windows(
         block=block,
-        lo=_grid_bounds(block, end_ms - range_ms),
-        hi=_grid_bounds(block, end_ms),
+        lo=lo,
+        hi=hi,
         start_ms=end_ms - range_ms,
         end_ms=end_ms,
         range_ms=range_ms,
@@ -110,10 +111,21 @@ def make_windows(
     )
 
 
-def _grid_bounds(block: SampleBlock, times_ms: IntArray) -> IntArray:
-    if len(times_ms) > 1 and times_ms[0] == times_ms[-1]:
-        return np.repeat(upper_bounds(block, times_ms[:1]), len(times_ms), axis=1)
-    return upper_bounds(block, times_ms)
+def _window_bounds(
+    block: SampleBlock, end_ms: IntArray, range_ms: int
+) -> tuple[IntArray, IntArray]:
+    n_steps = len(end_ms)
+    step_ms = int(end_ms[1] - end_ms[0]) if n_steps > 1 else 0
+    if n_steps > 1 and step_ms == 0:
+        lo, hi = _window_bounds(block, end_ms[:1], range_ms)
+        return np.repeat(lo, n_steps, axis=1), np.repeat(hi, n_steps, axis=1)
+    if step_ms and range_ms % step_ms == 0 and range_ms // step_ms < n_steps:
+        # A window starts where an earlier one ends: one longer grid holds both bounds.
+        before = range_ms // step_ms
+        earlier = end_ms[0] - step_ms * np.arange(before, 0, -1)
+        bounds = upper_bounds(block, np.concatenate((earlier, end_ms)))
+        return bounds[:, :n_steps].copy(), bounds[:, before:].copy()
+    return upper_bounds(block, end_ms - range_ms), upper_bounds(block, end_ms)
 
 
 def matrix_to_block(matrix: Matrix, timestamps: IntArray) -> SampleBlock:

@@ -59,6 +59,24 @@ def test_windows_are_left_open_and_right_closed() -> None:
     assert windows.start_ms.tolist() == [100, 200]
 
 
+@given(
+    st.lists(st.integers(-50, 50), unique=True),
+    st.integers(1, 9),
+    st.integers(1, 30),
+    st.integers(1, 12),
+)
+def test_windows_hold_the_samples_of_their_range(
+    samples: list[int], step: int, range_ms: int, n_steps: int
+) -> None:
+    block = make_block({A: [(t, 0.0) for t in sorted(samples)], B: [(0, 0.0)]})
+    ends = np.arange(n_steps, dtype=np.int64) * step
+    windows = make_windows(block, ends, range_ms)
+    for step_number, end in enumerate(ends.tolist()):
+        low, high = windows.lo[0, step_number], windows.hi[0, step_number]
+        expected = [t for t in sorted(samples) if end - range_ms < t <= end]
+        assert block.timestamps[low:high].tolist() == expected
+
+
 def test_windows_fixed_by_at_are_the_same_at_every_step() -> None:
     block = make_block({A: [(100, 1.0), (200, 2.0)]})
     windows = make_windows(block, times(200, 200, 200), 150)
