@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from promcompat.api.context import ServiceState
 from promcompat.api.server import base_url, bind_socket
-from promcompat.app import migrate_database, start_database
+from promcompat.app import migrate_database, migrate_when_answering, start_database
 from promcompat.banner import render_banner
 from promcompat.core.errors import PromcompatError
 from promcompat.logs import set_up_logging
@@ -170,7 +170,7 @@ def _serve_with_workers(settings: Settings, host: str, port: int, arguments: Seq
     try:
         url = database.url if database else _given_url(settings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(migrate_database(settings, url))
+            runner.run(migrate_when_answering(settings, url))
             return runner.run(
                 supervise(
                     settings,

@@ -3,7 +3,8 @@
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.services.metric_service import MetricService
@@ -13,6 +14,8 @@ from promql.engine import Engine, EngineOptions
 from sql.embedded.database import EmbeddedDatabase
 from sql.migrate import migrate
 from sql.storage.metric_repository import PostgresMetricRepository, StorageOptions
+
+ResultT = TypeVar("ResultT")
 
 _LOGGER = logging.getLogger(__name__)
 _RETRY_SECONDS = 2.0
@@ -70,19 +73,22 @@ async def migrate_database(settings: Settings, url: str) -> int:
     )
 
 
-async def open_repository(
-    settings: Settings, url: str, *, migrates: bool
-) -> PostgresMetricRepository:
-    """Connect, after migrating when asked; keeps trying while the database does not answer.
+async def migrate_when_answering(settings: Settings, url: str) -> int:
+    """Migrate as soon as the database answers. Raises MigrationError."""
+    return await _try_until_answered(lambda: migrate_database(settings, url))
 
-    A database that starts later than we do is no reason to exit: senders keep their samples.
-    Raises MigrationError.
-    """
+
+async def open_repository(settings: Settings, url: str) -> PostgresMetricRepository:
+    """Connect to a migrated database as soon as it answers."""
+    options = storage_options(settings)
+    return await _try_until_answered(lambda: PostgresMetricRepository.open(url, options))
+
+
+async def _try_until_answered(attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
+    """A database that starts later than we do is no reason to exit: senders keep their samples."""
     while True:
         try:
-            if migrates:
-                await migrate_database(settings, url)
-            return await PostgresMetricRepository.open(url, storage_options(settings))
+            return await attempt()
         except StorageUnavailableError as exc:
             _LOGGER.warning("waiting for the database", extra={"reason": str(exc)})
             await asyncio.sleep(_RETRY_SECONDS)

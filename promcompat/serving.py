@@ -11,6 +11,7 @@ from promcompat.api.routes import build_application
 from promcompat.api.server import HttpServer
 from promcompat.app import (
     build_metric_service,
+    migrate_when_answering,
     open_repository,
     publish_storage_stats,
     start_database,
@@ -45,9 +46,10 @@ class Backend:
         self._database = loop.run_in_executor(None, start_database, self._settings)
         # Shielded: a start that has begun is ended by `close`, never left half done.
         database = await asyncio.shield(self._database)
-        repository = await open_repository(
-            self._settings, self._url(database), migrates=self._migrates
-        )
+        url = self._url(database)
+        if self._migrates:
+            await migrate_when_answering(self._settings, url)
+        repository = await open_repository(self._settings, url)
         self._repository = repository
         self._tasks.append(asyncio.create_task(publish_storage_stats(self._telemetry, repository)))
         if database is not None:

@@ -13,13 +13,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
 from pydantic import SecretStr
 
-from promcompat.core.errors import PromcompatError
 from promcompat.settings import Settings
 from promcompat.telemetry import MULTIPROCESS_VARIABLE
 from promcompat.termination import Termination
@@ -61,7 +61,10 @@ class WorkerLink:
 
     def report_ready(self, database: str) -> None:
         """Tell the parent that this worker serves, and on which database."""
-        os.write(self.ready_pipe, database.encode() + b"\n")
+        os.set_blocking(self.ready_pipe, False)
+        # Full after a thousand restarts that nobody waits for any more.
+        with suppress(BlockingIOError):
+            os.write(self.ready_pipe, database.encode() + b"\n")
 
 
 def worker_link(environment: Mapping[str, str] = os.environ) -> WorkerLink | None:
@@ -167,7 +170,11 @@ class _Keeper:
         ending = asyncio.create_task(termination.wait())
         while not ending.done():
             started = time.monotonic()
-            process = await self._spawn()
+            try:
+                process = await self._spawn()
+            except OSError as exc:
+                termination.fail(f"cannot start a worker: {exc}")
+                break
             exited = asyncio.create_task(process.wait())
             await asyncio.wait({exited, ending}, return_when=asyncio.FIRST_COMPLETED)
             if not exited.done():
@@ -184,19 +191,16 @@ class _Keeper:
             await asyncio.wait({ending}, timeout=_RESTART_SECONDS)
 
     async def _spawn(self) -> asyncio.subprocess.Process:
-        try:
-            return await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "promcompat",
-                *self.arguments,
-                env=dict(self.environment),
-                pass_fds=(self.pipes.parent[0], self.pipes.ready[1]),
-                # The terminal's Ctrl-C must reach the parent alone, which then ends the workers.
-                start_new_session=True,
-            )
-        except OSError as exc:
-            raise PromcompatError(f"cannot start a worker: {exc}") from exc
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "promcompat",
+            *self.arguments,
+            env=dict(self.environment),
+            pass_fds=(self.pipes.parent[0], self.pipes.ready[1]),
+            # The terminal's Ctrl-C must reach the parent alone, which then ends the workers.
+            start_new_session=True,
+        )
 
 
 async def _stop(
