@@ -8,6 +8,7 @@ from conformance.comparison import Question, compare_servers, load_known_differe
 from conformance.processes import running_promcompat, running_prometheus
 from conformance.prometheus_api import PrometheusApi, open_session
 from conformance.queries import expressions
+from conformance.random_queries import QueryGenerator
 from conformance.synthetic import END_MS, all_series
 from promcompat.core.model import EvalRange
 from tests.servers import DatabaseServer
@@ -15,6 +16,7 @@ from tests.servers import DatabaseServer
 pytestmark = pytest.mark.e2e
 
 KNOWN = Path(__file__).parent / "known_differences.yml"
+N_RANDOM_QUERIES = 400
 MINUTE_MS = 60_000
 GRIDS = (
     # Wide, across restarts and the outage; narrow, not aligned to anything; one instant.
@@ -28,7 +30,9 @@ async def test_answers_agree(
     database_server: DatabaseServer, prometheus_binary: Path, tmp_path: Path
 ) -> None:
     database_url = database_server.create_database()
-    questions = [Question(expr, grid) for expr in expressions() for grid in GRIDS]
+    generator = QueryGenerator(seed=1)
+    random_ones = [generator.query() for _ in range(N_RANDOM_QUERIES)]
+    questions = [Question(expr, grid) for expr in expressions() + random_ones for grid in GRIDS]
     series = all_series()
     with (
         running_prometheus(prometheus_binary, tmp_path / "prometheus") as reference,
