@@ -86,7 +86,7 @@ async def handle_metadata(request: web.Request) -> web.Response:
 
 
 def _metadata_json(entry: MetricMetadata) -> dict[str, str]:
-    return {"type": entry.type, "help": entry.help, "unit": entry.unit}
+    return {"type": entry.type, "unit": entry.unit, "help": entry.help}
 
 
 def _metadata_limit(form: Form, name: str) -> int:
