@@ -138,14 +138,16 @@ class Evaluator:
                 return self._eval(expr.expr, grid)
 
     def _eval_selector(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
-        samples = self._look_up(selector, grid)
+        samples = self._look_up(selector, grid, selector.modifiers)
         labels = self._block_of(selector).labels
         return _without_empty_rows(Matrix.of(labels, samples.values, samples.present))
 
-    def _look_up(self, selector: VectorSelector, grid: EvalRange) -> InstantSamples:
+    def _look_up(
+        self, selector: VectorSelector, grid: EvalRange, modifiers: TimeModifiers
+    ) -> InstantSamples:
         block = self._block_of(selector)
         self._budget.check_size(len(block.labels) * grid.n_steps)
-        times_ms = _moved_times(grid, selector.modifiers)
+        times_ms = _moved_times(grid, modifiers)
         samples = look_up(block, times_ms, self._options.lookback_ms)
         self.total_samples += int(samples.present.sum())
         return samples
@@ -196,7 +198,12 @@ class Evaluator:
 
     def _sample_times(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
         """`timestamp(selector)`: the times of the samples themselves, in seconds."""
-        samples = self._look_up(selector, grid)
+        modifiers = selector.modifiers
+        if modifiers.timestamp_ms is not None:
+            # Prometheus 3.5 forgets an offset beside `@` here when it looks for the sample, though
+            # not when it selects samples.
+            modifiers = replace(modifiers, offset_ms=0)
+        samples = self._look_up(selector, grid, modifiers)
         matrix = Matrix.of(
             self._block_of(selector).labels, samples.timestamps / 1000, samples.present
         )
@@ -207,7 +214,7 @@ class Evaluator:
         selector = call.args[1]
         assert isinstance(base, Matrix)
         assert isinstance(selector, VectorSelector)
-        samples = self._look_up(selector, grid)
+        samples = self._look_up(selector, grid, selector.modifiers)
         return add_info_labels(base, self._block_of(selector).labels, samples, selector.matchers)
 
     def _eval_range_call(
