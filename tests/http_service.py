@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import AppRunner
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from promcompat.api.context import ServiceState
 from promcompat.api.routes import build_application
@@ -20,6 +21,20 @@ from promcompat.telemetry import Telemetry
 from promql.engine import Engine
 
 NOW_MS = 1_700_000_000_000
+
+
+class GivenSettings(Settings):
+    """Settings that the environment of a developer does not change."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_others: PydanticBaseSettingsSource,
+        **_named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
 
 
 class ServiceServer(TestServer):
@@ -55,7 +70,7 @@ async def running_service(
     repository: MetricRepository, *, is_ready: bool = True, **settings: Any
 ) -> AsyncIterator[Service]:
     """Serve a repository with these settings and a clock that stands still."""
-    chosen = Settings(**settings)
+    chosen = GivenSettings(**settings)
     state, telemetry = ServiceState(), Telemetry()
     if is_ready:
         engine = Engine(repository, engine_options(chosen))
