@@ -219,7 +219,7 @@ def _conjunction(terms: Sequence[str]) -> str:
 
 
 def samples_statement(
-    selection: SeriesSelection, series_ids: IntArray, *, pushdown: bool
+    selection: SeriesSelection, series_ids: IntArray, *, pushdown: bool, max_samples: int = 0
 ) -> Statement | None:
     """The samples of given series in `(start_ms, end_ms]`, in no order.
 
@@ -227,7 +227,8 @@ def samples_statement(
     series took 7 ms by bitmap scan and 13 ms in index order, all of them 190 ms and 380 ms with
     the server's sort, where numpy sorts the columns in 20 ms. Bounds are immutable functions
     of constants, so the planner excludes chunks by them. With `pushdown`, a selection that only
-    needs the last sample of its range gets just that (see `needs_last_sample`).
+    needs the last sample of its range gets just that (see `needs_last_sample`). At most
+    `max_samples + 1` rows come (0: no bound), so that the caller learns of one too many.
     """
     bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
     if bounds.is_empty:
@@ -240,6 +241,8 @@ def samples_statement(
         f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
         f" WHERE p.series_id = ANY({ids}){_within(bounds, params)}"
     )
+    if max_samples > 0:
+        text += f" LIMIT {params.add(max_samples + 1)}"
     return Statement(text, tuple(params.values))
 
 

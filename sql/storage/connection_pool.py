@@ -24,6 +24,7 @@ _TRANSIENT: Final = (
     OSError,
     TimeoutError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -40,20 +41,23 @@ _TRANSIENT: Final = (
 class PoolOptions:
     """How many connections a pool has, and how long it waits for the database.
 
-    `statement_timeout_seconds` is enforced by the server; 0 means none. `server_settings` reach
-    every session.
+    `statement_timeout_seconds` is enforced by the server; 0 means none. With
+    `has_command_timeout` the client gives up a little later too, should the connection be cut
+    silently; it costs a task for each 7 kB that come in, so only writers have it.
     """
 
     max_size: int
     connect_timeout_seconds: float = 30.0
     statement_timeout_seconds: float = 0.0
     application_name: str = "promcompat"
+    has_command_timeout: bool = False
 
     @property
     def command_timeout_seconds(self) -> float | None:
-        """How long the client waits for any one command; None without a statement timeout."""
-        timeout = self.statement_timeout_seconds
-        return timeout + _GRACE_SECONDS if timeout > 0 else None
+        """How long the client waits for any one command, if it has a limit."""
+        if not self.has_command_timeout or self.statement_timeout_seconds <= 0:
+            return None
+        return self.statement_timeout_seconds + _GRACE_SECONDS
 
     def server_settings(self) -> Mapping[str, str]:
         """What every session sets.
@@ -120,16 +124,24 @@ def translated_errors() -> Iterator[None]:
         if isinstance(exc, ValueError):  # A parameter the driver could not encode.
             raise PromcompatError(f"the driver refused a value: {_describe(exc)}") from exc
         raise StorageUnavailableError(f"the database cannot answer: {_describe(exc)}") from exc
-    except (asyncpg.PostgresError, asyncpg.InternalClientError) as exc:
+    except asyncpg.PostgresError as exc:
         raise PromcompatError(f"the database refused a statement: {_describe(exc)}") from exc
 
 
 @asynccontextmanager
 async def acquired(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection of the pool, with driver errors translated."""
+    """A connection of the pool, with driver errors translated.
+
+    After a fault of the connection it is thrown away: asyncpg 0.32 gives a connection that was
+    killed during a COPY back to the pool, where it answers every command with an internal error.
+    """
     with translated_errors():
         async with pool.acquire() as connection:
-            yield connection
+            try:
+                yield connection
+            except _TRANSIENT:
+                connection.terminate()
+                raise
 
 
 def _describe(exc: BaseException) -> str:

@@ -96,8 +96,8 @@ class SampleDecoder:
 
     @property
     def n_rows(self) -> int:
-        """How many whole rows have come in, at most."""
-        return max(0, self.n_bytes - len(_HEADER)) // _SAMPLE_TUPLE.itemsize
+        """How many rows have come in, when the stream is at its end."""
+        return max(0, self.n_bytes - len(_HEADER) - len(_TRAILER)) // _SAMPLE_TUPLE.itemsize
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream."""
@@ -108,8 +108,7 @@ class SampleDecoder:
         """The columns in the order of the stream; the stream must have no NULL."""
         stream = b"".join(self._chunks)
         self._chunks.clear()
-        n_rows = (len(stream) - len(_HEADER) - len(_TRAILER)) // _SAMPLE_TUPLE.itemsize
-        tuples = np.frombuffer(stream, _SAMPLE_TUPLE, n_rows, len(_HEADER))
+        tuples = np.frombuffer(stream, _SAMPLE_TUPLE, self.n_rows, len(_HEADER))
         return DecodedSamples.of(tuples)
 
 

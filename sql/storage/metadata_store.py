@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from promcompat.core.model import MetricMetadata
+from promql.translator import is_storable_text
 from sql.query_loader import load_queries
 from sql.storage.connection_pool import Pool, acquired
 
@@ -43,7 +44,7 @@ class MetadataStore:
 
     async def list(self, tenant_id: int, family: str | None) -> list[MetricMetadata]:
         """Metadata of one family or of all, sorted by family."""
-        if family is not None and "\0" in family:
+        if family is not None and not is_storable_text(family):
             return []
         async with acquired(self._read_pool) as connection:
             rows = await connection.fetch(_QUERIES["list_metadata"], tenant_id, family)

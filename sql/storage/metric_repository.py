@@ -124,6 +124,7 @@ class PostgresMetricRepository:
             connect_timeout_seconds=chosen.connect_timeout_seconds,
             statement_timeout_seconds=chosen.write_timeout_seconds,
             application_name="promcompat write",
+            has_command_timeout=True,
         )
         read_options = PoolOptions(
             max_size=chosen.read_connections,

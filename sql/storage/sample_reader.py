@@ -44,7 +44,9 @@ class SampleReader:
             ids = await self._series_reader.matching_ids(connection, tenant_id, selection.matchers)
             if not len(ids):
                 return SampleBlock.empty()
-            statement = samples_statement(selection, ids, pushdown=self._pushdown)
+            statement = samples_statement(
+                selection, ids, pushdown=self._pushdown, max_samples=self._max_samples
+            )
             if statement is None:
                 return SampleBlock.empty()
             samples = await self._copy_out(connection, statement)
@@ -60,15 +62,16 @@ class SampleReader:
         decoder = SampleDecoder()
 
         async def feed(chunk: bytes) -> None:
+            # Must not raise: asyncpg 0.32 would wait for ever for a stream it no longer reads.
             decoder.feed(chunk)
-            if 0 < self._max_samples < decoder.n_rows:
-                raise ExecutionError(
-                    "query processing would load too many samples into memory in query execution"
-                )
 
         await connection.copy_from_query(
             statement.text, *statement.params, output=feed, format="binary"
         )
+        if 0 < self._max_samples < decoder.n_rows:
+            raise ExecutionError(
+                "query processing would load too many samples into memory in query execution"
+            )
         if decoder.n_rows < _ROWS_WORTH_A_THREAD:
             return decoder.finish().sorted()
         return await asyncio.to_thread(lambda: decoder.finish().sorted())

@@ -1,0 +1,322 @@
+"""Reading from real databases: pushdown, limits, cancellation, what SQL users see."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import numpy as np
+import pytest
+
+from promcompat.core.errors import ExecutionError, QueryTimeoutError, StorageUnavailableError
+from promcompat.core.model import (
+    METRIC_NAME,
+    STALE_NAN_BITS,
+    SelectHints,
+    SeriesSelection,
+    WriteBatch,
+)
+from sql.storage.capabilities import Edition
+from sql.storage.metric_repository import PostgresMetricRepository
+from tests.factories import block_rows, make_batch, make_labels, make_matcher, select_name
+from tests.repositories import connected, locked_samples, opened_repository
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.integration
+
+T0 = 1_700_000_000_000
+MINUTE_MS = 60_000
+EVER = (-(2**62), 2**62)
+SERIES = [make_labels("up", job=f"j{number % 3}", n=f"{number:02}") for number in range(30)]
+
+
+@pytest.fixture
+async def repository(database_url: str) -> AsyncIterator[PostgresMetricRepository]:
+    async with opened_repository(database_url) as repository:
+        yield repository
+
+
+async def write_minutes(repository: PostgresMetricRepository, n_minutes: int = 10) -> None:
+    points = [(T0 + minute * MINUTE_MS, float(minute)) for minute in range(n_minutes)]
+    await repository.write_batch("default", make_batch(dict.fromkeys(SERIES, points)))
+
+
+def select_up(start_ms: int, end_ms: int, **hints: int) -> SeriesSelection:
+    return SeriesSelection(
+        matchers=(make_matcher(METRIC_NAME, "=", "up"),),
+        start_ms=start_ms,
+        end_ms=end_ms,
+        hints=SelectHints(**hints),
+    )
+
+
+# -- pushdown ---------------------------------------------------------------------------------
+
+
+async def test_pushdown_of_an_instant_gives_the_last_sample_of_each_series(
+    database_url: str,
+) -> None:
+    async with (
+        opened_repository(database_url) as plain,
+        opened_repository(database_url, pushdown=True) as pushing,
+    ):
+        await write_minutes(plain)
+        # One series ends with a stale marker, one before the range, one is out of order.
+        extra = make_batch({SERIES[0]: [(T0 + 20 * MINUTE_MS, 0.0)]})
+        stale = np.array([STALE_NAN_BITS], np.uint64).view(np.float64)
+        await plain.write_batch(
+            "default", WriteBatch(extra.series_keys, extra.timestamps, stale, extra.labels)
+        )
+        old = make_labels("up", job="old")
+        await plain.write_batch("default", make_batch({old: [(T0 - 9 * 24 * 60 * MINUTE_MS, 1.0)]}))
+        for end_ms in (T0 - 1, T0, T0 + 5 * MINUTE_MS, T0 + 21 * MINUTE_MS, 2**62):
+            for start_ms in (end_ms - 5 * MINUTE_MS, -(2**62)):
+                selection = select_up(start_ms, end_ms)
+                [every] = await plain.select("default", [selection])
+                [last] = await pushing.select("default", [selection])
+                expected = {labels: rows[-1:] for labels, rows in block_rows(every).items()}
+                assert block_rows(last) == expected
+
+
+async def test_pushdown_keeps_all_samples_of_ranges_and_steps(database_url: str) -> None:
+    async with opened_repository(database_url, pushdown=True) as repository:
+        await write_minutes(repository)
+        for hints in ({"range_ms": 5}, {"step_ms": 5}, {"range_ms": 5, "step_ms": 5}):
+            [block] = await repository.select("default", [select_up(*EVER, **hints)])
+            assert len(block.timestamps) == 300
+
+
+# -- selections -------------------------------------------------------------------------------
+
+
+async def test_selections_of_one_call_run_side_by_side(database_url: str) -> None:
+    async with opened_repository(database_url, read_connections=3) as repository:
+        await write_minutes(repository)
+        selections = [select_up(T0 - 1, T0 + minute * MINUTE_MS) for minute in range(20)]
+        blocks = await repository.select("default", selections)
+        assert [len(block.timestamps) for block in blocks] == [
+            30 * min(minute + 1, 10) for minute in range(20)
+        ]
+
+
+async def test_samples_across_many_days_come_in_order(
+    repository: PostgresMetricRepository,
+) -> None:
+    random = np.random.default_rng(3)
+    times = (T0 + random.permutation(100) * 24 * 60 * MINUTE_MS // 3).tolist()
+    for chunk in range(0, 100, 10):
+        points = [(timestamp, float(timestamp)) for timestamp in times[chunk : chunk + 10]]
+        await repository.write_batch("default", make_batch(dict.fromkeys(SERIES[:3], points)))
+    [block] = await repository.select("default", [select_name("up", *EVER)])
+    assert block.labels == tuple(SERIES[:3])
+    assert block.timestamps.reshape(3, 100).tolist() == [sorted(times)] * 3
+    assert np.array_equal(block.values, block.timestamps.astype(np.float64))
+
+
+async def test_microseconds_written_through_sql_fall_into_their_millisecond(
+    database_url: str, repository: PostgresMetricRepository
+) -> None:
+    await repository.write_batch("default", make_batch({SERIES[0]: [(T0, 1.0)]}))
+    async with connected(database_url) as connection:
+        await connection.execute(
+            "INSERT INTO sample SELECT id, from_unix_ms($1) + interval '999 microseconds', 2"
+            " FROM series",
+            T0 + 5,
+        )
+    [block] = await repository.select("default", [select_name("up", T0, T0 + 5)])
+    assert block.timestamps.tolist() == [T0 + 5]
+    assert await repository.series("default", [], T0 + 5, T0 + 5, 0) == [SERIES[0]]
+    assert await repository.series("default", [], T0 + 6, T0 + 6, 0) == []
+
+
+async def test_matcher_text_postgresql_cannot_hold_matches_nothing(
+    repository: PostgresMetricRepository,
+) -> None:
+    await write_minutes(repository, 1)
+    for odd in ("a\0b", "\ud800"):
+        for name, op, value, expected in [
+            ("job", "=", odd, 0),
+            ("job", "!=", odd, 30),
+            ("job", "=~", f"j0|{odd}", 10),
+            (odd, "=", "x", 0),
+            (odd, "!=", "x", 30),
+            (odd, "=", "", 30),
+        ]:
+            matchers = (make_matcher(METRIC_NAME, "=", "up"), make_matcher(name, op, value))
+            found = await repository.series("default", [matchers], *EVER, 0)
+            assert len(found) == expected, (name, op, value)
+        assert await repository.label_values("default", odd, [], *EVER, 0) == []
+        assert await repository.metadata("default", odd) == []
+
+
+async def test_too_many_samples_are_refused_and_the_connection_lives(database_url: str) -> None:
+    async with opened_repository(database_url, max_samples=299, read_connections=1) as repository:
+        await write_minutes(repository)
+        for _ in range(3):
+            with pytest.raises(ExecutionError, match="too many samples"):
+                await repository.select("default", [select_up(*EVER)])
+        [block] = await repository.select("default", [select_up(T0 - 1, T0)])
+        assert len(block.timestamps) == 30
+
+
+# -- catalogue --------------------------------------------------------------------------------
+
+
+async def test_catalogue_counts_only_series_with_samples_in_range(
+    repository: PostgresMetricRepository,
+) -> None:
+    days = 24 * 60 * MINUTE_MS
+    early, late = make_labels("early", a="1"), make_labels("late", b="2")
+    await repository.write_batch(
+        "default", make_batch({early: [(T0, 1.0)], late: [(T0 + 40 * days, 1.0)]})
+    )
+    nameless = make_labels(c="3")
+    await repository.write_batch("default", make_batch({nameless: [(T0 + 80 * days, 1.0)]}))
+    for bounds, names, values in [
+        ((T0 - 1, T0 + 1), [METRIC_NAME, "a"], ["early"]),
+        ((T0 + 1, T0 + 40 * days), [METRIC_NAME, "b"], ["late"]),
+        ((T0, T0 + 40 * days), [METRIC_NAME, "a", "b"], ["early", "late"]),
+        ((T0 + 80 * days, 2**62), ["c"], []),
+        (EVER, [METRIC_NAME, "a", "b", "c"], ["early", "late"]),
+        ((T0 + 1, T0 + 2), [], []),
+        ((T0 + 2, T0 + 1), [], []),
+    ]:
+        assert await repository.label_names("default", [], *bounds, 0) == names
+        assert await repository.label_values("default", METRIC_NAME, [], *bounds, 0) == values
+
+
+# -- cancellation and time --------------------------------------------------------------------
+
+
+async def waiting_reads(connection: asyncpg.Connection) -> int:
+    count: int = await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'promcompat read'"
+        " AND datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    return count
+
+
+async def wait_for_reads(connection: asyncpg.Connection, count: int) -> None:
+    async with asyncio.timeout(10):
+        while await waiting_reads(connection) != count:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.01)
+
+
+async def test_cancelled_select_cancels_its_sql_and_frees_its_connections(
+    database_url: str,
+) -> None:
+    async with (
+        opened_repository(database_url, read_connections=2) as repository,
+        connected(database_url) as observer,
+    ):
+        await write_minutes(repository)
+        async with locked_samples(database_url):
+            query = asyncio.create_task(repository.select("default", [select_up(*EVER)] * 5))
+            await wait_for_reads(observer, 2)
+            query.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await query
+            await wait_for_reads(observer, 0)
+        blocks = await repository.select("default", [select_up(*EVER)] * 3)
+        assert [len(block.timestamps) for block in blocks] == [300] * 3
+
+
+async def test_failed_selection_cancels_its_siblings(database_url: str) -> None:
+    async with (
+        opened_repository(database_url, max_samples=299) as repository,
+        connected(database_url) as observer,
+    ):
+        await write_minutes(repository)
+        with pytest.raises(ExecutionError):
+            await repository.select("default", [select_up(*EVER)] * 20)
+        await wait_for_reads(observer, 0)
+        assert len(await repository.series("default", [], *EVER, 0)) == 30
+
+
+async def test_slow_query_times_out(database_url: str) -> None:
+    async with opened_repository(database_url, query_timeout_seconds=0.2) as repository:
+        await write_minutes(repository)
+        async with locked_samples(database_url):
+            with pytest.raises(QueryTimeoutError, match="timed out"):
+                await repository.select("default", [select_up(*EVER)])
+        [block] = await repository.select("default", [select_up(*EVER)])
+        assert len(block.timestamps) == 300
+
+
+async def test_slow_write_is_to_be_retried(database_url: str) -> None:
+    async with opened_repository(database_url, write_timeout_seconds=0.2) as repository:
+        await write_minutes(repository)
+        async with locked_samples(database_url):
+            with pytest.raises(StorageUnavailableError):
+                await write_minutes(repository, 11)
+        await write_minutes(repository, 11)
+        [block] = await repository.select("default", [select_up(*EVER)])
+        assert len(block.timestamps) == 330
+
+
+# -- what the database is, and SQL users ------------------------------------------------------
+
+
+async def test_capabilities_name_the_edition(
+    repository: PostgresMetricRepository, database_server: DatabaseServer
+) -> None:
+    found = repository.capabilities
+    if database_server.edition == "timescaledb":
+        assert found.edition is Edition.APACHE
+        assert not found.creates_partitions
+        assert found.describe().startswith("TimescaleDB Apache edition 2.")
+    else:
+        assert found.edition is Edition.PLAIN
+        assert found.creates_partitions
+        assert found.describe().startswith("plain PostgreSQL ")
+    assert not found.has_columnstore
+
+
+async def test_metrics_view_shows_samples_without_stale_markers(
+    database_url: str, repository: PostgresMetricRepository
+) -> None:
+    labels = make_labels("up", job="a", source="api")
+    points = [(T0, 1.5), (T0 + 1, float("nan")), (T0 + 2, 0.0)]
+    batch = make_batch({labels: points})
+    batch.values.view(np.uint64)[2] = STALE_NAN_BITS
+    await repository.write_batch("default", batch)
+    async with connected(database_url) as connection:
+        rows = await connection.fetch(
+            "SELECT timestamp, name, value, labels, source FROM metrics"
+            " WHERE timestamp >= '2023-11-14' ORDER BY timestamp"
+        )
+    assert [row["value"] for row in rows[:1]] == [1.5]
+    assert len(rows) == 2
+    assert rows[0]["name"] == "up"
+    assert rows[0]["labels"] == '{"job": "a", "source": "api"}'
+    assert rows[0]["source"] == "api"
+    assert rows[0]["timestamp"].timestamp() * 1000 == T0
+
+
+async def test_sql_readers_see_their_tenants_only(
+    database_url: str, database_server: DatabaseServer, repository: PostgresMetricRepository
+) -> None:
+    for tenant in ("first", "second"):
+        await repository.write_batch(tenant, make_batch({make_labels(tenant): [(T0, 1.0)]}))
+    database = database_url.rpartition("/")[2]
+    reader = f"reader_of_{database}"
+    database_server.run_sql(f"CREATE ROLE {reader} LOGIN PASSWORD 'test'")
+    async with (
+        connected(database_url) as owner,
+        connected(database_server.url(database, reader)) as connection,
+    ):
+        for table in ("metrics", "series", "sample", "tenant_reader"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.fetch(f"TABLE {table}")
+        await owner.execute("SELECT grant_tenant_reader($1, 'first')", reader)
+        names = "SELECT name FROM metrics"
+        assert [row["name"] for row in await connection.fetch(names)] == ["first"]
+        series = "SELECT metric_name FROM series"
+        assert [row["metric_name"] for row in await connection.fetch(series)] == ["first"]
+        assert len(await owner.fetch(names)) == 2
+        for table in ("sample", "tenant_reader", "metric_metadata"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.fetch(f"TABLE {table}")
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetch("SELECT grant_tenant_reader($1, 'second')", reader)
+        with pytest.raises(asyncpg.RaiseError, match="no tenant 'third'"):
+            await owner.execute("SELECT grant_tenant_reader($1, 'third')", reader)

@@ -1,0 +1,425 @@
+"""Writing to real databases: duplicates, concurrency, any age, faults."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from promcompat.core.errors import (
+    OverloadedError,
+    StorageUnavailableError,
+    WriteRejectedError,
+)
+from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock, WriteBatch
+from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
+from sql.storage.metric_repository import PostgresMetricRepository
+from sql.storage.sample_writer import GroupCommitOptions
+from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
+from tests.repositories import connected, opened_repository
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.integration
+
+T0 = 1_700_000_000_000
+DAY_MS = 86_400_000
+EVER = (-(2**62), 2**62)
+UP = make_labels("up", job="a")
+
+
+@pytest.fixture
+async def repository(database_url: str) -> AsyncIterator[PostgresMetricRepository]:
+    async with opened_repository(database_url) as repository:
+        yield repository
+
+
+async def read(
+    repository: PostgresMetricRepository, name: str = "up", tenant: str = "default"
+) -> SampleBlock:
+    [block] = await repository.select(tenant, [select_name(name, *EVER)])
+    return block
+
+
+def bits_batch(labels: Labels, rows: list[tuple[int, int]]) -> WriteBatch:
+    """A batch of one series with values by their bits."""
+    batch = make_batch({labels: [(timestamp, 0.0) for timestamp, _ in rows]})
+    values = np.array([bits for _, bits in rows], np.uint64).view(np.float64)
+    return WriteBatch(batch.series_keys, batch.timestamps, values, batch.labels)
+
+
+async def backend_pids(url: str, application: str) -> list[int]:
+    async with connected(url) as connection:
+        rows = await connection.fetch(
+            "SELECT pid FROM pg_stat_activity"
+            " WHERE application_name = $1 AND datname = current_database()",
+            application,
+        )
+        return [row["pid"] for row in rows]
+
+
+# -- duplicates -------------------------------------------------------------------------------
+
+
+async def test_bits_decide_what_a_duplicate_is(repository: PostgresMetricRepository) -> None:
+    nan, other_nan, minus_zero = 0x7FF8_0000_0000_0001, 0x7FF8_0000_0000_0002, 1 << 63
+    stored = [nan, STALE_NAN_BITS, 0, minus_zero]
+    rows = [(T0 + index, bits) for index, bits in enumerate(stored)]
+    await repository.write_batch("default", bits_batch(UP, rows))
+    await repository.write_batch("default", bits_batch(UP, rows))
+    for index, other in enumerate([other_nan, nan, minus_zero, 0]):
+        with pytest.raises(WriteRejectedError, match=f"timestamp {T0 + index};"):
+            await repository.write_batch("default", bits_batch(UP, [(T0 + index, other)]))
+    assert block_rows(await read(repository)) == {UP: rows}
+
+
+async def test_message_is_that_of_prometheus(repository: PostgresMetricRepository) -> None:
+    await repository.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
+    with pytest.raises(WriteRejectedError) as raised:
+        await repository.write_batch("default", make_batch({UP: [(T0 + 1, 5.0), (T0, 2e6)]}))
+    assert str(raised.value) == (
+        f"duplicate sample for timestamp {T0}; overrides not allowed: existing 1, new value 2e+06"
+    )
+
+
+async def test_in_batch_duplicates_are_compared_with_what_is_stored(
+    repository: PostgresMetricRepository,
+) -> None:
+    """The second of three rows equals the stored one; only the others conflict."""
+    await repository.write_batch("default", make_batch({UP: [(T0, 2.0)]}))
+    with pytest.raises(WriteRejectedError, match=r"existing 2, new value 1$"):
+        await repository.write_batch("default", make_batch({UP: [(T0, 1.0), (T0, 2.0), (T0, 3.0)]}))
+    assert repository.stats.rows_rejected == 2
+    assert (await read(repository)).values.tolist() == [2.0]
+
+
+async def test_grouped_callers_are_answered_for_their_own_rows(
+    repository: PostgresMetricRepository,
+) -> None:
+    """All share one commit: equal rows pass, the later of two different ones is refused."""
+    other = make_labels("up", job="b")
+    results = await asyncio.gather(
+        repository.write_batch("default", make_batch({UP: [(T0, 1.0)]})),
+        repository.write_batch("default", make_batch({UP: [(T0, 1.0), (T0 + 1, 1.0)]})),
+        repository.write_batch("default", make_batch({UP: [(T0, 9.0)], other: [(T0, 4.0)]})),
+        repository.write_batch("default", make_batch({other: [(T0 + 1, 5.0)]})),
+        return_exceptions=True,
+    )
+    assert [type(result) for result in results if result] == [WriteRejectedError]
+    block = await read(repository)
+    stored = block_rows(block)[UP][0][1]
+    assert stored in (value_bits(1.0), value_bits(9.0))
+    assert block_rows(block)[other] == [(T0, value_bits(4.0)), (T0 + 1, value_bits(5.0))]
+    assert len(block.timestamps) == 4
+
+
+@pytest.mark.parametrize("repeats", [1, 5])
+async def test_repeated_batches_use_the_staging_table_until_they_end(
+    repository: PostgresMetricRepository, repeats: int
+) -> None:
+    labels = [make_labels("up", number=str(number)) for number in range(50)]
+    batch = make_batch({one: [(T0, 1.0)] for one in labels})
+    for _ in range(1 + repeats):
+        await repository.write_batch("default", batch)
+    assert repository.stats.staged_commits == repeats
+    for step in range(1, 4):
+        fresh = make_batch({one: [(T0 + step, 1.0)] for one in labels})
+        await repository.write_batch("default", fresh)
+    # The first fresh batch still goes through staging and shows that duplicates have ended.
+    assert repository.stats.staged_commits == repeats + 1
+    assert len((await read(repository)).timestamps) == 200
+
+
+async def test_every_order_of_writes_keeps_the_first(repository: PostgresMetricRepository) -> None:
+    """A model of first-wins over random overlapping batches, one after the other."""
+    random = np.random.default_rng(1)
+    labels = [make_labels("up", number=str(number)) for number in range(4)]
+    model: dict[tuple[Labels, int], int] = {}
+    for _ in range(40):
+        picks = random.integers(0, [4, 6, 3], (random.integers(1, 12), 3)).tolist()
+        rows = [(labels[series], T0 + step, float(value)) for series, step, value in picks]
+        batch = make_batch([(one, [(timestamp, value)]) for one, timestamp, value in rows])
+        conflicts = False
+        for one, timestamp, value in rows:
+            kept = model.setdefault((one, timestamp), value_bits(value))
+            conflicts |= kept != value_bits(value)
+        if conflicts:
+            with pytest.raises(WriteRejectedError):
+                await repository.write_batch("default", batch)
+        else:
+            await repository.write_batch("default", batch)
+    stored = {
+        (one, timestamp): bits
+        for one, points in block_rows(await read(repository)).items()
+        for timestamp, bits in points
+    }
+    assert stored == model
+
+
+# -- concurrency ------------------------------------------------------------------------------
+
+
+async def test_many_writers_of_the_same_new_series_make_each_once(
+    repository: PostgresMetricRepository,
+) -> None:
+    labels = [make_labels("up", number=str(number)) for number in range(300)]
+    random = np.random.default_rng(2)
+
+    async def write(writer: int) -> None:
+        order = random.permutation(len(labels)).tolist()
+        await repository.write_batch(
+            "default", make_batch([(labels[index], [(T0 + writer, writer)]) for index in order])
+        )
+
+    await asyncio.gather(*(write(writer) for writer in range(20)))
+    block = await read(repository)
+    assert len(block.labels) == 300
+    assert len(block.timestamps) == 6000
+    assert block.values.reshape(300, 20).tolist() == [list(range(20))] * 300
+
+
+async def test_two_services_on_one_database_agree(database_url: str) -> None:
+    labels = [make_labels("up", number=str(number)) for number in range(100)]
+    async with opened_repository(database_url) as one, opened_repository(database_url) as two:
+
+        async def write(repository: PostgresMetricRepository, step: int) -> None:
+            points = [(T0 + step, float(step)), (T0 + step + 1, float(step + 1))]
+            batch = make_batch(dict.fromkeys(labels, points))
+            await repository.write_batch("default", batch)
+
+        await asyncio.gather(*(write(both, step) for step in range(12) for both in (one, two)))
+        for repository in (one, two):
+            block = await read(repository)
+            assert len(block.labels) == 100
+            assert block.values.reshape(100, 13).tolist() == [list(range(13))] * 100
+
+
+async def test_tenants_share_a_commit_and_nothing_else(
+    repository: PostgresMetricRepository,
+) -> None:
+    tenants = [f"tenant {number}" for number in range(8)]
+    await asyncio.gather(
+        *(
+            repository.write_batch(tenant, make_batch({UP: [(T0, float(number))]}))
+            for number, tenant in enumerate(tenants)
+        )
+    )
+    for number, tenant in enumerate(tenants):
+        assert block_rows(await read(repository, tenant=tenant)) == {
+            UP: [(T0, value_bits(float(number)))]
+        }
+
+
+async def test_invalid_tenant_name_is_refused(repository: PostgresMetricRepository) -> None:
+    for tenant in ("", "a\0b", "\ud800", "x" * 1001):
+        with pytest.raises(Exception, match="invalid tenant name"):
+            await repository.write_batch(tenant, make_batch({UP: [(T0, 1.0)]}))
+        assert await repository.series(tenant, [], *EVER, 0) == []
+
+
+# -- any age ----------------------------------------------------------------------------------
+
+
+async def test_samples_of_any_age_are_stored(repository: PostgresMetricRepository) -> None:
+    times = [MIN_TIMESTAMP_MS, -62_135_596_800_001, -62_135_596_800_000, -1, 0, 1, DAY_MS - 1]
+    times += [DAY_MS, T0, 4_070_908_800_000, 253_402_300_800_000, MAX_TIMESTAMP_MS]
+    points = [(timestamp, float(index)) for index, timestamp in enumerate(times)]
+    await repository.write_batch("default", make_batch({UP: points}))
+    block = await read(repository)
+    assert block.timestamps.tolist() == times
+    for timestamp in times:
+        [single] = await repository.select("default", [select_name("up", timestamp - 1, timestamp)])
+        assert single.timestamps.tolist() == [timestamp]
+        assert await repository.series("default", [], timestamp, timestamp, 0) == [UP]
+
+
+async def test_times_the_database_cannot_hold_are_refused_and_the_rest_kept(
+    repository: PostgresMetricRepository,
+) -> None:
+    points = [(MIN_TIMESTAMP_MS - 1, 1.0), (T0, 2.0), (MAX_TIMESTAMP_MS + 1, 3.0)]
+    for extreme in (-(2**63), 2**63 - 1):
+        with pytest.raises(WriteRejectedError, match="out of bounds"):
+            await repository.write_batch("default", make_batch({UP: [*points, (extreme, 4.0)]}))
+    assert (await read(repository)).timestamps.tolist() == [T0]
+
+
+async def test_write_over_many_days_is_stored(repository: PostgresMetricRepository) -> None:
+    """More days than one transaction may touch, twice: the second time through staging."""
+    points = [(T0 - day * DAY_MS, float(day)) for day in range(200)]
+    await repository.write_batch("default", make_batch({UP: points}))
+    with pytest.raises(WriteRejectedError, match=r"existing 150, new value 7$"):
+        await repository.write_batch("default", make_batch({UP: [*points, (points[150][0], 7.0)]}))
+    assert (await read(repository)).values.tolist() == [float(day) for day in range(199, -1, -1)]
+
+
+async def test_dropped_partition_is_made_again(
+    database_url: str, database_server: DatabaseServer, repository: PostgresMetricRepository
+) -> None:
+    await repository.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
+    async with connected(database_url) as connection:
+        if database_server.edition == "timescaledb":
+            await connection.execute("SELECT drop_chunks('sample', now())")
+        else:
+            await connection.execute("DROP TABLE sample_20231114")
+    await repository.write_batch("default", make_batch({UP: [(T0, 2.0)]}))
+    assert (await read(repository)).values.tolist() == [2.0]
+
+
+# -- what cannot be stored --------------------------------------------------------------------
+
+
+async def test_label_with_nul_is_refused_and_the_rest_kept(
+    repository: PostgresMetricRepository,
+) -> None:
+    bad = make_labels("up", job="a\0b")
+    for _ in range(2):
+        with pytest.raises(WriteRejectedError, match=r"U\+0000"):
+            await repository.write_batch("default", make_batch({bad: [(T0, 1.0)], UP: [(T0, 2.0)]}))
+    assert block_rows(await read(repository)) == {UP: [(T0, value_bits(2.0))]}
+
+
+async def test_long_labels_are_stored(repository: PostgresMetricRepository) -> None:
+    long = make_labels("m" * 2000, **{"n" * 3000: "v" * 100_000, "short": "ü" * 5000})
+    await repository.write_batch("default", make_batch({long: [(T0, 1.0)]}))
+    assert (await read(repository, "m" * 2000)).labels == (long,)
+
+
+async def test_key_unknown_to_cache_and_batch_asks_for_a_retry(
+    repository: PostgresMetricRepository,
+) -> None:
+    batch = make_batch({UP: [(T0, 1.0)]})
+    with pytest.raises(StorageUnavailableError, match="try again"):
+        await repository.write_batch(
+            "default", WriteBatch(batch.series_keys, batch.timestamps, batch.values, {})
+        )
+
+
+async def test_tiny_cache_stores_everything(database_url: str) -> None:
+    async with opened_repository(
+        database_url, series_cache_entries=10, labels_cache_entries=10
+    ) as repository:
+        labels = [make_labels("up", number=f"{number:03}") for number in range(200)]
+        for step in range(3):
+            batch = make_batch({one: [(T0 + step, step)] for one in labels})
+            await repository.write_batch("default", batch)
+        block = await read(repository)
+        assert block.labels == tuple(labels)
+        assert len(block.timestamps) == 600
+
+
+# -- faults -----------------------------------------------------------------------------------
+
+
+async def test_overload_is_refused_and_clears(database_url: str) -> None:
+    async with opened_repository(
+        database_url, max_waiting_rows=100, group_commit=GroupCommitOptions(max_parallel=1)
+    ) as repository:
+        batches = [
+            make_batch({make_labels("up", n=str(number)): [(T0 + k, 1.0) for k in range(40)]})
+            for number in range(10)
+        ]
+        results = await asyncio.gather(
+            *(repository.write_batch("default", batch) for batch in batches),
+            return_exceptions=True,
+        )
+        refused = [result for result in results if isinstance(result, OverloadedError)]
+        assert len(refused) == 8
+        assert refused[0].retry_after_seconds > 0
+        assert repository.stats.rows_waiting == 0
+        assert len((await read(repository)).timestamps) == 80
+        for batch in batches:
+            await repository.write_batch("default", batch)
+        assert len((await read(repository)).timestamps) == 400
+
+
+async def test_batch_larger_than_the_queue_is_stored_when_idle(database_url: str) -> None:
+    async with opened_repository(database_url, max_waiting_rows=10) as repository:
+        batch = make_batch({UP: [(T0 + step, 1.0) for step in range(50)]})
+        await repository.write_batch("default", batch)
+        assert len((await read(repository)).timestamps) == 50
+
+
+async def test_killed_connections_recover(
+    database_url: str, database_server: DatabaseServer, repository: PostgresMetricRepository
+) -> None:
+    await repository.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
+    for application in ("promcompat write", "promcompat read"):
+        for pid in await backend_pids(database_url, application):
+            database_server.run_sql(f"SELECT pg_terminate_backend({pid})")
+    acknowledged = [T0]
+    for step in range(1, 20):
+        try:
+            await repository.write_batch("default", make_batch({UP: [(T0 + step, 1.0)]}))
+        except StorageUnavailableError:
+            continue
+        acknowledged.append(T0 + step)
+    assert len(acknowledged) > 10
+    assert set(acknowledged) <= set((await read(repository)).timestamps.tolist())
+
+
+async def test_connection_killed_during_writes_loses_nothing_acknowledged(
+    database_url: str, database_server: DatabaseServer, repository: PostgresMetricRepository
+) -> None:
+    labels = [make_labels("up", number=str(number)) for number in range(200)]
+    acknowledged: set[int] = set()
+
+    async def write(first: int) -> None:
+        for step in range(first, first + 20):
+            batch = make_batch({one: [(T0 + step, 1.0)] for one in labels})
+            try:
+                await repository.write_batch("default", batch)
+            except StorageUnavailableError:
+                continue
+            acknowledged.add(T0 + step)
+
+    async def kill() -> None:
+        for _ in range(4):
+            for pid in await backend_pids(database_url, "promcompat write"):
+                await asyncio.to_thread(
+                    database_server.run_sql, f"SELECT pg_terminate_backend({pid})"
+                )
+
+    await asyncio.gather(*(write(writer * 100) for writer in range(4)), kill())
+    await repository.write_batch("default", make_batch({UP: [(T0 - 1, 1.0)]}))
+    stored = block_rows(await read(repository))
+    assert acknowledged
+    for one in labels:
+        assert acknowledged <= {timestamp for timestamp, _ in stored[one]}
+
+
+async def test_caller_that_goes_away_harms_nobody(repository: PostgresMetricRepository) -> None:
+    tasks = [
+        asyncio.create_task(repository.write_batch("default", make_batch({UP: [(T0 + step, 1.0)]})))
+        for step in range(20)
+    ]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert results[1::2] == [None] * 10
+    stored = set((await read(repository)).timestamps.tolist())
+    assert {T0 + step for step in range(1, 20, 2)} <= stored
+    assert repository.stats.rows_waiting == 0
+
+
+async def test_closed_repository_refuses_writes(database_url: str) -> None:
+    async with opened_repository(database_url) as repository:
+        await repository.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
+    with pytest.raises(StorageUnavailableError):
+        await repository.write_batch("default", make_batch({UP: [(T0 + 1, 1.0)]}))
+
+
+async def test_replaced_database_is_refused(
+    database_url: str, database_server: DatabaseServer
+) -> None:
+    """Cached series ids belong to the database they came from."""
+    async with opened_repository(database_url) as repository:
+        await repository.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
+        async with connected(database_url) as connection:
+            await connection.execute("UPDATE installation SET id = gen_random_uuid()")
+        for pid in await backend_pids(database_url, "promcompat write"):
+            database_server.run_sql(f"SELECT pg_terminate_backend({pid})")
+        for step in range(3):
+            with pytest.raises(StorageUnavailableError):
+                await repository.write_batch("default", make_batch({UP: [(T0 + step, 1.0)]}))
+        with pytest.raises(StorageUnavailableError, match="another database"):
+            await repository.ping()

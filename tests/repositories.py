@@ -1,0 +1,49 @@
+"""Opening the PostgreSQL repository on a test database."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+
+from sql.migrate import migrate
+from sql.storage.metric_repository import PostgresMetricRepository, StorageOptions
+
+
+def discard(_line: str) -> None:
+    """Nobody reads the progress of a test's migration."""
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection of the test's own."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+@asynccontextmanager
+async def locked_samples(url: str) -> AsyncIterator[None]:
+    """Nobody else reads or writes samples as long as the block lasts."""
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute("LOCK TABLE sample IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+@asynccontextmanager
+async def opened_repository(url: str, **options: Any) -> AsyncIterator[PostgresMetricRepository]:
+    """A repository on a migrated database, closed at the end.
+
+    Without pushdown unless asked for: the selections of most tests carry no hints, which with
+    pushdown means that only last samples are wanted.
+    """
+    await migrate(url, discard)
+    chosen = replace(StorageOptions(pushdown=False), **options)
+    repository = await PostgresMetricRepository.open(url, chosen)
+    try:
+        yield repository
+    finally:
+        await repository.close()

@@ -1,0 +1,43 @@
+"""Named blocks of SQL, migrations and routines as they lie in the package."""
+
+import pytest
+
+from sql.query_loader import load_migrations, load_queries, load_routines, parse_queries
+
+
+def test_parse_queries_splits_blocks_and_drops_descriptions() -> None:
+    text = "-- one --\n-- First.\n-- More.\nSELECT 1\n\n-- two --\n-- Second.\nSELECT\n    2\n"
+    assert parse_queries(text) == {"one": "SELECT 1", "two": "SELECT\n    2"}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("SELECT 1\n-- one --\n-- D.\nSELECT 1\n", "before the first"),
+        ("-- one --\n-- D.\nSELECT 1\n-- one --\n-- D.\nSELECT 2\n", "twice"),
+        ("-- one --\nSELECT 1\n", "no description"),
+        ("-- one --\n-- D.\n", "no statement"),
+        ("-- one --\n", "no description"),
+    ],
+)
+def test_parse_queries_refuses_unclear_files(text: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        parse_queries(text)
+
+
+@pytest.mark.parametrize("group", ["migration", "storage"])
+def test_query_files_have_statements(group: str) -> None:
+    queries = load_queries(group)
+    assert len(queries) > 5
+    assert all(statement and "--" not in statement for statement in queries.values())
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    versions = [migration.version for migration in load_migrations()]
+    assert versions == list(range(1, len(versions) + 1))
+
+
+def test_routines_come_in_order_and_have_distinct_names() -> None:
+    routines = load_routines()
+    assert [routine.version for routine in routines] == sorted(r.version for r in routines)
+    assert len({routine.name for routine in routines}) == len(routines) > 0

@@ -1,0 +1,244 @@
+"""Group commit in front of a committer that answers as told."""
+
+import asyncio
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from promcompat.core.errors import (
+    PromcompatError,
+    QueryTimeoutError,
+    StorageUnavailableError,
+    WriteRejectedError,
+)
+from sql.storage.copy_format import SampleRows
+from sql.storage.sample_committer import Conflict
+from sql.storage.sample_writer import GroupCommitOptions, SampleWriter, format_go_float
+from sql.storage.storage_stats import StorageStats
+
+DAY_MS = 86_400_000
+
+
+def make_rows(*ids: int, value: float = 1.0, step_ms: int = 1) -> SampleRows:
+    return SampleRows(
+        np.array(ids, np.int64),
+        np.arange(len(ids), dtype=np.int64) * step_ms,
+        np.full(len(ids), value).view(np.uint64),
+    )
+
+
+class GatedCommitter:
+    """Records each commit and holds it until `gate` is set; `answer` decides how it ends."""
+
+    def __init__(self, answer: Callable[[SampleRows], list[Conflict]] = lambda _rows: []) -> None:
+        self.commits: list[list[int]] = []
+        self.started = asyncio.Semaphore(0)
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self._answer = answer
+
+    async def commit(self, rows: SampleRows) -> list[Conflict]:
+        self.commits.append(rows.series_ids.tolist())
+        self.started.release()
+        await self.gate.wait()
+        return self._answer(rows)
+
+
+def make_writer(committer: GatedCommitter, **options: float) -> SampleWriter:
+    chosen = GroupCommitOptions(**options)  # type: ignore[arg-type]
+    return SampleWriter(committer, chosen, StorageStats())  # type: ignore[arg-type]
+
+
+async def turns(count: int = 5) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_lone_write_starts_without_waiting() -> None:
+    committer = GatedCommitter()
+    writer = make_writer(committer, delay_seconds=3600.0)
+    await writer.write(make_rows(1))
+    assert committer.commits == [[1]]
+
+
+async def test_writes_of_one_turn_share_a_commit() -> None:
+    committer = GatedCommitter()
+    writer = make_writer(committer, delay_seconds=3600.0)
+    await asyncio.gather(*(writer.write(make_rows(number)) for number in range(5)))
+    assert committer.commits == [[0, 1, 2, 3, 4]]
+
+
+async def test_writes_during_a_commit_go_together_when_it_ends() -> None:
+    committer = GatedCommitter()
+    committer.gate.clear()
+    writer = make_writer(committer, delay_seconds=3600.0)
+    first = asyncio.create_task(writer.write(make_rows(1)))
+    await turns()
+    others = [asyncio.create_task(writer.write(make_rows(number))) for number in (2, 3)]
+    await turns()
+    assert committer.commits == [[1]]
+    assert not first.done()
+    committer.gate.set()
+    await asyncio.gather(first, *others)
+    assert committer.commits == [[1], [2, 3]]
+
+
+async def test_waiting_writes_start_beside_a_running_commit_after_the_delay() -> None:
+    committer = GatedCommitter()
+    committer.gate.clear()
+    writer = make_writer(committer, delay_seconds=0.001, max_parallel=2)
+    tasks = [asyncio.create_task(writer.write(make_rows(1)))]
+    await turns()
+    tasks.append(asyncio.create_task(writer.write(make_rows(2))))
+    await committer.started.acquire()
+    await committer.started.acquire()
+    tasks.append(asyncio.create_task(writer.write(make_rows(3))))
+    await asyncio.sleep(0.02)
+    assert committer.commits == [[1], [2]]
+    committer.gate.set()
+    await asyncio.gather(*tasks)
+    assert committer.commits == [[1], [2], [3]]
+
+
+async def test_full_group_starts_at_once_and_the_rest_follows() -> None:
+    committer = GatedCommitter()
+    committer.gate.clear()
+    writer = make_writer(committer, delay_seconds=3600.0, max_rows=4, max_parallel=3)
+    tasks = [asyncio.create_task(writer.write(make_rows(0)))]
+    await turns()
+    tasks += [asyncio.create_task(writer.write(make_rows(n, n))) for n in range(1, 4)]
+    await turns()
+    assert committer.commits == [[0], [1, 1, 2, 2]]
+    committer.gate.set()
+    await asyncio.gather(*tasks)
+    assert committer.commits[2] == [3, 3]
+
+
+async def test_each_caller_gets_its_own_conflicts() -> None:
+    def answer(rows: SampleRows) -> list[Conflict]:
+        return [Conflict(row, 7.0) for row in np.flatnonzero(rows.series_ids == 13).tolist()]
+
+    writer = make_writer(GatedCommitter(answer))
+    good, bad, worse = await asyncio.gather(
+        writer.write(make_rows(1, 2)),
+        writer.write(make_rows(3, 13, value=2.5)),
+        writer.write(make_rows(13, 13, 13, value=1e6)),
+        return_exceptions=True,
+    )
+    assert good is None
+    assert str(bad) == (
+        "duplicate sample for timestamp 1; overrides not allowed: existing 7, new value 2.5"
+    )
+    assert str(worse) == (
+        "duplicate sample for timestamp 0; overrides not allowed: existing 7, new value 1e+06"
+    )
+    assert isinstance(bad, WriteRejectedError)
+
+
+async def test_fault_of_one_caller_does_not_fail_the_others() -> None:
+    def answer(rows: SampleRows) -> list[Conflict]:
+        if 13 in rows.series_ids:
+            raise PromcompatError("unlucky")
+        return []
+
+    committer = GatedCommitter(answer)
+    writer = make_writer(committer)
+    results = await asyncio.gather(
+        *(writer.write(make_rows(number)) for number in (1, 13, 2)), return_exceptions=True
+    )
+    assert results[0] is None
+    assert results[2] is None
+    assert str(results[1]) == "unlucky"
+    assert committer.commits == [[1, 13, 2], [1], [13], [2]]
+
+
+@pytest.mark.parametrize("fault", [StorageUnavailableError("gone"), QueryTimeoutError("slow")])
+async def test_database_fault_fails_the_whole_group_for_a_retry(fault: PromcompatError) -> None:
+    def answer(_rows: SampleRows) -> list[Conflict]:
+        raise fault
+
+    committer = GatedCommitter(answer)
+    writer = make_writer(committer)
+    results = await asyncio.gather(
+        *(writer.write(make_rows(number)) for number in range(3)), return_exceptions=True
+    )
+    assert [type(result) for result in results] == [StorageUnavailableError] * 3
+    assert len(committer.commits) == 1
+
+
+async def test_interrupted_commit_answers_its_callers() -> None:
+    def answer(_rows: SampleRows) -> list[Conflict]:
+        raise asyncio.CancelledError
+
+    with pytest.raises(StorageUnavailableError, match="interrupted"):
+        await make_writer(GatedCommitter(answer)).write(make_rows(1))
+
+
+async def test_write_cancelled_while_waiting_is_left_out() -> None:
+    committer = GatedCommitter()
+    committer.gate.clear()
+    writer = make_writer(committer, delay_seconds=3600.0)
+    first = asyncio.create_task(writer.write(make_rows(1)))
+    await turns()
+    cancelled = asyncio.create_task(writer.write(make_rows(2)))
+    third = asyncio.create_task(writer.write(make_rows(3)))
+    await turns()
+    cancelled.cancel()
+    await turns()
+    committer.gate.set()
+    await asyncio.gather(first, third)
+    assert committer.commits == [[1], [3]]
+
+
+async def test_write_over_years_goes_alone() -> None:
+    committer = GatedCommitter()
+    writer = make_writer(committer)
+    wide = make_rows(9, 9, step_ms=1000 * DAY_MS)
+    await asyncio.gather(writer.write(make_rows(1)), writer.write(wide), writer.write(make_rows(2)))
+    assert sorted(committer.commits) == [[1], [2], [9, 9]]
+
+
+async def test_close_answers_waiting_writes_and_refuses_new_ones() -> None:
+    committer = GatedCommitter()
+    committer.gate.clear()
+    writer = make_writer(committer, delay_seconds=3600.0)
+    tasks = [asyncio.create_task(writer.write(make_rows(number))) for number in range(3)]
+    await turns()
+    tasks.append(asyncio.create_task(writer.write(make_rows(9))))
+    await turns()
+    closing = asyncio.create_task(writer.close())
+    await turns()
+    with pytest.raises(StorageUnavailableError, match="shutting down"):
+        await writer.write(make_rows(10))
+    committer.gate.set()
+    await closing
+    assert [task.result() for task in tasks] == [None] * 4
+    assert committer.commits == [[0, 1, 2], [9]]
+
+
+async def test_close_of_an_idle_writer_returns() -> None:
+    await make_writer(GatedCommitter()).close()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (-0.0, "-0"),
+        (2.5, "2.5"),
+        (123456.789, "123456.789"),
+        (100000.0, "100000"),
+        (1e6, "1e+06"),
+        (1234567.0, "1.234567e+06"),
+        (0.0001, "0.0001"),
+        (1.5e-05, "1.5e-05"),
+        (-3e300, "-3e+300"),
+        (5e-324, "5e-324"),
+        (float("nan"), "NaN"),
+        (float("inf"), "+Inf"),
+        (float("-inf"), "-Inf"),
+    ],
+)
+def test_format_go_float(value: float, text: str) -> None:
+    assert format_go_float(value) == text

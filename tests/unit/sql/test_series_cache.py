@@ -1,0 +1,72 @@
+"""The caches of series: exact, bounded, apart by tenant."""
+
+import numpy as np
+
+from sql.storage.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
+from tests.factories import make_labels
+
+
+def test_resolve_gives_ids_and_marks_unknown_keys() -> None:
+    cache = SeriesCache(10)
+    cache.add("a", [(b"x", 1), (b"y", 2)])
+    ids = cache.tenant("a").resolve([b"y", b"z", b"x", b"y"])
+    assert ids.dtype == np.int64
+    assert ids.tolist() == [2, UNKNOWN_ID, 1, 2]
+    assert cache.tenant("a").resolve([]).tolist() == []
+
+
+def test_tenants_do_not_share_keys() -> None:
+    cache = SeriesCache(10)
+    cache.add("a", [(b"x", 1)])
+    cache.add("b", [(b"x", 2)])
+    assert cache.tenant("a").resolve([b"x"]).tolist() == [1]
+    assert cache.tenant("b").resolve([b"x"]).tolist() == [2]
+    assert b"x" not in cache.tenant("c")
+
+
+def test_container_is_live() -> None:
+    cache = SeriesCache(10)
+    cache.add("a", [(b"x", 1)])
+    known = cache.tenant("a")
+    assert b"y" not in known
+    cache.add("a", [(b"y", 2)])
+    assert b"y" in known
+    assert "y" not in known
+
+
+def test_cache_stays_within_its_bound() -> None:
+    cache = SeriesCache(100)
+    for number in range(10_000):
+        cache.add(f"tenant {number % 7}", [(str(number).encode(), number)])
+        assert len(cache) <= 101
+    assert str(9_999).encode() in cache.tenant(f"tenant {9_999 % 7}")
+
+
+def test_used_entries_outlive_unused_ones() -> None:
+    cache = SeriesCache(20)
+    cache.add("a", [(b"used", 1), (b"unused", 2)])
+    for number in range(100):
+        cache.add("a", [(str(number).encode(), number)])
+        assert b"used" in cache.tenant("a")
+    assert b"unused" not in cache.tenant("a")
+
+
+def test_key_seen_by_the_decoder_survives_one_turn_of_generations() -> None:
+    cache = SeriesCache(20)
+    cache.add("a", [(b"seen", 7)])
+    cache.add("a", [(str(number).encode(), number) for number in range(11)])
+    known = cache.tenant("a")
+    assert b"seen" in known
+    cache.add("a", [(str(number).encode(), number) for number in range(11, 22)])
+    assert cache.tenant("a").resolve([b"seen"]).tolist() == [7]
+
+
+def test_labels_cache_is_bounded_and_keeps_what_is_used() -> None:
+    cache = LabelsCache(20)
+    wanted = make_labels("wanted")
+    cache.add(-1, wanted)
+    for number in range(1000):
+        cache.add(number, make_labels(f"m{number}"))
+        assert cache.get(-1) is wanted
+        assert len(cache) <= 22
+    assert cache.get(0) is None

@@ -1,0 +1,188 @@
+"""Matchers and selections to SQL text and parameters."""
+
+import numpy as np
+import pytest
+
+from promcompat.core.model import SelectHints, SeriesSelection
+from promql.translator import (
+    LiveSeries,
+    Params,
+    SeriesCondition,
+    TimeBounds,
+    label_key_sets_statement,
+    label_values_statement,
+    samples_statement,
+    series_labels_statement,
+    series_statement,
+    translate_matchers,
+)
+from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
+from tests.factories import make_matcher
+
+IDS = np.array([3, 5], np.int64)
+
+
+def translate(*matchers: tuple[str, str, str]) -> tuple[SeriesCondition, list[object]]:
+    params = Params()
+    condition = translate_matchers([make_matcher(*matcher) for matcher in matchers], params)
+    return condition, params.values
+
+
+def select(start_ms: int, end_ms: int, **hints: int) -> SeriesSelection:
+    return SeriesSelection(
+        matchers=(), start_ms=start_ms, end_ms=end_ms, hints=SelectHints(**hints)
+    )
+
+
+@pytest.mark.parametrize(
+    ("matcher", "text", "values"),
+    [
+        (("__name__", "=", "up"), "s.metric_name = $1", ["up"]),
+        (("__name__", "=", ""), "s.metric_name = $1", [""]),
+        (("__name__", "!=", "up"), "NOT (s.metric_name = $1)", ["up"]),
+        (("__name__", "=~", "a|b"), "s.metric_name = ANY($1::text[])", [["a", "b"]]),
+        (("job", "=", "x"), "s.labels @> $1::jsonb", ['{"job":"x"}']),
+        (("job", "=", ""), "NOT s.labels ? $1::text", ["job"]),
+        (("job", "!=", ""), "NOT (NOT s.labels ? $1::text)", ["job"]),
+        (
+            ("job", "!=", "x"),
+            "NOT (coalesce(s.labels ->> $1::text = ANY($2::text[]), FALSE))",
+            ["job", ["x"]],
+        ),
+        (
+            ("job", "=~", "x|y"),
+            "coalesce(s.labels ->> $1::text = ANY($2::text[]), FALSE)",
+            ["job", ["x", "y"]],
+        ),
+        (
+            ("job", "=~", "x|"),
+            "(coalesce(s.labels ->> $1::text = ANY($2::text[]), FALSE) OR NOT s.labels ? $1::text)",
+            ["job", ["x"]],
+        ),
+        (("job", "=~", ".*"), "TRUE", []),
+        (("job", "!~", ".*"), "NOT (TRUE)", []),
+        (("job", "=~", ".+"), "NOT (NOT s.labels ? $1::text)", ["job"]),
+        (("job", "=", "a\0b"), "FALSE", []),
+        (("a\0b", "=", "x"), "FALSE", []),
+        (("a\0b", "!=", "x"), "TRUE", []),
+        (("a\ud800b", "=~", "|x"), "TRUE", []),
+    ],
+)
+def test_matcher_becomes_condition(
+    matcher: tuple[str, str, str], text: str, values: list[object]
+) -> None:
+    condition, params = translate(matcher)
+    assert condition.text == text
+    assert params == values
+    assert condition.residual == condition.residual_names == ()
+
+
+def test_equalities_share_one_containment() -> None:
+    condition, params = translate(("a", "=", "1"), ("__name__", "=", "up"), ("b", "=", "2"))
+    assert condition.text == "s.labels @> $2::jsonb AND s.metric_name = $1"
+    assert params == ["up", '{"a":"1","b":"2"}']
+
+
+def test_contradicting_equalities_are_both_kept() -> None:
+    condition, params = translate(("a", "=", "1"), ("a", "=", "2"))
+    assert condition.text.count("$") == 3
+    assert params == ["a", ["2"], '{"a":"1"}']
+
+
+def test_regular_expressions_are_left_to_re2() -> None:
+    condition, params = translate(("a", "=~", "x.*"), ("__name__", "!~", "y+"), ("b", "=~", "^c"))
+    assert condition.text == "TRUE"
+    assert params == []
+    assert [matcher.name for matcher in condition.residual] == ["a", "b"]
+    assert [matcher.name for matcher in condition.residual_names] == ["__name__"]
+
+
+def test_series_statement_packs_ids_without_residuals() -> None:
+    params = Params()
+    condition = translate_matchers([make_matcher("__name__", "=", "up")], params)
+    statement = series_statement(7, condition, params, None)
+    assert statement.text == (
+        "SELECT string_agg(int8send(s.id), ''::bytea ORDER BY s.id) AS ids"
+        " FROM series AS s WHERE (s.tenant_id = $2) AND (s.metric_name = $1)"
+    )
+    assert statement.params == ("up", 7)
+
+
+def test_series_statement_fetches_what_residuals_look_at() -> None:
+    params = Params()
+    condition = translate_matchers([make_matcher("a", "=~", "x.*")], params)
+    statement = series_statement(7, condition, params, ["up", "down"])
+    assert statement.text == (
+        "SELECT s.id, coalesce(s.labels ->> $3::text, '') AS v0 FROM series AS s"
+        " WHERE (s.tenant_id = $1) AND (s.metric_name = ANY($2::text[])) ORDER BY s.id"
+    )
+    assert statement.params == (7, ["up", "down"], "a")
+
+
+def test_samples_statement_bounds_are_left_open_and_right_closed() -> None:
+    statement = samples_statement(select(1000, 2000, range_ms=1), IDS, pushdown=True)
+    assert statement is not None
+    assert statement.text == (
+        "SELECT p.series_id, p.ts, p.value FROM sample AS p WHERE p.series_id = ANY($1::bigint[])"
+        " AND p.ts >= from_unix_ms($2::bigint) AND p.ts < from_unix_ms($3::bigint)"
+    )
+    assert statement.params == ([3, 5], 1001, 2001)
+
+
+def test_samples_statement_of_no_time_is_none() -> None:
+    assert samples_statement(select(5, 5), IDS, pushdown=False) is None
+    assert samples_statement(select(MAX_TIMESTAMP_MS, 2**62), IDS, pushdown=False) is None
+    assert samples_statement(select(-(2**62), MIN_TIMESTAMP_MS - 1), IDS, pushdown=True) is None
+
+
+def test_samples_statement_asks_for_one_sample_too_many() -> None:
+    statement = samples_statement(select(0, 5, step_ms=1), IDS, pushdown=True, max_samples=100)
+    assert statement is not None
+    assert statement.text.endswith(" LIMIT $4")
+    assert statement.params[-1] == 101
+
+
+@pytest.mark.parametrize("pushdown", [True, False])
+def test_samples_statement_leaves_out_bounds_at_the_ends_of_time(pushdown: bool) -> None:
+    statement = samples_statement(select(-(2**62), 2**62), IDS, pushdown=pushdown)
+    assert statement is not None
+    assert "from_unix_ms" not in statement.text
+    assert statement.params == ([3, 5],)
+
+
+@pytest.mark.parametrize(
+    ("hints", "pushdown", "expected"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"range_ms": 300_000}, True, False),
+        ({"step_ms": 15_000}, True, False),
+    ],
+)
+def test_only_a_single_instant_needs_just_the_last_sample(
+    hints: dict[str, int], pushdown: bool, expected: bool
+) -> None:
+    statement = samples_statement(select(0, 5, **hints), IDS, pushdown=pushdown)
+    assert statement is not None
+    assert ("ORDER BY p.ts DESC LIMIT 1" in statement.text) is expected
+
+
+def test_catalogue_statements_look_at_samples_only_with_bounds() -> None:
+    for bounds in (None, TimeBounds(5, 9)):
+        live = LiveSeries(7, IDS, bounds)
+        for statement in (
+            series_labels_statement(live),
+            label_values_statement(live, "job"),
+            label_values_statement(live, "__name__"),
+            label_key_sets_statement(live),
+        ):
+            assert ("FROM sample" in statement.text) is (bounds is not None)
+            assert statement.text.count("$") == len(statement.params)
+            assert (10 in statement.params) is (bounds is not None)
+
+
+def test_time_bounds_clamp_to_what_the_database_holds() -> None:
+    assert TimeBounds.clamp(-(2**63), 2**63).is_everything
+    assert not TimeBounds.clamp(0, 2**63).is_everything
+    assert TimeBounds.clamp(9, 8).is_empty
+    assert not TimeBounds.clamp(9, 9).is_empty
