@@ -17,12 +17,6 @@ class Grouping:
     labels: list[Labels]
     group_of: IntArray
 
-    def members(self) -> list[IntArray]:
-        """The rows of each group, ascending."""
-        order = np.argsort(self.group_of, kind="stable")
-        counts = np.bincount(self.group_of, minlength=len(self.labels))
-        return np.split(order, np.cumsum(counts)[:-1])
-
     def blocks(self) -> Iterator[tuple[IntArray, IntArray]]:
         """The groups, those of equal size together, as (groups [g], rows [g, size]).
 
