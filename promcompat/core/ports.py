@@ -1,8 +1,9 @@
 """What the inner layers ask of the outside, as Protocols. A tenant is named by its `str` name."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Protocol
 
+from promcompat.core.definitions import MetricDefinition
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
     Labels,
@@ -11,6 +12,7 @@ from promcompat.core.model import (
     SeriesSelection,
     WriteBatch,
 )
+from promcompat.core.thresholds import AlertThreshold
 
 MatcherSets = Sequence[tuple[LabelMatcher, ...]]
 """Series that satisfy all matchers of any one set; no set at all means every series."""
@@ -70,3 +72,32 @@ class MetricRepository(SampleReader, Protocol):
 
     async def ping(self) -> None:
         """Returns when the database answers; raises StorageUnavailableError otherwise."""
+
+
+class DefinitionRepository(Protocol):
+    """Where metric definitions are kept."""
+
+    async def find(self, tenant: str, name: str) -> MetricDefinition | None:
+        """The definition of a metric, if it has one."""
+
+    async def list(
+        self, tenant: str, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> list[MetricDefinition]:
+        """Definitions in order of name: those that start with `prefix` and come after `after`."""
+
+    async def list_thresholds(self, tenant: str) -> Mapping[str, AlertThreshold]:
+        """The threshold of each metric that has one, by metric name."""
+
+    async def version(self, tenant: str) -> int:
+        """How often the tenant's definitions were changed: what a cache compares."""
+
+    async def save(
+        self, tenant: str, definition: MetricDefinition, expected_version: int
+    ) -> MetricDefinition | None:
+        """Store a definition in place of the one of `expected_version` (0: there is none yet).
+
+        Returns it with its new version and times; None when the stored one has another version.
+        """
+
+    async def delete(self, tenant: str, name: str, expected_version: int) -> bool:
+        """Delete the definition of this version; False when there is none of it."""

@@ -37,6 +37,7 @@ from sql.query_loader import load_migrations, load_queries
 from sql.storage.capabilities import Capabilities, detect_capabilities
 from sql.storage.connection_pool import Pool, PoolOptions, acquired, close_pool, open_pool
 from sql.storage.copy_format import SampleRows
+from sql.storage.database import Database
 from sql.storage.metadata_store import MetadataStore
 from sql.storage.partitions import SamplePartitions
 from sql.storage.sample_committer import SampleCommitter
@@ -95,6 +96,7 @@ class PostgresMetricRepository:
         self._series_cache = SeriesCache(options.series_cache_entries)
         labels_cache = LabelsCache(options.labels_cache_entries)
         self._tenants = Tenants(write_pool, read_pool)
+        self.database = Database(write_pool, read_pool, self._tenants)
         self._metadata = MetadataStore(write_pool, read_pool)
         self._resolver = SeriesResolver(write_pool, self._series_cache, labels_cache, self.stats)
         partitions = SamplePartitions() if capabilities.creates_partitions else None

@@ -1,0 +1,83 @@
+-- find_definition --
+-- One definition.
+SELECT
+    name, display_name, description, unit, type, aggregation, retention_days, duplicate_policy,
+    alert_threshold::text AS alert_threshold, version, created_at, updated_at
+FROM metric_definition
+WHERE tenant_id = $1 AND name = $2
+
+-- list_definitions --
+-- Definitions by name: those that start with $2 and come after $3, at most $4.
+SELECT
+    name, display_name, description, unit, type, aggregation, retention_days, duplicate_policy,
+    alert_threshold::text AS alert_threshold, version, created_at, updated_at
+FROM metric_definition
+WHERE tenant_id = $1 AND starts_with(name, $2) AND name > $3
+ORDER BY name
+LIMIT $4
+
+-- list_thresholds --
+-- The thresholds of a tenant's definitions.
+SELECT name, alert_threshold::text AS alert_threshold
+FROM metric_definition
+WHERE tenant_id = $1 AND alert_threshold IS NOT NULL
+ORDER BY name
+
+-- definition_version --
+-- The counter of a tenant's changes; no row before the first one.
+SELECT version FROM definition_change WHERE tenant_id = $1
+
+-- insert_definition --
+-- Makes a definition; no row comes back when there is one already.
+WITH change AS (
+    INSERT INTO definition_change AS c (tenant_id, version)
+    VALUES ($1, 1)
+    ON CONFLICT (tenant_id) DO UPDATE SET version = c.version + 1
+    RETURNING version
+)
+INSERT INTO metric_definition (
+    tenant_id, name, display_name, description, unit, type, aggregation, retention_days,
+    duplicate_policy, alert_threshold, version
+)
+SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::jsonb, change.version
+FROM change
+ON CONFLICT (tenant_id, name) DO NOTHING
+RETURNING version, created_at, updated_at
+
+-- update_definition --
+-- Replaces a definition of version $11; no row comes back when it has another or is gone.
+WITH change AS (
+    INSERT INTO definition_change AS c (tenant_id, version)
+    VALUES ($1, 1)
+    ON CONFLICT (tenant_id) DO UPDATE SET version = c.version + 1
+    RETURNING version
+)
+UPDATE metric_definition AS d
+SET
+    display_name = $3, description = $4, unit = $5, type = $6, aggregation = $7,
+    retention_days = $8, duplicate_policy = $9, alert_threshold = $10::text::jsonb,
+    version = change.version, updated_at = now()
+FROM change
+WHERE d.tenant_id = $1 AND d.name = $2 AND d.version = $11
+RETURNING d.version, d.created_at, d.updated_at
+
+-- delete_definition --
+-- Deletes a definition of version $3; no row comes back when it has another or is gone.
+WITH change AS (
+    INSERT INTO definition_change AS c (tenant_id, version)
+    VALUES ($1, 1)
+    ON CONFLICT (tenant_id) DO UPDATE SET version = c.version + 1
+    RETURNING version
+)
+DELETE FROM metric_definition AS d
+USING change
+WHERE d.tenant_id = $1 AND d.name = $2 AND d.version = $3
+RETURNING change.version
+
+-- retained_metrics --
+-- Every metric with a retention, of all tenants.
+SELECT d.tenant_id, t.name AS tenant, d.name, d.retention_days
+FROM metric_definition AS d
+JOIN tenant AS t ON t.id = d.tenant_id
+WHERE d.retention_days IS NOT NULL
+ORDER BY d.tenant_id, d.name
