@@ -39,10 +39,6 @@ SELECT to_regclass('schema_migration') IS NOT NULL
 -- Records a migration in the transaction that applied it.
 INSERT INTO schema_migration (version, name, checksum) VALUES ($1, $2, $3)
 
--- schema_version --
--- The newest applied migration.
-SELECT max(version) FROM schema_migration
-
 -- extension_state --
 -- Whether TimescaleDB is on this server, and in this database; and what the text encoding is.
 SELECT

@@ -72,8 +72,23 @@ WITH RECURSIVE names AS (
 )
 SELECT metric_name FROM names WHERE metric_name IS NOT NULL
 
+-- stored_samples --
+-- What is stored of given keys; float8send gives the exact bits. One index probe for each key:
+-- OFFSET 0 keeps the planner from hashing a whole day of samples instead.
+SELECT u.ordinal, s.bits
+FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS u (series_id, unix_ms, ordinal)
+CROSS JOIN LATERAL (
+    SELECT float8send(p.value) AS bits
+    FROM sample AS p
+    WHERE p.series_id = u.series_id
+        AND p.ts = from_unix_ms(u.unix_ms)
+        AND p.ts >= from_unix_ms($3)
+        AND p.ts <= from_unix_ms($4)
+    OFFSET 0
+) AS s
+
 -- create_staging --
--- Where the rows of a batch with duplicates go first; made once for each connection.
+-- Where rows go first when others store the same keys at the same time; once a connection.
 CREATE TEMPORARY TABLE sample_staging (
     row_number integer NOT NULL,
     series_id bigint NOT NULL,
@@ -89,8 +104,7 @@ ON CONFLICT (series_id, ts) DO NOTHING
 
 -- staged_conflicts --
 -- Staged rows whose stored sample has other bits; float8send tells -0 from 0 and NaNs apart.
--- OFFSET 0 keeps one index probe for each row: the planner knows nothing of the staging table and
--- would hash a whole day of samples.
+-- OFFSET 0 keeps one index probe for each row, as above.
 SELECT g.row_number, s.value AS existing
 FROM sample_staging AS g
 CROSS JOIN LATERAL (

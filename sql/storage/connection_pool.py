@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import asyncpg
@@ -51,6 +51,7 @@ class PoolOptions:
     statement_timeout_seconds: float = 0.0
     application_name: str = "promcompat"
     has_command_timeout: bool = False
+    extra_settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def command_timeout_seconds(self) -> float | None:
@@ -71,6 +72,7 @@ class PoolOptions:
             "statement_timeout": str(round(self.statement_timeout_seconds * 1000)),
             "jit": "off",
             "plan_cache_mode": "force_custom_plan",
+            **self.extra_settings,
         }
 
 

@@ -33,11 +33,12 @@ from promql.translator import (
     series_labels_statement,
 )
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
-from sql.query_loader import load_migrations, load_queries
+from sql.query_loader import load_queries
 from sql.storage.capabilities import Capabilities, detect_capabilities
 from sql.storage.connection_pool import Pool, PoolOptions, acquired, close_pool, open_pool
 from sql.storage.copy_format import SampleRows
 from sql.storage.database import Database
+from sql.storage.installation_guard import InstallationGuard
 from sql.storage.metadata_store import MetadataStore
 from sql.storage.partitions import SamplePartitions
 from sql.storage.sample_committer import SampleCommitter
@@ -51,6 +52,9 @@ from sql.storage.tenants import Tenants
 
 T = TypeVar("T")
 _QUERIES: Final = load_queries("storage")
+_WRITER_SETTINGS: Final = {"timescaledb.enable_chunk_append": "off"}
+"""Looking up stored rows probes each one's chunk; ChunkAppend takes 6 µs to choose it, an index
+probe 2. Plain PostgreSQL takes the setting for one it does not know."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,13 +124,14 @@ class PostgresMetricRepository:
         Raises StorageUnavailableError when it does not answer in time or is not migrated.
         """
         chosen = options or StorageOptions()
-        guard = _InstallationGuard()
+        guard = InstallationGuard()
         write_options = PoolOptions(
             max_size=chosen.write_connections,
             connect_timeout_seconds=chosen.connect_timeout_seconds,
             statement_timeout_seconds=chosen.write_timeout_seconds,
             application_name="promcompat write",
             has_command_timeout=True,
+            extra_settings=_WRITER_SETTINGS,
         )
         read_options = PoolOptions(
             max_size=chosen.read_connections,
@@ -268,43 +273,6 @@ class PostgresMetricRepository:
         async with acquired(self._read_pool) as connection:
             rows: list[asyncpg.Record] = await connection.fetch(statement.text, *statement.params)
         return rows
-
-
-class _InstallationGuard:
-    """Refuses connections to another database than the first one.
-
-    A database that was dropped and made again under a running service has other series under the
-    ids in our caches; samples would be acknowledged and belong to nothing.
-    """
-
-    def __init__(self) -> None:
-        self._id: object = None
-
-    async def check_writer(self, connection: asyncpg.Connection) -> None:
-        """As `check`; a connection that writes also gets its staging table."""
-        await self.check(connection)
-        await connection.execute(_QUERIES["create_staging"])
-
-    async def check(self, connection: asyncpg.Connection) -> None:
-        if not await connection.fetchval(_MIGRATION_QUERIES["has_migration_table"]):
-            raise StorageUnavailableError("the database is not migrated: run promcompat migrate")
-        version = await connection.fetchval(_MIGRATION_QUERIES["schema_version"])
-        expected = load_migrations()[-1].version
-        if version != expected:
-            raise StorageUnavailableError(
-                f"the database has schema version {version}, this promcompat needs {expected}: "
-                "run promcompat migrate"
-            )
-        found = await connection.fetchval(_QUERIES["installation_id"])
-        if self._id is None:
-            self._id = found
-        elif found != self._id:
-            raise StorageUnavailableError(
-                "another database now answers at this address: restart promcompat"
-            )
-
-
-_MIGRATION_QUERIES: Final = load_queries("migration")
 
 
 def _storable_rows(resolved: ResolvedBatch, batch: WriteBatch) -> tuple[SampleRows, str | None]:

@@ -8,13 +8,15 @@ class StorageStats:
     """Running totals since the repository was opened; only ever grow, but for `rows_waiting`.
 
     `rows_committed` counts rows in acknowledged commits, duplicates of stored rows included.
-    `commits` and `commit_seconds` give the mean commit; `staged_commits` is how many of them
-    went through the staging table because they held duplicates.
+    `commits` and `commit_seconds` give the mean commit; `duplicate_commits` is how many of them
+    held rows that were stored already, `staged_commits` how many needed the staging table because
+    another service wrote the same rows at the same time.
     """
 
     rows_committed: int = 0
     commits: int = 0
     commit_seconds: float = 0.0
+    duplicate_commits: int = 0
     staged_commits: int = 0
     failed_commits: int = 0
     rows_rejected: int = 0

@@ -30,7 +30,7 @@ async def execute(url: str, statement: str) -> None:
 async def test_migrate_reports_each_step_and_then_nothing(database_url: str) -> None:
     lines: list[str] = []
     assert await migrate(database_url, lines.append) == LATEST
-    assert sum(line.startswith("migration ") for line in lines) == LATEST
+    assert sum(line.startswith("migration ") for line in lines) == len(load_migrations())
     again: list[str] = []
     assert await migrate(database_url, again.append) == LATEST
     assert not [line for line in again if line.startswith(("migration", "views"))]
@@ -49,8 +49,10 @@ async def test_concurrent_migrations_apply_each_step_once(database_url: str) -> 
     lines: list[str] = []
     versions = await asyncio.gather(*(migrate(database_url, lines.append) for _ in range(4)))
     assert versions == [LATEST] * 4
-    assert sum(line.startswith("migration ") for line in lines) == LATEST
-    assert await fetch_value(database_url, "SELECT count(*) FROM schema_migration") == LATEST
+    assert sum(line.startswith("migration ") for line in lines) == len(load_migrations())
+    assert await fetch_value(database_url, "SELECT count(*) FROM schema_migration") == len(
+        load_migrations()
+    )
     assert await fetch_value(database_url, "SELECT count(*) FROM installation") == 1
 
 

@@ -13,7 +13,9 @@ from promcompat.core.errors import (
 )
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock, WriteBatch
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
+from sql.storage.copy_format import SampleRows
 from sql.storage.metric_repository import PostgresMetricRepository
+from sql.storage.sample_committer import Conflict, SampleCommitter
 from sql.storage.sample_writer import GroupCommitOptions
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
 from tests.repositories import connected, opened_repository
@@ -113,20 +115,55 @@ async def test_grouped_callers_are_answered_for_their_own_rows(
 
 
 @pytest.mark.parametrize("repeats", [1, 5])
-async def test_repeated_batches_use_the_staging_table_until_they_end(
+async def test_batches_after_repeated_ones_are_copied_again(
     repository: PostgresMetricRepository, repeats: int
 ) -> None:
     labels = [make_labels("up", number=str(number)) for number in range(50)]
     batch = make_batch({one: [(T0, 1.0)] for one in labels})
     for _ in range(1 + repeats):
         await repository.write_batch("default", batch)
-    assert repository.stats.staged_commits == repeats
+    assert repository.stats.duplicate_commits == repeats
     for step in range(1, 4):
         fresh = make_batch({one: [(T0 + step, 1.0)] for one in labels})
         await repository.write_batch("default", fresh)
-    # The first fresh batch still goes through staging and shows that duplicates have ended.
-    assert repository.stats.staged_commits == repeats + 1
+    assert repository.stats.duplicate_commits == repeats
+    assert repository.stats.staged_commits == 0
     assert len((await read(repository)).timestamps) == 200
+
+
+async def test_half_repeated_batch_stores_the_other_half(
+    repository: PostgresMetricRepository,
+) -> None:
+    labels = [make_labels("up", number=f"{number:02}") for number in range(40)]
+    await repository.write_batch("default", make_batch({one: [(T0, 1.0)] for one in labels[::2]}))
+    batch = make_batch({one: [(T0, 1.0), (T0 + 1, 2.0), (T0 + 1, 2.0)] for one in labels})
+    await repository.write_batch("default", batch)
+    conflicting = make_batch({one: [(T0 + 1, 3.0), (T0 + 2, 4.0), (T0 + 2, 5.0)] for one in labels})
+    with pytest.raises(WriteRejectedError, match=r"existing 2, new value 3$"):
+        await repository.write_batch("default", conflicting)
+    assert repository.stats.rows_rejected == 80
+    block = await read(repository)
+    assert block.values.reshape(40, 3).tolist() == [[1.0, 2.0, 4.0]] * 40
+
+
+async def test_rows_stored_by_another_service_meanwhile_go_through_staging(
+    repository: PostgresMetricRepository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the look-up misses, because it comes in just after, must still be found."""
+    await repository.write_batch("default", make_batch({UP: [(T0, 1.0), (T0 + 1, 2.0)]}))
+
+    async def see_nothing(
+        _committer: SampleCommitter, _connection: object, rows: SampleRows
+    ) -> tuple[np.ndarray, list[Conflict]]:
+        return np.zeros(len(rows), np.bool_), []
+
+    monkeypatch.setattr(SampleCommitter, "_compare_with_stored", see_nothing)
+    points = [(T0 + 1, 2.0), (T0, 9.0), (T0 + 2, 3.0), (T0 + 2, 4.0), (T0 + 2, 3.0)]
+    with pytest.raises(WriteRejectedError, match=f"{T0}; .* existing 1, new value 9"):
+        await repository.write_batch("default", make_batch({UP: points}))
+    assert repository.stats.staged_commits == 1
+    assert repository.stats.rows_rejected == 2
+    assert (await read(repository)).values.tolist() == [1.0, 2.0, 3.0]
 
 
 async def test_every_order_of_writes_keeps_the_first(repository: PostgresMetricRepository) -> None:
@@ -243,7 +280,7 @@ async def test_times_the_database_cannot_hold_are_refused_and_the_rest_kept(
 
 
 async def test_write_over_many_days_is_stored(repository: PostgresMetricRepository) -> None:
-    """More days than one transaction may touch, twice: the second time through staging."""
+    """More days than one transaction may touch, twice: the second time as duplicates."""
     points = [(T0 - day * DAY_MS, float(day)) for day in range(200)]
     await repository.write_batch("default", make_batch({UP: points}))
     with pytest.raises(WriteRejectedError, match=r"existing 150, new value 7$"):
