@@ -1,0 +1,119 @@
+"""Alert templates expand to the texts a real Prometheus gives: promtool judges ours."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from conformance.processes import run_command
+from promcompat.core.model import Labels
+from promcompat.core.templates.template import TemplateData, expand_template
+
+pytestmark = pytest.mark.integration
+
+LABELS = Labels.of(
+    {"instance": "node1.example.com:9100", "job": "api", "ip": "10.0.0.1:80", "v6": "[::1]:80"}
+)
+VALUES = (0.0, 0.1, 1.0, 1.5, 12.0, 100000.0, 1234567.0, 1.234e-5, -90061.5, 3e14, 0.000123)
+TEMPLATES = (
+    "plain text",
+    "{{ $value }} {{ .Value }} {{ printf `%v` $value }} {{ print $value }}",
+    "{{ $labels.instance }} {{ .Labels.job }} [{{ $labels.missing }}]",
+    '{{ printf "%.0f|%.1f|%.2f|%.4g|%g|%e|%f|%8.2f|%-8.1f|%08.1f|%+.1f" '
+    "$value $value $value $value $value $value $value $value $value $value $value }}",
+    '{{ printf "%d %s %q %t %x %v %5d %-5s| %05d %+d %c %U" '
+    '42 "s" "q\\"uote" true 255 nil 7 "ab" 42 42 65 65 }}',
+    '{{ printf "%d %s" $value }} {{ printf "%d" 1 2 }} {{ printf "%" }} {{ printf "100%%" }}',
+    "{{ humanize $value }} {{ $value | humanize1024 }} {{ humanizeDuration $value }}",
+    "{{ $value | humanizePercentage }}",
+    "{{ humanizeTimestamp 1.5 }} {{ toTime 1435065584.128 }} {{ humanizeTimestamp -1.25 }}",
+    '{{ humanize "1234" }} {{ humanizeDuration "90" }} {{ humanizePercentage "0.5" }}',
+    "{{ humanizeDuration 0.001 }} {{ humanizeDuration -3661.0 }} {{ humanizeDuration 59.9 }}",
+    '{{ humanize "x" }}',
+    "{{ if gt $value 10.0 }}high{{ else if eq $value 1.0 }}one{{ else }}low{{ end }}",
+    '{{ if and $labels.job (ne $labels.job "db") }}yes{{ end }}{{ if or "" 0 }}no{{ end }}',
+    "{{ gt $value 1 }}",
+    '{{ if not $labels.missing }}none{{ end }} {{ eq $labels.job "x" "api" }} {{ lt "a" "b" }}',
+    "{{ range $name, $text := $labels }}{{ $name }}={{ $text }};{{ end }}",
+    "{{ range $i, $e := query `vector_of_two` }}{{ $i }}:{{ $e.Labels.n }}={{ $e.Value }}{{ end }}",
+    '{{ with query "missing" }}{{ . | first | value }}{{ else }}nothing{{ end }}',
+    '{{ with query "vector_of_two" }}{{ . | first | label "n" }}{{ end }}',
+    '{{ range query "vector_of_two" | sortByLabel "n" }}{{ .Labels.n }}{{ .Value }},{{ end }}',
+    '{{ query "missing" | first | value }}',
+    '{{ range query "missing" }}x{{ else }}empty{{ end }} {{ len (query "vector_of_two") }}',
+    "{{- /* a comment */ -}}\n  trimmed  {{- ` ` }}x {{ `raw` -}}  \n y",
+    "{{ $x := 5 }}{{ if true }}{{ $x = 6 }}{{ end }}{{ $x }}",
+    '{{ define "t" }}<{{ .arg0 }}:{{ .arg1 }}>{{ end }}{{ template "t" (args 1 "two") }}',
+    '{{ reReplaceAll "(.*):(\\\\d+)" "${2}-$1" $labels.instance }} {{ match "^n.*" "node" }}',
+    "{{ stripPort $labels.instance }} {{ stripPort $labels.v6 }} {{ stripPort `none` }}",
+    "{{ stripDomain $labels.instance }} {{ stripDomain $labels.ip }} {{ stripDomain `a.b.c` }}",
+    '{{ title "some wOrds here\'s" }} {{ toUpper "abc" }} {{ toLower "ABC" }}',
+    '{{ graphLink "up == 1" }} {{ tableLink `rate(x{a="b"}[5m])` }}',
+    '{{ urlquery "a b&c~" }} {{ html "<a&\\"b\'>" }} {{ js "it\'s <" }}',
+    '{{ parseDuration "1h2m10s" }} {{ len "häé" }} {{ slice "abcdef" 1 3 }}',
+    '{{ index $labels "job" }}',
+    '{{ println "a" 1 }}{{ print 1 2 "x" 3 4 }} {{ printf "%T %T %T" 1 1.5 "s" }}',
+    "{{ $labels }} {{ true }} {{ 1e3 }} {{ 0x1F }} {{ 'a' }} {{ 1.50 }} {{ -3 }}",
+    "{{ .Nope }}",
+    "{{ $externalURL }}|{{ $externalLabels.none }}",
+    '{{ label "job" }}',
+    "{{ toUpper $value }}",
+    "{{ $labels.job | printf `%s-%s` $labels.ip | toUpper }}",
+    "{{ (index (query `vector_of_two`) 1).Value }}",
+    "{{ ((first (query `vector_of_two`))).Labels.n }}",
+    "{{ range $v := (query `vector_of_two`) }}{{ if eq $v.Value 2.0 }}{{ break }}{{ end }}"
+    "{{ $v.Value }}{{ end }}",
+)
+QUERIES = {
+    "vector_of_two": [
+        (Labels.of({"__name__": "vector_of_two", "n": "b"}), 1.0),
+        (Labels.of({"__name__": "vector_of_two", "n": "c"}), 2.0),
+    ],
+    "missing": [],
+}
+
+
+def expand_all(value: float) -> dict[str, str]:
+    data = TemplateData(
+        alert_name="A",
+        labels=Labels([*LABELS, ("__name__", "metric")]),
+        value=value,
+        now_ms=60_000,
+        queries=QUERIES,
+    )
+    return {f"a{n:02}": expand_template(text, data) for n, text in enumerate(TEMPLATES)}
+
+
+@pytest.mark.parametrize("value", VALUES)
+async def test_texts_are_those_of_prometheus(
+    value: float, promtool_binary: Path, tmp_path: Path
+) -> None:
+    annotations = {f"a{n:02}": text for n, text in enumerate(TEMPLATES)}
+    rule = {"alert": "A", "expr": "metric", "annotations": annotations}
+    (tmp_path / "rules.yml").write_text(
+        yaml.safe_dump({"groups": [{"name": "g", "rules": [rule]}]}), encoding="utf-8"
+    )
+    series = ",".join(f'{name}="{text}"' for name, text in LABELS)
+    expected = {"exp_labels": LABELS.as_dict(), "exp_annotations": expand_all(value)}
+    test = {
+        "rule_files": ["rules.yml"],
+        "tests": [
+            {
+                "interval": "1m",
+                "external_url": "",
+                "input_series": [
+                    {"series": f"metric{{{series}}}", "values": f"{value!r}x3"},
+                    {"series": 'vector_of_two{n="b"}', "values": "1x3"},
+                    {"series": 'vector_of_two{n="c"}', "values": "2x3"},
+                ],
+                "alert_rule_test": [
+                    {"eval_time": "1m", "alertname": "A", "exp_alerts": [expected]}
+                ],
+            }
+        ],
+    }
+    (tmp_path / "test.yml").write_text(yaml.safe_dump(test), encoding="utf-8")
+    status, output, errors = await run_command(
+        [promtool_binary, "test", "rules", tmp_path / "test.yml"]
+    )
+    assert status == 0, output + errors
