@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from promql.engine import Engine
-
 from promcompat.core.errors import PromcompatError
 from promcompat.core.model import EvalRange, Labels
 from promcompat.core.ports import MetricRepository
+from promql.engine import Engine
 from promql.values import QueryResult
 from tests.factories import Points, make_batch
 from tests.promqltest.answer import read_answer
