@@ -111,6 +111,7 @@ _STORAGE_COUNTERS = {
     "rows_committed": "Sample rows of committed transactions, repeated ones included.",
     "commits": "Committed transactions of sample rows.",
     "commit_seconds": "Time spent in those transactions.",
+    "duplicate_commits": "Commits that held samples which were stored already.",
     "staged_commits": "Commits that held repeated samples and took the slower way.",
     "failed_commits": "Transactions of sample rows that failed; their senders were told.",
     "rows_rejected": "Samples not stored because another value has their time.",
@@ -121,6 +122,9 @@ _STORAGE_COUNTERS = {
     "selections": "Selections of samples for queries.",
     "samples_selected": "Samples read by them.",
     "select_seconds": "Time spent reading.",
+    "selector_cache_hits": "Selectors whose series were cached.",
+    "selector_cache_misses": "Selectors whose series had to be asked for.",
+    "late_commits": "Transactions with samples old enough to be in a cached result.",
 }
 
 

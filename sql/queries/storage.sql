@@ -26,6 +26,7 @@ INSERT INTO tenant (name) VALUES ($1) ON CONFLICT (name) DO NOTHING
 -- Ids of many series in one statement, made where missing: one call each gave Promscale 320-490/s.
 -- Locks are taken in the order given, the same for every writer, so none deadlock. A row that
 -- another transaction committed meanwhile is in neither half; the caller asks again for it.
+-- `counted` runs after all of `inserted`: who waits for its row holds no key its owner waits for.
 WITH wanted AS (
     SELECT *
     FROM unnest($2::bytea[], $3::text[], $4::text[])
@@ -44,10 +45,32 @@ inserted AS (
     ORDER BY w.ordinal
     ON CONFLICT (tenant_id, fingerprint) DO NOTHING
     RETURNING id, fingerprint
+),
+counted AS (
+    INSERT INTO series_generation AS g (tenant_id, slot, generation)
+    SELECT $1, pg_backend_pid() % 8, 1
+    WHERE (SELECT count(*) FROM inserted) > 0
+    ON CONFLICT (tenant_id, slot) DO UPDATE SET generation = g.generation + 1
 )
 SELECT id, fingerprint FROM existing
 UNION ALL
 SELECT id, fingerprint FROM inserted
+
+-- series_generation --
+-- Changes whenever a tenant's series do; asked for before what is cached under it is used or made.
+SELECT coalesce(sum(generation), 0)::bigint FROM series_generation WHERE tenant_id = $1
+
+-- late_writes --
+-- The days from $2 to $3 whose samples changed late, and how often.
+SELECT day, generation FROM late_write WHERE tenant_id = $1 AND day BETWEEN $2 AND $3
+
+-- count_late_writes --
+-- Count days of tenants as changed, in one order for all writers, so that none deadlock.
+INSERT INTO late_write AS l (tenant_id, day, generation)
+SELECT u.tenant_id, u.day, 1
+FROM unnest($1::integer[], $2::integer[]) AS u (tenant_id, day)
+ORDER BY u.tenant_id, u.day
+ON CONFLICT (tenant_id, day) DO UPDATE SET generation = l.generation + 1
 
 -- labels_of_series --
 -- The label sets of given series, which never change.

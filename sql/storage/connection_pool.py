@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -43,7 +43,9 @@ class PoolOptions:
 
     `statement_timeout_seconds` is enforced by the server; 0 means none. With
     `has_command_timeout` the client gives up a little later too, should the connection be cut
-    silently; it costs a task for each 7 kB that come in, so only writers have it.
+    silently; it costs a task for each 7 kB that come in, so only writers have it. With
+    `keeps_sessions` a connection goes back as it is, which saves a round trip each time: for users
+    that leave no settings, locks or cursors behind.
     """
 
     max_size: int
@@ -51,6 +53,7 @@ class PoolOptions:
     statement_timeout_seconds: float = 0.0
     application_name: str = "promcompat"
     has_command_timeout: bool = False
+    keeps_sessions: bool = False
     extra_settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -71,6 +74,7 @@ class PoolOptions:
             "application_name": self.application_name,
             "statement_timeout": str(round(self.statement_timeout_seconds * 1000)),
             "jit": "off",
+            "standard_conforming_strings": "on",
             "plan_cache_mode": "force_custom_plan",
             **self.extra_settings,
         }
@@ -84,22 +88,34 @@ async def open_pool(dsn: str, options: PoolOptions, initialise: Initialise | Non
     deadline = time.monotonic() + options.connect_timeout_seconds
     while True:
         try:
-            pool: Pool = await asyncpg.create_pool(
-                dsn,
-                min_size=1,
-                max_size=options.max_size,
-                init=initialise,
-                server_settings=dict(options.server_settings()),
-                timeout=_CONNECT_ATTEMPT_SECONDS,
-                command_timeout=options.command_timeout_seconds,
-            )
-            return pool
+            return await _connect_pool(dsn, options, initialise)
         except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as exc:
             if time.monotonic() >= deadline:
                 raise StorageUnavailableError(f"cannot connect to the database: {exc}") from exc
             await asyncio.sleep(_RETRY_SECONDS)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as exc:
             raise StorageUnavailableError(f"cannot connect to the database: {exc}") from exc
+
+
+async def _connect_pool(dsn: str, options: PoolOptions, initialise: Initialise | None) -> Pool:
+    """One attempt. No connection is kept for its own sake: asyncpg 0.32 logs a traceback for each
+    failed attempt to restore one, twenty a second while the database is down.
+    """
+    pool: Pool = await asyncpg.create_pool(
+        dsn,
+        min_size=0,
+        max_size=options.max_size,
+        init=initialise,
+        server_settings=dict(options.server_settings()),
+        timeout=_CONNECT_ATTEMPT_SECONDS,
+        command_timeout=options.command_timeout_seconds,
+    )
+    try:
+        async with pool.acquire():
+            return pool
+    except BaseException:
+        pool.terminate()
+        raise
 
 
 async def close_pool(pool: Pool, timeout_seconds: float = 10.0) -> None:
@@ -142,7 +158,8 @@ async def acquired(pool: Pool) -> AsyncIterator[Connection]:
             try:
                 yield connection
             except _TRANSIENT:
-                connection.terminate()
+                with suppress(asyncpg.InterfaceError):  # The pool may have noticed by itself.
+                    connection.terminate()
                 raise
 
 

@@ -1,7 +1,6 @@
 """The PostgreSQL side of `promcompat.core.ports.MetricRepository`."""
 
-import asyncio
-from collections.abc import Awaitable, Container, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -42,6 +41,7 @@ from sql.storage.installation_guard import InstallationGuard
 from sql.storage.metadata_store import MetadataStore
 from sql.storage.partitions import SamplePartitions
 from sql.storage.sample_committer import SampleCommitter
+from sql.storage.sample_list_reader import PostgresSampleListReader
 from sql.storage.sample_reader import SampleReader
 from sql.storage.sample_writer import GroupCommitOptions, SampleWriter
 from sql.storage.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
@@ -106,7 +106,7 @@ class PostgresMetricRepository:
         partitions = SamplePartitions() if capabilities.creates_partitions else None
         committer = SampleCommitter(write_pool, partitions, self.stats)
         self._writer = SampleWriter(committer, options.group_commit, self.stats)
-        self._series_reader = SeriesReader(labels_cache)
+        self._series_reader = SeriesReader(labels_cache, self.stats)
         self._sample_reader = SampleReader(
             read_pool,
             self._series_reader,
@@ -138,6 +138,7 @@ class PostgresMetricRepository:
             connect_timeout_seconds=chosen.connect_timeout_seconds,
             statement_timeout_seconds=chosen.query_timeout_seconds,
             application_name="promcompat read",
+            keeps_sessions=True,
         )
         write_pool = await open_pool(dsn, write_options, guard.check_writer)
         try:
@@ -194,7 +195,7 @@ class PostgresMetricRepository:
         tenant_id = await self._tenants.find(tenant)
         if tenant_id is None:
             return [SampleBlock.empty() for _ in selections]
-        return await _gather([self._sample_reader.select(tenant_id, one) for one in selections])
+        return await self._sample_reader.select(tenant_id, selections)
 
     async def series(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
@@ -240,6 +241,12 @@ class PostgresMetricRepository:
         tenant_id = await self._tenants.find(tenant)
         return [] if tenant_id is None else await self._metadata.list(tenant_id, family)
 
+    def sample_list_reader(self) -> PostgresSampleListReader:
+        """What lists single samples and metric names of this database."""
+        return PostgresSampleListReader(
+            self.database, self._matching_ids, self._series_reader.labels_of
+        )
+
     async def ping(self) -> None:
         """Returns when the database answers a write connection."""
         async with acquired(self._write_pool) as connection:
@@ -263,9 +270,10 @@ class PostgresMetricRepository:
         if not matcher_sets:
             return None
         async with acquired(self._read_pool) as connection:
+            generation = await self._series_reader.generation(connection, tenant_id)
             found = [
-                await self._series_reader.matching_ids(connection, tenant_id, matchers)
-                for matchers in matcher_sets
+                (await self._series_reader.resolve(connection, tenant_id, one, generation)).ids
+                for one in matcher_sets
             ]
         return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
 
@@ -288,17 +296,6 @@ def _storable_rows(resolved: ResolvedBatch, batch: WriteBatch) -> tuple[SampleRo
 
 def _limited(values: list[T], limit: int) -> list[T]:
     return values[:limit] if limit > 0 else values
-
-
-async def _gather(reads: Sequence[Awaitable[T]]) -> list[T]:
-    """All results, in order; the first failure cancels the rest, and with them their SQL."""
-    tasks = [asyncio.ensure_future(read) for read in reads]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _conforms(repository: PostgresMetricRepository) -> MetricRepository:

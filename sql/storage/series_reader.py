@@ -13,7 +13,9 @@ from promcompat.core.model import METRIC_NAME, IntArray, Labels
 from promql.translator import Params, SeriesCondition, series_statement, translate_matchers
 from sql.query_loader import load_queries
 from sql.storage.connection_pool import Connection
+from sql.storage.selector_cache import ResolvedSelector, SelectorCache
 from sql.storage.series_cache import LabelsCache
+from sql.storage.storage_stats import StorageStats
 
 _QUERIES: Final = load_queries("storage")
 
@@ -21,16 +23,42 @@ _QUERIES: Final = load_queries("storage")
 class SeriesReader:
     """Resolves matchers to series ids and ids to labels, on a connection the caller holds."""
 
-    def __init__(self, labels_cache: LabelsCache) -> None:
+    def __init__(self, labels_cache: LabelsCache, stats: StorageStats) -> None:
         self._labels_cache = labels_cache
+        self._selectors = SelectorCache()
+        self._stats = stats
 
-    async def matching_ids(
+    async def generation(self, connection: Connection, tenant_id: int) -> int:
+        """What tells whether a tenant's series changed; to be read at the start of each query."""
+        found: int = await connection.fetchval(_QUERIES["series_generation"], tenant_id)
+        return found
+
+    async def resolve(
+        self,
+        connection: Connection,
+        tenant_id: int,
+        matchers: Sequence[LabelMatcher],
+        generation: int,
+    ) -> ResolvedSelector:
+        """The tenant's series that satisfy all matchers, from the cache or the database.
+
+        `generation` must have been read before, on any connection, since the query began.
+        """
+        key = (tenant_id, tuple(matchers))
+        resolved = self._selectors.get(key, generation)
+        if resolved is not None:
+            self._stats.selector_cache_hits += 1
+            return resolved
+        self._stats.selector_cache_misses += 1
+        ids = await self._matching_ids(connection, tenant_id, matchers)
+        resolved = ResolvedSelector(generation, ids)
+        self._selectors.add(key, resolved)
+        return resolved
+
+    async def _matching_ids(
         self, connection: Connection, tenant_id: int, matchers: Sequence[LabelMatcher]
     ) -> IntArray:
-        """Ids, ascending, of the tenant's series that satisfy all matchers.
-
-        The seam for a cache of resolved selectors: everything reads series through here.
-        """
+        """Ids, ascending, of the tenant's series that satisfy all matchers."""
         params = Params()
         condition = translate_matchers(matchers, params)
         names = await self._matching_names(connection, tenant_id, condition.residual_names)

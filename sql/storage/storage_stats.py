@@ -28,3 +28,6 @@ class StorageStats:
     selections: int = 0
     samples_selected: int = 0
     select_seconds: float = 0.0
+    selector_cache_hits: int = 0
+    selector_cache_misses: int = 0
+    late_commits: int = 0
