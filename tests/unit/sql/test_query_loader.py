@@ -29,7 +29,7 @@ def test_parse_queries_refuses_unclear_files(text: str, complaint: str) -> None:
 def test_query_files_have_statements(group: str) -> None:
     queries = load_queries(group)
     assert len(queries) > 5
-    assert all(statement and "--" not in statement for statement in queries.values())
+    assert not any(statement.startswith("--") for statement in queries.values())
 
 
 def test_migrations_have_ascending_numbers_of_their_own() -> None:
