@@ -1,4 +1,4 @@
-"""The command line: `promcompat serve`, `promcompat migrate`, `promcompat version`."""
+"""The command line: `promcompat serve`, `migrate`, `worker`, `version`."""
 
 import argparse
 import asyncio
@@ -37,6 +37,8 @@ examples:
       Settings from the environment; a flag wins over its variable.
   promcompat migrate --database-url postgresql://user:secret@db:5432/metrics
       Only bring the schema up to date.
+  promcompat worker --temporal-address temporal:7233 --task-queue promcompat
+      Do remediations, beside a service and on its database.
 
 send to it:    remote_write: [{url: "http://127.0.0.1:9201/api/v1/write"}]
 read from it:  Grafana data source of type Prometheus with the URL http://127.0.0.1:9201"""
@@ -60,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in unknown_variables(os.environ):
         _LOGGER.warning("no setting has this variable", extra={"variable": name})
     try:
-        return _migrate(settings) if command == "migrate" else _serve(settings, given)
+        return _run(command, settings, given)
     except PromcompatError as exc:
         sys.stderr.write(f"promcompat: {exc}\n")
         return 1
@@ -80,6 +82,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, help_text in (
         ("serve", "serve until Ctrl-C or SIGTERM"),
         ("migrate", "bring the database's schema up to date and end"),
+        ("worker", "do remediations that Temporal hands out, until Ctrl-C or SIGTERM"),
     ):
         command = commands.add_parser(
             name,
@@ -115,6 +118,20 @@ def _explain(error: ValidationError) -> str:
         text = fault["msg"].removeprefix("Value error, ")
         lines.append(f"promcompat: {flag} ({env_name(name)}): {text}\n")
     return "".join(lines)
+
+
+def _run(command: str, settings: Settings, given: Sequence[str]) -> int:
+    match command:
+        case "migrate":
+            return _migrate(settings)
+        case "worker":
+            # Here, as no other command needs Temporal's libraries.
+            from promcompat.working import work
+
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(work(settings))
+        case _:
+            return _serve(settings, given)
 
 
 def _migrate(settings: Settings) -> int:

@@ -4,9 +4,12 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.remediation import RemediationJournal
+from promcompat.remediation.temporal_options import TemporalOptions
+from promcompat.remediation.unconfigured import UnconfiguredRemediationLauncher
 from promcompat.services.metric_service import MetricService
 from promcompat.settings import DAY_MS, Settings
 from promcompat.telemetry import Telemetry
@@ -14,6 +17,10 @@ from promql.engine import Engine, EngineOptions
 from sql.embedded.database import EmbeddedDatabase
 from sql.migrate import migrate
 from sql.storage.metric_repository import PostgresMetricRepository, StorageOptions
+from sql.storage.remediation_repository import PostgresRemediationRepository
+
+if TYPE_CHECKING:
+    from promcompat.remediation.launcher import TemporalRemediationLauncher
 
 ResultT = TypeVar("ResultT")
 
@@ -48,6 +55,39 @@ def build_metric_service(settings: Settings, repository: PostgresMetricRepositor
     """The use cases over one repository."""
     engine = Engine(repository, engine_options(settings))
     return MetricService(repository, engine, max_future_ms=settings.max_future)
+
+
+def build_remediation_repository(
+    repository: PostgresMetricRepository,
+) -> PostgresRemediationRepository:
+    """What is recorded of remediations, on the connections of the metric repository."""
+    return PostgresRemediationRepository(repository.database)
+
+
+def build_remediation_launcher(
+    settings: Settings, journal: RemediationJournal
+) -> "TemporalRemediationLauncher | UnconfiguredRemediationLauncher":
+    """What starts and steers remediations. Connects in its first call."""
+    if settings.temporal_address is None:
+        return UnconfiguredRemediationLauncher(journal)
+    # Here, as Temporal's client costs 0.3 s and 30 MB that most services need not pay.
+    from promcompat.remediation.launcher import TemporalRemediationLauncher
+
+    return TemporalRemediationLauncher(
+        temporal_options(settings, settings.temporal_address), journal
+    )
+
+
+def temporal_options(settings: Settings, address: str) -> TemporalOptions:
+    """How to reach the Temporal at an address."""
+    api_key = settings.temporal_api_key
+    return TemporalOptions(
+        address=address,
+        namespace=settings.temporal_namespace,
+        api_key=api_key.get_secret_value() if api_key else None,
+        uses_tls=settings.temporal_tls,
+        timeout_seconds=settings.temporal_timeout / 1000,
+    )
 
 
 def start_database(settings: Settings) -> EmbeddedDatabase | None:

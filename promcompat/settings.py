@@ -4,14 +4,16 @@ A field `listen` is `PROMCOMPAT_LISTEN` in the environment and `--listen` on the
 flag wins over the environment. The description of each field is what `--help` prints.
 """
 
+import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import BeforeValidator, Field, PositiveInt, SecretStr, field_validator
 from pydantic_core import PydanticUndefined
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
 from promcompat.core.errors import BadDataError
@@ -28,6 +30,33 @@ def _to_milliseconds(value: object) -> object:
 
 DurationMs = Annotated[int, BeforeValidator(_to_milliseconds), Field(ge=0)]
 """Written as `5m` or `500ms`, kept as int milliseconds."""
+
+
+def _to_names(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(name for part in value.split(",") if (name := part.strip()))
+
+
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_to_names)]
+"""Written as `one,two`."""
+
+
+def _to_commands(value: object) -> object:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as exc:
+        raise ValueError('must be JSON, for example {"restart": ["systemctl", "restart"]}') from exc
+
+
+Commands = Annotated[
+    dict[str, Annotated[tuple[str, ...], Field(min_length=1)]],
+    NoDecode,
+    BeforeValidator(_to_commands),
+]
+"""Written as a JSON object of names to lists of strings."""
+
+_SQL_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?", re.ASCII)
 
 
 def default_data_dir() -> Path:
@@ -112,6 +141,40 @@ class Settings(BaseSettings):
         DAY_MS,
         description="Time that one chunk made from now on covers: whole days, as 1d or 1w.",
     )
+    temporal_address: str | None = Field(
+        None,
+        description="HOST:PORT of the Temporal that runs remediations. Without it they are "
+        "recorded and wait.",
+    )
+    temporal_namespace: str = Field("default", description="Namespace of Temporal.")
+    temporal_api_key: SecretStr | None = Field(
+        None, description="API key for Temporal, as Temporal Cloud asks for one."
+    )
+    temporal_tls: bool = Field(False, description="Speak TLS to Temporal.")
+    temporal_timeout: Annotated[DurationMs, Field(gt=0)] = Field(
+        5_000, description="How long a call to Temporal may take before it counts as down."
+    )
+    task_queue: str = Field(
+        "promcompat", description="Temporal task queue that `promcompat worker` polls."
+    )
+    remediation_package: str | None = Field(
+        None,
+        description="Python package whose WORKFLOWS and ACTIVITIES lists the worker registers too.",
+    )
+    remediation_commands: Commands = Field(
+        {},
+        description="Commands that remediations may run, as a JSON object: name to list of "
+        "arguments, which may hold {placeholders}. No shell is involved.",
+    )
+    remediation_http_hosts: Names = Field(
+        (),
+        description="Hosts that remediations may call, comma-separated: host, host:port or "
+        "*.domain. Empty allows every host.",
+    )
+    remediation_sql_functions: Names = Field(
+        (),
+        description="Database functions of one jsonb that remediations may call, comma-separated.",
+    )
     shutdown_timeout: DurationMs = Field(
         30_000, description="How long requests in flight may take to finish on SIGTERM."
     )
@@ -131,6 +194,21 @@ class Settings(BaseSettings):
     @classmethod
     def _check_listen(cls, value: str) -> str:
         split_listen_address(value)
+        return value
+
+    @field_validator("temporal_address")
+    @classmethod
+    def _check_temporal_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_listen_address(value)
+        return value
+
+    @field_validator("remediation_sql_functions")
+    @classmethod
+    def _check_sql_functions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if _SQL_FUNCTION.fullmatch(name) is None:
+                raise ValueError(f"{name} is not the name of a function: use name or schema.name")
         return value
 
     @field_validator("database_url", mode="before")
@@ -184,7 +262,9 @@ def env_name(field_name: str) -> str:
 def is_duration(field_name: str) -> bool:
     """Whether a setting is a duration, written as `5m`."""
     metadata = Settings.model_fields[field_name].metadata
-    return any(isinstance(part, BeforeValidator) for part in metadata)
+    return any(
+        isinstance(part, BeforeValidator) and part.func is _to_milliseconds for part in metadata
+    )
 
 
 def default_text(field_name: str) -> str:
@@ -199,6 +279,10 @@ def value_text(field_name: str, value: object) -> str:
         return ""
     if is_duration(field_name) and isinstance(value, int):
         return format_duration_ms(value)
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, dict):
+        return json.dumps(value) if value else ""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -14,6 +14,7 @@ from sql.embedded.distributions import PostgresDistribution, find_wheel, install
 from sql.embedded.install_cache import default_cache_folder
 from tests.components import find_program, require_component
 from tests.servers import DatabaseServer, run_server
+from tests.temporal import TemporalServer, find_temporal, running_temporal
 
 
 def _discard(_line: str) -> None:
@@ -103,3 +104,19 @@ def vmagent_binary() -> Path:
 @pytest.fixture(scope="session")
 def victoria_metrics_binary() -> Path:
     return require_component("VictoriaMetrics", lambda: find_program("victoria-metrics"))
+
+
+@pytest.fixture(scope="session")
+def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TemporalServer]:
+    """One Temporal for the whole session; tests have task queues and workflow ids of their own."""
+    require_component("Temporal", find_temporal)
+    with running_temporal(tmp_path_factory.mktemp("temporal")) as server:
+        yield server
+
+
+@pytest.fixture
+def plain_database_url(plain_postgres_server: DatabaseServer) -> Iterator[str]:
+    """A fresh, empty database of the edition that starts fastest; dropped after the test."""
+    url = plain_postgres_server.create_database()
+    yield url
+    plain_postgres_server.drop_database(url)

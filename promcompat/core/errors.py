@@ -57,7 +57,14 @@ class OverloadedError(StorageUnavailableError):
 
 
 class WriteRejectedError(BadDataError):
-    """Part of a write can never be stored (400); the rest of the request is committed."""
+    """Part of a write can never be stored (400); the rest of the request is committed.
+
+    `rows` are the rows of the batch whose place in time holds another value, where that is why.
+    """
+
+    def __init__(self, message: str, rows: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.rows = rows
 
 
 class UnsupportedMediaTypeError(BadDataError):
@@ -66,3 +73,15 @@ class UnsupportedMediaTypeError(BadDataError):
 
 class PayloadTooLargeError(BadDataError):
     """The body is over the limit (413)."""
+
+
+class ConflictError(PromcompatError):
+    """What is asked for contradicts what is stored (409)."""
+
+    error_type = "conflict"
+
+
+class PreconditionFailedError(PromcompatError):
+    """The resource is not in the version the client expects (412)."""
+
+    error_type = "precondition_failed"

@@ -215,7 +215,7 @@ class RemediationJournal(Protocol):
     async def settle(self, workflow_id: str, proposed: Decision) -> Decision:
         """The decision that counts: the first one recorded."""
 
-    async def begin_step(self, key: StepKey, tries: int) -> RemediationStep:
+    async def begin_step(self, key: StepKey) -> RemediationStep:
         """A step begins, or begins again, unless it has succeeded; returns what is recorded."""
 
     async def finish_step(self, key: StepKey, state: StepState, detail: Mapping[str, Any]) -> None:

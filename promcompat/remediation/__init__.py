@@ -1,0 +1,1 @@
+"""Remediation with Temporal: the launcher, the reference workflow, its activities, the worker."""

@@ -1,0 +1,208 @@
+"""The activities of the reference workflow; users' workflows may call them by their names too.
+
+Each may run more than once: the record of a step says whether its effect is there already.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError
+
+from promcompat.core.errors import (
+    BadDataError,
+    ExecutionError,
+    QueryTimeoutError,
+    StorageUnavailableError,
+)
+from promcompat.core.remediation import (
+    Decision,
+    RemediationJournal,
+    RemediationRequest,
+    RemediationSpec,
+    RemediationState,
+    StepKey,
+    StepState,
+    Verdict,
+)
+from promcompat.remediation.action_runner import ActionFailedError, ActionRunner
+from promcompat.remediation.conditions import ConditionChecker
+from promcompat.remediation.payloads import (
+    AWAIT_APPROVAL,
+    BEGIN,
+    RECORD_STATE,
+    RECORD_STEP,
+    RUN_ACTION,
+    SETTLE_APPROVAL,
+    VERIFY,
+    ActionCall,
+    Answer,
+    ApprovalQuestion,
+    ProposedAnswer,
+    RemediationJob,
+    StateChange,
+    StepChange,
+    StepOutcome,
+    VerifyCall,
+)
+from promcompat.remediation.plans import parse_action
+
+_LOGGER = logging.getLogger(__name__)
+_HEARTBEAT_SECONDS = 2.0
+_RECORD_AGAIN_SECONDS = 1.0
+_MAX_SHOWN_ELEMENTS = 5
+
+
+class RemediationActivities:
+    """What the reference workflow does and records; one object for each worker."""
+
+    def __init__(
+        self, journal: RemediationJournal, runner: ActionRunner, checker: ConditionChecker
+    ) -> None:
+        self._journal = journal
+        self._runner = runner
+        self._checker = checker
+
+    def all(self) -> Sequence[Callable[..., Any]]:
+        """Every activity, for the worker to register."""
+        return (
+            self.begin,
+            self.await_approval,
+            self.settle_approval,
+            self.run_action,
+            self.verify,
+            self.record_step,
+            self.record_state,
+        )
+
+    @activity.defn(name=BEGIN)
+    async def begin(self, job: RemediationJob) -> str:
+        """Record that a workflow runs, even one that no launcher recorded; returns its state."""
+        info = activity.info()
+        spec = RemediationSpec(
+            workflow_type=info.workflow_type or "",
+            task_queue=info.task_queue,
+            input_template={},
+            max_attempts=job.max_attempts,
+            needs_approval=job.needs_approval,
+        )
+        request = RemediationRequest(
+            tenant=job.tenant,
+            workflow_id=job.workflow_id,
+            spec=spec,
+            workflow_input=job.input,
+            alert_id=job.alert_id,
+            rule_name=job.rule_name,
+            query=job.query,
+        )
+        await self._journal.request(request)
+        await self._journal.mark_started(job.workflow_id, info.workflow_run_id or "")
+        return await self._journal.mark_state(job.workflow_id, RemediationState.RUNNING)
+
+    @activity.defn(name=AWAIT_APPROVAL)
+    async def await_approval(self, question: ApprovalQuestion) -> str:
+        """Record that a decision is waited for; returns the state."""
+        return await self._journal.await_approval(question.workflow_id, question.expires_at_ms)
+
+    @activity.defn(name=SETTLE_APPROVAL)
+    async def settle_approval(self, proposed: ProposedAnswer) -> Answer:
+        """The answer that counts: the first one recorded."""
+        answer = proposed.answer
+        decision = Decision(Verdict(answer.verdict), answer.actor, answer.reason)
+        settled = await self._journal.settle(proposed.workflow_id, decision)
+        return Answer(settled.verdict, settled.actor, settled.reason)
+
+    @activity.defn(name=RUN_ACTION)
+    async def run_action(self, call: ActionCall) -> StepOutcome:
+        """Do an action unless its step is recorded as done.
+
+        How often it is tried is counted in the record and not by Temporal: a database that is
+        away must delay an action and not use up its tries.
+        """
+        key = call.name.key
+        async with _heartbeats():
+            recorded = await self._journal.begin_step(key)
+            if recorded.state is StepState.SUCCEEDED:
+                return StepOutcome(True, dict(recorded.detail))
+            try:
+                action = parse_action(call.action)
+                if recorded.tries > action.tries:
+                    raise BadDataError(f"given up: no answer of {action.tries} tries is known")
+                detail = await self._runner.run(key, action)
+            except (BadDataError, ActionFailedError) as exc:
+                await self._persist(key, StepState.FAILED, {"error": str(exc)})
+                can_retry = isinstance(exc, ActionFailedError) and recorded.tries < action.tries
+                raise ApplicationError(
+                    str(exc), type=type(exc).__name__, non_retryable=not can_retry
+                ) from exc
+            await self._persist(key, StepState.SUCCEEDED, detail)
+        _LOGGER.info("action done", extra={"key": key.idempotency_key})
+        return StepOutcome(True, dict(detail))
+
+    async def _persist(self, key: StepKey, state: StepState, detail: Mapping[str, Any]) -> None:
+        """Record what happened as soon as the database answers: doing it again is the worse way."""
+        while True:
+            try:
+                return await self._journal.finish_step(key, state, detail)
+            except (StorageUnavailableError, QueryTimeoutError) as exc:
+                _LOGGER.warning("a step waits to be recorded", extra={"reason": str(exc)})
+                await asyncio.sleep(_RECORD_AGAIN_SECONDS)
+
+    @activity.defn(name=VERIFY)
+    async def verify(self, call: VerifyCall) -> StepOutcome:
+        """Ask whether the condition cleared, and record the answer."""
+        key = call.name.key
+        recorded = await self._journal.begin_step(key)
+        if recorded.state is StepState.SUCCEEDED:
+            return StepOutcome(True, dict(recorded.detail))
+        try:
+            left = await self._checker.elements(call.tenant, call.query, call.series_labels)
+        except (BadDataError, ExecutionError, QueryTimeoutError) as exc:
+            raise ApplicationError(str(exc), type=type(exc).__name__, non_retryable=True) from exc
+        has_cleared = not left
+        detail = _verification_detail(call.query, left)
+        state = StepState.SUCCEEDED if has_cleared else StepState.FAILED
+        await self._journal.finish_step(key, state, detail)
+        return StepOutcome(has_cleared, detail)
+
+    @activity.defn(name=RECORD_STEP)
+    async def record_step(self, change: StepChange) -> None:
+        """Record how a step ended whose activity could not say so."""
+        await self._journal.finish_step(change.name.key, StepState(change.state), change.detail)
+
+    @activity.defn(name=RECORD_STATE)
+    async def record_state(self, change: StateChange) -> str:
+        """Record that the workflow moved on; returns the state, which may be final already."""
+        state = RemediationState(change.state)
+        if state.is_final:
+            fields = {"workflow_id": change.workflow_id, "state": state.value}
+            _LOGGER.info("remediation ended", extra={**fields, "outcome": change.outcome})
+        return await self._journal.mark_state(change.workflow_id, state, change.outcome)
+
+
+def _verification_detail(query: str, left: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    return {
+        "query": query,
+        "elements": len(left),
+        "examples": [dict(labels) for labels in left[:_MAX_SHOWN_ELEMENTS]],
+    }
+
+
+@asynccontextmanager
+async def _heartbeats() -> AsyncIterator[None]:
+    """Sign of life as long as the block lasts; it is also how a cancellation gets here."""
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(_HEARTBEAT_SECONDS)
+
+    beating = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        beating.cancel()
+        await asyncio.gather(beating, return_exceptions=True)

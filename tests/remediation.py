@@ -1,0 +1,220 @@
+"""What tests of remediations share: a store with a hot sensor, a worker, and who is called."""
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from promcompat.app import engine_options
+from promcompat.core.remediation import (
+    Remediation,
+    RemediationFilter,
+    RemediationRequest,
+    RemediationSpec,
+    RemediationStep,
+)
+from promcompat.remediation.action_policy import ActionPolicy
+from promcompat.remediation.action_runner import ActionRunner
+from promcompat.remediation.activities import RemediationActivities
+from promcompat.remediation.conditions import EngineConditionChecker
+from promcompat.remediation.launcher import TemporalRemediationLauncher
+from promcompat.remediation.payloads import REMEDIATION_WORKFLOW
+from promcompat.remediation.registry import Registered
+from promcompat.remediation.temporal_options import TemporalOptions
+from promcompat.remediation.worker import WorkerOptions, run_worker
+from promcompat.services.metric_service import MetricService
+from promcompat.services.remediation_service import RemediationService
+from promcompat.settings import Settings
+from promql.engine import Engine
+from sql.storage.metric_repository import PostgresMetricRepository
+from sql.storage.remediation_repository import PostgresRemediationRepository
+from tests.factories import make_batch, make_labels
+from tests.repositories import opened_repository
+
+TENANT = "default"
+HOT = "temperature > 90"
+_NUMBERS = itertools.count(1)
+_WAIT_SECONDS = 60.0
+
+
+@dataclass(slots=True)
+class Stage:
+    """A store whose sensor is hot, and what asks and records there."""
+
+    url: str
+    metrics: PostgresMetricRepository
+    remediations: PostgresRemediationRepository
+
+    @property
+    def checker(self) -> EngineConditionChecker:
+        engine = Engine(self.metrics, engine_options(Settings()))
+        return EngineConditionChecker(MetricService(self.metrics, engine, max_future_ms=0))
+
+    async def set_temperature(self, celsius: float, sensor: str = "a") -> None:
+        """The sensor's newest sample."""
+        labels = make_labels("temperature", sensor=sensor)
+        now_ms = time.time_ns() // 1_000_000
+        await self.metrics.write_batch(TENANT, make_batch({labels: [(now_ms, celsius)]}))
+
+    async def recorded(self, workflow_id: str) -> Remediation:
+        """The record of a workflow."""
+        found = await self.remediations.list(TENANT, RemediationFilter(limit=1000))
+        return next(one for one in found if one.workflow_id == workflow_id)
+
+    async def steps(self, workflow_id: str) -> list[RemediationStep]:
+        """The recorded steps of a workflow."""
+        return list(await self.remediations.steps((await self.recorded(workflow_id)).id))
+
+    async def wait_for(
+        self, workflow_id: str, matches: Callable[[Remediation], bool]
+    ) -> Remediation:
+        """The record, as soon as it is as wanted."""
+        async with asyncio.timeout(_WAIT_SECONDS):
+            while True:
+                record = await self.recorded(workflow_id)
+                if matches(record):
+                    return record
+                await asyncio.sleep(0.05)
+
+    async def wait_until_final(self, workflow_id: str) -> Remediation:
+        """The record of a workflow that has ended."""
+        return await self.wait_for(workflow_id, lambda record: record.state.is_final)
+
+
+@asynccontextmanager
+async def opened_stage(url: str, celsius: float = 99.0) -> AsyncIterator[Stage]:
+    """A stage on a fresh database, with one hot sensor."""
+    async with opened_repository(url) as metrics:
+        stage = Stage(url, metrics, PostgresRemediationRepository(metrics.database))
+        await stage.set_temperature(celsius)
+        yield stage
+
+
+@dataclass(slots=True)
+class Receiver:
+    """An HTTP service that actions call. It does nothing twice for one idempotency key."""
+
+    server: TestServer
+    effects: Counter[str] = field(default_factory=Counter)
+    requests: list[tuple[str, str, Any]] = field(default_factory=list)
+    statuses: dict[str, int] = field(default_factory=dict)
+    on_effect: Callable[[str], Awaitable[None]] | None = None
+    hold: asyncio.Event | None = None
+
+    def url(self, path: str) -> str:
+        return str(self.server.make_url(path))
+
+    def paths(self) -> list[str]:
+        """The paths called, in order."""
+        return [path for path, _, _ in self.requests]
+
+    async def handle(self, request: web.Request) -> web.Response:
+        key = request.headers["Idempotency-Key"]
+        self.requests.append((request.path, key, await request.json()))
+        if self.hold is not None:
+            await self.hold.wait()
+        status = self.statuses.get(request.path, 200)
+        if status == 200 and key not in self.effects:
+            self.effects[key] += 1
+            if self.on_effect is not None:
+                await self.on_effect(request.path)
+        return web.Response(status=status, text=f"{request.path} done")
+
+
+@asynccontextmanager
+async def running_receiver() -> AsyncIterator[Receiver]:
+    """A receiver on a free port."""
+    app = web.Application()
+    receiver = Receiver(TestServer(app))
+    app.router.add_route("*", "/{path:.*}", receiver.handle)
+    async with receiver.server:
+        yield receiver
+
+
+def make_plan(receiver: Receiver, **parts: Any) -> dict[str, Any]:
+    """An input of the reference workflow that calls `/fix` and looks at once."""
+    verify = {"wait": "0s", "checks": 1, "interval": "10ms"}
+    return {"action": http_action(receiver, "/fix"), "verify": verify, **parts}
+
+
+def http_action(receiver: Receiver, path: str, **fields: Any) -> dict[str, Any]:
+    """An action that calls the receiver."""
+    return {"type": "http", "url": receiver.url(path), "body": {"path": path}, **fields}
+
+
+def make_request(
+    workflow_input: Mapping[str, Any],
+    task_queue: str,
+    workflow_type: str = REMEDIATION_WORKFLOW,
+    **spec: Any,
+) -> RemediationRequest:
+    """A request for a workflow with a new id."""
+    return RemediationRequest(
+        tenant=TENANT,
+        workflow_id=f"remediation-test-{time.time_ns()}-{next(_NUMBERS)}",
+        spec=RemediationSpec(
+            workflow_type=workflow_type, task_queue=task_queue, input_template={}, **spec
+        ),
+        workflow_input=workflow_input,
+        alert_id=7,
+        rule_name="SensorHot",
+        query=HOT,
+        series_labels={"sensor": "a"},
+    )
+
+
+def new_task_queue() -> str:
+    """A task queue that nobody else polls."""
+    return f"queue-{time.time_ns()}-{next(_NUMBERS)}"
+
+
+def make_launcher(
+    stage: Stage, address: str, timeout_seconds: float = 10.0
+) -> TemporalRemediationLauncher:
+    """A launcher that records on the stage."""
+    options = TemporalOptions(address=address, timeout_seconds=timeout_seconds)
+    return TemporalRemediationLauncher(options, stage.remediations)
+
+
+def make_service(stage: Stage, launcher: TemporalRemediationLauncher) -> RemediationService:
+    """What people approve and cancel with."""
+    return RemediationService(stage.remediations, stage.remediations, launcher)
+
+
+@asynccontextmanager
+async def running_worker(
+    stage: Stage,
+    address: str,
+    task_queue: str,
+    *,
+    policy: ActionPolicy | None = None,
+    registered: Registered | None = None,
+) -> AsyncIterator[None]:
+    """A worker in the process of the test."""
+    ended = asyncio.Event()
+
+    async def wait_for_end() -> None:
+        await ended.wait()
+
+    async with aiohttp.ClientSession() as session:
+        runner = ActionRunner(session, policy or ActionPolicy(), stage.remediations)
+        activities = RemediationActivities(stage.remediations, runner, stage.checker)
+        options = WorkerOptions(
+            temporal=TemporalOptions(address=address), task_queue=task_queue, stop_seconds=1.0
+        )
+        working = asyncio.create_task(
+            run_worker(options, activities, registered or Registered(), wait_for_end)
+        )
+        try:
+            yield
+        finally:
+            ended.set()
+            await working
