@@ -1,7 +1,10 @@
 """The listening socket and the HTTP server on it."""
 
+import asyncio
 import errno
 import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from aiohttp import web
 
@@ -11,6 +14,8 @@ MAX_LINE_BYTES = 256 * 1024
 """Dashboards send PromQL of many KiB in the URL; aiohttp's own bound is 8 KiB."""
 _BACKLOG = 1024
 _KEEPALIVE_SECONDS = 120.0
+_CANCEL_SECONDS = 1.0
+"""How long handlers that did not finish in time may take to notice that they are cancelled."""
 
 
 class ListenError(PromcompatError):
@@ -77,8 +82,14 @@ class HttpServer:
 
     def __init__(self, app: web.Application, bound: socket.socket, stop_seconds: float) -> None:
         """Requests in flight have `stop_seconds` to finish when the server stops."""
-        self._runner = make_runner(app, stop_seconds)
+        self._runner = make_runner(app, _CANCEL_SECONDS)
         self._socket = bound
+        self._stop_seconds = stop_seconds
+        self._requests = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._is_stopping = False
+        app.middlewares.insert(0, self._track)
 
     async def start(self) -> None:
         """Listen and serve. Raises ListenError when another socket has taken the port."""
@@ -89,5 +100,34 @@ class HttpServer:
             raise ListenError(f"cannot listen: {exc.strerror or exc}") from exc
 
     async def stop(self) -> None:
-        """Take no new connection, let requests in flight finish, close what is left."""
+        """Take no new connection, let requests in flight finish, close what is left.
+
+        The requests are waited for here: once aiohttp's own shutdown has begun it throws away what
+        a client still sends, and a write whose body is under way would never be answered.
+        """
+        self._is_stopping = True
+        for site in list(self._runner.sites):
+            await site.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._stop_seconds):
+                await self._is_idle.wait()
         await self._runner.cleanup()
+
+    @web.middleware
+    async def _track(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        """Counts the requests in flight; while stopping, each one ends its connection."""
+        self._requests += 1
+        self._is_idle.clear()
+        try:
+            response = await handler(request)
+            if self._is_stopping:
+                response.force_close()
+            return response
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._is_idle.set()
