@@ -4,13 +4,20 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.remediation import RemediationJournal
+from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from promcompat.core.remediation import (
+    OPEN_STATES,
+    RemediationJournal,
+    RemediationLauncher,
+)
+from promcompat.remediation.launcher_stats import LauncherStats
 from promcompat.remediation.temporal_options import TemporalOptions
 from promcompat.remediation.unconfigured import UnconfiguredRemediationLauncher
 from promcompat.services.metric_service import MetricService
+from promcompat.services.remediation_service import RemediationService
 from promcompat.settings import DAY_MS, Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine, EngineOptions
@@ -57,17 +64,27 @@ def build_metric_service(settings: Settings, repository: PostgresMetricRepositor
     return MetricService(repository, engine, max_future_ms=settings.max_future)
 
 
-def build_remediation_repository(
-    repository: PostgresMetricRepository,
-) -> PostgresRemediationRepository:
-    """What is recorded of remediations, on the connections of the metric repository."""
-    return PostgresRemediationRepository(repository.database)
+@dataclass(frozen=True, slots=True)
+class Remediations:
+    """What a serving process has for remediations."""
+
+    repository: PostgresRemediationRepository
+    launcher: RemediationLauncher
+    service: RemediationService
+    stats: LauncherStats
 
 
-def build_remediation_launcher(
+def build_remediations(settings: Settings, repository: PostgresMetricRepository) -> Remediations:
+    """The use cases of remediations, and what starts them. Temporal is reached when needed."""
+    records = build_remediation_repository(repository)
+    launcher = _build_launcher(settings, records)
+    service = RemediationService(records, records, launcher)
+    return Remediations(records, launcher, service, launcher.stats)
+
+
+def _build_launcher(
     settings: Settings, journal: RemediationJournal
 ) -> "TemporalRemediationLauncher | UnconfiguredRemediationLauncher":
-    """What starts and steers remediations. Connects in its first call."""
     if settings.temporal_address is None:
         return UnconfiguredRemediationLauncher(journal)
     # Here, as Temporal's client costs 0.3 s and 30 MB that most services need not pay.
@@ -76,6 +93,13 @@ def build_remediation_launcher(
     return TemporalRemediationLauncher(
         temporal_options(settings, settings.temporal_address), journal
     )
+
+
+def build_remediation_repository(
+    repository: PostgresMetricRepository,
+) -> PostgresRemediationRepository:
+    """What is recorded of remediations, on the connections of the metric repository."""
+    return PostgresRemediationRepository(repository.database)
 
 
 def temporal_options(settings: Settings, address: str) -> TemporalOptions:
@@ -147,3 +171,16 @@ def storage_publisher(
 ) -> Callable[[], None]:
     """What brings the adapter's totals into our metrics once."""
     return lambda: telemetry.storage.update(dataclasses.asdict(repository.stats))
+
+
+async def publish_remediation_stats(telemetry: Telemetry, remediations: Remediations) -> None:
+    """Bring the launcher's totals and the open remediations into our metrics, until cancelled."""
+    while True:
+        try:
+            n_open = await remediations.repository.count_open()
+        except PromcompatError as exc:
+            _LOGGER.debug("open remediations not counted", extra={"reason": str(exc)})
+        else:
+            counts = {state.value: n_open.get(state, 0) for state in OPEN_STATES}
+            telemetry.remediation.update(dataclasses.asdict(remediations.stats), counts)
+        await asyncio.sleep(_PUBLISH_SECONDS)

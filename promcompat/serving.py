@@ -11,8 +11,10 @@ from promcompat.api.routes import build_application
 from promcompat.api.server import HttpServer
 from promcompat.app import (
     build_metric_service,
+    build_remediations,
     migrate_when_answering,
     open_repository,
+    publish_remediation_stats,
     publish_storage_stats,
     start_database,
     storage_publisher,
@@ -52,6 +54,9 @@ class Backend:
         repository = await open_repository(self._settings, url)
         self._repository = repository
         self._tasks.append(asyncio.create_task(publish_storage_stats(self._telemetry, repository)))
+        remediations = build_remediations(self._settings, repository)
+        publishing = publish_remediation_stats(self._telemetry, remediations)
+        self._tasks.append(asyncio.create_task(publishing))
         if database is not None:
             self._tasks.append(asyncio.create_task(_watch(database, termination)))
         service = build_metric_service(self._settings, repository)

@@ -156,6 +156,48 @@ class StorageCounters:
         self._rows_waiting.set(totals.get("rows_waiting", 0.0))
 
 
+_REMEDIATION_COUNTERS = {
+    "started": "Remediation workflows started.",
+    "already_started": "Starts of workflows that had been started before.",
+    "unavailable": "Starts that failed because Temporal could not be reached; they are repeated.",
+    "refused": "Starts that Temporal can never take; their remediations are failed.",
+}
+
+
+class RemediationMetrics:
+    """Starts of remediation workflows, and how many remediations are open."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._counters = {
+            name: Counter(f"promcompat_remediation_{name}", text, registry=registry)
+            for name, text in _REMEDIATION_COUNTERS.items()
+        }
+        self._is_reachable = Gauge(
+            "promcompat_remediation_temporal_reachable",
+            "Whether the last call to Temporal was answered.",
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._open = Gauge(
+            "promcompat_remediations_open",
+            "Remediations that have not ended, by state.",
+            ("state",),
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._last: dict[str, float] = {}
+
+    def update(self, totals: Mapping[str, float], open_by_state: Mapping[str, int]) -> None:
+        """Take over the launcher's totals, which only grow, and the counts of this moment."""
+        for name, counter in self._counters.items():
+            total = totals.get(name, 0.0)
+            counter.inc(max(0.0, total - self._last.get(name, 0.0)))
+            self._last[name] = total
+        self._is_reachable.set(totals.get("is_reachable", 0.0))
+        for state, n_remediations in open_by_state.items():
+            self._open.labels(state).set(n_remediations)
+
+
 class Telemetry:
     """Every metric of the service."""
 
@@ -167,6 +209,7 @@ class Telemetry:
         self.remote_write = RemoteWriteMetrics(self.registry)
         self.query = QueryMetrics(self.registry)
         self.storage = StorageCounters(self.registry)
+        self.remediation = RemediationMetrics(self.registry)
         _publish_build(self.registry)
         if MULTIPROCESS_VARIABLE not in os.environ:
             ProcessCollector(registry=self.registry)

@@ -78,10 +78,10 @@ class RemediationState(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether nothing happens after it."""
-        return self not in _OPEN_STATES
+        return self not in OPEN_STATES
 
 
-_OPEN_STATES = frozenset(
+OPEN_STATES = frozenset(
     {
         RemediationState.REQUESTED,
         RemediationState.STARTED,

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 
 from temporalio.client import Client
@@ -20,6 +19,7 @@ from promcompat.core.remediation import (
     RemediationRequest,
     RemediationState,
 )
+from promcompat.remediation.launcher_stats import LauncherStats
 from promcompat.remediation.payloads import DECIDE_SIGNAL, Answer, RemediationJob
 from promcompat.remediation.temporal_client import connect, translated_temporal_errors
 from promcompat.remediation.temporal_options import TemporalOptions
@@ -28,17 +28,6 @@ _LOGGER = logging.getLogger(__name__)
 _PAUSE_SECONDS = 5.0
 """After Temporal failed to answer, so long nobody waits for it again: a backlog of a thousand
 breaches would wait a thousand time-outs."""
-
-
-@dataclass(slots=True)
-class LauncherStats:
-    """Totals since the start, and whether the last call reached Temporal."""
-
-    started: int = 0
-    already_started: int = 0
-    unavailable: int = 0
-    refused: int = 0
-    is_reachable: int = 0
 
 
 class TemporalRemediationLauncher:

@@ -9,6 +9,7 @@ from promcompat.core.remediation import (
     RemediationRequest,
     RemediationState,
 )
+from promcompat.remediation.launcher_stats import LauncherStats
 
 _REASON = "remediation is not configured: set PROMCOMPAT_TEMPORAL_ADDRESS"
 
@@ -17,11 +18,13 @@ class UnconfiguredRemediationLauncher:
     """Every request stays `requested` until there is a Temporal; nothing is lost."""
 
     def __init__(self, journal: RemediationJournal) -> None:
+        self.stats = LauncherStats()
         self._journal = journal
 
     async def start(self, request: RemediationRequest) -> None:
         """Record the request and say that it has to wait; see the port."""
         if await self._journal.request(request) is RemediationState.REQUESTED:
+            self.stats.unavailable += 1
             await self._journal.mark_start_failed(request.workflow_id, _REASON, is_final=False)
             raise StorageUnavailableError(_REASON)
 
