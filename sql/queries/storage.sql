@@ -65,11 +65,13 @@ SELECT coalesce(sum(generation), 0)::bigint FROM series_generation WHERE tenant_
 SELECT day, generation FROM late_write WHERE tenant_id = $1 AND day BETWEEN $2 AND $3
 
 -- count_late_writes --
--- Count days of tenants as changed, in one order for all writers, so that none deadlock.
+-- Count days of the tenants of given series as changed, in one order for all writers, so that none
+-- deadlock. The last statement of its transaction: its row locks make other late writers wait.
 INSERT INTO late_write AS l (tenant_id, day, generation)
-SELECT u.tenant_id, u.day, 1
-FROM unnest($1::integer[], $2::integer[]) AS u (tenant_id, day)
-ORDER BY u.tenant_id, u.day
+SELECT t.tenant_id, d.day, 1
+FROM (SELECT DISTINCT s.tenant_id FROM series AS s WHERE s.id = ANY($1::bigint[])) AS t
+CROSS JOIN unnest($2::integer[]) AS d (day)
+ORDER BY t.tenant_id, d.day
 ON CONFLICT (tenant_id, day) DO UPDATE SET generation = l.generation + 1
 
 -- labels_of_series --
