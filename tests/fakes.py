@@ -86,13 +86,15 @@ class InMemoryMetricRepository:
         data.labels_by_key.update(batch.labels)
         data.metadata.update({entry.family: entry for entry in batch.metadata})
         bits = np.ascontiguousarray(batch.values, np.float64).view(np.uint64).tolist()
-        conflict: tuple[int, int, int] | None = None
-        for key, time, new in zip(batch.series_keys, batch.timestamps.tolist(), bits, strict=True):
+        conflicts: dict[int, tuple[int, int, int]] = {}
+        times = batch.timestamps.tolist()
+        for row, (key, time, new) in enumerate(zip(batch.series_keys, times, bits, strict=True)):
             stored = data.series[data.labels_by_key[key]].add(time, new)
-            if stored is not None and conflict is None:
-                conflict = time, stored, new
-        if conflict is not None:
-            raise WriteRejectedError(_conflict_text(*conflict))
+            if stored is not None:
+                conflicts[row] = time, stored, new
+        if conflicts:
+            first = next(iter(conflicts.values()))
+            raise WriteRejectedError(_conflict_text(*first), tuple(conflicts))
 
     async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
         """See the port."""

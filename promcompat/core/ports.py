@@ -12,6 +12,7 @@ from promcompat.core.model import (
     SeriesSelection,
     WriteBatch,
 )
+from promcompat.core.native_queries import SamplePageQuery, SampleRow
 from promcompat.core.thresholds import AlertThreshold
 
 MatcherSets = Sequence[tuple[LabelMatcher, ...]]
@@ -101,3 +102,18 @@ class DefinitionRepository(Protocol):
 
     async def delete(self, tenant: str, name: str, expected_version: int) -> bool:
         """Delete the definition of this version; False when there is none of it."""
+
+
+class SampleListReader(Protocol):
+    """Where the native API reads single samples and metric names."""
+
+    async def sample_page(self, tenant: str, query: SamplePageQuery) -> list[SampleRow]:
+        """The samples of a page in order of (time, series), at most `query.limit`."""
+
+    async def latest_samples(
+        self, tenant: str, matchers: tuple[LabelMatcher, ...], limit: int
+    ) -> list[SampleRow]:
+        """The newest sample of each matching series that is no stale marker, sorted by labels."""
+
+    async def metric_names(self, tenant: str, prefix: str, after: str, limit: int) -> list[str]:
+        """Names of metrics ever written that start with `prefix` and come after `after`, sorted."""

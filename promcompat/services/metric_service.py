@@ -111,6 +111,10 @@ class MetricService:
         """The time of the clock, Unix milliseconds."""
         return self._now_ms()
 
+    def latest_ms(self) -> int | None:
+        """The latest time a sample may have now, None for any."""
+        return self._now_ms() + self._max_future_ms if self._max_future_ms else None
+
     def known_series(self, tenant: str) -> Container[bytes]:
         """The series keys whose labels a decoder need not look at."""
         return self._repository.known_series(tenant)

@@ -80,7 +80,10 @@ class SampleWriter:
         conflicts = await write.done
         if conflicts:
             self._stats.rows_rejected += len(conflicts)
-            raise WriteRejectedError(duplicate_message(rows, conflicts))
+            raise WriteRejectedError(
+                duplicate_message(rows, conflicts),
+                tuple(sorted(conflict.row for conflict in conflicts)),
+            )
 
     async def close(self) -> None:
         """Refuse new writes and wait until all waiting ones are answered."""

@@ -1,0 +1,109 @@
+"""What can be done with metric definitions: read, change under preconditions, delete."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from promcompat.core.definitions import MetricDefinition
+from promcompat.core.errors import ConflictError, NotFoundError, PreconditionFailedError
+from promcompat.core.ports import DefinitionRepository
+
+_MAX_ATTEMPTS = 10
+
+Edit = Callable[[MetricDefinition | None], MetricDefinition]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Precondition:
+    """What a client expects of a definition before it is changed (RFC 9110, 13.1).
+
+    `versions`: the versions it may have (If-Match), None for any state. `must_exist` is
+    `If-Match: *`, `must_not_exist` is `If-None-Match: *`.
+    """
+
+    versions: frozenset[int] | None = None
+    must_exist: bool = False
+    must_not_exist: bool = False
+
+    def check(self, current: MetricDefinition | None) -> None:
+        """Raises PreconditionFailedError."""
+        if current is None:
+            if self.must_exist or self.versions is not None:
+                raise PreconditionFailedError("there is no such definition")
+            return
+        if self.must_not_exist:
+            raise PreconditionFailedError("there is such a definition already")
+        if self.versions is not None and current.version not in self.versions:
+            raise PreconditionFailedError(
+                f"the definition was changed meanwhile: it has version {current.version} now"
+            )
+
+
+NO_PRECONDITION = Precondition()
+
+
+@dataclass(frozen=True, slots=True)
+class SavedDefinition:
+    """A definition after a change, and whether there was none before."""
+
+    definition: MetricDefinition
+    is_new: bool
+
+
+class DefinitionService:
+    """The use cases around definitions. Everything is done for one tenant."""
+
+    def __init__(self, repository: DefinitionRepository) -> None:
+        self._repository = repository
+
+    async def find(self, tenant: str, name: str) -> MetricDefinition | None:
+        """The definition of a metric, if it has one."""
+        return await self._repository.find(tenant, name)
+
+    async def get(self, tenant: str, name: str) -> MetricDefinition:
+        """The definition of a metric. Raises NotFoundError."""
+        found = await self._repository.find(tenant, name)
+        if found is None:
+            raise _missing(name)
+        return found
+
+    async def list(
+        self, tenant: str, *, prefix: str, after: str, limit: int
+    ) -> list[MetricDefinition]:
+        """Definitions in order of name."""
+        return await self._repository.list(tenant, prefix=prefix, after=after, limit=limit)
+
+    async def change(
+        self, tenant: str, name: str, precondition: Precondition, edit: Edit
+    ) -> SavedDefinition:
+        """Replace the definition by what `edit` makes of it, atomically.
+
+        `edit` is pure; it is called again when somebody else changed the definition meanwhile.
+        Raises PreconditionFailedError, and what `edit` raises.
+        """
+        for _ in range(_MAX_ATTEMPTS):
+            current = await self._repository.find(tenant, name)
+            precondition.check(current)
+            edited = edit(current)
+            expected = 0 if current is None else current.version
+            saved = await self._repository.save(tenant, edited, expected)
+            if saved is not None:
+                return SavedDefinition(saved, current is None)
+        raise ConflictError("the definition is being changed by others all the time; try again")
+
+    async def delete(self, tenant: str, name: str, precondition: Precondition) -> MetricDefinition:
+        """Delete a definition and return it; samples are kept.
+
+        Raises NotFoundError and PreconditionFailedError.
+        """
+        for _ in range(_MAX_ATTEMPTS):
+            current = await self._repository.find(tenant, name)
+            precondition.check(current)
+            if current is None:
+                raise _missing(name)
+            if await self._repository.delete(tenant, name, current.version):
+                return current
+        raise ConflictError("the definition is being changed by others all the time; try again")
+
+
+def _missing(name: str) -> NotFoundError:
+    return NotFoundError(f"the metric {name!r} has no definition")
