@@ -100,7 +100,9 @@ async def test_grouped_callers_are_answered_for_their_own_rows(
     """All share one commit: equal rows pass, the later of two different ones is refused."""
     other = make_labels("up", job="b")
     # With known series the writes reach the group in the order they are made.
-    await repository.write_batch("default", make_batch(dict.fromkeys([UP, other], [(T0 - 1, 0.0)])))
+    await repository.write_batch(
+        "default", make_batch({one: [(T0 - 1, 0.0)] for one in (UP, other)})
+    )
     commits = repository.stats.commits
     results = await asyncio.gather(
         repository.write_batch("default", make_batch({UP: [(T0, 1.0)]})),
