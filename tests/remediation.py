@@ -20,6 +20,7 @@ from promcompat.core.remediation import (
     RemediationRequest,
     RemediationSpec,
     RemediationStep,
+    StepState,
 )
 from promcompat.remediation.action_policy import ActionPolicy
 from promcompat.remediation.action_runner import ActionRunner
@@ -84,6 +85,16 @@ class Stage:
                     return record
                 await asyncio.sleep(0.05)
 
+    async def wait_for_step(self, workflow_id: str, step: str, state: StepState) -> None:
+        """Return when a step is recorded in a state."""
+        async with asyncio.timeout(_WAIT_SECONDS):
+            while True:
+                if any(
+                    (one.step, one.state) == (step, state) for one in await self.steps(workflow_id)
+                ):
+                    return
+                await asyncio.sleep(0.05)
+
     async def wait_until_final(self, workflow_id: str) -> Remediation:
         """The record of a workflow that has ended."""
         return await self.wait_for(workflow_id, lambda record: record.state.is_final)
@@ -108,6 +119,7 @@ class Receiver:
     statuses: dict[str, int] = field(default_factory=dict)
     on_effect: Callable[[str], Awaitable[None]] | None = None
     hold: asyncio.Event | None = None
+    was_called: asyncio.Event = field(default_factory=asyncio.Event)
 
     def url(self, path: str) -> str:
         return str(self.server.make_url(path))
@@ -119,6 +131,7 @@ class Receiver:
     async def handle(self, request: web.Request) -> web.Response:
         key = request.headers["Idempotency-Key"]
         self.requests.append((request.path, key, await request.json()))
+        self.was_called.set()
         if self.hold is not None:
             await self.hold.wait()
         status = self.statuses.get(request.path, 200)

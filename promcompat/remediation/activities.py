@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from promcompat.core.errors import (
     BadDataError,
     ExecutionError,
+    PromcompatError,
     QueryTimeoutError,
     StorageUnavailableError,
 )
@@ -135,9 +136,9 @@ class RemediationActivities:
             except (BadDataError, ActionFailedError) as exc:
                 await self._persist(key, StepState.FAILED, {"error": str(exc)})
                 can_retry = isinstance(exc, ActionFailedError) and recorded.tries < action.tries
-                raise ApplicationError(
-                    str(exc), type=type(exc).__name__, non_retryable=not can_retry
-                ) from exc
+                fields = {"key": key.idempotency_key, "reason": str(exc), "again": can_retry}
+                _LOGGER.warning("action failed", extra=fields)
+                raise _expected_failure(exc, can_retry=can_retry) from exc
             await self._persist(key, StepState.SUCCEEDED, detail)
         _LOGGER.info("action done", extra={"key": key.idempotency_key})
         return StepOutcome(True, dict(detail))
@@ -161,7 +162,7 @@ class RemediationActivities:
         try:
             left = await self._checker.elements(call.tenant, call.query, call.series_labels)
         except (BadDataError, ExecutionError, QueryTimeoutError) as exc:
-            raise ApplicationError(str(exc), type=type(exc).__name__, non_retryable=True) from exc
+            raise _expected_failure(exc, can_retry=False) from exc
         has_cleared = not left
         detail = _verification_detail(call.query, left)
         state = StepState.SUCCEEDED if has_cleared else StepState.FAILED
@@ -181,6 +182,16 @@ class RemediationActivities:
             fields = {"workflow_id": change.workflow_id, "state": state.value}
             _LOGGER.info("remediation ended", extra={**fields, "outcome": change.outcome})
         return await self._journal.mark_state(change.workflow_id, state, change.outcome)
+
+
+def _expected_failure(error: PromcompatError, *, can_retry: bool) -> ApplicationError:
+    """A failure that is no fault of the worker: Temporal need not log its traceback."""
+    return ApplicationError(
+        str(error),
+        type=type(error).__name__,
+        non_retryable=not can_retry,
+        category=ApplicationErrorCategory.BENIGN,
+    )
 
 
 def _verification_detail(query: str, left: Sequence[Mapping[str, str]]) -> dict[str, Any]:

@@ -11,7 +11,12 @@ from typing import Final
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    FailureError,
+    is_cancelled_exception,
+)
 
 with workflow.unsafe.imports_passed_through():
     from promcompat.core.errors import BadDataError
@@ -281,4 +286,4 @@ class RemediationWorkflow:
 
 
 def _reason(error: ActivityError) -> str:
-    return str(error.cause) if error.cause is not None else error.message
+    return error.cause.message if isinstance(error.cause, FailureError) else error.message
