@@ -75,6 +75,17 @@ class MetricRepository(SampleReader, Protocol):
         """Returns when the database answers; raises StorageUnavailableError otherwise."""
 
 
+class LateWriteReader(Protocol):
+    """What a cache of results asks for before it uses or makes an entry."""
+
+    async def late_writes(self, tenant: str, first_day: int, last_day: int) -> Mapping[int, int]:
+        """How often each day's samples were changed late (see `promcompat.core.caching`).
+
+        Days are counted from 1970-01-01, both bounds included; a day that never was is left out.
+        Whoever sees a late sample sees its count.
+        """
+
+
 class DefinitionRepository(Protocol):
     """Where metric definitions are kept."""
 

@@ -1,6 +1,6 @@
 """The PostgreSQL side of `promcompat.core.ports.MetricRepository`."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -38,6 +38,7 @@ from sql.storage.connection_pool import Pool, PoolOptions, acquired, close_pool,
 from sql.storage.copy_format import SampleRows
 from sql.storage.database import Database
 from sql.storage.installation_guard import InstallationGuard
+from sql.storage.late_writes import wall_clock_ms
 from sql.storage.metadata_store import MetadataStore
 from sql.storage.partitions import SamplePartitions
 from sql.storage.sample_committer import SampleCommitter
@@ -52,6 +53,7 @@ from sql.storage.tenants import Tenants
 
 T = TypeVar("T")
 _QUERIES: Final = load_queries("storage")
+_MAX_DAY: Final = (1 << 31) - 1
 _WRITER_SETTINGS: Final = {"timescaledb.enable_chunk_append": "off"}
 """Looking up stored rows probes each one's chunk; ChunkAppend takes 6 µs to choose it, an index
 probe 2. Plain PostgreSQL takes the setting for one it does not know."""
@@ -62,7 +64,8 @@ class StorageOptions:
     """What can be set of the storage adapter; every queue and cache has a bound.
 
     `max_waiting_rows` bounds the rows of all unanswered writes together. `max_samples` bounds one
-    selection. `query_timeout_seconds` is how long the server works on one statement of a query.
+    query. `query_timeout_seconds` is how long the server works on one statement of a query. `now_ms`
+    is the clock that says which samples come late.
     """
 
     write_connections: int = 4
@@ -76,6 +79,7 @@ class StorageOptions:
     labels_cache_entries: int = 1_000_000
     max_samples: int = 50_000_000
     pushdown: bool = True
+    now_ms: Callable[[], int] = wall_clock_ms
 
 
 class PostgresMetricRepository:
@@ -104,7 +108,7 @@ class PostgresMetricRepository:
         self._metadata = MetadataStore(write_pool, read_pool)
         self._resolver = SeriesResolver(write_pool, self._series_cache, labels_cache, self.stats)
         partitions = SamplePartitions() if capabilities.creates_partitions else None
-        committer = SampleCommitter(write_pool, partitions, self.stats)
+        committer = SampleCommitter(write_pool, partitions, self.stats, options.now_ms)
         self._writer = SampleWriter(committer, options.group_commit, self.stats)
         self._series_reader = SeriesReader(labels_cache, self.stats)
         self._sample_reader = SampleReader(
@@ -196,6 +200,16 @@ class PostgresMetricRepository:
         if tenant_id is None:
             return [SampleBlock.empty() for _ in selections]
         return await self._sample_reader.select(tenant_id, selections)
+
+    async def late_writes(self, tenant: str, first_day: int, last_day: int) -> dict[int, int]:
+        """How often days of samples were changed late; see `LateWriteReader`."""
+        tenant_id = await self._tenants.find(tenant)
+        if tenant_id is None:
+            return {}
+        first, last = (max(-_MAX_DAY, min(day, _MAX_DAY)) for day in (first_day, last_day))
+        async with acquired(self._read_pool) as connection:
+            rows = await connection.fetch(_QUERIES["late_writes"], tenant_id, first, last)
+        return {row["day"]: row["generation"] for row in rows}
 
     async def series(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int

@@ -1,6 +1,6 @@
 """One commit of sorted rows: COPY first; with duplicates, only of what is not stored yet."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +13,7 @@ from sql.catalog import MS_PER_DAY, SAMPLE_COLUMNS, SAMPLE_TABLE, STAGING_COLUMN
 from sql.query_loader import load_queries
 from sql.storage.connection_pool import Connection, Pool, acquired
 from sql.storage.copy_format import SampleRows, encode_samples, encode_staged_samples
+from sql.storage.late_writes import LateWrites, late_writes, wall_clock_ms
 from sql.storage.partitions import SamplePartitions, unix_days
 from sql.storage.storage_stats import StorageStats
 
@@ -20,6 +21,8 @@ _QUERIES: Final = load_queries("storage")
 MAX_DAYS_PER_TRANSACTION: Final = 64
 """A transaction locks each chunk and its index; the server's lock table is finite."""
 _MAX_ATTEMPTS: Final = 4
+_SLACK_MS: Final = 120_000
+"""How long storing rows may take before it is checked again whether they came late."""
 _COPY_CHUNK_BYTES: Final = 1 << 20
 
 
@@ -35,9 +38,14 @@ class SampleCommitter:
     """Writes rows so that they are committed when `commit` returns."""
 
     def __init__(
-        self, pool: Pool, partitions: SamplePartitions | None, stats: StorageStats
+        self,
+        pool: Pool,
+        partitions: SamplePartitions | None,
+        stats: StorageStats,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """`partitions` is None on a hypertable, which makes its chunks itself."""
+        self._now_ms = now_ms
         self._pool = pool
         self._partitions = partitions
         self._stats = stats
@@ -63,7 +71,7 @@ class SampleCommitter:
             try:
                 if self._partitions is not None:
                     await self._partitions.ensure(connection, unix_days(rows.timestamps))
-                return await self._store(connection, rows)
+                return await self._store_in_time(connection, rows)
             except asyncpg.CheckViolationError:
                 # No partition for a row: it was dropped since we made it.
                 if self._partitions is None or attempt == _MAX_ATTEMPTS:
@@ -73,6 +81,24 @@ class SampleCommitter:
                 if attempt == _MAX_ATTEMPTS:
                     raise
         raise AssertionError("unreachable")
+
+    async def _store_in_time(self, connection: Connection, rows: SampleRows) -> list[Conflict]:
+        """Store rows and see to it that cached results of their time are given up.
+
+        Rows of the last minutes are in no cache (`late_writes`) and cost nothing. If storing them
+        took so long that they may be by now, they are counted after all before anybody is told.
+        """
+        late = late_writes(rows, self._now_ms())
+        if late is not None:
+            async with connection.transaction():
+                conflicts = await self._store(connection, rows)
+                await self._count(connection, late)
+            return conflicts
+        conflicts = await self._store(connection, rows)
+        missed = late_writes(rows, self._now_ms() - _SLACK_MS)
+        if missed is not None:
+            await self._count(connection, missed)
+        return conflicts
 
     async def _store(self, connection: Connection, rows: SampleRows) -> list[Conflict]:
         """Rows sorted by key, into one COPY; with duplicates of stored rows the COPY is refused.
@@ -119,7 +145,12 @@ class SampleCommitter:
         self, connection: Connection, rows: SampleRows
     ) -> list[Conflict]:
         repeats = _repeats_of_sorted(rows)
-        await self._copy(connection, rows.take(np.flatnonzero(~repeats)))
+        first = rows.take(np.flatnonzero(~repeats))
+        if connection.is_in_transaction():
+            async with connection.transaction():  # A savepoint, to go on from when refused.
+                await self._copy(connection, first)
+        else:
+            await self._copy(connection, first)
         return _conflicts_within(rows, repeats)
 
     async def _copy(self, connection: Connection, rows: SampleRows) -> None:
@@ -129,6 +160,10 @@ class SampleCommitter:
             columns=SAMPLE_COLUMNS,
             format="binary",
         )
+
+    async def _count(self, connection: Connection, late: LateWrites) -> None:
+        self._stats.late_commits += 1
+        await connection.execute(_QUERIES["count_late_writes"], *late.columns())
 
     async def _stage(self, connection: Connection, rows: SampleRows) -> list[Conflict]:
         """The way that always works, whatever others store at the same time."""
