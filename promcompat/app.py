@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from native_api.context import NativeState
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from promcompat.core.remediation import (
     OPEN_STATES,
@@ -16,13 +17,16 @@ from promcompat.core.remediation import (
 from promcompat.remediation.launcher_stats import LauncherStats
 from promcompat.remediation.temporal_options import TemporalOptions
 from promcompat.remediation.unconfigured import UnconfiguredRemediationLauncher
+from promcompat.services.definition_service import DefinitionService
 from promcompat.services.metric_service import MetricService
+from promcompat.services.native_query_service import NativeQueryService
 from promcompat.services.remediation_service import RemediationService
 from promcompat.settings import DAY_MS, Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine, EngineOptions
 from sql.embedded.database import EmbeddedDatabase
 from sql.migrate import migrate
+from sql.storage.definition_repository import PostgresDefinitionRepository
 from sql.storage.metric_repository import PostgresMetricRepository, StorageOptions
 from sql.storage.remediation_repository import PostgresRemediationRepository
 
@@ -62,6 +66,18 @@ def build_metric_service(settings: Settings, repository: PostgresMetricRepositor
     """The use cases over one repository."""
     engine = Engine(repository, engine_options(settings))
     return MetricService(repository, engine, max_future_ms=settings.max_future)
+
+
+def open_native_api(
+    native: NativeState, metrics: MetricService, repository: PostgresMetricRepository
+) -> None:
+    """Give the native API its services."""
+    definitions = PostgresDefinitionRepository(repository.database)
+    native.metrics = metrics
+    native.definitions = DefinitionService(definitions)
+    native.queries = NativeQueryService(
+        repository.sample_list_reader(), repository, definitions, metrics
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,16 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from promcompat.api.context import Phase, ServiceState
+from native_api.context import NativeState
+from native_api.routes import install_native_api
+from promcompat.api.context import Phase, ServiceState, tenant_of
 from promcompat.api.routes import build_application
 from promcompat.api.server import HttpServer
 from promcompat.app import (
     build_metric_service,
     build_remediations,
     migrate_when_answering,
+    open_native_api,
     open_repository,
     publish_remediation_stats,
     publish_storage_stats,
@@ -42,8 +45,13 @@ class Backend:
         self._repository: PostgresMetricRepository | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, state: ServiceState, termination: Termination) -> None:
-        """Open the service in `state`. Raises PromcompatError when that can never succeed."""
+    async def start(
+        self, state: ServiceState, native: NativeState, termination: Termination
+    ) -> None:
+        """Open the service in `state` and `native`.
+
+        Raises PromcompatError when that can never succeed.
+        """
         loop = asyncio.get_running_loop()
         self._database = loop.run_in_executor(None, start_database, self._settings)
         # Shielded: a start that has begun is ended by `close`, never left half done.
@@ -60,6 +68,7 @@ class Backend:
         if database is not None:
             self._tasks.append(asyncio.create_task(_watch(database, termination)))
         service = build_metric_service(self._settings, repository)
+        open_native_api(native, service, repository)
         state.open(service, repository.capabilities.describe())
 
     async def close(self) -> None:
@@ -111,11 +120,17 @@ async def serve(
     state = ServiceState()
     telemetry = Telemetry()
     app = build_application(settings, state, telemetry)
+    native = NativeState(
+        tenant_of=tenant_of,
+        max_body_bytes=settings.write_max_body_bytes,
+        max_decoded_bytes=settings.write_max_decoded_bytes,
+    )
+    install_native_api(app, native)
     server = HttpServer(app, bound, settings.shutdown_timeout / 1000)
     backend = Backend(settings, telemetry, migrates=migrates)
     await server.start()
     try:
-        started = await _start_unless_ended(backend, state, termination)
+        started = await _start_unless_ended(backend, state, native, termination)
         if started:
             announce(state)
             await termination.wait()
@@ -128,10 +143,10 @@ async def serve(
 
 
 async def _start_unless_ended(
-    backend: Backend, state: ServiceState, termination: Termination
+    backend: Backend, state: ServiceState, native: NativeState, termination: Termination
 ) -> bool:
     """Whether the backend started before the process was asked to end."""
-    starting = asyncio.create_task(backend.start(state, termination))
+    starting = asyncio.create_task(backend.start(state, native, termination))
     ending = asyncio.create_task(termination.wait())
     await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()

@@ -22,7 +22,7 @@ from promcompat.services.bucket_expressions import (
     default_aggregation,
     percentile_of,
 )
-from promcompat.services.metric_service import QueryEngine
+from promcompat.services.metric_service import MetricService, QueryOptions
 from promcompat.services.sample_statistics import bucket_percentile, group_statistics
 from promql.values import Matrix, QueryResult
 
@@ -39,12 +39,13 @@ class NativeQueryService:
         samples: SampleListReader,
         repository: MetricRepository,
         definitions: DefinitionRepository,
-        engine: QueryEngine,
+        metrics: MetricService,
     ) -> None:
+        """`metrics` runs the queries of buckets, beside those of the Prometheus API."""
         self._samples = samples
         self._repository = repository
         self._definitions = definitions
-        self._engine = engine
+        self._metrics = metrics
 
     async def sample_page(
         self, tenant: str, query: SamplePageQuery
@@ -143,7 +144,7 @@ class NativeQueryService:
     ) -> BucketedSeries:
         text = bucket_expression(query, metric_type, aggregation)
         grid = EvalRange(query.first_end_ms, query.last_end_ms, query.bucket_ms)
-        result = await self._engine.query_range(tenant, text, grid)
+        result = await self._metrics.query_range(tenant, text, grid, QueryOptions())
         return _bucketed(result, metric_type, aggregation)
 
     async def _percentile_of_samples(

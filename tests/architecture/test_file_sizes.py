@@ -7,7 +7,7 @@ import pytest
 _CHECKOUT = Path(__file__).parents[2]
 _SOURCE_LIMIT = 500
 _TEST_LIMIT = 800
-_FOLDERS = {"promcompat": _SOURCE_LIMIT, "promql": _SOURCE_LIMIT, "sql": _SOURCE_LIMIT} | {
+_FOLDERS = dict.fromkeys(["promcompat", "native_api", "promql", "sql"], _SOURCE_LIMIT) | {
     "tests": _TEST_LIMIT,
     "conformance": _TEST_LIMIT,
 }

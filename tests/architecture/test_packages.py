@@ -18,7 +18,7 @@ _PACKAGES = sorted(
 
 
 def test_the_packages_are_found() -> None:
-    assert {"promcompat", "promql", "sql"} <= set(_PACKAGES)
+    assert {"promcompat", "native_api", "promql", "sql"} <= set(_PACKAGES)
 
 
 @pytest.mark.parametrize("name", _PACKAGES)

@@ -1,0 +1,260 @@
+"""`/definitions`: what a team says of its metrics."""
+
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+from pydantic import ValidationError
+
+from native_api.context import ready
+from native_api.definition_payloads import (
+    DefinitionDeletedReply,
+    DefinitionListQuery,
+    DefinitionListReply,
+    DefinitionPatch,
+    DefinitionPayload,
+    DefinitionReply,
+)
+from native_api.dispatch import faults_of
+from native_api.etags import etag_of, is_not_modified, precondition_of
+from native_api.merge_patch import merge_patch
+from native_api.parameters import (
+    METRIC_NAME_PART,
+    decode_cursor,
+    encode_cursor,
+    metric_name_of,
+)
+from native_api.problem import InvalidRequestError
+from native_api.responses import json_response
+from native_api.route import Call, Example, NoQuery, Reply, Route
+from promcompat.core.definitions import MetricDefinition
+from promcompat.core.errors import NotFoundError
+from promcompat.services.definition_service import SavedDefinition
+
+
+async def handle_list_definitions(call: Call[DefinitionListQuery, None]) -> web.Response:
+    """A page of definitions by name."""
+    query = call.query
+    after = str(decode_cursor(query.cursor, str)[0]) if query.cursor else ""
+    found = await ready(call.state.definitions).list(
+        call.tenant, prefix=query.prefix, after=after, limit=query.limit + 1
+    )
+    page = found[: query.limit]
+    is_last = len(found) <= query.limit
+    reply = DefinitionListReply(
+        definitions=[DefinitionReply.of_definition(one) for one in page],
+        next_cursor=None if is_last else encode_cursor(page[-1].name),
+    )
+    return json_response(call.request, reply)
+
+
+async def handle_get_definition(call: Call[NoQuery, None]) -> web.Response:
+    """One definition."""
+    name = metric_name_of(call.path["name"])
+    found = await ready(call.state.definitions).get(call.tenant, name)
+    if is_not_modified(call.request, found.version):
+        return web.Response(status=304, headers={hdrs.ETAG: etag_of(found.version)})
+    return _reply(call, SavedDefinition(found, is_new=False))
+
+
+async def handle_put_definition(call: Call[NoQuery, DefinitionPayload]) -> web.Response:
+    """Make or replace a definition."""
+    name = metric_name_of(call.path["name"])
+    definition = call.body.to_definition(name)
+    saved = await ready(call.state.definitions).change(
+        call.tenant, name, precondition_of(call.request), lambda _current: definition
+    )
+    return _reply(call, saved)
+
+
+async def handle_patch_definition(call: Call[NoQuery, dict[str, Any]]) -> web.Response:
+    """Change fields of a definition."""
+    name = metric_name_of(call.path["name"])
+
+    def edit(current: MetricDefinition | None) -> MetricDefinition:
+        if current is None:
+            raise NotFoundError(f"the metric {name!r} has no definition")
+        return _patched(current, call.body)
+
+    saved = await ready(call.state.definitions).change(
+        call.tenant, name, precondition_of(call.request), edit
+    )
+    return _reply(call, saved)
+
+
+async def handle_delete_definition(call: Call[NoQuery, None]) -> web.Response:
+    """Delete a definition; its samples are kept."""
+    name = metric_name_of(call.path["name"])
+    await ready(call.state.definitions).delete(call.tenant, name, precondition_of(call.request))
+    reply = DefinitionDeletedReply(
+        name=name,
+        deleted=True,
+        samples="kept",
+        detail="The definition is gone. The samples of the metric are kept, without retention "
+        "and threshold of their own.",
+    )
+    return json_response(call.request, reply)
+
+
+def _patched(current: MetricDefinition, patch: dict[str, Any]) -> MetricDefinition:
+    present = DefinitionPayload.of_definition(current).model_dump(mode="json", by_alias=True)
+    merged = merge_patch(present, patch)
+    try:
+        # As JSON, since a strict model takes the words of an enumeration from JSON alone.
+        payload = DefinitionPayload.model_validate_json(orjson.dumps(merged))
+    except ValidationError as exc:
+        raise InvalidRequestError(faults_of(exc, "body")) from exc
+    return payload.to_definition(current.name)
+
+
+def _reply(call: Call[Any, Any], saved: SavedDefinition) -> web.Response:
+    return json_response(
+        call.request,
+        DefinitionReply.of_definition(saved.definition),
+        status=201 if saved.is_new else 200,
+        headers={hdrs.ETAG: etag_of(saved.definition.version)},
+    )
+
+
+_DEFINITION = {
+    "display_name": "Queue length",
+    "description": "Jobs that wait.",
+    "unit": "jobs",
+    "type": "gauge",
+    "retention_days": 30,
+    "alert_threshold": {
+        "warning": 100,
+        "critical": 500,
+        "direction": "above",
+        "for": "5m",
+        "overrides": [{"labels": {"queue": "mail"}, "warning": 1000}],
+    },
+}
+_ETAG = {"ETag": "The version in quotes, for If-Match and If-None-Match."}
+_IF_MATCH = "ETags of the versions to change, or `*` for any; 412 when it has another by now."
+_PARTS = {"name": METRIC_NAME_PART}
+_NAME = {"name": "queue_length"}
+_IF_MATCH_HEADER = {"If-Match": _IF_MATCH}
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/definitions",
+        handler=handle_list_definitions,
+        tag="Definitions",
+        summary="List definitions",
+        query=DefinitionListQuery,
+        replies={200: Reply("Definitions in order of name.", DefinitionListReply)},
+        examples=(Example(name="All", status=200),),
+    ),
+    Route(
+        method="PUT",
+        path="/definitions/{name}",
+        handler=handle_put_definition,
+        tag="Definitions",
+        summary="Make or replace a definition",
+        description="What is left out gets its default. The definition also feeds Prometheus' "
+        "`/api/v1/metadata`, before what senders say.",
+        parts=_PARTS,
+        body=DefinitionPayload,
+        headers={
+            **_IF_MATCH_HEADER,
+            "If-None-Match": "`*`: only make it; 412 when there is one already.",
+        },
+        replies={
+            200: Reply("Replaced.", DefinitionReply, _ETAG),
+            201: Reply("Made.", DefinitionReply, _ETAG),
+        },
+        problems=(409, 412),
+        examples=(
+            Example(name="A gauge with a threshold", status=201, path=_NAME, body=_DEFINITION),
+            Example(
+                name="Only if it is new",
+                status=412,
+                path=_NAME,
+                headers={"If-None-Match": "*"},
+                body=_DEFINITION,
+            ),
+            Example(name="No such type", status=400, path=_NAME, body={"type": "meter"}),
+            Example(
+                name="A counter",
+                status=201,
+                path={"name": "orders_total"},
+                body={"type": "counter", "unit": "orders"},
+            ),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/definitions/{name}",
+        handler=handle_get_definition,
+        tag="Definitions",
+        summary="Read a definition",
+        parts=_PARTS,
+        headers={"If-None-Match": "ETags the client has; 304 when it is one of them."},
+        replies={
+            200: Reply("The definition.", DefinitionReply, _ETAG),
+            304: Reply("Not changed since.", None, _ETAG),
+        },
+        problems=(404,),
+        examples=(
+            Example(name="By name", status=200, path=_NAME),
+            Example(name="Not defined", status=404, path={"name": "unheard_of"}),
+        ),
+    ),
+    Route(
+        method="PATCH",
+        path="/definitions/{name}",
+        handler=handle_patch_definition,
+        tag="Definitions",
+        summary="Change fields of a definition",
+        description="A JSON merge patch (RFC 7396).",
+        parts=_PARTS,
+        body=DefinitionPatch,
+        media_types=("application/merge-patch+json", "application/json"),
+        headers=_IF_MATCH_HEADER,
+        replies={200: Reply("Changed.", DefinitionReply, _ETAG)},
+        problems=(404, 409, 412),
+        examples=(
+            Example(
+                name="Another limit, no retention",
+                status=200,
+                path=_NAME,
+                body={"retention_days": None, "alert_threshold": {"warning": 200}},
+            ),
+            Example(
+                name="Somebody else was faster",
+                status=412,
+                path=_NAME,
+                headers={"If-Match": '"1000000"'},
+                body={"unit": "items"},
+            ),
+        ),
+    ),
+    Route(
+        method="DELETE",
+        path="/definitions/{name}",
+        handler=handle_delete_definition,
+        tag="Definitions",
+        summary="Delete a definition and keep the samples",
+        parts=_PARTS,
+        headers=_IF_MATCH_HEADER,
+        replies={200: Reply("Deleted; the samples are kept.", DefinitionDeletedReply)},
+        problems=(404, 409, 412),
+        examples=(
+            Example(
+                name="The samples stay",
+                status=200,
+                path=_NAME,
+                answer={
+                    "name": "queue_length",
+                    "deleted": True,
+                    "samples": "kept",
+                    "detail": "The definition is gone. The samples of the metric are kept, "
+                    "without retention and threshold of their own.",
+                },
+            ),
+            Example(name="Not defined", status=404, path={"name": "unheard_of"}),
+        ),
+    ),
+)

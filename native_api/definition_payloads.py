@@ -1,0 +1,300 @@
+"""Definitions as JSON: what is put, patched and answered."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+
+from native_api.names import label_name_fault, text_fault
+from native_api.parameters import StoredText
+from native_api.route import BodyModel, QueryModel, ReplyModel
+from native_api.times import format_time_ms
+from promcompat.core.definitions import (
+    Aggregation,
+    DuplicatePolicy,
+    MetricDefinition,
+    MetricType,
+)
+from promcompat.core.durations import format_duration_ms, parse_duration_ms
+from promcompat.core.model import Labels
+from promcompat.core.remediation import RemediationSpec
+from promcompat.core.thresholds import AlertThreshold, Direction, ThresholdOverride
+
+
+def _check_duration(text: str) -> str:
+    parse_duration_ms(text)
+    return text
+
+
+def _check_labels(labels: dict[str, str]) -> dict[str, str]:
+    for name, value in labels.items():
+        if found := label_name_fault(name) or text_fault(value):
+            raise ValueError(f"the label {name!r} {found}")
+        if not value:
+            raise ValueError(f"the label {name!r} has no value, which no series carries")
+    return labels
+
+
+DurationText = Annotated[
+    str, AfterValidator(_check_duration), WithJsonSchema({"type": "string", "examples": ["5m"]})
+]
+"""A duration as Prometheus writes it; `0s` for none."""
+LabelMap = Annotated[dict[str, str], AfterValidator(_check_labels)]
+
+
+def _check_document(value: object, path: str = "input") -> object:
+    """JSON whose text the database can hold."""
+    match value:
+        case str():
+            if found := text_fault(value):
+                raise ValueError(f"{path} {found}")
+        case Mapping():
+            for key, item in value.items():
+                _check_document(key, path)
+                _check_document(item, f"{path}.{key}")
+        case list():
+            for item in value:
+                _check_document(item, f"{path}[]")
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_check_document)]
+
+
+class RemediationPayload(BodyModel):
+    """What is started when the alert fires: a Temporal workflow."""
+
+    workflow_type: Annotated[StoredText, Field(min_length=1, max_length=200)]
+    task_queue: Annotated[StoredText, Field(min_length=1, max_length=200)]
+    input: JsonObject = Field(
+        default_factory=dict,
+        description="The workflow's input; strings are templates over the alert, such as "
+        "`{{ $labels.instance }}` and `{{ $value }}`.",
+    )
+    cooldown: DurationText = Field(
+        "0s", description="How long after a start the same alert starts nothing."
+    )
+    max_attempts: int = Field(1, ge=1, le=100)
+    needs_approval: bool = Field(False, description="Wait for a person's approval first.")
+    approval_timeout: DurationText = Field("1h", description="When to give up waiting for it.")
+
+    def to_spec(self) -> RemediationSpec:
+        """The value of the core."""
+        return RemediationSpec(
+            workflow_type=self.workflow_type,
+            task_queue=self.task_queue,
+            input_template=self.input,
+            cooldown_ms=parse_duration_ms(self.cooldown),
+            max_attempts=self.max_attempts,
+            needs_approval=self.needs_approval,
+            approval_timeout_ms=parse_duration_ms(self.approval_timeout),
+        )
+
+    @classmethod
+    def of_spec(cls, spec: RemediationSpec) -> Self:
+        """The JSON of a value of the core."""
+        return cls(
+            workflow_type=spec.workflow_type,
+            task_queue=spec.task_queue,
+            input=dict(spec.input_template),
+            cooldown=format_duration_ms(spec.cooldown_ms),
+            max_attempts=spec.max_attempts,
+            needs_approval=spec.needs_approval,
+            approval_timeout=format_duration_ms(spec.approval_timeout_ms),
+        )
+
+
+class _Limits(BodyModel):
+    warning: float | None = Field(None, description="A value this bad is worth a warning.")
+    critical: float | None = Field(None, description="A value this bad is critical.")
+
+    @model_validator(mode="after")
+    def _has_a_limit(self) -> Self:
+        if self.warning is None and self.critical is None:
+            raise ValueError("needs `warning`, `critical` or both")
+        return self
+
+    def check_order(self, direction: Direction) -> None:
+        """Raises ValueError when critical is reached before warning."""
+        if self.warning is None or self.critical is None:
+            return
+        if direction is Direction.ABOVE and self.critical < self.warning:
+            raise ValueError("`critical` is below `warning`, for a direction of above")
+        if direction is Direction.BELOW and self.critical > self.warning:
+            raise ValueError("`critical` is above `warning`, for a direction of below")
+
+
+class OverridePayload(_Limits):
+    """Other limits for the series that carry all of these labels; the first that fits counts."""
+
+    labels: Annotated[LabelMap, Field(min_length=1)]
+
+
+class ThresholdPayload(_Limits):
+    """When values of the metric are a breach; a value equal to a limit is one."""
+
+    direction: Direction = Field(Direction.ABOVE, description="On which side the trouble is.")
+    for_duration: DurationText = Field(
+        "0s", alias="for", description="How long a breach lasts before its alert fires."
+    )
+    overrides: list[OverridePayload] = Field(default_factory=list, max_length=1000)
+    remediation: RemediationPayload | None = None
+
+    @model_validator(mode="after")
+    def _limits_are_ordered(self) -> Self:
+        self.check_order(self.direction)
+        for override in self.overrides:
+            override.check_order(self.direction)
+        return self
+
+    def to_threshold(self) -> AlertThreshold:
+        """The value of the core."""
+        return AlertThreshold(
+            warning=self.warning,
+            critical=self.critical,
+            direction=self.direction,
+            for_ms=parse_duration_ms(self.for_duration),
+            overrides=tuple(
+                ThresholdOverride(Labels.of(one.labels), one.warning, one.critical)
+                for one in self.overrides
+            ),
+            remediation=None if self.remediation is None else self.remediation.to_spec(),
+        )
+
+    @classmethod
+    def of_threshold(cls, threshold: AlertThreshold) -> Self:
+        """The JSON of a value of the core."""
+        remediation = threshold.remediation
+        # The alias is a keyword of Python, so it cannot be written as an argument.
+        return cls(
+            warning=threshold.warning,
+            critical=threshold.critical,
+            direction=threshold.direction,
+            **{"for": format_duration_ms(threshold.for_ms)},
+            overrides=[
+                OverridePayload(
+                    labels=one.labels.as_dict(), warning=one.warning, critical=one.critical
+                )
+                for one in threshold.overrides
+            ],
+            remediation=None if remediation is None else RemediationPayload.of_spec(remediation),
+        )
+
+
+class DefinitionPayload(BodyModel):
+    """A definition; what is left out has its default."""
+
+    display_name: Annotated[StoredText, Field(max_length=500)] = ""
+    description: Annotated[StoredText, Field(max_length=20_000)] = ""
+    unit: Annotated[StoredText, Field(max_length=100)] = ""
+    type: MetricType = MetricType.GAUGE
+    aggregation: Aggregation | None = Field(
+        None,
+        description="How a bucket becomes one value; by the type when null: gauge avg, counter "
+        "rate, histogram p95, summary avg.",
+    )
+    retention_days: int | None = Field(
+        None, ge=1, le=36_500, description="Days that samples are kept; null for ever."
+    )
+    duplicate_policy: DuplicatePolicy = Field(
+        DuplicatePolicy.FIRST,
+        description="Which of two values of one series and time stays.",
+    )
+    alert_threshold: ThresholdPayload | None = None
+
+    def to_definition(self, name: str) -> MetricDefinition:
+        """The value of the core."""
+        threshold = self.alert_threshold
+        return MetricDefinition(
+            name=name,
+            display_name=self.display_name,
+            description=self.description,
+            unit=self.unit,
+            type=self.type,
+            aggregation=self.aggregation,
+            retention_days=self.retention_days,
+            duplicate_policy=self.duplicate_policy,
+            alert_threshold=None if threshold is None else threshold.to_threshold(),
+        )
+
+    @classmethod
+    def of_definition(cls, definition: MetricDefinition) -> Self:
+        """The JSON of a value of the core."""
+        threshold = definition.alert_threshold
+        return cls(
+            display_name=definition.display_name,
+            description=definition.description,
+            unit=definition.unit,
+            type=definition.type,
+            aggregation=definition.aggregation,
+            retention_days=definition.retention_days,
+            duplicate_policy=definition.duplicate_policy,
+            alert_threshold=None if threshold is None else ThresholdPayload.of_threshold(threshold),
+        )
+
+
+class DefinitionReply(ReplyModel):
+    """A definition as it is stored."""
+
+    name: str
+    display_name: str
+    description: str
+    unit: str
+    type: MetricType
+    aggregation: Aggregation | None
+    retention_days: int | None
+    duplicate_policy: DuplicatePolicy
+    alert_threshold: ThresholdPayload | None
+    version: int = Field(description="Grows with each change; the ETag is it in quotes.")
+    created_at: str
+    updated_at: str
+
+    @classmethod
+    def of_definition(cls, definition: MetricDefinition) -> Self:
+        """The JSON of a value of the core."""
+        payload = DefinitionPayload.of_definition(definition)
+        return cls(
+            name=definition.name,
+            **{field: getattr(payload, field) for field in DefinitionPayload.model_fields},
+            version=definition.version,
+            created_at=format_time_ms(definition.created_ms),
+            updated_at=format_time_ms(definition.updated_ms),
+        )
+
+
+class DefinitionListReply(ReplyModel):
+    """A page of definitions."""
+
+    definitions: list[DefinitionReply]
+    next_cursor: str | None = Field(description="For the next page; null on the last one.")
+
+
+class DefinitionDeletedReply(ReplyModel):
+    """What was deleted and what was not."""
+
+    name: str
+    deleted: bool
+    samples: str = Field(description="What became of the metric's samples: they are kept.")
+    detail: str
+
+
+class DefinitionListQuery(QueryModel):
+    """Parameters of the list."""
+
+    prefix: StoredText = Field("", description="Only names that start with it.")
+    limit: int = Field(100, ge=1, le=1000)
+    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+
+
+DEFINITION_PATCH_SCHEMA = {
+    "title": "DefinitionPatch",
+    "description": "The fields to change (RFC 7396): null sets a field back to its default, an "
+    "object is merged into the present one.",
+    "type": "object",
+    "properties": {
+        name: {"description": f"As in DefinitionPayload; null for the default of `{name}`."}
+        for name in DefinitionPayload.model_fields
+    },
+    "additionalProperties": False,
+}
+DefinitionPatch = Annotated[dict[str, Any], WithJsonSchema(DEFINITION_PATCH_SCHEMA)]

@@ -1,0 +1,183 @@
+"""From validated JSON samples to the columns of a WriteBatch.
+
+Per sample only a tuple is built and looked up: what is in it was checked when it was first met,
+and the key of its series was made then. Values and times become columns at once.
+"""
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from native_api.ingest_payloads import SPECIAL_VALUES, SamplePayload
+from native_api.names import label_name_fault, metric_name_fault, text_fault
+from native_api.times import MAX_TIME_MS, MIN_TIME_MS, parse_time_ms
+from promcompat.core.model import METRIC_NAME, IntArray, WriteBatch
+from promcompat.remote_write.remote_pb2 import Label, SeriesKey
+from promcompat.remote_write.series_key import decode_series_key
+
+Identity = tuple[Any, ...]
+"""What tells the series of an item: name, source and its labels in the order they came."""
+_MAX_IDENTITIES = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFault:
+    """A field of one sample that is at fault."""
+
+    index: int
+    field: str
+    reason: str
+
+
+@dataclass(slots=True)
+class KeyCache:
+    """Identities to series keys; bounded by starting anew in halves, as the series cache."""
+
+    _young: dict[Identity, bytes] = field(default_factory=dict)
+    _old: dict[Identity, bytes] = field(default_factory=dict)
+
+    def get(self, identity: Identity) -> bytes | None:
+        """The key of an identity that was met before."""
+        key = self._young.get(identity)
+        if key is None and (key := self._old.get(identity)) is not None:
+            self.add(identity, key)
+        return key
+
+    def add(self, identity: Identity, key: bytes) -> None:
+        """Remember the key of a valid identity."""
+        self._young[identity] = key
+        if len(self._young) > _MAX_IDENTITIES // 2:
+            self._old, self._young = self._young, {}
+
+
+class ColumnReader:
+    """Reads samples of any tenant; keys do not depend on the tenant."""
+
+    def __init__(self) -> None:
+        self._keys = KeyCache()
+
+    def read(
+        self,
+        items: Sequence[SamplePayload],
+        positions: Sequence[int],
+        now_ms: int,
+        latest_ms: int | None,
+        known: Container[bytes],
+    ) -> tuple[WriteBatch, list[int], list[SampleFault]]:
+        """The batch of the valid items, their positions, and the faults of the others.
+
+        `positions[i]` is the place of `items[i]` in the request. `latest_ms` is the latest time a
+        sample may have, None for any. Labels of keys in `known` are left out of the batch.
+        """
+        faults: list[SampleFault] = []
+        keys = self._series_keys(items, positions, faults)
+        timestamps = _timestamps(items, positions, now_ms, latest_ms, faults)
+        values = _values(items)
+        kept = positions
+        if faults:
+            bad = {one.index for one in faults}
+            rows = [row for row, position in enumerate(positions) if position not in bad]
+            kept = [positions[row] for row in rows]
+            keys = [keys[row] for row in rows]
+            timestamps, values = timestamps[rows], values[rows]
+        labels = {key: decode_series_key(key) for key in set(keys) if key not in known}
+        return WriteBatch(keys, timestamps, values, labels), list(kept), faults
+
+    def _series_keys(
+        self,
+        items: Sequence[SamplePayload],
+        positions: Sequence[int],
+        faults: list[SampleFault],
+    ) -> list[bytes]:
+        """The key of each item's series, empty for one at fault."""
+        empty: Mapping[str, str] = {}
+        identities = [
+            (item["name"], item.get("source"), *item.get("labels", empty).items()) for item in items
+        ]
+        keys = list(map(self._keys.get, identities))
+        if None not in keys:
+            return [key for key in keys if key is not None]
+        return [
+            key if key is not None else self._new_key(identity, position, faults)
+            for key, identity, position in zip(keys, identities, positions, strict=True)
+        ]
+
+    def _new_key(self, identity: Identity, position: int, faults: list[SampleFault]) -> bytes:
+        known = self._keys.get(identity)
+        if known is not None:
+            return known
+        name, source, *labels = identity
+        found = list(_identity_faults(position, name, source, dict(labels)))
+        if found:
+            faults += found
+            return b""
+        key = encode_series_key(
+            name, {**dict(labels), "source": source or dict(labels).get("source", "")}
+        )
+        self._keys.add(identity, key)
+        return key
+
+
+def encode_series_key(name: str, labels: Mapping[str, str]) -> bytes:
+    """The wire bytes of the sorted labels, as most senders of remote write have them too."""
+    pairs = sorted({**labels, METRIC_NAME: name}.items())
+    message = SeriesKey(
+        labels=[Label(name=key.encode(), value=value.encode()) for key, value in pairs if value]
+    )
+    return message.SerializeToString()
+
+
+def _identity_faults(
+    position: int, name: str, source: str | None, labels: Mapping[str, str]
+) -> list[SampleFault]:
+    found = [("name", metric_name_fault(name)), ("source", text_fault(source or ""))]
+    for label, value in labels.items():
+        found.append((f"labels.{label}", label_name_fault(label) or text_fault(value)))
+    if source and labels.get("source"):
+        found.append(("source", "is given twice: as `source` and as `labels.source`"))
+    return [SampleFault(position, field, reason) for field, reason in found if reason]
+
+
+def _values(items: Sequence[SamplePayload]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    raw = [item["value"] for item in items]
+    if str in set(map(type, raw)):
+        raw = [SPECIAL_VALUES[value] if isinstance(value, str) else value for value in raw]
+    return np.array(raw, np.float64)
+
+
+def _timestamps(
+    items: Sequence[SamplePayload],
+    positions: Sequence[int],
+    now_ms: int,
+    latest_ms: int | None,
+    faults: list[SampleFault],
+) -> IntArray:
+    raw = [item.get("timestamp") for item in items]
+    kinds = set(map(type, raw))
+    if kinds <= {int, float}:
+        seconds = np.array(raw, np.float64)
+        in_range = (seconds >= MIN_TIME_MS / 1000) & (seconds <= MAX_TIME_MS / 1000)
+        if in_range.all():
+            times = np.rint(seconds * 1000).astype(np.int64)
+            return _not_too_late(times, positions, latest_ms, faults)
+    times = np.full(len(raw), now_ms, np.int64)
+    for row, value in enumerate(raw):
+        if value is None:
+            continue
+        try:
+            times[row] = parse_time_ms(value)
+        except ValueError as exc:
+            faults.append(SampleFault(positions[row], "timestamp", str(exc)))
+    return _not_too_late(times, positions, latest_ms, faults)
+
+
+def _not_too_late(
+    times: IntArray, positions: Sequence[int], latest_ms: int | None, faults: list[SampleFault]
+) -> IntArray:
+    if latest_ms is not None:
+        late = np.flatnonzero(times > latest_ms).tolist()
+        reason = "is too far in the future"
+        faults += [SampleFault(positions[row], "timestamp", reason) for row in late]
+    return times

@@ -1,0 +1,276 @@
+"""`POST /ingest` and `POST /ingest/batch`: samples as JSON into the write path of remote write."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
+
+from native_api.context import ready
+from native_api.dispatch import faults_of
+from native_api.ingest_columns import ColumnReader, SampleFault
+from native_api.ingest_payloads import (
+    MAX_BATCH,
+    BatchPayload,
+    IngestQuery,
+    IngestReply,
+    SamplePayload,
+)
+from native_api.problem import Fault, InvalidRequestError, fault, problem_response
+from native_api.request_body import check_media_type, read_body
+from native_api.responses import json_response
+from native_api.route import Call, Example, Reply, Route
+from promcompat.core.errors import BadDataError, WriteRejectedError
+from promcompat.core.model import WriteBatch
+from promcompat.services.metric_service import MetricService
+
+_IN_THREAD_FROM_BYTES = 1 << 17
+_BATCH: TypeAdapter[BatchPayload] = TypeAdapter(BatchPayload)
+_SAMPLE: TypeAdapter[SamplePayload] = TypeAdapter(SamplePayload)
+_COLUMNS = ColumnReader()
+_MEDIA_TYPES = ("application/json",)
+
+Read = tuple[WriteBatch, list[int], list[SampleFault]]
+"""A batch, the position of each of its rows in the request, and what is not in it."""
+
+
+async def handle_ingest(call: Call[IngestQuery, None]) -> web.Response:
+    """Store one sample."""
+    return await _ingest(call, is_batch=False)
+
+
+async def handle_ingest_batch(call: Call[IngestQuery, None]) -> web.Response:
+    """Store many samples."""
+    return await _ingest(call, is_batch=True)
+
+
+async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Response:
+    check_media_type(call.request, _MEDIA_TYPES)
+    service = ready(call.state.metrics)
+    body = await read_body(call.request, call.state.max_body_bytes, call.state.max_decoded_bytes)
+    arguments = body, is_batch, service, call.tenant
+    if len(body) < _IN_THREAD_FROM_BYTES:
+        batch, positions, faults = _read(*arguments)
+    else:
+        batch, positions, faults = await asyncio.to_thread(_read, *arguments)
+    if faults and not call.query.partial:
+        raise InvalidRequestError(
+            [_fault_of(one, is_batch) for one in faults], "nothing was stored: " + faults[0].reason
+        )
+    if not len(batch):
+        return _reply(call.request, 0, faults)
+    try:
+        await service.write(call.tenant, batch)
+    except WriteRejectedError as exc:
+        return _conflict(call, exc, positions, faults, is_batch)
+    return _reply(call.request, len(batch), faults)
+
+
+def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> Read:
+    """Parse and check a body. Raises InvalidRequestError for what no sample can be read from."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise InvalidRequestError([fault("body", "body", f"is no JSON: {exc}")]) from exc
+    items, positions, faults = _validate(document, is_batch)
+    # Also when some are at fault already: the client is to learn of everything at once.
+    batch, kept, more = _COLUMNS.read(
+        items, positions, service.now_ms(), service.latest_ms(), service.known_series(tenant)
+    )
+    return batch, kept, sorted([*faults, *more], key=lambda one: one.index)
+
+
+def _validate(
+    document: Any, is_batch: bool
+) -> tuple[Sequence[SamplePayload], Sequence[int], list[SampleFault]]:
+    """The items that have the right shape, their positions, and the faults of the others."""
+    adapter: TypeAdapter[Any] = _BATCH if is_batch else _SAMPLE
+    try:
+        adapter.validate_python(document)
+    except ValidationError as exc:
+        faults = _sample_faults(exc, is_batch)
+        bad = {one.index for one in faults}
+        given = document["metrics"] if is_batch else [document]
+        positions = [index for index in range(len(given)) if index not in bad]
+        return [given[index] for index in positions], positions, faults
+    items = document["metrics"] if is_batch else [document]
+    return items, range(len(items)), []
+
+
+def _sample_faults(error: ValidationError, is_batch: bool) -> list[SampleFault]:
+    """Faults of single samples; InvalidRequestError when the whole body is at fault."""
+    found: dict[tuple[int, str], SampleFault] = {}
+    for one in error.errors(include_url=False, include_context=False, include_input=False):
+        loc = one["loc"]
+        if is_batch and (len(loc) < 2 or loc[0] != "metrics" or not isinstance(loc[1], int)):
+            raise InvalidRequestError(faults_of(error, "body")) from error
+        if not is_batch and not loc:
+            raise InvalidRequestError(faults_of(error, "body")) from error
+        index, fields = (int(loc[1]), loc[2:]) if is_batch else (0, loc)
+        name = _field_name(fields)
+        found.setdefault((index, name), SampleFault(index, name, _reason(name, one["msg"])))
+    return list(found.values())
+
+
+def _field_name(loc: Sequence[int | str]) -> str:
+    """The field a location is in; the branches of unions behind it are no fields."""
+    depth = 2 if loc and loc[0] == "labels" else 1
+    return ".".join(map(str, loc[:depth])) or "sample"
+
+
+def _reason(name: str, message: str) -> str:
+    if name == "value" and "required" not in message:
+        return "must be a number, or NaN, Infinity or -Infinity as a string"
+    if name == "timestamp":
+        return "must be RFC 3339 with a zone, or Unix seconds"
+    return message
+
+
+def _fault_of(one: SampleFault, is_batch: bool) -> Fault:
+    return fault("body", f"metrics[{one.index}].{one.field}" if is_batch else one.field, one.reason)
+
+
+def _reply(request: web.Request, accepted: int, faults: Sequence[SampleFault]) -> web.Response:
+    errors = [
+        {"index": one.index, "field": _encodable(one.field), "reason": one.reason} for one in faults
+    ]
+    rejected = len({one.index for one in faults})
+    return json_response(request, {"accepted": accepted, "rejected": rejected, "errors": errors})
+
+
+def _conflict(
+    call: Call[IngestQuery, None],
+    error: WriteRejectedError,
+    positions: Sequence[int],
+    faults: Sequence[SampleFault],
+    is_batch: bool,
+) -> web.Response:
+    """Some times hold other values already; every other sample of the batch is stored."""
+    if not error.rows:
+        raise BadDataError(str(error)) from error
+    reason = "another value is stored at this time, and the first one stays"
+    conflicts = [SampleFault(positions[row], "value", reason) for row in error.rows]
+    accepted = len(positions) - len(conflicts)
+    if call.query.partial:
+        return _reply(call.request, accepted, [*faults, *conflicts])
+    return problem_response(
+        409,
+        f"{error}; the other {accepted} samples are stored",
+        [_fault_of(one, is_batch) for one in conflicts],
+    )
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+_SAMPLE_EXAMPLE = {
+    "name": "queue_length",
+    "value": 42,
+    "labels": {"queue": "mail"},
+    "source": "worker-1",
+    "timestamp": "2026-11-24T05:00:00Z",
+}
+_BATCH_EXAMPLE = {
+    "metrics": [
+        {"name": "orders_total", "value": 10, "labels": {"shop": "a"}, "timestamp": 1795496400},
+        {"name": "orders_total", "value": 25, "labels": {"shop": "a"}, "timestamp": 1795496460},
+        {"name": "orders_total", "value": 40, "labels": {"shop": "a"}, "timestamp": 1795496520},
+        {"name": "temperature", "value": "NaN", "timestamp": "2026-11-24T06:00:00.250+01:00"},
+    ]
+}
+_PARTIAL_EXAMPLE = {
+    "metrics": [
+        {"name": "temperature", "value": 21.5, "timestamp": 1795496460},
+        {"name": "", "value": 1},
+        {"name": "temperature", "value": "warm"},
+    ]
+}
+_STORED = Reply("The samples are committed: every query sees them.", IngestReply)
+_DESCRIPTION = f"""\
+Samples are stored by the write path of remote write: PromQL and SQL see them at once.
+
+Every sample of a request is checked before anything is written: by default one that is \
+invalid keeps all others out. With `partial=true` the valid ones are stored and each invalid one \
+is listed by its index and field. A sample whose time already holds another value of its series \
+is a conflict (409, or an entry of `errors` with `partial=true`): the first value stays and \
+every other sample is stored, unless the metric's definition says `duplicate_policy: last`.
+
+At most {MAX_BATCH:,} samples; the body may be packed (`Content-Encoding: gzip`)."""
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/ingest",
+        handler=handle_ingest,
+        tag="Ingest",
+        summary="Store one sample",
+        description="See the batch for what is checked and when.",
+        query=IngestQuery,
+        body=SamplePayload,
+        reads_body=True,
+        headers={"Content-Encoding": "`gzip` for a packed body."},
+        replies={200: _STORED},
+        problems=(409,),
+        examples=(
+            Example(
+                name="A gauge with a label and a source",
+                status=200,
+                body=_SAMPLE_EXAMPLE,
+                answer={"accepted": 1, "rejected": 0, "errors": []},
+            ),
+            Example(
+                name="Another value at the same time",
+                status=409,
+                body={**_SAMPLE_EXAMPLE, "value": 43},
+            ),
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/ingest/batch",
+        handler=handle_ingest_batch,
+        tag="Ingest",
+        summary="Store many samples",
+        description=_DESCRIPTION,
+        query=IngestQuery,
+        body=BatchPayload,
+        reads_body=True,
+        headers={"Content-Encoding": "`gzip` for a packed body."},
+        replies={200: _STORED},
+        problems=(409,),
+        examples=(
+            Example(
+                name="A counter and a gauge",
+                status=200,
+                body=_BATCH_EXAMPLE,
+                answer={"accepted": 4, "rejected": 0, "errors": []},
+            ),
+            Example(
+                name="The valid ones of a batch",
+                status=200,
+                query={"partial": "true"},
+                body=_PARTIAL_EXAMPLE,
+                answer={
+                    "accepted": 1,
+                    "rejected": 2,
+                    "errors": [
+                        {
+                            "index": 1,
+                            "field": "name",
+                            "reason": "must not be empty: PromQL could not name the metric",
+                        },
+                        {
+                            "index": 2,
+                            "field": "value",
+                            "reason": "must be a number, or NaN, Infinity or -Infinity as a string",
+                        },
+                    ],
+                },
+            ),
+            Example(name="Nothing of an invalid batch", status=400, body=_PARTIAL_EXAMPLE),
+        ),
+    ),
+)

@@ -1,0 +1,40 @@
+"""Which metric and label names are taken: those that PromQL can name.
+
+Prometheus 3 names any UTF-8 in quotes. What is refused has no quoted form (nothing at all), is
+reserved, or is no text that PostgreSQL can hold (U+0000, lone surrogates).
+"""
+
+from promcompat.core.model import METRIC_NAME
+
+MAX_NAME_BYTES = 2000
+"""A B-tree entry of PostgreSQL holds 2,704 bytes, and the metric name is in one."""
+_SURROGATES = ("\ud800", "\udfff")
+
+
+def text_fault(text: str) -> str | None:
+    """Why the text cannot be stored, None when it can."""
+    if "\0" in text:
+        return "holds U+0000, which the database cannot store"
+    if any(_SURROGATES[0] <= char <= _SURROGATES[1] for char in text):
+        return "is not valid Unicode: it holds a lone surrogate"
+    return None
+
+
+def metric_name_fault(name: str) -> str | None:
+    """Why this cannot be a metric's name, None when it can."""
+    if not name:
+        return "must not be empty: PromQL could not name the metric"
+    if found := text_fault(name):
+        return found
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"is longer than {MAX_NAME_BYTES} bytes"
+    return None
+
+
+def label_name_fault(name: str) -> str | None:
+    """Why this cannot be a label's name, None when it can."""
+    if name == METRIC_NAME:
+        return "is reserved for the metric's name: use `name`"
+    if not name:
+        return "must not be empty: PromQL could not name the label"
+    return text_fault(name)

@@ -1,0 +1,152 @@
+"""The types of URL parameters: validated by pydantic and described in the OpenAPI document."""
+
+import base64
+import re
+from typing import Annotated
+
+import orjson
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from native_api.names import label_name_fault, metric_name_fault, text_fault
+from native_api.problem import InvalidRequestError, fault
+from native_api.route import PathPart
+from native_api.times import parse_time_parameter
+from promcompat.core.durations import parse_duration_ms
+from promcompat.core.errors import BadDataError
+from promcompat.core.matchers import LabelMatcher, MatchOp, compile_pattern
+
+_FILTER = re.compile(r"(.+?)(=~|!~|!=|=)(.*)", re.DOTALL)
+_OPERATORS = {op.value: op for op in MatchOp}
+_MAX_SIGNED = 1 << 62
+
+
+def _time(value: object) -> object:
+    return parse_time_parameter(value) if isinstance(value, str) else value
+
+
+def _duration(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    duration_ms = parse_duration_ms(value)
+    if duration_ms < 1:
+        raise ValueError("must be longer than nothing")
+    return duration_ms
+
+
+def _stored_text(value: str) -> str:
+    if found := text_fault(value):
+        raise ValueError(found)
+    return value
+
+
+def _label_filter(text: str) -> str:
+    parse_filter(text)
+    return text
+
+
+def _label_names(value: list[str]) -> list[str]:
+    names = [name.strip() for part in value for name in part.split(",")]
+    for name in names:
+        if found := label_name_fault(name):
+            raise ValueError(f"the label name {name!r} {found}")
+    return list(dict.fromkeys(names))
+
+
+TimeParameter = Annotated[
+    int,
+    BeforeValidator(_time),
+    WithJsonSchema({"type": "string", "examples": ["2026-11-24T05:00:00Z", "1795496400"]}),
+]
+"""RFC 3339 or Unix seconds; kept as int Unix milliseconds."""
+
+DurationParameter = Annotated[
+    int,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": "string", "examples": ["30s", "5m", "1h"]}),
+]
+"""A duration like `5m`; kept as int milliseconds."""
+
+StoredText = Annotated[str, AfterValidator(_stored_text)]
+"""Text that the database can hold."""
+
+LabelFilter = Annotated[
+    str,
+    AfterValidator(_label_filter),
+    WithJsonSchema({"type": "string", "examples": ["host=web-1", "code!=200", "path=~/api/.*"]}),
+]
+"""A condition on a label: `host=web-1`, `host!=web-1`, `host=~web-.*` or `host!~web-.*`."""
+
+LabelFilters = Annotated[
+    list[LabelFilter],
+    Field(
+        description="Conditions on labels, all of which must hold: `host=web-1`, `host!=web-1`, "
+        "`host=~web-.*`, `host!~web-.*` (RE2, anchored). May be repeated.",
+        max_length=100,
+    ),
+]
+
+GroupBy = Annotated[
+    list[str],
+    AfterValidator(_label_names),
+    Field(description="Labels to group by, repeated or with commas between.", max_length=100),
+]
+
+METRIC_NAME_PART = PathPart(description="The metric's name, percent-encoded.")
+
+
+def parse_filter(text: str) -> LabelMatcher:
+    """The matcher of a filter. Raises ValueError."""
+    match = _FILTER.fullmatch(text)
+    if match is None:
+        raise ValueError("expected LABEL=VALUE, LABEL!=VALUE, LABEL=~REGEX or LABEL!~REGEX")
+    name, operator, value = match.groups()
+    found = label_name_fault(name) or text_fault(value)
+    if found:
+        raise ValueError(found)
+    matcher = LabelMatcher(name, _OPERATORS[operator], value)
+    if matcher.op in (MatchOp.REGEX, MatchOp.NOT_REGEX):
+        try:
+            compile_pattern(value)
+        except BadDataError as exc:
+            raise ValueError(str(exc)) from exc
+    return matcher
+
+
+def matchers_of(filters: list[str], source: str | None = None) -> tuple[LabelMatcher, ...]:
+    """The matchers of validated filters, and that of a source."""
+    matchers = [parse_filter(text) for text in filters]
+    if source is not None:
+        matchers.append(LabelMatcher("source", MatchOp.EQUAL, source))
+    return tuple(matchers)
+
+
+def metric_name_of(path: str) -> str:
+    """The metric's name out of the path. Raises InvalidRequestError."""
+    if found := metric_name_fault(path):
+        raise InvalidRequestError([fault("path", "name", found)])
+    return path
+
+
+def encode_cursor(*parts: int | str) -> str:
+    """An opaque text that a client hands back to go on."""
+    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
+
+
+def decode_cursor(text: str, *kinds: type) -> list[int | str]:
+    """What `encode_cursor` was given, checked for kinds and size. Raises InvalidRequestError."""
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        parts = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except ValueError:
+        parts = None
+    if not isinstance(parts, list) or [type(part) for part in parts] != list(kinds):
+        raise _bad_cursor()
+    for part in parts:
+        is_large = isinstance(part, int) and abs(part) > _MAX_SIGNED
+        if is_large or (isinstance(part, str) and text_fault(part)):
+            raise _bad_cursor()
+    return parts
+
+
+def _bad_cursor() -> InvalidRequestError:
+    return InvalidRequestError([fault("query", "cursor", "is no cursor of an earlier answer")])

@@ -1,0 +1,366 @@
+"""The reading routes: samples, names, newest samples, statistics, buckets."""
+
+import asyncio
+import hashlib
+
+import numpy as np
+from aiohttp import web
+
+from native_api.bucket_json import bucket_grid, render_buckets
+from native_api.context import ready
+from native_api.numbers import json_number, json_numbers
+from native_api.parameters import (
+    METRIC_NAME_PART,
+    decode_cursor,
+    encode_cursor,
+    matchers_of,
+    metric_name_of,
+)
+from native_api.problem import InvalidRequestError, fault
+from native_api.query_payloads import (
+    MAX_BUCKETS,
+    AggregateQuery,
+    AggregateReply,
+    LatestQuery,
+    LatestReply,
+    NameListQuery,
+    NameListReply,
+    Order,
+    SampleListQuery,
+    SampleListReply,
+    SeriesQuery,
+    SeriesReply,
+)
+from native_api.responses import json_response
+from native_api.route import Call, Example, Reply, Route
+from native_api.times import format_time_ms, format_times_ms
+from promcompat.core.errors import BadDataError
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import METRIC_NAME
+from promcompat.core.native_queries import (
+    BucketQuery,
+    SamplePageQuery,
+    SamplePosition,
+    SampleRow,
+    Statistics,
+)
+
+
+async def handle_list_samples(call: Call[SampleListQuery, None]) -> web.Response:
+    """A page of single samples."""
+    query = call.query
+    start_ms, end_ms, after = _page_bounds(query, ready(call.state.metrics).now_ms())
+    matchers = matchers_of(query.label, query.source)
+    if query.name is not None:
+        matchers = (LabelMatcher(METRIC_NAME, MatchOp.EQUAL, query.name), *matchers)
+    rows, has_more = await ready(call.state.queries).sample_page(
+        call.tenant,
+        SamplePageQuery(
+            matchers=matchers,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            descending=query.order is Order.DESC,
+            limit=query.limit,
+            after=after,
+        ),
+    )
+    reply = {
+        "samples": [
+            {"name": row.labels.get(METRIC_NAME), **one}
+            for row, one in zip(rows, _row_documents(rows), strict=True)
+        ],
+        "next_cursor": _next_cursor(query, start_ms, end_ms, rows[-1]) if has_more else None,
+    }
+    return json_response(call.request, reply)
+
+
+def _page_bounds(query: SampleListQuery, now_ms: int) -> tuple[int, int, SamplePosition | None]:
+    """Start, end and position; a cursor carries the bounds, so that `now` does not move."""
+    if query.cursor is None:
+        return *query.bounds_ms(now_ms), None
+    digest, start_ms, end_ms, timestamp_us, series_id = decode_cursor(
+        query.cursor, str, int, int, int, int
+    )
+    if digest != _digest(query):
+        raise InvalidRequestError(
+            [fault("query", "cursor", "belongs to an answer to other parameters")]
+        )
+    return int(start_ms), int(end_ms), SamplePosition(int(timestamp_us), int(series_id))
+
+
+def _next_cursor(query: SampleListQuery, start_ms: int, end_ms: int, last: SampleRow) -> str:
+    position = last.position
+    return encode_cursor(
+        _digest(query), start_ms, end_ms, position.timestamp_us, position.series_id
+    )
+
+
+def _digest(query: SampleListQuery) -> str:
+    """What of the parameters must not change from page to page; the limit may."""
+    text = query.model_dump_json(exclude={"cursor", "limit"})
+    return hashlib.blake2b(text.encode(), digest_size=9).hexdigest()
+
+
+async def handle_list_names(call: Call[NameListQuery, None]) -> web.Response:
+    """A page of metric names."""
+    query = call.query
+    after = str(decode_cursor(query.cursor, str)[0]) if query.cursor is not None else ""
+    names, has_more = await ready(call.state.queries).metric_names(
+        call.tenant, query.prefix, after, query.limit
+    )
+    reply = {"names": names, "next_cursor": encode_cursor(names[-1]) if has_more else None}
+    return json_response(call.request, reply)
+
+
+async def handle_latest(call: Call[LatestQuery, None]) -> web.Response:
+    """The newest sample of each series of a metric."""
+    name = metric_name_of(call.path["name"])
+    matchers = matchers_of(call.query.label, call.query.source)
+    rows, is_cut = await ready(call.state.queries).latest(
+        call.tenant, name, matchers, call.query.limit
+    )
+    return json_response(
+        call.request, {"name": name, "series": _row_documents(rows), "truncated": is_cut}
+    )
+
+
+async def handle_aggregate(call: Call[AggregateQuery, None]) -> web.Response:
+    """Statistics over the samples of a metric."""
+    name, query = metric_name_of(call.path["name"]), call.query
+    start_ms, end_ms = query.bounds_ms(ready(call.state.metrics).now_ms())
+    groups = await ready(call.state.queries).statistics(
+        call.tenant,
+        name,
+        matchers_of(query.label, query.source),
+        (start_ms, end_ms),
+        tuple(query.group_by),
+    )
+    reply = {
+        "name": name,
+        "start": format_time_ms(start_ms),
+        "end": format_time_ms(end_ms),
+        "groups": [_statistics_document(one) for one in groups],
+    }
+    return json_response(call.request, reply)
+
+
+async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
+    """A value for each bucket of a metric."""
+    name, query = metric_name_of(call.path["name"]), call.query
+    bounds = query.bounds_ms(ready(call.state.metrics).now_ms())
+    first_end_ms, n_buckets = bucket_grid(*bounds, query.bucket)
+    if n_buckets > MAX_BUCKETS:
+        raise InvalidRequestError(
+            [fault("query", "bucket", f"gives {n_buckets} buckets, more than {MAX_BUCKETS}")]
+        )
+    is_grouped = bool(query.group_by) or query.all_series
+    try:
+        answer = await ready(call.state.queries).buckets(
+            call.tenant,
+            BucketQuery(
+                name=name,
+                matchers=matchers_of(query.label, query.source),
+                first_end_ms=first_end_ms,
+                bucket_ms=query.bucket,
+                n_buckets=n_buckets,
+                aggregation=query.aggregation,
+                group_by=tuple(query.group_by) if is_grouped else None,
+            ),
+        )
+    except InvalidRequestError:
+        raise
+    except BadDataError as exc:
+        raise InvalidRequestError([fault("query", "aggregation", str(exc))]) from exc
+    body = await asyncio.to_thread(render_buckets, name, query, answer)
+    return json_response(call.request, body)
+
+
+def _row_documents(rows: list[SampleRow]) -> list[dict[str, object]]:
+    times = np.array([row.position.timestamp_us // 1000 for row in rows], np.int64)
+    numbers = json_numbers(np.array([row.value for row in rows], np.float64))
+    return [
+        {"labels": row.labels.without_name().as_dict(), "timestamp": time, "value": number}
+        for row, time, number in zip(rows, format_times_ms(times), numbers, strict=True)
+    ]
+
+
+def _statistics_document(one: Statistics) -> dict[str, object]:
+    names = ("avg", "min", "max", "sum", "p50", "p95", "p99")
+    numbers = {name: json_number(getattr(one, name)) for name in names}
+    return {"labels": one.labels.as_dict(), "count": one.count, **numbers}
+
+
+_PARTS = {"name": METRIC_NAME_PART}
+_RANGE = {"start": "2026-11-24T05:00:00Z", "end": "2026-11-24T05:05:00Z"}
+_ORDERS = {"name": "orders_total"}
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/",
+        handler=handle_list_samples,
+        tag="Query",
+        summary="List samples",
+        description="Single samples as they were stored, stale markers left out.",
+        query=SampleListQuery,
+        replies={200: Reply("Samples by time.", SampleListReply)},
+        problems=(422,),
+        examples=(
+            Example(
+                name="The first of a metric",
+                status=200,
+                query={**_RANGE, "name": "orders_total", "order": "asc", "limit": "2"},
+            ),
+            Example(
+                name="By label and source",
+                status=200,
+                query={
+                    **_RANGE,
+                    "name": "queue_length",
+                    "label": ["queue=mail", "queue!~sms|push"],
+                    "source": "worker-1",
+                },
+                answer={
+                    "samples": [
+                        {
+                            "name": "queue_length",
+                            "labels": {"queue": "mail", "source": "worker-1"},
+                            "timestamp": "2026-11-24T05:00:00.000Z",
+                            "value": 42.0,
+                        }
+                    ],
+                    "next_cursor": None,
+                },
+            ),
+            Example(name="No regular expression", status=400, query={"label": "queue=~("}),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/names",
+        handler=handle_list_names,
+        tag="Query",
+        summary="List metric names",
+        query=NameListQuery,
+        replies={200: Reply("Names of every metric ever written, in order.", NameListReply)},
+        examples=(
+            Example(
+                name="By prefix",
+                status=200,
+                query={"prefix": "orders_"},
+                answer={"names": ["orders_total"], "next_cursor": None},
+            ),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/latest/{name}",
+        handler=handle_latest,
+        tag="Query",
+        summary="The newest sample of each series",
+        parts=_PARTS,
+        query=LatestQuery,
+        replies={200: Reply("Series in order of their labels.", LatestReply)},
+        problems=(404,),
+        examples=(
+            Example(
+                name="Of a counter",
+                status=200,
+                path=_ORDERS,
+                answer={
+                    "name": "orders_total",
+                    "series": [
+                        {
+                            "labels": {"shop": "a"},
+                            "timestamp": "2026-11-24T05:02:00.000Z",
+                            "value": 40.0,
+                        }
+                    ],
+                    "truncated": False,
+                },
+            ),
+            Example(name="Never written", status=404, path={"name": "unheard_of"}),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/aggregate/{name}",
+        handler=handle_aggregate,
+        tag="Query",
+        summary="Statistics of a metric",
+        description="Over all samples in `[start, end)`: count, mean, extremes, sum and "
+        "percentiles, which interpolate linearly between ranks. NaN counts and makes the rest NaN.",
+        parts=_PARTS,
+        query=AggregateQuery,
+        replies={200: Reply("Statistics of each group.", AggregateReply)},
+        problems=(404, 422),
+        examples=(
+            Example(
+                name="By shop",
+                status=200,
+                path=_ORDERS,
+                query={**_RANGE, "group_by": "shop"},
+                answer={
+                    "name": "orders_total",
+                    "start": "2026-11-24T05:00:00.000Z",
+                    "end": "2026-11-24T05:05:00.000Z",
+                    "groups": [
+                        {
+                            "labels": {"shop": "a"},
+                            "count": 3,
+                            "avg": 25.0,
+                            "min": 10.0,
+                            "max": 40.0,
+                            "sum": 75.0,
+                            "p50": 25.0,
+                            "p95": 38.5,
+                            "p99": 39.7,
+                        }
+                    ],
+                },
+            ),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/series/{name}",
+        handler=handle_series,
+        tag="Query",
+        summary="A value for each bucket",
+        description="A bucket is `(timestamp - bucket, timestamp]`, aligned as SQL's "
+        "`time_bucket`; its value is that of PromQL at its end, so a counter's rate is "
+        "`rate(name[bucket])`.",
+        parts=_PARTS,
+        query=SeriesQuery,
+        replies={200: Reply("The buckets of each series or group.", SeriesReply)},
+        problems=(404, 422),
+        examples=(
+            Example(
+                name="The rate of a counter",
+                status=200,
+                path=_ORDERS,
+                query={**_RANGE, "bucket": "5m"},
+                answer={
+                    "name": "orders_total",
+                    "type": "counter",
+                    "aggregation": "rate",
+                    "bucket": "5m",
+                    "series": [
+                        {
+                            "labels": {"shop": "a"},
+                            "points": [{"timestamp": "2026-11-24T05:05:00.000Z", "value": 0.125}],
+                        }
+                    ],
+                    "truncated": False,
+                    "warnings": [],
+                },
+            ),
+            Example(
+                name="The largest in each minute",
+                status=200,
+                path=_ORDERS,
+                query={**_RANGE, "bucket": "1m", "aggregation": "max", "fill": "previous"},
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,46 @@
+"""Every route of the native API, in one table, and how it gets into the application."""
+
+from collections.abc import Sequence
+
+import orjson
+from aiohttp import web
+
+from native_api import definition_handlers, ingest_handlers, query_handlers
+from native_api.context import STATE, NativeState
+from native_api.dispatch import answer_problems, http_handler
+from native_api.docs_page import render_docs
+from native_api.openapi import build_openapi
+from native_api.responses import json_response
+from native_api.route import BASE, Route
+from promcompat.version import promcompat_version
+
+ROUTES: tuple[Route, ...] = (
+    *ingest_handlers.ROUTES,
+    *definition_handlers.ROUTES,
+    *query_handlers.ROUTES,
+)
+"""In the order of the docs; of paths that could both match, the fixed one first."""
+
+
+def install_native_api(
+    app: web.Application, state: NativeState, routes: Sequence[Route] = ROUTES
+) -> None:
+    """Add the routes, `/openapi.json` and `/docs` to an application that does not run yet."""
+    app[STATE] = state
+    app.middlewares.append(answer_problems)
+    for route in routes:
+        # Both `/api/v1/metrics` and, as the issue of many clients is a slash, `/api/v1/metrics/`.
+        app.router.add_route(route.method, BASE + route.path, http_handler(route))
+        if route.path == "/":
+            app.router.add_route(route.method, BASE, http_handler(route))
+    document = build_openapi(routes, promcompat_version())
+    specification, page = orjson.dumps(document), render_docs(document)
+
+    async def handle_openapi(request: web.Request) -> web.Response:
+        return json_response(request, specification)
+
+    async def handle_docs(request: web.Request) -> web.Response:
+        return web.Response(text=page, content_type="text/html")
+
+    app.router.add_get("/openapi.json", handle_openapi)
+    app.router.add_get("/docs", handle_docs)

@@ -1,0 +1,81 @@
+"""The native API on a real database, in the process of the test."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp.test_utils import TestClient
+
+from native_api.context import NativeState
+from native_api.routes import install_native_api
+from promcompat.api.context import ServiceState, tenant_of
+from promcompat.api.routes import build_application
+from promcompat.app import build_metric_service, open_native_api
+from promcompat.settings import Settings
+from promcompat.telemetry import Telemetry
+from sql.storage.metric_repository import PostgresMetricRepository
+from tests.http_service import ServiceServer
+from tests.repositories import opened_repository
+
+BASE = "/api/v1/metrics"
+
+
+class NativeClient:
+    """Speaks JSON with a running service."""
+
+    def __init__(self, client: TestClient[Any, Any], repository: PostgresMetricRepository) -> None:
+        self.client = client
+        self.repository = repository
+
+    async def send(
+        self, method: str, path: str, *, status: int, body: object = None, **options: Any
+    ) -> Any:
+        """The JSON of the answer (None for none), which must have this status."""
+        if body is not None:
+            options["json"] = body
+        response = await self.client.request(method, BASE + path, **options)
+        text = await response.text()
+        assert response.status == status, text
+        return await response.json(content_type=None) if text else None
+
+    async def get(self, path: str, status: int = 200, **parameters: Any) -> Any:
+        """A GET with parameters; a list repeats one."""
+        pairs = [
+            (name, str(one))
+            for name, value in parameters.items()
+            for one in (value if isinstance(value, list) else [value])
+        ]
+        return await self.send("GET", path, status=status, params=pairs)
+
+    async def ingest(self, *metrics: dict[str, Any], status: int = 200, **options: Any) -> Any:
+        """Post a batch."""
+        return await self.send(
+            "POST", "/ingest/batch", status=status, body={"metrics": list(metrics)}, **options
+        )
+
+    async def prometheus(self, path: str, **parameters: str) -> Any:
+        """The data of an answer of the Prometheus API."""
+        response = await self.client.get(f"/api/v1/{path}", params=parameters)
+        answer = await response.json()
+        assert response.status == 200, answer
+        return answer["data"]
+
+
+@asynccontextmanager
+async def running_native_service(url: str, **settings: Any) -> AsyncIterator[NativeClient]:
+    """Serve a database with these settings."""
+    chosen = Settings(**settings)
+    async with opened_repository(url, pushdown=True) as repository:
+        metrics = build_metric_service(chosen, repository)
+        state = ServiceState()
+        app = build_application(chosen, state, Telemetry())
+        native = NativeState(
+            tenant_of=tenant_of,
+            max_body_bytes=chosen.write_max_body_bytes,
+            max_decoded_bytes=chosen.write_max_decoded_bytes,
+        )
+        install_native_api(app, native)
+        open_native_api(native, metrics, repository)
+        state.open(metrics, "a database of a test")
+        async with TestClient(ServiceServer(app)) as client:
+            yield NativeClient(client, repository)
