@@ -1,19 +1,32 @@
 """Alert rules as data, alerts and their states, silences."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from promcompat.core.model import Labels
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.core.remediation import RemediationSpec
+
+ALERT_NAME = "alertname"
+SEVERITY = "severity"
 
 
 class AlertState(StrEnum):
-    """Where an alert is; `resolved` is the end of one, a later breach opens another."""
+    """Where an alert is; `resolved` is the end of one, a later breach opens another.
+
+    An alert that ends before it fired is `inactive`.
+    """
 
     INACTIVE = "inactive"
     PENDING = "pending"
     FIRING = "firing"
     RESOLVED = "resolved"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the alert is active, as Prometheus calls it."""
+        return self in (AlertState.PENDING, AlertState.FIRING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +34,7 @@ class AlertRule:
     """A PromQL alert rule. Names are unique within a group, groups within a tenant.
 
     `labels` and `annotations` values are templates (Go text/template, as in Prometheus).
+    `max_alerts` bounds the open alerts of the rule (0: no bound), as `limit` does in Prometheus.
     """
 
     id: int
@@ -36,13 +50,32 @@ class AlertRule:
     enabled: bool
     remediation: RemediationSpec | None
     version: int
+    max_alerts: int = 0
+
+    @property
+    def all_labels(self) -> Labels:
+        """The labels the rule sets: its own, and its severity unless they name one."""
+        if not self.severity or self.labels.get(SEVERITY):
+            return self.labels
+        return self.labels.with_label(SEVERITY, self.severity)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleEvaluation:
+    """How the last evaluation of a rule went; `error` is empty when it went well."""
+
+    evaluated_at_ms: int
+    duration_seconds: float
+    error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
     """One alert of one rule (or definition) and series; times are ms, 0 for not yet.
 
-    `rule_id` is None for the alert of a definition's threshold, whose `rule_name` is the metric's.
+    `rule_id` is None for the alert of a definition's threshold, whose `rule_name` is the metric's
+    and whose series is `series_id`. `series_labels` are those of the element of the result of
+    `expr` that the alert is for, `labels` those after the rule's. An `id` of 0 is a new alert.
     """
 
     id: int
@@ -59,11 +92,40 @@ class Alert:
     keep_firing_since_ms: int
     acknowledged_at_ms: int
     acknowledged_by: str
+    rule_group: str = ""
+    expr: str = ""
+    interval_ms: int = 0
+    series_id: int | None = None
+    series_labels: Labels = EMPTY_LABELS
+    remediation: RemediationSpec | None = None
+    noticed_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertTransition:
+    """One step of an alert; from and to are equal for an acknowledgement and other notes."""
+
+    from_state: AlertState
+    to_state: AlertState
+    at_ms: int
+    value: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertChange:
+    """An alert as it is from now on, and the steps that brought it there, oldest first."""
+
+    alert: Alert
+    transitions: tuple[AlertTransition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Silence:
-    """Keeps matching alerts from notifying and remediating until `ends_at_ms`."""
+    """Keeps matching alerts from notifying and remediating until `ends_at_ms`.
+
+    `labels` must all be equal and `matchers` must all match; one of them is never empty.
+    """
 
     id: int
     labels: Labels
@@ -71,3 +133,39 @@ class Silence:
     created_by: str
     starts_at_ms: int
     ends_at_ms: int
+    matchers: tuple[LabelMatcher, ...] = ()
+
+    @property
+    def all_matchers(self) -> tuple[LabelMatcher, ...]:
+        """The conditions of `labels` and `matchers` as one."""
+        exact = (LabelMatcher(name, MatchOp.EQUAL, value) for name, value in self.labels)
+        return (*exact, *self.matchers)
+
+    def is_active(self, now_ms: int) -> bool:
+        """Whether it keeps alerts quiet at a time."""
+        return self.starts_at_ms <= now_ms < self.ends_at_ms
+
+    def matches(self, labels: Labels) -> bool:
+        """Whether an alert of these labels is meant."""
+        return matches_labels(self.all_matchers, labels)
+
+
+def matches_labels(matchers: Sequence[LabelMatcher], labels: Labels) -> bool:
+    """Whether a label set satisfies every matcher."""
+    return all(matcher.matches(labels.get(matcher.name)) for matcher in matchers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertFilter:
+    """Which alerts to list, newest first; an empty part asks nothing.
+
+    `before_id` is where an earlier page ended (0: the first page).
+    """
+
+    states: tuple[AlertState, ...] = ()
+    severity: str = ""
+    rule_name: str = ""
+    rule_id: int | None = None
+    matchers: tuple[LabelMatcher, ...] = ()
+    before_id: int = 0
+    limit: int = 100

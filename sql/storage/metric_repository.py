@@ -50,6 +50,7 @@ from sql.storage.series_reader import SeriesReader
 from sql.storage.series_resolver import ResolvedBatch, SeriesResolver
 from sql.storage.storage_stats import StorageStats
 from sql.storage.tenants import Tenants
+from sql.storage.threshold_watch import ThresholdWatch
 
 T = TypeVar("T")
 _QUERIES: Final = load_queries("storage")
@@ -106,7 +107,10 @@ class PostgresMetricRepository:
         self._tenants = Tenants(write_pool, read_pool)
         self.database = Database(write_pool, read_pool, self._tenants)
         self._metadata = MetadataStore(write_pool, read_pool)
-        self._resolver = SeriesResolver(write_pool, self._series_cache, labels_cache, self.stats)
+        self.threshold_watch = ThresholdWatch(write_pool)
+        self._resolver = SeriesResolver(
+            write_pool, self._series_cache, labels_cache, self.stats, self.threshold_watch
+        )
         partitions = SamplePartitions() if capabilities.creates_partitions else None
         committer = SampleCommitter(write_pool, partitions, self.stats, options.now_ms)
         self._writer = SampleWriter(committer, options.group_commit, self.stats)
@@ -189,10 +193,19 @@ class PostgresMetricRepository:
         resolved = await self._resolver.resolve(tenant, tenant_id, batch)
         rows, rejection = _storable_rows(resolved, batch)
         if len(rows):
-            await self._writer.write(rows)
+            await self._write_rows(rows)
         if rejection is not None:
             self.stats.rows_rejected += len(batch) - len(rows)
             raise WriteRejectedError(rejection)
+
+    async def _write_rows(self, rows: SampleRows) -> None:
+        changes = await self.threshold_watch.check(rows)
+        try:
+            await self._writer.write(rows, changes)
+        except WriteRejectedError:
+            self.threshold_watch.committed(changes)
+            raise
+        self.threshold_watch.committed(changes)
 
     async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
         """One block for each selection, fetched side by side; see the port."""

@@ -1,7 +1,7 @@
 """One commit of sorted rows: COPY first; with duplicates, only of what is not stored yet."""
 
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import asyncpg
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.model import BoolArray, IntArray
+from promcompat.core.watched_series import LevelChange
 from sql.catalog import MS_PER_DAY, SAMPLE_COLUMNS, SAMPLE_TABLE, STAGING_COLUMNS, STAGING_TABLE
 from sql.query_loader import load_queries
 from sql.storage.connection_pool import Connection, Pool, acquired
@@ -16,6 +17,7 @@ from sql.storage.copy_format import SampleRows, encode_samples, encode_staged_sa
 from sql.storage.late_writes import LateWrites, late_writes, wall_clock_ms
 from sql.storage.partitions import SamplePartitions, unix_days
 from sql.storage.storage_stats import StorageStats
+from sql.storage.threshold_watch import insert_breaches
 
 _QUERIES: Final = load_queries("storage")
 MAX_DAYS_PER_TRANSACTION: Final = 64
@@ -51,8 +53,10 @@ class SampleCommitter:
         self._stats = stats
         self._expects_duplicates = False
 
-    async def commit(self, rows: SampleRows) -> list[Conflict]:
+    async def commit(self, rows: SampleRows, changes: Sequence[LevelChange] = ()) -> list[Conflict]:
         """Store rows of any order and age; returns those whose place held other bits.
+
+        Each of `changes` goes into the outbox in the transaction of its row.
 
         Of equal keys within `rows` the first one counts. Rows of many days go in several
         transactions: if a later one fails the error is raised, and the sender's retry finds the
@@ -62,16 +66,24 @@ class SampleCommitter:
         conflicts: list[Conflict] = []
         async with acquired(self._pool) as connection:
             for piece in _split_by_days(rows.timestamps, order):
-                found = await self._commit_piece(connection, rows.take(piece))
+                found = await self._commit_piece(
+                    connection, rows.take(piece), _changes_of(piece, changes)
+                )
                 conflicts += [Conflict(int(piece[c.row]), c.existing) for c in found]
         return conflicts
 
-    async def _commit_piece(self, connection: Connection, rows: SampleRows) -> list[Conflict]:
+    async def _commit_piece(
+        self, connection: Connection, rows: SampleRows, changes: Sequence[LevelChange]
+    ) -> list[Conflict]:
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
                 if self._partitions is not None:
                     await self._partitions.ensure(connection, unix_days(rows.timestamps))
-                return await self._store_in_time(connection, rows)
+                if not changes:
+                    return await self._store_in_time(connection, rows)
+                async with connection.transaction():
+                    await insert_breaches(connection, changes)
+                    return await self._store_in_time(connection, rows)
             except asyncpg.CheckViolationError:
                 # No partition for a row: it was dropped since we made it.
                 if self._partitions is None or attempt == _MAX_ATTEMPTS:
@@ -179,6 +191,19 @@ class SampleCommitter:
             bounds = int(rows.timestamps.min()), int(rows.timestamps.max())
             found = await connection.fetch(_QUERIES["staged_conflicts"], *bounds)
         return [Conflict(row["row_number"], row["existing"]) for row in found]
+
+
+def _changes_of(piece: NDArray[np.intp], changes: Sequence[LevelChange]) -> Sequence[LevelChange]:
+    """The changes whose row is in a piece of the rows, in their order."""
+    if not changes:
+        return ()
+    is_in = np.isin([change.row for change in changes], piece)
+    return [change for change, here in zip(changes, is_in, strict=True) if here]
+
+
+def renumbered(changes: Sequence[LevelChange], first_row: int) -> Sequence[LevelChange]:
+    """The changes of rows that come to stand after `first_row` others."""
+    return [replace(change, row=change.row + first_row) for change in changes]
 
 
 async def _in_chunks(stream: bytes) -> AsyncIterator[memoryview]:

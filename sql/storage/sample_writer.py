@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -16,9 +17,15 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     WriteRejectedError,
 )
+from promcompat.core.watched_series import LevelChange
 from sql.catalog import MS_PER_DAY
 from sql.storage.copy_format import SampleRows
-from sql.storage.sample_committer import MAX_DAYS_PER_TRANSACTION, Conflict, SampleCommitter
+from sql.storage.sample_committer import (
+    MAX_DAYS_PER_TRANSACTION,
+    Conflict,
+    SampleCommitter,
+    renumbered,
+)
 from sql.storage.storage_stats import StorageStats
 
 
@@ -38,6 +45,7 @@ class GroupCommitOptions:
 @dataclass(frozen=True, slots=True)
 class _Write:
     rows: SampleRows
+    changes: Sequence[LevelChange]
     done: asyncio.Future[list[Conflict]]
 
     @property
@@ -65,15 +73,15 @@ class SampleWriter:
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._is_closed = False
 
-    async def write(self, rows: SampleRows) -> None:
-        """Store rows; returns after they are committed.
+    async def write(self, rows: SampleRows, changes: Sequence[LevelChange] = ()) -> None:
+        """Store rows and the level changes they cause; returns after all are committed.
 
         Raises WriteRejectedError for rows whose place held other bits (all others are stored)
         and StorageUnavailableError when nothing is known to be stored.
         """
         if self._is_closed:
             raise StorageUnavailableError(_SHUTTING_DOWN)
-        write = _Write(rows, asyncio.get_running_loop().create_future())
+        write = _Write(rows, changes, asyncio.get_running_loop().create_future())
         self._waiting.append(write)
         self._waiting_rows += len(rows)
         self._schedule()
@@ -167,9 +175,10 @@ class SampleWriter:
 
     async def _commit_together(self, group: list[_Write]) -> None:
         rows = SampleRows.concatenate([write.rows for write in group])
+        changes = _join_changes(group)
         started = time.perf_counter()
         try:
-            conflicts = await self._committer.commit(rows)
+            conflicts = await self._committer.commit(rows, changes)
         except PromcompatError:
             self._stats.failed_commits += 1
             raise
@@ -177,6 +186,17 @@ class SampleWriter:
         self._stats.commit_seconds += time.perf_counter() - started
         self._stats.rows_committed += len(rows) - len(conflicts)
         _answer(group, conflicts)
+
+
+def _join_changes(group: list[_Write]) -> list[LevelChange]:
+    """The changes of all writes, their rows numbered as in the joined rows."""
+    changes: list[LevelChange] = []
+    first_row = 0
+    for write in group:
+        if write.changes:
+            changes += renumbered(write.changes, first_row)
+        first_row += len(write.rows)
+    return changes
 
 
 def _answer(group: list[_Write], conflicts: list[Conflict]) -> None:

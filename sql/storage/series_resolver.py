@@ -16,6 +16,7 @@ from sql.query_loader import load_queries
 from sql.storage.connection_pool import Connection, Pool, acquired
 from sql.storage.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
 from sql.storage.storage_stats import StorageStats
+from sql.storage.threshold_watch import ThresholdWatch
 
 _QUERIES: Final = load_queries("storage")
 _MAX_METRIC_NAME_BYTES: Final = 2000
@@ -74,8 +75,11 @@ class SeriesResolver:
         series_cache: SeriesCache,
         labels_cache: LabelsCache,
         stats: StorageStats,
+        watch: ThresholdWatch,
     ) -> None:
+        """`watch` is shown every series before this process writes a sample of it."""
         self._pool = pool
+        self._watch = watch
         self._series_cache = series_cache
         self._labels_cache = labels_cache
         self._stats = stats
@@ -96,6 +100,7 @@ class SeriesResolver:
         missing_keys = {keys[row]: None for row in missing_rows.tolist()}
         storable, rejection = _split_storable(missing_keys, batch.labels)
         found = await self._resolve_missing(tenant_id, storable)
+        self._watch.offer(tenant, {found[key]: series.labels for key, series in storable.items()})
         self._series_cache.add(tenant, found.items())
         for row in missing_rows.tolist():
             ids[row] = found.get(keys[row], UNKNOWN_ID)

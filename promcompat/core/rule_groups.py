@@ -1,0 +1,129 @@
+"""The states of alerts, as a pure function of what an evaluation found; and when groups run.
+
+The rules of the states are those of Prometheus 3.5 (`rules/alerting.go` tells the order of the
+checks); time comes in as a parameter, so that a restart at any point changes nothing.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from promcompat.core.alerts import AlertState, AlertTransition
+from promcompat.core.errors import ExecutionError
+from promcompat.core.model import Labels
+
+
+@dataclass(frozen=True, slots=True)
+class AlertTiming:
+    """How long a condition must hold before its alert fires, and how long it goes on firing."""
+
+    for_ms: int = 0
+    keep_firing_for_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertProgress:
+    """Where one alert is; times are Unix ms, 0 for not yet."""
+
+    state: AlertState
+    value: float
+    active_at_ms: int
+    fired_at_ms: int = 0
+    resolved_at_ms: int = 0
+    keep_firing_since_ms: int = 0
+
+
+def advance_alert(
+    previous: AlertProgress | None, value: float | None, at_ms: int, timing: AlertTiming
+) -> AlertProgress | None:
+    """The alert after an evaluation at `at_ms`; `value` is None when the condition is not met.
+
+    `previous` is an open alert or None. None comes back when there is no alert still.
+    """
+    if value is None:
+        return None if previous is None else _without_value(previous, at_ms, timing)
+    if previous is None:
+        current = AlertProgress(state=AlertState.PENDING, value=value, active_at_ms=at_ms)
+    else:
+        current = replace(previous, value=value, keep_firing_since_ms=0)
+    is_due = at_ms - current.active_at_ms >= timing.for_ms
+    if current.state is AlertState.PENDING and is_due:
+        return replace(current, state=AlertState.FIRING, fired_at_ms=at_ms)
+    return current
+
+
+def _without_value(previous: AlertProgress, at_ms: int, timing: AlertTiming) -> AlertProgress:
+    if previous.state is AlertState.PENDING:
+        return replace(previous, state=AlertState.INACTIVE, resolved_at_ms=at_ms)
+    since_ms = previous.keep_firing_since_ms or at_ms
+    if timing.keep_firing_for_ms > 0 and at_ms - since_ms < timing.keep_firing_for_ms:
+        return replace(previous, keep_firing_since_ms=since_ms)
+    return replace(
+        previous,
+        state=AlertState.RESOLVED,
+        resolved_at_ms=at_ms,
+        keep_firing_since_ms=previous.keep_firing_since_ms,
+    )
+
+
+def advance_alerts(
+    previous: Mapping[Labels, AlertProgress],
+    found: Mapping[Labels, float],
+    at_ms: int,
+    timing: AlertTiming,
+) -> dict[Labels, AlertProgress]:
+    """All alerts of a rule after an evaluation: those still or newly open and those just closed.
+
+    `previous` holds the open ones by their labels, `found` the value of each element for which
+    the condition is met.
+    """
+    advanced: dict[Labels, AlertProgress] = {}
+    for labels in previous.keys() | found.keys():
+        progress = advance_alert(previous.get(labels), found.get(labels), at_ms, timing)
+        if progress is not None:
+            advanced[labels] = progress
+    return advanced
+
+
+def check_limit(advanced: Iterable[AlertProgress], limit: int) -> None:
+    """Raises ExecutionError, in Prometheus' words, when more alerts are open than may be."""
+    n_open = sum(progress.state.is_open for progress in advanced)
+    if 0 < limit < n_open:
+        raise ExecutionError(f"exceeded limit of {limit} with {n_open} alerts")
+
+
+def close_alert(previous: AlertProgress, at_ms: int) -> AlertProgress:
+    """The alert when its rule is gone: nothing is kept firing."""
+    return _without_value(previous, at_ms, AlertTiming())
+
+
+def transitions_between(
+    previous: AlertProgress | None, current: AlertProgress
+) -> tuple[AlertTransition, ...]:
+    """The steps from one to the other; an alert that fires at once was pending for a moment."""
+    state = AlertState.INACTIVE if previous is None else previous.state
+    steps: list[AlertTransition] = []
+    if previous is None:
+        steps.append(_step(state, AlertState.PENDING, current.active_at_ms, current.value))
+        state = AlertState.PENDING
+    if current.state is not state and current.state is not AlertState.PENDING:
+        at_ms = current.resolved_at_ms or current.fired_at_ms
+        steps.append(_step(state, current.state, at_ms, current.value))
+    return tuple(steps)
+
+
+def _step(
+    from_state: AlertState, to_state: AlertState, at_ms: int, value: float
+) -> AlertTransition:
+    return AlertTransition(from_state=from_state, to_state=to_state, at_ms=at_ms, value=value)
+
+
+def slot_of(tenant: str, group: str, interval_ms: int, now_ms: int) -> int:
+    """The latest time at or before now at which a group is due.
+
+    Groups are spread over the interval by a hash of their name, the same in every process, so
+    that not all of them run at once and that replicas agree on the times.
+    """
+    digest = hashlib.blake2b(f"{tenant}\0{group}".encode(), digest_size=8).digest()
+    offset_ms = int.from_bytes(digest) % interval_ms
+    return (now_ms - offset_ms) // interval_ms * interval_ms + offset_ms

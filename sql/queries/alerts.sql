@@ -1,0 +1,452 @@
+-- insert_breaches --
+-- Level changes of a batch, in the transaction of its samples.
+INSERT INTO breach_outbox (series_id, level, value, ts)
+SELECT u.series_id, u.level, u.value, from_unix_ms(u.ts_ms)
+FROM unnest($1::bigint[], $2::smallint[], $3::float8[], $4::bigint[])
+    WITH ORDINALITY AS u (series_id, level, value, ts_ms, ordinal)
+ORDER BY u.ordinal
+
+-- newest_samples --
+-- The newest sample of each series: one probe of the newest chunks' index each.
+SELECT u.series_id, (extract(epoch FROM n.ts) * 1000)::bigint AS ts_ms, n.value
+FROM unnest($1::bigint[]) AS u (series_id)
+CROSS JOIN LATERAL (
+    SELECT s.ts, s.value FROM sample AS s WHERE s.series_id = u.series_id ORDER BY s.ts DESC LIMIT 1
+) AS n
+
+-- definition_versions --
+-- Tells which tenants' definitions changed since they were read.
+SELECT t.id AS tenant_id, t.name AS tenant, c.version
+FROM definition_change AS c
+JOIN tenant AS t ON t.id = c.tenant_id
+
+-- series_of_metrics --
+-- Every series of given metrics of a tenant.
+SELECT id, metric_name, labels::text AS labels
+FROM series
+WHERE tenant_id = $1 AND metric_name = ANY($2::text[])
+
+-- known_levels --
+-- What was last recorded of series that breach or did: handled by $1 or later, and not handled.
+SELECT series_id, level, ts_ms
+FROM (
+    SELECT series_id, level, (extract(epoch FROM ts) * 1000)::bigint AS ts_ms, 0 AS id
+    FROM threshold_state
+    WHERE changed_at >= $1::timestamptz
+    UNION ALL
+    SELECT series_id, level, (extract(epoch FROM ts) * 1000)::bigint, id FROM breach_outbox
+) AS known
+ORDER BY ts_ms, id
+
+-- insert_rule --
+-- Makes a rule; no row comes back when its group has one of this name.
+INSERT INTO alert_rule (
+    tenant_id, rule_group, name, expr, interval_ms, for_ms, keep_firing_for_ms, max_alerts,
+    severity, labels, annotations, enabled, remediation, version
+)
+VALUES (
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::jsonb, $11::text::jsonb, $12,
+    $13::text::jsonb, 1
+)
+ON CONFLICT (tenant_id, rule_group, name) DO NOTHING
+RETURNING id, version
+
+-- update_rule --
+-- Replaces a rule of version $15; no row comes back when it has another or is gone.
+UPDATE alert_rule
+SET
+    rule_group = $2, name = $3, expr = $4, interval_ms = $5, for_ms = $6,
+    keep_firing_for_ms = $7, max_alerts = $8, severity = $9, labels = $10::text::jsonb,
+    annotations = $11::text::jsonb, enabled = $12, remediation = $13::text::jsonb,
+    version = version + 1, updated_at = now()
+WHERE tenant_id = $1 AND id = $14 AND version = $15
+RETURNING id, version
+
+-- delete_rule --
+-- Deletes a rule of version $3; its alerts stay, and are closed by the next evaluation.
+DELETE FROM alert_rule WHERE tenant_id = $1 AND id = $2 AND version = $3 RETURNING id
+
+-- list_rules --
+-- Rules of a tenant by group and order of making, perhaps of one group or one id only.
+SELECT
+    id, rule_group, name, expr, interval_ms, for_ms, keep_firing_for_ms, max_alerts, severity,
+    labels::text AS labels, annotations::text AS annotations, enabled,
+    remediation::text AS remediation, version
+FROM alert_rule
+WHERE
+    tenant_id = $1
+    AND ($2::text IS NULL OR rule_group = $2)
+    AND ($3::bigint IS NULL OR id = $3)
+ORDER BY rule_group, id
+
+-- rule_evaluations --
+-- How the last evaluation of each rule of a tenant went.
+SELECT
+    e.rule_id, (extract(epoch FROM e.evaluated_at) * 1000)::bigint AS evaluated_at_ms,
+    e.duration_seconds, e.error
+FROM alert_rule_evaluation AS e
+JOIN alert_rule AS r ON r.id = e.rule_id
+WHERE r.tenant_id = $1
+
+-- scheduled_groups --
+-- Every group with enabled rules: its shortest interval and its latest evaluation.
+SELECT
+    t.name AS tenant, r.rule_group, min(r.interval_ms) AS interval_ms,
+    (extract(epoch FROM min(coalesce(e.evaluated_at, 'epoch'))) * 1000)::bigint
+        AS evaluated_at_ms
+FROM alert_rule AS r
+JOIN tenant AS t ON t.id = r.tenant_id
+LEFT JOIN alert_rule_evaluation AS e ON e.rule_id = r.id
+WHERE r.enabled
+GROUP BY t.name, r.rule_group
+
+-- try_lock --
+-- Takes a lock of that name until the transaction ends, unless another session holds it.
+SELECT pg_try_advisory_xact_lock(hashtextextended('promcompat.' || $1::text, 0))
+
+-- scheduled_rules --
+-- The enabled rules of a group in order, with their latest evaluation.
+SELECT
+    r.id, r.rule_group, r.name, r.expr, r.interval_ms, r.for_ms, r.keep_firing_for_ms,
+    r.max_alerts, r.severity, r.labels::text AS labels, r.annotations::text AS annotations,
+    r.enabled, r.remediation::text AS remediation, r.version,
+    (extract(epoch FROM coalesce(e.evaluated_at, 'epoch')) * 1000)::bigint AS evaluated_at_ms
+FROM alert_rule AS r
+LEFT JOIN alert_rule_evaluation AS e ON e.rule_id = r.id
+WHERE r.tenant_id = $1 AND r.rule_group = $2 AND r.enabled
+ORDER BY r.id
+
+-- record_evaluation --
+-- How an evaluation went; nothing for a rule that was deleted meanwhile.
+INSERT INTO alert_rule_evaluation (rule_id, evaluated_at, duration_seconds, error)
+SELECT r.id, from_unix_ms($2), $3, $4 FROM alert_rule AS r WHERE r.id = $1 FOR KEY SHARE
+ON CONFLICT (rule_id) DO UPDATE SET
+    evaluated_at = excluded.evaluated_at, duration_seconds = excluded.duration_seconds,
+    error = excluded.error
+
+-- reserve_alert_ids --
+-- Ids for alerts that are about to be stored.
+SELECT nextval(pg_get_serial_sequence('alert', 'id')) AS id FROM generate_series(1, $1)
+
+-- insert_alerts --
+-- New alerts; the unique indexes refuse a second open one for a rule and series.
+INSERT INTO alert (
+    id, tenant_id, rule_id, series_id, rule_group, rule_name, fingerprint, labels, series_labels,
+    annotations, severity, expr, interval_ms, remediation, state, value, active_at, fired_at,
+    resolved_at, keep_firing_since
+)
+OVERRIDING SYSTEM VALUE
+SELECT
+    a.id, $1, a.rule_id, a.series_id, a.rule_group, a.rule_name, decode(a.fingerprint, 'hex'),
+    a.labels, a.series_labels, a.annotations, a.severity, a.expr, a.interval_ms, a.remediation,
+    a.state, a.value::float8, from_unix_ms(a.active_at_ms),
+    from_unix_ms(nullif(a.fired_at_ms, 0)), from_unix_ms(nullif(a.resolved_at_ms, 0)),
+    from_unix_ms(nullif(a.keep_firing_since_ms, 0))
+FROM jsonb_to_recordset($2::text::jsonb) AS a (
+    id bigint, rule_id bigint, series_id bigint, rule_group text, rule_name text,
+    fingerprint text, labels jsonb, series_labels jsonb, annotations jsonb, severity text,
+    expr text, interval_ms bigint, remediation jsonb, state text, value text,
+    active_at_ms bigint, fired_at_ms bigint, resolved_at_ms bigint, keep_firing_since_ms bigint
+)
+
+-- update_alerts --
+-- Alerts as they are after an evaluation.
+UPDATE alert AS t
+SET
+    state = a.state, value = a.value::float8, labels = a.labels, annotations = a.annotations,
+    severity = a.severity, expr = a.expr, interval_ms = a.interval_ms,
+    remediation = a.remediation, fired_at = from_unix_ms(nullif(a.fired_at_ms, 0)),
+    resolved_at = from_unix_ms(nullif(a.resolved_at_ms, 0)),
+    keep_firing_since = from_unix_ms(nullif(a.keep_firing_since_ms, 0))
+FROM jsonb_to_recordset($1::text::jsonb) AS a (
+    id bigint, labels jsonb, annotations jsonb, severity text, expr text, interval_ms bigint,
+    remediation jsonb, state text, value text, fired_at_ms bigint, resolved_at_ms bigint,
+    keep_firing_since_ms bigint
+)
+WHERE t.id = a.id
+
+-- insert_transitions --
+-- Steps of alerts, in their order.
+INSERT INTO alert_transition (alert_id, from_state, to_state, at, value, note)
+SELECT s.alert_id, s.from_state, s.to_state, from_unix_ms(s.at_ms), s.value, s.note
+FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::float8[], $6::text[])
+    WITH ORDINALITY AS s (alert_id, from_state, to_state, at_ms, value, note, ordinal)
+ORDER BY s.ordinal
+
+-- insert_deliveries --
+-- Work for receivers, in order.
+INSERT INTO alert_delivery (alert_id, receiver, alert)
+SELECT d.alert_id, d.receiver, d.alert::jsonb
+FROM unnest($1::bigint[], $2::text[], $3::text[])
+    WITH ORDINALITY AS d (alert_id, receiver, alert, ordinal)
+ORDER BY d.ordinal
+
+-- open_alerts_of_rule --
+-- The open alerts of a rule.
+SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
+    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text
+FROM alert AS a
+WHERE a.rule_id = $1 AND a.state IN ('pending', 'firing')
+
+-- orphaned_alerts --
+-- Open alerts of rules that were deleted or disabled.
+SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
+    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text,
+    t.name AS tenant
+FROM alert AS a
+JOIN tenant AS t ON t.id = a.tenant_id
+WHERE
+    a.rule_id IS NOT NULL
+    AND a.state IN ('pending', 'firing')
+    AND NOT EXISTS (SELECT FROM alert_rule AS r WHERE r.id = a.rule_id AND r.enabled)
+LIMIT 1000
+
+-- open_threshold_alerts --
+-- Open alerts of thresholds, of given series or ($1 null) of all.
+SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
+    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text,
+    t.name AS tenant
+FROM alert AS a
+JOIN tenant AS t ON t.id = a.tenant_id
+WHERE
+    a.rule_id IS NULL
+    AND a.state IN ('pending', 'firing')
+    AND ($1::bigint[] IS NULL OR a.series_id = ANY($1))
+
+-- list_alerts --
+-- A page of a tenant's alerts, newest first.
+SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
+    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text
+FROM alert AS a
+WHERE
+    a.tenant_id = $1
+    AND ($2::text[] IS NULL OR a.state = ANY($2))
+    AND ($3::text = '' OR a.severity = $3)
+    AND ($4::text = '' OR a.rule_name = $4)
+    AND ($5::bigint IS NULL OR a.rule_id = $5)
+    AND ($6::bigint = 0 OR a.id < $6)
+    AND a.labels @> $7::text::jsonb
+ORDER BY a.id DESC
+LIMIT $8
+
+-- active_alerts --
+-- Every open alert of a tenant.
+SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
+    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text
+FROM alert AS a
+WHERE a.tenant_id = $1 AND a.state IN ('pending', 'firing')
+ORDER BY a.id
+
+-- find_alert --
+-- One alert of a tenant.
+SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
+    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text
+FROM alert AS a
+WHERE a.tenant_id = $1 AND a.id = $2
+
+-- alert_history --
+-- The steps of an alert of a tenant, oldest first.
+SELECT
+    s.from_state, s.to_state, (extract(epoch FROM s.at) * 1000)::bigint AS at_ms, s.value, s.note
+FROM alert_transition AS s
+JOIN alert AS a ON a.id = s.alert_id
+WHERE a.tenant_id = $1 AND a.id = $2
+ORDER BY s.id
+
+-- acknowledge_alert --
+-- Records who looks after an open alert; a second acknowledgement changes nothing.
+UPDATE alert
+SET acknowledged_at = from_unix_ms($3), acknowledged_by = $4
+WHERE
+    tenant_id = $1 AND id = $2 AND acknowledged_at IS NULL AND state IN ('pending', 'firing')
+RETURNING state, value
+
+-- take_breaches --
+-- Changes not handled yet, oldest first, for the one who holds the lock.
+SELECT
+    b.id, b.series_id, s.tenant_id, t.name AS tenant, s.metric_name, s.labels::text AS labels,
+    b.level, b.value, (extract(epoch FROM b.ts) * 1000)::bigint AS ts_ms
+FROM breach_outbox AS b
+LEFT JOIN series AS s ON s.id = b.series_id
+LEFT JOIN tenant AS t ON t.id = s.tenant_id
+ORDER BY b.id
+LIMIT $1
+FOR UPDATE OF b SKIP LOCKED
+
+-- delete_breaches --
+-- Changes that have been handled.
+DELETE FROM breach_outbox WHERE id = ANY($1::bigint[])
+
+-- threshold_states --
+-- What was last handled of given series.
+SELECT series_id, level, value, (extract(epoch FROM ts) * 1000)::bigint AS ts_ms
+FROM threshold_state
+WHERE series_id = ANY($1::bigint[])
+
+-- save_threshold_states --
+-- What is now handled of series; `changed_at` tells writers when to look again.
+INSERT INTO threshold_state (series_id, tenant_id, metric_name, level, value, ts)
+SELECT u.series_id, u.tenant_id, u.metric_name, u.level, u.value, from_unix_ms(u.ts_ms)
+FROM unnest(
+    $1::bigint[], $2::integer[], $3::text[], $4::smallint[], $5::float8[], $6::bigint[]
+) AS u (series_id, tenant_id, metric_name, level, value, ts_ms)
+ON CONFLICT (series_id) DO UPDATE SET
+    level = excluded.level, value = excluded.value, ts = excluded.ts, changed_at = now()
+
+-- verified_states --
+-- Each series with a level, or without one since a moment, and its newest sample.
+SELECT
+    v.series_id, s.tenant_id, t.name AS tenant, v.metric_name, s.labels::text AS labels, v.level,
+    (extract(epoch FROM v.ts) * 1000)::bigint AS ts_ms, n.value AS newest_value,
+    (extract(epoch FROM n.ts) * 1000)::bigint AS newest_ts_ms
+FROM threshold_state AS v
+LEFT JOIN series AS s ON s.id = v.series_id
+LEFT JOIN tenant AS t ON t.id = s.tenant_id
+LEFT JOIN LATERAL (
+    SELECT x.ts, x.value
+    FROM sample AS x
+    WHERE x.series_id = v.series_id AND x.ts > v.ts
+    ORDER BY x.ts DESC
+    LIMIT 1
+) AS n ON true
+WHERE v.level > 0 OR v.changed_at > now() - interval '10 minutes'
+
+-- forget_levels --
+-- Drops what nobody needs to know any more of series that do not breach.
+DELETE FROM threshold_state
+WHERE level = 0 AND changed_at < now() - interval '1 hour'
+
+-- delete_states --
+-- Drops what is known of series that are no longer watched.
+DELETE FROM threshold_state WHERE series_id = ANY($1::bigint[])
+
+-- take_deliveries --
+-- Work that is due for one receiver: of each alert the oldest only, so that order holds.
+SELECT
+    d.id, d.alert_id, t.name AS tenant, a.tenant_id, d.alert::text AS alert, d.attempts,
+    a.state AS current_state,
+    (extract(epoch FROM d.created_at) * 1000)::bigint AS created_at_ms
+FROM alert_delivery AS d
+JOIN alert AS a ON a.id = d.alert_id
+JOIN tenant AS t ON t.id = a.tenant_id
+WHERE
+    d.receiver = $1
+    AND d.next_attempt_at <= now()
+    AND NOT EXISTS (
+        SELECT
+        FROM alert_delivery AS e
+        WHERE e.alert_id = d.alert_id AND e.receiver = d.receiver AND e.id < d.id
+    )
+ORDER BY d.id
+LIMIT $2
+FOR UPDATE OF d SKIP LOCKED
+
+-- delete_deliveries --
+-- Work that is done.
+DELETE FROM alert_delivery WHERE id = ANY($1::bigint[])
+
+-- postpone_deliveries --
+-- Work that failed, or is not wanted yet, waits a while.
+UPDATE alert_delivery AS d
+SET
+    attempts = d.attempts + u.attempts, last_error = u.error,
+    next_attempt_at = now() + make_interval(secs => u.delay_seconds)
+FROM unnest($1::bigint[], $2::integer[], $3::float8[], $4::text[])
+    AS u (id, attempts, delay_seconds, error)
+WHERE d.id = u.id
+
+-- drop_deliveries_of_alerts --
+-- Nobody was told that these alerts fire, and they are over.
+DELETE FROM alert_delivery WHERE alert_id = ANY($1::bigint[]) AND receiver = $2
+
+-- drop_foreign_deliveries --
+-- Work for receivers that nobody configures any more.
+DELETE FROM alert_delivery
+WHERE receiver <> ALL($1::text[]) AND created_at < now() - interval '1 day'
+
+-- take_resends --
+-- Alerts whose receivers are to be told again, at $1: not told since $2, and firing or ended
+-- after $3.
+UPDATE alert AS a
+SET sent_at = from_unix_ms($1::bigint)
+FROM tenant AS t
+WHERE
+    t.id = a.tenant_id
+    AND a.fired_at IS NOT NULL
+    AND (a.state = 'firing' OR a.resolved_at > from_unix_ms($3::bigint))
+    AND coalesce(a.sent_at, a.fired_at) < from_unix_ms($2::bigint)
+RETURNING
+    a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
+    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text,
+    t.name AS tenant
+
+-- last_remediation --
+-- When a remediation of the same rule and labels was last started.
+SELECT (extract(epoch FROM max(o.remediated_at)) * 1000)::bigint
+FROM alert AS a
+JOIN alert AS o
+    ON o.tenant_id = a.tenant_id AND o.rule_name = a.rule_name AND o.rule_group = a.rule_group
+    AND o.fingerprint = a.fingerprint
+WHERE a.id = $1 AND o.remediated_at IS NOT NULL
+
+-- mark_remediated --
+-- A remediation of the alert was started.
+UPDATE alert SET remediated_at = from_unix_ms($2) WHERE id = $1
+
+-- insert_silence --
+-- Makes a silence.
+INSERT INTO silence (tenant_id, matchers, reason, created_by, starts_at, ends_at)
+VALUES ($1, $2::text::jsonb, $3, $4, from_unix_ms($5), from_unix_ms($6))
+RETURNING id
+
+-- end_silence --
+-- Ends a silence now, or makes it never have begun.
+UPDATE silence
+SET starts_at = least(starts_at, from_unix_ms($3)), ends_at = from_unix_ms($3)
+WHERE tenant_id = $1 AND id = $2 AND ends_at > from_unix_ms($3)
+RETURNING id
+
+-- list_silences --
+-- A page of a tenant's silences, newest first, perhaps only those that have not ended.
+SELECT
+    s.id, s.matchers::text AS matchers, s.reason, s.created_by,
+    (extract(epoch FROM s.starts_at) * 1000)::bigint AS starts_at_ms,
+    (extract(epoch FROM s.ends_at) * 1000)::bigint AS ends_at_ms
+FROM silence AS s
+WHERE
+    s.tenant_id = $1
+    AND ($2::bigint IS NULL OR s.ends_at > from_unix_ms($2))
+    AND ($3::bigint IS NULL OR s.id = $3)
+    AND ($4::bigint = 0 OR s.id < $4)
+ORDER BY s.id DESC
+LIMIT $5
+
+-- active_silences --
+-- The silences of all tenants at a time.
+SELECT
+    s.id, s.matchers::text AS matchers, s.reason, s.created_by, t.name AS tenant,
+    (extract(epoch FROM s.starts_at) * 1000)::bigint AS starts_at_ms,
+    (extract(epoch FROM s.ends_at) * 1000)::bigint AS ends_at_ms
+FROM silence AS s
+JOIN tenant AS t ON t.id = s.tenant_id
+WHERE s.starts_at <= from_unix_ms($1) AND s.ends_at > from_unix_ms($1)
+
+-- alert_counts --
+-- Open alerts by state.
+SELECT state, count(*) AS n FROM alert WHERE state IN ('pending', 'firing') GROUP BY state
+
+-- outbox_depths --
+-- How much work waits.
+SELECT
+    (SELECT count(*) FROM breach_outbox) AS breaches,
+    (SELECT count(*) FROM alert_delivery) AS deliveries
+
+-- prune_alerts --
+-- Forgets alerts that ended long ago, with their history, a thousand at a time.
+DELETE FROM alert
+WHERE id IN (
+    SELECT id
+    FROM alert
+    WHERE resolved_at < from_unix_ms($1) AND state NOT IN ('pending', 'firing')
+    LIMIT 1000
+)
