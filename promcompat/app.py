@@ -21,6 +21,7 @@ from promcompat.services.definition_service import DefinitionService
 from promcompat.services.metric_service import MetricService
 from promcompat.services.native_query_service import NativeQueryService
 from promcompat.services.remediation_service import RemediationService
+from promcompat.services.result_cache import RangeResultCache
 from promcompat.settings import DAY_MS, Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine, EngineOptions
@@ -65,7 +66,25 @@ def storage_options(settings: Settings) -> StorageOptions:
 def build_metric_service(settings: Settings, repository: PostgresMetricRepository) -> MetricService:
     """The use cases over one repository."""
     engine = Engine(repository, engine_options(settings))
-    return MetricService(repository, engine, max_future_ms=settings.max_future)
+    return MetricService(
+        repository,
+        engine,
+        max_future_ms=settings.max_future,
+        range_cache=build_range_cache(settings, engine, repository),
+    )
+
+
+def build_range_cache(
+    settings: Settings, engine: Engine, repository: PostgresMetricRepository
+) -> RangeResultCache | None:
+    """What keeps answers of range queries; None when there is nothing to keep them in.
+
+    With delayed name removal label sets are compared over all steps at once, so that no step
+    stands for itself.
+    """
+    if not settings.query_cache_bytes or settings.delayed_name_removal:
+        return None
+    return RangeResultCache(engine, repository, max_bytes=settings.query_cache_bytes)
 
 
 def open_native_api(

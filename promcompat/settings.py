@@ -117,6 +117,10 @@ class Settings(BaseSettings):
         description="How old the sample of an instant selector may be "
         "(Prometheus: --query.lookback-delta).",
     )
+    query_cache_bytes: Annotated[int, Field(ge=0)] = Field(
+        64 * MEBIBYTE,
+        description="Memory of a worker for steps of range queries that it answered; 0 keeps none.",
+    )
     query_default_step: DurationMs = Field(
         60_000,
         description="Step of a subquery that names none (Prometheus: global.evaluation_interval).",

@@ -100,8 +100,23 @@ class QueryMetrics:
             "promcompat_query_samples", "Samples that queries read.", registry=registry
         )
 
-    def observe(self, timings_seconds: Mapping[str, float], n_samples: int) -> None:
+        self.steps_reused = Counter(
+            "promcompat_query_steps_reused",
+            "Steps of range queries taken from earlier answers.",
+            registry=registry,
+        )
+        self.cache_hits = Counter(
+            "promcompat_query_cache_hits",
+            "Range queries answered in part or whole from earlier answers.",
+            registry=registry,
+        )
+
+    def observe(
+        self, timings_seconds: Mapping[str, float], n_samples: int, n_steps_reused: int = 0
+    ) -> None:
         """Count one query."""
+        self.steps_reused.inc(n_steps_reused)
+        self.cache_hits.inc(n_steps_reused > 0)
         self.samples.inc(n_samples)
         for stage, seconds in timings_seconds.items():
             self.stage_seconds.labels(stage).observe(seconds)

@@ -108,11 +108,15 @@ class Annotations:
 
 @dataclass(frozen=True, slots=True)
 class QueryStats:
-    """Seconds spent per stage and samples read, for `stats=` and our own metrics."""
+    """Seconds spent per stage and samples read, for `stats=` and our own metrics.
+
+    `reused_steps` are steps of an earlier answer, for which nothing was read.
+    """
 
     timings_seconds: dict[str, float] = field(default_factory=dict)
     total_samples: int = 0
     peak_samples: int = 0
+    reused_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)

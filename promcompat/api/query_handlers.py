@@ -1,8 +1,9 @@
 """`query`, `query_range`, `query_exemplars`, `format_query` and `parse_query`."""
 
 import asyncio
+from dataclasses import replace
 
-from aiohttp import web
+from aiohttp import hdrs, web
 
 from promcompat.api.ast_json import expr_json
 from promcompat.api.context import TELEMETRY, service_of, tenant_of
@@ -50,7 +51,7 @@ async def handle_query_range(request: web.Request) -> web.Response:
     form = await read_form(request)
     limit = parse_limit(form)
     eval_range = parse_eval_range(form)
-    options = _options(form, limit)
+    options = replace(_options(form, limit), use_cache=_may_use_cache(request, form))
     service = service_of(request)
     try:
         result = await service.query_range(
@@ -100,13 +101,20 @@ def _options(form: Form, limit: int) -> QueryOptions:
     )
 
 
+def _may_use_cache(request: web.Request, form: Form) -> bool:
+    """Not when statistics are asked for, nor with `Cache-Control: no-store` (as in Mimir)."""
+    return not form.get("stats") and "no-store" not in request.headers.get(hdrs.CACHE_CONTROL, "")
+
+
 def _has_selector(expr: Expr) -> bool:
     return isinstance(expr, VectorSelector) or any(map(_has_selector, children(expr)))
 
 
 async def _respond(request: web.Request, form: Form, result: QueryResult) -> web.Response:
     stats = result.stats
-    request.app[TELEMETRY].query.observe(stats.timings_seconds, stats.total_samples)
+    request.app[TELEMETRY].query.observe(
+        stats.timings_seconds, stats.total_samples, stats.reused_steps
+    )
     with_stats = bool(form.get("stats"))
     if _n_points(result) < _RENDER_IN_THREAD_FROM_POINTS:
         data = render_query_data(result, with_stats)

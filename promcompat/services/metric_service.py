@@ -83,11 +83,15 @@ class SeriesStatistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryOptions:
-    """The optional parameters of a query; `limit` bounds the series of the answer (0: none)."""
+    """The optional parameters of a query; `limit` bounds the series of the answer (0: none).
+
+    Without `use_cache` every step is evaluated now, as whoever asks for statistics expects.
+    """
 
     lookback_ms: int | None = None
     timeout_seconds: float | None = None
     limit: int = 0
+    use_cache: bool = True
 
 
 class MetricService:
@@ -99,9 +103,14 @@ class MetricService:
         engine: QueryEngine,
         *,
         max_future_ms: int,
+        range_cache: QueryEngine | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """`max_future_ms` bounds how far ahead of now a sample may be; 0 sets no bound."""
+        """`max_future_ms` bounds how far ahead of now a sample may be; 0 sets no bound.
+
+        `range_cache` answers range queries in front of the engine.
+        """
+        self._range_cache = range_cache or engine
         self._repository = repository
         self._engine = engine
         self._max_future_ms = max_future_ms
@@ -151,7 +160,8 @@ class MetricService:
         self, tenant: str, text: str, eval_range: EvalRange, options: QueryOptions
     ) -> QueryResult:
         """Evaluate an expression at every step. Raises the errors of the engine."""
-        result = await self._engine.query_range(
+        engine = self._range_cache if options.use_cache else self._engine
+        result = await engine.query_range(
             tenant, text, eval_range, options.lookback_ms, options.timeout_seconds
         )
         return truncate_result(result, options.limit)

@@ -12,8 +12,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Protocol
 
-import numpy as np
-
 from promcompat.core.caching import CACHEABLE_AFTER_MS
 from promcompat.core.model import EvalRange
 from promcompat.core.ports import LateWriteReader
@@ -141,10 +139,9 @@ class RangeResultCache:
         eval_range: EvalRange,
         lookback_ms: int | None = None,
         timeout_seconds: float | None = None,
-        use_cache: bool = True,
     ) -> QueryResult:
         """Evaluate at every step, or at those that are not known. Raises as the engine does."""
-        reach = self._reach(text, eval_range, lookback_ms) if use_cache else None
+        reach = self._reach(text, eval_range, lookback_ms)
         if reach is None:
             return await self._engine.query_range(
                 tenant, text, eval_range, lookback_ms, timeout_seconds
@@ -315,11 +312,11 @@ def _join(
         True,
         tuple(warnings),
         tuple(infos),
-        _sum_stats([result.stats for _, result in pieces]),
+        _sum_stats([result.stats for _, result in pieces], known[0].n_steps),
     )
 
 
-def _sum_stats(parts: Sequence[QueryStats]) -> QueryStats:
+def _sum_stats(parts: Sequence[QueryStats], reused_steps: int) -> QueryStats:
     timings: dict[str, float] = {}
     for part in parts:
         for stage, seconds in part.timings_seconds.items():
@@ -327,5 +324,6 @@ def _sum_stats(parts: Sequence[QueryStats]) -> QueryStats:
     return QueryStats(
         timings,
         sum(part.total_samples for part in parts),
-        int(np.max([part.peak_samples for part in parts], initial=0)),
+        max((part.peak_samples for part in parts), default=0),
+        reused_steps,
     )
