@@ -13,10 +13,10 @@ STOP_WITH_MAKE := $(shell command -v setpriv >/dev/null && echo setpriv --pdeath
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench components clean
+.PHONY: help serve test check bench bench-query components clean
 
 help: ## Show the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 serve: $(SERVICE_READY) ## Run promcompat and its database until Ctrl-C or SIGTERM
 	@exec $(STOP_WITH_MAKE) $(VENV)/bin/promcompat serve
@@ -35,6 +35,9 @@ check: $(DEVELOPMENT_READY) ## Lint, type check and check the import contracts o
 
 bench: $(DEVELOPMENT_READY) components ## Measure ingest and queries beside a real Prometheus
 	@exec $(VENV)/bin/python -m tests.benchmarks
+
+bench-query: $(DEVELOPMENT_READY) components ## Measure queries beside Prometheus and VictoriaMetrics
+	@exec $(VENV)/bin/python -m tests.benchmarks.query_bench
 
 clean: ## Remove what set-up and the tools made here; data and downloads stay
 	@rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,219 @@
+"""`python -m tests.benchmarks.query_bench`: queries beside Prometheus and VictoriaMetrics.
+
+All three hold the same data and are asked the same queries in turn, over HTTP. Caches of results
+are passed by but for the refreshes. Nothing is asserted: figures of a shared machine are for
+people to judge, as ratios.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from os import cpu_count
+from pathlib import Path
+from statistics import median
+
+from rich.console import Console
+from rich.table import Table
+
+from conformance.processes import (
+    find_free_port,
+    running_program,
+    running_promcompat,
+    running_prometheus,
+)
+from conformance.prometheus_api import PrometheusApi, Response, format_seconds, open_session
+from tests.benchmarks.queries import BenchmarkError
+from tests.benchmarks.query_data import DAY_MS, Sizes, populations, write_bodies
+from tests.components import find_program
+
+HOUR_MS = 3_600_000
+SERVERS = ("promcompat", "prometheus", "victoriametrics")
+FRESH = {"promcompat": {"Cache-Control": "no-store"}, "prometheus": {}, "victoriametrics": {}}
+Ask = Callable[[PrometheusApi, int], Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class TimedQuery:
+    """A query; `span_ms` 0 makes it instant. A refreshed one moves by a step each time."""
+
+    title: str
+    expr: str
+    span_ms: int = 0
+    step_ms: int = 15_000
+    refreshed: bool = False
+
+
+QUERIES = (
+    TimedQuery("one series, instant", 'q_panel_total{instance="10.0.1.3:9100"}'),
+    TimedQuery("one series, 1 h", 'rate(q_panel_total{instance="10.0.1.3:9100"}[5m])', HOUR_MS),
+    TimedQuery("400 series, rate-sum, 1 h", "sum by (job) (rate(q_panel_total[5m]))", HOUR_MS),
+    TimedQuery("1,000 series, rate-sum, 1 h", "sum(rate(q_dashboard_total[5m]))", HOUR_MS),
+    TimedQuery("1,000 series, raw, 1 h", "q_dashboard_total", HOUR_MS, 60_000),
+    TimedQuery("10,000 series, sum by", "sum by (job) (q_wide_total)", 8 * 60_000, 30_000),
+    TimedQuery("topk of 400 series, 1 h", "topk(5, rate(q_panel_total[5m]))", HOUR_MS),
+    TimedQuery(
+        "histogram_quantile, 1,000 buckets, 1 h",
+        "histogram_quantile(0.9, sum by (le, job) (rate(q_seconds_bucket[5m])))",
+        HOUR_MS,
+    ),
+    TimedQuery("24 h at 15 s data, rate-sum", "sum(rate(q_day_total[5m]))", DAY_MS, 60_000),
+    TimedQuery("30 days, avg by", "avg by (job) (q_month_total)", 30 * DAY_MS, HOUR_MS),
+    TimedQuery("alert: threshold on 400 series", "rate(q_panel_total[5m]) > 6.5"),
+    TimedQuery("alert: absent", 'absent(q_panel_total{job="none"})'),
+    TimedQuery("alert: sum on 1,000 series", "sum by (job) (rate(q_dashboard_total[5m])) > 0"),
+    TimedQuery(
+        "refresh: 400 series, rate-sum, 1 h",
+        "sum by (job) (rate(q_panel_total[5m]))",
+        HOUR_MS,
+        refreshed=True,
+    ),
+    TimedQuery(
+        "refresh: 24 h at 15 s data, rate-sum",
+        "sum(rate(q_day_total[5m]))",
+        DAY_MS,
+        60_000,
+        refreshed=True,
+    ),
+)
+
+
+@dataclass(slots=True)
+class Timings:
+    """Milliseconds of each repetition by server."""
+
+    title: str
+    milliseconds: dict[str, list[float]] = field(
+        default_factory=lambda: {name: [] for name in SERVERS}
+    )
+
+    def median_of(self, server: str) -> float:
+        return median(self.milliseconds[server])
+
+
+def asking(query: TimedQuery, end_ms: int) -> Ask:
+    """The query at a repetition; raises BenchmarkError when a server has no answer."""
+
+    async def ask(api: PrometheusApi, number: int) -> Response:
+        moved_ms = number * query.step_ms if query.refreshed else 0
+        params = {"query": query.expr}
+        if not query.refreshed:
+            params["nocache"] = "1"
+        if not query.span_ms:
+            return await api.post("query", {**params, "time": format_seconds(end_ms)})
+        last_ms = (end_ms - 40 * 15_000) // query.step_ms * query.step_ms + moved_ms
+        first_ms = last_ms - query.span_ms + 10 * query.step_ms
+        bounds = {"start": format_seconds(first_ms), "end": format_seconds(last_ms)}
+        step = {"step": str(query.step_ms // 1000)}
+        return await api.post("query_range", {**params, **bounds, **step})
+
+    return ask
+
+
+async def ask_label_values(api: PrometheusApi, _number: int) -> Response:
+    return await api.get("label/instance/values", [("match[]", "q_name")])
+
+
+async def measure(
+    apis: dict[str, PrometheusApi], title: str, ask: Ask, repetitions: int
+) -> Timings:
+    """Ask every server in turn; the first two rounds, which fill caches, do not count."""
+    timings = Timings(title)
+    for number in range(repetitions + 2):
+        for name, api in apis.items():
+            started = time.perf_counter()
+            response = await ask(api, number)
+            spent_ms = (time.perf_counter() - started) * 1000
+            if not response.is_success or not response.data:
+                raise BenchmarkError(f"{name} answers {title} with {response.body}")
+            if number >= 2:
+                timings.milliseconds[name].append(spent_ms)
+    return timings
+
+
+@contextmanager
+def running_victoria_metrics(folder: Path) -> Iterator[str]:
+    """Run an empty VictoriaMetrics; its URL."""
+    folder.mkdir()
+    port = find_free_port()
+    command: list[str | Path] = [
+        find_program("victoria-metrics"),
+        f"-storageDataPath={folder / 'data'}",
+        f"-httpListenAddr=127.0.0.1:{port}",
+        "-retentionPeriod=100y",
+        "-search.latencyOffset=0s",
+        "-search.maxUniqueTimeseries=1000000",
+    ]
+    with running_program(command, port, folder / "log", "/health") as program:
+        yield program.url
+
+
+async def load(apis: dict[str, PrometheusApi], sizes: Sizes, end_ms: int) -> None:
+    """The same bodies into every server, and a moment to settle."""
+    for body in write_bodies(populations(sizes), end_ms):
+        await asyncio.gather(*(api.write_body(body) for api in apis.values()))
+    await asyncio.sleep(3)
+
+
+async def measure_all(urls: dict[str, str], options: argparse.Namespace) -> list[Timings]:
+    """Load, then every measurement in the order of the table."""
+    end_ms = (time.time_ns() // 1_000_000 // 60_000) * 60_000
+    async with open_session() as session:
+        apis = {name: PrometheusApi(session, url) for name, url in urls.items()}
+        fresh = {name: PrometheusApi(session, url, FRESH[name]) for name, url in urls.items()}
+        await load(apis, Sizes().scaled(options.scale), end_ms)
+        results = []
+        for query in QUERIES:
+            asked = apis if query.refreshed else fresh
+            ask = asking(query, end_ms)
+            results.append(await measure(asked, query.title, ask, options.repetitions))
+        title = "label_values over 100,000 series"
+        results.append(await measure(apis, title, ask_label_values, options.repetitions))
+        return results
+
+
+def print_table(results: list[Timings]) -> None:
+    """Medians, and ours as a multiple of the others'."""
+    table = Table(title=f"{cpu_count()} cores; medians in ms")
+    table.add_column("query")
+    for column in ("promcompat", "Prometheus", "VictoriaMetrics", "ours/Prom", "ours/VM"):
+        table.add_column(column, justify="right")
+    for one in results:
+        ours, prometheus, victoria = (one.median_of(name) for name in SERVERS)
+        row = [f"{value:.1f}" for value in (ours, prometheus, victoria)]
+        table.add_row(one.title, *row, f"{ours / prometheus:.2f}", f"{ours / victoria:.2f}")
+    Console(width=120).print(table)
+
+
+def main() -> int:
+    """Run the benchmark; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.query_bench")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiple of the series loaded")
+    parser.add_argument("--repetitions", type=int, default=9)
+    parser.add_argument("--json", type=Path, help="file to write all figures to")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="promcompat-bench-") as name, ExitStack() as stack:
+        folder = Path(name)
+        folder.chmod(0o755)
+        start = stack.enter_context
+        prometheus = start(running_prometheus(find_program("prometheus"), folder / "prometheus"))
+        victoria_url = start(running_victoria_metrics(folder / "victoria"))
+        service = start(
+            running_promcompat(None, folder / "promcompat.log", data_dir=str(folder / "data"))
+        )
+        urls = dict(zip(SERVERS, (service.url, prometheus.url, victoria_url), strict=True))
+        results = asyncio.run(measure_all(urls, options))
+    print_table(results)
+    if options.json is not None:
+        rows = [{"query": one.title, "milliseconds": one.milliseconds} for one in results]
+        options.json.write_text(json.dumps({"cores": cpu_count(), "queries": rows}, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
