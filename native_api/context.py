@@ -10,6 +10,7 @@ from promcompat.core.errors import StorageUnavailableError
 from promcompat.services.definition_service import DefinitionService
 from promcompat.services.metric_service import MetricService
 from promcompat.services.native_query_service import NativeQueryService
+from promcompat.services.remediation_service import RemediationService
 
 ServiceT = TypeVar("ServiceT")
 
@@ -28,6 +29,7 @@ class NativeState:
     metrics: MetricService | None = None
     queries: NativeQueryService | None = None
     definitions: DefinitionService | None = None
+    remediations: RemediationService | None = None
 
 
 STATE = web.AppKey("native_state", NativeState)

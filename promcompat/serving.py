@@ -63,6 +63,7 @@ class Backend:
         self._repository = repository
         self._tasks.append(asyncio.create_task(publish_storage_stats(self._telemetry, repository)))
         remediations = build_remediations(self._settings, repository)
+        native.remediations = remediations.service
         publishing = publish_remediation_stats(self._telemetry, remediations)
         self._tasks.append(asyncio.create_task(publishing))
         if database is not None:

@@ -10,9 +10,10 @@ from native_api.context import NativeState
 from native_api.routes import install_native_api
 from promcompat.api.context import ServiceState, tenant_of
 from promcompat.api.routes import build_application
-from promcompat.app import build_metric_service, open_native_api
+from promcompat.app import build_metric_service, build_remediations, open_native_api
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
+from promql.pushdown.choice import PushdownMode
 from sql.storage.metric_repository import PostgresMetricRepository
 from tests.http_service import ServiceServer
 from tests.repositories import opened_repository
@@ -65,7 +66,7 @@ class NativeClient:
 async def running_native_service(url: str, **settings: Any) -> AsyncIterator[NativeClient]:
     """Serve a database with these settings."""
     chosen = Settings(**settings)
-    async with opened_repository(url, pushdown=True) as repository:
+    async with opened_repository(url, pushdown=PushdownMode.AUTO) as repository:
         metrics = build_metric_service(chosen, repository)
         state = ServiceState()
         app = build_application(chosen, state, Telemetry())
@@ -76,6 +77,7 @@ async def running_native_service(url: str, **settings: Any) -> AsyncIterator[Nat
         )
         install_native_api(app, native)
         open_native_api(native, metrics, repository)
+        native.remediations = build_remediations(chosen, repository).service
         state.open(metrics, "a database of a test")
         async with TestClient(ServiceServer(app)) as client:
             yield NativeClient(client, repository)
