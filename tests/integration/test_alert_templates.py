@@ -35,9 +35,9 @@ TEMPLATES = (
     "{{ gt $value 1 }}",
     '{{ if not $labels.missing }}none{{ end }} {{ eq $labels.job "x" "api" }} {{ lt "a" "b" }}',
     "{{ range $name, $text := $labels }}{{ $name }}={{ $text }};{{ end }}",
-    "{{ range $i, $e := query `vector_of_two` }}{{ $i }}:{{ $e.Labels.n }}={{ $e.Value }}{{ end }}",
+    "{{ range $i, $e := query `sort(vector_of_two)` }}{{ $i }}:{{ $e.Labels.n }}={{ $e.Value }}{{ end }}",
     '{{ with query "missing" }}{{ . | first | value }}{{ else }}nothing{{ end }}',
-    '{{ with query "vector_of_two" }}{{ . | first | label "n" }}{{ end }}',
+    '{{ with query "sort(vector_of_two)" }}{{ . | first | label "n" }}{{ end }}',
     '{{ range query "vector_of_two" | sortByLabel "n" }}{{ .Labels.n }}{{ .Value }},{{ end }}',
     '{{ query "missing" | first | value }}',
     '{{ range query "missing" }}x{{ else }}empty{{ end }} {{ len (query "vector_of_two") }}',
@@ -59,18 +59,17 @@ TEMPLATES = (
     '{{ label "job" }}',
     "{{ toUpper $value }}",
     "{{ $labels.job | printf `%s-%s` $labels.ip | toUpper }}",
-    "{{ (index (query `vector_of_two`) 1).Value }}",
-    "{{ ((first (query `vector_of_two`))).Labels.n }}",
-    "{{ range $v := (query `vector_of_two`) }}{{ if eq $v.Value 2.0 }}{{ break }}{{ end }}"
+    "{{ (index (query `sort(vector_of_two)`) 1).Value }}",
+    "{{ ((first (query `sort(vector_of_two)`))).Labels.n }}",
+    "{{ range $v := (query `sort(vector_of_two)`) }}{{ if eq $v.Value 2.0 }}{{ break }}{{ end }}"
     "{{ $v.Value }}{{ end }}",
 )
-QUERIES = {
-    "vector_of_two": [
-        (Labels.of({"__name__": "vector_of_two", "n": "b"}), 1.0),
-        (Labels.of({"__name__": "vector_of_two", "n": "c"}), 2.0),
-    ],
-    "missing": [],
-}
+_TWO = [
+    (Labels.of({"__name__": "vector_of_two", "n": "b"}), 1.0),
+    (Labels.of({"__name__": "vector_of_two", "n": "c"}), 2.0),
+]
+# Prometheus gives a vector in no order of its own, so what depends on it is sorted.
+QUERIES = {"vector_of_two": _TWO, "sort(vector_of_two)": _TWO, "missing": []}
 
 
 def expand_all(value: float) -> dict[str, str]:
