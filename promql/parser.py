@@ -12,13 +12,25 @@ from promql.type_checker import check_types
 __all__ = ["ParseError", "line_col", "parse_expr", "parse_metric_selector"]
 
 
-@lru_cache(maxsize=1024)
+_LONGEST_REMEMBERED = 16_384
+"""Characters: the tree of a text of 1 MB is far larger than the text, and nobody asks it twice."""
+
+
 def parse_expr(text: str) -> Expr:
     """The tree of a query, parsed and type-checked as Prometheus' `ParseExpr` does.
 
     Raises ParseError, whose text is Prometheus' own; nesting is limited, see
     `promql.partial_nodes.MAX_DEPTH`.
     """
+    return _parse_and_remember(text) if len(text) <= _LONGEST_REMEMBERED else _parse_checked(text)
+
+
+@lru_cache(maxsize=1024)
+def _parse_and_remember(text: str) -> Expr:
+    return _parse_checked(text)
+
+
+def _parse_checked(text: str) -> Expr:
     try:
         expr = cast(Expr, parse(text, "expression"))
         check_types(expr, text)
