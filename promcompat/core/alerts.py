@@ -10,6 +10,8 @@ from promcompat.core.remediation import RemediationSpec
 
 ALERT_NAME = "alertname"
 SEVERITY = "severity"
+REMEDIATION_RECEIVER = "remediation"
+"""The receiver of deliveries that is not told of an alert but starts its remediation."""
 
 
 class AlertState(StrEnum):

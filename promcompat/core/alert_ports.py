@@ -1,0 +1,247 @@
+"""What alerting asks of the outside, as Protocols. A tenant is named by its `str` name.
+
+Every method raises StorageUnavailableError when the database cannot answer.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from promcompat.core.alerts import (
+    Alert,
+    AlertChange,
+    AlertFilter,
+    AlertRule,
+    AlertTransition,
+    RuleEvaluation,
+    Silence,
+)
+from promcompat.core.model import Labels
+from promcompat.core.thresholds import BreachLevel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledGroup:
+    """A rule group with enabled rules, and the oldest of the latest evaluations of its rules."""
+
+    tenant: str
+    group: str
+    interval_ms: int
+    evaluated_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TenantAlert:
+    """An alert and whose it is."""
+
+    tenant: str
+    alert: Alert
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreachEvent:
+    """A change of level out of the outbox; `labels` is None when the series is gone."""
+
+    id: int
+    series_id: int
+    tenant: str
+    labels: Labels | None
+    level: BreachLevel
+    value: float
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelState:
+    """What was last handled of a series, and its newest sample since if there is one.
+
+    `labels` is None when the series is gone.
+    """
+
+    series_id: int
+    tenant: str
+    metric_name: str
+    labels: Labels | None
+    level: BreachLevel
+    timestamp_ms: int
+    newest_value: float | None = None
+    newest_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """Work that waits for a receiver; `alert` is what the alert was when it was made."""
+
+    id: int
+    tenant: str
+    alert: Alert
+    attempts: int
+    created_at_ms: int
+    is_over: bool
+    """Whether the alert has ended by now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Postponement:
+    """Until when a delivery waits, and why; `counts` when it was tried."""
+
+    delivery_id: int
+    delay_seconds: float
+    error: str
+    counts: bool
+
+
+class RuleRepository(Protocol):
+    """Where alert rules are kept."""
+
+    async def list_rules(
+        self, tenant: str, group: str | None = None, rule_id: int | None = None
+    ) -> list[AlertRule]:
+        """Rules by group, then in the order they were made."""
+
+    async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
+        """The last evaluation of each rule that had one."""
+
+    async def save_rule(self, tenant: str, rule: AlertRule) -> AlertRule | None:
+        """Make a rule (id 0) or replace that of its id and version.
+
+        None when there is none of this version, or a new one has the group and name of another.
+        Raises ConflictError when the new name of a rule is taken.
+        """
+
+    async def delete_rule(self, tenant: str, rule_id: int, version: int) -> bool:
+        """Delete the rule of this version; False when there is none."""
+
+
+class EvaluationSession(Protocol):
+    """One group, held by nobody else; what is recorded is committed at its end, or nothing is."""
+
+    rules: Sequence[tuple[AlertRule, int]]
+    """The enabled rules in order, each with the time of its latest evaluation."""
+
+    async def open_alerts(self, rule_id: int) -> list[Alert]:
+        """The open alerts of a rule."""
+
+    async def record(
+        self, rule_id: int, evaluation: RuleEvaluation, changes: Sequence[AlertChange]
+    ) -> None:
+        """How an evaluation went and what became of the alerts."""
+
+
+class ThresholdSession(Protocol):
+    """The outbox of breaches, held by nobody else; committed at its end or not at all."""
+
+    async def take_breaches(self, limit: int) -> list[BreachEvent]:
+        """Changes not handled yet, oldest first; they are gone when the session commits."""
+
+    async def states(self, series_ids: Collection[int]) -> Mapping[int, tuple[BreachLevel, int]]:
+        """Level and time last handled of each series that has one."""
+
+    async def verified_states(self) -> list[LevelState]:
+        """Every series that breaches or did a moment ago, with its newest sample."""
+
+    async def open_alerts(self, series_ids: Collection[int] | None) -> list[TenantAlert]:
+        """Open alerts of thresholds, of these series or of all."""
+
+    async def orphans(self) -> list[TenantAlert]:
+        """Open alerts of rules that were deleted or disabled."""
+
+    async def record(
+        self,
+        tenant: str,
+        changes: Sequence[AlertChange],
+        states: Sequence[LevelState] = (),
+        forgotten: Sequence[int] = (),
+    ) -> None:
+        """What became of alerts and levels; `forgotten` are series that are no longer watched."""
+
+
+class DeliverySession(Protocol):
+    """Deliveries of one receiver, held by nobody else; committed at its end or not at all."""
+
+    deliveries: Sequence[Delivery]
+
+    async def done(self, delivery_ids: Sequence[int]) -> None:
+        """These are done."""
+
+    async def postpone(self, postponements: Sequence[Postponement]) -> None:
+        """These wait."""
+
+    async def drop_alerts(self, alert_ids: Sequence[int]) -> None:
+        """The receiver need not hear of these alerts any more."""
+
+    async def last_remediation_ms(self, alert_id: int) -> int:
+        """When a remediation for the same rule and labels was last started, 0 for never."""
+
+    async def mark_remediated(self, alert_id: int, at_ms: int) -> None:
+        """A remediation of the alert was started."""
+
+    async def note(self, alert: Alert, at_ms: int, text: str) -> None:
+        """Add a note to the history of an alert."""
+
+
+class AlertRepository(Protocol):
+    """Where alerts, their history and silences are kept."""
+
+    async def scheduled_groups(self) -> list[ScheduledGroup]:
+        """Every group that has an enabled rule, of all tenants."""
+
+    def evaluating(
+        self, tenant: str, group: str
+    ) -> AbstractAsyncContextManager[EvaluationSession | None]:
+        """Hold a group; None when another process does."""
+
+    def thresholds(self) -> AbstractAsyncContextManager[ThresholdSession | None]:
+        """Hold the outbox of breaches; None when another process does."""
+
+    def delivering(self, receiver: str, limit: int) -> AbstractAsyncContextManager[DeliverySession]:
+        """Hold deliveries that are due, those that no other process holds."""
+
+    async def take_resends(
+        self, now_ms: int, delay_ms: int, resolved_for_ms: int
+    ) -> list[TenantAlert]:
+        """Alerts to tell Alertmanagers of again; each is given to one caller in `delay_ms`."""
+
+    async def active_alerts(self, tenant: str) -> list[Alert]:
+        """Every pending or firing alert."""
+
+    async def list_alerts(self, tenant: str, wanted: AlertFilter) -> list[Alert]:
+        """A page of alerts, newest first."""
+
+    async def find_alert(self, tenant: str, alert_id: int) -> Alert | None:
+        """One alert."""
+
+    async def history(self, tenant: str, alert_id: int) -> list[AlertTransition]:
+        """The steps of an alert, oldest first."""
+
+    async def acknowledge(
+        self, tenant: str, alert_id: int, by: str, at_ms: int, comment: str
+    ) -> bool:
+        """Record who looks after an open alert; False when somebody does, or it is not open."""
+
+    async def save_silence(self, tenant: str, silence: Silence) -> Silence:
+        """Make a silence; its id is new."""
+
+    async def end_silence(self, tenant: str, silence_id: int, at_ms: int) -> bool:
+        """End a silence; False when it has ended or there is none."""
+
+    async def list_silences(
+        self,
+        tenant: str,
+        *,
+        after_ms: int | None = None,
+        silence_id: int | None = None,
+        before_id: int = 0,
+        limit: int = 100,
+    ) -> list[Silence]:
+        """Silences, newest first; with `after_ms` those that end later."""
+
+    async def active_silences(self, now_ms: int) -> Mapping[str, Sequence[Silence]]:
+        """The silences of each tenant at a time."""
+
+    async def counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """Open alerts by state, and rows that wait by outbox."""
+
+    async def prune(self, before_ms: int, receivers: Sequence[str]) -> int:
+        """Forget alerts that ended before a time and work for other receivers."""

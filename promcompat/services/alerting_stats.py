@@ -1,0 +1,17 @@
+"""Counters of alerting, for the app to publish; nothing here knows of telemetry."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class AlertingStats:
+    """Running totals since the process started."""
+
+    rule_evaluations: int = 0
+    rule_evaluation_failures: int = 0
+    rule_evaluation_seconds: float = 0.0
+    breaches_handled: int = 0
+    notifications_sent: int = 0
+    notifications_failed: int = 0
+    remediations_requested: int = 0
+    remediations_failed: int = 0

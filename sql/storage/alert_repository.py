@@ -1,0 +1,267 @@
+"""The PostgreSQL side of `promcompat.core.alert_ports.AlertRepository`."""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final
+
+from promcompat.core.alert_ports import (
+    AlertRepository,
+    DeliverySession,
+    EvaluationSession,
+    ScheduledGroup,
+    TenantAlert,
+    ThresholdSession,
+)
+from promcompat.core.alerts import (
+    Alert,
+    AlertFilter,
+    AlertState,
+    AlertTransition,
+    Silence,
+    matches_labels,
+)
+from promcompat.core.matchers import MatchOp
+from sql.query_loader import load_queries
+from sql.storage.alert_rows import (
+    alert_of_row,
+    document,
+    rule_of_row,
+    silence_matchers,
+    silence_of_row,
+)
+from sql.storage.alert_sessions import (
+    PostgresDeliverySession,
+    PostgresEvaluationSession,
+    PostgresThresholdSession,
+)
+from sql.storage.connection_pool import Connection, Pool, acquired
+from sql.storage.database import Database
+
+_QUERIES: Final = load_queries("alerts")
+_MAX_SCANNED: Final = 20_000
+"""How many alerts one page looks at when matchers cannot be left to the database."""
+
+
+class PostgresAlertRepository:
+    """Alerts and silences in PostgreSQL.
+
+    Sessions hold a connection for as long as a query or a receiver takes, so they have a pool of
+    their own: no sender waits for them.
+    """
+
+    def __init__(self, database: Database, session_pool: Pool, receivers: Sequence[str]) -> None:
+        """`receivers` are the names of those who are told of alerts."""
+        self._database = database
+        self._sessions = session_pool
+        self._receivers = receivers
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Connection]:
+        async with acquired(self._sessions) as connection, connection.transaction():
+            yield connection
+
+    async def scheduled_groups(self) -> list[ScheduledGroup]:
+        """See the port."""
+        async with acquired(self._sessions) as connection:
+            rows = await connection.fetch(_QUERIES["scheduled_groups"])
+        return [
+            ScheduledGroup(
+                tenant=row["tenant"],
+                group=row["rule_group"],
+                interval_ms=row["interval_ms"],
+                evaluated_at_ms=row["evaluated_at_ms"],
+            )
+            for row in rows
+        ]
+
+    @asynccontextmanager
+    async def evaluating(self, tenant: str, group: str) -> AsyncIterator[EvaluationSession | None]:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with self._transaction() as connection:
+            lock = f"rules\0{tenant}\0{group}".replace("\0", "\x1f")
+            if tenant_id is None or not await connection.fetchval(_QUERIES["try_lock"], lock):
+                yield None
+                return
+            rows = await connection.fetch(_QUERIES["scheduled_rules"], tenant_id, group)
+            rules = [(rule_of_row(row), row["evaluated_at_ms"]) for row in rows]
+            yield PostgresEvaluationSession(connection, tenant_id, rules, self._receivers)
+
+    @asynccontextmanager
+    async def thresholds(self) -> AsyncIterator[ThresholdSession | None]:
+        """See the port."""
+        async with self._transaction() as connection:
+            if not await connection.fetchval(_QUERIES["try_lock"], "thresholds"):
+                yield None
+                return
+            yield PostgresThresholdSession(connection, self._database.tenants, self._receivers)
+
+    @asynccontextmanager
+    async def delivering(self, receiver: str, limit: int) -> AsyncIterator[DeliverySession]:
+        """See the port."""
+        async with self._transaction() as connection:
+            rows = await connection.fetch(_QUERIES["take_deliveries"], receiver, limit)
+            yield PostgresDeliverySession(connection, receiver, rows)
+
+    async def take_resends(
+        self, now_ms: int, delay_ms: int, resolved_for_ms: int
+    ) -> list[TenantAlert]:
+        """See the port."""
+        async with acquired(self._sessions) as connection:
+            rows = await connection.fetch(
+                _QUERIES["take_resends"], now_ms, now_ms - delay_ms, now_ms - resolved_for_ms
+            )
+        return [TenantAlert(tenant=row["tenant"], alert=alert_of_row(row)) for row in rows]
+
+    async def active_alerts(self, tenant: str) -> list[Alert]:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return []
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(_QUERIES["active_alerts"], tenant_id)
+        return [alert_of_row(row) for row in rows]
+
+    async def list_alerts(self, tenant: str, wanted: AlertFilter) -> list[Alert]:
+        """See the port. Equality is the database's, other matchers are tried here."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return []
+        equal = {
+            one.name: one.value for one in wanted.matchers if one.op is MatchOp.EQUAL and one.value
+        }
+        found: list[Alert] = []
+        before_id, n_scanned = wanted.before_id, 0
+        async with acquired(self._database.read_pool) as connection:
+            while len(found) < wanted.limit and n_scanned < _MAX_SCANNED:
+                rows = await connection.fetch(
+                    _QUERIES["list_alerts"],
+                    tenant_id,
+                    [state.value for state in wanted.states] or None,
+                    wanted.severity,
+                    wanted.rule_name,
+                    wanted.rule_id,
+                    before_id,
+                    document(equal),
+                    wanted.limit,
+                )
+                page = [alert_of_row(row) for row in rows]
+                found += [one for one in page if matches_labels(wanted.matchers, one.labels)]
+                if len(page) < wanted.limit:
+                    break
+                before_id, n_scanned = page[-1].id, n_scanned + len(page)
+        return found[: wanted.limit]
+
+    async def find_alert(self, tenant: str, alert_id: int) -> Alert | None:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return None
+        async with acquired(self._database.read_pool) as connection:
+            row = await connection.fetchrow(_QUERIES["find_alert"], tenant_id, alert_id)
+        return None if row is None else alert_of_row(row)
+
+    async def history(self, tenant: str, alert_id: int) -> list[AlertTransition]:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(_QUERIES["alert_history"], tenant_id, alert_id)
+        return [
+            AlertTransition(
+                from_state=AlertState(row["from_state"]),
+                to_state=AlertState(row["to_state"]),
+                at_ms=row["at_ms"],
+                value=row["value"],
+                note=row["note"],
+            )
+            for row in rows
+        ]
+
+    async def acknowledge(
+        self, tenant: str, alert_id: int, by: str, at_ms: int, comment: str
+    ) -> bool:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        note = f"acknowledged by {by}" + (f": {comment}" if comment else "")
+        async with (
+            acquired(self._database.write_pool) as connection,
+            connection.transaction(),
+        ):
+            row = await connection.fetchrow(
+                _QUERIES["acknowledge_alert"], tenant_id, alert_id, at_ms, by
+            )
+            if row is None:
+                return False
+            columns = [alert_id], [row["state"]], [row["state"]], [at_ms], [row["value"]], [note]
+            await connection.execute(_QUERIES["insert_transitions"], *columns)
+        return True
+
+    async def save_silence(self, tenant: str, silence: Silence) -> Silence:
+        """See the port."""
+        tenant_id = await self._database.tenants.find_or_create(tenant)
+        async with acquired(self._database.write_pool) as connection:
+            silence_id = await connection.fetchval(
+                _QUERIES["insert_silence"],
+                tenant_id,
+                silence_matchers(silence),
+                silence.reason,
+                silence.created_by,
+                silence.starts_at_ms,
+                silence.ends_at_ms,
+            )
+        return replace(silence, id=silence_id)
+
+    async def end_silence(self, tenant: str, silence_id: int, at_ms: int) -> bool:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.write_pool) as connection:
+            found = await connection.fetchval(_QUERIES["end_silence"], tenant_id, silence_id, at_ms)
+        return found is not None
+
+    async def list_silences(
+        self,
+        tenant: str,
+        *,
+        after_ms: int | None = None,
+        silence_id: int | None = None,
+        before_id: int = 0,
+        limit: int = 100,
+    ) -> list[Silence]:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(
+                _QUERIES["list_silences"], tenant_id, after_ms, silence_id, before_id, limit
+            )
+        return [silence_of_row(row) for row in rows]
+
+    async def active_silences(self, now_ms: int) -> Mapping[str, Sequence[Silence]]:
+        """See the port."""
+        async with acquired(self._sessions) as connection:
+            rows = await connection.fetch(_QUERIES["active_silences"], now_ms)
+        found: defaultdict[str, list[Silence]] = defaultdict(list)
+        for row in rows:
+            found[row["tenant"]].append(silence_of_row(row))
+        return found
+
+    async def counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """See the port."""
+        async with acquired(self._sessions) as connection:
+            states = await connection.fetch(_QUERIES["alert_counts"])
+            depths = await connection.fetchrow(_QUERIES["outbox_depths"])
+        return {row["state"]: row["n"] for row in states}, dict(depths or {})
+
+    async def prune(self, before_ms: int, receivers: Sequence[str]) -> int:
+        """See the port."""
+        async with acquired(self._sessions) as connection:
+            await connection.execute(_QUERIES["drop_foreign_deliveries"], list(receivers))
+            await connection.execute(_QUERIES["forget_levels"])
+            status: str = await connection.execute(_QUERIES["prune_alerts"], before_ms)
+        return int(status.rpartition(" ")[2])
+
+
+def _conforms(repository: PostgresAlertRepository) -> AlertRepository:
+    """Checked by mypy: the repository has the port's shape."""
+    return repository

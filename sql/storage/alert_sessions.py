@@ -1,0 +1,297 @@
+"""Transactions in which alerts advance: each holds what it works on until it commits.
+
+Advisory locks are those of the transaction: a process that dies, or loses its connection, has
+changed nothing and holds nothing.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+import asyncpg
+import orjson
+
+from promcompat.core.alert_ports import (
+    BreachEvent,
+    Delivery,
+    LevelState,
+    Postponement,
+    TenantAlert,
+)
+from promcompat.core.alerts import (
+    REMEDIATION_RECEIVER,
+    SEVERITY,
+    Alert,
+    AlertChange,
+    AlertRule,
+    AlertState,
+    AlertTransition,
+    RuleEvaluation,
+)
+from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.thresholds import BreachLevel
+from sql.query_loader import load_queries
+from sql.storage.alert_rows import (
+    alert_document,
+    alert_of_document,
+    alert_of_row,
+    document,
+)
+from sql.storage.connection_pool import Connection
+from sql.storage.tenants import Tenants
+
+_QUERIES: Final = load_queries("alerts")
+
+
+class AlertWriter:
+    """Stores changes of alerts, with their steps and the work that these make for receivers."""
+
+    def __init__(self, connection: Connection, receivers: Sequence[str]) -> None:
+        """`receivers` are told of every alert that fires or has fired and ends."""
+        self._connection = connection
+        self._receivers = receivers
+
+    async def save(self, tenant_id: int, changes: Sequence[AlertChange]) -> None:
+        """Store changes; new alerts get their ids here."""
+        known = await self._with_ids([change for change in changes if not change.alert.id])
+        old = [change for change in changes if change.alert.id]
+        # Ends before beginnings: one alert may be open for a rule and series.
+        if old:
+            documents = document([alert_document(change.alert) for change in old])
+            await self._connection.execute(_QUERIES["update_alerts"], documents)
+        if known:
+            documents = document([alert_document(change.alert) for change in known])
+            await self._connection.execute(_QUERIES["insert_alerts"], tenant_id, documents)
+        stepped = [change for change in (*known, *old) if change.transitions]
+        if stepped:
+            await self._save_steps(stepped)
+            await self._save_deliveries(stepped)
+
+    async def _with_ids(self, new: Sequence[AlertChange]) -> list[AlertChange]:
+        if not new:
+            return []
+        rows = await self._connection.fetch(_QUERIES["reserve_alert_ids"], len(new))
+        return [
+            replace(change, alert=replace(change.alert, id=row["id"]))
+            for change, row in zip(new, rows, strict=True)
+        ]
+
+    async def _save_steps(self, changes: Sequence[AlertChange]) -> None:
+        steps = [(change.alert.id, step) for change in changes for step in change.transitions]
+        await self._connection.execute(
+            _QUERIES["insert_transitions"],
+            [alert_id for alert_id, _ in steps],
+            [step.from_state.value for _, step in steps],
+            [step.to_state.value for _, step in steps],
+            [step.at_ms for _, step in steps],
+            [step.value for _, step in steps],
+            [step.note for _, step in steps],
+        )
+
+    async def _save_deliveries(self, changes: Sequence[AlertChange]) -> None:
+        work = [
+            (change.alert.id, receiver, document(alert_document(_alert_at(change.alert, step))))
+            for change in changes
+            for step in change.transitions
+            for receiver in self._receivers_of(change.alert, step)
+        ]
+        if work:
+            columns = ([one[index] for one in work] for index in range(3))
+            await self._connection.execute(_QUERIES["insert_deliveries"], *columns)
+
+    def _receivers_of(self, alert: Alert, step: AlertTransition) -> list[str]:
+        is_note = step.from_state is step.to_state
+        if is_note and not step.note.startswith(SEVERITY):
+            return []
+        match step.to_state:
+            case AlertState.FIRING:
+                is_remediated = alert.remediation is not None and not is_note
+                return [*self._receivers, *([REMEDIATION_RECEIVER] * is_remediated)]
+            case AlertState.RESOLVED:
+                return list(self._receivers)
+            case _:
+                return []
+
+
+def _alert_at(alert: Alert, step: AlertTransition) -> Alert:
+    """The alert as it was after a step."""
+    ended_ms = step.at_ms if step.to_state is AlertState.RESOLVED else 0
+    return replace(alert, state=step.to_state, value=step.value, resolved_at_ms=ended_ms)
+
+
+class PostgresEvaluationSession:
+    """See `promcompat.core.alert_ports.EvaluationSession`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        tenant_id: int,
+        rules: Sequence[tuple[AlertRule, int]],
+        receivers: Sequence[str],
+    ) -> None:
+        self.rules = rules
+        self._connection = connection
+        self._tenant_id = tenant_id
+        self._writer = AlertWriter(connection, receivers)
+
+    async def open_alerts(self, rule_id: int) -> list[Alert]:
+        """See the port."""
+        rows = await self._connection.fetch(_QUERIES["open_alerts_of_rule"], rule_id)
+        return [alert_of_row(row) for row in rows]
+
+    async def record(
+        self, rule_id: int, evaluation: RuleEvaluation, changes: Sequence[AlertChange]
+    ) -> None:
+        """See the port."""
+        await self._connection.execute(
+            _QUERIES["record_evaluation"],
+            rule_id,
+            evaluation.evaluated_at_ms,
+            evaluation.duration_seconds,
+            evaluation.error,
+        )
+        await self._writer.save(self._tenant_id, changes)
+
+
+class PostgresThresholdSession:
+    """See `promcompat.core.alert_ports.ThresholdSession`."""
+
+    def __init__(self, connection: Connection, tenants: Tenants, receivers: Sequence[str]) -> None:
+        self._connection = connection
+        self._tenants = tenants
+        self._writer = AlertWriter(connection, receivers)
+
+    async def take_breaches(self, limit: int) -> list[BreachEvent]:
+        """See the port."""
+        rows = await self._connection.fetch(_QUERIES["take_breaches"], limit)
+        await self._connection.execute(_QUERIES["delete_breaches"], [row["id"] for row in rows])
+        return [
+            BreachEvent(
+                id=row["id"],
+                series_id=row["series_id"],
+                tenant=row["tenant"] or "",
+                labels=_series_labels(row),
+                level=BreachLevel(row["level"]),
+                value=row["value"],
+                timestamp_ms=row["ts_ms"],
+            )
+            for row in rows
+        ]
+
+    async def states(self, series_ids: Collection[int]) -> Mapping[int, tuple[BreachLevel, int]]:
+        """See the port."""
+        rows = await self._connection.fetch(_QUERIES["threshold_states"], list(series_ids))
+        return {row["series_id"]: (BreachLevel(row["level"]), row["ts_ms"]) for row in rows}
+
+    async def verified_states(self) -> list[LevelState]:
+        """See the port."""
+        rows = await self._connection.fetch(_QUERIES["verified_states"])
+        return [
+            LevelState(
+                series_id=row["series_id"],
+                tenant=row["tenant"] or "",
+                metric_name=row["metric_name"],
+                labels=_series_labels(row),
+                level=BreachLevel(row["level"]),
+                timestamp_ms=row["ts_ms"],
+                newest_value=row["newest_value"],
+                newest_ms=row["newest_ts_ms"] or 0,
+            )
+            for row in rows
+        ]
+
+    async def open_alerts(self, series_ids: Collection[int] | None) -> list[TenantAlert]:
+        """See the port."""
+        wanted = None if series_ids is None else list(series_ids)
+        rows = await self._connection.fetch(_QUERIES["open_threshold_alerts"], wanted)
+        return [TenantAlert(tenant=row["tenant"], alert=alert_of_row(row)) for row in rows]
+
+    async def orphans(self) -> list[TenantAlert]:
+        """See the port."""
+        rows = await self._connection.fetch(_QUERIES["orphaned_alerts"])
+        return [TenantAlert(tenant=row["tenant"], alert=alert_of_row(row)) for row in rows]
+
+    async def record(
+        self,
+        tenant: str,
+        changes: Sequence[AlertChange],
+        states: Sequence[LevelState] = (),
+        forgotten: Sequence[int] = (),
+    ) -> None:
+        """See the port."""
+        tenant_id = await self._tenants.find_or_create(tenant) if changes or states else 0
+        if changes:
+            await self._writer.save(tenant_id, changes)
+        if states:
+            await self._connection.execute(
+                _QUERIES["save_threshold_states"],
+                [state.series_id for state in states],
+                [tenant_id] * len(states),
+                [state.metric_name for state in states],
+                [int(state.level) for state in states],
+                [0.0 if state.newest_value is None else state.newest_value for state in states],
+                [state.timestamp_ms for state in states],
+            )
+        if forgotten:
+            await self._connection.execute(_QUERIES["delete_states"], list(forgotten))
+
+
+class PostgresDeliverySession:
+    """See `promcompat.core.alert_ports.DeliverySession`."""
+
+    def __init__(
+        self, connection: Connection, receiver: str, rows: Sequence[asyncpg.Record]
+    ) -> None:
+        self._connection = connection
+        self._receiver = receiver
+        self.deliveries: Sequence[Delivery] = [_delivery_of(row) for row in rows]
+
+    async def done(self, delivery_ids: Sequence[int]) -> None:
+        """See the port."""
+        await self._connection.execute(_QUERIES["delete_deliveries"], list(delivery_ids))
+
+    async def postpone(self, postponements: Sequence[Postponement]) -> None:
+        """See the port."""
+        await self._connection.execute(
+            _QUERIES["postpone_deliveries"],
+            [one.delivery_id for one in postponements],
+            [int(one.counts) for one in postponements],
+            [one.delay_seconds for one in postponements],
+            [one.error[:1000] for one in postponements],
+        )
+
+    async def drop_alerts(self, alert_ids: Sequence[int]) -> None:
+        """See the port."""
+        await self._connection.execute(
+            _QUERIES["drop_deliveries_of_alerts"], list(alert_ids), self._receiver
+        )
+
+    async def last_remediation_ms(self, alert_id: int) -> int:
+        """See the port."""
+        return await self._connection.fetchval(_QUERIES["last_remediation"], alert_id) or 0
+
+    async def mark_remediated(self, alert_id: int, at_ms: int) -> None:
+        """See the port."""
+        await self._connection.execute(_QUERIES["mark_remediated"], alert_id, at_ms)
+
+    async def note(self, alert: Alert, at_ms: int, text: str) -> None:
+        """See the port."""
+        columns = [alert.id], [alert.state.value], [alert.state.value], [at_ms], [alert.value]
+        await self._connection.execute(_QUERIES["insert_transitions"], *columns, [text])
+
+
+def _delivery_of(row: asyncpg.Record) -> Delivery:
+    return Delivery(
+        id=row["id"],
+        tenant=row["tenant"],
+        alert=alert_of_document(orjson.loads(row["alert"])),
+        attempts=row["attempts"],
+        created_at_ms=row["created_at_ms"],
+        is_over=not AlertState(row["current_state"]).is_open,
+    )
+
+
+def _series_labels(row: asyncpg.Record) -> Labels | None:
+    if row["labels"] is None:
+        return None
+    return Labels([(METRIC_NAME, row["metric_name"]), *orjson.loads(row["labels"]).items()])
