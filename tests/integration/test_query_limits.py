@@ -24,7 +24,7 @@ WAIT_SECONDS = 10.0
 async def wait_for_running(connection: asyncpg.Connection, wanted: bool) -> None:
     """Return when the server works on a statement of a query, or on none."""
     async with asyncio.timeout(WAIT_SECONDS):
-        while (await connection.fetchval(RUNNING) > 0) != wanted:
+        while (await connection.fetchval(RUNNING) > 0) != wanted:  # noqa: ASYNC110 - of a server.
             await asyncio.sleep(0.01)
 
 
