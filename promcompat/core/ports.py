@@ -1,9 +1,10 @@
 """What the inner layers ask of the outside, as Protocols. A tenant is named by its `str` name."""
 
 from collections.abc import Container, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from promcompat.core.definitions import MetricDefinition
+from promcompat.core.definitions import MetricDefinition, RetainedMetric
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
     Labels,
@@ -128,3 +129,16 @@ class SampleListReader(Protocol):
 
     async def metric_names(self, tenant: str, prefix: str, after: str, limit: int) -> list[str]:
         """Names of metrics ever written that start with `prefix` and come after `after`, sorted."""
+
+
+class MaintenanceRepository(Protocol):
+    """What maintenance does to the database."""
+
+    def lock(self) -> AbstractAsyncContextManager[bool]:
+        """Hold the lock of maintenance; False when another process holds it."""
+
+    async def retained_metrics(self) -> list[RetainedMetric]:
+        """Every metric with a retention, of all tenants."""
+
+    async def delete_expired(self, metric: RetainedMetric, before_ms: int) -> int:
+        """Delete the metric's samples before a time; returns how many."""

@@ -159,8 +159,13 @@ SET type = excluded.type, help = excluded.help, unit = excluded.unit
 WHERE (m.type, m.help, m.unit) IS DISTINCT FROM (excluded.type, excluded.help, excluded.unit)
 
 -- list_metadata --
--- Metadata of one family, or of all when it is NULL.
-SELECT family, type, help, unit
-FROM metric_metadata
-WHERE tenant_id = $1 AND ($2::text IS NULL OR family = $2)
-ORDER BY family
+-- Metadata of one family, or of all when it is NULL; a definition wins over what senders say.
+SELECT
+    coalesce(d.name, m.family) AS family,
+    coalesce(d.type, m.type) AS type,
+    coalesce(nullif(d.description, ''), m.help, '') AS help,
+    coalesce(nullif(d.unit, ''), m.unit, '') AS unit
+FROM (SELECT * FROM metric_metadata WHERE tenant_id = $1) AS m
+FULL JOIN (SELECT * FROM metric_definition WHERE tenant_id = $1) AS d ON d.name = m.family
+WHERE $2::text IS NULL OR coalesce(d.name, m.family) = $2
+ORDER BY 1

@@ -1,7 +1,7 @@
 """One commit of sorted rows: COPY first; with duplicates, only of what is not stored yet."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import asyncpg
@@ -12,8 +12,10 @@ from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.watched_series import LevelChange
 from sql.catalog import MS_PER_DAY, SAMPLE_COLUMNS, SAMPLE_TABLE, STAGING_COLUMNS, STAGING_TABLE
 from sql.query_loader import load_queries
+from sql.storage.conflicts import Conflict
 from sql.storage.connection_pool import Connection, Pool, acquired
 from sql.storage.copy_format import SampleRows, encode_samples, encode_staged_samples
+from sql.storage.duplicate_policy import override_stored
 from sql.storage.late_writes import LateWrites, late_writes, wall_clock_ms
 from sql.storage.partitions import SamplePartitions, unix_days
 from sql.storage.storage_stats import StorageStats
@@ -26,14 +28,6 @@ _MAX_ATTEMPTS: Final = 4
 _SLACK_MS: Final = 120_000
 """How long storing rows may take before it is checked again whether they came late."""
 _COPY_CHUNK_BYTES: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """A row that was not stored: its number among the committed rows and the value that stays."""
-
-    row: int
-    existing: float
 
 
 class SampleCommitter:
@@ -103,14 +97,19 @@ class SampleCommitter:
         late = late_writes(rows, self._now_ms())
         if late is not None:
             async with connection.transaction():
-                conflicts = await self._store(connection, rows)
+                conflicts = await self._store_by_policy(connection, rows)
                 await self._count(connection, late)
             return conflicts
-        conflicts = await self._store(connection, rows)
+        conflicts = await self._store_by_policy(connection, rows)
         missed = late_writes(rows, self._now_ms() - _SLACK_MS)
         if missed is not None:
             await self._count(connection, missed)
         return conflicts
+
+    async def _store_by_policy(self, connection: Connection, rows: SampleRows) -> list[Conflict]:
+        """Store rows; where the last sample of a time counts, conflicts replace what is stored."""
+        conflicts = await self._store(connection, rows)
+        return await override_stored(connection, rows, conflicts) if conflicts else conflicts
 
     async def _store(self, connection: Connection, rows: SampleRows) -> list[Conflict]:
         """Rows sorted by key, into one COPY; with duplicates of stored rows the COPY is refused.

@@ -19,10 +19,10 @@ from promcompat.core.errors import (
 )
 from promcompat.core.watched_series import LevelChange
 from sql.catalog import MS_PER_DAY
+from sql.storage.conflicts import Conflict
 from sql.storage.copy_format import SampleRows
 from sql.storage.sample_committer import (
     MAX_DAYS_PER_TRANSACTION,
-    Conflict,
     SampleCommitter,
     renumbered,
 )

@@ -13,7 +13,7 @@ from promcompat.core.errors import (
     WriteRejectedError,
 )
 from sql.storage.copy_format import SampleRows
-from sql.storage.sample_committer import Conflict
+from sql.storage.conflicts import Conflict
 from sql.storage.sample_writer import GroupCommitOptions, SampleWriter, format_go_float
 from sql.storage.storage_stats import StorageStats
 

@@ -1,0 +1,324 @@
+"""The native API on both editions: what is posted is what PromQL, statistics and lists show."""
+
+import gzip
+import json
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from promcompat.services.maintenance_service import MaintenanceService
+from sql.storage.maintenance_repository import PostgresMaintenanceRepository
+from tests.native_service import NativeClient, running_native_service
+
+pytestmark = pytest.mark.integration
+
+START = 1_700_000_100  # A multiple of five minutes.
+RANGE = {"start": START - 300, "end": START + 3600}
+
+
+@pytest.fixture
+async def native(database_url: str) -> AsyncIterator[NativeClient]:
+    async with running_native_service(database_url) as client:
+        yield client
+
+
+def sample(name: str, value: object, offset: float = 0, **labels: str) -> dict[str, object]:
+    return {"name": name, "value": value, "timestamp": START + offset, "labels": labels}
+
+
+async def test_posted_samples_are_visible_to_promql_and_lists(native: NativeClient) -> None:
+    await native.ingest(
+        sample("a ünïcode.name", 1.5, host="x"),
+        {"name": "m", "value": "-Infinity", "timestamp": "2023-11-14T23:15:00.5+01:00"},
+        {"name": "m", "value": "NaN", "timestamp": START + 1, "source": "s"},
+    )
+    found = await native.prometheus("query", query='{"a ünïcode.name"}', time=str(START))
+    assert found["result"][0]["value"] == [START, "1.5"]
+    page = await native.get("/", name="m", order="asc", **RANGE)
+    assert [(one["timestamp"], one["value"], one["labels"]) for one in page["samples"]] == [
+        ("2023-11-14T22:15:00.500Z", "-Infinity", {}),
+        ("2023-11-14T22:15:01.000Z", "NaN", {"source": "s"}),
+    ]
+    assert (await native.get("/", source="s", **RANGE))["samples"][0]["name"] == "m"
+
+
+async def test_nothing_of_an_invalid_batch_is_stored(native: NativeClient) -> None:
+    batch = [
+        sample("good", 1),
+        sample("", 1),
+        sample("m", "warm"),
+        sample("m", True),
+        sample("m", 1, __name__="x"),
+        {"name": "m", "value": 1, "timestamp": 1_700_000_000_000},
+        {"name": "m", "value": 1, "timestamp": "yesterday"},
+        {"name": "m", "value": 1, "extra": 1},
+        {"name": "m", "value": 1, "labels": {"source": "a"}, "source": "b"},
+        {"name": "m", "value": 1, "timestamp": 4_000_000_000},
+        {"name": "nul\0", "value": 1},
+    ]
+    problem = await native.ingest(*batch, status=400)
+    fields = [one["field"] for one in problem["errors"]]
+    assert fields == [
+        "metrics[1].name",
+        "metrics[2].value",
+        "metrics[3].value",
+        "metrics[4].labels.__name__",
+        "metrics[5].timestamp",
+        "metrics[6].timestamp",
+        "metrics[7].extra",
+        "metrics[8].source",
+        "metrics[9].timestamp",
+        "metrics[10].name",
+    ]
+    assert "milliseconds" in problem["errors"][4]["reason"]
+    assert await native.get("/names") == {"names": [], "next_cursor": None}
+    reply = await native.ingest(*batch, params={"partial": "true"})
+    assert (reply["accepted"], reply["rejected"]) == (1, 10)
+    assert [one["index"] for one in reply["errors"]] == list(range(1, 11))
+    assert (await native.get("/names"))["names"] == ["good"]
+
+
+async def test_bodies_that_cannot_be_read_are_problems(native: NativeClient) -> None:
+    packed = gzip.compress(json.dumps({"metrics": [sample("m", 1)]}).encode())
+    headers = {"Content-Encoding": "gzip"}
+    json_type = {"Content-Type": "application/json"}
+    path = "/ingest/batch"
+    await native.send("POST", path, status=200, data=packed, headers=headers | json_type)
+    for body in (packed[:-9], b"no gzip"):
+        await native.send("POST", path, status=400, data=body, headers=headers | json_type)
+    await native.send("POST", path, status=400, data=b"{", headers=json_type)
+    await native.send("POST", path, status=400, data=b'{"metrics": 1}', headers=json_type)
+    await native.send("POST", path, status=415, data=b"x", headers={"Content-Type": "text/plain"})
+    await native.send(
+        "POST", path, status=415, data=b"x", headers=json_type | {"Content-Encoding": "br"}
+    )
+    too_many = [sample("m", 1, offset) for offset in range(10_001)]
+    await native.ingest(*too_many, status=400)
+    await native.send("DELETE", "/ingest", status=405)
+    await native.send("GET", "/no/such/path", status=404)
+
+
+async def test_conflicts_keep_the_first_value_unless_the_last_wins(native: NativeClient) -> None:
+    await native.ingest(sample("m", 1), sample("n", 1))
+    problem = await native.ingest(sample("m", 2), sample("m", 3, 60), status=409)
+    assert [one["field"] for one in problem["errors"]] == ["metrics[0].value"]
+    reply = await native.ingest(sample("m", 2), sample("m", 3, 60), params={"partial": "true"})
+    assert [(one["index"], one["field"]) for one in reply["errors"]] == [(0, "value")]
+    assert await values_of(native, "m") == [1, 3]
+    body = {"duplicate_policy": "last"}
+    await native.send("PUT", "/definitions/n", status=201, body=body)
+    reply = await native.ingest(
+        sample("n", 2), sample("n", 5, 60), sample("n", "NaN", 60), sample("n", 4)
+    )
+    assert reply == {"accepted": 4, "rejected": 0, "errors": []}
+    assert await values_of(native, "n") == [4, "NaN"]
+    await native.ingest(sample("n", 4), sample("n", 9), sample("n", 4), sample("m", 1))
+    assert await values_of(native, "n") == [4, "NaN"]
+    await native.send("DELETE", "/definitions/n", status=200)
+    await native.ingest(sample("n", 5), status=409)
+
+
+async def values_of(native: NativeClient, name: str) -> list[object]:
+    page = await native.get("/", name=name, order="asc", **RANGE)
+    return [one["value"] for one in page["samples"]]
+
+
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_pages_neither_repeat_nor_skip_while_others_write(
+    native: NativeClient, order: str
+) -> None:
+    batch = [
+        sample("m", index, index // 3, series=str(series))
+        for series in range(4)
+        for index in range(0, 30, 3)
+    ]
+    await native.ingest(*batch)
+    expected = sorted((one["timestamp"], one["labels"]["series"]) for one in batch)  # type: ignore[index]
+    seen: list[tuple[float, str]] = []
+    cursor: dict[str, str] = {}
+    for page_number in range(100):
+        bounds = {"start": START, "end": START + 100}
+        page = await native.get("/", name="m", order=order, limit=7, **bounds, **cursor)
+        seen += [
+            (START + int(one["timestamp"][17:19]) - 0, one["labels"]["series"])
+            for one in page["samples"]
+            if one["labels"]["series"] != "new"
+        ]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+        await native.ingest(sample("m", page_number, 50 + page_number, series="new"))
+    assert sorted(seen) == expected
+    assert len(seen) == len(set(seen))
+    await native.get("/", 400, name="other", **cursor)
+    await native.get("/", 400, name="m", cursor="nonsense")
+
+
+async def test_filters_select_series(native: NativeClient) -> None:
+    await native.ingest(*(sample("m", 1, host=host, dc="e") for host in ("a1", "a2", "b1")))
+
+    async def hosts(*filters: str) -> list[str]:
+        found = await native.get("/latest/m", label=list(filters))
+        return [one["labels"]["host"] for one in found["series"]]
+
+    assert await hosts("host=a1") == ["a1"]
+    assert await hosts("host!=a1", "dc=e") == ["a2", "b1"]
+    assert await hosts("host=~a.*") == ["a1", "a2"]
+    assert await hosts("host!~a.*") == ["b1"]
+    assert await hosts("host=") == []
+    assert (await native.get("/latest/m", limit=2))["truncated"] is True
+    await native.get("/latest/unheard_of", 404)
+
+
+async def test_names_are_paged_by_prefix(native: NativeClient) -> None:
+    await native.ingest(*(sample(name, 1) for name in ("b", "a%_1", "a_2", "a_1", "ä")))
+    first = await native.get("/names", prefix="a", limit=2)
+    assert first["names"] == ["a%_1", "a_1"]
+    rest = await native.get("/names", prefix="a", limit=2, cursor=first["next_cursor"])
+    assert rest == {"names": ["a_2"], "next_cursor": None}
+
+
+async def test_statistics_are_those_of_numpy(native: NativeClient) -> None:
+    random = np.random.default_rng(7)
+    values = {"a": random.lognormal(3, 2, 501), "b": random.normal(0, 1e9, 2)}
+    await native.ingest(
+        *(
+            sample("m", float(value), index, host=host)
+            for host, column in values.items()
+            for index, value in enumerate(column)
+        )
+    )
+    answer = await native.get("/aggregate/m", group_by="host", **RANGE)
+    assert [group["labels"] for group in answer["groups"]] == [{"host": "a"}, {"host": "b"}]
+    whole = await native.get("/aggregate/m", **RANGE)
+    everything = np.concatenate(list(values.values()))
+    for group, column in zip(
+        [*answer["groups"], *whole["groups"]], [*values.values(), everything], strict=True
+    ):
+        assert group["count"] == len(column)
+        numpy_answers = [
+            column.mean(), column.min(), column.max(), column.sum(),
+            *np.percentile(column, [50, 95, 99]),
+        ]  # fmt: skip
+        ours = [group[name] for name in ("avg", "min", "max", "sum", "p50", "p95", "p99")]
+        assert np.allclose(ours, numpy_answers, rtol=1e-13, atol=0)
+    empty = await native.get("/aggregate/m", start=0, end=1)
+    assert (empty["groups"][0]["count"], empty["groups"][0]["avg"]) == (0, None)
+
+
+async def test_the_rate_of_a_bucket_is_that_of_promql(native: NativeClient) -> None:
+    await native.send("PUT", "/definitions/c", status=201, body={"type": "counter"})
+    counts = [0, 3, 9, 2, 4, 11, 1, 1, 8, 20, 21, 5]
+    await native.ingest(*(sample("c", n, 47 * i, h="x") for i, n in enumerate(counts)))
+    answer = await native.get("/series/c", bucket="5m", start=START, end=START + 600)
+    assert (answer["aggregation"], answer["type"]) == ("rate", "counter")
+    expected = await native.prometheus(
+        "query_range",
+        query="rate(c[5m])", start=str(START + 300), end=str(START + 600), step="300",
+    )  # fmt: skip
+    ours = [point["value"] for point in answer["series"][0]["points"]]
+    assert ours == [float(text) for _, text in expected["result"][0]["values"]]
+    assert answer["series"][0]["labels"] == {"h": "x"}
+
+
+async def test_buckets_are_filled_and_grouped(native: NativeClient) -> None:
+    await native.ingest(
+        sample("g", 1, 60, host="a", dc="e"),
+        sample("g", 2, 120, host="b", dc="e"),
+        sample("g", 30, 130, host="b", dc="e"),
+        sample("g", 7, 700, host="a", dc="w"),
+    )
+    span = {"bucket": "5m", "start": START, "end": START + 900}
+
+    async def points(**parameters: object) -> list[object]:
+        answer = await native.get("/series/g", **span, **parameters)
+        return [[point["value"] for point in one["points"]] for one in answer["series"]]
+
+    assert await points(group_by="dc") == [[11.0], [7.0]]
+    assert await points(group_by="dc", fill="null") == [[11.0, None, None], [None, None, 7.0]]
+    previous = [[11.0, 11.0, 11.0], [None, None, 7.0]]
+    assert await points(group_by="dc", fill="previous") == previous
+    assert await points(all_series="true", aggregation="p50") == [[2.0, 7.0]]
+    assert await points(all_series="true", aggregation="count") == [[3.0, 1.0]]
+    assert await points(aggregation="max") == [[1.0], [30.0], [7.0]]
+    await native.get("/series/g", 400, bucket="1ms", start=0, end=START)
+    await native.get("/series/unheard_of", 404)
+
+
+async def test_histograms_answer_with_percentiles(native: NativeClient) -> None:
+    await native.send("PUT", "/definitions/h", status=201, body={"type": "histogram"})
+    buckets = {"1": 10, "2": 30, "+Inf": 40}
+    for offset, factor in ((30, 1), (270, 3)):
+        await native.ingest(
+            *(sample("h_bucket", n * factor, offset, le=le) for le, n in buckets.items())
+        )
+    span = {"bucket": "5m", "start": START, "end": START + 300}
+    answer = await native.get("/series/h", aggregation="p50", all_series="true", **span)
+    assert answer["series"][0]["points"][0]["value"] == pytest.approx(1.5)
+    await native.get("/series/h", 400, aggregation="min", **span)
+    await native.send("PUT", "/definitions/raw", status=201, body={"type": "histogram"})
+    await native.ingest(*(sample("raw", n, n) for n in range(1, 102)))
+    answer = await native.get("/series/raw", **span)
+    assert answer["series"][0]["points"][0]["value"] == pytest.approx(96.0)
+
+
+async def test_definitions_change_under_preconditions(native: NativeClient) -> None:
+    path = "/definitions/m%2Fslash"
+    threshold = {"warning": 1, "critical": 2, "for": "5m"}
+    body = {"unit": "s", "description": "d", "alert_threshold": threshold}
+    made = await native.send("PUT", path, status=201, body=body, headers={"If-None-Match": "*"})
+    assert made["name"] == "m/slash"
+    tag = f'"{made["version"]}"'
+    await native.send("PUT", path, status=412, body=body, headers={"If-None-Match": "*"})
+    await native.send("GET", path, status=304, headers={"If-None-Match": tag})
+    patch = {"alert_threshold": {"critical": 3}, "description": None}
+    changed = await native.send("PATCH", path, status=200, body=patch, headers={"If-Match": tag})
+    assert (changed["alert_threshold"]["warning"], changed["description"]) == (1, "")
+    assert (changed["alert_threshold"]["critical"], changed["unit"]) == (3, "s")
+    await native.send("PATCH", path, status=412, body=patch, headers={"If-Match": tag})
+    await native.send("DELETE", path, status=412, headers={"If-Match": tag})
+    problem = await native.send(
+        "PATCH", path, status=400, body={"alert_threshold": {"critical": 0}}
+    )
+    assert problem["errors"][0]["field"] == "alert_threshold"
+    await native.send("DELETE", path, status=200)
+    await native.send("GET", path, status=404)
+
+
+async def test_a_definition_wins_in_the_metadata_of_prometheus(native: NativeClient) -> None:
+    body = {"type": "counter", "unit": "jobs", "description": "Jobs done."}
+    await native.send("PUT", "/definitions/jobs", status=201, body=body)
+    assert await native.prometheus("metadata") == {
+        "jobs": [{"type": "counter", "help": "Jobs done.", "unit": "jobs"}]
+    }
+
+
+async def test_maintenance_deletes_what_a_definition_does_not_retain(
+    native: NativeClient,
+) -> None:
+    day = 86_400
+    await native.ingest(*(sample(name, 1, -n * day) for name in ("m", "n") for n in range(5)))
+    await native.send("PUT", "/definitions/m", status=201, body={"retention_days": 2})
+    repository = PostgresMaintenanceRepository(native.repository.database)
+    service = MaintenanceService(repository, now_ms=lambda: START * 1000)
+    async with repository.lock() as is_held:
+        assert is_held
+        assert (await service.run_once()).is_skipped
+    assert (await service.run_once()).n_deleted == 2
+    assert (await service.run_once()).n_deleted == 0
+    span = {"start": START - 9 * day, "end": START + 1}
+    assert len((await native.get("/", name="m", **span))["samples"]) == 3
+    assert len((await native.get("/", name="n", **span))["samples"]) == 5
+
+
+async def test_tenants_do_not_see_each_other(database_url: str) -> None:
+    async with running_native_service(database_url, tenancy="header") as native:
+        a, b = {"X-Scope-OrgID": "a"}, {"X-Scope-OrgID": "b"}
+        await native.ingest(sample("m", 1), headers=a)
+        await native.send("PUT", "/definitions/m", status=201, body={}, headers=a)
+        await native.send("GET", "/names", status=401)
+        for path in ("/latest/m", "/definitions/m", "/series/m"):
+            await native.send("GET", path, status=404, headers=b)
+        names = await native.send("GET", "/names", status=200, headers=b)
+        assert names["names"] == []
