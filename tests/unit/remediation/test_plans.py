@@ -1,0 +1,54 @@
+"""The input of the reference workflow."""
+
+from typing import Any
+
+import pytest
+
+from promcompat.core.errors import BadDataError
+from promcompat.remediation.plans import (
+    CommandAction,
+    HttpAction,
+    encode_action,
+    parse_action,
+    parse_plan,
+)
+
+HTTP = {"type": "http", "url": "http://ops/fix"}
+
+
+def test_defaults_of_a_plan() -> None:
+    plan = parse_plan({"action": HTTP})
+    assert plan.action == HttpAction(type="http", url="http://ops/fix")
+    assert (plan.verify.wait, plan.verify.checks, plan.verify.interval) == (30_000, 3, 15_000)
+    assert (plan.rollback, plan.cleanup, plan.escalate) == (None, None, None)
+
+
+def test_texts_of_templates_become_numbers_and_durations() -> None:
+    plan = parse_plan({"action": {**HTTP, "tries": "5", "timeout": "1m30s"}})
+    assert (plan.action.tries, plan.action.timeout) == (5, 90_000)
+
+
+def test_encoded_action_is_read_as_the_same() -> None:
+    action = parse_action({"type": "command", "name": "x", "timeout": "1h", "tries": 1})
+    assert isinstance(action, CommandAction)
+    assert encode_action(action)["timeout"] == "1h"
+    assert parse_action(encode_action(action)) == action
+
+
+@pytest.mark.parametrize(
+    ("plan", "reason"),
+    [
+        ({}, "action: Field required"),
+        ({"action": {"type": "shell"}}, "action: Input tag 'shell'"),
+        ({"action": {**HTTP, "timeout": "soon"}}, "action.http.timeout: Value error, not a valid"),
+        ({"action": {**HTTP, "timeout": "0s"}}, "action.http.timeout: Input should be greater"),
+        ({"action": {**HTTP, "tries": 0}}, "action.http.tries: Input should be greater"),
+        ({"action": {**HTTP, "shell": "x"}}, "action.http.shell: Extra inputs"),
+        ({"action": HTTP, "verify": {"checks": 0}}, "verify.checks: Input should be greater"),
+        ({"action": HTTP, "rollbak": HTTP}, "rollbak: Extra inputs"),
+    ],
+)
+def test_fault_is_named_by_its_field(plan: dict[str, Any], reason: str) -> None:
+    with pytest.raises(BadDataError) as caught:
+        parse_plan(plan)
+    assert reason in str(caught.value)
