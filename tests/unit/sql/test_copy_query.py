@@ -1,0 +1,33 @@
+"""Parameters as literals of a COPY."""
+
+import pytest
+
+from promql.translator import Statement
+from sql.storage.copy_query import inline_parameters
+
+
+@pytest.mark.parametrize(
+    ("value", "literal"),
+    [
+        (None, "NULL"),
+        (5, "'5'"),
+        (-1.5, "'-1.5'"),
+        (True, "'true'"),
+        ("it's $1 \\", "'it''s $1 \\'"),
+        ([1, -2], "'{1,-2}'"),
+        ([], "'{}'"),
+        (['a"b', "c\\", "d'e", None], '\'{"a\\"b","c\\\\","d\'\'e",NULL}\''),
+    ],
+)
+def test_value_becomes_a_quoted_literal(value: object, literal: str) -> None:
+    assert inline_parameters(Statement("SELECT $1", (value,))) == f"SELECT {literal}"
+
+
+def test_parameters_are_told_apart_by_their_whole_number() -> None:
+    text = inline_parameters(Statement("$1 $10 $2", tuple(range(1, 11))))
+    assert text == "'1' '10' '2'"
+
+
+def test_value_without_a_literal_is_refused() -> None:
+    with pytest.raises(TypeError, match="no literal for a bytes"):
+        inline_parameters(Statement("$1", (b"x",)))
