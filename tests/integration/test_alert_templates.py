@@ -35,7 +35,8 @@ TEMPLATES = (
     "{{ gt $value 1 }}",
     '{{ if not $labels.missing }}none{{ end }} {{ eq $labels.job "x" "api" }} {{ lt "a" "b" }}',
     "{{ range $name, $text := $labels }}{{ $name }}={{ $text }};{{ end }}",
-    "{{ range $i, $e := query `sort(vector_of_two)` }}{{ $i }}:{{ $e.Labels.n }}={{ $e.Value }}{{ end }}",
+    "{{ range $i, $e := query `sort(vector_of_two)` }}"
+    "{{ $i }}:{{ $e.Labels.n }}={{ $e.Value }}{{ end }}",
     '{{ with query "missing" }}{{ . | first | value }}{{ else }}nothing{{ end }}',
     '{{ with query "sort(vector_of_two)" }}{{ . | first | label "n" }}{{ end }}',
     '{{ range query "vector_of_two" | sortByLabel "n" }}{{ .Labels.n }}{{ .Value }},{{ end }}',
