@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from temporalio.client import Client
+from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 
@@ -111,7 +111,11 @@ class TemporalRemediationLauncher:
         client = await self._reachable_client()
         with self._watched(), translated_temporal_errors():
             async with asyncio.timeout(self._options.timeout_seconds):
-                await client.get_workflow_handle(workflow_id).cancel(reason=reason)
+                handle = client.get_workflow_handle(workflow_id)
+                # Cancelling a closed workflow is no error for Temporal, and nobody would clean up.
+                if (await handle.describe()).status is not WorkflowExecutionStatus.RUNNING:
+                    raise NotFoundError("the workflow no longer runs")
+                await handle.cancel(reason=reason)
 
     async def _reachable_client(self) -> Client:
         if self._clock() < self._paused_until:

@@ -267,3 +267,16 @@ async def test_workflow_of_a_users_package_runs_and_is_recorded(
         record = await stage.wait_until_final(request.workflow_id)
     assert record.state is STATES.SUCCEEDED, log.read_text()
     assert (tmp_path / f"{request.workflow_id}.txt").read_text() == "SensorHot"
+
+
+async def test_terminated_workflow_is_closed_by_a_cancellation(
+    stage: Stage, temporal_server: TemporalServer
+) -> None:
+    request = make_request({}, new_task_queue())
+    launcher = make_launcher(stage, temporal_server.address)
+    await launcher.start(request)
+    client = await Client.connect(temporal_server.address)
+    await client.get_workflow_handle(request.workflow_id).terminate()
+    record = await stage.recorded(request.workflow_id)
+    ended = await make_service(stage, launcher).cancel(TENANT, record.id, "ann", "")
+    assert (ended.state, ended.outcome) == (STATES.CANCELLED, "the workflow was gone")
