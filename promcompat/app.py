@@ -25,6 +25,7 @@ from promcompat.services.result_cache import RangeResultCache
 from promcompat.settings import DAY_MS, Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine, EngineOptions
+from promql.pushdown.choice import PushdownMode
 from sql.embedded.database import EmbeddedDatabase
 from sql.migrate import migrate
 from sql.storage.definition_repository import PostgresDefinitionRepository
@@ -59,7 +60,7 @@ def storage_options(settings: Settings) -> StorageOptions:
     return StorageOptions(
         query_timeout_seconds=settings.query_timeout / 1000,
         max_samples=settings.query_max_samples,
-        pushdown=settings.pushdown,
+        pushdown=PushdownMode.AUTO if settings.pushdown else PushdownMode.OFF,
     )
 
 

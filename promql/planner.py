@@ -208,6 +208,12 @@ class _Context:
             step_ms=step_ms,
         )
 
+    def aligned(self) -> "_Context":
+        """The multiples of the step among the times: those a subquery is evaluated at."""
+        first_ms = (self.start_ms // self.step_ms + 1) * self.step_ms
+        last_ms = self.end_ms // self.step_ms * self.step_ms
+        return replace(self, start_ms=first_ms, end_ms=last_ms)
+
 
 class _Leaves:
     """Collects the selections; one that was asked for before is not fetched twice."""
@@ -227,7 +233,8 @@ class _Leaves:
                 selector = expr.vector_selector
                 self._add(selector, selector.matchers, context, expr.range_ms)
             case SubqueryExpr():
-                self.visit(expr.expr, context.moved(expr.modifiers, expr.range_ms, expr.step_ms))
+                inner = context.moved(expr.modifiers, expr.range_ms, expr.step_ms)
+                self.visit(expr.expr, inner.aligned())
             case Call(func="info"):
                 self._visit_info(expr, context)
             case _:
@@ -255,6 +262,7 @@ class _Leaves:
         hints = SelectHints(
             step_ms=context.step_ms,
             range_ms=range_ms,
+            reach_ms=0 if _is_looked_up_elsewhere(selector, context) else reach_ms,
             function=context.function,
             grouping=context.grouping,
             by=context.by,
@@ -270,8 +278,22 @@ class _Leaves:
             )
         elif self.selections[index].hints != hints:
             # Two uses share the samples, so none of them may shape what is fetched.
-            shared = SelectHints(step_ms=hints.step_ms, range_ms=hints.range_ms)
+            shared = SelectHints(
+                step_ms=hints.step_ms,
+                range_ms=hints.range_ms,
+                reach_ms=min(hints.reach_ms, self.selections[index].hints.reach_ms),
+            )
             self.selections[index] = replace(self.selections[index], hints=shared)
+
+
+def _is_looked_up_elsewhere(selector: VectorSelector, context: _Context) -> bool:
+    """Whether a sample is looked for at another time than samples are selected for.
+
+    `timestamp(x @ t offset d)` looks at t, see `Evaluator._sample_times`.
+    """
+    modifiers = selector.modifiers
+    is_moved = modifiers.timestamp_ms is not None and modifiers.offset_ms != 0
+    return is_moved and context.function == "timestamp"
 
 
 def _child_contexts(expr: Expr, context: _Context) -> Iterator[tuple[Expr, _Context]]:

@@ -219,24 +219,22 @@ def _conjunction(terms: Sequence[str]) -> str:
 
 
 def samples_statement(
-    selection: SeriesSelection, series_ids: IntArray, *, pushdown: bool, max_samples: int = 0
+    selection: SeriesSelection, series_ids: IntArray, *, max_samples: int = 0
 ) -> Statement | None:
     """The samples of given series in `(start_ms, end_ms]`, in no order.
 
     Columns series_id, ts, value. None when no time lies within. Not ORDER BY: 400 of 20,000
     series took 7 ms by bitmap scan and 13 ms in index order, all of them 190 ms and 380 ms with
     the server's sort, where numpy sorts the columns in 20 ms. Bounds are immutable functions
-    of constants, so the planner excludes chunks by them. With `pushdown`, a selection that only
-    needs the last sample of its range gets just that (see `needs_last_sample`). At most
-    `max_samples + 1` rows come (0: no bound), so that the caller learns of one too many.
+    of constants, so the planner excludes chunks by them. At most `max_samples + 1` rows come
+    (0: no bound), so that the caller learns of one too many. What need not be read at all is
+    left out by `promql.thinning_translator`.
     """
     bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
     if bounds.is_empty:
         return None
     params = Params()
     ids = f"{params.add(series_ids.tolist())}::bigint[]"
-    if pushdown and needs_last_sample(selection):
-        return _last_samples_statement(ids, bounds, params)
     text = (
         f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
         f" WHERE p.series_id = ANY({ids}){_within(bounds, params)}"
@@ -246,25 +244,16 @@ def samples_statement(
     return Statement(text, tuple(params.values))
 
 
-def needs_last_sample(selection: SeriesSelection) -> bool:
-    """Whether an instant selector at a single step asks: its value is the newest in the range.
-
-    Exact with stale markers too: a series whose newest sample is one has no value there.
-    """
-    return selection.hints.step_ms == 0 and selection.hints.range_ms == 0
-
-
-def _last_samples_statement(ids: str, bounds: TimeBounds, params: Params) -> Statement:
-    """`up` at one instant: one backward probe of (series_id, ts) for each series.
-
-    Before: every sample of the lookback. After: one sample for each series.
-    """
+def density_statement(selection: SeriesSelection, series_ids: IntArray) -> Statement | None:
+    """How many samples some series have in `(start_ms, end_ms]`; one row of one number."""
+    bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
+    if bounds.is_empty:
+        return None
+    params = Params()
+    ids = f"{params.add(series_ids.tolist())}::bigint[]"
     text = (
-        f"SELECT l.series_id, l.ts, l.value FROM unnest({ids}) AS i (series_id)"
-        " CROSS JOIN LATERAL ("
-        f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
-        f" WHERE p.series_id = i.series_id{_within(bounds, params)}"
-        " ORDER BY p.ts DESC LIMIT 1) AS l"
+        f"SELECT count(*) FROM {SAMPLE_TABLE} AS p"
+        f" WHERE p.series_id = ANY({ids}){_within(bounds, params)}"
     )
     return Statement(text, tuple(params.values))
 

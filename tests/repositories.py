@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 
+from promql.pushdown.choice import PushdownMode
 from sql.migrate import migrate
 from sql.storage.metric_repository import PostgresMetricRepository, StorageOptions
 
@@ -37,11 +38,10 @@ async def locked_samples(url: str) -> AsyncIterator[None]:
 async def opened_repository(url: str, **options: Any) -> AsyncIterator[PostgresMetricRepository]:
     """A repository on a migrated database, closed at the end.
 
-    Without pushdown unless asked for: the selections of most tests carry no hints, which with
-    pushdown means that only last samples are wanted.
+    Without pushdown unless asked for.
     """
     await migrate(url, discard)
-    chosen = replace(StorageOptions(pushdown=False), **options)
+    chosen = replace(StorageOptions(pushdown=PushdownMode.OFF), **options)
     repository = await PostgresMetricRepository.open(url, chosen)
     try:
         yield repository

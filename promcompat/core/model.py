@@ -150,10 +150,14 @@ class SelectHints:
 
     `step_ms` is the distance of the eval steps (0 for a single one), `range_ms` the window of a
     matrix selector (0 for an instant selector, which needs the last sample of the lookback).
+    `reach_ms` is how far back samples are looked at from each eval time, the range or the lookback
+    delta; the eval times are then `start_ms + reach_ms`, one step later, and so on up to `end_ms`
+    of the selection. 0: not known, so no sample of the selection may be left out.
     """
 
     step_ms: int = 0
     range_ms: int = 0
+    reach_ms: int = 0
     function: str = ""
     grouping: tuple[str, ...] = ()
     by: bool = False

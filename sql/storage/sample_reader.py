@@ -11,10 +11,11 @@ import numpy as np
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import IntArray, Labels, SampleBlock, SeriesSelection
 from promql.budget import TOO_MANY_SAMPLES
-from promql.translator import Statement, samples_statement
+from promql.translator import Statement
 from sql.storage.connection_pool import Connection, Pool, acquired
 from sql.storage.copy_format import DecodedSamples, SampleDecoder
 from sql.storage.copy_query import inline_parameters
+from sql.storage.read_planner import ReadPlanner
 from sql.storage.selector_cache import LabelOrder, ResolvedSelector
 from sql.storage.series_reader import SeriesReader
 from sql.storage.storage_stats import StorageStats
@@ -32,15 +33,15 @@ class SampleReader:
         pool: Pool,
         series_reader: SeriesReader,
         stats: StorageStats,
+        planner: ReadPlanner,
         *,
-        pushdown: bool,
         max_samples: int,
     ) -> None:
         """`max_samples` bounds all selections of one query together (0: no bound)."""
         self._pool = pool
         self._series_reader = series_reader
         self._stats = stats
-        self._pushdown = pushdown
+        self._planner = planner
         self._max_samples = max_samples
 
     async def select(
@@ -72,15 +73,10 @@ class SampleReader:
         )
         if not len(selector.ids):
             return SampleBlock.empty()
-        statement = samples_statement(
-            request.selection,
-            selector.ids,
-            pushdown=self._pushdown,
-            max_samples=self._max_samples,
-        )
-        if statement is None:
+        read = await self._planner.plan(connection, request.selection, selector.ids)
+        if read.statement is None:
             return SampleBlock.empty()
-        samples = await self._copy_out(connection, statement, request.allowance)
+        samples = await self._copy_out(connection, read.statement, request.allowance)
         if not len(samples.series_ids):
             return SampleBlock.empty()
         block = await self._block_of(connection, samples, selector)

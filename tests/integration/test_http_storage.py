@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from promcompat.core.model import STALE_NAN_BITS
+from promql.pushdown.choice import PushdownMode
 from tests.http_service import NOW_MS, Service, running_service
 from tests.repositories import opened_repository
 from tests.wire import encode_metadata, encode_request, encode_series
@@ -18,7 +19,7 @@ NOW = NOW_MS // 1000
 @pytest.fixture
 async def service(database_url: str) -> AsyncIterator[Service]:
     async with (
-        opened_repository(database_url, pushdown=True) as repository,
+        opened_repository(database_url, pushdown=PushdownMode.AUTO) as repository,
         running_service(repository, tenancy="header") as running,
     ):
         yield running

@@ -14,6 +14,7 @@ from promcompat.core.errors import PromcompatError, WriteRejectedError
 from promcompat.core.model import EvalRange, Labels
 from promcompat.services.result_cache import DAY_MS, RangeResultCache
 from promql.engine import Engine, EngineOptions
+from promql.pushdown.choice import PushdownMode
 from promql.values import Matrix, QueryResult
 from sql.storage.metric_repository import PostgresMetricRepository
 from tests.factories import Points, make_batch, make_labels
@@ -135,7 +136,9 @@ async def with_world(url: str, actions: list[tuple[object, ...]]) -> World:
 
     async with AsyncExitStack() as stack:
         repositories = [
-            await stack.enter_async_context(opened_repository(url, pushdown=True, now_ms=now_ms))
+            await stack.enter_async_context(
+                opened_repository(url, pushdown=PushdownMode.FORCED, now_ms=now_ms)
+            )
             for _ in range(2)
         ]
         world = World(repositories)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sql.migrate import migrate
-from sql.storage.metric_repository import PostgresMetricRepository, StorageOptions
+from sql.storage.metric_repository import PostgresMetricRepository
 from tests.contract_metric_repository import MetricRepositoryContract
 
 pytestmark = pytest.mark.integration
@@ -15,9 +15,6 @@ class TestPostgresMetricRepository(MetricRepositoryContract):
     @pytest.fixture
     async def repository(self, database_url: str) -> AsyncIterator[PostgresMetricRepository]:
         await migrate(database_url, lambda _line: None)
-        # The contract's selections carry no hints; with pushdown they would ask for last samples.
-        repository = await PostgresMetricRepository.open(
-            database_url, StorageOptions(pushdown=False)
-        )
+        repository = await PostgresMetricRepository.open(database_url)
         yield repository
         await repository.close()

@@ -15,6 +15,7 @@ from promcompat.core.model import (
     SeriesSelection,
     WriteBatch,
 )
+from promql.pushdown.choice import PushdownMode
 from sql.storage.capabilities import Edition
 from sql.storage.metric_repository import PostgresMetricRepository
 from tests.factories import block_rows, make_batch, make_labels, make_matcher, select_name
@@ -57,7 +58,7 @@ async def test_pushdown_of_an_instant_gives_the_last_sample_of_each_series(
 ) -> None:
     async with (
         opened_repository(database_url) as plain,
-        opened_repository(database_url, pushdown=True) as pushing,
+        opened_repository(database_url, pushdown=PushdownMode.AUTO) as pushing,
     ):
         await write_minutes(plain)
         # One series ends with a stale marker, one before the range, one is out of order.
@@ -68,19 +69,19 @@ async def test_pushdown_of_an_instant_gives_the_last_sample_of_each_series(
         )
         old = make_labels("up", job="old")
         await plain.write_batch("default", make_batch({old: [(T0 - 9 * 24 * 60 * MINUTE_MS, 1.0)]}))
-        for end_ms in (T0 - 1, T0, T0 + 5 * MINUTE_MS, T0 + 21 * MINUTE_MS, 2**62):
-            for start_ms in (end_ms - 5 * MINUTE_MS, -(2**62)):
-                selection = select_up(start_ms, end_ms)
+        for end_ms in (T0 - 1, T0, T0 + 5 * MINUTE_MS, T0 + 21 * MINUTE_MS):
+            for reach_ms in (5 * MINUTE_MS, 20 * MINUTE_MS):
+                selection = select_up(end_ms - reach_ms, end_ms, reach_ms=reach_ms)
                 [every] = await plain.select("default", [selection])
                 [last] = await pushing.select("default", [selection])
                 expected = {labels: rows[-1:] for labels, rows in block_rows(every).items()}
                 assert block_rows(last) == expected
 
 
-async def test_pushdown_keeps_all_samples_of_ranges_and_steps(database_url: str) -> None:
-    async with opened_repository(database_url, pushdown=True) as repository:
+async def test_pushdown_keeps_all_samples_when_nothing_is_known_of_their_use(database_url: str) -> None:
+    async with opened_repository(database_url, pushdown=PushdownMode.AUTO) as repository:
         await write_minutes(repository)
-        for hints in ({"range_ms": 5}, {"step_ms": 5}, {"range_ms": 5, "step_ms": 5}):
+        for hints in ({}, {"range_ms": 5}, {"step_ms": 5}, {"range_ms": 5, "step_ms": 5}):
             [block] = await repository.select("default", [select_up(*EVER, **hints)])
             assert len(block.timestamps) == 300
 

@@ -11,8 +11,9 @@ import pytest
 
 from promcompat.core.ports import MetricRepository
 from promql.engine import Engine, EngineOptions
+from promql.pushdown.choice import PushdownMode
 from sql.migrate import migrate
-from sql.storage.metric_repository import PostgresMetricRepository
+from sql.storage.metric_repository import PostgresMetricRepository, StorageOptions
 from tests.fakes import InMemoryMetricRepository
 from tests.promqltest.engine_target import EngineTarget
 from tests.promqltest.ratchet import KNOWN_FAILURES, find_surprises, read_known_failures
@@ -48,7 +49,9 @@ UPSTREAM = [pytest.param(path, id=path.name) for path in upstream_scripts()] or 
 @pytest.fixture
 async def postgres_repository(database_url: str) -> AsyncIterator[PostgresMetricRepository]:
     await migrate(database_url, lambda _line: None)
-    repository = await PostgresMetricRepository.open(database_url)
+    # Scripts have few samples; by their number alone hardly a rule would ever apply.
+    options = StorageOptions(pushdown=PushdownMode.FORCED)
+    repository = await PostgresMetricRepository.open(database_url, options)
     yield repository
     await repository.close()
 

@@ -44,12 +44,12 @@ def bounds(selections: Sequence[SeriesSelection]) -> list[tuple[int, int]]:
         ("rate(foo[10m])", (-10, 60)),
         ("rate(foo[10m] offset 1m)", (-11, 59)),
         ("rate(foo[10m] @ end())", (50, 60)),
-        ("max_over_time(foo[20m:1m])", (-25, 60)),
-        ("max_over_time(foo[20m:1m] offset 2m)", (-27, 58)),
-        ("max_over_time(rate(foo[10m] offset 1m)[20m:1m] offset 2m)", (-33, 57)),
-        ("max_over_time(foo[20m:1m] @ end())", (35, 60)),
+        ("max_over_time(foo[20m:1m])", (-24, 60)),
+        ("max_over_time(foo[20m:1m] offset 2m)", (-26, 58)),
+        ("max_over_time(rate(foo[10m] offset 1m)[20m:1m] offset 2m)", (-32, 57)),
+        ("max_over_time(foo[20m:1m] @ end())", (36, 60)),
         ("max_over_time((foo @ start())[20m:1m] @ end())", (-5, 0)),
-        ("max_over_time(max_over_time(foo[1m:1m])[20m:1m] @ end())", (34, 60)),
+        ("max_over_time(max_over_time(foo[1m:1m])[20m:1m] @ end())", (36, 60)),
     ],
 )
 def test_selection_covers_what_the_evaluator_can_ask_for(
@@ -67,18 +67,20 @@ def test_equal_selectors_are_fetched_once() -> None:
 
 def test_hints_say_how_samples_are_used() -> None:
     (selection,) = plan("sum by (job) (rate(foo[5m]))").selections
-    assert selection.hints == SelectHints(step_ms=MINUTE, range_ms=5 * MINUTE, function="rate")
+    assert selection.hints == SelectHints(
+        step_ms=MINUTE, range_ms=5 * MINUTE, reach_ms=5 * MINUTE, function="rate"
+    )
     (selection,) = plan("sum by (job) (foo)").selections
     assert selection.hints == SelectHints(
-        step_ms=MINUTE, function="sum", grouping=("job",), by=True
+        step_ms=MINUTE, reach_ms=5 * MINUTE, function="sum", grouping=("job",), by=True
     )
     (selection,) = plan("sum(foo + 1)").selections
-    assert selection.hints == SelectHints(step_ms=MINUTE)
+    assert selection.hints == SelectHints(step_ms=MINUTE, reach_ms=5 * MINUTE)
 
 
 def test_shared_selection_has_no_hint_of_one_use_only() -> None:
     (selection,) = plan("sum(foo) / count(foo)").selections
-    assert selection.hints == SelectHints(step_ms=MINUTE)
+    assert selection.hints == SelectHints(step_ms=MINUTE, reach_ms=5 * MINUTE)
 
 
 def test_preprocessors_are_resolved_inside_parameters() -> None:
@@ -147,3 +149,17 @@ def test_info_reads_target_info_when_not_told_otherwise() -> None:
     assert [(m.name, m.value) for m in selections[1].matchers] == [(METRIC_NAME, "target_info")]
     selections = plan('info(foo, {version=~".+"})').selections
     assert [m.name for m in selections[1].matchers] == [METRIC_NAME, "version"]
+
+
+def test_timestamp_at_a_moved_time_may_leave_nothing_out() -> None:
+    (selection,) = plan("timestamp(foo @ 60 offset -1m)").selections
+    assert selection.hints.reach_ms == 0
+    (selection,) = plan("timestamp(foo @ 60)").selections
+    assert selection.hints.reach_ms == 5 * MINUTE
+
+
+def test_subquery_asks_at_multiples_of_its_step() -> None:
+    found = plan("max_over_time(foo[20m:7m])", EvalRange(HOUR, HOUR, 0)).selections[0]
+    first_ms = found.start_ms + found.hints.reach_ms
+    assert first_ms == 42 * MINUTE
+    assert found.end_ms == 56 * MINUTE

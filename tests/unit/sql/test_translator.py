@@ -120,7 +120,7 @@ def test_series_statement_fetches_what_residuals_look_at() -> None:
 
 
 def test_samples_statement_bounds_are_left_open_and_right_closed() -> None:
-    statement = samples_statement(select(1000, 2000, range_ms=1), IDS, pushdown=True)
+    statement = samples_statement(select(1000, 2000, range_ms=1), IDS)
     assert statement is not None
     assert statement.text == (
         "SELECT p.series_id, p.ts, p.value FROM sample AS p WHERE p.series_id = ANY($1::bigint[])"
@@ -130,41 +130,23 @@ def test_samples_statement_bounds_are_left_open_and_right_closed() -> None:
 
 
 def test_samples_statement_of_no_time_is_none() -> None:
-    assert samples_statement(select(5, 5), IDS, pushdown=False) is None
-    assert samples_statement(select(MAX_TIMESTAMP_MS, 2**62), IDS, pushdown=False) is None
-    assert samples_statement(select(-(2**62), MIN_TIMESTAMP_MS - 1), IDS, pushdown=True) is None
+    assert samples_statement(select(5, 5), IDS) is None
+    assert samples_statement(select(MAX_TIMESTAMP_MS, 2**62), IDS) is None
+    assert samples_statement(select(-(2**62), MIN_TIMESTAMP_MS - 1), IDS) is None
 
 
 def test_samples_statement_asks_for_one_sample_too_many() -> None:
-    statement = samples_statement(select(0, 5, step_ms=1), IDS, pushdown=True, max_samples=100)
+    statement = samples_statement(select(0, 5, step_ms=1), IDS, max_samples=100)
     assert statement is not None
     assert statement.text.endswith(" LIMIT $4")
     assert statement.params[-1] == 101
 
 
-@pytest.mark.parametrize("pushdown", [True, False])
-def test_samples_statement_leaves_out_bounds_at_the_ends_of_time(pushdown: bool) -> None:
-    statement = samples_statement(select(-(2**62), 2**62), IDS, pushdown=pushdown)
+def test_samples_statement_leaves_out_bounds_at_the_ends_of_time() -> None:
+    statement = samples_statement(select(-(2**62), 2**62), IDS)
     assert statement is not None
     assert "from_unix_ms" not in statement.text
     assert statement.params == ([3, 5],)
-
-
-@pytest.mark.parametrize(
-    ("hints", "pushdown", "expected"),
-    [
-        ({}, True, True),
-        ({}, False, False),
-        ({"range_ms": 300_000}, True, False),
-        ({"step_ms": 15_000}, True, False),
-    ],
-)
-def test_only_a_single_instant_needs_just_the_last_sample(
-    hints: dict[str, int], pushdown: bool, expected: bool
-) -> None:
-    statement = samples_statement(select(0, 5, **hints), IDS, pushdown=pushdown)
-    assert statement is not None
-    assert ("ORDER BY p.ts DESC LIMIT 1" in statement.text) is expected
 
 
 def test_catalogue_statements_look_at_samples_only_with_bounds() -> None:

@@ -1,0 +1,91 @@
+"""How a selection is read: all its samples, or a thinning that is exact and takes less time."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from promcompat.core.model import IntArray, SeriesSelection
+from promql.pushdown.choice import (
+    SMALL_ROWS,
+    Choice,
+    Estimate,
+    PushdownMode,
+    choose,
+    needs_estimate,
+)
+from promql.pushdown.rules import judge
+from promql.thinning_translator import thinned_samples_statement
+from promql.translator import Statement, density_statement, samples_statement
+from sql.storage.connection_pool import Connection
+
+_ASSUMED_INTERVAL_MS: Final = 15_000
+_COUNTED_SERIES: Final = 8
+_COUNTED_MS: Final = 3_600_000
+PLAIN_PROBE_US: Final = 3.0
+TIMESCALEDB_PROBE_US: Final = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRead:
+    """The statement that reads a selection (None: no time lies within), and how it was chosen."""
+
+    statement: Statement | None
+    choice: Choice
+    estimate: Estimate | None
+
+
+class ReadPlanner:
+    """Plans the reading of selections whose series are known."""
+
+    def __init__(self, mode: PushdownMode, *, probe_us: float, max_samples: int) -> None:
+        """`probe_us` is what finding one sample takes; `max_samples` 0 sets no bound."""
+        self._mode = mode
+        self._probe_us = probe_us
+        self._max_samples = max_samples
+
+    async def plan(
+        self,
+        connection: Connection,
+        selection: SeriesSelection,
+        series_ids: IntArray,
+        *,
+        always_estimates: bool = False,
+    ) -> PlannedRead:
+        """Choose how to read; `always_estimates` is for people who want to see the estimate."""
+        estimate: Estimate | None = None
+        if always_estimates or self._is_worth_estimating(selection, len(series_ids)):
+            estimate = await self._estimate(connection, selection, series_ids)
+        choice = choose(selection, self._mode, estimate)
+        if choice.thinning is None:
+            statement = samples_statement(selection, series_ids, max_samples=self._max_samples)
+        else:
+            statement = thinned_samples_statement(
+                choice.thinning, series_ids, max_samples=self._max_samples
+            )
+        return PlannedRead(statement, choice, estimate)
+
+    def _is_worth_estimating(self, selection: SeriesSelection, n_series: int) -> bool:
+        range_ms = selection.end_ms - selection.start_ms
+        if n_series * range_ms < SMALL_ROWS * _ASSUMED_INTERVAL_MS:
+            return False
+        return needs_estimate(judge(selection), self._mode)
+
+    async def _estimate(
+        self, connection: Connection, selection: SeriesSelection, series_ids: IntArray
+    ) -> Estimate:
+        """Count the newest hour of a few series, or the oldest if that is empty: 1 to 2 ms.
+
+        Statistics of the tables would be free, but a chunk that was never analysed has none.
+        """
+        range_ms = selection.end_ms - selection.start_ms
+        span_ms = min(range_ms, _COUNTED_MS)
+        picks = np.unique(np.linspace(0, len(series_ids) - 1, _COUNTED_SERIES).astype(np.int64))
+        counted = 0
+        for start_ms in (selection.end_ms - span_ms, selection.start_ms):
+            span = replace(selection, start_ms=start_ms, end_ms=start_ms + span_ms)
+            statement = density_statement(span, series_ids[picks])
+            if statement is not None and not counted:
+                counted = await connection.fetchval(statement.text, *statement.params)
+        share = len(series_ids) / len(picks) * range_ms / max(span_ms, 1)
+        return Estimate(n_series=len(series_ids), rows=counted * share, probe_us=self._probe_us)

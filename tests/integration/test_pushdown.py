@@ -1,0 +1,153 @@
+"""With pushdown and without it, the same answer, bit for bit, on every edition."""
+
+import asyncio
+import struct
+import uuid
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from promcompat.core.errors import PromcompatError
+from promcompat.core.model import EvalRange, Labels
+from promql.engine import Engine, EngineOptions
+from promql.pushdown.choice import PushdownMode
+from promql.values import Matrix, QueryResult
+from sql.storage.metric_repository import PostgresMetricRepository
+from tests.factories import STALE_NAN, Points, make_batch, make_labels
+from tests.repositories import opened_repository
+
+pytestmark = pytest.mark.integration
+
+MIDNIGHT = 19_700 * 86_400_000
+VALUES = st.sampled_from(
+    [
+        *(0.0, -0.0, 1.0, 2.0, 3.5, -7.0, 1e300, 5e-324),
+        *(float("nan"), STALE_NAN, STALE_NAN, float("inf"), float("-inf")),
+    ]
+)
+SAMPLES = st.dictionaries(st.integers(-400, 400), VALUES, max_size=60)
+SELECTORS = st.sampled_from(
+    ["x", "x offset 7s", "x offset -40s", "x @ AT", "x @ AT offset -9s", 'x{n="1"}']
+)
+RANGES = st.sampled_from(["1s", "7s", "20s", "30s", "2m"])
+FUNCTIONS = st.sampled_from(
+    [
+        *("absent_over_time", "changes", "count_over_time", "delta", "idelta", "increase"),
+        *("irate", "last_over_time", "max_over_time", "present_over_time", "rate", "resets"),
+        *("sum_over_time", "ts_of_last_over_time"),
+    ]
+)
+SHELLS = st.sampled_from(
+    [
+        *("E", "sum(E)", "count by (n) (E)", "timestamp(E)", "E + E", "-E", "topk(1, E)"),
+        *("max_over_time((E)[40s:7s])", "last_over_time((E)[9s:20s] offset 3s)", "absent(E)"),
+    ]
+)
+
+
+@st.composite
+def expressions(draw: st.DrawFn) -> str:
+    """A selector or a function of a range, inside of something that looks at other times."""
+    selector = draw(SELECTORS)
+    at_seconds = MIDNIGHT // 1000 + draw(st.integers(-300, 300))
+    selector = selector.replace("AT", str(at_seconds))
+    if draw(st.booleans()):
+        name, _, modifiers = selector.partition(" ")
+        selector = f"{draw(FUNCTIONS)}({name}[{draw(RANGES)}] {modifiers})"
+    return draw(SHELLS).replace("E", selector)
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> EvalRange:
+    start_ms = MIDNIGHT + draw(st.integers(-300_000, 300_000))
+    step_ms = draw(st.sampled_from([1_000, 7_000, 10_000, 30_000, 61_000]))
+    return EvalRange(start_ms, start_ms + draw(st.integers(0, 20)) * step_ms, step_ms)
+
+
+def bits(result: QueryResult) -> object:
+    """Everything of an answer, floats by their bits (any NaN as one)."""
+    value = result.value
+    if not isinstance(value, Matrix):
+        return value
+    rows = {}
+    for labels, row, present in zip(value.labels, value.values, value.present, strict=True):
+        shown = np.where(np.isnan(row), np.nan, row)[present]
+        rows[labels] = (present.tobytes(), struct.pack(f"{len(shown)}d", *shown))
+    return rows, result.warnings, result.infos
+
+
+async def answer(
+    repository: PostgresMetricRepository, tenant: str, text: str, grid: EvalRange, instant: bool
+) -> object:
+    engine = Engine(repository, EngineOptions(lookback_delta_ms=25_000))
+    try:
+        if instant:
+            return bits(await engine.query(tenant, text, grid.end_ms))
+        return bits(await engine.query_range(tenant, text, grid))
+    except PromcompatError as exc:
+        return str(exc)
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[dict[int, float]], list[tuple[str, EvalRange, bool]]]:
+    """The samples of a few series, by seconds from midnight, and what to ask of them."""
+    query = st.tuples(expressions(), grids(), st.booleans())
+    return (
+        draw(st.lists(SAMPLES, min_size=1, max_size=3)),
+        draw(st.lists(query, min_size=5, max_size=15)),
+    )
+
+
+async def compare(
+    url: str, rows: list[dict[int, float]], queries: list[tuple[str, EvalRange, bool]]
+) -> None:
+    series: dict[Labels, Points] = {
+        make_labels("x", n=str(n)): [(MIDNIGHT + 1_000 * t, v) for t, v in sorted(row.items())]
+        for n, row in enumerate(rows)
+        if row
+    }
+    tenant = uuid.uuid4().hex
+    async with (
+        opened_repository(url) as raw,
+        opened_repository(url, pushdown=PushdownMode.FORCED) as forced,
+    ):
+        await raw.write_batch(tenant, make_batch(series))
+        for text, grid, instant in queries:
+            expected = await answer(raw, tenant, text, grid, instant)
+            assert await answer(forced, tenant, text, grid, instant) == expected, text
+
+
+@pytest.mark.parametrize("edition", ["timescaledb", "plain_postgres"])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(case=cases())
+def test_pushdown_changes_no_answer(
+    request: pytest.FixtureRequest,
+    edition: str,
+    case: tuple[list[dict[int, float]], list[tuple[str, EvalRange, bool]]],
+) -> None:
+    asyncio.run(compare(request.getfixturevalue(f"{edition}_url"), *case))
+
+
+async def test_long_range_is_read_by_the_rule_that_saves_time(database_url: str) -> None:
+    times = range(0, 4 * 3_600_000, 2_000)
+    dense = {
+        make_labels("x", n=str(n)): [(MIDNIGHT + t, float(t)) for t in times] for n in range(10)
+    }
+    grid = EvalRange(MIDNIGHT + 1_800_000, MIDNIGHT + 4 * 3_600_000, 1_800_000)
+    async with (
+        opened_repository(database_url) as raw,
+        opened_repository(database_url, pushdown=PushdownMode.AUTO) as chosen,
+    ):
+        await raw.write_batch("default", make_batch(dense))
+        for text, most in (("x", 200), ("rate(x[1m])", 2_500), ("rate(x[1h])", 80_000)):
+            before = chosen.stats.samples_selected
+            expected = await answer(raw, "default", text, grid, False)
+            assert await answer(chosen, "default", text, grid, False) == expected
+            fetched = chosen.stats.samples_selected - before
+            assert most / 5 < fetched <= most

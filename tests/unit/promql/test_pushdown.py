@@ -1,0 +1,153 @@
+"""The rules of pushdown: which are exact, what they fetch, which is chosen."""
+
+import numpy as np
+import pytest
+
+from promcompat.core.model import SelectHints, SeriesSelection
+from promql.pushdown.choice import Choice, Estimate, PushdownMode, choose, cost_us
+from promql.pushdown.rules import MAX_SEGMENTS, judge
+from promql.pushdown.window_grid import WindowGrid
+from promql.thinning_translator import thinned_samples_statement
+from promql.translator import Statement
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+T0 = 20_000 * DAY
+IDS = np.array([3, 5], np.int64)
+
+
+def select(
+    *, n_steps: int, step_ms: int, reach_ms: int, range_ms: int = 0, function: str = ""
+) -> SeriesSelection:
+    hints = SelectHints(step_ms=step_ms, range_ms=range_ms, reach_ms=reach_ms, function=function)
+    end_ms = T0 + (n_steps - 1) * step_ms
+    return SeriesSelection(matchers=(), start_ms=T0 - reach_ms, end_ms=end_ms, hints=hints)
+
+
+def over_time(function: str, range_ms: int, step_ms: int, n_steps: int = 10) -> SeriesSelection:
+    return select(
+        n_steps=n_steps, step_ms=step_ms, reach_ms=range_ms, range_ms=range_ms, function=function
+    )
+
+
+def exact_rules(selection: SeriesSelection) -> list[str]:
+    return [verdict.rule for verdict in judge(selection) if verdict.thinning is not None]
+
+
+def applied(choice: Choice) -> list[str]:
+    return [decision.rule for decision in choice.decisions if decision.applies]
+
+
+@pytest.mark.parametrize(
+    ("selection", "expected"),
+    [
+        (select(n_steps=1, step_ms=0, reach_ms=5 * MINUTE), ["last_sample"]),
+        (select(n_steps=1, step_ms=MINUTE, reach_ms=5 * MINUTE), ["last_sample"]),
+        (select(n_steps=9, step_ms=MINUTE, reach_ms=5 * MINUTE), ["last_sample_per_step"]),
+        (
+            select(n_steps=9, step_ms=HOUR, reach_ms=5 * MINUTE),
+            ["last_sample_per_step", "window_gaps"],
+        ),
+        (over_time("rate", 5 * MINUTE, MINUTE), []),
+        (over_time("rate", 5 * MINUTE, 5 * MINUTE), []),
+        (over_time("rate", 5 * MINUTE, HOUR), ["window_gaps"]),
+        (over_time("rate", 5 * MINUTE, 0, n_steps=1), []),
+        (over_time("irate", 5 * MINUTE, MINUTE), ["newest_of_window"]),
+        (over_time("last_over_time", HOUR, 0, n_steps=1), ["newest_of_window"]),
+        (over_time("absent_over_time", HOUR, 2 * HOUR), ["newest_of_window", "window_gaps"]),
+        (over_time("", HOUR, 2 * HOUR), ["window_gaps"]),
+        (select(n_steps=9, step_ms=HOUR, reach_ms=0), []),
+        (select(n_steps=MAX_SEGMENTS + 1, step_ms=1, reach_ms=5), []),
+    ],
+)
+def test_rules_that_are_exact(selection: SeriesSelection, expected: list[str]) -> None:
+    assert exact_rules(selection) == expected
+    assert all(verdict.reason for verdict in judge(selection))
+
+
+def test_selection_beyond_the_times_of_the_database_is_read_whole() -> None:
+    hints = SelectHints(step_ms=0, reach_ms=MINUTE)
+    far = SeriesSelection(matchers=(), start_ms=2**62, end_ms=2**62 + MINUTE, hints=hints)
+    assert exact_rules(far) == []
+
+
+@pytest.mark.parametrize(
+    ("step_ms", "range_ms", "edges"),
+    [(10, 30, [-30, -20, -10, 0, 10, 20]), (10, 25, [-25, -15, -5, 0, 10, 20])],
+)
+def test_windows_are_cut_at_every_edge(step_ms: int, range_ms: int, edges: list[int]) -> None:
+    grid = WindowGrid.of(over_time("rate", range_ms, step_ms, n_steps=3))
+    assert grid is not None
+    segments = grid.between_edges()
+    assert [*(segments.lows - T0).tolist(), segments.highs[-1] - T0] == edges
+    assert (segments.lows[1:] == segments.highs[:-1]).all()
+
+
+def test_steps_start_where_the_step_before_ends_or_the_lookback_does() -> None:
+    grid = WindowGrid.of(select(n_steps=3, step_ms=MINUTE, reach_ms=5 * MINUTE))
+    assert grid is not None
+    assert (grid.instants().lows - T0).tolist() == [-5 * MINUTE, 0, MINUTE]
+    sparse = WindowGrid.of(select(n_steps=3, step_ms=HOUR, reach_ms=5 * MINUTE))
+    assert sparse is not None
+    assert sparse.has_gaps
+    assert sparse.windows().length_ms == 3 * 5 * MINUTE
+
+
+@pytest.mark.parametrize("probe_us", [3.0, 8.0])
+def test_rule_is_chosen_only_where_it_saves_time(probe_us: float) -> None:
+    selection = select(n_steps=240, step_ms=6 * MINUTE, reach_ms=5 * MINUTE)
+    dense = Estimate(n_series=1000, rows=1000 * 24 * 3600 / 5, probe_us=probe_us)
+    chosen = choose(selection, PushdownMode.AUTO, dense)
+    assert chosen.thinning is not None
+    assert cost_us(chosen.thinning, selection, dense) < cost_us(None, selection, dense)
+    sparse = Estimate(n_series=1000, rows=1000 * 24 * 60, probe_us=probe_us)
+    raw = choose(selection, PushdownMode.AUTO, sparse)
+    assert raw.thinning is None
+    assert applied(raw) == []
+    assert any(decision.reason.startswith("exact, but ") for decision in raw.decisions)
+
+
+def test_forced_rules_need_no_estimate_and_off_means_none() -> None:
+    selection = over_time("rate", 5 * MINUTE, HOUR)
+    assert applied(choose(selection, PushdownMode.FORCED)) == ["window_gaps"]
+    assert applied(choose(selection, PushdownMode.OFF)) == []
+    assert applied(choose(selection, PushdownMode.AUTO)) == []
+
+
+def statement_of(selection: SeriesSelection, max_samples: int = 0) -> Statement:
+    thinning = choose(selection, PushdownMode.FORCED).thinning
+    assert thinning is not None
+    return thinned_samples_statement(thinning, IDS, max_samples=max_samples)
+
+
+def test_last_sample_is_one_probe_for_each_series() -> None:
+    statement = statement_of(select(n_steps=1, step_ms=0, reach_ms=MINUTE))
+    assert statement.text.count("ORDER BY p.ts DESC LIMIT") == 2  # T0 is midnight.
+    assert statement.params[1:3] == ([T0 - MINUTE + 1], [T0])
+    assert statement.params[6:8] == ([T0], [T0 + 1])
+
+
+def test_each_branch_lies_within_a_day_and_all_cover_the_segments() -> None:
+    selection = over_time("rate", 5 * MINUTE, 7 * HOUR, n_steps=20)
+    statement = statement_of(selection, max_samples=10)
+    lists = [value for value in statement.params[1:] if isinstance(value, list)]
+    lows, highs = lists[::2], lists[1::2]
+    for low, high in zip(lows, highs, strict=True):
+        assert low[0] // DAY == (high[-1] - 1) // DAY
+    covered = sum(
+        h - b for low, high in zip(lows, highs, strict=True) for b, h in zip(low, high, strict=True)
+    )
+    assert covered == 20 * 5 * MINUTE
+    assert statement.params[-1] == 11
+    assert statement.text.endswith(f" LIMIT ${len(statement.params)}")
+
+
+def test_years_take_no_more_branches_than_months() -> None:
+    statement = statement_of(over_time("rate", 5 * MINUTE, DAY, n_steps=3000))
+    assert statement.text.count("UNION ALL") < 64
+
+
+def test_stale_markers_are_skipped_for_range_functions_only() -> None:
+    assert "float8send" in statement_of(over_time("irate", HOUR, MINUTE)).text
+    assert "float8send" not in statement_of(over_time("rate", MINUTE, HOUR)).text
