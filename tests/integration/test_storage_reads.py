@@ -78,7 +78,9 @@ async def test_pushdown_of_an_instant_gives_the_last_sample_of_each_series(
                 assert block_rows(last) == expected
 
 
-async def test_pushdown_keeps_all_samples_when_nothing_is_known_of_their_use(database_url: str) -> None:
+async def test_pushdown_keeps_all_samples_when_nothing_is_known_of_their_use(
+    database_url: str,
+) -> None:
     async with opened_repository(database_url, pushdown=PushdownMode.AUTO) as repository:
         await write_minutes(repository)
         for hints in ({}, {"range_ms": 5}, {"step_ms": 5}, {"range_ms": 5, "step_ms": 5}):
