@@ -1,7 +1,7 @@
 """Group commit in front of a committer that answers as told."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -12,8 +12,9 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     WriteRejectedError,
 )
-from sql.storage.copy_format import SampleRows
+from promcompat.core.watched_series import LevelChange
 from sql.storage.conflicts import Conflict
+from sql.storage.copy_format import SampleRows
 from sql.storage.sample_writer import GroupCommitOptions, SampleWriter, format_go_float
 from sql.storage.storage_stats import StorageStats
 
@@ -38,7 +39,7 @@ class GatedCommitter:
         self.gate.set()
         self._answer = answer
 
-    async def commit(self, rows: SampleRows) -> list[Conflict]:
+    async def commit(self, rows: SampleRows, changes: Sequence[LevelChange]) -> list[Conflict]:
         self.commits.append(rows.series_ids.tolist())
         self.started.release()
         await self.gate.wait()
