@@ -16,6 +16,7 @@ from promcompat.app import migrate_database, migrate_when_answering, start_datab
 from promcompat.banner import render_banner
 from promcompat.core.errors import PromcompatError
 from promcompat.logs import set_up_logging
+from promcompat.maintaining import maintain
 from promcompat.serving import serve
 from promcompat.settings import Settings, default_text, env_name, unknown_variables, value_form
 from promcompat.supervisor import WorkerLink, supervise, worker_link
@@ -82,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, help_text in (
         ("serve", "serve until Ctrl-C or SIGTERM"),
         ("migrate", "bring the database's schema up to date and end"),
+        ("maintain", "delete what definitions do not retain, once, and end"),
         ("worker", "do remediations that Temporal hands out, until Ctrl-C or SIGTERM"),
     ):
         command = commands.add_parser(
@@ -124,6 +126,8 @@ def _run(command: str, settings: Settings, given: Sequence[str]) -> int:
     match command:
         case "migrate":
             return _migrate(settings)
+        case "maintain":
+            return _maintain(settings)
         case "worker":
             # Here, as no other command needs Temporal's libraries.
             from promcompat.working import work
@@ -143,6 +147,15 @@ def _migrate(settings: Settings) -> int:
         if database:
             database.stop()
     sys.stdout.write(f"The database has schema version {version}.\n")
+    return 0
+
+
+def _maintain(settings: Settings) -> int:
+    report = asyncio.run(maintain(settings))
+    if report.is_skipped:
+        sys.stdout.write("Another process does maintenance right now.\n")
+    else:
+        sys.stdout.write(f"{report.n_deleted} samples deleted.\n")
     return 0
 
 

@@ -22,7 +22,9 @@ from promcompat.app import (
     start_database,
     storage_publisher,
 )
+from promcompat.background import start_loops
 from promcompat.core.errors import PromcompatError
+from promcompat.maintaining import maintenance_loop
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from promcompat.termination import Termination
@@ -70,6 +72,7 @@ class Backend:
             self._tasks.append(asyncio.create_task(_watch(database, termination)))
         service = build_metric_service(self._settings, repository)
         open_native_api(native, service, repository)
+        self._tasks += start_loops([maintenance_loop(repository)])
         state.open(service, repository.capabilities.describe())
 
     async def close(self) -> None:

@@ -1,0 +1,40 @@
+"""`promcompat maintain` as a person runs it."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from promcompat.__main__ import main
+from promcompat.core.definitions import MetricDefinition
+from sql.storage.definition_repository import PostgresDefinitionRepository
+from tests.native_service import running_native_service
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.integration
+
+
+async def prepare(url: str) -> None:
+    async with running_native_service(url) as native:
+        await native.ingest({"name": "m", "value": 1, "timestamp": 1_600_000_000})
+        await native.ingest({"name": "m", "value": 1})
+        definitions = PostgresDefinitionRepository(native.repository.database)
+        definition = replace(MetricDefinition(name="m"), retention_days=1)
+        await definitions.save("default", definition, 0)
+
+
+def test_maintain_deletes_what_is_not_retained(
+    timescaledb_server: DatabaseServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = timescaledb_server.create_database()
+    asyncio.run(prepare(url))
+    for expected in ("1 samples deleted.\n", "0 samples deleted.\n"):
+        assert main(["maintain", "--database-url", url]) == 0
+        assert capsys.readouterr().out == expected
+    timescaledb_server.drop_database(url)
+
+
+def test_maintain_needs_a_database(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["maintain", "--data-dir", str(tmp_path)]) == 1
+    assert "PROMCOMPAT_DATABASE_URL" in capsys.readouterr().err
