@@ -7,10 +7,12 @@ from typing import TypeVar
 from aiohttp import web
 
 from promcompat.core.errors import StorageUnavailableError
+from promcompat.services.alert_service import AlertService
 from promcompat.services.definition_service import DefinitionService
 from promcompat.services.metric_service import MetricService
 from promcompat.services.native_query_service import NativeQueryService
 from promcompat.services.remediation_service import RemediationService
+from promcompat.services.rule_service import RuleService
 
 ServiceT = TypeVar("ServiceT")
 
@@ -29,6 +31,8 @@ class NativeState:
     metrics: MetricService | None = None
     queries: NativeQueryService | None = None
     definitions: DefinitionService | None = None
+    rules: RuleService | None = None
+    alerts: AlertService | None = None
     remediations: RemediationService | None = None
 
 

@@ -127,6 +127,13 @@ def metric_name_of(path: str) -> str:
     return path
 
 
+def id_of(text: str) -> int:
+    """The number of a thing out of the path. Raises InvalidRequestError."""
+    if not re.fullmatch(r"[1-9][0-9]{0,17}", text, re.ASCII):
+        raise InvalidRequestError([fault("path", "id", "is no number of a thing")])
+    return int(text)
+
+
 def encode_cursor(*parts: int | str) -> str:
     """An opaque text that a client hands back to go on."""
     return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")

@@ -5,7 +5,14 @@ from collections.abc import Sequence
 import orjson
 from aiohttp import web
 
-from native_api import definition_handlers, ingest_handlers, query_handlers, remediation_handlers
+from native_api import (
+    alert_handlers,
+    definition_handlers,
+    ingest_handlers,
+    query_handlers,
+    remediation_handlers,
+    rule_handlers,
+)
 from native_api.context import STATE, NativeState
 from native_api.dispatch import answer_problems, http_handler
 from native_api.docs_page import render_docs
@@ -17,6 +24,8 @@ from promcompat.version import promcompat_version
 ROUTES: tuple[Route, ...] = (
     *ingest_handlers.ROUTES,
     *definition_handlers.ROUTES,
+    *rule_handlers.ROUTES,
+    *alert_handlers.ROUTES,
     *remediation_handlers.ROUTES,
     *query_handlers.ROUTES,
 )

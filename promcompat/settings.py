@@ -145,6 +145,24 @@ class Settings(BaseSettings):
         DAY_MS,
         description="Time that one chunk made from now on covers: whole days, as 1d or 1w.",
     )
+    alerting: bool = Field(
+        True,
+        description="Evaluate alert rules, watch thresholds and notify. Off: rules are only kept.",
+    )
+    external_url: str = Field(
+        "",
+        description="Where people reach this service; notifications link to it "
+        "(Prometheus: --web.external-url).",
+    )
+    alertmanager_urls: str = Field(
+        "", description="Alertmanagers that are told of alerts: their addresses, comma-separated."
+    )
+    webhook_urls: SecretStr | None = Field(
+        None, description="Webhooks that are told of alerts: their addresses, comma-separated."
+    )
+    alert_retention: DurationMs = Field(
+        365 * DAY_MS, description="How long alerts that have ended, and their history, are kept."
+    )
     temporal_address: str | None = Field(
         None,
         description="HOST:PORT of the Temporal that runs remediations. Without it they are "
@@ -200,6 +218,21 @@ class Settings(BaseSettings):
         split_listen_address(value)
         return value
 
+    @field_validator("alertmanager_urls", "external_url")
+    @classmethod
+    def _check_urls(cls, value: str) -> str:
+        for url in split_list(value):
+            if not url.startswith(("http://", "https://")):
+                raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("webhook_urls")
+    @classmethod
+    def _check_webhook_urls(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            cls._check_urls(value.get_secret_value())
+        return value
+
     @field_validator("temporal_address")
     @classmethod
     def _check_temporal_address(cls, value: str | None) -> str | None:
@@ -241,6 +274,16 @@ class Settings(BaseSettings):
         return value
 
     @property
+    def alertmanager_url_list(self) -> list[str]:
+        """The addresses of Alertmanagers."""
+        return split_list(self.alertmanager_urls)
+
+    @property
+    def webhook_url_list(self) -> list[str]:
+        """The addresses of webhooks."""
+        return [] if self.webhook_urls is None else split_list(self.webhook_urls.get_secret_value())
+
+    @property
     def listen_address(self) -> tuple[str, int]:
         """Host and port to listen on."""
         return split_listen_address(self.listen)
@@ -256,6 +299,11 @@ def split_listen_address(address: str) -> tuple[str, int]:
     elif ":" in host:
         raise ValueError("an IPv6 address needs brackets, for example [::1]:9201")
     return host or "0.0.0.0", int(port)
+
+
+def split_list(text: str) -> list[str]:
+    """The parts of a comma-separated list."""
+    return [part for piece in text.split(",") if (part := piece.strip())]
 
 
 def env_name(field_name: str) -> str:
@@ -313,7 +361,11 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
 def public_values(settings: Settings) -> Mapping[str, str]:
     """Every setting as text, without the password of the database."""
     texts = {name: value_text(name, getattr(settings, name)) for name in Settings.model_fields}
-    return texts | {"database_url": hide_password(settings.database_url)}
+    shown = ",".join(hide_password(SecretStr(url)) for url in settings.alertmanager_url_list)
+    return texts | {
+        "database_url": hide_password(settings.database_url),
+        "alertmanager_urls": shown,
+    }
 
 
 def hide_password(url: SecretStr | None) -> str:

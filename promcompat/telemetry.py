@@ -213,6 +213,59 @@ class RemediationMetrics:
             self._open.labels(state).set(n_remediations)
 
 
+_ALERTING_COUNTERS = {
+    "rule_evaluations": "Evaluations of alert rules.",
+    "rule_evaluation_failures": "Evaluations that ended in an error.",
+    "rule_evaluation_seconds": "Time spent evaluating alert rules.",
+    "breaches_handled": "Changes of breach levels taken from the outbox.",
+    "notifications_sent": "Alerts that receivers took.",
+    "notifications_failed": "Alerts that receivers did not take; they are sent again.",
+    "remediations_requested": "Remediations handed to the workflow service.",
+    "remediations_failed": "Remediations it did not take.",
+}
+
+
+class AlertingMetrics:
+    """Rules, alerts and what waits for receivers."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._counters = {
+            name: Counter(f"promcompat_alerting_{name}", text, registry=registry)
+            for name, text in _ALERTING_COUNTERS.items()
+        }
+        self._alerts = Gauge(
+            "promcompat_alerts",
+            "Open alerts by state.",
+            ("state",),
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._depth = Gauge(
+            "promcompat_alerting_outbox_rows",
+            "Work that waits, by outbox.",
+            ("outbox",),
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._last: dict[str, float] = {}
+
+    def update(
+        self,
+        totals: Mapping[str, float],
+        alerts_by_state: Mapping[str, int],
+        rows_by_outbox: Mapping[str, int],
+    ) -> None:
+        """Take over totals, which only grow, and the counts of this moment."""
+        for name, counter in self._counters.items():
+            total = totals.get(name, 0.0)
+            counter.inc(max(0.0, total - self._last.get(name, 0.0)))
+            self._last[name] = total
+        for state in ("pending", "firing"):
+            self._alerts.labels(state).set(alerts_by_state.get(state, 0))
+        for outbox, n_rows in rows_by_outbox.items():
+            self._depth.labels(outbox).set(n_rows)
+
+
 class Telemetry:
     """Every metric of the service."""
 
@@ -225,6 +278,7 @@ class Telemetry:
         self.query = QueryMetrics(self.registry)
         self.storage = StorageCounters(self.registry)
         self.remediation = RemediationMetrics(self.registry)
+        self.alerting = AlertingMetrics(self.registry)
         _publish_build(self.registry)
         if MULTIPROCESS_VARIABLE not in os.environ:
             ProcessCollector(registry=self.registry)

@@ -8,6 +8,7 @@ from aiohttp.test_utils import TestClient
 
 from native_api.context import NativeState
 from native_api.routes import install_native_api
+from promcompat.alerting import Alerting, open_alerting
 from promcompat.api.context import ServiceState, tenant_of
 from promcompat.api.routes import build_application
 from promcompat.app import build_metric_service, build_remediations, open_native_api
@@ -24,9 +25,15 @@ BASE = "/api/v1/metrics"
 class NativeClient:
     """Speaks JSON with a running service."""
 
-    def __init__(self, client: TestClient[Any, Any], repository: PostgresMetricRepository) -> None:
+    def __init__(
+        self,
+        client: TestClient[Any, Any],
+        repository: PostgresMetricRepository,
+        alerting: Alerting,
+    ) -> None:
         self.client = client
         self.repository = repository
+        self.alerting = alerting
 
     async def send(
         self, method: str, path: str, *, status: int, body: object = None, **options: Any
@@ -77,7 +84,14 @@ async def running_native_service(url: str, **settings: Any) -> AsyncIterator[Nat
         )
         install_native_api(app, native)
         open_native_api(native, metrics, repository)
-        native.remediations = build_remediations(chosen, repository).service
+        remediations = build_remediations(chosen, repository)
+        native.remediations = remediations.service
+        alerting = await open_alerting(chosen, url, repository, metrics, remediations.launcher)
+        native.rules, native.alerts = alerting.rules, alerting.alerts
+        state.open_alerts(alerting.rules, alerting.alerts, alerting.alertmanager_urls)
         state.open(metrics, "a database of a test")
-        async with TestClient(ServiceServer(app)) as client:
-            yield NativeClient(client, repository)
+        try:
+            async with TestClient(ServiceServer(app)) as client:
+                yield NativeClient(client, repository, alerting)
+        finally:
+            await alerting.close()

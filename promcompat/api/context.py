@@ -8,7 +8,9 @@ from enum import Enum
 from aiohttp import web
 
 from promcompat.core.matchers import CompiledPattern
+from promcompat.services.alert_service import AlertService
 from promcompat.services.metric_service import MetricService
+from promcompat.services.rule_service import RuleService
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 
@@ -40,8 +42,19 @@ class ServiceState:
 
     phase: Phase = Phase.STARTING
     metric_service: MetricService | None = None
+    rules: RuleService | None = None
+    alerts: AlertService | None = None
+    alertmanager_urls: tuple[str, ...] = ()
     database: str = ""
     started_at_seconds: float = field(default_factory=time.time)
+
+    def open_alerts(
+        self, rules: RuleService, alerts: AlertService, alertmanager_urls: tuple[str, ...]
+    ) -> None:
+        """Rules and alerts can be shown from now on."""
+        self.rules = rules
+        self.alerts = alerts
+        self.alertmanager_urls = alertmanager_urls
 
     def open(self, metric_service: MetricService, database: str) -> None:
         """From now on requests are served; `database` says which database it is."""

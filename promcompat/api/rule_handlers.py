@@ -1,13 +1,12 @@
-"""`rules`, `alerts` and `alertmanagers`: no rule is evaluated here yet, so all are empty.
-
-Parameters are checked all the same, as a client must learn of its mistakes.
-"""
+"""`rules`, `alerts` and `alertmanagers` as Prometheus answers them."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from aiohttp import web
 
-from promcompat.api.context import tenant_of
+from promcompat.api.context import STATE, tenant_of
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.params import (
@@ -16,40 +15,109 @@ from promcompat.api.params import (
     invalid_parameter,
     parse_matcher_sets,
 )
+from promcompat.api.rule_json import alert_json, group_json, page_token
+from promcompat.core.alerts import matches_labels
 from promcompat.core.errors import BadDataError
+from promcompat.core.matchers import LabelMatcher
+from promcompat.services.rule_service import GroupStatus, RuleStatus
 
-_GO_BOOLS = frozenset(
-    ["1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"]
-)
+_GO_TRUTH = frozenset(["1", "t", "T", "TRUE", "true", "True"])
+_GO_BOOLS = _GO_TRUTH | {"0", "f", "F", "FALSE", "false", "False"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Filter:
+    """Which rules are asked for; an empty part asks nothing."""
+
+    kind: str
+    names: frozenset[str]
+    groups: frozenset[str]
+    files: frozenset[str]
+    matcher_sets: Sequence[tuple[LabelMatcher, ...]]
+
+    def rules_of(self, group: GroupStatus) -> list[RuleStatus]:
+        """The rules of a group that are asked for."""
+        if self.kind == "record" or not _is_in(group.file, self.files):
+            return []
+        if not _is_in(group.name, self.groups):
+            return []
+        return [one for one in group.rules if self._wants(one)]
+
+    def _wants(self, status: RuleStatus) -> bool:
+        if not _is_in(status.rule.name, self.names):
+            return False
+        # A template is no value yet, so that nothing can be said of it: it is left out.
+        labels = status.rule.all_labels
+        return not self.matcher_sets or any(
+            matches_labels(matchers, labels) for matchers in self.matcher_sets
+        )
+
+
+def _is_in(name: str, wanted: frozenset[str]) -> bool:
+    return not wanted or name in wanted
 
 
 async def handle_rules(request: web.Request) -> web.Response:
     """Rule groups."""
-    tenant_of(request)
+    tenant = tenant_of(request)
     form = await read_form(request)
     if form.parse_error:
         raise BadDataError(f"error parsing form values: {form.parse_error}")
-    parse_matcher_sets(form.all("match[]"))
-    kind = form.get("type").lower()
-    if kind not in ("", "alert", "record"):
-        raise invalid_parameter("type", f"not supported value {go_quote(kind)}")
-    _check_exclude_alerts(form)
-    _check_page(form)
-    return await success_response(request, {"groups": []})
+    wanted = _parse_filter(form)
+    excludes_alerts = _parse_exclude_alerts(form)
+    limit = _parse_group_limit(form)
+    rules = request.app[STATE].rules
+    # Until the database is there nothing is known of any rule, which is no error to a client.
+    known = [] if rules is None else list(await rules.groups(tenant))
+    groups = _page_start(known, form.get("group_next_token"))
+    found = [(group, members) for group in groups if (members := wanted.rules_of(group))]
+    shown = found[:limit] if limit else found
+    data: dict[str, object] = {
+        "groups": [
+            group_json(group, members, with_alerts=not excludes_alerts) for group, members in shown
+        ]
+    }
+    if len(shown) < len(found):
+        data["groupNextToken"] = page_token(found[len(shown)][0])
+    return await success_response(request, data)
 
 
 async def handle_alerts(request: web.Request) -> web.Response:
     """Active alerts."""
-    tenant_of(request)
-    return await success_response(request, {"alerts": []})
+    tenant = tenant_of(request)
+    alerts = request.app[STATE].alerts
+    active = [] if alerts is None else await alerts.active(tenant)
+    return await success_response(request, {"alerts": [alert_json(alert) for alert in active]})
 
 
 async def handle_alertmanagers(request: web.Request) -> web.Response:
     """Where alerts are sent."""
-    return await success_response(request, {"activeAlertmanagers": [], "droppedAlertmanagers": []})
+    urls = request.app[STATE].alertmanager_urls
+    active = [{"url": url.rstrip("/") + "/api/v2/alerts"} for url in urls]
+    data = {"activeAlertmanagers": active, "droppedAlertmanagers": []}
+    return await success_response(request, data)
 
 
-def _check_exclude_alerts(form: Form) -> None:
+def _parse_filter(form: Form) -> _Filter:
+    matcher_sets = parse_matcher_sets(form.all("match[]"))
+    kind = form.get("type").lower()
+    if kind not in ("", "alert", "record"):
+        raise invalid_parameter("type", f"not supported value {go_quote(kind)}")
+
+    def both(name: str) -> frozenset[str]:
+        # Grafana sends both spellings.
+        return frozenset((*form.all(f"{name}[]"), *form.all(name)))
+
+    return _Filter(
+        kind=kind,
+        names=both("rule_name"),
+        groups=both("rule_group"),
+        files=both("file"),
+        matcher_sets=matcher_sets,
+    )
+
+
+def _parse_exclude_alerts(form: Form) -> bool:
     text = form.get("exclude_alerts")
     if text and text not in _GO_BOOLS:
         raise invalid_parameter(
@@ -57,9 +125,10 @@ def _check_exclude_alerts(form: Form) -> None:
             "error converting exclude_alerts: strconv.ParseBool: "
             f"parsing {go_quote(text)}: invalid syntax",
         )
+    return text in _GO_TRUTH
 
 
-def _check_page(form: Form) -> None:
+def _parse_group_limit(form: Form) -> int:
     limit, token = form.get("group_limit"), form.get("group_next_token")
     if not limit:
         if token:
@@ -67,17 +136,26 @@ def _check_page(form: Form) -> None:
                 "group_next_token",
                 "group_limit needs to be present in order to paginate over the groups",
             )
-        return
-    if not re.fullmatch(r"[+-]?[0-9]+", limit, re.ASCII):
+        return 0
+    if not re.fullmatch(r"[+-]?[0-9]{1,19}", limit, re.ASCII):
         raise invalid_parameter(
             "group_limit",
             "group_limit needs to be a valid number: strconv.ParseInt: "
             f"parsing {go_quote(limit)}: invalid syntax",
         )
-    if limit.startswith("-") or not limit.strip("+0"):
+    if int(limit) <= 0:
         raise invalid_parameter("group_limit", "group_limit needs to be greater than 0")
-    if token:
-        raise invalid_parameter(
-            "group_next_token",
-            f"invalid group_next_token '{token}'. were rule groups changed?",
-        )
+    return int(limit)
+
+
+def _page_start(groups: list[GroupStatus], token: str) -> list[GroupStatus]:
+    """The groups from the one that a token names."""
+    if not token:
+        return groups
+    for index, group in enumerate(groups):
+        if page_token(group) == token:
+            return groups[index:]
+    raise invalid_parameter(
+        "group_next_token",
+        f"invalid group_next_token '{token}'. were rule groups changed?",
+    )

@@ -1,0 +1,101 @@
+"""Rule groups and alerts as the JSON of Prometheus' `/api/v1/rules` and `/api/v1/alerts`."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from promcompat.core.alerts import Alert
+from promcompat.services.rule_service import GroupStatus, RuleStatus
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+ZERO_TIME = "0001-01-01T00:00:00Z"
+
+
+def format_time(unix_ms: int) -> str:
+    """RFC 3339 as Go's JSON has it: as many digits of the fraction as are needed; 0 is no time."""
+    if not unix_ms:
+        return ZERO_TIME
+    moment = _EPOCH + timedelta(milliseconds=unix_ms)
+    fraction = f".{unix_ms % 1000:03d}".rstrip("0").rstrip(".")
+    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+
+
+def format_alert_value(value: float) -> str:
+    """A value in the exponent form of Go's `%e` with the fewest digits."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    number = Decimal(repr(value)).normalize()
+    digits = "".join(map(str, number.as_tuple().digits))
+    exponent = number.adjusted() if number else 0
+    mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
+    sign = "-" if math.copysign(1.0, value) < 0 else ""
+    return f"{sign}{mantissa}e{exponent:+03d}"
+
+
+def alert_json(alert: Alert) -> dict[str, object]:
+    """One active alert."""
+    document: dict[str, object] = {
+        "labels": alert.labels.as_dict(),
+        "annotations": alert.annotations.as_dict(),
+        "state": alert.state.value,
+        "activeAt": format_time(alert.active_at_ms),
+    }
+    if alert.keep_firing_since_ms:
+        document["keepFiringSince"] = format_time(alert.keep_firing_since_ms)
+    return {**document, "value": format_alert_value(alert.value)}
+
+
+def rule_json(status: RuleStatus, *, with_alerts: bool) -> dict[str, object]:
+    """One alerting rule, its annotations as they are written."""
+    rule, evaluation = status.rule, status.evaluation
+    document: dict[str, object] = {
+        "state": status.state.value,
+        "name": rule.name,
+        "query": status.query,
+        "duration": rule.for_ms / 1000,
+        "keepFiringFor": rule.keep_firing_for_ms / 1000,
+        "labels": rule.all_labels.as_dict(),
+        "annotations": rule.annotations.as_dict(),
+        "alerts": [alert_json(alert) for alert in status.alerts] if with_alerts else None,
+        "health": _health(status),
+    }
+    if evaluation is not None and evaluation.error:
+        document["lastError"] = evaluation.error
+    return {
+        **document,
+        "evaluationTime": 0.0 if evaluation is None else evaluation.duration_seconds,
+        "lastEvaluation": format_time(0 if evaluation is None else evaluation.evaluated_at_ms),
+        "type": "alerting",
+    }
+
+
+def _health(status: RuleStatus) -> str:
+    if status.evaluation is None:
+        return "unknown"
+    return "err" if status.evaluation.error else "ok"
+
+
+def group_json(
+    group: GroupStatus, rules: Sequence[RuleStatus], *, with_alerts: bool
+) -> dict[str, object]:
+    """One group with some of its rules."""
+    evaluations = [one.evaluation for one in group.rules if one.evaluation is not None]
+    last_ms = max((one.evaluated_at_ms for one in evaluations), default=0)
+    return {
+        "name": group.name,
+        "file": group.file,
+        "rules": [rule_json(rule, with_alerts=with_alerts) for rule in rules],
+        "interval": group.interval_ms / 1000,
+        "limit": 0,
+        "evaluationTime": sum(one.duration_seconds for one in evaluations),
+        "lastEvaluation": format_time(last_ms),
+    }
+
+
+def page_token(group: GroupStatus) -> str:
+    """What names a group in `group_next_token`."""
+    return hashlib.sha256(f"{group.file};{group.name}".encode()).hexdigest()

@@ -1,0 +1,210 @@
+"""Alerting on a test database, driven by hand: a clock that is set, receivers that remember."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from promcompat.core.alerts import AlertRule
+from promcompat.core.definitions import MetricDefinition
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.model import Labels
+from promcompat.core.notifications import Notification, NotificationError
+from promcompat.core.remediation import RemediationRequest, RemediationSpec
+from promcompat.core.thresholds import AlertThreshold, Direction
+from promcompat.services.alert_service import AlertService
+from promcompat.services.alerting_stats import AlertingStats
+from promcompat.services.metric_service import MetricService, QueryOptions
+from promcompat.services.notification_service import NotificationService
+from promcompat.services.rule_evaluator import RuleEvaluator
+from promcompat.services.rule_service import RuleService
+from promcompat.services.threshold_alerts import ThresholdAlerts
+from promql.engine import Engine, EngineOptions
+from sql.storage.alert_repository import PostgresAlertRepository
+from sql.storage.connection_pool import PoolOptions, close_pool, open_pool
+from sql.storage.definition_repository import PostgresDefinitionRepository
+from sql.storage.metric_repository import PostgresMetricRepository
+from sql.storage.rule_repository import PostgresRuleRepository
+from tests.factories import Points, make_batch
+from tests.repositories import opened_repository
+
+NOW_MS = 1_700_000_000_000
+TENANT = "t"
+
+
+@dataclass
+class Clock:
+    """The time of every service of a test."""
+
+    now_ms: int = NOW_MS
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+@dataclass
+class RememberingNotifier:
+    """A receiver that keeps what it is told, or refuses."""
+
+    name: str = "webhook-test"
+    wants_repetition: bool = False
+    is_down: bool = False
+    told: list[Notification] = field(default_factory=list)
+
+    async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
+        if self.is_down:
+            raise NotificationError("down")
+        self.told += notifications
+
+    @property
+    def states(self) -> list[str]:
+        """The states told, in order."""
+        return [one.alert.state.value for one in self.told]
+
+
+@dataclass
+class RememberingLauncher:
+    """Remediations that were started: a second start of an id does nothing."""
+
+    is_down: bool = False
+    started: dict[str, RemediationRequest] = field(default_factory=dict)
+    n_calls: int = 0
+
+    async def start(self, request: RemediationRequest) -> None:
+        self.n_calls += 1
+        if self.is_down:
+            raise StorageUnavailableError("down")
+        self.started.setdefault(request.workflow_id, request)
+
+
+@dataclass
+class AlertingFixture:
+    """Everything one process has for alerts, on one database."""
+
+    clock: Clock
+    metrics_repository: PostgresMetricRepository
+    metrics: MetricService
+    repository: PostgresAlertRepository
+    rules: RuleService
+    alerts: AlertService
+    evaluator: RuleEvaluator
+    thresholds: ThresholdAlerts
+    notifications: NotificationService
+    notifier: RememberingNotifier
+    launcher: RememberingLauncher
+    stats: AlertingStats
+    definitions: PostgresDefinitionRepository
+
+    async def write(self, labels: Labels, *points: tuple[int, float]) -> None:
+        """Write samples of one series; times are relative to NOW_MS."""
+        rows: Points = [(NOW_MS + at, value) for at, value in points]
+        await self.metrics.write(TENANT, make_batch({labels: rows}))
+
+    async def evaluate(self, at_ms: int) -> None:
+        """Evaluate what is due at a time relative to NOW_MS."""
+        self.clock.now_ms = NOW_MS + at_ms
+        await self.evaluator.run_due()
+
+    async def settle(self) -> None:
+        """Dispatch breaches and deliver until nothing is left to do."""
+        while await self.thresholds.dispatch_breaches():
+            pass
+        await self.thresholds.verify()
+        for _ in range(4):
+            await self.notifications.deliver()
+            await self.notifications.remediate()
+
+    async def define(self, name: str, threshold: AlertThreshold | None) -> None:
+        """Give a metric a threshold and let the writer know."""
+        known = await self.definitions.find(TENANT, name)
+        definition = MetricDefinition(name=name, alert_threshold=threshold)
+        await self.definitions.save(TENANT, definition, known.version if known else 0)
+        await self.metrics_repository.threshold_watch.refresh()
+
+    async def series(self, expr: str, at_ms: int) -> list[dict[str, str]]:
+        """The labels of the result of an expression."""
+        result = await self.metrics.query(TENANT, expr, NOW_MS + at_ms, QueryOptions())
+        return [labels.as_dict() for labels in result.value.labels]  # type: ignore[union-attr]
+
+
+@asynccontextmanager
+async def running_alerting(
+    url: str,
+    *,
+    notifier: RememberingNotifier | None = None,
+    launcher: RememberingLauncher | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[AlertingFixture]:
+    """The services of one process; several on one database are replicas."""
+    notifier, launcher = notifier or RememberingNotifier(), launcher or RememberingLauncher()
+    clock, stats = clock or Clock(), AlertingStats()
+    async with opened_repository(url) as repository:
+        pool = await open_pool(url, PoolOptions(max_size=4))
+        try:
+            metrics = MetricService(
+                repository, Engine(repository, EngineOptions()), max_future_ms=0, now_ms=clock
+            )
+            alerts = PostgresAlertRepository(repository.database, pool, [notifier.name])
+            definitions = PostgresDefinitionRepository(repository.database)
+            await repository.threshold_watch.refresh()
+            yield AlertingFixture(
+                clock=clock,
+                metrics_repository=repository,
+                metrics=metrics,
+                repository=alerts,
+                rules=RuleService(PostgresRuleRepository(repository.database), alerts, definitions),
+                alerts=AlertService(alerts, clock),
+                evaluator=RuleEvaluator(alerts, metrics, stats, "http://here"),
+                thresholds=ThresholdAlerts(alerts, definitions, metrics, stats, clock),
+                notifications=NotificationService(
+                    alerts,
+                    [notifier],
+                    launcher,
+                    metrics,
+                    stats,
+                    external_url="http://here",
+                    now_ms=clock,
+                ),
+                notifier=notifier,
+                launcher=launcher,
+                stats=stats,
+                definitions=definitions,
+            )
+        finally:
+            await close_pool(pool)
+
+
+def make_rule(name: str = "R", expr: str = "m > 5", **changes: Any) -> AlertRule:
+    """A rule that is evaluated every ten seconds."""
+    values: dict[str, Any] = {
+        "id": 0,
+        "group": "g",
+        "name": name,
+        "expr": expr,
+        "interval_ms": 10_000,
+        "for_ms": 0,
+        "keep_firing_for_ms": 0,
+        "severity": "",
+        "labels": Labels(),
+        "annotations": Labels(),
+        "enabled": True,
+        "remediation": None,
+        "version": 0,
+    }
+    return AlertRule(**values | changes)
+
+
+def make_threshold(**changes: Any) -> AlertThreshold:
+    """A warning from 5 on, critical from 8 on."""
+    values: dict[str, Any] = {"warning": 5.0, "critical": 8.0, "direction": Direction.ABOVE}
+    return AlertThreshold(**values | changes)
+
+
+def make_remediation(**changes: Any) -> RemediationSpec:
+    """A remediation whose input names the series."""
+    values: dict[str, Any] = {
+        "workflow_type": "RemediationWorkflow",
+        "task_queue": "q",
+        "input_template": {"host": "{{ $labels.host }}", "n": 1, "deep": [{"v": "{{ $value }}"}]},
+    }
+    return RemediationSpec(**values | changes)

@@ -1,0 +1,225 @@
+"""Alert rules evaluated on real databases: states, series, limits, restarts and replicas."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from promcompat.core.alerts import AlertFilter, AlertState, Silence
+from promcompat.core.errors import BadDataError, ConflictError, NotFoundError
+from promcompat.core.model import Labels
+from tests.alerting import NOW_MS, TENANT, make_remediation, make_rule, running_alerting
+from tests.factories import make_labels
+
+pytestmark = pytest.mark.integration
+
+HOST = make_labels("m", host="a")
+MINUTE = 60_000
+
+
+async def test_an_alert_from_first_sight_to_its_end(database_url: str) -> None:
+    rule = make_rule(
+        for_ms=20_000,
+        severity="critical",
+        labels=Labels.of({"team": "{{ $labels.host }}-team"}),
+        annotations=Labels.of({"summary": "{{ $labels.host }} is {{ $value }}"}),
+    )
+    async with running_alerting(database_url) as one:
+        await one.rules.create(TENANT, rule)
+        await one.write(HOST, (0, 9.0))
+        await one.evaluate(5_000)
+        (pending,) = await one.alerts.active(TENANT)
+        assert (pending.state, pending.value) == (AlertState.PENDING, 9.0)
+        assert pending.labels.as_dict() == {
+            "alertname": "R", "host": "a", "severity": "critical", "team": "a-team",
+        }  # fmt: skip
+        assert pending.annotations.as_dict() == {"summary": "a is 9"}
+        assert [s["alertstate"] for s in await one.series("ALERTS", 6_000)] == ["pending"]
+        await one.evaluate(15_000)
+        await one.evaluate(25_000)
+        (firing,) = await one.alerts.active(TENANT)
+        assert (firing.state, firing.id) == (AlertState.FIRING, pending.id)
+        assert firing.fired_at_ms - firing.active_at_ms == 20_000
+        assert [s["alertstate"] for s in await one.series("ALERTS", 26_000)] == ["firing"]
+        assert len(await one.series(f"ALERTS_FOR_STATE == {firing.active_at_ms // 1000}", 26_000))
+        await one.write(HOST, (27_000, 1.0))
+        await one.evaluate(40_000)
+        assert await one.alerts.active(TENANT) == []
+        assert await one.series('{__name__=~"ALERTS.*"}', 41_000) == []
+        steps = await one.alerts.history(TENANT, firing.id)
+        assert [(step.from_state, step.to_state) for step in steps] == [
+            (AlertState.INACTIVE, AlertState.PENDING),
+            (AlertState.PENDING, AlertState.FIRING),
+            (AlertState.FIRING, AlertState.RESOLVED),
+        ]
+        await one.settle()
+        assert one.notifier.states == ["firing", "resolved"]
+        assert [n.alert.fired_at_ms for n in one.notifier.told] == [firing.fired_at_ms] * 2
+        assert one.stats.rule_evaluations == 4
+
+
+async def test_a_pending_alert_that_ends_never_fired(database_url: str) -> None:
+    async with running_alerting(database_url) as one:
+        await one.rules.create(TENANT, make_rule(for_ms=MINUTE))
+        await one.write(HOST, (0, 9.0), (12_000, 0.0))
+        await one.evaluate(5_000)
+        await one.evaluate(25_000)
+        (ended,) = await one.alerts.list_alerts(TENANT, AlertFilter())
+        assert ended.state is AlertState.INACTIVE
+        await one.settle()
+        assert one.notifier.told == []
+
+
+async def test_keep_firing_for_outlives_the_condition(database_url: str) -> None:
+    async with running_alerting(database_url) as one:
+        await one.rules.create(TENANT, make_rule(keep_firing_for_ms=20_000))
+        await one.write(HOST, (0, 9.0), (12_000, 0.0))
+        await one.evaluate(5_000)
+        await one.evaluate(25_000)
+        (kept,) = await one.alerts.active(TENANT)
+        assert kept.keep_firing_since_ms > 0
+        await one.evaluate(35_000)
+        assert len(await one.alerts.active(TENANT)) == 1
+        await one.evaluate(45_000)
+        assert await one.alerts.active(TENANT) == []
+
+
+async def test_equal_labels_and_limits_are_errors(database_url: str) -> None:
+    async with running_alerting(database_url) as one:
+        same = make_rule("Same", expr='{__name__=~"m|n"} > 5')
+        few = make_rule("Few", max_alerts=1)
+        for rule in (same, few):
+            await one.rules.create(TENANT, rule)
+        await one.write(HOST, (0, 9.0))
+        await one.evaluate(5_000)
+        assert len(await one.alerts.active(TENANT)) == 2
+        await one.write(make_labels("m", host="b"), (6_000, 9.0))
+        await one.write(make_labels("n", host="a"), (6_000, 9.0))
+        await one.evaluate(25_000)
+        errors = {
+            status.rule.name: status.evaluation.error
+            for group in await one.rules.groups(TENANT)
+            for status in group.rules
+            if status.evaluation
+        }
+        assert errors == {
+            "Same": "vector contains metrics with the same labelset after applying alert labels",
+            "Few": "exceeded limit of 1 with 2 alerts",
+        }
+        (left,) = await one.alerts.active(TENANT)
+        assert left.rule_name == "Same"
+
+
+async def test_a_restart_changes_nothing(database_url: str) -> None:
+    rule = make_rule(for_ms=30_000)
+    async with running_alerting(database_url) as one:
+        await one.rules.create(TENANT, rule)
+        await one.write(HOST, (0, 9.0))
+        await one.evaluate(5_000)
+        (before,) = await one.alerts.active(TENANT)
+    async with running_alerting(database_url) as two:
+        await two.evaluate(45_000)
+        (after,) = await two.alerts.active(TENANT)
+    assert after.id == before.id
+    assert after.active_at_ms == before.active_at_ms
+    assert after.state is AlertState.FIRING
+
+
+async def test_replicas_evaluate_each_slot_once(database_url: str) -> None:
+    async with running_alerting(database_url) as one, running_alerting(database_url) as two:
+        for name in "ABC":
+            await one.rules.create(TENANT, make_rule(name, group=f"g{name}"))
+        await one.write(HOST, (0, 9.0))
+        for at_ms in range(10_000, 60_000, 10_000):
+            one.clock.now_ms = two.clock.now_ms = NOW_MS + at_ms
+            await asyncio.gather(one.evaluator.run_due(), two.evaluator.run_due())
+            await asyncio.gather(one.evaluator.run_due(), two.evaluator.run_due())
+        assert one.stats.rule_evaluations + two.stats.rule_evaluations == 15
+        assert len(await one.alerts.list_alerts(TENANT, AlertFilter())) == 3
+        await asyncio.gather(*(each.notifications.deliver() for each in (one, two) * 3))
+        assert len(one.notifier.told) + len(two.notifier.told) == 3
+
+
+async def test_a_deleted_rule_ends_its_alerts(database_url: str) -> None:
+    async with running_alerting(database_url) as one:
+        rule = await one.rules.create(TENANT, make_rule())
+        await one.write(HOST, (0, 9.0))
+        await one.evaluate(5_000)
+        await one.rules.delete(TENANT, rule.id, rule.version)
+        await one.settle()
+        assert await one.alerts.active(TENANT) == []
+        assert await one.series("ALERTS", 5_001) == []
+        assert one.notifier.states == ["firing", "resolved"]
+        with pytest.raises(NotFoundError):
+            await one.rules.get(TENANT, rule.id)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"expr": "sum("}, "could not parse expression: 1:5: parse error: unclosed left"),
+        ({"expr": "m[5m]"}, "the expression is a range vector"),
+        ({"annotations": Labels.of({"a": "{{ nope }}"})}, 'function "nope" not defined'),
+        ({"labels": Labels.of({"alertname": "x"})}, "invalid label name: alertname"),
+    ],
+)
+async def test_what_is_no_rule_is_refused(
+    database_url: str, changes: dict[str, object], text: str
+) -> None:
+    async with running_alerting(database_url) as one:
+        with pytest.raises(BadDataError) as found:
+            await one.rules.create(TENANT, make_rule(**changes))
+        assert text in str(found.value)
+
+
+async def test_names_are_unique_in_a_group(database_url: str) -> None:
+    async with running_alerting(database_url) as one:
+        await one.rules.create(TENANT, make_rule("A"))
+        second = await one.rules.create(TENANT, make_rule("B"))
+        with pytest.raises(ConflictError):
+            await one.rules.create(TENANT, make_rule("A"))
+        with pytest.raises(ConflictError):
+            await one.rules.replace(TENANT, replace(second, name="A"))
+        await one.rules.create("other", make_rule("A"))
+        assert [rule.name for rule in await one.rules.list_rules(TENANT)] == ["A", "B"]
+
+
+async def test_silences_and_acknowledgement(database_url: str) -> None:
+    silence = Silence(
+        id=0,
+        labels=Labels.of({"host": "a"}),
+        reason="work",
+        created_by="ana",
+        starts_at_ms=NOW_MS,
+        ends_at_ms=NOW_MS + MINUTE,
+    )
+    async with running_alerting(database_url) as one:
+        await one.rules.create(TENANT, make_rule(remediation=make_remediation()))
+        made = await one.alerts.silence(TENANT, silence)
+        await one.write(HOST, (0, 9.0))
+        await one.write(make_labels("m", host="b"), (0, 9.0))
+        await one.evaluate(5_000)
+        await one.settle()
+        assert [n.alert.labels.get("host") for n in one.notifier.told] == ["b"]
+        assert [r.workflow_input["host"] for r in one.launcher.started.values()] == ["b"]
+        (first, second) = await one.alerts.active(TENANT)
+        quiet = first if first.labels.get("host") == "a" else second
+        seen = await one.alerts.acknowledge(TENANT, quiet.id, "ana", "on it")
+        again = await one.alerts.acknowledge(TENANT, quiet.id, "bob", "")
+        assert (seen.acknowledged_by, again.acknowledged_by) == ("ana", "ana")
+        notes = [step.note for step in await one.alerts.history(TENANT, quiet.id)]
+        assert notes == ["", "", "acknowledged by ana: on it"]
+        ended = await one.alerts.end_silence(TENANT, made.id)
+        assert not ended.is_active(one.clock())
+        assert await one.alerts.silences(TENANT, includes_ended=False, before_id=0, limit=9) == []
+        with pytest.raises(NotFoundError):
+            await one.alerts.acknowledge("other", quiet.id, "eve", "")
+
+
+async def test_tenants_see_their_own(database_url: str) -> None:
+    async with running_alerting(database_url) as one:
+        await one.rules.create("other", make_rule())
+        await one.write(HOST, (0, 9.0))
+        await one.evaluate(5_000)
+        assert await one.alerts.active(TENANT) == []
+        assert await one.alerts.active("other") == []
