@@ -22,6 +22,7 @@ from tests.benchmarks.measure import (
     measure_ingest,
     measure_latency,
 )
+from tests.benchmarks.native import measure_native_ingest
 from tests.benchmarks.payload import INTERVAL_MS, Fleet
 from tests.benchmarks.queries import TIMED_QUERIES, list_metric_names, make_call, query_data
 from tests.benchmarks.report import print_table, to_json
@@ -48,6 +49,10 @@ async def measure_all(servers: Servers, options: argparse.Namespace) -> list[Mea
     fleet = Fleet("fleet", options.series, end_ms - n_scrapes * INTERVAL_MS)
     first = await measure_ingest(servers, "new series", "series/s", [fleet.scrape(1)])
     results = [first, await measure_fleet(servers, fleet, options)]
+    native_ms = end_ms - n_scrapes * INTERVAL_MS
+    results.append(
+        await measure_native_ingest(servers, native_ms, options.rounds, options.scrapes)
+    )
     for api in (servers.ours, servers.prometheus):
         await api.write(dict(query_data(end_ms)))
     for query in TIMED_QUERIES:
