@@ -1,0 +1,94 @@
+"""Statistics equal numpy's, by group and by bucket."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock
+from promcompat.services.sample_statistics import bucket_percentile, group_statistics
+
+_VALUES = st.floats(allow_nan=False, allow_infinity=False, width=32)
+_SERIES = st.lists(
+    st.tuples(st.sampled_from("ab"), st.lists(st.tuples(st.integers(1, 40), _VALUES), max_size=8)),
+    max_size=5,
+)
+
+
+def block_of(series: list[tuple[str, list[tuple[int, float]]]]) -> SampleBlock:
+    labels, times, values, offsets = [], [], [], [0]
+    for number, (group, points) in enumerate(series):
+        labels.append(Labels.of({"group": group, "n": str(number)}))
+        chosen = dict(sorted(points))
+        times += list(chosen)
+        values += list(chosen.values())
+        offsets.append(len(times))
+    return SampleBlock(
+        tuple(labels),
+        np.array(times, np.int64),
+        np.array(values, np.float64),
+        np.array(offsets, np.int64),
+    )
+
+
+def values_of(block: SampleBlock, group: str) -> np.ndarray:
+    parts = [
+        block.values[block.offsets[row] : block.offsets[row + 1]]
+        for row, labels in enumerate(block.labels)
+        if labels.get("group") == group
+    ]
+    return np.concatenate([np.empty(0), *parts])
+
+
+@given(_SERIES)
+def test_groups_have_numpys_statistics(series: list[tuple[str, list[tuple[int, float]]]]) -> None:
+    block = block_of(series)
+    for found in group_statistics(block, ["group"]):
+        values = values_of(block, found.labels.get("group"))
+        assert found.count == len(values)
+        if len(values):
+            expected = [values.min(), values.max(), *np.percentile(values, [50, 95, 99])]
+            assert [found.min, found.max, found.p50, found.p95, found.p99] == expected
+            assert np.isclose(found.sum or 0, values.sum(), rtol=1e-12, atol=1e-300)
+            assert np.isclose(found.avg or 0, values.mean(), rtol=1e-12, atol=1e-300)
+
+
+@given(_SERIES, st.integers(1, 9), st.integers(-5, 20), st.sampled_from([50.0, 95.0, 99.0]))
+def test_buckets_have_numpys_percentiles(
+    series: list[tuple[str, list[tuple[int, float]]]], bucket: int, first: int, percentile: float
+) -> None:
+    block = block_of(series)
+    ends = first + np.arange(6, dtype=np.int64) * bucket
+    groups, values, present = bucket_percentile(block, ["group"], ends, bucket, percentile)
+    group_of_sample = np.repeat([one.get("group") for one in block.labels], np.diff(block.offsets))
+    for row, labels in enumerate(groups):
+        for column, end in enumerate(ends.tolist()):
+            inside = (block.timestamps > end - bucket) & (block.timestamps <= end)
+            chosen = block.values[inside & (group_of_sample == labels.get("group"))]
+            assert present[row, column] == bool(len(chosen))
+            if len(chosen):
+                expected = np.percentile(chosen, percentile)
+                assert np.isclose(values[row, column], expected, rtol=1e-9, atol=1e-30)
+
+
+def test_stale_markers_do_not_count_and_nan_does() -> None:
+    stale = np.array([STALE_NAN_BITS], np.uint64).view(np.float64)
+    values = np.concatenate([stale, [1.0, np.nan]])
+    block = SampleBlock(
+        (Labels.of({"a": "b"}),), np.array([1, 2, 3]), values, np.array([0, 3], np.int64)
+    )
+    found = group_statistics(block, [])[0]
+    assert found.count == 2
+    assert np.isnan(found.sum or 0)
+    without = SampleBlock(block.labels, block.timestamps[:2], values[:2], np.array([0, 2]))
+    assert group_statistics(without, [])[0].p99 == 1.0
+
+
+def test_infinities_are_values() -> None:
+    values = np.array([np.inf, np.inf, -np.inf])
+    block = SampleBlock(
+        (Labels.of({"a": "b"}),), np.array([1, 2, 3]), values, np.array([0, 3], np.int64)
+    )
+    found = group_statistics(block, [])[0]
+    assert (found.count, found.min, found.max) == (3, -np.inf, np.inf)
+    _, percentiles, _ = bucket_percentile(block, [], np.array([3]), 3, 99.0)
+    assert percentiles[0, 0] == np.inf
