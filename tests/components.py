@@ -55,11 +55,34 @@ def find_program(name: str) -> Path:
     return install_programs() / name
 
 
+@cache
+def find_alertmanager() -> Path:
+    """Return the path of Alertmanager, Debian's as well, installing it on first use.
+
+    It is to be started in the folder above `usr`.
+    """
+
+    def build(partial: Path) -> None:
+        unpack_packages(_SUITE, ("prometheus-alertmanager",), partial, report=_report_line)
+        # Debian's reads its templates below /usr/share, where nothing is installed: a path of the
+        # same length makes it look below the folder it is started in.
+        program = partial / "usr/bin/prometheus-alertmanager"
+        absolute, relative = b"/usr/share/prometheus/", b"usr/share//prometheus/"
+        program.write_bytes(program.read_bytes().replace(absolute, relative))
+
+    def is_healthy(folder: Path) -> bool:
+        return (folder / "usr/bin/prometheus-alertmanager").is_file()
+
+    target = default_cache_folder() / f"alertmanager-{_SUITE}-2"
+    return install_once(target, build, is_healthy) / "usr/bin/prometheus-alertmanager"
+
+
 def install_all() -> None:
     """Install every component the tests need, with visible progress."""
     install_timescaledb(default_cache_folder(), _report_line)
     find_wheel(default_cache_folder())
     install_programs()
+    find_alertmanager()
 
 
 def _report_line(line: str) -> None:

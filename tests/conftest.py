@@ -12,7 +12,7 @@ import pytest
 
 from sql.embedded.distributions import PostgresDistribution, find_wheel, install_timescaledb
 from sql.embedded.install_cache import default_cache_folder
-from tests.components import find_program, require_component
+from tests.components import find_alertmanager, find_program, require_component
 from tests.servers import DatabaseServer, run_server
 from tests.temporal import TemporalServer, find_temporal, running_temporal
 
@@ -94,6 +94,11 @@ def promtool_binary() -> Path:
 @pytest.fixture(scope="session")
 def node_exporter_binary() -> Path:
     return require_component("node_exporter", lambda: find_program("prometheus-node-exporter"))
+
+
+@pytest.fixture(scope="session")
+def alertmanager_binary() -> Path:
+    return require_component("Alertmanager", find_alertmanager)
 
 
 @pytest.fixture(scope="session")
