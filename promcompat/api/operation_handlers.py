@@ -29,6 +29,7 @@ Status: <b>{phase}</b>, tenancy: <b>{tenancy}</b>.</p>
 <p>In Grafana add a data source of type Prometheus with the URL <code>{base}</code>.</p>
 <ul>
 <li><a href="api/v1/query?query=1%2B1">api/v1/query</a>, the Prometheus HTTP API</li>
+<li><a href="docs">docs</a>, the native JSON API (<a href="openapi.json">openapi.json</a>)</li>
 <li><a href="api/v1/status/tsdb">api/v1/status/tsdb</a>, cardinality</li>
 <li><a href="-/healthy">-/healthy</a>, <a href="-/ready">-/ready</a></li>
 <li><a href="metrics">metrics</a> of the service itself</li>
