@@ -1,0 +1,112 @@
+"""`python -m tests.benchmarks.thresholds`: what 1,000 definitions with thresholds cost ingest.
+
+Two repositories on one database write the same kind of batches in turn: one watches thresholds,
+the other does not. Ten series of each defined metric are written, none of which breaches, and as
+many series without a definition.
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from promcompat.core.definitions import MetricDefinition
+from promcompat.core.model import METRIC_NAME, Labels, WriteBatch
+from promcompat.core.thresholds import AlertThreshold, Direction
+from sql.embedded.database import EmbeddedDatabase
+from sql.migrate import migrate
+from sql.storage.definition_repository import PostgresDefinitionRepository
+from sql.storage.metric_repository import PostgresMetricRepository
+from tests.factories import series_key
+from tests.repositories import discard
+
+N_DEFINITIONS = 1000
+N_SERIES_EACH = 10
+ROWS_PER_BATCH = 2000
+N_PARALLEL = 4
+N_ROUNDS = 12
+TENANT = "bench"
+
+
+def make_batches(at_ms: int) -> list[WriteBatch]:
+    """One sample of every series, in batches."""
+    series = [
+        Labels.of({METRIC_NAME: f"{kind}_{number}", "n": str(n)})
+        for kind in ("defined", "free")
+        for number in range(N_DEFINITIONS)
+        for n in range(N_SERIES_EACH)
+    ]
+    keys = [series_key(labels) for labels in series]
+    return [
+        WriteBatch(
+            keys[start : start + ROWS_PER_BATCH],
+            np.full(len(keys[start : start + ROWS_PER_BATCH]), at_ms, np.int64),
+            np.random.default_rng(start).random(len(keys[start : start + ROWS_PER_BATCH])),
+            dict(zip(keys, series, strict=True)),
+        )
+        for start in range(0, len(keys), ROWS_PER_BATCH)
+    ]
+
+
+async def write_all(repository: PostgresMetricRepository, batches: list[WriteBatch]) -> float:
+    """Samples per second."""
+    waiting = list(batches)
+    started = time.perf_counter()
+
+    async def write_rest() -> None:
+        while waiting:
+            await repository.write_batch(TENANT, waiting.pop())
+
+    await asyncio.gather(*(write_rest() for _ in range(N_PARALLEL)))
+    return sum(map(len, batches)) / (time.perf_counter() - started)
+
+
+async def measure(url: str) -> tuple[float, float, float]:
+    """Median samples per second without and with thresholds, and the median of their ratios."""
+    await migrate(url, discard)
+    plain = await PostgresMetricRepository.open(url)
+    watching = await PostgresMetricRepository.open(url)
+    definitions = PostgresDefinitionRepository(plain.database)
+    threshold = AlertThreshold(warning=5.0, critical=8.0, direction=Direction.ABOVE)
+    for number in range(N_DEFINITIONS):
+        definition = MetricDefinition(name=f"defined_{number}", alert_threshold=threshold)
+        await definitions.save(TENANT, definition, 0)
+    await watching.threshold_watch.refresh()
+    now_ms = time.time_ns() // 1_000_000
+    rates: tuple[list[float], list[float]] = ([], [])
+    for number in range(-2, N_ROUNDS):
+        for which, repository in enumerate((plain, watching)):
+            samples = make_batches(now_ms + number * 1000 + which)
+            rate = await write_all(repository, samples)
+            if number >= 0:
+                rates[which].append(rate)
+    assert watching.threshold_watch.n_series == N_DEFINITIONS * N_SERIES_EACH
+    await plain.close()
+    await watching.close()
+    ratios = [with_ / without for without, with_ in zip(*rates, strict=True)]
+    return median(rates[0]), median(rates[1]), median(ratios)
+
+
+def main() -> int:
+    """Run it on a database of its own; the exit code."""
+    with tempfile.TemporaryDirectory(prefix="promcompat-bench-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        database = EmbeddedDatabase.start(folder / "data", report=discard)
+        try:
+            without, with_, ratio = asyncio.run(measure(database.url))
+        finally:
+            database.stop()
+    sys.stdout.write(
+        f"ingest, {N_DEFINITIONS:,} definitions with thresholds: {with_:,.0f} samples/s, "
+        f"without {without:,.0f} samples/s, ratio {ratio:.3f}\n"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
