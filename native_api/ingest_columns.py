@@ -106,7 +106,9 @@ class ColumnReader:
             for key, identity, position in zip(keys, identities, positions, strict=True)
         ]
 
-    def _old_or_new_key(self, identity: Identity, position: int, faults: list[SampleFault]) -> bytes:
+    def _old_or_new_key(
+        self, identity: Identity, position: int, faults: list[SampleFault]
+    ) -> bytes:
         known = self._keys.get(identity)
         if known is not None:
             return known

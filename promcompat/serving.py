@@ -183,17 +183,6 @@ def _relax_garbage_collection() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def _relax_garbage_collection() -> None:
-    """Look for cycles less often: requests make hundreds of thousands of objects and no cycle.
-
-    With Python's own thresholds a native batch of 10,000 samples took 75 ms to read, of which 30 ms
-    was looking in vain through what modules, caches and the batch itself had allocated.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
-
-
 async def _start_unless_ended(
     backend: Backend, state: ServiceState, native: NativeState, termination: Termination
 ) -> bool:

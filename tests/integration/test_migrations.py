@@ -130,7 +130,9 @@ async def test_sample_table_fits_the_edition(
         assert kind == b"p"
 
 
-@pytest.mark.parametrize("group", ["storage", "migration", "alerts", "definitions", "native", "maintenance"])
+@pytest.mark.parametrize(
+    "group", ["storage", "migration", "alerts", "definitions", "native", "maintenance"]
+)
 async def test_every_named_query_prepares(database_url: str, group: str) -> None:
     await migrate(database_url, discard)
     queries = dict(load_queries(group))

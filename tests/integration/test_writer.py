@@ -13,9 +13,9 @@ from promcompat.core.errors import (
 )
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock, WriteBatch
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
+from sql.storage.conflicts import Conflict
 from sql.storage.copy_format import SampleRows
 from sql.storage.metric_repository import PostgresMetricRepository
-from sql.storage.conflicts import Conflict
 from sql.storage.sample_committer import SampleCommitter
 from sql.storage.sample_writer import GroupCommitOptions
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
