@@ -127,7 +127,7 @@ _STORAGE_COUNTERS = {
     "commits": "Committed transactions of sample rows.",
     "commit_seconds": "Time spent in those transactions.",
     "duplicate_commits": "Commits that held samples which were stored already.",
-    "staged_commits": "Commits that met the same rows from another service and took the staging table.",
+    "staged_commits": "Commits that met rows another service wrote at that moment.",
     "failed_commits": "Transactions of sample rows that failed; their senders were told.",
     "rows_rejected": "Samples not stored because another value has their time.",
     "series_cache_hits": "Rows whose series id was cached.",
