@@ -8,7 +8,14 @@ import pytest
 from promcompat.core.alerts import AlertFilter, AlertState, Silence
 from promcompat.core.errors import BadDataError, ConflictError, NotFoundError
 from promcompat.core.model import Labels
-from tests.alerting import NOW_MS, TENANT, make_remediation, make_rule, running_alerting
+from tests.alerting import (
+    NOW_MS,
+    TENANT,
+    RememberingNotifier,
+    make_remediation,
+    make_rule,
+    running_alerting,
+)
 from tests.factories import make_labels
 
 pytestmark = pytest.mark.integration
@@ -223,3 +230,26 @@ async def test_tenants_see_their_own(database_url: str) -> None:
         await one.evaluate(5_000)
         assert await one.alerts.active(TENANT) == []
         assert await one.alerts.active("other") == []
+
+
+async def test_an_alertmanager_is_told_again(database_url: str) -> None:
+    notifier = RememberingNotifier(wants_repetition=True)
+    async with running_alerting(database_url, notifier=notifier) as one:
+        await one.rules.create(TENANT, make_rule())
+        await one.write(HOST, (0, 9.0))
+        await one.evaluate(5_000)
+        await one.settle()
+        told = []
+        for at_ms in (30_000, 66_000, 70_000, 127_000):
+            one.clock.now_ms = NOW_MS + at_ms
+            await one.notifications.resend()
+            told.append(len(notifier.told))
+        assert told == [1, 2, 2, 3]
+        await one.write(HOST, (128_000, 0.0))
+        await one.evaluate(140_000)
+        await one.settle()
+        assert notifier.states == ["firing"] * 3 + ["resolved"]
+        for minutes in range(3, 30):
+            one.clock.now_ms = NOW_MS + minutes * MINUTE + 10_000
+            await one.notifications.resend()
+        assert 10 <= notifier.states.count("resolved") <= 16
