@@ -1,4 +1,4 @@
-"""The command line: `promcompat serve`, `migrate`, `worker`, `version`."""
+"""The command line: `promcompat serve`, `migrate`, `worker`, `explain`, `version`."""
 
 import argparse
 import asyncio
@@ -15,6 +15,7 @@ from promcompat.api.server import base_url, bind_socket
 from promcompat.app import migrate_database, migrate_when_answering, start_database
 from promcompat.banner import render_banner
 from promcompat.core.errors import PromcompatError
+from promcompat.explain_command import add_explain_parser, run_explain
 from promcompat.logs import set_up_logging
 from promcompat.maintaining import maintain
 from promcompat.serving import serve
@@ -40,6 +41,8 @@ examples:
       Only bring the schema up to date.
   promcompat worker --temporal-address temporal:7233 --task-queue promcompat
       Do remediations, beside a service and on its database.
+  promcompat explain 'rate(http_requests_total[5m])' --analyze
+      Ask a running service how it answers a query, and what that takes.
 
 send to it:    remote_write: [{url: "http://127.0.0.1:9201/api/v1/write"}]
 read from it:  Grafana data source of type Prometheus with the URL http://127.0.0.1:9201"""
@@ -54,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command == "version":
         sys.stdout.write(f"promcompat {promcompat_version()} (Prometheus {PROMETHEUS_VERSION})\n")
         return 0
+    if command == "explain":
+        return run_explain(options)
     try:
         settings = Settings(**{name: text for name, text in options.items() if text is not None})
     except ValidationError as exc:
@@ -95,6 +100,7 @@ def build_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         _add_settings(command)
+    add_explain_parser(commands)
     commands.add_parser("version", help="print the version and end")
     return parser
 

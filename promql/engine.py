@@ -146,7 +146,9 @@ class Engine:
             async with self._slot(query):
                 with query.timed("evalTotalTime"):
                     with query.timed("queryPreparationTime"):
-                        plan = self._plan(query)
+                        plan = self.plan_query(
+                            query.text, query.eval_range, query.is_range, query.lookback_ms
+                        )
                         blocks = await self._select(query, plan)
                     with query.timed("innerEvalTime"):
                         evaluation = await self._evaluate(query, plan, blocks)
@@ -168,12 +170,14 @@ class Engine:
         finally:
             self._slots.release()
 
-    def _plan(self, query: _Query) -> Plan:
-        expr = parse_expr(query.text)
-        result_type = value_type(expr)
-        if query.is_range:
-            _require_range_type(result_type)
-        return self.plan(expr, query.eval_range, query.lookback_ms)
+    def plan_query(
+        self, text: str, eval_range: EvalRange, is_range: bool, lookback_ms: int | None = None
+    ) -> Plan:
+        """The plan of a query. Raises what `query`, or `query_range`, raises before it runs."""
+        expr = parse_expr(text)
+        if is_range:
+            _require_range_type(value_type(expr))
+        return self.plan(expr, eval_range, lookback_ms)
 
     def plan(self, expr: Expr, eval_range: EvalRange, lookback_ms: int | None = None) -> Plan:
         """The plan this engine runs for `expr`. Raises BadDataError for a bad duration."""

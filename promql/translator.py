@@ -258,6 +258,11 @@ def density_statement(selection: SeriesSelection, series_ids: IntArray) -> State
     return Statement(text, tuple(params.values))
 
 
+def explain_analyze_statement(text: str) -> Statement:
+    """What the database says of a statement that needs no parameters; it runs it. Rows of text."""
+    return Statement(f"EXPLAIN (ANALYZE, BUFFERS) {text}", ())
+
+
 def _within(bounds: TimeBounds, params: Params) -> str:
     """The terms that keep `sample AS p` within bounds.
 

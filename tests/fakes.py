@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from promcompat.core.errors import WriteRejectedError
+from promcompat.core.explanations import ReadMeasurement, SelectionExplanation
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
     Labels,
@@ -102,6 +103,21 @@ class InMemoryMetricRepository:
         if data is None:
             return [SampleBlock.empty() for _ in selections]
         return [_select(data, selection) for selection in selections]
+
+    async def explain_select(
+        self, tenant: str, selections: Sequence[SeriesSelection], analyze: bool
+    ) -> list[SelectionExplanation]:
+        """See the port. There is no SQL, no rule and no estimate; dicts are read whole."""
+        blocks = await self.select(tenant, selections)
+        return [
+            SelectionExplanation(
+                n_series=len(block.labels),
+                measured=ReadMeasurement(rows=len(block.timestamps), seconds=0.0)
+                if analyze
+                else None,
+            )
+            for block in blocks
+        ]
 
     async def series(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from promcompat.api import (
+    explain_handlers,
     operation_handlers,
     query_handlers,
     rule_handlers,
@@ -39,6 +40,7 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     (f"{API}/query_exemplars", _GET_POST, query_handlers.handle_query_exemplars),
     (f"{API}/format_query", _GET_POST, query_handlers.handle_format_query),
     (f"{API}/parse_query", _GET_POST, query_handlers.handle_parse_query),
+    (f"{API}/explain", _GET_POST, explain_handlers.handle_explain),
     (f"{API}/labels", _GET_POST, series_handlers.handle_labels),
     (f"{API}/label/{{name}}/values", _GET_POST, series_handlers.handle_label_values),
     (f"{API}/series", _GET_POST, series_handlers.handle_series),

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from promcompat.core.definitions import MetricDefinition, RetainedMetric
+from promcompat.core.explanations import SelectionExplanation
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
     Labels,
@@ -71,6 +72,14 @@ class MetricRepository(SampleReader, Protocol):
 
     async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
         """What senders said of one family, or of all, sorted by family."""
+
+    async def explain_select(
+        self, tenant: str, selections: Sequence[SeriesSelection], analyze: bool
+    ) -> list[SelectionExplanation]:
+        """How `select` reads each selection, in their order; with `analyze` it is also read.
+
+        Raises as `select` does.
+        """
 
     async def ping(self) -> None:
         """Returns when the database answers; raises StorageUnavailableError otherwise."""

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,13 @@ from promcompat.core.model import (
     WriteBatch,
 )
 from promcompat.core.ports import MatcherSets, MetricRepository
+from promcompat.services.query_explanation import (
+    PlanningEngine,
+    QueryEngine,
+    QueryExplanation,
+    QueryToExplain,
+    explain_query,
+)
 from promql.values import Matrix, QueryResult
 
 TRUNCATION_WARNING = "results truncated due to limit"
@@ -27,30 +34,6 @@ ALL_TIME_MS = (-(1 << 62), 1 << 62)
 MAX_COUNTED_SERIES = 200_000
 
 ItemT = TypeVar("ItemT")
-
-
-class QueryEngine(Protocol):
-    """What is asked of `promql.engine.Engine`."""
-
-    async def query(
-        self,
-        tenant: str,
-        text: str,
-        time_ms: int,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-    ) -> QueryResult:
-        """Evaluate at one time."""
-
-    async def query_range(
-        self,
-        tenant: str,
-        text: str,
-        eval_range: EvalRange,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-    ) -> QueryResult:
-        """Evaluate at every step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +83,7 @@ class MetricService:
     def __init__(
         self,
         repository: MetricRepository,
-        engine: QueryEngine,
+        engine: PlanningEngine,
         *,
         max_future_ms: int,
         range_cache: QueryEngine | None = None,
@@ -165,6 +148,10 @@ class MetricService:
             tenant, text, eval_range, options.lookback_ms, options.timeout_seconds
         )
         return truncate_result(result, options.limit)
+
+    async def explain(self, tenant: str, query: QueryToExplain) -> QueryExplanation:
+        """How an expression is answered. Raises the errors of the engine."""
+        return await explain_query(self._repository, self._engine, tenant, query)
 
     async def series(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int

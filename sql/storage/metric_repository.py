@@ -13,6 +13,7 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     WriteRejectedError,
 )
+from promcompat.core.explanations import SelectionExplanation
 from promcompat.core.model import (
     IntArray,
     Labels,
@@ -42,6 +43,7 @@ from sql.storage.installation_guard import InstallationGuard
 from sql.storage.late_writes import wall_clock_ms
 from sql.storage.metadata_store import MetadataStore
 from sql.storage.partitions import SamplePartitions
+from sql.storage.read_explainer import ReadExplainer
 from sql.storage.read_planner import PLAIN_PROBE_US, TIMESCALEDB_PROBE_US, ReadPlanner
 from sql.storage.sample_committer import SampleCommitter
 from sql.storage.sample_list_reader import PostgresSampleListReader
@@ -119,12 +121,16 @@ class PostgresMetricRepository:
         committer = SampleCommitter(write_pool, partitions, self.stats, options.now_ms)
         self._writer = SampleWriter(committer, options.group_commit, self.stats)
         self._series_reader = SeriesReader(labels_cache, self.stats)
+        planner = _read_planner(capabilities, options)
         self._sample_reader = SampleReader(
             read_pool,
             self._series_reader,
             self.stats,
-            _read_planner(capabilities, options),
+            planner,
             max_samples=options.max_samples,
+        )
+        self._read_explainer = ReadExplainer(
+            read_pool, self._series_reader, planner, max_samples=options.max_samples
         )
 
     @classmethod
@@ -218,6 +224,13 @@ class PostgresMetricRepository:
         if tenant_id is None:
             return [SampleBlock.empty() for _ in selections]
         return await self._sample_reader.select(tenant_id, selections)
+
+    async def explain_select(
+        self, tenant: str, selections: Sequence[SeriesSelection], analyze: bool
+    ) -> list[SelectionExplanation]:
+        """How each selection is read; see the port."""
+        tenant_id = await self._tenants.find(tenant)
+        return await self._read_explainer.explain(tenant_id, selections, analyze)
 
     async def late_writes(self, tenant: str, first_day: int, last_day: int) -> dict[int, int]:
         """How often days of samples were changed late; see `LateWriteReader`."""

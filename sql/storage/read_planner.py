@@ -52,11 +52,15 @@ class ReadPlanner:
         *,
         always_estimates: bool = False,
     ) -> PlannedRead:
-        """Choose how to read; `always_estimates` is for people who want to see the estimate."""
+        """Choose how to read; `always_estimates` is for people who want to see the estimate.
+
+        It does not take part in a choice that is made without it.
+        """
         estimate: Estimate | None = None
-        if always_estimates or self._is_worth_estimating(selection, len(series_ids)):
+        decides = self._is_worth_estimating(selection, len(series_ids))
+        if always_estimates or decides:
             estimate = await self._estimate(connection, selection, series_ids)
-        choice = choose(selection, self._mode, estimate)
+        choice = choose(selection, self._mode, estimate if decides else None)
         if choice.thinning is None:
             statement = samples_statement(selection, series_ids, max_samples=self._max_samples)
         else:

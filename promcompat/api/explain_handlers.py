@@ -1,0 +1,60 @@
+"""`explain`: how a query would be answered, and with `analyze` what answering it took."""
+
+from aiohttp import web
+
+from promcompat.api.context import service_of, tenant_of
+from promcompat.api.envelope import success_response
+from promcompat.api.explanation_json import explanation_json
+from promcompat.api.forms import read_form
+from promcompat.api.params import (
+    Form,
+    invalid_parameter,
+    parse_eval_range,
+    parse_lookback_ms,
+    parse_optional_time_ms,
+    parse_timeout_seconds,
+)
+from promcompat.core.errors import BadDataError
+from promcompat.core.model import EvalRange
+from promcompat.services.query_explanation import QueryToExplain
+
+_RANGE_PARAMETERS = ("start", "end", "step")
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+_FALSE = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
+
+
+async def handle_explain(request: web.Request) -> web.Response:
+    """The parameters of `query_range` when any of its own is given, else those of `query`."""
+    form = await read_form(request)
+    service = service_of(request)
+    query = _query_of(form, service.now_ms())
+    try:
+        explanation = await service.explain(tenant_of(request), query)
+    except BadDataError as exc:
+        raise invalid_parameter("query", str(exc)) from exc
+    return await success_response(request, explanation_json(explanation))
+
+
+def _query_of(form: Form, now_ms: int) -> QueryToExplain:
+    is_range = any(form.get(name) for name in _RANGE_PARAMETERS)
+    if is_range:
+        eval_range = parse_eval_range(form)
+    else:
+        eval_range = EvalRange.instant(parse_optional_time_ms(form, "time", now_ms))
+    # PostgreSQL counts buffers only while it runs a statement.
+    analyze = [_parse_bool(form, name) for name in ("analyze", "buffers")]
+    return QueryToExplain(
+        text=form.get("query"),
+        eval_range=eval_range,
+        is_range=is_range,
+        analyze=any(analyze),
+        lookback_ms=parse_lookback_ms(form),
+        timeout_seconds=parse_timeout_seconds(form),
+    )
+
+
+def _parse_bool(form: Form, name: str) -> bool:
+    text = form.get(name)
+    if text not in _TRUE | _FALSE:
+        raise invalid_parameter(name, f"cannot parse {text!r} to a boolean")
+    return text in _TRUE

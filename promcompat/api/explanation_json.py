@@ -1,0 +1,90 @@
+"""The explanation of a query as JSON: times in seconds, what is not known as null."""
+
+from typing import Final
+
+from promcompat.core.explanations import SelectionExplanation
+from promcompat.core.model import SeriesSelection
+from promcompat.services.query_explanation import QueryExplanation
+from promql.ast import (
+    AggregateExpr,
+    BinaryExpr,
+    Call,
+    Expr,
+    MatrixSelector,
+    NumberLiteral,
+    ParenExpr,
+    StringLiteral,
+    SubqueryExpr,
+    UnaryExpr,
+    VectorSelector,
+    children,
+)
+from promql.plan import Plan
+from promql.printer import print_expr
+
+Json = dict[str, object]
+
+_TYPE_NAMES: Final[dict[type[Expr], str]] = {
+    NumberLiteral: "numberLiteral",
+    StringLiteral: "stringLiteral",
+    ParenExpr: "parenExpr",
+    UnaryExpr: "unaryExpr",
+    VectorSelector: "vectorSelector",
+    MatrixSelector: "matrixSelector",
+    SubqueryExpr: "subquery",
+    AggregateExpr: "aggregation",
+    BinaryExpr: "binaryExpr",
+    Call: "call",
+}
+"""The names `parse_query` has."""
+
+
+def explanation_json(explanation: QueryExplanation) -> Json:
+    """`stages` is null unless the query was run."""
+    plan = explanation.plan
+    stages = explanation.stages_seconds
+    return {
+        "query": explanation.text,
+        "formatted": explanation.formatted,
+        "tree": _node_json(plan.expr, plan),
+        "result_type": plan.result_type.value,
+        "steps": plan.eval_range.n_steps,
+        "leaves": [
+            _leaf_json(selection, leaf)
+            for selection, leaf in zip(plan.selections, explanation.leaves, strict=True)
+        ],
+        "stages": None if stages is None else dict(stages),
+    }
+
+
+def _node_json(expr: Expr, plan: Plan) -> Json:
+    node: Json = {"type": _TYPE_NAMES[type(expr)], "text": print_expr(expr)}
+    if isinstance(expr, VectorSelector) and expr in plan.leaf_of:
+        node["leaf"] = plan.leaf_of[expr]
+    elif expr in plan.step_invariant:
+        node["step_invariant"] = True
+    nested = [_node_json(child, plan) for child in children(expr)]
+    return {**node, "children": nested}
+
+
+def _leaf_json(selection: SeriesSelection, leaf: SelectionExplanation) -> Json:
+    measured = leaf.measured
+    return {
+        "matchers": [
+            {"name": matcher.name, "type": matcher.op.value, "value": matcher.value}
+            for matcher in selection.matchers
+        ],
+        "start": selection.start_ms / 1000,
+        "end": selection.end_ms / 1000,
+        "series": leaf.n_series,
+        "rules": [
+            {"rule": outcome.rule, "applies": outcome.applies, "reason": outcome.reason}
+            for outcome in leaf.rules
+        ],
+        "sql": leaf.sql,
+        "parameters": list(leaf.parameters),
+        "estimated_rows": None if leaf.estimated_rows is None else round(leaf.estimated_rows),
+        "actual_rows": None if measured is None else measured.rows,
+        "seconds": None if measured is None else measured.seconds,
+        "database_plan": None if measured is None else measured.database_plan,
+    }

@@ -1,0 +1,95 @@
+"""How a query is answered: its tree, the samples it needs, how they are read, what that took."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from promcompat.core.explanations import SelectionExplanation
+from promcompat.core.model import EvalRange
+from promcompat.core.ports import MetricRepository
+from promql.parser import parse_expr
+from promql.plan import Plan
+from promql.printer import prettify
+from promql.values import QueryResult
+
+
+class QueryEngine(Protocol):
+    """What is asked of `promql.engine.Engine`."""
+
+    async def query(
+        self,
+        tenant: str,
+        text: str,
+        time_ms: int,
+        lookback_ms: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> QueryResult:
+        """Evaluate at one time."""
+
+    async def query_range(
+        self,
+        tenant: str,
+        text: str,
+        eval_range: EvalRange,
+        lookback_ms: int | None = None,
+        timeout_seconds: float | None = None,
+    ) -> QueryResult:
+        """Evaluate at every step."""
+
+
+class PlanningEngine(QueryEngine, Protocol):
+    """A `QueryEngine` that also tells its plans."""
+
+    def plan_query(
+        self, text: str, eval_range: EvalRange, is_range: bool, lookback_ms: int | None = None
+    ) -> Plan:
+        """The plan of a query, with the errors the query would have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryToExplain:
+    """A query as it would be asked; with `analyze` it is also run, past the cache of results."""
+
+    text: str
+    eval_range: EvalRange
+    is_range: bool
+    analyze: bool = False
+    lookback_ms: int | None = None
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryExplanation:
+    """`leaves[i]` says how `plan.selections[i]` is read; `stages_seconds` what the run took."""
+
+    text: str
+    formatted: str
+    plan: Plan
+    leaves: tuple[SelectionExplanation, ...]
+    stages_seconds: Mapping[str, float] | None
+
+
+async def explain_query(
+    repository: MetricRepository, engine: PlanningEngine, tenant: str, query: QueryToExplain
+) -> QueryExplanation:
+    """Explain a query, and run it when it says so. Raises the errors of the engine.
+
+    The query runs first, so that what it may not do fails as the query fails.
+    """
+    plan = engine.plan_query(query.text, query.eval_range, query.is_range, query.lookback_ms)
+    result = await _run(engine, tenant, query) if query.analyze else None
+    leaves = await repository.explain_select(tenant, plan.selections, query.analyze)
+    return QueryExplanation(
+        text=query.text,
+        formatted=prettify(parse_expr(query.text)),
+        plan=plan,
+        leaves=tuple(leaves),
+        stages_seconds=None if result is None else result.stats.timings_seconds,
+    )
+
+
+async def _run(engine: PlanningEngine, tenant: str, query: QueryToExplain) -> QueryResult:
+    limits = (query.lookback_ms, query.timeout_seconds)
+    if query.is_range:
+        return await engine.query_range(tenant, query.text, query.eval_range, *limits)
+    return await engine.query(tenant, query.text, query.eval_range.start_ms, *limits)

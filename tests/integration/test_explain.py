@@ -1,0 +1,120 @@
+"""`/api/v1/explain` on real databases of both editions."""
+
+import json
+from typing import Any
+
+import pytest
+
+from promql.pushdown.choice import PushdownMode
+from tests.factories import make_batch, make_labels
+from tests.http_service import Service, running_service
+from tests.repositories import opened_repository
+
+pytestmark = pytest.mark.integration
+
+MIDNIGHT = 19_700 * 86_400
+N_SERIES = 10
+SAMPLES = [((MIDNIGHT + t) * 1000, float(t)) for t in range(0, 4 * 3600, 5)]
+RANGE = {"start": str(MIDNIGHT + 1800), "end": str(MIDNIGHT + 4 * 3600), "step": "1800"}
+
+
+async def explain(service: Service, tenant: str = "one", **parameters: str) -> Any:
+    response = await service.get(
+        "/api/v1/explain", params=parameters, headers={"X-Scope-OrgID": tenant}
+    )
+    answer = await response.json()
+    assert response.status == 200, answer
+    return answer["data"]
+
+
+def applied(leaf: Any) -> list[str]:
+    return [outcome["rule"] for outcome in leaf["rules"] if outcome["applies"]]
+
+
+async def test_reads_are_explained(database_url: str) -> None:
+    async with (
+        opened_repository(database_url, pushdown=PushdownMode.AUTO) as repository,
+        running_service(repository, tenancy="header") as service,
+    ):
+        dense = {make_labels("x", n=str(n)): SAMPLES for n in range(N_SERIES)}
+        await repository.write_batch("one", make_batch(dense))
+        await check_pushed_read(service)
+        await check_whole_read(service)
+        await check_planned_only(service)
+        await check_other_tenants(service)
+
+
+async def check_pushed_read(service: Service) -> None:
+    data = await explain(service, query="sum(x)", **RANGE, analyze="true")
+    (leaf,) = data["leaves"]
+    assert [outcome["rule"] for outcome in leaf["rules"]] == [
+        "last_sample",
+        "last_sample_per_step",
+        "newest_of_window",
+        "window_gaps",
+    ]
+    assert applied(leaf) == ["last_sample_per_step"]
+    assert (data["steps"], leaf["series"]) == (8, N_SERIES)
+    assert leaf["actual_rows"] == leaf["estimated_rows"] == 8 * N_SERIES
+    assert leaf["seconds"] > 0
+    assert "LATERAL" in leaf["sql"]
+    assert leaf["parameters"][0].endswith(f", … {N_SERIES} in all]")
+    assert leaf["parameters"][0].count(",") == 5
+    assert "actual" in leaf["database_plan"]
+    assert "Buffers:" in leaf["database_plan"]
+    assert data["stages"]["innerEvalTime"] > 0
+
+
+async def check_whole_read(service: Service) -> None:
+    (leaf,) = (await explain(service, query="rate(x[1h])", **RANGE, buffers="true"))["leaves"]
+    assert applied(leaf) == []
+    assert "rate() looks at every sample" in json.dumps(leaf["rules"])
+    assert leaf["actual_rows"] == len(SAMPLES) * N_SERIES
+    # By the newest hour, over a range that begins before the first sample.
+    assert leaf["actual_rows"] <= leaf["estimated_rows"] <= 1.2 * leaf["actual_rows"]
+    assert f"… {N_SERIES} in all}}'" in leaf["database_plan"]
+
+
+async def check_planned_only(service: Service) -> None:
+    data = await explain(service, query="x", time=RANGE["end"])
+    (leaf,) = data["leaves"]
+    assert applied(leaf) == ["last_sample"]
+    assert leaf["estimated_rows"] == N_SERIES
+    assert leaf["sql"]
+    assert data["stages"] is leaf["actual_rows"] is leaf["database_plan"] is None
+
+
+async def check_other_tenants(service: Service) -> None:
+    for tenant, query in (("two", "x"), ("one", "nothing")):
+        data = await explain(service, tenant, query=query, **RANGE, analyze="true")
+        (leaf,) = data["leaves"]
+        assert (leaf["series"], leaf["estimated_rows"], leaf["actual_rows"]) == (0, 0, 0)
+        assert leaf["sql"] == ""
+        assert {outcome["reason"] for outcome in leaf["rules"]} == {"no series matches"}
+
+
+async def test_faults_are_those_of_the_query(database_url: str) -> None:
+    async with (
+        opened_repository(database_url, max_samples=100) as repository,
+        running_service(repository) as service,
+    ):
+        await repository.write_batch("default", make_batch({make_labels("x"): SAMPLES}))
+        for parameters in ({"query": "x("}, {"query": "x[4h]", "time": RANGE["end"]}):
+            expected = await service.ask("query", **parameters)
+            assert expected[0] in (400, 422)
+            assert await service.ask("explain", **parameters, analyze="true") == expected
+
+
+async def test_the_choice_is_that_of_the_query(database_url: str) -> None:
+    """A read too small to estimate is read whole, whatever an estimate would say."""
+    async with (
+        opened_repository(database_url, pushdown=PushdownMode.AUTO) as repository,
+        running_service(repository) as service,
+    ):
+        await repository.write_batch("default", make_batch({make_labels("x"): SAMPLES}))
+        before = repository.stats.samples_selected
+        _, answer = await service.ask("explain", query="x", **RANGE, analyze="true")
+        fetched = repository.stats.samples_selected - before
+        (leaf,) = answer["data"]["leaves"]
+        assert leaf["actual_rows"] == fetched > leaf["estimated_rows"] / 2
+        assert applied(leaf) == []
