@@ -193,6 +193,7 @@ def _serve_as_worker(settings: Settings, link: WorkerLink) -> int:
                 bound,
                 lambda state: link.report_ready(state.database),
                 migrates=False,
+                listens_early=False,
                 follow=link.follow,
             )
         )

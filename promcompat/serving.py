@@ -136,6 +136,7 @@ async def serve(
     announce: Callable[[ServiceState], None],
     *,
     migrates: bool = True,
+    listens_early: bool = True,
     follow: Callable[[Termination], None] = lambda _: None,
 ) -> int:
     """Serve until asked to end, and return the exit code of the process.
@@ -143,6 +144,9 @@ async def serve(
     Raises PromcompatError when the service cannot start, after undoing what had been started.
 
     `announce` is called once requests are served. `follow` may tie the process to another one.
+    With `listens_early` requests are answered 503 until the database is there. A process that
+    shares its port must not: the kernel spreads connections over whoever listens, and a client
+    that saw one worker ready would meet one that is not.
     """
     termination = Termination()
     follow(termination)
@@ -157,9 +161,12 @@ async def serve(
     install_native_api(app, native)
     server = HttpServer(app, bound, settings.shutdown_timeout / 1000)
     backend = Backend(settings, telemetry, migrates=migrates)
-    await server.start()
+    if listens_early:
+        await server.start()
     try:
         started = await _start_unless_ended(backend, state, native, termination)
+        if started and not listens_early:
+            await server.start()
         if started:
             _relax_garbage_collection()
             announce(state)

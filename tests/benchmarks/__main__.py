@@ -50,9 +50,7 @@ async def measure_all(servers: Servers, options: argparse.Namespace) -> list[Mea
     first = await measure_ingest(servers, "new series", "series/s", [fleet.scrape(1)])
     results = [first, await measure_fleet(servers, fleet, options)]
     native_ms = end_ms - n_scrapes * INTERVAL_MS
-    results.append(
-        await measure_native_ingest(servers, native_ms, options.rounds, options.scrapes)
-    )
+    results.append(await measure_native_ingest(servers, native_ms, options.rounds, options.scrapes))
     for api in (servers.ours, servers.prometheus):
         await api.write(dict(query_data(end_ms)))
     for query in TIMED_QUERIES:
