@@ -139,7 +139,8 @@ class Settings(BaseSettings):
     timescaledb: Literal["auto", "require", "off"] = Field(
         "auto",
         description="auto: use TimescaleDB where the server has it. require: refuse a server "
-        "without it. off: plain PostgreSQL partitions. Decided when the schema is first made.",
+        "without it. off: plain PostgreSQL partitions, unless the database has the extension "
+        "already, as the service's own one does. Decided when the schema is first made.",
     )
     chunk_interval: DurationMs = Field(
         DAY_MS,
