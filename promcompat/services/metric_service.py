@@ -20,9 +20,9 @@ from promcompat.core.model import (
     WriteBatch,
 )
 from promcompat.core.ports import MatcherSets, MetricRepository
+from promcompat.services.query_engine import QueryEngine
 from promcompat.services.query_explanation import (
     PlanningEngine,
-    QueryEngine,
     QueryExplanation,
     QueryToExplain,
     explain_query,

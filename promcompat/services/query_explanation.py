@@ -7,34 +7,11 @@ from typing import Protocol
 from promcompat.core.explanations import SelectionExplanation
 from promcompat.core.model import EvalRange
 from promcompat.core.ports import MetricRepository
+from promcompat.services.query_engine import QueryEngine
 from promql.parser import parse_expr
 from promql.plan import Plan
 from promql.printer import prettify
 from promql.values import QueryResult
-
-
-class QueryEngine(Protocol):
-    """What is asked of `promql.engine.Engine`."""
-
-    async def query(
-        self,
-        tenant: str,
-        text: str,
-        time_ms: int,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-    ) -> QueryResult:
-        """Evaluate at one time."""
-
-    async def query_range(
-        self,
-        tenant: str,
-        text: str,
-        eval_range: EvalRange,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-    ) -> QueryResult:
-        """Evaluate at every step."""
 
 
 class PlanningEngine(QueryEngine, Protocol):

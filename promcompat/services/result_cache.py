@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from promcompat.core.caching import CACHEABLE_AFTER_MS
 from promcompat.core.model import EvalRange
 from promcompat.core.ports import LateWriteReader
+from promcompat.services.query_engine import QueryEngine
 from promcompat.services.step_columns import drop_empty_rows, join_steps, take_steps
 from promql.ast import Expr
 from promql.parser import parse_expr
@@ -30,28 +31,8 @@ _BYTES_PER_SERIES: Final = 400
 _LONGEST_TEXT: Final = 16_384
 
 
-class RangeEngine(Protocol):
-    """What is asked of `promql.engine.Engine`."""
-
-    async def query(
-        self,
-        tenant: str,
-        text: str,
-        time_ms: int,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-    ) -> QueryResult:
-        """Evaluate at one time."""
-
-    async def query_range(
-        self,
-        tenant: str,
-        text: str,
-        eval_range: EvalRange,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-    ) -> QueryResult:
-        """Evaluate at every step."""
+class RangeEngine(QueryEngine, Protocol):
+    """A `QueryEngine` whose plan of an expression can be looked at."""
 
     def plan(self, expr: Expr, eval_range: EvalRange, lookback_ms: int | None = None) -> Plan:
         """The plan of a query."""
