@@ -60,6 +60,7 @@ def storage_options(settings: Settings) -> StorageOptions:
     return StorageOptions(
         query_timeout_seconds=settings.query_timeout / 1000,
         max_samples=settings.query_max_samples,
+        sample_cache_bytes=settings.query_sample_cache_bytes,
         pushdown=PushdownMode.AUTO if settings.pushdown else PushdownMode.OFF,
     )
 

@@ -121,6 +121,10 @@ class Settings(BaseSettings):
         64 * MEBIBYTE,
         description="Memory of a worker for steps of range queries that it answered; 0 keeps none.",
     )
+    query_sample_cache_bytes: Annotated[int, Field(ge=0)] = Field(
+        256 * MEBIBYTE,
+        description="Memory of a worker for samples that earlier queries read; 0 keeps none.",
+    )
     query_default_step: DurationMs = Field(
         60_000,
         description="Step of a subquery that names none (Prometheus: global.evaluation_interval).",

@@ -139,6 +139,8 @@ _STORAGE_COUNTERS = {
     "select_seconds": "Time spent reading.",
     "selector_cache_hits": "Selectors whose series were cached.",
     "selector_cache_misses": "Selectors whose series had to be asked for.",
+    "sample_cache_hits": "Selections that began with samples of earlier queries.",
+    "sample_cache_misses": "Selections that had to be read whole.",
     "late_commits": "Transactions with samples old enough to be in a cached result.",
 }
 

@@ -60,6 +60,19 @@ SELECT id, fingerprint FROM inserted
 -- Changes whenever a tenant's series do; asked for before what is cached under it is used or made.
 SELECT coalesce(sum(generation), 0)::bigint FROM series_generation WHERE tenant_id = $1
 
+-- read_state --
+-- The same, and the days from $2 to $3 whose samples changed late and how often, for a query.
+SELECT
+    (
+        SELECT coalesce(sum(g.generation), 0)::bigint
+        FROM series_generation AS g
+        WHERE g.tenant_id = $1
+    ) AS generation,
+    array_agg(l.day ORDER BY l.day) AS days,
+    array_agg(l.generation ORDER BY l.day) AS late_writes
+FROM late_write AS l
+WHERE l.tenant_id = $1 AND l.day BETWEEN $2 AND $3
+
 -- late_writes --
 -- The days from $2 to $3 whose samples changed late, and how often.
 SELECT day, generation FROM late_write WHERE tenant_id = $1 AND day BETWEEN $2 AND $3

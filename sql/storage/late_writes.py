@@ -7,6 +7,7 @@ commit; all others count their days in the transaction that stores them.
 
 import time
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -14,6 +15,13 @@ from promcompat.core.caching import LATE_AFTER_MS
 from promcompat.core.model import IntArray
 from sql.catalog import MS_PER_DAY
 from sql.storage.copy_format import SampleRows
+
+_MAX_DAY: Final = (1 << 31) - 1
+
+
+def clamp_day(day: int) -> int:
+    """A day since 1970-01-01, or the nearest that the database can hold."""
+    return max(-_MAX_DAY, min(day, _MAX_DAY))
 
 
 @dataclass(frozen=True, slots=True)

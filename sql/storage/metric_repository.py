@@ -40,11 +40,12 @@ from sql.storage.connection_pool import Pool, PoolOptions, acquired, close_pool,
 from sql.storage.copy_format import SampleRows
 from sql.storage.database import Database
 from sql.storage.installation_guard import InstallationGuard
-from sql.storage.late_writes import wall_clock_ms
+from sql.storage.late_writes import clamp_day, wall_clock_ms
 from sql.storage.metadata_store import MetadataStore
 from sql.storage.partitions import SamplePartitions
 from sql.storage.read_explainer import ReadExplainer
 from sql.storage.read_planner import PLAIN_PROBE_US, TIMESCALEDB_PROBE_US, ReadPlanner
+from sql.storage.sample_cache import SampleCache
 from sql.storage.sample_committer import SampleCommitter
 from sql.storage.sample_list_reader import PostgresSampleListReader
 from sql.storage.sample_reader import SampleReader
@@ -58,7 +59,6 @@ from sql.storage.threshold_watch import ThresholdWatch
 
 T = TypeVar("T")
 _QUERIES: Final = load_queries("storage")
-_MAX_DAY: Final = (1 << 31) - 1
 _WRITER_SETTINGS: Final = {"timescaledb.enable_chunk_append": "off"}
 """Looking up stored rows probes each one's chunk; ChunkAppend takes 6 µs to choose it, an index
 probe 2. Plain PostgreSQL takes the setting for one it does not know."""
@@ -71,7 +71,8 @@ class StorageOptions:
     """What can be set of the storage adapter; every queue and cache has a bound.
 
     `max_waiting_rows` bounds the rows of all unanswered writes together. `max_samples` bounds one
-    query. `query_timeout_seconds` is how long the server works on one statement of a query.
+    query, `sample_cache_bytes` what is kept of samples that were read (0: nothing).
+    `query_timeout_seconds` is how long the server works on one statement of a query.
     `now_ms` is the clock that says which samples come late.
     """
 
@@ -85,6 +86,7 @@ class StorageOptions:
     series_cache_entries: int = 1_000_000
     labels_cache_entries: int = 1_000_000
     max_samples: int = 50_000_000
+    sample_cache_bytes: int = 256 << 20
     pushdown: PushdownMode = PushdownMode.AUTO
     now_ms: Callable[[], int] = wall_clock_ms
 
@@ -127,7 +129,9 @@ class PostgresMetricRepository:
             self._series_reader,
             self.stats,
             planner,
+            SampleCache(options.sample_cache_bytes, self.stats),
             max_samples=options.max_samples,
+            now_ms=options.now_ms,
         )
         self._read_explainer = ReadExplainer(
             read_pool, self._series_reader, planner, max_samples=options.max_samples
@@ -237,7 +241,7 @@ class PostgresMetricRepository:
         tenant_id = await self._tenants.find(tenant)
         if tenant_id is None:
             return {}
-        first, last = (max(-_MAX_DAY, min(day, _MAX_DAY)) for day in (first_day, last_day))
+        first, last = clamp_day(first_day), clamp_day(last_day)
         async with acquired(self._read_pool) as connection:
             rows = await connection.fetch(_QUERIES["late_writes"], tenant_id, first, last)
         return {row["day"]: row["generation"] for row in rows}

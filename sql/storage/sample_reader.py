@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import numpy as np
@@ -11,13 +11,15 @@ import numpy as np
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import IntArray, Labels, SampleBlock, SeriesSelection
 from promql.budget import TOO_MANY_SAMPLES
-from promql.translator import Statement
+from promql.translator import Statement, samples_statement
 from sql.storage.connection_pool import Connection, Pool, acquired
-from sql.storage.copy_format import DecodedSamples, SampleDecoder
+from sql.storage.copy_format import SampleDecoder
 from sql.storage.copy_query import inline_parameters
 from sql.storage.read_planner import ReadPlanner
-from sql.storage.selector_cache import LabelOrder, ResolvedSelector
+from sql.storage.sample_cache import CachedSamples, ReadState, SampleCache
+from sql.storage.selector_cache import LabelOrder, ResolvedSelector, SelectorKey
 from sql.storage.series_reader import SeriesReader
+from sql.storage.series_samples import NO_SAMPLES, SeriesSamples
 from sql.storage.storage_stats import StorageStats
 
 T = TypeVar("T")
@@ -34,15 +36,22 @@ class SampleReader:
         series_reader: SeriesReader,
         stats: StorageStats,
         planner: ReadPlanner,
+        cache: SampleCache,
         *,
         max_samples: int,
+        now_ms: Callable[[], int],
     ) -> None:
-        """`max_samples` bounds all selections of one query together (0: no bound)."""
+        """`max_samples` bounds all selections of one query together (0: no bound).
+
+        `now_ms` is the clock that says which samples are old enough for the cache.
+        """
         self._pool = pool
         self._series_reader = series_reader
         self._stats = stats
         self._planner = planner
+        self._cache = cache
         self._max_samples = max_samples
+        self._now_ms = now_ms
 
     async def select(
         self, tenant_id: int, selections: Sequence[SeriesSelection]
@@ -50,17 +59,18 @@ class SampleReader:
         """The blocks of a query's selections; see `promcompat.core.ports.SampleReader`."""
         allowance = SampleAllowance(self._max_samples)
         async with acquired(self._pool) as connection:
-            generation = await self._series_reader.generation(connection, tenant_id)
-            if len(selections) == 1:
-                request = SelectionRequest(tenant_id, selections[0], generation, allowance)
-                return [await self._select(connection, request)]
+            state = await self._series_reader.read_state(
+                connection,
+                tenant_id,
+                min((one.start_ms for one in selections), default=0),
+                max((one.end_ms for one in selections), default=0),
+                self._now_ms(),
+            )
+            requests = [SelectionRequest(tenant_id, one, state, allowance) for one in selections]
+            if len(requests) == 1:
+                return [await self._select(connection, requests[0])]
         # The connection is given back first: queries that wait for each other's would be stuck.
-        return await gather_reads(
-            [
-                self._select_aside(SelectionRequest(tenant_id, one, generation, allowance))
-                for one in selections
-            ]
-        )
+        return await gather_reads([self._select_aside(request) for request in requests])
 
     async def _select_aside(self, request: "SelectionRequest") -> SampleBlock:
         async with acquired(self._pool) as connection:
@@ -69,15 +79,15 @@ class SampleReader:
     async def _select(self, connection: Connection, request: "SelectionRequest") -> SampleBlock:
         started = time.perf_counter()
         selector = await self._series_reader.resolve(
-            connection, request.tenant_id, request.selection.matchers, request.generation
+            connection,
+            request.tenant_id,
+            request.selection.matchers,
+            request.state.generation,
         )
         if not len(selector.ids):
             return SampleBlock.empty()
-        read = await self._planner.plan(connection, request.selection, selector.ids)
-        if read.statement is None:
-            return SampleBlock.empty()
-        samples = await self._copy_out(connection, read.statement, request.allowance)
-        if not len(samples.series_ids):
+        samples = await self._samples_of(connection, request, selector)
+        if not len(samples):
             return SampleBlock.empty()
         block = await self._block_of(connection, samples, selector)
         self._stats.selections += 1
@@ -85,36 +95,91 @@ class SampleReader:
         self._stats.select_seconds += time.perf_counter() - started
         return block
 
+    async def _samples_of(
+        self, connection: Connection, request: "SelectionRequest", selector: ResolvedSelector
+    ) -> SeriesSamples:
+        if not self._cache.is_enabled:
+            return (await self._read_planned(connection, request, selector))[0]
+        cached = self._cache.get(request.key, request.selection, request.state)
+        if cached is not None:
+            return await self._read_rest(connection, request, selector, cached)
+        samples, is_all = await self._read_planned(connection, request, selector)
+        if is_all:
+            self._cache.add(request.key, request.selection, samples, request.state)
+        return samples
+
+    async def _read_planned(
+        self, connection: Connection, request: "SelectionRequest", selector: ResolvedSelector
+    ) -> tuple[SeriesSamples, bool]:
+        """The samples that the answer depends on, and whether these are all of the selection."""
+        read = await self._planner.plan(connection, request.selection, selector.ids)
+        samples = await self._copy_out(connection, read.statement, request.allowance)
+        return samples, read.choice.thinning is None
+
+    async def _read_rest(
+        self,
+        connection: Connection,
+        request: "SelectionRequest",
+        selector: ResolvedSelector,
+        cached: CachedSamples,
+    ) -> SeriesSamples:
+        """The samples of a selection that begins with cached ones."""
+        selection, state = request.selection, request.state
+        rest = replace(selection, start_ms=min(cached.until_ms, selection.end_ms))
+        statement = samples_statement(rest, selector.ids, max_samples=self._max_samples)
+        later = await self._copy_out(connection, statement, request.allowance)
+
+        def joined() -> tuple[SeriesSamples, CachedSamples | None]:
+            first = cached.samples.between(selection.start_ms, selection.end_ms)
+            return first.then(later), self._cache.extended(cached, selection, later, state)
+
+        samples, extended = await _aside(joined, len(cached.samples))
+        if extended is not None:
+            self._cache.put(request.key, extended)
+        request.allowance.add(len(samples) - len(later))
+        return samples
+
     async def _copy_out(
-        self, connection: Connection, statement: Statement, allowance: "SampleAllowance"
-    ) -> DecodedSamples:
+        self, connection: Connection, statement: Statement | None, allowance: "SampleAllowance"
+    ) -> SeriesSamples:
+        if statement is None:
+            return NO_SAMPLES
         decoder = SampleDecoder()
         allowance.watch(decoder)
         await copy_out(connection, statement, decoder, allowance)
-        if decoder.n_rows < _ROWS_WORTH_A_THREAD:
-            return decoder.finish().sorted()
-        return await asyncio.to_thread(lambda: decoder.finish().sorted())
+        return await _aside(lambda: SeriesSamples.of(decoder.finish().sorted()), decoder.n_rows)
 
     async def _block_of(
-        self, connection: Connection, samples: DecodedSamples, selector: ResolvedSelector
+        self, connection: Connection, samples: SeriesSamples, selector: ResolvedSelector
     ) -> SampleBlock:
-        starts = np.flatnonzero(np.diff(samples.series_ids, prepend=-1))
-        ids = samples.series_ids[starts]
-        order = selector.order_of(ids)
+        order = selector.order_of(samples.ids)
         if order is None:
-            order = _order_by_labels(ids, await self._series_reader.labels_of(connection, ids))
+            labels = await self._series_reader.labels_of(connection, samples.ids)
+            order = _order_by_labels(samples.ids, labels)
             selector.order = order
-        return _sorted_by_labels(samples, starts, order)
+        return _sorted_by_labels(samples, order)
 
 
 @dataclass(frozen=True, slots=True)
 class SelectionRequest:
-    """One selection of a query, at a generation of the tenant's series read for this query."""
+    """One selection of a query, with what was read for this query before its samples."""
 
     tenant_id: int
     selection: SeriesSelection
-    generation: int
+    state: ReadState
     allowance: "SampleAllowance"
+
+    @property
+    def key(self) -> SelectorKey:
+        """What caches know the selector by."""
+        return self.tenant_id, self.selection.matchers
+
+
+async def _aside(work: Callable[[], T], n_rows: int) -> T:
+    """Work on so many rows, in a thread when it is worth one."""
+    if n_rows < _ROWS_WORTH_A_THREAD:
+        return work()
+    return await asyncio.to_thread(work)
 
 
 class SampleAllowance:
@@ -124,6 +189,13 @@ class SampleAllowance:
         """`max_samples` 0 sets no bound."""
         self._max_samples = max_samples
         self._decoders: list[SampleDecoder] = []
+        self._n_added = 0
+
+    def add(self, n_samples: int) -> None:
+        """Count samples that came from elsewhere; raises ExecutionError when they are too many."""
+        self._n_added += n_samples
+        if self.is_exceeded:
+            raise ExecutionError(TOO_MANY_SAMPLES)
 
     def watch(self, decoder: SampleDecoder) -> None:
         """Count what a decoder has."""
@@ -134,7 +206,8 @@ class SampleAllowance:
         """Whether too many have come."""
         if self._max_samples <= 0:
             return False
-        return sum(decoder.n_rows for decoder in self._decoders) > self._max_samples
+        n_read = sum(decoder.n_rows for decoder in self._decoders)
+        return n_read + self._n_added > self._max_samples
 
 
 async def copy_out(
@@ -183,14 +256,10 @@ def _order_by_labels(ids: IntArray, labels: list[Labels]) -> LabelOrder:
     return LabelOrder(ids, np.asarray(order, np.int64), tuple(labels[index] for index in order))
 
 
-def _sorted_by_labels(samples: DecodedSamples, starts: IntArray, order: LabelOrder) -> SampleBlock:
-    """A block whose series are in the order of their labels; rows come in the order of ids."""
-    lengths = np.diff(starts, append=len(samples.timestamps))
+def _sorted_by_labels(samples: SeriesSamples, order: LabelOrder) -> SampleBlock:
+    """A block whose series are in the order of their labels, and no longer of their ids."""
     by_labels = order.by_labels
-    offsets = np.zeros(len(by_labels) + 1, np.int64)
-    np.cumsum(lengths[by_labels], out=offsets[1:])
     if np.all(by_labels[1:] > by_labels[:-1]):
-        return SampleBlock(order.labels, samples.timestamps, samples.values, offsets)
-    shifts = np.repeat(starts[by_labels] - offsets[:-1], lengths[by_labels])
-    rows = np.arange(len(samples.timestamps)) + shifts
-    return SampleBlock(order.labels, samples.timestamps[rows], samples.values[rows], offsets)
+        return SampleBlock(order.labels, samples.timestamps, samples.values, samples.offsets)
+    ordered = samples.take(by_labels)
+    return SampleBlock(order.labels, ordered.timestamps, ordered.values, ordered.offsets)

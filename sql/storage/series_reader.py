@@ -11,8 +11,11 @@ from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, IntArray, Labels
 from promql.translator import Params, SeriesCondition, series_statement, translate_matchers
+from sql.catalog import MS_PER_DAY
 from sql.query_loader import load_queries
 from sql.storage.connection_pool import Connection
+from sql.storage.late_writes import clamp_day
+from sql.storage.sample_cache import ReadState
 from sql.storage.selector_cache import ResolvedSelector, SelectorCache
 from sql.storage.series_cache import LabelsCache
 from sql.storage.storage_stats import StorageStats
@@ -32,6 +35,15 @@ class SeriesReader:
         """What tells whether a tenant's series changed; to be read at the start of each query."""
         found: int = await connection.fetchval(_QUERIES["series_generation"], tenant_id)
         return found
+
+    async def read_state(
+        self, connection: Connection, tenant_id: int, start_ms: int, end_ms: int, now_ms: int
+    ) -> ReadState:
+        """What a query of a span knows before it reads; the clock was read before this."""
+        first, last = clamp_day(start_ms // MS_PER_DAY), clamp_day(end_ms // MS_PER_DAY)
+        row = await connection.fetchrow(_QUERIES["read_state"], tenant_id, first, last)
+        late_writes = dict(zip(row["days"] or (), row["late_writes"] or (), strict=True))
+        return ReadState.at(now_ms, row["generation"], late_writes)
 
     async def resolve(
         self,

@@ -1,4 +1,4 @@
-"""The range-result cache over real databases: never another answer than the engine's own."""
+"""The caches of results and of samples over real databases: never another answer than without."""
 
 import asyncio
 from collections.abc import Mapping
@@ -43,9 +43,11 @@ QUERIES = (
 
 
 class World:
-    """A database, two services on it with a cache each, and one clock."""
+    """A database, two services on it with caches, one without, and one clock."""
 
-    def __init__(self, repositories: list[PostgresMetricRepository]) -> None:
+    def __init__(
+        self, repositories: list[PostgresMetricRepository], reference: PostgresMetricRepository
+    ) -> None:
         self.repositories = repositories
         self.now_ms = T0
         self.caches = [
@@ -57,7 +59,7 @@ class World:
             )
             for repository in repositories
         ]
-        self.engine = Engine(repositories[0], EngineOptions())
+        self.engine = Engine(reference, EngineOptions())
         self._values = 0.0
 
     async def write(self, service: int, job: int, age_ms: int, name: str = "m_total") -> None:
@@ -71,13 +73,15 @@ class World:
             await self.repositories[service].write_batch(TENANT, make_batch(batch))
 
     async def check(self, text: str, first_step: int, n_steps: int) -> None:
-        """Both services answer as an engine without a cache does."""
+        """Both services answer as an engine without caches does, results kept or not."""
         end_ms = self.now_ms // STEP_MS * STEP_MS
         start_ms = end_ms - first_step * STEP_MS
         grid = EvalRange(start_ms, min(end_ms, start_ms + n_steps * STEP_MS), STEP_MS)
         expected = await outcome(self.engine, text, grid)
         for cache in self.caches:
             assert await outcome(cache, text, grid) == expected
+        for repository in self.repositories:
+            assert await outcome(Engine(repository, EngineOptions()), text, grid) == expected
 
 
 async def outcome(engine: Engine | RangeResultCache, text: str, grid: EvalRange) -> object:
@@ -135,13 +139,17 @@ async def with_world(url: str, actions: list[tuple[object, ...]]) -> World:
         return clock[0].now_ms if clock else T0
 
     async with AsyncExitStack() as stack:
-        repositories = [
-            await stack.enter_async_context(
-                opened_repository(url, pushdown=PushdownMode.FORCED, now_ms=now_ms)
-            )
-            for _ in range(2)
+        # One that leaves samples out wherever it can, and one that keeps all it reads.
+        options: list[dict[str, object]] = [
+            {"pushdown": PushdownMode.FORCED},
+            {"pushdown": PushdownMode.OFF},
+            {"pushdown": PushdownMode.OFF, "sample_cache_bytes": 0},
         ]
-        world = World(repositories)
+        *repositories, reference = [
+            await stack.enter_async_context(opened_repository(url, now_ms=now_ms, **one))
+            for one in options
+        ]
+        world = World(repositories, reference)
         clock.append(world)
         await world.repositories[0].database.write_pool.execute(
             "TRUNCATE series, sample, series_generation, late_write"

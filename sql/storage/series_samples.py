@@ -1,0 +1,103 @@
+"""Samples by series in CSR form: what is cut out of and joined to cached samples, in numpy."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from promcompat.core.model import FloatArray, IntArray
+from sql.storage.copy_format import DecodedSamples
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSamples:
+    """Series `ids`, ascending; row `i` has the samples `offsets[i]` to `offsets[i + 1]` by time.
+
+    Every series has at least one sample. `offsets` is one longer than `ids`; times are Unix ms.
+    """
+
+    ids: IntArray
+    offsets: IntArray
+    timestamps: IntArray
+    values: FloatArray
+
+    @classmethod
+    def of(cls, rows: DecodedSamples) -> Self:
+        """The samples of rows that are sorted by series id and time."""
+        starts = np.flatnonzero(np.diff(rows.series_ids, prepend=-1))
+        offsets = np.append(starts, len(rows.series_ids))
+        return cls(rows.series_ids[starts], offsets, rows.timestamps, rows.values)
+
+    def __len__(self) -> int:
+        return len(self.timestamps)
+
+    @property
+    def n_bytes(self) -> int:
+        """What the arrays take."""
+        return 16 * (len(self.ids) + len(self.timestamps))
+
+    def take(self, series: IntArray) -> "SeriesSamples":
+        """The series at the given rows, in that order (which may not be that of their ids)."""
+        lengths = np.diff(self.offsets)[series]
+        return self._cut(series, self.offsets[series], lengths)
+
+    def _cut(self, series: IntArray, first: IntArray, lengths: IntArray) -> "SeriesSamples":
+        offsets = np.zeros(len(series) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        rows = _spread(first, offsets)
+        return SeriesSamples(self.ids[series], offsets, self.timestamps[rows], self.values[rows])
+
+    def between(self, start_ms: int, end_ms: int) -> "SeriesSamples":
+        """The samples in `(start_ms, end_ms]`; shares memory when that is all of them."""
+        if not len(self):
+            return self
+        if self.timestamps.min() > start_ms and self.timestamps.max() <= end_ms:
+            return self
+        first = self._first_after(start_ms)
+        lengths = np.maximum(self._first_after(end_ms) - first, 0)
+        kept = np.flatnonzero(lengths)
+        return self._cut(kept, first[kept], lengths[kept])
+
+    def _first_after(self, time_ms: int) -> IntArray:
+        """The row of each series' first sample after a time, or where the series ends."""
+        low, high = self.offsets[:-1].copy(), self.offsets[1:].copy()
+        # A binary search of all series at once: one round for each halving of the longest.
+        while (is_open := low < high).any():
+            middle = (low + high) // 2
+            is_after = self.timestamps[np.where(is_open, middle, 0)] > time_ms
+            high = np.where(is_open & is_after, middle, high)
+            low = np.where(is_open & ~is_after, middle + 1, low)
+        return low
+
+    def then(self, later: "SeriesSamples") -> "SeriesSamples":
+        """The samples of both; whatever series both have, `later` has later samples of it."""
+        if not len(later):
+            return self
+        if not len(self):
+            return later
+        ids = np.union1d(self.ids, later.ids)
+        own, others = np.searchsorted(ids, self.ids), np.searchsorted(ids, later.ids)
+        own_lengths, lengths = np.diff(self.offsets), np.zeros(len(ids), np.int64)
+        lengths[own] = own_lengths
+        shifts = lengths.copy()
+        lengths[others] += np.diff(later.offsets)
+        offsets = np.zeros(len(ids) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        own_rows = _spread(offsets[own], self.offsets)
+        later_rows = _spread(offsets[others] + shifts[others], later.offsets)
+        timestamps = np.empty(len(self) + len(later), np.int64)
+        values = np.empty(len(timestamps), np.float64)
+        timestamps[own_rows], timestamps[later_rows] = self.timestamps, later.timestamps
+        values[own_rows], values[later_rows] = self.values, later.values
+        return SeriesSamples(ids, offsets, timestamps, values)
+
+
+def _spread(starts: IntArray, offsets: IntArray) -> IntArray:
+    """For each run of rows `offsets[i]` to `offsets[i + 1]`, counting on from `starts[i]`."""
+    shifts = np.repeat(starts - offsets[:-1], np.diff(offsets))
+    return np.asarray(np.arange(offsets[-1]) + shifts)
+
+
+NO_SAMPLES = SeriesSamples(
+    np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
+)
