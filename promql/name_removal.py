@@ -13,17 +13,10 @@ from dataclasses import replace
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.model import Labels
 from promql.values import Matrix
 
-METADATA_LABELS = frozenset((METRIC_NAME, "__type__", "__unit__"))
 SAME_LABELSET = "vector cannot contain metrics with the same labelset"
-
-
-def without_metadata(labels: Labels) -> Labels:
-    """The label set less name, type and unit of the metric; the same object when it has none."""
-    kept = [pair for pair in labels.pairs if pair[0] not in METADATA_LABELS]
-    return labels if len(kept) == len(labels.pairs) else Labels(kept)
 
 
 def drop_names(matrix: Matrix, delayed: bool, merge: bool = True) -> Matrix:
@@ -36,7 +29,7 @@ def drop_names(matrix: Matrix, delayed: bool, merge: bool = True) -> Matrix:
         return replace(matrix, drop_name=np.ones(len(matrix.labels), bool))
     named = replace(
         matrix,
-        labels=[without_metadata(labels) for labels in matrix.labels],
+        labels=[labels.without_metadata() for labels in matrix.labels],
         drop_name=np.zeros(len(matrix.labels), bool),
     )
     return merge_rows(named) if merge else reject_same_labels(named)
@@ -50,7 +43,7 @@ def apply_delayed_names(matrix: Matrix) -> Matrix:
     if not matrix.drop_name.any():
         return matrix
     labels = [
-        without_metadata(row) if dropped else row
+        row.without_metadata() if dropped else row
         for row, dropped in zip(matrix.labels, matrix.drop_name.tolist(), strict=True)
     ]
     cleared = np.zeros(len(labels), bool)

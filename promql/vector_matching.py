@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels
+from promcompat.core.model import METADATA_LABELS, BoolArray, FloatArray, IntArray, Labels
 from promql.ast import Cardinality, VectorMatching
 from promql.float_arithmetic import apply_arithmetic, apply_comparison, is_comparison
 from promql.function_calls import floats_only
 from promql.match_groups import find_match_groups, match_group_labels
-from promql.name_removal import METADATA_LABELS, drop_names, without_metadata
+from promql.name_removal import drop_names
 from promql.text_format import format_labels
 from promql.values import Matrix, ScalarGrid
 
@@ -205,7 +205,7 @@ def _result_labels(pairs: _Pairs, operator: VectorOperator) -> list[Labels]:
         for many, one in _label_pairs(pairs)
     ]
     if operator.return_bool and not operator.delayed:
-        return [without_metadata(labels) for labels in found]
+        return [labels.without_metadata() for labels in found]
     return found
 
 
@@ -217,7 +217,7 @@ def _label_pairs(pairs: _Pairs) -> list[tuple[Labels, Labels]]:
 def _base_labels(labels: Labels, matching: VectorMatching, computes: bool) -> Labels:
     """The labels of the many side that stay; arithmetic changes what the metric is."""
     if matching.card is not Cardinality.ONE_TO_ONE:
-        return without_metadata(labels) if computes else labels
+        return labels.without_metadata() if computes else labels
     if matching.on:
         return labels.only(set(matching.labels) - METADATA_LABELS if computes else matching.labels)
     if computes:

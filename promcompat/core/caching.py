@@ -5,9 +5,9 @@ from typing import Final
 LATE_AFTER_MS: Final = 120_000
 """A sample older than this when it is written is late: its day is counted as changed."""
 
-CACHEABLE_AFTER_MS: Final = 600_000
-"""Only steps whose samples are all older than this are kept.
+CACHEABLE_AFTER_MS: Final = 300_000
+"""Only steps and samples older than this are kept.
 
-The eight minutes between the two are for clocks that differ and for writes that take long: a write
+The three minutes between the two are for clocks that differ and for writes that take long: a write
 takes at most 70 s, after which its statement is cut off.
 """

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from promcompat.core.matchers import LabelMatcher
 
 METRIC_NAME = "__name__"
+METADATA_LABELS = frozenset((METRIC_NAME, "__type__", "__unit__"))
+"""What says of which metric a series is, and holds for no result computed from it."""
 STALE_NAN_BITS = 0x7FF0000000000002
 """The bits of the stale marker: a NaN, told from other NaNs by its bits alone."""
 
@@ -29,14 +31,16 @@ class Labels:
     `str` equals byte order of UTF-8, so plain tuple comparison gives it.
     """
 
-    __slots__ = ("_hash", "pairs")
+    __slots__ = ("_hash", "_without_metadata", "pairs")
 
     pairs: tuple[tuple[str, str], ...]
+    _without_metadata: "Labels | None"
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         """Sorts the pairs and drops empty values; names must be unique."""
         self.pairs = tuple(sorted(pair for pair in pairs if pair[1]))
         self._hash = hash(self.pairs)
+        self._without_metadata = None
 
     @classmethod
     def of(cls, mapping: Mapping[str, str]) -> "Labels":
@@ -85,6 +89,18 @@ class Labels:
     def with_label(self, name: str, value: str) -> "Labels":
         """The label set with one label set; an empty value removes it."""
         return Labels([*(pair for pair in self.pairs if pair[0] != name), (name, value)])
+
+    def without_metadata(self) -> "Labels":
+        """The label set less name, type and unit of the metric; the same object when it has none.
+
+        Kept, since nearly every query over a series asks for it again.
+        """
+        if self._without_metadata is None:
+            kept = [pair for pair in self.pairs if pair[0] not in METADATA_LABELS]
+            if len(kept) == len(self.pairs):
+                return self
+            self._without_metadata = Labels(kept)
+        return self._without_metadata
 
     def without_name(self) -> "Labels":
         """The label set less the metric name."""

@@ -19,8 +19,8 @@ from sql.storage.selector_cache import SelectorKey
 from sql.storage.series_samples import SeriesSamples
 from sql.storage.storage_stats import StorageStats
 
-_EXTENDED_AFTER_MS: Final = 300_000
-"""Adding to an entry copies it; a read of five more minutes takes less than that each time."""
+_EXTENDED_AFTER_MS: Final = 120_000
+"""Adding to an entry copies it; a read of two more minutes takes less than that each time."""
 _BYTES_PER_ENTRY: Final = 1_000
 _LARGEST_SHARE: Final = 4
 
