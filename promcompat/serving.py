@@ -10,6 +10,7 @@ from contextlib import suppress
 from native_api.context import NativeState
 from native_api.routes import install_native_api
 from promcompat.alerting import Alerting, alerting_loops, open_alerting
+from promcompat.allocator import keep_freed_memory
 from promcompat.api.context import Phase, ServiceState, tenant_of
 from promcompat.api.routes import build_application
 from promcompat.api.server import HttpServer
@@ -148,6 +149,7 @@ async def serve(
     shares its port must not: the kernel spreads connections over whoever listens, and a client
     that saw one worker ready would meet one that is not.
     """
+    keep_freed_memory()
     termination = Termination()
     follow(termination)
     state = ServiceState()

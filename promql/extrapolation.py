@@ -15,7 +15,10 @@ _EXTRAPOLATION_SLACK = 1.1
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """The windows with at least two samples, flat: their ends and the time around them."""
+    """The windows with at least two samples: their ends and the time around them.
+
+    Of the shape of `present` when that holds everywhere, which saves copies, and flat otherwise.
+    """
 
     present: BoolArray
     lo: IntArray
@@ -30,10 +33,12 @@ class _Ends:
 def _ends(call: RangeCall) -> _Ends:
     windows, block = call.windows, call.windows.block
     present = windows.hi - windows.lo >= 2
-    lo, last = windows.lo[present], windows.hi[present] - 1
+    lo, last, start_ms, end_ms = windows.lo, windows.hi - 1, windows.start_ms, windows.end_ms
+    if not present.all():
+        lo, last = lo[present], last[present]
+        start_ms = np.broadcast_to(start_ms, present.shape)[present]
+        end_ms = np.broadcast_to(end_ms, present.shape)[present]
     first_ms, last_ms = block.timestamps[lo], block.timestamps[last]
-    start_ms = np.broadcast_to(windows.start_ms, present.shape)[present]
-    end_ms = np.broadcast_to(windows.end_ms, present.shape)[present]
     return _Ends(
         present,
         lo,
@@ -83,7 +88,8 @@ def _extrapolated(call: RangeCall, *, is_counter: bool, is_rate: bool) -> FloatA
     ends = _ends(call)
     change = ends.last_value - ends.first_value
     if is_counter:
-        add_reset_corrections(change, call.windows.block.values, ends.lo, ends.last)
+        values = call.windows.block.values
+        add_reset_corrections(change.reshape(-1), values, ends.lo.ravel(), ends.last.ravel())
     average_distance = ends.sampled_seconds / (ends.last - ends.lo)
     threshold = average_distance * _EXTRAPOLATION_SLACK
     half = average_distance / 2
@@ -96,8 +102,11 @@ def _extrapolated(call: RangeCall, *, is_counter: bool, is_rate: bool) -> FloatA
     factor = (ends.sampled_seconds + to_start + to_end) / ends.sampled_seconds
     if is_rate:
         factor /= _range_seconds(call.windows.range_ms)
+    factor *= change
+    if factor.shape == ends.present.shape:
+        return factor
     results = np.zeros(ends.present.shape)
-    results[ends.present] = change * factor
+    results[ends.present] = factor
     return results
 
 

@@ -1,0 +1,33 @@
+"""The allocator of a process that serves: freed memory serves the next query."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS_OF_REPEATED_ARRAYS = """
+import resource, sys
+import numpy as np
+from promcompat.allocator import keep_freed_memory
+if sys.argv[1] == "kept":
+    assert keep_freed_memory()
+def work():
+    for _ in range(5):
+        arrays = [np.ones(1 << 20) for _ in range(8)]
+        del arrays
+work()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+work()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(how: str) -> int:
+    command = [sys.executable, "-c", FAULTS_OF_REPEATED_ARRAYS, how]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_large_arrays_use_memory_again() -> None:
+    assert page_faults("kept") < page_faults("given back") / 20
