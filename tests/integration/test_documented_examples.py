@@ -1,0 +1,155 @@
+"""What README and the docs tell people to type: every request, statement and configuration.
+
+The pages are one story, told to one service on one database in the order they are read: README,
+then the pages by name.
+"""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestServer
+
+from promcompat.remediation.plans import parse_plan
+from sql.embedded.errors import InstallError
+from tests.components import require_component
+from tests.documented_examples import DocumentedBlock, is_request, read_blocks
+from tests.native_service import NativeClient, running_native_service
+from tests.repositories import connected
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.integration
+
+PAGES_WITH_REQUESTS = {
+    "README.md",
+    "docs/alerting.md",
+    "docs/http-api.md",
+    "docs/native-api.md",
+    "docs/remediation.md",
+}
+_ADDRESS = re.compile(r"\b(?:127\.0\.0\.1|localhost):9201\b")
+# An answer that is no 2xx ends the block: curl then exits with 22, and `-e` does the rest.
+_PROLOGUE = 'set -eu\ncurl() { command curl --fail-with-body --silent --show-error "$@"; echo; }\n'
+_SAMPLES = [
+    {"name": "up", "value": 0, "labels": {"job": "node", "instance": "web-1:9100"}},
+    {"name": "node_load1", "value": 0.5, "labels": {"job": "node", "instance": "web-1:9100"}},
+    {"name": "node_memory_MemAvailable_bytes", "value": 1e9, "labels": {"job": "node"}},
+]
+# The tables that the pages call the reader's own.
+_TABLES = """
+CREATE TABLE inventory (host text, owner text);
+INSERT INTO inventory VALUES ('web-1', 'ann');
+"""
+
+
+@pytest.fixture
+def database(timescaledb_server: DatabaseServer) -> str:
+    return timescaledb_server.create_database()
+
+
+@pytest.fixture
+async def native(database: str, timescaledb_server: DatabaseServer) -> AsyncIterator[NativeClient]:
+    async with running_native_service(database) as client:
+        await client.ingest(*_SAMPLES)
+        yield client
+    timescaledb_server.drop_database(database)
+
+
+@pytest.fixture
+def analyst_dropped(database: str, timescaledb_server: DatabaseServer) -> Iterator[None]:
+    """Roles outlive databases: what the page grants is taken back."""
+    yield
+    name = database.rpartition("/")[2]
+    timescaledb_server.run_sql("DROP OWNED BY analyst", name)
+    timescaledb_server.run_sql("DROP ROLE analyst")
+
+
+@pytest.fixture(scope="module")
+def curl() -> str:
+    return require_component("curl", _find_curl)
+
+
+def _find_curl() -> str:
+    if (found := shutil.which("curl")) is None:
+        raise InstallError("it is not on the PATH")
+    return found
+
+
+def blocks_of(language: str) -> list[DocumentedBlock]:
+    found = [block for block in read_blocks() if block.language == language]
+    assert found
+    return found
+
+
+async def run_shell(block: DocumentedBlock, server: TestServer, promtool: Path) -> str:
+    """Standard output of the block, asked of this service; any request that fails fails it."""
+    script = _PROLOGUE + _ADDRESS.sub(f"{server.host}:{server.port}", block.text)
+    assert "9201" not in script, f"{block}: an address that the test does not replace"
+    process = await asyncio.create_subprocess_exec(
+        "bash",
+        "-c",
+        script,
+        env=os.environ | {"PATH": f"{promtool.parent}:{os.environ['PATH']}", "NO_PROXY": "*"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, f"{block}: {errors.decode()}\n{output.decode()}"
+    return output.decode()
+
+
+@pytest.mark.usefixtures("curl")
+async def test_every_documented_request_succeeds(
+    native: NativeClient, promtool_binary: Path
+) -> None:
+    server = native.client.server
+    assert isinstance(server, TestServer)
+    blocks = [block for block in read_blocks() if is_request(block)]
+    assert {block.page for block in blocks} >= PAGES_WITH_REQUESTS
+    for block in blocks:
+        assert (await run_shell(block, server, promtool_binary)).strip(), str(block)
+    rules = await native.get("/rules")
+    assert len(rules["rules"]) == 2
+
+
+@pytest.mark.usefixtures("native", "analyst_dropped")
+async def test_every_documented_statement_runs_and_finds_samples(
+    database: str, timescaledb_server: DatabaseServer
+) -> None:
+    async with connected(database) as owner:
+        await owner.execute(_TABLES)
+        for block in blocks_of("sql"):
+            if "SELECT" in block.text and "CREATE ROLE" not in block.text:
+                assert await owner.fetch(block.text), f"{block}: no rows"
+            else:
+                await owner.execute(block.text)
+    async with connected(timescaledb_server.superuser_url(database)) as session:
+        await session.execute("SET SESSION AUTHORIZATION analyst")
+        assert await session.fetchval("SELECT count(*) FROM metrics") == len(_SAMPLES)
+
+
+async def test_documented_configurations_are_valid(promtool_binary: Path, tmp_path: Path) -> None:
+    """`promtool` checks what Prometheus reads."""
+    blocks = blocks_of("yaml")
+    prometheus = [block for block in blocks if "prometheus.yml" in block.text]
+    assert prometheus
+    for block in prometheus:
+        path = tmp_path / "prometheus.yml"
+        path.write_text(block.text)
+        process = await asyncio.create_subprocess_exec(
+            promtool_binary, "check", "config", path, stdout=asyncio.subprocess.DEVNULL
+        )
+        assert await process.wait() == 0, str(block)
+
+
+def test_documented_json_is_json_and_plans_are_plans() -> None:
+    for block in blocks_of("json"):
+        document = json.loads(block.text)
+        if "action" in document:
+            assert parse_plan(document).action, str(block)
