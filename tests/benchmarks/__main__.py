@@ -2,6 +2,7 @@
 
 Both receive the same remote-write payload and answer the same queries, in turn. promcompat runs as
 `promcompat serve` does by itself, with its own database and that database's ordinary settings.
+What thresholds cost ingest is measured afterwards, with and without them.
 Nothing is asserted: figures of a shared machine are for people to judge.
 """
 
@@ -26,6 +27,7 @@ from tests.benchmarks.native import measure_native_ingest
 from tests.benchmarks.payload import INTERVAL_MS, Fleet
 from tests.benchmarks.queries import TIMED_QUERIES, list_metric_names, make_call, query_data
 from tests.benchmarks.report import print_table, to_json
+from tests.benchmarks.thresholds import measure_thresholds
 from tests.components import find_program
 
 PROMETHEUS_CONFIG = "global: {}\n"
@@ -97,9 +99,12 @@ def main() -> int:
         # The database runs as an ordinary user, who must get there.
         folder.chmod(0o755)
         measurements = asyncio.run(run(options, folder))
+        # After both servers have stopped, so that neither is slowed down.
+        cost = measure_thresholds(folder)
     print_table(measurements)
+    sys.stdout.write(f"{cost}\n")
     if options.json is not None:
-        options.json.write_text(to_json(measurements))
+        options.json.write_text(to_json(measurements, cost))
     return 0
 
 

@@ -3,6 +3,7 @@
 import json
 import platform
 from collections.abc import Iterable
+from dataclasses import asdict
 from os import cpu_count
 from statistics import median
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.measure import Measurement
+from tests.benchmarks.thresholds import ThresholdCost
 
 
 def print_table(measurements: Iterable[Measurement]) -> None:
@@ -34,7 +36,7 @@ def _format(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.2f}"
 
 
-def to_json(measurements: Iterable[Measurement]) -> str:
+def to_json(measurements: Iterable[Measurement], thresholds: ThresholdCost) -> str:
     """All single figures beside the medians."""
     rows = [
         {
@@ -49,4 +51,5 @@ def to_json(measurements: Iterable[Measurement]) -> str:
         }
         for one in measurements
     ]
-    return json.dumps({"cores": cpu_count(), "measurements": rows}, indent=2) + "\n"
+    document = {"cores": cpu_count(), "measurements": rows, "thresholds": asdict(thresholds)}
+    return json.dumps(document, indent=2) + "\n"

@@ -1,4 +1,5 @@
-"""`python -m tests.benchmarks.thresholds`: what 1,000 definitions with thresholds cost ingest.
+"""What 1,000 definitions with thresholds cost ingest: part of `make bench`, or alone
+`python -m tests.benchmarks.thresholds`.
 
 Two repositories on one database write the same kind of batches in turn: one watches thresholds,
 the other does not. Ten series of each defined metric are written, none of which breaches, and as
@@ -9,6 +10,7 @@ import asyncio
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -30,6 +32,22 @@ ROWS_PER_BATCH = 2000
 N_PARALLEL = 4
 N_ROUNDS = 12
 TENANT = "bench"
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdCost:
+    """Medians of samples per second, and the median of the ratios of rounds."""
+
+    without: float
+    with_thresholds: float
+    ratio: float
+
+    def __str__(self) -> str:
+        return (
+            f"ingest, {N_DEFINITIONS:,} definitions with thresholds: "
+            f"{self.with_thresholds:,.0f} samples/s, without {self.without:,.0f} samples/s, "
+            f"ratio {self.ratio:.3f}"
+        )
 
 
 def make_batches(at_ms: int) -> list[WriteBatch]:
@@ -65,8 +83,8 @@ async def write_all(repository: PostgresMetricRepository, batches: list[WriteBat
     return sum(map(len, batches)) / (time.perf_counter() - started)
 
 
-async def measure(url: str) -> tuple[float, float, float]:
-    """Median samples per second without and with thresholds, and the median of their ratios."""
+async def measure(url: str) -> ThresholdCost:
+    """Both kinds of repository in turn, on one empty database."""
     await migrate(url, discard)
     plain = await PostgresMetricRepository.open(url)
     watching = await PostgresMetricRepository.open(url)
@@ -88,23 +106,24 @@ async def measure(url: str) -> tuple[float, float, float]:
     await plain.close()
     await watching.close()
     ratios = [with_ / without for without, with_ in zip(*rates, strict=True)]
-    return median(rates[0]), median(rates[1]), median(ratios)
+    return ThresholdCost(median(rates[0]), median(rates[1]), median(ratios))
+
+
+def measure_thresholds(folder: Path) -> ThresholdCost:
+    """Measure on a database of its own in `folder`, which must be open to its account."""
+    database = EmbeddedDatabase.start(folder / "thresholds", report=discard)
+    try:
+        return asyncio.run(measure(database.url))
+    finally:
+        database.stop()
 
 
 def main() -> int:
-    """Run it on a database of its own; the exit code."""
+    """Run it alone; the exit code."""
     with tempfile.TemporaryDirectory(prefix="promcompat-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        database = EmbeddedDatabase.start(folder / "data", report=discard)
-        try:
-            without, with_, ratio = asyncio.run(measure(database.url))
-        finally:
-            database.stop()
-    sys.stdout.write(
-        f"ingest, {N_DEFINITIONS:,} definitions with thresholds: {with_:,.0f} samples/s, "
-        f"without {without:,.0f} samples/s, ratio {ratio:.3f}\n"
-    )
+        sys.stdout.write(f"{measure_thresholds(folder)}\n")
     return 0
 
 
