@@ -48,6 +48,7 @@ def engine_options(settings: Settings) -> EngineOptions:
     return EngineOptions(
         lookback_delta_ms=settings.query_lookback_delta,
         max_samples=settings.query_max_samples,
+        max_memory_bytes=settings.query_max_memory_bytes,
         timeout_seconds=settings.query_timeout / 1000,
         delayed_name_removal=settings.delayed_name_removal,
         default_subquery_step_ms=settings.query_default_step,
@@ -60,6 +61,7 @@ def storage_options(settings: Settings) -> StorageOptions:
     return StorageOptions(
         query_timeout_seconds=settings.query_timeout / 1000,
         max_samples=settings.query_max_samples,
+        max_memory_bytes=settings.query_max_memory_bytes,
         sample_cache_bytes=settings.query_sample_cache_bytes,
         pushdown=PushdownMode.AUTO if settings.pushdown else PushdownMode.OFF,
     )

@@ -108,6 +108,11 @@ class Settings(BaseSettings):
     query_max_samples: PositiveInt = Field(
         50_000_000, description="Samples one query may hold (Prometheus: --query.max-samples)."
     )
+    query_max_memory_bytes: PositiveInt = Field(
+        2048 * MEBIBYTE,
+        description="Memory of the samples and steps one query may hold; one that needs more gets "
+        "422.",
+    )
     query_max_concurrency: PositiveInt = Field(
         20,
         description="Queries that run at once in a worker (Prometheus: --query.max-concurrency).",

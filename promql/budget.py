@@ -1,4 +1,4 @@
-"""What one query may still use: time, and samples held in memory."""
+"""What one query may still use: time, samples and bytes held in memory."""
 
 import time
 
@@ -6,19 +6,50 @@ from promcompat.core.errors import ExecutionError, QueryCanceledError, QueryTime
 
 TOO_MANY_SAMPLES = "query processing would load too many samples into memory in query execution"
 
+DEFAULT_MAX_BYTES = 2 << 30
+BYTES_PER_CELL = 9
+"""A float64 and whether it is there: what each series and step of a matrix takes."""
+BYTES_PER_SAMPLE = 16
+"""A time and a value: what a raw sample takes."""
+BYTES_PER_LABELS = 400
+"""About what the label set of a series that a query makes takes, without its texts."""
+
+
+def too_much_memory(max_bytes: int) -> str:
+    """What a query is told that would hold more bytes than it may."""
+    return (
+        f"query would hold more than {max_bytes} bytes in memory in query execution "
+        "(limit: query-max-memory-bytes)"
+    )
+
 
 class QueryBudget:
-    """Counts the samples a query holds and stops it once it is out of time or cancelled.
+    """Counts the samples and bytes a query holds; stops it once it is out of time or cancelled.
 
-    An evaluation runs in a thread that cannot be killed, so it asks here between nodes.
-    `deadline` is a `time.monotonic()` value.
+    An evaluation runs in a thread that cannot be killed, so it asks here between nodes, and before
+    it makes an array. `deadline` is a `time.monotonic()` value. Bytes are those of samples, of
+    matrices and of label texts a query makes; an operator's scratch arrays come on top.
     """
 
-    __slots__ = ("_cancelled", "deadline", "held_samples", "max_samples", "peak_samples")
+    __slots__ = (
+        "_cancelled",
+        "_kept_bytes",
+        "deadline",
+        "held_bytes",
+        "held_samples",
+        "max_bytes",
+        "max_samples",
+        "peak_samples",
+    )
 
-    def __init__(self, deadline: float, max_samples: int) -> None:
+    def __init__(
+        self, deadline: float, max_samples: int, max_bytes: int = DEFAULT_MAX_BYTES
+    ) -> None:
         self.deadline = deadline
         self.max_samples = max_samples
+        self.max_bytes = max_bytes
+        self._kept_bytes = 0
+        self.held_bytes = 0
         self.held_samples = 0
         self.peak_samples = 0
         self._cancelled = False
@@ -39,13 +70,25 @@ class QueryBudget:
         if time.monotonic() >= self.deadline:
             raise QueryTimeoutError("query timed out in expression evaluation")
 
-    def check_size(self, n_samples: int) -> None:
-        """Raises ExecutionError when an array of this many samples is more than allowed."""
+    def check_size(self, n_samples: int, bytes_each: int = BYTES_PER_CELL) -> None:
+        """Raises ExecutionError when one may not make an array of this many samples."""
         if n_samples > self.max_samples:
             raise ExecutionError(TOO_MANY_SAMPLES)
+        self.check_bytes(n_samples * bytes_each)
 
-    def hold(self, n_samples: int) -> None:
-        """Set how many samples are in memory now; raises ExecutionError when they are too many."""
+    def check_bytes(self, n_bytes: int) -> None:
+        """Raises ExecutionError when this much beside what is held is more than allowed."""
+        if self._kept_bytes + self.held_bytes + n_bytes > self.max_bytes:
+            raise ExecutionError(too_much_memory(self.max_bytes))
+
+    def keep(self, n_bytes: int) -> None:
+        """Count bytes that stay until the query ends; raises ExecutionError beyond the limit."""
+        self.check_bytes(n_bytes)
+        self._kept_bytes += n_bytes
+
+    def hold(self, n_samples: int, n_bytes: int = 0) -> None:
+        """Set what is in memory now; raises ExecutionError when that is too much."""
         self.held_samples = n_samples
         self.peak_samples = max(self.peak_samples, n_samples)
-        self.check_size(n_samples)
+        self.held_bytes = n_bytes
+        self.check_size(n_samples, 0)

@@ -15,7 +15,7 @@ from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutErr
 from promcompat.core.model import EMPTY_LABELS, EvalRange, SampleBlock
 from promcompat.core.ports import SampleReader
 from promql.ast import Expr, PositionRange, SubqueryExpr, ValueType, children
-from promql.budget import QueryBudget
+from promql.budget import BYTES_PER_SAMPLE, DEFAULT_MAX_BYTES, QueryBudget
 from promql.chunked_evaluation import Evaluation, evaluate_plan
 from promql.evaluator import EvaluationOptions
 from promql.name_removal import take_rows
@@ -49,6 +49,7 @@ class EngineOptions:
 
     lookback_delta_ms: int = 300_000
     max_samples: int = 50_000_000
+    max_memory_bytes: int = DEFAULT_MAX_BYTES
     timeout_seconds: float = 120.0
     delayed_name_removal: bool = False
     default_subquery_step_ms: int = 60_000
@@ -138,7 +139,11 @@ class Engine:
             eval_range=eval_range,
             is_range=is_range,
             lookback_ms=lookback_ms or self._options.lookback_delta_ms,
-            budget=QueryBudget(time.monotonic() + seconds, self._options.max_samples),
+            budget=QueryBudget(
+                time.monotonic() + seconds,
+                self._options.max_samples,
+                self._options.max_memory_bytes,
+            ),
         )
 
     async def _run(self, query: _Query) -> QueryResult:
@@ -197,7 +202,9 @@ class Engine:
                 blocks = await self._reader.select(query.tenant, plan.selections)
         except TimeoutError as exc:
             raise QueryTimeoutError("query timed out in query execution") from exc
-        query.budget.check_size(sum(len(block.timestamps) for block in blocks))
+        n_samples = sum(len(block.timestamps) for block in blocks)
+        query.budget.check_size(n_samples, 0)
+        query.budget.keep(n_samples * BYTES_PER_SAMPLE)
         return blocks
 
     async def _evaluate(

@@ -24,7 +24,7 @@ from promql.ast import (
     VectorMatching,
     VectorSelector,
 )
-from promql.budget import QueryBudget
+from promql.budget import BYTES_PER_CELL, BYTES_PER_SAMPLE, QueryBudget
 from promql.count_values import count_values
 from promql.float_arithmetic import SET_OPERATORS
 from promql.function_calls import floats_only
@@ -56,6 +56,13 @@ from promql.windows import (
     matrix_to_block,
     without_stale_markers,
 )
+
+_BYTES_LOOKED_UP = 25
+"""Of a cell while a selector is looked up: index, time, value, and whether it is there."""
+_BYTES_PER_WINDOW = 25
+"""Both bounds of a window, and the result of a function over it."""
+_BYTES_PER_STEP = 24
+"""A time of the grid, moved, and one more array of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,12 +106,12 @@ class Evaluator:
 
     def _eval(self, expr: Expr, grid: EvalRange) -> Value:
         self._budget.check_time()
-        held = self._budget.held_samples
+        held, held_bytes = self._budget.held_samples, self._budget.held_bytes
         if grid.n_steps > 1 and self._plan.step_invariant and expr in self._plan.step_invariant:
             value = self._eval_invariant(expr, grid)
         else:
             value = self._eval_node(expr, grid)
-        self._budget.hold(held + _sample_count(value))
+        self._budget.hold(held + _sample_count(value), held_bytes + _byte_count(value))
         return value
 
     def _eval_invariant(self, expr: Expr, grid: EvalRange) -> Value:
@@ -119,6 +126,7 @@ class Evaluator:
     def _eval_node(self, expr: Expr, grid: EvalRange) -> Value:
         match expr:
             case NumberLiteral():
+                self._budget.check_size(grid.n_steps)
                 return ScalarGrid(np.full(grid.n_steps, expr.value))
             case StringLiteral():
                 return StringValue(expr.value)
@@ -146,7 +154,8 @@ class Evaluator:
         self, selector: VectorSelector, grid: EvalRange, modifiers: TimeModifiers
     ) -> InstantSamples:
         block = self._block_of(selector)
-        self._budget.check_size(len(block.labels) * grid.n_steps)
+        self._budget.check_size(len(block.labels) * grid.n_steps, _BYTES_LOOKED_UP)
+        self._budget.check_bytes(grid.n_steps * _BYTES_PER_STEP)
         times_ms = _moved_times(grid, modifiers)
         samples = look_up(block, times_ms, self._options.lookback_ms)
         self.total_samples += int(samples.present.sum())
@@ -156,11 +165,14 @@ class Evaluator:
         return self._blocks[self._plan.leaf_of[selector]]
 
     def _windows(self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange) -> Windows:
+        self._budget.check_bytes(grid.n_steps * _BYTES_PER_STEP)
         if isinstance(expr, MatrixSelector):
+            block = self._range_block(expr)
+            self._check_windows(block, grid)
             end_ms = _moved_times(grid, expr.vector_selector.modifiers)
-            windows = make_windows(self._range_block(expr), end_ms, expr.range_ms)
+            windows = make_windows(block, end_ms, expr.range_ms)
         else:
-            windows = self._subquery_windows(expr, _moved_times(grid, expr.modifiers))
+            windows = self._subquery_windows(expr, grid)
         self.total_samples += int((windows.hi - windows.lo).sum())
         return windows
 
@@ -170,8 +182,12 @@ class Evaluator:
             self._range_blocks[leaf] = without_stale_markers(self._blocks[leaf])
         return self._range_blocks[leaf]
 
-    def _subquery_windows(self, subquery: SubqueryExpr, end_ms: IntArray) -> Windows:
+    def _check_windows(self, block: SampleBlock, grid: EvalRange) -> None:
+        self._budget.check_bytes(len(block.labels) * grid.n_steps * _BYTES_PER_WINDOW)
+
+    def _subquery_windows(self, subquery: SubqueryExpr, grid: EvalRange) -> Windows:
         """Evaluate the inner expression at the multiples of the step all windows span."""
+        end_ms = _moved_times(grid, subquery.modifiers)
         step_ms = subquery.step_ms
         start_ms = (int(end_ms[0]) - subquery.range_ms) // step_ms * step_ms + step_ms
         if start_ms > end_ms[-1]:
@@ -182,7 +198,9 @@ class Evaluator:
         # The samples are counted when the windows over the result are.
         self.total_samples = before
         assert isinstance(matrix, Matrix)
+        self._budget.check_bytes(_sample_count(matrix) * BYTES_PER_SAMPLE)
         block = matrix_to_block(matrix, inner.timestamps())
+        self._check_windows(block, grid)
         return make_windows(block, end_ms, subquery.range_ms, matrix.drop_name)
 
     def _eval_call(self, call: Call, grid: EvalRange) -> Value:
@@ -250,6 +268,8 @@ class Evaluator:
         return value.values
 
     def _eval_instant_call(self, call: Call, grid: EvalRange) -> Value:
+        if not call.args:
+            self._budget.check_size(grid.n_steps)
         value = INSTANT_FUNCTIONS[call.func](
             InstantCall(
                 call.func,
@@ -259,6 +279,7 @@ class Evaluator:
                 self._annotations,
                 self._options.delayed_name_removal,
                 call.pos,
+                self._budget,
             )
         )
         return _without_empty_rows(value) if isinstance(value, Matrix) else value
@@ -288,6 +309,7 @@ class Evaluator:
 
     def _eval_binary(self, expr: BinaryExpr, grid: EvalRange) -> Value:
         lhs, rhs = self._eval(expr.lhs, grid), self._eval(expr.rhs, grid)
+        self._budget.check_bytes(max(_byte_count(lhs), _byte_count(rhs)))
         if isinstance(lhs, ScalarGrid) and isinstance(rhs, ScalarGrid):
             return scalar_operation(expr.op, lhs, rhs)
         assert isinstance(lhs, Matrix | ScalarGrid)
@@ -301,7 +323,7 @@ class Evaluator:
             result = apply_set_operator(expr.op, lhs, rhs, matching)
         else:
             operator = VectorOperator(expr.op, matching, expr.return_bool, delayed)
-            result = vector_operation(lhs, rhs, operator)
+            result = vector_operation(lhs, rhs, operator, self._budget)
         result = _without_empty_rows(result)
         # With delayed name removal Prometheus looks for equal label sets at one step only at the
         # end of the query.
@@ -378,6 +400,18 @@ def _moved_times(grid: EvalRange, modifiers: TimeModifiers) -> IntArray:
 
 def _sample_count(value: Value) -> int:
     return int(value.present.sum()) if isinstance(value, Matrix) else 0
+
+
+def _byte_count(value: Value) -> int:
+    match value:
+        case Matrix():
+            return int(value.values.size) * BYTES_PER_CELL
+        case ScalarGrid():
+            return int(value.values.nbytes)
+        case Windows():
+            return int(value.lo.nbytes + value.hi.nbytes)
+        case StringValue():
+            return 0
 
 
 def _without_empty_rows(matrix: Matrix) -> Matrix:

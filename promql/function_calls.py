@@ -7,6 +7,7 @@ import numpy as np
 
 from promcompat.core.model import FloatArray, IntArray
 from promql.ast import Expr, ParenExpr, PositionRange
+from promql.budget import QueryBudget
 from promql.values import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 
 
@@ -41,6 +42,7 @@ class InstantCall:
     annotations: Annotations
     delayed_name_removal: bool
     pos: PositionRange
+    budget: QueryBudget
 
     @property
     def n_steps(self) -> int:

@@ -1,6 +1,7 @@
 """`label_replace` and `label_join`: functions of the series, not of their samples."""
 
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -17,6 +18,8 @@ from promql.values import Matrix, Value
 
 _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<name>\w+)|\{(?P<braced>\w+)\})")
 _MAX_GROUP_NUMBER_DIGITS = 9
+_BYTES_PER_TEXT = 50
+"""Of a str, beside its characters."""
 
 
 class _Match(Protocol):
@@ -56,12 +59,19 @@ def label_replace(call: InstantCall) -> Value:
     if not is_label_name(target):
         raise ExecutionError(f"invalid destination label name in label_replace(): {target}")
     expanded: dict[str, str | None] = {}
+    n_references = len(_REFERENCE.findall(replacement))
 
     def new_value(labels: Labels) -> str | None:
         value = labels.get(source)
         if value not in expanded:
             match = pattern.search(value)
-            expanded[value] = None if match is None else expand(replacement, pattern, match)
+            if match is not None:
+                # Before it is made, as each reference may stand for the whole value.
+                call.budget.check_bytes(len(replacement) + n_references * len(value))
+                expanded[value] = expand(replacement, pattern, match)
+                call.budget.keep(sys.getsizeof(expanded[value]))
+            else:
+                expanded[value] = None
         return expanded[value]
 
     matrix = call.matrix(0)
@@ -81,9 +91,14 @@ def label_join(call: InstantCall) -> Value:
     if not is_label_name(target):
         raise ExecutionError(f"invalid destination label name in label_join(): {target}")
     matrix = call.matrix(0)
-    values: list[str | None] = [
-        separator.join(labels.get(source) for source in sources) for labels in matrix.labels
-    ]
+
+    def joined(labels: Labels) -> str:
+        parts = [labels.get(source) for source in sources]
+        length = sum(map(len, parts)) + len(separator) * len(parts)
+        call.budget.keep(_BYTES_PER_TEXT + length)
+        return separator.join(parts)
+
+    values: list[str | None] = [joined(labels) for labels in matrix.labels]
     return _with_label(matrix, target, values)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import METADATA_LABELS, BoolArray, FloatArray, IntArray, Labels
 from promql.ast import Cardinality, VectorMatching
+from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
 from promql.float_arithmetic import apply_arithmetic, apply_comparison, is_comparison
 from promql.function_calls import floats_only
 from promql.match_groups import find_match_groups, match_group_labels
@@ -62,11 +63,13 @@ def vector_scalar_operation(
     return replace(vector, present=vector.present & kept)
 
 
-def vector_operation(lhs: Matrix, rhs: Matrix, operator: VectorOperator) -> Matrix:
+def vector_operation(
+    lhs: Matrix, rhs: Matrix, operator: VectorOperator, budget: QueryBudget
+) -> Matrix:
     """`lhs op rhs` of two vectors, one row per pair of matching series; labels may repeat.
 
     Raises ExecutionError in Prometheus' words when the matching is many-to-many at a step, or
-    many-to-one without saying so.
+    many-to-one without saying so, or when the pairs would take more memory than `budget` has.
     """
     matching = operator.matching
     swapped = matching.card is Cardinality.ONE_TO_MANY
@@ -77,12 +80,16 @@ def vector_operation(lhs: Matrix, rhs: Matrix, operator: VectorOperator) -> Matr
     active = active & np.logical_or.reduce(one.present, axis=0)
     groups = find_match_groups(many, one, matching)
     duplicates = _first_duplicate(one.present & active, groups.rhs)
+    side = "left" if swapped else "right"
+    if duplicates.step < len(active) and not active[: duplicates.step].any():
+        # No step before it can be refused, so nothing need be paired.
+        raise ExecutionError(_duplicate_text(lhs if swapped else rhs, duplicates, matching, side))
     one, one_groups = _merge_one_side(one, groups.rhs, matching)
+    _check_pairs(groups.lhs, one_groups, len(active), budget)
     pairs = _pair_rows(many, groups.lhs, one, one_groups)
     result = _compute(pairs, operator, swapped)
     crowded = _first_crowded(result, pairs, matching)
     if duplicates.step < len(active) and duplicates.step <= crowded:
-        side = "left" if swapped else "right"
         raise ExecutionError(_duplicate_text(lhs if swapped else rhs, duplicates, matching, side))
     if crowded < len(active):
         one_to_one = matching.card is Cardinality.ONE_TO_ONE
@@ -163,6 +170,16 @@ class _Pairs:
     many_rows: IntArray
     one_rows: IntArray
     groups: IntArray
+
+
+def _check_pairs(
+    many_groups: IntArray, one_groups: IntArray, n_steps: int, budget: QueryBudget
+) -> None:
+    n_groups = 1 + max(many_groups.max(initial=0), one_groups.max(initial=0))
+    sizes = np.bincount(one_groups, minlength=n_groups)
+    n_pairs = int(sizes[many_groups].sum())
+    # Both operands and the result are there at once, and what names each pair.
+    budget.check_bytes(n_pairs * (3 * BYTES_PER_CELL * n_steps + BYTES_PER_LABELS))
 
 
 def _pair_rows(many: Matrix, many_groups: IntArray, one: Matrix, one_groups: IntArray) -> _Pairs:

@@ -23,6 +23,7 @@ from promcompat.core.model import (
     WriteBatch,
 )
 from promcompat.core.ports import MatcherSets, MetricRepository
+from promql.budget import DEFAULT_MAX_BYTES
 from promql.pushdown.choice import PushdownMode
 from promql.translator import (
     LiveSeries,
@@ -70,8 +71,9 @@ _READER_SETTINGS: Final = {"timescaledb.enable_runtime_exclusion": "off"}
 class StorageOptions:
     """What can be set of the storage adapter; every queue and cache has a bound.
 
-    `max_waiting_rows` bounds the rows of all unanswered writes together. `max_samples` bounds one
-    query, `sample_cache_bytes` what is kept of samples that were read (0: nothing).
+    `max_waiting_rows` bounds the rows of all unanswered writes together. `max_samples` and
+    `max_memory_bytes` bound one query, `sample_cache_bytes` what is kept of samples that were read
+    (0: nothing).
     `query_timeout_seconds` is how long the server works on one statement of a query.
     `now_ms` is the clock that says which samples come late.
     """
@@ -86,6 +88,7 @@ class StorageOptions:
     series_cache_entries: int = 1_000_000
     labels_cache_entries: int = 1_000_000
     max_samples: int = 50_000_000
+    max_memory_bytes: int = DEFAULT_MAX_BYTES
     sample_cache_bytes: int = 256 << 20
     pushdown: PushdownMode = PushdownMode.AUTO
     now_ms: Callable[[], int] = wall_clock_ms
@@ -131,6 +134,7 @@ class PostgresMetricRepository:
             planner,
             SampleCache(options.sample_cache_bytes, self.stats),
             max_samples=options.max_samples,
+            max_bytes=options.max_memory_bytes,
             now_ms=options.now_ms,
         )
         self._read_explainer = ReadExplainer(

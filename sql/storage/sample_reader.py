@@ -10,7 +10,7 @@ import numpy as np
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import IntArray, Labels, SampleBlock, SeriesSelection
-from promql.budget import TOO_MANY_SAMPLES
+from promql.budget import BYTES_PER_SAMPLE, TOO_MANY_SAMPLES, too_much_memory
 from promql.translator import Statement, samples_statement
 from sql.storage.connection_pool import Connection, Pool, acquired
 from sql.storage.copy_format import SampleDecoder
@@ -39,9 +39,10 @@ class SampleReader:
         cache: SampleCache,
         *,
         max_samples: int,
+        max_bytes: int = 0,
         now_ms: Callable[[], int],
     ) -> None:
-        """`max_samples` bounds all selections of one query together (0: no bound).
+        """`max_samples`, `max_bytes` bound all selections of one query together (0: no bound).
 
         `now_ms` is the clock that says which samples are old enough for the cache.
         """
@@ -51,13 +52,14 @@ class SampleReader:
         self._planner = planner
         self._cache = cache
         self._max_samples = max_samples
+        self._max_bytes = max_bytes
         self._now_ms = now_ms
 
     async def select(
         self, tenant_id: int, selections: Sequence[SeriesSelection]
     ) -> list[SampleBlock]:
         """The blocks of a query's selections; see `promcompat.core.ports.SampleReader`."""
-        allowance = SampleAllowance(self._max_samples)
+        allowance = SampleAllowance(self._max_samples, self._max_bytes)
         async with acquired(self._pool) as connection:
             state = await self._series_reader.read_state(
                 connection,
@@ -183,19 +185,22 @@ async def _aside(work: Callable[[], T], n_rows: int) -> T:
 
 
 class SampleAllowance:
-    """How many samples all selections of one query may still bring, counted while they arrive."""
+    """What all selections of one query may still bring, counted while it arrives.
 
-    def __init__(self, max_samples: int) -> None:
-        """`max_samples` 0 sets no bound."""
+    Bytes are those of the COPY stream, and of the columns of samples that came from elsewhere.
+    """
+
+    def __init__(self, max_samples: int, max_bytes: int = 0) -> None:
+        """0 sets no bound."""
         self._max_samples = max_samples
+        self._max_bytes = max_bytes
         self._decoders: list[SampleDecoder] = []
         self._n_added = 0
 
     def add(self, n_samples: int) -> None:
         """Count samples that came from elsewhere; raises ExecutionError when they are too many."""
         self._n_added += n_samples
-        if self.is_exceeded:
-            raise ExecutionError(TOO_MANY_SAMPLES)
+        self.check()
 
     def watch(self, decoder: SampleDecoder) -> None:
         """Count what a decoder has."""
@@ -203,11 +208,25 @@ class SampleAllowance:
 
     @property
     def is_exceeded(self) -> bool:
-        """Whether too many have come."""
-        if self._max_samples <= 0:
-            return False
+        """Whether too much has come."""
+        return self._has_too_many or self._has_too_much
+
+    def check(self) -> None:
+        """Raises ExecutionError when too much has come."""
+        if self._has_too_many:
+            raise ExecutionError(TOO_MANY_SAMPLES)
+        if self._has_too_much:
+            raise ExecutionError(too_much_memory(self._max_bytes))
+
+    @property
+    def _has_too_many(self) -> bool:
         n_read = sum(decoder.n_rows for decoder in self._decoders)
-        return n_read + self._n_added > self._max_samples
+        return 0 < self._max_samples < n_read + self._n_added
+
+    @property
+    def _has_too_much(self) -> bool:
+        n_read = sum(decoder.n_bytes for decoder in self._decoders)
+        return 0 < self._max_bytes < n_read + self._n_added * BYTES_PER_SAMPLE
 
 
 async def copy_out(
@@ -236,8 +255,7 @@ async def copy_out(
         current = asyncio.current_task()
         if current is None or current.cancelling() or not allowance.is_exceeded:
             raise
-    if allowance.is_exceeded:
-        raise ExecutionError(TOO_MANY_SAMPLES)
+    allowance.check()
 
 
 async def gather_reads(reads: Sequence[Awaitable[T]]) -> list[T]:

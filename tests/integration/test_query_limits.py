@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from promcompat.core.errors import ExecutionError
-from promql.budget import TOO_MANY_SAMPLES
+from promql.budget import TOO_MANY_SAMPLES, too_much_memory
 from tests.factories import make_batch, make_labels, select_name
 from tests.http_service import NOW_MS, running_service
 from tests.repositories import connected, locked_samples, opened_repository
@@ -62,3 +62,28 @@ async def test_samples_of_all_selections_count_together(database_url: str) -> No
             await repository.select(TENANT, [one, other])
         # The connections are still good.
         assert len(await repository.select(TENANT, [one])) == 1
+
+
+async def test_bytes_of_all_selections_count_together(database_url: str) -> None:
+    # A row of the COPY stream takes 38 bytes.
+    async with opened_repository(database_url, max_memory_bytes=6000) as repository:
+        points = [(NOW_MS + step, 1.0) for step in range(100)]
+        await repository.write_batch(
+            TENANT, make_batch({make_labels("a"): points, make_labels("b"): points})
+        )
+        selections = [select_name(name, NOW_MS - 1, NOW_MS + 100) for name in "ab"]
+        with pytest.raises(ExecutionError) as refused:
+            await repository.select(TENANT, selections)
+        assert str(refused.value) == too_much_memory(6000)
+        assert len((await repository.select(TENANT, selections[:1]))[0].timestamps) == 100
+
+
+async def test_query_beyond_its_memory_gets_422(database_url: str) -> None:
+    async with opened_repository(database_url) as repository:
+        series = {make_labels("up", job=f"j{job}"): [(NOW_MS, 1.0)] for job in range(50)}
+        await repository.write_batch(TENANT, make_batch(series))
+        async with running_service(repository, query_max_memory_bytes=100_000) as service:
+            status, body = await service.ask("query", query="max_over_time(up[1h:1s])")
+            assert (status, body["errorType"]) == (422, "execution")
+            assert body["error"] == too_much_memory(100_000)
+            assert (await service.ask("query", query="count(up)"))[0] == 200

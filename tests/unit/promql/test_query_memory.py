@@ -1,0 +1,83 @@
+"""A query is refused before it makes what would take more memory than it may."""
+
+import pytest
+
+from promcompat.core.errors import ExecutionError
+from promcompat.core.model import EvalRange, Labels
+from promql.budget import too_much_memory
+from promql.engine import Engine, EngineOptions
+from promql.values import QueryResult
+from tests.factories import make_batch, make_labels
+from tests.fakes import InMemoryMetricRepository
+
+LIMIT = 3_000_000
+N_SERIES = 100
+STEP_MS = 15_000
+REPEATED = "$1" * 500
+BLOW_UPS = {
+    "count_values": 'count_values("v", x)',
+    "label_replace": (
+        f'label_replace(label_replace(x, "a", "{REPEATED}", "long", "(.*)"), '
+        f'"b", "{REPEATED}", "a", "(.*)")'
+    ),
+    "label_join": f'label_join(x, "a", "{"-" * 30_000}", "long", "n")',
+    "group_left": "x * on() group_left(n) y",
+    "subquery": "max_over_time(x[1d:1s])",
+    "subquery of windows": "max_over_time(rate(x[5m])[1h:1s])",
+    "steps": "sum_over_time(vector(1)[5m:1ms])",
+}
+
+
+def engine_of(repository: InMemoryMetricRepository, max_memory_bytes: int) -> Engine:
+    return Engine(repository, EngineOptions(max_memory_bytes=max_memory_bytes))
+
+
+async def filled() -> InMemoryMetricRepository:
+    """Series x and y whose operators and functions alone fit; all but one y begin later."""
+    times = [step * STEP_MS for step in range(200)]
+    series: dict[Labels, list[tuple[int, float]]] = {}
+    for number in range(N_SERIES):
+        points = [(time, float(time + number)) for time in times]
+        series[make_labels("x", n=str(number), long="l" * 100)] = points
+        series[make_labels("y", n=str(number))] = points[100 if number else 0 :]
+    repository = InMemoryMetricRepository()
+    await repository.write_batch("default", make_batch(series))
+    return repository
+
+
+async def run(engine: Engine, query: str) -> QueryResult:
+    return await engine.query_range("default", query, EvalRange(0, 399 * STEP_MS, STEP_MS))
+
+
+@pytest.mark.parametrize("query", BLOW_UPS.values(), ids=BLOW_UPS.keys())
+async def test_query_is_refused_where_it_would_grow(query: str) -> None:
+    engine = engine_of(await filled(), LIMIT)
+    for fits in ("x", "y", "rate(x[5m])"):
+        await run(engine, fits)
+    with pytest.raises(ExecutionError) as refused:
+        await run(engine, query)
+    assert str(refused.value) == too_much_memory(LIMIT)
+
+
+async def test_text_made_by_label_functions_counts_before_it_is_made() -> None:
+    repository = await filled()
+    nested = "x"
+    for depth in range(8):
+        source = "long" if depth == 0 else f"a{depth - 1}"
+        nested = f'label_replace({nested}, "a{depth}", "{"$1" * 1000}", "{source}", "(.*)")'
+    with pytest.raises(ExecutionError) as refused:
+        await run(engine_of(repository, LIMIT), nested)
+    assert str(refused.value) == too_much_memory(LIMIT)
+
+
+async def test_what_fits_is_answered_and_memory_is_given_back() -> None:
+    # Each operand takes 0.36 MB; only two of them and a result are there at once.
+    query = "+".join(["x"] * 12)
+    result = await run(engine_of(await filled(), LIMIT), query)
+    assert len(result.value.labels) == N_SERIES  # type: ignore[union-attr]
+
+
+async def test_duplicates_are_refused_without_pairing_them() -> None:
+    query = "x * on() group_left(n) x"
+    with pytest.raises(ExecutionError, match="found duplicate series for the match group"):
+        await run(engine_of(await filled(), LIMIT), query)
