@@ -1,8 +1,13 @@
-"""`promcompat explain`: asks a running service how it answers a query, and shows it as text."""
+"""`promcompat explain`: how a query is answered, for a terminal, as plain text or as JSON.
+
+A running service is asked; with `--database-url` this process plans the query itself.
+"""
 
 import argparse
+import asyncio
 import http.client
 import json
+import os
 import sys
 import urllib.error
 import urllib.parse
@@ -10,12 +15,23 @@ import urllib.request
 from collections.abc import Mapping
 from typing import Any, Final
 
+from pydantic import ValidationError
+
+from promcompat.api.context import DEFAULT_TENANT
+from promcompat.api.explain_handlers import read_query
+from promcompat.api.explanation_json import explanation_json
+from promcompat.api.params import Form
+from promcompat.app import build_metric_service, storage_options
+from promcompat.core.errors import PromcompatError
 from promcompat.explanation_text import render_explanation
+from promcompat.settings import Settings
+from sql.storage.metric_repository import PostgresMetricRepository
 
 _DEFAULT_URL: Final = "http://127.0.0.1:9201"
 _TIMEOUT_SECONDS: Final = 150.0
 """Longer than a query may run unless the service is told otherwise."""
 _QUERY_PARAMETERS: Final = ("query", "time", "start", "end", "step")
+_FLAGS: Final = ("analyze", "database_plan")
 
 
 class ExplainError(Exception):
@@ -24,41 +40,83 @@ class ExplainError(Exception):
 
 def add_explain_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command and its flags."""
-    text = "ask a running service how it answers a query, and with --analyze what that takes"
+    text = "show how a query is answered, and with --analyze what that takes"
     parser = commands.add_parser("explain", help=text, description=text)
     parser.add_argument("query", metavar="EXPR", help="a PromQL expression")
-    parser.add_argument("--url", default=_DEFAULT_URL, help="the service. Default: %(default)s")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--url", default=_DEFAULT_URL, help="a running service to ask. Default: %(default)s"
+    )
+    where.add_argument("--database-url", help="ask this database instead, without a service")
     parser.add_argument("--time", help="of an instant query: Unix seconds or RFC 3339")
     parser.add_argument("--start", help="of a range query, with --end and --step")
     parser.add_argument("--end", help="of a range query")
     parser.add_argument("--step", help="of a range query: seconds or a duration such as 1m")
     parser.add_argument("--analyze", action="store_true", help="run the query and measure it")
-    parser.add_argument("--json", action="store_true", help="print what the service answers")
+    parser.add_argument(
+        "--database-plan", action="store_true", help="add PostgreSQL's EXPLAIN of each statement"
+    )
+    parser.add_argument("--json", action="store_true", help="print it as the service answers it")
     parser.add_argument("--tenant", help="the tenant, sent as X-Scope-OrgID")
 
 
 def run_explain(options: Mapping[str, Any]) -> int:
     """Print the explanation; the exit code is 1 when there is none."""
     try:
-        explanation = _fetch(_request(options))
+        explanation = _explain(options)
     except ExplainError as exc:
         sys.stderr.write(f"promcompat: {exc}\n")
         return 1
     if options["json"]:
-        text = json.dumps(explanation, indent=2, ensure_ascii=False) + "\n"
+        sys.stdout.write(json.dumps(explanation, indent=2, ensure_ascii=False) + "\n")
+    elif _wants_colour():
+        # Here, as rich and its lexers cost a service memory that it never uses.
+        from promcompat.explanation_view import show_explanation
+
+        show_explanation(explanation)
     else:
-        text = render_explanation(explanation)
-    sys.stdout.write(text)
+        sys.stdout.write(render_explanation(explanation))
     return 0
 
 
-def _request(options: Mapping[str, Any]) -> urllib.request.Request:
+def _wants_colour() -> bool:
+    """Whether people look at it, with what shows colours; see no-color.org."""
+    has_colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return sys.stdout.isatty() and has_colours
+
+
+def _explain(options: Mapping[str, Any]) -> Any:
+    form = {name: options[name] for name in _QUERY_PARAMETERS if options[name] is not None}
+    form |= {name: "true" for name in _FLAGS if options[name]}
+    if options["database_url"] is None:
+        return _fetch(_request(options, form))
+    tenant = DEFAULT_TENANT if options["tenant"] is None else options["tenant"]
+    try:
+        settings = Settings(**{"database_url": options["database_url"]})
+        return asyncio.run(_explain_here(settings, tenant, Form(form.items())))
+    except ValidationError as exc:
+        raise ExplainError("; ".join(fault["msg"] for fault in exc.errors())) from exc
+    except PromcompatError as exc:
+        raise ExplainError(str(exc)) from exc
+
+
+async def _explain_here(settings: Settings, tenant: str, form: Form) -> Any:
+    """What a service with these settings would answer. Raises PromcompatError."""
+    assert settings.database_url is not None
+    url = settings.database_url.get_secret_value()
+    repository = await PostgresMetricRepository.open(url, storage_options(settings))
+    try:
+        service = build_metric_service(settings, repository)
+        query = read_query(form, service.now_ms())
+        return explanation_json(await service.explain(tenant, query))
+    finally:
+        await repository.close()
+
+
+def _request(options: Mapping[str, Any], form: Mapping[str, str]) -> urllib.request.Request:
     url = options["url"].rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise ExplainError(f"--url must start with http:// or https://, not {url!r}")
-    form = {name: options[name] for name in _QUERY_PARAMETERS if options[name] is not None}
-    if options["analyze"]:
-        form["analyze"] = "true"
     headers = {} if options["tenant"] is None else {"X-Scope-OrgID": options["tenant"]}
     body = urllib.parse.urlencode(form).encode()
     return urllib.request.Request(f"{url}/api/v1/explain", data=body, headers=headers)

@@ -14,14 +14,14 @@ def render_explanation(explanation: Any) -> str:
 
 def _lines(explanation: Any) -> Iterator[str]:
     steps = explanation["steps"]
-    yield f"{explanation['result_type']} at {steps:,} {_noun('step', steps)}"
+    yield f"{explanation['result_type']} at {steps:,} {noun('step', steps)}"
     yield from _indented(explanation["formatted"].splitlines())
     yield ""
     yield "tree"
     yield from _indented(_tree_lines(explanation["tree"]))
     for number, leaf in enumerate(explanation["leaves"]):
         yield ""
-        yield f"leaf {number}: {_matchers_text(leaf['matchers'])}"
+        yield f"leaf {number}: {matchers_text(leaf['matchers'])}"
         yield from _indented(_leaf_lines(leaf))
     if explanation["stages"]:
         yield ""
@@ -30,9 +30,7 @@ def _lines(explanation: Any) -> Iterator[str]:
 
 
 def _tree_lines(node: Any) -> Iterator[str]:
-    marks = [f"leaf {node['leaf']}"] if "leaf" in node else []
-    if node.get("step_invariant"):
-        marks.append("evaluated once")
+    marks = node_marks(node)
     mark = f"  ({', '.join(marks)})" if marks else ""
     yield f"{node['type']}: {node['text']}{mark}"
     for child in node["children"]:
@@ -40,7 +38,7 @@ def _tree_lines(node: Any) -> Iterator[str]:
 
 
 def _leaf_lines(leaf: Any) -> Iterator[str]:
-    yield f"samples after {_time_text(leaf['start'])} up to {_time_text(leaf['end'])}"
+    yield f"samples after {time_text(leaf['start'])} up to {time_text(leaf['end'])}"
     yield _rows_text(leaf)
     for outcome in leaf["rules"]:
         applies = "applies" if outcome["applies"] else "does not apply"
@@ -60,11 +58,20 @@ def _rows_text(leaf: Any) -> str:
     if leaf["estimated_rows"] is not None:
         parts.append(f"about {leaf['estimated_rows']:,} rows estimated")
     if leaf["actual_rows"] is not None:
-        parts.append(f"{leaf['actual_rows']:,} read in {_seconds_text(leaf['seconds'])}")
+        parts.append(f"{leaf['actual_rows']:,} read in {seconds_text(leaf['seconds'])}")
     return ", ".join(parts)
 
 
-def _matchers_text(matchers: Any) -> str:
+def node_marks(node: Any) -> list[str]:
+    """What is to be said of a node of the tree beside its text."""
+    marks = [f"leaf {node['leaf']}"] if "leaf" in node else []
+    if node.get("step_invariant"):
+        marks.append("evaluated once")
+    return marks
+
+
+def matchers_text(matchers: Any) -> str:
+    """The matchers as a selector of PromQL."""
     pairs = [f'{one["name"]}{one["type"]}"{one["value"]}"' for one in matchers]
     return f"{{{', '.join(pairs)}}}"
 
@@ -72,10 +79,10 @@ def _matchers_text(matchers: Any) -> str:
 def _stage_lines(stages: dict[str, float]) -> Iterator[str]:
     width = max(map(len, stages))
     for name, seconds in stages.items():
-        yield f"{name:<{width}}  {_seconds_text(seconds)}"
+        yield f"{name:<{width}}  {seconds_text(seconds)}"
 
 
-def _time_text(seconds: float) -> str:
+def time_text(seconds: float) -> str:
     """RFC 3339 in UTC; Unix seconds where the calendar ends."""
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")
@@ -83,11 +90,13 @@ def _time_text(seconds: float) -> str:
         return f"{seconds:g}"
 
 
-def _seconds_text(seconds: float) -> str:
+def seconds_text(seconds: float) -> str:
+    """Milliseconds below a second."""
     return f"{seconds * 1000:,.1f} ms" if seconds < 1 else f"{seconds:,.2f} s"
 
 
-def _noun(singular: str, count: int) -> str:
+def noun(singular: str, count: int) -> str:
+    """The noun as it stands after the count."""
     return singular if count == 1 else f"{singular}s"
 
 

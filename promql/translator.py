@@ -258,6 +258,11 @@ def density_statement(selection: SeriesSelection, series_ids: IntArray) -> State
     return Statement(text, tuple(params.values))
 
 
+def explain_statement(text: str) -> Statement:
+    """What the database would do for a statement that needs no parameters. Rows of text."""
+    return Statement(f"EXPLAIN {text}", ())
+
+
 def explain_analyze_statement(text: str) -> Statement:
     """What the database says of a statement that needs no parameters; it runs it. Rows of text."""
     return Statement(f"EXPLAIN (ANALYZE, BUFFERS) {text}", ())

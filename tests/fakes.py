@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from promcompat.core.errors import WriteRejectedError
-from promcompat.core.explanations import ReadMeasurement, SelectionExplanation
+from promcompat.core.explanations import ExplanationDepth, ReadMeasurement, SelectionExplanation
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
     Labels,
@@ -105,7 +105,7 @@ class InMemoryMetricRepository:
         return [_select(data, selection) for selection in selections]
 
     async def explain_select(
-        self, tenant: str, selections: Sequence[SeriesSelection], analyze: bool
+        self, tenant: str, selections: Sequence[SeriesSelection], depth: ExplanationDepth
     ) -> list[SelectionExplanation]:
         """See the port. There is no SQL, no rule and no estimate; dicts are read whole."""
         blocks = await self.select(tenant, selections)
@@ -113,7 +113,7 @@ class InMemoryMetricRepository:
             SelectionExplanation(
                 n_series=len(block.labels),
                 measured=ReadMeasurement(rows=len(block.timestamps), seconds=0.0)
-                if analyze
+                if depth.analyze
                 else None,
             )
             for block in blocks

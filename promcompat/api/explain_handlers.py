@@ -15,6 +15,7 @@ from promcompat.api.params import (
     parse_timeout_seconds,
 )
 from promcompat.core.errors import BadDataError
+from promcompat.core.explanations import ExplanationDepth
 from promcompat.core.model import EvalRange
 from promcompat.services.query_explanation import QueryToExplain
 
@@ -27,7 +28,7 @@ async def handle_explain(request: web.Request) -> web.Response:
     """The parameters of `query_range` when any of its own is given, else those of `query`."""
     form = await read_form(request)
     service = service_of(request)
-    query = _query_of(form, service.now_ms())
+    query = read_query(form, service.now_ms())
     try:
         explanation = await service.explain(tenant_of(request), query)
     except BadDataError as exc:
@@ -35,7 +36,8 @@ async def handle_explain(request: web.Request) -> web.Response:
     return await success_response(request, explanation_json(explanation))
 
 
-def _query_of(form: Form, now_ms: int) -> QueryToExplain:
+def read_query(form: Form, now_ms: int) -> QueryToExplain:
+    """What is to be explained, and how deep. Raises the errors of the query's own endpoint."""
     is_range = any(form.get(name) for name in _RANGE_PARAMETERS)
     if is_range:
         eval_range = parse_eval_range(form)
@@ -47,7 +49,9 @@ def _query_of(form: Form, now_ms: int) -> QueryToExplain:
         text=form.get("query"),
         eval_range=eval_range,
         is_range=is_range,
-        analyze=any(analyze),
+        depth=ExplanationDepth(
+            analyze=any(analyze), database_plan=_parse_bool(form, "database_plan")
+        ),
         lookback_ms=parse_lookback_ms(form),
         timeout_seconds=parse_timeout_seconds(form),
     )

@@ -86,5 +86,5 @@ def _leaf_json(selection: SeriesSelection, leaf: SelectionExplanation) -> Json:
         "estimated_rows": None if leaf.estimated_rows is None else round(leaf.estimated_rows),
         "actual_rows": None if measured is None else measured.rows,
         "seconds": None if measured is None else measured.seconds,
-        "database_plan": None if measured is None else measured.database_plan,
+        "database_plan": leaf.database_plan or None,
     }

@@ -1,6 +1,7 @@
 """How a selection is read, in words and numbers for people; its SQL is text and nothing more."""
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +15,10 @@ class RuleOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadMeasurement:
-    """What reading a selection took: rows, seconds, and what the database says of it itself."""
+    """What reading a selection took."""
 
     rows: int
     seconds: float
-    database_plan: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class SelectionExplanation:
 
     `sql` is empty where storage has none or nothing can match; `parameters` are its values, long
     lists shortened. `estimated_rows` is None where storage does not estimate. `measured` is there
-    when the selection was also read.
+    when the selection was also read, `database_plan` when the database was asked for its own.
     """
 
     n_series: int
@@ -36,3 +36,19 @@ class SelectionExplanation:
     parameters: tuple[str, ...] = ()
     estimated_rows: float | None = None
     measured: ReadMeasurement | None = None
+    database_plan: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplanationDepth:
+    """What an explanation does beyond planning.
+
+    `analyze` reads, and has the database measure its plan; `database_plan` alone has the database
+    tell its plan without running anything.
+    """
+
+    analyze: bool = False
+    database_plan: bool = False
+
+
+PLANNED_ONLY: Final = ExplanationDepth()

@@ -5,7 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from promcompat.core.definitions import MetricDefinition, RetainedMetric
-from promcompat.core.explanations import SelectionExplanation
+from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
     Labels,
@@ -74,9 +74,9 @@ class MetricRepository(SampleReader, Protocol):
         """What senders said of one family, or of all, sorted by family."""
 
     async def explain_select(
-        self, tenant: str, selections: Sequence[SeriesSelection], analyze: bool
+        self, tenant: str, selections: Sequence[SeriesSelection], depth: ExplanationDepth
     ) -> list[SelectionExplanation]:
-        """How `select` reads each selection, in their order; with `analyze` it is also read.
+        """How `select` reads each selection, in their order; `depth` may say to read it too.
 
         Raises as `select` does.
         """

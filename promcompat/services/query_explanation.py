@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from promcompat.core.explanations import SelectionExplanation
+from promcompat.core.explanations import PLANNED_ONLY, ExplanationDepth, SelectionExplanation
 from promcompat.core.model import EvalRange
 from promcompat.core.ports import MetricRepository
 from promcompat.services.query_engine import QueryEngine
@@ -25,12 +25,12 @@ class PlanningEngine(QueryEngine, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryToExplain:
-    """A query as it would be asked; with `analyze` it is also run, past the cache of results."""
+    """A query as it would be asked; to analyze it is to run it, past the cache of results."""
 
     text: str
     eval_range: EvalRange
     is_range: bool
-    analyze: bool = False
+    depth: ExplanationDepth = PLANNED_ONLY
     lookback_ms: int | None = None
     timeout_seconds: float | None = None
 
@@ -54,8 +54,8 @@ async def explain_query(
     The query runs first, so that what it may not do fails as the query fails.
     """
     plan = engine.plan_query(query.text, query.eval_range, query.is_range, query.lookback_ms)
-    result = await _run(engine, tenant, query) if query.analyze else None
-    leaves = await repository.explain_select(tenant, plan.selections, query.analyze)
+    result = await _run(engine, tenant, query) if query.depth.analyze else None
+    leaves = await repository.explain_select(tenant, plan.selections, query.depth)
     return QueryExplanation(
         text=query.text,
         formatted=prettify(parse_expr(query.text)),

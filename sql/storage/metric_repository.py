@@ -13,7 +13,7 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     WriteRejectedError,
 )
-from promcompat.core.explanations import SelectionExplanation
+from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.model import (
     IntArray,
     Labels,
@@ -234,11 +234,11 @@ class PostgresMetricRepository:
         return await self._sample_reader.select(tenant_id, selections)
 
     async def explain_select(
-        self, tenant: str, selections: Sequence[SeriesSelection], analyze: bool
+        self, tenant: str, selections: Sequence[SeriesSelection], depth: ExplanationDepth
     ) -> list[SelectionExplanation]:
         """How each selection is read; see the port."""
         tenant_id = await self._tenants.find(tenant)
-        return await self._read_explainer.explain(tenant_id, selections, analyze)
+        return await self._read_explainer.explain(tenant_id, selections, depth)
 
     async def late_writes(self, tenant: str, first_day: int, last_day: int) -> dict[int, int]:
         """How often days of samples were changed late; see `LateWriteReader`."""

@@ -3,15 +3,21 @@
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from promcompat.core.explanations import ReadMeasurement, RuleOutcome, SelectionExplanation
+from promcompat.core.explanations import (
+    ExplanationDepth,
+    ReadMeasurement,
+    RuleOutcome,
+    SelectionExplanation,
+)
 from promcompat.core.model import SeriesSelection
 from promql.pushdown.choice import estimated_rows
 from promql.pushdown.rules import RULES
-from promql.translator import Statement, explain_analyze_statement
+from promql.translator import Statement, explain_analyze_statement, explain_statement
 from sql.storage.connection_pool import Connection, Pool, acquired
 from sql.storage.copy_format import SampleDecoder
 from sql.storage.copy_query import inline_parameters
@@ -41,15 +47,18 @@ class ReadExplainer:
         self._max_samples = max_samples
 
     async def explain(
-        self, tenant_id: int | None, selections: Sequence[SeriesSelection], analyze: bool
+        self,
+        tenant_id: int | None,
+        selections: Sequence[SeriesSelection],
+        depth: ExplanationDepth,
     ) -> list[SelectionExplanation]:
         """One explanation for each selection, one after the other: they do not slow each other.
 
-        Raises ExecutionError when `analyze` reads more than `max_samples`.
+        Raises ExecutionError when analyzing reads more than `max_samples`.
         """
         if tenant_id is None:
-            return [_nothing(analyze) for _ in selections]
-        allowance = SampleAllowance(self._max_samples) if analyze else None
+            return [_nothing(depth.analyze) for _ in selections]
+        allowance = SampleAllowance(self._max_samples) if depth.analyze else None
         async with acquired(self._pool) as connection:
             generation = await self._series_reader.generation(connection, tenant_id)
             found = []
@@ -61,10 +70,12 @@ class ReadExplainer:
                     read = await self._planner.plan(
                         connection, selection, selector.ids, always_estimates=True
                     )
+                    explanation = _explanation(selection, len(selector.ids), read)
                     measured = await _measure(connection, read.statement, allowance)
-                    found.append(_explanation(selection, len(selector.ids), read, measured))
+                    plan = await _ask_plan(connection, read.statement, depth)
+                    found.append(replace(explanation, measured=measured, database_plan=plan))
                 else:
-                    found.append(_nothing(analyze))
+                    found.append(_nothing(depth.analyze))
         return found
 
 
@@ -80,10 +91,7 @@ def _nothing(analyze: bool) -> SelectionExplanation:
 
 
 def _explanation(
-    selection: SeriesSelection,
-    n_series: int,
-    read: PlannedRead,
-    measured: ReadMeasurement | None,
+    selection: SeriesSelection, n_series: int, read: PlannedRead
 ) -> SelectionExplanation:
     thinning, estimate, statement = read.choice.thinning, read.estimate, read.statement
     rows = None if estimate is None else estimate.rows
@@ -95,14 +103,13 @@ def _explanation(
         sql="" if statement is None else statement.text,
         parameters=() if statement is None else tuple(map(shown_parameter, statement.params)),
         estimated_rows=rows,
-        measured=measured,
     )
 
 
 async def _measure(
     connection: Connection, statement: Statement | None, allowance: SampleAllowance | None
 ) -> ReadMeasurement | None:
-    """Read once as a query does, for the time, and once more under the database's own EXPLAIN."""
+    """Read as a query does."""
     if allowance is None:
         return None
     if statement is None:
@@ -111,12 +118,19 @@ async def _measure(
     allowance.watch(decoder)
     started = time.perf_counter()
     await copy_out(connection, statement, decoder, allowance)
-    seconds = time.perf_counter() - started
+    return ReadMeasurement(rows=decoder.n_rows, seconds=time.perf_counter() - started)
+
+
+async def _ask_plan(
+    connection: Connection, statement: Statement | None, depth: ExplanationDepth
+) -> str:
+    """The database's own EXPLAIN, run only to be measured; empty when it is not asked for."""
+    if statement is None or not (depth.analyze or depth.database_plan):
+        return ""
+    explain = explain_analyze_statement if depth.analyze else explain_statement
     # With literals, as the COPY has them, so that both have the same plan.
-    explained = explain_analyze_statement(inline_parameters(statement))
-    lines = await connection.fetch(explained.text)
-    plan = shorten_arrays("\n".join(line[0] for line in lines))
-    return ReadMeasurement(rows=decoder.n_rows, seconds=seconds, database_plan=plan)
+    lines = await connection.fetch(explain(inline_parameters(statement)).text)
+    return shorten_arrays("\n".join(line[0] for line in lines))
 
 
 def shown_parameter(value: object) -> str:

@@ -65,10 +65,11 @@ async def test_scripts_hold_over_http(
     scripts += filter(needs_delayed_name_removal, own_scripts())
     known = read_known_failures(KNOWN_FAILURES.read_text("utf-8"))
     url = database_server.create_database()
-    settings = {"tenancy": "header", "delayed_name_removal": "true", "pushdown": pushdown}
     surprises: list[str] = []
     n_passed = 0
-    with running_promcompat(url, tmp_path / "log", **settings) as service:
+    with running_promcompat(
+        url, tmp_path / "log", tenancy="header", delayed_name_removal="true", pushdown=pushdown
+    ) as service:
         async with open_session() as session:
             run = ScriptRun(PrometheusApi(session, service.url))
             for path in scripts:

@@ -1,10 +1,12 @@
 """`/api/v1/explain` on real databases of both editions."""
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 
+from promcompat.__main__ import main
 from promql.pushdown.choice import PushdownMode
 from tests.factories import make_batch, make_labels
 from tests.http_service import Service, running_service
@@ -41,6 +43,7 @@ async def test_reads_are_explained(database_url: str) -> None:
         await check_pushed_read(service)
         await check_whole_read(service)
         await check_planned_only(service)
+        await check_plan_of_the_database(service)
         await check_other_tenants(service)
 
 
@@ -84,6 +87,13 @@ async def check_planned_only(service: Service) -> None:
     assert data["stages"] is leaf["actual_rows"] is leaf["database_plan"] is None
 
 
+async def check_plan_of_the_database(service: Service) -> None:
+    (leaf,) = (await explain(service, query="x", **RANGE, database_plan="true"))["leaves"]
+    assert "cost=" in leaf["database_plan"]
+    assert "actual" not in leaf["database_plan"]
+    assert leaf["actual_rows"] is leaf["seconds"] is None
+
+
 async def check_other_tenants(service: Service) -> None:
     for tenant, query in (("two", "x"), ("one", "nothing")):
         data = await explain(service, tenant, query=query, **RANGE, analyze="true")
@@ -91,6 +101,25 @@ async def check_other_tenants(service: Service) -> None:
         assert (leaf["series"], leaf["estimated_rows"], leaf["actual_rows"]) == (0, 0, 0)
         assert leaf["sql"] == ""
         assert {outcome["reason"] for outcome in leaf["rules"]} == {"no series matches"}
+
+
+async def test_the_command_explains_on_a_database(
+    database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a service the answer is the one of a service."""
+    command = ["explain", "sum(x)", "--database-url", database_url, "--json", "--tenant", "one"]
+    times = [text for name, value in RANGE.items() for text in (f"--{name}", value)]
+    async with (
+        opened_repository(database_url, pushdown=PushdownMode.AUTO) as repository,
+        running_service(repository, tenancy="header") as service,
+    ):
+        dense = {make_labels("x", n=str(n)): SAMPLES for n in range(N_SERIES)}
+        await repository.write_batch("one", make_batch(dense))
+        expected = await explain(service, query="sum(x)", **RANGE, database_plan="true")
+    assert await asyncio.to_thread(main, [*command, *times, "--database-plan"]) == 0
+    assert json.loads(capsys.readouterr().out) == expected
+    assert await asyncio.to_thread(main, ["explain", "x(", "--database-url", database_url]) == 1
+    assert "parse error" in capsys.readouterr().err
 
 
 async def test_faults_are_those_of_the_query(database_url: str) -> None:

@@ -1,0 +1,69 @@
+"""What `promcompat explain` shows in a terminal."""
+
+import io
+
+from rich.console import Console
+
+from promcompat.explanation_view import show_explanation
+from tests.unit.test_explanation_text import EXPLANATION
+
+TEXT = """\
+vector at 1,200 steps
+  sum(
+    up
+  )
+
+tree
+  aggregation sum(up)  evaluated once
+  └── vectorSelector up  leaf 0
+
+leaves
+  leaf   rule          series   rows estimated   rows read      time
+  ──────────────────────────────────────────────────────────────────
+  0      last_sample    2,000           12,345      12,000   12.3 ms
+
+leaf 0  {__name__="up", job=~"a|b"}
+  samples after 2023-11-14T22:13:20Z up to 1e+15
+  rule          applies   reason
+  ────────────────────────────────
+  last_sample   yes       one step
+  window_gaps   no        no gaps
+
+  sql
+  SELECT 1
+  $1 = [1, 2]
+  $2 = 60
+
+  plan of the database
+  Append
+    -> Scan
+
+stages
+  stage               time
+  ────────────────────────
+  execTotalTime     2.50 s
+  innerEvalTime   250.0 ms
+"""
+
+
+def shown(color_system: str | None) -> str:
+    console = Console(
+        file=io.StringIO(),
+        width=100,
+        force_terminal=color_system is not None,
+        color_system=color_system,  # type: ignore[arg-type]
+        highlight=False,
+        _environ={},
+    )
+    show_explanation(EXPLANATION, console)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_layout() -> None:
+    lines = [line.rstrip() for line in shown(None).splitlines()]
+    assert "\n".join(lines) + "\n" == TEXT
+
+
+def test_sql_is_coloured() -> None:
+    assert "\x1b[94;49mSELECT" in shown("standard")
