@@ -12,10 +12,12 @@ from rich.text import Text
 from rich.tree import Tree
 
 from promcompat.explanation_text import matchers_text, node_marks, noun, seconds_text, time_text
+from promcompat.sql_layout import lay_out_sql
 
 _THEME: Final = "ansi_dark"
 """The terminal's own sixteen colours, so that its background does not matter."""
 _INDENT: Final = (0, 0, 0, 2)
+_MAX_INDENT: Final = 40
 _UNKNOWN: Final = "-"
 
 
@@ -98,12 +100,18 @@ def _leaf_parts(leaf: Any) -> Iterator[RenderableType]:
         yield _rules_table(leaf["rules"])
     if leaf["sql"]:
         yield Text("\nsql", "bold")
-        yield _code(leaf["sql"], "postgresql")
+        yield _code(lay_out_sql(leaf["sql"]), "postgresql")
         for number, parameter in enumerate(leaf["parameters"], start=1):
             yield Text.assemble((f"${number}", "magenta"), " = ", parameter)
     if leaf["database_plan"]:
         yield Text("\nplan of the database", "bold")
-        yield Text(leaf["database_plan"])
+        yield from map(_plan_line, leaf["database_plan"].splitlines())
+
+
+def _plan_line(line: str) -> Padding:
+    """One line, whose rest goes below its beginning where the terminal is too narrow."""
+    text = line.lstrip()
+    return Padding(Text(text), (0, 0, 0, min(len(line) - len(text), _MAX_INDENT)), expand=False)
 
 
 def _rules_table(rules: Any) -> Table:
