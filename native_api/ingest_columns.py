@@ -5,21 +5,18 @@ and the key of its series was made then. Values and times become columns at once
 """
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from native_api.ingest_payloads import SPECIAL_VALUES, SamplePayload
 from native_api.names import label_name_fault, metric_name_fault, text_fault
+from native_api.series_identities import Identity, KeyCache, identities_of, labels_of
 from native_api.times import MAX_TIME_MS, MIN_TIME_MS, parse_time_ms
 from promcompat.core.model import METRIC_NAME, IntArray, WriteBatch
 from promcompat.remote_write.remote_pb2 import Label, SeriesKey
 from promcompat.remote_write.series_key import decode_series_key
-
-Identity = tuple[Any, ...]
-"""What tells the series of an item: name, source and its labels in the order they came."""
-_MAX_IDENTITIES = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,52 +28,33 @@ class SampleFault:
     reason: str
 
 
-@dataclass(slots=True)
-class KeyCache:
-    """Identities to series keys; bounded by starting anew in halves, as the series cache."""
-
-    _young: dict[Identity, bytes] = field(default_factory=dict)
-    _old: dict[Identity, bytes] = field(default_factory=dict)
-
-    def get_recent(self, identities: Sequence[Identity]) -> list[bytes | None]:
-        """The keys of identities met lately; `map` runs in C, a call each would take as long."""
-        return list(map(self._young.get, identities))
-
-    def get(self, identity: Identity) -> bytes | None:
-        """The key of an identity that was met before."""
-        key = self._young.get(identity)
-        if key is None and (key := self._old.get(identity)) is not None:
-            self.add(identity, key)
-        return key
-
-    def add(self, identity: Identity, key: bytes) -> None:
-        """Remember the key of a valid identity."""
-        self._young[identity] = key
-        if len(self._young) > _MAX_IDENTITIES // 2:
-            self._old, self._young = self._young, {}
-
-
 class ColumnReader:
     """Reads samples of any tenant; keys do not depend on the tenant."""
 
     def __init__(self) -> None:
         self._keys = KeyCache()
 
+    def recognise(self, items: Sequence[Any]) -> list[bytes | None]:
+        """The key of each item that is valid for certain but for the range of its time."""
+        return self._keys.recognise(items)
+
     def read(
         self,
         items: Sequence[SamplePayload],
         positions: Sequence[int],
+        recognised: Sequence[bytes | None],
         now_ms: int,
         latest_ms: int | None,
         known: Container[bytes],
     ) -> tuple[WriteBatch, list[int], list[SampleFault]]:
         """The batch of the valid items, their positions, and the faults of the others.
 
-        `positions[i]` is the place of `items[i]` in the request. `latest_ms` is the latest time a
+        `positions[i]` is the place of `items[i]` in the request, `recognised[i]` what
+        `recognise` said of it. `latest_ms` is the latest time a
         sample may have, None for any. Labels of keys in `known` are left out of the batch.
         """
         faults: list[SampleFault] = []
-        keys = self._series_keys(items, positions, faults)
+        keys = self._series_keys(items, positions, recognised, faults)
         timestamps = _timestamps(items, positions, now_ms, latest_ms, faults)
         values = _values(items)
         kept = positions
@@ -93,18 +71,16 @@ class ColumnReader:
         self,
         items: Sequence[SamplePayload],
         positions: Sequence[int],
+        recognised: Sequence[bytes | None],
         faults: list[SampleFault],
     ) -> list[bytes]:
         """The key of each item's series, empty for one at fault."""
-        empty: Mapping[str, str] = {}
-        identities = [
-            (item["name"], item.get("source"), *item.get("labels", empty).items()) for item in items
-        ]
-        keys = self._keys.get_recent(identities)
-        return [
-            key if key is not None else self._old_or_new_key(identity, position, faults)
-            for key, identity, position in zip(keys, identities, positions, strict=True)
-        ]
+        keys = [key or b"" for key in recognised]
+        strangers = [row for row, key in enumerate(recognised) if key is None]
+        identities = identities_of([items[row] for row in strangers])
+        for row, identity in zip(strangers, identities, strict=True):
+            keys[row] = self._old_or_new_key(identity, positions[row], faults)
+        return keys
 
     def _old_or_new_key(
         self, identity: Identity, position: int, faults: list[SampleFault]
@@ -112,14 +88,13 @@ class ColumnReader:
         known = self._keys.get(identity)
         if known is not None:
             return known
-        name, source, *labels = identity
-        found = list(_identity_faults(position, name, source, dict(labels)))
+        name, source, *_ = identity
+        labels = labels_of(identity)
+        found = list(_identity_faults(position, name, source, labels))
         if found:
             faults += found
             return b""
-        key = encode_series_key(
-            name, {**dict(labels), "source": source or dict(labels).get("source", "")}
-        )
+        key = encode_series_key(name, {**labels, "source": source or labels.get("source", "")})
         self._keys.add(identity, key)
         return key
 

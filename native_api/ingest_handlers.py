@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -74,29 +75,63 @@ def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> R
         document = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
         raise InvalidRequestError([fault("body", "body", f"is no JSON: {exc}")]) from exc
-    items, positions, faults = _validate(document, is_batch)
+    items, positions, keys, faults = _validate(document, is_batch)
     # Also when some are at fault already: the client is to learn of everything at once.
     batch, kept, more = _COLUMNS.read(
-        items, positions, service.now_ms(), service.latest_ms(), service.known_series(tenant)
+        items,
+        positions,
+        keys,
+        service.now_ms(),
+        service.latest_ms(),
+        service.known_series(tenant),
     )
     return batch, kept, sorted([*faults, *more], key=lambda one: one.index)
 
 
 def _validate(
     document: Any, is_batch: bool
-) -> tuple[Sequence[SamplePayload], Sequence[int], list[SampleFault]]:
-    """The items that have the right shape, their positions, and the faults of the others."""
-    adapter: TypeAdapter[Any] = _BATCH if is_batch else _SAMPLE
+) -> tuple[Sequence[SamplePayload], Sequence[int], Sequence[bytes | None], list[SampleFault]]:
+    """The items that have the right shape, their positions, the keys of those whose series is
+    known already, and the faults of the others.
+    """
+    items = _items_of(document, is_batch)
+    keys = _COLUMNS.recognise(items)
+    strangers = [row for row, key in enumerate(keys) if key is None]
+    faults = _shape_faults([items[row] for row in strangers], strangers, is_batch)
+    if not faults:
+        return items, range(len(items)), keys, faults
+    bad = {one.index for one in faults}
+    kept = [row for row in range(len(items)) if row not in bad]
+    return [items[row] for row in kept], kept, [keys[row] for row in kept], faults
+
+
+def _items_of(document: Any, is_batch: bool) -> Sequence[Any]:
+    """What should be samples. Raises InvalidRequestError when the body is no batch."""
+    if not is_batch:
+        return [document]
+    match document:
+        case {"metrics": list(items)} if len(document) == 1 and len(items) <= MAX_BATCH:
+            return items
     try:
-        adapter.validate_python(document)
+        return _BATCH.validate_python(document)["metrics"]
     except ValidationError as exc:
-        faults = _sample_faults(exc, is_batch)
-        bad = {one.index for one in faults}
-        given = document["metrics"] if is_batch else [document]
-        positions = [index for index in range(len(given)) if index not in bad]
-        return [given[index] for index in positions], positions, faults
-    items = document["metrics"] if is_batch else [document]
-    return items, range(len(items)), []
+        raise InvalidRequestError(faults_of(exc, "body")) from exc
+
+
+def _shape_faults(
+    items: Sequence[Any], positions: Sequence[int], is_batch: bool
+) -> list[SampleFault]:
+    """What the models say of items at these positions of the request."""
+    if not items:
+        return []
+    try:
+        if is_batch:
+            _BATCH.validate_python({"metrics": items})
+        else:
+            _SAMPLE.validate_python(items[0])
+    except ValidationError as exc:
+        return [replace(one, index=positions[one.index]) for one in _sample_faults(exc, is_batch)]
+    return []
 
 
 def _sample_faults(error: ValidationError, is_batch: bool) -> list[SampleFault]:

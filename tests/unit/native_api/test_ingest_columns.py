@@ -1,10 +1,16 @@
 """From JSON samples to columns: the key of a series is what a sender of remote write has."""
 
+from itertools import permutations, product
+from typing import Any
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from native_api.ingest_columns import ColumnReader, encode_series_key
+from native_api.ingest_payloads import SamplePayload
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.remote_write.series_key import decode_series_key
 from tests.factories import encode_labels
@@ -29,18 +35,76 @@ def test_rows_keep_their_place_and_known_series_are_not_decoded() -> None:
         {"name": "m", "value": "NaN", "labels": {"a": "1", "b": "2"}, "timestamp": "bad"},
         {"name": "m", "value": "-Inf", "labels": {"a": "1", "b": "2", "c": ""}},
     ]
-    batch, kept, faults = reader.read(items, [5, 6, 7, 8], 9_000, None, frozenset())  # type: ignore[arg-type]
+    batch, kept, faults = reader.read(
+        items,  # type: ignore[arg-type]
+        [5, 6, 7, 8],
+        [None] * 4,
+        9_000,
+        None,
+        frozenset(),
+    )
     assert kept == [5, 8]
     assert [(one.index, one.field) for one in faults] == [(6, "name"), (7, "timestamp")]
     assert batch.series_keys[0] == batch.series_keys[1]
     assert batch.timestamps.tolist() == [1000, 9000]
     assert batch.values.tolist() == [1.0, -np.inf]
     assert list(batch.labels.values()) == [Labels.of({METRIC_NAME: "m", "a": "1", "b": "2"})]
-    again, _, _ = reader.read(items[:1], [0], 0, None, {batch.series_keys[0]})  # type: ignore[arg-type]
-    assert again.labels == {}
+    recognised = reader.recognise(items[:1])
+    again, _, _ = reader.read(items[:1], [0], recognised, 0, None, {batch.series_keys[0]})  # type: ignore[arg-type]
+    assert (again.series_keys, again.labels) == (batch.series_keys[:1], {})
 
 
 def test_times_beyond_the_latest_are_faults_by_their_index() -> None:
     items = [{"name": "m", "value": 1, "timestamp": second} for second in (1, 5, 2.5)]
-    _, kept, faults = ColumnReader().read(items, [0, 1, 2], 0, 2_500, frozenset())  # type: ignore[arg-type]
+    _, kept, faults = ColumnReader().read(items, [0, 1, 2], [None] * 3, 0, 2_500, frozenset())  # type: ignore[arg-type]
     assert (kept, [one.index for one in faults]) == ([0, 2], [1])
+
+
+_TEXTS = st.sampled_from(["", "a", "b", "1"])
+_ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, 1, 1.0, [], {}, ["a"], {"a": 1}, {"a": []}, "a", float("nan")]
+)
+_LABELS = st.dictionaries(_TEXTS, _TEXTS | _ODD, max_size=3)
+_ITEMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": _TEXTS | _ODD,
+        "value": st.floats() | st.integers(0, 3) | _ODD,
+        "labels": _LABELS | _ODD,
+        "source": _TEXTS | _ODD,
+        "timestamp": st.integers(0, 3) | _ODD,
+        "other": _ODD,
+    },
+)
+_ALL_SERIES = [
+    {"name": name, "value": 1, "source": source, "labels": dict(pairs)}
+    for name in ("a", "b", "1")
+    for source in (None, "", "a")
+    for n_labels in range(3)
+    for names in permutations(("a", "b", "1"), n_labels)
+    for values in product(("", "a", "b", "1"), repeat=n_labels)
+    for pairs in (zip(names, values, strict=True),)
+]
+_WARM = ColumnReader()
+_WARM.read(_ALL_SERIES, range(len(_ALL_SERIES)), [None] * len(_ALL_SERIES), 0, None, ())  # type: ignore[arg-type]
+
+
+@given(st.lists(_ITEMS | _ODD, min_size=1, max_size=2))
+def test_what_is_recognised_would_be_valid_and_has_the_same_series(items: list[Any]) -> None:
+    recognised = _WARM.recognise(items)
+    for item, key in zip(items, recognised, strict=True):
+        if key is not None:
+            TypeAdapter(SamplePayload).validate_python(item)
+            batch, _, faults = ColumnReader().read([item], [0], [None], 0, None, ())
+            assert (batch.series_keys, faults) == ([key], [])
+
+
+@pytest.mark.parametrize("item", _ALL_SERIES[:20])
+def test_a_series_met_before_is_recognised(item: Any) -> None:
+    again = {**item, "value": 2.5, "timestamp": "2026-11-24T05:00:00Z"}
+    assert _WARM.recognise([again, item]) == 2 * [encode_series_key(item["name"], _labels_of(item))]
+    assert _WARM.recognise([again, {**item, "value": "2"}]) == [None, None]
+
+
+def _labels_of(item: Any) -> dict[str, str]:
+    return {**item["labels"], "source": item["source"] or ""}
