@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -70,10 +71,12 @@ class KnownDifference:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The outcome of a comparison; `n_with_data` counts the answers that were not empty."""
+    """The outcome of a comparison; `n_with_data` counts the answers that were not empty, and
+    `n_identical` those that are equal to the last digit, the order of series aside."""
 
     n_questions: int
     n_with_data: int
+    n_identical: int
     differences: Sequence[Difference]
 
     def unexplained(self, known: Sequence[KnownDifference]) -> list[Difference]:
@@ -99,27 +102,40 @@ async def compare_servers(
 ) -> Agreement:
     """Ask both servers every question, `concurrency` questions at once."""
     waiting = list(questions)
-    n_questions, n_with_data = len(waiting), 0
+    n_questions, n_with_data, n_identical = len(waiting), 0, 0
     differences: list[Difference] = []
 
     async def ask_rest() -> None:
-        nonlocal n_with_data
+        nonlocal n_with_data, n_identical
         while waiting:
             question = waiting.pop()
             responses = await asyncio.gather(question.ask(reference), question.ask(candidate))
             n_with_data += has_data(responses[0])
+            n_identical += are_identical(*responses)
             detail = find_response_difference(question.expr, *responses)
             if detail is not None:
                 differences.append(Difference(question, detail))
 
     await asyncio.gather(*(ask_rest() for _ in range(concurrency)))
     differences.sort(key=lambda difference: (difference.question.expr, str(difference)))
-    return Agreement(n_questions, n_with_data, differences)
+    return Agreement(n_questions, n_with_data, n_identical, differences)
 
 
 def has_data(response: Response) -> bool:
     """Whether a query was answered with anything."""
     return response.is_success and bool(response.data["result"])
+
+
+def are_identical(reference: Response, candidate: Response) -> bool:
+    """Whether two answers are the same texts, in whatever order their series come."""
+    wanted, found = (_in_order(response.body.get("data")) for response in (reference, candidate))
+    return wanted == found
+
+
+def _in_order(data: Any) -> Any:
+    if not isinstance(data, dict) or data["resultType"] not in {"vector", "matrix"}:
+        return data
+    return data["resultType"], sorted(data["result"], key=lambda row: sorted(row["metric"].items()))
 
 
 def find_response_difference(expr: str, reference: Response, candidate: Response) -> str | None:
