@@ -97,7 +97,7 @@ def open_native_api(
     """Give the native API its services."""
     definitions = PostgresDefinitionRepository(repository.database)
     native.metrics = metrics
-    native.definitions = DefinitionService(definitions)
+    native.definitions = DefinitionService(definitions, repository.threshold_watch.catch_up)
     native.queries = NativeQueryService(
         repository.sample_list_reader(), repository, definitions, metrics
     )

@@ -1,6 +1,6 @@
 """What can be done with metric definitions: read, change under preconditions, delete."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from promcompat.core.definitions import MetricDefinition
@@ -52,8 +52,12 @@ class SavedDefinition:
 class DefinitionService:
     """The use cases around definitions. Everything is done for one tenant."""
 
-    def __init__(self, repository: DefinitionRepository) -> None:
+    def __init__(
+        self, repository: DefinitionRepository, on_change: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`on_change` is awaited after each change: what follows it is under the new definition."""
         self._repository = repository
+        self._on_change = on_change
 
     async def find(self, tenant: str, name: str) -> MetricDefinition | None:
         """The definition of a metric, if it has one."""
@@ -87,6 +91,7 @@ class DefinitionService:
             expected = 0 if current is None else current.version
             saved = await self._repository.save(tenant, edited, expected)
             if saved is not None:
+                await self._on_change()
                 return SavedDefinition(saved, current is None)
         raise ConflictError("the definition is being changed by others all the time; try again")
 
@@ -101,6 +106,7 @@ class DefinitionService:
             if current is None:
                 raise _missing(name)
             if await self._repository.delete(tenant, name, current.version):
+                await self._on_change()
                 return current
         raise ConflictError("the definition is being changed by others all the time; try again")
 

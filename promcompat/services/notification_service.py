@@ -201,7 +201,8 @@ class NotificationService:
         cause = f"rule-{alert.rule_id}" if alert.rule_id else f"threshold-{alert.series_id}"
         return RemediationRequest(
             tenant=delivery.tenant,
-            workflow_id=f"promcompat-{delivery.tenant}-{cause}-alert-{alert.id}",
+            # Ids start again in a new database and Temporal does not forget: the time tells apart.
+            workflow_id=f"promcompat-{delivery.tenant}-{cause}-alert-{alert.id}-{alert.active_at_ms}",
             spec=alert.remediation,
             workflow_input=rendered,
             alert_id=alert.id,

@@ -8,11 +8,13 @@ one that was missed is found by the dispatcher's look at the newest samples
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import orjson
 
+from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.thresholds import AlertThreshold, BreachLevel, Direction
 from promcompat.core.watched_series import LevelChange, SeriesLimits, WatchedSeries
@@ -37,6 +39,7 @@ class ThresholdWatch:
         self._limits: dict[str, dict[int, SeriesLimits]] = {}
         self._watched = WatchedSeries()
         self._read_at = _LONG_AGO
+        self._is_used = False
         self._refreshing = asyncio.Lock()
 
     @property
@@ -46,6 +49,7 @@ class ThresholdWatch:
 
     async def refresh(self) -> None:
         """Take over definitions and levels that changed since the last call."""
+        self._is_used = True
         async with self._refreshing, acquired(self._pool) as connection:
             for tenant_id, tenant, version in await connection.fetch(
                 _QUERIES["definition_versions"]
@@ -55,6 +59,15 @@ class ThresholdWatch:
                     self._versions[tenant] = version
             if len(self._watched):
                 await self._read_levels(connection)
+
+    async def catch_up(self) -> None:
+        """Take over what was just changed, unless this process watches nothing.
+
+        Not now if the database is away: the next refresh does it.
+        """
+        if self._is_used:
+            with suppress(StorageUnavailableError):
+                await self.refresh()
 
     async def _read_tenant(self, connection: Connection, tenant_id: int, tenant: str) -> None:
         rows = await connection.fetch(_DEFINITION_QUERIES["list_thresholds"], tenant_id)

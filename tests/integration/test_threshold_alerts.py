@@ -17,6 +17,7 @@ from tests.alerting import (
     running_alerting,
 )
 from tests.factories import STALE_NAN, make_labels
+from tests.native_service import running_native_service
 from tests.repositories import connected, locked_samples
 
 pytestmark = pytest.mark.integration
@@ -50,11 +51,26 @@ async def test_a_breach_becomes_one_alert_and_one_of_everything(database_url: st
         (request,) = one.launcher.started.values()
         assert request.workflow_input == {"host": "a", "n": 1, "deep": [{"v": "9"}]}
         assert (request.query, request.series_labels) == ("queue >= 5.0", {"host": "a"})
+        # A new database counts alerts from 1 again, and Temporal may remember an older one's.
+        assert request.workflow_id.endswith(f"-alert-{request.alert_id}-{NOW_MS + 1}")
         await one.write(HOST, (2000, 1.0))
         await one.settle()
         assert await states(one) == [("resolved", "critical")]
         assert one.notifier.states == ["firing", "resolved"]
         assert one.launcher.n_calls == 1
+
+
+async def test_threshold_holds_for_the_first_sample_after_its_definition(
+    plain_database_url: str,
+) -> None:
+    async with running_native_service(plain_database_url) as one:
+        threshold = {"alert_threshold": {"critical": 8}}
+        await one.send("PUT", "/definitions/queue", status=201, body=threshold)
+        await one.ingest({"name": "queue", "value": 9})
+        assert await outbox(plain_database_url) == 1
+        await one.send("DELETE", "/definitions/queue", status=200)
+        await one.ingest({"name": "queue", "value": 1}, {"name": "other", "value": 9})
+        assert await outbox(plain_database_url) == 1
 
 
 async def test_levels_change_within_one_alert(database_url: str) -> None:
