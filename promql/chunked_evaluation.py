@@ -8,7 +8,7 @@ function that never share a piece, which Prometheus refuses and this merges.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -31,11 +31,11 @@ _MIN_STEPS = 2
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The value of a plan, what there is to say about it, and how many samples it read."""
+    """The value of a plan, what there is to say about it, and how many samples each step read."""
 
     value: Value
-    annotations: Annotations = field(default_factory=Annotations)
-    total_samples: int = 0
+    annotations: Annotations
+    samples_per_step: IntArray
 
 
 def evaluate_plan(
@@ -48,14 +48,15 @@ def evaluate_plan(
     """Evaluate `plan` over `blocks`, the samples of its selections. Raises as Evaluator does."""
     annotations = Annotations()
     values: list[Value] = []
-    total_samples = 0
+    samples_per_step: list[IntArray] = []
     grids = _chunk_grids(plan, blocks, cells_per_chunk)
     for piece, samples in _pieces(plan, blocks, grids, options):
         evaluator = Evaluator(piece, samples, options, budget, annotations)
         values.append(evaluator.evaluate())
-        total_samples += evaluator.total_samples
+        samples_per_step.append(evaluator.samples_per_step)
     value = values[0] if len(values) == 1 else _side_by_side(values, budget)
-    return Evaluation(finish(value, options.delayed_name_removal), annotations, total_samples)
+    finished = finish(value, options.delayed_name_removal)
+    return Evaluation(finished, annotations, np.concatenate(samples_per_step))
 
 
 def _chunk_grids(

@@ -277,7 +277,12 @@ def _result(
         query.is_range,
         warnings,
         infos,
-        QueryStats(query.timings_seconds, evaluation.total_samples, query.budget.peak_samples),
+        QueryStats(
+            query.timings_seconds,
+            int(evaluation.samples_per_step.sum()),
+            query.budget.peak_samples,
+            samples_per_step=evaluation.samples_per_step,
+        ),
     )
 
 

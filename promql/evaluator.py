@@ -76,7 +76,8 @@ class EvaluationOptions:
 class Evaluator:
     """Evaluates one plan once, over `blocks[i]`, the samples of `plan.selections[i]`.
 
-    `total_samples` is then how many samples were read, a window counting whole at every step.
+    `samples_per_step` int64 [n_steps] is then how many samples were read for each step, a window
+    counting whole at every one.
     """
 
     def __init__(
@@ -93,7 +94,8 @@ class Evaluator:
         self._budget = budget
         self._range_blocks: dict[int, SampleBlock] = {}
         self._annotations = annotations
-        self.total_samples = 0
+        self.samples_per_step = np.zeros(plan.eval_range.n_steps, np.int64)
+        self._subquery_samples = 0
 
     def evaluate(self) -> Value:
         """The value of the plan's expression over its grid, without rows that have no sample.
@@ -116,9 +118,9 @@ class Evaluator:
 
     def _eval_invariant(self, expr: Expr, grid: EvalRange) -> Value:
         """Evaluate on the first step only; all others have the same value."""
-        before = self.total_samples
+        before, self.samples_per_step = self.samples_per_step, np.zeros(1, np.int64)
         value = self._eval_node(expr, EvalRange.instant(grid.start_ms))
-        self.total_samples = before + (self.total_samples - before) * grid.n_steps
+        self.samples_per_step = before + self.samples_per_step
         if isinstance(value, Matrix):
             self._budget.check_size(len(value.labels) * grid.n_steps)
         return _repeat_step(value, grid.n_steps)
@@ -133,7 +135,7 @@ class Evaluator:
             case VectorSelector():
                 return self._eval_selector(expr, grid)
             case MatrixSelector() | SubqueryExpr():
-                return self._windows(expr, grid)
+                return self._eval_range_vector(expr, grid)
             case Call():
                 return self._eval_call(expr, grid)
             case AggregateExpr():
@@ -158,7 +160,7 @@ class Evaluator:
         self._budget.check_bytes(grid.n_steps * _BYTES_PER_STEP)
         times_ms = _moved_times(grid, modifiers)
         samples = look_up(block, times_ms, self._options.lookback_ms)
-        self.total_samples += int(samples.present.sum())
+        self.samples_per_step += samples.present.sum(axis=0)
         return samples
 
     def _block_of(self, selector: VectorSelector) -> SampleBlock:
@@ -173,7 +175,7 @@ class Evaluator:
             windows = make_windows(block, end_ms, expr.range_ms)
         else:
             windows = self._subquery_windows(expr, grid)
-        self.total_samples += int((windows.hi - windows.lo).sum())
+        self.samples_per_step += (windows.hi - windows.lo).sum(axis=0)
         return windows
 
     def _range_block(self, expr: MatrixSelector) -> SampleBlock:
@@ -181,6 +183,14 @@ class Evaluator:
         if leaf not in self._range_blocks:
             self._range_blocks[leaf] = without_stale_markers(self._blocks[leaf])
         return self._range_blocks[leaf]
+
+    def _eval_range_vector(self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange) -> Windows:
+        """A range vector that is the whole query."""
+        windows = self._windows(expr, grid)
+        if isinstance(expr, SubqueryExpr):
+            # What the expression reads counts here, not the window over it.
+            self.samples_per_step = np.full(grid.n_steps, self._subquery_samples)
+        return windows
 
     def _check_windows(self, block: SampleBlock, grid: EvalRange) -> None:
         self._budget.check_bytes(len(block.labels) * grid.n_steps * _BYTES_PER_WINDOW)
@@ -193,10 +203,11 @@ class Evaluator:
         if start_ms > end_ms[-1]:
             return make_windows(SampleBlock.empty(), end_ms, subquery.range_ms)
         inner = EvalRange(start_ms, int(end_ms[-1]), step_ms)
-        before = self.total_samples
+        before, self.samples_per_step = self.samples_per_step, np.zeros(inner.n_steps, np.int64)
         matrix = self._eval(subquery.expr, inner)
         # The samples are counted when the windows over the result are.
-        self.total_samples = before
+        self._subquery_samples = int(self.samples_per_step.sum())
+        self.samples_per_step = before
         assert isinstance(matrix, Matrix)
         self._budget.check_bytes(_sample_count(matrix) * BYTES_PER_SAMPLE)
         block = matrix_to_block(matrix, inner.timestamps())

@@ -110,6 +110,7 @@ class Annotations:
 class QueryStats:
     """Seconds spent per stage and samples read, for `stats=` and our own metrics.
 
+    `samples_per_step` int64 [n_steps] tells the samples read by step, None where steps were reused.
     `reused_steps` are steps of an earlier answer, for which nothing was read.
     """
 
@@ -117,6 +118,7 @@ class QueryStats:
     total_samples: int = 0
     peak_samples: int = 0
     reused_steps: int = 0
+    samples_per_step: IntArray | None = None
 
 
 @dataclass(frozen=True, slots=True)

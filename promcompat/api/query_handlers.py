@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 from aiohttp import hdrs, web
 
@@ -115,12 +116,13 @@ async def _respond(request: web.Request, form: Form, result: QueryResult) -> web
     request.app[TELEMETRY].query.observe(
         stats.timings_seconds, stats.total_samples, stats.reused_steps
     )
-    with_stats = bool(form.get("stats"))
+    wanted = form.get("stats")
+    render = partial(render_query_data, result, bool(wanted), per_step=wanted == "all")
     if _n_points(result) < _RENDER_IN_THREAD_FROM_POINTS:
-        data = render_query_data(result, with_stats)
+        data = render()
     else:
         # Other requests get their turn; the rendering itself is no faster for it.
-        data = await asyncio.to_thread(render_query_data, result, with_stats)
+        data = await asyncio.to_thread(render)
     return await success_response(request, data, result.warnings, result.infos)
 
 

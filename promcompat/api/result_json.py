@@ -19,7 +19,7 @@ from promcompat.api.float_format import (
     format_timestamp,
 )
 from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
-from promql.values import Matrix, QueryResult, QueryStats, ScalarGrid, StringValue
+from promql.values import Matrix, QueryResult, ScalarGrid, StringValue
 
 _POINTS_PER_RUN = 200_000
 """Bounds the memory of the texts in between (some 60 bytes a point) for results of any size."""
@@ -34,8 +34,11 @@ _STAGES = (
 )
 
 
-def render_query_data(result: QueryResult, with_stats: bool) -> bytes:
-    """The `data` object of a query: `resultType`, `result` and, when asked for, `stats`."""
+def render_query_data(result: QueryResult, with_stats: bool, *, per_step: bool = False) -> bytes:
+    """The `data` object of a query: `resultType`, `result` and, when asked for, `stats`.
+
+    `per_step` adds how many samples each step read.
+    """
     value = result.value
     match value:
         case Matrix():
@@ -55,7 +58,7 @@ def render_query_data(result: QueryResult, with_stats: bool) -> bytes:
             kind, items = b"matrix", b"[" + b",".join(_block(value)) + b"]"
         case _:
             assert_never(value)
-    stats = b',"stats":' + orjson.dumps(_stats(result.stats)) if with_stats else b""
+    stats = b',"stats":' + _stats(result, per_step) if with_stats else b""
     return b'{"resultType":"' + kind + b'","result":' + items + stats + b"}"
 
 
@@ -129,7 +132,15 @@ def _labels(labels: Labels) -> bytes:
     return orjson.dumps(dict(labels.pairs))
 
 
-def _stats(stats: QueryStats) -> dict[str, dict[str, float]]:
+def _stats(result: QueryResult, per_step: bool) -> bytes:
+    stats = result.stats
     timings = {stage: stats.timings_seconds.get(stage, 0.0) for stage in _STAGES}
-    samples = {"totalQueryableSamples": stats.total_samples, "peakSamples": stats.peak_samples}
-    return {"timings": timings, "samples": dict(samples)}
+    samples: dict[str, object] = {}
+    if per_step and stats.samples_per_step is not None:
+        seconds = map(format_json_seconds, result.timestamps.tolist())
+        points = zip(seconds, stats.samples_per_step.tolist(), strict=True)
+        text = ",".join(f"[{time},{count}]" for time, count in points)
+        samples["totalQueryableSamplesPerStep"] = orjson.Fragment(f"[{text}]")
+    samples["totalQueryableSamples"] = stats.total_samples
+    samples["peakSamples"] = stats.peak_samples
+    return orjson.dumps({"timings": timings, "samples": samples})

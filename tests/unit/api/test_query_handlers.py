@@ -161,6 +161,9 @@ async def test_stats(service: Service) -> None:
         "innerEvalTime", "execQueueTime", "execTotalTime",
     }  # fmt: skip
     assert stats["samples"]["totalQueryableSamples"] == 3
+    assert stats["samples"]["totalQueryableSamplesPerStep"] == [[30, 3]]
+    _, answer = await service.ask("query", query="up", time="30", stats="true")
+    assert set(answer["data"]["stats"]["samples"]) == {"totalQueryableSamples", "peakSamples"}
 
 
 async def test_lookback_and_timeout(service: Service) -> None:
