@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from conformance.matching_strings import strings_for
-from promcompat.core.matchers import LabelMatcher
+from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, FloatArray, Labels
 from promql.ast import (
     AggregateExpr,
@@ -99,7 +99,7 @@ class SelectedMetrics:
         for metric, selections in sorted(self.selections.items()):
             for entity in range(N_ENTITIES):
                 made: list[Mapping[str, str]] = []
-                for matchers in sorted(selections, key=lambda one: (-len(one), str(one))):
+                for matchers in sorted(selections, key=_breadth):
                     if not any(_satisfies(labels, matchers) for labels in made):
                         labels_of_entity = list(self._entity(metric, matchers, entity))
                         made += [dict(labels.pairs) for labels in labels_of_entity]
@@ -107,7 +107,7 @@ class SelectedMetrics:
 
     def _entity(self, metric: str, matchers: Matchers, entity: int) -> Iterator[Labels]:
         labels = {METRIC_NAME: metric}
-        for name in sorted(self.label_names[metric] - {"le"}):
+        for name in sorted(self.label_names[metric] - {"le"} - self._absent(metric, matchers)):
             labels[name] = self._value(
                 name, [matcher for matcher in matchers if matcher.name == name], entity
             )
@@ -115,6 +115,12 @@ class SelectedMetrics:
         yield from (Labels.of({**labels, "le": bound}) for bound in bounds)
         if not bounds:
             yield Labels.of(labels)
+
+    def _absent(self, metric: str, matchers: Matchers) -> set[str]:
+        """Labels some selection wants absent, and this one does not care about."""
+        every = (matcher for selection in self.selections[metric] for matcher in selection)
+        unwanted = {m.name for m in every if m.op is MatchOp.EQUAL and m.value == ""}
+        return unwanted - {matcher.name for matcher in matchers}
 
     def _bounds(self, metric: str) -> list[str]:
         """The bounds of a histogram, also of the recorded rates of one; none for other metrics."""
@@ -136,6 +142,11 @@ class SelectedMetrics:
 
 def _satisfies(labels: Mapping[str, str], matchers: Matchers) -> bool:
     return all(matcher.matches(labels.get(matcher.name, "")) for matcher in matchers)
+
+
+def _breadth(matchers: Matchers) -> tuple[int, str]:
+    """Orders selections: first what most matchers tie to values of their own."""
+    return -sum(not matcher.matches(f"{matcher.name}-0") for matcher in matchers), str(matchers)
 
 
 def _walk(expr: Expr) -> Iterator[Expr]:
