@@ -13,6 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -30,6 +31,7 @@ from sql.storage.metric_repository import PostgresMetricRepository
 _DEFAULT_URL: Final = "http://127.0.0.1:9201"
 _TIMEOUT_SECONDS: Final = 150.0
 """Longer than a query may run unless the service is told otherwise."""
+_CONNECT_SECONDS: Final = 2.0
 _QUERY_PARAMETERS: Final = ("query", "time", "start", "end", "step")
 _FLAGS: Final = ("analyze", "database_plan")
 
@@ -95,16 +97,26 @@ def _explain(options: Mapping[str, Any]) -> Any:
         settings = Settings(**{"database_url": options["database_url"]})
         return asyncio.run(_explain_here(settings, tenant, Form(form.items())))
     except ValidationError as exc:
-        raise ExplainError("; ".join(fault["msg"] for fault in exc.errors())) from exc
+        raise ExplainError(_faults_text(exc)) from exc
     except PromcompatError as exc:
         raise ExplainError(str(exc)) from exc
+
+
+def _faults_text(error: ValidationError) -> str:
+    """The faults of settings, each by its flag."""
+    return "; ".join(
+        f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors(include_url=False, include_context=False)
+    )
 
 
 async def _explain_here(settings: Settings, tenant: str, form: Form) -> Any:
     """What a service with these settings would answer. Raises PromcompatError."""
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
-    repository = await PostgresMetricRepository.open(url, storage_options(settings))
+    # Nobody waits at a terminal for a database to start, as a service does.
+    storage = replace(storage_options(settings), connect_timeout_seconds=_CONNECT_SECONDS)
+    repository = await PostgresMetricRepository.open(url, storage)
     try:
         service = build_metric_service(settings, repository)
         query = read_query(form, service.now_ms())

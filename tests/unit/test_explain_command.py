@@ -79,3 +79,24 @@ def test_no_service(
     monkeypatch.setenv("NO_PROXY", "*")
     assert main(["explain", "up", "--url", url]) == 1
     assert capsys.readouterr().err.startswith(f"promcompat: {text}")
+
+
+def test_no_database(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "up", "--database-url", "mysql://db/metrics"]) == 1
+    text = "promcompat: --database-url: must start with postgresql://\n"
+    assert capsys.readouterr().err == text
+
+
+@pytest.mark.parametrize("no_colours", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}])
+async def test_colours_are_for_terminals_that_have_them(
+    service: Service,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    no_colours: dict[str, str],
+) -> None:
+    for name, value in {"NO_COLOR": "", "TERM": "xterm", **no_colours}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert await run(service, "sum(up)", "--tenant", "team") == 0
+    shown = capsys.readouterr().out
+    assert ("\x1b[" in shown, "└── " in shown) == (not no_colours, not no_colours)
