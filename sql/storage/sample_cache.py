@@ -22,7 +22,8 @@ from sql.storage.storage_stats import StorageStats
 _EXTENDED_AFTER_MS: Final = 120_000
 """Adding to an entry copies it; a read of two more minutes takes less than that each time."""
 _BYTES_PER_ENTRY: Final = 1_000
-_LARGEST_SHARE: Final = 4
+_LARGEST_SHARE: Final = 2
+"""A day of 1,000 series at 15 s takes 92 MB."""
 
 
 @dataclass(frozen=True, slots=True)

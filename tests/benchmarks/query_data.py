@@ -29,7 +29,7 @@ class Sizes:
     panel: int = 400
     dashboard: int = 1_000
     wide: int = 10_000
-    day: int = 200
+    day: int = 1_000
     month: int = 20
     names: int = 100_000
 
