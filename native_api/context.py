@@ -13,6 +13,7 @@ from promcompat.services.metric_service import MetricService
 from promcompat.services.native_query_service import NativeQueryService
 from promcompat.services.remediation_service import RemediationService
 from promcompat.services.rule_service import RuleService
+from promcompat.telemetry import NativeIngestMetrics
 
 ServiceT = TypeVar("ServiceT")
 
@@ -28,6 +29,7 @@ class NativeState:
     tenant_of: Callable[[web.Request], str]
     max_body_bytes: int
     max_decoded_bytes: int
+    ingest_metrics: NativeIngestMetrics
     metrics: MetricService | None = None
     queries: NativeQueryService | None = None
     definitions: DefinitionService | None = None

@@ -23,7 +23,7 @@ from native_api.problem import Fault, InvalidRequestError, fault, problem_respon
 from native_api.request_body import check_media_type, read_body
 from native_api.responses import json_response
 from native_api.route import Call, Example, Reply, Route
-from promcompat.core.errors import BadDataError, WriteRejectedError
+from promcompat.core.errors import BadDataError, PromcompatError, WriteRejectedError
 from promcompat.core.model import WriteBatch
 from promcompat.services.metric_service import MetricService
 
@@ -56,7 +56,11 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
         batch, positions, faults = _read(*arguments)
     else:
         batch, positions, faults = await asyncio.to_thread(_read, *arguments)
+    metrics = call.state.ingest_metrics
+    metrics.requests.inc()
+    metrics.refuse("invalid", len({one.index for one in faults}))
     if faults and not call.query.partial:
+        metrics.refuse("withheld", len(batch))
         raise InvalidRequestError(
             [_fault_of(one, is_batch) for one in faults], "nothing was stored: " + faults[0].reason
         )
@@ -66,6 +70,10 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
         await service.write(call.tenant, batch)
     except WriteRejectedError as exc:
         return _conflict(call, exc, positions, faults, is_batch)
+    except PromcompatError:
+        metrics.refuse("failed", len(batch))
+        raise
+    metrics.samples_accepted.inc(len(batch))
     return _reply(call.request, len(batch), faults)
 
 
@@ -183,11 +191,15 @@ def _conflict(
     is_batch: bool,
 ) -> web.Response:
     """Some times hold other values already; every other sample of the batch is stored."""
+    metrics = call.state.ingest_metrics
     if not error.rows:
+        metrics.refuse("failed", len(positions))
         raise BadDataError(str(error)) from error
     reason = "another value is stored at this time, and the first one stays"
     conflicts = [SampleFault(positions[row], "value", reason) for row in error.rows]
     accepted = len(positions) - len(conflicts)
+    metrics.refuse("conflict", len(conflicts))
+    metrics.samples_accepted.inc(accepted)
     if call.query.partial:
         return _reply(call.request, accepted, [*faults, *conflicts])
     return problem_response(

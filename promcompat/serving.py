@@ -159,6 +159,7 @@ async def serve(
         tenant_of=tenant_of,
         max_body_bytes=settings.write_max_body_bytes,
         max_decoded_bytes=settings.write_max_decoded_bytes,
+        ingest_metrics=telemetry.native_ingest,
     )
     install_native_api(app, native)
     server = HttpServer(app, bound, settings.shutdown_timeout / 1000)

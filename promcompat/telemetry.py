@@ -85,6 +85,35 @@ class RemoteWriteMetrics:
         )
 
 
+class NativeIngestMetrics:
+    """What applications post as JSON, and what was not taken of it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = Counter(
+            "promcompat_native_ingest_requests",
+            "Requests to ingest JSON whose body could be read as samples.",
+            registry=registry,
+        )
+        self.samples_accepted = Counter(
+            "promcompat_native_ingest_samples_accepted",
+            "Samples stored.",
+            registry=registry,
+        )
+        self.samples_refused = Counter(
+            "promcompat_native_ingest_samples_refused",
+            "Samples not stored. invalid: at fault; withheld: valid, but another of the batch was "
+            "not; conflict: another value has the time; failed: the write as a whole failed.",
+            ("reason",),
+            registry=registry,
+        )
+        for reason in ("invalid", "withheld", "conflict", "failed"):
+            self.samples_refused.labels(reason)
+
+    def refuse(self, reason: str, n_samples: int) -> None:
+        """Count samples that are not stored."""
+        self.samples_refused.labels(reason).inc(n_samples)
+
+
 class QueryMetrics:
     """What queries cost."""
 
@@ -277,6 +306,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self.http = HttpMetrics(self.registry)
         self.remote_write = RemoteWriteMetrics(self.registry)
+        self.native_ingest = NativeIngestMetrics(self.registry)
         self.query = QueryMetrics(self.registry)
         self.storage = StorageCounters(self.registry)
         self.remediation = RemediationMetrics(self.registry)

@@ -76,11 +76,13 @@ async def running_native_service(url: str, **settings: Any) -> AsyncIterator[Nat
     async with opened_repository(url, pushdown=PushdownMode.AUTO) as repository:
         metrics = build_metric_service(chosen, repository)
         state = ServiceState()
-        app = build_application(chosen, state, Telemetry())
+        telemetry = Telemetry()
+        app = build_application(chosen, state, telemetry)
         native = NativeState(
             tenant_of=tenant_of,
             max_body_bytes=chosen.write_max_body_bytes,
             max_decoded_bytes=chosen.write_max_decoded_bytes,
+            ingest_metrics=telemetry.native_ingest,
         )
         install_native_api(app, native)
         open_native_api(native, metrics, repository)

@@ -322,3 +322,27 @@ async def test_tenants_do_not_see_each_other(database_url: str) -> None:
             await native.send("GET", path, status=404, headers=b)
         names = await native.send("GET", "/names", status=200, headers=b)
         assert names["names"] == []
+
+
+async def test_what_becomes_of_samples_is_counted(native: NativeClient) -> None:
+    bad = {"name": "", "value": "x"}
+    await native.ingest(sample("m", 1), sample("m", 2, 60))
+    await native.ingest(sample("m", 1, 120), bad, status=400)
+    await native.ingest(sample("m", 1, 120), bad, params={"partial": "true"})
+    await native.ingest(sample("m", 9), sample("m", 1, 180), status=409)
+    await native.send("POST", "/ingest", status=200, body=sample("m", 1, 240))
+    await native.send("POST", "/ingest", status=400, body=[])
+    text = await (await native.client.get("/metrics")).text()
+    counts = dict(
+        line.removeprefix("promcompat_native_ingest_").rsplit(" ", 1)
+        for line in text.splitlines()
+        if line.startswith("promcompat_native_ingest_")
+    )
+    assert {name: float(count) for name, count in counts.items()} == {
+        "requests_total": 5,
+        "samples_accepted_total": 5,
+        'samples_refused_total{reason="invalid"}': 2,
+        'samples_refused_total{reason="withheld"}': 1,
+        'samples_refused_total{reason="conflict"}': 1,
+        'samples_refused_total{reason="failed"}': 0,
+    }
