@@ -1,6 +1,7 @@
 """Thresholds on ingest: from a sample to one alert, one notification, one remediation."""
 
 import asyncio
+import time
 
 import pytest
 
@@ -254,3 +255,25 @@ async def test_alerts_are_listed_in_pages(database_url: str) -> None:
         assert hosts == ["h4", "h3", "h2", "h1", "h0"]
         assert await one.alerts.list_alerts(TENANT, AlertFilter(severity="warning")) == []
         assert await one.repository.prune(NOW_MS + 10**9, []) == 0
+
+
+async def test_new_threshold_is_held_against_samples_written_before_it_was_known(
+    database_url: str,
+) -> None:
+    now_ms = time.time_ns() // 1_000_000 - NOW_MS
+    async with running_alerting(database_url) as one, running_alerting(database_url) as other:
+        await one.define("queue", make_threshold())
+        await other.write(HOST, (now_ms, 9.0))
+        assert await outbox(database_url) == 0
+        await other.metrics_repository.threshold_watch.refresh()
+        assert await outbox(database_url) == 1
+        await one.settle()
+        assert await states(one) == [("firing", "critical")]
+
+
+async def test_new_threshold_says_nothing_of_the_past(database_url: str) -> None:
+    long_ago_ms = time.time_ns() // 1_000_000 - NOW_MS - 3_600_000
+    async with running_alerting(database_url) as one:
+        await one.write(HOST, (long_ago_ms, 9.0))
+        await one.define("queue", make_threshold())
+        assert await outbox(database_url) == 0
