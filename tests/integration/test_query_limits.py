@@ -8,8 +8,9 @@ import pytest
 from promcompat.core.errors import ExecutionError
 from promql.budget import TOO_MANY_SAMPLES, too_much_memory
 from tests.factories import make_batch, make_labels, select_name
-from tests.http_service import NOW_MS, running_service
+from tests.http_service import NOW_MS, Service, running_service
 from tests.repositories import connected, locked_samples, opened_repository
+from tests.wire import encode_request, encode_series
 
 pytestmark = pytest.mark.integration
 
@@ -19,6 +20,33 @@ SELECT count(*) FROM pg_stat_activity
 WHERE application_name = 'promcompat read' AND state = 'active' AND datname = current_database()
 """
 WAIT_SECONDS = 10.0
+WRITE_HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
+MEMORY_BYTES = 20_000_000
+TOO_MUCH = too_much_memory(MEMORY_BYTES)
+TOO_DEEP = "expression nests deeper than 250 levels"
+GROWING_TEXT = (
+    f'label_replace(label_replace(up, "a", "{"$1" * 5000}", "job", "(.*)"), '
+    f'"b", "{"$1" * 5000}", "a", "(.*)")'
+)
+HOSTILE = {
+    "count_values": ('count_values("v", up * time())[1d:1s]', 422, TOO_MUCH),
+    "label_replace": (GROWING_TEXT, 422, TOO_MUCH),
+    "label_join": (f'label_join(up, "a", "{"-" * 500_000}", "job", "job")', 422, TOO_MUCH),
+    "subquery of everything": ('{__name__=~".+"}[1y:1s]', 422, TOO_MANY_SAMPLES),
+    "parentheses": ("(" * 20_000 + "up" + ")" * 20_000, 400, TOO_DEEP),
+    "signs": ("-" * 20_000 + "up", 400, TOO_DEEP),
+    "calls": ("abs(" * 5_000 + "up" + ")" * 5_000, 400, TOO_DEEP),
+    "subqueries": ("max_over_time(" * 300 + "up" + "[1h:1s])" * 300, 400, TOO_DEEP),
+}
+GIANT_SELECTORS = {
+    "a regular expression of 100 kB": 'up{job=~"'
+    + "|".join(f"j{n:05}" for n in range(15_000))
+    + '|j7"}',
+    "1,000 matchers": 'up{job="j7",' + ",".join(f'l{n}=""' for n in range(1_000)) + "}",
+    "1,000 regular expressions": 'up{job="j7",'
+    + ",".join(f'l{n}!~"x{n}.+"' for n in range(1_000))
+    + "}",
+}
 
 
 async def wait_for_running(connection: asyncpg.Connection, wanted: bool) -> None:
@@ -87,3 +115,70 @@ async def test_query_beyond_its_memory_gets_422(database_url: str) -> None:
             assert (status, body["errorType"]) == (422, "execution")
             assert body["error"] == too_much_memory(100_000)
             assert (await service.ask("query", query="count(up)"))[0] == 200
+
+
+async def write_jobs(service: Service, time_ms: int, n_jobs: int = 50) -> int:
+    """Send a sample of every job; the status."""
+    series = [
+        encode_series((("__name__", "up"), ("job", f"j{job}")), (time_ms, 1.0))
+        for job in range(n_jobs)
+    ]
+    return (
+        await service.post("/api/v1/write", data=encode_request(series), headers=WRITE_HEADERS)
+    ).status
+
+
+async def ask_hostile(service: Service, query: str) -> tuple[int, str]:
+    """Status and error of an instant query."""
+    response = await service.post("/api/v1/query", data={"query": query})
+    return response.status, (await response.json()).get("error", "")
+
+
+async def test_hostile_queries_are_refused(database_url: str) -> None:
+    async with (
+        opened_repository(database_url) as repository,
+        running_service(repository, query_max_memory_bytes=MEMORY_BYTES) as service,
+    ):
+        assert await write_jobs(service, NOW_MS) == 204
+        for name, (query, status, text) in HOSTILE.items():
+            got_status, error = await ask_hostile(service, query)
+            assert (got_status, text in error) == (status, True), f"{name}: {error[:200]}"
+        _, answer = await service.ask("query", query="count(up)")
+        assert answer["data"]["result"][0]["value"][1] == "50"
+
+
+async def test_giant_selectors_are_answered(database_url: str) -> None:
+    async with (
+        opened_repository(database_url) as repository,
+        running_service(repository) as service,
+    ):
+        assert await write_jobs(service, NOW_MS) == 204
+        for name, selector in GIANT_SELECTORS.items():
+            response = await service.post("/api/v1/series", data={"match[]": selector})
+            answer = await response.json()
+            assert response.status == 200, f"{name}: {answer}"
+            assert answer["data"] == [{"__name__": "up", "job": "j7"}], name
+        # Each of a thousand selectors is one more to look up.
+        form = [("match[]", f'up{{job="j{job}"}}') for job in range(1_000)]
+        response = await service.post("/api/v1/series", data=form)
+        assert len((await response.json())["data"]) == 50
+
+
+async def test_ingest_answers_while_hostile_queries_run(database_url: str) -> None:
+    async with (
+        opened_repository(database_url) as repository,
+        running_service(repository, query_max_memory_bytes=MEMORY_BYTES) as service,
+    ):
+        assert await write_jobs(service, NOW_MS - 100_000) == 204
+
+        async def attack(query: str) -> list[int]:
+            return [(await ask_hostile(service, query))[0] for _ in range(2)]
+
+        attacks = [asyncio.create_task(attack(query)) for query, _, _ in HOSTILE.values()]
+        times_ms = range(NOW_MS - 40_000, NOW_MS, 10_000)
+        statuses = [await write_jobs(service, time_ms) for time_ms in times_ms]
+        assert statuses == [204] * len(times_ms)
+        refused = [[status] * 2 for _, status, _ in HOSTILE.values()]
+        assert await asyncio.gather(*attacks) == refused
+        _, answer = await service.ask("query", query="sum(count_over_time(up[1m]))")
+        assert answer["data"]["result"][0]["value"][1] == str(50 * len(times_ms))
