@@ -34,7 +34,8 @@ check: $(DEVELOPMENT_READY) ## Lint, type check and check the import contracts o
 	@$(VENV)/bin/lint-imports
 
 bench: $(DEVELOPMENT_READY) components ## Measure ingest and queries beside a real Prometheus
-	@exec $(VENV)/bin/python -m tests.benchmarks
+	@$(VENV)/bin/python -m tests.benchmarks
+	@exec $(VENV)/bin/python -m tests.benchmarks.hostile_load
 
 bench-query: $(DEVELOPMENT_READY) components ## Measure queries beside Prometheus and VictoriaMetrics
 	@exec $(VENV)/bin/python -m tests.benchmarks.query_bench
