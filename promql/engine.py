@@ -39,6 +39,8 @@ from promql.windows import windows_to_block
 MAX_ANNOTATIONS = 10
 """How many warnings, and how many infos, an answer carries; the rest is only counted."""
 
+_LONG_TEXT = 4_096
+"""Characters; parsing 20,000 takes 25 ms."""
 _INLINE_CELLS = 50_000
 """Below this many samples and grid cells an evaluation takes about as long as handing it over."""
 
@@ -151,9 +153,7 @@ class Engine:
             async with self._slot(query):
                 with query.timed("evalTotalTime"):
                     with query.timed("queryPreparationTime"):
-                        plan = self.plan_query(
-                            query.text, query.eval_range, query.is_range, query.lookback_ms
-                        )
+                        plan = await self._plan_of(query)
                         blocks = await self._select(query, plan)
                     with query.timed("innerEvalTime"):
                         evaluation = await self._evaluate(query, plan, blocks)
@@ -174,6 +174,13 @@ class Engine:
             yield
         finally:
             self._slots.release()
+
+    async def _plan_of(self, query: _Query) -> Plan:
+        """Plan here, or in a thread when the text is so long that others would wait for it."""
+        arguments = query.text, query.eval_range, query.is_range, query.lookback_ms
+        if len(query.text) <= _LONG_TEXT:
+            return self.plan_query(*arguments)
+        return await asyncio.to_thread(self.plan_query, *arguments)
 
     def plan_query(
         self, text: str, eval_range: EvalRange, is_range: bool, lookback_ms: int | None = None

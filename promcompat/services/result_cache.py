@@ -28,7 +28,8 @@ _MIN_STEPS: Final = 2
 """One step alone would be taken for an instant query, whose rules differ."""
 _BYTES_PER_SERIES: Final = 400
 """What a label set of ten labels takes, roughly."""
-_LONGEST_TEXT: Final = 16_384
+_LONGEST_TEXT: Final = 4_096
+"""Longer ones are parsed in a thread, by the engine."""
 
 
 class RangeEngine(QueryEngine, Protocol):
