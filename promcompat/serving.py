@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -37,6 +38,8 @@ from sql.embedded.database import EmbeddedDatabase
 from sql.storage.metric_repository import PostgresMetricRepository
 
 _LOGGER = logging.getLogger(__name__)
+_SWITCH_SECONDS = 0.0005
+"""How long a thread that evaluates may keep the interpreter while a write waits for it."""
 _WATCH_SECONDS = 0.5
 
 
@@ -150,6 +153,7 @@ async def serve(
     that saw one worker ready would meet one that is not.
     """
     keep_freed_memory()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     termination = Termination()
     follow(termination)
     state = ServiceState()
