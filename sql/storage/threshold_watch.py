@@ -47,7 +47,7 @@ class ThresholdWatch:
         self._is_used = False
         self._refreshing = asyncio.Lock()
         self._is_started = False
-        self._changed_before: set[int] = set()
+        self._to_look_at: set[int] = set()
 
     @property
     def n_series(self) -> int:
@@ -68,12 +68,14 @@ class ThresholdWatch:
             ):
                 if self._versions.get(tenant) != version:
                     changed |= await self._read_tenant(connection, tenant_id, tenant)
+                    # Here already, so that a failure below leaves it to the next call.
+                    self._to_look_at |= changed
                     self._versions[tenant] = version
             if len(self._watched):
                 await self._read_levels(connection)
             if self._is_started:
-                await self._look_at(connection, changed | self._changed_before)
-                self._changed_before = changed
+                await self._look_at(connection, self._to_look_at)
+            self._to_look_at = changed if self._is_started else set()
             self._is_started = True
 
     async def _look_at(self, connection: Connection, series_ids: set[int]) -> None:

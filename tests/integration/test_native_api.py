@@ -97,6 +97,9 @@ async def test_bodies_that_cannot_be_read_are_problems(native: NativeClient) -> 
     await native.ingest(*too_many, status=400)
     await native.send("DELETE", "/ingest", status=405)
     await native.send("GET", "/no/such/path", status=404)
+    # What was refused left nothing behind.
+    assert (await native.get("/names"))["names"] == ["m"]
+    assert len((await native.get("/", name="m", **RANGE))["samples"]) == 1
 
 
 async def test_conflicts_keep_the_first_value_unless_the_last_wins(native: NativeClient) -> None:

@@ -219,7 +219,9 @@ async def test_close_answers_waiting_writes_and_refuses_new_ones() -> None:
 
 
 async def test_close_of_an_idle_writer_returns() -> None:
-    await make_writer(GatedCommitter()).close()
+    committer = GatedCommitter()
+    await make_writer(committer).close()
+    assert committer.commits == []
 
 
 @pytest.mark.parametrize(
