@@ -23,7 +23,7 @@ from promql.ast import (
     VectorSelector,
     children,
 )
-from promql.parser import parse_expr
+from promql.parsing.parser import parse_expr
 from tests.factories import STALE_NAN, Points
 
 END_MS = 1_743_296_400_000

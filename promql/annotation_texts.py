@@ -1,7 +1,7 @@
 """The texts of the annotations functions make, less their `PromQL warning: ` or `PromQL info: `."""
 
-from promql.go_floats import format_g
-from promql.literals import quote
+from promql.numbers.go_floats import format_g
+from promql.parsing.literals import quote
 
 _MONOTONICITY_DOCS = (
     "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile"

@@ -122,7 +122,7 @@ class SubqueryExpr:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function call; `func` is the function's name, known to `promql.functions`."""
+    """A function call; `func` is the function's name, known to `promql.parsing.signatures`."""
 
     func: str
     args: tuple["Expr", ...]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from promcompat.core.errors import BadDataError
 from promql.ast import DurationExpr, NumberLiteral
-from promql.float_arithmetic import ARITHMETIC
+from promql.numbers.float_arithmetic import ARITHMETIC
 
 _MAX_SECONDS = (1 << 63) / 1e9
 """What Prometheus can hold: an int64 of nanoseconds."""

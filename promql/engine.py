@@ -19,11 +19,11 @@ from promql.budget import BYTES_PER_SAMPLE, DEFAULT_MAX_BYTES, QueryBudget
 from promql.chunked_evaluation import Evaluation, evaluate_plan
 from promql.evaluator import EvaluationOptions
 from promql.name_removal import take_rows
-from promql.parse_errors import line_col
-from promql.parser import parse_expr
+from promql.parsing.parse_errors import line_col
+from promql.parsing.parser import parse_expr
+from promql.parsing.type_checker import value_type
 from promql.plan import Plan
 from promql.planner import make_plan
-from promql.type_checker import value_type
 from promql.values import (
     Annotations,
     Matrix,

@@ -7,7 +7,9 @@ import numpy as np
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import EvalRange, FloatArray, IntArray, SampleBlock
-from promql.aggregations import aggregate
+from promql.aggregation.aggregations import aggregate
+from promql.aggregation.count_values import count_values
+from promql.aggregation.sample_selection import SELECTIONS, select_samples
 from promql.ast import (
     AggregateExpr,
     BinaryExpr,
@@ -25,12 +27,15 @@ from promql.ast import (
     VectorSelector,
 )
 from promql.budget import BYTES_PER_CELL, BYTES_PER_SAMPLE, QueryBudget
-from promql.count_values import count_values
-from promql.float_arithmetic import SET_OPERATORS
-from promql.function_calls import floats_only
-from promql.info_function import add_info_labels
-from promql.instant_functions import INSTANT_FUNCTIONS, InstantCall, absent_labels
-from promql.literals import quote
+from promql.functions.function_calls import floats_only
+from promql.functions.info_function import add_info_labels
+from promql.functions.instant_functions import INSTANT_FUNCTIONS, InstantCall, absent_labels
+from promql.functions.range_functions import (
+    KEEPS_NAME,
+    RANGE_FUNCTIONS,
+    RangeCall,
+    absent_over_time,
+)
 from promql.name_removal import (
     apply_delayed_names,
     drop_names,
@@ -38,17 +43,17 @@ from promql.name_removal import (
     reject_same_labels,
     take_rows,
 )
-from promql.plan import Plan
-from promql.range_functions import KEEPS_NAME, RANGE_FUNCTIONS, RangeCall, absent_over_time
-from promql.sample_selection import SELECTIONS, select_samples
-from promql.set_operators import apply_set_operator
-from promql.values import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
-from promql.vector_matching import (
+from promql.numbers.float_arithmetic import SET_OPERATORS
+from promql.operators.set_operators import apply_set_operator
+from promql.operators.vector_matching import (
     VectorOperator,
     scalar_operation,
     vector_operation,
     vector_scalar_operation,
 )
+from promql.parsing.literals import quote
+from promql.plan import Plan
+from promql.values import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.windows import (
     InstantSamples,
     look_up,

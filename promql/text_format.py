@@ -5,8 +5,8 @@ import re
 from decimal import Decimal
 
 from promcompat.core.model import Labels
-from promql.go_floats import format_g
-from promql.literals import quote
+from promql.numbers.go_floats import format_g
+from promql.parsing.literals import quote
 
 _LEGACY_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*\Z")
 

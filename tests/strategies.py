@@ -32,7 +32,7 @@ from promql.ast import (
     VectorMatching,
     VectorSelector,
 )
-from promql.functions import (
+from promql.parsing.signatures import (
     AGGREGATION_PARAM_TYPES,
     AGGREGATIONS,
     COMPARISON_OPERATORS,

@@ -20,7 +20,7 @@ from promql.ast import (
     VectorMatching,
     VectorSelector,
 )
-from promql.functions import FUNCTIONS
+from promql.parsing.signatures import FUNCTIONS
 
 Json = dict[str, object]
 

@@ -19,8 +19,8 @@ from promql.ast import (
     VectorSelector,
     children,
 )
+from promql.parsing.printer import print_expr
 from promql.plan import Plan
-from promql.printer import print_expr
 
 Json = dict[str, object]
 

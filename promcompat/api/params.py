@@ -10,7 +10,7 @@ from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import EvalRange
-from promql.parser import parse_metric_selector
+from promql.parsing.parser import parse_metric_selector
 
 MIN_TIME_TEXT = "-292273086-05-16T16:47:06Z"
 MAX_TIME_TEXT = "292277025-08-18T07:12:54.999999999Z"

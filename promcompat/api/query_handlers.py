@@ -26,8 +26,8 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.model import SampleBlock
 from promcompat.services.metric_service import QueryOptions
 from promql.ast import Expr, VectorSelector, children
-from promql.parser import parse_expr
-from promql.printer import prettify
+from promql.parsing.parser import parse_expr
+from promql.parsing.printer import prettify
 from promql.values import Matrix, QueryResult
 
 _RENDER_IN_THREAD_FROM_POINTS = 50_000

@@ -8,9 +8,9 @@ from promcompat.core.explanations import PLANNED_ONLY, ExplanationDepth, Selecti
 from promcompat.core.model import EvalRange
 from promcompat.core.ports import MetricRepository
 from promcompat.services.query_engine import QueryEngine
-from promql.parser import parse_expr
+from promql.parsing.parser import parse_expr
+from promql.parsing.printer import prettify
 from promql.plan import Plan
-from promql.printer import prettify
 from promql.values import QueryResult
 
 

@@ -18,7 +18,7 @@ from promcompat.core.ports import LateWriteReader
 from promcompat.services.query_engine import QueryEngine
 from promcompat.services.step_columns import drop_empty_rows, join_steps, take_steps
 from promql.ast import Expr
-from promql.parser import parse_expr
+from promql.parsing.parser import parse_expr
 from promql.plan import Plan
 from promql.step_reuse import StepReach, is_reusable, step_reach
 from promql.values import Matrix, QueryResult, QueryStats

@@ -18,9 +18,9 @@ from promcompat.core.templates.nodes import TemplateError
 from promcompat.core.templates.template import check_template
 from promcompat.services.threshold_alerts import THRESHOLD_GROUP, threshold_query
 from promql.ast import ValueType
-from promql.parser import parse_expr
-from promql.printer import print_expr
-from promql.type_checker import value_type
+from promql.parsing.parser import parse_expr
+from promql.parsing.printer import print_expr
+from promql.parsing.type_checker import value_type
 
 RULE_FILE: Final = "rules"
 THRESHOLD_FILE: Final = "definitions"

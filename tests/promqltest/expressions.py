@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from promcompat.core.errors import BadDataError
 from promql.ast import Call, Expr, MatrixSelector, SubqueryExpr, VectorSelector, children
-from promql.parser import parse_expr
+from promql.parsing.parser import parse_expr
 
 # The answers of these depend on the time of the query although their selectors are pinned.
 _TIME_FUNCTIONS = frozenset(

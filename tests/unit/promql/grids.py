@@ -16,9 +16,9 @@ from promql.ast import (
     VectorSelector,
 )
 from promql.budget import QueryBudget
-from promql.function_calls import InstantCall, RangeCall
-from promql.instant_functions import INSTANT_FUNCTIONS
-from promql.range_functions import RANGE_FUNCTIONS
+from promql.functions.function_calls import InstantCall, RangeCall
+from promql.functions.instant_functions import INSTANT_FUNCTIONS
+from promql.functions.range_functions import RANGE_FUNCTIONS
 from promql.values import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 
 Series = Sequence[tuple[int, float]]

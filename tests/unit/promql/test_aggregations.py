@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.core.errors import ExecutionError
-from promql.aggregations import aggregate
+from promql.aggregation.aggregations import aggregate
 from promql.ast import AggregateExpr, PositionRange
 from promql.values import Annotations, Matrix
 from tests.factories import make_labels

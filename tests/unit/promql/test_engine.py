@@ -11,7 +11,7 @@ from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutErr
 from promcompat.core.model import EvalRange, SampleBlock, SeriesSelection
 from promql.ast import PositionRange
 from promql.engine import Engine, EngineOptions, annotation_texts
-from promql.parser import ParseError
+from promql.parsing.parser import ParseError
 from promql.values import Annotations, Matrix, ScalarGrid, StringValue
 from tests.factories import STALE_NAN, make_labels
 from tests.unit.promql.queries import SeriesReader, rows, run, run_range, steps, vector

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from promql.go_floats import format_f, format_g, parse_float
+from promql.numbers.go_floats import format_f, format_g, parse_float
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promql.go_power import go_power
+from promql.numbers.go_power import go_power
 
 
 @pytest.mark.parametrize(

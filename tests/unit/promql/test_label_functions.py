@@ -17,8 +17,8 @@ from promql.ast import (
     PositionRange,
     VectorSelector,
 )
-from promql.instant_functions import absent_labels
-from promql.sort_functions import compare_naturally
+from promql.functions.instant_functions import absent_labels
+from promql.functions.sort_functions import compare_naturally
 from promql.values import Matrix
 from tests.factories import make_labels
 from tests.unit.promql.grids import matrix, rows_of, run_instant

@@ -3,7 +3,7 @@
 import pytest
 
 from promcompat.core.model import Labels
-from promql.label_hash import hash_labels, xxh64
+from promql.aggregation.label_hash import hash_labels, xxh64
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ from promql.ast import (
     VectorSelector,
     children,
 )
-from promql.lalr_parser import parse_table
-from promql.parser import parse_expr, parse_metric_selector
+from promql.parsing.lalr_parser import parse_table
+from promql.parsing.parser import parse_expr, parse_metric_selector
 
 
 def selector_of(query: str) -> VectorSelector:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from promql.parser import ParseError, parse_expr
-from promql.printer import prettify, print_expr
+from promql.parsing.parser import ParseError, parse_expr
+from promql.parsing.printer import prettify, print_expr
 from tests.promqltest.script import Eval
 from tests.promqltest.script_parser import read_script
 from tests.promqltest.suites import own_scripts, shared_folder, upstream_scripts

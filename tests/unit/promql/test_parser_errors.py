@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from promcompat.core.errors import BadDataError
-from promql.parser import ParseError, line_col, parse_expr, parse_metric_selector
-from promql.partial_nodes import MAX_DEPTH
+from promql.parsing.parser import ParseError, line_col, parse_expr, parse_metric_selector
+from promql.parsing.partial_nodes import MAX_DEPTH
 
 ERROR_TEXTS = Path(__file__).with_name("error_texts.txt")
 

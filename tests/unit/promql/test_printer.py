@@ -3,9 +3,9 @@
 import pytest
 
 from promql.ast import NumberLiteral, PositionRange, StringLiteral
-from promql.parser import parse_expr
-from promql.partial_nodes import MAX_DEPTH
-from promql.printer import prettify, print_expr
+from promql.parsing.parser import parse_expr
+from promql.parsing.partial_nodes import MAX_DEPTH
+from promql.parsing.printer import prettify, print_expr
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import pytest
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
-from promql.functions import FUNCTIONS
-from promql.instant_functions import INSTANT_FUNCTIONS
-from promql.range_functions import KEEPS_NAME, RANGE_FUNCTIONS, absent_over_time
+from promql.functions.instant_functions import INSTANT_FUNCTIONS
+from promql.functions.range_functions import KEEPS_NAME, RANGE_FUNCTIONS, absent_over_time
+from promql.parsing.signatures import FUNCTIONS
 from promql.values import Annotations
 from tests.factories import make_labels
 from tests.unit.promql.grids import POSITIONS, Grid, rows_of, run_range, windows

@@ -3,10 +3,10 @@
 import pytest
 
 from promql.ast import ValueType
-from promql.functions import AGGREGATION_PARAM_TYPES, AGGREGATIONS, FUNCTIONS
-from promql.parser import parse_expr
-from promql.partial_nodes import MAX_DEPTH
-from promql.type_checker import value_type
+from promql.parsing.parser import parse_expr
+from promql.parsing.partial_nodes import MAX_DEPTH
+from promql.parsing.signatures import AGGREGATION_PARAM_TYPES, AGGREGATIONS, FUNCTIONS
+from promql.parsing.type_checker import value_type
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Aggregations: groups, their values, and the samples they select."""

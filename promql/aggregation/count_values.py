@@ -1,0 +1,81 @@
+"""`count_values`: one series for each value that occurs in a group."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from promcompat.core.model import FloatArray, IntArray, Labels
+from promql.aggregation.grouping import kept_pairs
+from promql.ast import AggregateExpr
+from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
+from promql.functions.function_calls import floats_only
+from promql.text_format import format_fixed
+from promql.values import Matrix
+
+_BYTES_PER_VALUE = 80
+"""Of a distinct value as a text."""
+_BYTES_PER_ROW = 64
+"""Of the columns that say where each sample is and what it counts for."""
+_PAIRS_PER_CHECK = 10_000
+
+
+def count_values(expr: AggregateExpr, matrix: Matrix, label: str, budget: QueryBudget) -> Matrix:
+    """How many members of each group have which value, the value being set as `label`.
+
+    Raises ExecutionError when the result would have more cells than the budget has samples, or
+    take more bytes.
+    """
+    matrix = floats_only(matrix)
+    budget.check_bytes(int(matrix.present.sum()) * _BYTES_PER_ROW)
+    rows, steps = np.nonzero(matrix.present)
+    distinct, value_of = _distinct_values(matrix.values[rows, steps], budget)
+
+    def check(n_series: int) -> None:
+        budget.check_time()
+        # The counts are there twice, as integers and as values.
+        budget.check_size(n_series * matrix.present.shape[1], 2 * BYTES_PER_CELL)
+        budget.check_bytes(n_series * BYTES_PER_LABELS)
+
+    labels, series_of = _result_series(expr, matrix.labels, label, rows, distinct, value_of, check)
+    shape = len(labels), matrix.present.shape[1]
+    check(len(labels))
+    budget.keep(len(labels) * BYTES_PER_LABELS)
+    cells = np.bincount(series_of * shape[1] + steps, minlength=shape[0] * shape[1])
+    counts = cells.reshape(shape)
+    return Matrix.of(labels, counts.astype(np.float64), counts > 0)
+
+
+def _distinct_values(values: FloatArray, budget: QueryBudget) -> tuple[list[str], IntArray]:
+    """The distinct values as label values, and the index of each value among them."""
+    # By bits, so that -0 and 0 stay two values; every NaN is the same one.
+    bits = np.where(np.isnan(values), np.nan, values).view(np.int64)
+    distinct, inverse = np.unique(bits, return_inverse=True)
+    budget.check_bytes(len(distinct) * _BYTES_PER_VALUE)
+    return [format_fixed(value) for value in distinct.view(np.float64).tolist()], inverse
+
+
+def _result_series(
+    expr: AggregateExpr,
+    labels: Sequence[Labels],
+    label: str,
+    rows: IntArray,
+    distinct: Sequence[str],
+    value_of: IntArray,
+    check: Callable[[int], None],
+) -> tuple[list[Labels], IntArray]:
+    """The series of the result, in the order they are met, and the one each sample counts for."""
+    names = expr.grouping if expr.without else (*expr.grouping, label)
+    key_of = kept_pairs(names, expr.without)
+    pairs, first_of, pair_of = np.unique(
+        rows * max(len(distinct), 1) + value_of, return_index=True, return_inverse=True
+    )
+    found: dict[Labels, int] = {}
+    series_of_pair = np.empty(len(pairs), np.int64)
+    # The first sample of each pair, in the order of the samples.
+    for number, pair in enumerate(np.argsort(first_of, kind="stable").tolist()):
+        if number % _PAIRS_PER_CHECK == 0:
+            check(len(found))
+        sample = first_of[pair]
+        row = labels[rows[sample]].with_label(label, distinct[value_of[sample]])
+        series_of_pair[pair] = found.setdefault(Labels(key_of(row)), len(found))
+    return list(found), series_of_pair[pair_of]

@@ -1,0 +1,1 @@
+"""What each PromQL function computes: over windows, and at one step."""

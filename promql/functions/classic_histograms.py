@@ -1,0 +1,243 @@
+"""`histogram_quantile` and `histogram_fraction` of classic histograms, all steps at once.
+
+A classic histogram is a group of series that differ in `le` alone. Groups of the same bounds are
+computed side by side: bounds along the first axis, groups and steps along the others.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from promcompat.core.model import METRIC_NAME, BoolArray, FloatArray, IntArray, Labels
+from promql.annotation_texts import bad_bucket_label, forced_monotonicity, invalid_quantile
+from promql.ast import PositionRange
+from promql.functions.function_calls import InstantCall
+from promql.name_removal import drop_names
+from promql.numbers.go_floats import parse_float
+from promql.values import Annotations, Matrix, Value
+
+BUCKET_LABEL = "le"
+_SMALL_DELTA = 1e-12
+"""Relative difference of neighbouring counts that is taken for rounding."""
+_MIN_NORMAL = float(np.finfo(np.float64).tiny)
+_MAX_FLOAT = float(np.finfo(np.float64).max)
+
+
+@dataclass(frozen=True, slots=True)
+class _Buckets:
+    """The present buckets of some histograms, bounds rising, moved to the front of axis 0.
+
+    `bounds` and `counts` are [n_bounds, n_groups, n_steps], meaningful below `n_buckets`
+    [n_groups, n_steps]; `has_inf` tells where the last one is the +Inf bucket.
+    """
+
+    bounds: FloatArray
+    counts: FloatArray
+    n_buckets: IntArray
+    has_inf: BoolArray
+
+    @property
+    def last(self) -> IntArray:
+        """The index of the last bucket, 0 where there is none."""
+        return np.maximum(self.n_buckets - 1, 0)
+
+    def bound_at(self, index: IntArray) -> FloatArray:
+        """The upper bound of one bucket of each histogram."""
+        return np.asarray(np.take_along_axis(self.bounds, index[None], axis=0)[0])
+
+    def count_at(self, index: IntArray) -> FloatArray:
+        """The cumulative count of one bucket of each histogram."""
+        return np.asarray(np.take_along_axis(self.counts, index[None], axis=0)[0])
+
+
+_Groups = dict[Labels, list[tuple[float, int]]]
+"""Labels less `le` -> (upper bound, row of the matrix) of each bucket."""
+
+
+def histogram_quantile(call: InstantCall) -> Value:
+    """`histogram_quantile(q, v)`: by linear interpolation within the bucket that holds it."""
+    quantiles, matrix = call.scalar(0), call.floats(1)
+    outside = ~((quantiles >= 0) & (quantiles <= 1))
+    for quantile in dict.fromkeys(quantiles[outside].tolist()):
+        call.annotations.warn(invalid_quantile(quantile), call.arg_position(0))
+    groups = _bucket_rows(matrix, call.annotations, call.arg_position(1))
+    results = np.zeros((len(groups), call.n_steps))
+    present = np.zeros(results.shape, bool)
+    forced = np.zeros(results.shape, bool)
+    for numbers, buckets in _batches(matrix, groups):
+        with np.errstate(all="ignore"):
+            results[numbers], forced[numbers] = _quantiles(buckets, quantiles)
+        present[numbers] = buckets.n_buckets > 0
+    _annotate_forced(call, groups, forced, present)
+    return drop_names(Matrix.of(tuple(groups), results, present), call.delayed_name_removal)
+
+
+def histogram_fraction(call: InstantCall) -> Value:
+    """`histogram_fraction(lower, upper, v)`: the share of the observations between the two."""
+    lower, upper, matrix = call.scalar(0), call.scalar(1), call.floats(2)
+    groups = _bucket_rows(matrix, call.annotations, call.arg_position(2))
+    results = np.zeros((len(groups), call.n_steps))
+    present = np.zeros(results.shape, bool)
+    for numbers, buckets in _batches(matrix, groups):
+        with np.errstate(all="ignore"):
+            results[numbers] = _fractions(buckets, lower, upper)
+        present[numbers] = buckets.n_buckets > 0
+    return drop_names(Matrix.of(tuple(groups), results, present), call.delayed_name_removal)
+
+
+def _bucket_rows(matrix: Matrix, annotations: Annotations, pos: PositionRange) -> _Groups:
+    """The rows of each histogram; a row without a usable bound is reported and left out."""
+    bounds: dict[str, float | None] = {}
+    groups: _Groups = {}
+    has_sample = np.logical_or.reduce(matrix.present, axis=1).tolist()
+    for row, labels in enumerate(matrix.labels):
+        if not has_sample[row]:
+            continue
+        le = labels.get(BUCKET_LABEL)
+        if le not in bounds:
+            bounds[le] = parse_float(le)
+        bound = bounds[le]
+        if bound is None:
+            annotations.warn(bad_bucket_label(labels.get(METRIC_NAME), le), pos)
+            continue
+        groups.setdefault(labels.without((BUCKET_LABEL,)), []).append((bound, row))
+    return groups
+
+
+def _batches(matrix: Matrix, groups: _Groups) -> Iterator[tuple[IntArray, _Buckets]]:
+    """The numbers of the groups that have the same bounds, with their buckets."""
+    by_bounds: dict[tuple[float, ...], tuple[list[int], list[list[int]]]] = {}
+    for number, buckets in enumerate(groups.values()):
+        ordered = sorted(buckets, key=lambda bucket: (math.isnan(bucket[0]), bucket[0]))
+        bounds = tuple(bound for bound, _ in ordered)
+        numbers, rows = by_bounds.setdefault(bounds, ([], []))
+        numbers.append(number)
+        rows.append([row for _, row in ordered])
+    for bounds, (numbers, rows) in by_bounds.items():
+        index = np.array(rows).T
+        counts, present = matrix.values[index], matrix.present[index]
+        yield np.array(numbers), _collect(np.array(bounds), counts, present)
+
+
+def _collect(bounds: FloatArray, counts: FloatArray, present: BoolArray) -> _Buckets:
+    """Add up buckets of equal bounds (`1` and `1.0`), and close the gaps of absent ones."""
+    starts = np.flatnonzero(np.append(True, bounds[1:] != bounds[:-1]))
+    if len(starts) < len(bounds):
+        counts = np.add.reduceat(np.where(present, counts, 0.0), starts, axis=0)
+        present = np.logical_or.reduceat(present, starts, axis=0)
+        bounds = bounds[starts]
+    n_buckets = present.sum(axis=0)
+    has_inf = present[-1] & (bounds[-1] == np.inf)
+    if present.all():
+        wide = np.broadcast_to(bounds[:, None, None], counts.shape)
+        return _Buckets(wide, counts, n_buckets, has_inf)
+    order = np.argsort(~present, axis=0, kind="stable")
+    return _Buckets(bounds[order], np.take_along_axis(counts, order, axis=0), n_buckets, has_inf)
+
+
+def _quantiles(buckets: _Buckets, quantiles: FloatArray) -> tuple[FloatArray, BoolArray]:
+    """The quantiles [n_groups, n_steps], and where counts had to be made monotonic for them."""
+    buckets, forced = _made_monotonic(buckets)
+    last = buckets.last
+    observations = buckets.count_at(last)
+    rank = quantiles * observations
+    found = _first_reaching(buckets, rank)
+    before = np.maximum(found - 1, 0)
+    count_before = np.where(found > 0, buckets.count_at(before), 0.0)
+    start = np.where(found > 0, buckets.bound_at(before), 0.0)
+    end = buckets.bound_at(found)
+    share = (rank - count_before) / (buckets.count_at(found) - count_before)
+    results = start + (end - start) * share
+    results = np.where((found == 0) & (end <= 0), end, results)
+    # Beyond the highest finite bound nothing is known but that bound.
+    results = np.where(found == last, buckets.bound_at(np.maximum(last - 1, 0)), results)
+    defined = buckets.has_inf & (buckets.n_buckets >= 2) & (observations != 0)
+    results = np.where(defined & ~np.isnan(quantiles), results, np.nan)
+    results = np.where(quantiles < 0, -np.inf, np.where(quantiles > 1, np.inf, results))
+    return results, forced & defined & (quantiles >= 0) & (quantiles <= 1)
+
+
+def _made_monotonic(buckets: _Buckets) -> tuple[_Buckets, BoolArray]:
+    """Counts that never fall with rising bounds, and where more than rounding was taken out.
+
+    A count that differs from the one before it by rounding alone becomes equal to it.
+    """
+    counts = buckets.counts.copy()
+    forced = np.zeros(buckets.n_buckets.shape, bool)
+    previous = counts[0]
+    for index in range(1, len(counts)):
+        current = counts[index]
+        rounding = _almost_equal(previous, current)
+        falls = (current < previous) & ~rounding
+        forced |= falls & (index < buckets.n_buckets)
+        counts[index] = previous = np.where(rounding | falls, previous, current)
+    return replace(buckets, counts=counts), forced
+
+
+def _almost_equal(a: FloatArray, b: FloatArray) -> BoolArray:
+    difference, magnitude = np.abs(a - b), np.abs(a) + np.abs(b)
+    tiny = (a == 0) | (b == 0) | (magnitude < _MIN_NORMAL)
+    near = difference / np.minimum(magnitude, _MAX_FLOAT) < _SMALL_DELTA
+    near = np.where(tiny, difference < _SMALL_DELTA * _MIN_NORMAL, near)
+    equal: BoolArray = (a == b) | near | (np.isnan(a) & np.isnan(b))
+    return equal
+
+
+def _first_reaching(buckets: _Buckets, rank: FloatArray) -> IntArray:
+    """The first bucket but the last whose count reaches the rank, else the last one.
+
+    Halving intervals, not counting: where counts are NaN the two differ, and Prometheus halves.
+    """
+    low, high = np.zeros_like(buckets.last), buckets.last
+    while np.any(low < high):
+        middle = (low + high) >> 1
+        reaches = buckets.count_at(middle) >= rank
+        searching = low < high
+        high = np.where(searching & reaches, middle, high)
+        low = np.where(searching & ~reaches, middle + 1, low)
+    return low
+
+
+def _fractions(buckets: _Buckets, lower: FloatArray, upper: FloatArray) -> FloatArray:
+    total = buckets.count_at(buckets.last)
+    results = (_rank_at(buckets, upper, total) - _rank_at(buckets, lower, total)) / total
+    results = np.where(lower >= upper, 0.0, results)
+    undefined = ~buckets.has_inf | (total == 0) | np.isnan(lower) | np.isnan(upper)
+    return np.where(undefined, np.nan, results)
+
+
+def _rank_at(buckets: _Buckets, bound: FloatArray, total: FloatArray) -> FloatArray:
+    """How many observations are below `bound`, interpolated within its bucket, at most `total`."""
+    rank = np.zeros(total.shape)
+    result, found = np.zeros(total.shape), np.zeros(total.shape, bool)
+    below = np.full(total.shape, -np.inf)
+    for index, (end, count) in enumerate(zip(buckets.bounds, buckets.counts, strict=True)):
+        open_ = ~found & (index < buckets.n_buckets)
+        at_start = open_ & (below >= bound)
+        within = open_ & (below < bound) & (end > bound)
+        inside = rank + (count - rank) * (bound - below) / (end - below)
+        result = np.where(at_start, rank, np.where(within, inside, result))
+        found |= at_start | within
+        rank, below = count, end
+    return np.where(~found | (result > total), total, result)
+
+
+def _annotate_forced(
+    call: InstantCall, groups: _Groups, forced: BoolArray, present: BoolArray
+) -> None:
+    """Say of which metrics the counts were not monotonic.
+
+    As in Prometheus a histogram has lost its name, unless removal is delayed, once the first step
+    at which it exists is done.
+    """
+    for number, labels in enumerate(groups):
+        if not forced[number].any():
+            continue
+        name = labels.get(METRIC_NAME)
+        steps = np.flatnonzero(forced[number])
+        first = int(np.flatnonzero(present[number])[0])
+        for step in (int(steps[0]), int(steps[-1])):
+            shown = name if call.delayed_name_removal or step == first else ""
+            call.annotations.info(forced_monotonicity(shown), call.arg_position(1))

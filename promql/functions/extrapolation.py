@@ -1,0 +1,179 @@
+"""`rate`, `increase` and `delta` extrapolate to the window's ends; `irate` and `idelta` do not."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from promcompat.core.model import METRIC_NAME, BoolArray, FloatArray, IntArray
+from promql.annotation_texts import possible_non_counter
+from promql.functions.function_calls import RangeCall
+from promql.functions.window_rounds import chunk_windows
+
+_COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
+_EXTRAPOLATION_SLACK = 1.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """The windows with at least two samples: their ends and the time around them.
+
+    Of the shape of `present` when that holds everywhere, which saves copies, and flat otherwise.
+    """
+
+    present: BoolArray
+    lo: IntArray
+    last: IntArray
+    first_value: FloatArray
+    last_value: FloatArray
+    sampled_seconds: FloatArray
+    seconds_to_start: FloatArray
+    seconds_to_end: FloatArray
+
+
+def _ends(call: RangeCall) -> _Ends:
+    windows, block = call.windows, call.windows.block
+    present = windows.hi - windows.lo >= 2
+    lo, last, start_ms, end_ms = windows.lo, windows.hi - 1, windows.start_ms, windows.end_ms
+    if not present.all():
+        lo, last = lo[present], last[present]
+        start_ms = np.broadcast_to(start_ms, present.shape)[present]
+        end_ms = np.broadcast_to(end_ms, present.shape)[present]
+    first_ms, last_ms = block.timestamps[lo], block.timestamps[last]
+    return _Ends(
+        present,
+        lo,
+        last,
+        block.values[lo],
+        block.values[last],
+        (last_ms - first_ms) / 1000,
+        (first_ms - start_ms) / 1000,
+        (end_ms - last_ms) / 1000,
+    )
+
+
+def add_reset_corrections(
+    increases: FloatArray, values: FloatArray, lo: IntArray, last: IntArray
+) -> None:
+    """Add to each increase, in place, the value a counter had before each reset in its window.
+
+    One addition per reset in the order of time gives Prometheus' bits; differences of a prefix
+    sum would not, and one huge or infinite counter would spoil every later window of the block.
+    """
+    is_reset = np.append(False, values[1:] < values[:-1])[: len(values)]
+    resets_until = np.cumsum(is_reset)
+    if not len(values) or not resets_until[-1]:
+        return
+    reset_at = np.flatnonzero(is_reset)
+    first_reset = resets_until[lo]
+    counts = resets_until[last] - first_reset
+    before_reset = values[reset_at - 1]
+    if np.count_nonzero(counts) < counts.max(initial=0):
+        for row in np.flatnonzero(counts).tolist():
+            start = int(first_reset[row])
+            added = before_reset[start : start + int(counts[row])]
+            increases[row] = np.add.accumulate(np.append(increases[row], added))[-1]
+        return
+    for chunk in chunk_windows(first_reset, counts):
+        for resets in chunk.rounds():
+            increases[chunk.rows[: len(resets)]] += before_reset[resets]
+
+
+def _extrapolated(call: RangeCall, *, is_counter: bool, is_rate: bool) -> FloatArray:
+    """The increase over each window, extrapolated to its ends where samples suggest that.
+
+    The rule is Prometheus' `extrapolatedRate`: up to 1.1 average sample distances are bridged to
+    an end, else half a distance; a counter is not extrapolated below zero. Windows of fewer than
+    two samples come out as 0.
+    """
+    ends = _ends(call)
+    change = ends.last_value - ends.first_value
+    if is_counter:
+        values = call.windows.block.values
+        add_reset_corrections(change.reshape(-1), values, ends.lo.ravel(), ends.last.ravel())
+    average_distance = ends.sampled_seconds / (ends.last - ends.lo)
+    threshold = average_distance * _EXTRAPOLATION_SLACK
+    half = average_distance / 2
+    to_start = np.where(ends.seconds_to_start >= threshold, half, ends.seconds_to_start)
+    if is_counter:
+        can_reach_zero = (change > 0) & (ends.first_value >= 0)
+        to_zero = ends.sampled_seconds * (ends.first_value / change)
+        to_start = np.where(can_reach_zero & (to_zero < to_start), to_zero, to_start)
+    to_end = np.where(ends.seconds_to_end >= threshold, half, ends.seconds_to_end)
+    factor = (ends.sampled_seconds + to_start + to_end) / ends.sampled_seconds
+    if is_rate:
+        factor /= _range_seconds(call.windows.range_ms)
+    factor *= change
+    if factor.shape == ends.present.shape:
+        return factor
+    results = np.zeros(ends.present.shape)
+    results[ends.present] = factor
+    return results
+
+
+def _range_seconds(range_ms: int) -> float:
+    seconds, rest_ms = divmod(range_ms, 1000)
+    return seconds + rest_ms * 1_000_000 / 1e9
+
+
+def _annotate_non_counters(call: RangeCall, present: BoolArray) -> None:
+    """Say once for every metric that gave a result that its name is not that of a counter."""
+    has_result = np.logical_or.reduce(present, axis=1).tolist()
+    labels = call.windows.block.labels
+    names = dict.fromkeys(
+        row.get(METRIC_NAME) for row, shown in zip(labels, has_result, strict=True) if shown
+    )
+    for name in names:
+        if name and not name.endswith(_COUNTER_SUFFIXES):
+            call.annotations.info(possible_non_counter(name), call.arg_positions[0])
+
+
+def rate(call: RangeCall) -> tuple[FloatArray, BoolArray]:
+    """The per-second increase of a counter."""
+    return _counter_function(call, is_rate=True)
+
+
+def increase(call: RangeCall) -> tuple[FloatArray, BoolArray]:
+    """The increase of a counter over the window."""
+    return _counter_function(call, is_rate=False)
+
+
+def _counter_function(call: RangeCall, *, is_rate: bool) -> tuple[FloatArray, BoolArray]:
+    present = call.windows.hi - call.windows.lo >= 2
+    with np.errstate(all="ignore"):
+        results = _extrapolated(call, is_counter=True, is_rate=is_rate)
+    _annotate_non_counters(call, present)
+    return results, present
+
+
+def delta(call: RangeCall) -> tuple[FloatArray, BoolArray]:
+    """The difference of a gauge between the ends of the window."""
+    with np.errstate(all="ignore"):
+        results = _extrapolated(call, is_counter=False, is_rate=False)
+    return results, call.windows.hi - call.windows.lo >= 2
+
+
+def irate(call: RangeCall) -> tuple[FloatArray, BoolArray]:
+    """The per-second increase of a counter between the last two samples."""
+    with np.errstate(all="ignore"):
+        return _between_last_two(call, is_rate=True)
+
+
+def idelta(call: RangeCall) -> tuple[FloatArray, BoolArray]:
+    """The difference of a gauge between the last two samples."""
+    with np.errstate(all="ignore"):
+        return _between_last_two(call, is_rate=False)
+
+
+def _between_last_two(call: RangeCall, *, is_rate: bool) -> tuple[FloatArray, BoolArray]:
+    windows, block = call.windows, call.windows.block
+    present = windows.hi - windows.lo >= 2
+    last = windows.hi[present] - 1
+    newest, previous = block.values[last], block.values[last - 1]
+    change = newest - previous
+    if is_rate:
+        # After a reset the counter has risen from zero to its newest value.
+        change = np.where(newest < previous, newest, change)
+        change /= (block.timestamps[last] - block.timestamps[last - 1]) / 1000
+    results = np.zeros(present.shape)
+    results[present] = change
+    return results, present

@@ -1,0 +1,145 @@
+"""`label_replace` and `label_join`: functions of the series, not of their samples."""
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from typing import Protocol, cast
+
+import numpy as np
+import re2
+
+from promcompat.core.errors import ExecutionError
+from promcompat.core.model import METRIC_NAME, Labels
+from promql.functions.function_calls import InstantCall
+from promql.name_removal import reject_same_labels
+from promql.values import Matrix, Value
+
+_REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<name>\w+)|\{(?P<braced>\w+)\})")
+_MAX_GROUP_NUMBER_DIGITS = 9
+_BYTES_PER_TEXT = 50
+"""Of a str, beside its characters."""
+
+
+class _Match(Protocol):
+    def group(self, group: int) -> str | None:
+        """The text of a group, None when it took no part."""
+
+
+class _Pattern(Protocol):
+    groups: int
+    groupindex: Mapping[str, int]
+
+    def search(self, text: str) -> _Match | None:
+        """The first match."""
+
+
+@lru_cache(maxsize=1024)
+def _compile(pattern: str) -> _Pattern:
+    options = re2.Options()
+    options.log_errors = False
+    return cast(_Pattern, re2.compile(f"^(?s:{pattern})$", options))
+
+
+def label_replace(call: InstantCall) -> Value:
+    """`label_replace(v, dst, replacement, src, regex)`.
+
+    Where the whole value of `src` matches, `dst` is set to the replacement with its references to
+    groups expanded. Raises ExecutionError for an invalid regex or label name, and when two series
+    have equal labels then.
+    """
+    target, replacement, source, pattern_text = (call.string(index) for index in range(1, 5))
+    try:
+        pattern = _compile(pattern_text)
+    except re2.error as exc:
+        raise ExecutionError(
+            f"invalid regular expression in label_replace(): {pattern_text}"
+        ) from exc
+    if not is_label_name(target):
+        raise ExecutionError(f"invalid destination label name in label_replace(): {target}")
+    expanded: dict[str, str | None] = {}
+    n_references = len(_REFERENCE.findall(replacement))
+
+    def new_value(labels: Labels) -> str | None:
+        value = labels.get(source)
+        if value not in expanded:
+            match = pattern.search(value)
+            if match is not None:
+                # Before it is made, as each reference may stand for the whole value.
+                call.budget.check_bytes(len(replacement) + n_references * len(value))
+                expanded[value] = expand(replacement, pattern, match)
+                call.budget.keep(sys.getsizeof(expanded[value]))
+            else:
+                expanded[value] = None
+        return expanded[value]
+
+    matrix = call.matrix(0)
+    return _with_label(matrix, target, [new_value(labels) for labels in matrix.labels])
+
+
+def label_join(call: InstantCall) -> Value:
+    """`label_join(v, dst, separator, src…)`: `dst` becomes the joined values of the sources.
+
+    Raises ExecutionError for an invalid label name, and when two series have equal labels then.
+    """
+    target, separator = call.string(1), call.string(2)
+    sources = [call.string(index) for index in range(3, len(call.args))]
+    for source in sources:
+        if not is_label_name(source):
+            raise ExecutionError(f"invalid source label name in label_join(): {source}")
+    if not is_label_name(target):
+        raise ExecutionError(f"invalid destination label name in label_join(): {target}")
+    matrix = call.matrix(0)
+
+    def joined(labels: Labels) -> str:
+        parts = [labels.get(source) for source in sources]
+        length = sum(map(len, parts)) + len(separator) * len(parts)
+        call.budget.keep(_BYTES_PER_TEXT + length)
+        return separator.join(parts)
+
+    values: list[str | None] = [joined(labels) for labels in matrix.labels]
+    return _with_label(matrix, target, values)
+
+
+def _with_label(matrix: Matrix, target: str, values: list[str | None]) -> Matrix:
+    """Set the label of each row; None leaves a row alone.
+
+    A metric name that was just set is not dropped at the end, whatever dropped the old one.
+    """
+    labels = [
+        row if value is None else row.with_label(target, value)
+        for row, value in zip(matrix.labels, values, strict=True)
+    ]
+    drop_name = matrix.drop_name
+    if target == METRIC_NAME:
+        drop_name = drop_name & np.array([value is None for value in values], bool)
+    return reject_same_labels(replace(matrix, labels=labels, drop_name=drop_name))
+
+
+def is_label_name(name: str) -> bool:
+    """Whether Prometheus takes it for a label name: any UTF-8 but the empty text."""
+    return bool(name) and not any("\ud800" <= char <= "\udfff" for char in name)
+
+
+def expand(template: str, pattern: _Pattern, match: _Match) -> str:
+    """The template with `$1`, `$name`, `${name}` replaced as Go's `Regexp.Expand` does.
+
+    A name is as long as possible; `$$` is a dollar; what refers to no group is empty; a dollar
+    that starts no reference stays.
+    """
+
+    def text_of(reference: re.Match[str]) -> str:
+        if reference["dollar"]:
+            return "$"
+        group = _group_number(reference["name"] or reference["braced"], pattern)
+        return "" if group is None else match.group(group) or ""
+
+    return _REFERENCE.sub(text_of, template)
+
+
+def _group_number(name: str, pattern: _Pattern) -> int | None:
+    is_number = name.isascii() and name.isdigit() and len(name) <= _MAX_GROUP_NUMBER_DIGITS
+    if is_number and (name == "0" or name[0] != "0"):
+        return int(name) if int(name) <= pattern.groups else None
+    return pattern.groupindex.get(name)

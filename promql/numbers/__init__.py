@@ -1,0 +1,1 @@
+"""Go's arithmetic and number texts, bit for bit."""

@@ -1,0 +1,52 @@
+"""The binary operators on floats, element by element, as Go's `math` has them.
+
+NumPy's ufuncs follow C, whose `fmod` and `atan2` have the special cases of Go's `Mod` and `Atan2`.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from promcompat.core.model import BoolArray, FloatArray
+from promql.numbers.go_power import go_power
+
+ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
+    "+": np.add,
+    "-": np.subtract,
+    "*": np.multiply,
+    "/": np.divide,
+    "%": np.fmod,
+    "^": go_power,
+    "atan2": np.arctan2,
+}
+
+COMPARISON: Mapping[str, Callable[[Any, Any], Any]] = {
+    "==": np.equal,
+    "!=": np.not_equal,
+    ">": np.greater,
+    "<": np.less,
+    ">=": np.greater_equal,
+    "<=": np.less_equal,
+}
+
+SET_OPERATORS = frozenset({"and", "or", "unless"})
+
+
+def is_comparison(op: str) -> bool:
+    """Whether `op` filters (or, with `bool`, tells) rather than computes."""
+    return op in COMPARISON
+
+
+def apply_arithmetic(op: str, lhs: FloatArray, rhs: FloatArray) -> FloatArray:
+    """`lhs op rhs`, broadcast; the usual float warnings are results here, not accidents."""
+    with np.errstate(all="ignore"):
+        result: FloatArray = ARITHMETIC[op](lhs, rhs)
+    return result
+
+
+def apply_comparison(op: str, lhs: FloatArray, rhs: FloatArray) -> BoolArray:
+    """Where `lhs op rhs` holds, broadcast; NaN equals nothing."""
+    with np.errstate(all="ignore"):
+        result: BoolArray = COMPARISON[op](lhs, rhs)
+    return result

@@ -1,0 +1,1 @@
+"""Binary operators between vectors: matching and sets."""

@@ -1,0 +1,174 @@
+"""Runs the LALR table lark builds from `grammar.lark`, with yacc's manner of handling errors.
+
+lark's own loop is not used because Prometheus' error texts depend on two habits of yacc:
+a state with a usual reduction takes it before it looks at the next token, so a semantic error
+comes before a lexical one behind it; and a token that fits nowhere unwinds the stack to the
+nearest state that accepts `_ERROR`, which names what had been expected.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal, Never
+
+from lark import Lark
+from lark.grammar import Rule
+from lark.lexer import Lexer as LarkLexer
+from lark.parsers.lalr_analysis import Shift
+
+from promql.parsing.lexer import END_OF_INPUT, Lexer, Token
+from promql.parsing.parse_errors import PositionedError
+from promql.parsing.tree_builder import TreeBuilder
+
+Start = Literal["expression", "metric_selector"]
+
+_ERROR = "_ERROR"
+_EXPECTED: Mapping[str, tuple[str, str]] = {
+    "expected_offset": ("offset", "number or duration"),
+    "expected_timestamp": ("@", "timestamp"),
+    "expected_bracket": ("subquery selector", '"]"'),
+    "expected_step": ("subquery selector", 'number or duration or "]"'),
+    "expected_colon_or_bracket": ("subquery or range", '":" or "]"'),
+    "expected_range": ("subquery selector", "number or duration"),
+    "unexpected_in_aggregation": ("aggregation", ""),
+    "expected_comma_or_brace": ("label matching", '"," or "}"'),
+    "expected_matcher_string": ("label matching", "string"),
+    "expected_match_op": ("label matching", "label matching operator"),
+    "expected_matcher": ("label matching", 'identifier or "}"'),
+    "expected_labels": ("grouping opts", '"("'),
+    "expected_comma_or_paren": ("grouping opts", '"," or ")"'),
+    "expected_label": ("grouping opts", "label"),
+}
+"""By the alias of an `_ERROR` rule: where the token is unexpected, and what would have fitted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Production:
+    """A rule: `size` symbols of the stack become one `origin`, made by `build` if there is one."""
+
+    origin: str
+    alias: str
+    size: int
+    build: Callable[..., object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the parser does in one state.
+
+    `shifts` lead on by a token or by a reduced rule. `usual` is the reduction for every token that
+    `reductions` and `shifts` do not name. `is_decided` states need no token to be read.
+    """
+
+    shifts: Mapping[str, int]
+    reductions: Mapping[str, Production]
+    usual: Production | None
+    is_decided: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ParseTable:
+    """The states of the grammar, and the ones each start rule begins and ends in."""
+
+    states: Mapping[int, State]
+    start_states: Mapping[str, int]
+    end_states: Mapping[str, int]
+
+
+class _NoLexer(LarkLexer):
+    """lark wants a lexer to build a table; the tokens come from `promql.parsing.lexer` instead."""
+
+    def __init__(self, _lexer_conf: object) -> None:
+        pass
+
+    def lex(self, _lexer_state: object, _parser_state: object) -> Iterator[Never]:
+        return iter(())
+
+
+@cache
+def parse_table() -> ParseTable:
+    """The table of the grammar; the first call takes about 0.1 s, later ones nothing."""
+    grammar = files("promql.parsing").joinpath("grammar.lark").read_text(encoding="utf-8")
+    starts: list[Start] = ["expression", "metric_selector"]
+    lark = Lark(grammar, parser="lalr", lexer=_NoLexer, start=list(starts))
+    conf = lark.parse_interactive("", starts[0]).parser_state.parse_conf
+    builder = TreeBuilder()
+    states = {
+        number: _state_of(actions, builder) for number, actions in conf.parse_table.states.items()
+    }
+    return ParseTable(states, conf.parse_table.start_states, conf.parse_table.end_states)
+
+
+def _state_of(actions: Mapping[str, tuple[object, Any]], builder: TreeBuilder) -> State:
+    shifts: dict[str, int] = {}
+    reductions: dict[str, Production] = {}
+    for symbol, (action, argument) in actions.items():
+        if action is Shift:
+            shifts[str(symbol)] = argument
+        else:
+            reductions[str(symbol)] = _production_of(argument, builder)
+    # As yacc: the most frequent reduction, unless the state has something to say about errors.
+    counts = Counter(reductions.values())
+    usual = counts.most_common(1)[0][0] if counts and _ERROR not in shifts else None
+    is_decided = len(counts) == 1 and not any(symbol.isupper() for symbol in shifts)
+    return State(shifts, reductions, usual, is_decided)
+
+
+def _production_of(rule: Rule, builder: TreeBuilder) -> Production:
+    name = rule.alias or rule.origin.name
+    build = getattr(builder, name, None)
+    if build is None and name not in _EXPECTED and len(rule.expansion) != 1:
+        raise TypeError(f"the tree builder cannot build {name!r}")
+    return Production(rule.origin.name, name, len(rule.expansion), build)
+
+
+def parse(text: str, start: Start) -> object:
+    """What the tree builder makes of the whole of `text`, read as `start`.
+
+    Raises PositionedError for the first fault. The stack is a list: no nesting can exhaust it.
+    """
+    table = parse_table()
+    states, end_state, lexer = table.states, table.end_states[start], Lexer(text)
+    stack: list[int] = [table.start_states[start]]
+    values: list[object] = []
+    token: Token | None = None
+    while True:
+        state = states[stack[-1]]
+        production = state.usual if state.is_decided else None
+        if production is None:
+            token = token or lexer.next_token()
+            follower = state.shifts.get(token.type)
+            if follower is not None:
+                stack.append(follower)
+                values.append(token)
+                token = None
+                continue
+            production = state.reductions.get(token.type, state.usual)
+            if production is None and token.type == END_OF_INPUT and stack[-1] == end_state:
+                return values[-1]
+            if production is None:
+                raise _unexpected(token, stack, table)
+        if production.size:
+            del stack[-production.size :]
+        if production.build is not None:
+            first = len(values) - production.size
+            values[first:] = [production.build(*values[first:])]
+        stack.append(states[stack[-1]].shifts[production.origin])
+
+
+def _unexpected(token: Token, stack: list[int], table: ParseTable) -> PositionedError:
+    if token.type == END_OF_INPUT and stack == [table.start_states["expression"]]:
+        return PositionedError(0, "no expression found in input")
+    reason = f"unexpected {token.description()}"
+    for number in reversed(stack):
+        after_error = table.states[number].shifts.get(_ERROR)
+        if after_error is None:
+            continue
+        production = table.states[after_error].usual
+        if production is not None:
+            context, expected = _EXPECTED[production.alias]
+            reason += f" in {context}" + (f", expected {expected}" if expected else "")
+        break
+    return PositionedError(token.start, reason)

@@ -1,0 +1,247 @@
+"""Syntax tree to PromQL text: on one line as Prometheus' `String()`, or pretty as `Prettify()`.
+
+What is printed means the same when it is parsed. Prometheus 3.5 fails that in a few places: label
+names in `on`/`ignoring` that need quotes, `ignoring ()` before `group_left`, labels named
+`without`, `inf` or `nan`, milliseconds lost to rounding, parentheses lost in duration expressions.
+There the text differs from its, as little as makes it read back.
+"""
+
+import re
+from typing import NamedTuple, assert_never
+
+from promcompat.core.durations import format_duration_ms
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import METRIC_NAME
+from promql.ast import (
+    NO_MODIFIERS,
+    AggregateExpr,
+    BinaryExpr,
+    Call,
+    Cardinality,
+    DurationExpr,
+    Expr,
+    MatrixSelector,
+    NumberLiteral,
+    ParenExpr,
+    StringLiteral,
+    SubqueryExpr,
+    TimeModifiers,
+    UnaryExpr,
+    VectorMatching,
+    VectorSelector,
+    children,
+)
+from promql.parsing.literals import format_number, quote
+
+MAX_LINE_BYTES = 100
+"""Prettified expressions longer than this are split over lines."""
+
+_INDENT = "  "
+_BARE_MATCHER_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+_BARE_GROUPING_LABEL = re.compile(r"(?!(?i:without|inf|nan)\Z)[a-zA-Z_:][a-zA-Z0-9_:]*")
+
+
+def print_expr(expr: Expr) -> str:
+    """The expression on one line."""
+    return _lines(expr)[id(expr)]
+
+
+def _lines(expr: Expr) -> dict[int, str]:
+    """The one-line text of every node under `expr`, by its `id`.
+
+    Neither this nor prettifying recurses: four frames a level would limit the depth of queries.
+    """
+    nodes = [expr]
+    for node in nodes:
+        nodes.extend(children(node))
+    lines: dict[int, str] = {}
+    for node in reversed(nodes):
+        lines[id(node)] = _line(node, [lines[id(child)] for child in children(node)])
+    return lines
+
+
+def _line(expr: Expr, parts: list[str]) -> str:
+    match expr:
+        case NumberLiteral():
+            return _number(expr)
+        case StringLiteral():
+            return quote(expr.value)
+        case VectorSelector():
+            return _selector(expr) + _modifiers(expr.modifiers)
+        case MatrixSelector():
+            selector = expr.vector_selector
+            range_text = _duration(expr.range_ms, expr.range_expr)
+            return f"{_selector(selector)}[{range_text}]{_modifiers(selector.modifiers)}"
+        case BinaryExpr():
+            return f"{parts[0]} {_operator(expr)} {parts[1]}"
+        case SubqueryExpr():
+            return parts[0] + _subquery_suffix(expr)
+        case UnaryExpr():
+            return expr.op + parts[0]
+        case Call() | AggregateExpr() | ParenExpr():
+            return f"{_head(expr)}({', '.join(parts)})"
+        case _:
+            assert_never(expr)
+
+
+class _Piece(NamedTuple):
+    """A part of the output still to be laid out; `inline` leaves its first line unindented."""
+
+    expr: Expr
+    level: int
+    inline: bool = False
+
+
+def prettify(expr: Expr) -> str:
+    """The expression over as many lines as keep them short, indented by depth."""
+    lines = _lines(expr)
+    pieces: list[str] = []
+    pending: list[_Piece | str] = [_Piece(expr, 0)]
+    while pending:
+        piece = pending.pop()
+        if isinstance(piece, str):
+            pieces.append(piece)
+        else:
+            pending.extend(reversed(_layout(piece, lines[id(piece.expr)])))
+    return "".join(pieces)
+
+
+def _layout(piece: _Piece, line: str) -> list[_Piece | str]:
+    expr, level, inline = piece
+    indent = "" if inline else _INDENT * level
+    is_short = len(line.encode(errors="surrogatepass")) <= MAX_LINE_BYTES
+    match expr:
+        case UnaryExpr():
+            return [indent + expr.op, _Piece(expr.expr, level, inline=True)]
+        case SubqueryExpr():
+            # Prometheus does not indent a subquery that fits on its line.
+            suffix = _subquery_suffix(expr)
+            return [line] if is_short else [_Piece(expr.expr, level, inline), suffix]
+        case BinaryExpr() if not is_short:
+            operator = f"\n{_INDENT * level}{_operator(expr)}\n"
+            return [_Piece(expr.lhs, level + 1, inline), operator, _Piece(expr.rhs, level + 1)]
+        case Call() | AggregateExpr() | ParenExpr() if not is_short:
+            opening, closing = f"{indent}{_head(expr)}(\n", f"\n{_INDENT * level})"
+            return [opening, *_arguments(expr, level + 1), closing]
+        case _:
+            return [indent + line]
+
+
+def _arguments(expr: Expr, level: int) -> list[_Piece | str]:
+    laid_out: list[_Piece | str] = []
+    for child in children(expr):
+        laid_out += [_Piece(child, level), ",\n"]
+    return laid_out[:-1]
+
+
+def _head(expr: Call | AggregateExpr | ParenExpr) -> str:
+    match expr:
+        case Call():
+            return expr.func
+        case AggregateExpr():
+            return _aggregation(expr)
+        case ParenExpr():
+            return ""
+
+
+def _number(number: NumberLiteral) -> str:
+    if number.is_duration:
+        return format_duration_ms(round(number.value * 1000))
+    return format_number(number.value)
+
+
+def _duration(duration_ms: int, expr: DurationExpr | NumberLiteral | None) -> str:
+    match expr:
+        case None:
+            return format_duration_ms(duration_ms)
+        case NumberLiteral():
+            return _number(expr)
+        case DurationExpr():
+            text = f"{_duration_lhs(expr)}{_duration(0, expr.rhs)}"
+            return f"({text})" if expr.wrapped else text
+
+
+def _duration_lhs(expr: DurationExpr) -> str:
+    if expr.lhs is None:
+        return expr.op
+    lhs = _duration(0, expr.lhs)
+    # The parser drops parentheses around a number, but `(-2) ^ 2` is not `-2 ^ 2`.
+    if expr.op == "^" and lhs.startswith("-"):
+        lhs = f"({lhs})"
+    return f"{lhs} {expr.op} "
+
+
+def _offset(offset_ms: int, expr: DurationExpr | None) -> str:
+    text = _duration(offset_ms, expr)
+    first: DurationExpr | NumberLiteral | None = expr
+    while isinstance(first, DurationExpr) and not first.wrapped:
+        first = first.rhs if first.lhs is None else first.lhs
+    # An offset that starts with a bare number ends behind it: `offset (1m) + 2m` is one offset,
+    # `offset 1m + 2m` is a sum.
+    return f"({text})" if isinstance(first, NumberLiteral) else text
+
+
+def _modifiers(modifiers: TimeModifiers) -> str:
+    if modifiers is NO_MODIFIERS:
+        return ""
+    at = offset = ""
+    if modifiers.timestamp_ms is not None:
+        at = f" @ {modifiers.timestamp_ms / 1000:.3f}"
+    elif modifiers.at is not None:
+        at = f" @ {modifiers.at}()"
+    if modifiers.offset_expr is not None or modifiers.offset_ms:
+        offset = f" offset {_offset(modifiers.offset_ms, modifiers.offset_expr)}"
+    return at + offset
+
+
+def _subquery_suffix(subquery: SubqueryExpr) -> str:
+    range_text = _duration(subquery.range_ms, subquery.range_expr)
+    has_step = subquery.step_ms or subquery.step_expr is not None
+    step = _duration(subquery.step_ms, subquery.step_expr) if has_step else ""
+    return f"[{range_text}:{step}]{_modifiers(subquery.modifiers)}"
+
+
+def _selector(selector: VectorSelector) -> str:
+    matchers = sorted(
+        _matcher(matcher) for matcher in selector.matchers if not _is_name(selector, matcher)
+    )
+    return f"{selector.name}{{{','.join(matchers)}}}" if matchers else selector.name
+
+
+def _is_name(selector: VectorSelector, matcher: LabelMatcher) -> bool:
+    name = selector.name
+    return bool(name) and matcher == LabelMatcher(METRIC_NAME, MatchOp.EQUAL, name)
+
+
+def _matcher(matcher: LabelMatcher) -> str:
+    is_bare = _BARE_MATCHER_NAME.fullmatch(matcher.name)
+    name = matcher.name if is_bare else quote(matcher.name)
+    return f"{name}{matcher.op}{quote(matcher.value)}"
+
+
+def _labels(names: tuple[str, ...]) -> str:
+    return ", ".join(
+        name if _BARE_GROUPING_LABEL.fullmatch(name) else quote(name) for name in names
+    )
+
+
+def _aggregation(expr: AggregateExpr) -> str:
+    if expr.without:
+        return f"{expr.op} without ({_labels(expr.grouping)}) "
+    return f"{expr.op} by ({_labels(expr.grouping)}) " if expr.grouping else expr.op
+
+
+def _operator(expr: BinaryExpr) -> str:
+    text = f"{expr.op} bool" if expr.return_bool else expr.op
+    return text if expr.matching is None else text + _matching(expr.matching)
+
+
+def _matching(matching: VectorMatching) -> str:
+    is_grouped = matching.card in (Cardinality.MANY_TO_ONE, Cardinality.ONE_TO_MANY)
+    if not (matching.labels or matching.on or is_grouped):
+        return ""
+    text = f" {'on' if matching.on else 'ignoring'} ({_labels(matching.labels)})"
+    if is_grouped:
+        side = "left" if matching.card is Cardinality.MANY_TO_ONE else "right"
+        text += f" group_{side} ({_labels(matching.include)})"
+    return text
