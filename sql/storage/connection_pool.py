@@ -109,6 +109,7 @@ async def _connect_pool(dsn: str, options: PoolOptions, initialise: Initialise |
         server_settings=dict(options.server_settings()),
         timeout=_CONNECT_ATTEMPT_SECONDS,
         command_timeout=options.command_timeout_seconds,
+        reset=_keep_session if options.keeps_sessions else None,
     )
     try:
         async with pool.acquire():
@@ -116,6 +117,10 @@ async def _connect_pool(dsn: str, options: PoolOptions, initialise: Initialise |
     except BaseException:
         pool.terminate()
         raise
+
+
+async def _keep_session(_connection: Connection) -> None:
+    """In place of asyncpg's statement that resets a session: a round trip less."""
 
 
 async def close_pool(pool: Pool, timeout_seconds: float = 10.0) -> None:

@@ -323,3 +323,19 @@ async def test_sql_readers_see_their_tenants_only(
             await connection.fetch("SELECT grant_tenant_reader($1, 'second')", reader)
         with pytest.raises(asyncpg.RaiseError, match="no tenant 'third'"):
             await owner.execute("SELECT grant_tenant_reader($1, 'third')", reader)
+
+
+# -- connections ------------------------------------------------------------------------------
+
+
+async def test_sessions_of_readers_are_given_back_without_a_reset(database_url: str) -> None:
+    async with opened_repository(
+        database_url, read_connections=1, write_connections=1
+    ) as repository:
+        database = repository.database
+        for pool, kept in ((database.read_pool, "kept"), (database.write_pool, "")):
+            async with pool.acquire() as connection:
+                await connection.execute("SET promcompat.probe = 'kept'")
+            async with pool.acquire() as connection:
+                found = await connection.fetchval("SELECT current_setting('promcompat.probe')")
+            assert found == kept
