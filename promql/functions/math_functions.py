@@ -1,7 +1,6 @@
 """Functions of one sample at a time: mathematics, trigonometry, rounding and clamping.
 
-NumPy and Go differ in the last bit at most, but for two faults of Go on amd64 that are not
-followed: `exp` is +Inf from about 709.5 on, and logarithms of subnormal numbers are wrong.
+They have the bits of Go's `math`, the faults of its assembly for amd64 included.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,6 +11,9 @@ import numpy as np
 from promcompat.core.model import FloatArray
 from promql.functions.function_calls import InstantCall
 from promql.name_removal import drop_names
+from promql.numbers.go_exponential import go_cosh, go_exp, go_sinh, go_tanh
+from promql.numbers.go_logarithms import go_acosh, go_asinh, go_atanh, go_log, go_log2, go_log10
+from promql.numbers.go_trigonometry import go_acos, go_asin, go_atan, go_cos, go_sin, go_tan
 from promql.values import Matrix, Value
 
 
@@ -30,28 +32,28 @@ def _degrees(values: FloatArray) -> FloatArray:
 
 SAMPLE_FUNCTIONS: Mapping[str, Callable[[FloatArray], FloatArray]] = {
     "abs": np.abs,
-    "acos": np.arccos,
-    "acosh": np.arccosh,
-    "asin": np.arcsin,
-    "asinh": np.arcsinh,
-    "atan": np.arctan,
-    "atanh": np.arctanh,
+    "acos": go_acos,
+    "acosh": go_acosh,
+    "asin": go_asin,
+    "asinh": go_asinh,
+    "atan": go_atan,
+    "atanh": go_atanh,
     "ceil": np.ceil,
-    "cos": np.cos,
-    "cosh": np.cosh,
+    "cos": go_cos,
+    "cosh": go_cosh,
     "deg": _degrees,
-    "exp": np.exp,
+    "exp": go_exp,
     "floor": np.floor,
-    "ln": np.log,
-    "log10": np.log10,
-    "log2": np.log2,
+    "ln": go_log,
+    "log10": go_log10,
+    "log2": go_log2,
     "rad": _radians,
     "sgn": _sign,
-    "sin": np.sin,
-    "sinh": np.sinh,
+    "sin": go_sin,
+    "sinh": go_sinh,
     "sqrt": np.sqrt,
-    "tan": np.tan,
-    "tanh": np.tanh,
+    "tan": go_tan,
+    "tanh": go_tanh,
 }
 
 

@@ -1,6 +1,6 @@
 """The binary operators on floats, element by element, as Go's `math` has them.
 
-NumPy's ufuncs follow C, whose `fmod` and `atan2` have the special cases of Go's `Mod` and `Atan2`.
+NumPy's `fmod` follows C, which has the special cases of Go's `Mod`.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,6 +10,7 @@ import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray
 from promql.numbers.go_power import go_power
+from promql.numbers.go_trigonometry import go_atan2
 
 ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": np.add,
@@ -18,7 +19,7 @@ ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
     "/": np.divide,
     "%": np.fmod,
     "^": go_power,
-    "atan2": np.arctan2,
+    "atan2": go_atan2,
 }
 
 COMPARISON: Mapping[str, Callable[[Any, Any], Any]] = {

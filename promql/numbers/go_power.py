@@ -3,7 +3,7 @@
 Go multiplies the mantissa by repeated squaring, which rounds more often than C's `pow`: 100 ^ 100
 is 1.0000000000000005e+200. The difference is in the last digits until `%`, `==` or `count_values`
 make it one in the first. The method: `x = m * 2**e`, and the bits of the whole part of `|y|` say
-which squares of m belong to the product; the fraction of y goes through `exp` and `log`.
+which squares of m belong to the product; the fraction of y goes through Go's `exp` and `log`.
 """
 
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray, IntArray
+from promql.numbers.go_exponential import go_exp
+from promql.numbers.go_logarithms import go_log
 
 _EXPONENT_LIMIT = 1 << 12
 """A power of two beyond this overflows or vanishes whatever is still to be multiplied."""
@@ -43,7 +45,7 @@ def _by_squaring(x: FloatArray, y: FloatArray) -> FloatArray:
     fraction, whole = np.modf(np.abs(y))
     rounds_up = fraction > 0.5
     fraction, whole = np.where(rounds_up, fraction - 1, fraction), whole + rounds_up
-    product = np.where(fraction == 0, 1.0, np.exp(fraction * np.log(np.abs(x))))
+    product = np.where(fraction == 0, 1.0, go_exp(fraction * go_log(x)))
     mantissa, exponent = np.frexp(x)
     product, total = _multiply_squares(
         product, mantissa, exponent.astype(np.int64), whole.astype(np.int64)
