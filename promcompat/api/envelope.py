@@ -5,9 +5,9 @@ import gzip
 import math
 from collections.abc import Sequence
 
-import orjson
 from aiohttp import hdrs, web
 
+from promcompat.api.json_text import dump_json
 from promcompat.core.errors import (
     BadDataError,
     ExecutionError,
@@ -20,6 +20,7 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     UnsupportedMediaTypeError,
 )
+from promql.parsing.literals import to_unicode
 
 STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
     PromcompatError: 500,
@@ -67,9 +68,9 @@ def json_error(
     status: int, error_type: str, text: str, headers: dict[str, str] | None = None
 ) -> web.Response:
     """An error envelope of any status."""
-    body = {"status": "error", "errorType": error_type, "error": _encodable(text)}
+    body = {"status": "error", "errorType": error_type, "error": text}
     return web.Response(
-        status=status, body=_escape_html(orjson.dumps(body)), content_type=_JSON, headers=headers
+        status=status, body=_escape_html(dump_json(body)), content_type=_JSON, headers=headers
     )
 
 
@@ -80,7 +81,7 @@ def text_error(error: PromcompatError) -> web.Response:
 
 def text_response(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
     """A plain text answer."""
-    return web.Response(status=status, text=_encodable(text), headers=headers)
+    return web.Response(status=status, text=to_unicode(text), headers=headers)
 
 
 async def success_response(
@@ -89,16 +90,16 @@ async def success_response(
     warnings: Sequence[str] = (),
     infos: Sequence[str] = (),
 ) -> web.Response:
-    """The success envelope around `data`: bytes that are JSON already, or what orjson can dump.
+    """The success envelope around `data`: bytes that are JSON already, or a value to dump.
 
     Empty `warnings` and `infos` are left out: Grafana's parser cannot read a null there.
     """
-    encoded = data if isinstance(data, bytes) else orjson.dumps(data)
+    encoded = data if isinstance(data, bytes) else dump_json(data)
     parts = [b'{"status":"success","data":', encoded]
     if warnings:
-        parts += [b',"warnings":', orjson.dumps([_encodable(text) for text in warnings])]
+        parts += [b',"warnings":', dump_json(warnings)]
     if infos:
-        parts += [b',"infos":', orjson.dumps([_encodable(text) for text in infos])]
+        parts += [b',"infos":', dump_json(infos)]
     return await _compressed(request, _escape_html(b"".join([*parts, b"}"])))
 
 
@@ -128,7 +129,3 @@ def accepts_gzip(header: str) -> bool:
 def _escape_html(json: bytes) -> bytes:
     """As Go's encoder: `<`, `>` and `&`, which JSON has in strings only, become escapes."""
     return json.replace(b"<", b"\\u003c").replace(b">", b"\\u003e").replace(b"&", b"\\u0026")
-
-
-def _encodable(text: str) -> str:
-    return text.encode(errors="replace").decode()

@@ -18,6 +18,7 @@ from promcompat.api.float_format import (
     format_scalar_value,
     format_timestamp,
 )
+from promcompat.api.json_text import dump_json
 from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
 from promql.values import Matrix, QueryResult, ScalarGrid, StringValue
 
@@ -68,9 +69,8 @@ def _as_matrix(grid: ScalarGrid) -> Matrix:
 
 
 def _single(timestamps: IntArray, text: str) -> bytes:
-    # A lone surrogate cannot be in a query, and nothing else makes a string.
     seconds = format_json_seconds(int(timestamps[0])).encode()
-    return b"[" + seconds + b"," + orjson.dumps(text) + b"]"
+    return b"[" + seconds + b"," + dump_json(text) + b"]"
 
 
 def _vector(matrix: Matrix, timestamps: IntArray) -> Iterator[bytes]:

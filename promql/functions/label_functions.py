@@ -14,6 +14,7 @@ from promcompat.core.errors import ExecutionError
 from promcompat.core.model import METRIC_NAME, Labels
 from promql.functions.function_calls import InstantCall
 from promql.name_removal import reject_same_labels
+from promql.parsing.literals import is_utf8, to_unicode
 from promql.values import Matrix, Value
 
 _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<name>\w+)|\{(?P<braced>\w+)\})")
@@ -52,12 +53,14 @@ def label_replace(call: InstantCall) -> Value:
     target, replacement, source, pattern_text = (call.string(index) for index in range(1, 5))
     try:
         pattern = _compile(pattern_text)
-    except re2.error as exc:
+    except (re2.error, UnicodeEncodeError) as exc:
         raise ExecutionError(
             f"invalid regular expression in label_replace(): {pattern_text}"
         ) from exc
     if not is_label_name(target):
         raise ExecutionError(f"invalid destination label name in label_replace(): {target}")
+    # Patterns of later calls have to read what becomes of it.
+    replacement = to_unicode(replacement)
     expanded: dict[str, str | None] = {}
     n_references = len(_REFERENCE.findall(replacement))
 
@@ -83,7 +86,7 @@ def label_join(call: InstantCall) -> Value:
 
     Raises ExecutionError for an invalid label name, and when two series have equal labels then.
     """
-    target, separator = call.string(1), call.string(2)
+    target, separator = call.string(1), to_unicode(call.string(2))
     sources = [call.string(index) for index in range(3, len(call.args))]
     for source in sources:
         if not is_label_name(source):
@@ -119,7 +122,7 @@ def _with_label(matrix: Matrix, target: str, values: list[str | None]) -> Matrix
 
 def is_label_name(name: str) -> bool:
     """Whether Prometheus takes it for a label name: any UTF-8 but the empty text."""
-    return bool(name) and not any("\ud800" <= char <= "\udfff" for char in name)
+    return bool(name) and is_utf8(name)
 
 
 def expand(template: str, pattern: _Pattern, match: _Match) -> str:

@@ -38,7 +38,9 @@ class Token(NamedTuple):
         if self.type == "AGGREGATOR":
             return f"<aggr:{self.text}>"
         if self.type in _OPERATOR_TYPES:
-            return f"<op:{self.text}>"
+            # Prometheus has no name for this one and shows its number.
+            number = '"<Item 57400>" ' if self.type == "AT" else ""
+            return f"{number}<op:{self.text}>"
         return quote(self.text)
 
 

@@ -22,7 +22,7 @@ from promql.ast import (
     VectorSelector,
 )
 from promql.parsing.lexer import Token
-from promql.parsing.literals import format_float, parse_number, seconds_to_ms, unquote
+from promql.parsing.literals import format_float, parse_number, seconds_to_ms, to_unicode, unquote
 from promql.parsing.parse_errors import PositionedError
 from promql.parsing.partial_nodes import Duration, Matchers, Operand, depth_above, span
 
@@ -140,7 +140,7 @@ class MatcherRules:
 
 def _label_value(token: Token) -> str:
     # Stored labels are UTF-8, so bytes that are not need not be told apart, only be harmless.
-    return unquote(token.text).encode(errors="surrogateescape").decode(errors="replace")
+    return to_unicode(unquote(token.text))
 
 
 def _label_matcher(name: str, start: int, operator: Token, value: Token) -> LabelMatcher:

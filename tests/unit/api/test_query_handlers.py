@@ -45,6 +45,16 @@ async def test_instant_vector(service: Service) -> None:
     )
 
 
+async def test_bytes_that_are_no_utf8_are_replaced_in_answers(service: Service) -> None:
+    query = r'label_replace(up{job="a"}, "x", "\xff", "job", "a")'
+    _, answer = await service.ask("query", query=query, time="30")
+    assert answer["data"]["result"][0]["metric"] == {"__name__": "up", "job": "a", "x": "�"}
+    _, answer = await service.ask("parse_query", query=r'count_values("\xff", up)')
+    assert answer["data"]["param"] == {"type": "stringLiteral", "val": "�"}
+    _, answer = await service.ask("query", query=r'label_join(up, "\xff", "-", "job")', time="30")
+    assert answer["error"] == "invalid destination label name in label_join(): �"
+
+
 async def test_range_query(service: Service) -> None:
     status, answer = await service.ask(
         "query_range", query='up{job="a"} * 2', start="0", end="30", step="15"
@@ -66,6 +76,7 @@ async def test_range_query_of_a_scalar_is_a_matrix(service: Service) -> None:
     [
         ("1e21", '{"resultType":"scalar","result":[1.5,"1000000000000000000000"]}'),
         ('"a<b"', '{"resultType":"string","result":[1.5,"a\\u003cb"]}'),
+        (r'"\xe2\x82\377"', '{"resultType":"string","result":[1.5,"���"]}'),
         (
             "vector(1e21)",
             '{"resultType":"vector","result":[{"metric":{},"value":[1.500,"1e+21"]}]}',

@@ -69,6 +69,7 @@ def test_label_replace_expands_as_go_does(value: str, replacement: str, regex: s
         ("dst", "(.*", "invalid regular expression in label_replace(): (.*"),
         ("dst", r"(a)\1", r"invalid regular expression in label_replace(): (a)\1"),
         ("", ".*", "invalid destination label name in label_replace(): "),
+        ("dst", "\udcff", "invalid regular expression in label_replace(): \udcff"),
     ],
 )
 def test_label_replace_refuses_bad_arguments(target: str, regex: str, message: str):

@@ -55,8 +55,6 @@ def test_error_is_found_in_queries_of_many_lines_and_bytes(query: str, error: st
 @pytest.mark.parametrize(
     ("query", "error"),
     [
-        # Prometheus names an internal number as well: `unexpected "<Item 57400>" <op:@>`.
-        ("@ 5", "1:1: unexpected <op:@>"),
         # Prometheus dies of these and answers "unexpected error".
         ("info(foo, 1)", 'expected type instant vector in call to function "info", got scalar'),
         ("info(foo, sum(bar))", "expected label selectors only, got vector selector instead"),
