@@ -3,7 +3,6 @@
 PromQL evaluates each step by itself, with exceptions; a query that has one is left alone here.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from promcompat.core.matchers import MatchOp
@@ -18,9 +17,9 @@ from promql.ast import (
     TimeModifiers,
     UnaryExpr,
     VectorSelector,
-    children,
 )
 from promql.plan import Plan
+from promql.tree_walks import walk
 
 _WHOLE_RANGE_FUNCTIONS = frozenset({"label_replace", "label_join", "info"})
 """They refuse equal label sets even of series that never meet at a step."""
@@ -52,21 +51,13 @@ def is_reusable(expr: Expr) -> bool:
     steps: in functions that rename labels, and where a metric name is dropped from a whole matrix
     that may hold several metrics.
     """
-    nodes = list(_nodes(expr))
+    nodes = list(walk(expr))
     if not any(isinstance(node, VectorSelector) for node in nodes):
         return False
     if not all(map(_is_step_wise, nodes)):
         return False
     drops_names = any(isinstance(node, SubqueryExpr | UnaryExpr) for node in nodes)
     return not (drops_names and any(_joins_metrics(node) for node in nodes))
-
-
-def _nodes(expr: Expr) -> Iterator[Expr]:
-    waiting = [expr]
-    while waiting:
-        node = waiting.pop()
-        yield node
-        waiting.extend(children(node))
 
 
 def _is_step_wise(node: Expr) -> bool:

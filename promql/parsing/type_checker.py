@@ -1,6 +1,5 @@
 """Types of expressions, and the checks Prometheus makes once a query has parsed, in its order."""
 
-from collections.abc import Generator
 from typing import assert_never
 
 from promcompat.core.model import METRIC_NAME
@@ -29,12 +28,15 @@ from promql.parsing.signatures import (
     SET_OPERATORS,
     Function,
 )
+from promql.tree_walks import Nested, run_nested
 
 _ARITHMETIC_TYPES = (ValueType.SCALAR, ValueType.VECTOR)
 
 
 def value_type(expr: Expr) -> ValueType:
     """The type of a well-formed expression."""
+    while isinstance(expr, ParenExpr | UnaryExpr):
+        expr = expr.expr
     match expr:
         case NumberLiteral():
             return ValueType.SCALAR
@@ -46,22 +48,29 @@ def value_type(expr: Expr) -> ValueType:
             return ValueType.MATRIX
         case Call():
             return FUNCTIONS[expr.func].return_type
-        case ParenExpr() | UnaryExpr():
-            return value_type(expr.expr)
         case BinaryExpr():
-            return _binary_type(expr)
+            return ValueType.SCALAR if _is_scalar(expr) else ValueType.VECTOR
         case _:
             assert_never(expr)
 
 
-def _binary_type(expr: BinaryExpr) -> ValueType:
-    if expr.matching is not None:
-        return ValueType.VECTOR
-    sides = value_type(expr.lhs), value_type(expr.rhs)
-    return ValueType.SCALAR if sides == (ValueType.SCALAR,) * 2 else ValueType.VECTOR
+def _is_scalar(expr: BinaryExpr) -> bool:
+    """Whether all that the operators join is scalar."""
+    operands: list[Expr] = [expr]
+    while operands:
+        match operands.pop():
+            case BinaryExpr(matching=None) as binary:
+                operands += (binary.lhs, binary.rhs)
+            case BinaryExpr():
+                return False
+            case ParenExpr() | UnaryExpr() as wrapping:
+                operands.append(wrapping.expr)
+            case operand if value_type(operand) is not ValueType.SCALAR:
+                return False
+    return True
 
 
-Check = Generator[Expr, ValueType, ValueType]
+Check = Nested[Expr, ValueType]
 """A check in progress: yields a part to check first, is sent its type, returns its own type.
 
 Generators keep Prometheus' order of errors without recursion, which would limit the depth.
@@ -70,18 +79,7 @@ Generators keep Prometheus' order of errors without recursion, which would limit
 
 def check_types(expr: Expr, text: str) -> None:
     """Raise PositionedError for the first ill-typed part of `expr`, parsed from `text`."""
-    checker = TypeChecker(text)
-    pending = [checker.check(expr)]
-    got: ValueType | None = None
-    while pending:
-        try:
-            part = next(pending[-1]) if got is None else pending[-1].send(got)
-        except StopIteration as done:
-            got = done.value
-            pending.pop()
-        else:
-            got = None
-            pending.append(checker.check(part))
+    run_nested(TypeChecker(text).check, expr)
 
 
 class TypeChecker:
