@@ -3,6 +3,7 @@
 Durations and times are int milliseconds. Positions are half-open ranges of character offsets into
 the query text (Prometheus counts bytes; the parser converts when it prints `line:col`).
 Two nodes of one query are never equal, since their positions differ, so a node may be a dict key.
+Its hash is that of the position: one of all its parts would take as long as the query is deep.
 """
 
 from dataclasses import dataclass
@@ -43,6 +44,9 @@ class NumberLiteral:
     is_duration: bool
     pos: PositionRange
 
+    def __hash__(self) -> int:
+        return hash(self.pos)
+
 
 @dataclass(frozen=True, slots=True)
 class StringLiteral:
@@ -50,6 +54,9 @@ class StringLiteral:
 
     value: str
     pos: PositionRange
+
+    def __hash__(self) -> int:
+        return hash(self.pos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,9 @@ class VectorSelector:
     modifiers: TimeModifiers
     pos: PositionRange
 
+    def __hash__(self) -> int:
+        return hash(self.pos)
+
 
 @dataclass(frozen=True, slots=True)
 class MatrixSelector:
@@ -105,6 +115,9 @@ class MatrixSelector:
     range_ms: int
     range_expr: DurationExpr | None
     pos: PositionRange
+
+    def __hash__(self) -> int:
+        return hash(self.pos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +132,9 @@ class SubqueryExpr:
     modifiers: TimeModifiers
     pos: PositionRange
 
+    def __hash__(self) -> int:
+        return hash(self.pos)
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -127,6 +143,9 @@ class Call:
     func: str
     args: tuple["Expr", ...]
     pos: PositionRange
+
+    def __hash__(self) -> int:
+        return hash(self.pos)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +158,9 @@ class AggregateExpr:
     grouping: tuple[str, ...]
     without: bool
     pos: PositionRange
+
+    def __hash__(self) -> int:
+        return hash(self.pos)
 
 
 class Cardinality(StrEnum):
@@ -175,6 +197,9 @@ class BinaryExpr:
     return_bool: bool
     pos: PositionRange
 
+    def __hash__(self) -> int:
+        return hash(self.pos)
+
 
 @dataclass(frozen=True, slots=True)
 class UnaryExpr:
@@ -184,6 +209,9 @@ class UnaryExpr:
     expr: "Expr"
     pos: PositionRange
 
+    def __hash__(self) -> int:
+        return hash(self.pos)
+
 
 @dataclass(frozen=True, slots=True)
 class ParenExpr:
@@ -191,6 +219,9 @@ class ParenExpr:
 
     expr: "Expr"
     pos: PositionRange
+
+    def __hash__(self) -> int:
+        return hash(self.pos)
 
 
 Expr = (

@@ -5,8 +5,8 @@ After: every selector has a fixed `@` or none, and two selections, `foo` in `(55
 in `(-6m, 59m]`; `sum(…)` is step invariant, so it is evaluated on one step only.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, EvalRange, SelectHints, SeriesSelection
@@ -29,6 +29,7 @@ from promql.ast import (
 )
 from promql.durations import duration_ms
 from promql.plan import Plan
+from promql.tree_walks import fold
 
 _AT_UNSAFE_FUNCTIONS = frozenset(
     {
@@ -67,48 +68,47 @@ def make_plan(
     leaves = _Leaves(lookback_ms)
     whole = _Context(eval_range.start_ms, eval_range.end_ms, eval_range.step_ms)
     leaves.visit(resolved, whole)
-    invariant: set[Expr] = set()
-    if _mark_invariant(resolved, invariant):
-        invariant.add(resolved)
     return Plan(
         expr=resolved,
         result_type=result_type,
         eval_range=eval_range,
         selections=tuple(leaves.selections),
         leaf_of=leaves.leaf_of,
-        step_invariant=frozenset(node for node in invariant if _has_selector(node)),
+        step_invariant=frozenset(_invariant_parts(resolved)),
     )
 
 
 def _resolve(expr: Expr, eval_range: EvalRange, default_step_ms: int) -> Expr:
-    def again(child: Expr) -> Expr:
-        return _resolve(child, eval_range, default_step_ms)
+    def resolve_node(node: Expr, parts: list[Expr]) -> Expr:
+        match node:
+            case VectorSelector():
+                return replace(node, modifiers=_resolve_modifiers(node.modifiers, eval_range))
+            case MatrixSelector():
+                (selector,) = parts
+                assert isinstance(selector, VectorSelector)
+                return _resolve_matrix_selector(node, selector, eval_range)
+            case SubqueryExpr():
+                return _resolve_subquery(node, parts[0], eval_range, default_step_ms)
+            case Call():
+                return replace(node, args=_call_args(node, parts))
+            case AggregateExpr():
+                param = None if node.param is None else parts[0]
+                return replace(node, expr=parts[-1], param=param)
+            case BinaryExpr():
+                return replace(node, lhs=parts[0], rhs=parts[1])
+            case UnaryExpr() | ParenExpr():
+                return replace(node, expr=parts[0])
+            case NumberLiteral() | StringLiteral():
+                return node
 
-    match expr:
-        case VectorSelector():
-            return replace(expr, modifiers=_resolve_modifiers(expr.modifiers, eval_range))
-        case MatrixSelector():
-            selector = expr.vector_selector
-            modifiers = _resolve_modifiers(selector.modifiers, eval_range)
-            return replace(
-                expr,
-                vector_selector=replace(selector, modifiers=modifiers),
-                range_ms=_resolve_duration(expr.range_expr, expr.range_ms, eval_range),
-                range_expr=None,
-            )
-        case SubqueryExpr():
-            return _resolve_subquery(expr, again(expr.expr), eval_range, default_step_ms)
-        case Call():
-            return replace(expr, args=tuple(again(arg) for arg in _call_args(expr)))
-        case AggregateExpr():
-            param = None if expr.param is None else again(expr.param)
-            return replace(expr, expr=again(expr.expr), param=param)
-        case BinaryExpr():
-            return replace(expr, lhs=again(expr.lhs), rhs=again(expr.rhs))
-        case UnaryExpr() | ParenExpr():
-            return replace(expr, expr=again(expr.expr))
-        case NumberLiteral() | StringLiteral():
-            return expr
+    return fold(expr, resolve_node)
+
+
+def _resolve_matrix_selector(
+    expr: MatrixSelector, selector: VectorSelector, eval_range: EvalRange
+) -> MatrixSelector:
+    range_ms = _resolve_duration(expr.range_expr, expr.range_ms, eval_range)
+    return replace(expr, vector_selector=selector, range_ms=range_ms, range_expr=None)
 
 
 def _resolve_subquery(
@@ -126,13 +126,11 @@ def _resolve_subquery(
     )
 
 
-def _call_args(call: Call) -> tuple[Expr, ...]:
+def _call_args(call: Call, args: list[Expr]) -> tuple[Expr, ...]:
     """The arguments, with the selector `info(v)` implies spelled out as that of `target_info`."""
-    if call.func != "info" or not call.args:
-        return call.args
-    if len(call.args) == 1:
-        return (*call.args, VectorSelector("", (TARGET_INFO,), TimeModifiers(), call.pos))
-    return call.args
+    if call.func == "info" and len(args) == 1:
+        return (*args, VectorSelector("", (TARGET_INFO,), TimeModifiers(), call.pos))
+    return tuple(args)
 
 
 def _resolve_duration(expr: DurationExpr | None, given_ms: int, eval_range: EvalRange) -> int:
@@ -149,40 +147,46 @@ def _resolve_modifiers(modifiers: TimeModifiers, eval_range: EvalRange) -> TimeM
     return TimeModifiers(offset_ms=offset_ms, timestamp_ms=timestamp_ms)
 
 
-def _mark_invariant(expr: Expr, found: set[Expr]) -> bool:
-    """Whether `expr` has the same value at every step; `found` collects the largest such parts.
+class _Part(NamedTuple):
+    """What is known of a part: whether its value is the same at every step, and reads samples."""
 
-    The rules are Prometheus': one is that the parameter of an aggregation has no say.
-    """
-    match expr:
-        case NumberLiteral() | StringLiteral():
-            return True
+    expr: Expr
+    is_invariant: bool
+    has_selector: bool
+
+
+def _invariant_parts(expr: Expr) -> set[Expr]:
+    """The largest parts that read samples and have the same value at every step."""
+    found: set[Expr] = set()
+
+    def look_at(node: Expr, parts: list[_Part]) -> _Part:
+        is_invariant = _is_invariant(node, parts)
+        if isinstance(node, SubqueryExpr) or not is_invariant:
+            outermost = parts
+        else:
+            # The parameter of an aggregation has no say in Prometheus.
+            outermost = parts[:-1] if isinstance(node, AggregateExpr) else []
+        found.update(part.expr for part in outermost if part.is_invariant and part.has_selector)
+        has_selector = isinstance(node, VectorSelector) or any(part.has_selector for part in parts)
+        return _Part(node, is_invariant, has_selector)
+
+    whole = fold(expr, look_at)
+    return found | {expr} if whole.is_invariant and whole.has_selector else found
+
+
+def _is_invariant(node: Expr, parts: list[_Part]) -> bool:
+    """Whether a node has the same value at every step. The rules are Prometheus'."""
+    match node:
         case VectorSelector():
-            return expr.modifiers.timestamp_ms is not None
-        case MatrixSelector():
-            return expr.vector_selector.modifiers.timestamp_ms is not None
+            return node.modifiers.timestamp_ms is not None
         case SubqueryExpr():
-            _mark_all(found, expr.expr, safe=False)
-            return expr.modifiers.timestamp_ms is not None
+            return node.modifiers.timestamp_ms is not None
         case AggregateExpr():
-            _mark_all(found, *children(expr)[:-1], safe=False)
-            return _mark_invariant(expr.expr, found)
-        case Call():
-            return _mark_all(found, *expr.args, safe=expr.func not in _AT_UNSAFE_FUNCTIONS)
-        case BinaryExpr() | UnaryExpr() | ParenExpr():
-            return _mark_all(found, *children(expr))
-
-
-def _mark_all(found: set[Expr], *parts: Expr, safe: bool = True) -> bool:
-    marks = [_mark_invariant(part, found) for part in parts]
-    if safe and all(marks):
-        return True
-    found.update(part for part, mark in zip(parts, marks, strict=True) if mark)
-    return False
-
-
-def _has_selector(expr: Expr) -> bool:
-    return isinstance(expr, VectorSelector) or any(_has_selector(part) for part in children(expr))
+            return parts[-1].is_invariant
+        case Call() if node.func in _AT_UNSAFE_FUNCTIONS:
+            return False
+        case _:
+            return all(part.is_invariant for part in parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +199,7 @@ class _Context:
     function: str = ""
     grouping: tuple[str, ...] = ()
     by: bool = False
+    selects_info: bool = False
 
     def moved(self, modifiers: TimeModifiers, range_ms: int, step_ms: int) -> "_Context":
         """The eval times a selector or subquery with these modifiers looks at (left-open)."""
@@ -225,30 +230,23 @@ class _Leaves:
         self._index: dict[tuple[object, ...], int] = {}
 
     def visit(self, expr: Expr, context: _Context) -> None:
-        """Add the selections of every selector in `expr`."""
-        match expr:
-            case VectorSelector():
-                self._add(expr, expr.matchers, context, 0)
-            case MatrixSelector():
-                selector = expr.vector_selector
-                self._add(selector, selector.matchers, context, expr.range_ms)
-            case SubqueryExpr():
-                inner = context.moved(expr.modifiers, expr.range_ms, expr.step_ms)
-                self.visit(expr.expr, inner.aligned())
-            case Call(func="info"):
-                self._visit_info(expr, context)
-            case _:
-                for child, inner in _child_contexts(expr, context):
-                    self.visit(child, inner)
-
-    def _visit_info(self, call: Call, context: _Context) -> None:
-        inner = replace(context, function="info", grouping=(), by=False)
-        self.visit(call.args[0], inner)
-        selector = call.args[1]
-        assert isinstance(selector, VectorSelector)
-        named = any(matcher.name == METRIC_NAME for matcher in selector.matchers)
-        matchers = selector.matchers if named else (TARGET_INFO, *selector.matchers)
-        self._add(selector, matchers, inner, 0)
+        """Add the selections of every selector in `expr`, in the order of the text."""
+        waiting = [(expr, context)]
+        while waiting:
+            node, around = waiting.pop()
+            match node:
+                case VectorSelector():
+                    self._add(node, _matchers_of(node, around), around, 0)
+                case MatrixSelector():
+                    selector = node.vector_selector
+                    self._add(selector, selector.matchers, around, node.range_ms)
+                case Call(func="info"):
+                    inner = _context_within(node, around)
+                    waiting.append((node.args[1], replace(inner, selects_info=True)))
+                    waiting.append((node.args[0], inner))
+                case _:
+                    inner = _context_within(node, around)
+                    waiting.extend((child, inner) for child in reversed(children(node)))
 
     def _add(
         self,
@@ -286,6 +284,13 @@ class _Leaves:
             self.selections[index] = replace(self.selections[index], hints=shared)
 
 
+def _matchers_of(selector: VectorSelector, context: _Context) -> tuple[LabelMatcher, ...]:
+    """The matchers of an instant selector; `info()` means `target_info` by one without a name."""
+    is_named = any(matcher.name == METRIC_NAME for matcher in selector.matchers)
+    adds_name = context.selects_info and not is_named
+    return (TARGET_INFO, *selector.matchers) if adds_name else selector.matchers
+
+
 def _is_looked_up_elsewhere(selector: VectorSelector, context: _Context) -> bool:
     """Whether a sample is looked for at another time than samples are selected for.
 
@@ -296,17 +301,16 @@ def _is_looked_up_elsewhere(selector: VectorSelector, context: _Context) -> bool
     return is_moved and context.function == "timestamp"
 
 
-def _child_contexts(expr: Expr, context: _Context) -> Iterator[tuple[Expr, _Context]]:
-    """The children of a node that does not move time, with the hints each is to carry."""
-    inner = context
+def _context_within(expr: Expr, context: _Context) -> _Context:
+    """Where the children of a node stand, with the hints each is to carry."""
     match expr:
+        case SubqueryExpr():
+            return context.moved(expr.modifiers, expr.range_ms, expr.step_ms).aligned()
         case Call():
-            inner = replace(context, function=expr.func, grouping=(), by=False)
+            return replace(context, function=expr.func, grouping=(), by=False)
         case AggregateExpr():
-            inner = replace(context, function=expr.op, grouping=expr.grouping, by=not expr.without)
+            return replace(context, function=expr.op, grouping=expr.grouping, by=not expr.without)
         case BinaryExpr():
-            inner = replace(context, function="", grouping=(), by=False)
-        case UnaryExpr() | ParenExpr():
-            inner = replace(context, grouping=(), by=False)
-    for child in children(expr):
-        yield child, inner
+            return replace(context, function="", grouping=(), by=False)
+        case _:
+            return replace(context, grouping=(), by=False)

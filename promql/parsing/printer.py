@@ -7,9 +7,11 @@ There the text differs from its, as little as makes it read back.
 """
 
 import re
-from typing import NamedTuple, assert_never
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar, assert_never
 
 from promcompat.core.durations import format_duration_ms
+from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
 from promql.ast import (
@@ -35,6 +37,9 @@ from promql.parsing.literals import format_number, quote
 
 MAX_LINE_BYTES = 100
 """Prettified expressions longer than this are split over lines."""
+MAX_PRETTY_CHARS = 64_000_000
+
+PartT = TypeVar("PartT")
 
 _INDENT = "  "
 _BARE_MATCHER_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
@@ -43,45 +48,82 @@ _BARE_GROUPING_LABEL = re.compile(r"(?!(?i:without|inf|nan)\Z)[a-zA-Z_:][a-zA-Z0
 
 def print_expr(expr: Expr) -> str:
     """The expression on one line."""
-    return _lines(expr)[id(expr)]
+    return OneLine(expr).text
 
 
-def _lines(expr: Expr) -> dict[int, str]:
-    """The one-line text of every node under `expr`, by its `id`.
+class OneLine:
+    """An expression on one line, of which every part of it has a stretch.
 
-    Neither this nor prettifying recurses: four frames a level would limit the depth of queries.
+    Texts of all parts would be as long as the square of a chain of operators.
     """
-    nodes = [expr]
-    for node in nodes:
-        nodes.extend(children(node))
-    lines: dict[int, str] = {}
-    for node in reversed(nodes):
-        lines[id(node)] = _line(node, [lines[id(child)] for child in children(node)])
-    return lines
+
+    def __init__(self, expr: Expr) -> None:
+        pieces: list[str] = []
+        self._spans: dict[int, tuple[int, int]] = {}
+        end = 0
+        starts: list[int] = []
+        # A piece of text, a part to print, or the end of the part that was begun last.
+        pending: list[str | Expr | _End] = [expr]
+        while pending:
+            match pending.pop():
+                case str() as text:
+                    pieces.append(text)
+                    end += len(text)
+                case _End(part):
+                    self._spans[id(part)] = starts.pop(), end
+                case part:
+                    starts.append(end)
+                    pending.append(_End(part))
+                    pending.extend(reversed(_parts(part)))
+        self.text = "".join(pieces)
+
+    def text_of(self, part: Expr, max_chars: int | None = None) -> str:
+        """The text of a part, or as much of its beginning."""
+        start, end = self._spans[id(part)]
+        return self.text[start : end if max_chars is None else min(end, start + max_chars)]
+
+    def is_short(self, part: Expr) -> bool:
+        """Whether a part fits on a line."""
+        # As every character takes a byte, no more of them need to be looked at.
+        beginning = self.text_of(part, MAX_LINE_BYTES + 1)
+        return len(beginning.encode(errors="surrogatepass")) <= MAX_LINE_BYTES
 
 
-def _line(expr: Expr, parts: list[str]) -> str:
+class _End(NamedTuple):
+    """What stands behind a part."""
+
+    part: Expr
+
+
+def _parts(expr: Expr) -> list[str | Expr]:
     match expr:
         case NumberLiteral():
-            return _number(expr)
+            return [_number(expr)]
         case StringLiteral():
-            return quote(expr.value)
+            return [quote(expr.value)]
         case VectorSelector():
-            return _selector(expr) + _modifiers(expr.modifiers)
+            return [_selector(expr) + _modifiers(expr.modifiers)]
         case MatrixSelector():
             selector = expr.vector_selector
             range_text = _duration(expr.range_ms, expr.range_expr)
-            return f"{_selector(selector)}[{range_text}]{_modifiers(selector.modifiers)}"
+            return [f"{_selector(selector)}[{range_text}]{_modifiers(selector.modifiers)}"]
         case BinaryExpr():
-            return f"{parts[0]} {_operator(expr)} {parts[1]}"
+            return [expr.lhs, f" {_operator(expr)} ", expr.rhs]
         case SubqueryExpr():
-            return parts[0] + _subquery_suffix(expr)
+            return [expr.expr, _subquery_suffix(expr)]
         case UnaryExpr():
-            return expr.op + parts[0]
+            return [expr.op, expr.expr]
         case Call() | AggregateExpr() | ParenExpr():
-            return f"{_head(expr)}({', '.join(parts)})"
+            return [f"{_head(expr)}(", *_separated(children(expr), ", "), ")"]
         case _:
             assert_never(expr)
+
+
+def _separated(parts: Sequence[PartT], separator: str) -> list[PartT | str]:
+    joined: list[PartT | str] = []
+    for part in parts:
+        joined += (part, separator)
+    return joined[:-1]
 
 
 class _Piece(NamedTuple):
@@ -93,45 +135,49 @@ class _Piece(NamedTuple):
 
 
 def prettify(expr: Expr) -> str:
-    """The expression over as many lines as keep them short, indented by depth."""
-    lines = _lines(expr)
+    """The expression over as many lines as keep them short, indented by depth.
+
+    Raises BadDataError when that is too much text: each operator of a chain indents the ones
+    before it once more, so that 20,000 of them take 800 MB.
+    """
+    line = OneLine(expr)
     pieces: list[str] = []
+    n_chars = 0
     pending: list[_Piece | str] = [_Piece(expr, 0)]
     while pending:
         piece = pending.pop()
         if isinstance(piece, str):
             pieces.append(piece)
-        else:
-            pending.extend(reversed(_layout(piece, lines[id(piece.expr)])))
+            continue
+        laid_out = _layout(piece, line)
+        n_chars += sum(len(text) for text in laid_out if isinstance(text, str))
+        if n_chars > MAX_PRETTY_CHARS:
+            raise BadDataError(f"formatted query is longer than {MAX_PRETTY_CHARS} characters")
+        pending.extend(reversed(laid_out))
     return "".join(pieces)
 
 
-def _layout(piece: _Piece, line: str) -> list[_Piece | str]:
+def _layout(piece: _Piece, line: OneLine) -> list[_Piece | str]:
     expr, level, inline = piece
     indent = "" if inline else _INDENT * level
-    is_short = len(line.encode(errors="surrogatepass")) <= MAX_LINE_BYTES
+    is_short = line.is_short(expr)
     match expr:
         case UnaryExpr():
             return [indent + expr.op, _Piece(expr.expr, level, inline=True)]
         case SubqueryExpr():
             # Prometheus does not indent a subquery that fits on its line.
-            suffix = _subquery_suffix(expr)
-            return [line] if is_short else [_Piece(expr.expr, level, inline), suffix]
+            if is_short:
+                return [line.text_of(expr)]
+            return [_Piece(expr.expr, level, inline), _subquery_suffix(expr)]
         case BinaryExpr() if not is_short:
             operator = f"\n{_INDENT * level}{_operator(expr)}\n"
             return [_Piece(expr.lhs, level + 1, inline), operator, _Piece(expr.rhs, level + 1)]
         case Call() | AggregateExpr() | ParenExpr() if not is_short:
             opening, closing = f"{indent}{_head(expr)}(\n", f"\n{_INDENT * level})"
-            return [opening, *_arguments(expr, level + 1), closing]
+            arguments = [_Piece(child, level + 1) for child in children(expr)]
+            return [opening, *_separated(arguments, ",\n"), closing]
         case _:
-            return [indent + line]
-
-
-def _arguments(expr: Expr, level: int) -> list[_Piece | str]:
-    laid_out: list[_Piece | str] = []
-    for child in children(expr):
-        laid_out += [_Piece(child, level), ",\n"]
-    return laid_out[:-1]
+            return [indent + line.text_of(expr)]
 
 
 def _head(expr: Call | AggregateExpr | ParenExpr) -> str:
