@@ -110,6 +110,116 @@ WITH RECURSIVE names AS (
 )
 SELECT metric_name FROM names WHERE metric_name IS NOT NULL
 
+-- live_metric_names --
+-- Those of them that have a sample from $2 to $3, Unix ms (NULL: from the first, to the last one).
+-- The series of a name are probed until the first that has: OFFSET 0 keeps it from being a join.
+WITH RECURSIVE names AS (
+    (
+        SELECT metric_name FROM series WHERE tenant_id = $1 ORDER BY metric_name LIMIT 1
+    )
+    UNION ALL
+    SELECT (
+        SELECT s.metric_name
+        FROM series AS s
+        WHERE s.tenant_id = $1 AND s.metric_name > n.metric_name
+        ORDER BY s.metric_name
+        LIMIT 1
+    )
+    FROM names AS n
+    WHERE n.metric_name IS NOT NULL
+)
+SELECT n.metric_name
+FROM names AS n
+WHERE n.metric_name <> '' AND EXISTS (
+    SELECT
+    FROM series AS s
+    WHERE s.tenant_id = $1 AND s.metric_name = n.metric_name AND EXISTS (
+        SELECT
+        FROM sample AS p
+        WHERE p.series_id = s.id
+            AND ($2::bigint IS NULL OR p.ts >= from_unix_ms($2))
+            AND ($3::bigint IS NULL OR p.ts < from_unix_ms($3 + 1))
+        OFFSET 0
+    )
+    OFFSET 0
+)
+
+-- label_values --
+-- The values of label $3 of the tenant's series ($2: of those, NULL: of all) in the order of their
+-- bytes, 0-terminated but for the last; the ids of each one's series, and how many there are.
+-- One row of packed columns: numpy and str.split read 100,000 of them at once.
+SELECT
+    string_agg(convert_to(g.value, 'UTF8'), '\x00'::bytea ORDER BY g.value) AS items,
+    string_agg(g.ids, ''::bytea ORDER BY g.value) AS ids,
+    string_agg(int8send(g.size), ''::bytea ORDER BY g.value) AS sizes
+FROM (
+    SELECT
+        v.value COLLATE "C" AS value,
+        string_agg(int8send(v.id), ''::bytea ORDER BY v.id) AS ids,
+        count(*) AS size
+    FROM (
+        SELECT
+            s.id,
+            CASE
+                WHEN $3::text = '__name__' THEN nullif(s.metric_name, '')
+                ELSE s.labels ->> $3::text
+            END AS value
+        FROM series AS s
+        WHERE s.tenant_id = $1 AND ($2::bigint[] IS NULL OR s.id = ANY($2))
+    ) AS v
+    WHERE v.value IS NOT NULL
+    GROUP BY 1
+) AS g
+
+-- label_name_sets --
+-- The same for the sets of names that series have, each a JSON array.
+SELECT
+    string_agg(convert_to(g.value, 'UTF8'), '\x00'::bytea ORDER BY g.value) AS items,
+    string_agg(g.ids, ''::bytea ORDER BY g.value) AS ids,
+    string_agg(int8send(g.size), ''::bytea ORDER BY g.value) AS sizes
+FROM (
+    SELECT
+        v.value,
+        string_agg(int8send(v.id), ''::bytea ORDER BY v.id) AS ids,
+        count(*) AS size
+    FROM (
+        SELECT
+            s.id,
+            to_jsonb(
+                CASE WHEN s.metric_name = '' THEN '{}'::text[] ELSE '{__name__}' END
+                || ARRAY(SELECT jsonb_object_keys(s.labels))
+            )::text AS value
+        FROM series AS s
+        WHERE s.tenant_id = $1 AND ($2::bigint[] IS NULL OR s.id = ANY($2))
+    ) AS v
+    GROUP BY 1
+) AS g
+
+-- seen_samples --
+-- Which items have a sample from $3 to $4, Unix ms (NULL as above): $1 and $2 are an item and a
+-- series of it each. Packed: the item, the first of its series with a sample, and the Unix ms of
+-- its newest one.
+SELECT string_agg(int8send(g.item) || int8send(f.series_id) || int8send(f.unix_ms), ''::bytea)
+FROM (
+    SELECT u.item, array_agg(u.series_id) AS ids
+    FROM unnest($1::bigint[], $2::bigint[]) AS u (item, series_id)
+    GROUP BY u.item
+) AS g
+CROSS JOIN LATERAL (
+    SELECT i.series_id, floor(extract(epoch FROM n.ts) * 1000)::bigint AS unix_ms
+    FROM unnest(g.ids) AS i (series_id)
+    CROSS JOIN LATERAL (
+        SELECT p.ts
+        FROM sample AS p
+        WHERE p.series_id = i.series_id
+            AND ($3::bigint IS NULL OR p.ts >= from_unix_ms($3))
+            AND ($4::bigint IS NULL OR p.ts < from_unix_ms($4 + 1))
+        ORDER BY p.ts DESC
+        LIMIT 1
+    ) AS n
+    LIMIT 1
+) AS f
+
 -- stored_samples --
 -- What is stored of given keys; float8send gives the exact bits. One index probe for each key:
 -- OFFSET 0 keeps the planner from hashing a whole day of samples instead.

@@ -7,7 +7,7 @@ from typing import Final
 from promcompat.core.definitions import RetainedMetric
 from promcompat.core.ports import MaintenanceRepository
 from sql.query_loader import load_queries
-from sql.storage.connection_pool import acquired
+from sql.storage.connection_pool import Connection, acquired
 from sql.storage.database import Database
 
 _QUERIES: Final = load_queries("maintenance")
@@ -30,7 +30,7 @@ class PostgresMaintenanceRepository:
                 yield is_held
             finally:
                 if is_held:
-                    await connection.fetchval(_QUERIES["release_maintenance_lock"])
+                    await _release(connection)
 
     async def retained_metrics(self) -> list[RetainedMetric]:
         """Metrics with a retention; see the port."""
@@ -54,6 +54,15 @@ class PostgresMaintenanceRepository:
                     metric.tenant_id,
                 )
         return n_deleted
+
+
+async def _release(connection: Connection) -> None:
+    """Give the lock of a session back; one that may still hold it must not go on in the pool."""
+    try:
+        await connection.fetchval(_QUERIES["release_maintenance_lock"])
+    except BaseException:
+        connection.terminate()
+        raise
 
 
 def _conforms(repository: PostgresMaintenanceRepository) -> MaintenanceRepository:

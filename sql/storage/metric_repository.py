@@ -4,7 +4,6 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-import asyncpg
 import numpy as np
 
 from promcompat.core.errors import (
@@ -15,7 +14,6 @@ from promcompat.core.errors import (
 )
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.model import (
-    IntArray,
     Labels,
     MetricMetadata,
     SampleBlock,
@@ -25,15 +23,6 @@ from promcompat.core.model import (
 from promcompat.core.ports import MatcherSets, MetricRepository
 from promql.budget import DEFAULT_MAX_BYTES
 from promql.pushdown.choice import PushdownMode
-from promql.translator import (
-    LiveSeries,
-    Statement,
-    TimeBounds,
-    is_storable_text,
-    label_key_sets_statement,
-    label_values_statement,
-    series_labels_statement,
-)
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.query_loader import load_queries
 from sql.storage.capabilities import Capabilities, detect_capabilities
@@ -52,6 +41,7 @@ from sql.storage.sample_list_reader import PostgresSampleListReader
 from sql.storage.sample_reader import SampleReader
 from sql.storage.sample_writer import GroupCommitOptions, SampleWriter
 from sql.storage.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
+from sql.storage.series_catalogue import SeriesCatalogue
 from sql.storage.series_reader import SeriesReader
 from sql.storage.series_resolver import ResolvedBatch, SeriesResolver
 from sql.storage.storage_stats import StorageStats
@@ -126,6 +116,7 @@ class PostgresMetricRepository:
         committer = SampleCommitter(write_pool, partitions, self.stats, options.now_ms)
         self._writer = SampleWriter(committer, options.group_commit, self.stats)
         self._series_reader = SeriesReader(labels_cache, self.stats)
+        self._catalogue = SeriesCatalogue(self.database, self._series_reader)
         planner = _read_planner(capabilities, options)
         self._sample_reader = SampleReader(
             read_pool,
@@ -254,22 +245,14 @@ class PostgresMetricRepository:
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[Labels]:
         """Label sets of live series; see the port."""
-        live = await self._live_series(tenant, matcher_sets, start_ms, end_ms)
-        if live is None:
-            return []
-        rows = await self._fetch(series_labels_statement(live))
-        found = self._series_reader.labels_of_rows(rows).values()
-        return _limited(sorted(found, key=lambda labels: labels.pairs), limit)
+        return _limited(await self._catalogue.series(tenant, matcher_sets, start_ms, end_ms), limit)
 
     async def label_names(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[str]:
         """Label names of live series; see the port."""
-        live = await self._live_series(tenant, matcher_sets, start_ms, end_ms)
-        if live is None:
-            return []
-        rows = await self._fetch(label_key_sets_statement(live))
-        return _limited(sorted({name for row in rows for name in row["value"]}), limit)
+        found = await self._catalogue.label_names(tenant, matcher_sets, start_ms, end_ms)
+        return _limited(found, limit)
 
     async def label_values(
         self,
@@ -281,13 +264,8 @@ class PostgresMetricRepository:
         limit: int,
     ) -> list[str]:
         """Values of one label among live series; see the port."""
-        if not is_storable_text(name):
-            return []
-        live = await self._live_series(tenant, matcher_sets, start_ms, end_ms)
-        if live is None:
-            return []
-        rows = await self._fetch(label_values_statement(live, name))
-        return _limited(sorted(row["value"] for row in rows), limit)
+        found = await self._catalogue.label_values(tenant, name, matcher_sets, start_ms, end_ms)
+        return _limited(found, limit)
 
     async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
         """Metadata of one family or all; see the port."""
@@ -297,43 +275,13 @@ class PostgresMetricRepository:
     def sample_list_reader(self) -> PostgresSampleListReader:
         """What lists single samples and metric names of this database."""
         return PostgresSampleListReader(
-            self.database, self._matching_ids, self._series_reader.labels_of
+            self.database, self._catalogue.matching_ids, self._series_reader.labels_of
         )
 
     async def ping(self) -> None:
         """Returns when the database answers a write connection."""
         async with acquired(self._write_pool) as connection:
             await connection.fetchval(_QUERIES["ping"])
-
-    async def _live_series(
-        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
-    ) -> LiveSeries | None:
-        """What to look at for a catalogue question; None when it can have no answer."""
-        bounds = TimeBounds.clamp(start_ms, end_ms)
-        tenant_id = await self._tenants.find(tenant)
-        if tenant_id is None or bounds.is_empty:
-            return None
-        ids = await self._matching_ids(tenant_id, matcher_sets)
-        if ids is not None and not len(ids):
-            return None
-        return LiveSeries(tenant_id, ids, None if bounds.is_everything else bounds)
-
-    async def _matching_ids(self, tenant_id: int, matcher_sets: MatcherSets) -> IntArray | None:
-        """Ids of series that satisfy any set; None when there is no set and all do."""
-        if not matcher_sets:
-            return None
-        async with acquired(self._read_pool) as connection:
-            generation = await self._series_reader.generation(connection, tenant_id)
-            found = [
-                (await self._series_reader.resolve(connection, tenant_id, one, generation)).ids
-                for one in matcher_sets
-            ]
-        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
-
-    async def _fetch(self, statement: Statement) -> list[asyncpg.Record]:
-        async with acquired(self._read_pool) as connection:
-            rows: list[asyncpg.Record] = await connection.fetch(statement.text, *statement.params)
-        return rows
 
 
 def _read_planner(capabilities: Capabilities, options: StorageOptions) -> ReadPlanner:

@@ -1,0 +1,146 @@
+"""What the lists of the API were made of, for as long as a tenant's series do not change.
+
+A list without bounds of time is true while the generation of the series stays, as resolved
+selectors are (`sql.storage.selector_cache`). With bounds it holds what has a sample within them.
+For that a *sighting* is kept of each item: a sample of one of its series. It stands until samples
+of its day are changed late, however young it is: whoever removes samples counts their days.
+"""
+
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Generic, TypeVar
+
+import numpy as np
+
+from promcompat.core.model import BoolArray, IntArray
+from promql.translator import TimeBounds
+from sql.catalog import MS_PER_DAY
+from sql.storage.sample_cache import ReadState
+
+ItemT = TypeVar("ItemT")
+_MAX_BYTES: Final = 64 << 20
+_LARGEST_SHARE: Final = 2
+_BYTES_PER_ITEM: Final = 150
+"""A label value of 20 characters in the list, and the numbers of its sighting."""
+_NEVER: Final = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True, slots=True)
+class Sightings:
+    """For each item a series and the time, Unix ms, of a sample it has (`_NEVER` for none).
+
+    `late_writes` counts those of each day when the samples were seen.
+    """
+
+    series_ids: IntArray
+    times_ms: IntArray
+    late_writes: Mapping[int, int]
+
+    def within(self, bounds: TimeBounds, state: ReadState) -> BoolArray:
+        """Which items are known to have a sample within bounds, whose days `state` has read."""
+        known = (self.times_ms >= bounds.start_ms) & (self.times_ms <= bounds.end_ms)
+        first, last = bounds.start_ms // MS_PER_DAY, bounds.end_ms // MS_PER_DAY
+        changed = [
+            day
+            for day, count in state.late_writes.items()
+            if first <= day <= last and self.late_writes.get(day) != count
+        ]
+        if changed:
+            known &= ~np.isin(self.times_ms // MS_PER_DAY, changed)
+        return np.asarray(known)
+
+    def renewed(self, known: BoolArray, found: "SeenSamples", state: ReadState) -> "Sightings":
+        """What is known after the others than `known` were looked for and some `found`.
+
+        What was seen at other times than these bounds is let go: its days were not read.
+        """
+        series_ids = self.series_ids.copy()
+        times_ms = np.where(known, self.times_ms, _NEVER)
+        series_ids[found.items], times_ms[found.items] = found.series_ids, found.times_ms
+        return Sightings(series_ids, times_ms, state.late_writes)
+
+
+@dataclass(frozen=True, slots=True)
+class SeenSamples:
+    """Items that have a sample within some bounds: a series of each, and its time, Unix ms."""
+
+    items: IntArray
+    series_ids: IntArray
+    times_ms: IntArray
+
+    def and_others(self, others: "SeenSamples") -> "SeenSamples":
+        """Both; they have no item in common."""
+        return SeenSamples(
+            np.concatenate([self.items, others.items]),
+            np.concatenate([self.series_ids, others.series_ids]),
+            np.concatenate([self.times_ms, others.times_ms]),
+        )
+
+
+@dataclass(slots=True)
+class Catalogue(Generic[ItemT]):
+    """The items of a list, of which item `i` is of the series `ids[offsets[i]:offsets[i + 1]]`.
+
+    Every item has a series. Complete for `generation`, which was read before.
+    """
+
+    generation: int
+    items: Sequence[ItemT]
+    ids: IntArray
+    offsets: IntArray
+    sightings: Sightings = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Nothing was seen yet; the last series of an item is the likeliest to be alive."""
+        newest = self.ids[self.offsets[1:] - 1]
+        self.sightings = Sightings(newest, np.full(len(self.items), _NEVER), {})
+
+    @property
+    def n_bytes(self) -> int:
+        """What it takes in memory, roughly."""
+        return _BYTES_PER_ITEM * (1 + len(self.items)) + self.ids.nbytes
+
+    def series_of(self, items: IntArray) -> tuple[IntArray, IntArray]:
+        """All series of some items, as columns: the item and the id of each."""
+        lengths = np.diff(self.offsets)[items]
+        numbers = np.repeat(items, lengths)
+        ends = np.cumsum(lengths)
+        rows = np.arange(len(numbers)) + np.repeat(self.offsets[items] - ends + lengths, lengths)
+        return numbers, self.ids[rows]
+
+    def chosen(self, is_chosen: BoolArray) -> list[ItemT]:
+        """Some of the items, in their order."""
+        return [self.items[index] for index in np.flatnonzero(is_chosen).tolist()]
+
+
+class CatalogueCache:
+    """Catalogues by the question they answer, the least recently used thrown out first."""
+
+    def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._n_bytes = 0
+        self._entries: OrderedDict[Hashable, Catalogue[object]] = OrderedDict()
+
+    def get(self, question: Hashable, generation: int) -> Catalogue[object] | None:
+        """The answer at a generation read from the database just now."""
+        found = self._entries.get(question)
+        if found is None or found.generation != generation:
+            return None
+        self._entries.move_to_end(question)
+        return found
+
+    def add(self, question: Hashable, catalogue: Catalogue[object]) -> None:
+        """Remember what was read after its generation was."""
+        self._remove(question)
+        if catalogue.n_bytes > self._max_bytes // _LARGEST_SHARE:
+            return
+        self._entries[question] = catalogue
+        self._n_bytes += catalogue.n_bytes
+        while self._n_bytes > self._max_bytes:
+            self._remove(next(iter(self._entries)))
+
+    def _remove(self, question: Hashable) -> None:
+        removed = self._entries.pop(question, None)
+        if removed is not None:
+            self._n_bytes -= removed.n_bytes

@@ -1,0 +1,127 @@
+"""Lists of series, names and values are remembered, and still what any other service would say."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+
+from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.ports import MatcherSets
+from sql.query_loader import load_queries
+from sql.storage.metric_repository import PostgresMetricRepository
+from tests.factories import make_batch, make_labels, make_matcher
+from tests.fakes import InMemoryMetricRepository
+from tests.repositories import opened_repository
+
+pytestmark = pytest.mark.integration
+
+TENANT = "default"
+MINUTE_MS = 60_000
+DAY_MS = 24 * 60 * MINUTE_MS
+T0 = 20_000 * DAY_MS
+EVER = (-(2**62), 2**62)
+UP: MatcherSets = [(make_matcher(METRIC_NAME, "=", "up"),)]
+
+
+@pytest.fixture
+async def services(
+    database_url: str,
+) -> AsyncIterator[tuple[PostgresMetricRepository, PostgresMetricRepository]]:
+    """Two services on one database."""
+    async with AsyncExitStack() as stack:
+        ours = await stack.enter_async_context(opened_repository(database_url))
+        yield ours, await stack.enter_async_context(opened_repository(database_url))
+
+
+async def write(repository: PostgresMetricRepository, labels: Labels, time_ms: int) -> None:
+    await repository.write_batch(TENANT, make_batch({labels: [(time_ms, 1.0)]}))
+
+
+async def delete_before(repository: PostgresMetricRepository, time_ms: int) -> None:
+    """As maintenance does it."""
+    async with repository.database.write_pool.acquire() as connection:
+        ids = [row["id"] for row in await connection.fetch("SELECT id FROM series")]
+        await connection.fetchval(
+            load_queries("maintenance")["delete_expired_samples"], ids, time_ms, 1
+        )
+
+
+@pytest.mark.parametrize("bounds", [EVER, (T0, T0 + MINUTE_MS)])
+async def test_new_series_of_another_service_is_in_the_next_list(
+    services: tuple[PostgresMetricRepository, PostgresMetricRepository], bounds: tuple[int, int]
+) -> None:
+    ours, other = services
+    for number in range(3):
+        labels = make_labels("up", job=f"j{number}", **{f"only{number}": "1"})
+        await write(other, labels, T0)
+        for _ in range(2):
+            jobs = [f"j{one}" for one in range(number + 1)]
+            names = sorted([METRIC_NAME, "job", *(f"only{one}" for one in range(number + 1))])
+            assert await ours.label_values(TENANT, "job", UP, *bounds, 0) == jobs
+            assert await ours.label_names(TENANT, UP, *bounds, 0) == names
+            assert len(await ours.series(TENANT, UP, *bounds, 0)) == number + 1
+
+
+async def test_value_is_listed_while_any_of_its_series_has_samples(
+    services: tuple[PostgresMetricRepository, PostgresMetricRepository],
+) -> None:
+    ours, other = services
+    series = [make_labels("up", job="api", n=str(number)) for number in range(4)]
+    for number, labels in enumerate(series):
+        await write(other, labels, T0 + number * DAY_MS)
+
+    async def jobs(start_ms: int, end_ms: int) -> list[str]:
+        return await ours.label_values(TENANT, "job", UP, start_ms, end_ms, 0)
+
+    for number in (3, 0, 2, 1):
+        seen_ms = T0 + number * DAY_MS
+        assert await jobs(seen_ms - MINUTE_MS, seen_ms) == ["api"]
+        assert await jobs(seen_ms + 1, seen_ms + MINUTE_MS) == []
+    await write(other, series[0], T0 + 9 * DAY_MS)
+    assert await jobs(T0 + 8 * DAY_MS, EVER[1]) == ["api"]
+    assert await jobs(EVER[0], T0) == ["api"]
+
+
+async def test_values_whose_samples_were_deleted_are_gone_from_the_next_list(
+    services: tuple[PostgresMetricRepository, PostgresMetricRepository],
+) -> None:
+    ours, other = services
+    for number in range(3):
+        await write(other, make_labels("up", job=f"j{number}"), T0 + number * DAY_MS)
+    bounds = T0, T0 + 3 * DAY_MS
+    assert await ours.label_values(TENANT, "job", UP, *bounds, 0) == ["j0", "j1", "j2"]
+    await delete_before(other, T0 + DAY_MS)
+    assert await ours.label_values(TENANT, "job", UP, *bounds, 0) == ["j1", "j2"]
+    assert await ours.label_values(TENANT, METRIC_NAME, [], T0, T0 + MINUTE_MS, 0) == []
+    assert await ours.label_values(TENANT, METRIC_NAME, [], *bounds, 0) == ["up"]
+    # The series is still there: without bounds it is listed, as ever.
+    assert await ours.label_values(TENANT, "job", UP, *EVER, 0) == ["j0", "j1", "j2"]
+
+
+async def test_lists_are_those_of_a_service_that_remembers_nothing(
+    services: tuple[PostgresMetricRepository, PostgresMetricRepository],
+) -> None:
+    """A walk of writes and questions, compared with dicts."""
+    ours, other = services
+    model = InMemoryMetricRepository()
+    choose = random.Random(4)
+    for _ in range(60):
+        labels = make_labels(
+            choose.choice(["up", "down", ""]), job=choose.choice("abc"), n=choose.choice("12")
+        )
+        if choose.random() < 0.5:
+            labels = labels.with_label("extra", choose.choice("xyzß"))
+        time_ms = T0 + choose.randrange(5) * DAY_MS + choose.randrange(3) * MINUTE_MS
+        batch = make_batch({labels: [(time_ms, 1.0)]})
+        await choose.choice([ours, other]).write_batch(TENANT, batch)
+        await model.write_batch(TENANT, batch)
+        start_ms = choose.choice([EVER[0], T0 + choose.randrange(5) * DAY_MS])
+        end_ms = choose.choice([EVER[1], start_ms + choose.randrange(2 * DAY_MS)])
+        sets = choose.choice([[], UP, [*UP, (make_matcher("job", "=~", "a|c"),)]])
+        question = TENANT, sets, start_ms, end_ms, choose.choice([0, 2])
+        name = choose.choice([METRIC_NAME, "job", "extra"])
+        asked = TENANT, name, sets, start_ms, end_ms, 0
+        assert await ours.series(*question) == await model.series(*question)
+        assert await ours.label_names(*question) == await model.label_names(*question)
+        assert await ours.label_values(*asked) == await model.label_values(*asked)
