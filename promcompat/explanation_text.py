@@ -67,6 +67,8 @@ def node_marks(node: Any) -> list[str]:
     marks = [f"leaf {node['leaf']}"] if "leaf" in node else []
     if node.get("step_invariant"):
         marks.append("evaluated once")
+    if "omitted" in node:
+        marks.append(f"{node['omitted']:,} deeper {noun('part', node['omitted'])} not shown")
     return marks
 
 

@@ -1,9 +1,11 @@
 """The syntax tree as JSON, in the shape the web interface of Prometheus 3.5 reads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from promcompat.api.float_format import format_scalar_value
+from promcompat.api.json_text import dump_json
 from promcompat.core.matchers import LabelMatcher
 from promql.ast import (
     AggregateExpr,
@@ -25,62 +27,82 @@ from promql.parsing.signatures import FUNCTIONS
 Json = dict[str, object]
 
 
-def expr_json(expr: Expr) -> Json:
-    """An object with the node's `type`; durations are int milliseconds, absent parts are null."""
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """The fields of a node, and its parts by the names of their fields."""
+
+    fields: Json
+    parts: Mapping[str, Expr | tuple[Expr, ...]] = field(default_factory=dict)
+
+
+def expr_json(expr: Expr) -> bytes:
+    """An object with the node's `type`; durations are int milliseconds, absent parts are null.
+
+    Written piece by piece: encoders take no object of more than some 250 levels.
+    """
+    written: list[bytes] = []
+    pending: list[bytes | Expr] = [expr]
+    while pending:
+        piece = pending.pop()
+        if isinstance(piece, bytes):
+            written.append(piece)
+        else:
+            pending.extend(reversed(_pieces(_node_of(piece))))
+    return b"".join(written)
+
+
+def _pieces(node: _Node) -> list[bytes | Expr]:
+    pieces: list[bytes | Expr] = [dump_json(node.fields)[:-1]]
+    for name, part in node.parts.items():
+        pieces.append(f',"{name}":'.encode())
+        if isinstance(part, tuple):
+            listed = [piece for one in part for piece in (b",", one)]
+            pieces += [b"[", *listed[1:], b"]"]
+        else:
+            pieces.append(part)
+    return [*pieces, b"}"]
+
+
+def _node_of(expr: Expr) -> _Node:
     match expr:
         case NumberLiteral():
-            return {"type": "numberLiteral", "val": format_scalar_value(expr.value)}
+            return _Node({"type": "numberLiteral", "val": format_scalar_value(expr.value)})
         case StringLiteral():
-            return {"type": "stringLiteral", "val": expr.value}
+            return _Node({"type": "stringLiteral", "val": expr.value})
         case ParenExpr():
-            return {"type": "parenExpr", "expr": expr_json(expr.expr)}
+            return _Node({"type": "parenExpr"}, {"expr": expr.expr})
         case UnaryExpr():
-            return {"type": "unaryExpr", "op": expr.op, "expr": expr_json(expr.expr)}
+            return _Node({"type": "unaryExpr", "op": expr.op}, {"expr": expr.expr})
         case VectorSelector():
-            return {"type": "vectorSelector", **_selector_json(expr)}
+            return _Node({"type": "vectorSelector", **_selector_json(expr)})
         case MatrixSelector():
             selector = _selector_json(expr.vector_selector)
-            return {"type": "matrixSelector", **selector, "range": expr.range_ms}
+            return _Node({"type": "matrixSelector", **selector, "range": expr.range_ms})
         case SubqueryExpr() | AggregateExpr() | BinaryExpr() | Call():
-            return _composite_json(expr)
+            return _composite_node(expr)
         case _:
             assert_never(expr)
 
 
-def _composite_json(expr: SubqueryExpr | AggregateExpr | BinaryExpr | Call) -> Json:
+def _composite_node(expr: SubqueryExpr | AggregateExpr | BinaryExpr | Call) -> _Node:
+    fields: Json
     match expr:
         case SubqueryExpr():
-            return {
-                "type": "subquery",
-                "expr": expr_json(expr.expr),
-                "range": expr.range_ms,
-                "step": expr.step_ms,
-                **_modifiers_json(expr.modifiers),
-            }
+            fields = {"type": "subquery", "range": expr.range_ms, "step": expr.step_ms}
+            return _Node({**fields, **_modifiers_json(expr.modifiers)}, {"expr": expr.expr})
         case AggregateExpr():
-            return {
-                "type": "aggregation",
-                "op": expr.op,
-                "expr": expr_json(expr.expr),
-                "param": None if expr.param is None else expr_json(expr.param),
-                "grouping": list(expr.grouping),
-                "without": expr.without,
-            }
+            fields = {"type": "aggregation", "op": expr.op}
+            fields |= {"grouping": list(expr.grouping), "without": expr.without}
+            if expr.param is None:
+                return _Node({**fields, "param": None}, {"expr": expr.expr})
+            return _Node(fields, {"expr": expr.expr, "param": expr.param})
         case BinaryExpr():
-            return {
-                "type": "binaryExpr",
-                "op": expr.op,
-                "lhs": expr_json(expr.lhs),
-                "rhs": expr_json(expr.rhs),
-                "matching": None if expr.matching is None else _matching_json(expr.matching),
-                "bool": expr.return_bool,
-            }
+            matching = None if expr.matching is None else _matching_json(expr.matching)
+            fields = {"type": "binaryExpr", "op": expr.op}
+            fields |= {"matching": matching, "bool": expr.return_bool}
+            return _Node(fields, {"lhs": expr.lhs, "rhs": expr.rhs})
         case Call():
-            return {
-                "type": "call",
-                "func": _function_json(expr.func),
-                "args": [expr_json(argument) for argument in expr.args],
-            }
+            return _Node({"type": "call", "func": _function_json(expr.func)}, {"args": expr.args})
         case _:
             assert_never(expr)
 

@@ -1,5 +1,7 @@
 """`explain`: how a query would be answered, and with `analyze` what answering it took."""
 
+import asyncio
+
 from aiohttp import web
 
 from promcompat.api.context import service_of, tenant_of
@@ -33,7 +35,9 @@ async def handle_explain(request: web.Request) -> web.Response:
         explanation = await service.explain(tenant_of(request), query)
     except BadDataError as exc:
         raise invalid_parameter("query", str(exc)) from exc
-    return await success_response(request, explanation_json(explanation))
+    # The query may be a megabyte long.
+    data = await asyncio.to_thread(explanation_json, explanation)
+    return await success_response(request, data)
 
 
 def read_query(form: Form, now_ms: int) -> QueryToExplain:

@@ -19,8 +19,9 @@ from promql.ast import (
     VectorSelector,
     children,
 )
-from promql.parsing.printer import print_expr
+from promql.parsing.printer import OneLine
 from promql.plan import Plan
+from promql.tree_walks import walk
 
 Json = dict[str, object]
 
@@ -38,6 +39,11 @@ _TYPE_NAMES: Final[dict[type[Expr], str]] = {
 }
 """The names `parse_query` has."""
 
+MAX_TREE_DEPTH: Final = 100
+"""Nobody reads what is deeper, and few parsers of JSON do."""
+MAX_TEXT_CHARS: Final = 2_000
+"""Of the text of one node; that of the whole query is there once."""
+
 
 def explanation_json(explanation: QueryExplanation) -> Json:
     """`stages` is null unless the query was run."""
@@ -46,7 +52,7 @@ def explanation_json(explanation: QueryExplanation) -> Json:
     return {
         "query": explanation.text,
         "formatted": explanation.formatted,
-        "tree": _node_json(plan.expr, plan),
+        "tree": _node_json(plan.expr, plan, OneLine(plan.expr)),
         "result_type": plan.result_type.value,
         "steps": plan.eval_range.n_steps,
         "leaves": [
@@ -57,14 +63,19 @@ def explanation_json(explanation: QueryExplanation) -> Json:
     }
 
 
-def _node_json(expr: Expr, plan: Plan) -> Json:
-    node: Json = {"type": _TYPE_NAMES[type(expr)], "text": print_expr(expr)}
+def _node_json(expr: Expr, plan: Plan, line: OneLine, depth: int = 1) -> Json:
+    text = line.text_of(expr, MAX_TEXT_CHARS + 1)
+    if len(text) > MAX_TEXT_CHARS:
+        text = f"{text[:MAX_TEXT_CHARS]}…"
+    node: Json = {"type": _TYPE_NAMES[type(expr)], "text": text}
     if isinstance(expr, VectorSelector) and expr in plan.leaf_of:
         node["leaf"] = plan.leaf_of[expr]
     elif expr in plan.step_invariant:
         node["step_invariant"] = True
-    nested = [_node_json(child, plan) for child in children(expr)]
-    return {**node, "children": nested}
+    parts = children(expr)
+    if parts and depth == MAX_TREE_DEPTH:
+        return {**node, "children": [], "omitted": sum(1 for _ in walk(expr)) - 1}
+    return {**node, "children": [_node_json(part, plan, line, depth + 1) for part in parts]}
 
 
 def _leaf_json(selection: SeriesSelection, leaf: SelectionExplanation) -> Json:

@@ -1,6 +1,7 @@
 """`query`, `query_range`, `query_exemplars`, `format_query` and `parse_query`."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -25,9 +26,10 @@ from promcompat.api.result_json import render_query_data
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import SampleBlock
 from promcompat.services.metric_service import QueryOptions
-from promql.ast import Expr, VectorSelector, children
+from promql.ast import Expr, VectorSelector
 from promql.parsing.parser import parse_expr
 from promql.parsing.printer import prettify
+from promql.tree_walks import walk
 from promql.values import Matrix, QueryResult
 
 _RENDER_IN_THREAD_FROM_POINTS = 50_000
@@ -71,28 +73,32 @@ async def handle_query_exemplars(request: web.Request) -> web.Response:
     if end_ms < start_ms:
         raise BadDataError("end timestamp must not be before start timestamp")
     tenant_of(request)
-    if not _has_selector(parse_expr(form.get("query"))):
+    expr = await asyncio.to_thread(parse_expr, form.get("query"))
+    if not any(isinstance(node, VectorSelector) for node in walk(expr)):
         return web.Response(status=204)
     return await success_response(request, [])
 
 
 async def handle_format_query(request: web.Request) -> web.Response:
     """The expression, laid out by the printer."""
-    form = await read_form(request)
-    return await success_response(request, prettify(_parse(form)))
+    return await _respond_parsed(request, prettify)
 
 
 async def handle_parse_query(request: web.Request) -> web.Response:
     """The syntax tree of the expression."""
+    return await _respond_parsed(request, expr_json)
+
+
+async def _respond_parsed(
+    request: web.Request, render: Callable[[Expr], str | bytes]
+) -> web.Response:
+    """What `render` makes of the query; in a thread, as a query may be a megabyte long."""
     form = await read_form(request)
-    return await success_response(request, expr_json(_parse(form)))
-
-
-def _parse(form: Form) -> Expr:
     try:
-        return parse_expr(form.get("query"))
+        data = await asyncio.to_thread(lambda: render(parse_expr(form.get("query"))))
     except BadDataError as exc:
         raise invalid_parameter("query", str(exc)) from exc
+    return await success_response(request, data)
 
 
 def _options(form: Form, limit: int) -> QueryOptions:
@@ -105,10 +111,6 @@ def _options(form: Form, limit: int) -> QueryOptions:
 def _may_use_cache(request: web.Request, form: Form) -> bool:
     """Not when statistics are asked for, nor with `Cache-Control: no-store` (as in Mimir)."""
     return not form.get("stats") and "no-store" not in request.headers.get(hdrs.CACHE_CONTROL, "")
-
-
-def _has_selector(expr: Expr) -> bool:
-    return isinstance(expr, VectorSelector) or any(map(_has_selector, children(expr)))
 
 
 async def _respond(request: web.Request, form: Form, result: QueryResult) -> web.Response:

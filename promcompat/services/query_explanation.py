@@ -1,17 +1,21 @@
 """How a query is answered: its tree, the samples it needs, how they are read, what that took."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
+from promcompat.core.errors import BadDataError
 from promcompat.core.explanations import PLANNED_ONLY, ExplanationDepth, SelectionExplanation
 from promcompat.core.model import EvalRange
 from promcompat.core.ports import MetricRepository
 from promcompat.services.query_engine import QueryEngine
 from promql.parsing.parser import parse_expr
-from promql.parsing.printer import prettify
+from promql.parsing.printer import prettify, print_expr
 from promql.plan import Plan
 from promql.values import QueryResult
+
+_MAX_FORMATTED_CHARS: Final = 1_000_000
 
 
 class PlanningEngine(QueryEngine, Protocol):
@@ -53,16 +57,28 @@ async def explain_query(
 
     The query runs first, so that what it may not do fails as the query fails.
     """
-    plan = engine.plan_query(query.text, query.eval_range, query.is_range, query.lookback_ms)
+    # In threads, as the query may be a megabyte long.
+    plan = await asyncio.to_thread(
+        engine.plan_query, query.text, query.eval_range, query.is_range, query.lookback_ms
+    )
     result = await _run(engine, tenant, query) if query.depth.analyze else None
     leaves = await repository.explain_select(tenant, plan.selections, query.depth)
     return QueryExplanation(
         text=query.text,
-        formatted=prettify(parse_expr(query.text)),
+        formatted=await asyncio.to_thread(_formatted, query.text),
         plan=plan,
         leaves=tuple(leaves),
         stages_seconds=None if result is None else result.stats.timings_seconds,
     )
+
+
+def _formatted(text: str) -> str:
+    """The query laid out, or on one line where indentation would be most of it."""
+    expr = parse_expr(text)
+    try:
+        return prettify(expr, max_chars=_MAX_FORMATTED_CHARS)
+    except BadDataError:
+        return print_expr(expr)
 
 
 async def _run(engine: PlanningEngine, tenant: str, query: QueryToExplain) -> QueryResult:

@@ -79,6 +79,9 @@ class OneLine:
 
     def text_of(self, part: Expr, max_chars: int | None = None) -> str:
         """The text of a part, or as much of its beginning."""
+        if id(part) not in self._spans:
+            # Of a matrix selector, whose range stands between its selector and the modifiers.
+            return print_expr(part)[:max_chars]
         start, end = self._spans[id(part)]
         return self.text[start : end if max_chars is None else min(end, start + max_chars)]
 
@@ -134,11 +137,11 @@ class _Piece(NamedTuple):
     inline: bool = False
 
 
-def prettify(expr: Expr) -> str:
+def prettify(expr: Expr, max_chars: int = MAX_PRETTY_CHARS) -> str:
     """The expression over as many lines as keep them short, indented by depth.
 
-    Raises BadDataError when that is too much text: each operator of a chain indents the ones
-    before it once more, so that 20,000 of them take 800 MB.
+    Raises BadDataError when that is more than `max_chars`: each operator of a chain indents what
+    is before it once more, so that 20,000 of them take 800 MB.
     """
     line = OneLine(expr)
     pieces: list[str] = []
@@ -151,8 +154,8 @@ def prettify(expr: Expr) -> str:
             continue
         laid_out = _layout(piece, line)
         n_chars += sum(len(text) for text in laid_out if isinstance(text, str))
-        if n_chars > MAX_PRETTY_CHARS:
-            raise BadDataError(f"formatted query is longer than {MAX_PRETTY_CHARS} characters")
+        if n_chars > max_chars:
+            raise BadDataError(f"formatted query is longer than {max_chars} characters")
         pending.extend(reversed(laid_out))
     return "".join(pieces)
 
