@@ -7,12 +7,17 @@ from promcompat.core.errors import ExecutionError, QueryCanceledError, QueryTime
 TOO_MANY_SAMPLES = "query processing would load too many samples into memory in query execution"
 
 DEFAULT_MAX_BYTES = 2 << 30
+UNCOUNTED_SCRATCH_BYTES = 32 << 20
+"""What a query may take beside what is counted: operators work on pieces of some megabytes."""
 BYTES_PER_CELL = 9
 """A float64 and whether it is there: what each series and step of a matrix takes."""
 BYTES_PER_SAMPLE = 16
 """A time and a value: what a raw sample takes."""
 BYTES_PER_LABELS = 400
 """About what the label set of a series that a query makes takes, without its texts."""
+
+BYTES_PER_MADE_LABELS = 200
+"""What stays of it once an operator is done: most texts are shared with the labels it came from."""
 
 
 def too_much_memory(max_bytes: int) -> str:
@@ -28,7 +33,7 @@ class QueryBudget:
 
     An evaluation runs in a thread that cannot be killed, so it asks here between nodes, and before
     it makes an array. `deadline` is a `time.monotonic()` value. Bytes are those of samples, of
-    matrices and of label texts a query makes; an operator's scratch arrays come on top.
+    matrices and of labels a query makes, and scratch arrays of operators beyond some megabytes.
     """
 
     __slots__ = (
@@ -39,6 +44,7 @@ class QueryBudget:
         "held_samples",
         "max_bytes",
         "max_samples",
+        "peak_bytes",
         "peak_samples",
     )
 
@@ -52,6 +58,7 @@ class QueryBudget:
         self.held_bytes = 0
         self.held_samples = 0
         self.peak_samples = 0
+        self.peak_bytes = 0
         self._cancelled = False
 
     @property
@@ -78,13 +85,23 @@ class QueryBudget:
 
     def check_bytes(self, n_bytes: int) -> None:
         """Raises ExecutionError when this much beside what is held is more than allowed."""
-        if self._kept_bytes + self.held_bytes + n_bytes > self.max_bytes:
+        needed = self._kept_bytes + self.held_bytes + n_bytes
+        self.peak_bytes = max(self.peak_bytes, needed)
+        if needed > self.max_bytes:
             raise ExecutionError(too_much_memory(self.max_bytes))
+
+    def check_scratch(self, n_bytes: int) -> None:
+        """As `check_bytes` for what an operator needs in between; some megabytes do not count."""
+        self.check_bytes(max(0, n_bytes - UNCOUNTED_SCRATCH_BYTES))
 
     def keep(self, n_bytes: int) -> None:
         """Count bytes that stay until the query ends; raises ExecutionError beyond the limit."""
         self.check_bytes(n_bytes)
         self._kept_bytes += n_bytes
+
+    def release(self, n_bytes: int) -> None:
+        """Count bytes no longer that were to be kept."""
+        self._kept_bytes -= n_bytes
 
     def hold(self, n_samples: int, n_bytes: int = 0) -> None:
         """Set what is in memory now; raises ExecutionError when that is too much."""

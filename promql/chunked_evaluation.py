@@ -15,7 +15,7 @@ import numpy as np
 
 from promcompat.core.model import EvalRange, IntArray, Labels, SampleBlock, SeriesSelection
 from promql.ast import VectorSelector
-from promql.budget import QueryBudget
+from promql.budget import BYTES_PER_SAMPLE, QueryBudget
 from promql.evaluator import EvaluationOptions, Evaluator, finish
 from promql.plan import Plan
 from promql.planner import make_plan
@@ -23,7 +23,9 @@ from promql.values import Annotations, Matrix, ScalarGrid, Value
 from promql.windows import upper_bounds
 
 CELLS_PER_CHUNK = 16_000_000
-"""Some 400 MB while a selector is looked up; below it, pieces cost more than they save."""
+"""Some 144 MB for a selector alone; below it, pieces cost more than they save."""
+_CHUNKS_WITHIN_LIMIT = 64
+"""Bytes of the limit for each cell of a chunk: about seven matrices of it may be there at once."""
 
 _MIN_STEPS = 2
 """One step alone would be taken for an instant query, whose rules differ."""
@@ -46,17 +48,25 @@ def evaluate_plan(
     cells_per_chunk: int = CELLS_PER_CHUNK,
 ) -> Evaluation:
     """Evaluate `plan` over `blocks`, the samples of its selections. Raises as Evaluator does."""
+    cells_per_chunk = min(cells_per_chunk, budget.max_bytes // _CHUNKS_WITHIN_LIMIT)
     annotations = Annotations()
     values: list[Value] = []
     samples_per_step: list[IntArray] = []
     grids = _chunk_grids(plan, blocks, cells_per_chunk)
     for piece, samples in _pieces(plan, blocks, grids, options):
+        n_bytes = 0 if piece is plan else sum(map(_copied_bytes, samples))
+        budget.keep(n_bytes)
         evaluator = Evaluator(piece, samples, options, budget, annotations)
         values.append(evaluator.evaluate())
         samples_per_step.append(evaluator.samples_per_step)
+        budget.release(n_bytes)
     value = values[0] if len(values) == 1 else _side_by_side(values, budget)
     finished = finish(value, options.delayed_name_removal)
     return Evaluation(finished, annotations, np.concatenate(samples_per_step))
+
+
+def _copied_bytes(block: SampleBlock) -> int:
+    return len(block.timestamps) * BYTES_PER_SAMPLE
 
 
 def _chunk_grids(

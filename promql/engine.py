@@ -14,8 +14,8 @@ import numpy as np
 from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutError
 from promcompat.core.model import EMPTY_LABELS, EvalRange, SampleBlock
 from promcompat.core.ports import SampleReader
-from promql.ast import Expr, PositionRange, SubqueryExpr, ValueType, children
-from promql.budget import BYTES_PER_SAMPLE, DEFAULT_MAX_BYTES, QueryBudget
+from promql.ast import Expr, PositionRange, SubqueryExpr, ValueType
+from promql.budget import BYTES_PER_MADE_LABELS, BYTES_PER_SAMPLE, DEFAULT_MAX_BYTES, QueryBudget
 from promql.chunked_evaluation import Evaluation, evaluate_plan
 from promql.evaluator import EvaluationOptions
 from promql.name_removal import take_rows
@@ -24,6 +24,8 @@ from promql.parsing.parser import parse_expr
 from promql.parsing.type_checker import value_type
 from promql.plan import Plan
 from promql.planner import make_plan
+from promql.tree_walks import walk
+from promql.value_shapes import byte_count
 from promql.values import (
     Annotations,
     Matrix,
@@ -40,7 +42,9 @@ MAX_ANNOTATIONS = 10
 """How many warnings, and how many infos, an answer carries; the rest is only counted."""
 
 _LONG_TEXT = 4_096
-"""Characters; parsing 20,000 takes 25 ms."""
+"""Characters; parsing 20,000 takes 25 ms, and evaluating as many operators a second."""
+_BYTES_PER_SHOWN_SAMPLE = 24
+"""A raw sample that is copied into the answer, and where it comes from."""
 _INLINE_CELLS = 50_000
 """Below this many samples and grid cells an evaluation takes about as long as handing it over."""
 
@@ -158,7 +162,7 @@ class Engine:
                     with query.timed("innerEvalTime"):
                         evaluation = await self._evaluate(query, plan, blocks)
                     with query.timed("resultSortTime"):
-                        shown = _shown_value(evaluation.value, query.is_range)
+                        shown = _shown_value(evaluation.value, query)
         return _result(query, shown, evaluation)
 
     @asynccontextmanager
@@ -210,8 +214,9 @@ class Engine:
         except TimeoutError as exc:
             raise QueryTimeoutError("query timed out in query execution") from exc
         n_samples = sum(len(block.timestamps) for block in blocks)
+        n_series = sum(len(block.labels) for block in blocks)
         query.budget.check_size(n_samples, 0)
-        query.budget.keep(n_samples * BYTES_PER_SAMPLE)
+        query.budget.keep(n_samples * BYTES_PER_SAMPLE + n_series * BYTES_PER_MADE_LABELS)
         return blocks
 
     async def _evaluate(
@@ -222,7 +227,7 @@ class Engine:
             lookback_ms=query.lookback_ms,
             delayed_name_removal=self._options.delayed_name_removal,
         )
-        if not _is_long(plan, blocks):
+        if len(query.text) <= _LONG_TEXT and not _is_long(plan, blocks):
             return _evaluate_now(plan, blocks, options, query.budget)
         try:
             return await asyncio.to_thread(_evaluate_now, plan, blocks, options, query.budget)
@@ -242,11 +247,8 @@ def _require_range_type(result_type: ValueType) -> None:
 def _is_long(plan: Plan, blocks: Sequence[SampleBlock]) -> bool:
     n_steps = plan.eval_range.n_steps
     cells = sum(len(block.timestamps) + len(block.labels) * n_steps for block in blocks)
-    return cells + n_steps > _INLINE_CELLS or _has_subquery(plan.expr)
-
-
-def _has_subquery(expr: Expr) -> bool:
-    return isinstance(expr, SubqueryExpr) or any(map(_has_subquery, children(expr)))
+    has_subquery = any(isinstance(node, SubqueryExpr) for node in walk(plan.expr))
+    return cells + n_steps > _INLINE_CELLS or has_subquery
 
 
 def _evaluate_now(
@@ -260,18 +262,27 @@ def _evaluate_now(
         raise ExecutionError("query ran out of memory in query execution") from exc
 
 
-def _shown_value(value: Value, is_range: bool) -> Matrix | ScalarGrid | StringValue | SampleBlock:
+def _shown_value(value: Value, query: _Query) -> Matrix | ScalarGrid | StringValue | SampleBlock:
     match value:
         case Windows():
+            n_samples = int((value.hi - value.lo).sum())
+            query.budget.check_bytes(n_samples * _BYTES_PER_SHOWN_SAMPLE)
             return windows_to_block(value)
-        case Matrix() if is_range:
-            order = sorted(range(len(value.labels)), key=lambda row: value.labels[row].pairs)
-            return take_rows(value, order)
-        case ScalarGrid() if is_range:
+        case Matrix() if query.is_range:
+            return _sorted_by_labels(value, query.budget)
+        case ScalarGrid() if query.is_range:
             row = value.values[None, :]
             return Matrix.of((EMPTY_LABELS,), row, np.ones(row.shape, bool))
         case Matrix() | ScalarGrid() | StringValue():
             return value
+
+
+def _sorted_by_labels(matrix: Matrix, budget: QueryBudget) -> Matrix:
+    order = sorted(range(len(matrix.labels)), key=lambda row: matrix.labels[row].pairs)
+    if all(row == place for place, row in enumerate(order)):
+        return matrix
+    budget.check_bytes(byte_count(matrix))
+    return take_rows(matrix, order)
 
 
 def _result(

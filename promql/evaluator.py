@@ -1,12 +1,19 @@
 """Evaluates a plan: one value per node for all steps of the grid. Pure, and without I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import EvalRange, FloatArray, IntArray, SampleBlock
+from promcompat.core.model import (
+    BoolArray,
+    EvalRange,
+    FloatArray,
+    IntArray,
+    SampleBlock,
+    is_stale,
+)
 from promql.aggregation.aggregations import aggregate
 from promql.aggregation.count_values import count_values
 from promql.aggregation.sample_selection import SELECTIONS, select_samples
@@ -26,7 +33,11 @@ from promql.ast import (
     VectorMatching,
     VectorSelector,
 )
-from promql.budget import BYTES_PER_CELL, BYTES_PER_SAMPLE, QueryBudget
+from promql.budget import (
+    BYTES_PER_MADE_LABELS,
+    BYTES_PER_SAMPLE,
+    QueryBudget,
+)
 from promql.functions.function_calls import floats_only
 from promql.functions.info_function import add_info_labels
 from promql.functions.instant_functions import INSTANT_FUNCTIONS, InstantCall, absent_labels
@@ -41,7 +52,6 @@ from promql.name_removal import (
     drop_names,
     merge_rows,
     reject_same_labels,
-    take_rows,
 )
 from promql.numbers.float_arithmetic import SET_OPERATORS
 from promql.operators.set_operators import apply_set_operator
@@ -53,19 +63,23 @@ from promql.operators.vector_matching import (
 )
 from promql.parsing.literals import quote
 from promql.plan import Plan
+from promql.range_vectors import RangeVector
+from promql.row_pieces import RowWriter, series_pieces, step_pieces, take_series
+from promql.value_shapes import byte_count, repeat_step, sample_count, without_empty_rows
 from promql.values import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.windows import (
     InstantSamples,
     look_up,
-    make_windows,
     matrix_to_block,
     without_stale_markers,
 )
 
 _BYTES_LOOKED_UP = 25
-"""Of a cell while a selector is looked up: index, time, value, and whether it is there."""
-_BYTES_PER_WINDOW = 25
-"""Both bounds of a window, and the result of a function over it."""
+"""Of a cell whose sample's time is wanted too: index, time, value, and whether it is there."""
+_BYTES_PER_WINDOW = 16
+"""Both bounds of a window."""
+_BYTES_PER_UNMARKED_SAMPLE = 25
+"""Of a sample while stale markers are taken out: whether and where it stays, and a copy."""
 _BYTES_PER_STEP = 24
 """A time of the grid, moved, and one more array of them."""
 
@@ -118,7 +132,10 @@ class Evaluator:
             value = self._eval_invariant(expr, grid)
         else:
             value = self._eval_node(expr, grid)
-        self._budget.hold(held + _sample_count(value), held_bytes + _byte_count(value))
+        n_bytes = byte_count(value)
+        if isinstance(value, Matrix) and not isinstance(expr, VectorSelector):
+            n_bytes += len(value.labels) * BYTES_PER_MADE_LABELS
+        self._budget.hold(held + sample_count(value), held_bytes + n_bytes)
         return value
 
     def _eval_invariant(self, expr: Expr, grid: EvalRange) -> Value:
@@ -128,7 +145,7 @@ class Evaluator:
         self.samples_per_step = before + self.samples_per_step
         if isinstance(value, Matrix):
             self._budget.check_size(len(value.labels) * grid.n_steps)
-        return _repeat_step(value, grid.n_steps)
+        return repeat_step(value, grid.n_steps)
 
     def _eval_node(self, expr: Expr, grid: EvalRange) -> Value:
         match expr:
@@ -153,60 +170,75 @@ class Evaluator:
                 return self._eval(expr.expr, grid)
 
     def _eval_selector(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
-        samples = self._look_up(selector, grid, selector.modifiers)
-        labels = self._block_of(selector).labels
-        return _without_empty_rows(Matrix.of(labels, samples.values, samples.present))
+        return self._look_up(
+            selector, grid, selector.modifiers, lambda samples: (samples.values, samples.present)
+        )
 
     def _look_up(
-        self, selector: VectorSelector, grid: EvalRange, modifiers: TimeModifiers
-    ) -> InstantSamples:
+        self,
+        selector: VectorSelector,
+        grid: EvalRange,
+        modifiers: TimeModifiers,
+        shown: Callable[[InstantSamples], tuple[FloatArray, BoolArray]],
+    ) -> Matrix:
+        """The series of a selector with what is `shown` of their samples at each step."""
         block = self._block_of(selector)
-        self._budget.check_size(len(block.labels) * grid.n_steps, _BYTES_LOOKED_UP)
+        n_series = len(block.labels)
+        self._budget.check_size(n_series * grid.n_steps)
         self._budget.check_bytes(grid.n_steps * _BYTES_PER_STEP)
         times_ms = _moved_times(grid, modifiers)
-        samples = look_up(block, times_ms, self._options.lookback_ms)
-        self.samples_per_step += samples.present.sum(axis=0)
-        return samples
+        result = RowWriter(n_series, grid.n_steps)
+        for series in series_pieces(block.offsets, grid.n_steps):
+            part = take_series(block, series)
+            values, present = result.next_rows(len(part.labels))
+            for steps in step_pieces(len(part.labels), grid.n_steps):
+                self._budget.check_time()
+                samples = look_up(part, times_ms[steps], self._options.lookback_ms)
+                values[:, steps], present[:, steps] = shown(samples)
+            self.samples_per_step += present.sum(axis=0)
+            result.close_rows(series)
+        return result.matrix(block.labels, np.zeros(n_series, bool))
 
     def _block_of(self, selector: VectorSelector) -> SampleBlock:
         return self._blocks[self._plan.leaf_of[selector]]
 
-    def _windows(self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange) -> Windows:
+    def _range_vector(self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange) -> RangeVector:
         self._budget.check_bytes(grid.n_steps * _BYTES_PER_STEP)
-        if isinstance(expr, MatrixSelector):
-            block = self._range_block(expr)
-            self._check_windows(block, grid)
-            end_ms = _moved_times(grid, expr.vector_selector.modifiers)
-            windows = make_windows(block, end_ms, expr.range_ms)
-        else:
-            windows = self._subquery_windows(expr, grid)
-        self.samples_per_step += (windows.hi - windows.lo).sum(axis=0)
-        return windows
+        if isinstance(expr, SubqueryExpr):
+            return self._subquery_samples_of(expr, grid)
+        end_ms = _moved_times(grid, expr.vector_selector.modifiers)
+        return RangeVector.of(self._range_block(expr), end_ms, expr.range_ms)
 
     def _range_block(self, expr: MatrixSelector) -> SampleBlock:
         leaf = self._plan.leaf_of[expr.vector_selector]
         if leaf not in self._range_blocks:
-            self._range_blocks[leaf] = without_stale_markers(self._blocks[leaf])
+            block = self._blocks[leaf]
+            if is_stale(block.values).any():
+                self._budget.check_bytes(len(block.timestamps) * _BYTES_PER_UNMARKED_SAMPLE)
+                block = without_stale_markers(block)
+                self._budget.keep(len(block.timestamps) * BYTES_PER_SAMPLE)
+            self._range_blocks[leaf] = block
         return self._range_blocks[leaf]
 
     def _eval_range_vector(self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange) -> Windows:
         """A range vector that is the whole query."""
-        windows = self._windows(expr, grid)
+        vector = self._range_vector(expr, grid)
+        self._budget.check_bytes(len(vector.block.labels) * grid.n_steps * _BYTES_PER_WINDOW)
+        windows = vector.windows()
+        # Of a subquery what its expression reads counts here, not the window over it.
         if isinstance(expr, SubqueryExpr):
-            # What the expression reads counts here, not the window over it.
             self.samples_per_step = np.full(grid.n_steps, self._subquery_samples)
+        else:
+            self.samples_per_step += (windows.hi - windows.lo).sum(axis=0)
         return windows
 
-    def _check_windows(self, block: SampleBlock, grid: EvalRange) -> None:
-        self._budget.check_bytes(len(block.labels) * grid.n_steps * _BYTES_PER_WINDOW)
-
-    def _subquery_windows(self, subquery: SubqueryExpr, grid: EvalRange) -> Windows:
+    def _subquery_samples_of(self, subquery: SubqueryExpr, grid: EvalRange) -> RangeVector:
         """Evaluate the inner expression at the multiples of the step all windows span."""
         end_ms = _moved_times(grid, subquery.modifiers)
         step_ms = subquery.step_ms
         start_ms = (int(end_ms[0]) - subquery.range_ms) // step_ms * step_ms + step_ms
         if start_ms > end_ms[-1]:
-            return make_windows(SampleBlock.empty(), end_ms, subquery.range_ms)
+            return RangeVector.of(SampleBlock.empty(), end_ms, subquery.range_ms)
         inner = EvalRange(start_ms, int(end_ms[-1]), step_ms)
         before, self.samples_per_step = self.samples_per_step, np.zeros(inner.n_steps, np.int64)
         matrix = self._eval(subquery.expr, inner)
@@ -214,10 +246,11 @@ class Evaluator:
         self._subquery_samples = int(self.samples_per_step.sum())
         self.samples_per_step = before
         assert isinstance(matrix, Matrix)
-        self._budget.check_bytes(_sample_count(matrix) * BYTES_PER_SAMPLE)
+        self._budget.check_bytes(
+            sample_count(matrix) * BYTES_PER_SAMPLE + inner.n_steps * _BYTES_PER_STEP
+        )
         block = matrix_to_block(matrix, inner.timestamps())
-        self._check_windows(block, grid)
-        return make_windows(block, end_ms, subquery.range_ms, matrix.drop_name)
+        return RangeVector(block, end_ms, subquery.range_ms, matrix.drop_name)
 
     def _eval_call(self, call: Call, grid: EvalRange) -> Value:
         first = _unwrap_parens(call.args[0]) if call.args else None
@@ -227,7 +260,7 @@ class Evaluator:
             return self._eval_info(call, grid)
         for index, arg in enumerate(map(_unwrap_parens, call.args)):
             if isinstance(arg, MatrixSelector | SubqueryExpr):
-                return self._eval_range_call(call, index, self._windows(arg, grid), grid)
+                return self._eval_range_call(call, index, self._range_vector(arg, grid), grid)
         return self._eval_instant_call(call, grid)
 
     def _sample_times(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
@@ -237,46 +270,59 @@ class Evaluator:
             # Prometheus 3.5 forgets an offset beside `@` here when it looks for the sample, though
             # not when it selects samples.
             modifiers = replace(modifiers, offset_ms=0)
-        samples = self._look_up(selector, grid, modifiers)
-        matrix = Matrix.of(
-            self._block_of(selector).labels, samples.timestamps / 1000, samples.present
+        matrix = self._look_up(
+            selector, grid, modifiers, lambda samples: (samples.timestamps / 1000, samples.present)
         )
-        return drop_names(_without_empty_rows(matrix), self._options.delayed_name_removal)
+        return drop_names(matrix, self._options.delayed_name_removal)
 
     def _eval_info(self, call: Call, grid: EvalRange) -> Matrix:
         base = self._eval(call.args[0], grid)
         selector = call.args[1]
         assert isinstance(base, Matrix)
         assert isinstance(selector, VectorSelector)
-        samples = self._look_up(selector, grid, selector.modifiers)
-        return add_info_labels(base, self._block_of(selector).labels, samples, selector.matchers)
+        block = self._block_of(selector)
+        self._budget.check_size(len(block.labels) * grid.n_steps, _BYTES_LOOKED_UP)
+        times_ms = _moved_times(grid, selector.modifiers)
+        samples = look_up(block, times_ms, self._options.lookback_ms)
+        self.samples_per_step += samples.present.sum(axis=0)
+        return add_info_labels(base, block.labels, samples, selector.matchers)
 
     def _eval_range_call(
-        self, call: Call, range_arg: int, windows: Windows, grid: EvalRange
+        self, call: Call, range_arg: int, vector: RangeVector, grid: EvalRange
     ) -> Matrix:
         if call.func == "absent_over_time":
-            absent = absent_over_time(windows, absent_labels(call.args[range_arg]))
-            return _without_empty_rows(absent)
+            return self._absent_over_time(call, vector)
         scalars = tuple(
             self._eval_scalar(arg, grid)
             for index, arg in enumerate(call.args)
             if index != range_arg
         )
-        values, present = RANGE_FUNCTIONS[call.func](
-            RangeCall(
-                call.func,
-                windows,
-                scalars,
-                tuple(map(_annotated_position, call.args)),
-                grid.timestamps(),
-                self._annotations,
+        positions = tuple(map(_annotated_position, call.args))
+        timestamps = grid.timestamps()
+
+        def reduce(steps: slice, windows: Windows) -> tuple[FloatArray, BoolArray]:
+            self.samples_per_step[steps] += (windows.hi - windows.lo).sum(axis=0)
+            arguments = tuple(scalar[steps] for scalar in scalars)
+            return RANGE_FUNCTIONS[call.func](
+                RangeCall(
+                    call.func, windows, arguments, positions, timestamps[steps], self._annotations
+                )
             )
-        )
-        result = Matrix(windows.block.labels, values, present, windows.drop_name)
-        result = _without_empty_rows(result)
+
+        result = vector.reduce(reduce, self._budget)
         if call.func in KEEPS_NAME:
             return result
         return drop_names(result, self._options.delayed_name_removal, merge=False)
+
+    def _absent_over_time(self, call: Call, vector: RangeVector) -> Matrix:
+        has_sample = np.zeros(vector.n_steps, bool)
+        for _, part in vector.series_pieces():
+            for steps, windows in part.step_windows(self._budget):
+                counts = windows.hi - windows.lo
+                self.samples_per_step[steps] += counts.sum(axis=0)
+                has_sample[steps] |= (counts > 0).any(axis=0)
+        labels = absent_labels(call.args[0])
+        return without_empty_rows(absent_over_time(has_sample, labels))
 
     def _eval_scalar(self, expr: Expr, grid: EvalRange) -> FloatArray:
         value = self._eval(expr, grid)
@@ -298,7 +344,7 @@ class Evaluator:
                 self._budget,
             )
         )
-        return _without_empty_rows(value) if isinstance(value, Matrix) else value
+        return without_empty_rows(value) if isinstance(value, Matrix) else value
 
     def _eval_aggregate(self, expr: AggregateExpr, grid: EvalRange) -> Matrix:
         param: FloatArray | None = None
@@ -312,7 +358,8 @@ class Evaluator:
         if expr.op == "count_values":
             return count_values(expr, matrix, label, self._budget)
         if param is not None and expr.op in SELECTIONS:
-            return _without_empty_rows(select_samples(expr, matrix, param, self._annotations))
+            chosen = select_samples(expr, matrix, param, self._annotations, self._budget)
+            return without_empty_rows(chosen)
         return aggregate(expr, matrix, param, self._annotations)
 
     def _value_label(self, expr: AggregateExpr) -> str:
@@ -325,7 +372,10 @@ class Evaluator:
 
     def _eval_binary(self, expr: BinaryExpr, grid: EvalRange) -> Value:
         lhs, rhs = self._eval(expr.lhs, grid), self._eval(expr.rhs, grid)
-        self._budget.check_bytes(max(_byte_count(lhs), _byte_count(rhs)))
+        # `or` puts both sides into one matrix.
+        both = byte_count(lhs) + byte_count(rhs)
+        largest = max(byte_count(lhs), byte_count(rhs))
+        self._budget.check_bytes(both if expr.op == "or" else largest)
         if isinstance(lhs, ScalarGrid) and isinstance(rhs, ScalarGrid):
             return scalar_operation(expr.op, lhs, rhs)
         assert isinstance(lhs, Matrix | ScalarGrid)
@@ -333,14 +383,14 @@ class Evaluator:
         delayed = self._options.delayed_name_removal
         if isinstance(lhs, ScalarGrid) or isinstance(rhs, ScalarGrid):
             result = vector_scalar_operation(expr.op, lhs, rhs, expr.return_bool, delayed)
-            return _without_empty_rows(result)
+            return without_empty_rows(result)
         matching = expr.matching or VectorMatching()
         if expr.op in SET_OPERATORS:
             result = apply_set_operator(expr.op, lhs, rhs, matching)
         else:
             operator = VectorOperator(expr.op, matching, expr.return_bool, delayed)
             result = vector_operation(lhs, rhs, operator, self._budget)
-        result = _without_empty_rows(result)
+        result = without_empty_rows(result)
         # With delayed name removal Prometheus looks for equal label sets at one step only at the
         # end of the query.
         return result if delayed and grid.n_steps == 1 else merge_rows(result)
@@ -412,42 +462,3 @@ def _moved_times(grid: EvalRange, modifiers: TimeModifiers) -> IntArray:
     if modifiers.timestamp_ms is not None:
         return np.full(grid.n_steps, modifiers.timestamp_ms - modifiers.offset_ms, np.int64)
     return grid.timestamps() - modifiers.offset_ms
-
-
-def _sample_count(value: Value) -> int:
-    return int(value.present.sum()) if isinstance(value, Matrix) else 0
-
-
-def _byte_count(value: Value) -> int:
-    match value:
-        case Matrix():
-            return int(value.values.size) * BYTES_PER_CELL
-        case ScalarGrid():
-            return int(value.values.nbytes)
-        case Windows():
-            return int(value.lo.nbytes + value.hi.nbytes)
-        case StringValue():
-            return 0
-
-
-def _without_empty_rows(matrix: Matrix) -> Matrix:
-    """Drop rows without a sample: for Prometheus such a series does not exist."""
-    kept = matrix.present.any(axis=1)
-    return matrix if kept.all() else take_rows(matrix, np.flatnonzero(kept).tolist())
-
-
-def _repeat_step(value: Value, n_steps: int) -> Value:
-    match value:
-        case Matrix():
-            histograms = value.histograms
-            return Matrix(
-                value.labels,
-                np.repeat(value.values, n_steps, axis=1),
-                np.repeat(value.present, n_steps, axis=1),
-                value.drop_name,
-                None if histograms is None else np.repeat(histograms, n_steps, axis=1),
-            )
-        case ScalarGrid():
-            return ScalarGrid(np.repeat(value.values, n_steps))
-        case StringValue() | Windows():
-            return value

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import Labels
+from promcompat.core.model import BoolArray, IntArray, Labels
+from promql.row_pieces import CellT, cell_pieces, take_cells
 from promql.values import Matrix
 
 SAME_LABELSET = "vector cannot contain metrics with the same labelset"
@@ -81,16 +83,34 @@ def merge_rows(matrix: Matrix) -> Matrix:
         return matrix
     first_row: dict[Labels, int] = {}
     target = np.array([first_row.setdefault(row, len(first_row)) for row in matrix.labels])
-    present = np.zeros((len(first_row), matrix.present.shape[1]), np.intp)
-    np.add.at(present, target, matrix.present)
-    if present.max(initial=0) > 1:
-        raise ExecutionError(SAME_LABELSET)
-    firsts = np.unique(target, return_index=True)[1]
-    values = np.zeros(present.shape)
-    rows, steps = np.nonzero(matrix.present)
-    values[target[rows], steps] = matrix.values[rows, steps]
-    histograms = None
-    if matrix.histograms is not None:
-        histograms = np.full(present.shape, None, np.object_)
-        histograms[target[rows], steps] = matrix.histograms[rows, steps]
-    return Matrix(list(first_row), values, present > 0, matrix.drop_name[firsts], histograms)
+    order = np.argsort(target, kind="stable")
+    sizes = np.bincount(target)
+    firsts = np.cumsum(sizes) - sizes
+    merged = take_rows(matrix, order[firsts].tolist())
+    # The second row of each label set, then the third, ...
+    rank = np.arange(len(order)) - np.repeat(firsts, sizes)
+    by_rank = order[np.argsort(rank, kind="stable")]
+    for rows in np.split(by_rank, np.cumsum(np.bincount(rank))[:-1])[1:]:
+        _merge_into(merged, target[rows], matrix, rows)
+    return merged
+
+
+def _merge_into(merged: Matrix, target: IntArray, matrix: Matrix, rows: IntArray) -> None:
+    """Add `rows` of a matrix, [n], to the rows `target`, all different, of another in place."""
+    for part, steps in cell_pieces(len(rows), matrix.present.shape[1]):
+        source, goal = rows[part], target[part]
+        added = take_cells(matrix.present, source, steps)
+        known = take_cells(merged.present, goal, steps)
+        if (added & known).any():
+            raise ExecutionError(SAME_LABELSET)
+        merged.present[goal, steps] = added | known
+        _replace_cells(merged.values, goal, steps, added, matrix.values[source, steps])
+        if merged.histograms is not None and matrix.histograms is not None:
+            found = matrix.histograms[source, steps]
+            _replace_cells(merged.histograms, goal, steps, added, found)
+
+
+def _replace_cells(
+    cells: NDArray[CellT], rows: IntArray, steps: slice, where: BoolArray, by: NDArray[CellT]
+) -> None:
+    cells[rows, steps] = np.where(where, by, take_cells(cells, rows, steps))

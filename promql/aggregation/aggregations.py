@@ -9,12 +9,17 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray, IntArray
-from promql.aggregation.grouping import Grouping, group_series
+from promql.aggregation.grouping import (
+    Grouping,
+    gathered_members,
+    group_series,
+)
 from promql.aggregation.quantiles import quantile_of_members
 from promql.annotation_texts import invalid_quantile
 from promql.ast import AggregateExpr
 from promql.functions.function_calls import floats_only
 from promql.numbers.kahan import kahan_add, kahan_result
+from promql.row_pieces import take_cells
 from promql.values import Annotations, Matrix
 
 _Fold = Callable[[Matrix, Grouping], FloatArray]
@@ -42,8 +47,8 @@ def aggregate(
 
 def _any_member(mask: BoolArray, grouping: Grouping) -> BoolArray:
     found = np.zeros((len(grouping.labels), mask.shape[1]), bool)
-    for groups, rows in grouping.blocks():
-        found[groups] = mask[rows].any(axis=1)
+    for groups, rows, steps in grouping.pieces(mask.shape[1], whole=True):
+        found[groups, steps] = take_cells(mask, rows, steps).any(axis=1)
     return found
 
 
@@ -60,53 +65,50 @@ def _warn_of_quantiles(
 
 
 def _sum(matrix: Matrix, grouping: Grouping) -> FloatArray:
-    return kahan_result(*_kahan_totals(matrix, grouping))
-
-
-def _kahan_totals(matrix: Matrix, grouping: Grouping) -> tuple[FloatArray, FloatArray]:
-    """The running sum of each group after its last member, and its compensation."""
-    # Adding -0.0 changes nothing, not even the sign of a zero, so it stands for an absent sample.
-    terms = np.where(matrix.present, matrix.values, -0.0)
-    shape = len(grouping.labels), terms.shape[1]
-    totals, compensations = np.empty(shape), np.empty(shape)
+    sums = np.empty((len(grouping.labels), matrix.values.shape[1]))
     with np.errstate(all="ignore"):
-        for groups, rows in grouping.blocks():
-            total = np.full((len(groups), shape[1]), -0.0)
-            compensation = np.zeros(total.shape)
-            for member in rows.T:
-                total, compensation = kahan_add(total, compensation, terms[member])
-            totals[groups], compensations[groups] = total, compensation
-    return totals, compensations
+        for groups, rows, steps in grouping.pieces(sums.shape[1]):
+            total, compensation, _ = _kahan_totals(matrix, rows, steps)
+            sums[groups, steps] = kahan_result(total, compensation)
+    return sums
+
+
+def _kahan_totals(
+    matrix: Matrix, rows: IntArray, steps: slice
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The sum of members `rows` [g, size], its compensation, and their number: [g, n_steps]."""
+    total = np.full((len(rows), steps.stop - steps.start), -0.0)
+    compensation, count = np.zeros(total.shape), np.zeros(total.shape)
+    for values, present in gathered_members(rows, steps, matrix):
+        # Adding -0.0 changes nothing, not even the sign of a zero.
+        total, compensation = kahan_add(total, compensation, np.where(present, values, -0.0))
+        count += present
+    return total, compensation, count
 
 
 def _avg(matrix: Matrix, grouping: Grouping) -> FloatArray:
     """The sum by the count, or the incremental mean where the sum would overflow."""
-    totals, compensations = _kahan_totals(matrix, grouping)
-    counts = _count(matrix, grouping)
+    means = np.empty((len(grouping.labels), matrix.values.shape[1]))
     with np.errstate(all="ignore"):
-        means: FloatArray = totals / counts + compensations / counts
-        odd = ~np.isfinite(totals)
-        if odd.any():
-            steps = np.flatnonzero(odd.any(axis=0))
-            values, present = matrix.values[:, steps], matrix.present[:, steps]
-            for groups, rows in grouping.blocks():
-                exact = _careful_means(values[rows], present[rows])
-                means[np.ix_(groups, steps)] = np.where(
-                    odd[np.ix_(groups, steps)], exact, means[np.ix_(groups, steps)]
-                )
+        for groups, rows, steps in grouping.pieces(means.shape[1]):
+            total, compensation, count = _kahan_totals(matrix, rows, steps)
+            found = total / count + compensation / count
+            odd = ~np.isfinite(total)
+            if odd.any():
+                found = np.where(odd, _careful_means(matrix, rows, steps), found)
+            means[groups, steps] = found
     return means
 
 
-def _careful_means(values: FloatArray, present: BoolArray) -> FloatArray:
-    """The mean over axis 1 by Prometheus' own steps: [g, size, n_steps] -> [g, n_steps].
+def _careful_means(matrix: Matrix, rows: IntArray, steps: slice) -> FloatArray:
+    """The means of members `rows` [g, size] by Prometheus' own steps: [g, n_steps].
 
     It sums until the sum would be infinite and goes on from there with an incremental mean.
     """
-    shape = values.shape[0], values.shape[2]
+    shape = len(rows), steps.stop - steps.start
     count, total, compensation, mean = (np.zeros(shape) for _ in range(4))
     incremental = np.zeros(shape, bool)
-    for k in range(values.shape[1]):
-        x, here = values[:, k], present[:, k]
+    for x, here in gathered_members(rows, steps, matrix):
         first = here & (count == 0)
         more = here & ~first
         count += here
@@ -130,18 +132,19 @@ def _careful_means(values: FloatArray, present: BoolArray) -> FloatArray:
 def _extreme(
     matrix: Matrix, grouping: Grouping, pick: Callable[[FloatArray], FloatArray]
 ) -> FloatArray:
-    values = np.where(matrix.present, matrix.values, np.nan)
-    found = np.empty((len(grouping.labels), values.shape[1]))
-    has_negative_zero = bool((np.signbit(values) & (values == 0)).any())
-    for groups, rows in grouping.blocks():
-        members = values[rows]
+    found = np.empty((len(grouping.labels), matrix.values.shape[1]))
+    for groups, rows, steps in grouping.pieces(found.shape[1], whole=True):
+        members = np.where(
+            take_cells(matrix.present, rows, steps), take_cells(matrix.values, rows, steps), np.nan
+        )
         best = pick(members)
-        if has_negative_zero:
+        is_zero = best == 0
+        if is_zero.any() and (np.signbit(members) & (members == 0)).any():
             # 0 and -0 compare equal, so the first of them stays; fmin and fmax promise neither.
             first = (members == 0).argmax(axis=1)[:, None, :]
             zeros = np.take_along_axis(members, first, axis=1)[:, 0, :]
-            best = np.where(best == 0, zeros, best)
-        found[groups] = best
+            best = np.where(is_zero, zeros, best)
+        found[groups, steps] = best
     return found
 
 
@@ -157,8 +160,8 @@ def _max(matrix: Matrix, grouping: Grouping) -> FloatArray:
 
 def _count(matrix: Matrix, grouping: Grouping) -> FloatArray:
     counts = np.empty((len(grouping.labels), matrix.present.shape[1]))
-    for groups, rows in grouping.blocks():
-        counts[groups] = matrix.present[rows].sum(axis=1)
+    for groups, rows, steps in grouping.pieces(counts.shape[1], whole=True):
+        counts[groups, steps] = take_cells(matrix.present, rows, steps).sum(axis=1)
     return counts
 
 
@@ -170,15 +173,14 @@ def _stdvar(matrix: Matrix, grouping: Grouping) -> FloatArray:
     """The population variance by Welford's method (Knuth, TAOCP 2, 4.2.2)."""
     variances = np.empty((len(grouping.labels), matrix.present.shape[1]))
     with np.errstate(all="ignore"):
-        for groups, rows in grouping.blocks():
-            variances[groups] = _welford(matrix, rows)
+        for groups, rows, steps in grouping.pieces(variances.shape[1]):
+            variances[groups, steps] = _welford(matrix, rows, steps)
     return variances
 
 
-def _welford(matrix: Matrix, rows: IntArray) -> FloatArray:
-    count, mean, squares = (np.zeros((len(rows), matrix.values.shape[1])) for _ in range(3))
-    for member in rows.T:
-        x, here = matrix.values[member], matrix.present[member]
+def _welford(matrix: Matrix, rows: IntArray, steps: slice) -> FloatArray:
+    count, mean, squares = (np.zeros((len(rows), steps.stop - steps.start)) for _ in range(3))
+    for x, here in gathered_members(rows, steps, matrix):
         count += here
         delta = x - mean
         new_mean = mean + delta / count

@@ -5,7 +5,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from promcompat.core.model import EMPTY_LABELS, METRIC_NAME, IntArray, Labels
+from promcompat.core.model import (
+    EMPTY_LABELS,
+    METRIC_NAME,
+    BoolArray,
+    FloatArray,
+    IntArray,
+    Labels,
+)
+from promql.row_pieces import CELLS_PER_PIECE, cell_pieces, take_cells
+from promql.values import Matrix
 
 LabelPairs = tuple[tuple[str, str], ...]
 
@@ -31,6 +40,29 @@ class Grouping:
         for size in np.unique(counts).tolist():
             groups = np.flatnonzero(counts == size)
             yield groups, order[starts[groups][:, None] + np.arange(size)]
+
+    def pieces(
+        self, n_steps: int, *, whole: bool = False
+    ) -> Iterator[tuple[IntArray, IntArray, slice]]:
+        """The blocks cut into (groups [g], rows [g, size], steps) of few cells of groups.
+
+        With `whole` all members of a piece are few cells together.
+        """
+        for groups, rows in self.blocks():
+            weight = rows.shape[1] if whole else 1
+            for part, steps in cell_pieces(len(groups), n_steps, weight):
+                yield groups[part], rows[part], steps
+
+
+def gathered_members(
+    rows: IntArray, steps: slice, matrix: Matrix
+) -> Iterator[tuple[FloatArray, BoolArray]]:
+    """One member of each group after the other: values and presence [g, n_steps] of `rows`."""
+    at_once = max(1, CELLS_PER_PIECE // (len(rows) * (steps.stop - steps.start)))
+    for first in range(0, rows.shape[1], at_once):
+        members = rows[:, first : first + at_once].T
+        values = take_cells(matrix.values, members, steps)
+        yield from zip(values, take_cells(matrix.present, members, steps), strict=True)
 
 
 def kept_pairs(names: Sequence[str], without: bool) -> Callable[[Labels], LabelPairs]:

@@ -4,6 +4,7 @@ import numpy as np
 
 from promcompat.core.model import FloatArray
 from promql.aggregation.grouping import Grouping
+from promql.row_pieces import take_cells
 from promql.values import Matrix
 
 
@@ -14,12 +15,14 @@ def quantile_of_members(matrix: Matrix, grouping: Grouping, quantiles: FloatArra
     one quantile per step: below 0 gives -Inf, above 1 gives +Inf and NaN gives NaN.
     """
     results = np.empty((len(grouping.labels), len(quantiles)))
-    values = np.where(matrix.present, matrix.values, np.nan)
-    nans = np.isnan(values) & matrix.present
-    for groups, rows in grouping.blocks():
-        ordered = np.sort(values[rows], axis=1)
-        counts = matrix.present[rows].sum(axis=1)
-        results[groups] = _interpolate(ordered, counts, nans[rows].sum(axis=1), quantiles)
+    for groups, rows, steps in grouping.pieces(len(quantiles), whole=True):
+        present = take_cells(matrix.present, rows, steps)
+        values = np.where(present, take_cells(matrix.values, rows, steps), np.nan)
+        nan_counts = (np.isnan(values) & present).sum(axis=1)
+        values.sort(axis=1)
+        results[groups, steps] = _interpolate(
+            values, present.sum(axis=1), nan_counts, quantiles[steps]
+        )
     results[:, quantiles < 0] = -np.inf
     results[:, quantiles > 1] = np.inf
     results[:, np.isnan(quantiles)] = np.nan

@@ -13,6 +13,7 @@ from promql.aggregation.grouping import Grouping, group_series
 from promql.aggregation.label_hash import hash_labels
 from promql.aggregation.step_heaps import Less, StepHeaps, larger_first, smaller_first
 from promql.ast import AggregateExpr
+from promql.budget import QueryBudget
 from promql.functions.function_calls import floats_only
 from promql.name_removal import take_rows
 from promql.numbers.go_floats import format_g
@@ -22,6 +23,9 @@ SELECTIONS = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 
 _MAX_INT64 = 9223372036854774784.0
 """The largest float Prometheus takes for a k."""
+
+_BYTES_PER_PLACE = 40
+"""Of a sample in a heap: its value and row, and where it came from once it is chosen."""
 
 _MAX_UINT64 = float((1 << 64) - 1)
 
@@ -36,7 +40,11 @@ class _Choice:
 
 
 def select_samples(
-    expr: AggregateExpr, matrix: Matrix, param: FloatArray, annotations: Annotations
+    expr: AggregateExpr,
+    matrix: Matrix,
+    param: FloatArray,
+    annotations: Annotations,
+    budget: QueryBudget,
 ) -> Matrix:
     """The chosen samples of `matrix`; `param` float64 [n_steps] is k or the ratio.
 
@@ -52,9 +60,17 @@ def select_samples(
     if param.max(initial=-np.inf) < 1:
         return take_rows(matrix, ())
     choice = _Choice(matrix, grouping, _limits(matrix, param))
+    budget.check_scratch(_heap_places(choice) * _BYTES_PER_PLACE)
     if expr.op == "limitk":
         return _take_first(choice)
     return _take_best(choice, smaller_first if expr.op == "topk" else larger_first)
+
+
+def _heap_places(choice: _Choice) -> int:
+    """How many samples the heaps of the largest block can hold together."""
+    deepest = int(choice.limits.max(initial=0))
+    sizes = (len(groups) * min(rows.shape[1], deepest) for groups, rows in choice.grouping.blocks())
+    return max(sizes, default=0) * len(choice.limits)
 
 
 def _no_limits(matrix: Matrix) -> IntArray:

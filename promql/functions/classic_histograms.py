@@ -13,12 +13,16 @@ import numpy as np
 from promcompat.core.model import METRIC_NAME, BoolArray, FloatArray, IntArray, Labels
 from promql.annotation_texts import bad_bucket_label, forced_monotonicity, invalid_quantile
 from promql.ast import PositionRange
+from promql.budget import BYTES_PER_CELL, QueryBudget
 from promql.functions.function_calls import InstantCall
 from promql.name_removal import drop_names
 from promql.numbers.go_floats import parse_float
+from promql.row_pieces import CELLS_PER_PIECE
 from promql.values import Annotations, Matrix, Value
 
 BUCKET_LABEL = "le"
+_BYTES_PER_BUCKET = 60
+"""Of each count while its histogram is computed: its bound, its order, and copies of them."""
 _SMALL_DELTA = 1e-12
 """Relative difference of neighbouring counts that is taken for rounding."""
 _MIN_NORMAL = float(np.finfo(np.float64).tiny)
@@ -63,10 +67,11 @@ def histogram_quantile(call: InstantCall) -> Value:
     for quantile in dict.fromkeys(quantiles[outside].tolist()):
         call.annotations.warn(invalid_quantile(quantile), call.arg_position(0))
     groups = _bucket_rows(matrix, call.annotations, call.arg_position(1))
+    call.budget.check_bytes(len(groups) * call.n_steps * (BYTES_PER_CELL + 1))
     results = np.zeros((len(groups), call.n_steps))
     present = np.zeros(results.shape, bool)
     forced = np.zeros(results.shape, bool)
-    for numbers, buckets in _batches(matrix, groups):
+    for numbers, buckets in _batches(matrix, groups, call.budget):
         with np.errstate(all="ignore"):
             results[numbers], forced[numbers] = _quantiles(buckets, quantiles)
         present[numbers] = buckets.n_buckets > 0
@@ -78,9 +83,10 @@ def histogram_fraction(call: InstantCall) -> Value:
     """`histogram_fraction(lower, upper, v)`: the share of the observations between the two."""
     lower, upper, matrix = call.scalar(0), call.scalar(1), call.floats(2)
     groups = _bucket_rows(matrix, call.annotations, call.arg_position(2))
+    call.budget.check_bytes(len(groups) * call.n_steps * (BYTES_PER_CELL + 1))
     results = np.zeros((len(groups), call.n_steps))
     present = np.zeros(results.shape, bool)
-    for numbers, buckets in _batches(matrix, groups):
+    for numbers, buckets in _batches(matrix, groups, call.budget):
         with np.errstate(all="ignore"):
             results[numbers] = _fractions(buckets, lower, upper)
         present[numbers] = buckets.n_buckets > 0
@@ -106,8 +112,10 @@ def _bucket_rows(matrix: Matrix, annotations: Annotations, pos: PositionRange) -
     return groups
 
 
-def _batches(matrix: Matrix, groups: _Groups) -> Iterator[tuple[IntArray, _Buckets]]:
-    """The numbers of the groups that have the same bounds, with their buckets."""
+def _batches(
+    matrix: Matrix, groups: _Groups, budget: QueryBudget
+) -> Iterator[tuple[IntArray, _Buckets]]:
+    """The numbers of groups that have the same bounds, with their buckets, some at a time."""
     by_bounds: dict[tuple[float, ...], tuple[list[int], list[list[int]]]] = {}
     for number, buckets in enumerate(groups.values()):
         ordered = sorted(buckets, key=lambda bucket: (math.isnan(bucket[0]), bucket[0]))
@@ -115,10 +123,15 @@ def _batches(matrix: Matrix, groups: _Groups) -> Iterator[tuple[IntArray, _Bucke
         numbers, rows = by_bounds.setdefault(bounds, ([], []))
         numbers.append(number)
         rows.append([row for _, row in ordered])
+    n_steps = matrix.present.shape[1]
     for bounds, (numbers, rows) in by_bounds.items():
-        index = np.array(rows).T
-        counts, present = matrix.values[index], matrix.present[index]
-        yield np.array(numbers), _collect(np.array(bounds), counts, present)
+        at_once = max(1, CELLS_PER_PIECE // (len(bounds) * n_steps))
+        budget.check_scratch(len(bounds) * n_steps * at_once * _BYTES_PER_BUCKET)
+        for first in range(0, len(numbers), at_once):
+            piece = slice(first, first + at_once)
+            index = np.array(rows[piece]).T
+            counts, present = matrix.values[index], matrix.present[index]
+            yield np.array(numbers[piece]), _collect(np.array(bounds), counts, present)
 
 
 def _collect(bounds: FloatArray, counts: FloatArray, present: BoolArray) -> _Buckets:

@@ -12,6 +12,7 @@ import numpy as np
 from promcompat.core.model import EMPTY_LABELS, BoolArray, FloatArray, IntArray
 from promql.functions.function_calls import InstantCall
 from promql.name_removal import drop_names
+from promql.row_pieces import map_cells
 from promql.values import Matrix, Value
 
 _DAY_SECONDS = 86_400
@@ -98,5 +99,7 @@ def date_part(call: InstantCall) -> Value:
         values = part(_Dates.of(seconds)).astype(np.float64)[None, :]
         return Matrix.of((EMPTY_LABELS,), values, np.ones(values.shape, bool))
     matrix = call.floats(0)
-    values = part(_Dates.of(unix_seconds(matrix.values))).astype(np.float64)
+    values = map_cells(
+        lambda cells: part(_Dates.of(unix_seconds(cells))), matrix.values.shape, matrix.values
+    )
     return drop_names(replace(matrix, values=values), call.delayed_name_removal)

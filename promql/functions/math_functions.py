@@ -14,6 +14,7 @@ from promql.name_removal import drop_names
 from promql.numbers.go_exponential import go_cosh, go_exp, go_sinh, go_tanh
 from promql.numbers.go_logarithms import go_acosh, go_asinh, go_atanh, go_log, go_log2, go_log10
 from promql.numbers.go_trigonometry import go_acos, go_asin, go_atan, go_cos, go_sin, go_tan
+from promql.row_pieces import map_cells
 from promql.values import Matrix, Value
 
 
@@ -63,10 +64,12 @@ def apply_to_samples(call: InstantCall) -> Value:
     return _map_floats(call, function)
 
 
-def _map_floats(call: InstantCall, function: Callable[[FloatArray], FloatArray]) -> Matrix:
+def _map_floats(
+    call: InstantCall, function: Callable[..., FloatArray], *operands: FloatArray
+) -> Matrix:
     matrix = call.floats(0)
     with np.errstate(all="ignore"):
-        values = function(matrix.values)
+        values = map_cells(function, matrix.values.shape, matrix.values, *operands)
     return drop_names(replace(matrix, values=values), call.delayed_name_removal)
 
 
@@ -78,7 +81,11 @@ def round_to(call: InstantCall) -> Value:
     to_nearest = call.scalar(1) if len(call.args) > 1 else np.ones(call.n_steps)
     with np.errstate(all="ignore"):
         inverse = 1.0 / to_nearest
-    return _map_floats(call, lambda values: np.floor(values * inverse + 0.5) / inverse)
+    return _map_floats(call, _round_to, inverse)
+
+
+def _round_to(values: FloatArray, inverse: FloatArray) -> FloatArray:
+    return np.floor(values * inverse + 0.5) / inverse
 
 
 def clamp(call: InstantCall) -> Value:
@@ -100,8 +107,12 @@ def _clamped(call: InstantCall, least: FloatArray, most: FloatArray) -> Matrix:
     matrix = call.floats(0)
     with np.errstate(all="ignore"):
         present = matrix.present & ~(most < least)
-        values = go_max(least, go_min(most, matrix.values))
+        values = map_cells(_between, matrix.values.shape, least, most, matrix.values)
     return drop_names(replace(matrix, values=values, present=present), call.delayed_name_removal)
+
+
+def _between(least: FloatArray, most: FloatArray, values: FloatArray) -> FloatArray:
+    return go_max(least, go_min(most, values))
 
 
 def go_max(a: FloatArray, b: FloatArray) -> FloatArray:

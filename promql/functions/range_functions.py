@@ -35,7 +35,7 @@ from promql.functions.window_sums import (
     stdvar_over_time,
     sum_over_time,
 )
-from promql.values import Matrix, Windows
+from promql.values import Matrix
 
 __all__ = ["KEEPS_NAME", "RANGE_FUNCTIONS", "RangeCall", "absent_over_time"]
 
@@ -77,12 +77,13 @@ KEEPS_NAME: frozenset[str] = frozenset({"last_over_time"})
 """The functions whose result keeps the metric name."""
 
 
-def absent_over_time(windows: Windows, labels: Labels) -> Matrix:
+def absent_over_time(has_sample: BoolArray, labels: Labels) -> Matrix:
     """One series of `labels` with the value 1 at every step where no window has a sample.
 
-    `labels` are those `promql.functions.instant_functions.absent_labels` derives from the argument.
+    `has_sample` bool [n_steps] is where one has. `labels` are those
+    `promql.functions.instant_functions.absent_labels` derives from the argument.
     """
-    absent: BoolArray = ~np.logical_or.reduce(windows.hi > windows.lo, axis=0)
+    absent = ~has_sample
     if not absent.any():
         return Matrix.empty(len(absent))
     return Matrix.of((labels,), np.ones((1, len(absent))), absent[None, :])

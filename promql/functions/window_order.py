@@ -10,8 +10,8 @@ from promql.annotation_texts import invalid_quantile
 from promql.functions.function_calls import RangeCall
 from promql.functions.window_rounds import chunk_windows, longest_first
 
-_MAX_SORTED_AT_ONCE = 1 << 20
-"""Samples copied out for one sort: 8 MiB, whatever the number of windows."""
+_MAX_SORTED_AT_ONCE = 1 << 18
+"""Samples copied out for one sort: 2 MiB, whatever the number of windows."""
 
 
 def min_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
@@ -144,6 +144,10 @@ def _gathered(call: RangeCall) -> Iterator[tuple[IntArray, IntArray, FloatArray]
         width = int(counts[rows[start]])
         chunk = rows[start : start + max(1, _MAX_SORTED_AT_ONCE // width)]
         start += len(chunk)
+        if len(chunk) == 1:
+            begin = int(first[chunk[0]])
+            yield chunk, counts[chunk], values[begin : begin + width][None, :]
+            continue
         columns = np.arange(width)
         inside = columns < counts[chunk, None]
         samples = values.take(first[chunk, None] + columns, mode="clip")

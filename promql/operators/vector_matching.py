@@ -5,6 +5,7 @@ each pair is computed on all steps at once; what Prometheus refuses at a step is
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from promql.functions.function_calls import floats_only
 from promql.name_removal import drop_names
 from promql.numbers.float_arithmetic import apply_arithmetic, apply_comparison, is_comparison
 from promql.operators.match_groups import find_match_groups, match_group_labels
+from promql.row_pieces import cell_pieces, map_cells, take_cells
 from promql.text_format import format_labels
 from promql.values import Matrix, ScalarGrid
 
@@ -55,8 +57,8 @@ def vector_scalar_operation(
     left = vector.values if isinstance(lhs, Matrix) else lhs.values
     right = vector.values if isinstance(rhs, Matrix) else rhs.values
     if not is_comparison(op):
-        result = replace(vector, values=apply_arithmetic(op, left, right))
-        return drop_names(result, delayed)
+        values = map_cells(partial(apply_arithmetic, op), vector.values.shape, left, right)
+        return drop_names(replace(vector, values=values), delayed)
     kept = apply_comparison(op, left, right)
     if return_bool:
         return drop_names(replace(vector, values=kept.astype(np.float64)), delayed)
@@ -178,8 +180,7 @@ def _check_pairs(
     n_groups = 1 + max(many_groups.max(initial=0), one_groups.max(initial=0))
     sizes = np.bincount(one_groups, minlength=n_groups)
     n_pairs = int(sizes[many_groups].sum())
-    # Both operands and the result are there at once, and what names each pair.
-    budget.check_bytes(n_pairs * (3 * BYTES_PER_CELL * n_steps + BYTES_PER_LABELS))
+    budget.check_bytes(n_pairs * (BYTES_PER_CELL * n_steps + BYTES_PER_LABELS))
 
 
 def _pair_rows(many: Matrix, many_groups: IntArray, one: Matrix, one_groups: IntArray) -> _Pairs:
@@ -196,13 +197,19 @@ def _pair_rows(many: Matrix, many_groups: IntArray, one: Matrix, one_groups: Int
 
 def _compute(pairs: _Pairs, operator: VectorOperator, swapped: bool) -> Matrix:
     """The result of each pair; `present` where both sides are and a filter lets it pass."""
-    present = pairs.many.present[pairs.many_rows] & pairs.one.present[pairs.one_rows]
-    many = pairs.many.values[pairs.many_rows]
-    one = pairs.one.values[pairs.one_rows]
-    left, right = (one, many) if swapped else (many, one)
-    values, kept = _apply(operator, left, right)
-    drop_name = np.full(len(values), operator.return_bool and operator.delayed)
-    return Matrix(_result_labels(pairs, operator), values, present & kept, drop_name)
+    shape = len(pairs.many_rows), pairs.many.values.shape[1]
+    values, present = np.empty(shape), np.empty(shape, bool)
+    for rows, steps in cell_pieces(*shape):
+        many_rows, one_rows = pairs.many_rows[rows], pairs.one_rows[rows]
+        many = take_cells(pairs.many.values, many_rows, steps)
+        one = take_cells(pairs.one.values, one_rows, steps)
+        left, right = (one, many) if swapped else (many, one)
+        values[rows, steps], kept = _apply(operator, left, right)
+        both = take_cells(pairs.many.present, many_rows, steps)
+        both &= take_cells(pairs.one.present, one_rows, steps)
+        present[rows, steps] = both & kept
+    drop_name = np.full(shape[0], operator.return_bool and operator.delayed)
+    return Matrix(_result_labels(pairs, operator), values, present, drop_name)
 
 
 def _apply(

@@ -3,6 +3,7 @@
 import math
 import random
 
+import numpy as np
 import pytest
 
 from promcompat.core.errors import ExecutionError
@@ -12,7 +13,7 @@ from promql.functions.range_functions import KEEPS_NAME, RANGE_FUNCTIONS, absent
 from promql.parsing.signatures import FUNCTIONS
 from promql.values import Annotations
 from tests.factories import make_labels
-from tests.unit.promql.grids import POSITIONS, Grid, rows_of, run_range, windows
+from tests.unit.promql.grids import POSITIONS, Grid, rows_of, run_range
 
 ONE_STEP = Grid([300_000], 300_000)
 
@@ -315,13 +316,11 @@ def test_double_exponential_smoothing_refuses_factors_outside_zero_to_one(
 
 
 def test_absent_over_time_is_one_where_no_series_has_a_sample():
-    grid = Grid([60_000, 120_000, 180_000], 60_000)
     labels = make_labels(job="a")
-    some = windows(grid, [[(30_000, 1.0)], [(170_000, math.nan)]])
-    assert rows_of(absent_over_time(some, labels)) == {labels: [None, 1.0, None]}
-    every = windows(grid, [[(30_000, 1.0), (90_000, 1.0), (150_000, 1.0)]])
-    assert rows_of(absent_over_time(every, labels)) == {}
-    none = windows(grid, [])
+    some = np.array([False, True, False])
+    assert rows_of(absent_over_time(some, labels)) == {labels: [1.0, None, 1.0]}
+    assert rows_of(absent_over_time(np.ones(3, bool), labels)) == {}
+    none = np.zeros(3, bool)
     assert rows_of(absent_over_time(none, labels)) == {labels: [1.0, 1.0, 1.0]}
 
 
