@@ -238,6 +238,13 @@ Expr = (
 )
 
 
+def unwrap_parens(expr: Expr) -> Expr:
+    """The expression inside of all parentheses around it."""
+    while isinstance(expr, ParenExpr):
+        expr = expr.expr
+    return expr
+
+
 def children(expr: Expr) -> tuple[Expr, ...]:
     """The direct sub-expressions, in the order of the text; a matrix selector has its selector."""
     match expr:

@@ -32,6 +32,7 @@ from promql.ast import (
     UnaryExpr,
     VectorMatching,
     VectorSelector,
+    unwrap_parens,
 )
 from promql.budget import (
     BYTES_PER_MADE_LABELS,
@@ -39,7 +40,7 @@ from promql.budget import (
     QueryBudget,
 )
 from promql.functions.function_calls import floats_only
-from promql.functions.info_function import add_info_labels
+from promql.functions.info_function import add_info_labels, info_window, look_up_info
 from promql.functions.instant_functions import INSTANT_FUNCTIONS, InstantCall, absent_labels
 from promql.functions.range_functions import (
     KEEPS_NAME,
@@ -253,12 +254,12 @@ class Evaluator:
         return RangeVector(block, end_ms, subquery.range_ms, matrix.drop_name)
 
     def _eval_call(self, call: Call, grid: EvalRange) -> Value:
-        first = _unwrap_parens(call.args[0]) if call.args else None
+        first = unwrap_parens(call.args[0]) if call.args else None
         if call.func == "timestamp" and isinstance(first, VectorSelector):
             return self._sample_times(first, grid)
         if call.func == "info":
             return self._eval_info(call, grid)
-        for index, arg in enumerate(map(_unwrap_parens, call.args)):
+        for index, arg in enumerate(map(unwrap_parens, call.args)):
             if isinstance(arg, MatrixSelector | SubqueryExpr):
                 return self._eval_range_call(call, index, self._range_vector(arg, grid), grid)
         return self._eval_instant_call(call, grid)
@@ -282,8 +283,10 @@ class Evaluator:
         assert isinstance(selector, VectorSelector)
         block = self._block_of(selector)
         self._budget.check_size(len(block.labels) * grid.n_steps, _BYTES_LOOKED_UP)
-        times_ms = _moved_times(grid, selector.modifiers)
-        samples = look_up(block, times_ms, self._options.lookback_ms)
+        window = info_window(call.args[0], grid, self._options.lookback_ms)
+        samples = look_up_info(
+            base, block, selector.matchers, grid.timestamps(), window, self._options.lookback_ms
+        )
         self.samples_per_step += samples.present.sum(axis=0)
         return add_info_labels(base, block.labels, samples, selector.matchers)
 
@@ -297,7 +300,7 @@ class Evaluator:
             for index, arg in enumerate(call.args)
             if index != range_arg
         )
-        positions = tuple(map(_annotated_position, call.args))
+        positions = self._arg_positions(call)
         timestamps = grid.timestamps()
 
         def reduce(steps: slice, windows: Windows) -> tuple[FloatArray, BoolArray]:
@@ -340,11 +343,27 @@ class Evaluator:
                 grid.timestamps(),
                 self._annotations,
                 self._options.delayed_name_removal,
+                self._arg_positions(call),
                 call.pos,
                 self._budget,
             )
         )
         return without_empty_rows(value) if isinstance(value, Matrix) else value
+
+    def _arg_positions(self, call: Call) -> tuple[PositionRange, ...]:
+        """Where annotations say the arguments of a call are.
+
+        Prometheus unwraps the parentheses of those that do not stand for the same value at every
+        step, and puts the samples of a subquery in the place of the subquery: these have no
+        position, which reads as the start of the query.
+        """
+        return tuple(map(self._arg_position, call.args))
+
+    def _arg_position(self, arg: Expr) -> PositionRange:
+        if isinstance(arg, ParenExpr) and arg in self._plan.shown_parens:
+            return arg.pos
+        inner = unwrap_parens(arg)
+        return PositionRange(0, 0) if isinstance(inner, SubqueryExpr) else inner.pos
 
     def _eval_aggregate(self, expr: AggregateExpr, grid: EvalRange) -> Matrix:
         param: FloatArray | None = None
@@ -364,7 +383,7 @@ class Evaluator:
 
     def _value_label(self, expr: AggregateExpr) -> str:
         assert expr.param is not None
-        literal = _unwrap_parens(expr.param)
+        literal = unwrap_parens(expr.param)
         assert isinstance(literal, StringLiteral)
         if not literal.value or not _is_utf8(literal.value):
             raise ExecutionError(f"invalid label name {quote(literal.value)}")
@@ -430,31 +449,9 @@ def finish(value: Value, delayed_name_removal: bool) -> Value:
             return value
 
 
-def _unwrap_parens(expr: Expr) -> Expr:
-    while isinstance(expr, ParenExpr):
-        expr = expr.expr
-    return expr
-
-
 def _is_utf8(text: str) -> bool:
     # The parser keeps bytes that are no UTF-8 as lone surrogates.
     return not any("\ud800" <= char <= "\udfff" for char in text)
-
-
-def _annotated_position(arg: Expr) -> PositionRange:
-    """Where Prometheus says an argument of a range function is.
-
-    It unwraps parentheses, and puts the samples of a subquery in the place of the subquery: these
-    have no position, which reads as the start of the query.
-    """
-    inner = _unwrap_parens(arg)
-    match inner:
-        case MatrixSelector():
-            return inner.pos
-        case SubqueryExpr():
-            return PositionRange(0, 0)
-        case _:
-            return arg.pos
 
 
 def _moved_times(grid: EvalRange, modifiers: TimeModifiers) -> IntArray:

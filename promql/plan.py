@@ -17,6 +17,8 @@ class Plan:
     every step at which the evaluator can ask for it, subqueries, lookback, offsets and `@`
     included. One statement of storage answers one selection. `step_invariant` are the largest parts
     of `expr` that read samples and have one value at every step; they are evaluated on one step.
+    `shown_parens` are those in parentheses, with samples or without: annotations show their
+    parentheses, as Prometheus' do.
     """
 
     expr: Expr
@@ -25,3 +27,4 @@ class Plan:
     selections: tuple[SeriesSelection, ...]
     leaf_of: Mapping[VectorSelector, int]
     step_invariant: frozenset[Expr] = frozenset()
+    shown_parens: frozenset[Expr] = frozenset()

@@ -8,7 +8,7 @@ in `(-6m, 59m]`; `sum(…)` is step invariant, so it is evaluated on one step on
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, EvalRange, SelectHints, SeriesSelection
 from promql.ast import (
     AggregateExpr,
@@ -28,6 +28,7 @@ from promql.ast import (
     children,
 )
 from promql.durations import duration_ms
+from promql.functions.info_function import TARGET_INFO, first_selector
 from promql.plan import Plan
 from promql.tree_walks import fold
 
@@ -48,9 +49,6 @@ _AT_UNSAFE_FUNCTIONS = frozenset(
 )
 """Functions whose result depends on the eval time even when their arguments do not."""
 
-TARGET_INFO = LabelMatcher(METRIC_NAME, MatchOp.EQUAL, "target_info")
-"""What `info()` reads when it is not told otherwise."""
-
 
 def make_plan(
     expr: Expr,
@@ -68,13 +66,15 @@ def make_plan(
     leaves = _Leaves(lookback_ms)
     whole = _Context(eval_range.start_ms, eval_range.end_ms, eval_range.step_ms)
     leaves.visit(resolved, whole)
+    invariant = _invariant_parts(resolved)
     return Plan(
         expr=resolved,
         result_type=result_type,
         eval_range=eval_range,
         selections=tuple(leaves.selections),
         leaf_of=leaves.leaf_of,
-        step_invariant=frozenset(_invariant_parts(resolved)),
+        step_invariant=frozenset(part.expr for part in invariant if part.has_selector),
+        shown_parens=frozenset(part.expr for part in invariant if isinstance(part.expr, ParenExpr)),
     )
 
 
@@ -128,9 +128,14 @@ def _resolve_subquery(
 
 def _call_args(call: Call, args: list[Expr]) -> tuple[Expr, ...]:
     """The arguments, with the selector `info(v)` implies spelled out as that of `target_info`."""
-    if call.func == "info" and len(args) == 1:
+    if call.func != "info":
+        return tuple(args)
+    if len(args) == 1:
         return (*args, VectorSelector("", (TARGET_INFO,), TimeModifiers(), call.pos))
-    return tuple(args)
+    base, selector = args
+    assert isinstance(selector, VectorSelector)
+    # Prometheus reads nothing but the matchers.
+    return (base, replace(selector, modifiers=TimeModifiers()))
 
 
 def _resolve_duration(expr: DurationExpr | None, given_ms: int, eval_range: EvalRange) -> int:
@@ -155,9 +160,9 @@ class _Part(NamedTuple):
     has_selector: bool
 
 
-def _invariant_parts(expr: Expr) -> set[Expr]:
-    """The largest parts that read samples and have the same value at every step."""
-    found: set[Expr] = set()
+def _invariant_parts(expr: Expr) -> list[_Part]:
+    """The largest parts that have the same value at every step."""
+    found: list[_Part] = []
 
     def look_at(node: Expr, parts: list[_Part]) -> _Part:
         is_invariant = _is_invariant(node, parts)
@@ -166,12 +171,12 @@ def _invariant_parts(expr: Expr) -> set[Expr]:
         else:
             # The parameter of an aggregation has no say in Prometheus.
             outermost = parts[:-1] if isinstance(node, AggregateExpr) else []
-        found.update(part.expr for part in outermost if part.is_invariant and part.has_selector)
+        found.extend(part for part in outermost if part.is_invariant)
         has_selector = isinstance(node, VectorSelector) or any(part.has_selector for part in parts)
         return _Part(node, is_invariant, has_selector)
 
     whole = fold(expr, look_at)
-    return found | {expr} if whole.is_invariant and whole.has_selector else found
+    return [*found, whole] if whole.is_invariant else found
 
 
 def _is_invariant(node: Expr, parts: list[_Part]) -> bool:
@@ -183,6 +188,9 @@ def _is_invariant(node: Expr, parts: list[_Part]) -> bool:
             return node.modifiers.timestamp_ms is not None
         case AggregateExpr():
             return parts[-1].is_invariant
+        case Call(func="info", args=(_, selector)) if selector.pos == node.pos:
+            # The selector that is not written has no say.
+            return parts[0].is_invariant
         case Call() if node.func in _AT_UNSAFE_FUNCTIONS:
             return False
         case _:
@@ -200,6 +208,7 @@ class _Context:
     grouping: tuple[str, ...] = ()
     by: bool = False
     selects_info: bool = False
+    moves_info: bool = False
 
     def moved(self, modifiers: TimeModifiers, range_ms: int, step_ms: int) -> "_Context":
         """The eval times a selector or subquery with these modifiers looks at (left-open)."""
@@ -242,7 +251,10 @@ class _Leaves:
                     self._add(selector, selector.matchers, around, node.range_ms)
                 case Call(func="info"):
                     inner = _context_within(node, around)
-                    waiting.append((node.args[1], replace(inner, selects_info=True)))
+                    first = first_selector(node.args[0])
+                    is_moved = first is not None and first.modifiers != TimeModifiers()
+                    of_info = replace(inner, selects_info=True, moves_info=is_moved)
+                    waiting.append((node.args[1], of_info))
                     waiting.append((node.args[0], inner))
                 case _:
                     inner = _context_within(node, around)
@@ -294,11 +306,12 @@ def _matchers_of(selector: VectorSelector, context: _Context) -> tuple[LabelMatc
 def _is_looked_up_elsewhere(selector: VectorSelector, context: _Context) -> bool:
     """Whether a sample is looked for at another time than samples are selected for.
 
-    `timestamp(x @ t offset d)` looks at t, see `Evaluator._sample_times`.
+    `timestamp(x @ t offset d)` looks at t, see `Evaluator._sample_times`; for `info(x offset d)`
+    see `info_window`.
     """
     modifiers = selector.modifiers
     is_moved = modifiers.timestamp_ms is not None and modifiers.offset_ms != 0
-    return is_moved and context.function == "timestamp"
+    return context.moves_info or (is_moved and context.function == "timestamp")
 
 
 def _context_within(expr: Expr, context: _Context) -> _Context:

@@ -16,7 +16,7 @@ from promql.aggregation.grouping import (
 )
 from promql.aggregation.quantiles import quantile_of_members
 from promql.annotation_texts import invalid_quantile
-from promql.ast import AggregateExpr
+from promql.ast import AggregateExpr, unwrap_parens
 from promql.functions.function_calls import floats_only
 from promql.numbers.kahan import kahan_add, kahan_result
 from promql.row_pieces import take_cells
@@ -55,7 +55,7 @@ def _any_member(mask: BoolArray, grouping: Grouping) -> BoolArray:
 def _warn_of_quantiles(
     quantiles: FloatArray, expr: AggregateExpr, annotations: Annotations
 ) -> None:
-    pos = expr.pos if expr.param is None else expr.param.pos
+    pos = expr.pos if expr.param is None else unwrap_parens(expr.param).pos
     if np.isnan(quantiles).any():
         annotations.warn(invalid_quantile(np.nan), pos)
     if quantiles.max(initial=-np.inf) > 1:

@@ -12,7 +12,7 @@ from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.aggregation.grouping import Grouping, group_series
 from promql.aggregation.label_hash import hash_labels
 from promql.aggregation.step_heaps import Less, StepHeaps, larger_first, smaller_first
-from promql.ast import AggregateExpr
+from promql.ast import AggregateExpr, unwrap_parens
 from promql.budget import QueryBudget
 from promql.functions.function_calls import floats_only
 from promql.name_removal import take_rows
@@ -160,7 +160,7 @@ def _limit_ratio(
     matrix = choice.matrix
     if not ratios.any():
         return take_rows(matrix, ())
-    pos = expr.pos if expr.param is None else expr.param.pos
+    pos = expr.pos if expr.param is None else unwrap_parens(expr.param).pos
     for extreme, bound in ((ratios.max(), 1), (ratios.min(), -1)):
         if extreme * bound > 1:
             got = format_g(float(extreme))

@@ -65,8 +65,8 @@ def histogram_quantile(call: InstantCall) -> Value:
     quantiles, matrix = call.scalar(0), call.floats(1)
     outside = ~((quantiles >= 0) & (quantiles <= 1))
     for quantile in dict.fromkeys(quantiles[outside].tolist()):
-        call.annotations.warn(invalid_quantile(quantile), call.arg_position(0))
-    groups = _bucket_rows(matrix, call.annotations, call.arg_position(1))
+        call.annotations.warn(invalid_quantile(quantile), call.arg_positions[0])
+    groups = _bucket_rows(matrix, call.annotations, call.arg_positions[1])
     call.budget.check_bytes(len(groups) * call.n_steps * (BYTES_PER_CELL + 1))
     results = np.zeros((len(groups), call.n_steps))
     present = np.zeros(results.shape, bool)
@@ -82,7 +82,7 @@ def histogram_quantile(call: InstantCall) -> Value:
 def histogram_fraction(call: InstantCall) -> Value:
     """`histogram_fraction(lower, upper, v)`: the share of the observations between the two."""
     lower, upper, matrix = call.scalar(0), call.scalar(1), call.floats(2)
-    groups = _bucket_rows(matrix, call.annotations, call.arg_position(2))
+    groups = _bucket_rows(matrix, call.annotations, call.arg_positions[2])
     call.budget.check_bytes(len(groups) * call.n_steps * (BYTES_PER_CELL + 1))
     results = np.zeros((len(groups), call.n_steps))
     present = np.zeros(results.shape, bool)
@@ -253,4 +253,4 @@ def _annotate_forced(
         first = int(np.flatnonzero(present[number])[0])
         for step in (int(steps[0]), int(steps[-1])):
             shown = name if call.delayed_name_removal or step == first else ""
-            call.annotations.info(forced_monotonicity(shown), call.arg_position(1))
+            call.annotations.info(forced_monotonicity(shown), call.arg_positions[1])

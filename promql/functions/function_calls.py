@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 
 from promcompat.core.model import FloatArray, IntArray
-from promql.ast import Expr, ParenExpr, PositionRange
+from promql.ast import Expr, PositionRange
 from promql.budget import QueryBudget
 from promql.values import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 
@@ -33,7 +33,10 @@ _ValueT = TypeVar("_ValueT", Matrix, ScalarGrid, StringValue)
 
 @dataclass(frozen=True, slots=True)
 class InstantCall:
-    """One call of a function that takes no range vector; `args` belong to `arg_exprs`."""
+    """One call of a function that takes no range vector.
+
+    `args` are the values of `arg_exprs`, `arg_positions` where annotations say they stand.
+    """
 
     func: str
     args: tuple[Value, ...]
@@ -41,6 +44,7 @@ class InstantCall:
     timestamps: IntArray
     annotations: Annotations
     delayed_name_removal: bool
+    arg_positions: tuple[PositionRange, ...]
     pos: PositionRange
     budget: QueryBudget
 
@@ -48,13 +52,6 @@ class InstantCall:
     def n_steps(self) -> int:
         """How many eval steps the grid has."""
         return len(self.timestamps)
-
-    def arg_position(self, index: int) -> PositionRange:
-        """Where the argument at `index` stands in the query, less its parentheses."""
-        expr = self.arg_exprs[index]
-        while isinstance(expr, ParenExpr):
-            expr = expr.expr
-        return expr.pos
 
     def _arg(self, index: int, kind: type[_ValueT]) -> _ValueT:
         value = self.args[index]

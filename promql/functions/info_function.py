@@ -1,16 +1,27 @@
 """The experimental function `info`: adds labels of info metrics to the series they describe."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import (
+    METRIC_NAME,
+    BoolArray,
+    EvalRange,
+    IntArray,
+    Labels,
+    SampleBlock,
+)
+from promql.ast import AggregateExpr, Expr, TimeModifiers, VectorSelector, children
 from promql.name_removal import merge_rows
 from promql.values import Matrix
-from promql.windows import InstantSamples
+from promql.windows import InstantSamples, look_up
+
+TARGET_INFO = LabelMatcher(METRIC_NAME, MatchOp.EQUAL, "target_info")
+"""What `info()` reads when it is not told otherwise."""
 
 _IDENTIFYING_LABELS = ("instance", "job")
 
@@ -26,6 +37,88 @@ class _InfoVector:
     rows_of: dict[_Signature, list[int]]
 
 
+@dataclass(frozen=True, slots=True)
+class InfoWindow:
+    """The times of the info samples a call sees, both ends included."""
+
+    start_ms: int
+    end_ms: int
+
+
+def info_window(base: Expr, grid: EvalRange, lookback_ms: int) -> InfoWindow:
+    """The window of `info(base)`: Prometheus 3.5 moves it as the first selector of `base` is moved.
+
+    Info samples are looked for at the steps all the same, so that behind an offset longer than the
+    lookback delta no labels are found.
+    """
+    selector = first_selector(base)
+    modifiers = TimeModifiers() if selector is None else selector.modifiers
+    at_ms = modifiers.timestamp_ms
+    start_ms, end_ms = (grid.start_ms, grid.end_ms) if at_ms is None else (at_ms, at_ms)
+    return InfoWindow(
+        start_ms - (lookback_ms - 1) - modifiers.offset_ms, end_ms - modifiers.offset_ms
+    )
+
+
+def first_selector(expr: Expr) -> VectorSelector | None:
+    """The selector that tells Prometheus the window of `info(expr)`."""
+    waiting = [expr]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, VectorSelector):
+            return node
+        parts = children(node)
+        # The parameter of an aggregation comes after what it aggregates.
+        waiting.extend(parts if isinstance(node, AggregateExpr) else reversed(parts))
+    return None
+
+
+def look_up_info(
+    base: Matrix,
+    block: SampleBlock,
+    matchers: Sequence[LabelMatcher],
+    times_ms: IntArray,
+    window: InfoWindow,
+    lookback_ms: int,
+) -> InstantSamples:
+    """The newest samples within the window of the info series that can describe a base series."""
+    samples = look_up(block, np.minimum(times_ms, window.end_ms), lookback_ms)
+    present = samples.present & _are_described(base, block.labels, matchers)[:, None]
+    present &= samples.timestamps > times_ms - lookback_ms
+    present &= samples.timestamps >= window.start_ms
+    return InstantSamples(samples.values, samples.timestamps, present)
+
+
+def _are_described(
+    base: Matrix, info_labels: Sequence[Labels], matchers: Sequence[LabelMatcher]
+) -> BoolArray:
+    wanted = _identifying_values(base, matchers)
+    return np.array(
+        [
+            bool(wanted) and all(labels.get(name) in wanted[name] for name in wanted)
+            for labels in info_labels
+        ],
+        bool,
+    )
+
+
+def _identifying_values(
+    base: Matrix, matchers: Sequence[LabelMatcher]
+) -> Mapping[str, Container[str]]:
+    """The values of each identifying label that some base series to be enriched has."""
+    found: dict[str, set[str]] = {}
+    for labels in base.labels:
+        if not _is_info(labels, matchers):
+            for name in filter(labels.get, _IDENTIFYING_LABELS):
+                found.setdefault(name, set()).add(labels.get(name))
+    return found
+
+
+def _is_info(labels: Labels, matchers: Sequence[LabelMatcher]) -> bool:
+    name = labels.get(METRIC_NAME)
+    return any(m.name == METRIC_NAME and m.matches(name) for m in matchers)
+
+
 def add_info_labels(
     base: Matrix,
     info_labels: Sequence[Labels],
@@ -38,13 +131,15 @@ def add_info_labels(
     counts; which labels are added may thus change from step to step. Raises ExecutionError when two
     of them are equally new or when two info metrics give a label different values.
     """
-    names = [m for m in matchers if m.name == METRIC_NAME]
     data = [m for m in matchers if m.name != METRIC_NAME]
+    if tuple(matchers) != (TARGET_INFO,) and not _identifying_values(base, matchers):
+        # Prometheus has not told the matchers of the name from those of data labels by then.
+        data = list(matchers)
     info = _newest_info(info_labels, samples)
     found: list[tuple[int, Labels, BoolArray]] = []
     for row, labels in enumerate(base.labels):
         present = base.present[row]
-        if any(m.matches(labels.get(METRIC_NAME)) for m in names):
+        if _is_info(labels, matchers):
             found.append((row, labels, present))
         else:
             found += ((row, *part) for part in _enriched(labels, present, info, data))

@@ -14,6 +14,7 @@ _TIME_FUNCTIONS = frozenset(
         "day_of_year",
         "days_in_month",
         "hour",
+        "info",
         "minute",
         "month",
         "predict_linear",

@@ -161,6 +161,7 @@ def run_instant(
         np.array(step_times_ms, np.int64),
         annotations or Annotations(),
         delayed,
+        tuple(expr.pos for expr in exprs or default_exprs),
         PositionRange(0, 100),
         QueryBudget(float("inf"), 10**6),
     )

@@ -256,3 +256,25 @@ async def test_info_adds_labels_of_the_newest_info_series() -> None:
 async def test_nan_is_a_value() -> None:
     (row,) = rows(await run_range("m", {make_labels("m"): steps([math.nan])}, 1))
     assert np.isnan(row[1][0])
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [
+        # Of an aggregation always what is inside of the parentheses.
+        ("quantile((3 - 1), m)", 11),
+        ("quantile((2), m @ 60)", 11),
+        ("limit_ratio((2), m)", 14),
+        # Of a function not where the argument alone has one value for all steps.
+        ("quantile_over_time((2), m[5m])", 20),
+        ("quantile_over_time((time()), m[5m])", 21),
+        ("quantile_over_time((2), m[5m] @ 60)", 21),
+        ("histogram_quantile((2), m)", 20),
+        ("histogram_quantile((time()), m)", 21),
+        ("histogram_quantile((2), m @ 60)", 21),
+    ],
+)
+async def test_annotations_say_where_an_argument_in_parentheses_is(text: str, column: int) -> None:
+    series = {make_labels("m", le="+Inf"): RAMP[make_labels("m")]}
+    (warning,) = (await run(text, series, 20 * MINUTE)).warnings
+    assert warning.endswith(f"(1:{column})")
