@@ -18,6 +18,11 @@ from promcompat.core.model import (
 )
 from promql.values import Matrix, Windows
 
+_MANY_SERIES = 50
+_FEW_PER_SERIES = 40
+"""Samples and half the steps of a series; with as many its binary search takes no longer than
+counting. 10,000 series of 20 samples on 17 steps: 4 ms by counting, 13 by searching."""
+
 
 @dataclass(frozen=True, slots=True)
 class InstantSamples:
@@ -38,13 +43,37 @@ def upper_bounds(block: SampleBlock, times_ms: IntArray) -> IntArray:
     into the block: `offsets[i]` when a series has no such sample.
 
     One binary search per series and step won: 10,000 series of 240 samples on 240 steps take 40 ms,
-    and 110 ms when each sample is written at its first step and carried forward instead.
+    and 110 ms when each sample is written at its first step and carried forward instead. With few
+    samples in each series that is faster.
     """
     if len(times_ms) == 1:
         return _single_bounds(block, int(times_ms[0]))[:, None]
+    if _has_few_samples(block, len(times_ms)):
+        return _counted_bounds(block, times_ms)
     bounds = np.empty((len(block.labels), len(times_ms)), np.int64)
     for row, (low, high) in enumerate(pairwise(block.offsets.tolist())):
         bounds[row] = block.timestamps[low:high].searchsorted(times_ms, "right")
+    bounds += block.offsets[:-1, None]
+    return bounds
+
+
+def _has_few_samples(block: SampleBlock, n_steps: int) -> bool:
+    n_series = len(block.labels)
+    n_cells = n_series * n_steps
+    return n_series >= _MANY_SERIES and (
+        len(block.timestamps) + n_cells // 2 < _FEW_PER_SERIES * n_series
+    )
+
+
+def _counted_bounds(block: SampleBlock, times_ms: IntArray) -> IntArray:
+    """The same by counting in which step each sample is first seen; no loop over the series."""
+    n_series, n_steps = len(block.labels), len(times_ms)
+    order = np.argsort(times_ms, kind="stable")
+    cells = times_ms.searchsorted(block.timestamps, "left", sorter=order)
+    cells += np.repeat(np.arange(n_series) * (n_steps + 1), np.diff(block.offsets))
+    counts = np.bincount(cells, minlength=n_series * (n_steps + 1)).reshape(n_series, -1)
+    bounds = np.empty((n_series, n_steps), np.int64)
+    bounds[:, order] = np.cumsum(counts[:, :-1], axis=1)
     bounds += block.offsets[:-1, None]
     return bounds
 

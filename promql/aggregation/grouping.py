@@ -13,6 +13,7 @@ from promcompat.core.model import (
     IntArray,
     Labels,
 )
+from promql.label_columns import Pair, label_pairs
 from promql.row_pieces import CELLS_PER_PIECE, cell_pieces, take_cells
 from promql.values import Matrix
 
@@ -81,7 +82,16 @@ def group_series(labels: Sequence[Labels], names: Sequence[str], without: bool) 
     if not names and not without:
         only = [EMPTY_LABELS] if labels else []
         return Grouping(only, np.zeros(len(labels), np.int64))
+    if len(names) == 1 and not without:
+        return _group_by_one(label_pairs(labels, names[0]))
     key_of = kept_pairs(names, without)
     groups: dict[LabelPairs, int] = {}
     group_of = [groups.setdefault(key_of(row), len(groups)) for row in labels]
     return Grouping([Labels(pairs) for pairs in groups], np.array(group_of, np.int64))
+
+
+def _group_by_one(pairs: Sequence[Pair | None]) -> Grouping:
+    """Group by one label, whose pair each series has or has not."""
+    groups = {pair: group for group, pair in enumerate(dict.fromkeys(pairs))}
+    group_of = np.fromiter(map(groups.__getitem__, pairs), np.int64, len(pairs))
+    return Grouping([Labels(() if pair is None else (pair,)) for pair in groups], group_of)

@@ -1,6 +1,7 @@
 """`rate`, `increase` and `delta` extrapolate to the window's ends; `irate` and `idelta` do not."""
 
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 
@@ -8,6 +9,7 @@ from promcompat.core.model import METRIC_NAME, BoolArray, FloatArray, IntArray
 from promql.annotation_texts import possible_non_counter
 from promql.functions.function_calls import RangeCall
 from promql.functions.window_rounds import chunk_windows
+from promql.label_columns import label_pairs
 
 _COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
 _EXTRAPOLATION_SLACK = 1.1
@@ -118,13 +120,10 @@ def _range_seconds(range_ms: int) -> float:
 def _annotate_non_counters(call: RangeCall, present: BoolArray) -> None:
     """Say once for every metric that gave a result that its name is not that of a counter."""
     has_result = np.logical_or.reduce(present, axis=1).tolist()
-    labels = call.windows.block.labels
-    names = dict.fromkeys(
-        row.get(METRIC_NAME) for row, shown in zip(labels, has_result, strict=True) if shown
-    )
-    for name in names:
-        if name and not name.endswith(_COUNTER_SUFFIXES):
-            call.annotations.info(possible_non_counter(name), call.arg_positions[0])
+    names = label_pairs(call.windows.block.labels, METRIC_NAME)
+    for pair in dict.fromkeys(compress(names, has_result)):
+        if pair is not None and not pair[1].endswith(_COUNTER_SUFFIXES):
+            call.annotations.info(possible_non_counter(pair[1]), call.arg_positions[0])
 
 
 def rate(call: RangeCall) -> tuple[FloatArray, BoolArray]:

@@ -111,14 +111,16 @@ def test_windows_to_block_sorts_series_and_leaves_out_empty_ones() -> None:
 @given(
     st.lists(st.lists(st.integers(-50, 50), unique=True), max_size=4),
     st.integers(-60, 60),
-    st.integers(1, 20),
+    st.integers(-20, 20),
     st.integers(1, 12),
+    st.sampled_from([1, 30]),
 )
 def test_upper_bounds_counts_samples_not_later(
-    series: list[list[int]], start: int, step: int, n_steps: int
+    series: list[list[int]], start: int, step: int, n_steps: int, n_copies: int
 ) -> None:
+    copies = series * n_copies
     block = make_block(
-        {make_labels(n=str(n)): [(t, 0.0) for t in sorted(ts)] for n, ts in enumerate(series)}
+        {make_labels(n=str(n)): [(t, 0.0) for t in sorted(ts)] for n, ts in enumerate(copies)}
     )
     grid = start + np.arange(n_steps) * step
     expected = [

@@ -1,0 +1,26 @@
+"""One label of many series, wherever it stands in each."""
+
+import pytest
+
+from promql.label_columns import label_pairs
+from tests.factories import make_labels
+
+ALIKE = [make_labels("up", job=job, n="1") for job in "abca"]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [],
+        ALIKE,
+        [*ALIKE, make_labels("up", n="1")],
+        [*ALIKE, make_labels("up", instance="x", job="a", n="1")],
+        [make_labels("up", n="1"), *ALIKE],
+        [make_labels("up", instance="x", job="a", n="1"), *ALIKE, make_labels()],
+        [make_labels(job="a"), make_labels(instance="b")],
+    ],
+)
+def test_label_pairs_are_those_of_each_series(labels: list) -> None:
+    for name in ("job", "__name__", "n", "absent"):
+        expected = [(name, one.get(name)) if one.get(name) else None for one in labels]
+        assert label_pairs(labels, name) == expected
