@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 from aiohttp import hdrs, web
 
@@ -22,7 +21,8 @@ from promcompat.api.params import (
     parse_optional_time_ms,
     parse_timeout_seconds,
 )
-from promcompat.api.result_json import render_query_data
+from promcompat.api.result_json import query_data_parts
+from promcompat.api.streamed_response import stream_success
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import SampleBlock
 from promcompat.services.metric_service import QueryOptions
@@ -32,10 +32,10 @@ from promql.parsing.printer import prettify
 from promql.tree_walks import walk
 from promql.values import Matrix, QueryResult
 
-_RENDER_IN_THREAD_FROM_POINTS = 50_000
+_STREAMED_FROM_POINTS = 50_000
 
 
-async def handle_query(request: web.Request) -> web.Response:
+async def handle_query(request: web.Request) -> web.StreamResponse:
     """An expression at one time."""
     form = await read_form(request)
     limit = parse_limit(form)
@@ -49,7 +49,7 @@ async def handle_query(request: web.Request) -> web.Response:
     return await _respond(request, form, result)
 
 
-async def handle_query_range(request: web.Request) -> web.Response:
+async def handle_query_range(request: web.Request) -> web.StreamResponse:
     """An expression at every step of a range."""
     form = await read_form(request)
     limit = parse_limit(form)
@@ -113,19 +113,16 @@ def _may_use_cache(request: web.Request, form: Form) -> bool:
     return not form.get("stats") and "no-store" not in request.headers.get(hdrs.CACHE_CONTROL, "")
 
 
-async def _respond(request: web.Request, form: Form, result: QueryResult) -> web.Response:
+async def _respond(request: web.Request, form: Form, result: QueryResult) -> web.StreamResponse:
     stats = result.stats
     request.app[TELEMETRY].query.observe(
         stats.timings_seconds, stats.total_samples, stats.reused_steps
     )
     wanted = form.get("stats")
-    render = partial(render_query_data, result, bool(wanted), per_step=wanted == "all")
-    if _n_points(result) < _RENDER_IN_THREAD_FROM_POINTS:
-        data = render()
-    else:
-        # Other requests get their turn; the rendering itself is no faster for it.
-        data = await asyncio.to_thread(render)
-    return await success_response(request, data, result.warnings, result.infos)
+    data = query_data_parts(result, bool(wanted), per_step=wanted == "all")
+    if _n_points(result) >= _STREAMED_FROM_POINTS:
+        return await stream_success(request, data, result.warnings, result.infos)
+    return await success_response(request, b"".join(data), result.warnings, result.infos)
 
 
 def _n_points(result: QueryResult) -> int:

@@ -5,7 +5,7 @@ once for each step; the texts of all values of a run of series come from one pas
 is left per point is C: `zip` and `bytes.join`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import assert_never
 
@@ -22,8 +22,9 @@ from promcompat.api.json_text import dump_json
 from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
 from promql.values import Matrix, QueryResult, ScalarGrid, StringValue
 
-_POINTS_PER_RUN = 200_000
-"""Bounds the memory of the texts in between (some 60 bytes a point) for results of any size."""
+_POINTS_PER_RUN = 20_000
+"""Bounds the memory of the texts in between (some 60 bytes a point) for results of any size, and
+the time a call keeps the interpreter from writes that wait for it: 2 ms."""
 
 _STAGES = (
     "evalTotalTime",
@@ -40,27 +41,47 @@ def render_query_data(result: QueryResult, with_stats: bool, *, per_step: bool =
 
     `per_step` adds how many samples each step read.
     """
+    return b"".join(query_data_parts(result, with_stats, per_step=per_step))
+
+
+def query_data_parts(
+    result: QueryResult, with_stats: bool, *, per_step: bool = False
+) -> Iterator[bytes]:
+    """The same piece by piece, so that no more than a few of them need be in memory."""
+    kind, items = _typed_items(result)
+    yield b'{"resultType":"' + kind + b'","result":'
+    yield from items
+    if with_stats:
+        yield b',"stats":' + _stats(result, per_step)
+    yield b"}"
+
+
+def _typed_items(result: QueryResult) -> tuple[bytes, Iterable[bytes]]:
     value = result.value
     match value:
+        case Matrix() if result.is_range:
+            return b"matrix", _listed(_matrix(value, result.timestamps))
         case Matrix():
-            kind = b"matrix" if result.is_range else b"vector"
-            render = _matrix if result.is_range else _vector
-            items = b"[" + b",".join(render(value, result.timestamps)) + b"]"
+            return b"vector", _listed(_vector(value, result.timestamps))
         case ScalarGrid() if result.is_range:
-            kind, matrix = b"matrix", _as_matrix(value)
-            items = b"[" + b",".join(_matrix(matrix, result.timestamps)) + b"]"
+            return b"matrix", _listed(_matrix(_as_matrix(value), result.timestamps))
         case ScalarGrid():
-            kind = b"scalar"
             text = format_scalar_value(float(value.values[0]))
-            items = _single(result.timestamps, text)
+            return b"scalar", [_single(result.timestamps, text)]
         case StringValue():
-            kind, items = b"string", _single(result.timestamps, value.value)
+            return b"string", [_single(result.timestamps, value.value)]
         case SampleBlock():
-            kind, items = b"matrix", b"[" + b",".join(_block(value)) + b"]"
+            return b"matrix", _block(value)
         case _:
             assert_never(value)
-    stats = b',"stats":' + _stats(result, per_step) if with_stats else b""
-    return b'{"resultType":"' + kind + b'","result":' + items + stats + b"}"
+
+
+def _listed(items: Iterable[bytes]) -> Iterator[bytes]:
+    before = b"["
+    for item in items:
+        yield before + item
+        before = b","
+    yield b"]" if before == b"," else b"[]"
 
 
 def _as_matrix(grid: ScalarGrid) -> Matrix:
@@ -74,12 +95,14 @@ def _single(timestamps: IntArray, text: str) -> bytes:
 
 
 def _vector(matrix: Matrix, timestamps: IntArray) -> Iterator[bytes]:
-    rows = np.flatnonzero(matrix.present[:, 0]).tolist()
+    present = np.flatnonzero(matrix.present[:, 0])
     time = format_timestamp(int(timestamps[0])).encode()
-    texts = format_sample_values(matrix.values[rows, 0])
-    for row, text in zip(rows, texts, strict=True):
-        labels = _labels(matrix.labels[row])
-        yield b'{"metric":' + labels + b',"value":[' + time + b',"' + text + b'"]}'
+    for first in range(0, len(present), _POINTS_PER_RUN):
+        rows = present[first : first + _POINTS_PER_RUN]
+        texts = format_sample_values(matrix.values[rows, 0])
+        for row, text in zip(rows.tolist(), texts, strict=True):
+            labels = _labels(matrix.labels[row])
+            yield b'{"metric":' + labels + b',"value":[' + time + b',"' + text + b'"]}'
 
 
 def _matrix(matrix: Matrix, timestamps: IntArray) -> Iterator[bytes]:
@@ -109,18 +132,31 @@ def _matrix_run(
 
 
 def _block(block: SampleBlock) -> Iterator[bytes]:
-    """The raw samples of an instant query of a range vector."""
+    """The raw samples of an instant query of a range vector; a series may have millions."""
+    before = b"["
     bounds = block.offsets.tolist()
     for labels, first, last in zip(block.labels, bounds, bounds[1:], strict=False):
+        for start in range(first, last, _POINTS_PER_RUN):
+            run = slice(start, min(start + _POINTS_PER_RUN, last))
+            points = _points(_leads(block.timestamps[run]), format_sample_values(block.values[run]))
+            yield before + _head(labels) + points[3:] if start == first else points
         if first < last:
-            leads = _leads(block.timestamps[first:last])
-            yield _series(labels, leads, format_sample_values(block.values[first:last]))
+            yield b'"]]}'
+            before = b","
+    yield b"]" if before == b"," else b"[]"
 
 
 def _series(labels: Labels, leads: Sequence[bytes], texts: Sequence[bytes]) -> bytes:
-    points = b"".join(chain.from_iterable(zip(leads, texts, strict=True)))
     # Each lead closes the point before it; the first has none before it.
-    return b'{"metric":' + _labels(labels) + b',"values":[' + points[3:] + b'"]]}'
+    return _head(labels) + _points(leads, texts)[3:] + b'"]]}'
+
+
+def _head(labels: Labels) -> bytes:
+    return b'{"metric":' + _labels(labels) + b',"values":['
+
+
+def _points(leads: Sequence[bytes], texts: Sequence[bytes]) -> bytes:
+    return b"".join(chain.from_iterable(zip(leads, texts, strict=True)))
 
 
 def _leads(timestamps: IntArray) -> list[bytes]:

@@ -1,0 +1,80 @@
+"""Answers too large to be made at once: a piece is sent before the next one is rendered.
+
+An answer takes three times the memory of the matrix it shows, and as much again for each copy on
+its way through the envelope and gzip. Sent in pieces it takes some megabytes, and its first bytes
+are there sooner.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+
+from aiohttp import hdrs, web
+
+from promcompat.api.envelope import GZIP_LEVEL, accepts_gzip, escape_html
+from promcompat.api.json_text import dump_json
+
+_PIECE_BYTES = 1 << 18
+_GZIP_WINDOW_BITS = 31
+"""15 bits of window, with the header and trailer of gzip."""
+
+
+async def stream_success(
+    request: web.Request,
+    data: Iterable[bytes],
+    warnings: Sequence[str] = (),
+    infos: Sequence[str] = (),
+) -> web.StreamResponse:
+    """The success envelope around `data`, pieces of JSON that are made in a thread one by one.
+
+    The next one waits until the client has taken most of those before it.
+    """
+    packs = accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
+    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "application/json"})
+    if packs:
+        response.headers[hdrs.CONTENT_ENCODING] = "gzip"
+    pieces = _pieces(_enveloped(data, warnings, infos))
+    chunks = _packed(pieces) if packs else pieces
+    # Before the status is sent, so that what is wrong with the first piece is still an answer.
+    chunk = await asyncio.to_thread(next, chunks, b"")
+    await response.prepare(request)
+    while chunk:
+        await response.write(chunk)
+        chunk = await asyncio.to_thread(next, chunks, b"")
+    await response.write_eof()
+    return response
+
+
+def _enveloped(
+    data: Iterable[bytes], warnings: Sequence[str], infos: Sequence[str]
+) -> Iterator[bytes]:
+    yield b'{"status":"success","data":'
+    yield from data
+    if warnings:
+        yield b',"warnings":' + dump_json(warnings)
+    if infos:
+        yield b',"infos":' + dump_json(infos)
+    yield b"}"
+
+
+def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """The parts put together to pieces worth sending, as Go's encoder writes them."""
+    waiting: list[bytes] = []
+    n_bytes = 0
+    for part in parts:
+        waiting.append(part)
+        n_bytes += len(part)
+        if n_bytes >= _PIECE_BYTES:
+            yield escape_html(b"".join(waiting))
+            waiting, n_bytes = [], 0
+    if waiting:
+        yield escape_html(b"".join(waiting))
+
+
+def _packed(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW_BITS)
+    for piece in pieces:
+        # The packer may keep all of a piece for later.
+        if packed := packer.compress(piece):
+            yield packed
+    yield packer.flush()
