@@ -314,7 +314,8 @@ class Evaluator:
 
         result = vector.reduce(reduce, self._budget)
         if call.func in KEEPS_NAME:
-            return result
+            # Also the names that the rows of a subquery were to lose at the end.
+            return replace(result, drop_name=np.zeros(len(result.labels), bool))
         return drop_names(result, self._options.delayed_name_removal, merge=False)
 
     def _absent_over_time(self, call: Call, vector: RangeVector) -> Matrix:

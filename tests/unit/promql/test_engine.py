@@ -56,6 +56,13 @@ async def test_time_modifiers(text: str, expected: float) -> None:
     assert await at(text, 20) == expected
 
 
+async def test_last_over_time_restores_a_name_that_is_removed_at_the_end() -> None:
+    for func, shown in (("last_over_time", '{__name__="m"}'), ("max_over_time", "{}")):
+        text = f"{func}((-m)[2m:1m])"
+        result = await run(text, RAMP, 20 * MINUTE, delayed_name_removal=True)
+        assert [labels for labels, _ in vector(result)] == [shown]
+
+
 async def test_subquery_steps_are_multiples_of_the_step_after_the_window_start() -> None:
     # At 20m30s the window (17m30s, 20m30s] holds the multiples 18m, 19m and 20m.
     assert await at("sum_over_time(m[3m:1m])", 20.5) == 57.0
