@@ -11,6 +11,7 @@ import numpy as np
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.aggregation.grouping import (
     Grouping,
+    gathered_blocks,
     gathered_members,
     group_series,
 )
@@ -18,7 +19,7 @@ from promql.aggregation.quantiles import quantile_of_members
 from promql.annotation_texts import invalid_quantile
 from promql.ast import AggregateExpr, unwrap_parens
 from promql.functions.function_calls import floats_only
-from promql.numbers.kahan import kahan_add, kahan_result
+from promql.numbers.kahan import kahan_add, kahan_add_all, kahan_result
 from promql.row_pieces import take_cells
 from promql.values import Annotations, Matrix
 
@@ -79,10 +80,11 @@ def _kahan_totals(
     """The sum of members `rows` [g, size], its compensation, and their number: [g, n_steps]."""
     total = np.full((len(rows), steps.stop - steps.start), -0.0)
     compensation, count = np.zeros(total.shape), np.zeros(total.shape)
-    for values, present in gathered_members(rows, steps, matrix):
+    for values, present in gathered_blocks(rows, steps, matrix):
         # Adding -0.0 changes nothing, not even the sign of a zero.
-        total, compensation = kahan_add(total, compensation, np.where(present, values, -0.0))
-        count += present
+        terms = np.where(present, values, -0.0)
+        total, compensation = kahan_add_all(total, compensation, terms)
+        count += present.sum(axis=0)
     return total, compensation, count
 
 

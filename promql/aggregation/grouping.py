@@ -55,15 +55,22 @@ class Grouping:
                 yield groups[part], rows[part], steps
 
 
+def gathered_blocks(
+    rows: IntArray, steps: slice, matrix: Matrix
+) -> Iterator[tuple[FloatArray, BoolArray]]:
+    """Some members of each group after the other: values and presence [members, g, n_steps]."""
+    at_once = max(1, CELLS_PER_PIECE // (len(rows) * (steps.stop - steps.start)))
+    for first in range(0, rows.shape[1], at_once):
+        members = rows[:, first : first + at_once].T
+        yield take_cells(matrix.values, members, steps), take_cells(matrix.present, members, steps)
+
+
 def gathered_members(
     rows: IntArray, steps: slice, matrix: Matrix
 ) -> Iterator[tuple[FloatArray, BoolArray]]:
     """One member of each group after the other: values and presence [g, n_steps] of `rows`."""
-    at_once = max(1, CELLS_PER_PIECE // (len(rows) * (steps.stop - steps.start)))
-    for first in range(0, rows.shape[1], at_once):
-        members = rows[:, first : first + at_once].T
-        values = take_cells(matrix.values, members, steps)
-        yield from zip(values, take_cells(matrix.present, members, steps), strict=True)
+    for values, present in gathered_blocks(rows, steps, matrix):
+        yield from zip(values, present, strict=True)
 
 
 def kept_pairs(names: Sequence[str], without: bool) -> Callable[[Labels], LabelPairs]:

@@ -28,6 +28,30 @@ def kahan_add(
     return new_total, error
 
 
+_WHOLE_BELOW = float(1 << 53)
+
+
+def kahan_add_all(
+    total: FloatArray, compensation: FloatArray, terms: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Add `terms[0]`, `terms[1]`, … to each running sum, as `kahan_add` of each would.
+
+    No addition of whole numbers rounds while the sum of their magnitudes stays below 2**53. Then
+    neither the order nor the compensation matters, and numpy adds thousands at once.
+    """
+    if _is_whole(terms[:1]) and _is_whole(total) and _is_whole(terms):
+        magnitude = np.abs(total) + np.abs(terms).sum(axis=0)
+        if magnitude.max(initial=0.0) < _WHOLE_BELOW:
+            return total + terms.sum(axis=0), compensation
+    for term in terms:
+        total, compensation = kahan_add(total, compensation, term)
+    return total, compensation
+
+
+def _is_whole(numbers: FloatArray) -> bool:
+    return bool((np.rint(numbers) == numbers).all())
+
+
 def kahan_result(total: FloatArray, compensation: FloatArray) -> FloatArray:
     """The sum that a total and its compensation stand for."""
     return np.where(np.isinf(total), total, total + compensation)
