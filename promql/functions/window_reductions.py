@@ -28,11 +28,12 @@ def last_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
 
 
 def ts_of_last_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
-    """When the newest sample of each window was taken, Unix seconds."""
+    """When the newest sample of each window was taken, Unix seconds, but not before 0."""
     windows = call.windows
     present = windows.hi > windows.lo
     values = np.zeros(present.shape)
-    values[present] = windows.block.timestamps[windows.hi[present] - 1] / 1000
+    # Prometheus takes the later of the newest float and the newest histogram, which is 0 for none.
+    values[present] = windows.block.timestamps[windows.hi[present] - 1].clip(min=0) / 1000
     return values, present
 
 

@@ -50,6 +50,7 @@ async def at(text: str, minute: float) -> float:
         ("timestamp(m)", 1200.0),
         ("timestamp(-m)", 1200.0),
         ("absent_over_time(nope[5m])", 1.0),
+        ("ts_of_last_over_time(vector(1)[3m:1m] @ -60)", 0.0),
     ],
 )
 async def test_time_modifiers(text: str, expected: float) -> None:
