@@ -28,6 +28,7 @@ _MIN_STEPS: Final = 2
 """One step alone would be taken for an instant query, whose rules differ."""
 _BYTES_PER_SERIES: Final = 400
 """What a label set of ten labels takes, roughly."""
+_BYTES_PER_CELL: Final = 9
 _LONGEST_TEXT: Final = 4_096
 """Longer ones are parsed in a thread, by the engine."""
 
@@ -100,6 +101,7 @@ class RangeResultCache:
         self._engine = engine
         self._late_writes = late_writes
         self._max_bytes = max_bytes
+        self._largest_entry = max_bytes // 4
         self._now_ms = now_ms
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
 
@@ -166,10 +168,13 @@ class RangeResultCache:
         self.stats.hits += 1
         self.stats.steps_reused += reused.n_steps
         self._entries.move_to_end(request.key)
-        pieces = [
-            (grid, await self._evaluate(request, grid))
-            for grid in _missing_steps(request.eval_range, reused)
-        ]
+        pieces: list[tuple[EvalRange, QueryResult]] = []
+        for grid in _missing_steps(request.eval_range, reused):
+            pieces.append((grid, await self._evaluate(request, grid)))
+            if _joined_bytes(request.eval_range, entry, pieces) > self._max_bytes:
+                # Together they would take what the limit of one query does not know of.
+                pieces.clear()
+                return await self._evaluate(request, request.eval_range)
         known = take_steps(entry.matrix, entry.grid, reused)
         result = _join(request.eval_range, (reused, known), pieces)
         self._keep(request, result)
@@ -190,6 +195,8 @@ class RangeResultCache:
             return
         if not isinstance(matrix, Matrix) or matrix.histograms is not None:
             return
+        if _cell_bytes(len(matrix.labels), n_steps) > self._largest_entry:
+            return
         kept = replace(grid, end_ms=grid.start_ms + (n_steps - 1) * grid.step_ms)
         old = self._entries.get(request.key)
         if old is not None and _is_within(kept, old.grid) and _is_current(old, request):
@@ -199,7 +206,7 @@ class RangeResultCache:
 
     def _add(self, key: _Key, entry: _Entry) -> None:
         self._remove(key)
-        if entry.n_bytes > self._max_bytes // 4:
+        if entry.n_bytes > self._largest_entry:
             return
         self._entries[key] = entry
         self.stats.bytes_held += entry.n_bytes
@@ -218,6 +225,19 @@ class RangeResultCache:
 def _reusable_expr(text: str) -> Expr | None:
     expr = parse_expr(text)
     return expr if is_reusable(expr) else None
+
+
+def _cell_bytes(n_series: int, n_steps: int) -> int:
+    return n_series * (n_steps * _BYTES_PER_CELL + _BYTES_PER_SERIES)
+
+
+def _joined_bytes(
+    grid: EvalRange, entry: _Entry, pieces: Sequence[tuple[EvalRange, QueryResult]]
+) -> int:
+    """What an answer on `grid` takes at most that is joined from these."""
+    values = [entry.matrix, *(result.value for _, result in pieces)]
+    n_series = sum(len(value.labels) for value in values if isinstance(value, Matrix))
+    return _cell_bytes(n_series, grid.n_steps)
 
 
 def _is_within(inner: EvalRange, outer: EvalRange) -> bool:

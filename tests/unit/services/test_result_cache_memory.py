@@ -1,0 +1,91 @@
+"""The cache of results copies no answer it cannot keep, and joins none that is large."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from promcompat.core.model import EvalRange
+from promcompat.services.result_cache import RangeResultCache
+from promql.engine import Engine, EngineOptions
+from promql.values import Matrix, QueryResult
+from tests.factories import make_batch, make_labels
+from tests.fakes import InMemoryMetricRepository
+
+STEP_MS = 60_000
+N_STEPS = 100
+MAX_BYTES = 40_000
+NOW_MS = 1_000 * STEP_MS
+
+
+class NoLateWrites:
+    """A database to which nothing is written late."""
+
+    async def late_writes(self, tenant: str, first_day: int, last_day: int) -> Mapping[int, int]:
+        return {}
+
+
+class CountingEngine(Engine):
+    """Remembers how many steps each evaluation had."""
+
+    def __init__(self, repository: InMemoryMetricRepository) -> None:
+        super().__init__(repository, EngineOptions())
+        self.steps: list[int] = []
+
+    async def query_range(
+        self, tenant: str, text: str, eval_range: EvalRange, *options: object
+    ) -> QueryResult:
+        self.steps.append(eval_range.n_steps)
+        return await super().query_range(tenant, text, eval_range, *options)  # type: ignore[arg-type]
+
+
+async def world(n_early: int, n_late: int) -> tuple[CountingEngine, RangeResultCache]:
+    """Series from the first step on, and others that begin at the last one of `grid(0)`."""
+    repository = InMemoryMetricRepository()
+    times = [step * STEP_MS for step in range(2 * N_STEPS)]
+    points = [(time, float(time)) for time in times]
+    series = {make_labels("x", n=str(n)): points for n in range(n_early)}
+    series |= {make_labels("x", late=str(n)): points[N_STEPS:] for n in range(n_late)}
+    await repository.write_batch("default", make_batch(series))
+    engine = CountingEngine(repository)
+    cache = RangeResultCache(engine, NoLateWrites(), max_bytes=MAX_BYTES, now_ms=lambda: NOW_MS)
+    return engine, cache
+
+
+def grid(first_step: int) -> EvalRange:
+    start_ms = first_step * STEP_MS
+    return EvalRange(start_ms, start_ms + (N_STEPS - 1) * STEP_MS, STEP_MS)
+
+
+async def check(engine: CountingEngine, cache: RangeResultCache, asked: EvalRange) -> list[int]:
+    """The answer is the engine's; how many steps were evaluated for it."""
+    engine.steps.clear()
+    answer = (await cache.query_range("default", "x", asked)).value
+    evaluated = list(engine.steps)
+    expected = (await engine.query_range("default", "x", asked)).value
+    assert isinstance(answer, Matrix)
+    assert isinstance(expected, Matrix)
+    assert list(answer.labels) == list(expected.labels)
+    np.testing.assert_array_equal(answer.present, expected.present)
+    np.testing.assert_array_equal(answer.values[answer.present], expected.values[expected.present])
+    return evaluated
+
+
+async def test_small_answers_are_joined() -> None:
+    engine, cache = await world(n_early=3, n_late=2)
+    assert await check(engine, cache, grid(0)) == [N_STEPS]
+    assert await check(engine, cache, grid(20)) == [20]
+    assert cache.stats.steps_reused == N_STEPS - 20
+
+
+async def test_answer_larger_than_an_entry_is_not_kept() -> None:
+    engine, cache = await world(n_early=20, n_late=0)
+    assert await check(engine, cache, grid(0)) == [N_STEPS]
+    assert cache.stats.bytes_held == 0
+    assert await check(engine, cache, grid(20)) == [N_STEPS]
+
+
+async def test_answer_that_grows_too_large_is_evaluated_whole() -> None:
+    engine, cache = await world(n_early=3, n_late=60)
+    await check(engine, cache, grid(0))
+    assert cache.stats.bytes_held > 0
+    assert await check(engine, cache, grid(20)) == [20, N_STEPS]
