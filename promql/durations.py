@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from promcompat.core.errors import BadDataError
-from promql.ast import DurationExpr, NumberLiteral
+from promql.ast import DurationExpr, NumberLiteral, PositionRange
 from promql.numbers.float_arithmetic import ARITHMETIC
 
 _MAX_SECONDS = (1 << 63) / 1e9
@@ -13,11 +13,28 @@ _MAX_SECONDS = (1 << 63) / 1e9
 _FOLDS: Mapping[str, Callable[[float, float], float]] = {"min": min, "max": max}
 
 
+class DurationError(BadDataError):
+    """A computed duration that is none; `pos` is where in the query it is computed."""
+
+    def __init__(self, reason: str, pos: PositionRange) -> None:
+        super().__init__(f"{pos.start}:{pos.end}: {reason}")
+        self.reason = reason
+        self.pos = pos
+
+    def in_bytes(self, query: str) -> "DurationError":
+        """The same error with offsets into the UTF-8 of the query, as Prometheus counts them."""
+        start, end = (
+            len(query[:offset].encode(errors="surrogatepass"))
+            for offset in (self.pos.start, self.pos.end)
+        )
+        return DurationError(self.reason, PositionRange(start, end))
+
+
 def duration_ms(expr: DurationExpr, step_ms: int, allow_negative: bool = False) -> int:
     """The milliseconds `expr` stands for; `step_ms` is what `step()` gives.
 
-    Raises BadDataError in Prometheus' words (whose positions are offsets into the query) for a
-    division by zero, a duration that is not positive where it has to be, or one out of range.
+    Raises DurationError in Prometheus' words for a division by zero, a duration that is not
+    positive where it has to be, or one out of range.
     """
     seconds = _seconds(expr, step_ms)
     if seconds <= 0 and not allow_negative:
@@ -48,5 +65,5 @@ def _apply(expr: DurationExpr, lhs: float, rhs: float, step_ms: int) -> float:
     return float(ARITHMETIC[expr.op](lhs, rhs))
 
 
-def _error(expr: DurationExpr, text: str) -> BadDataError:
-    return BadDataError(f"{expr.pos.start}:{expr.pos.end}: {text}")
+def _error(expr: DurationExpr, reason: str) -> DurationError:
+    return DurationError(reason, expr.pos)

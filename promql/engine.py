@@ -17,6 +17,7 @@ from promcompat.core.ports import SampleReader
 from promql.ast import Expr, PositionRange, SubqueryExpr, ValueType
 from promql.budget import BYTES_PER_MADE_LABELS, BYTES_PER_SAMPLE, DEFAULT_MAX_BYTES, QueryBudget
 from promql.chunked_evaluation import Evaluation, evaluate_plan
+from promql.durations import DurationError
 from promql.evaluator import EvaluationOptions
 from promql.name_removal import take_rows
 from promql.parsing.parse_errors import line_col
@@ -193,7 +194,10 @@ class Engine:
         expr = parse_expr(text)
         if is_range:
             _require_range_type(value_type(expr))
-        return self.plan(expr, eval_range, lookback_ms)
+        try:
+            return self.plan(expr, eval_range, lookback_ms)
+        except DurationError as exc:
+            raise exc.in_bytes(text) from exc
 
     def plan(self, expr: Expr, eval_range: EvalRange, lookback_ms: int | None = None) -> Plan:
         """The plan this engine runs for `expr`. Raises BadDataError for a bad duration."""

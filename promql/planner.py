@@ -149,6 +149,8 @@ def _resolve_modifiers(modifiers: TimeModifiers, eval_range: EvalRange) -> TimeM
     timestamp_ms = modifiers.timestamp_ms
     if modifiers.at is not None:
         timestamp_ms = eval_range.start_ms if modifiers.at == "start" else eval_range.end_ms
+    if timestamp_ms is not None:
+        timestamp_ms = min(max(timestamp_ms, -_FARTHEST_MS), _FARTHEST_MS)
     return TimeModifiers(offset_ms=offset_ms, timestamp_ms=timestamp_ms)
 
 
@@ -195,6 +197,10 @@ def _is_invariant(node: Expr, parts: list[_Part]) -> bool:
             return False
         case _:
             return all(part.is_invariant for part in parts)
+
+
+_FARTHEST_MS = 1 << 62
+"""As far as `@` goes: there are no samples beyond, and times around it still fit an int64."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -286,3 +286,14 @@ async def test_annotations_say_where_an_argument_in_parentheses_is(text: str, co
     series = {make_labels("m", le="+Inf"): RAMP[make_labels("m")]}
     (warning,) = (await run(text, series, 20 * MINUTE)).warnings
     assert warning.endswith(f"(1:{column})")
+
+
+@pytest.mark.parametrize("at", ["1e16", "-1e16", "9223372036854775", "-9223372036854775"])
+@pytest.mark.parametrize("text", ["m @ {}", "last_over_time(m[5m] @ {})", "rate(m[5m:1m] @ {})"])
+async def test_there_is_nothing_at_the_ends_of_time(text: str, at: str) -> None:
+    assert vector(await run(text.format(at), RAMP, 20 * MINUTE)) == []
+
+
+async def test_offsets_of_a_bad_computed_duration_count_bytes() -> None:
+    with pytest.raises(BadDataError, match=r"^9:14: duration must be greater than 0$"):
+        await run('{"mü"}[1m-2m]'.replace("{", " {"), RAMP)
