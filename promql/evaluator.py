@@ -42,6 +42,7 @@ from promql.budget import (
 from promql.functions.function_calls import floats_only
 from promql.functions.info_function import add_info_labels, info_window, look_up_info
 from promql.functions.instant_functions import INSTANT_FUNCTIONS, InstantCall, absent_labels
+from promql.functions.label_functions import LABEL_FUNCTIONS, check_label_call
 from promql.functions.range_functions import (
     KEEPS_NAME,
     RANGE_FUNCTIONS,
@@ -336,6 +337,8 @@ class Evaluator:
     def _eval_instant_call(self, call: Call, grid: EvalRange) -> Value:
         if not call.args:
             self._budget.check_size(grid.n_steps)
+        if call.func in LABEL_FUNCTIONS:
+            check_label_call(call)
         value = INSTANT_FUNCTIONS[call.func](
             InstantCall(
                 call.func,

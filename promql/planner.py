@@ -78,21 +78,26 @@ def make_plan(
     )
 
 
-def _resolve(expr: Expr, eval_range: EvalRange, default_step_ms: int) -> Expr:
+def _resolve(
+    expr: Expr, eval_range: EvalRange, default_step_ms: int, *, is_param: bool = False
+) -> Expr:
     def resolve_node(node: Expr, parts: list[Expr]) -> Expr:
         match node:
             case VectorSelector():
-                return replace(node, modifiers=_resolve_modifiers(node.modifiers, eval_range))
+                modifiers = _resolve_modifiers(node.modifiers, eval_range, is_param)
+                return replace(node, modifiers=modifiers)
             case MatrixSelector():
                 (selector,) = parts
                 assert isinstance(selector, VectorSelector)
                 return _resolve_matrix_selector(node, selector, eval_range)
             case SubqueryExpr():
-                return _resolve_subquery(node, parts[0], eval_range, default_step_ms)
+                modifiers = _resolve_modifiers(node.modifiers, eval_range, is_param)
+                resolved = _resolve_subquery(node, parts[0], eval_range, default_step_ms)
+                return replace(resolved, modifiers=modifiers)
             case Call():
                 return replace(node, args=_call_args(node, parts))
             case AggregateExpr():
-                param = None if node.param is None else parts[0]
+                param = _resolve_param(node.param, eval_range, default_step_ms)
                 return replace(node, expr=parts[-1], param=param)
             case BinaryExpr():
                 return replace(node, lhs=parts[0], rhs=parts[1])
@@ -102,6 +107,13 @@ def _resolve(expr: Expr, eval_range: EvalRange, default_step_ms: int) -> Expr:
                 return node
 
     return fold(expr, resolve_node)
+
+
+def _resolve_param(param: Expr | None, eval_range: EvalRange, default_step_ms: int) -> Expr | None:
+    """Once more, and without `@ start()` and `@ end()`, which Prometheus 3.5 overlooks in it."""
+    if param is None:
+        return None
+    return _resolve(param, eval_range, default_step_ms, is_param=True)
 
 
 def _resolve_matrix_selector(
@@ -118,7 +130,6 @@ def _resolve_subquery(
     return replace(
         expr,
         expr=inner,
-        modifiers=_resolve_modifiers(expr.modifiers, eval_range),
         range_ms=_resolve_duration(expr.range_expr, expr.range_ms, eval_range),
         step_ms=step_ms or default_step_ms,
         range_expr=None,
@@ -142,12 +153,14 @@ def _resolve_duration(expr: DurationExpr | None, given_ms: int, eval_range: Eval
     return given_ms if expr is None else duration_ms(expr, eval_range.step_ms)
 
 
-def _resolve_modifiers(modifiers: TimeModifiers, eval_range: EvalRange) -> TimeModifiers:
+def _resolve_modifiers(
+    modifiers: TimeModifiers, eval_range: EvalRange, is_param: bool
+) -> TimeModifiers:
     offset_ms = modifiers.offset_ms
     if modifiers.offset_expr is not None:
         offset_ms = duration_ms(modifiers.offset_expr, eval_range.step_ms, allow_negative=True)
     timestamp_ms = modifiers.timestamp_ms
-    if modifiers.at is not None:
+    if modifiers.at is not None and not is_param:
         timestamp_ms = eval_range.start_ms if modifiers.at == "start" else eval_range.end_ms
     if timestamp_ms is not None:
         timestamp_ms = min(max(timestamp_ms, -_FARTHEST_MS), _FARTHEST_MS)

@@ -12,10 +12,13 @@ import re2
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import METRIC_NAME, Labels
+from promql.ast import Call, StringLiteral, unwrap_parens
 from promql.functions.function_calls import InstantCall
 from promql.name_removal import reject_same_labels
 from promql.parsing.literals import is_utf8, to_unicode
 from promql.values import Matrix, Value
+
+LABEL_FUNCTIONS = frozenset({"label_replace", "label_join"})
 
 _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<name>\w+)|\{(?P<braced>\w+)\})")
 _MAX_GROUP_NUMBER_DIGITS = 9
@@ -43,22 +46,36 @@ def _compile(pattern: str) -> _Pattern:
     return cast(_Pattern, re2.compile(f"^(?s:{pattern})$", options))
 
 
+def check_label_call(call: Call) -> None:
+    """Raise ExecutionError for an invalid regex or label name, before the series are computed.
+
+    The order is Prometheus': of two errors of nested calls the outer one is told.
+    """
+    texts = [arg.value for arg in map(unwrap_parens, call.args) if isinstance(arg, StringLiteral)]
+    if call.func == "label_replace":
+        _check_pattern(texts[3])
+    sources = texts[2:] if call.func == "label_join" else ()
+    for role, names in (("source", sources), ("destination", texts[:1])):
+        for name in names:
+            if not is_label_name(name):
+                raise ExecutionError(f"invalid {role} label name in {call.func}(): {name}")
+
+
+def _check_pattern(text: str) -> None:
+    try:
+        _compile(text)
+    except (re2.error, UnicodeEncodeError) as exc:
+        raise ExecutionError(f"invalid regular expression in label_replace(): {text}") from exc
+
+
 def label_replace(call: InstantCall) -> Value:
-    """`label_replace(v, dst, replacement, src, regex)`.
+    """`label_replace(v, dst, replacement, src, regex)`, checked by `check_label_call`.
 
     Where the whole value of `src` matches, `dst` is set to the replacement with its references to
-    groups expanded. Raises ExecutionError for an invalid regex or label name, and when two series
-    have equal labels then.
+    groups expanded. Raises ExecutionError when two series have equal labels then.
     """
     target, replacement, source, pattern_text = (call.string(index) for index in range(1, 5))
-    try:
-        pattern = _compile(pattern_text)
-    except (re2.error, UnicodeEncodeError) as exc:
-        raise ExecutionError(
-            f"invalid regular expression in label_replace(): {pattern_text}"
-        ) from exc
-    if not is_label_name(target):
-        raise ExecutionError(f"invalid destination label name in label_replace(): {target}")
+    pattern = _compile(pattern_text)
     # Patterns of later calls have to read what becomes of it.
     replacement = to_unicode(replacement)
     expanded: dict[str, str | None] = {}
@@ -84,15 +101,10 @@ def label_replace(call: InstantCall) -> Value:
 def label_join(call: InstantCall) -> Value:
     """`label_join(v, dst, separator, src…)`: `dst` becomes the joined values of the sources.
 
-    Raises ExecutionError for an invalid label name, and when two series have equal labels then.
+    Checked by `check_label_call`. Raises ExecutionError when two series have equal labels then.
     """
     target, separator = call.string(1), to_unicode(call.string(2))
     sources = [call.string(index) for index in range(3, len(call.args))]
-    for source in sources:
-        if not is_label_name(source):
-            raise ExecutionError(f"invalid source label name in label_join(): {source}")
-    if not is_label_name(target):
-        raise ExecutionError(f"invalid destination label name in label_join(): {target}")
     matrix = call.matrix(0)
 
     def joined(labels: Labels) -> str:

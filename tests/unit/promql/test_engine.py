@@ -297,3 +297,10 @@ async def test_there_is_nothing_at_the_ends_of_time(text: str, at: str) -> None:
 async def test_offsets_of_a_bad_computed_duration_count_bytes() -> None:
     with pytest.raises(BadDataError, match=r"^9:14: duration must be greater than 0$"):
         await run('{"mü"}[1m-2m]'.replace("{", " {"), RAMP)
+
+
+async def test_the_ends_of_the_range_do_not_count_in_the_parameter_of_an_aggregation() -> None:
+    # As in Prometheus 3.5, where `@ start()` and `@ end()` are resolved everywhere but there.
+    result = await run_range("quantile(scalar(m @ end()) / 2, m)", RAMP, 4)
+    assert [text for text in result.warnings if "got 1.5" in text]
+    assert rows(result) == [("{}", [0.0, 1.0, 2.0, math.inf])]

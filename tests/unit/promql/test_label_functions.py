@@ -10,18 +10,22 @@ from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promql.ast import (
     NO_MODIFIERS,
+    Call,
     Expr,
     MatrixSelector,
     NumberLiteral,
     ParenExpr,
     PositionRange,
+    StringLiteral,
     VectorSelector,
 )
 from promql.functions.instant_functions import absent_labels
+from promql.functions.label_functions import check_label_call
 from promql.functions.sort_functions import compare_naturally
 from promql.values import Matrix
 from tests.factories import make_labels
 from tests.unit.promql.grids import matrix, rows_of, run_instant
+from tests.unit.promql.queries import run
 
 POS = PositionRange(0, 1)
 
@@ -63,6 +67,18 @@ def test_label_replace_expands_as_go_does(value: str, replacement: str, regex: s
     assert replaced(value, replacement, regex) == expected
 
 
+def check_call(func: str, *texts: str) -> None:
+    position = PositionRange(0, 0)
+    literals = tuple(StringLiteral(text, position) for text in texts)
+    check_label_call(Call(func, (NumberLiteral(0.0, False, position), *literals), position))
+
+
+async def test_the_outer_one_of_two_errors_is_told():
+    inner = "double_exponential_smoothing(m[5m], 0.5, 2)"
+    with pytest.raises(ExecutionError, match="invalid destination label name in label_join"):
+        await run(f'label_join({inner}, "", "-", "a")', {make_labels("m"): [(0, 1.0)]})
+
+
 @pytest.mark.parametrize(
     ("target", "regex", "message"),
     [
@@ -74,7 +90,7 @@ def test_label_replace_expands_as_go_does(value: str, replacement: str, regex: s
 )
 def test_label_replace_refuses_bad_arguments(target: str, regex: str, message: str):
     with pytest.raises(ExecutionError) as error:
-        run_instant("label_replace", matrix({}), target, "", "src", regex)
+        check_call("label_replace", target, "", "src", regex)
     assert str(error.value) == message
 
 
@@ -110,7 +126,7 @@ def test_label_join_joins_and_missing_labels_are_empty():
 )
 def test_label_join_refuses_empty_names(args: Sequence[str], message: str):
     with pytest.raises(ExecutionError) as error:
-        run_instant("label_join", matrix({}), *args)
+        check_call("label_join", *args)
     assert str(error.value) == message
 
 
