@@ -1,7 +1,8 @@
 """Evaluates a plan: one value per node for all steps of the grid. Pure, and without I/O."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -67,6 +68,7 @@ from promql.parsing.literals import quote
 from promql.plan import Plan
 from promql.range_vectors import RangeVector
 from promql.row_pieces import RowWriter, series_pieces, step_pieces, take_series
+from promql.tree_walks import run_nested
 from promql.value_shapes import byte_count, repeat_step, sample_count, without_empty_rows
 from promql.values import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.windows import (
@@ -92,6 +94,16 @@ class EvaluationOptions:
 
     lookback_ms: int
     delayed_name_removal: bool = False
+
+
+ResultT = TypeVar("ResultT")
+Asked = tuple[Expr, EvalRange]
+"""An expression to evaluate, and the grid."""
+Evaluating = Generator[Asked, Value, ResultT]
+"""An evaluation in progress: yields the parts it needs and is sent their values.
+
+`run_nested` goes on with it, so that no depth of the expression exhausts the stack.
+"""
 
 
 class Evaluator:
@@ -125,31 +137,32 @@ class Evaluator:
         Prometheus' words when the query fails at a step or needs too many samples,
         QueryTimeoutError when it runs out of time.
         """
-        return self._eval(self._plan.expr, self._plan.eval_range)
+        return run_nested(self._eval, (self._plan.expr, self._plan.eval_range))
 
-    def _eval(self, expr: Expr, grid: EvalRange) -> Value:
+    def _eval(self, asked: Asked) -> Evaluating[Value]:
+        expr, grid = asked
         self._budget.check_time()
         held, held_bytes = self._budget.held_samples, self._budget.held_bytes
         if grid.n_steps > 1 and self._plan.step_invariant and expr in self._plan.step_invariant:
-            value = self._eval_invariant(expr, grid)
+            value = yield from self._eval_invariant(expr, grid)
         else:
-            value = self._eval_node(expr, grid)
+            value = yield from self._eval_node(expr, grid)
         n_bytes = byte_count(value)
         if isinstance(value, Matrix) and not isinstance(expr, VectorSelector):
             n_bytes += len(value.labels) * BYTES_PER_MADE_LABELS
         self._budget.hold(held + sample_count(value), held_bytes + n_bytes)
         return value
 
-    def _eval_invariant(self, expr: Expr, grid: EvalRange) -> Value:
+    def _eval_invariant(self, expr: Expr, grid: EvalRange) -> Evaluating[Value]:
         """Evaluate on the first step only; all others have the same value."""
         before, self.samples_per_step = self.samples_per_step, np.zeros(1, np.int64)
-        value = self._eval_node(expr, EvalRange.instant(grid.start_ms))
+        value = yield from self._eval_node(expr, EvalRange.instant(grid.start_ms))
         self.samples_per_step = before + self.samples_per_step
         if isinstance(value, Matrix):
             self._budget.check_size(len(value.labels) * grid.n_steps)
         return repeat_step(value, grid.n_steps)
 
-    def _eval_node(self, expr: Expr, grid: EvalRange) -> Value:
+    def _eval_node(self, expr: Expr, grid: EvalRange) -> Evaluating[Value]:
         match expr:
             case NumberLiteral():
                 self._budget.check_size(grid.n_steps)
@@ -159,17 +172,17 @@ class Evaluator:
             case VectorSelector():
                 return self._eval_selector(expr, grid)
             case MatrixSelector() | SubqueryExpr():
-                return self._eval_range_vector(expr, grid)
+                return (yield from self._eval_range_vector(expr, grid))
             case Call():
-                return self._eval_call(expr, grid)
+                return (yield from self._eval_call(expr, grid))
             case AggregateExpr():
-                return self._eval_aggregate(expr, grid)
+                return (yield from self._eval_aggregate(expr, grid))
             case BinaryExpr():
-                return self._eval_binary(expr, grid)
+                return (yield from self._eval_binary(expr, grid))
             case UnaryExpr():
-                return self._eval_unary(expr, grid)
+                return (yield from self._eval_unary(expr, grid))
             case ParenExpr():
-                return self._eval(expr.expr, grid)
+                return (yield expr.expr, grid)
 
     def _eval_selector(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
         return self._look_up(
@@ -204,10 +217,12 @@ class Evaluator:
     def _block_of(self, selector: VectorSelector) -> SampleBlock:
         return self._blocks[self._plan.leaf_of[selector]]
 
-    def _range_vector(self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange) -> RangeVector:
+    def _range_vector(
+        self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange
+    ) -> Evaluating[RangeVector]:
         self._budget.check_bytes(grid.n_steps * _BYTES_PER_STEP)
         if isinstance(expr, SubqueryExpr):
-            return self._subquery_samples_of(expr, grid)
+            return (yield from self._subquery_samples_of(expr, grid))
         end_ms = _moved_times(grid, expr.vector_selector.modifiers)
         return RangeVector.of(self._range_block(expr), end_ms, expr.range_ms)
 
@@ -222,9 +237,11 @@ class Evaluator:
             self._range_blocks[leaf] = block
         return self._range_blocks[leaf]
 
-    def _eval_range_vector(self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange) -> Windows:
+    def _eval_range_vector(
+        self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange
+    ) -> Evaluating[Windows]:
         """A range vector that is the whole query."""
-        vector = self._range_vector(expr, grid)
+        vector = yield from self._range_vector(expr, grid)
         self._budget.check_bytes(len(vector.block.labels) * grid.n_steps * _BYTES_PER_WINDOW)
         windows = vector.windows()
         # Of a subquery what its expression reads counts here, not the window over it.
@@ -234,7 +251,9 @@ class Evaluator:
             self.samples_per_step += (windows.hi - windows.lo).sum(axis=0)
         return windows
 
-    def _subquery_samples_of(self, subquery: SubqueryExpr, grid: EvalRange) -> RangeVector:
+    def _subquery_samples_of(
+        self, subquery: SubqueryExpr, grid: EvalRange
+    ) -> Evaluating[RangeVector]:
         """Evaluate the inner expression at the multiples of the step all windows span."""
         end_ms = _moved_times(grid, subquery.modifiers)
         step_ms = subquery.step_ms
@@ -243,7 +262,7 @@ class Evaluator:
             return RangeVector.of(SampleBlock.empty(), end_ms, subquery.range_ms)
         inner = EvalRange(start_ms, int(end_ms[-1]), step_ms)
         before, self.samples_per_step = self.samples_per_step, np.zeros(inner.n_steps, np.int64)
-        matrix = self._eval(subquery.expr, inner)
+        matrix = yield subquery.expr, inner
         # The samples are counted when the windows over the result are.
         self._subquery_samples = int(self.samples_per_step.sum())
         self.samples_per_step = before
@@ -254,16 +273,17 @@ class Evaluator:
         block = matrix_to_block(matrix, inner.timestamps())
         return RangeVector(block, end_ms, subquery.range_ms, matrix.drop_name)
 
-    def _eval_call(self, call: Call, grid: EvalRange) -> Value:
+    def _eval_call(self, call: Call, grid: EvalRange) -> Evaluating[Value]:
         first = unwrap_parens(call.args[0]) if call.args else None
         if call.func == "timestamp" and isinstance(first, VectorSelector):
             return self._sample_times(first, grid)
         if call.func == "info":
-            return self._eval_info(call, grid)
+            return (yield from self._eval_info(call, grid))
         for index, arg in enumerate(map(unwrap_parens, call.args)):
             if isinstance(arg, MatrixSelector | SubqueryExpr):
-                return self._eval_range_call(call, index, self._range_vector(arg, grid), grid)
-        return self._eval_instant_call(call, grid)
+                vector = yield from self._range_vector(arg, grid)
+                return (yield from self._eval_range_call(call, index, vector, grid))
+        return (yield from self._eval_instant_call(call, grid))
 
     def _sample_times(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
         """`timestamp(selector)`: the times of the samples themselves, in seconds."""
@@ -277,8 +297,8 @@ class Evaluator:
         )
         return drop_names(matrix, self._options.delayed_name_removal)
 
-    def _eval_info(self, call: Call, grid: EvalRange) -> Matrix:
-        base = self._eval(call.args[0], grid)
+    def _eval_info(self, call: Call, grid: EvalRange) -> Evaluating[Matrix]:
+        base = yield call.args[0], grid
         selector = call.args[1]
         assert isinstance(base, Matrix)
         assert isinstance(selector, VectorSelector)
@@ -293,14 +313,13 @@ class Evaluator:
 
     def _eval_range_call(
         self, call: Call, range_arg: int, vector: RangeVector, grid: EvalRange
-    ) -> Matrix:
+    ) -> Evaluating[Matrix]:
         if call.func == "absent_over_time":
             return self._absent_over_time(call, vector)
-        scalars = tuple(
-            self._eval_scalar(arg, grid)
-            for index, arg in enumerate(call.args)
-            if index != range_arg
-        )
+        scalars = []
+        for index, arg in enumerate(call.args):
+            if index != range_arg:
+                scalars.append((yield from self._eval_scalar(arg, grid)))
         positions = self._arg_positions(call)
         timestamps = grid.timestamps()
 
@@ -329,20 +348,24 @@ class Evaluator:
         labels = absent_labels(call.args[0])
         return without_empty_rows(absent_over_time(has_sample, labels))
 
-    def _eval_scalar(self, expr: Expr, grid: EvalRange) -> FloatArray:
-        value = self._eval(expr, grid)
+    def _eval_scalar(self, expr: Expr, grid: EvalRange) -> Evaluating[FloatArray]:
+        value = yield expr, grid
         assert isinstance(value, ScalarGrid)
         return value.values
 
-    def _eval_instant_call(self, call: Call, grid: EvalRange) -> Value:
+    def _eval_instant_call(self, call: Call, grid: EvalRange) -> Evaluating[Value]:
         if not call.args:
             self._budget.check_size(grid.n_steps)
         if call.func in LABEL_FUNCTIONS:
             check_label_call(call)
+        args: list[Value] = []
+        for arg in call.args:
+            arg_value = yield arg, grid
+            args.append(arg_value)
         value = INSTANT_FUNCTIONS[call.func](
             InstantCall(
                 call.func,
-                tuple(self._eval(arg, grid) for arg in call.args),
+                tuple(args),
                 call.args,
                 grid.timestamps(),
                 self._annotations,
@@ -369,14 +392,14 @@ class Evaluator:
         inner = unwrap_parens(arg)
         return PositionRange(0, 0) if isinstance(inner, SubqueryExpr) else inner.pos
 
-    def _eval_aggregate(self, expr: AggregateExpr, grid: EvalRange) -> Matrix:
+    def _eval_aggregate(self, expr: AggregateExpr, grid: EvalRange) -> Evaluating[Matrix]:
         param: FloatArray | None = None
         label = ""
         if expr.op == "count_values":
             label = self._value_label(expr)
         elif expr.param is not None:
-            param = self._eval_scalar(expr.param, grid)
-        matrix = self._eval(expr.expr, grid)
+            param = yield from self._eval_scalar(expr.param, grid)
+        matrix = yield expr.expr, grid
         assert isinstance(matrix, Matrix)
         if expr.op == "count_values":
             return count_values(expr, matrix, label, self._budget)
@@ -393,8 +416,9 @@ class Evaluator:
             raise ExecutionError(f"invalid label name {quote(literal.value)}")
         return literal.value
 
-    def _eval_binary(self, expr: BinaryExpr, grid: EvalRange) -> Value:
-        lhs, rhs = self._eval(expr.lhs, grid), self._eval(expr.rhs, grid)
+    def _eval_binary(self, expr: BinaryExpr, grid: EvalRange) -> Evaluating[Value]:
+        lhs = yield expr.lhs, grid
+        rhs = yield expr.rhs, grid
         # `or` puts both sides into one matrix.
         both = byte_count(lhs) + byte_count(rhs)
         largest = max(byte_count(lhs), byte_count(rhs))
@@ -418,8 +442,8 @@ class Evaluator:
         # end of the query.
         return result if delayed and grid.n_steps == 1 else merge_rows(result)
 
-    def _eval_unary(self, expr: UnaryExpr, grid: EvalRange) -> Value:
-        value = self._eval(expr.expr, grid)
+    def _eval_unary(self, expr: UnaryExpr, grid: EvalRange) -> Evaluating[Value]:
+        value = yield expr.expr, grid
         if expr.op == "+":
             return value
         if isinstance(value, ScalarGrid):
