@@ -1,11 +1,11 @@
 """The JSON envelope of the Prometheus HTTP API, and the one table from errors to status codes."""
 
 import asyncio
-import gzip
 import math
 from collections.abc import Sequence
 
 from aiohttp import hdrs, web
+from isal import igzip
 
 from promcompat.api.json_text import dump_json
 from promcompat.core.errors import (
@@ -38,9 +38,10 @@ RETRY_AFTER_SECONDS = 1
 
 _JSON = "application/json"
 _GZIP_FROM_BYTES = 512
-_GZIP_IN_THREAD_FROM_BYTES = 65_536
-GZIP_LEVEL = 3
-"""On result JSON level 3 makes 10% more bytes than level 6 in a third of its time."""
+_GZIP_IN_THREAD_FROM_BYTES = 1 << 18
+GZIP_LEVEL = 1
+"""Of ISA-L's levels. 3.2 MB of result JSON: 9 ms and 2.6 times smaller; zlib takes 28 ms to make it
+2.5 times smaller at its level 1, and 159 ms for the same as this at its level 3."""
 
 
 def error_status(error: PromcompatError) -> int:
@@ -110,9 +111,9 @@ async def _compressed(request: web.Request, body: bytes) -> web.Response:
     ):
         return web.Response(body=body, content_type=_JSON)
     if len(body) < _GZIP_IN_THREAD_FROM_BYTES:
-        packed = gzip.compress(body, GZIP_LEVEL, mtime=0)
+        packed = igzip.compress(body, GZIP_LEVEL, mtime=0)
     else:
-        packed = await asyncio.to_thread(gzip.compress, body, GZIP_LEVEL, mtime=0)
+        packed = await asyncio.to_thread(igzip.compress, body, GZIP_LEVEL, mtime=0)
     headers = {hdrs.CONTENT_ENCODING: "gzip"}
     return web.Response(body=packed, content_type=_JSON, headers=headers)
 

@@ -6,10 +6,10 @@ are there sooner.
 """
 
 import asyncio
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from aiohttp import hdrs, web
+from isal import isal_zlib
 
 from promcompat.api.envelope import GZIP_LEVEL, accepts_gzip, escape_html
 from promcompat.api.json_text import dump_json
@@ -72,7 +72,7 @@ def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _packed(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP_WINDOW_BITS)
+    packer = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW_BITS)
     for piece in pieces:
         # The packer may keep all of a piece for later.
         if packed := packer.compress(piece):
