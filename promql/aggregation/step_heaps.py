@@ -5,23 +5,10 @@ binary heap moves its elements, and so does the order of the result; so the move
 `container/heap`, only made for many heaps together.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray, IntArray
-
-Less = Callable[[FloatArray, FloatArray], BoolArray]
-
-
-def smaller_first(a: FloatArray, b: FloatArray) -> BoolArray:
-    """Whether `a` comes before `b`, the smallest first and NaN before all."""
-    return np.asarray(np.isnan(a) | (a < b))
-
-
-def larger_first(a: FloatArray, b: FloatArray) -> BoolArray:
-    """Whether `a` comes before `b`, the largest first and NaN before all."""
-    return np.asarray(np.isnan(a) | (a > b))
+from promql.numbers.value_order import Less, sorted_by_value
 
 
 class StepHeaps:
@@ -102,24 +89,4 @@ class StepHeaps:
         """The rows of one heap, the element that comes last first (`sort.Reverse` of the heap)."""
         size = int(self.sizes[heap])
         values, rows = self.values[:size, heap], self.rows[:size, heap].tolist()
-        if size <= _INSERTION_SORT_LIMIT:
-            return _insertion_sort(rows, self._less(values[:, None], values[None, :]))
-        # NaN comes first in the heap, so last here; a stable sort keeps the order of equals.
-        sign = 1 if self._less is larger_first else -1
-        keys = np.where(np.isnan(values), np.inf, sign * values)
-        return [rows[k] for k in np.lexsort((np.isnan(values), keys)).tolist()]
-
-
-_INSERTION_SORT_LIMIT = 12
-"""Up to this length Go's `sort.Sort` is an insertion sort, which decides where equals go."""
-
-
-def _insertion_sort(rows: list[int], less: BoolArray) -> list[int]:
-    """Sort by the reverse of `less` [n, n], which for NaN is no order: both may come first."""
-    order = list(range(len(rows)))
-    for end in range(1, len(order)):
-        k = end
-        while k > 0 and less[order[k - 1], order[k]]:
-            order[k - 1], order[k] = order[k], order[k - 1]
-            k -= 1
-    return [rows[k] for k in order]
+        return [rows[k] for k in sorted_by_value(values, self._less)]

@@ -5,14 +5,15 @@ end, so these functions leave a grid of several steps as it is.
 """
 
 import re
-from collections.abc import Sequence
-from functools import cmp_to_key
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
-from promcompat.core.model import Labels
 from promql.functions.function_calls import InstantCall
 from promql.name_removal import take_rows
+from promql.numbers.go_sort import go_sorted
+from promql.numbers.value_order import Less, larger_first, smaller_first, sorted_by_value
 from promql.values import Matrix, Value
 
 _CHUNKS = re.compile(r"[0-9]+|[^0-9]+")
@@ -21,78 +22,75 @@ _MAX_INT64 = (1 << 63) - 1
 
 def sort(call: InstantCall) -> Value:
     """Rows by rising value, NaN last."""
-    return _sorted_by_value(call.floats(0), descending=False)
+    return _sorted_by_value(call.floats(0), larger_first)
 
 
 def sort_desc(call: InstantCall) -> Value:
     """Rows by falling value, NaN last."""
-    return _sorted_by_value(call.floats(0), descending=True)
+    return _sorted_by_value(call.floats(0), smaller_first)
 
 
-def _sorted_by_value(matrix: Matrix, *, descending: bool) -> Matrix:
+def _sorted_by_value(matrix: Matrix, last_first: Less) -> Matrix:
     if matrix.present.shape[1] != 1:
         return matrix
     rows = np.flatnonzero(matrix.present[:, 0])
-    values = matrix.values[rows, 0]
-    order = np.argsort(-values if descending else values, kind="stable")
+    order = sorted_by_value(matrix.values[rows, 0], last_first)
     return take_rows(matrix, rows[order].tolist())
 
 
 def sort_by_label(call: InstantCall) -> Value:
     """Rows by the natural order of the given labels, then by all labels."""
-    return _sorted_by_labels(call, descending=False)
+    return _sorted_by_labels(call, precedes_naturally, False)
 
 
 def sort_by_label_desc(call: InstantCall) -> Value:
     """Rows by the natural order of the given labels, then by all labels, greatest first."""
-    return _sorted_by_labels(call, descending=True)
+    return _sorted_by_labels(call, lambda left, right: not precedes_naturally(left, right), True)
 
 
-def _sorted_by_labels(call: InstantCall, *, descending: bool) -> Matrix:
+def _sorted_by_labels(
+    call: InstantCall, precedes: Callable[[str, str], bool], descending: bool
+) -> Matrix:
     matrix = call.matrix(0)
     if matrix.present.shape[1] != 1:
         return matrix
     names = [call.string(index) for index in range(1, len(call.args))]
+    rows: list[int] = np.flatnonzero(matrix.present[:, 0]).tolist()
 
-    def compare(left: int, right: int) -> int:
-        return _compare_labels(matrix.labels[left], matrix.labels[right], names)
+    def less(left: int, right: int) -> bool:
+        pair = matrix.labels[rows[left]], matrix.labels[rows[right]]
+        for name in names:
+            values = pair[0].get(name), pair[1].get(name)
+            if values[0] != values[1]:
+                return precedes(*values)
+        return pair[1] < pair[0] if descending else pair[0] < pair[1]
 
-    rows = np.flatnonzero(matrix.present[:, 0]).tolist()
-    return take_rows(matrix, sorted(rows, key=cmp_to_key(compare), reverse=descending))
-
-
-def _compare_labels(left: Labels, right: Labels, names: Sequence[str]) -> int:
-    for name in names:
-        difference = compare_naturally(left.get(name), right.get(name))
-        if difference:
-            return difference
-    return (right < left) - (left < right)
+    return take_rows(matrix, [rows[place] for place in go_sorted(len(rows), less)])
 
 
-def compare_naturally(left: str, right: str) -> int:
-    """-1, 0 or 1: the natural order, in which `x9` comes before `x10`.
+def precedes_naturally(left: str, right: str) -> bool:
+    """Whether a text comes before another, different one, as `x9` does before `x10`.
 
-    Runs of digits that fit int64 compare as numbers, anything else as text. Where Prometheus'
-    comparison contradicts itself (an absent label; texts that differ only in leading zeros), so
-    that its order hangs on that of the input, the absent one and then plain text order come first.
+    Runs of digits that fit int64 compare as numbers, anything else as text. It contradicts itself
+    as the comparison of Prometheus does: neither of the empty text and another one comes first, and
+    each of two texts that differ only in leading zeros.
     """
-    if left == right:
-        return 0
-    left_chunks, right_chunks = _CHUNKS.findall(left), _CHUNKS.findall(right)
-    for a, b in zip(left_chunks, right_chunks, strict=False):
-        difference = _compare_chunks(a, b)
-        if difference:
-            return difference
-    if len(left_chunks) != len(right_chunks):
-        return -1 if len(left_chunks) < len(right_chunks) else 1
-    return -1 if left < right else 1
+    left_chunks, right_chunks = _chunks(left), _chunks(right)
+    for index, (a, b) in enumerate(zip(left_chunks, right_chunks, strict=False), start=1):
+        numbers = _as_int(a), _as_int(b)
+        if numbers[0] is not None and numbers[1] is not None:
+            if numbers[0] != numbers[1]:
+                return numbers[0] < numbers[1]
+        elif a != b:
+            return a < b
+        if index == len(left_chunks):
+            return True
+    return False
 
 
-def _compare_chunks(left: str, right: str) -> int:
-    numbers = _as_int(left), _as_int(right)
-    if numbers[0] is not None and numbers[1] is not None:
-        return (numbers[0] > numbers[1]) - (numbers[0] < numbers[1])
-    return (left > right) - (left < right)
+@lru_cache(maxsize=4_096)
+def _chunks(text: str) -> Sequence[str]:
+    return _CHUNKS.findall(text)
 
 
 def _as_int(chunk: str) -> int | None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
 from promql.aggregation.label_hash import hash_labels
-from promql.aggregation.step_heaps import StepHeaps, larger_first, smaller_first
+from promql.aggregation.step_heaps import StepHeaps
+from promql.numbers.value_order import larger_first, smaller_first
 from tests.factories import make_labels
 from tests.unit.promql.queries import Series, rows, run, run_range, steps, vector
 
