@@ -50,6 +50,9 @@ def format_sample_values(values: FloatArray) -> list[bytes]:
     if not len(values):
         return []
     column = np.ascontiguousarray(values, np.float64)
+    if _is_plain_whole(column):
+        whole = orjson.dumps(column.astype(np.int64), option=orjson.OPT_SERIALIZE_NUMPY)
+        return whole[1:-1].split(b",")
     printed = orjson.dumps(column, option=orjson.OPT_SERIALIZE_NUMPY)
     # Shortest digits never end in zero after the point, so `.0,` only ends whole numbers.
     texts = (printed[1:-1] + b",").replace(b".0,", b",").split(b",")
@@ -59,6 +62,13 @@ def format_sample_values(values: FloatArray) -> list[bytes]:
     for index in np.flatnonzero(~plain).tolist():
         texts[index] = format_sample_value(float(column[index])).encode()
     return texts
+
+
+def _is_plain_whole(column: FloatArray) -> bool:
+    """Whether all values print as integers do; -0 does not."""
+    if not (np.abs(column) < _PLAIN_BELOW).all() or (np.rint(column) != column).any():
+        return False
+    return not np.signbit(column[column == 0]).any()
 
 
 def format_timestamp(time_ms: int) -> str:

@@ -2,11 +2,10 @@
 
 A point is `[<seconds>,"<value>"]`. The text before a value depends on its step only and is made
 once for each step; the texts of all values of a run of series come from one pass of orjson. What
-is left per point is C: `zip` and `bytes.join`.
+is left per point is C: slices of a list and `bytes.join`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from typing import assert_never
 
 import numpy as np
@@ -156,7 +155,10 @@ def _head(labels: Labels) -> bytes:
 
 
 def _points(leads: Sequence[bytes], texts: Sequence[bytes]) -> bytes:
-    return b"".join(chain.from_iterable(zip(leads, texts, strict=True)))
+    parts = [b""] * (2 * len(texts))
+    # Takes two fifths of the time of `zip`; a step of two refuses another number of leads.
+    parts[0::2], parts[1::2] = leads, texts
+    return b"".join(parts)
 
 
 def _leads(timestamps: IntArray) -> list[bytes]:

@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from promcompat.api.float_format import (
     format_json_seconds,
@@ -47,6 +49,14 @@ def test_columns_print_as_single_values_do() -> None:
     column = np.array([value for value, _ in CASES])
     assert format_sample_values(column) == [text.encode() for _, text in CASES]
     assert format_sample_values(np.empty(0)) == []
+
+
+@given(st.lists(st.one_of(st.integers(-(10**17), 10**17), st.just(-0.0)), min_size=1))
+def test_columns_of_whole_numbers_print_as_single_values_do(numbers: list[float]) -> None:
+    column = np.array(numbers, np.float64)
+    assert format_sample_values(column) == [
+        format_sample_value(value).encode() for value in column.tolist()
+    ]
 
 
 def test_scalars_never_have_an_exponent() -> None:
