@@ -24,7 +24,8 @@ def parse_number(text: str) -> float:
         if value <= _MAX_INT64:
             return float(value)
     try:
-        number = float(digits.replace("_", ""))
+        # The lexer lets pass no other misplaced underscore.
+        number = float(digits if digits.endswith("_") else digits.replace("_", ""))
     except ValueError:
         raise ValueError(_number_fault(text, "invalid syntax")) from None
     if math.isinf(number) and digits != "inf":

@@ -28,6 +28,7 @@ from promql.parsing.partial_nodes import Duration, Matchers, Operand, depth_abov
 
 _MAX_DURATION_SECONDS = (1 << 63) / 1e9
 _MAX_TIMESTAMP = float(1 << 63)
+_LEAST_INT64 = -(1 << 63)
 
 
 class NumberRules:
@@ -214,11 +215,13 @@ class RangeRules:
             reason = f"timestamp out of bounds for @ modifier: {format_float(seconds)}"
             raise PositionedError(operand.expr.pos.start, reason)
         timestamp_ms = math.floor(abs(seconds * 1000) + 0.5)
+        timestamp_ms = -timestamp_ms if seconds < 0 else timestamp_ms
+        if not _LEAST_INT64 <= timestamp_ms <= -_LEAST_INT64 - 1:
+            # What Go makes on amd64 of a float that is no int64.
+            timestamp_ms = _LEAST_INT64
         return _at_modified(
             operand,
-            lambda modifiers: replace(
-                modifiers, timestamp_ms=-timestamp_ms if seconds < 0 else timestamp_ms
-            ),
+            lambda modifiers: replace(modifiers, timestamp_ms=timestamp_ms),
             time.pos.end,
         )
 
