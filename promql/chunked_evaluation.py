@@ -145,7 +145,7 @@ def _take_samples(
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
     index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
     labels = tuple(block.labels[row] for row in rows.tolist())
-    return SampleBlock(labels, block.timestamps[index], block.values[index], offsets)
+    return block.take(labels, index, offsets)
 
 
 def _side_by_side(values: Sequence[Value], budget: QueryBudget) -> Value:

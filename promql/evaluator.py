@@ -248,7 +248,7 @@ class Evaluator:
         if isinstance(expr, SubqueryExpr):
             self.samples_per_step = np.full(grid.n_steps, self._subquery_samples)
         else:
-            self.samples_per_step += (windows.hi - windows.lo).sum(axis=0)
+            self.samples_per_step += windows.sizes().sum(axis=0)
         return windows
 
     def _subquery_samples_of(
@@ -324,7 +324,7 @@ class Evaluator:
         timestamps = grid.timestamps()
 
         def reduce(steps: slice, windows: Windows) -> tuple[FloatArray, BoolArray]:
-            self.samples_per_step[steps] += (windows.hi - windows.lo).sum(axis=0)
+            self.samples_per_step[steps] += windows.sizes().sum(axis=0)
             arguments = tuple(scalar[steps] for scalar in scalars)
             return RANGE_FUNCTIONS[call.func](
                 RangeCall(

@@ -92,12 +92,7 @@ def _trimmed(windows: Windows) -> Windows:
         return windows
     return replace(
         windows,
-        block=SampleBlock(
-            block.labels,
-            block.timestamps[first:last],
-            block.values[first:last],
-            np.array([0, last - first], np.int64),
-        ),
+        block=block.take(block.labels, slice(first, last), np.array([0, last - first], np.int64)),
         lo=windows.lo - first,
         hi=windows.hi - first,
     )

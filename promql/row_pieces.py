@@ -87,12 +87,7 @@ def take_series(block: SampleBlock, series: slice) -> SampleBlock:
         return block
     offsets = block.offsets[series.start : series.stop + 1]
     first, last = int(offsets[0]), int(offsets[-1])
-    return SampleBlock(
-        block.labels[series],
-        block.timestamps[first:last],
-        block.values[first:last],
-        offsets - first,
-    )
+    return block.take(block.labels[series], slice(first, last), offsets - first)
 
 
 class RowWriter:

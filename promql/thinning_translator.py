@@ -17,13 +17,10 @@ import numpy as np
 from promcompat.core.model import IntArray
 from promql.pushdown.rules import Thinning
 from promql.pushdown.window_grid import TimeSegments
-from promql.translator import Params, Statement
+from promql.translator import NOT_STALE, Params, Statement
 from sql.catalog import MS_PER_DAY, SAMPLE_TABLE
 
 _MAX_BRANCHES: Final = 64
-_NOT_STALE: Final = (
-    " AND NOT (p.value = 'NaN'::float8 AND float8send(p.value) = '\\x7ff0000000000002'::bytea)"
-)
 
 
 def thinned_samples_statement(
@@ -84,7 +81,7 @@ def _branch(thinning: Thinning, ids: str, piece: _Piece, params: Params) -> str:
         f" AND p.ts < from_unix_ms({params.add(piece.end_ms + 1)}::bigint)"
     )
     if thinning.skips_stale_markers:
-        within += _NOT_STALE
+        within += NOT_STALE
     columns = f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
     if thinning.newest:
         source = f"unnest({ids}) AS i (series_id) CROSS JOIN {segments}"

@@ -24,6 +24,10 @@ from sql.catalog import (
 )
 
 _REGEX_SPECIAL: Final = frozenset("\\.+*?()|[]{}^$")
+NOT_STALE: Final = (
+    " AND NOT (p.value = 'NaN'::float8 AND float8send(p.value) = '\\x7ff0000000000002'::bytea)"
+)
+"""The term, after others, that keeps stale markers out of `sample AS p`."""
 _TRUE: Final = "TRUE"
 _FALSE: Final = "FALSE"
 
@@ -237,7 +241,7 @@ def samples_statement(
     ids = f"{params.add(series_ids.tolist())}::bigint[]"
     text = (
         f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
-        f" WHERE p.series_id = ANY({ids}){_within(bounds, params)}"
+        f" WHERE p.series_id = ANY({ids}){within(bounds, params)}"
     )
     if max_samples > 0:
         text += f" LIMIT {params.add(max_samples + 1)}"
@@ -253,7 +257,7 @@ def density_statement(selection: SeriesSelection, series_ids: IntArray) -> State
     ids = f"{params.add(series_ids.tolist())}::bigint[]"
     text = (
         f"SELECT count(*) FROM {SAMPLE_TABLE} AS p"
-        f" WHERE p.series_id = ANY({ids}){_within(bounds, params)}"
+        f" WHERE p.series_id = ANY({ids}){within(bounds, params)}"
     )
     return Statement(text, tuple(params.values))
 
@@ -268,8 +272,8 @@ def explain_analyze_statement(text: str) -> Statement:
     return Statement(f"EXPLAIN (ANALYZE, BUFFERS) {text}", ())
 
 
-def _within(bounds: TimeBounds, params: Params) -> str:
-    """The terms that keep `sample AS p` within bounds.
+def within(bounds: TimeBounds, params: Params) -> str:
+    """The terms, after others, that keep `sample AS p` within bounds.
 
     The upper one is exclusive at the next millisecond, so that microseconds written through SQL
     fall into their millisecond. Bounds at the end of time are left out: TimescaleDB computes with
@@ -354,5 +358,5 @@ def _live_terms(live: LiveSeries, params: Params) -> list[str]:
 def _has_sample(series_id: str, bounds: TimeBounds, params: Params) -> str:
     return (
         f"EXISTS (SELECT FROM {SAMPLE_TABLE} AS p"
-        f" WHERE p.series_id = {series_id}{_within(bounds, params)} OFFSET 0)"
+        f" WHERE p.series_id = {series_id}{within(bounds, params)} OFFSET 0)"
     )

@@ -61,7 +61,8 @@ class Windows:
     """A range vector at every step of a grid, over one CSR block without stale markers.
 
     The window of series i at step j holds the samples `[lo[i, j], hi[i, j])` of
-    `block.timestamps`/`block.values` (absolute indices; an empty window has lo == hi). It spans
+    `block.timestamps`/`block.values` (absolute indices; an empty window has lo == hi), or samples
+    that stand for those of the window (`block.counts`). It spans
     the left-open time range `(start_ms[j], end_ms[j]]`, `range_ms` long: offset and `@` are
     already applied. `drop_name` as in Matrix (a subquery over a function sets it).
     """
@@ -73,6 +74,14 @@ class Windows:
     end_ms: IntArray
     range_ms: int
     drop_name: BoolArray
+
+    def sizes(self) -> IntArray:
+        """How many samples each window has, int64 of the shape of `lo`."""
+        if self.block.counts is None:
+            return self.hi - self.lo
+        until = np.concatenate(([0], np.cumsum(self.block.counts)))
+        sizes: IntArray = until[self.hi] - until[self.lo]
+        return sizes
 
 
 Value = Matrix | ScalarGrid | StringValue | Windows

@@ -113,12 +113,7 @@ def without_stale_markers(block: SampleBlock) -> SampleBlock:
         return block
     kept = ~stale
     before = np.concatenate(([0], np.cumsum(kept)))
-    return SampleBlock(
-        block.labels,
-        block.timestamps[kept],
-        block.values[kept],
-        before[block.offsets].astype(np.int64),
-    )
+    return block.take(block.labels, kept, before[block.offsets].astype(np.int64))
 
 
 def make_windows(

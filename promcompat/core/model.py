@@ -147,17 +147,32 @@ class SampleBlock:
     Series i holds `timestamps[offsets[i]:offsets[i + 1]]` (int64 ms, strictly ascending) and the
     `values` beside them (float64, exact bits, stale markers included). `offsets` has
     `len(labels) + 1` entries. A series without samples in the range may be left out.
+    `counts` int64 tells how many samples each one stands for, where what a query does not need was
+    left out but still has to be counted. None: each for itself.
     """
 
     labels: tuple[Labels, ...]
     timestamps: IntArray
     values: FloatArray
     offsets: IntArray
+    counts: IntArray | None = None
 
     @classmethod
     def empty(cls) -> "SampleBlock":
         """A block of no series."""
         return cls((), np.empty(0, np.int64), np.empty(0), np.zeros(1, np.int64))
+
+    def take(
+        self, labels: tuple[Labels, ...], index: IntArray | BoolArray | slice, offsets: IntArray
+    ) -> "SampleBlock":
+        """The samples of an index, as the series `labels` and `offsets` say."""
+        return SampleBlock(
+            labels,
+            self.timestamps[index],
+            self.values[index],
+            offsets,
+            None if self.counts is None else self.counts[index],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ _EXTRAPOLATION_SLACK = 1.1
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """The windows with at least two samples: their ends and the time around them.
+    """The windows with at least two samples: their ends, and the time around and between them.
 
     Of the shape of `present` when that holds everywhere, which saves copies, and flat otherwise.
     """
@@ -25,6 +25,7 @@ class _Ends:
     present: BoolArray
     lo: IntArray
     last: IntArray
+    n_distances: IntArray
     first_value: FloatArray
     last_value: FloatArray
     sampled_seconds: FloatArray
@@ -36,8 +37,9 @@ def _ends(call: RangeCall) -> _Ends:
     windows, block = call.windows, call.windows.block
     present = windows.hi - windows.lo >= 2
     lo, last, start_ms, end_ms = windows.lo, windows.hi - 1, windows.start_ms, windows.end_ms
+    n_distances = windows.sizes() - 1
     if not present.all():
-        lo, last = lo[present], last[present]
+        lo, last, n_distances = lo[present], last[present], n_distances[present]
         start_ms = np.broadcast_to(start_ms, present.shape)[present]
         end_ms = np.broadcast_to(end_ms, present.shape)[present]
     first_ms, last_ms = block.timestamps[lo], block.timestamps[last]
@@ -45,6 +47,7 @@ def _ends(call: RangeCall) -> _Ends:
         present,
         lo,
         last,
+        n_distances,
         block.values[lo],
         block.values[last],
         (last_ms - first_ms) / 1000,
@@ -92,7 +95,7 @@ def _extrapolated(call: RangeCall, *, is_counter: bool, is_rate: bool) -> FloatA
     if is_counter:
         values = call.windows.block.values
         add_reset_corrections(change.reshape(-1), values, ends.lo.ravel(), ends.last.ravel())
-    average_distance = ends.sampled_seconds / (ends.last - ends.lo)
+    average_distance = ends.sampled_seconds / ends.n_distances
     threshold = average_distance * _EXTRAPOLATION_SLACK
     half = average_distance / 2
     to_start = np.where(ends.seconds_to_start >= threshold, half, ends.seconds_to_start)

@@ -8,7 +8,7 @@ from promql.functions.function_calls import RangeCall
 
 def count_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
     """How many samples each window has."""
-    counts = call.windows.hi - call.windows.lo
+    counts = call.windows.sizes()
     return counts.astype(np.float64), counts > 0
 
 

@@ -48,7 +48,7 @@ def sum_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
 def avg_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
     """The mean of each window: sum by count, or an incremental mean where the sum overflows."""
     first, counts = _flat(call)
-    divisor = np.maximum(counts, 1)
+    divisor = np.maximum(call.windows.sizes().ravel(), 1)
     with np.errstate(all="ignore"):
         total, compensation, bounded = _sums(call)
         means = total / divisor + compensation / divisor

@@ -1,11 +1,13 @@
 """The rules of what need not be fetched. Each is a thinning: the samples left give the same answer.
 
 A rule says only whether it would be exact and what it would do; `promql.pushdown.choice` weighs
-what that costs. Rules leave samples out and compute nothing, so no rounding can differ.
+what that costs. Most rules leave samples out and compute nothing, so no rounding can differ;
+`partials_of_window` lets the database compute what no rounding can differ in.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Final
 
 from promcompat.core.model import SeriesSelection
@@ -17,6 +19,42 @@ _LAST_OF_WINDOW: Final = frozenset(
 )
 """What only asks for the newest sample of a window, or whether there is one."""
 _LAST_TWO_OF_WINDOW: Final = frozenset({"irate", "idelta"})
+
+
+class Partial(Enum):
+    """What is fetched of a segment in the place of its samples.
+
+    Of `COUNT`, `MINIMUM`, `MAXIMUM` and `SUM` one sample that stands for all of them, with that
+    value. Of `ENDS` the first and the last sample, of `ENDS_AND_RESETS` also the two around each
+    reset of the counter; these stand for the samples before them as well.
+    """
+
+    COUNT = "count"
+    MINIMUM = "minimum"
+    MAXIMUM = "maximum"
+    SUM = "sum"
+    ENDS = "ends"
+    ENDS_AND_RESETS = "ends and resets"
+
+    @property
+    def is_aggregate(self) -> bool:
+        """Whether one sample is left of each segment."""
+        return self not in (Partial.ENDS, Partial.ENDS_AND_RESETS)
+
+
+_PARTIAL_OF: Final = {
+    "avg_over_time": Partial.SUM,
+    "count_over_time": Partial.COUNT,
+    "delta": Partial.ENDS,
+    "increase": Partial.ENDS_AND_RESETS,
+    "max_over_time": Partial.MAXIMUM,
+    "min_over_time": Partial.MINIMUM,
+    "rate": Partial.ENDS_AND_RESETS,
+    "resets": Partial.ENDS_AND_RESETS,
+    "sum_over_time": Partial.SUM,
+}
+_ROUNDED: Final = frozenset({"stddev_over_time", "stdvar_over_time"})
+"""Each sample rounds a running mean: no combination of partial results has these bits."""
 MAX_SEGMENTS: Final = 50_000
 """As many go into a statement; a subquery of a million steps is read whole."""
 
@@ -25,13 +63,15 @@ MAX_SEGMENTS: Final = 50_000
 class Thinning:
     """Which samples of each series to fetch: `newest` of every segment (0: all of them).
 
-    With `skips_stale_markers` these are left out before the newest are chosen.
+    With `skips_stale_markers` these are left out before the newest are chosen. `partial` is what
+    is fetched of each segment instead of its samples; the segments follow on each other then.
     """
 
     rule: str
     segments: TimeSegments
     newest: int = 0
     skips_stale_markers: bool = False
+    partial: Partial | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +137,38 @@ def window_gaps(selection: SeriesSelection, grid: WindowGrid) -> Verdict:
     return Verdict("window_gaps", thinning, "no window sees what lies between them")
 
 
+def partials_of_window(selection: SeriesSelection, grid: WindowGrid) -> Verdict:
+    """`max_over_time(x[1d])`, `increase(x[30d])`. After: one to a few samples between window edges.
+
+    A window is a row of whole segments. The largest of their largest is its largest, sums of whole
+    numbers below 2^53 are exact in any order (a series with others is read whole), and a rate sees
+    the ends of a window, the resets within it and how many samples there are.
+    """
+    name = "partials_of_window"
+    function = selection.hints.function
+    if not selection.hints.range_ms:
+        return Verdict(name, None, "not a range selector")
+    if function in _ROUNDED:
+        return Verdict(name, None, f"{function}() rounds with each sample, in their order")
+    kind = _PARTIAL_OF.get(function)
+    if kind is None:
+        why = f"{function}() has no partial results" if function else "the use is not known"
+        return Verdict(name, None, why)
+    if grid.has_gaps:
+        return Verdict(name, None, "the windows do not meet")
+    thinning = Thinning(name, grid.between_edges(), skips_stale_markers=True, partial=kind)
+    return Verdict(name, thinning, f"{function}() follows from the {kind.value} of each segment")
+
+
 Rule = Callable[[SeriesSelection, WindowGrid], Verdict]
 
-RULES: Final[tuple[Rule, ...]] = (last_sample, last_sample_per_step, newest_of_window, window_gaps)
+RULES: Final[tuple[Rule, ...]] = (
+    last_sample,
+    last_sample_per_step,
+    newest_of_window,
+    partials_of_window,
+    window_gaps,
+)
 
 
 def judge(selection: SeriesSelection) -> list[Verdict]:

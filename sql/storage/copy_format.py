@@ -10,7 +10,7 @@ from typing import Final, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.model import FloatArray, IntArray
+from promcompat.core.model import BoolArray, FloatArray, IntArray
 
 BitsArray = NDArray[np.uint64]
 """Sample values by their bits: float arithmetic would not keep NaN payloads apart."""
@@ -28,6 +28,11 @@ _SAMPLE_FIELDS: Final = [
     ("value", ">u8"),
 ]
 _SAMPLE_TUPLE: Final = np.dtype([("n_fields", ">i2"), *_SAMPLE_FIELDS])
+BYTES_PER_ROW: Final = _SAMPLE_TUPLE.itemsize
+"""What a row of series_id, ts and value takes in the stream."""
+_NUMBERED_TUPLE: Final = np.dtype(
+    [("n_fields", ">i2"), *_SAMPLE_FIELDS, ("n_length", ">i4"), ("n", ">i8")]
+)
 _STAGED_TUPLE: Final = np.dtype(
     [("n_fields", ">i2"), ("row_length", ">i4"), ("row_number", ">i4"), *_SAMPLE_FIELDS]
 )
@@ -88,16 +93,18 @@ def _fill_sample_fields(tuples: NDArray[np.void], rows: SampleRows) -> None:
 class SampleDecoder:
     """Collects a COPY stream of series_id, ts and value; `finish` gives its columns."""
 
-    __slots__ = ("_chunks", "n_bytes")
+    __slots__ = ("_chunks", "_tuple", "n_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_numbered: bool = False) -> None:
+        """`is_numbered`: the stream has a fourth column, a bigint."""
+        self._tuple = _NUMBERED_TUPLE if is_numbered else _SAMPLE_TUPLE
         self._chunks: list[bytes] = []
         self.n_bytes = 0
 
     @property
     def n_rows(self) -> int:
         """How many rows have come in, when the stream is at its end."""
-        return max(0, self.n_bytes - len(_HEADER) - len(_TRAILER)) // _SAMPLE_TUPLE.itemsize
+        return max(0, self.n_bytes - len(_HEADER) - len(_TRAILER)) // self._tuple.itemsize
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream."""
@@ -108,17 +115,18 @@ class SampleDecoder:
         """The columns in the order of the stream; the stream must have no NULL."""
         stream = b"".join(self._chunks)
         self._chunks.clear()
-        tuples = np.frombuffer(stream, _SAMPLE_TUPLE, self.n_rows, len(_HEADER))
+        tuples = np.frombuffer(stream, self._tuple, self.n_rows, len(_HEADER))
         return DecodedSamples.of(tuples)
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedSamples:
-    """Rows as they came: series ids, Unix ms (microseconds cut off) and exact values."""
+    """Rows as they came: series ids, Unix ms (microseconds cut off), exact values, numbers."""
 
     series_ids: IntArray
     timestamps: IntArray
     values: FloatArray
+    numbers: IntArray | None = None
 
     @classmethod
     def of(cls, tuples: NDArray[np.void]) -> Self:
@@ -128,6 +136,7 @@ class DecodedSamples:
             tuples["series_id"].astype(np.int64),
             microseconds // 1000 + _EPOCH_2000_MS,
             tuples["value"].astype(np.uint64).view(np.float64),
+            tuples["n"].astype(np.int64) if "n" in (tuples.dtype.names or ()) else None,
         )
 
     def sorted(self) -> "DecodedSamples":
@@ -135,5 +144,13 @@ class DecodedSamples:
         steps = np.diff(self.series_ids)
         if np.all((steps > 0) | ((steps == 0) & (np.diff(self.timestamps) > 0))):
             return self
-        order = np.lexsort((self.timestamps, self.series_ids))
-        return DecodedSamples(self.series_ids[order], self.timestamps[order], self.values[order])
+        return self.take(np.lexsort((self.timestamps, self.series_ids)))
+
+    def take(self, index: NDArray[np.intp] | BoolArray) -> "DecodedSamples":
+        """The rows of an index, in its order."""
+        return DecodedSamples(
+            self.series_ids[index],
+            self.timestamps[index],
+            self.values[index],
+            None if self.numbers is None else self.numbers[index],
+        )

@@ -117,13 +117,14 @@ class PostgresMetricRepository:
         self._writer = SampleWriter(committer, options.group_commit, self.stats)
         self._series_reader = SeriesReader(labels_cache, self.stats)
         self._catalogue = SeriesCatalogue(self.database, self._series_reader)
-        planner = _read_planner(capabilities, options)
+        sample_cache = SampleCache(options.sample_cache_bytes, self.stats)
+        planner = _read_planner(capabilities, options, sample_cache.most_samples)
         self._sample_reader = SampleReader(
             read_pool,
             self._series_reader,
             self.stats,
             planner,
-            SampleCache(options.sample_cache_bytes, self.stats),
+            sample_cache,
             max_samples=options.max_samples,
             max_bytes=options.max_memory_bytes,
             now_ms=options.now_ms,
@@ -284,12 +285,16 @@ class PostgresMetricRepository:
             await connection.fetchval(_QUERIES["ping"])
 
 
-def _read_planner(capabilities: Capabilities, options: StorageOptions) -> ReadPlanner:
+def _read_planner(
+    capabilities: Capabilities, options: StorageOptions, rows_kept: int
+) -> ReadPlanner:
     is_plain = capabilities.creates_partitions
     return ReadPlanner(
         options.pushdown,
         probe_us=PLAIN_PROBE_US if is_plain else TIMESCALEDB_PROBE_US,
+        rows_kept=rows_kept,
         max_samples=options.max_samples,
+        max_bytes=options.max_memory_bytes,
     )
 
 

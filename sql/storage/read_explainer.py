@@ -71,7 +71,7 @@ class ReadExplainer:
                         connection, selection, selector.ids, always_estimates=True
                     )
                     explanation = _explanation(selection, len(selector.ids), read)
-                    measured = await _measure(connection, read.statement, allowance)
+                    measured = await _measure(connection, read, allowance)
                     plan = await _ask_plan(connection, read.statement, depth)
                     found.append(replace(explanation, measured=measured, database_plan=plan))
                 else:
@@ -107,17 +107,17 @@ def _explanation(
 
 
 async def _measure(
-    connection: Connection, statement: Statement | None, allowance: SampleAllowance | None
+    connection: Connection, read: PlannedRead, allowance: SampleAllowance | None
 ) -> ReadMeasurement | None:
     """Read as a query does."""
     if allowance is None:
         return None
-    if statement is None:
+    if read.statement is None:
         return ReadMeasurement(rows=0, seconds=0.0)
-    decoder = SampleDecoder()
+    decoder = SampleDecoder(is_numbered=read.partial is not None)
     allowance.watch(decoder)
     started = time.perf_counter()
-    await copy_out(connection, statement, decoder, allowance)
+    await copy_out(connection, read.statement, decoder, allowance)
     return ReadMeasurement(rows=decoder.n_rows, seconds=time.perf_counter() - started)
 
 

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.model import IntArray, SeriesSelection
+from promql.partial_translator import partial_samples_statement
 from promql.pushdown.choice import (
     SMALL_ROWS,
     Choice,
@@ -14,12 +15,14 @@ from promql.pushdown.choice import (
     choose,
     needs_estimate,
 )
-from promql.pushdown.rules import judge
+from promql.pushdown.rules import Partial, judge
 from promql.thinning_translator import thinned_samples_statement
 from promql.translator import Statement, density_statement, samples_statement
 from sql.storage.connection_pool import Connection
+from sql.storage.copy_format import BYTES_PER_ROW
 
 _ASSUMED_INTERVAL_MS: Final = 15_000
+_SHORTEST_INTERVAL_MS: Final = 1_000
 _COUNTED_SERIES: Final = 8
 _COUNTED_MS: Final = 3_600_000
 PLAIN_PROBE_US: Final = 3.0
@@ -34,15 +37,34 @@ class PlannedRead:
     choice: Choice
     estimate: Estimate | None
 
+    @property
+    def partial(self) -> Partial | None:
+        """What the statement's fourth column belongs to; None when it has none."""
+        return None if self.choice.thinning is None else self.choice.thinning.partial
+
 
 class ReadPlanner:
     """Plans the reading of selections whose series are known."""
 
-    def __init__(self, mode: PushdownMode, *, probe_us: float, max_samples: int) -> None:
-        """`probe_us` is what finding one sample takes; `max_samples` 0 sets no bound."""
+    def __init__(
+        self,
+        mode: PushdownMode,
+        *,
+        probe_us: float,
+        rows_kept: int,
+        max_samples: int,
+        max_bytes: int,
+    ) -> None:
+        """`probe_us` is what finding one sample takes; a maximum of 0 sets no bound.
+
+        `rows_kept` is up to how many samples of a selection the sample cache keeps.
+        """
         self._mode = mode
         self._probe_us = probe_us
+        self._rows_kept = rows_kept
         self._max_samples = max_samples
+        bounds = max_samples, max_bytes // BYTES_PER_ROW
+        self._rows_allowed = min((bound for bound in bounds if bound), default=0)
 
     async def plan(
         self,
@@ -61,19 +83,29 @@ class ReadPlanner:
         if always_estimates or decides:
             estimate = await self._estimate(connection, selection, series_ids)
         choice = choose(selection, self._mode, estimate if decides else None)
-        if choice.thinning is None:
-            statement = samples_statement(selection, series_ids, max_samples=self._max_samples)
-        else:
-            statement = thinned_samples_statement(
-                choice.thinning, series_ids, max_samples=self._max_samples
-            )
-        return PlannedRead(statement, choice, estimate)
+        return PlannedRead(self._statement(selection, choice, series_ids), choice, estimate)
+
+    def _statement(
+        self, selection: SeriesSelection, choice: Choice, series_ids: IntArray
+    ) -> Statement | None:
+        thinning, most = choice.thinning, self._max_samples
+        if thinning is None:
+            return samples_statement(selection, series_ids, max_samples=most)
+        if thinning.partial is None:
+            return thinned_samples_statement(thinning, series_ids, max_samples=most)
+        return partial_samples_statement(
+            thinning.partial, thinning.segments, series_ids, max_samples=most
+        )
 
     def _is_worth_estimating(self, selection: SeriesSelection, n_series: int) -> bool:
         range_ms = selection.end_ms - selection.start_ms
         if n_series * range_ms < SMALL_ROWS * _ASSUMED_INTERVAL_MS:
             return False
-        return needs_estimate(judge(selection), self._mode)
+        verdicts = judge(selection)
+        if n_series * range_ms < self._rows_kept * _SHORTEST_INTERVAL_MS:
+            # What stays in memory is not read as partial results.
+            verdicts = [v for v in verdicts if v.thinning is None or v.thinning.partial is None]
+        return needs_estimate(verdicts, self._mode)
 
     async def _estimate(
         self, connection: Connection, selection: SeriesSelection, series_ids: IntArray
@@ -92,4 +124,10 @@ class ReadPlanner:
             if statement is not None and not counted:
                 counted = await connection.fetchval(statement.text, *statement.params)
         share = len(series_ids) / len(picks) * range_ms / max(span_ms, 1)
-        return Estimate(n_series=len(series_ids), rows=counted * share, probe_us=self._probe_us)
+        return Estimate(
+            n_series=len(series_ids),
+            rows=counted * share,
+            probe_us=self._probe_us,
+            rows_kept=self._rows_kept,
+            rows_allowed=self._rows_allowed,
+        )

@@ -14,6 +14,7 @@ from typing import Final
 
 from promcompat.core.caching import CACHEABLE_AFTER_MS
 from promcompat.core.model import SeriesSelection
+from promql.budget import BYTES_PER_SAMPLE
 from sql.catalog import MS_PER_DAY
 from sql.storage.selector_cache import SelectorKey
 from sql.storage.series_samples import SeriesSamples
@@ -92,6 +93,11 @@ class SampleCache:
     def is_enabled(self) -> bool:
         """Whether anything is ever kept."""
         return self._max_bytes > 0
+
+    @property
+    def most_samples(self) -> int:
+        """About how many samples one entry can have."""
+        return self._max_bytes // _LARGEST_SHARE // BYTES_PER_SAMPLE
 
     def get(
         self, key: SelectorKey, selection: SeriesSelection, state: ReadState

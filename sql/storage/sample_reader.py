@@ -11,10 +11,12 @@ import numpy as np
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import IntArray, Labels, SampleBlock, SeriesSelection
 from promql.budget import BYTES_PER_SAMPLE, TOO_MANY_SAMPLES, too_much_memory
+from promql.pushdown.rules import Partial
 from promql.translator import Statement, samples_statement
 from sql.storage.connection_pool import Connection, Pool, acquired
 from sql.storage.copy_format import SampleDecoder
 from sql.storage.copy_query import inline_parameters
+from sql.storage.partial_samples import counted_samples
 from sql.storage.read_planner import ReadPlanner
 from sql.storage.sample_cache import CachedSamples, ReadState, SampleCache
 from sql.storage.selector_cache import LabelOrder, ResolvedSelector, SelectorKey
@@ -115,8 +117,31 @@ class SampleReader:
     ) -> tuple[SeriesSamples, bool]:
         """The samples that the answer depends on, and whether these are all of the selection."""
         read = await self._planner.plan(connection, request.selection, selector.ids)
+        if read.partial is not None and read.statement is not None:
+            return await self._read_partials(
+                connection, request, read.statement, read.partial
+            ), False
         samples = await self._copy_out(connection, read.statement, request.allowance)
         return samples, read.choice.thinning is None
+
+    async def _read_partials(
+        self,
+        connection: Connection,
+        request: "SelectionRequest",
+        statement: Statement,
+        partial: Partial,
+    ) -> SeriesSamples:
+        """Samples that stand for all; all samples of series for which none can."""
+        decoder = SampleDecoder(is_numbered=True)
+        request.allowance.watch(decoder)
+        await copy_out(connection, statement, decoder, request.allowance)
+        samples, whole_ids = await _aside(
+            lambda: counted_samples(decoder.finish().sorted(), partial), decoder.n_rows
+        )
+        if not len(whole_ids):
+            return samples
+        whole = samples_statement(request.selection, whole_ids, max_samples=self._max_samples)
+        return samples.then(await self._copy_out(connection, whole, request.allowance))
 
     async def _read_rest(
         self,
@@ -278,6 +303,5 @@ def _sorted_by_labels(samples: SeriesSamples, order: LabelOrder) -> SampleBlock:
     """A block whose series are in the order of their labels, and no longer of their ids."""
     by_labels = order.by_labels
     if np.all(by_labels[1:] > by_labels[:-1]):
-        return SampleBlock(order.labels, samples.timestamps, samples.values, samples.offsets)
-    ordered = samples.take(by_labels)
-    return SampleBlock(order.labels, ordered.timestamps, ordered.values, ordered.offsets)
+        return samples.as_block(order.labels)
+    return samples.take(by_labels).as_block(order.labels)

@@ -5,7 +5,7 @@ from typing import Self
 
 import numpy as np
 
-from promcompat.core.model import FloatArray, IntArray
+from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
 from sql.storage.copy_format import DecodedSamples
 
 
@@ -14,19 +14,21 @@ class SeriesSamples:
     """Series `ids`, ascending; row `i` has the samples `offsets[i]` to `offsets[i + 1]` by time.
 
     Every series has at least one sample. `offsets` is one longer than `ids`; times are Unix ms.
+    `counts` as in `promcompat.core.model.SampleBlock`.
     """
 
     ids: IntArray
     offsets: IntArray
     timestamps: IntArray
     values: FloatArray
+    counts: IntArray | None = None
 
     @classmethod
-    def of(cls, rows: DecodedSamples) -> Self:
+    def of(cls, rows: DecodedSamples, counts: IntArray | None = None) -> Self:
         """The samples of rows that are sorted by series id and time."""
         starts = np.flatnonzero(np.diff(rows.series_ids, prepend=-1))
         offsets = np.append(starts, len(rows.series_ids))
-        return cls(rows.series_ids[starts], offsets, rows.timestamps, rows.values)
+        return cls(rows.series_ids[starts], offsets, rows.timestamps, rows.values, counts)
 
     def __len__(self) -> int:
         return len(self.timestamps)
@@ -35,6 +37,10 @@ class SeriesSamples:
     def n_bytes(self) -> int:
         """What the arrays take."""
         return 16 * (len(self.ids) + len(self.timestamps))
+
+    def as_block(self, labels: tuple[Labels, ...]) -> SampleBlock:
+        """The same samples, with the labels of each series instead of its id."""
+        return SampleBlock(labels, self.timestamps, self.values, self.offsets, self.counts)
 
     def take(self, series: IntArray) -> "SeriesSamples":
         """The series at the given rows, in that order (which may not be that of their ids)."""
@@ -45,7 +51,13 @@ class SeriesSamples:
         offsets = np.zeros(len(series) + 1, np.int64)
         np.cumsum(lengths, out=offsets[1:])
         rows = _spread(first, offsets)
-        return SeriesSamples(self.ids[series], offsets, self.timestamps[rows], self.values[rows])
+        return SeriesSamples(
+            self.ids[series],
+            offsets,
+            self.timestamps[rows],
+            self.values[rows],
+            None if self.counts is None else self.counts[rows],
+        )
 
     def between(self, start_ms: int, end_ms: int) -> "SeriesSamples":
         """The samples in `(start_ms, end_ms]`; shares memory when that is all of them."""
@@ -89,7 +101,12 @@ class SeriesSamples:
         values = np.empty(len(timestamps), np.float64)
         timestamps[own_rows], timestamps[later_rows] = self.timestamps, later.timestamps
         values[own_rows], values[later_rows] = self.values, later.values
-        return SeriesSamples(ids, offsets, timestamps, values)
+        counts = None
+        if self.counts is not None or later.counts is not None:
+            counts = np.ones(len(timestamps), np.int64)
+            counts[own_rows] = 1 if self.counts is None else self.counts
+            counts[later_rows] = 1 if later.counts is None else later.counts
+        return SeriesSamples(ids, offsets, timestamps, values, counts)
 
 
 def _spread(starts: IntArray, offsets: IntArray) -> IntArray:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from promcompat.core.errors import PromcompatError
 from promcompat.core.model import EvalRange, Labels
+from promql.budget import TOO_MANY_SAMPLES
 from promql.engine import Engine, EngineOptions
 from promql.pushdown.choice import PushdownMode
 from promql.values import Matrix, QueryResult
@@ -34,9 +35,10 @@ SELECTORS = st.sampled_from(
 RANGES = st.sampled_from(["1s", "7s", "20s", "30s", "2m"])
 FUNCTIONS = st.sampled_from(
     [
-        *("absent_over_time", "changes", "count_over_time", "delta", "idelta", "increase"),
-        *("irate", "last_over_time", "max_over_time", "present_over_time", "rate", "resets"),
-        *("sum_over_time", "ts_of_last_over_time"),
+        *("absent_over_time", "avg_over_time", "changes", "count_over_time", "delta", "idelta"),
+        *("increase", "irate", "last_over_time", "max_over_time", "min_over_time"),
+        *("present_over_time", "rate", "resets", "stddev_over_time", "sum_over_time"),
+        "ts_of_last_over_time",
     ]
 )
 SHELLS = st.sampled_from(
@@ -151,3 +153,46 @@ async def test_long_range_is_read_by_the_rule_that_saves_time(database_url: str)
             assert await answer(chosen, "default", text, grid, False) == expected
             fetched = chosen.stats.samples_selected - before
             assert most / 5 < fetched <= most
+
+
+async def test_partial_results_are_read_of_what_would_not_stay_in_memory(database_url: str) -> None:
+    times = range(0, 4 * 3_600_000, 2_000)
+    dense = {
+        make_labels("x", n=str(n)): [(MIDNIGHT + t, float(t % 7)) for t in times] for n in range(10)
+    }
+    # One series is not of whole numbers, and is read as it is for sums.
+    dense[make_labels("x", n="10")] = [(MIDNIGHT + t, t / 7) for t in times]
+    grid = EvalRange(MIDNIGHT + 2 * 3_600_000, MIDNIGHT + 4 * 3_600_000, 1_800_000)
+    async with (
+        opened_repository(database_url) as raw,
+        opened_repository(database_url, pushdown=PushdownMode.AUTO, sample_cache_bytes=0) as chosen,
+    ):
+        await raw.write_batch("default", make_batch(dense))
+        for text, most in (("max_over_time(x[1h])", 100), ("avg_over_time(x[1h])", 5_500)):
+            before = chosen.stats.samples_selected
+            expected = await answer(raw, "default", text, grid, False)
+            assert await answer(chosen, "default", text, grid, False) == expected
+            assert most / 5 < chosen.stats.samples_selected - before <= most
+
+
+async def test_increase_over_more_samples_than_a_query_may_read_is_answered(
+    database_url: str,
+) -> None:
+    times = range(0, 4 * 3_600_000, 1_000)
+    points = [(MIDNIGHT + t, float(t % 1_000_000)) for t in times]
+    counters = {make_labels("x_total", n=str(n)): points for n in range(6)}
+    grid = EvalRange(MIDNIGHT, MIDNIGHT + 4 * 3_600_000, 1_800_000)
+    async with (
+        opened_repository(database_url) as raw,
+        opened_repository(
+            database_url, pushdown=PushdownMode.AUTO, sample_cache_bytes=0, max_samples=80_000
+        ) as limited,
+    ):
+        await raw.write_batch("default", make_batch(counters))
+        text = "increase(x_total[4h])"
+        expected = await answer(raw, "default", text, grid, True)
+        assert await answer(limited, "default", text, grid, True) == expected
+        refused = await answer(
+            limited, "default", "quantile_over_time(0.5, x_total[4h])", grid, True
+        )
+        assert refused == TOO_MANY_SAMPLES

@@ -1,11 +1,14 @@
 """The rules of pushdown: which are exact, what they fetch, which is chosen."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from promcompat.core.model import SelectHints, SeriesSelection
+from promql.partial_translator import partial_samples_statement
 from promql.pushdown.choice import Choice, Estimate, PushdownMode, choose, cost_us
-from promql.pushdown.rules import MAX_SEGMENTS, judge
+from promql.pushdown.rules import MAX_SEGMENTS, Partial, judge
 from promql.pushdown.window_grid import WindowGrid
 from promql.thinning_translator import thinned_samples_statement
 from promql.translator import Statement
@@ -49,10 +52,13 @@ def applied(choice: Choice) -> list[str]:
             select(n_steps=9, step_ms=HOUR, reach_ms=5 * MINUTE),
             ["last_sample_per_step", "window_gaps"],
         ),
-        (over_time("rate", 5 * MINUTE, MINUTE), []),
-        (over_time("rate", 5 * MINUTE, 5 * MINUTE), []),
+        (over_time("rate", 5 * MINUTE, MINUTE), ["partials_of_window"]),
+        (over_time("rate", 5 * MINUTE, 5 * MINUTE), ["partials_of_window"]),
         (over_time("rate", 5 * MINUTE, HOUR), ["window_gaps"]),
-        (over_time("rate", 5 * MINUTE, 0, n_steps=1), []),
+        (over_time("rate", 5 * MINUTE, 0, n_steps=1), ["partials_of_window"]),
+        (over_time("avg_over_time", HOUR, MINUTE), ["partials_of_window"]),
+        (over_time("stddev_over_time", HOUR, MINUTE), []),
+        (over_time("quantile_over_time", HOUR, MINUTE), []),
         (over_time("irate", 5 * MINUTE, MINUTE), ["newest_of_window"]),
         (over_time("last_over_time", HOUR, 0, n_steps=1), ["newest_of_window"]),
         (over_time("absent_over_time", HOUR, 2 * HOUR), ["newest_of_window", "window_gaps"]),
@@ -113,6 +119,64 @@ def test_forced_rules_need_no_estimate_and_off_means_none() -> None:
     assert applied(choose(selection, PushdownMode.FORCED)) == ["window_gaps"]
     assert applied(choose(selection, PushdownMode.OFF)) == []
     assert applied(choose(selection, PushdownMode.AUTO)) == []
+
+
+def days_of_maxima() -> SeriesSelection:
+    return over_time("max_over_time", DAY, HOUR, n_steps=24)
+
+
+def test_partial_results_are_for_what_does_not_stay_in_memory() -> None:
+    many = Estimate(n_series=100, rows=20e6, probe_us=3.0, rows_kept=8_000_000)
+    chosen = choose(days_of_maxima(), PushdownMode.AUTO, many)
+    assert applied(chosen) == ["partials_of_window"]
+    few = replace(many, rows=7e6)
+    kept = choose(days_of_maxima(), PushdownMode.AUTO, few)
+    assert applied(kept) == []
+    assert "7,000,000 samples stay in memory" in kept.decisions[3].reason
+
+
+def test_partial_results_are_not_for_segments_of_a_few_samples() -> None:
+    many = Estimate(n_series=100, rows=20e6, probe_us=3.0)
+    n_steps = int(many.rows / many.n_series / 4)
+    short = over_time("max_over_time", MINUTE, MINUTE, n_steps=n_steps)
+    assert applied(choose(short, PushdownMode.AUTO, many)) == []
+
+
+def test_rates_are_computed_from_ends_only_where_all_samples_would_be_too_many() -> None:
+    increase = over_time("increase", DAY, HOUR, n_steps=24)
+    many = Estimate(n_series=100, rows=20e6, probe_us=3.0)
+    assert applied(choose(increase, PushdownMode.AUTO, many)) == []
+    limited = replace(many, rows_allowed=10_000_000)
+    assert applied(choose(increase, PushdownMode.AUTO, limited)) == ["partials_of_window"]
+
+
+@pytest.mark.parametrize(
+    ("function", "partial"),
+    [
+        ("count_over_time", Partial.COUNT),
+        ("min_over_time", Partial.MINIMUM),
+        ("sum_over_time", Partial.SUM),
+        ("delta", Partial.ENDS),
+        ("rate", Partial.ENDS_AND_RESETS),
+    ],
+)
+@pytest.mark.parametrize("n_steps", [1, 5])
+def test_partial_results_tell_segments_apart_by_their_first_millisecond(
+    function: str, partial: Partial, n_steps: int
+) -> None:
+    thinning = choose(over_time(function, HOUR, MINUTE, n_steps), PushdownMode.FORCED).thinning
+    assert thinning is not None
+    assert thinning.partial is partial
+    statement = partial_samples_statement(partial, thinning.segments, IDS, max_samples=7)
+    assert statement.params[:3] == (
+        [3, 5],
+        T0 - HOUR + 1,
+        T0 + (n_steps - 1) * MINUTE + 1,
+    )
+    assert statement.params[-1] == 8
+    assert ("width_bucket" in statement.text) == (n_steps > 1)
+    if n_steps > 1:
+        assert statement.params[3] == (thinning.segments.lows + 1).tolist()
 
 
 def statement_of(selection: SeriesSelection, max_samples: int = 0) -> Statement:
