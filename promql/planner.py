@@ -28,7 +28,7 @@ from promql.ast import (
     children,
 )
 from promql.durations import duration_ms
-from promql.functions.info_function import TARGET_INFO, first_selector
+from promql.functions.info_function import TARGET_INFO, first_selectors
 from promql.plan import Plan
 from promql.tree_walks import fold
 
@@ -260,6 +260,7 @@ class _Leaves:
     def visit(self, expr: Expr, context: _Context) -> None:
         """Add the selections of every selector in `expr`, in the order of the text."""
         waiting = [(expr, context)]
+        firsts: dict[int, VectorSelector | None] = {}
         while waiting:
             node, around = waiting.pop()
             match node:
@@ -270,7 +271,8 @@ class _Leaves:
                     self._add(selector, selector.matchers, around, node.range_ms)
                 case Call(func="info"):
                     inner = _context_within(node, around)
-                    first = first_selector(node.args[0])
+                    firsts = firsts or first_selectors(expr)
+                    first = firsts[id(node)]
                     is_moved = first is not None and first.modifiers != TimeModifiers()
                     of_info = replace(inner, selects_info=True, moves_info=is_moved)
                     waiting.append((node.args[1], of_info))

@@ -15,8 +15,9 @@ from promcompat.core.model import (
     Labels,
     SampleBlock,
 )
-from promql.ast import AggregateExpr, Expr, TimeModifiers, VectorSelector, children
+from promql.ast import AggregateExpr, Call, Expr, TimeModifiers, VectorSelector, children
 from promql.name_removal import merge_rows
+from promql.tree_walks import fold
 from promql.values import Matrix
 from promql.windows import InstantSamples, look_up
 
@@ -71,6 +72,25 @@ def first_selector(expr: Expr) -> VectorSelector | None:
         # The parameter of an aggregation comes after what it aggregates.
         waiting.extend(parts if isinstance(node, AggregateExpr) else reversed(parts))
     return None
+
+
+def first_selectors(expr: Expr) -> dict[int, VectorSelector | None]:
+    """The first selector in the vector of each call of `info` in `expr`, by the `id` of the call.
+
+    All at once, as calls within each other would each be walked by all around them.
+    """
+    found: dict[int, VectorSelector | None] = {}
+
+    def first(node: Expr, parts: list[VectorSelector | None]) -> VectorSelector | None:
+        if isinstance(node, VectorSelector):
+            return node
+        if isinstance(node, Call) and node.func == "info":
+            found[id(node)] = parts[0]
+        in_order = reversed(parts) if isinstance(node, AggregateExpr) else parts
+        return next((part for part in in_order if part is not None), None)
+
+    fold(expr, first)
+    return found
 
 
 def look_up_info(

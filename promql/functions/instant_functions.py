@@ -7,7 +7,7 @@ import numpy as np
 
 from promcompat.core.matchers import MatchOp
 from promcompat.core.model import EMPTY_LABELS, METRIC_NAME, BoolArray, Labels
-from promql.ast import Expr, MatrixSelector, ParenExpr, VectorSelector
+from promql.ast import Expr, MatrixSelector, VectorSelector, unwrap_parens
 from promql.functions.classic_histograms import histogram_fraction, histogram_quantile
 from promql.functions.date_functions import DATE_FUNCTIONS, date_part
 from promql.functions.function_calls import InstantCall
@@ -35,13 +35,9 @@ def absent_labels(expr: Expr) -> Labels:
     They are what a selector matches by equality, less the metric name; a label the selector
     matches more than once, or in another way, is left out. Other expressions give none.
     """
-    match expr:
-        case ParenExpr():
-            return absent_labels(expr.expr)
-        case MatrixSelector():
-            return absent_labels(expr.vector_selector)
-        case VectorSelector():
-            return _equality_labels(expr)
+    match unwrap_parens(expr):
+        case MatrixSelector(vector_selector=selector) | (VectorSelector() as selector):
+            return _equality_labels(selector)
         case _:
             return EMPTY_LABELS
 

@@ -44,6 +44,11 @@ class Token(NamedTuple):
         return quote(self.text)
 
 
+MAX_TOKENS = 500_000
+"""How long a query may be. Prometheus takes what the body of a request holds, 10 MB, but is lost in
+it: 100,000 operators keep it busy for minutes. Nothing here recurses, so depth needs no limit.
+"""
+
 END_OF_INPUT = "$END"
 _DESCRIBED = {
     "IDENTIFIER": "identifier",
@@ -147,6 +152,7 @@ class Lexer:
         "_got_colon",
         "_got_duration",
         "_in_duration",
+        "_n_tokens",
         "_paren_depth",
         "_pos",
         "_text",
@@ -155,6 +161,7 @@ class Lexer:
     def __init__(self, text: str) -> None:
         self._text = text
         self._pos = 0
+        self._n_tokens = 0
         self._paren_depth = 0
         self._brace_open = False
         self._bracket_open = False
@@ -164,6 +171,9 @@ class Lexer:
 
     def next_token(self) -> Token:
         """The next token; `$END` at the end. Raises PositionedError where there is none."""
+        self._n_tokens += 1
+        if self._n_tokens > MAX_TOKENS:
+            raise PositionedError(self._pos, f"query has more than {MAX_TOKENS} tokens")
         if self._in_duration:
             return self._duration_token()
         blank = _BLANK.match(self._text, self._pos)

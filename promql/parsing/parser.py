@@ -19,8 +19,8 @@ _LONGEST_REMEMBERED = 16_384
 def parse_expr(text: str) -> Expr:
     """The tree of a query, parsed and type-checked as Prometheus' `ParseExpr` does.
 
-    Raises ParseError, whose text is Prometheus' own; nesting is limited, see
-    `promql.parsing.partial_nodes.MAX_DEPTH`.
+    Raises ParseError, whose text is Prometheus' own; the length is limited, see
+    `promql.parsing.lexer.MAX_TOKENS`.
     """
     return _parse_and_remember(text) if len(text) <= _LONGEST_REMEMBERED else _parse_checked(text)
 

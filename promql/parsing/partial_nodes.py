@@ -7,12 +7,8 @@ from promql.ast import DurationExpr, Expr, NumberLiteral, PositionRange, ValueTy
 from promql.parsing.lexer import Token
 from promql.parsing.parse_errors import PositionedError
 
-MAX_DEPTH = 250
-"""How deep an expression may nest; a chain of binary operators nests a level an operator.
-
-Prometheus has no limit, as Go's stacks grow. Parsing, type checking and printing have none here
-either, but planning and evaluating recurse, up to three of Python's default 1,000 frames a level.
-"""
+MAX_DURATION_DEPTH = 250
+"""How deep arithmetic on durations may nest; computing and printing it recurses."""
 
 
 class Operand(NamedTuple):
@@ -20,7 +16,6 @@ class Operand(NamedTuple):
 
     expr: Expr
     type: ValueType
-    depth: int
 
 
 class Duration(NamedTuple):
@@ -72,8 +67,9 @@ def span(first: Token, last: Token) -> PositionRange:
 
 
 def depth_above(start: int, *depths: int) -> int:
-    """The depth of a node at `start` over nodes of these depths; PositionedError past the limit."""
+    """The depth of a duration at `start` over others; PositionedError past the limit."""
     depth = max(depths, default=0) + 1
-    if depth > MAX_DEPTH:
-        raise PositionedError(start, f"expression nests deeper than {MAX_DEPTH} levels")
+    if depth > MAX_DURATION_DEPTH:
+        reason = f"duration expression nests deeper than {MAX_DURATION_DEPTH} levels"
+        raise PositionedError(start, reason)
     return depth

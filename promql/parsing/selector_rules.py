@@ -133,7 +133,7 @@ class MatcherRules:
 
     def selector_of_matchers(self, matchers: Matchers) -> Operand:
         selector = VectorSelector("", matchers.matchers, NO_MODIFIERS, matchers.pos)
-        return Operand(selector, ValueType.VECTOR, 1)
+        return Operand(selector, ValueType.VECTOR)
 
     def selector_of_name_and_matchers(self, name: Token, matchers: Matchers) -> Operand:
         return _named_selector(name, matchers.matchers, matchers.pos.end)
@@ -158,7 +158,7 @@ def _named_selector(name: Token, matchers: tuple[LabelMatcher, ...], end: int) -
     by_name = LabelMatcher(METRIC_NAME, MatchOp.EQUAL, name.text)
     pos = PositionRange(name.start, end)
     selector = VectorSelector(name.text, (*matchers, by_name), NO_MODIFIERS, pos)
-    return Operand(selector, ValueType.VECTOR, 1)
+    return Operand(selector, ValueType.VECTOR)
 
 
 class RangeRules:
@@ -177,8 +177,7 @@ class RangeRules:
         range_ms, range_expr = _static_or_expr(duration)
         pos = PositionRange(selector.pos.start, right.end)
         matrix = MatrixSelector(selector, range_ms, range_expr, pos)
-        depth = depth_above(pos.start, operand.depth, duration.depth)
-        return Operand(matrix, ValueType.MATRIX, depth)
+        return Operand(matrix, ValueType.MATRIX)
 
     def subquery(
         self, operand: Operand, _left: Token, duration: Duration, _colon: Token, right: Token
@@ -205,8 +204,7 @@ class RangeRules:
                 raise PositionedError(operand.expr.pos.start, reason)
             return replace(modifiers, offset_ms=offset_ms, offset_expr=offset_expr)
 
-        modified = _modified(operand, with_offset, "offset modifier", duration.end)
-        return modified._replace(depth=depth_above(operand.expr.pos.start, operand.depth))
+        return _modified(operand, with_offset, "offset modifier", duration.end)
 
     def at_time(self, operand: Operand, _at: Token, time: NumberLiteral) -> Operand:
         seconds = time.value
@@ -239,8 +237,7 @@ def _subquery(operand: Operand, duration: Duration, step: Duration | None, right
     subquery = SubqueryExpr(
         operand.expr, range_ms, step_ms, range_expr, step_expr, NO_MODIFIERS, pos
     )
-    depths = operand.depth, duration.depth, step.depth if step else 0
-    return Operand(subquery, ValueType.MATRIX, depth_above(pos.start, *depths))
+    return Operand(subquery, ValueType.MATRIX)
 
 
 Change = Callable[[TimeModifiers], TimeModifiers]

@@ -30,7 +30,6 @@ from promql.parsing.partial_nodes import (
     Grouping,
     LabelNames,
     Operand,
-    depth_above,
     span,
 )
 from promql.parsing.selector_rules import DurationRules, MatcherRules, RangeRules
@@ -87,8 +86,7 @@ class CallRules:
             raise PositionedError(name.start, reason)
         exprs = tuple(operand.expr for operand in arguments.operands)
         call = Call(function.name, exprs, PositionRange(name.start, arguments.end))
-        depth = depth_above(name.start, *(operand.depth for operand in arguments.operands))
-        return Operand(call, function.return_type, depth)
+        return Operand(call, function.return_type)
 
     def grouping(self, keyword: Token, labels: LabelNames) -> Grouping:
         return Grouping(labels, keyword.type == "WITHOUT")
@@ -124,8 +122,7 @@ def _aggregate(operator: Token, grouping: Grouping, arguments: Arguments, end: i
     pos = PositionRange(operator.start, end)
     labels, without = grouping.labels.names, grouping.without
     aggregation = AggregateExpr(op, operands[-1].expr, param, labels, without, pos)
-    depth = depth_above(pos.start, *(operand.depth for operand in operands))
-    return Operand(aggregation, ValueType.VECTOR, depth)
+    return Operand(aggregation, ValueType.VECTOR)
 
 
 class BinaryRules:
@@ -169,7 +166,7 @@ class BinaryRules:
         expr = BinaryExpr(op, lhs.expr, rhs.expr, matching, modifier.return_bool, pos)
         is_scalar = lhs.type is ValueType.SCALAR and rhs.type is ValueType.SCALAR
         value_type = ValueType.SCALAR if is_scalar else ValueType.VECTOR
-        return Operand(expr, value_type, depth_above(pos.start, lhs.depth, rhs.depth))
+        return Operand(expr, value_type)
 
 
 def _matching(
@@ -197,20 +194,19 @@ class TreeBuilder(
         return selector.matchers if isinstance(selector, VectorSelector) else ()
 
     def number_expr(self, number: NumberLiteral) -> Operand:
-        return Operand(number, ValueType.SCALAR, 1)
+        return Operand(number, ValueType.SCALAR)
 
     def string_expr(self, token: Token) -> Operand:
         literal = StringLiteral(unquote(token.text), span(token, token))
-        return Operand(literal, ValueType.STRING, 1)
+        return Operand(literal, ValueType.STRING)
 
     def paren(self, left: Token, operand: Operand, right: Token) -> Operand:
         expr = ParenExpr(operand.expr, span(left, right))
-        return Operand(expr, operand.type, depth_above(left.start, operand.depth))
+        return Operand(expr, operand.type)
 
     def unary(self, sign: Token, operand: Operand) -> Operand:
         expr = operand.expr
         if isinstance(expr, NumberLiteral):
             return operand._replace(expr=self.signed_number(sign, expr))
         pos = PositionRange(sign.start, expr.pos.end)
-        depth = depth_above(sign.start, operand.depth)
-        return Operand(UnaryExpr(sign.text, expr, pos), operand.type, depth)
+        return Operand(UnaryExpr(sign.text, expr, pos), operand.type)

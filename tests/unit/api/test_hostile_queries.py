@@ -2,12 +2,13 @@
 
 import pytest
 
+from promcompat.explanation_text import render_explanation
 from promql.budget import TOO_MANY_SAMPLES
 from tests.factories import make_batch, make_labels
 from tests.fakes import InMemoryMetricRepository
 from tests.http_service import NOW_MS, running_service
 
-TOO_DEEP = "expression nests deeper than 250 levels"
+TOO_LONG = "query has more than 500000 tokens"
 HOSTILE = {
     "subquery of everything": ('{__name__=~".+"}[1y:1s]', 422, TOO_MANY_SAMPLES),
     "subquery": ("max_over_time(up[1y:1s])", 422, TOO_MANY_SAMPLES),
@@ -21,12 +22,54 @@ HOSTILE = {
         400,
         "error parsing regexp",
     ),
-    "parentheses": ("(" * 20_000 + "1" + ")" * 20_000, 400, TOO_DEEP),
-    "signs": ("-" * 50_000 + "up", 400, TOO_DEEP),
-    "calls": ("abs(" * 3_000 + "up" + ")" * 3_000, 400, TOO_DEEP),
-    "a chain of operators": ("+".join(["up"] * 100_000), 400, TOO_DEEP),
+    "parentheses": ("(" * 200_000, 400, "unclosed left parenthesis"),
+    "signs": ("-" * 500_001, 400, TOO_LONG),
+    "deep durations": (f"up[{'-' * 1_000}(1m+1m)]", 400, "nests deeper than 250 levels"),
     "a range beyond time": ("up[1000y]", 400, "duration out of range"),
 }
+
+
+CHAIN = "+".join(["up"] * 2_000)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "parameters", "status"),
+    [
+        ("query", {}, 200),
+        ("query", {"stats": "all"}, 200),
+        ("query", {"timeout": "1ms"}, 503),
+        ("query_range", {"start": "1699999990", "end": "1700000000", "step": "5"}, 200),
+        ("query_exemplars", {}, 200),
+        ("parse_query", {}, 200),
+        ("format_query", {}, 200),
+        ("explain", {"analyze": "true"}, 200),
+    ],
+)
+@pytest.mark.parametrize("query", [CHAIN, "abs(" * 1_500 + "up" + ")" * 1_500])
+async def test_deep_query_is_answered(
+    endpoint: str, parameters: dict[str, str], status: int, query: str
+) -> None:
+    repository = InMemoryMetricRepository()
+    await repository.write_batch("default", make_batch({make_labels("up"): [(NOW_MS, 1.0)]}))
+    async with running_service(repository) as service:
+        form = {"query": query, **parameters}
+        response = await service.post(f"/api/v1/{endpoint}", data=form)
+        assert response.status == status, await response.text()
+
+
+async def test_explanation_of_a_deep_query_is_cut() -> None:
+    async with running_service(InMemoryMetricRepository()) as service:
+        response = await service.post("/api/v1/explain", data={"query": CHAIN})
+        explanation = (await response.json())["data"]
+    assert explanation["formatted"].startswith("up + up + up")
+    node = explanation["tree"]
+    assert node["text"].endswith("…")
+    depth = 1
+    while node["children"]:
+        node, depth = node["children"][0], depth + 1
+    assert depth == 100
+    assert node["omitted"] == 2 * (2_000 - 100)
+    assert "3,800 deeper parts not shown" in render_explanation(explanation)
 
 
 @pytest.mark.parametrize(("query", "status", "text"), HOSTILE.values(), ids=HOSTILE.keys())

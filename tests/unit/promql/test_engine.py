@@ -239,12 +239,6 @@ async def test_annotation_of_a_subquery_points_at_the_start_as_in_prometheus() -
     )
 
 
-async def test_deep_nesting_is_an_error_and_no_crash() -> None:
-    text = "(" * 5000 + "1" + ")" * 5000
-    with pytest.raises((BadDataError, ExecutionError)):
-        await run(text + "+ m", {})
-
-
 async def test_info_adds_labels_of_the_newest_info_series() -> None:
     data = {
         make_labels("m", instance="i", job="j"): steps([1.0, 2.0, 3.0]),

@@ -2,10 +2,10 @@
 
 import pytest
 
-from promql.ast import NumberLiteral, PositionRange, StringLiteral
+from promcompat.core.errors import BadDataError
+from promql.ast import BinaryExpr, NumberLiteral, PositionRange, StringLiteral, children
 from promql.parsing.parser import parse_expr
-from promql.parsing.partial_nodes import MAX_DEPTH
-from promql.parsing.printer import prettify, print_expr
+from promql.parsing.printer import OneLine, prettify, print_expr
 
 
 @pytest.mark.parametrize(
@@ -168,8 +168,35 @@ def test_length_is_counted_in_bytes() -> None:
     assert prettify(parse_expr(longer)).count("\n") == 2
 
 
-def test_deepest_query_prints() -> None:
-    deepest = "abs(" * (MAX_DEPTH - 1) + "foo" + ")" * (MAX_DEPTH - 1)
-    expr = parse_expr(deepest)
-    assert print_expr(expr) == deepest
-    assert print_expr(parse_expr(prettify(expr))) == deepest
+@pytest.mark.parametrize(
+    "query",
+    [
+        "abs(" * 2_000 + "foo" + ")" * 2_000,
+        " + ".join(["foo"] * 2_000),
+        " ^ ".join(["2"] * 2_000),
+        "-(" * 2_000 + "foo" + ")" * 2_000,
+        "max_over_time(" * 2_000 + "foo" + "[1m:30s])" * 2_000,
+    ],
+    ids=lambda query: query[:5],
+)
+def test_deep_query_prints(query: str) -> None:
+    expr = parse_expr(query)
+    assert print_expr(expr) == query
+    assert print_expr(parse_expr(prettify(expr))) == query
+
+
+def test_part_has_its_text() -> None:
+    expr = parse_expr("sum(up offset 1m) + rate(foo[5m] offset 2m)")
+    assert isinstance(expr, BinaryExpr)
+    line = OneLine(expr)
+    assert line.text_of(expr) == "sum(up offset 1m) + rate(foo[5m] offset 2m)"
+    assert line.text_of(expr.lhs) == "sum(up offset 1m)"
+    assert line.text_of(expr.rhs, 4) == "rate"
+    (matrix,) = children(expr.rhs)
+    assert line.text_of(*children(matrix)) == "foo offset 2m"
+
+
+def test_layout_that_is_mostly_indentation_is_refused() -> None:
+    chain = parse_expr("+".join(["foo"] * 20_000))
+    with pytest.raises(BadDataError, match="formatted query is longer than 64000000 characters"):
+        prettify(chain)

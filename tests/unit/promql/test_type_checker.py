@@ -4,7 +4,6 @@ import pytest
 
 from promql.ast import ValueType
 from promql.parsing.parser import parse_expr
-from promql.parsing.partial_nodes import MAX_DEPTH
 from promql.parsing.signatures import AGGREGATION_PARAM_TYPES, AGGREGATIONS, FUNCTIONS
 from promql.parsing.type_checker import value_type
 
@@ -33,9 +32,12 @@ def test_value_type_follows_the_parts(query: str, expected: ValueType) -> None:
     assert value_type(parse_expr(query)) is expected
 
 
-def test_deepest_query_has_a_type() -> None:
-    deepest = " + ".join(["1"] * MAX_DEPTH)
-    assert value_type(parse_expr(deepest)) is ValueType.SCALAR
+@pytest.mark.parametrize(
+    ("operand", "expected"), [("1", ValueType.SCALAR), ("vector(1)", ValueType.VECTOR)]
+)
+def test_deep_query_has_a_type(operand: str, expected: ValueType) -> None:
+    deep = " + ".join([operand, *["-(1)"] * 5_000])
+    assert value_type(parse_expr(deep)) is expected
 
 
 @pytest.mark.parametrize(
