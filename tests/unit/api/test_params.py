@@ -236,3 +236,11 @@ def test_quoting() -> None:
     assert go_quote('a"\\\n\x00\x7fü\udcff\U000e0001') == (
         '"a\\"\\\\\\n\\x00\\x7fü\\xff\\U000e0001"'
     )
+
+
+@pytest.mark.parametrize("piece", ["%28%29+", "a%c3%A4%ff", "%25%32%35", "\u00e4+%2B", "plain"])
+def test_long_texts_are_unescaped_as_short_ones(piece: str) -> None:
+    ((_, short),), _ = parse_urlencoded(f"q={piece}")
+    ((name, long),), fault = parse_urlencoded(f"{piece * 1_000}={piece * 1_000}")
+    assert fault == ""
+    assert name == long == short * 1_000
