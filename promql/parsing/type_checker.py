@@ -19,6 +19,7 @@ from promql.ast import (
     VectorMatching,
     VectorSelector,
 )
+from promql.parsing.closing_parens import shown_end
 from promql.parsing.literals import quote
 from promql.parsing.parse_errors import PositionedError
 from promql.parsing.signatures import (
@@ -79,14 +80,15 @@ Generators keep Prometheus' order of errors without recursion, which would limit
 
 def check_types(expr: Expr, text: str) -> None:
     """Raise PositionedError for the first ill-typed part of `expr`, parsed from `text`."""
-    run_nested(TypeChecker(text).check, expr)
+    run_nested(TypeChecker(text, expr).check, expr)
 
 
 class TypeChecker:
     """The checks of one query."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, query: Expr) -> None:
         self._text = text
+        self._query = query
 
     def check(self, expr: Expr) -> Check:
         """The check of `expr` and of every part of it."""
@@ -207,7 +209,7 @@ class TypeChecker:
                 raise PositionedError(self._operator_start(expr), reason)
 
     def _operator_start(self, expr: BinaryExpr) -> int:
-        start = expr.lhs.pos.end
+        start = shown_end(self._text, self._query, expr.lhs)
         while self._text[start] in " \t\r\n":
             start += 1
         return start
