@@ -26,6 +26,7 @@ from promcompat.settings import DAY_MS, Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine, EngineOptions
 from promql.pushdown.choice import PushdownMode
+from sql.embedded.data_folder import read_database_url
 from sql.embedded.database import EmbeddedDatabase
 from sql.migrate import migrate
 from sql.storage.definition_repository import PostgresDefinitionRepository
@@ -64,7 +65,14 @@ def storage_options(settings: Settings) -> StorageOptions:
         max_memory_bytes=settings.query_max_memory_bytes,
         sample_cache_bytes=settings.query_sample_cache_bytes,
         pushdown=PushdownMode.AUTO if settings.pushdown else PushdownMode.OFF,
+        is_own_server=_is_own_server(settings),
     )
+
+
+def _is_own_server(settings: Settings) -> bool:
+    """Whether the database is the one that comes along; workers are told its address."""
+    given = settings.database_url
+    return given is None or given.get_secret_value() == read_database_url(settings.data_dir)
 
 
 def build_metric_service(settings: Settings, repository: PostgresMetricRepository) -> MetricService:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+import asyncpg
 import numpy as np
 
 from promcompat.core.errors import (
@@ -35,6 +36,7 @@ from sql.storage.metadata_store import MetadataStore
 from sql.storage.partitions import SamplePartitions
 from sql.storage.read_explainer import ReadExplainer
 from sql.storage.read_planner import PLAIN_PROBE_US, TIMESCALEDB_PROBE_US, ReadPlanner
+from sql.storage.reader_priority import step_back
 from sql.storage.sample_cache import SampleCache
 from sql.storage.sample_committer import SampleCommitter
 from sql.storage.sample_list_reader import PostgresSampleListReader
@@ -64,7 +66,9 @@ class StorageOptions:
     `max_waiting_rows` bounds the rows of all unanswered writes together. `max_samples` and
     `max_memory_bytes` bound one query, `sample_cache_bytes` what is kept of samples that were read
     (0: nothing).
-    `query_timeout_seconds` is how long the server works on one statement of a query.
+    `query_timeout_seconds` is how long the server works on one statement of a query. With
+    `is_own_server` the server runs on this machine for us alone, and its readers step back for
+    writers.
     `now_ms` is the clock that says which samples come late.
     """
 
@@ -81,6 +85,7 @@ class StorageOptions:
     max_memory_bytes: int = DEFAULT_MAX_BYTES
     sample_cache_bytes: int = 256 << 20
     pushdown: PushdownMode = PushdownMode.AUTO
+    is_own_server: bool = False
     now_ms: Callable[[], int] = wall_clock_ms
 
 
@@ -159,9 +164,15 @@ class PostgresMetricRepository:
             keeps_sessions=True,
             extra_settings=_READER_SETTINGS,
         )
+
+        async def prepare_reader(connection: asyncpg.Connection) -> None:
+            await guard.check(connection)
+            if chosen.is_own_server:
+                await step_back(connection)
+
         write_pool = await open_pool(dsn, write_options, guard.check_writer)
         try:
-            read_pool = await open_pool(dsn, read_options, guard.check)
+            read_pool = await open_pool(dsn, read_options, prepare_reader)
             async with acquired(write_pool) as connection:
                 capabilities = await detect_capabilities(connection)
         except BaseException:
