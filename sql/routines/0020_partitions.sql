@@ -10,6 +10,8 @@ RETURN 'sample_'
 -- Makes the partitions of the given days (days since 1970-01-01) that are missing.
 -- The table is made first and attached then: CREATE TABLE … PARTITION OF would lock out every
 -- reader and writer of sample, ATTACH PARTITION locks out only another ATTACH.
+-- LIKE copies the index, which ATTACH then takes for sample's own, but no storage parameters: they
+-- are those of hypertables, in migration 0006.
 CREATE OR REPLACE FUNCTION create_sample_partitions(unix_days bigint[]) RETURNS void
 LANGUAGE plpgsql
 AS $$
@@ -21,7 +23,13 @@ BEGIN
     FOREACH unix_day IN ARRAY unix_days LOOP
         partition_name := sample_partition_name(unix_day);
         CONTINUE WHEN to_regclass(quote_ident(partition_name)) IS NOT NULL;
-        EXECUTE format('CREATE TABLE %I (LIKE sample INCLUDING ALL)', partition_name);
+        EXECUTE format(
+            'CREATE TABLE %I (LIKE sample INCLUDING ALL) WITH ('
+            'autovacuum_vacuum_insert_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, '
+            'autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02, '
+            'autovacuum_freeze_min_age = 0)',
+            partition_name
+        );
         EXECUTE format(
             'ALTER TABLE sample ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
             partition_name,
