@@ -168,6 +168,7 @@ _STORAGE_COUNTERS = {
     "select_seconds": "Time spent reading.",
     "selector_cache_hits": "Selectors whose series were cached.",
     "selector_cache_misses": "Selectors whose series had to be asked for.",
+    "block_cache_hits": "Selections that were read since anything in the database changed.",
     "sample_cache_hits": "Selections that began with samples of earlier queries.",
     "sample_cache_misses": "Selections that had to be read whole.",
     "late_commits": "Transactions with samples old enough to be in a cached result.",

@@ -61,8 +61,10 @@ SELECT id, fingerprint FROM inserted
 SELECT coalesce(sum(generation), 0)::bigint FROM series_generation WHERE tenant_id = $1
 
 -- read_state --
--- The same, and the days from $2 to $3 whose samples changed late and how often, for a query.
+-- The same, the days from $2 to $3 whose samples changed late and how often, and the snapshot of a
+-- query: one of equal text shows the same rows.
 SELECT
+    pg_current_snapshot()::text AS snapshot,
     (
         SELECT coalesce(sum(g.generation), 0)::bigint
         FROM series_generation AS g

@@ -26,6 +26,7 @@ from promql.budget import DEFAULT_MAX_BYTES
 from promql.pushdown.choice import PushdownMode
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.query_loader import load_queries
+from sql.storage.block_cache import BlockCache
 from sql.storage.capabilities import Capabilities, detect_capabilities
 from sql.storage.connection_pool import Pool, PoolOptions, acquired, close_pool, open_pool
 from sql.storage.copy_format import SampleRows
@@ -57,6 +58,10 @@ _WRITER_SETTINGS: Final = {"timescaledb.enable_chunk_append": "off"}
 probe 2. Plain PostgreSQL takes the setting for one it does not know."""
 _READER_SETTINGS: Final = {"timescaledb.enable_runtime_exclusion": "off"}
 """Statements name their chunks by constants; choosing again in each probe took twice the time."""
+
+
+_BLOCKS_SHARE: Final = 8
+"""Of what is kept of samples, the part for selections of the present moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +127,8 @@ class PostgresMetricRepository:
         self._writer = SampleWriter(committer, options.group_commit, self.stats)
         self._series_reader = SeriesReader(labels_cache, self.stats)
         self._catalogue = SeriesCatalogue(self.database, self._series_reader)
-        sample_cache = SampleCache(options.sample_cache_bytes, self.stats)
+        block_bytes = options.sample_cache_bytes // _BLOCKS_SHARE
+        sample_cache = SampleCache(options.sample_cache_bytes - block_bytes, self.stats)
         planner = _read_planner(capabilities, options, sample_cache.most_samples)
         self._sample_reader = SampleReader(
             read_pool,
@@ -130,6 +136,7 @@ class PostgresMetricRepository:
             self.stats,
             planner,
             sample_cache,
+            BlockCache(block_bytes, self.stats),
             max_samples=options.max_samples,
             max_bytes=options.max_memory_bytes,
             now_ms=options.now_ms,

@@ -32,17 +32,21 @@ class ReadState:
     """What a query knows before it reads: nothing it reads afterwards is older.
 
     `horizon_ms` is the latest time whose samples may be kept; `late_writes` counts the late
-    writes of each day since 1970-01-01 that the query looks at, days without any left out.
+    writes of each day since 1970-01-01 that the query looks at, days without any left out;
+    `snapshot` names all that is visible in the database.
     """
 
     generation: int
     horizon_ms: int
     late_writes: Mapping[int, int]
+    snapshot: str
 
     @classmethod
-    def at(cls, now_ms: int, generation: int, late_writes: Mapping[int, int]) -> "ReadState":
+    def at(
+        cls, now_ms: int, generation: int, late_writes: Mapping[int, int], snapshot: str
+    ) -> "ReadState":
         """The state read after the clock said `now_ms`."""
-        return cls(generation, now_ms - CACHEABLE_AFTER_MS, late_writes)
+        return cls(generation, now_ms - CACHEABLE_AFTER_MS, late_writes, snapshot)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +128,10 @@ class SampleCache:
         samples: SeriesSamples,
         state: ReadState,
     ) -> None:
-        """Keep what a selection read, as far as it is old enough."""
+        """Keep what a selection read, as far as it is old enough, if that is half of it."""
         until_ms = min(selection.end_ms, state.horizon_ms)
-        if until_ms <= selection.start_ms:
+        if selection.end_ms - until_ms > until_ms - selection.start_ms:
+            # Less than half of the next one like it (`has_half_of`), as of most alert rules.
             return
         entry = CachedSamples(
             after_ms=selection.start_ms,

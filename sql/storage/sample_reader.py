@@ -13,6 +13,7 @@ from promcompat.core.model import IntArray, Labels, SampleBlock, SeriesSelection
 from promql.budget import BYTES_PER_SAMPLE, TOO_MANY_SAMPLES, too_much_memory
 from promql.pushdown.rules import Partial
 from promql.translator import Statement, samples_statement
+from sql.storage.block_cache import BlockCache
 from sql.storage.connection_pool import Connection, Pool, acquired
 from sql.storage.copy_format import SampleDecoder
 from sql.storage.copy_query import inline_parameters
@@ -39,6 +40,7 @@ class SampleReader:
         stats: StorageStats,
         planner: ReadPlanner,
         cache: SampleCache,
+        blocks: BlockCache,
         *,
         max_samples: int,
         max_bytes: int = 0,
@@ -53,6 +55,7 @@ class SampleReader:
         self._stats = stats
         self._planner = planner
         self._cache = cache
+        self._blocks = blocks
         self._max_samples = max_samples
         self._max_bytes = max_bytes
         self._now_ms = now_ms
@@ -82,6 +85,26 @@ class SampleReader:
 
     async def _select(self, connection: Connection, request: "SelectionRequest") -> SampleBlock:
         started = time.perf_counter()
+        tenant_id, selection, snapshot = (
+            request.tenant_id,
+            request.selection,
+            request.state.snapshot,
+        )
+        block = self._blocks.get(tenant_id, selection, snapshot)
+        if block is None:
+            block, is_all = await self._read_block(connection, request)
+            self._blocks.add(tenant_id, selection, snapshot, block, is_all=is_all)
+        else:
+            request.allowance.add(len(block.timestamps))
+        self._stats.selections += 1
+        self._stats.samples_selected += len(block.timestamps)
+        self._stats.select_seconds += time.perf_counter() - started
+        return block
+
+    async def _read_block(
+        self, connection: Connection, request: "SelectionRequest"
+    ) -> tuple[SampleBlock, bool]:
+        """A block, and whether all samples of the selection are in it."""
         selector = await self._series_reader.resolve(
             connection,
             request.tenant_id,
@@ -89,28 +112,24 @@ class SampleReader:
             request.state.generation,
         )
         if not len(selector.ids):
-            return SampleBlock.empty()
-        samples = await self._samples_of(connection, request, selector)
+            return SampleBlock.empty(), True
+        samples, is_all = await self._samples_of(connection, request, selector)
         if not len(samples):
-            return SampleBlock.empty()
-        block = await self._block_of(connection, samples, selector)
-        self._stats.selections += 1
-        self._stats.samples_selected += len(block.timestamps)
-        self._stats.select_seconds += time.perf_counter() - started
-        return block
+            return SampleBlock.empty(), is_all
+        return await self._block_of(connection, samples, selector), is_all
 
     async def _samples_of(
         self, connection: Connection, request: "SelectionRequest", selector: ResolvedSelector
-    ) -> SeriesSamples:
+    ) -> tuple[SeriesSamples, bool]:
         if not self._cache.is_enabled:
-            return (await self._read_planned(connection, request, selector))[0]
+            return await self._read_planned(connection, request, selector)
         cached = self._cache.get(request.key, request.selection, request.state)
         if cached is not None:
-            return await self._read_rest(connection, request, selector, cached)
+            return await self._read_rest(connection, request, selector, cached), True
         samples, is_all = await self._read_planned(connection, request, selector)
         if is_all:
             self._cache.add(request.key, request.selection, samples, request.state)
-        return samples
+        return samples, is_all
 
     async def _read_planned(
         self, connection: Connection, request: "SelectionRequest", selector: ResolvedSelector

@@ -43,7 +43,7 @@ class SeriesReader:
         first, last = clamp_day(start_ms // MS_PER_DAY), clamp_day(end_ms // MS_PER_DAY)
         row = await connection.fetchrow(_QUERIES["read_state"], tenant_id, first, last)
         late_writes = dict(zip(row["days"] or (), row["late_writes"] or (), strict=True))
-        return ReadState.at(now_ms, row["generation"], late_writes)
+        return ReadState.at(now_ms, row["generation"], late_writes, row["snapshot"])
 
     async def resolve(
         self,

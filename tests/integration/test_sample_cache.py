@@ -77,7 +77,7 @@ async def test_late_sample_of_another_service_is_in_the_next_answer(database_url
             after = await read(ours, T0 - HOUR_MS, T0)
             assert len(after.timestamps) == len(before.timestamps) + number + 1
         assert ours.stats.sample_cache_hits == 0
-        await read(ours, T0 - HOUR_MS, T0)
+        await read(ours, T0 - HOUR_MS + 1, T0)
         assert ours.stats.sample_cache_hits == 1
 
 
@@ -118,5 +118,5 @@ async def test_cache_stays_within_its_memory(database_url: str) -> None:
             await read(repository, start_ms, end_ms)
         # The large one alone would fill most of it: nothing was kept of it, and it took the place.
         assert repository.stats.sample_cache_hits == 0
-        await read(repository, *small)
+        await read(repository, small[0] + 1, small[1])
         assert repository.stats.sample_cache_hits == 1

@@ -15,8 +15,8 @@ async def test_new_series_of_another_service_is_in_the_next_answer(database_url:
         for number in range(5):
             labels = make_labels("up", number=str(number))
             await other.write_batch("default", make_batch({labels: [(1, 1.0)]}))
-            for _ in range(2):
-                (block,) = await ours.select("default", [select_name("up", 0, 1)])
+            for end_ms in (1, 2):
+                (block,) = await ours.select("default", [select_name("up", 0, end_ms)])
                 assert len(block.labels) == number + 1
         assert ours.stats.selector_cache_hits == 5
         assert ours.stats.selector_cache_misses == 5
