@@ -16,7 +16,8 @@ import numpy as np
 from promcompat.core.model import EvalRange, IntArray, Labels, SampleBlock, SeriesSelection
 from promql.ast import VectorSelector
 from promql.budget import BYTES_PER_SAMPLE, QueryBudget
-from promql.evaluator import EvaluationOptions, Evaluator, finish
+from promql.evaluator import EvaluationOptions, Evaluator
+from promql.name_removal import finish
 from promql.plan import Plan
 from promql.planner import make_plan
 from promql.values import Annotations, Matrix, ScalarGrid, Value

@@ -51,13 +51,12 @@ from promql.functions.range_functions import (
     absent_over_time,
 )
 from promql.name_removal import (
-    apply_delayed_names,
     drop_names,
     merge_rows,
-    reject_same_labels,
 )
 from promql.numbers.float_arithmetic import SET_OPERATORS
 from promql.operators.set_operators import apply_set_operator
+from promql.operators.unions import Union, united_operands
 from promql.operators.vector_matching import (
     VectorOperator,
     scalar_operation,
@@ -86,6 +85,8 @@ _BYTES_PER_UNMARKED_SAMPLE = 25
 """Of a sample while stale markers are taken out: whether and where it stays, and a copy."""
 _BYTES_PER_STEP = 24
 """A time of the grid, moved, and one more array of them."""
+_MIN_UNITED = 2
+"""Two operands are put together faster by themselves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +134,9 @@ class Evaluator:
     def evaluate(self) -> Value:
         """The value of the plan's expression over its grid, without rows that have no sample.
 
-        Names whose removal is delayed are still there, see `finish`. Raises ExecutionError in
-        Prometheus' words when the query fails at a step or needs too many samples,
-        QueryTimeoutError when it runs out of time.
+        Names whose removal is delayed are still there, see `name_removal.finish`. Raises
+        ExecutionError in Prometheus' words when the query fails at a step or needs too many
+        samples, QueryTimeoutError when it runs out of time.
         """
         return run_nested(self._eval, (self._plan.expr, self._plan.eval_range))
 
@@ -417,6 +418,9 @@ class Evaluator:
         return literal.value
 
     def _eval_binary(self, expr: BinaryExpr, grid: EvalRange) -> Evaluating[Value]:
+        united = united_operands(expr, self._plan.step_invariant)
+        if len(united) > _MIN_UNITED:
+            return (yield from self._eval_union(expr, united, grid))
         lhs = yield expr.lhs, grid
         rhs = yield expr.rhs, grid
         # `or` puts both sides into one matrix.
@@ -437,10 +441,27 @@ class Evaluator:
         else:
             operator = VectorOperator(expr.op, matching, expr.return_bool, delayed)
             result = vector_operation(lhs, rhs, operator, self._budget)
-        result = without_empty_rows(result)
+        return self._with_merged_rows(without_empty_rows(result))
+
+    def _with_merged_rows(self, result: Matrix) -> Matrix:
         # With delayed name removal Prometheus looks for equal label sets at one step only at the
         # end of the query.
-        return result if delayed and grid.n_steps == 1 else merge_rows(result)
+        is_instant = result.present.shape[1] == 1
+        return result if self._options.delayed_name_removal and is_instant else merge_rows(result)
+
+    def _eval_union(
+        self, expr: BinaryExpr, operands: Sequence[Expr], grid: EvalRange
+    ) -> Evaluating[Matrix]:
+        held, held_bytes = self._budget.held_samples, self._budget.held_bytes
+        union = Union(expr.matching or VectorMatching(), grid.n_steps)
+        for operand in operands:
+            part = yield operand, grid
+            assert isinstance(part, Matrix)
+            union.add(part)
+            self._budget.hold(held + union.n_samples, held_bytes + union.n_bytes)
+        # The operands and what they are put together to.
+        self._budget.check_bytes(union.n_bytes)
+        return self._with_merged_rows(union.matrix())
 
     def _eval_unary(self, expr: UnaryExpr, grid: EvalRange) -> Evaluating[Value]:
         value = yield expr.expr, grid
@@ -452,29 +473,6 @@ class Evaluator:
         value = floats_only(value)
         negative = replace(value, values=-value.values)
         return drop_names(negative, self._options.delayed_name_removal, merge=False)
-
-
-def finish(value: Value, delayed_name_removal: bool) -> Value:
-    """The value of a whole query, with the names removed whose removal was delayed.
-
-    Raises ExecutionError when two series then have equal labels.
-    """
-    if not delayed_name_removal:
-        return value
-    match value:
-        case Matrix():
-            return reject_same_labels(apply_delayed_names(value))
-        case Windows():
-            rows = Matrix(
-                value.block.labels,
-                np.zeros(value.lo.shape),
-                value.hi > value.lo,
-                value.drop_name,
-            )
-            labels = reject_same_labels(apply_delayed_names(rows)).labels
-            return replace(value, block=replace(value.block, labels=tuple(labels)))
-        case ScalarGrid() | StringValue():
-            return value
 
 
 def _is_utf8(text: str) -> bool:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import BoolArray, IntArray, Labels
 from promql.row_pieces import CellT, cell_pieces, take_cells
-from promql.values import Matrix
+from promql.values import Matrix, ScalarGrid, StringValue, Value, Windows
 
 SAME_LABELSET = "vector cannot contain metrics with the same labelset"
 
@@ -50,6 +50,29 @@ def apply_delayed_names(matrix: Matrix) -> Matrix:
     ]
     cleared = np.zeros(len(labels), bool)
     return reject_same_labels(replace(matrix, labels=labels, drop_name=cleared))
+
+
+def finish(value: Value, delayed_name_removal: bool) -> Value:
+    """The value of a whole query, with the names removed whose removal was delayed.
+
+    Raises ExecutionError when two series then have equal labels.
+    """
+    if not delayed_name_removal:
+        return value
+    match value:
+        case Matrix():
+            return reject_same_labels(apply_delayed_names(value))
+        case Windows():
+            rows = Matrix(
+                value.block.labels,
+                np.zeros(value.lo.shape),
+                value.hi > value.lo,
+                value.drop_name,
+            )
+            labels = reject_same_labels(apply_delayed_names(rows)).labels
+            return replace(value, block=replace(value.block, labels=tuple(labels)))
+        case ScalarGrid() | StringValue():
+            return value
 
 
 def reject_same_labels(matrix: Matrix) -> Matrix:

@@ -21,14 +21,15 @@ class MatchGroups:
 
 def find_match_groups(lhs: Matrix, rhs: Matrix, matching: VectorMatching) -> MatchGroups:
     """Number the match groups of two vectors, those of lhs first."""
-    key_of = _signature(matching)
+    key_of = group_key(matching)
     numbers: dict[Hashable, int] = {}
     left = [numbers.setdefault(key_of(row), len(numbers)) for row in lhs.labels]
     right = [numbers.setdefault(key_of(row), len(numbers)) for row in rhs.labels]
     return MatchGroups(np.array(left, np.int64), np.array(right, np.int64), len(numbers))
 
 
-def _signature(matching: VectorMatching) -> Callable[[Labels], Hashable]:
+def group_key(matching: VectorMatching) -> Callable[[Labels], Hashable]:
+    """What tells the match group of a label set from others."""
     if matching.on:
         names = frozenset(matching.labels)
         return lambda labels: tuple(pair for pair in labels.pairs if pair[0] in names)
