@@ -5,14 +5,10 @@ import pytest
 
 from promcompat.core.model import SelectHints, SeriesSelection
 from promql.translator import (
-    LiveSeries,
     Params,
     SeriesCondition,
     TimeBounds,
-    label_key_sets_statement,
-    label_values_statement,
     samples_statement,
-    series_labels_statement,
     series_statement,
     translate_matchers,
 )
@@ -147,20 +143,6 @@ def test_samples_statement_leaves_out_bounds_at_the_ends_of_time() -> None:
     assert statement is not None
     assert "from_unix_ms" not in statement.text
     assert statement.params == ([3, 5],)
-
-
-def test_catalogue_statements_look_at_samples_only_with_bounds() -> None:
-    for bounds in (None, TimeBounds(5, 9)):
-        live = LiveSeries(7, IDS, bounds)
-        for statement in (
-            series_labels_statement(live),
-            label_values_statement(live, "job"),
-            label_values_statement(live, "__name__"),
-            label_key_sets_statement(live),
-        ):
-            assert ("FROM sample" in statement.text) is (bounds is not None)
-            assert statement.text.count("$") == len(statement.params)
-            assert (10 in statement.params) is (bounds is not None)
 
 
 def test_time_bounds_clamp_to_what_the_database_holds() -> None:
