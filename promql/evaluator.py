@@ -259,9 +259,9 @@ class Evaluator:
         end_ms = _moved_times(grid, subquery.modifiers)
         step_ms = subquery.step_ms
         start_ms = (int(end_ms[0]) - subquery.range_ms) // step_ms * step_ms + step_ms
-        if start_ms > end_ms[-1]:
+        inner = EvalRange(start_ms, _inner_end_ms(grid, subquery.modifiers), step_ms)
+        if start_ms > inner.end_ms:
             return RangeVector.of(SampleBlock.empty(), end_ms, subquery.range_ms)
-        inner = EvalRange(start_ms, int(end_ms[-1]), step_ms)
         before, self.samples_per_step = self.samples_per_step, np.zeros(inner.n_steps, np.int64)
         matrix = yield subquery.expr, inner
         # The samples are counted when the windows over the result are.
@@ -478,6 +478,15 @@ class Evaluator:
 def _is_utf8(text: str) -> bool:
     # The parser keeps bytes that are no UTF-8 as lone surrogates.
     return not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _inner_end_ms(grid: EvalRange, modifiers: TimeModifiers) -> int:
+    """How far Prometheus evaluates a subquery: to the end of the range, behind its last step too.
+
+    No value depends on these steps, but they can warn and fail.
+    """
+    at_ms = modifiers.timestamp_ms
+    return (grid.end_ms if at_ms is None else at_ms) - modifiers.offset_ms
 
 
 def _moved_times(grid: EvalRange, modifiers: TimeModifiers) -> IntArray:
