@@ -7,12 +7,12 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutError
-from promcompat.core.model import EMPTY_LABELS, EvalRange, SampleBlock
+from promcompat.core.model import EMPTY_LABELS, EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import SampleReader
 from promql.ast import Expr, PositionRange, SubqueryExpr, ValueType
 from promql.budget import BYTES_PER_MADE_LABELS, BYTES_PER_SAMPLE, DEFAULT_MAX_BYTES, QueryBudget
@@ -73,6 +73,7 @@ class _Query:
     is_range: bool
     lookback_ms: int
     budget: QueryBudget
+    counts_samples: bool = False
     timings_seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -101,17 +102,19 @@ class Engine:
         time_ms: int,
         lookback_ms: int | None = None,
         timeout_seconds: float | None = None,
+        *,
+        counts_samples: bool = False,
     ) -> QueryResult:
         """Evaluate `text` at one time.
 
-        Raises ParseError for a text that is no PromQL, ExecutionError when it fails while running,
-        QueryTimeoutError when it, or its turn, takes too long.
+        With `counts_samples` those are read that no answer depends on, for the statistics to count
+        them. Raises ParseError for a text that is no PromQL, ExecutionError when it fails while
+        running, QueryTimeoutError when it, or its turn, takes too long.
         """
-        return await self._run(
-            self._new_query(
-                tenant, text, EvalRange.instant(time_ms), lookback_ms, timeout_seconds, False
-            )
+        query = self._new_query(
+            tenant, text, EvalRange.instant(time_ms), lookback_ms, timeout_seconds, False
         )
+        return await self._run(replace(query, counts_samples=counts_samples))
 
     async def query_range(
         self,
@@ -120,14 +123,16 @@ class Engine:
         eval_range: EvalRange,
         lookback_ms: int | None = None,
         timeout_seconds: float | None = None,
+        *,
+        counts_samples: bool = False,
     ) -> QueryResult:
         """Evaluate `text`, an instant vector or scalar, at every step of `eval_range`.
 
-        Raises as `query` does, and BadDataError for a string or a range vector.
+        `counts_samples` is as for `query`. Raises as `query` does, and BadDataError for a string
+        or a range vector.
         """
-        return await self._run(
-            self._new_query(tenant, text, eval_range, lookback_ms, timeout_seconds, True)
-        )
+        query = self._new_query(tenant, text, eval_range, lookback_ms, timeout_seconds, True)
+        return await self._run(replace(query, counts_samples=counts_samples))
 
     def _new_query(
         self,
@@ -212,9 +217,12 @@ class Engine:
     async def _select(self, query: _Query, plan: Plan) -> list[SampleBlock]:
         if not plan.selections:
             return []
+        selections = plan.selections
+        if query.counts_samples:
+            selections = tuple(map(_with_every_sample, selections))
         try:
             async with asyncio.timeout(query.budget.remaining_seconds):
-                blocks = await self._reader.select(query.tenant, plan.selections)
+                blocks = await self._reader.select(query.tenant, selections)
         except TimeoutError as exc:
             raise QueryTimeoutError("query timed out in query execution") from exc
         n_samples = sum(len(block.timestamps) for block in blocks)
@@ -238,6 +246,10 @@ class Engine:
         except asyncio.CancelledError:
             query.budget.cancel()
             raise
+
+
+def _with_every_sample(selection: SeriesSelection) -> SeriesSelection:
+    return replace(selection, hints=replace(selection.hints, reach_ms=0))
 
 
 def _require_range_type(result_type: ValueType) -> None:

@@ -104,7 +104,10 @@ async def _respond_parsed(
 def _options(form: Form, limit: int) -> QueryOptions:
     timeout_seconds = parse_timeout_seconds(form)
     return QueryOptions(
-        lookback_ms=parse_lookback_ms(form), timeout_seconds=timeout_seconds, limit=limit
+        lookback_ms=parse_lookback_ms(form),
+        timeout_seconds=timeout_seconds,
+        limit=limit,
+        counts_samples=bool(form.get("stats")),
     )
 
 

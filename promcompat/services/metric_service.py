@@ -68,13 +68,15 @@ class SeriesStatistics:
 class QueryOptions:
     """The optional parameters of a query; `limit` bounds the series of the answer (0: none).
 
-    Without `use_cache` every step is evaluated now, as whoever asks for statistics expects.
+    Without `use_cache` every step is evaluated now, as whoever asks for statistics expects; with
+    `counts_samples` these count every sample.
     """
 
     lookback_ms: int | None = None
     timeout_seconds: float | None = None
     limit: int = 0
     use_cache: bool = True
+    counts_samples: bool = False
 
 
 class MetricService:
@@ -135,7 +137,12 @@ class MetricService:
     ) -> QueryResult:
         """Evaluate an expression at one time. Raises the errors of the engine."""
         result = await self._engine.query(
-            tenant, text, time_ms, options.lookback_ms, options.timeout_seconds
+            tenant,
+            text,
+            time_ms,
+            options.lookback_ms,
+            options.timeout_seconds,
+            counts_samples=options.counts_samples,
         )
         return truncate_result(result, options.limit)
 
@@ -145,7 +152,12 @@ class MetricService:
         """Evaluate an expression at every step. Raises the errors of the engine."""
         engine = self._range_cache if options.use_cache else self._engine
         result = await engine.query_range(
-            tenant, text, eval_range, options.lookback_ms, options.timeout_seconds
+            tenant,
+            text,
+            eval_range,
+            options.lookback_ms,
+            options.timeout_seconds,
+            counts_samples=options.counts_samples,
         )
         return truncate_result(result, options.limit)
 

@@ -16,8 +16,10 @@ class QueryEngine(Protocol):
         time_ms: int,
         lookback_ms: int | None = None,
         timeout_seconds: float | None = None,
+        *,
+        counts_samples: bool = False,
     ) -> QueryResult:
-        """Evaluate at one time."""
+        """Evaluate at one time; `counts_samples` when the statistics must count every sample."""
 
     async def query_range(
         self,
@@ -26,5 +28,7 @@ class QueryEngine(Protocol):
         eval_range: EvalRange,
         lookback_ms: int | None = None,
         timeout_seconds: float | None = None,
+        *,
+        counts_samples: bool = False,
     ) -> QueryResult:
         """Evaluate at every step."""

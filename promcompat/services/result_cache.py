@@ -112,9 +112,13 @@ class RangeResultCache:
         time_ms: int,
         lookback_ms: int | None = None,
         timeout_seconds: float | None = None,
+        *,
+        counts_samples: bool = False,
     ) -> QueryResult:
         """Evaluate at one time; never from the cache."""
-        return await self._engine.query(tenant, text, time_ms, lookback_ms, timeout_seconds)
+        return await self._engine.query(
+            tenant, text, time_ms, lookback_ms, timeout_seconds, counts_samples=counts_samples
+        )
 
     async def query_range(
         self,
@@ -123,12 +127,19 @@ class RangeResultCache:
         eval_range: EvalRange,
         lookback_ms: int | None = None,
         timeout_seconds: float | None = None,
+        *,
+        counts_samples: bool = False,
     ) -> QueryResult:
         """Evaluate at every step, or at those that are not known. Raises as the engine does."""
-        reach = self._reach(text, eval_range, lookback_ms)
+        reach = None if counts_samples else self._reach(text, eval_range, lookback_ms)
         if reach is None:
             return await self._engine.query_range(
-                tenant, text, eval_range, lookback_ms, timeout_seconds
+                tenant,
+                text,
+                eval_range,
+                lookback_ms,
+                timeout_seconds,
+                counts_samples=counts_samples,
             )
         step_ms = eval_range.step_ms
         # The clock first, then the late writes, then samples: what is kept can only be too little.

@@ -298,3 +298,25 @@ async def test_the_ends_of_the_range_do_not_count_in_the_parameter_of_an_aggrega
     result = await run_range("quantile(scalar(m @ end()) / 2, m)", RAMP, 4)
     assert [text for text in result.warnings if "got 1.5" in text]
     assert rows(result) == [("{}", [0.0, 1.0, 2.0, math.inf])]
+
+
+async def test_samples_that_are_to_be_counted_may_not_be_left_out() -> None:
+    reader = SeriesReader(RAMP)
+    engine = Engine(reader, EngineOptions())
+    for counts_samples, reach_ms in ((False, 3 * MINUTE), (True, 0)):
+        result = await engine.query(
+            "t", "last_over_time(m[3m])", 20 * MINUTE, counts_samples=counts_samples
+        )
+        (selection,) = reader.asked
+        assert selection.hints.reach_ms == reach_ms
+        assert result.stats.total_samples == 3
+
+
+@pytest.mark.parametrize(("end_ms", "warns"), [(MINUTE, False), (2 * MINUTE - 1, True)])
+async def test_a_subquery_warns_of_steps_up_to_the_end_of_the_range(
+    end_ms: int, warns: bool
+) -> None:
+    engine = Engine(SeriesReader(RAMP), EngineOptions())
+    text = "max_over_time(quantile(time() / 100, m)[30s:10s])"
+    result = await engine.query_range("t", text, EvalRange(0, end_ms, MINUTE))
+    assert any("got 1.1 " in text for text in result.warnings) == warns

@@ -43,6 +43,8 @@ class CannedEngine:
         time_ms: int,
         lookback_ms: int | None = None,
         timeout_seconds: float | None = None,
+        *,
+        counts_samples: bool = False,
     ) -> QueryResult:
         self.asked.append((tenant, text, time_ms, lookback_ms, timeout_seconds))
         return self.result
@@ -54,6 +56,8 @@ class CannedEngine:
         eval_range: EvalRange,
         lookback_ms: int | None = None,
         timeout_seconds: float | None = None,
+        *,
+        counts_samples: bool = False,
     ) -> QueryResult:
         self.asked.append((tenant, text, eval_range, lookback_ms, timeout_seconds))
         return self.result

@@ -32,10 +32,10 @@ class CountingEngine(Engine):
         self.steps: list[int] = []
 
     async def query_range(
-        self, tenant: str, text: str, eval_range: EvalRange, *options: object
+        self, tenant: str, text: str, eval_range: EvalRange, *options: object, **named: object
     ) -> QueryResult:
         self.steps.append(eval_range.n_steps)
-        return await super().query_range(tenant, text, eval_range, *options)  # type: ignore[arg-type]
+        return await super().query_range(tenant, text, eval_range, *options, **named)  # type: ignore[arg-type]
 
 
 async def world(n_early: int, n_late: int) -> tuple[CountingEngine, RangeResultCache]:
