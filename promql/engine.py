@@ -4,10 +4,14 @@ parse → check → plan → one `select` for all leaves → evaluate (in a thre
 """
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -39,9 +43,14 @@ from promql.values import (
 )
 from promql.windows import windows_to_block
 
+ResultT = TypeVar("ResultT")
+
 MAX_ANNOTATIONS = 10
 """How many warnings, and how many infos, an answer carries; the rest is only counted."""
 
+_MAX_THREADS = max(2, os.cpu_count() or 1)
+"""More would take turns at the interpreter and the cores with the event loop, which has writes to
+answer: what takes it 1.8 ms (p99 22) beside two busy threads takes 4.0 (50) beside six."""
 _LONG_TEXT = 4_096
 """Characters; parsing 20,000 takes 25 ms, and evaluating as many operators a second."""
 _BYTES_PER_SHOWN_SAMPLE = 24
@@ -94,6 +103,7 @@ class Engine:
         self._reader = reader
         self._options = options
         self._slots = asyncio.Semaphore(options.max_concurrency)
+        self._threads = ThreadPoolExecutor(_MAX_THREADS, "promql")
 
     async def query(
         self,
@@ -190,7 +200,7 @@ class Engine:
         arguments = query.text, query.eval_range, query.is_range, query.lookback_ms
         if len(query.text) <= _LONG_TEXT:
             return self.plan_query(*arguments)
-        return await asyncio.to_thread(self.plan_query, *arguments)
+        return await self._aside(query, partial(self.plan_query, *arguments))
 
     def plan_query(
         self, text: str, eval_range: EvalRange, is_range: bool, lookback_ms: int | None = None
@@ -241,8 +251,18 @@ class Engine:
         )
         if len(query.text) <= _LONG_TEXT and not _is_long(plan, blocks):
             return _evaluate_now(plan, blocks, options, query.budget)
+        evaluation = partial(_evaluate_now, plan, blocks, options, query.budget)
+        return await self._aside(query, evaluation)
+
+    async def _aside(self, query: _Query, work: Callable[[], ResultT]) -> ResultT:
+        """Work in one of the few threads for that, waiting no longer than the query may take."""
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
         try:
-            return await asyncio.to_thread(_evaluate_now, plan, blocks, options, query.budget)
+            async with asyncio.timeout(query.budget.remaining_seconds):
+                return await running
+        except TimeoutError as exc:
+            query.budget.cancel()
+            raise QueryTimeoutError("query timed out in expression evaluation") from exc
         except asyncio.CancelledError:
             query.budget.cancel()
             raise
