@@ -1,11 +1,11 @@
 """The functions that take no range vector, by name: each works on a whole step grid at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from promcompat.core.matchers import MatchOp
+from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import EMPTY_LABELS, METRIC_NAME, BoolArray, Labels
 from promql.ast import Expr, MatrixSelector, VectorSelector, unwrap_parens
 from promql.functions.classic_histograms import histogram_fraction, histogram_quantile
@@ -33,7 +33,7 @@ def absent_labels(expr: Expr) -> Labels:
     """The labels of what `absent` and `absent_over_time` return for this argument.
 
     They are what a selector matches by equality, less the metric name; a label the selector
-    matches more than once, or in another way, is left out. Other expressions give none.
+    matches more than once, or afterwards in another way, is left out. Other expressions give none.
     """
     match unwrap_parens(expr):
         case MatrixSelector(vector_selector=selector) | (VectorSelector() as selector):
@@ -45,7 +45,7 @@ def absent_labels(expr: Expr) -> Labels:
 def _equality_labels(selector: VectorSelector) -> Labels:
     found: dict[str, str] = {}
     equal_seen: set[str] = set()
-    for matcher in selector.matchers:
+    for matcher in _in_order_of_use(selector.matchers):
         if matcher.name == METRIC_NAME:
             continue
         if matcher.op is MatchOp.EQUAL and matcher.name not in equal_seen:
@@ -54,6 +54,17 @@ def _equality_labels(selector: VectorSelector) -> Labels:
         else:
             found.pop(matcher.name, None)
     return Labels.of(found)
+
+
+def _in_order_of_use(matchers: Sequence[LabelMatcher]) -> list[LabelMatcher]:
+    """As Prometheus' index leaves them in the query: those that only exclude series come last."""
+    required = {matcher.name for matcher in matchers if not matcher.matches_empty()}
+
+    def excludes(matcher: LabelMatcher) -> bool:
+        negative = matcher.op in (MatchOp.NOT_EQUAL, MatchOp.NOT_REGEX)
+        return matcher.name not in required or (negative and matcher.matches_empty())
+
+    return sorted(matchers, key=excludes)
 
 
 def _absent(call: InstantCall) -> Value:
