@@ -69,22 +69,19 @@ def _pieces(segments: TimeSegments) -> Iterator[_Piece]:
 
 
 def _branch(thinning: Thinning, ids: str, piece: _Piece, params: Params) -> str:
-    lows = params.add((piece.segments.lows + 1).tolist())
-    highs = params.add((piece.segments.highs + 1).tolist())
-    segments = (
-        "(SELECT from_unix_ms(u.low) AS low, from_unix_ms(u.high) AS high"
-        f" FROM unnest({lows}::bigint[], {highs}::bigint[]) AS u (low, high) OFFSET 0) AS w"
-    )
     within = (
-        " AND p.ts >= w.low AND p.ts < w.high"
         f" AND p.ts >= from_unix_ms({params.add(piece.start_ms + 1)}::bigint)"
         f" AND p.ts < from_unix_ms({params.add(piece.end_ms + 1)}::bigint)"
     )
     if thinning.skips_stale_markers:
         within += NOT_STALE
+    # The bounds of a piece are those of its only segment; without another a fifth is saved.
+    segments = [] if len(piece.segments) == 1 else [_segments(piece.segments, params)]
+    if segments:
+        within += " AND p.ts >= w.low AND p.ts < w.high"
     columns = f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
     if thinning.newest:
-        source = f"unnest({ids}) AS i (series_id) CROSS JOIN {segments}"
+        source = [f"unnest({ids}) AS i (series_id)", *segments]
         probe = (
             f"{columns} WHERE p.series_id = i.series_id{within}"
             f" ORDER BY p.ts DESC LIMIT {params.add(thinning.newest)}"
@@ -93,4 +90,14 @@ def _branch(thinning: Thinning, ids: str, piece: _Piece, params: Params) -> str:
         # One scan of all series for each segment: OFFSET 0 keeps it from becoming a join of all.
         source = segments
         probe = f"{columns} WHERE p.series_id = ANY({ids}){within} OFFSET 0"
-    return f"(SELECT l.series_id, l.ts, l.value FROM {source} CROSS JOIN LATERAL ({probe}) AS l)"
+    probes = " CROSS JOIN ".join([*source, f"LATERAL ({probe}) AS l"])
+    return f"(SELECT l.series_id, l.ts, l.value FROM {probes})"
+
+
+def _segments(segments: TimeSegments, params: Params) -> str:
+    lows = params.add((segments.lows + 1).tolist())
+    highs = params.add((segments.highs + 1).tolist())
+    return (
+        "(SELECT from_unix_ms(u.low) AS low, from_unix_ms(u.high) AS high"
+        f" FROM unnest({lows}::bigint[], {highs}::bigint[]) AS u (low, high) OFFSET 0) AS w"
+    )

@@ -1,6 +1,8 @@
 """The rules of pushdown: which are exact, what they fetch, which is chosen."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,20 +190,31 @@ def statement_of(selection: SeriesSelection, max_samples: int = 0) -> Statement:
 def test_last_sample_is_one_probe_for_each_series() -> None:
     statement = statement_of(select(n_steps=1, step_ms=0, reach_ms=MINUTE))
     assert statement.text.count("ORDER BY p.ts DESC LIMIT") == 2  # T0 is midnight.
-    assert statement.params[1:3] == ([T0 - MINUTE + 1], [T0])
-    assert statement.params[6:8] == ([T0], [T0 + 1])
+    assert statement.params[1:3] == (T0 - MINUTE + 1, T0)
+    assert statement.params[4:6] == (T0, T0 + 1)
+
+
+def segments_of(params: Sequence[Any]) -> list[list[tuple[int, int]]]:
+    """Of each branch: its bounds, or the lists of its segments behind them."""
+    branches, at = [], 0
+    while at < len(params):
+        lows, highs = params[at + 2 : at + 4] if len(params) > at + 2 else (0, 0)
+        if isinstance(lows, list) and isinstance(highs, list):
+            branches.append(list(zip(lows, highs, strict=True)))
+            at += 4
+        else:
+            branches.append([(params[at], params[at + 1])])
+            at += 2
+    return branches
 
 
 def test_each_branch_lies_within_a_day_and_all_cover_the_segments() -> None:
     selection = over_time("rate", 5 * MINUTE, 7 * HOUR, n_steps=20)
     statement = statement_of(selection, max_samples=10)
-    lists = [value for value in statement.params[1:] if isinstance(value, list)]
-    lows, highs = lists[::2], lists[1::2]
-    for low, high in zip(lows, highs, strict=True):
-        assert low[0] // DAY == (high[-1] - 1) // DAY
-    covered = sum(
-        h - b for low, high in zip(lows, highs, strict=True) for b, h in zip(low, high, strict=True)
-    )
+    branches = segments_of(statement.params[1:-1])
+    for branch in branches:
+        assert branch[0][0] // DAY == (branch[-1][1] - 1) // DAY
+    covered = sum(high - low for branch in branches for low, high in branch)
     assert covered == 20 * 5 * MINUTE
     assert statement.params[-1] == 11
     assert statement.text.endswith(f" LIMIT ${len(statement.params)}")
