@@ -27,10 +27,17 @@ from conformance.processes import (
     running_promcompat,
     running_prometheus,
 )
-from conformance.prometheus_api import PrometheusApi, Response, format_seconds, open_session
+from conformance.prometheus_api import (
+    PrometheusApi,
+    Response,
+    encode_write_requests,
+    format_seconds,
+    open_session,
+)
 from tests.benchmarks.queries import BenchmarkError
 from tests.benchmarks.query_data import DAY_MS, Sizes, populations, write_bodies
 from tests.components import find_program
+from tests.factories import make_labels
 
 HOUR_MS = 3_600_000
 SERVERS = ("promcompat", "prometheus", "victoriametrics")
@@ -119,13 +126,26 @@ async def ask_label_values(api: PrometheusApi, _number: int) -> Response:
     return await api.get("label/instance/values", [("match[]", "q_name")])
 
 
+async def ask_metric_names(api: PrometheusApi, _number: int) -> Response:
+    return await api.get("label/__name__/values", [])
+
+
+async def write_sample(api: PrometheusApi) -> None:
+    """One sample of a series no query asks for; nothing is as it was in the database."""
+    labels, now = make_labels("q_tick"), (time.time_ns() // 1_000_000, 1.0)
+    for body in encode_write_requests([(labels, [now])]):
+        await api.write_body(body)
+
+
 async def measure(
-    apis: dict[str, PrometheusApi], title: str, ask: Ask, repetitions: int
+    apis: dict[str, PrometheusApi], title: str, ask: Ask, options: argparse.Namespace
 ) -> Timings:
     """Ask every server in turn; the first two rounds, which fill caches, do not count."""
     timings = Timings(title)
-    for number in range(repetitions + 2):
+    for number in range(options.repetitions + 2):
         for name, api in apis.items():
+            if options.writes:
+                await write_sample(api)
             started = time.perf_counter()
             response = await ask(api, number)
             spent_ms = (time.perf_counter() - started) * 1000
@@ -171,9 +191,13 @@ async def measure_all(urls: dict[str, str], options: argparse.Namespace) -> list
         for query in QUERIES:
             asked = apis if query.refreshed else fresh
             ask = asking(query, end_ms)
-            results.append(await measure(asked, query.title, ask, options.repetitions))
-        title = "label_values over 100,000 series"
-        results.append(await measure(apis, title, ask_label_values, options.repetitions))
+            results.append(await measure(asked, query.title, ask, options))
+        lists = (
+            ("label_values over 100,000 series", ask_label_values),
+            ("names of all metrics", ask_metric_names),
+        )
+        for title, ask in lists:
+            results.append(await measure(apis, title, ask, options))
         return results
 
 
@@ -197,6 +221,9 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument(
         "--cold", action="store_true", help="read all samples from the database each time"
+    )
+    parser.add_argument(
+        "--writes", action="store_true", help="write a sample to each server before each question"
     )
     parser.add_argument("--json", type=Path, help="file to write all figures to")
     options = parser.parse_args()
