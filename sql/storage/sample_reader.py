@@ -26,8 +26,12 @@ from sql.storage.series_samples import NO_SAMPLES, SeriesSamples
 from sql.storage.storage_stats import StorageStats
 
 T = TypeVar("T")
+RequestT = TypeVar("RequestT")
 _ROWS_WORTH_A_THREAD: Final = 100_000
 """Decoding and sorting a million rows takes 100 ms; the event loop has writes to answer."""
+_READS_AT_ONCE: Final = 8
+"""Of one query. Connections go to those who wait for them in turn: a query of 5,000 selectors that
+asked for all of its own at once kept others waiting for 20 s."""
 
 
 class SampleReader:
@@ -77,7 +81,7 @@ class SampleReader:
             if len(requests) == 1:
                 return [await self._select(connection, requests[0])]
         # The connection is given back first: queries that wait for each other's would be stuck.
-        return await gather_reads([self._select_aside(request) for request in requests])
+        return await gather_reads(self._select_aside, requests)
 
     async def _select_aside(self, request: "SelectionRequest") -> SampleBlock:
         async with acquired(self._pool) as connection:
@@ -244,6 +248,8 @@ class SampleAllowance:
         self._max_samples = max_samples
         self._max_bytes = max_bytes
         self._decoders: list[SampleDecoder] = []
+        self._n_settled = 0
+        self._n_settled_bytes = 0
         self._n_added = 0
         self._n_series = 0
 
@@ -261,6 +267,12 @@ class SampleAllowance:
         """Count what a decoder has."""
         self._decoders.append(decoder)
 
+    def settle(self, decoder: SampleDecoder) -> None:
+        """Count what a decoder has got for good; a query may have thousands of them."""
+        self._decoders.remove(decoder)
+        self._n_settled += decoder.n_rows
+        self._n_settled_bytes += decoder.n_bytes
+
     @property
     def is_exceeded(self) -> bool:
         """Whether too much has come."""
@@ -275,12 +287,12 @@ class SampleAllowance:
 
     @property
     def _has_too_many(self) -> bool:
-        n_read = sum(decoder.n_rows for decoder in self._decoders)
+        n_read = self._n_settled + sum(decoder.n_rows for decoder in self._decoders)
         return 0 < self._max_samples < n_read + self._n_added
 
     @property
     def _has_too_much(self) -> bool:
-        n_read = sum(decoder.n_bytes for decoder in self._decoders)
+        n_read = self._n_settled_bytes + sum(decoder.n_bytes for decoder in self._decoders)
         n_bytes = n_read + self._n_added * BYTES_PER_SAMPLE + self._n_series * BYTES_PER_LABELS
         return 0 < self._max_bytes < n_bytes
 
@@ -312,13 +324,24 @@ async def copy_out(
         if current is None or current.cancelling() or not allowance.is_exceeded:
             raise
     allowance.check()
+    allowance.settle(decoder)
 
 
-async def gather_reads(reads: Sequence[Awaitable[T]]) -> list[T]:
+async def gather_reads(
+    read: Callable[[RequestT], Awaitable[T]], requests: Sequence[RequestT]
+) -> list[T]:
     """All results, in order; the first failure cancels the rest, and with them their SQL."""
-    tasks = [asyncio.ensure_future(read) for read in reads]
+    found: dict[int, T] = {}
+    waiting = iter(enumerate(requests))
+
+    async def read_in_turn() -> None:
+        for index, request in waiting:
+            found[index] = await read(request)
+
+    tasks = [asyncio.ensure_future(read_in_turn()) for _ in requests[:_READS_AT_ONCE]]
     try:
-        return await asyncio.gather(*tasks)
+        await asyncio.gather(*tasks)
+        return [found[index] for index in range(len(requests))]
     finally:
         for task in tasks:
             task.cancel()
