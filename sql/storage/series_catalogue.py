@@ -1,11 +1,13 @@
 """The lists of the API: label sets, label names and label values of a tenant's series."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeVar, cast
 
 import numpy as np
 import orjson
 
+from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, IntArray, Labels
 from promcompat.core.ports import MatcherSets
 from promql.translator import TimeBounds, is_storable_text
@@ -22,6 +24,15 @@ _QUERIES: Final = load_queries("storage")
 ItemT = TypeVar("ItemT")
 _Build = Callable[[Connection, int, IntArray | None, int], Awaitable[Catalogue[ItemT]]]
 """Makes a catalogue of series (None: all of the tenant) at a generation."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What is remembered: `kind` is the list that was asked for, with the label for values."""
+
+    tenant_id: int
+    kind: str
+    matcher_sets: tuple[tuple[LabelMatcher, ...], ...]
 
 
 class SeriesCatalogue:
@@ -91,29 +102,37 @@ class SeriesCatalogue:
         tenant_id = await self._database.tenants.find(tenant)
         if tenant_id is None or bounds.is_empty:
             return []
-        question = tenant_id, kind, tuple(matcher_sets)
+        question = _Question(tenant_id, kind, tuple(matcher_sets))
         async with acquired(self._database.read_pool) as connection:
             state = await self._series_reader.read_state(
                 connection, tenant_id, bounds.start_ms, bounds.end_ms, wall_clock_ms()
             )
-            catalogue = self._cache.get(question, state.generation)
-            if catalogue is None:
-                ids = await self._matching_ids(
-                    connection, tenant_id, matcher_sets, state.generation
-                )
-                catalogue = cast(
-                    Catalogue[object], await build(connection, tenant_id, ids, state.generation)
-                )
-                self._cache.add(question, catalogue)
-            found = cast(Catalogue[ItemT], catalogue)
+            catalogue = await self._catalogue(connection, question, state.generation, build)
             if bounds.is_everything:
-                return list(found.items)
-            before = found.sightings
+                return list(catalogue.items)
+            before = catalogue.sightings
             known = before.within(bounds, state)
-            seen = await self._look_for(connection, found, np.flatnonzero(~known), bounds)
-        found.sightings = before.renewed(known, seen, state)
+            seen = await self._look_for(connection, catalogue, np.flatnonzero(~known), bounds)
+        catalogue.sightings = before.renewed(known, seen, state)
         known[seen.items] = True
-        return found.chosen(known)
+        return catalogue.chosen(known)
+
+    async def _catalogue(
+        self,
+        connection: Connection,
+        question: "_Question",
+        generation: int,
+        build: _Build[ItemT],
+    ) -> Catalogue[ItemT]:
+        """The remembered answer to a question, or a new one."""
+        known = self._cache.get(question, generation)
+        if known is not None:
+            return cast(Catalogue[ItemT], known)
+        tenant_id, matcher_sets = question.tenant_id, question.matcher_sets
+        ids = await self._matching_ids(connection, tenant_id, matcher_sets, generation)
+        made = await build(connection, tenant_id, ids, generation)
+        self._cache.add(question, cast(Catalogue[object], made))
+        return made
 
     async def matching_ids(self, tenant_id: int, matcher_sets: MatcherSets) -> IntArray | None:
         """Ids of series that satisfy any set; None when there is no set and all do."""
