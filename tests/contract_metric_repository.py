@@ -54,7 +54,7 @@ class MetricRepositoryContract:
 
     async def names(self, repository: MetricRepository, *matchers: LabelMatcher) -> list[Labels]:
         block = await self.select_one(repository, select_matching(*matchers))
-        return list(block.labels)
+        return sorted(block.labels)
 
     async def write_four(self, repository: MetricRepository, tenant: str = "default") -> None:
         series = {UP_B: [(T0, 1.0)], UP_A: [(T0, 1.0)], UP_DB: [(T0, 0.0)], LOAD: [(T0, 0.5)]}
@@ -81,17 +81,17 @@ class MetricRepositoryContract:
         assert block.timestamps.tolist() == [T0 + 2000, T0 + 3000]
         assert block.values.tolist() == [2.0, 3.0]
 
-    async def test_select_sorts_series_by_labels_and_samples_by_time(
+    async def test_select_has_series_as_they_were_first_written_and_samples_by_time(
         self, repository: MetricRepository
     ) -> None:
         late_first = [(T0 + 5, 5.0), (T0 - 40 * DAY_MS, 1.0), (T0, 3.0)]
         await repository.write_batch("default", make_batch({UP_DB: late_first, UP_B: [(T0, 2.0)]}))
         await repository.write_batch("default", make_batch({UP_A: [(T0 + 1, 7.0)]}))
         block = await self.select_one(repository, select_name("up", *ALL_TIME))
-        assert list(block_rows(block)) == [UP_A, UP_B, UP_DB]
-        assert block.offsets.tolist() == [0, 1, 2, 5]
-        assert block.timestamps.tolist() == [T0 + 1, T0, T0 - 40 * DAY_MS, T0, T0 + 5]
-        assert block.values.tolist() == [7.0, 2.0, 1.0, 3.0, 5.0]
+        assert list(block_rows(block)) == [UP_DB, UP_B, UP_A]
+        assert block.offsets.tolist() == [0, 3, 4, 5]
+        assert block.timestamps.tolist() == [T0 - 40 * DAY_MS, T0, T0 + 5, T0, T0 + 1]
+        assert block.values.tolist() == [1.0, 3.0, 5.0, 2.0, 7.0]
 
     async def test_select_answers_every_selection_in_order(
         self, repository: MetricRepository

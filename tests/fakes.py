@@ -182,7 +182,7 @@ def _select(data: TenantData, selection: SeriesSelection) -> SampleBlock:
     times: list[int] = []
     bits: list[int] = []
     offsets = [0]
-    for labels in sorted(data.series):
+    for labels in data.series:
         if not matches_all(labels, selection.matchers):
             continue
         found = data.series[labels].between(selection.start_ms, selection.end_ms)

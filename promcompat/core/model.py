@@ -142,7 +142,9 @@ class WriteBatch:
 
 @dataclass(frozen=True, slots=True)
 class SampleBlock:
-    """Raw samples of many series in CSR form, series sorted by labels, each series by time.
+    """Raw samples of many series in CSR form, each series by time.
+
+    The series of one metric come in the order in which they were first written.
 
     Series i holds `timestamps[offsets[i]:offsets[i + 1]]` (int64 ms, strictly ascending) and the
     `values` beside them (float64, exact bits, stale markers included). `offsets` has

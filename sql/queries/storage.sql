@@ -24,25 +24,34 @@ INSERT INTO tenant (name) VALUES ($1) ON CONFLICT (name) DO NOTHING
 
 -- resolve_series --
 -- Ids of many series in one statement, made where missing: one call each gave Promscale 320-490/s.
--- Locks are taken in the order given, the same for every writer, so none deadlock. A row that
+-- Locks are taken in the order given, the same for every writer, so none deadlock; ids ascend by
+-- `place`. A row that
 -- another transaction committed meanwhile is in neither half; the caller asks again for it.
 -- `counted` runs after all of `inserted`: who waits for its row holds no key its owner waits for.
 WITH wanted AS (
     SELECT *
-    FROM unnest($2::bytea[], $3::text[], $4::text[])
-        WITH ORDINALITY AS u (fingerprint, metric_name, labels, ordinal)
+    FROM unnest($2::bytea[], $3::text[], $4::text[], $5::integer[])
+        WITH ORDINALITY AS u (fingerprint, metric_name, labels, place, ordinal)
 ),
 existing AS (
     SELECT s.id, s.fingerprint
     FROM wanted AS w
     JOIN series AS s ON s.tenant_id = $1 AND s.fingerprint = w.fingerprint
 ),
+numbered AS (
+    SELECT m.*, nextval('series_id_seq') AS id
+    FROM (
+        SELECT * FROM wanted AS w
+        WHERE NOT EXISTS (SELECT FROM existing AS e WHERE e.fingerprint = w.fingerprint)
+        ORDER BY w.place
+    ) AS m
+),
 inserted AS (
-    INSERT INTO series (tenant_id, metric_name, labels, fingerprint)
-    SELECT $1, w.metric_name, w.labels::jsonb, w.fingerprint
-    FROM wanted AS w
-    WHERE NOT EXISTS (SELECT FROM existing AS e WHERE e.fingerprint = w.fingerprint)
-    ORDER BY w.ordinal
+    INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint)
+    OVERRIDING SYSTEM VALUE
+    SELECT n.id, $1, n.metric_name, n.labels::jsonb, n.fingerprint
+    FROM numbered AS n
+    ORDER BY n.ordinal
     ON CONFLICT (tenant_id, fingerprint) DO NOTHING
     RETURNING id, fingerprint
 ),

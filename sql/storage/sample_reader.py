@@ -6,10 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-import numpy as np
-
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import IntArray, Labels, SampleBlock, SeriesSelection
+from promcompat.core.model import SampleBlock, SeriesSelection
 from promql.budget import BYTES_PER_LABELS, BYTES_PER_SAMPLE, TOO_MANY_SAMPLES, too_much_memory
 from promql.pushdown.rules import Partial
 from promql.translator import Statement, samples_statement
@@ -20,7 +18,7 @@ from sql.storage.copy_query import inline_parameters
 from sql.storage.partial_samples import counted_samples
 from sql.storage.read_planner import ReadPlanner
 from sql.storage.sample_cache import CachedSamples, ReadState, SampleCache
-from sql.storage.selector_cache import LabelOrder, ResolvedSelector, SelectorKey
+from sql.storage.selector_cache import LabelledSeries, ResolvedSelector, SelectorKey
 from sql.storage.series_reader import SeriesReader
 from sql.storage.series_samples import NO_SAMPLES, SeriesSamples
 from sql.storage.storage_stats import StorageStats
@@ -206,13 +204,12 @@ class SampleReader:
         samples: SeriesSamples,
         selector: ResolvedSelector,
     ) -> SampleBlock:
-        order = selector.order_of(samples.ids)
-        if order is None:
+        labels = selector.labels_of(samples.ids)
+        if labels is None:
             request.allowance.add_series(len(samples.ids))
-            labels = await self._series_reader.labels_of(connection, samples.ids)
-            order = _order_by_labels(samples.ids, labels)
-            selector.order = order
-        return _sorted_by_labels(samples, order)
+            labels = tuple(await self._series_reader.labels_of(connection, samples.ids))
+            selector.with_samples = LabelledSeries(samples.ids, labels)
+        return samples.as_block(labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,16 +343,3 @@ async def gather_reads(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _order_by_labels(ids: IntArray, labels: list[Labels]) -> LabelOrder:
-    order = sorted(range(len(labels)), key=lambda index: labels[index].pairs)
-    return LabelOrder(ids, np.asarray(order, np.int64), tuple(labels[index] for index in order))
-
-
-def _sorted_by_labels(samples: SeriesSamples, order: LabelOrder) -> SampleBlock:
-    """A block whose series are in the order of their labels, and no longer of their ids."""
-    by_labels = order.by_labels
-    if np.all(by_labels[1:] > by_labels[:-1]):
-        return samples.as_block(order.labels)
-    return samples.take(by_labels).as_block(order.labels)

@@ -23,32 +23,30 @@ _MAX_ENTRIES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class LabelOrder:
-    """Series in the order of their labels: row `by_labels[i]` of `ids` has `labels[i]`."""
+class LabelledSeries:
+    """Series `ids`, ascending, and the label set of each."""
 
     ids: IntArray
-    by_labels: IntArray
     labels: tuple[Labels, ...]
 
 
 class ResolvedSelector:
     """The series of a selector, ids ascending, at a generation of the tenant's series.
 
-    `order` remembers the series that had samples the last time: most often they have them again.
+    `with_samples` are the series that had samples the last time: most often they have them again.
     """
 
-    __slots__ = ("generation", "ids", "order")
+    __slots__ = ("generation", "ids", "with_samples")
 
     def __init__(self, generation: int, ids: IntArray) -> None:
         self.generation = generation
         self.ids = ids
-        self.order: LabelOrder | None = None
+        self.with_samples: LabelledSeries | None = None
 
-    def order_of(self, ids: IntArray) -> LabelOrder | None:
-        """The remembered order, if it is that of these series."""
-        if self.order is not None and np.array_equal(self.order.ids, ids):
-            return self.order
-        return None
+    def labels_of(self, ids: IntArray) -> tuple[Labels, ...] | None:
+        """The remembered label sets, if they are those of these series."""
+        known = self.with_samples
+        return known.labels if known is not None and np.array_equal(known.ids, ids) else None
 
 
 class SelectorCache:

@@ -140,19 +140,39 @@ async def _resolve_round(
     labels_of: Mapping[bytes, Labels],
     ids: dict[bytes, int],
 ) -> None:
-    """One statement; series are made by metric name, so that those of one metric are neighbours.
+    """One statement; what it makes gets ids in the order of the batch, metric by metric.
 
-    Samples are stored in the order of ids within a commit, and a query reads one metric. The
-    order is the same for all writers: concurrent ones that make the same series cannot deadlock.
+    Queries take series in the order of ids, as Prometheus in the order it met them. Those of one
+    metric are neighbours, since samples are stored in the order of ids within a commit and a query
+    reads one metric. Keys are locked in another order, the same for all writers: concurrent ones
+    that make the same series cannot deadlock.
     """
-    named = sorted((labels_of[fingerprint].get(METRIC_NAME), fingerprint) for fingerprint in wanted)
-    names = [name for name, _ in named]
-    fingerprints = [fingerprint for _, fingerprint in named]
-    documents = [_labels_document(labels_of[fingerprint]) for fingerprint in fingerprints]
+    places = _places_by_metric([labels_of[fingerprint].get(METRIC_NAME) for fingerprint in wanted])
+    named = sorted(
+        (labels_of[fingerprint].get(METRIC_NAME), fingerprint, place)
+        for fingerprint, place in zip(wanted, places, strict=True)
+    )
     rows = await connection.fetch(
-        _QUERIES["resolve_series"], tenant_id, fingerprints, names, documents
+        _QUERIES["resolve_series"],
+        tenant_id,
+        [fingerprint for _, fingerprint, _ in named],
+        [name for name, _, _ in named],
+        [_labels_document(labels_of[fingerprint]) for _, fingerprint, _ in named],
+        [place for _, _, place in named],
     )
     ids.update((row["fingerprint"], row["id"]) for row in rows)
+
+
+def _places_by_metric(names: Sequence[str]) -> list[int]:
+    """The rank of each series when metrics, and the series of each, come as they are met first."""
+    first_of: dict[str, int] = {}
+    for index, name in enumerate(names):
+        first_of.setdefault(name, index)
+    ranked = sorted(range(len(names)), key=lambda index: first_of[names[index]])
+    places = [0] * len(names)
+    for place, index in enumerate(ranked):
+        places[index] = place
+    return places
 
 
 def _labels_document(labels: Labels) -> str:

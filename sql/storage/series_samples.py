@@ -66,11 +66,6 @@ class SeriesSamples:
         """The same samples, with the labels of each series instead of its id."""
         return SampleBlock(labels, self.timestamps, self.values, self.offsets, self.counts)
 
-    def take(self, series: IntArray) -> "SeriesSamples":
-        """The series at the given rows, in that order (which may not be that of their ids)."""
-        lengths = np.diff(self.offsets)[series]
-        return self._cut(series, self.offsets[series], lengths)
-
     def _cut(self, series: IntArray, first: IntArray, lengths: IntArray) -> "SeriesSamples":
         rows = _Runs(self.ids[series], first, lengths)
         return SeriesSamples(

@@ -42,16 +42,6 @@ def test_then_joins_what_was_cut_at_a_time(rows: Rows, time_ms: int) -> None:
     assert rows_of(earlier.then(later)) == rows
 
 
-@given(ROWS)
-def test_take_gives_series_in_the_order_asked_for(rows: Rows) -> None:
-    samples = samples_of(rows)
-    order = np.arange(len(samples.ids))[::-1].copy()
-    taken = samples.take(order)
-    assert taken.ids.tolist() == samples.ids.tolist()[::-1]
-    expected = [row for series_id in taken.ids.tolist() for row in rows if row[0] == series_id]
-    assert rows_of(taken) == expected
-
-
 def test_all_of_it_shares_memory() -> None:
     samples = samples_of([(1, 1), (1, 2), (4, 1)])
     assert samples.between(0, 2) is samples
