@@ -75,9 +75,13 @@ def _is_own_server(settings: Settings) -> bool:
     return given is None or given.get_secret_value() == read_database_url(settings.data_dir)
 
 
-def build_metric_service(settings: Settings, repository: PostgresMetricRepository) -> MetricService:
-    """The use cases over one repository."""
-    engine = Engine(repository, engine_options(settings))
+def build_metric_service(
+    settings: Settings,
+    repository: PostgresMetricRepository,
+    large_query_ended: Callable[[], None] = lambda: None,
+) -> MetricService:
+    """The use cases over one repository; `large_query_ended` as in Engine."""
+    engine = Engine(repository, engine_options(settings), large_query_ended)
     return MetricService(
         repository,
         engine,

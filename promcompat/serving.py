@@ -11,7 +11,7 @@ from contextlib import suppress
 from native_api.context import NativeState
 from native_api.routes import install_native_api
 from promcompat.alerting import Alerting, alerting_loops, open_alerting
-from promcompat.allocator import keep_freed_memory
+from promcompat.allocator import FreedMemory, keep_freed_memory
 from promcompat.api.context import Phase, ServiceState, tenant_of
 from promcompat.api.routes import build_application
 from promcompat.api.server import HttpServer
@@ -27,7 +27,7 @@ from promcompat.app import (
     start_database,
     storage_publisher,
 )
-from promcompat.background import start_loops
+from promcompat.background import PeriodicLoop, start_loops
 from promcompat.core.errors import PromcompatError
 from promcompat.maintaining import maintenance_loop
 from promcompat.services.metric_service import MetricService
@@ -41,6 +41,7 @@ _LOGGER = logging.getLogger(__name__)
 _SWITCH_SECONDS = 0.0005
 """How long a thread that evaluates may keep the interpreter while a write waits for it."""
 _WATCH_SECONDS = 0.5
+_GIVE_BACK_SECONDS = 5.0
 
 
 class Backend:
@@ -79,9 +80,11 @@ class Backend:
         self._tasks.append(asyncio.create_task(publishing))
         if database is not None:
             self._tasks.append(asyncio.create_task(_watch(database, termination)))
-        service = build_metric_service(self._settings, repository)
+        freed = FreedMemory()
+        service = build_metric_service(self._settings, repository, freed.large_query_ended)
         open_native_api(native, service, repository)
-        self._tasks += start_loops([maintenance_loop(repository)])
+        giving_back = PeriodicLoop("free memory", _GIVE_BACK_SECONDS, freed.give_back)
+        self._tasks += start_loops([maintenance_loop(repository), giving_back])
         await self._open_alerting(url, state, native, service, repository, remediations)
         state.open(service, repository.capabilities.describe())
 
