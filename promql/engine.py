@@ -29,6 +29,7 @@ from promql.parsing.parser import parse_expr
 from promql.parsing.type_checker import value_type
 from promql.plan import Plan
 from promql.planner import make_plan
+from promql.query_parameters import DEFAULTS, QueryParameters
 from promql.tree_walks import walk
 from promql.value_shapes import byte_count
 from promql.values import (
@@ -80,10 +81,10 @@ class _Query:
     tenant: str
     text: str
     eval_range: EvalRange
-    is_range: bool
     lookback_ms: int
+    counts_samples: bool
     budget: QueryBudget
-    counts_samples: bool = False
+    is_range: bool = False
     timings_seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -118,57 +119,44 @@ class Engine:
         tenant: str,
         text: str,
         time_ms: int,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-        *,
-        counts_samples: bool = False,
+        parameters: QueryParameters = DEFAULTS,
     ) -> QueryResult:
         """Evaluate `text` at one time.
 
-        With `counts_samples` those are read that no answer depends on, for the statistics to count
-        them. Raises ParseError for a text that is no PromQL, ExecutionError when it fails while
-        running, QueryTimeoutError when it, or its turn, takes too long.
+        Raises ParseError for a text that is no PromQL, ExecutionError when it fails while running,
+        QueryTimeoutError when it, or its turn, takes too long.
         """
-        query = self._new_query(
-            tenant, text, EvalRange.instant(time_ms), lookback_ms, timeout_seconds, False
-        )
-        return await self._run(replace(query, counts_samples=counts_samples))
+        query = self._new_query(tenant, text, EvalRange.instant(time_ms), parameters)
+        return await self._run(query)
 
     async def query_range(
         self,
         tenant: str,
         text: str,
         eval_range: EvalRange,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-        *,
-        counts_samples: bool = False,
+        parameters: QueryParameters = DEFAULTS,
     ) -> QueryResult:
         """Evaluate `text`, an instant vector or scalar, at every step of `eval_range`.
 
-        `counts_samples` is as for `query`. Raises as `query` does, and BadDataError for a string
-        or a range vector.
+        Raises as `query` does, and BadDataError for a string or a range vector.
         """
-        query = self._new_query(tenant, text, eval_range, lookback_ms, timeout_seconds, True)
-        return await self._run(replace(query, counts_samples=counts_samples))
+        query = self._new_query(tenant, text, eval_range, parameters)
+        return await self._run(replace(query, is_range=True))
 
     def _new_query(
         self,
         tenant: str,
         text: str,
         eval_range: EvalRange,
-        lookback_ms: int | None,
-        timeout_seconds: float | None,
-        is_range: bool,
+        parameters: QueryParameters,
     ) -> _Query:
-        # A query may ask for less time than the engine allows, never for more.
-        seconds = min(timeout_seconds or np.inf, self._options.timeout_seconds)
+        seconds = min(parameters.timeout_seconds or np.inf, self._options.timeout_seconds)
         return _Query(
             tenant=tenant,
             text=text,
             eval_range=eval_range,
-            is_range=is_range,
-            lookback_ms=lookback_ms or self._options.lookback_delta_ms,
+            lookback_ms=parameters.lookback_ms or self._options.lookback_delta_ms,
+            counts_samples=parameters.counts_samples,
             budget=QueryBudget(
                 time.monotonic() + seconds,
                 self._options.max_samples,

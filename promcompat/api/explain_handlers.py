@@ -20,6 +20,7 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.explanations import ExplanationDepth
 from promcompat.core.model import EvalRange
 from promcompat.services.query_explanation import QueryToExplain
+from promql.query_parameters import QueryParameters
 
 _RANGE_PARAMETERS = ("start", "end", "step")
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
@@ -56,8 +57,9 @@ def read_query(form: Form, now_ms: int) -> QueryToExplain:
         depth=ExplanationDepth(
             analyze=any(analyze), database_plan=_parse_bool(form, "database_plan")
         ),
-        lookback_ms=parse_lookback_ms(form),
-        timeout_seconds=parse_timeout_seconds(form),
+        parameters=QueryParameters(
+            lookback_ms=parse_lookback_ms(form), timeout_seconds=parse_timeout_seconds(form)
+        ),
     )
 
 

@@ -29,6 +29,7 @@ from promcompat.services.metric_service import QueryOptions
 from promql.ast import Expr, VectorSelector
 from promql.parsing.parser import parse_expr
 from promql.parsing.printer import prettify
+from promql.query_parameters import QueryParameters
 from promql.tree_walks import walk
 from promql.values import Matrix, QueryResult
 
@@ -102,13 +103,12 @@ async def _respond_parsed(
 
 
 def _options(form: Form, limit: int) -> QueryOptions:
-    timeout_seconds = parse_timeout_seconds(form)
-    return QueryOptions(
+    parameters = QueryParameters(
+        timeout_seconds=parse_timeout_seconds(form),
         lookback_ms=parse_lookback_ms(form),
-        timeout_seconds=timeout_seconds,
-        limit=limit,
         counts_samples=bool(form.get("stats")),
     )
+    return QueryOptions(parameters=parameters, limit=limit)
 
 
 def _may_use_cache(request: web.Request, form: Form) -> bool:

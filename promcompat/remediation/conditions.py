@@ -1,12 +1,15 @@
 """Asks whether the condition of an alert still holds."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
 from promcompat.services.metric_service import MetricService, QueryOptions
+from promql.query_parameters import QueryParameters
 from promql.values import Matrix
+
+_OPTIONS: Final = QueryOptions(parameters=QueryParameters(timeout_seconds=60.0))
 
 
 class ConditionChecker(Protocol):
@@ -32,9 +35,8 @@ class EngineConditionChecker:
         self, tenant: str, query: str, series_labels: Mapping[str, str]
     ) -> list[Mapping[str, str]]:
         """The elements that are left; see the port."""
-        result = await self._service.query(
-            tenant, query, self._service.now_ms(), QueryOptions(timeout_seconds=60.0)
-        )
+        now_ms = self._service.now_ms()
+        result = await self._service.query(tenant, query, now_ms, _OPTIONS)
         if not isinstance(result.value, Matrix):
             raise ExecutionError("a condition must be an instant vector, empty when it cleared")
         return [

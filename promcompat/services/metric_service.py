@@ -27,6 +27,7 @@ from promcompat.services.query_explanation import (
     QueryToExplain,
     explain_query,
 )
+from promql.query_parameters import DEFAULTS, QueryParameters
 from promql.values import Matrix, QueryResult
 
 TRUNCATION_WARNING = "results truncated due to limit"
@@ -68,15 +69,12 @@ class SeriesStatistics:
 class QueryOptions:
     """The optional parameters of a query; `limit` bounds the series of the answer (0: none).
 
-    Without `use_cache` every step is evaluated now, as whoever asks for statistics expects; with
-    `counts_samples` these count every sample.
+    Without `use_cache` every step is evaluated now, as whoever asks for statistics expects.
     """
 
-    lookback_ms: int | None = None
-    timeout_seconds: float | None = None
+    parameters: QueryParameters = DEFAULTS
     limit: int = 0
     use_cache: bool = True
-    counts_samples: bool = False
 
 
 class MetricService:
@@ -136,14 +134,7 @@ class MetricService:
         self, tenant: str, text: str, time_ms: int, options: QueryOptions
     ) -> QueryResult:
         """Evaluate an expression at one time. Raises the errors of the engine."""
-        result = await self._engine.query(
-            tenant,
-            text,
-            time_ms,
-            options.lookback_ms,
-            options.timeout_seconds,
-            counts_samples=options.counts_samples,
-        )
+        result = await self._engine.query(tenant, text, time_ms, options.parameters)
         return truncate_result(result, options.limit)
 
     async def query_range(
@@ -151,14 +142,7 @@ class MetricService:
     ) -> QueryResult:
         """Evaluate an expression at every step. Raises the errors of the engine."""
         engine = self._range_cache if options.use_cache else self._engine
-        result = await engine.query_range(
-            tenant,
-            text,
-            eval_range,
-            options.lookback_ms,
-            options.timeout_seconds,
-            counts_samples=options.counts_samples,
-        )
+        result = await engine.query_range(tenant, text, eval_range, options.parameters)
         return truncate_result(result, options.limit)
 
     async def explain(self, tenant: str, query: QueryToExplain) -> QueryExplanation:

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from promcompat.core.model import EvalRange
+from promql.query_parameters import DEFAULTS, QueryParameters
 from promql.values import QueryResult
 
 
@@ -14,21 +15,15 @@ class QueryEngine(Protocol):
         tenant: str,
         text: str,
         time_ms: int,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-        *,
-        counts_samples: bool = False,
+        parameters: QueryParameters = DEFAULTS,
     ) -> QueryResult:
-        """Evaluate at one time; `counts_samples` when the statistics must count every sample."""
+        """Evaluate at one time."""
 
     async def query_range(
         self,
         tenant: str,
         text: str,
         eval_range: EvalRange,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-        *,
-        counts_samples: bool = False,
+        parameters: QueryParameters = DEFAULTS,
     ) -> QueryResult:
         """Evaluate at every step."""

@@ -13,6 +13,7 @@ from promcompat.services.query_engine import QueryEngine
 from promql.parsing.parser import parse_expr
 from promql.parsing.printer import prettify, print_expr
 from promql.plan import Plan
+from promql.query_parameters import DEFAULTS, QueryParameters
 from promql.values import QueryResult
 
 _MAX_FORMATTED_CHARS: Final = 1_000_000
@@ -35,8 +36,7 @@ class QueryToExplain:
     eval_range: EvalRange
     is_range: bool
     depth: ExplanationDepth = PLANNED_ONLY
-    lookback_ms: int | None = None
-    timeout_seconds: float | None = None
+    parameters: QueryParameters = DEFAULTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,11 @@ async def explain_query(
     """
     # In threads, as the query may be a megabyte long.
     plan = await asyncio.to_thread(
-        engine.plan_query, query.text, query.eval_range, query.is_range, query.lookback_ms
+        engine.plan_query,
+        query.text,
+        query.eval_range,
+        query.is_range,
+        query.parameters.lookback_ms,
     )
     result = await _run(engine, tenant, query) if query.depth.analyze else None
     leaves = await repository.explain_select(tenant, plan.selections, query.depth)
@@ -82,7 +86,7 @@ def _formatted(text: str) -> str:
 
 
 async def _run(engine: PlanningEngine, tenant: str, query: QueryToExplain) -> QueryResult:
-    limits = (query.lookback_ms, query.timeout_seconds)
+    parameters = query.parameters
     if query.is_range:
-        return await engine.query_range(tenant, query.text, query.eval_range, *limits)
-    return await engine.query(tenant, query.text, query.eval_range.start_ms, *limits)
+        return await engine.query_range(tenant, query.text, query.eval_range, parameters)
+    return await engine.query(tenant, query.text, query.eval_range.start_ms, parameters)

@@ -20,6 +20,7 @@ from promcompat.services.step_columns import drop_empty_rows, join_steps, take_s
 from promql.ast import Expr
 from promql.parsing.parser import parse_expr
 from promql.plan import Plan
+from promql.query_parameters import DEFAULTS, QueryParameters
 from promql.step_reuse import StepReach, is_reusable, step_reach
 from promql.values import Matrix, QueryResult, QueryStats
 
@@ -80,7 +81,7 @@ class _Request:
 
     key: _Key
     eval_range: EvalRange
-    timeout_seconds: float | None
+    parameters: QueryParameters
     reach: StepReach
     horizon_ms: int
     late_writes: Mapping[int, int]
@@ -110,37 +111,23 @@ class RangeResultCache:
         tenant: str,
         text: str,
         time_ms: int,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-        *,
-        counts_samples: bool = False,
+        parameters: QueryParameters = DEFAULTS,
     ) -> QueryResult:
         """Evaluate at one time; never from the cache."""
-        return await self._engine.query(
-            tenant, text, time_ms, lookback_ms, timeout_seconds, counts_samples=counts_samples
-        )
+        return await self._engine.query(tenant, text, time_ms, parameters)
 
     async def query_range(
         self,
         tenant: str,
         text: str,
         eval_range: EvalRange,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-        *,
-        counts_samples: bool = False,
+        parameters: QueryParameters = DEFAULTS,
     ) -> QueryResult:
         """Evaluate at every step, or at those that are not known. Raises as the engine does."""
-        reach = None if counts_samples else self._reach(text, eval_range, lookback_ms)
+        lookback_ms = parameters.lookback_ms
+        reach = None if parameters.counts_samples else self._reach(text, eval_range, lookback_ms)
         if reach is None:
-            return await self._engine.query_range(
-                tenant,
-                text,
-                eval_range,
-                lookback_ms,
-                timeout_seconds,
-                counts_samples=counts_samples,
-            )
+            return await self._engine.query_range(tenant, text, eval_range, parameters)
         step_ms = eval_range.step_ms
         # The clock first, then the late writes, then samples: what is kept can only be too little.
         horizon_ms = self._now_ms() - CACHEABLE_AFTER_MS - reach.ahead_ms
@@ -152,7 +139,7 @@ class RangeResultCache:
         request = _Request(
             key=_Key(tenant, text, step_ms, eval_range.start_ms % step_ms, lookback_ms),
             eval_range=eval_range,
-            timeout_seconds=timeout_seconds,
+            parameters=parameters,
             reach=reach,
             horizon_ms=horizon_ms,
             late_writes=late,
@@ -193,9 +180,7 @@ class RangeResultCache:
 
     async def _evaluate(self, request: _Request, grid: EvalRange) -> QueryResult:
         key = request.key
-        return await self._engine.query_range(
-            key.tenant, key.text, grid, key.lookback_ms, request.timeout_seconds
-        )
+        return await self._engine.query_range(key.tenant, key.text, grid, request.parameters)
 
     def _keep(self, request: _Request, result: QueryResult) -> None:
         """Remember the steps that are old enough of an answer there is nothing to say about."""

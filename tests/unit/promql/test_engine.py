@@ -12,6 +12,7 @@ from promcompat.core.model import EvalRange, SampleBlock, SeriesSelection
 from promql.ast import PositionRange
 from promql.engine import Engine, EngineOptions, annotation_texts
 from promql.parsing.parser import ParseError
+from promql.query_parameters import QueryParameters
 from promql.values import Annotations, Matrix, ScalarGrid, StringValue
 from tests.factories import STALE_NAN, make_labels
 from tests.unit.promql.queries import SeriesReader, rows, run, run_range, steps, vector
@@ -85,8 +86,13 @@ async def test_lookback_is_left_open_and_stale_markers_end_it() -> None:
 
 async def test_lookback_of_one_query() -> None:
     engine = Engine(SeriesReader(RAMP), EngineOptions())
-    assert vector(await engine.query("t", "m", 32 * MINUTE, lookback_ms=MINUTE)) == []
-    assert vector(await engine.query("t", "m", 32 * MINUTE, lookback_ms=3 * MINUTE)) != []
+    assert (
+        vector(await engine.query("t", "m", 32 * MINUTE, QueryParameters(lookback_ms=MINUTE))) == []
+    )
+    assert (
+        vector(await engine.query("t", "m", 32 * MINUTE, QueryParameters(lookback_ms=3 * MINUTE)))
+        != []
+    )
 
 
 async def test_results_by_type() -> None:
@@ -175,10 +181,12 @@ async def test_queries_wait_for_their_turn_only_so_long() -> None:
     first = asyncio.create_task(engine.query("t", "m", 0))
     await reader.asked.wait()
     with pytest.raises(QueryTimeoutError, match=r"^query timed out in query queue$"):
-        await engine.query("t", "m", 0, timeout_seconds=0.01)
+        await engine.query("t", "m", 0, QueryParameters(timeout_seconds=0.01))
     reader.release.set()
     assert isinstance((await first).value, Matrix)
-    assert isinstance((await engine.query("t", "m", 0, timeout_seconds=5)).value, Matrix)
+    assert isinstance(
+        (await engine.query("t", "m", 0, QueryParameters(timeout_seconds=5))).value, Matrix
+    )
 
 
 async def test_cancelled_query_frees_its_place() -> None:
@@ -196,7 +204,7 @@ async def test_cancelled_query_frees_its_place() -> None:
 async def test_query_may_ask_for_less_time_but_not_for_more() -> None:
     engine = Engine(BlockedReader(), EngineOptions(timeout_seconds=0.01))
     with pytest.raises(QueryTimeoutError):
-        await engine.query("t", "m", 0, timeout_seconds=3600)
+        await engine.query("t", "m", 0, QueryParameters(timeout_seconds=3600))
 
 
 async def test_one_selection_for_equal_selectors() -> None:
@@ -305,7 +313,10 @@ async def test_samples_that_are_to_be_counted_may_not_be_left_out() -> None:
     engine = Engine(reader, EngineOptions())
     for counts_samples, reach_ms in ((False, 3 * MINUTE), (True, 0)):
         result = await engine.query(
-            "t", "last_over_time(m[3m])", 20 * MINUTE, counts_samples=counts_samples
+            "t",
+            "last_over_time(m[3m])",
+            20 * MINUTE,
+            QueryParameters(counts_samples=counts_samples),
         )
         (selection,) = reader.asked
         assert selection.hints.reach_ms == reach_ms

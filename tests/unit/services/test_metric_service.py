@@ -14,6 +14,7 @@ from promcompat.services.metric_service import (
     count_series,
     truncate_result,
 )
+from promql.query_parameters import DEFAULTS, QueryParameters
 from promql.values import Matrix, QueryResult, ScalarGrid
 from tests.factories import (
     block_rows,
@@ -41,12 +42,9 @@ class CannedEngine:
         tenant: str,
         text: str,
         time_ms: int,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-        *,
-        counts_samples: bool = False,
+        parameters: QueryParameters = DEFAULTS,
     ) -> QueryResult:
-        self.asked.append((tenant, text, time_ms, lookback_ms, timeout_seconds))
+        self.asked.append((tenant, text, time_ms, parameters))
         return self.result
 
     async def query_range(
@@ -54,12 +52,9 @@ class CannedEngine:
         tenant: str,
         text: str,
         eval_range: EvalRange,
-        lookback_ms: int | None = None,
-        timeout_seconds: float | None = None,
-        *,
-        counts_samples: bool = False,
+        parameters: QueryParameters = DEFAULTS,
     ) -> QueryResult:
-        self.asked.append((tenant, text, eval_range, lookback_ms, timeout_seconds))
+        self.asked.append((tenant, text, eval_range, parameters))
         return self.result
 
 
@@ -132,11 +127,12 @@ async def test_lists_are_cut_to_the_limit_with_a_warning() -> None:
 async def test_query_options_reach_the_engine() -> None:
     engine = CannedEngine(vector(3))
     service = MetricService(InMemoryMetricRepository(), engine, max_future_ms=0)
-    options = QueryOptions(lookback_ms=7, timeout_seconds=1.5, limit=2)
+    parameters = QueryParameters(lookback_ms=7, timeout_seconds=1.5)
+    options = QueryOptions(parameters=parameters, limit=2)
     result = await service.query("t", "m", NOW, options)
     grid = EvalRange(0, 10, 5)
     await service.query_range("t", "m", grid, options)
-    assert engine.asked == [("t", "m", NOW, 7, 1.5), ("t", "m", grid, 7, 1.5)]
+    assert engine.asked == [("t", "m", NOW, parameters), ("t", "m", grid, parameters)]
     assert result.warnings == (TRUNCATION_WARNING,)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from promcompat.core.model import EvalRange
 from promcompat.services.result_cache import RangeResultCache
 from promql.engine import Engine, EngineOptions
+from promql.query_parameters import DEFAULTS, QueryParameters
 from promql.values import Matrix, QueryResult
 from tests.factories import make_batch, make_labels
 from tests.fakes import InMemoryMetricRepository
@@ -32,10 +33,14 @@ class CountingEngine(Engine):
         self.steps: list[int] = []
 
     async def query_range(
-        self, tenant: str, text: str, eval_range: EvalRange, *options: object, **named: object
+        self,
+        tenant: str,
+        text: str,
+        eval_range: EvalRange,
+        parameters: QueryParameters = DEFAULTS,
     ) -> QueryResult:
         self.steps.append(eval_range.n_steps)
-        return await super().query_range(tenant, text, eval_range, *options, **named)  # type: ignore[arg-type]
+        return await super().query_range(tenant, text, eval_range, parameters)
 
 
 async def world(n_early: int, n_late: int) -> tuple[CountingEngine, RangeResultCache]:
