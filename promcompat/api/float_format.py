@@ -10,7 +10,7 @@ from decimal import Decimal
 import numpy as np
 import orjson
 
-from promcompat.core.model import FloatArray
+from promcompat.core.model import FloatArray, IntArray
 
 _PLAIN_FROM = 1e-5
 _PLAIN_BELOW = 1e16
@@ -51,8 +51,7 @@ def format_sample_values(values: FloatArray) -> list[bytes]:
         return []
     column = np.ascontiguousarray(values, np.float64)
     if _is_plain_whole(column):
-        whole = orjson.dumps(column.astype(np.int64), option=orjson.OPT_SERIALIZE_NUMPY)
-        return whole[1:-1].split(b",")
+        return _integer_texts(column.astype(np.int64))
     printed = orjson.dumps(column, option=orjson.OPT_SERIALIZE_NUMPY)
     # Shortest digits never end in zero after the point, so `.0,` only ends whole numbers.
     texts = (printed[1:-1] + b",").replace(b".0,", b",").split(b",")
@@ -76,6 +75,24 @@ def format_timestamp(time_ms: int) -> str:
     sign = "-" if time_ms < 0 else ""
     seconds, milliseconds = divmod(abs(time_ms), 1000)
     return f"{sign}{seconds}.{milliseconds:03d}" if milliseconds else f"{sign}{seconds}"
+
+
+def format_timestamps(times_ms: IntArray) -> list[bytes]:
+    """`format_timestamp` of a whole column, shape [n]; 30 ns each when all are whole seconds."""
+    if not len(times_ms):
+        return []
+    if times_ms.min() < 1000:
+        return [format_timestamp(time_ms).encode() for time_ms in times_ms.tolist()]
+    seconds, milliseconds = np.divmod(times_ms, 1000)
+    if not milliseconds.any():
+        return _integer_texts(seconds)
+    texts = zip(_integer_texts(times_ms), milliseconds.tolist(), strict=True)
+    return [text[:-3] + b"." + text[-3:] if rest else text[:-3] for text, rest in texts]
+
+
+def _integer_texts(column: IntArray) -> list[bytes]:
+    printed = orjson.dumps(np.ascontiguousarray(column), option=orjson.OPT_SERIALIZE_NUMPY)
+    return printed[1:-1].split(b",")
 
 
 def format_json_seconds(time_ms: int) -> str:

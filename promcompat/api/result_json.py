@@ -16,6 +16,7 @@ from promcompat.api.float_format import (
     format_sample_values,
     format_scalar_value,
     format_timestamp,
+    format_timestamps,
 )
 from promcompat.api.json_text import dump_json
 from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
@@ -163,7 +164,7 @@ def _points(leads: Sequence[bytes], texts: Sequence[bytes]) -> bytes:
 
 def _leads(timestamps: IntArray) -> list[bytes]:
     """`"],[<seconds>,"` for each time: what stands between two values."""
-    return [f'"],[{format_timestamp(time)},"'.encode() for time in timestamps.tolist()]
+    return [b'"],[' + time + b',"' for time in format_timestamps(timestamps)]
 
 
 def _labels(labels: Labels) -> bytes:

@@ -13,6 +13,7 @@ from promcompat.api.float_format import (
     format_sample_values,
     format_scalar_value,
     format_timestamp,
+    format_timestamps,
 )
 
 CASES = [
@@ -74,3 +75,15 @@ def test_timestamps() -> None:
     assert [format_json_seconds(time) for time in times] == [
         "0", "1.5", "0.03", "-1.5", "-0.001", "1700000000", "1700000000.12",
     ]  # fmt: skip
+
+
+@given(
+    st.one_of(
+        st.lists(st.integers(0, 10**13)),
+        st.lists(st.integers(-(10**13), 10**13)),
+        st.lists(st.integers(1, 10**10).map(lambda seconds: seconds * 1000)),
+    )
+)
+def test_columns_of_timestamps_print_as_single_ones_do(times: list[int]) -> None:
+    expected = [format_timestamp(time).encode() for time in times]
+    assert format_timestamps(np.array(times, np.int64)) == expected
