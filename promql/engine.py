@@ -167,6 +167,8 @@ class Engine:
     async def _run(self, query: _Query) -> QueryResult:
         try:
             return await self._answer(query)
+        except (ExecutionError, QueryTimeoutError, asyncio.CancelledError) as exc:
+            raise _without_frames(exc) from None
         finally:
             if query.budget.peak_bytes >= _LARGE_QUERY_BYTES:
                 self._large_query_ended()
@@ -273,6 +275,16 @@ class Engine:
 
 def _with_every_sample(selection: SeriesSelection) -> SeriesSelection:
     return replace(selection, hints=replace(selection.hints, reach_ms=0))
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """The error without the frames it came through, which hold all samples of the query.
+
+    An exception and the frames that refer to it would stay until the garbage collector comes by,
+    which here is seldom. None of these errors tells of a fault of ours.
+    """
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 def _require_range_type(result_type: ValueType) -> None:
