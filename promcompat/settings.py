@@ -110,8 +110,8 @@ class Settings(BaseSettings):
     )
     query_max_memory_bytes: PositiveInt = Field(
         2048 * MEBIBYTE,
-        description="Memory of the samples and steps one query may hold; one that needs more gets "
-        "422.",
+        description="Memory one query may take, about (its samples, steps, labels and what "
+        "operators need in between); one that needs more gets 422.",
     )
     query_max_concurrency: PositiveInt = Field(
         20,
