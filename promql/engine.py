@@ -45,6 +45,7 @@ from promql.values import (
 from promql.windows import windows_to_block
 
 ResultT = TypeVar("ResultT")
+ShownValue = Matrix | ScalarGrid | StringValue | SampleBlock
 
 MAX_ANNOTATIONS = 10
 """How many warnings, and how many infos, an answer carries; the rest is only counted."""
@@ -57,6 +58,7 @@ _LONG_TEXT = 4_096
 """Characters; parsing 20,000 takes 25 ms, and evaluating as many operators a second."""
 _BYTES_PER_SHOWN_SAMPLE = 24
 """A raw sample that is copied into the answer, and where it comes from."""
+_SORTED_IN_THREAD_FROM = 2_000
 _INLINE_CELLS = 50_000
 """Below this many samples and grid cells an evaluation takes about as long as handing it over."""
 
@@ -183,7 +185,7 @@ class Engine:
                     with query.timed("innerEvalTime"):
                         evaluation = await self._evaluate(query, plan, blocks)
                     with query.timed("resultSortTime"):
-                        shown = _shown_value(evaluation.value, query)
+                        shown = await self._shown(query, evaluation.value)
         return _result(query, shown, evaluation)
 
     @asynccontextmanager
@@ -259,6 +261,12 @@ class Engine:
         evaluation = partial(_evaluate_now, plan, blocks, options, query.budget)
         return await self._aside(query, evaluation)
 
+    async def _shown(self, query: _Query, value: Value) -> ShownValue:
+        """The value as it is shown; in a thread when there are many series to sort."""
+        if _n_series(value) < _SORTED_IN_THREAD_FROM:
+            return _shown_value(value, query)
+        return await self._aside(query, partial(_shown_value, value, query))
+
     async def _aside(self, query: _Query, work: Callable[[], ResultT]) -> ResultT:
         """Work in one of the few threads for that, waiting no longer than the query may take."""
         running = asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -313,7 +321,17 @@ def _evaluate_now(
         raise ExecutionError("query ran out of memory in query execution") from exc
 
 
-def _shown_value(value: Value, query: _Query) -> Matrix | ScalarGrid | StringValue | SampleBlock:
+def _n_series(value: Value) -> int:
+    match value:
+        case Matrix():
+            return len(value.labels)
+        case Windows():
+            return len(value.block.labels)
+        case ScalarGrid() | StringValue():
+            return 0
+
+
+def _shown_value(value: Value, query: _Query) -> ShownValue:
     match value:
         case Windows():
             n_samples = int((value.hi - value.lo).sum())
@@ -336,9 +354,7 @@ def _sorted_by_labels(matrix: Matrix, budget: QueryBudget) -> Matrix:
     return take_rows(matrix, order)
 
 
-def _result(
-    query: _Query, value: Matrix | ScalarGrid | StringValue | SampleBlock, evaluation: Evaluation
-) -> QueryResult:
+def _result(query: _Query, value: ShownValue, evaluation: Evaluation) -> QueryResult:
     warnings, infos = annotation_texts(evaluation.annotations, query.text)
     return QueryResult(
         value,
