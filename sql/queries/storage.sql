@@ -155,24 +155,32 @@ WHERE n.metric_name <> '' AND EXISTS (
     OFFSET 0
 )
 
--- label_values --
--- The values of label $3 of the tenant's series ($2: of those, NULL: of all) in the order of their
--- bytes, 0-terminated but for the last; the ids of each one's series, and how many there are.
--- One row of packed columns: numpy and str.split read 100,000 of them at once.
+-- catalogue_items --
+-- The values of label $3 of the tenant's series ($2: of those, NULL: of all), or with '' the sets of
+-- names they have, each as JSON: in the order of their bytes, 0-terminated but for the last. Beside
+-- them the newest series of each and how many there are. One row of packed columns: numpy and
+-- str.split read 100,000 of them at once.
 SELECT
-    string_agg(convert_to(g.value, 'UTF8'), '\x00'::bytea ORDER BY g.value) AS items,
-    string_agg(g.ids, ''::bytea ORDER BY g.value) AS ids,
+    string_agg(
+        convert_to(
+            CASE $3::text WHEN '' THEN array_to_json(g.value::text[])::text ELSE g.value END, 'UTF8'
+        ),
+        '\x00'::bytea
+        ORDER BY g.value
+    ) AS items,
+    string_agg(int8send(g.newest), ''::bytea ORDER BY g.value) AS series_ids,
     string_agg(int8send(g.size), ''::bytea ORDER BY g.value) AS sizes
 FROM (
-    SELECT
-        v.value COLLATE "C" AS value,
-        string_agg(int8send(v.id), ''::bytea ORDER BY v.id) AS ids,
-        count(*) AS size
+    SELECT v.value COLLATE "C" AS value, max(v.id) AS newest, count(*) AS size
     FROM (
         SELECT
             s.id,
-            CASE
-                WHEN $3::text = '__name__' THEN nullif(s.metric_name, '')
+            CASE $3::text
+                WHEN '' THEN (
+                    CASE WHEN s.metric_name = '' THEN '{}'::text[] ELSE '{__name__}' END
+                    || ARRAY(SELECT jsonb_object_keys(s.labels))
+                )::text
+                WHEN '__name__' THEN nullif(s.metric_name, '')
                 ELSE s.labels ->> $3::text
             END AS value
         FROM series AS s
@@ -182,39 +190,30 @@ FROM (
     GROUP BY 1
 ) AS g
 
--- label_name_sets --
--- The same for the sets of names that series have, each a JSON array.
+-- live_catalogue_items --
+-- Which of the items $4 of the same list have any series with a sample from $5 to $6, Unix ms (NULL:
+-- from the first, to the last one). Beside them, packed, that series and the time of its newest one.
 SELECT
-    string_agg(convert_to(g.value, 'UTF8'), '\x00'::bytea ORDER BY g.value) AS items,
-    string_agg(g.ids, ''::bytea ORDER BY g.value) AS ids,
-    string_agg(int8send(g.size), ''::bytea ORDER BY g.value) AS sizes
+    string_agg(convert_to(g.value, 'UTF8'), '\x00'::bytea) AS items,
+    string_agg(int8send(f.series_id) || int8send(f.unix_ms), ''::bytea) AS seen
 FROM (
-    SELECT
-        v.value,
-        string_agg(int8send(v.id), ''::bytea ORDER BY v.id) AS ids,
-        count(*) AS size
+    SELECT v.value, array_agg(v.id) AS ids
     FROM (
         SELECT
             s.id,
-            to_jsonb(
-                CASE WHEN s.metric_name = '' THEN '{}'::text[] ELSE '{__name__}' END
-                || ARRAY(SELECT jsonb_object_keys(s.labels))
-            )::text AS value
+            CASE $3::text
+                WHEN '' THEN array_to_json(
+                    CASE WHEN s.metric_name = '' THEN '{}'::text[] ELSE '{__name__}' END
+                    || ARRAY(SELECT jsonb_object_keys(s.labels))
+                )::text
+                WHEN '__name__' THEN nullif(s.metric_name, '')
+                ELSE s.labels ->> $3::text
+            END AS value
         FROM series AS s
         WHERE s.tenant_id = $1 AND ($2::bigint[] IS NULL OR s.id = ANY($2))
     ) AS v
+    WHERE v.value = ANY($4::text[])
     GROUP BY 1
-) AS g
-
--- seen_samples --
--- Which items have a sample from $3 to $4, Unix ms (NULL as above): $1 and $2 are an item and a
--- series of it each. Packed: the item, the first of its series with a sample, and the Unix ms of
--- its newest one.
-SELECT string_agg(int8send(g.item) || int8send(f.series_id) || int8send(f.unix_ms), ''::bytea)
-FROM (
-    SELECT u.item, array_agg(u.series_id) AS ids
-    FROM unnest($1::bigint[], $2::bigint[]) AS u (item, series_id)
-    GROUP BY u.item
 ) AS g
 CROSS JOIN LATERAL (
     SELECT i.series_id, floor(extract(epoch FROM n.ts) * 1000)::bigint AS unix_ms
@@ -223,13 +222,30 @@ CROSS JOIN LATERAL (
         SELECT p.ts
         FROM sample AS p
         WHERE p.series_id = i.series_id
-            AND ($3::bigint IS NULL OR p.ts >= from_unix_ms($3))
-            AND ($4::bigint IS NULL OR p.ts < from_unix_ms($4 + 1))
+            AND ($5::bigint IS NULL OR p.ts >= from_unix_ms($5))
+            AND ($6::bigint IS NULL OR p.ts < from_unix_ms($6 + 1))
         ORDER BY p.ts DESC
         LIMIT 1
     ) AS n
     LIMIT 1
 ) AS f
+
+-- newest_samples --
+-- The Unix ms of the newest sample of each of the series $1 that has any from $2 to $3 (NULL as
+-- above). Packed: the number of the series in the list, from 1 on, and the time.
+SELECT string_agg(
+    int8send(u.ordinal) || int8send(floor(extract(epoch FROM n.ts) * 1000)::bigint), ''::bytea
+)
+FROM unnest($1::bigint[]) WITH ORDINALITY AS u (series_id, ordinal)
+CROSS JOIN LATERAL (
+    SELECT p.ts
+    FROM sample AS p
+    WHERE p.series_id = u.series_id
+        AND ($2::bigint IS NULL OR p.ts >= from_unix_ms($2))
+        AND ($3::bigint IS NULL OR p.ts < from_unix_ms($3 + 1))
+    ORDER BY p.ts DESC
+    LIMIT 1
+) AS n
 
 -- stored_samples --
 -- What is stored of given keys; float8send gives the exact bits. One index probe for each key:

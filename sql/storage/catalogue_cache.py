@@ -80,34 +80,26 @@ class SeenSamples:
 
 @dataclass(slots=True)
 class Catalogue(Generic[ItemT]):
-    """The items of a list, of which item `i` is of the series `ids[offsets[i]:offsets[i + 1]]`.
+    """The items of a list, complete for `generation`, which was read before.
 
-    Every item has a series. Complete for `generation`, which was read before.
+    Item `i` is of `sizes[i]` series, at least one; `newest[i]`, the likeliest to have samples, is
+    one of them.
     """
 
     generation: int
     items: Sequence[ItemT]
-    ids: IntArray
-    offsets: IntArray
+    newest: IntArray
+    sizes: IntArray
     sightings: Sightings = field(init=False)
 
     def __post_init__(self) -> None:
-        """Nothing was seen yet; the last series of an item is the likeliest to be alive."""
-        newest = self.ids[self.offsets[1:] - 1]
-        self.sightings = Sightings(newest, np.full(len(self.items), _NEVER), {})
+        """Nothing was seen yet."""
+        self.sightings = Sightings(self.newest, np.full(len(self.items), _NEVER), {})
 
     @property
     def n_bytes(self) -> int:
         """What it takes in memory, roughly."""
-        return _BYTES_PER_ITEM * (1 + len(self.items)) + self.ids.nbytes
-
-    def series_of(self, items: IntArray) -> tuple[IntArray, IntArray]:
-        """All series of some items, as columns: the item and the id of each."""
-        lengths = np.diff(self.offsets)[items]
-        numbers = np.repeat(items, lengths)
-        ends = np.cumsum(lengths)
-        rows = np.arange(len(numbers)) + np.repeat(self.offsets[items] - ends + lengths, lengths)
-        return numbers, self.ids[rows]
+        return _BYTES_PER_ITEM * (1 + len(self.items))
 
     def chosen(self, is_chosen: BoolArray) -> list[ItemT]:
         """Some of the items, in their order."""

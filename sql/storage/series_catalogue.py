@@ -1,14 +1,14 @@
 """The lists of the API: label sets, label names and label values of a tenant's series."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar, cast
+from typing import Final, cast
 
 import numpy as np
 import orjson
 
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import METRIC_NAME, IntArray, Labels
+from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels
 from promcompat.core.ports import MatcherSets
 from promql.translator import TimeBounds, is_storable_text
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
@@ -17,21 +17,20 @@ from sql.storage.catalogue_cache import Catalogue, CatalogueCache, SeenSamples
 from sql.storage.connection_pool import Connection, acquired
 from sql.storage.database import Database
 from sql.storage.late_writes import wall_clock_ms
+from sql.storage.sample_cache import ReadState
 from sql.storage.series_reader import SeriesReader
 
 _QUERIES: Final = load_queries("storage")
-
-ItemT = TypeVar("ItemT")
-_Build = Callable[[Connection, int, IntArray | None, int], Awaitable[Catalogue[ItemT]]]
-"""Makes a catalogue of series (None: all of the tenant) at a generation."""
+_NAME_SETS: Final = ""
+"""In place of a label: the sets of names. No label has an empty name."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """What is remembered: `kind` is the list that was asked for, with the label for values."""
+    """A list without its bounds: label sets (`label` None), values of a label or name sets."""
 
     tenant_id: int
-    kind: str
+    label: str | None
     matcher_sets: tuple[tuple[LabelMatcher, ...], ...]
 
 
@@ -47,37 +46,33 @@ class SeriesCatalogue:
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
     ) -> list[Labels]:
         """Label sets, sorted."""
-        bounds = TimeBounds.clamp(start_ms, end_ms)
-        return await self._items(tenant, "series", matcher_sets, bounds, self._label_sets)
+        found = await self._items(tenant, None, matcher_sets, TimeBounds.clamp(start_ms, end_ms))
+        return cast(list[Labels], found)
 
     async def label_names(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
     ) -> list[str]:
         """Label names, sorted."""
         bounds = TimeBounds.clamp(start_ms, end_ms)
-        found = await self._items(tenant, "names", matcher_sets, bounds, self._key_sets)
-        return sorted({name for names in found for name in names})
+        found = cast(list[str], await self._items(tenant, _NAME_SETS, matcher_sets, bounds))
+        return sorted({name for names in found for name in orjson.loads(names)})
 
     async def label_values(
         self, tenant: str, name: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
     ) -> list[str]:
         """Values of a label, sorted."""
         bounds = TimeBounds.clamp(start_ms, end_ms)
-        if not is_storable_text(name):
+        if not name or not is_storable_text(name):
             return []
         if name == METRIC_NAME and not matcher_sets:
             return await self._metric_names(tenant, bounds)
+        return cast(list[str], await self._items(tenant, name, matcher_sets, bounds))
 
-        async def build(
-            connection: Connection, tenant_id: int, ids: IntArray | None, generation: int
-        ) -> Catalogue[str]:
-            row = await connection.fetchrow(
-                _QUERIES["label_values"], tenant_id, _ids_or_none(ids), name
-            )
-            values = [] if row["items"] is None else row["items"].decode().split("\0")
-            return _catalogue(generation, values, row["ids"], row["sizes"])
-
-        return await self._items(tenant, f"values {name}", matcher_sets, bounds, build)
+    async def matching_ids(self, tenant_id: int, matcher_sets: MatcherSets) -> IntArray | None:
+        """Ids of series that satisfy any set; None when there is no set and all do."""
+        async with acquired(self._database.read_pool) as connection:
+            generation = await self._series_reader.generation(connection, tenant_id)
+            return await self._matching_ids(connection, tenant_id, matcher_sets, generation)
 
     async def _metric_names(self, tenant: str, bounds: TimeBounds) -> list[str]:
         """By one probe for each name, which takes less than remembering them."""
@@ -91,54 +86,108 @@ class SeriesCatalogue:
         return [row["metric_name"] for row in rows if row["metric_name"]]
 
     async def _items(
-        self,
-        tenant: str,
-        kind: str,
-        matcher_sets: MatcherSets,
-        bounds: TimeBounds,
-        build: _Build[ItemT],
-    ) -> list[ItemT]:
+        self, tenant: str, label: str | None, matcher_sets: MatcherSets, bounds: TimeBounds
+    ) -> list[Labels] | list[str]:
         """The items of a list that are of a series with a sample within bounds."""
         tenant_id = await self._database.tenants.find(tenant)
         if tenant_id is None or bounds.is_empty:
             return []
-        question = _Question(tenant_id, kind, tuple(matcher_sets))
+        question = _Question(tenant_id, label, tuple(matcher_sets))
         async with acquired(self._database.read_pool) as connection:
             state = await self._series_reader.read_state(
                 connection, tenant_id, bounds.start_ms, bounds.end_ms, wall_clock_ms()
             )
-            catalogue = await self._catalogue(connection, question, state.generation, build)
+            catalogue = cast(
+                Catalogue[str], await self._catalogue(connection, question, state.generation)
+            )
             if bounds.is_everything:
                 return list(catalogue.items)
-            before = catalogue.sightings
-            known = before.within(bounds, state)
-            seen = await self._look_for(connection, catalogue, np.flatnonzero(~known), bounds)
-        catalogue.sightings = before.renewed(known, seen, state)
-        known[seen.items] = True
-        return catalogue.chosen(known)
+            is_live = await self._look(connection, question, catalogue, bounds, state)
+        return catalogue.chosen(is_live)
 
     async def _catalogue(
+        self, connection: Connection, question: _Question, generation: int
+    ) -> Catalogue[object]:
+        """The remembered answer to a question, or a new one."""
+        catalogue = self._cache.get(question, generation)
+        if catalogue is None:
+            ids = await self._matching_ids(
+                connection, question.tenant_id, question.matcher_sets, generation
+            )
+            catalogue = await self._read(connection, question, generation, ids)
+            self._cache.add(question, catalogue)
+        return catalogue
+
+    async def _read(
+        self, connection: Connection, question: _Question, generation: int, ids: IntArray | None
+    ) -> Catalogue[object]:
+        if question.label is None:
+            return await self._label_sets(connection, question.tenant_id, generation, ids)
+        row = await connection.fetchrow(
+            _QUERIES["catalogue_items"], question.tenant_id, _ids_or_none(ids), question.label
+        )
+        newest, sizes = _unpacked(row["series_ids"]), _unpacked(row["sizes"])
+        return Catalogue(generation, _split(row["items"]), newest, sizes)
+
+    async def _label_sets(
+        self, connection: Connection, tenant_id: int, generation: int, ids: IntArray | None
+    ) -> Catalogue[object]:
+        if ids is None:
+            resolved = await self._series_reader.resolve(connection, tenant_id, (), generation)
+            ids = resolved.ids
+        labels = await self._series_reader.labels_of(connection, ids)
+        order = sorted(range(len(ids)), key=lambda row: labels[row].pairs)
+        items = tuple(labels[row] for row in order)
+        return Catalogue(generation, items, ids[order], np.ones(len(ids), np.int64))
+
+    async def _look(
         self,
         connection: Connection,
-        question: "_Question",
-        generation: int,
-        build: _Build[ItemT],
-    ) -> Catalogue[ItemT]:
-        """The remembered answer to a question, or a new one."""
-        known = self._cache.get(question, generation)
-        if known is not None:
-            return cast(Catalogue[ItemT], known)
-        tenant_id, matcher_sets = question.tenant_id, question.matcher_sets
-        ids = await self._matching_ids(connection, tenant_id, matcher_sets, generation)
-        made = await build(connection, tenant_id, ids, generation)
-        self._cache.add(question, cast(Catalogue[object], made))
-        return made
+        question: _Question,
+        catalogue: Catalogue[str],
+        bounds: TimeBounds,
+        state: ReadState,
+    ) -> BoolArray:
+        """Which items have a series with a sample within bounds; what is seen is remembered.
 
-    async def matching_ids(self, tenant_id: int, matcher_sets: MatcherSets) -> IntArray | None:
-        """Ids of series that satisfy any set; None when there is no set and all do."""
-        async with acquired(self._database.read_pool) as connection:
-            generation = await self._series_reader.generation(connection, tenant_id)
-            return await self._matching_ids(connection, tenant_id, matcher_sets, generation)
+        One series of each item is looked at first, and then all of those that are left.
+        """
+        before = catalogue.sightings
+        known = before.within(bounds, state)
+        sought = np.flatnonzero(~known)
+        seen = await _look_at(connection, sought, before.series_ids[sought], bounds)
+        left = sought[~np.isin(sought, seen.items) & (catalogue.sizes[sought] > 1)]
+        if len(left):
+            others = await self._look_at_others(connection, question, catalogue, left, bounds)
+            seen = seen.and_others(others)
+        catalogue.sightings = before.renewed(known, seen, state)
+        known[seen.items] = True
+        return known
+
+    async def _look_at_others(
+        self,
+        connection: Connection,
+        question: _Question,
+        catalogue: Catalogue[str],
+        items: IntArray,
+        bounds: TimeBounds,
+    ) -> SeenSamples:
+        """The same for all series of some items, which are values or name sets."""
+        ids = await self._matching_ids(
+            connection, question.tenant_id, question.matcher_sets, catalogue.generation
+        )
+        number_of = {catalogue.items[item]: item for item in items.tolist()}
+        row = await connection.fetchrow(
+            _QUERIES["live_catalogue_items"],
+            question.tenant_id,
+            _ids_or_none(ids),
+            question.label,
+            list(number_of),
+            *_sql_bounds(bounds),
+        )
+        numbers = [number_of[item] for item in _split(row["items"])]
+        seen = _unpacked(row["seen"]).reshape(-1, 2)
+        return SeenSamples(np.array(numbers, np.int64), seen[:, 0], seen[:, 1])
 
     async def _matching_ids(
         self, connection: Connection, tenant_id: int, matcher_sets: MatcherSets, generation: int
@@ -151,67 +200,27 @@ class SeriesCatalogue:
         ]
         return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
 
-    async def _look_for(
-        self,
-        connection: Connection,
-        catalogue: Catalogue[ItemT],
-        items: IntArray,
-        bounds: TimeBounds,
-    ) -> SeenSamples:
-        """Look at one series of each item, and at all others of those items that have none."""
-        if not len(items):
-            return _NOTHING_SEEN
-        first = await _look_at(connection, items, catalogue.sightings.series_ids[items], bounds)
-        missing = items[~np.isin(items, first.items)]
-        numbers, ids = catalogue.series_of(missing)
-        if len(ids) == len(missing):
-            return first
-        return first.and_others(await _look_at(connection, numbers, ids, bounds))
-
-    async def _label_sets(
-        self, connection: Connection, tenant_id: int, ids: IntArray | None, generation: int
-    ) -> Catalogue[Labels]:
-        if ids is None:
-            resolved = await self._series_reader.resolve(connection, tenant_id, (), generation)
-            ids = resolved.ids
-        labels = await self._series_reader.labels_of(connection, ids)
-        order = sorted(range(len(ids)), key=lambda row: labels[row].pairs)
-        return Catalogue(
-            generation,
-            tuple(labels[row] for row in order),
-            ids[order],
-            np.arange(len(ids) + 1),
-        )
-
-    async def _key_sets(
-        self, connection: Connection, tenant_id: int, ids: IntArray | None, generation: int
-    ) -> Catalogue[list[str]]:
-        row = await connection.fetchrow(_QUERIES["label_name_sets"], tenant_id, _ids_or_none(ids))
-        sets = [] if row["items"] is None else row["items"].split(b"\0")
-        return _catalogue(generation, list(map(orjson.loads, sets)), row["ids"], row["sizes"])
-
-
-_NOTHING_SEEN: Final = SeenSamples(*(np.empty(0, np.int64),) * 3)
-
 
 async def _look_at(
     connection: Connection, items: IntArray, series_ids: IntArray, bounds: TimeBounds
 ) -> SeenSamples:
-    """The items, of which columns have a row for each series, that have a sample within bounds."""
-    packed = await connection.fetchval(
-        _QUERIES["seen_samples"], items.tolist(), series_ids.tolist(), *_sql_bounds(bounds)
-    )
-    columns = np.frombuffer(packed or b"", ">i8").astype(np.int64).reshape(-1, 3)
-    return SeenSamples(columns[:, 0], columns[:, 1], columns[:, 2])
+    """Which items have a sample of their one series within bounds."""
+    packed = b""
+    if len(items):
+        packed = await connection.fetchval(
+            _QUERIES["newest_samples"], series_ids.tolist(), *_sql_bounds(bounds)
+        )
+    columns = _unpacked(packed).reshape(-1, 2)
+    rows = columns[:, 0] - 1
+    return SeenSamples(items[rows], series_ids[rows], columns[:, 1])
 
 
-def _catalogue(
-    generation: int, items: Sequence[ItemT], packed_ids: bytes | None, sizes: bytes | None
-) -> Catalogue[ItemT]:
-    offsets = np.zeros(len(items) + 1, np.int64)
-    np.cumsum(np.frombuffer(sizes or b"", ">i8"), out=offsets[1:])
-    ids = np.frombuffer(packed_ids or b"", ">i8").astype(np.int64)
-    return Catalogue(generation, items, ids, offsets)
+def _split(packed: bytes | None) -> Sequence[str]:
+    return [] if packed is None else packed.decode().split("\0")
+
+
+def _unpacked(packed: bytes | None) -> IntArray:
+    return np.frombuffer(packed or b"", ">i8").astype(np.int64)
 
 
 def _ids_or_none(ids: IntArray | None) -> list[int] | None:
