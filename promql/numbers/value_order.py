@@ -39,6 +39,26 @@ def sorted_by_value(values: FloatArray, less: Less) -> list[int]:
     return _sorted_with_equals(keys.tolist(), is_nan.tolist())
 
 
+def mixed_zero_columns(samples: FloatArray) -> list[int]:
+    """The columns of `samples` [size, n] that hold zeros of both signs, those that can be afforded.
+
+    Which of equal zeros a quantile takes is seen in the sign of the result.
+    """
+    is_zero = samples == 0
+    if not is_zero.any():
+        return []
+    negative = np.signbit(samples)
+    mixed = (is_zero & negative).any(axis=0) & (is_zero & ~negative).any(axis=0)
+    return np.flatnonzero(mixed)[: _MAX_EXACT // max(len(samples), 1)].tolist()  # type: ignore[no-any-return]
+
+
+def zeros_in_order(samples: FloatArray) -> FloatArray:
+    """The zeros among `samples` [n], signs and all, as Go leaves them when it sorts the samples."""
+    values, is_nan = samples.tolist(), np.isnan(samples).tolist()
+    order = go_sorted(len(values), lambda a, b: is_nan[a] or values[a] < values[b])
+    return np.array([values[place] for place in order if values[place] == 0])
+
+
 def _sorted_with_equals(keys: list[float], is_nan: list[bool]) -> list[int]:
     def comes_before(a: int, b: int) -> bool:
         return is_nan[b] or keys[a] < keys[b]

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from promql.numbers.go_sort import _Sorting, go_sorted
 from promql.numbers.value_order import Less, larger_first, smaller_first, sorted_by_value
+from tests.factories import make_labels
+from tests.unit.promql.queries import run, vector
 
 # fmt: off
 SHOWN = [
@@ -54,3 +56,22 @@ def test_equals_stand_where_prometheus_shows_them() -> None:
 def test_nan_come_last_and_a_few_of_them_in_reverse(less: Less, shown: list[int]) -> None:
     values = np.array([math.nan, 1.0, math.nan, 1.0, math.inf, math.nan])
     assert sorted_by_value(values, less) == shown
+
+
+ZEROS = [-0.0 if n * n % 7 < 3 else 0.0 for n in range(25)]
+SHOWN_SIGNS = "-++-++--++-++--++-++--++-"
+"""Of `quantile(k / 24, m)` and of the same over time in Prometheus 3.5.3, for k from 0 to 24."""
+
+
+async def test_quantiles_take_the_zeros_that_go_sorts_there() -> None:
+    over_time = {make_labels("m"): [(1_000 * n, zero) for n, zero in enumerate(ZEROS)]}
+    side_by_side = {make_labels("m", n=f"{n:02}"): [(0, z)] for n, z in enumerate(ZEROS)}
+    for text, series in (
+        ("quantile_over_time({}, m[1m])", over_time),
+        ("quantile({}, m)", side_by_side),
+    ):
+        signs = ""
+        for rank in range(25):
+            ((_, value),) = vector(await run(text.format(rank / 24), series, 24_000))
+            signs += "-" if math.copysign(1, value) < 0 else "+"
+        assert signs == SHOWN_SIGNS, text
