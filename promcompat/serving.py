@@ -34,6 +34,7 @@ from promcompat.services.metric_service import MetricService
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from promcompat.termination import Termination
+from promql.parsing.parser import parse_expr
 from sql.embedded.database import EmbeddedDatabase
 from sql.storage.metric_repository import PostgresMetricRepository
 
@@ -86,6 +87,8 @@ class Backend:
         giving_back = PeriodicLoop("free memory", _GIVE_BACK_SECONDS, freed.give_back)
         self._tasks += start_loops([maintenance_loop(repository), giving_back])
         await self._open_alerting(url, state, native, service, repository, remediations)
+        # The first text makes the tables of the grammar, 0.1 s that no write has to wait for.
+        await asyncio.to_thread(parse_expr, "0")
         state.open(service, repository.capabilities.describe())
 
     async def _open_alerting(
