@@ -1,6 +1,6 @@
 """`python -m tests.benchmarks.hostile_load`: what hostile queries cost the latency of ingest.
 
-One service takes the same writes without and with clients that send queries it must refuse. Nothing
+One service takes the same writes without and with clients that send costly queries. Nothing
 is asserted: figures of a shared machine are for people to judge, as the ratio of one run.
 """
 
