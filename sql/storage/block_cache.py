@@ -72,7 +72,10 @@ class BlockCache:
 
 
 def _n_bytes_of(block: SampleBlock) -> int:
-    return _BYTES_PER_BLOCK + block.timestamps.nbytes + block.values.nbytes
+    """What a block takes; its labels are those of the cache of labels."""
+    counts = 0 if block.counts is None else block.counts.nbytes
+    columns = block.timestamps.nbytes + block.values.nbytes + counts
+    return _BYTES_PER_BLOCK + columns + 2 * block.offsets.nbytes
 
 
 def _span_of(tenant_id: int, selection: SeriesSelection) -> Hashable:
