@@ -37,7 +37,10 @@ def divide(a: float, b: float) -> float:
     return math.copysign(math.inf, a) * math.copysign(1, b)
 
 
-def extrapolated(samples: Samples, start: int, end: int, counter: bool) -> float | None:
+def extrapolated(
+    samples: Samples, start: int, end: int, counter: bool, seconds: float = 1.0
+) -> float | None:
+    """`seconds` is what a rate is divided by, before the multiplication, which may overflow."""
     if len(samples) < 2:
         return None
     values = [v for _, v in samples]
@@ -55,7 +58,7 @@ def extrapolated(samples: Samples, start: int, end: int, counter: bool) -> float
         to_start = min(to_start, sampled * divide(values[0], result), key=_nan_last)
     if to_end >= average * 1.1:
         to_end = average / 2
-    return result * ((sampled + to_start + to_end) / sampled)
+    return result * ((sampled + to_start + to_end) / sampled / seconds)
 
 
 def _nan_last(x: float) -> float:
@@ -252,20 +255,19 @@ def test_extrapolation_equals_the_scalar_reference(
 ) -> None:
     def expected(samples: Samples, step: int) -> float | None:
         end = grid.step_times_ms[step] - grid.offset_ms
-        return extrapolated(samples, end - grid.range_ms, end, func != "delta")
+        seconds = grid.range_ms / 1000 if func == "rate" else 1.0
+        return extrapolated(samples, end - grid.range_ms, end, func != "delta", seconds)
 
     got = run_range(func, grid, series)
     if func != "rate":
         check(grid, series, got, expected)
         return
-    # The division by the range comes before the multiplication and so rounds differently.
-    per_second = grid.range_ms / 1000
+    # Seconds of the range are summed up in another way, which rounds differently.
     for row, samples in zip(got, series, strict=True):
         for step, value in enumerate(row):
             wanted = expected(grid.window(samples, step), step)
             assert (value is None) == (wanted is None)
             if value is not None and wanted is not None:
-                wanted /= per_second
                 assert same(value, wanted) or value == pytest.approx(wanted, rel=1e-12)
 
 
