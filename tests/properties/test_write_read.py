@@ -86,6 +86,6 @@ async def test_what_is_written_is_read(
         else:
             await repository.write_batch(tenant, batch_of(rows))
     [block] = await repository.select(tenant, [select_name("m", -(2**62), 2**62)])
-    assert block.labels == tuple(sorted(model))
+    assert block.labels == tuple(model)  # In the order of their first write.
     assert block_rows(block) == {labels: sorted(points.items()) for labels, points in model.items()}
     assert await repository.series(tenant, [], -(2**62), 2**62, 0) == sorted(model)
