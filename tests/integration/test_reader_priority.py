@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from sql.storage.reader_priority import step_back
+from sql.storage.reader_priority import NICENESS, step_back
 from tests.factories import make_batch, make_labels, select_name
 from tests.repositories import connected, opened_repository
 
@@ -41,8 +41,8 @@ async def priorities(url: str, *, is_own_server: bool) -> dict[str, set[tuple[in
 
 async def test_readers_step_back_for_writers(plain_database_url: str) -> None:
     found = await priorities(plain_database_url, is_own_server=True)
-    assert {nice for nice, _ in found["promcompat read"]} == {10}
-    assert {session for _, session in found["promcompat read"]} <= {"10", ""}
+    assert {nice for nice, _ in found["promcompat read"]} == {NICENESS}
+    assert {session for _, session in found["promcompat read"]} <= {str(NICENESS), ""}
     assert {nice for nice, _ in found["promcompat write"]} == {0}
     assert {session for _, session in found["promcompat write"]} <= {"0", ""}
 
