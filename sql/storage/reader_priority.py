@@ -15,8 +15,8 @@ import asyncpg
 
 _LOGGER: Final = logging.getLogger(__name__)
 NICENESS: Final = 4
-"""Four tenths of a busy process' share of the processor. With 10, a tenth, reads starved on a machine
-that was busy with anything: an alert took 13 to 28 times Prometheus' time instead of 3 to 5."""
+"""Four tenths of a busy process' share of the processor. With 10, a tenth, reads starved on a
+machine busy with anything: an alert took 13 to 28 times Prometheus' time instead of 3 to 5."""
 _PROC: Final = Path("/proc")
 _ATTEMPTS: Final = 3
 _RETRY_SECONDS: Final = 0.11
