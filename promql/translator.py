@@ -249,14 +249,18 @@ def samples_statement(
 
 
 def density_statement(selection: SeriesSelection, series_ids: IntArray) -> Statement | None:
-    """How many samples some series have in `(start_ms, end_ms]`; one row of one number."""
+    """How many samples some series have in `(start_ms, end_ms]`, and whether all are whole numbers.
+
+    One row of `rows` and `are_whole`.
+    """
     bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
     if bounds.is_empty:
         return None
     params = Params()
     ids = f"{params.add(series_ids.tolist())}::bigint[]"
     text = (
-        f"SELECT count(*) FROM {SAMPLE_TABLE} AS p"
+        "SELECT count(*) AS rows, coalesce(bool_and(p.value = trunc(p.value)), TRUE) AS are_whole"
+        f" FROM {SAMPLE_TABLE} AS p"
         f" WHERE p.series_id = ANY({ids}){within(bounds, params)}"
     )
     return Statement(text, tuple(params.values))

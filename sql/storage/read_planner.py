@@ -110,19 +110,20 @@ class ReadPlanner:
     async def _estimate(
         self, connection: Connection, selection: SeriesSelection, series_ids: IntArray
     ) -> Estimate:
-        """Count the newest hour of a few series, or the oldest if that is empty: 1 to 2 ms.
+        """Look at the newest hour of a few series, or the oldest if that is empty: 1 to 2 ms.
 
         Statistics of the tables would be free, but a chunk that was never analysed has none.
         """
         range_ms = selection.end_ms - selection.start_ms
         span_ms = min(range_ms, _COUNTED_MS)
         picks = np.unique(np.linspace(0, len(series_ids) - 1, _COUNTED_SERIES).astype(np.int64))
-        counted = 0
+        counted, are_whole = 0, True
         for start_ms in (selection.end_ms - span_ms, selection.start_ms):
             span = replace(selection, start_ms=start_ms, end_ms=start_ms + span_ms)
             statement = density_statement(span, series_ids[picks])
             if statement is not None and not counted:
-                counted = await connection.fetchval(statement.text, *statement.params)
+                row = await connection.fetchrow(statement.text, *statement.params)
+                counted, are_whole = row["rows"], row["are_whole"]
         share = len(series_ids) / len(picks) * range_ms / max(span_ms, 1)
         return Estimate(
             n_series=len(series_ids),
@@ -130,4 +131,5 @@ class ReadPlanner:
             probe_us=self._probe_us,
             rows_kept=self._rows_kept,
             rows_allowed=self._rows_allowed,
+            are_whole=are_whole,
         )

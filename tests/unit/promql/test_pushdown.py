@@ -137,6 +137,18 @@ def test_partial_results_are_for_what_does_not_stay_in_memory() -> None:
     assert "7,000,000 samples stay in memory" in kept.decisions[3].reason
 
 
+def test_sums_are_not_for_samples_that_are_no_whole_numbers() -> None:
+    many = Estimate(n_series=100, rows=20e6, probe_us=3.0)
+    for function, are_whole, rules in (
+        ("sum_over_time", True, ["partials_of_window"]),
+        ("sum_over_time", False, []),
+        ("max_over_time", False, ["partials_of_window"]),
+    ):
+        selection = over_time(function, DAY, HOUR, n_steps=24)
+        estimate = replace(many, are_whole=are_whole)
+        assert applied(choose(selection, PushdownMode.AUTO, estimate)) == rules
+
+
 def test_partial_results_are_not_for_segments_of_a_few_samples() -> None:
     many = Estimate(n_series=100, rows=20e6, probe_us=3.0)
     n_steps = int(many.rows / many.n_series / 4)
