@@ -37,7 +37,8 @@ def aggregate(
     matrix = floats_only(matrix)
     grouping = group_series(matrix.labels, expr.grouping, expr.without)
     present = _any_member(matrix.present, grouping)
-    drop_name = _any_member(matrix.drop_name[:, None], grouping)[:, 0]
+    # Prometheus 3.5 asks for each group the series whose number is that of the group.
+    drop_name = matrix.drop_name[: len(grouping.labels)]
     if param is None:
         values = _FOLDS[expr.op](matrix, grouping)
     else:
