@@ -223,7 +223,11 @@ def _conjunction(terms: Sequence[str]) -> str:
 
 
 def samples_statement(
-    selection: SeriesSelection, series_ids: IntArray, *, max_samples: int = 0
+    selection: SeriesSelection,
+    series_ids: IntArray,
+    *,
+    max_samples: int = 0,
+    by_series: bool = False,
 ) -> Statement | None:
     """The samples of given series in `(start_ms, end_ms]`, in no order.
 
@@ -232,17 +236,24 @@ def samples_statement(
     the server's sort, where numpy sorts the columns in 20 ms. Bounds are immutable functions
     of constants, so the planner excludes chunks by them. At most `max_samples + 1` rows come
     (0: no bound), so that the caller learns of one too many. What need not be read at all is
-    left out by `promql.thinning_translator`.
+    left out by `promql.thinning_translator`. `by_series` looks each series up by itself.
     """
     bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
     if bounds.is_empty:
         return None
     params = Params()
     ids = f"{params.add(series_ids.tolist())}::bigint[]"
-    text = (
-        f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
-        f" WHERE p.series_id = ANY({ids}){within(bounds, params)}"
-    )
+    columns = f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
+    stretch = within(bounds, params)
+    if by_series:
+        # OFFSET 0 keeps it from becoming a join, which could read whatever it likes.
+        text = (
+            f"SELECT l.series_id, l.ts, l.value FROM unnest({ids}) AS i (series_id)"
+            " CROSS JOIN LATERAL"
+            f" ({columns} WHERE p.series_id = i.series_id{stretch} OFFSET 0) AS l"
+        )
+    else:
+        text = f"{columns} WHERE p.series_id = ANY({ids}){stretch}"
     if max_samples > 0:
         text += f" LIMIT {params.add(max_samples + 1)}"
     return Statement(text, tuple(params.values))

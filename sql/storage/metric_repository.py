@@ -313,6 +313,7 @@ def _read_planner(
         rows_kept=rows_kept,
         max_samples=options.max_samples,
         max_bytes=options.max_memory_bytes,
+        now_ms=options.now_ms,
     )
 
 

@@ -1,5 +1,6 @@
 """How a selection is read: all its samples, or a thinning that is exact and takes less time."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -23,6 +24,8 @@ from sql.storage.copy_format import BYTES_PER_ROW
 
 _ASSUMED_INTERVAL_MS: Final = 15_000
 _SHORTEST_INTERVAL_MS: Final = 1_000
+_SHORT_MS: Final = 3_600_000
+_PRESENT_MS: Final = 60_000
 _COUNTED_SERIES: Final = 8
 _COUNTED_MS: Final = 3_600_000
 PLAIN_PROBE_US: Final = 3.0
@@ -54,6 +57,7 @@ class ReadPlanner:
         rows_kept: int,
         max_samples: int,
         max_bytes: int,
+        now_ms: Callable[[], int],
     ) -> None:
         """`probe_us` is what finding one sample takes; a maximum of 0 sets no bound.
 
@@ -63,6 +67,7 @@ class ReadPlanner:
         self._probe_us = probe_us
         self._rows_kept = rows_kept
         self._max_samples = max_samples
+        self._now_ms = now_ms
         bounds = max_samples, max_bytes // BYTES_PER_ROW
         self._rows_allowed = min((bound for bound in bounds if bound), default=0)
 
@@ -85,12 +90,28 @@ class ReadPlanner:
         choice = choose(selection, self._mode, estimate if decides else None)
         return PlannedRead(self._statement(selection, choice, series_ids), choice, estimate)
 
+    def whole(self, selection: SeriesSelection, series_ids: IntArray) -> Statement | None:
+        """What reads all samples of a selection.
+
+        A short stretch of the past is looked up series by series: PostgreSQL 17 goes on from the
+        end of one to the next series on the page, and there reads all that is before the stretch.
+        3 minutes of 1,000 series 10 minutes ago: 24,500 pages and 79 ms instead of 4,000 and 7.
+        """
+        is_short = selection.end_ms - selection.start_ms <= _SHORT_MS
+        is_past = selection.end_ms < self._now_ms() - _PRESENT_MS
+        return samples_statement(
+            selection,
+            series_ids,
+            max_samples=self._max_samples,
+            by_series=is_short and is_past,
+        )
+
     def _statement(
         self, selection: SeriesSelection, choice: Choice, series_ids: IntArray
     ) -> Statement | None:
         thinning, most = choice.thinning, self._max_samples
         if thinning is None:
-            return samples_statement(selection, series_ids, max_samples=most)
+            return self.whole(selection, series_ids)
         if thinning.partial is None:
             return thinned_samples_statement(thinning, series_ids, max_samples=most)
         return partial_samples_statement(

@@ -10,7 +10,7 @@ from promcompat.core.errors import ExecutionError
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promql.budget import BYTES_PER_LABELS, BYTES_PER_SAMPLE, TOO_MANY_SAMPLES, too_much_memory
 from promql.pushdown.rules import Partial
-from promql.translator import Statement, samples_statement
+from promql.translator import Statement
 from sql.storage.block_cache import BlockCache
 from sql.storage.connection_pool import Connection, Pool, acquired
 from sql.storage.copy_format import SampleDecoder
@@ -161,7 +161,7 @@ class SampleReader:
         )
         if not len(whole_ids):
             return samples
-        whole = samples_statement(request.selection, whole_ids, max_samples=self._max_samples)
+        whole = self._planner.whole(request.selection, whole_ids)
         return samples.then(await self._copy_out(connection, whole, request.allowance))
 
     async def _read_rest(
@@ -174,7 +174,7 @@ class SampleReader:
         """The samples of a selection that begins with cached ones."""
         selection, state = request.selection, request.state
         rest = replace(selection, start_ms=min(cached.until_ms, selection.end_ms))
-        statement = samples_statement(rest, selector.ids, max_samples=self._max_samples)
+        statement = self._planner.whole(rest, selector.ids)
         later = await self._copy_out(connection, statement, request.allowance)
 
         def joined() -> tuple[SeriesSamples, CachedSamples | None]:

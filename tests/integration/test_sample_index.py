@@ -145,10 +145,11 @@ def nodes_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
     "statement",
     [
         samples_statement(SELECTION, SERIES_IDS),
+        samples_statement(SELECTION, SERIES_IDS, by_series=True),
         thinned_samples_statement(Thinning("newest", WINDOWS, newest=1), SERIES_IDS),
         thinned_samples_statement(Thinning("windows", WINDOWS), SERIES_IDS),
     ],
-    ids=["all", "newest", "windows"],
+    ids=["all", "each", "newest", "windows"],
 )
 async def test_vacuumed_samples_are_read_from_the_index_alone(
     database_url: str, database_server: DatabaseServer, statement: Statement

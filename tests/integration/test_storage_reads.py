@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from promcompat.core.errors import ExecutionError, QueryTimeoutError, StorageUnavailableError
+from promcompat.core.explanations import PLANNED_ONLY
 from promcompat.core.model import (
     METRIC_NAME,
     STALE_NAN_BITS,
@@ -339,3 +340,16 @@ async def test_sessions_of_readers_are_given_back_without_a_reset(database_url: 
             async with pool.acquire() as connection:
                 found = await connection.fetchval("SELECT current_setting('promcompat.probe')")
             assert found == kept
+
+
+async def test_short_stretch_of_the_past_is_looked_up_series_by_series(database_url: str) -> None:
+    now_ms = T0 + 10 * MINUTE_MS
+    async with opened_repository(database_url, now_ms=lambda: now_ms) as repository:
+        await write_minutes(repository)
+        for end_ms, by_series in ((now_ms, False), (now_ms - 5 * MINUTE_MS, True)):
+            asked = select_up(end_ms - 3 * MINUTE_MS, end_ms)
+            (block,) = await repository.select("default", [asked])
+            n_minutes = 2 if end_ms == now_ms else 3
+            assert [len(points) for points in block_rows(block).values()] == [n_minutes] * 30
+            (explained,) = await repository.explain_select("default", [asked], PLANNED_ONLY)
+            assert ("LATERAL" in explained.sql) == by_series

@@ -125,6 +125,14 @@ def test_samples_statement_bounds_are_left_open_and_right_closed() -> None:
     assert statement.params == ([3, 5], 1001, 2001)
 
 
+def test_samples_of_each_series_can_be_looked_up_by_themselves() -> None:
+    statement = samples_statement(select(0, 5), IDS, max_samples=100, by_series=True)
+    assert statement is not None
+    assert "p.series_id = i.series_id AND p.ts >=" in statement.text
+    assert statement.text.endswith("OFFSET 0) AS l LIMIT $4")
+    assert statement.params == (IDS.tolist(), 1, 6, 101)
+
+
 def test_samples_statement_of_no_time_is_none() -> None:
     assert samples_statement(select(5, 5), IDS) is None
     assert samples_statement(select(MAX_TIMESTAMP_MS, 2**62), IDS) is None
