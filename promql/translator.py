@@ -24,9 +24,7 @@ from sql.catalog import (
 )
 
 _REGEX_SPECIAL: Final = frozenset("\\.+*?()|[]{}^$")
-NOT_STALE: Final = (
-    " AND NOT (p.value = 'NaN'::float8 AND float8send(p.value) = '\\x7ff0000000000002'::bytea)"
-)
+NOT_STALE: Final = " AND NOT is_stale_marker(p.value)"
 """The term, after others, that keeps stale markers out of `sample AS p`."""
 _TRUE: Final = "TRUE"
 _FALSE: Final = "FALSE"

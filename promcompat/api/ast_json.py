@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from promcompat.api.float_format import format_scalar_value
 from promcompat.api.json_text import dump_json
 from promcompat.core.matchers import LabelMatcher
 from promql.ast import (
@@ -22,6 +21,7 @@ from promql.ast import (
     VectorMatching,
     VectorSelector,
 )
+from promql.parsing.literals import format_number
 from promql.parsing.signatures import FUNCTIONS
 
 Json = dict[str, object]
@@ -66,7 +66,7 @@ def _pieces(node: _Node) -> list[bytes | Expr]:
 def _node_of(expr: Expr) -> _Node:
     match expr:
         case NumberLiteral():
-            return _Node({"type": "numberLiteral", "val": format_scalar_value(expr.value)})
+            return _Node({"type": "numberLiteral", "val": format_number(expr.value)})
         case StringLiteral():
             return _Node({"type": "stringLiteral", "val": expr.value})
         case ParenExpr():

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 
 from promcompat.core.model import FloatArray, IntArray
+from promql.parsing.literals import format_number
 
 _PLAIN_FROM = 1e-5
 _PLAIN_BELOW = 1e16
@@ -22,17 +23,7 @@ def format_sample_value(value: float) -> str:
     magnitude = abs(value)
     if magnitude != 0 and math.isfinite(value) and (magnitude < 1e-6 or magnitude >= 1e21):
         return _scientific(value)
-    return format_scalar_value(value)
-
-
-def format_scalar_value(value: float) -> str:
-    """The value of a scalar: never with an exponent."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    text = format(Decimal(repr(value)), "f")
-    return text.removesuffix(".0")
+    return format_number(value)
 
 
 def _scientific(value: float) -> str:

@@ -103,44 +103,14 @@ ON CONFLICT (tenant_id, day) DO UPDATE SET generation = l.generation + 1
 SELECT id, metric_name, labels::text AS labels FROM series WHERE id = ANY($1::bigint[])
 
 -- metric_names --
--- The distinct metric names of a tenant by a loose index scan: one probe for each name.
-WITH RECURSIVE names AS (
-    (
-        SELECT metric_name FROM series WHERE tenant_id = $1 ORDER BY metric_name LIMIT 1
-    )
-    UNION ALL
-    SELECT (
-        SELECT s.metric_name
-        FROM series AS s
-        WHERE s.tenant_id = $1 AND s.metric_name > n.metric_name
-        ORDER BY s.metric_name
-        LIMIT 1
-    )
-    FROM names AS n
-    WHERE n.metric_name IS NOT NULL
-)
-SELECT metric_name FROM names WHERE metric_name IS NOT NULL
+-- The distinct metric names of a tenant.
+SELECT metric_name FROM metric_names_of($1) AS n (metric_name)
 
 -- live_metric_names --
 -- Those of them that have a sample from $2 to $3, Unix ms (NULL: from the first, to the last one).
 -- The series of a name are probed until the first that has: OFFSET 0 keeps it from being a join.
-WITH RECURSIVE names AS (
-    (
-        SELECT metric_name FROM series WHERE tenant_id = $1 ORDER BY metric_name LIMIT 1
-    )
-    UNION ALL
-    SELECT (
-        SELECT s.metric_name
-        FROM series AS s
-        WHERE s.tenant_id = $1 AND s.metric_name > n.metric_name
-        ORDER BY s.metric_name
-        LIMIT 1
-    )
-    FROM names AS n
-    WHERE n.metric_name IS NOT NULL
-)
 SELECT n.metric_name
-FROM names AS n
+FROM metric_names_of($1) AS n (metric_name)
 WHERE n.metric_name <> '' AND EXISTS (
     SELECT
     FROM series AS s

@@ -11,10 +11,10 @@ from promcompat.api.float_format import (
     format_json_seconds,
     format_sample_value,
     format_sample_values,
-    format_scalar_value,
     format_timestamp,
     format_timestamps,
 )
+from promql.parsing.literals import format_number
 
 CASES = [
     (0.0, "0"),
@@ -61,10 +61,10 @@ def test_columns_of_whole_numbers_print_as_single_values_do(numbers: list[float]
 
 
 def test_scalars_never_have_an_exponent() -> None:
-    assert format_scalar_value(1e21) == "1000000000000000000000"
-    assert format_scalar_value(5e-324) == "0." + "0" * 323 + "5"
-    assert format_scalar_value(-0.0) == "-0"
-    assert format_scalar_value(math.inf) == "+Inf"
+    assert format_number(1e21) == "1000000000000000000000"
+    assert format_number(5e-324) == "0." + "0" * 323 + "5"
+    assert format_number(-0.0) == "-0"
+    assert format_number(math.inf) == "+Inf"
 
 
 def test_timestamps() -> None:
