@@ -57,6 +57,7 @@ class ColumnReader:
         keys = self._series_keys(items, positions, recognised, faults)
         timestamps = _timestamps(items, positions, now_ms, latest_ms, faults)
         values = _values(items)
+        server_timed = np.array([item.get("timestamp") is None for item in items], np.bool_)
         kept = positions
         if faults:
             bad = {one.index for one in faults}
@@ -64,8 +65,11 @@ class ColumnReader:
             kept = [positions[row] for row in rows]
             keys = [keys[row] for row in rows]
             timestamps, values = timestamps[rows], values[rows]
+            server_timed = server_timed[rows]
         labels = {key: decode_series_key(key) for key in set(keys) if key not in known}
-        return WriteBatch(keys, timestamps, values, labels), list(kept), faults
+        marks = server_timed if server_timed.any() else None
+        batch = WriteBatch(keys, timestamps, values, labels, server_timed=marks)
+        return batch, list(kept), faults
 
     def _series_keys(
         self,

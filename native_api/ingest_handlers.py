@@ -245,6 +245,9 @@ is listed by its index and field. A sample whose time already holds another valu
 is a conflict (409, or an entry of `errors` with `partial=true`): the first value stays and \
 every other sample is stored, unless the metric's definition says `duplicate_policy: last`.
 
+A sample without `timestamp` gets the server's time. If its series already has a sample in that \
+millisecond it gets the next free one, so it is never a conflict.
+
 At most {MAX_BATCH:,} samples; the body may be packed (`Content-Encoding: gzip`)."""
 
 ROUTES = (

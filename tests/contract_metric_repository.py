@@ -1,5 +1,7 @@
 """What every MetricRepository must do; a concrete class supplies the fixture `repository`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -236,6 +238,32 @@ class MetricRepositoryContract:
         await repository.write_batch("default", make_batch({UP_A: [(T0, 0.0)]}))
         with pytest.raises(WriteRejectedError):
             await repository.write_batch("default", make_batch({UP_A: [(T0, -0.0)]}))
+
+    async def test_samples_timed_by_the_server_are_all_kept(
+        self, repository: MetricRepository
+    ) -> None:
+        """Equal values too: they are different measurements of one millisecond."""
+        await repository.write_batch("default", make_batch({UP_A: [(T0, 1.0), (T0 + 2, 2.0)]}))
+        same_time = make_batch({UP_A: [(T0, 1.0), (T0, 4.0)], UP_B: [(T0, 1.0)]})
+        timed = replace(same_time, server_timed=np.ones(3, np.bool_))
+        await repository.write_batch("default", timed)
+        block = await self.select_one(repository, select_name("up", *ALL_TIME))
+        assert block_rows(block) == {
+            UP_A: [
+                (T0, value_bits(1.0)),
+                (T0 + 1, value_bits(1.0)),
+                (T0 + 2, value_bits(2.0)),
+                (T0 + 3, value_bits(4.0)),
+            ],
+            UP_B: [(T0, value_bits(1.0))],
+        }
+
+    async def test_only_rows_timed_by_the_server_move(self, repository: MetricRepository) -> None:
+        batch = make_batch({UP_A: [(T0, 1.0), (T0, 2.0)]})
+        mixed = replace(batch, server_timed=np.array([True, False]))
+        await repository.write_batch("default", mixed)
+        block = await self.select_one(repository, select_name("up", *ALL_TIME))
+        assert block_rows(block) == {UP_A: [(T0, value_bits(2.0)), (T0 + 1, value_bits(1.0))]}
 
     async def test_equal_sample_twice_in_one_batch_is_stored_once(
         self, repository: MetricRepository

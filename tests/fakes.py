@@ -41,6 +41,12 @@ class StoredSeries:
         self._times = None
         return None if stored == bits else stored
 
+    def next_free_time(self, timestamp_ms: int) -> int:
+        """The first time from `timestamp_ms` on that has no sample."""
+        while timestamp_ms in self._bits:
+            timestamp_ms += 1
+        return timestamp_ms
+
     @property
     def times(self) -> list[int]:
         """The times of all samples, ascending."""
@@ -89,10 +95,14 @@ class InMemoryMetricRepository:
         bits = np.ascontiguousarray(batch.values, np.float64).view(np.uint64).tolist()
         conflicts: dict[int, tuple[int, int, int]] = {}
         times = batch.timestamps.tolist()
-        for row, (key, time, new) in enumerate(zip(batch.series_keys, times, bits, strict=True)):
-            stored = data.series[data.labels_by_key[key]].add(time, new)
-            if stored is not None:
-                conflicts[row] = time, stored, new
+        n_rows = len(batch)
+        is_timed = [False] * n_rows if batch.server_timed is None else batch.server_timed.tolist()
+        for row in sorted(range(n_rows), key=is_timed.__getitem__):
+            series = data.series[data.labels_by_key[batch.series_keys[row]]]
+            if is_timed[row]:
+                series.add(series.next_free_time(times[row]), bits[row])
+            elif (stored := series.add(times[row], bits[row])) is not None:
+                conflicts[row] = times[row], stored, bits[row]
         if conflicts:
             first = next(iter(conflicts.values()))
             raise WriteRejectedError(_conflict_text(*first), tuple(conflicts))

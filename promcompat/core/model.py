@@ -128,6 +128,8 @@ class WriteBatch:
     cheapest exact key of a series (370k series/s against 160k/s for decoded labels). Two keys may
     name one series (another label order); the same key always names the same series.
     `labels` decodes every key that was not in the `known` container given to the decoder.
+    `server_timed` marks the rows whose timestamp is the server's clock and not the sender's: such a
+    row takes the next free millisecond of its series where its own is taken. None: no row.
     """
 
     series_keys: list[bytes]
@@ -135,6 +137,7 @@ class WriteBatch:
     values: FloatArray
     labels: Mapping[bytes, Labels]
     metadata: tuple[MetricMetadata, ...] = ()
+    server_timed: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.series_keys)

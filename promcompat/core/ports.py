@@ -42,7 +42,9 @@ class MetricRepository(SampleReader, Protocol):
 
         The tenant is created on its first write. A sample equal to a stored one (time and bits)
         is accepted. One with the same time and other bits is not stored, every other row is, and
-        WriteRejectedError is raised in Prometheus' words. Raises OverloadedError when the queue
+        WriteRejectedError is raised in Prometheus' words. A row timed by the server never
+        conflicts and equals no stored one: it is stored at the next free millisecond of its
+        series, in the order of the batch. Raises OverloadedError when the queue
         is full and StorageUnavailableError when the database fails; then nothing is acknowledged.
         """
 

@@ -259,6 +259,7 @@ def _rows(batch: WriteBatch, kept: BoolArray) -> WriteBatch:
         series_keys=[batch.series_keys[i] for i in indices.tolist()],
         timestamps=batch.timestamps[indices],
         values=batch.values[indices],
+        server_timed=None if batch.server_timed is None else batch.server_timed[indices],
     )
 
 

@@ -232,6 +232,28 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) AS s
 
+-- next_free_times --
+-- For each of the series $1 the first millisecond after $2 at which it has no sample. $3 is the
+-- earliest of the times $2: it excludes older chunks.
+SELECT u.ordinal, floor(extract(epoch FROM f.ts) * 1000)::bigint + 1 AS unix_ms
+FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS u (series_id, unix_ms, ordinal)
+CROSS JOIN LATERAL (
+    SELECT p.ts
+    FROM sample AS p
+    WHERE p.series_id = u.series_id
+        AND p.ts >= from_unix_ms(u.unix_ms)
+        AND p.ts >= from_unix_ms($3)
+        AND NOT EXISTS (
+            SELECT
+            FROM sample AS q
+            WHERE q.series_id = p.series_id
+                AND q.ts = p.ts + interval '1 millisecond'
+                AND q.ts >= from_unix_ms($3)
+        )
+    ORDER BY p.ts
+    LIMIT 1
+) AS f
+
 -- create_staging --
 -- Where rows go first when others store the same keys at the same time; once a connection.
 CREATE TEMPORARY TABLE sample_staging (

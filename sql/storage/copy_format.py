@@ -43,18 +43,27 @@ _STAGED_TUPLE: Final = np.dtype(
 
 @dataclass(frozen=True, slots=True)
 class SampleRows:
-    """Samples as columns of one length: series ids, Unix ms, value bits."""
+    """Samples as columns of one length: series ids, Unix ms, value bits.
+
+    `server_timed` as in `WriteBatch`; None when no row is.
+    """
 
     series_ids: IntArray
     timestamps: IntArray
     bits: BitsArray
+    server_timed: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.series_ids)
 
     def take(self, index: NDArray[np.intp] | slice) -> "SampleRows":
         """The rows of an index, in its order."""
-        return SampleRows(self.series_ids[index], self.timestamps[index], self.bits[index])
+        return SampleRows(
+            self.series_ids[index],
+            self.timestamps[index],
+            self.bits[index],
+            None if self.server_timed is None else self.server_timed[index],
+        )
 
     @classmethod
     def concatenate(cls, parts: "list[SampleRows]") -> "SampleRows":
@@ -65,7 +74,19 @@ class SampleRows:
             np.concatenate([part.series_ids for part in parts]),
             np.concatenate([part.timestamps for part in parts]),
             np.concatenate([part.bits for part in parts]),
+            _concatenate_marks(parts),
         )
+
+
+def _concatenate_marks(parts: list[SampleRows]) -> BoolArray | None:
+    if all(part.server_timed is None for part in parts):
+        return None
+    return np.concatenate(
+        [
+            np.zeros(len(part), np.bool_) if part.server_timed is None else part.server_timed
+            for part in parts
+        ]
+    )
 
 
 def encode_samples(rows: SampleRows) -> bytes:

@@ -47,6 +47,7 @@ from sql.storage.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
 from sql.storage.series_catalogue import SeriesCatalogue
 from sql.storage.series_reader import SeriesReader
 from sql.storage.series_resolver import ResolvedBatch, SeriesResolver
+from sql.storage.server_timestamps import RecentStamps
 from sql.storage.storage_stats import StorageStats
 from sql.storage.tenants import Tenants
 from sql.storage.threshold_watch import ThresholdWatch
@@ -124,6 +125,7 @@ class PostgresMetricRepository:
         )
         partitions = SamplePartitions() if capabilities.creates_partitions else None
         committer = SampleCommitter(write_pool, partitions, self.stats, options.now_ms)
+        self._recent_stamps = RecentStamps()
         self._writer = SampleWriter(committer, options.group_commit, self.stats)
         self._series_reader = SeriesReader(labels_cache, self.stats)
         self._catalogue = SeriesCatalogue(self.database, self._series_reader)
@@ -228,6 +230,7 @@ class PostgresMetricRepository:
             raise WriteRejectedError(rejection)
 
     async def _write_rows(self, rows: SampleRows) -> None:
+        rows = self._recent_stamps.assign(rows)
         changes = await self.threshold_watch.check(rows)
         try:
             await self._writer.write(rows, changes)
@@ -319,7 +322,12 @@ def _read_planner(
 
 def _storable_rows(resolved: ResolvedBatch, batch: WriteBatch) -> tuple[SampleRows, str | None]:
     """The rows that can be stored, and why the first of the others cannot."""
-    rows = SampleRows(resolved.series_ids, batch.timestamps, batch.values.view(np.uint64))
+    rows = SampleRows(
+        resolved.series_ids,
+        batch.timestamps,
+        batch.values.view(np.uint64),
+        batch.server_timed,
+    )
     in_bounds = (batch.timestamps >= MIN_TIMESTAMP_MS) & (batch.timestamps <= MAX_TIMESTAMP_MS)
     is_storable = in_bounds & (resolved.series_ids != UNKNOWN_ID)
     if is_storable.all():

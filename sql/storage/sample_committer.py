@@ -1,6 +1,7 @@
 """One commit of sorted rows: COPY first; with duplicates, only of what is not stored yet."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
@@ -8,6 +9,7 @@ import asyncpg
 import numpy as np
 from numpy.typing import NDArray
 
+from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.watched_series import LevelChange
 from sql.catalog import MS_PER_DAY, SAMPLE_COLUMNS, SAMPLE_TABLE, STAGING_COLUMNS, STAGING_TABLE
@@ -18,6 +20,7 @@ from sql.storage.copy_format import SampleRows, encode_samples, encode_staged_sa
 from sql.storage.duplicate_policy import override_stored
 from sql.storage.late_writes import LateWrites, late_writes, wall_clock_ms
 from sql.storage.partitions import SamplePartitions, unix_days
+from sql.storage.server_timestamps import move_past_stored
 from sql.storage.storage_stats import StorageStats
 from sql.storage.threshold_watch import insert_breaches
 
@@ -25,6 +28,8 @@ _QUERIES: Final = load_queries("storage")
 MAX_DAYS_PER_TRANSACTION: Final = 64
 """A transaction locks each chunk and its index; the server's lock table is finite."""
 _MAX_ATTEMPTS: Final = 4
+_MAX_MOVES: Final = 20
+"""How often rows timed by the server may meet samples that others store at the same moment."""
 _SLACK_MS: Final = 120_000
 """How long storing rows may take before it is checked again whether they came late."""
 _COPY_CHUNK_BYTES: Final = 1 << 20
@@ -54,17 +59,49 @@ class SampleCommitter:
 
         Of equal keys within `rows` the first one counts. Rows of many days go in several
         transactions: if a later one fails the error is raised, and the sender's retry finds the
-        rows of the earlier ones equal. Raises StorageUnavailableError.
+        rows of the earlier ones equal. Rows timed by the server never conflict. They go last, so
+        that a retry after a failure of the others does not store them twice.
+        Raises StorageUnavailableError.
         """
         order = np.lexsort((rows.timestamps, rows.series_ids))
+        timed: NDArray[np.intp] | None = None
+        if rows.server_timed is not None:
+            is_timed = rows.server_timed[order]
+            order, timed = order[~is_timed], order[is_timed]
         conflicts: list[Conflict] = []
         async with acquired(self._pool) as connection:
-            for piece in _split_by_days(rows.timestamps, order):
-                found = await self._commit_piece(
-                    connection, rows.take(piece), _changes_of(piece, changes)
-                )
-                conflicts += [Conflict(int(piece[c.row]), c.existing) for c in found]
+            if len(order):
+                for piece in _split_by_days(rows.timestamps, order):
+                    found = await self._commit_piece(
+                        connection, rows.take(piece), _changes_of(piece, changes)
+                    )
+                    conflicts += [Conflict(int(piece[c.row]), c.existing) for c in found]
+            if timed is not None:
+                own = [(row, one) for one in changes for row in np.flatnonzero(timed == one.row)]
+                await self._commit_server_timed(connection, rows.take(timed), own)
         return conflicts
+
+    async def _commit_server_timed(
+        self,
+        connection: Connection,
+        rows: SampleRows,
+        changes: Sequence[tuple[np.intp, LevelChange]],
+    ) -> None:
+        """Store rows sorted by key, each at the next free millisecond of its series.
+
+        `changes` come with the row that each belongs to and get its final time. A sample at the
+        time of one of the rows refuses the whole COPY; then the rows are moved and tried again.
+        """
+        for _ in range(_MAX_MOVES):
+            final = [
+                replace(change, timestamp_ms=int(rows.timestamps[row])) for row, change in changes
+            ]
+            with suppress(asyncpg.UniqueViolationError):
+                await self._commit_piece(connection, rows, final)
+                return
+            is_stored, _ = await self._compare_with_stored(connection, rows)
+            rows = await move_past_stored(connection, rows, is_stored)
+        raise StorageUnavailableError("too many samples of the same series at once; try again")
 
     async def _commit_piece(
         self, connection: Connection, rows: SampleRows, changes: Sequence[LevelChange]
@@ -108,6 +145,9 @@ class SampleCommitter:
 
     async def _store_by_policy(self, connection: Connection, rows: SampleRows) -> list[Conflict]:
         """Store rows; where the last sample of a time counts, conflicts replace what is stored."""
+        if rows.server_timed is not None:
+            await self._copy(connection, rows)
+            return []
         conflicts = await self._store(connection, rows)
         return await override_stored(connection, rows, conflicts) if conflicts else conflicts
 

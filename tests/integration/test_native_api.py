@@ -1,5 +1,6 @@
 """The native API on both editions: what is posted is what PromQL, statistics and lists show."""
 
+import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
@@ -100,6 +101,28 @@ async def test_bodies_that_cannot_be_read_are_problems(native: NativeClient) -> 
     # What was refused left nothing behind.
     assert (await native.get("/names"))["names"] == ["m"]
     assert len((await native.get("/", name="m", **RANGE))["samples"]) == 1
+
+
+async def test_samples_without_a_timestamp_are_all_kept(native: NativeClient) -> None:
+    """Of one request, of many at the same moment, and of equal values."""
+    reply = await native.ingest({"name": "req_ms", "value": 12}, {"name": "req_ms", "value": 15})
+    assert reply == {"accepted": 2, "rejected": 0, "errors": []}
+    body = {"name": "req_ms", "value": 15, "timestamp": None}
+    await asyncio.gather(
+        *(native.send("POST", "/ingest", status=200, body=body) for _ in range(20))
+    )
+    page = await native.get("/", name="req_ms", order="asc", limit=100)
+    assert [one["value"] for one in page["samples"]] == [12, *[15] * 21]
+    assert len({one["timestamp"] for one in page["samples"]}) == 22
+
+
+async def test_every_level_of_one_millisecond_is_noticed(native: NativeClient) -> None:
+    threshold = {"alert_threshold": {"critical": 8}}
+    await native.send("PUT", "/definitions/q", status=201, body=threshold)
+    await native.ingest({"name": "q", "value": 1}, {"name": "q", "value": 9})
+    assert await native.repository.database.read_pool.fetchval(
+        "SELECT array_agg(level) FROM breach_outbox"
+    ) == [2]
 
 
 async def test_conflicts_keep_the_first_value_unless_the_last_wins(native: NativeClient) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -309,6 +310,53 @@ async def test_dropped_partition_is_made_again(
             await connection.execute("DROP TABLE sample_20231114")
     await repository.write_batch("default", make_batch({UP: [(T0, 2.0)]}))
     assert (await read(repository)).values.tolist() == [2.0]
+
+
+# -- timestamps of the server -----------------------------------------------------------------
+
+
+def server_timed(labels: Labels, *values: float) -> WriteBatch:
+    """Samples that all came in the millisecond T0."""
+    batch = make_batch({labels: [(T0, value) for value in values]})
+    return replace(batch, server_timed=np.ones(len(values), np.bool_))
+
+
+async def test_processes_that_time_samples_alike_lose_none(database_url: str) -> None:
+    """Concurrent requests and processes, equal values included, and a series that is new."""
+    async with (
+        opened_repository(database_url) as first,
+        opened_repository(database_url) as second,
+    ):
+        for _ in range(3):
+            await asyncio.gather(
+                *(
+                    repository.write_batch("default", server_timed(UP, 1.0, 2.0))
+                    for repository in (first, second)
+                    for _ in range(10)
+                )
+            )
+        stored = await read(first)
+    assert stored.timestamps.tolist() == list(range(T0, T0 + 120))
+    assert sorted(stored.values.tolist()) == [1.0] * 60 + [2.0] * 60
+
+
+async def test_samples_timed_by_the_server_pass_over_what_is_stored(
+    repository: PostgresMetricRepository,
+) -> None:
+    """Also where the last sample wins, and over midnight, where a partition is yet to be made."""
+    midnight = T0 // DAY_MS * DAY_MS + DAY_MS
+    taken = make_batch({UP: [(midnight - step, 0.0) for step in (3, 2, 1)]})
+    await repository.write_batch("default", taken)
+    batch = make_batch({UP: [(midnight - 3, 7.0), (midnight - 3, 8.0)]})
+    timed = replace(batch, server_timed=np.ones(2, np.bool_))
+    await repository.write_batch("default", timed)
+    assert block_rows(await read(repository)) == {
+        UP: [
+            *((midnight - step, value_bits(0.0)) for step in (3, 2, 1)),
+            (midnight, value_bits(7.0)),
+            (midnight + 1, value_bits(8.0)),
+        ]
+    }
 
 
 # -- what cannot be stored --------------------------------------------------------------------
