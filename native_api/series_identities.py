@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from native_api.ingest_payloads import SamplePayload
+from promcompat.core.byte_bounded_cache import texts_bytes
 
 Identity = tuple[Any, ...]
 """What tells the series of an item: name, source, names of its labels as they came, values."""
-_MAX_IDENTITIES = 500_000
+_MAX_BYTES = 128 << 20
+_BYTES_PER_IDENTITY = 250
 _NO_LABELS: Mapping[str, str] = {}
 _NEEDED = {"name", "value"}
 _FIELDS = _NEEDED | {"labels", "source", "timestamp"}
@@ -26,6 +28,8 @@ _TIME_TYPES = {int, float, str, type(None)}
 class KeyCache:
     """Identities to series keys; bounded by starting anew in halves, as the series cache."""
 
+    max_bytes: int = _MAX_BYTES
+    _young_bytes: int = 0
     _young: dict[Identity, bytes] = field(default_factory=dict)
     _old: dict[Identity, bytes] = field(default_factory=dict)
 
@@ -42,9 +46,12 @@ class KeyCache:
 
     def add(self, identity: Identity, key: bytes) -> None:
         """Remember the key of a valid identity."""
+        if identity not in self._young:
+            texts = texts_bytes(text for text in identity if text is not None)
+            self._young_bytes += _BYTES_PER_IDENTITY + len(key) + texts
         self._young[identity] = key
-        if len(self._young) > _MAX_IDENTITIES // 2:
-            self._old, self._young = self._young, {}
+        if self._young_bytes > self.max_bytes // 2:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
 
     def recognise(self, items: Sequence[Any]) -> list[bytes | None]:
         """The key of each item of a known series; None for one that is yet to be validated.

@@ -64,6 +64,7 @@ def storage_options(settings: Settings) -> StorageOptions:
         max_samples=settings.query_max_samples,
         max_memory_bytes=settings.query_max_memory_bytes,
         sample_cache_bytes=settings.query_sample_cache_bytes,
+        series_cache_bytes=settings.series_cache_bytes,
         pushdown=PushdownMode.AUTO if settings.pushdown else PushdownMode.OFF,
         is_own_server=_is_own_server(settings),
     )

@@ -130,6 +130,12 @@ class Settings(BaseSettings):
         256 * MEBIBYTE,
         description="Memory of a worker for samples that earlier queries read; 0 keeps none.",
     )
+    series_cache_bytes: PositiveInt = Field(
+        1024 * MEBIBYTE,
+        description="Memory of a worker for what it remembers of series: three eighths each for "
+        "the series that are written and for the labels that are read, one each for resolved "
+        "selectors and for lists of labels.",
+    )
     query_default_step: DurationMs = Field(
         60_000,
         description="Step of a subquery that names none (Prometheus: global.evaluation_interval).",

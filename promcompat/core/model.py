@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from sys import getsizeof
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ METADATA_LABELS = frozenset((METRIC_NAME, "__type__", "__unit__"))
 """What says of which metric a series is, and holds for no result computed from it."""
 STALE_NAN_BITS = 0x7FF0000000000002
 """The bits of the stale marker: a NaN, told from other NaNs by its bits alone."""
+_BYTES_PER_LABEL_SET = 150
+_BYTES_PER_LABEL = 72
+"""A tuple of two and its place in the tuples of the label set, with and without metadata."""
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -75,6 +79,12 @@ class Labels:
     def as_dict(self) -> dict[str, str]:
         """A new dict of names to values, in name order."""
         return dict(self.pairs)
+
+    def n_bytes(self) -> int:
+        """About what the label set takes in memory, for caches that count bytes."""
+        return _BYTES_PER_LABEL_SET + sum(
+            _BYTES_PER_LABEL + getsizeof(name) + getsizeof(value) for name, value in self.pairs
+        )
 
     def without(self, names: Iterable[str]) -> "Labels":
         """The label set less the named labels."""

@@ -39,12 +39,21 @@ def _parse_checked(text: str) -> Expr:
     return expr
 
 
-@lru_cache(maxsize=1024)
 def parse_metric_selector(text: str) -> tuple[LabelMatcher, ...]:
     """The matchers of a series selector such as a `match[]` parameter; no offset, no range.
 
     As in Prometheus, whether any matcher is non-empty is left to the caller. Raises ParseError.
     """
+    is_long = len(text) > _LONGEST_REMEMBERED
+    return _parse_selector(text) if is_long else _parse_selector_and_remember(text)
+
+
+@lru_cache(maxsize=1024)
+def _parse_selector_and_remember(text: str) -> tuple[LabelMatcher, ...]:
+    return _parse_selector(text)
+
+
+def _parse_selector(text: str) -> tuple[LabelMatcher, ...]:
     try:
         return cast(tuple[LabelMatcher, ...], parse(text, "metric_selector"))
     except PositionedError as exc:

@@ -6,23 +6,22 @@ For that a *sighting* is kept of each item: a sample of one of its series. It st
 of its day are changed late, however young it is: whoever removes samples counts their days.
 """
 
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 import numpy as np
 
-from promcompat.core.model import BoolArray, IntArray
+from promcompat.core.byte_bounded_cache import ByteBoundedCache, texts_bytes
+from promcompat.core.model import BoolArray, IntArray, Labels
 from promql.translator import TimeBounds
 from sql.catalog import MS_PER_DAY
 from sql.storage.sample_cache import ReadState
 
 ItemT = TypeVar("ItemT")
-_MAX_BYTES: Final = 64 << 20
-_LARGEST_SHARE: Final = 2
-_BYTES_PER_ITEM: Final = 150
-"""A label value of 20 characters in the list, and the numbers of its sighting."""
+_BYTES_PER_ITEM: Final = 40
+"""The place in the list, and the numbers of a sighting."""
+_SIZES_LOOKED_AT: Final = 500
 _NEVER: Final = np.iinfo(np.int64).min
 
 
@@ -99,40 +98,31 @@ class Catalogue(Generic[ItemT]):
     @property
     def n_bytes(self) -> int:
         """What it takes in memory, roughly."""
-        return _BYTES_PER_ITEM * (1 + len(self.items))
+        shown = self.items[:: 1 + len(self.items) // _SIZES_LOOKED_AT]
+        mean = sum(map(_item_bytes, shown)) // max(1, len(shown))
+        return (_BYTES_PER_ITEM + mean) * len(self.items)
 
     def chosen(self, is_chosen: BoolArray) -> list[ItemT]:
         """Some of the items, in their order."""
         return [self.items[index] for index in np.flatnonzero(is_chosen).tolist()]
 
 
+def _item_bytes(item: object) -> int:
+    """A label set, a label value or a set of names."""
+    return item.n_bytes() if isinstance(item, Labels) else texts_bytes((str(item),))
+
+
 class CatalogueCache:
     """Catalogues by the question they answer, the least recently used thrown out first."""
 
-    def __init__(self, max_bytes: int = _MAX_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._n_bytes = 0
-        self._entries: OrderedDict[Hashable, Catalogue[object]] = OrderedDict()
+    def __init__(self, max_bytes: int) -> None:
+        self._entries: ByteBoundedCache[Hashable, Catalogue[object]] = ByteBoundedCache(max_bytes)
 
     def get(self, question: Hashable, generation: int) -> Catalogue[object] | None:
         """The answer at a generation read from the database just now."""
         found = self._entries.get(question)
-        if found is None or found.generation != generation:
-            return None
-        self._entries.move_to_end(question)
-        return found
+        return found if found is not None and found.generation == generation else None
 
-    def add(self, question: Hashable, catalogue: Catalogue[object]) -> None:
+    def add(self, question: Hashable, question_bytes: int, catalogue: Catalogue[object]) -> None:
         """Remember what was read after its generation was."""
-        self._remove(question)
-        if catalogue.n_bytes > self._max_bytes // _LARGEST_SHARE:
-            return
-        self._entries[question] = catalogue
-        self._n_bytes += catalogue.n_bytes
-        while self._n_bytes > self._max_bytes:
-            self._remove(next(iter(self._entries)))
-
-    def _remove(self, question: Hashable) -> None:
-        removed = self._entries.pop(question, None)
-        if removed is not None:
-            self._n_bytes -= removed.n_bytes
+        self._entries.add(question, catalogue, question_bytes + catalogue.n_bytes)

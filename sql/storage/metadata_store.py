@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 from typing import Final
 
+from promcompat.core.byte_bounded_cache import ByteBoundedCache, texts_bytes
 from promcompat.core.model import MetricMetadata
 from promql.translator import is_storable_text
 from sql.query_loader import load_queries
 from sql.storage.connection_pool import Pool, acquired
 
 _QUERIES: Final = load_queries("storage")
-_MAX_REMEMBERED: Final = 100_000
+_REMEMBERED_BYTES: Final = 32 << 20
 
 
 class MetadataStore:
@@ -18,7 +19,9 @@ class MetadataStore:
     def __init__(self, write_pool: Pool, read_pool: Pool) -> None:
         self._write_pool = write_pool
         self._read_pool = read_pool
-        self._stored: dict[tuple[int, str], MetricMetadata] = {}
+        self._stored: ByteBoundedCache[tuple[int, str], MetricMetadata] = ByteBoundedCache(
+            _REMEMBERED_BYTES
+        )
 
     async def store(self, tenant_id: int, metadata: Sequence[MetricMetadata]) -> None:
         """Keep the last word on each family."""
@@ -38,9 +41,9 @@ class MetadataStore:
         )
         async with acquired(self._write_pool) as connection:
             await connection.execute(_QUERIES["store_metadata"], tenant_id, *columns)
-        if len(self._stored) > _MAX_REMEMBERED:
-            self._stored.clear()
-        self._stored.update({(tenant_id, entry.family): entry for entry in changed})
+        for entry in changed:
+            n_bytes = texts_bytes((entry.family, entry.type, entry.help, entry.unit))
+            self._stored.add((tenant_id, entry.family), entry, n_bytes)
 
     async def list(self, tenant_id: int, family: str | None) -> list[MetricMetadata]:
         """Metadata of one family or of all, sorted by family."""

@@ -69,7 +69,8 @@ _BLOCKS_SHARE: Final = 8
 class StorageOptions:
     """What can be set of the storage adapter; every queue and cache has a bound.
 
-    `max_waiting_rows` bounds the rows of all unanswered writes together. `max_samples` and
+    `max_waiting_rows` bounds the rows of all unanswered writes together. `series_cache_bytes` is
+    for all that is remembered of series: keys, labels, selectors and lists. `max_samples` and
     `max_memory_bytes` bound one query, `sample_cache_bytes` what is kept of samples that were read
     (0: nothing).
     `query_timeout_seconds` is how long the server works on one statement of a query. With
@@ -85,8 +86,7 @@ class StorageOptions:
     query_timeout_seconds: float = 120.0
     group_commit: GroupCommitOptions = field(default_factory=GroupCommitOptions)
     max_waiting_rows: int = 500_000
-    series_cache_entries: int = 1_000_000
-    labels_cache_entries: int = 1_000_000
+    series_cache_bytes: int = 1 << 30
     max_samples: int = 50_000_000
     max_memory_bytes: int = DEFAULT_MAX_BYTES
     sample_cache_bytes: int = 256 << 20
@@ -114,8 +114,9 @@ class PostgresMetricRepository:
         self._write_pool = write_pool
         self._read_pool = read_pool
         self._max_waiting_rows = options.max_waiting_rows
-        self._series_cache = SeriesCache(options.series_cache_entries)
-        labels_cache = LabelsCache(options.labels_cache_entries)
+        eighth = options.series_cache_bytes // 8
+        self._series_cache = SeriesCache(3 * eighth)
+        labels_cache = LabelsCache(3 * eighth)
         self._tenants = Tenants(write_pool, read_pool)
         self.database = Database(write_pool, read_pool, self._tenants)
         self._metadata = MetadataStore(write_pool, read_pool)
@@ -127,8 +128,8 @@ class PostgresMetricRepository:
         committer = SampleCommitter(write_pool, partitions, self.stats, options.now_ms)
         self._recent_stamps = RecentStamps()
         self._writer = SampleWriter(committer, options.group_commit, self.stats)
-        self._series_reader = SeriesReader(labels_cache, self.stats)
-        self._catalogue = SeriesCatalogue(self.database, self._series_reader)
+        self._series_reader = SeriesReader(labels_cache, self.stats, eighth)
+        self._catalogue = SeriesCatalogue(self.database, self._series_reader, eighth)
         block_bytes = options.sample_cache_bytes // _BLOCKS_SHARE
         sample_cache = SampleCache(options.sample_cache_bytes - block_bytes, self.stats)
         planner = _read_planner(capabilities, options, sample_cache.most_samples)

@@ -208,7 +208,8 @@ class SampleReader:
         if labels is None:
             request.allowance.add_series(len(samples.ids))
             labels = tuple(await self._series_reader.labels_of(connection, samples.ids))
-            selector.with_samples = LabelledSeries(samples.ids, labels)
+            known = LabelledSeries(samples.ids, labels)
+            self._series_reader.remember_labels(request.key, selector, known)
         return samples.as_block(labels)
 
 

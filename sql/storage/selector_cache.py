@@ -6,20 +6,19 @@ the database at the start of a query therefore never uses an entry that lacks a 
 was answered before, whichever process wrote it.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import numpy as np
 
+from promcompat.core.byte_bounded_cache import ByteBoundedCache, texts_bytes
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import IntArray, Labels
 
 SelectorKey: TypeAlias = tuple[int, tuple[LabelMatcher, ...]]
 
-_MAX_IDS_TOGETHER: Final = 4_000_000
-"""32 MB; a selector of millions of series is read from the index each time."""
-_MAX_ENTRIES: Final = 10_000
+_SIZES_LOOKED_AT: Final = 500
+"""Of the label sets of a selector; looking at each of 100,000 would take 0.2 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,13 @@ class LabelledSeries:
 
     ids: IntArray
     labels: tuple[Labels, ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """About what they take in memory."""
+        shown = self.labels[:: 1 + len(self.labels) // _SIZES_LOOKED_AT]
+        mean = sum(labels.n_bytes() for labels in shown) // max(1, len(shown))
+        return self.ids.nbytes + mean * len(self.labels)
 
 
 class ResolvedSelector:
@@ -52,34 +58,38 @@ class ResolvedSelector:
 class SelectorCache:
     """Resolved selectors of all tenants, the least recently used thrown out first."""
 
-    def __init__(self, max_ids: int = _MAX_IDS_TOGETHER, max_entries: int = _MAX_ENTRIES) -> None:
-        self._max_ids = max_ids
-        self._max_entries = max_entries
-        self._entries: OrderedDict[SelectorKey, ResolvedSelector] = OrderedDict()
-        self._n_ids = 0
+    def __init__(self, max_bytes: int) -> None:
+        self._entries: ByteBoundedCache[SelectorKey, ResolvedSelector] = ByteBoundedCache(max_bytes)
 
     def get(self, key: SelectorKey, generation: int) -> ResolvedSelector | None:
         """The series of a selector at a generation read from the database just now."""
         found = self._entries.get(key)
-        if found is None or found.generation != generation:
-            return None
-        self._entries.move_to_end(key)
-        return found
+        return found if found is not None and found.generation == generation else None
 
     def add(self, key: SelectorKey, resolved: ResolvedSelector) -> None:
         """Remember what was read after the generation was."""
-        self._remove(key)
-        if len(resolved.ids) > self._max_ids // 4:
+        self._entries.add(key, resolved, _n_bytes_of(key, resolved))
+
+    def add_labels(
+        self, key: SelectorKey, resolved: ResolvedSelector, series: LabelledSeries
+    ) -> None:
+        """Remember the label sets of a selector's series too, if it still is remembered itself.
+
+        When they take too much, the ids alone stay.
+        """
+        if self._entries.get(key) is not resolved:
             return
-        self._entries[key] = resolved
-        self._n_ids += len(resolved.ids)
-        while self._n_ids > self._max_ids or len(self._entries) > self._max_entries:
-            self._remove(next(iter(self._entries)))
+        resolved.with_samples = series
+        self.add(key, resolved)
+        if self._entries.get(key) is None:
+            resolved.with_samples = None
+            self.add(key, resolved)
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def _remove(self, key: SelectorKey) -> None:
-        removed = self._entries.pop(key, None)
-        if removed is not None:
-            self._n_ids -= len(removed.ids)
+
+def _n_bytes_of(key: SelectorKey, resolved: ResolvedSelector) -> int:
+    texts = texts_bytes(text for matcher in key[1] for text in (matcher.name, matcher.value))
+    labelled = resolved.with_samples
+    return texts + resolved.ids.nbytes + (0 if labelled is None else labelled.n_bytes)

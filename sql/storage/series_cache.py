@@ -3,6 +3,7 @@
 Both are exact: a series id is never reused and its labels never change, so an entry is right for
 ever and eviction only costs a look-up.
 
+Both count bytes, not entries: a label value may be a hundred times as long as another one.
 Eviction is by generations: new and used entries live in the young one; when it is full the old
 one is thrown away and the young one becomes old. Every operation stays a dict operation (an LRU
 list would cost more than the look-up), and an entry used within the last half of the cache's
@@ -17,6 +18,10 @@ import numpy as np
 from promcompat.core.model import IntArray, Labels
 
 UNKNOWN_ID: Final = -1
+_BYTES_PER_KEY: Final = 150
+"""What a series key takes besides its content: the headers of two objects, two dictionary slots."""
+_BYTES_PER_ID: Final = 110
+"""The same for an id that is the key of labels."""
 
 
 class TenantSeries:
@@ -26,19 +31,26 @@ class TenantSeries:
     here when its batch is resolved unless the whole cache turned over twice in between.
     """
 
-    __slots__ = ("old", "young")
+    __slots__ = ("old", "young", "young_bytes")
 
     def __init__(self) -> None:
         self.young: dict[bytes, int] = {}
         self.old: dict[bytes, int] = {}
+        self.young_bytes = 0
 
     def __contains__(self, key: object) -> bool:
         if key in self.young:
             return True
         if isinstance(key, bytes) and (series_id := self.old.get(key)) is not None:
-            self.young[key] = series_id
+            self.add(key, series_id)
             return True
         return False
+
+    def add(self, key: bytes, series_id: int) -> None:
+        """Remember the id of a key."""
+        if key not in self.young:
+            self.young_bytes += len(key) + _BYTES_PER_KEY
+        self.young[key] = series_id
 
     def resolve(self, keys: Sequence[bytes]) -> IntArray:
         """The series id of each key, UNKNOWN_ID where there is none."""
@@ -53,10 +65,10 @@ class TenantSeries:
 
 
 class SeriesCache:
-    """Series keys to ids of all tenants, at most `max_entries` together."""
+    """Series keys to ids of all tenants, at most `max_bytes` together, roughly."""
 
-    def __init__(self, max_entries: int) -> None:
-        self._max_young = max(1, max_entries // 2)
+    def __init__(self, max_bytes: int) -> None:
+        self._max_young_bytes = max_bytes // 2
         self._tenants: dict[str, TenantSeries] = {}
 
     def tenant(self, tenant: str) -> TenantSeries:
@@ -65,8 +77,10 @@ class SeriesCache:
 
     def add(self, tenant: str, entries: Iterable[tuple[bytes, int]]) -> None:
         """Remember the ids of keys."""
-        self._tenants.setdefault(tenant, TenantSeries()).young.update(entries)
-        if sum(len(known.young) for known in self._tenants.values()) > self._max_young:
+        known = self._tenants.setdefault(tenant, TenantSeries())
+        for key, series_id in entries:
+            known.add(key, series_id)
+        if sum(known.young_bytes for known in self._tenants.values()) > self._max_young_bytes:
             self._age()
 
     def __len__(self) -> int:
@@ -74,16 +88,17 @@ class SeriesCache:
 
     def _age(self) -> None:
         for tenant, known in list(self._tenants.items()):
-            known.old, known.young = known.young, {}
+            known.old, known.young, known.young_bytes = known.young, {}, 0
             if not known.old:
                 del self._tenants[tenant]
 
 
 class LabelsCache:
-    """Series ids to labels, at most `max_entries`; ids are unique over all tenants."""
+    """Series ids to labels, at most `max_bytes` roughly; ids are unique over all tenants."""
 
-    def __init__(self, max_entries: int) -> None:
-        self._max_young = max(1, max_entries // 2)
+    def __init__(self, max_bytes: int) -> None:
+        self._max_young_bytes = max_bytes // 2
+        self._young_bytes = 0
         self._young: dict[int, Labels] = {}
         self._old: dict[int, Labels] = {}
 
@@ -96,9 +111,12 @@ class LabelsCache:
 
     def add(self, series_id: int, labels: Labels) -> None:
         """Remember the labels of a series."""
+        if series_id in self._young:
+            return
         self._young[series_id] = labels
-        if len(self._young) > self._max_young:
-            self._old, self._young = self._young, {}
+        self._young_bytes += labels.n_bytes() + _BYTES_PER_ID
+        if self._young_bytes > self._max_young_bytes:
+            self._old, self._young, self._young_bytes = self._young, {}, 0
 
     def __len__(self) -> int:
         return len(self._young) + len(self._old)

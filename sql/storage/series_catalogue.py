@@ -7,6 +7,7 @@ from typing import Final, cast
 import numpy as np
 import orjson
 
+from promcompat.core.byte_bounded_cache import texts_bytes
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels
 from promcompat.core.ports import MatcherSets
@@ -33,14 +34,20 @@ class _Question:
     label: str | None
     matcher_sets: tuple[tuple[LabelMatcher, ...], ...]
 
+    @property
+    def n_bytes(self) -> int:
+        """About what its texts take in memory."""
+        matchers = [matcher for one in self.matcher_sets for matcher in one]
+        return texts_bytes(text for one in matchers for text in (one.name, one.value))
+
 
 class SeriesCatalogue:
     """Answers what series there are; see the port `MetricRepository` for the meaning of bounds."""
 
-    def __init__(self, database: Database, series_reader: SeriesReader) -> None:
+    def __init__(self, database: Database, series_reader: SeriesReader, cache_bytes: int) -> None:
         self._database = database
         self._series_reader = series_reader
-        self._cache = CatalogueCache()
+        self._cache = CatalogueCache(cache_bytes)
 
     async def series(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
@@ -115,7 +122,7 @@ class SeriesCatalogue:
                 connection, question.tenant_id, question.matcher_sets, generation
             )
             catalogue = await self._read(connection, question, generation, ids)
-            self._cache.add(question, catalogue)
+            self._cache.add(question, question.n_bytes, catalogue)
         return catalogue
 
     async def _read(

@@ -17,7 +17,12 @@ from sql.query_loader import load_queries
 from sql.storage.connection_pool import Connection
 from sql.storage.late_writes import clamp_day
 from sql.storage.sample_cache import ReadState
-from sql.storage.selector_cache import ResolvedSelector, SelectorCache
+from sql.storage.selector_cache import (
+    LabelledSeries,
+    ResolvedSelector,
+    SelectorCache,
+    SelectorKey,
+)
 from sql.storage.series_cache import LabelsCache
 from sql.storage.storage_stats import StorageStats
 
@@ -30,9 +35,11 @@ _LABELS_AT_ONCE: Final = 2_000
 class SeriesReader:
     """Resolves matchers to series ids and ids to labels, on a connection the caller holds."""
 
-    def __init__(self, labels_cache: LabelsCache, stats: StorageStats) -> None:
+    def __init__(
+        self, labels_cache: LabelsCache, stats: StorageStats, selector_cache_bytes: int
+    ) -> None:
         self._labels_cache = labels_cache
-        self._selectors = SelectorCache()
+        self._selectors = SelectorCache(selector_cache_bytes)
         self._stats = stats
 
     async def generation(self, connection: Connection, tenant_id: int) -> int:
@@ -70,6 +77,12 @@ class SeriesReader:
         resolved = ResolvedSelector(generation, ids)
         self._selectors.add(key, resolved)
         return resolved
+
+    def remember_labels(
+        self, key: SelectorKey, selector: ResolvedSelector, series: LabelledSeries
+    ) -> None:
+        """Keep the label sets of a resolved selector's series for its next use."""
+        self._selectors.add_labels(key, selector, series)
 
     async def _matching_ids(
         self, connection: Connection, tenant_id: int, matchers: Sequence[LabelMatcher]

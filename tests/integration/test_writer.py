@@ -389,9 +389,7 @@ async def test_key_unknown_to_cache_and_batch_asks_for_a_retry(
 
 
 async def test_tiny_cache_stores_everything(database_url: str) -> None:
-    async with opened_repository(
-        database_url, series_cache_entries=10, labels_cache_entries=10
-    ) as repository:
+    async with opened_repository(database_url, series_cache_bytes=10_000) as repository:
         labels = [make_labels("up", number=f"{number:03}") for number in range(200)]
         for step in range(3):
             batch = make_batch({one: [(T0 + step, step)] for one in labels})

@@ -7,7 +7,7 @@ from tests.factories import make_labels
 
 
 def test_resolve_gives_ids_and_marks_unknown_keys() -> None:
-    cache = SeriesCache(10)
+    cache = SeriesCache(10_000)
     cache.add("a", [(b"x", 1), (b"y", 2)])
     ids = cache.tenant("a").resolve([b"y", b"z", b"x", b"y"])
     assert ids.dtype == np.int64
@@ -16,7 +16,7 @@ def test_resolve_gives_ids_and_marks_unknown_keys() -> None:
 
 
 def test_tenants_do_not_share_keys() -> None:
-    cache = SeriesCache(10)
+    cache = SeriesCache(10_000)
     cache.add("a", [(b"x", 1)])
     cache.add("b", [(b"x", 2)])
     assert cache.tenant("a").resolve([b"x"]).tolist() == [1]
@@ -25,7 +25,7 @@ def test_tenants_do_not_share_keys() -> None:
 
 
 def test_container_is_live() -> None:
-    cache = SeriesCache(10)
+    cache = SeriesCache(10_000)
     cache.add("a", [(b"x", 1)])
     known = cache.tenant("a")
     assert b"y" not in known
@@ -35,15 +35,15 @@ def test_container_is_live() -> None:
 
 
 def test_cache_stays_within_its_bound() -> None:
-    cache = SeriesCache(100)
+    cache = SeriesCache(20_000)
     for number in range(10_000):
         cache.add(f"tenant {number % 7}", [(str(number).encode(), number)])
-        assert len(cache) <= 101
+        assert len(cache) <= 20_000 // 150 + 1
     assert str(9_999).encode() in cache.tenant(f"tenant {9_999 % 7}")
 
 
 def test_used_entries_outlive_unused_ones() -> None:
-    cache = SeriesCache(20)
+    cache = SeriesCache(20 * 152)
     cache.add("a", [(b"used", 1), (b"unused", 2)])
     for number in range(100):
         cache.add("a", [(str(number).encode(), number)])
@@ -52,7 +52,7 @@ def test_used_entries_outlive_unused_ones() -> None:
 
 
 def test_key_seen_by_the_decoder_survives_one_turn_of_generations() -> None:
-    cache = SeriesCache(20)
+    cache = SeriesCache(20 * 152)
     cache.add("a", [(b"seen", 7)])
     cache.add("a", [(str(number).encode(), number) for number in range(11)])
     known = cache.tenant("a")
@@ -61,12 +61,27 @@ def test_key_seen_by_the_decoder_survives_one_turn_of_generations() -> None:
     assert cache.tenant("a").resolve([b"seen"]).tolist() == [7]
 
 
+def test_long_keys_fill_the_cache_sooner() -> None:
+    cache = SeriesCache(10_000_000)
+    for number in range(400):
+        cache.add("a", [(str(number).encode() + bytes(1_000_000), number)])
+        assert len(cache) <= 12
+
+
 def test_labels_cache_is_bounded_and_keeps_what_is_used() -> None:
-    cache = LabelsCache(20)
     wanted = make_labels("wanted")
+    cache = LabelsCache(20 * (wanted.n_bytes() + 110))
     cache.add(-1, wanted)
     for number in range(1000):
         cache.add(number, make_labels(f"m{number}"))
         assert cache.get(-1) is wanted
-        assert len(cache) <= 22
+        assert len(cache) <= 24
     assert cache.get(0) is None
+
+
+def test_long_labels_fill_the_cache_sooner() -> None:
+    cache = LabelsCache(10_000_000)
+    for number in range(400):
+        cache.add(number, make_labels("m", value=f"{number:1000000}"))
+        assert len(cache) <= 12
+    assert cache.get(399) is not None

@@ -1,0 +1,42 @@
+"""A cache that counts bytes keeps to its bound whatever is put into it."""
+
+from promcompat.core.byte_bounded_cache import BYTES_PER_ENTRY, ByteBoundedCache, texts_bytes
+
+
+def test_the_least_recently_used_is_thrown_out_first() -> None:
+    cache: ByteBoundedCache[str, int] = ByteBoundedCache(10 * (BYTES_PER_ENTRY + 100))
+    for number in range(10):
+        cache.add(str(number), number, 100)
+    assert cache.get("0") == 0
+    cache.add("10", 10, 100)
+    assert (cache.get("0"), cache.get("1"), cache.get("10")) == (0, None, 10)
+
+
+def test_bytes_are_bounded_not_entries() -> None:
+    cache: ByteBoundedCache[int, int] = ByteBoundedCache(1_000_000)
+    for number in range(10_000):
+        cache.add(number, number, number % 200_000)
+        assert cache.n_bytes <= 1_000_000
+    assert cache.get(9_999) == 9_999
+
+
+def test_what_is_too_large_for_the_cache_throws_nothing_else_out() -> None:
+    cache: ByteBoundedCache[str, int] = ByteBoundedCache(10_000)
+    cache.add("small", 1, 100)
+    cache.add("large", 2, 5_000)
+    assert (cache.get("small"), cache.get("large")) == (1, None)
+
+
+def test_a_new_value_replaces_the_bytes_of_the_old_one() -> None:
+    cache: ByteBoundedCache[str, int] = ByteBoundedCache(10_000)
+    for number in range(100):
+        cache.add("same", number, 1_000)
+    assert (len(cache), cache.n_bytes) == (1, 1_000 + BYTES_PER_ENTRY)
+    cache.remove("same")
+    cache.remove("same")
+    assert (len(cache), cache.n_bytes) == (0, 0)
+
+
+def test_texts_of_every_script_are_counted() -> None:
+    assert texts_bytes(["a" * 100]) >= 100
+    assert texts_bytes(["ü" * 100, "😀" * 100]) >= 800
