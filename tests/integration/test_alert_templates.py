@@ -7,7 +7,8 @@ import yaml
 
 from conformance.processes import run_command
 from promcompat.core.model import Labels
-from promcompat.core.templates.template import TemplateData, expand_template
+from promcompat.core.templates.nodes import TemplateError
+from promcompat.core.templates.template import TemplateData, check_template, expand_template
 
 pytestmark = pytest.mark.integration
 
@@ -64,6 +65,36 @@ TEMPLATES = (
     "{{ ((first (query `sort(vector_of_two)`))).Labels.n }}",
     "{{ range $v := (query `sort(vector_of_two)`) }}{{ if eq $v.Value 2.0 }}{{ break }}{{ end }}"
     "{{ $v.Value }}{{ end }}",
+    "{{ . }} {{ $ }} {{ print . }} {{ html . }}",
+    "{{ range query `sort(vector_of_two)` }}{{ . }};{{ end }}",
+    "{{ query `sort(vector_of_two)` | first }}",
+    "{{ args 1 `two` 2.5 $labels nil }} {{ args }} {{ args (args 1 2) (args `a`) }}",
+    "{{ printf `%s|%v|%+v|%#v|%d` . . . . . }}",
+    "{{ printf `%s|%v|%+v|%#v|%d|%q|%x|%T` $labels $labels $labels $labels $labels $labels "
+    "$labels $labels }}",
+    "{{ with query `sort(vector_of_two)` | first }}"
+    "{{ printf `%#v|%+v|%v|%d|%T` . . . . . }}{{ end }}",
+    "{{ printf `%#v|%q|%T` (args 1 `a` 2.5) (args `a b` 1) (args) }}",
+    "{{ printf `%10v|%-20v|%5.2f` $labels $labels $labels }}",
+    "{{ printf `%s|%q|%x|%T` (toTime 1.5) (toTime 1.5) `é` (toTime 1.5) }}",
+    "{{ printf `%05s|%-05s|%05t|%-5d|%+q|%#q|%q` `ab` `ab` true 3 `é` `a` "
+    '"a\\x01\\n\\u00e9\\u200b" }}',
+    "{{ printf `%.5d|%8.5d|%08.5d|%+.3d|%#o|%O|%#b|%#X|%.0d` 42 42 42 42 8 8 5 255 0 }}",
+    "{{ printf `%b|%x|%X|%.3x|%G|%.3G|%E|%F` 1.5 -0.1 255.5 1.5 1e-7 1234567.0 0.00012 1.5 }}",
+    "{{ printf `%U|%#U|%c|%q|%q|%+q|%3c|%-3c|%03c` 65 65 233 39 233 233 65 65 65 }}",
+    "{{ printf `%c|%c|%U|%q` 55296 1114112 55296 55296 }}",
+    "{{ printf `%[2]*[1]d|%[5]d|%[x]d|%[1]d%[1]d|%[2]d %[1]d` 7 3 }}",
+    "{{ printf `%*d` `x` 3 }} {{ printf `%.*f` 2 3.14159 }} {{ printf `%.*f` -1 3.14 }}",
+    "{{ printf `%99999999d` 1 }} {{ printf `%.99999999f` 1.0 }} {{ printf `%!d(x)` }}",
+    "{{ printf `%6v|%-6v|%06v|%+v|% v|%06.2f|%+06.1f|% 6.1f` 1.5 2.5 -3.5 4.5 5.5 -1.5 2.25 3.0 }}",
+    "{{ printf `%08x|%#08x|%-8x|% x|%X|%#x|% X` 255 255 255 255 `hello` `abc` `abc` }}",
+    "{{ printf `%v` nil }} {{ printf `%d` nil }} {{ printf `%5v|%T` nil nil }} {{ print nil }}",
+    "{{ printf `a` 1 `b` nil 2.5 }} {{ printf `%é` 1 }} {{ printf `%d %5t` true false }}",
+    "{{ 0x1p4 }} {{ 0X_1F }} {{ 017 }} {{ .5 }} {{ 5. }} {{ 9223372036854775807 }} '{{ 1_0 }}'",
+    "{{ 9223372036854775808 }}",
+    "{{ range . }}x{{ end }}",
+    "{{ len . }}",
+    "{{ if . }}yes{{ end }} {{ with . }}{{ .Value }}{{ end }}",
 )
 _TWO = [
     (Labels.of({"__name__": "vector_of_two", "n": "b"}), 1.0),
@@ -117,3 +148,24 @@ async def test_texts_are_those_of_prometheus(
         [promtool_binary, "test", "rules", tmp_path / "test.yml"]
     )
     assert status == 0, output + errors
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ 99999999999999999999 }}", "{{ 09 }}", "{{ 1e400 }}", "{{ '\\ud800' }}",
+        '{{ "\\U00110000" }}', "{{ index `abc` -99999999999999999999 }}", "{{ nope }}",
+    ],
+)  # fmt: skip
+async def test_faults_of_templates_are_those_of_prometheus(
+    text: str, promtool_binary: Path, tmp_path: Path
+) -> None:
+    rule = {"alert": "A", "expr": "metric", "annotations": {"a": text}}
+    path = tmp_path / "rules.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": [rule]}]}), encoding="utf-8")
+    status, output, errors = await run_command([promtool_binary, "check", "rules", path])
+    assert status != 0
+    with pytest.raises(TemplateError) as found:
+        check_template("A", text)
+    expected = (output + errors).partition('annotation "a": ')[2].strip().splitlines()[0]
+    assert str(found.value).removeprefix("error parsing template __alert_A: ") == expected

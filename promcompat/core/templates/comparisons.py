@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from promcompat.core.templates.go_format import (
     LabelMap,
     Moment,
+    RootData,
     TemplateSample,
     type_name,
 )
@@ -31,7 +32,7 @@ def _kind(value: object) -> str:
             return "float"
         case str():
             return "string"
-        case LabelMap() | Mapping() | Sequence():
+        case RootData() | LabelMap() | Mapping() | Sequence():
             return "uncomparable"
         case _:
             return "other"

@@ -7,6 +7,7 @@ from typing import Final, assert_never
 from promcompat.core.templates.comparisons import is_true
 from promcompat.core.templates.functions import TemplateFunction
 from promcompat.core.templates.go_format import (
+    MAX_INT,
     LabelMap,
     RootData,
     TemplateSample,
@@ -187,6 +188,8 @@ class Evaluator:
     def _operand(self, node: Operand, dot: object) -> object:
         match node:
             case Constant():
+                if isinstance(node.value, int) and node.value > MAX_INT:
+                    raise self._fault(node, f"{node.text} overflows int")
                 return node.value
             case Field():
                 return self._fields(node, dot, node.names)
@@ -211,10 +214,10 @@ class Evaluator:
         match value:
             case LabelMap():
                 return value.get(name, "")
-            case Mapping() if not isinstance(value, RootData) or name in value:
+            case Mapping():
                 return value.get(name)
-            case TemplateSample() if name in ("Labels", "Value"):
-                return value.labels if name == "Labels" else value.value
+            case RootData() | TemplateSample() if name in value.fields():
+                return value.fields()[name]
             case None:
                 raise self._fault(node, f'nil data; no entry for key "{name}"')
             case _:

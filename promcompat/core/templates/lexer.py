@@ -12,7 +12,8 @@ _TOKEN: Final = re.compile(
     | (?P<string>"(?:[^"\\\n]|\\.)*")
     | (?P<raw>`[^`]*`)
     | (?P<char>'(?:[^'\\\n]|\\.)+')
-    | (?P<number>[+-]?(?:0[xX][0-9a-fA-F_]+|0[bB][01_]+|0[oO][0-7_]+
+    | (?P<number>[+-]?(?:0[xX][0-9a-fA-F_]+(?:\.[0-9a-fA-F_]*)?(?:[pP][+-]?[0-9]+)?
+        |0[bB][01_]+|0[oO][0-7_]+
         |(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][+-]?[0-9]+)?)(?![\w.]))
     | (?P<variable>\$\w*)
     | (?P<field>\.(?:[^\W\d]\w*))
@@ -50,7 +51,10 @@ def unquote(text: str) -> str:
     def replace(match: re.Match[str]) -> str:
         for group, base in ((1, 16), (2, 16), (3, 16), (4, 8)):
             if match[group]:
-                return chr(int(match[group], base))
+                code = int(match[group], base)
+                if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
+                    raise ValueError(match[0])
+                return chr(code)
         if match[5] not in _SHORT_ESCAPES:
             raise ValueError(match[0])
         return _SHORT_ESCAPES[match[5]]

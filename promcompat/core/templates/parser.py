@@ -1,9 +1,11 @@
 """Parses a template: https://pkg.go.dev/text/template says what is one."""
 
+import math
 from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Final
 
+from promcompat.core.templates.go_format import MAX_INT
 from promcompat.core.templates.lexer import Token, tokenize, unquote
 from promcompat.core.templates.nodes import (
     Action,
@@ -26,6 +28,9 @@ from promcompat.core.templates.nodes import (
 
 _CONSTANTS: Final = {"true": True, "false": False, "nil": None}
 _BRANCHES: Final = ("if", "with", "range")
+_MAX_UNSIGNED: Final = (1 << 64) - 1
+_MAX_DIGITS: Final = 70
+"""More than any 64-bit number has in any base."""
 _MAX_DEPTH: Final = 100
 """Deeper templates are refused: they could only be meant to exhaust the stack."""
 
@@ -323,7 +328,10 @@ class _Parser:
     def _literal(self, token: Token) -> str | int | float:
         match token.kind:
             case "number":
-                return _number(token.text)
+                try:
+                    return _number(token.text)
+                except ValueError as exc:
+                    raise self._fault(f'{exc}: "{token.text}"', token) from exc
             case "char":
                 return ord(self._unquote(token)[:1] or "\0")
             case _:
@@ -331,10 +339,30 @@ class _Parser:
 
 
 def _number(text: str) -> int | float:
-    """An int, or a float when it is written as one: Go decides by the text."""
-    digits = text.replace("_", "")
-    if digits.lower().lstrip("+-").startswith(("0x", "0b", "0o")):
-        return int(digits, 0)
-    if any(char in digits for char in ".eE"):
-        return float(digits)
-    return int(digits)
+    """An int, or a float when it is written as one: Go decides by the text.
+
+    Raises ValueError for a number that no Go type holds.
+    """
+    digits = text.replace("_", "").lower()
+    is_hex = digits.lstrip("+-").startswith("0x")
+    if any(char in digits for char in (".p" if is_hex else ".e")):
+        try:
+            value = float.fromhex(digits) if is_hex else float(digits)
+        except (OverflowError, ValueError) as exc:
+            raise ValueError("illegal number syntax") from exc
+        if math.isinf(value):
+            raise ValueError("illegal number syntax")
+        return value
+    sign = digits[: len(digits) - len(digits.lstrip("+-"))]
+    bare = digits.lstrip("+-")
+    if len(bare) > _MAX_DIGITS:
+        raise ValueError("integer overflow")
+    # A leading zero alone means octal, too.
+    is_octal = len(bare) > 1 and bare.isdigit() and bare[0] == "0"
+    try:
+        whole = int(f"{sign}0o{bare}" if is_octal else digits, 0)
+    except ValueError as exc:
+        raise ValueError("integer overflow") from exc
+    if not -MAX_INT - 1 <= whole <= _MAX_UNSIGNED:
+        raise ValueError("integer overflow")
+    return whole

@@ -86,9 +86,9 @@ def _execute(tree: Tree, data: TemplateData) -> str:
 
     context = FunctionContext(query, data.external_url, data.now_ms)
     root = RootData(
-        Labels=LabelMap(data.labels.as_dict()),
-        ExternalLabels=LabelMap(data.external_labels.as_dict()),
-        ExternalURL=data.external_url,
-        Value=data.value,
+        labels=LabelMap(data.labels.as_dict()),
+        external_labels=LabelMap(data.external_labels.as_dict()),
+        external_url=data.external_url,
+        value=data.value,
     )
     return Evaluator(tree, bind_functions(context)).run(root)
