@@ -15,7 +15,7 @@ from native_api.definition_payloads import (
     DefinitionPayload,
     DefinitionReply,
 )
-from native_api.dispatch import faults_of
+from native_api.dispatch import expectations_of
 from native_api.etags import etag_of, is_not_modified, precondition_of
 from native_api.merge_patch import merge_patch
 from native_api.parameters import (
@@ -27,6 +27,7 @@ from native_api.parameters import (
 from native_api.problem import InvalidRequestError
 from native_api.responses import json_response
 from native_api.route import Call, Example, NoQuery, Reply, Route
+from native_api.validation import faults_of
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.errors import NotFoundError
 from promcompat.services.definition_service import SavedDefinition
@@ -103,7 +104,8 @@ def _patched(current: MetricDefinition, patch: dict[str, Any]) -> MetricDefiniti
         # As JSON, since a strict model takes the words of an enumeration from JSON alone.
         payload = DefinitionPayload.model_validate_json(orjson.dumps(merged))
     except ValidationError as exc:
-        raise InvalidRequestError(faults_of(exc, "body")) from exc
+        faults = faults_of(exc, "body", expectations_of(DefinitionPayload))
+        raise InvalidRequestError(faults) from exc
     return payload.to_definition(current.name)
 
 

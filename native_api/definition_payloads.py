@@ -1,14 +1,17 @@
 """Definitions as JSON: what is put, patched and answered."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from native_api.names import label_name_fault, text_fault
+from native_api.names import UNICODE_TEXT, label_name_fault, text_fault
 from native_api.parameters import StoredText
+from native_api.problem import FieldError
 from native_api.route import BodyModel, QueryModel, ReplyModel
 from native_api.times import format_time_ms
+from native_api.validation import shown
 from promcompat.core.definitions import (
     Aggregation,
     DuplicatePolicy,
@@ -22,19 +25,23 @@ from promcompat.core.thresholds import AlertThreshold, Direction, ThresholdOverr
 
 
 def _check_duration(text: str) -> str:
-    parse_duration_ms(text)
+    try:
+        parse_duration_ms(text)
+    except ValueError as exc:
+        raise FieldError(str(exc), "a duration such as 30s, 5m or 1h30m") from exc
     return text
 
 
 def _check_labels(labels: dict[str, str]) -> dict[str, str]:
     for name, value in labels.items():
         if found := label_name_fault(name) or text_fault(value):
-            raise ValueError(f"the label {name!r} {found}")
+            raise FieldError(f"the label {shown(name)} {found}", _LABELS)
         if not value:
-            raise ValueError(f"the label {name!r} has no value, which no series carries")
+            raise FieldError(f"the label {shown(name)} is empty, which no series has", _LABELS)
     return labels
 
 
+_LABELS = "names and values of labels, neither of them empty"
 DurationText = Annotated[
     str, AfterValidator(_check_duration), WithJsonSchema({"type": "string", "examples": ["5m"]})
 ]
@@ -42,23 +49,32 @@ DurationText = Annotated[
 LabelMap = Annotated[dict[str, str], AfterValidator(_check_labels)]
 
 
-def _check_document(value: object, path: str = "input") -> object:
-    """JSON whose text the database can hold."""
+def check_document(value: object, path: str) -> object:
+    """JSON that the database can hold and that comes back as it was. Raises FieldError."""
     match value:
         case str():
             if found := text_fault(value):
-                raise ValueError(f"{path} {found}")
+                raise FieldError(f"{path} {found}", UNICODE_TEXT)
+        case int() if not -(1 << 63) <= value < 1 << 63:
+            raise FieldError(f"{path} is an integer beyond 64 bits", "integers of 64 bits")
+        case float() if not math.isfinite(value):
+            raise FieldError(f"{path} is not a finite number", "finite numbers")
         case Mapping():
             for key, item in value.items():
-                _check_document(key, path)
-                _check_document(item, f"{path}.{key}")
+                check_document(key, path)
+                check_document(item, f"{path}.{key}")
         case list():
-            for item in value:
-                _check_document(item, f"{path}[]")
+            for index, item in enumerate(value):
+                check_document(item, f"{path}[{index}]")
     return value
 
 
-JsonObject = Annotated[dict[str, Any], AfterValidator(_check_document)]
+def _check_input(value: dict[str, Any]) -> dict[str, Any]:
+    check_document(value, "input")
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_check_input)]
 
 
 class RemediationPayload(BodyModel):
@@ -111,7 +127,7 @@ class _Limits(BodyModel):
     @model_validator(mode="after")
     def _has_a_limit(self) -> Self:
         if self.warning is None and self.critical is None:
-            raise ValueError("needs `warning`, `critical` or both")
+            raise FieldError("has no limit", "`warning`, `critical` or both")
         return self
 
     def check_order(self, direction: Direction) -> None:
@@ -119,15 +135,21 @@ class _Limits(BodyModel):
         if self.warning is None or self.critical is None:
             return
         if direction is Direction.ABOVE and self.critical < self.warning:
-            raise ValueError("`critical` is below `warning`, for a direction of above")
+            raise FieldError(
+                f"has critical {self.critical} below warning {self.warning}",
+                "a critical limit that is not below the warning one, or the direction below",
+            )
         if direction is Direction.BELOW and self.critical > self.warning:
-            raise ValueError("`critical` is above `warning`, for a direction of below")
+            raise FieldError(
+                f"has critical {self.critical} above warning {self.warning}",
+                "a critical limit that is not above the warning one, or the direction above",
+            )
 
 
 class OverridePayload(_Limits):
     """Other limits for the series that carry all of these labels; the first that fits counts."""
 
-    labels: Annotated[LabelMap, Field(min_length=1)]
+    labels: Annotated[dict[str, str], Field(min_length=1), AfterValidator(_check_labels)]
 
 
 class ThresholdPayload(_Limits):

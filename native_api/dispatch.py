@@ -3,15 +3,17 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, get_origin
+from functools import cache
+from typing import Any, get_origin
 
 from aiohttp import hdrs, web
 from pydantic import TypeAdapter, ValidationError
 
 from native_api.context import STATE, NativeState
-from native_api.problem import Fault, InvalidRequestError, fault, problem_of, problem_response
+from native_api.problem import InvalidRequestError, fault, problem_of, problem_response
 from native_api.request_body import check_media_type, read_body
 from native_api.route import BASE, Call, QueryModel, Route
+from native_api.validation import Expectations, faults_of
 from promcompat.core.errors import PromcompatError
 
 HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -49,11 +51,13 @@ def parse_query(request: web.Request, model: type[QueryModel]) -> QueryModel:
         elif len(values) == 1:
             given[name] = values[0]
         else:
-            raise InvalidRequestError([fault("query", name, "given more than once")])
+            raise InvalidRequestError(
+                [fault("query", name, "is given more than once", "the parameter once")]
+            )
     try:
         return model.model_validate(given)
     except ValidationError as exc:
-        raise InvalidRequestError(faults_of(exc, "query")) from exc
+        raise InvalidRequestError(faults_of(exc, "query", expectations_of(model))) from exc
 
 
 async def _parse_body(
@@ -66,31 +70,13 @@ async def _parse_body(
     try:
         return adapter.validate_json(body)
     except ValidationError as exc:
-        raise InvalidRequestError(faults_of(exc, "body")) from exc
+        raise InvalidRequestError(faults_of(exc, "body", expectations_of(route.body))) from exc
 
 
-def faults_of(error: ValidationError, location: Literal["body", "query"]) -> list[Fault]:
-    """A fault for each field pydantic refuses; of the branches of a union the first."""
-    faults: dict[str, Fault] = {}
-    for found in error.errors(include_url=False, include_context=False, include_input=False):
-        field = field_path(found["loc"]) or location
-        reason = found["msg"].removeprefix("Value error, ")
-        faults.setdefault(field, fault(location, field, reason))
-    return list(faults.values())
-
-
-_UNION_BRANCHES = frozenset(["int", "float", "str", "bool", "none"])
-
-
-def field_path(loc: tuple[int | str, ...]) -> str:
-    """A place in JSON as one writes it: `metrics[3].labels.host`."""
-    path = ""
-    for part in loc:
-        if isinstance(part, int):
-            path += f"[{part}]"
-        elif part not in _UNION_BRANCHES and "[" not in part:
-            path += f".{part}" if path else part
-    return path
+@cache
+def expectations_of(model: Any) -> Expectations:
+    """What a model accepts; made once, at its first fault."""
+    return Expectations.of(model)
 
 
 @web.middleware

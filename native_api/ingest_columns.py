@@ -11,9 +11,22 @@ from typing import Any
 import numpy as np
 
 from native_api.ingest_payloads import SPECIAL_VALUES, SamplePayload
-from native_api.names import label_name_fault, metric_name_fault, text_fault
+from native_api.names import (
+    LABEL_NAME_TEXT,
+    METRIC_NAME_TEXT,
+    UNICODE_TEXT,
+    label_name_fault,
+    metric_name_fault,
+    text_fault,
+)
 from native_api.series_identities import Identity, KeyCache, identities_of, labels_of
-from native_api.times import MAX_TIME_MS, MIN_TIME_MS, parse_time_ms
+from native_api.times import (
+    MAX_TIME_MS,
+    MIN_TIME_MS,
+    TIME_TEXT,
+    format_time_ms,
+    parse_time_ms,
+)
 from promcompat.core.model import METRIC_NAME, IntArray, WriteBatch
 from promcompat.remote_write.remote_pb2 import Label, SeriesKey
 from promcompat.remote_write.series_key import decode_series_key
@@ -21,11 +34,12 @@ from promcompat.remote_write.series_key import decode_series_key
 
 @dataclass(frozen=True, slots=True)
 class SampleFault:
-    """A field of one sample that is at fault."""
+    """A field of one sample that is at fault: what is wrong, and what would be right."""
 
     index: int
     field: str
     reason: str
+    expected: str
 
 
 class ColumnReader:
@@ -115,12 +129,21 @@ def encode_series_key(name: str, labels: Mapping[str, str]) -> bytes:
 def _identity_faults(
     position: int, name: str, source: str | None, labels: Mapping[str, str]
 ) -> list[SampleFault]:
-    found = [("name", metric_name_fault(name)), ("source", text_fault(source or ""))]
+    found = [
+        ("name", metric_name_fault(name), METRIC_NAME_TEXT),
+        ("source", text_fault(source or ""), UNICODE_TEXT),
+    ]
     for label, value in labels.items():
-        found.append((f"labels.{label}", label_name_fault(label) or text_fault(value)))
+        found.append((f"labels.{label}", label_name_fault(label), LABEL_NAME_TEXT))
+        found.append((f"labels.{label}", text_fault(value), UNICODE_TEXT))
     if source and labels.get("source"):
-        found.append(("source", "is given twice: as `source` and as `labels.source`"))
-    return [SampleFault(position, field, reason) for field, reason in found if reason]
+        reason = "is given twice: as `source` and as `labels.source`"
+        found.append(("source", reason, "one of the two"))
+    return [
+        SampleFault(position, field, reason, expected)
+        for field, reason, expected in found
+        if reason
+    ]
 
 
 def _values(items: Sequence[SamplePayload]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -152,7 +175,7 @@ def _timestamps(
         try:
             times[row] = parse_time_ms(value)
         except ValueError as exc:
-            faults.append(SampleFault(positions[row], "timestamp", str(exc)))
+            faults.append(SampleFault(positions[row], "timestamp", str(exc), TIME_TEXT))
     return _not_too_late(times, positions, latest_ms, faults)
 
 
@@ -161,6 +184,6 @@ def _not_too_late(
 ) -> IntArray:
     if latest_ms is not None:
         late = np.flatnonzero(times > latest_ms).tolist()
-        reason = "is too far in the future"
-        faults += [SampleFault(positions[row], "timestamp", reason) for row in late]
+        reason, expected = "is too far in the future", f"at most {format_time_ms(latest_ms)}"
+        faults += [SampleFault(positions[row], "timestamp", reason, expected) for row in late]
     return times

@@ -10,7 +10,6 @@ from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
 from native_api.context import ready
-from native_api.dispatch import faults_of
 from native_api.ingest_columns import ColumnReader, SampleFault
 from native_api.ingest_payloads import (
     MAX_BATCH,
@@ -19,11 +18,21 @@ from native_api.ingest_payloads import (
     IngestReply,
     SamplePayload,
 )
-from native_api.problem import Fault, InvalidRequestError, fault, problem_response
+from native_api.names import METRIC_NAME_TEXT
+from native_api.problem import (
+    Fault,
+    InvalidRequestError,
+    describe_fault,
+    fault,
+    fault_documents,
+    problem_response,
+)
 from native_api.request_body import check_media_type, read_body
 from native_api.responses import json_response
 from native_api.route import Call, Example, Reply, Route
-from promcompat.core.errors import BadDataError, PromcompatError, WriteRejectedError
+from native_api.times import TIME_TEXT
+from native_api.validation import JSON_TEXT, Expectations, expected_of, faults_of, reason_of
+from promcompat.core.errors import PromcompatError, WriteRejectedError
 from promcompat.core.model import WriteBatch
 from promcompat.services.metric_service import MetricService
 
@@ -32,6 +41,16 @@ _BATCH: TypeAdapter[BatchPayload] = TypeAdapter(BatchPayload)
 _SAMPLE: TypeAdapter[SamplePayload] = TypeAdapter(SamplePayload)
 _COLUMNS = ColumnReader()
 _MEDIA_TYPES = ("application/json",)
+_EXPECTATIONS = {False: Expectations.of(SamplePayload), True: Expectations.of(BatchPayload)}
+_EXPECTED = {
+    "value": "a number, or NaN, Infinity or -Infinity as a string",
+    "timestamp": TIME_TEXT,
+}
+_CONFLICT = (
+    "value",
+    "another value is stored at this time, and the first one stays",
+    "the stored value, another time, or `duplicate_policy: last` in the metric's definition",
+)
 
 Read = tuple[WriteBatch, list[int], list[SampleFault]]
 """A batch, the position of each of its rows in the request, and what is not in it."""
@@ -61,20 +80,20 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
     metrics.refuse("invalid", len({one.index for one in faults}))
     if faults and not call.query.partial:
         metrics.refuse("withheld", len(batch))
-        raise InvalidRequestError(
-            [_fault_of(one, is_batch) for one in faults], "nothing was stored: " + faults[0].reason
-        )
+        listed = [_fault_of(one, is_batch) for one in faults]
+        detail = f"nothing was stored: {describe_fault(listed[0])}"
+        raise InvalidRequestError(listed, detail)
     if not len(batch):
-        return _reply(call.request, 0, faults)
+        return _reply(call.request, 0, faults, is_batch)
     try:
         await service.write(call.tenant, batch)
     except WriteRejectedError as exc:
-        return _conflict(call, exc, positions, faults, is_batch)
+        return _partly_stored(call, exc, positions, faults, is_batch)
     except PromcompatError:
         metrics.refuse("failed", len(batch))
         raise
     metrics.samples_accepted.inc(len(batch))
-    return _reply(call.request, len(batch), faults)
+    return _reply(call.request, len(batch), faults, is_batch)
 
 
 def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> Read:
@@ -82,7 +101,8 @@ def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> R
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        raise InvalidRequestError([fault("body", "body", f"is no JSON: {exc}")]) from exc
+        reason = f"is not JSON from line {exc.lineno} column {exc.colno} on"
+        raise InvalidRequestError([fault("body", "body", reason, JSON_TEXT)]) from exc
     items, positions, keys, faults = _validate(document, is_batch)
     # Also when some are at fault already: the client is to learn of everything at once.
     batch, kept, more = _COLUMNS.read(
@@ -123,7 +143,11 @@ def _items_of(document: Any, is_batch: bool) -> Sequence[Any]:
     try:
         return _BATCH.validate_python(document)["metrics"]
     except ValidationError as exc:
-        raise InvalidRequestError(faults_of(exc, "body")) from exc
+        raise _invalid_body(exc, is_batch) from exc
+
+
+def _invalid_body(error: ValidationError, is_batch: bool) -> InvalidRequestError:
+    return InvalidRequestError(faults_of(error, "body", _EXPECTATIONS[is_batch]))
 
 
 def _shape_faults(
@@ -145,15 +169,17 @@ def _shape_faults(
 def _sample_faults(error: ValidationError, is_batch: bool) -> list[SampleFault]:
     """Faults of single samples; InvalidRequestError when the whole body is at fault."""
     found: dict[tuple[int, str], SampleFault] = {}
-    for one in error.errors(include_url=False, include_context=False, include_input=False):
+    for one in error.errors(include_url=False):
         loc = one["loc"]
         if is_batch and (len(loc) < 2 or loc[0] != "metrics" or not isinstance(loc[1], int)):
-            raise InvalidRequestError(faults_of(error, "body")) from error
+            raise _invalid_body(error, is_batch) from error
         if not is_batch and not loc:
-            raise InvalidRequestError(faults_of(error, "body")) from error
+            raise _invalid_body(error, is_batch) from error
         index, fields = (int(loc[1]), loc[2:]) if is_batch else (0, loc)
         name = _field_name(fields)
-        found.setdefault((index, name), SampleFault(index, name, _reason(name, one["msg"])))
+        expected = _EXPECTED.get(name) or expected_of(one, _EXPECTATIONS[is_batch])
+        fault_of_sample = SampleFault(index, name, reason_of(one), expected)
+        found.setdefault((index, name), fault_of_sample)
     return list(found.values())
 
 
@@ -163,54 +189,48 @@ def _field_name(loc: Sequence[int | str]) -> str:
     return ".".join(map(str, loc[:depth])) or "sample"
 
 
-def _reason(name: str, message: str) -> str:
-    if name == "value" and "required" not in message:
-        return "must be a number, or NaN, Infinity or -Infinity as a string"
-    if name == "timestamp":
-        return "must be RFC 3339 with a zone, or Unix seconds"
-    return message
-
-
 def _fault_of(one: SampleFault, is_batch: bool) -> Fault:
-    return fault("body", f"metrics[{one.index}].{one.field}" if is_batch else one.field, one.reason)
+    field = f"metrics[{one.index}].{one.field}" if is_batch else one.field
+    return fault("body", field, one.reason, one.expected, one.index)
 
 
-def _reply(request: web.Request, accepted: int, faults: Sequence[SampleFault]) -> web.Response:
-    errors = [
-        {"index": one.index, "field": _encodable(one.field), "reason": one.reason} for one in faults
-    ]
-    rejected = len({one.index for one in faults})
-    return json_response(request, {"accepted": accepted, "rejected": rejected, "errors": errors})
+def _reply(
+    request: web.Request,
+    accepted: int,
+    faults: Sequence[SampleFault],
+    is_batch: bool,
+    status: int = 200,
+) -> web.Response:
+    reply = {
+        "accepted": accepted,
+        "rejected": len({one.index for one in faults}),
+        "errors": fault_documents([_fault_of(one, is_batch) for one in faults]),
+    }
+    return json_response(request, reply, status)
 
 
-def _conflict(
+def _partly_stored(
     call: Call[IngestQuery, None],
     error: WriteRejectedError,
     positions: Sequence[int],
     faults: Sequence[SampleFault],
     is_batch: bool,
 ) -> web.Response:
-    """Some times hold other values already; every other sample of the batch is stored."""
+    """Some samples could not be stored; every other one is, and the answer says which."""
     metrics = call.state.ingest_metrics
-    if not error.rows:
-        metrics.refuse("failed", len(positions))
-        raise BadDataError(str(error)) from error
-    reason = "another value is stored at this time, and the first one stays"
-    conflicts = [SampleFault(positions[row], "value", reason) for row in error.rows]
-    accepted = len(positions) - len(conflicts)
-    metrics.refuse("conflict", len(conflicts))
+    refused = [SampleFault(positions[row], *_CONFLICT) for row in error.rows]
+    metrics.refuse("conflict", len(refused))
+    for row, reason in error.refused.items():
+        refused.append(SampleFault(positions[row], "sample", reason, "a sample within the limits"))
+    metrics.refuse("invalid", len(error.refused))
+    refused.sort(key=lambda one: one.index)
+    accepted = len(positions) - len(refused)
     metrics.samples_accepted.inc(accepted)
-    if call.query.partial:
-        return _reply(call.request, accepted, [*faults, *conflicts])
-    return problem_response(
-        409,
-        f"{error}; the other {accepted} samples are stored",
-        [_fault_of(one, is_batch) for one in conflicts],
-    )
-
-
-def _encodable(text: str) -> str:
-    return text.encode(errors="replace").decode()
+    if call.query.partial or accepted:
+        status = 200 if call.query.partial else 207
+        return _reply(call.request, accepted, [*faults, *refused], is_batch, status)
+    listed = [_fault_of(one, is_batch) for one in refused]
+    return problem_response(409, f"nothing was stored: {describe_fault(listed[0])}", listed)
 
 
 _SAMPLE_EXAMPLE = {
@@ -236,14 +256,18 @@ _PARTIAL_EXAMPLE = {
     ]
 }
 _STORED = Reply("The samples are committed: every query sees them.", IngestReply)
+_PARTLY_STORED = Reply(
+    "Some samples are committed, the others are refused and listed in `errors`.", IngestReply
+)
 _DESCRIPTION = f"""\
 Samples are stored by the write path of remote write: PromQL and SQL see them at once.
 
 Every sample of a request is checked before anything is written: by default one that is \
 invalid keeps all others out. With `partial=true` the valid ones are stored and each invalid one \
 is listed by its index and field. A sample whose time already holds another value of its series \
-is a conflict (409, or an entry of `errors` with `partial=true`): the first value stays and \
-every other sample is stored, unless the metric's definition says `duplicate_policy: last`.
+is a conflict, which only writing can find: the first value stays, unless the metric's definition \
+says `duplicate_policy: last`, and every other sample is stored. The answer is then 207 with the \
+conflicts in `errors` (200 with `partial=true`), or 409 when there was nothing else to store.
 
 A sample without `timestamp` gets the server's time. If its series already has a sample in that \
 millisecond it gets the next free one, so it is never a conflict.
@@ -289,7 +313,7 @@ ROUTES = (
         body=BatchPayload,
         reads_body=True,
         headers={"Content-Encoding": "`gzip` for a packed body."},
-        replies={200: _STORED},
+        replies={200: _STORED, 207: _PARTLY_STORED},
         problems=(409,),
         examples=(
             Example(
@@ -308,19 +332,33 @@ ROUTES = (
                     "rejected": 2,
                     "errors": [
                         {
+                            "in": "body",
+                            "field": "metrics[1].name",
+                            "reason": "is empty: PromQL could not name the metric",
+                            "expected": METRIC_NAME_TEXT,
                             "index": 1,
-                            "field": "name",
-                            "reason": "must not be empty: PromQL could not name the metric",
                         },
                         {
+                            "in": "body",
+                            "field": "metrics[2].value",
+                            "reason": "is a string",
+                            "expected": "a number, or NaN, Infinity or -Infinity as a string",
                             "index": 2,
-                            "field": "value",
-                            "reason": "must be a number, or NaN, Infinity or -Infinity as a string",
                         },
                     ],
                 },
             ),
             Example(name="Nothing of an invalid batch", status=400, body=_PARTIAL_EXAMPLE),
+            Example(
+                name="A conflict beside a new sample",
+                status=207,
+                body={
+                    "metrics": [
+                        {"name": "temperature", "value": 20, "timestamp": 1795496460},
+                        {"name": "temperature", "value": 20, "timestamp": 1795496520},
+                    ]
+                },
+            ),
         ),
     ),
 )

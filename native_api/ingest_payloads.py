@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal, NotRequired
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
+from native_api.problem import Fault
 from native_api.route import QueryModel, ReplyModel
 
 MAX_BATCH = 10_000
@@ -35,8 +36,8 @@ class SamplePayload(TypedDict):
     ]
     labels: NotRequired[
         Annotated[
-            dict[str, str],
-            Field(description="Names and values; an empty value is as no label."),
+            dict[str, str] | None,
+            Field(description="Names and values; an empty value is as no label, null as none."),
         ]
     ]
     source: NotRequired[
@@ -46,7 +47,7 @@ class SamplePayload(TypedDict):
         Annotated[
             int | float | str | None,
             Field(
-                description="RFC 3339 with a zone, or Unix seconds; now when absent.",
+                description="ISO 8601 with a zone, or Unix seconds; now when absent.",
                 examples=["2026-11-24T05:00:00Z", 1795496400.5],
             ),
         ]
@@ -71,17 +72,9 @@ class IngestQuery(QueryModel):
     )
 
 
-class RejectedSample(BaseModel):
-    """A sample that was not stored."""
-
-    index: int = Field(description="Its place in the batch, from 0.")
-    field: str = Field(description="The field at fault, for example `labels.host`.")
-    reason: str = Field(description="What is wrong with it.")
-
-
 class IngestReply(ReplyModel):
     """What became of the samples. Accepted ones are committed and visible to every query."""
 
     accepted: int = Field(description="How many samples are stored.")
     rejected: int = Field(description="How many samples are not.")
-    errors: list[RejectedSample] = Field(description="Why not, a line for each field at fault.")
+    errors: list[Fault] = Field(description="Why not, an entry for each field at fault.")

@@ -8,6 +8,9 @@ from promcompat.core.model import METRIC_NAME
 
 MAX_NAME_BYTES = 2000
 """A B-tree entry of PostgreSQL holds 2,704 bytes, and the metric name is in one."""
+METRIC_NAME_TEXT = f"a name of 1 to {MAX_NAME_BYTES} bytes in UTF-8"
+LABEL_NAME_TEXT = "a name in UTF-8 that is not empty and not __name__"
+UNICODE_TEXT = "Unicode text without U+0000 and lone surrogates"
 _SURROGATES = ("\ud800", "\udfff")
 
 
@@ -23,7 +26,7 @@ def text_fault(text: str) -> str | None:
 def metric_name_fault(name: str) -> str | None:
     """Why this cannot be a metric's name, None when it can."""
     if not name:
-        return "must not be empty: PromQL could not name the metric"
+        return "is empty: PromQL could not name the metric"
     if found := text_fault(name):
         return found
     if len(name.encode()) > MAX_NAME_BYTES:
@@ -36,5 +39,5 @@ def label_name_fault(name: str) -> str | None:
     if name == METRIC_NAME:
         return "is reserved for the metric's name: use `name`"
     if not name:
-        return "must not be empty: PromQL could not name the label"
+        return "is empty: PromQL could not name the label"
     return text_fault(name)

@@ -7,17 +7,27 @@ from typing import Annotated
 import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from native_api.names import label_name_fault, metric_name_fault, text_fault
-from native_api.problem import InvalidRequestError, fault
+from native_api.names import (
+    METRIC_NAME_TEXT,
+    UNICODE_TEXT,
+    label_name_fault,
+    metric_name_fault,
+    text_fault,
+)
+from native_api.problem import FieldError, InvalidRequestError, fault
 from native_api.route import PathPart
 from native_api.times import parse_time_parameter
+from native_api.validation import shown
 from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp, compile_pattern
 
 _FILTER = re.compile(r"(.+?)(=~|!~|!=|=)(.*)", re.DOTALL)
+_A_FILTER = "LABEL=VALUE, LABEL!=VALUE, LABEL=~REGEX or LABEL!~REGEX"
+_A_DURATION = "a duration such as 30s, 5m or 1h30m, from 1ms on"
 _OPERATORS = {op.value: op for op in MatchOp}
-_MAX_SIGNED = 1 << 62
+MAX_ID = (1 << 63) - 1
+"""The largest id that the database can give."""
 
 
 def _time(value: object) -> object:
@@ -27,15 +37,18 @@ def _time(value: object) -> object:
 def _duration(value: object) -> object:
     if not isinstance(value, str):
         return value
-    duration_ms = parse_duration_ms(value)
+    try:
+        duration_ms = parse_duration_ms(value)
+    except ValueError as exc:
+        raise FieldError(str(exc), _A_DURATION) from exc
     if duration_ms < 1:
-        raise ValueError("must be longer than nothing")
+        raise FieldError("is no time at all", _A_DURATION)
     return duration_ms
 
 
 def _stored_text(value: str) -> str:
     if found := text_fault(value):
-        raise ValueError(found)
+        raise FieldError(found, UNICODE_TEXT)
     return value
 
 
@@ -48,7 +61,7 @@ def _label_names(value: list[str]) -> list[str]:
     names = [name.strip() for part in value for name in part.split(",")]
     for name in names:
         if found := label_name_fault(name):
-            raise ValueError(f"the label name {name!r} {found}")
+            raise FieldError(f"the label name {shown(name)} {found}", "names of labels")
     return list(dict.fromkeys(names))
 
 
@@ -57,7 +70,7 @@ TimeParameter = Annotated[
     BeforeValidator(_time),
     WithJsonSchema({"type": "string", "examples": ["2026-11-24T05:00:00Z", "1795496400"]}),
 ]
-"""RFC 3339 or Unix seconds; kept as int Unix milliseconds."""
+"""ISO 8601 with a zone or Unix seconds; kept as int Unix milliseconds."""
 
 DurationParameter = Annotated[
     int,
@@ -87,8 +100,8 @@ LabelFilters = Annotated[
 
 GroupBy = Annotated[
     list[str],
-    AfterValidator(_label_names),
     Field(description="Labels to group by, repeated or with commas between.", max_length=100),
+    AfterValidator(_label_names),
 ]
 
 METRIC_NAME_PART = PathPart(description="The metric's name, percent-encoded.")
@@ -98,17 +111,17 @@ def parse_filter(text: str) -> LabelMatcher:
     """The matcher of a filter. Raises ValueError."""
     match = _FILTER.fullmatch(text)
     if match is None:
-        raise ValueError("expected LABEL=VALUE, LABEL!=VALUE, LABEL=~REGEX or LABEL!~REGEX")
+        raise FieldError("has no operator after a label name", _A_FILTER)
     name, operator, value = match.groups()
     found = label_name_fault(name) or text_fault(value)
     if found:
-        raise ValueError(found)
+        raise FieldError(found, _A_FILTER)
     matcher = LabelMatcher(name, _OPERATORS[operator], value)
     if matcher.op in (MatchOp.REGEX, MatchOp.NOT_REGEX):
         try:
             compile_pattern(value)
         except BadDataError as exc:
-            raise ValueError(str(exc)) from exc
+            raise FieldError(str(exc), "a regular expression in the syntax of RE2") from exc
     return matcher
 
 
@@ -123,14 +136,14 @@ def matchers_of(filters: list[str], source: str | None = None) -> tuple[LabelMat
 def metric_name_of(path: str) -> str:
     """The metric's name out of the path. Raises InvalidRequestError."""
     if found := metric_name_fault(path):
-        raise InvalidRequestError([fault("path", "name", found)])
+        raise InvalidRequestError([fault("path", "name", found, METRIC_NAME_TEXT)])
     return path
 
 
 def id_of(text: str) -> int:
     """The number of a thing out of the path. Raises InvalidRequestError."""
-    if not re.fullmatch(r"[1-9][0-9]{0,17}", text, re.ASCII):
-        raise InvalidRequestError([fault("path", "id", "is no number of a thing")])
+    if not re.fullmatch(r"[1-9][0-9]{0,18}", text, re.ASCII) or int(text) > MAX_ID:
+        raise InvalidRequestError([fault("path", "id", f"is {shown(text)}", "a number from 1 on")])
     return int(text)
 
 
@@ -149,11 +162,12 @@ def decode_cursor(text: str, *kinds: type) -> list[int | str]:
     if not isinstance(parts, list) or [type(part) for part in parts] != list(kinds):
         raise _bad_cursor()
     for part in parts:
-        is_large = isinstance(part, int) and abs(part) > _MAX_SIGNED
+        is_large = isinstance(part, int) and abs(part) > MAX_ID
         if is_large or (isinstance(part, str) and text_fault(part)):
             raise _bad_cursor()
     return parts
 
 
 def _bad_cursor() -> InvalidRequestError:
-    return InvalidRequestError([fault("query", "cursor", "is no cursor of an earlier answer")])
+    expected = "`next_cursor` of an earlier answer, as it was"
+    return InvalidRequestError([fault("query", "cursor", "is no cursor", expected)])

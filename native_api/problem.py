@@ -1,6 +1,7 @@
 """Errors as RFC 9457 problem details, with the fields that are at fault."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Literal
 
@@ -57,15 +58,39 @@ TITLES: dict[int, str] = {
     503: "Temporarily unavailable",
 }
 
+_FAULTS_OF_STATUS: dict[int, tuple["Part", str, str]] = {
+    400: ("request", "request", "a request that /docs describes"),
+    401: ("header", "X-Scope-OrgID", "the name of a tenant"),
+    404: ("path", "path", "a path of /docs that names something that exists"),
+    405: ("request", "method", "a method of the header Allow"),
+    409: ("request", "request", "a request that agrees with what is stored"),
+    412: ("header", "If-Match", "the ETag of the present version, which a GET shows"),
+    413: ("body", "body", "a body within the limit"),
+    415: ("header", "Content-Type", "a type and an encoding that /docs names for the body"),
+    422: ("request", "request", "a query within the limits that the reason names"),
+    499: ("request", "request", "a client that waits for the answer"),
+    500: ("request", "request", "no error; the log of the server has the cause"),
+    503: ("request", "request", "the same request again, after Retry-After seconds"),
+}
+
+Part = Literal["body", "query", "path", "header", "request"]
+
 
 class Fault(BaseModel):
-    """One field that is at fault."""
+    """One fault of a request: where it is, what is wrong there, what would be right."""
 
-    location: Literal["body", "query", "path", "header"] = Field(
-        alias="in", description="Which part of the request the field is in."
+    location: Part = Field(
+        alias="in",
+        description="Which part of the request it is in; `request` for the request as a whole.",
     )
     field: str = Field(description="The field, for example `metrics[3].value` or `start`.")
     reason: str = Field(description="What is wrong with it.")
+    expected: str = Field(description="What would be right.")
+    index: int | None = Field(
+        None,
+        description="Of ingest: the place of the sample in the request, from 0.",
+        exclude_if=lambda index: index is None,
+    )
 
 
 class Problem(BaseModel):
@@ -75,10 +100,17 @@ class Problem(BaseModel):
     title: str = Field(description="The kind of problem in words.")
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="What happened this time.")
-    errors: list[Fault] = Field(
-        default_factory=list, description=f"The fields at fault, at most {MAX_FAULTS}."
-    )
-    n_errors: int = Field(default=0, description="How many faults there are in all.")
+    errors: list[Fault] = Field(description=f"Every fault that was found, at most {MAX_FAULTS}.")
+    n_errors: int = Field(description="How many faults there are in all.")
+
+
+class FieldError(ValueError):
+    """What a validator of a field raises: what is wrong, and what would be right."""
+
+    def __init__(self, reason: str, expected: str = "") -> None:
+        """Without `expected` the field's JSON schema says what would be right."""
+        super().__init__(reason)
+        self.expected = expected
 
 
 class InvalidRequestError(BadDataError):
@@ -87,13 +119,35 @@ class InvalidRequestError(BadDataError):
     def __init__(self, faults: Sequence[Fault], detail: str = "") -> None:
         """`faults` must not be empty; `detail` is the first of them unless given."""
         self.faults = tuple(faults)
-        first = self.faults[0]
-        super().__init__(detail or f"{first.field}: {first.reason}")
+        super().__init__(detail or describe_fault(self.faults[0]))
 
 
-def fault(location: Literal["body", "query", "path", "header"], field: str, reason: str) -> Fault:
+def fault(
+    location: Part, field: str, reason: str, expected: str, index: int | None = None
+) -> Fault:
     """A fault of one field."""
-    return Fault.model_validate({"in": location, "field": field, "reason": reason})
+    return Fault.model_validate(
+        {"in": location, "field": field, "reason": reason, "expected": expected, "index": index}
+    )
+
+
+def describe_fault(one: Fault) -> str:
+    """A fault as one sentence."""
+    expected = f"; expected {one.expected}" if one.expected else ""
+    return f"{one.field}: {one.reason}{expected}"
+
+
+@contextmanager
+def blaming(location: Part, field: str, expected: str) -> Iterator[None]:
+    """Errors of the service below are faults of this field: what it says is the reason."""
+    try:
+        yield
+    except InvalidRequestError:
+        raise
+    except BadDataError as exc:
+        if error_status(exc) != 400:
+            raise
+        raise InvalidRequestError([fault(location, field, str(exc), expected)]) from exc
 
 
 def title_of(status: int) -> str:
@@ -113,21 +167,37 @@ def problem_response(
     headers: dict[str, str] | None = None,
 ) -> web.Response:
     """A problem as a response."""
+    faults = faults or [_fault_of_status(status, detail)]
     document: dict[str, object] = {
         "type": f"/docs#{problem_slug(status)}",
         "title": title_of(status),
         "status": status,
-        "detail": _encodable(detail),
+        "detail": encodable(detail),
+        "errors": fault_documents(faults[:MAX_FAULTS]),
+        "n_errors": len(faults),
     }
-    if faults:
-        shown = [one.model_dump(by_alias=True) for one in faults[:MAX_FAULTS]]
-        document["errors"] = [
-            {name: _encodable(text) for name, text in one.items()} for one in shown
-        ]
-        document["n_errors"] = len(faults)
     return web.Response(
         status=status, body=orjson.dumps(document), content_type=CONTENT_TYPE, headers=headers
     )
+
+
+def fault_documents(faults: Sequence[Fault]) -> list[dict[str, object]]:
+    """Faults as JSON, whatever text they quote."""
+    return [
+        {
+            name: encodable(value) if isinstance(value, str) else value
+            for name, value in one.model_dump(by_alias=True).items()
+        }
+        for one in faults
+    ]
+
+
+def _fault_of_status(status: int, detail: str) -> Fault:
+    """The one fault of a problem that is not about single fields."""
+    location, field, expected = _FAULTS_OF_STATUS.get(
+        status, ("request", "request", "a request that /docs describes")
+    )
+    return fault(location, field, detail, expected)
 
 
 def error_status(error: PromcompatError) -> int:
@@ -147,5 +217,6 @@ def problem_of(error: PromcompatError) -> web.Response:
     return problem_response(error_status(error), str(error), faults, headers)
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
+    """The text with what UTF-8 cannot encode replaced."""
     return text.encode(errors="replace").decode()

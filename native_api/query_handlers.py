@@ -16,7 +16,7 @@ from native_api.parameters import (
     matchers_of,
     metric_name_of,
 )
-from native_api.problem import InvalidRequestError, fault
+from native_api.problem import InvalidRequestError, blaming, fault
 from native_api.query_payloads import (
     MAX_BUCKETS,
     AggregateQuery,
@@ -34,7 +34,6 @@ from native_api.query_payloads import (
 from native_api.responses import json_response
 from native_api.route import Call, Example, Reply, Route
 from native_api.times import format_time_ms, format_times_ms
-from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
 from promcompat.core.native_queries import (
@@ -83,7 +82,14 @@ def _page_bounds(query: SampleListQuery, now_ms: int) -> tuple[int, int, SampleP
     )
     if digest != _digest(query):
         raise InvalidRequestError(
-            [fault("query", "cursor", "belongs to an answer to other parameters")]
+            [
+                fault(
+                    "query",
+                    "cursor",
+                    "belongs to an answer to other parameters",
+                    "the parameters of the page before, or no cursor",
+                )
+            ]
         )
     return int(start_ms), int(end_ms), SamplePosition(int(timestamp_us), int(series_id))
 
@@ -151,10 +157,17 @@ async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
     first_end_ms, n_buckets = bucket_grid(*bounds, query.bucket)
     if n_buckets > MAX_BUCKETS:
         raise InvalidRequestError(
-            [fault("query", "bucket", f"gives {n_buckets} buckets, more than {MAX_BUCKETS}")]
+            [
+                fault(
+                    "query",
+                    "bucket",
+                    f"makes {n_buckets:,} buckets of the range",
+                    f"at most {MAX_BUCKETS:,} buckets: a wider bucket or a shorter range",
+                )
+            ]
         )
     is_grouped = bool(query.group_by) or query.all_series
-    try:
+    with blaming("query", "aggregation", "an aggregation that the type of the metric has"):
         answer = await ready(call.state.queries).buckets(
             call.tenant,
             BucketQuery(
@@ -167,10 +180,6 @@ async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
                 group_by=tuple(query.group_by) if is_grouped else None,
             ),
         )
-    except InvalidRequestError:
-        raise
-    except BadDataError as exc:
-        raise InvalidRequestError([fault("query", "aggregation", str(exc))]) from exc
     body = await asyncio.to_thread(render_buckets, name, query, answer)
     return json_response(call.request, body)
 

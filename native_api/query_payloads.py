@@ -12,6 +12,7 @@ from native_api.parameters import (
     StoredText,
     TimeParameter,
 )
+from native_api.problem import FieldError
 from native_api.route import QueryModel, ReplyModel
 from native_api.times import MAX_TIME_MS
 from promcompat.core.definitions import Aggregation, MetricType
@@ -45,7 +46,7 @@ class _RangeQuery(QueryModel):
     @model_validator(mode="after")
     def _start_is_before_end(self) -> Self:
         if self.start is not None and self.end is not None and self.start >= self.end:
-            raise ValueError("`start` must be before `end`")
+            raise FieldError("`start` is not before `end`", "a `start` before `end`")
         return self
 
     def bounds_ms(self, now_ms: int) -> tuple[int, int]:

@@ -5,10 +5,8 @@ from typing import Any
 from aiohttp import web
 
 from native_api.context import ready
-from native_api.parameters import decode_cursor, encode_cursor
-from native_api.problem import InvalidRequestError, fault
+from native_api.parameters import MAX_ID, decode_cursor, encode_cursor, id_of
 from native_api.remediation_payloads import (
-    MAX_ID,
     RemediationDetailReply,
     RemediationListQuery,
     RemediationListReply,
@@ -71,10 +69,7 @@ async def _decide(call: Call[NoQuery, RulingPayload], verdict: Verdict) -> web.R
 
 
 def _id_of(call: Call[Any, Any]) -> int:
-    text = call.path["id"]
-    if not (text.isascii() and text.isdigit() and len(text) < 20 and 0 < int(text) <= MAX_ID):
-        raise InvalidRequestError([fault("path", "id", "must be the id of a remediation")])
-    return int(text)
+    return id_of(call.path["id"])
 
 
 _PARTS = {

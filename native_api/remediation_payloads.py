@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field
 
-from native_api.parameters import StoredText
+from native_api.parameters import MAX_ID, StoredText
 from native_api.route import BodyModel, QueryModel, ReplyModel
 from native_api.times import format_time_ms
 from promcompat.core.remediation import (
@@ -15,8 +15,6 @@ from promcompat.core.remediation import (
     StepState,
     Verdict,
 )
-
-MAX_ID = (1 << 63) - 1
 
 
 class RemediationListQuery(QueryModel):

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field
 
 from native_api.definition_payloads import DurationText, LabelMap, RemediationPayload
 from native_api.parameters import StoredText
+from native_api.problem import FieldError
 from native_api.route import BodyModel, QueryModel, ReplyModel
 from native_api.times import format_time_ms
 from promcompat.core.alerts import AlertRule, RuleEvaluation
@@ -15,7 +16,7 @@ from promcompat.core.model import Labels
 
 def _check_interval(text: str) -> str:
     if not 1_000 <= parse_duration_ms(text) <= 86_400_000:
-        raise ValueError("must be from 1s to 1d")
+        raise FieldError(f"is {text}", "a duration from 1s to 1d")
     return text
 
 

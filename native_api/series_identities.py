@@ -22,6 +22,7 @@ _FIELDS = _NEEDED | {"labels", "source", "timestamp"}
 # A bool is no int here: types are compared, not classes.
 _VALUE_TYPES = {int, float}
 _TIME_TYPES = {int, float, str, type(None)}
+_LABEL_TYPES = {dict, type(None)}
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ def identities_of(items: Sequence[SamplePayload]) -> list[Identity]:
     return [
         (item["name"], item.get("source"), *labels, *labels.values())
         for item in items
-        for labels in (item.get("labels", _NO_LABELS),)
+        for labels in (item.get("labels") or _NO_LABELS,)
     ]
 
 
@@ -92,5 +93,5 @@ def _are_plain(items: Sequence[Any]) -> bool:
     return (
         {type(item["value"]) for item in items} <= _VALUE_TYPES
         and {type(item.get("timestamp")) for item in items} <= _TIME_TYPES
-        and {type(item.get("labels", _NO_LABELS)) for item in items} == {dict}
+        and {type(item.get("labels")) for item in items} <= _LABEL_TYPES
     )

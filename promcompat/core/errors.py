@@ -1,5 +1,7 @@
 """One tree of errors; each class names the `errorType` the Prometheus HTTP API gives it."""
 
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import ClassVar
 
 
@@ -59,12 +61,31 @@ class OverloadedError(StorageUnavailableError):
 class WriteRejectedError(BadDataError):
     """Part of a write can never be stored (400); the rest of the request is committed.
 
-    `rows` are the rows of the batch whose place in time holds another value, where that is why.
+    `rows` are the rows of the batch whose place in time holds another value; `refused` has the
+    rows that cannot be stored for another reason, with that reason.
     """
 
-    def __init__(self, message: str, rows: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        message: str,
+        rows: tuple[int, ...] = (),
+        refused: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         super().__init__(message)
         self.rows = rows
+        self.refused = refused
+
+    def of_larger_batch(
+        self, positions: Sequence[int], refused: Mapping[int, str]
+    ) -> "WriteRejectedError":
+        """The error of the batch that the refused part was taken from.
+
+        `positions` has the row in the larger batch of each row of the part; `refused` are rows of
+        the larger batch that were not in the part.
+        """
+        mine = {positions[row]: reason for row, reason in self.refused.items()}
+        rows = tuple(positions[row] for row in self.rows)
+        return WriteRejectedError(str(self), rows, {**mine, **refused})
 
 
 class UnsupportedMediaTypeError(BadDataError):

@@ -125,10 +125,15 @@ class MetricService:
         if not too_late.any():
             await self._repository.write_batch(tenant, batch)
             return
+        reason = "out of bounds: timestamp is too far in the future"
+        refused = dict.fromkeys(np.flatnonzero(too_late).tolist(), reason)
         kept = _rows(batch, ~too_late)
-        if len(kept) or kept.metadata:
-            await self._repository.write_batch(tenant, kept)
-        raise WriteRejectedError("out of bounds: timestamp is too far in the future")
+        try:
+            if len(kept) or kept.metadata:
+                await self._repository.write_batch(tenant, kept)
+        except WriteRejectedError as exc:
+            raise exc.of_larger_batch(np.flatnonzero(~too_late).tolist(), refused) from exc
+        raise WriteRejectedError(reason, refused=refused)
 
     async def query(
         self, tenant: str, text: str, time_ms: int, options: QueryOptions

@@ -223,12 +223,18 @@ class PostgresMetricRepository:
         if not len(batch):
             return
         resolved = await self._resolver.resolve(tenant, tenant_id, batch)
-        rows, rejection = _storable_rows(resolved, batch)
-        if len(rows):
+        rows, kept, rejection = _storable_rows(resolved, batch)
+        if rejection is None:
             await self._write_rows(rows)
-        if rejection is not None:
-            self.stats.rows_rejected += len(batch) - len(rows)
-            raise WriteRejectedError(rejection)
+            return
+        refused = dict.fromkeys(sorted({*range(len(batch))} - {*kept}), rejection)
+        self.stats.rows_rejected += len(refused)
+        try:
+            if kept:
+                await self._write_rows(rows)
+        except WriteRejectedError as exc:
+            raise exc.of_larger_batch(kept, refused) from exc
+        raise WriteRejectedError(rejection, refused=refused)
 
     async def _write_rows(self, rows: SampleRows) -> None:
         rows = self._recent_stamps.assign(rows)
@@ -321,8 +327,10 @@ def _read_planner(
     )
 
 
-def _storable_rows(resolved: ResolvedBatch, batch: WriteBatch) -> tuple[SampleRows, str | None]:
-    """The rows that can be stored, and why the first of the others cannot."""
+def _storable_rows(
+    resolved: ResolvedBatch, batch: WriteBatch
+) -> tuple[SampleRows, Sequence[int], str | None]:
+    """The rows that can be stored, their places in the batch, and why the others cannot."""
     rows = SampleRows(
         resolved.series_ids,
         batch.timestamps,
@@ -332,9 +340,10 @@ def _storable_rows(resolved: ResolvedBatch, batch: WriteBatch) -> tuple[SampleRo
     in_bounds = (batch.timestamps >= MIN_TIMESTAMP_MS) & (batch.timestamps <= MAX_TIMESTAMP_MS)
     is_storable = in_bounds & (resolved.series_ids != UNKNOWN_ID)
     if is_storable.all():
-        return rows, None
+        return rows, range(len(batch)), None
     rejection = "out of bounds" if not in_bounds.all() else resolved.rejection
-    return rows.take(np.flatnonzero(is_storable)), rejection
+    kept = np.flatnonzero(is_storable)
+    return rows.take(kept), kept.tolist(), rejection
 
 
 def _limited(values: list[T], limit: int) -> list[T]:

@@ -1,0 +1,121 @@
+"""Refused requests are described in our words: where, what is wrong, what would be right."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from native_api.definition_payloads import DefinitionPayload
+from native_api.problem import Fault
+from native_api.query_payloads import SampleListQuery, SeriesQuery
+from native_api.remediation_payloads import RulingPayload
+from native_api.route import NoQuery
+from native_api.routes import ROUTES
+from native_api.validation import Expectations, faults_of, shown
+
+
+def faults_in(model: type[BaseModel], value: object) -> list[Fault]:
+    try:
+        model.model_validate(value)
+    except ValidationError as exc:
+        return faults_of(exc, "query", Expectations.of(model))
+    return []
+
+
+@pytest.mark.parametrize(
+    ("model", "value", "field", "reason", "expected"),
+    [
+        (SeriesQuery, {"limit": "1001"}, "limit", 'is "1001"', "an integer from 1 to 1000"),
+        (SeriesQuery, {"limit": "9" * 5000}, "limit", "is", "an integer from 1 to 1000"),
+        (SeriesQuery, {"limit": "x"}, "limit", 'is "x"', "an integer from 1 to 1000"),
+        (SeriesQuery, {"fill": "x"}, "fill", 'is "x"', "one of none, null, previous"),
+        (SeriesQuery, {"all_series": "x"}, "all_series", 'is "x"', "true or false"),
+        (SeriesQuery, {"label": ["a=b"] * 101}, "label", "has 101 items", "at most 100 items"),
+        (SeriesQuery, {"label": ["a"]}, "label[0]", "no operator", "LABEL=VALUE"),
+        (SeriesQuery, {"start": "x"}, "start", "no date", "ISO 8601 with a zone"),
+        (SeriesQuery, {"bucket": "x"}, "bucket", "duration", "such as 30s"),
+        (SeriesQuery, {"starts": "1"}, "starts", "not known", "one of these: aggregation, all_"),
+        (NoQuery, {"x": "1"}, "x", "not known", "no other fields"),
+        (SampleListQuery, {"name": "a" * 2001}, "name", "2001 characters", "1 to 2000 characters"),
+        (RulingPayload, {}, "actor", "is missing", "a string of 1 to 200 characters"),
+        (DefinitionPayload, {"unit": 1}, "unit", "is a number", "a string of at most 100"),
+        (DefinitionPayload, [1], "query", "is a list", "an object"),
+        (
+            DefinitionPayload,
+            {"alert_threshold": {"overrides": [{"labels": {}, "warning": 1}]}},
+            "alert_threshold.overrides[0].labels",
+            "has 0 entries",
+            "an object with at least 1 entries",
+        ),
+        (
+            DefinitionPayload,
+            {"alert_threshold": {"warnings": 1, "warning": 1}},
+            "alert_threshold.warnings",
+            "not known",
+            "critical, direction, for, overrides, remediation, warning",
+        ),
+    ],
+)
+def test_a_fault_says_where_what_is_wrong_and_what_is_right(
+    model: type[BaseModel], value: object, field: str, reason: str, expected: str
+) -> None:
+    (found,) = faults_in(model, value)
+    assert found.field == field
+    assert reason in found.reason
+    assert expected in found.expected
+
+
+_LEAVES: st.SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(10**400), 10**400),
+    st.floats(),
+    st.text(max_size=3),
+    st.sampled_from(["gauge", "5m", "\ud800", "a\0b", "x" * 30_000]),
+)
+_VALUES = st.recursive(
+    _LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+_BODIES = list({id(route.body): route.body for route in ROUTES if route.body is not None}.values())
+_SCHEMAS = [(TypeAdapter(body), Expectations.of(body)) for body in _BODIES]
+_NAMES = [
+    [*TypeAdapter(body).json_schema(mode="validation").get("properties", {}), "unheard_of"]
+    for body in _BODIES
+]
+
+
+@given(st.data())
+def test_no_text_of_a_library_is_in_a_fault(data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, len(_BODIES) - 1))
+    fields = st.dictionaries(st.sampled_from(_NAMES[index]), _VALUES, max_size=4)
+    adapter, expectations = _SCHEMAS[index]
+    body = json.dumps(data.draw(fields | _VALUES))
+    for found in faults_in_body(adapter, expectations, body):
+        assert found.reason not in ("", "is not valid here")
+        assert found.expected
+        assert "Input should" not in found.reason + found.expected
+
+
+def faults_in_body(adapter: TypeAdapter[Any], expectations: Expectations, body: str) -> list[Fault]:
+    try:
+        adapter.validate_json(body)
+    except ValidationError as exc:
+        return faults_of(exc, "body", expectations)
+    return []
+
+
+def test_values_are_shown_short() -> None:
+    assert shown("a" * 1000) == '"' + "a" * 59 + "…"
+    assert shown(10**400) == "an integer beyond 64 bits"
+    assert shown("\ud800") == '"?"'
+    assert [shown(one) for one in (None, True, 1.5, [1], {})] == [
+        "null", "true", "1.5", "a list", "an object",
+    ]  # fmt: skip
