@@ -2,6 +2,9 @@
 
 from typing import Final
 
+SCHEMA: Final = "promcompat"
+"""Where all our tables, views and functions live."""
+
 TENANT_TABLE: Final = "tenant"
 SERIES_TABLE: Final = "series"
 SAMPLE_TABLE: Final = "sample"

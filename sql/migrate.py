@@ -1,16 +1,34 @@
-"""Brings a database to the schema of this code: forward only, one transaction a step."""
+"""Brings a database to the schema of this code: forward only, one transaction a step.
 
+Readers and writers may run meanwhile. A step that changes a table needs a lock on it that conflicts
+with theirs, and while it waits for that lock, everybody who comes later waits behind it. So no step
+waits longer than `_LOCK_TIMEOUT`: it gives up what it has, lets the others pass and tries again.
+"""
+
+import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 import asyncpg
 
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from sql.catalog import SCHEMA
 from sql.query_loader import SqlFile, load_migrations, load_queries, load_routines
 
 _QUERIES: Final = load_queries("migration")
 _MIN_SERVER_VERSION: Final = 150000
+_LOCK_TIMEOUT: Final = "500ms"
+"""How long writers may be held up by one attempt of a step."""
+_FIRST_PAUSE_SECONDS: Final = 0.5
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+_SESSION_SETTINGS: Final = {
+    "timezone": "UTC",
+    # The lock of the migration ends with the session, also when this machine just vanishes.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
 
 Report = Callable[[str], None]
 
@@ -35,12 +53,12 @@ async def migrate(
     at once: the second waits for the first. Raises MigrationError or StorageUnavailableError.
     """
     steps = load_migrations() if migrations is None else migrations
-    connection = await _connect(dsn)
+    connection = await _connect(dsn, **_SESSION_SETTINGS)
     try:
-        await connection.execute(_QUERIES["acquire_migration_lock"])
+        await _acquire_lock(connection, report)
         version = await _migrate_locked(dsn, connection, report, use_timescaledb, steps)
         if (await _extension_state(connection))["created"]:
-            await _set_chunk_interval(connection, chunk_days)
+            await _set_chunk_interval(connection, report, chunk_days)
         return version
     except asyncpg.PostgresError as exc:
         raise MigrationError(f"the migration failed: {exc}") from exc
@@ -50,11 +68,22 @@ async def migrate(
         await connection.close(timeout=5)
 
 
-async def _connect(dsn: str) -> asyncpg.Connection:
+async def _connect(dsn: str, **settings: str) -> asyncpg.Connection:
     try:
-        return await asyncpg.connect(dsn, server_settings={"timezone": "UTC"})
+        return await asyncpg.connect(dsn, server_settings=settings)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as exc:
         raise StorageUnavailableError(f"cannot connect to the database: {exc}") from exc
+
+
+async def _acquire_lock(connection: asyncpg.Connection, report: Report) -> None:
+    """Wait until no other session migrates this database."""
+    pause = _FIRST_PAUSE_SECONDS / 10
+    while not await connection.fetchval(_QUERIES["try_migration_lock"]):
+        if pause >= _FIRST_PAUSE_SECONDS:
+            holder = await connection.fetchval(_QUERIES["migration_lock_holder"])
+            report(f"waiting for another migration of this database (session {holder})")
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
 
 async def _migrate_locked(
@@ -66,8 +95,11 @@ async def _migrate_locked(
 ) -> int:
     state = await _extension_state(connection)
     _check_server(state)
+    default_path: str = await connection.fetchval(_QUERIES["default_search_path"])
+    await _prepare_schema(connection, report)
     if not await connection.fetchval(_QUERIES["has_migration_table"]):
         await _choose_edition(dsn, state, use_timescaledb, report)
+    await connection.execute(_QUERIES["session_search_path"])
     await connection.execute(_QUERIES["create_migration_table"])
     applied = {
         row["version"]: row["checksum"]
@@ -76,10 +108,85 @@ async def _migrate_locked(
     _check_applied(applied, steps)
     for step in steps:
         if step.version not in applied:
-            report(f"migration {step.version:04d} {step.name}")
-            await _apply_step(connection, step)
+            await _apply_step(connection, report, step)
     await _apply_routines(connection, report)
+    await _lead_to_schema(connection, default_path)
     return max((step.version for step in steps), default=0)
+
+
+async def _prepare_schema(connection: asyncpg.Connection, report: Report) -> None:
+    """Make our schema, and move into it what an early version created elsewhere.
+
+    Raises MigrationError when either belongs to somebody else, whose objects we would trust.
+    """
+    home = await connection.fetchrow(_QUERIES["schema_owner"])
+    earlier = await connection.fetchrow(_QUERIES["earlier_home"])
+    if home is not None and not home["is_ours"]:
+        raise MigrationError(
+            f"the schema {SCHEMA} belongs to the role {home['owner']}: "
+            f"connect as that role, or make this role its owner (ALTER SCHEMA {SCHEMA} OWNER TO …)"
+        )
+    if earlier is not None and not earlier["is_ours"]:
+        raise MigrationError(
+            f"the tables of an earlier version are in the schema {earlier['schema']} and belong "
+            f"to the role {earlier['owner']}: migrate as that role"
+        )
+    if home is None:
+        await _create_schema(connection)
+    if earlier is None or await connection.fetchval(_QUERIES["has_migration_table"]):
+        return
+    schema: str = earlier["schema"]
+
+    async def move() -> None:
+        for row in await connection.fetch(_QUERIES["moves_to_schema"], schema):
+            await connection.execute(row["statement"])
+
+    report(f"moving tables from the schema {schema} to {SCHEMA}")
+    await _with_short_locks(connection, report, move, schemas=(SCHEMA, schema))
+
+
+async def _create_schema(connection: asyncpg.Connection) -> None:
+    try:
+        await connection.execute(_QUERIES["create_schema"])
+    except asyncpg.InsufficientPrivilegeError as exc:
+        raise MigrationError(
+            f"this role may not create the schema {SCHEMA}: run GRANT CREATE ON DATABASE … TO …, "
+            f"or create the schema for it (CREATE SCHEMA {SCHEMA} AUTHORIZATION …)"
+        ) from exc
+
+
+async def _with_short_locks(
+    connection: asyncpg.Connection,
+    report: Report,
+    apply: Callable[[], Awaitable[None]],
+    schemas: Sequence[str] = (SCHEMA,),
+) -> None:
+    """Run `apply` in a transaction; again from its start whenever a lock is not to be had soon.
+
+    `report` is told which session of those with locks in `schemas` is the oldest.
+    """
+    pause = _FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            async with connection.transaction():
+                await connection.execute(_QUERIES["set_lock_timeout"], _LOCK_TIMEOUT)
+                await apply()
+                return
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            holder = await connection.fetchrow(_QUERIES["oldest_lock_holder"], schemas)
+        report(_describe_wait(holder))
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+
+
+def _describe_wait(holder: asyncpg.Record | None) -> str:
+    if holder is None:
+        return "the migration had to wait for a lock and tries again"
+    return (
+        f"the migration waits for session {holder['pid']} ({holder['application'] or 'no name'}, "
+        f"{holder['state']}), which has held a lock on {holder['relation']} "
+        f"for {holder['age_seconds']:.0f} s"
+    )
 
 
 async def _extension_state(connection: asyncpg.Connection) -> asyncpg.Record:
@@ -114,7 +221,8 @@ async def _choose_edition(
         report("TimescaleDB is not installed on this server: using plain PostgreSQL partitions")
         return
     report("creating the extension timescaledb")
-    connection = await _connect(dsn)
+    # Without this it would go into our schema where that is named like the role.
+    connection = await _connect(dsn, search_path="public")
     try:
         await connection.execute(_QUERIES["create_extension"])
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as exc:
@@ -142,12 +250,15 @@ def _check_applied(applied: Mapping[int, str], steps: Sequence[SqlFile]) -> None
             )
 
 
-async def _apply_step(connection: asyncpg.Connection, step: SqlFile) -> None:
-    async with connection.transaction():
+async def _apply_step(connection: asyncpg.Connection, report: Report, step: SqlFile) -> None:
+    async def apply() -> None:
         await connection.execute(step.text)
         await connection.execute(
             _QUERIES["record_migration"], step.version, step.name, step.checksum
         )
+
+    report(f"migration {step.version:04d} {step.name}")
+    await _with_short_locks(connection, report, apply)
 
 
 async def _apply_routines(connection: asyncpg.Connection, report: Report) -> None:
@@ -162,14 +273,33 @@ async def _apply_routines(connection: asyncpg.Connection, report: Report) -> Non
     await connection.execute(_QUERIES["create_routine_table"])
     if await connection.fetchval(_QUERIES["applied_routines"]) == checksum:
         return
-    report("views and functions")
-    async with connection.transaction():
+
+    async def apply() -> None:
         for routine in routines:
             await connection.execute(routine.text)
         await connection.execute(_QUERIES["record_routines"], checksum)
 
+    report("views and functions")
+    await _with_short_locks(connection, report, apply)
 
-async def _set_chunk_interval(connection: asyncpg.Connection, chunk_days: int) -> None:
+
+async def _lead_to_schema(connection: asyncpg.Connection, default_path: str) -> None:
+    """Put our schema into the search path that sessions of this role begin with."""
+    schemas = [name.strip().strip('"') for name in default_path.split(",")]
+    if SCHEMA in schemas:
+        return
+    async with connection.transaction():
+        await connection.execute(_QUERIES["set_own_path"], default_path)
+        await connection.execute(await connection.fetchval(_QUERIES["own_path_statement"]))
+
+
+async def _set_chunk_interval(
+    connection: asyncpg.Connection, report: Report, chunk_days: int
+) -> None:
     if chunk_days < 1:
         raise MigrationError("chunks are at least one day wide")
-    await connection.execute(_QUERIES["set_chunk_interval"], chunk_days)
+
+    async def apply() -> None:
+        await connection.execute(_QUERIES["set_chunk_interval"], chunk_days)
+
+    await _with_short_locks(connection, report, apply)

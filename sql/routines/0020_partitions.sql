@@ -13,7 +13,7 @@ RETURN 'sample_'
 -- LIKE copies the index, which ATTACH then takes for sample's own, but no storage parameters: they
 -- are those of hypertables, in migration 0006.
 CREATE OR REPLACE FUNCTION create_sample_partitions(unix_days bigint[]) RETURNS void
-LANGUAGE plpgsql
+LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
 DECLARE
     unix_day bigint;
@@ -22,16 +22,16 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('promcompat.sample_partition', 0));
     FOREACH unix_day IN ARRAY unix_days LOOP
         partition_name := sample_partition_name(unix_day);
-        CONTINUE WHEN to_regclass(quote_ident(partition_name)) IS NOT NULL;
+        CONTINUE WHEN to_regclass('promcompat.' || quote_ident(partition_name)) IS NOT NULL;
         EXECUTE format(
-            'CREATE TABLE %I (LIKE sample INCLUDING ALL) WITH ('
+            'CREATE TABLE promcompat.%I (LIKE promcompat.sample INCLUDING ALL) WITH ('
             'autovacuum_vacuum_insert_threshold = 10000, autovacuum_vacuum_insert_scale_factor = 0, '
             'autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.02, '
             'autovacuum_freeze_min_age = 0)',
             partition_name
         );
         EXECUTE format(
-            'ALTER TABLE sample ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)',
+            'ALTER TABLE promcompat.sample ATTACH PARTITION promcompat.%I FOR VALUES FROM (%L) TO (%L)',
             partition_name,
             from_unix_ms(unix_day * 86400000),
             from_unix_ms((unix_day + 1) * 86400000)
@@ -39,3 +39,4 @@ BEGIN
     END LOOP;
 END
 $$;
+REVOKE EXECUTE ON FUNCTION create_sample_partitions(bigint[]) FROM PUBLIC;

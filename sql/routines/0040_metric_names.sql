@@ -5,12 +5,12 @@ LANGUAGE sql STABLE
 AS $$
     WITH RECURSIVE names AS (
         (
-            SELECT metric_name FROM series WHERE tenant_id = tenant ORDER BY metric_name LIMIT 1
+            SELECT metric_name FROM promcompat.series WHERE tenant_id = tenant ORDER BY metric_name LIMIT 1
         )
         UNION ALL
         SELECT (
             SELECT s.metric_name
-            FROM series AS s
+            FROM promcompat.series AS s
             WHERE s.tenant_id = tenant AND s.metric_name > n.metric_name
             ORDER BY s.metric_name
             LIMIT 1

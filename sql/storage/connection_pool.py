@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 import asyncpg
 
 from promcompat.core.errors import PromcompatError, QueryTimeoutError, StorageUnavailableError
+from sql.catalog import SCHEMA
 
 Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
 Pool: TypeAlias = asyncpg.Pool
@@ -66,11 +67,14 @@ class PoolOptions:
     def server_settings(self) -> Mapping[str, str]:
         """What every session sets.
 
-        JIT costs more than it gives on statements this short. A generic plan would hold every
+        Nothing depends on what the role or the database has for a search path. `public` comes after
+        our schema: the functions that remediations call live there. JIT costs more than it gives on
+        statements this short. A generic plan would hold every
         partition there is, where constants exclude all but a few.
         """
         return {
             "timezone": "UTC",
+            "search_path": f"{SCHEMA}, pg_temp, public",
             "application_name": self.application_name,
             "statement_timeout": str(round(self.statement_timeout_seconds * 1000)),
             "jit": "off",

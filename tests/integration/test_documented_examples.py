@@ -131,7 +131,7 @@ async def test_every_documented_statement_runs_and_finds_samples(
                 await owner.execute(block.text)
     async with connected(timescaledb_server.superuser_url(database)) as session:
         await session.execute("SET SESSION AUTHORIZATION analyst")
-        assert await session.fetchval("SELECT count(*) FROM metrics") == len(_SAMPLES)
+        assert await session.fetchval("SELECT count(*) FROM promcompat.metrics") == len(_SAMPLES)
 
 
 async def test_documented_configurations_are_valid(promtool_binary: Path, tmp_path: Path) -> None:

@@ -310,8 +310,9 @@ async def test_sql_readers_see_their_tenants_only(
     ):
         for table in ("metrics", "series", "sample", "tenant_reader"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await connection.fetch(f"TABLE {table}")
+                await connection.fetch(f"TABLE promcompat.{table}")
         await owner.execute("SELECT grant_tenant_reader($1, 'first')", reader)
+        await connection.execute("SET search_path = promcompat")  # As its next session has it.
         names = "SELECT name FROM metrics"
         assert [row["name"] for row in await connection.fetch(names)] == ["first"]
         series = "SELECT metric_name FROM series"
