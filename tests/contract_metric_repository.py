@@ -314,6 +314,16 @@ class MetricRepositoryContract:
         assert len(block.timestamps) == 6000
         assert block.values[::3].tolist() == list(range(2000))
 
+    async def test_sample_bounds_are_those_of_the_tenant(
+        self, repository: MetricRepository
+    ) -> None:
+        assert await repository.sample_bounds("default") is None
+        series = {UP_A: [(T0 - 40 * DAY_MS, 1.0), (T0, 2.0)], UP_B: [(T0 + 5, 1.0)]}
+        await repository.write_batch("default", make_batch(series))
+        await repository.write_batch("other", make_batch({UP_A: [(T0 + DAY_MS, 1.0)]}))
+        assert await repository.sample_bounds("default") == (T0 - 40 * DAY_MS, T0 + 5)
+        assert await repository.sample_bounds("other") == (T0 + DAY_MS, T0 + DAY_MS)
+
     # -- what is known of series --------------------------------------------------------------
 
     async def test_series_lists_each_matching_label_set_once(

@@ -135,6 +135,12 @@ class InMemoryMetricRepository:
         """See the port."""
         return _truncate(self._matching(tenant, matcher_sets, start_ms, end_ms), limit)
 
+    async def sample_bounds(self, tenant: str) -> tuple[int, int] | None:
+        """See the port."""
+        data = self._tenants.get(tenant)
+        times = [] if data is None else [time for one in data.series.values() for time in one.times]
+        return (min(times), max(times)) if times else None
+
     async def label_names(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[str]:

@@ -8,9 +8,10 @@ _METHODS_WITH_FORM = ("POST", "PUT", "PATCH")
 
 
 async def read_form(request: web.Request) -> Form:
-    """The parameters of the body, then those of the URL.
+    """The parameters of the body, then those of the URL; those of a multipart body come last.
 
-    A body of another content type is ignored, and so is a malformed multipart body.
+    That is the order of Go's `ParseMultipartForm`. A body of another content type is ignored, and
+    so is a malformed multipart body.
     """
     _, _, query_string = request.raw_path.partition("?")
     url_pairs, url_fault = parse_urlencoded(query_string)
@@ -21,7 +22,7 @@ async def read_form(request: web.Request) -> Form:
             body = await request.read()
             body_pairs, body_fault = parse_urlencoded(body.decode(errors="replace"))
         case "multipart/form-data":
-            body_pairs, body_fault = await _read_multipart(request), ""
+            return Form([*url_pairs, *await _read_multipart(request)], url_fault)
         case _:
             body_pairs, body_fault = [], ""
     return Form([*body_pairs, *url_pairs], body_fault or url_fault)

@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import posixpath
 import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
+from yarl import URL
 
 from promcompat.api.context import (
     CORS_ORIGIN,
@@ -72,6 +74,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         }
         return text_response(503, "Service Unavailable", headers)
     except web.HTTPException as exc:
+        if _is_unknown_path(exc) and (redirect := await _redirect_to_clean_path(request)):
+            return redirect
         return _plain_answer(exc)
     except (ConnectionError, web.RequestPayloadError) as exc:
         # The client went away while sending; nobody reads this answer.
@@ -85,16 +89,37 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return json_error(500, "internal", "internal error, see the log of the server")
 
 
+async def _redirect_to_clean_path(request: web.Request) -> web.Response | None:
+    """Where a path without empty and dot segments and without a final slash leads; else None.
+
+    As Go's ServeMux and Prometheus' router. 301 makes clients repeat a POST as a GET without its
+    body; 308 keeps both, so that nothing is lost of a write to `//api/v1/write`.
+    """
+    path, mark, query = request.raw_path.partition("?")
+    clean = posixpath.normpath("/" + path.lstrip("/"))
+    if clean == path:
+        return None
+    target = request.clone(rel_url=URL(clean, encoded=True))
+    if (await request.app.router.resolve(target)).http_exception is not None:
+        return None
+    is_read = request.method in (hdrs.METH_GET, hdrs.METH_HEAD)
+    return text_response(301 if is_read else 308, "", {hdrs.LOCATION: clean + mark + query})
+
+
 def _plain_answer(error: web.HTTPException) -> web.Response:
-    match error:
-        # OPTIONS is routed for every path, so a path it alone is allowed on does not exist.
-        case web.HTTPMethodNotAllowed() if set(error.allowed_methods) != {hdrs.METH_OPTIONS}:
-            allow = ", ".join(sorted(error.allowed_methods))
-            return text_response(405, "Method Not Allowed\n", {hdrs.ALLOW: allow})
-        case web.HTTPNotFound() | web.HTTPMethodNotAllowed():
-            return text_response(404, "404 page not found\n")
-        case _:
-            return text_response(error.status, error.text or f"{error.reason}\n")
+    if _is_unknown_path(error):
+        return text_response(404, "404 page not found\n")
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allow = ", ".join(sorted(error.allowed_methods))
+        return text_response(405, "Method Not Allowed\n", {hdrs.ALLOW: allow})
+    return text_response(error.status, error.text or f"{error.reason}\n")
+
+
+def _is_unknown_path(error: web.HTTPException) -> bool:
+    """OPTIONS is routed for every path below /api/v1: alone it does not make a path known."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        return set(error.allowed_methods) == {hdrs.METH_OPTIONS}
+    return isinstance(error, web.HTTPNotFound)
 
 
 async def add_common_headers(request: web.Request, response: web.StreamResponse) -> None:

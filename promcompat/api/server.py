@@ -8,10 +8,9 @@ from contextlib import suppress
 
 from aiohttp import web
 
+from promcompat.api.connection import MAX_HEAD_BYTES, MAX_HEADERS, ConnectionRunner
 from promcompat.core.errors import PromcompatError
 
-MAX_LINE_BYTES = 256 * 1024
-"""Dashboards send PromQL of many KiB in the URL; aiohttp's own bound is 8 KiB."""
 _BACKLOG = 1024
 _KEEPALIVE_SECONDS = 120.0
 _CANCEL_SECONDS = 1.0
@@ -65,13 +64,14 @@ def make_runner(app: web.Application, stop_seconds: float) -> web.AppRunner:
     A handler is cancelled when its client goes away, and its query with it. Bodies are not
     unpacked: remote write looks at Content-Encoding itself.
     """
-    return web.AppRunner(
+    return ConnectionRunner(
         app,
         shutdown_timeout=stop_seconds,
         handler_cancellation=True,
         auto_decompress=False,
-        max_line_size=MAX_LINE_BYTES,
-        max_field_size=MAX_LINE_BYTES,
+        max_line_size=MAX_HEAD_BYTES,
+        max_field_size=MAX_HEAD_BYTES,
+        max_headers=MAX_HEADERS,
         keepalive_timeout=_KEEPALIVE_SECONDS,
         access_log=None,
     )

@@ -23,6 +23,8 @@ from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
 _DEFAULT_TOP = 10
 _MAX_TOP = 10_000
+_EMPTY_HEAD_MS = ((1 << 63) - 1, -(1 << 63))
+"""The first and last time that Prometheus shows for a head without samples."""
 
 
 def build_information() -> dict[str, str]:
@@ -93,13 +95,14 @@ async def handle_tsdb(request: web.Request) -> web.Response:
     form = await read_form(request)
     top = _parse_top(form.get("limit"))
     found = await service_of(request).series_statistics(tenant_of(request))
+    min_ms, max_ms = found.bounds_ms or _EMPTY_HEAD_MS
     data = {
         "headStats": {
             "numSeries": found.n_series,
             "numLabelPairs": found.n_label_pairs,
             "chunkCount": 0,
-            "minTime": (1 << 63) - 1,
-            "maxTime": -(1 << 63),
+            "minTime": min_ms,
+            "maxTime": max_ms,
         },
         "seriesCountByMetricName": _largest(found.series_by_metric_name, top),
         "labelValueCountByLabelName": _largest(found.values_by_label_name, top),

@@ -8,7 +8,7 @@ are there sooner.
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion11, hdrs, web
 from isal import isal_zlib
 
 from promcompat.api.envelope import GZIP_LEVEL, accepts_gzip, escape_html
@@ -31,6 +31,9 @@ async def stream_success(
     """
     packs = accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "application/json"})
+    if request.version < HttpVersion11:
+        # HTTP/1.0 has no chunks: the end of the connection is the end of the answer.
+        response.force_close()
     if packs:
         response.headers[hdrs.CONTENT_ENCODING] = "gzip"
     pieces = _pieces(_enveloped(data, warnings, infos))

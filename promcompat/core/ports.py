@@ -56,6 +56,9 @@ class MetricRepository(SampleReader, Protocol):
         `limit` bounds the list (0: no limit); callers ask one more to learn of a truncation.
         """
 
+    async def sample_bounds(self, tenant: str) -> tuple[int, int] | None:
+        """The times of the tenant's first and last sample, Unix ms; None without samples."""
+
     async def label_names(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[str]:

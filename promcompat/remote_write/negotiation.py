@@ -17,9 +17,10 @@ class WriteMessage(StrEnum):
 def check_content_encoding(header: str) -> None:
     """Raises UnsupportedMediaTypeError unless the body is said to be snappy, or nothing is said.
 
-    Some senders (Telegraf) leave the header out; theirs is snappy all the same.
+    The name of a coding has no case (RFC 9110, 8.4.1). Some senders (Telegraf) leave the header
+    out; theirs is snappy all the same.
     """
-    if header not in ("", "snappy"):
+    if header.lower() not in ("", "snappy"):
         raise UnsupportedMediaTypeError(
             f"{header} encoding (compression) is not accepted by this server; "
             "only snappy is acceptable"

@@ -54,8 +54,12 @@ class Listing(Generic[ItemT]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesStatistics:
-    """How many series there are of what: each counter maps a name to a number."""
+    """How many series there are of what: each counter maps a name to a number.
 
+    `bounds_ms` are the times of the first and the last sample; None without samples.
+    """
+
+    bounds_ms: tuple[int, int] | None
     n_series: int
     n_label_pairs: int
     series_by_metric_name: Counter[str]
@@ -194,8 +198,10 @@ class MetricService:
     async def series_statistics(self, tenant: str) -> SeriesStatistics:
         """Counts over the series of a tenant; over the first 200,000 with a warning beyond."""
         found = await self._repository.series(tenant, (), *ALL_TIME_MS, MAX_COUNTED_SERIES + 1)
+        bounds_ms = await self._repository.sample_bounds(tenant)
         # Seconds of work for the largest tenants, which others need not wait for.
-        return await asyncio.to_thread(count_series, Listing.cut(found, MAX_COUNTED_SERIES))
+        listing = Listing.cut(found, MAX_COUNTED_SERIES)
+        return await asyncio.to_thread(count_series, listing, bounds_ms)
 
     async def check_ready(self) -> None:
         """Returns when the database answers; raises StorageUnavailableError otherwise."""
@@ -238,8 +244,10 @@ def _matrix_rows(matrix: Matrix, rows: Sequence[int]) -> Matrix:
     )
 
 
-def count_series(listing: Listing[Labels]) -> SeriesStatistics:
-    """The statistics of a list of series."""
+def count_series(
+    listing: Listing[Labels], bounds_ms: tuple[int, int] | None = None
+) -> SeriesStatistics:
+    """The statistics of a list of series; `bounds_ms` as in `SeriesStatistics`."""
     names: Counter[str] = Counter(labels.get(METRIC_NAME) for labels in listing.items)
     pairs = Counter(pair for labels in listing.items for pair in labels)
     values = Counter(name for name, _ in pairs)
@@ -247,6 +255,7 @@ def count_series(listing: Listing[Labels]) -> SeriesStatistics:
     for (name, value), count in pairs.items():
         sizes[name] += len(value.encode()) * count
     return SeriesStatistics(
+        bounds_ms=bounds_ms,
         n_series=len(listing.items),
         n_label_pairs=len(pairs),
         series_by_metric_name=names,

@@ -200,6 +200,20 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS f
 
+-- sample_bounds --
+-- Unix ms of the first and the last sample of a tenant. Two index probes for each series.
+SELECT
+    floor(extract(epoch FROM min(o.ts)) * 1000)::bigint AS first_ms,
+    floor(extract(epoch FROM max(n.ts)) * 1000)::bigint AS last_ms
+FROM series AS s
+CROSS JOIN LATERAL (
+    SELECT p.ts FROM sample AS p WHERE p.series_id = s.id ORDER BY p.ts LIMIT 1
+) AS o
+CROSS JOIN LATERAL (
+    SELECT p.ts FROM sample AS p WHERE p.series_id = s.id ORDER BY p.ts DESC LIMIT 1
+) AS n
+WHERE s.tenant_id = $1
+
 -- newest_samples --
 -- The Unix ms of the newest sample of each of the series $1 that has any from $2 to $3 (NULL as
 -- above). Packed: the number of the series in the list, from 1 on, and the time.

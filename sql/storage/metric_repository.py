@@ -276,6 +276,15 @@ class PostgresMetricRepository:
         """Label sets of live series; see the port."""
         return _limited(await self._catalogue.series(tenant, matcher_sets, start_ms, end_ms), limit)
 
+    async def sample_bounds(self, tenant: str) -> tuple[int, int] | None:
+        """Times of the first and last sample; see the port."""
+        tenant_id = await self._tenants.find(tenant)
+        if tenant_id is None:
+            return None
+        async with acquired(self._read_pool) as connection:
+            first_ms, last_ms = await connection.fetchrow(_QUERIES["sample_bounds"], tenant_id)
+        return None if first_ms is None else (first_ms, last_ms)
+
     async def label_names(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[str]:

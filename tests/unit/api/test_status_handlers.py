@@ -102,11 +102,15 @@ async def test_runtime_information(service: Service) -> None:
 
 async def test_cardinality(start_service: StartService) -> None:
     repository = InMemoryMetricRepository()
-    series = {make_labels("up", job=str(i)): [(1, 1.0)] for i in range(3)}
-    await repository.write_batch("default", make_batch(series))
+    series = {make_labels("up", job=str(i)): [(i + 1, 1.0)] for i in range(3)}
     service = await start_service(repository)
     _, answer = await service.ask("status/tsdb", limit="1")
-    assert answer["data"]["headStats"]["numSeries"] == 3
+    head = answer["data"]["headStats"]
+    assert (head["minTime"], head["maxTime"]) == ((1 << 63) - 1, -(1 << 63))
+    await repository.write_batch("default", make_batch(series))
+    _, answer = await service.ask("status/tsdb", limit="1")
+    head = answer["data"]["headStats"]
+    assert (head["numSeries"], head["minTime"], head["maxTime"]) == (3, 1, 3)
     assert answer["data"]["seriesCountByMetricName"] == [{"name": "up", "value": 3}]
     assert answer["data"]["labelValueCountByLabelName"] == [{"name": "job", "value": 3}]
 

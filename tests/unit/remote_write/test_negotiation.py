@@ -45,7 +45,7 @@ def test_other_types_are_refused_in_prometheus_words(content_type: str, text: st
     assert str(caught.value) == text
 
 
-@pytest.mark.parametrize("encoding", ["", "snappy"])
+@pytest.mark.parametrize("encoding", ["", "snappy", "SNAPPY", "Snappy"])
 def test_snappy_is_accepted_and_assumed(encoding: str) -> None:
     check_content_encoding(encoding)
 

@@ -1,0 +1,193 @@
+"""Reads requests as Go's `net/http` does, where aiohttp's parser is stricter.
+
+Prometheus' users rely on what its server takes: label values in raw UTF-8 in a URL
+(`curl -g '…?query=c{city="München"}'`), headers up to 1 MiB together, a header field continued on
+the next line, `Content-Length` twice with one value. The head of a request is brought into the form
+that RFC 9112 asks for before aiohttp parses it; a head that is in that form already is not touched.
+"""
+
+import logging
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Final
+
+from aiohttp import http_exceptions, web
+from aiohttp.http_exceptions import HttpProcessingError
+
+MAX_HEAD_BYTES: Final = (1 << 20) + 4096
+"""Go's `DefaultMaxHeaderBytes` and the slop it adds."""
+MAX_HEADERS: Final = 10_000
+
+_LOGGER = logging.getLogger(__name__)
+_HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
+_LONGEST_END: Final = len(b"\r\n\r\n")
+_UNUSUAL: Final = re.compile(
+    rb"[\x80-\xff]"  # Raw UTF-8, in the target or a field.
+    rb"|(?<!\r)\n"  # A line that ends with LF alone.
+    rb"|\n[ \t]"  # A field that goes on.
+)
+_CONTENT_LENGTH: Final = b"content-length"
+_TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
+_NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
+_CONTINUATION: Final = re.compile(rb"[ \t]*\r?\n[ \t]+")
+_VERSION: Final = re.compile(rb" HTTP/(\d)\.(\d)$")
+
+
+class HeadTooLargeError(HttpProcessingError):
+    """The request line and the headers take more than `MAX_HEAD_BYTES`."""
+
+    code = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+
+
+class UnsupportedVersionError(HttpProcessingError):
+    """Neither HTTP/1.0 nor HTTP/1.1."""
+
+    code = HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+
+
+class HeadNormalizer:
+    """Stands in front of aiohttp's parser and holds the head of a request until it is complete.
+
+    The head of a request that is pipelined behind another one goes to the parser as it is.
+    """
+
+    def __init__(self, parser: Any) -> None:
+        self._parser = parser
+        self._head = bytearray()
+        self._is_in_body: Callable[[], bool] = _nothing_is_read
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+    def feed_data(self, data: bytes) -> tuple[Any, bool, bytes]:
+        """As aiohttp's parser: the messages that are complete, whether the protocol changes, the
+        bytes that are left. Raises HttpProcessingError.
+        """
+        if not data or self._is_in_body():
+            return self._feed(data)
+        if not self._head:
+            data = data.lstrip(b"\r\n")  # What some clients send after a body (RFC 9112, 2.2).
+            if data and not _TOKEN.match(data):
+                raise http_exceptions.BadStatusLine  # TLS on this port, for example.
+        searched = max(len(self._head) - _LONGEST_END, 0)
+        self._head += data
+        end = _HEAD_END.search(self._head, searched)
+        if (end.end() if end else len(self._head)) > MAX_HEAD_BYTES:
+            self._head.clear()
+            raise HeadTooLargeError
+        if end is None:
+            return (), False, b""
+        received = bytes(self._head)
+        self._head.clear()
+        return self._feed(normalized_head(received[: end.end()]) + received[end.end() :])
+
+    def _feed(self, data: bytes) -> tuple[Any, bool, bytes]:
+        messages, is_upgraded, tail = self._parser.feed_data(data)
+        if messages:
+            last = messages[-1][1]
+            self._is_in_body = lambda: not last.is_eof()
+        if is_upgraded:
+            self._is_in_body = lambda: True
+        return messages, is_upgraded, tail
+
+
+def _nothing_is_read() -> bool:
+    return False
+
+
+def normalized_head(head: bytes) -> bytes:
+    """The head of a request, up to its empty line, as RFC 9112 wants it.
+
+    Raises BadStatusLine, and UnsupportedVersionError for anything but HTTP/1.
+    """
+    request_line, _, fields = head.partition(b"\n")
+    request_line = request_line.rstrip(b"\r")
+    version = _VERSION.search(request_line)
+    if version is None:
+        raise http_exceptions.BadStatusLine
+    if version[1] != b"1":
+        raise UnsupportedVersionError
+    is_later = version[2] > b"1"
+    lengths = head.lower().count(b"\n" + _CONTENT_LENGTH)
+    if not is_later and lengths < 2 and not _UNUSUAL.search(head):
+        return head
+    if is_later:
+        request_line = request_line[: version.start()] + b" HTTP/1.1"
+    request_line = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], request_line)
+    lines = _CONTINUATION.sub(b" ", fields).replace(b"\r\n", b"\n").split(b"\n")
+    return b"\r\n".join([request_line, *_without_repeated_length(lines)])
+
+
+def _without_repeated_length(lines: list[bytes]) -> list[bytes]:
+    """The fields without a Content-Length that repeats the first one's value (RFC 9110, 8.6)."""
+    kept: list[bytes] = []
+    length: bytes | None = None
+    for line in lines:
+        name, _, value = line.partition(b":")
+        if name.lower() == _CONTENT_LENGTH:
+            if length == value.strip():
+                continue
+            length = length or value.strip()
+        kept.append(line)
+    return kept
+
+
+class Connection(web.RequestHandler):
+    """One connection of a client."""
+
+    __slots__ = ()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._parser: Any = HeadNormalizer(self._parser)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What Go answers to a request that it cannot read, not the words of the parser."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        _LOGGER.debug("malformed request", extra={"peer": request.remote, "reason": exc.message})
+        wanted = _status_of(exc)
+        response = web.Response(status=wanted, text=f"{wanted.value} {wanted.phrase}\n")
+        response.force_close()
+        return response
+
+
+def _status_of(error: HttpProcessingError) -> HTTPStatus:
+    match error:
+        case http_exceptions.LineTooLong():
+            return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        case http_exceptions.BadHttpMethod():
+            return HTTPStatus.METHOD_NOT_ALLOWED
+        case HeadTooLargeError() | UnsupportedVersionError():
+            return HTTPStatus(error.code)
+        case _:
+            return HTTPStatus.BAD_REQUEST
+
+
+class ConnectionServer(web.Server):
+    """Makes a `Connection` for each client."""
+
+    def __call__(self) -> web.RequestHandler:
+        """The protocol of a new connection."""
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class ConnectionRunner(web.AppRunner):
+    """Runs an application on a `ConnectionServer`."""
+
+    async def _make_server(self) -> web.Server:
+        plain = await super()._make_server()
+        return ConnectionServer(
+            plain.request_handler,
+            request_factory=plain.request_factory,
+            handler_cancellation=plain.handler_cancellation,
+            loop=plain._loop,
+            **plain._kwargs,
+        )
