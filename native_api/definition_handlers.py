@@ -1,6 +1,9 @@
 """`/definitions`: what a team says of its metrics."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 from aiohttp import hdrs, web
@@ -9,25 +12,28 @@ from pydantic import ValidationError
 from native_api.context import ready
 from native_api.definition_payloads import (
     DefinitionDeletedReply,
+    DefinitionFields,
     DefinitionListQuery,
     DefinitionListReply,
     DefinitionPatch,
     DefinitionPayload,
     DefinitionReply,
+    NewDefinitionPayload,
 )
 from native_api.dispatch import expectations_of
 from native_api.etags import etag_of, is_not_modified, precondition_of
 from native_api.merge_patch import merge_patch
+from native_api.names import METRIC_NAME_TEXT, metric_name_fault
 from native_api.parameters import (
     METRIC_NAME_PART,
     decode_cursor,
     encode_cursor,
     metric_name_of,
 )
-from native_api.problem import InvalidRequestError
+from native_api.problem import InvalidRequestError, fault
 from native_api.responses import json_response
-from native_api.route import Call, Example, NoQuery, Reply, Route
-from native_api.validation import faults_of
+from native_api.route import BASE, Call, Example, NoQuery, Reply, Route
+from native_api.validation import faults_of, shown
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.errors import NotFoundError
 from promcompat.services.definition_service import SavedDefinition
@@ -61,6 +67,7 @@ async def handle_get_definition(call: Call[NoQuery, None]) -> web.Response:
 async def handle_put_definition(call: Call[NoQuery, DefinitionPayload]) -> web.Response:
     """Make or replace a definition."""
     name = metric_name_of(call.path["name"])
+    _check_name(call.body.name, name)
     definition = call.body.to_definition(name)
     saved = await ready(call.state.definitions).change(
         call.tenant, name, precondition_of(call.request), lambda _current: definition
@@ -68,9 +75,20 @@ async def handle_put_definition(call: Call[NoQuery, DefinitionPayload]) -> web.R
     return _reply(call, saved)
 
 
+async def handle_create_definition(call: Call[NoQuery, NewDefinitionPayload]) -> web.Response:
+    """Make a definition of a metric that has none."""
+    name = call.body.name
+    if found := metric_name_fault(name):
+        raise InvalidRequestError([fault("body", "name", found, METRIC_NAME_TEXT)])
+    saved = await ready(call.state.definitions).create(call.tenant, call.body.to_definition(name))
+    location = f"{BASE}/definitions/{quote(name, safe='')}"
+    return _reply(call, SavedDefinition(saved, is_new=True), {hdrs.LOCATION: location})
+
+
 async def handle_patch_definition(call: Call[NoQuery, dict[str, Any]]) -> web.Response:
     """Change fields of a definition."""
     name = metric_name_of(call.path["name"])
+    _check_name(call.body.get("name"), name)
 
     def edit(current: MetricDefinition | None) -> MetricDefinition:
         if current is None:
@@ -98,7 +116,7 @@ async def handle_delete_definition(call: Call[NoQuery, None]) -> web.Response:
 
 
 def _patched(current: MetricDefinition, patch: dict[str, Any]) -> MetricDefinition:
-    present = DefinitionPayload.of_definition(current).model_dump(mode="json", by_alias=True)
+    present = DefinitionFields.of_definition(current).model_dump(mode="json", by_alias=True)
     merged = merge_patch(present, patch)
     try:
         # As JSON, since a strict model takes the words of an enumeration from JSON alone.
@@ -109,12 +127,21 @@ def _patched(current: MetricDefinition, patch: dict[str, Any]) -> MetricDefiniti
     return payload.to_definition(current.name)
 
 
-def _reply(call: Call[Any, Any], saved: SavedDefinition) -> web.Response:
+def _check_name(given: object, name: str) -> None:
+    """The name in the body may only repeat that of the path. Raises InvalidRequestError."""
+    if given is not None and given != name:
+        reason = f"is {shown(given)}, but the path names {shown(name)}"
+        raise InvalidRequestError([fault("body", "name", reason, "the name in the path, or none")])
+
+
+def _reply(
+    call: Call[Any, Any], saved: SavedDefinition, headers: Mapping[str, str] = MappingProxyType({})
+) -> web.Response:
     return json_response(
         call.request,
         DefinitionReply.of_definition(saved.definition),
         status=201 if saved.is_new else 200,
-        headers={hdrs.ETAG: etag_of(saved.definition.version)},
+        headers={hdrs.ETAG: etag_of(saved.definition.version), **headers},
     )
 
 
@@ -132,7 +159,17 @@ _DEFINITION = {
         "overrides": [{"labels": {"queue": "mail"}, "warning": 1000}],
     },
 }
+_LATENCY = {
+    "name": "api_latency",
+    "display_name": "API latency",
+    "description": "How long the API takes to answer.",
+    "unit": "ms",
+    "type": "histogram",
+    "retention_days": 30,
+    "alert_threshold": {"warning": 500, "critical": 1000},
+}
 _ETAG = {"ETag": "The version in quotes, for If-Match and If-None-Match."}
+_LOCATION = {"Location": "The path of the definition."}
 _IF_MATCH = "ETags of the versions to change, or `*` for any; 412 when it has another by now."
 _PARTS = {"name": METRIC_NAME_PART}
 _NAME = {"name": "queue_length"}
@@ -150,13 +187,31 @@ ROUTES = (
         examples=(Example(name="All", status=200),),
     ),
     Route(
+        method="POST",
+        path="/definitions",
+        handler=handle_create_definition,
+        tag="Definitions",
+        summary="Make a definition",
+        description="What is left out gets its default. 409 when the metric has a definition.",
+        body=NewDefinitionPayload,
+        replies={201: Reply("Made.", DefinitionReply, _ETAG | _LOCATION)},
+        problems=(409,),
+        examples=(
+            Example(name="A histogram with percentiles", status=201, body=_LATENCY),
+            Example(name="There is one already", status=409, body=_LATENCY),
+            Example(name="No name", status=400, body={"unit": "ms"}),
+        ),
+    ),
+    Route(
         method="PUT",
         path="/definitions/{name}",
         handler=handle_put_definition,
         tag="Definitions",
         summary="Make or replace a definition",
-        description="What is left out gets its default. The definition also feeds Prometheus' "
-        "`/api/v1/metadata`, before what senders say.",
+        description="What is left out gets its default. What GET answers may be sent back "
+        "unchanged: `name` must be that of the path, and `version`, `created_at` and "
+        "`updated_at` are ignored. The definition also feeds Prometheus' `/api/v1/metadata`, "
+        "before what senders say.",
         parts=_PARTS,
         body=DefinitionPayload,
         headers={

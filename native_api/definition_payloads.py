@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from native_api.names import UNICODE_TEXT, label_name_fault, text_fault
+from native_api.names import MAX_NAME_BYTES, UNICODE_TEXT, label_name_fault, text_fault
 from native_api.parameters import StoredText
 from native_api.problem import FieldError
 from native_api.route import BodyModel, QueryModel, ReplyModel
@@ -41,6 +41,7 @@ def _check_labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
+_READ_ONLY = "Read-only: accepted as GET answers it, and ignored."
 _LABELS = "names and values of labels, neither of them empty"
 DurationText = Annotated[
     str, AfterValidator(_check_duration), WithJsonSchema({"type": "string", "examples": ["5m"]})
@@ -203,8 +204,8 @@ class ThresholdPayload(_Limits):
         )
 
 
-class DefinitionPayload(BodyModel):
-    """A definition; what is left out has its default."""
+class DefinitionFields(BodyModel):
+    """What is stored of a definition; what is left out has its default."""
 
     display_name: Annotated[StoredText, Field(max_length=500)] = ""
     description: Annotated[StoredText, Field(max_length=20_000)] = ""
@@ -255,6 +256,25 @@ class DefinitionPayload(BodyModel):
         )
 
 
+class DefinitionPayload(DefinitionFields):
+    """A definition as it is sent: what GET answers is accepted unchanged."""
+
+    name: Annotated[StoredText, Field(min_length=1, max_length=MAX_NAME_BYTES)] | None = Field(
+        None, description="The metric's name. With PUT and PATCH the path has it: the same or none."
+    )
+    version: int | None = Field(None, description=_READ_ONLY)
+    created_at: str | None = Field(None, description=_READ_ONLY)
+    updated_at: str | None = Field(None, description=_READ_ONLY)
+
+
+class NewDefinitionPayload(DefinitionPayload):
+    """A definition that is to be made."""
+
+    name: Annotated[StoredText, Field(min_length=1, max_length=MAX_NAME_BYTES)] = Field(
+        description="The metric's name."
+    )
+
+
 class DefinitionReply(ReplyModel):
     """A definition as it is stored."""
 
@@ -274,10 +294,10 @@ class DefinitionReply(ReplyModel):
     @classmethod
     def of_definition(cls, definition: MetricDefinition) -> Self:
         """The JSON of a value of the core."""
-        payload = DefinitionPayload.of_definition(definition)
+        payload = DefinitionFields.of_definition(definition)
         return cls(
             name=definition.name,
-            **{field: getattr(payload, field) for field in DefinitionPayload.model_fields},
+            **{field: getattr(payload, field) for field in DefinitionFields.model_fields},
             version=definition.version,
             created_at=format_time_ms(definition.created_ms),
             updated_at=format_time_ms(definition.updated_ms),
@@ -319,4 +339,13 @@ DEFINITION_PATCH_SCHEMA = {
     },
     "additionalProperties": False,
 }
-DefinitionPatch = Annotated[dict[str, Any], WithJsonSchema(DEFINITION_PATCH_SCHEMA)]
+
+
+def _check_patch(value: dict[str, Any]) -> dict[str, Any]:
+    check_document(value, "body")
+    return value
+
+
+DefinitionPatch = Annotated[
+    dict[str, Any], AfterValidator(_check_patch), WithJsonSchema(DEFINITION_PATCH_SCHEMA)
+]

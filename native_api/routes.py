@@ -1,5 +1,6 @@
 """Every route of the native API, in one table, and how it gets into the application."""
 
+import re
 from collections.abc import Sequence
 
 import orjson
@@ -32,6 +33,11 @@ ROUTES: tuple[Route, ...] = (
 """In the order of the docs; of paths that could both match, the fixed one first."""
 
 
+def _pattern(route: Route) -> str:
+    """The path as the router matches it: a part is anything without a slash, braces included."""
+    return BASE + re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", route.path)
+
+
 def install_native_api(
     app: web.Application, state: NativeState, routes: Sequence[Route] = ROUTES
 ) -> None:
@@ -40,7 +46,7 @@ def install_native_api(
     app.middlewares.append(answer_problems)
     for route in routes:
         # Both `/api/v1/metrics` and, as the issue of many clients is a slash, `/api/v1/metrics/`.
-        app.router.add_route(route.method, BASE + route.path, http_handler(route))
+        app.router.add_route(route.method, _pattern(route), http_handler(route))
         if route.path == "/":
             app.router.add_route(route.method, BASE, http_handler(route))
     document = build_openapi(routes, promcompat_version())

@@ -105,12 +105,17 @@ def build_range_cache(
 
 
 def open_native_api(
-    native: NativeState, metrics: MetricService, repository: PostgresMetricRepository
+    settings: Settings,
+    native: NativeState,
+    metrics: MetricService,
+    repository: PostgresMetricRepository,
 ) -> None:
     """Give the native API its services."""
     definitions = PostgresDefinitionRepository(repository.database)
     native.metrics = metrics
-    native.definitions = DefinitionService(definitions, repository.threshold_watch.catch_up)
+    native.definitions = DefinitionService(
+        definitions, repository.threshold_watch.catch_up, settings.max_definitions
+    )
     native.queries = NativeQueryService(
         repository.sample_list_reader(), repository, definitions, metrics
     )

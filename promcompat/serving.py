@@ -83,7 +83,7 @@ class Backend:
             self._tasks.append(asyncio.create_task(_watch(database, termination)))
         freed = FreedMemory()
         service = build_metric_service(self._settings, repository, freed.large_query_ended)
-        open_native_api(native, service, repository)
+        open_native_api(self._settings, native, service, repository)
         giving_back = PeriodicLoop("free memory", _GIVE_BACK_SECONDS, freed.give_back)
         self._tasks += start_loops([maintenance_loop(repository), giving_back])
         await self._open_alerting(url, state, native, service, repository, remediations)

@@ -102,6 +102,9 @@ class Settings(BaseSettings):
         description="Remove metric names at the end of a query and not in each function "
         "(Prometheus' promql-delayed-name-removal feature).",
     )
+    max_definitions: PositiveInt = Field(
+        10_000, description="Metric definitions one tenant may have; one more gets 409."
+    )
     query_timeout: DurationMs = Field(
         120_000, description="How long a query may take (Prometheus: --query.timeout)."
     )

@@ -85,7 +85,7 @@ async def running_native_service(url: str, **settings: Any) -> AsyncIterator[Nat
             ingest_metrics=telemetry.native_ingest,
         )
         install_native_api(app, native)
-        open_native_api(native, metrics, repository)
+        open_native_api(chosen, native, metrics, repository)
         remediations = build_remediations(chosen, repository)
         native.remediations = remediations.service
         alerting = await open_alerting(chosen, url, repository, metrics, remediations.launcher)

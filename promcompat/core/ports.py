@@ -112,6 +112,9 @@ class DefinitionRepository(Protocol):
     ) -> list[MetricDefinition]:
         """Definitions in order of name: those that start with `prefix` and come after `after`."""
 
+    async def count(self, tenant: str) -> int:
+        """How many definitions the tenant has."""
+
     async def list_thresholds(self, tenant: str) -> Mapping[str, AlertThreshold]:
         """The threshold of each metric that has one, by metric name."""
 

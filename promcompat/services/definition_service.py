@@ -53,11 +53,19 @@ class DefinitionService:
     """The use cases around definitions. Everything is done for one tenant."""
 
     def __init__(
-        self, repository: DefinitionRepository, on_change: Callable[[], Awaitable[None]]
+        self,
+        repository: DefinitionRepository,
+        on_change: Callable[[], Awaitable[None]],
+        max_definitions: int,
     ) -> None:
-        """`on_change` is awaited after each change: what follows it is under the new definition."""
+        """`on_change` is awaited after each change: what follows it is under the new definition.
+
+        A tenant has at most `max_definitions`, and a few more only when requests make some at the
+        same moment.
+        """
         self._repository = repository
         self._on_change = on_change
+        self._max_definitions = max_definitions
 
     async def find(self, tenant: str, name: str) -> MetricDefinition | None:
         """The definition of a metric, if it has one."""
@@ -76,18 +84,33 @@ class DefinitionService:
         """Definitions in order of name."""
         return await self._repository.list(tenant, prefix=prefix, after=after, limit=limit)
 
+    async def create(self, tenant: str, definition: MetricDefinition) -> MetricDefinition:
+        """Store the definition of a metric that has none.
+
+        Raises ConflictError when it has one, and when the tenant has as many as it may.
+        """
+        await self._require_room(tenant)
+        saved = await self._repository.save(tenant, definition, 0)
+        if saved is None:
+            raise ConflictError(f"the metric {definition.name!r} has a definition already")
+        await self._on_change()
+        return saved
+
     async def change(
         self, tenant: str, name: str, precondition: Precondition, edit: Edit
     ) -> SavedDefinition:
         """Replace the definition by what `edit` makes of it, atomically.
 
         `edit` is pure; it is called again when somebody else changed the definition meanwhile.
-        Raises PreconditionFailedError, and what `edit` raises.
+        Raises PreconditionFailedError, ConflictError for one more than the tenant may have, and
+        what `edit` raises.
         """
         for _ in range(_MAX_ATTEMPTS):
             current = await self._repository.find(tenant, name)
             precondition.check(current)
             edited = edit(current)
+            if current is None:
+                await self._require_room(tenant)
             expected = 0 if current is None else current.version
             saved = await self._repository.save(tenant, edited, expected)
             if saved is not None:
@@ -109,6 +132,14 @@ class DefinitionService:
                 await self._on_change()
                 return current
         raise ConflictError("the definition is being changed by others all the time; try again")
+
+    async def _require_room(self, tenant: str) -> None:
+        count = await self._repository.count(tenant)
+        if count >= self._max_definitions:
+            raise ConflictError(
+                f"the tenant has {count} definitions, and {self._max_definitions} are the limit "
+                "(PROMCOMPAT_MAX_DEFINITIONS): delete one first"
+            )
 
 
 def _missing(name: str) -> NotFoundError:

@@ -16,6 +16,10 @@ WHERE tenant_id = $1 AND starts_with(name, $2) AND name > $3
 ORDER BY name
 LIMIT $4
 
+-- count_definitions --
+-- How many definitions a tenant has.
+SELECT count(*) FROM metric_definition WHERE tenant_id = $1
+
 -- list_thresholds --
 -- The thresholds of a tenant's definitions.
 SELECT name, alert_threshold::text AS alert_threshold

@@ -52,6 +52,14 @@ class PostgresDefinitionRepository:
             )
         return [_definition_of(row) for row in rows]
 
+    async def count(self, tenant: str) -> int:
+        """The number of definitions; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return 0
+        async with acquired(self._database.read_pool) as connection:
+            return await connection.fetchval(_QUERIES["count_definitions"], tenant_id) or 0
+
     async def list_thresholds(self, tenant: str) -> Mapping[str, AlertThreshold]:
         """Thresholds by metric name; see the port."""
         tenant_id = await self._database.tenants.find(tenant)

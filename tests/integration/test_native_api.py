@@ -4,13 +4,15 @@ import asyncio
 import gzip
 import json
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 import numpy as np
 import pytest
+from yarl import URL
 
 from promcompat.services.maintenance_service import MaintenanceService
 from sql.storage.maintenance_repository import PostgresMaintenanceRepository
-from tests.native_service import NativeClient, running_native_service
+from tests.native_service import BASE, NativeClient, running_native_service
 
 pytestmark = pytest.mark.integration
 
@@ -315,6 +317,86 @@ async def test_definitions_change_under_preconditions(native: NativeClient) -> N
     assert problem["errors"][0]["field"] == "alert_threshold"
     await native.send("DELETE", path, status=200)
     await native.send("GET", path, status=404)
+
+
+SEED_DEFINITION = {
+    "name": "api_latency",
+    "display_name": "API latency",
+    "description": "How long the API takes to answer.",
+    "unit": "ms",
+    "type": "histogram",
+    "retention_days": 30,
+    "alert_threshold": {"warning": 500, "critical": 1000},
+}
+
+
+async def test_a_definition_goes_through_every_method_unchanged(native: NativeClient) -> None:
+    path = "/definitions/api_latency"
+    response = await native.client.post(BASE + "/definitions", json=SEED_DEFINITION)
+    made = await response.json()
+    assert response.status == 201
+    assert response.headers["Location"] == BASE + path
+    assert response.headers["ETag"] == f'"{made["version"]}"'
+    assert (
+        SEED_DEFINITION.items()
+        <= {**made, "alert_threshold": {"warning": 500, "critical": 1000}}.items()
+    )
+    read = await native.get(path)
+    assert read == made
+    for method in ("PUT", "PATCH"):
+        again = await native.send(method, path, status=200, body=read)
+        assert {**again, "version": 0, "updated_at": ""} == {**read, "version": 0, "updated_at": ""}
+        assert again["version"] > read["version"]
+    await native.send("PUT", path, status=200, body=SEED_DEFINITION)
+    problem = await native.send("POST", "/definitions", status=409, body=SEED_DEFINITION)
+    assert "has a definition already" in problem["errors"][0]["reason"]
+    await native.send("DELETE", path, status=200)
+    await native.send("POST", "/definitions", status=201, body=SEED_DEFINITION)
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+async def test_the_name_in_the_body_agrees_with_the_path(native: NativeClient, method: str) -> None:
+    await native.send("PUT", "/definitions/m", status=201, body={"unit": "s"})
+    problem = await native.send(method, "/definitions/m", status=400, body={"name": "n"})
+    assert problem["errors"] == [
+        {
+            "in": "body",
+            "field": "name",
+            "reason": 'is "n", but the path names "m"',
+            "expected": "the name in the path, or none",
+        }
+    ]
+    assert (await native.get("/definitions/m"))["unit"] == "s"
+    for body in ({}, {"name": ""}, {"name": "x" * 3000}, {"name": "a", "unit": 1}):
+        await native.send("POST", "/definitions", status=400, body=body)
+
+
+@pytest.mark.parametrize(
+    "name", ["a{b}", "{}", "a/b", "100%", "ä b", "a%2Fb", "a?b#c", "a+b", "..."]
+)
+async def test_a_metric_of_any_name_is_read_through_its_path(
+    native: NativeClient, name: str
+) -> None:
+    await native.ingest(sample(name, 4))
+    await native.send("POST", "/definitions", status=201, body={"name": name})
+    part = quote(name, safe="")
+    for path in ("/latest", "/aggregate", "/series", "/definitions"):
+        url = URL(f"{BASE}{path}/{part}", encoded=True)
+        response = await native.client.get(url)
+        assert response.status == 200, path
+        assert (await response.json())["name"] == name
+
+
+async def test_a_tenant_has_a_bounded_number_of_definitions(database_url: str) -> None:
+    async with running_native_service(database_url, max_definitions=2) as native:
+        for name in ("a", "b"):
+            await native.send("PUT", f"/definitions/{name}", status=201, body={})
+        for method, path in (("PUT", "/definitions/c"), ("POST", "/definitions")):
+            problem = await native.send(method, path, status=409, body={"name": "c"})
+            assert "PROMCOMPAT_MAX_DEFINITIONS" in problem["errors"][0]["reason"]
+        await native.send("PUT", "/definitions/a", status=200, body={"unit": "s"})
+        await native.send("DELETE", "/definitions/a", status=200)
+        await native.send("PUT", "/definitions/c", status=201, body={})
 
 
 async def test_a_definition_wins_in_the_metadata_of_prometheus(native: NativeClient) -> None:
