@@ -156,7 +156,7 @@ _DEFINITION = {
         "critical": 500,
         "direction": "above",
         "for": "5m",
-        "overrides": [{"labels": {"queue": "mail"}, "warning": 1000}],
+        "overrides": [{"labels": {"queue": "mail"}, "critical": 900}],
     },
 }
 _LATENCY = {

@@ -2,9 +2,18 @@
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, cast
 
-from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from native_api.names import MAX_NAME_BYTES, UNICODE_TEXT, label_name_fault, text_fault
 from native_api.parameters import StoredText
@@ -19,9 +28,14 @@ from promcompat.core.definitions import (
     MetricType,
 )
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
-from promcompat.core.model import Labels
+from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.core.remediation import RemediationSpec
-from promcompat.core.thresholds import AlertThreshold, Direction, ThresholdOverride
+from promcompat.core.thresholds import (
+    NO_LIMIT,
+    AlertThreshold,
+    Direction,
+    ThresholdOverride,
+)
 
 
 def _check_duration(text: str) -> str:
@@ -94,6 +108,11 @@ class RemediationPayload(BodyModel):
     max_attempts: int = Field(1, ge=1, le=100)
     needs_approval: bool = Field(False, description="Wait for a person's approval first.")
     approval_timeout: DurationText = Field("1h", description="When to give up waiting for it.")
+    levels: list[Annotated[StoredText, Field(min_length=1, max_length=100)]] = Field(
+        default_factory=list,
+        max_length=20,
+        description="The severities of an alert that start it, such as `critical`; empty: every.",
+    )
 
     def to_spec(self) -> RemediationSpec:
         """The value of the core."""
@@ -105,6 +124,7 @@ class RemediationPayload(BodyModel):
             max_attempts=self.max_attempts,
             needs_approval=self.needs_approval,
             approval_timeout_ms=parse_duration_ms(self.approval_timeout),
+            levels=tuple(dict.fromkeys(self.levels)),
         )
 
     @classmethod
@@ -118,44 +138,85 @@ class RemediationPayload(BodyModel):
             max_attempts=spec.max_attempts,
             needs_approval=spec.needs_approval,
             approval_timeout=format_duration_ms(spec.approval_timeout_ms),
+            levels=list(spec.levels),
         )
 
 
-class _Limits(BodyModel):
-    warning: float | None = Field(None, description="A value this bad is worth a warning.")
-    critical: float | None = Field(None, description="A value this bad is critical.")
+class OverridePayload(BodyModel):
+    """Other limits for the series that carry all of these labels; the first that fits counts.
 
-    @model_validator(mode="after")
-    def _has_a_limit(self) -> Self:
-        if self.warning is None and self.critical is None:
-            raise FieldError("has no limit", "`warning`, `critical` or both")
-        return self
-
-    def check_order(self, direction: Direction) -> None:
-        """Raises ValueError when critical is reached before warning."""
-        if self.warning is None or self.critical is None:
-            return
-        if direction is Direction.ABOVE and self.critical < self.warning:
-            raise FieldError(
-                f"has critical {self.critical} below warning {self.warning}",
-                "a critical limit that is not below the warning one, or the direction below",
-            )
-        if direction is Direction.BELOW and self.critical > self.warning:
-            raise FieldError(
-                f"has critical {self.critical} above warning {self.warning}",
-                "a critical limit that is not above the warning one, or the direction above",
-            )
-
-
-class OverridePayload(_Limits):
-    """Other limits for the series that carry all of these labels; the first that fits counts."""
+    What is left out is inherited from the threshold, as its direction and its `for` are.
+    """
 
     labels: Annotated[dict[str, str], Field(min_length=1), AfterValidator(_check_labels)]
+    warning: float | None = Field(
+        None, description="Left out: that of the threshold. null: no warning for these series."
+    )
+    critical: float | None = Field(
+        None, description="Left out: that of the threshold. null: never critical for these series."
+    )
+
+    @model_validator(mode="after")
+    def _names_a_limit(self) -> Self:
+        if not {"warning", "critical"} & self.model_fields_set:
+            raise FieldError(
+                "names no limit", "`warning`, `critical` or both; null switches one off"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_inherited(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        return {name: value for name, value in found.items() if name in self.model_fields_set}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """That of the fields: the serializer above leaves some out and changes none."""
+        return handler(
+            cast(
+                "CoreSchema", {key: part for key, part in schema.items() if key != "serialization"}
+            )
+        )
+
+    def to_override(self) -> ThresholdOverride:
+        """The value of the core."""
+        named = {
+            name: NO_LIMIT if limit is None else limit
+            for name, limit in (("warning", self.warning), ("critical", self.critical))
+            if name in self.model_fields_set
+        }
+        return ThresholdOverride(Labels.of(self.labels), **named)
+
+    @classmethod
+    def of_override(cls, override: ThresholdOverride) -> Self:
+        """The JSON of a value of the core."""
+        limits = {"warning": override.warning, "critical": override.critical}
+        named = {
+            name: None if math.isnan(limit) else limit
+            for name, limit in limits.items()
+            if limit is not None
+        }
+        return cls(labels=override.labels.as_dict(), **named)
 
 
-class ThresholdPayload(_Limits):
+def _check_order(limits: tuple[float, float], direction: Direction, of_whom: str = "") -> None:
+    """Raises FieldError when a critical limit is reached before the warning one."""
+    warning, critical = limits
+    side = "below" if direction is Direction.ABOVE else "above"
+    if critical < warning if direction is Direction.ABOVE else critical > warning:
+        raise FieldError(
+            f"has critical {critical} {side} warning {warning}{of_whom}",
+            f"a critical limit that is not {side} the warning one, or the direction {side}",
+        )
+
+
+class ThresholdPayload(BodyModel):
     """When values of the metric are a breach; a value equal to a limit is one."""
 
+    warning: float | None = Field(None, description="A value this bad is worth a warning.")
+    critical: float | None = Field(None, description="A value this bad is critical.")
     direction: Direction = Field(Direction.ABOVE, description="On which side the trouble is.")
     for_duration: DurationText = Field(
         "0s", alias="for", description="How long a breach lasts before its alert fires."
@@ -165,9 +226,19 @@ class ThresholdPayload(_Limits):
 
     @model_validator(mode="after")
     def _limits_are_ordered(self) -> Self:
-        self.check_order(self.direction)
-        for override in self.overrides:
-            override.check_order(self.direction)
+        if self.warning is None and self.critical is None:
+            raise FieldError("has no limit", "`warning`, `critical` or both")
+        threshold = self.to_threshold()
+        _check_order(threshold.limits_of(EMPTY_LABELS), self.direction)
+        for index, override in enumerate(threshold.overrides):
+            limits = threshold.limits_under(override)
+            _check_order(limits, self.direction, f" in overrides[{index}], inherited ones included")
+        levels = () if self.remediation is None else self.remediation.levels
+        for level in levels:
+            if level not in ("warning", "critical"):
+                raise FieldError(
+                    f"binds its remediation to the level {shown(level)}", "warning or critical"
+                )
         return self
 
     def to_threshold(self) -> AlertThreshold:
@@ -177,10 +248,7 @@ class ThresholdPayload(_Limits):
             critical=self.critical,
             direction=self.direction,
             for_ms=parse_duration_ms(self.for_duration),
-            overrides=tuple(
-                ThresholdOverride(Labels.of(one.labels), one.warning, one.critical)
-                for one in self.overrides
-            ),
+            overrides=tuple(one.to_override() for one in self.overrides),
             remediation=None if self.remediation is None else self.remediation.to_spec(),
         )
 
@@ -194,12 +262,7 @@ class ThresholdPayload(_Limits):
             critical=threshold.critical,
             direction=threshold.direction,
             **{"for": format_duration_ms(threshold.for_ms)},
-            overrides=[
-                OverridePayload(
-                    labels=one.labels.as_dict(), warning=one.warning, critical=one.critical
-                )
-                for one in threshold.overrides
-            ],
+            overrides=[OverridePayload.of_override(one) for one in threshold.overrides],
             remediation=None if remediation is None else RemediationPayload.of_spec(remediation),
         )
 

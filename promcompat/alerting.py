@@ -78,7 +78,14 @@ async def open_alerting(
         rules=RuleService(PostgresRuleRepository(repository.database), alerts, definitions),
         alerts=AlertService(alerts, metrics.now_ms),
         evaluator=RuleEvaluator(alerts, metrics, stats, settings.external_url),
-        thresholds=ThresholdAlerts(alerts, definitions, metrics, stats, metrics.now_ms),
+        thresholds=ThresholdAlerts(
+            alerts,
+            definitions,
+            metrics,
+            stats,
+            metrics.now_ms,
+            max_sample_age_ms=settings.alert_max_sample_age,
+        ),
         notifications=NotificationService(
             alerts,
             notifiers,

@@ -67,6 +67,7 @@ def storage_options(settings: Settings) -> StorageOptions:
         series_cache_bytes=settings.series_cache_bytes,
         pushdown=PushdownMode.AUTO if settings.pushdown else PushdownMode.OFF,
         is_own_server=_is_own_server(settings),
+        alert_max_sample_age_ms=settings.alert_max_sample_age,
     )
 
 

@@ -179,6 +179,11 @@ class Settings(BaseSettings):
     webhook_urls: SecretStr | None = Field(
         None, description="Webhooks that are told of alerts: their addresses, comma-separated."
     )
+    alert_max_sample_age: DurationMs = Field(
+        3_600_000,
+        description="How old a sample may be that raises an alert of a threshold: older ones, as a "
+        "backfill brings, raise none. 0: of any age. PromQL rules look at the present alone.",
+    )
     alert_retention: DurationMs = Field(
         365 * DAY_MS, description="How long alerts that have ended, and their history, are kept."
     )

@@ -134,11 +134,13 @@ async def running_alerting(
     notifier: RememberingNotifier | None = None,
     launcher: RememberingLauncher | None = None,
     clock: Clock | None = None,
+    max_sample_age_ms: int = 0,
 ) -> AsyncIterator[AlertingFixture]:
     """The services of one process; several on one database are replicas."""
     notifier, launcher = notifier or RememberingNotifier(), launcher or RememberingLauncher()
     clock, stats = clock or Clock(), AlertingStats()
-    async with opened_repository(url) as repository:
+    options = {"now_ms": clock, "alert_max_sample_age_ms": max_sample_age_ms}
+    async with opened_repository(url, **options) as repository:
         pool = await open_pool(url, PoolOptions(max_size=4))
         try:
             metrics = MetricService(
@@ -155,7 +157,9 @@ async def running_alerting(
                 rules=RuleService(PostgresRuleRepository(repository.database), alerts, definitions),
                 alerts=AlertService(alerts, clock),
                 evaluator=RuleEvaluator(alerts, metrics, stats, "http://here"),
-                thresholds=ThresholdAlerts(alerts, definitions, metrics, stats, clock),
+                thresholds=ThresholdAlerts(
+                    alerts, definitions, metrics, stats, clock, max_sample_age_ms
+                ),
                 notifications=NotificationService(
                     alerts,
                     [notifier],

@@ -56,7 +56,8 @@ class BreachEvent:
 class LevelState:
     """What was last handled of a series, and its newest sample since if there is one.
 
-    `labels` is None when the series is gone.
+    `labels` is None when the series is gone. A series of which nothing was handled has no breach
+    and `timestamp_ms` 0.
     """
 
     series_id: int
@@ -67,6 +68,15 @@ class LevelState:
     timestamp_ms: int
     newest_value: float | None = None
     newest_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThresholdReview:
+    """Some series of a metric whose threshold changed, each with its newest sample of any age."""
+
+    tenant: str
+    metric_name: str
+    series: Sequence[LevelState]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +144,12 @@ class ThresholdSession(Protocol):
 
     async def take_breaches(self, limit: int) -> list[BreachEvent]:
         """Changes not handled yet, oldest first; they are gone when the session commits."""
+
+    async def take_review(self, limit: int) -> ThresholdReview | None:
+        """Up to `limit` series of a metric whose threshold changed; None when there is nothing.
+
+        The next call continues. All series of the metric come twice, some seconds apart.
+        """
 
     async def states(self, series_ids: Collection[int]) -> Mapping[int, tuple[BreachLevel, int]]:
         """Level and time last handled of each series that has one."""

@@ -105,13 +105,19 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertTransition:
-    """One step of an alert; from and to are equal for an acknowledgement and other notes."""
+    """One step of an alert; from and to are equal for an acknowledgement and other notes.
+
+    Only steps that are about to be stored have severities: `severity` is the alert's after the
+    step (empty: that it ends up with), `from_severity` what it was before a step that changed it.
+    """
 
     from_state: AlertState
     to_state: AlertState
     at_ms: int
     value: float
     note: str = ""
+    severity: str = ""
+    from_severity: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +126,18 @@ class AlertChange:
 
     alert: Alert
     transitions: tuple[AlertTransition, ...] = ()
+
+    def starts_remediation(self, step: AlertTransition) -> bool:
+        """Whether a step starts the alert's remediation: it fires at a level that is bound to
+        one, or gets there while it fires."""
+        spec = self.alert.remediation
+        if spec is None or step.to_state is not AlertState.FIRING:
+            return False
+        if not spec.is_for(step.severity or self.alert.severity):
+            return False
+        if step.from_severity:
+            return not spec.is_for(step.from_severity)
+        return step.from_state is not AlertState.FIRING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

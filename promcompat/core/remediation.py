@@ -13,7 +13,8 @@ class RemediationSpec:
     `input_template` is the workflow's input, a JSON object whose strings are templates over the
     alert (`{{ $labels.instance }}`, `{{ $value }}`). `cooldown_ms` is how long after a start the
     same alert starts nothing. With `needs_approval` the workflow waits for the approval signal and
-    gives up after `approval_timeout_ms`.
+    gives up after `approval_timeout_ms`. `levels` are the severities of an alert that start it;
+    empty: every one.
     """
 
     workflow_type: str
@@ -23,6 +24,11 @@ class RemediationSpec:
     max_attempts: int = 1
     needs_approval: bool = False
     approval_timeout_ms: int = 3_600_000
+    levels: tuple[str, ...] = ()
+
+    def is_for(self, severity: str) -> bool:
+        """Whether an alert of this severity starts it."""
+        return not self.levels or severity in self.levels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,10 @@
 """Thresholds of a metric definition: the values, and the pure rule that finds breaches."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
+from typing import Final
 
 import numpy as np
 
@@ -25,13 +27,20 @@ class BreachLevel(IntEnum):
     CRITICAL = 2
 
 
+NO_LIMIT: Final = math.nan
+"""A limit that nothing breaches."""
+
+
 @dataclass(frozen=True, slots=True)
 class ThresholdOverride:
-    """Other limits for the series that carry all of `labels`; the first that fits counts."""
+    """Other limits for the series that carry all of `labels`; the first that fits counts.
+
+    A limit of None is inherited from the threshold; NO_LIMIT switches it off.
+    """
 
     labels: Labels
-    warning: float | None
-    critical: float | None
+    warning: float | None = None
+    critical: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +58,23 @@ class AlertThreshold:
     remediation: RemediationSpec | None = None
 
     def limits_of(self, labels: Labels) -> tuple[float, float]:
-        """Warning and critical limit for a series; NaN, which nothing breaches, where unset."""
-        warning, critical = self.warning, self.critical
+        """Warning and critical limit for a series; NO_LIMIT where there is none."""
+        own = set(labels)
         for override in self.overrides:
-            if set(override.labels) <= set(labels):
-                warning, critical = override.warning, override.critical
-                break
-        return _limit(warning), _limit(critical)
+            if set(override.labels) <= own:
+                return self.limits_under(override)
+        return _first_set(self.warning), _first_set(self.critical)
+
+    def limits_under(self, override: ThresholdOverride) -> tuple[float, float]:
+        """Warning and critical limit for the series of an override."""
+        return (
+            _first_set(override.warning, self.warning),
+            _first_set(override.critical, self.critical),
+        )
 
 
-def _limit(value: float | None) -> float:
-    return float("nan") if value is None else value
+def _first_set(*limits: float | None) -> float:
+    return next((limit for limit in limits if limit is not None), NO_LIMIT)
 
 
 def find_breach_levels(

@@ -100,9 +100,16 @@ class WatchedSeries:
                 self._known_ms[slot] = max(timestamp_ms, int(self._known_ms[slot]))
 
     def find_changes(
-        self, series_ids: IntArray, timestamps: IntArray, values: FloatArray
+        self,
+        series_ids: IntArray,
+        timestamps: IntArray,
+        values: FloatArray,
+        oldest_ms: int = NEVER_MS,
     ) -> Sequence[LevelChange]:
-        """The changes of level in a batch (three columns of one length), by series and time."""
+        """The changes of level in a batch (three columns of one length), by series and time.
+
+        A sample before `oldest_ms` raises no level; it may still lower one.
+        """
         if not len(self.ids):
             return ()
         found = np.minimum(np.searchsorted(self.ids, series_ids), len(self.ids) - 1)
@@ -113,7 +120,10 @@ class WatchedSeries:
         levels = find_breach_levels(
             values[rows], self._warning[slots], self._critical[slots], self._is_above[slots]
         )
-        if not levels.any() and not self._levels[slots].any():
+        known = self._levels[slots]
+        is_old = timestamps[rows] < oldest_ms
+        levels = np.where(is_old, np.minimum(levels, known), levels)
+        if not levels.any() and not known.any():
             return ()
         return self._changes(rows, slots, levels, timestamps, values)
 

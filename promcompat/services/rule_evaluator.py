@@ -12,9 +12,8 @@ from promcompat.core.errors import (
     ExecutionError,
     PromcompatError,
     StorageUnavailableError,
-    WriteRejectedError,
 )
-from promcompat.core.model import Labels, WriteBatch
+from promcompat.core.model import Labels
 from promcompat.core.rule_groups import (
     AlertProgress,
     AlertTiming,
@@ -25,7 +24,7 @@ from promcompat.core.rule_groups import (
     transitions_between,
 )
 from promcompat.services.alert_progress import progress_of, with_progress
-from promcompat.services.alert_series import alert_batch, alert_series
+from promcompat.services.alert_series import write_alert_series
 from promcompat.services.alert_texts import AlertTexts, elements_of
 from promcompat.services.alerting_stats import AlertingStats
 from promcompat.services.metric_service import MetricService, QueryOptions
@@ -170,23 +169,12 @@ class RuleEvaluator:
         changes: list[AlertChange],
         at_ms: int,
     ) -> None:
-        before = alert_series({labels: progress_of(alert) for labels, alert in known.items()})
-        now = alert_series({one.alert.labels: progress_of(one.alert) for one in changes})
-        batch = alert_batch(now, before, at_ms)
-        if len(batch):
-            await write_alert_series(self._metrics, tenant, batch)
+        after = [one.alert for one in changes]
+        await write_alert_series(self._metrics, tenant, known.values(), after, at_ms)
 
 
 class _LimitExceededError(ExecutionError):
     """More alerts than the rule allows: all of them are given up, as in Prometheus."""
-
-
-async def write_alert_series(metrics: MetricService, tenant: str, batch: WriteBatch) -> None:
-    """Write synthetic series; a sample somebody else wrote at its time is theirs."""
-    try:
-        await metrics.write(tenant, batch)
-    except WriteRejectedError as exc:
-        _LOGGER.debug("alert series not written", extra={"reason": str(exc)})
 
 
 def _change(

@@ -2,13 +2,15 @@
 
 The value of a series holds until its next sample. A breach with `for` fires when a sample that
 long after its first still breaches, or when that long has passed since it was noticed and no
-sample said otherwise: late data must not wait, and silence must not end an alert.
+sample said otherwise: late data must not wait, and silence must not end an alert. A threshold that
+changed is held against the newest sample of each series at once. A sample that is too old raises
+no level: it says nothing of the present.
 """
 
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,6 +20,7 @@ from promcompat.core.alert_ports import (
     BreachEvent,
     LevelState,
     TenantAlert,
+    ThresholdReview,
     ThresholdSession,
 )
 from promcompat.core.alerts import (
@@ -38,13 +41,17 @@ from promcompat.core.thresholds import (
     find_breach_levels,
 )
 from promcompat.services.alert_progress import progress_of, with_progress
-from promcompat.services.alert_series import alert_batch, alert_series
+from promcompat.services.alert_series import write_alert_series
 from promcompat.services.alerting_stats import AlertingStats
 from promcompat.services.metric_service import MetricService
-from promcompat.services.rule_evaluator import close_change, write_alert_series
+from promcompat.services.rule_evaluator import close_change
 
 THRESHOLD_GROUP = "thresholds"
 _BATCH = 500
+_REVIEWED_SERIES = 2000
+_CHANGED = "the threshold changed"
+_SERIES_INTERVAL_MS = 60_000
+"""How often the series `ALERTS` of open alerts get a sample: Prometheus' evaluation interval."""
 _PLAIN_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 _SEVERITIES = {BreachLevel.WARNING: "warning", BreachLevel.CRITICAL: "critical"}
 
@@ -62,14 +69,36 @@ class _Series:
     alert: Alert | None
     steps: list[AlertTransition] = field(default_factory=list)
     changes: list[AlertChange] = field(default_factory=list)
+    before: Alert | None = field(init=False)
+    """The open alert that it came with."""
+
+    def __post_init__(self) -> None:
+        self.before = self.alert
 
     def advance(self, level: BreachLevel, value: float, at_ms: int) -> None:
         """Take over a level found in a sample."""
         self.level, self.known_ms = level, at_ms
         self.step(level, value, at_ms)
 
-    def step(self, level: BreachLevel, value: float, at_ms: int) -> None:
-        """Advance the alert; one that ends makes room for the next."""
+    def review(self, state: LevelState, level: BreachLevel, at_ms: int) -> bool:
+        """Take over what a changed threshold makes of the newest sample; whether that is new."""
+        value = state.newest_value
+        if value is not None and level is not self.level:
+            self.level, self.known_ms = level, max(self.known_ms, state.newest_ms)
+            self.step(level, value, at_ms, _CHANGED)
+            return True
+        if self.alert is not None and value is not None and level is not BreachLevel.NONE:
+            self.alert = replace(
+                self.alert,
+                annotations=_annotations(self.threshold, self.labels, level, value),
+                expr=threshold_query(self.threshold, self.labels),
+                remediation=self.threshold.remediation,
+            )
+            return True
+        return False
+
+    def step(self, level: BreachLevel, value: float, at_ms: int, note: str = "") -> None:
+        """Advance the alert; one that ends makes room for the next. `note` says why."""
         before = None if self.alert is None else progress_of(self.alert)
         timing = AlertTiming(self.threshold.for_ms)
         given = None if level is BreachLevel.NONE else value
@@ -79,7 +108,10 @@ class _Series:
         if given is None:
             after = replace(after, value=value)
         alert = self.alert or self._new_alert(level, value, at_ms)
-        self.steps += transitions_between(before, after)
+        severity = _SEVERITIES.get(level, "")
+        self.steps += [
+            replace(one, note=note, severity=severity) for one in transitions_between(before, after)
+        ]
         self.alert = with_progress(alert, after)
         if level is not BreachLevel.NONE:
             self._set_severity(level, value, at_ms, is_new=before is None)
@@ -100,7 +132,13 @@ class _Series:
             note = f"severity: {self.alert.severity} → {severity}"
             self.steps.append(
                 AlertTransition(
-                    from_state=state, to_state=state, at_ms=at_ms, value=value, note=note
+                    from_state=state,
+                    to_state=state,
+                    at_ms=at_ms,
+                    value=value,
+                    note=note,
+                    severity=severity,
+                    from_severity=self.alert.severity,
                 )
             )
         self.alert = replace(
@@ -159,23 +197,34 @@ class ThresholdAlerts:
         metrics: MetricService,
         stats: AlertingStats,
         now_ms: Callable[[], int],
+        max_sample_age_ms: int = 0,
     ) -> None:
+        """A sample older than `max_sample_age_ms` raises no alert (0: of any age)."""
         self._alerts = alerts
         self._definitions = definitions
         self._metrics = metrics
         self._stats = stats
         self._now_ms = now_ms
+        self._max_sample_age_ms = max_sample_age_ms
+        self._series_written_ms = 0
+        self._repeated_ms = 0
 
     async def dispatch_breaches(self) -> int:
-        """Turn breaches of the outbox into alerts; how many there were. 0 when another does it."""
+        """Turn breaches of the outbox into alerts, and review a threshold that changed.
+
+        How much there was to do; 0 when another process does it.
+        """
         async with self._alerts.thresholds() as session:
             if session is None:
                 return 0
             events = await session.take_breaches(_BATCH)
             if events:
                 await self._handle(session, events)
+            review = await session.take_review(_REVIEWED_SERIES)
+            if review is not None:
+                await self._review(session, review)
         self._stats.breaches_handled += len(events)
-        return len(events)
+        return len(events) + (review is not None)
 
     async def verify(self) -> None:
         """Fire what is due, and find what no event told: levels that changed, rules that went."""
@@ -187,6 +236,7 @@ class ThresholdAlerts:
             open_alerts = await session.open_alerts(None)
             if states or open_alerts:
                 await self._verify(session, states, open_alerts)
+                await self._repeat_series(session)
 
     async def _handle(self, session: ThresholdSession, events: Sequence[BreachEvent]) -> None:
         ids = {event.series_id for event in events}
@@ -211,9 +261,52 @@ class ThresholdAlerts:
                     alerts.get(event.series_id),
                 ),
             )
-            if event.timestamp_ms > one.known_ms and event.level is not one.level:
-                one.advance(event.level, event.value, event.timestamp_ms)
-        await _record(session, list(series.values()))
+            # Its writer may not have known the threshold of now.
+            found = level_of(threshold, event.labels, event.value)
+            if event.timestamp_ms > one.known_ms and found is not one.level:
+                one.advance(found, event.value, event.timestamp_ms)
+        await self._record(session, list(series.values()))
+
+    async def _review(self, session: ThresholdSession, review: ThresholdReview) -> None:
+        """Hold series against a threshold that changed, at this moment."""
+        thresholds = (await self._thresholds([review.tenant])).get(review.tenant, {})
+        threshold = thresholds.get(review.metric_name)
+        ids = {state.series_id for state in review.series}
+        open_alerts = await session.open_alerts(ids)
+        if threshold is None:
+            await self._forget(session, ids, open_alerts)
+            return
+        alerts = {one.alert.series_id: one.alert for one in open_alerts}
+        touched: list[_Series] = []
+        for state in review.series:
+            one = _series_of(state, threshold, alerts.get(state.series_id))
+            if one.review(state, self._newest_level(one, state), self._now_ms()):
+                touched.append(one)
+        await self._record(session, touched)
+
+    def _newest_level(self, series: _Series, state: LevelState) -> BreachLevel:
+        """The level of the newest sample; one that is too old raises none."""
+        if state.newest_value is None:
+            return series.level
+        level = level_of(series.threshold, series.labels, state.newest_value)
+        max_age_ms = self._max_sample_age_ms
+        is_old = max_age_ms > 0 and self._now_ms() - state.newest_ms > max_age_ms
+        return min(level, series.level) if is_old else level
+
+    async def _forget(
+        self, session: ThresholdSession, series_ids: Collection[int], alerts: Iterable[TenantAlert]
+    ) -> None:
+        """Series without a threshold are no longer watched, and their alerts end."""
+        await self._close(session, alerts)
+        if series_ids:
+            await session.record("", (), (), list(series_ids))
+
+    async def _close(self, session: ThresholdSession, alerts: Iterable[TenantAlert]) -> None:
+        """End alerts and the series that show them."""
+        now_ms = self._now_ms()
+        for tenant, members in _by_tenant(alerts).items():
+            await self._write_series(tenant, members, ())
+            await session.record(tenant, [close_change(alert, now_ms) for alert in members])
 
     async def _verify(
         self,
@@ -223,36 +316,27 @@ class ThresholdAlerts:
     ) -> None:
         tenants = {state.tenant for state in states} | {one.tenant for one in open_alerts}
         thresholds = await self._thresholds(tenants)
-        alerts = {one.alert.series_id: one.alert for one in open_alerts}
+        alerts = {one.alert.series_id: one for one in open_alerts}
         touched: list[_Series] = []
         forgotten: list[int] = []
+        ended: list[TenantAlert] = []
         for state in states:
             threshold = _threshold_of(thresholds, state.tenant, state.labels)
-            alert = alerts.pop(state.series_id, None)
+            known = alerts.get(state.series_id)
             if state.labels is None or threshold is None:
                 forgotten.append(state.series_id)
-                if alert is not None:
-                    await session.record(state.tenant, [close_change(alert, self._now_ms())])
+                ended += [] if known is None else [known]
                 continue
-            one = _Series(
-                state.tenant,
-                state.series_id,
-                state.labels,
-                threshold,
-                state.level,
-                state.timestamp_ms,
-                alert,
-            )
+            one = _series_of(state, threshold, None if known is None else known.alert)
             if self._look_again(one, state):
                 touched.append(one)
-        await _record(session, touched)
-        if forgotten:
-            await session.record("", (), (), forgotten)
+        await self._record(session, touched)
+        await self._forget(session, forgotten, ended)
 
     def _look_again(self, series: _Series, state: LevelState) -> bool:
         """Whether a newer sample, or the time that went by, changed anything."""
         if state.newest_value is not None:
-            level = level_of(series.threshold, series.labels, state.newest_value)
+            level = self._newest_level(series, state)
             if level is not series.level:
                 series.advance(level, state.newest_value, state.newest_ms)
                 return True
@@ -267,15 +351,38 @@ class ThresholdAlerts:
         return True
 
     async def _close_orphans(self, session: ThresholdSession) -> None:
-        """Alerts of rules that were deleted or disabled end, and so do their series."""
-        by_tenant: defaultdict[str, list[Alert]] = defaultdict(list)
-        for one in await session.orphans():
-            by_tenant[one.tenant].append(one.alert)
-        now_ms = self._now_ms()
-        for tenant, alerts in by_tenant.items():
-            ended = alert_series({alert.labels: progress_of(alert) for alert in alerts})
-            await write_alert_series(self._metrics, tenant, alert_batch({}, ended, now_ms))
-            await session.record(tenant, [close_change(alert, now_ms) for alert in alerts])
+        """Alerts of rules that were deleted or disabled end."""
+        await self._close(session, await session.orphans())
+
+    async def _repeat_series(self, session: ThresholdSession) -> None:
+        """Show open alerts to PromQL again before its lookback forgets them."""
+        if self._now_ms() - self._repeated_ms < _SERIES_INTERVAL_MS:
+            return
+        self._repeated_ms = self._now_ms()
+        for tenant, alerts in _by_tenant(await session.open_alerts(None)).items():
+            await self._write_series(tenant, (), alerts)
+
+    async def _write_series(
+        self, tenant: str, before: Iterable[Alert], after: Iterable[Alert]
+    ) -> None:
+        """Show to PromQL what became of alerts."""
+        # Two changes within a millisecond: the second sample of a time would not be stored.
+        at_ms = max(self._now_ms(), self._series_written_ms + 1)
+        self._series_written_ms = at_ms
+        await write_alert_series(self._metrics, tenant, before, after, at_ms)
+
+    async def _record(self, session: ThresholdSession, series: Sequence[_Series]) -> None:
+        by_tenant: defaultdict[str, list[_Series]] = defaultdict(list)
+        for one in series:
+            one.finish()
+            by_tenant[one.tenant].append(one)
+        for tenant, members in by_tenant.items():
+            changes = [change for one in members for change in one.changes]
+            before = [one.before for one in members if one.before is not None]
+            after = [change.alert for change in changes]
+            # Before the states: after a crash in between the same is done again.
+            await self._write_series(tenant, before, after)
+            await session.record(tenant, changes, [one.state() for one in members])
 
     async def _thresholds(self, tenants: Iterable[str]) -> dict[str, Mapping[str, AlertThreshold]]:
         names = {name for name in tenants if name}
@@ -288,14 +395,24 @@ def _threshold_of(
     return None if labels is None else thresholds.get(tenant, {}).get(labels.get(METRIC_NAME))
 
 
-async def _record(session: ThresholdSession, series: Sequence[_Series]) -> None:
-    by_tenant: defaultdict[str, list[_Series]] = defaultdict(list)
-    for one in series:
-        one.finish()
-        by_tenant[one.tenant].append(one)
-    for tenant, members in by_tenant.items():
-        changes = [change for one in members for change in one.changes]
-        await session.record(tenant, changes, [one.state() for one in members])
+def _by_tenant(alerts: Iterable[TenantAlert]) -> Mapping[str, list[Alert]]:
+    members: defaultdict[str, list[Alert]] = defaultdict(list)
+    for one in alerts:
+        members[one.tenant].append(one.alert)
+    return members
+
+
+def _series_of(state: LevelState, threshold: AlertThreshold, alert: Alert | None) -> _Series:
+    assert state.labels is not None, "a series that is there"
+    return _Series(
+        state.tenant,
+        state.series_id,
+        state.labels,
+        threshold,
+        state.level,
+        state.timestamp_ms,
+        alert,
+    )
 
 
 def level_of(threshold: AlertThreshold, labels: Labels, value: float) -> BreachLevel:

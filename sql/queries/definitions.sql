@@ -38,6 +38,12 @@ WITH change AS (
     VALUES ($1, 1)
     ON CONFLICT (tenant_id) DO UPDATE SET version = c.version + 1
     RETURNING version
+),
+review AS (
+    INSERT INTO threshold_review (tenant_id, metric_name)
+    SELECT $1, $2 WHERE $10::text IS NOT NULL
+    ON CONFLICT (tenant_id, metric_name) DO UPDATE SET
+        after_series_id = 0, is_repeated = false, due_at = now()
 )
 INSERT INTO metric_definition (
     tenant_id, name, display_name, description, unit, type, aggregation, retention_days,
@@ -55,6 +61,16 @@ WITH change AS (
     VALUES ($1, 1)
     ON CONFLICT (tenant_id) DO UPDATE SET version = c.version + 1
     RETURNING version
+),
+review AS (
+    INSERT INTO threshold_review (tenant_id, metric_name)
+    SELECT d.tenant_id, d.name
+    FROM metric_definition AS d
+    WHERE
+        d.tenant_id = $1 AND d.name = $2
+        AND d.alert_threshold IS DISTINCT FROM $10::text::jsonb
+    ON CONFLICT (tenant_id, metric_name) DO UPDATE SET
+        after_series_id = 0, is_repeated = false, due_at = now()
 )
 UPDATE metric_definition AS d
 SET
@@ -72,6 +88,14 @@ WITH change AS (
     VALUES ($1, 1)
     ON CONFLICT (tenant_id) DO UPDATE SET version = c.version + 1
     RETURNING version
+),
+review AS (
+    INSERT INTO threshold_review (tenant_id, metric_name)
+    SELECT d.tenant_id, d.name
+    FROM metric_definition AS d
+    WHERE d.tenant_id = $1 AND d.name = $2 AND d.alert_threshold IS NOT NULL
+    ON CONFLICT (tenant_id, metric_name) DO UPDATE SET
+        after_series_id = 0, is_repeated = false, due_at = now()
 )
 DELETE FROM metric_definition AS d
 USING change

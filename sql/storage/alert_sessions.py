@@ -17,10 +17,10 @@ from promcompat.core.alert_ports import (
     LevelState,
     Postponement,
     TenantAlert,
+    ThresholdReview,
 )
 from promcompat.core.alerts import (
     REMEDIATION_RECEIVER,
-    SEVERITY,
     Alert,
     AlertChange,
     AlertRule,
@@ -41,6 +41,9 @@ from sql.storage.connection_pool import Connection
 from sql.storage.tenants import Tenants
 
 _QUERIES: Final = load_queries("alerts")
+_THRESHOLD_QUERIES: Final = load_queries("thresholds")
+_REPEATED_AFTER_SECONDS: Final = 5.0
+"""When every process knows a changed threshold: each looks for changes every two seconds."""
 
 
 class AlertWriter:
@@ -93,19 +96,18 @@ class AlertWriter:
             (change.alert.id, receiver, document(alert_document(_alert_at(change.alert, step))))
             for change in changes
             for step in change.transitions
-            for receiver in self._receivers_of(change.alert, step)
+            for receiver in self._receivers_of(change, step)
         ]
         if work:
             columns = ([one[index] for one in work] for index in range(3))
             await self._connection.execute(_QUERIES["insert_deliveries"], *columns)
 
-    def _receivers_of(self, alert: Alert, step: AlertTransition) -> list[str]:
-        is_note = step.from_state is step.to_state
-        if is_note and not step.note.startswith(SEVERITY):
+    def _receivers_of(self, change: AlertChange, step: AlertTransition) -> list[str]:
+        if step.from_state is step.to_state and not step.from_severity:
             return []
         match step.to_state:
             case AlertState.FIRING:
-                is_remediated = alert.remediation is not None and not is_note
+                is_remediated = change.starts_remediation(step)
                 return [*self._receivers, *([REMEDIATION_RECEIVER] * is_remediated)]
             case AlertState.RESOLVED:
                 return list(self._receivers)
@@ -178,6 +180,29 @@ class PostgresThresholdSession:
             for row in rows
         ]
 
+    async def take_review(self, limit: int) -> ThresholdReview | None:
+        """See the port."""
+        fetchrow, execute = self._connection.fetchrow, self._connection.execute
+        review = await fetchrow(_THRESHOLD_QUERIES["take_review"])
+        if review is None:
+            return None
+        key = review["tenant_id"], review["metric_name"]
+        rows = await self._connection.fetch(
+            _THRESHOLD_QUERIES["review_series"], *key, review["after_series_id"], limit
+        )
+        if len(rows) == limit:
+            last_id = rows[-1]["series_id"]
+            await execute(_THRESHOLD_QUERIES["continue_review"], *key, last_id)
+        elif review["is_repeated"]:
+            await execute(_THRESHOLD_QUERIES["end_review"], *key)
+        else:
+            await execute(_THRESHOLD_QUERIES["repeat_review"], *key, _REPEATED_AFTER_SECONDS)
+        return ThresholdReview(
+            tenant=review["tenant"],
+            metric_name=review["metric_name"],
+            series=[_level_state(row) for row in rows],
+        )
+
     async def states(self, series_ids: Collection[int]) -> Mapping[int, tuple[BreachLevel, int]]:
         """See the port."""
         rows = await self._connection.fetch(_QUERIES["threshold_states"], list(series_ids))
@@ -186,19 +211,7 @@ class PostgresThresholdSession:
     async def verified_states(self) -> list[LevelState]:
         """See the port."""
         rows = await self._connection.fetch(_QUERIES["verified_states"])
-        return [
-            LevelState(
-                series_id=row["series_id"],
-                tenant=row["tenant"] or "",
-                metric_name=row["metric_name"],
-                labels=_series_labels(row),
-                level=BreachLevel(row["level"]),
-                timestamp_ms=row["ts_ms"],
-                newest_value=row["newest_value"],
-                newest_ms=row["newest_ts_ms"] or 0,
-            )
-            for row in rows
-        ]
+        return [_level_state(row) for row in rows]
 
     async def open_alerts(self, series_ids: Collection[int] | None) -> list[TenantAlert]:
         """See the port."""
@@ -288,6 +301,19 @@ def _delivery_of(row: asyncpg.Record) -> Delivery:
         attempts=row["attempts"],
         created_at_ms=row["created_at_ms"],
         is_over=not AlertState(row["current_state"]).is_open,
+    )
+
+
+def _level_state(row: asyncpg.Record) -> LevelState:
+    return LevelState(
+        series_id=row["series_id"],
+        tenant=row["tenant"] or "",
+        metric_name=row["metric_name"],
+        labels=_series_labels(row),
+        level=BreachLevel(row["level"]),
+        timestamp_ms=row["ts_ms"] or 0,
+        newest_value=row["newest_value"],
+        newest_ms=row["newest_ts_ms"] or 0,
     )
 
 

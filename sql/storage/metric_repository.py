@@ -76,7 +76,8 @@ class StorageOptions:
     `query_timeout_seconds` is how long the server works on one statement of a query. With
     `is_own_server` the server runs on this machine for us alone, and its readers step back for
     writers.
-    `now_ms` is the clock that says which samples come late.
+    `now_ms` is the clock that says which samples come late. A sample older than
+    `alert_max_sample_age_ms` when it is written raises no alert of a threshold (0: of any age).
     """
 
     write_connections: int = 4
@@ -93,6 +94,7 @@ class StorageOptions:
     pushdown: PushdownMode = PushdownMode.AUTO
     is_own_server: bool = False
     now_ms: Callable[[], int] = wall_clock_ms
+    alert_max_sample_age_ms: int = 0
 
 
 class PostgresMetricRepository:
@@ -120,7 +122,9 @@ class PostgresMetricRepository:
         self._tenants = Tenants(write_pool, read_pool)
         self.database = Database(write_pool, read_pool, self._tenants)
         self._metadata = MetadataStore(write_pool, read_pool)
-        self.threshold_watch = ThresholdWatch(write_pool)
+        self.threshold_watch = ThresholdWatch(
+            write_pool, options.now_ms, options.alert_max_sample_age_ms
+        )
         self._resolver = SeriesResolver(
             write_pool, self._series_cache, labels_cache, self.stats, self.threshold_watch
         )

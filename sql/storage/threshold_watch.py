@@ -3,24 +3,22 @@
 What a process believes of a series may be a moment old when another process writes it too. That
 costs no breach: a change that was recorded already is recorded again, and the dispatcher knows it;
 one that was missed is found by the dispatcher's look at the newest samples
-(`ThresholdAlerts.verify`). A threshold that is new or changed is held against the newest samples
-there are, since they may have been written before it was known here.
+(`ThresholdAlerts.verify`). So does it find what was written under a threshold that had changed and
+was not known here yet (table `threshold_review`).
 """
 
 import asyncio
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import numpy as np
 import orjson
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.thresholds import AlertThreshold, BreachLevel, Direction
-from promcompat.core.watched_series import LevelChange, SeriesLimits, WatchedSeries
+from promcompat.core.watched_series import NEVER_MS, LevelChange, SeriesLimits, WatchedSeries
 from sql.query_loader import load_queries
 from sql.storage.connection_pool import Connection, Pool, acquired
 from sql.storage.copy_format import SampleRows
@@ -30,15 +28,16 @@ _QUERIES: Final = load_queries("alerts")
 _DEFINITION_QUERIES: Final = load_queries("definitions")
 _OVERLAP: Final = timedelta(minutes=2)
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_PRESENT_MS: Final = 300_000
-"""How old a sample may be that a new threshold is held against: Prometheus' lookback delta."""
 
 
 class ThresholdWatch:
     """The watched series of all tenants of this process."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, now_ms: Callable[[], int], max_age_ms: int) -> None:
+        """A sample older than `max_age_ms` when it is written raises no alert (0: of any age)."""
         self._pool = pool
+        self._now_ms = now_ms
+        self._max_age_ms = max_age_ms
         self._thresholds: dict[str, Mapping[str, AlertThreshold]] = {}
         self._versions: dict[str, int] = {}
         self._limits: dict[str, dict[int, SeriesLimits]] = {}
@@ -46,8 +45,6 @@ class ThresholdWatch:
         self._read_at = _LONG_AGO
         self._is_used = False
         self._refreshing = asyncio.Lock()
-        self._is_started = False
-        self._to_look_at: set[int] = set()
 
     @property
     def n_series(self) -> int:
@@ -55,44 +52,17 @@ class ThresholdWatch:
         return len(self._watched)
 
     async def refresh(self) -> None:
-        """Take over definitions and levels that changed since the last call.
-
-        Series of changed thresholds are looked at now and at the next call again, when writes that
-        were on their way meanwhile are done. Not after a start: who wrote before knew them.
-        """
+        """Take over definitions and levels that changed since the last call."""
         self._is_used = True
-        changed: set[int] = set()
         async with self._refreshing, acquired(self._pool) as connection:
             for tenant_id, tenant, version in await connection.fetch(
                 _QUERIES["definition_versions"]
             ):
                 if self._versions.get(tenant) != version:
-                    changed |= await self._read_tenant(connection, tenant_id, tenant)
-                    # Here already, so that a failure below leaves it to the next call.
-                    self._to_look_at |= changed
+                    await self._read_tenant(connection, tenant_id, tenant)
                     self._versions[tenant] = version
             if len(self._watched):
                 await self._read_levels(connection)
-            if self._is_started:
-                await self._look_at(connection, self._to_look_at)
-            self._to_look_at = changed if self._is_started else set()
-            self._is_started = True
-
-    async def _look_at(self, connection: Connection, series_ids: set[int]) -> None:
-        """Record what the newest samples of series change, if they are of the present."""
-        if not series_ids:
-            return
-        present_ms = time.time_ns() // 1_000_000 - _PRESENT_MS
-        newest = await connection.fetch(_QUERIES["newest_samples"], list(series_ids))
-        found = [row for row in newest if row["ts_ms"] > present_ms]
-        changes = self._watched.find_changes(
-            np.array([row["series_id"] for row in found], np.int64),
-            np.array([row["ts_ms"] for row in found], np.int64),
-            np.array([row["value"] for row in found], np.float64),
-        )
-        if changes:
-            await insert_breaches(connection, changes)
-            self.committed(changes)
 
     async def catch_up(self) -> None:
         """Take over what was just changed, unless this process watches nothing.
@@ -103,14 +73,11 @@ class ThresholdWatch:
             with suppress(StorageUnavailableError):
                 await self.refresh()
 
-    async def _read_tenant(self, connection: Connection, tenant_id: int, tenant: str) -> set[int]:
-        """Take over a tenant's thresholds; the series of those that are new or changed."""
+    async def _read_tenant(self, connection: Connection, tenant_id: int, tenant: str) -> None:
+        """Take over a tenant's thresholds."""
         rows = await connection.fetch(_DEFINITION_QUERIES["list_thresholds"], tenant_id)
         decoded = {row["name"]: decode_threshold(row["alert_threshold"]) for row in rows}
         thresholds = {name: one for name, one in decoded.items() if one is not None}
-        known = self._thresholds.get(tenant, {})
-        changed_names = {name for name, one in thresholds.items() if known.get(name) != one}
-        changed: set[int] = set()
         # Before the series are read: one that is made meanwhile is offered, and found by this.
         self._thresholds[tenant] = thresholds
         self._limits[tenant] = {}
@@ -125,14 +92,12 @@ class ThresholdWatch:
                 )
                 for row in found
             }
-            changed = {row["id"] for row in found if row["metric_name"] in changed_names}
         everything = {
             series_id: limits
             for of_tenant in self._limits.values()
             for series_id, limits in of_tenant.items()
         }
         self._watched = self._watched.replaced_by(everything)
-        return changed
 
     async def _read_levels(self, connection: Connection) -> None:
         started = datetime.now(UTC)
@@ -159,7 +124,9 @@ class ThresholdWatch:
     async def check(self, rows: SampleRows) -> Sequence[LevelChange]:
         """The level changes that must be recorded with these rows."""
         values = rows.bits.view("float64")
-        changes = self._watched.find_changes(rows.series_ids, rows.timestamps, values)
+        oldest_ms = self._now_ms() - self._max_age_ms if self._max_age_ms else NEVER_MS
+        columns = rows.series_ids, rows.timestamps, values, oldest_ms
+        changes = self._watched.find_changes(*columns)
         if not changes:
             return ()
         # Only now, as changes are rare: is the sample older than what is stored?
@@ -167,7 +134,7 @@ class ThresholdWatch:
         async with acquired(self._pool) as connection:
             newest = await connection.fetch(_QUERIES["newest_samples"], ids)
         self._watched.learn_newest((row["series_id"], row["ts_ms"]) for row in newest)
-        return self._watched.find_changes(rows.series_ids, rows.timestamps, values)
+        return self._watched.find_changes(*columns)
 
     def committed(self, changes: Sequence[LevelChange]) -> None:
         """From now on these are known."""

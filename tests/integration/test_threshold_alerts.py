@@ -1,14 +1,19 @@
 """Thresholds on ingest: from a sample to one alert, one notification, one remediation."""
 
 import asyncio
-import time
 
 import pytest
 
 from promcompat.core.alerts import AlertFilter, AlertState
 from promcompat.core.errors import StorageUnavailableError, WriteRejectedError
 from promcompat.core.model import Labels
-from promcompat.core.thresholds import ThresholdOverride
+from promcompat.core.thresholds import (
+    NO_LIMIT,
+    AlertThreshold,
+    Direction,
+    ThresholdOverride,
+)
+from promcompat.services.metric_service import QueryOptions
 from tests.alerting import (
     NOW_MS,
     TENANT,
@@ -124,7 +129,7 @@ async def test_late_and_stale_samples(database_url: str) -> None:
 
 
 async def test_overrides_and_changed_definitions(database_url: str) -> None:
-    override = ThresholdOverride(Labels.of({"host": "big"}), 100.0, None)
+    override = ThresholdOverride(Labels.of({"host": "big"}), 100.0, NO_LIMIT)
     big = make_labels("queue", host="big")
     async with running_alerting(database_url) as one:
         await one.write(big, (0, 50.0))
@@ -257,23 +262,212 @@ async def test_alerts_are_listed_in_pages(database_url: str) -> None:
         assert await one.repository.prune(NOW_MS + 10**9, []) == 0
 
 
-async def test_new_threshold_is_held_against_samples_written_before_it_was_known(
+async def review_again(url: str) -> None:
+    """Make the second review of a changed threshold due."""
+    async with connected(url) as connection:
+        await connection.execute("UPDATE threshold_review SET due_at = now()")
+
+
+async def test_what_another_process_writes_before_it_knows_a_threshold_is_found(
     database_url: str,
 ) -> None:
-    now_ms = time.time_ns() // 1_000_000 - NOW_MS
     async with running_alerting(database_url) as one, running_alerting(database_url) as other:
         await one.define("queue", make_threshold())
-        await other.write(HOST, (now_ms, 9.0))
-        assert await outbox(database_url) == 0
-        await other.metrics_repository.threshold_watch.refresh()
-        assert await outbox(database_url) == 1
+        await one.settle()
+        await other.write(HOST, (0, 9.0))
+        await one.settle()
+        assert await states(one) == []
+        await review_again(database_url)
         await one.settle()
         assert await states(one) == [("firing", "critical")]
+        async with connected(database_url) as connection:
+            assert await connection.fetchval("SELECT count(*) FROM threshold_review") == 0
 
 
-async def test_new_threshold_says_nothing_of_the_past(database_url: str) -> None:
-    long_ago_ms = time.time_ns() // 1_000_000 - NOW_MS - 3_600_000
+CHANGES: dict[str, tuple[AlertThreshold | None, tuple[str, str]]] = {
+    "raised": (make_threshold(warning=100.0, critical=500.0), ("resolved", "critical")),
+    "lowered_level": (make_threshold(warning=7.0, critical=500.0), ("firing", "warning")),
+    "one_limit": (make_threshold(warning=None, critical=9.5), ("resolved", "critical")),
+    "other_side": (
+        make_threshold(direction=Direction.BELOW, critical=1.0),
+        ("resolved", "critical"),
+    ),
+    "overridden": (
+        make_threshold(overrides=(ThresholdOverride(Labels.of({"host": "a"}), 50.0, 90.0),)),
+        ("resolved", "critical"),
+    ),
+    "deleted": (None, ("resolved", "critical")),
+}
+
+
+async def test_a_changed_threshold_is_held_against_the_last_sample_at_once(
+    database_url: str,
+) -> None:
     async with running_alerting(database_url) as one:
-        await one.write(HOST, (long_ago_ms, 9.0))
+
+        async def newest(name: str) -> tuple[str, str, int]:
+            found = await one.alerts.list_alerts(TENANT, AlertFilter(rule_name=name))
+            return found[0].state.value, found[0].severity, found[0].resolved_at_ms
+
+        for name in CHANGES:
+            await one.define(name, make_threshold())
+            await one.write(make_labels(name, host="a"), (0, 9.0))
+        await one.settle()
+        one.clock.now_ms = NOW_MS + 600_000
+        for name, (changed, _) in CHANGES.items():
+            assert await newest(name) == ("firing", "critical", 0)
+            await one.define(name, changed)
+        await one.settle()
+        for name, (_, expected) in CHANGES.items():
+            ended_ms = one.clock.now_ms if expected[0] == "resolved" else 0
+            assert await newest(name) == (*expected, ended_ms), name
+            await one.define(name, make_threshold())
+        await one.settle()
+        for name in CHANGES:
+            assert await newest(name) == ("firing", "critical", 0), name
+
+
+async def test_a_new_threshold_is_held_against_the_last_sample_of_each_series(
+    database_url: str,
+) -> None:
+    async with running_alerting(database_url, max_sample_age_ms=3_600_000) as one:
+        await one.write(HOST, (0, 9.0))
+        await one.write(make_labels("queue", host="b"), (0, 1.0))
+        await one.write(make_labels("queue", host="old"), (-3_600_001, 9.0))
         await one.define("queue", make_threshold())
-        assert await outbox(database_url) == 0
+        await one.settle()
+        (alert,) = await one.alerts.active(TENANT)
+        assert (alert.labels.get("host"), alert.severity) == ("a", "critical")
+
+
+async def test_old_samples_raise_no_alert_and_may_end_one(database_url: str) -> None:
+    async with running_alerting(database_url, max_sample_age_ms=3_600_000) as one:
+        await one.define("queue", make_threshold(remediation=make_remediation()))
+        await one.write(HOST, (-7_200_000, 9.0))
+        await one.settle()
+        await one.write(HOST, (-3_600_001, 9.0))
+        await one.settle()
+        assert (await states(one), one.notifier.told) == ([], [])
+        # The level of the old samples is not taken as known: the first new one alerts.
+        await one.write(HOST, (-3_600_000, 9.0))
+        await one.settle()
+        assert await states(one) == [("firing", "critical")]
+        one.clock.now_ms += 10_000_000
+        await one.write(HOST, (-1000, 6.0))
+        await one.settle()
+        assert await states(one) == [("firing", "warning")]
+        await one.write(HOST, (-500, 9.0))
+        await one.settle()
+        assert await states(one) == [("firing", "warning")]
+        await one.write(HOST, (0, 1.0))
+        await one.settle()
+        assert await states(one) == [("resolved", "warning")]
+        assert one.launcher.n_calls == 1
+
+
+async def test_alerts_of_thresholds_are_shown_to_promql(database_url: str) -> None:
+    labels = {"alertname": "queue", "host": "a"}
+    async with running_alerting(database_url) as one:
+        await one.define("queue", make_threshold(for_ms=60_000))
+        await one.write(HOST, (0, 6.0))
+        await one.settle()
+        pending = {"__name__": "ALERTS", "alertstate": "pending", **labels, "severity": "warning"}
+        assert await one.series("ALERTS", 1000) == [pending]
+        (alert,) = await one.alerts.active(TENANT)
+        since = alert.active_at_ms // 1000
+        assert len(await one.series(f"ALERTS_FOR_STATE == {since}", 1000)) == 1
+        one.clock.now_ms = NOW_MS + 61_000
+        await one.write(HOST, (61_000, 9.0))
+        await one.settle()
+        firing = {**pending, "alertstate": "firing", "severity": "critical"}
+        assert await one.series("ALERTS", 61_000) == [firing]
+        # A threshold holds until the next sample, and so does its series.
+        for at_ms in range(90_000, 900_000, 30_000):
+            one.clock.now_ms = NOW_MS + at_ms
+            await one.settle()
+        assert await one.series("ALERTS", 900_000) == [firing]
+        assert await one.series("count_over_time(ALERTS[5m]) >= 4", 880_000) != []
+        one.clock.now_ms = NOW_MS + 901_000
+        await one.write(HOST, (900_500, 1.0))
+        await one.settle()
+        assert await one.series('{__name__=~"ALERTS.*"}', 901_000) == []
+        assert await one.series("ALERTS", 900_999) == [firing]
+        result = await one.metrics.query("other", "ALERTS", NOW_MS + 900_000, QueryOptions())
+        assert result.value.labels == ()  # type: ignore[union-attr]
+
+
+async def test_an_override_inherits_what_it_does_not_name(database_url: str) -> None:
+    overrides = (
+        ThresholdOverride(Labels.of({"host": "critical"}), critical=20.0),
+        ThresholdOverride(Labels.of({"host": "quiet"}), NO_LIMIT, NO_LIMIT),
+        ThresholdOverride(Labels.of({"host": "no-warning"}), warning=NO_LIMIT),
+    )
+    async with running_alerting(database_url) as one:
+        await one.define("queue", make_threshold(overrides=overrides))
+        stored = await one.definitions.find(TENANT, "queue")
+        assert stored is not None
+        assert stored.alert_threshold == make_threshold(overrides=overrides)
+        for host, value in (("critical", 9.0), ("quiet", 1e9), ("no-warning", 6.0)):
+            await one.write(make_labels("queue", host=host), (0, value))
+        await one.settle()
+        found = await one.alerts.active(TENANT)
+        assert [(a.labels.get("host"), a.severity) for a in found] == [("critical", "warning")]
+        await one.write(make_labels("queue", host="no-warning"), (1, 8.0))
+        await one.settle()
+        assert (await states(one))[-1] == ("firing", "critical")
+
+
+async def test_a_remediation_bound_to_a_level_starts_when_the_alert_gets_there(
+    database_url: str,
+) -> None:
+    async with running_alerting(database_url) as one:
+        bound = make_remediation(levels=("critical",))
+        await one.define("queue", make_threshold(remediation=bound))
+        await one.write(HOST, (0, 6.0))
+        await one.settle()
+        assert (one.notifier.states, one.launcher.n_calls) == (["firing"], 0)
+        await one.write(HOST, (10, 9.0))
+        await one.settle()
+        assert one.launcher.n_calls == 1
+        await one.write(HOST, (20, 6.0), (30, 9.0), (40, 6.0))
+        await one.settle()
+        # The same alert: its workflow is known and nothing starts twice.
+        assert len(one.launcher.started) == 1
+        # Two levels in one batch: it was critical for a moment.
+        other = make_labels("queue", host="b")
+        await one.write(other, (0, 6.0), (1, 9.0), (2, 6.0))
+        await one.settle()
+        assert len(one.launcher.started) == 2
+        await one.write(make_labels("queue", host="c"), (0, 6.0), (1, 1.0))
+        await one.settle()
+        assert len(one.launcher.started) == 2
+
+
+async def test_overrides_and_levels_as_json(plain_database_url: str) -> None:
+    threshold = {
+        "warning": 100.0,
+        "critical": 500.0,
+        "overrides": [
+            {"labels": {"queue": "mail"}, "critical": 900.0},
+            {"labels": {"queue": "bulk"}, "warning": None, "critical": None},
+        ],
+        "remediation": {"workflow_type": "W", "task_queue": "q", "levels": ["critical"]},
+    }
+    async with running_native_service(plain_database_url) as one:
+        body = {"alert_threshold": threshold}
+        await one.send("PUT", "/definitions/queue", status=201, body=body)
+        found = await one.send("GET", "/definitions/queue", status=200)
+        stored = found["alert_threshold"]
+        assert stored["overrides"] == threshold["overrides"]
+        assert stored["remediation"]["levels"] == ["critical"]
+        again = {"alert_threshold": stored}
+        await one.send("PUT", "/definitions/queue", status=200, body=again)
+        threshold["overrides"] = [{"labels": {"queue": "mail"}, "warning": 1000.0}]
+        found = await one.send("PUT", "/definitions/queue", status=400, body=body)
+        assert "has critical 500.0 below warning 1000.0 in overrides[0]" in found["detail"]
+        threshold["overrides"] = [{"labels": {"queue": "mail"}}]
+        found = await one.send("PUT", "/definitions/queue", status=400, body=body)
+        assert found["errors"][0]["field"] == "alert_threshold.overrides[0]"
+        threshold |= {"overrides": [], "remediation": {**stored["remediation"], "levels": ["bad"]}}
+        found = await one.send("PUT", "/definitions/queue", status=400, body=body)
+        assert found["errors"][0]["expected"] == "warning or critical"
