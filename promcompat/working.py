@@ -15,13 +15,17 @@ from promcompat.core.errors import PromcompatError
 from promcompat.remediation.action_policy import ActionPolicy
 from promcompat.remediation.action_runner import ActionRunner
 from promcompat.remediation.activities import RemediationActivities
-from promcompat.remediation.conditions import EngineConditionChecker
+from promcompat.remediation.conditions import AlertConditionChecker
 from promcompat.remediation.registry import Registered, load_registered
 from promcompat.remediation.worker import WorkerOptions, run_worker
+from promcompat.services.metric_service import MetricService
 from promcompat.settings import Settings
 from promcompat.termination import Termination
 from sql.embedded.data_folder import read_database_url
+from sql.storage.alert_repository import PostgresAlertRepository
+from sql.storage.definition_repository import PostgresDefinitionRepository
 from sql.storage.metric_repository import PostgresMetricRepository
+from sql.storage.rule_repository import PostgresRuleRepository
 
 
 class WorkerSettingsError(PromcompatError):
@@ -76,11 +80,24 @@ async def _work_on(
     termination: Termination,
 ) -> None:
     journal = build_remediation_repository(repository)
-    checker = EngineConditionChecker(build_metric_service(settings, repository))
+    checker = build_condition_checker(build_metric_service(settings, repository), repository)
     async with aiohttp.ClientSession() as session:
         runner = ActionRunner(session, action_policy(settings), journal)
         activities = RemediationActivities(journal, runner, checker)
         await run_worker(options, activities, registered, termination.wait)
+
+
+def build_condition_checker(
+    metrics: MetricService, repository: PostgresMetricRepository
+) -> AlertConditionChecker:
+    """What verifies on the database of the service."""
+    database = repository.database
+    return AlertConditionChecker(
+        metrics,
+        PostgresAlertRepository(database, database.read_pool, ()),
+        PostgresRuleRepository(database),
+        PostgresDefinitionRepository(database),
+    )
 
 
 async def _open_unless_ended(

@@ -25,7 +25,7 @@ from promcompat.core.remediation import (
 from promcompat.remediation.action_policy import ActionPolicy
 from promcompat.remediation.action_runner import ActionRunner
 from promcompat.remediation.activities import RemediationActivities
-from promcompat.remediation.conditions import EngineConditionChecker
+from promcompat.remediation.conditions import AlertConditionChecker
 from promcompat.remediation.launcher import TemporalRemediationLauncher
 from promcompat.remediation.payloads import REMEDIATION_WORKFLOW
 from promcompat.remediation.registry import Registered
@@ -34,6 +34,7 @@ from promcompat.remediation.worker import WorkerOptions, run_worker
 from promcompat.services.metric_service import MetricService
 from promcompat.services.remediation_service import RemediationService
 from promcompat.settings import Settings
+from promcompat.working import build_condition_checker
 from promql.engine import Engine
 from sql.storage.metric_repository import PostgresMetricRepository
 from sql.storage.remediation_repository import PostgresRemediationRepository
@@ -55,9 +56,10 @@ class Stage:
     remediations: PostgresRemediationRepository
 
     @property
-    def checker(self) -> EngineConditionChecker:
+    def checker(self) -> AlertConditionChecker:
         engine = Engine(self.metrics, engine_options(Settings()))
-        return EngineConditionChecker(MetricService(self.metrics, engine, max_future_ms=0))
+        metrics = MetricService(self.metrics, engine, max_future_ms=0)
+        return build_condition_checker(metrics, self.metrics)
 
     async def set_temperature(self, celsius: float, sensor: str = "a") -> None:
         """The sensor's newest sample."""

@@ -70,6 +70,14 @@ class LevelState:
     newest_ms: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class SeriesValue:
+    """The newest sample of a series; None and 0 when it has none."""
+
+    value: float | None
+    timestamp_ms: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThresholdReview:
     """Some series of a metric whose threshold changed, each with its newest sample of any age."""
@@ -227,6 +235,9 @@ class AlertRepository(Protocol):
 
     async def find_alert(self, tenant: str, alert_id: int) -> Alert | None:
         """One alert."""
+
+    async def series_value(self, tenant: str, series_id: int) -> SeriesValue | None:
+        """The newest sample of the series of a threshold's alert; None when it is gone."""
 
     async def history(self, tenant: str, alert_id: int) -> list[AlertTransition]:
         """The steps of an alert, oldest first."""

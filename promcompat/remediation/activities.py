@@ -30,7 +30,7 @@ from promcompat.core.remediation import (
     Verdict,
 )
 from promcompat.remediation.action_runner import ActionFailedError, ActionRunner
-from promcompat.remediation.conditions import ConditionChecker
+from promcompat.remediation.conditions import Condition, ConditionChecker
 from promcompat.remediation.payloads import (
     AWAIT_APPROVAL,
     BEGIN,
@@ -54,7 +54,6 @@ from promcompat.remediation.plans import parse_action
 _LOGGER = logging.getLogger(__name__)
 _HEARTBEAT_SECONDS = 2.0
 _RECORD_AGAIN_SECONDS = 1.0
-_MAX_SHOWN_ELEMENTS = 5
 
 
 class RemediationActivities:
@@ -160,14 +159,19 @@ class RemediationActivities:
         if recorded.state is StepState.SUCCEEDED:
             return StepOutcome(True, dict(recorded.detail))
         try:
-            left = await self._checker.elements(call.tenant, call.query, call.series_labels)
+            condition = await self._condition(call)
         except (BadDataError, ExecutionError, QueryTimeoutError) as exc:
             raise _expected_failure(exc, can_retry=False) from exc
-        has_cleared = not left
-        detail = _verification_detail(call.query, left)
-        state = StepState.SUCCEEDED if has_cleared else StepState.FAILED
-        await self._journal.finish_step(key, state, detail)
-        return StepOutcome(has_cleared, detail)
+        state = StepState.FAILED if condition.holds else StepState.SUCCEEDED
+        await self._journal.finish_step(key, state, condition.detail)
+        return StepOutcome(not condition.holds, dict(condition.detail))
+
+    async def _condition(self, call: VerifyCall) -> Condition:
+        if call.alert_id:
+            own = await self._checker.of_alert(call.tenant, call.alert_id)
+            if own is not None:
+                return own
+        return await self._checker.of_query(call.tenant, call.query, call.series_labels)
 
     @activity.defn(name=RECORD_STEP)
     async def record_step(self, change: StepChange) -> None:
@@ -192,14 +196,6 @@ def _expected_failure(error: PromcompatError, *, can_retry: bool) -> Application
         non_retryable=not can_retry,
         category=ApplicationErrorCategory.BENIGN,
     )
-
-
-def _verification_detail(query: str, left: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    return {
-        "query": query,
-        "elements": len(left),
-        "examples": [dict(labels) for labels in left[:_MAX_SHOWN_ELEMENTS]],
-    }
 
 
 @asynccontextmanager

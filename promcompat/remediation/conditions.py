@@ -1,52 +1,126 @@
 """Asks whether the condition of an alert still holds."""
 
 from collections.abc import Mapping
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
-from promcompat.core.errors import ExecutionError
-from promcompat.core.model import Labels
+from promcompat.core.alert_ports import AlertRepository, RuleRepository
+from promcompat.core.alerts import Alert, AlertRule
+from promcompat.core.model import METRIC_NAME
+from promcompat.core.ports import DefinitionRepository
+from promcompat.core.rule_groups import AlertTiming, advance_alert
+from promcompat.core.thresholds import BreachLevel
+from promcompat.services.alert_progress import progress_of
+from promcompat.services.alert_texts import elements_of
 from promcompat.services.metric_service import MetricService, QueryOptions
+from promcompat.services.threshold_alerts import level_of
 from promql.query_parameters import QueryParameters
-from promql.values import Matrix
 
 _OPTIONS: Final = QueryOptions(parameters=QueryParameters(timeout_seconds=60.0))
+_MAX_SHOWN_ELEMENTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Whether a condition holds now, and what is known of it: values of JSON."""
+
+    holds: bool
+    detail: Mapping[str, Any]
 
 
 class ConditionChecker(Protocol):
-    """Where a workflow learns whether a condition holds."""
+    """Where a workflow learns whether a condition holds.
 
-    async def elements(
+    Both methods raise the errors of the engine, and ExecutionError for an expression that gives no
+    instant vector.
+    """
+
+    async def of_query(
         self, tenant: str, query: str, series_labels: Mapping[str, str]
-    ) -> list[Mapping[str, str]]:
-        """The label sets of the query's result now that have all of `series_labels`.
+    ) -> Condition:
+        """A query holds while its result has an element that has all of `series_labels`."""
 
-        None left means that the condition cleared. Raises the errors of the engine, and
-        ExecutionError for a query that gives no instant vector.
-        """
+    async def of_alert(self, tenant: str, alert_id: int) -> Condition | None:
+        """Whether the alert would still be open if it were evaluated now; None: no such alert."""
 
 
-class EngineConditionChecker:
-    """Asks our own engine, so that a worker needs the database and nothing else."""
+class AlertConditionChecker:
+    """Asks our own engine and database, so that a worker needs nothing else."""
 
-    def __init__(self, service: MetricService) -> None:
-        self._service = service
+    def __init__(
+        self,
+        metrics: MetricService,
+        alerts: AlertRepository,
+        rules: RuleRepository,
+        definitions: DefinitionRepository,
+    ) -> None:
+        self._metrics = metrics
+        self._alerts = alerts
+        self._rules = rules
+        self._definitions = definitions
 
-    async def elements(
+    async def of_query(
         self, tenant: str, query: str, series_labels: Mapping[str, str]
-    ) -> list[Mapping[str, str]]:
-        """The elements that are left; see the port."""
-        now_ms = self._service.now_ms()
-        result = await self._service.query(tenant, query, now_ms, _OPTIONS)
-        if not isinstance(result.value, Matrix):
-            raise ExecutionError("a condition must be an instant vector, empty when it cleared")
-        return [
+    ) -> Condition:
+        """See the port."""
+        result = await self._metrics.query(tenant, query, self._metrics.now_ms(), _OPTIONS)
+        left = [
             labels.as_dict()
-            for labels, is_present in zip(
-                result.value.labels, result.value.present[:, 0], strict=True
-            )
-            if is_present and _has_all(labels, series_labels)
+            for labels, _ in elements_of(result)
+            if all(labels.get(name) == value for name, value in series_labels.items())
         ]
+        detail = {
+            "query": query,
+            "elements": len(left),
+            "examples": left[:_MAX_SHOWN_ELEMENTS],
+        }
+        return Condition(bool(left), detail)
+
+    async def of_alert(self, tenant: str, alert_id: int) -> Condition | None:
+        """See the port."""
+        alert = await self._alerts.find_alert(tenant, alert_id)
+        if alert is None:
+            return None
+        if alert.series_id is not None:
+            return await self._of_threshold(tenant, alert, alert.series_id)
+        rules = await self._rules.list_rules(tenant, rule_id=alert.rule_id)
+        if not rules or not rules[0].enabled:
+            return Condition(False, {"reason": "the rule was deleted or disabled"})
+        return await self._of_rule(tenant, alert, rules[0])
+
+    async def _of_threshold(self, tenant: str, alert: Alert, series_id: int) -> Condition:
+        """By the newest sample of any age, as the threshold itself: it holds until the next one."""
+        definition = await self._definitions.find(tenant, alert.rule_name)
+        threshold = None if definition is None else definition.alert_threshold
+        if threshold is None:
+            return Condition(False, {"reason": "the threshold was deleted"})
+        newest = await self._alerts.series_value(tenant, series_id)
+        if newest is None:
+            return Condition(False, {"reason": "the series was deleted"})
+        if newest.value is None:
+            return Condition(True, {"reason": "the series has no sample"})
+        labels = alert.series_labels.with_label(METRIC_NAME, alert.rule_name)
+        level = level_of(threshold, labels, newest.value)
+        detail = {
+            "value": f"{newest.value:g}",
+            "timestamp_ms": newest.timestamp_ms,
+            "level": level.name.lower(),
+        }
+        return Condition(level is not BreachLevel.NONE, detail)
+
+    async def _of_rule(self, tenant: str, alert: Alert, rule: AlertRule) -> Condition:
+        """By the expression of now, at this moment, as the rule's next evaluation."""
+        condition = await self.of_query(tenant, rule.expr, alert.series_labels.as_dict())
+        if condition.holds:
+            return condition
+        timing = AlertTiming(rule.for_ms, rule.keep_firing_for_ms)
+        next_progress = advance_alert(progress_of(alert), None, self._metrics.now_ms(), timing)
+        if alert.state.is_open and next_progress is not None and next_progress.state.is_open:
+            reason = "the expression has no element, and keep_firing_for is not over"
+            return Condition(True, {**condition.detail, "reason": reason})
+        return condition
 
 
-def _has_all(labels: Labels, wanted: Mapping[str, str]) -> bool:
-    return all(labels.get(name) == value for name, value in wanted.items())
+def _conforms(checker: AlertConditionChecker) -> ConditionChecker:
+    """Checked by mypy: the checker has the port's shape."""
+    return checker

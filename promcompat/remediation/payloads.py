@@ -93,6 +93,8 @@ class VerifyCall:
     tenant: str
     query: str
     series_labels: dict[str, str]
+    alert_id: int = 0
+    """The alert whose own condition is asked for; 0, or one that is not known: `query`."""
 
 
 @dataclass(frozen=True, slots=True)

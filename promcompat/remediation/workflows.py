@@ -220,7 +220,9 @@ class RemediationWorkflow:
 
     async def _verify(self, job: RemediationJob, plan: Plan, attempt: int) -> bool:
         name = StepName(job.workflow_id, "verify", attempt)
-        call = VerifyCall(name, job.tenant, plan.verify.query or job.query, job.series_labels)
+        own = plan.verify.query
+        alert_id = job.alert_id if own is None else 0
+        call = VerifyCall(name, job.tenant, own or job.query, job.series_labels, alert_id)
 
         def run() -> Awaitable[StepOutcome]:
             return workflow.execute_activity(

@@ -38,3 +38,12 @@ WHERE tenant_id = $1 AND metric_name = $2
 -- end_review --
 -- Both times are over.
 DELETE FROM threshold_review WHERE tenant_id = $1 AND metric_name = $2
+
+-- series_value --
+-- The newest sample of a series of a tenant; its columns are null when it has none.
+SELECT n.value, (extract(epoch FROM n.ts) * 1000)::bigint AS ts_ms
+FROM series AS s
+LEFT JOIN LATERAL (
+    SELECT x.ts, x.value FROM sample AS x WHERE x.series_id = s.id ORDER BY x.ts DESC LIMIT 1
+) AS n ON true
+WHERE s.tenant_id = $1 AND s.id = $2

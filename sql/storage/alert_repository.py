@@ -11,6 +11,7 @@ from promcompat.core.alert_ports import (
     DeliverySession,
     EvaluationSession,
     ScheduledGroup,
+    SeriesValue,
     TenantAlert,
     ThresholdSession,
 )
@@ -40,6 +41,7 @@ from sql.storage.connection_pool import Connection, Pool, acquired
 from sql.storage.database import Database
 
 _QUERIES: Final = load_queries("alerts")
+_SERIES_VALUE: Final = load_queries("thresholds")["series_value"]
 _MAX_SCANNED: Final = 20_000
 """How many alerts one page looks at when matchers cannot be left to the database."""
 
@@ -162,6 +164,13 @@ class PostgresAlertRepository:
         async with acquired(self._database.read_pool) as connection:
             row = await connection.fetchrow(_QUERIES["find_alert"], tenant_id, alert_id)
         return None if row is None else alert_of_row(row)
+
+    async def series_value(self, tenant: str, series_id: int) -> SeriesValue | None:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.read_pool) as connection:
+            row = await connection.fetchrow(_SERIES_VALUE, tenant_id, series_id)
+        return None if row is None else SeriesValue(row["value"], row["ts_ms"] or 0)
 
     async def history(self, tenant: str, alert_id: int) -> list[AlertTransition]:
         """See the port."""

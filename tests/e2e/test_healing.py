@@ -8,6 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import time_ns
 from typing import Any, TypeVar
@@ -257,6 +258,30 @@ async def test_alert_of_a_rule_is_repaired_verified_and_recorded(world: World) -
         record = await api.healed("LoadHigh")
         check_healed(record, receiver)
         assert record["query"] == f"load > {LIMIT}"
+
+
+async def test_repair_that_does_not_help_is_not_verified_by_silence(world: World) -> None:
+    """The last sample is older than PromQL looks back, and its threshold still holds."""
+
+    async def in_state(wanted: str) -> Json | None:
+        found = [one for one in await api.remediations("disk_full") if one["state"] == wanted]
+        return found[0] if found else None
+
+    async def repair() -> None:
+        """Does nothing."""
+
+    async with open_api(world.url) as api, repairing(repair) as receiver:
+        await define(api, "disk_full", make_remediation(receiver, world.queue))
+        at = datetime.now(UTC) - timedelta(minutes=6)
+        sample = {"name": "disk_full", "value": BAD, "labels": HOST, "timestamp": at.isoformat()}
+        await api.call("POST", "/ingest", sample)
+        record = await eventually(lambda: in_state("escalated"))
+        assert record["outcome"] == "the condition did not clear"
+        detail = await api.call("GET", f"/remediations/{record['id']}")
+        assert detail["steps"][-1]["detail"]["level"] == "critical"
+        (alert,) = await api.alerts("disk_full")
+        assert alert["state"] == "firing"
+        assert len(receiver.requests) == 1
 
 
 async def test_breach_a_thousand_times_is_one_action(world: World) -> None:

@@ -1,0 +1,140 @@
+"""A repair is verified by its alert's own condition: cleared means that the alert would end."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from promcompat.core.alerts import Alert
+from promcompat.core.model import Labels
+from promcompat.core.thresholds import ThresholdOverride
+from promcompat.remediation.conditions import AlertConditionChecker
+from promcompat.working import build_condition_checker
+from tests.alerting import (
+    NOW_MS,
+    TENANT,
+    AlertingFixture,
+    make_rule,
+    make_threshold,
+    running_alerting,
+)
+from tests.factories import STALE_NAN, make_labels
+
+pytestmark = pytest.mark.integration
+
+HOST = make_labels("m", host="a")
+HOUR = 3_600_000
+
+
+@pytest.fixture
+async def one(plain_database_url: str) -> AsyncIterator[AlertingFixture]:
+    async with running_alerting(plain_database_url) as one:
+        yield one
+
+
+@pytest.fixture
+def checker(one: AlertingFixture) -> AlertConditionChecker:
+    return build_condition_checker(one.metrics, one.metrics_repository)
+
+
+async def only_alert(one: AlertingFixture) -> Alert:
+    (alert,) = await one.alerts.active(TENANT)
+    return alert
+
+
+async def holds(checker: AlertConditionChecker, alert: Alert) -> bool:
+    condition = await checker.of_alert(TENANT, alert.id)
+    assert condition is not None
+    return condition.holds
+
+
+async def test_threshold_holds_until_the_next_sample_however_late(
+    one: AlertingFixture, checker: AlertConditionChecker
+) -> None:
+    await one.define("m", make_threshold())
+    await one.write(HOST, (0, 9.0))
+    await one.settle()
+    alert = await only_alert(one)
+    one.clock.now_ms = NOW_MS + HOUR
+    found = await checker.of_alert(TENANT, alert.id)
+    assert found is not None
+    assert found.holds
+    assert found.detail == {"value": "9", "timestamp_ms": NOW_MS, "level": "critical"}
+    # The expression has no result by now, which is no sign of a repair.
+    assert not (await checker.of_query(TENANT, alert.expr, {"host": "a"})).holds
+    await one.write(HOST, (HOUR, 6.0))
+    assert await holds(checker, alert), "the alert goes on as a warning"
+    await one.write(HOST, (HOUR + 1, 1.0))
+    assert not await holds(checker, alert), "before the alert itself has ended"
+    await one.settle()
+    assert await one.alerts.active(TENANT) == []
+
+
+async def test_threshold_of_now_decides(
+    one: AlertingFixture, checker: AlertConditionChecker
+) -> None:
+    await one.define("m", make_threshold())
+    await one.write(HOST, (0, 9.0))
+    await one.settle()
+    alert = await only_alert(one)
+    override = ThresholdOverride(Labels.of({"host": "a"}), 50.0, 90.0)
+    await one.define("m", make_threshold(overrides=(override,)))
+    assert not await holds(checker, alert)
+    await one.define("m", make_threshold())
+    await one.write(HOST, (1, STALE_NAN))
+    assert not await holds(checker, alert)
+    await one.write(HOST, (2, 9.0))
+    assert await holds(checker, alert)
+    await one.define("m", None)
+    assert not await holds(checker, alert)
+
+
+async def test_rule_is_asked_as_its_evaluator_asks(
+    one: AlertingFixture, checker: AlertConditionChecker
+) -> None:
+    rule = await one.rules.create(TENANT, make_rule(labels=Labels.of({"team": "x"})))
+    await one.write(HOST, (0, 9.0))
+    await one.write(make_labels("m", host="b"), (0, 1.0))
+    await one.evaluate(5_000)
+    alert = await only_alert(one)
+    one.clock.now_ms = NOW_MS + 299_000
+    assert await holds(checker, alert), "within the lookback of the evaluator"
+    await one.write(make_labels("m", host="b"), (299_000, 9.0))
+    one.clock.now_ms = NOW_MS + 301_000
+    assert not await holds(checker, alert), "another host's element is not this alert's"
+    await one.write(HOST, (301_000, 9.0))
+    assert await holds(checker, alert)
+    await one.write(HOST, (302_000, STALE_NAN))
+    one.clock.now_ms = NOW_MS + 302_000
+    assert not await holds(checker, alert)
+    await one.write(HOST, (303_000, 9.0))
+    one.clock.now_ms = NOW_MS + 303_000
+    assert await holds(checker, alert)
+    await one.rules.delete(TENANT, rule.id, rule.version)
+    assert not await holds(checker, alert)
+
+
+async def test_alert_that_is_kept_firing_has_not_cleared(
+    one: AlertingFixture, checker: AlertConditionChecker
+) -> None:
+    await one.rules.create(TENANT, make_rule(keep_firing_for_ms=60_000))
+    await one.write(HOST, (0, 9.0))
+    await one.evaluate(5_000)
+    alert = await only_alert(one)
+    await one.write(HOST, (6_000, 1.0))
+    await one.evaluate(20_000)
+    found = await checker.of_alert(TENANT, alert.id)
+    assert found is not None
+    assert (found.holds, found.detail["elements"]) == (True, 0)
+    one.clock.now_ms = NOW_MS + 100_000
+    assert not await holds(checker, alert)
+
+
+async def test_alerts_of_others_and_unknown_ones_have_no_condition(
+    one: AlertingFixture, checker: AlertConditionChecker
+) -> None:
+    await one.define("m", make_threshold())
+    await one.write(HOST, (0, 9.0))
+    await one.settle()
+    alert = await only_alert(one)
+    assert await checker.of_alert("other", alert.id) is None
+    assert await checker.of_alert(TENANT, alert.id + 1) is None
