@@ -18,12 +18,13 @@ from promcompat.services.threshold_alerts import ThresholdAlerts
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from sql.storage.alert_repository import PostgresAlertRepository
-from sql.storage.connection_pool import Pool, PoolOptions, close_pool, open_pool
+from sql.storage.connection_pool import Pool, PoolOptions, open_pool
 from sql.storage.definition_repository import PostgresDefinitionRepository
 from sql.storage.metric_repository import PostgresMetricRepository
 from sql.storage.rule_repository import PostgresRuleRepository
 
 _SESSIONS = 4
+_IDLE_SECONDS = 600.0
 _PUBLISH_SECONDS = 5.0
 
 
@@ -47,7 +48,7 @@ class Alerting:
     async def close(self) -> None:
         """Close the connections of its own."""
         await self.sender.close()
-        await close_pool(self.pool)
+        await self.pool.close()
 
 
 async def open_alerting(
@@ -61,6 +62,8 @@ async def open_alerting(
     options = PoolOptions(
         max_size=_SESSIONS,
         statement_timeout_seconds=settings.query_timeout / 1000,
+        # A session is idle while the queries of a group of rules run.
+        idle_in_transaction_seconds=_IDLE_SECONDS,
         application_name="promcompat alerts",
     )
     pool = await open_pool(url, options)

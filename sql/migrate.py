@@ -12,8 +12,14 @@ from typing import Final
 
 import asyncpg
 
-from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from promcompat.core.errors import PromcompatError
 from sql.catalog import SCHEMA
+from sql.connecting import (
+    CONNECT_SECONDS,
+    SESSION_KEEPALIVES,
+    WatchedConnection,
+    connect_fault,
+)
 from sql.query_loader import SqlFile, load_migrations, load_queries, load_routines
 
 _QUERIES: Final = load_queries("migration")
@@ -25,9 +31,7 @@ _LONGEST_PAUSE_SECONDS: Final = 5.0
 _SESSION_SETTINGS: Final = {
     "timezone": "UTC",
     # The lock of the migration ends with the session, also when this machine just vanishes.
-    "tcp_keepalives_idle": "30",
-    "tcp_keepalives_interval": "10",
-    "tcp_keepalives_count": "3",
+    **SESSION_KEEPALIVES,
 }
 
 Report = Callable[[str], None]
@@ -50,7 +54,8 @@ async def migrate(
     `use_timescaledb`: None creates the extension where the server has it, False stays on plain
     PostgreSQL, True insists on it. It decides only before the first migration. `chunk_days` is
     the width of chunks made from now on (hypertables only). Safe to run from several processes
-    at once: the second waits for the first. Raises MigrationError or StorageUnavailableError.
+    at once: the second waits for the first. Raises MigrationError,
+    DatabaseRefusedError or StorageUnavailableError.
     """
     steps = load_migrations() if migrations is None else migrations
     connection = await _connect(dsn, **_SESSION_SETTINGS)
@@ -63,16 +68,21 @@ async def migrate(
     except asyncpg.PostgresError as exc:
         raise MigrationError(f"the migration failed: {exc}") from exc
     except (OSError, asyncpg.InterfaceError) as exc:
-        raise StorageUnavailableError(f"the database went away: {exc}") from exc
+        raise connect_fault(exc, dsn) from exc
     finally:
         await connection.close(timeout=5)
 
 
 async def _connect(dsn: str, **settings: str) -> asyncpg.Connection:
     try:
-        return await asyncpg.connect(dsn, server_settings=settings)
+        return await asyncpg.connect(
+            dsn,
+            timeout=CONNECT_SECONDS,
+            connection_class=WatchedConnection,
+            server_settings=settings,
+        )
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as exc:
-        raise StorageUnavailableError(f"cannot connect to the database: {exc}") from exc
+        raise connect_fault(exc, dsn) from exc
 
 
 async def _acquire_lock(connection: asyncpg.Connection, report: Report) -> None:

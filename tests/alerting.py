@@ -21,7 +21,7 @@ from promcompat.services.rule_service import RuleService
 from promcompat.services.threshold_alerts import ThresholdAlerts
 from promql.engine import Engine, EngineOptions
 from sql.storage.alert_repository import PostgresAlertRepository
-from sql.storage.connection_pool import PoolOptions, close_pool, open_pool
+from sql.storage.connection_pool import PoolOptions, open_pool
 from sql.storage.definition_repository import PostgresDefinitionRepository
 from sql.storage.metric_repository import PostgresMetricRepository
 from sql.storage.rule_repository import PostgresRuleRepository
@@ -175,7 +175,7 @@ async def running_alerting(
                 definitions=definitions,
             )
         finally:
-            await close_pool(pool)
+            await pool.close()
 
 
 def make_rule(name: str = "R", expr: str = "m > 5", **changes: Any) -> AlertRule:

@@ -46,6 +46,8 @@ class ServiceState:
     alerts: AlertService | None = None
     alertmanager_urls: tuple[str, ...] = ()
     database: str = ""
+    obstacle: str = ""
+    """What a start waits for, for people; empty when it waits for nothing."""
     started_at_seconds: float = field(default_factory=time.time)
 
     def open_alerts(

@@ -5,7 +5,7 @@ import html
 import orjson
 from aiohttp import web
 
-from promcompat.api.context import SETTINGS, STATE, TELEMETRY, Phase
+from promcompat.api.context import SETTINGS, STATE, TELEMETRY, Phase, ServiceState
 from promcompat.api.envelope import text_response
 from promcompat.api.status_handlers import build_information
 from promcompat.core.errors import StorageUnavailableError
@@ -43,16 +43,20 @@ async def handle_healthy(request: web.Request) -> web.Response:
 
 
 async def handle_ready(request: web.Request) -> web.Response:
-    """200 only when requests are served and the database answers."""
+    """200 only when requests are served and the database answers; 503 says why not."""
     state = request.app[STATE]
-    stopping = {"X-Prometheus-Stopping": str(state.phase is Phase.STOPPING).lower()}
     if state.phase is not Phase.READY or state.metric_service is None:
-        return text_response(503, "Service Unavailable", stopping)
+        return _not_ready(state, state.obstacle or f"the service is {state.phase.value}")
     try:
         await state.metric_service.check_ready()
-    except StorageUnavailableError:
-        return text_response(503, "Service Unavailable", stopping)
+    except StorageUnavailableError as exc:
+        return _not_ready(state, str(exc))
     return text_response(200, "Prometheus Server is Ready.\n")
+
+
+def _not_ready(state: ServiceState, reason: str) -> web.Response:
+    stopping = {"X-Prometheus-Stopping": str(state.phase is Phase.STOPPING).lower()}
+    return text_response(503, f"Service Unavailable: {reason}\n", stopping)
 
 
 async def handle_metrics(request: web.Request) -> web.Response:

@@ -50,6 +50,17 @@ class StorageUnavailableError(PromcompatError):
     error_type = "unavailable"
 
 
+class ConnectionLostError(StorageUnavailableError):
+    """The connection ended during the work; a read may be tried again on another one (503)."""
+
+
+class DatabaseRefusedError(PromcompatError):
+    """The database can never be used as it is set; an operator has to change something.
+
+    Ends a start, and answers no request: a service that runs treats it as unavailable.
+    """
+
+
 class OverloadedError(StorageUnavailableError):
     """A bounded queue is full; try again after `retry_after_seconds` (503 with Retry-After)."""
 

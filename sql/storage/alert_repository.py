@@ -37,7 +37,7 @@ from sql.storage.alert_sessions import (
     PostgresEvaluationSession,
     PostgresThresholdSession,
 )
-from sql.storage.connection_pool import Connection, Pool, acquired
+from sql.storage.connection_pool import Connection, Pool, acquired, read_again
 from sql.storage.database import Database
 
 _QUERIES: Final = load_queries("alerts")
@@ -64,6 +64,7 @@ class PostgresAlertRepository:
         async with acquired(self._sessions) as connection, connection.transaction():
             yield connection
 
+    @read_again
     async def scheduled_groups(self) -> list[ScheduledGroup]:
         """See the port."""
         async with acquired(self._sessions) as connection:
@@ -117,6 +118,7 @@ class PostgresAlertRepository:
             )
         return [TenantAlert(tenant=row["tenant"], alert=alert_of_row(row)) for row in rows]
 
+    @read_again
     async def active_alerts(self, tenant: str) -> list[Alert]:
         """See the port."""
         tenant_id = await self._database.tenants.find(tenant)
@@ -126,6 +128,7 @@ class PostgresAlertRepository:
             rows = await connection.fetch(_QUERIES["active_alerts"], tenant_id)
         return [alert_of_row(row) for row in rows]
 
+    @read_again
     async def list_alerts(self, tenant: str, wanted: AlertFilter) -> list[Alert]:
         """See the port. Equality is the database's, other matchers are tried here."""
         tenant_id = await self._database.tenants.find(tenant)
@@ -156,6 +159,7 @@ class PostgresAlertRepository:
                 before_id, n_scanned = page[-1].id, n_scanned + len(page)
         return found[: wanted.limit]
 
+    @read_again
     async def find_alert(self, tenant: str, alert_id: int) -> Alert | None:
         """See the port."""
         tenant_id = await self._database.tenants.find(tenant)
@@ -165,6 +169,7 @@ class PostgresAlertRepository:
             row = await connection.fetchrow(_QUERIES["find_alert"], tenant_id, alert_id)
         return None if row is None else alert_of_row(row)
 
+    @read_again
     async def series_value(self, tenant: str, series_id: int) -> SeriesValue | None:
         """See the port."""
         tenant_id = await self._database.tenants.find(tenant)
@@ -172,6 +177,7 @@ class PostgresAlertRepository:
             row = await connection.fetchrow(_SERIES_VALUE, tenant_id, series_id)
         return None if row is None else SeriesValue(row["value"], row["ts_ms"] or 0)
 
+    @read_again
     async def history(self, tenant: str, alert_id: int) -> list[AlertTransition]:
         """See the port."""
         tenant_id = await self._database.tenants.find(tenant)
@@ -229,6 +235,7 @@ class PostgresAlertRepository:
             found = await connection.fetchval(_QUERIES["end_silence"], tenant_id, silence_id, at_ms)
         return found is not None
 
+    @read_again
     async def list_silences(
         self,
         tenant: str,
@@ -246,6 +253,7 @@ class PostgresAlertRepository:
             )
         return [silence_of_row(row) for row in rows]
 
+    @read_again
     async def active_silences(self, now_ms: int) -> Mapping[str, Sequence[Silence]]:
         """See the port."""
         async with acquired(self._sessions) as connection:
@@ -255,6 +263,7 @@ class PostgresAlertRepository:
             found[row["tenant"]].append(silence_of_row(row))
         return found
 
+    @read_again
     async def counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
         """See the port."""
         async with acquired(self._sessions) as connection:

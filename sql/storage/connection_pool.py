@@ -1,36 +1,65 @@
-"""asyncpg pools, and the one place where driver errors become ours."""
+"""asyncpg pools in which every wait ends, and the one place where driver errors become ours."""
 
 import asyncio
+import functools
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
 
 import asyncpg
 
-from promcompat.core.errors import PromcompatError, QueryTimeoutError, StorageUnavailableError
+from promcompat.core.errors import (
+    ConnectionLostError,
+    PromcompatError,
+    QueryTimeoutError,
+    StorageUnavailableError,
+)
 from sql.catalog import SCHEMA
+from sql.connecting import (
+    CONNECT_SECONDS,
+    GOODBYE_SECONDS,
+    SESSION_KEEPALIVES,
+    BoundedConnection,
+    connect_fault,
+)
+from sql.query_loader import load_queries
 
 Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
-Pool: TypeAlias = asyncpg.Pool
 
 Initialise = Callable[[asyncpg.Connection], Awaitable[None]]
+ParametersT = ParamSpec("ParametersT")
+ResultT = TypeVar("ResultT")
 
-_RETRY_SECONDS: Final = 0.2
-_CONNECT_ATTEMPT_SECONDS: Final = 10.0
+_LOGGER = logging.getLogger(__name__)
 _GRACE_SECONDS: Final = 10.0
-"""How much longer than the server we wait: a connection that is silently cut must end too."""
-_TRANSIENT: Final = (
-    OSError,
-    TimeoutError,
+"""How much longer than the server we wait, so that in good health the server ends a statement."""
+_TRUSTED_IDLE_SECONDS: Final = 1.0
+"""A connection that was idle for longer is asked first whether it still answers."""
+_CHECK_SECONDS: Final = 2.0
+_QUERIES: Final = load_queries("storage")
+_UNAVAILABLE: Final = "the database cannot answer now; try again"
+_CONNECTION_FAULTS: Final = (
+    OSError,  # With it TimeoutError: the driver's, and that of asyncio.
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    # The server became a standby: its successor is found by connecting again.
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""Faults after which the other connections of the pool are not to be trusted either."""
+_TRANSIENT: Final = (
+    *_CONNECTION_FAULTS,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.TransactionRollbackError,
-    asyncpg.ReadOnlySQLTransactionError,
     asyncpg.ObjectInUseError,
     asyncpg.LockNotAvailableError,
     asyncpg.PostgresSystemError,
@@ -42,27 +71,25 @@ _TRANSIENT: Final = (
 class PoolOptions:
     """How many connections a pool has, and how long it waits for the database.
 
-    `statement_timeout_seconds` is enforced by the server; 0 means none. With
-    `has_command_timeout` the client gives up a little later too, should the connection be cut
-    silently; it costs a task for each 7 kB that come in, so only writers have it. With
-    `keeps_sessions` a connection goes back as it is, which saves a round trip each time: for users
-    that leave no settings, locks or cursors behind.
+    `statement_timeout_seconds` is enforced by the server; a little later the client gives up too,
+    should the connection have been cut silently. A transaction in which nothing happens for
+    `idle_in_transaction_seconds` is ended by the server, with the locks of a client that is gone.
+    With `keeps_sessions` a connection goes back as it is, which saves a round trip each time: for
+    users that leave no settings, locks or cursors behind.
     """
 
     max_size: int
-    connect_timeout_seconds: float = 30.0
-    statement_timeout_seconds: float = 0.0
+    connect_timeout_seconds: float = CONNECT_SECONDS
+    statement_timeout_seconds: float = 60.0
+    idle_in_transaction_seconds: float = 60.0
     application_name: str = "promcompat"
-    has_command_timeout: bool = False
     keeps_sessions: bool = False
     extra_settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def command_timeout_seconds(self) -> float | None:
-        """How long the client waits for any one command, if it has a limit."""
-        if not self.has_command_timeout or self.statement_timeout_seconds <= 0:
-            return None
-        return self.statement_timeout_seconds + _GRACE_SECONDS
+    def limit_seconds(self) -> float:
+        """How long the client waits for one statement, or for a connection to become free."""
+        return self.statement_timeout_seconds + min(_GRACE_SECONDS, self.statement_timeout_seconds)
 
     def server_settings(self) -> Mapping[str, str]:
         """What every session sets.
@@ -76,72 +103,173 @@ class PoolOptions:
             "timezone": "UTC",
             "search_path": f"{SCHEMA}, pg_temp, public",
             "application_name": self.application_name,
-            "statement_timeout": str(round(self.statement_timeout_seconds * 1000)),
+            "statement_timeout": _milliseconds(self.statement_timeout_seconds),
+            "idle_in_transaction_session_timeout": _milliseconds(self.idle_in_transaction_seconds),
             "jit": "off",
             "standard_conforming_strings": "on",
             "plan_cache_mode": "force_custom_plan",
+            **SESSION_KEEPALIVES,
             **self.extra_settings,
         }
 
 
-async def open_pool(dsn: str, options: PoolOptions, initialise: Initialise | None = None) -> Pool:
-    """A pool with one live connection; retries until the database answers or time is up.
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
 
-    Raises StorageUnavailableError after `connect_timeout_seconds`.
-    """
-    deadline = time.monotonic() + options.connect_timeout_seconds
-    while True:
+
+class Pool:
+    """Connections to one database. Used by `acquired`, opened by `open_pool`."""
+
+    def __init__(
+        self, dsn: str, options: PoolOptions, initialise: Initialise | None = None
+    ) -> None:
+        """`initialise` is awaited with each new connection before it is used."""
+        self._options = options
+        self._initialise = initialise
+        self._dsn = dsn
+        # No connection is kept for its own sake: asyncpg 0.32 logs a traceback for each failed
+        # attempt to restore one, twenty a second while the database is down.
+        self._connections = asyncpg.create_pool(
+            dsn,
+            min_size=0,
+            max_size=options.max_size,
+            init=self._prepare,
+            server_settings=dict(options.server_settings()),
+            timeout=options.connect_timeout_seconds,
+            command_timeout=GOODBYE_SECONDS,
+            connection_class=BoundedConnection,
+            reset=self._reset,
+        )
+
+    async def open(self, *, connects: bool = True) -> None:
+        """Must be awaited first; with `connects` there is a connection afterwards.
+
+        Raises DatabaseRefusedError or StorageUnavailableError.
+        """
+        await self._connections
+        if not connects:
+            return
         try:
-            return await _connect_pool(dsn, options, initialise)
-        except (OSError, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError) as exc:
-            if time.monotonic() >= deadline:
-                raise StorageUnavailableError(f"cannot connect to the database: {exc}") from exc
-            await asyncio.sleep(_RETRY_SECONDS)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as exc:
-            raise StorageUnavailableError(f"cannot connect to the database: {exc}") from exc
+            connection = await self._wait_for_connection()
+        except PromcompatError:
+            self.terminate()
+            raise
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as exc:
+            self.terminate()
+            raise connect_fault(exc, self._dsn) from exc
+        except BaseException:
+            self.terminate()
+            raise
+        await self.give_back(connection)
+
+    async def _prepare(self, connection: BoundedConnection) -> None:
+        connection.limit_seconds = self._options.limit_seconds
+        if self._initialise is None:
+            return
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_seconds):
+                await self._initialise(connection)
+        except BaseException:
+            # asyncpg would say goodbye first, and wait for the answer.
+            connection.terminate()
+            raise
+
+    async def _reset(self, connection: BoundedConnection) -> None:
+        """Before a connection rests in the pool."""
+        if not self._options.keeps_sessions:
+            await connection.execute(connection.get_reset_query(), timeout=GOODBYE_SECONDS)
+        connection.idle_since = time.monotonic()
+
+    async def take(self) -> Connection:
+        """A connection that answered within the last second; it must be given back.
+
+        Raises StorageUnavailableError when none can be had in time.
+        """
+        while True:
+            try:
+                connection = await self._wait_for_connection()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+                _log_fault(exc)
+                raise StorageUnavailableError(_UNAVAILABLE) from exc
+            if await self._answers(connection):
+                return connection
+
+    async def _wait_for_connection(self) -> Connection:
+        async with asyncio.timeout(self._options.limit_seconds):
+            return await self._connections.acquire()
+
+    async def _answers(self, connection: Connection) -> bool:
+        """Whether a connection can be used; one that cannot is gone from the pool afterwards."""
+        idle_since = connection.idle_since
+        if not idle_since or time.monotonic() - idle_since < _TRUSTED_IDLE_SECONDS:
+            return True
+        try:
+            await connection.execute(_QUERIES["ping"], timeout=_CHECK_SECONDS)
+        except (
+            OSError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            asyncpg.InternalClientError,
+        ):
+            await self.drop(connection, with_others=True)
+            return False
+        except BaseException:
+            await self.drop(connection)
+            raise
+        return True
+
+    async def give_back(self, connection: Connection) -> None:
+        """Take a connection back; one that cannot be reset in time is dropped, which is no error.
+
+        What was done on it is done.
+        """
+        try:
+            await self._connections.release(connection, timeout=GOODBYE_SECONDS)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            _LOGGER.warning("connection not reset", extra={"reason": _describe(exc)})
+
+    async def drop(self, connection: Connection, *, with_others: bool = False) -> None:
+        """End a connection at once; `with_others` no other one of now is used again either.
+
+        Always after a fault: asyncpg 0.32 gives a connection that was killed during a COPY back to
+        the pool, where it answers every command with an internal error.
+        """
+        with suppress(asyncpg.InterfaceError):  # The pool may have noticed by itself.
+            connection.terminate()
+        if with_others:
+            await self._connections.expire_connections()
+
+    async def close(self, timeout_seconds: float = GOODBYE_SECONDS) -> None:
+        """Close after running statements end; connections that take longer are cut."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._connections.close()
+        except TimeoutError:
+            self.terminate()
+
+    def terminate(self) -> None:
+        """Cut all connections."""
+        self._connections.terminate()
 
 
-async def _connect_pool(dsn: str, options: PoolOptions, initialise: Initialise | None) -> Pool:
-    """One attempt. No connection is kept for its own sake: asyncpg 0.32 logs a traceback for each
-    failed attempt to restore one, twenty a second while the database is down.
+async def open_pool(dsn: str, options: PoolOptions, initialise: Initialise | None = None) -> Pool:
+    """A pool with one live connection.
+
+    Raises DatabaseRefusedError when there can never be one, StorageUnavailableError when there is
+    none now.
     """
-    pool: Pool = await asyncpg.create_pool(
-        dsn,
-        min_size=0,
-        max_size=options.max_size,
-        init=initialise,
-        server_settings=dict(options.server_settings()),
-        timeout=_CONNECT_ATTEMPT_SECONDS,
-        command_timeout=options.command_timeout_seconds,
-        reset=_keep_session if options.keeps_sessions else None,
-    )
-    try:
-        async with pool.acquire():
-            return pool
-    except BaseException:
-        pool.terminate()
-        raise
-
-
-async def _keep_session(_connection: Connection) -> None:
-    """In place of asyncpg's statement that resets a session: a round trip less."""
-
-
-async def close_pool(pool: Pool, timeout_seconds: float = 10.0) -> None:
-    """Close after running statements end; connections that take longer are cut."""
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            await pool.close()
-    except TimeoutError:
-        pool.terminate()
+    pool = Pool(dsn, options, initialise)
+    await pool.open()
+    return pool
 
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn driver errors into ours.
+    """Turn driver errors into ours, and keep the driver's words in the log.
 
     A statement that the server cut for its time is QueryTimeoutError; what will pass is
-    StorageUnavailableError; the rest is a fault of ours, PromcompatError.
+    StorageUnavailableError (ConnectionLostError, where the connection ended); the rest is a fault
+    of ours, PromcompatError.
     """
     try:
         yield
@@ -149,30 +277,53 @@ def translated_errors() -> Iterator[None]:
         raise QueryTimeoutError("query timed out in expression evaluation") from exc
     except _TRANSIENT as exc:
         if isinstance(exc, ValueError):  # A parameter the driver could not encode.
-            raise PromcompatError(f"the driver refused a value: {_describe(exc)}") from exc
-        raise StorageUnavailableError(f"the database cannot answer: {_describe(exc)}") from exc
+            raise PromcompatError("a value cannot be stored, see the log of the server") from exc
+        _log_fault(exc)
+        # After a timeout a read is not tried again: whoever asked has waited long enough.
+        if isinstance(exc, _CONNECTION_FAULTS) and not isinstance(exc, TimeoutError):
+            raise ConnectionLostError(_UNAVAILABLE) from exc
+        raise StorageUnavailableError(_UNAVAILABLE) from exc
     except asyncpg.PostgresError as exc:
-        raise PromcompatError(f"the database refused a statement: {_describe(exc)}") from exc
+        raise PromcompatError("a statement was refused, see the log of the server") from exc
+
+
+def _log_fault(exc: BaseException) -> None:
+    _LOGGER.warning("the database cannot answer", extra={"reason": _describe(exc)})
 
 
 @asynccontextmanager
 async def acquired(pool: Pool) -> AsyncIterator[Connection]:
-    """A connection of the pool, with driver errors translated.
-
-    After a fault of the connection it is thrown away: asyncpg 0.32 gives a connection that was
-    killed during a COPY back to the pool, where it answers every command with an internal error.
-    """
+    """A connection of the pool, with driver errors translated."""
+    connection = await pool.take()
     with translated_errors():
-        async with pool.acquire() as connection:
-            try:
-                yield connection
-            except _TRANSIENT:
-                with suppress(asyncpg.InterfaceError):  # The pool may have noticed by itself.
-                    connection.terminate()
-                raise
+        try:
+            yield connection
+        except _TRANSIENT as exc:
+            await pool.drop(connection, with_others=isinstance(exc, _CONNECTION_FAULTS))
+            raise
+        finally:
+            await pool.give_back(connection)
+
+
+def read_again(
+    read: Callable[ParametersT, Coroutine[Any, Any, ResultT]],
+) -> Callable[ParametersT, Coroutine[Any, Any, ResultT]]:
+    """Repeat a read once on a fresh connection when it lost its own; for what changes nothing."""
+
+    @functools.wraps(read)
+    async def repeated(*args: ParametersT.args, **kwargs: ParametersT.kwargs) -> ResultT:
+        try:
+            return await read(*args, **kwargs)
+        except ConnectionLostError:
+            return await read(*args, **kwargs)
+
+    return repeated
 
 
 def _describe(exc: BaseException) -> str:
+    if isinstance(exc, asyncpg.InterfaceError) and exc.__context__ is not None:
+        # "The connection is closed", says the end of a transaction; why is in what came before.
+        return _describe(exc.__context__)
     state = getattr(exc, "sqlstate", None)
     text = str(exc) or type(exc).__name__
     return f"{text} (SQLSTATE {state})" if state else text

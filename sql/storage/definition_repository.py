@@ -17,7 +17,7 @@ from promcompat.core.ports import DefinitionRepository
 from promcompat.core.thresholds import AlertThreshold
 from promql.translator import is_storable_text
 from sql.query_loader import load_queries
-from sql.storage.connection_pool import acquired
+from sql.storage.connection_pool import acquired, read_again
 from sql.storage.database import Database
 from sql.storage.threshold_json import decode_threshold, encode_threshold
 
@@ -30,6 +30,7 @@ class PostgresDefinitionRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @read_again
     async def find(self, tenant: str, name: str) -> MetricDefinition | None:
         """One definition; see the port."""
         tenant_id = await self._database.tenants.find(tenant)
@@ -39,6 +40,7 @@ class PostgresDefinitionRepository:
             row = await connection.fetchrow(_QUERIES["find_definition"], tenant_id, name)
         return None if row is None else _definition_of(row)
 
+    @read_again
     async def list(
         self, tenant: str, *, prefix: str = "", after: str = "", limit: int = 1000
     ) -> list[MetricDefinition]:
@@ -52,6 +54,7 @@ class PostgresDefinitionRepository:
             )
         return [_definition_of(row) for row in rows]
 
+    @read_again
     async def count(self, tenant: str) -> int:
         """The number of definitions; see the port."""
         tenant_id = await self._database.tenants.find(tenant)
@@ -60,6 +63,7 @@ class PostgresDefinitionRepository:
         async with acquired(self._database.read_pool) as connection:
             return await connection.fetchval(_QUERIES["count_definitions"], tenant_id) or 0
 
+    @read_again
     async def list_thresholds(self, tenant: str) -> Mapping[str, AlertThreshold]:
         """Thresholds by metric name; see the port."""
         tenant_id = await self._database.tenants.find(tenant)
@@ -70,6 +74,7 @@ class PostgresDefinitionRepository:
         decoded = {row["name"]: decode_threshold(row["alert_threshold"]) for row in rows}
         return {name: threshold for name, threshold in decoded.items() if threshold is not None}
 
+    @read_again
     async def version(self, tenant: str) -> int:
         """The counter of changes; see the port."""
         tenant_id = await self._database.tenants.find(tenant)

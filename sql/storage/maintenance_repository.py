@@ -7,7 +7,7 @@ from typing import Final
 from promcompat.core.definitions import RetainedMetric
 from promcompat.core.ports import MaintenanceRepository
 from sql.query_loader import load_queries
-from sql.storage.connection_pool import Connection, acquired
+from sql.storage.connection_pool import Connection, acquired, read_again
 from sql.storage.database import Database
 
 _QUERIES: Final = load_queries("maintenance")
@@ -32,6 +32,7 @@ class PostgresMaintenanceRepository:
                 if is_held:
                     await _release(connection)
 
+    @read_again
     async def retained_metrics(self) -> list[RetainedMetric]:
         """Metrics with a retention; see the port."""
         async with acquired(self._database.read_pool) as connection:

@@ -1,5 +1,6 @@
 """The PostgreSQL side of `promcompat.core.ports.MetricRepository`."""
 
+import asyncio
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -25,10 +26,11 @@ from promcompat.core.ports import MatcherSets, MetricRepository
 from promql.budget import DEFAULT_MAX_BYTES
 from promql.pushdown.choice import PushdownMode
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
+from sql.connecting import CONNECT_SECONDS
 from sql.query_loader import load_queries
 from sql.storage.block_cache import BlockCache
 from sql.storage.capabilities import Capabilities, detect_capabilities
-from sql.storage.connection_pool import Pool, PoolOptions, acquired, close_pool, open_pool
+from sql.storage.connection_pool import Pool, PoolOptions, acquired, open_pool, read_again
 from sql.storage.copy_format import SampleRows
 from sql.storage.database import Database
 from sql.storage.installation_guard import InstallationGuard
@@ -38,6 +40,7 @@ from sql.storage.partitions import SamplePartitions
 from sql.storage.read_explainer import ReadExplainer
 from sql.storage.read_planner import PLAIN_PROBE_US, TIMESCALEDB_PROBE_US, ReadPlanner
 from sql.storage.reader_priority import step_back
+from sql.storage.readiness import Readiness
 from sql.storage.sample_cache import SampleCache
 from sql.storage.sample_committer import SampleCommitter
 from sql.storage.sample_list_reader import PostgresSampleListReader
@@ -82,7 +85,7 @@ class StorageOptions:
 
     write_connections: int = 4
     read_connections: int = 8
-    connect_timeout_seconds: float = 30.0
+    connect_timeout_seconds: float = CONNECT_SECONDS
     write_timeout_seconds: float = 60.0
     query_timeout_seconds: float = 120.0
     group_commit: GroupCommitOptions = field(default_factory=GroupCommitOptions)
@@ -107,6 +110,7 @@ class PostgresMetricRepository:
         self,
         write_pool: Pool,
         read_pool: Pool,
+        readiness: Readiness,
         capabilities: Capabilities,
         options: StorageOptions,
     ) -> None:
@@ -115,6 +119,7 @@ class PostgresMetricRepository:
         self.stats = StorageStats()
         self._write_pool = write_pool
         self._read_pool = read_pool
+        self._readiness = readiness
         self._max_waiting_rows = options.max_waiting_rows
         eighth = options.series_cache_bytes // 8
         self._series_cache = SeriesCache(3 * eighth)
@@ -156,9 +161,10 @@ class PostgresMetricRepository:
     async def open(
         cls, dsn: str, options: StorageOptions | None = None
     ) -> "PostgresMetricRepository":
-        """Connect to a migrated database; retries while it starts.
+        """Connect to a migrated database.
 
-        Raises StorageUnavailableError when it does not answer in time or is not migrated.
+        Raises DatabaseRefusedError when that can never succeed, and StorageUnavailableError when
+        it does not answer now or is not migrated.
         """
         chosen = options or StorageOptions()
         guard = InstallationGuard()
@@ -167,7 +173,6 @@ class PostgresMetricRepository:
             connect_timeout_seconds=chosen.connect_timeout_seconds,
             statement_timeout_seconds=chosen.write_timeout_seconds,
             application_name="promcompat write",
-            has_command_timeout=True,
             extra_settings=_WRITER_SETTINGS,
         )
         read_options = PoolOptions(
@@ -189,16 +194,18 @@ class PostgresMetricRepository:
             read_pool = await open_pool(dsn, read_options, prepare_reader)
             async with acquired(write_pool) as connection:
                 capabilities = await detect_capabilities(connection)
+            readiness = await Readiness.open(dsn, guard.check)
         except BaseException:
-            await close_pool(write_pool)
+            await write_pool.close()
             raise
-        return cls(write_pool, read_pool, capabilities, chosen)
+        return cls(write_pool, read_pool, readiness, capabilities, chosen)
 
     async def close(self) -> None:
         """Answer all waiting writes, then disconnect."""
         await self._writer.close()
-        await close_pool(self._read_pool)
-        await close_pool(self._write_pool)
+        await asyncio.gather(
+            self._readiness.close(), self._read_pool.close(), self._write_pool.close()
+        )
 
     def known_series(self, tenant: str) -> Container[bytes]:
         """The live container of series keys that need no decoding; see the port."""
@@ -250,6 +257,7 @@ class PostgresMetricRepository:
             raise
         self.threshold_watch.committed(changes)
 
+    @read_again
     async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
         """One block for each selection, fetched side by side; see the port."""
         tenant_id = await self._tenants.find(tenant)
@@ -257,6 +265,7 @@ class PostgresMetricRepository:
             return [SampleBlock.empty() for _ in selections]
         return await self._sample_reader.select(tenant_id, selections)
 
+    @read_again
     async def explain_select(
         self, tenant: str, selections: Sequence[SeriesSelection], depth: ExplanationDepth
     ) -> list[SelectionExplanation]:
@@ -264,6 +273,7 @@ class PostgresMetricRepository:
         tenant_id = await self._tenants.find(tenant)
         return await self._read_explainer.explain(tenant_id, selections, depth)
 
+    @read_again
     async def late_writes(self, tenant: str, first_day: int, last_day: int) -> dict[int, int]:
         """How often days of samples were changed late; see `LateWriteReader`."""
         tenant_id = await self._tenants.find(tenant)
@@ -274,12 +284,14 @@ class PostgresMetricRepository:
             rows = await connection.fetch(_QUERIES["late_writes"], tenant_id, first, last)
         return {row["day"]: row["generation"] for row in rows}
 
+    @read_again
     async def series(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[Labels]:
         """Label sets of live series; see the port."""
         return _limited(await self._catalogue.series(tenant, matcher_sets, start_ms, end_ms), limit)
 
+    @read_again
     async def sample_bounds(self, tenant: str) -> tuple[int, int] | None:
         """Times of the first and last sample; see the port."""
         tenant_id = await self._tenants.find(tenant)
@@ -289,6 +301,7 @@ class PostgresMetricRepository:
             first_ms, last_ms = await connection.fetchrow(_QUERIES["sample_bounds"], tenant_id)
         return None if first_ms is None else (first_ms, last_ms)
 
+    @read_again
     async def label_names(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[str]:
@@ -296,6 +309,7 @@ class PostgresMetricRepository:
         found = await self._catalogue.label_names(tenant, matcher_sets, start_ms, end_ms)
         return _limited(found, limit)
 
+    @read_again
     async def label_values(
         self,
         tenant: str,
@@ -309,6 +323,7 @@ class PostgresMetricRepository:
         found = await self._catalogue.label_values(tenant, name, matcher_sets, start_ms, end_ms)
         return _limited(found, limit)
 
+    @read_again
     async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
         """Metadata of one family or all; see the port."""
         tenant_id = await self._tenants.find(tenant)
@@ -321,9 +336,8 @@ class PostgresMetricRepository:
         )
 
     async def ping(self) -> None:
-        """Returns when the database answers a write connection."""
-        async with acquired(self._write_pool) as connection:
-            await connection.fetchval(_QUERIES["ping"])
+        """Returns when the database answers; see the port."""
+        await self._readiness.check()
 
 
 def _read_planner(

@@ -23,7 +23,7 @@ from promcompat.core.remediation import (
 )
 from promql.translator import is_storable_text
 from sql.query_loader import load_queries
-from sql.storage.connection_pool import acquired
+from sql.storage.connection_pool import acquired, read_again
 from sql.storage.database import Database
 
 _QUERIES: Final = load_queries("remediation")
@@ -151,10 +151,12 @@ class PostgresRemediationRepository:
         assert row is not None, "locked by this transaction"
         return _step_of(row)
 
+    @read_again
     async def find(self, tenant: str, remediation_id: int) -> Remediation | None:
         """One remediation; see the port."""
         return await self._fetch_one("find_remediation", tenant, remediation_id)
 
+    @read_again
     async def list(self, tenant: str, wanted: RemediationFilter) -> list[Remediation]:
         """Remediations, newest first; see the port."""
         tenant_id = await self._database.tenants.find(tenant)
@@ -172,6 +174,7 @@ class PostgresRemediationRepository:
             )
         return [_remediation_of(row) for row in rows]
 
+    @read_again
     async def steps(self, remediation_id: int) -> Sequence[RemediationStep]:
         """The steps of a remediation; see the port."""
         async with acquired(self._database.read_pool) as connection:
@@ -202,6 +205,7 @@ class PostgresRemediationRepository:
             row = await connection.fetchrow(_QUERIES[statement], tenant_id, remediation_id, *values)
         return None if row is None else _remediation_of(row)
 
+    @read_again
     async def count_open(self) -> Mapping[RemediationState, int]:
         """Open remediations by state; see the port."""
         async with acquired(self._database.read_pool) as connection:

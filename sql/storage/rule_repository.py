@@ -11,7 +11,7 @@ from promcompat.core.alerts import AlertRule, RuleEvaluation
 from promcompat.core.errors import ConflictError
 from sql.query_loader import load_queries
 from sql.storage.alert_rows import rule_columns, rule_of_row
-from sql.storage.connection_pool import acquired
+from sql.storage.connection_pool import acquired, read_again
 from sql.storage.database import Database
 
 _QUERIES: Final = load_queries("alerts")
@@ -23,6 +23,7 @@ class PostgresRuleRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
+    @read_again
     async def list_rules(
         self, tenant: str, group: str | None = None, rule_id: int | None = None
     ) -> list[AlertRule]:
@@ -34,6 +35,7 @@ class PostgresRuleRepository:
             rows = await connection.fetch(_QUERIES["list_rules"], tenant_id, group, rule_id)
         return [rule_of_row(row) for row in rows]
 
+    @read_again
     async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
         """Last evaluations by rule; see the port."""
         tenant_id = await self._database.tenants.find(tenant)

@@ -12,7 +12,7 @@ from promcompat.core.native_queries import SamplePageQuery, SamplePosition, Samp
 from promcompat.core.ports import MatcherSets, SampleListReader
 from promql.translator import is_storable_text
 from sql.query_loader import load_queries
-from sql.storage.connection_pool import Connection, acquired
+from sql.storage.connection_pool import Connection, acquired, read_again
 from sql.storage.database import Database
 
 _QUERIES: Final = load_queries("native")
@@ -32,6 +32,7 @@ class PostgresSampleListReader:
         self._matching_ids = matching_ids
         self._labels_of = labels_of
 
+    @read_again
     async def sample_page(self, tenant: str, query: SamplePageQuery) -> list[SampleRow]:
         """A page of samples; see the port."""
         name = "sample_page_descending" if query.descending else "sample_page_ascending"
@@ -41,6 +42,7 @@ class PostgresSampleListReader:
         arguments = after.timestamp_us, after.series_id, bound_ms, query.limit
         return await self._read(tenant, query.matchers, name, arguments)
 
+    @read_again
     async def latest_samples(
         self, tenant: str, matchers: tuple[LabelMatcher, ...], limit: int
     ) -> list[SampleRow]:
@@ -48,6 +50,7 @@ class PostgresSampleListReader:
         found = await self._read(tenant, matchers, "latest_samples", ())
         return sorted(found, key=lambda row: row.labels.pairs)[:limit]
 
+    @read_again
     async def metric_names(self, tenant: str, prefix: str, after: str, limit: int) -> list[str]:
         """Metric names; see the port."""
         tenant_id = await self._database.tenants.find(tenant)

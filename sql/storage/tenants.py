@@ -5,7 +5,7 @@ from typing import Final
 from promcompat.core.errors import BadDataError
 from promql.translator import is_storable_text
 from sql.query_loader import load_queries
-from sql.storage.connection_pool import Pool, acquired
+from sql.storage.connection_pool import Pool, acquired, read_again
 
 _QUERIES: Final = load_queries("storage")
 _MAX_NAME_BYTES: Final = 1000
@@ -19,6 +19,7 @@ class Tenants:
         self._read_pool = read_pool
         self._ids: dict[str, int] = {}
 
+    @read_again
     async def find(self, name: str) -> int | None:
         """The id of a tenant, None if it never wrote."""
         if (known := self._ids.get(name)) is not None:

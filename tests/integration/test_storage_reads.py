@@ -18,6 +18,7 @@ from promcompat.core.model import (
 )
 from promql.pushdown.choice import PushdownMode
 from sql.storage.capabilities import Edition
+from sql.storage.connection_pool import acquired
 from sql.storage.metric_repository import PostgresMetricRepository
 from tests.factories import block_rows, make_batch, make_labels, make_matcher, select_name
 from tests.repositories import connected, locked_samples, opened_repository
@@ -336,9 +337,9 @@ async def test_sessions_of_readers_are_given_back_without_a_reset(database_url: 
     ) as repository:
         database = repository.database
         for pool, kept in ((database.read_pool, "kept"), (database.write_pool, "")):
-            async with pool.acquire() as connection:
+            async with acquired(pool) as connection:
                 await connection.execute("SET promcompat.probe = 'kept'")
-            async with pool.acquire() as connection:
+            async with acquired(pool) as connection:
                 found = await connection.fetchval("SELECT current_setting('promcompat.probe')")
             assert found == kept
 

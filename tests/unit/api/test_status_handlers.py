@@ -176,7 +176,10 @@ async def test_health_and_readiness(start_service: StartService) -> None:
     healthy = await service.get("/-/healthy")
     assert (healthy.status, await healthy.text()) == (200, "Prometheus Server is Healthy.\n")
     waiting = await service.get("/-/ready")
-    assert (waiting.status, await waiting.text()) == (503, "Service Unavailable")
+    assert (waiting.status, await waiting.text()) == (
+        503,
+        "Service Unavailable: the service is starting\n",
+    )
     assert waiting.headers["X-Prometheus-Stopping"] == "false"
     assert (await service.get("/api/v1/query?query=1")).status == 503
 

@@ -1,0 +1,222 @@
+"""Connections on which no wait is endless, and what it means when the database refuses one.
+
+A network can be cut without a word: a firewall forgets a connection, a host freezes. TCP by itself
+notices after hours, so the kernel is asked to look sooner (`SOCKET_OPTIONS`), and every statement
+has an end of its own (`BoundedConnection`), because a frozen server or a proxy still acknowledges.
+"""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import asyncpg
+from asyncpg.protocol import NO_TIMEOUT
+
+from promcompat.core.errors import (
+    DatabaseRefusedError,
+    PromcompatError,
+    StorageUnavailableError,
+)
+
+CONNECT_SECONDS: Final = 10.0
+"""How long one attempt to connect may take, with the name look-up and the password exchange."""
+GOODBYE_SECONDS: Final = 2.0
+"""How long cancelling a statement, resetting or closing a session may take before it is cut."""
+SOCKET_OPTIONS: Final = (
+    (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
+    (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 10),
+    (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
+    (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
+    (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 25_000),
+)
+"""An unreachable peer is noticed in 25 seconds; options that a platform lacks are left out."""
+SESSION_KEEPALIVES: Final = {
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+"""The same on the server's side, which holds the locks of a client that it cannot see go."""
+_INVALID_ADDRESS: Final = (
+    "the address of the database is not valid: use postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
+    "with special characters in user and password percent-encoded (%2F for /, %40 for @)"
+)
+"""Without the address: what cannot be split may show a part of the password."""
+_FATAL_LOOK_UPS: Final = {
+    getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)
+}
+
+
+class WatchedConnection(asyncpg.Connection):  # type: ignore[misc]
+    """A connection whose network the kernel watches."""
+
+    __slots__ = ()
+
+    def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
+        """The driver makes it."""
+        super().__init__(protocol, transport, *rest)
+        _watch(transport.get_extra_info("socket"))
+
+    async def close(self, **options: Any) -> None:
+        """Say goodbye; a server that does not answer is cut off, which is no error."""
+        with suppress(OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
+            await super().close(**{"timeout": GOODBYE_SECONDS, **_given(options)})
+
+
+class BoundedConnection(WatchedConnection):
+    """A connection on which every statement ends, or raises TimeoutError after its limit.
+
+    Other exchanges (cancelling, introspection of types) are bounded by the driver's
+    `command_timeout`, which whoever connects sets to `GOODBYE_SECONDS`.
+    """
+
+    __slots__ = ("idle_since", "limit_seconds")
+
+    def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
+        """The driver makes it."""
+        super().__init__(protocol, transport, *rest)
+        self.limit_seconds = CONNECT_SECONDS
+        self.idle_since = 0.0
+
+    async def execute(self, query: str, *args: Any, **options: Any) -> Any:
+        """As the driver's, within the limit."""
+        return await super().execute(query, *args, **self._within_limit(options))
+
+    async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
+        """As the driver's, within the limit."""
+        return await super().fetch(query, *args, **self._within_limit(options))
+
+    async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
+        """As the driver's, within the limit."""
+        return await super().fetchrow(query, *args, **self._within_limit(options))
+
+    async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
+        """As the driver's, within the limit."""
+        return await super().fetchval(query, *args, **self._within_limit(options))
+
+    def _within_limit(self, options: dict[str, Any]) -> dict[str, Any]:
+        return {"timeout": self.limit_seconds, **_given(options)}
+
+    async def copy_from_query(self, query: str, *args: Any, **options: Any) -> Any:
+        """As the driver's, within the limit.
+
+        The driver's own timeout would cost a task for each 7 kB that arrive.
+        """
+        async with asyncio.timeout(self.limit_seconds):
+            return await super().copy_from_query(query, *args, timeout=NO_TIMEOUT, **options)
+
+    async def copy_to_table(self, table_name: str, **options: Any) -> Any:
+        """As the driver's, within the limit.
+
+        The driver's own timeout does not end its wait for room in the send buffer.
+        """
+        async with asyncio.timeout(self.limit_seconds):
+            return await super().copy_to_table(table_name, timeout=NO_TIMEOUT, **options)
+
+
+def _given(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _watch(connected: Any) -> None:
+    if connected is None or connected.family == socket.AF_UNIX:
+        return
+    for level, name, value in SOCKET_OPTIONS:
+        option = getattr(socket, name, None)
+        if option is not None:
+            connected.setsockopt(level, option, value)
+
+
+def describe_place(dsn: str) -> str:
+    """Which database an address names, without its password: `database "x" at h:5432 as user "u"`.
+
+    What the address leaves open (to PGHOST and the like) is left out.
+    """
+    try:
+        parts = urlsplit(dsn)
+    except ValueError:
+        return "the database"
+    userinfo, _, hosts = parts.netloc.rpartition("@")
+    options = parse_qs(parts.query)
+    hosts = ",".join(filter(None, [hosts, *options.get("host", ())]))
+    user = unquote(userinfo.partition(":")[0]) or _first(options.get("user"))
+    name = unquote(parts.path.lstrip("/")) or _first(options.get("dbname"))
+    text = f'database "{name}"' if name else "the database"
+    if hosts:
+        text += f" at {unquote(hosts)}"
+    return f'{text} as user "{user}"' if user else text
+
+
+def _first(values: Sequence[str] | None) -> str:
+    return values[0] if values else ""
+
+
+def connect_fault(exc: BaseException, dsn: str) -> PromcompatError:
+    """Our error for a failed attempt to connect to `dsn`.
+
+    DatabaseRefusedError, with the server's words, where trying again cannot help;
+    StorageUnavailableError where it can.
+    """
+    if isinstance(exc, ValueError):  # With it the driver's ClientConfigurationError.
+        return DatabaseRefusedError(_INVALID_ADDRESS)
+    place = describe_place(dsn)
+    refusal = _refusal(exc)
+    if refusal is not None:
+        said = f" (the server says: {exc})" if isinstance(exc, asyncpg.PostgresError) else ""
+        return DatabaseRefusedError(f"cannot use {place}: {refusal}{said}")
+    return StorageUnavailableError(f"cannot reach {place}: {_hindrance(exc)}")
+
+
+def _refusal(exc: BaseException) -> str | None:
+    """Why no later attempt can succeed; None when one may."""
+    match exc:
+        case asyncpg.InvalidPasswordError():
+            return "the password is wrong, or the user does not exist"
+        case asyncpg.InvalidAuthorizationSpecificationError():
+            return "the server does not admit this user from this machine; see its pg_hba.conf"
+        case asyncpg.InvalidCatalogNameError():
+            return "this database does not exist"
+        case asyncpg.InsufficientPrivilegeError():
+            return "the user may not connect to it"
+        case asyncpg.ProtocolViolationError():
+            return _pooler_refusal(str(exc))
+        case socket.gaierror() if exc.errno in _FATAL_LOOK_UPS:
+            return "there is no host of this name"
+        case ssl.SSLCertVerificationError():
+            return f"the certificate of the server is not trusted: {exc.verify_message}"
+        case ConnectionError() if "rejected SSL upgrade" in str(exc):
+            return "the server offers no TLS, which sslmode in the address demands"
+        case _:
+            return None
+
+
+def _pooler_refusal(text: str) -> str:
+    if "startup parameter" in text:
+        return (
+            "a connection pooler (PgBouncer) stands in front of it and refuses the session's "
+            "settings; connect to PostgreSQL directly"
+        )
+    return "it is not a PostgreSQL server, or a connection pooler that does not know this database"
+
+
+def _hindrance(exc: BaseException) -> str:
+    """What is in the way just now."""
+    match exc:
+        case ConnectionRefusedError():
+            return "connection refused"
+        case TimeoutError():
+            return "no answer"
+        case socket.gaierror():
+            return "its name cannot be resolved now"
+        case asyncpg.CannotConnectNowError():
+            return "it is starting up or shutting down"
+        case asyncpg.TooManyConnectionsError():
+            return "it has no connection left"
+        case FileNotFoundError():
+            return "its socket does not exist"
+        case _:
+            return "the connection failed"

@@ -1,0 +1,277 @@
+"""Connections that end, or fall silent: what waits, for how long, and what works afterwards."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import asyncpg
+import numpy as np
+import pytest
+
+from promcompat.core.errors import PromcompatError, QueryTimeoutError, StorageUnavailableError
+from promcompat.core.model import WriteBatch
+from sql.storage.alert_repository import PostgresAlertRepository
+from sql.storage.connection_pool import PoolOptions, acquired, open_pool
+from sql.storage.metric_repository import PostgresMetricRepository
+from tests.factories import make_labels, select_name, series_key
+from tests.http_service import Service, running_service
+from tests.network import CuttableNetwork, cuttable_network
+from tests.repositories import connected, opened_repository
+
+pytestmark = pytest.mark.integration
+
+T0 = 1_700_000_000_000
+UP = make_labels("up", job="a")
+LIMITS = {"query_timeout_seconds": 1.0, "write_timeout_seconds": 1.0}
+ENDS_WITHIN_SECONDS = 10.0
+"""Twice a limit of a second, and what cutting a connection takes; generous for a busy machine."""
+MANY_ROWS = 200_000
+"""Of a write that fills every buffer on its way."""
+
+
+@pytest.fixture
+async def network(plain_database_url: str) -> AsyncIterator[CuttableNetwork]:
+    async with cuttable_network(plain_database_url) as network:
+        yield network
+
+
+@pytest.fixture
+async def repository(network: CuttableNetwork) -> AsyncIterator[PostgresMetricRepository]:
+    async with opened_repository(network.url, **LIMITS) as repository:
+        yield repository
+
+
+async def write(repository: PostgresMetricRepository, first_ms: int, n_rows: int = 1) -> None:
+    key = series_key(UP)
+    times = np.arange(first_ms, first_ms + n_rows)
+    batch = WriteBatch([key] * n_rows, times, np.ones(n_rows), {key: UP}, ())
+    await repository.write_batch("default", batch)
+
+
+async def count(repository: PostgresMetricRepository) -> int:
+    [block] = await repository.select("default", [select_name("up", -(2**62), 2**62)])
+    return len(block.timestamps)
+
+
+async def end_sessions(url: str) -> None:
+    """End every session of the repository's, as a restart of the server does."""
+    async with connected(url) as connection:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND application_name LIKE 'promcompat %'"
+        )
+
+
+async def until(is_met: Callable[[], Awaitable[object]]) -> None:
+    """Return once a condition is met; fails when it is not met in time."""
+    async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+        while not await is_met():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def is_ready(service: Service) -> bool:
+    return (await service.get("/-/ready")).status == 200
+
+
+async def waits_for_lock(connection: asyncpg.Connection) -> object:
+    """How many sessions of the database wait for a lock."""
+    return await connection.fetchval(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+
+
+# -- silently cut -----------------------------------------------------------------------------
+
+
+async def test_read_on_a_silent_connection_ends_and_works_again_on_a_new_one(
+    network: CuttableNetwork, repository: PostgresMetricRepository
+) -> None:
+    await write(repository, T0)
+    assert await count(repository) == 1
+    network.cut()
+    async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+        with pytest.raises((StorageUnavailableError, QueryTimeoutError)):
+            await repository.label_names("default", (), T0, T0, 0)
+    network.mend()
+    assert await repository.label_names("default", (), T0, T0, 0) == ["__name__", "job"]
+
+
+async def test_idle_connections_that_were_cut_are_noticed_before_they_are_used(
+    network: CuttableNetwork, repository: PostgresMetricRepository
+) -> None:
+    await asyncio.gather(*(write(repository, T0 + step) for step in range(8)))
+    network.cut()
+    await asyncio.sleep(1.1)
+    network.mend()
+    async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+        await write(repository, T0 + 100)
+        assert await count(repository) == 9
+
+
+async def test_write_that_is_cut_in_the_middle_of_its_copy_ends_and_can_be_repeated(
+    network: CuttableNetwork, repository: PostgresMetricRepository
+) -> None:
+    await write(repository, T0 - 1)
+    network.cut_after(MANY_ROWS)  # A tenth of the bytes of its COPY.
+    async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+        with pytest.raises(StorageUnavailableError):
+            await write(repository, T0, MANY_ROWS)
+    network.mend()
+    assert await count(repository) == 1
+    await write(repository, T0, MANY_ROWS)
+    assert await count(repository) == MANY_ROWS + 1
+
+
+async def test_alert_evaluation_that_is_cut_ends_and_the_next_one_works(
+    network: CuttableNetwork, repository: PostgresMetricRepository
+) -> None:
+    pool = await open_pool(network.url, PoolOptions(max_size=1, statement_timeout_seconds=1.0))
+    alerts = PostgresAlertRepository(repository.database, pool, ["none"])
+    try:
+        async with alerts.thresholds() as session:
+            assert session is not None
+        network.cut()
+        async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+            with pytest.raises(StorageUnavailableError):
+                async with alerts.thresholds():
+                    pass
+        network.mend()
+        async with alerts.thresholds() as session:
+            assert session is not None
+    finally:
+        await pool.close()
+
+
+async def test_commit_and_rollback_on_a_silent_connection_end(network: CuttableNetwork) -> None:
+    pool = await open_pool(network.url, PoolOptions(max_size=1, statement_timeout_seconds=1.0))
+
+    async def work(failure: Exception | None) -> None:
+        async with acquired(pool) as connection, connection.transaction():
+            await connection.execute("SELECT 1")
+            network.cut()
+            if failure is not None:
+                raise failure
+
+    try:
+        for failure in (None, KeyError("of the caller")):
+            async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+                with pytest.raises((StorageUnavailableError, KeyError)):
+                    await work(failure)
+            network.mend()
+    finally:
+        await pool.close()
+
+
+async def test_cancelled_read_on_a_silent_connection_does_not_wait_for_its_server(
+    network: CuttableNetwork, repository: PostgresMetricRepository
+) -> None:
+    await write(repository, T0)
+    network.cut()
+    reading = asyncio.create_task(count(repository))
+    await asyncio.sleep(0.2)
+    reading.cancel()
+    async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+        with pytest.raises((asyncio.CancelledError, PromcompatError)):
+            await reading
+
+
+async def test_closing_on_a_silent_network_ends(network: CuttableNetwork) -> None:
+    async with opened_repository(network.url, **LIMITS) as repository:
+        await write(repository, T0)
+        network.cut()
+        async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+            await repository.close()
+
+
+async def test_waiting_for_a_connection_of_an_exhausted_pool_ends(plain_database_url: str) -> None:
+    options = PoolOptions(max_size=1, statement_timeout_seconds=0.2)
+    pool = await open_pool(plain_database_url, options)
+    try:
+        async with acquired(pool):
+            with pytest.raises(StorageUnavailableError):
+                async with acquired(pool):
+                    pass
+    finally:
+        await pool.close()
+
+
+# -- readiness --------------------------------------------------------------------------------
+
+
+async def test_readiness_is_told_in_time_on_a_silent_network_and_when_it_is_back(
+    network: CuttableNetwork, repository: PostgresMetricRepository
+) -> None:
+    async with running_service(repository) as service:
+        assert (await service.get("/-/ready")).status == 200
+        network.cut()
+        for _ in range(2):
+            started = time.monotonic()
+            response = await service.get("/-/ready")
+            assert response.status == 503
+            assert "the database" in await response.text()
+            assert time.monotonic() - started < 3.0  # 1.5 and what a busy machine adds.
+        network.mend()
+        await until(lambda: is_ready(service))
+
+
+async def test_readiness_does_not_wait_for_busy_pools(plain_database_url: str) -> None:
+    async with opened_repository(
+        plain_database_url, read_connections=1, write_connections=1
+    ) as repository:
+        database = repository.database
+        async with acquired(database.read_pool), acquired(database.write_pool):
+            async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+                await repository.ping()
+
+
+# -- ended ------------------------------------------------------------------------------------
+
+
+async def test_first_query_after_all_sessions_ended_is_answered(plain_database_url: str) -> None:
+    async with (
+        opened_repository(plain_database_url) as repository,
+        running_service(repository) as service,
+    ):
+        await write(repository, T0)
+        await asyncio.gather(*(count(repository) for _ in range(8)))
+        await end_sessions(plain_database_url)
+        status, answer = await service.ask("query", query="up", time=str(T0 // 1000))
+        assert (status, len(answer["data"]["result"])) == (200, 1)
+        assert await service.ask("labels") == (
+            200,
+            {"status": "success", "data": ["__name__", "job"]},
+        )
+
+
+async def test_read_that_loses_its_connection_is_done_again(plain_database_url: str) -> None:
+    async with opened_repository(plain_database_url) as repository:
+        await write(repository, T0)
+        async with connected(plain_database_url) as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            await connection.execute("LOCK TABLE series IN ACCESS EXCLUSIVE MODE")
+            reading = asyncio.create_task(repository.series("default", (), T0, T0, 0))
+            await until(lambda: waits_for_lock(connection))
+            await end_sessions(plain_database_url)
+            await transaction.rollback()
+        assert await reading == [UP]
+
+
+async def test_write_that_loses_its_connection_is_not_done_again_by_us(
+    plain_database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened_repository(plain_database_url) as repository:
+        await write(repository, T0)
+        async with connected(plain_database_url) as connection, connection.transaction():
+            await connection.execute("LOCK TABLE sample IN ACCESS EXCLUSIVE MODE")
+            writing = asyncio.create_task(write(repository, T0 + 1))
+            await until(lambda: waits_for_lock(connection))
+            await end_sessions(plain_database_url)
+            with pytest.raises(StorageUnavailableError) as caught:
+                await writing
+        # The sender is told in our words; the driver's are for the log.
+        assert str(caught.value) == "the database cannot answer now; try again"
+        assert "terminating connection" in "".join(
+            getattr(record, "reason", "") for record in caplog.records
+        )
