@@ -18,6 +18,9 @@ from promcompat.core.errors import PromcompatError
 
 HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+_MAX_PARAMETERS = 1_000
+_MAX_DOCUMENT_BYTES = 1 << 20
+"""Of a definition, a rule and the like; samples are posted to other paths."""
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -42,6 +45,9 @@ def http_handler(route: Route) -> HttpHandler:
 
 def parse_query(request: web.Request, model: type[QueryModel]) -> QueryModel:
     """The parameters of the URL. Raises InvalidRequestError."""
+    if request.rel_url.raw_query_string.count("&") >= _MAX_PARAMETERS:
+        expected = f"at most {_MAX_PARAMETERS} parameters"
+        raise InvalidRequestError([fault("query", "query", "has too many parameters", expected)])
     given: dict[str, object] = {}
     for name in request.query:
         values = request.query.getall(name)
@@ -66,7 +72,13 @@ async def _parse_body(
     if adapter is None:
         return None
     check_media_type(request, route.media_types)
-    body = await read_body(request, state.max_body_bytes, state.max_decoded_bytes)
+    limit = min(state.max_decoded_bytes, _MAX_DOCUMENT_BYTES)
+    body = await read_body(request, limit, limit)
+    # Expressions and templates in it are parsed too, so that its length does not say how long.
+    return await asyncio.to_thread(_validated, route, adapter, body)
+
+
+def _validated(route: Route, adapter: TypeAdapter[Any], body: bytes) -> object:
     try:
         return adapter.validate_json(body)
     except ValidationError as exc:

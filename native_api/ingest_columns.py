@@ -27,9 +27,12 @@ from native_api.times import (
     format_time_ms,
     parse_time_ms,
 )
+from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import METRIC_NAME, IntArray, WriteBatch
 from promcompat.remote_write.remote_pb2 import Label, SeriesKey
 from promcompat.remote_write.series_key import decode_series_key
+
+_SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class ColumnReader:
         now_ms: int,
         latest_ms: int | None,
         known: Container[bytes],
+        limits: LabelLimits,
     ) -> tuple[WriteBatch, list[int], list[SampleFault]]:
         """The batch of the valid items, their positions, and the faults of the others.
 
@@ -68,7 +72,7 @@ class ColumnReader:
         sample may have, None for any. Labels of keys in `known` are left out of the batch.
         """
         faults: list[SampleFault] = []
-        keys = self._series_keys(items, positions, recognised, faults)
+        keys = self._series_keys(items, positions, recognised, limits, faults)
         timestamps = _timestamps(items, positions, now_ms, latest_ms, faults)
         values = _values(items)
         server_timed = np.array([item.get("timestamp") is None for item in items], np.bool_)
@@ -90,6 +94,7 @@ class ColumnReader:
         items: Sequence[SamplePayload],
         positions: Sequence[int],
         recognised: Sequence[bytes | None],
+        limits: LabelLimits,
         faults: list[SampleFault],
     ) -> list[bytes]:
         """The key of each item's series, empty for one at fault."""
@@ -97,18 +102,18 @@ class ColumnReader:
         strangers = [row for row, key in enumerate(recognised) if key is None]
         identities = identities_of([items[row] for row in strangers])
         for row, identity in zip(strangers, identities, strict=True):
-            keys[row] = self._old_or_new_key(identity, positions[row], faults)
+            keys[row] = self._old_or_new_key(identity, positions[row], limits, faults)
         return keys
 
     def _old_or_new_key(
-        self, identity: Identity, position: int, faults: list[SampleFault]
+        self, identity: Identity, position: int, limits: LabelLimits, faults: list[SampleFault]
     ) -> bytes:
         known = self._keys.get(identity)
         if known is not None:
             return known
         name, source, *_ = identity
         labels = labels_of(identity)
-        found = list(_identity_faults(position, name, source, labels))
+        found = _identity_faults(position, name, source, labels, limits)
         if found:
             faults += found
             return b""
@@ -127,15 +132,27 @@ def encode_series_key(name: str, labels: Mapping[str, str]) -> bytes:
 
 
 def _identity_faults(
-    position: int, name: str, source: str | None, labels: Mapping[str, str]
+    position: int, name: str, source: str | None, labels: Mapping[str, str], limits: LabelLimits
 ) -> list[SampleFault]:
+    n_labels = 1 + len({*labels, *(("source",) if source else ())})
+    max_names = limits.max_names_of(name)
+    if n_labels > max_names:
+        reason = f"has {n_labels} with the metric's name and source, which is too many"
+        return [SampleFault(position, "labels", reason, f"at most {max_names}")]
     found = [
-        ("name", metric_name_fault(name), METRIC_NAME_TEXT),
+        (
+            "name",
+            metric_name_fault(name) or limits.label_fault(METRIC_NAME, name),
+            METRIC_NAME_TEXT,
+        ),
         ("source", text_fault(source or ""), UNICODE_TEXT),
+        ("source", source and limits.label_fault("source", source), UNICODE_TEXT),
     ]
     for label, value in labels.items():
-        found.append((f"labels.{label}", label_name_fault(label), LABEL_NAME_TEXT))
-        found.append((f"labels.{label}", text_fault(value), UNICODE_TEXT))
+        field = f"labels.{label[:_SHOWN_CHARACTERS]}"
+        found.append((field, label_name_fault(label), LABEL_NAME_TEXT))
+        found.append((field, text_fault(value), UNICODE_TEXT))
+        found.append((field, limits.label_fault(label, value), limits.label_text))
     if source and labels.get("source"):
         reason = "is given twice: as `source` and as `labels.source`"
         found.append(("source", reason, "one of the two"))

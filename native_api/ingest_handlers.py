@@ -1,6 +1,5 @@
 """`POST /ingest` and `POST /ingest/batch`: samples as JSON into the write path of remote write."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -34,9 +33,11 @@ from native_api.times import TIME_TEXT
 from native_api.validation import JSON_TEXT, Expectations, expected_of, faults_of, reason_of
 from promcompat.core.errors import PromcompatError, WriteRejectedError
 from promcompat.core.model import WriteBatch
+from promcompat.request_bodies import BODIES
 from promcompat.services.metric_service import MetricService
 
-_IN_THREAD_FROM_BYTES = 1 << 17
+_MAX_JSON_TOKENS = 1_000_000
+"""Commas and opening brackets: the library makes their objects in one call."""
 _BATCH: TypeAdapter[BatchPayload] = TypeAdapter(BatchPayload)
 _SAMPLE: TypeAdapter[SamplePayload] = TypeAdapter(SamplePayload)
 _COLUMNS = ColumnReader()
@@ -70,11 +71,10 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
     check_media_type(call.request, _MEDIA_TYPES)
     service = ready(call.state.metrics)
     body = await read_body(call.request, call.state.max_body_bytes, call.state.max_decoded_bytes)
-    arguments = body, is_batch, service, call.tenant
-    if len(body) < _IN_THREAD_FROM_BYTES:
-        batch, positions, faults = _read(*arguments)
-    else:
-        batch, positions, faults = await asyncio.to_thread(_read, *arguments)
+    bodies = call.request.app[BODIES]
+    batch, positions, faults = await bodies.work(
+        len(body), _read, body, is_batch, service, call.tenant
+    )
     metrics = call.state.ingest_metrics
     metrics.requests.inc()
     metrics.refuse("invalid", len({one.index for one in faults}))
@@ -98,6 +98,9 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
 
 def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> Read:
     """Parse and check a body. Raises InvalidRequestError for what no sample can be read from."""
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_JSON_TOKENS:
+        text = f"has more than {_MAX_JSON_TOKENS:,} commas and brackets"
+        raise InvalidRequestError([fault("body", "body", text, "a smaller batch")])
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
@@ -112,6 +115,7 @@ def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> R
         service.now_ms(),
         service.latest_ms(),
         service.known_series(tenant),
+        service.label_limits,
     )
     return batch, kept, sorted([*faults, *more], key=lambda one: one.index)
 

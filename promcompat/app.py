@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from native_api.context import NativeState
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from promcompat.core.label_limits import LabelLimits
 from promcompat.core.remediation import (
     OPEN_STATES,
     RemediationJournal,
@@ -65,9 +66,22 @@ def storage_options(settings: Settings) -> StorageOptions:
         max_memory_bytes=settings.query_max_memory_bytes,
         sample_cache_bytes=settings.query_sample_cache_bytes,
         series_cache_bytes=settings.series_cache_bytes,
+        label_limits=label_limits(settings),
+        max_tenants=settings.max_tenants,
         pushdown=PushdownMode.AUTO if settings.pushdown else PushdownMode.OFF,
         is_own_server=_is_own_server(settings),
         alert_max_sample_age_ms=settings.alert_max_sample_age,
+    )
+
+
+def label_limits(settings: Settings) -> LabelLimits:
+    """How large a series may be."""
+    return LabelLimits(
+        max_names=settings.max_label_names_per_series,
+        max_names_of_info=settings.max_label_names_per_info_series,
+        max_name_bytes=settings.max_label_name_bytes,
+        max_value_bytes=settings.max_label_value_bytes,
+        max_metadata_bytes=settings.max_metadata_bytes,
     )
 
 
@@ -88,6 +102,7 @@ def build_metric_service(
         repository,
         engine,
         max_future_ms=settings.max_future,
+        label_limits=label_limits(settings),
         range_cache=build_range_cache(settings, engine, repository),
     )
 

@@ -149,6 +149,40 @@ class Settings(BaseSettings):
     write_max_decoded_bytes: PositiveInt = Field(
         32 * MEBIBYTE, description="Largest remote-write body, unpacked; a larger one gets 400."
     )
+    write_max_series: PositiveInt = Field(
+        250_000,
+        description="Series and metadata entries that one remote-write request may hold; one with "
+        "more gets 400.",
+    )
+    max_label_names_per_series: Annotated[int, Field(ge=1, le=1000)] = Field(
+        30,
+        description="Labels a series may have, its name included. This limit and the next four "
+        "have Mimir's defaults; a series beyond one is refused with 400, others of its request "
+        "are stored.",
+    )
+    max_label_names_per_info_series: Annotated[int, Field(ge=1, le=1000)] = Field(
+        80, description="The same for metrics whose name ends in _info."
+    )
+    max_label_name_bytes: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        1024, description="Longest name of a label."
+    )
+    max_label_value_bytes: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        2048,
+        description="Longest value of a label; the name of a metric has 2000 bytes at most.",
+    )
+    max_metadata_bytes: Annotated[int, Field(ge=1, le=2000)] = Field(
+        1024,
+        description="Longest metric name and unit in metadata; a longer help text is cut.",
+    )
+    max_tenants: PositiveInt = Field(
+        1000,
+        description="Tenants that may exist; the first write of one more gets 400.",
+    )
+    max_held_body_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
+        256 * MEBIBYTE,
+        description="Memory of a worker for request bodies, as sent and as unpacked; a request "
+        "that needs more gets 503 and tries again.",
+    )
     max_future: DurationMs = Field(
         600_000,
         description="How far ahead of now a sample may be; later ones get 400 as Prometheus has "
@@ -220,6 +254,16 @@ class Settings(BaseSettings):
     remediation_sql_functions: Names = Field(
         (),
         description="Database functions of one jsonb that remediations may call, comma-separated.",
+    )
+    read_timeout: Annotated[DurationMs, Field(gt=0)] = Field(
+        300_000,
+        description="How long a client may take to send a request; idle connections are closed "
+        "as well (Prometheus: --web.read-timeout).",
+    )
+    max_connections: PositiveInt = Field(
+        512,
+        description="Connections of a worker at once (Prometheus: --web.max-connections). Beyond "
+        "that, the one that is idle for longest is closed; if none is idle, a new one gets 503.",
     )
     shutdown_timeout: DurationMs = Field(
         30_000, description="How long requests in flight may take to finish on SIGTERM."

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from promcompat.api.context import ServiceState
 from promcompat.api.routes import build_application
 from promcompat.api.server import make_runner
-from promcompat.app import engine_options
+from promcompat.app import engine_options, label_limits
 from promcompat.core.ports import MetricRepository
 from promcompat.services.metric_service import MetricService
 from promcompat.settings import Settings
@@ -75,7 +75,11 @@ async def running_service(
     if is_ready:
         engine = Engine(repository, engine_options(chosen))
         service = MetricService(
-            repository, engine, max_future_ms=chosen.max_future, now_ms=lambda: NOW_MS
+            repository,
+            engine,
+            max_future_ms=chosen.max_future,
+            label_limits=label_limits(chosen),
+            now_ms=lambda: NOW_MS,
         )
         state.open(service, "a database of a test")
     app = build_application(chosen, state, telemetry)

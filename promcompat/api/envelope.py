@@ -17,6 +17,7 @@ from promcompat.core.errors import (
     PromcompatError,
     QueryCanceledError,
     QueryTimeoutError,
+    RequestTimeoutError,
     StorageUnavailableError,
     UnsupportedMediaTypeError,
 )
@@ -27,6 +28,7 @@ STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
     BadDataError: 400,
     UnsupportedMediaTypeError: 415,
     PayloadTooLargeError: 413,
+    RequestTimeoutError: 408,
     ExecutionError: 422,
     NotFoundError: 404,
     QueryCanceledError: 499,

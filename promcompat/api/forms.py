@@ -1,36 +1,92 @@
 """Reads the parameters of a request: form body and URL together, as Go's `FormValue` does."""
 
-from aiohttp import web
+from email.message import Message
+
+from aiohttp import hdrs, web
 
 from promcompat.api.params import Form, parse_urlencoded
+from promcompat.core.errors import BadDataError
+from promcompat.request_bodies import BODIES, media_type
 
+MAX_FORM_BYTES = 10_000_000
+"""What Go reads of a form at most."""
+MAX_PARAMETERS = 10_000
+"""As many as newer versions of Go take (`urlmaxqueryparams`)."""
 _METHODS_WITH_FORM = ("POST", "PUT", "PATCH")
+_URLENCODED = "application/x-www-form-urlencoded"
+_MULTIPART = "multipart/form-data"
+_MAX_HEADER = 1_000
+"""Characters; the standard library takes quadratic time for the parameters of a header."""
 
 
 async def read_form(request: web.Request) -> Form:
-    """The parameters of the body, then those of the URL; those of a multipart body come last.
+    """The parameters of the body and of the URL; see `parse_form`.
+
+    Raises PayloadTooLargeError, and BadDataError for too many parameters.
+    """
+    _, _, query_string = request.raw_path.partition("?")
+    bodies = request.app[BODIES]
+    content_type, body = "", b""
+    if request.method in _METHODS_WITH_FORM and media_type(request) in (_URLENCODED, _MULTIPART):
+        content_type = request.headers[hdrs.CONTENT_TYPE]
+        body = await bodies.read(request, MAX_FORM_BYTES)
+    n_bytes = len(query_string) + len(body)
+    return await bodies.work(n_bytes, parse_form, query_string, content_type, body)
+
+
+def parse_form(query_string: str, content_type: str, body: bytes) -> Form:
+    """The parameters of a urlencoded body come before those of the URL, multipart ones after.
 
     That is the order of Go's `ParseMultipartForm`. A body of another content type is ignored, and
     so is a malformed multipart body.
     """
-    _, _, query_string = request.raw_path.partition("?")
-    url_pairs, url_fault = parse_urlencoded(query_string)
-    if request.method not in _METHODS_WITH_FORM:
-        return Form(url_pairs, url_fault)
-    match request.content_type:
-        case "application/x-www-form-urlencoded":
-            body = await request.read()
-            body_pairs, body_fault = parse_urlencoded(body.decode(errors="replace"))
-        case "multipart/form-data":
-            return Form([*url_pairs, *await _read_multipart(request)], url_fault)
-        case _:
-            body_pairs, body_fault = [], ""
-    return Form([*body_pairs, *url_pairs], body_fault or url_fault)
+    url_pairs, fault = parse_parameters(query_string)
+    if content_type.lower().startswith(_MULTIPART):
+        return Form([*url_pairs, *_parse_multipart(body, content_type)], fault)
+    body_pairs, body_fault = parse_parameters(body.decode(errors="replace"))
+    return Form([*body_pairs, *url_pairs], body_fault or fault)
 
 
-async def _read_multipart(request: web.Request) -> list[tuple[str, str]]:
-    try:
-        fields = await request.post()
-    except ValueError:
+def parse_parameters(text: str) -> tuple[list[tuple[str, str]], str]:
+    """`parse_urlencoded`, and BadDataError for more parameters than a request may have."""
+    _check_number(text.count("&"))
+    return parse_urlencoded(text)
+
+
+def _parse_multipart(body: bytes, content_type: str) -> list[tuple[str, str]]:
+    """Names and values of the parts that are no files."""
+    header = Message()
+    header[hdrs.CONTENT_TYPE] = content_type[:_MAX_HEADER]
+    boundary = header.get_boundary()
+    if not boundary:
         return []
-    return [(name, value) for name, value in fields.items() if isinstance(value, str)]
+    delimiter = b"\r\n--" + boundary.encode(errors="replace")
+    content = b"\r\n" + body
+    _check_number(content.count(delimiter))
+    pairs = []
+    for part in content.split(delimiter)[1:]:
+        if part.startswith(b"--"):
+            break
+        head, blank_line, value = part.partition(b"\r\n\r\n")
+        name = _part_name(head)
+        if blank_line and name is not None:
+            pairs.append((name, value.decode(errors="replace")))
+    return pairs
+
+
+def _part_name(head: bytes) -> str | None:
+    """The name of a part from its header lines, None for a file and for what has no name."""
+    for line in head.decode(errors="replace").splitlines():
+        field, _, value = line.partition(":")
+        if field.strip().lower() == "content-disposition" and len(value) < _MAX_HEADER:
+            header = Message()
+            header[hdrs.CONTENT_DISPOSITION] = value.strip()
+            name = header.get_param("name", header=hdrs.CONTENT_DISPOSITION)
+            is_field = isinstance(name, str) and header.get_filename() is None
+            return str(name) if is_field else None
+    return None
+
+
+def _check_number(n_separators: int) -> None:
+    if n_separators >= MAX_PARAMETERS:
+        raise BadDataError(f"the request has more than {MAX_PARAMETERS} parameters")

@@ -37,6 +37,9 @@ _INTEGER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
 _LONG_TEXT = 1_000
 """Characters; shorter ones are unescaped faster by the standard library."""
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}")
+_ESCAPE_CHARACTERS = 3
+_SEARCHED_CHARACTERS = 1 << 18
 _HEX_DIGITS = np.zeros(256, np.uint8)
 """What each character stands for; only those of valid escapes are asked for."""
 for _digit in b"0123456789abcdefABCDEF":
@@ -75,13 +78,26 @@ def parse_urlencoded(text: str) -> tuple[list[tuple[str, str]], str]:
         if ";" in piece:
             fault = fault or "invalid semicolon separator in query"
             continue
-        bad_escape = re.search(r"%(?![0-9A-Fa-f]{2}).{0,2}", piece)
+        bad_escape = _bad_escape(piece)
         if bad_escape:
-            fault = fault or f'invalid URL escape "{bad_escape.group()}"'
+            fault = fault or f'invalid URL escape "{bad_escape}"'
             continue
         name, _, value = piece.partition("=")
         pairs.append((_unescape(name), _unescape(value)))
     return pairs, fault
+
+
+def _bad_escape(text: str) -> str:
+    """The first malformed escape of a text, or nothing.
+
+    It is searched for in pieces: an expression holds the interpreter until it has looked at all of
+    what it is given.
+    """
+    for first in range(0, len(text), _SEARCHED_CHARACTERS):
+        found = _BAD_ESCAPE.search(text, first, first + _SEARCHED_CHARACTERS + _ESCAPE_CHARACTERS)
+        if found and found.start() < first + _SEARCHED_CHARACTERS:
+            return found.group()
+    return ""
 
 
 def _unescape(text: str) -> str:

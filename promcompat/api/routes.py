@@ -17,6 +17,7 @@ from promcompat.api.context import CORS_ORIGIN, SETTINGS, STATE, TELEMETRY, Serv
 from promcompat.api.middleware import add_common_headers, answer_errors, observe
 from promcompat.api.write_handler import handle_write
 from promcompat.core.matchers import compile_pattern
+from promcompat.request_bodies import BODIES, BodyLimits, RequestBodies, hold_bodies
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 
@@ -31,8 +32,6 @@ _GET_HEAD = ("GET", "HEAD")
 _GET_POST = ("GET", "POST")
 _POST = ("POST",)
 _POST_PUT = ("POST", "PUT")
-
-MAX_FORM_BYTES = 32 << 20
 
 ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     (f"{API}/query", _GET_POST, query_handlers.handle_query),
@@ -80,10 +79,16 @@ def build_application(
     settings: Settings, state: ServiceState, telemetry: Telemetry
 ) -> web.Application:
     """The HTTP application; it serves as soon as `state` has a service."""
-    app = web.Application(middlewares=[observe, answer_errors], client_max_size=MAX_FORM_BYTES)
+    app = web.Application(middlewares=[observe, answer_errors, hold_bodies])
     app[SETTINGS] = settings
     app[STATE] = state
     app[TELEMETRY] = telemetry
+    app[BODIES] = RequestBodies(
+        BodyLimits(
+            max_held_bytes=settings.max_held_body_bytes,
+            read_timeout_seconds=settings.read_timeout / 1000,
+        )
+    )
     app[CORS_ORIGIN] = compile_pattern(settings.cors_origin)
     app.on_response_prepare.append(add_common_headers)
     for prefix in PREFIXES:

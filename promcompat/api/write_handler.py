@@ -4,30 +4,37 @@
 5xx with Retry-After for what can be stored later (a sender tries again for ever).
 """
 
-import asyncio
 import logging
+from dataclasses import dataclass, field
 
 from aiohttp import hdrs, web
 
 from promcompat.api.context import SETTINGS, TELEMETRY, service_of, tenant_of
 from promcompat.api.envelope import error_status, text_error
 from promcompat.core.errors import (
-    PayloadTooLargeError,
+    OverloadedError,
     PromcompatError,
+    RequestTimeoutError,
     UnsupportedMediaTypeError,
     WriteRejectedError,
 )
-from promcompat.remote_write.decoder import DecodedWrite, decode_write_request
+from promcompat.remote_write.decoder import (
+    PIECE_BYTES,
+    DecodedWrite,
+    decode_write_request,
+    split_write_request,
+)
 from promcompat.remote_write.negotiation import (
     WriteMessage,
     check_content_encoding,
     negotiate_message,
 )
+from promcompat.remote_write.snappy_block import checked_length, unpack
+from promcompat.request_bodies import BODIES, held_by
 from promcompat.telemetry import RemoteWriteMetrics
 
 _LOGGER = logging.getLogger(__name__)
-_DECODE_IN_THREAD_FROM_BYTES = 1 << 18
-"""Some 10,000 series: a larger body would hold up other requests for tens of milliseconds."""
+_REASONS_SHOWN = 10
 
 
 async def handle_write(request: web.Request) -> web.Response:
@@ -36,11 +43,17 @@ async def handle_write(request: web.Request) -> web.Response:
     try:
         await _write(request, tenant)
     except PromcompatError as exc:
-        status = error_status(exc)
+        error = _retried(exc) if isinstance(exc, RequestTimeoutError) else exc
+        status = error_status(error)
         request.app[TELEMETRY].remote_write.requests_rejected.labels(str(status)).inc()
-        _log_rejection(exc, status, tenant)
-        return text_error(exc)
+        _log_rejection(error, status, tenant)
+        return text_error(error)
     return web.Response(status=204)
+
+
+def _retried(error: RequestTimeoutError) -> PromcompatError:
+    """A sender drops its samples on 4xx, and a slow network is no reason to."""
+    return OverloadedError(f"{error}; send the request again")
 
 
 async def _write(request: web.Request, tenant: str) -> None:
@@ -53,41 +66,75 @@ async def _write(request: web.Request, tenant: str) -> None:
         )
     service = service_of(request)
     settings = request.app[SETTINGS]
-    body = await _read_body(request, settings.write_max_body_bytes)
-    arguments = body, service.known_series(tenant), settings.write_max_decoded_bytes
-    if len(body) < _DECODE_IN_THREAD_FROM_BYTES:
-        decoded = decode_write_request(*arguments)
-    else:
-        decoded = await asyncio.to_thread(decode_write_request, *arguments)
-    _account(request.app[TELEMETRY].remote_write, decoded, tenant)
-    if len(decoded.batch) or decoded.batch.metadata:
-        await service.write(tenant, decoded.batch)
-    if decoded.n_histograms:
-        raise WriteRejectedError(
-            "native histograms are not supported by this server yet: "
-            f"{decoded.n_histograms} histogram samples were not stored, float samples were"
+    bodies = request.app[BODIES]
+    telling = _Telling()
+    for piece in await _read_pieces(request):
+        decoded = await bodies.work(
+            len(piece),
+            decode_write_request,
+            piece,
+            service.known_series(tenant),
+            service.label_limits,
+            settings.write_max_series,
         )
+        _account(request.app[TELEMETRY].remote_write, decoded, tenant)
+        telling.add(decoded)
+        if len(decoded.batch) or decoded.batch.metadata:
+            try:
+                await service.write(tenant, decoded.batch)
+            except WriteRejectedError as exc:
+                telling.rejections.append(str(exc))
+    telling.tell()
 
 
-async def _read_body(request: web.Request, max_bytes: int) -> bytes:
-    """The whole body; PayloadTooLargeError as soon as it is known to be too large."""
-    too_large = PayloadTooLargeError(f"request body is larger than {max_bytes} bytes")
-    if (request.content_length or 0) > max_bytes:
-        raise too_large
-    chunks: list[bytes] = []
-    size = 0
-    async for chunk in request.content.iter_any():
-        size += len(chunk)
-        if size > max_bytes:
-            raise too_large
-        chunks.append(chunk)
-    return b"".join(chunks)
+async def _read_pieces(request: web.Request) -> list[bytes]:
+    """The unpacked request, in pieces that are decoded and stored one after the other."""
+    settings, bodies = request.app[SETTINGS], request.app[BODIES]
+    body = await bodies.read(request, settings.write_max_body_bytes)
+    n_bytes = checked_length(body, settings.write_max_decoded_bytes)
+    held_by(request).take(n_bytes)
+    message = await bodies.work(n_bytes, unpack, body)
+    if n_bytes <= PIECE_BYTES:
+        return [message]
+    return await bodies.work(n_bytes, split_write_request, message, settings.write_max_series)
+
+
+@dataclass(slots=True)
+class _Telling:
+    """What the sender has to be told of a request whose other samples are stored."""
+
+    rejections: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    n_refused: int = 0
+    n_histograms: int = 0
+
+    def add(self, decoded: DecodedWrite) -> None:
+        self.n_histograms += decoded.n_histograms
+        self.n_refused += len(decoded.refusals)
+        self.refusals += decoded.refusals[: _REASONS_SHOWN - len(self.refusals)]
+
+    def tell(self) -> None:
+        """Raises WriteRejectedError if there is anything."""
+        lines = self.rejections[:_REASONS_SHOWN]
+        if self.n_refused:
+            lines.append(
+                f"{self.n_refused} series or metadata entries exceed a limit and were not stored, "
+                "everything else of the request was:"
+            )
+            lines += self.refusals
+        if self.n_histograms:
+            lines.append(
+                "native histograms are not supported by this server yet: "
+                f"{self.n_histograms} histogram samples were not stored, float samples were"
+            )
+        if lines:
+            raise WriteRejectedError("\n".join(lines))
 
 
 def _account(metrics: RemoteWriteMetrics, decoded: DecodedWrite, tenant: str) -> None:
     metrics.samples_received.inc(decoded.n_received)
     metrics.metadata_received.inc(len(decoded.batch.metadata))
-    metrics.series_invalid.inc(len(decoded.invalid_reasons))
+    metrics.series_invalid.inc(len(decoded.invalid_reasons) + len(decoded.refusals))
     metrics.exemplars_ignored.inc(decoded.n_exemplars)
     metrics.histograms_rejected.inc(decoded.n_histograms)
     if decoded.invalid_reasons:

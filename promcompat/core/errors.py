@@ -107,6 +107,12 @@ class PayloadTooLargeError(BadDataError):
     """The body is over the limit (413)."""
 
 
+class RequestTimeoutError(BadDataError):
+    """The client did not send its body in time (408)."""
+
+    error_type = "timeout"
+
+
 class ConflictError(PromcompatError):
     """What is asked for contradicts what is stored (409)."""
 

@@ -1,4 +1,4 @@
-"""Remote write 1.0: snappy and protobuf in, a columnar WriteBatch out.
+"""Remote write 1.0: protobuf in, a columnar WriteBatch out.
 
 A sender repeats the labels of its series in every request, so their wire bytes are the cheapest
 key of a series. Nearly every series message is such a key followed by one sample field of a fixed
@@ -14,20 +14,20 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.model import (
-    BoolArray,
-    FloatArray,
-    IntArray,
-    Labels,
-    MetricMetadata,
-    WriteBatch,
-)
-from promcompat.remote_write.remote_pb2 import MetricMetadata as WireMetadata
+from promcompat.core.label_limits import LabelLimits
+from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, WriteBatch
+from promcompat.remote_write.metadata import decode_metadata
 from promcompat.remote_write.remote_pb2 import TimeSeries, WriteRequest
 from promcompat.remote_write.series_key import InvalidLabelsError, decode_series_key
-from promcompat.remote_write.snappy_block import unpack
+from promcompat.remote_write.wire_fields import check_field_count, split_fields
 
 ByteMatrix = NDArray[np.uint8]
+
+PIECE_BYTES = 1 << 20
+"""What is decoded and written together of a larger request."""
+_COUNTED_FROM_BYTES = 1 << 16
+"""Fewer bytes hold too little for one call of the protobuf library to hold anyone up."""
+_SERIES = "series and metadata entries"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +35,9 @@ class DecodedWrite:
     """A request: what can be stored, and an account of what cannot.
 
     `invalid_reasons` has a text for each distinct series that Prometheus skips without telling the
-    sender. `n_received` counts every float sample of the request. Histograms are not in the batch:
-    the sender must be told that they were not stored.
+    sender. `refusals` has one for each distinct series and each metadata entry that is too large.
+    `n_received` counts every float sample of the request. The sender must be told of refusals, and
+    of histograms, which are not in the batch either.
     """
 
     batch: WriteBatch
@@ -44,40 +45,51 @@ class DecodedWrite:
     n_exemplars: int = 0
     n_histograms: int = 0
     invalid_reasons: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+
+
+def split_write_request(message: bytes, max_series: int) -> list[bytes]:
+    """A `prometheus.WriteRequest` as several of about a megabyte, which hold the same in order.
+
+    Raises BadDataError for one of more than `max_series` series and metadata entries together.
+    """
+    return split_fields(message, PIECE_BYTES, max_series, _SERIES)
 
 
 def decode_write_request(
-    body: bytes, known: Container[bytes], max_decoded_bytes: int
+    message: bytes, known: Container[bytes], limits: LabelLimits, max_series: int
 ) -> DecodedWrite:
-    """Decode a compressed `prometheus.WriteRequest`.
+    """Decode a `prometheus.WriteRequest`.
 
     Labels of a key in `known` are not decoded. Rows keep the order of the request. Raises
-    BadDataError for a corrupt or oversized snappy block and for malformed protobuf.
+    BadDataError for malformed protobuf and for more than `max_series` series, metadata entries or
+    fields of one series.
     """
-    message = unpack(body, max_decoded_bytes)
+    if len(message) > _COUNTED_FROM_BYTES:
+        check_field_count(message, max_series, _SERIES)
     try:
         request = WriteRequest.FromString(message)
     except DecodeError as exc:
-        raise BadDataError(f"proto: cannot decode prometheus.WriteRequest: {exc}") from exc
+        raise BadDataError("proto: cannot decode prometheus.WriteRequest") from exc
     raws = list(request.timeseries)
     pending: Sequence[int] = range(len(raws))
     parts: list[_Rows] = []
     for tail in _TAILS:
         rows, pending = _take_known(raws, pending, known, tail)
         parts.append(rows)
-    slow = _SlowPath(known)
+    slow = _SlowPath(known, limits, max_series)
     slow.add_all(raws, pending)
     parts.append(slow.rows())
     rows = _in_order(parts)
-    batch = WriteBatch(
-        rows.keys, rows.timestamps, rows.values, slow.labels, _decode_metadata(request.metadata)
-    )
+    metadata, metadata_refusals = decode_metadata(request.metadata, limits.max_metadata_bytes)
+    batch = WriteBatch(rows.keys, rows.timestamps, rows.values, slow.labels, metadata)
     return DecodedWrite(
         batch=batch,
         n_received=len(rows.keys) + slow.n_dropped,
         n_exemplars=slow.n_exemplars,
         n_histograms=slow.n_histograms,
         invalid_reasons=tuple(slow.invalid.values()),
+        refusals=(*slow.refused.values(), *metadata_refusals),
     )
 
 
@@ -160,8 +172,11 @@ class _SlowPath:
     """Full parse of series messages: new series, several samples, odd encodings."""
 
     known: Container[bytes]
+    limits: LabelLimits
+    max_fields: int
     labels: dict[bytes, Labels] = field(default_factory=dict)
     invalid: dict[bytes, str] = field(default_factory=dict)
+    refused: dict[bytes, str] = field(default_factory=dict)
     n_exemplars: int = 0
     n_histograms: int = 0
     n_dropped: int = 0
@@ -173,10 +188,12 @@ class _SlowPath:
     def add_all(self, raws: Sequence[bytes], positions: Sequence[int]) -> None:
         """Parse the messages at these positions; BadDataError when one is malformed."""
         for position in positions:
+            if len(raws[position]) > _COUNTED_FROM_BYTES:
+                check_field_count(raws[position], self.max_fields, "fields in one series")
             try:
                 series = TimeSeries.FromString(raws[position])
             except DecodeError as exc:
-                raise BadDataError(f"proto: cannot decode prometheus.TimeSeries: {exc}") from exc
+                raise BadDataError("proto: cannot decode prometheus.TimeSeries") from exc
             self._add(position, series)
 
     def rows(self) -> _Rows:
@@ -202,13 +219,22 @@ class _SlowPath:
     def _is_valid(self, key: bytes) -> bool:
         if key in self.labels or key in self.known:
             return True
-        if key in self.invalid:
+        if key in self.invalid or key in self.refused:
+            return False
+        if len(key) > self.limits.max_key_bytes:
+            self.refused[key] = (
+                f"the labels of a series take {len(key)} bytes, more than the limits allow"
+            )
             return False
         try:
-            self.labels[key] = decode_series_key(key)
+            labels = decode_series_key(key)
         except InvalidLabelsError as exc:
             self.invalid[key] = str(exc)
             return False
+        if fault := self.limits.fault_of(labels):
+            self.refused[key] = fault
+            return False
+        self.labels[key] = labels
         return True
 
 
@@ -235,23 +261,3 @@ def _in_order(parts: Sequence[_Rows]) -> _Rows:
         np.concatenate([np.empty(0, np.int64), *(part.timestamps for part in filled)])[order],
         np.concatenate([np.empty(0), *(part.values for part in filled)])[order],
     )
-
-
-def _decode_metadata(entries: Sequence[WireMetadata]) -> tuple[MetricMetadata, ...]:
-    """One entry for each family, the last that was sent."""
-    decoded = {
-        family: MetricMetadata(family, _type_word(entry.type), _text(entry.help), _text(entry.unit))
-        for entry in entries
-        if (family := _text(entry.metric_family_name))
-    }
-    return tuple(decoded.values())
-
-
-def _type_word(number: int) -> str:
-    known = number in WireMetadata.MetricType.values()
-    return WireMetadata.MetricType.Name(number).lower() if known else "unknown"
-
-
-def _text(raw: bytes) -> str:
-    """Text for people: what PostgreSQL cannot hold is replaced, not refused."""
-    return raw.decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")

@@ -18,15 +18,19 @@ def declared_length(block: bytes) -> int:
     raise BadDataError("snappy: corrupt input")
 
 
-def unpack(block: bytes, max_bytes: int) -> bytes:
-    """The content of a block.
+def checked_length(block: bytes, max_bytes: int) -> int:
+    """How many bytes the block unpacks to; BadDataError for more than `max_bytes`.
 
-    Raises BadDataError when the block is corrupt, or declares more than `max_bytes`: that is
-    looked at first, so a small body cannot make us allocate gigabytes.
+    To be asked before `unpack`, so that a small body cannot make us allocate gigabytes.
     """
     length = declared_length(block)
     if length > max_bytes:
         raise BadDataError(f"snappy: decoded length {length} exceeds limit {max_bytes}")
+    return length
+
+
+def unpack(block: bytes) -> bytes:
+    """The content of a block. Raises BadDataError when it is corrupt."""
     try:
         return bytes(snappy.uncompress(block))
     except snappy.UncompressError as exc:

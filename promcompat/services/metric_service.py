@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from promcompat.core.errors import WriteRejectedError
+from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promcompat.core.model import (
     METRIC_NAME,
     BoolArray,
@@ -91,16 +92,19 @@ class MetricService:
         *,
         max_future_ms: int,
         range_cache: QueryEngine | None = None,
+        label_limits: LabelLimits = DEFAULT_LABEL_LIMITS,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         """`max_future_ms` bounds how far ahead of now a sample may be; 0 sets no bound.
 
+        `label_limits` are those of the repository, for readers of requests that name what is wrong.
         `range_cache` answers range queries in front of the engine.
         """
         self._range_cache = range_cache or engine
         self._repository = repository
         self._engine = engine
         self._max_future_ms = max_future_ms
+        self.label_limits = label_limits
         self._now_ms = now_ms
 
     def now_ms(self) -> int:

@@ -19,8 +19,10 @@ SELECT 1
 SELECT id FROM tenant WHERE name = $1
 
 -- create_tenant --
--- Makes a tenant; a concurrent first write may have made it already.
-INSERT INTO tenant (name) VALUES ($1) ON CONFLICT (name) DO NOTHING
+-- Makes a tenant if there are fewer than so many; a concurrent first write may have made it already.
+INSERT INTO tenant (name)
+SELECT $1 WHERE (SELECT count(*) FROM tenant) < $2::bigint
+ON CONFLICT (name) DO NOTHING
 
 -- resolve_series --
 -- Ids of many series in one statement, made where missing: one call each gave Promscale 320-490/s.

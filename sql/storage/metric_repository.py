@@ -15,6 +15,7 @@ from promcompat.core.errors import (
     WriteRejectedError,
 )
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
+from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promcompat.core.model import (
     Labels,
     MetricMetadata,
@@ -91,6 +92,8 @@ class StorageOptions:
     group_commit: GroupCommitOptions = field(default_factory=GroupCommitOptions)
     max_waiting_rows: int = 500_000
     series_cache_bytes: int = 1 << 30
+    label_limits: LabelLimits = DEFAULT_LABEL_LIMITS
+    max_tenants: int = 1000
     max_samples: int = 50_000_000
     max_memory_bytes: int = DEFAULT_MAX_BYTES
     sample_cache_bytes: int = 256 << 20
@@ -124,14 +127,19 @@ class PostgresMetricRepository:
         eighth = options.series_cache_bytes // 8
         self._series_cache = SeriesCache(3 * eighth)
         labels_cache = LabelsCache(3 * eighth)
-        self._tenants = Tenants(write_pool, read_pool)
+        self._tenants = Tenants(write_pool, read_pool, options.max_tenants)
         self.database = Database(write_pool, read_pool, self._tenants)
         self._metadata = MetadataStore(write_pool, read_pool)
         self.threshold_watch = ThresholdWatch(
             write_pool, options.now_ms, options.alert_max_sample_age_ms
         )
         self._resolver = SeriesResolver(
-            write_pool, self._series_cache, labels_cache, self.stats, self.threshold_watch
+            write_pool,
+            self._series_cache,
+            labels_cache,
+            self.stats,
+            self.threshold_watch,
+            options.label_limits,
         )
         partitions = SamplePartitions() if capabilities.creates_partitions else None
         committer = SampleCommitter(write_pool, partitions, self.stats, options.now_ms)

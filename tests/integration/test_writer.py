@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from promcompat.core.errors import (
+    BadDataError,
     OverloadedError,
     StorageUnavailableError,
     WriteRejectedError,
 )
+from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock, WriteBatch
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.storage.conflicts import Conflict
@@ -373,9 +375,57 @@ async def test_label_with_nul_is_refused_and_the_rest_kept(
 
 
 async def test_long_labels_are_stored(repository: PostgresMetricRepository) -> None:
-    long = make_labels("m" * 2000, **{"n" * 3000: "v" * 100_000, "short": "ü" * 5000})
+    long = make_labels("m" * 2000, **{"n" * 1024: "v" * 2048, "short": "ü" * 1024})
     await repository.write_batch("default", make_batch({long: [(T0, 1.0)]}))
     assert (await read(repository, "m" * 2000)).labels == (long,)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        make_labels("m" * 2001),
+        make_labels("m", **{"n" * 1025: "v"}),
+        make_labels("m", long="v" * 2049),
+        make_labels("m", long="ü" * 1025),
+        make_labels("m", **{f"l{number}": "v" for number in range(30)}),
+    ],
+)
+async def test_series_beyond_a_limit_are_refused_whoever_makes_them(
+    repository: PostgresMetricRepository, labels: Labels
+) -> None:
+    with pytest.raises(WriteRejectedError, match=r"limit"):
+        await repository.write_batch("default", make_batch({labels: [(T0, 1.0)], UP: [(T0, 2.0)]}))
+    assert block_rows(await read(repository)) == {UP: [(T0, value_bits(2.0))]}
+
+
+async def test_the_largest_limits_that_can_be_set_fit_the_schema(database_url: str) -> None:
+    limits = LabelLimits(max_names=1000, max_name_bytes=65_536, max_value_bytes=65_536)
+    async with opened_repository(database_url, label_limits=limits) as repository:
+        # Control characters take six bytes each in JSON.
+        large = make_labels("up", **{f"l{number}": "\1" * 65_536 for number in range(7)})
+        await repository.write_batch("default", make_batch({large: [(T0, 1.0)]}))
+        assert (await read(repository)).labels == (large,)
+        larger = make_labels("up", **{f"l{number}": "v" * 65_536 for number in range(9)})
+        with pytest.raises(WriteRejectedError, match="longer than"):
+            await repository.write_batch("default", make_batch({larger: [(T0, 1.0)]}))
+
+
+async def test_tenants_are_bounded_and_those_that_exist_go_on(database_url: str) -> None:
+    async with opened_repository(database_url, max_tenants=3) as repository:
+        batch = make_batch({UP: [(T0, 1.0)]})
+        for tenant in ("a", "b", "c"):
+            await repository.write_batch(tenant, batch)
+        with pytest.raises(BadDataError, match="3 tenants already"):
+            await repository.write_batch("d", batch)
+        await repository.write_batch("c", make_batch({UP: [(T0 + 1, 1.0)]}))
+
+
+async def test_many_new_series_in_one_batch_are_all_made(
+    repository: PostgresMetricRepository,
+) -> None:
+    series = {make_labels("up", number=str(number)): [(T0, 1.0)] for number in range(4_500)}
+    await repository.write_batch("default", make_batch(series))
+    assert set((await read(repository)).labels) == set(series)
 
 
 async def test_key_unknown_to_cache_and_batch_asks_for_a_retry(

@@ -6,8 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
 from promcompat.core.model import Labels, WriteBatch
 from promcompat.remote_write.decoder import decode_write_request
+from promcompat.remote_write.snappy_block import unpack
 from tests.factories import encode_field, encode_labels
 from tests.wire import encode_metadata, encode_request, encode_series
 
@@ -34,7 +36,7 @@ def columns(batch: WriteBatch) -> tuple[list[bytes], list[int], list[int]]:
 def check_decoded(body: bytes, known: frozenset[bytes] = frozenset()) -> None:
     """Whatever comes is refused, or a batch whose columns fit and whose series are all told."""
     try:
-        decoded = decode_write_request(body, known, LIMIT)
+        decoded = decode_write_request(unpack(body), known, DEFAULT_LABEL_LIMITS, LIMIT)
     except BadDataError:
         return
     batch = decoded.batch
@@ -64,7 +66,7 @@ def test_every_sample_arrives_whatever_is_known(
     body = encode_request([encode_series(pairs, *points) for pairs, points in request])
     keys = [encode_labels(pairs) for pairs, _ in request]
     known = frozenset(data.draw(st.lists(st.sampled_from(keys)))) if keys else frozenset()
-    batch = decode_write_request(body, known, LIMIT).batch
+    batch = decode_write_request(unpack(body), known, DEFAULT_LABEL_LIMITS, LIMIT).batch
     expected = [
         (key, time, bits)
         for key, (_, points) in zip(keys, request, strict=True)
@@ -80,7 +82,9 @@ def test_every_sample_arrives_whatever_is_known(
 @given(st.lists(st.tuples(texts, st.integers(0, 200), texts), max_size=4))
 def test_metadata_of_any_text(entries: list[tuple[str, int, str]]) -> None:
     metadata = [encode_metadata(family, kind, text) for family, kind, text in entries]
-    decoded = decode_write_request(encode_request(metadata=metadata), frozenset(), LIMIT)
+    decoded = decode_write_request(
+        unpack(encode_request(metadata=metadata)), frozenset(), DEFAULT_LABEL_LIMITS, LIMIT
+    )
     families = [entry.family for entry in decoded.batch.metadata]
     assert len(set(families)) == len(families)
 

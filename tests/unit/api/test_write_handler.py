@@ -1,6 +1,10 @@
 """Remote write over HTTP: what is stored and what the sender is told."""
 
+import asyncio
+import io
+
 import pytest
+import snappy
 from aiohttp import ClientResponse
 
 from promcompat.core.errors import OverloadedError, StorageUnavailableError
@@ -27,7 +31,7 @@ async def write(
 ) -> ClientResponse:
     chosen = HEADERS if headers is None else headers
     return await service.client.post(
-        path, data=body, headers=chosen, skip_auto_headers=["Content-Type"]
+        path, data=io.BytesIO(body), headers=chosen, skip_auto_headers=["Content-Type"]
     )
 
 
@@ -124,6 +128,125 @@ async def test_invalid_series_are_skipped_and_counted(service: Service) -> None:
     sample = service.telemetry.registry.get_sample_value
     assert sample("promcompat_remote_write_series_invalid_total") == 1
     assert sample("promcompat_remote_write_samples_received_total") == 2
+
+
+async def test_series_beyond_a_limit_are_counted_in_a_400_and_the_rest_is_stored(
+    service: Service,
+) -> None:
+    too_large = [
+        [("__name__", "up"), ("long", "v" * 30_000_000)],
+        [("__name__", "up"), ("v" * 1025, "long")],
+        [("__name__", "up"), *((f"l{number}", "v") for number in range(30))],
+        [("__name__", "up"), *((f"l{number}", "v") for number in range(100_000))],
+        [("__name__", "m" * 2001)],
+    ]
+    series = [encode_series(pairs, (NOW_MS, 1.0)) for pairs in too_large]
+    body = encode_request([*series, encode_series(UP, (NOW_MS, 1.0))])
+    response = await write(service, body)
+    text = await response.text()
+    assert response.status == 400
+    assert text.startswith("5 series or metadata entries exceed a limit and were not stored, ")
+    assert len(text.splitlines()) == 6
+    assert len(text) < 10_000
+    assert await stored_series(service) == [dict(UP)]
+    sample = service.telemetry.registry.get_sample_value
+    assert sample("promcompat_remote_write_series_invalid_total") == 5
+
+
+async def test_info_series_may_have_more_labels(service: Service) -> None:
+    labels = [("__name__", "target_info"), *((f"l{number}", "v") for number in range(79))]
+    assert (
+        await write(service, encode_request([encode_series(labels, (NOW_MS, 1.0))]))
+    ).status == 204
+
+
+async def test_limits_can_be_set(start_service: StartService) -> None:
+    service = await start_service(max_label_names_per_series=3)
+    labels = [("__name__", "m"), ("a", "1"), ("b", "1")]
+    for pairs, status in ((labels, 204), ([*labels, ("c", "1")], 400)):
+        body = encode_request([encode_series(pairs, (NOW_MS, 1.0))])
+        assert (await write(service, body)).status == status
+
+
+async def test_long_metadata_is_refused_or_cut_and_the_samples_are_stored(
+    service: Service,
+) -> None:
+    metadata = [
+        encode_metadata("m" * 5000, 2),
+        encode_metadata("up", 2, "h" * 5000),
+        encode_metadata("u", 2, "", "s" * 1025),
+    ]
+    body = encode_request([encode_series(UP, (NOW_MS, 1.0))], metadata)
+    response = await write(service, body)
+    assert response.status == 400
+    assert "2 series or metadata entries exceed a limit" in await response.text()
+    assert await service.repository.metadata("default", None) == [
+        MetricMetadata("up", "gauge", "h" * 1024, "")
+    ]
+    assert await stored_series(service) == [dict(UP)]
+
+
+async def test_a_large_request_is_stored_in_pieces_and_all_of_it(service: Service) -> None:
+    series = [
+        encode_series([("__name__", "up"), ("number", f"{number:0500}")], (NOW_MS, float(number)))
+        for number in range(5_000)
+    ]
+    conflict = encode_series([("__name__", "up"), ("number", f"{0:0500}")], (NOW_MS, 7.0))
+    response = await write(service, encode_request([*series, conflict]))
+    assert response.status == 400
+    assert "duplicate sample" in await response.text()
+    assert len(await stored_series(service)) == 5_000
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"\x0a\x00" * 16_000_000,
+        b"\x1a\x00" * 300_000,
+        b"\x08\x01" * 300_000,
+        encode_field(1, b"\x12\x00" * 300_000),
+        encode_field(1, b"\x0a\x00" * 300_000),
+    ],
+)
+async def test_too_many_things_in_one_request_are_400(service: Service, message: bytes) -> None:
+    response = await write(service, snappy.compress(message))
+    assert response.status == 400
+    assert "more than 250000" in await response.text()
+
+
+@pytest.mark.parametrize("end", [b"\x0a\x05", b"\x0b", b"\xff" * 20, b"\x0a" + b"\xff" * 11])
+async def test_large_malformed_requests_are_400(service: Service, end: bytes) -> None:
+    message = encode_field(1, encode_series(UP, (NOW_MS, 1.0))) * 40_000 + end
+    response = await write(service, snappy.compress(message))
+    assert response.status == 400
+    assert (await response.text()).startswith("proto: ")
+
+
+async def test_bodies_that_take_too_much_memory_together_are_503(
+    start_service: StartService,
+) -> None:
+    service = await start_service(max_held_body_bytes=1 << 20)
+    body = snappy.compress(bytes(2 << 20))
+    response = await write(service, body)
+    assert response.status == 503
+    assert response.headers["Retry-After"] == "1"
+    assert (await write(service, encode_request([encode_series(UP, (NOW_MS, 1.0))]))).status == 204
+
+
+async def test_a_body_that_does_not_arrive_is_retried(start_service: StartService) -> None:
+    service = await start_service(read_timeout="200ms")
+
+    async def half():  # type: ignore[no-untyped-def]
+        yield b"half"
+        await asyncio.sleep(60)
+
+    for path, status in (("/api/v1/write", 503), ("/api/v1/query", 408)):
+        headers = (
+            {"Content-Type": "application/x-www-form-urlencoded"} if status == 408 else HEADERS
+        )
+        response = await service.client.post(path, data=half(), headers=headers)
+        assert response.status == status
+        assert "did not arrive in time" in await response.text()
 
 
 async def test_conflicts_are_400_and_the_rest_is_stored(service: Service) -> None:

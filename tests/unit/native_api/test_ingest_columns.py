@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from native_api.ingest_columns import ColumnReader, encode_series_key
 from native_api.ingest_payloads import SamplePayload
+from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.remote_write.series_key import decode_series_key
 from tests.factories import encode_labels
@@ -42,6 +43,7 @@ def test_rows_keep_their_place_and_known_series_are_not_decoded() -> None:
         9_000,
         None,
         frozenset(),
+        DEFAULT_LABEL_LIMITS,
     )
     assert kept == [5, 8]
     assert [(one.index, one.field) for one in faults] == [(6, "name"), (7, "timestamp")]
@@ -50,13 +52,17 @@ def test_rows_keep_their_place_and_known_series_are_not_decoded() -> None:
     assert batch.values.tolist() == [1.0, -np.inf]
     assert list(batch.labels.values()) == [Labels.of({METRIC_NAME: "m", "a": "1", "b": "2"})]
     recognised = reader.recognise(items[:1])
-    again, _, _ = reader.read(items[:1], [0], recognised, 0, None, {batch.series_keys[0]})  # type: ignore[arg-type]
+    again, _, _ = reader.read(
+        items[:1], [0], recognised, 0, None, {batch.series_keys[0]}, DEFAULT_LABEL_LIMITS
+    )  # type: ignore[arg-type]
     assert (again.series_keys, again.labels) == (batch.series_keys[:1], {})
 
 
 def test_times_beyond_the_latest_are_faults_by_their_index() -> None:
     items = [{"name": "m", "value": 1, "timestamp": second} for second in (1, 5, 2.5)]
-    _, kept, faults = ColumnReader().read(items, [0, 1, 2], [None] * 3, 0, 2_500, frozenset())  # type: ignore[arg-type]
+    _, kept, faults = ColumnReader().read(
+        items, [0, 1, 2], [None] * 3, 0, 2_500, frozenset(), DEFAULT_LABEL_LIMITS
+    )  # type: ignore[arg-type]
     assert (kept, [one.index for one in faults]) == ([0, 2], [1])
 
 
@@ -86,7 +92,15 @@ _ALL_SERIES = [
     for pairs in (zip(names, values, strict=True),)
 ]
 _WARM = ColumnReader()
-_WARM.read(_ALL_SERIES, range(len(_ALL_SERIES)), [None] * len(_ALL_SERIES), 0, None, ())  # type: ignore[arg-type]
+_WARM.read(
+    _ALL_SERIES,
+    range(len(_ALL_SERIES)),
+    [None] * len(_ALL_SERIES),
+    0,
+    None,
+    (),
+    DEFAULT_LABEL_LIMITS,
+)  # type: ignore[arg-type]
 
 
 @given(st.lists(_ITEMS | _ODD, min_size=1, max_size=2))
@@ -95,7 +109,9 @@ def test_what_is_recognised_would_be_valid_and_has_the_same_series(items: list[A
     for item, key in zip(items, recognised, strict=True):
         if key is not None:
             TypeAdapter(SamplePayload).validate_python(item)
-            batch, _, faults = ColumnReader().read([item], [0], [None], 0, None, ())
+            batch, _, faults = ColumnReader().read(
+                [item], [0], [None], 0, None, (), DEFAULT_LABEL_LIMITS
+            )
             assert (batch.series_keys, faults) == ([key], [])
 
 
@@ -108,3 +124,31 @@ def test_a_series_met_before_is_recognised(item: Any) -> None:
 
 def _labels_of(item: Any) -> dict[str, str]:
     return {**item["labels"], "source": item["source"] or ""}
+
+
+def test_labels_beyond_the_limits_are_faults_of_their_sample_alone() -> None:
+    limits = LabelLimits(max_names=4, max_name_bytes=8, max_value_bytes=6)
+    labels = [
+        {"a": "123456", "b": "1"},
+        {"a": "1234567"},
+        {"abcdefghi": "1"},
+        {str(number): "1" for number in range(4)},
+    ]
+    items = [{"name": "m", "value": 1, "timestamp": 1, "labels": one} for one in labels]
+    items += [{"name": "m" * 7, "value": 1, "timestamp": 1}]
+    _, kept, faults = ColumnReader().read(items, range(5), [None] * 5, 9, None, (), limits)  # type: ignore[arg-type]
+    assert kept == [0]
+    assert [(one.index, one.field) for one in faults] == [
+        (1, "labels.a"),
+        (2, "labels.abcdefghi"),
+        (3, "labels"),
+        (4, "name"),
+    ]
+    assert faults[2].expected == "at most 4"
+
+
+def test_a_million_labels_are_one_fault() -> None:
+    labels = {str(number): "x" for number in range(100_000)}
+    item = {"name": "m", "value": 1, "timestamp": 1, "labels": labels}
+    _, _, faults = ColumnReader().read([item], [0], [None], 9, None, (), DEFAULT_LABEL_LIMITS)  # type: ignore[list-item]
+    assert len(faults) == 1

@@ -5,8 +5,10 @@ import pytest
 import snappy
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
 from promcompat.core.model import STALE_NAN_BITS, Labels, MetricMetadata
 from promcompat.remote_write.decoder import DecodedWrite, decode_write_request
+from promcompat.remote_write.snappy_block import checked_length, unpack
 from tests.factories import encode_field, encode_labels
 from tests.wire import encode_metadata, encode_request, encode_series
 
@@ -17,7 +19,8 @@ LIMIT = 1 << 25
 
 
 def decode(body: bytes, known: frozenset[bytes] = frozenset(), limit: int = LIMIT) -> DecodedWrite:
-    return decode_write_request(body, known, limit)
+    checked_length(body, limit)
+    return decode_write_request(unpack(body), known, DEFAULT_LABEL_LIMITS, 250_000)
 
 
 def rows(decoded: DecodedWrite) -> list[tuple[bytes, int, float]]:

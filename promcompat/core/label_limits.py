@@ -1,0 +1,100 @@
+"""How large a series may be, whoever makes it. Names and defaults are those of Mimir."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from promcompat.core.model import METRIC_NAME, Labels
+
+MAX_METRIC_NAME_BYTES: Final = 2000
+"""A B-tree entry of PostgreSQL holds 2,704 bytes, and the metric name is in one."""
+MAX_SERIES_BYTES: Final = 512 << 10
+"""Of all names and values of a series together, whatever the settings say."""
+_SHOWN_CHARACTERS: Final = 200
+_INFO_SUFFIX: Final = "_info"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelLimits:
+    """The metric name counts as a label. `max_metadata_bytes` is of a family's name, unit, help."""
+
+    max_names: int = 30
+    max_names_of_info: int = 80
+    max_name_bytes: int = 1024
+    max_value_bytes: int = 2048
+    max_metadata_bytes: int = 1024
+
+    def fault_of(self, labels: Labels) -> str | None:
+        """Why a label set is too large to be a series, None when it is not."""
+        metric = labels.get(METRIC_NAME)
+        max_names = self.max_names_of(metric)
+        if len(labels) > max_names:
+            return (
+                f"the series has {len(labels)} labels, more than the limit of {max_names}"
+                f"{_series_text(labels)}"
+            )
+        n_bytes = 0
+        for name, value in labels:
+            if fault := self.label_fault(name, value):
+                return f"{fault}{_series_text(labels)}"
+            n_bytes += 4 * (len(name) + len(value))
+        if n_bytes > MAX_SERIES_BYTES and _exact_bytes(labels) > MAX_SERIES_BYTES:
+            return f"the labels are longer than {MAX_SERIES_BYTES} bytes{_series_text(labels)}"
+        return None
+
+    def max_names_of(self, metric_name: str) -> int:
+        """How many labels a series of a metric may have."""
+        return self.max_names_of_info if metric_name.endswith(_INFO_SUFFIX) else self.max_names
+
+    def label_fault(self, name: str, value: str) -> str | None:
+        """Why a label is too long, None when it is not."""
+        if _is_longer(name, self.max_name_bytes):
+            return (
+                f"label name {_shown(name)} is longer than the limit of {self.max_name_bytes} bytes"
+            )
+        limit = self.max_value_bytes
+        if name == METRIC_NAME:
+            limit = min(limit, MAX_METRIC_NAME_BYTES)
+        if _is_longer(value, limit):
+            what = "metric name" if name == METRIC_NAME else f"value of label {_shown(name)}"
+            return f"{what} too long: {len(value.encode(errors='replace'))} bytes, limit {limit}"
+        return None
+
+    @property
+    def label_text(self) -> str:
+        """What a label may be."""
+        return (
+            f"a name of at most {self.max_name_bytes} bytes, "
+            f"a value of at most {self.max_value_bytes} bytes"
+        )
+
+    @property
+    def max_key_bytes(self) -> int:
+        """No series within the limits takes more on the wire; longer ones need no decoding."""
+        # A label has three tags and three lengths of up to 5 bytes.
+        per_label = self.max_name_bytes + self.max_value_bytes + 18
+        return max(self.max_names, self.max_names_of_info) * per_label
+
+
+DEFAULT_LABEL_LIMITS: Final = LabelLimits()
+
+
+def _is_longer(text: str, max_bytes: int) -> bool:
+    if 4 * len(text) <= max_bytes:
+        return False
+    return len(text) > max_bytes or len(text.encode(errors="replace")) > max_bytes
+
+
+def _exact_bytes(labels: Labels) -> int:
+    return sum(len((name + value).encode(errors="replace")) for name, value in labels)
+
+
+def _series_text(labels: Labels) -> str:
+    shown = ", ".join(
+        f"{name[:_SHOWN_CHARACTERS]}={_shown(value)}" for name, value in labels.pairs[:5]
+    )
+    return f" (series {{{shown}{', …' if len(labels) > 5 else ''}}})"
+
+
+def _shown(text: str) -> str:
+    cut = text[:_SHOWN_CHARACTERS]
+    return f'"{cut}…"' if len(cut) < len(text) else f'"{cut}"'

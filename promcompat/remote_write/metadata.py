@@ -1,0 +1,47 @@
+"""What a remote-write request says of metric families."""
+
+from collections.abc import Sequence
+
+from promcompat.core.model import MetricMetadata
+from promcompat.remote_write.remote_pb2 import MetricMetadata as WireMetadata
+
+_SHOWN_CHARACTERS = 200
+
+
+def decode_metadata(
+    entries: Sequence[WireMetadata], max_bytes: int
+) -> tuple[tuple[MetricMetadata, ...], list[str]]:
+    """One entry for each family, the last that was sent; and why others are refused.
+
+    Names of families and units of more than `max_bytes` are refused, a longer help text is cut.
+    """
+    decoded: dict[str, MetricMetadata] = {}
+    refusals: list[str] = []
+    for entry in entries:
+        too_long = _too_long(entry, max_bytes)
+        if too_long:
+            refusals.append(too_long)
+        elif family := _text(entry.metric_family_name):
+            help_text = _text(entry.help[:max_bytes])
+            decoded[family] = MetricMetadata(
+                family, _type_word(entry.type), help_text, _text(entry.unit)
+            )
+    return tuple(decoded.values()), refusals
+
+
+def _too_long(entry: WireMetadata, max_bytes: int) -> str:
+    for what, raw in (("metric name", entry.metric_family_name), ("unit", entry.unit)):
+        if len(raw) > max_bytes:
+            shown = _text(raw[:_SHOWN_CHARACTERS])
+            return f'metadata: {what} "{shown}…" is {len(raw)} bytes long, limit {max_bytes}'
+    return ""
+
+
+def _type_word(number: int) -> str:
+    known = number in WireMetadata.MetricType.values()
+    return WireMetadata.MetricType.Name(number).lower() if known else "unknown"
+
+
+def _text(raw: bytes) -> str:
+    """Text for people: what PostgreSQL cannot hold is replaced, not refused."""
+    return raw.decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")

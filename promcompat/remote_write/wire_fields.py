@@ -1,0 +1,87 @@
+"""Walks the fields of a protobuf message without decoding them.
+
+The library turns a message into objects in one call, during which nothing else runs: 32 MB of empty
+series are 16 million objects. So large messages are counted first, and decoded in pieces.
+"""
+
+from collections.abc import Iterator
+
+from promcompat.core.errors import BadDataError
+
+_VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
+_MAX_VARINT_BYTES = 10
+
+
+def split_fields(message: bytes, piece_bytes: int, max_fields: int, what: str) -> list[bytes]:
+    """A message as messages of about `piece_bytes`, each with some of its fields, in order.
+
+    Raises BadDataError for a malformed message and for one with more than `max_fields`; `what`
+    names the fields in the text of the error.
+    """
+    pieces: list[bytes] = []
+    start = 0
+    for end in _counted_ends(message, max_fields, what):
+        if end - start >= piece_bytes:
+            pieces.append(message[start:end])
+            start = end
+    if start < len(message):
+        pieces.append(message[start:])
+    return pieces
+
+
+def check_field_count(message: bytes, max_fields: int, what: str) -> None:
+    """Raises BadDataError as `split_fields` does."""
+    for _ in _counted_ends(message, max_fields, what):
+        pass
+
+
+def _counted_ends(message: bytes, max_fields: int, what: str) -> Iterator[int]:
+    for number, end in enumerate(_field_ends(message), start=1):
+        if number > max_fields:
+            raise BadDataError(f"the request has more than {max_fields} {what}")
+        yield end
+
+
+def _field_ends(message: bytes) -> Iterator[int]:
+    """The position after each field."""
+    position, length = 0, len(message)
+    try:
+        while position < length:
+            wire_type = message[position] & 7
+            position = _after_varint(message, position)
+            match wire_type:
+                case 2:
+                    size, position = _varint(message, position)
+                    position += size
+                case 0:
+                    position = _after_varint(message, position)
+                case 1:
+                    position += 8
+                case 5:
+                    position += 4
+                case _:
+                    raise BadDataError("proto: the request has a field of an unknown wire type")
+            if position > length:
+                raise BadDataError("proto: the request ends within a field")
+            yield position
+    except IndexError:
+        raise BadDataError("proto: the request ends within a field") from None
+
+
+def _after_varint(message: bytes, position: int) -> int:
+    while message[position] >= 0x80:
+        position += 1
+    return position + 1
+
+
+def _varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+        if shift >= 7 * _MAX_VARINT_BYTES:
+            raise BadDataError("proto: the request has a varint of more than 10 bytes")

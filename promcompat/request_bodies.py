@@ -1,0 +1,202 @@
+"""Reads the bodies of requests for both HTTP APIs, within bounds of size, time and memory.
+
+What is linear in a body is worked on in one of a few threads, so that other requests are answered
+meanwhile, and the bytes of all bodies that are held at once are counted.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final, ParamSpec, TypeVar
+
+from aiohttp import hdrs, web
+
+from promcompat.core.errors import (
+    BadDataError,
+    OverloadedError,
+    PayloadTooLargeError,
+    RequestTimeoutError,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_THREADS: Final = 2
+"""More would not make anything faster: they share one interpreter with the event loop."""
+_IN_THREAD_FROM_BYTES: Final = 1 << 14
+"""Work on fewer bytes takes about as long as handing it to a thread."""
+_MAX_STALL_SECONDS: Final = 30.0
+"""How long a client may send nothing in the middle of a body. Senders of remote write give up after
+30 s themselves."""
+_GZIP_WINDOW: Final = 31
+"""zlib's way to say: a window of 32 KiB with a gzip header."""
+_MAX_GZIP_MEMBERS: Final = 10_000
+_FIRST_SLICE_BYTES: Final = 512
+_LARGEST_SLICE_BYTES: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyLimits:
+    """`max_held_bytes` bounds all bodies in memory together, as sent and as unpacked.
+
+    `read_timeout_seconds` is how long a client may take to send one body.
+    """
+
+    max_held_bytes: int
+    read_timeout_seconds: float
+
+
+@dataclass(slots=True)
+class HeldBytes:
+    """What one request holds of the memory for bodies."""
+
+    bodies: "RequestBodies"
+    n_bytes: int = 0
+
+    def take(self, n_bytes: int) -> None:
+        """Hold more. Raises OverloadedError when all requests together would hold too much."""
+        self.bodies.n_held += n_bytes
+        self.n_bytes += n_bytes
+        if self.bodies.n_held > self.bodies.limits.max_held_bytes:
+            raise OverloadedError(
+                "the bodies of the requests in flight take too much memory; try again"
+            )
+
+    def give_back(self, n_bytes: int) -> None:
+        """Hold less."""
+        self.bodies.n_held -= n_bytes
+        self.n_bytes -= n_bytes
+
+
+@dataclass(slots=True)
+class RequestBodies:
+    """The bodies of all requests of a process."""
+
+    limits: BodyLimits
+    n_held: int = 0
+    _threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(_THREADS, "request-body")
+    )
+
+    async def read(self, request: web.Request, max_bytes: int) -> bytes:
+        """The whole body as it was sent; it counts as held until the request ends.
+
+        Raises PayloadTooLargeError as soon as it is known to be too large, OverloadedError when
+        too much is held already, and RequestTimeoutError when it does not arrive in time.
+        """
+        too_large = PayloadTooLargeError(f"the request body is larger than {max_bytes} bytes")
+        if (request.content_length or 0) > max_bytes:
+            raise too_large
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self.limits.read_timeout_seconds):
+                while chunk := await _next_chunk(request):
+                    size += len(chunk)
+                    if size > max_bytes:
+                        raise too_large
+                    held_by(request).take(len(chunk))
+                    chunks.append(chunk)
+        except TimeoutError as exc:
+            raise RequestTimeoutError("the request body did not arrive in time") from exc
+        return b"".join(chunks)
+
+    async def read_unpacked(
+        self, request: web.Request, max_bytes: int, max_unpacked_bytes: int
+    ) -> bytes:
+        """The content of a gzip body. Raises as `read`, and BadDataError for what is no gzip."""
+        body = await self.read(request, max_bytes)
+        unpacked = await self._in_thread(unpack_gzip, body, max_unpacked_bytes)
+        held_by(request).take(len(unpacked))
+        return unpacked
+
+    async def work(
+        self, n_bytes: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call a function that works on so many bytes: in a thread if that may take long."""
+        if n_bytes < _IN_THREAD_FROM_BYTES:
+            return function(*args, **kwargs)
+        return await self._in_thread(function, *args, **kwargs)
+
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: function(*args, **kwargs))
+
+
+BODIES = web.AppKey("request_bodies", RequestBodies)
+_HELD = web.RequestKey("held_body_bytes", HeldBytes)
+
+
+def held_by(request: web.Request) -> HeldBytes:
+    """What a request holds; given back by `hold_bodies`."""
+    return request[_HELD]
+
+
+@web.middleware
+async def hold_bodies(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Around every handler: its body counts as held until it has answered."""
+    held = HeldBytes(request.app[BODIES])
+    request[_HELD] = held
+    try:
+        return await handler(request)
+    finally:
+        held.give_back(held.n_bytes)
+
+
+def media_type(request: web.Request) -> str:
+    """The media type of the body in lower case, "" when the header is missing.
+
+    aiohttp's `content_type` parses the parameters too, which takes quadratic time.
+    """
+    return request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
+
+
+async def _next_chunk(request: web.Request) -> bytes:
+    """What came in since, at least a byte; nothing at the end. TimeoutError if nothing comes."""
+    async with asyncio.timeout(_MAX_STALL_SECONDS):
+        return await request.content.readany()
+
+
+def unpack_gzip(body: bytes, max_bytes: int) -> bytes:
+    """The content of one or more gzip members, the last one complete.
+
+    Raises PayloadTooLargeError beyond `max_bytes`, and BadDataError for what is no gzip.
+    """
+    parts: list[bytes] = []
+    size = position = 0
+    view = memoryview(body)
+    while position < len(body):
+        if len(parts) == _MAX_GZIP_MEMBERS:
+            raise BadDataError(f"the gzip body has more than {_MAX_GZIP_MEMBERS} members")
+        part, position = _unpack_member(view, position, max_bytes - size)
+        size += len(part)
+        if size > max_bytes:
+            raise PayloadTooLargeError(f"the unpacked body is larger than {max_bytes} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _unpack_member(view: memoryview, position: int, max_bytes: int) -> tuple[bytes, int]:
+    """The content of the member at a position, at most one byte too many, and its end.
+
+    It is fed in slices that grow: zlib copies what follows a member out of the slice.
+    """
+    stream = zlib.decompressobj(_GZIP_WINDOW)
+    parts: list[bytes] = []
+    left, slice_bytes = max_bytes + 1, _FIRST_SLICE_BYTES
+    while not stream.eof and left:
+        piece = view[position : position + slice_bytes]
+        if not piece:
+            raise BadDataError("the gzip body ends too early")
+        try:
+            part = stream.decompress(piece, left)
+        except zlib.error as exc:
+            raise BadDataError("the body is not gzip") from exc
+        parts.append(part)
+        left -= len(part)
+        position += len(piece) - len(stream.unused_data) - len(stream.unconsumed_tail)
+        slice_bytes = min(2 * slice_bytes, _LARGEST_SLICE_BYTES)
+    return b"".join(parts), position
