@@ -6,11 +6,18 @@ Code logs a constant message and puts what varies into `extra`; both formats kee
 import json
 import logging
 import sys
+import threading
+import time
 import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
 _RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
+_INTERVAL_SECONDS = 30.0
+_LINES_PER_INTERVAL = 3
+_MAX_MESSAGES = 1000
 _QUOTED = frozenset(' "=\\')
 
 
@@ -18,12 +25,72 @@ def set_up_logging(level: str, log_format: Literal["logfmt", "json"]) -> None:
     """Send every log record of the process to standard error in one format."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if log_format == "json" else LogfmtFormatter())
+    handler.addFilter(RepetitionFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     # aiohttp reports malformed requests with a traceback each; they are the client's fault.
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     logging.getLogger("asyncio").setLevel(max(logging.WARNING, root.level))
+
+
+@dataclass(slots=True)
+class _Interval:
+    """What was printed of one message since `started_at`, and how many lines were left out."""
+
+    started_at: float
+    texts: set[str] = field(default_factory=set)
+    n_left_out: int = 0
+
+
+class RepetitionFilter(logging.Filter):
+    """Lets through a bounded number of lines of each warning or error.
+
+    In `_INTERVAL_SECONDS` a line is printed once however often it comes, and a message at most
+    `_LINES_PER_INTERVAL` times with different fields. The next line of the message after that
+    tells in the field `left_out` how many were not printed.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds."""
+        super().__init__()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._intervals: dict[tuple[str, int, str], _Interval] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to print the event."""
+        if record.levelno < logging.WARNING:
+            return True
+        key = record.name, record.levelno, str(record.msg)
+        with self._lock:
+            interval = self._interval_of(key, record)
+            text = _comparable_text(record)
+            if text in interval.texts or len(interval.texts) >= _LINES_PER_INTERVAL:
+                interval.n_left_out += 1
+                return False
+            interval.texts.add(text)
+        return True
+
+    def _interval_of(self, key: tuple[str, int, str], record: logging.LogRecord) -> _Interval:
+        now = self._clock()
+        interval = self._intervals.get(key)
+        if interval is not None and now - interval.started_at < _INTERVAL_SECONDS:
+            return interval
+        if interval is not None and interval.n_left_out:
+            record.left_out = interval.n_left_out
+        if len(self._intervals) >= _MAX_MESSAGES:
+            self._intervals.clear()
+        self._intervals[key] = interval = _Interval(now)
+        return interval
+
+
+def _comparable_text(record: logging.LogRecord) -> str:
+    """All that a line says, but its time."""
+    fields = event_fields(record)
+    del fields["time"]
+    fields.pop("left_out", None)
+    return repr(fields)
 
 
 def event_fields(record: logging.LogRecord) -> dict[str, object]:

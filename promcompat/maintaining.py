@@ -18,7 +18,9 @@ _PAUSE_SECONDS = 3600.0
 
 def maintenance_loop(repository: PostgresMetricRepository) -> PeriodicLoop:
     """Maintenance every hour; of all processes on a database one does it."""
-    return PeriodicLoop("maintenance", _PAUSE_SECONDS, lambda: run_maintenance(repository))
+    return PeriodicLoop(
+        "maintenance", _PAUSE_SECONDS, lambda: run_maintenance(repository), _PAUSE_SECONDS
+    )
 
 
 async def run_maintenance(repository: PostgresMetricRepository) -> MaintenanceReport:

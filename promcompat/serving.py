@@ -85,7 +85,9 @@ class Backend:
         service = build_metric_service(self._settings, repository, freed.large_query_ended)
         open_native_api(self._settings, native, service, repository)
         giving_back = PeriodicLoop("free memory", _GIVE_BACK_SECONDS, freed.give_back)
-        self._tasks += start_loops([maintenance_loop(repository), giving_back])
+        self._tasks += start_loops(
+            [maintenance_loop(repository), giving_back], self._telemetry.loops
+        )
         await self._open_alerting(url, state, native, service, repository, remediations)
         # The first text makes the tables of the grammar, 0.1 s that no write has to wait for.
         await asyncio.to_thread(parse_expr, "0")
@@ -106,7 +108,8 @@ class Backend:
         self._alerting = alerting
         state.open_alerts(alerting.rules, alerting.alerts, alerting.alertmanager_urls)
         native.rules, native.alerts = alerting.rules, alerting.alerts
-        self._tasks += start_loops(alerting_loops(self._settings, alerting, self._telemetry))
+        loops = alerting_loops(self._settings, alerting, self._telemetry)
+        self._tasks += start_loops(loops, self._telemetry.loops)
 
     async def close(self) -> None:
         """Answer waiting writes, disconnect, and stop our own database."""

@@ -298,6 +298,33 @@ class AlertingMetrics:
             self._depth.labels(outbox).set(n_rows)
 
 
+class LoopMetrics:
+    """What is done in the background again and again, by the name of the loop."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.last_success = Gauge(
+            "promcompat_loop_last_success_timestamp_seconds",
+            "When a run last ended without fault, in the worker where that was longest ago.",
+            ("loop",),
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self.late_seconds = Gauge(
+            "promcompat_loop_late_seconds",
+            "How long ago a run should have begun that has not succeeded yet; the most of all "
+            "workers.",
+            ("loop",),
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.failures = Counter(
+            "promcompat_loop_failures",
+            "Runs that ended in a fault.",
+            ("loop",),
+            registry=registry,
+        )
+
+
 class Telemetry:
     """Every metric of the service."""
 
@@ -312,6 +339,7 @@ class Telemetry:
         self.storage = StorageCounters(self.registry)
         self.remediation = RemediationMetrics(self.registry)
         self.alerting = AlertingMetrics(self.registry)
+        self.loops = LoopMetrics(self.registry)
         _publish_build(self.registry)
         if MULTIPROCESS_VARIABLE not in os.environ:
             ProcessCollector(registry=self.registry)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from promcompat.logs import JsonFormatter, LogfmtFormatter
+from promcompat.logs import JsonFormatter, LogfmtFormatter, RepetitionFilter
 
 
 def make_record(message: str, **fields: object) -> logging.LogRecord:
@@ -46,3 +46,44 @@ def test_tracebacks_are_kept() -> None:
         record.exc_info = sys.exc_info()
     assert "KeyError: 'why'" in LogfmtFormatter().format(record).split("\n", 1)[1]
     assert "KeyError: 'why'" in json.loads(JsonFormatter().format(record))["traceback"]
+
+
+class Clock:
+    """Seconds that a test moves."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_same_line_is_printed_once_in_an_interval_and_then_with_a_count() -> None:
+    clock = Clock()
+    lines = RepetitionFilter(clock)
+    refused = [
+        make_record("remote write not accepted", tenant="a", status=503) for _ in range(1001)
+    ]
+    assert [lines.filter(record) for record in refused[:1000]] == [True, *[False] * 999]
+    clock.seconds = 31.0
+    assert lines.filter(refused[1000])
+    assert "left_out=999" in LogfmtFormatter().format(refused[1000])
+
+
+def test_lines_of_one_message_that_differ_are_bounded_too() -> None:
+    clock = Clock()
+    lines = RepetitionFilter(clock)
+    printed = [lines.filter(make_record("refused", reason=str(n))) for n in range(100)]
+    assert sum(printed) == 3
+    assert lines.filter(make_record("another message", reason="0"))
+    clock.seconds = 31.0
+    last = make_record("refused", reason="100")
+    assert lines.filter(last)
+    assert last.left_out == 97  # type: ignore[attr-defined]
+
+
+def test_events_below_warnings_are_all_printed() -> None:
+    lines = RepetitionFilter(Clock())
+    record = make_record("request")
+    record.levelno = logging.INFO
+    assert all(lines.filter(record) for _ in range(10))

@@ -1,0 +1,87 @@
+"""The loops of the service: they go on after faults, and say when they are late."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from promcompat import background
+from promcompat.background import PeriodicLoop, start_loops
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.telemetry import Telemetry
+
+
+@pytest.fixture(autouse=True)
+def watched_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background, "_WATCH_SECONDS", 0.01)
+
+
+async def until(is_met: Callable[[], object]) -> None:
+    async with asyncio.timeout(10.0):
+        while not is_met():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def stop(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def messages(caplog: pytest.LogCaptureFixture, text: str) -> list[Any]:
+    return [record for record in caplog.records if record.getMessage() == text]
+
+
+async def test_loop_that_does_not_end_is_late_and_then_on_time_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    telemetry, blocked = Telemetry(), asyncio.Event()
+    sample = telemetry.registry.get_sample_value
+    tasks = start_loops([PeriodicLoop("rules", 0.01, blocked.wait, 0.05)], telemetry.loops)
+    await until(lambda: messages(caplog, "loop is late"))
+    [late] = messages(caplog, "loop is late")
+    assert late.loop == "rules"
+    assert (sample("promcompat_loop_late_seconds", {"loop": "rules"}) or 0) > 0.05
+    assert sample("promcompat_loop_last_success_timestamp_seconds", {"loop": "rules"}) is None
+    blocked.set()
+    await until(lambda: messages(caplog, "loop is on time again"))
+    assert (sample("promcompat_loop_last_success_timestamp_seconds", {"loop": "rules"}) or 0) > 1e9
+    await stop(tasks)
+
+
+async def test_loop_that_fails_is_counted_and_late_and_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    telemetry, n_runs = Telemetry(), 0
+
+    async def fail() -> None:
+        nonlocal n_runs
+        n_runs += 1
+        if n_runs % 2:
+            raise StorageUnavailableError("gone")
+        raise KeyError("a fault of ours")
+
+    tasks = start_loops([PeriodicLoop("rules", 0.001, fail, 0.02)], telemetry.loops)
+    await until(lambda: n_runs > 3 and messages(caplog, "loop is late"))
+    await stop(tasks)
+    failures = telemetry.registry.get_sample_value(
+        "promcompat_loop_failures_total", {"loop": "rules"}
+    )
+    assert failures is not None
+    assert failures >= 3
+
+
+async def test_loop_on_time_is_not_reported(caplog: pytest.LogCaptureFixture) -> None:
+    telemetry, n_runs = Telemetry(), 0
+
+    async def run() -> None:
+        nonlocal n_runs
+        n_runs += 1
+
+    tasks = start_loops([PeriodicLoop("rules", 0.001, run, 5.0)], telemetry.loops)
+    await until(lambda: n_runs > 10)
+    await stop(tasks)
+    assert not caplog.records
