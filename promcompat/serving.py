@@ -175,7 +175,13 @@ async def serve(
         ingest_metrics=telemetry.native_ingest,
     )
     install_native_api(app, native)
-    server = HttpServer(app, bound, settings.shutdown_timeout / 1000)
+    server = HttpServer(
+        app,
+        bound,
+        settings.shutdown_timeout / 1000,
+        max_connections=settings.max_connections,
+        read_seconds=settings.read_timeout / 1000,
+    )
     backend = Backend(settings, telemetry, migrates=migrates)
     if listens_early:
         await server.start()

@@ -6,19 +6,30 @@ the next line, `Content-Length` twice with one value. The head of a request is b
 that RFC 9112 asks for before aiohttp parses it; a head that is in that form already is not touched.
 """
 
+import asyncio
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from aiohttp import http_exceptions, web
+from aiohttp import hdrs, http_exceptions, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 MAX_HEAD_BYTES: Final = (1 << 20) + 4096
 """Go's `DefaultMaxHeaderBytes` and the slop it adds."""
 MAX_HEADERS: Final = 10_000
+MAX_HELD_HEAD_BYTES: Final = 32 << 20
+"""Of all connections together."""
+DEFAULT_MAX_CONNECTIONS: Final = 512
+"""Prometheus: --web.max-connections."""
 
+_BUSY: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\n"
+    b"Content-Type: text/plain; charset=utf-8\r\nContent-Length: 21\r\n\r\n"
+    b"too many connections\n"
+)
 _LOGGER = logging.getLogger(__name__)
 _HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
 _LONGEST_END: Final = len(b"\r\n\r\n")
@@ -46,15 +57,30 @@ class UnsupportedVersionError(HttpProcessingError):
     code = HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
 
 
+class TooManyHeadBytesError(HttpProcessingError):
+    """The heads of all requests that are not complete yet take too much memory."""
+
+    code = HTTPStatus.SERVICE_UNAVAILABLE
+
+
+@dataclass(slots=True)
+class HeldHeads:
+    """Bytes of heads that are not complete yet, of all connections."""
+
+    n_bytes: int = 0
+
+
 class HeadNormalizer:
     """Stands in front of aiohttp's parser and holds the head of a request until it is complete.
 
     The head of a request that is pipelined behind another one goes to the parser as it is.
     """
 
-    def __init__(self, parser: Any) -> None:
+    def __init__(self, parser: Any, held: HeldHeads) -> None:
         self._parser = parser
+        self._held = held
         self._head = bytearray()
+        self._n_held = 0
         self._is_in_body: Callable[[], bool] = _nothing_is_read
 
     def __getattr__(self, name: str) -> Any:
@@ -74,13 +100,26 @@ class HeadNormalizer:
         self._head += data
         end = _HEAD_END.search(self._head, searched)
         if (end.end() if end else len(self._head)) > MAX_HEAD_BYTES:
-            self._head.clear()
+            self.let_go()
             raise HeadTooLargeError
         if end is None:
+            self._hold()
             return (), False, b""
         received = bytes(self._head)
-        self._head.clear()
+        self.let_go()
         return self._feed(normalized_head(received[: end.end()]) + received[end.end() :])
+
+    def let_go(self) -> None:
+        """Hold no part of a head any more."""
+        self._head.clear()
+        self._held.n_bytes -= self._n_held
+        self._n_held = 0
+
+    def _hold(self) -> None:
+        self._held.n_bytes += len(self._head) - self._n_held
+        self._n_held = len(self._head)
+        if self._held.n_bytes > MAX_HELD_HEAD_BYTES:
+            raise TooManyHeadBytesError
 
     def _feed(self, data: bytes) -> tuple[Any, bool, bytes]:
         messages, is_upgraded, tail = self._parser.feed_data(data)
@@ -136,11 +175,30 @@ def _without_repeated_length(lines: list[bytes]) -> list[bytes]:
 class Connection(web.RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ()
+    __slots__ = ("_server",)
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._parser: Any = HeadNormalizer(self._parser)
+    def __init__(self, server: "ConnectionServer", **options: Any) -> None:
+        super().__init__(server, **options)
+        self._server = server
+        self._parser: Any = HeadNormalizer(self._parser, server.held_heads)
+
+    @property
+    def idle_until(self) -> float | None:
+        """When it will be closed if no request comes, loop time; None while one is answered."""
+        return None if self._request_in_progress else self._next_keepalive_close_time
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Serve the connection, or refuse it when there are too many."""
+        super().connection_made(transport)
+        if not self._server.make_room(self):
+            cast(asyncio.Transport, transport).write(_BUSY)
+            self.force_close()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Forget what was read of a request."""
+        if self._parser is not None:
+            self._parser.let_go()
+        super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -155,6 +213,8 @@ class Connection(web.RequestHandler):
         _LOGGER.debug("malformed request", extra={"peer": request.remote, "reason": exc.message})
         wanted = _status_of(exc)
         response = web.Response(status=wanted, text=f"{wanted.value} {wanted.phrase}\n")
+        if wanted is HTTPStatus.SERVICE_UNAVAILABLE:
+            response.headers[hdrs.RETRY_AFTER] = "1"
         response.force_close()
         return response
 
@@ -165,14 +225,38 @@ def _status_of(error: HttpProcessingError) -> HTTPStatus:
             return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         case http_exceptions.BadHttpMethod():
             return HTTPStatus.METHOD_NOT_ALLOWED
-        case HeadTooLargeError() | UnsupportedVersionError():
+        case HeadTooLargeError() | UnsupportedVersionError() | TooManyHeadBytesError():
             return HTTPStatus(error.code)
         case _:
             return HTTPStatus.BAD_REQUEST
 
 
 class ConnectionServer(web.Server):
-    """Makes a `Connection` for each client."""
+    """Makes a `Connection` for each client, so many at once."""
+
+    max_connections: int = DEFAULT_MAX_CONNECTIONS
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.held_heads = HeldHeads()
+
+    def make_room(self, newcomer: Connection) -> bool:
+        """Whether there is room for a new connection, if need be in place of an idle one.
+
+        One that has sent a part of a request for longest counts as idle too.
+        """
+        if len(self._connections) <= self.max_connections:
+            return True
+        others = (one for one in self.connections if one is not newcomer)
+        idle = {
+            one: until
+            for one in others
+            if isinstance(one, Connection) and (until := one.idle_until) is not None
+        }
+        if not idle:
+            return False
+        min(idle, key=idle.__getitem__).force_close()
+        return True
 
     def __call__(self) -> web.RequestHandler:
         """The protocol of a new connection."""
@@ -182,12 +266,20 @@ class ConnectionServer(web.Server):
 class ConnectionRunner(web.AppRunner):
     """Runs an application on a `ConnectionServer`."""
 
+    __slots__ = ("_max_connections",)
+
+    def __init__(self, app: web.Application, *, max_connections: int, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._max_connections = max_connections
+
     async def _make_server(self) -> web.Server:
         plain = await super()._make_server()
-        return ConnectionServer(
+        server = ConnectionServer(
             plain.request_handler,
             request_factory=plain.request_factory,
             handler_cancellation=plain.handler_cancellation,
             loop=plain._loop,
             **plain._kwargs,
         )
+        server.max_connections = self._max_connections
+        return server

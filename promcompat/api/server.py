@@ -8,7 +8,12 @@ from contextlib import suppress
 
 from aiohttp import web
 
-from promcompat.api.connection import MAX_HEAD_BYTES, MAX_HEADERS, ConnectionRunner
+from promcompat.api.connection import (
+    DEFAULT_MAX_CONNECTIONS,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    ConnectionRunner,
+)
 from promcompat.core.errors import PromcompatError
 
 _BACKLOG = 1024
@@ -58,21 +63,30 @@ def base_url(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def make_runner(app: web.Application, stop_seconds: float) -> web.AppRunner:
+def make_runner(
+    app: web.Application,
+    stop_seconds: float,
+    *,
+    max_connections: int = DEFAULT_MAX_CONNECTIONS,
+    idle_seconds: float = _KEEPALIVE_SECONDS,
+) -> web.AppRunner:
     """How requests are read.
+
+    A connection that has sent no whole head of a request for `idle_seconds` is closed.
 
     A handler is cancelled when its client goes away, and its query with it. Bodies are not
     unpacked: remote write looks at Content-Encoding itself.
     """
     return ConnectionRunner(
         app,
+        max_connections=max_connections,
         shutdown_timeout=stop_seconds,
         handler_cancellation=True,
         auto_decompress=False,
         max_line_size=MAX_HEAD_BYTES,
         max_field_size=MAX_HEAD_BYTES,
         max_headers=MAX_HEADERS,
-        keepalive_timeout=_KEEPALIVE_SECONDS,
+        keepalive_timeout=idle_seconds,
         access_log=None,
     )
 
@@ -80,9 +94,25 @@ def make_runner(app: web.Application, stop_seconds: float) -> web.AppRunner:
 class HttpServer:
     """An application served on a bound socket."""
 
-    def __init__(self, app: web.Application, bound: socket.socket, stop_seconds: float) -> None:
-        """Requests in flight have `stop_seconds` to finish when the server stops."""
-        self._runner = make_runner(app, _CANCEL_SECONDS)
+    def __init__(
+        self,
+        app: web.Application,
+        bound: socket.socket,
+        stop_seconds: float,
+        *,
+        max_connections: int,
+        read_seconds: float,
+    ) -> None:
+        """Requests in flight have `stop_seconds` to finish when the server stops.
+
+        The head of a request has to arrive within `read_seconds`, and two minutes at most.
+        """
+        self._runner = make_runner(
+            app,
+            _CANCEL_SECONDS,
+            max_connections=max_connections,
+            idle_seconds=min(_KEEPALIVE_SECONDS, read_seconds),
+        )
         self._socket = bound
         self._stop_seconds = stop_seconds
         self._requests = 0

@@ -1,0 +1,124 @@
+"""Connections are bounded in number, in time and in what they hold."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from promcompat.api.connection import MAX_HEAD_BYTES, MAX_HELD_HEAD_BYTES
+from promcompat.api.server import make_runner
+
+Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+SLOW = REQUEST.replace(b"/ ", b"/slow ", 1)
+
+
+@asynccontextmanager
+async def serving(**limits: Any) -> AsyncIterator[Connect]:
+    """A server of `/` and of `/slow`, which answers never."""
+
+    async def answer(_request: web.Request) -> web.Response:
+        return web.Response(text="ok")
+
+    async def never(_request: web.Request) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    app = web.Application()
+    app.add_routes([web.get("/", answer), web.get("/slow", never)])
+    runner = make_runner(app, 0.1, **limits)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    writers: list[asyncio.StreamWriter] = []
+
+    async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(host, port)
+        writers.append(writer)
+        return reader, writer
+
+    try:
+        yield connect
+    finally:
+        for writer in writers:
+            writer.close()
+        await runner.cleanup()
+
+
+async def asked(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> int:
+    """The status of an answer on a connection that stays open."""
+    reader, writer = connection
+    writer.write(REQUEST)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+    await reader.readexactly(2)
+    return int(head.split()[1])
+
+
+async def test_the_connection_that_is_idle_for_longest_makes_room() -> None:
+    async with serving(max_connections=3) as connect:
+        first, second, third = [await connect() for _ in range(3)]
+        for one in (second, first, third):
+            assert await asked(one) == 200
+        newcomer = await connect()
+        assert await asked(newcomer) == 200
+        assert await asyncio.wait_for(second[0].read(), 5) == b""
+        assert await asked(first) == 200
+
+
+async def test_a_half_sent_request_makes_room_too() -> None:
+    async with serving(max_connections=1) as connect:
+        reader, writer = await connect()
+        writer.write(REQUEST[:-2])
+        await writer.drain()
+        assert await asked(await connect()) == 200
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+
+
+async def test_without_an_idle_connection_a_new_one_gets_503() -> None:
+    async with serving(max_connections=2) as connect:
+        busy = [await connect() for _ in range(2)]
+        for _, writer in busy:
+            writer.write(SLOW)
+            await writer.drain()
+        await asyncio.sleep(0.1)
+        reader, _ = await connect()
+        answer = await asyncio.wait_for(reader.read(), 5)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"Retry-After: 1" in answer
+        assert answer.endswith(b"\r\n\r\ntoo many connections\n")
+        busy[0][1].close()
+        await asyncio.sleep(0.1)
+        assert await asked(await connect()) == 200
+
+
+async def test_half_sent_and_idle_connections_end() -> None:
+    async with serving(idle_seconds=0.2) as connect:
+        for sent in (b"", REQUEST[:-2], REQUEST[:5]):
+            reader, writer = await connect()
+            writer.write(sent)
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+
+
+async def test_heads_that_are_not_complete_are_bounded_together() -> None:
+    async with serving() as connect:
+        part = REQUEST[:-2] + b"X: " + b"x" * (MAX_HEAD_BYTES - 100)
+        held = []
+        for _ in range(MAX_HELD_HEAD_BYTES // len(part) + 1):
+            held.append(await connect())
+            held[-1][1].write(part)
+            await held[-1][1].drain()
+        answers = [asyncio.create_task(reader.read()) for reader, _ in held]
+        done, waiting = await asyncio.wait(answers, timeout=5, return_when=asyncio.FIRST_COMPLETED)
+        assert done.pop().result().split()[1] == b"503"
+        for task in waiting:
+            task.cancel()
+        for _, writer in held:
+            writer.close()
+        await asyncio.sleep(0.1)
+        reader, writer = await connect()
+        writer.write(part)
+        writer.write(b"\r\n\r\n")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert head.startswith(b"HTTP/1.1 200 ")
