@@ -5,9 +5,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
-import orjson
 from aiohttp import hdrs, web
-from pydantic import ValidationError
 
 from native_api.context import ready
 from native_api.definition_payloads import (
@@ -20,9 +18,8 @@ from native_api.definition_payloads import (
     DefinitionReply,
     NewDefinitionPayload,
 )
-from native_api.dispatch import expectations_of
 from native_api.etags import etag_of, is_not_modified, precondition_of
-from native_api.merge_patch import merge_patch
+from native_api.merge_patch import patched
 from native_api.names import METRIC_NAME_TEXT, metric_name_fault
 from native_api.parameters import (
     METRIC_NAME_PART,
@@ -33,7 +30,7 @@ from native_api.parameters import (
 from native_api.problem import InvalidRequestError, fault
 from native_api.responses import json_response
 from native_api.route import BASE, Call, Example, NoQuery, Reply, Route
-from native_api.validation import faults_of, shown
+from native_api.validation import shown
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.errors import NotFoundError
 from promcompat.services.definition_service import SavedDefinition
@@ -117,14 +114,7 @@ async def handle_delete_definition(call: Call[NoQuery, None]) -> web.Response:
 
 def _patched(current: MetricDefinition, patch: dict[str, Any]) -> MetricDefinition:
     present = DefinitionFields.of_definition(current).model_dump(mode="json", by_alias=True)
-    merged = merge_patch(present, patch)
-    try:
-        # As JSON, since a strict model takes the words of an enumeration from JSON alone.
-        payload = DefinitionPayload.model_validate_json(orjson.dumps(merged))
-    except ValidationError as exc:
-        faults = faults_of(exc, "body", expectations_of(DefinitionPayload))
-        raise InvalidRequestError(faults) from exc
-    return payload.to_definition(current.name)
+    return patched(DefinitionPayload, present, patch).to_definition(current.name)
 
 
 def _check_name(given: object, name: str) -> None:

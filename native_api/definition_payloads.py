@@ -55,7 +55,7 @@ def _check_labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
-_READ_ONLY = "Read-only: accepted as GET answers it, and ignored."
+READ_ONLY = "Read-only: accepted as GET answers it, and ignored."
 _LABELS = "names and values of labels, neither of them empty"
 DurationText = Annotated[
     str, AfterValidator(_check_duration), WithJsonSchema({"type": "string", "examples": ["5m"]})
@@ -325,9 +325,9 @@ class DefinitionPayload(DefinitionFields):
     name: Annotated[StoredText, Field(min_length=1, max_length=MAX_NAME_BYTES)] | None = Field(
         None, description="The metric's name. With PUT and PATCH the path has it: the same or none."
     )
-    version: int | None = Field(None, description=_READ_ONLY)
-    created_at: str | None = Field(None, description=_READ_ONLY)
-    updated_at: str | None = Field(None, description=_READ_ONLY)
+    version: int | None = Field(None, description=READ_ONLY)
+    created_at: str | None = Field(None, description=READ_ONLY)
+    updated_at: str | None = Field(None, description=READ_ONLY)
 
 
 class NewDefinitionPayload(DefinitionPayload):

@@ -13,6 +13,7 @@ from promcompat.core.errors import (
     BadDataError,
     ConflictError,
     ExecutionError,
+    InvalidFieldsError,
     NotFoundError,
     OverloadedError,
     PayloadTooLargeError,
@@ -216,7 +217,12 @@ def problem_of(error: PromcompatError) -> web.Response:
             headers[hdrs.RETRY_AFTER] = str(error.retry_after_seconds)
         case StorageUnavailableError():
             headers[hdrs.RETRY_AFTER] = "1"
-    faults = error.faults if isinstance(error, InvalidRequestError) else ()
+    faults: Sequence[Fault] = ()
+    match error:
+        case InvalidRequestError():
+            faults = error.faults
+        case InvalidFieldsError():
+            faults = [fault("body", one.field, one.reason, one.expected) for one in error.faults]
     return problem_response(error_status(error), str(error), faults, headers)
 
 

@@ -1,37 +1,68 @@
 """Alert rules as JSON."""
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, WithJsonSchema
 
-from native_api.definition_payloads import DurationText, LabelMap, RemediationPayload
+from native_api.definition_payloads import (
+    READ_ONLY,
+    DurationText,
+    RemediationPayload,
+    check_document,
+)
+from native_api.names import MAX_NAME_BYTES, label_name_fault
 from native_api.parameters import StoredText
 from native_api.problem import FieldError
 from native_api.route import BodyModel, QueryModel, ReplyModel
 from native_api.times import format_time_ms
+from native_api.validation import shown
 from promcompat.core.alerts import AlertRule, RuleEvaluation
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
-from promcompat.core.model import Labels
+
+_MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 1_000, 366 * 86_400_000
 
 
 def _check_interval(text: str) -> str:
-    if not 1_000 <= parse_duration_ms(text) <= 86_400_000:
-        raise FieldError(f"is {text}", "a duration from 1s to 1d")
+    if not _MIN_INTERVAL_MS <= parse_duration_ms(text) <= _MAX_INTERVAL_MS:
+        raise FieldError(f"is {shown(text)}", "a duration from 1s to 366d")
     return text
 
 
+def _check_name(text: str) -> str:
+    size = len(text.encode())
+    if size > MAX_NAME_BYTES:
+        raise FieldError(f"has {size} bytes", f"at most {MAX_NAME_BYTES} bytes")
+    return text
+
+
+def _check_rule_labels(labels: dict[str, str]) -> dict[str, str]:
+    for name in labels:
+        if found := label_name_fault(name):
+            raise FieldError(f"the label {shown(name)} {found}", "names of labels")
+    return labels
+
+
+def _check_annotations(annotations: dict[str, str]) -> dict[str, str]:
+    if "" in annotations:
+        raise FieldError("has an annotation without a name", "names that are not empty")
+    return annotations
+
+
 Interval = Annotated[DurationText, AfterValidator(_check_interval)]
-Annotations = Annotated[dict[StoredText, StoredText], Field(max_length=100)]
+RuleName = Annotated[StoredText, Field(min_length=1), AfterValidator(_check_name)]
+RuleLabels = Annotated[dict[str, StoredText], AfterValidator(_check_rule_labels)]
+Annotations = Annotated[dict[StoredText, StoredText], AfterValidator(_check_annotations)]
 
 
-class RulePayload(BodyModel):
-    """An alert rule; what is left out has its default."""
+class RuleFields(BodyModel):
+    """What is stored of an alert rule; what is left out has its default."""
 
-    group: Annotated[StoredText, Field(min_length=1, max_length=500)] = Field(
+    group: RuleName = Field(
         "default", description="Rules of one group are evaluated one after the other."
     )
-    name: Annotated[StoredText, Field(min_length=1, max_length=500)] = Field(
-        description="Unique in its group; becomes the label `alertname`."
+    name: RuleName = Field(
+        description="Becomes the label `alertname`. Rules of a group may share it when their "
+        "labels or expressions differ."
     )
     expr: Annotated[StoredText, Field(min_length=1, max_length=100_000)] = Field(
         description="PromQL; each element of its result is an alert."
@@ -46,8 +77,10 @@ class RulePayload(BodyModel):
     severity: Annotated[StoredText, Field(max_length=100)] = Field(
         "", description="Becomes the label `severity` unless `labels` has one."
     )
-    labels: LabelMap = Field(
-        default_factory=dict, description="Labels of its alerts; values are templates."
+    labels: RuleLabels = Field(
+        default_factory=dict,
+        description="Labels of its alerts; values are templates. One that is or becomes empty "
+        "removes the label from the alert.",
     )
     annotations: Annotations = Field(
         default_factory=dict,
@@ -69,8 +102,8 @@ class RulePayload(BodyModel):
             for_ms=parse_duration_ms(self.for_duration),
             keep_firing_for_ms=parse_duration_ms(self.keep_firing_for),
             severity=self.severity,
-            labels=Labels.of(self.labels),
-            annotations=Labels.of(self.annotations),
+            labels=self.labels,
+            annotations=self.annotations,
             max_alerts=self.max_alerts,
             enabled=self.enabled,
             remediation=None if self.remediation is None else self.remediation.to_spec(),
@@ -89,35 +122,50 @@ class RulePayload(BodyModel):
             **{"for": format_duration_ms(rule.for_ms)},
             keep_firing_for=format_duration_ms(rule.keep_firing_for_ms),
             severity=rule.severity,
-            labels=rule.labels.as_dict(),
-            annotations=rule.annotations.as_dict(),
+            labels=dict(rule.labels),
+            annotations=dict(rule.annotations),
             max_alerts=rule.max_alerts,
             enabled=rule.enabled,
             remediation=None if remediation is None else RemediationPayload.of_spec(remediation),
         )
 
 
-class RuleReply(ReplyModel):
+class RulePayload(RuleFields):
+    """An alert rule as it is sent: what GET answers is accepted unchanged."""
+
+    id: int | None = Field(None, description="The number in the path, or none.")
+    version: int | None = Field(None, description=READ_ONLY)
+    health: str | None = Field(None, description=READ_ONLY)
+    last_error: str | None = Field(None, description=READ_ONLY)
+    last_evaluation: str | None = Field(None, description=READ_ONLY)
+    evaluation_seconds: float | None = Field(None, description=READ_ONLY)
+
+
+class RuleReply(RuleFields):
     """A rule as it is stored, and how its last evaluation went."""
 
     id: int
     version: int = Field(description="Grows with each change; the ETag is it in quotes.")
-    rule: RulePayload
     health: str = Field(description="`unknown` before the first evaluation, `ok` or `err`.")
     last_error: str
     last_evaluation: str | None
     evaluation_seconds: float
 
     @classmethod
-    def of_rule(cls, rule: AlertRule, evaluation: RuleEvaluation | None) -> Self:
-        """The JSON of a value of the core."""
+    def of_evaluated(cls, rule: AlertRule, evaluation: RuleEvaluation | None) -> Self:
+        """The JSON of values of the core."""
+        fields = RuleFields.of_rule(rule)
         health = "unknown"
         if evaluation is not None:
             health = "err" if evaluation.error else "ok"
         return cls(
+            # By alias, as `for` is a keyword of Python.
+            **{
+                info.alias or name: getattr(fields, name)
+                for name, info in RuleFields.model_fields.items()
+            },
             id=rule.id,
             version=rule.version,
-            rule=RulePayload.of_rule(rule),
             health=health,
             last_error="" if evaluation is None else evaluation.error,
             last_evaluation=None
@@ -145,3 +193,26 @@ class RuleDeletedReply(ReplyModel):
     id: int
     deleted: bool
     detail: str
+
+
+RULE_PATCH_SCHEMA = {
+    "title": "RulePatch",
+    "description": "The fields to change (RFC 7396): null sets a field back to its default, an "
+    "object is merged into the present one.",
+    "type": "object",
+    "properties": {
+        info.alias or name: {"description": f"As in RulePayload: `{info.alias or name}`."}
+        for name, info in RulePayload.model_fields.items()
+    },
+    "additionalProperties": False,
+}
+
+
+def _check_patch(value: dict[str, Any]) -> dict[str, Any]:
+    check_document(value, "body")
+    return value
+
+
+RulePatch = Annotated[
+    dict[str, Any], AfterValidator(_check_patch), WithJsonSchema(RULE_PATCH_SCHEMA)
+]

@@ -13,7 +13,7 @@ from promcompat.services.alerting_stats import AlertingStats
 from promcompat.services.metric_service import MetricService
 from promcompat.services.notification_service import NotificationService
 from promcompat.services.rule_evaluator import RuleEvaluator
-from promcompat.services.rule_service import RuleService
+from promcompat.services.rule_service import RuleLimits, RuleService
 from promcompat.services.threshold_alerts import ThresholdAlerts
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
@@ -78,7 +78,12 @@ async def open_alerting(
     if settings.alerting:
         await repository.threshold_watch.refresh()
     return Alerting(
-        rules=RuleService(PostgresRuleRepository(repository.database), alerts, definitions),
+        rules=RuleService(
+            PostgresRuleRepository(repository.database),
+            alerts,
+            definitions,
+            RuleLimits(settings.max_rules, settings.max_rules_per_group),
+        ),
         alerts=AlertService(alerts, metrics.now_ms),
         evaluator=RuleEvaluator(alerts, metrics, stats, settings.external_url),
         thresholds=ThresholdAlerts(

@@ -102,6 +102,14 @@ class Settings(BaseSettings):
         description="Remove metric names at the end of a query and not in each function "
         "(Prometheus' promql-delayed-name-removal feature).",
     )
+    max_rules: PositiveInt = Field(
+        10_000, description="Alert rules one tenant may have; one more gets 409."
+    )
+    max_rules_per_group: PositiveInt = Field(
+        1_000,
+        description="Alert rules one group may have, which are evaluated one after the other; one "
+        "more gets 409.",
+    )
     max_definitions: PositiveInt = Field(
         10_000, description="Metric definitions one tenant may have; one more gets 409."
     )

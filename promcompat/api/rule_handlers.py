@@ -19,6 +19,7 @@ from promcompat.api.rule_json import alert_json, group_json, page_token
 from promcompat.core.alerts import matches_labels
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
+from promcompat.core.model import Labels
 from promcompat.services.rule_service import GroupStatus, RuleStatus
 
 _GO_TRUTH = frozenset(["1", "t", "T", "TRUE", "true", "True"])
@@ -47,7 +48,7 @@ class _Filter:
         if not _is_in(status.rule.name, self.names):
             return False
         # A template is no value yet, so that nothing can be said of it: it is left out.
-        labels = status.rule.all_labels
+        labels = Labels.of(status.rule.all_labels)
         return not self.matcher_sets or any(
             matches_labels(matchers, labels) for matchers in self.matcher_sets
         )

@@ -58,8 +58,8 @@ def rule_json(status: RuleStatus, *, with_alerts: bool) -> dict[str, object]:
         "query": status.query,
         "duration": rule.for_ms / 1000,
         "keepFiringFor": rule.keep_firing_for_ms / 1000,
-        "labels": rule.all_labels.as_dict(),
-        "annotations": rule.annotations.as_dict(),
+        "labels": dict(sorted(rule.all_labels.items())),
+        "annotations": dict(sorted(rule.annotations.items())),
         "alerts": [alert_json(alert) for alert in status.alerts] if with_alerts else None,
         "health": _health(status),
     }

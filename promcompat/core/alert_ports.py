@@ -121,11 +121,14 @@ class RuleRepository(Protocol):
     async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
         """The last evaluation of each rule that had one."""
 
+    async def count_rules(self, tenant: str, group: str, rule_id: int) -> tuple[int, int]:
+        """How many rules the tenant has and how many the group, other than the one of this id."""
+
     async def save_rule(self, tenant: str, rule: AlertRule) -> AlertRule | None:
         """Make a rule (id 0) or replace that of its id and version.
 
-        None when there is none of this version, or a new one has the group and name of another.
-        Raises ConflictError when the new name of a rule is taken.
+        None when there is none of this version, or a new one is in its group already, with the
+        same name, labels and expression. Raises ConflictError when a changed one is.
         """
 
     async def delete_rule(self, tenant: str, rule_id: int, version: int) -> bool:

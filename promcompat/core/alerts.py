@@ -1,6 +1,6 @@
 """Alert rules as data, alerts and their states, silences."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -33,9 +33,11 @@ class AlertState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertRule:
-    """A PromQL alert rule. Names are unique within a group, groups within a tenant.
+    """A PromQL alert rule.
 
-    `labels` and `annotations` values are templates (Go text/template, as in Prometheus).
+    `labels` and `annotations` values are templates (Go text/template, as in Prometheus); a label
+    that becomes empty is removed. Rules of a group may share a name, but not their name, labels
+    and expression.
     `max_alerts` bounds the open alerts of the rule (0: no bound), as `limit` does in Prometheus.
     """
 
@@ -47,19 +49,18 @@ class AlertRule:
     for_ms: int
     keep_firing_for_ms: int
     severity: str
-    labels: Labels
-    annotations: Labels
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
     enabled: bool
     remediation: RemediationSpec | None
     version: int
     max_alerts: int = 0
 
     @property
-    def all_labels(self) -> Labels:
+    def all_labels(self) -> Mapping[str, str]:
         """The labels the rule sets: its own, and its severity unless they name one."""
-        if not self.severity or self.labels.get(SEVERITY):
-            return self.labels
-        return self.labels.with_label(SEVERITY, self.severity)
+        own = {SEVERITY: self.severity} if self.severity else {}
+        return {**own, **self.labels}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

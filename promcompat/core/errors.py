@@ -1,6 +1,7 @@
 """One tree of errors; each class names the `errorType` the Prometheus HTTP API gives it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
 
@@ -15,6 +16,31 @@ class BadDataError(PromcompatError):
     """The request can never succeed: a malformed parameter, a parse or type error (400)."""
 
     error_type = "bad_data"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldFault:
+    """One fault of a document: the path of the field, what is wrong, what would be right."""
+
+    field: str
+    reason: str
+    expected: str
+
+    def within(self, path: str) -> "FieldFault":
+        """The fault in a document that has this one at `path`."""
+        return FieldFault(
+            f"{path}.{self.field}" if self.field else path, self.reason, self.expected
+        )
+
+
+class InvalidFieldsError(BadDataError):
+    """Fields of a document are at fault (400)."""
+
+    def __init__(self, faults: Sequence[FieldFault]) -> None:
+        """`faults` must not be empty."""
+        self.faults = tuple(faults)
+        first = self.faults[0]
+        super().__init__(f"{first.field}: {first.reason}; expected {first.expected}")
 
 
 class ExecutionError(PromcompatError):

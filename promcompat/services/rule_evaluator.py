@@ -147,7 +147,7 @@ class RuleEvaluator:
         found: dict[Labels, _Element] = {}
         for series_labels, value in elements_of(await query(rule.expr)):
             labels = series_labels.without_name()
-            for name, template in rule.all_labels:
+            for name, template in rule.all_labels.items():
                 text = await texts.expand(template, rule.name, series_labels, value)
                 labels = labels.with_label(name, text)
             labels = labels.with_label(ALERT_NAME, rule.name)
@@ -157,7 +157,7 @@ class RuleEvaluator:
                 )
             annotations = [
                 (name, await texts.expand(template, rule.name, series_labels, value))
-                for name, template in rule.annotations
+                for name, template in rule.annotations.items()
             ]
             found[labels] = _Element(series_labels.without_name(), Labels(annotations), value)
         return found

@@ -1,19 +1,23 @@
 """Alert rules for people and their clients: kept, checked, and shown in groups."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from promcompat.core.alert_ports import AlertRepository, RuleRepository
-from promcompat.core.alerts import ALERT_NAME, Alert, AlertRule, AlertState, RuleEvaluation
+from promcompat.core.alerts import Alert, AlertRule, AlertState, RuleEvaluation
 from promcompat.core.errors import (
     BadDataError,
     ConflictError,
+    FieldFault,
+    InvalidFieldsError,
     NotFoundError,
     PreconditionFailedError,
 )
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import DefinitionRepository
+from promcompat.core.remediation import RemediationSpec
 from promcompat.core.templates.nodes import TemplateError
 from promcompat.core.templates.template import check_template
 from promcompat.services.threshold_alerts import THRESHOLD_GROUP, threshold_query
@@ -24,7 +28,27 @@ from promql.parsing.type_checker import value_type
 
 RULE_FILE: Final = "rules"
 THRESHOLD_FILE: Final = "definitions"
-_MAX_TEMPLATE_LENGTH: Final = 20_000
+_MAX_TEXT_BYTES: Final = 1 << 18
+"""Of labels and annotations together: every alert of the rule carries them."""
+
+RemediationCheck = Callable[[RemediationSpec], Sequence[FieldFault]]
+"""What is wrong with a remediation; fields are relative to it."""
+
+
+def accept_remediation(_spec: RemediationSpec) -> Sequence[FieldFault]:
+    """The check of a service that knows nothing of remediations."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLimits:
+    """How many rules there may be; 0: no bound. Requests at the same moment may exceed it a bit."""
+
+    per_tenant: int = 0
+    per_group: int = 0
+
+
+_NO_LIMITS: Final = RuleLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,10 +87,14 @@ class RuleService:
         rules: RuleRepository,
         alerts: AlertRepository,
         definitions: DefinitionRepository,
+        limits: RuleLimits = _NO_LIMITS,
+        check_remediation: RemediationCheck = accept_remediation,
     ) -> None:
         self._rules = rules
         self._alerts = alerts
         self._definitions = definitions
+        self._limits = limits
+        self._check_remediation = check_remediation
 
     async def list_rules(self, tenant: str, group: str | None = None) -> list[AlertRule]:
         """Rules by group, then in the order of making."""
@@ -84,22 +112,53 @@ class RuleService:
         return await self._rules.evaluations(tenant)
 
     async def create(self, tenant: str, rule: AlertRule) -> AlertRule:
-        """Make a rule. Raises BadDataError for what is no rule, ConflictError for a taken name."""
-        check_rule(rule)
+        """Make a rule.
+
+        Raises InvalidFieldsError for what is no rule, ConflictError for one that its group has
+        already, and when the tenant or the group has as many as it may.
+        """
+        await self._check(rule)
+        await self._require_room(tenant, rule)
         saved = await self._rules.save_rule(tenant, replace(rule, id=0))
         if saved is None:
-            raise ConflictError(f"the group {rule.group!r} has a rule {rule.name!r} already")
+            raise ConflictError(
+                f"the group {rule.group!r} has a rule {rule.name!r} with the same labels and "
+                "expression already"
+            )
         return saved
 
     async def replace(self, tenant: str, rule: AlertRule) -> AlertRule:
         """Replace the rule of this id and version. Raises as `create`, and
         PreconditionFailedError when somebody else was faster."""
-        check_rule(rule)
+        await self._check(rule)
+        await self._require_room(tenant, rule)
         saved = await self._rules.save_rule(tenant, rule)
         if saved is None:
             await self.get(tenant, rule.id)
             raise PreconditionFailedError("the rule was changed meanwhile")
         return saved
+
+    async def _check(self, rule: AlertRule) -> None:
+        # In a thread: the parsers may take long over what they are given.
+        faults = await asyncio.to_thread(rule_faults, rule)
+        if rule.remediation is not None:
+            found = await asyncio.to_thread(self._check_remediation, rule.remediation)
+            faults += [one.within("remediation") for one in found]
+        if faults:
+            raise InvalidFieldsError(faults)
+
+    async def _require_room(self, tenant: str, rule: AlertRule) -> None:
+        of_tenant, of_group = await self._rules.count_rules(tenant, rule.group, rule.id)
+        if of_tenant >= self._limits.per_tenant > 0:
+            raise ConflictError(
+                f"the tenant has {of_tenant} alert rules, and {self._limits.per_tenant} are the "
+                "limit (PROMCOMPAT_MAX_RULES): delete one first"
+            )
+        if of_group >= self._limits.per_group > 0:
+            raise ConflictError(
+                f"the group {rule.group!r} has {of_group} rules, and {self._limits.per_group} are "
+                "the limit (PROMCOMPAT_MAX_RULES_PER_GROUP): use another group"
+            )
 
     async def delete(self, tenant: str, rule_id: int, version: int) -> None:
         """Delete a rule; its open alerts end soon, its history stays."""
@@ -113,10 +172,12 @@ class RuleService:
         evaluations = await self._rules.evaluations(tenant)
         alerts = await self._alerts.active_alerts(tenant)
         by_group: dict[str, list[RuleStatus]] = {}
-        for rule in rules:
+        # In a thread: thousands of rules take seconds to parse.
+        queries = await asyncio.to_thread(_canonical_texts, [rule.expr for rule in rules])
+        for rule, query in zip(rules, queries, strict=True):
             status = RuleStatus(
                 rule=rule,
-                query=print_expr(parse_expr(rule.expr)),
+                query=query,
                 evaluation=evaluations.get(rule.id),
                 alerts=[alert for alert in alerts if alert.rule_id == rule.id],
             )
@@ -146,8 +207,8 @@ class RuleService:
                     for_ms=threshold.for_ms,
                     keep_firing_for_ms=0,
                     severity="",
-                    labels=Labels(),
-                    annotations=Labels(),
+                    labels={},
+                    annotations={},
                     enabled=True,
                     remediation=threshold.remediation,
                     version=0,
@@ -167,23 +228,51 @@ class RuleService:
         ]
 
 
-def check_rule(rule: AlertRule) -> None:
-    """Raises BadDataError, in Prometheus' words where it has some, for what is no rule."""
-    if not rule.expr:
-        raise BadDataError("field 'expr' must be set in rule")
-    try:
-        kind = value_type(parse_expr(rule.expr))
-    except BadDataError as exc:
-        raise BadDataError(f"could not parse expression: {exc}") from exc
-    if kind not in (ValueType.VECTOR, ValueType.SCALAR):
-        raise BadDataError(f"the expression is a {kind.document_name}, which no rule can evaluate")
-    for name, template in (*rule.all_labels, *rule.annotations):
-        if len(template) > _MAX_TEMPLATE_LENGTH:
-            raise BadDataError(f"the template of {name!r} is too long")
+def _canonical_texts(expressions: Sequence[str]) -> list[str]:
+    return [print_expr(parse_expr(expr)) for expr in expressions]
+
+
+def rule_faults(rule: AlertRule) -> list[FieldFault]:
+    """What is wrong with a rule, in Prometheus' words where it has some; may take a while."""
+    faults = _expression_faults(rule.expr)
+    if METRIC_NAME in rule.labels:
+        name = f"labels.{METRIC_NAME}"
+        faults.append(FieldFault(name, f"invalid label name: {METRIC_NAME}", "another name"))
+    n_bytes = sum(
+        len(name.encode()) + len(text.encode())
+        for name, text in (*rule.labels.items(), *rule.annotations.items())
+    )
+    if n_bytes > _MAX_TEXT_BYTES:
+        reason = f"labels and annotations have {n_bytes} bytes together"
+        return [*faults, FieldFault("annotations", reason, f"at most {_MAX_TEXT_BYTES} bytes")]
+    templates = [
+        *((f"labels.{name}", text) for name, text in rule.labels.items()),
+        ("severity", rule.severity),
+        *((f"annotations.{name}", text) for name, text in rule.annotations.items()),
+    ]
+    return [*faults, *template_faults(templates, rule.name)]
+
+
+def template_faults(templates: Iterable[tuple[str, str]], alert_name: str = "") -> list[FieldFault]:
+    """Which of these texts, each with its field, are no templates."""
+    faults: list[FieldFault] = []
+    for name, template in templates:
         try:
-            check_template(rule.name, template)
+            check_template(alert_name, template)
         except TemplateError as exc:
-            raise BadDataError(f"{name}: {exc}") from exc
-    for name in (METRIC_NAME, ALERT_NAME):
-        if rule.labels.get(name):
-            raise BadDataError(f"invalid label name: {name}")
+            faults.append(FieldFault(name, str(exc), "a template of Go as Prometheus has them"))
+    return faults
+
+
+def _expression_faults(expr: str) -> list[FieldFault]:
+    expected = "a PromQL expression that gives an instant vector or a scalar"
+    if not expr:
+        return [FieldFault("expr", "field 'expr' must be set in rule", expected)]
+    try:
+        kind = value_type(parse_expr(expr))
+    except BadDataError as exc:
+        return [FieldFault("expr", f"could not parse expression: {exc}", expected)]
+    if kind in (ValueType.VECTOR, ValueType.SCALAR):
+        return []
+    reason = f"the expression is a {kind.document_name}, which no rule can evaluate"
+    return [FieldFault("expr", reason, expected)]

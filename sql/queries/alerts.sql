@@ -39,16 +39,18 @@ FROM (
 ORDER BY ts_ms, id
 
 -- insert_rule --
--- Makes a rule; no row comes back when its group has one of this name.
+-- Makes a rule; no row comes back when its group has it already.
 INSERT INTO alert_rule (
     tenant_id, rule_group, name, expr, interval_ms, for_ms, keep_firing_for_ms, max_alerts,
-    severity, labels, annotations, enabled, remediation, version
+    severity, labels, annotations, enabled, remediation, version, identity
 )
 VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::jsonb, $11::text::jsonb, $12,
-    $13::text::jsonb, 1
+    $13::text::jsonb, 1, sha256(convert_to(
+        jsonb_build_array($2::text, $3::text, $4::text, $9::text, $10::text::jsonb)::text, 'UTF8'
+    ))
 )
-ON CONFLICT (tenant_id, rule_group, name) DO NOTHING
+ON CONFLICT (tenant_id, identity) DO NOTHING
 RETURNING id, version
 
 -- update_rule --
@@ -58,9 +60,17 @@ SET
     rule_group = $2, name = $3, expr = $4, interval_ms = $5, for_ms = $6,
     keep_firing_for_ms = $7, max_alerts = $8, severity = $9, labels = $10::text::jsonb,
     annotations = $11::text::jsonb, enabled = $12, remediation = $13::text::jsonb,
-    version = version + 1, updated_at = now()
+    version = version + 1, updated_at = now(), identity = sha256(convert_to(
+        jsonb_build_array($2::text, $3::text, $4::text, $9::text, $10::text::jsonb)::text, 'UTF8'
+    ))
 WHERE tenant_id = $1 AND id = $14 AND version = $15
 RETURNING id, version
+
+-- count_rules --
+-- How many rules a tenant has, and how many of them are in group $2; not counting rule $3.
+SELECT count(*) AS of_tenant, count(*) FILTER (WHERE rule_group = $2) AS of_group
+FROM alert_rule
+WHERE tenant_id = $1 AND id <> $3
 
 -- delete_rule --
 -- Deletes a rule of version $3; its alerts stay, and are closed by the next evaluation.

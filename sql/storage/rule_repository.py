@@ -52,6 +52,13 @@ class PostgresRuleRepository:
             for row in rows
         }
 
+    async def count_rules(self, tenant: str, group: str, rule_id: int) -> tuple[int, int]:
+        """Rules of the tenant and of the group; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.read_pool) as connection:
+            row = await connection.fetchrow(_QUERIES["count_rules"], tenant_id, group, rule_id)
+        return row["of_tenant"], row["of_group"]
+
     async def save_rule(self, tenant: str, rule: AlertRule) -> AlertRule | None:
         """Make or replace; see the port."""
         tenant_id = await self._database.tenants.find_or_create(tenant)
@@ -63,7 +70,8 @@ class PostgresRuleRepository:
                 row = await connection.fetchrow(_QUERIES[statement], *values)
             except asyncpg.UniqueViolationError as exc:
                 raise ConflictError(
-                    f"the group {rule.group!r} has another rule {rule.name!r}"
+                    f"the group {rule.group!r} has another rule {rule.name!r} with the same labels "
+                    "and expression"
                 ) from exc
         return None if row is None else replace(rule, id=row["id"], version=row["version"])
 

@@ -25,6 +25,23 @@ RULES = [
     },
     {"alert": "Waiting", "expr": "m > 5", "for": "1h", "keep_firing_for": "5m"},
     {"alert": "Quiet", "expr": "absent(m)"},
+    {
+        "alert": "High",
+        "expr": "m > 5",
+        "labels": {
+            "severity": "warn",
+            "alertname": "Other",
+            "host": "",
+            "gone": "{{ $labels.no }}",
+        },
+        "annotations": {"labels": "{{ .Labels }} {{ $externalLabels }}", "a note": "x"},
+    },
+    {
+        "alert": 'Odd {name} of "rules"\n',
+        "expr": "vector(1)",
+        "labels": {"mün.chen": "{{ $value }}", "with space": "v", "__dunder": "w"},
+        "annotations": {f"n{number}": "{{ printf `%c` 55296 }}" for number in range(120)},
+    },
     {"alert": "Twice", "expr": "m", "labels": {"id": "x"}},
 ]
 VARYING = ("evaluationTime", "lastEvaluation", "activeAt", "file")
@@ -49,7 +66,7 @@ async def until_settled(url: str) -> tuple[Any, Any]:
         rules = (await asyncio.to_thread(call, f"{url}/api/v1/rules"))["data"]
         alerts = (await asyncio.to_thread(call, f"{url}/api/v1/alerts"))["data"]
         members = [rule for group in rules["groups"] for rule in group["rules"]]
-        is_done = members and members[-1].get("lastError") and len(alerts["alerts"]) == 4
+        is_done = members and members[-1].get("lastError") and len(alerts["alerts"]) == 7
         if is_done and len(members[1]["alerts"]) == 2:
             return settled(rules), settled(alerts)
         assert time.monotonic() < deadline, (rules, alerts)

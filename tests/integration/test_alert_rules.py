@@ -8,6 +8,8 @@ import pytest
 from promcompat.core.alerts import AlertFilter, AlertState, Silence
 from promcompat.core.errors import BadDataError, ConflictError, NotFoundError
 from promcompat.core.model import Labels
+from promcompat.services.rule_service import RuleLimits, RuleService
+from sql.storage.rule_repository import PostgresRuleRepository
 from tests.alerting import (
     NOW_MS,
     TENANT,
@@ -28,8 +30,8 @@ async def test_an_alert_from_first_sight_to_its_end(database_url: str) -> None:
     rule = make_rule(
         for_ms=20_000,
         severity="critical",
-        labels=Labels.of({"team": "{{ $labels.host }}-team"}),
-        annotations=Labels.of({"summary": "{{ $labels.host }} is {{ $value }}"}),
+        labels={"team": "{{ $labels.host }}-team"},
+        annotations={"summary": "{{ $labels.host }} is {{ $value }}"},
     )
     async with running_alerting(database_url) as one:
         await one.rules.create(TENANT, rule)
@@ -166,8 +168,11 @@ async def test_a_deleted_rule_ends_its_alerts(database_url: str) -> None:
     [
         ({"expr": "sum("}, "could not parse expression: 1:5: parse error: unclosed left"),
         ({"expr": "m[5m]"}, "the expression is a range vector"),
-        ({"annotations": Labels.of({"a": "{{ nope }}"})}, 'function "nope" not defined'),
-        ({"labels": Labels.of({"alertname": "x"})}, "invalid label name: alertname"),
+        ({"annotations": {"a": "{{ nope }}"}}, 'function "nope" not defined'),
+        ({"labels": {"a": "{{ if }}"}}, "labels.a: error parsing template"),
+        ({"severity": "{{"}, "severity: error parsing template"),
+        ({"labels": {"__name__": "x"}}, "invalid label name: __name__"),
+        ({"annotations": {"a": "x" * 300_000}}, "annotations have 300001 bytes together"),
     ],
 )
 async def test_what_is_no_rule_is_refused(
@@ -179,16 +184,51 @@ async def test_what_is_no_rule_is_refused(
         assert text in str(found.value)
 
 
-async def test_names_are_unique_in_a_group(database_url: str) -> None:
+async def test_rules_of_a_group_may_share_a_name(database_url: str) -> None:
     async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, make_rule("A"))
-        second = await one.rules.create(TENANT, make_rule("B"))
+        first = await one.rules.create(TENANT, make_rule("A", severity="warning"))
+        second = await one.rules.create(TENANT, make_rule("A", "m > 8", severity="critical"))
+        await one.rules.create(TENANT, make_rule("A", labels={"team": "x"}))
         with pytest.raises(ConflictError):
-            await one.rules.create(TENANT, make_rule("A"))
+            await one.rules.create(TENANT, make_rule("A", severity="warning"))
         with pytest.raises(ConflictError):
-            await one.rules.replace(TENANT, replace(second, name="A"))
-        await one.rules.create("other", make_rule("A"))
-        assert [rule.name for rule in await one.rules.list_rules(TENANT)] == ["A", "B"]
+            await one.rules.replace(TENANT, replace(second, expr="m > 5", severity="warning"))
+        await one.rules.create("other", make_rule("A", severity="warning"))
+        await one.rules.replace(TENANT, replace(first, for_ms=1))
+        await one.write(HOST, (0, 9.0))
+        await one.evaluate(15_000)
+        found = await one.alerts.active(TENANT)
+        assert sorted(alert.severity for alert in found) == ["", "critical", "warning"]
+
+
+async def test_a_label_that_is_or_becomes_empty_is_removed(database_url: str) -> None:
+    labels = {"host": "", "zone": "{{ $labels.nothing }}", "severity": "", "alertname": "Other"}
+    async with running_alerting(database_url) as one:
+        rule = make_rule(severity="critical", labels=labels, annotations={"a": ""})
+        await one.rules.create(TENANT, rule)
+        await one.write(make_labels("m", host="a", zone="z", job="j"), (0, 9.0))
+        await one.evaluate(15_000)
+        (alert,) = await one.alerts.active(TENANT)
+        assert alert.labels.as_dict() == {"alertname": "R", "job": "j"}
+        (stored,) = await one.rules.list_rules(TENANT)
+        assert (stored.labels, stored.annotations) == (labels, {"a": ""})
+
+
+async def test_a_tenant_and_a_group_have_a_bounded_number_of_rules(database_url: str) -> None:
+    async with running_alerting(database_url) as one:
+        rules = PostgresRuleRepository(one.metrics_repository.database)
+        limited = RuleService(rules, one.repository, one.definitions, RuleLimits(3, 2))
+        await limited.create(TENANT, make_rule("A"))
+        second = await limited.create(TENANT, make_rule("B"))
+        with pytest.raises(ConflictError, match="PROMCOMPAT_MAX_RULES_PER_GROUP"):
+            await limited.create(TENANT, make_rule("C"))
+        third = await limited.create(TENANT, make_rule("C", group="h"))
+        with pytest.raises(ConflictError, match="PROMCOMPAT_MAX_RULES"):
+            await limited.create(TENANT, make_rule("D", group="h"))
+        await limited.replace(TENANT, replace(second, for_ms=1))
+        with pytest.raises(ConflictError, match="'g' has 2 rules"):
+            await limited.replace(TENANT, replace(third, group="g"))
+        await limited.create("other", make_rule("A"))
 
 
 async def test_silences_and_acknowledgement(database_url: str) -> None:

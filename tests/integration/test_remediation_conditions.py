@@ -91,7 +91,7 @@ async def test_threshold_of_now_decides(
 async def test_rule_is_asked_as_its_evaluator_asks(
     one: AlertingFixture, checker: AlertConditionChecker
 ) -> None:
-    rule = await one.rules.create(TENANT, make_rule(labels=Labels.of({"team": "x"})))
+    rule = await one.rules.create(TENANT, make_rule(labels={"team": "x"}))
     await one.write(HOST, (0, 9.0))
     await one.write(make_labels("m", host="b"), (0, 1.0))
     await one.evaluate(5_000)
