@@ -15,11 +15,19 @@ from promcompat.api.server import base_url, bind_socket
 from promcompat.app import migrate_database, migrate_when_answering, start_database
 from promcompat.banner import render_banner
 from promcompat.core.errors import PromcompatError
+from promcompat.core.secrets import Redactor
 from promcompat.explain_command import add_explain_parser, run_explain
 from promcompat.logs import set_up_logging
 from promcompat.maintaining import maintain
 from promcompat.serving import serve
-from promcompat.settings import Settings, default_text, env_name, unknown_variables, value_form
+from promcompat.settings import (
+    Settings,
+    default_text,
+    env_name,
+    secrets_of,
+    unknown_variables,
+    value_form,
+)
 from promcompat.supervisor import WorkerLink, supervise, worker_link
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
@@ -64,13 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValidationError as exc:
         sys.stderr.write(_explain(exc))
         return 2
-    set_up_logging(settings.log_level, settings.log_format)
+    redactor = Redactor(secrets_of(settings))
+    set_up_logging(settings.log_level, settings.log_format, redactor)
     for name in unknown_variables(os.environ):
         _LOGGER.warning("no setting has this variable", extra={"variable": name})
     try:
         return _run(command, settings, given)
     except PromcompatError as exc:
-        sys.stderr.write(f"promcompat: {exc}\n")
+        sys.stderr.write(redactor.hide(f"promcompat: {exc}\n"))
         return 1
     except KeyboardInterrupt:
         return 130

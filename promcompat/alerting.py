@@ -2,16 +2,26 @@
 
 import dataclasses
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from promcompat.background import PeriodicLoop
 from promcompat.core.alerts import REMEDIATION_RECEIVER
+from promcompat.core.notifications import Notifier
 from promcompat.core.remediation import RemediationLauncher
-from promcompat.notifications.receivers import HttpSender, build_notifiers
+from promcompat.core.secrets import public_url
+from promcompat.notifications.receivers import (
+    HttpSender,
+    alerts_url,
+    build_alertmanagers,
+    build_webhooks,
+)
 from promcompat.services.alert_service import AlertService
 from promcompat.services.alerting_stats import AlertingStats
 from promcompat.services.metric_service import MetricService
-from promcompat.services.notification_service import NotificationService
+from promcompat.services.notification_service import StateNotifications, StepNotifications
+from promcompat.services.remediation_starts import RemediationStarts
 from promcompat.services.rule_evaluator import RuleEvaluator
 from promcompat.services.rule_service import RuleLimits, RuleService
 from promcompat.services.threshold_alerts import ThresholdAlerts
@@ -20,12 +30,30 @@ from promcompat.telemetry import Telemetry
 from sql.storage.alert_repository import PostgresAlertRepository
 from sql.storage.connection_pool import Pool, PoolOptions, open_pool
 from sql.storage.definition_repository import PostgresDefinitionRepository
+from sql.storage.delivery_repository import PostgresLabelSetStates, PostgresStepDeliveries
 from sql.storage.metric_repository import PostgresMetricRepository
 from sql.storage.rule_repository import PostgresRuleRepository
 
 _SESSIONS = 4
 _IDLE_SECONDS = 600.0
 _PUBLISH_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receivers:
+    """Those who are told of alerts, and what tells them."""
+
+    alertmanagers: Sequence[Notifier]
+    webhooks: Sequence[Notifier]
+    states: StateNotifications
+    steps: StepNotifications
+    sender: HttpSender
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the database calls them, and the remediations."""
+        notifiers = (*self.alertmanagers, *self.webhooks)
+        return (*(notifier.name for notifier in notifiers), REMEDIATION_RECEIVER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,18 +64,17 @@ class Alerting:
     alerts: AlertService
     evaluator: RuleEvaluator
     thresholds: ThresholdAlerts
-    notifications: NotificationService
+    receivers: Receivers
+    remediations: RemediationStarts
     repository: PostgresAlertRepository
     metric_repository: PostgresMetricRepository
     stats: AlertingStats
-    receivers: tuple[str, ...]
     alertmanager_urls: tuple[str, ...]
-    sender: HttpSender
     pool: Pool
 
     async def close(self) -> None:
         """Close the connections of its own."""
-        await self.sender.close()
+        await self.receivers.sender.close()
         await self.pool.close()
 
 
@@ -57,8 +84,12 @@ async def open_alerting(
     repository: PostgresMetricRepository,
     metrics: MetricService,
     launcher: RemediationLauncher,
+    external_url: str,
 ) -> Alerting:
-    """The services of alerts, on the database at `url`; thresholds are watched from now on."""
+    """The services of alerts, on the database at `url`; thresholds are watched from now on.
+
+    `external_url` is where people reach this service.
+    """
     options = PoolOptions(
         max_size=_SESSIONS,
         statement_timeout_seconds=settings.query_timeout / 1000,
@@ -67,25 +98,22 @@ async def open_alerting(
         application_name="promcompat alerts",
     )
     pool = await open_pool(url, options)
-    sender, stats = HttpSender(), AlertingStats()
-    alertmanagers = settings.alertmanager_url_list
-    notifiers = build_notifiers(
-        sender, alertmanagers, settings.webhook_url_list, settings.external_url
-    )
-    receivers = tuple(notifier.name for notifier in notifiers)
-    alerts = PostgresAlertRepository(repository.database, pool, receivers)
-    definitions = PostgresDefinitionRepository(repository.database)
+    database, stats = repository.database, AlertingStats()
+    webhooks = build_webhooks(sender := HttpSender(), settings.webhook_url_list, external_url)
+    step_receivers = [webhook.name for webhook in webhooks]
+    alerts = PostgresAlertRepository(database, pool, step_receivers, metrics.now_ms)
+    definitions = PostgresDefinitionRepository(database)
     if settings.alerting:
         await repository.threshold_watch.refresh()
     return Alerting(
         rules=RuleService(
-            PostgresRuleRepository(repository.database),
+            PostgresRuleRepository(database),
             alerts,
             definitions,
             RuleLimits(settings.max_rules, settings.max_rules_per_group),
         ),
         alerts=AlertService(alerts, metrics.now_ms),
-        evaluator=RuleEvaluator(alerts, metrics, stats, settings.external_url),
+        evaluator=RuleEvaluator(alerts, metrics, stats, external_url),
         thresholds=ThresholdAlerts(
             alerts,
             definitions,
@@ -94,21 +122,40 @@ async def open_alerting(
             metrics.now_ms,
             max_sample_age_ms=settings.alert_max_sample_age,
         ),
-        notifications=NotificationService(
+        receivers=Receivers(
+            alertmanagers=build_alertmanagers(
+                sender,
+                settings.alertmanager_url_list,
+                external_url,
+                has_tenants=settings.tenancy == "header",
+            ),
+            webhooks=webhooks,
+            states=StateNotifications(PostgresLabelSetStates(pool), alerts, stats, metrics.now_ms),
+            steps=StepNotifications(
+                PostgresStepDeliveries(pool),
+                alerts,
+                stats,
+                retry_ms=settings.notification_retry,
+                max_waiting=settings.max_waiting_notifications,
+                now_ms=metrics.now_ms,
+            ),
+            sender=sender,
+        ),
+        remediations=RemediationStarts(
+            PostgresStepDeliveries(pool),
             alerts,
-            notifiers,
             launcher,
             metrics,
             stats,
-            external_url=settings.external_url,
+            external_url=external_url,
             now_ms=metrics.now_ms,
         ),
         repository=alerts,
         metric_repository=repository,
         stats=stats,
-        receivers=(*receivers, REMEDIATION_RECEIVER),
-        alertmanager_urls=tuple(alertmanagers),
-        sender=sender,
+        alertmanager_urls=tuple(
+            public_url(alerts_url(one)) for one in settings.alertmanager_url_list
+        ),
         pool=pool,
     )
 
@@ -125,17 +172,26 @@ def alerting_loops(
         telemetry.alerting.update(dataclasses.asdict(alerting.stats), states, depths)
 
     async def prune() -> None:
-        before_ms = time.time_ns() // 1_000_000 - settings.alert_retention
-        await alerting.repository.prune(before_ms, alerting.receivers)
+        now_ms = time.time_ns() // 1_000_000
+        before_ms = now_ms - settings.alert_retention
+        await alerting.repository.prune(before_ms, alerting.receivers.names, now_ms)
 
     return [
         PeriodicLoop("thresholds", 2.0, alerting.metric_repository.threshold_watch.refresh),
         PeriodicLoop("rules", 1.0, alerting.evaluator.run_due),
         PeriodicLoop("breaches", 0.5, alerting.thresholds.dispatch_breaches),
         PeriodicLoop("levels", 3.0, alerting.thresholds.verify),
-        PeriodicLoop("notifications", 0.5, alerting.notifications.deliver),
-        PeriodicLoop("remediations", 0.5, alerting.notifications.remediate),
-        PeriodicLoop("repetitions", 5.0, alerting.notifications.resend),
+        PeriodicLoop("remediations", 0.5, alerting.remediations.start_due),
         PeriodicLoop("alert metrics", _PUBLISH_SECONDS, publish),
         PeriodicLoop("alert retention", 300.0, prune),
+        *_receiver_loops(alerting.receivers),
     ]
+
+
+def _receiver_loops(receivers: Receivers) -> Iterator[PeriodicLoop]:
+    """A loop for each receiver: none waits for another."""
+    for one in receivers.alertmanagers:
+        yield PeriodicLoop(f"notify {one.name}", 0.5, partial(receivers.states.deliver, one))
+    for one in receivers.webhooks:
+        yield PeriodicLoop(f"notify {one.name}", 0.5, partial(receivers.steps.deliver, one))
+        yield PeriodicLoop(f"bound {one.name}", 10.0, partial(receivers.steps.bound, one))

@@ -24,8 +24,9 @@ from promcompat.api.explanation_json import explanation_json
 from promcompat.api.params import Form
 from promcompat.app import build_metric_service, storage_options
 from promcompat.core.errors import PromcompatError
+from promcompat.core.secrets import Redactor, public_url, url_secrets
 from promcompat.explanation_text import render_explanation
-from promcompat.settings import Settings
+from promcompat.settings import Settings, secrets_of
 from sql.storage.metric_repository import PostgresMetricRepository
 
 _DEFAULT_URL: Final = "http://127.0.0.1:9201"
@@ -95,11 +96,12 @@ def _explain(options: Mapping[str, Any]) -> Any:
     tenant = DEFAULT_TENANT if options["tenant"] is None else options["tenant"]
     try:
         settings = Settings(**{"database_url": options["database_url"]})
-        return asyncio.run(_explain_here(settings, tenant, Form(form.items())))
     except ValidationError as exc:
         raise ExplainError(_faults_text(exc)) from exc
+    try:
+        return asyncio.run(_explain_here(settings, tenant, Form(form.items())))
     except PromcompatError as exc:
-        raise ExplainError(str(exc)) from exc
+        raise ExplainError(Redactor(secrets_of(settings)).hide(str(exc))) from exc
 
 
 def _faults_text(error: ValidationError) -> str:
@@ -128,7 +130,7 @@ async def _explain_here(settings: Settings, tenant: str, form: Form) -> Any:
 def _request(options: Mapping[str, Any], form: Mapping[str, str]) -> urllib.request.Request:
     url = options["url"].rstrip("/")
     if not url.startswith(("http://", "https://")):
-        raise ExplainError(f"--url must start with http:// or https://, not {url!r}")
+        raise ExplainError("--url must start with http:// or https://")
     headers = {} if options["tenant"] is None else {"X-Scope-OrgID": options["tenant"]}
     body = urllib.parse.urlencode(form).encode()
     return urllib.request.Request(f"{url}/api/v1/explain", data=body, headers=headers)
@@ -142,9 +144,11 @@ def _fetch(request: urllib.request.Request) -> Any:
         with exc:
             raise ExplainError(_error_text(exc)) from exc
     except (OSError, http.client.HTTPException) as exc:
-        raise ExplainError(f"cannot ask {request.full_url}: {exc}") from exc
+        redactor = Redactor(url_secrets(request.full_url))
+        text = redactor.hide(f"cannot ask {public_url(request.full_url)}: {exc}")
+        raise ExplainError(text) from exc
     except (ValueError, KeyError, TypeError) as exc:
-        raise ExplainError(f"{request.full_url} answers with something else") from exc
+        raise ExplainError(f"{public_url(request.full_url)} answers with something else") from exc
 
 
 def _error_text(error: urllib.error.HTTPError) -> str:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from promcompat.core.secrets import Redactor
+
 _RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 _INTERVAL_SECONDS = 30.0
 _LINES_PER_INTERVAL = 3
@@ -21,10 +23,16 @@ _MAX_MESSAGES = 1000
 _QUOTED = frozenset(' "=\\')
 
 
-def set_up_logging(level: str, log_format: Literal["logfmt", "json"]) -> None:
-    """Send every log record of the process to standard error in one format."""
+def set_up_logging(
+    level: str, log_format: Literal["logfmt", "json"], redactor: Redactor | None = None
+) -> None:
+    """Send every log record of the process to standard error in one format.
+
+    `redactor` takes the secrets out, whoever logs them: libraries put addresses into errors.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else LogfmtFormatter())
+    formatter = JsonFormatter if log_format == "json" else LogfmtFormatter
+    handler.setFormatter(formatter(redactor or Redactor()))
     handler.addFilter(RepetitionFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -114,20 +122,36 @@ def _timestamp(seconds: float) -> str:
     return text.replace("+00:00", "Z")
 
 
-class JsonFormatter(logging.Formatter):
+class _RedactingFormatter(logging.Formatter):
+    """Prints the fields of events without the secrets in them."""
+
+    def __init__(self, redactor: Redactor | None = None) -> None:
+        super().__init__()
+        self._redactor = redactor or Redactor()
+
+    def _public_fields(self, record: logging.LogRecord) -> dict[str, object]:
+        return {
+            name: value
+            if isinstance(value, (int, float, bool))
+            else self._redactor.hide(str(value))
+            for name, value in event_fields(record).items()
+        }
+
+
+class JsonFormatter(_RedactingFormatter):
     """One JSON object a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of an event."""
-        return json.dumps(event_fields(record), default=str, ensure_ascii=False)
+        return json.dumps(self._public_fields(record), ensure_ascii=False)
 
 
-class LogfmtFormatter(logging.Formatter):
+class LogfmtFormatter(_RedactingFormatter):
     """`key=value` pairs, quoted where a value needs it; a traceback follows on its own lines."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of an event."""
-        fields = event_fields(record)
+        fields = self._public_fields(record)
         trace = fields.pop("traceback", None)
         line = " ".join(f"{name}={_logfmt(value)}" for name, value in fields.items())
         return line if trace is None else f"{line}\n{trace}"

@@ -14,7 +14,7 @@ from promcompat.alerting import Alerting, alerting_loops, open_alerting
 from promcompat.allocator import FreedMemory, keep_freed_memory
 from promcompat.api.context import Phase, ServiceState, tenant_of
 from promcompat.api.routes import build_application
-from promcompat.api.server import HttpServer
+from promcompat.api.server import HttpServer, default_external_url
 from promcompat.app import (
     Remediations,
     build_metric_service,
@@ -48,9 +48,12 @@ _GIVE_BACK_SECONDS = 5.0
 class Backend:
     """Everything behind the HTTP application: the database, the repository, their upkeep."""
 
-    def __init__(self, settings: Settings, telemetry: Telemetry, *, migrates: bool) -> None:
+    def __init__(
+        self, settings: Settings, telemetry: Telemetry, *, migrates: bool, external_url: str
+    ) -> None:
         """`migrates`: whether this process brings the schema up to date (only one may)."""
         self._settings = settings
+        self._external_url = external_url
         self._telemetry = telemetry
         self._migrates = migrates
         self._database: asyncio.Future[EmbeddedDatabase | None] | None = None
@@ -103,7 +106,7 @@ class Backend:
         remediations: Remediations,
     ) -> None:
         alerting = await open_alerting(
-            self._settings, url, repository, service, remediations.launcher
+            self._settings, url, repository, service, remediations.launcher, self._external_url
         )
         self._alerting = alerting
         state.open_alerts(alerting.rules, alerting.alerts, alerting.alertmanager_urls)
@@ -182,7 +185,8 @@ async def serve(
         max_connections=settings.max_connections,
         read_seconds=settings.read_timeout / 1000,
     )
-    backend = Backend(settings, telemetry, migrates=migrates)
+    external_url = settings.external_url or default_external_url(bound)
+    backend = Backend(settings, telemetry, migrates=migrates, external_url=external_url)
     if listens_early:
         await server.start()
     try:

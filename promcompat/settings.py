@@ -7,9 +7,10 @@ flag wins over the environment. The description of each field is what `--help` p
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, PositiveInt, SecretStr, field_validator
 from pydantic_core import PydanticUndefined
@@ -18,6 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import compile_pattern
+from promcompat.core.secrets import HIDDEN, origin_of, public_url, url_secrets
 
 ENV_PREFIX = "PROMCOMPAT_"
 MEBIBYTE = 1 << 20
@@ -213,7 +215,8 @@ class Settings(BaseSettings):
     external_url: str = Field(
         "",
         description="Where people reach this service; notifications link to it "
-        "(Prometheus: --web.external-url).",
+        "(Prometheus: --web.external-url). Default: the address it listens on, with the name of "
+        "the machine when it listens on every interface.",
     )
     alertmanager_urls: str = Field(
         "", description="Alertmanagers that are told of alerts: their addresses, comma-separated."
@@ -228,6 +231,13 @@ class Settings(BaseSettings):
     )
     alert_retention: DurationMs = Field(
         365 * DAY_MS, description="How long alerts that have ended, and their history, are kept."
+    )
+    notification_retry: DurationMs = Field(
+        DAY_MS, description="How long a webhook that does not take a notification is tried again."
+    )
+    max_waiting_notifications: PositiveInt = Field(
+        10_000,
+        description="Notifications that may wait for one webhook; then the oldest are given up.",
     )
     temporal_address: str | None = Field(
         None,
@@ -302,6 +312,13 @@ class Settings(BaseSettings):
                 raise ValueError("must start with http:// or https://")
         return value.rstrip("/")
 
+    @field_validator("external_url")
+    @classmethod
+    def _check_external_url(cls, value: str) -> str:
+        if value and public_url(value) != value:
+            raise ValueError("must have no user, password, query or fragment: links would show it")
+        return value
+
     @field_validator("webhook_urls")
     @classmethod
     def _check_webhook_urls(cls, value: SecretStr | None) -> SecretStr | None:
@@ -331,6 +348,11 @@ class Settings(BaseSettings):
             return None
         if isinstance(value, str) and not value.startswith(("postgresql://", "postgres://")):
             raise ValueError("must start with postgresql://")
+        if isinstance(value, str) and not _is_readable_url(value):
+            raise ValueError(
+                "cannot be read: write the characters @ : / ? # [ ] % of a user or password as "
+                "%40 %3A %2F %3F %23 %5B %5D %25"
+            )
         return value
 
     @field_validator("chunk_interval")
@@ -363,6 +385,17 @@ class Settings(BaseSettings):
     def listen_address(self) -> tuple[str, int]:
         """Host and port to listen on."""
         return split_listen_address(self.listen)
+
+
+def _is_readable_url(url: str) -> bool:
+    """Whether the parts of a database's address are where they belong."""
+    try:
+        hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+        for host in hosts:
+            _ = urlsplit(f"//{host}").port
+    except ValueError:
+        return False
+    return "@" not in urlsplit(url).path
 
 
 def split_listen_address(address: str) -> tuple[str, int]:
@@ -435,19 +468,31 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
 
 
 def public_values(settings: Settings) -> Mapping[str, str]:
-    """Every setting as text, without the password of the database."""
+    """Every setting as text, without anything secret in it."""
     texts = {name: value_text(name, getattr(settings, name)) for name in Settings.model_fields}
-    shown = ",".join(hide_password(SecretStr(url)) for url in settings.alertmanager_url_list)
+    alertmanagers, webhooks = settings.alertmanager_url_list, settings.webhook_url_list
     return texts | {
         "database_url": hide_password(settings.database_url),
-        "alertmanager_urls": shown,
+        "alertmanager_urls": ",".join(map(public_url, alertmanagers)),
+        "webhook_urls": ",".join(map(origin_of, webhooks)),
+        "temporal_api_key": HIDDEN if settings.temporal_api_key else "",
+        # Arguments may be tokens: the names tell what may be run.
+        "remediation_commands": ",".join(settings.remediation_commands),
     }
+
+
+def secrets_of(settings: Settings) -> Iterator[str]:
+    """Every text in the settings that nobody should see in an answer or a log."""
+    if settings.database_url is not None:
+        yield from url_secrets(settings.database_url.get_secret_value())
+    for url in settings.alertmanager_url_list:
+        yield from url_secrets(url)
+    for url in settings.webhook_url_list:
+        yield from url_secrets(url, is_path_secret=True)
+    if settings.temporal_api_key is not None:
+        yield settings.temporal_api_key.get_secret_value()
 
 
 def hide_password(url: SecretStr | None) -> str:
     """The address without user and password."""
-    if url is None:
-        return ""
-    scheme, separator, rest = url.get_secret_value().partition("://")
-    authority, slash, path = rest.partition("/")
-    return scheme + separator + authority.rpartition("@")[2] + slash + path.partition("?")[0]
+    return "" if url is None else public_url(url.get_secret_value())

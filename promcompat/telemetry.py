@@ -252,6 +252,8 @@ _ALERTING_COUNTERS = {
     "breaches_handled": "Changes of breach levels taken from the outbox.",
     "notifications_sent": "Alerts that receivers took.",
     "notifications_failed": "Alerts that receivers did not take; they are sent again.",
+    "notifications_outdated": "Beginnings of alerts that ended before their receiver took them.",
+    "notifications_given_up": "Steps of alerts that receivers did not take in time, or too many.",
     "remediations_requested": "Remediations handed to the workflow service.",
     "remediations_failed": "Remediations it did not take.",
 }

@@ -94,7 +94,7 @@ def build_condition_checker(
     database = repository.database
     return AlertConditionChecker(
         metrics,
-        PostgresAlertRepository(database, database.read_pool, ()),
+        PostgresAlertRepository(database, database.read_pool, (), metrics.now_ms),
         PostgresRuleRepository(database),
         PostgresDefinitionRepository(database),
     )

@@ -1,21 +1,27 @@
 """Alerting on a test database, driven by hand: a clock that is set, receivers that remember."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from promcompat.core.alerts import AlertRule
 from promcompat.core.definitions import MetricDefinition
+from promcompat.core.delivery_ports import ReceiverDepth
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import Labels
-from promcompat.core.notifications import Notification, NotificationError
+from promcompat.core.notifications import (
+    Notification,
+    NotificationError,
+    NotificationRefusedError,
+)
 from promcompat.core.remediation import RemediationRequest, RemediationSpec
 from promcompat.core.thresholds import AlertThreshold, Direction
 from promcompat.services.alert_service import AlertService
 from promcompat.services.alerting_stats import AlertingStats
 from promcompat.services.metric_service import MetricService, QueryOptions
-from promcompat.services.notification_service import NotificationService
+from promcompat.services.notification_service import StateNotifications, StepNotifications
+from promcompat.services.remediation_starts import RemediationStarts
 from promcompat.services.rule_evaluator import RuleEvaluator
 from promcompat.services.rule_service import RuleService
 from promcompat.services.threshold_alerts import ThresholdAlerts
@@ -23,6 +29,11 @@ from promql.engine import Engine, EngineOptions
 from sql.storage.alert_repository import PostgresAlertRepository
 from sql.storage.connection_pool import PoolOptions, open_pool
 from sql.storage.definition_repository import PostgresDefinitionRepository
+from sql.storage.delivery_repository import (
+    PostgresLabelSetStates,
+    PostgresStepDeliveries,
+    receiver_depths,
+)
 from sql.storage.metric_repository import PostgresMetricRepository
 from sql.storage.rule_repository import PostgresRuleRepository
 from tests.factories import Points, make_batch
@@ -47,13 +58,15 @@ class RememberingNotifier:
     """A receiver that keeps what it is told, or refuses."""
 
     name: str = "webhook-test"
-    wants_repetition: bool = False
     is_down: bool = False
+    refused: Callable[[Notification], bool] = lambda _: False
     told: list[Notification] = field(default_factory=list)
 
     async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
         if self.is_down:
             raise NotificationError("down")
+        if any(map(self.refused, notifications)):
+            raise NotificationRefusedError("answered 400: no")
         self.told += notifications
 
     @property
@@ -89,16 +102,21 @@ class AlertingFixture:
     alerts: AlertService
     evaluator: RuleEvaluator
     thresholds: ThresholdAlerts
-    notifications: NotificationService
+    steps: StepNotifications
+    state_changes: StateNotifications
+    remediations: RemediationStarts
     notifier: RememberingNotifier
+    alertmanager: RememberingNotifier
+    deliveries: PostgresStepDeliveries
+    label_sets: PostgresLabelSetStates
     launcher: RememberingLauncher
     stats: AlertingStats
     definitions: PostgresDefinitionRepository
 
-    async def write(self, labels: Labels, *points: tuple[int, float]) -> None:
+    async def write(self, labels: Labels, *points: tuple[int, float], tenant: str = TENANT) -> None:
         """Write samples of one series; times are relative to NOW_MS."""
         rows: Points = [(NOW_MS + at, value) for at, value in points]
-        await self.metrics.write(TENANT, make_batch({labels: rows}))
+        await self.metrics.write(tenant, make_batch({labels: rows}))
 
     async def evaluate(self, at_ms: int) -> None:
         """Evaluate what is due at a time relative to NOW_MS."""
@@ -110,9 +128,17 @@ class AlertingFixture:
         while await self.thresholds.dispatch_breaches():
             pass
         await self.thresholds.verify()
-        for _ in range(4):
-            await self.notifications.deliver()
-            await self.notifications.remediate()
+        await self.deliver()
+
+    async def deliver(self) -> None:
+        """Tell the receivers, and start remediations."""
+        await self.steps.deliver(self.notifier)
+        await self.state_changes.deliver(self.alertmanager)
+        await self.remediations.start_due()
+
+    async def receiver_depths(self, tenant: str) -> Mapping[str, ReceiverDepth]:
+        """What of a tenant waits for each receiver."""
+        return await receiver_depths(self.metrics_repository.database, tenant)
 
     async def define(self, name: str, threshold: AlertThreshold | None) -> None:
         """Give a metric a threshold and let the writer know."""
@@ -132,12 +158,14 @@ async def running_alerting(
     url: str,
     *,
     notifier: RememberingNotifier | None = None,
+    alertmanager: RememberingNotifier | None = None,
     launcher: RememberingLauncher | None = None,
     clock: Clock | None = None,
     max_sample_age_ms: int = 0,
 ) -> AsyncIterator[AlertingFixture]:
     """The services of one process; several on one database are replicas."""
     notifier, launcher = notifier or RememberingNotifier(), launcher or RememberingLauncher()
+    alertmanager = alertmanager or RememberingNotifier("alertmanager-test")
     clock, stats = clock or Clock(), AlertingStats()
     options = {"now_ms": clock, "alert_max_sample_age_ms": max_sample_age_ms}
     async with opened_repository(url, **options) as repository:
@@ -146,7 +174,8 @@ async def running_alerting(
             metrics = MetricService(
                 repository, Engine(repository, EngineOptions()), max_future_ms=0, now_ms=clock
             )
-            alerts = PostgresAlertRepository(repository.database, pool, [notifier.name])
+            alerts = PostgresAlertRepository(repository.database, pool, [notifier.name], clock)
+            deliveries, label_sets = PostgresStepDeliveries(pool), PostgresLabelSetStates(pool)
             definitions = PostgresDefinitionRepository(repository.database)
             await repository.threshold_watch.refresh()
             yield AlertingFixture(
@@ -160,9 +189,18 @@ async def running_alerting(
                 thresholds=ThresholdAlerts(
                     alerts, definitions, metrics, stats, clock, max_sample_age_ms
                 ),
-                notifications=NotificationService(
+                steps=StepNotifications(
+                    deliveries,
                     alerts,
-                    [notifier],
+                    stats,
+                    retry_ms=3_600_000,
+                    max_waiting=100,
+                    now_ms=clock,
+                ),
+                state_changes=StateNotifications(label_sets, alerts, stats, clock),
+                remediations=RemediationStarts(
+                    deliveries,
+                    alerts,
                     launcher,
                     metrics,
                     stats,
@@ -170,6 +208,9 @@ async def running_alerting(
                     now_ms=clock,
                 ),
                 notifier=notifier,
+                alertmanager=alertmanager,
+                deliveries=deliveries,
+                label_sets=label_sets,
                 launcher=launcher,
                 stats=stats,
                 definitions=definitions,

@@ -88,7 +88,9 @@ async def running_native_service(url: str, **settings: Any) -> AsyncIterator[Nat
         open_native_api(chosen, native, metrics, repository)
         remediations = build_remediations(chosen, repository)
         native.remediations = remediations.service
-        alerting = await open_alerting(chosen, url, repository, metrics, remediations.launcher)
+        alerting = await open_alerting(
+            chosen, url, repository, metrics, remediations.launcher, "http://here"
+        )
         native.rules, native.alerts = alerting.rules, alerting.alerts
         state.open_alerts(alerting.rules, alerting.alerts, alerting.alertmanager_urls)
         state.open(metrics, "a database of a test")

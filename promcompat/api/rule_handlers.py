@@ -93,8 +93,7 @@ async def handle_alerts(request: web.Request) -> web.Response:
 
 async def handle_alertmanagers(request: web.Request) -> web.Response:
     """Where alerts are sent."""
-    urls = request.app[STATE].alertmanager_urls
-    active = [{"url": url.rstrip("/") + "/api/v2/alerts"} for url in urls]
+    active = [{"url": url} for url in request.app[STATE].alertmanager_urls]
     data = {"activeAlertmanagers": active, "droppedAlertmanagers": []}
     return await success_response(request, data)
 

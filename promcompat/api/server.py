@@ -56,10 +56,22 @@ def bind_socket(host: str, port: int, *, share_port: bool = False) -> socket.soc
 
 
 def base_url(bound: socket.socket) -> str:
-    """The address a person can open; localhost for a socket on every interface."""
+    """The address a person can open here; localhost for a socket on every interface."""
+    return _url_of(bound, "127.0.0.1")
+
+
+def default_external_url(bound: socket.socket) -> str:
+    """The address others may reach the service at; this machine's name for every interface.
+
+    As Prometheus computes its external URL when it is told none.
+    """
+    return _url_of(bound, socket.gethostname())
+
+
+def _url_of(bound: socket.socket, any_host: str) -> str:
     host, port = bound.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
-        host = "127.0.0.1"
+        host = any_host
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

@@ -87,29 +87,6 @@ class ThresholdReview:
     series: Sequence[LevelState]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """Work that waits for a receiver; `alert` is what the alert was when it was made."""
-
-    id: int
-    tenant: str
-    alert: Alert
-    attempts: int
-    created_at_ms: int
-    is_over: bool
-    """Whether the alert has ended by now."""
-
-
-@dataclass(frozen=True, slots=True)
-class Postponement:
-    """Until when a delivery waits, and why; `counts` when it was tried."""
-
-    delivery_id: int
-    delay_seconds: float
-    error: str
-    counts: bool
-
-
 class RuleRepository(Protocol):
     """Where alert rules are kept."""
 
@@ -184,30 +161,6 @@ class ThresholdSession(Protocol):
         """What became of alerts and levels; `forgotten` are series that are no longer watched."""
 
 
-class DeliverySession(Protocol):
-    """Deliveries of one receiver, held by nobody else; committed at its end or not at all."""
-
-    deliveries: Sequence[Delivery]
-
-    async def done(self, delivery_ids: Sequence[int]) -> None:
-        """These are done."""
-
-    async def postpone(self, postponements: Sequence[Postponement]) -> None:
-        """These wait."""
-
-    async def drop_alerts(self, alert_ids: Sequence[int]) -> None:
-        """The receiver need not hear of these alerts any more."""
-
-    async def last_remediation_ms(self, alert_id: int) -> int:
-        """When a remediation for the same rule and labels was last started, 0 for never."""
-
-    async def mark_remediated(self, alert_id: int, at_ms: int) -> None:
-        """A remediation of the alert was started."""
-
-    async def note(self, alert: Alert, at_ms: int, text: str) -> None:
-        """Add a note to the history of an alert."""
-
-
 class AlertRepository(Protocol):
     """Where alerts, their history and silences are kept."""
 
@@ -221,14 +174,6 @@ class AlertRepository(Protocol):
 
     def thresholds(self) -> AbstractAsyncContextManager[ThresholdSession | None]:
         """Hold the outbox of breaches; None when another process does."""
-
-    def delivering(self, receiver: str, limit: int) -> AbstractAsyncContextManager[DeliverySession]:
-        """Hold deliveries that are due, those that no other process holds."""
-
-    async def take_resends(
-        self, now_ms: int, delay_ms: int, resolved_for_ms: int
-    ) -> list[TenantAlert]:
-        """Alerts to tell Alertmanagers of again; each is given to one caller in `delay_ms`."""
 
     async def active_alerts(self, tenant: str) -> list[Alert]:
         """Every pending or firing alert."""
@@ -273,5 +218,5 @@ class AlertRepository(Protocol):
     async def counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
         """Open alerts by state, and rows that wait by outbox."""
 
-    async def prune(self, before_ms: int, receivers: Sequence[str]) -> int:
-        """Forget alerts that ended before a time and work for other receivers."""
+    async def prune(self, before_ms: int, receivers: Sequence[str], now_ms: int) -> int:
+        """Forget alerts and silences that ended before a time, and work for other receivers."""

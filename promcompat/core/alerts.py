@@ -110,6 +110,8 @@ class AlertTransition:
 
     Only steps that are about to be stored have severities: `severity` is the alert's after the
     step (empty: that it ends up with), `from_severity` what it was before a step that changed it.
+
+    `actor` is who did it by hand, empty for what the service did by itself.
     """
 
     from_state: AlertState
@@ -119,6 +121,7 @@ class AlertTransition:
     note: str = ""
     severity: str = ""
     from_severity: str = ""
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

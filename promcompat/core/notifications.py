@@ -12,6 +12,10 @@ class NotificationError(PromcompatError):
     """A receiver did not take a notification; try again later."""
 
 
+class NotificationRefusedError(NotificationError):
+    """A receiver refused what it was sent: something in it is at fault, the rest may be fine."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
     """An alert as it was when it fired or ended. `key` is the same when it is sent again."""
@@ -22,15 +26,14 @@ class Notification:
 
 
 class Notifier(Protocol):
-    """One receiver."""
+    """One receiver, of steps of alerts or of states of label sets."""
 
     @property
     def name(self) -> str:
         """What deliveries call it; the same for the same address in every process."""
 
-    @property
-    def wants_repetition(self) -> bool:
-        """Whether it must be told again and again that an alert fires, as Alertmanager must."""
-
     async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
-        """Tell of all of them. Raises NotificationError when not all were taken."""
+        """Tell of all of them, which belong to one tenant.
+
+        Raises NotificationError when not all were taken.
+        """

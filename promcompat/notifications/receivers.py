@@ -1,7 +1,7 @@
 """Receivers of alerts over HTTP: Alertmanager's API version 2, and plain webhooks."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote_plus
@@ -10,12 +10,22 @@ import aiohttp
 import orjson
 
 from promcompat.core.alerts import Alert, AlertState
-from promcompat.core.notifications import Notification, NotificationError, Notifier
+from promcompat.core.notifications import (
+    Notification,
+    NotificationError,
+    NotificationRefusedError,
+    Notifier,
+)
+from promcompat.core.secrets import Redactor, url_secrets
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
-_MAX_ALERTS: Final = 256
+TENANT_LABEL: Final = "promcompat_tenant"
+"""Tells alerts of several tenants apart at one Alertmanager."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 _RESEND_DELAY_MS: Final = 60_000
+_MAX_ANSWER_BYTES: Final = 1024
+_REFUSALS: Final = frozenset([400, 413, 422])
+"""Answers that are about what was sent; others are about the receiver or the way to it."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -41,22 +51,27 @@ class HttpSender:
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
-    async def post(self, url: str, body: object, headers: dict[str, str]) -> None:
-        """Raises NotificationError unless the answer is 2xx."""
+    async def post(self, target: "Target", body: object, headers: dict[str, str]) -> None:
+        """Raises NotificationError unless the answer is 2xx; it does not tell the address."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
         headers = {"Content-Type": "application/json", **headers}
         try:
             async with self._session.post(
-                url, data=orjson.dumps(body), headers=headers, allow_redirects=False
+                target.url, data=orjson.dumps(body), headers=headers, allow_redirects=False
             ) as response:
                 if not 200 <= response.status < 300:
-                    text = (await response.text(errors="replace"))[:200]
-                    raise NotificationError(f"answered {response.status}: {text}")
+                    text = (await response.content.read(_MAX_ANSWER_BYTES)).decode(errors="replace")
+                    is_refusal = response.status in _REFUSALS
+                    raise (NotificationRefusedError if is_refusal else NotificationError)(
+                        target.redactor.hide(f"answered {response.status}: {text}")[:200]
+                    )
+        except TimeoutError:
+            raise NotificationError("no answer in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise NotificationError(str(exc) or type(exc).__name__) from exc
-        except TimeoutError as exc:
-            raise NotificationError("no answer in time") from exc
+            # Without the cause: its text may be the address.
+            text = target.redactor.hide(str(exc) or type(exc).__name__)
+            raise NotificationError(text) from None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -64,27 +79,51 @@ class HttpSender:
             await self._session.close()
 
 
+class Target:
+    """An address that is posted to, and what must not be seen of it."""
+
+    def __init__(self, url: str, *, is_path_secret: bool) -> None:
+        self.url = url
+        self.redactor = Redactor(url_secrets(url, is_path_secret=is_path_secret))
+
+
+def alerts_url(url: str) -> str:
+    """Where an Alertmanager at an address takes alerts, its path prefix and query kept."""
+    path, question_mark, query = url.partition("?")
+    return path.rstrip("/") + "/api/v2/alerts" + question_mark + query
+
+
 class AlertmanagerNotifier:
     """An Alertmanager; it forgets an alert that is not sent again before its `endsAt`."""
 
-    wants_repetition = True
+    def __init__(
+        self, sender: HttpSender, url: str, external_url: str, *, has_tenants: bool
+    ) -> None:
+        """`url` is the Alertmanager's, with its path prefix if it has one.
 
-    def __init__(self, sender: HttpSender, url: str, external_url: str) -> None:
-        """`url` is the Alertmanager's, with its path prefix if it has one."""
+        With `has_tenants` each alert says whose it is, as a label, and each request in Mimir's
+        header: equal alerts of two tenants would be one otherwise.
+        """
         self.name = receiver_name("alertmanager", url)
         self._sender = sender
-        self._url = url.rstrip("/") + "/api/v2/alerts"
+        self._target = Target(alerts_url(url), is_path_secret=False)
         self._external_url = external_url
+        self._has_tenants = has_tenants
 
     async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
         """See the port."""
         headers = {"User-Agent": f"Prometheus/{PROMETHEUS_VERSION}"}
-        for batch in _batches(notifications):
-            items = [self._item(one.alert, now_ms) for one in batch]
-            await self._sender.post(self._url, items, headers)
+        if self._has_tenants and notifications:
+            headers["X-Scope-OrgID"] = notifications[0].tenant
+        items = [self._item(one, now_ms) for one in notifications]
+        await self._sender.post(self._target, items, headers)
 
-    def _item(self, alert: Alert, now_ms: int) -> dict[str, object]:
+    def _item(self, notification: Notification, now_ms: int) -> dict[str, object]:
         """One alert; a firing one ends by itself when it is not told of for four intervals."""
+        alert = notification.alert
+        labels = alert.labels.as_dict()
+        if self._has_tenants:
+            labels[TENANT_LABEL] = notification.tenant
         if alert.state is AlertState.FIRING:
             ends_ms = now_ms + 4 * max(alert.interval_ms, _RESEND_DELAY_MS)
         else:
@@ -94,19 +133,17 @@ class AlertmanagerNotifier:
             "endsAt": format_time(ends_ms),
             "startsAt": format_time(alert.fired_at_ms),
             "generatorURL": generator_url(self._external_url, alert),
-            "labels": alert.labels.as_dict(),
+            "labels": labels,
         }
 
 
 class WebhookNotifier:
     """Any HTTP receiver: a POST with one alert for each step, in order, in JSON of our own."""
 
-    wants_repetition = False
-
     def __init__(self, sender: HttpSender, url: str, external_url: str) -> None:
         self.name = receiver_name("webhook", url)
         self._sender = sender
-        self._url = url
+        self._target = Target(url, is_path_secret=True)
         self._external_url = external_url
 
     async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
@@ -116,7 +153,7 @@ class WebhookNotifier:
                 "User-Agent": f"promcompat/{promcompat_version()}",
                 "Idempotency-Key": one.key,
             }
-            await self._sender.post(self._url, self._document(one), headers)
+            await self._sender.post(self._target, self._document(one), headers)
 
     def _document(self, notification: Notification) -> dict[str, object]:
         alert = notification.alert
@@ -142,19 +179,15 @@ class WebhookNotifier:
         }
 
 
-def _batches(notifications: Sequence[Notification]) -> Iterator[Sequence[Notification]]:
-    for start in range(0, len(notifications), _MAX_ALERTS):
-        yield notifications[start : start + _MAX_ALERTS]
-
-
-def build_notifiers(
-    sender: HttpSender,
-    alertmanager_urls: Sequence[str],
-    webhook_urls: Sequence[str],
-    external_url: str,
+def build_alertmanagers(
+    sender: HttpSender, urls: Sequence[str], external_url: str, *, has_tenants: bool
 ) -> list[Notifier]:
-    """A notifier for each address."""
+    """An Alertmanager for each address."""
     return [
-        *(AlertmanagerNotifier(sender, url, external_url) for url in alertmanager_urls),
-        *(WebhookNotifier(sender, url, external_url) for url in webhook_urls),
+        AlertmanagerNotifier(sender, url, external_url, has_tenants=has_tenants) for url in urls
     ]
+
+
+def build_webhooks(sender: HttpSender, urls: Sequence[str], external_url: str) -> list[Notifier]:
+    """A webhook for each address."""
+    return [WebhookNotifier(sender, url, external_url) for url in urls]

@@ -13,5 +13,7 @@ class AlertingStats:
     breaches_handled: int = 0
     notifications_sent: int = 0
     notifications_failed: int = 0
+    notifications_outdated: int = 0
+    notifications_given_up: int = 0
     remediations_requested: int = 0
     remediations_failed: int = 0

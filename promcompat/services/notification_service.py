@@ -1,235 +1,279 @@
-"""Tells receivers of alerts and starts remediations: the work that waits in `alert_delivery`.
+"""Tells receivers of alerts: webhooks of each step, Alertmanagers of the state of label sets.
 
-A delivery is held by a row lock while it is sent, and goes when that has succeeded: whatever dies
-in between, it is sent again, under the same key.
+Every receiver is served by itself, with work of its own and a bounded number of requests at once:
+one that is slow or refuses delays nobody else. No database connection is held while a receiver is
+waited for. Work is claimed for `_LEASE_MS`, longer than a request may take; should the process die
+after a request and before its outcome is recorded, the same request is sent once more.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
-from promcompat.core.alert_ports import AlertRepository, Delivery, DeliverySession, Postponement
-from promcompat.core.alerts import REMEDIATION_RECEIVER, Alert, AlertState, Silence
-from promcompat.core.errors import PromcompatError, StorageUnavailableError
-from promcompat.core.notifications import Notification, NotificationError, Notifier
-from promcompat.core.remediation import RemediationLauncher, RemediationRequest
-from promcompat.services.alert_texts import AlertTexts
+from promcompat.core.alert_ports import AlertRepository
+from promcompat.core.alerts import AlertState
+from promcompat.core.delivery_ports import (
+    AlertNote,
+    Delivery,
+    LabelSetState,
+    LabelSetStates,
+    Postponement,
+    Repetition,
+    StatePostponement,
+    StepDeliveries,
+)
+from promcompat.core.durations import format_duration_ms
+from promcompat.core.notifications import (
+    Notification,
+    NotificationError,
+    NotificationRefusedError,
+    Notifier,
+)
 from promcompat.services.alerting_stats import AlertingStats
-from promcompat.services.metric_service import MetricService, QueryOptions
-from promql.values import QueryResult
+from promcompat.services.silencing import ActiveSilences
 
 _LOGGER = logging.getLogger(__name__)
+_PARALLEL: Final = 8
+"""How many requests one receiver gets at once."""
 _BATCH: Final = 256
-_REMEDIATION_BATCH: Final = 10
-_MAX_DELAY_SECONDS: Final = 300.0
+"""How many label sets one request tells an Alertmanager of at most, as Prometheus' does."""
+_LEASE_MS: Final = 20_000
+_ROUND_SECONDS: Final = 5.0
+"""After how long a round begins nothing new: with a request of 10 s it ends before its lease."""
 _SILENCED_SECONDS: Final = 5.0
-_GIVE_UP_MS: Final = 24 * 3_600_000
-_RESEND_DELAY_MS: Final = 60_000
-_RESOLVED_FOR_MS: Final = 15 * 60_000
-_TEMPLATE_FAULT: Final = "<error expanding template: "
+_LATE_MS: Final = 60_000
+_MAX_DELAY_SECONDS: Final = 300.0
+_MAX_STATE_DELAY_SECONDS: Final = 60.0
+_REPETITION: Final = Repetition(every_ms=60_000, resolved_for_ms=15 * 60_000)
+"""Prometheus' resend delay, and for how long it keeps alerts that were resolved."""
 
-Silences = Mapping[str, Sequence[Silence]]
 
-
-class NotificationService:
-    """What the loops of deliveries do; any number of processes may run them."""
+class StepNotifications:
+    """Tells webhooks of every step of an alert, in order."""
 
     def __init__(
         self,
+        deliveries: StepDeliveries,
         alerts: AlertRepository,
-        notifiers: Sequence[Notifier],
-        launcher: RemediationLauncher,
-        metrics: MetricService,
         stats: AlertingStats,
         *,
-        external_url: str,
+        retry_ms: int,
+        max_waiting: int,
         now_ms: Callable[[], int],
     ) -> None:
+        """A step is tried for `retry_ms`; `max_waiting` steps wait for one receiver."""
+        self._deliveries = deliveries
         self._alerts = alerts
-        self._notifiers = notifiers
-        self._launcher = launcher
-        self._metrics = metrics
         self._stats = stats
-        self._external_url = external_url
+        self._retry_ms = retry_ms
+        self._max_waiting = max_waiting
         self._now_ms = now_ms
 
-    async def deliver(self) -> None:
-        """Send what is due to each receiver, side by side. Raises StorageUnavailableError."""
-        silences = await self._alerts.active_silences(self._now_ms())
-        work = [self._deliver_to(notifier, silences) for notifier in self._notifiers]
-        outcomes = await asyncio.gather(*work, return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-
-    async def remediate(self) -> None:
-        """Start the remediations that are due. Raises StorageUnavailableError."""
-        silences = await self._alerts.active_silences(self._now_ms())
-        async with self._alerts.delivering(REMEDIATION_RECEIVER, _REMEDIATION_BATCH) as session:
-            for delivery in await self._without_silenced(session, silences):
-                await self._remediate_one(session, delivery)
-
-    async def resend(self) -> None:
-        """Tell Alertmanagers again of what fires or has just ended; a fault is not repeated."""
-        repeating = [notifier for notifier in self._notifiers if notifier.wants_repetition]
-        if not repeating:
-            return
-        now_ms = self._now_ms()
-        silences = await self._alerts.active_silences(now_ms)
-        due = await self._alerts.take_resends(now_ms, _RESEND_DELAY_MS, _RESOLVED_FOR_MS)
-        notifications = [
-            Notification(key=f"{one.alert.id}-again", tenant=one.tenant, alert=one.alert)
-            for one in due
-            if not _is_silenced(silences, one.tenant, one.alert)
-        ]
-        if notifications:
-            sends = [notifier.send(notifications, now_ms) for notifier in repeating]
-            for outcome in await asyncio.gather(*sends, return_exceptions=True):
-                self._count(outcome, len(notifications))
-
-    def _count(self, outcome: object, n_notifications: int) -> None:
-        if isinstance(outcome, NotificationError):
-            self._stats.notifications_failed += n_notifications
-            _LOGGER.warning("alerts not sent again", extra={"reason": str(outcome)})
-        elif isinstance(outcome, BaseException):
-            raise outcome
-        else:
-            self._stats.notifications_sent += n_notifications
-
-    async def _deliver_to(self, notifier: Notifier, silences: Silences) -> None:
-        async with self._alerts.delivering(notifier.name, _BATCH) as session:
-            due = await self._without_silenced(session, silences)
+    async def deliver(self, notifier: Notifier) -> None:
+        """Send what is due to a receiver. Raises StorageUnavailableError."""
+        silences = ActiveSilences(self._alerts, self._now_ms)
+        deadline = time.monotonic() + _ROUND_SECONDS
+        while time.monotonic() < deadline:
+            now_ms = self._now_ms()
+            due = await self._deliveries.claim(notifier.name, _PARALLEL, now_ms, now_ms + _LEASE_MS)
             if not due:
                 return
-            notifications = [
-                Notification(key=f"{one.alert.id}-{one.id}", tenant=one.tenant, alert=one.alert)
-                for one in due
-            ]
-            try:
-                await notifier.send(notifications, self._now_ms())
-            except NotificationError as exc:
-                self._stats.notifications_failed += len(due)
-                _LOGGER.warning(
-                    "alerts not sent",
-                    extra={"receiver": notifier.name, "alerts": len(due), "reason": str(exc)},
-                )
-                await self._retry_later(session, due, str(exc))
-            else:
-                self._stats.notifications_sent += len(due)
-                await session.done([one.id for one in due])
+            await _side_by_side(self._deliver_one(notifier, one, silences) for one in due)
 
-    async def _retry_later(
-        self, session: DeliverySession, failed: Sequence[Delivery], error: str
-    ) -> None:
-        """Wait longer each time; after a day nobody wants to hear of it any more."""
-        too_old = self._now_ms() - _GIVE_UP_MS
-        given_up = [one.id for one in failed if one.created_at_ms < too_old]
-        if given_up:
-            _LOGGER.error("notifications given up", extra={"n": len(given_up), "reason": error})
-            await session.done(given_up)
-        await session.postpone(
-            [
-                Postponement(one.id, _delay_seconds(one.attempts), error, counts=True)
-                for one in failed
-                if one.created_at_ms >= too_old
-            ]
+    async def bound(self, notifier: Notifier) -> None:
+        """Give up the oldest steps when too many wait. Raises StorageUnavailableError."""
+        n_dropped = await self._deliveries.drop_overflow(
+            notifier.name, self._max_waiting, self._now_ms()
         )
-
-    async def _without_silenced(
-        self, session: DeliverySession, silences: Silences
-    ) -> list[Delivery]:
-        """Deliveries nobody silenced; the others wait, or go when their alert is over unheard."""
-        silenced = [
-            one for one in session.deliveries if _is_silenced(silences, one.tenant, one.alert)
-        ]
-        if not silenced:
-            return list(session.deliveries)
-        over = [
-            one.alert.id for one in silenced if one.is_over and one.alert.state is AlertState.FIRING
-        ]
-        await session.drop_alerts(over)
-        await session.postpone(
-            [
-                Postponement(one.id, _SILENCED_SECONDS, "silenced", counts=False)
-                for one in silenced
-                if one.alert.id not in over
-            ]
-        )
-        quiet = {one.id for one in silenced}
-        return [one for one in session.deliveries if one.id not in quiet]
-
-    async def _remediate_one(self, session: DeliverySession, delivery: Delivery) -> None:
-        alert, now_ms = delivery.alert, self._now_ms()
-        spec = alert.remediation
-        last_ms = await session.last_remediation_ms(alert.id)
-        if spec is None or (last_ms and now_ms - last_ms < spec.cooldown_ms):
-            await session.note(alert, now_ms, "remediation not started: within its cooldown")
-            await session.done([delivery.id])
-            return
-        try:
-            request = await self._request(delivery)
-            await self._launcher.start(request)
-        except StorageUnavailableError as exc:
-            self._stats.remediations_failed += 1
-            wait = Postponement(delivery.id, _delay_seconds(delivery.attempts), str(exc), True)
-            await session.postpone([wait])
-        except PromcompatError as exc:
-            self._stats.remediations_failed += 1
-            await session.note(alert, now_ms, f"remediation not started: {exc}"[:1000])
-            await session.done([delivery.id])
-        else:
-            self._stats.remediations_requested += 1
-            await session.mark_remediated(alert.id, now_ms)
-            await session.note(alert, now_ms, f"remediation requested: {request.workflow_id}")
-            await session.done([delivery.id])
-
-    async def _request(self, delivery: Delivery) -> RemediationRequest:
-        alert = delivery.alert
-        assert alert.remediation is not None
-
-        async def query(text: str) -> QueryResult:
-            return await self._metrics.query(
-                delivery.tenant, text, alert.fired_at_ms, QueryOptions()
+        if n_dropped:
+            self._stats.notifications_given_up += n_dropped
+            _LOGGER.error(
+                "notifications given up: too many wait",
+                extra={"receiver": notifier.name, "notifications": n_dropped},
             )
 
-        texts = AlertTexts(query, self._external_url, alert.fired_at_ms)
-        rendered = {
-            name: await _render(value, texts, alert)
-            for name, value in alert.remediation.input_template.items()
-        }
-        cause = f"rule-{alert.rule_id}" if alert.rule_id else f"threshold-{alert.series_id}"
-        return RemediationRequest(
-            tenant=delivery.tenant,
-            # Ids start again in a new database and Temporal does not forget: the time tells apart.
-            workflow_id=f"promcompat-{delivery.tenant}-{cause}-alert-{alert.id}-{alert.active_at_ms}",
-            spec=alert.remediation,
-            workflow_input=rendered,
-            alert_id=alert.id,
-            rule_name=alert.rule_name,
-            query=alert.expr,
-            series_labels=alert.series_labels.as_dict(),
+    async def _deliver_one(
+        self, notifier: Notifier, delivery: Delivery, silences: ActiveSilences
+    ) -> None:
+        if self._is_outdated(delivery):
+            self._stats.notifications_outdated += 1
+            await self._deliveries.done([delivery.id])
+        elif await silences.silence(delivery.tenant, delivery.alert):
+            await self._keep_silent(notifier, delivery)
+        else:
+            await self._send(notifier, delivery)
+
+    def _is_outdated(self, delivery: Delivery) -> bool:
+        """Whether it is too late to say that an alert fires: it ended while the step waited.
+
+        An alert that lasts less than a moment is told of as it was, from its beginning to its end.
+        """
+        if not delivery.is_over or delivery.alert.state is not AlertState.FIRING:
+            return False
+        waited_ms = self._now_ms() - delivery.created_at_ms
+        return delivery.attempts > 0 or waited_ms >= _LATE_MS
+
+    async def _keep_silent(self, notifier: Notifier, delivery: Delivery) -> None:
+        """The step waits, or goes when its alert is over: nobody hears of it then."""
+        if not delivery.is_over or delivery.alert.state is not AlertState.FIRING:
+            wait = Postponement(delivery.id, _SILENCED_SECONDS, "silenced", counts=False)
+            await self._deliveries.postpone([wait], self._now_ms())
+        elif delivery.begins:
+            await self._deliveries.drop_alerts(notifier.name, [delivery.alert.id])
+        else:
+            await self._deliveries.done([delivery.id])
+
+    async def _send(self, notifier: Notifier, delivery: Delivery) -> None:
+        notification = Notification(
+            key=f"{delivery.alert.id}-{delivery.id}", tenant=delivery.tenant, alert=delivery.alert
         )
+        try:
+            await notifier.send([notification], self._now_ms())
+        except NotificationError as exc:
+            self._stats.notifications_failed += 1
+            _warn(notifier, 1, exc)
+            await self._retry_later(notifier, delivery, str(exc))
+        else:
+            self._stats.notifications_sent += 1
+            await self._deliveries.done([delivery.id])
+
+    async def _retry_later(self, notifier: Notifier, delivery: Delivery, error: str) -> None:
+        """Wait longer each time, and give up when it was tried for long enough."""
+        now_ms = self._now_ms()
+        if _tried_for_seconds(delivery.attempts) * 1000 < self._retry_ms:
+            delay_seconds = _delay_seconds(delivery.attempts, _MAX_DELAY_SECONDS)
+            wait = Postponement(delivery.id, delay_seconds, error, counts=True)
+            return await self._deliveries.postpone([wait], now_ms)
+        self._stats.notifications_given_up += 1
+        _LOGGER.error("notification given up", extra={"receiver": notifier.name, "reason": error})
+        tried = format_duration_ms(self._retry_ms)
+        text = f"not told to {notifier.name}: given up after {tried}: {error}"
+        note = AlertNote(alert_id=delivery.alert.id, at_ms=now_ms, text=text)
+        await self._deliveries.done([delivery.id], [note])
 
 
-async def _render(value: object, texts: AlertTexts, alert: Alert) -> object:
-    match value:
-        case str():
-            text = await texts.expand(value, alert.rule_name, alert.labels, alert.value)
-            if text.startswith(_TEMPLATE_FAULT) and not value.startswith(_TEMPLATE_FAULT):
-                raise PromcompatError(text)
-            return text
-        case Mapping():
-            return {key: await _render(item, texts, alert) for key, item in value.items()}
-        case list() | tuple():
-            return [await _render(item, texts, alert) for item in value]
-        case _:
-            return value
+class StateNotifications:
+    """Tells Alertmanagers which label sets fire and which have ended, as Prometheus does.
+
+    Many alerts may have one label set, one after the other or of several rules: it fires as long
+    as any of them does. Changes are told at once, what fires again each minute, and what has ended
+    for 15 minutes unless it fires again.
+    """
+
+    def __init__(
+        self,
+        states: LabelSetStates,
+        alerts: AlertRepository,
+        stats: AlertingStats,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._states = states
+        self._alerts = alerts
+        self._stats = stats
+        self._now_ms = now_ms
+
+    async def deliver(self, notifier: Notifier) -> None:
+        """Tell a receiver what it does not know yet. Raises StorageUnavailableError."""
+        silences = ActiveSilences(self._alerts, self._now_ms)
+        deadline = time.monotonic() + _ROUND_SECONDS
+        while time.monotonic() < deadline:
+            now_ms = self._now_ms()
+            due = await self._states.claim(
+                notifier.name, _BATCH, now_ms, now_ms + _LEASE_MS, _REPETITION
+            )
+            if not due:
+                return
+            slots = asyncio.Semaphore(_PARALLEL)
+            by_tenant = await self._without_silenced(notifier, due, silences)
+            await _side_by_side(
+                self._tell_tenant(notifier, states, deadline, slots) for states in by_tenant
+            )
+
+    async def _without_silenced(
+        self, notifier: Notifier, due: Sequence[LabelSetState], silences: ActiveSilences
+    ) -> list[list[LabelSetState]]:
+        """The states of each tenant; those that are silenced wait."""
+        by_tenant: defaultdict[str, list[LabelSetState]] = defaultdict(list)
+        waiting: list[StatePostponement] = []
+        for state in due:
+            if await silences.silence(state.tenant, state.alert):
+                waiting.append(StatePostponement(state, _SILENCED_SECONDS, "silenced", False))
+            else:
+                by_tenant[state.tenant].append(state)
+        await self._states.postpone(notifier.name, waiting, self._now_ms())
+        return list(by_tenant.values())
+
+    async def _tell_tenant(
+        self,
+        notifier: Notifier,
+        states: Sequence[LabelSetState],
+        deadline: float,
+        slots: asyncio.Semaphore,
+    ) -> None:
+        async with slots:
+            await self._tell(notifier, states, deadline)
+
+    async def _tell(
+        self, notifier: Notifier, states: Sequence[LabelSetState], deadline: float
+    ) -> None:
+        """Send a batch; one that is refused is halved until what is at fault is alone."""
+        if time.monotonic() >= deadline:
+            waiting = [StatePostponement(state, 0.0, "", False) for state in states]
+            return await self._states.postpone(notifier.name, waiting, self._now_ms())
+        notifications = [
+            Notification(key=f"{one.alert.id}", tenant=one.tenant, alert=one.alert)
+            for one in states
+        ]
+        try:
+            await notifier.send(notifications, self._now_ms())
+        except NotificationRefusedError as exc:
+            if len(states) == 1:
+                return await self._retry_later(notifier, states, exc)
+            middle = len(states) // 2
+            await self._tell(notifier, states[:middle], deadline)
+            await self._tell(notifier, states[middle:], deadline)
+        except NotificationError as exc:
+            await self._retry_later(notifier, states, exc)
+        else:
+            self._stats.notifications_sent += len(states)
+            await self._states.told(notifier.name, states, self._now_ms())
+
+    async def _retry_later(
+        self, notifier: Notifier, states: Sequence[LabelSetState], error: NotificationError
+    ) -> None:
+        self._stats.notifications_failed += len(states)
+        _warn(notifier, len(states), error)
+        waiting = [
+            StatePostponement(
+                state, _delay_seconds(state.failures, _MAX_STATE_DELAY_SECONDS), str(error), True
+            )
+            for state in states
+        ]
+        await self._states.postpone(notifier.name, waiting, self._now_ms())
 
 
-def _is_silenced(silences: Silences, tenant: str, alert: Alert) -> bool:
-    return any(silence.matches(alert.labels) for silence in silences.get(tenant, ()))
+async def _side_by_side(work: Iterable[Awaitable[None]]) -> None:
+    """Wait for all of it; then the first error is raised."""
+    for outcome in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
-def _delay_seconds(attempts: int) -> float:
-    return min(2.0 ** min(attempts, 10), _MAX_DELAY_SECONDS)
+def _warn(notifier: Notifier, n_alerts: int, error: NotificationError) -> None:
+    _LOGGER.warning(
+        "alerts not sent",
+        extra={"receiver": notifier.name, "alerts": n_alerts, "reason": str(error)},
+    )
+
+
+def _delay_seconds(n_failures: int, longest: float) -> float:
+    """2 s, 4 s, 8 s …"""
+    return min(2.0 ** min(n_failures + 1, 10), longest)
+
+
+def _tried_for_seconds(n_failures: int) -> float:
+    """How long the waits of so many failures were together."""
+    return sum(_delay_seconds(number, _MAX_DELAY_SECONDS) for number in range(n_failures))

@@ -139,11 +139,11 @@ ON CONFLICT (rule_id) DO UPDATE SET
 SELECT nextval(pg_get_serial_sequence('alert', 'id')) AS id FROM generate_series(1, $1)
 
 -- insert_alerts --
--- New alerts; the unique indexes refuse a second open one for a rule and series.
+-- New alerts, noticed at $3; the unique indexes refuse a second open one for a rule and series.
 INSERT INTO alert (
     id, tenant_id, rule_id, series_id, rule_group, rule_name, fingerprint, labels, series_labels,
     annotations, severity, expr, interval_ms, remediation, state, value, active_at, fired_at,
-    resolved_at, keep_firing_since
+    resolved_at, keep_firing_since, noticed_at
 )
 OVERRIDING SYSTEM VALUE
 SELECT
@@ -151,7 +151,7 @@ SELECT
     a.labels, a.series_labels, a.annotations, a.severity, a.expr, a.interval_ms, a.remediation,
     a.state, a.value::float8, from_unix_ms(a.active_at_ms),
     from_unix_ms(nullif(a.fired_at_ms, 0)), from_unix_ms(nullif(a.resolved_at_ms, 0)),
-    from_unix_ms(nullif(a.keep_firing_since_ms, 0))
+    from_unix_ms(nullif(a.keep_firing_since_ms, 0)), from_unix_ms($3)
 FROM jsonb_to_recordset($2::text::jsonb) AS a (
     id bigint, rule_id bigint, series_id bigint, rule_group text, rule_name text,
     fingerprint text, labels jsonb, series_labels jsonb, annotations jsonb, severity text,
@@ -160,36 +160,32 @@ FROM jsonb_to_recordset($2::text::jsonb) AS a (
 )
 
 -- update_alerts --
--- Alerts as they are after an evaluation.
+-- Alerts as they are after an evaluation; one that somebody ended meanwhile stays ended. Tells
+-- which ones were stored.
 UPDATE alert AS t
 SET
     state = a.state, value = a.value::float8, labels = a.labels, annotations = a.annotations,
+    fingerprint = decode(a.fingerprint, 'hex'),
     severity = a.severity, expr = a.expr, interval_ms = a.interval_ms,
     remediation = a.remediation, fired_at = from_unix_ms(nullif(a.fired_at_ms, 0)),
     resolved_at = from_unix_ms(nullif(a.resolved_at_ms, 0)),
     keep_firing_since = from_unix_ms(nullif(a.keep_firing_since_ms, 0))
 FROM jsonb_to_recordset($1::text::jsonb) AS a (
-    id bigint, labels jsonb, annotations jsonb, severity text, expr text, interval_ms bigint,
-    remediation jsonb, state text, value text, fired_at_ms bigint, resolved_at_ms bigint,
-    keep_firing_since_ms bigint
+    id bigint, fingerprint text, labels jsonb, annotations jsonb, severity text, expr text,
+    interval_ms bigint, remediation jsonb, state text, value text, fired_at_ms bigint,
+    resolved_at_ms bigint, keep_firing_since_ms bigint
 )
-WHERE t.id = a.id
+WHERE t.id = a.id AND t.state IN ('pending', 'firing')
+RETURNING t.id
 
 -- insert_transitions --
 -- Steps of alerts, in their order.
-INSERT INTO alert_transition (alert_id, from_state, to_state, at, value, note)
-SELECT s.alert_id, s.from_state, s.to_state, from_unix_ms(s.at_ms), s.value, s.note
-FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::float8[], $6::text[])
-    WITH ORDINALITY AS s (alert_id, from_state, to_state, at_ms, value, note, ordinal)
+INSERT INTO alert_transition (alert_id, from_state, to_state, at, value, note, actor)
+SELECT s.alert_id, s.from_state, s.to_state, from_unix_ms(s.at_ms), s.value, s.note, s.actor
+FROM unnest(
+    $1::bigint[], $2::text[], $3::text[], $4::bigint[], $5::float8[], $6::text[], $7::text[]
+) WITH ORDINALITY AS s (alert_id, from_state, to_state, at_ms, value, note, actor, ordinal)
 ORDER BY s.ordinal
-
--- insert_deliveries --
--- Work for receivers, in order.
-INSERT INTO alert_delivery (alert_id, receiver, alert)
-SELECT d.alert_id, d.receiver, d.alert::jsonb
-FROM unnest($1::bigint[], $2::text[], $3::text[])
-    WITH ORDINALITY AS d (alert_id, receiver, alert, ordinal)
-ORDER BY d.ordinal
 
 -- open_alerts_of_rule --
 -- The open alerts of a rule.
@@ -257,7 +253,8 @@ WHERE a.tenant_id = $1 AND a.id = $2
 -- alert_history --
 -- The steps of an alert of a tenant, oldest first.
 SELECT
-    s.from_state, s.to_state, (extract(epoch FROM s.at) * 1000)::bigint AS at_ms, s.value, s.note
+    s.from_state, s.to_state, (extract(epoch FROM s.at) * 1000)::bigint AS at_ms, s.value, s.note,
+    s.actor
 FROM alert_transition AS s
 JOIN alert AS a ON a.id = s.alert_id
 WHERE a.tenant_id = $1 AND a.id = $2
@@ -329,79 +326,6 @@ WHERE level = 0 AND changed_at < now() - interval '1 hour'
 -- delete_states --
 -- Drops what is known of series that are no longer watched.
 DELETE FROM threshold_state WHERE series_id = ANY($1::bigint[])
-
--- take_deliveries --
--- Work that is due for one receiver: of each alert the oldest only, so that order holds.
-SELECT
-    d.id, d.alert_id, t.name AS tenant, a.tenant_id, d.alert::text AS alert, d.attempts,
-    a.state AS current_state,
-    (extract(epoch FROM d.created_at) * 1000)::bigint AS created_at_ms
-FROM alert_delivery AS d
-JOIN alert AS a ON a.id = d.alert_id
-JOIN tenant AS t ON t.id = a.tenant_id
-WHERE
-    d.receiver = $1
-    AND d.next_attempt_at <= now()
-    AND NOT EXISTS (
-        SELECT
-        FROM alert_delivery AS e
-        WHERE e.alert_id = d.alert_id AND e.receiver = d.receiver AND e.id < d.id
-    )
-ORDER BY d.id
-LIMIT $2
-FOR UPDATE OF d SKIP LOCKED
-
--- delete_deliveries --
--- Work that is done.
-DELETE FROM alert_delivery WHERE id = ANY($1::bigint[])
-
--- postpone_deliveries --
--- Work that failed, or is not wanted yet, waits a while.
-UPDATE alert_delivery AS d
-SET
-    attempts = d.attempts + u.attempts, last_error = u.error,
-    next_attempt_at = now() + make_interval(secs => u.delay_seconds)
-FROM unnest($1::bigint[], $2::integer[], $3::float8[], $4::text[])
-    AS u (id, attempts, delay_seconds, error)
-WHERE d.id = u.id
-
--- drop_deliveries_of_alerts --
--- Nobody was told that these alerts fire, and they are over.
-DELETE FROM alert_delivery WHERE alert_id = ANY($1::bigint[]) AND receiver = $2
-
--- drop_foreign_deliveries --
--- Work for receivers that nobody configures any more.
-DELETE FROM alert_delivery
-WHERE receiver <> ALL($1::text[]) AND created_at < now() - interval '1 day'
-
--- take_resends --
--- Alerts whose receivers are to be told again, at $1: not told since $2, and firing or ended
--- after $3.
-UPDATE alert AS a
-SET sent_at = from_unix_ms($1::bigint)
-FROM tenant AS t
-WHERE
-    t.id = a.tenant_id
-    AND a.fired_at IS NOT NULL
-    AND (a.state = 'firing' OR a.resolved_at > from_unix_ms($3::bigint))
-    AND coalesce(a.sent_at, a.fired_at) < from_unix_ms($2::bigint)
-RETURNING
-    a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
-    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text,
-    t.name AS tenant
-
--- last_remediation --
--- When a remediation of the same rule and labels was last started.
-SELECT (extract(epoch FROM max(o.remediated_at)) * 1000)::bigint
-FROM alert AS a
-JOIN alert AS o
-    ON o.tenant_id = a.tenant_id AND o.rule_name = a.rule_name AND o.rule_group = a.rule_group
-    AND o.fingerprint = a.fingerprint
-WHERE a.id = $1 AND o.remediated_at IS NOT NULL
-
--- mark_remediated --
--- A remediation of the alert was started.
-UPDATE alert SET remediated_at = from_unix_ms($2) WHERE id = $1
 
 -- insert_silence --
 -- Makes a silence.

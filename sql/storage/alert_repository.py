@@ -1,18 +1,16 @@
 """The PostgreSQL side of `promcompat.core.alert_ports.AlertRepository`."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
 from promcompat.core.alert_ports import (
     AlertRepository,
-    DeliverySession,
     EvaluationSession,
     ScheduledGroup,
     SeriesValue,
-    TenantAlert,
     ThresholdSession,
 )
 from promcompat.core.alerts import (
@@ -33,7 +31,7 @@ from sql.storage.alert_rows import (
     silence_of_row,
 )
 from sql.storage.alert_sessions import (
-    PostgresDeliverySession,
+    AlertWriter,
     PostgresEvaluationSession,
     PostgresThresholdSession,
 )
@@ -42,6 +40,9 @@ from sql.storage.database import Database
 
 _QUERIES: Final = load_queries("alerts")
 _SERIES_VALUE: Final = load_queries("thresholds")["series_value"]
+_DELIVERIES: Final = load_queries("deliveries")
+_FOREIGN_MS: Final = 86_400_000
+"""How long work waits for a receiver that this process does not know: another may."""
 _MAX_SCANNED: Final = 20_000
 """How many alerts one page looks at when matchers cannot be left to the database."""
 
@@ -53,11 +54,21 @@ class PostgresAlertRepository:
     their own: no sender waits for them.
     """
 
-    def __init__(self, database: Database, session_pool: Pool, receivers: Sequence[str]) -> None:
-        """`receivers` are the names of those who are told of alerts."""
+    def __init__(
+        self,
+        database: Database,
+        session_pool: Pool,
+        receivers: Sequence[str],
+        now_ms: Callable[[], int],
+    ) -> None:
+        """`receivers` are the names of those who are told of every step of an alert."""
         self._database = database
         self._sessions = session_pool
         self._receivers = receivers
+        self._now_ms = now_ms
+
+    def _writer(self, connection: Connection) -> AlertWriter:
+        return AlertWriter(connection, self._receivers, self._now_ms())
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:
@@ -90,7 +101,7 @@ class PostgresAlertRepository:
                 return
             rows = await connection.fetch(_QUERIES["scheduled_rules"], tenant_id, group)
             rules = [(rule_of_row(row), row["evaluated_at_ms"]) for row in rows]
-            yield PostgresEvaluationSession(connection, tenant_id, rules, self._receivers)
+            yield PostgresEvaluationSession(connection, tenant_id, rules, self._writer(connection))
 
     @asynccontextmanager
     async def thresholds(self) -> AsyncIterator[ThresholdSession | None]:
@@ -99,24 +110,8 @@ class PostgresAlertRepository:
             if not await connection.fetchval(_QUERIES["try_lock"], "thresholds"):
                 yield None
                 return
-            yield PostgresThresholdSession(connection, self._database.tenants, self._receivers)
-
-    @asynccontextmanager
-    async def delivering(self, receiver: str, limit: int) -> AsyncIterator[DeliverySession]:
-        """See the port."""
-        async with self._transaction() as connection:
-            rows = await connection.fetch(_QUERIES["take_deliveries"], receiver, limit)
-            yield PostgresDeliverySession(connection, receiver, rows)
-
-    async def take_resends(
-        self, now_ms: int, delay_ms: int, resolved_for_ms: int
-    ) -> list[TenantAlert]:
-        """See the port."""
-        async with acquired(self._sessions) as connection:
-            rows = await connection.fetch(
-                _QUERIES["take_resends"], now_ms, now_ms - delay_ms, now_ms - resolved_for_ms
-            )
-        return [TenantAlert(tenant=row["tenant"], alert=alert_of_row(row)) for row in rows]
+            writer = self._writer(connection)
+            yield PostgresThresholdSession(connection, self._database.tenants, writer)
 
     @read_again
     async def active_alerts(self, tenant: str) -> list[Alert]:
@@ -190,6 +185,7 @@ class PostgresAlertRepository:
                 at_ms=row["at_ms"],
                 value=row["value"],
                 note=row["note"],
+                actor=row["actor"],
             )
             for row in rows
         ]
@@ -210,7 +206,7 @@ class PostgresAlertRepository:
             if row is None:
                 return False
             columns = [alert_id], [row["state"]], [row["state"]], [at_ms], [row["value"]], [note]
-            await connection.execute(_QUERIES["insert_transitions"], *columns)
+            await connection.execute(_QUERIES["insert_transitions"], *columns, [by])
         return True
 
     async def save_silence(self, tenant: str, silence: Silence) -> Silence:
@@ -271,10 +267,12 @@ class PostgresAlertRepository:
             depths = await connection.fetchrow(_QUERIES["outbox_depths"])
         return {row["state"]: row["n"] for row in states}, dict(depths or {})
 
-    async def prune(self, before_ms: int, receivers: Sequence[str]) -> int:
+    async def prune(self, before_ms: int, receivers: Sequence[str], now_ms: int) -> int:
         """See the port."""
+        yesterday_ms = now_ms - _FOREIGN_MS
         async with acquired(self._sessions) as connection:
-            await connection.execute(_QUERIES["drop_foreign_deliveries"], list(receivers))
+            for name in ("drop_foreign_deliveries", "drop_foreign_states"):
+                await connection.execute(_DELIVERIES[name], list(receivers), yesterday_ms)
             await connection.execute(_QUERIES["forget_levels"])
             status: str = await connection.execute(_QUERIES["prune_alerts"], before_ms)
         return int(status.rpartition(" ")[2])

@@ -13,14 +13,13 @@ import orjson
 
 from promcompat.core.alert_ports import (
     BreachEvent,
-    Delivery,
     LevelState,
-    Postponement,
     TenantAlert,
     ThresholdReview,
 )
 from promcompat.core.alerts import (
     REMEDIATION_RECEIVER,
+    SEVERITY,
     Alert,
     AlertChange,
     AlertRule,
@@ -33,26 +32,28 @@ from promcompat.core.thresholds import BreachLevel
 from sql.query_loader import load_queries
 from sql.storage.alert_rows import (
     alert_document,
-    alert_of_document,
     alert_of_row,
     document,
 )
 from sql.storage.connection_pool import Connection
+from sql.storage.series_resolver import fingerprint_of
 from sql.storage.tenants import Tenants
 
 _QUERIES: Final = load_queries("alerts")
 _THRESHOLD_QUERIES: Final = load_queries("thresholds")
 _REPEATED_AFTER_SECONDS: Final = 5.0
 """When every process knows a changed threshold: each looks for changes every two seconds."""
+_INSERT_DELIVERIES: Final = load_queries("deliveries")["insert_deliveries"]
 
 
 class AlertWriter:
     """Stores changes of alerts, with their steps and the work that these make for receivers."""
 
-    def __init__(self, connection: Connection, receivers: Sequence[str]) -> None:
-        """`receivers` are told of every alert that fires or has fired and ends."""
+    def __init__(self, connection: Connection, receivers: Sequence[str], now_ms: int) -> None:
+        """`receivers` are told of every step of an alert that fires or has fired and ends."""
         self._connection = connection
         self._receivers = receivers
+        self._now_ms = now_ms
 
     async def save(self, tenant_id: int, changes: Sequence[AlertChange]) -> None:
         """Store changes; new alerts get their ids here."""
@@ -60,15 +61,24 @@ class AlertWriter:
         old = [change for change in changes if change.alert.id]
         # Ends before beginnings: one alert may be open for a rule and series.
         if old:
-            documents = document([alert_document(change.alert) for change in old])
-            await self._connection.execute(_QUERIES["update_alerts"], documents)
+            old = await self._update(old)
         if known:
             documents = document([alert_document(change.alert) for change in known])
-            await self._connection.execute(_QUERIES["insert_alerts"], tenant_id, documents)
-        stepped = [change for change in (*known, *old) if change.transitions]
+            await self._connection.execute(
+                _QUERIES["insert_alerts"], tenant_id, documents, self._now_ms
+            )
+        # Ends before beginnings here too: receivers are told in this order.
+        stepped = [change for change in (*old, *known) if change.transitions]
         if stepped:
             await self._save_steps(stepped)
-            await self._save_deliveries(stepped)
+            await self._save_deliveries(tenant_id, stepped)
+
+    async def _update(self, changes: Sequence[AlertChange]) -> list[AlertChange]:
+        """Store known alerts; those that somebody ended meanwhile stay as they are."""
+        documents = document([alert_document(change.alert) for change in changes])
+        rows = await self._connection.fetch(_QUERIES["update_alerts"], documents)
+        stored = {row["id"] for row in rows}
+        return [change for change in changes if change.alert.id in stored]
 
     async def _with_ids(self, new: Sequence[AlertChange]) -> list[AlertChange]:
         if not new:
@@ -89,18 +99,25 @@ class AlertWriter:
             [step.at_ms for _, step in steps],
             [step.value for _, step in steps],
             [step.note for _, step in steps],
+            [step.actor for _, step in steps],
         )
 
-    async def _save_deliveries(self, changes: Sequence[AlertChange]) -> None:
+    async def _save_deliveries(self, tenant_id: int, changes: Sequence[AlertChange]) -> None:
         work = [
-            (change.alert.id, receiver, document(alert_document(_alert_at(change.alert, step))))
+            (
+                change.alert.id,
+                receiver,
+                _subject_of(change.alert),
+                step.to_state is AlertState.FIRING and step.from_state is not step.to_state,
+                document(alert_document(_alert_at(change.alert, step))),
+            )
             for change in changes
             for step in change.transitions
             for receiver in self._receivers_of(change, step)
         ]
         if work:
-            columns = ([one[index] for one in work] for index in range(3))
-            await self._connection.execute(_QUERIES["insert_deliveries"], *columns)
+            columns = map(list, zip(*work, strict=True))
+            await self._connection.execute(_INSERT_DELIVERIES, tenant_id, *columns, self._now_ms)
 
     def _receivers_of(self, change: AlertChange, step: AlertTransition) -> list[str]:
         if step.from_state is step.to_state and not step.from_severity:
@@ -115,9 +132,19 @@ class AlertWriter:
                 return []
 
 
+def _subject_of(alert: Alert) -> str:
+    """What receivers are told of in order: the series of a threshold, the labels of a rule."""
+    if alert.series_id is not None:
+        return f"series {alert.series_id}"
+    return (fingerprint_of(alert.labels) or b"").hex()
+
+
 def _alert_at(alert: Alert, step: AlertTransition) -> Alert:
     """The alert as it was after a step."""
     ended_ms = step.at_ms if step.to_state is AlertState.RESOLVED else 0
+    if step.severity:
+        labels = alert.labels.with_label(SEVERITY, step.severity)
+        alert = replace(alert, severity=step.severity, labels=labels)
     return replace(alert, state=step.to_state, value=step.value, resolved_at_ms=ended_ms)
 
 
@@ -129,12 +156,12 @@ class PostgresEvaluationSession:
         connection: Connection,
         tenant_id: int,
         rules: Sequence[tuple[AlertRule, int]],
-        receivers: Sequence[str],
+        writer: AlertWriter,
     ) -> None:
         self.rules = rules
         self._connection = connection
         self._tenant_id = tenant_id
-        self._writer = AlertWriter(connection, receivers)
+        self._writer = writer
 
     async def open_alerts(self, rule_id: int) -> list[Alert]:
         """See the port."""
@@ -158,10 +185,10 @@ class PostgresEvaluationSession:
 class PostgresThresholdSession:
     """See `promcompat.core.alert_ports.ThresholdSession`."""
 
-    def __init__(self, connection: Connection, tenants: Tenants, receivers: Sequence[str]) -> None:
+    def __init__(self, connection: Connection, tenants: Tenants, writer: AlertWriter) -> None:
         self._connection = connection
         self._tenants = tenants
-        self._writer = AlertWriter(connection, receivers)
+        self._writer = writer
 
     async def take_breaches(self, limit: int) -> list[BreachEvent]:
         """See the port."""
@@ -247,61 +274,6 @@ class PostgresThresholdSession:
             )
         if forgotten:
             await self._connection.execute(_QUERIES["delete_states"], list(forgotten))
-
-
-class PostgresDeliverySession:
-    """See `promcompat.core.alert_ports.DeliverySession`."""
-
-    def __init__(
-        self, connection: Connection, receiver: str, rows: Sequence[asyncpg.Record]
-    ) -> None:
-        self._connection = connection
-        self._receiver = receiver
-        self.deliveries: Sequence[Delivery] = [_delivery_of(row) for row in rows]
-
-    async def done(self, delivery_ids: Sequence[int]) -> None:
-        """See the port."""
-        await self._connection.execute(_QUERIES["delete_deliveries"], list(delivery_ids))
-
-    async def postpone(self, postponements: Sequence[Postponement]) -> None:
-        """See the port."""
-        await self._connection.execute(
-            _QUERIES["postpone_deliveries"],
-            [one.delivery_id for one in postponements],
-            [int(one.counts) for one in postponements],
-            [one.delay_seconds for one in postponements],
-            [one.error[:1000] for one in postponements],
-        )
-
-    async def drop_alerts(self, alert_ids: Sequence[int]) -> None:
-        """See the port."""
-        await self._connection.execute(
-            _QUERIES["drop_deliveries_of_alerts"], list(alert_ids), self._receiver
-        )
-
-    async def last_remediation_ms(self, alert_id: int) -> int:
-        """See the port."""
-        return await self._connection.fetchval(_QUERIES["last_remediation"], alert_id) or 0
-
-    async def mark_remediated(self, alert_id: int, at_ms: int) -> None:
-        """See the port."""
-        await self._connection.execute(_QUERIES["mark_remediated"], alert_id, at_ms)
-
-    async def note(self, alert: Alert, at_ms: int, text: str) -> None:
-        """See the port."""
-        columns = [alert.id], [alert.state.value], [alert.state.value], [at_ms], [alert.value]
-        await self._connection.execute(_QUERIES["insert_transitions"], *columns, [text])
-
-
-def _delivery_of(row: asyncpg.Record) -> Delivery:
-    return Delivery(
-        id=row["id"],
-        tenant=row["tenant"],
-        alert=alert_of_document(orjson.loads(row["alert"])),
-        attempts=row["attempts"],
-        created_at_ms=row["created_at_ms"],
-        is_over=not AlertState(row["current_state"]).is_open,
-    )
 
 
 def _level_state(row: asyncpg.Record) -> LevelState:

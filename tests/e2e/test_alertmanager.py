@@ -18,6 +18,7 @@ from conformance.processes import (
     running_program,
     running_promcompat,
 )
+from tests.repositories import connected
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
@@ -89,6 +90,7 @@ async def test_alerts_reach_an_alertmanager_and_a_webhook(
             webhook_urls=str(hook.make_url("/hook")),
         ) as service:
             await _fire_and_resolve(service, alertmanager, told)
+            await _fire_again(service, alertmanager, told, database_url)
 
 
 async def _fire_and_resolve(
@@ -129,3 +131,34 @@ async def _fire_and_resolve(
     await wait_for(lambda: len(told) == 2)
     assert [one["status"] for one in told] == ["firing", "resolved"]
     assert told[0]["alert"]["labels"]["host"] == "a"
+
+
+async def _fire_again(
+    service: RunningProgram,
+    alertmanager: RunningProgram,
+    told: list[dict[str, Any]],
+    database_url: str,
+) -> None:
+    """The gauge is high again: from then on the alert is active, and never resolved in between."""
+    body = {"name": "disk_used", "value": 95.5, "labels": {"host": "a"}}
+    await asyncio.to_thread(call, f"{service.url}/api/v1/metrics/ingest", body)
+
+    def active() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = call(f"{alertmanager.url}/am/api/v2/alerts?active=true")
+        return found
+
+    (first,) = seen = await wait_for(active)
+    for _ in range(3):
+        # Each minute both alerts of the labels were told again; this saves waiting for it.
+        async with connected(database_url) as connection:
+            await connection.execute(
+                "UPDATE promcompat.alertmanager_alert SET told_at = told_at - interval '61 seconds'"
+            )
+        known, deadline = seen[0]["updatedAt"], time.monotonic() + WAIT_SECONDS
+        while seen[0]["updatedAt"] == known:
+            assert time.monotonic() < deadline, "not told again"
+            await asyncio.sleep(0.05)
+            seen = await asyncio.to_thread(active)
+            assert [one["startsAt"] for one in seen] == [first["startsAt"]]
+    await wait_for(lambda: len(told) == 3)
+    assert [one["status"] for one in told] == ["firing", "resolved", "firing"]

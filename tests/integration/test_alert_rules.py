@@ -13,7 +13,6 @@ from sql.storage.rule_repository import PostgresRuleRepository
 from tests.alerting import (
     NOW_MS,
     TENANT,
-    RememberingNotifier,
     make_remediation,
     make_rule,
     running_alerting,
@@ -145,7 +144,7 @@ async def test_replicas_evaluate_each_slot_once(database_url: str) -> None:
             await asyncio.gather(one.evaluator.run_due(), two.evaluator.run_due())
         assert one.stats.rule_evaluations + two.stats.rule_evaluations == 15
         assert len(await one.alerts.list_alerts(TENANT, AlertFilter())) == 3
-        await asyncio.gather(*(each.notifications.deliver() for each in (one, two) * 3))
+        await asyncio.gather(*(each.deliver() for each in (one, two) * 3))
         assert len(one.notifier.told) + len(two.notifier.told) == 3
 
 
@@ -270,26 +269,3 @@ async def test_tenants_see_their_own(database_url: str) -> None:
         await one.evaluate(5_000)
         assert await one.alerts.active(TENANT) == []
         assert await one.alerts.active("other") == []
-
-
-async def test_an_alertmanager_is_told_again(database_url: str) -> None:
-    notifier = RememberingNotifier(wants_repetition=True)
-    async with running_alerting(database_url, notifier=notifier) as one:
-        await one.rules.create(TENANT, make_rule())
-        await one.write(HOST, (0, 9.0))
-        await one.evaluate(5_000)
-        await one.settle()
-        told = []
-        for at_ms in (30_000, 66_000, 70_000, 127_000):
-            one.clock.now_ms = NOW_MS + at_ms
-            await one.notifications.resend()
-            told.append(len(notifier.told))
-        assert told == [1, 2, 2, 3]
-        await one.write(HOST, (128_000, 0.0))
-        await one.evaluate(140_000)
-        await one.settle()
-        assert notifier.states == ["firing"] * 3 + ["resolved"]
-        for number in range(30):
-            one.clock.now_ms = NOW_MS + 160_000 + number * 61_000
-            await one.notifications.resend()
-        assert 10 <= notifier.states.count("resolved") <= 16

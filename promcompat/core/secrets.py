@@ -1,0 +1,62 @@
+"""Addresses and texts without the secrets in them."""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final
+from urllib.parse import unquote
+
+HIDDEN: Final = "<hidden>"
+_MIN_LENGTH: Final = 4
+"""Shorter texts are no secrets, and would be found in every line."""
+_MIN_SEGMENT_LENGTH: Final = 8
+_URL: Final = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:(?P<user>[^?#]*)@)?(?P<rest>[^?#]*)(?P<tail>.*)",
+    re.DOTALL,
+)
+
+
+def public_url(url: str) -> str:
+    """An address without user, password, query and fragment."""
+    found = _URL.fullmatch(url)
+    return found["scheme"] + found["rest"] if found else HIDDEN
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port of an address whose path may hold a token."""
+    scheme, separator, rest = public_url(url).partition("://")
+    return scheme + separator + rest.partition("/")[0]
+
+
+def url_secrets(url: str, *, is_path_secret: bool = False) -> Iterator[str]:
+    """Every part of an address that nobody should see, as it is written and decoded.
+
+    With `is_path_secret` the path counts, as in the address of a webhook.
+    """
+    found = _URL.fullmatch(url)
+    if found is None:
+        return
+    user, _, password = (found["user"] or "").partition(":")
+    tail = found["tail"].lstrip("?")
+    parts = [password or user, tail]
+    parts += [value for pair in re.split("[&#]", tail) if (value := pair.partition("=")[2])]
+    if is_path_secret:
+        _, slash, path = found["rest"].partition("/")
+        parts += [slash + path] if path else []
+        parts += [one for one in path.split("/") if len(one) >= _MIN_SEGMENT_LENGTH]
+    for part in parts:
+        yield part
+        yield unquote(part)
+
+
+class Redactor:
+    """Replaces known secrets in texts."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        known = {secret for secret in secrets if len(secret) >= _MIN_LENGTH}
+        # The longest first: one secret may be part of another.
+        words = sorted(known, key=lambda word: (-len(word), word))
+        self._pattern = re.compile("|".join(map(re.escape, words))) if words else None
+
+    def hide(self, text: str) -> str:
+        """The text without the secrets."""
+        return text if self._pattern is None else self._pattern.sub(HIDDEN, text)

@@ -1,0 +1,234 @@
+-- insert_deliveries --
+-- Work for receivers, in order, due at $7.
+INSERT INTO alert_delivery (
+    tenant_id, alert_id, receiver, subject, begins, alert, created_at, next_attempt_at
+)
+SELECT
+    $1, d.alert_id, d.receiver, d.subject, d.begins, d.alert::jsonb, from_unix_ms($7),
+    from_unix_ms($7)
+FROM unnest($2::bigint[], $3::text[], $4::text[], $5::boolean[], $6::text[])
+    WITH ORDINALITY AS d (alert_id, receiver, subject, begins, alert, ordinal)
+ORDER BY d.ordinal
+
+-- claim_deliveries --
+-- Takes work of a receiver ($1) that is due at $2, until $3: of each subject the oldest only, so
+-- that order holds, and of each tenant in turn.
+WITH due AS (
+    SELECT d.id, row_number() OVER (PARTITION BY d.tenant_id ORDER BY d.id) AS turn
+    FROM alert_delivery AS d
+    WHERE
+        d.receiver = $1
+        AND d.next_attempt_at <= from_unix_ms($2)
+        AND NOT EXISTS (
+            SELECT
+            FROM alert_delivery AS e
+            WHERE
+                e.receiver = d.receiver AND e.tenant_id = d.tenant_id AND e.subject = d.subject
+                AND e.id < d.id
+        )
+),
+chosen AS (
+    SELECT d.id
+    FROM alert_delivery AS d
+    JOIN due ON due.id = d.id
+    WHERE d.next_attempt_at <= from_unix_ms($2)
+    ORDER BY due.turn, d.id
+    LIMIT $4
+    FOR UPDATE OF d SKIP LOCKED
+)
+UPDATE alert_delivery AS d
+SET next_attempt_at = from_unix_ms($3)
+FROM chosen, alert AS a, tenant AS t
+WHERE d.id = chosen.id AND a.id = d.alert_id AND t.id = d.tenant_id
+RETURNING
+    d.id, t.name AS tenant, d.alert::text AS alert, d.attempts, d.begins,
+    a.state AS current_state, (extract(epoch FROM d.created_at) * 1000)::bigint AS created_at_ms
+
+-- delete_deliveries --
+-- Work that is done.
+DELETE FROM alert_delivery WHERE id = ANY($1::bigint[])
+
+-- postpone_deliveries --
+-- Work that failed, or is not wanted yet, waits a while from $5 on.
+UPDATE alert_delivery AS d
+SET
+    attempts = d.attempts + u.attempts, last_error = u.error,
+    next_attempt_at = from_unix_ms($5) + make_interval(secs => u.delay_seconds)
+FROM unnest($1::bigint[], $2::integer[], $3::float8[], $4::text[])
+    AS u (id, attempts, delay_seconds, error)
+WHERE d.id = u.id
+
+-- drop_deliveries_of_alerts --
+-- Nobody was told that these alerts fire, and they are over.
+DELETE FROM alert_delivery WHERE alert_id = ANY($1::bigint[]) AND receiver = $2
+
+-- drop_overflow --
+-- Of the work that waits for a receiver the newest $2 stay; tells which alerts lost a step.
+DELETE FROM alert_delivery
+WHERE id IN (
+    SELECT id FROM alert_delivery WHERE receiver = $1 ORDER BY id DESC OFFSET $2 LIMIT 10000
+)
+RETURNING alert_id
+
+-- note_alerts --
+-- Adds a note to the history of alerts that are still known.
+INSERT INTO alert_transition (alert_id, from_state, to_state, at, value, note)
+SELECT a.id, a.state, a.state, from_unix_ms(n.at_ms), a.value, n.note
+FROM unnest($1::bigint[], $2::bigint[], $3::text[])
+    WITH ORDINALITY AS n (alert_id, at_ms, note, ordinal)
+JOIN alert AS a ON a.id = n.alert_id
+ORDER BY n.ordinal
+
+-- drop_foreign_deliveries --
+-- Work for receivers that nobody configures any more, made before $2.
+DELETE FROM alert_delivery WHERE receiver <> ALL($1::text[]) AND created_at < from_unix_ms($2)
+
+-- drop_foreign_states --
+-- What receivers knew that nobody configures any more, and that were not told since $2.
+DELETE FROM alertmanager_alert
+WHERE receiver <> ALL($1::text[]) AND next_attempt_at < from_unix_ms($2)
+
+-- forget_states --
+-- Label sets a receiver ($1) need not hear of any more: those that ended before $3, and those that
+-- ended before it was told of them.
+DELETE FROM alertmanager_alert AS m
+WHERE
+    m.receiver = $1
+    AND m.next_attempt_at <= from_unix_ms($2)
+    AND (m.ended_at < from_unix_ms($3) OR m.state = 'untold')
+    AND NOT EXISTS (
+        SELECT
+        FROM alert AS a
+        WHERE a.tenant_id = m.tenant_id AND a.fingerprint = m.fingerprint AND a.state = 'firing'
+    )
+
+-- claim_states --
+-- Takes, until $3, label sets of which a receiver ($1) is to be told at $2: those that began to
+-- fire or ended, and again those that it was not told of since $4. One alert stands for each set:
+-- while any alert of these labels fires the set fires, whatever others of them have ended.
+WITH firing AS (
+    SELECT DISTINCT ON (a.tenant_id, a.fingerprint) a.tenant_id, a.fingerprint, a.id
+    FROM alert AS a
+    WHERE a.state = 'firing'
+    ORDER BY a.tenant_id, a.fingerprint, a.fired_at, a.id
+),
+told AS (
+    SELECT * FROM alertmanager_alert WHERE receiver = $1
+),
+due AS (
+    SELECT
+        coalesce(f.tenant_id, t.tenant_id) AS tenant_id,
+        coalesce(f.fingerprint, t.fingerprint) AS fingerprint,
+        f.id AS alert_id,
+        t.ended_at,
+        from_unix_ms((t.alert ->> 'fired_at_ms')::bigint) AS told_fired_at,
+        row_number() OVER (
+            PARTITION BY coalesce(f.tenant_id, t.tenant_id) ORDER BY t.told_at NULLS FIRST
+        ) AS turn
+    FROM firing AS f
+    FULL JOIN told AS t ON t.tenant_id = f.tenant_id AND t.fingerprint = f.fingerprint
+    WHERE
+        coalesce(t.next_attempt_at <= from_unix_ms($2), true)
+        AND CASE
+            WHEN f.id IS NOT NULL
+                THEN coalesce(t.state <> 'firing' OR t.told_at <= from_unix_ms($4), true)
+            WHEN t.state = 'firing' THEN true
+            ELSE
+                t.told_at <= from_unix_ms($4)
+                AND NOT EXISTS (
+                    SELECT
+                    FROM alert AS a
+                    WHERE
+                        a.tenant_id = t.tenant_id AND a.fingerprint = t.fingerprint
+                        AND a.state = 'pending'
+                )
+        END
+    ORDER BY turn
+    LIMIT $5
+),
+claimed AS (
+    INSERT INTO alertmanager_alert AS m (
+        receiver, tenant_id, fingerprint, state, next_attempt_at, ended_at
+    )
+    SELECT
+        $1, d.tenant_id, d.fingerprint, 'untold', from_unix_ms($3),
+        CASE
+            WHEN d.alert_id IS NULL
+                THEN coalesce(
+                    d.ended_at,
+                    (
+                        SELECT max(a.resolved_at)
+                        FROM alert AS a
+                        WHERE
+                            a.tenant_id = d.tenant_id AND a.fingerprint = d.fingerprint
+                            AND a.state = 'resolved' AND a.resolved_at >= d.told_fired_at
+                    ),
+                    from_unix_ms($2)
+                )
+        END
+    FROM due AS d
+    ON CONFLICT (receiver, tenant_id, fingerprint) DO UPDATE SET
+        next_attempt_at = excluded.next_attempt_at, ended_at = excluded.ended_at
+    RETURNING
+        m.tenant_id, m.fingerprint, m.alert::text AS told_alert, m.failures,
+        (extract(epoch FROM m.ended_at) * 1000)::bigint AS ended_at_ms
+)
+SELECT
+    c.tenant_id AS claimed_tenant_id, c.fingerprint AS claimed_fingerprint, c.told_alert,
+    c.failures, c.ended_at_ms, t.name AS tenant, a.*, a.labels::text AS labels_text,
+    a.series_labels::text AS series_labels_text, a.annotations::text AS annotations_text,
+    a.remediation::text AS remediation_text
+FROM claimed AS c
+JOIN due AS d ON d.tenant_id = c.tenant_id AND d.fingerprint = c.fingerprint
+JOIN tenant AS t ON t.id = c.tenant_id
+LEFT JOIN alert AS a ON a.id = d.alert_id
+
+-- record_told_states --
+-- A receiver ($1) was told at $5.
+UPDATE alertmanager_alert AS m
+SET
+    alert = u.alert::jsonb, state = u.alert::jsonb ->> 'state', told_at = from_unix_ms($5),
+    failures = 0, last_error = '', next_attempt_at = from_unix_ms($5)
+FROM unnest($2::integer[], $3::bytea[], $4::text[]) AS u (tenant_id, fingerprint, alert)
+WHERE m.receiver = $1 AND m.tenant_id = u.tenant_id AND m.fingerprint = u.fingerprint
+
+-- postpone_states --
+-- A receiver ($1) did not take these, or is not to hear of them: they wait from $7 on.
+UPDATE alertmanager_alert AS m
+SET
+    failures = m.failures + u.failures, last_error = u.error,
+    next_attempt_at = from_unix_ms($7) + make_interval(secs => u.delay_seconds)
+FROM unnest($2::integer[], $3::bytea[], $4::integer[], $5::float8[], $6::text[])
+    AS u (tenant_id, fingerprint, failures, delay_seconds, error)
+WHERE m.receiver = $1 AND m.tenant_id = u.tenant_id AND m.fingerprint = u.fingerprint
+
+-- last_remediation --
+-- When a remediation of the same rule and labels, or series, was last started.
+SELECT (extract(epoch FROM max(o.remediated_at)) * 1000)::bigint
+FROM alert AS a
+JOIN alert AS o
+    ON o.tenant_id = a.tenant_id AND o.rule_name = a.rule_name AND o.rule_group = a.rule_group
+    AND (o.fingerprint = a.fingerprint OR o.series_id = a.series_id)
+WHERE a.id = $1 AND o.remediated_at IS NOT NULL
+
+-- mark_remediated --
+-- A remediation of the alert was started.
+UPDATE alert SET remediated_at = from_unix_ms($2) WHERE id = $1
+
+-- receiver_depths --
+-- What waits for each receiver, of one tenant: how much, since when, what failed last.
+SELECT
+    w.receiver, count(*) AS n_waiting, count(*) FILTER (WHERE w.failures > 0) AS n_failing,
+    (extract(epoch FROM min(w.since)) * 1000)::bigint AS since_ms,
+    coalesce((array_agg(w.last_error ORDER BY w.since) FILTER (WHERE w.failures > 0))[1], '')
+        AS last_error
+FROM (
+    SELECT receiver, attempts AS failures, created_at AS since, last_error
+    FROM alert_delivery
+    WHERE tenant_id = $1
+    UNION ALL
+    SELECT receiver, failures, coalesce(told_at, next_attempt_at), last_error
+    FROM alertmanager_alert
+    WHERE tenant_id = $1 AND (failures > 0 OR state = 'untold')
+) AS w
+GROUP BY w.receiver
