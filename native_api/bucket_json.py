@@ -9,34 +9,28 @@ from native_api.times import format_times_ms
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import BoolArray, FloatArray
-from promcompat.core.native_queries import BucketedSeries
+from promcompat.core.native_queries import BucketedSeries, BucketValues
 
-_ORIGIN_MS = 946_857_600_000
-"""2000-01-03, a Monday: where `time_bucket` starts to count in SQL."""
 _MAX_POINTS = 1_000_000
 
 
-def bucket_grid(start_ms: int, end_ms: int, bucket_ms: int) -> tuple[int, int]:
-    """The end of the first bucket and how many there are to cover `(start_ms, end_ms)`."""
-    first_end_ms = start_ms - (start_ms - _ORIGIN_MS) % bucket_ms + bucket_ms
-    n_more = -((first_end_ms - end_ms) // bucket_ms)
-    return first_end_ms, 1 + max(0, n_more)
+def render_buckets(name: str, query: SeriesQuery, answer: BucketedSeries, now_ms: int) -> bytes:
+    """The JSON of the answer. Raises ExecutionError for more points than an answer may have.
 
-
-def render_buckets(name: str, query: SeriesQuery, answer: BucketedSeries) -> bytes:
-    """The JSON of the answer. Raises ExecutionError for more points than an answer may have."""
-    kept = len(answer.labels[: query.limit])
-    if kept * len(answer.ends_ms) > _MAX_POINTS:
+    Buckets that begin after `now_ms` are in it only up to the last one with a sample: nothing is
+    filled in for the future.
+    """
+    labels = answer.buckets.labels
+    kept = len(labels[: query.limit])
+    n_buckets = _count_shown(answer, now_ms)
+    if kept * n_buckets * len(answer.layers) > _MAX_POINTS:
         raise ExecutionError(
-            f"{kept} series of {len(answer.ends_ms)} buckets are more than {_MAX_POINTS} points: "
+            f"{kept} series of {n_buckets} buckets are more than {_MAX_POINTS} points: "
             "ask for wider buckets or fewer series"
         )
-    times = format_times_ms(answer.ends_ms)
+    times = format_times_ms(answer.starts_ms[:n_buckets])
     series = [
-        {
-            "labels": answer.labels[row].as_dict(),
-            "points": _points(times, answer.values[row], answer.present[row], query.fill),
-        }
+        {"labels": labels[row].as_dict(), "points": _points(times, answer, row, query.fill)}
         for row in range(kept)
     ]
     return orjson.dumps(
@@ -46,23 +40,58 @@ def render_buckets(name: str, query: SeriesQuery, answer: BucketedSeries) -> byt
             "aggregation": answer.aggregation.value,
             "bucket": format_duration_ms(query.bucket),
             "series": series,
-            "truncated": len(answer.labels) > kept,
+            "truncated": len(labels) > kept,
             "warnings": list(answer.warnings),
         }
     )
 
 
+def _count_shown(answer: BucketedSeries, now_ms: int) -> int:
+    begun = int(np.searchsorted(answer.starts_ms, now_ms, side="right"))
+    with_sample = np.flatnonzero(answer.buckets.present.any(axis=(0, 1)))
+    return max(begun, int(with_sample[-1]) + 1 if len(with_sample) else 0)
+
+
 def _points(
-    times: list[str], values: FloatArray, present: BoolArray, fill: Fill
+    times: list[str], answer: BucketedSeries, row: int, fill: Fill
 ) -> list[dict[str, object]]:
-    if fill is Fill.PREVIOUS:
-        # The index of the last bucket with a value, -1 before the first one.
-        last = np.maximum.accumulate(np.where(present, np.arange(len(present)), -1))
-        values, present = values[np.maximum(last, 0)], last >= 0
-    numbers = json_numbers(np.where(present, values, 0.0))
-    has_value = present.tolist()
-    return [
-        {"timestamp": time, "value": number if known else None}
-        for time, number, known in zip(times, numbers, has_value, strict=True)
-        if known or fill is not Fill.NONE
+    columns = [
+        _column(answer.buckets, answer.before, layer, row, len(times), fill)
+        for layer in range(len(answer.layers))
     ]
+    return [
+        {"timestamp": time, **dict(zip(answer.layers, numbers, strict=True))}
+        for time, *numbers in zip(times, *columns, strict=True)
+        if fill is not Fill.NONE or any(number is not None for number in numbers)
+    ]
+
+
+def _column(
+    found: BucketValues,
+    before: BucketValues | None,
+    layer: int,
+    row: int,
+    n_buckets: int,
+    fill: Fill,
+) -> list[float | str | None]:
+    """The numbers of one layer of a series, None where a bucket has none."""
+    values, present = found.values[layer, row, :n_buckets], found.present[layer, row, :n_buckets]
+    if fill is Fill.PREVIOUS:
+        values, present = _carried(values, present, before, layer, row)
+    numbers = json_numbers(np.where(present, values, 0.0))
+    return [
+        number if known else None for number, known in zip(numbers, present.tolist(), strict=True)
+    ]
+
+
+def _carried(
+    values: FloatArray, present: BoolArray, before: BucketValues | None, layer: int, row: int
+) -> tuple[FloatArray, BoolArray]:
+    """Each bucket without a value has the one before it, first that of before the range."""
+    if before is not None:
+        values = np.concatenate([before.values[layer, row], values])
+        present = np.concatenate([before.present[layer, row], present])
+    # The index of the last bucket with a value, -1 before the first one.
+    last = np.maximum.accumulate(np.where(present, np.arange(len(present)), -1))
+    first = 0 if before is None else 1
+    return values[np.maximum(last, 0)][first:], (last >= 0)[first:]

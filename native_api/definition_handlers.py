@@ -155,6 +155,7 @@ _LATENCY = {
     "description": "How long the API takes to answer.",
     "unit": "ms",
     "type": "histogram",
+    "aggregation": "percentile",
     "retention_days": 30,
     "alert_threshold": {"warning": 500, "critical": 1000},
 }

@@ -277,7 +277,7 @@ class DefinitionFields(BodyModel):
     aggregation: Aggregation | None = Field(
         None,
         description="How a bucket becomes one value; by the type when null: gauge avg, counter "
-        "rate, histogram p95, summary avg.",
+        "rate, histogram percentile, summary avg.",
     )
     retention_days: int | None = Field(
         None, ge=1, le=36_500, description="Days that samples are kept; null for ever."

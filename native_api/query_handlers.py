@@ -6,7 +6,7 @@ import hashlib
 import numpy as np
 from aiohttp import web
 
-from native_api.bucket_json import bucket_grid, render_buckets
+from native_api.bucket_json import render_buckets
 from native_api.context import ready
 from native_api.numbers import json_number, json_numbers
 from native_api.parameters import (
@@ -18,9 +18,9 @@ from native_api.parameters import (
 )
 from native_api.problem import InvalidRequestError, blaming, fault
 from native_api.query_payloads import (
-    MAX_BUCKETS,
     AggregateQuery,
     AggregateReply,
+    Fill,
     LatestQuery,
     LatestReply,
     NameListQuery,
@@ -38,11 +38,15 @@ from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
 from promcompat.core.native_queries import (
     BucketQuery,
+    LatestDistribution,
     SamplePageQuery,
     SamplePosition,
     SampleRow,
     Statistics,
 )
+from promcompat.services.bucket_expressions import MetricShape
+from promcompat.services.bucket_grid import count_buckets
+from promcompat.services.bucket_reader import MAX_BUCKETS
 
 
 async def handle_list_samples(call: Call[SampleListQuery, None]) -> web.Response:
@@ -120,21 +124,26 @@ async def handle_list_names(call: Call[NameListQuery, None]) -> web.Response:
 
 async def handle_latest(call: Call[LatestQuery, None]) -> web.Response:
     """The newest sample of each series of a metric."""
-    name = metric_name_of(call.path["name"])
+    name, service = metric_name_of(call.path["name"]), ready(call.state.queries)
     matchers = matchers_of(call.query.label, call.query.source)
-    rows, is_cut = await ready(call.state.queries).latest(
-        call.tenant, name, matchers, call.query.limit
-    )
-    return json_response(
-        call.request, {"name": name, "series": _row_documents(rows), "truncated": is_cut}
-    )
+    kind = await service.kind(call.tenant, name)
+    if kind.shape is MetricShape.SAMPLES:
+        rows, is_cut = await service.latest(call.tenant, name, matchers, call.query.limit)
+        series = _row_documents(rows)
+    else:
+        states, is_cut = await service.latest_distributions(
+            call.tenant, name, kind.shape, matchers, call.query.limit
+        )
+        series = [_distribution_document(one) for one in states]
+    reply = {"name": name, "type": kind.type.value, "series": series, "truncated": is_cut}
+    return json_response(call.request, reply)
 
 
 async def handle_aggregate(call: Call[AggregateQuery, None]) -> web.Response:
     """Statistics over the samples of a metric."""
     name, query = metric_name_of(call.path["name"]), call.query
     start_ms, end_ms = query.bounds_ms(ready(call.state.metrics).now_ms())
-    groups = await ready(call.state.queries).statistics(
+    metric_type, groups = await ready(call.state.queries).statistics(
         call.tenant,
         name,
         matchers_of(query.label, query.source),
@@ -143,6 +152,7 @@ async def handle_aggregate(call: Call[AggregateQuery, None]) -> web.Response:
     )
     reply = {
         "name": name,
+        "type": metric_type.value,
         "start": format_time_ms(start_ms),
         "end": format_time_ms(end_ms),
         "groups": [_statistics_document(one) for one in groups],
@@ -153,8 +163,9 @@ async def handle_aggregate(call: Call[AggregateQuery, None]) -> web.Response:
 async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
     """A value for each bucket of a metric."""
     name, query = metric_name_of(call.path["name"]), call.query
-    bounds = query.bounds_ms(ready(call.state.metrics).now_ms())
-    first_end_ms, n_buckets = bucket_grid(*bounds, query.bucket)
+    now_ms = ready(call.state.metrics).now_ms()
+    start_ms, end_ms = query.bounds_ms(now_ms)
+    n_buckets = count_buckets(start_ms, end_ms, query.bucket)
     if n_buckets > MAX_BUCKETS:
         raise InvalidRequestError(
             [
@@ -173,14 +184,16 @@ async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
             BucketQuery(
                 name=name,
                 matchers=matchers_of(query.label, query.source),
-                first_end_ms=first_end_ms,
+                start_ms=start_ms,
+                end_ms=end_ms,
                 bucket_ms=query.bucket,
-                n_buckets=n_buckets,
-                aggregation=query.aggregation,
+                aggregation=query.asked_aggregation,
+                percentiles=query.percentiles,
                 group_by=tuple(query.group_by) if is_grouped else None,
+                looks_back=query.fill is Fill.PREVIOUS,
             ),
         )
-    body = await asyncio.to_thread(render_buckets, name, query, answer)
+    body = await asyncio.to_thread(render_buckets, name, query, answer, now_ms)
     return json_response(call.request, body)
 
 
@@ -193,10 +206,21 @@ def _row_documents(rows: list[SampleRow]) -> list[dict[str, object]]:
     ]
 
 
+def _distribution_document(one: LatestDistribution) -> dict[str, object]:
+    return {
+        "labels": one.labels.as_dict(),
+        "timestamp": format_time_ms(one.timestamp_ms),
+        "count": json_number(one.count),
+        "sum": json_number(one.sum),
+        "buckets": {le: json_number(count) for le, count in one.buckets.items()},
+        "quantiles": {quantile: json_number(value) for quantile, value in one.quantiles.items()},
+    }
+
+
 def _statistics_document(one: Statistics) -> dict[str, object]:
     names = ("avg", "min", "max", "sum", "p50", "p95", "p99")
     numbers = {name: json_number(getattr(one, name)) for name in names}
-    return {"labels": one.labels.as_dict(), "count": one.count, **numbers}
+    return {"labels": one.labels.as_dict(), "count": json_number(one.count), **numbers}
 
 
 _PARTS = {"name": METRIC_NAME_PART}
@@ -278,6 +302,7 @@ ROUTES = (
                 path=_ORDERS,
                 answer={
                     "name": "orders_total",
+                    "type": "counter",
                     "series": [
                         {
                             "labels": {"shop": "a"},
@@ -311,6 +336,7 @@ ROUTES = (
                 query={**_RANGE, "group_by": "shop"},
                 answer={
                     "name": "orders_total",
+                    "type": "counter",
                     "start": "2026-11-24T05:00:00.000Z",
                     "end": "2026-11-24T05:05:00.000Z",
                     "groups": [
@@ -336,9 +362,11 @@ ROUTES = (
         handler=handle_series,
         tag="Query",
         summary="A value for each bucket",
-        description="A bucket is `(timestamp - bucket, timestamp]`, aligned as SQL's "
-        "`time_bucket`; its value is that of PromQL at its end, so a counter's rate is "
-        "`rate(name[bucket])`.",
+        description="A bucket is `[timestamp, timestamp + bucket)`, aligned as SQL's "
+        "`time_bucket` and clipped to `[start, end)`, so a value is that of "
+        "`SELECT time_bucket(bucket, timestamp), aggregation(value) … GROUP BY 1`. A counter's "
+        "rate is PromQL's `rate` over the bucket. With `aggregation=percentile` a point has `p50`, "
+        "`p95`, `p99`, or those of `percentile`, instead of `value`.",
         parts=_PARTS,
         query=SeriesQuery,
         replies={200: Reply("The buckets of each series or group.", SeriesReply)},
@@ -349,26 +377,34 @@ ROUTES = (
                 status=200,
                 path=_ORDERS,
                 query={**_RANGE, "bucket": "5m"},
-                answer={
-                    "name": "orders_total",
-                    "type": "counter",
-                    "aggregation": "rate",
-                    "bucket": "5m",
-                    "series": [
-                        {
-                            "labels": {"shop": "a"},
-                            "points": [{"timestamp": "2026-11-24T05:05:00.000Z", "value": 0.125}],
-                        }
-                    ],
-                    "truncated": False,
-                    "warnings": [],
-                },
             ),
             Example(
                 name="The largest in each minute",
                 status=200,
                 path=_ORDERS,
                 query={**_RANGE, "bucket": "1m", "aggregation": "max", "fill": "previous"},
+            ),
+            Example(
+                name="Percentiles",
+                status=200,
+                path=_ORDERS,
+                query={**_RANGE, "bucket": "1h", "percentile": "50,95"},
+                answer={
+                    "name": "orders_total",
+                    "type": "counter",
+                    "aggregation": "percentile",
+                    "bucket": "1h",
+                    "series": [
+                        {
+                            "labels": {"shop": "a"},
+                            "points": [
+                                {"timestamp": "2026-11-24T05:00:00.000Z", "p50": 25.0, "p95": 38.5}
+                            ],
+                        }
+                    ],
+                    "truncated": False,
+                    "warnings": [],
+                },
             ),
         ),
     ),

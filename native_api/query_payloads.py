@@ -1,9 +1,10 @@
 """Parameters and answers of the reading routes."""
 
+import re
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from native_api.parameters import (
     DurationParameter,
@@ -15,10 +16,12 @@ from native_api.parameters import (
 from native_api.problem import FieldError
 from native_api.route import QueryModel, ReplyModel
 from native_api.times import MAX_TIME_MS
+from native_api.validation import shown
 from promcompat.core.definitions import Aggregation, MetricType
+from promcompat.core.native_queries import DEFAULT_PERCENTILES
 
 HOUR_MS = 3_600_000
-MAX_BUCKETS = 11_000
+MAX_PERCENTILES = 20
 _START = Field(None, description="From this time on; an hour before `end` when absent.")
 _END = Field(None, description="Before this time; now when absent.")
 Number = float | Literal["NaN", "Infinity", "-Infinity"]
@@ -37,6 +40,22 @@ class Fill(StrEnum):
     NONE = "none"
     NULL = "null"
     PREVIOUS = "previous"
+
+
+def _percentiles(value: list[str]) -> list[str]:
+    for percentile in _split(value):
+        if not _PERCENTILE.fullmatch(percentile) or float(percentile) > 100:
+            raise FieldError(
+                f"has {shown(percentile)}", "numbers from 0 to 100, such as 50,95,99.9"
+            )
+    return value
+
+
+def _split(value: list[str]) -> list[str]:
+    return [one.strip() for part in value for one in part.split(",")]
+
+
+_PERCENTILE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?", re.ASCII)
 
 
 class _RangeQuery(QueryModel):
@@ -114,11 +133,23 @@ class SeriesQuery(_RangeQuery):
     aggregation: Aggregation | None = Field(
         None,
         description="How a bucket becomes one value: else by the definition, else by the type "
-        "(gauge avg, counter rate, histogram p95, summary avg).",
+        "(gauge avg, counter rate, histogram percentile, summary avg).",
     )
+    percentile: Annotated[
+        list[str],
+        Field(
+            description="Which percentiles `aggregation=percentile` gives, repeated or with commas "
+            "between; 50, 95 and 99 when absent.",
+            examples=["50,95,99.9"],
+            max_length=20,
+        ),
+        AfterValidator(_percentiles),
+    ] = Field(default_factory=list)
     fill: Fill = Field(
         Fill.NONE,
-        description="What stands for a bucket without samples: nothing, null, or the value before.",
+        description="What stands for a bucket without samples: nothing, null, or the value of the "
+        "bucket before. `previous` looks before `start` as far back as the range is long, at least "
+        "a day; after now nothing is filled in.",
     )
     label: LabelFilters = Field(default_factory=list)
     source: Annotated[StoredText, Field(min_length=1)] | None = Field(
@@ -127,6 +158,30 @@ class SeriesQuery(_RangeQuery):
     group_by: GroupBy = Field(default_factory=list)
     all_series: bool = Field(False, description="One group of all series, without `group_by`.")
     limit: int = Field(100, ge=1, le=1000, description="At most so many series.")
+
+    @model_validator(mode="after")
+    def _percentiles_are_asked_for(self) -> Self:
+        if self.percentile and self.aggregation not in (None, Aggregation.PERCENTILE):
+            raise FieldError(
+                f"has `percentile` with `aggregation={self.aggregation}`",
+                "`percentile` with `aggregation=percentile`, or one of the two",
+            )
+        if len(self.percentiles) > MAX_PERCENTILES:
+            raise FieldError(
+                f"has {len(self.percentiles)} percentiles", f"at most {MAX_PERCENTILES}"
+            )
+        return self
+
+    @property
+    def percentiles(self) -> tuple[float, ...]:
+        """The percentiles asked for, or the usual ones."""
+        found = dict.fromkeys(float(one) for one in _split(self.percentile))
+        return tuple(found) or DEFAULT_PERCENTILES
+
+    @property
+    def asked_aggregation(self) -> Aggregation | None:
+        """The aggregation of the parameters: percentiles alone ask for that one."""
+        return Aggregation.PERCENTILE if self.percentile else self.aggregation
 
 
 class Sample(ReplyModel):
@@ -160,11 +215,25 @@ class LatestSample(ReplyModel):
     value: Number
 
 
+class LatestDistributionReply(ReplyModel):
+    """The newest state of a classic histogram or a summary: counted since it began."""
+
+    labels: dict[str, str]
+    timestamp: str
+    count: Number | None = Field(description="How many observations; null when it is not stored.")
+    sum: Number | None
+    buckets: dict[str, Number] = Field(
+        description="Of a histogram: how many observations are at most each upper bound."
+    )
+    quantiles: dict[str, Number] = Field(description="Of a summary: its quantiles, such as `0.95`.")
+
+
 class LatestReply(ReplyModel):
-    """The newest sample of each series."""
+    """The newest sample of each series, or the newest state of each histogram or summary."""
 
     name: str
-    series: list[LatestSample]
+    type: MetricType
+    series: list[LatestSample | LatestDistributionReply]
     truncated: bool = Field(description="Whether there are more series than `limit`.")
 
 
@@ -172,7 +241,7 @@ class StatisticsReply(ReplyModel):
     """Statistics of one group; all but the count are null for no sample."""
 
     labels: dict[str, str]
-    count: int
+    count: float = Field(description="How many samples, or observations of a histogram or summary.")
     avg: Number | None
     min: Number | None
     max: Number | None
@@ -186,23 +255,33 @@ class AggregateReply(ReplyModel):
     """Statistics over the samples of a range."""
 
     name: str
+    type: MetricType
     start: str
     end: str
     groups: list[StatisticsReply]
 
 
 class Point(ReplyModel):
-    """The value of the bucket `(timestamp - bucket, timestamp]`."""
+    """The value of the bucket `[timestamp, timestamp + bucket)`."""
 
     timestamp: str
     value: Number | None
+
+
+class PercentilePoint(ReplyModel):
+    """The percentiles of the bucket `[timestamp, timestamp + bucket)`, such as `p95`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number | None]
+
+    timestamp: str
 
 
 class BucketSeries(ReplyModel):
     """The buckets of one series or group."""
 
     labels: dict[str, str]
-    points: list[Point]
+    points: list[Point] | list[PercentilePoint]
 
 
 class SeriesReply(ReplyModel):

@@ -28,6 +28,8 @@ class Aggregation(StrEnum):
     P50 = "p50"
     P95 = "p95"
     P99 = "p99"
+    PERCENTILE = "percentile"
+    """Several percentiles at once."""
 
 
 class DuplicatePolicy(StrEnum):
@@ -41,7 +43,8 @@ class DuplicatePolicy(StrEnum):
 class MetricDefinition:
     """One definition; `version` grows with each change and is the ETag.
 
-    `aggregation` None means the type's own: gauge avg, counter rate, histogram p95, summary avg.
+    `aggregation` None means the type's own: gauge avg, counter rate, histogram
+    percentile, summary avg.
     `retention_days` None keeps samples for ever.
     """
 

@@ -1,6 +1,6 @@
 """What the native API asks of stored samples, and what comes back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from promcompat.core.definitions import Aggregation, MetricType
@@ -48,7 +48,7 @@ class Statistics:
     """
 
     labels: Labels
-    count: int
+    count: int | float
     avg: float | None = None
     min: float | None = None
     max: float | None = None
@@ -59,36 +59,66 @@ class Statistics:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BucketQuery:
-    """One value for each bucket of a metric.
+class LatestDistribution:
+    """The newest state of a classic histogram or a summary: its counters since it began.
 
-    Bucket i is `(first_end_ms + (i - 1) * bucket_ms, first_end_ms + i * bucket_ms]`, left-open as
-    PromQL's ranges, so that its rate is PromQL's `rate(m[bucket])` at its end. `group_by` None
-    keeps each series apart; an empty one makes one group of all.
+    `buckets` has the cumulative counts by upper bound, `quantiles` the values by quantile, both in
+    order and by the texts of the labels. What is not stored is None or empty.
+    """
+
+    labels: Labels
+    timestamp_ms: int
+    count: float | None
+    sum: float | None
+    buckets: Mapping[str, float]
+    quantiles: Mapping[str, float]
+
+
+DEFAULT_PERCENTILES = (50.0, 95.0, 99.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketQuery:
+    """A value for each bucket of a metric in `[start_ms, end_ms)`.
+
+    Buckets are `[b, b + bucket_ms)` as SQL's `time_bucket` has them, clipped to the range.
+    `percentiles` (0 to 100) are those of `Aggregation.PERCENTILE`. `group_by` None keeps each
+    series apart; an empty one makes one group of all. With `looks_back` the answer also has the
+    last value before the range.
     """
 
     name: str
     matchers: tuple[LabelMatcher, ...]
-    first_end_ms: int
+    start_ms: int
+    end_ms: int
     bucket_ms: int
-    n_buckets: int
     aggregation: Aggregation | None
+    percentiles: tuple[float, ...] = DEFAULT_PERCENTILES
     group_by: tuple[str, ...] | None
+    looks_back: bool = False
 
-    @property
-    def last_end_ms(self) -> int:
-        """The end of the last bucket."""
-        return self.first_end_ms + (self.n_buckets - 1) * self.bucket_ms
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BucketValues:
+    """Values of buckets and where there are any, both [n_layers, n_series, n_buckets]."""
+
+    labels: Sequence[Labels]
+    values: FloatArray
+    present: BoolArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketedSeries:
-    """The answer to a BucketQuery: values and presence, shape [n_series, n_buckets]."""
+    """The answer to a BucketQuery, its series sorted by labels.
+
+    `layers` names the values of a bucket: `value`, or `p50` and so on. `before` is the last value
+    before the range, of the same series and with one bucket; None unless it was asked for.
+    """
 
     type: MetricType
     aggregation: Aggregation
-    labels: Sequence[Labels]
-    ends_ms: IntArray
-    values: FloatArray
-    present: BoolArray
+    layers: tuple[str, ...]
+    starts_ms: IntArray
+    buckets: BucketValues
+    before: BucketValues | None
     warnings: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from enum import Enum
 from typing import assert_never
 
 from promcompat.core.definitions import Aggregation, MetricType
@@ -13,10 +14,24 @@ from promcompat.core.native_queries import BucketQuery
 _DEFAULT_OF_TYPE = {
     MetricType.GAUGE: Aggregation.AVG,
     MetricType.COUNTER: Aggregation.RATE,
-    MetricType.HISTOGRAM: Aggregation.P95,
+    MetricType.HISTOGRAM: Aggregation.PERCENTILE,
     MetricType.SUMMARY: Aggregation.AVG,
 }
-_QUANTILES = {Aggregation.P50: "0.5", Aggregation.P95: "0.95", Aggregation.P99: "0.99"}
+_PERCENTILE_OF = {Aggregation.P50: 50.0, Aggregation.P95: 95.0, Aggregation.P99: 99.0}
+
+Statistic = Aggregation | float
+"""What a bucket shows: an aggregation that is no percentile, or a percentile from 0 to 100."""
+
+
+class MetricShape(Enum):
+    """How the series of a metric hold its observations."""
+
+    SAMPLES = "samples"
+    """Each sample under the metric's name is a value."""
+    HISTOGRAM = "histogram"
+    """A classic histogram: `_bucket` series with `le`, `_sum` and `_count`."""
+    SUMMARY = "summary"
+    """Series with `quantile` under the metric's name, `_sum` and `_count`."""
 
 
 def default_aggregation(metric_type: MetricType) -> Aggregation:
@@ -24,10 +39,21 @@ def default_aggregation(metric_type: MetricType) -> Aggregation:
     return _DEFAULT_OF_TYPE[metric_type]
 
 
-def percentile_of(aggregation: Aggregation) -> float | None:
-    """The percentile an aggregation asks for, if it asks for one."""
-    text = _QUANTILES.get(aggregation)
-    return None if text is None else float(text) * 100
+def statistics_of(aggregation: Aggregation, percentiles: Sequence[float]) -> dict[str, Statistic]:
+    """What is computed for each bucket, by its name in the answer."""
+    if aggregation is Aggregation.PERCENTILE:
+        return {percentile_name(percentile): percentile for percentile in percentiles}
+    return {"value": _PERCENTILE_OF.get(aggregation, aggregation)}
+
+
+def percentile_name(percentile: float) -> str:
+    """`p95`, `p99.9`."""
+    return f"p{percentile:.10g}"
+
+
+def quantile_text(percentile: float) -> str:
+    """A percentile as the `quantile` label and PromQL have it: `0.95`."""
+    return f"{percentile / 100:.10g}"
 
 
 def selector_text(name: str, matchers: Sequence[LabelMatcher], suffix: str = "") -> str:
@@ -37,85 +63,113 @@ def selector_text(name: str, matchers: Sequence[LabelMatcher], suffix: str = "")
     return "{" + ",".join(terms) + "}"
 
 
-def bucket_expression(query: BucketQuery, metric_type: MetricType, aggregation: Aggregation) -> str:
-    """The expression whose value at the end of a bucket is the bucket's.
+def bucket_expression(
+    query: BucketQuery, shape: MetricShape, statistic: Statistic, width_ms: int
+) -> str:
+    """The expression whose value at the last millisecond of a bucket is the bucket's.
 
     Raises BadDataError for what a classic histogram has no answer to.
     """
-    if metric_type is MetricType.HISTOGRAM:
-        return _histogram_expression(query, aggregation)
-    if metric_type is MetricType.SUMMARY and aggregation is Aggregation.AVG:
-        mean = _mean_of_observations(query)
-        return f"{mean} or {_sample_expression(query, aggregation)}"
-    return _sample_expression(query, aggregation)
-
-
-def _sample_expression(query: BucketQuery, aggregation: Aggregation) -> str:
-    window = _window(query)
-    match aggregation:
-        case Aggregation.AVG:
-            if query.group_by is None:
-                return f"avg_over_time({window})"
-            # The mean of the samples: that of the series' means would weigh them wrongly.
-            total = _grouped("sum", query, f"sum_over_time({window})")
-            count = _grouped("sum", query, f"count_over_time({window})")
-            return f"{total} / {count}"
-        case Aggregation.SUM | Aggregation.COUNT:
-            return _grouped("sum", query, f"{aggregation.value}_over_time({window})")
-        case Aggregation.MIN | Aggregation.MAX:
-            return _grouped(aggregation.value, query, f"{aggregation.value}_over_time({window})")
-        case Aggregation.LAST:
-            return _grouped("sum", query, f"last_over_time({window})")
-        case Aggregation.RATE:
-            return _grouped("sum", query, f"rate({window})")
-        case Aggregation.P50 | Aggregation.P95 | Aggregation.P99:
-            return f"quantile_over_time({_QUANTILES[aggregation]}, {window})"
+    text = _Expressions(query, width_ms)
+    match shape:
+        case MetricShape.SAMPLES:
+            return text.of_samples(statistic)
+        case MetricShape.HISTOGRAM:
+            return text.of_histogram(statistic)
+        case MetricShape.SUMMARY:
+            return text.of_summary(statistic)
         case _:
-            assert_never(aggregation)
+            assert_never(shape)
 
 
-def _histogram_expression(query: BucketQuery, aggregation: Aggregation) -> str:
-    """Of a classic histogram: its `_bucket`, `_sum` and `_count` series."""
-    match aggregation:
-        case Aggregation.P50 | Aggregation.P95 | Aggregation.P99:
-            rates = f"rate({_window(query, '_bucket')})"
-            if query.group_by is not None:
-                labels = ", ".join(_quote(name) for name in (*query.group_by, "le"))
-                rates = f"sum by ({labels}) ({rates})"
-            return f"histogram_quantile({_QUANTILES[aggregation]}, {rates})"
-        case Aggregation.AVG:
-            return _mean_of_observations(query)
-        case Aggregation.SUM:
-            return _grouped("sum", query, f"increase({_window(query, '_sum')})")
-        case Aggregation.COUNT:
-            return _grouped("sum", query, f"increase({_window(query, '_count')})")
-        case Aggregation.RATE:
-            return _grouped("sum", query, f"rate({_window(query, '_count')})")
-        case Aggregation.MIN | Aggregation.MAX | Aggregation.LAST:
-            raise BadDataError(
-                f"a histogram has no {aggregation.value}: ask for a percentile, avg, sum, count or "
-                "rate"
-            )
-        case _:
-            assert_never(aggregation)
+class _Expressions:
+    """Expressions over the buckets of one query."""
+
+    def __init__(self, query: BucketQuery, width_ms: int) -> None:
+        self._query = query
+        self._width = format_duration_ms(width_ms)
+
+    def of_samples(self, statistic: Statistic) -> str:
+        window = self._window()
+        match statistic:
+            case Aggregation.AVG:
+                if self._query.group_by is None:
+                    return f"avg_over_time({window})"
+                # The mean of the samples: that of the series' means would weigh them wrongly.
+                total = self._grouped("sum", f"sum_over_time({window})")
+                count = self._grouped("sum", f"count_over_time({window})")
+                return f"{total} / {count}"
+            case Aggregation.SUM | Aggregation.COUNT:
+                return self._grouped("sum", f"{statistic.value}_over_time({window})")
+            case Aggregation.MIN | Aggregation.MAX:
+                return self._grouped(statistic.value, f"{statistic.value}_over_time({window})")
+            case Aggregation.LAST:
+                return self._grouped("sum", f"last_over_time({window})")
+            case Aggregation.RATE:
+                return self._grouped("sum", f"rate({window})")
+            case _:
+                raise ValueError(f"no expression computes {statistic} of samples")
+
+    def of_histogram(self, statistic: Statistic) -> str:
+        match statistic:
+            case float():
+                rates = f"rate({self._window('_bucket')})"
+                if self._query.group_by is not None:
+                    rates = f"sum by ({_names((*self._query.group_by, 'le'))}) ({rates})"
+                return f"histogram_quantile({quantile_text(statistic)}, {rates})"
+            case Aggregation.MIN | Aggregation.MAX | Aggregation.LAST:
+                raise BadDataError(
+                    f"a histogram has no {statistic.value}: ask for percentile, avg, sum, count "
+                    "or rate"
+                )
+            case _:
+                return self._of_observations(statistic)
+
+    def of_summary(self, statistic: Statistic) -> str:
+        match statistic:
+            case float():
+                # Quantiles cannot be combined exactly; their mean is what can be said.
+                quantile = f'"quantile"="{quantile_text(statistic)}"'
+                window = self._window(extra=quantile)
+                by = "without (quantile)"
+                if self._query.group_by is not None:
+                    by = f"by ({_names(self._query.group_by)})"
+                return f"avg {by} (avg_over_time({window}))"
+            case Aggregation.MIN | Aggregation.MAX | Aggregation.LAST:
+                return self.of_samples(statistic)
+            case _:
+                return self._of_observations(statistic)
+
+    def _of_observations(self, statistic: Aggregation) -> str:
+        """From `_sum` and `_count`, which a histogram and a summary both have."""
+        match statistic:
+            case Aggregation.AVG:
+                total = self._grouped("sum", f"rate({self._window('_sum')})")
+                count = self._grouped("sum", f"rate({self._window('_count')})")
+                return f"{total} / {count}"
+            case Aggregation.SUM:
+                return self._grouped("sum", f"increase({self._window('_sum')})")
+            case Aggregation.COUNT:
+                return self._grouped("sum", f"increase({self._window('_count')})")
+            case Aggregation.RATE:
+                return self._grouped("sum", f"rate({self._window('_count')})")
+            case _:
+                raise ValueError(f"no expression computes {statistic} of observations")
+
+    def _grouped(self, operator: str, expression: str) -> str:
+        if self._query.group_by is None:
+            return expression
+        return f"{operator} by ({_names(self._query.group_by)}) ({expression})"
+
+    def _window(self, suffix: str = "", extra: str = "") -> str:
+        selector = selector_text(self._query.name, self._query.matchers, suffix)
+        if extra:
+            selector = f"{selector[:-1]},{extra}}}"
+        return f"{selector}[{self._width}]"
 
 
-def _mean_of_observations(query: BucketQuery) -> str:
-    total = _grouped("sum", query, f"rate({_window(query, '_sum')})")
-    count = _grouped("sum", query, f"rate({_window(query, '_count')})")
-    return f"{total} / {count}"
-
-
-def _grouped(operator: str, query: BucketQuery, expression: str) -> str:
-    if query.group_by is None:
-        return expression
-    labels = ", ".join(_quote(name) for name in query.group_by)
-    return f"{operator} by ({labels}) ({expression})"
-
-
-def _window(query: BucketQuery, suffix: str = "") -> str:
-    selector = selector_text(query.name, query.matchers, suffix)
-    return f"{selector}[{format_duration_ms(query.bucket_ms)}]"
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(_quote(name) for name in names)
 
 
 def _quote(text: str) -> str:

@@ -4,18 +4,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from promcompat.core.errors import ExecutionError
 from promcompat.core.model import (
     EMPTY_LABELS,
-    BoolArray,
     FloatArray,
     IntArray,
     Labels,
     SampleBlock,
     is_stale,
 )
-from promcompat.core.native_queries import Statistics
+from promcompat.core.native_queries import DEFAULT_PERCENTILES, BucketValues, Statistics
 
-_PERCENTILES = (50.0, 95.0, 99.0)
+MAX_CELLS = 20_000_000
+"""160 MB of numbers, 20 times as many as an answer may have."""
 
 
 def group_statistics(block: SampleBlock, group_by: Sequence[str]) -> list[Statistics]:
@@ -39,7 +40,7 @@ def _statistics_of(labels: Labels, values: FloatArray) -> Statistics:
         return Statistics(labels=labels, count=0)
     # Infinities of both signs, and sums beyond the range of a float, are values like others.
     with np.errstate(invalid="ignore", over="ignore"):
-        p50, p95, p99 = np.percentile(values, _PERCENTILES).tolist()
+        p50, p95, p99 = np.percentile(values, DEFAULT_PERCENTILES).tolist()
         return Statistics(
             labels=labels,
             count=len(values),
@@ -53,11 +54,14 @@ def _statistics_of(labels: Labels, values: FloatArray) -> Statistics:
         )
 
 
-def _groups_of(block: SampleBlock, group_by: Sequence[str]) -> tuple[list[Labels], IntArray]:
+def _groups_of(block: SampleBlock, group_by: Sequence[str] | None) -> tuple[list[Labels], IntArray]:
     """The distinct groups, sorted, and the number of the group of each sample."""
-    if not group_by:
+    if group_by is None:
+        group_of_series = [labels.without_name() for labels in block.labels]
+    elif group_by:
+        group_of_series = [labels.only(group_by) for labels in block.labels]
+    else:
         return [EMPTY_LABELS], np.zeros(len(block.timestamps), np.int64)
-    group_of_series = [labels.only(group_by) for labels in block.labels]
     groups = sorted(set(group_of_series), key=lambda labels: labels.pairs)
     number = {labels: index for index, labels in enumerate(groups)}
     numbers = np.array([number[labels] for labels in group_of_series], np.int64)
@@ -69,33 +73,49 @@ def _without_stale(block: SampleBlock, groups: IntArray) -> tuple[FloatArray, In
     return (block.values[~stale], groups[~stale]) if stale.any() else (block.values, groups)
 
 
-def bucket_percentile(
+def bucket_percentiles(
     block: SampleBlock,
-    group_by: Sequence[str],
-    ends_ms: IntArray,
+    group_by: Sequence[str] | None,
+    starts_ms: IntArray,
     bucket_ms: int,
-    percentile: float,
-) -> tuple[list[Labels], FloatArray, BoolArray]:
-    """The percentile of all samples of a group in each bucket `(end - bucket_ms, end]`.
+    percentiles: Sequence[float],
+) -> BucketValues:
+    """The percentiles of all samples of a group in each bucket `[start, start + bucket_ms)`.
 
-    Returns the groups, the values and where there is one, both [n_groups, n_buckets]. PromQL has
+    `group_by` None keeps each series apart. Groups without samples are left out. PromQL has
     percentiles of one series only: those of a group are not the percentiles of its series'.
+    Raises ExecutionError for more values than an answer may have.
     """
     groups, group_of_sample = _groups_of(block, group_by)
-    n_buckets = len(ends_ms)
-    bucket = -((int(ends_ms[0]) - block.timestamps) // bucket_ms) if n_buckets else block.timestamps
+    n_buckets = len(starts_ms)
+    check_cells(len(percentiles) * len(groups) * n_buckets)
+    bucket = (block.timestamps - int(starts_ms[0])) // bucket_ms
     inside = (bucket >= 0) & (bucket < n_buckets) & ~is_stale(block.values)
     cell = (group_of_sample * n_buckets + bucket)[inside]
-    values = block.values[inside]
-    order = np.lexsort((values, cell))
-    cell, values = cell[order], values[order]
-    starts = np.searchsorted(cell, np.arange(len(groups) * n_buckets + 1))
-    counts = np.diff(starts)
-    filled = np.flatnonzero(counts)
-    result = np.zeros(len(groups) * n_buckets)
-    result[filled] = _interpolate(values, starts[filled], counts[filled], percentile)
-    shape = len(groups), n_buckets
-    return groups, result.reshape(shape), (counts > 0).reshape(shape)
+    order = np.lexsort((block.values[inside], cell))
+    filled, starts, counts = np.unique(cell[order], return_index=True, return_counts=True)
+    values = block.values[inside][order]
+    found = np.zeros((len(percentiles), len(groups) * n_buckets))
+    present = np.zeros(found.shape, bool)
+    for layer, percentile in enumerate(percentiles):
+        found[layer, filled] = _interpolate(values, starts, counts, percentile)
+    present[:, filled] = True
+    shape = len(percentiles), len(groups), n_buckets
+    rows = np.unique(filled // n_buckets)
+    return BucketValues(
+        labels=[groups[row] for row in rows.tolist()],
+        values=found.reshape(shape)[:, rows],
+        present=present.reshape(shape)[:, rows],
+    )
+
+
+def check_cells(n_cells: int) -> None:
+    """Raises ExecutionError for more values than a query of buckets may compute."""
+    if n_cells > MAX_CELLS:
+        raise ExecutionError(
+            f"the buckets of all series are {n_cells:,} values, more than {MAX_CELLS:,}: ask for "
+            "wider buckets, a shorter range or fewer series"
+        )
 
 
 def _interpolate(

@@ -240,21 +240,6 @@ async def test_statistics_are_those_of_numpy(native: NativeClient) -> None:
     assert (empty["groups"][0]["count"], empty["groups"][0]["avg"]) == (0, None)
 
 
-async def test_the_rate_of_a_bucket_is_that_of_promql(native: NativeClient) -> None:
-    await native.send("PUT", "/definitions/c", status=201, body={"type": "counter"})
-    counts = [0, 3, 9, 2, 4, 11, 1, 1, 8, 20, 21, 5]
-    await native.ingest(*(sample("c", n, 47 * i, h="x") for i, n in enumerate(counts)))
-    answer = await native.get("/series/c", bucket="5m", start=START, end=START + 600)
-    assert (answer["aggregation"], answer["type"]) == ("rate", "counter")
-    expected = await native.prometheus(
-        "query_range",
-        query="rate(c[5m])", start=str(START + 300), end=str(START + 600), step="300",
-    )  # fmt: skip
-    ours = [point["value"] for point in answer["series"][0]["points"]]
-    assert ours == [float(text) for _, text in expected["result"][0]["values"]]
-    assert answer["series"][0]["labels"] == {"h": "x"}
-
-
 async def test_buckets_are_filled_and_grouped(native: NativeClient) -> None:
     await native.ingest(
         sample("g", 1, 60, host="a", dc="e"),
@@ -277,23 +262,6 @@ async def test_buckets_are_filled_and_grouped(native: NativeClient) -> None:
     assert await points(aggregation="max") == [[1.0], [30.0], [7.0]]
     await native.get("/series/g", 400, bucket="1ms", start=0, end=START)
     await native.get("/series/unheard_of", 404)
-
-
-async def test_histograms_answer_with_percentiles(native: NativeClient) -> None:
-    await native.send("PUT", "/definitions/h", status=201, body={"type": "histogram"})
-    buckets = {"1": 10, "2": 30, "+Inf": 40}
-    for offset, factor in ((30, 1), (270, 3)):
-        await native.ingest(
-            *(sample("h_bucket", n * factor, offset, le=le) for le, n in buckets.items())
-        )
-    span = {"bucket": "5m", "start": START, "end": START + 300}
-    answer = await native.get("/series/h", aggregation="p50", all_series="true", **span)
-    assert answer["series"][0]["points"][0]["value"] == pytest.approx(1.5)
-    await native.get("/series/h", 400, aggregation="min", **span)
-    await native.send("PUT", "/definitions/raw", status=201, body={"type": "histogram"})
-    await native.ingest(*(sample("raw", n, n) for n in range(1, 102)))
-    answer = await native.get("/series/raw", **span)
-    assert answer["series"][0]["points"][0]["value"] == pytest.approx(96.0)
 
 
 async def test_definitions_change_under_preconditions(native: NativeClient) -> None:
@@ -325,6 +293,7 @@ SEED_DEFINITION = {
     "description": "How long the API takes to answer.",
     "unit": "ms",
     "type": "histogram",
+    "aggregation": "percentile",
     "retention_days": 30,
     "alert_threshold": {"warning": 500, "critical": 1000},
 }

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock
-from promcompat.services.sample_statistics import bucket_percentile, group_statistics
+from promcompat.services.sample_statistics import bucket_percentiles, group_statistics
 
 _VALUES = st.floats(allow_nan=False, allow_infinity=False, width=32)
 _SERIES = st.lists(
@@ -52,22 +52,29 @@ def test_groups_have_numpys_statistics(series: list[tuple[str, list[tuple[int, f
             assert np.isclose(found.avg or 0, values.mean(), rtol=1e-12, atol=1e-300)
 
 
-@given(_SERIES, st.integers(1, 9), st.integers(-5, 20), st.sampled_from([50.0, 95.0, 99.0]))
+@given(_SERIES, st.integers(1, 9), st.integers(-5, 20), st.sampled_from(["group", None]))
 def test_buckets_have_numpys_percentiles(
-    series: list[tuple[str, list[tuple[int, float]]]], bucket: int, first: int, percentile: float
+    series: list[tuple[str, list[tuple[int, float]]]], bucket: int, first: int, by: str | None
 ) -> None:
     block = block_of(series)
-    ends = first + np.arange(6, dtype=np.int64) * bucket
-    groups, values, present = bucket_percentile(block, ["group"], ends, bucket, percentile)
-    group_of_sample = np.repeat([one.get("group") for one in block.labels], np.diff(block.offsets))
-    for row, labels in enumerate(groups):
-        for column, end in enumerate(ends.tolist()):
-            inside = (block.timestamps > end - bucket) & (block.timestamps <= end)
-            chosen = block.values[inside & (group_of_sample == labels.get("group"))]
-            assert present[row, column] == bool(len(chosen))
+    starts = first + np.arange(6, dtype=np.int64) * bucket
+    group_by = None if by is None else [by]
+    found = bucket_percentiles(block, group_by, starts, bucket, [50.0, 99.9])
+    group_of_series = [one if by is None else one.only([by]) for one in block.labels]
+    seen = 0
+    for group in set(group_of_series):
+        of_group = np.array([one == group for one in group_of_series], bool)
+        of_sample = np.repeat(of_group, np.diff(block.offsets))
+        for column, start in enumerate(starts.tolist()):
+            inside = (block.timestamps >= start) & (block.timestamps < start + bucket)
+            chosen = block.values[inside & of_sample]
             if len(chosen):
-                expected = np.percentile(chosen, percentile)
-                assert np.isclose(values[row, column], expected, rtol=1e-9, atol=1e-30)
+                seen += 1
+                row = list(found.labels).index(group)
+                expected = np.percentile(chosen, [50.0, 99.9])
+                assert np.allclose(found.values[:, row, column], expected, rtol=1e-9, atol=1e-30)
+                assert found.present[:, row, column].all()
+    assert found.present.sum() == 2 * seen
 
 
 def test_stale_markers_do_not_count_and_nan_does() -> None:
@@ -90,5 +97,5 @@ def test_infinities_are_values() -> None:
     )
     found = group_statistics(block, [])[0]
     assert (found.count, found.min, found.max) == (3, -np.inf, np.inf)
-    _, percentiles, _ = bucket_percentile(block, [], np.array([3]), 3, 99.0)
-    assert percentiles[0, 0] == np.inf
+    buckets = bucket_percentiles(block, [], np.array([1]), 3, [99.0])
+    assert buckets.values[0, 0, 0] == np.inf
