@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from promcompat.api.context import ServiceState
 from promcompat.api.server import base_url, bind_socket
-from promcompat.app import migrate_database, migrate_when_answering, start_database
+from promcompat.app import SHORT, migrate_when_answering, start_database
 from promcompat.banner import render_banner
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor
@@ -157,7 +157,7 @@ def _migrate(settings: Settings) -> int:
     database = start_database(settings)
     try:
         url = database.url if database else _given_url(settings)
-        version = asyncio.run(migrate_database(settings, url))
+        version = asyncio.run(migrate_when_answering(settings, url, SHORT))
     finally:
         if database:
             database.stop()

@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 import logging
+import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -27,9 +29,11 @@ from promcompat.settings import DAY_MS, Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine, EngineOptions
 from promql.pushdown.choice import PushdownMode
+from sql.connecting import describe_place
 from sql.embedded.data_folder import read_database_url
 from sql.embedded.database import EmbeddedDatabase
-from sql.migrate import migrate
+from sql.migrate import MigrationError, migrate
+from sql.storage.database_check import check_database
 from sql.storage.definition_repository import PostgresDefinitionRepository
 from sql.storage.metric_repository import PostgresMetricRepository, StorageOptions
 from sql.storage.remediation_repository import PostgresRemediationRepository
@@ -202,32 +206,73 @@ async def migrate_database(settings: Settings, url: str) -> int:
 
     Raises MigrationError, and StorageUnavailableError when the database does not answer.
     """
-    return await migrate(
-        url,
-        _LOGGER.info,
-        use_timescaledb=_USE_TIMESCALEDB[settings.timescaledb],
-        chunk_days=settings.chunk_interval // DAY_MS,
-    )
+    try:
+        return await migrate(
+            url,
+            _LOGGER.info,
+            use_timescaledb=_USE_TIMESCALEDB[settings.timescaledb],
+            chunk_days=settings.chunk_interval // DAY_MS,
+        )
+    except MigrationError as exc:
+        raise MigrationError(f"cannot use {describe_place(url)}: {exc}") from exc
 
 
-async def migrate_when_answering(settings: Settings, url: str) -> int:
-    """Migrate as soon as the database answers. Raises MigrationError."""
-    return await _try_until_answered(lambda: migrate_database(settings, url))
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a start waits for a database that does not answer yet, and who is told of it."""
+
+    seconds: float = math.inf
+    tell: Callable[[str], None] = lambda _reason: None
 
 
-async def open_repository(settings: Settings, url: str) -> PostgresMetricRepository:
-    """Connect to a migrated database as soon as it answers."""
-    options = storage_options(settings)
-    return await _try_until_answered(lambda: PostgresMetricRepository.open(url, options))
+ENDLESS = Patience()
+"""Of a service: a database that starts later is no reason to exit, as senders keep samples."""
+SHORT = Patience(30.0)
+"""Of a command that somebody waits for."""
 
 
-async def _try_until_answered(attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
-    """A database that starts later than we do is no reason to exit: senders keep their samples."""
+async def migrate_when_answering(settings: Settings, url: str, patience: Patience = ENDLESS) -> int:
+    """Migrate as soon as the database answers; returns the schema version.
+
+    Raises MigrationError, DatabaseRefusedError when the database can never be used as it is set,
+    and StorageUnavailableError when patience ends.
+    """
+
+    async def attempt() -> int:
+        await check_database(url)
+        return await migrate_database(settings, url)
+
+    return await _try_until_answered(attempt, patience)
+
+
+async def open_repository(
+    settings: Settings, url: str, patience: Patience = ENDLESS, *, is_checked: bool = False
+) -> PostgresMetricRepository:
+    """Connect to a migrated database as soon as it answers; errors as above.
+
+    `is_checked`: this process has looked already whether the database can be used.
+    """
+
+    async def attempt() -> PostgresMetricRepository:
+        if not is_checked:
+            await check_database(url)
+        return await PostgresMetricRepository.open(url, storage_options(settings))
+
+    return await _try_until_answered(attempt, patience)
+
+
+async def _try_until_answered(
+    attempt: Callable[[], Awaitable[ResultT]], patience: Patience
+) -> ResultT:
+    deadline = time.monotonic() + patience.seconds
     while True:
         try:
             return await attempt()
         except StorageUnavailableError as exc:
+            if time.monotonic() + _RETRY_SECONDS > deadline:
+                raise
             _LOGGER.warning("waiting for the database", extra={"reason": str(exc)})
+            patience.tell(str(exc))
             await asyncio.sleep(_RETRY_SECONDS)
 
 

@@ -13,7 +13,6 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -22,17 +21,15 @@ from promcompat.api.context import DEFAULT_TENANT
 from promcompat.api.explain_handlers import read_query
 from promcompat.api.explanation_json import explanation_json
 from promcompat.api.params import Form
-from promcompat.app import build_metric_service, storage_options
+from promcompat.app import Patience, build_metric_service, open_repository
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor, public_url, url_secrets
 from promcompat.explanation_text import render_explanation
 from promcompat.settings import Settings, secrets_of
-from sql.storage.metric_repository import PostgresMetricRepository
 
 _DEFAULT_URL: Final = "http://127.0.0.1:9201"
 _TIMEOUT_SECONDS: Final = 150.0
 """Longer than a query may run unless the service is told otherwise."""
-_CONNECT_SECONDS: Final = 2.0
 _QUERY_PARAMETERS: Final = ("query", "time", "start", "end", "step")
 _FLAGS: Final = ("analyze", "database_plan")
 
@@ -117,8 +114,7 @@ async def _explain_here(settings: Settings, tenant: str, form: Form) -> Any:
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
     # Nobody waits at a terminal for a database to start, as a service does.
-    storage = replace(storage_options(settings), connect_timeout_seconds=_CONNECT_SECONDS)
-    repository = await PostgresMetricRepository.open(url, storage)
+    repository = await open_repository(settings, url, Patience(0.0))
     try:
         service = build_metric_service(settings, repository)
         query = read_query(form, service.now_ms())

@@ -2,7 +2,7 @@
 
 import logging
 
-from promcompat.app import storage_options
+from promcompat.app import SHORT, open_repository
 from promcompat.background import PeriodicLoop
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.services.maintenance_service import MaintenanceReport, MaintenanceService
@@ -47,7 +47,7 @@ async def maintain(settings: Settings) -> MaintenanceReport:
             "maintenance needs the database of a service: set PROMCOMPAT_DATABASE_URL, or start "
             "promcompat serve, which does maintenance every hour by itself"
         )
-    repository = await PostgresMetricRepository.open(url, storage_options(settings))
+    repository = await open_repository(settings, url, SHORT)
     try:
         return await run_maintenance(repository)
     finally:

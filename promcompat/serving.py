@@ -16,6 +16,7 @@ from promcompat.api.context import Phase, ServiceState, tenant_of
 from promcompat.api.routes import build_application
 from promcompat.api.server import HttpServer, default_external_url
 from promcompat.app import (
+    Patience,
     Remediations,
     build_metric_service,
     build_remediations,
@@ -73,9 +74,11 @@ class Backend:
         # Shielded: a start that has begun is ended by `close`, never left half done.
         database = await asyncio.shield(self._database)
         url = self._url(database)
+        patience = Patience(tell=state.wait_for)
         if self._migrates:
-            await migrate_when_answering(self._settings, url)
-        repository = await open_repository(self._settings, url)
+            await migrate_when_answering(self._settings, url, patience)
+        # Of several workers none looks by itself: their parent did.
+        repository = await open_repository(self._settings, url, patience, is_checked=True)
         self._repository = repository
         self._tasks.append(asyncio.create_task(publish_storage_stats(self._telemetry, repository)))
         remediations = build_remediations(self._settings, repository)

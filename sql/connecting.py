@@ -161,7 +161,8 @@ def connect_fault(exc: BaseException, dsn: str) -> PromcompatError:
     DatabaseRefusedError, with the server's words, where trying again cannot help;
     StorageUnavailableError where it can.
     """
-    if isinstance(exc, ValueError):  # With it the driver's ClientConfigurationError.
+    # With it the driver's ClientConfigurationError; a certificate's fault is both.
+    if isinstance(exc, ValueError) and not isinstance(exc, OSError):
         return DatabaseRefusedError(_INVALID_ADDRESS)
     place = describe_place(dsn)
     refusal = _refusal(exc)
@@ -187,7 +188,7 @@ def _refusal(exc: BaseException) -> str | None:
         case socket.gaierror() if exc.errno in _FATAL_LOOK_UPS:
             return "there is no host of this name"
         case ssl.SSLCertVerificationError():
-            return f"the certificate of the server is not trusted: {exc.verify_message}"
+            return "the certificate of the server is not trusted; see sslmode and sslrootcert"
         case ConnectionError() if "rejected SSL upgrade" in str(exc):
             return "the server offers no TLS, which sslmode in the address demands"
         case _:

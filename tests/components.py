@@ -1,6 +1,7 @@
 """The real programs that tests run against, and what happens when one is missing."""
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -15,6 +16,7 @@ from sql.embedded.errors import InstallError
 from sql.embedded.install_cache import default_cache_folder, install_once
 
 _SUITE = "sid"
+_POOLER_SUITE = "trixie"
 _PACKAGES = ("prometheus", "promtool", "prometheus-node-exporter", "victoria-metrics")
 _PROGRAMS = ("prometheus", "promtool", "prometheus-node-exporter", "vmagent", "victoria-metrics")
 
@@ -77,12 +79,36 @@ def find_alertmanager() -> Path:
     return install_once(target, build, is_healthy) / "usr/bin/prometheus-alertmanager"
 
 
+@cache
+def find_pgbouncer() -> tuple[str, ...]:
+    """Return the command that runs PgBouncer, Debian's too, on the libraries it was built with."""
+
+    def build(partial: Path) -> None:
+        unpack_packages(
+            _POOLER_SUITE,
+            ("pgbouncer",),
+            partial,
+            report=_report_line,
+            dependencies=re.compile(r"pgbouncer|lib(?!systemd-shared|perl).*"),
+        )
+
+    def is_healthy(folder: Path) -> bool:
+        return (folder / "usr/sbin/pgbouncer").is_file()
+
+    target = default_cache_folder() / f"pgbouncer-{_POOLER_SUITE}-1"
+    folder = install_once(target, build, is_healthy)
+    libraries = next(folder.glob("usr/lib/*/libc.so.6")).parent
+    loader = next(libraries.glob("ld-linux-*.so.*"))
+    return str(loader), "--library-path", str(libraries), str(folder / "usr/sbin/pgbouncer")
+
+
 def install_all() -> None:
     """Install every component the tests need, with visible progress."""
     install_timescaledb(default_cache_folder(), _report_line)
     find_wheel(default_cache_folder())
     install_programs()
     find_alertmanager()
+    find_pgbouncer()
 
 
 def _report_line(line: str) -> None:

@@ -50,6 +50,10 @@ class ServiceState:
     """What a start waits for, for people; empty when it waits for nothing."""
     started_at_seconds: float = field(default_factory=time.time)
 
+    def wait_for(self, obstacle: str) -> None:
+        """Note what the start waits for."""
+        self.obstacle = obstacle
+
     def open_alerts(
         self, rules: RuleService, alerts: AlertService, alertmanager_urls: tuple[str, ...]
     ) -> None:
@@ -63,6 +67,7 @@ class ServiceState:
         self.metric_service = metric_service
         self.database = database
         self.phase = Phase.READY
+        self.obstacle = ""
 
 
 STATE = web.AppKey("state", ServiceState)

@@ -10,6 +10,18 @@ SELECT
 -- Tells this database from another one at the same address.
 SELECT id FROM installation
 
+-- backend_pid --
+-- The server process that serves this session.
+SELECT pg_backend_pid()
+
+-- session_setting --
+-- A setting as this session has it; NULL for one that does not exist.
+SELECT current_setting($1, true)
+
+-- is_read_only --
+-- Whether nothing can be written here: on a standby, or by the settings of the role or database.
+SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'
+
 -- ping --
 -- Answers when the database does.
 SELECT 1
