@@ -172,7 +172,9 @@ def start_promcompat(
     database_url: str | None, log: Path, *, port: int, **settings: str
 ) -> RunningProgram:
     """Start our service on a database; the caller waits and stops it."""
-    environment = {f"PROMCOMPAT_{name.upper()}": value for name, value in settings.items()}
+    # What is written near 1970 is read back, as from a Prometheus that keeps it for 100 years.
+    environment = {"PROMCOMPAT_RETENTION_DAYS": "0"}
+    environment |= {f"PROMCOMPAT_{name.upper()}": value for name, value in settings.items()}
     environment["PROMCOMPAT_LISTEN"] = f"127.0.0.1:{port}"
     if database_url is not None:
         environment["PROMCOMPAT_DATABASE_URL"] = database_url

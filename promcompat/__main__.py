@@ -97,7 +97,7 @@ def build_parser() -> argparse.ArgumentParser:
     for name, help_text in (
         ("serve", "serve until Ctrl-C or SIGTERM"),
         ("migrate", "bring the database's schema up to date and end"),
-        ("maintain", "delete what definitions do not retain, once, and end"),
+        ("maintain", "apply retention and compute metrics_hourly, once, and end"),
         ("worker", "do remediations that Temporal hands out, until Ctrl-C or SIGTERM"),
     ):
         command = commands.add_parser(
@@ -170,8 +170,13 @@ def _maintain(settings: Settings) -> int:
     if report.is_skipped:
         sys.stdout.write("Another process does maintenance right now.\n")
     else:
-        sys.stdout.write(f"{report.n_deleted} samples deleted.\n")
-    return 0
+        sys.stdout.write(
+            f"{report.n_deleted} samples deleted, {report.n_chunks_dropped} chunks dropped, "
+            f"{report.n_hours_computed} hours computed.\n"
+        )
+    for failure in report.failures:
+        sys.stderr.write(f"promcompat: {failure.task}: {failure.subject}: {failure.reason}\n")
+    return 1 if report.failures else 0
 
 
 def _serve(settings: Settings, arguments: Sequence[str]) -> int:

@@ -17,11 +17,17 @@ def render_banner(settings: Settings, base_url: str, database: str) -> str:
         if settings.database_url is None
         else hide_password(settings.database_url)
     )
+    retention = (
+        f"samples are kept for {settings.retention_days} days (PROMCOMPAT_RETENTION_DAYS)"
+        if settings.retention_days
+        else "samples are kept for ever (PROMCOMPAT_RETENTION_DAYS=0)"
+    )
     return f"""
 promcompat {promcompat_version()} is ready, speaking Prometheus {PROMETHEUS_VERSION}
   listening   {base_url}
   database    {database}
               {where}
+  retention   {retention}
   tenancy     {tenancy}
   workers     {settings.workers}
 

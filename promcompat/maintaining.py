@@ -5,34 +5,82 @@ import logging
 from promcompat.app import SHORT, open_repository
 from promcompat.background import PeriodicLoop
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.services.maintenance_service import MaintenanceReport, MaintenanceService
+from promcompat.core.maintenance import RetainedMetric
+from promcompat.services.maintenance_service import (
+    MaintenanceFailure,
+    MaintenanceReport,
+    MaintenanceService,
+)
 from promcompat.settings import Settings
+from promcompat.telemetry import Telemetry
 from sql.embedded.data_folder import read_database_url
 from sql.storage.maintenance_repository import PostgresMaintenanceRepository
 from sql.storage.metric_repository import PostgresMetricRepository
 
 _LOGGER = logging.getLogger(__name__)
 _PAUSE_SECONDS = 3600.0
-"""Retention is in days; an hour more does not matter."""
+"""Retention is in days and rollups are in hours; an hour more does not matter."""
 
 
-def maintenance_loop(repository: PostgresMetricRepository) -> PeriodicLoop:
-    """Maintenance every hour; of all processes on a database one does it."""
-    return PeriodicLoop(
-        "maintenance", _PAUSE_SECONDS, lambda: run_maintenance(repository), _PAUSE_SECONDS
-    )
+class Maintenance:
+    """Maintenance of a serving process: again and again, logged and counted."""
 
-
-async def run_maintenance(repository: PostgresMetricRepository) -> MaintenanceReport:
-    """Do maintenance once and log what was done."""
-    service = MaintenanceService(PostgresMaintenanceRepository(repository.database))
-    report = await service.run_once()
-    for metric, count in report.deleted:
-        _LOGGER.info(
-            "samples older than the metric's retention deleted",
-            extra={"tenant": metric.tenant, "metric": metric.name, "samples": count},
+    def __init__(
+        self, settings: Settings, repository: PostgresMetricRepository, telemetry: Telemetry
+    ) -> None:
+        self._service = MaintenanceService(
+            PostgresMaintenanceRepository(repository.database), settings.retention_days
         )
-    return report
+        self._telemetry = telemetry
+        self._failing: set[tuple[str, str]] = set()
+        self._ignored: set[RetainedMetric] = set()
+
+    def loop(self) -> PeriodicLoop:
+        """Maintenance every hour; of all processes on a database one does it."""
+        return PeriodicLoop("maintenance", _PAUSE_SECONDS, self.run_once, _PAUSE_SECONDS)
+
+    async def run_once(self) -> None:
+        """Do all there is to do now. Raises StorageUnavailableError when the database fails."""
+        report = await self._service.run_once()
+        if report.is_skipped:
+            return
+        _log_deleted(report)
+        self._log_new_failures(report.failures)
+        self._log_ignored(report.ignored)
+        self._telemetry.maintenance.add(
+            samples_deleted=report.n_deleted,
+            chunks_dropped=report.n_chunks_dropped,
+            hours_computed=report.n_hours_computed,
+            failed_tasks=[failure.task for failure in report.failures],
+        )
+
+    def _log_new_failures(self, failures: list[MaintenanceFailure]) -> None:
+        """What fails every hour is logged once, and again when it has worked in between."""
+        for failure in failures:
+            if (failure.task, failure.subject) not in self._failing:
+                _LOGGER.warning(
+                    "a step of maintenance failed; it is tried again every hour",
+                    extra={
+                        "task": failure.task,
+                        "subject": failure.subject,
+                        "reason": failure.reason,
+                    },
+                )
+        self._failing = {(failure.task, failure.subject) for failure in failures}
+
+    def _log_ignored(self, metrics: list[RetainedMetric]) -> None:
+        for metric in metrics:
+            if metric not in self._ignored:
+                _LOGGER.warning(
+                    "the retention of a definition is longer than PROMCOMPAT_RETENTION_DAYS, "
+                    "which all samples are kept for at most",
+                    extra={
+                        "tenant": metric.tenant,
+                        "metric": metric.name,
+                        "days": metric.retention_days,
+                    },
+                )
+        self._ignored = set(metrics)
 
 
 async def maintain(settings: Settings) -> MaintenanceReport:
@@ -49,6 +97,19 @@ async def maintain(settings: Settings) -> MaintenanceReport:
         )
     repository = await open_repository(settings, url, SHORT)
     try:
-        return await run_maintenance(repository)
+        maintenance = PostgresMaintenanceRepository(repository.database)
+        report = await MaintenanceService(maintenance, settings.retention_days).run_once()
     finally:
         await repository.close()
+    _log_deleted(report)
+    return report
+
+
+def _log_deleted(report: MaintenanceReport) -> None:
+    for metric, count in report.deleted:
+        _LOGGER.info(
+            "samples older than the metric's retention deleted",
+            extra={"tenant": metric.tenant, "metric": metric.name, "samples": count},
+        )
+    if report.n_chunks_dropped:
+        _LOGGER.info("chunks of samples dropped", extra={"chunks": report.n_chunks_dropped})

@@ -30,7 +30,7 @@ from promcompat.app import (
 )
 from promcompat.background import PeriodicLoop, start_loops
 from promcompat.core.errors import PromcompatError
-from promcompat.maintaining import maintenance_loop
+from promcompat.maintaining import Maintenance
 from promcompat.services.metric_service import MetricService
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
@@ -91,9 +91,8 @@ class Backend:
         service = build_metric_service(self._settings, repository, freed.large_query_ended)
         open_native_api(self._settings, native, service, repository)
         giving_back = PeriodicLoop("free memory", _GIVE_BACK_SECONDS, freed.give_back)
-        self._tasks += start_loops(
-            [maintenance_loop(repository), giving_back], self._telemetry.loops
-        )
+        maintenance = Maintenance(self._settings, repository, self._telemetry)
+        self._tasks += start_loops([maintenance.loop(), giving_back], self._telemetry.loops)
         await self._open_alerting(url, state, native, service, repository, remediations)
         # The first text makes the tables of the grammar, 0.1 s that no write has to wait for.
         await asyncio.to_thread(parse_expr, "0")

@@ -208,6 +208,11 @@ class Settings(BaseSettings):
         DAY_MS,
         description="Time that one chunk made from now on covers: whole days, as 1d or 1w.",
     )
+    retention_days: Annotated[int, Field(ge=0, le=365_000)] = Field(
+        30,
+        description="Days that samples are kept; older chunks are dropped as a whole. 0 keeps "
+        "them for ever.",
+    )
     alerting: bool = Field(
         True,
         description="Evaluate alert rules, watch thresholds and notify. Off: rules are only kept.",

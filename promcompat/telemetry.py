@@ -7,7 +7,7 @@ which the supervisor sets) and whichever worker is scraped answers for all of th
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import (
     CollectorRegistry,
@@ -327,6 +327,50 @@ class LoopMetrics:
         )
 
 
+class MaintenanceMetrics:
+    """What maintenance did, and what it could not do."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._failures = Counter(
+            "promcompat_maintenance_failures",
+            "Steps of maintenance that failed, by task; they are tried again.",
+            ("task",),
+            registry=registry,
+        )
+        for task in ("retention", "empty chunks", "metrics_hourly"):
+            self._failures.labels(task)
+        self._samples_deleted = Counter(
+            "promcompat_maintenance_samples_deleted",
+            "Samples deleted because a definition keeps its metric for a shorter time.",
+            registry=registry,
+        )
+        self._chunks_dropped = Counter(
+            "promcompat_maintenance_chunks_dropped",
+            "Chunks or partitions dropped: too old, or empty.",
+            registry=registry,
+        )
+        self._hours_computed = Counter(
+            "promcompat_maintenance_hours_computed",
+            "Hours computed for metrics_hourly.",
+            registry=registry,
+        )
+
+    def add(
+        self,
+        *,
+        samples_deleted: int,
+        chunks_dropped: int,
+        hours_computed: int,
+        failed_tasks: Iterable[str],
+    ) -> None:
+        """Count one run."""
+        self._samples_deleted.inc(samples_deleted)
+        self._chunks_dropped.inc(chunks_dropped)
+        self._hours_computed.inc(hours_computed)
+        for task in failed_tasks:
+            self._failures.labels(task).inc()
+
+
 class Telemetry:
     """Every metric of the service."""
 
@@ -342,6 +386,7 @@ class Telemetry:
         self.remediation = RemediationMetrics(self.registry)
         self.alerting = AlertingMetrics(self.registry)
         self.loops = LoopMetrics(self.registry)
+        self.maintenance = MaintenanceMetrics(self.registry)
         _publish_build(self.registry)
         if MULTIPROCESS_VARIABLE not in os.environ:
             ProcessCollector(registry=self.registry)

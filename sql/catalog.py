@@ -17,7 +17,8 @@ STAGING_COLUMNS: Final = ("row_number", *SAMPLE_COLUMNS)
 METRIC_NAME_COLUMN: Final = "metric_name"
 LABELS_COLUMN: Final = "labels"
 
-MS_PER_DAY: Final = 86_400_000
+MS_PER_HOUR: Final = 3_600_000
+MS_PER_DAY: Final = 24 * MS_PER_HOUR
 MIN_TIMESTAMP_MS: Final = -210_866_803_200_000
 """The first millisecond of timestamptz: 4714-11-24 BC, 00:00 UTC."""
 MAX_TIMESTAMP_MS: Final = 9_223_371_331_200_000 - 1

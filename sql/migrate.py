@@ -64,6 +64,8 @@ async def migrate(
         version = await _migrate_locked(dsn, connection, report, use_timescaledb, steps)
         if (await _extension_state(connection))["created"]:
             await _set_chunk_interval(connection, report, chunk_days)
+        if migrations is None:
+            await _fit_edition(connection, report)
         return version
     except asyncpg.PostgresError as exc:
         raise MigrationError(f"the migration failed: {exc}") from exc
@@ -311,5 +313,12 @@ async def _set_chunk_interval(
 
     async def apply() -> None:
         await connection.execute(_QUERIES["set_chunk_interval"], chunk_days)
+
+    await _with_short_locks(connection, report, apply)
+
+
+async def _fit_edition(connection: asyncpg.Connection, report: Report) -> None:
+    async def apply() -> None:
+        await connection.execute(_QUERIES["ensure_metrics_hourly"])
 
     await _with_short_locks(connection, report, apply)

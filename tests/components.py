@@ -14,6 +14,7 @@ from sql.embedded.debian_packages import unpack_packages
 from sql.embedded.distributions import find_wheel, install_timescaledb
 from sql.embedded.errors import InstallError
 from sql.embedded.install_cache import default_cache_folder, install_once
+from tests.community import find_community
 
 _SUITE = "sid"
 _POOLER_SUITE = "trixie"
@@ -109,6 +110,7 @@ def install_all() -> None:
     install_programs()
     find_alertmanager()
     find_pgbouncer()
+    find_community()
 
 
 def _report_line(line: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from sql.embedded.distributions import PostgresDistribution, find_wheel, install_timescaledb
 from sql.embedded.install_cache import default_cache_folder
+from tests.community import find_community, running_community
 from tests.components import find_alertmanager, find_program, require_component
 from tests.servers import DatabaseServer, run_server
 from tests.temporal import TemporalServer, find_temporal, running_temporal
@@ -79,6 +80,14 @@ def database_url(database_server: DatabaseServer) -> Iterator[str]:
     url = database_server.create_database()
     yield url
     database_server.drop_database(url)
+
+
+@pytest.fixture
+def community_url() -> Iterator[str]:
+    """A fresh database of TimescaleDB Community edition; `tests.community` says what it lacks."""
+    require_component("TimescaleDB Community", find_community)
+    with running_community() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -60,13 +60,3 @@ class MetricDefinition:
     version: int = 0
     created_ms: int = 0
     updated_ms: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class RetainedMetric:
-    """A metric whose definition says for how long its samples are kept."""
-
-    tenant_id: int
-    tenant: str
-    name: str
-    retention_days: int

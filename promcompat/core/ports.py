@@ -4,8 +4,9 @@ from collections.abc import Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from promcompat.core.definitions import MetricDefinition, RetainedMetric
+from promcompat.core.definitions import MetricDefinition
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
+from promcompat.core.maintenance import RetainedMetric, SampleChunk, StaleHours
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
     Labels,
@@ -148,14 +149,54 @@ class SampleListReader(Protocol):
         """Names of metrics ever written that start with `prefix` and come after `after`, sorted."""
 
 
-class MaintenanceRepository(Protocol):
-    """What maintenance does to the database."""
+class MaintenanceSteps(Protocol):
+    """What one process may do to the database while it holds the lock of maintenance.
 
-    def lock(self) -> AbstractAsyncContextManager[bool]:
-        """Hold the lock of maintenance; False when another process holds it."""
+    Each call is one bounded step, or several, and is all done or not at all unless it says so. All
+    raise StorageUnavailableError and QueryTimeoutError; another call may succeed afterwards.
+    """
+
+    async def fit_edition(self) -> None:
+        """Make rollups and policies fit what the database can do today."""
 
     async def retained_metrics(self) -> list[RetainedMetric]:
         """Every metric with a retention, of all tenants."""
 
-    async def delete_expired(self, metric: RetainedMetric, before_ms: int) -> int:
-        """Delete the metric's samples before a time; returns how many."""
+    async def chunks(self) -> list[SampleChunk]:
+        """Every chunk of samples, the oldest first."""
+
+    async def empty_chunks(self, ends_before_ms: int) -> list[SampleChunk]:
+        """Those that end before a time and hold no sample."""
+
+    async def drop_chunk(self, chunk: SampleChunk, *, only_empty: bool) -> bool:
+        """Drop a chunk, with `only_empty` unless it holds a sample by now; whether it went."""
+
+    async def delete_expired(
+        self, metric: RetainedMetric, chunk: SampleChunk, before_ms: int
+    ) -> int:
+        """Delete the metric's samples of a chunk before a time; returns how many.
+
+        What was deleted until a failure stays deleted.
+        """
+
+    async def collect_stale_hours(self, first_ms: int | None) -> list[StaleHours]:
+        """Hours that were computed before their samples changed, none before `first_ms`."""
+
+    async def compute_again(self, stale: StaleHours) -> None:
+        """Compute hours again from the samples there are."""
+
+    async def hours_computed_before(self) -> int | None:
+        """The Unix ms up to which hours are computed; None when none was."""
+
+    async def compute_hours(self, start_ms: int, end_ms: int) -> None:
+        """Compute the hours of a time, whose start and end are whole hours."""
+
+    async def hours_are_computed(self, before_ms: int) -> None:
+        """There is no sample in hours before this time that are not computed."""
+
+
+class MaintenanceRepository(Protocol):
+    """Where maintenance is done."""
+
+    def lock(self) -> AbstractAsyncContextManager[MaintenanceSteps | None]:
+        """Hold the lock of maintenance; None when another process holds it."""

@@ -1,55 +1,230 @@
-"""Upkeep of the database: what definitions say of retention is enforced here."""
+"""Upkeep of the database: retention, empty chunks, and the hours of `metrics_hourly`.
+
+Every step is a transaction of its own and fails by itself: what cannot be done now is reported, and
+everything else is done all the same.
+"""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
-from promcompat.core.definitions import RetainedMetric
-from promcompat.core.ports import MaintenanceRepository
+from promcompat.core.errors import PromcompatError
+from promcompat.core.maintenance import RetainedMetric, SampleChunk
+from promcompat.core.ports import MaintenanceRepository, MaintenanceSteps
 
-_DAY_MS = 86_400_000
+StepResult = TypeVar("StepResult")
+
+_HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
+_HOURS_PER_STEP: Final = 6
 
 
 @dataclass(frozen=True, slots=True)
-class MaintenanceReport:
-    """What one run did: samples deleted of each metric that had any too old.
+class MaintenanceFailure:
+    """A step that failed: which task, of what, and why."""
 
+    task: str
+    subject: str
+    reason: str
+
+
+@dataclass(slots=True)
+class MaintenanceReport:
+    """What one run did.
+
+    `deleted`: how many samples of each metric whose definition keeps it shorter than the service
+    does. `ignored`: definitions that ask for more days than the service keeps anything.
     `is_skipped`: another process was at it, and nothing was done.
     """
 
-    deleted: tuple[tuple[RetainedMetric, int], ...] = ()
+    deleted: list[tuple[RetainedMetric, int]] = field(default_factory=list)
+    n_chunks_dropped: int = 0
+    n_hours_computed: int = 0
+    ignored: list[RetainedMetric] = field(default_factory=list)
+    failures: list[MaintenanceFailure] = field(default_factory=list)
     is_skipped: bool = False
 
     @property
     def n_deleted(self) -> int:
-        """How many samples were deleted."""
+        """How many single samples were deleted; those of dropped chunks are not counted."""
         return sum(count for _, count in self.deleted)
 
 
 class MaintenanceService:
-    """One process at a time does maintenance; each step is a transaction of its own."""
+    """One process at a time does maintenance."""
 
     def __init__(
         self,
         repository: MaintenanceRepository,
+        retention_days: int,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
+        """Samples are kept for `retention_days`, 0 for ever."""
         self._repository = repository
+        self._retention_days = retention_days
         self._now_ms = now_ms
 
     async def run_once(self) -> MaintenanceReport:
         """Do all there is to do. Raises StorageUnavailableError when the database fails."""
-        async with self._repository.lock() as is_held:
-            if not is_held:
+        async with self._repository.lock() as steps:
+            if steps is None:
                 return MaintenanceReport(is_skipped=True)
-            return MaintenanceReport(tuple(await self._delete_expired()))
+            run = _Run(steps, self._retention_days, self._now_ms())
+            await run.do_everything()
+            return run.report
 
-    async def _delete_expired(self) -> list[tuple[RetainedMetric, int]]:
-        now_ms = self._now_ms()
-        deleted = []
-        for metric in await self._repository.retained_metrics():
-            before_ms = now_ms - metric.retention_days * _DAY_MS
-            count = await self._repository.delete_expired(metric, before_ms)
-            if count:
-                deleted.append((metric, count))
-        return deleted
+
+class _Run:
+    """One run of maintenance."""
+
+    def __init__(self, steps: MaintenanceSteps, retention_days: int, now_ms: int) -> None:
+        self.report = MaintenanceReport()
+        self._steps = steps
+        self._retention_days = retention_days
+        self._now_ms = now_ms
+        self._keep_from_ms = now_ms - retention_days * _DAY_MS if retention_days else None
+
+    async def do_everything(self) -> None:
+        """Retention first: no hour is computed of samples that go."""
+        await self._drop_expired_chunks()
+        await self._delete_expired_samples()
+        if await self._attempt("metrics_hourly", "policies", self._fit_edition()):
+            await self._compute_hours()
+        await self._drop_empty_chunks()
+
+    async def _drop_expired_chunks(self) -> None:
+        if self._keep_from_ms is None:
+            return
+        for chunk in await self._attempt("retention", "chunks", self._steps.chunks()) or ():
+            if chunk.end_ms <= self._keep_from_ms:
+                await self._drop(chunk, only_empty=False)
+
+    async def _drop_empty_chunks(self) -> None:
+        """Not those of the last day, which are about to be written to."""
+        before_ms = self._now_ms - _DAY_MS
+        found = self._steps.empty_chunks(before_ms)
+        for chunk in await self._attempt("empty chunks", "chunks", found) or ():
+            await self._drop(chunk, only_empty=True)
+
+    async def _drop(self, chunk: SampleChunk, *, only_empty: bool) -> None:
+        dropping = self._steps.drop_chunk(chunk, only_empty=only_empty)
+        task = "empty chunks" if only_empty else "retention"
+        if await self._attempt(task, f"chunk {chunk.name}", dropping):
+            self.report.n_chunks_dropped += 1
+
+    async def _delete_expired_samples(self) -> None:
+        """Samples of metrics that are kept for a shorter time than all others."""
+        metrics = await self._attempt("retention", "metrics", self._steps.retained_metrics())
+        chunks = await self._attempt("retention", "chunks", self._steps.chunks())
+        for metric in metrics or ():
+            if self._retention_days and metric.retention_days > self._retention_days:
+                self.report.ignored.append(metric)
+            elif metric.retention_days != self._retention_days:
+                await self._delete_expired(metric, chunks or ())
+
+    async def _delete_expired(self, metric: RetainedMetric, chunks: Sequence[SampleChunk]) -> None:
+        """Up to a whole hour, so that `metrics_hourly` never shows a part of one."""
+        before_ms = _hour_of(self._now_ms - metric.retention_days * _DAY_MS)
+        subject = f"metric {metric.name} of tenant {metric.tenant}"
+        n_deleted = 0
+        for chunk in chunks:
+            if chunk.start_ms < before_ms:
+                deleting = self._steps.delete_expired(metric, chunk, before_ms)
+                n_deleted += await self._attempt("retention", subject, deleting) or 0
+        if n_deleted:
+            self.report.deleted.append((metric, n_deleted))
+
+    async def _fit_edition(self) -> bool:
+        await self._steps.fit_edition()
+        return True
+
+    async def _compute_hours(self) -> None:
+        chunks = await self._attempt("metrics_hourly", "chunks", self._steps.chunks())
+        if chunks is not None:
+            first_ms = self._first_kept_ms(chunks)
+            await self._compute_stale_hours(first_ms)
+            await self._compute_new_hours(first_ms, chunks)
+
+    def _first_kept_ms(self, chunks: Sequence[SampleChunk]) -> int | None:
+        """From where on all samples are there: the start of the oldest chunk that is kept.
+
+        Hours before are never computed again: they would lose what retention took. None without a
+        retention.
+        """
+        keep_from_ms = self._keep_from_ms
+        if keep_from_ms is None:
+            return None
+        kept = [chunk.start_ms for chunk in chunks if chunk.end_ms > keep_from_ms]
+        return _hour_of(min([keep_from_ms, *kept]))
+
+    async def _compute_stale_hours(self, first_ms: int | None) -> None:
+        collecting = self._steps.collect_stale_hours(first_ms)
+        for stale in await self._attempt("metrics_hourly", "late samples", collecting) or ():
+            subject = f"hours {stale.hours[0]} to {stale.hours[-1]} of tenant {stale.tenant_id}"
+            computing = self._counted(self._steps.compute_again(stale), len(stale.hours))
+            await self._attempt("metrics_hourly", subject, computing)
+
+    async def _compute_new_hours(self, first_ms: int | None, chunks: Sequence[SampleChunk]) -> None:
+        """Hours that ended an hour ago, chunk by chunk; readers compute later ones by themselves.
+
+        It ends at the first hour that fails: readers take what comes after the computed hours from
+        the samples, and nothing may be left out in between.
+        """
+        end_ms = _hour_of(self._now_ms - _HOUR_MS)
+        known_ms = await self._attempt("metrics_hourly", "progress", self._known_ms(first_ms))
+        if known_ms is None:
+            return
+        for chunk in chunks:
+            chunk_end_ms = min(_hour_after(chunk.end_ms), end_ms)
+            start_ms = max(known_ms, _hour_of(chunk.start_ms))
+            if not await self._compute_between(start_ms, chunk_end_ms):
+                return
+        if known_ms < end_ms:
+            ending = self._steps.hours_are_computed(end_ms)
+            await self._attempt("metrics_hourly", "progress", ending)
+
+    async def _known_ms(self, first_ms: int | None) -> int:
+        """The first hour to compute."""
+        known_ms = await self._steps.hours_computed_before()
+        return max(-(1 << 62) if bound is None else bound for bound in (known_ms, first_ms))
+
+    async def _compute_between(self, start_ms: int, end_ms: int) -> bool:
+        """Whether all hours of a time are computed; what takes too long is tried hour by hour."""
+        n_hours = _HOURS_PER_STEP
+        while start_ms < end_ms:
+            stop_ms = min(start_ms + n_hours * _HOUR_MS, end_ms)
+            count = (stop_ms - start_ms) // _HOUR_MS
+            computing = self._counted(self._steps.compute_hours(start_ms, stop_ms), count)
+            if await self._attempt("metrics_hourly", f"hours from {start_ms} ms", computing):
+                start_ms = stop_ms
+            elif n_hours == 1:
+                return False
+            else:
+                n_hours = 1
+        return True
+
+    async def _counted(self, computing: Awaitable[None], n_hours: int) -> bool:
+        await computing
+        self.report.n_hours_computed += n_hours
+        return True
+
+    async def _attempt(
+        self, task: str, subject: str, step: Awaitable[StepResult]
+    ) -> StepResult | None:
+        """The result of a step, None after a failure, which is noted."""
+        try:
+            return await step
+        except PromcompatError as exc:
+            self.report.failures.append(MaintenanceFailure(task, subject, str(exc)))
+            return None
+
+
+def _hour_of(unix_ms: int) -> int:
+    """The start of the hour of a time."""
+    return unix_ms // _HOUR_MS * _HOUR_MS
+
+
+def _hour_after(unix_ms: int) -> int:
+    """The first whole hour that is not before a time."""
+    return -(-unix_ms // _HOUR_MS) * _HOUR_MS

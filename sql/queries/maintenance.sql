@@ -6,6 +6,25 @@ SELECT pg_try_advisory_lock(hashtextextended('promcompat.maintenance', 0))
 -- Lets others do maintenance.
 SELECT pg_advisory_unlock(hashtextextended('promcompat.maintenance', 0))
 
+-- limit_step --
+-- How long a step of maintenance may run and wait for locks, in ms: for this transaction, or ($3
+-- false) for the session.
+SELECT
+    set_config('statement_timeout', $1, $3), set_config('lock_timeout', $2, $3),
+    set_config('timescaledb.max_tuples_decompressed_per_dml_transaction', '0', $3)
+
+-- ensure_metrics_hourly --
+-- Makes `metrics_hourly` and the policies fit the edition that the database has now.
+SELECT ensure_metrics_hourly()
+
+-- ensure_refresh_policy --
+-- Lets TimescaleDB Community keep the last hours up to date by itself once all before are there.
+SELECT ensure_refresh_policy()
+
+-- uses_hourly_aggregate --
+-- Whether hours are kept by a continuous aggregate and not in a table.
+SELECT has_columnstore()
+
 -- retained_metrics --
 -- Every metric with a retention, of all tenants.
 SELECT d.tenant_id, t.name AS tenant, d.name, d.retention_days
@@ -18,19 +37,116 @@ ORDER BY d.tenant_id, d.name
 -- The series of a metric.
 SELECT id FROM series WHERE tenant_id = $1 AND metric_name = $2 ORDER BY id
 
+-- sample_chunks --
+-- Chunks or partitions of samples, oldest first, with their ranges of Unix ms.
+SELECT
+    c.chunk::oid AS id,
+    c.chunk::text AS name,
+    floor(extract(epoch FROM c.range_start) * 1000)::bigint AS start_ms,
+    ceil(extract(epoch FROM c.range_end) * 1000)::bigint AS end_ms
+FROM sample_chunks() AS c
+ORDER BY c.range_start
+
+-- empty_sample_chunks --
+-- The chunks or partitions that end before $1 ms and hold no sample.
+SELECT c::oid AS id FROM empty_sample_chunks(from_unix_ms($1::bigint)) AS c
+
+-- drop_sample_chunk --
+-- Drops a chunk or partition ($2: only if it is empty), and says whether it went.
+SELECT drop_sample_chunk($1::oid::regclass, $2)
+
 -- delete_expired_samples --
--- Deletes samples of the series $1 of tenant $3 before $2 ms, and counts their days as changed for
--- caches of results; returns how many were deleted.
+-- Deletes samples of the series $1 of tenant $2 from $3 to before $4 ms, counts their days as changed
+-- for caches of results and notes their hours; returns how many were deleted.
 WITH deleted AS (
     DELETE FROM sample
-    WHERE series_id = ANY($1::bigint[]) AND ts < from_unix_ms($2::bigint)
+    WHERE series_id = ANY($1::bigint[])
+        AND ts >= from_unix_ms($3::bigint)
+        AND ts < from_unix_ms($4::bigint)
     RETURNING ts
+),
+hours AS MATERIALIZED (
+    SELECT DISTINCT floor(extract(epoch FROM ts) / 3600)::bigint AS hour FROM deleted
+),
+noted AS (
+    INSERT INTO hourly_change (tenant_id, hour) SELECT $2, h.hour FROM hours AS h
 ),
 counted AS (
     INSERT INTO late_write AS l (tenant_id, day, generation)
-    SELECT $3, d.day, 1
-    FROM (SELECT DISTINCT floor(extract(epoch FROM ts) / 86400)::integer AS day FROM deleted) AS d
+    SELECT $2, d.day, 1
+    FROM (SELECT DISTINCT floor(h.hour / 24.0)::integer AS day FROM hours AS h) AS d
     ORDER BY d.day
     ON CONFLICT (tenant_id, day) DO UPDATE SET generation = l.generation + 1
 )
 SELECT count(*) FROM deleted
+
+-- hourly_progress --
+-- Up to which Unix ms hours are computed; NULL when none ever was.
+SELECT CASE
+    WHEN isfinite(p.computed_before) THEN floor(extract(epoch FROM p.computed_before) * 1000)::bigint
+END
+FROM hourly_progress AS p
+
+-- set_hourly_progress --
+-- Hours before $1 ms are computed.
+UPDATE hourly_progress SET computed_before = from_unix_ms($1::bigint)
+
+-- collect_stale_hours --
+-- Moves what was noted of hours to those that have to be computed again; not the hours before $1 ms,
+-- whose samples are no longer all there, nor those that were not computed yet.
+WITH taken AS (
+    DELETE FROM hourly_change RETURNING tenant_id, hour
+)
+INSERT INTO hourly_stale (tenant_id, hour)
+SELECT DISTINCT t.tenant_id, t.hour
+FROM taken AS t
+CROSS JOIN hourly_progress AS p
+WHERE ($1::bigint IS NULL OR t.hour >= $1 / 3600000)
+    AND from_unix_ms(t.hour * 3600000) < p.computed_before
+ON CONFLICT DO NOTHING
+
+-- stale_hours --
+-- The hours to be computed again, by tenant and day.
+SELECT s.tenant_id, array_agg(s.hour ORDER BY s.hour) AS hours
+FROM hourly_stale AS s
+GROUP BY s.tenant_id, floor(s.hour / 24.0)
+ORDER BY s.tenant_id, floor(s.hour / 24.0)
+LIMIT $1
+
+-- forget_stale_hours --
+-- The hours $2 of tenant $1 are computed.
+DELETE FROM hourly_stale WHERE tenant_id = $1 AND hour = ANY($2::bigint[])
+
+-- delete_hours --
+-- Removes hours from $1 to before $2 ms; with $3 only those of one tenant, with $4 only these.
+DELETE FROM hourly_rollup AS h
+WHERE h.bucket >= from_unix_ms($1::bigint)
+    AND h.bucket < from_unix_ms($2::bigint)
+    AND ($3::integer IS NULL OR h.tenant_id = $3)
+    AND (
+        $4::bigint[] IS NULL OR floor(extract(epoch FROM h.bucket) / 3600)::bigint = ANY($4)
+    )
+
+-- insert_hours --
+-- Computes the same hours from the samples.
+INSERT INTO hourly_rollup (tenant_id, name, bucket, count, min, max, sum)
+SELECT
+    s.tenant_id,
+    s.metric_name,
+    time_bucket('1 hour', p.ts),
+    count(*),
+    min(p.value),
+    max(p.value),
+    sum(summable(p.value))
+FROM sample AS p
+JOIN series AS s ON s.id = p.series_id
+WHERE p.ts >= from_unix_ms($1::bigint)
+    AND p.ts < from_unix_ms($2::bigint)
+    AND NOT is_stale_marker(p.value)
+    AND ($3::integer IS NULL OR s.tenant_id = $3)
+    AND ($4::bigint[] IS NULL OR floor(extract(epoch FROM p.ts) / 3600)::bigint = ANY($4))
+GROUP BY 1, 2, 3
+
+-- refresh_hourly_aggregate --
+-- Brings the continuous aggregate up to date from $1 to $2 ms; commits by itself.
+CALL refresh_hourly_aggregate($1, $2)

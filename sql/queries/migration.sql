@@ -199,3 +199,7 @@ SELECT set_config('search_path', concat_ws(', ', 'promcompat', nullif($1::text, 
 SELECT format(
     'ALTER ROLE CURRENT_USER IN DATABASE %I SET search_path FROM CURRENT', current_database()
 )
+
+-- ensure_metrics_hourly --
+-- Makes `metrics_hourly` and the policies fit the edition that the database has now.
+SELECT ensure_metrics_hourly()

@@ -104,10 +104,18 @@ SELECT day, generation FROM late_write WHERE tenant_id = $1 AND day BETWEEN $2 A
 
 -- count_late_writes --
 -- Count days of the tenants of given series as changed, in one order for all writers, so that none
--- deadlock. The last statement of its transaction: its row locks make other late writers wait.
+-- deadlock, and note the hours $3. The last statement of its transaction: its row locks make other
+-- late writers wait.
+WITH tenants AS MATERIALIZED (
+    SELECT DISTINCT s.tenant_id FROM series AS s WHERE s.id = ANY($1::bigint[])
+),
+noted AS (
+    INSERT INTO hourly_change (tenant_id, hour)
+    SELECT t.tenant_id, h.hour FROM tenants AS t CROSS JOIN unnest($3::bigint[]) AS h (hour)
+)
 INSERT INTO late_write AS l (tenant_id, day, generation)
 SELECT t.tenant_id, d.day, 1
-FROM (SELECT DISTINCT s.tenant_id FROM series AS s WHERE s.id = ANY($1::bigint[])) AS t
+FROM tenants AS t
 CROSS JOIN unnest($2::integer[]) AS d (day)
 ORDER BY t.tenant_id, d.day
 ON CONFLICT (tenant_id, day) DO UPDATE SET generation = l.generation + 1

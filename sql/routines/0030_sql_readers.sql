@@ -4,6 +4,8 @@
 -- tables' owner sees all. No setting that a session can change widens that. Only the owner may read
 -- `sample` itself: row-level security and TimescaleDB's columnstore exclude each other.
 --
+-- `metrics_hourly`, which shows the same by the hour, is made in 0070_metrics_hourly.sql.
+--
 -- Readers are not trusted. They may create temporary tables, views, functions, operators and types,
 -- and whatever they have a schema for. Therefore:
 -- * a function with the owner's rights (SECURITY DEFINER) pins its search path, pg_temp last and
@@ -89,8 +91,8 @@ AS $$
     ) AS p
 $$;
 
--- Lets a role read one tenant through `metrics` and `series`, and find them without a prefix from
--- its next session on. Called by the owner of the tables.
+-- Lets a role read one tenant through `metrics`, `metrics_hourly` and `series`, and find them without
+-- a prefix from its next session on. Called by the owner of the tables.
 CREATE OR REPLACE FUNCTION grant_tenant_reader(reader name, tenant_name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
@@ -103,6 +105,10 @@ BEGIN
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA promcompat TO %I', reader);
     EXECUTE format('GRANT SELECT ON promcompat.metrics, promcompat.series TO %I', reader);
+    -- Not yet there when this is called below; ensure_metrics_hourly then lets every reader read it.
+    IF to_regclass('promcompat.metrics_hourly') IS NOT NULL THEN
+        EXECUTE format('GRANT SELECT ON promcompat.metrics_hourly TO %I', reader);
+    END IF;
     BEGIN
         PERFORM set_config('search_path', promcompat.reader_search_path(reader), true);
         EXECUTE format(

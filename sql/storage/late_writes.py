@@ -1,8 +1,9 @@
-"""Which writes may change results that a cache holds, and what to count for them.
+"""Which writes may change what was computed of samples before, and what to note for them.
 
 A cache keeps no step within the last `CACHEABLE_AFTER_MS` of now (see docs/adr/0010). A write of
 samples that are younger than `LATE_AFTER_MS` cannot touch such a step unless it takes minutes to
-commit; all others count their days in the transaction that stores them.
+commit; all others count their days in the transaction that stores them. Those of an hour that
+`metrics_hourly` may hold already note the hour too.
 """
 
 import time
@@ -13,10 +14,12 @@ import numpy as np
 
 from promcompat.core.caching import LATE_AFTER_MS
 from promcompat.core.model import IntArray
-from sql.catalog import MS_PER_DAY
+from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.storage.copy_format import SampleRows
 
 _MAX_DAY: Final = (1 << 31) - 1
+_HOUR_NOTED_AFTER_MS: Final = 50 * 60_000
+"""Maintenance computes an hour when it ended an hour ago; the ten minutes are for slow writes."""
 
 
 def clamp_day(day: int) -> int:
@@ -26,14 +29,18 @@ def clamp_day(day: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class LateWrites:
-    """The series that late samples belong to, and their days since 1970-01-01, each distinct."""
+    """The series that late samples belong to, and their days and hours, each distinct.
+
+    Days and hours count from 1970-01-01; only hours that may have been computed are among them.
+    """
 
     series_ids: IntArray
     days: IntArray
+    hours: IntArray
 
-    def columns(self) -> tuple[list[int], list[int]]:
+    def columns(self) -> tuple[list[int], list[int], list[int]]:
         """The parameters of the statement that counts them."""
-        return self.series_ids.tolist(), self.days.tolist()
+        return self.series_ids.tolist(), self.days.tolist(), self.hours.tolist()
 
 
 def wall_clock_ms() -> int:
@@ -46,6 +53,10 @@ def late_writes(rows: SampleRows, now_ms: int) -> LateWrites | None:
     is_late = rows.timestamps < now_ms - LATE_AFTER_MS
     if not is_late.any():
         return None
+    late = rows.timestamps[is_late]
+    of_computed_hours = late[late < now_ms - _HOUR_NOTED_AFTER_MS]
     return LateWrites(
-        np.unique(rows.series_ids[is_late]), np.unique(rows.timestamps[is_late] // MS_PER_DAY)
+        np.unique(rows.series_ids[is_late]),
+        np.unique(late // MS_PER_DAY),
+        np.unique(of_computed_hours // MS_PER_HOUR),
     )

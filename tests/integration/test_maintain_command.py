@@ -1,6 +1,8 @@
 """`promcompat maintain` as a person runs it."""
 
 import asyncio
+import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,20 +20,22 @@ pytestmark = pytest.mark.integration
 async def prepare(url: str) -> None:
     async with running_native_service(url) as native:
         await native.ingest({"name": "m", "value": 1, "timestamp": 1_600_000_000})
+        await native.ingest({"name": "m", "value": 1, "timestamp": int(time.time()) - 3 * 86_400})
         await native.ingest({"name": "m", "value": 1})
         definitions = PostgresDefinitionRepository(native.repository.database)
         definition = replace(MetricDefinition(name="m"), retention_days=1)
         await definitions.save("default", definition, 0)
 
 
-def test_maintain_deletes_what_is_not_retained(
+def test_maintain_applies_retention_and_computes_hours(
     timescaledb_server: DatabaseServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = timescaledb_server.create_database()
     asyncio.run(prepare(url))
-    for expected in ("1 samples deleted.\n", "0 samples deleted.\n"):
+    for deleted, dropped in (1, 2), (0, 0):
         assert main(["maintain", "--database-url", url]) == 0
-        assert capsys.readouterr().out == expected
+        expected = rf"{deleted} samples deleted, {dropped} chunks dropped, \d+ hours computed\.\n"
+        assert re.fullmatch(expected, capsys.readouterr().out)
     timescaledb_server.drop_database(url)
 
 

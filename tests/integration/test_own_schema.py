@@ -124,6 +124,7 @@ async def test_installation_of_an_early_version_is_moved_with_its_data(
     assert len(await rows_of(database_url)) == 3
     async with connected(reader_url) as reader:
         assert await reader.fetchval("SELECT count(*) FROM metrics") == 3
+        assert await reader.fetchval("SELECT sum(count) FROM metrics_hourly") == 3
     async with connected(database_url) as owner:
         assert await owner.fetchval("SELECT count(*) FROM public.report") == 3
         left = await owner.fetch(

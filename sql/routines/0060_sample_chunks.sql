@@ -1,0 +1,100 @@
+-- The pieces of the sample table that are dropped as a whole: a hypertable's chunks, or partitions.
+
+-- Every piece with the range of time it holds. Static SQL in PL/pgSQL is looked up when it runs, so
+-- the view of TimescaleDB need not exist elsewhere.
+CREATE OR REPLACE FUNCTION sample_chunks()
+RETURNS TABLE (chunk regclass, range_start timestamptz, range_end timestamptz)
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    IF (SELECT relkind = 'p' FROM pg_class WHERE oid = 'sample'::regclass) THEN
+        RETURN QUERY
+        SELECT
+            b.oid::regclass,
+            substring(b.bounds FROM 'FROM \(''([^'']+)''\)')::timestamptz,
+            substring(b.bounds FROM 'TO \(''([^'']+)''\)')::timestamptz
+        FROM (
+            SELECT c.oid, pg_get_expr(c.relpartbound, c.oid) AS bounds
+            FROM pg_inherits AS i
+            JOIN pg_class AS c ON c.oid = i.inhrelid
+            WHERE i.inhparent = 'sample'::regclass
+        ) AS b;
+    ELSE
+        RETURN QUERY
+        SELECT
+            format('%I.%I', c.chunk_schema, c.chunk_name)::regclass, c.range_start, c.range_end
+        FROM pg_class AS t
+        JOIN pg_namespace AS n ON n.oid = t.relnamespace
+        JOIN timescaledb_information.chunks AS c
+            ON c.hypertable_schema = n.nspname AND c.hypertable_name = t.relname
+        WHERE t.oid = 'sample'::regclass;
+    END IF;
+END
+$$;
+
+-- Which pieces that end before a time hold no sample.
+CREATE OR REPLACE FUNCTION empty_sample_chunks(ends_before timestamptz)
+RETURNS SETOF regclass
+LANGUAGE plpgsql STABLE
+AS $$
+DECLARE
+    candidate regclass;
+    is_used boolean;
+BEGIN
+    FOR candidate IN
+        SELECT c.chunk FROM sample_chunks() AS c WHERE c.range_end <= ends_before
+    LOOP
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', candidate) INTO is_used;
+        IF NOT is_used THEN
+            RETURN NEXT candidate;
+        END IF;
+    END LOOP;
+END
+$$;
+
+-- Drops one piece; with `only_empty` not if it has got a sample meanwhile. Returns whether it went.
+-- Caches of every tenant learn that its days changed. A partition's parent is locked first, in the
+-- order in which readers and writers lock: the other way round would deadlock with them.
+CREATE OR REPLACE FUNCTION drop_sample_chunk(wanted regclass, only_empty boolean) RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+DECLARE
+    piece record;
+    is_used boolean;
+BEGIN
+    SELECT c.* INTO piece FROM sample_chunks() AS c WHERE c.chunk = wanted;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    IF (SELECT relkind = 'p' FROM pg_class WHERE oid = 'sample'::regclass) THEN
+        LOCK TABLE ONLY sample IN ACCESS EXCLUSIVE MODE;
+    END IF;
+    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', wanted);
+    IF only_empty THEN
+        EXECUTE format('SELECT EXISTS (SELECT FROM %s)', wanted) INTO is_used;
+        IF is_used THEN
+            RETURN false;
+        END IF;
+    END IF;
+    IF (SELECT relkind = 'p' FROM pg_class WHERE oid = 'sample'::regclass) THEN
+        EXECUTE format('DROP TABLE %s', wanted);
+    ELSE
+        PERFORM drop_chunks(
+            'sample', older_than => piece.range_end, newer_than => piece.range_start
+        );
+    END IF;
+    INSERT INTO late_write AS l (tenant_id, day, generation)
+    SELECT t.id, d.day, 1
+    FROM tenant AS t
+    CROSS JOIN generate_series(
+        floor(extract(epoch FROM piece.range_start) / 86400)::integer,
+        ceil(extract(epoch FROM piece.range_end) / 86400)::integer - 1
+    ) AS d (day)
+    ORDER BY t.id, d.day
+    ON CONFLICT (tenant_id, day) DO UPDATE SET generation = l.generation + 1;
+    RETURN true;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION drop_sample_chunk(regclass, boolean) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION empty_sample_chunks(timestamptz) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION sample_chunks() FROM PUBLIC;

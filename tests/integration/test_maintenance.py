@@ -1,0 +1,308 @@
+"""Retention and `metrics_hourly` where they are kept by maintenance: Apache edition and plain."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from promcompat.core.definitions import DuplicatePolicy, MetricDefinition
+from promcompat.services.maintenance_service import MaintenanceService
+from sql.storage.definition_repository import PostgresDefinitionRepository
+from sql.storage.maintenance_repository import PostgresMaintenanceRepository
+from sql.storage.metric_repository import PostgresMetricRepository
+from tests.factories import STALE_NAN, make_batch, make_labels
+from tests.maintenance import (
+    DAY_MS,
+    HOUR_MS,
+    NOW_MS,
+    assert_hours_agree,
+    do_maintenance,
+    hours_of_samples,
+    hours_shown,
+)
+from tests.repositories import connected, opened_repository
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.integration
+
+MINUTE_MS = 60_000
+LOAD = [make_labels("load", host=host) for host in ("a", "b")]
+JOBS = make_labels("jobs")
+
+
+@pytest.fixture
+async def repository(database_url: str) -> AsyncIterator[PostgresMetricRepository]:
+    async with opened_repository(database_url, now_ms=lambda: NOW_MS) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def connection(
+    repository: PostgresMetricRepository, database_url: str
+) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to the migrated database, as its owner."""
+    async with connected(database_url) as opened:
+        yield opened
+
+
+async def write_days(repository: PostgresMetricRepository, days: int) -> None:
+    """Whole numbers every twenty minutes up to now, of two tenants."""
+    times = range(NOW_MS - days * DAY_MS, NOW_MS + 1, 20 * MINUTE_MS)
+    points = [(at, float(at // MINUTE_MS % 1000)) for at in times]
+    series = dict.fromkeys([*LOAD, JOBS], points)
+    await repository.write_batch("red", make_batch(series))
+    await repository.write_batch("blue", make_batch({JOBS: points}))
+
+
+async def define(
+    repository: PostgresMetricRepository, tenant: str, name: str, retention_days: int
+) -> None:
+    definitions = PostgresDefinitionRepository(repository.database)
+    definition = replace(MetricDefinition(name=name), retention_days=retention_days)
+    await definitions.save(tenant, definition, 0)
+
+
+async def computed_hours(connection: asyncpg.Connection) -> int:
+    count = await connection.fetchval("SELECT count(DISTINCT bucket) FROM hourly_rollup")
+    assert isinstance(count, int)
+    return count
+
+
+async def sample_days(connection: asyncpg.Connection) -> list[int]:
+    """The days of which there is a chunk or partition, counted back from today."""
+    rows = await connection.fetch("SELECT extract(epoch FROM range_start) FROM sample_chunks()")
+    return sorted(NOW_MS // DAY_MS - int(row[0]) // 86_400 for row in rows)
+
+
+async def test_hours_are_right_before_and_after_they_are_computed(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection
+) -> None:
+    await write_days(repository, 2)
+    await assert_hours_agree(connection)
+    report = await do_maintenance(connection)
+    # Up to 21:00: the hour that ended at 22:00 did so 20 minutes ago. The first day is one chunk.
+    assert report.n_hours_computed == 24 + 24 + 21
+    assert await computed_hours(connection) == 47
+    await assert_hours_agree(connection)
+    assert (await do_maintenance(connection)).n_hours_computed == 0
+    later = await do_maintenance(connection, now_ms=NOW_MS + HOUR_MS)
+    assert later.n_hours_computed == 1
+    await assert_hours_agree(connection)
+
+
+async def test_late_samples_bring_exactly_their_hours_up_to_date(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection
+) -> None:
+    await write_days(repository, 3)
+    await do_maintenance(connection)
+    before = await hours_shown(connection)
+    late_ms = NOW_MS - 2 * DAY_MS + MINUTE_MS
+    ancient_ms = 3_600_000 * 5 + 7  # 1970, in a chunk that is not there yet.
+    await repository.write_batch(
+        "red", make_batch({LOAD[0]: [(late_ms, 5.0)], JOBS: [(ancient_ms, 6.0)]})
+    )
+    assert await hours_shown(connection) == before
+    assert (await do_maintenance(connection)).n_hours_computed == 2
+    await assert_hours_agree(connection)
+    changed = set(await hours_shown(connection)) - set(before)
+    assert {(row["name"], row["bucket"].timestamp() * 1000) for row in changed} == {
+        ("load", late_ms // HOUR_MS * HOUR_MS),
+        ("jobs", ancient_ms // HOUR_MS * HOUR_MS),
+    }
+
+
+async def test_a_late_write_that_commits_during_maintenance_is_not_forgotten(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection, database_url: str
+) -> None:
+    await write_days(repository, 1)
+    await do_maintenance(connection)
+    hour = NOW_MS // HOUR_MS - 10
+    async with connected(database_url) as writer, writer.transaction():
+        series_id = await writer.fetchval("SELECT min(id) FROM series")
+        await writer.execute(
+            "INSERT INTO sample VALUES ($1, from_unix_ms($2), 1000)", series_id, hour * HOUR_MS + 1
+        )
+        await writer.execute("INSERT INTO hourly_change VALUES (1, $1)", hour)
+        assert (await do_maintenance(connection)).n_hours_computed == 0
+    assert (await do_maintenance(connection)).n_hours_computed == 1
+    await assert_hours_agree(connection)
+
+
+async def test_replaced_samples_bring_their_hour_up_to_date(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection
+) -> None:
+    definitions = PostgresDefinitionRepository(repository.database)
+    policy = replace(MetricDefinition(name="jobs"), duplicate_policy=DuplicatePolicy.LAST)
+    await definitions.save("red", policy, 0)
+    await write_days(repository, 1)
+    await do_maintenance(connection)
+    await repository.write_batch("red", make_batch({JOBS: [(NOW_MS - DAY_MS // 2, 9999.0)]}))
+    assert (await do_maintenance(connection)).n_hours_computed == 1
+    await assert_hours_agree(connection)
+
+
+async def test_the_owner_can_ask_for_hours_whose_samples_were_changed_by_sql(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection
+) -> None:
+    await write_days(repository, 1)
+    await do_maintenance(connection)
+    await connection.execute("DELETE FROM sample WHERE value < 500")
+    await connection.execute(
+        "SELECT refresh_metrics_hourly(from_unix_ms($1), from_unix_ms($2))",
+        NOW_MS - DAY_MS,
+        NOW_MS,
+    )
+    await do_maintenance(connection)
+    await assert_hours_agree(connection)
+
+
+async def test_no_sample_stops_the_hours(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection
+) -> None:
+    """Sums that overflow, means that underflow, what is no number, and the ends of time."""
+    at_ms = NOW_MS - 5 * HOUR_MS
+    values = {
+        "huge": [1.7e308, 1.7e308, 1.0],
+        "tiny": [5e-324, 0.0, 0.0],
+        "odd": [float("inf"), float("nan"), float("-inf")],
+        "opposed": [1.7e308, -1.7e308, 1.0],
+        "ended": [1.0, STALE_NAN, 2.0],
+    }
+    batch = {
+        make_labels(name): [(at_ms + index, value) for index, value in enumerate(some)]
+        for name, some in values.items()
+    }
+    first_ms = -210_866_803_200_000
+    await repository.write_batch("red", make_batch({**batch, JOBS: [(first_ms, 3.0)]}))
+    of_today = "SELECT * FROM metrics_hourly WHERE name <> 'jobs' ORDER BY name"
+    live = await connection.fetch(of_today)
+    await do_maintenance(connection)
+    computed = await connection.fetch(of_today)
+    assert str(computed) == str(live)  # NaN is not equal to itself.
+    hours = {row["name"]: row for row in computed}
+    assert hours["huge"]["sum"] == hours["huge"]["avg"] == float("inf")
+    assert (hours["huge"]["max"], hours["huge"]["count"]) == (1.7e308, 3)
+    assert (hours["tiny"]["avg"], hours["tiny"]["max"]) == (0.0, 5e-324)
+    assert (hours["ended"]["count"], hours["ended"]["sum"]) == (2, 3.0)
+    ancient = "SELECT count, sum FROM metrics_hourly WHERE name = 'jobs'"
+    assert tuple(await connection.fetchrow(ancient)) == (1, 3.0)
+
+
+async def test_readers_see_the_hours_of_their_tenants_only(
+    repository: PostgresMetricRepository,
+    connection: asyncpg.Connection,
+    database_server: DatabaseServer,
+    database_url: str,
+) -> None:
+    await write_days(repository, 1)
+    await do_maintenance(connection)
+    role = f"hours_{database_url.rpartition('/')[2]}"
+    database_server.run_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
+    await connection.execute("SELECT grant_tenant_reader($1, 'blue')", role)
+    async with connected(database_server.url(database_url.rpartition("/")[2], role)) as reader:
+        await reader.execute("SET search_path = promcompat, public")
+        expected = await hours_of_samples(reader)
+        assert await hours_shown(reader) == expected
+        assert {row["name"] for row in expected} == {"jobs"}
+        for table in ("hourly_rollup", "hourly_stale", "hourly_change", "hourly_progress"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await reader.fetch(f"TABLE {table}")
+        for call in ("ensure_metrics_hourly()", "refresh_metrics_hourly(now(), now())"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await reader.fetch(f"SELECT {call}")
+
+
+async def test_whole_chunks_are_dropped_after_the_retention_and_hours_stay(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection
+) -> None:
+    await write_days(repository, 4)
+    await do_maintenance(connection)
+    hours = await hours_shown(connection)
+    report = await do_maintenance(connection, retention_days=2)
+    # Of the day two days ago a part is still to be kept, so the whole of it is.
+    assert await sample_days(connection) == [0, 1, 2]
+    assert report.n_chunks_dropped == 2
+    assert report.n_deleted == 0
+    assert await hours_shown(connection) == hours
+    seen = await repository.late_writes("red", NOW_MS // DAY_MS - 4, NOW_MS // DAY_MS)
+    assert {NOW_MS // DAY_MS - day for day in seen if seen[day] > 1} == {3, 4}
+    # What comes later than the retention is taken, and goes again.
+    await repository.write_batch("red", make_batch({JOBS: [(NOW_MS - 4 * DAY_MS, 1.0)]}))
+    assert (await do_maintenance(connection, retention_days=2)).n_chunks_dropped == 1
+    assert await hours_shown(connection) == hours
+
+
+async def test_without_a_retention_samples_of_any_age_stay(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection
+) -> None:
+    await repository.write_batch("red", make_batch({JOBS: [(7, 1.0), (NOW_MS, 2.0)]}))
+    report = await do_maintenance(connection)
+    assert report.n_chunks_dropped == 0
+    assert await connection.fetchval("SELECT count(*) FROM sample") == 2
+    await assert_hours_agree(connection)
+
+
+async def test_metrics_kept_shorter_lose_samples_and_hours(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection
+) -> None:
+    await write_days(repository, 3)
+    await define(repository, "red", "load", 1)
+    await define(repository, "red", "jobs", 40)
+    await do_maintenance(connection, now_ms=NOW_MS - DAY_MS)
+    report = await do_maintenance(connection, retention_days=30)
+    assert [(metric.name, count) for metric, count in report.deleted] == [("load", 2 * 72)]
+    assert [metric.name for metric in report.ignored] == ["jobs"]
+    oldest = await connection.fetch(
+        "SELECT tenant_id, name, min(timestamp) AS at FROM metrics GROUP BY 1, 2 ORDER BY 1, 2"
+    )
+    ages_ms = [NOW_MS - int(row["at"].timestamp() * 1000) for row in oldest]
+    assert ages_ms == [3 * DAY_MS, DAY_MS + 20 * MINUTE_MS, 3 * DAY_MS]
+    await assert_hours_agree(connection)
+
+
+async def test_chunks_that_lost_all_samples_go(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection
+) -> None:
+    await write_days(repository, 4)
+    for tenant, name in (("red", "load"), ("red", "jobs"), ("blue", "jobs")):
+        await define(repository, tenant, name, 1)
+    report = await do_maintenance(connection)
+    assert await sample_days(connection) == [0, 1]
+    assert report.n_chunks_dropped == 3
+    await repository.write_batch("red", make_batch({JOBS: [(NOW_MS - 4 * DAY_MS, 1.0)]}))
+    assert await sample_days(connection) == [0, 1, 4]
+
+
+async def test_a_step_that_fails_stops_no_other(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection, database_url: str
+) -> None:
+    """Somebody keeps the oldest chunk locked; all others go, and their metrics are tidied."""
+    await write_days(repository, 5)
+    await define(repository, "red", "load", 1)
+    service = MaintenanceService(
+        PostgresMaintenanceRepository(repository.database), 3, lambda: NOW_MS
+    )
+    async with connected(database_url) as other, other.transaction():
+        oldest = await other.fetchval(
+            "SELECT chunk::text FROM sample_chunks() ORDER BY range_start LIMIT 1"
+        )
+        await other.execute(f"SELECT FROM {oldest} LIMIT 1")
+        report = await service.run_once()
+        assert await sample_days(connection) == [0, 1, 2, 3, 5]
+    assert {failure.task for failure in report.failures} == {"retention"}
+    assert all(oldest in failure.subject for failure in report.failures)
+    assert report.deleted
+    assert report.n_hours_computed > 0
+    assert (await service.run_once()).failures == []
+    assert await sample_days(connection) == [0, 1, 2, 3]
+
+
+async def test_one_process_at_a_time_does_maintenance(
+    repository: PostgresMetricRepository,
+) -> None:
+    maintenance = PostgresMaintenanceRepository(repository.database)
+    service = MaintenanceService(maintenance, 0, lambda: NOW_MS)
+    async with maintenance.lock():
+        assert (await service.run_once()).is_skipped
+    assert not (await service.run_once()).is_skipped
