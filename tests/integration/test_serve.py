@@ -1,6 +1,7 @@
 """`promcompat serve` as a process: starting, stopping, failing, and what survives."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 import orjson
@@ -22,6 +24,8 @@ from conformance.processes import (
     running_promcompat,
     start_promcompat,
 )
+from promcompat.sql_command import split_password
+from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import PostgresDistribution
 from tests.wire import encode_request, encode_series
 
@@ -260,3 +264,67 @@ def wait_for_text(log: Path, text: str) -> None:
     while text not in log.read_text():
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.05)
+
+
+# -- promcompat sql ---------------------------------------------------------------------------
+
+
+def test_sql_opens_psql_on_the_database_of_the_settings(plain_postgres_url: str) -> None:
+    asked = run_cli("sql", "-Atc", "SELECT current_database()", database_url=plain_postgres_url)
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert asked.stdout.strip() == plain_postgres_url.rpartition("/")[2]
+    flag = run_cli("sql", "--database-url", plain_postgres_url, "-X", "-f", "/dev/null")
+    assert flag.returncode == 0
+    fault = run_cli("sql", "-c", "SELECT", "--no-such-flag", database_url=plain_postgres_url)
+    assert "no-such-flag" in fault.stderr
+    assert fault.returncode != 0
+
+
+def test_sql_opens_the_services_own_database_with_its_own_psql(
+    timescaledb_distribution: PostgresDistribution, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    with EmbeddedDatabase.start(folder, report=lambda _line: None) as database:
+        asked = run_cli("sql", "--data-dir", str(folder), "-Atc", "SELECT version()")
+        assert (asked.returncode, asked.stderr) == (0, "")
+        assert timescaledb_distribution.version in asked.stdout
+        password = urlsplit(database.url).password
+        listed = run_cli("sql", "--data-dir", str(folder), "-c", r"\! cat /proc/$PPID/cmdline")
+        assert "dbname=postgresql" in listed.stdout
+        assert str(password) not in listed.stdout
+    stopped = run_cli("sql", "--data-dir", str(folder))
+    assert stopped.returncode == 1
+    assert "start promcompat serve" in stopped.stderr
+
+
+def test_sql_without_any_database_says_what_to_do(tmp_path: Path) -> None:
+    asked = run_cli("sql", data_dir=str(tmp_path))
+    assert asked.returncode == 1
+    assert "--database-url" in asked.stderr
+
+
+def test_version_is_a_flag_and_a_command() -> None:
+    for argument in ("--version", "version"):
+        asked = run_cli(argument)
+        assert asked.returncode == 0
+        assert re.fullmatch(r"promcompat \S+ \(Prometheus 3\.5\.\d+\)\n", asked.stdout)
+
+
+@pytest.mark.parametrize("command", ["serve", "version"])
+def test_arguments_that_nobody_knows_are_refused(command: str) -> None:
+    asked = run_cli(command, "--no-such-flag")
+    assert asked.returncode == 2
+    assert "--no-such-flag" in asked.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "password"),
+    [
+        ("postgresql://u:p%40w@h:1/d", "postgresql://u@h:1/d", "p@w"),
+        ("postgresql://h/d?user=u&password=x&sslmode=require",
+         "postgresql://h/d?user=u&sslmode=require", "x"),
+        ("postgresql://u@a:1,b:2/d", "postgresql://u@a:1,b:2/d", ""),
+    ],
+)
+def test_address_for_psql_has_no_password(url: str, address: str, password: str) -> None:
+    assert split_password(url) == (address, password)

@@ -1,0 +1,121 @@
+"""`promcompat sql`: psql on the database in use."""
+
+import argparse
+import os
+import shlex
+import shutil
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, NoReturn
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+
+from promcompat.core.errors import PromcompatError
+from promcompat.settings import Settings, default_data_dir
+from sql.embedded.data_folder import read_database_url
+from sql.embedded.distributions import find_bundled_psql
+from sql.embedded.install_cache import default_cache_folder
+
+_CONNECT_SECONDS: Final = 2.0
+
+
+class SqlCommandError(PromcompatError):
+    """psql cannot be opened; the text says why."""
+
+
+def add_sql_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command; what its parser does not know is for psql."""
+    text = "open psql on the database in use; other arguments, such as -c, are psql's"
+    parser = commands.add_parser(
+        "sql",
+        help=text,
+        usage="promcompat sql [--database-url URL | --data-dir FOLDER] [PSQL-ARGUMENT ...]",
+        description=text,
+        allow_abbrev=False,
+        add_help=False,  # -h is psql's.
+    )
+    parser.add_argument("--help", action="help", help="show this help and end")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--database-url", help="postgresql:// address [PROMCOMPAT_DATABASE_URL]")
+    where.add_argument("--data-dir", help="folder of the service's own database")
+
+
+def run_psql(settings: Settings, arguments: Sequence[str]) -> NoReturn:
+    """Become psql. Raises SqlCommandError.
+
+    The password goes into psql's environment: everybody can read a list of arguments.
+    """
+    command, environment = psql_command(settings, arguments)
+    sys.stdout.flush()
+    os.execve(command[0], command, {**os.environ, **environment})
+
+
+def psql_command(
+    settings: Settings, arguments: Sequence[str]
+) -> tuple[list[str], Mapping[str, str]]:
+    """The command, and what its environment must have. Raises SqlCommandError."""
+    is_own = settings.database_url is None
+    url = (
+        _own_url(settings.data_dir)
+        if settings.database_url is None
+        else (settings.database_url.get_secret_value())
+    )
+    address, password = split_password(url)
+    environment = {"PGPASSWORD": password} if password else {}
+    return [_find_psql(is_own), f"--dbname={address}", *arguments], environment
+
+
+def split_password(url: str) -> tuple[str, str]:
+    """An address without its password, and the password (`""` for none)."""
+    parts = urlsplit(url)
+    userinfo, at, hosts = parts.netloc.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    options = parse_qsl(parts.query, keep_blank_values=True)
+    kept = [(name, value) for name, value in options if name != "password"]
+    given = [value for name, value in options if name == "password"]
+    address = parts._replace(netloc=f"{user}{at}{hosts}", query=urlencode(kept))
+    return urlunsplit(address), unquote(password) or "".join(given[-1:])
+
+
+def _own_url(data_dir: Path) -> str:
+    url = read_database_url(data_dir)
+    if url is None:
+        raise SqlCommandError(
+            f"there is no database in {data_dir}: start promcompat serve, name its folder with "
+            "--data-dir, or name a database with --database-url"
+        )
+    parts = urlsplit(url)
+    try:
+        address = parts.hostname or "", parts.port or 0
+        socket.create_connection(address, timeout=_CONNECT_SECONDS).close()
+    except OSError as exc:
+        raise SqlCommandError(
+            f"the database in {data_dir} is not running: start promcompat serve, which runs it"
+        ) from exc
+    return url
+
+
+def _find_psql(is_own: bool) -> str:
+    """The psql that came with our own database, for another one that of the machine first."""
+    bundled = find_bundled_psql(default_cache_folder())
+    found = shutil.which("psql")
+    path = (bundled or found) if is_own else (found or bundled)
+    if path is None:
+        raise SqlCommandError(
+            "there is no psql on this machine: install PostgreSQL's client programs "
+            "(Debian: postgresql-client)"
+        )
+    return path
+
+
+def sql_hint(settings: Settings) -> str:
+    """The command line that opens psql on the database of a service with these settings."""
+    beside = Path(sys.executable).with_name("promcompat")
+    is_on_path = shutil.which("promcompat") is not None or not beside.exists()
+    command = ["promcompat" if is_on_path else str(beside), "sql"]
+    if settings.database_url is not None:
+        return shlex.join([*command, "--database-url"]) + " …"
+    if settings.data_dir != default_data_dir():
+        command += ["--data-dir", str(settings.data_dir)]
+    return shlex.join(command)
