@@ -20,7 +20,7 @@ from native_api.times import parse_time_parameter
 from native_api.validation import shown
 from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
-from promcompat.core.matchers import LabelMatcher, MatchOp, compile_pattern
+from promcompat.core.matchers import LabelMatcher, MatchOp
 
 _FILTER = re.compile(r"(.+?)(=~|!~|!=|=)(.*)", re.DOTALL)
 _A_FILTER = "LABEL=VALUE, LABEL!=VALUE, LABEL=~REGEX or LABEL!~REGEX"
@@ -117,11 +117,10 @@ def parse_filter(text: str) -> LabelMatcher:
     if found:
         raise FieldError(found, _A_FILTER)
     matcher = LabelMatcher(name, _OPERATORS[operator], value)
-    if matcher.op in (MatchOp.REGEX, MatchOp.NOT_REGEX):
-        try:
-            compile_pattern(value)
-        except BadDataError as exc:
-            raise FieldError(str(exc), "a regular expression in the syntax of RE2") from exc
+    try:
+        matcher.check_pattern()
+    except BadDataError as exc:
+        raise FieldError(str(exc), "a regular expression in the syntax of RE2") from exc
     return matcher
 
 

@@ -55,6 +55,8 @@ def engine_options(settings: Settings) -> EngineOptions:
         lookback_delta_ms=settings.query_lookback_delta,
         max_samples=settings.query_max_samples,
         max_memory_bytes=settings.query_max_memory_bytes,
+        max_shared_memory_bytes=settings.queries_max_memory_bytes
+        or 2 * settings.query_max_memory_bytes,
         timeout_seconds=settings.query_timeout / 1000,
         delayed_name_removal=settings.delayed_name_removal,
         default_subquery_step_ms=settings.query_default_step,

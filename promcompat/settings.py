@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, PositiveInt, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, SecretStr, field_validator
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
 from promcompat.core.errors import BadDataError
-from promcompat.core.matchers import compile_pattern
+from promcompat.core.patterns import compile_pattern
 from promcompat.core.secrets import HIDDEN, origin_of, public_url, url_secrets
 
 ENV_PREFIX = "PROMCOMPAT_"
@@ -125,6 +125,12 @@ class Settings(BaseSettings):
         2048 * MEBIBYTE,
         description="Memory one query may take, about (its samples, steps, labels and what "
         "operators need in between); one that needs more gets 422.",
+    )
+    queries_max_memory_bytes: NonNegativeInt = Field(
+        0,
+        description="Memory all queries of a process may take together; a query that needs more "
+        "waits for others to end, and gets 503 when its time is over. 0: twice what one query "
+        "may take.",
     )
     query_max_concurrency: PositiveInt = Field(
         20,

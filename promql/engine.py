@@ -19,13 +19,24 @@ from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutErr
 from promcompat.core.model import EMPTY_LABELS, EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import SampleReader
 from promql.ast import Expr, PositionRange, SubqueryExpr, ValueType
-from promql.budget import BYTES_PER_MADE_LABELS, BYTES_PER_SAMPLE, DEFAULT_MAX_BYTES, QueryBudget
+from promql.budget import (
+    BYTES_PER_MADE_LABELS,
+    BYTES_PER_SAMPLE,
+    DEFAULT_MAX_BYTES,
+    MemoryTakenError,
+    QueryBudget,
+    QueryMemory,
+    TimeLimit,
+    memory_stays_taken,
+    run_limited,
+)
 from promql.chunked_evaluation import Evaluation, evaluate_plan
 from promql.durations import DurationError
 from promql.evaluator import EvaluationOptions
 from promql.name_removal import take_rows
+from promql.parsing.lalr_parser import ParseCheck, no_check
 from promql.parsing.parse_errors import line_col
-from promql.parsing.parser import parse_expr
+from promql.parsing.parser import BYTES_PER_TOKEN, parse_expr
 from promql.parsing.type_checker import value_type
 from promql.plan import Plan
 from promql.planner import make_plan
@@ -54,6 +65,7 @@ _MAX_THREADS = max(2, os.cpu_count() or 1)
 """More would take turns at the interpreter and the cores with the event loop, which has writes to
 answer: what takes it 1.8 ms (p99 22) beside two busy threads takes 4.0 (50) beside six."""
 _LARGE_QUERY_BYTES = 64 << 20
+_MEMORY_CHECK_SECONDS = 0.05
 _LONG_TEXT = 4_096
 """Characters; parsing 20,000 takes 25 ms, and evaluating as many operators a second."""
 _BYTES_PER_SHOWN_SAMPLE = 24
@@ -70,6 +82,7 @@ class EngineOptions:
     lookback_delta_ms: int = 300_000
     max_samples: int = 50_000_000
     max_memory_bytes: int = DEFAULT_MAX_BYTES
+    max_shared_memory_bytes: int = 2 * DEFAULT_MAX_BYTES
     timeout_seconds: float = 120.0
     delayed_name_removal: bool = False
     default_subquery_step_ms: int = 60_000
@@ -115,6 +128,8 @@ class Engine:
         self._large_query_ended = large_query_ended
         self._slots = asyncio.Semaphore(options.max_concurrency)
         self._threads = ThreadPoolExecutor(_MAX_THREADS, "promql")
+        # Less than one query may hold would let that query wait for ever.
+        self.memory = QueryMemory(max(options.max_shared_memory_bytes, options.max_memory_bytes))
 
     async def query(
         self,
@@ -159,21 +174,49 @@ class Engine:
             eval_range=eval_range,
             lookback_ms=parameters.lookback_ms or self._options.lookback_delta_ms,
             counts_samples=parameters.counts_samples,
-            budget=QueryBudget(
-                time.monotonic() + seconds,
-                self._options.max_samples,
-                self._options.max_memory_bytes,
-            ),
+            budget=self._new_budget(time.monotonic() + seconds),
+        )
+
+    def _new_budget(self, deadline: float) -> QueryBudget:
+        options = self._options
+        return QueryBudget(
+            deadline, options.max_samples, options.max_memory_bytes, shared=self.memory
         )
 
     async def _run(self, query: _Query) -> QueryResult:
+        """Answer a query, from the beginning again when others held the memory it needs.
+
+        What it held itself is given back meanwhile, so that no two queries wait for each other.
+        """
+        while True:
+            try:
+                return await self._run_once(query)
+            except MemoryTakenError as exc:
+                n_bytes = exc.n_bytes
+            await self._wait_for_memory(n_bytes, query.budget)
+            query = replace(query, budget=self._new_budget(query.budget.deadline))
+
+    async def _run_once(self, query: _Query) -> QueryResult:
+        result: QueryResult | None = None
         try:
-            return await self._answer(query)
+            result = await self._answer(query)
         except (ExecutionError, QueryTimeoutError, asyncio.CancelledError) as exc:
             raise _without_frames(exc) from None
         finally:
+            if result is None:
+                query.budget.close()
+            else:
+                query.budget.close(*_held_by(result.value))
             if query.budget.peak_bytes >= _LARGE_QUERY_BYTES:
                 self._large_query_ended()
+        return result
+
+    async def _wait_for_memory(self, n_bytes: int, limit: TimeLimit) -> None:
+        """Wait until so much is free. Raises QueryTimeoutError when that takes too long."""
+        while not self.memory.has_room(n_bytes):
+            if not limit.remaining_seconds:
+                raise QueryTimeoutError(memory_stays_taken(self.memory.max_bytes))
+            await asyncio.sleep(_MEMORY_CHECK_SECONDS)
 
     async def _answer(self, query: _Query) -> QueryResult:
         with query.timed("execTotalTime"):
@@ -203,17 +246,36 @@ class Engine:
             self._slots.release()
 
     async def _plan_of(self, query: _Query) -> Plan:
-        """Plan here, or in a thread when the text is so long that others would wait for it."""
-        arguments = query.text, query.eval_range, query.is_range, query.lookback_ms
-        if len(query.text) <= _LONG_TEXT:
+        """Plan here, or in a thread when the text is so long that others would wait for it.
+
+        Of a short text a regular expression can take long.
+        """
+        n_counted = 0
+
+        def check(n_tokens: int) -> None:
+            nonlocal n_counted
+            query.budget.check_time()
+            query.budget.keep((n_tokens - n_counted) * BYTES_PER_TOKEN)
+            n_counted = n_tokens
+
+        arguments = query.text, query.eval_range, query.is_range, query.lookback_ms, check
+        if len(query.text) <= _LONG_TEXT and "~" not in query.text:
             return self.plan_query(*arguments)
         return await self._aside(query, partial(self.plan_query, *arguments))
 
     def plan_query(
-        self, text: str, eval_range: EvalRange, is_range: bool, lookback_ms: int | None = None
+        self,
+        text: str,
+        eval_range: EvalRange,
+        is_range: bool,
+        lookback_ms: int | None = None,
+        check: ParseCheck = no_check,
     ) -> Plan:
-        """The plan of a query. Raises what `query`, or `query_range`, raises before it runs."""
-        expr = parse_expr(text)
+        """The plan of a query. Raises what `query`, or `query_range`, raises before it runs.
+
+        `check` as in `parse_expr`.
+        """
+        expr = parse_expr(text, check)
         if is_range:
             _require_range_type(value_type(expr))
         try:
@@ -239,7 +301,9 @@ class Engine:
             selections = tuple(map(_with_every_sample, selections))
         try:
             async with asyncio.timeout(query.budget.remaining_seconds):
-                blocks = await self._reader.select(query.tenant, selections)
+                blocks = await self._reader.select(
+                    query.tenant, selections, query.budget.check_bytes
+                )
         except TimeoutError as exc:
             raise QueryTimeoutError("query timed out in query execution") from exc
         n_samples = sum(len(block.timestamps) for block in blocks)
@@ -269,16 +333,18 @@ class Engine:
 
     async def _aside(self, query: _Query, work: Callable[[], ResultT]) -> ResultT:
         """Work in one of the few threads for that, waiting no longer than the query may take."""
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        try:
-            async with asyncio.timeout(query.budget.remaining_seconds):
-                return await running
-        except TimeoutError as exc:
-            query.budget.cancel()
-            raise QueryTimeoutError("query timed out in expression evaluation") from exc
-        except asyncio.CancelledError:
-            query.budget.cancel()
-            raise
+        return await run_limited(self._threads, query.budget, partial(query.budget.run, work))
+
+
+def _held_by(value: ShownValue) -> tuple[object, int]:
+    """The array of a result that lives as long as the result, and what all of the result takes."""
+    match value:
+        case Matrix():
+            return value.values, byte_count(value) + len(value.labels) * BYTES_PER_MADE_LABELS
+        case SampleBlock():
+            return value.values, len(value.values) * BYTES_PER_SAMPLE
+        case ScalarGrid() | StringValue():
+            return None, 0
 
 
 def _with_every_sample(selection: SeriesSelection) -> SeriesSelection:

@@ -63,7 +63,7 @@ from promql.operators.vector_matching import (
     vector_operation,
     vector_scalar_operation,
 )
-from promql.parsing.literals import quote
+from promql.parsing.literals import is_utf8, quote
 from promql.plan import Plan
 from promql.range_vectors import RangeVector
 from promql.row_pieces import RowWriter, series_pieces, step_pieces, take_series
@@ -85,6 +85,8 @@ _BYTES_PER_UNMARKED_SAMPLE = 25
 """Of a sample while stale markers are taken out: whether and where it stays, and a copy."""
 _BYTES_PER_STEP = 24
 """A time of the grid, moved, and one more array of them."""
+_BYTES_PER_COUNT = 8
+"""How many samples a step of a subquery read."""
 _MIN_UNITED = 2
 """Two operands are put together faster by themselves."""
 
@@ -256,17 +258,23 @@ class Evaluator:
         self, subquery: SubqueryExpr, grid: EvalRange
     ) -> Evaluating[RangeVector]:
         """Evaluate the inner expression at the multiples of the step all windows span."""
-        end_ms = _moved_times(grid, subquery.modifiers)
         step_ms = subquery.step_ms
-        start_ms = (int(end_ms[0]) - subquery.range_ms) // step_ms * step_ms + step_ms
+        first_ms = int(_moved_times(EvalRange.instant(grid.start_ms), subquery.modifiers)[0])
+        start_ms = (first_ms - subquery.range_ms) // step_ms * step_ms + step_ms
         inner = EvalRange(start_ms, _inner_end_ms(grid, subquery.modifiers), step_ms)
         if start_ms > inner.end_ms:
+            end_ms = _moved_times(grid, subquery.modifiers)
             return RangeVector.of(SampleBlock.empty(), end_ms, subquery.range_ms)
+        # Subqueries may nest thousands deep, each waiting with its own for the one inside.
+        n_bytes = inner.n_steps * _BYTES_PER_COUNT
+        self._budget.keep(n_bytes)
         before, self.samples_per_step = self.samples_per_step, np.zeros(inner.n_steps, np.int64)
         matrix = yield subquery.expr, inner
         # The samples are counted when the windows over the result are.
         self._subquery_samples = int(self.samples_per_step.sum())
         self.samples_per_step = before
+        self._budget.release(n_bytes)
+        end_ms = _moved_times(grid, subquery.modifiers)
         assert isinstance(matrix, Matrix)
         self._budget.check_bytes(
             sample_count(matrix) * BYTES_PER_SAMPLE + inner.n_steps * _BYTES_PER_STEP
@@ -413,7 +421,7 @@ class Evaluator:
         assert expr.param is not None
         literal = unwrap_parens(expr.param)
         assert isinstance(literal, StringLiteral)
-        if not literal.value or not _is_utf8(literal.value):
+        if not literal.value or not is_utf8(literal.value):
             raise ExecutionError(f"invalid label name {quote(literal.value)}")
         return literal.value
 
@@ -473,11 +481,6 @@ class Evaluator:
         value = floats_only(value)
         negative = replace(value, values=-value.values)
         return drop_names(negative, self._options.delayed_name_removal, merge=False)
-
-
-def _is_utf8(text: str) -> bool:
-    # The parser keeps bytes that are no UTF-8 as lone surrogates.
-    return not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _inner_end_ms(grid: EvalRange, modifiers: TimeModifiers) -> int:

@@ -6,7 +6,7 @@ as residual matchers, which the storage adapter decides in Python over fetched v
 
 # ruff: noqa: S608 - the only f-string parts are identifiers of sql.catalog and $n.
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
@@ -14,6 +14,7 @@ import orjson
 
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, IntArray, SeriesSelection
+from promcompat.core.patterns import compile_pattern
 from sql.catalog import (
     LABELS_COLUMN,
     MAX_TIMESTAMP_MS,
@@ -23,7 +24,10 @@ from sql.catalog import (
     SERIES_TABLE,
 )
 
-_REGEX_SPECIAL: Final = frozenset("\\.+*?()|[]{}^$")
+MAX_TERMS: Final = 200
+"""Of one statement; the matchers beyond are decided here."""
+MAX_RESIDUAL_COLUMNS: Final = 100
+"""PostgreSQL has room for 1,664 columns."""
 NOT_STALE: Final = " AND NOT is_stale_marker(p.value)"
 """The term, after others, that keeps stale markers out of `sample AS p`."""
 _TRUE: Final = "TRUE"
@@ -61,6 +65,11 @@ class SeriesCondition:
     text: str
     residual: tuple[LabelMatcher, ...]
     residual_names: tuple[LabelMatcher, ...]
+
+    @property
+    def reads_all_labels(self) -> bool:
+        """Whether so many values are looked at that all labels are read instead."""
+        return len(self.residual) > MAX_RESIDUAL_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +116,7 @@ def translate_matchers(matchers: Sequence[LabelMatcher], params: Params) -> Seri
         if _is_containment(matcher) and contained.get(matcher.name, matcher.value) == matcher.value:
             contained[matcher.name] = matcher.value
             continue
-        term = _translate_matcher(matcher, params)
+        term = _translate_matcher(matcher, params) if len(terms) < MAX_TERMS else None
         if term is not None:
             terms.append(term)
         elif matcher.name == METRIC_NAME:
@@ -161,13 +170,11 @@ def _translate_regex(matcher: LabelMatcher, params: Params) -> str | None:
         case ".+":
             return f"NOT ({_translate_values(matcher.name, [''], params)})"
         case pattern:
-            values = pattern.split("|")
-            if any(_REGEX_SPECIAL & set(value) for value in values):
-                return None
-            return _translate_values(matcher.name, values, params)
+            values = compile_pattern(pattern).values
+            return None if values is None else _translate_values(matcher.name, values, params)
 
 
-def _translate_values(name: str, values: Sequence[str], params: Params) -> str:
+def _translate_values(name: str, values: Collection[str], params: Params) -> str:
     """That the label has one of the values, where `""` means that it is absent; never NULL."""
     storable = [value for value in values if value and is_storable_text(value)]
     terms: list[str] = []
@@ -197,7 +204,8 @@ def series_statement(
 
     `params` is the one `condition` was built with. `names` are the metric names that satisfy
     `residual_names`, when there are any. Columns: `id`, then `v0`, `v1`, … one for each residual
-    matcher. Without residuals the one row is all ids packed as 8 big-endian bytes each, in order:
+    matcher, or `labels`, a JSON document, when the condition `reads_all_labels`.
+    Without residuals the one row is all ids packed as 8 big-endian bytes each, in order:
     numpy reads 100,000 of them at once, where driver records would be objects each.
     """
     terms = [f"s.tenant_id = {params.add(tenant_id)}", condition.text]
@@ -206,6 +214,9 @@ def series_statement(
     where = f"FROM {SERIES_TABLE} AS s WHERE {_conjunction(terms)}"
     if not condition.residual:
         text = f"SELECT string_agg(int8send(s.id), ''::bytea ORDER BY s.id) AS ids {where}"
+        return Statement(text, tuple(params.values))
+    if condition.reads_all_labels:
+        text = f"SELECT s.id, s.{LABELS_COLUMN}::text AS labels {where} ORDER BY s.id"
         return Statement(text, tuple(params.values))
     columns = [
         f"coalesce(s.{LABELS_COLUMN} ->> {params.add(matcher.name)}::text, '') AS v{index}"

@@ -18,7 +18,7 @@ from promcompat.core.model import (
     SeriesSelection,
     WriteBatch,
 )
-from promcompat.core.ports import MatcherSets
+from promcompat.core.ports import CheckBytes, MatcherSets, any_bytes
 
 
 def matches_all(labels: Labels, matchers: Sequence[LabelMatcher]) -> bool:
@@ -107,7 +107,12 @@ class InMemoryMetricRepository:
             first = next(iter(conflicts.values()))
             raise WriteRejectedError(_conflict_text(*first), tuple(conflicts))
 
-    async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
+    async def select(
+        self,
+        tenant: str,
+        selections: Sequence[SeriesSelection],
+        check_bytes: CheckBytes = any_bytes,
+    ) -> list[SampleBlock]:
         """See the port."""
         data = self._tenants.get(tenant)
         if data is None:

@@ -7,7 +7,7 @@ from enum import Enum
 
 from aiohttp import web
 
-from promcompat.core.matchers import CompiledPattern
+from promcompat.core.patterns import Pattern
 from promcompat.services.alert_service import AlertService
 from promcompat.services.metric_service import MetricService
 from promcompat.services.rule_service import RuleService
@@ -73,7 +73,7 @@ class ServiceState:
 STATE = web.AppKey("state", ServiceState)
 SETTINGS = web.AppKey("settings", Settings)
 TELEMETRY = web.AppKey("telemetry", Telemetry)
-CORS_ORIGIN = web.AppKey("cors_origin", CompiledPattern)
+CORS_ORIGIN = web.AppKey("cors_origin", Pattern)
 
 
 def service_of(request: web.Request) -> MetricService:

@@ -134,7 +134,7 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
     )
     response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = "GET, POST, OPTIONS"
     response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = "Date"
-    if request.app[CORS_ORIGIN].fullmatch(origin) is not None:
+    if request.app[CORS_ORIGIN].matches(origin):
         response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = origin
 
 

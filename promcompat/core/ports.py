@@ -1,6 +1,6 @@
 """What the inner layers ask of the outside, as Protocols. A tenant is named by its `str` name."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -22,13 +22,27 @@ MatcherSets = Sequence[tuple[LabelMatcher, ...]]
 """Series that satisfy all matchers of any one set; no set at all means every series."""
 
 
+CheckBytes = Callable[[int], None]
+"""Told how many bytes the selections of a query take so far; raises when these are too many."""
+
+
+def any_bytes(n_bytes: int) -> None:
+    """Lets selections take as many bytes as they will."""
+
+
 class SampleReader(Protocol):
     """Where the query engine reads samples."""
 
-    async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
+    async def select(
+        self,
+        tenant: str,
+        selections: Sequence[SeriesSelection],
+        check_bytes: CheckBytes = any_bytes,
+    ) -> list[SampleBlock]:
         """One block for each selection, in their order; an unknown tenant has no series.
 
-        Raises StorageUnavailableError when the database cannot answer.
+        Raises StorageUnavailableError when the database cannot answer, and what `check_bytes`
+        raises, which is asked while samples arrive.
         """
 
 

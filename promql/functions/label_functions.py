@@ -2,16 +2,13 @@
 
 import re
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
-from typing import Protocol, cast
 
 import numpy as np
-import re2
 
-from promcompat.core.errors import ExecutionError
+from promcompat.core.errors import BadDataError, ExecutionError
 from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.patterns import CompiledPattern, PatternMatch, compile_capturing
 from promql.ast import Call, StringLiteral, unwrap_parens
 from promql.functions.function_calls import InstantCall
 from promql.name_removal import reject_same_labels
@@ -26,26 +23,6 @@ _BYTES_PER_TEXT = 50
 """Of a str, beside its characters."""
 
 
-class _Match(Protocol):
-    def group(self, group: int) -> str | None:
-        """The text of a group, None when it took no part."""
-
-
-class _Pattern(Protocol):
-    groups: int
-    groupindex: Mapping[str, int]
-
-    def search(self, text: str) -> _Match | None:
-        """The first match."""
-
-
-@lru_cache(maxsize=1024)
-def _compile(pattern: str) -> _Pattern:
-    options = re2.Options()
-    options.log_errors = False
-    return cast(_Pattern, re2.compile(f"^(?s:{pattern})$", options))
-
-
 def check_label_call(call: Call) -> None:
     """Raise ExecutionError for an invalid regex or label name, before the series are computed.
 
@@ -53,7 +30,7 @@ def check_label_call(call: Call) -> None:
     """
     texts = [arg.value for arg in map(unwrap_parens, call.args) if isinstance(arg, StringLiteral)]
     if call.func == "label_replace":
-        _check_pattern(texts[3])
+        _compile(texts[3])
     sources = texts[2:] if call.func == "label_join" else ()
     for role, names in (("source", sources), ("destination", texts[:1])):
         for name in names:
@@ -61,10 +38,10 @@ def check_label_call(call: Call) -> None:
                 raise ExecutionError(f"invalid {role} label name in {call.func}(): {name}")
 
 
-def _check_pattern(text: str) -> None:
+def _compile(text: str) -> CompiledPattern:
     try:
-        _compile(text)
-    except (re2.error, UnicodeEncodeError) as exc:
+        return compile_capturing(f"^(?s:{text})$", dot_matches_newline=False)
+    except BadDataError as exc:
         raise ExecutionError(f"invalid regular expression in label_replace(): {text}") from exc
 
 
@@ -84,6 +61,7 @@ def label_replace(call: InstantCall) -> Value:
     def new_value(labels: Labels) -> str | None:
         value = labels.get(source)
         if value not in expanded:
+            call.budget.check_time()
             match = pattern.search(value)
             if match is not None:
                 # Before it is made, as each reference may stand for the whole value.
@@ -137,7 +115,7 @@ def is_label_name(name: str) -> bool:
     return bool(name) and is_utf8(name)
 
 
-def expand(template: str, pattern: _Pattern, match: _Match) -> str:
+def expand(template: str, pattern: CompiledPattern, match: PatternMatch) -> str:
     """The template with `$1`, `$name`, `${name}` replaced as Go's `Regexp.Expand` does.
 
     A name is as long as possible; `$$` is a dollar; what refers to no group is empty; a dollar
@@ -153,7 +131,7 @@ def expand(template: str, pattern: _Pattern, match: _Match) -> str:
     return _REFERENCE.sub(text_of, template)
 
 
-def _group_number(name: str, pattern: _Pattern) -> int | None:
+def _group_number(name: str, pattern: CompiledPattern) -> int | None:
     is_number = name.isascii() and name.isdigit() and len(name) <= _MAX_GROUP_NUMBER_DIGITS
     if is_number and (name == "0" or name[0] != "0"):
         return int(name) if int(name) <= pattern.groups else None

@@ -23,6 +23,9 @@ from promql.parsing.parse_errors import PositionedError
 from promql.parsing.tree_builder import TreeBuilder
 
 Start = Literal["expression", "metric_selector"]
+ParseCheck = Callable[[int], None]
+"""Told how many tokens were read so far; what it raises ends the parsing."""
+_TOKENS_PER_CHECK = 1_000
 
 _ERROR = "_ERROR"
 _EXPECTED: Mapping[str, tuple[str, str]] = {
@@ -124,16 +127,23 @@ def _production_of(rule: Rule, builder: TreeBuilder) -> Production:
     return Production(rule.origin.name, name, len(rule.expansion), build)
 
 
-def parse(text: str, start: Start) -> object:
+def no_check(n_tokens: int) -> None:
+    """Lets any text be parsed to its end."""
+
+
+def parse(text: str, start: Start, check: ParseCheck = no_check) -> object:
     """What the tree builder makes of the whole of `text`, read as `start`.
 
     Raises PositionedError for the first fault. The stack is a list: no nesting can exhaust it.
+    `check` is asked every thousand tokens, and before each string, as that may be a regular
+    expression, which takes up to 0.1 s to compile.
     """
     table = parse_table()
     states, end_state, lexer = table.states, table.end_states[start], Lexer(text)
     stack: list[int] = [table.start_states[start]]
     values: list[object] = []
     token: Token | None = None
+    n_tokens = 0
     while True:
         state = states[stack[-1]]
         production = state.usual if state.is_decided else None
@@ -143,6 +153,9 @@ def parse(text: str, start: Start) -> object:
             if follower is not None:
                 stack.append(follower)
                 values.append(token)
+                n_tokens += 1
+                if token.type == "STRING" or n_tokens % _TOKENS_PER_CHECK == 0:
+                    check(n_tokens)
                 token = None
                 continue
             production = state.reductions.get(token.type, state.usual)

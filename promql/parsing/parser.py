@@ -1,60 +1,60 @@
 """PromQL text to syntax tree."""
 
-from functools import lru_cache
-from typing import cast
+from typing import Final, cast
 
+from promcompat.core.byte_bounded_cache import ByteBoundedCache
 from promcompat.core.matchers import LabelMatcher
 from promql.ast import Expr
-from promql.parsing.lalr_parser import parse
+from promql.parsing.lalr_parser import ParseCheck, no_check, parse
 from promql.parsing.parse_errors import ParseError, PositionedError, line_col
 from promql.parsing.type_checker import check_types
 
-__all__ = ["ParseError", "line_col", "parse_expr", "parse_metric_selector"]
+__all__ = ["BYTES_PER_TOKEN", "ParseError", "line_col", "parse_expr", "parse_metric_selector"]
 
-
-_LONGEST_REMEMBERED = 16_384
+BYTES_PER_TOKEN: Final = 512
+"""What the tree of a query takes, its plan included, in bytes for each token."""
+_LONGEST_REMEMBERED: Final = 16_384
 """Characters: the tree of a text of 1 MB is far larger than the text, and nobody asks it twice."""
+_MAX_REMEMBERED_BYTES: Final = 32 << 20
+_BYTES_PER_CHARACTER: Final = 340
+"""A token has one character at least, mostly more."""
+
+_EXPRESSIONS: Final = ByteBoundedCache[str, Expr](_MAX_REMEMBERED_BYTES)
+_SELECTORS: Final = ByteBoundedCache[str, tuple[LabelMatcher, ...]](_MAX_REMEMBERED_BYTES)
 
 
-def parse_expr(text: str) -> Expr:
+def parse_expr(text: str, check: ParseCheck = no_check) -> Expr:
     """The tree of a query, parsed and type-checked as Prometheus' `ParseExpr` does.
 
-    Raises ParseError, whose text is Prometheus' own; the length is limited, see
-    `promql.parsing.lexer.MAX_TOKENS`.
+    Raises ParseError, whose text is Prometheus' own, and what `check` raises, which is asked now
+    and then; the length is limited, see `promql.parsing.lexer.MAX_TOKENS`.
     """
-    return _parse_and_remember(text) if len(text) <= _LONGEST_REMEMBERED else _parse_checked(text)
-
-
-@lru_cache(maxsize=1024)
-def _parse_and_remember(text: str) -> Expr:
-    return _parse_checked(text)
-
-
-def _parse_checked(text: str) -> Expr:
+    expr = _EXPRESSIONS.get(text)
+    if expr is not None:
+        return expr
     try:
-        expr = cast(Expr, parse(text, "expression"))
+        expr = cast(Expr, parse(text, "expression", check))
         check_types(expr, text)
     except PositionedError as exc:
         raise exc.in_query(text) from exc
+    if len(text) <= _LONGEST_REMEMBERED:
+        _EXPRESSIONS.add(text, expr, len(text) * _BYTES_PER_CHARACTER)
     return expr
 
 
-def parse_metric_selector(text: str) -> tuple[LabelMatcher, ...]:
+def parse_metric_selector(text: str, check: ParseCheck = no_check) -> tuple[LabelMatcher, ...]:
     """The matchers of a series selector such as a `match[]` parameter; no offset, no range.
 
-    As in Prometheus, whether any matcher is non-empty is left to the caller. Raises ParseError.
+    As in Prometheus, whether any matcher is non-empty is left to the caller. Raises as `parse_expr`
+    does.
     """
-    is_long = len(text) > _LONGEST_REMEMBERED
-    return _parse_selector(text) if is_long else _parse_selector_and_remember(text)
-
-
-@lru_cache(maxsize=1024)
-def _parse_selector_and_remember(text: str) -> tuple[LabelMatcher, ...]:
-    return _parse_selector(text)
-
-
-def _parse_selector(text: str) -> tuple[LabelMatcher, ...]:
+    matchers = _SELECTORS.get(text)
+    if matchers is not None:
+        return matchers
     try:
-        return cast(tuple[LabelMatcher, ...], parse(text, "metric_selector"))
+        matchers = cast(tuple[LabelMatcher, ...], parse(text, "metric_selector", check))
     except PositionedError as exc:
         raise exc.in_query(text) from exc
+    if len(text) <= _LONGEST_REMEMBERED:
+        _SELECTORS.add(text, matchers, len(text) * _BYTES_PER_CHARACTER)
+    return matchers

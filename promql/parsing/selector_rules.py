@@ -7,7 +7,7 @@ from typing import cast
 
 from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
-from promcompat.core.matchers import LabelMatcher, MatchOp, compile_pattern
+from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
 from promql.ast import (
     NO_MODIFIERS,
@@ -146,11 +146,10 @@ def _label_value(token: Token) -> str:
 
 def _label_matcher(name: str, start: int, operator: Token, value: Token) -> LabelMatcher:
     matcher = LabelMatcher(name, MatchOp(operator.text), _label_value(value))
-    if matcher.op in (MatchOp.REGEX, MatchOp.NOT_REGEX):
-        try:
-            compile_pattern(matcher.value)
-        except BadDataError as exc:
-            raise PositionedError(start, str(exc)) from exc
+    try:
+        matcher.check_pattern()
+    except BadDataError as exc:
+        raise PositionedError(start, str(exc)) from exc
     return matcher
 
 

@@ -23,7 +23,7 @@ from promcompat.core.model import (
     SeriesSelection,
     WriteBatch,
 )
-from promcompat.core.ports import MatcherSets, MetricRepository
+from promcompat.core.ports import CheckBytes, MatcherSets, MetricRepository, any_bytes
 from promql.budget import DEFAULT_MAX_BYTES
 from promql.pushdown.choice import PushdownMode
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
@@ -145,7 +145,9 @@ class PostgresMetricRepository:
         committer = SampleCommitter(write_pool, partitions, self.stats, options.now_ms)
         self._recent_stamps = RecentStamps()
         self._writer = SampleWriter(committer, options.group_commit, self.stats)
-        self._series_reader = SeriesReader(labels_cache, self.stats, eighth)
+        self._series_reader = SeriesReader(
+            labels_cache, self.stats, eighth, options.query_timeout_seconds
+        )
         self._catalogue = SeriesCatalogue(self.database, self._series_reader, eighth)
         block_bytes = options.sample_cache_bytes // _BLOCKS_SHARE
         sample_cache = SampleCache(options.sample_cache_bytes - block_bytes, self.stats)
@@ -266,12 +268,17 @@ class PostgresMetricRepository:
         self.threshold_watch.committed(changes)
 
     @read_again
-    async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
+    async def select(
+        self,
+        tenant: str,
+        selections: Sequence[SeriesSelection],
+        check_bytes: CheckBytes = any_bytes,
+    ) -> list[SampleBlock]:
         """One block for each selection, fetched side by side; see the port."""
         tenant_id = await self._tenants.find(tenant)
         if tenant_id is None:
             return [SampleBlock.empty() for _ in selections]
-        return await self._sample_reader.select(tenant_id, selections)
+        return await self._sample_reader.select(tenant_id, selections, check_bytes)
 
     @read_again
     async def explain_select(

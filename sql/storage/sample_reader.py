@@ -8,7 +8,14 @@ from typing import Final, TypeVar
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import SampleBlock, SeriesSelection
-from promql.budget import BYTES_PER_LABELS, BYTES_PER_SAMPLE, TOO_MANY_SAMPLES, too_much_memory
+from promcompat.core.ports import CheckBytes, any_bytes
+from promql.budget import (
+    BYTES_PER_LABELS,
+    BYTES_PER_SAMPLE,
+    TOO_MANY_SAMPLES,
+    MemoryTakenError,
+    too_much_memory,
+)
 from promql.pushdown.rules import Partial
 from promql.translator import Statement
 from sql.storage.block_cache import BlockCache
@@ -63,10 +70,13 @@ class SampleReader:
         self._now_ms = now_ms
 
     async def select(
-        self, tenant_id: int, selections: Sequence[SeriesSelection]
+        self,
+        tenant_id: int,
+        selections: Sequence[SeriesSelection],
+        check_bytes: CheckBytes = any_bytes,
     ) -> list[SampleBlock]:
         """The blocks of a query's selections; see `promcompat.core.ports.SampleReader`."""
-        allowance = SampleAllowance(self._max_samples, self._max_bytes)
+        allowance = SampleAllowance(self._max_samples, self._max_bytes, check_bytes)
         async with acquired(self._pool) as connection:
             state = await self._series_reader.read_state(
                 connection,
@@ -241,10 +251,14 @@ class SampleAllowance:
     Bytes are those of the COPY stream, and of the columns of samples that came from elsewhere.
     """
 
-    def __init__(self, max_samples: int, max_bytes: int = 0) -> None:
-        """0 sets no bound."""
+    def __init__(
+        self, max_samples: int, max_bytes: int = 0, check_bytes: CheckBytes = any_bytes
+    ) -> None:
+        """0 sets no bound; `check_bytes` may set a further one."""
         self._max_samples = max_samples
         self._max_bytes = max_bytes
+        self._check_bytes = check_bytes
+        self._excess: ExecutionError | MemoryTakenError | None = None
         self._decoders: list[SampleDecoder] = []
         self._n_settled = 0
         self._n_settled_bytes = 0
@@ -274,14 +288,29 @@ class SampleAllowance:
     @property
     def is_exceeded(self) -> bool:
         """Whether too much has come."""
-        return self._has_too_many or self._has_too_much
+        try:
+            self.check()
+        except (ExecutionError, MemoryTakenError):
+            return True
+        return False
 
     def check(self) -> None:
-        """Raises ExecutionError when too much has come."""
-        if self._has_too_many:
-            raise ExecutionError(TOO_MANY_SAMPLES)
-        if self._has_too_much:
-            raise ExecutionError(too_much_memory(self._max_bytes))
+        """Raises ExecutionError when too much has come, MemoryTakenError as a budget does.
+
+        Does so ever after: a stream that was cut off is not whole, even if memory is free again.
+        """
+        try:
+            if self._excess is not None:
+                raise self._excess
+            if self._has_too_many:
+                raise ExecutionError(TOO_MANY_SAMPLES)
+            n_bytes = self._n_bytes
+            if 0 < self._max_bytes < n_bytes:
+                raise ExecutionError(too_much_memory(self._max_bytes))
+            self._check_bytes(n_bytes)
+        except (ExecutionError, MemoryTakenError) as exc:
+            self._excess = exc
+            raise
 
     @property
     def _has_too_many(self) -> bool:
@@ -289,10 +318,9 @@ class SampleAllowance:
         return 0 < self._max_samples < n_read + self._n_added
 
     @property
-    def _has_too_much(self) -> bool:
+    def _n_bytes(self) -> int:
         n_read = self._n_settled_bytes + sum(decoder.n_bytes for decoder in self._decoders)
-        n_bytes = n_read + self._n_added * BYTES_PER_SAMPLE + self._n_series * BYTES_PER_LABELS
-        return 0 < self._max_bytes < n_bytes
+        return n_read + self._n_added * BYTES_PER_SAMPLE + self._n_series * BYTES_PER_LABELS
 
 
 async def copy_out(

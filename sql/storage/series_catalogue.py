@@ -99,7 +99,7 @@ class SeriesCatalogue:
         tenant_id = await self._database.tenants.find(tenant)
         if tenant_id is None or bounds.is_empty:
             return []
-        question = _Question(tenant_id, label, tuple(matcher_sets))
+        question = _Question(tenant_id, label, tuple(dict.fromkeys(matcher_sets)))
         async with acquired(self._database.read_pool) as connection:
             state = await self._series_reader.read_state(
                 connection, tenant_id, bounds.start_ms, bounds.end_ms, wall_clock_ms()

@@ -1,8 +1,9 @@
 """Which series match, and what their labels are."""
 
-import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, TypeVar
 
 import asyncpg
 import numpy as np
@@ -11,6 +12,7 @@ import orjson
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, IntArray, Labels
+from promql.budget import TimeLimit, run_limited
 from promql.translator import Params, SeriesCondition, series_statement, translate_matchers
 from sql.catalog import MS_PER_DAY
 from sql.query_loader import load_queries
@@ -26,8 +28,9 @@ from sql.storage.selector_cache import (
 from sql.storage.series_cache import LabelsCache
 from sql.storage.storage_stats import StorageStats
 
+T = TypeVar("T")
 _QUERIES: Final = load_queries("storage")
-_VALUES_WORTH_A_THREAD: Final = 500
+_MAX_MATCHING_THREADS: Final = 2
 _LABELS_AT_ONCE: Final = 2_000
 """Reading them takes 10 ms, in which the event loop does nothing else."""
 
@@ -36,8 +39,17 @@ class SeriesReader:
     """Resolves matchers to series ids and ids to labels, on a connection the caller holds."""
 
     def __init__(
-        self, labels_cache: LabelsCache, stats: StorageStats, selector_cache_bytes: int
+        self,
+        labels_cache: LabelsCache,
+        stats: StorageStats,
+        selector_cache_bytes: int,
+        match_timeout_seconds: float,
     ) -> None:
+        """`match_timeout_seconds` bounds how long regular expressions of one selector may take."""
+        self._match_timeout_seconds = match_timeout_seconds
+        # Few and their own: an expression may take seconds for all values, for which nobody waits
+        # but the queries that have such expressions.
+        self._threads = ThreadPoolExecutor(_MAX_MATCHING_THREADS, "matching")
         self._labels_cache = labels_cache
         self._selectors = SelectorCache(selector_cache_bytes)
         self._stats = stats
@@ -89,14 +101,22 @@ class SeriesReader:
     ) -> IntArray:
         """Ids, ascending, of the tenant's series that satisfy all matchers."""
         params = Params()
-        condition = translate_matchers(matchers, params)
+        if any(matcher.has_pattern for matcher in matchers):
+            # Expressions that are no longer known are compiled again.
+            condition = await self._aside(lambda _: translate_matchers(matchers, params))
+        else:
+            condition = translate_matchers(matchers, params)
         names = await self._matching_names(connection, tenant_id, condition.residual_names)
         statement = series_statement(tenant_id, condition, params, names)
         rows = await connection.fetch(statement.text, *statement.params)
-        if not condition.residual or len(rows) < _VALUES_WORTH_A_THREAD:
-            return _matching_ids_of(rows, condition)
-        # An expression may take 20 us for each value, and the event loop has writes to answer.
-        return await asyncio.to_thread(_matching_ids_of, rows, condition)
+        if not condition.residual:
+            return np.frombuffer(rows[0]["ids"] or b"", ">i8").astype(np.int64)
+        return await self._aside(lambda limit: _matching_ids_of(rows, condition, limit))
+
+    async def _aside(self, work: Callable[[TimeLimit], T]) -> T:
+        """Work in a thread. Raises QueryTimeoutError when it takes too long."""
+        limit = TimeLimit.after(self._match_timeout_seconds)
+        return await run_limited(self._threads, limit, partial(work, limit))
 
     async def _matching_names(
         self, connection: Connection, tenant_id: int, matchers: Sequence[LabelMatcher]
@@ -105,7 +125,7 @@ class SeriesReader:
             return None
         rows = await connection.fetch(_QUERIES["metric_names"], tenant_id)
         names: list[str] = [row["metric_name"] for row in rows]
-        return [name for name in names if all(matcher.matches(name) for matcher in matchers)]
+        return await self._aside(lambda limit: _matching_texts(names, matchers, limit))
 
     async def labels_of(self, connection: Connection, series_ids: IntArray) -> list[Labels]:
         """The labels of each series, in the order of the ids.
@@ -138,15 +158,32 @@ def _parse_labels(metric_name: str, document: str) -> Labels:
     return Labels([(METRIC_NAME, metric_name), *orjson.loads(document).items()])
 
 
-def _matching_ids_of(rows: Sequence[asyncpg.Record], condition: SeriesCondition) -> IntArray:
-    if not condition.residual:
-        packed = rows[0]["ids"] or b""
-        return np.frombuffer(packed, ">i8").astype(np.int64)
+def _matching_ids_of(
+    rows: Sequence[asyncpg.Record], condition: SeriesCondition, limit: TimeLimit
+) -> IntArray:
     is_match = np.ones(len(rows), np.bool_)
+    documents: list[dict[str, str]] | None = None
+    if condition.reads_all_labels:
+        documents = [orjson.loads(row["labels"]) for row in rows]
     for column, matcher in enumerate(condition.residual, start=1):
-        values = [row[column] for row in rows]
-        # One RE2 match for each distinct value, not for each series.
-        verdicts = {value: matcher.matches(value) for value in set(values)}
-        is_match &= np.fromiter((verdicts[value] for value in values), np.bool_, len(values))
+        if documents is None:
+            values = [row[column] for row in rows]
+        else:
+            values = [document.get(matcher.name, "") for document in documents]
+        # One match for each distinct value, not for each series.
+        matching = set(_matching_texts(set(values), (matcher,), limit))
+        is_match &= np.fromiter((value in matching for value in values), np.bool_, len(values))
     ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
     return np.asarray(ids[is_match])
+
+
+def _matching_texts(
+    texts: Iterable[str], matchers: Sequence[LabelMatcher], limit: TimeLimit
+) -> list[str]:
+    predicates = [matcher.predicate() for matcher in matchers]
+    found: list[str] = []
+    for text in texts:
+        limit.check_time()
+        if all(matches(text) for matches in predicates):
+            found.append(text)
+    return found

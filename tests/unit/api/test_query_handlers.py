@@ -14,6 +14,7 @@ from promcompat.core.errors import (
     StorageUnavailableError,
 )
 from promcompat.core.model import SampleBlock, SeriesSelection
+from promcompat.core.ports import CheckBytes, any_bytes
 from tests.factories import make_batch, make_labels
 from tests.fakes import InMemoryMetricRepository
 from tests.http_service import Service
@@ -261,7 +262,12 @@ class FailingRepository(InMemoryMetricRepository):
         super().__init__()
         self._error = error
 
-    async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
+    async def select(
+        self,
+        tenant: str,
+        selections: Sequence[SeriesSelection],
+        check_bytes: CheckBytes = any_bytes,
+    ) -> list[SampleBlock]:
         raise self._error
 
 

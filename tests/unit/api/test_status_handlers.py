@@ -11,6 +11,7 @@ from promcompat.api.context import Phase
 from promcompat.api.routes import ROUTES
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import SampleBlock, SeriesSelection
+from promcompat.core.ports import CheckBytes, any_bytes
 from tests.factories import make_batch, make_labels
 from tests.fakes import InMemoryMetricRepository
 from tests.http_service import Service
@@ -233,7 +234,12 @@ class SlowRepository(InMemoryMetricRepository):
         self.started = asyncio.Event()
         self.cancelled = asyncio.Event()
 
-    async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
+    async def select(
+        self,
+        tenant: str,
+        selections: Sequence[SeriesSelection],
+        check_bytes: CheckBytes = any_bytes,
+    ) -> list[SampleBlock]:
         self.started.set()
         try:
             await asyncio.Event().wait()

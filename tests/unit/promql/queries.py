@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from promcompat.core.model import EvalRange, Labels, SampleBlock, SeriesSelection
+from promcompat.core.ports import CheckBytes, any_bytes
 from promql.engine import Engine, EngineOptions
 from promql.text_format import format_labels
 from promql.values import Matrix, QueryResult
@@ -21,7 +22,12 @@ class SeriesReader:
         self._series = series
         self.asked: Sequence[SeriesSelection] = ()
 
-    async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
+    async def select(
+        self,
+        tenant: str,
+        selections: Sequence[SeriesSelection],
+        check_bytes: CheckBytes = any_bytes,
+    ) -> list[SampleBlock]:
         """See SampleReader."""
         self.asked = selections
         return [self._select(selection) for selection in selections]

@@ -9,6 +9,7 @@ import pytest
 
 from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutError
 from promcompat.core.model import EvalRange, SampleBlock, SeriesSelection
+from promcompat.core.ports import CheckBytes, any_bytes
 from promql.ast import PositionRange
 from promql.engine import Engine, EngineOptions, annotation_texts
 from promql.parsing.parser import ParseError
@@ -162,7 +163,12 @@ class BlockedReader:
         self.asked = asyncio.Event()
         self.release = asyncio.Event()
 
-    async def select(self, tenant: str, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
+    async def select(
+        self,
+        tenant: str,
+        selections: Sequence[SeriesSelection],
+        check_bytes: CheckBytes = any_bytes,
+    ) -> list[SampleBlock]:
         """See SampleReader."""
         self.asked.set()
         await self.release.wait()

@@ -1,11 +1,16 @@
 """A query is refused before it makes what would take more memory than it may."""
 
+import asyncio
+import gc
+import tracemalloc
+
 import pytest
 
-from promcompat.core.errors import ExecutionError
+from promcompat.core.errors import ExecutionError, QueryTimeoutError
 from promcompat.core.model import EvalRange, Labels
-from promql.budget import too_much_memory
+from promql.budget import memory_stays_taken, too_much_memory
 from promql.engine import Engine, EngineOptions
+from promql.query_parameters import QueryParameters
 from promql.values import QueryResult
 from tests.factories import make_batch, make_labels
 from tests.fakes import InMemoryMetricRepository
@@ -25,6 +30,8 @@ BLOW_UPS = {
     "subquery": "max_over_time(x[1d:1s])",
     "subquery of windows": "max_over_time(rate(x[5m])[1h:1s])",
     "steps": "sum_over_time(vector(1)[5m:1ms])",
+    "nested subqueries": "max_over_time(" * 300 + "x" + "[1h:1m])" * 300,
+    "tree": "+".join(["1"] * 10_000),
 }
 
 
@@ -81,3 +88,66 @@ async def test_duplicates_are_refused_without_pairing_them() -> None:
     query = "x * on() group_left(n) x"
     with pytest.raises(ExecutionError, match="found duplicate series for the match group"):
         await run(engine_of(await filled(), LIMIT), query)
+
+
+async def test_nested_subqueries_take_no_more_than_is_counted() -> None:
+    query = "max_over_time(" * 1_000 + "vector(1)" + "[1h:1m])" * 1_000
+    engine = engine_of(InMemoryMetricRepository(), 200_000_000)
+    tracemalloc.start()
+    with pytest.raises(ExecutionError, match="query-max-memory-bytes"):
+        await engine.query("default", query, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 250_000_000
+
+
+def shared_engine(repository: InMemoryMetricRepository, max_bytes: int) -> Engine:
+    options = EngineOptions(max_memory_bytes=max_bytes, max_shared_memory_bytes=max_bytes)
+    return Engine(repository, options)
+
+
+async def test_queries_wait_for_memory_that_others_hold() -> None:
+    engine = shared_engine(await filled(), LIMIT)
+
+    async def count() -> int:
+        return len((await run(engine, "rate(x[5m]) + x")).value.labels)  # type: ignore[union-attr]
+
+    # Each takes more than half of what all have together.
+    assert await asyncio.gather(*(count() for _ in range(8))) == [N_SERIES] * 8
+    gc.collect()
+    assert engine.memory.held_bytes == 0
+
+
+async def test_memory_of_a_result_is_held_until_it_is_gone() -> None:
+    engine = shared_engine(await filled(), LIMIT)
+    results = [await run(engine, "x * 1"), await run(engine, "x * 2")]
+    assert engine.memory.held_bytes >= 2 * N_SERIES * 400 * 8
+    del results
+    gc.collect()
+    assert engine.memory.held_bytes == 0
+
+
+async def test_query_that_waits_in_vain_times_out_and_says_why() -> None:
+    engine = shared_engine(await filled(), LIMIT)
+    engine.memory.take(LIMIT - 1_000, 0)
+    with pytest.raises(QueryTimeoutError) as refused:
+        await engine.query_range(
+            "default",
+            "rate(x[5m]) + x",
+            EvalRange(0, 399 * STEP_MS, STEP_MS),
+            QueryParameters(timeout_seconds=0.3),
+        )
+    assert str(refused.value) == memory_stays_taken(LIMIT)
+    engine.memory.give_back(LIMIT - 1_000)
+    await run(engine, "rate(x[5m]) + x")
+    gc.collect()
+    assert engine.memory.held_bytes == 0
+
+
+async def test_failing_queries_give_all_memory_back() -> None:
+    engine = shared_engine(await filled(), LIMIT)
+    for query in BLOW_UPS.values():
+        with pytest.raises(ExecutionError):
+            await run(engine, query)
+    gc.collect()
+    assert engine.memory.held_bytes == 0

@@ -5,6 +5,7 @@ import pytest
 
 from promcompat.core.model import SelectHints, SeriesSelection
 from promql.translator import (
+    MAX_TERMS,
     Params,
     SeriesCondition,
     TimeBounds,
@@ -55,6 +56,11 @@ def select(start_ms: int, end_ms: int, **hints: int) -> SeriesSelection:
             "(coalesce(s.labels ->> $1::text = ANY($2::text[]), FALSE) OR NOT s.labels ? $1::text)",
             ["job", ["x"]],
         ),
+        (
+            ("job", "=~", "^(x|y):80$"),
+            "coalesce(s.labels ->> $1::text = ANY($2::text[]), FALSE)",
+            ["job", ["x:80", "y:80"]],
+        ),
         (("job", "=~", ".*"), "TRUE", []),
         (("job", "!~", ".*"), "NOT (TRUE)", []),
         (("job", "=~", ".+"), "NOT (NOT s.labels ? $1::text)", ["job"]),
@@ -86,11 +92,22 @@ def test_contradicting_equalities_are_both_kept() -> None:
 
 
 def test_regular_expressions_are_left_to_re2() -> None:
-    condition, params = translate(("a", "=~", "x.*"), ("__name__", "!~", "y+"), ("b", "=~", "^c"))
+    condition, params = translate(("a", "=~", "x.*"), ("__name__", "!~", "y+"), ("b", "=~", "c?"))
     assert condition.text == "TRUE"
     assert params == []
     assert [matcher.name for matcher in condition.residual] == ["a", "b"]
     assert [matcher.name for matcher in condition.residual_names] == ["__name__"]
+
+
+def test_thousands_of_matchers_fit_into_a_statement() -> None:
+    condition, params = translate(
+        *((f"a{n}", "!=", "x") for n in range(5_000)), *((f"b{n}", "=~", "x.*") for n in range(900))
+    )
+    assert condition.text.count(" AND ") == MAX_TERMS - 1
+    assert len(params) == 2 * MAX_TERMS
+    assert len(condition.residual) == 5_900 - MAX_TERMS
+    statement = series_statement(7, condition, Params(list(params)), None)
+    assert statement.text.startswith("SELECT s.id, s.labels::text AS labels FROM")
 
 
 def test_series_statement_packs_ids_without_residuals() -> None:

@@ -1,0 +1,178 @@
+"""Regular expressions, as Prometheus has them: every one of the service is compiled here.
+
+RE2 matches in a time linear in the text. What it takes to compile an expression, and what is kept
+of it, is bounded here (see `pattern_syntax`); a match itself holds no interpreter lock.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+import re2
+
+from promcompat.core.byte_bounded_cache import ByteBoundedCache, texts_bytes
+from promcompat.core.errors import BadDataError
+from promcompat.core.pattern_syntax import (
+    PatternFaultError,
+    PatternSyntax,
+    fault,
+    read_pattern,
+)
+
+SMALL_MEMORY_BYTES: Final = 1 << 20
+LARGE_MEMORY_BYTES: Final = 8 << 20
+"""What RE2 may take for one expression, the states it makes while it matches included."""
+MAX_CACHE_BYTES: Final = 64 << 20
+MAX_CAPTURE_BYTES: Final = 16 << 20
+"""For the groups of one match: each state of the program has a copy of all."""
+_LARGE_FROM_COST: Final = 5_000
+_BYTES_PER_VALUE: Final = 50
+"""Of the table they are looked up in."""
+_BYTES_PER_CAPTURE: Final = 16
+
+_GO_WORDING: Final = {
+    "bad repetition operator": "invalid nested repetition operator",
+    "invalid named capture group": "invalid named capture",
+    "invalid perl operator": "invalid or unsupported Perl syntax",
+    "invalid repetition size": "invalid repeat count",
+    "missing )": "missing closing )",
+    "missing ]": "missing closing ]",
+    "no argument for repetition operator": "missing argument to repetition operator",
+}
+"""What Go's regexp package says where RE2 says it otherwise; clients know Go's words."""
+
+
+class PatternMatch(Protocol):
+    """What is used of a match of RE2."""
+
+    def group(self, group: int | str = 0) -> str | None:
+        """The text of a group, None when it took no part."""
+
+    def start(self) -> int:
+        """Where the match starts."""
+
+    def end(self) -> int:
+        """Where it ends."""
+
+
+class CompiledPattern(Protocol):
+    """What is used of a compiled RE2 expression."""
+
+    groups: int
+    groupindex: Mapping[str, int]
+    programsize: int
+
+    def fullmatch(self, text: str) -> PatternMatch | None:
+        """A match when the whole of `text` matches."""
+
+    def search(self, text: str, pos: int = 0) -> PatternMatch | None:
+        """The first match at or after `pos`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A regular expression that matches whole texts, by RE2 or as a list of the texts it matches.
+
+    `values` are all texts that it matches, as of `(a|b):80`; None when they cannot be listed.
+    `n_bytes` is what it may take in memory, at most.
+    """
+
+    values: Collection[str] | None
+    n_bytes: int
+    _compiled: CompiledPattern | None = None
+
+    def matches(self, text: str) -> bool:
+        """Whether the whole of `text` matches."""
+        if self._compiled is None:
+            return self.values is not None and text in self.values
+        return self._compiled.fullmatch(text) is not None
+
+
+_CACHE: Final = ByteBoundedCache[str, Pattern](MAX_CACHE_BYTES)
+
+
+def compile_pattern(text: str) -> Pattern:
+    """The expression for whole texts, its dot matching newlines as Prometheus has it (`(?s:…)`).
+
+    Raises BadDataError in Prometheus' words for one that is malformed or too large. Compiling takes
+    up to 0.1 s, in which no other thread runs; a match may take as long, beside others.
+    """
+    pattern = _CACHE.get(text)
+    if pattern is None:
+        pattern = _compile(text)
+        _CACHE.add(text, pattern, pattern.n_bytes)
+    return pattern
+
+
+def compile_capturing(text: str, *, dot_matches_newline: bool) -> CompiledPattern:
+    """An expression with its groups, for replacements; it is not kept.
+
+    Raises BadDataError as `compile_pattern` does, and when its groups would take too much memory.
+    """
+    syntax = _read(text)
+    compiled = _compile_re2(text, syntax, captures=True, dot_matches_newline=dot_matches_newline)
+    n_bytes = compiled.programsize * (compiled.groups + 1) * _BYTES_PER_CAPTURE
+    if n_bytes > MAX_CAPTURE_BYTES:
+        raise _refused(fault("expression too large", text))
+    return compiled
+
+
+def _read(text: str) -> PatternSyntax:
+    try:
+        return read_pattern(text)
+    except PatternFaultError as exc:
+        raise _refused(exc) from exc
+
+
+def _refused(exc: PatternFaultError) -> BadDataError:
+    return BadDataError(f"error parsing regexp: {exc}")
+
+
+def _compile(text: str) -> Pattern:
+    syntax = _read(text)
+    if syntax.values is not None:
+        n_bytes = texts_bytes((text, *syntax.values)) + _BYTES_PER_VALUE * len(syntax.values)
+        return Pattern(dict.fromkeys(syntax.values), n_bytes)
+    compiled = _compile_re2(text, syntax, captures=False, dot_matches_newline=True)
+    return Pattern(None, _memory_bytes(syntax), compiled)
+
+
+def _memory_bytes(syntax: PatternSyntax) -> int:
+    return LARGE_MEMORY_BYTES if syntax.cost > _LARGE_FROM_COST else SMALL_MEMORY_BYTES
+
+
+def _compile_re2(
+    text: str, syntax: PatternSyntax, *, captures: bool, dot_matches_newline: bool
+) -> CompiledPattern:
+    options = re2.Options()
+    options.dot_nl = dot_matches_newline
+    options.never_capture = not captures
+    options.max_mem = _memory_bytes(syntax)
+    options.log_errors = False
+    wanted = text if captures else syntax.uncaptured
+    try:
+        return cast(CompiledPattern, re2.compile(wanted, options))
+    except re2.error as exc:
+        if wanted != text:
+            # Fails as well, with an error that shows the text as it was given.
+            return _compile_re2(
+                text, syntax, captures=True, dot_matches_newline=dot_matches_newline
+            )
+        raise BadDataError(f"error parsing regexp: {_regexp_fault(exc, text)}") from exc
+    except UnicodeEncodeError as exc:
+        raise _refused(fault("invalid UTF-8", text)) from exc
+    finally:
+        # RE2's module keeps what it compiled, 128 expressions of any size.
+        re2.purge()
+
+
+def _regexp_fault(exc: Exception, pattern: str) -> str:
+    """The text Prometheus gives for a pattern that RE2 refused as `<fault>: <part>`."""
+    message = exc.args[0] if exc.args else ""
+    text = message.decode(errors="replace") if isinstance(message, bytes) else str(message)
+    if text.startswith("trailing \\"):
+        return "trailing backslash at end of expression: ``"
+    if text.startswith("pattern too large"):
+        return str(fault("expression too large", pattern))
+    reason, _, part = text.partition(": ")
+    return str(fault(_GO_WORDING.get(reason, reason), part))
