@@ -19,12 +19,12 @@ from promcompat.core.secrets import Redactor
 from promcompat.explain_command import add_explain_parser, run_explain
 from promcompat.logs import set_up_logging
 from promcompat.maintaining import maintain
+from promcompat.public_settings import secrets_of
 from promcompat.serving import serve
 from promcompat.settings import (
     Settings,
     default_text,
     env_name,
-    secrets_of,
     unknown_variables,
     value_form,
 )

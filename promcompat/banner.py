@@ -1,7 +1,8 @@
 """What a person reads when the service is up."""
 
 from promcompat.api.context import TENANT_HEADER
-from promcompat.settings import Settings, hide_password
+from promcompat.public_settings import hide_password
+from promcompat.settings import Settings
 from promcompat.sql_command import sql_hint
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 

@@ -25,7 +25,8 @@ from promcompat.app import Patience, build_metric_service, open_repository
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor, public_url, url_secrets
 from promcompat.explanation_text import render_explanation
-from promcompat.settings import Settings, secrets_of
+from promcompat.public_settings import secrets_of
+from promcompat.settings import Settings
 
 _DEFAULT_URL: Final = "http://127.0.0.1:9201"
 _TIMEOUT_SECONDS: Final = 150.0

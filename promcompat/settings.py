@@ -7,7 +7,7 @@ flag wins over the environment. The description of each field is what `--help` p
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.patterns import compile_pattern
-from promcompat.core.secrets import HIDDEN, origin_of, public_url, url_secrets
+from promcompat.core.secrets import public_url
 
 ENV_PREFIX = "PROMCOMPAT_"
 MEBIBYTE = 1 << 20
@@ -476,34 +476,3 @@ def unknown_variables(environment: Iterable[str]) -> list[str]:
     """Variables with our prefix that name no setting: a typing error would be silent otherwise."""
     known = {env_name(name) for name in Settings.model_fields}
     return sorted(name for name in environment if name.startswith(ENV_PREFIX) and name not in known)
-
-
-def public_values(settings: Settings) -> Mapping[str, str]:
-    """Every setting as text, without anything secret in it."""
-    texts = {name: value_text(name, getattr(settings, name)) for name in Settings.model_fields}
-    alertmanagers, webhooks = settings.alertmanager_url_list, settings.webhook_url_list
-    return texts | {
-        "database_url": hide_password(settings.database_url),
-        "alertmanager_urls": ",".join(map(public_url, alertmanagers)),
-        "webhook_urls": ",".join(map(origin_of, webhooks)),
-        "temporal_api_key": HIDDEN if settings.temporal_api_key else "",
-        # Arguments may be tokens: the names tell what may be run.
-        "remediation_commands": ",".join(settings.remediation_commands),
-    }
-
-
-def secrets_of(settings: Settings) -> Iterator[str]:
-    """Every text in the settings that nobody should see in an answer or a log."""
-    if settings.database_url is not None:
-        yield from url_secrets(settings.database_url.get_secret_value())
-    for url in settings.alertmanager_url_list:
-        yield from url_secrets(url)
-    for url in settings.webhook_url_list:
-        yield from url_secrets(url, is_path_secret=True)
-    if settings.temporal_api_key is not None:
-        yield settings.temporal_api_key.get_secret_value()
-
-
-def hide_password(url: SecretStr | None) -> str:
-    """The address without user and password."""
-    return "" if url is None else public_url(url.get_secret_value())

@@ -18,7 +18,7 @@ from promcompat.api.forms import read_form
 from promcompat.api.params import parse_go_int
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError, PromcompatError
-from promcompat.settings import public_values
+from promcompat.public_settings import public_values
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
 _DEFAULT_TOP = 10

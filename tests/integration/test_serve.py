@@ -321,8 +321,11 @@ def test_arguments_that_nobody_knows_are_refused(command: str) -> None:
     ("url", "address", "password"),
     [
         ("postgresql://u:p%40w@h:1/d", "postgresql://u@h:1/d", "p@w"),
-        ("postgresql://h/d?user=u&password=x&sslmode=require",
-         "postgresql://h/d?user=u&sslmode=require", "x"),
+        (
+            "postgresql://h/d?user=u&password=x&sslmode=require",
+            "postgresql://h/d?user=u&sslmode=require",
+            "x",
+        ),
         ("postgresql://u@a:1,b:2/d", "postgresql://u@a:1,b:2/d", ""),
     ],
 )

@@ -6,11 +6,11 @@ import pytest
 from pydantic import ValidationError
 
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
+from promcompat.public_settings import public_values
 from promcompat.settings import (
     Settings,
     default_data_dir,
     env_name,
-    public_values,
     split_listen_address,
     unknown_variables,
 )
