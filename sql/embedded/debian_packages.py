@@ -10,7 +10,9 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +21,7 @@ from sql.embedded.install_cache import Report
 
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _APT_FOLDER = Path("/etc/apt")
+_PROGRESS_SECONDS = 3.0
 _MIRROR_PATTERN = re.compile(r"https?://\S+/debian/?(?=\s|$)")
 
 
@@ -46,8 +49,11 @@ def unpack_packages(
         names = list(packages)
         if dependencies is not None:
             names = [name for name in apt.resolve(packages) if dependencies.fullmatch(name)]
-        report(f"Downloading {_count(names)} of Debian {suite}: {', '.join(packages)}")
-        archives = apt.download(names)
+        n_bytes = apt.download_bytes(names)
+        wanted = f"{_count(names)} of Debian {suite}, {_megabytes(n_bytes)} MB"
+        report(f"Downloading {wanted}: {', '.join(packages)}")
+        with _reported_progress(apt.archives, n_bytes, report):
+            archives = apt.download(names)
         report(f"Unpacking {_count(names)}")
         for archive in archives:
             run_tool(["dpkg", "-x", str(archive), str(into)])
@@ -88,7 +94,7 @@ class _PrivateApt:
     """`apt-get` with its own state below `workspace`, blind to what the host has installed."""
 
     def __init__(self, workspace: Path, suite: str, mirror: str) -> None:
-        self._archives = workspace / "archives"
+        self.archives = workspace / "archives"
         for folder in ("lists/partial", "cache/archives/partial", "archives"):
             (workspace / folder).mkdir(parents=True)
         status = workspace / "status"
@@ -115,16 +121,41 @@ class _PrivateApt:
         self._options = [f"--option={key}={value}" for key, value in settings.items()]
 
     def run(self, *arguments: str) -> str:
-        return run_tool(["apt-get", "-qq", *self._options, *arguments], folder=self._archives)
+        return run_tool(["apt-get", "-qq", *self._options, *arguments], folder=self.archives)
 
     def resolve(self, packages: Sequence[str]) -> list[str]:
         """Return what `apt-get install packages` would install on an empty system."""
         plan = self.run("--simulate", "install", *packages)
         return re.findall(r"^Inst (\S+)", plan, flags=re.MULTILINE)
 
+    def download_bytes(self, names: Iterable[str]) -> int:
+        """Return how much `download` will fetch."""
+        plan = self.run("--print-uris", "download", *names)
+        return sum(map(int, re.findall(r"^'\S+' \S+ (\d+)", plan, flags=re.MULTILINE)))
+
     def download(self, names: Iterable[str]) -> list[Path]:
         self.run("download", *names)
-        return sorted(self._archives.glob("*.deb"))
+        return sorted(self.archives.glob("*.deb"))
+
+
+@contextmanager
+def _reported_progress(folder: Path, n_bytes: int, report: Report) -> Iterator[None]:
+    """Report how much of so many bytes has arrived in a folder, while the block runs."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_PROGRESS_SECONDS):
+            with suppress(OSError):  # A file that apt renames just then.
+                sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+                report(f"Downloaded {_megabytes(sum(sizes))} of {_megabytes(n_bytes)} MB")
+
+    watcher = threading.Thread(target=watch, name="download-progress", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def run_tool(command: Sequence[str], folder: Path | None = None) -> str:
@@ -144,6 +175,10 @@ def run_tool(command: Sequence[str], folder: Path | None = None) -> str:
         complaint = " / ".join(result.stderr.strip().splitlines()[-3:])
         raise InstallError(f"{command[0]} failed: {complaint or f'exit {result.returncode}'}")
     return result.stdout
+
+
+def _megabytes(n_bytes: int) -> int:
+    return max(1, round(n_bytes / 1e6))
 
 
 def _count(names: Sequence[str]) -> str:
