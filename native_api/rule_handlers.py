@@ -1,5 +1,7 @@
 """`/rules`: alert rules as data."""
 
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +24,7 @@ from native_api.rule_payloads import (
     RuleReply,
 )
 from native_api.validation import shown
-from promcompat.core.alerts import AlertRule
+from promcompat.core.alerts import AlertRule, RuleEvaluation
 from promcompat.core.errors import PreconditionFailedError
 
 
@@ -31,10 +33,16 @@ async def handle_list_rules(call: Call[RuleListQuery, None]) -> web.Response:
     service = ready(call.state.rules)
     rules = await service.list_rules(call.tenant, call.query.group)
     evaluations = await service.evaluations(call.tenant)
+    # In a thread: there may be ten thousand.
+    body = await asyncio.to_thread(_list_json, rules, evaluations)
+    return json_response(call.request, body)
+
+
+def _list_json(rules: Sequence[AlertRule], evaluations: Mapping[int, RuleEvaluation]) -> bytes:
     reply = RuleListReply(
         rules=[RuleReply.of_evaluated(rule, evaluations.get(rule.id)) for rule in rules]
     )
-    return json_response(call.request, reply)
+    return reply.model_dump_json(by_alias=True).encode()
 
 
 async def handle_create_rule(call: Call[NoQuery, RulePayload]) -> web.Response:

@@ -9,7 +9,7 @@ from functools import partial
 from promcompat.background import PeriodicLoop
 from promcompat.core.alerts import REMEDIATION_RECEIVER
 from promcompat.core.notifications import Notifier
-from promcompat.core.remediation import RemediationLauncher
+from promcompat.core.remediation import RemediationCheck, RemediationLauncher
 from promcompat.core.secrets import public_url
 from promcompat.notifications.receivers import (
     HttpSender,
@@ -84,6 +84,7 @@ async def open_alerting(
     repository: PostgresMetricRepository,
     metrics: MetricService,
     launcher: RemediationLauncher,
+    check_remediation: RemediationCheck,
     external_url: str,
 ) -> Alerting:
     """The services of alerts, on the database at `url`; thresholds are watched from now on.
@@ -111,6 +112,7 @@ async def open_alerting(
             alerts,
             definitions,
             RuleLimits(settings.max_rules, settings.max_rules_per_group),
+            check_remediation,
         ),
         alerts=AlertService(alerts, metrics.now_ms),
         evaluator=RuleEvaluator(alerts, metrics, stats, external_url),

@@ -14,10 +14,15 @@ from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from promcompat.core.label_limits import LabelLimits
 from promcompat.core.remediation import (
     OPEN_STATES,
+    RemediationCheck,
     RemediationJournal,
     RemediationLauncher,
 )
+from promcompat.remediation.action_policy import ActionPolicy
 from promcompat.remediation.launcher_stats import LauncherStats
+from promcompat.remediation.payloads import REMEDIATION_WORKFLOW
+from promcompat.remediation.registry import RegistryError, load_registered
+from promcompat.remediation.spec_check import SpecChecker
 from promcompat.remediation.temporal_options import TemporalOptions
 from promcompat.remediation.unconfigured import UnconfiguredRemediationLauncher
 from promcompat.services.definition_service import DefinitionService
@@ -131,12 +136,16 @@ def open_native_api(
     native: NativeState,
     metrics: MetricService,
     repository: PostgresMetricRepository,
+    check_remediation: RemediationCheck,
 ) -> None:
     """Give the native API its services."""
     definitions = PostgresDefinitionRepository(repository.database)
     native.metrics = metrics
     native.definitions = DefinitionService(
-        definitions, repository.threshold_watch.catch_up, settings.max_definitions
+        definitions,
+        repository.threshold_watch.catch_up,
+        settings.max_definitions,
+        check_remediation,
     )
     native.queries = NativeQueryService(
         repository.sample_list_reader(), repository, definitions, metrics
@@ -151,6 +160,7 @@ class Remediations:
     launcher: RemediationLauncher
     service: RemediationService
     stats: LauncherStats
+    check: RemediationCheck
 
 
 def build_remediations(settings: Settings, repository: PostgresMetricRepository) -> Remediations:
@@ -158,7 +168,31 @@ def build_remediations(settings: Settings, repository: PostgresMetricRepository)
     records = build_remediation_repository(repository)
     launcher = _build_launcher(settings, records)
     service = RemediationService(records, records, launcher)
-    return Remediations(records, launcher, service, launcher.stats)
+    check = build_remediation_check(settings)
+    return Remediations(records, launcher, service, launcher.stats, check)
+
+
+def action_policy(settings: Settings) -> ActionPolicy:
+    """What the operator lets remediations touch."""
+    return ActionPolicy(
+        commands=settings.remediation_commands,
+        http_hosts=frozenset(settings.remediation_http_hosts),
+        sql_functions=frozenset(settings.remediation_sql_functions),
+    )
+
+
+def build_remediation_check(settings: Settings) -> SpecChecker:
+    """What checks remediations when they are defined."""
+    workflow_types: frozenset[str] | None
+    try:
+        registered = load_registered(settings.remediation_package)
+    except RegistryError as exc:
+        # The worker needs the package and says so; the service only checks less without it.
+        _LOGGER.warning("workflow types are not checked", extra={"reason": str(exc)})
+        workflow_types = None
+    else:
+        workflow_types = frozenset({REMEDIATION_WORKFLOW, *registered.workflow_types})
+    return SpecChecker(settings.task_queue, action_policy(settings), workflow_types)
 
 
 def _build_launcher(

@@ -89,7 +89,7 @@ class Backend:
             self._tasks.append(asyncio.create_task(_watch(database, termination)))
         freed = FreedMemory()
         service = build_metric_service(self._settings, repository, freed.large_query_ended)
-        open_native_api(self._settings, native, service, repository)
+        open_native_api(self._settings, native, service, repository, remediations.check)
         giving_back = PeriodicLoop("free memory", _GIVE_BACK_SECONDS, freed.give_back)
         maintenance = Maintenance(self._settings, repository, self._telemetry)
         self._tasks += start_loops([maintenance.loop(), giving_back], self._telemetry.loops)
@@ -108,7 +108,13 @@ class Backend:
         remediations: Remediations,
     ) -> None:
         alerting = await open_alerting(
-            self._settings, url, repository, service, remediations.launcher, self._external_url
+            self._settings,
+            url,
+            repository,
+            service,
+            remediations.launcher,
+            remediations.check,
+            self._external_url,
         )
         self._alerting = alerting
         state.open_alerts(alerting.rules, alerting.alerts, alerting.alertmanager_urls)

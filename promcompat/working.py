@@ -6,13 +6,13 @@ from contextlib import suppress
 import aiohttp
 
 from promcompat.app import (
+    action_policy,
     build_metric_service,
     build_remediation_repository,
     open_repository,
     temporal_options,
 )
 from promcompat.core.errors import PromcompatError
-from promcompat.remediation.action_policy import ActionPolicy
 from promcompat.remediation.action_runner import ActionRunner
 from promcompat.remediation.activities import RemediationActivities
 from promcompat.remediation.conditions import AlertConditionChecker
@@ -60,15 +60,6 @@ def worker_options(settings: Settings) -> WorkerOptions:
         temporal=temporal_options(settings, settings.temporal_address),
         task_queue=settings.task_queue,
         stop_seconds=settings.shutdown_timeout / 1000,
-    )
-
-
-def action_policy(settings: Settings) -> ActionPolicy:
-    """What the operator allows."""
-    return ActionPolicy(
-        commands=settings.remediation_commands,
-        http_hosts=frozenset(settings.remediation_http_hosts),
-        sql_functions=frozenset(settings.remediation_sql_functions),
     )
 
 

@@ -85,11 +85,17 @@ async def running_native_service(url: str, **settings: Any) -> AsyncIterator[Nat
             ingest_metrics=telemetry.native_ingest,
         )
         install_native_api(app, native)
-        open_native_api(chosen, native, metrics, repository)
         remediations = build_remediations(chosen, repository)
+        open_native_api(chosen, native, metrics, repository, remediations.check)
         native.remediations = remediations.service
         alerting = await open_alerting(
-            chosen, url, repository, metrics, remediations.launcher, "http://here"
+            chosen,
+            url,
+            repository,
+            metrics,
+            remediations.launcher,
+            remediations.check,
+            "http://here",
         )
         native.rules, native.alerts = alerting.rules, alerting.alerts
         state.open_alerts(alerting.rules, alerting.alerts, alerting.alertmanager_urls)

@@ -98,8 +98,8 @@ class RuleRepository(Protocol):
     async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
         """The last evaluation of each rule that had one."""
 
-    async def count_rules(self, tenant: str, group: str, rule_id: int) -> tuple[int, int]:
-        """How many rules the tenant has and how many the group, other than the one of this id."""
+    async def count_rules(self, tenant: str, group: str) -> tuple[int, int]:
+        """How many rules the tenant has, and how many of them the group."""
 
     async def save_rule(self, tenant: str, rule: AlertRule) -> AlertRule | None:
         """Make a rule (id 0) or replace that of its id and version.

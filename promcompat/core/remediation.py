@@ -1,9 +1,11 @@
 """What is to be done about a breach: values shared by rules, definitions and the launcher."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
+
+from promcompat.core.errors import FieldFault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +51,15 @@ class RemediationRequest:
     rule_name: str
     query: str
     series_labels: Mapping[str, str] = field(default_factory=dict)
+
+
+RemediationCheck = Callable[[RemediationSpec], Sequence[FieldFault]]
+"""What is wrong with a remediation; fields are relative to it. It may take a while."""
+
+
+def accept_remediation(_spec: RemediationSpec) -> Sequence[FieldFault]:
+    """The check of a service that knows nothing of remediations."""
+    return ()
 
 
 class RemediationLauncher(Protocol):

@@ -29,7 +29,7 @@ class ActionPolicy:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
         except ValueError as exc:
-            raise BadDataError(f"invalid URL: {exc}") from exc
+            raise BadDataError("the URL is not valid") from exc
         if parts.scheme not in ("http", "https") or not host:
             raise BadDataError("an action's URL must be http:// or https:// and name a host")
         port = port or (443 if parts.scheme == "https" else 80)

@@ -76,7 +76,7 @@ class ActionRunner:
         except TimeoutError as exc:
             raise ActionFailedError(f"no answer within {action.timeout} ms") from exc
         except aiohttp.InvalidURL as exc:
-            raise BadDataError(f"invalid URL: {exc}") from exc
+            raise BadDataError("the URL is not valid") from exc
         except (aiohttp.ClientError, OSError) as exc:
             raise ActionFailedError(f"no answer: {exc}") from exc
         detail = {"status": status, "body": _recorded(body)}

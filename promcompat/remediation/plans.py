@@ -3,8 +3,8 @@
 Pure: the workflow reads its input with this code, and the same code runs again in a replay.
 """
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
-from promcompat.core.errors import BadDataError
+from promcompat.core.errors import BadDataError, FieldFault
 
 
 def _to_milliseconds(value: object) -> object:
@@ -114,6 +114,17 @@ def parse_plan(workflow_input: Mapping[str, Any]) -> Plan:
         raise BadDataError(f"invalid remediation input: {_first_fault(exc)}") from exc
 
 
+def read_plan(input_template: Mapping[str, Any]) -> tuple[Plan | None, list[FieldFault]]:
+    """An input before its templates are expanded, and what is wrong with it for any alert.
+
+    There is no plan when something is wrong, or when a template stands where no text does.
+    """
+    try:
+        return Plan.model_validate(input_template), []
+    except ValidationError as exc:
+        return None, [_fault(found) for found in _errors(exc) if not is_template(found["input"])]
+
+
 def parse_action(action: Mapping[str, Any]) -> HttpAction | CommandAction | SqlAction:
     """Read one action. Raises BadDataError that names the first wrong field."""
     try:
@@ -127,7 +138,68 @@ def encode_action(action: HttpAction | CommandAction | SqlAction) -> dict[str, A
     return action.model_dump(mode="json")
 
 
+def is_template(value: object) -> bool:
+    """Whether an alert changes the value."""
+    return isinstance(value, str) and "{{" in value
+
+
+def _errors(error: ValidationError) -> list[Any]:
+    return list(error.errors(include_url=False))
+
+
 def _first_fault(error: ValidationError) -> str:
-    fault = error.errors(include_url=False, include_context=False)[0]
-    path = ".".join(str(part) for part in fault["loc"])
-    return f"{path}: {fault['msg']}" if path else fault["msg"]
+    first = _fault(_errors(error)[0])
+    return f"{first.field}: {first.reason}; expected {first.expected}"
+
+
+_ACTION_TYPES: Final[Mapping[str, type[BaseModel]]] = {
+    "http": HttpAction,
+    "command": CommandAction,
+    "sql": SqlAction,
+}
+_EXPECTED: Final[Mapping[str, str]] = {
+    "missing": "a value",
+    "union_tag_invalid": "a `type` of http, command or sql",
+    "union_tag_not_found": "a `type` of http, command or sql",
+    "literal_error": "{expected}",
+    "string_type": "a string",
+    "int_type": "an integer",
+    "int_parsing": "an integer",
+    "int_from_float": "an integer",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "value_error": "a duration such as 30s or 5m",
+}
+
+
+def _fault(found: Any) -> FieldFault:
+    """One entry of `ValidationError.errors()` in our words."""
+    kind, loc = found["type"], found["loc"]
+    path = ".".join(str(part) for part in loc if part not in _ACTION_TYPES)
+    match kind:
+        case "extra_forbidden":
+            return FieldFault(path, "is not known here", f"one of {', '.join(_fields_at(loc))}")
+        case "missing":
+            reason = "is missing"
+        case "union_tag_not_found":
+            reason = "has no type"
+        case "union_tag_invalid":
+            reason = f"has the type {found['ctx']['tag']!r}"
+        case "value_error":
+            reason = str(found["ctx"]["error"])
+        case _:
+            reason = f"is {str(found['input'])[:100]!r}"
+    expected = _EXPECTED.get(kind, "a value that docs/remediation.md describes")
+    return FieldFault(path, reason, expected.format(**found.get("ctx", {})))
+
+
+def _fields_at(loc: Sequence[object]) -> list[str]:
+    """The fields of the object that has the field at `loc`."""
+    outer = loc[-2] if len(loc) > 1 else None
+    if outer in _ACTION_TYPES:
+        return list(_ACTION_TYPES[str(outer)].model_fields)
+    return list((Verification if outer == "verify" else Plan).model_fields)

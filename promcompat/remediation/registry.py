@@ -7,6 +7,8 @@ from typing import Any
 
 from promcompat.core.errors import PromcompatError
 
+_DEFINITION = "__temporal_workflow_definition"
+
 
 class RegistryError(PromcompatError):
     """The users' package cannot be used; the message says why."""
@@ -18,6 +20,11 @@ class Registered:
 
     workflows: Sequence[type] = ()
     activities: Sequence[Callable[..., Any]] = ()
+
+    @property
+    def workflow_types(self) -> Sequence[str]:
+        """The names the workflows are started by."""
+        return [getattr(one, _DEFINITION).name or one.__name__ for one in self.workflows]
 
 
 def load_registered(package: str | None) -> Registered:
@@ -31,9 +38,7 @@ def load_registered(package: str | None) -> Registered:
     workflows = _listed(package, getattr(module, "WORKFLOWS", None), "WORKFLOWS")
     activities = _listed(package, getattr(module, "ACTIVITIES", ()), "ACTIVITIES")
     for workflow in workflows:
-        if not isinstance(workflow, type) or not hasattr(
-            workflow, "__temporal_workflow_definition"
-        ):
+        if not isinstance(workflow, type) or not hasattr(workflow, _DEFINITION):
             raise RegistryError(f"{package}.WORKFLOWS: {workflow!r} lacks @workflow.defn")
     for activity in activities:
         if not hasattr(activity, "__temporal_activity_definition"):

@@ -1,11 +1,22 @@
 """What can be done with metric definitions: read, change under preconditions, delete."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from promcompat.core.definitions import MetricDefinition
-from promcompat.core.errors import ConflictError, NotFoundError, PreconditionFailedError
+from promcompat.core.errors import (
+    ConflictError,
+    InvalidFieldsError,
+    NotFoundError,
+    PreconditionFailedError,
+)
 from promcompat.core.ports import DefinitionRepository
+from promcompat.core.remediation import (
+    RemediationCheck,
+    RemediationSpec,
+    accept_remediation,
+)
 
 _MAX_ATTEMPTS = 10
 
@@ -57,6 +68,7 @@ class DefinitionService:
         repository: DefinitionRepository,
         on_change: Callable[[], Awaitable[None]],
         max_definitions: int,
+        check_remediation: RemediationCheck = accept_remediation,
     ) -> None:
         """`on_change` is awaited after each change: what follows it is under the new definition.
 
@@ -66,6 +78,7 @@ class DefinitionService:
         self._repository = repository
         self._on_change = on_change
         self._max_definitions = max_definitions
+        self._check_remediation = check_remediation
 
     async def find(self, tenant: str, name: str) -> MetricDefinition | None:
         """The definition of a metric, if it has one."""
@@ -89,6 +102,7 @@ class DefinitionService:
 
         Raises ConflictError when it has one, and when the tenant has as many as it may.
         """
+        await self._check(definition, None)
         await self._require_room(tenant)
         saved = await self._repository.save(tenant, definition, 0)
         if saved is None:
@@ -109,6 +123,7 @@ class DefinitionService:
             current = await self._repository.find(tenant, name)
             precondition.check(current)
             edited = edit(current)
+            await self._check(edited, current)
             if current is None:
                 await self._require_room(tenant)
             expected = 0 if current is None else current.version
@@ -133,6 +148,15 @@ class DefinitionService:
                 return current
         raise ConflictError("the definition is being changed by others all the time; try again")
 
+    async def _check(self, edited: MetricDefinition, current: MetricDefinition | None) -> None:
+        """Raises InvalidFieldsError for a new remediation that cannot run."""
+        spec = _remediation_of(edited)
+        if spec is None or spec == _remediation_of(current):
+            return
+        faults = await asyncio.to_thread(self._check_remediation, spec)
+        if faults:
+            raise InvalidFieldsError([one.within("alert_threshold.remediation") for one in faults])
+
     async def _require_room(self, tenant: str) -> None:
         count = await self._repository.count(tenant)
         if count >= self._max_definitions:
@@ -140,6 +164,12 @@ class DefinitionService:
                 f"the tenant has {count} definitions, and {self._max_definitions} are the limit "
                 "(PROMCOMPAT_MAX_DEFINITIONS): delete one first"
             )
+
+
+def _remediation_of(definition: MetricDefinition | None) -> RemediationSpec | None:
+    if definition is None or definition.alert_threshold is None:
+        return None
+    return definition.alert_threshold.remediation
 
 
 def _missing(name: str) -> NotFoundError:

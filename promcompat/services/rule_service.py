@@ -1,7 +1,7 @@
 """Alert rules for people and their clients: kept, checked, and shown in groups."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -17,7 +17,11 @@ from promcompat.core.errors import (
 )
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import DefinitionRepository
-from promcompat.core.remediation import RemediationSpec
+from promcompat.core.remediation import (
+    RemediationCheck,
+    RemediationSpec,
+    accept_remediation,
+)
 from promcompat.core.templates.nodes import TemplateError
 from promcompat.core.templates.template import check_template
 from promcompat.services.threshold_alerts import THRESHOLD_GROUP, threshold_query
@@ -30,14 +34,6 @@ RULE_FILE: Final = "rules"
 THRESHOLD_FILE: Final = "definitions"
 _MAX_TEXT_BYTES: Final = 1 << 18
 """Of labels and annotations together: every alert of the rule carries them."""
-
-RemediationCheck = Callable[[RemediationSpec], Sequence[FieldFault]]
-"""What is wrong with a remediation; fields are relative to it."""
-
-
-def accept_remediation(_spec: RemediationSpec) -> Sequence[FieldFault]:
-    """The check of a service that knows nothing of remediations."""
-    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +113,7 @@ class RuleService:
         Raises InvalidFieldsError for what is no rule, ConflictError for one that its group has
         already, and when the tenant or the group has as many as it may.
         """
-        await self._check(rule)
+        await self._check(rule, None)
         await self._require_room(tenant, rule)
         saved = await self._rules.save_rule(tenant, replace(rule, id=0))
         if saved is None:
@@ -130,33 +126,40 @@ class RuleService:
     async def replace(self, tenant: str, rule: AlertRule) -> AlertRule:
         """Replace the rule of this id and version. Raises as `create`, and
         PreconditionFailedError when somebody else was faster."""
-        await self._check(rule)
-        await self._require_room(tenant, rule)
+        known = await self.get(tenant, rule.id)
+        await self._check(rule, known.remediation)
+        if rule.group != known.group:
+            _, of_group = await self._rules.count_rules(tenant, rule.group)
+            self._require_room_in_group(rule.group, of_group)
         saved = await self._rules.save_rule(tenant, rule)
         if saved is None:
             await self.get(tenant, rule.id)
             raise PreconditionFailedError("the rule was changed meanwhile")
         return saved
 
-    async def _check(self, rule: AlertRule) -> None:
+    async def _check(self, rule: AlertRule, known: RemediationSpec | None) -> None:
+        """Raises InvalidFieldsError. A remediation that the rule has already may stay as it is."""
         # In a thread: the parsers may take long over what they are given.
         faults = await asyncio.to_thread(rule_faults, rule)
-        if rule.remediation is not None:
+        if rule.remediation is not None and rule.remediation != known:
             found = await asyncio.to_thread(self._check_remediation, rule.remediation)
             faults += [one.within("remediation") for one in found]
         if faults:
             raise InvalidFieldsError(faults)
 
     async def _require_room(self, tenant: str, rule: AlertRule) -> None:
-        of_tenant, of_group = await self._rules.count_rules(tenant, rule.group, rule.id)
+        of_tenant, of_group = await self._rules.count_rules(tenant, rule.group)
         if of_tenant >= self._limits.per_tenant > 0:
             raise ConflictError(
                 f"the tenant has {of_tenant} alert rules, and {self._limits.per_tenant} are the "
                 "limit (PROMCOMPAT_MAX_RULES): delete one first"
             )
+        self._require_room_in_group(rule.group, of_group)
+
+    def _require_room_in_group(self, group: str, of_group: int) -> None:
         if of_group >= self._limits.per_group > 0:
             raise ConflictError(
-                f"the group {rule.group!r} has {of_group} rules, and {self._limits.per_group} are "
+                f"the group {group!r} has {of_group} rules, and {self._limits.per_group} are "
                 "the limit (PROMCOMPAT_MAX_RULES_PER_GROUP): use another group"
             )
 
@@ -195,14 +198,18 @@ class RuleService:
         return [*thresholds, *groups]
 
     async def _threshold_group(self, tenant: str, alerts: Sequence[Alert]) -> list[GroupStatus]:
-        found = await self._definitions.list_thresholds(tenant)
+        found = sorted((await self._definitions.list_thresholds(tenant)).items())
+        expressions = [
+            threshold_query(threshold, Labels.of({METRIC_NAME: name})) for name, threshold in found
+        ]
+        queries = await asyncio.to_thread(_canonical_texts, expressions)
         members = [
             RuleStatus(
                 rule=AlertRule(
                     id=0,
                     group=THRESHOLD_GROUP,
                     name=name,
-                    expr=(query := threshold_query(threshold, Labels.of({METRIC_NAME: name}))),
+                    expr=expr,
                     interval_ms=60_000,
                     for_ms=threshold.for_ms,
                     keep_firing_for_ms=0,
@@ -213,11 +220,11 @@ class RuleService:
                     remediation=threshold.remediation,
                     version=0,
                 ),
-                query=print_expr(parse_expr(query)),
+                query=query,
                 evaluation=RuleEvaluation(evaluated_at_ms=0, duration_seconds=0.0, error=""),
                 alerts=[one for one in alerts if one.rule_id is None and one.rule_name == name],
             )
-            for name, threshold in sorted(found.items())
+            for (name, threshold), expr, query in zip(found, expressions, queries, strict=True)
         ]
         if not members:
             return []

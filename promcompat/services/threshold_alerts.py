@@ -49,6 +49,8 @@ from promcompat.services.rule_evaluator import close_change
 THRESHOLD_GROUP = "thresholds"
 _BATCH = 500
 _REVIEWED_SERIES = 2000
+_MAX_REVIEWS = 10
+"""Pages of series of changed thresholds that one look takes."""
 _CHANGED = "the threshold changed"
 _SERIES_INTERVAL_MS = 60_000
 """How often the series `ALERTS` of open alerts get a sample: Prometheus' evaluation interval."""
@@ -210,7 +212,7 @@ class ThresholdAlerts:
         self._repeated_ms = 0
 
     async def dispatch_breaches(self) -> int:
-        """Turn breaches of the outbox into alerts, and review a threshold that changed.
+        """Turn breaches of the outbox into alerts, and review thresholds that changed.
 
         How much there was to do; 0 when another process does it.
         """
@@ -220,11 +222,15 @@ class ThresholdAlerts:
             events = await session.take_breaches(_BATCH)
             if events:
                 await self._handle(session, events)
-            review = await session.take_review(_REVIEWED_SERIES)
-            if review is not None:
+            n_reviews = 0
+            while n_reviews < _MAX_REVIEWS:
+                review = await session.take_review(_REVIEWED_SERIES)
+                if review is None:
+                    break
                 await self._review(session, review)
+                n_reviews += 1
         self._stats.breaches_handled += len(events)
-        return len(events) + (review is not None)
+        return len(events) + n_reviews
 
     async def verify(self) -> None:
         """Fire what is due, and find what no event told: levels that changed, rules that went."""

@@ -67,10 +67,10 @@ WHERE tenant_id = $1 AND id = $14 AND version = $15
 RETURNING id, version
 
 -- count_rules --
--- How many rules a tenant has, and how many of them are in group $2; not counting rule $3.
+-- How many rules a tenant has, and how many of them are in group $2.
 SELECT count(*) AS of_tenant, count(*) FILTER (WHERE rule_group = $2) AS of_group
 FROM alert_rule
-WHERE tenant_id = $1 AND id <> $3
+WHERE tenant_id = $1
 
 -- delete_rule --
 -- Deletes a rule of version $3; its alerts stay, and are closed by the next evaluation.

@@ -10,7 +10,7 @@ FOR UPDATE OF r SKIP LOCKED
 
 -- review_series --
 -- A page of series of metric $2 after series $3, with what was last handled of each and its newest
--- sample.
+-- sample. Not those of which the outbox tells: that is handled next, by the threshold of now.
 SELECT
     s.id AS series_id, t.name AS tenant, s.metric_name, s.labels::text AS labels,
     coalesce(v.level, 0) AS level, (extract(epoch FROM v.ts) * 1000)::bigint AS ts_ms,
@@ -21,7 +21,9 @@ LEFT JOIN threshold_state AS v ON v.series_id = s.id
 LEFT JOIN LATERAL (
     SELECT x.ts, x.value FROM sample AS x WHERE x.series_id = s.id ORDER BY x.ts DESC LIMIT 1
 ) AS n ON true
-WHERE s.tenant_id = $1 AND s.metric_name = $2 AND s.id > $3
+WHERE
+    s.tenant_id = $1 AND s.metric_name = $2 AND s.id > $3
+    AND NOT EXISTS (SELECT FROM breach_outbox AS b WHERE b.series_id = s.id)
 ORDER BY s.id
 LIMIT $4
 

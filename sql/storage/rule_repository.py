@@ -52,11 +52,11 @@ class PostgresRuleRepository:
             for row in rows
         }
 
-    async def count_rules(self, tenant: str, group: str, rule_id: int) -> tuple[int, int]:
+    async def count_rules(self, tenant: str, group: str) -> tuple[int, int]:
         """Rules of the tenant and of the group; see the port."""
         tenant_id = await self._database.tenants.find(tenant)
         async with acquired(self._database.read_pool) as connection:
-            row = await connection.fetchrow(_QUERIES["count_rules"], tenant_id, group, rule_id)
+            row = await connection.fetchrow(_QUERIES["count_rules"], tenant_id, group)
         return row["of_tenant"], row["of_group"]
 
     async def save_rule(self, tenant: str, rule: AlertRule) -> AlertRule | None:

@@ -228,6 +228,9 @@ async def test_a_tenant_and_a_group_have_a_bounded_number_of_rules(database_url:
         with pytest.raises(ConflictError, match="'g' has 2 rules"):
             await limited.replace(TENANT, replace(third, group="g"))
         await limited.create("other", make_rule("A"))
+        # A limit that was lowered keeps nobody from changing what there is.
+        lower = RuleService(rules, one.repository, one.definitions, RuleLimits(1, 1))
+        await lower.replace(TENANT, replace(third, enabled=False))
 
 
 async def test_silences_and_acknowledgement(database_url: str) -> None:

@@ -154,3 +154,39 @@ async def test_a_rule_that_takes_long_to_check_holds_up_nobody(native: NativeCli
         longest = max(longest, loop.time() - started)
     await making
     assert longest < 1.0
+
+
+async def test_remediations_are_checked_when_they_are_defined(native: NativeClient) -> None:
+    spec = {"workflow_type": "RemediationWorkflow", "task_queue": "promcompat", "input": {}}
+    for method, path, body, prefix in (
+        ("POST", "/rules", {**RULE, "remediation": spec}, "remediation"),
+        (
+            "PUT",
+            "/definitions/queue",
+            {"alert_threshold": {"warning": 1, "remediation": spec}},
+            "alert_threshold.remediation",
+        ),
+    ):
+        spec["input"] = {"action": {"type": "command", "name": "rm", "args": []}}
+        found = await native.send(method, path, status=400, body=body)
+        assert [one["field"] for one in found["errors"]] == [f"{prefix}.input.action.args"]
+        assert found["errors"][0]["expected"] == "one of tries, type, name, arguments, timeout"
+        spec["input"] = {"action": {"type": "command", "name": "rm"}}
+        found = await native.send(method, path, status=400, body=body)
+        assert found["errors"][0]["reason"] == "the command rm is not allowed"
+        spec["input"] = {"action": {"type": "http", "url": "http://127.0.0.1:1/{{ $value }}"}}
+        await native.send(method, path, status=201, body=body)
+
+
+async def test_a_remediation_that_is_no_longer_allowed_keeps_no_rule_from_changing(
+    plain_database_url: str,
+) -> None:
+    action = {"type": "command", "name": "fix"}
+    spec = {"workflow_type": "RemediationWorkflow", "task_queue": "promcompat"}
+    rule = {**RULE, "remediation": {**spec, "input": {"action": action}}}
+    commands = {"fix": ("/bin/true",)}
+    async with running_native_service(plain_database_url, remediation_commands=commands) as one:
+        made = await one.send("POST", "/rules", status=201, body=rule)
+    async with running_native_service(plain_database_url) as two:
+        await two.send("POST", f"/rules/{made['id']}/disable", status=200)
+        await two.send("POST", "/rules", status=400, body={**rule, "name": "Other"})

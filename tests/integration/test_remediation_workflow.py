@@ -198,7 +198,7 @@ async def test_invalid_input_fails_without_a_step(
     await launcher.start(request)
     record = await stage.wait_until_final(request.workflow_id)
     assert record.state is STATES.FAILED
-    assert record.outcome == "invalid remediation input: action.http.url: Field required"
+    assert record.outcome == ("invalid remediation input: action.url: is missing; expected a value")
     assert await stage.steps(request.workflow_id) == []
     client = await Client.connect(temporal_server.address)
     with pytest.raises(WorkflowFailureError):

@@ -44,15 +44,26 @@ class TemplateData:
     queries: Mapping[str, Sequence[tuple[Labels, float]] | str] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=4096)
+_LONGEST_REMEMBERED: Final = 4_096
+"""Characters of a template and its alert's name together: a long one would fill the memory."""
+
+
+def _tree_of(alert_name: str, text: str) -> Tree:
+    is_long = len(alert_name) + len(text) > _LONGEST_REMEMBERED
+    return _parse(alert_name, text) if is_long else _parse_and_remember(alert_name, text)
+
+
 def _parse(alert_name: str, text: str) -> Tree:
     return parse_template(f"__alert_{alert_name}", PRELUDE + text, FUNCTION_NAMES)
+
+
+_parse_and_remember = lru_cache(maxsize=1024)(_parse)
 
 
 def check_template(alert_name: str, text: str) -> None:
     """Raises TemplateError, in Prometheus' words, when the text is no template."""
     try:
-        _parse(alert_name, text)
+        _tree_of(alert_name, text)
     except TemplateError as exc:
         raise TemplateError(f"error parsing template __alert_{alert_name}: {exc}") from exc
 
@@ -66,7 +77,7 @@ def expand_template(text: str, data: TemplateData) -> str:
         return text
     name = f"__alert_{data.alert_name}"
     try:
-        tree = _parse(data.alert_name, text)
+        tree = _tree_of(data.alert_name, text)
     except TemplateError as exc:
         return f"<error expanding template: error parsing template {name}: {exc}>"
     try:

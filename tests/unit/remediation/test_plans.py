@@ -38,14 +38,20 @@ def test_encoded_action_is_read_as_the_same() -> None:
 @pytest.mark.parametrize(
     ("plan", "reason"),
     [
-        ({}, "action: Field required"),
-        ({"action": {"type": "shell"}}, "action: Input tag 'shell'"),
-        ({"action": {**HTTP, "timeout": "soon"}}, "action.http.timeout: Value error, not a valid"),
-        ({"action": {**HTTP, "timeout": "0s"}}, "action.http.timeout: Input should be greater"),
-        ({"action": {**HTTP, "tries": 0}}, "action.http.tries: Input should be greater"),
-        ({"action": {**HTTP, "shell": "x"}}, "action.http.shell: Extra inputs"),
-        ({"action": HTTP, "verify": {"checks": 0}}, "verify.checks: Input should be greater"),
-        ({"action": HTTP, "rollbak": HTTP}, "rollbak: Extra inputs"),
+        ({}, "action: is missing"),
+        ({"action": {"type": "shell"}}, "action: has the type 'shell'; expected a `type` of http"),
+        (
+            {"action": {**HTTP, "timeout": "soon"}},
+            'action.timeout: not a valid duration string: "soon"',
+        ),
+        ({"action": {**HTTP, "timeout": "0s"}}, "action.timeout: is '0s'; expected more than 0"),
+        ({"action": {**HTTP, "tries": 0}}, "action.tries: is '0'; expected at least 1"),
+        (
+            {"action": {**HTTP, "shell": "x"}},
+            "action.shell: is not known here; expected one of tries, type, url",
+        ),
+        ({"action": HTTP, "verify": {"checks": 0}}, "verify.checks: is '0'; expected at least 1"),
+        ({"action": HTTP, "rollbak": HTTP}, "rollbak: is not known here; expected one of action"),
     ],
 )
 def test_fault_is_named_by_its_field(plan: dict[str, Any], reason: str) -> None:
