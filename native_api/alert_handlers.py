@@ -15,7 +15,8 @@ from native_api.alert_payloads import (
     TransitionReply,
 )
 from native_api.context import ready
-from native_api.parameters import decode_cursor, encode_cursor, id_of, matchers_of
+from native_api.cursors import decode_cursor, encode_cursor
+from native_api.parameters import id_of, matchers_of
 from native_api.responses import json_response
 from native_api.route import Call, Example, NoQuery, Reply, Route
 from native_api.rule_handlers import ID_PART
@@ -31,14 +32,14 @@ async def handle_list_alerts(call: Call[AlertListQuery, None]) -> web.Response:
         severity=query.severity,
         rule_name=query.rule,
         matchers=matchers_of(query.label),
-        before_id=_before_id(query.cursor),
+        before_id=_before_id(query),
         limit=query.limit + 1,
     )
     found = await ready(call.state.alerts).list_alerts(call.tenant, wanted)
     page = found[: query.limit]
     reply = AlertListReply(
         alerts=[AlertReply.of_alert(one) for one in page],
-        next_cursor=encode_cursor(page[-1].id) if len(found) > query.limit else None,
+        next_cursor=encode_cursor(query, page[-1].id) if len(found) > query.limit else None,
     )
     return json_response(call.request, reply)
 
@@ -78,14 +79,14 @@ async def handle_list_silences(call: Call[SilenceListQuery, None]) -> web.Respon
     found = await ready(call.state.alerts).silences(
         call.tenant,
         includes_ended=query.include_ended,
-        before_id=_before_id(query.cursor),
+        before_id=_before_id(query),
         limit=query.limit + 1,
     )
     now_ms = ready(call.state.metrics).now_ms()
     page = found[: query.limit]
     reply = SilenceListReply(
         silences=[SilenceReply.of_silence(one, now_ms) for one in page],
-        next_cursor=encode_cursor(page[-1].id) if len(found) > query.limit else None,
+        next_cursor=encode_cursor(query, page[-1].id) if len(found) > query.limit else None,
     )
     return json_response(call.request, reply)
 
@@ -104,8 +105,8 @@ async def handle_end_silence(call: Call[NoQuery, None]) -> web.Response:
     return json_response(call.request, SilenceReply.of_silence(found, now_ms))
 
 
-def _before_id(cursor: str | None) -> int:
-    return 0 if cursor is None else int(decode_cursor(cursor, int)[0])
+def _before_id(query: AlertListQuery | SilenceListQuery) -> int:
+    return 0 if query.cursor is None else int(decode_cursor(query, query.cursor, int)[0])
 
 
 _PARTS = {"id": ID_PART}

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 
 from native_api.context import ready
+from native_api.cursors import decode_cursor, encode_cursor
 from native_api.definition_payloads import (
     DefinitionDeletedReply,
     DefinitionFields,
@@ -23,8 +24,6 @@ from native_api.merge_patch import patched
 from native_api.names import METRIC_NAME_TEXT, metric_name_fault
 from native_api.parameters import (
     METRIC_NAME_PART,
-    decode_cursor,
-    encode_cursor,
     metric_name_of,
 )
 from native_api.problem import InvalidRequestError, fault
@@ -39,7 +38,7 @@ from promcompat.services.definition_service import SavedDefinition
 async def handle_list_definitions(call: Call[DefinitionListQuery, None]) -> web.Response:
     """A page of definitions by name."""
     query = call.query
-    after = str(decode_cursor(query.cursor, str)[0]) if query.cursor else ""
+    after = "" if query.cursor is None else str(decode_cursor(query, query.cursor, str)[0])
     found = await ready(call.state.definitions).list(
         call.tenant, prefix=query.prefix, after=after, limit=query.limit + 1
     )
@@ -47,7 +46,7 @@ async def handle_list_definitions(call: Call[DefinitionListQuery, None]) -> web.
     is_last = len(found) <= query.limit
     reply = DefinitionListReply(
         definitions=[DefinitionReply.of_definition(one) for one in page],
-        next_cursor=None if is_last else encode_cursor(page[-1].name),
+        next_cursor=None if is_last else encode_cursor(query, page[-1].name),
     )
     return json_response(call.request, reply)
 

@@ -1,10 +1,8 @@
 """The types of URL parameters: validated by pydantic and described in the OpenAPI document."""
 
-import base64
 import re
 from typing import Annotated
 
-import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from native_api.names import (
@@ -144,29 +142,3 @@ def id_of(text: str) -> int:
     if not re.fullmatch(r"[1-9][0-9]{0,18}", text, re.ASCII) or int(text) > MAX_ID:
         raise InvalidRequestError([fault("path", "id", f"is {shown(text)}", "a number from 1 on")])
     return int(text)
-
-
-def encode_cursor(*parts: int | str) -> str:
-    """An opaque text that a client hands back to go on."""
-    return base64.urlsafe_b64encode(orjson.dumps(parts)).decode().rstrip("=")
-
-
-def decode_cursor(text: str, *kinds: type) -> list[int | str]:
-    """What `encode_cursor` was given, checked for kinds and size. Raises InvalidRequestError."""
-    try:
-        padded = text + "=" * (-len(text) % 4)
-        parts = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
-    except ValueError:
-        parts = None
-    if not isinstance(parts, list) or [type(part) for part in parts] != list(kinds):
-        raise _bad_cursor()
-    for part in parts:
-        is_large = isinstance(part, int) and abs(part) > MAX_ID
-        if is_large or (isinstance(part, str) and text_fault(part)):
-            raise _bad_cursor()
-    return parts
-
-
-def _bad_cursor() -> InvalidRequestError:
-    expected = "`next_cursor` of an earlier answer, as it was"
-    return InvalidRequestError([fault("query", "cursor", "is no cursor", expected)])

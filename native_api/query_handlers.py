@@ -1,18 +1,16 @@
 """The reading routes: samples, names, newest samples, statistics, buckets."""
 
 import asyncio
-import hashlib
 
 import numpy as np
 from aiohttp import web
 
 from native_api.bucket_json import render_buckets
 from native_api.context import ready
+from native_api.cursors import decode_cursor, encode_cursor, refused_cursor
 from native_api.numbers import json_number, json_numbers
 from native_api.parameters import (
     METRIC_NAME_PART,
-    decode_cursor,
-    encode_cursor,
     matchers_of,
     metric_name_of,
 )
@@ -33,7 +31,7 @@ from native_api.query_payloads import (
 )
 from native_api.responses import json_response
 from native_api.route import Call, Example, Reply, Route
-from native_api.times import format_time_ms, format_times_ms
+from native_api.times import MAX_TIME_MS, MIN_TIME_MS, format_time_ms, format_times_ms
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
 from promcompat.core.native_queries import (
@@ -47,6 +45,8 @@ from promcompat.core.native_queries import (
 from promcompat.services.bucket_expressions import MetricShape
 from promcompat.services.bucket_grid import count_buckets
 from promcompat.services.bucket_reader import MAX_BUCKETS
+
+_US_PER_MS = 1000
 
 
 async def handle_list_samples(call: Call[SampleListQuery, None]) -> web.Response:
@@ -81,44 +81,29 @@ def _page_bounds(query: SampleListQuery, now_ms: int) -> tuple[int, int, SampleP
     """Start, end and position; a cursor carries the bounds, so that `now` does not move."""
     if query.cursor is None:
         return *query.bounds_ms(now_ms), None
-    digest, start_ms, end_ms, timestamp_us, series_id = decode_cursor(
-        query.cursor, str, int, int, int, int
-    )
-    if digest != _digest(query):
-        raise InvalidRequestError(
-            [
-                fault(
-                    "query",
-                    "cursor",
-                    "belongs to an answer to other parameters",
-                    "the parameters of the page before, or no cursor",
-                )
-            ]
-        )
-    return int(start_ms), int(end_ms), SamplePosition(int(timestamp_us), int(series_id))
+    parts = decode_cursor(query, query.cursor, int, int, int, int)
+    start_ms, end_ms, timestamp_us, series_id = map(int, parts)
+    if query.start not in (None, start_ms) or query.end not in (None, end_ms):
+        raise refused_cursor("belongs to another range")
+    is_possible = MIN_TIME_MS <= start_ms <= end_ms <= MAX_TIME_MS + 1
+    if not (is_possible and start_ms <= timestamp_us // _US_PER_MS < end_ms):
+        raise refused_cursor("is no cursor")
+    return start_ms, end_ms, SamplePosition(timestamp_us, series_id)
 
 
 def _next_cursor(query: SampleListQuery, start_ms: int, end_ms: int, last: SampleRow) -> str:
     position = last.position
-    return encode_cursor(
-        _digest(query), start_ms, end_ms, position.timestamp_us, position.series_id
-    )
-
-
-def _digest(query: SampleListQuery) -> str:
-    """What of the parameters must not change from page to page; the limit may."""
-    text = query.model_dump_json(exclude={"cursor", "limit"})
-    return hashlib.blake2b(text.encode(), digest_size=9).hexdigest()
+    return encode_cursor(query, start_ms, end_ms, position.timestamp_us, position.series_id)
 
 
 async def handle_list_names(call: Call[NameListQuery, None]) -> web.Response:
     """A page of metric names."""
     query = call.query
-    after = str(decode_cursor(query.cursor, str)[0]) if query.cursor is not None else ""
+    after = "" if query.cursor is None else str(decode_cursor(query, query.cursor, str)[0])
     names, has_more = await ready(call.state.queries).metric_names(
         call.tenant, query.prefix, after, query.limit
     )
-    reply = {"names": names, "next_cursor": encode_cursor(names[-1]) if has_more else None}
+    reply = {"names": names, "next_cursor": encode_cursor(query, names[-1]) if has_more else None}
     return json_response(call.request, reply)
 
 

@@ -15,7 +15,7 @@ from native_api.parameters import (
 )
 from native_api.problem import FieldError
 from native_api.route import QueryModel, ReplyModel
-from native_api.times import MAX_TIME_MS
+from native_api.times import MAX_TIME_MS, MIN_TIME_MS
 from native_api.validation import shown
 from promcompat.core.definitions import Aggregation, MetricType
 from promcompat.core.native_queries import DEFAULT_PERCENTILES
@@ -76,7 +76,8 @@ class _RangeQuery(QueryModel):
             end_ms = MAX_TIME_MS
         else:
             end_ms = now_ms + 1
-        return (end_ms - HOUR_MS if self.start is None else self.start), end_ms
+        start_ms = end_ms - HOUR_MS if self.start is None else self.start
+        return max(start_ms, MIN_TIME_MS), end_ms
 
 
 class SampleListQuery(_RangeQuery):
@@ -129,7 +130,7 @@ class AggregateQuery(_RangeQuery):
 class SeriesQuery(_RangeQuery):
     """Parameters of buckets."""
 
-    bucket: DurationParameter = Field(300_000, description="Width of a bucket.")
+    bucket: DurationParameter = Field("5m", description="Width of a bucket.", validate_default=True)
     aggregation: Aggregation | None = Field(
         None,
         description="How a bucket becomes one value: else by the definition, else by the type "

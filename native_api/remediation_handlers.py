@@ -5,7 +5,8 @@ from typing import Any
 from aiohttp import web
 
 from native_api.context import ready
-from native_api.parameters import MAX_ID, decode_cursor, encode_cursor, id_of
+from native_api.cursors import decode_cursor, encode_cursor
+from native_api.parameters import MAX_ID, id_of
 from native_api.remediation_payloads import (
     RemediationDetailReply,
     RemediationListQuery,
@@ -25,14 +26,14 @@ async def handle_list_remediations(call: Call[RemediationListQuery, None]) -> we
         state=query.state,
         rule_name=query.rule,
         alert_id=query.alert,
-        before_id=int(decode_cursor(query.cursor, int)[0]) if query.cursor else None,
+        before_id=None if query.cursor is None else int(decode_cursor(query, query.cursor, int)[0]),
         limit=query.limit + 1,
     )
     found = await ready(call.state.remediations).list(call.tenant, wanted)
     page = found[: query.limit]
     reply = RemediationListReply(
         remediations=[RemediationReply.of_remediation(one) for one in page],
-        next_cursor=encode_cursor(page[-1].id) if len(found) > len(page) else None,
+        next_cursor=encode_cursor(query, page[-1].id) if len(found) > len(page) else None,
     )
     return json_response(call.request, reply)
 

@@ -68,12 +68,13 @@ class SampleCommitter:
         if rows.server_timed is not None:
             is_timed = rows.server_timed[order]
             order, timed = order[~is_timed], order[is_timed]
+        sent = SampleRows(rows.series_ids, rows.timestamps, rows.bits)
         conflicts: list[Conflict] = []
         async with acquired(self._pool) as connection:
             if len(order):
                 for piece in _split_by_days(rows.timestamps, order):
                     found = await self._commit_piece(
-                        connection, rows.take(piece), _changes_of(piece, changes)
+                        connection, sent.take(piece), _changes_of(piece, changes)
                     )
                     conflicts += [Conflict(int(piece[c.row]), c.existing) for c in found]
             if timed is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import time
 from collections.abc import AsyncIterator
 from urllib.parse import quote
 
@@ -152,6 +153,19 @@ async def test_conflicts_keep_the_first_value_unless_the_last_wins(native: Nativ
     await native.ingest(sample("n", 5), status=409)
 
 
+async def test_a_repeated_batch_may_hold_samples_without_a_timestamp(
+    native: NativeClient,
+) -> None:
+    batch = [sample("m", 1), {"name": "now", "value": 2}]
+    for _ in range(3):
+        assert (await native.ingest(*batch))["accepted"] == 2
+    partly = await native.ingest(sample("m", 5), {"name": "now", "value": 3}, status=207)
+    assert [one["index"] for one in partly["errors"]] == [0]
+    assert await values_of(native, "m") == [1]
+    found = await native.get("/", name="now")
+    assert [one["value"] for one in found["samples"]] == [3, 2, 2, 2]
+
+
 async def values_of(native: NativeClient, name: str) -> list[object]:
     page = await native.get("/", name=name, order="asc", **RANGE)
     return [one["value"] for one in page["samples"]]
@@ -186,6 +200,34 @@ async def test_pages_neither_repeat_nor_skip_while_others_write(
     assert len(seen) == len(set(seen))
     await native.get("/", 400, name="other", **cursor)
     await native.get("/", 400, name="m", cursor="nonsense")
+
+
+async def test_a_cursor_carries_its_range_and_belongs_to_its_filters(
+    native: NativeClient,
+) -> None:
+    now = time.time()
+    rows = [{"name": "m", "value": n, "timestamp": now - 3590 + n} for n in range(3)]
+    await native.ingest(*rows)
+    page = await native.get("/", name="m", order="asc", limit=1)
+    cursor = page["next_cursor"]
+    # The range of the first page was "the last hour" then, and stays that.
+    values = [page["samples"][0]["value"]]
+    while cursor:
+        await native.ingest({"name": "m", "value": 9, "timestamp": now - 3600 * 2})
+        page = await native.get("/", name="m", order="asc", limit=1, cursor=cursor)
+        values += [one["value"] for one in page["samples"]]
+        cursor = page["next_cursor"]
+    assert values == [0, 1, 2]
+    bounds = {"start": now - 3600, "end": now + 1}
+    cursor = (await native.get("/", name="m", limit=1, **bounds))["next_cursor"]
+    for same in ({}, bounds, {"start": bounds["start"]}):
+        found = await native.get("/", name="m", limit=1, cursor=cursor, **same)
+        assert found["samples"][0]["value"] == 1
+    for other in ({"start": now - 60}, {"end": now}, {"label": "a=b"}, {"order": "asc"}):
+        problem = await native.get("/", 400, **{"name": "m", "cursor": cursor, **other})
+        assert problem["errors"][0]["field"] == "cursor"
+    for path in ("/names", "/definitions", "/alerts", "/silences", "/remediations"):
+        await native.get(path, 400, cursor=cursor)
 
 
 async def test_filters_select_series(native: NativeClient) -> None:

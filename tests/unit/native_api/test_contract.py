@@ -7,12 +7,15 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from native_api.cursors import decode_cursor, encode_cursor
+from native_api.definition_payloads import DefinitionListQuery
 from native_api.docs_page import render_docs
 from native_api.etags import is_not_modified, precondition_of
 from native_api.merge_patch import merge_patch
 from native_api.openapi import build_openapi
-from native_api.parameters import decode_cursor, encode_cursor, parse_filter
+from native_api.parameters import parse_filter
 from native_api.problem import TITLES, InvalidRequestError
+from native_api.query_payloads import NameListQuery
 from native_api.routes import ROUTES
 from promcompat.core.matchers import LabelMatcher, MatchOp
 
@@ -109,9 +112,15 @@ def test_merge_patch_is_that_of_the_rfc() -> None:
 
 @pytest.mark.parametrize("cursor", ["", "x", "W10", "WzFd", "bnVsbA", "é"])
 def test_a_cursor_of_another_kind_is_refused(cursor: str) -> None:
+    query = NameListQuery(prefix="a")
     with pytest.raises(InvalidRequestError):
-        decode_cursor(cursor, str)
-    assert decode_cursor(encode_cursor("ü", 3), str, int) == ["ü", 3]
+        decode_cursor(query, cursor, str)
+    found = encode_cursor(query, "ü", 3)
+    longer = NameListQuery(prefix="a", limit=7, cursor=found)
+    assert decode_cursor(longer, found, str, int) == ["ü", 3]
+    for other in (NameListQuery(prefix="b"), DefinitionListQuery(prefix="a")):
+        with pytest.raises(InvalidRequestError, match="another list"):
+            decode_cursor(other, found, str, int)
 
 
 @pytest.mark.parametrize(
