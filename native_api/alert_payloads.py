@@ -55,7 +55,7 @@ class AlertReply(ReplyModel):
             group=alert.rule_group,
             severity=alert.severity,
             labels=alert.labels.as_dict(),
-            annotations=alert.annotations.as_dict(),
+            annotations=dict(alert.annotations),
             value=_number(alert.value),
             query=alert.expr,
             active_at=_time(alert.active_at_ms),

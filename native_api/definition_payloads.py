@@ -233,13 +233,27 @@ class ThresholdPayload(BodyModel):
         for index, override in enumerate(threshold.overrides):
             limits = threshold.limits_under(override)
             _check_order(limits, self.direction, f" in overrides[{index}], inherited ones included")
-        levels = () if self.remediation is None else self.remediation.levels
-        for level in levels:
-            if level not in ("warning", "critical"):
-                raise FieldError(
-                    f"binds its remediation to the level {shown(level)}", "warning or critical"
-                )
+        self._check_levels(threshold)
         return self
+
+    @staticmethod
+    def _check_levels(threshold: AlertThreshold) -> None:
+        """Raises FieldError for a remediation bound to a level that no series can reach."""
+        limits = [
+            threshold.limits_of(EMPTY_LABELS),
+            *(threshold.limits_under(override) for override in threshold.overrides),
+        ]
+        reachable = [
+            level
+            for index, level in enumerate(("warning", "critical"))
+            if not all(math.isnan(pair[index]) for pair in limits)
+        ]
+        for level in () if threshold.remediation is None else threshold.remediation.levels:
+            if level not in reachable:
+                raise FieldError(
+                    f"binds its remediation to the level {shown(level)}, which has no limit",
+                    " or ".join(reachable),
+                )
 
     def to_threshold(self) -> AlertThreshold:
         """The value of the core."""

@@ -40,7 +40,7 @@ def alert_json(alert: Alert) -> dict[str, object]:
     """One active alert."""
     document: dict[str, object] = {
         "labels": alert.labels.as_dict(),
-        "annotations": alert.annotations.as_dict(),
+        "annotations": dict(sorted(alert.annotations.items())),
         "state": alert.state.value,
         "activeAt": format_time(alert.active_at_ms),
     }

@@ -85,7 +85,7 @@ class Alert:
     rule_id: int | None
     rule_name: str
     labels: Labels
-    annotations: Labels
+    annotations: Mapping[str, str]
     state: AlertState
     severity: str
     value: float

@@ -129,7 +129,7 @@ class AlertmanagerNotifier:
         else:
             ends_ms = alert.resolved_at_ms
         return {
-            "annotations": alert.annotations.as_dict(),
+            "annotations": dict(alert.annotations),
             "endsAt": format_time(ends_ms),
             "startsAt": format_time(alert.fired_at_ms),
             "generatorURL": generator_url(self._external_url, alert),
@@ -169,7 +169,7 @@ class WebhookNotifier:
                 "group": alert.rule_group,
                 "severity": alert.severity,
                 "labels": alert.labels.as_dict(),
-                "annotations": alert.annotations.as_dict(),
+                "annotations": dict(alert.annotations),
                 "value": repr(alert.value),
                 "active_at": format_time(alert.active_at_ms),
                 "fired_at": format_time(alert.fired_at_ms),

@@ -39,7 +39,7 @@ class _Element:
     """An element of the result, with what the rule's templates make of it."""
 
     series_labels: Labels
-    annotations: Labels
+    annotations: Mapping[str, str]
     value: float
 
 
@@ -155,11 +155,11 @@ class RuleEvaluator:
                 raise ExecutionError(
                     "vector contains metrics with the same labelset after applying alert labels"
                 )
-            annotations = [
-                (name, await texts.expand(template, rule.name, series_labels, value))
+            annotations = {
+                name: await texts.expand(template, rule.name, series_labels, value)
                 for name, template in rule.annotations.items()
-            ]
-            found[labels] = _Element(series_labels.without_name(), Labels(annotations), value)
+            }
+            found[labels] = _Element(series_labels.without_name(), annotations, value)
         return found
 
     async def _write_series(
@@ -191,7 +191,7 @@ def _change(
         rule_group=rule.group,
         labels=labels,
         series_labels=element.series_labels if element else Labels(),
-        annotations=Labels(),
+        annotations={},
         state=progress.state,
         severity=labels.get("severity"),
         value=progress.value,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from promcompat.core.alert_ports import AlertRepository, RuleRepository
-from promcompat.core.alerts import Alert, AlertRule, AlertState, RuleEvaluation
+from promcompat.core.alerts import SEVERITY, Alert, AlertRule, AlertState, RuleEvaluation
 from promcompat.core.errors import (
     BadDataError,
     ConflictError,
@@ -142,6 +142,7 @@ class RuleService:
         # In a thread: the parsers may take long over what they are given.
         faults = await asyncio.to_thread(rule_faults, rule)
         if rule.remediation is not None and rule.remediation != known:
+            faults += _level_faults(rule, rule.remediation)
             found = await asyncio.to_thread(self._check_remediation, rule.remediation)
             faults += [one.within("remediation") for one in found]
         if faults:
@@ -258,6 +259,16 @@ def rule_faults(rule: AlertRule) -> list[FieldFault]:
         *((f"annotations.{name}", text) for name, text in rule.annotations.items()),
     ]
     return [*faults, *template_faults(templates, rule.name)]
+
+
+def _level_faults(rule: AlertRule, spec: RemediationSpec) -> list[FieldFault]:
+    """A remediation that is bound to levels that no alert of the rule has."""
+    severity = rule.all_labels.get(SEVERITY, "")
+    if "{{" in severity or spec.is_for(severity):
+        return []
+    reason = f"{', '.join(spec.levels)}: no alert of the rule has this severity"
+    expected = f"the severity of the rule, {severity!r}" if severity else "a rule with a severity"
+    return [FieldFault("remediation.levels", reason, expected)]
 
 
 def template_faults(templates: Iterable[tuple[str, str]], alert_name: str = "") -> list[FieldFault]:

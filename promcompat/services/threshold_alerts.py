@@ -443,10 +443,10 @@ def threshold_query(threshold: AlertThreshold, labels: Labels) -> str:
 
 def _annotations(
     threshold: AlertThreshold, labels: Labels, level: BreachLevel, value: float
-) -> Labels:
+) -> Mapping[str, str]:
     warning, critical = threshold.limits_of(labels)
     limit = critical if level is BreachLevel.CRITICAL else warning
     side = "at or above" if threshold.direction is Direction.ABOVE else "at or below"
     name = labels.get(METRIC_NAME)
     summary = f"{name} is {value:g}, {side} its {_SEVERITIES[level]} limit of {limit:g}"
-    return Labels.of({"summary": summary})
+    return {"summary": summary}

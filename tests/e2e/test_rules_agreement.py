@@ -34,7 +34,7 @@ RULES = [
             "host": "",
             "gone": "{{ $labels.no }}",
         },
-        "annotations": {"labels": "{{ .Labels }} {{ $externalLabels }}", "a note": "x"},
+        "annotations": {"labels": "{{ .Labels }} {{ $externalLabels }}", "a note": "x", "none": ""},
     },
     {
         "alert": 'Odd {name} of "rules"\n',

@@ -41,7 +41,7 @@ async def test_an_alert_from_first_sight_to_its_end(database_url: str) -> None:
         assert pending.labels.as_dict() == {
             "alertname": "R", "host": "a", "severity": "critical", "team": "a-team",
         }  # fmt: skip
-        assert pending.annotations.as_dict() == {"summary": "a is 9"}
+        assert pending.annotations == {"summary": "a is 9"}
         assert [s["alertstate"] for s in await one.series("ALERTS", 6_000)] == ["pending"]
         await one.evaluate(15_000)
         await one.evaluate(25_000)

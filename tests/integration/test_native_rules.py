@@ -178,6 +178,16 @@ async def test_remediations_are_checked_when_they_are_defined(native: NativeClie
         await native.send(method, path, status=201, body=body)
 
 
+async def test_a_remediation_is_bound_to_a_level_that_the_rule_has(native: NativeClient) -> None:
+    spec = {"workflow_type": "W", "task_queue": "q", "levels": ["critical"]}
+    await make(native, remediation=spec)
+    await make(native, severity="{{ $labels.level }}", remediation=spec)
+    body = {**RULE, "severity": "warning", "remediation": spec}
+    found = await native.send("POST", "/rules", status=400, body=body)
+    assert found["errors"][0]["field"] == "remediation.levels"
+    assert found["errors"][0]["expected"] == "the severity of the rule, 'warning'"
+
+
 async def test_a_remediation_that_is_no_longer_allowed_keeps_no_rule_from_changing(
     plain_database_url: str,
 ) -> None:

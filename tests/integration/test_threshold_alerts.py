@@ -471,3 +471,7 @@ async def test_overrides_and_levels_as_json(plain_database_url: str) -> None:
         threshold |= {"overrides": [], "remediation": {**stored["remediation"], "levels": ["bad"]}}
         found = await one.send("PUT", "/definitions/queue", status=400, body=body)
         assert found["errors"][0]["expected"] == "warning or critical"
+        del threshold["critical"]
+        threshold["remediation"] = {**stored["remediation"], "levels": ["critical"]}
+        found = await one.send("PUT", "/definitions/queue", status=400, body=body)
+        assert found["errors"][0]["expected"] == "warning"
