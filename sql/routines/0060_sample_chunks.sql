@@ -53,8 +53,9 @@ END
 $$;
 
 -- Drops one piece; with `only_empty` not if it has got a sample meanwhile. Returns whether it went.
--- Caches of every tenant learn that its days changed. A partition's parent is locked first, in the
--- order in which readers and writers lock: the other way round would deadlock with them.
+-- Caches of every tenant learn that its days changed. The table is locked first, as readers and
+-- writers do: the other way round would deadlock with those of a partition, and a query of a
+-- hypertable could be planned to read a chunk that is gone when it starts.
 CREATE OR REPLACE FUNCTION drop_sample_chunk(wanted regclass, only_empty boolean) RETURNS boolean
 LANGUAGE plpgsql
 AS $$
@@ -62,14 +63,11 @@ DECLARE
     piece record;
     is_used boolean;
 BEGIN
+    LOCK TABLE ONLY sample IN ACCESS EXCLUSIVE MODE;
     SELECT c.* INTO piece FROM sample_chunks() AS c WHERE c.chunk = wanted;
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    IF (SELECT relkind = 'p' FROM pg_class WHERE oid = 'sample'::regclass) THEN
-        LOCK TABLE ONLY sample IN ACCESS EXCLUSIVE MODE;
-    END IF;
-    EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', wanted);
     IF only_empty THEN
         EXECUTE format('SELECT EXISTS (SELECT FROM %s)', wanted) INTO is_used;
         IF is_used THEN

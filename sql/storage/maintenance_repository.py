@@ -1,9 +1,11 @@
 """The PostgreSQL side of `promcompat.core.ports.MaintenanceRepository`."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
+from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.maintenance import RetainedMetric, SampleChunk, StaleHours
 from promcompat.core.ports import MaintenanceRepository, MaintenanceSteps
 from sql.catalog import MS_PER_HOUR
@@ -17,6 +19,7 @@ _SERIES_PER_STATEMENT: Final = 100
 _STEP_SECONDS: Final = 300
 _LOCK_MS: Final = 500
 """Whoever waits for a lock that excludes others makes all of them wait behind it."""
+_PAUSES_SECONDS: Final = (0.5, 1.0)
 _MAX_STALE_DAYS: Final = 10_000
 
 
@@ -73,7 +76,18 @@ class PostgresMaintenanceSteps:
         return [chunk for chunk in await self.chunks() if chunk.id in empty]
 
     async def drop_chunk(self, chunk: SampleChunk, *, only_empty: bool) -> bool:
-        """Drop a chunk; see the port."""
+        """Drop a chunk; see the port.
+
+        It excludes all readers and writers for a moment, and gives up soon if one of them takes
+        long: so it is tried some times.
+        """
+        for pause_seconds in _PAUSES_SECONDS:
+            with suppress(StorageUnavailableError):
+                return await self._drop_chunk(chunk, only_empty=only_empty)
+            await asyncio.sleep(pause_seconds)
+        return await self._drop_chunk(chunk, only_empty=only_empty)
+
+    async def _drop_chunk(self, chunk: SampleChunk, *, only_empty: bool) -> bool:
         async with self._transaction():
             return bool(await self._fetchval("drop_sample_chunk", chunk.id, only_empty))
 

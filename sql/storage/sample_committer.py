@@ -121,6 +121,10 @@ class SampleCommitter:
                 if self._partitions is None or attempt == _MAX_ATTEMPTS:
                     raise
                 self._partitions.forget()
+            except asyncpg.InternalServerError:
+                # TimescaleDB's COPY chooses a chunk before it waits for the lock; then it was gone.
+                if self._partitions is not None or attempt == _MAX_ATTEMPTS:
+                    raise
             except asyncpg.TransactionRollbackError:
                 if attempt == _MAX_ATTEMPTS:
                     raise

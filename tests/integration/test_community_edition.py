@@ -34,10 +34,9 @@ async def connection(community_url: str) -> AsyncIterator[asyncpg.Connection]:
     async with community_connection(community_url) as opened:
         await opened.execute(
             "INSERT INTO tenant (name) VALUES ('red'), ('blue');"
-            "INSERT INTO series (tenant_id, metric_name, labels, fingerprint)"
-            "SELECT 1 + g % 2, 'm' || g % 3, jsonb_build_object('i', g), decode(md5(g::text), "
-            "'hex') "
-            "FROM generate_series(1, 6) AS g"
+            "INSERT INTO series (tenant_id, metric_name, labels, fingerprint) "
+            "SELECT t.id, 'm' || g % 3, jsonb_build_object('i', g), decode(md5(g::text), 'hex') "
+            "FROM generate_series(1, 3) AS g, tenant AS t"
         )
         yield opened
 
@@ -45,7 +44,7 @@ async def connection(community_url: str) -> AsyncIterator[asyncpg.Connection]:
 async def insert_days(connection: asyncpg.Connection, days: int) -> None:
     """Whole numbers of every series every ten minutes, up to now."""
     await connection.execute(
-        "INSERT INTO sample SELECT s.id, t, s.id * 100 + extract(hour FROM t) "
+        "INSERT INTO sample SELECT s.id, t, (s.id % 7) * 100 + extract(hour FROM t) "
         "FROM series AS s, generate_series("
         "from_unix_ms($1 - $2 * 86400000::bigint), from_unix_ms($1), interval '10 minutes') AS t",
         NOW_MS,
@@ -53,12 +52,15 @@ async def insert_days(connection: asyncpg.Connection, days: int) -> None:
     )
 
 
-async def write_late(
-    connection: asyncpg.Connection, rows: Sequence[tuple[int, int, float]]
-) -> None:
-    """Samples of (series, Unix ms, value) as the service stores late ones."""
-    ids, times, values = zip(*rows, strict=True)
+async def write_late(connection: asyncpg.Connection, rows: Sequence[tuple[int, float]]) -> None:
+    """Samples of (Unix ms, value) of one tenant's series, as the service stores late ones."""
+    times, values = zip(*rows, strict=True)
     async with connection.transaction():
+        series = await connection.fetch(
+            "SELECT id FROM series WHERE tenant_id = (SELECT max(id) FROM tenant) LIMIT $1",
+            len(rows),
+        )
+        ids = [row["id"] for row in series]
         await connection.execute(
             "INSERT INTO sample SELECT u.id, from_unix_ms(u.ms), u.value "
             "FROM unnest($1::bigint[], $2::bigint[], $3::float8[]) AS u (id, ms, value)",
@@ -132,11 +134,7 @@ async def test_hours_agree_with_the_samples_after_policies_and_late_data(
     await run_policies(connection, "policy_refresh_continuous_aggregate", "policy_compression")
     assert await n_compressed(connection) > 0
     await assert_hours_agree(connection)
-    late = [
-        (1, NOW_MS - 8 * DAY_MS + 7, 5000.0),
-        (3, NOW_MS - 5 * HOUR_MS + 7, 6000.0),
-        (5, 9, 1.0),
-    ]
+    late = [(NOW_MS - 8 * DAY_MS + 7, 5000.0), (NOW_MS - 5 * HOUR_MS + 7, 6000.0), (9, 1.0)]
     await write_late(connection, late)
     assert await hours_shown(connection) != await hours_of_samples(connection)
     assert (await do_maintenance(connection, now_ms=NOW_MS)).n_hours_computed == 3
@@ -175,17 +173,18 @@ async def test_retention_works_on_compressed_chunks(connection: asyncpg.Connecti
     await connection.execute(
         "INSERT INTO metric_definition"
         "(tenant_id, name, display_name, description, unit, type, retention_days, duplicate_policy,"
-        " version) VALUES (1, 'm0', '', '', '', 'gauge', 9, 'first', 1)"
+        " version) SELECT min(id), 'm0', '', '', '', 'gauge', 9, 'first', 1 FROM tenant"
     )
     hours = await hours_shown(connection)
     report = await do_maintenance(connection, retention_days=10, now_ms=NOW_MS)
     assert report.n_chunks_dropped == 2
     assert report.n_deleted > 0
     oldest = await connection.fetch(
-        "SELECT tenant_id, name, now() - min(timestamp) < interval '9 days 2 hours' AS is_short "
+        "SELECT tenant_id = (SELECT min(id) FROM tenant), name, "
+        "now() - min(timestamp) < interval '9 days 2 hours' "
         "FROM metrics GROUP BY 1, 2 HAVING min(timestamp) > now() - interval '10 days' "
     )
-    assert [tuple(row) for row in oldest] == [(1, "m0", True)]
+    assert [tuple(row) for row in oldest] == [(True, "m0", True)]
     kept_from = datetime.fromtimestamp((NOW_MS // DAY_MS - 10) * 86_400, UTC)
     shown = await hours_shown(connection)
     of_samples = await hours_of_samples(connection)

@@ -1,5 +1,6 @@
 """Retention and `metrics_hourly` where they are kept by maintenance: Apache edition and plain."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
@@ -119,11 +120,13 @@ async def test_a_late_write_that_commits_during_maintenance_is_not_forgotten(
     await do_maintenance(connection)
     hour = NOW_MS // HOUR_MS - 10
     async with connected(database_url) as writer, writer.transaction():
-        series_id = await writer.fetchval("SELECT min(id) FROM series")
         await writer.execute(
-            "INSERT INTO sample VALUES ($1, from_unix_ms($2), 1000)", series_id, hour * HOUR_MS + 1
+            "INSERT INTO sample SELECT min(id), from_unix_ms($1), 1000 FROM series",
+            hour * HOUR_MS + 1,
         )
-        await writer.execute("INSERT INTO hourly_change VALUES (1, $1)", hour)
+        await writer.execute(
+            "INSERT INTO hourly_change SELECT tenant_id, $1 FROM series ORDER BY id LIMIT 1", hour
+        )
         assert (await do_maintenance(connection)).n_hours_computed == 0
     assert (await do_maintenance(connection)).n_hours_computed == 1
     await assert_hours_agree(connection)
@@ -233,6 +236,31 @@ async def test_whole_chunks_are_dropped_after_the_retention_and_hours_stay(
     assert await hours_shown(connection) == hours
 
 
+async def test_a_sample_that_comes_while_its_chunk_is_dropped_is_stored(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection
+) -> None:
+    old_ms = NOW_MS - 10 * DAY_MS
+    await repository.write_batch("red", make_batch({JOBS: [(old_ms, 1.0)]}))
+    async with connection.transaction():
+        assert await connection.fetchval(
+            "SELECT drop_sample_chunk(chunk, false) FROM sample_chunks()"
+        )
+        late = make_batch({JOBS: [(old_ms + 1, 2.0)]})
+        writing = asyncio.create_task(repository.write_batch("red", late))
+        await wait_for_lock(connection)
+    await writing
+    assert await connection.fetchval("SELECT sum(value) FROM sample") == 2.0
+
+
+async def wait_for_lock(connection: asyncpg.Connection) -> None:
+    """Until some session waits for a lock."""
+    for _ in range(500):
+        if await connection.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("nobody waits for a lock")
+
+
 async def test_without_a_retention_samples_of_any_age_stay(
     repository: PostgresMetricRepository, connection: asyncpg.Connection
 ) -> None:
@@ -277,7 +305,7 @@ async def test_chunks_that_lost_all_samples_go(
 async def test_a_step_that_fails_stops_no_other(
     repository: PostgresMetricRepository, connection: asyncpg.Connection, database_url: str
 ) -> None:
-    """Somebody keeps the oldest chunk locked; all others go, and their metrics are tidied."""
+    """Somebody keeps the oldest chunk locked; all else is done."""
     await write_days(repository, 5)
     await define(repository, "red", "load", 1)
     service = MaintenanceService(
