@@ -1,0 +1,19 @@
+"""What a person reads when the service is up."""
+
+import pytest
+
+from promcompat.banner import render_banner
+from tests.http_service import GivenSettings
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({}, "samples are kept for 30 days (PROMCOMPAT_RETENTION_DAYS)"),
+        ({"retention_days": 400}, "samples are kept for 400 days (PROMCOMPAT_RETENTION_DAYS)"),
+        ({"retention_days": 0}, "samples are kept for ever (PROMCOMPAT_RETENTION_DAYS=0)"),
+    ],
+)
+def test_banner_says_how_long_samples_are_kept(settings: dict[str, int], line: str) -> None:
+    banner = render_banner(GivenSettings(**settings), "http://127.0.0.1:9201", "a database")
+    assert line in banner
