@@ -12,6 +12,7 @@ import pytest
 from yarl import URL
 
 from promcompat.services.maintenance_service import MaintenanceService
+from sql.storage.connection_pool import acquired
 from sql.storage.maintenance_repository import PostgresMaintenanceRepository
 from tests.native_service import BASE, NativeClient, running_native_service
 
@@ -123,9 +124,9 @@ async def test_every_level_of_one_millisecond_is_noticed(native: NativeClient) -
     threshold = {"alert_threshold": {"critical": 8}}
     await native.send("PUT", "/definitions/q", status=201, body=threshold)
     await native.ingest({"name": "q", "value": 1}, {"name": "q", "value": 9})
-    assert await native.repository.database.read_pool.fetchval(
-        "SELECT array_agg(level) FROM breach_outbox"
-    ) == [2]
+    async with acquired(native.repository.database.read_pool) as connection:
+        levels = await connection.fetchval("SELECT array_agg(level) FROM breach_outbox")
+    assert levels == [2]
 
 
 async def test_conflicts_keep_the_first_value_unless_the_last_wins(native: NativeClient) -> None:
@@ -425,9 +426,9 @@ async def test_maintenance_deletes_what_a_definition_does_not_retain(
     await native.ingest(*(sample(name, 1, -n * day) for name in ("m", "n") for n in range(5)))
     await native.send("PUT", "/definitions/m", status=201, body={"retention_days": 2})
     repository = PostgresMaintenanceRepository(native.repository.database)
-    service = MaintenanceService(repository, now_ms=lambda: START * 1000)
-    async with repository.lock() as is_held:
-        assert is_held
+    service = MaintenanceService(repository, 0, now_ms=lambda: START * 1000)
+    async with repository.lock() as steps:
+        assert steps is not None
         assert (await service.run_once()).is_skipped
     assert (await service.run_once()).n_deleted == 2
     assert (await service.run_once()).n_deleted == 0
