@@ -128,7 +128,9 @@ def build_range_cache(
     """
     if not settings.query_cache_bytes or settings.delayed_name_removal:
         return None
-    return RangeResultCache(engine, repository, max_bytes=settings.query_cache_bytes)
+    cache = RangeResultCache(engine, repository, max_bytes=settings.query_cache_bytes)
+    repository.on_step_back(cache.forget)
+    return cache
 
 
 def open_native_api(

@@ -85,6 +85,7 @@ class _Request:
     reach: StepReach
     horizon_ms: int
     late_writes: Mapping[int, int]
+    n_forgotten: int
 
 
 class RangeResultCache:
@@ -105,6 +106,16 @@ class RangeResultCache:
         self._largest_entry = max_bytes // 4
         self._now_ms = now_ms
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
+        self._n_forgotten = 0
+
+    def forget(self) -> None:
+        """Keep nothing of what was answered so far or is being answered now.
+
+        To be called when the database stepped back: its counts of late writes may repeat.
+        """
+        self._n_forgotten += 1
+        for key in list(self._entries):
+            self._remove(key)
 
     async def query(
         self,
@@ -143,6 +154,7 @@ class RangeResultCache:
             reach=reach,
             horizon_ms=horizon_ms,
             late_writes=late,
+            n_forgotten=self._n_forgotten,
         )
         return await self._answer(request)
 
@@ -188,6 +200,8 @@ class RangeResultCache:
         n_steps = (min(request.horizon_ms, grid.end_ms) - grid.start_ms) // grid.step_ms + 1
         matrix = result.value
         if n_steps < _MIN_STEPS or result.warnings or result.infos:
+            return
+        if request.n_forgotten != self._n_forgotten:
             return
         if not isinstance(matrix, Matrix) or matrix.histograms is not None:
             return

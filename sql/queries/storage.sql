@@ -6,9 +6,26 @@ SELECT
     current_setting('timescaledb.license', true) AS timescaledb_license,
     (SELECT relkind = 'p' FROM pg_class WHERE oid = 'sample'::regclass) AS is_partitioned
 
--- installation_id --
--- Tells this database from another one at the same address.
-SELECT id FROM installation
+-- database_state --
+-- Which course of events this database is on, the number of the last removal of series, and what was
+-- removed after number $1: NULL when records of it are gone.
+SELECT
+    i.id AS installation_id,
+    database_epoch() AS epoch,
+    removal_position() AS position,
+    CASE WHEN $1::bigint >= removal_position() THEN '{}'
+        WHEN $1 + 1 >= (SELECT min(r.position) FROM series_removal AS r) THEN (
+            SELECT array_agg(u.id)
+            FROM series_removal AS r
+            CROSS JOIN LATERAL unnest(r.series_ids) AS u (id)
+            WHERE r.position > $1
+        )
+    END AS removed
+FROM installation AS i
+
+-- set_known_epoch --
+-- Says for the statements of this session that store samples what the process knows.
+SELECT set_config('promcompat.epoch', $1, false)
 
 -- backend_pid --
 -- The server process that serves this session.
@@ -39,8 +56,8 @@ ON CONFLICT (name) DO NOTHING
 -- resolve_series --
 -- Ids of many series in one statement, made where missing: one call each gave Promscale 320-490/s.
 -- Locks are taken in the order given, the same for every writer, so none deadlock; ids ascend by
--- `place`. A row that
--- another transaction committed meanwhile is in neither half; the caller asks again for it.
+-- `place`. A row that another transaction committed meanwhile is in neither half; the caller asks
+-- again for it.
 -- `counted` runs after all of `inserted`: who waits for its row holds no key its owner waits for.
 WITH wanted AS (
     SELECT *
@@ -53,27 +70,28 @@ existing AS (
     JOIN series AS s ON s.tenant_id = $1 AND s.fingerprint = w.fingerprint
 ),
 numbered AS (
-    SELECT m.*, nextval('series_id_seq') AS id
-    FROM (
-        SELECT * FROM wanted AS w
-        WHERE NOT EXISTS (SELECT FROM existing AS e WHERE e.fingerprint = w.fingerprint)
-        ORDER BY w.place
-    ) AS m
+    SELECT w.*, row_number() OVER (ORDER BY w.place) - 1 AS number
+    FROM wanted AS w
+    WHERE NOT EXISTS (SELECT FROM existing AS e WHERE e.fingerprint = w.fingerprint)
+),
+taken AS MATERIALIZED (
+    SELECT take_series_ids(count(*)) AS first_id FROM numbered HAVING count(*) > 0
 ),
 inserted AS (
     INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint)
-    OVERRIDING SYSTEM VALUE
-    SELECT n.id, $1, n.metric_name, n.labels::jsonb, n.fingerprint
+    SELECT t.first_id + n.number, $1, n.metric_name, n.labels::jsonb, n.fingerprint
     FROM numbered AS n
+    CROSS JOIN taken AS t
     ORDER BY n.ordinal
     ON CONFLICT (tenant_id, fingerprint) DO NOTHING
     RETURNING id, fingerprint
 ),
 counted AS (
     INSERT INTO series_generation AS g (tenant_id, slot, generation)
-    SELECT $1, pg_backend_pid() % 8, 1
+    SELECT $1, pg_backend_pid() % 8, change_stamp()
     WHERE (SELECT count(*) FROM inserted) > 0
-    ON CONFLICT (tenant_id, slot) DO UPDATE SET generation = g.generation + 1
+    ON CONFLICT (tenant_id, slot)
+    DO UPDATE SET generation = greatest(g.generation + 1, excluded.generation)
 )
 SELECT id, fingerprint FROM existing
 UNION ALL
@@ -81,12 +99,19 @@ SELECT id, fingerprint FROM inserted
 
 -- series_generation --
 -- Changes whenever a tenant's series do; asked for before what is cached under it is used or made.
-SELECT coalesce(sum(generation), 0)::bigint FROM series_generation WHERE tenant_id = $1
+SELECT
+    database_epoch() AS epoch,
+    (
+        SELECT coalesce(sum(g.generation), 0)::bigint
+        FROM series_generation AS g
+        WHERE g.tenant_id = $1
+    ) AS generation
 
 -- read_state --
 -- The same, the days from $2 to $3 whose samples changed late and how often, and the snapshot of a
 -- query: one of equal text shows the same rows.
 SELECT
+    database_epoch() AS epoch,
     pg_current_snapshot()::text AS snapshot,
     (
         SELECT coalesce(sum(g.generation), 0)::bigint
@@ -100,7 +125,12 @@ WHERE l.tenant_id = $1 AND l.day BETWEEN $2 AND $3
 
 -- late_writes --
 -- The days from $2 to $3 whose samples changed late, and how often.
-SELECT day, generation FROM late_write WHERE tenant_id = $1 AND day BETWEEN $2 AND $3
+SELECT
+    database_epoch() AS epoch,
+    array_agg(l.day) AS days,
+    array_agg(l.generation) AS late_writes
+FROM late_write AS l
+WHERE l.tenant_id = $1 AND l.day BETWEEN $2 AND $3
 
 -- count_late_writes --
 -- Count days of the tenants of given series as changed, in one order for all writers, so that none
@@ -114,11 +144,12 @@ noted AS (
     SELECT t.tenant_id, h.hour FROM tenants AS t CROSS JOIN unnest($3::bigint[]) AS h (hour)
 )
 INSERT INTO late_write AS l (tenant_id, day, generation)
-SELECT t.tenant_id, d.day, 1
+SELECT t.tenant_id, d.day, change_stamp()
 FROM tenants AS t
 CROSS JOIN unnest($2::integer[]) AS d (day)
 ORDER BY t.tenant_id, d.day
-ON CONFLICT (tenant_id, day) DO UPDATE SET generation = l.generation + 1
+ON CONFLICT (tenant_id, day)
+DO UPDATE SET generation = greatest(l.generation + 1, excluded.generation)
 
 -- labels_of_series --
 -- The label sets of given series, which never change.

@@ -32,6 +32,7 @@ Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
 Initialise = Callable[[asyncpg.Connection], Awaitable[None]]
 ParametersT = ParamSpec("ParametersT")
 ResultT = TypeVar("ResultT")
+SettingsOf = Callable[[], Mapping[str, str]]
 
 _LOGGER = logging.getLogger(__name__)
 _GRACE_SECONDS: Final = 10.0
@@ -75,7 +76,8 @@ class PoolOptions:
     should the connection have been cut silently. A transaction in which nothing happens for
     `idle_in_transaction_seconds` is ended by the server, with the locks of a client that is gone.
     With `keeps_sessions` a connection goes back as it is, which saves a round trip each time: for
-    users that leave no settings, locks or cursors behind.
+    users that leave no settings, locks or cursors behind. Others get `reset_settings` whenever they
+    are reset, with the round trip that there is in any case.
     """
 
     max_size: int
@@ -84,6 +86,7 @@ class PoolOptions:
     idle_in_transaction_seconds: float = 60.0
     application_name: str = "promcompat"
     keeps_sessions: bool = False
+    reset_settings: SettingsOf = dict
     extra_settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -177,8 +180,15 @@ class Pool:
     async def _reset(self, connection: BoundedConnection) -> None:
         """Before a connection rests in the pool."""
         if not self._options.keeps_sessions:
-            await connection.execute(connection.get_reset_query(), timeout=GOODBYE_SECONDS)
+            await connection.execute(self._reset_query(connection), timeout=GOODBYE_SECONDS)
         connection.idle_since = time.monotonic()
+
+    def _reset_query(self, connection: BoundedConnection) -> str:
+        settings = [
+            "SET {} = '{}'".format(name, value.replace("'", "''"))
+            for name, value in self._options.reset_settings().items()
+        ]
+        return ";\n".join([connection.get_reset_query(), *settings])
 
     async def take(self) -> Connection:
         """A connection that answered within the last second; it must be given back.

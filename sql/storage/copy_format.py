@@ -45,13 +45,15 @@ _STAGED_TUPLE: Final = np.dtype(
 class SampleRows:
     """Samples as columns of one length: series ids, Unix ms, value bits.
 
-    `server_timed` as in `WriteBatch`; None when no row is.
+    `server_timed` as in `WriteBatch`; None when no row is. `known_version` is that of the
+    `InstallationGuard` from before the ids were looked up.
     """
 
     series_ids: IntArray
     timestamps: IntArray
     bits: BitsArray
     server_timed: BoolArray | None = None
+    known_version: int = 0
 
     def __len__(self) -> int:
         return len(self.series_ids)
@@ -63,6 +65,7 @@ class SampleRows:
             self.timestamps[index],
             self.bits[index],
             None if self.server_timed is None else self.server_timed[index],
+            self.known_version,
         )
 
     @classmethod
@@ -75,6 +78,7 @@ class SampleRows:
             np.concatenate([part.timestamps for part in parts]),
             np.concatenate([part.bits for part in parts]),
             _concatenate_marks(parts),
+            min(part.known_version for part in parts),
         )
 
 

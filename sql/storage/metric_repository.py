@@ -1,7 +1,7 @@
 """The PostgreSQL side of `promcompat.core.ports.MetricRepository`."""
 
 import asyncio
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -17,6 +17,7 @@ from promcompat.core.errors import (
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promcompat.core.model import (
+    BoolArray,
     Labels,
     MetricMetadata,
     SampleBlock,
@@ -34,7 +35,7 @@ from sql.storage.capabilities import Capabilities, detect_capabilities
 from sql.storage.connection_pool import Pool, PoolOptions, acquired, open_pool, read_again
 from sql.storage.copy_format import SampleRows
 from sql.storage.database import Database
-from sql.storage.installation_guard import InstallationGuard
+from sql.storage.installation_guard import EPOCH_SETTING, NO_EPOCH, InstallationGuard
 from sql.storage.late_writes import clamp_day, wall_clock_ms
 from sql.storage.metadata_store import MetadataStore
 from sql.storage.partitions import SamplePartitions
@@ -116,8 +117,11 @@ class PostgresMetricRepository:
         readiness: Readiness,
         capabilities: Capabilities,
         options: StorageOptions,
+        guard: InstallationGuard,
     ) -> None:
         """Use `open`."""
+        self._guard = guard
+        self._on_step_back: list[Callable[[], None]] = []
         self.capabilities = capabilities
         self.stats = StorageStats()
         self._write_pool = write_pool
@@ -140,13 +144,14 @@ class PostgresMetricRepository:
             self.stats,
             self.threshold_watch,
             options.label_limits,
+            guard,
         )
-        partitions = SamplePartitions() if capabilities.creates_partitions else None
-        committer = SampleCommitter(write_pool, partitions, self.stats, options.now_ms)
+        self._partitions = SamplePartitions() if capabilities.creates_partitions else None
+        committer = SampleCommitter(write_pool, self._partitions, self.stats, guard, options.now_ms)
         self._recent_stamps = RecentStamps()
         self._writer = SampleWriter(committer, options.group_commit, self.stats)
         self._series_reader = SeriesReader(
-            labels_cache, self.stats, eighth, options.query_timeout_seconds
+            labels_cache, self.stats, eighth, options.query_timeout_seconds, guard
         )
         self._catalogue = SeriesCatalogue(self.database, self._series_reader, eighth)
         block_bytes = options.sample_cache_bytes // _BLOCKS_SHARE
@@ -166,6 +171,7 @@ class PostgresMetricRepository:
         self._read_explainer = ReadExplainer(
             read_pool, self._series_reader, planner, max_samples=options.max_samples
         )
+        guard.subscribe(self._forget)
 
     @classmethod
     async def open(
@@ -183,7 +189,8 @@ class PostgresMetricRepository:
             connect_timeout_seconds=chosen.connect_timeout_seconds,
             statement_timeout_seconds=chosen.write_timeout_seconds,
             application_name="promcompat write",
-            extra_settings=_WRITER_SETTINGS,
+            reset_settings=lambda: {EPOCH_SETTING: guard.known_epoch},
+            extra_settings=_WRITER_SETTINGS | {EPOCH_SETTING: NO_EPOCH},
         )
         read_options = PoolOptions(
             max_size=chosen.read_connections,
@@ -208,7 +215,7 @@ class PostgresMetricRepository:
         except BaseException:
             await write_pool.close()
             raise
-        return cls(write_pool, read_pool, readiness, capabilities, chosen)
+        return cls(write_pool, read_pool, readiness, capabilities, chosen, guard)
 
     async def close(self) -> None:
         """Answer all waiting writes, then disconnect."""
@@ -216,6 +223,21 @@ class PostgresMetricRepository:
         await asyncio.gather(
             self._readiness.close(), self._read_pool.close(), self._write_pool.close()
         )
+
+    def on_step_back(self, forget: Callable[[], None]) -> None:
+        """Have `forget` called whenever the database is found restored, replaced or restarted."""
+        self._on_step_back.append(forget)
+
+    def _forget(self, removed: Collection[int] | None) -> None:
+        self._series_cache.forget(removed)
+        if removed is not None:
+            return
+        self._tenants.forget()
+        self.threshold_watch.forget()
+        if self._partitions is not None:
+            self._partitions.forget()
+        for forget in self._on_step_back:
+            forget()
 
     def known_series(self, tenant: str) -> Container[bytes]:
         """The live container of series keys that need no decoding; see the port."""
@@ -238,13 +260,17 @@ class PostgresMetricRepository:
             self.stats.rows_waiting -= n_rows
 
     async def _write_admitted(self, tenant: str, batch: WriteBatch) -> None:
+        version = self._guard.version
         tenant_id = await self._tenants.find_or_create(tenant)
         if batch.metadata:
             await self._metadata.store(tenant_id, batch.metadata)
         if not len(batch):
             return
-        resolved = await self._resolver.resolve(tenant, tenant_id, batch)
-        rows, kept, rejection = _storable_rows(resolved, batch)
+        in_bounds = (batch.timestamps >= MIN_TIMESTAMP_MS) & (batch.timestamps <= MAX_TIMESTAMP_MS)
+        resolved = await self._resolver.resolve(
+            tenant, tenant_id, batch, is_storable=in_bounds, version=version
+        )
+        rows, kept, rejection = _storable_rows(resolved, batch, in_bounds, version)
         if rejection is None:
             await self._write_rows(rows)
             return
@@ -275,36 +301,52 @@ class PostgresMetricRepository:
         check_bytes: CheckBytes = any_bytes,
     ) -> list[SampleBlock]:
         """One block for each selection, fetched side by side; see the port."""
-        tenant_id = await self._tenants.find(tenant)
-        if tenant_id is None:
-            return [SampleBlock.empty() for _ in selections]
-        return await self._sample_reader.select(tenant_id, selections, check_bytes)
+
+        async def read() -> list[SampleBlock]:
+            tenant_id = await self._tenants.find(tenant)
+            if tenant_id is None:
+                return [SampleBlock.empty() for _ in selections]
+            return await self._sample_reader.select(tenant_id, selections, check_bytes)
+
+        return await self._guard.in_one_epoch(read)
 
     @read_again
     async def explain_select(
         self, tenant: str, selections: Sequence[SeriesSelection], depth: ExplanationDepth
     ) -> list[SelectionExplanation]:
         """How each selection is read; see the port."""
-        tenant_id = await self._tenants.find(tenant)
-        return await self._read_explainer.explain(tenant_id, selections, depth)
+
+        async def explain() -> list[SelectionExplanation]:
+            tenant_id = await self._tenants.find(tenant)
+            return await self._read_explainer.explain(tenant_id, selections, depth)
+
+        return await self._guard.in_one_epoch(explain)
 
     @read_again
     async def late_writes(self, tenant: str, first_day: int, last_day: int) -> dict[int, int]:
         """How often days of samples were changed late; see `LateWriteReader`."""
-        tenant_id = await self._tenants.find(tenant)
-        if tenant_id is None:
-            return {}
-        first, last = clamp_day(first_day), clamp_day(last_day)
-        async with acquired(self._read_pool) as connection:
-            rows = await connection.fetch(_QUERIES["late_writes"], tenant_id, first, last)
-        return {row["day"]: row["generation"] for row in rows}
+
+        async def read() -> dict[int, int]:
+            tenant_id = await self._tenants.find(tenant)
+            if tenant_id is None:
+                return {}
+            first, last = clamp_day(first_day), clamp_day(last_day)
+            async with acquired(self._read_pool) as connection:
+                row = await connection.fetchrow(_QUERIES["late_writes"], tenant_id, first, last)
+            self._guard.check_read(row["epoch"])
+            return dict(zip(row["days"] or (), row["late_writes"] or (), strict=True))
+
+        return await self._guard.in_one_epoch(read)
 
     @read_again
     async def series(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[Labels]:
         """Label sets of live series; see the port."""
-        return _limited(await self._catalogue.series(tenant, matcher_sets, start_ms, end_ms), limit)
+        found = await self._guard.in_one_epoch(
+            lambda: self._catalogue.series(tenant, matcher_sets, start_ms, end_ms)
+        )
+        return _limited(found, limit)
 
     @read_again
     async def sample_bounds(self, tenant: str) -> tuple[int, int] | None:
@@ -321,7 +363,9 @@ class PostgresMetricRepository:
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[str]:
         """Label names of live series; see the port."""
-        found = await self._catalogue.label_names(tenant, matcher_sets, start_ms, end_ms)
+        found = await self._guard.in_one_epoch(
+            lambda: self._catalogue.label_names(tenant, matcher_sets, start_ms, end_ms)
+        )
         return _limited(found, limit)
 
     @read_again
@@ -335,7 +379,9 @@ class PostgresMetricRepository:
         limit: int,
     ) -> list[str]:
         """Values of one label among live series; see the port."""
-        found = await self._catalogue.label_values(tenant, name, matcher_sets, start_ms, end_ms)
+        found = await self._guard.in_one_epoch(
+            lambda: self._catalogue.label_values(tenant, name, matcher_sets, start_ms, end_ms)
+        )
         return _limited(found, limit)
 
     @read_again
@@ -370,7 +416,7 @@ def _read_planner(
 
 
 def _storable_rows(
-    resolved: ResolvedBatch, batch: WriteBatch
+    resolved: ResolvedBatch, batch: WriteBatch, in_bounds: BoolArray, version: int
 ) -> tuple[SampleRows, Sequence[int], str | None]:
     """The rows that can be stored, their places in the batch, and why the others cannot."""
     rows = SampleRows(
@@ -378,8 +424,8 @@ def _storable_rows(
         batch.timestamps,
         batch.values.view(np.uint64),
         batch.server_timed,
+        version,
     )
-    in_bounds = (batch.timestamps >= MIN_TIMESTAMP_MS) & (batch.timestamps <= MAX_TIMESTAMP_MS)
     is_storable = in_bounds & (resolved.series_ids != UNKNOWN_ID)
     if is_storable.all():
         return rows, range(len(batch)), None

@@ -33,9 +33,11 @@ class ReadState:
 
     `horizon_ms` is the latest time whose samples may be kept; `late_writes` counts the late
     writes of each day since 1970-01-01 that the query looks at, days without any left out;
-    `snapshot` names all that is visible in the database.
+    `snapshot` names all that is visible in the database. All of it holds within one epoch of the
+    `InstallationGuard`, whose number is part of `generation` and `snapshot`.
     """
 
+    epoch: int
     generation: int
     horizon_ms: int
     late_writes: Mapping[int, int]
@@ -43,10 +45,10 @@ class ReadState:
 
     @classmethod
     def at(
-        cls, now_ms: int, generation: int, late_writes: Mapping[int, int], snapshot: str
+        cls, now_ms: int, epoch: int, generation: int, late_writes: Mapping[int, int], snapshot: str
     ) -> "ReadState":
         """The state read after the clock said `now_ms`."""
-        return cls(generation, now_ms - CACHEABLE_AFTER_MS, late_writes, snapshot)
+        return cls(epoch, generation, now_ms - CACHEABLE_AFTER_MS, late_writes, snapshot)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +58,7 @@ class CachedSamples:
     `asked_after_ms` is the earliest start that was asked for since the entry was made.
     """
 
+    epoch: int
     after_ms: int
     until_ms: int
     samples: SeriesSamples
@@ -77,6 +80,8 @@ class CachedSamples:
 
     def is_valid(self, start_ms: int, end_ms: int, state: ReadState) -> bool:
         """Whether nothing in `(start_ms, end_ms]` and this entry was changed since it was read."""
+        if self.epoch != state.epoch:
+            return False
         first = max(start_ms, self.after_ms) // MS_PER_DAY
         last = min(end_ms, self.until_ms) // MS_PER_DAY
         known = {day: n for day, n in self.late_writes.items() if first <= day <= last}
@@ -139,6 +144,7 @@ class SampleCache:
             self._remove(key)
             return
         entry = CachedSamples(
+            epoch=state.epoch,
             after_ms=selection.start_ms,
             until_ms=until_ms,
             samples=samples.between(selection.start_ms, until_ms),
@@ -166,6 +172,7 @@ class SampleCache:
         after_ms = min(entry.asked_after_ms, selection.start_ms)
         kept = entry.samples.between(after_ms, entry.until_ms)
         return CachedSamples(
+            epoch=entry.epoch,
             after_ms=after_ms,
             until_ms=until_ms,
             samples=kept.then(later.between(entry.until_ms, until_ms)),

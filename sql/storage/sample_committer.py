@@ -18,6 +18,7 @@ from sql.storage.conflicts import Conflict
 from sql.storage.connection_pool import Connection, Pool, acquired
 from sql.storage.copy_format import SampleRows, encode_samples, encode_staged_samples
 from sql.storage.duplicate_policy import override_stored
+from sql.storage.installation_guard import InstallationGuard, is_out_of_date
 from sql.storage.late_writes import LateWrites, late_writes, wall_clock_ms
 from sql.storage.partitions import SamplePartitions, unix_days
 from sql.storage.server_timestamps import move_past_stored
@@ -43,9 +44,11 @@ class SampleCommitter:
         pool: Pool,
         partitions: SamplePartitions | None,
         stats: StorageStats,
+        guard: InstallationGuard,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """`partitions` is None on a hypertable, which makes its chunks itself."""
+        self._guard = guard
         self._now_ms = now_ms
         self._pool = pool
         self._partitions = partitions
@@ -61,7 +64,7 @@ class SampleCommitter:
         transactions: if a later one fails the error is raised, and the sender's retry finds the
         rows of the earlier ones equal. Rows timed by the server never conflict. They go last, so
         that a retry after a failure of the others does not store them twice.
-        Raises StorageUnavailableError.
+        Raises StorageUnavailableError, and StaleKnowledgeError when the ids may be gone.
         """
         order = np.lexsort((rows.timestamps, rows.series_ids))
         timed: NDArray[np.intp] | None = None
@@ -107,7 +110,13 @@ class SampleCommitter:
     async def _commit_piece(
         self, connection: Connection, rows: SampleRows, changes: Sequence[LevelChange]
     ) -> list[Conflict]:
+        """Store a piece; again after a failure whose reason can be put right here.
+
+        A session says what the process knew when the session was last told. That is never newer
+        than what it knew before it looked up these ids: each attempt begins with a look.
+        """
         for attempt in range(1, _MAX_ATTEMPTS + 1):
+            self._guard.require(rows.known_version)
             try:
                 if self._partitions is not None:
                     await self._partitions.ensure(connection, unix_days(rows.timestamps))
@@ -128,6 +137,12 @@ class SampleCommitter:
             except asyncpg.TransactionRollbackError:
                 if attempt == _MAX_ATTEMPTS:
                     raise
+            except asyncpg.PostgresError as exc:
+                if not is_out_of_date(exc) or attempt == _MAX_ATTEMPTS:
+                    raise
+                await self._guard.refresh(connection)
+                self._guard.require(rows.known_version)
+                await self._guard.tell(connection)
         raise AssertionError("unreachable")
 
     async def _store_in_time(self, connection: Connection, rows: SampleRows) -> list[Conflict]:

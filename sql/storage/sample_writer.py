@@ -21,6 +21,7 @@ from promcompat.core.watched_series import LevelChange
 from sql.catalog import MS_PER_DAY
 from sql.storage.conflicts import Conflict
 from sql.storage.copy_format import SampleRows
+from sql.storage.installation_guard import StaleKnowledgeError
 from sql.storage.sample_committer import (
     MAX_DAYS_PER_TRANSACTION,
     SampleCommitter,
@@ -162,6 +163,13 @@ class SampleWriter:
         """
         try:
             await self._commit_together(group)
+        except StaleKnowledgeError as exc:
+            # Those that looked up their ids first have stale ones; the others may not.
+            oldest = min(write.rows.known_version for write in group)
+            _fail([write for write in group if write.rows.known_version == oldest], exc)
+            others = [write for write in group if write.rows.known_version > oldest]
+            if others:
+                await self._commit(others)
         except (StorageUnavailableError, QueryTimeoutError) as exc:
             _fail(group, StorageUnavailableError(str(exc)))
         except PromcompatError as exc:

@@ -1,7 +1,8 @@
 """Bounded per-process caches of series: wire label bytes to id, and id to labels.
 
-Both are exact: a series id is never reused and its labels never change, so an entry is right for
-ever and eviction only costs a look-up.
+A series id is never handed out twice and its labels never change, so an id never means another
+series and the labels of an id are right for ever. The id of a key is right until its series is
+removed or the database steps back; `InstallationGuard` says when.
 
 Both count bytes, not entries: a label value may be a hundred times as long as another one.
 Eviction is by generations: new and used entries live in the young one; when it is full the old
@@ -10,7 +11,7 @@ list would cost more than the look-up), and an entry used within the last half o
 turnover is still there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -52,6 +53,17 @@ class TenantSeries:
             self.young_bytes += len(key) + _BYTES_PER_KEY
         self.young[key] = series_id
 
+    def forget(self, series_ids: Collection[int] | None) -> None:
+        """Know the keys of these series no more, or with None no key at all."""
+        if series_ids is None:
+            self.young, self.old, self.young_bytes = {}, {}, 0
+            return
+        # A million keys take 60 ms, and series are removed once an hour.
+        self.old = {key: one for key, one in self.old.items() if one not in series_ids}
+        for key in [key for key, one in self.young.items() if one in series_ids]:
+            del self.young[key]
+            self.young_bytes -= len(key) + _BYTES_PER_KEY
+
     def resolve(self, keys: Sequence[bytes]) -> IntArray:
         """The series id of each key, UNKNOWN_ID where there is none."""
         # `map` and `in` over the list run in C: 0.1 µs a key, a loop costs twice as much.
@@ -82,6 +94,14 @@ class SeriesCache:
             known.add(key, series_id)
         if sum(known.young_bytes for known in self._tenants.values()) > self._max_young_bytes:
             self._age()
+
+    def forget(self, series_ids: Collection[int] | None) -> None:
+        """Know the keys of these series no more, or with None no key at all.
+
+        In place: a decoder may hold the container of its tenant.
+        """
+        for known in self._tenants.values():
+            known.forget(series_ids)
 
     def __len__(self) -> int:
         return sum(len(known.young) + len(known.old) for known in self._tenants.values())

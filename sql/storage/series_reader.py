@@ -17,6 +17,7 @@ from promql.translator import Params, SeriesCondition, series_statement, transla
 from sql.catalog import MS_PER_DAY
 from sql.query_loader import load_queries
 from sql.storage.connection_pool import Connection
+from sql.storage.installation_guard import InstallationGuard
 from sql.storage.late_writes import clamp_day
 from sql.storage.sample_cache import ReadState
 from sql.storage.selector_cache import (
@@ -30,6 +31,8 @@ from sql.storage.storage_stats import StorageStats
 
 T = TypeVar("T")
 _QUERIES: Final = load_queries("storage")
+_GENERATIONS: Final = 1 << 63
+"""The numbers that generations of one epoch may have."""
 _MAX_MATCHING_THREADS: Final = 2
 _LABELS_AT_ONCE: Final = 2_000
 """Reading them takes 10 ms, in which the event loop does nothing else."""
@@ -44,8 +47,10 @@ class SeriesReader:
         stats: StorageStats,
         selector_cache_bytes: int,
         match_timeout_seconds: float,
+        guard: InstallationGuard,
     ) -> None:
         """`match_timeout_seconds` bounds how long regular expressions of one selector may take."""
+        self._guard = guard
         self._match_timeout_seconds = match_timeout_seconds
         # Few and their own: an expression may take seconds for all values, for which nobody waits
         # but the queries that have such expressions.
@@ -55,18 +60,27 @@ class SeriesReader:
         self._stats = stats
 
     async def generation(self, connection: Connection, tenant_id: int) -> int:
-        """What tells whether a tenant's series changed; to be read at the start of each query."""
-        found: int = await connection.fetchval(_QUERIES["series_generation"], tenant_id)
-        return found
+        """What tells whether a tenant's series changed; to be read at the start of each query.
+
+        Raises StaleKnowledgeError when the database stepped back since it was read last.
+        """
+        row = await connection.fetchrow(_QUERIES["series_generation"], tenant_id)
+        epoch = self._guard.check_read(row["epoch"])
+        return epoch * _GENERATIONS + int(row["generation"])
 
     async def read_state(
         self, connection: Connection, tenant_id: int, start_ms: int, end_ms: int, now_ms: int
     ) -> ReadState:
-        """What a query of a span knows before it reads; the clock was read before this."""
+        """What a query of a span knows before it reads; the clock was read before this.
+
+        Raises StaleKnowledgeError when the database stepped back since it was read last.
+        """
         first, last = clamp_day(start_ms // MS_PER_DAY), clamp_day(end_ms // MS_PER_DAY)
         row = await connection.fetchrow(_QUERIES["read_state"], tenant_id, first, last)
+        epoch = self._guard.check_read(row["epoch"])
+        generation = epoch * _GENERATIONS + row["generation"]
         late_writes = dict(zip(row["days"] or (), row["late_writes"] or (), strict=True))
-        return ReadState.at(now_ms, row["generation"], late_writes, row["snapshot"])
+        return ReadState.at(now_ms, epoch, generation, late_writes, f"{epoch}/{row['snapshot']}")
 
     async def resolve(
         self,

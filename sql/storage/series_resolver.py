@@ -13,9 +13,10 @@ import orjson
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.label_limits import LabelLimits
-from promcompat.core.model import METRIC_NAME, IntArray, Labels, WriteBatch
+from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels, WriteBatch
 from sql.query_loader import load_queries
 from sql.storage.connection_pool import Connection, Pool, acquired
+from sql.storage.installation_guard import InstallationGuard
 from sql.storage.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
 from sql.storage.storage_stats import StorageStats
 from sql.storage.threshold_watch import ThresholdWatch
@@ -79,31 +80,45 @@ class SeriesResolver:
         stats: StorageStats,
         watch: ThresholdWatch,
         limits: LabelLimits,
+        guard: InstallationGuard,
     ) -> None:
         """`watch` is shown every series before this process writes a sample of it."""
         self._limits = limits
         self._pool = pool
         self._watch = watch
+        self._guard = guard
         self._series_cache = series_cache
         self._labels_cache = labels_cache
         self._stats = stats
 
-    async def resolve(self, tenant: str, tenant_id: int, batch: WriteBatch) -> ResolvedBatch:
+    async def resolve(
+        self,
+        tenant: str,
+        tenant_id: int,
+        batch: WriteBatch,
+        *,
+        is_storable: BoolArray,
+        version: int,
+    ) -> ResolvedBatch:
         """The ids of a batch's rows; new series are committed when this returns.
 
+        No series is made for the sake of rows that are not storable. `version` is the guard's from
+        before the tenant was looked up.
+
         Raises StorageUnavailableError when a key is known neither here nor to the batch (it was
-        evicted since the decoder looked): the sender tries again.
+        evicted since the decoder looked): the sender tries again. Raises StaleKnowledgeError when
+        something had to be forgotten meanwhile: what was found must not be remembered.
         """
         keys = batch.series_keys
         ids = self._series_cache.tenant(tenant).resolve(keys)
-        missing_rows = np.flatnonzero(ids == UNKNOWN_ID)
+        missing_rows = np.flatnonzero((ids == UNKNOWN_ID) & is_storable)
         self._stats.series_cache_hits += len(keys) - len(missing_rows)
         self._stats.series_cache_misses += len(missing_rows)
         if not len(missing_rows):
             return ResolvedBatch(ids, None)
         missing_keys = {keys[row]: None for row in missing_rows.tolist()}
         series_of, rejection = await self._identify(missing_keys, batch.labels)
-        found = await self._resolve_missing(tenant, tenant_id, series_of)
+        found = await self._resolve_missing(tenant, tenant_id, series_of, version)
         for row in missing_rows.tolist():
             ids[row] = found.get(keys[row], UNKNOWN_ID)
         return ResolvedBatch(ids, rejection)
@@ -117,7 +132,7 @@ class SeriesResolver:
         return await asyncio.to_thread(_split_storable, keys, labels_of, self._limits)
 
     async def _resolve_missing(
-        self, tenant: str, tenant_id: int, series_of: Mapping[bytes, _NewSeries]
+        self, tenant: str, tenant_id: int, series_of: Mapping[bytes, _NewSeries], version: int
     ) -> dict[bytes, int]:
         """The ids of series that are not remembered, so many at a time."""
         found: dict[bytes, int] = {}
@@ -128,6 +143,7 @@ class SeriesResolver:
             for keys in _groups(list(series_of)):
                 group = {key: series_of[key] for key in keys}
                 ids = await _resolve_group(connection, tenant_id, group)
+                self._guard.require(version)
                 self._remember(tenant, group, ids)
                 found.update(ids)
         self._stats.series_resolved += len(found)

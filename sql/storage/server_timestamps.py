@@ -6,6 +6,7 @@ them is a duplicate, whatever its value. `RecentStamps` keeps those of one proce
 anything is stored; `move_past_stored` finds a place for those that met a stored sample.
 """
 
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -38,7 +39,7 @@ class RecentStamps:
         if len(self._last) > _MAX_SERIES:
             self._forget_before(int(timestamps[at].min()))
         timestamps[at] = ascending(rows.series_ids[at], timestamps[at], self._last)
-        return SampleRows(rows.series_ids, timestamps, rows.bits, rows.server_timed)
+        return replace(rows, timestamps=timestamps)
 
     def _forget_before(self, now_ms: int) -> None:
         ahead = {series: last for series, last in self._last.items() if last >= now_ms}
@@ -79,4 +80,4 @@ async def move_past_stored(
         for row in found:
             timestamps[at[row["ordinal"] - 1]] = row["unix_ms"]
     timestamps = ascending(rows.series_ids, timestamps, {})
-    return SampleRows(rows.series_ids, timestamps, rows.bits, rows.server_timed)
+    return replace(rows, timestamps=timestamps)

@@ -25,6 +25,10 @@ class Tenants:
         self._max_tenants = max_tenants
         self._ids: ByteBoundedCache[str, int] = ByteBoundedCache(_REMEMBERED_BYTES)
 
+    def forget(self) -> None:
+        """Know no tenant any more: the database stepped back."""
+        self._ids = ByteBoundedCache(_REMEMBERED_BYTES)
+
     @read_again
     async def find(self, name: str) -> int | None:
         """The id of a tenant, None if it never wrote."""

@@ -51,6 +51,11 @@ class ThresholdWatch:
         """How many series are watched."""
         return len(self._watched)
 
+    def forget(self) -> None:
+        """Take over everything anew at the next refresh: the database stepped back."""
+        self._versions.clear()
+        self._read_at = _LONG_AGO
+
     async def refresh(self) -> None:
         """Take over definitions and levels that changed since the last call."""
         self._is_used = True

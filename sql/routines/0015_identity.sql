@@ -1,0 +1,178 @@
+-- Who a series is, for ever: ids that do not repeat, and the check that stands before each sample.
+--
+-- A running service keeps the ids of series in memory. Three things keep them honest
+-- (docs/adr/0012-ids-across-restores.md):
+-- 1. No id is handed out twice, whatever state the database is brought back to.
+-- 2. Statements that store samples say in the setting `promcompat.epoch` what the service knows of the
+--    database. A trigger compares it and refuses them (SQLSTATE PC001) after a restore, a failover
+--    or the removal of a series; the service then looks again and the sender repeats.
+-- 3. Whoever removes series waits for statements that store samples, and they for it.
+--
+-- How to remove series (`DELETE FROM series` by hand does all but the first by its triggers):
+--   BEGIN;
+--   SELECT lock_series();                        -- waits for running writes; new ones wait for us
+--   DELETE FROM series WHERE id = ANY (…) AND NOT EXISTS (SELECT FROM sample …);
+--   COMMIT;                                      -- soon: writers wait
+-- The lock needs a statement of its own. A DELETE that waits for it itself would still look at the
+-- samples of before it waited, and would remove a series that just got its first one.
+
+-- The microseconds since 2020. Counters that begin with it and never fall behind it do not repeat a
+-- number when the database is brought back to an older state: it goes on above all it ever gave.
+CREATE OR REPLACE FUNCTION change_stamp() RETURNS bigint
+LANGUAGE sql VOLATILE
+RETURN (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - 1577836800000000;
+
+-- The first of `n` new ids of series, which follow each other and ascend with every call.
+CREATE OR REPLACE FUNCTION take_series_ids(n bigint) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+DECLARE
+    first_id bigint;
+BEGIN
+    -- Until here and not until the end of the transaction: nobody waits for another one's commit.
+    PERFORM pg_advisory_lock(hashtextextended('promcompat.series_ids', 0));
+    SELECT greatest(last_value + 1, promcompat.change_stamp()) INTO first_id
+    FROM promcompat.series_id_seq;
+    PERFORM setval('promcompat.series_id_seq', first_id + n - 1);
+    PERFORM pg_advisory_unlock(hashtextextended('promcompat.series_ids', 0));
+    RETURN first_id;
+END
+$$;
+
+-- The same for one tenant, in seconds: 31 bits last until 2088.
+CREATE OR REPLACE FUNCTION take_tenant_id() RETURNS integer
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+DECLARE
+    new_id integer;
+BEGIN
+    PERFORM pg_advisory_lock(hashtextextended('promcompat.series_ids', 0));
+    SELECT greatest(last_value + 1, promcompat.change_stamp() / 1000000) INTO new_id
+    FROM promcompat.tenant_id_seq;
+    PERFORM setval('promcompat.tenant_id_seq', new_id);
+    PERFORM pg_advisory_unlock(hashtextextended('promcompat.series_ids', 0));
+    RETURN new_id;
+END
+$$;
+
+-- Which course of events this database is on. It changes when the server starts or is promoted (the
+-- timeline is the first part of a WAL file's name), and when the database, the table `series` or the
+-- row of `installation` is made anew, which every way to restore a dump does: the path of a table's
+-- file names the database, and a row has the number of the transaction that wrote it.
+-- No pinned search path: a writer calls this for each COPY, and each SET takes 20 µs.
+CREATE OR REPLACE FUNCTION database_epoch() RETURNS text
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    RETURN (
+        SELECT concat_ws(
+            ':',
+            extract(epoch FROM pg_postmaster_start_time()),
+            CASE WHEN pg_is_in_recovery() THEN 'standby'
+                ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
+            pg_relation_filepath('promcompat.series'::regclass),
+            i.xmin,
+            i.id
+        )
+        FROM promcompat.installation AS i
+    );
+END
+$$;
+
+-- The number of the last removal of series.
+CREATE OR REPLACE FUNCTION removal_position() RETURNS bigint
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    RETURN coalesce((SELECT max(r.position) FROM promcompat.series_removal AS r), 0);
+END
+$$;
+
+-- Waits until no statement that stores samples runs, and keeps new ones waiting until the end of the
+-- transaction. They hold the same lock shared.
+CREATE OR REPLACE FUNCTION lock_series() RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT pg_advisory_xact_lock(hashtextextended('promcompat.series', 0))
+$$;
+
+-- Refuses samples of a service whose knowledge of series is out of date. SQL users have no knowledge
+-- to be wrong; a session of the service that lost its setting is refused too.
+CREATE OR REPLACE FUNCTION check_writer() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+DECLARE
+    known text := coalesce(current_setting('promcompat.epoch', true), '');
+BEGIN
+    IF known = '' AND current_setting('application_name') NOT LIKE 'promcompat write%' THEN
+        RETURN NULL;
+    END IF;
+    -- First the lock, then the look: what is seen now stays true until these samples are committed.
+    PERFORM pg_advisory_xact_lock_shared(hashtextextended('promcompat.series', 0));
+    IF known <> concat(promcompat.database_epoch(), '/', promcompat.removal_position()) THEN
+        RAISE EXCEPTION 'the series that the writer knows are out of date'
+            USING ERRCODE = 'PC001';
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION before_series_removal() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+BEGIN
+    PERFORM promcompat.lock_series();
+    RETURN NULL;
+END
+$$;
+
+-- Records what was removed, for the caches of series ids and for those of selectors.
+CREATE OR REPLACE FUNCTION record_series_removal() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+BEGIN
+    DELETE FROM promcompat.series_removal
+    WHERE removed_at < now() - interval '1 day' AND position < promcompat.removal_position();
+    INSERT INTO promcompat.series_removal (series_ids)
+    SELECT array_agg(r.id) FROM removed AS r HAVING count(*) > 0;
+    INSERT INTO promcompat.series_generation AS g (tenant_id, slot, generation)
+    SELECT r.tenant_id, 0, promcompat.change_stamp()
+    FROM (SELECT DISTINCT tenant_id FROM removed) AS r
+    ORDER BY r.tenant_id
+    ON CONFLICT (tenant_id, slot)
+    DO UPDATE SET generation = greatest(g.generation + 1, excluded.generation);
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE FUNCTION refuse_series_change() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'a series keeps its id, tenant and labels for ever: services have them in memory'
+        USING HINT = 'Write the samples under the new labels and delete the old series.';
+END
+$$;
+
+-- Only once: these statements lock out every writer.
+DO $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_trigger
+        WHERE tgrelid = 'promcompat.sample'::regclass AND tgname = 'check_writer'
+    ) THEN
+        ALTER TABLE promcompat.series ALTER COLUMN id SET DEFAULT promcompat.take_series_ids(1);
+        ALTER TABLE promcompat.tenant ALTER COLUMN id SET DEFAULT promcompat.take_tenant_id();
+        CREATE TRIGGER check_writer BEFORE INSERT OR UPDATE ON promcompat.sample
+        FOR EACH STATEMENT EXECUTE FUNCTION promcompat.check_writer();
+        CREATE TRIGGER before_removal BEFORE DELETE OR TRUNCATE ON promcompat.series
+        FOR EACH STATEMENT EXECUTE FUNCTION promcompat.before_series_removal();
+        CREATE TRIGGER record_removal AFTER DELETE ON promcompat.series
+        REFERENCING OLD TABLE AS removed
+        FOR EACH STATEMENT EXECUTE FUNCTION promcompat.record_series_removal();
+        CREATE TRIGGER refuse_change
+        BEFORE UPDATE OF id, tenant_id, metric_name, labels, fingerprint ON promcompat.series
+        FOR EACH STATEMENT EXECUTE FUNCTION promcompat.refuse_series_change();
+    END IF;
+END
+$$;

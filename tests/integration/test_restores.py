@@ -1,0 +1,353 @@
+"""A running service on a database that is brought back to an older state, or loses series.
+
+Red and blue are tenants. In each story red gets a series that the older state does not have, and
+both write afterwards: the id that red's series had must not become one of blue's.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from promcompat.core.errors import StorageUnavailableError, WriteRejectedError
+from promcompat.core.model import Labels
+from sql.catalog import MAX_TIMESTAMP_MS
+from sql.embedded.cluster import Cluster
+from sql.embedded.distributions import PostgresDistribution
+from sql.embedded.postgres_server import PostgresServer
+from sql.migrate import migrate
+from sql.storage.connection_pool import acquired
+from sql.storage.metric_repository import PostgresMetricRepository
+from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
+from tests.repositories import connected, discard, opened_repository
+from tests.servers import DatabaseServer, run_server
+
+pytestmark = pytest.mark.integration
+
+T0 = 1_700_000_000_000
+RED_BEFORE, BLUE_BEFORE = make_labels("m", is_="before"), make_labels("m", is_="before")
+RED_AFTER = make_labels("m", of="red")
+BLUE_AFTER = make_labels("m", of="blue")
+EVERYTHING = select_name("m", -(2**62), 2**62)
+RED, BLUE = 1.0, 2.0
+
+
+async def write(
+    repository: PostgresMetricRepository, tenant: str, labels: Labels, at: int, value: float
+) -> None:
+    """Write as a sender does: it knows its labels, and repeats what was answered 503."""
+    for _ in range(20):
+        try:
+            await repository.write_batch(tenant, make_batch({labels: [(T0 + at, value)]}))
+        except StorageUnavailableError:
+            await asyncio.sleep(0.05)
+        else:
+            return
+    raise AssertionError("the write was refused again and again")
+
+
+async def read(
+    repository: PostgresMetricRepository, tenant: str
+) -> dict[Labels, list[tuple[int, int]]]:
+    (block,) = await repository.select(tenant, [EVERYTHING])
+    return block_rows(block)
+
+
+async def begin(repository: PostgresMetricRepository) -> None:
+    """What the older state has."""
+    await write(repository, "red", RED_BEFORE, 0, RED)
+    await write(repository, "blue", BLUE_BEFORE, 0, BLUE)
+
+
+async def go_on(repository: PostgresMetricRepository) -> None:
+    """What the older state lacks; every cache has it afterwards."""
+    await write(repository, "red", RED_AFTER, 1, RED)
+    await read(repository, "red")
+    await repository.series("red", [EVERYTHING.matchers], T0 - 1, T0 + 10, 0)
+
+
+async def write_again_and_check(repository: PostgresMetricRepository) -> None:
+    """Both tenants write to series of before and to new ones; nothing mixes, nothing is lost."""
+    await asyncio.gather(
+        write(repository, "blue", BLUE_AFTER, 5, BLUE),
+        write(repository, "red", RED_AFTER, 5, RED),
+        write(repository, "blue", BLUE_BEFORE, 6, BLUE),
+        write(repository, "red", RED_BEFORE, 6, RED),
+    )
+    red, blue = value_bits(RED), value_bits(BLUE)
+    assert await read(repository, "red") == {
+        RED_BEFORE: [(T0, red), (T0 + 6, red)],
+        RED_AFTER: [(T0 + 5, red)],
+    }
+    assert await read(repository, "blue") == {
+        BLUE_BEFORE: [(T0, blue), (T0 + 6, blue)],
+        BLUE_AFTER: [(T0 + 5, blue)],
+    }
+    found = await repository.series("blue", [EVERYTHING.matchers], T0 - 1, T0 + 10, 0)
+    assert sorted(found) == sorted([BLUE_BEFORE, BLUE_AFTER])
+
+
+TABLES = ("installation", "tenant", "series", "series_generation", "late_write", "sample")
+
+
+async def test_tables_reloaded_in_place_under_open_connections(database_url: str) -> None:
+    """As `pg_restore --data-only` does after a TRUNCATE; the sequence goes back too."""
+    async with opened_repository(database_url) as repository, connected(database_url) as admin:
+        await begin(repository)
+        kept = {table: await admin.fetch(f"TABLE {table}") for table in TABLES}
+        sequence = await admin.fetchval("SELECT last_value FROM series_id_seq")
+        await go_on(repository)
+        async with admin.transaction():
+            for table in TABLES:
+                await admin.execute(f"TRUNCATE {table} CASCADE")
+            for table, rows in kept.items():
+                await admin.copy_records_to_table(
+                    table, schema_name="promcompat", records=[tuple(row) for row in rows]
+                )
+            await admin.execute("SELECT setval('series_id_seq', $1)", sequence)
+        await write_again_and_check(repository)
+
+
+async def test_rows_reloaded_in_place_by_delete(database_url: str) -> None:
+    """No table is made anew: the rows of `series` go and come."""
+    async with opened_repository(database_url) as repository, connected(database_url) as admin:
+        await begin(repository)
+        kept = {table: await admin.fetch(f"TABLE {table}") for table in TABLES}
+        await go_on(repository)
+        async with admin.transaction():
+            for table in ("sample", "series", "series_generation", "late_write"):
+                await admin.execute(f"DELETE FROM {table}")  # noqa: S608
+                await admin.copy_records_to_table(
+                    table, schema_name="promcompat", records=[tuple(row) for row in kept[table]]
+                )
+        await write_again_and_check(repository)
+
+
+def dump(server: DatabaseServer, url: str, *options: str) -> str:
+    """The back-up of a database by the server's own pg_dump, as a script."""
+    return server.cluster.run_program("pg_dump", "--no-owner", *options, server.superuser_url(url))
+
+
+async def test_dump_restored_in_place_under_open_connections(
+    plain_database_url: str, plain_postgres_server: DatabaseServer
+) -> None:
+    server, url = plain_postgres_server, plain_database_url
+    database = url.rpartition("/")[2]
+    async with opened_repository(url) as repository:
+        await begin(repository)
+        script = dump(server, url, "--clean", "--schema=promcompat")
+        await go_on(repository)
+        await asyncio.to_thread(
+            server.cluster.run_sql,
+            server.process.port,
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-1",
+            "-c",
+            "SET ROLE promcompat",
+            "-c",
+            "SET client_min_messages = error",
+            "-f",
+            "-",
+            database=database,
+            script=script,
+        )
+        await write_again_and_check(repository)
+
+
+async def test_dump_restored_into_a_new_database_of_the_same_name(
+    plain_database_url: str, plain_postgres_server: DatabaseServer
+) -> None:
+    server, url = plain_postgres_server, plain_database_url
+    database = url.rpartition("/")[2]
+    async with opened_repository(url) as repository:
+        await begin(repository)
+        script = dump(server, url, "--schema=promcompat")
+        await go_on(repository)
+        server.run_sql(f"DROP DATABASE {database} WITH (FORCE)")
+        server.run_sql(f"CREATE DATABASE {database} OWNER promcompat")
+        await asyncio.to_thread(
+            server.cluster.run_sql,
+            server.process.port,
+            "-c",
+            "SET ROLE promcompat",
+            "-f",
+            "-",
+            database=database,
+            script=script,
+        )
+        await write_again_and_check(repository)
+
+
+@pytest.fixture(params=["debian", "wheel"])
+def primary(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DatabaseServer]:
+    """A server of the test's own, which it may stop."""
+    fixture = {"debian": "timescaledb_distribution", "wheel": "wheel_distribution"}
+    distribution: PostgresDistribution = request.getfixturevalue(fixture[request.param])
+    tmp_path.chmod(0o711)
+    with run_server(request.param, distribution, tmp_path, discard) as server:
+        yield server
+
+
+def lagging_standby(primary: DatabaseServer, folder: Path) -> Cluster:
+    """A physical copy that will not receive anything written after it was made."""
+    original = primary.cluster
+    cluster = Cluster(
+        folder=folder / "standby",
+        distribution=original.distribution,
+        account=original.account,
+        password=original.password,
+    )
+    cluster.folder.mkdir(mode=0o700)
+    cluster.account.take_ownership(cluster.folder)
+    address = f"--dbname={primary.superuser_url('/postgres')}"
+    original.run_program(
+        "pg_basebackup", address, f"--pgdata={cluster.folder}", "--checkpoint=fast"
+    )
+    signal = cluster.folder / "standby.signal"
+    signal.touch()
+    cluster.account.take_ownership(signal)
+    return cluster
+
+
+async def test_lagging_standby_is_promoted(primary: DatabaseServer, tmp_path: Path) -> None:
+    url = primary.create_database()
+    await migrate(url, discard)
+    async with opened_repository(url) as repository:
+        await begin(repository)
+        cluster = await asyncio.to_thread(lagging_standby, primary, tmp_path)
+        await go_on(repository)
+        await asyncio.to_thread(primary.process.stop)
+        standby = PostgresServer(cluster, tmp_path / "standby.log", primary.process.port, discard)
+        try:
+            await asyncio.to_thread(promote, cluster, standby)
+            await write_again_and_check(repository)
+        finally:
+            await asyncio.to_thread(standby.stop)
+
+
+def promote(cluster: Cluster, standby: PostgresServer) -> None:
+    """Wait until the standby answers, then make it a primary; pg_ctl waits for the end of that."""
+    assert standby.wait_until_ready()
+    cluster.run_program("pg_ctl", "promote", "-D", str(cluster.folder))
+
+
+# -- ids --------------------------------------------------------------------------------------
+
+
+async def test_no_id_is_handed_out_twice_even_when_the_sequences_go_back(
+    database_url: str,
+) -> None:
+    await migrate(database_url, discard)
+    async with connected(database_url) as admin:
+        series = await admin.fetchval("SELECT take_series_ids(1000)") + 999
+        tenant = await admin.fetchval("SELECT take_tenant_id()")
+        await admin.execute("SELECT setval('series_id_seq', 1), setval('tenant_id_seq', 1)")
+        await asyncio.sleep(1.1)
+        assert await admin.fetchval("SELECT take_series_ids(1)") > series
+        assert await admin.fetchval("SELECT take_tenant_id()") > tenant
+        with pytest.raises(asyncpg.RaiseError, match="keeps its id, tenant and labels"):
+            await admin.execute("UPDATE series SET metric_name = 'other'")
+
+
+# -- removed series ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def repository(database_url: str) -> AsyncIterator[PostgresMetricRepository]:
+    async with opened_repository(database_url) as repository:
+        yield repository
+
+
+async def n_series(url: str) -> int:
+    async with connected(url) as connection:
+        found: int = await connection.fetchval("SELECT count(*) FROM series")
+        return found
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM series", "TRUNCATE series"])
+async def test_removed_series_comes_back_with_its_next_sample(
+    database_url: str, repository: PostgresMetricRepository, statement: str
+) -> None:
+    await begin(repository)
+    async with connected(database_url) as admin:
+        await admin.execute(statement)
+    await write(repository, "red", RED_BEFORE, 1, RED)
+    await write(repository, "blue", BLUE_BEFORE, 1, BLUE)
+    assert await read(repository, "red") == {RED_BEFORE: [(T0 + 1, value_bits(RED))]}
+    assert await read(repository, "blue") == {BLUE_BEFORE: [(T0 + 1, value_bits(BLUE))]}
+    assert await n_series(database_url) == 2
+
+
+async def test_series_that_stay_are_still_known(
+    database_url: str, repository: PostgresMetricRepository
+) -> None:
+    """The removal of others costs no look-up."""
+    await begin(repository)
+    async with connected(database_url) as admin:
+        await admin.execute(
+            "DELETE FROM series WHERE tenant_id = (SELECT id FROM tenant WHERE name = 'red')"
+        )
+    await write(repository, "red", RED_BEFORE, 1, RED)
+    resolved = repository.stats.series_resolved
+    await write(repository, "blue", BLUE_BEFORE, 1, BLUE)
+    assert repository.stats.series_resolved == resolved
+
+
+@asynccontextmanager
+async def session_in_transaction(url: str) -> AsyncIterator[asyncpg.Connection]:
+    async with connected(url) as connection, connection.transaction():
+        yield connection
+
+
+async def test_removal_waits_for_running_writes_and_sees_their_samples(
+    database_url: str, repository: PostgresMetricRepository
+) -> None:
+    """A series that gets its first sample meanwhile is no orphan."""
+    await begin(repository)
+    async with connected(database_url) as admin:
+        await admin.execute("DELETE FROM sample")
+        async with acquired(repository.database.write_pool) as writer:
+            writing = writer.transaction()
+            await writing.start()
+            await writer.execute(
+                "SELECT set_config('promcompat.epoch', $1, true)", epoch(repository)
+            )
+            await writer.execute(
+                "INSERT INTO sample SELECT min(id), from_unix_ms($1), 1 FROM series", T0
+            )
+            removing = asyncio.create_task(remove_orphans(admin))
+            await asyncio.sleep(0.1)
+            assert not removing.done()
+            await writing.commit()
+        assert await removing == "DELETE 1"
+    assert await n_series(database_url) == 1
+
+
+def epoch(repository: PostgresMetricRepository) -> str:
+    return repository._guard.known_epoch
+
+
+async def remove_orphans(admin: asyncpg.Connection) -> str:
+    """As sql/routines/0015_identity.sql says that it is to be done."""
+    async with admin.transaction():
+        await admin.execute("SELECT lock_series()")
+        result: str = await admin.execute(
+            "DELETE FROM series AS s"
+            " WHERE NOT EXISTS (SELECT FROM sample AS p WHERE p.series_id = s.id)"
+        )
+    return result
+
+
+async def test_refused_sample_leaves_no_series_behind(
+    database_url: str, repository: PostgresMetricRepository
+) -> None:
+    labels = make_labels("m", is_="refused")
+    batch = make_batch({labels: [(MAX_TIMESTAMP_MS + 1, 1.0)], RED_BEFORE: [(T0, 1.0)]})
+    with pytest.raises(WriteRejectedError):
+        await repository.write_batch("red", batch)
+    assert list(await read(repository, "red")) == [RED_BEFORE]
+    assert await n_series(database_url) == 1
