@@ -125,25 +125,28 @@ class SampleCommitter:
                 async with connection.transaction():
                     await insert_breaches(connection, changes)
                     return await self._store_in_time(connection, rows)
-            except asyncpg.CheckViolationError:
-                # No partition for a row: it was dropped since we made it.
-                if self._partitions is None or attempt == _MAX_ATTEMPTS:
-                    raise
-                self._partitions.forget()
-            except asyncpg.InternalServerError:
-                # TimescaleDB's COPY chooses a chunk before it waits for the lock; then it was gone.
-                if self._partitions is not None or attempt == _MAX_ATTEMPTS:
-                    raise
-            except asyncpg.TransactionRollbackError:
-                if attempt == _MAX_ATTEMPTS:
-                    raise
             except asyncpg.PostgresError as exc:
-                if not is_out_of_date(exc) or attempt == _MAX_ATTEMPTS:
+                if attempt == _MAX_ATTEMPTS or not await self._put_right(connection, rows, exc):
                     raise
-                await self._guard.refresh(connection)
-                self._guard.require(rows.known_version)
-                await self._guard.tell(connection)
         raise AssertionError("unreachable")
+
+    async def _put_right(
+        self, connection: Connection, rows: SampleRows, exc: asyncpg.PostgresError
+    ) -> bool:
+        """Whether the next attempt to store rows may succeed, after what can be done for it."""
+        if is_out_of_date(exc):
+            await self._guard.refresh(connection)
+            self._guard.require(rows.known_version)
+            await self._guard.tell(connection)
+            return True
+        if isinstance(exc, asyncpg.CheckViolationError) and self._partitions is not None:
+            # No partition for a row: it was dropped since we made it.
+            self._partitions.forget()
+            return True
+        if isinstance(exc, asyncpg.InternalServerError):
+            # TimescaleDB's COPY chooses a chunk before it waits for the lock; then it was gone.
+            return self._partitions is None
+        return isinstance(exc, asyncpg.TransactionRollbackError)
 
     async def _store_in_time(self, connection: Connection, rows: SampleRows) -> list[Conflict]:
         """Store rows and see to it that cached results of their time are given up.
