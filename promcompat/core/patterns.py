@@ -4,7 +4,7 @@ RE2 matches in a time linear in the text. What it takes to compile an expression
 of it, is bounded here (see `pattern_syntax`); a match itself holds no interpreter lock.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
@@ -13,6 +13,7 @@ import re2
 from promcompat.core.byte_bounded_cache import ByteBoundedCache, texts_bytes
 from promcompat.core.errors import BadDataError
 from promcompat.core.pattern_syntax import (
+    MAX_COST,
     PatternFaultError,
     PatternSyntax,
     fault,
@@ -65,8 +66,11 @@ class CompiledPattern(Protocol):
     def fullmatch(self, text: str) -> PatternMatch | None:
         """A match when the whole of `text` matches."""
 
-    def search(self, text: str, pos: int = 0) -> PatternMatch | None:
-        """The first match at or after `pos`."""
+    def search(self, text: str) -> PatternMatch | None:
+        """The first match."""
+
+    def sub(self, replacement: Callable[[PatternMatch], str], text: str) -> str:
+        """The text with what `replacement` gives in place of each match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +108,16 @@ def compile_pattern(text: str) -> Pattern:
     return pattern
 
 
-def compile_capturing(text: str, *, dot_matches_newline: bool) -> CompiledPattern:
+def compile_capturing(
+    text: str, *, dot_matches_newline: bool, max_cost: int = MAX_COST
+) -> CompiledPattern:
     """An expression with its groups, for replacements; it is not kept.
 
     Raises BadDataError as `compile_pattern` does, and when its groups would take too much memory.
     """
     syntax = _read(text)
+    if syntax.cost > max_cost:
+        raise _refused(fault("expression too large", text))
     compiled = _compile_re2(text, syntax, captures=True, dot_matches_newline=dot_matches_newline)
     n_bytes = compiled.programsize * (compiled.groups + 1) * _BYTES_PER_CAPTURE
     if n_bytes > MAX_CAPTURE_BYTES:

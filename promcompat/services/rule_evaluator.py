@@ -25,7 +25,7 @@ from promcompat.core.rule_groups import (
 )
 from promcompat.services.alert_progress import progress_of, with_progress
 from promcompat.services.alert_series import write_alert_series
-from promcompat.services.alert_texts import AlertTexts, elements_of
+from promcompat.services.alert_texts import AlertTexts, Expand, elements_of
 from promcompat.services.alerting_stats import AlertingStats
 from promcompat.services.metric_service import MetricService, QueryOptions
 from promql.values import QueryResult
@@ -85,11 +85,18 @@ class RuleEvaluator:
         async with self._alerts.evaluating(group.tenant, group.group) as session:
             if session is None:
                 return
+            unavailable: StorageUnavailableError | None = None
             for rule, evaluated_ms in session.rules:
                 now_ms = self._metrics.now_ms()
                 at_ms = slot_of(group.tenant, group.group, rule.interval_ms, now_ms)
                 if at_ms > evaluated_ms:
-                    await self._evaluate_rule(session, group.tenant, rule, at_ms)
+                    try:
+                        await self._evaluate_rule(session, group.tenant, rule, at_ms)
+                    except StorageUnavailableError as exc:
+                        # It may be this rule alone that the database does not answer.
+                        unavailable = exc
+            if unavailable is not None:
+                raise unavailable
 
     async def _evaluate_rule(
         self, session: EvaluationSession, tenant: str, rule: AlertRule, at_ms: int
@@ -97,19 +104,23 @@ class RuleEvaluator:
         started = time.perf_counter()
         known = {alert.labels: alert for alert in await session.open_alerts(rule.id)}
         changes: list[AlertChange] = []
-        error = ""
         try:
-            changes = await self._advance(tenant, rule, at_ms, known)
+            changes, error = await self._advance(tenant, rule, at_ms, known)
         except StorageUnavailableError:
             raise
         except PromcompatError as exc:
             error = str(exc)
-            _LOGGER.warning(
-                "rule failed", extra={"tenant": tenant, "rule": rule.name, "reason": error}
-            )
             if isinstance(exc, _LimitExceededError):
                 changes = _closed(known, at_ms)
                 await self._write_series(tenant, known, changes, at_ms)
+        except Exception:
+            # The boundary of one rule: whatever is wrong with it, the others are evaluated.
+            _LOGGER.exception("rule failed", extra={"tenant": tenant, "rule": rule.name})
+            error = "internal error, see the log of the service"
+        if error:
+            _LOGGER.warning(
+                "rule failed", extra={"tenant": tenant, "rule": rule.name, "reason": error}
+            )
         seconds = time.perf_counter() - started
         self._stats.rule_evaluations += 1
         self._stats.rule_evaluation_failures += bool(error)
@@ -119,8 +130,9 @@ class RuleEvaluator:
 
     async def _advance(
         self, tenant: str, rule: AlertRule, at_ms: int, known: Mapping[Labels, Alert]
-    ) -> list[AlertChange]:
-        found = await self._find_elements(tenant, rule, at_ms)
+    ) -> tuple[list[AlertChange], str]:
+        """What becomes of the rule's alerts, and what was wrong though they go on, or `""`."""
+        found, fault = await self._find_elements(tenant, rule, at_ms)
         previous = {labels: progress_of(alert) for labels, alert in known.items()}
         timing = AlertTiming(rule.for_ms, rule.keep_firing_for_ms)
         values = {labels: element.value for labels, element in found.items()}
@@ -135,32 +147,20 @@ class RuleEvaluator:
         ]
         # Before the states: after a crash in between the same samples are written again.
         await self._write_series(tenant, known, changes, at_ms)
-        return changes
+        return changes, fault
 
     async def _find_elements(
         self, tenant: str, rule: AlertRule, at_ms: int
-    ) -> dict[Labels, _Element]:
+    ) -> tuple[dict[Labels, _Element], str]:
+        """The elements by the labels of their alerts, and the fault of a template or `""`."""
+
         async def query(text: str) -> QueryResult:
             return await self._metrics.query(tenant, text, at_ms, QueryOptions())
 
         texts = AlertTexts(query, self._external_url, at_ms)
-        found: dict[Labels, _Element] = {}
-        for series_labels, value in elements_of(await query(rule.expr)):
-            labels = series_labels.without_name()
-            for name, template in rule.all_labels.items():
-                text = await texts.expand(template, rule.name, series_labels, value)
-                labels = labels.with_label(name, text)
-            labels = labels.with_label(ALERT_NAME, rule.name)
-            if labels in found:
-                raise ExecutionError(
-                    "vector contains metrics with the same labelset after applying alert labels"
-                )
-            annotations = {
-                name: await texts.expand(template, rule.name, series_labels, value)
-                for name, template in rule.annotations.items()
-            }
-            found[labels] = _Element(series_labels.without_name(), annotations, value)
-        return found
+        result = await query(rule.expr)
+        found = await texts.run(lambda expand: _elements_of_alerts(rule, result, expand))
+        return found, texts.fault
 
     async def _write_series(
         self,
@@ -175,6 +175,31 @@ class RuleEvaluator:
 
 class _LimitExceededError(ExecutionError):
     """More alerts than the rule allows: all of them are given up, as in Prometheus."""
+
+
+def _elements_of_alerts(
+    rule: AlertRule, result: QueryResult, expand: Expand
+) -> dict[Labels, _Element]:
+    """The elements of a result by the labels of their alerts.
+
+    Raises ExecutionError when two alerts would have the same labels.
+    """
+    found: dict[Labels, _Element] = {}
+    for series_labels, value in elements_of(result):
+        labels = series_labels.without_name()
+        for name, template in rule.all_labels.items():
+            labels = labels.with_label(name, expand(template, rule.name, series_labels, value))
+        labels = labels.with_label(ALERT_NAME, rule.name)
+        if labels in found:
+            raise ExecutionError(
+                "vector contains metrics with the same labelset after applying alert labels"
+            )
+        annotations = {
+            name: expand(template, rule.name, series_labels, value)
+            for name, template in rule.annotations.items()
+        }
+        found[labels] = _Element(series_labels.without_name(), annotations, value)
+    return found
 
 
 def _change(

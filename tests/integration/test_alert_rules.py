@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -9,6 +10,7 @@ from promcompat.core.alerts import AlertFilter, AlertState, Silence
 from promcompat.core.errors import BadDataError, ConflictError, NotFoundError
 from promcompat.core.model import Labels
 from promcompat.services.rule_service import RuleLimits, RuleService
+from promql.values import QueryResult
 from sql.storage.rule_repository import PostgresRuleRepository
 from tests.alerting import (
     NOW_MS,
@@ -272,3 +274,74 @@ async def test_tenants_see_their_own(database_url: str) -> None:
         await one.evaluate(5_000)
         assert await one.alerts.active(TENANT) == []
         assert await one.alerts.active("other") == []
+
+
+HOSTILE_ANNOTATIONS = {
+    "Forever": "{{ range 100000000000 }}{{ end }}",
+    "Doubling": "{{ $x := `0123456789` }}{{ range 40 }}{{ $x = print $x $x }}{{ end }}{{ $x }}",
+    "Nested": "{{ $x := 1 }}{{ range 40 }}{{ $x = args $x $x $x }}{{ end }}{{ $x }}",
+    "Wide": "{{ printf `%1000000d%1000000d` 1 2 }}",
+}
+
+
+async def test_one_bad_rule_is_that_rules_error(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running_alerting(database_url) as one:
+        for name, text in HOSTILE_ANNOTATIONS.items():
+            rule = make_rule(name, annotations={"summary": text})
+            await one.rules.create(TENANT, rule)
+        labels = {"rune": '{{ printf "%c" 55296 }}', "zero": '{{ printf "%c" 0 }}'}
+        await one.rules.create(TENANT, make_rule("Runes", labels=labels))
+        await one.rules.create(TENANT, make_rule("Unexpected", expr="m > 6"))
+        await one.rules.create(TENANT, make_rule("Last"))
+        query = one.metrics.query
+
+        async def query_or_fail(tenant: str, text: str, *rest: Any) -> QueryResult:
+            if text == "m > 6":
+                raise ZeroDivisionError("of a kind nobody thought of")
+            return await query(tenant, text, *rest)
+
+        monkeypatch.setattr(one.metrics, "query", query_or_fail)
+        await one.write(HOST, (0, 9.0))
+        await one.evaluate(5_000)
+        errors = {
+            status.rule.name: status.evaluation.error
+            for group in await one.rules.groups(TENANT)
+            for status in group.rules
+            if status.evaluation is not None
+        }
+        active = {alert.rule_name: alert for alert in await one.alerts.active(TENANT)}
+    assert errors.pop("Runes") == errors.pop("Last") == ""
+    assert errors.pop("Unexpected") == "internal error, see the log of the service"
+    assert errors.keys() == HOSTILE_ANNOTATIONS.keys()
+    assert "more than 100000 steps" in errors["Forever"]
+    assert {errors[name].rpartition(": ")[2] for name in ("Doubling", "Nested", "Wide")} == {
+        "a text is longer than 1048576 characters"
+    }
+    # The alert is there nonetheless, and says why it has no text.
+    assert active.keys() == {"Runes", "Last", *HOSTILE_ANNOTATIONS}
+    for name in HOSTILE_ANNOTATIONS:
+        assert active[name].annotations["summary"].startswith("<error expanding template: ")
+    assert active["Runes"].labels.get("rune") == active["Runes"].labels.get("zero") == "\ufffd"
+
+
+async def test_templates_of_a_rule_together_have_a_bounded_time_and_size(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promcompat.services.alert_texts._MAX_CHARACTERS", 1_000_000)
+    async with running_alerting(database_url) as one:
+        annotations = {"summary": "{{ printf `%300000d` 1 }}"}
+        await one.rules.create(TENANT, make_rule("Large", annotations=annotations))
+        await one.rules.create(TENANT, make_rule("Small"))
+        for host in "abcd":
+            await one.write(make_labels("m", host=host), (0, 9.0))
+        await one.evaluate(5_000)
+        (group,) = await one.rules.groups(TENANT)
+        errors = {status.rule.name: status.evaluation.error for status in group.rules}  # type: ignore[union-attr]
+        active = [alert.rule_name for alert in await one.alerts.active(TENANT)]
+    assert errors == {
+        "Large": "the templates of the rule give more than 1000000 characters",
+        "Small": "",
+    }
+    assert active == ["Small"] * 4

@@ -2,13 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from promcompat.core.templates.go_format import (
-    LabelMap,
-    Moment,
-    RootData,
-    TemplateSample,
-    type_name,
-)
+from promcompat.core.templates.values import LabelMap, Moment, RootData, TemplateSample, type_name
 
 
 def is_true(value: object) -> bool:

@@ -1,19 +1,14 @@
 """Executes the tree of a template."""
 
+import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, assert_never
 
 from promcompat.core.templates.comparisons import is_true
 from promcompat.core.templates.functions import TemplateFunction
-from promcompat.core.templates.go_format import (
-    MAX_INT,
-    LabelMap,
-    RootData,
-    TemplateSample,
-    go_text,
-    type_name,
-)
+from promcompat.core.templates.go_format import go_text
 from promcompat.core.templates.nodes import (
     Action,
     Branch,
@@ -28,13 +23,24 @@ from promcompat.core.templates.nodes import (
     Operand,
     Pipeline,
     TemplateError,
+    TemplateLimitError,
     Text,
     Tree,
     Variable,
 )
+from promcompat.core.templates.values import (
+    MAX_INT,
+    MAX_TEXT,
+    LabelMap,
+    RootData,
+    TemplateSample,
+    TooLongError,
+    type_name,
+)
 
 _NO_VALUE: Final = object()
-_MAX_OUTPUT: Final = 1 << 20
+_MAX_MADE: Final = 16 << 20
+"""Characters of all texts that functions give; variables may hold any of them."""
 _MAX_STEPS: Final = 100_000
 _MAX_DEPTH: Final = 50
 """A template is written by a tenant: it may not take memory or time without end."""
@@ -48,33 +54,48 @@ class _LoopExitError(Exception):
 
 @dataclass(slots=True)
 class Evaluator:
-    """One execution of one template."""
+    """One execution of one template.
+
+    Steps, texts and time are bounded: `deadline` is a `time.monotonic()` value.
+    """
 
     tree: Tree
     functions: Mapping[str, TemplateFunction]
+    deadline: float = math.inf
     out: list[str] = field(default_factory=list)
     variables: list[tuple[str, object]] = field(default_factory=list)
     n_characters: int = 0
+    n_made: int = 0
     n_steps: int = 0
     depth: int = 0
 
     def run(self, data: object) -> str:
         """The text of the template over `data`. Raises TemplateError."""
         self.variables = [("$", data)]
-        self._walk(self.tree.body, data)
+        try:
+            self._walk(self.tree.body, data)
+        except RecursionError as exc:
+            raise TemplateLimitError("exceeded maximum template depth") from exc
+        except TooLongError as exc:
+            raise TemplateLimitError(str(exc)) from exc
         return "".join(self.out)
 
     def _write(self, text: str) -> None:
         self.n_characters += len(text)
-        if self.n_characters > _MAX_OUTPUT:
-            raise TemplateError("the text of the template is too long")
+        if self.n_characters > MAX_TEXT:
+            raise TooLongError
         self.out.append(text)
+
+    def _count_steps(self, n_steps: int = 1) -> None:
+        self.n_steps += n_steps
+        if self.n_steps > _MAX_STEPS:
+            raise TemplateLimitError(f"the template takes more than {_MAX_STEPS} steps")
+        if time.monotonic() > self.deadline:
+            raise TemplateLimitError("the template takes too long")
 
     def _walk(self, nodes: Sequence[Node], dot: object) -> None:
         for node in nodes:
-            self.n_steps += 1
-            if self.n_steps > _MAX_STEPS:
-                raise TemplateError("the template takes too many steps")
+            self._count_steps()
             match node:
                 case Text():
                     self._write(node.text)
@@ -109,6 +130,7 @@ class Evaluator:
         n_variables = len(self.variables)
         is_empty = True
         for key, item in self._items(value, node.pipeline):
+            self._count_steps()
             is_empty = False
             if len(names) == 1:
                 self._keep(names[0], item, node.pipeline.is_assignment)
@@ -152,7 +174,7 @@ class Evaluator:
         outer, self.variables = self.variables, [("$", value)]
         self.depth += 1
         if self.depth > _MAX_DEPTH:
-            raise TemplateError("exceeded maximum template depth")
+            raise TemplateLimitError("exceeded maximum template depth")
         self._walk(body, value)
         self.depth -= 1
         self.variables = outer
@@ -176,6 +198,7 @@ class Evaluator:
         return value
 
     def _command(self, command: Command, dot: object, final: object) -> object:
+        self._count_steps(len(command.operands))
         first, arguments = command.operands[0], command.operands[1:]
         if isinstance(first, Function):
             return self._call(first, arguments, dot, final)
@@ -237,9 +260,18 @@ class Evaluator:
             raise self._fault(call, f"error calling {node.name}: call of nil")
         self._check_arguments(call, node.name, function, values)
         try:
-            return function.call(*values)
-        except ValueError as exc:
+            return self._made(function.call(*values))
+        except TooLongError:
+            raise
+        except (ValueError, OverflowError) as exc:
             raise self._fault(call, f"error calling {node.name}: {exc}") from exc
+
+    def _made(self, value: object) -> object:
+        if isinstance(value, str):
+            self.n_made += len(value)
+            if len(value) > MAX_TEXT or self.n_made > _MAX_MADE:
+                raise TooLongError
+        return value
 
     def _short_circuit(
         self, node: Function, arguments: Sequence[Operand], dot: object, final: object

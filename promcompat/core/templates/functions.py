@@ -6,23 +6,27 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias, cast
+from typing import Final, TypeAlias
 from urllib.parse import quote_plus
 
-import re2
-
 from promcompat.core.durations import parse_duration_ms
+from promcompat.core.errors import BadDataError
+from promcompat.core.patterns import CompiledPattern, PatternMatch, compile_capturing
 from promcompat.core.templates.comparisons import compare_less, is_equal, is_true
-from promcompat.core.templates.go_format import (
+from promcompat.core.templates.go_format import sprint, sprintf
+from promcompat.core.templates.go_numbers import parse_go_number
+from promcompat.core.templates.values import (
+    MAX_TEXT,
     LabelMap,
     Moment,
     TemplateSample,
-    sprint,
-    sprintf,
+    TooLongError,
+    check_length,
     type_name,
 )
-from promcompat.core.templates.go_numbers import parse_go_number
 
+_MAX_PATTERN_COST: Final = 5_000
+"""Microseconds, about: a template may compile many."""
 Vector: TypeAlias = Sequence[TemplateSample]
 
 
@@ -52,8 +56,9 @@ def _first(vector: Vector) -> TemplateSample:
 def _replace_all(pattern: str, replacement: str, text: str) -> str:
     # Go writes groups as $1 or ${name}, a longest name first; RE2's own as \1.
     compiled = _compile(pattern)
+    n_characters = len(text)
 
-    def expand(match: "re.Match[str]") -> str:
+    def expand(match: PatternMatch) -> str:
         def group(found: "re.Match[str]") -> str:
             name = found[1] or found[2]
             if found[0] == "$$":
@@ -63,18 +68,23 @@ def _replace_all(pattern: str, replacement: str, text: str) -> str:
             except (IndexError, KeyError):
                 return ""
 
-        return re.sub(r"\$\$|\$(?:\{(\w+)\}|(\w+))", group, replacement)
+        nonlocal n_characters
+        n_matched = match.end() - match.start()
+        most = len(replacement) + replacement.count("$") * n_matched
+        if n_characters + most > MAX_TEXT:
+            raise TooLongError
+        expanded = re.sub(r"\$\$|\$(?:\{(\w+)\}|(\w+))", group, replacement)
+        n_characters += len(expanded)
+        return expanded
 
     return compiled.sub(expand, text)
 
 
-def _compile(pattern: str) -> "re.Pattern[str]":
-    options = re2.Options()
-    options.log_errors = False
+def _compile(pattern: str) -> CompiledPattern:
     try:
-        return cast("re.Pattern[str]", re2.compile(pattern, options))
-    except re2.error as exc:
-        raise ValueError(f"error parsing regexp: {exc}") from exc
+        return compile_capturing(pattern, dot_matches_newline=False, max_cost=_MAX_PATTERN_COST)
+    except BadDataError as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def _title(text: str) -> str:
@@ -259,6 +269,11 @@ def _js(*values: object) -> str:
     )
 
 
+def _println(*values: object) -> str:
+    check_length(values)
+    return " ".join(sprint([value]) for value in values) + "\n"
+
+
 def _html(*values: object) -> str:
     escaped = html.escape(sprint(values), quote=False)
     return escaped.replace('"', "&#34;").replace("'", "&#39;").replace("\0", "\ufffd")
@@ -301,7 +316,7 @@ _STATIC: Final[dict[str, TemplateFunction]] = {
         ("urlQueryEscape", ("string",), lambda text: quote_plus(text, safe="~")),
         ("printf", ("string", "any", "..."), lambda pattern, *given: sprintf(pattern, given)),
         ("print", ("any", "..."), lambda *given: sprint(given)),
-        ("println", ("any", "..."), lambda *given: " ".join(sprint([x]) for x in given) + "\n"),
+        ("println", ("any", "..."), _println),
         ("html", ("any", "..."), _html),
         ("js", ("any", "..."), _js),
         ("urlquery", ("any", "..."), lambda *given: quote_plus(sprint(given), safe="~")),

@@ -4,61 +4,18 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
+from promcompat.core.templates.values import (
+    MAX_TEXT,
+    RootData,
+    TemplateSample,
+    TooLongError,
+    check_length,
+    type_name,
+)
 
-class LabelMap(dict[str, str]):
-    """A map of strings: a missing key is the empty string, where other maps have no value."""
-
-
-@dataclass(frozen=True, slots=True)
-class RootData:
-    """What a template is expanded over: a struct in Go."""
-
-    labels: LabelMap
-    external_labels: LabelMap
-    external_url: str
-    value: float
-
-    def fields(self) -> Mapping[str, object]:
-        """The fields by their Go names, in their order."""
-        return {
-            "Labels": self.labels,
-            "ExternalLabels": self.external_labels,
-            "ExternalURL": self.external_url,
-            "Value": self.value,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateSample:
-    """An element of a query's result, as templates see it: a pointer to a struct in Go."""
-
-    labels: LabelMap
-    value: float
-
-    def fields(self) -> Mapping[str, object]:
-        """The fields by their Go names, in their order."""
-        return {"Labels": self.labels, "Value": self.value}
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A time, UTC, in Unix nanoseconds."""
-
-    nanoseconds: int
-
-    def __str__(self) -> str:
-        seconds, nanoseconds = divmod(self.nanoseconds, 1_000_000_000)
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
-        fraction = f".{nanoseconds:09d}".rstrip("0").rstrip(".")
-        return f"{moment:%Y-%m-%d %H:%M:%S}{fraction} +0000 UTC"
-
-
-MAX_INT: Final = (1 << 63) - 1
-"""The largest int of Go."""
 _FLAGS: Final = re.compile(r"[-+# 0]*")
 _DIGITS: Final = re.compile(r"[0-9]*")
 _GO_MAX_WIDTH: Final = 1_000_000
@@ -84,42 +41,22 @@ def format_float(value: float) -> str:
     return f"{sign}{mantissa}e{exponent:+03d}"
 
 
-_TYPE_NAMES: Final[tuple[tuple[type, str], ...]] = (
-    (bool, "bool"),
-    (int, "int"),
-    (float, "float64"),
-    (str, "string"),
-    (LabelMap, "map[string]string"),
-    (
-        RootData,
-        "struct { Labels map[string]string; ExternalLabels map[string]string; "
-        "ExternalURL string; Value interface {} }",
-    ),
-    (TemplateSample, "*template.sample"),
-    (Moment, "*time.Time"),
-    (Mapping, "map[string]interface {}"),
-    (Sequence, "template.queryResult"),
-)
-
-
-def type_name(value: object) -> str:
-    """The Go type of a value, as errors name it."""
-    if value is None:
-        return "nil"
-    return next((name for kind, name in _TYPE_NAMES if isinstance(value, kind)), "unknown")
-
-
 def go_text(value: object) -> str:
-    """A value as the action `{{ value }}` prints it."""
+    """A value as the action `{{ value }}` prints it. Raises TooLongError."""
     if value is None:
         return "<no value>"
+    check_length([value])
     text = _text(_PLAIN, value)
     # An action prints what a pointer points to.
     return text.removeprefix("&") if isinstance(value, TemplateSample) else text
 
 
 def sprint(values: Sequence[object]) -> str:
-    """`fmt.Sprint`: a space between two values neither of which is a string."""
+    """`fmt.Sprint`: a space between two values neither of which is a string.
+
+    Raises TooLongError.
+    """
+    check_length(values)
     parts: list[str] = []
     for index, value in enumerate(values):
         if index and not isinstance(value, str) and not isinstance(values[index - 1], str):
@@ -173,7 +110,8 @@ _PLAIN: Final = _Verb("v")
 def sprintf(pattern: str, values: Sequence[object]) -> str:
     """`fmt.Sprintf` for what templates hold.
 
-    Raises ValueError for a width or precision above 2^20, where Go allows ten times as much.
+    Raises ValueError for a width or precision above 2^20, where Go allows ten times as much, and
+    TooLongError.
     """
     return _Printer(pattern, values).run()
 
@@ -189,16 +127,24 @@ class _Printer:
     is_reordered: bool = False
     is_good_index: bool = True
     out: list[str] = field(default_factory=list)
+    n_characters: int = 0
+
+    def _add(self, text: str) -> None:
+        self.n_characters += len(text)
+        if self.n_characters > MAX_TEXT:
+            raise TooLongError
+        self.out.append(text)
 
     def run(self) -> str:
         while (start := self.pattern.find("%", self.position)) >= 0:
-            self.out.append(self.pattern[self.position : start])
+            self._add(self.pattern[self.position : start])
             self.position = start + 1
             self._verb()
-        self.out.append(self.pattern[self.position :])
+        self._add(self.pattern[self.position :])
         if not self.is_reordered and self.argument < len(self.values):
+            check_length(self.values[self.argument :])
             extra = ", ".join(map(_with_type, self.values[self.argument :]))
-            self.out.append(f"%!(EXTRA {extra})")
+            self._add(f"%!(EXTRA {extra})")
         return "".join(self.out)
 
     def _verb(self) -> None:
@@ -214,22 +160,24 @@ class _Printer:
             self._index()
             precision = self._number("BADPREC", missing=0)
             if precision is not None and precision < 0:
-                self.out.append("%!(BADPREC)")
+                self._add("%!(BADPREC)")
                 precision = None
         self._index()
         letter = self.pattern[self.position : self.position + 1]
         self.position += 1
         if letter == "%":
-            self.out.append("%")
+            self._add("%")
         elif not letter:
-            self.out.append("%!(NOVERB)")
+            self._add("%!(NOVERB)")
         elif not self.is_good_index:
-            self.out.append(f"%!{letter}(BADINDEX)")
+            self._add(f"%!{letter}(BADINDEX)")
         elif self.argument >= len(self.values):
-            self.out.append(f"%!{letter}(MISSING)")
+            self._add(f"%!{letter}(MISSING)")
         else:
             verb = _Verb(letter, flags, width, precision)
-            self.out.append(_argument_text(verb, self.values[self.argument]))
+            value = self.values[self.argument]
+            check_length([value], (width or 0) + (precision or 0))
+            self._add(_argument_text(verb, value))
             self.argument += 1
 
     def _match(self, expected: "re.Pattern[str]") -> str:
@@ -267,7 +215,7 @@ class _Printer:
         value = self.values[self.argument] if self.argument < len(self.values) else None
         self.argument += 1
         if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _GO_MAX_WIDTH:
-            self.out.append(f"%!({fault})")
+            self._add(f"%!({fault})")
             return None
         return _checked_width(value)
 

@@ -3,7 +3,8 @@
 import re
 from typing import Final
 
-from promcompat.core.templates.go_format import go_text, type_name
+from promcompat.core.templates.go_format import go_text
+from promcompat.core.templates.values import type_name
 
 _HEX_FLOAT: Final = re.compile(r"[+-]?0[xX][0-9a-fA-F_]*\.?[0-9a-fA-F_]*[pP][+-]?[0-9]+")
 _FLOAT: Final = re.compile(
@@ -20,9 +21,16 @@ def parse_go_number(value: object) -> float:
             return float(value)
         case str():
             if _HEX_FLOAT.fullmatch(value):
-                return float.fromhex(value.replace("_", ""))
+                return _hex_float(value)
             if _FLOAT.fullmatch(value):
                 return float(value)
             raise ValueError(f'strconv.ParseFloat: parsing "{go_text(value)}": invalid syntax')
         case _:
             raise ValueError(f"can't convert {type_name(value)} to float")
+
+
+def _hex_float(text: str) -> float:
+    try:
+        return float.fromhex(text.replace("_", ""))
+    except OverflowError as exc:
+        raise ValueError(f'strconv.ParseFloat: parsing "{text}": value out of range') from exc

@@ -8,6 +8,10 @@ class TemplateError(Exception):
     """A template that cannot be parsed or executed; the message is in the words of Go."""
 
 
+class TemplateLimitError(TemplateError):
+    """A template that would take more time or memory than one may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Constant:
     """A literal: string, int, float, bool or None for nil."""

@@ -5,7 +5,6 @@ from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Final
 
-from promcompat.core.templates.go_format import MAX_INT
 from promcompat.core.templates.lexer import Token, tokenize, unquote
 from promcompat.core.templates.nodes import (
     Action,
@@ -25,6 +24,7 @@ from promcompat.core.templates.nodes import (
     Tree,
     Variable,
 )
+from promcompat.core.templates.values import MAX_INT
 
 _CONSTANTS: Final = {"true": True, "false": False, "nil": None}
 _BRANCHES: Final = ("if", "with", "range")
@@ -161,7 +161,12 @@ class _Parser:
         word = self._skip_space()
         if word.kind == "name" and word.text == keyword and keyword in ("if", "with"):
             self._next()
-            return (self._branch(keyword),)
+            self.depth += 1
+            if self.depth > _MAX_DEPTH:
+                raise self._fault("max expression depth exceeded", word)
+            branch = self._branch(keyword)
+            self.depth -= 1
+            return (branch,)
         self._expect_close("else")
         nodes, ending = self._list(is_nested=True)
         if ending != "end":

@@ -5,17 +5,18 @@ query without a result raises QueryNeededError; the caller fetches it and expand
 here waits, and the same data always give the same text.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final
 
+from promcompat.core.byte_bounded_cache import ByteBoundedCache
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.core.templates.evaluator import Evaluator
 from promcompat.core.templates.functions import FUNCTION_NAMES, FunctionContext, bind_functions
-from promcompat.core.templates.go_format import LabelMap, RootData, TemplateSample
-from promcompat.core.templates.nodes import TemplateError, Tree
+from promcompat.core.templates.nodes import TemplateError, TemplateLimitError, Tree
 from promcompat.core.templates.parser import parse_template
+from promcompat.core.templates.values import LabelMap, RootData, TemplateSample
 
 PRELUDE: Final = (
     "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}"
@@ -33,7 +34,10 @@ class QueryNeededError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateData:
-    """What a template is expanded over; `queries` holds results, or the error of a query."""
+    """What a template is expanded over; `queries` holds results, or the error of a query.
+
+    No template is worked on after `deadline`, a `time.monotonic()` value.
+    """
 
     alert_name: str
     labels: Labels
@@ -42,28 +46,27 @@ class TemplateData:
     external_url: str = ""
     external_labels: Labels = EMPTY_LABELS
     queries: Mapping[str, Sequence[tuple[Labels, float]] | str] = field(default_factory=dict)
+    deadline: float = math.inf
 
 
-_LONGEST_REMEMBERED: Final = 4_096
-"""Characters of a template and its alert's name together: a long one would fill the memory."""
-
-
-def _tree_of(alert_name: str, text: str) -> Tree:
-    is_long = len(alert_name) + len(text) > _LONGEST_REMEMBERED
-    return _parse(alert_name, text) if is_long else _parse_and_remember(alert_name, text)
+_TREES: Final = ByteBoundedCache[tuple[str, str], Tree](32 << 20)
+_BYTES_PER_CHARACTER: Final = 100
+"""Of a tree, about, for each character of its text."""
 
 
 def _parse(alert_name: str, text: str) -> Tree:
-    return parse_template(f"__alert_{alert_name}", PRELUDE + text, FUNCTION_NAMES)
-
-
-_parse_and_remember = lru_cache(maxsize=1024)(_parse)
+    tree = _TREES.get((alert_name, text))
+    if tree is None:
+        tree = parse_template(f"__alert_{alert_name}", PRELUDE + text, FUNCTION_NAMES)
+        n_characters = len(alert_name) + len(text)
+        _TREES.add((alert_name, text), tree, n_characters * _BYTES_PER_CHARACTER)
+    return tree
 
 
 def check_template(alert_name: str, text: str) -> None:
     """Raises TemplateError, in Prometheus' words, when the text is no template."""
     try:
-        _tree_of(alert_name, text)
+        _parse(alert_name, text)
     except TemplateError as exc:
         raise TemplateError(f"error parsing template __alert_{alert_name}: {exc}") from exc
 
@@ -71,19 +74,27 @@ def check_template(alert_name: str, text: str) -> None:
 def expand_template(text: str, data: TemplateData) -> str:
     """The text of a template; a fault becomes `<error expanding template: …>` as in Prometheus.
 
-    Raises QueryNeededError when `data.queries` lacks a query that the template asks.
+    Raises QueryNeededError when `data.queries` lacks a query that the template asks, and
+    TemplateLimitError when the template takes too much.
     """
     if "{{" not in text:
         return text
     name = f"__alert_{data.alert_name}"
     try:
-        tree = _tree_of(data.alert_name, text)
+        tree = _parse(data.alert_name, text)
     except TemplateError as exc:
-        return f"<error expanding template: error parsing template {name}: {exc}>"
+        return error_text(f"error parsing template {name}: {exc}")
     try:
         return _execute(tree, data)
+    except TemplateLimitError as exc:
+        raise TemplateLimitError(f"error executing template {name}: {exc}") from exc
     except TemplateError as exc:
-        return f"<error expanding template: error executing template {name}: {exc}>"
+        return error_text(f"error executing template {name}: {exc}")
+
+
+def error_text(fault: str) -> str:
+    """What stands in place of a text that could not be made, as in Prometheus."""
+    return f"<error expanding template: {fault}>"
 
 
 def _execute(tree: Tree, data: TemplateData) -> str:
@@ -102,4 +113,4 @@ def _execute(tree: Tree, data: TemplateData) -> str:
         external_url=data.external_url,
         value=data.value,
     )
-    return Evaluator(tree, bind_functions(context)).run(root)
+    return Evaluator(tree, bind_functions(context), data.deadline).run(root)
