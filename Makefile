@@ -14,7 +14,7 @@ STOP_WITH_MAKE := $(shell command -v setpriv >/dev/null && echo setpriv --pdeath
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench bench-query components clean
+.PHONY: help serve test check bench bench-query fuzz components clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: $(DEVELOPMENT_READY) components ## Measure ingest and queries beside a re
 
 bench-query: $(DEVELOPMENT_READY) components ## Measure queries beside Prometheus and VictoriaMetrics
 	@exec $(VENV)/bin/python -m tests.benchmarks.query_bench
+
+fuzz: $(DEVELOPMENT_READY) components ## Attack every endpoint of a service for five minutes
+	@exec $(VENV)/bin/python -m tests.hostile
 
 clean: ## Remove what set-up and the tools made here; data and downloads stay
 	@rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -38,6 +38,8 @@ from promcompat.services.metric_service import MetricService
 
 _MAX_JSON_TOKENS = 1_000_000
 """Commas and opening brackets: the library makes their objects in one call."""
+_BYTES_PER_FAULT = 200
+"""Telling of a fault takes as long as reading so many bytes."""
 _BATCH: TypeAdapter[BatchPayload] = TypeAdapter(BatchPayload)
 _SAMPLE: TypeAdapter[SamplePayload] = TypeAdapter(SamplePayload)
 _COLUMNS = ColumnReader()
@@ -80,20 +82,24 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
     metrics.refuse("invalid", len({one.index for one in faults}))
     if faults and not call.query.partial:
         metrics.refuse("withheld", len(batch))
-        listed = [_fault_of(one, is_batch) for one in faults]
-        detail = f"nothing was stored: {describe_fault(listed[0])}"
-        raise InvalidRequestError(listed, detail)
+        raise await bodies.work(_BYTES_PER_FAULT * len(faults), _refusal, faults, is_batch)
     if not len(batch):
-        return _reply(call.request, 0, faults, is_batch)
+        return await _reply(call.request, 0, faults, is_batch)
     try:
         await service.write(call.tenant, batch)
     except WriteRejectedError as exc:
-        return _partly_stored(call, exc, positions, faults, is_batch)
+        return await _partly_stored(call, exc, positions, faults, is_batch)
     except PromcompatError:
         metrics.refuse("failed", len(batch))
         raise
     metrics.samples_accepted.inc(len(batch))
-    return _reply(call.request, len(batch), faults, is_batch)
+    return await _reply(call.request, len(batch), faults, is_batch)
+
+
+def _refusal(faults: Sequence[SampleFault], is_batch: bool) -> InvalidRequestError:
+    """The error of a request that is refused as a whole."""
+    listed = [_fault_of(one, is_batch) for one in faults]
+    return InvalidRequestError(listed, f"nothing was stored: {describe_fault(listed[0])}")
 
 
 def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> Read:
@@ -198,22 +204,25 @@ def _fault_of(one: SampleFault, is_batch: bool) -> Fault:
     return fault("body", field, one.reason, one.expected, one.index)
 
 
-def _reply(
+async def _reply(
     request: web.Request,
     accepted: int,
     faults: Sequence[SampleFault],
     is_batch: bool,
     status: int = 200,
 ) -> web.Response:
-    reply = {
-        "accepted": accepted,
-        "rejected": len({one.index for one in faults}),
-        "errors": fault_documents([_fault_of(one, is_batch) for one in faults]),
-    }
+    bodies = request.app[BODIES]
+    errors = await bodies.work(_BYTES_PER_FAULT * len(faults), _documents, faults, is_batch)
+    rejected = len({one.index for one in faults})
+    reply = {"accepted": accepted, "rejected": rejected, "errors": errors}
     return json_response(request, reply, status)
 
 
-def _partly_stored(
+def _documents(faults: Sequence[SampleFault], is_batch: bool) -> list[dict[str, object]]:
+    return fault_documents([_fault_of(one, is_batch) for one in faults])
+
+
+async def _partly_stored(
     call: Call[IngestQuery, None],
     error: WriteRejectedError,
     positions: Sequence[int],
@@ -232,8 +241,11 @@ def _partly_stored(
     metrics.samples_accepted.inc(accepted)
     if call.query.partial or accepted:
         status = 200 if call.query.partial else 207
-        return _reply(call.request, accepted, [*faults, *refused], is_batch, status)
-    listed = [_fault_of(one, is_batch) for one in refused]
+        return await _reply(call.request, accepted, [*faults, *refused], is_batch, status)
+    work = call.request.app[BODIES].work
+    listed = await work(
+        _BYTES_PER_FAULT * len(refused), lambda: [_fault_of(one, is_batch) for one in refused]
+    )
     return problem_response(409, f"nothing was stored: {describe_fault(listed[0])}", listed)
 
 

@@ -20,6 +20,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 MAX_HEAD_BYTES: Final = (1 << 20) + 4096
 """Go's `DefaultMaxHeaderBytes` and the slop it adds."""
 MAX_HEADERS: Final = 10_000
+MAX_PATH_BYTES: Final = 16 << 10
+"""Of a URL before its question mark. aiohttp looks a path up by each of its beginnings, which for
+a megabyte of slashes takes minutes."""
 MAX_HELD_HEAD_BYTES: Final = 32 << 20
 """Of all connections together."""
 DEFAULT_MAX_CONNECTIONS: Final = 512
@@ -31,17 +34,16 @@ _BUSY: Final = (
     b"too many connections\n"
 )
 _LOGGER = logging.getLogger(__name__)
-_HEAD_END: Final = re.compile(rb"\r?\n\r?\n")
-_LONGEST_END: Final = len(b"\r\n\r\n")
-_UNUSUAL: Final = re.compile(
-    rb"[\x80-\xff]"  # Raw UTF-8, in the target or a field.
-    rb"|(?<!\r)\n"  # A line that ends with LF alone.
-    rb"|\n[ \t]"  # A field that goes on.
-)
+_HEAD_ENDS: Final = (b"\n\r\n", b"\n\n")
+_LONGEST_END: Final = 3
+_MAX_UNUSUAL_HEAD_BYTES: Final = 64 << 10
+"""Bringing more into form would hold up other requests."""
+_CONTINUE: Final = "100-continue"
 _CONTENT_LENGTH: Final = b"content-length"
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
-_NOT_ASCII: Final = re.compile(rb"[\x80-\xff]")
-_CONTINUATION: Final = re.compile(rb"[ \t]*\r?\n[ \t]+")
+_NOT_ASCII: Final = re.compile(rb"[\x80-\xff]+")
+_CONTINUATION: Final = re.compile(rb"(?<![ \t])[ \t]*\r?\n[ \t]+")
+"""Only from the start of a run of blanks on: from each of them takes quadratic time."""
 _VERSION: Final = re.compile(rb" HTTP/(\d)\.(\d)$")
 
 
@@ -49,6 +51,18 @@ class HeadTooLargeError(HttpProcessingError):
     """The request line and the headers take more than `MAX_HEAD_BYTES`."""
 
     code = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+
+
+class PathTooLongError(HttpProcessingError):
+    """The path of the URL takes more than `MAX_PATH_BYTES`."""
+
+    code = HTTPStatus.REQUEST_URI_TOO_LONG
+
+
+class UnknownExpectationError(HttpProcessingError):
+    """An `Expect` that is not `100-continue`; aiohttp would quote it, whatever it holds."""
+
+    code = HTTPStatus.EXPECTATION_FAILED
 
 
 class UnsupportedVersionError(HttpProcessingError):
@@ -98,16 +112,16 @@ class HeadNormalizer:
                 raise http_exceptions.BadStatusLine  # TLS on this port, for example.
         searched = max(len(self._head) - _LONGEST_END, 0)
         self._head += data
-        end = _HEAD_END.search(self._head, searched)
-        if (end.end() if end else len(self._head)) > MAX_HEAD_BYTES:
+        end = _head_end(self._head, searched)
+        if (end or len(self._head)) > MAX_HEAD_BYTES:
             self.let_go()
             raise HeadTooLargeError
-        if end is None:
+        if not end:
             self._hold()
             return (), False, b""
         received = bytes(self._head)
         self.let_go()
-        return self._feed(normalized_head(received[: end.end()]) + received[end.end() :])
+        return self._feed(normalized_head(received[:end]) + received[end:])
 
     def let_go(self) -> None:
         """Hold no part of a head any more."""
@@ -123,6 +137,11 @@ class HeadNormalizer:
 
     def _feed(self, data: bytes) -> tuple[Any, bool, bytes]:
         messages, is_upgraded, tail = self._parser.feed_data(data)
+        for message, _ in messages:
+            if len(message.path.partition("?")[0]) > MAX_PATH_BYTES:
+                raise PathTooLongError
+            if message.headers.get(hdrs.EXPECT, _CONTINUE).lower() != _CONTINUE:
+                raise UnknownExpectationError
         if messages:
             last = messages[-1][1]
             self._is_in_body = lambda: not last.is_eof()
@@ -135,10 +154,30 @@ def _nothing_is_read() -> bool:
     return False
 
 
+def _head_end(data: bytearray, start: int) -> int:
+    """The position after the first empty line, 0 when there is none yet."""
+    found = ((data.find(one, start), len(one)) for one in _HEAD_ENDS)
+    return min((position + length for position, length in found if position >= 0), default=0)
+
+
+def _is_unusual(head: bytes) -> bool:
+    """Whether there is raw UTF-8, a line that ends with LF alone, or a field that goes on.
+
+    Expressions would take a tenth of a second for a megabyte.
+    """
+    return (
+        not head.isascii()
+        or head.count(b"\n") != head.count(b"\r\n")
+        or b"\n " in head
+        or b"\n\t" in head
+    )
+
+
 def normalized_head(head: bytes) -> bytes:
     """The head of a request, up to its empty line, as RFC 9112 wants it.
 
-    Raises BadStatusLine, and UnsupportedVersionError for anything but HTTP/1.
+    Raises BadStatusLine, UnsupportedVersionError for anything but HTTP/1, and HeadTooLargeError for
+    a large one that is in another form.
     """
     request_line, _, fields = head.partition(b"\n")
     request_line = request_line.rstrip(b"\r")
@@ -149,11 +188,15 @@ def normalized_head(head: bytes) -> bytes:
         raise UnsupportedVersionError
     is_later = version[2] > b"1"
     lengths = head.lower().count(b"\n" + _CONTENT_LENGTH)
-    if not is_later and lengths < 2 and not _UNUSUAL.search(head):
+    if not is_later and lengths < 2 and not _is_unusual(head):
         return head
+    if len(head) > _MAX_UNUSUAL_HEAD_BYTES:
+        raise HeadTooLargeError
     if is_later:
         request_line = request_line[: version.start()] + b" HTTP/1.1"
-    request_line = _NOT_ASCII.sub(lambda found: b"%%%02X" % found[0][0], request_line)
+    request_line = _NOT_ASCII.sub(
+        lambda found: b"%" + found[0].hex("%").upper().encode(), request_line
+    )
     lines = _CONTINUATION.sub(b" ", fields).replace(b"\r\n", b"\n").split(b"\n")
     return b"\r\n".join([request_line, *_without_repeated_length(lines)])
 
@@ -225,7 +268,13 @@ def _status_of(error: HttpProcessingError) -> HTTPStatus:
             return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
         case http_exceptions.BadHttpMethod():
             return HTTPStatus.METHOD_NOT_ALLOWED
-        case HeadTooLargeError() | UnsupportedVersionError() | TooManyHeadBytesError():
+        case (
+            HeadTooLargeError()
+            | PathTooLongError()
+            | UnknownExpectationError()
+            | UnsupportedVersionError()
+            | TooManyHeadBytesError()
+        ):
             return HTTPStatus(error.code)
         case _:
             return HTTPStatus.BAD_REQUEST

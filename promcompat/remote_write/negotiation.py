@@ -5,6 +5,8 @@ from enum import StrEnum
 from promcompat.core.errors import UnsupportedMediaTypeError
 
 PROTOBUF_MEDIA_TYPE = "application/x-protobuf"
+_MAX_HEADER = 1_000
+"""Characters."""
 
 
 class WriteMessage(StrEnum):
@@ -22,7 +24,7 @@ def check_content_encoding(header: str) -> None:
     """
     if header.lower() not in ("", "snappy"):
         raise UnsupportedMediaTypeError(
-            f"{header} encoding (compression) is not accepted by this server; "
+            f"{header[:_MAX_HEADER]} encoding (compression) is not accepted by this server; "
             "only snappy is acceptable"
         )
 
@@ -34,6 +36,8 @@ def negotiate_message(content_type: str) -> WriteMessage:
     """
     if not content_type:
         return WriteMessage.V1
+    if len(content_type) > _MAX_HEADER:
+        raise UnsupportedMediaTypeError("the Content-Type header is too long")
     media_type, *parameters = (part.strip() for part in content_type.split(";"))
     if media_type != PROTOBUF_MEDIA_TYPE:
         raise UnsupportedMediaTypeError(

@@ -58,6 +58,8 @@ def body_of(answer: bytes) -> Any:
         (request(b'/api/v1/query?query=count({a=~"b|c",d!="^`"})'), 200),
         (request(b"/api/v1/query?query=1 + 1"), 400),
         (request(ONE + b"%20" * 100_000), 200),
+        (request(b"/api/v1/label/" + b"a" * 16_000 + b"/values"), 200),
+        (request(b"/a" * 500_000), 414),
         (request(ONE, b"".join(b"X-%d: a\r\n" % i for i in range(1000))), 200),
         (request(ONE, b"X-H: " + b"a" * 900_000 + b"\r\n"), 200),
         (request(ONE, b"X-H: " + b"a" * MAX_HEAD_BYTES + b"\r\n"), 431),
@@ -66,6 +68,9 @@ def body_of(answer: bytes) -> Any:
         (request(ONE, b"Content-Length: 0\r\ncontent-length: 0\r\n"), 200),
         (request(ONE, b"Content-Length: 0\r\nContent-Length: 1\r\n"), 400),
         (request(ONE, b"X-H : a\r\n"), 400),
+        (request(ONE, b"Expect: 100-Continue\r\n"), 100),
+        (request(ONE, b"Expect: something\r\n"), 417),
+        (request(ONE, b"Expect: \xed\xa0\x80\r\n"), 417),
         (request(ONE).replace(b"\r\n", b"\n"), 200),
         (request(ONE).replace(b"HTTP/1.1", b"HTTP/1.2"), 200),
         (request(ONE).replace(b"HTTP/1.1", b"HTTP/2.0"), 505),
@@ -85,7 +90,7 @@ async def test_head_is_read_as_prometheus_reads_it(
     for pieces in ((raw,), (raw[:7], raw[7:40], raw[40:])):
         answer = await exchange(service, *pieces)
         assert status_of(answer) == status
-        if status != 200:
+        if status > 200:
             assert b"Invalid" not in answer
             assert b"^" not in answer
 

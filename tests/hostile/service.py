@@ -1,0 +1,165 @@
+"""A service that is attacked: sends raw requests, watches its health and its memory."""
+
+import asyncio
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from conformance.processes import RunningProgram, running_promcompat
+
+MEBIBYTE = 1 << 20
+SETTINGS = {
+    "tenancy": "header",
+    "max_tenants": "50",
+    "log_level": "error",
+    "query_timeout": "3s",
+    "query_max_memory_bytes": str(128 * MEBIBYTE),
+    "query_cache_bytes": str(8 * MEBIBYTE),
+    "query_sample_cache_bytes": str(16 * MEBIBYTE),
+    "series_cache_bytes": str(32 * MEBIBYTE),
+    "max_held_body_bytes": str(128 * MEBIBYTE),
+}
+MAX_RESIDENT_BYTES = 900 * MEBIBYTE
+"""An idle service takes 150 MB, the settings above allow 312 MiB, what bodies are parsed into and
+the allocator's own the rest."""
+MAX_HEALTH_SECONDS = 0.2
+_ANSWER_SECONDS = 60.0
+_SHOWN_BYTES = 1 << 16
+_LEAKS = re.compile(
+    rb"SQLSTATE|asyncpg|Traceback|pydantic|violates|DETAIL:|relation \"|psycopg|site-packages"
+    rb"|invalid byte sequence|index row"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as bytes for the wire; `name` says in a failure which it was."""
+
+    name: str
+    head: bytes
+    body: bytes = b""
+
+    @classmethod
+    def of(
+        cls,
+        method: str,
+        target: str,
+        body: bytes = b"",
+        headers: tuple[tuple[str, str], ...] = (),
+        name: str = "",
+    ) -> "Request":
+        """A well-formed request of one tenant, which ends its connection."""
+        fields = [("Host", "x"), ("Connection", "close"), ("X-Scope-OrgID", "hostile"), *headers]
+        if body or method in ("POST", "PUT", "PATCH"):
+            fields.append(("Content-Length", str(len(body))))
+        lines = [f"{method} {target} HTTP/1.1", *(f"{key}: {value}" for key, value in fields)]
+        head = "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogatepass")
+        return cls(name or f"{method} {target[:200]}", head, body)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The status, the head and the beginning of the body; status 0 when there was none."""
+
+    status: int
+    head: bytes
+    body: bytes
+
+    @property
+    def fault(self) -> str:
+        """What no client may be answered, nothing when all is well."""
+        if b"admin APIs disabled" in self.body:
+            return ""  # Prometheus answers 500 to these as well.
+        is_overload = b"retry-after" in self.head.lower() or b"query timed out" in self.body
+        if self.status >= 500 and not (self.status == 503 and is_overload):
+            return f"status {self.status}: {self.body[:300]!r}"
+        if found := _LEAKS.search(self.body):
+            return f"says {found.group()!r}: {self.body[:300]!r}"
+        return ""
+
+
+@dataclass
+class AttackedService:
+    """A running service under watch."""
+
+    program: RunningProgram
+    watch_log: Path
+    answers: dict[int, int] = field(default_factory=dict)
+
+    async def send(self, request: Request) -> Answer:
+        """The answer to a request; the connection may be cut while the body is being sent."""
+        host, port = self.program.url.removeprefix("http://").split(":")
+        reader, writer = await asyncio.open_connection(host, int(port), limit=1 << 22)
+        sending = asyncio.create_task(_send(writer, request))
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                answer = await _read_answer(reader)
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            writer.close()
+        self.answers[answer.status] = self.answers.get(answer.status, 0) + 1
+        return answer
+
+    def worst_health_seconds(self, since: float) -> float:
+        """The longest that `/-/healthy` took of what was asked since a time."""
+        lines = (line.split() for line in self.watch_log.read_text().splitlines()[:-1])
+        return max((float(took) for asked, took in lines if float(asked) >= since), default=0.0)
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of the service now."""
+        return self._status("VmRSS")
+
+    @property
+    def peak_resident_bytes(self) -> int:
+        """The most it ever was."""
+        return self._status("VmHWM")
+
+    def _status(self, name: str) -> int:
+        text = Path(f"/proc/{self.program.process.pid}/status").read_text()
+        return int(text.partition(f"{name}:")[2].split()[0]) * 1024
+
+
+@contextmanager
+def attacked_service(database_url: str, folder: Path) -> Iterator[AttackedService]:
+    """A service with narrow limits, watched by another process."""
+    watch_log = folder / "watch.log"
+    with running_promcompat(database_url, folder / "service.log", **SETTINGS) as program:
+        command = [sys.executable, "-m", "tests.hostile.watch", program.url]
+        with watch_log.open("w") as output, subprocess.Popen(command, stdout=output) as watch:
+            try:
+                while not watch_log.stat().st_size:
+                    time.sleep(0.05)
+                yield AttackedService(program, watch_log)
+            finally:
+                watch.kill()
+
+
+async def _send(writer: asyncio.StreamWriter, request: Request) -> None:
+    writer.write(request.head)
+    for start in range(0, len(request.body), MEBIBYTE):
+        writer.write(request.body[start : start + MEBIBYTE])
+        await writer.drain()
+
+
+async def _read_answer(reader: asyncio.StreamReader) -> Answer:
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+        body = b"" if b"text/event-stream" in head else await _read_body(reader)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return Answer(0, b"", b"")
+    return Answer(int(head.split(b" ", 2)[1]), head, body)
+
+
+async def _read_body(reader: asyncio.StreamReader) -> bytes:
+    """The beginning of the body; the rest is read and thrown away."""
+    shown = b""
+    while chunk := await reader.read(_SHOWN_BYTES):
+        shown += chunk[: _SHOWN_BYTES - len(shown)]
+    return shown
