@@ -1,5 +1,6 @@
 """Alert templates expand to the texts a real Prometheus gives: promtool judges ours."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,10 @@ TEMPLATES = (
     "{{ ((first (query `sort(vector_of_two)`))).Labels.n }}",
     "{{ range $v := (query `sort(vector_of_two)`) }}{{ if eq $v.Value 2.0 }}{{ break }}{{ end }}"
     "{{ $v.Value }}{{ end }}",
+    '{{ block "x" $labels }}<{{ .job }}>{{ end }}{{ template "x" $labels }}',
+    '{{ define "x" }}1{{ end }}{{ define "x" }} {{ end }}{{ template "x" }}',
+    "{{ range $i := 3 }}{{ $i }}{{ end }}{{ range 2 }}{{ . }}{{ else }}no{{ end }}",
+    "{{ with 0 }}a{{ else with 5 }}b{{ . }}{{ end }}{{ print\n 1\n 2 }}",
     "{{ . }} {{ $ }} {{ print . }} {{ html . }}",
     "{{ range query `sort(vector_of_two)` }}{{ . }};{{ end }}",
     "{{ query `sort(vector_of_two)` | first }}",
@@ -148,6 +153,46 @@ async def test_texts_are_those_of_prometheus(
         [promtool_binary, "test", "rules", tmp_path / "test.yml"]
     )
     assert status == 0, output + errors
+
+
+# Is it a template? Only the answer counts here, not its words.
+DOUBTFUL = (
+    '{{ define "x" }}1{{ end }}{{ define "x" }}2{{ end }}', '{{ block "x" }}{{ end }}',
+    "{{ $x = 2 }}", "{{ 'ab' }}", "{{ '' }}", "{{ 'a }}", "{{ ..a }}", "{{ .a. }}", "{{ .a .b }}",
+    "{{ . a }}", '{{ print"a" }}', "{{ print 1, 2 }}", "{{ $a, $b := 1 }}",
+    '{{ define "x" }}{{ define "y" }}{{ end }}{{ end }}',
+    "{{ if 1 }}{{ define `x` }}{{ end }}{{ end }}", '{{ "\\400" }}', "{{ 1_ }}", "{{ 1__0 }}",
+    "{{ 0x_1 }}", "{{ 0x }}", "{{ 1e }}", "{{ - 5 }}", "{{ +5 }}", "{{ 1 | 2 }}", "{{ nil }}",
+    "{{ }}", "{{ (1) }}", "{{ print (1 }}", "{{ 5 /* c */ }}", "{{- /* c */ -}}", "{{ end }}",
+    "{{ else }}", "{{ if }}{{ end }}", "{{ if 1 }}", "{{ break }}", "{{ continue }}",
+    "{{ range 2 }}{{ else }}{{ break }}{{ end }}", "{{ if 1 }}{{ else }}{{ else }}{{ end }}",
+    "{{ true.x }}", "{{ $x := 1 }}{{ $x = 2 }}", "{{ if $x := 5 }}{{ end }}{{ $x }}", "{{ ünï }}",
+    "{{ .ünï }}", "{{ $ünï := 1 }}", '{{ "a" == "b" }}', '{{ .Labels["a"] }}', "{{{ 1 }}}",
+    "}} {{ 1 }} }}", '{{ "a\nb" }}', "{{ `a\nb` }}", "{{ template 5 }}", "{{ define 5 }}{{ end }}",
+    '{{ tmpl "x" . }}', "{{ toDuration 1 }}", "{{ and }}", "{{ printf }}", "{{ $labels.a.b }}",
+    "{{ 'a' }}", "{{ '\\n' }}", "{{ .Labels | }}", "{{ | print }}",
+)  # fmt: skip
+
+
+async def test_what_prometheus_takes_for_a_template_is_one(
+    promtool_binary: Path, tmp_path: Path
+) -> None:
+    rules = [
+        {"alert": f"A{number:03}", "expr": "up", "annotations": {"a": text}}
+        for number, text in enumerate(DOUBTFUL)
+    ]
+    path = tmp_path / "rules.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": rules}]}), encoding="utf-8")
+    _, output, errors = await run_command([promtool_binary, "check", "rules", path])
+    refused = set(re.findall(r'"A(\d+)": annotation', output + errors))
+    ours = set()
+    for number, text in enumerate(DOUBTFUL):
+        try:
+            check_template("A", text)
+        except TemplateError:
+            ours.add(f"{number:03}")
+    assert refused
+    assert [DOUBTFUL[int(number)] for number in sorted(ours ^ refused)] == []
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,9 @@ class Evaluator:
                 return iter(sorted(value.items()))
             case str():
                 raise self._fault(at, f"range can't iterate over {value}")
+            case int() if not isinstance(value, bool) and len(at.variables) > 1:
+                text = f"can't use {value} to iterate over more than one variable"
+                raise self._fault(at, text)
             case int() if not isinstance(value, bool):
                 return ((number, number) for number in range(value))
             case Sequence():
@@ -187,6 +190,9 @@ class Evaluator:
             if self.variables[index][0] == name:
                 self.variables[index] = (name, value)
                 return
+        raise TemplateError(
+            f'template: {self.tree.name}: executing "{self.tree.name}": undefined variable: {name}'
+        )
 
     def _pipeline(self, node: Pipeline, dot: object, *, keeps_variables: bool = True) -> object:
         value: object = _NO_VALUE

@@ -52,7 +52,8 @@ def unquote(text: str) -> str:
         for group, base in ((1, 16), (2, 16), (3, 16), (4, 8)):
             if match[group]:
                 code = int(match[group], base)
-                if code > 0x10FFFF or 0xD800 <= code <= 0xDFFF:
+                largest = 0xFF if base == 8 else 0x10FFFF
+                if code > largest or 0xD800 <= code <= 0xDFFF:
                     raise ValueError(match[0])
                 return chr(code)
         if match[5] not in _SHORT_ESCAPES:

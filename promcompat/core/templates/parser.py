@@ -1,10 +1,12 @@
 """Parses a template: https://pkg.go.dev/text/template says what is one."""
 
 import math
+import re
 from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Final
 
+from promcompat.core.templates.go_format import quote
 from promcompat.core.templates.lexer import Token, tokenize, unquote
 from promcompat.core.templates.nodes import (
     Action,
@@ -28,6 +30,10 @@ from promcompat.core.templates.values import MAX_INT
 
 _CONSTANTS: Final = {"true": True, "false": False, "nil": None}
 _BRANCHES: Final = ("if", "with", "range")
+_KEYWORDS: Final = frozenset(
+    ["block", "break", "continue", "define", "else", "end", "if", "range", "template", "with"]
+)
+_BAD_UNDERSCORE: Final = re.compile(r"__|_$|_[.eEpP]|[.+-]_")
 _MAX_UNSIGNED: Final = (1 << 64) - 1
 _MAX_DIGITS: Final = 70
 """More than any 64-bit number has in any base."""
@@ -84,7 +90,7 @@ class _Parser:
 
     def _unexpected(self, token: Token, context: str) -> TemplateError:
         shown = "EOF" if token.kind == "end" else f'"{token.text}"'
-        if token.kind == "name" and token.text in ("if", "else", "end", "range", "with"):
+        if token.kind == "dot" or (token.kind == "name" and token.text in _KEYWORDS):
             shown = f"<{token.text}>"
         return self._fault(f"unexpected {shown} in {context}", token)
 
@@ -128,9 +134,12 @@ class _Parser:
         if keyword in _BRANCHES:
             self._next()
             nodes.append(self._branch(keyword))
-        elif keyword == "define":
+        elif keyword == "define" and self.depth == 1:
             self._next()
             self._define()
+        elif keyword == "block":
+            self._next()
+            nodes.append(self._block(word))
         elif keyword == "template":
             self._next()
             nodes.append(self._invocation(word))
@@ -177,16 +186,28 @@ class _Parser:
     def _define(self) -> None:
         name = self._string("define clause")
         self._expect_close("define clause")
+        self._define_body(name, "define clause")
+
+    def _block(self, word: Token) -> Invocation:
+        """A definition and its invocation at once."""
+        name = self._string("block clause")
+        pipeline = self._pipeline("block clause", "close")
+        self._define_body(name, "block clause")
+        return Invocation(word.pos, name, pipeline)
+
+    def _define_body(self, name: str, context: str) -> None:
+        """Up to the end of a definition; of two of one name one must be empty."""
         outer, self.variables = self.variables, ["$"]
         depth, self.range_depth = self.range_depth, 0
         body, ending = self._list(is_nested=True)
         if ending != "end":
-            raise self._fault("unexpected {{else}} in define clause", self._peek())
+            raise self._fault(f"unexpected {{{{else}}}} in {context}", self._peek())
         self._expect_close("end")
         self.variables, self.range_depth = outer, depth
-        if name in self.definitions:
+        if _is_empty(self.definitions.get(name, ())):
+            self.definitions[name] = body
+        elif not _is_empty(body):
             raise self._fault(f'template: multiple definition of template "{name}"', self._peek())
-        self.definitions[name] = body
 
     def _invocation(self, word: Token) -> Invocation:
         name = self._string("template clause")
@@ -221,7 +242,7 @@ class _Parser:
         while True:
             token = self._skip_space()
             if token.kind == end or (end == ")" and token.text == ")" and token.kind == "mark"):
-                if not commands or self._last_is_pipe():
+                if not commands:
                     raise self._fault(f"missing value for {context}", token)
                 self._next()
                 break
@@ -231,13 +252,6 @@ class _Parser:
             self.variables += declared
         self.depth -= 1
         return Pipeline(start.pos, tuple(declared), is_assignment, tuple(commands))
-
-    def _last_is_pipe(self) -> bool:
-        index = self.position - 1
-        while index >= 0 and self.tokens[index].kind == "space":
-            index -= 1
-        token = self.tokens[index]
-        return token.kind == "mark" and token.text == "|"
 
     def _check_commands(self, commands: list[Command], start: Token) -> None:
         for number, command in enumerate(commands[1:], start=2):
@@ -255,11 +269,8 @@ class _Parser:
             token = self._skip_space()
             if token.kind == "declare" or (token.kind == "mark" and token.text == "="):
                 self._next()
-                is_assignment = token.text == "="
-                if is_assignment:
-                    for name in names:
-                        self._check_variable(name, token)
-                return names, is_assignment
+                # Whether an assigned variable is declared shows when the template is expanded.
+                return names, token.text == "="
             if not (context == "range" and token.text == "," and len(names) == 1):
                 break
             self._next()
@@ -287,6 +298,10 @@ class _Parser:
                     raise self._fault("unexpected right paren U+0029 ')'", token)
                 break
             operands.append(self._operand(context))
+            after = self._peek()
+            is_end = after.kind in ("space", "close", "end")
+            if not is_end and not (after.kind == "mark" and after.text in ("|", ")")):
+                raise self._unexpected(after, "operand")
         if not operands:
             raise self._fault(f"missing value for {context}", start)
         return Command(operands[0].pos, tuple(operands))
@@ -300,12 +315,15 @@ class _Parser:
         match operand:
             case _ if not names:
                 return operand
+            case Field(names=()):
+                raise self._fault('unexpected . after term "."', token)
             case Field():
                 return Field(operand.pos, operand.names + tuple(names))
             case Variable():
                 return Variable(operand.pos, operand.name, operand.names + tuple(names))
             case Constant():
-                raise self._fault(f"unexpected . after term {operand.text}", token)
+                term = quote(operand.text, '"')
+                raise self._fault(f"unexpected . after term {term}", token)
             case _:
                 return Chain(operand.pos, operand, tuple(names))
 
@@ -338,9 +356,16 @@ class _Parser:
                 except ValueError as exc:
                     raise self._fault(f'{exc}: "{token.text}"', token) from exc
             case "char":
-                return ord(self._unquote(token)[:1] or "\0")
+                char = self._unquote(token)
+                if len(char) != 1:
+                    raise self._fault(f"malformed character constant: {token.text}", token)
+                return ord(char)
             case _:
                 return self._unquote(token)
+
+
+def _is_empty(body: tuple[Node, ...]) -> bool:
+    return all(isinstance(node, Text) and not node.text.strip() for node in body)
 
 
 def _number(text: str) -> int | float:
@@ -348,6 +373,8 @@ def _number(text: str) -> int | float:
 
     Raises ValueError for a number that no Go type holds.
     """
+    if _BAD_UNDERSCORE.search(text):
+        raise ValueError("illegal number syntax")
     digits = text.replace("_", "").lower()
     is_hex = digits.lstrip("+-").startswith("0x")
     if any(char in digits for char in (".p" if is_hex else ".e")):

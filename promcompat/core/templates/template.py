@@ -6,6 +6,7 @@ here waits, and the same data always give the same text.
 """
 
 import math
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -50,16 +51,20 @@ class TemplateData:
 
 
 _TREES: Final = ByteBoundedCache[tuple[str, str], Tree](32 << 20)
+_TREES_LOCK: Final = threading.Lock()
 _BYTES_PER_CHARACTER: Final = 100
 """Of a tree, about, for each character of its text."""
 
 
 def _parse(alert_name: str, text: str) -> Tree:
-    tree = _TREES.get((alert_name, text))
+    # Rules are checked and evaluated in threads.
+    with _TREES_LOCK:
+        tree = _TREES.get((alert_name, text))
     if tree is None:
         tree = parse_template(f"__alert_{alert_name}", PRELUDE + text, FUNCTION_NAMES)
         n_characters = len(alert_name) + len(text)
-        _TREES.add((alert_name, text), tree, n_characters * _BYTES_PER_CHARACTER)
+        with _TREES_LOCK:
+            _TREES.add((alert_name, text), tree, n_characters * _BYTES_PER_CHARACTER)
     return tree
 
 
