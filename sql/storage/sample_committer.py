@@ -71,7 +71,7 @@ class SampleCommitter:
         if rows.server_timed is not None:
             is_timed = rows.server_timed[order]
             order, timed = order[~is_timed], order[is_timed]
-        sent = SampleRows(rows.series_ids, rows.timestamps, rows.bits)
+        sent = replace(rows, server_timed=None)
         conflicts: list[Conflict] = []
         async with acquired(self._pool) as connection:
             if len(order):
