@@ -17,7 +17,9 @@ from promcompat.telemetry import Telemetry
 DEFAULT_TENANT = "default"
 TENANT_HEADER = "X-Scope-OrgID"
 _MAX_TENANT_LENGTH = 150
-_TENANT = re.compile(r"[A-Za-z0-9!\-_.*'()]+", re.ASCII)
+_NOT_IN_TENANT = re.compile(r"[^A-Za-z0-9!\-_.*'()]")
+_RESERVED_TENANTS = frozenset([".", "..", "__mimir_cluster"])
+"""Those that Mimir does not take either."""
 
 
 class Phase(Enum):
@@ -94,15 +96,20 @@ def tenant_of(request: web.Request) -> str:
     """
     if request.app[SETTINGS].tenancy == "single":
         return DEFAULT_TENANT
-    name = request.headers.get(TENANT_HEADER, "")
+    names = set(request.headers.getall(TENANT_HEADER, ("",)))
+    if len(names) > 1:
+        raise web.HTTPBadRequest(text="multiple org IDs present\n")
+    name = names.pop()
     if not name:
         raise web.HTTPUnauthorized(text="no org id\n")
     if len(name) > _MAX_TENANT_LENGTH:
         raise web.HTTPBadRequest(
             text=f"tenant ID is too long: max {_MAX_TENANT_LENGTH} characters\n"
         )
-    if name in (".", ".."):
-        raise web.HTTPBadRequest(text="tenant ID is '.' or '..'\n")
-    if not _TENANT.fullmatch(name):
-        raise web.HTTPBadRequest(text="tenant ID contains an unsupported character\n")
+    if name in _RESERVED_TENANTS:
+        raise web.HTTPBadRequest(text=f"tenant ID '{name}' is not allowed\n")
+    unsupported = _NOT_IN_TENANT.search(name)
+    if unsupported:
+        character = ascii(unsupported.group())
+        raise web.HTTPBadRequest(text=f"tenant ID contains unsupported character {character}\n")
     return name
