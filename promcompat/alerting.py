@@ -35,7 +35,8 @@ from sql.storage.metric_repository import PostgresMetricRepository
 from sql.storage.rule_repository import PostgresRuleRepository
 
 _SESSIONS = 4
-_IDLE_SECONDS = 600.0
+_STATEMENT_SECONDS = 60.0
+_IDLE_SECONDS = 300.0
 _PUBLISH_SECONDS = 5.0
 
 
@@ -93,7 +94,7 @@ async def open_alerting(
     """
     options = PoolOptions(
         max_size=_SESSIONS,
-        statement_timeout_seconds=settings.query_timeout / 1000,
+        statement_timeout_seconds=_STATEMENT_SECONDS,
         # A session is idle while the queries of a group of rules run.
         idle_in_transaction_seconds=_IDLE_SECONDS,
         application_name="promcompat alerts",

@@ -10,7 +10,8 @@ from promcompat.core.errors import PromcompatError
 from promcompat.telemetry import LoopMetrics
 
 _LOGGER = logging.getLogger(__name__)
-_MAX_PAUSE_SECONDS = 30.0
+_MAX_PAUSE_SECONDS = 5.0
+"""Between failures: alerts must not be late because the database was away for long."""
 _WATCH_SECONDS = 1.0
 _REPORT_SECONDS = 60.0
 

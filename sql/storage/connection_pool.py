@@ -334,6 +334,8 @@ def _describe(exc: BaseException) -> str:
     if isinstance(exc, asyncpg.InterfaceError) and exc.__context__ is not None:
         # "The connection is closed", says the end of a transaction; why is in what came before.
         return _describe(exc.__context__)
+    if isinstance(exc, TimeoutError):
+        return "no answer in time"
     state = getattr(exc, "sqlstate", None)
     text = str(exc) or type(exc).__name__
     return f"{text} (SQLSTATE {state})" if state else text
