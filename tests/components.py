@@ -17,7 +17,7 @@ from sql.embedded.install_cache import default_cache_folder, install_once
 from tests.community import find_community
 
 _SUITE = "sid"
-_POOLER_SUITE = "trixie"
+_SERVER_SUITE = "trixie"
 _PACKAGES = ("prometheus", "promtool", "prometheus-node-exporter", "victoria-metrics")
 _PROGRAMS = ("prometheus", "promtool", "prometheus-node-exporter", "vmagent", "victoria-metrics")
 
@@ -80,27 +80,37 @@ def find_alertmanager() -> Path:
     return install_once(target, build, is_healthy) / "usr/bin/prometheus-alertmanager"
 
 
-@cache
 def find_pgbouncer() -> tuple[str, ...]:
-    """Return the command that runs PgBouncer, Debian's too, on the libraries it was built with."""
+    """Return the command that runs PgBouncer."""
+    return _install_dynamic("pgbouncer")
+
+
+def find_nginx() -> tuple[str, ...]:
+    """Return the command that runs nginx."""
+    return _install_dynamic("nginx")
+
+
+@cache
+def _install_dynamic(name: str) -> tuple[str, ...]:
+    """Return the command that runs one of Debian's servers on the libraries it was built with."""
 
     def build(partial: Path) -> None:
         unpack_packages(
-            _POOLER_SUITE,
-            ("pgbouncer",),
+            _SERVER_SUITE,
+            (name,),
             partial,
             report=_report_line,
-            dependencies=re.compile(r"pgbouncer|lib(?!systemd-shared|perl).*"),
+            dependencies=re.compile(rf"{name}|zlib1g|lib(?!systemd-shared|perl).*"),
         )
 
     def is_healthy(folder: Path) -> bool:
-        return (folder / "usr/sbin/pgbouncer").is_file()
+        return (folder / "usr/sbin" / name).is_file()
 
-    target = default_cache_folder() / f"pgbouncer-{_POOLER_SUITE}-1"
+    target = default_cache_folder() / f"{name}-{_SERVER_SUITE}-1"
     folder = install_once(target, build, is_healthy)
     libraries = next(folder.glob("usr/lib/*/libc.so.6")).parent
     loader = next(libraries.glob("ld-linux-*.so.*"))
-    return str(loader), "--library-path", str(libraries), str(folder / "usr/sbin/pgbouncer")
+    return str(loader), "--library-path", str(libraries), str(folder / "usr/sbin" / name)
 
 
 def install_all() -> None:

@@ -1,11 +1,14 @@
 """vmagent writes to us, although we do not speak the protocol it tries first."""
 
 import asyncio
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
 import pytest
 
 from conformance.processes import (
@@ -16,6 +19,7 @@ from conformance.processes import (
 )
 from conformance.prometheus_api import PrometheusApi, Response, format_seconds, open_session
 from tests.e2e.conftest import MonitoredMachine
+from tests.factories import encode_field
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
@@ -92,3 +96,61 @@ async def test_vmagent_data_arrives(pipeline: Pipeline) -> None:
         assert [row["value"][1] for row in up.data["result"]] == ["1"]
         vmagent = PrometheusApi(session, pipeline.vmagent.url)
         assert await read_counter(vmagent, "vmagent_remotewrite_packets_dropped_total") == 0
+
+
+# -- vmagent as a bridge ----------------------------------------------------------------------
+
+
+def otlp_gauge(name: str, value: float, time_ns: int) -> bytes:
+    """An OTLP export request with one point of one gauge."""
+    point = b"\x19" + struct.pack("<Q", time_ns) + b"\x21" + struct.pack("<d", value)
+    metric = encode_field(1, name.encode()) + encode_field(5, encode_field(1, point))
+    return encode_field(1, encode_field(2, encode_field(2, metric)))
+
+
+async def test_other_protocols_come_through_vmagent(
+    plain_database_url: str, vmagent_binary: Path, tmp_path: Path
+) -> None:
+    """What docs/operations.md says: Influx, Graphite, OpenTSDB, DataDog, CSV and OTLP."""
+    port, graphite, opentsdb = find_free_port(), find_free_port(), find_free_port()
+    with running_promcompat(plain_database_url, tmp_path / "promcompat.log") as service:
+        command = [
+            str(vmagent_binary),
+            f"-remoteWrite.url={service.url}/api/v1/write",
+            f"-remoteWrite.tmpDataPath={tmp_path / 'queue'}",
+            "-remoteWrite.flushInterval=1s",
+            f"-httpListenAddr=127.0.0.1:{port}",
+            f"-graphiteListenAddr=127.0.0.1:{graphite}",
+            f"-opentsdbListenAddr=127.0.0.1:{opentsdb}",
+        ]
+        with running_program(command, port, tmp_path / "vmagent.log", "/health") as vmagent:
+            now = int(time.time())
+            datadog = {"series": [{"metric": "dd", "points": [[now, 3]], "tags": ["env:x"]}]}
+            bodies: dict[str, bytes] = {
+                "/write": b"cpu,host=a usage=12.5",
+                "/datadog/api/v1/series": orjson.dumps(datadog),
+                "/api/v1/import/csv?format=2:metric:ask,1:label:ticker": b"GOOG,1.25",
+                "/opentelemetry/v1/metrics": otlp_gauge("orders", 7.0, now * 1_000_000_000),
+            }
+            async with open_session() as session:
+                for path, body in bodies.items():
+                    async with session.post(vmagent.url + path, data=body) as answer:
+                        assert answer.status < 300, path
+                send_line(graphite, f"servers.load 1.5 {now}")
+                send_line(opentsdb, f"put tsdb {now} 42 host=b")
+                api = PrometheusApi(session, service.url)
+                for expr, value in {
+                    'cpu_usage{host="a"}': "12.5",
+                    'dd{env="x"}': "3",
+                    'ask{ticker="GOOG"}': "1.25",
+                    "orders": "7",
+                    '{"servers.load"}': "1.5",
+                    'tsdb{host="b"}': "42",
+                }.items():
+                    response = await wait_for_answer(api, expr)
+                    assert response.data["result"][0]["value"][1] == value, expr
+
+
+def send_line(port: int, line: str) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(line.encode() + b"\n")
