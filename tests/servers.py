@@ -73,7 +73,7 @@ def run_server(
     cluster.write_settings(_test_settings(distribution))
     process = start_server(cluster, folder / "postgres.log", report)
     try:
-        cluster.bootstrap(process.port)
+        cluster.bootstrap(process.port, _PASSWORD)
         yield DatabaseServer(edition, cluster, process, itertools.count(1))
     finally:
         process.stop()

@@ -28,7 +28,7 @@ class Cluster:
     distribution: PostgresDistribution
     account: ServerAccount
     password: str
-    """Of the superuser and of the service's role: the port is open to every local account."""
+    """Of the superuser. Nobody but this launcher has it; the service's role has another one."""
 
     def run_program(
         self, name: str, *arguments: str, stdin: str = "", secrets: Mapping[str, str] | None = None
@@ -56,13 +56,25 @@ class Cluster:
         return result.stdout
 
     def run_sql(
-        self, port: int, *arguments: str, database: str = "postgres", script: str = ""
+        self,
+        port: int,
+        *arguments: str,
+        database: str = "postgres",
+        script: str = "",
+        secrets: Mapping[str, str] | None = None,
     ) -> str:
-        """Run psql as superuser against the running server, without the user's psqlrc."""
+        """Run psql as superuser against the running server, without the user's psqlrc.
+
+        A script may read `secrets` with `\\getenv`.
+        """
         address = ("-h", "127.0.0.1", "-p", str(port), "-U", SUPERUSER, "-d", database)
-        secrets = {"PGPASSWORD": self.password, "PROMCOMPAT_PASSWORD": self.password}
         return self.run_program(
-            "psql", "-qXAt", *address, *arguments, stdin=script, secrets=secrets
+            "psql",
+            "-qXAt",
+            *address,
+            *arguments,
+            stdin=script,
+            secrets={**(secrets or {}), "PGPASSWORD": self.password},
         )
 
     def command(self, name: str, *arguments: str) -> Sequence[str]:
@@ -104,13 +116,26 @@ class Cluster:
                 f"include '{_SETTINGS_FILE}'\n"
             )
 
-    def bootstrap(self, port: int) -> None:
+    def bootstrap(self, port: int, service_password: str) -> None:
         """Make the service's role and database on the running, freshly initialised server."""
         has_timescaledb = self.distribution.timescaledb_version is not None
         script = files("sql.embedded").joinpath("bootstrap.sql").read_text(encoding="utf-8")
         # From standard input, because the server's account may not reach this checkout.
         self.run_sql(
-            port, "-v", f"has_timescaledb={int(has_timescaledb)}", "-f", "-", script=script
+            port,
+            *("-v", f"has_timescaledb={int(has_timescaledb)}", "-f", "-"),
+            script=script,
+            secrets={"PROMCOMPAT_PASSWORD": service_password},
+        )
+
+    def set_superuser_password(self, port: int, password: str) -> None:
+        """Give the superuser another password than the one this object knows."""
+        self.run_sql(
+            port,
+            *("-f", "-"),
+            script=f"\\getenv password PROMCOMPAT_PASSWORD\n"
+            f"\\set ON_ERROR_STOP on\nALTER ROLE {SUPERUSER} PASSWORD :'password';\n",
+            secrets={"PROMCOMPAT_PASSWORD": password},
         )
 
     def write_settings(self, settings: Mapping[str, str]) -> None:

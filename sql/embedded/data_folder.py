@@ -23,6 +23,11 @@ class DatabaseState:
     distribution: str
     """Which programs made the cluster: `debian` or `wheel`."""
     password: str
+    """Of the service's role; it is part of the address in `database-url`."""
+    superuser_password: str | None = None
+    """None in a folder of an early version, where the superuser had the password of the service."""
+    is_superuser_separate: bool = True
+    """Whether it is set already; false while a folder of an early version is upgraded."""
     timescaledb_version: str | None = None
     """Of the extension in the database, None on plain PostgreSQL."""
     port: int | None = None

@@ -63,12 +63,13 @@ class EmbeddedDatabase:
         )
         if state is None:
             state = _create(folder, distribution, report)
-        cluster = _open_cluster(folder, distribution, state.password)
+        cluster = _open_cluster(folder, distribution, state)
         _require_same_major(cluster)
         folder.rotate_log()
         report(f"Starting {distribution.description}")
         server = _start_tuned(cluster, folder, report, state.port)
         try:
+            cluster, state = _separate_superuser(cluster, folder, server.port, state)
             state = _update_extension(cluster, server.port, state)
             url = _make_url(server.port, state.password)
             folder.write_state(replace(state, port=server.port), url)
@@ -108,14 +109,15 @@ def _create(
     state = DatabaseState(
         distribution=distribution.name,
         password=generate_password(),
+        superuser_password=generate_password(),
         timescaledb_version=distribution.timescaledb_version,
     )
-    cluster = _open_cluster(folder, distribution, state.password, unfinished=True)
+    cluster = _open_cluster(folder, distribution, state, unfinished=True)
     cluster.remove()
     cluster.initialize()
     server = _start_tuned(cluster, folder, report)
     try:
-        cluster.bootstrap(server.port)
+        cluster.bootstrap(server.port, state.password)
     finally:
         server.stop()
     folder.write_state(state, _make_url(server.port, state.password))
@@ -126,7 +128,7 @@ def _create(
 def _open_cluster(
     folder: DataFolder,
     distribution: PostgresDistribution,
-    password: str,
+    state: DatabaseState,
     *,
     unfinished: bool = False,
 ) -> Cluster:
@@ -134,8 +136,40 @@ def _open_cluster(
         folder=folder.unfinished_cluster_path if unfinished else folder.cluster_path,
         distribution=distribution,
         account=choose_account(folder.path),
-        password=password,
+        password=_superuser_password(state),
     )
+
+
+def _superuser_password(state: DatabaseState) -> str:
+    if state.superuser_password is None or not state.is_superuser_separate:
+        return state.password
+    return state.superuser_password
+
+
+def _separate_superuser(
+    cluster: Cluster, folder: DataFolder, port: int, state: DatabaseState
+) -> tuple[Cluster, DatabaseState]:
+    """Give the superuser of a folder of an early version a password of its own.
+
+    The new password is written down before it is set: whatever is interrupted, the next start
+    knows both that it may be.
+    """
+    if state.superuser_password is not None and state.is_superuser_separate:
+        return cluster, state
+    planned = replace(
+        state,
+        superuser_password=state.superuser_password or generate_password(),
+        is_superuser_separate=False,
+    )
+    separated = replace(planned, is_superuser_separate=True)
+    known = replace(cluster, password=_superuser_password(separated))
+    folder.write_state(planned, _make_url(port, state.password))
+    try:
+        cluster.set_superuser_password(port, known.password)
+    except EmbeddedDatabaseError:
+        known.run_sql(port, "-c", "SELECT 1")  # The start before this one had set it already.
+    folder.write_state(separated, _make_url(port, state.password))
+    return known, separated
 
 
 def _start_tuned(

@@ -4,7 +4,7 @@
 
 -- An identity column counts on from where a restored dump or a promoted standby stands, so it hands
 -- out again what a running service still has in its cache. These columns get their ids from
--- take_series_ids and take_tenant_id, which do not fall behind the clock.
+-- take_series_id and take_tenant_id, which do not fall behind the clock.
 DO $$
 DECLARE
     last_id bigint;

@@ -70,18 +70,17 @@ existing AS (
     JOIN series AS s ON s.tenant_id = $1 AND s.fingerprint = w.fingerprint
 ),
 numbered AS (
-    SELECT w.*, row_number() OVER (ORDER BY w.place) - 1 AS number
-    FROM wanted AS w
-    WHERE NOT EXISTS (SELECT FROM existing AS e WHERE e.fingerprint = w.fingerprint)
-),
-taken AS MATERIALIZED (
-    SELECT take_series_ids(count(*)) AS first_id FROM numbered HAVING count(*) > 0
+    SELECT m.*, take_series_id() AS id
+    FROM (
+        SELECT * FROM wanted AS w
+        WHERE NOT EXISTS (SELECT FROM existing AS e WHERE e.fingerprint = w.fingerprint)
+        ORDER BY w.place
+    ) AS m
 ),
 inserted AS (
     INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint)
-    SELECT t.first_id + n.number, $1, n.metric_name, n.labels::jsonb, n.fingerprint
+    SELECT n.id, $1, n.metric_name, n.labels::jsonb, n.fingerprint
     FROM numbered AS n
-    CROSS JOIN taken AS t
     ORDER BY n.ordinal
     ON CONFLICT (tenant_id, fingerprint) DO NOTHING
     RETURNING id, fingerprint

@@ -22,35 +22,26 @@ CREATE OR REPLACE FUNCTION change_stamp() RETURNS bigint
 LANGUAGE sql VOLATILE
 RETURN (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - 1577836800000000;
 
--- The first of `n` new ids of series, which follow each other and ascend with every call.
-CREATE OR REPLACE FUNCTION take_series_ids(n bigint) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, promcompat, pg_temp
-AS $$
-DECLARE
-    first_id bigint;
-BEGIN
-    -- Until here and not until the end of the transaction: nobody waits for another one's commit.
-    PERFORM pg_advisory_lock(hashtextextended('promcompat.series_ids', 0));
-    SELECT greatest(last_value + 1, promcompat.change_stamp()) INTO first_id
-    FROM promcompat.series_id_seq;
-    PERFORM setval('promcompat.series_id_seq', first_id + n - 1);
-    PERFORM pg_advisory_unlock(hashtextextended('promcompat.series_ids', 0));
-    RETURN first_id;
-END
-$$;
+-- A new id of a series: the milliseconds since 2020 (41 bits last until 2089) before the last 22 bits
+-- of a counter. Within a millisecond the counter tells ids apart, and a database that was brought back
+-- is in a later one. Without a lock, so that nobody who makes series waits for another one's commit.
+CREATE OR REPLACE FUNCTION take_series_id() RETURNS bigint
+LANGUAGE sql VOLATILE
+RETURN ((promcompat.change_stamp() / 1000) << 22)
+    | (nextval('promcompat.series_id_seq') & 4194303);
 
--- The same for one tenant, in seconds: 31 bits last until 2088.
+-- A new id of a tenant: the seconds since 2020, or one more than the last one. 31 bits last until 2088.
 CREATE OR REPLACE FUNCTION take_tenant_id() RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
 DECLARE
     new_id integer;
 BEGIN
-    PERFORM pg_advisory_lock(hashtextextended('promcompat.series_ids', 0));
+    -- Against others who do the same, until the end of the transaction; tenants are made seldom.
+    LOCK TABLE promcompat.installation IN SHARE UPDATE EXCLUSIVE MODE;
     SELECT greatest(last_value + 1, promcompat.change_stamp() / 1000000) INTO new_id
     FROM promcompat.tenant_id_seq;
     PERFORM setval('promcompat.tenant_id_seq', new_id);
-    PERFORM pg_advisory_unlock(hashtextextended('promcompat.series_ids', 0));
     RETURN new_id;
 END
 $$;
@@ -88,16 +79,19 @@ BEGIN
 END
 $$;
 
--- Waits until no statement that stores samples runs, and keeps new ones waiting until the end of the
--- transaction. They hold the same lock shared.
+-- Waits until no transaction that stores samples runs, and keeps new ones waiting until the end of this
+-- one. A lock of a table, for which one must be allowed to write to it: everybody who may connect can
+-- take an advisory lock, and could stop all writes with it. pg_dump does not wait for this one.
 CREATE OR REPLACE FUNCTION lock_series() RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
-    SELECT pg_advisory_xact_lock(hashtextextended('promcompat.series', 0))
+BEGIN
+    LOCK TABLE promcompat.series_removal IN SHARE ROW EXCLUSIVE MODE;
+END
 $$;
 
--- Refuses samples of a service whose knowledge of series is out of date. SQL users have no knowledge
--- to be wrong; a session of the service that lost its setting is refused too.
+-- Refuses samples and new series of a service whose knowledge of tenants and series is out of date. SQL
+-- users have no knowledge to be wrong; a session of the service that lost its setting is refused too.
 CREATE OR REPLACE FUNCTION check_writer() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
@@ -108,7 +102,7 @@ BEGIN
         RETURN NULL;
     END IF;
     -- First the lock, then the look: what is seen now stays true until these samples are committed.
-    PERFORM pg_advisory_xact_lock_shared(hashtextextended('promcompat.series', 0));
+    LOCK TABLE promcompat.series_removal IN ROW EXCLUSIVE MODE;
     IF known <> concat(promcompat.database_epoch(), '/', promcompat.removal_position()) THEN
         RAISE EXCEPTION 'the series that the writer knows are out of date'
             USING ERRCODE = 'PC001';
@@ -154,6 +148,10 @@ BEGIN
 END
 $$;
 
+REVOKE EXECUTE ON FUNCTION take_series_id() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION take_tenant_id() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION lock_series() FROM PUBLIC;
+
 -- Only once: these statements lock out every writer.
 DO $$
 BEGIN
@@ -161,9 +159,11 @@ BEGIN
         SELECT FROM pg_trigger
         WHERE tgrelid = 'promcompat.sample'::regclass AND tgname = 'check_writer'
     ) THEN
-        ALTER TABLE promcompat.series ALTER COLUMN id SET DEFAULT promcompat.take_series_ids(1);
+        ALTER TABLE promcompat.series ALTER COLUMN id SET DEFAULT promcompat.take_series_id();
         ALTER TABLE promcompat.tenant ALTER COLUMN id SET DEFAULT promcompat.take_tenant_id();
         CREATE TRIGGER check_writer BEFORE INSERT OR UPDATE ON promcompat.sample
+        FOR EACH STATEMENT EXECUTE FUNCTION promcompat.check_writer();
+        CREATE TRIGGER check_writer BEFORE INSERT ON promcompat.series
         FOR EACH STATEMENT EXECUTE FUNCTION promcompat.check_writer();
         CREATE TRIGGER before_removal BEFORE DELETE OR TRUNCATE ON promcompat.series
         FOR EACH STATEMENT EXECUTE FUNCTION promcompat.before_series_removal();

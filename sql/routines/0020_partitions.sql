@@ -19,7 +19,8 @@ DECLARE
     unix_day bigint;
     partition_name text;
 BEGIN
-    PERFORM pg_advisory_xact_lock(hashtextextended('promcompat.sample_partition', 0));
+    -- What ATTACH takes; it waits for others who do the same, and for no reader or writer.
+    LOCK TABLE ONLY promcompat.sample IN SHARE UPDATE EXCLUSIVE MODE;
     FOREACH unix_day IN ARRAY unix_days LOOP
         partition_name := sample_partition_name(unix_day);
         CONTINUE WHEN to_regclass('promcompat.' || quote_ident(partition_name)) IS NOT NULL;

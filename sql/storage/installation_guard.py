@@ -105,6 +105,15 @@ class InstallationGuard:
         """Let a session that stores samples say what this process knows."""
         await connection.execute(_QUERIES["set_known_epoch"], self.known_epoch)
 
+    async def catch_up(self, connection: Connection, version: int) -> None:
+        """After a refusal: learn why, and let the session say what is known now.
+
+        Raises StaleKnowledgeError when ids looked up under `version` may be gone.
+        """
+        await self.refresh(connection)
+        self.require(version)
+        await self.tell(connection)
+
     def require(self, version: int) -> None:
         """Raises StaleKnowledgeError when ids looked up under `version` may be gone."""
         if version != self.version:

@@ -130,7 +130,7 @@ class PostgresMetricRepository:
         self._max_waiting_rows = options.max_waiting_rows
         eighth = options.series_cache_bytes // 8
         self._series_cache = SeriesCache(3 * eighth)
-        labels_cache = LabelsCache(3 * eighth)
+        self._labels_cache = labels_cache = LabelsCache(3 * eighth)
         self._tenants = Tenants(write_pool, read_pool, options.max_tenants)
         self.database = Database(write_pool, read_pool, self._tenants)
         self._metadata = MetadataStore(write_pool, read_pool)
@@ -232,6 +232,7 @@ class PostgresMetricRepository:
         self._series_cache.forget(removed)
         if removed is not None:
             return
+        self._labels_cache.forget()
         self._tenants.forget()
         self.threshold_watch.forget()
         if self._partitions is not None:

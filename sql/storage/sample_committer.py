@@ -135,9 +135,7 @@ class SampleCommitter:
     ) -> bool:
         """Whether the next attempt to store rows may succeed, after what can be done for it."""
         if is_out_of_date(exc):
-            await self._guard.refresh(connection)
-            self._guard.require(rows.known_version)
-            await self._guard.tell(connection)
+            await self._guard.catch_up(connection, rows.known_version)
             return True
         if isinstance(exc, asyncpg.CheckViolationError) and self._partitions is not None:
             # No partition for a row: it was dropped since we made it.

@@ -129,6 +129,10 @@ class LabelsCache:
             self.add(series_id, labels)
         return labels
 
+    def forget(self) -> None:
+        """Know no labels any more."""
+        self._young, self._old, self._young_bytes = {}, {}, 0
+
     def add(self, series_id: int, labels: Labels) -> None:
         """Remember the labels of a series."""
         if series_id in self._young:

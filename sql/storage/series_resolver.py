@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
+import asyncpg
 import numpy as np
 import orjson
 
@@ -16,7 +17,7 @@ from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels, WriteBatch
 from sql.query_loader import load_queries
 from sql.storage.connection_pool import Connection, Pool, acquired
-from sql.storage.installation_guard import InstallationGuard
+from sql.storage.installation_guard import InstallationGuard, is_out_of_date
 from sql.storage.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
 from sql.storage.storage_stats import StorageStats
 from sql.storage.threshold_watch import ThresholdWatch
@@ -142,7 +143,13 @@ class SeriesResolver:
         async with acquired(self._pool) as connection:
             for keys in _groups(list(series_of)):
                 group = {key: series_of[key] for key in keys}
-                ids = await _resolve_group(connection, tenant_id, group)
+                try:
+                    ids = await _resolve_group(connection, tenant_id, group)
+                except asyncpg.PostgresError as exc:
+                    if not is_out_of_date(exc):
+                        raise
+                    await self._guard.catch_up(connection, version)
+                    ids = await _resolve_group(connection, tenant_id, group)
                 self._guard.require(version)
                 self._remember(tenant, group, ids)
                 found.update(ids)

@@ -1,5 +1,6 @@
 """The embedded database on both distributions: restarts, crashes, locks, private folders."""
 
+import json
 import os
 import signal
 import socket
@@ -126,6 +127,47 @@ async def test_other_accounts_need_the_password(data_folder: Path) -> None:
         for role in ("postgres", "promcompat"):
             with pytest.raises(asyncpg.InvalidPasswordError):
                 await asyncpg.connect(f"postgresql://{role}:guessed@{address}")
+
+
+def _superuser_url(database: EmbeddedDatabase, password: str) -> str:
+    return f"postgresql://postgres:{password}@{database.url.rpartition('@')[2]}"
+
+
+def _service_password(database: EmbeddedDatabase) -> str:
+    return database.url.partition("promcompat:")[2].partition("@")[0]
+
+
+async def test_password_of_the_service_is_not_that_of_the_superuser(data_folder: Path) -> None:
+    with _start(data_folder) as database:
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(_superuser_url(database, _service_password(database)))
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await _execute(database.url, "ALTER ROLE postgres PASSWORD 'taken'")
+        assert (data_folder / "database.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("interrupted", [False, True], ids=["whole", "interrupted"])
+async def test_folder_of_an_early_version_gets_a_superuser_with_a_password_of_its_own(
+    timescaledb_folder: Path, interrupted: bool
+) -> None:
+    state_file = timescaledb_folder / "database.json"
+    with _start(timescaledb_folder) as database:
+        old_password = _service_password(database)
+        state = json.loads(state_file.read_text())
+        superuser = _superuser_url(database, state["superuser_password"])
+        if not interrupted:
+            await _execute(superuser, f"ALTER ROLE postgres PASSWORD '{old_password}'")
+            del state["superuser_password"], state["is_superuser_separate"]
+        else:
+            state["is_superuser_separate"] = False  # It has its password; that was not noted.
+    state_file.write_text(json.dumps(state))
+    for _ in range(2):
+        with _start(timescaledb_folder) as database:
+            assert _service_password(database) == old_password
+            with pytest.raises(asyncpg.InvalidPasswordError):
+                await asyncpg.connect(_superuser_url(database, old_password))
+            password = json.loads(state_file.read_text())["superuser_password"]
+            assert await _fetch_value(_superuser_url(database, password), "SELECT 1") == 1
 
 
 def test_second_instance_on_the_folder_is_refused(timescaledb_folder: Path) -> None:

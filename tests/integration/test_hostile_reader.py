@@ -1,0 +1,149 @@
+"""A role that may read one tenant tries to see another one, and to become the owner."""
+
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+
+from tests.factories import make_batch, make_labels
+from tests.repositories import connected, opened_repository
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.integration
+
+T0 = 1_700_000_000_000
+
+
+@pytest.fixture
+async def reader(
+    database_url: str, database_server: DatabaseServer
+) -> AsyncIterator[asyncpg.Connection]:
+    """A session of a role that reads the tenant `mine` and owns the schema `attack`.
+
+    It may make temporary objects too, as every role may by default.
+    """
+    database = database_url.rpartition("/")[2]
+    role = f"hostile_reader_of_{database}"
+    async with opened_repository(database_url) as repository:
+        for tenant in ("mine", "theirs"):
+            labels = make_labels(tenant, secret=tenant)
+            await repository.write_batch(tenant, make_batch({labels: [(T0, 1.0)]}))
+    database_server.run_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
+    database_server.run_sql(f"CREATE SCHEMA attack AUTHORIZATION {role}", database)
+    async with connected(database_url) as owner:
+        await owner.execute("SELECT grant_tenant_reader($1, 'mine')", role)
+    async with connected(database_server.url(database, role)) as connection:
+        yield connection
+
+
+async def names_seen(reader: asyncpg.Connection) -> set[str]:
+    """The names of metrics that the role sees by any way it was given."""
+    seen: set[str] = set()
+    for view in ("promcompat.metrics", "promcompat.metrics_hourly"):
+        seen |= {row[0] for row in await reader.fetch(f"SELECT name FROM {view}")}  # noqa: S608
+    rows = await reader.fetch("SELECT metric_name FROM promcompat.series")
+    return seen | {row[0] for row in rows}
+
+
+SHADOWS = """
+CREATE TEMPORARY TABLE tenant_reader AS
+    SELECT current_user AS role_name, s AS tenant_id FROM generate_series(1, 1000) AS s;
+CREATE TEMPORARY TABLE series (id bigint, tenant_id integer, metric_name text, labels jsonb);
+CREATE TEMPORARY TABLE sample (series_id bigint, ts timestamptz, value float8);
+CREATE TEMPORARY TABLE pg_class AS SELECT oid, (SELECT oid FROM pg_roles
+    WHERE rolname = current_user) AS relowner FROM pg_catalog.pg_class;
+CREATE TEMPORARY TABLE installation (id uuid);
+GRANT ALL ON ALL TABLES IN SCHEMA pg_temp TO PUBLIC;
+"""
+FUNCTIONS = """
+CREATE FUNCTION attack.visible_tenants(reader name) RETURNS SETOF integer
+    LANGUAGE sql AS 'SELECT generate_series(1, 1000)';
+CREATE FUNCTION attack.sees_all_tenants(reader name) RETURNS boolean
+    LANGUAGE sql AS 'SELECT true';
+CREATE FUNCTION attack.pg_has_role(reader name, owner oid, wanted text) RETURNS boolean
+    LANGUAGE sql AS 'SELECT true';
+CREATE FUNCTION attack.is_stale_marker(value float8) RETURNS boolean
+    LANGUAGE sql AS 'SELECT false';
+CREATE FUNCTION attack.always(a name, b name) RETURNS boolean
+    LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE FUNCTION attack.always(a integer, b integer) RETURNS boolean
+    LANGUAGE sql IMMUTABLE AS 'SELECT true';
+CREATE OPERATOR attack.= (LEFTARG = name, RIGHTARG = name, FUNCTION = attack.always);
+CREATE OPERATOR attack.= (LEFTARG = integer, RIGHTARG = integer, FUNCTION = attack.always);
+CREATE DOMAIN attack.name AS text;
+CREATE TYPE attack.regclass AS ENUM ('promcompat.series');
+"""
+
+
+@pytest.mark.parametrize("path", ["pg_temp, attack", "attack, pg_catalog", "attack, pg_temp"])
+async def test_objects_of_the_reader_take_the_place_of_none_of_ours(
+    reader: asyncpg.Connection, path: str
+) -> None:
+    assert await names_seen(reader) == {"mine"}
+    await reader.execute(SHADOWS + FUNCTIONS)
+    await reader.execute(f"SET search_path = {path}, promcompat")
+    assert await names_seen(reader) == {"mine"}
+    assert await reader.fetchval("SELECT promcompat.sees_all_tenants(current_user::name)") is False
+    assert len(await reader.fetch("SELECT promcompat.visible_tenants(current_user::name)")) == 1
+
+
+async def test_functions_of_the_reader_see_only_rows_it_may_see(
+    reader: asyncpg.Connection,
+) -> None:
+    """A cheap function in WHERE would run first, if the views let it."""
+    heard: list[str] = []
+    reader.add_log_listener(lambda _connection, message: heard.append(message.message))
+    await reader.execute(
+        "CREATE FUNCTION pg_temp.leak(what text) RETURNS boolean LANGUAGE plpgsql COST 0.0000001"
+        " AS $$ BEGIN RAISE NOTICE '%', what; RETURN true; END $$"
+    )
+    for view, column in (
+        ("metrics", "name"),
+        ("metrics", "labels::text"),
+        ("metrics_hourly", "name"),
+        ("series", "metric_name"),
+        ("series", "labels::text"),
+    ):
+        query = f"SELECT count(*) FROM promcompat.{view} WHERE pg_temp.leak({column})"  # noqa: S608
+        await reader.fetch(query)
+        await reader.fetch(f"EXPLAIN ANALYZE {query}")
+    assert any("mine" in text for text in heard)
+    assert not [text for text in heard if "theirs" in text]
+
+
+async def test_reader_changes_nothing_and_reads_no_table(reader: asyncpg.Connection) -> None:
+    refused = [
+        "TABLE promcompat.sample",
+        "TABLE promcompat.tenant",
+        "TABLE promcompat.tenant_reader",
+        "TABLE promcompat.metric_metadata",
+        "INSERT INTO promcompat.tenant_reader SELECT current_user, 1",
+        "DELETE FROM promcompat.series",
+        "TRUNCATE promcompat.series",
+        "SELECT promcompat.grant_tenant_reader(current_user, 'theirs')",
+        "SELECT promcompat.create_sample_partitions(ARRAY[1])",
+        "SELECT promcompat.lock_series()",
+        "SELECT promcompat.take_series_id()",
+        "DO $$ BEGIN LOCK TABLE promcompat.series_removal IN ROW EXCLUSIVE MODE; END $$",
+        "DO $$ BEGIN LOCK TABLE promcompat.series IN ACCESS EXCLUSIVE MODE; END $$",
+        "CREATE TABLE promcompat.mine (id integer)",
+        "CREATE TRIGGER t BEFORE INSERT ON promcompat.series EXECUTE FUNCTION promcompat.f()",
+        "ALTER VIEW promcompat.metrics RESET (security_barrier)",
+        "SET ROLE promcompat",
+    ]
+    for statement in refused:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await reader.execute(statement)
+
+
+async def test_every_function_with_the_rights_of_the_owner_pins_its_search_path(
+    database_url: str,
+) -> None:
+    async with opened_repository(database_url), connected(database_url) as owner:
+        rows = await owner.fetch(
+            "SELECT proname, proconfig FROM pg_proc"
+            " WHERE pronamespace = 'promcompat'::regnamespace AND prosecdef"
+        )
+    assert rows
+    for row in rows:
+        assert row["proconfig"] == ["search_path=pg_catalog, promcompat, pg_temp"], row["proname"]
