@@ -90,12 +90,7 @@ class _Series:
             self.step(level, value, at_ms, _CHANGED)
             return True
         if self.alert is not None and value is not None and level is not BreachLevel.NONE:
-            self.alert = replace(
-                self.alert,
-                annotations=_annotations(self.threshold, self.labels, level, value),
-                expr=threshold_query(self.threshold, self.labels),
-                remediation=self.threshold.remediation,
-            )
+            self._describe(level, value)
             return True
         return False
 
@@ -143,11 +138,19 @@ class _Series:
                     from_severity=self.alert.severity,
                 )
             )
+        self._describe(level, value)
+
+    def _describe(self, level: BreachLevel, value: float) -> None:
+        """What the open alert says of its level and of the threshold of now."""
+        assert self.alert is not None
+        severity = _SEVERITIES[level]
         self.alert = replace(
             self.alert,
             severity=severity,
             labels=self.alert.labels.with_label(SEVERITY, severity),
             annotations=_annotations(self.threshold, self.labels, level, value),
+            expr=threshold_query(self.threshold, self.labels),
+            remediation=self.threshold.remediation,
         )
 
     def _new_alert(self, level: BreachLevel, value: float, at_ms: int) -> Alert:
@@ -275,8 +278,8 @@ class ThresholdAlerts:
 
     async def _review(self, session: ThresholdSession, review: ThresholdReview) -> None:
         """Hold series against a threshold that changed, at this moment."""
-        thresholds = (await self._thresholds([review.tenant])).get(review.tenant, {})
-        threshold = thresholds.get(review.metric_name)
+        definition = await self._definitions.find(review.tenant, review.metric_name)
+        threshold = None if definition is None else definition.alert_threshold
         ids = {state.series_id for state in review.series}
         open_alerts = await session.open_alerts(ids)
         if threshold is None:

@@ -318,6 +318,11 @@ async def test_a_changed_threshold_is_held_against_the_last_sample_at_once(
             assert await newest(name) == ("firing", "critical", 0)
             await one.define(name, changed)
         await one.settle()
+        (lowered,) = await one.alerts.list_alerts(TENANT, AlertFilter(rule_name="lowered_level"))
+        assert lowered.expr == "lowered_level >= 7.0"
+        assert "its warning limit of 7" in lowered.annotations["summary"]
+        notes = [step.note for step in await one.alerts.history(TENANT, lowered.id)]
+        assert notes[-1] == "severity: critical → warning"
         for name, (_, expected) in CHANGES.items():
             ended_ms = one.clock.now_ms if expected[0] == "resolved" else 0
             assert await newest(name) == (*expected, ended_ms), name

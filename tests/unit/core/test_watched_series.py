@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.core.thresholds import BreachLevel
-from promcompat.core.watched_series import SeriesLimits, WatchedSeries
+from promcompat.core.watched_series import NEVER_MS, SeriesLimits, WatchedSeries
 
 LIMITS = {
     3: SeriesLimits(5.0, 8.0, True),
@@ -16,13 +16,14 @@ NAN = float("nan")
 
 
 def changes_of(
-    watched: WatchedSeries, rows: list[tuple[int, int, float]]
+    watched: WatchedSeries, rows: list[tuple[int, int, float]], oldest_ms: int = NEVER_MS
 ) -> list[tuple[int, int, float, BreachLevel]]:
     columns = list(zip(*rows, strict=True)) or [(), (), ()]
     found = watched.find_changes(
         np.array(columns[0], np.int64),
         np.array(columns[1], np.int64),
         np.array(columns[2], np.float64),
+        oldest_ms,
     )
     for change in found:
         assert rows[change.row] == (change.series_id, change.timestamp_ms, change.value)
@@ -48,6 +49,18 @@ def test_late_samples_change_nothing() -> None:
     assert watched.level_of(7) is BreachLevel.CRITICAL
     watched.learn(7, BreachLevel.NONE, 150)
     assert watched.level_of(7) is BreachLevel.CRITICAL
+
+
+def test_old_samples_raise_no_level_and_may_lower_one() -> None:
+    watched = WatchedSeries(LIMITS)
+    backfill = [(3, 10, 9.0), (3, 20, 6.0), (7, 10, -1.0)]
+    assert changes_of(watched, backfill, oldest_ms=50) == []
+    # What they say is not taken as known: the first new sample is a change.
+    found = changes_of(watched, [*backfill, (3, 50, 9.0)], oldest_ms=50)
+    assert found == [(3, 50, 9.0, BreachLevel.CRITICAL)]
+    watched.learn(3, BreachLevel.WARNING, 1)
+    assert changes_of(watched, [(3, 10, 9.0)], oldest_ms=50) == []
+    assert changes_of(watched, [(3, 10, 0.0)], oldest_ms=50) == [(3, 10, 0.0, BreachLevel.NONE)]
 
 
 def test_series_come_and_go_and_keep_what_is_known() -> None:
