@@ -99,7 +99,7 @@ async def answer_problems(request: web.Request, handler: HttpHandler) -> web.Str
     try:
         return await handler(request)
     except PromcompatError as exc:
-        response = problem_of(exc)
+        response = problem_of(exc, next(iter(request.match_info), "path"))
         if response.status == 500:
             _LOGGER.exception("request failed", extra={"path": request.path})
         return response
@@ -120,7 +120,9 @@ def _http_problem(error: web.HTTPException) -> web.Response:
         case web.HTTPMethodNotAllowed() if set(error.allowed_methods) != {hdrs.METH_OPTIONS}:
             # OPTIONS is routed for every path, so a path it alone is allowed on does not exist.
             allow = ", ".join(sorted(error.allowed_methods))
-            return problem_response(405, f"allowed here: {allow}", headers={hdrs.ALLOW: allow})
+            reason = f"{error.method} is not allowed here"
+            faults = [fault("request", "method", reason, f"one of {allow}")]
+            return problem_response(405, reason, faults, {hdrs.ALLOW: allow})
         case web.HTTPNotFound() | web.HTTPMethodNotAllowed():
             return problem_response(404, "there is nothing at this path")
         case _:

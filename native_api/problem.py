@@ -111,10 +111,14 @@ class Problem(BaseModel):
 class FieldError(ValueError):
     """What a validator of a field raises: what is wrong, and what would be right."""
 
-    def __init__(self, reason: str, expected: str = "") -> None:
-        """Without `expected` the field's JSON schema says what would be right."""
+    def __init__(self, reason: str, expected: str = "", field: str = "") -> None:
+        """Without `expected` the field's JSON schema says what would be right.
+
+        `field` is for a validator of several fields: the one to blame.
+        """
         super().__init__(reason)
         self.expected = expected
+        self.field = field
 
 
 class InvalidRequestError(BadDataError):
@@ -146,10 +150,8 @@ def blaming(location: Part, field: str, expected: str) -> Iterator[None]:
     """Errors of the service below are faults of this field: what it says is the reason."""
     try:
         yield
-    except InvalidRequestError:
-        raise
     except BadDataError as exc:
-        if error_status(exc) != 400:
+        if isinstance(exc, InvalidRequestError | InvalidFieldsError) or error_status(exc) != 400:
             raise
         raise InvalidRequestError([fault(location, field, str(exc), expected)]) from exc
 
@@ -209,8 +211,11 @@ def error_status(error: PromcompatError) -> int:
     return next(STATUS_OF_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_OF_ERROR)
 
 
-def problem_of(error: PromcompatError) -> web.Response:
-    """The response to an error of ours; Retry-After on what is worth trying again."""
+def problem_of(error: PromcompatError, path_part: str) -> web.Response:
+    """The response to an error of ours; Retry-After on what is worth trying again.
+
+    `path_part` is the part of the path that names what may not exist.
+    """
     headers: dict[str, str] = {}
     match error:
         case OverloadedError():
@@ -221,6 +226,8 @@ def problem_of(error: PromcompatError) -> web.Response:
     match error:
         case InvalidRequestError():
             faults = error.faults
+        case NotFoundError():
+            faults = [fault("path", path_part, str(error), "one that exists; a list shows which")]
         case InvalidFieldsError():
             faults = [fault("body", one.field, one.reason, one.expected) for one in error.faults]
     return problem_response(error_status(error), str(error), faults, headers)

@@ -65,7 +65,7 @@ class _RangeQuery(QueryModel):
     @model_validator(mode="after")
     def _start_is_before_end(self) -> Self:
         if self.start is not None and self.end is not None and self.start >= self.end:
-            raise FieldError("`start` is not before `end`", "a `start` before `end`")
+            raise FieldError("is not before `end`", "a time before `end`", "start")
         return self
 
     def bounds_ms(self, now_ms: int) -> tuple[int, int]:
@@ -164,12 +164,15 @@ class SeriesQuery(_RangeQuery):
     def _percentiles_are_asked_for(self) -> Self:
         if self.percentile and self.aggregation not in (None, Aggregation.PERCENTILE):
             raise FieldError(
-                f"has `percentile` with `aggregation={self.aggregation}`",
+                f"is given with `aggregation={self.aggregation}`",
                 "`percentile` with `aggregation=percentile`, or one of the two",
+                "percentile",
             )
         if len(self.percentiles) > MAX_PERCENTILES:
             raise FieldError(
-                f"has {len(self.percentiles)} percentiles", f"at most {MAX_PERCENTILES}"
+                f"has {len(self.percentiles)} percentiles",
+                f"at most {MAX_PERCENTILES} percentiles",
+                "percentile",
             )
         return self
 

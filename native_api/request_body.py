@@ -2,6 +2,7 @@
 
 from aiohttp import hdrs, web
 
+from native_api.problem import blaming
 from promcompat.core.errors import UnsupportedMediaTypeError
 from promcompat.request_bodies import BODIES, media_type
 
@@ -16,7 +17,8 @@ async def read_body(request: web.Request, max_bytes: int, max_decoded_bytes: int
     bodies = request.app[BODIES]
     match encoding:
         case "gzip":
-            return await bodies.read_unpacked(request, max_bytes, max_decoded_bytes)
+            with blaming("body", "body", "a body packed as the header Content-Encoding says"):
+                return await bodies.read_unpacked(request, max_bytes, max_decoded_bytes)
         case "" | "identity":
             return await bodies.read(request, min(max_bytes, max_decoded_bytes))
         case _:

@@ -94,34 +94,42 @@ def _describe_plain(schema: Json) -> str:
         case {"const": value}:
             text = str(value)
         case {"type": "string"}:
-            text = "a string" + _between(schema, "Length", " of {} characters")
+            text = "a string" + _sized(schema, "Length", ("of", "character", "characters"))
         case {"type": "integer"}:
-            text = "an integer" + _between(schema, "imum", " {}", bare="from ")
+            text = "an integer" + _between(schema.get("minimum"), schema.get("maximum"), "from ")
         case {"type": "number"}:
-            text = "a number" + _between(schema, "imum", " {}", bare="from ")
+            text = "a number" + _between(schema.get("minimum"), schema.get("maximum"), "from ")
         case {"type": "boolean"}:
             text = "true or false"
         case {"type": "array"}:
-            text = "a list" + _between(schema, "Items", " of {} items")
+            text = "a list" + _sized(schema, "Items", ("of", "item", "items"))
         case {"type": "object"}:
-            text = "an object" + _between(schema, "Properties", " with {} entries")
+            text = "an object" + _sized(schema, "Properties", ("with", "entry", "entries"))
         case _:
             text = ""
     return text + _such_as(schema)
 
 
-def _between(schema: Json, suffix: str, form: str, bare: str = "") -> str:
-    """The bounds of a schema: `minLength` and `maxLength` for the suffix `Length`."""
-    least, most = schema.get(f"min{suffix}"), schema.get(f"max{suffix}")
-    match least, most:
-        case None, None:
-            return ""
-        case _, None:
-            return form.format(f"at least {least}")
-        case ((None | 0), _) if not bare:
-            return form.format(f"at most {most}")
-        case _:
-            return form.format(f"{bare}{least} to {most}")
+def _sized(schema: Json, suffix: str, words: tuple[str, str, str]) -> str:
+    """The bounds of a size: ` of 1 to 200 characters` for `minLength` and `maxLength`."""
+    least, most = schema.get(f"min{suffix}") or None, schema.get(f"max{suffix}")
+    bounds = _between(least, most, "")
+    preposition, one, many = words
+    unit = one if (most or least) == 1 else many
+    return f" {preposition}{bounds} {unit}" if bounds else ""
+
+
+def _between(least: int | None, most: int | None, prefix: str) -> str:
+    if least is None and most is None:
+        return ""
+    if most is None:
+        return f" at least {least}"
+    return f" at most {most}" if least is None else f" {prefix}{least} to {most}"
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """A number with its unit: `1 item`, `2 items`."""
+    return f"{count} {one if count == 1 else many}"
 
 
 def _such_as(schema: Json) -> str:
@@ -135,7 +143,9 @@ def faults_of(
     """A fault for each field that is refused; of the branches of a union the first."""
     faults: dict[str, Fault] = {}
     for found in error.errors(include_url=False):
-        field = field_path(found["loc"]) or location
+        own = found.get("ctx", {}).get("error")
+        named = own.field if isinstance(own, FieldError) else ""
+        field = ".".join(filter(None, (field_path(found["loc"]), named))) or location
         faults.setdefault(
             field,
             fault(location, field, reason_of(found), expected_of(found, expectations)),
@@ -217,11 +227,11 @@ def _is_kind(found: Any) -> str:
 def _has_length(found: Any) -> str:
     match found["input"]:
         case str(text):
-            return f"has {len(text)} characters"
+            return f"has {counted(len(text), 'character', 'characters')}"
         case dict(entries):
-            return f"has {len(entries)} entries"
+            return f"has {counted(len(entries), 'entry', 'entries')}"
         case items:
-            return f"has {len(items)} items"
+            return f"has {counted(len(items), 'item', 'items')}"
 
 
 def _not_json(found: Any) -> str:

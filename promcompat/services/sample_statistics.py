@@ -121,14 +121,12 @@ def check_cells(n_cells: int) -> None:
 def _interpolate(
     values: FloatArray, starts: IntArray, counts: IntArray, percentile: float
 ) -> FloatArray:
-    """The percentile of each run of sorted values; NaN, sorted last, makes its run NaN."""
+    """The percentile of each run of sorted values, as SQL's percentile_cont: NaN is the largest."""
     rank = (counts - 1) * (percentile / 100)
     below = np.floor(rank).astype(np.int64)
-    fraction = rank - below
-    low = values[starts + below]
-    high = values[starts + np.minimum(below + 1, counts - 1)]
+    above = np.ceil(rank).astype(np.int64)
+    low, high = values[starts + below], values[starts + above]
     with np.errstate(invalid="ignore", over="ignore"):
-        # Not low + (high - low) * fraction alone: equal infinities would become NaN.
-        found = np.where(low == high, low, low + (high - low) * fraction)
-    last = values[starts + counts - 1]
-    return np.where(np.isnan(last), np.nan, found)
+        between = low + (high - low) * (rank - below)
+    # Equal infinities have no difference, and beside one there is nothing to add to a whole rank.
+    return np.asarray(np.where((low == high) | (below == above), low, between))

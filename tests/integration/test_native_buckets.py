@@ -226,3 +226,25 @@ async def test_a_histogram_has_percentiles_unless_told_otherwise(native: NativeC
     await native.send("PUT", "/definitions/g", status=201, body=body)
     await native.ingest(*(sample(n, TEN + n, "g") for n in range(3)))
     assert (await native.get("/series/g", **span))["series"][0]["points"][0]["p50"] == 1.0
+
+
+async def test_nan_and_infinity_are_values_as_in_sql(
+    native: NativeClient, database_url: str
+) -> None:
+    hours: list[list[float | str]] = [[1, "NaN", 5], [2, "Infinity", 3], ["NaN"], [4, 4]]
+    for hour, values in enumerate(hours):
+        for minute, value in enumerate(values):
+            at = TEN + HOUR * hour + 60 * minute
+            await native.ingest({"name": "m", "value": value, "timestamp": at})
+    span = {"bucket": "1h", "start": TEN, "end": TEN + 4 * HOUR}
+    async with connected(database_url) as connection:
+        for name in ("avg", "sum", "min", "count", "last", "p50", "p95"):
+            rows = await connection.fetch(
+                sql_of("", SQL_AGGREGATES[name], "''"),
+                timedelta(hours=1),
+                datetime.fromtimestamp(TEN, UTC),
+                datetime.fromtimestamp(TEN + 4 * HOUR, UTC),
+            )
+            found = [float(value) for _, value in await points(native, aggregation=name, **span)]
+            expected = [row["value"] for row in rows]
+            assert found == pytest.approx(expected, nan_ok=True), name

@@ -68,7 +68,8 @@ async def send(
     )
     assert response.status < 500, where
     assert not [word for word in LIBRARY_WORDS if word in text], where
-    if response.status >= 400:
+    # A head that is too large is refused by the server before it knows whose path it is.
+    if response.status >= 400 and response.status not in (414, 431):
         for one in json.loads(text)["errors"]:
             assert one["in"], where
             assert one["field"], where

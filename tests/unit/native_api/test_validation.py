@@ -36,6 +36,8 @@ def faults_in(model: type[BaseModel], value: object) -> list[Fault]:
         (SeriesQuery, {"label": ["a=b"] * 101}, "label", "has 101 items", "at most 100 items"),
         (SeriesQuery, {"label": ["a"]}, "label[0]", "no operator", "LABEL=VALUE"),
         (SeriesQuery, {"start": "x"}, "start", "no date", "ISO 8601 with a zone"),
+        (SeriesQuery, {"start": "5", "end": "5"}, "start", "not before `end`", "before `end`"),
+        (SampleListQuery, {"source": ""}, "source", "0 characters", "at least 1 character"),
         (SeriesQuery, {"bucket": "x"}, "bucket", "duration", "such as 30s"),
         (SeriesQuery, {"starts": "1"}, "starts", "not known", "one of these: aggregation, all_"),
         (NoQuery, {"x": "1"}, "x", "not known", "no other fields"),
@@ -48,7 +50,7 @@ def faults_in(model: type[BaseModel], value: object) -> list[Fault]:
             {"alert_threshold": {"overrides": [{"labels": {}, "warning": 1}]}},
             "alert_threshold.overrides[0].labels",
             "has 0 entries",
-            "an object with at least 1 entries",
+            "an object with at least 1 entry",
         ),
         (
             DefinitionPayload,
