@@ -63,7 +63,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except PromcompatError as exc:
-        if error_status(exc) == 500:
+        # Some answers are 500 because Prometheus' are; they are no faults of ours.
+        if error_status(exc) == 500 and exc.error_type == PromcompatError.error_type:
             _LOGGER.exception("request failed", extra={"path": request.path})
         return error_response(exc)
     except ServiceUnavailableError:

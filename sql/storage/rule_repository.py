@@ -52,6 +52,7 @@ class PostgresRuleRepository:
             for row in rows
         }
 
+    @read_again
     async def count_rules(self, tenant: str, group: str) -> tuple[int, int]:
         """Rules of the tenant and of the group; see the port."""
         tenant_id = await self._database.tenants.find(tenant)

@@ -170,7 +170,9 @@ class SampleWriter:
             others = [write for write in group if write.rows.known_version > oldest]
             if others:
                 await self._commit(others)
-        except (StorageUnavailableError, QueryTimeoutError) as exc:
+        except QueryTimeoutError:
+            _fail(group, StorageUnavailableError("the database is too slow for the write"))
+        except StorageUnavailableError as exc:
             _fail(group, StorageUnavailableError(str(exc)))
         except PromcompatError as exc:
             if len(group) == 1:

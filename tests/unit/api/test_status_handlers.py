@@ -116,7 +116,7 @@ async def test_cardinality(start_service: StartService) -> None:
     assert answer["data"]["labelValueCountByLabelName"] == [{"name": "job", "value": 3}]
 
 
-async def test_admin_api_is_off(service: Service) -> None:
+async def test_admin_api_is_off(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     response = await service.post("/api/v1/admin/tsdb/delete_series")
     assert response.status == 500
     assert await response.json() == {
@@ -124,6 +124,7 @@ async def test_admin_api_is_off(service: Service) -> None:
         "errorType": "unavailable",
         "error": "admin APIs disabled",
     }
+    assert not caplog.records
 
 
 async def test_unknown_paths_are_404(service: Service) -> None:

@@ -218,6 +218,14 @@ async def test_close_answers_waiting_writes_and_refuses_new_ones() -> None:
     assert committer.commits == [[0, 1, 2], [9]]
 
 
+async def test_write_that_the_server_cut_for_its_time_is_told_as_one() -> None:
+    def cut(_rows: SampleRows) -> list[Conflict]:
+        raise QueryTimeoutError("query timed out in expression evaluation")
+
+    with pytest.raises(StorageUnavailableError, match="too slow for the write"):
+        await make_writer(GatedCommitter(cut)).write(make_rows(1))
+
+
 async def test_close_of_an_idle_writer_returns() -> None:
     committer = GatedCommitter()
     await make_writer(committer).close()
