@@ -1,5 +1,7 @@
 """`/alerts` and `/silences`: what is wrong now and was, who looks after it, what is kept quiet."""
 
+from typing import Any
+
 from aiohttp import web
 
 from native_api.alert_payloads import (
@@ -8,6 +10,9 @@ from native_api.alert_payloads import (
     AlertListReply,
     AlertReply,
     HistoryReply,
+    ReceiverListReply,
+    ReceiverReply,
+    ResolvePayload,
     SilenceListQuery,
     SilenceListReply,
     SilencePayload,
@@ -20,8 +25,7 @@ from native_api.parameters import id_of, matchers_of
 from native_api.responses import json_response
 from native_api.route import Call, Example, NoQuery, Reply, Route
 from native_api.rule_handlers import ID_PART
-from promcompat.core.alerts import AlertFilter
-from promcompat.core.durations import parse_duration_ms
+from promcompat.core.alerts import Alert, AlertFilter
 
 
 async def handle_list_alerts(call: Call[AlertListQuery, None]) -> web.Response:
@@ -37,8 +41,9 @@ async def handle_list_alerts(call: Call[AlertListQuery, None]) -> web.Response:
     )
     found = await ready(call.state.alerts).list_alerts(call.tenant, wanted)
     page = found[: query.limit]
+    silenced_by = await ready(call.state.alerts).silenced_by(call.tenant, page)
     reply = AlertListReply(
-        alerts=[AlertReply.of_alert(one) for one in page],
+        alerts=[AlertReply.of_alert(one, silenced_by.get(one.id, ())) for one in page],
         next_cursor=encode_cursor(query, page[-1].id) if len(found) > query.limit else None,
     )
     return json_response(call.request, reply)
@@ -47,7 +52,7 @@ async def handle_list_alerts(call: Call[AlertListQuery, None]) -> web.Response:
 async def handle_get_alert(call: Call[NoQuery, None]) -> web.Response:
     """One alert."""
     found = await ready(call.state.alerts).get(call.tenant, id_of(call.path["id"]))
-    return json_response(call.request, AlertReply.of_alert(found))
+    return await _alert_response(call, found)
 
 
 async def handle_get_alert_history(call: Call[NoQuery, None]) -> web.Response:
@@ -60,15 +65,28 @@ async def handle_get_alert_history(call: Call[NoQuery, None]) -> web.Response:
 async def handle_acknowledge_alert(call: Call[NoQuery, AcknowledgePayload]) -> web.Response:
     """Say who looks after an alert."""
     found = await ready(call.state.alerts).acknowledge(
-        call.tenant, id_of(call.path["id"]), call.body.by, call.body.comment
+        call.tenant, id_of(call.path["id"]), call.body.actor, call.body.reason
     )
-    return json_response(call.request, AlertReply.of_alert(found))
+    return await _alert_response(call, found)
+
+
+async def handle_resolve_alert(call: Call[NoQuery, ResolvePayload]) -> web.Response:
+    """End an alert by hand."""
+    found = await ready(call.state.alerts).resolve(
+        call.tenant, id_of(call.path["id"]), call.body.actor, call.body.reason
+    )
+    return await _alert_response(call, found)
+
+
+async def _alert_response(call: Call[Any, Any], alert: Alert) -> web.Response:
+    silenced_by = await ready(call.state.alerts).silenced_by(call.tenant, [alert])
+    return json_response(call.request, AlertReply.of_alert(alert, silenced_by.get(alert.id, ())))
 
 
 async def handle_create_silence(call: Call[NoQuery, SilencePayload]) -> web.Response:
     """Keep alerts quiet."""
     now_ms = ready(call.state.metrics).now_ms()
-    silence = call.body.to_silence(now_ms, parse_duration_ms(call.body.duration))
+    silence = call.body.to_silence(now_ms)
     saved = await ready(call.state.alerts).silence(call.tenant, silence)
     return json_response(call.request, SilenceReply.of_silence(saved, now_ms), status=201)
 
@@ -105,6 +123,13 @@ async def handle_end_silence(call: Call[NoQuery, None]) -> web.Response:
     return json_response(call.request, SilenceReply.of_silence(found, now_ms))
 
 
+async def handle_list_receivers(call: Call[NoQuery, None]) -> web.Response:
+    """Who is told of alerts."""
+    found = await ready(call.state.alerts).receivers(call.tenant)
+    reply = ReceiverListReply(receivers=[ReceiverReply.of_receiver(*one) for one in found])
+    return json_response(call.request, reply)
+
+
 def _before_id(query: AlertListQuery | SilenceListQuery) -> int:
     return 0 if query.cursor is None else int(decode_cursor(query, query.cursor, int)[0])
 
@@ -116,7 +141,7 @@ _SILENCE = {
     "matchers": ["queue=~mail.*"],
     "duration": "2h",
     "reason": "The mail server is being replaced.",
-    "created_by": "ana",
+    "actor": "ana",
 }
 
 ROUTES = (
@@ -171,7 +196,29 @@ ROUTES = (
         body=AcknowledgePayload,
         replies={200: Reply("The alert.", AlertReply)},
         problems=(404, 409),
-        examples=(Example(name="No such alert", status=404, path=_MISSING, body={"by": "ana"}),),
+        examples=(Example(name="No such alert", status=404, path=_MISSING, body={"actor": "ana"}),),
+    ),
+    Route(
+        method="POST",
+        path="/alerts/{id}/resolve",
+        handler=handle_resolve_alert,
+        tag="Alerts",
+        summary="End an alert by hand",
+        description="For the alert of something that is gone. Receivers are told that it is "
+        "resolved. When its condition is found to hold again, by the next evaluation of a rule or "
+        "the next sample of a threshold, a new alert fires: silence it if that is not wanted.",
+        parts=_PARTS,
+        body=ResolvePayload,
+        replies={200: Reply("The alert, which is over.", AlertReply)},
+        problems=(404, 409),
+        examples=(
+            Example(
+                name="No such alert",
+                status=404,
+                path=_MISSING,
+                body={"actor": "ana", "reason": "the host is gone"},
+            ),
+        ),
     ),
     Route(
         method="GET",
@@ -190,15 +237,16 @@ ROUTES = (
         tag="Silences",
         summary="Silence alerts",
         description="Matching alerts are evaluated and shown, but nobody is told and nothing is "
-        "started until the silence ends.",
+        "started while the silence holds. It may begin later (`starts_at`).",
         body=SilencePayload,
         replies={201: Reply("Made.", SilenceReply)},
+        problems=(409,),
         examples=(
             Example(name="During maintenance", status=201, body=_SILENCE),
             Example(
                 name="Everything",
                 status=400,
-                body={"reason": "quiet", "created_by": "ana"},
+                body={"reason": "quiet", "actor": "ana"},
             ),
         ),
     ),
@@ -224,5 +272,16 @@ ROUTES = (
         replies={200: Reply("The silence, which is over.", SilenceReply)},
         problems=(404,),
         examples=(Example(name="No such silence", status=404, path=_MISSING),),
+    ),
+    Route(
+        method="GET",
+        path="/receivers",
+        handler=handle_list_receivers,
+        tag="Alerts",
+        summary="List receivers of alerts",
+        description="Alertmanagers and webhooks, and what waits for each of them. What is given up "
+        "is noted in the history of its alert.",
+        replies={200: Reply("Everybody who is told.", ReceiverListReply)},
+        examples=(Example(name="All", status=200),),
     ),
 )

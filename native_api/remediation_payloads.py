@@ -48,6 +48,13 @@ class DecisionReply(ReplyModel):
     reason: str
 
 
+class CancellationReply(ReplyModel):
+    """Who asked the remediation to end, and why."""
+
+    actor: str
+    reason: str
+
+
 class RemediationReply(ReplyModel):
     """A remediation as recorded."""
 
@@ -64,8 +71,7 @@ class RemediationReply(ReplyModel):
     outcome: str = Field(description="Why it is where it is.")
     decision: DecisionReply | None
     approval_expires_at: str | None
-    cancelled_by: str
-    cancel_reason: str
+    cancellation: CancellationReply | None = Field(description="Null until somebody does.")
     start_failures: int = Field(description="How often it could not be started.")
     last_error: str = Field(description="Why it could not be started the last time.")
     requested_at: str
@@ -125,8 +131,11 @@ def _fields_of(remediation: Remediation) -> dict[str, Any]:
         "decision": decision
         and DecisionReply(verdict=decision.verdict, actor=decision.actor, reason=decision.reason),
         "approval_expires_at": _time(remediation.approval_expires_at_ms),
-        "cancelled_by": remediation.cancelled_by,
-        "cancel_reason": remediation.cancel_reason,
+        "cancellation": CancellationReply(
+            actor=remediation.cancelled_by, reason=remediation.cancel_reason
+        )
+        if remediation.cancelled_by
+        else None,
         "start_failures": remediation.start_failures,
         "last_error": remediation.last_error,
         "requested_at": format_time_ms(remediation.requested_at_ms),

@@ -10,10 +10,8 @@ from promcompat.background import PeriodicLoop
 from promcompat.core.alerts import REMEDIATION_RECEIVER
 from promcompat.core.notifications import Notifier
 from promcompat.core.remediation import RemediationCheck, RemediationLauncher
-from promcompat.core.secrets import public_url
 from promcompat.notifications.receivers import (
     HttpSender,
-    alerts_url,
     build_alertmanagers,
     build_webhooks,
 )
@@ -101,7 +99,14 @@ async def open_alerting(
     )
     pool = await open_pool(url, options)
     database, stats = repository.database, AlertingStats()
-    webhooks = build_webhooks(sender := HttpSender(), settings.webhook_url_list, external_url)
+    sender = HttpSender()
+    webhooks = build_webhooks(sender, settings.webhook_url_list, external_url)
+    alertmanagers = build_alertmanagers(
+        sender,
+        settings.alertmanager_url_list,
+        external_url,
+        has_tenants=settings.tenancy == "header",
+    )
     step_receivers = [webhook.name for webhook in webhooks]
     alerts = PostgresAlertRepository(database, pool, step_receivers, metrics.now_ms)
     definitions = PostgresDefinitionRepository(database)
@@ -115,7 +120,12 @@ async def open_alerting(
             RuleLimits(settings.max_rules, settings.max_rules_per_group),
             check_remediation,
         ),
-        alerts=AlertService(alerts, metrics.now_ms),
+        alerts=AlertService(
+            alerts,
+            metrics,
+            max_silences=settings.max_silences,
+            receivers=[*alertmanagers, *webhooks],
+        ),
         evaluator=RuleEvaluator(alerts, metrics, stats, external_url),
         thresholds=ThresholdAlerts(
             alerts,
@@ -124,14 +134,10 @@ async def open_alerting(
             stats,
             metrics.now_ms,
             max_sample_age_ms=settings.alert_max_sample_age,
+            expiry_ms=settings.threshold_expiry,
         ),
         receivers=Receivers(
-            alertmanagers=build_alertmanagers(
-                sender,
-                settings.alertmanager_url_list,
-                external_url,
-                has_tenants=settings.tenancy == "header",
-            ),
+            alertmanagers=alertmanagers,
             webhooks=webhooks,
             states=StateNotifications(PostgresLabelSetStates(pool), alerts, stats, metrics.now_ms),
             steps=StepNotifications(
@@ -156,9 +162,7 @@ async def open_alerting(
         repository=alerts,
         metric_repository=repository,
         stats=stats,
-        alertmanager_urls=tuple(
-            public_url(alerts_url(one)) for one in settings.alertmanager_url_list
-        ),
+        alertmanager_urls=tuple(one.address for one in alertmanagers),
         pool=pool,
     )
 
@@ -187,11 +191,11 @@ def alerting_loops(
         PeriodicLoop("remediations", 0.5, alerting.remediations.start_due),
         PeriodicLoop("alert metrics", _PUBLISH_SECONDS, publish),
         PeriodicLoop("alert retention", 300.0, prune),
-        *_receiver_loops(alerting.receivers),
+        *receiver_loops(alerting.receivers),
     ]
 
 
-def _receiver_loops(receivers: Receivers) -> Iterator[PeriodicLoop]:
+def receiver_loops(receivers: Receivers) -> Iterator[PeriodicLoop]:
     """A loop for each receiver: none waits for another."""
     for one in receivers.alertmanagers:
         yield PeriodicLoop(f"notify {one.name}", 0.5, partial(receivers.states.deliver, one))

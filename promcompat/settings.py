@@ -243,6 +243,13 @@ class Settings(BaseSettings):
     alert_retention: DurationMs = Field(
         365 * DAY_MS, description="How long alerts that have ended, and their history, are kept."
     )
+    threshold_expiry: DurationMs = Field(
+        DAY_MS,
+        description="After how long without a sample the alert of a threshold ends. 0: never.",
+    )
+    max_silences: PositiveInt = Field(
+        1000, description="Silences of a tenant that have not ended; one more gets 409."
+    )
     notification_retry: DurationMs = Field(
         DAY_MS, description="How long a webhook that does not take a notification is tried again."
     )

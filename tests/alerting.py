@@ -32,7 +32,6 @@ from sql.storage.definition_repository import PostgresDefinitionRepository
 from sql.storage.delivery_repository import (
     PostgresLabelSetStates,
     PostgresStepDeliveries,
-    receiver_depths,
 )
 from sql.storage.metric_repository import PostgresMetricRepository
 from sql.storage.rule_repository import PostgresRuleRepository
@@ -61,6 +60,7 @@ class RememberingNotifier:
     is_down: bool = False
     refused: Callable[[Notification], bool] = lambda _: False
     told: list[Notification] = field(default_factory=list)
+    address: str = "http://receiver"
 
     async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
         if self.is_down:
@@ -138,7 +138,7 @@ class AlertingFixture:
 
     async def receiver_depths(self, tenant: str) -> Mapping[str, ReceiverDepth]:
         """What of a tenant waits for each receiver."""
-        return await receiver_depths(self.metrics_repository.database, tenant)
+        return await self.repository.receiver_depths(tenant)
 
     async def define(self, name: str, threshold: AlertThreshold | None) -> None:
         """Give a metric a threshold and let the writer know."""
@@ -162,8 +162,13 @@ async def running_alerting(
     launcher: RememberingLauncher | None = None,
     clock: Clock | None = None,
     max_sample_age_ms: int = 0,
+    webhooks: Sequence[str] = (),
+    expiry_ms: int = 0,
 ) -> AsyncIterator[AlertingFixture]:
-    """The services of one process; several on one database are replicas."""
+    """The services of one process; several on one database are replicas.
+
+    `webhooks` are the names of more receivers of steps.
+    """
     notifier, launcher = notifier or RememberingNotifier(), launcher or RememberingLauncher()
     alertmanager = alertmanager or RememberingNotifier("alertmanager-test")
     clock, stats = clock or Clock(), AlertingStats()
@@ -174,7 +179,9 @@ async def running_alerting(
             metrics = MetricService(
                 repository, Engine(repository, EngineOptions()), max_future_ms=0, now_ms=clock
             )
-            alerts = PostgresAlertRepository(repository.database, pool, [notifier.name], clock)
+            alerts = PostgresAlertRepository(
+                repository.database, pool, [notifier.name, *webhooks], clock
+            )
             deliveries, label_sets = PostgresStepDeliveries(pool), PostgresLabelSetStates(pool)
             definitions = PostgresDefinitionRepository(repository.database)
             await repository.threshold_watch.refresh()
@@ -184,10 +191,10 @@ async def running_alerting(
                 metrics=metrics,
                 repository=alerts,
                 rules=RuleService(PostgresRuleRepository(repository.database), alerts, definitions),
-                alerts=AlertService(alerts, clock),
+                alerts=AlertService(alerts, metrics, max_silences=100),
                 evaluator=RuleEvaluator(alerts, metrics, stats, "http://here"),
                 thresholds=ThresholdAlerts(
-                    alerts, definitions, metrics, stats, clock, max_sample_age_ms
+                    alerts, definitions, metrics, stats, clock, max_sample_age_ms, expiry_ms
                 ),
                 steps=StepNotifications(
                     deliveries,

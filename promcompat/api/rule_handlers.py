@@ -87,8 +87,12 @@ async def handle_alerts(request: web.Request) -> web.Response:
     """Active alerts."""
     tenant = tenant_of(request)
     alerts = request.app[STATE].alerts
-    active = [] if alerts is None else await alerts.active(tenant)
-    return await success_response(request, {"alerts": [alert_json(alert) for alert in active]})
+    if alerts is None:
+        return await success_response(request, {"alerts": []})
+    active = await alerts.active(tenant)
+    silenced_by = await alerts.silenced_by(tenant, active)
+    shown = [alert_json(alert, silenced_by.get(alert.id, ())) for alert in active]
+    return await success_response(request, {"alerts": shown})
 
 
 async def handle_alertmanagers(request: web.Request) -> web.Response:

@@ -36,8 +36,12 @@ def format_alert_value(value: float) -> str:
     return f"{sign}{mantissa}e{exponent:+03d}"
 
 
-def alert_json(alert: Alert) -> dict[str, object]:
-    """One active alert."""
+def alert_json(alert: Alert, silenced_by: Sequence[int] = ()) -> dict[str, object]:
+    """One active alert.
+
+    `silencedBy`, as Alertmanager calls it, is there only when a silence holds for the alert:
+    Prometheus has no such member, and its clients ignore it.
+    """
     document: dict[str, object] = {
         "labels": alert.labels.as_dict(),
         "annotations": dict(sorted(alert.annotations.items())),
@@ -46,6 +50,8 @@ def alert_json(alert: Alert) -> dict[str, object]:
     }
     if alert.keep_firing_since_ms:
         document["keepFiringSince"] = format_time(alert.keep_firing_since_ms)
+    if silenced_by:
+        document["silencedBy"] = [str(one) for one in silenced_by]
     return {**document, "value": format_alert_value(alert.value)}
 
 

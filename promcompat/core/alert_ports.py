@@ -17,6 +17,7 @@ from promcompat.core.alerts import (
     RuleEvaluation,
     Silence,
 )
+from promcompat.core.delivery_ports import ReceiverDepth
 from promcompat.core.model import Labels
 from promcompat.core.thresholds import BreachLevel
 
@@ -191,9 +192,18 @@ class AlertRepository(Protocol):
         """The steps of an alert, oldest first."""
 
     async def acknowledge(
-        self, tenant: str, alert_id: int, by: str, at_ms: int, comment: str
+        self, tenant: str, alert_id: int, actor: str, at_ms: int, reason: str
     ) -> bool:
         """Record who looks after an open alert; False when somebody does, or it is not open."""
+
+    async def end_alert(self, tenant: str, change: AlertChange) -> bool:
+        """Store the end of an alert; False when it was over.
+
+        A series of a threshold counts as one that does not breach until its next sample.
+        """
+
+    async def count_silences(self, tenant: str, now_ms: int) -> int:
+        """How many silences have not ended."""
 
     async def save_silence(self, tenant: str, silence: Silence) -> Silence:
         """Make a silence; its id is new."""
@@ -212,8 +222,11 @@ class AlertRepository(Protocol):
     ) -> list[Silence]:
         """Silences, newest first; with `after_ms` those that end later."""
 
-    async def active_silences(self, now_ms: int) -> Mapping[str, Sequence[Silence]]:
-        """The silences of each tenant at a time."""
+    async def active_silences(self, tenant: str, now_ms: int) -> Sequence[Silence]:
+        """The silences that hold at a time."""
+
+    async def receiver_depths(self, tenant: str) -> Mapping[str, ReceiverDepth]:
+        """What of a tenant waits, by the names of receivers; absent where nothing waits."""
 
     async def counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
         """Open alerts by state, and rows that wait by outbox."""

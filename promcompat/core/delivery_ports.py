@@ -102,8 +102,11 @@ class StepDeliveries(Protocol):
     async def postpone(self, postponements: Sequence[Postponement], now_ms: int) -> None:
         """These wait."""
 
-    async def drop_alerts(self, receiver: str, alert_ids: Sequence[int]) -> None:
-        """The receiver need not hear of these alerts any more."""
+    async def drop_alert(self, receiver: str, alert_id: int) -> None:
+        """The receiver need not hear of this alert any more."""
+
+    async def drop_unheard(self, delivery_id: int) -> None:
+        """The receiver need not hear of alerts that wait behind a delivery and are over."""
 
     async def drop_overflow(self, receiver: str, max_waiting: int, now_ms: int) -> int:
         """Give up the oldest work above the bound, noted in the alerts' history; how much."""

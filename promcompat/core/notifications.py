@@ -32,6 +32,10 @@ class Notifier(Protocol):
     def name(self) -> str:
         """What deliveries call it; the same for the same address in every process."""
 
+    @property
+    def address(self) -> str:
+        """Where it is, as anybody may see it."""
+
     async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
         """Tell of all of them, which belong to one tenant.
 

@@ -16,7 +16,7 @@ from promcompat.core.notifications import (
     NotificationRefusedError,
     Notifier,
 )
-from promcompat.core.secrets import Redactor, url_secrets
+from promcompat.core.secrets import Redactor, origin_of, public_url, url_secrets
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
 TENANT_LABEL: Final = "promcompat_tenant"
@@ -107,6 +107,7 @@ class AlertmanagerNotifier:
         self.name = receiver_name("alertmanager", url)
         self._sender = sender
         self._target = Target(alerts_url(url), is_path_secret=False)
+        self.address = public_url(alerts_url(url))
         self._external_url = external_url
         self._has_tenants = has_tenants
 
@@ -144,6 +145,7 @@ class WebhookNotifier:
         self.name = receiver_name("webhook", url)
         self._sender = sender
         self._target = Target(url, is_path_secret=True)
+        self.address = origin_of(url)
         self._external_url = external_url
 
     async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:

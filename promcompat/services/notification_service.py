@@ -98,11 +98,11 @@ class StepNotifications:
     async def _deliver_one(
         self, notifier: Notifier, delivery: Delivery, silences: ActiveSilences
     ) -> None:
-        if self._is_outdated(delivery):
+        if await silences.is_silenced(delivery.tenant, delivery.alert):
+            await self._keep_silent(notifier, delivery)
+        elif self._is_outdated(delivery):
             self._stats.notifications_outdated += 1
             await self._deliveries.done([delivery.id])
-        elif await silences.silence(delivery.tenant, delivery.alert):
-            await self._keep_silent(notifier, delivery)
         else:
             await self._send(notifier, delivery)
 
@@ -118,11 +118,12 @@ class StepNotifications:
 
     async def _keep_silent(self, notifier: Notifier, delivery: Delivery) -> None:
         """The step waits, or goes when its alert is over: nobody hears of it then."""
+        await self._deliveries.drop_unheard(delivery.id)
         if not delivery.is_over or delivery.alert.state is not AlertState.FIRING:
             wait = Postponement(delivery.id, _SILENCED_SECONDS, "silenced", counts=False)
             await self._deliveries.postpone([wait], self._now_ms())
         elif delivery.begins:
-            await self._deliveries.drop_alerts(notifier.name, [delivery.alert.id])
+            await self._deliveries.drop_alert(notifier.name, delivery.alert.id)
         else:
             await self._deliveries.done([delivery.id])
 
@@ -199,7 +200,7 @@ class StateNotifications:
         by_tenant: defaultdict[str, list[LabelSetState]] = defaultdict(list)
         waiting: list[StatePostponement] = []
         for state in due:
-            if await silences.silence(state.tenant, state.alert):
+            if await silences.is_silenced(state.tenant, state.alert):
                 waiting.append(StatePostponement(state, _SILENCED_SECONDS, "silenced", False))
             else:
                 by_tenant[state.tenant].append(state)

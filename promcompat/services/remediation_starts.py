@@ -60,7 +60,7 @@ class RemediationStarts:
             due = await self._deliveries.claim(REMEDIATION_RECEIVER, 1, now_ms, now_ms + _LEASE_MS)
             if not due:
                 return
-            if await silences.silence(due[0].tenant, due[0].alert):
+            if await silences.is_silenced(due[0].tenant, due[0].alert):
                 await self._keep_silent(due[0])
             else:
                 await self._start(due[0])

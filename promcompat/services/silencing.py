@@ -1,7 +1,7 @@
 """Which silences hold for an alert at the moment."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from promcompat.core.alert_ports import AlertRepository
@@ -16,16 +16,13 @@ class ActiveSilences:
     def __init__(self, alerts: AlertRepository, now_ms: Callable[[], int]) -> None:
         self._alerts = alerts
         self._now_ms = now_ms
-        self._read_at_seconds = float("-inf")
-        self._by_tenant: Mapping[str, Sequence[Silence]] = {}
+        self._by_tenant: dict[str, tuple[float, Sequence[Silence]]] = {}
 
-    async def silence(self, tenant: str, alert: Alert) -> bool:
-        """Whether the alert is silenced now. Raises StorageUnavailableError."""
-        if time.monotonic() - self._read_at_seconds > _MAX_AGE_SECONDS:
-            self._by_tenant = await self._alerts.active_silences(self._now_ms())
-            self._read_at_seconds = time.monotonic()
+    async def is_silenced(self, tenant: str, alert: Alert) -> bool:
+        """Whether an alert is silenced now. Raises StorageUnavailableError."""
+        read_at_seconds, silences = self._by_tenant.get(tenant, (float("-inf"), ()))
+        if time.monotonic() - read_at_seconds > _MAX_AGE_SECONDS:
+            silences = await self._alerts.active_silences(tenant, self._now_ms())
+            self._by_tenant[tenant] = time.monotonic(), silences
         now_ms = self._now_ms()
-        return any(
-            silence.is_active(now_ms) and silence.matches(alert.labels)
-            for silence in self._by_tenant.get(tenant, ())
-        )
+        return any(one.is_active(now_ms) and one.matches(alert.labels) for one in silences)

@@ -2,9 +2,9 @@
 
 The value of a series holds until its next sample. A breach with `for` fires when a sample that
 long after its first still breaches, or when that long has passed since it was noticed and no
-sample said otherwise: late data must not wait, and silence must not end an alert. A threshold that
-changed is held against the newest sample of each series at once. A sample that is too old raises
-no level: it says nothing of the present.
+sample said otherwise: late data must not wait. Only a silence of `expiry_ms` ends an alert. A
+threshold that changed is held against the newest sample of each series at once. A sample that is
+too old raises no level: it says nothing of the present.
 """
 
 import json
@@ -31,6 +31,7 @@ from promcompat.core.alerts import (
     AlertState,
     AlertTransition,
 )
+from promcompat.core.durations import format_duration_ms
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.rule_groups import AlertTiming, advance_alert, transitions_between
@@ -114,6 +115,14 @@ class _Series:
             self._set_severity(level, value, at_ms, is_new=before is None)
         if not self.alert.state.is_open:
             self.finish()
+
+    def expire(self, state: LevelState, at_ms: int) -> None:
+        """End the alert of a series that sends nothing any more."""
+        assert self.alert is not None
+        last_ms = max(state.timestamp_ms, state.newest_ms)
+        self.level, self.known_ms = BreachLevel.NONE, last_ms
+        silent = format_duration_ms((at_ms - last_ms) // 1000 * 1000)
+        self.step(BreachLevel.NONE, self.alert.value, at_ms, f"expired: no sample for {silent}")
 
     def finish(self) -> None:
         """What became of the alert is complete."""
@@ -203,14 +212,19 @@ class ThresholdAlerts:
         stats: AlertingStats,
         now_ms: Callable[[], int],
         max_sample_age_ms: int = 0,
+        expiry_ms: int = 0,
     ) -> None:
-        """A sample older than `max_sample_age_ms` raises no alert (0: of any age)."""
+        """A sample older than `max_sample_age_ms` raises no alert (0: of any age).
+
+        The alert of a series that sends nothing for `expiry_ms` ends (0: never).
+        """
         self._alerts = alerts
         self._definitions = definitions
         self._metrics = metrics
         self._stats = stats
         self._now_ms = now_ms
         self._max_sample_age_ms = max_sample_age_ms
+        self._expiry_ms = expiry_ms
         self._series_written_ms = 0
         self._repeated_ms = 0
 
@@ -350,6 +364,9 @@ class ThresholdAlerts:
                 series.advance(level, state.newest_value, state.newest_ms)
                 return True
         alert = series.alert
+        if alert is not None and self._is_silent(state):
+            series.expire(state, self._now_ms())
+            return True
         if alert is None or alert.state is not AlertState.PENDING:
             return False
         due_ms = alert.active_at_ms + series.threshold.for_ms
@@ -358,6 +375,11 @@ class ThresholdAlerts:
             return False
         series.step(series.level, alert.value, max(due_ms, state.newest_ms))
         return True
+
+    def _is_silent(self, state: LevelState) -> bool:
+        """Whether a series has sent nothing for too long."""
+        last_ms = max(state.timestamp_ms, state.newest_ms)
+        return 0 < self._expiry_ms < self._now_ms() - last_ms
 
     async def _close_orphans(self, session: ThresholdSession) -> None:
         """Alerts of rules that were deleted or disabled end."""

@@ -114,6 +114,10 @@ GROUP BY t.name, r.rule_group
 -- Takes a lock of that name until the transaction ends, unless another session holds it.
 SELECT pg_try_advisory_xact_lock(hashtextextended('promcompat.' || $1::text, 0))
 
+-- lock --
+-- Takes a lock of that name until the transaction ends, when the other session that has it is done.
+SELECT pg_advisory_xact_lock(hashtextextended('promcompat.' || $1::text, 0))
+
 -- scheduled_rules --
 -- The enabled rules of a group in order, with their latest evaluation.
 SELECT
@@ -327,6 +331,23 @@ WHERE level = 0 AND changed_at < now() - interval '1 hour'
 -- Drops what is known of series that are no longer watched.
 DELETE FROM threshold_state WHERE series_id = ANY($1::bigint[])
 
+-- reset_level --
+-- A series counts as one that does not breach, until a sample comes that is newer than all it has.
+UPDATE threshold_state AS v
+SET
+    level = 0, changed_at = now(),
+    ts = greatest(v.ts, (SELECT max(x.ts) FROM sample AS x WHERE x.series_id = v.series_id))
+WHERE v.series_id = $1
+
+-- count_silences --
+-- How many silences of a tenant end after $2.
+SELECT count(*) FROM silence WHERE tenant_id = $1 AND ends_at > from_unix_ms($2)
+
+-- prune_silences --
+-- Forgets silences that ended long ago, a thousand at a time.
+DELETE FROM silence
+WHERE id IN (SELECT id FROM silence WHERE ends_at < from_unix_ms($1) LIMIT 1000)
+
 -- insert_silence --
 -- Makes a silence.
 INSERT INTO silence (tenant_id, matchers, reason, created_by, starts_at, ends_at)
@@ -356,14 +377,14 @@ ORDER BY s.id DESC
 LIMIT $5
 
 -- active_silences --
--- The silences of all tenants at a time.
+-- The silences of a tenant that hold at a time.
 SELECT
-    s.id, s.matchers::text AS matchers, s.reason, s.created_by, t.name AS tenant,
+    s.id, s.matchers::text AS matchers, s.reason, s.created_by,
     (extract(epoch FROM s.starts_at) * 1000)::bigint AS starts_at_ms,
     (extract(epoch FROM s.ends_at) * 1000)::bigint AS ends_at_ms
 FROM silence AS s
-JOIN tenant AS t ON t.id = s.tenant_id
-WHERE s.starts_at <= from_unix_ms($1) AND s.ends_at > from_unix_ms($1)
+WHERE
+    s.tenant_id = $1 AND s.starts_at <= from_unix_ms($2) AND s.ends_at > from_unix_ms($2)
 
 -- alert_counts --
 -- Open alerts by state.

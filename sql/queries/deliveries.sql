@@ -58,9 +58,19 @@ FROM unnest($1::bigint[], $2::integer[], $3::float8[], $4::text[])
     AS u (id, attempts, delay_seconds, error)
 WHERE d.id = u.id
 
--- drop_deliveries_of_alerts --
--- Nobody was told that these alerts fire, and they are over.
-DELETE FROM alert_delivery WHERE alert_id = ANY($1::bigint[]) AND receiver = $2
+-- drop_deliveries_of_alert --
+-- Nobody was told that this alert fires, and it is over.
+DELETE FROM alert_delivery WHERE alert_id = $1 AND receiver = $2
+
+-- drop_unheard --
+-- Alerts behind a delivery ($1) are over before anybody was told of them.
+DELETE FROM alert_delivery AS d
+USING alert_delivery AS h, alert AS a
+WHERE
+    h.id = $1
+    AND d.receiver = h.receiver AND d.tenant_id = h.tenant_id AND d.subject = h.subject
+    AND d.id > h.id AND d.alert_id <> h.alert_id
+    AND a.id = d.alert_id AND a.state NOT IN ('pending', 'firing')
 
 -- drop_overflow --
 -- Of the work that waits for a receiver the newest $2 stay; tells which alerts lost a step.

@@ -1,6 +1,5 @@
 """The PostgreSQL side of `promcompat.core.alert_ports.AlertRepository`."""
 
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -15,12 +14,14 @@ from promcompat.core.alert_ports import (
 )
 from promcompat.core.alerts import (
     Alert,
+    AlertChange,
     AlertFilter,
     AlertState,
     AlertTransition,
     Silence,
     matches_labels,
 )
+from promcompat.core.delivery_ports import ReceiverDepth
 from promcompat.core.matchers import MatchOp
 from sql.query_loader import load_queries
 from sql.storage.alert_rows import (
@@ -191,23 +192,41 @@ class PostgresAlertRepository:
         ]
 
     async def acknowledge(
-        self, tenant: str, alert_id: int, by: str, at_ms: int, comment: str
+        self, tenant: str, alert_id: int, actor: str, at_ms: int, reason: str
     ) -> bool:
         """See the port."""
         tenant_id = await self._database.tenants.find(tenant)
-        note = f"acknowledged by {by}" + (f": {comment}" if comment else "")
+        note = f"acknowledged by {actor}" + (f": {reason}" if reason else "")
         async with (
             acquired(self._database.write_pool) as connection,
             connection.transaction(),
         ):
             row = await connection.fetchrow(
-                _QUERIES["acknowledge_alert"], tenant_id, alert_id, at_ms, by
+                _QUERIES["acknowledge_alert"], tenant_id, alert_id, at_ms, actor
             )
             if row is None:
                 return False
             columns = [alert_id], [row["state"]], [row["state"]], [at_ms], [row["value"]], [note]
-            await connection.execute(_QUERIES["insert_transitions"], *columns, [by])
+            await connection.execute(_QUERIES["insert_transitions"], *columns, [actor])
         return True
+
+    async def end_alert(self, tenant: str, change: AlertChange) -> bool:
+        """See the port."""
+        tenant_id = await self._database.tenants.find_or_create(tenant)
+        series_id = change.alert.series_id
+        async with self._transaction() as connection:
+            if series_id is not None:
+                await connection.execute(_QUERIES["lock"], "thresholds")
+            is_stored = await self._writer(connection).save(tenant_id, [change])
+            if series_id is not None:
+                await connection.execute(_QUERIES["reset_level"], series_id)
+        return is_stored
+
+    async def count_silences(self, tenant: str, now_ms: int) -> int:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.read_pool) as connection:
+            return await connection.fetchval(_QUERIES["count_silences"], tenant_id, now_ms) or 0
 
     async def save_silence(self, tenant: str, silence: Silence) -> Silence:
         """See the port."""
@@ -250,16 +269,28 @@ class PostgresAlertRepository:
         return [silence_of_row(row) for row in rows]
 
     @read_again
-    async def active_silences(self, now_ms: int) -> Mapping[str, Sequence[Silence]]:
+    async def active_silences(self, tenant: str, now_ms: int) -> Sequence[Silence]:
         """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
         async with acquired(self._sessions) as connection:
-            rows = await connection.fetch(_QUERIES["active_silences"], now_ms)
-        found: defaultdict[str, list[Silence]] = defaultdict(list)
-        for row in rows:
-            found[row["tenant"]].append(silence_of_row(row))
-        return found
+            rows = await connection.fetch(_QUERIES["active_silences"], tenant_id, now_ms)
+        return [silence_of_row(row) for row in rows]
 
-    @read_again
+    async def receiver_depths(self, tenant: str) -> Mapping[str, ReceiverDepth]:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(_DELIVERIES["receiver_depths"], tenant_id)
+        return {
+            row["receiver"]: ReceiverDepth(
+                n_waiting=row["n_waiting"],
+                n_failing=row["n_failing"],
+                since_ms=row["since_ms"],
+                last_error=row["last_error"],
+            )
+            for row in rows
+        }
+
     async def counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
         """See the port."""
         async with acquired(self._sessions) as connection:
@@ -274,6 +305,7 @@ class PostgresAlertRepository:
             for name in ("drop_foreign_deliveries", "drop_foreign_states"):
                 await connection.execute(_DELIVERIES[name], list(receivers), yesterday_ms)
             await connection.execute(_QUERIES["forget_levels"])
+            await connection.execute(_QUERIES["prune_silences"], before_ms)
             status: str = await connection.execute(_QUERIES["prune_alerts"], before_ms)
         return int(status.rpartition(" ")[2])
 

@@ -55,8 +55,8 @@ class AlertWriter:
         self._receivers = receivers
         self._now_ms = now_ms
 
-    async def save(self, tenant_id: int, changes: Sequence[AlertChange]) -> None:
-        """Store changes; new alerts get their ids here."""
+    async def save(self, tenant_id: int, changes: Sequence[AlertChange]) -> bool:
+        """Store changes; new alerts get their ids here. Whether anything was stored."""
         known = await self._with_ids([change for change in changes if not change.alert.id])
         old = [change for change in changes if change.alert.id]
         # Ends before beginnings: one alert may be open for a rule and series.
@@ -72,6 +72,7 @@ class AlertWriter:
         if stepped:
             await self._save_steps(stepped)
             await self._save_deliveries(tenant_id, stepped)
+        return bool(old or known)
 
     async def _update(self, changes: Sequence[AlertChange]) -> list[AlertChange]:
         """Store known alerts; those that somebody ended meanwhile stay as they are."""

@@ -1,6 +1,6 @@
 """The PostgreSQL side of `promcompat.core.delivery_ports`: what receivers wait for and know."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -14,7 +14,6 @@ from promcompat.core.delivery_ports import (
     LabelSetState,
     LabelSetStates,
     Postponement,
-    ReceiverDepth,
     RemediationDeliveries,
     Repetition,
     StatePostponement,
@@ -22,7 +21,6 @@ from promcompat.core.delivery_ports import (
 from sql.query_loader import load_queries
 from sql.storage.alert_rows import alert_document, alert_of_document, alert_of_row, document
 from sql.storage.connection_pool import Pool, acquired
-from sql.storage.database import Database
 
 _QUERIES: Final = load_queries("deliveries")
 _TRY_LOCK: Final = load_queries("alerts")["try_lock"]
@@ -68,12 +66,15 @@ class PostgresStepDeliveries:
                 now_ms,
             )
 
-    async def drop_alerts(self, receiver: str, alert_ids: Sequence[int]) -> None:
+    async def drop_alert(self, receiver: str, alert_id: int) -> None:
         """See the port."""
         async with acquired(self._pool) as connection:
-            await connection.execute(
-                _QUERIES["drop_deliveries_of_alerts"], list(alert_ids), receiver
-            )
+            await connection.execute(_QUERIES["drop_deliveries_of_alert"], alert_id, receiver)
+
+    async def drop_unheard(self, delivery_id: int) -> None:
+        """See the port."""
+        async with acquired(self._pool) as connection:
+            await connection.execute(_QUERIES["drop_unheard"], delivery_id)
 
     async def drop_overflow(self, receiver: str, max_waiting: int, now_ms: int) -> int:
         """See the port."""
@@ -157,22 +158,6 @@ class PostgresLabelSetStates:
                 [one.error[:_MAX_ERROR_LENGTH] for one in postponements],
                 now_ms,
             )
-
-
-async def receiver_depths(database: Database, tenant: str) -> Mapping[str, ReceiverDepth]:
-    """What waits for each receiver of which something of a tenant waits."""
-    tenant_id = await database.tenants.find(tenant)
-    async with acquired(database.read_pool) as connection:
-        rows = await connection.fetch(_QUERIES["receiver_depths"], tenant_id)
-    return {
-        row["receiver"]: ReceiverDepth(
-            n_waiting=row["n_waiting"],
-            n_failing=row["n_failing"],
-            since_ms=row["since_ms"],
-            last_error=row["last_error"],
-        )
-        for row in rows
-    }
 
 
 def _delivery_of(row: asyncpg.Record) -> Delivery:

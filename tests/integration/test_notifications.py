@@ -1,14 +1,19 @@
 """What receivers are told of alerts, on real databases: once, in order, and nothing outdated."""
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import pytest
 
+from promcompat.alerting import Receivers, receiver_loops
+from promcompat.background import start_loops
 from promcompat.core.alerts import AlertFilter, Silence
 from promcompat.core.delivery_ports import Repetition
 from promcompat.core.model import Labels
 from promcompat.core.notifications import Notification
+from promcompat.notifications.receivers import HttpSender
+from promcompat.telemetry import Telemetry
 from tests.alerting import (
     NOW_MS,
     TENANT,
@@ -138,10 +143,10 @@ async def test_changed_labels_end_the_alert_under_its_old_labels(database_url: s
         ]
         assert told[0] == ("firing", "warning")
         assert sorted(told[1:]) == [("firing", "critical"), ("resolved", "warning")]
-        rule = await one.rules.create(TENANT, make_rule(labels=Labels.of({"team": "x"})))
+        rule = await one.rules.create(TENANT, make_rule(labels={"team": "x"}))
         await evaluate(one, 10_000, 10.0)
         await one.deliver()
-        await one.rules.replace(TENANT, replace(rule, labels=Labels.of({"team": "y"})))
+        await one.rules.replace(TENANT, replace(rule, labels={"team": "y"}))
         await evaluate(one, 20_000, 10.0)
         one.alertmanager.told.clear()
         await one.deliver()
@@ -328,3 +333,46 @@ async def test_alert_that_ends_silenced_is_told_to_those_only_who_heard_of_it(
             one.clock.now_ms += 2 * MINUTE
             await one.deliver()
         assert (one.notifier.told, one.alertmanager.told) == ([], [])
+
+
+@dataclass
+class HangingNotifier(RememberingNotifier):
+    """A receiver that never answers."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
+        self.asked.set()
+        await asyncio.sleep(3600)
+
+
+async def test_receiver_that_never_answers_delays_nobody_else(database_url: str) -> None:
+    hanging = [HangingNotifier("webhook-hangs"), HangingNotifier("alertmanager-hangs")]
+    async with running_alerting(database_url, webhooks=[hanging[0].name]) as one:
+        receivers = Receivers(
+            alertmanagers=[hanging[1], one.alertmanager],
+            webhooks=[hanging[0], one.notifier],
+            states=one.state_changes,
+            steps=one.steps,
+            sender=HttpSender(),
+        )
+        await one.rules.create(TENANT, make_rule())
+        loops = start_loops(list(receiver_loops(receivers)), Telemetry().loops)
+        try:
+            await evaluate(one, 10_000, 10.0)
+            for receiver in hanging:
+                await asyncio.wait_for(receiver.asked.wait(), 30)
+            await told(one, ["firing"])
+            await evaluate(one, 20_000, 1.0)
+            await told(one, ["firing", "resolved"])
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+
+
+async def told(one: AlertingFixture, states: list[str]) -> None:
+    """Wait until both receivers that answer were told these states."""
+    async with asyncio.timeout(30):
+        while not one.notifier.states == one.alertmanager.states == states:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)

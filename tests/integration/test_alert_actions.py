@@ -1,0 +1,185 @@
+"""What people do about alerts over HTTP: acknowledge, end by hand, silence now or later."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from promcompat.core.alerts import AlertChange, AlertFilter, AlertState
+from tests.alerting import NOW_MS, TENANT, make_rule, make_threshold, running_alerting
+from tests.factories import make_labels
+from tests.native_service import NativeClient, running_native_service
+
+pytestmark = pytest.mark.integration
+
+ANA = {"actor": "ana", "reason": "the host is gone"}
+HOST = make_labels("queue", host="a")
+DAY = 86_400_000
+
+
+@pytest.fixture
+async def service(plain_database_url: str) -> AsyncIterator[NativeClient]:
+    """A service with a threshold whose only series breaches it."""
+    async with running_native_service(plain_database_url, max_silences=3) as one:
+        threshold = {"alert_threshold": {"critical": 8}}
+        await one.send("PUT", "/definitions/queue", status=201, body=threshold)
+        await one.ingest({"name": "queue", "value": 9, "labels": {"host": "a"}})
+        await settle(one)
+        yield one
+
+
+async def settle(one: NativeClient) -> None:
+    """Handle breaches and look at levels, as the loops do."""
+    while await one.alerting.thresholds.dispatch_breaches():
+        pass
+    await one.alerting.thresholds.verify()
+
+
+async def only_alert(one: NativeClient) -> dict[str, Any]:
+    (alert,) = (await one.get("/alerts", state="firing"))["alerts"]
+    found: dict[str, Any] = alert
+    return found
+
+
+async def test_one_word_says_who_did_it(service: NativeClient) -> None:
+    alert = await only_alert(service)
+    assert (alert["acknowledgement"], alert["silenced_by"]) == (None, [])
+    path = f"/alerts/{alert['id']}/acknowledge"
+    problem = await service.send("POST", path, status=400, body={"by": "ana"})
+    assert {fault["field"] for fault in problem["errors"]} == {"actor", "by"}
+    answer = await service.send("POST", path, status=200, body={"actor": "ana", "reason": "mine"})
+    assert answer["acknowledgement"]["actor"] == "ana"
+    history = await service.get(f"/alerts/{alert['id']}/history")
+    last = history["transitions"][-1]
+    assert (last["actor"], last["note"]) == ("ana", "acknowledged by ana: mine")
+    silence = {"labels": {"host": "b"}, **ANA}
+    made = await service.send("POST", "/silences", status=201, body=silence)
+    assert (made["actor"], made["reason"]) == ("ana", "the host is gone")
+    assert not [name for name in made if name.endswith("_by")]
+
+
+async def test_alert_of_something_that_is_gone_is_ended_by_hand(service: NativeClient) -> None:
+    alert = await only_alert(service)
+    path = f"/alerts/{alert['id']}/resolve"
+    await service.send("POST", path, status=400, body={"actor": "ana"})
+    ended = await service.send("POST", path, status=200, body=ANA)
+    assert ended["state"] == "resolved"
+    await service.send("POST", path, status=409, body=ANA)
+    last = (await service.get(f"/alerts/{alert['id']}/history"))["transitions"][-1]
+    assert (last["from_state"], last["to_state"]) == ("firing", "resolved")
+    assert (last["actor"], last["note"]) == ("ana", "ended by ana: the host is gone")
+    assert (await service.prometheus("query", query="ALERTS"))["result"] == []
+    await settle(service)
+    assert (await service.get("/alerts", state="firing"))["alerts"] == []
+
+
+async def test_alert_that_was_ended_by_hand_fires_anew_with_the_next_bad_sample(
+    service: NativeClient,
+) -> None:
+    alert = await only_alert(service)
+    await service.send("POST", f"/alerts/{alert['id']}/resolve", status=200, body=ANA)
+    await service.ingest({"name": "queue", "value": 9.5, "labels": {"host": "a"}})
+    await settle(service)
+    again = await only_alert(service)
+    assert again["id"] != alert["id"]
+
+
+async def test_silenced_is_shown_and_silences_may_start_later(service: NativeClient) -> None:
+    alert = await only_alert(service)
+    now = datetime.now(UTC)
+    later = {"starts_at": (now + timedelta(hours=1)).isoformat(), "labels": {"host": "a"}, **ANA}
+    future = await service.send("POST", "/silences", status=201, body=later)
+    assert not future["is_active"]
+    assert (await only_alert(service))["silenced_by"] == []
+    assert _unix(future["ends_at"]) - _unix(future["starts_at"]) == 3600
+    until = {"ends_at": (now + timedelta(hours=2)).isoformat(), "labels": {"host": "a"}, **ANA}
+    active = await service.send("POST", "/silences", status=201, body=until)
+    assert abs(_unix(active["ends_at"]) - now.timestamp() - 7200) < 0.01
+    assert (await only_alert(service))["silenced_by"] == [active["id"]]
+    one = await service.get(f"/alerts/{alert['id']}")
+    assert one["silenced_by"] == [active["id"]]
+    (shown,) = (await service.prometheus("alerts"))["alerts"]
+    assert shown["silencedBy"] == [str(active["id"])]
+    await service.send("DELETE", f"/silences/{active['id']}", status=200)
+    (shown,) = (await service.prometheus("alerts"))["alerts"]
+    assert "silencedBy" not in shown
+
+
+def _unix(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"ends_at": "2020-01-01T00:00:00Z"},
+        {"starts_at": "2099-01-01T00:00:00Z", "ends_at": "2098-01-01T00:00:00Z"},
+        {"ends_at": "2099-01-01T00:00:00Z", "duration": "1h"},
+        {"starts_at": "tomorrow"},
+    ],
+)
+async def test_times_of_a_silence_that_cannot_be(
+    service: NativeClient, times: dict[str, str]
+) -> None:
+    body = {"labels": {"host": "a"}, **ANA, **times}
+    await service.send("POST", "/silences", status=400, body=body)
+
+
+async def test_silences_of_a_tenant_are_bounded(service: NativeClient) -> None:
+    body = {"labels": {"host": "a"}, **ANA}
+    made = [await service.send("POST", "/silences", status=201, body=body) for _ in range(3)]
+    problem = await service.send("POST", "/silences", status=409, body=body)
+    assert "PROMCOMPAT_MAX_SILENCES" in problem["detail"]
+    await service.send("DELETE", f"/silences/{made[0]['id']}", status=200)
+    await service.send("POST", "/silences", status=201, body=body)
+
+
+async def test_rule_alert_that_was_ended_by_hand_stays_ended_beside_an_evaluation(
+    plain_database_url: str,
+) -> None:
+    async with running_alerting(plain_database_url) as one:
+        await one.rules.create(TENANT, make_rule(expr="queue > 5"))
+        await one.write(HOST, (0, 9.0))
+        await one.evaluate(5_000)
+        (alert,) = await one.alerts.active(TENANT)
+        async with one.repository.evaluating(TENANT, "g") as session:
+            assert session is not None
+            ((rule, _),) = session.rules
+            known = await session.open_alerts(rule.id)
+            await one.alerts.resolve(TENANT, alert.id, "ana", "gone")
+            evaluation = (await one.rules.groups(TENANT))[0].rules[0].evaluation
+            assert evaluation is not None
+            await session.record(rule.id, evaluation, [AlertChange(alert=known[0])])
+        found = await one.alerts.get(TENANT, alert.id)
+        assert found.state is AlertState.RESOLVED
+        assert await one.series("ALERTS", 5_001) == []
+        await one.deliver()
+        assert one.notifier.states == ["firing", "resolved"]
+        await one.evaluate(15_000)
+        (again,) = await one.alerts.active(TENANT)
+        assert again.id != alert.id
+
+
+async def test_threshold_alert_of_a_series_that_sends_nothing_expires(
+    plain_database_url: str,
+) -> None:
+    async with running_alerting(plain_database_url, expiry_ms=DAY) as one:
+        await one.define("queue", make_threshold())
+        other = make_labels("queue", host="b")
+        await one.write(HOST, (0, 9.0))
+        await one.write(other, (0, 9.0))
+        await one.settle()
+        one.clock.now_ms = NOW_MS + DAY
+        await one.write(other, (DAY, 9.0))
+        await one.settle()
+        assert len(await one.alerts.active(TENANT)) == 2
+        one.clock.now_ms += 1
+        await one.settle()
+        (left,) = await one.alerts.active(TENANT)
+        assert left.labels.get("host") == "b"
+        (ended,) = await one.alerts.list_alerts(TENANT, AlertFilter(states=(AlertState.RESOLVED,)))
+        assert (await one.alerts.history(TENANT, ended.id))[-1].note == "expired: no sample for 1d"
+        await one.write(HOST, (DAY + 1, 9.0))
+        await one.settle()
+        assert len(await one.alerts.active(TENANT)) == 2
