@@ -77,12 +77,12 @@ class RuleFields(BodyModel):
     severity: Annotated[StoredText, Field(max_length=100)] = Field(
         "", description="Becomes the label `severity` unless `labels` has one."
     )
-    labels: RuleLabels = Field(
+    labels: RuleLabels | None = Field(
         default_factory=dict,
         description="Labels of its alerts; values are templates. One that is or becomes empty "
         "removes the label from the alert.",
     )
-    annotations: Annotations = Field(
+    annotations: Annotations | None = Field(
         default_factory=dict,
         description="Texts about an alert; values are Go templates as in Prometheus, such as "
         "`{{ $labels.instance }} is at {{ $value | humanize }}`.",
@@ -102,8 +102,9 @@ class RuleFields(BodyModel):
             for_ms=parse_duration_ms(self.for_duration),
             keep_firing_for_ms=parse_duration_ms(self.keep_firing_for),
             severity=self.severity,
-            labels=self.labels,
-            annotations=self.annotations,
+            # null is none, as in the files of Prometheus.
+            labels=self.labels or {},
+            annotations=self.annotations or {},
             max_alerts=self.max_alerts,
             enabled=self.enabled,
             remediation=None if self.remediation is None else self.remediation.to_spec(),

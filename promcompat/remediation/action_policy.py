@@ -55,7 +55,8 @@ class ActionPolicy:
             raise BadDataError(f"the command {name} is not allowed")
         wanted = {key for element in template for key in _PLACEHOLDER.findall(element)}
         if wanted != set(arguments):
-            raise BadDataError(f"the command {name} takes exactly the arguments {sorted(wanted)}")
+            takes = f"the arguments {', '.join(sorted(wanted))}" if wanted else "no arguments"
+            raise BadDataError(f"the command {name} takes exactly {takes}")
         return [_fill(element, arguments) for element in template]
 
 

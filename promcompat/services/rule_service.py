@@ -263,8 +263,9 @@ def rule_faults(rule: AlertRule) -> list[FieldFault]:
 
 def _level_faults(rule: AlertRule, spec: RemediationSpec) -> list[FieldFault]:
     """A remediation that is bound to levels that no alert of the rule has."""
-    severity = rule.all_labels.get(SEVERITY, "")
-    if "{{" in severity or spec.is_for(severity):
+    severity = rule.all_labels.get(SEVERITY)
+    # Without one of the rule's own it is that of the series, if they have the label.
+    if severity is None or "{{" in severity or spec.is_for(severity):
         return []
     reason = f"{', '.join(spec.levels)}: no alert of the rule has this severity"
     expected = f"the severity of the rule, {severity!r}" if severity else "a rule with a severity"

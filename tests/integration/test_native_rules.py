@@ -136,6 +136,8 @@ async def test_what_no_rule_has_is_refused_with_its_place(
 async def test_what_prometheus_takes_is_taken(native: NativeClient) -> None:
     await make(native, name="x" * 2000, group="g" * 2000)
     await make(native, name='Odd {name} of "rules"\n', expr="1")
+    made = await make(native, name="None", labels=None, annotations=None)
+    assert (made["labels"], made["annotations"]) == ({}, {})
     odd = "{{ printf `%c` 55296 }}{{ printf `%99999999d` 1 }}{{ index `a` 9223372036854775807 }}"
     made = await make(native, name="Many", annotations={f"n{n}": odd for n in range(500)})
     assert len(made["annotations"]) == 500
@@ -182,6 +184,7 @@ async def test_a_remediation_is_bound_to_a_level_that_the_rule_has(native: Nativ
     spec = {"workflow_type": "W", "task_queue": "q", "levels": ["critical"]}
     await make(native, remediation=spec)
     await make(native, severity="{{ $labels.level }}", remediation=spec)
+    await make(native, severity="", labels={}, remediation=spec)
     body = {**RULE, "severity": "warning", "remediation": spec}
     found = await native.send("POST", "/rules", status=400, body=body)
     assert found["errors"][0]["field"] == "remediation.levels"

@@ -86,7 +86,7 @@ def test_what_can_run_is_accepted(workflow_input: dict[str, Any]) -> None:
         (
             {"action": {"type": "command", "name": "scale", "arguments": {"m": "1"}}},
             "input.action.name",
-            "the command scale takes exactly the arguments ['n']",
+            "the command scale takes exactly the arguments n",
         ),
         (
             {"action": {"type": "sql", "function": "pg_sleep"}},
