@@ -188,7 +188,7 @@ def _maintain(settings: Settings) -> int:
     else:
         sys.stdout.write(
             f"{report.n_deleted} samples deleted, {report.n_chunks_dropped} chunks dropped, "
-            f"{report.n_hours_computed} hours computed.\n"
+            f"{report.n_hours_computed} hours computed, {report.n_series_removed} series removed.\n"
         )
     for failure in report.failures:
         sys.stderr.write(f"promcompat: {failure.task}: {failure.subject}: {failure.reason}\n")

@@ -51,6 +51,7 @@ class Maintenance:
             samples_deleted=report.n_deleted,
             chunks_dropped=report.n_chunks_dropped,
             hours_computed=report.n_hours_computed,
+            series_removed=report.n_series_removed,
             failed_tasks=[failure.task for failure in report.failures],
         )
 

@@ -337,7 +337,7 @@ class MaintenanceMetrics:
             ("task",),
             registry=registry,
         )
-        for task in ("retention", "empty chunks", "metrics_hourly"):
+        for task in ("retention", "empty chunks", "metrics_hourly", "series"):
             self._failures.labels(task)
         self._samples_deleted = Counter(
             "promcompat_maintenance_samples_deleted",
@@ -354,6 +354,11 @@ class MaintenanceMetrics:
             "Hours computed for metrics_hourly.",
             registry=registry,
         )
+        self._series_removed = Counter(
+            "promcompat_maintenance_series_removed",
+            "Series removed because they had no sample left.",
+            registry=registry,
+        )
 
     def add(
         self,
@@ -361,12 +366,14 @@ class MaintenanceMetrics:
         samples_deleted: int,
         chunks_dropped: int,
         hours_computed: int,
+        series_removed: int,
         failed_tasks: Iterable[str],
     ) -> None:
         """Count one run."""
         self._samples_deleted.inc(samples_deleted)
         self._chunks_dropped.inc(chunks_dropped)
         self._hours_computed.inc(hours_computed)
+        self._series_removed.inc(series_removed)
         for task in failed_tasks:
             self._failures.labels(task).inc()
 

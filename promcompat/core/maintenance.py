@@ -29,6 +29,14 @@ class SampleChunk:
 
 
 @dataclass(frozen=True, slots=True)
+class OrphanSeries:
+    """Which of some series have no sample left; `last_id` is the last one that was looked at."""
+
+    last_id: int
+    ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class StaleHours:
     """Hours of one tenant and day whose samples changed after they were computed.
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
-from promcompat.core.maintenance import RetainedMetric, SampleChunk, StaleHours
+from promcompat.core.maintenance import OrphanSeries, RetainedMetric, SampleChunk, StaleHours
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
     Labels,
@@ -191,6 +191,16 @@ class MaintenanceSteps(Protocol):
         """Delete the metric's samples of a chunk before a time; returns how many.
 
         What was deleted until a failure stays deleted.
+        """
+
+    async def orphan_series(self, after_id: int) -> OrphanSeries | None:
+        """Look at some series in the order of their ids; None when there are none after that id."""
+
+    async def remove_series(self, series_ids: Sequence[int]) -> int:
+        """Remove those that still have no sample and no open alert; returns how many.
+
+        A sample that is written under a removed id at the same time is not lost: its writer is told
+        and makes the series anew.
         """
 
     async def collect_stale_hours(self, first_ms: int | None) -> list[StaleHours]:

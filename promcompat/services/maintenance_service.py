@@ -41,6 +41,7 @@ class MaintenanceReport:
     deleted: list[tuple[RetainedMetric, int]] = field(default_factory=list)
     n_chunks_dropped: int = 0
     n_hours_computed: int = 0
+    n_series_removed: int = 0
     ignored: list[RetainedMetric] = field(default_factory=list)
     failures: list[MaintenanceFailure] = field(default_factory=list)
     is_skipped: bool = False
@@ -64,6 +65,7 @@ class MaintenanceService:
         self._repository = repository
         self._retention_days = retention_days
         self._now_ms = now_ms
+        self._is_first_run = True
 
     async def run_once(self) -> MaintenanceReport:
         """Do all there is to do. Raises StorageUnavailableError when the database fails."""
@@ -71,7 +73,8 @@ class MaintenanceService:
             if steps is None:
                 return MaintenanceReport(is_skipped=True)
             run = _Run(steps, self._retention_days, self._now_ms())
-            await run.do_everything()
+            await run.do_everything(looks_for_orphans=self._is_first_run)
+            self._is_first_run = False
             return run.report
 
 
@@ -85,13 +88,19 @@ class _Run:
         self._now_ms = now_ms
         self._keep_from_ms = now_ms - retention_days * _DAY_MS if retention_days else None
 
-    async def do_everything(self) -> None:
-        """Retention first: no hour is computed of samples that go."""
+    async def do_everything(self, *, looks_for_orphans: bool) -> None:
+        """Retention first: no hour is computed of samples that go.
+
+        Only samples that go leave series without any. Whether others took some is not known, so
+        `looks_for_orphans` says to look all the same.
+        """
         await self._drop_expired_chunks()
         await self._delete_expired_samples()
         if await self._attempt("metrics_hourly", "policies", self._fit_edition()):
             await self._compute_hours()
         await self._drop_empty_chunks()
+        if looks_for_orphans or self.report.n_chunks_dropped or self.report.n_deleted:
+            await self._remove_orphan_series()
 
     async def _drop_expired_chunks(self) -> None:
         if self._keep_from_ms is None:
@@ -134,6 +143,15 @@ class _Run:
                 n_deleted += await self._attempt("retention", subject, deleting) or 0
         if n_deleted:
             self.report.deleted.append((metric, n_deleted))
+
+    async def _remove_orphan_series(self) -> None:
+        """Series whose last sample went."""
+        last_id = 0
+        while page := await self._attempt("series", "orphans", self._steps.orphan_series(last_id)):
+            last_id = page.last_id
+            removing = self._steps.remove_series(page.ids)
+            count = await self._attempt("series", f"orphans up to {last_id}", removing)
+            self.report.n_series_removed += count or 0
 
     async def _fit_edition(self) -> bool:
         await self._steps.fit_edition()

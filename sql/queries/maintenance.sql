@@ -73,12 +73,47 @@ noted AS (
 ),
 counted AS (
     INSERT INTO late_write AS l (tenant_id, day, generation)
-    SELECT $2, d.day, 1
+    SELECT $2, d.day, change_stamp()
     FROM (SELECT DISTINCT floor(h.hour / 24.0)::integer AS day FROM hours AS h) AS d
     ORDER BY d.day
-    ON CONFLICT (tenant_id, day) DO UPDATE SET generation = l.generation + 1
+    ON CONFLICT (tenant_id, day)
+    DO UPDATE SET generation = greatest(l.generation + 1, excluded.generation)
 )
 SELECT count(*) FROM deleted
+
+-- orphan_series --
+-- Of the first $2 series after id $1: the last id, and those without a sample. No row for no series.
+-- OFFSET 0 keeps one index probe for each series and chunk, up to the first that has a sample.
+SELECT
+    max(s.id) AS last_id,
+    coalesce(
+        array_agg(s.id ORDER BY s.id) FILTER (
+            WHERE NOT EXISTS (SELECT FROM sample AS p WHERE p.series_id = s.id OFFSET 0)
+        ),
+        '{}'
+    ) AS ids
+FROM (SELECT o.id FROM series AS o WHERE o.id > $1 ORDER BY o.id LIMIT $2) AS s
+HAVING count(*) > 0
+
+-- lock_series --
+-- Waits for running writes and keeps new ones waiting until the end of the transaction.
+SELECT lock_series()
+
+-- remove_series --
+-- Removes those of the series $1 that still have no sample and no open alert; returns how many.
+WITH removed AS (
+    DELETE FROM series AS s
+    WHERE s.id = ANY($1::bigint[])
+        AND NOT EXISTS (SELECT FROM sample AS p WHERE p.series_id = s.id)
+        AND NOT EXISTS (
+            SELECT FROM alert AS a WHERE a.series_id = s.id AND a.state IN ('pending', 'firing')
+        )
+    RETURNING s.id
+),
+forgotten AS (
+    DELETE FROM threshold_state AS t USING removed AS r WHERE t.series_id = r.id
+)
+SELECT count(*) FROM removed
 
 -- hourly_progress --
 -- Up to which Unix ms hours are computed; NULL when none ever was.

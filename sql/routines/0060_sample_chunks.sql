@@ -82,14 +82,15 @@ BEGIN
         );
     END IF;
     INSERT INTO late_write AS l (tenant_id, day, generation)
-    SELECT t.id, d.day, 1
+    SELECT t.id, d.day, change_stamp()
     FROM tenant AS t
     CROSS JOIN generate_series(
         floor(extract(epoch FROM piece.range_start) / 86400)::integer,
         ceil(extract(epoch FROM piece.range_end) / 86400)::integer - 1
     ) AS d (day)
     ORDER BY t.id, d.day
-    ON CONFLICT (tenant_id, day) DO UPDATE SET generation = l.generation + 1;
+    ON CONFLICT (tenant_id, day)
+    DO UPDATE SET generation = greatest(l.generation + 1, excluded.generation);
     RETURN true;
 END
 $$;

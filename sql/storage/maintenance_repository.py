@@ -1,12 +1,12 @@
 """The PostgreSQL side of `promcompat.core.ports.MaintenanceRepository`."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.maintenance import RetainedMetric, SampleChunk, StaleHours
+from promcompat.core.maintenance import OrphanSeries, RetainedMetric, SampleChunk, StaleHours
 from promcompat.core.ports import MaintenanceRepository, MaintenanceSteps
 from sql.catalog import MS_PER_HOUR
 from sql.query_loader import load_queries
@@ -16,6 +16,8 @@ from sql.storage.database import Database
 _QUERIES: Final = load_queries("maintenance")
 _SERIES_PER_STATEMENT: Final = 100
 """With a chunk of a day and samples every 15 s, half a million rows in a transaction."""
+_SERIES_LOOKED_AT: Final = 5_000
+_SERIES_REMOVED_AT_ONCE: Final = 1_000
 _STEP_SECONDS: Final = 300
 _LOCK_MS: Final = 500
 """Whoever waits for a lock that excludes others makes all of them wait behind it."""
@@ -109,6 +111,24 @@ class PostgresMaintenanceSteps:
                     "delete_expired_samples", some, metric.tenant_id, chunk.start_ms, end_ms
                 )
         return n_deleted
+
+    async def orphan_series(self, after_id: int) -> OrphanSeries | None:
+        """Series without samples; see the port."""
+        async with self._transaction():
+            row = await self._connection.fetchrow(
+                _QUERIES["orphan_series"], after_id, _SERIES_LOOKED_AT
+            )
+        return None if row is None else OrphanSeries(*row)
+
+    async def remove_series(self, series_ids: Sequence[int]) -> int:
+        """Remove series; see the port. Writers wait, so it is a few at a time."""
+        n_removed = 0
+        for start in range(0, len(series_ids), _SERIES_REMOVED_AT_ONCE):
+            some = series_ids[start : start + _SERIES_REMOVED_AT_ONCE]
+            async with self._transaction():
+                await self._connection.execute(_QUERIES["lock_series"])
+                n_removed += await self._fetchval("remove_series", some)
+        return n_removed
 
     async def collect_stale_hours(self, first_ms: int | None) -> list[StaleHours]:
         """Hours to be computed again; see the port. At most 10,000 days of tenants at once."""

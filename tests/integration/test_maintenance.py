@@ -8,9 +8,13 @@ import asyncpg
 import pytest
 
 from promcompat.core.definitions import DuplicatePolicy, MetricDefinition
+from promcompat.core.errors import StorageUnavailableError
 from promcompat.services.maintenance_service import MaintenanceService
 from sql.storage.definition_repository import PostgresDefinitionRepository
-from sql.storage.maintenance_repository import PostgresMaintenanceRepository
+from sql.storage.maintenance_repository import (
+    PostgresMaintenanceRepository,
+    PostgresMaintenanceSteps,
+)
 from sql.storage.metric_repository import PostgresMetricRepository
 from tests.factories import STALE_NAN, make_batch, make_labels
 from tests.maintenance import (
@@ -222,14 +226,16 @@ async def test_whole_chunks_are_dropped_after_the_retention_and_hours_stay(
     await write_days(repository, 4)
     await do_maintenance(connection)
     hours = await hours_shown(connection)
+    days = NOW_MS // DAY_MS - 9, NOW_MS // DAY_MS
+    before = await repository.late_writes("red", *days)
     report = await do_maintenance(connection, retention_days=2)
     # Of the day two days ago a part is still to be kept, so the whole of it is.
     assert await sample_days(connection) == [0, 1, 2]
     assert report.n_chunks_dropped == 2
     assert report.n_deleted == 0
     assert await hours_shown(connection) == hours
-    seen = await repository.late_writes("red", NOW_MS // DAY_MS - 4, NOW_MS // DAY_MS)
-    assert {NOW_MS // DAY_MS - day for day in seen if seen[day] > 1} == {3, 4}
+    after = await repository.late_writes("red", *days)
+    assert {days[1] - day for day, count in after.items() if count != before[day]} == {3, 4}
     # What comes later than the retention is taken, and goes again.
     await repository.write_batch("red", make_batch({JOBS: [(NOW_MS - 4 * DAY_MS, 1.0)]}))
     assert (await do_maintenance(connection, retention_days=2)).n_chunks_dropped == 1
@@ -300,6 +306,77 @@ async def test_chunks_that_lost_all_samples_go(
     assert report.n_chunks_dropped == 3
     await repository.write_batch("red", make_batch({JOBS: [(NOW_MS - 4 * DAY_MS, 1.0)]}))
     assert await sample_days(connection) == [0, 1, 4]
+
+
+async def series_names(connection: asyncpg.Connection) -> list[str]:
+    rows = await connection.fetch("SELECT metric_name FROM series ORDER BY 1")
+    return [row["metric_name"] for row in rows]
+
+
+async def test_series_go_with_their_last_sample_and_writes_under_their_ids_are_not_lost(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection, database_url: str
+) -> None:
+    """Both services have the id of the series in memory when it goes."""
+    old = [make_labels(name) for name in ("one", "other", "never_again")]
+    old_ms = NOW_MS - 5 * DAY_MS
+    async with opened_repository(database_url, now_ms=lambda: NOW_MS) as second:
+        for service in (repository, second):
+            await service.write_batch(
+                "red", make_batch({labels: [(old_ms, 1.0)] for labels in old})
+            )
+        await repository.write_batch("red", make_batch({JOBS: [(old_ms, 1.0), (NOW_MS, 2.0)]}))
+        report = await do_maintenance(connection, retention_days=3)
+        assert report.n_series_removed == 3
+        assert await series_names(connection) == ["jobs"]
+        found = await repository.label_values("red", "__name__", (), old_ms, NOW_MS, 0)
+        assert found == ["jobs"]
+        for service, labels, value in (repository, old[0], 4.0), (second, old[1], 5.0):
+            batch = make_batch({labels: [(NOW_MS, value)]})
+            # Refused with 503, which senders repeat; never acknowledged and lost.
+            with pytest.raises(StorageUnavailableError):
+                await service.write_batch("red", batch)
+            await service.write_batch("red", batch)
+    shown = await connection.fetch("SELECT name, value FROM metrics ORDER BY name")
+    assert [tuple(row) for row in shown] == [("jobs", 2.0), ("one", 4.0), ("other", 5.0)]
+
+
+async def test_a_series_that_gets_a_sample_while_it_is_removed_stays(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection, database_url: str
+) -> None:
+    """The service stores a sample, uncommitted, when maintenance has found the series empty."""
+    await repository.write_batch("red", make_batch({JOBS: [(NOW_MS, 1.0)]}))
+    await connection.execute("DELETE FROM sample")
+    async with connected(database_url) as other:
+        await other.execute("BEGIN; LOCK TABLE late_write IN ACCESS EXCLUSIVE MODE")
+        late = make_batch({JOBS: [(NOW_MS - HOUR_MS, 2.0)]})
+        writing = asyncio.create_task(repository.write_batch("red", late))
+        await wait_for_lock(connection)
+        steps = PostgresMaintenanceSteps(connection)
+        page = await steps.orphan_series(0)
+        assert page is not None
+        removing = asyncio.create_task(steps.remove_series(page.ids))
+        await asyncio.sleep(0.1)
+        await other.execute("COMMIT")
+    await writing
+    assert (len(page.ids), await removing) == (1, 0)
+    assert await connection.fetchval("SELECT value FROM metrics") == 2.0
+
+
+async def test_a_series_with_an_open_alert_stays_until_it_has_ended(
+    repository: PostgresMetricRepository, connection: asyncpg.Connection
+) -> None:
+    old_ms = NOW_MS - 5 * DAY_MS
+    await repository.write_batch("red", make_batch({one: [(old_ms, 1.0)] for one in (JOBS, *LOAD)}))
+    await connection.execute(
+        "INSERT INTO alert (tenant_id, series_id, rule_group, rule_name, fingerprint, labels, "
+        "series_labels, annotations, severity, expr, interval_ms, state, value, active_at) "
+        "SELECT tenant_id, id, '', metric_name, fingerprint, '{}', '{}', '{}', 'critical', '', 1, "
+        "'firing', 1, now() FROM series WHERE metric_name = 'jobs'"
+    )
+    assert (await do_maintenance(connection, retention_days=3)).n_series_removed == 2
+    assert await series_names(connection) == ["jobs"]
+    await connection.execute("UPDATE alert SET state = 'resolved'")
+    assert (await do_maintenance(connection, retention_days=3)).n_series_removed == 1
 
 
 async def test_a_step_that_fails_stops_no_other(

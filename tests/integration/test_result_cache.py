@@ -16,9 +16,10 @@ from promcompat.services.result_cache import DAY_MS, RangeResultCache
 from promql.engine import Engine, EngineOptions
 from promql.pushdown.choice import PushdownMode
 from promql.values import Matrix, QueryResult
+from sql.migrate import migrate
 from sql.storage.metric_repository import PostgresMetricRepository
 from tests.factories import Points, make_batch, make_labels
-from tests.repositories import opened_repository
+from tests.repositories import connected, discard, opened_repository
 
 pytestmark = pytest.mark.integration
 
@@ -138,6 +139,9 @@ async def with_world(url: str, actions: list[tuple[object, ...]]) -> World:
     def now_ms() -> int:
         return clock[0].now_ms if clock else T0
 
+    await migrate(url, discard)
+    async with connected(url) as connection:
+        await connection.execute("TRUNCATE series, sample, series_generation, late_write")
     async with AsyncExitStack() as stack:
         # One that leaves samples out wherever it can, and one that keeps all it reads.
         options: list[dict[str, object]] = [
@@ -151,9 +155,6 @@ async def with_world(url: str, actions: list[tuple[object, ...]]) -> World:
         ]
         world = World(repositories, reference)
         clock.append(world)
-        await world.repositories[0].database.write_pool.execute(
-            "TRUNCATE series, sample, series_generation, late_write"
-        )
         await play(world, actions)
         return world
 

@@ -9,6 +9,7 @@ import pytest
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import MatcherSets
 from sql.query_loader import load_queries
+from sql.storage.connection_pool import acquired
 from sql.storage.metric_repository import PostgresMetricRepository
 from tests.factories import make_batch, make_labels, make_matcher
 from tests.fakes import InMemoryMetricRepository
@@ -40,11 +41,11 @@ async def write(repository: PostgresMetricRepository, labels: Labels, time_ms: i
 
 async def delete_before(repository: PostgresMetricRepository, time_ms: int) -> None:
     """As maintenance does it."""
-    async with repository.database.write_pool.acquire() as connection:
+    async with acquired(repository.database.write_pool) as connection:
         ids = [row["id"] for row in await connection.fetch("SELECT id FROM series")]
-        await connection.fetchval(
-            load_queries("maintenance")["delete_expired_samples"], ids, time_ms, 1
-        )
+        tenant_id = await connection.fetchval("SELECT min(id) FROM tenant")
+        statement = load_queries("maintenance")["delete_expired_samples"]
+        await connection.fetchval(statement, ids, tenant_id, 0, time_ms)
 
 
 @pytest.mark.parametrize("bounds", [EVER, (T0, T0 + MINUTE_MS)])
