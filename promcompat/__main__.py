@@ -1,4 +1,5 @@
-"""The command line: `promcompat serve`, `migrate`, `maintain`, `worker`, `explain`, `sql`."""
+"""The command line: `promcompat serve`, `migrate`, `maintain`, `worker`, `explain`, `sql`,
+`backup`, `restore`."""
 
 import argparse
 import asyncio
@@ -6,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvloop
 from pydantic import ValidationError
@@ -13,6 +15,7 @@ from pydantic import ValidationError
 from promcompat.api.context import ServiceState
 from promcompat.api.server import base_url, bind_socket
 from promcompat.app import SHORT, migrate_when_answering, start_database
+from promcompat.backup_command import add_backup_parsers, run_backup_command
 from promcompat.banner import render_banner
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor
@@ -52,6 +55,8 @@ examples:
       Do remediations, beside a service and on its database.
   promcompat sql -c "SELECT count(*) FROM metrics"
       Open psql on the database in use; its arguments are passed on.
+  promcompat backup metrics.dump
+      Back up the service's own database; promcompat restore puts it back.
   promcompat explain 'rate(http_requests_total[5m])' --analyze
       Ask a running service how it answers a query, and what that takes.
 
@@ -68,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if others and options["command"] != "sql":
         parser.error(f"unrecognized arguments: {' '.join(others)}")
     command = options.pop("command")
+    file = Path(options.pop("file", ""))
     if command == "version":
         sys.stdout.write(f"{_version_text()}\n")
         return 0
@@ -85,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if command == "sql":
             run_psql(settings, others)
+        if command in ("backup", "restore"):
+            return run_backup_command(command, settings, file)
         return _run(command, settings, given)
     except PromcompatError as exc:
         sys.stderr.write(redactor.hide(f"promcompat: {exc}\n"))
@@ -122,6 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_settings(command)
     add_explain_parser(commands)
     add_sql_parser(commands)
+    add_backup_parsers(commands)
     commands.add_parser("version", help="print the version and end")
     return parser
 

@@ -143,6 +143,15 @@ def read_database_url(path: Path) -> str | None:
     return url_file.read_text(encoding="utf-8").strip() if url_file.is_file() else None
 
 
+def read_distribution(path: Path) -> str | None:
+    """Return which programs made the data folder's database, also while it runs."""
+    state_file = path.expanduser() / "database.json"
+    if not state_file.is_file():
+        return None
+    name = json.loads(state_file.read_text(encoding="utf-8")).get("distribution")
+    return str(name) if name else None
+
+
 def generate_password() -> str:
     """Return a password that needs no quoting in a URL or in SQL."""
     return secrets.token_urlsafe(24)

@@ -23,9 +23,18 @@ class EmbeddedDatabase:
     cleared at the next start. Committed samples survive all of it.
     """
 
-    def __init__(self, folder: DataFolder, server: PostgresServer, url: str, description: str):
+    def __init__(
+        self,
+        folder: DataFolder,
+        server: PostgresServer,
+        cluster: Cluster,
+        url: str,
+        description: str,
+    ) -> None:
         self._folder = folder
         self._server = server
+        self.cluster = cluster
+        """Its files, and what its superuser can do."""
         self.url = url
         """Address for asyncpg or psql, with the password of the data folder's owner."""
         self.description = description
@@ -76,11 +85,16 @@ class EmbeddedDatabase:
         except BaseException:
             server.stop()
             raise
-        return cls(folder, server, url, distribution.description)
+        return cls(folder, server, cluster, url, distribution.description)
 
     @property
     def is_running(self) -> bool:
         return self._server.is_running
+
+    @property
+    def port(self) -> int:
+        """Where it listens on 127.0.0.1."""
+        return self._server.port
 
     def stop(self) -> None:
         """Shut the database down cleanly and release its folder. Does nothing when stopped."""

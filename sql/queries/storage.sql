@@ -23,6 +23,19 @@ SELECT
     END AS removed
 FROM installation AS i
 
+-- sample_table --
+-- What the table of samples is: its kind, NULL without one, and whether the extension is here.
+SELECT
+    (SELECT relkind FROM pg_class WHERE oid = to_regclass('promcompat.sample')) AS kind,
+    EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS has_timescaledb
+
+-- is_hypertable --
+-- Whether TimescaleDB knows the table of samples; only asked where the extension is.
+SELECT EXISTS (
+    SELECT FROM timescaledb_information.hypertables
+    WHERE hypertable_schema = 'promcompat' AND hypertable_name = 'sample'
+)
+
 -- set_known_epoch --
 -- Says for the statements of this session that store samples what the process knows.
 SELECT set_config('promcompat.epoch', $1, false)

@@ -148,6 +148,20 @@ BEGIN
 END
 $$;
 
+-- Samples that SQL users change or delete may be in caches of samples and results. Which ones is not
+-- looked up: writing the row of `installation` again changes the epoch, and everything is forgotten. The
+-- service itself counts what it changes (late_write).
+CREATE OR REPLACE FUNCTION note_changed_samples() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+BEGIN
+    IF coalesce(current_setting('promcompat.epoch', true), '') = '' THEN
+        UPDATE promcompat.installation SET created_at = created_at;
+    END IF;
+    RETURN NULL;
+END
+$$;
+
 REVOKE EXECUTE ON FUNCTION take_series_id() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION take_tenant_id() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION lock_series() FROM PUBLIC;
@@ -163,6 +177,8 @@ BEGIN
         ALTER TABLE promcompat.tenant ALTER COLUMN id SET DEFAULT promcompat.take_tenant_id();
         CREATE TRIGGER check_writer BEFORE INSERT OR UPDATE ON promcompat.sample
         FOR EACH STATEMENT EXECUTE FUNCTION promcompat.check_writer();
+        CREATE TRIGGER note_changes AFTER UPDATE OR DELETE OR TRUNCATE ON promcompat.sample
+        FOR EACH STATEMENT EXECUTE FUNCTION promcompat.note_changed_samples();
         CREATE TRIGGER check_writer BEFORE INSERT ON promcompat.series
         FOR EACH STATEMENT EXECUTE FUNCTION promcompat.check_writer();
         CREATE TRIGGER before_removal BEFORE DELETE OR TRUNCATE ON promcompat.series

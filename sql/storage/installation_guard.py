@@ -11,7 +11,7 @@ from typing import Final, TypeAlias, TypeVar
 
 import asyncpg
 
-from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.errors import DatabaseRefusedError, StorageUnavailableError
 from sql.query_loader import load_migrations, load_queries
 from sql.storage.connection_pool import Connection
 
@@ -172,3 +172,22 @@ async def _check_schema(connection: asyncpg.Connection) -> None:
         raise StorageUnavailableError(
             f"the database lacks migration {min(known - applied):04d}: run promcompat migrate"
         )
+    await _check_sample_table(connection)
+
+
+async def _check_sample_table(connection: asyncpg.Connection) -> None:
+    """A dump restored without TimescaleDB's two functions has an empty plain table, and says so
+    only when somebody looks for samples.
+    """
+    table = await connection.fetchrow(_QUERIES["sample_table"])
+    kind = None if table is None else table["kind"]
+    if kind == b"p":
+        return
+    may_be_hypertable = kind == b"r" and table["has_timescaledb"]
+    if may_be_hypertable and await connection.fetchval(_QUERIES["is_hypertable"]):
+        return
+    raise DatabaseRefusedError(
+        "the table promcompat.sample is no hypertable and has no partitions: the database was not "
+        "restored completely. Restore the back-up again as docs/operations.md says, with "
+        "timescaledb_pre_restore() before and timescaledb_post_restore() after it"
+    )

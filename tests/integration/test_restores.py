@@ -351,3 +351,37 @@ async def test_refused_sample_leaves_no_series_behind(
         await repository.write_batch("red", batch)
     assert list(await read(repository, "red")) == [RED_BEFORE]
     assert await n_series(database_url) == 1
+
+
+@pytest.mark.parametrize(
+    ("statement", "left"),
+    [
+        ("DELETE FROM sample WHERE ts > from_unix_ms(1700000000000)", {T0: RED}),
+        (
+            "UPDATE sample SET value = 5 WHERE ts > from_unix_ms(1700000000000)",
+            {T0: RED, T0 + 1: 5.0},
+        ),
+        ("TRUNCATE sample", {}),
+    ],
+)
+async def test_samples_changed_in_sql_are_in_no_cache(
+    database_url: str,
+    repository: PostgresMetricRepository,
+    statement: str,
+    left: dict[int, float],
+) -> None:
+    """A query that ended long ago is kept; without the trigger it would be answered for ever."""
+    forgotten: list[str] = []
+    repository.on_step_back(lambda: forgotten.append("results"))
+    for at in (0, 1):
+        await write(repository, "red", RED_BEFORE, at, RED)
+    asked = [select_name("m", T0 - 60_000, T0 + 60_000)]
+    for _ in range(2):
+        (block,) = await repository.select("red", asked)
+        assert len(block.timestamps) == 2
+    async with connected(database_url) as admin:
+        await admin.execute(statement)
+    (block,) = await repository.select("red", asked)
+    wanted = [(at, value_bits(value)) for at, value in left.items()]
+    assert block_rows(block) == ({RED_BEFORE: wanted} if wanted else {})
+    assert forgotten == ["results"]

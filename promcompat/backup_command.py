@@ -1,0 +1,41 @@
+"""`promcompat backup` and `promcompat restore`: the service's own database into a file and back."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from promcompat.core.errors import PromcompatError
+from promcompat.settings import Settings
+from sql.embedded.backup import back_up, restore
+
+
+class BackupCommandError(PromcompatError):
+    """The command is not for this database; the text says what is."""
+
+
+def add_backup_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add both commands."""
+    for name, text in (
+        ("backup", "write the service's own database into a file, while it runs or not"),
+        ("restore", "put such a file in the place of the service's own database"),
+    ):
+        parser = commands.add_parser(name, help=text, description=text)
+        parser.add_argument("file", help="the back-up, in pg_dump's custom format")
+        parser.add_argument("--data-dir", help="folder of the service's own database")
+
+
+def run_backup_command(command: str, settings: Settings, file: Path) -> int:
+    """Run one of them; progress goes to standard error. Raises PromcompatError."""
+    if settings.database_url is not None:
+        raise BackupCommandError(
+            f"{command} is for the service's own database, and PROMCOMPAT_DATABASE_URL names "
+            "another one: use pg_dump and pg_restore as docs/operations.md says"
+        )
+    run = back_up if command == "backup" else restore
+    run(settings.data_dir.expanduser(), file.expanduser().absolute(), _report)
+    return 0
+
+
+def _report(line: str) -> None:
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()

@@ -1,0 +1,129 @@
+"""Backing up the embedded database into a file, and putting such a file in its place.
+
+Restoring a database with TimescaleDB takes a superuser, whose password only this package has, and
+pg_dump must not be older than the server.
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from sql.embedded.cluster import DATABASE_NAME, SERVICE_ROLE, SUPERUSER, Cluster
+from sql.embedded.data_folder import read_database_url, read_distribution
+from sql.embedded.database import EmbeddedDatabase
+from sql.embedded.distributions import choose_distribution
+from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
+from sql.embedded.install_cache import Report, default_cache_folder
+
+_RESTORED: Final = "promcompat_restored"
+
+
+def back_up(data_folder: Path, file: Path, report: Report) -> None:
+    """Write everything into `file`, in pg_dump's custom format; the service may run meanwhile.
+
+    The file is complete or not there. Raises EmbeddedDatabaseError.
+    """
+    if read_database_url(data_folder) is None:
+        raise EmbeddedDatabaseError(f"there is no database in {data_folder}")
+    try:
+        with EmbeddedDatabase.start(data_folder, report=report) as database:
+            _dump(data_folder, database.url, file, report)
+    except DataFolderInUseError:
+        _dump(data_folder, read_database_url(data_folder) or "", file, report)
+
+
+def _dump(data_folder: Path, url: str, file: Path, report: Report) -> None:
+    distribution = choose_distribution(
+        read_distribution(data_folder), default_cache_folder(), report
+    )
+    account, _, address = url.partition("@")
+    password = account.rpartition(":")[2]
+    target = f"postgresql://{SERVICE_ROLE}@{address}"
+    unfinished = file.with_name(f"{file.name}.unfinished")
+    report(f"Writing {file}")
+    try:
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "wb") as output:
+            _run(
+                [distribution.program("pg_dump"), "--format=custom", f"--dbname={target}"],
+                {"PATH": os.environ.get("PATH", os.defpath), "PGPASSWORD": password},
+                output=output,
+            )
+        unfinished.replace(file)
+    except OSError as exc:
+        raise EmbeddedDatabaseError(f"cannot write {file}: {exc.strerror}") from exc
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def restore(data_folder: Path, file: Path, report: Report) -> None:
+    """Put what `back_up` wrote in the place of the database; the service must be stopped.
+
+    The database that there is goes only when the other one is complete. Raises
+    EmbeddedDatabaseError, DataFolderInUseError while the service runs.
+    """
+    try:
+        source = file.open("rb")
+    except OSError as exc:
+        raise EmbeddedDatabaseError(f"cannot read {file}: {exc.strerror}") from exc
+    with source, EmbeddedDatabase.start(data_folder, report=report) as database:
+        cluster, port = database.cluster, database.port
+        report(f"Restoring {file}")
+        _make_empty(cluster, port)
+        _fill(cluster, port, source)
+        _take_its_place(cluster, port)
+
+
+def _make_empty(cluster: Cluster, port: int) -> None:
+    cluster.run_sql(port, "-c", f"DROP DATABASE IF EXISTS {_RESTORED} WITH (FORCE)")
+    cluster.run_sql(port, "-c", f"CREATE DATABASE {_RESTORED} OWNER {SERVICE_ROLE}")
+    if cluster.distribution.timescaledb_version is not None:
+        for statement in ("CREATE EXTENSION timescaledb", "SELECT timescaledb_pre_restore()"):
+            cluster.run_sql(port, "-c", statement, database=_RESTORED)
+
+
+def _fill(cluster: Cluster, port: int, source: IO[bytes]) -> None:
+    """Grants are left out, as roles of readers may not exist here; migrating gives them again."""
+    address = f"postgresql://{SUPERUSER}@127.0.0.1:{port}/{_RESTORED}"
+    _run(
+        cluster.command("pg_restore", "--exit-on-error", "--no-privileges", f"--dbname={address}"),
+        {**cluster.environment(), "PGPASSWORD": cluster.password},
+        source=source,
+    )
+    cluster.run_sql(port, "-c", "DELETE FROM promcompat.schema_routine", database=_RESTORED)
+
+
+def _take_its_place(cluster: Cluster, port: int) -> None:
+    if cluster.distribution.timescaledb_version is not None:
+        for statement in (
+            "SELECT timescaledb_post_restore()",
+            "SELECT _timescaledb_functions.stop_background_workers()",
+        ):
+            cluster.run_sql(port, "-c", statement, database=_RESTORED)
+    cluster.run_sql(port, "-c", f"DROP DATABASE {DATABASE_NAME} WITH (FORCE)")
+    cluster.run_sql(port, "-c", f"ALTER DATABASE {_RESTORED} RENAME TO {DATABASE_NAME}")
+
+
+def _run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    source: IO[bytes] | None = None,
+    output: IO[bytes] | None = None,
+) -> None:
+    """Run a program with files for its input and output. Raises EmbeddedDatabaseError."""
+    result = subprocess.run(
+        command,
+        cwd="/",
+        env=dict(environment),
+        stdin=source or subprocess.DEVNULL,
+        stdout=output or subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    if result.returncode != 0:
+        lines = result.stderr.decode(errors="replace").strip().splitlines()
+        program = Path(next(part for part in command if "pg_" in part)).name
+        raise EmbeddedDatabaseError(f"{program} failed: {' / '.join(lines[-3:])}")
