@@ -308,13 +308,13 @@ class ThresholdAlerts:
         await self._record(session, touched)
 
     def _newest_level(self, series: _Series, state: LevelState) -> BreachLevel:
-        """The level of the newest sample; one that is too old raises none."""
+        """The level of the newest sample; one that is too old, or expired, raises none."""
         if state.newest_value is None:
             return series.level
         level = level_of(series.threshold, series.labels, state.newest_value)
         max_age_ms = self._max_sample_age_ms
         is_old = max_age_ms > 0 and self._now_ms() - state.newest_ms > max_age_ms
-        return min(level, series.level) if is_old else level
+        return min(level, series.level) if is_old or self._is_silent(state) else level
 
     async def _forget(
         self, session: ThresholdSession, series_ids: Collection[int], alerts: Iterable[TenantAlert]

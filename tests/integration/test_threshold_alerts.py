@@ -480,3 +480,18 @@ async def test_overrides_and_levels_as_json(plain_database_url: str) -> None:
         threshold["remediation"] = {**stored["remediation"], "levels": ["critical"]}
         found = await one.send("PUT", "/definitions/queue", status=400, body=body)
         assert found["errors"][0]["expected"] == "warning"
+
+
+async def test_an_expired_alert_does_not_come_back_with_a_changed_threshold(
+    plain_database_url: str,
+) -> None:
+    async with running_alerting(plain_database_url, expiry_ms=60_000) as one:
+        await one.define("queue", make_threshold())
+        await one.write(HOST, (0, 9.0))
+        await one.settle()
+        one.clock.now_ms = NOW_MS + 60_001
+        await one.settle()
+        assert await states(one) == [("resolved", "critical")]
+        await one.define("queue", make_threshold(critical=9.0))
+        await one.settle()
+        assert await states(one) == [("resolved", "critical")]
