@@ -24,6 +24,9 @@ _FILTER = re.compile(r"(.+?)(=~|!~|!=|=)(.*)", re.DOTALL)
 _A_FILTER = "LABEL=VALUE, LABEL!=VALUE, LABEL=~REGEX or LABEL!~REGEX"
 _A_DURATION = "a duration such as 30s, 5m or 1h30m, from 1ms on"
 _OPERATORS = {op.value: op for op in MatchOp}
+_MAX_PATTERN_LENGTH = 10_000
+_MAX_PATTERN_COST = 1_000
+"""Microseconds to compile it, about: a request has up to a hundred filters."""
 MAX_ID = (1 << 63) - 1
 """The largest id that the database can give."""
 
@@ -115,8 +118,11 @@ def parse_filter(text: str) -> LabelMatcher:
     if found:
         raise FieldError(found, _A_FILTER)
     matcher = LabelMatcher(name, _OPERATORS[operator], value)
+    if matcher.has_pattern and len(value) > _MAX_PATTERN_LENGTH:
+        expected = f"at most {_MAX_PATTERN_LENGTH} characters"
+        raise FieldError(f"the regular expression has {len(value)} characters", expected)
     try:
-        matcher.check_pattern()
+        matcher.check_pattern(_MAX_PATTERN_COST)
     except BadDataError as exc:
         raise FieldError(str(exc), "a regular expression in the syntax of RE2") from exc
     return matcher

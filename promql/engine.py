@@ -18,7 +18,7 @@ import numpy as np
 from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutError
 from promcompat.core.model import EMPTY_LABELS, EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import SampleReader
-from promql.ast import Expr, PositionRange, SubqueryExpr, ValueType
+from promql.ast import Call, Expr, PositionRange, SubqueryExpr, ValueType
 from promql.budget import (
     BYTES_PER_MADE_LABELS,
     BYTES_PER_SAMPLE,
@@ -66,6 +66,7 @@ _MAX_THREADS = max(2, os.cpu_count() or 1)
 answer: what takes it 1.8 ms (p99 22) beside two busy threads takes 4.0 (50) beside six."""
 _LARGE_QUERY_BYTES = 64 << 20
 _MEMORY_CHECK_SECONDS = 0.05
+_MATCHING = ("label_replace", "info")
 _LONG_TEXT = 4_096
 """Characters; parsing 20,000 takes 25 ms, and evaluating as many operators a second."""
 _BYTES_PER_SHOWN_SAMPLE = 24
@@ -263,6 +264,19 @@ class Engine:
             return self.plan_query(*arguments)
         return await self._aside(query, partial(self.plan_query, *arguments))
 
+    async def plan_aside(
+        self,
+        text: str,
+        eval_range: EvalRange,
+        is_range: bool,
+        parameters: QueryParameters = DEFAULTS,
+    ) -> Plan:
+        """The plan of a query, within its time and memory. Raises as `plan_query`."""
+        query = self._new_query("", text, eval_range, parameters)
+        options = self._options
+        budget = QueryBudget(query.budget.deadline, options.max_samples, options.max_memory_bytes)
+        return await self._plan_of(replace(query, is_range=is_range, budget=budget))
+
     def plan_query(
         self,
         text: str,
@@ -372,8 +386,12 @@ def _require_range_type(result_type: ValueType) -> None:
 def _is_long(plan: Plan, blocks: Sequence[SampleBlock]) -> bool:
     n_steps = plan.eval_range.n_steps
     cells = sum(len(block.timestamps) + len(block.labels) * n_steps for block in blocks)
-    has_subquery = any(isinstance(node, SubqueryExpr) for node in walk(plan.expr))
-    return cells + n_steps > _INLINE_CELLS or has_subquery
+    return cells + n_steps > _INLINE_CELLS or any(map(_may_take_long, walk(plan.expr)))
+
+
+def _may_take_long(node: Expr) -> bool:
+    """Whether a node may take long over few samples: many steps, or a regular expression."""
+    return isinstance(node, SubqueryExpr) or (isinstance(node, Call) and node.func in _MATCHING)
 
 
 def _evaluate_now(

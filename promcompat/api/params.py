@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import unquote_to_bytes
 
@@ -123,7 +123,7 @@ def parse_go_float(text: str) -> float:
     Unlike Python's, it takes hexadecimal floats, and neither spaces nor numbers out of range.
     """
     if _HEX_FLOAT.fullmatch(text):
-        value = float.fromhex(text)
+        value = _hex_float(text)
     elif _FLOAT.fullmatch(text):
         value = float(text)
         if math.isinf(value) and "n" not in text.lower():
@@ -131,6 +131,13 @@ def parse_go_float(text: str) -> float:
     else:
         raise ValueError("invalid syntax")
     return value
+
+
+def _hex_float(text: str) -> float:
+    try:
+        return float.fromhex(text)
+    except OverflowError as exc:
+        raise ValueError("value out of range") from exc
 
 
 def parse_time_ms(text: str) -> int:
@@ -281,13 +288,18 @@ def parse_go_int(text: str) -> int:
     return value
 
 
-def parse_matcher_sets(selectors: Sequence[str]) -> list[tuple[LabelMatcher, ...]]:
-    """The matchers of each series selector of `match[]`.
+def parse_matcher_sets(
+    selectors: Iterable[str], check_time: Callable[[], None] = lambda: None
+) -> list[tuple[LabelMatcher, ...]]:
+    """The matchers of each distinct series selector of `match[]`.
 
-    Raises BadDataError for a parse error, or a selector that would match every series.
+    Raises BadDataError for a parse error, or a selector that would match every series, and what
+    `check_time` raises, which is asked now and then.
     """
-    matcher_sets = [parse_metric_selector(selector) for selector in selectors]
+    texts = dict.fromkeys(selectors)
+    matcher_sets = [parse_metric_selector(text, lambda _: check_time()) for text in texts]
     for matchers in matcher_sets:
+        check_time()
         if all(matcher.matches_empty() for matcher in matchers):
             raise BadDataError("match[] must contain at least one non-empty matcher")
     return matcher_sets

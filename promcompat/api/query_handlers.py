@@ -1,6 +1,5 @@
 """`query`, `query_range`, `query_exemplars`, `format_query` and `parse_query`."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -21,19 +20,22 @@ from promcompat.api.params import (
     parse_optional_time_ms,
     parse_timeout_seconds,
 )
+from promcompat.api.query_parsing import parse_query
 from promcompat.api.result_json import query_data_parts
 from promcompat.api.streamed_response import stream_success
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import SampleBlock
 from promcompat.services.metric_service import QueryOptions
 from promql.ast import Expr, VectorSelector
-from promql.parsing.parser import parse_expr
 from promql.parsing.printer import prettify
 from promql.query_parameters import QueryParameters
 from promql.tree_walks import walk
 from promql.values import Matrix, QueryResult
 
 _STREAMED_FROM_POINTS = 50_000
+_STREAMED_FROM_SERIES = 5_000
+_STREAMED_FROM_CHARACTERS = 1_000_000
+"""Of label values."""
 
 
 async def handle_query(request: web.Request) -> web.StreamResponse:
@@ -74,10 +76,13 @@ async def handle_query_exemplars(request: web.Request) -> web.Response:
     if end_ms < start_ms:
         raise BadDataError("end timestamp must not be before start timestamp")
     tenant_of(request)
-    expr = await asyncio.to_thread(parse_expr, form.get("query"))
-    if not any(isinstance(node, VectorSelector) for node in walk(expr)):
+    if not await parse_query(request, form.get("query"), _has_selector):
         return web.Response(status=204)
     return await success_response(request, [])
+
+
+def _has_selector(expr: Expr) -> bool:
+    return any(isinstance(node, VectorSelector) for node in walk(expr))
 
 
 async def handle_format_query(request: web.Request) -> web.Response:
@@ -96,7 +101,7 @@ async def _respond_parsed(
     """What `render` makes of the query; in a thread, as a query may be a megabyte long."""
     form = await read_form(request)
     try:
-        data = await asyncio.to_thread(lambda: render(parse_expr(form.get("query"))))
+        data = await parse_query(request, form.get("query"), render)
     except BadDataError as exc:
         raise invalid_parameter("query", str(exc)) from exc
     return await success_response(request, data)
@@ -123,14 +128,18 @@ async def _respond(request: web.Request, form: Form, result: QueryResult) -> web
     )
     wanted = form.get("stats")
     data = query_data_parts(result, bool(wanted), per_step=wanted == "all")
-    if _n_points(result) >= _STREAMED_FROM_POINTS:
+    if _is_large(result):
         return await stream_success(request, data, result.warnings, result.infos)
     return await success_response(request, b"".join(data), result.warnings, result.infos)
 
 
-def _n_points(result: QueryResult) -> int:
-    match result.value:
-        case Matrix(values=values) | SampleBlock(values=values):
-            return int(values.size)
-        case _:
-            return 1
+def _is_large(result: QueryResult) -> bool:
+    """Whether rendering the result takes long: by its points, its series or its labels."""
+    value = result.value
+    if not isinstance(value, Matrix | SampleBlock):
+        return False
+    if value.values.size >= _STREAMED_FROM_POINTS or len(value.labels) >= _STREAMED_FROM_SERIES:
+        return True
+    # `label_join` and `label_replace` make labels of any length.
+    n_characters = sum(len(text) for labels in value.labels for _, text in labels)
+    return n_characters >= _STREAMED_FROM_CHARACTERS

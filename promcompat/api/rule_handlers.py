@@ -13,14 +13,15 @@ from promcompat.api.params import (
     Form,
     go_quote,
     invalid_parameter,
-    parse_matcher_sets,
 )
+from promcompat.api.query_parsing import parse_selectors, time_limit
 from promcompat.api.rule_json import alert_json, group_json, page_token
 from promcompat.core.alerts import matches_labels
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import Labels
 from promcompat.services.rule_service import GroupStatus, RuleStatus
+from promql.budget import run_limited
 
 _GO_TRUTH = frozenset(["1", "t", "T", "TRUE", "true", "True"])
 _GO_BOOLS = _GO_TRUTH | {"0", "f", "F", "FALSE", "false", "False"}
@@ -54,6 +55,23 @@ class _Filter:
         )
 
 
+async def _found_rules(
+    request: web.Request, wanted: _Filter, groups: Sequence[GroupStatus]
+) -> list[tuple[GroupStatus, list[RuleStatus]]]:
+    """The groups that have rules that are asked for, in a thread when these are to be matched."""
+
+    def find() -> list[tuple[GroupStatus, list[RuleStatus]]]:
+        found = []
+        for group in groups:
+            limit.check_time()
+            if members := wanted.rules_of(group):
+                found.append((group, members))
+        return found
+
+    limit = time_limit(request)
+    return await run_limited(None, limit, find) if wanted.matcher_sets else find()
+
+
 def _is_in(name: str, wanted: frozenset[str]) -> bool:
     return not wanted or name in wanted
 
@@ -64,14 +82,14 @@ async def handle_rules(request: web.Request) -> web.Response:
     form = await read_form(request)
     if form.parse_error:
         raise BadDataError(f"error parsing form values: {form.parse_error}")
-    wanted = _parse_filter(form)
+    wanted = _parse_filter(form, await parse_selectors(request, form.all("match[]")))
     excludes_alerts = _parse_exclude_alerts(form)
     limit = _parse_group_limit(form)
     rules = request.app[STATE].rules
     # Until the database is there nothing is known of any rule, which is no error to a client.
     known = [] if rules is None else list(await rules.groups(tenant))
     groups = _page_start(known, form.get("group_next_token"))
-    found = [(group, members) for group in groups if (members := wanted.rules_of(group))]
+    found = await _found_rules(request, wanted, groups)
     shown = found[:limit] if limit else found
     data: dict[str, object] = {
         "groups": [
@@ -102,8 +120,7 @@ async def handle_alertmanagers(request: web.Request) -> web.Response:
     return await success_response(request, data)
 
 
-def _parse_filter(form: Form) -> _Filter:
-    matcher_sets = parse_matcher_sets(form.all("match[]"))
+def _parse_filter(form: Form, matcher_sets: Sequence[tuple[LabelMatcher, ...]]) -> _Filter:
     kind = form.get("type").lower()
     if kind not in ("", "alert", "record"):
         raise invalid_parameter("type", f"not supported value {go_quote(kind)}")

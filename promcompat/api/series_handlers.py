@@ -1,5 +1,8 @@
 """`series`, `labels`, `label/<name>/values` and `metadata`."""
 
+import asyncio
+from collections.abc import Callable
+from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
@@ -7,6 +10,7 @@ from aiohttp import web
 from promcompat.api.context import service_of, tenant_of
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
+from promcompat.api.json_text import dump_json
 from promcompat.api.params import (
     MAX_TIME_MS,
     MIN_TIME_MS,
@@ -15,12 +19,16 @@ from promcompat.api.params import (
     invalid_parameter,
     parse_go_int,
     parse_limit,
-    parse_matcher_sets,
     parse_optional_time_ms,
     unescape_label_name,
 )
+from promcompat.api.query_parsing import parse_selectors, within_query_time
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import MetricMetadata
+from promcompat.services.metric_service import ItemT, Listing
+
+_DUMPED_IN_THREAD_FROM: Final = 2_000
+"""Items; so many label sets take some milliseconds."""
 
 
 async def handle_series(request: web.Request) -> web.Response:
@@ -33,27 +41,28 @@ async def handle_series(request: web.Request) -> web.Response:
         raise BadDataError("no match[] parameter provided")
     limit, start_ms, end_ms = _bounds(form)
     try:
-        matcher_sets = parse_matcher_sets(selectors)
+        matcher_sets = await parse_selectors(request, selectors)
     except BadDataError as exc:
         raise invalid_parameter("match[]", str(exc)) from exc
     service, tenant = service_of(request), tenant_of(request)
     if start_ms > end_ms:
         return await success_response(request, [])
-    listing = await service.series(tenant, matcher_sets, start_ms, end_ms, limit)
-    data = [dict(labels.pairs) for labels in listing.items]
-    return await success_response(request, data, listing.warnings)
+    async with within_query_time(request):
+        listing = await service.series(tenant, matcher_sets, start_ms, end_ms, limit)
+    return await _respond(request, listing, lambda labels: dict(labels.pairs))
 
 
 async def handle_labels(request: web.Request) -> web.Response:
     """The label names of the series that match any selector, or of all."""
     form = await read_form(request)
     limit, start_ms, end_ms = _bounds(form)
-    matcher_sets = parse_matcher_sets(form.all("match[]"))
+    matcher_sets = await parse_selectors(request, form.all("match[]"))
     service, tenant = service_of(request), tenant_of(request)
     if start_ms > end_ms:
         return await success_response(request, [])
-    listing = await service.label_names(tenant, matcher_sets, start_ms, end_ms, limit)
-    return await success_response(request, listing.items, listing.warnings)
+    async with within_query_time(request):
+        listing = await service.label_names(tenant, matcher_sets, start_ms, end_ms, limit)
+    return await _respond(request, listing, str)
 
 
 async def handle_label_values(request: web.Request) -> web.Response:
@@ -62,12 +71,24 @@ async def handle_label_values(request: web.Request) -> web.Response:
     name = unescape_label_name(_raw_label_name(request))
     check_label_name(name)
     limit, start_ms, end_ms = _bounds(form)
-    matcher_sets = parse_matcher_sets(form.all("match[]"))
+    matcher_sets = await parse_selectors(request, form.all("match[]"))
     service, tenant = service_of(request), tenant_of(request)
     if start_ms > end_ms or "\x00" in name:
         return await success_response(request, [])
-    listing = await service.label_values(tenant, name, matcher_sets, start_ms, end_ms, limit)
-    return await success_response(request, listing.items, listing.warnings)
+    async with within_query_time(request):
+        listing = await service.label_values(tenant, name, matcher_sets, start_ms, end_ms, limit)
+    return await _respond(request, listing, str)
+
+
+async def _respond(
+    request: web.Request, listing: Listing[ItemT], to_json: Callable[[ItemT], object]
+) -> web.Response:
+    """A list, dumped in a thread when it is long."""
+    if len(listing.items) < _DUMPED_IN_THREAD_FROM:
+        data = dump_json(list(map(to_json, listing.items)))
+    else:
+        data = await asyncio.to_thread(lambda: dump_json(list(map(to_json, listing.items))))
+    return await success_response(request, data, listing.warnings)
 
 
 async def handle_metadata(request: web.Request) -> web.Response:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from promcompat.core.patterns import compile_pattern
+from promcompat.core.pattern_syntax import MAX_COST
+from promcompat.core.patterns import check_cost, compile_pattern
 
 
 class MatchOp(StrEnum):
@@ -29,9 +30,13 @@ class LabelMatcher:
         """Whether the value is a regular expression."""
         return self.op in (MatchOp.REGEX, MatchOp.NOT_REGEX)
 
-    def check_pattern(self) -> None:
-        """Raises BadDataError in Prometheus' words for a malformed regular expression."""
+    def check_pattern(self, max_cost: int = MAX_COST) -> None:
+        """Raises BadDataError in Prometheus' words for a malformed regular expression.
+
+        So it does for one that costs more to compile, see `PatternSyntax`.
+        """
         if self.has_pattern:
+            check_cost(self.value, max_cost)
             compile_pattern(self.value)
 
     def predicate(self) -> Callable[[str], bool]:

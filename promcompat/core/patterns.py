@@ -20,12 +20,14 @@ from promcompat.core.pattern_syntax import (
     read_pattern,
 )
 
+TINY_MEMORY_BYTES: Final = 128 << 10
 SMALL_MEMORY_BYTES: Final = 1 << 20
 LARGE_MEMORY_BYTES: Final = 8 << 20
 """What RE2 may take for one expression, the states it makes while it matches included."""
 MAX_CACHE_BYTES: Final = 64 << 20
 MAX_CAPTURE_BYTES: Final = 16 << 20
 """For the groups of one match: each state of the program has a copy of all."""
+_SMALL_FROM_COST: Final = 200
 _LARGE_FROM_COST: Final = 5_000
 _BYTES_PER_VALUE: Final = 50
 """Of the table they are looked up in."""
@@ -108,6 +110,14 @@ def compile_pattern(text: str) -> Pattern:
     return pattern
 
 
+def check_cost(text: str, max_cost: int) -> None:
+    """Raises BadDataError for an expression that costs more to compile, see `PatternSyntax`."""
+    if max_cost < MAX_COST:
+        syntax = _read(text)
+        if syntax.values is None and syntax.cost > max_cost:
+            raise _refused(fault("expression too large", text))
+
+
 def compile_capturing(
     text: str, *, dot_matches_newline: bool, max_cost: int = MAX_COST
 ) -> CompiledPattern:
@@ -115,9 +125,8 @@ def compile_capturing(
 
     Raises BadDataError as `compile_pattern` does, and when its groups would take too much memory.
     """
+    check_cost(text, max_cost)
     syntax = _read(text)
-    if syntax.cost > max_cost:
-        raise _refused(fault("expression too large", text))
     compiled = _compile_re2(text, syntax, captures=True, dot_matches_newline=dot_matches_newline)
     n_bytes = compiled.programsize * (compiled.groups + 1) * _BYTES_PER_CAPTURE
     if n_bytes > MAX_CAPTURE_BYTES:
@@ -146,7 +155,9 @@ def _compile(text: str) -> Pattern:
 
 
 def _memory_bytes(syntax: PatternSyntax) -> int:
-    return LARGE_MEMORY_BYTES if syntax.cost > _LARGE_FROM_COST else SMALL_MEMORY_BYTES
+    if syntax.cost > _LARGE_FROM_COST:
+        return LARGE_MEMORY_BYTES
+    return SMALL_MEMORY_BYTES if syntax.cost > _SMALL_FROM_COST else TINY_MEMORY_BYTES
 
 
 def _compile_re2(

@@ -22,8 +22,12 @@ _MAX_FORMATTED_CHARS: Final = 1_000_000
 class PlanningEngine(QueryEngine, Protocol):
     """A `QueryEngine` that also tells its plans."""
 
-    def plan_query(
-        self, text: str, eval_range: EvalRange, is_range: bool, lookback_ms: int | None = None
+    async def plan_aside(
+        self,
+        text: str,
+        eval_range: EvalRange,
+        is_range: bool,
+        parameters: QueryParameters = DEFAULTS,
     ) -> Plan:
         """The plan of a query, with the errors the query would have."""
 
@@ -57,14 +61,7 @@ async def explain_query(
 
     The query runs first, so that what it may not do fails as the query fails.
     """
-    # In threads, as the query may be a megabyte long.
-    plan = await asyncio.to_thread(
-        engine.plan_query,
-        query.text,
-        query.eval_range,
-        query.is_range,
-        query.parameters.lookback_ms,
-    )
+    plan = await engine.plan_aside(query.text, query.eval_range, query.is_range, query.parameters)
     result = await _run(engine, tenant, query) if query.depth.analyze else None
     leaves = await repository.explain_select(tenant, plan.selections, query.depth)
     return QueryExplanation(

@@ -9,7 +9,6 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Final, Protocol
 
 from promcompat.core.caching import CACHEABLE_AFTER_MS
@@ -18,6 +17,7 @@ from promcompat.core.ports import LateWriteReader
 from promcompat.services.query_engine import QueryEngine
 from promcompat.services.step_columns import drop_empty_rows, join_steps, take_steps
 from promql.ast import Expr
+from promql.budget import TimeLimit, run_limited
 from promql.parsing.parser import parse_expr
 from promql.plan import Plan
 from promql.query_parameters import DEFAULTS, QueryParameters
@@ -32,6 +32,7 @@ _BYTES_PER_SERIES: Final = 400
 _BYTES_PER_CELL: Final = 9
 _LONGEST_TEXT: Final = 4_096
 """Longer ones are parsed in a thread, by the engine."""
+_PARSE_SECONDS: Final = 60.0
 
 
 class RangeEngine(QueryEngine, Protocol):
@@ -136,7 +137,9 @@ class RangeResultCache:
     ) -> QueryResult:
         """Evaluate at every step, or at those that are not known. Raises as the engine does."""
         lookback_ms = parameters.lookback_ms
-        reach = None if parameters.counts_samples else self._reach(text, eval_range, lookback_ms)
+        reach = (
+            None if parameters.counts_samples else await self._reach(text, eval_range, parameters)
+        )
         if reach is None:
             return await self._engine.query_range(tenant, text, eval_range, parameters)
         step_ms = eval_range.step_ms
@@ -158,14 +161,22 @@ class RangeResultCache:
         )
         return await self._answer(request)
 
-    def _reach(self, text: str, eval_range: EvalRange, lookback_ms: int | None) -> StepReach | None:
+    async def _reach(
+        self, text: str, eval_range: EvalRange, parameters: QueryParameters
+    ) -> StepReach | None:
         """What the steps depend on; None for a query that is not for the cache."""
         if eval_range.n_steps <= _MIN_STEPS or len(text) > _LONGEST_TEXT or not self._max_bytes:
             return None
-        expr = _reusable_expr(text)
-        if expr is None:
-            return None
-        return step_reach(self._engine.plan(expr, eval_range, lookback_ms))
+        limit = TimeLimit.after(parameters.timeout_seconds or _PARSE_SECONDS)
+
+        def find() -> StepReach | None:
+            expr = parse_expr(text, lambda _: limit.check_time())
+            if not is_reusable(expr):
+                return None
+            return step_reach(self._engine.plan(expr, eval_range, parameters.lookback_ms))
+
+        # Regular expressions may take long to compile.
+        return await run_limited(None, limit, find) if "~" in text else find()
 
     async def _answer(self, request: _Request) -> QueryResult:
         entry = self._entries.get(request.key)
@@ -229,12 +240,6 @@ class RangeResultCache:
         if removed is not None:
             self.stats.bytes_held -= removed.n_bytes
         self.stats.entries = len(self._entries)
-
-
-@lru_cache(maxsize=1024)
-def _reusable_expr(text: str) -> Expr | None:
-    expr = parse_expr(text)
-    return expr if is_reusable(expr) else None
 
 
 def _cell_bytes(n_series: int, n_steps: int) -> int:

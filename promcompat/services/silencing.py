@@ -1,11 +1,13 @@
 """Which silences hold for an alert at the moment."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from promcompat.core.alert_ports import AlertRepository
 from promcompat.core.alerts import Alert, Silence
+from promcompat.core.model import Labels
 
 _MAX_AGE_SECONDS: Final = 0.5
 
@@ -25,4 +27,11 @@ class ActiveSilences:
             silences = await self._alerts.active_silences(tenant, self._now_ms())
             self._by_tenant[tenant] = time.monotonic(), silences
         now_ms = self._now_ms()
-        return any(one.is_active(now_ms) and one.matches(alert.labels) for one in silences)
+        active = [one for one in silences if one.is_active(now_ms)]
+        if any(matcher.has_pattern for silence in active for matcher in silence.matchers):
+            return await asyncio.to_thread(_any_matches, active, alert.labels)
+        return _any_matches(active, alert.labels)
+
+
+def _any_matches(silences: Sequence[Silence], labels: Labels) -> bool:
+    return any(silence.matches(labels) for silence in silences)

@@ -22,7 +22,8 @@ from promcompat.core.alerts import (
     matches_labels,
 )
 from promcompat.core.delivery_ports import ReceiverDepth
-from promcompat.core.matchers import MatchOp
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promql.budget import TimeLimit, run_limited
 from sql.query_loader import load_queries
 from sql.storage.alert_rows import (
     alert_of_row,
@@ -45,6 +46,7 @@ _DELIVERIES: Final = load_queries("deliveries")
 _FOREIGN_MS: Final = 86_400_000
 """How long work waits for a receiver that this process does not know: another may."""
 _MAX_SCANNED: Final = 20_000
+_MATCH_SECONDS: Final = 10.0
 """How many alerts one page looks at when matchers cannot be left to the database."""
 
 
@@ -149,7 +151,7 @@ class PostgresAlertRepository:
                     wanted.limit,
                 )
                 page = [alert_of_row(row) for row in rows]
-                found += [one for one in page if matches_labels(wanted.matchers, one.labels)]
+                found += await _matching(page, wanted.matchers)
                 if len(page) < wanted.limit:
                     break
                 before_id, n_scanned = page[-1].id, n_scanned + len(page)
@@ -313,3 +315,18 @@ class PostgresAlertRepository:
 def _conforms(repository: PostgresAlertRepository) -> AlertRepository:
     """Checked by mypy: the repository has the port's shape."""
     return repository
+
+
+async def _matching(alerts: list[Alert], matchers: Sequence[LabelMatcher]) -> list[Alert]:
+    """The alerts that satisfy all matchers, found in a thread. Raises QueryTimeoutError."""
+    limit = TimeLimit.after(_MATCH_SECONDS)
+
+    def find() -> list[Alert]:
+        found = []
+        for alert in alerts:
+            limit.check_time()
+            if matches_labels(matchers, alert.labels):
+                found.append(alert)
+        return found
+
+    return await run_limited(None, limit, find) if matchers else alerts

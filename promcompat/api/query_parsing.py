@@ -1,0 +1,55 @@
+"""Parses the expressions and selectors of requests beside the event loop, within a query's time."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+from aiohttp import web
+
+from promcompat.api.context import SETTINGS
+from promcompat.api.params import parse_matcher_sets
+from promcompat.core.errors import QueryTimeoutError
+from promcompat.core.matchers import LabelMatcher
+from promql.ast import Expr
+from promql.budget import TimeLimit, run_limited
+from promql.parsing.parser import parse_expr
+
+T = TypeVar("T")
+_SHORT: Final = 1_000
+"""Characters of selectors that are parsed in a millisecond, unless they have expressions."""
+
+
+def time_limit(request: web.Request) -> TimeLimit:
+    """The time that a query may take."""
+    return TimeLimit.after(request.app[SETTINGS].query_timeout / 1000)
+
+
+async def parse_query(request: web.Request, text: str, render: Callable[[Expr], T]) -> T:
+    """What `render` makes of a query. Raises ParseError, and QueryTimeoutError."""
+    limit = time_limit(request)
+
+    def work() -> T:
+        return render(parse_expr(text, lambda _: limit.check_time()))
+
+    return await run_limited(None, limit, work)
+
+
+async def parse_selectors(
+    request: web.Request, selectors: list[str]
+) -> list[tuple[LabelMatcher, ...]]:
+    """The distinct sets of matchers of `match[]`. Raises as `parse_matcher_sets`."""
+    if sum(map(len, selectors)) < _SHORT and not any("~" in text for text in selectors):
+        return parse_matcher_sets(selectors)
+    limit = time_limit(request)
+    return await run_limited(None, limit, lambda: parse_matcher_sets(selectors, limit.check_time))
+
+
+@asynccontextmanager
+async def within_query_time(request: web.Request) -> AsyncIterator[None]:
+    """Raises QueryTimeoutError when what is done here takes longer than a query may."""
+    try:
+        async with asyncio.timeout(time_limit(request).remaining_seconds):
+            yield
+    except TimeoutError as exc:
+        raise QueryTimeoutError("query timed out in query execution") from exc
