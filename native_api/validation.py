@@ -20,7 +20,6 @@ JSON_TEXT = "JSON in UTF-8 (RFC 8259)"
 _MAX_SHOWN = 60
 _MAX_NAMES = 40
 _POSITION = re.compile(r"line (\d+) column (\d+)")
-_UNION_BRANCHES = frozenset(["int", "float", "str", "bool", "none"])
 
 
 class Expectations:
@@ -51,8 +50,7 @@ class Expectations:
         for part in loc:
             if schema is None:
                 return None
-            if part not in _UNION_BRANCHES:
-                schema = self._child(self._resolve(schema), part)
+            schema = self._child(self._resolve(schema), part)
         return schema
 
     def _child(self, schema: Json, part: int | str) -> Json | None:
@@ -140,7 +138,7 @@ def _such_as(schema: Json) -> str:
 def faults_of(
     error: ValidationError, location: Literal["body", "query"], expectations: Expectations
 ) -> list[Fault]:
-    """A fault for each field that is refused; of the branches of a union the first."""
+    """A fault for each field that is refused, the first where there are several."""
     faults: dict[str, Fault] = {}
     for found in error.errors(include_url=False):
         own = found.get("ctx", {}).get("error")
@@ -159,7 +157,7 @@ def field_path(loc: Location) -> str:
     for part in loc:
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part not in _UNION_BRANCHES and "[" not in part:
+        else:
             path += f".{part}" if path else part
     return path
 
@@ -181,7 +179,7 @@ def expected_of(found: Any, expectations: Expectations) -> str:
         case "extra_forbidden":
             return expectations.names_at(found["loc"][:-1])
         case _:
-            return expectations.at(found["loc"])
+            return expectations.at(found["loc"]) or "what /docs describes"
 
 
 def shown(value: object) -> str:

@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -34,6 +35,10 @@ JSON_VALUES = [
     '{"":""}', '{"__name__":"x"}', '{"a":null}', '"9999999999999y"', '"{{ . }}"',
 ]  # fmt: skip
 BODIES = [b"", b"\xff\xfe", b"{", b"[]", b"null", b'{"a":1', b"[" * 100_000, b'"' + b"\\" * 9]
+HEADERS = [
+    "", "*", "gzip", "br", '"1"', '"' + "9" * 30 + '"', '"1", ' * 500, 'W/"1"', '""', ";;;", "\"",
+    "application/json; charset=utf-16", "text/plain", "gzip;q=x, identity;q=0",
+]  # fmt: skip
 LIBRARY_WORDS = (
     "pydantic", "Input should", "not permitted", "should have at", "asyncpg", "orjson", "Traceback",
     "SQLSTATE", "syntax error at or near", "violates", "out of range for type", "Value error",
@@ -49,18 +54,23 @@ async def native(timescaledb_server: DatabaseServer) -> AsyncIterator[NativeClie
 
 
 async def send(
-    native: NativeClient, route: Route, *, part: str = "m", query: str = "", body: object = None
+    native: NativeClient,
+    route: Route,
+    *,
+    part: str = "m",
+    query: str = "",
+    body: object = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Send a request; the answer is no 5xx, and what it refuses it explains."""
     path = BASE + route.path
     for name in route.parts:
         path = path.replace(f"{{{name}}}", quote(part, safe=""))
-    headers = {"Content-Type": route.media_types[0]}
     response = await native.client.request(
         route.method,
         URL(f"{path}?{query}", encoded=True),
         data=body if isinstance(body, bytes) else json.dumps(body or {}).encode(),
-        headers=headers,
+        headers={"Content-Type": route.media_types[0], **headers},
     )
     text = await response.text()
     where = (
@@ -112,6 +122,9 @@ async def send_everything(native: NativeClient, route: Route) -> None:
             await send(native, route, query=f"{name}={quote(text)}", body=valid_body(route))
         if route.parts and text:
             await send(native, route, part=text, body=valid_body(route))
+    for name in [*route.headers, "Content-Type", "Content-Encoding", "Accept-Encoding"]:
+        for text in HEADERS:
+            await send(native, route, body=valid_body(route), headers={name: text})
     if route.body is not None:
         for body in bodies_of(route):
             await send(native, route, part="1", body=body)

@@ -54,6 +54,13 @@ def faults_in(model: type[BaseModel], value: object) -> list[Fault]:
         ),
         (
             DefinitionPayload,
+            {"alert_threshold": {"overrides": [{"labels": {"int": 1, "a[0]": "x"}, "warning": 1}]}},
+            "alert_threshold.overrides[0].labels.int",
+            "is a number",
+            "a string",
+        ),
+        (
+            DefinitionPayload,
             {"alert_threshold": {"warnings": 1, "warning": 1}},
             "alert_threshold.warnings",
             "not known",
