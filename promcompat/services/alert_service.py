@@ -7,7 +7,7 @@ from dataclasses import replace
 from promcompat.core.alert_ports import AlertRepository
 from promcompat.core.alerts import Alert, AlertFilter, AlertTransition, Silence
 from promcompat.core.delivery_ports import ReceiverDepth
-from promcompat.core.errors import BadDataError, ConflictError, NotFoundError
+from promcompat.core.errors import ConflictError, FieldFault, InvalidFieldsError, NotFoundError
 from promcompat.core.notifications import Notifier
 from promcompat.services.alert_series import write_alert_series
 from promcompat.services.metric_service import MetricService
@@ -103,14 +103,18 @@ class AlertService:
     async def silence(self, tenant: str, silence: Silence) -> Silence:
         """Make a silence.
 
-        Raises BadDataError for one that is over or would match everything, and ConflictError when
-        there are too many.
+        Raises InvalidFieldsError for one that is over or would match everything, and ConflictError
+        when there are too many.
         """
         if silence.ends_at_ms <= max(silence.starts_at_ms, self._now_ms()):
-            raise BadDataError("a silence must end after it begins, and not in the past")
+            fault = FieldFault("ends_at", "is over", "an end after the beginning and after now")
+            raise InvalidFieldsError([fault])
         matchers = silence.all_matchers
         if all(matcher.matches_empty() for matcher in matchers):
-            raise BadDataError("a silence needs a matcher that does not match the empty string")
+            expected = (
+                "a condition that the empty string does not fulfil, in `labels` or `matchers`"
+            )
+            raise InvalidFieldsError([FieldFault("matchers", "match every alert", expected)])
         count = await self._alerts.count_silences(tenant, self._now_ms())
         if count >= self._max_silences:
             raise ConflictError(

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from pydantic import TypeAdapter
 from yarl import URL
 
 from native_api.cursors import encode_cursor
@@ -32,6 +33,7 @@ JSON_VALUES = [
     str(2**63), str(2**64), str(-(2**63) - 1), "1" + "0" * 400, '""', '"a\\u0000b"',
     '"\\ud800"', '"\\udc00x"', json.dumps("x" * 200_000), "[]", "{}", '[[["a"]]]',
     "[" * 150 + "]" * 150, '{"a":' * 150 + "1" + "}" * 150, '{"a":' * 3000 + "1" + "}" * 3000,
+    '"9999-12-31T23:59:59.999Z"', '"0001-01-01T00:00:00Z"', "253402300799", "-62135596800",
     '{"":""}', '{"__name__":"x"}', '{"a":null}', '"9999999999999y"', '"{{ . }}"',
 ]  # fmt: skip
 BODIES = [b"", b"\xff\xfe", b"{", b"[]", b"null", b'{"a":1', b"[" * 100_000, b'"' + b"\\" * 9]
@@ -92,20 +94,22 @@ def valid_body(route: Route) -> Any:
 
 
 def bodies_of(route: Route) -> Iterator[bytes]:
-    """The route's example with each field, and each field of an object in it, replaced."""
+    """The route's example with each field it has or may have replaced, also one level deeper."""
     yield from BODIES
     marker = "\x01here"
     valid = valid_body(route)
-    fields: list[tuple[Any, Any]] = [(valid, name) for name in valid]
+    known = TypeAdapter(route.body).json_schema(mode="validation").get("properties", {})
+    fields: list[tuple[Any, Any]] = [(valid, name) for name in {**known, **valid}]
     for value in valid.values():
         inner = value[0] if isinstance(value, list) and value else value
         if isinstance(inner, dict):
             fields += [(inner, name) for name in inner]
     for owner, name in fields:
-        kept = owner[name]
+        kept = dict(owner)
         owner[name] = marker
         template = json.dumps(valid)
-        owner[name] = kept
+        owner.clear()
+        owner.update(kept)
         for value in JSON_VALUES:
             yield template.replace(json.dumps(marker), value).encode()
 
