@@ -44,6 +44,7 @@ _SWITCH_SECONDS = 0.0005
 """How long a thread that evaluates may keep the interpreter while a write waits for it."""
 _WATCH_SECONDS = 0.5
 _GIVE_BACK_SECONDS = 5.0
+_HEARTBEAT_SECONDS = 5.0
 
 
 class Backend:
@@ -92,7 +93,9 @@ class Backend:
         open_native_api(self._settings, native, service, repository, remediations.check)
         giving_back = PeriodicLoop("free memory", _GIVE_BACK_SECONDS, freed.give_back)
         maintenance = Maintenance(self._settings, repository, self._telemetry)
-        self._tasks += start_loops([maintenance.loop(), giving_back], self._telemetry.loops)
+        heartbeat = PeriodicLoop("heartbeat", _HEARTBEAT_SECONDS, repository.heartbeat.beat)
+        loops = [maintenance.loop(), giving_back, heartbeat]
+        self._tasks += start_loops(loops, self._telemetry.loops)
         await self._open_alerting(url, state, native, service, repository, remediations)
         # The first text makes the tables of the grammar, 0.1 s that no write has to wait for.
         await asyncio.to_thread(parse_expr, "0")

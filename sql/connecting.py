@@ -74,13 +74,22 @@ class BoundedConnection(WatchedConnection):
     `command_timeout`, which whoever connects sets to `GOODBYE_SECONDS`.
     """
 
-    __slots__ = ("idle_since", "limit_seconds")
+    __slots__ = ("_sending", "idle_since", "limit_seconds")
 
     def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
         """The driver makes it."""
         super().__init__(protocol, transport, *rest)
         self.limit_seconds = CONNECT_SECONDS
         self.idle_since = 0.0
+        self._sending: asyncio.Timeout | None = None
+
+    def cut(self) -> None:
+        """End the connection at once, and with it the statement that waits on it."""
+        if self._sending is None:
+            self.terminate()
+        else:
+            # The driver would not notice: it waits for room in the send buffer.
+            self._sending.reschedule(asyncio.get_running_loop().time())
 
     async def execute(self, query: str, *args: Any, **options: Any) -> Any:
         """As the driver's, within the limit."""
@@ -114,8 +123,11 @@ class BoundedConnection(WatchedConnection):
 
         The driver's own timeout does not end its wait for room in the send buffer.
         """
-        async with asyncio.timeout(self.limit_seconds):
-            return await super().copy_to_table(table_name, timeout=NO_TIMEOUT, **options)
+        try:
+            async with asyncio.timeout(self.limit_seconds) as self._sending:
+                return await super().copy_to_table(table_name, timeout=NO_TIMEOUT, **options)
+        finally:
+            self._sending = None
 
 
 def _given(options: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class CuttableNetwork:
     def __init__(self, target_url: str) -> None:
         """`target_url` is the address of the database behind it."""
         self._target = urlsplit(target_url)
-        self._is_cut = False
+        self.is_cut = False
         self._bytes_left: int | None = None
         self._dead: set[asyncio.StreamWriter] = set()
         self._open: set[asyncio.StreamWriter] = set()
@@ -40,7 +40,7 @@ class CuttableNetwork:
 
     def cut(self) -> None:
         """Pass nothing on from now on; nobody is told."""
-        self._is_cut = True
+        self.is_cut = True
         self._dead |= self._open
 
     def cut_after(self, n_bytes: int) -> None:
@@ -49,14 +49,14 @@ class CuttableNetwork:
 
     def mend(self) -> None:
         """Pass on what new connections send."""
-        self._is_cut = False
+        self.is_cut = False
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         self._open.add(writer)
-        if self._is_cut:
+        if self.is_cut:
             self._dead.add(writer)
         try:
             there = await asyncio.open_connection(self._target.hostname, self._target.port)

@@ -130,6 +130,7 @@ class Pool:
         self._options = options
         self._initialise = initialise
         self._dsn = dsn
+        self._taken: dict[Connection, float] = {}
         # No connection is kept for its own sake: asyncpg 0.32 logs a traceback for each failed
         # attempt to restore one, twenty a second while the database is down.
         self._connections = asyncpg.create_pool(
@@ -202,6 +203,7 @@ class Pool:
                 _log_fault(exc)
                 raise StorageUnavailableError(_UNAVAILABLE) from exc
             if await self._answers(connection):
+                self._taken[connection] = time.monotonic()
                 return connection
 
     async def _wait_for_connection(self) -> Connection:
@@ -233,6 +235,7 @@ class Pool:
 
         What was done on it is done.
         """
+        self._taken.pop(connection, None)
         try:
             await self._connections.release(connection, timeout=GOODBYE_SECONDS)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
@@ -247,6 +250,15 @@ class Pool:
         with suppress(asyncpg.InterfaceError):  # The pool may have noticed by itself.
             connection.terminate()
         if with_others:
+            await self._connections.expire_connections()
+
+    async def cut_busy(self, taken_before: float) -> None:
+        """End the connections that are in use since before a time of the monotonic clock."""
+        dead = [one for one, taken_at in self._taken.items() if taken_at < taken_before]
+        for connection in dead:
+            connection.cut()
+        if dead:
+            _LOGGER.warning("dead connections cut", extra={"connections": len(dead)})
             await self._connections.expire_connections()
 
     async def close(self, timeout_seconds: float = GOODBYE_SECONDS) -> None:

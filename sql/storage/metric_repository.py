@@ -35,6 +35,7 @@ from sql.storage.capabilities import Capabilities, detect_capabilities
 from sql.storage.connection_pool import Pool, PoolOptions, acquired, open_pool, read_again
 from sql.storage.copy_format import SampleRows
 from sql.storage.database import Database
+from sql.storage.heartbeat import Heartbeat
 from sql.storage.installation_guard import EPOCH_SETTING, NO_EPOCH, InstallationGuard
 from sql.storage.late_writes import clamp_day, wall_clock_ms
 from sql.storage.metadata_store import MetadataStore
@@ -78,6 +79,7 @@ class StorageOptions:
     for all that is remembered of series: keys, labels, selectors and lists. `max_samples` and
     `max_memory_bytes` bound one query, `sample_cache_bytes` what is kept of samples that were read
     (0: nothing).
+    After `heartbeat_seconds` without an answer to a trivial question a connection counts as dead.
     `query_timeout_seconds` is how long the server works on one statement of a query. With
     `is_own_server` the server runs on this machine for us alone, and its readers step back for
     writers.
@@ -88,6 +90,7 @@ class StorageOptions:
     write_connections: int = 4
     read_connections: int = 8
     connect_timeout_seconds: float = CONNECT_SECONDS
+    heartbeat_seconds: float = CONNECT_SECONDS
     write_timeout_seconds: float = 60.0
     query_timeout_seconds: float = 120.0
     group_commit: GroupCommitOptions = field(default_factory=GroupCommitOptions)
@@ -115,6 +118,7 @@ class PostgresMetricRepository:
         write_pool: Pool,
         read_pool: Pool,
         readiness: Readiness,
+        heartbeat: Heartbeat,
         capabilities: Capabilities,
         options: StorageOptions,
         guard: InstallationGuard,
@@ -127,6 +131,9 @@ class PostgresMetricRepository:
         self._write_pool = write_pool
         self._read_pool = read_pool
         self._readiness = readiness
+        self.heartbeat = heartbeat
+        for pool in (write_pool, read_pool):
+            heartbeat.watch(pool)
         self._max_waiting_rows = options.max_waiting_rows
         eighth = options.series_cache_bytes // 8
         self._series_cache = SeriesCache(3 * eighth)
@@ -212,16 +219,20 @@ class PostgresMetricRepository:
             async with acquired(write_pool) as connection:
                 capabilities = await detect_capabilities(connection)
             readiness = await Readiness.open(dsn, guard.check)
+            heartbeat = await Heartbeat.open(dsn, guard.check, chosen.heartbeat_seconds)
         except BaseException:
             await write_pool.close()
             raise
-        return cls(write_pool, read_pool, readiness, capabilities, chosen, guard)
+        return cls(write_pool, read_pool, readiness, heartbeat, capabilities, chosen, guard)
 
     async def close(self) -> None:
         """Answer all waiting writes, then disconnect."""
         await self._writer.close()
         await asyncio.gather(
-            self._readiness.close(), self._read_pool.close(), self._write_pool.close()
+            self._readiness.close(),
+            self.heartbeat.close(),
+            self._read_pool.close(),
+            self._write_pool.close(),
         )
 
     def on_step_back(self, forget: Callable[[], None]) -> None:

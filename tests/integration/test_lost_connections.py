@@ -196,6 +196,57 @@ async def test_waiting_for_a_connection_of_an_exhausted_pool_ends(plain_database
         await pool.close()
 
 
+# -- heartbeat --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def patient(network: CuttableNetwork) -> AsyncIterator[PostgresMetricRepository]:
+    """A repository with the long limits of a service, which only a heartbeat makes short."""
+    async with opened_repository(network.url, heartbeat_seconds=1.0) as repository:
+        await write(repository, T0)
+        await repository.heartbeat.beat()
+        yield repository
+
+
+async def lose_and_mend(network: CuttableNetwork, repository: PostgresMetricRepository) -> None:
+    with pytest.raises(StorageUnavailableError):
+        await repository.heartbeat.beat()
+    network.mend()
+    await repository.heartbeat.beat()
+
+
+async def test_read_that_waits_on_a_dead_connection_is_answered_soon(
+    network: CuttableNetwork, patient: PostgresMetricRepository
+) -> None:
+    assert await count(patient) == 1
+    network.cut()
+    reading = asyncio.create_task(patient.label_names("default", (), T0, T0, 0))
+    await asyncio.sleep(0.1)
+    await lose_and_mend(network, patient)
+    async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+        assert await reading == ["__name__", "job"]
+
+
+async def test_write_that_waits_on_a_dead_connection_is_told_soon(
+    network: CuttableNetwork, patient: PostgresMetricRepository
+) -> None:
+    network.cut_after(MANY_ROWS)
+    writing = asyncio.create_task(write(patient, T0 + 1, MANY_ROWS))
+    await until(lambda: asyncio.sleep(0, network.is_cut))
+    await lose_and_mend(network, patient)
+    async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+        with pytest.raises(StorageUnavailableError):
+            await writing
+    await write(patient, T0 + 1)
+
+
+async def test_heartbeat_leaves_long_statements_alone(patient: PostgresMetricRepository) -> None:
+    async with acquired(patient.database.read_pool) as connection:
+        sleeping = asyncio.ensure_future(connection.execute("SELECT pg_sleep(0.5)"))
+        await patient.heartbeat.beat()
+        await sleeping
+
+
 # -- readiness --------------------------------------------------------------------------------
 
 
