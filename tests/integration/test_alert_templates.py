@@ -70,6 +70,9 @@ TEMPLATES = (
     '{{ define "x" }}1{{ end }}{{ define "x" }} {{ end }}{{ template "x" }}',
     "{{ range $i := 3 }}{{ $i }}{{ end }}{{ range 2 }}{{ . }}{{ else }}no{{ end }}",
     "{{ with 0 }}a{{ else with 5 }}b{{ . }}{{ end }}{{ print\n 1\n 2 }}",
+    "{{ printf `%#+z|%+t|%#d|%.3T|%#e|%#.3g|%#g|%#x|%U|%#U` "
+    "1.5 2.5 `s` 1 1.0 1.0 1e6 1.5 -5 1114112 }}",
+    "{{ printf `%+.0d|%#.3o|%#o|%b|%#.0f|%5.0d|` 0 8 8 0.0 2.0 0 }}",
     "{{ . }} {{ $ }} {{ print . }} {{ html . }}",
     "{{ range query `sort(vector_of_two)` }}{{ . }};{{ end }}",
     "{{ query `sort(vector_of_two)` | first }}",

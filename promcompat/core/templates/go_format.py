@@ -18,6 +18,7 @@ from promcompat.core.templates.values import (
 
 _FLAGS: Final = re.compile(r"[-+# 0]*")
 _DIGITS: Final = re.compile(r"[0-9]*")
+_MAX_UNSIGNED: Final = (1 << 64) - 1
 _GO_MAX_WIDTH: Final = 1_000_000
 _MAX_WIDTH: Final = 1 << 20
 
@@ -73,18 +74,21 @@ class _Verb:
     flags: str = ""
     width: int | None = None
     precision: int | None = None
+    is_fallback: bool = False
+    """Whether it prints a value that the verb of the pattern does not fit."""
 
     def has(self, flag: str) -> bool:
         # With %v the plus asks for names of fields and the sharp for Go syntax instead.
-        return flag in self.flags and not (self.letter == "v" and flag in "+#")
+        is_meant = self.letter != "v" or self.is_fallback or flag not in "+#"
+        return flag in self.flags and is_meant
 
     @property
     def shows_names(self) -> bool:
-        return self.letter == "v" and "+" in self.flags
+        return self.letter == "v" and "+" in self.flags and not self.is_fallback
 
     @property
     def is_go_syntax(self) -> bool:
-        return self.letter == "v" and "#" in self.flags
+        return self.letter == "v" and "#" in self.flags and not self.is_fallback
 
     def pad(self, text: str) -> str:
         width = self.width or 0
@@ -232,7 +236,7 @@ def _with_type(value: object) -> str:
 
 def _argument_text(verb: _Verb, value: object) -> str:
     if verb.letter == "T":
-        return verb.pad("<nil>" if value is None else type_name(value))
+        return verb.pad(("<nil>" if value is None else type_name(value))[: verb.precision])
     if value is None:
         return verb.pad("<nil>") if verb.letter == "v" else f"%!{verb.letter}(<nil>)"
     return _text(verb, value)
@@ -253,7 +257,8 @@ def _text(verb: _Verb, value: object) -> str:
             return f"[{' '.join(_text(verb, item) for item in value)}]"
     text = _basic_text(verb, value)
     if text is None:
-        return f"%!{verb.letter}({type_name(value)}={_text(replace(verb, letter='v'), value)})"
+        shown = _text(replace(verb, letter="v", is_fallback=True), value)
+        return f"%!{verb.letter}({type_name(value)}={shown})"
     return text
 
 
@@ -297,16 +302,20 @@ def _format_int(verb: _Verb, value: int) -> str | None:
         case "q":
             return verb.pad(quote(_rune(value), "'", is_ascii=verb.has("+")))
         case "U":
-            shown = f" '{_rune(value)}'" if verb.has("#") and _rune(value).isprintable() else ""
-            return verb.pad(f"U+{value:04X}{shown}")
+            is_shown = verb.has("#") and 0 <= value <= 0x10FFFF and _rune(value).isprintable()
+            shown = f" '{_rune(value)}'" if is_shown else ""
+            return verb.pad(f"U+{value & _MAX_UNSIGNED:04X}{shown}")
         case letter if letter in _BASES:
             digits = format(abs(value), _BASES[letter])
         case _:
             return None
     if (precision := verb.precision) is not None:
         verb = replace(verb, flags=verb.flags.replace("0", ""))
-        digits = digits.rjust(precision, "0") if value or precision else ""
+        if not value and not precision:
+            return " " * (verb.width or 0)
+        digits = digits.rjust(precision, "0")
     prefix = "0o" if letter == "O" else _PREFIXES.get(letter, "") if verb.has("#") else ""
+    prefix = "" if prefix == "0" and digits.startswith("0") else prefix
     sign = verb.sign_of(is_negative=value < 0)
     if prefix and "0" in verb.flags and "-" not in verb.flags:
         # Zeros fill the width without the prefix.
@@ -330,13 +339,15 @@ def _format_float(verb: _Verb, value: float) -> str | None:
             sign + ("NaN" if math.isnan(value) else "Inf")
         )
     digits = _float_digits(verb, abs(value))
+    if verb.has("#") and verb.letter != "b":
+        digits = _with_point(verb, digits)
     return verb.pad_number(verb.sign_of(is_negative=is_negative), digits)
 
 
 def _float_digits(verb: _Verb, value: float) -> str:
     letter, precision = verb.letter, verb.precision
     if letter == "b":
-        mantissa, exponent = math.frexp(value)
+        mantissa, exponent = math.frexp(value) if value else (0.0, -1021)
         return f"{int(mantissa * (1 << 53))}p{exponent - 53:+d}"
     if letter in "xX":
         text = _hex_digits(value, precision)
@@ -346,6 +357,21 @@ def _float_digits(verb: _Verb, value: float) -> str:
         return text.upper() if letter == "G" else text
     letter = "g" if letter == "v" else letter
     return f"{value:.{6 if precision is None else precision}{letter}}"
+
+
+def _with_point(verb: _Verb, digits: str) -> str:
+    """The digits with a decimal point, and for %g with all zeros after it, as the sharp asks."""
+    mark = "p" if verb.letter in "xX" else "e"
+    end = digits.lower().find(mark)
+    mantissa, tail = (digits, "") if end < 0 else (digits[:end], digits[end:])
+    point = "" if "." in mantissa else "."
+    if verb.letter not in "vgGx":
+        return mantissa + point + tail
+    wanted = 6 if verb.precision is None else verb.precision
+    n_significant = len(mantissa.replace(".", "").lstrip("0"))
+    if mantissa == "0":
+        n_significant = 1
+    return mantissa + point + "0" * (wanted - n_significant) + tail
 
 
 def _hex_digits(value: float, precision: int | None) -> str:
