@@ -57,17 +57,14 @@ class Maintenance:
 
     def _log_new_failures(self, failures: list[MaintenanceFailure]) -> None:
         """What fails every hour is logged once, and again when it has worked in between."""
-        for failure in failures:
-            if (failure.task, failure.subject) not in self._failing:
+        reasons = {(failure.task, failure.subject): failure.reason for failure in failures}
+        for (task, subject), reason in reasons.items():
+            if (task, subject) not in self._failing:
                 _LOGGER.warning(
                     "a step of maintenance failed; it is tried again every hour",
-                    extra={
-                        "task": failure.task,
-                        "subject": failure.subject,
-                        "reason": failure.reason,
-                    },
+                    extra={"task": task, "subject": subject, "reason": reason},
                 )
-        self._failing = {(failure.task, failure.subject) for failure in failures}
+        self._failing = set(reasons)
 
     def _log_ignored(self, metrics: list[RetainedMetric]) -> None:
         for metric in metrics:

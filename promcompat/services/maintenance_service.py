@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from promcompat.core.errors import PromcompatError
+from promcompat.core.errors import ConnectionLostError, PromcompatError
 from promcompat.core.maintenance import RetainedMetric, SampleChunk
 from promcompat.core.ports import MaintenanceRepository, MaintenanceSteps
 
@@ -230,9 +230,14 @@ class _Run:
     async def _attempt(
         self, task: str, subject: str, step: Awaitable[StepResult]
     ) -> StepResult | None:
-        """The result of a step, None after a failure, which is noted."""
+        """The result of a step, None after a failure, which is noted.
+
+        A lost connection ends the run: no other step could succeed on it.
+        """
         try:
             return await step
+        except ConnectionLostError:
+            raise
         except PromcompatError as exc:
             self.report.failures.append(MaintenanceFailure(task, subject, str(exc)))
             return None
