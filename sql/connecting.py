@@ -41,6 +41,14 @@ SESSION_KEEPALIVES: Final = {
     "tcp_user_timeout": "60000",
 }
 """The same on the server's side, which holds the locks of a client that it cannot see go."""
+CONNECT_FAULTS: Final = (
+    OSError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    ValueError,
+)
+"""What an attempt to connect may raise; `connect_fault` tells what it means."""
 _INVALID_ADDRESS: Final = (
     "the address of the database is not valid: use postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
     "with special characters in user and password percent-encoded (%2F for /, %40 for @)"
@@ -62,7 +70,7 @@ class WatchedConnection(asyncpg.Connection):  # type: ignore[misc]
         _watch(transport.get_extra_info("socket"))
 
     async def close(self, **options: Any) -> None:
-        """Say goodbye; a server that does not answer is cut off, which is no error."""
+        """End the session; a server that does not answer in time is cut off, which is no error."""
         with suppress(OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
             await super().close(**{"timeout": GOODBYE_SECONDS, **_given(options)})
 
@@ -229,6 +237,8 @@ def _hindrance(exc: BaseException) -> str:
             return "it is starting up or shutting down"
         case asyncpg.TooManyConnectionsError():
             return "it has no connection left"
+        case asyncpg.TargetServerAttributeNotMatched():
+            return "none of its hosts is what target_session_attrs asks for"
         case FileNotFoundError():
             return "its socket does not exist"
         case _:

@@ -15,6 +15,7 @@ import asyncpg
 from promcompat.core.errors import PromcompatError
 from sql.catalog import SCHEMA
 from sql.connecting import (
+    CONNECT_FAULTS,
     CONNECT_SECONDS,
     SESSION_KEEPALIVES,
     WatchedConnection,
@@ -83,7 +84,7 @@ async def _connect(dsn: str, **settings: str) -> asyncpg.Connection:
             connection_class=WatchedConnection,
             server_settings=settings,
         )
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as exc:
+    except CONNECT_FAULTS as exc:
         raise connect_fault(exc, dsn) from exc
 
 

@@ -19,6 +19,7 @@ from promcompat.core.errors import (
 )
 from sql.catalog import SCHEMA
 from sql.connecting import (
+    CONNECT_FAULTS,
     CONNECT_SECONDS,
     GOODBYE_SECONDS,
     SESSION_KEEPALIVES,
@@ -158,7 +159,7 @@ class Pool:
         except PromcompatError:
             self.terminate()
             raise
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as exc:
+        except CONNECT_FAULTS as exc:
             self.terminate()
             raise connect_fault(exc, self._dsn) from exc
         except BaseException:
@@ -174,7 +175,7 @@ class Pool:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
                 await self._initialise(connection)
         except BaseException:
-            # asyncpg would say goodbye first, and wait for the answer.
+            # asyncpg would end the session politely, and wait for the answer.
             connection.terminate()
             raise
 
@@ -199,7 +200,7 @@ class Pool:
         while True:
             try:
                 connection = await self._wait_for_connection()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+            except CONNECT_FAULTS as exc:
                 _log_fault(exc)
                 raise StorageUnavailableError(_UNAVAILABLE) from exc
             if await self._answers(connection):
@@ -217,12 +218,7 @@ class Pool:
             return True
         try:
             await connection.execute(_QUERIES["ping"], timeout=_CHECK_SECONDS)
-        except (
-            OSError,
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            asyncpg.InternalClientError,
-        ):
+        except (asyncpg.PostgresError, *_CONNECTION_FAULTS):
             await self.drop(connection, with_others=True)
             return False
         except BaseException:
@@ -238,7 +234,7 @@ class Pool:
         self._taken.pop(connection, None)
         try:
             await self._connections.release(connection, timeout=GOODBYE_SECONDS)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as exc:
+        except (asyncpg.PostgresError, *_CONNECTION_FAULTS) as exc:
             _LOGGER.warning("connection not reset", extra={"reason": _describe(exc)})
 
     async def drop(self, connection: Connection, *, with_others: bool = False) -> None:

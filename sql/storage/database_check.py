@@ -8,6 +8,7 @@ import asyncpg
 
 from promcompat.core.errors import DatabaseRefusedError
 from sql.connecting import (
+    CONNECT_FAULTS,
     CONNECT_SECONDS,
     GOODBYE_SECONDS,
     BoundedConnection,
@@ -46,7 +47,7 @@ async def check_database(dsn: str) -> None:
         async with asyncio.timeout(2 * CONNECT_SECONDS):
             connections += [await _connect(dsn), await _connect(dsn)]
             refusal = await _refusal(connections)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as exc:
+    except CONNECT_FAULTS as exc:
         raise connect_fault(exc, dsn) from exc
     finally:
         for connection in connections:

@@ -146,6 +146,7 @@ def test_faults_of_the_way_to_the_server_are_told(fault: Exception, text: str) -
         (TimeoutError(), "no answer"),
         (asyncpg.CannotConnectNowError("starting"), "starting up"),
         (asyncpg.TooManyConnectionsError("many"), "no connection left"),
+        (asyncpg.TargetServerAttributeNotMatched(), "target_session_attrs"),
         (ConnectionResetError(), "the connection failed"),
     ],
 )
