@@ -38,6 +38,8 @@ from promcompat.services.silencing import ActiveSilences
 _LOGGER = logging.getLogger(__name__)
 _PARALLEL: Final = 8
 """How many requests one receiver gets at once."""
+_CLAIM: Final = 128
+"""How many steps are claimed together, for the cost of looking for them."""
 _BATCH: Final = 256
 """How many label sets one request tells an Alertmanager of at most, as Prometheus' does."""
 _LEASE_MS: Final = 20_000
@@ -76,12 +78,30 @@ class StepNotifications:
         """Send what is due to a receiver. Raises StorageUnavailableError."""
         silences = ActiveSilences(self._alerts, self._now_ms)
         deadline = time.monotonic() + _ROUND_SECONDS
+        slots = asyncio.Semaphore(_PARALLEL)
         while time.monotonic() < deadline:
             now_ms = self._now_ms()
-            due = await self._deliveries.claim(notifier.name, _PARALLEL, now_ms, now_ms + _LEASE_MS)
+            due = await self._deliveries.claim(notifier.name, _CLAIM, now_ms, now_ms + _LEASE_MS)
             if not due:
                 return
-            await _side_by_side(self._deliver_one(notifier, one, silences) for one in due)
+            await _side_by_side(
+                self._deliver_in_time(notifier, one, silences, deadline, slots) for one in due
+            )
+
+    async def _deliver_in_time(
+        self,
+        notifier: Notifier,
+        delivery: Delivery,
+        silences: ActiveSilences,
+        deadline: float,
+        slots: asyncio.Semaphore,
+    ) -> None:
+        """Send, or give the work back when the round is over before its turn comes."""
+        async with slots:
+            if time.monotonic() < deadline:
+                return await self._deliver_one(notifier, delivery, silences)
+            wait = Postponement(delivery.id, 0.0, "", counts=False)
+            await self._deliveries.postpone([wait], self._now_ms())
 
     async def bound(self, notifier: Notifier) -> None:
         """Give up the oldest steps when too many wait. Raises StorageUnavailableError."""

@@ -52,7 +52,7 @@ DELETE FROM alert_delivery WHERE id = ANY($1::bigint[])
 -- Work that failed, or is not wanted yet, waits a while from $5 on.
 UPDATE alert_delivery AS d
 SET
-    attempts = d.attempts + u.attempts, last_error = u.error,
+    attempts = d.attempts + u.attempts, last_error = coalesce(nullif(u.error, ''), d.last_error),
     next_attempt_at = from_unix_ms($5) + make_interval(secs => u.delay_seconds)
 FROM unnest($1::bigint[], $2::integer[], $3::float8[], $4::text[])
     AS u (id, attempts, delay_seconds, error)
@@ -206,7 +206,7 @@ WHERE m.receiver = $1 AND m.tenant_id = u.tenant_id AND m.fingerprint = u.finger
 -- A receiver ($1) did not take these, or is not to hear of them: they wait from $7 on.
 UPDATE alertmanager_alert AS m
 SET
-    failures = m.failures + u.failures, last_error = u.error,
+    failures = m.failures + u.failures, last_error = coalesce(nullif(u.error, ''), m.last_error),
     next_attempt_at = from_unix_ms($7) + make_interval(secs => u.delay_seconds)
 FROM unnest($2::integer[], $3::bytea[], $4::integer[], $5::float8[], $6::text[])
     AS u (tenant_id, fingerprint, failures, delay_seconds, error)

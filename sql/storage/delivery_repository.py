@@ -62,7 +62,7 @@ class PostgresStepDeliveries:
                 [one.delivery_id for one in postponements],
                 [int(one.counts) for one in postponements],
                 [one.delay_seconds for one in postponements],
-                [one.error[:_MAX_ERROR_LENGTH] for one in postponements],
+                [_storable(one.error) for one in postponements],
                 now_ms,
             )
 
@@ -155,7 +155,7 @@ class PostgresLabelSetStates:
                 [one.state.key for one in postponements],
                 [int(one.counts) for one in postponements],
                 [one.delay_seconds for one in postponements],
-                [one.error[:_MAX_ERROR_LENGTH] for one in postponements],
+                [_storable(one.error) for one in postponements],
                 now_ms,
             )
 
@@ -189,8 +189,14 @@ def _state_of(row: asyncpg.Record) -> LabelSetState:
 
 
 def _note_columns(notes: Sequence[AlertNote]) -> tuple[list[int], list[int], list[str]]:
-    texts = [note.text[:_MAX_ERROR_LENGTH].replace("\0", "\ufffd") for note in notes]
+    texts = [_storable(note.text) for note in notes]
     return [note.alert_id for note in notes], [note.at_ms for note in notes], texts
+
+
+def _storable(text: str) -> str:
+    """A text of any receiver as PostgreSQL takes it: not long, no NUL, no lone surrogates."""
+    short = text[:_MAX_ERROR_LENGTH].replace("\0", "\ufffd")
+    return short.encode("utf-8", "replace").decode()
 
 
 def _conforms(

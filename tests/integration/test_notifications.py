@@ -11,7 +11,7 @@ from promcompat.background import start_loops
 from promcompat.core.alerts import AlertFilter, Silence
 from promcompat.core.delivery_ports import Repetition
 from promcompat.core.model import Labels
-from promcompat.core.notifications import Notification
+from promcompat.core.notifications import Notification, NotificationError
 from promcompat.notifications.receivers import HttpSender
 from promcompat.telemetry import Telemetry
 from tests.alerting import (
@@ -223,6 +223,31 @@ async def test_refused_alert_keeps_nobody_elses_from_being_told(database_url: st
             assert (depths[name].n_waiting, depths[name].n_failing) == (1, 1)
             assert depths[name].last_error == "answered 400: no"
         assert await one.receiver_depths("other") == {}
+
+
+@dataclass
+class OddNotifier(RememberingNotifier):
+    """A receiver whose answers PostgreSQL cannot store as they are."""
+
+    async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
+        raise NotificationError("answered 500: \0 \ud800")
+
+
+async def test_answer_that_cannot_be_stored_stops_nothing(plain_database_url: str) -> None:
+    async with running_alerting(
+        plain_database_url,
+        notifier=OddNotifier(),
+        alertmanager=OddNotifier("alertmanager-test"),
+    ) as one:
+        await one.rules.create(TENANT, make_rule())
+        await evaluate(one, 10_000, 10.0)
+        await one.deliver()
+        depths = await one.receiver_depths(TENANT)
+        assert {depth.last_error for depth in depths.values()} == {"answered 500: \ufffd ?"}
+        for _ in range(40):
+            one.clock.now_ms += 5 * MINUTE
+            await one.deliver()
+        assert one.stats.notifications_given_up == 1
 
 
 async def test_alert_that_ended_while_its_receiver_was_down_is_never_told_as_firing(
