@@ -139,7 +139,8 @@ async def test_api_shows_and_decides_as_recorded(plain_database_url: str) -> Non
         records = PostgresRemediationRepository(native.repository.database)
         numbers = [(await waiting_remediation(records))[1] for _ in range(3)]
         first = await native.get("/remediations", limit=2, state="waiting_for_approval")
-        rest = await native.get("/remediations", limit=2, cursor=first["next_cursor"])
+        again = {"state": "waiting_for_approval", "cursor": first["next_cursor"]}
+        rest = await native.get("/remediations", limit=2, **again)
         shown = [one["id"] for one in first["remediations"] + rest["remediations"]]
         assert shown == sorted(numbers, reverse=True)
         assert rest["next_cursor"] is None
