@@ -47,7 +47,7 @@ async def do_maintenance(
 
 
 async def hours_of_samples(connection: asyncpg.Connection) -> list[asyncpg.Record]:
-    """The seed's aggregation, over the samples that SQL users see."""
+    """The aggregation that `metrics_hourly` stands for, over the samples that SQL users see."""
     return list(await connection.fetch(_OF_SAMPLES))
 
 
@@ -57,7 +57,7 @@ async def hours_shown(connection: asyncpg.Connection) -> list[asyncpg.Record]:
 
 
 async def assert_hours_agree(connection: asyncpg.Connection) -> None:
-    """`metrics_hourly` is the seed's aggregation over all samples there are."""
+    """`metrics_hourly` shows the aggregation over all samples there are."""
     expected = await hours_of_samples(connection)
     assert expected
     assert await hours_shown(connection) == expected

@@ -20,8 +20,8 @@ AS $$
         AND (SELECT relkind = 'r' FROM pg_class WHERE oid = 'sample'::regclass)
 $$;
 
--- Compresses samples after seven days, as the seed of every hypertable of metrics does. Settings and
--- policies that are there already stay as they are: they may be somebody's choice.
+-- Compresses samples after seven days. Settings and policies that are there already stay as they are:
+-- they may be somebody's choice.
 CREATE OR REPLACE FUNCTION ensure_columnstore() RETURNS void
 LANGUAGE plpgsql
 AS $$

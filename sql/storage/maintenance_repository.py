@@ -22,6 +22,7 @@ _STEP_SECONDS: Final = 300
 _LOCK_MS: Final = 500
 """Whoever waits for a lock that excludes others makes all of them wait behind it."""
 _PAUSES_SECONDS: Final = (0.5, 1.0)
+"""Between attempts to drop a chunk: readers and writers pass meanwhile."""
 _MAX_STALE_DAYS: Final = 10_000
 
 
