@@ -125,8 +125,9 @@ def compile_capturing(
 
     Raises BadDataError as `compile_pattern` does, and when its groups would take too much memory.
     """
-    check_cost(text, max_cost)
     syntax = _read(text)
+    if syntax.cost > max_cost:
+        raise _refused(fault("expression too large", text))
     compiled = _compile_re2(text, syntax, captures=True, dot_matches_newline=dot_matches_newline)
     n_bytes = compiled.programsize * (compiled.groups + 1) * _BYTES_PER_CAPTURE
     if n_bytes > MAX_CAPTURE_BYTES:

@@ -166,6 +166,8 @@ def test_captures_are_there_for_replacements_and_bounded() -> None:
     assert (match.group("name"), match.group(2), match.start(), match.end()) == ("aa", "b", 1, 4)
     with pytest.raises(BadDataError, match="expression too large"):
         compile_capturing("(a)" * 5_000, dot_matches_newline=False)
+    with pytest.raises(BadDataError, match="expression too large"):
+        compile_capturing("|".join(["host"] * 50_000), dot_matches_newline=False)
 
 
 def test_cost_covers_what_repetitions_multiply() -> None:
