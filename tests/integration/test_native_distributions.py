@@ -80,7 +80,8 @@ async def test_statistics_of_a_histogram_survive_a_restart_of_its_process(
     assert (group["count"], group["sum"], group["p50"]) == (0, None, None)
 
 
-async def test_a_summary_has_its_quantiles(native: NativeClient) -> None:
+@pytest.mark.parametrize("is_defined", [True, False])
+async def test_a_summary_has_its_quantiles(native: NativeClient, is_defined: bool) -> None:
     for offset, factor in ((30, 1.0), (270, 2.0)):
         at = {"timestamp": TEN + offset}
         await native.ingest(
@@ -89,7 +90,8 @@ async def test_a_summary_has_its_quantiles(native: NativeClient) -> None:
             {"name": "s_sum", "value": 60 * factor, **at},
             {"name": "s_count", "value": 40 * factor, **at},
         )
-    await native.send("PUT", "/definitions/s", status=201, body={"type": "summary"})
+    if is_defined:
+        await native.send("PUT", "/definitions/s", status=201, body={"type": "summary"})
     (state,) = (await native.get("/latest/s"))["series"]
     assert (state["count"], state["sum"], state["buckets"]) == (80, 120, {})
     assert state["quantiles"] == pytest.approx({"0.5": 0.2, "0.99": 1.8})
@@ -103,3 +105,25 @@ async def test_a_summary_has_its_quantiles(native: NativeClient) -> None:
     assert answer["series"][0]["points"][0]["value"] == pytest.approx(1.5)
     for path in ("/latest/none", "/aggregate/none", "/series/none"):
         await native.get(path, 404)
+
+
+async def test_samples_beside_counters_of_their_name_are_samples(native: NativeClient) -> None:
+    for offset in (0, 60):
+        rows = [
+            {"name": one, "value": 1, "timestamp": TEN + offset}
+            for one in ("g", "g_count", "g_sum")
+        ]
+        await native.ingest(*rows)
+    latest = await native.get("/latest/g")
+    assert (latest["type"], latest["series"][0]["value"]) == ("gauge", 1.0)
+    assert (await native.get("/aggregate/g", **SPAN))["groups"][0]["count"] == 2
+
+
+async def test_a_summary_may_have_quantiles_alone(native: NativeClient) -> None:
+    await native.send("PUT", "/definitions/s", status=201, body={"type": "summary"})
+    row = {"name": "s", "value": 0.5, "labels": {"quantile": "0.5"}, "timestamp": TEN}
+    await native.ingest(row)
+    (state,) = (await native.get("/latest/s"))["series"]
+    assert (state["count"], state["quantiles"]) == (None, {"0.5": 0.5})
+    (group,) = (await native.get("/aggregate/s", **SPAN))["groups"]
+    assert (group["count"], group["p50"], group["p95"]) == (0, 0.5, None)
