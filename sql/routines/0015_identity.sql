@@ -150,12 +150,12 @@ $$;
 
 -- Samples that SQL users change or delete may be in caches of samples and results. Which ones is not
 -- looked up: writing the row of `installation` again changes the epoch, and everything is forgotten. The
--- service itself counts what it changes (late_write).
+-- sessions of the service, known by their application_name, count what they change (late_write).
 CREATE OR REPLACE FUNCTION note_changed_samples() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
 BEGIN
-    IF coalesce(current_setting('promcompat.epoch', true), '') = '' THEN
+    IF current_setting('application_name') NOT LIKE 'promcompat%' THEN
         UPDATE promcompat.installation SET created_at = created_at;
     END IF;
     RETURN NULL;

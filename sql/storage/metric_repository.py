@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Container, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -36,7 +37,12 @@ from sql.storage.connection_pool import Pool, PoolOptions, acquired, open_pool, 
 from sql.storage.copy_format import SampleRows
 from sql.storage.database import Database
 from sql.storage.heartbeat import Heartbeat
-from sql.storage.installation_guard import EPOCH_SETTING, NO_EPOCH, InstallationGuard
+from sql.storage.installation_guard import (
+    EPOCH_SETTING,
+    NO_EPOCH,
+    InstallationGuard,
+    StaleKnowledgeError,
+)
 from sql.storage.late_writes import clamp_day, wall_clock_ms
 from sql.storage.metadata_store import MetadataStore
 from sql.storage.partitions import SamplePartitions
@@ -60,6 +66,7 @@ from sql.storage.threshold_watch import ThresholdWatch
 
 T = TypeVar("T")
 _QUERIES: Final = load_queries("storage")
+_WRITE_ATTEMPTS: Final = 3
 _WRITER_SETTINGS: Final = {"timescaledb.enable_chunk_append": "off"}
 """Looking up stored rows probes each one's chunk; ChunkAppend takes 6 µs to choose it, an index
 probe 2. Plain PostgreSQL takes the setting for one it does not know."""
@@ -265,11 +272,18 @@ class PostgresMetricRepository:
             raise OverloadedError("too many samples are waiting to be written")
         self.stats.rows_waiting += n_rows
         try:
-            await self._write_admitted(tenant, batch)
+            await self._write_known(tenant, batch)
         except QueryTimeoutError as exc:
             raise StorageUnavailableError("the database is too slow for the write") from exc
         finally:
             self.stats.rows_waiting -= n_rows
+
+    async def _write_known(self, tenant: str, batch: WriteBatch) -> None:
+        """Write; again when what was known of series had to be forgotten meanwhile."""
+        for _ in range(_WRITE_ATTEMPTS - 1):
+            with suppress(StaleKnowledgeError):
+                return await self._write_admitted(tenant, batch)
+        return await self._write_admitted(tenant, batch)
 
     async def _write_admitted(self, tenant: str, batch: WriteBatch) -> None:
         version = self._guard.version

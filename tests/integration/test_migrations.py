@@ -139,8 +139,9 @@ async def test_every_named_query_prepares(database_url: str, group: str) -> None
     async with connected(database_url) as connection:
         if group == "storage":
             await connection.execute(queries.pop("create_staging"))
-        elif not await connection.fetchval("SELECT to_regproc('set_chunk_time_interval')"):
-            queries.pop("set_chunk_interval", None)  # Only sent to a database with the extension.
+        if not await connection.fetchval("SELECT to_regproc('set_chunk_time_interval')"):
+            for name in ("set_chunk_interval", "is_hypertable"):
+                queries.pop(name, None)  # Only sent to a database with the extension.
         for statement in queries.values():
             await connection.prepare(statement)
 

@@ -311,6 +311,7 @@ async def test_removal_waits_for_running_writes_and_sees_their_samples(
     async with connected(database_url) as admin:
         await admin.execute("DELETE FROM sample")
         async with acquired(repository.database.write_pool) as writer:
+            await repository._guard.refresh(writer)
             writing = writer.transaction()
             await writing.start()
             await writer.execute(
