@@ -121,9 +121,10 @@ class PostgresRemediationRepository:
         except QueryTimeoutError as exc:
             raise ExecutionError(f"{name} took longer than {timeout_seconds:g} s") from exc
         except PromcompatError as exc:
-            # The exact class is a refusal by the database; its subclasses say why themselves.
+            # The exact class is a refusal by the database; its subclasses say why themselves. The
+            # words are those of a function of the operator, who has to know why it failed.
             if type(exc) is PromcompatError:
-                raise ExecutionError(str(exc)) from exc
+                raise ExecutionError(f"the call was refused: {exc.__cause__ or exc}") from exc
             raise
 
     async def _call_function(
