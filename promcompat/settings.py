@@ -293,8 +293,8 @@ class Settings(BaseSettings):
     )
     read_timeout: Annotated[DurationMs, Field(gt=0)] = Field(
         300_000,
-        description="How long a client may take to send a request; idle connections are closed "
-        "as well (Prometheus: --web.read-timeout).",
+        description="How long a client may take to send a request, or take nothing of its "
+        "answer; idle connections are closed as well (Prometheus: --web.read-timeout).",
     )
     max_connections: PositiveInt = Field(
         512,

@@ -25,6 +25,8 @@ MAX_PATH_BYTES: Final = 16 << 10
 a megabyte of slashes takes minutes."""
 MAX_HELD_HEAD_BYTES: Final = 32 << 20
 """Of all connections together."""
+DEFAULT_STALL_SECONDS: Final = 300.0
+"""Prometheus: --web.read-timeout."""
 DEFAULT_MAX_CONNECTIONS: Final = 512
 """Prometheus: --web.max-connections."""
 
@@ -218,11 +220,12 @@ def _without_repeated_length(lines: list[bytes]) -> list[bytes]:
 class Connection(web.RequestHandler):
     """One connection of a client."""
 
-    __slots__ = ("_server",)
+    __slots__ = ("_giving_up", "_server")
 
     def __init__(self, server: "ConnectionServer", **options: Any) -> None:
         super().__init__(server, **options)
         self._server = server
+        self._giving_up: asyncio.TimerHandle | None = None
         self._parser: Any = HeadNormalizer(self._parser, server.held_heads)
 
     @property
@@ -237,8 +240,29 @@ class Connection(web.RequestHandler):
             cast(asyncio.Transport, transport).write(_BUSY)
             self.force_close()
 
+    def pause_writing(self) -> None:
+        """The client takes nothing at the moment; it has some minutes to go on."""
+        super().pause_writing()
+        self._giving_up = self._loop.call_later(self._server.stall_seconds, self._give_up)
+
+    def resume_writing(self) -> None:
+        """The client takes its answer."""
+        super().resume_writing()
+        self._stop_giving_up()
+
+    def _give_up(self) -> None:
+        """Throw away what the client does not take; closing would wait until it does."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def _stop_giving_up(self) -> None:
+        if self._giving_up is not None:
+            self._giving_up.cancel()
+            self._giving_up = None
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Forget what was read of a request."""
+        self._stop_giving_up()
         if self._parser is not None:
             self._parser.let_go()
         super().connection_lost(exc)
@@ -284,6 +308,8 @@ class ConnectionServer(web.Server):
     """Makes a `Connection` for each client, so many at once."""
 
     max_connections: int = DEFAULT_MAX_CONNECTIONS
+    stall_seconds: float = DEFAULT_STALL_SECONDS
+    """How long a client may take nothing of its answer."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -315,11 +341,19 @@ class ConnectionServer(web.Server):
 class ConnectionRunner(web.AppRunner):
     """Runs an application on a `ConnectionServer`."""
 
-    __slots__ = ("_max_connections",)
+    __slots__ = ("_max_connections", "_stall_seconds")
 
-    def __init__(self, app: web.Application, *, max_connections: int, **options: Any) -> None:
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        max_connections: int,
+        stall_seconds: float,
+        **options: Any,
+    ) -> None:
         super().__init__(app, **options)
         self._max_connections = max_connections
+        self._stall_seconds = stall_seconds
 
     async def _make_server(self) -> web.Server:
         plain = await super()._make_server()
@@ -331,4 +365,5 @@ class ConnectionRunner(web.AppRunner):
             **plain._kwargs,
         )
         server.max_connections = self._max_connections
+        server.stall_seconds = self._stall_seconds
         return server

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from promcompat.api.connection import (
     DEFAULT_MAX_CONNECTIONS,
+    DEFAULT_STALL_SECONDS,
     MAX_HEAD_BYTES,
     MAX_HEADERS,
     ConnectionRunner,
@@ -81,10 +82,12 @@ def make_runner(
     *,
     max_connections: int = DEFAULT_MAX_CONNECTIONS,
     idle_seconds: float = _KEEPALIVE_SECONDS,
+    stall_seconds: float = DEFAULT_STALL_SECONDS,
 ) -> web.AppRunner:
     """How requests are read.
 
-    A connection that has sent no whole head of a request for `idle_seconds` is closed.
+    A connection that has sent no whole head of a request for `idle_seconds` is closed, and one that
+    takes nothing of its answer for `stall_seconds`.
 
     A handler is cancelled when its client goes away, and its query with it. Bodies are not
     unpacked: remote write looks at Content-Encoding itself.
@@ -92,6 +95,7 @@ def make_runner(
     return ConnectionRunner(
         app,
         max_connections=max_connections,
+        stall_seconds=stall_seconds,
         shutdown_timeout=stop_seconds,
         handler_cancellation=True,
         auto_decompress=False,
@@ -117,13 +121,15 @@ class HttpServer:
     ) -> None:
         """Requests in flight have `stop_seconds` to finish when the server stops.
 
-        The head of a request has to arrive within `read_seconds`, and two minutes at most.
+        The head of a request has to arrive within `read_seconds`, and two minutes at most. A client
+        that takes nothing of its answer for `read_seconds` is cut off.
         """
         self._runner = make_runner(
             app,
             _CANCEL_SECONDS,
             max_connections=max_connections,
             idle_seconds=min(_KEEPALIVE_SECONDS, read_seconds),
+            stall_seconds=read_seconds,
         )
         self._socket = bound
         self._stop_seconds = stop_seconds

@@ -224,6 +224,46 @@ ATTACKS: tuple[Attack, ...] = (
         ],
     ),
     Attack(
+        "a body of long chunk extensions",
+        lambda: [_chunked(b"1;" + b"a" * 3_000_000 + b"\r\na\r\n")],
+    ),
+    Attack(
+        "100,000 pipelined requests",
+        lambda: [
+            Request(
+                "pipelined", b"GET /-/ready HTTP/1.1\r\nHost: x\r\n\r\n" * 100_000, b"GET /" + _END
+            )
+        ],
+    ),
+    Attack(
+        "an upgrade to nothing",
+        lambda: [
+            Request.of(
+                "GET",
+                "/api/v1/labels",
+                b"x" * 5_000_000,
+                (("Connection", "upgrade"), ("Upgrade", "websocket")),
+            )
+        ],
+    ),
+    Attack(
+        "thousands of silence matchers",
+        lambda: [
+            Request.of(
+                "POST",
+                f"{NATIVE}/alerts/silences",
+                json.dumps(
+                    {
+                        "matchers": [{"name": "a", "operator": "=~", "value": ".*" * 40}] * 9_000,
+                        "reason": "r",
+                        "duration": "1h",
+                    }
+                ).encode(),
+                JSON_HEADERS,
+            )
+        ],
+    ),
+    Attack(
         "9,000 headers",
         lambda: (
             [
@@ -259,6 +299,13 @@ ATTACKS: tuple[Attack, ...] = (
     ),
     *_queries(),
 )
+
+
+def _chunked(body: bytes) -> Request:
+    head = b"POST /api/v1/query HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    fields = b"X-Scope-OrgID: hostile\r\nTransfer-Encoding: chunked\r\n"
+    kind = b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+    return Request("chunked", head + fields + kind, body + b"0\r\n\r\n")
 
 
 def _write_raw(body: bytes) -> Request:
