@@ -1,5 +1,6 @@
 """Reads the parameters of a request: form body and URL together, as Go's `FormValue` does."""
 
+import codecs
 from email.message import Message
 
 from aiohttp import hdrs, web
@@ -15,6 +16,7 @@ MAX_PARAMETERS = 10_000
 _METHODS_WITH_FORM = ("POST", "PUT", "PATCH")
 _URLENCODED = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
+_DECODED_BYTES = 1 << 18
 _MAX_HEADER = 1_000
 """Characters; the standard library takes quadratic time for the parameters of a header."""
 
@@ -43,8 +45,16 @@ def parse_form(query_string: str, content_type: str, body: bytes) -> Form:
     url_pairs, fault = parse_parameters(query_string)
     if content_type.lower().startswith(_MULTIPART):
         return Form([*url_pairs, *_parse_multipart(body, content_type)], fault)
-    body_pairs, body_fault = parse_parameters(body.decode(errors="replace"))
+    body_pairs, body_fault = parse_parameters(_decoded(body))
     return Form([*body_pairs, *url_pairs], body_fault or fault)
+
+
+def _decoded(body: bytes) -> str:
+    """The text of a body, in pieces: decoding holds the interpreter until it is done."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    pieces = range(0, len(body), _DECODED_BYTES)
+    texts = [decoder.decode(body[start : start + _DECODED_BYTES]) for start in pieces]
+    return "".join([*texts, decoder.decode(b"", final=True)])
 
 
 def parse_parameters(text: str) -> tuple[list[tuple[str, str]], str]:

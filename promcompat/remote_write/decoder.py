@@ -27,6 +27,7 @@ PIECE_BYTES = 1 << 20
 """What is decoded and written together of a larger request."""
 _COUNTED_FROM_BYTES = 1 << 16
 """Fewer bytes hold too little for one call of the protobuf library to hold anyone up."""
+_MAX_FIELDS_OF_SERIES = 100_000
 _SERIES = "series and metadata entries"
 
 
@@ -77,7 +78,7 @@ def decode_write_request(
     for tail in _TAILS:
         rows, pending = _take_known(raws, pending, known, tail)
         parts.append(rows)
-    slow = _SlowPath(known, limits, max_series)
+    slow = _SlowPath(known, limits)
     slow.add_all(raws, pending)
     parts.append(slow.rows())
     rows = _in_order(parts)
@@ -173,7 +174,6 @@ class _SlowPath:
 
     known: Container[bytes]
     limits: LabelLimits
-    max_fields: int
     labels: dict[bytes, Labels] = field(default_factory=dict)
     invalid: dict[bytes, str] = field(default_factory=dict)
     refused: dict[bytes, str] = field(default_factory=dict)
@@ -189,7 +189,7 @@ class _SlowPath:
         """Parse the messages at these positions; BadDataError when one is malformed."""
         for position in positions:
             if len(raws[position]) > _COUNTED_FROM_BYTES:
-                check_field_count(raws[position], self.max_fields, "fields in one series")
+                check_field_count(raws[position], _MAX_FIELDS_OF_SERIES, "fields in one series")
             try:
                 series = TimeSeries.FromString(raws[position])
             except DecodeError as exc:

@@ -126,7 +126,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack("unknown fields", lambda: [_write(b"\x08\x01" * 16_000_000)] * 2),
     Attack("empty samples", lambda: [_write(encode_field(1, b"\x12\x00" * 10_000_000))] * 2),
     Attack("empty labels", lambda: [_write(encode_field(1, b"\x0a\x00" * 10_000_000))] * 2),
-    Attack("240,000 samples of a series", lambda: [_write(_samples(240_000))]),
+    Attack("90,000 samples of a series", lambda: [_write(_samples(90_000))]),
     Attack("30,000 new series", lambda: [_write(_new_series(30_000))]),
     Attack("860,000 series", lambda: [_write(_new_series(1) * 860_000)]),
     Attack(

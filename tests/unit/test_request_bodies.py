@@ -43,6 +43,11 @@ def test_urlencoded_bodies_come_before_the_url() -> None:
     )
 
 
+def test_bodies_are_decoded_as_in_one_piece() -> None:
+    for body in ("query=" + "aü😀" * 100_000).encode(), b"query=" + b"\xf0\x9f" * 200_000:
+        assert parse_form("", URLENCODED, body).get("query") == body[6:].decode(errors="replace")
+
+
 MULTIPART = (
     b'--b\r\nContent-Disposition: form-data; name="query"\r\n\r\nup{a="\xc3\xbc"}\r\n'
     b"--b\r\ncontent-type: text/plain\r\ncontent-disposition: form-data; name=time\r\n"

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import re
 
 import pytest
 import snappy
@@ -137,7 +138,7 @@ async def test_series_beyond_a_limit_are_counted_in_a_400_and_the_rest_is_stored
         [("__name__", "up"), ("long", "v" * 30_000_000)],
         [("__name__", "up"), ("v" * 1025, "long")],
         [("__name__", "up"), *((f"l{number}", "v") for number in range(30))],
-        [("__name__", "up"), *((f"l{number}", "v") for number in range(100_000))],
+        [("__name__", "up"), *((f"l{number}", "v") for number in range(50_000))],
         [("__name__", "m" * 2001)],
     ]
     series = [encode_series(pairs, (NOW_MS, 1.0)) for pairs in too_large]
@@ -211,7 +212,7 @@ async def test_a_large_request_is_stored_in_pieces_and_all_of_it(service: Servic
 async def test_too_many_things_in_one_request_are_400(service: Service, message: bytes) -> None:
     response = await write(service, snappy.compress(message))
     assert response.status == 400
-    assert "more than 250000" in await response.text()
+    assert re.search("more than (250000 series|100000 fields in one)", await response.text())
 
 
 @pytest.mark.parametrize("end", [b"\x0a\x05", b"\x0b", b"\xff" * 20, b"\x0a" + b"\xff" * 11])
