@@ -102,6 +102,8 @@ def _bad_escape(text: str) -> str:
 
 def _unescape(text: str) -> str:
     text = text.replace("+", " ")
+    if "%" not in text:
+        return text
     plain = unquote_to_bytes(text) if len(text) < _LONG_TEXT else _unescape_long(text)
     return plain.decode(errors="replace")
 
