@@ -110,8 +110,7 @@ def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> R
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as exc:
-        reason = f"is not JSON from line {exc.lineno} column {exc.colno} on"
-        raise InvalidRequestError([fault("body", "body", reason, JSON_TEXT)]) from exc
+        raise InvalidRequestError([_unreadable(exc)]) from exc
     items, positions, keys, faults = _validate(document, is_batch)
     # Also when some are at fault already: the client is to learn of everything at once.
     batch, kept, more = _COLUMNS.read(
@@ -124,6 +123,14 @@ def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> R
         service.label_limits,
     )
     return batch, kept, sorted([*faults, *more], key=lambda one: one.index)
+
+
+def _unreadable(error: orjson.JSONDecodeError) -> Fault:
+    place = f"line {error.lineno} column {error.colno}"
+    if "infinity" in error.msg:
+        reason = f"holds a number beyond the range of a double at {place}"
+        return fault("body", "body", reason, "a smaller number, or Infinity as a string")
+    return fault("body", "body", f"is not JSON from {place} on", JSON_TEXT)
 
 
 def _validate(

@@ -94,6 +94,11 @@ async def test_bodies_that_cannot_be_read_are_problems(native: NativeClient) -> 
         await native.send("POST", path, status=400, data=body, headers=headers | json_type)
     await native.send("POST", path, status=400, data=b"{", headers=json_type)
     await native.send("POST", path, status=400, data=b'{"metrics": 1}', headers=json_type)
+    huge = b'{"metrics": [{"name": "m", "value": 1e400}]}'
+    problem = await native.send("POST", path, status=400, data=huge, headers=json_type)
+    assert problem["errors"][0]["reason"] == (
+        "holds a number beyond the range of a double at line 1 column 37"
+    )
     await native.send("POST", path, status=415, data=b"x", headers={"Content-Type": "text/plain"})
     await native.send(
         "POST", path, status=415, data=b"x", headers=json_type | {"Content-Encoding": "br"}
