@@ -18,7 +18,8 @@ import numpy as np
 from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutError
 from promcompat.core.model import EMPTY_LABELS, EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import SampleReader
-from promql.ast import Call, Expr, PositionRange, SubqueryExpr, ValueType
+from promql.annotation_texts import annotation_texts
+from promql.ast import Call, Expr, SubqueryExpr, ValueType
 from promql.budget import (
     BYTES_PER_MADE_LABELS,
     BYTES_PER_SAMPLE,
@@ -35,7 +36,6 @@ from promql.durations import DurationError
 from promql.evaluator import EvaluationOptions
 from promql.name_removal import take_rows
 from promql.parsing.lalr_parser import ParseCheck, no_check
-from promql.parsing.parse_errors import line_col
 from promql.parsing.parser import BYTES_PER_TOKEN, parse_expr
 from promql.parsing.type_checker import value_type
 from promql.plan import Plan
@@ -44,7 +44,6 @@ from promql.query_parameters import DEFAULTS, QueryParameters
 from promql.tree_walks import walk
 from promql.value_shapes import byte_count
 from promql.values import (
-    Annotations,
     Matrix,
     QueryResult,
     QueryStats,
@@ -57,9 +56,6 @@ from promql.windows import windows_to_block
 
 ResultT = TypeVar("ResultT")
 ShownValue = Matrix | ScalarGrid | StringValue | SampleBlock
-
-MAX_ANNOTATIONS = 10
-"""How many warnings, and how many infos, an answer carries; the rest is only counted."""
 
 _MAX_THREADS = max(2, os.cpu_count() or 1)
 """More would take turns at the interpreter and the cores with the event loop, which has writes to
@@ -313,6 +309,37 @@ class Engine:
         selections = plan.selections
         if query.counts_samples:
             selections = tuple(map(_with_every_sample, selections))
+        return await self._read(query, selections)
+
+    @asynccontextmanager
+    async def reading(
+        self, tenant: str, selections: Sequence[SeriesSelection]
+    ) -> AsyncIterator[list[SampleBlock]]:
+        """The samples of selections, for what is computed from them without PromQL.
+
+        Until the `async with` block ends they count as those of a query. Raises as `query` does.
+        """
+        query = self._new_query(tenant, "", EvalRange.instant(0), DEFAULTS)
+        try:
+            while True:
+                try:
+                    async with self._slot(query):
+                        blocks = await self._read(query, selections)
+                    break
+                except MemoryTakenError as exc:
+                    n_bytes = exc.n_bytes
+                query.budget.close()
+                await self._wait_for_memory(n_bytes, query.budget)
+                query = replace(query, budget=self._new_budget(query.budget.deadline))
+            yield blocks
+        finally:
+            query.budget.close()
+            if query.budget.peak_bytes >= _LARGE_QUERY_BYTES:
+                self._large_query_ended()
+
+    async def _read(
+        self, query: _Query, selections: Sequence[SeriesSelection]
+    ) -> list[SampleBlock]:
         try:
             async with asyncio.timeout(query.budget.remaining_seconds):
                 blocks = await self._reader.select(
@@ -453,25 +480,3 @@ def _result(query: _Query, value: ShownValue, evaluation: Evaluation) -> QueryRe
             samples_per_step=evaluation.samples_per_step,
         ),
     )
-
-
-def annotation_texts(
-    annotations: Annotations, text: str, limit: int = MAX_ANNOTATIONS
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Warnings and infos as the API shows them, with their positions in the query `text`."""
-    warnings = _texts("warning", annotations.warnings, text, limit)
-    return warnings, _texts("info", annotations.infos, text, limit)
-
-
-def _texts(
-    kind: str, found: Sequence[tuple[str, PositionRange | None]], query: str, limit: int
-) -> tuple[str, ...]:
-    # Prometheus tells annotations apart by their text alone; the last place it was met is shown.
-    positions = dict(found)
-    texts = [
-        f"PromQL {kind}: {text}" + ("" if pos is None else f" ({line_col(query, pos.start)})")
-        for text, pos in positions.items()
-    ]
-    if len(texts) > limit:
-        texts[limit:] = [f"{len(texts) - limit} more {kind} annotations omitted"]
-    return tuple(texts)

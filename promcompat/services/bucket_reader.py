@@ -17,7 +17,6 @@ from promcompat.core.model import (
     SeriesSelection,
 )
 from promcompat.core.native_queries import BucketQuery, BucketValues
-from promcompat.core.ports import MetricRepository
 from promcompat.services.bucket_expressions import MetricShape, Statistic, bucket_expression
 from promcompat.services.bucket_grid import (
     BucketRun,
@@ -41,8 +40,7 @@ Found = tuple[BucketValues, tuple[str, ...]]
 class BucketReader:
     """The buckets of a query. Everything is done for one tenant."""
 
-    def __init__(self, repository: MetricRepository, metrics: MetricService) -> None:
-        self._repository = repository
+    def __init__(self, metrics: MetricService) -> None:
         self._metrics = metrics
 
     async def read(
@@ -115,11 +113,11 @@ class BucketReader:
             end_ms=query.end_ms - 1,
             hints=SelectHints(range_ms=query.bucket_ms, step_ms=query.bucket_ms),
         )
-        block = (await self._repository.select(tenant, [selection]))[0]
         starts_ms = bucket_starts(query.start_ms, query.end_ms, query.bucket_ms)
-        return await asyncio.to_thread(
-            bucket_percentiles, block, query.group_by, starts_ms, query.bucket_ms, percentiles
-        )
+        async with self._metrics.reading(tenant, [selection]) as (block,):
+            return await asyncio.to_thread(
+                bucket_percentiles, block, query.group_by, starts_ms, query.bucket_ms, percentiles
+            )
 
 
 def of_metric(name: str, matchers: tuple[LabelMatcher, ...]) -> tuple[LabelMatcher, ...]:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -18,6 +19,7 @@ from promcompat.core.model import (
     Labels,
     MetricMetadata,
     SampleBlock,
+    SeriesSelection,
     WriteBatch,
 )
 from promcompat.core.ports import MatcherSets, MetricRepository
@@ -157,6 +159,15 @@ class MetricService:
         engine = self._range_cache if options.use_cache else self._engine
         result = await engine.query_range(tenant, text, eval_range, options.parameters)
         return truncate_result(result, options.limit)
+
+    def reading(
+        self, tenant: str, selections: Sequence[SeriesSelection]
+    ) -> AbstractAsyncContextManager[list[SampleBlock]]:
+        """The samples of selections; until the block ends they count as those of a query.
+
+        Raises the errors of the engine.
+        """
+        return self._engine.reading(tenant, selections)
 
     async def explain(self, tenant: str, query: QueryToExplain) -> QueryExplanation:
         """How an expression is answered. Raises the errors of the engine."""

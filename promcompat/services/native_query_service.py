@@ -54,9 +54,9 @@ class NativeQueryService:
     ) -> None:
         """`metrics` runs the queries of buckets, beside those of the Prometheus API."""
         self._samples = samples
-        self._repository = repository
+        self._metrics = metrics
         self._kinds = MetricKinds(samples, repository, definitions)
-        self._buckets = BucketReader(repository, metrics)
+        self._buckets = BucketReader(metrics)
 
     async def sample_page(
         self, tenant: str, query: SamplePageQuery
@@ -118,12 +118,12 @@ class NativeQueryService:
         kind = await self._kinds.find(tenant, name)
         suffixes = _SUFFIXES[kind.shape]
         selections = [_selection(name + suffix, matchers, bounds_ms) for suffix in suffixes]
-        blocks = await self._repository.select(tenant, selections)
-        if kind.shape is MetricShape.SAMPLES:
-            return kind.type, await asyncio.to_thread(group_statistics, blocks[0], group_by)
-        by_suffix = dict(zip(suffixes, blocks, strict=True))
-        found = await asyncio.to_thread(distribution_statistics, by_suffix, group_by)
-        return kind.type, found
+        async with self._metrics.reading(tenant, selections) as blocks:
+            if kind.shape is MetricShape.SAMPLES:
+                return kind.type, await asyncio.to_thread(group_statistics, blocks[0], group_by)
+            by_suffix = dict(zip(suffixes, blocks, strict=True))
+            found = await asyncio.to_thread(distribution_statistics, by_suffix, group_by)
+            return kind.type, found
 
     async def buckets(self, tenant: str, query: BucketQuery) -> BucketedSeries:
         """A value for each series or group and bucket.

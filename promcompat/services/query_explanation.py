@@ -1,13 +1,14 @@
 """How a query is answered: its tree, the samples it needs, how they are read, what that took."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.explanations import PLANNED_ONLY, ExplanationDepth, SelectionExplanation
-from promcompat.core.model import EvalRange
+from promcompat.core.model import EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import MetricRepository
 from promcompat.services.query_engine import QueryEngine
 from promql.parsing.parser import parse_expr
@@ -20,7 +21,12 @@ _MAX_FORMATTED_CHARS: Final = 1_000_000
 
 
 class PlanningEngine(QueryEngine, Protocol):
-    """A `QueryEngine` that also tells its plans."""
+    """A `QueryEngine` that also tells its plans, and reads samples within the same limits."""
+
+    def reading(
+        self, tenant: str, selections: Sequence[SeriesSelection]
+    ) -> AbstractAsyncContextManager[list[SampleBlock]]:
+        """The samples of selections; they count as those of a query until the block ends."""
 
     async def plan_aside(
         self,

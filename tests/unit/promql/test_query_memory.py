@@ -12,7 +12,7 @@ from promql.budget import memory_stays_taken, too_much_memory
 from promql.engine import Engine, EngineOptions
 from promql.query_parameters import QueryParameters
 from promql.values import QueryResult
-from tests.factories import make_batch, make_labels
+from tests.factories import make_batch, make_labels, select_name
 from tests.fakes import InMemoryMetricRepository
 
 LIMIT = 3_000_000
@@ -151,3 +151,29 @@ async def test_failing_queries_give_all_memory_back() -> None:
             await run(engine, query)
     gc.collect()
     assert engine.memory.held_bytes == 0
+
+
+async def test_samples_read_without_promql_wait_for_memory_and_hold_it() -> None:
+    """They take half a megabyte more than what nobody has to ask for."""
+    repository = InMemoryMetricRepository()
+    points = [(step, 1.0) for step in range(100_000)]
+    await repository.write_batch("default", make_batch({make_labels("x"): points}))
+    engine = shared_engine(repository, LIMIT)
+    everything = [select_name("x", -1, 1_000_000)]
+    order: list[str] = []
+
+    async def read(name: str) -> None:
+        async with engine.reading("default", everything) as (block,):
+            order.append(f"{name} begins")
+            assert len(block.timestamps) == 100_000
+            assert engine.memory.held_bytes >= 1_600_000
+            await asyncio.sleep(0.1)
+            order.append(f"{name} ends")
+
+    await asyncio.gather(read("first"), read("second"))
+    assert order == ["first begins", "first ends", "second begins", "second ends"]
+    assert engine.memory.held_bytes == 0
+    with pytest.raises(ExecutionError) as refused:
+        async with engine_of(repository, 1_000_000).reading("default", everything):
+            pass
+    assert str(refused.value) == too_much_memory(1_000_000)
