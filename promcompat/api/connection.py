@@ -40,6 +40,9 @@ _HEAD_ENDS: Final = (b"\n\r\n", b"\n\n")
 _LONGEST_END: Final = 3
 _MAX_UNUSUAL_HEAD_BYTES: Final = 64 << 10
 """Bringing more into form would hold up other requests."""
+_MANY_BYTES: Final = 4 << 10
+_TINY_CHUNK_BYTES: Final = 8
+"""Half of what a chunk takes with its size and line ends; senders use chunks of kilobytes."""
 _CONTINUE: Final = "100-continue"
 _CONTENT_LENGTH: Final = b"content-length"
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
@@ -98,6 +101,9 @@ class HeadNormalizer:
         self._head = bytearray()
         self._n_held = 0
         self._is_in_body: Callable[[], bool] = _nothing_is_read
+        self._chunked: Any = None
+        """The payload of the last message if it comes in chunks."""
+        self._is_refused = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._parser, name)
@@ -106,8 +112,10 @@ class HeadNormalizer:
         """As aiohttp's parser: the messages that are complete, whether the protocol changes, the
         bytes that are left. Raises HttpProcessingError.
         """
+        if self._is_refused:
+            return (), False, b""
         if not data or self._is_in_body():
-            return self._feed(data)
+            return self._feed_body(data)
         if not self._head:
             data = data.lstrip(b"\r\n")  # What some clients send after a body (RFC 9112, 2.2).
             if data and not _TOKEN.match(data):
@@ -123,7 +131,12 @@ class HeadNormalizer:
             return (), False, b""
         received = bytes(self._head)
         self.let_go()
-        return self._feed(normalized_head(received[:end]) + received[end:])
+        messages, is_upgraded, tail = self._feed(normalized_head(received[:end]))
+        body = received[end:]
+        if is_upgraded or not body:
+            return messages, is_upgraded, tail + body
+        more, is_upgraded, tail = self.feed_data(body)
+        return [*messages, *more], is_upgraded, tail
 
     def let_go(self) -> None:
         """Hold no part of a head any more."""
@@ -137,6 +150,17 @@ class HeadNormalizer:
         if self._held.n_bytes > MAX_HELD_HEAD_BYTES:
             raise TooManyHeadBytesError
 
+    def _feed_body(self, data: bytes) -> tuple[Any, bool, bytes]:
+        """Feed a part of a body, unless its chunks are so small that parsing them is an attack.
+
+        A quarter of a megabyte of one-byte chunks would hold up all other requests for 0.2 s.
+        """
+        if self._chunked is not None and _has_tiny_chunks(data):
+            self._is_refused = True
+            self._chunked.set_exception(web.RequestPayloadError("the chunks are too small"))
+            return (), False, b""
+        return self._feed(data)
+
     def _feed(self, data: bytes) -> tuple[Any, bool, bytes]:
         messages, is_upgraded, tail = self._parser.feed_data(data)
         for message, _ in messages:
@@ -145,8 +169,9 @@ class HeadNormalizer:
             if message.headers.get(hdrs.EXPECT, _CONTINUE).lower() != _CONTINUE:
                 raise UnknownExpectationError
         if messages:
-            last = messages[-1][1]
+            message, last = messages[-1]
             self._is_in_body = lambda: not last.is_eof()
+            self._chunked = last if message.chunked else None
         if is_upgraded:
             self._is_in_body = lambda: True
         return messages, is_upgraded, tail
@@ -154,6 +179,11 @@ class HeadNormalizer:
 
 def _nothing_is_read() -> bool:
     return False
+
+
+def _has_tiny_chunks(data: bytes) -> bool:
+    """Whether most chunks hold a few bytes only: each one brings two line ends."""
+    return len(data) >= _MANY_BYTES and data.count(b"\r\n") * _TINY_CHUNK_BYTES > len(data)
 
 
 def _head_end(data: bytearray, start: int) -> int:

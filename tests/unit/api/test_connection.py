@@ -169,3 +169,14 @@ async def test_url_comes_before_a_multipart_body_and_after_a_form(
 ) -> None:
     answer = await exchange(service, request(target, fields, body, b"POST"))
     assert body_of(answer)["data"]["result"][1] == value
+
+
+@pytest.mark.parametrize("size", [1, 4, 4_000])
+async def test_only_tiny_chunks_are_refused(service: Service, size: int) -> None:
+    """A body of many tiny chunks is not parsed; one of ordinary chunks is."""
+    body = b"query=1" + b"+" * 60_000
+    chunks = (body[at : at + size] for at in range(0, len(body), size))
+    framed = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    head = b"POST /api/v1/query HTTP/1.1\r\n" + CLOSE + FORM + b"Transfer-Encoding: chunked\r\n\r\n"
+    answer = await exchange(service, head + framed)
+    assert status_of(answer) == (200 if size == 4_000 else 400)
