@@ -14,14 +14,14 @@ from promql.thinning_translator import thinned_samples_statement
 from promql.translator import Statement, samples_statement
 from sql.catalog import MS_PER_DAY
 from sql.migrate import migrate
-from sql.query_loader import load_migrations, load_queries
+from sql.query_loader import load_queries
 from sql.storage.copy_query import inline_parameters
+from tests.early_version import make_early_database
 from tests.repositories import connected, discard
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
 
-BEFORE = [step for step in load_migrations() if step.version <= 5]
 FIRST_DAY = 20_000
 N_DAYS = 3
 DAYS = list(range(FIRST_DAY, FIRST_DAY + N_DAYS))
@@ -104,7 +104,7 @@ def assert_covering(partitions: list[asyncpg.Record], n_partitions: int) -> None
 async def test_migration_of_a_database_with_samples(
     database_url: str, database_server: DatabaseServer
 ) -> None:
-    await migrate(database_url, discard, migrations=BEFORE)
+    await make_early_database(database_url, last_migration=5)
     async with connected(database_url) as connection:
         if database_server.edition == "postgresql":
             await make_old_partitions(connection)
