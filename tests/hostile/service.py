@@ -17,7 +17,7 @@ SETTINGS = {
     "tenancy": "header",
     "max_tenants": "50",
     "log_level": "error",
-    "query_timeout": "3s",
+    "query_timeout": "2s",
     "query_max_memory_bytes": str(128 * MEBIBYTE),
     "query_cache_bytes": str(8 * MEBIBYTE),
     "query_sample_cache_bytes": str(16 * MEBIBYTE),
