@@ -6,29 +6,27 @@ from collections.abc import Sequence
 import orjson
 from aiohttp import web
 
-from native_api import (
-    alert_handlers,
-    definition_handlers,
-    ingest_handlers,
-    query_handlers,
-    remediation_handlers,
-    rule_handlers,
-)
-from native_api.context import STATE, NativeState
-from native_api.dispatch import answer_problems, http_handler
-from native_api.docs_page import render_docs
-from native_api.openapi import build_openapi
-from native_api.responses import json_response
-from native_api.route import BASE, Route
+from native_api.alerts.handlers import ROUTES as ALERT_ROUTES
+from native_api.contract.context import STATE, NativeState
+from native_api.contract.dispatch import answer_problems, http_handler
+from native_api.contract.docs_page import render_docs
+from native_api.contract.openapi import build_openapi
+from native_api.contract.responses import json_response
+from native_api.contract.route import BASE, Route
+from native_api.definitions.handlers import ROUTES as DEFINITION_ROUTES
+from native_api.ingest.handlers import ROUTES as INGEST_ROUTES
+from native_api.query.handlers import ROUTES as QUERY_ROUTES
+from native_api.remediations.handlers import ROUTES as REMEDIATION_ROUTES
+from native_api.rules.handlers import ROUTES as RULE_ROUTES
 from promcompat.version import promcompat_version
 
 ROUTES: tuple[Route, ...] = (
-    *ingest_handlers.ROUTES,
-    *definition_handlers.ROUTES,
-    *rule_handlers.ROUTES,
-    *alert_handlers.ROUTES,
-    *remediation_handlers.ROUTES,
-    *query_handlers.ROUTES,
+    *INGEST_ROUTES,
+    *DEFINITION_ROUTES,
+    *RULE_ROUTES,
+    *ALERT_ROUTES,
+    *REMEDIATION_ROUTES,
+    *QUERY_ROUTES,
 )
 """In the order of the docs; of paths that could both match, the fixed one first."""
 

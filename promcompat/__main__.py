@@ -13,17 +13,19 @@ import uvloop
 from pydantic import ValidationError
 
 from promcompat.api.context import ServiceState
-from promcompat.api.server import base_url, bind_socket
-from promcompat.app import SHORT, migrate_when_answering, start_database
-from promcompat.backup_command import add_backup_parsers, run_backup_command
-from promcompat.banner import render_banner
+from promcompat.composition import SHORT, migrate_when_answering, start_database
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor
-from promcompat.explain_command import add_explain_parser, run_explain
+from promcompat.http.server import base_url, bind_socket
 from promcompat.logs import set_up_logging
-from promcompat.maintaining import maintain
+from promcompat.processes.backup import add_backup_parsers, run_backup_command
+from promcompat.processes.banner import render_banner
+from promcompat.processes.explain import add_explain_parser, run_explain
+from promcompat.processes.maintain import maintain
+from promcompat.processes.serve import serve
+from promcompat.processes.sql_shell import add_sql_parser, run_psql
+from promcompat.processes.supervise import WorkerLink, supervise, worker_link
 from promcompat.public_settings import secrets_of
-from promcompat.serving import serve
 from promcompat.settings import (
     Settings,
     default_text,
@@ -31,8 +33,6 @@ from promcompat.settings import (
     unknown_variables,
     value_form,
 )
-from promcompat.sql_command import add_sql_parser, run_psql
-from promcompat.supervisor import WorkerLink, supervise, worker_link
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
 _LOGGER = logging.getLogger("promcompat")
@@ -170,7 +170,7 @@ def _run(command: str, settings: Settings, given: Sequence[str]) -> int:
             return _maintain(settings)
         case "worker":
             # Here, as no other command needs Temporal's libraries.
-            from promcompat.working import work
+            from promcompat.processes.worker import work
 
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 return runner.run(work(settings))

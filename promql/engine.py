@@ -18,8 +18,6 @@ import numpy as np
 from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutError
 from promcompat.core.model import EMPTY_LABELS, EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import SampleReader
-from promql.annotation_texts import annotation_texts
-from promql.ast import Call, Expr, SubqueryExpr, ValueType
 from promql.budget import (
     BYTES_PER_MADE_LABELS,
     BYTES_PER_SAMPLE,
@@ -31,19 +29,19 @@ from promql.budget import (
     memory_stays_taken,
     run_limited,
 )
-from promql.chunked_evaluation import Evaluation, evaluate_plan
-from promql.durations import DurationError
-from promql.evaluator import EvaluationOptions
-from promql.name_removal import take_rows
+from promql.evaluation.chunks import Evaluation, evaluate_plan
+from promql.evaluation.evaluator import EvaluationOptions
+from promql.parsing.ast import Call, Expr, SubqueryExpr, ValueType
 from promql.parsing.lalr_parser import ParseCheck, no_check
 from promql.parsing.parser import BYTES_PER_TOKEN, parse_expr
+from promql.parsing.tree_walks import walk
 from promql.parsing.type_checker import value_type
-from promql.plan import Plan
-from promql.planner import make_plan
+from promql.planning.durations import DurationError
+from promql.planning.plan import Plan
+from promql.planning.planner import make_plan
 from promql.query_parameters import DEFAULTS, QueryParameters
-from promql.tree_walks import walk
-from promql.value_shapes import byte_count
-from promql.values import (
+from promql.values.annotation_texts import annotation_texts
+from promql.values.matrix import (
     Matrix,
     QueryResult,
     QueryStats,
@@ -52,7 +50,9 @@ from promql.values import (
     Value,
     Windows,
 )
-from promql.windows import windows_to_block
+from promql.values.name_removal import take_rows
+from promql.values.shapes import byte_count
+from promql.values.windows import windows_to_block
 
 ResultT = TypeVar("ResultT")
 ShownValue = Matrix | ScalarGrid | StringValue | SampleBlock

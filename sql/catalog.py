@@ -1,4 +1,4 @@
-"""The identifiers of the database: the one place Python takes table and column names from."""
+"""The identifiers and the bounds of the database; Python takes table and column names from here."""
 
 from typing import Final
 
@@ -23,3 +23,8 @@ MIN_TIMESTAMP_MS: Final = -210_866_803_200_000
 """The first millisecond of timestamptz: 4714-11-24 BC, 00:00 UTC."""
 MAX_TIMESTAMP_MS: Final = 9_223_371_331_200_000 - 1
 """The last millisecond of TimescaleDB's range: 294247-01-01, 23:59:59.999 UTC."""
+
+
+def is_storable_text(text: str) -> bool:
+    """Whether PostgreSQL can hold the text: no NUL, no lone surrogate."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)

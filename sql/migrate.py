@@ -14,7 +14,7 @@ import asyncpg
 
 from promcompat.core.errors import PromcompatError
 from sql.catalog import SCHEMA
-from sql.connecting import (
+from sql.database.connecting import (
     CONNECT_FAULTS,
     CONNECT_SECONDS,
     SESSION_KEEPALIVES,

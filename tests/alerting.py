@@ -5,6 +5,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from promcompat.alerting.alert_service import AlertService
+from promcompat.alerting.alerting_stats import AlertingStats
+from promcompat.alerting.notification_service import StateNotifications, StepNotifications
+from promcompat.alerting.rule_evaluator import RuleEvaluator
+from promcompat.alerting.rule_service import RuleService
+from promcompat.alerting.threshold_alerts import ThresholdAlerts
 from promcompat.core.alerts import AlertRule
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.delivery_ports import ReceiverDepth
@@ -17,24 +23,18 @@ from promcompat.core.notifications import (
 )
 from promcompat.core.remediation import RemediationRequest, RemediationSpec
 from promcompat.core.thresholds import AlertThreshold, Direction
-from promcompat.services.alert_service import AlertService
-from promcompat.services.alerting_stats import AlertingStats
-from promcompat.services.metric_service import MetricService, QueryOptions
-from promcompat.services.notification_service import StateNotifications, StepNotifications
-from promcompat.services.remediation_starts import RemediationStarts
-from promcompat.services.rule_evaluator import RuleEvaluator
-from promcompat.services.rule_service import RuleService
-from promcompat.services.threshold_alerts import ThresholdAlerts
+from promcompat.querying.metric_service import MetricService, QueryOptions
+from promcompat.remediation.remediation_starts import RemediationStarts
 from promql.engine import Engine, EngineOptions
-from sql.storage.alert_repository import PostgresAlertRepository
-from sql.storage.connection_pool import PoolOptions, open_pool
-from sql.storage.definition_repository import PostgresDefinitionRepository
-from sql.storage.delivery_repository import (
+from sql.alerting.alert_repository import PostgresAlertRepository
+from sql.alerting.delivery_repository import (
     PostgresLabelSetStates,
     PostgresStepDeliveries,
 )
-from sql.storage.metric_repository import PostgresMetricRepository
-from sql.storage.rule_repository import PostgresRuleRepository
+from sql.alerting.rule_repository import PostgresRuleRepository
+from sql.database.connection_pool import PoolOptions, open_pool
+from sql.definitions.definition_repository import PostgresDefinitionRepository
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import Points, make_batch
 from tests.repositories import opened_repository
 

@@ -12,10 +12,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from promcompat.api.context import ServiceState
 from promcompat.api.routes import build_application
-from promcompat.api.server import make_runner
-from promcompat.app import engine_options, label_limits
+from promcompat.composition import engine_options, label_limits
 from promcompat.core.ports import MetricRepository
-from promcompat.services.metric_service import MetricService
+from promcompat.http.server import make_runner
+from promcompat.querying.metric_service import MetricService
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine

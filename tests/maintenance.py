@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from promcompat.core.ports import MaintenanceSteps
-from promcompat.services.maintenance_service import MaintenanceReport, MaintenanceService
-from sql.storage.maintenance_repository import PostgresMaintenanceSteps
+from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
+from sql.samples.maintenance_repository import PostgresMaintenanceSteps
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

@@ -6,16 +6,16 @@ from typing import Any
 
 from aiohttp.test_utils import TestClient
 
-from native_api.context import NativeState
+from native_api.contract.context import NativeState
 from native_api.routes import install_native_api
-from promcompat.alerting import Alerting, open_alerting
+from promcompat.alert_composition import Alerting, open_alerting
 from promcompat.api.context import ServiceState, tenant_of
 from promcompat.api.routes import build_application
-from promcompat.app import build_metric_service, build_remediations, open_native_api
+from promcompat.composition import build_metric_service, build_remediations, open_native_api
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
-from promql.pushdown.choice import PushdownMode
-from sql.storage.metric_repository import PostgresMetricRepository
+from sql.pushdown.choice import PushdownMode
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.http_service import ServiceServer
 from tests.repositories import opened_repository
 

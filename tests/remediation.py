@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from promcompat.app import engine_options
+from promcompat.composition import engine_options
 from promcompat.core.remediation import (
     Remediation,
     RemediationFilter,
@@ -22,6 +22,8 @@ from promcompat.core.remediation import (
     RemediationStep,
     StepState,
 )
+from promcompat.processes.worker import build_condition_checker
+from promcompat.querying.metric_service import MetricService
 from promcompat.remediation.action_policy import ActionPolicy
 from promcompat.remediation.action_runner import ActionRunner
 from promcompat.remediation.activities import RemediationActivities
@@ -29,15 +31,13 @@ from promcompat.remediation.conditions import AlertConditionChecker
 from promcompat.remediation.launcher import TemporalRemediationLauncher
 from promcompat.remediation.payloads import REMEDIATION_WORKFLOW
 from promcompat.remediation.registry import Registered
+from promcompat.remediation.remediation_service import RemediationService
 from promcompat.remediation.temporal_options import TemporalOptions
 from promcompat.remediation.worker import WorkerOptions, run_worker
-from promcompat.services.metric_service import MetricService
-from promcompat.services.remediation_service import RemediationService
 from promcompat.settings import Settings
-from promcompat.working import build_condition_checker
 from promql.engine import Engine
-from sql.storage.metric_repository import PostgresMetricRepository
-from sql.storage.remediation_repository import PostgresRemediationRepository
+from sql.remediations.remediation_repository import PostgresRemediationRepository
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import make_batch, make_labels
 from tests.repositories import opened_repository
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import asyncpg
 
-from promql.pushdown.choice import PushdownMode
 from sql.migrate import migrate
-from sql.storage.metric_repository import PostgresMetricRepository, StorageOptions
+from sql.pushdown.choice import PushdownMode
+from sql.samples.metric_repository import PostgresMetricRepository, StorageOptions
 
 
 def discard(_line: str) -> None:

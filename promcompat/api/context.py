@@ -7,10 +7,10 @@ from enum import Enum
 
 from aiohttp import web
 
+from promcompat.alerting.alert_service import AlertService
+from promcompat.alerting.rule_service import RuleService
 from promcompat.core.patterns import Pattern
-from promcompat.services.alert_service import AlertService
-from promcompat.services.metric_service import MetricService
-from promcompat.services.rule_service import RuleService
+from promcompat.querying.metric_service import MetricService
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 

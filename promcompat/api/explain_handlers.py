@@ -19,7 +19,7 @@ from promcompat.api.params import (
 from promcompat.core.errors import BadDataError
 from promcompat.core.explanations import ExplanationDepth
 from promcompat.core.model import EvalRange
-from promcompat.services.query_explanation import QueryToExplain
+from promcompat.querying.query_explanation import QueryToExplain
 from promql.query_parameters import QueryParameters
 
 _RANGE_PARAMETERS = ("start", "end", "step")

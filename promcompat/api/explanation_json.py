@@ -4,8 +4,8 @@ from typing import Final
 
 from promcompat.core.explanations import SelectionExplanation
 from promcompat.core.model import SeriesSelection
-from promcompat.services.query_explanation import QueryExplanation
-from promql.ast import (
+from promcompat.querying.query_explanation import QueryExplanation
+from promql.parsing.ast import (
     AggregateExpr,
     BinaryExpr,
     Call,
@@ -20,8 +20,8 @@ from promql.ast import (
     children,
 )
 from promql.parsing.printer import OneLine
-from promql.plan import Plan
-from promql.tree_walks import walk
+from promql.parsing.tree_walks import walk
+from promql.planning.plan import Plan
 
 Json = dict[str, object]
 

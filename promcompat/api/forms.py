@@ -7,7 +7,7 @@ from aiohttp import hdrs, web
 
 from promcompat.api.params import Form, parse_urlencoded
 from promcompat.core.errors import BadDataError
-from promcompat.request_bodies import BODIES, media_type
+from promcompat.http.bodies import BODIES, media_type
 
 MAX_FORM_BYTES = 10_000_000
 """What Go reads of a form at most."""

@@ -25,12 +25,12 @@ from promcompat.api.result_json import query_data_parts
 from promcompat.api.streamed_response import stream_success
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import SampleBlock
-from promcompat.services.metric_service import QueryOptions
-from promql.ast import Expr, VectorSelector
+from promcompat.querying.metric_service import QueryOptions
+from promql.parsing.ast import Expr, VectorSelector
 from promql.parsing.printer import prettify
+from promql.parsing.tree_walks import walk
 from promql.query_parameters import QueryParameters
-from promql.tree_walks import walk
-from promql.values import Matrix, QueryResult
+from promql.values.matrix import Matrix, QueryResult
 
 _STREAMED_FROM_POINTS = 50_000
 _STREAMED_FROM_SERIES = 5_000

@@ -20,7 +20,7 @@ from promcompat.api.float_format import (
 from promcompat.api.json_text import dump_json
 from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
 from promql.parsing.literals import format_number
-from promql.values import Matrix, QueryResult, ScalarGrid, StringValue
+from promql.values.matrix import Matrix, QueryResult, ScalarGrid, StringValue
 
 _POINTS_PER_RUN = 20_000
 """Bounds the memory of the texts in between (some 60 bytes a point) for results of any size, and

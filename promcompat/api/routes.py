@@ -17,7 +17,7 @@ from promcompat.api.context import CORS_ORIGIN, SETTINGS, STATE, TELEMETRY, Serv
 from promcompat.api.middleware import add_common_headers, answer_errors, observe
 from promcompat.api.write_handler import handle_write
 from promcompat.core.patterns import compile_pattern
-from promcompat.request_bodies import BODIES, BodyLimits, RequestBodies, hold_bodies
+from promcompat.http.bodies import BODIES, BodyLimits, RequestBodies, hold_bodies
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 

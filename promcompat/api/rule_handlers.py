@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from promcompat.alerting.rule_service import GroupStatus, RuleStatus
 from promcompat.api.context import STATE, tenant_of
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
@@ -20,7 +21,6 @@ from promcompat.core.alerts import matches_labels
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import Labels
-from promcompat.services.rule_service import GroupStatus, RuleStatus
 from promql.budget import run_limited
 
 _GO_TRUTH = frozenset(["1", "t", "T", "TRUE", "true", "True"])

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from promcompat.alerting.rule_service import GroupStatus, RuleStatus
 from promcompat.core.alerts import Alert
-from promcompat.services.rule_service import GroupStatus, RuleStatus
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ZERO_TIME = "0001-01-01T00:00:00Z"

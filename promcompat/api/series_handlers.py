@@ -25,7 +25,7 @@ from promcompat.api.params import (
 from promcompat.api.query_parsing import parse_selectors, within_query_time
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import MetricMetadata
-from promcompat.services.metric_service import ItemT, Listing
+from promcompat.querying.metric_service import ItemT, Listing
 
 _DUMPED_IN_THREAD_FROM: Final = 2_000
 """Items; so many label sets take some milliseconds."""

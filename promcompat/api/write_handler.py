@@ -18,6 +18,7 @@ from promcompat.core.errors import (
     UnsupportedMediaTypeError,
     WriteRejectedError,
 )
+from promcompat.http.bodies import BODIES, held_by
 from promcompat.remote_write.decoder import (
     PIECE_BYTES,
     DecodedWrite,
@@ -30,7 +31,6 @@ from promcompat.remote_write.negotiation import (
     negotiate_message,
 )
 from promcompat.remote_write.snappy_block import checked_length, unpack
-from promcompat.request_bodies import BODIES, held_by
 from promcompat.telemetry import RemoteWriteMetrics
 
 _LOGGER = logging.getLogger(__name__)

@@ -1,0 +1,1 @@
+"""Values, rules and ports that every room shares; no I/O."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from promcompat.alerting.rule_service import template_faults
 from promcompat.core.errors import BadDataError, FieldFault
 from promcompat.core.remediation import RemediationSpec
 from promcompat.remediation.action_policy import ActionPolicy
@@ -16,8 +17,7 @@ from promcompat.remediation.plans import (
     is_template,
     read_plan,
 )
-from promcompat.services.rule_service import template_faults
-from promql.ast import ValueType
+from promql.parsing.ast import ValueType
 from promql.parsing.parser import parse_expr
 from promql.parsing.type_checker import value_type
 

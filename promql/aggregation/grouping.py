@@ -13,9 +13,9 @@ from promcompat.core.model import (
     IntArray,
     Labels,
 )
-from promql.label_columns import Pair, label_pairs
-from promql.row_pieces import CELLS_PER_PIECE, cell_pieces, take_cells
-from promql.values import Matrix
+from promql.values.label_columns import Pair, label_pairs
+from promql.values.matrix import Matrix
+from promql.values.row_pieces import CELLS_PER_PIECE, cell_pieces, take_cells
 
 LabelPairs = tuple[tuple[str, str], ...]
 

@@ -5,8 +5,8 @@ import numpy as np
 from promcompat.core.model import BoolArray, FloatArray
 from promql.aggregation.grouping import Grouping
 from promql.numbers.value_order import mixed_zero_columns, zeros_in_order
-from promql.row_pieces import take_cells
-from promql.values import Matrix
+from promql.values.matrix import Matrix
+from promql.values.row_pieces import take_cells
 
 
 def quantile_of_members(matrix: Matrix, grouping: Grouping, quantiles: FloatArray) -> FloatArray:

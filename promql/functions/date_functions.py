@@ -11,9 +11,9 @@ import numpy as np
 
 from promcompat.core.model import EMPTY_LABELS, BoolArray, FloatArray, IntArray
 from promql.functions.function_calls import InstantCall
-from promql.name_removal import drop_names
-from promql.row_pieces import map_cells
-from promql.values import Matrix, Value
+from promql.values.matrix import Matrix, Value
+from promql.values.name_removal import drop_names
+from promql.values.row_pieces import map_cells
 
 _DAY_SECONDS = 86_400
 _MIN_INT64 = -(1 << 63)

@@ -6,10 +6,10 @@ from itertools import compress
 import numpy as np
 
 from promcompat.core.model import METRIC_NAME, BoolArray, FloatArray, IntArray
-from promql.annotation_texts import possible_non_counter
 from promql.functions.function_calls import RangeCall
 from promql.functions.window_rounds import chunk_windows
-from promql.label_columns import label_pairs
+from promql.values.annotation_texts import possible_non_counter
+from promql.values.label_columns import label_pairs
 
 _COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
 _EXTRAPOLATION_SLACK = 1.1

@@ -6,9 +6,9 @@ from typing import TypeVar
 import numpy as np
 
 from promcompat.core.model import FloatArray, IntArray
-from promql.ast import Expr, PositionRange
 from promql.budget import QueryBudget
-from promql.values import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
+from promql.parsing.ast import Expr, PositionRange
+from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 
 
 @dataclass(frozen=True, slots=True)

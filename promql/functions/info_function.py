@@ -15,11 +15,11 @@ from promcompat.core.model import (
     Labels,
     SampleBlock,
 )
-from promql.ast import AggregateExpr, Call, Expr, TimeModifiers, VectorSelector, children
-from promql.name_removal import merge_rows
-from promql.tree_walks import fold
-from promql.values import Matrix
-from promql.windows import InstantSamples, look_up
+from promql.parsing.ast import AggregateExpr, Call, Expr, TimeModifiers, VectorSelector, children
+from promql.parsing.tree_walks import fold
+from promql.values.matrix import Matrix
+from promql.values.name_removal import merge_rows
+from promql.values.windows import InstantSamples, look_up
 
 TARGET_INFO = LabelMatcher(METRIC_NAME, MatchOp.EQUAL, "target_info")
 """What `info()` reads when it is not told otherwise."""

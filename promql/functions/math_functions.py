@@ -10,12 +10,12 @@ import numpy as np
 
 from promcompat.core.model import FloatArray
 from promql.functions.function_calls import InstantCall
-from promql.name_removal import drop_names
 from promql.numbers.go_exponential import go_cosh, go_exp, go_sinh, go_tanh
 from promql.numbers.go_logarithms import go_acosh, go_asinh, go_atanh, go_log, go_log2, go_log10
 from promql.numbers.go_trigonometry import go_acos, go_asin, go_atan, go_cos, go_sin, go_tan
-from promql.row_pieces import map_cells
-from promql.values import Matrix, Value
+from promql.values.matrix import Matrix, Value
+from promql.values.name_removal import drop_names
+from promql.values.row_pieces import map_cells
 
 
 def _sign(values: FloatArray) -> FloatArray:

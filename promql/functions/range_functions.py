@@ -35,7 +35,7 @@ from promql.functions.window_sums import (
     stdvar_over_time,
     sum_over_time,
 )
-from promql.values import Matrix
+from promql.values.matrix import Matrix
 
 __all__ = ["KEEPS_NAME", "RANGE_FUNCTIONS", "RangeCall", "absent_over_time"]
 

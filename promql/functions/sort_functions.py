@@ -11,10 +11,10 @@ from functools import lru_cache
 import numpy as np
 
 from promql.functions.function_calls import InstantCall
-from promql.name_removal import take_rows
 from promql.numbers.go_sort import go_sorted
 from promql.numbers.value_order import Less, larger_first, smaller_first, sorted_by_value
-from promql.values import Matrix, Value
+from promql.values.matrix import Matrix, Value
+from promql.values.name_removal import take_rows
 
 _CHUNKS = re.compile(r"[0-9]+|[^0-9]+")
 _MAX_INT64 = (1 << 63) - 1

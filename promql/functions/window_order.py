@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray, IntArray
-from promql.annotation_texts import invalid_quantile
 from promql.functions.function_calls import RangeCall
 from promql.functions.window_rounds import chunk_windows, longest_first
 from promql.numbers.value_order import mixed_zero_columns, zeros_in_order
+from promql.values.annotation_texts import invalid_quantile
 
 _MAX_SORTED_AT_ONCE = 1 << 18
 """Samples copied out for one sort: 2 MiB, whatever the number of windows."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from promcompat.core.model import METRIC_NAME, IntArray, Labels
-from promql.ast import VectorMatching
-from promql.values import Matrix
+from promql.parsing.ast import VectorMatching
+from promql.values.matrix import Matrix
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from promcompat.core.model import BoolArray, IntArray
-from promql.ast import VectorMatching
 from promql.operators.match_groups import MatchGroups, find_match_groups
-from promql.values import Matrix
+from promql.parsing.ast import VectorMatching
+from promql.values.matrix import Matrix
 
 
 def apply_set_operator(op: str, lhs: Matrix, rhs: Matrix, matching: VectorMatching) -> Matrix:

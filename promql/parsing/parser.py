@@ -4,7 +4,7 @@ from typing import Final, cast
 
 from promcompat.core.byte_bounded_cache import ByteBoundedCache
 from promcompat.core.matchers import LabelMatcher
-from promql.ast import Expr
+from promql.parsing.ast import Expr
 from promql.parsing.lalr_parser import ParseCheck, no_check, parse
 from promql.parsing.parse_errors import ParseError, PositionedError, line_col
 from promql.parsing.type_checker import check_types

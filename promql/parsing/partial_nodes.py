@@ -3,7 +3,14 @@
 from typing import NamedTuple
 
 from promcompat.core.matchers import LabelMatcher
-from promql.ast import DurationExpr, Expr, NumberLiteral, PositionRange, ValueType, VectorMatching
+from promql.parsing.ast import (
+    DurationExpr,
+    Expr,
+    NumberLiteral,
+    PositionRange,
+    ValueType,
+    VectorMatching,
+)
 from promql.parsing.lexer import Token
 from promql.parsing.parse_errors import PositionedError
 

@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from promcompat.core.model import METRIC_NAME
-from promql.ast import (
+from promql.parsing.ast import (
     AggregateExpr,
     BinaryExpr,
     Call,
@@ -29,7 +29,7 @@ from promql.parsing.signatures import (
     SET_OPERATORS,
     Function,
 )
-from promql.tree_walks import Nested, run_nested
+from promql.parsing.tree_walks import Nested, run_nested
 
 _ARITHMETIC_TYPES = (ValueType.SCALAR, ValueType.VECTOR)
 

@@ -19,10 +19,10 @@ import numpy as np
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.model import METRIC_NAME, Labels, WriteBatch
 from promcompat.core.thresholds import AlertThreshold, Direction
+from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.embedded.database import EmbeddedDatabase
 from sql.migrate import migrate
-from sql.storage.definition_repository import PostgresDefinitionRepository
-from sql.storage.metric_repository import PostgresMetricRepository
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import series_key
 from tests.repositories import discard
 

@@ -17,8 +17,8 @@ from urllib.parse import quote_from_bytes
 
 import snappy
 
-from native_api.context import NativeState
-from native_api.route import BASE, Route
+from native_api.contract.context import NativeState
+from native_api.contract.route import BASE, Route
 from native_api.routes import ROUTES, install_native_api
 from promcompat.api.context import ServiceState, tenant_of
 from promcompat.api.routes import build_application

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from conformance.processes import run_command
+from promcompat.alerting.templates.nodes import TemplateError
+from promcompat.alerting.templates.template import TemplateData, check_template, expand_template
 from promcompat.core.model import Labels
-from promcompat.core.templates.nodes import TemplateError
-from promcompat.core.templates.template import TemplateData, check_template, expand_template
 
 pytestmark = pytest.mark.integration
 

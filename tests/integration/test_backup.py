@@ -10,7 +10,7 @@ from promcompat.core.errors import DatabaseRefusedError
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import PostgresDistribution
 from sql.migrate import migrate
-from sql.storage.metric_repository import PostgresMetricRepository
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import block_rows, make_batch, make_labels, select_name
 from tests.repositories import connected, discard, opened_repository
 from tests.servers import DatabaseServer

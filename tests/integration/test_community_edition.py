@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import asyncpg
 import pytest
 
+from sql.database.capabilities import Edition, detect_capabilities
 from sql.migrate import migrate
 from sql.query_loader import load_queries
-from sql.storage.capabilities import Edition, detect_capabilities
 from tests.community import community_connection
 from tests.maintenance import (
     DAY_MS,

@@ -14,7 +14,7 @@ from promcompat.core.definitions import (
 from promcompat.core.model import Labels
 from promcompat.core.remediation import RemediationSpec
 from promcompat.core.thresholds import AlertThreshold, Direction, ThresholdOverride
-from sql.storage.definition_repository import PostgresDefinitionRepository
+from sql.definitions.definition_repository import PostgresDefinitionRepository
 from tests.repositories import opened_repository
 
 pytestmark = pytest.mark.integration

@@ -10,9 +10,9 @@ import pytest
 
 from promcompat.core.errors import PromcompatError, QueryTimeoutError, StorageUnavailableError
 from promcompat.core.model import WriteBatch
-from sql.storage.alert_repository import PostgresAlertRepository
-from sql.storage.connection_pool import PoolOptions, acquired, open_pool
-from sql.storage.metric_repository import PostgresMetricRepository
+from sql.alerting.alert_repository import PostgresAlertRepository
+from sql.database.connection_pool import PoolOptions, acquired, open_pool
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import make_labels, select_name, series_key
 from tests.http_service import Service, running_service
 from tests.network import CuttableNetwork, cuttable_network

@@ -10,7 +10,7 @@ import pytest
 
 from promcompat.__main__ import main
 from promcompat.core.definitions import MetricDefinition
-from sql.storage.definition_repository import PostgresDefinitionRepository
+from sql.definitions.definition_repository import PostgresDefinitionRepository
 from tests.native_service import running_native_service
 from tests.servers import DatabaseServer
 

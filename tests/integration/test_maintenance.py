@@ -8,13 +8,13 @@ import asyncpg
 import pytest
 
 from promcompat.core.definitions import DuplicatePolicy, MetricDefinition
-from promcompat.services.maintenance_service import MaintenanceService
-from sql.storage.definition_repository import PostgresDefinitionRepository
-from sql.storage.maintenance_repository import (
+from promcompat.metrics.maintenance_service import MaintenanceService
+from sql.definitions.definition_repository import PostgresDefinitionRepository
+from sql.samples.maintenance_repository import (
     PostgresMaintenanceRepository,
     PostgresMaintenanceSteps,
 )
-from sql.storage.metric_repository import PostgresMetricRepository
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import STALE_NAN, make_batch, make_labels
 from tests.maintenance import (
     DAY_MS,

@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from promcompat.core.model import IntArray, SeriesSelection
-from sql.storage import series_reader
+from sql.series import reader as series_reader
 from tests.factories import make_batch, make_labels, make_matcher
 from tests.repositories import opened_repository
 

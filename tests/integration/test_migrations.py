@@ -8,7 +8,7 @@ import pytest
 from promcompat.core.errors import StorageUnavailableError
 from sql.migrate import MigrationError, migrate
 from sql.query_loader import SqlFile, load_migrations, load_queries
-from sql.storage.metric_repository import PostgresMetricRepository, StorageOptions
+from sql.samples.metric_repository import PostgresMetricRepository, StorageOptions
 from tests.repositories import connected, discard
 from tests.servers import DatabaseServer
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from yarl import URL
 
-from promcompat.services.maintenance_service import MaintenanceService
-from sql.storage.connection_pool import acquired
-from sql.storage.maintenance_repository import PostgresMaintenanceRepository
+from promcompat.metrics.maintenance_service import MaintenanceService
+from sql.database.connection_pool import acquired
+from sql.samples.maintenance_repository import PostgresMaintenanceRepository
 from tests.native_service import BASE, NativeClient, running_native_service
 
 pytestmark = pytest.mark.integration

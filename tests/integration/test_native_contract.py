@@ -7,8 +7,8 @@ from urllib.parse import quote
 import pytest
 from pydantic import TypeAdapter
 
-from native_api.problem import CONTENT_TYPE, Problem
-from native_api.route import Example, Route
+from native_api.contract.problem import CONTENT_TYPE, Problem
+from native_api.contract.route import Example, Route
 from native_api.routes import ROUTES
 from tests.native_service import BASE, NativeClient, running_native_service
 

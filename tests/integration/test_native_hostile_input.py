@@ -11,9 +11,9 @@ import pytest
 from pydantic import TypeAdapter
 from yarl import URL
 
-from native_api.cursors import encode_cursor
-from native_api.query_payloads import SampleListQuery
-from native_api.route import BASE, Route
+from native_api.contract.cursors import encode_cursor
+from native_api.contract.route import BASE, Route
+from native_api.query.payloads import SampleListQuery
 from native_api.routes import ROUTES
 from tests.native_service import NativeClient, running_native_service
 from tests.servers import DatabaseServer

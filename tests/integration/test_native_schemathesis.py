@@ -14,7 +14,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from native_api.openapi import build_openapi
+from native_api.contract.openapi import build_openapi
 from native_api.routes import ROUTES
 from tests.native_service import running_native_service
 from tests.servers import DatabaseServer

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from promcompat.alerting import Receivers, receiver_loops
-from promcompat.background import start_loops
+from promcompat.alert_composition import Receivers, receiver_loops
+from promcompat.alerting.senders import HttpSender
 from promcompat.core.alerts import AlertFilter, Silence
 from promcompat.core.delivery_ports import Repetition
 from promcompat.core.model import Labels
 from promcompat.core.notifications import Notification, NotificationError
-from promcompat.notifications.receivers import HttpSender
+from promcompat.loops import start_loops
 from promcompat.telemetry import Telemetry
 from tests.alerting import (
     NOW_MS,

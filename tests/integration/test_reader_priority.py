@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from sql.storage.reader_priority import NICENESS, step_back
+from sql.samples.reader_priority import NICENESS, step_back
 from tests.factories import make_batch, make_labels, select_name
 from tests.repositories import connected, opened_repository
 

@@ -7,8 +7,8 @@ import pytest
 from promcompat.core.alerts import Alert
 from promcompat.core.model import Labels
 from promcompat.core.thresholds import ThresholdOverride
+from promcompat.processes.worker import build_condition_checker
 from promcompat.remediation.conditions import AlertConditionChecker
-from promcompat.working import build_condition_checker
 from tests.alerting import (
     NOW_MS,
     TENANT,

@@ -14,7 +14,7 @@ from promcompat.core.remediation import (
     StepState,
     Verdict,
 )
-from sql.storage.remediation_repository import PostgresRemediationRepository
+from sql.remediations.remediation_repository import PostgresRemediationRepository
 from tests.native_service import running_native_service
 from tests.remediation import TENANT, Stage, make_request, opened_stage
 from tests.repositories import connected

@@ -15,12 +15,12 @@ import pytest
 from promcompat.core.errors import StorageUnavailableError, WriteRejectedError
 from promcompat.core.model import Labels
 from sql.catalog import MAX_TIMESTAMP_MS
+from sql.database.connection_pool import acquired
 from sql.embedded.cluster import Cluster
 from sql.embedded.distributions import PostgresDistribution
 from sql.embedded.postgres_server import PostgresServer
 from sql.migrate import migrate
-from sql.storage.connection_pool import acquired
-from sql.storage.metric_repository import PostgresMetricRepository
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
 from tests.repositories import connected, discard, opened_repository
 from tests.servers import DatabaseServer, run_server

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from promcompat.core.caching import CACHEABLE_AFTER_MS, LATE_AFTER_MS
 from promcompat.core.errors import PromcompatError, WriteRejectedError
 from promcompat.core.model import EvalRange, Labels
-from promcompat.services.result_cache import DAY_MS, RangeResultCache
+from promcompat.querying.result_cache import DAY_MS, RangeResultCache
 from promql.engine import Engine, EngineOptions
-from promql.pushdown.choice import PushdownMode
-from promql.values import Matrix, QueryResult
+from promql.values.matrix import Matrix, QueryResult
 from sql.migrate import migrate
-from sql.storage.metric_repository import PostgresMetricRepository
+from sql.pushdown.choice import PushdownMode
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import Points, make_batch, make_labels
 from tests.repositories import connected, discard, opened_repository
 

@@ -10,7 +10,7 @@ import pytest
 from promcompat.core.caching import CACHEABLE_AFTER_MS, LATE_AFTER_MS
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import SampleBlock
-from sql.storage.metric_repository import PostgresMetricRepository
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import Points, make_batch, make_labels, select_name
 from tests.repositories import opened_repository
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from promcompat.core.model import SeriesSelection
-from promql.pushdown.rules import Thinning
-from promql.pushdown.window_grid import TimeSegments
-from promql.thinning_translator import thinned_samples_statement
-from promql.translator import Statement, samples_statement
 from sql.catalog import MS_PER_DAY
 from sql.migrate import migrate
+from sql.pushdown.rules import Thinning
+from sql.pushdown.thinning_translator import thinned_samples_statement
+from sql.pushdown.translator import Statement, samples_statement
+from sql.pushdown.window_grid import TimeSegments
 from sql.query_loader import load_queries
-from sql.storage.copy_query import inline_parameters
+from sql.samples.copy_query import inline_parameters
 from tests.early_version import make_early_database
 from tests.repositories import connected, discard
 from tests.servers import DatabaseServer

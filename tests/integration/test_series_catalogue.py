@@ -8,9 +8,9 @@ import pytest
 
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import MatcherSets
+from sql.database.connection_pool import acquired
 from sql.query_loader import load_queries
-from sql.storage.connection_pool import acquired
-from sql.storage.metric_repository import PostgresMetricRepository
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import make_batch, make_labels, make_matcher
 from tests.fakes import InMemoryMetricRepository
 from tests.repositories import opened_repository

@@ -18,10 +18,10 @@ import pytest
 from conformance.processes import find_free_port, start_promcompat
 from promcompat.__main__ import main
 from promcompat.core.errors import DatabaseRefusedError, StorageUnavailableError
-from sql.connecting import connect_fault, describe_place
+from sql.database.connecting import connect_fault, describe_place
+from sql.database.database_check import check_database
 from sql.embedded.cluster import SUPERUSER, Cluster
 from sql.embedded.postgres_server import start_server
-from sql.storage.database_check import check_database
 from tests.components import find_pgbouncer, require_component
 from tests.repositories import discard
 from tests.servers import DatabaseServer

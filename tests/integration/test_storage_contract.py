@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from sql.migrate import migrate
-from sql.storage.metric_repository import PostgresMetricRepository
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.contract_metric_repository import MetricRepositoryContract
 
 pytestmark = pytest.mark.integration

@@ -16,10 +16,10 @@ from promcompat.core.model import (
     SeriesSelection,
     WriteBatch,
 )
-from promql.pushdown.choice import PushdownMode
-from sql.storage.capabilities import Edition
-from sql.storage.connection_pool import acquired
-from sql.storage.metric_repository import PostgresMetricRepository
+from sql.database.capabilities import Edition
+from sql.database.connection_pool import acquired
+from sql.pushdown.choice import PushdownMode
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import block_rows, make_batch, make_labels, make_matcher, select_name
 from tests.repositories import connected, locked_samples, opened_repository
 from tests.servers import DatabaseServer

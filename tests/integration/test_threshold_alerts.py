@@ -13,7 +13,7 @@ from promcompat.core.thresholds import (
     Direction,
     ThresholdOverride,
 )
-from promcompat.services.metric_service import QueryOptions
+from promcompat.querying.metric_service import QueryOptions
 from tests.alerting import (
     NOW_MS,
     TENANT,

@@ -16,11 +16,11 @@ from promcompat.core.errors import (
 from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock, WriteBatch
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
-from sql.storage.conflicts import Conflict
-from sql.storage.copy_format import SampleRows
-from sql.storage.metric_repository import PostgresMetricRepository
-from sql.storage.sample_committer import SampleCommitter
-from sql.storage.sample_writer import GroupCommitOptions
+from sql.database.copy_format import SampleRows
+from sql.samples.committer import SampleCommitter
+from sql.samples.conflicts import Conflict
+from sql.samples.metric_repository import PostgresMetricRepository
+from sql.samples.writer import GroupCommitOptions
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
 from tests.repositories import connected, opened_repository
 from tests.servers import DatabaseServer

@@ -10,7 +10,7 @@ from typing import assert_never
 import numpy as np
 
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock
-from promql.values import Matrix, QueryResult, ScalarGrid, StringValue
+from promql.values.matrix import Matrix, QueryResult, ScalarGrid, StringValue
 from tests.promqltest.script import Eval, Expectation, HistogramNotation, Mark, SequenceValue
 
 RELATIVE_TOLERANCE = 1e-6

@@ -7,7 +7,7 @@ from promcompat.core.errors import PromcompatError
 from promcompat.core.model import EvalRange, Labels
 from promcompat.core.ports import MetricRepository
 from promql.engine import Engine
-from promql.values import QueryResult
+from promql.values.matrix import QueryResult
 from tests.factories import Points, make_batch
 from tests.promqltest.answer import read_answer
 from tests.promqltest.target import Reply

@@ -11,9 +11,9 @@ import pytest
 
 from promcompat.core.ports import MetricRepository
 from promql.engine import Engine, EngineOptions
-from promql.pushdown.choice import PushdownMode
 from sql.migrate import migrate
-from sql.storage.metric_repository import PostgresMetricRepository, StorageOptions
+from sql.pushdown.choice import PushdownMode
+from sql.samples.metric_repository import PostgresMetricRepository, StorageOptions
 from tests.fakes import InMemoryMetricRepository
 from tests.promqltest.engine_target import EngineTarget
 from tests.promqltest.ratchet import KNOWN_FAILURES, find_surprises, read_known_failures

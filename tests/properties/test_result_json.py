@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as st_numpy
 from promcompat.api.float_format import format_sample_value, format_sample_values
 from promcompat.api.result_json import render_query_data
 from promcompat.core.model import SampleBlock
-from promql.values import Matrix, QueryResult, ScalarGrid
+from promql.values.matrix import Matrix, QueryResult, ScalarGrid
 from tests.factories import make_labels
 
 floats = st.one_of(

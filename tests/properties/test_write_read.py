@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.model import METRIC_NAME, STALE_NAN_BITS, Labels, WriteBatch
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
-from sql.storage.metric_repository import PostgresMetricRepository
+from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import block_rows, select_name, series_key
 from tests.repositories import opened_repository
 

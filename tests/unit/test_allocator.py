@@ -9,7 +9,7 @@ import pytest
 FAULTS_OF_REPEATED_ARRAYS = """
 import resource, sys
 import numpy as np
-from promcompat.allocator import keep_freed_memory
+from promcompat.processes.memory_allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 def work():
@@ -36,7 +36,7 @@ def test_large_arrays_use_memory_again() -> None:
 RESIDENT_AROUND_A_PINNED_QUERY = """
 import asyncio
 import numpy as np
-from promcompat.allocator import FreedMemory, keep_freed_memory
+from promcompat.processes.memory_allocator import FreedMemory, keep_freed_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from promcompat import background
-from promcompat.background import PeriodicLoop, start_loops
+from promcompat import loops as background
 from promcompat.core.errors import StorageUnavailableError
+from promcompat.loops import PeriodicLoop, start_loops
 from promcompat.telemetry import Telemetry
 
 

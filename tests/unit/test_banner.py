@@ -2,7 +2,7 @@
 
 import pytest
 
-from promcompat.banner import render_banner
+from promcompat.processes.banner import render_banner
 from tests.http_service import GivenSettings
 
 

@@ -4,7 +4,7 @@ import io
 
 from rich.console import Console
 
-from promcompat.explanation_view import show_explanation
+from promcompat.processes.explanation_view import show_explanation
 from tests.unit.test_explanation_text import EXPLANATION
 
 TEXT = """\

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from promcompat.core.maintenance import RetainedMetric
-from promcompat.maintaining import Maintenance
-from promcompat.services.maintenance_service import MaintenanceFailure, MaintenanceReport
+from promcompat.metrics.maintenance_service import MaintenanceFailure, MaintenanceReport
+from promcompat.processes.maintain import Maintenance
 from promcompat.telemetry import Telemetry
 from tests.http_service import GivenSettings
 

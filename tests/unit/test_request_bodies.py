@@ -6,7 +6,7 @@ import pytest
 
 from promcompat.api.forms import MAX_PARAMETERS, parse_form
 from promcompat.core.errors import BadDataError, PayloadTooLargeError
-from promcompat.request_bodies import unpack_gzip
+from promcompat.http.bodies import unpack_gzip
 
 URLENCODED = "application/x-www-form-urlencoded"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from promcompat.sql_layout import lay_out_sql
+from promcompat.processes.sql_layout import lay_out_sql
 
 NESTED = (
     "(SELECT l.a FROM unnest($1::bigint[]) AS i (a) CROSS JOIN LATERAL "

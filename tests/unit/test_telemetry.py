@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from promcompat.telemetry import Telemetry
-from sql.storage.storage_stats import StorageStats
+from sql.database.storage_stats import StorageStats
 
 
 def test_storage_totals_come_over_as_differences() -> None:

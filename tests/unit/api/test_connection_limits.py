@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from promcompat.api.connection import MAX_HEAD_BYTES, MAX_HELD_HEAD_BYTES
-from promcompat.api.server import make_runner
+from promcompat.http.connection import MAX_HEAD_BYTES, MAX_HELD_HEAD_BYTES
+from promcompat.http.server import make_runner
 
 Connect = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from promcompat.core.model import Labels
-from promcompat.core.templates.nodes import TemplateError, TemplateLimitError
-from promcompat.core.templates.template import (
+from promcompat.alerting.templates.nodes import TemplateError, TemplateLimitError
+from promcompat.alerting.templates.template import (
     QueryNeededError,
     TemplateData,
     check_template,
     expand_template,
 )
+from promcompat.core.model import Labels
 
 DATA = TemplateData(
     alert_name="A",

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promcompat.services.bucket_grid import (
+from promcompat.querying.bucket_grid import (
     ORIGIN_MS,
     bucket_runs,
     bucket_starts,

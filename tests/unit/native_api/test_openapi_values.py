@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from native_api.openapi import build_openapi
-from native_api.route import BASE, Route
+from native_api.contract.openapi import build_openapi
+from native_api.contract.route import BASE, Route
 from native_api.routes import ROUTES
 
 Json = dict[str, Any]

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock
-from promcompat.services.sample_statistics import bucket_percentiles, group_statistics
+from promcompat.querying.sample_statistics import bucket_percentiles, group_statistics
 
 _VALUES = st.floats(allow_nan=False, allow_infinity=False, width=32)
 _SERIES = st.lists(

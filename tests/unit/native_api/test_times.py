@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from native_api.times import (
+from native_api.contract.times import (
     MAX_TIME_MS,
     MIN_TIME_MS,
     format_time_ms,

@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from native_api.definition_payloads import DefinitionPayload
-from native_api.problem import Fault
-from native_api.query_payloads import SampleListQuery, SeriesQuery
-from native_api.remediation_payloads import RulingPayload
-from native_api.route import NoQuery
+from native_api.contract.problem import Fault
+from native_api.contract.route import NoQuery
+from native_api.contract.validation import Expectations, faults_of, shown
+from native_api.definitions.payloads import DefinitionPayload
+from native_api.query.payloads import SampleListQuery, SeriesQuery
+from native_api.remediations.payloads import RulingPayload
 from native_api.routes import ROUTES
-from native_api.validation import Expectations, faults_of, shown
 
 
 def faults_in(model: type[BaseModel], value: object) -> list[Fault]:

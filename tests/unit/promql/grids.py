@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from promcompat.core.model import FloatArray, Labels, SampleBlock
-from promql.ast import (
+from promql.budget import QueryBudget
+from promql.functions.function_calls import InstantCall, RangeCall
+from promql.functions.instant_functions import INSTANT_FUNCTIONS
+from promql.functions.range_functions import RANGE_FUNCTIONS
+from promql.parsing.ast import (
     NO_MODIFIERS,
     Expr,
     NumberLiteral,
@@ -15,11 +19,7 @@ from promql.ast import (
     StringLiteral,
     VectorSelector,
 )
-from promql.budget import QueryBudget
-from promql.functions.function_calls import InstantCall, RangeCall
-from promql.functions.instant_functions import INSTANT_FUNCTIONS
-from promql.functions.range_functions import RANGE_FUNCTIONS
-from promql.values import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
+from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 
 Series = Sequence[tuple[int, float]]
 """Samples of one series: (Unix ms, value), by time."""

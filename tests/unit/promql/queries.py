@@ -8,7 +8,7 @@ from promcompat.core.model import EvalRange, Labels, SampleBlock, SeriesSelectio
 from promcompat.core.ports import CheckBytes, any_bytes
 from promql.engine import Engine, EngineOptions
 from promql.text_format import format_labels
-from promql.values import Matrix, QueryResult
+from promql.values.matrix import Matrix, QueryResult
 from tests.factories import Points, make_block
 from tests.fakes import matches_all
 

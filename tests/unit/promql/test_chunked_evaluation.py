@@ -7,12 +7,12 @@ import pytest
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import EvalRange
 from promql.budget import QueryBudget
-from promql.chunked_evaluation import Evaluation, evaluate_plan
-from promql.evaluator import EvaluationOptions
+from promql.evaluation.chunks import Evaluation, evaluate_plan
+from promql.evaluation.evaluator import EvaluationOptions
 from promql.parsing.parser import parse_expr
 from promql.parsing.type_checker import value_type
-from promql.planner import make_plan
-from promql.values import Matrix, ScalarGrid
+from promql.planning.planner import make_plan
+from promql.values.matrix import Matrix, ScalarGrid
 from tests.factories import make_labels
 from tests.unit.promql.queries import Series, SeriesReader, steps
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
-from promql.values import Annotations
+from promql.values.matrix import Annotations
 from tests.factories import make_labels
 from tests.unit.promql.grids import POSITIONS, matrix, rows_of, run_instant
 

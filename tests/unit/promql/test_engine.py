@@ -10,12 +10,12 @@ import pytest
 from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutError
 from promcompat.core.model import EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
-from promql.annotation_texts import annotation_texts
-from promql.ast import PositionRange
 from promql.engine import Engine, EngineOptions
+from promql.parsing.ast import PositionRange
 from promql.parsing.parser import ParseError
 from promql.query_parameters import QueryParameters
-from promql.values import Annotations, Matrix, ScalarGrid, StringValue
+from promql.values.annotation_texts import annotation_texts
+from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue
 from tests.factories import STALE_NAN, make_labels
 from tests.unit.promql.queries import SeriesReader, rows, run, run_range, steps, vector
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from promql.label_columns import label_pairs
+from promql.values.label_columns import label_pairs
 from tests.factories import make_labels
 
 ALIKE = [make_labels("up", job=job, n="1") for job in "abca"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from promcompat.core.model import EMPTY_LABELS
 from promql.functions.date_functions import DATE_FUNCTIONS
 from promql.functions.math_functions import SAMPLE_FUNCTIONS
-from promql.values import ScalarGrid
+from promql.values.matrix import ScalarGrid
 from tests.factories import make_labels
 from tests.unit.promql.grids import matrix, rows_of, run_instant
 

@@ -4,7 +4,12 @@ import pytest
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
-from promql.name_removal import apply_delayed_names, drop_names, merge_rows, reject_same_labels
+from promql.values.name_removal import (
+    apply_delayed_names,
+    drop_names,
+    merge_rows,
+    reject_same_labels,
+)
 from tests.factories import make_labels
 from tests.unit.promql.grids import matrix, rows_of
 

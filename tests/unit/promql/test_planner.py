@@ -6,11 +6,11 @@ import pytest
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import METRIC_NAME, EvalRange, SelectHints, SeriesSelection
-from promql.ast import Call, MatrixSelector, SubqueryExpr, VectorSelector
+from promql.parsing.ast import Call, MatrixSelector, SubqueryExpr, VectorSelector
 from promql.parsing.parser import parse_expr
 from promql.parsing.type_checker import value_type
-from promql.plan import Plan
-from promql.planner import make_plan
+from promql.planning.plan import Plan
+from promql.planning.planner import make_plan
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE

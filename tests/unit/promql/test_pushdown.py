@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from promcompat.core.model import SelectHints, SeriesSelection
-from promql.partial_translator import partial_samples_statement
-from promql.pushdown.choice import Choice, Estimate, PushdownMode, choose, cost_us
-from promql.pushdown.rules import MAX_SEGMENTS, Partial, judge
-from promql.pushdown.window_grid import WindowGrid
-from promql.thinning_translator import thinned_samples_statement
-from promql.translator import Statement
+from sql.pushdown.choice import Choice, Estimate, PushdownMode, choose, cost_us
+from sql.pushdown.partial_translator import partial_samples_statement
+from sql.pushdown.rules import MAX_SEGMENTS, Partial, judge
+from sql.pushdown.thinning_translator import thinned_samples_statement
+from sql.pushdown.translator import Statement
+from sql.pushdown.window_grid import WindowGrid
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE

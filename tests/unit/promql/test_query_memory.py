@@ -11,7 +11,7 @@ from promcompat.core.model import EvalRange, Labels
 from promql.budget import memory_stays_taken, too_much_memory
 from promql.engine import Engine, EngineOptions
 from promql.query_parameters import QueryParameters
-from promql.values import QueryResult
+from promql.values.matrix import QueryResult
 from tests.factories import make_batch, make_labels, select_name
 from tests.fakes import InMemoryMetricRepository
 

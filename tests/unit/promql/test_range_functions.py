@@ -11,7 +11,7 @@ from promcompat.core.model import Labels
 from promql.functions.instant_functions import INSTANT_FUNCTIONS
 from promql.functions.range_functions import KEEPS_NAME, RANGE_FUNCTIONS, absent_over_time
 from promql.parsing.signatures import FUNCTIONS
-from promql.values import Annotations
+from promql.values.matrix import Annotations
 from tests.factories import make_labels
 from tests.unit.promql.grids import POSITIONS, Grid, rows_of, run_range
 

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 
 from promcompat.core.model import EvalRange, SampleBlock
-from promql import row_pieces
 from promql.aggregation import grouping
 from promql.budget import QueryBudget
-from promql.chunked_evaluation import evaluate_plan
-from promql.evaluator import EvaluationOptions
+from promql.evaluation.chunks import evaluate_plan
+from promql.evaluation.evaluator import EvaluationOptions
 from promql.functions import classic_histograms
 from promql.parsing.parser import parse_expr
 from promql.parsing.type_checker import value_type
-from promql.planner import make_plan
-from promql.row_pieces import RowWriter, series_pieces, take_series
-from promql.values import Matrix, ScalarGrid
+from promql.planning.planner import make_plan
+from promql.values import row_pieces
+from promql.values.matrix import Matrix, ScalarGrid
+from promql.values.row_pieces import RowWriter, series_pieces, take_series
 from tests.factories import make_block, make_labels
 from tests.unit.promql.queries import Series, run_range, steps
 

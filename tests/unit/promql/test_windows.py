@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.core.model import SampleBlock
-from promql.values import Matrix
-from promql.windows import (
+from promql.values.matrix import Matrix
+from promql.values.windows import (
     look_up,
     make_windows,
     matrix_to_block,

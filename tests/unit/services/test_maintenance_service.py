@@ -8,7 +8,7 @@ import pytest
 from promcompat.core.errors import ConnectionLostError, QueryTimeoutError
 from promcompat.core.maintenance import OrphanSeries, RetainedMetric, SampleChunk, StaleHours
 from promcompat.core.ports import MaintenanceSteps
-from promcompat.services.maintenance_service import MaintenanceService
+from promcompat.metrics.maintenance_service import MaintenanceService
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

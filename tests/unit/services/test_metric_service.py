@@ -5,7 +5,7 @@ import pytest
 
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.model import EvalRange, Labels, MetricMetadata, SampleBlock
-from promcompat.services.metric_service import (
+from promcompat.querying.metric_service import (
     ALL_TIME_MS,
     TRUNCATION_WARNING,
     Listing,
@@ -15,7 +15,7 @@ from promcompat.services.metric_service import (
     truncate_result,
 )
 from promql.query_parameters import DEFAULTS, QueryParameters
-from promql.values import Matrix, QueryResult, ScalarGrid
+from promql.values.matrix import Matrix, QueryResult, ScalarGrid
 from tests.factories import (
     block_rows,
     make_batch,

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from promcompat.core.model import EvalRange
-from promcompat.services.result_cache import RangeResultCache
+from promcompat.querying.result_cache import RangeResultCache
 from promql.engine import Engine, EngineOptions
 from promql.query_parameters import DEFAULTS, QueryParameters
-from promql.values import Matrix, QueryResult
+from promql.values.matrix import Matrix, QueryResult
 from tests.factories import make_batch, make_labels
 from tests.fakes import InMemoryMetricRepository
 

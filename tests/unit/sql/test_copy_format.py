@@ -7,7 +7,7 @@ import pytest
 
 from promcompat.core.model import STALE_NAN_BITS
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
-from sql.storage.copy_format import (
+from sql.database.copy_format import (
     DecodedSamples,
     SampleDecoder,
     SampleRows,

@@ -2,8 +2,8 @@
 
 import pytest
 
-from promql.translator import Statement
-from sql.storage.copy_query import inline_parameters
+from sql.pushdown.translator import Statement
+from sql.samples.copy_query import inline_parameters
 
 
 @pytest.mark.parametrize(

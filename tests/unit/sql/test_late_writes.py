@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from sql.caching.late_writes import late_writes
 from sql.catalog import MS_PER_DAY, MS_PER_HOUR
-from sql.storage.copy_format import SampleRows
-from sql.storage.late_writes import late_writes
+from sql.database.copy_format import SampleRows
 
 NOW_MS = 1_700_000_000_000
 MINUTE_MS = 60_000

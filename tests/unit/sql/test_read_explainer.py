@@ -2,7 +2,7 @@
 
 import pytest
 
-from sql.storage.read_explainer import shorten_arrays, shown_parameter
+from sql.samples.read_explainer import shorten_arrays, shown_parameter
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from promcompat.core.errors import (
     WriteRejectedError,
 )
 from promcompat.core.watched_series import LevelChange
-from sql.storage.conflicts import Conflict
-from sql.storage.copy_format import SampleRows
-from sql.storage.sample_writer import GroupCommitOptions, SampleWriter, format_go_float
-from sql.storage.storage_stats import StorageStats
+from sql.database.copy_format import SampleRows
+from sql.database.storage_stats import StorageStats
+from sql.samples.conflicts import Conflict
+from sql.samples.writer import GroupCommitOptions, SampleWriter, format_go_float
 
 DAY_MS = 86_400_000
 

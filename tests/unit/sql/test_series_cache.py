@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sql.storage.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
+from sql.caching.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
 from tests.factories import make_labels
 
 

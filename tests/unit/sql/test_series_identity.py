@@ -4,7 +4,7 @@ import pytest
 
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
 from promcompat.core.model import Labels
-from sql.storage.series_resolver import fingerprint_of, identify_series
+from sql.series.resolver import fingerprint_of, identify_series
 from tests.factories import make_labels
 
 

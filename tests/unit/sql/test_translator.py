@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from promcompat.core.model import SelectHints, SeriesSelection
-from promql.translator import (
+from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
+from sql.pushdown.translator import (
     MAX_TERMS,
     Params,
     SeriesCondition,
@@ -13,7 +14,6 @@ from promql.translator import (
     series_statement,
     translate_matchers,
 )
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from tests.factories import make_matcher
 
 IDS = np.array([3, 5], np.int64)

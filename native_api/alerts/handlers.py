@@ -1,0 +1,287 @@
+"""`/alerts` and `/silences`: what is wrong now and was, who looks after it, what is kept quiet."""
+
+from typing import Any
+
+from aiohttp import web
+
+from native_api.alerts.payloads import (
+    AcknowledgePayload,
+    AlertListQuery,
+    AlertListReply,
+    AlertReply,
+    HistoryReply,
+    ReceiverListReply,
+    ReceiverReply,
+    ResolvePayload,
+    SilenceListQuery,
+    SilenceListReply,
+    SilencePayload,
+    SilenceReply,
+    TransitionReply,
+)
+from native_api.contract.context import ready
+from native_api.contract.cursors import decode_cursor, encode_cursor
+from native_api.contract.parameters import id_of, matchers_of
+from native_api.contract.responses import json_response
+from native_api.contract.route import Call, Example, NoQuery, Reply, Route
+from native_api.rules.handlers import ID_PART
+from promcompat.core.alerts import Alert, AlertFilter
+
+
+async def handle_list_alerts(call: Call[AlertListQuery, None]) -> web.Response:
+    """A page of alerts."""
+    query = call.query
+    wanted = AlertFilter(
+        states=tuple(query.state),
+        severity=query.severity,
+        rule_name=query.rule,
+        matchers=matchers_of(query.label),
+        before_id=_before_id(query),
+        limit=query.limit + 1,
+    )
+    found = await ready(call.state.alerts).list_alerts(call.tenant, wanted)
+    page = found[: query.limit]
+    silenced_by = await ready(call.state.alerts).silenced_by(call.tenant, page)
+    reply = AlertListReply(
+        alerts=[AlertReply.of_alert(one, silenced_by.get(one.id, ())) for one in page],
+        next_cursor=encode_cursor(query, page[-1].id) if len(found) > query.limit else None,
+    )
+    return json_response(call.request, reply)
+
+
+async def handle_get_alert(call: Call[NoQuery, None]) -> web.Response:
+    """One alert."""
+    found = await ready(call.state.alerts).get(call.tenant, id_of(call.path["id"]))
+    return await _alert_response(call, found)
+
+
+async def handle_get_alert_history(call: Call[NoQuery, None]) -> web.Response:
+    """The steps of an alert."""
+    steps = await ready(call.state.alerts).history(call.tenant, id_of(call.path["id"]))
+    reply = HistoryReply(transitions=[TransitionReply.of_transition(step) for step in steps])
+    return json_response(call.request, reply)
+
+
+async def handle_acknowledge_alert(call: Call[NoQuery, AcknowledgePayload]) -> web.Response:
+    """Say who looks after an alert."""
+    found = await ready(call.state.alerts).acknowledge(
+        call.tenant, id_of(call.path["id"]), call.body.actor, call.body.reason
+    )
+    return await _alert_response(call, found)
+
+
+async def handle_resolve_alert(call: Call[NoQuery, ResolvePayload]) -> web.Response:
+    """End an alert by hand."""
+    found = await ready(call.state.alerts).resolve(
+        call.tenant, id_of(call.path["id"]), call.body.actor, call.body.reason
+    )
+    return await _alert_response(call, found)
+
+
+async def _alert_response(call: Call[Any, Any], alert: Alert) -> web.Response:
+    silenced_by = await ready(call.state.alerts).silenced_by(call.tenant, [alert])
+    return json_response(call.request, AlertReply.of_alert(alert, silenced_by.get(alert.id, ())))
+
+
+async def handle_create_silence(call: Call[NoQuery, SilencePayload]) -> web.Response:
+    """Keep alerts quiet."""
+    now_ms = ready(call.state.metrics).now_ms()
+    silence = call.body.to_silence(now_ms)
+    saved = await ready(call.state.alerts).silence(call.tenant, silence)
+    return json_response(call.request, SilenceReply.of_silence(saved, now_ms), status=201)
+
+
+async def handle_list_silences(call: Call[SilenceListQuery, None]) -> web.Response:
+    """A page of silences."""
+    query = call.query
+    found = await ready(call.state.alerts).silences(
+        call.tenant,
+        includes_ended=query.include_ended,
+        before_id=_before_id(query),
+        limit=query.limit + 1,
+    )
+    now_ms = ready(call.state.metrics).now_ms()
+    page = found[: query.limit]
+    reply = SilenceListReply(
+        silences=[SilenceReply.of_silence(one, now_ms) for one in page],
+        next_cursor=encode_cursor(query, page[-1].id) if len(found) > query.limit else None,
+    )
+    return json_response(call.request, reply)
+
+
+async def handle_get_silence(call: Call[NoQuery, None]) -> web.Response:
+    """One silence."""
+    found = await ready(call.state.alerts).get_silence(call.tenant, id_of(call.path["id"]))
+    now_ms = ready(call.state.metrics).now_ms()
+    return json_response(call.request, SilenceReply.of_silence(found, now_ms))
+
+
+async def handle_end_silence(call: Call[NoQuery, None]) -> web.Response:
+    """End a silence now."""
+    found = await ready(call.state.alerts).end_silence(call.tenant, id_of(call.path["id"]))
+    now_ms = ready(call.state.metrics).now_ms()
+    return json_response(call.request, SilenceReply.of_silence(found, now_ms))
+
+
+async def handle_list_receivers(call: Call[NoQuery, None]) -> web.Response:
+    """Who is told of alerts."""
+    found = await ready(call.state.alerts).receivers(call.tenant)
+    reply = ReceiverListReply(receivers=[ReceiverReply.of_receiver(*one) for one in found])
+    return json_response(call.request, reply)
+
+
+def _before_id(query: AlertListQuery | SilenceListQuery) -> int:
+    return 0 if query.cursor is None else int(decode_cursor(query, query.cursor, int)[0])
+
+
+_PARTS = {"id": ID_PART}
+_MISSING = {"id": "999999"}
+_SILENCE = {
+    "labels": {"alertname": "QueueTooLong"},
+    "matchers": ["queue=~mail.*"],
+    "duration": "2h",
+    "reason": "The mail server is being replaced.",
+    "actor": "ana",
+}
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/alerts",
+        handler=handle_list_alerts,
+        tag="Alerts",
+        summary="List alerts",
+        description="Those of rules and of thresholds, open and over, newest first.",
+        query=AlertListQuery,
+        replies={200: Reply("Alerts, newest first.", AlertListReply)},
+        examples=(
+            Example(name="All", status=200),
+            Example(
+                name="What is critical now",
+                status=200,
+                query={"state": ["pending", "firing"], "severity": "critical"},
+            ),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/alerts/{id}",
+        handler=handle_get_alert,
+        tag="Alerts",
+        summary="Read an alert",
+        parts=_PARTS,
+        replies={200: Reply("The alert.", AlertReply)},
+        problems=(404,),
+        examples=(Example(name="No such alert", status=404, path=_MISSING),),
+    ),
+    Route(
+        method="GET",
+        path="/alerts/{id}/history",
+        handler=handle_get_alert_history,
+        tag="Alerts",
+        summary="Read the history of an alert",
+        parts=_PARTS,
+        replies={200: Reply("Every step, oldest first.", HistoryReply)},
+        problems=(404,),
+        examples=(Example(name="No such alert", status=404, path=_MISSING),),
+    ),
+    Route(
+        method="POST",
+        path="/alerts/{id}/acknowledge",
+        handler=handle_acknowledge_alert,
+        tag="Alerts",
+        summary="Acknowledge an alert",
+        description="Records who looks after an open alert. The first one who says so stays.",
+        parts=_PARTS,
+        body=AcknowledgePayload,
+        replies={200: Reply("The alert.", AlertReply)},
+        problems=(404, 409),
+        examples=(Example(name="No such alert", status=404, path=_MISSING, body={"actor": "ana"}),),
+    ),
+    Route(
+        method="POST",
+        path="/alerts/{id}/resolve",
+        handler=handle_resolve_alert,
+        tag="Alerts",
+        summary="End an alert by hand",
+        description="For the alert of something that is gone. Receivers are told that it is "
+        "resolved. When its condition is found to hold again, by the next evaluation of a rule or "
+        "the next sample of a threshold, a new alert fires: silence it if that is not wanted.",
+        parts=_PARTS,
+        body=ResolvePayload,
+        replies={200: Reply("The alert, which is over.", AlertReply)},
+        problems=(404, 409),
+        examples=(
+            Example(
+                name="No such alert",
+                status=404,
+                path=_MISSING,
+                body={"actor": "ana", "reason": "the host is gone"},
+            ),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/silences",
+        handler=handle_list_silences,
+        tag="Silences",
+        summary="List silences",
+        query=SilenceListQuery,
+        replies={200: Reply("Silences, newest first.", SilenceListReply)},
+        examples=(Example(name="Those that are not over", status=200),),
+    ),
+    Route(
+        method="POST",
+        path="/silences",
+        handler=handle_create_silence,
+        tag="Silences",
+        summary="Silence alerts",
+        description="Matching alerts are evaluated and shown, but nobody is told and nothing is "
+        "started while the silence holds. It may begin later (`starts_at`).",
+        body=SilencePayload,
+        replies={201: Reply("Made.", SilenceReply)},
+        problems=(409,),
+        examples=(
+            Example(name="During maintenance", status=201, body=_SILENCE),
+            Example(
+                name="Everything",
+                status=400,
+                body={"reason": "quiet", "actor": "ana"},
+            ),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/silences/{id}",
+        handler=handle_get_silence,
+        tag="Silences",
+        summary="Read a silence",
+        parts=_PARTS,
+        replies={200: Reply("The silence.", SilenceReply)},
+        problems=(404,),
+        examples=(Example(name="The first one", status=200, path={"id": "1"}),),
+    ),
+    Route(
+        method="DELETE",
+        path="/silences/{id}",
+        handler=handle_end_silence,
+        tag="Silences",
+        summary="End a silence",
+        description="It stays in the list of those that are over.",
+        parts=_PARTS,
+        replies={200: Reply("The silence, which is over.", SilenceReply)},
+        problems=(404,),
+        examples=(Example(name="No such silence", status=404, path=_MISSING),),
+    ),
+    Route(
+        method="GET",
+        path="/receivers",
+        handler=handle_list_receivers,
+        tag="Alerts",
+        summary="List receivers of alerts",
+        description="Alertmanagers and webhooks, and what waits for each of them. What is given up "
+        "is noted in the history of its alert.",
+        replies={200: Reply("Everybody who is told.", ReceiverListReply)},
+        examples=(Example(name="All", status=200),),
+    ),
+)

@@ -1,0 +1,268 @@
+"""Alerts, their history and silences as JSON."""
+
+from collections.abc import Sequence
+from typing import Annotated, Final, Self
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from native_api.contract.numbers import json_number
+from native_api.contract.parameters import LabelFilter, LabelFilters, StoredText, matchers_of
+from native_api.contract.problem import FieldError, InvalidRequestError, fault
+from native_api.contract.route import BodyModel, QueryModel, ReplyModel
+from native_api.contract.times import TIME_TEXT, format_time_ms, parse_iso8601_ms
+from native_api.definitions.payloads import DurationText, LabelMap
+from promcompat.core.alerts import Alert, AlertState, AlertTransition, Silence
+from promcompat.core.delivery_ports import ReceiverDepth
+from promcompat.core.durations import parse_duration_ms
+from promcompat.core.model import Labels
+from promcompat.core.notifications import Notifier
+
+
+def _parse_moment(value: object) -> object:
+    if not isinstance(value, str):
+        raise FieldError("is not text", TIME_TEXT)
+    return parse_iso8601_ms(value)
+
+
+PersonName = Annotated[
+    StoredText, Field(min_length=1, max_length=200, description="Who does it; it is recorded.")
+]
+Reason = Annotated[StoredText, Field(min_length=1, max_length=2000)]
+Moment = Annotated[
+    int,
+    BeforeValidator(_parse_moment),
+    WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-24T05:00:00Z"]}),
+]
+"""ISO 8601 with a zone, as Unix milliseconds."""
+_SILENCE_DURATION: Final = "1h"
+Value = float | str
+
+
+def _number(value: float) -> Value:
+    number = json_number(value)
+    return 0.0 if number is None else number
+
+
+def _time(unix_ms: int) -> str | None:
+    return format_time_ms(unix_ms) if unix_ms else None
+
+
+class AcknowledgementReply(ReplyModel):
+    """Who looks after an alert; the reason is in its history."""
+
+    actor: str
+    at: str
+
+    @classmethod
+    def of_alert(cls, alert: Alert) -> Self | None:
+        """The JSON of what an alert says, None when nobody acknowledged it."""
+        if not alert.acknowledged_at_ms:
+            return None
+        return cls(actor=alert.acknowledged_by, at=format_time_ms(alert.acknowledged_at_ms))
+
+
+class AlertReply(ReplyModel):
+    """One alert: one breach of one rule or threshold by one series."""
+
+    id: int
+    state: AlertState
+    rule: str = Field(description="The name of the rule, or the metric of a threshold.")
+    rule_id: int | None = Field(description="Null for the threshold of a definition.")
+    group: str
+    severity: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    value: Value = Field(description="NaN and infinities are strings.")
+    query: str
+    active_at: str | None
+    fired_at: str | None
+    resolved_at: str | None
+    silenced_by: list[int] = Field(description="Silences that hold for it now; empty: none.")
+    acknowledgement: AcknowledgementReply | None = Field(description="Null until somebody does.")
+
+    @classmethod
+    def of_alert(cls, alert: Alert, silenced_by: Sequence[int] = ()) -> Self:
+        """The JSON of a value of the core."""
+        return cls(
+            id=alert.id,
+            state=alert.state,
+            rule=alert.rule_name,
+            rule_id=alert.rule_id,
+            group=alert.rule_group,
+            severity=alert.severity,
+            labels=alert.labels.as_dict(),
+            annotations=dict(alert.annotations),
+            value=_number(alert.value),
+            query=alert.expr,
+            active_at=_time(alert.active_at_ms),
+            fired_at=_time(alert.fired_at_ms),
+            resolved_at=_time(alert.resolved_at_ms),
+            silenced_by=list(silenced_by),
+            acknowledgement=AcknowledgementReply.of_alert(alert),
+        )
+
+
+class AlertListReply(ReplyModel):
+    """A page of alerts, newest first."""
+
+    alerts: list[AlertReply]
+    next_cursor: str | None = Field(description="For the next page; null on the last one.")
+
+
+class AlertListQuery(QueryModel):
+    """Parameters of the list."""
+
+    state: list[AlertState] = Field(default_factory=list, description="May be repeated.")
+    severity: StoredText = ""
+    rule: StoredText = Field("", description="The name of a rule, or the metric of a threshold.")
+    label: LabelFilters = Field(default_factory=list)
+    limit: int = Field(100, ge=1, le=1000)
+    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+
+
+class TransitionReply(ReplyModel):
+    """One step; from and to are equal for notes, such as an acknowledgement."""
+
+    from_state: AlertState
+    to_state: AlertState
+    at: str
+    value: Value
+    actor: str = Field(description="Who did it by hand; empty for the service itself.")
+    note: str
+
+    @classmethod
+    def of_transition(cls, step: AlertTransition) -> Self:
+        """The JSON of a value of the core."""
+        return cls(
+            from_state=step.from_state,
+            to_state=step.to_state,
+            at=format_time_ms(step.at_ms),
+            value=_number(step.value),
+            actor=step.actor,
+            note=step.note,
+        )
+
+
+class HistoryReply(ReplyModel):
+    """The steps of an alert, oldest first."""
+
+    transitions: list[TransitionReply]
+
+
+class AcknowledgePayload(BodyModel):
+    """Who looks after the alert."""
+
+    actor: PersonName
+    reason: Annotated[StoredText, Field(max_length=2000)] = ""
+
+
+class ResolvePayload(BodyModel):
+    """Who ends the alert, and why."""
+
+    actor: PersonName
+    reason: Reason
+
+
+class SilencePayload(BodyModel):
+    """Which alerts to keep quiet, until when and why."""
+
+    labels: LabelMap = Field(default_factory=dict, description="Labels that must all be equal.")
+    matchers: Annotated[list[LabelFilter], Field(max_length=100)] = Field(
+        default_factory=list, description="Other conditions, such as `host=~web-.*`."
+    )
+    starts_at: Moment | None = Field(None, description="When it begins; absent: now.")
+    ends_at: Moment | None = Field(None, description="When it ends, in place of `duration`.")
+    duration: DurationText | None = Field(
+        None, description="How long it holds from its beginning on. Default: 1h."
+    )
+    reason: Reason
+    actor: PersonName
+
+    def to_silence(self, now_ms: int) -> Silence:
+        """The value of the core. Raises InvalidRequestError when its end is named twice."""
+        if self.ends_at is not None and self.duration is not None:
+            raise InvalidRequestError(
+                [fault("body", "ends_at", "comes beside `duration`", "one of the two")]
+            )
+        starts_ms = now_ms if self.starts_at is None else self.starts_at
+        ends_ms = self.ends_at
+        if ends_ms is None:
+            ends_ms = starts_ms + parse_duration_ms(self.duration or _SILENCE_DURATION)
+        return Silence(
+            id=0,
+            labels=Labels.of(self.labels),
+            matchers=matchers_of(self.matchers),
+            reason=self.reason,
+            created_by=self.actor,
+            starts_at_ms=starts_ms,
+            ends_at_ms=ends_ms,
+        )
+
+
+class SilenceReply(ReplyModel):
+    """A silence as it is stored."""
+
+    id: int
+    matchers: list[str]
+    reason: str
+    actor: str
+    starts_at: str
+    ends_at: str
+    is_active: bool = Field(description="Whether it holds now: it has begun and not ended.")
+
+    @classmethod
+    def of_silence(cls, silence: Silence, now_ms: int) -> Self:
+        """The JSON of a value of the core."""
+        return cls(
+            id=silence.id,
+            matchers=[f"{one.name}{one.op.value}{one.value}" for one in silence.all_matchers],
+            reason=silence.reason,
+            actor=silence.created_by,
+            starts_at=format_time_ms(silence.starts_at_ms),
+            ends_at=format_time_ms(silence.ends_at_ms),
+            is_active=silence.is_active(now_ms),
+        )
+
+
+class SilenceListReply(ReplyModel):
+    """A page of silences, newest first."""
+
+    silences: list[SilenceReply]
+    next_cursor: str | None = Field(description="For the next page; null on the last one.")
+
+
+class SilenceListQuery(QueryModel):
+    """Parameters of the list."""
+
+    include_ended: bool = Field(False, description="Also those that are over.")
+    limit: int = Field(100, ge=1, le=1000)
+    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+
+
+class ReceiverReply(ReplyModel):
+    """Who is told of alerts, and what of the tenant's waits for it."""
+
+    name: str = Field(description="What the histories of alerts call it.")
+    address: str = Field(description="Without anything secret: of a webhook only the host.")
+    waiting: int = Field(description="How many steps or label sets it has not taken yet.")
+    failing: int = Field(description="How many of them it was told of in vain.")
+    waiting_since: str | None
+    last_error: str = Field(description="Why the oldest of those that fail was not taken.")
+
+    @classmethod
+    def of_receiver(cls, receiver: Notifier, depth: ReceiverDepth) -> Self:
+        """The JSON of values of the core."""
+        return cls(
+            name=receiver.name,
+            address=receiver.address,
+            waiting=depth.n_waiting,
+            failing=depth.n_failing,
+            waiting_since=_time(depth.since_ms),
+            last_error=depth.last_error,
+        )
+
+
+class ReceiverListReply(ReplyModel):
+    """Everybody who is told of alerts."""
+
+    receivers: list[ReceiverReply]

@@ -1,0 +1,1 @@
+"""What every native endpoint shares: routes, dispatch, parameters, problems, OpenAPI."""

@@ -1,0 +1,62 @@
+"""Cursors: opaque texts that say where a list goes on.
+
+A cursor belongs to its list and to the filters of the page it came with. With others it would skip
+or repeat entries without a sign, so it is refused.
+"""
+
+import base64
+import hashlib
+
+import orjson
+
+from native_api.contract.names import text_fault
+from native_api.contract.problem import InvalidRequestError, fault
+from native_api.contract.route import QueryModel
+
+_MAX_SIGNED = (1 << 63) - 1
+_MAY_CHANGE = {"cursor", "limit", "start", "end"}
+"""Not part of the filters; a cursor carries the range itself where its list has one."""
+
+Part = int | str
+
+
+def encode_cursor(query: QueryModel, *parts: Part) -> str:
+    """The cursor behind the entry that `parts` tell, of the list that was asked for by `query`."""
+    return base64.urlsafe_b64encode(orjson.dumps((_digest(query), *parts))).decode().rstrip("=")
+
+
+def decode_cursor(query: QueryModel, cursor: str, *kinds: type) -> list[Part]:
+    """The parts that `encode_cursor` was given, checked for kinds and size.
+
+    Raises InvalidRequestError for another text, and for the cursor of another list or filter.
+    """
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        found = orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except ValueError:
+        found = None
+    if not isinstance(found, list) or [type(part) for part in found] != [str, *kinds]:
+        raise refused_cursor("is no cursor")
+    digest, *parts = found
+    if digest != _digest(query):
+        raise refused_cursor("belongs to another list or to other filters")
+    if not all(map(_is_plausible, parts)):
+        raise refused_cursor("is no cursor")
+    return parts
+
+
+def refused_cursor(reason: str) -> InvalidRequestError:
+    """The error of a cursor that cannot be used here."""
+    expected = "`next_cursor` of the page before, with its parameters, or no cursor"
+    return InvalidRequestError([fault("query", "cursor", reason, expected)])
+
+
+def _is_plausible(part: Part) -> bool:
+    if isinstance(part, int):
+        return abs(part) <= _MAX_SIGNED
+    return text_fault(part) is None
+
+
+def _digest(query: QueryModel) -> str:
+    text = type(query).__name__ + query.model_dump_json(exclude=_MAY_CHANGE)
+    return hashlib.blake2b(text.encode(), digest_size=9).hexdigest()

@@ -1,0 +1,129 @@
+"""From a request to a handler: validates what the route's models say, answers problems."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import cache
+from typing import Any, get_origin
+
+from aiohttp import hdrs, web
+from pydantic import TypeAdapter, ValidationError
+
+from native_api.contract.context import STATE, NativeState
+from native_api.contract.problem import InvalidRequestError, fault, problem_of, problem_response
+from native_api.contract.request_body import check_media_type, read_body
+from native_api.contract.route import BASE, Call, QueryModel, Route
+from native_api.contract.validation import Expectations, faults_of
+from promcompat.core.errors import PromcompatError
+
+HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_MAX_PARAMETERS = 1_000
+_MAX_DOCUMENT_BYTES = 1 << 20
+"""Of a definition, a rule and the like; samples are posted to other paths."""
+_LOGGER = logging.getLogger(__name__)
+
+
+def http_handler(route: Route) -> HttpHandler:
+    """What the router calls for a route."""
+    adapter = None if route.body is None or route.reads_body else route.body_adapter()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        state = request.app[STATE]
+        call: Call[Any, Any] = Call(
+            request=request,
+            tenant=state.tenant_of(request),
+            state=state,
+            path=dict(request.match_info),
+            query=parse_query(request, route.query),
+            body=await _parse_body(request, route, state, adapter),
+        )
+        return await route.handler(call)
+
+    return handle
+
+
+def parse_query(request: web.Request, model: type[QueryModel]) -> QueryModel:
+    """The parameters of the URL. Raises InvalidRequestError."""
+    if request.rel_url.raw_query_string.count("&") >= _MAX_PARAMETERS:
+        expected = f"at most {_MAX_PARAMETERS} parameters"
+        raise InvalidRequestError([fault("query", "query", "has too many parameters", expected)])
+    given: dict[str, object] = {}
+    for name in request.query:
+        values = request.query.getall(name)
+        known = model.model_fields.get(name)
+        if known is not None and get_origin(known.annotation) is list:
+            given[name] = values
+        elif len(values) == 1:
+            given[name] = values[0]
+        else:
+            raise InvalidRequestError(
+                [fault("query", name, "is given more than once", "the parameter once")]
+            )
+    try:
+        return model.model_validate(given)
+    except ValidationError as exc:
+        raise InvalidRequestError(faults_of(exc, "query", expectations_of(model))) from exc
+
+
+async def _parse_body(
+    request: web.Request, route: Route, state: NativeState, adapter: TypeAdapter[Any] | None
+) -> object:
+    if adapter is None:
+        return None
+    check_media_type(request, route.media_types)
+    limit = min(state.max_decoded_bytes, _MAX_DOCUMENT_BYTES)
+    body = await read_body(request, limit, limit)
+    # Expressions and templates in it are parsed too, so that its length does not say how long.
+    return await asyncio.to_thread(_validated, route, adapter, body)
+
+
+def _validated(route: Route, adapter: TypeAdapter[Any], body: bytes) -> object:
+    try:
+        return adapter.validate_json(body)
+    except ValidationError as exc:
+        raise InvalidRequestError(faults_of(exc, "body", expectations_of(route.body))) from exc
+
+
+@cache
+def expectations_of(model: Any) -> Expectations:
+    """What a model accepts; made once, at its first fault."""
+    return Expectations.of(model)
+
+
+@web.middleware
+async def answer_problems(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
+    """Whatever goes wrong below the native paths is answered as problem details."""
+    if request.path != BASE and not request.path.startswith(f"{BASE}/"):
+        return await handler(request)
+    try:
+        return await handler(request)
+    except PromcompatError as exc:
+        response = problem_of(exc, next(iter(request.match_info), "path"))
+        if response.status == 500:
+            _LOGGER.exception("request failed", extra={"path": request.path})
+        return response
+    except web.HTTPException as exc:
+        return _http_problem(exc)
+    except (ConnectionError, web.RequestPayloadError):
+        return problem_response(400, "the body could not be read")
+    except asyncio.CancelledError:
+        raise
+    except Exception:
+        # The boundary of the process: whatever is wrong, the client is told no more than this.
+        _LOGGER.exception("request failed", extra={"path": request.path})
+        return problem_response(500, "internal error, see the log of the server")
+
+
+def _http_problem(error: web.HTTPException) -> web.Response:
+    match error:
+        case web.HTTPMethodNotAllowed() if set(error.allowed_methods) != {hdrs.METH_OPTIONS}:
+            # OPTIONS is routed for every path, so a path it alone is allowed on does not exist.
+            allow = ", ".join(sorted(error.allowed_methods))
+            reason = f"{error.method} is not allowed here"
+            faults = [fault("request", "method", reason, f"one of {allow}")]
+            return problem_response(405, reason, faults, {hdrs.ALLOW: allow})
+        case web.HTTPNotFound() | web.HTTPMethodNotAllowed():
+            return problem_response(404, "there is nothing at this path")
+        case _:
+            return problem_response(error.status, (error.text or error.reason).strip())

@@ -1,0 +1,150 @@
+"""The types of URL parameters: validated by pydantic and described in the OpenAPI document."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from native_api.contract.names import (
+    METRIC_NAME_TEXT,
+    UNICODE_TEXT,
+    label_name_fault,
+    metric_name_fault,
+    text_fault,
+)
+from native_api.contract.problem import FieldError, InvalidRequestError, fault
+from native_api.contract.route import PathPart
+from native_api.contract.times import parse_time_parameter
+from native_api.contract.validation import shown
+from promcompat.core.durations import parse_duration_ms
+from promcompat.core.errors import BadDataError
+from promcompat.core.matchers import LabelMatcher, MatchOp
+
+_FILTER = re.compile(r"(.+?)(=~|!~|!=|=)(.*)", re.DOTALL)
+_A_FILTER = "LABEL=VALUE, LABEL!=VALUE, LABEL=~REGEX or LABEL!~REGEX"
+_A_DURATION = "a duration such as 30s, 5m or 1h30m, from 1ms on"
+_OPERATORS = {op.value: op for op in MatchOp}
+_MAX_PATTERN_LENGTH = 10_000
+_MAX_PATTERN_COST = 1_000
+"""Microseconds to compile it, about: a request has up to a hundred filters."""
+MAX_ID = (1 << 63) - 1
+"""The largest id that the database can give."""
+
+
+def _time(value: object) -> object:
+    return parse_time_parameter(value) if isinstance(value, str) else value
+
+
+def _duration(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        duration_ms = parse_duration_ms(value)
+    except ValueError as exc:
+        raise FieldError(str(exc), _A_DURATION) from exc
+    if duration_ms < 1:
+        raise FieldError("is no time at all", _A_DURATION)
+    return duration_ms
+
+
+def _stored_text(value: str) -> str:
+    if found := text_fault(value):
+        raise FieldError(found, UNICODE_TEXT)
+    return value
+
+
+def _label_filter(text: str) -> str:
+    parse_filter(text)
+    return text
+
+
+def _label_names(value: list[str]) -> list[str]:
+    names = [name.strip() for part in value for name in part.split(",")]
+    for name in names:
+        if found := label_name_fault(name):
+            raise FieldError(f"the label name {shown(name)} {found}", "names of labels")
+    return list(dict.fromkeys(names))
+
+
+TimeParameter = Annotated[
+    int,
+    BeforeValidator(_time),
+    WithJsonSchema({"type": "string", "examples": ["2026-11-24T05:00:00Z", "1795496400"]}),
+]
+"""ISO 8601 with a zone or Unix seconds; kept as int Unix milliseconds."""
+
+DurationParameter = Annotated[
+    int,
+    BeforeValidator(_duration),
+    WithJsonSchema({"type": "string", "examples": ["30s", "5m", "1h"]}),
+]
+"""A duration like `5m`; kept as int milliseconds."""
+
+StoredText = Annotated[str, AfterValidator(_stored_text)]
+"""Text that the database can hold."""
+
+LabelFilter = Annotated[
+    str,
+    AfterValidator(_label_filter),
+    WithJsonSchema({"type": "string", "examples": ["host=web-1", "code!=200", "path=~/api/.*"]}),
+]
+"""A condition on a label: `host=web-1`, `host!=web-1`, `host=~web-.*` or `host!~web-.*`."""
+
+LabelFilters = Annotated[
+    list[LabelFilter],
+    Field(
+        description="Conditions on labels, all of which must hold: `host=web-1`, `host!=web-1`, "
+        "`host=~web-.*`, `host!~web-.*` (RE2, anchored). May be repeated.",
+        max_length=100,
+    ),
+]
+
+GroupBy = Annotated[
+    list[str],
+    Field(description="Labels to group by, repeated or with commas between.", max_length=100),
+    AfterValidator(_label_names),
+]
+
+METRIC_NAME_PART = PathPart(description="The metric's name, percent-encoded.")
+
+
+def parse_filter(text: str) -> LabelMatcher:
+    """The matcher of a filter. Raises ValueError."""
+    match = _FILTER.fullmatch(text)
+    if match is None:
+        raise FieldError("has no operator after a label name", _A_FILTER)
+    name, operator, value = match.groups()
+    found = label_name_fault(name) or text_fault(value)
+    if found:
+        raise FieldError(found, _A_FILTER)
+    matcher = LabelMatcher(name, _OPERATORS[operator], value)
+    if matcher.has_pattern and len(value) > _MAX_PATTERN_LENGTH:
+        expected = f"at most {_MAX_PATTERN_LENGTH} characters"
+        raise FieldError(f"the regular expression has {len(value)} characters", expected)
+    try:
+        matcher.check_pattern(_MAX_PATTERN_COST)
+    except BadDataError as exc:
+        raise FieldError(str(exc), "a regular expression in the syntax of RE2") from exc
+    return matcher
+
+
+def matchers_of(filters: list[str], source: str | None = None) -> tuple[LabelMatcher, ...]:
+    """The matchers of validated filters, and that of a source."""
+    matchers = [parse_filter(text) for text in filters]
+    if source is not None:
+        matchers.append(LabelMatcher("source", MatchOp.EQUAL, source))
+    return tuple(matchers)
+
+
+def metric_name_of(path: str) -> str:
+    """The metric's name out of the path. Raises InvalidRequestError."""
+    if found := metric_name_fault(path):
+        raise InvalidRequestError([fault("path", "name", found, METRIC_NAME_TEXT)])
+    return path
+
+
+def id_of(text: str) -> int:
+    """The number of a thing out of the path. Raises InvalidRequestError."""
+    if not re.fullmatch(r"[1-9][0-9]{0,18}", text, re.ASCII) or int(text) > MAX_ID:
+        raise InvalidRequestError([fault("path", "id", f"is {shown(text)}", "a number from 1 on")])
+    return int(text)

@@ -1,0 +1,36 @@
+"""Reads the body of a request as its Content-Encoding says."""
+
+from aiohttp import hdrs, web
+
+from native_api.contract.problem import blaming
+from promcompat.core.errors import UnsupportedMediaTypeError
+from promcompat.http.bodies import BODIES, media_type
+
+
+async def read_body(request: web.Request, max_bytes: int, max_decoded_bytes: int) -> bytes:
+    """The body, unpacked.
+
+    Raises PayloadTooLargeError, RequestTimeoutError, OverloadedError, UnsupportedMediaTypeError for
+    a coding other than gzip, and BadDataError for a body that is not what its coding says.
+    """
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
+    bodies = request.app[BODIES]
+    match encoding:
+        case "gzip":
+            with blaming("body", "body", "a body packed as the header Content-Encoding says"):
+                return await bodies.read_unpacked(request, max_bytes, max_decoded_bytes)
+        case "" | "identity":
+            return await bodies.read(request, min(max_bytes, max_decoded_bytes))
+        case _:
+            raise UnsupportedMediaTypeError(
+                f"Content-Encoding {encoding[:50]!r} is not supported; use gzip"
+            )
+
+
+def check_media_type(request: web.Request, allowed: tuple[str, ...]) -> None:
+    """Raises UnsupportedMediaTypeError for another media type; one that is absent is taken."""
+    given = media_type(request)
+    if given and given not in allowed:
+        raise UnsupportedMediaTypeError(
+            f"Content-Type {given[:100]!r}: expected {' or '.join(allowed)}"
+        )

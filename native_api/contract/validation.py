@@ -1,0 +1,273 @@
+"""What pydantic refuses, in our words: the place, what is wrong there and what would be right.
+
+What would be right is read from the JSON schema that `/openapi.json` shows for the same place, so
+both always say the same. The reasons are ours: no text of pydantic reaches a client.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from native_api.contract.problem import Fault, FieldError, fault
+
+Json = Mapping[str, Any]
+Location = tuple[int | str, ...]
+
+JSON_TEXT = "JSON in UTF-8 (RFC 8259)"
+_MAX_SHOWN = 60
+_MAX_NAMES = 40
+_POSITION = re.compile(r"line (\d+) column (\d+)")
+
+
+class Expectations:
+    """What a JSON schema accepts, place by place, as text for people."""
+
+    def __init__(self, schema: Json) -> None:
+        self._schema = schema
+
+    @classmethod
+    def of(cls, model: Any) -> "Expectations":
+        """Those of what a type accepts as input."""
+        return cls(TypeAdapter(model).json_schema(mode="validation"))
+
+    def at(self, loc: Location) -> str:
+        """What is expected at a place, for example `an integer from 1 to 1000`."""
+        schema = self._find(loc)
+        return "" if schema is None else self._describe(schema)
+
+    def names_at(self, loc: Location) -> str:
+        """The fields of the object at a place."""
+        schema = self._find(loc)
+        names = sorted(self._properties(schema)) if schema is not None else []
+        listed = ", ".join(names[:_MAX_NAMES])
+        return f"one of these: {listed}" if names else "no other fields"
+
+    def _find(self, loc: Location) -> Json | None:
+        schema: Json | None = self._schema
+        for part in loc:
+            if schema is None:
+                return None
+            schema = self._child(self._resolve(schema), part)
+        return schema
+
+    def _child(self, schema: Json, part: int | str) -> Json | None:
+        for option in self._options(schema):
+            if isinstance(part, int) and isinstance(option.get("items"), Mapping):
+                return self._resolve(option["items"])
+            properties = option.get("properties", {})
+            if part in properties:
+                return self._resolve(properties[part])
+            if isinstance(option.get("additionalProperties"), Mapping):
+                return self._resolve(option["additionalProperties"])
+        return None
+
+    def _properties(self, schema: Json) -> set[str]:
+        return {name for one in self._options(schema) for name in one.get("properties", {})}
+
+    def _options(self, schema: Json) -> list[Json]:
+        """The schema itself, or the branches of a union."""
+        schema = self._resolve(schema)
+        return [self._resolve(one) for one in schema["anyOf"]] if "anyOf" in schema else [schema]
+
+    def _resolve(self, schema: Json) -> Json:
+        while "$ref" in schema:
+            schema = self._schema["$defs"][schema["$ref"].rsplit("/", 1)[1]]
+        return schema
+
+    def _describe(self, schema: Json) -> str:
+        # Null is as absent, and in a URL there is none.
+        options = [one for one in self._options(schema) if one.get("type") != "null"]
+        texts = [_describe_plain(one) for one in options]
+        return " or ".join(dict.fromkeys(text for text in texts if text))
+
+
+def _describe_plain(schema: Json) -> str:
+    """What a schema without references and unions accepts."""
+    match schema:
+        case {"enum": list(values)}:
+            text = "one of " + ", ".join(map(str, values))
+        case {"const": value}:
+            text = str(value)
+        case {"type": "string"}:
+            text = "a string" + _sized(schema, "Length", ("of", "character", "characters"))
+        case {"type": "integer"}:
+            text = "an integer" + _between(schema.get("minimum"), schema.get("maximum"), "from ")
+        case {"type": "number"}:
+            text = "a number" + _between(schema.get("minimum"), schema.get("maximum"), "from ")
+        case {"type": "boolean"}:
+            text = "true or false"
+        case {"type": "array"}:
+            text = "a list" + _sized(schema, "Items", ("of", "item", "items"))
+        case {"type": "object"}:
+            text = "an object" + _sized(schema, "Properties", ("with", "entry", "entries"))
+        case _:
+            text = ""
+    return text + _such_as(schema)
+
+
+def _sized(schema: Json, suffix: str, words: tuple[str, str, str]) -> str:
+    """The bounds of a size: ` of 1 to 200 characters` for `minLength` and `maxLength`."""
+    least, most = schema.get(f"min{suffix}") or None, schema.get(f"max{suffix}")
+    bounds = _between(least, most, "")
+    preposition, one, many = words
+    unit = one if (most or least) == 1 else many
+    return f" {preposition}{bounds} {unit}" if bounds else ""
+
+
+def _between(least: int | None, most: int | None, prefix: str) -> str:
+    if least is None and most is None:
+        return ""
+    if most is None:
+        return f" at least {least}"
+    return f" at most {most}" if least is None else f" {prefix}{least} to {most}"
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """A number with its unit: `1 item`, `2 items`."""
+    return f"{count} {one if count == 1 else many}"
+
+
+def _such_as(schema: Json) -> str:
+    examples = schema.get("examples", ())
+    return f", such as {' or '.join(map(str, examples))}" if examples else ""
+
+
+def faults_of(
+    error: ValidationError, location: Literal["body", "query"], expectations: Expectations
+) -> list[Fault]:
+    """A fault for each field that is refused, the first where there are several."""
+    faults: dict[str, Fault] = {}
+    for found in error.errors(include_url=False):
+        own = found.get("ctx", {}).get("error")
+        named = own.field if isinstance(own, FieldError) else ""
+        field = ".".join(filter(None, (field_path(found["loc"]), named))) or location
+        faults.setdefault(
+            field,
+            fault(location, field, reason_of(found), expected_of(found, expectations)),
+        )
+    return list(faults.values())
+
+
+def field_path(loc: Location) -> str:
+    """A place in JSON as one writes it: `metrics[3].labels.host`."""
+    path = ""
+    for part in loc:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        else:
+            path += f".{part}" if path else part
+    return path
+
+
+def reason_of(found: Any) -> str:
+    """What is wrong: one entry of `ValidationError.errors()` in our words."""
+    reason = _REASONS.get(found["type"])
+    return _not_valid(found) if reason is None else reason(found)
+
+
+def expected_of(found: Any, expectations: Expectations) -> str:
+    """What would be right at the place of an entry of `ValidationError.errors()`."""
+    own = found.get("ctx", {}).get("error")
+    if isinstance(own, FieldError) and own.expected:
+        return own.expected
+    match found["type"]:
+        case "json_invalid":
+            return JSON_TEXT
+        case "extra_forbidden":
+            return expectations.names_at(found["loc"][:-1])
+        case _:
+            return expectations.at(found["loc"]) or "what /docs describes"
+
+
+def shown(value: object) -> str:
+    """A value of a request as part of a sentence, cut where it is long."""
+    match value:
+        case str():
+            text = orjson.dumps(value.encode(errors="replace").decode()).decode()
+        case bool() | None:
+            text = orjson.dumps(value).decode()
+        case int() if value.bit_length() > 64:
+            return "an integer beyond 64 bits"
+        case int() | float():
+            text = str(value)
+        case _:
+            return _kind(value)
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}…"
+
+
+def _kind(value: object) -> str:
+    match value:
+        case bool():
+            return "a boolean"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a string"
+        case list():
+            return "a list"
+        case dict():
+            return "an object"
+        case _:
+            return "null"
+
+
+def _is_value(found: Any) -> str:
+    return f"is {shown(found['input'])}"
+
+
+def _is_kind(found: Any) -> str:
+    return f"is {_kind(found['input'])}"
+
+
+def _has_length(found: Any) -> str:
+    match found["input"]:
+        case str(text):
+            return f"has {counted(len(text), 'character', 'characters')}"
+        case dict(entries):
+            return f"has {counted(len(entries), 'entry', 'entries')}"
+        case items:
+            return f"has {counted(len(items), 'item', 'items')}"
+
+
+def _not_json(found: Any) -> str:
+    where = _POSITION.search(found["ctx"]["error"])
+    return "is not JSON" + (f" from line {where[1]} column {where[2]} on" if where else "")
+
+
+def _not_valid(_found: Any) -> str:
+    return "is not valid here"
+
+
+_REASONS: dict[str, Callable[[Any], str]] = {
+    "value_error": lambda found: str(found["ctx"]["error"]),
+    "extra_forbidden": lambda _found: "is not known here",
+    "missing": lambda _found: "is missing",
+    "json_invalid": _not_json,
+    "finite_number": lambda _found: "is not a finite number",
+    "string_too_long": _has_length,
+    "string_too_short": _has_length,
+    "too_long": _has_length,
+    "too_short": _has_length,
+    "int_from_float": _is_value,
+    "int_parsing": _is_value,
+    "int_parsing_size": _is_value,
+    "float_parsing": _is_value,
+    "bool_parsing": _is_value,
+    "enum": _is_value,
+    "literal_error": _is_value,
+    "greater_than": _is_value,
+    "greater_than_equal": _is_value,
+    "less_than": _is_value,
+    "less_than_equal": _is_value,
+    "int_type": _is_value,
+    "float_type": _is_kind,
+    "bool_type": _is_kind,
+    "string_type": _is_kind,
+    "list_type": _is_kind,
+    "dict_type": _is_kind,
+    "model_type": _is_kind,
+    "model_attributes_type": _is_kind,
+}

@@ -1,0 +1,307 @@
+"""`/definitions`: what a team says of its metrics."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import hdrs, web
+
+from native_api.contract.context import ready
+from native_api.contract.cursors import decode_cursor, encode_cursor
+from native_api.contract.etags import etag_of, is_not_modified, precondition_of
+from native_api.contract.merge_patch import patched
+from native_api.contract.names import METRIC_NAME_TEXT, metric_name_fault
+from native_api.contract.parameters import (
+    METRIC_NAME_PART,
+    metric_name_of,
+)
+from native_api.contract.problem import InvalidRequestError, fault
+from native_api.contract.responses import json_response
+from native_api.contract.route import BASE, Call, Example, NoQuery, Reply, Route
+from native_api.contract.validation import shown
+from native_api.definitions.payloads import (
+    DefinitionDeletedReply,
+    DefinitionFields,
+    DefinitionListQuery,
+    DefinitionListReply,
+    DefinitionPatch,
+    DefinitionPayload,
+    DefinitionReply,
+    NewDefinitionPayload,
+)
+from promcompat.core.definitions import MetricDefinition
+from promcompat.core.errors import NotFoundError
+from promcompat.metrics.definition_service import SavedDefinition
+
+
+async def handle_list_definitions(call: Call[DefinitionListQuery, None]) -> web.Response:
+    """A page of definitions by name."""
+    query = call.query
+    after = "" if query.cursor is None else str(decode_cursor(query, query.cursor, str)[0])
+    found = await ready(call.state.definitions).list(
+        call.tenant, prefix=query.prefix, after=after, limit=query.limit + 1
+    )
+    page = found[: query.limit]
+    is_last = len(found) <= query.limit
+    reply = DefinitionListReply(
+        definitions=[DefinitionReply.of_definition(one) for one in page],
+        next_cursor=None if is_last else encode_cursor(query, page[-1].name),
+    )
+    return json_response(call.request, reply)
+
+
+async def handle_get_definition(call: Call[NoQuery, None]) -> web.Response:
+    """One definition."""
+    name = metric_name_of(call.path["name"])
+    found = await ready(call.state.definitions).get(call.tenant, name)
+    if is_not_modified(call.request, found.version):
+        return web.Response(status=304, headers={hdrs.ETAG: etag_of(found.version)})
+    return _reply(call, SavedDefinition(found, is_new=False))
+
+
+async def handle_put_definition(call: Call[NoQuery, DefinitionPayload]) -> web.Response:
+    """Make or replace a definition."""
+    name = metric_name_of(call.path["name"])
+    _check_name(call.body.name, name)
+    definition = call.body.to_definition(name)
+    saved = await ready(call.state.definitions).change(
+        call.tenant, name, precondition_of(call.request), lambda _current: definition
+    )
+    return _reply(call, saved)
+
+
+async def handle_create_definition(call: Call[NoQuery, NewDefinitionPayload]) -> web.Response:
+    """Make a definition of a metric that has none."""
+    name = call.body.name
+    if found := metric_name_fault(name):
+        raise InvalidRequestError([fault("body", "name", found, METRIC_NAME_TEXT)])
+    saved = await ready(call.state.definitions).create(call.tenant, call.body.to_definition(name))
+    location = f"{BASE}/definitions/{quote(name, safe='')}"
+    return _reply(call, SavedDefinition(saved, is_new=True), {hdrs.LOCATION: location})
+
+
+async def handle_patch_definition(call: Call[NoQuery, dict[str, Any]]) -> web.Response:
+    """Change fields of a definition."""
+    name = metric_name_of(call.path["name"])
+    _check_name(call.body.get("name"), name)
+
+    def edit(current: MetricDefinition | None) -> MetricDefinition:
+        if current is None:
+            raise NotFoundError(f"the metric {name!r} has no definition")
+        return _patched(current, call.body)
+
+    saved = await ready(call.state.definitions).change(
+        call.tenant, name, precondition_of(call.request), edit
+    )
+    return _reply(call, saved)
+
+
+async def handle_delete_definition(call: Call[NoQuery, None]) -> web.Response:
+    """Delete a definition; its samples are kept."""
+    name = metric_name_of(call.path["name"])
+    await ready(call.state.definitions).delete(call.tenant, name, precondition_of(call.request))
+    reply = DefinitionDeletedReply(
+        name=name,
+        deleted=True,
+        samples="kept",
+        detail="The definition is gone. The samples of the metric are kept, without retention "
+        "and threshold of their own.",
+    )
+    return json_response(call.request, reply)
+
+
+def _patched(current: MetricDefinition, patch: dict[str, Any]) -> MetricDefinition:
+    present = DefinitionFields.of_definition(current).model_dump(mode="json", by_alias=True)
+    return patched(DefinitionPayload, present, patch).to_definition(current.name)
+
+
+def _check_name(given: object, name: str) -> None:
+    """The name in the body may only repeat that of the path. Raises InvalidRequestError."""
+    if given is not None and given != name:
+        reason = f"is {shown(given)}, but the path names {shown(name)}"
+        raise InvalidRequestError([fault("body", "name", reason, "the name in the path, or none")])
+
+
+def _reply(
+    call: Call[Any, Any], saved: SavedDefinition, headers: Mapping[str, str] = MappingProxyType({})
+) -> web.Response:
+    return json_response(
+        call.request,
+        DefinitionReply.of_definition(saved.definition),
+        status=201 if saved.is_new else 200,
+        headers={hdrs.ETAG: etag_of(saved.definition.version), **headers},
+    )
+
+
+_DEFINITION = {
+    "display_name": "Queue length",
+    "description": "Jobs that wait.",
+    "unit": "jobs",
+    "type": "gauge",
+    "retention_days": 30,
+    "alert_threshold": {
+        "warning": 100,
+        "critical": 500,
+        "direction": "above",
+        "for": "5m",
+        "overrides": [{"labels": {"queue": "mail"}, "critical": 900}],
+    },
+}
+_LATENCY = {
+    "name": "api_latency",
+    "display_name": "API latency",
+    "description": "How long the API takes to answer.",
+    "unit": "ms",
+    "type": "histogram",
+    "aggregation": "percentile",
+    "retention_days": 30,
+    "alert_threshold": {"warning": 500, "critical": 1000},
+}
+_ETAG = {"ETag": "The version in quotes, for If-Match and If-None-Match."}
+_LOCATION = {"Location": "The path of the definition."}
+_IF_MATCH = "ETags of the versions to change, or `*` for any; 412 when it has another by now."
+_PARTS = {"name": METRIC_NAME_PART}
+_NAME = {"name": "queue_length"}
+_IF_MATCH_HEADER = {"If-Match": _IF_MATCH}
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/definitions",
+        handler=handle_list_definitions,
+        tag="Definitions",
+        summary="List definitions",
+        query=DefinitionListQuery,
+        replies={200: Reply("Definitions in order of name.", DefinitionListReply)},
+        examples=(Example(name="All", status=200),),
+    ),
+    Route(
+        method="POST",
+        path="/definitions",
+        handler=handle_create_definition,
+        tag="Definitions",
+        summary="Make a definition",
+        description="What is left out gets its default. 409 when the metric has a definition.",
+        body=NewDefinitionPayload,
+        replies={201: Reply("Made.", DefinitionReply, _ETAG | _LOCATION)},
+        problems=(409,),
+        examples=(
+            Example(name="A histogram with percentiles", status=201, body=_LATENCY),
+            Example(name="There is one already", status=409, body=_LATENCY),
+            Example(name="No name", status=400, body={"unit": "ms"}),
+        ),
+    ),
+    Route(
+        method="PUT",
+        path="/definitions/{name}",
+        handler=handle_put_definition,
+        tag="Definitions",
+        summary="Make or replace a definition",
+        description="What is left out gets its default. What GET answers may be sent back "
+        "unchanged: `name` must be that of the path, and `version`, `created_at` and "
+        "`updated_at` are ignored. The definition also feeds Prometheus' `/api/v1/metadata`, "
+        "before what senders say.",
+        parts=_PARTS,
+        body=DefinitionPayload,
+        headers={
+            **_IF_MATCH_HEADER,
+            "If-None-Match": "`*`: only make it; 412 when there is one already.",
+        },
+        replies={
+            200: Reply("Replaced.", DefinitionReply, _ETAG),
+            201: Reply("Made.", DefinitionReply, _ETAG),
+        },
+        problems=(409, 412),
+        examples=(
+            Example(name="A gauge with a threshold", status=201, path=_NAME, body=_DEFINITION),
+            Example(
+                name="Only if it is new",
+                status=412,
+                path=_NAME,
+                headers={"If-None-Match": "*"},
+                body=_DEFINITION,
+            ),
+            Example(name="No such type", status=400, path=_NAME, body={"type": "meter"}),
+            Example(
+                name="A counter",
+                status=201,
+                path={"name": "orders_total"},
+                body={"type": "counter", "unit": "orders"},
+            ),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/definitions/{name}",
+        handler=handle_get_definition,
+        tag="Definitions",
+        summary="Read a definition",
+        parts=_PARTS,
+        headers={"If-None-Match": "ETags the client has; 304 when it is one of them."},
+        replies={
+            200: Reply("The definition.", DefinitionReply, _ETAG),
+            304: Reply("Not changed since.", None, _ETAG),
+        },
+        problems=(404,),
+        examples=(
+            Example(name="By name", status=200, path=_NAME),
+            Example(name="Not defined", status=404, path={"name": "unheard_of"}),
+        ),
+    ),
+    Route(
+        method="PATCH",
+        path="/definitions/{name}",
+        handler=handle_patch_definition,
+        tag="Definitions",
+        summary="Change fields of a definition",
+        description="A JSON merge patch (RFC 7396).",
+        parts=_PARTS,
+        body=DefinitionPatch,
+        media_types=("application/merge-patch+json", "application/json"),
+        headers=_IF_MATCH_HEADER,
+        replies={200: Reply("Changed.", DefinitionReply, _ETAG)},
+        problems=(404, 409, 412),
+        examples=(
+            Example(
+                name="Another limit, no retention",
+                status=200,
+                path=_NAME,
+                body={"retention_days": None, "alert_threshold": {"warning": 200}},
+            ),
+            Example(
+                name="Somebody else was faster",
+                status=412,
+                path=_NAME,
+                headers={"If-Match": '"1000000"'},
+                body={"unit": "items"},
+            ),
+        ),
+    ),
+    Route(
+        method="DELETE",
+        path="/definitions/{name}",
+        handler=handle_delete_definition,
+        tag="Definitions",
+        summary="Delete a definition and keep the samples",
+        parts=_PARTS,
+        headers=_IF_MATCH_HEADER,
+        replies={200: Reply("Deleted; the samples are kept.", DefinitionDeletedReply)},
+        problems=(404, 409, 412),
+        examples=(
+            Example(
+                name="The samples stay",
+                status=200,
+                path=_NAME,
+                answer={
+                    "name": "queue_length",
+                    "deleted": True,
+                    "samples": "kept",
+                    "detail": "The definition is gone. The samples of the metric are kept, "
+                    "without retention and threshold of their own.",
+                },
+            ),
+            Example(name="Not defined", status=404, path={"name": "unheard_of"}),
+        ),
+    ),
+)

@@ -1,0 +1,428 @@
+"""Definitions as JSON: what is put, patched and answered."""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Self, cast
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema
+
+from native_api.contract.names import MAX_NAME_BYTES, UNICODE_TEXT, label_name_fault, text_fault
+from native_api.contract.parameters import StoredText
+from native_api.contract.problem import FieldError
+from native_api.contract.route import BodyModel, QueryModel, ReplyModel
+from native_api.contract.times import format_time_ms
+from native_api.contract.validation import shown
+from promcompat.core.definitions import (
+    Aggregation,
+    DuplicatePolicy,
+    MetricDefinition,
+    MetricType,
+)
+from promcompat.core.durations import format_duration_ms, parse_duration_ms
+from promcompat.core.model import EMPTY_LABELS, Labels
+from promcompat.core.remediation import RemediationSpec
+from promcompat.core.thresholds import (
+    NO_LIMIT,
+    AlertThreshold,
+    Direction,
+    ThresholdOverride,
+)
+
+
+def _check_duration(text: str) -> str:
+    try:
+        parse_duration_ms(text)
+    except ValueError as exc:
+        raise FieldError(str(exc), "a duration such as 30s, 5m or 1h30m") from exc
+    return text
+
+
+def _check_labels(labels: dict[str, str]) -> dict[str, str]:
+    for name, value in labels.items():
+        if found := label_name_fault(name) or text_fault(value):
+            raise FieldError(f"the label {shown(name)} {found}", _LABELS)
+        if not value:
+            raise FieldError(f"the label {shown(name)} is empty, which no series has", _LABELS)
+    return labels
+
+
+READ_ONLY = "Read-only: accepted as GET answers it, and ignored."
+_LABELS = "names and values of labels, neither of them empty"
+DurationText = Annotated[
+    str, AfterValidator(_check_duration), WithJsonSchema({"type": "string", "examples": ["5m"]})
+]
+"""A duration as Prometheus writes it; `0s` for none."""
+LabelMap = Annotated[dict[str, str], AfterValidator(_check_labels)]
+
+
+def check_document(value: object, path: str) -> object:
+    """JSON that the database can hold and that comes back as it was. Raises FieldError."""
+    match value:
+        case str():
+            if found := text_fault(value):
+                raise FieldError(f"{path} {found}", UNICODE_TEXT)
+        case int() if not -(1 << 63) <= value < 1 << 63:
+            raise FieldError(f"{path} is an integer beyond 64 bits", "integers of 64 bits")
+        case float() if not math.isfinite(value):
+            raise FieldError(f"{path} is not a finite number", "finite numbers")
+        case Mapping():
+            for key, item in value.items():
+                check_document(key, path)
+                check_document(item, f"{path}.{key}")
+        case list():
+            for index, item in enumerate(value):
+                check_document(item, f"{path}[{index}]")
+    return value
+
+
+def _check_input(value: dict[str, Any]) -> dict[str, Any]:
+    check_document(value, "input")
+    return value
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_check_input)]
+
+
+class RemediationPayload(BodyModel):
+    """What is started when the alert fires: a Temporal workflow."""
+
+    workflow_type: Annotated[StoredText, Field(min_length=1, max_length=200)]
+    task_queue: Annotated[StoredText, Field(min_length=1, max_length=200)]
+    input: JsonObject = Field(
+        default_factory=dict,
+        description="The workflow's input; strings are templates over the alert, such as "
+        "`{{ $labels.instance }}` and `{{ $value }}`.",
+    )
+    cooldown: DurationText = Field(
+        "0s", description="How long after a start the same alert starts nothing."
+    )
+    max_attempts: int = Field(1, ge=1, le=100)
+    needs_approval: bool = Field(False, description="Wait for a person's approval first.")
+    approval_timeout: DurationText = Field("1h", description="When to give up waiting for it.")
+    levels: list[Annotated[StoredText, Field(min_length=1, max_length=100)]] = Field(
+        default_factory=list,
+        max_length=20,
+        description="The severities of an alert that start it, such as `critical`; empty: every.",
+    )
+
+    def to_spec(self) -> RemediationSpec:
+        """The value of the core."""
+        return RemediationSpec(
+            workflow_type=self.workflow_type,
+            task_queue=self.task_queue,
+            input_template=self.input,
+            cooldown_ms=parse_duration_ms(self.cooldown),
+            max_attempts=self.max_attempts,
+            needs_approval=self.needs_approval,
+            approval_timeout_ms=parse_duration_ms(self.approval_timeout),
+            levels=tuple(dict.fromkeys(self.levels)),
+        )
+
+    @classmethod
+    def of_spec(cls, spec: RemediationSpec) -> Self:
+        """The JSON of a value of the core."""
+        return cls(
+            workflow_type=spec.workflow_type,
+            task_queue=spec.task_queue,
+            input=dict(spec.input_template),
+            cooldown=format_duration_ms(spec.cooldown_ms),
+            max_attempts=spec.max_attempts,
+            needs_approval=spec.needs_approval,
+            approval_timeout=format_duration_ms(spec.approval_timeout_ms),
+            levels=list(spec.levels),
+        )
+
+
+class OverridePayload(BodyModel):
+    """Other limits for the series that carry all of these labels; the first that fits counts.
+
+    What is left out is inherited from the threshold, as its direction and its `for` are.
+    """
+
+    labels: Annotated[dict[str, str], Field(min_length=1), AfterValidator(_check_labels)]
+    warning: float | None = Field(
+        None, description="Left out: that of the threshold. null: no warning for these series."
+    )
+    critical: float | None = Field(
+        None, description="Left out: that of the threshold. null: never critical for these series."
+    )
+
+    @model_validator(mode="after")
+    def _names_a_limit(self) -> Self:
+        if not {"warning", "critical"} & self.model_fields_set:
+            raise FieldError(
+                "names no limit", "`warning`, `critical` or both; null switches one off"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_inherited(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = handler(self)
+        return {name: value for name, value in found.items() if name in self.model_fields_set}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """That of the fields: the serializer above leaves some out and changes none."""
+        return handler(
+            cast(
+                "CoreSchema", {key: part for key, part in schema.items() if key != "serialization"}
+            )
+        )
+
+    def to_override(self) -> ThresholdOverride:
+        """The value of the core."""
+        named = {
+            name: NO_LIMIT if limit is None else limit
+            for name, limit in (("warning", self.warning), ("critical", self.critical))
+            if name in self.model_fields_set
+        }
+        return ThresholdOverride(Labels.of(self.labels), **named)
+
+    @classmethod
+    def of_override(cls, override: ThresholdOverride) -> Self:
+        """The JSON of a value of the core."""
+        limits = {"warning": override.warning, "critical": override.critical}
+        named = {
+            name: None if math.isnan(limit) else limit
+            for name, limit in limits.items()
+            if limit is not None
+        }
+        return cls(labels=override.labels.as_dict(), **named)
+
+
+def _check_order(limits: tuple[float, float], direction: Direction, of_whom: str = "") -> None:
+    """Raises FieldError when a critical limit is reached before the warning one."""
+    warning, critical = limits
+    side = "below" if direction is Direction.ABOVE else "above"
+    if critical < warning if direction is Direction.ABOVE else critical > warning:
+        raise FieldError(
+            f"has critical {critical} {side} warning {warning}{of_whom}",
+            f"a critical limit that is not {side} the warning one, or the direction {side}",
+        )
+
+
+class ThresholdPayload(BodyModel):
+    """When values of the metric are a breach; a value equal to a limit is one."""
+
+    warning: float | None = Field(None, description="A value this bad is worth a warning.")
+    critical: float | None = Field(None, description="A value this bad is critical.")
+    direction: Direction = Field(Direction.ABOVE, description="On which side the trouble is.")
+    for_duration: DurationText = Field(
+        "0s", alias="for", description="How long a breach lasts before its alert fires."
+    )
+    overrides: list[OverridePayload] = Field(default_factory=list, max_length=1000)
+    remediation: RemediationPayload | None = None
+
+    @model_validator(mode="after")
+    def _limits_are_ordered(self) -> Self:
+        if self.warning is None and self.critical is None:
+            raise FieldError("has no limit", "`warning`, `critical` or both")
+        threshold = self.to_threshold()
+        _check_order(threshold.limits_of(EMPTY_LABELS), self.direction)
+        for index, override in enumerate(threshold.overrides):
+            limits = threshold.limits_under(override)
+            _check_order(limits, self.direction, f" in overrides[{index}], inherited ones included")
+        self._check_levels(threshold)
+        return self
+
+    @staticmethod
+    def _check_levels(threshold: AlertThreshold) -> None:
+        """Raises FieldError for a remediation bound to a level that no series can reach."""
+        limits = [
+            threshold.limits_of(EMPTY_LABELS),
+            *(threshold.limits_under(override) for override in threshold.overrides),
+        ]
+        reachable = [
+            level
+            for index, level in enumerate(("warning", "critical"))
+            if not all(math.isnan(pair[index]) for pair in limits)
+        ]
+        for level in () if threshold.remediation is None else threshold.remediation.levels:
+            if level not in reachable:
+                raise FieldError(
+                    f"binds its remediation to the level {shown(level)}, which has no limit",
+                    " or ".join(reachable),
+                )
+
+    def to_threshold(self) -> AlertThreshold:
+        """The value of the core."""
+        return AlertThreshold(
+            warning=self.warning,
+            critical=self.critical,
+            direction=self.direction,
+            for_ms=parse_duration_ms(self.for_duration),
+            overrides=tuple(one.to_override() for one in self.overrides),
+            remediation=None if self.remediation is None else self.remediation.to_spec(),
+        )
+
+    @classmethod
+    def of_threshold(cls, threshold: AlertThreshold) -> Self:
+        """The JSON of a value of the core."""
+        remediation = threshold.remediation
+        # The alias is a keyword of Python, so it cannot be written as an argument.
+        return cls(
+            warning=threshold.warning,
+            critical=threshold.critical,
+            direction=threshold.direction,
+            **{"for": format_duration_ms(threshold.for_ms)},
+            overrides=[OverridePayload.of_override(one) for one in threshold.overrides],
+            remediation=None if remediation is None else RemediationPayload.of_spec(remediation),
+        )
+
+
+class DefinitionFields(BodyModel):
+    """What is stored of a definition; what is left out has its default."""
+
+    display_name: Annotated[StoredText, Field(max_length=500)] = ""
+    description: Annotated[StoredText, Field(max_length=20_000)] = ""
+    unit: Annotated[StoredText, Field(max_length=100)] = ""
+    type: MetricType = MetricType.GAUGE
+    aggregation: Aggregation | None = Field(
+        None,
+        description="How a bucket becomes one value; by the type when null: gauge avg, counter "
+        "rate, histogram percentile, summary avg.",
+    )
+    retention_days: int | None = Field(
+        None, ge=1, le=36_500, description="Days that samples are kept; null for ever."
+    )
+    duplicate_policy: DuplicatePolicy = Field(
+        DuplicatePolicy.FIRST,
+        description="Which of two values of one series and time stays.",
+    )
+    alert_threshold: ThresholdPayload | None = None
+
+    def to_definition(self, name: str) -> MetricDefinition:
+        """The value of the core."""
+        threshold = self.alert_threshold
+        return MetricDefinition(
+            name=name,
+            display_name=self.display_name,
+            description=self.description,
+            unit=self.unit,
+            type=self.type,
+            aggregation=self.aggregation,
+            retention_days=self.retention_days,
+            duplicate_policy=self.duplicate_policy,
+            alert_threshold=None if threshold is None else threshold.to_threshold(),
+        )
+
+    @classmethod
+    def of_definition(cls, definition: MetricDefinition) -> Self:
+        """The JSON of a value of the core."""
+        threshold = definition.alert_threshold
+        return cls(
+            display_name=definition.display_name,
+            description=definition.description,
+            unit=definition.unit,
+            type=definition.type,
+            aggregation=definition.aggregation,
+            retention_days=definition.retention_days,
+            duplicate_policy=definition.duplicate_policy,
+            alert_threshold=None if threshold is None else ThresholdPayload.of_threshold(threshold),
+        )
+
+
+class DefinitionPayload(DefinitionFields):
+    """A definition as it is sent: what GET answers is accepted unchanged."""
+
+    name: Annotated[StoredText, Field(min_length=1, max_length=MAX_NAME_BYTES)] | None = Field(
+        None, description="The metric's name. With PUT and PATCH the path has it: the same or none."
+    )
+    version: int | None = Field(None, description=READ_ONLY)
+    created_at: str | None = Field(None, description=READ_ONLY)
+    updated_at: str | None = Field(None, description=READ_ONLY)
+
+
+class NewDefinitionPayload(DefinitionPayload):
+    """A definition that is to be made."""
+
+    name: Annotated[StoredText, Field(min_length=1, max_length=MAX_NAME_BYTES)] = Field(
+        description="The metric's name."
+    )
+
+
+class DefinitionReply(ReplyModel):
+    """A definition as it is stored."""
+
+    name: str
+    display_name: str
+    description: str
+    unit: str
+    type: MetricType
+    aggregation: Aggregation | None
+    retention_days: int | None
+    duplicate_policy: DuplicatePolicy
+    alert_threshold: ThresholdPayload | None
+    version: int = Field(description="Grows with each change; the ETag is it in quotes.")
+    created_at: str
+    updated_at: str
+
+    @classmethod
+    def of_definition(cls, definition: MetricDefinition) -> Self:
+        """The JSON of a value of the core."""
+        payload = DefinitionFields.of_definition(definition)
+        return cls(
+            name=definition.name,
+            **{field: getattr(payload, field) for field in DefinitionFields.model_fields},
+            version=definition.version,
+            created_at=format_time_ms(definition.created_ms),
+            updated_at=format_time_ms(definition.updated_ms),
+        )
+
+
+class DefinitionListReply(ReplyModel):
+    """A page of definitions."""
+
+    definitions: list[DefinitionReply]
+    next_cursor: str | None = Field(description="For the next page; null on the last one.")
+
+
+class DefinitionDeletedReply(ReplyModel):
+    """What was deleted and what was not."""
+
+    name: str
+    deleted: bool
+    samples: str = Field(description="What became of the metric's samples: they are kept.")
+    detail: str
+
+
+class DefinitionListQuery(QueryModel):
+    """Parameters of the list."""
+
+    prefix: StoredText = Field("", description="Only names that start with it.")
+    limit: int = Field(100, ge=1, le=1000)
+    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+
+
+DEFINITION_PATCH_SCHEMA = {
+    "title": "DefinitionPatch",
+    "description": "The fields to change (RFC 7396): null sets a field back to its default, an "
+    "object is merged into the present one.",
+    "type": "object",
+    "properties": {
+        name: {"description": f"As in DefinitionPayload; null for the default of `{name}`."}
+        for name in DefinitionPayload.model_fields
+    },
+    "additionalProperties": False,
+}
+
+
+def _check_patch(value: dict[str, Any]) -> dict[str, Any]:
+    check_document(value, "body")
+    return value
+
+
+DefinitionPatch = Annotated[
+    dict[str, Any], AfterValidator(_check_patch), WithJsonSchema(DEFINITION_PATCH_SCHEMA)
+]

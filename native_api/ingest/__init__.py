@@ -1,0 +1,1 @@
+"""Native JSON and NDJSON samples in."""

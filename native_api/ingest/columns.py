@@ -1,0 +1,206 @@
+"""From validated JSON samples to the columns of a WriteBatch.
+
+Per sample only a tuple is built and looked up: what is in it was checked when it was first met,
+and the key of its series was made then. Values and times become columns at once.
+"""
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from native_api.contract.names import (
+    LABEL_NAME_TEXT,
+    METRIC_NAME_TEXT,
+    UNICODE_TEXT,
+    label_name_fault,
+    metric_name_fault,
+    text_fault,
+)
+from native_api.contract.times import (
+    MAX_TIME_MS,
+    MIN_TIME_MS,
+    TIME_TEXT,
+    format_time_ms,
+    parse_time_ms,
+)
+from native_api.ingest.payloads import SPECIAL_VALUES, SamplePayload
+from native_api.ingest.series_identities import Identity, KeyCache, identities_of, labels_of
+from promcompat.core.label_limits import LabelLimits
+from promcompat.core.model import METRIC_NAME, IntArray, WriteBatch
+from promcompat.remote_write.remote_pb2 import Label, SeriesKey
+from promcompat.remote_write.series_key import decode_series_key
+
+_SHOWN_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFault:
+    """A field of one sample that is at fault: what is wrong, and what would be right."""
+
+    index: int
+    field: str
+    reason: str
+    expected: str
+
+
+class ColumnReader:
+    """Reads samples of any tenant; keys do not depend on the tenant."""
+
+    def __init__(self) -> None:
+        self._keys = KeyCache()
+
+    def recognise(self, items: Sequence[Any]) -> list[bytes | None]:
+        """The key of each item that is valid for certain but for the range of its time."""
+        return self._keys.recognise(items)
+
+    def read(
+        self,
+        items: Sequence[SamplePayload],
+        positions: Sequence[int],
+        recognised: Sequence[bytes | None],
+        now_ms: int,
+        latest_ms: int | None,
+        known: Container[bytes],
+        limits: LabelLimits,
+    ) -> tuple[WriteBatch, list[int], list[SampleFault]]:
+        """The batch of the valid items, their positions, and the faults of the others.
+
+        `positions[i]` is the place of `items[i]` in the request, `recognised[i]` what
+        `recognise` said of it. `latest_ms` is the latest time a
+        sample may have, None for any. Labels of keys in `known` are left out of the batch.
+        """
+        faults: list[SampleFault] = []
+        keys = self._series_keys(items, positions, recognised, limits, faults)
+        timestamps = _timestamps(items, positions, now_ms, latest_ms, faults)
+        values = _values(items)
+        server_timed = np.array([item.get("timestamp") is None for item in items], np.bool_)
+        kept = positions
+        if faults:
+            bad = {one.index for one in faults}
+            rows = [row for row, position in enumerate(positions) if position not in bad]
+            kept = [positions[row] for row in rows]
+            keys = [keys[row] for row in rows]
+            timestamps, values = timestamps[rows], values[rows]
+            server_timed = server_timed[rows]
+        labels = {key: decode_series_key(key) for key in set(keys) if key not in known}
+        marks = server_timed if server_timed.any() else None
+        batch = WriteBatch(keys, timestamps, values, labels, server_timed=marks)
+        return batch, list(kept), faults
+
+    def _series_keys(
+        self,
+        items: Sequence[SamplePayload],
+        positions: Sequence[int],
+        recognised: Sequence[bytes | None],
+        limits: LabelLimits,
+        faults: list[SampleFault],
+    ) -> list[bytes]:
+        """The key of each item's series, empty for one at fault."""
+        keys = [key or b"" for key in recognised]
+        strangers = [row for row, key in enumerate(recognised) if key is None]
+        identities = identities_of([items[row] for row in strangers])
+        for row, identity in zip(strangers, identities, strict=True):
+            keys[row] = self._old_or_new_key(identity, positions[row], limits, faults)
+        return keys
+
+    def _old_or_new_key(
+        self, identity: Identity, position: int, limits: LabelLimits, faults: list[SampleFault]
+    ) -> bytes:
+        known = self._keys.get(identity)
+        if known is not None:
+            return known
+        name, source, *_ = identity
+        labels = labels_of(identity)
+        found = _identity_faults(position, name, source, labels, limits)
+        if found:
+            faults += found
+            return b""
+        key = encode_series_key(name, {**labels, "source": source or labels.get("source", "")})
+        self._keys.add(identity, key)
+        return key
+
+
+def encode_series_key(name: str, labels: Mapping[str, str]) -> bytes:
+    """The wire bytes of the sorted labels, as most senders of remote write have them too."""
+    pairs = sorted({**labels, METRIC_NAME: name}.items())
+    message = SeriesKey(
+        labels=[Label(name=key.encode(), value=value.encode()) for key, value in pairs if value]
+    )
+    return message.SerializeToString()
+
+
+def _identity_faults(
+    position: int, name: str, source: str | None, labels: Mapping[str, str], limits: LabelLimits
+) -> list[SampleFault]:
+    n_labels = 1 + len({*labels, *(("source",) if source else ())})
+    max_names = limits.max_names_of(name)
+    if n_labels > max_names:
+        reason = f"has {n_labels} with the metric's name and source, which is too many"
+        return [SampleFault(position, "labels", reason, f"at most {max_names}")]
+    found = [
+        (
+            "name",
+            metric_name_fault(name) or limits.label_fault(METRIC_NAME, name),
+            METRIC_NAME_TEXT,
+        ),
+        ("source", text_fault(source or ""), UNICODE_TEXT),
+        ("source", source and limits.label_fault("source", source), UNICODE_TEXT),
+    ]
+    for label, value in labels.items():
+        field = f"labels.{label[:_SHOWN_CHARACTERS]}"
+        found.append((field, label_name_fault(label), LABEL_NAME_TEXT))
+        found.append((field, text_fault(value), UNICODE_TEXT))
+        found.append((field, limits.label_fault(label, value), limits.label_text))
+    if source and labels.get("source"):
+        reason = "is given twice: as `source` and as `labels.source`"
+        found.append(("source", reason, "one of the two"))
+    return [
+        SampleFault(position, field, reason, expected)
+        for field, reason, expected in found
+        if reason
+    ]
+
+
+def _values(items: Sequence[SamplePayload]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    raw = [item["value"] for item in items]
+    if str in set(map(type, raw)):
+        raw = [SPECIAL_VALUES[value] if isinstance(value, str) else value for value in raw]
+    return np.array(raw, np.float64)
+
+
+def _timestamps(
+    items: Sequence[SamplePayload],
+    positions: Sequence[int],
+    now_ms: int,
+    latest_ms: int | None,
+    faults: list[SampleFault],
+) -> IntArray:
+    raw = [item.get("timestamp") for item in items]
+    kinds = set(map(type, raw))
+    if kinds <= {int, float}:
+        seconds = np.array(raw, np.float64)
+        in_range = (seconds >= MIN_TIME_MS / 1000) & (seconds <= MAX_TIME_MS / 1000)
+        if in_range.all():
+            times = np.rint(seconds * 1000).astype(np.int64)
+            return _not_too_late(times, positions, latest_ms, faults)
+    times = np.full(len(raw), now_ms, np.int64)
+    for row, value in enumerate(raw):
+        if value is None:
+            continue
+        try:
+            times[row] = parse_time_ms(value)
+        except ValueError as exc:
+            faults.append(SampleFault(positions[row], "timestamp", str(exc), TIME_TEXT))
+    return _not_too_late(times, positions, latest_ms, faults)
+
+
+def _not_too_late(
+    times: IntArray, positions: Sequence[int], latest_ms: int | None, faults: list[SampleFault]
+) -> IntArray:
+    if latest_ms is not None:
+        late = np.flatnonzero(times > latest_ms).tolist()
+        reason, expected = "is too far in the future", f"at most {format_time_ms(latest_ms)}"
+        faults += [SampleFault(positions[row], "timestamp", reason, expected) for row in late]
+    return times

@@ -1,0 +1,393 @@
+"""`POST /ingest` and `POST /ingest/batch`: samples as JSON into the write path of remote write."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+from aiohttp import web
+from pydantic import TypeAdapter, ValidationError
+
+from native_api.contract.context import ready
+from native_api.contract.names import METRIC_NAME_TEXT
+from native_api.contract.problem import (
+    Fault,
+    InvalidRequestError,
+    describe_fault,
+    fault,
+    fault_documents,
+    problem_response,
+)
+from native_api.contract.request_body import check_media_type, read_body
+from native_api.contract.responses import json_response
+from native_api.contract.route import Call, Example, Reply, Route
+from native_api.contract.times import TIME_TEXT
+from native_api.contract.validation import (
+    JSON_TEXT,
+    Expectations,
+    expected_of,
+    faults_of,
+    reason_of,
+)
+from native_api.ingest.columns import ColumnReader, SampleFault
+from native_api.ingest.payloads import (
+    MAX_BATCH,
+    BatchPayload,
+    IngestQuery,
+    IngestReply,
+    SamplePayload,
+)
+from promcompat.core.errors import PromcompatError, WriteRejectedError
+from promcompat.core.model import WriteBatch
+from promcompat.http.bodies import BODIES
+from promcompat.querying.metric_service import MetricService
+
+_MAX_JSON_TOKENS = 1_000_000
+"""Commas and opening brackets: the library makes their objects in one call."""
+_BYTES_PER_FAULT = 200
+"""Telling of a fault takes as long as reading so many bytes."""
+_BATCH: TypeAdapter[BatchPayload] = TypeAdapter(BatchPayload)
+_SAMPLE: TypeAdapter[SamplePayload] = TypeAdapter(SamplePayload)
+_COLUMNS = ColumnReader()
+_MEDIA_TYPES = ("application/json",)
+_EXPECTATIONS = {False: Expectations.of(SamplePayload), True: Expectations.of(BatchPayload)}
+_EXPECTED = {
+    "value": "a number, or NaN, Infinity or -Infinity as a string",
+    "timestamp": TIME_TEXT,
+}
+_CONFLICT = (
+    "value",
+    "another value is stored at this time, and the first one stays",
+    "the stored value, another time, or `duplicate_policy: last` in the metric's definition",
+)
+
+Read = tuple[WriteBatch, list[int], list[SampleFault]]
+"""A batch, the position of each of its rows in the request, and what is not in it."""
+
+
+async def handle_ingest(call: Call[IngestQuery, None]) -> web.Response:
+    """Store one sample."""
+    return await _ingest(call, is_batch=False)
+
+
+async def handle_ingest_batch(call: Call[IngestQuery, None]) -> web.Response:
+    """Store many samples."""
+    return await _ingest(call, is_batch=True)
+
+
+async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Response:
+    check_media_type(call.request, _MEDIA_TYPES)
+    service = ready(call.state.metrics)
+    body = await read_body(call.request, call.state.max_body_bytes, call.state.max_decoded_bytes)
+    bodies = call.request.app[BODIES]
+    batch, positions, faults = await bodies.work(
+        len(body), _read, body, is_batch, service, call.tenant
+    )
+    metrics = call.state.ingest_metrics
+    metrics.requests.inc()
+    metrics.refuse("invalid", len({one.index for one in faults}))
+    if faults and not call.query.partial:
+        metrics.refuse("withheld", len(batch))
+        raise await bodies.work(_BYTES_PER_FAULT * len(faults), _refusal, faults, is_batch)
+    if not len(batch):
+        return await _reply(call.request, 0, faults, is_batch)
+    try:
+        await service.write(call.tenant, batch)
+    except WriteRejectedError as exc:
+        return await _partly_stored(call, exc, positions, faults, is_batch)
+    except PromcompatError:
+        metrics.refuse("failed", len(batch))
+        raise
+    metrics.samples_accepted.inc(len(batch))
+    return await _reply(call.request, len(batch), faults, is_batch)
+
+
+def _refusal(faults: Sequence[SampleFault], is_batch: bool) -> InvalidRequestError:
+    """The error of a request that is refused as a whole."""
+    listed = [_fault_of(one, is_batch) for one in faults]
+    return InvalidRequestError(listed, f"nothing was stored: {describe_fault(listed[0])}")
+
+
+def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> Read:
+    """Parse and check a body. Raises InvalidRequestError for what no sample can be read from."""
+    if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_JSON_TOKENS:
+        text = f"has more than {_MAX_JSON_TOKENS:,} commas and brackets"
+        raise InvalidRequestError([fault("body", "body", text, "a smaller batch")])
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise InvalidRequestError([_unreadable(exc)]) from exc
+    items, positions, keys, faults = _validate(document, is_batch)
+    # Also when some are at fault already: the client is to learn of everything at once.
+    batch, kept, more = _COLUMNS.read(
+        items,
+        positions,
+        keys,
+        service.now_ms(),
+        service.latest_ms(),
+        service.known_series(tenant),
+        service.label_limits,
+    )
+    return batch, kept, sorted([*faults, *more], key=lambda one: one.index)
+
+
+def _unreadable(error: orjson.JSONDecodeError) -> Fault:
+    place = f"line {error.lineno} column {error.colno}"
+    if "infinity" in error.msg:
+        reason = f"holds a number beyond the range of a double at {place}"
+        return fault("body", "body", reason, "a smaller number, or Infinity as a string")
+    return fault("body", "body", f"is not JSON from {place} on", JSON_TEXT)
+
+
+def _validate(
+    document: Any, is_batch: bool
+) -> tuple[Sequence[SamplePayload], Sequence[int], Sequence[bytes | None], list[SampleFault]]:
+    """The items that have the right shape, their positions, the keys of those whose series is
+    known already, and the faults of the others.
+    """
+    items = _items_of(document, is_batch)
+    keys = _COLUMNS.recognise(items)
+    strangers = [row for row, key in enumerate(keys) if key is None]
+    faults = _shape_faults([items[row] for row in strangers], strangers, is_batch)
+    if not faults:
+        return items, range(len(items)), keys, faults
+    bad = {one.index for one in faults}
+    kept = [row for row in range(len(items)) if row not in bad]
+    return [items[row] for row in kept], kept, [keys[row] for row in kept], faults
+
+
+def _items_of(document: Any, is_batch: bool) -> Sequence[Any]:
+    """What should be samples. Raises InvalidRequestError when the body is no batch."""
+    if not is_batch:
+        return [document]
+    match document:
+        case {"metrics": list(items)} if len(document) == 1 and len(items) <= MAX_BATCH:
+            return items
+    try:
+        return _BATCH.validate_python(document)["metrics"]
+    except ValidationError as exc:
+        raise _invalid_body(exc, is_batch) from exc
+
+
+def _invalid_body(error: ValidationError, is_batch: bool) -> InvalidRequestError:
+    return InvalidRequestError(faults_of(error, "body", _EXPECTATIONS[is_batch]))
+
+
+def _shape_faults(
+    items: Sequence[Any], positions: Sequence[int], is_batch: bool
+) -> list[SampleFault]:
+    """What the models say of items at these positions of the request."""
+    if not items:
+        return []
+    try:
+        if is_batch:
+            _BATCH.validate_python({"metrics": items})
+        else:
+            _SAMPLE.validate_python(items[0])
+    except ValidationError as exc:
+        return [replace(one, index=positions[one.index]) for one in _sample_faults(exc, is_batch)]
+    return []
+
+
+def _sample_faults(error: ValidationError, is_batch: bool) -> list[SampleFault]:
+    """Faults of single samples; InvalidRequestError when the whole body is at fault."""
+    found: dict[tuple[int, str], SampleFault] = {}
+    for one in error.errors(include_url=False):
+        loc = one["loc"]
+        if is_batch and (len(loc) < 2 or loc[0] != "metrics" or not isinstance(loc[1], int)):
+            raise _invalid_body(error, is_batch) from error
+        if not is_batch and not loc:
+            raise _invalid_body(error, is_batch) from error
+        index, fields = (int(loc[1]), loc[2:]) if is_batch else (0, loc)
+        name = _field_name(fields)
+        expected = _EXPECTED.get(name) or expected_of(one, _EXPECTATIONS[is_batch])
+        fault_of_sample = SampleFault(index, name, reason_of(one), expected)
+        found.setdefault((index, name), fault_of_sample)
+    return list(found.values())
+
+
+def _field_name(loc: Sequence[int | str]) -> str:
+    """The field a location is in; the branches of unions behind it are no fields."""
+    depth = 2 if loc and loc[0] == "labels" else 1
+    return ".".join(map(str, loc[:depth])) or "sample"
+
+
+def _fault_of(one: SampleFault, is_batch: bool) -> Fault:
+    field = f"metrics[{one.index}].{one.field}" if is_batch else one.field
+    return fault("body", field, one.reason, one.expected, one.index)
+
+
+async def _reply(
+    request: web.Request,
+    accepted: int,
+    faults: Sequence[SampleFault],
+    is_batch: bool,
+    status: int = 200,
+) -> web.Response:
+    bodies = request.app[BODIES]
+    errors = await bodies.work(_BYTES_PER_FAULT * len(faults), _documents, faults, is_batch)
+    rejected = len({one.index for one in faults})
+    reply = {"accepted": accepted, "rejected": rejected, "errors": errors}
+    return json_response(request, reply, status)
+
+
+def _documents(faults: Sequence[SampleFault], is_batch: bool) -> list[dict[str, object]]:
+    return fault_documents([_fault_of(one, is_batch) for one in faults])
+
+
+async def _partly_stored(
+    call: Call[IngestQuery, None],
+    error: WriteRejectedError,
+    positions: Sequence[int],
+    faults: Sequence[SampleFault],
+    is_batch: bool,
+) -> web.Response:
+    """Some samples could not be stored; every other one is, and the answer says which."""
+    metrics = call.state.ingest_metrics
+    refused = [SampleFault(positions[row], *_CONFLICT) for row in error.rows]
+    metrics.refuse("conflict", len(refused))
+    for row, reason in error.refused.items():
+        refused.append(SampleFault(positions[row], "sample", reason, "a sample within the limits"))
+    metrics.refuse("invalid", len(error.refused))
+    refused.sort(key=lambda one: one.index)
+    accepted = len(positions) - len(refused)
+    metrics.samples_accepted.inc(accepted)
+    if call.query.partial or accepted:
+        status = 200 if call.query.partial else 207
+        return await _reply(call.request, accepted, [*faults, *refused], is_batch, status)
+    work = call.request.app[BODIES].work
+    listed = await work(
+        _BYTES_PER_FAULT * len(refused), lambda: [_fault_of(one, is_batch) for one in refused]
+    )
+    return problem_response(409, f"nothing was stored: {describe_fault(listed[0])}", listed)
+
+
+_SAMPLE_EXAMPLE = {
+    "name": "queue_length",
+    "value": 42,
+    "labels": {"queue": "mail"},
+    "source": "worker-1",
+    "timestamp": "2026-11-24T05:00:00Z",
+}
+_BATCH_EXAMPLE = {
+    "metrics": [
+        {"name": "orders_total", "value": 10, "labels": {"shop": "a"}, "timestamp": 1795496400},
+        {"name": "orders_total", "value": 25, "labels": {"shop": "a"}, "timestamp": 1795496460},
+        {"name": "orders_total", "value": 40, "labels": {"shop": "a"}, "timestamp": 1795496520},
+        {"name": "temperature", "value": "NaN", "timestamp": "2026-11-24T06:00:00.250+01:00"},
+    ]
+}
+_PARTIAL_EXAMPLE = {
+    "metrics": [
+        {"name": "temperature", "value": 21.5, "timestamp": 1795496460},
+        {"name": "", "value": 1},
+        {"name": "temperature", "value": "warm"},
+    ]
+}
+_STORED = Reply("The samples are committed: every query sees them.", IngestReply)
+_PARTLY_STORED = Reply(
+    "Some samples are committed, the others are refused and listed in `errors`.", IngestReply
+)
+_DESCRIPTION = f"""\
+Samples are stored by the write path of remote write: PromQL and SQL see them at once.
+
+Every sample of a request is checked before anything is written: by default one that is \
+invalid keeps all others out. With `partial=true` the valid ones are stored and each invalid one \
+is listed by its index and field. A sample whose time already holds another value of its series \
+is a conflict, which only writing can find: the first value stays, unless the metric's definition \
+says `duplicate_policy: last`, and every other sample is stored. The answer is then 207 with the \
+conflicts in `errors` (200 with `partial=true`), or 409 when there was nothing else to store.
+
+A sample without `timestamp` gets the server's time. If its series already has a sample in that \
+millisecond it gets the next free one, so it is never a conflict.
+
+At most {MAX_BATCH:,} samples; the body may be packed (`Content-Encoding: gzip`)."""
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/ingest",
+        handler=handle_ingest,
+        tag="Ingest",
+        summary="Store one sample",
+        description="See the batch for what is checked and when.",
+        query=IngestQuery,
+        body=SamplePayload,
+        reads_body=True,
+        headers={"Content-Encoding": "`gzip` for a packed body."},
+        replies={200: _STORED},
+        problems=(409,),
+        examples=(
+            Example(
+                name="A gauge with a label and a source",
+                status=200,
+                body=_SAMPLE_EXAMPLE,
+                answer={"accepted": 1, "rejected": 0, "errors": []},
+            ),
+            Example(
+                name="Another value at the same time",
+                status=409,
+                body={**_SAMPLE_EXAMPLE, "value": 43},
+            ),
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/ingest/batch",
+        handler=handle_ingest_batch,
+        tag="Ingest",
+        summary="Store many samples",
+        description=_DESCRIPTION,
+        query=IngestQuery,
+        body=BatchPayload,
+        reads_body=True,
+        headers={"Content-Encoding": "`gzip` for a packed body."},
+        replies={200: _STORED, 207: _PARTLY_STORED},
+        problems=(409,),
+        examples=(
+            Example(
+                name="A counter and a gauge",
+                status=200,
+                body=_BATCH_EXAMPLE,
+                answer={"accepted": 4, "rejected": 0, "errors": []},
+            ),
+            Example(
+                name="The valid ones of a batch",
+                status=200,
+                query={"partial": "true"},
+                body=_PARTIAL_EXAMPLE,
+                answer={
+                    "accepted": 1,
+                    "rejected": 2,
+                    "errors": [
+                        {
+                            "in": "body",
+                            "field": "metrics[1].name",
+                            "reason": "is empty: PromQL could not name the metric",
+                            "expected": METRIC_NAME_TEXT,
+                            "index": 1,
+                        },
+                        {
+                            "in": "body",
+                            "field": "metrics[2].value",
+                            "reason": "is a string",
+                            "expected": "a number, or NaN, Infinity or -Infinity as a string",
+                            "index": 2,
+                        },
+                    ],
+                },
+            ),
+            Example(name="Nothing of an invalid batch", status=400, body=_PARTIAL_EXAMPLE),
+            Example(
+                name="A conflict beside a new sample",
+                status=207,
+                body={
+                    "metrics": [
+                        {"name": "temperature", "value": 20, "timestamp": 1795496460},
+                        {"name": "temperature", "value": 20, "timestamp": 1795496520},
+                    ]
+                },
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,1 @@
+"""Native reads: latest, aggregate, series, buckets."""

@@ -1,0 +1,396 @@
+"""The reading routes: samples, names, newest samples, statistics, buckets."""
+
+import asyncio
+
+import numpy as np
+from aiohttp import web
+
+from native_api.contract.context import ready
+from native_api.contract.cursors import decode_cursor, encode_cursor, refused_cursor
+from native_api.contract.numbers import json_number, json_numbers
+from native_api.contract.parameters import (
+    METRIC_NAME_PART,
+    matchers_of,
+    metric_name_of,
+)
+from native_api.contract.problem import InvalidRequestError, blaming, fault
+from native_api.contract.responses import json_response
+from native_api.contract.route import Call, Example, Reply, Route
+from native_api.contract.times import MAX_TIME_MS, MIN_TIME_MS, format_time_ms, format_times_ms
+from native_api.query.bucket_json import render_buckets
+from native_api.query.payloads import (
+    AggregateQuery,
+    AggregateReply,
+    Fill,
+    LatestQuery,
+    LatestReply,
+    NameListQuery,
+    NameListReply,
+    Order,
+    SampleListQuery,
+    SampleListReply,
+    SeriesQuery,
+    SeriesReply,
+)
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import METRIC_NAME
+from promcompat.core.native_queries import (
+    BucketQuery,
+    LatestDistribution,
+    SamplePageQuery,
+    SamplePosition,
+    SampleRow,
+    Statistics,
+)
+from promcompat.querying.bucket_expressions import MetricShape
+from promcompat.querying.bucket_grid import count_buckets
+from promcompat.querying.bucket_reader import MAX_BUCKETS
+
+_US_PER_MS = 1000
+
+
+async def handle_list_samples(call: Call[SampleListQuery, None]) -> web.Response:
+    """A page of single samples."""
+    query = call.query
+    start_ms, end_ms, after = _page_bounds(query, ready(call.state.metrics).now_ms())
+    matchers = matchers_of(query.label, query.source)
+    if query.name is not None:
+        matchers = (LabelMatcher(METRIC_NAME, MatchOp.EQUAL, query.name), *matchers)
+    rows, has_more = await ready(call.state.queries).sample_page(
+        call.tenant,
+        SamplePageQuery(
+            matchers=matchers,
+            start_ms=start_ms,
+            end_ms=end_ms,
+            descending=query.order is Order.DESC,
+            limit=query.limit,
+            after=after,
+        ),
+    )
+    reply = {
+        "samples": [
+            {"name": row.labels.get(METRIC_NAME), **one}
+            for row, one in zip(rows, _row_documents(rows), strict=True)
+        ],
+        "next_cursor": _next_cursor(query, start_ms, end_ms, rows[-1]) if has_more else None,
+    }
+    return json_response(call.request, reply)
+
+
+def _page_bounds(query: SampleListQuery, now_ms: int) -> tuple[int, int, SamplePosition | None]:
+    """Start, end and position; a cursor carries the bounds, so that `now` does not move."""
+    if query.cursor is None:
+        return *query.bounds_ms(now_ms), None
+    parts = decode_cursor(query, query.cursor, int, int, int, int)
+    start_ms, end_ms, timestamp_us, series_id = map(int, parts)
+    if query.start not in (None, start_ms) or query.end not in (None, end_ms):
+        raise refused_cursor("belongs to another range")
+    is_possible = MIN_TIME_MS <= start_ms <= end_ms <= MAX_TIME_MS + 1
+    if not (is_possible and start_ms <= timestamp_us // _US_PER_MS < end_ms):
+        raise refused_cursor("is no cursor")
+    return start_ms, end_ms, SamplePosition(timestamp_us, series_id)
+
+
+def _next_cursor(query: SampleListQuery, start_ms: int, end_ms: int, last: SampleRow) -> str:
+    position = last.position
+    return encode_cursor(query, start_ms, end_ms, position.timestamp_us, position.series_id)
+
+
+async def handle_list_names(call: Call[NameListQuery, None]) -> web.Response:
+    """A page of metric names."""
+    query = call.query
+    after = "" if query.cursor is None else str(decode_cursor(query, query.cursor, str)[0])
+    names, has_more = await ready(call.state.queries).metric_names(
+        call.tenant, query.prefix, after, query.limit
+    )
+    reply = {"names": names, "next_cursor": encode_cursor(query, names[-1]) if has_more else None}
+    return json_response(call.request, reply)
+
+
+async def handle_latest(call: Call[LatestQuery, None]) -> web.Response:
+    """The newest sample of each series of a metric."""
+    name, service = metric_name_of(call.path["name"]), ready(call.state.queries)
+    matchers = matchers_of(call.query.label, call.query.source)
+    kind = await service.kind(call.tenant, name)
+    if kind.shape is MetricShape.SAMPLES:
+        rows, is_cut = await service.latest(call.tenant, name, matchers, call.query.limit)
+        series = _row_documents(rows)
+    else:
+        states, is_cut = await service.latest_distributions(
+            call.tenant, name, kind.shape, matchers, call.query.limit
+        )
+        series = [_distribution_document(one) for one in states]
+    reply = {"name": name, "type": kind.type.value, "series": series, "truncated": is_cut}
+    return json_response(call.request, reply)
+
+
+async def handle_aggregate(call: Call[AggregateQuery, None]) -> web.Response:
+    """Statistics over the samples of a metric."""
+    name, query = metric_name_of(call.path["name"]), call.query
+    start_ms, end_ms = query.bounds_ms(ready(call.state.metrics).now_ms())
+    metric_type, groups = await ready(call.state.queries).statistics(
+        call.tenant,
+        name,
+        matchers_of(query.label, query.source),
+        (start_ms, end_ms),
+        tuple(query.group_by),
+    )
+    reply = {
+        "name": name,
+        "type": metric_type.value,
+        "start": format_time_ms(start_ms),
+        "end": format_time_ms(end_ms),
+        "groups": [_statistics_document(one) for one in groups],
+    }
+    return json_response(call.request, reply)
+
+
+async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
+    """A value for each bucket of a metric."""
+    name, query = metric_name_of(call.path["name"]), call.query
+    now_ms = ready(call.state.metrics).now_ms()
+    start_ms, end_ms = query.bounds_ms(now_ms)
+    n_buckets = count_buckets(start_ms, end_ms, query.bucket)
+    if n_buckets > MAX_BUCKETS:
+        raise InvalidRequestError(
+            [
+                fault(
+                    "query",
+                    "bucket",
+                    f"makes {n_buckets:,} buckets of the range",
+                    f"at most {MAX_BUCKETS:,} buckets: a wider bucket or a shorter range",
+                )
+            ]
+        )
+    is_grouped = bool(query.group_by) or query.all_series
+    with blaming("query", "aggregation", "an aggregation that the type of the metric has"):
+        answer = await ready(call.state.queries).buckets(
+            call.tenant,
+            BucketQuery(
+                name=name,
+                matchers=matchers_of(query.label, query.source),
+                start_ms=start_ms,
+                end_ms=end_ms,
+                bucket_ms=query.bucket,
+                aggregation=query.asked_aggregation,
+                percentiles=query.percentiles,
+                group_by=tuple(query.group_by) if is_grouped else None,
+                looks_back=query.fill is Fill.PREVIOUS,
+            ),
+        )
+    body = await asyncio.to_thread(render_buckets, name, query, answer, now_ms)
+    return json_response(call.request, body)
+
+
+def _row_documents(rows: list[SampleRow]) -> list[dict[str, object]]:
+    times = np.array([row.position.timestamp_us // 1000 for row in rows], np.int64)
+    numbers = json_numbers(np.array([row.value for row in rows], np.float64))
+    return [
+        {"labels": row.labels.without_name().as_dict(), "timestamp": time, "value": number}
+        for row, time, number in zip(rows, format_times_ms(times), numbers, strict=True)
+    ]
+
+
+def _distribution_document(one: LatestDistribution) -> dict[str, object]:
+    return {
+        "labels": one.labels.as_dict(),
+        "timestamp": format_time_ms(one.timestamp_ms),
+        "count": json_number(one.count),
+        "sum": json_number(one.sum),
+        "buckets": {le: json_number(count) for le, count in one.buckets.items()},
+        "quantiles": {quantile: json_number(value) for quantile, value in one.quantiles.items()},
+    }
+
+
+def _statistics_document(one: Statistics) -> dict[str, object]:
+    names = ("avg", "min", "max", "sum", "p50", "p95", "p99")
+    numbers = {name: json_number(getattr(one, name)) for name in names}
+    return {"labels": one.labels.as_dict(), "count": json_number(one.count), **numbers}
+
+
+_PARTS = {"name": METRIC_NAME_PART}
+_RANGE = {"start": "2026-11-24T05:00:00Z", "end": "2026-11-24T05:05:00Z"}
+_ORDERS = {"name": "orders_total"}
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/",
+        handler=handle_list_samples,
+        tag="Query",
+        summary="List samples",
+        description="Single samples as they were stored, stale markers left out.",
+        query=SampleListQuery,
+        replies={200: Reply("Samples by time.", SampleListReply)},
+        problems=(422,),
+        examples=(
+            Example(
+                name="The first of a metric",
+                status=200,
+                query={**_RANGE, "name": "orders_total", "order": "asc", "limit": "2"},
+            ),
+            Example(
+                name="By label and source",
+                status=200,
+                query={
+                    **_RANGE,
+                    "name": "queue_length",
+                    "label": ["queue=mail", "queue!~sms|push"],
+                    "source": "worker-1",
+                },
+                answer={
+                    "samples": [
+                        {
+                            "name": "queue_length",
+                            "labels": {"queue": "mail", "source": "worker-1"},
+                            "timestamp": "2026-11-24T05:00:00.000Z",
+                            "value": 42.0,
+                        }
+                    ],
+                    "next_cursor": None,
+                },
+            ),
+            Example(name="No regular expression", status=400, query={"label": "queue=~("}),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/names",
+        handler=handle_list_names,
+        tag="Query",
+        summary="List metric names",
+        query=NameListQuery,
+        replies={200: Reply("Names of every metric ever written, in order.", NameListReply)},
+        examples=(
+            Example(
+                name="By prefix",
+                status=200,
+                query={"prefix": "orders_"},
+                answer={"names": ["orders_total"], "next_cursor": None},
+            ),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/latest/{name}",
+        handler=handle_latest,
+        tag="Query",
+        summary="The newest sample of each series",
+        parts=_PARTS,
+        query=LatestQuery,
+        replies={200: Reply("Series in order of their labels.", LatestReply)},
+        problems=(404,),
+        examples=(
+            Example(
+                name="Of a counter",
+                status=200,
+                path=_ORDERS,
+                answer={
+                    "name": "orders_total",
+                    "type": "counter",
+                    "series": [
+                        {
+                            "labels": {"shop": "a"},
+                            "timestamp": "2026-11-24T05:02:00.000Z",
+                            "value": 40.0,
+                        }
+                    ],
+                    "truncated": False,
+                },
+            ),
+            Example(name="Never written", status=404, path={"name": "unheard_of"}),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/aggregate/{name}",
+        handler=handle_aggregate,
+        tag="Query",
+        summary="Statistics of a metric",
+        description="Over all samples in `[start, end)`: count, mean, extremes, sum and "
+        "percentiles, which interpolate linearly between ranks. NaN counts and makes the rest NaN.",
+        parts=_PARTS,
+        query=AggregateQuery,
+        replies={200: Reply("Statistics of each group.", AggregateReply)},
+        problems=(404, 422),
+        examples=(
+            Example(
+                name="By shop",
+                status=200,
+                path=_ORDERS,
+                query={**_RANGE, "group_by": "shop"},
+                answer={
+                    "name": "orders_total",
+                    "type": "counter",
+                    "start": "2026-11-24T05:00:00.000Z",
+                    "end": "2026-11-24T05:05:00.000Z",
+                    "groups": [
+                        {
+                            "labels": {"shop": "a"},
+                            "count": 3,
+                            "avg": 25.0,
+                            "min": 10.0,
+                            "max": 40.0,
+                            "sum": 75.0,
+                            "p50": 25.0,
+                            "p95": 38.5,
+                            "p99": 39.7,
+                        }
+                    ],
+                },
+            ),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/series/{name}",
+        handler=handle_series,
+        tag="Query",
+        summary="A value for each bucket",
+        description="A bucket is `[timestamp, timestamp + bucket)`, aligned as SQL's "
+        "`time_bucket` and clipped to `[start, end)`, so a value is that of "
+        "`SELECT time_bucket(bucket, timestamp), aggregation(value) … GROUP BY 1`. A counter's "
+        "rate is PromQL's `rate` over the bucket. With `aggregation=percentile` a point has `p50`, "
+        "`p95`, `p99`, or those of `percentile`, instead of `value`.",
+        parts=_PARTS,
+        query=SeriesQuery,
+        replies={200: Reply("The buckets of each series or group.", SeriesReply)},
+        problems=(404, 422),
+        examples=(
+            Example(
+                name="The rate of a counter",
+                status=200,
+                path=_ORDERS,
+                query={**_RANGE, "bucket": "5m"},
+            ),
+            Example(
+                name="The largest in each minute",
+                status=200,
+                path=_ORDERS,
+                query={**_RANGE, "bucket": "1m", "aggregation": "max", "fill": "previous"},
+            ),
+            Example(
+                name="Percentiles",
+                status=200,
+                path=_ORDERS,
+                query={**_RANGE, "bucket": "1h", "percentile": "50,95"},
+                answer={
+                    "name": "orders_total",
+                    "type": "counter",
+                    "aggregation": "percentile",
+                    "bucket": "1h",
+                    "series": [
+                        {
+                            "labels": {"shop": "a"},
+                            "points": [
+                                {"timestamp": "2026-11-24T05:00:00.000Z", "p50": 25.0, "p95": 38.5}
+                            ],
+                        }
+                    ],
+                    "truncated": False,
+                    "warnings": [],
+                },
+            ),
+        ),
+    ),
+)

@@ -1,0 +1,300 @@
+"""Parameters and answers of the reading routes."""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from native_api.contract.parameters import (
+    DurationParameter,
+    GroupBy,
+    LabelFilters,
+    StoredText,
+    TimeParameter,
+)
+from native_api.contract.problem import FieldError
+from native_api.contract.route import QueryModel, ReplyModel
+from native_api.contract.times import MAX_TIME_MS, MIN_TIME_MS
+from native_api.contract.validation import shown
+from promcompat.core.definitions import Aggregation, MetricType
+from promcompat.core.native_queries import DEFAULT_PERCENTILES
+
+HOUR_MS = 3_600_000
+MAX_PERCENTILES = 20
+_START = Field(None, description="From this time on; an hour before `end` when absent.")
+_END = Field(None, description="Before this time; now when absent.")
+Number = float | Literal["NaN", "Infinity", "-Infinity"]
+
+
+class Order(StrEnum):
+    """In which order samples are listed."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
+class Fill(StrEnum):
+    """What stands for a bucket without samples."""
+
+    NONE = "none"
+    NULL = "null"
+    PREVIOUS = "previous"
+
+
+def _percentiles(value: list[str]) -> list[str]:
+    for percentile in _split(value):
+        if not _PERCENTILE.fullmatch(percentile) or float(percentile) > 100:
+            raise FieldError(
+                f"has {shown(percentile)}", "numbers from 0 to 100, such as 50,95,99.9"
+            )
+    return value
+
+
+def _split(value: list[str]) -> list[str]:
+    return [one.strip() for part in value for one in part.split(",")]
+
+
+_PERCENTILE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?", re.ASCII)
+
+
+class _RangeQuery(QueryModel):
+    start: TimeParameter | None = _START
+    end: TimeParameter | None = _END
+
+    @model_validator(mode="after")
+    def _start_is_before_end(self) -> Self:
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise FieldError("is not before `end`", "a time before `end`", "start")
+        return self
+
+    def bounds_ms(self, now_ms: int) -> tuple[int, int]:
+        """Start and end, with what is absent filled in; `end` is the millisecond after now."""
+        if self.end is not None:
+            end_ms = self.end
+        elif self.start is not None and self.start > now_ms:
+            end_ms = MAX_TIME_MS
+        else:
+            end_ms = now_ms + 1
+        start_ms = end_ms - HOUR_MS if self.start is None else self.start
+        return max(start_ms, MIN_TIME_MS), end_ms
+
+
+class SampleListQuery(_RangeQuery):
+    """Parameters of the list of samples."""
+
+    name: Annotated[StoredText, Field(min_length=1, max_length=2000)] | None = Field(
+        None, description="The metric's name; every metric when absent."
+    )
+    label: LabelFilters = Field(default_factory=list)
+    source: Annotated[StoredText, Field(min_length=1)] | None = Field(
+        None, description="Only samples with this `source`."
+    )
+    order: Order = Field(Order.DESC, description="By time: newest or oldest first.")
+    limit: int = Field(100, ge=1, le=10_000)
+    cursor: str | None = Field(
+        None,
+        description="`next_cursor` of the page before, with the other parameters unchanged. Pages "
+        "neither repeat nor skip samples, whatever is written meanwhile.",
+    )
+
+
+class NameListQuery(QueryModel):
+    """Parameters of the list of names."""
+
+    prefix: StoredText = Field("", description="Only names that start with it.")
+    limit: int = Field(1000, ge=1, le=10_000)
+    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+
+
+class LatestQuery(QueryModel):
+    """Parameters of the newest samples."""
+
+    label: LabelFilters = Field(default_factory=list)
+    source: Annotated[StoredText, Field(min_length=1)] | None = Field(
+        None, description="Only series with this `source`."
+    )
+    limit: int = Field(1000, ge=1, le=10_000, description="At most so many series.")
+
+
+class AggregateQuery(_RangeQuery):
+    """Parameters of statistics."""
+
+    label: LabelFilters = Field(default_factory=list)
+    source: Annotated[StoredText, Field(min_length=1)] | None = Field(
+        None, description="Only samples with this `source`."
+    )
+    group_by: GroupBy = Field(default_factory=list)
+
+
+class SeriesQuery(_RangeQuery):
+    """Parameters of buckets."""
+
+    bucket: DurationParameter = Field("5m", description="Width of a bucket.", validate_default=True)
+    aggregation: Aggregation | None = Field(
+        None,
+        description="How a bucket becomes one value: else by the definition, else by the type "
+        "(gauge avg, counter rate, histogram percentile, summary avg).",
+    )
+    percentile: Annotated[
+        list[str],
+        Field(
+            description="Which percentiles `aggregation=percentile` gives, repeated or with commas "
+            "between; 50, 95 and 99 when absent.",
+            examples=["50,95,99.9"],
+            max_length=20,
+        ),
+        AfterValidator(_percentiles),
+    ] = Field(default_factory=list)
+    fill: Fill = Field(
+        Fill.NONE,
+        description="What stands for a bucket without samples: nothing, null, or the value of the "
+        "bucket before. `previous` looks before `start` as far back as the range is long, at least "
+        "a day; after now nothing is filled in.",
+    )
+    label: LabelFilters = Field(default_factory=list)
+    source: Annotated[StoredText, Field(min_length=1)] | None = Field(
+        None, description="Only series with this `source`."
+    )
+    group_by: GroupBy = Field(default_factory=list)
+    all_series: bool = Field(False, description="One group of all series, without `group_by`.")
+    limit: int = Field(100, ge=1, le=1000, description="At most so many series.")
+
+    @model_validator(mode="after")
+    def _percentiles_are_asked_for(self) -> Self:
+        if self.percentile and self.aggregation not in (None, Aggregation.PERCENTILE):
+            raise FieldError(
+                f"is given with `aggregation={self.aggregation}`",
+                "`percentile` with `aggregation=percentile`, or one of the two",
+                "percentile",
+            )
+        if len(self.percentiles) > MAX_PERCENTILES:
+            raise FieldError(
+                f"has {len(self.percentiles)} percentiles",
+                f"at most {MAX_PERCENTILES} percentiles",
+                "percentile",
+            )
+        return self
+
+    @property
+    def percentiles(self) -> tuple[float, ...]:
+        """The percentiles asked for, or the usual ones."""
+        found = dict.fromkeys(float(one) for one in _split(self.percentile))
+        return tuple(found) or DEFAULT_PERCENTILES
+
+    @property
+    def asked_aggregation(self) -> Aggregation | None:
+        """The aggregation of the parameters: percentiles alone ask for that one."""
+        return Aggregation.PERCENTILE if self.percentile else self.aggregation
+
+
+class Sample(ReplyModel):
+    """One stored sample."""
+
+    name: str
+    labels: dict[str, str]
+    timestamp: str
+    value: Number
+
+
+class SampleListReply(ReplyModel):
+    """A page of samples."""
+
+    samples: list[Sample]
+    next_cursor: str | None = Field(description="For the next page; null on the last one.")
+
+
+class NameListReply(ReplyModel):
+    """A page of metric names."""
+
+    names: list[str]
+    next_cursor: str | None = Field(description="For the next page; null on the last one.")
+
+
+class LatestSample(ReplyModel):
+    """The newest sample of a series."""
+
+    labels: dict[str, str]
+    timestamp: str
+    value: Number
+
+
+class LatestDistributionReply(ReplyModel):
+    """The newest state of a classic histogram or a summary: counted since it began."""
+
+    labels: dict[str, str]
+    timestamp: str
+    count: Number | None = Field(description="How many observations; null when it is not stored.")
+    sum: Number | None
+    buckets: dict[str, Number] = Field(
+        description="Of a histogram: how many observations are at most each upper bound."
+    )
+    quantiles: dict[str, Number] = Field(description="Of a summary: its quantiles, such as `0.95`.")
+
+
+class LatestReply(ReplyModel):
+    """The newest sample of each series, or the newest state of each histogram or summary."""
+
+    name: str
+    type: MetricType
+    series: list[LatestSample | LatestDistributionReply]
+    truncated: bool = Field(description="Whether there are more series than `limit`.")
+
+
+class StatisticsReply(ReplyModel):
+    """Statistics of one group; all but the count are null for no sample."""
+
+    labels: dict[str, str]
+    count: float = Field(description="How many samples, or observations of a histogram or summary.")
+    avg: Number | None
+    min: Number | None
+    max: Number | None
+    sum: Number | None
+    p50: Number | None
+    p95: Number | None
+    p99: Number | None
+
+
+class AggregateReply(ReplyModel):
+    """Statistics over the samples of a range."""
+
+    name: str
+    type: MetricType
+    start: str
+    end: str
+    groups: list[StatisticsReply]
+
+
+class Point(ReplyModel):
+    """The value of the bucket `[timestamp, timestamp + bucket)`."""
+
+    timestamp: str
+    value: Number | None
+
+
+class PercentilePoint(ReplyModel):
+    """The percentiles of the bucket `[timestamp, timestamp + bucket)`, such as `p95`."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Number | None]
+
+    timestamp: str
+
+
+class BucketSeries(ReplyModel):
+    """The buckets of one series or group."""
+
+    labels: dict[str, str]
+    points: list[Point] | list[PercentilePoint]
+
+
+class SeriesReply(ReplyModel):
+    """A value for each bucket."""
+
+    name: str
+    type: MetricType
+    aggregation: Aggregation
+    bucket: str
+    series: list[BucketSeries]
+    truncated: bool = Field(description="Whether there are more series than `limit`.")
+    warnings: list[str]

@@ -1,0 +1,1 @@
+"""Remediations and their decisions."""

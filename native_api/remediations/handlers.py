@@ -1,0 +1,165 @@
+"""`/remediations`: what was done about breaches, and the people's part in it."""
+
+from typing import Any
+
+from aiohttp import web
+
+from native_api.contract.context import ready
+from native_api.contract.cursors import decode_cursor, encode_cursor
+from native_api.contract.parameters import MAX_ID, id_of
+from native_api.contract.responses import json_response
+from native_api.contract.route import Call, Example, NoQuery, PathPart, Reply, Route
+from native_api.remediations.payloads import (
+    RemediationDetailReply,
+    RemediationListQuery,
+    RemediationListReply,
+    RemediationReply,
+    RulingPayload,
+)
+from promcompat.core.remediation import Decision, RemediationFilter, Verdict
+
+
+async def handle_list_remediations(call: Call[RemediationListQuery, None]) -> web.Response:
+    """A page of remediations, newest first."""
+    query = call.query
+    wanted = RemediationFilter(
+        state=query.state,
+        rule_name=query.rule,
+        alert_id=query.alert,
+        before_id=None if query.cursor is None else int(decode_cursor(query, query.cursor, int)[0]),
+        limit=query.limit + 1,
+    )
+    found = await ready(call.state.remediations).list(call.tenant, wanted)
+    page = found[: query.limit]
+    reply = RemediationListReply(
+        remediations=[RemediationReply.of_remediation(one) for one in page],
+        next_cursor=encode_cursor(query, page[-1].id) if len(found) > len(page) else None,
+    )
+    return json_response(call.request, reply)
+
+
+async def handle_get_remediation(call: Call[NoQuery, None]) -> web.Response:
+    """One remediation with its steps."""
+    found, steps = await ready(call.state.remediations).get(call.tenant, _id_of(call))
+    return json_response(call.request, RemediationDetailReply.of_parts(found, steps))
+
+
+async def handle_approve_remediation(call: Call[NoQuery, RulingPayload]) -> web.Response:
+    """Let a waiting remediation act."""
+    return await _decide(call, Verdict.APPROVED)
+
+
+async def handle_deny_remediation(call: Call[NoQuery, RulingPayload]) -> web.Response:
+    """End a waiting remediation before it acts."""
+    return await _decide(call, Verdict.DENIED)
+
+
+async def handle_cancel_remediation(call: Call[NoQuery, RulingPayload]) -> web.Response:
+    """Ask an open remediation to clean up and end."""
+    found = await ready(call.state.remediations).cancel(
+        call.tenant, _id_of(call), call.body.actor, call.body.reason
+    )
+    reply = RemediationReply.of_remediation(found)
+    return json_response(call.request, reply, status=200 if found.state.is_final else 202)
+
+
+async def _decide(call: Call[NoQuery, RulingPayload], verdict: Verdict) -> web.Response:
+    decision = Decision(verdict, call.body.actor, call.body.reason)
+    found = await ready(call.state.remediations).decide(call.tenant, _id_of(call), decision)
+    return json_response(call.request, RemediationReply.of_remediation(found))
+
+
+def _id_of(call: Call[Any, Any]) -> int:
+    return id_of(call.path["id"])
+
+
+_PARTS = {
+    "id": PathPart(
+        description="The remediation's id.",
+        schema={"type": "integer", "minimum": 1, "maximum": MAX_ID},
+    )
+}
+_UNKNOWN = {"id": "4711"}
+_RULING = {"actor": "ann@example.org", "reason": "the disk is really full"}
+_TAG = "Remediations"
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/remediations",
+        handler=handle_list_remediations,
+        tag=_TAG,
+        summary="List remediations",
+        description="Newest first. Those that wait for Temporal are in the state `requested`; "
+        "`last_error` says why.",
+        query=RemediationListQuery,
+        replies={200: Reply("Remediations that fit.", RemediationListReply)},
+        examples=(
+            Example(
+                name="Waiting for approval",
+                status=200,
+                query={"state": "waiting_for_approval"},
+                answer={"remediations": [], "next_cursor": None},
+            ),
+            Example(name="No such state", status=400, query={"state": "done"}),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/remediations/{id}",
+        handler=handle_get_remediation,
+        tag=_TAG,
+        summary="Read a remediation and its steps",
+        parts=_PARTS,
+        replies={200: Reply("The remediation.", RemediationDetailReply)},
+        problems=(404,),
+        examples=(Example(name="Unknown", status=404, path=_UNKNOWN),),
+    ),
+    Route(
+        method="POST",
+        path="/remediations/{id}/approve",
+        handler=handle_approve_remediation,
+        tag=_TAG,
+        summary="Approve a waiting remediation",
+        description="The first decision counts; approving again changes nothing. With 503 the "
+        "decision is recorded but could not be told to the workflow: send it again.",
+        parts=_PARTS,
+        body=RulingPayload,
+        replies={200: Reply("Approved.", RemediationReply)},
+        problems=(404, 409),
+        examples=(
+            Example(name="Unknown", status=404, path=_UNKNOWN, body=_RULING),
+            Example(name="By nobody", status=400, path=_UNKNOWN, body={"reason": "why not"}),
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/remediations/{id}/deny",
+        handler=handle_deny_remediation,
+        tag=_TAG,
+        summary="Deny a waiting remediation",
+        description="It ends without having done anything.",
+        parts=_PARTS,
+        body=RulingPayload,
+        replies={200: Reply("Denied.", RemediationReply)},
+        problems=(404, 409),
+        examples=(Example(name="Unknown", status=404, path=_UNKNOWN, body=_RULING),),
+    ),
+    Route(
+        method="POST",
+        path="/remediations/{id}/cancel",
+        handler=handle_cancel_remediation,
+        tag=_TAG,
+        summary="Cancel an open remediation",
+        description="The workflow runs its clean-up, if it had begun to act, and ends. One that "
+        "never started ends at once.",
+        parts=_PARTS,
+        body=RulingPayload,
+        replies={
+            200: Reply("It has ended.", RemediationReply),
+            202: Reply("The workflow was told and cleans up.", RemediationReply),
+        },
+        problems=(404, 409),
+        examples=(Example(name="Unknown", status=404, path=_UNKNOWN, body=_RULING),),
+    ),
+)

@@ -1,0 +1,160 @@
+"""The JSON of remediations."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Self
+
+from pydantic import Field
+
+from native_api.contract.parameters import MAX_ID, StoredText
+from native_api.contract.route import BodyModel, QueryModel, ReplyModel
+from native_api.contract.times import format_time_ms
+from promcompat.core.remediation import (
+    Remediation,
+    RemediationState,
+    RemediationStep,
+    StepState,
+    Verdict,
+)
+
+
+class RemediationListQuery(QueryModel):
+    """Which remediations to list."""
+
+    state: RemediationState | None = Field(None, description="Only those in this state.")
+    rule: StoredText | None = Field(
+        None, description="Only those of the alert rule, or metric, of this name."
+    )
+    alert: Annotated[int | None, Field(ge=1, le=MAX_ID)] = Field(
+        None, description="Only those of the alert with this id."
+    )
+    limit: int = Field(100, ge=1, le=1000, description="How many to answer with at most.")
+    cursor: str | None = Field(None, description="`next_cursor` of the answer before.")
+
+
+class RulingPayload(BodyModel):
+    """Who decides, and why."""
+
+    actor: Annotated[StoredText, Field(min_length=1, max_length=200)] = Field(
+        description="Who decides; it is recorded."
+    )
+    reason: Annotated[StoredText, Field(max_length=2000)] = Field("", description="Why.")
+
+
+class DecisionReply(ReplyModel):
+    """What became of the question whether the remediation may act."""
+
+    verdict: Verdict
+    actor: str
+    reason: str
+
+
+class CancellationReply(ReplyModel):
+    """Who asked the remediation to end, and why."""
+
+    actor: str
+    reason: str
+
+
+class RemediationReply(ReplyModel):
+    """A remediation as recorded."""
+
+    id: int
+    workflow_id: str
+    run_id: str
+    workflow_type: str
+    task_queue: str
+    alert_id: int
+    rule: str
+    query: str = Field(description="The condition; it has no result once it cleared.")
+    input: dict[str, Any]
+    state: RemediationState
+    outcome: str = Field(description="Why it is where it is.")
+    decision: DecisionReply | None
+    approval_expires_at: str | None
+    cancellation: CancellationReply | None = Field(description="Null until somebody does.")
+    start_failures: int = Field(description="How often it could not be started.")
+    last_error: str = Field(description="Why it could not be started the last time.")
+    requested_at: str
+    started_at: str | None
+    finished_at: str | None
+
+    @classmethod
+    def of_remediation(cls, remediation: Remediation) -> Self:
+        """The JSON of a value of the core."""
+        return cls(**_fields_of(remediation))
+
+
+class StepReply(ReplyModel):
+    """One step: action, verify, rollback, escalate or cleanup; `tries` counts its begins."""
+
+    step: str
+    attempt: int
+    state: StepState
+    tries: int
+    detail: dict[str, Any]
+    started_at: str
+    finished_at: str | None
+
+
+class RemediationDetailReply(RemediationReply):
+    """A remediation with its steps in the order they began."""
+
+    steps: list[StepReply]
+
+    @classmethod
+    def of_parts(cls, remediation: Remediation, steps: Sequence[RemediationStep]) -> Self:
+        """The JSON of a remediation and its steps."""
+        return cls(**_fields_of(remediation), steps=[_step_reply(step) for step in steps])
+
+
+class RemediationListReply(ReplyModel):
+    """A page of remediations, newest first."""
+
+    remediations: list[RemediationReply]
+    next_cursor: str | None = Field(description="Where to go on; null on the last page.")
+
+
+def _fields_of(remediation: Remediation) -> dict[str, Any]:
+    decision = remediation.decision
+    return {
+        "id": remediation.id,
+        "workflow_id": remediation.workflow_id,
+        "run_id": remediation.run_id,
+        "workflow_type": remediation.workflow_type,
+        "task_queue": remediation.task_queue,
+        "alert_id": remediation.alert_id,
+        "rule": remediation.rule_name,
+        "query": remediation.query,
+        "input": dict(remediation.input),
+        "state": remediation.state,
+        "outcome": remediation.outcome,
+        "decision": decision
+        and DecisionReply(verdict=decision.verdict, actor=decision.actor, reason=decision.reason),
+        "approval_expires_at": _time(remediation.approval_expires_at_ms),
+        "cancellation": CancellationReply(
+            actor=remediation.cancelled_by, reason=remediation.cancel_reason
+        )
+        if remediation.cancelled_by
+        else None,
+        "start_failures": remediation.start_failures,
+        "last_error": remediation.last_error,
+        "requested_at": format_time_ms(remediation.requested_at_ms),
+        "started_at": _time(remediation.started_at_ms),
+        "finished_at": _time(remediation.finished_at_ms),
+    }
+
+
+def _step_reply(step: RemediationStep) -> StepReply:
+    return StepReply(
+        step=step.step,
+        attempt=step.attempt,
+        state=step.state,
+        tries=step.tries,
+        detail=dict(step.detail),
+        started_at=format_time_ms(step.started_at_ms),
+        finished_at=_time(step.finished_at_ms),
+    )
+
+
+def _time(unix_ms: int) -> str | None:
+    return format_time_ms(unix_ms) if unix_ms else None

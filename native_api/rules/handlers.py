@@ -1,0 +1,288 @@
+"""`/rules`: alert rules as data."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import hdrs, web
+
+from native_api.contract.context import ready
+from native_api.contract.etags import etag_of, precondition_of
+from native_api.contract.merge_patch import patched
+from native_api.contract.parameters import id_of
+from native_api.contract.problem import InvalidRequestError, fault
+from native_api.contract.responses import json_response
+from native_api.contract.route import BASE, Call, Example, NoQuery, PathPart, Reply, Route
+from native_api.contract.validation import shown
+from native_api.rules.payloads import (
+    RuleDeletedReply,
+    RuleFields,
+    RuleListQuery,
+    RuleListReply,
+    RulePatch,
+    RulePayload,
+    RuleReply,
+)
+from promcompat.core.alerts import AlertRule, RuleEvaluation
+from promcompat.core.errors import PreconditionFailedError
+
+
+async def handle_list_rules(call: Call[RuleListQuery, None]) -> web.Response:
+    """Every rule with its health."""
+    service = ready(call.state.rules)
+    rules = await service.list_rules(call.tenant, call.query.group)
+    evaluations = await service.evaluations(call.tenant)
+    # In a thread: there may be ten thousand.
+    body = await asyncio.to_thread(_list_json, rules, evaluations)
+    return json_response(call.request, body)
+
+
+def _list_json(rules: Sequence[AlertRule], evaluations: Mapping[int, RuleEvaluation]) -> bytes:
+    reply = RuleListReply(
+        rules=[RuleReply.of_evaluated(rule, evaluations.get(rule.id)) for rule in rules]
+    )
+    return reply.model_dump_json(by_alias=True).encode()
+
+
+async def handle_create_rule(call: Call[NoQuery, RulePayload]) -> web.Response:
+    """Make a rule."""
+    saved = await ready(call.state.rules).create(call.tenant, call.body.to_rule())
+    headers: dict[str, str] = {
+        hdrs.ETAG: etag_of(saved.version),
+        hdrs.LOCATION: f"{BASE}/rules/{saved.id}",
+    }
+    return json_response(call.request, RuleReply.of_evaluated(saved, None), 201, headers)
+
+
+async def handle_get_rule(call: Call[NoQuery, None]) -> web.Response:
+    """One rule."""
+    return await _answer(call, await ready(call.state.rules).get(call.tenant, _id(call)))
+
+
+async def handle_put_rule(call: Call[NoQuery, RulePayload]) -> web.Response:
+    """Replace a rule."""
+    current = await _current(call)
+    _check_id(call.body.id, current.id)
+    return await _replaced(call, call.body.to_rule(current.id, current.version))
+
+
+async def handle_patch_rule(call: Call[NoQuery, dict[str, Any]]) -> web.Response:
+    """Change fields of a rule."""
+    current = await _current(call)
+    _check_id(call.body.get("id"), current.id)
+    present = RuleFields.of_rule(current).model_dump(mode="json", by_alias=True)
+    payload = patched(RulePayload, present, call.body)
+    return await _replaced(call, payload.to_rule(current.id, current.version))
+
+
+async def handle_enable_rule(call: Call[NoQuery, None]) -> web.Response:
+    """Evaluate a rule from now on."""
+    return await _switched(call, is_enabled=True)
+
+
+async def handle_disable_rule(call: Call[NoQuery, None]) -> web.Response:
+    """Evaluate a rule no more."""
+    return await _switched(call, is_enabled=False)
+
+
+async def _switched(call: Call[NoQuery, None], *, is_enabled: bool) -> web.Response:
+    current = await _current(call)
+    if current.enabled is is_enabled:
+        return await _answer(call, current)
+    return await _replaced(call, replace(current, enabled=is_enabled))
+
+
+async def _replaced(call: Call[Any, Any], rule: AlertRule) -> web.Response:
+    return await _answer(call, await ready(call.state.rules).replace(call.tenant, rule))
+
+
+async def handle_delete_rule(call: Call[NoQuery, None]) -> web.Response:
+    """Delete a rule."""
+    current = await _current(call)
+    await ready(call.state.rules).delete(call.tenant, current.id, current.version)
+    reply = RuleDeletedReply(
+        id=current.id,
+        deleted=True,
+        detail="The rule is gone. Its open alerts end with the next evaluation; their history "
+        "is kept.",
+    )
+    return json_response(call.request, reply)
+
+
+def _id(call: Call[Any, Any]) -> int:
+    return id_of(call.path["id"])
+
+
+def _check_id(given: object, rule_id: int) -> None:
+    """The id in the body may only repeat that of the path. Raises InvalidRequestError."""
+    if given is not None and given != rule_id:
+        reason = f"is {shown(given)}, but the path names {rule_id}"
+        raise InvalidRequestError([fault("body", "id", reason, "the id in the path, or none")])
+
+
+async def _current(call: Call[Any, Any]) -> AlertRule:
+    """The rule to change, of a version that If-Match allows."""
+    rule = await ready(call.state.rules).get(call.tenant, _id(call))
+    versions = precondition_of(call.request).versions
+    if versions is not None and rule.version not in versions:
+        raise PreconditionFailedError(f"the rule has version {rule.version}")
+    return rule
+
+
+async def _answer(call: Call[Any, Any], rule: AlertRule) -> web.Response:
+    evaluations = await ready(call.state.rules).evaluations(call.tenant)
+    reply = RuleReply.of_evaluated(rule, evaluations.get(rule.id))
+    return json_response(call.request, reply, headers={hdrs.ETAG: etag_of(rule.version)})
+
+
+ID_PART = PathPart(description="The number it was given.", schema={"type": "integer", "minimum": 1})
+_PARTS = {"id": ID_PART}
+_ETAG = {"ETag": "The version in quotes, for If-Match."}
+_LOCATION = {"Location": "The path of the rule."}
+_IF_MATCH = {"If-Match": "ETags of the versions to change; 412 when it has another by now."}
+_RULE = {
+    "group": "queues",
+    "name": "QueueTooLong",
+    "expr": "queue_length > 500",
+    "interval": "30s",
+    "for": "5m",
+    "severity": "critical",
+    "annotations": {"summary": "{{ $labels.queue }} holds {{ $value | humanize }} jobs"},
+}
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/rules",
+        handler=handle_list_rules,
+        tag="Alert rules",
+        summary="List alert rules",
+        query=RuleListQuery,
+        replies={200: Reply("Rules by group.", RuleListReply)},
+        examples=(Example(name="All", status=200),),
+    ),
+    Route(
+        method="POST",
+        path="/rules",
+        handler=handle_create_rule,
+        tag="Alert rules",
+        summary="Make an alert rule",
+        description="The expression and the templates are checked here; the rule is evaluated "
+        "from its next interval on.",
+        body=RulePayload,
+        replies={201: Reply("Made.", RuleReply, _ETAG | _LOCATION)},
+        problems=(409,),
+        examples=(
+            Example(name="A queue that is too long", status=201, body=_RULE),
+            Example(name="The same rule again", status=409, body=_RULE),
+            Example(
+                name="The same name with other labels",
+                status=201,
+                body={**_RULE, "expr": "queue_length > 100", "severity": "warning"},
+            ),
+            Example(name="No PromQL", status=400, body={"name": "Broken", "expr": "sum("}),
+        ),
+    ),
+    Route(
+        method="GET",
+        path="/rules/{id}",
+        handler=handle_get_rule,
+        tag="Alert rules",
+        summary="Read an alert rule",
+        parts=_PARTS,
+        replies={200: Reply("The rule.", RuleReply, _ETAG)},
+        problems=(404,),
+        examples=(Example(name="The first one", status=200, path={"id": "1"}),),
+    ),
+    Route(
+        method="PUT",
+        path="/rules/{id}",
+        handler=handle_put_rule,
+        tag="Alert rules",
+        summary="Replace an alert rule",
+        description="What GET answers may be sent back unchanged: `id` must be that of the path, "
+        "and what tells of evaluations is ignored.",
+        parts=_PARTS,
+        body=RulePayload,
+        headers=_IF_MATCH,
+        replies={200: Reply("Replaced.", RuleReply, _ETAG)},
+        problems=(404, 409, 412),
+        examples=(
+            Example(
+                name="Switch it off",
+                status=200,
+                path={"id": "1"},
+                headers={"If-Match": '"1"'},
+                body={**_RULE, "enabled": False},
+            ),
+            Example(
+                name="Somebody was faster",
+                status=412,
+                path={"id": "1"},
+                headers={"If-Match": '"1"'},
+                body=_RULE,
+            ),
+        ),
+    ),
+    Route(
+        method="PATCH",
+        path="/rules/{id}",
+        handler=handle_patch_rule,
+        tag="Alert rules",
+        summary="Change fields of an alert rule",
+        description="A JSON merge patch (RFC 7396).",
+        parts=_PARTS,
+        body=RulePatch,
+        media_types=("application/merge-patch+json", "application/json"),
+        headers=_IF_MATCH,
+        replies={200: Reply("Changed.", RuleReply, _ETAG)},
+        problems=(404, 409, 412),
+        examples=(
+            Example(
+                name="Another duration, one annotation less",
+                status=200,
+                path={"id": "1"},
+                body={"for": "10m", "annotations": {"summary": None, "runbook": "/queues"}},
+            ),
+        ),
+    ),
+    Route(
+        method="POST",
+        path="/rules/{id}/disable",
+        handler=handle_disable_rule,
+        tag="Alert rules",
+        summary="Evaluate an alert rule no more",
+        description="Its open alerts end within seconds. Disabling it again is no error.",
+        parts=_PARTS,
+        headers=_IF_MATCH,
+        replies={200: Reply("It is disabled.", RuleReply, _ETAG)},
+        problems=(404, 409, 412),
+        examples=(Example(name="For a while", status=200, path={"id": "1"}),),
+    ),
+    Route(
+        method="POST",
+        path="/rules/{id}/enable",
+        handler=handle_enable_rule,
+        tag="Alert rules",
+        summary="Evaluate an alert rule again",
+        description="From its next interval on. Enabling it again is no error.",
+        parts=_PARTS,
+        headers=_IF_MATCH,
+        replies={200: Reply("It is enabled.", RuleReply, _ETAG)},
+        problems=(404, 409, 412),
+        examples=(Example(name="Again", status=200, path={"id": "1"}),),
+    ),
+    Route(
+        method="DELETE",
+        path="/rules/{id}",
+        handler=handle_delete_rule,
+        tag="Alert rules",
+        summary="Delete an alert rule",
+        parts=_PARTS,
+        headers=_IF_MATCH,
+        replies={200: Reply("Deleted.", RuleDeletedReply)},
+        problems=(404, 412),
+        examples=(Example(name="No such rule", status=404, path={"id": "999999"}),),
+    ),
+)

@@ -1,0 +1,219 @@
+"""Alert rules as JSON."""
+
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, WithJsonSchema
+
+from native_api.contract.names import MAX_NAME_BYTES, label_name_fault
+from native_api.contract.parameters import StoredText
+from native_api.contract.problem import FieldError
+from native_api.contract.route import BodyModel, QueryModel, ReplyModel
+from native_api.contract.times import format_time_ms
+from native_api.contract.validation import shown
+from native_api.definitions.payloads import (
+    READ_ONLY,
+    DurationText,
+    RemediationPayload,
+    check_document,
+)
+from promcompat.core.alerts import AlertRule, RuleEvaluation
+from promcompat.core.durations import format_duration_ms, parse_duration_ms
+
+_MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 1_000, 366 * 86_400_000
+
+
+def _check_interval(text: str) -> str:
+    if not _MIN_INTERVAL_MS <= parse_duration_ms(text) <= _MAX_INTERVAL_MS:
+        raise FieldError(f"is {shown(text)}", "a duration from 1s to 366d")
+    return text
+
+
+def _check_name(text: str) -> str:
+    size = len(text.encode())
+    if size > MAX_NAME_BYTES:
+        raise FieldError(f"has {size} bytes", f"at most {MAX_NAME_BYTES} bytes")
+    return text
+
+
+def _check_rule_labels(labels: dict[str, str]) -> dict[str, str]:
+    for name in labels:
+        if found := label_name_fault(name):
+            raise FieldError(f"the label {shown(name)} {found}", "names of labels")
+    return labels
+
+
+def _check_annotations(annotations: dict[str, str]) -> dict[str, str]:
+    if "" in annotations:
+        raise FieldError("has an annotation without a name", "names that are not empty")
+    return annotations
+
+
+Interval = Annotated[DurationText, AfterValidator(_check_interval)]
+RuleName = Annotated[StoredText, Field(min_length=1), AfterValidator(_check_name)]
+RuleLabels = Annotated[dict[str, StoredText], AfterValidator(_check_rule_labels)]
+Annotations = Annotated[dict[StoredText, StoredText], AfterValidator(_check_annotations)]
+
+
+class RuleFields(BodyModel):
+    """What is stored of an alert rule; what is left out has its default."""
+
+    group: RuleName = Field(
+        "default", description="Rules of one group are evaluated one after the other."
+    )
+    name: RuleName = Field(
+        description="Becomes the label `alertname`. Rules of a group may share it when their "
+        "labels or expressions differ."
+    )
+    expr: Annotated[StoredText, Field(min_length=1, max_length=100_000)] = Field(
+        description="PromQL; each element of its result is an alert."
+    )
+    interval: Interval = Field("1m", description="How often it is evaluated.")
+    for_duration: DurationText = Field(
+        "0s", alias="for", description="How long an element must be there before its alert fires."
+    )
+    keep_firing_for: DurationText = Field(
+        "0s", description="How long an alert goes on firing without its element."
+    )
+    severity: Annotated[StoredText, Field(max_length=100)] = Field(
+        "", description="Becomes the label `severity` unless `labels` has one."
+    )
+    labels: RuleLabels | None = Field(
+        default_factory=dict,
+        description="Labels of its alerts; values are templates. One that is or becomes empty "
+        "removes the label from the alert.",
+    )
+    annotations: Annotations | None = Field(
+        default_factory=dict,
+        description="Texts about an alert; values are Go templates as in Prometheus, such as "
+        "`{{ $labels.instance }} is at {{ $value | humanize }}`.",
+    )
+    max_alerts: int = Field(0, ge=0, le=1_000_000, description="More are an error; 0: no bound.")
+    enabled: bool = True
+    remediation: RemediationPayload | None = None
+
+    def to_rule(self, rule_id: int = 0, version: int = 0) -> AlertRule:
+        """The value of the core."""
+        return AlertRule(
+            id=rule_id,
+            group=self.group,
+            name=self.name,
+            expr=self.expr,
+            interval_ms=parse_duration_ms(self.interval),
+            for_ms=parse_duration_ms(self.for_duration),
+            keep_firing_for_ms=parse_duration_ms(self.keep_firing_for),
+            severity=self.severity,
+            # null is none, as in the files of Prometheus.
+            labels=self.labels or {},
+            annotations=self.annotations or {},
+            max_alerts=self.max_alerts,
+            enabled=self.enabled,
+            remediation=None if self.remediation is None else self.remediation.to_spec(),
+            version=version,
+        )
+
+    @classmethod
+    def of_rule(cls, rule: AlertRule) -> Self:
+        """The JSON of a value of the core."""
+        remediation = rule.remediation
+        return cls(
+            group=rule.group,
+            name=rule.name,
+            expr=rule.expr,
+            interval=format_duration_ms(rule.interval_ms),
+            **{"for": format_duration_ms(rule.for_ms)},
+            keep_firing_for=format_duration_ms(rule.keep_firing_for_ms),
+            severity=rule.severity,
+            labels=dict(rule.labels),
+            annotations=dict(rule.annotations),
+            max_alerts=rule.max_alerts,
+            enabled=rule.enabled,
+            remediation=None if remediation is None else RemediationPayload.of_spec(remediation),
+        )
+
+
+class RulePayload(RuleFields):
+    """An alert rule as it is sent: what GET answers is accepted unchanged."""
+
+    id: int | None = Field(None, description="The number in the path, or none.")
+    version: int | None = Field(None, description=READ_ONLY)
+    health: str | None = Field(None, description=READ_ONLY)
+    last_error: str | None = Field(None, description=READ_ONLY)
+    last_evaluation: str | None = Field(None, description=READ_ONLY)
+    evaluation_seconds: float | None = Field(None, description=READ_ONLY)
+
+
+class RuleReply(RuleFields):
+    """A rule as it is stored, and how its last evaluation went."""
+
+    id: int
+    version: int = Field(description="Grows with each change; the ETag is it in quotes.")
+    health: str = Field(description="`unknown` before the first evaluation, `ok` or `err`.")
+    last_error: str
+    last_evaluation: str | None
+    evaluation_seconds: float
+
+    @classmethod
+    def of_evaluated(cls, rule: AlertRule, evaluation: RuleEvaluation | None) -> Self:
+        """The JSON of values of the core."""
+        fields = RuleFields.of_rule(rule)
+        health = "unknown"
+        if evaluation is not None:
+            health = "err" if evaluation.error else "ok"
+        return cls(
+            # By alias, as `for` is a keyword of Python.
+            **{
+                info.alias or name: getattr(fields, name)
+                for name, info in RuleFields.model_fields.items()
+            },
+            id=rule.id,
+            version=rule.version,
+            health=health,
+            last_error="" if evaluation is None else evaluation.error,
+            last_evaluation=None
+            if evaluation is None
+            else format_time_ms(evaluation.evaluated_at_ms),
+            evaluation_seconds=0.0 if evaluation is None else evaluation.duration_seconds,
+        )
+
+
+class RuleListReply(ReplyModel):
+    """Rules by group, then in the order they were made."""
+
+    rules: list[RuleReply]
+
+
+class RuleListQuery(QueryModel):
+    """Parameters of the list."""
+
+    group: StoredText | None = Field(None, description="Only the rules of this group.")
+
+
+class RuleDeletedReply(ReplyModel):
+    """What was deleted and what was not."""
+
+    id: int
+    deleted: bool
+    detail: str
+
+
+RULE_PATCH_SCHEMA = {
+    "title": "RulePatch",
+    "description": "The fields to change (RFC 7396): null sets a field back to its default, an "
+    "object is merged into the present one.",
+    "type": "object",
+    "properties": {
+        info.alias or name: {"description": f"As in RulePayload: `{info.alias or name}`."}
+        for name, info in RulePayload.model_fields.items()
+    },
+    "additionalProperties": False,
+}
+
+
+def _check_patch(value: dict[str, Any]) -> dict[str, Any]:
+    check_document(value, "body")
+    return value
+
+
+RulePatch = Annotated[
+    dict[str, Any], AfterValidator(_check_patch), WithJsonSchema(RULE_PATCH_SCHEMA)
+]

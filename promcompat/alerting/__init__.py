@@ -1,0 +1,1 @@
+"""Alert rules and thresholds: evaluation, states, silences, notifications."""

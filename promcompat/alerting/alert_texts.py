@@ -1,0 +1,136 @@
+"""Templates of alerts with the queries they ask: fetched, then expanded again."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from promcompat.alerting.templates.nodes import TemplateLimitError
+from promcompat.alerting.templates.template import (
+    QueryNeededError,
+    TemplateData,
+    error_text,
+    expand_template,
+)
+from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
+from promcompat.core.model import EMPTY_LABELS, Labels
+from promql.parsing.literals import to_unicode
+from promql.values.matrix import Matrix, QueryResult, ScalarGrid
+
+T = TypeVar("T")
+Element = tuple[Labels, float]
+_MAX_QUERIES = 50
+"""How many queries the templates of one evaluation may ask: a label may make each another one."""
+_MAX_ELEMENTS = 100_000
+"""Of all these queries together."""
+_MAX_CHARACTERS = 32 << 20
+_MAX_SECONDS = 10
+
+
+class Expand(Protocol):
+    """Expands one template."""
+
+    def __call__(self, text: str, alert_name: str, labels: Labels, value: float, /) -> str:
+        """The text of a template."""
+
+
+def elements_of(result: QueryResult) -> list[Element]:
+    """The elements of an instant query's result; a scalar is one element without labels.
+
+    Raises ExecutionError for a range vector or a string.
+    """
+    match result.value:
+        case Matrix() as matrix:
+            rows = matrix.present[:, 0].nonzero()[0].tolist()
+            return [(matrix.labels[row], float(matrix.values[row, 0])) for row in rows]
+        case ScalarGrid() as scalar:
+            return [(EMPTY_LABELS, float(scalar.values[0]))]
+        case _:
+            raise ExecutionError("rule result is not a vector or scalar")
+
+
+@dataclass(slots=True)
+class AlertTexts:
+    """Expands the templates of one evaluation, in a thread; each query is asked once.
+
+    All of them together have 10 seconds, queries aside, as other rules wait meanwhile. `fault` is
+    why a template could not be expanded within its limits, the first time that happened.
+    """
+
+    query: Callable[[str], Awaitable[QueryResult]]
+    external_url: str
+    now_ms: int
+    fault: str = ""
+    _found: dict[str, Sequence[Element] | str] = field(default_factory=dict)
+    _texts: dict[tuple[str, str, Labels, float], str] = field(default_factory=dict)
+    _n_characters: int = 0
+    _n_elements: int = 0
+    _seconds_left: float = _MAX_SECONDS
+
+    async def expand(self, text: str, alert_name: str, labels: Labels, value: float) -> str:
+        """The text of a template. Raises as `run` does."""
+        if "{{" not in text:
+            return text
+        return await self.run(lambda expand: expand(text, alert_name, labels, value))
+
+    async def run(self, build: Callable[["Expand"], T]) -> T:
+        """What `build` makes in a thread; it is begun again when a template asks a new query.
+
+        Raises what `build` raises, StorageUnavailableError of queries, and ExecutionError when all
+        templates together take too long or give too much text.
+        """
+        while True:
+            try:
+                return await asyncio.to_thread(build, self._expand)
+            except QueryNeededError as needed:
+                self._found[needed.query] = await self._ask(needed.query)
+
+    def _expand(self, text: str, alert_name: str, labels: Labels, value: float) -> str:
+        if "{{" not in text:
+            return text
+        key = text, alert_name, labels, value
+        if key not in self._texts:
+            if self._seconds_left <= 0:
+                raise ExecutionError(f"the templates of the rule take more than {_MAX_SECONDS} s")
+            expanded = to_unicode(self._expanded(text, alert_name, labels, value))
+            self._texts[key] = expanded.replace("\0", "\ufffd")
+            self._n_characters += len(expanded)
+            if self._n_characters > _MAX_CHARACTERS:
+                raise ExecutionError(
+                    f"the templates of the rule give more than {_MAX_CHARACTERS} characters"
+                )
+        return self._texts[key]
+
+    def _expanded(self, text: str, alert_name: str, labels: Labels, value: float) -> str:
+        started = time.monotonic()
+        data = TemplateData(
+            alert_name=alert_name,
+            labels=labels,
+            value=value,
+            now_ms=self.now_ms,
+            external_url=self.external_url,
+            queries=self._found,
+            deadline=started + self._seconds_left,
+        )
+        try:
+            return expand_template(text, data)
+        except TemplateLimitError as exc:
+            self.fault = self.fault or str(exc)
+            return error_text(str(exc))
+        finally:
+            self._seconds_left -= time.monotonic() - started
+
+    async def _ask(self, text: str) -> Sequence[Element] | str:
+        if len(self._found) >= _MAX_QUERIES:
+            return "too many queries in templates"
+        try:
+            elements = await asyncio.to_thread(elements_of, await self.query(text))
+        except StorageUnavailableError:
+            raise
+        except PromcompatError as exc:
+            return str(exc)
+        self._n_elements += len(elements)
+        if self._n_elements > _MAX_ELEMENTS:
+            return f"the queries of the templates give more than {_MAX_ELEMENTS} elements"
+        return elements

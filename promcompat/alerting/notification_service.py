@@ -1,0 +1,300 @@
+"""Tells receivers of alerts: webhooks of each step, Alertmanagers of the state of label sets.
+
+Every receiver is served by itself, with work of its own and a bounded number of requests at once:
+one that is slow or refuses delays nobody else. No database connection is held while a receiver is
+waited for. Work is claimed for `_LEASE_MS`, longer than a request may take; should the process die
+after a request and before its outcome is recorded, the same request is sent once more.
+"""
+
+import asyncio
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Final
+
+from promcompat.alerting.alerting_stats import AlertingStats
+from promcompat.alerting.silencing import ActiveSilences
+from promcompat.core.alert_ports import AlertRepository
+from promcompat.core.alerts import AlertState
+from promcompat.core.delivery_ports import (
+    AlertNote,
+    Delivery,
+    LabelSetState,
+    LabelSetStates,
+    Postponement,
+    Repetition,
+    StatePostponement,
+    StepDeliveries,
+)
+from promcompat.core.durations import format_duration_ms
+from promcompat.core.notifications import (
+    Notification,
+    NotificationError,
+    NotificationRefusedError,
+    Notifier,
+)
+
+_LOGGER = logging.getLogger(__name__)
+_PARALLEL: Final = 8
+"""How many requests one receiver gets at once."""
+_CLAIM: Final = 128
+"""How many steps are claimed together, for the cost of looking for them."""
+_BATCH: Final = 256
+"""How many label sets one request tells an Alertmanager of at most, as Prometheus' does."""
+_LEASE_MS: Final = 20_000
+_ROUND_SECONDS: Final = 5.0
+"""After how long a round begins nothing new: with a request of 10 s it ends before its lease."""
+_SILENCED_SECONDS: Final = 5.0
+_LATE_MS: Final = 60_000
+_MAX_DELAY_SECONDS: Final = 300.0
+_MAX_STATE_DELAY_SECONDS: Final = 60.0
+_REPETITION: Final = Repetition(every_ms=60_000, resolved_for_ms=15 * 60_000)
+"""Prometheus' resend delay, and for how long it keeps alerts that were resolved."""
+
+
+class StepNotifications:
+    """Tells webhooks of every step of an alert, in order."""
+
+    def __init__(
+        self,
+        deliveries: StepDeliveries,
+        alerts: AlertRepository,
+        stats: AlertingStats,
+        *,
+        retry_ms: int,
+        max_waiting: int,
+        now_ms: Callable[[], int],
+    ) -> None:
+        """A step is tried for `retry_ms`; `max_waiting` steps wait for one receiver."""
+        self._deliveries = deliveries
+        self._alerts = alerts
+        self._stats = stats
+        self._retry_ms = retry_ms
+        self._max_waiting = max_waiting
+        self._now_ms = now_ms
+
+    async def deliver(self, notifier: Notifier) -> None:
+        """Send what is due to a receiver. Raises StorageUnavailableError."""
+        silences = ActiveSilences(self._alerts, self._now_ms)
+        deadline = time.monotonic() + _ROUND_SECONDS
+        slots = asyncio.Semaphore(_PARALLEL)
+        while time.monotonic() < deadline:
+            now_ms = self._now_ms()
+            due = await self._deliveries.claim(notifier.name, _CLAIM, now_ms, now_ms + _LEASE_MS)
+            if not due:
+                return
+            await _side_by_side(
+                self._deliver_in_time(notifier, one, silences, deadline, slots) for one in due
+            )
+
+    async def _deliver_in_time(
+        self,
+        notifier: Notifier,
+        delivery: Delivery,
+        silences: ActiveSilences,
+        deadline: float,
+        slots: asyncio.Semaphore,
+    ) -> None:
+        """Send, or give the work back when the round is over before its turn comes."""
+        async with slots:
+            if time.monotonic() < deadline:
+                return await self._deliver_one(notifier, delivery, silences)
+            wait = Postponement(delivery.id, 0.0, "", counts=False)
+            await self._deliveries.postpone([wait], self._now_ms())
+
+    async def bound(self, notifier: Notifier) -> None:
+        """Give up the oldest steps when too many wait. Raises StorageUnavailableError."""
+        n_dropped = await self._deliveries.drop_overflow(
+            notifier.name, self._max_waiting, self._now_ms()
+        )
+        if n_dropped:
+            self._stats.notifications_given_up += n_dropped
+            _LOGGER.error(
+                "notifications given up: too many wait",
+                extra={"receiver": notifier.name, "notifications": n_dropped},
+            )
+
+    async def _deliver_one(
+        self, notifier: Notifier, delivery: Delivery, silences: ActiveSilences
+    ) -> None:
+        if await silences.is_silenced(delivery.tenant, delivery.alert):
+            await self._keep_silent(notifier, delivery)
+        elif self._is_outdated(delivery):
+            self._stats.notifications_outdated += 1
+            await self._deliveries.done([delivery.id])
+        else:
+            await self._send(notifier, delivery)
+
+    def _is_outdated(self, delivery: Delivery) -> bool:
+        """Whether it is too late to say that an alert fires: it ended while the step waited.
+
+        An alert that lasts less than a moment is told of as it was, from its beginning to its end.
+        """
+        if not delivery.is_over or delivery.alert.state is not AlertState.FIRING:
+            return False
+        waited_ms = self._now_ms() - delivery.created_at_ms
+        return delivery.attempts > 0 or waited_ms >= _LATE_MS
+
+    async def _keep_silent(self, notifier: Notifier, delivery: Delivery) -> None:
+        """The step waits, or goes when its alert is over: nobody hears of it then."""
+        await self._deliveries.drop_unheard(delivery.id)
+        if not delivery.is_over or delivery.alert.state is not AlertState.FIRING:
+            wait = Postponement(delivery.id, _SILENCED_SECONDS, "silenced", counts=False)
+            await self._deliveries.postpone([wait], self._now_ms())
+        elif delivery.begins:
+            await self._deliveries.drop_alert(notifier.name, delivery.alert.id)
+        else:
+            await self._deliveries.done([delivery.id])
+
+    async def _send(self, notifier: Notifier, delivery: Delivery) -> None:
+        notification = Notification(
+            key=f"{delivery.alert.id}-{delivery.id}", tenant=delivery.tenant, alert=delivery.alert
+        )
+        try:
+            await notifier.send([notification], self._now_ms())
+        except NotificationError as exc:
+            self._stats.notifications_failed += 1
+            _warn(notifier, 1, exc)
+            await self._retry_later(notifier, delivery, str(exc))
+        else:
+            self._stats.notifications_sent += 1
+            await self._deliveries.done([delivery.id])
+
+    async def _retry_later(self, notifier: Notifier, delivery: Delivery, error: str) -> None:
+        """Wait longer each time, and give up when it was tried for long enough."""
+        now_ms = self._now_ms()
+        if _tried_for_seconds(delivery.attempts) * 1000 < self._retry_ms:
+            delay_seconds = _delay_seconds(delivery.attempts, _MAX_DELAY_SECONDS)
+            wait = Postponement(delivery.id, delay_seconds, error, counts=True)
+            return await self._deliveries.postpone([wait], now_ms)
+        self._stats.notifications_given_up += 1
+        _LOGGER.error("notification given up", extra={"receiver": notifier.name, "reason": error})
+        tried = format_duration_ms(self._retry_ms)
+        text = f"not told to {notifier.name}: given up after {tried}: {error}"
+        note = AlertNote(alert_id=delivery.alert.id, at_ms=now_ms, text=text)
+        await self._deliveries.done([delivery.id], [note])
+
+
+class StateNotifications:
+    """Tells Alertmanagers which label sets fire and which have ended, as Prometheus does.
+
+    Many alerts may have one label set, one after the other or of several rules: it fires as long
+    as any of them does. Changes are told at once, what fires again each minute, and what has ended
+    for 15 minutes unless it fires again.
+    """
+
+    def __init__(
+        self,
+        states: LabelSetStates,
+        alerts: AlertRepository,
+        stats: AlertingStats,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._states = states
+        self._alerts = alerts
+        self._stats = stats
+        self._now_ms = now_ms
+
+    async def deliver(self, notifier: Notifier) -> None:
+        """Tell a receiver what it does not know yet. Raises StorageUnavailableError."""
+        silences = ActiveSilences(self._alerts, self._now_ms)
+        deadline = time.monotonic() + _ROUND_SECONDS
+        while time.monotonic() < deadline:
+            now_ms = self._now_ms()
+            due = await self._states.claim(
+                notifier.name, _BATCH, now_ms, now_ms + _LEASE_MS, _REPETITION
+            )
+            if not due:
+                return
+            slots = asyncio.Semaphore(_PARALLEL)
+            by_tenant = await self._without_silenced(notifier, due, silences)
+            await _side_by_side(
+                self._tell_tenant(notifier, states, deadline, slots) for states in by_tenant
+            )
+
+    async def _without_silenced(
+        self, notifier: Notifier, due: Sequence[LabelSetState], silences: ActiveSilences
+    ) -> list[list[LabelSetState]]:
+        """The states of each tenant; those that are silenced wait."""
+        by_tenant: defaultdict[str, list[LabelSetState]] = defaultdict(list)
+        waiting: list[StatePostponement] = []
+        for state in due:
+            if await silences.is_silenced(state.tenant, state.alert):
+                waiting.append(StatePostponement(state, _SILENCED_SECONDS, "silenced", False))
+            else:
+                by_tenant[state.tenant].append(state)
+        await self._states.postpone(notifier.name, waiting, self._now_ms())
+        return list(by_tenant.values())
+
+    async def _tell_tenant(
+        self,
+        notifier: Notifier,
+        states: Sequence[LabelSetState],
+        deadline: float,
+        slots: asyncio.Semaphore,
+    ) -> None:
+        async with slots:
+            await self._tell(notifier, states, deadline)
+
+    async def _tell(
+        self, notifier: Notifier, states: Sequence[LabelSetState], deadline: float
+    ) -> None:
+        """Send a batch; one that is refused is halved until what is at fault is alone."""
+        if time.monotonic() >= deadline:
+            waiting = [StatePostponement(state, 0.0, "", False) for state in states]
+            return await self._states.postpone(notifier.name, waiting, self._now_ms())
+        notifications = [
+            Notification(key=f"{one.alert.id}", tenant=one.tenant, alert=one.alert)
+            for one in states
+        ]
+        try:
+            await notifier.send(notifications, self._now_ms())
+        except NotificationRefusedError as exc:
+            if len(states) == 1:
+                return await self._retry_later(notifier, states, exc)
+            middle = len(states) // 2
+            await self._tell(notifier, states[:middle], deadline)
+            await self._tell(notifier, states[middle:], deadline)
+        except NotificationError as exc:
+            await self._retry_later(notifier, states, exc)
+        else:
+            self._stats.notifications_sent += len(states)
+            await self._states.told(notifier.name, states, self._now_ms())
+
+    async def _retry_later(
+        self, notifier: Notifier, states: Sequence[LabelSetState], error: NotificationError
+    ) -> None:
+        self._stats.notifications_failed += len(states)
+        _warn(notifier, len(states), error)
+        waiting = [
+            StatePostponement(
+                state, _delay_seconds(state.failures, _MAX_STATE_DELAY_SECONDS), str(error), True
+            )
+            for state in states
+        ]
+        await self._states.postpone(notifier.name, waiting, self._now_ms())
+
+
+async def _side_by_side(work: Iterable[Awaitable[None]]) -> None:
+    """Wait for all of it; then the first error is raised."""
+    for outcome in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+def _warn(notifier: Notifier, n_alerts: int, error: NotificationError) -> None:
+    _LOGGER.warning(
+        "alerts not sent",
+        extra={"receiver": notifier.name, "alerts": n_alerts, "reason": str(error)},
+    )
+
+
+def _delay_seconds(n_failures: int, longest: float) -> float:
+    """2 s, 4 s, 8 s …"""
+    return min(2.0 ** min(n_failures + 1, 10), longest)
+
+
+def _tried_for_seconds(n_failures: int) -> float:
+    """How long the waits of so many failures were together."""
+    return sum(_delay_seconds(number, _MAX_DELAY_SECONDS) for number in range(n_failures))

@@ -1,0 +1,251 @@
+"""Evaluates alert rules: each group in each interval by exactly one process."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from promcompat.alerting.alert_progress import progress_of, with_progress
+from promcompat.alerting.alert_series import write_alert_series
+from promcompat.alerting.alert_texts import AlertTexts, Expand, elements_of
+from promcompat.alerting.alerting_stats import AlertingStats
+from promcompat.core.alert_ports import AlertRepository, EvaluationSession, ScheduledGroup
+from promcompat.core.alerts import ALERT_NAME, Alert, AlertChange, AlertRule, RuleEvaluation
+from promcompat.core.errors import (
+    ExecutionError,
+    PromcompatError,
+    StorageUnavailableError,
+)
+from promcompat.core.model import Labels
+from promcompat.core.rule_groups import (
+    AlertProgress,
+    AlertTiming,
+    advance_alerts,
+    check_limit,
+    close_alert,
+    slot_of,
+    transitions_between,
+)
+from promcompat.querying.metric_service import MetricService, QueryOptions
+from promql.values.matrix import QueryResult
+
+_LOGGER = logging.getLogger(__name__)
+_MAX_PARALLEL_GROUPS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    """An element of the result, with what the rule's templates make of it."""
+
+    series_labels: Labels
+    annotations: Mapping[str, str]
+    value: float
+
+
+class RuleEvaluator:
+    """What the loop of rules does."""
+
+    def __init__(
+        self,
+        alerts: AlertRepository,
+        metrics: MetricService,
+        stats: AlertingStats,
+        external_url: str,
+    ) -> None:
+        """`external_url` is where people reach this service."""
+        self._alerts = alerts
+        self._metrics = metrics
+        self._stats = stats
+        self._external_url = external_url
+
+    async def run_due(self) -> None:
+        """Evaluate every group whose time has come and that no other process evaluates.
+
+        Raises StorageUnavailableError; what was not recorded is evaluated again.
+        """
+        now_ms = self._metrics.now_ms()
+        slots = asyncio.Semaphore(_MAX_PARALLEL_GROUPS)
+
+        async def evaluate(group: ScheduledGroup) -> None:
+            async with slots:
+                await self._evaluate_group(group)
+
+        due = [
+            group
+            for group in await self._alerts.scheduled_groups()
+            if slot_of(group.tenant, group.group, group.interval_ms, now_ms) > group.evaluated_at_ms
+        ]
+        outcomes = await asyncio.gather(*map(evaluate, due), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _evaluate_group(self, group: ScheduledGroup) -> None:
+        async with self._alerts.evaluating(group.tenant, group.group) as session:
+            if session is None:
+                return
+            unavailable: StorageUnavailableError | None = None
+            for rule, evaluated_ms in session.rules:
+                now_ms = self._metrics.now_ms()
+                at_ms = slot_of(group.tenant, group.group, rule.interval_ms, now_ms)
+                if at_ms > evaluated_ms:
+                    try:
+                        await self._evaluate_rule(session, group.tenant, rule, at_ms)
+                    except StorageUnavailableError as exc:
+                        # It may be this rule alone that the database does not answer.
+                        unavailable = exc
+            if unavailable is not None:
+                raise unavailable
+
+    async def _evaluate_rule(
+        self, session: EvaluationSession, tenant: str, rule: AlertRule, at_ms: int
+    ) -> None:
+        started = time.perf_counter()
+        known = {alert.labels: alert for alert in await session.open_alerts(rule.id)}
+        changes: list[AlertChange] = []
+        try:
+            changes, error = await self._advance(tenant, rule, at_ms, known)
+        except StorageUnavailableError:
+            raise
+        except PromcompatError as exc:
+            error = str(exc)
+            if isinstance(exc, _LimitExceededError):
+                changes = _closed(known, at_ms)
+                await self._write_series(tenant, known, changes, at_ms)
+        except Exception:
+            # The boundary of one rule: whatever is wrong with it, the others are evaluated.
+            _LOGGER.exception("rule failed", extra={"tenant": tenant, "rule": rule.name})
+            error = "internal error, see the log of the service"
+        if error:
+            _LOGGER.warning(
+                "rule failed", extra={"tenant": tenant, "rule": rule.name, "reason": error}
+            )
+        seconds = time.perf_counter() - started
+        self._stats.rule_evaluations += 1
+        self._stats.rule_evaluation_failures += bool(error)
+        self._stats.rule_evaluation_seconds += seconds
+        evaluation = RuleEvaluation(evaluated_at_ms=at_ms, duration_seconds=seconds, error=error)
+        await session.record(rule.id, evaluation, changes)
+
+    async def _advance(
+        self, tenant: str, rule: AlertRule, at_ms: int, known: Mapping[Labels, Alert]
+    ) -> tuple[list[AlertChange], str]:
+        """What becomes of the rule's alerts, and what was wrong though they go on, or `""`."""
+        found, fault = await self._find_elements(tenant, rule, at_ms)
+        previous = {labels: progress_of(alert) for labels, alert in known.items()}
+        timing = AlertTiming(rule.for_ms, rule.keep_firing_for_ms)
+        values = {labels: element.value for labels, element in found.items()}
+        advanced = advance_alerts(previous, values, at_ms, timing)
+        try:
+            check_limit(advanced.values(), rule.max_alerts)
+        except ExecutionError as exc:
+            raise _LimitExceededError(str(exc)) from exc
+        changes = [
+            _change(rule, labels, progress, known.get(labels), found.get(labels))
+            for labels, progress in advanced.items()
+        ]
+        # Before the states: after a crash in between the same samples are written again.
+        await self._write_series(tenant, known, changes, at_ms)
+        return changes, fault
+
+    async def _find_elements(
+        self, tenant: str, rule: AlertRule, at_ms: int
+    ) -> tuple[dict[Labels, _Element], str]:
+        """The elements by the labels of their alerts, and the fault of a template or `""`."""
+
+        async def query(text: str) -> QueryResult:
+            return await self._metrics.query(tenant, text, at_ms, QueryOptions())
+
+        texts = AlertTexts(query, self._external_url, at_ms)
+        result = await query(rule.expr)
+        found = await texts.run(lambda expand: _elements_of_alerts(rule, result, expand))
+        return found, texts.fault
+
+    async def _write_series(
+        self,
+        tenant: str,
+        known: Mapping[Labels, Alert],
+        changes: list[AlertChange],
+        at_ms: int,
+    ) -> None:
+        after = [one.alert for one in changes]
+        await write_alert_series(self._metrics, tenant, known.values(), after, at_ms)
+
+
+class _LimitExceededError(ExecutionError):
+    """More alerts than the rule allows: all of them are given up, as in Prometheus."""
+
+
+def _elements_of_alerts(
+    rule: AlertRule, result: QueryResult, expand: Expand
+) -> dict[Labels, _Element]:
+    """The elements of a result by the labels of their alerts.
+
+    Raises ExecutionError when two alerts would have the same labels.
+    """
+    found: dict[Labels, _Element] = {}
+    for series_labels, value in elements_of(result):
+        labels = series_labels.without_name()
+        for name, template in rule.all_labels.items():
+            labels = labels.with_label(name, expand(template, rule.name, series_labels, value))
+        labels = labels.with_label(ALERT_NAME, rule.name)
+        if labels in found:
+            raise ExecutionError(
+                "vector contains metrics with the same labelset after applying alert labels"
+            )
+        annotations = {
+            name: expand(template, rule.name, series_labels, value)
+            for name, template in rule.annotations.items()
+        }
+        found[labels] = _Element(series_labels.without_name(), annotations, value)
+    return found
+
+
+def _change(
+    rule: AlertRule,
+    labels: Labels,
+    progress: AlertProgress,
+    known: Alert | None,
+    element: _Element | None,
+) -> AlertChange:
+    alert = known or Alert(
+        id=0,
+        rule_id=rule.id,
+        rule_name=rule.name,
+        rule_group=rule.group,
+        labels=labels,
+        series_labels=element.series_labels if element else Labels(),
+        annotations={},
+        state=progress.state,
+        severity=labels.get("severity"),
+        value=progress.value,
+        active_at_ms=progress.active_at_ms,
+        fired_at_ms=0,
+        resolved_at_ms=0,
+        keep_firing_since_ms=0,
+        acknowledged_at_ms=0,
+        acknowledged_by="",
+    )
+    current = replace(
+        with_progress(alert, progress),
+        annotations=element.annotations if element else alert.annotations,
+        expr=rule.expr,
+        interval_ms=rule.interval_ms,
+        remediation=rule.remediation,
+    )
+    before = None if known is None else progress_of(known)
+    return AlertChange(alert=current, transitions=transitions_between(before, progress))
+
+
+def _closed(known: Mapping[Labels, Alert], at_ms: int) -> list[AlertChange]:
+    return [close_change(alert, at_ms) for alert in known.values()]
+
+
+def close_change(alert: Alert, at_ms: int) -> AlertChange:
+    """The end of an alert that is given up."""
+    before = progress_of(alert)
+    after = close_alert(before, at_ms)
+    return AlertChange(
+        alert=with_progress(alert, after), transitions=transitions_between(before, after)
+    )

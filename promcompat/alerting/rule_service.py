@@ -1,0 +1,297 @@
+"""Alert rules for people and their clients: kept, checked, and shown in groups."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from promcompat.alerting.templates.nodes import TemplateError
+from promcompat.alerting.templates.template import check_template
+from promcompat.alerting.threshold_alerts import THRESHOLD_GROUP, threshold_query
+from promcompat.core.alert_ports import AlertRepository, RuleRepository
+from promcompat.core.alerts import SEVERITY, Alert, AlertRule, AlertState, RuleEvaluation
+from promcompat.core.errors import (
+    BadDataError,
+    ConflictError,
+    FieldFault,
+    InvalidFieldsError,
+    NotFoundError,
+    PreconditionFailedError,
+)
+from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.ports import DefinitionRepository
+from promcompat.core.remediation import (
+    RemediationCheck,
+    RemediationSpec,
+    accept_remediation,
+)
+from promql.parsing.ast import ValueType
+from promql.parsing.parser import parse_expr
+from promql.parsing.printer import print_expr
+from promql.parsing.type_checker import value_type
+
+RULE_FILE: Final = "rules"
+THRESHOLD_FILE: Final = "definitions"
+_MAX_TEXT_BYTES: Final = 1 << 18
+"""Of labels and annotations together: every alert of the rule carries them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleLimits:
+    """How many rules there may be; 0: no bound. Requests at the same moment may exceed it a bit."""
+
+    per_tenant: int = 0
+    per_group: int = 0
+
+
+_NO_LIMITS: Final = RuleLimits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleStatus:
+    """A rule, how it went and its open alerts; `evaluation` is None before the first."""
+
+    rule: AlertRule
+    query: str
+    evaluation: RuleEvaluation | None
+    alerts: Sequence[Alert]
+
+    @property
+    def state(self) -> AlertState:
+        """The worst state of its alerts."""
+        states = {alert.state for alert in self.alerts}
+        if AlertState.FIRING in states:
+            return AlertState.FIRING
+        return AlertState.PENDING if states else AlertState.INACTIVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupStatus:
+    """A group as `/api/v1/rules` shows it."""
+
+    file: str
+    name: str
+    interval_ms: int
+    rules: Sequence[RuleStatus] = field(default_factory=tuple)
+
+
+class RuleService:
+    """Alert rules of tenants."""
+
+    def __init__(
+        self,
+        rules: RuleRepository,
+        alerts: AlertRepository,
+        definitions: DefinitionRepository,
+        limits: RuleLimits = _NO_LIMITS,
+        check_remediation: RemediationCheck = accept_remediation,
+    ) -> None:
+        self._rules = rules
+        self._alerts = alerts
+        self._definitions = definitions
+        self._limits = limits
+        self._check_remediation = check_remediation
+
+    async def list_rules(self, tenant: str, group: str | None = None) -> list[AlertRule]:
+        """Rules by group, then in the order of making."""
+        return await self._rules.list_rules(tenant, group)
+
+    async def get(self, tenant: str, rule_id: int) -> AlertRule:
+        """One rule. Raises NotFoundError."""
+        found = await self._rules.list_rules(tenant, rule_id=rule_id)
+        if not found:
+            raise NotFoundError(f"there is no rule {rule_id}")
+        return found[0]
+
+    async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
+        """The last evaluation of each rule."""
+        return await self._rules.evaluations(tenant)
+
+    async def create(self, tenant: str, rule: AlertRule) -> AlertRule:
+        """Make a rule.
+
+        Raises InvalidFieldsError for what is no rule, ConflictError for one that its group has
+        already, and when the tenant or the group has as many as it may.
+        """
+        await self._check(rule, None)
+        await self._require_room(tenant, rule)
+        saved = await self._rules.save_rule(tenant, replace(rule, id=0))
+        if saved is None:
+            raise ConflictError(
+                f"the group {rule.group!r} has a rule {rule.name!r} with the same labels and "
+                "expression already"
+            )
+        return saved
+
+    async def replace(self, tenant: str, rule: AlertRule) -> AlertRule:
+        """Replace the rule of this id and version. Raises as `create`, and
+        PreconditionFailedError when somebody else was faster."""
+        known = await self.get(tenant, rule.id)
+        await self._check(rule, known.remediation)
+        if rule.group != known.group:
+            _, of_group = await self._rules.count_rules(tenant, rule.group)
+            self._require_room_in_group(rule.group, of_group)
+        saved = await self._rules.save_rule(tenant, rule)
+        if saved is None:
+            await self.get(tenant, rule.id)
+            raise PreconditionFailedError("the rule was changed meanwhile")
+        return saved
+
+    async def _check(self, rule: AlertRule, known: RemediationSpec | None) -> None:
+        """Raises InvalidFieldsError. A remediation that the rule has already may stay as it is."""
+        # In a thread: the parsers may take long over what they are given.
+        faults = await asyncio.to_thread(rule_faults, rule)
+        if rule.remediation is not None and rule.remediation != known:
+            faults += _level_faults(rule, rule.remediation)
+            found = await asyncio.to_thread(self._check_remediation, rule.remediation)
+            faults += [one.within("remediation") for one in found]
+        if faults:
+            raise InvalidFieldsError(faults)
+
+    async def _require_room(self, tenant: str, rule: AlertRule) -> None:
+        of_tenant, of_group = await self._rules.count_rules(tenant, rule.group)
+        if of_tenant >= self._limits.per_tenant > 0:
+            raise ConflictError(
+                f"the tenant has {of_tenant} alert rules, and {self._limits.per_tenant} are the "
+                "limit (PROMCOMPAT_MAX_RULES): delete one first"
+            )
+        self._require_room_in_group(rule.group, of_group)
+
+    def _require_room_in_group(self, group: str, of_group: int) -> None:
+        if of_group >= self._limits.per_group > 0:
+            raise ConflictError(
+                f"the group {group!r} has {of_group} rules, and {self._limits.per_group} are "
+                "the limit (PROMCOMPAT_MAX_RULES_PER_GROUP): use another group"
+            )
+
+    async def delete(self, tenant: str, rule_id: int, version: int) -> None:
+        """Delete a rule; its open alerts end soon, its history stays."""
+        if not await self._rules.delete_rule(tenant, rule_id, version):
+            await self.get(tenant, rule_id)
+            raise PreconditionFailedError("the rule was changed meanwhile")
+
+    async def groups(self, tenant: str) -> Sequence[GroupStatus]:
+        """Every group with its rules, by file and name; thresholds are a group of their own."""
+        rules = [rule for rule in await self._rules.list_rules(tenant) if rule.enabled]
+        evaluations = await self._rules.evaluations(tenant)
+        alerts = await self._alerts.active_alerts(tenant)
+        by_group: dict[str, list[RuleStatus]] = {}
+        # In a thread: thousands of rules take seconds to parse.
+        queries = await asyncio.to_thread(_canonical_texts, [rule.expr for rule in rules])
+        for rule, query in zip(rules, queries, strict=True):
+            status = RuleStatus(
+                rule=rule,
+                query=query,
+                evaluation=evaluations.get(rule.id),
+                alerts=[alert for alert in alerts if alert.rule_id == rule.id],
+            )
+            by_group.setdefault(rule.group, []).append(status)
+        groups = [
+            GroupStatus(
+                file=RULE_FILE,
+                name=name,
+                interval_ms=min(status.rule.interval_ms for status in members),
+                rules=members,
+            )
+            for name, members in sorted(by_group.items())
+        ]
+        thresholds = await self._threshold_group(tenant, alerts)
+        return [*thresholds, *groups]
+
+    async def _threshold_group(self, tenant: str, alerts: Sequence[Alert]) -> list[GroupStatus]:
+        found = sorted((await self._definitions.list_thresholds(tenant)).items())
+        expressions = [
+            threshold_query(threshold, Labels.of({METRIC_NAME: name})) for name, threshold in found
+        ]
+        queries = await asyncio.to_thread(_canonical_texts, expressions)
+        members = [
+            RuleStatus(
+                rule=AlertRule(
+                    id=0,
+                    group=THRESHOLD_GROUP,
+                    name=name,
+                    expr=expr,
+                    interval_ms=60_000,
+                    for_ms=threshold.for_ms,
+                    keep_firing_for_ms=0,
+                    severity="",
+                    labels={},
+                    annotations={},
+                    enabled=True,
+                    remediation=threshold.remediation,
+                    version=0,
+                ),
+                query=query,
+                evaluation=RuleEvaluation(evaluated_at_ms=0, duration_seconds=0.0, error=""),
+                alerts=[one for one in alerts if one.rule_id is None and one.rule_name == name],
+            )
+            for (name, threshold), expr, query in zip(found, expressions, queries, strict=True)
+        ]
+        if not members:
+            return []
+        return [
+            GroupStatus(
+                file=THRESHOLD_FILE, name=THRESHOLD_GROUP, interval_ms=60_000, rules=members
+            )
+        ]
+
+
+def _canonical_texts(expressions: Sequence[str]) -> list[str]:
+    return [print_expr(parse_expr(expr)) for expr in expressions]
+
+
+def rule_faults(rule: AlertRule) -> list[FieldFault]:
+    """What is wrong with a rule, in Prometheus' words where it has some; may take a while."""
+    faults = _expression_faults(rule.expr)
+    if METRIC_NAME in rule.labels:
+        name = f"labels.{METRIC_NAME}"
+        faults.append(FieldFault(name, f"invalid label name: {METRIC_NAME}", "another name"))
+    n_bytes = sum(
+        len(name.encode()) + len(text.encode())
+        for name, text in (*rule.labels.items(), *rule.annotations.items())
+    )
+    if n_bytes > _MAX_TEXT_BYTES:
+        reason = f"labels and annotations have {n_bytes} bytes together"
+        return [*faults, FieldFault("annotations", reason, f"at most {_MAX_TEXT_BYTES} bytes")]
+    templates = [
+        *((f"labels.{name}", text) for name, text in rule.labels.items()),
+        ("severity", rule.severity),
+        *((f"annotations.{name}", text) for name, text in rule.annotations.items()),
+    ]
+    return [*faults, *template_faults(templates, rule.name)]
+
+
+def _level_faults(rule: AlertRule, spec: RemediationSpec) -> list[FieldFault]:
+    """A remediation that is bound to levels that no alert of the rule has."""
+    severity = rule.all_labels.get(SEVERITY)
+    # Without one of the rule's own it is that of the series, if they have the label.
+    if severity is None or "{{" in severity or spec.is_for(severity):
+        return []
+    reason = f"{', '.join(spec.levels)}: no alert of the rule has this severity"
+    expected = f"the severity of the rule, {severity!r}" if severity else "a rule with a severity"
+    return [FieldFault("remediation.levels", reason, expected)]
+
+
+def template_faults(templates: Iterable[tuple[str, str]], alert_name: str = "") -> list[FieldFault]:
+    """Which of these texts, each with its field, are no templates."""
+    faults: list[FieldFault] = []
+    for name, template in templates:
+        try:
+            check_template(alert_name, template)
+        except TemplateError as exc:
+            faults.append(FieldFault(name, str(exc), "a template of Go as Prometheus has them"))
+    return faults
+
+
+def _expression_faults(expr: str) -> list[FieldFault]:
+    expected = "a PromQL expression that gives an instant vector or a scalar"
+    if not expr:
+        return [FieldFault("expr", "field 'expr' must be set in rule", expected)]
+    try:
+        kind = value_type(parse_expr(expr))
+    except BadDataError as exc:
+        return [FieldFault("expr", f"could not parse expression: {exc}", expected)]
+    if kind in (ValueType.VECTOR, ValueType.SCALAR):
+        return []
+    reason = f"the expression is a {kind.document_name}, which no rule can evaluate"
+    return [FieldFault("expr", reason, expected)]

@@ -1,0 +1,64 @@
+"""Truth and order of template values, by the rules of Go's text/template."""
+
+from collections.abc import Mapping, Sequence
+
+from promcompat.alerting.templates.values import (
+    LabelMap,
+    Moment,
+    RootData,
+    TemplateSample,
+    type_name,
+)
+
+
+def is_true(value: object) -> bool:
+    """False, zero, nil and everything empty are false."""
+    match value:
+        case TemplateSample() | Moment():
+            return True
+        case None | bool() | int() | float() | str() | Mapping() | Sequence():
+            return bool(value)
+        case _:
+            return True
+
+
+def _kind(value: object) -> str:
+    match value:
+        case bool():
+            return "bool"
+        case int():
+            return "int"
+        case float():
+            return "float"
+        case str():
+            return "string"
+        case RootData() | LabelMap() | Mapping() | Sequence():
+            return "uncomparable"
+        case _:
+            return "other"
+
+
+def is_equal(one: object, other: object) -> bool:
+    """Whether two basic values are equal; an int and a float cannot be compared, as in Go."""
+    if one is None or other is None:
+        return one is other
+    kind = _kind(one)
+    if kind == "uncomparable" or _kind(other) == "uncomparable":
+        raise ValueError("non-comparable type")
+    if kind != _kind(other):
+        raise ValueError(_incompatible(one, other))
+    return one == other
+
+
+def compare_less(one: object, other: object) -> bool:
+    """Whether `one < other`, for two numbers of a kind or two strings."""
+    kind = _kind(one)
+    if kind not in ("int", "float", "string") or _kind(other) not in ("int", "float", "string"):
+        raise ValueError("invalid type for comparison")
+    if kind != _kind(other):
+        raise ValueError(_incompatible(one, other))
+    return one < other  # type: ignore[operator,no-any-return]
+
+
+def _incompatible(one: object, other: object) -> str:
+    return f"incompatible types for comparison: {type_name(one)} and {type_name(other)}"

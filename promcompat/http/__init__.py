@@ -1,0 +1,1 @@
+"""What both HTTP APIs share: the server, its connections and request bodies."""

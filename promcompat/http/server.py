@@ -1,0 +1,181 @@
+"""The listening socket and the HTTP server on it."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from aiohttp import web
+
+from promcompat.core.errors import PromcompatError
+from promcompat.http.connection import (
+    DEFAULT_MAX_CONNECTIONS,
+    DEFAULT_STALL_SECONDS,
+    MAX_HEAD_BYTES,
+    MAX_HEADERS,
+    ConnectionRunner,
+)
+
+_BACKLOG = 1024
+_KEEPALIVE_SECONDS = 120.0
+_CANCEL_SECONDS = 1.0
+"""How long handlers that did not finish in time may take to notice that they are cancelled."""
+
+
+class ListenError(PromcompatError):
+    """The address cannot be listened on; the message says why."""
+
+
+def bind_socket(host: str, port: int, *, share_port: bool = False) -> socket.socket:
+    """A bound TCP socket that does not listen yet.
+
+    `share_port` lets several processes of one user listen on the port (SO_REUSEPORT); it must be
+    set in all of them. Raises ListenError.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as exc:
+        raise ListenError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(address)
+    except OSError as exc:
+        bound.close()
+        reason = (
+            "another program uses this port"
+            if exc.errno == errno.EADDRINUSE
+            else exc.strerror or str(exc)
+        )
+        raise ListenError(f"cannot listen on {host}:{port}: {reason}") from exc
+    return bound
+
+
+def base_url(bound: socket.socket) -> str:
+    """The address a person can open here; localhost for a socket on every interface."""
+    return _url_of(bound, "127.0.0.1")
+
+
+def default_external_url(bound: socket.socket) -> str:
+    """The address others may reach the service at; this machine's name for every interface.
+
+    As Prometheus computes its external URL when it is told none.
+    """
+    return _url_of(bound, socket.gethostname())
+
+
+def _url_of(bound: socket.socket, any_host: str) -> str:
+    host, port = bound.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = any_host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def make_runner(
+    app: web.Application,
+    stop_seconds: float,
+    *,
+    max_connections: int = DEFAULT_MAX_CONNECTIONS,
+    idle_seconds: float = _KEEPALIVE_SECONDS,
+    stall_seconds: float = DEFAULT_STALL_SECONDS,
+) -> web.AppRunner:
+    """How requests are read.
+
+    A connection that has sent no whole head of a request for `idle_seconds` is closed, and one that
+    takes nothing of its answer for `stall_seconds`.
+
+    A handler is cancelled when its client goes away, and its query with it. Bodies are not
+    unpacked: remote write looks at Content-Encoding itself.
+    """
+    return ConnectionRunner(
+        app,
+        max_connections=max_connections,
+        stall_seconds=stall_seconds,
+        shutdown_timeout=stop_seconds,
+        handler_cancellation=True,
+        auto_decompress=False,
+        max_line_size=MAX_HEAD_BYTES,
+        max_field_size=MAX_HEAD_BYTES,
+        max_headers=MAX_HEADERS,
+        keepalive_timeout=idle_seconds,
+        access_log=None,
+    )
+
+
+class HttpServer:
+    """An application served on a bound socket."""
+
+    def __init__(
+        self,
+        app: web.Application,
+        bound: socket.socket,
+        stop_seconds: float,
+        *,
+        max_connections: int,
+        read_seconds: float,
+    ) -> None:
+        """Requests in flight have `stop_seconds` to finish when the server stops.
+
+        The head of a request has to arrive within `read_seconds`, and two minutes at most. A client
+        that takes nothing of its answer for `read_seconds` is cut off.
+        """
+        self._runner = make_runner(
+            app,
+            _CANCEL_SECONDS,
+            max_connections=max_connections,
+            idle_seconds=min(_KEEPALIVE_SECONDS, read_seconds),
+            stall_seconds=read_seconds,
+        )
+        self._socket = bound
+        self._stop_seconds = stop_seconds
+        self._requests = 0
+        self._is_idle = asyncio.Event()
+        self._is_idle.set()
+        self._is_stopping = False
+        app.middlewares.insert(0, self._track)
+
+    async def start(self) -> None:
+        """Listen and serve. Raises ListenError when another socket has taken the port."""
+        await self._runner.setup()
+        try:
+            await web.SockSite(self._runner, self._socket, backlog=_BACKLOG).start()
+        except OSError as exc:
+            raise ListenError(f"cannot listen: {exc.strerror or exc}") from exc
+
+    async def stop(self) -> None:
+        """Take no new connection, let requests in flight finish, close what is left.
+
+        The requests are waited for here: once aiohttp's own shutdown has begun it throws away what
+        a client still sends, and a write whose body is under way would never be answered.
+        """
+        self._is_stopping = True
+        for site in list(self._runner.sites):
+            await site.stop()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._stop_seconds):
+                await self._is_idle.wait()
+        await self._runner.cleanup()
+
+    @web.middleware
+    async def _track(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> web.StreamResponse:
+        """Counts the requests in flight; while stopping, each one ends its connection."""
+        self._requests += 1
+        self._is_idle.clear()
+        try:
+            response = await handler(request)
+            if self._is_stopping:
+                response.force_close()
+            return response
+        finally:
+            self._requests -= 1
+            if not self._requests:
+                self._is_idle.set()

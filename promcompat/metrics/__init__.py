@@ -1,0 +1,1 @@
+"""Writing and listing metrics, their definitions, and maintenance."""

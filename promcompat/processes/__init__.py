@@ -1,0 +1,1 @@
+"""The processes of promcompat, one module per subcommand, and what they share."""

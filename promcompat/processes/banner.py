@@ -1,0 +1,42 @@
+"""What a person reads when the service is up."""
+
+from promcompat.api.context import TENANT_HEADER
+from promcompat.processes.sql_shell import sql_hint
+from promcompat.public_settings import hide_password
+from promcompat.settings import Settings
+from promcompat.version import PROMETHEUS_VERSION, promcompat_version
+
+
+def render_banner(settings: Settings, base_url: str, database: str) -> str:
+    """Where the service listens, what it stands on, and how to point programs at it."""
+    tenancy = (
+        "single (everything belongs to the tenant `default`)"
+        if settings.tenancy == "single"
+        else f"header ({TENANT_HEADER} names the tenant of each request)"
+    )
+    where = (
+        f"own, in {settings.data_dir}"
+        if settings.database_url is None
+        else hide_password(settings.database_url)
+    )
+    retention = (
+        f"samples are kept for {settings.retention_days} days (PROMCOMPAT_RETENTION_DAYS)"
+        if settings.retention_days
+        else "samples are kept for ever (PROMCOMPAT_RETENTION_DAYS=0)"
+    )
+    return f"""
+promcompat {promcompat_version()} is ready, speaking Prometheus {PROMETHEUS_VERSION}
+  listening   {base_url}
+  database    {database}
+              {where}
+  retention   {retention}
+  tenancy     {tenancy}
+  workers     {settings.workers}
+
+Prometheus or vmagent     remote_write:
+                            - url: {base_url}/api/v1/write
+Grafana                   data source of type Prometheus, URL {base_url}
+SQL (psql)                {sql_hint(settings)}
+Health and own metrics    {base_url}/-/ready   {base_url}/metrics
+
+"""

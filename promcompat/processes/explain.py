@@ -1,0 +1,157 @@
+"""`promcompat explain`: how a query is answered, for a terminal, as plain text or as JSON.
+
+A running service is asked; with `--database-url` this process plans the query itself.
+"""
+
+import argparse
+import asyncio
+import http.client
+import json
+import os
+import sys
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from promcompat.api.context import DEFAULT_TENANT
+from promcompat.api.explain_handlers import read_query
+from promcompat.api.explanation_json import explanation_json
+from promcompat.api.params import Form
+from promcompat.composition import Patience, build_metric_service, open_repository
+from promcompat.core.errors import PromcompatError
+from promcompat.core.secrets import Redactor, public_url, url_secrets
+from promcompat.processes.explanation_text import render_explanation
+from promcompat.public_settings import secrets_of
+from promcompat.settings import Settings
+
+_DEFAULT_URL: Final = "http://127.0.0.1:9201"
+_TIMEOUT_SECONDS: Final = 150.0
+"""Longer than a query may run unless the service is told otherwise."""
+_QUERY_PARAMETERS: Final = ("query", "time", "start", "end", "step")
+_FLAGS: Final = ("analyze", "database_plan")
+
+
+class ExplainError(Exception):
+    """There is no explanation; the text says why."""
+
+
+def add_explain_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command and its flags."""
+    text = "show how a query is answered, and with --analyze what that takes"
+    parser = commands.add_parser("explain", help=text, description=text)
+    parser.add_argument("query", metavar="EXPR", help="a PromQL expression")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--url", default=_DEFAULT_URL, help="a running service to ask. Default: %(default)s"
+    )
+    where.add_argument("--database-url", help="ask this database instead, without a service")
+    parser.add_argument("--time", help="of an instant query: Unix seconds or RFC 3339")
+    parser.add_argument("--start", help="of a range query, with --end and --step")
+    parser.add_argument("--end", help="of a range query")
+    parser.add_argument("--step", help="of a range query: seconds or a duration such as 1m")
+    parser.add_argument("--analyze", action="store_true", help="run the query and measure it")
+    parser.add_argument(
+        "--database-plan", action="store_true", help="add PostgreSQL's EXPLAIN of each statement"
+    )
+    parser.add_argument("--json", action="store_true", help="print it as the service answers it")
+    parser.add_argument("--tenant", help="the tenant, sent as X-Scope-OrgID")
+
+
+def run_explain(options: Mapping[str, Any]) -> int:
+    """Print the explanation; the exit code is 1 when there is none."""
+    try:
+        explanation = _explain(options)
+    except ExplainError as exc:
+        sys.stderr.write(f"promcompat: {exc}\n")
+        return 1
+    if options["json"]:
+        sys.stdout.write(json.dumps(explanation, indent=2, ensure_ascii=False) + "\n")
+    elif _wants_colour():
+        # Here, as rich and its lexers cost a service memory that it never uses.
+        from promcompat.processes.explanation_view import show_explanation
+
+        show_explanation(explanation)
+    else:
+        sys.stdout.write(render_explanation(explanation))
+    return 0
+
+
+def _wants_colour() -> bool:
+    """Whether people look at it, with what shows colours; see no-color.org."""
+    has_colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return sys.stdout.isatty() and has_colours
+
+
+def _explain(options: Mapping[str, Any]) -> Any:
+    form = {name: options[name] for name in _QUERY_PARAMETERS if options[name] is not None}
+    form |= {name: "true" for name in _FLAGS if options[name]}
+    if options["database_url"] is None:
+        return _fetch(_request(options, form))
+    tenant = DEFAULT_TENANT if options["tenant"] is None else options["tenant"]
+    try:
+        settings = Settings(**{"database_url": options["database_url"]})
+    except ValidationError as exc:
+        raise ExplainError(_faults_text(exc)) from exc
+    try:
+        return asyncio.run(_explain_here(settings, tenant, Form(form.items())))
+    except PromcompatError as exc:
+        raise ExplainError(Redactor(secrets_of(settings)).hide(str(exc))) from exc
+
+
+def _faults_text(error: ValidationError) -> str:
+    """The faults of settings, each by its flag."""
+    return "; ".join(
+        f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg'].removeprefix('Value error, ')}"
+        for fault in error.errors(include_url=False, include_context=False)
+    )
+
+
+async def _explain_here(settings: Settings, tenant: str, form: Form) -> Any:
+    """What a service with these settings would answer. Raises PromcompatError."""
+    assert settings.database_url is not None
+    url = settings.database_url.get_secret_value()
+    # Nobody waits at a terminal for a database to start, as a service does.
+    repository = await open_repository(settings, url, Patience(0.0))
+    try:
+        service = build_metric_service(settings, repository)
+        query = read_query(form, service.now_ms())
+        return explanation_json(await service.explain(tenant, query))
+    finally:
+        await repository.close()
+
+
+def _request(options: Mapping[str, Any], form: Mapping[str, str]) -> urllib.request.Request:
+    url = options["url"].rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise ExplainError("--url must start with http:// or https://")
+    headers = {} if options["tenant"] is None else {"X-Scope-OrgID": options["tenant"]}
+    body = urllib.parse.urlencode(form).encode()
+    return urllib.request.Request(f"{url}/api/v1/explain", data=body, headers=headers)
+
+
+def _fetch(request: urllib.request.Request) -> Any:
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
+            return json.load(response)["data"]
+    except urllib.error.HTTPError as exc:
+        with exc:
+            raise ExplainError(_error_text(exc)) from exc
+    except (OSError, http.client.HTTPException) as exc:
+        redactor = Redactor(url_secrets(request.full_url))
+        text = redactor.hide(f"cannot ask {public_url(request.full_url)}: {exc}")
+        raise ExplainError(text) from exc
+    except (ValueError, KeyError, TypeError) as exc:
+        raise ExplainError(f"{public_url(request.full_url)} answers with something else") from exc
+
+
+def _error_text(error: urllib.error.HTTPError) -> str:
+    """What the service says, from its JSON or as it is."""
+    body = error.read().decode(errors="replace").strip()
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"the service answers {error.code}: {body}"

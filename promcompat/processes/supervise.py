@@ -1,0 +1,214 @@
+"""Several serving processes on one port, kept alive by a parent that owns the database.
+
+The parent never serves: it starts the database, migrates it, and starts one process per worker.
+Each worker listens on the shared port by itself (SO_REUSEPORT) and knows its parent by two pipes:
+one that ends when the parent does, and one on which it reports that it serves.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prometheus_client.multiprocess import mark_process_dead
+from pydantic import SecretStr
+
+from promcompat.processes.termination import Termination
+from promcompat.settings import Settings
+from promcompat.telemetry import MULTIPROCESS_VARIABLE
+
+_LOGGER = logging.getLogger(__name__)
+_WORKER_VARIABLE = "_PROMCOMPAT_WORKER"
+_RESTART_SECONDS = 1.0
+_SHORT_LIFE_SECONDS = 10.0
+_MAX_SHORT_LIVES = 5
+_KILL_AFTER_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLink:
+    """What a worker was told by its parent."""
+
+    listen: str
+    database_url: str
+    parent_pipe: int
+    ready_pipe: int
+
+    def settings(self, settings: Settings) -> Settings:
+        """The settings of the worker: the parent's, with the addresses it found."""
+        changes = {
+            "listen": self.listen,
+            "database_url": SecretStr(self.database_url),
+        }
+        return settings.model_copy(update=changes)
+
+    def follow(self, termination: Termination) -> None:
+        """End this process when the parent is gone."""
+        loop = asyncio.get_running_loop()
+
+        def parent_ended() -> None:
+            loop.remove_reader(self.parent_pipe)
+            termination.ask("the parent process ended")
+
+        loop.add_reader(self.parent_pipe, parent_ended)
+
+    def report_ready(self, database: str) -> None:
+        """Tell the parent that this worker serves, and on which database."""
+        os.set_blocking(self.ready_pipe, False)
+        # Full after a thousand restarts that nobody waits for any more.
+        with suppress(BlockingIOError):
+            os.write(self.ready_pipe, database.encode() + b"\n")
+
+
+def worker_link(environment: Mapping[str, str] = os.environ) -> WorkerLink | None:
+    """The link to the parent, None in a process that has none."""
+    text = environment.get(_WORKER_VARIABLE)
+    return None if text is None else WorkerLink(**json.loads(text))
+
+
+@dataclass(slots=True)
+class _Pipes:
+    """`parent` has no writer but the parent; `ready` carries one line for each ready worker."""
+
+    parent: tuple[int, int] = field(default_factory=os.pipe)
+    ready: tuple[int, int] = field(default_factory=os.pipe)
+
+    def close(self) -> None:
+        for descriptor in (*self.parent, *self.ready):
+            os.close(descriptor)
+
+
+async def supervise(
+    settings: Settings,
+    listen: str,
+    database_url: str,
+    announce: Callable[[str], None],
+    arguments: Sequence[str],
+) -> int:
+    """Run `settings.workers` workers until asked to end; the exit code of the process.
+
+    `announce` is called with the description of the database once all of them serve. `arguments`
+    are those of this process; workers get them too.
+    """
+    termination = Termination()
+    pipes = _Pipes()
+    with tempfile.TemporaryDirectory(prefix="promcompat-metrics-") as metrics_folder:
+        link = WorkerLink(listen, database_url, pipes.parent[0], pipes.ready[1])
+        environment = {
+            **os.environ,
+            MULTIPROCESS_VARIABLE: metrics_folder,
+            _WORKER_VARIABLE: json.dumps(_as_dict(link)),
+        }
+        try:
+            async with asyncio.TaskGroup() as group:
+                keepers = [
+                    group.create_task(
+                        _Keeper(number, arguments, environment, pipes, Path(metrics_folder)).run(
+                            termination, settings.shutdown_timeout / 1000 + _KILL_AFTER_SECONDS
+                        )
+                    )
+                    for number in range(settings.workers)
+                ]
+                group.create_task(_announce_when_ready(len(keepers), pipes, announce, termination))
+        finally:
+            pipes.close()
+    return termination.exit_code
+
+
+def _as_dict(link: WorkerLink) -> dict[str, object]:
+    return {
+        "listen": link.listen,
+        "database_url": link.database_url,
+        "parent_pipe": link.parent_pipe,
+        "ready_pipe": link.ready_pipe,
+    }
+
+
+async def _announce_when_ready(
+    n_workers: int, pipes: _Pipes, announce: Callable[[str], None], termination: Termination
+) -> None:
+    """Call `announce` when every worker has reported."""
+    loop = asyncio.get_running_loop()
+    reports = asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reports), os.fdopen(os.dup(pipes.ready[0]), "rb")
+    )
+    ending = asyncio.create_task(termination.wait())
+    try:
+        for _ in range(n_workers):
+            line = asyncio.create_task(reports.readline())
+            await asyncio.wait({line, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not line.done():
+                line.cancel()
+                return
+        announce(line.result().decode().strip())
+    finally:
+        ending.cancel()
+        transport.close()
+
+
+@dataclass(slots=True)
+class _Keeper:
+    """Keeps one worker running."""
+
+    number: int
+    arguments: Sequence[str]
+    environment: Mapping[str, str]
+    pipes: _Pipes
+    metrics_folder: Path
+
+    async def run(self, termination: Termination, stop_seconds: float) -> None:
+        """Start the worker again when it ends, until asked to end."""
+        short_lives = 0
+        ending = asyncio.create_task(termination.wait())
+        while not ending.done():
+            started = time.monotonic()
+            try:
+                process = await self._spawn()
+            except OSError as exc:
+                termination.fail(f"cannot start a worker: {exc}")
+                break
+            exited = asyncio.create_task(process.wait())
+            await asyncio.wait({exited, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not exited.done():
+                await _stop(process, exited, stop_seconds)
+                return
+            mark_process_dead(process.pid, str(self.metrics_folder))  # type: ignore[no-untyped-call]
+            _LOGGER.error(
+                "worker ended", extra={"worker": self.number, "exit_code": exited.result()}
+            )
+            short_lives = short_lives + 1 if time.monotonic() - started < _SHORT_LIFE_SECONDS else 0
+            if short_lives >= _MAX_SHORT_LIVES:
+                termination.fail("a worker keeps ending")
+                return
+            await asyncio.wait({ending}, timeout=_RESTART_SECONDS)
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "promcompat",
+            *self.arguments,
+            env=dict(self.environment),
+            pass_fds=(self.pipes.parent[0], self.pipes.ready[1]),
+            # The terminal's Ctrl-C must reach the parent alone, which then ends the workers.
+            start_new_session=True,
+        )
+
+
+async def _stop(
+    process: asyncio.subprocess.Process, exited: asyncio.Task[int], stop_seconds: float
+) -> None:
+    process.terminate()
+    done, _ = await asyncio.wait({exited}, timeout=stop_seconds)
+    if not done:
+        _LOGGER.error("worker had to be killed", extra={"pid": process.pid})
+        process.kill()
+        await exited

@@ -1,0 +1,1 @@
+"""Queries: result cache, explanation, and the bucketed queries of the native API."""

@@ -1,0 +1,296 @@
+"""What can be done with metrics, whoever asks: write, query, list series and labels, metadata."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Container, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from promcompat.core.errors import WriteRejectedError
+from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
+from promcompat.core.model import (
+    METRIC_NAME,
+    BoolArray,
+    EvalRange,
+    Labels,
+    MetricMetadata,
+    SampleBlock,
+    SeriesSelection,
+    WriteBatch,
+)
+from promcompat.core.ports import MatcherSets, MetricRepository
+from promcompat.querying.query_engine import QueryEngine
+from promcompat.querying.query_explanation import (
+    PlanningEngine,
+    QueryExplanation,
+    QueryToExplain,
+    explain_query,
+)
+from promql.query_parameters import DEFAULTS, QueryParameters
+from promql.values.matrix import Matrix, QueryResult
+
+TRUNCATION_WARNING = "results truncated due to limit"
+ALL_TIME_MS = (-(1 << 62), 1 << 62)
+MAX_COUNTED_SERIES = 200_000
+
+ItemT = TypeVar("ItemT")
+
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[ItemT]):
+    """The head of a sorted list, with a warning when it was cut."""
+
+    items: list[ItemT]
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def cut(cls, items: list[ItemT], limit: int) -> "Listing[ItemT]":
+        """The first `limit` items (0: all) of a list asked for with one more."""
+        if limit and len(items) > limit:
+            return cls(items[:limit], (TRUNCATION_WARNING,))
+        return cls(items)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesStatistics:
+    """How many series there are of what: each counter maps a name to a number.
+
+    `bounds_ms` are the times of the first and the last sample; None without samples.
+    """
+
+    bounds_ms: tuple[int, int] | None
+    n_series: int
+    n_label_pairs: int
+    series_by_metric_name: Counter[str]
+    values_by_label_name: Counter[str]
+    bytes_by_label_name: Counter[str]
+    series_by_label_pair: Counter[str]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryOptions:
+    """The optional parameters of a query; `limit` bounds the series of the answer (0: none).
+
+    Without `use_cache` every step is evaluated now, as whoever asks for statistics expects.
+    """
+
+    parameters: QueryParameters = DEFAULTS
+    limit: int = 0
+    use_cache: bool = True
+
+
+class MetricService:
+    """The use cases around samples. Everything is done for one tenant."""
+
+    def __init__(
+        self,
+        repository: MetricRepository,
+        engine: PlanningEngine,
+        *,
+        max_future_ms: int,
+        range_cache: QueryEngine | None = None,
+        label_limits: LabelLimits = DEFAULT_LABEL_LIMITS,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        """`max_future_ms` bounds how far ahead of now a sample may be; 0 sets no bound.
+
+        `label_limits` are those of the repository, for readers of requests that name what is wrong.
+        `range_cache` answers range queries in front of the engine.
+        """
+        self._range_cache = range_cache or engine
+        self._repository = repository
+        self._engine = engine
+        self._max_future_ms = max_future_ms
+        self.label_limits = label_limits
+        self._now_ms = now_ms
+
+    def now_ms(self) -> int:
+        """The time of the clock, Unix milliseconds."""
+        return self._now_ms()
+
+    def latest_ms(self) -> int | None:
+        """The latest time a sample may have now, None for any."""
+        return self._now_ms() + self._max_future_ms if self._max_future_ms else None
+
+    def known_series(self, tenant: str) -> Container[bytes]:
+        """The series keys whose labels a decoder need not look at."""
+        return self._repository.known_series(tenant)
+
+    async def write(self, tenant: str, batch: WriteBatch) -> None:
+        """Store a batch; returns only when its rows are committed.
+
+        A sample too far ahead of the clock is not stored, every other one is, and
+        WriteRejectedError is raised in Prometheus' words. Other errors are those of
+        `MetricRepository.write_batch`.
+        """
+        if not self._max_future_ms:
+            await self._repository.write_batch(tenant, batch)
+            return
+        too_late = batch.timestamps > self._now_ms() + self._max_future_ms
+        if not too_late.any():
+            await self._repository.write_batch(tenant, batch)
+            return
+        reason = "out of bounds: timestamp is too far in the future"
+        refused = dict.fromkeys(np.flatnonzero(too_late).tolist(), reason)
+        kept = _rows(batch, ~too_late)
+        try:
+            if len(kept) or kept.metadata:
+                await self._repository.write_batch(tenant, kept)
+        except WriteRejectedError as exc:
+            raise exc.of_larger_batch(np.flatnonzero(~too_late).tolist(), refused) from exc
+        raise WriteRejectedError(reason, refused=refused)
+
+    async def query(
+        self, tenant: str, text: str, time_ms: int, options: QueryOptions
+    ) -> QueryResult:
+        """Evaluate an expression at one time. Raises the errors of the engine."""
+        result = await self._engine.query(tenant, text, time_ms, options.parameters)
+        return truncate_result(result, options.limit)
+
+    async def query_range(
+        self, tenant: str, text: str, eval_range: EvalRange, options: QueryOptions
+    ) -> QueryResult:
+        """Evaluate an expression at every step. Raises the errors of the engine."""
+        engine = self._range_cache if options.use_cache else self._engine
+        result = await engine.query_range(tenant, text, eval_range, options.parameters)
+        return truncate_result(result, options.limit)
+
+    def reading(
+        self, tenant: str, selections: Sequence[SeriesSelection]
+    ) -> AbstractAsyncContextManager[list[SampleBlock]]:
+        """The samples of selections; until the block ends they count as those of a query.
+
+        Raises the errors of the engine.
+        """
+        return self._engine.reading(tenant, selections)
+
+    async def explain(self, tenant: str, query: QueryToExplain) -> QueryExplanation:
+        """How an expression is answered. Raises the errors of the engine."""
+        return await explain_query(self._repository, self._engine, tenant, query)
+
+    async def series(
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
+    ) -> Listing[Labels]:
+        """The label sets of matching series with samples in `[start_ms, end_ms]`."""
+        found = await self._repository.series(
+            tenant, matcher_sets, start_ms, end_ms, _one_more(limit)
+        )
+        return Listing.cut(found, limit)
+
+    async def label_names(
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
+    ) -> Listing[str]:
+        """The label names of such series."""
+        found = await self._repository.label_names(
+            tenant, matcher_sets, start_ms, end_ms, _one_more(limit)
+        )
+        return Listing.cut(found, limit)
+
+    async def label_values(
+        self,
+        tenant: str,
+        name: str,
+        matcher_sets: MatcherSets,
+        start_ms: int,
+        end_ms: int,
+        limit: int,
+    ) -> Listing[str]:
+        """The values of one label among such series."""
+        found = await self._repository.label_values(
+            tenant, name, matcher_sets, start_ms, end_ms, _one_more(limit)
+        )
+        return Listing.cut(found, limit)
+
+    async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
+        """What senders said of one metric family, or of all, sorted by family."""
+        return await self._repository.metadata(tenant, family)
+
+    async def series_statistics(self, tenant: str) -> SeriesStatistics:
+        """Counts over the series of a tenant; over the first 200,000 with a warning beyond."""
+        found = await self._repository.series(tenant, (), *ALL_TIME_MS, MAX_COUNTED_SERIES + 1)
+        bounds_ms = await self._repository.sample_bounds(tenant)
+        # Seconds of work for the largest tenants, which others need not wait for.
+        listing = Listing.cut(found, MAX_COUNTED_SERIES)
+        return await asyncio.to_thread(count_series, listing, bounds_ms)
+
+    async def check_ready(self) -> None:
+        """Returns when the database answers; raises StorageUnavailableError otherwise."""
+        await self._repository.ping()
+
+
+def truncate_result(result: QueryResult, limit: int) -> QueryResult:
+    """The first `limit` series of a vector or matrix with a warning; other results unchanged."""
+    if not limit:
+        return result
+    value = result.value
+    match value:
+        case Matrix():
+            rows = np.flatnonzero(value.present.any(axis=1))
+            if len(rows) <= limit:
+                return result
+            kept: Matrix | SampleBlock = _matrix_rows(value, rows[:limit].tolist())
+        case SampleBlock():
+            if len(value.labels) <= limit:
+                return result
+            end = int(value.offsets[limit])
+            kept = SampleBlock(
+                value.labels[:limit],
+                value.timestamps[:end],
+                value.values[:end],
+                value.offsets[: limit + 1],
+            )
+        case _:
+            return result
+    return replace(result, value=kept, warnings=(*result.warnings, TRUNCATION_WARNING))
+
+
+def _matrix_rows(matrix: Matrix, rows: Sequence[int]) -> Matrix:
+    return Matrix(
+        [matrix.labels[row] for row in rows],
+        matrix.values[rows],
+        matrix.present[rows],
+        matrix.drop_name[rows],
+        None if matrix.histograms is None else matrix.histograms[rows],
+    )
+
+
+def count_series(
+    listing: Listing[Labels], bounds_ms: tuple[int, int] | None = None
+) -> SeriesStatistics:
+    """The statistics of a list of series; `bounds_ms` as in `SeriesStatistics`."""
+    names: Counter[str] = Counter(labels.get(METRIC_NAME) for labels in listing.items)
+    pairs = Counter(pair for labels in listing.items for pair in labels)
+    values = Counter(name for name, _ in pairs)
+    sizes: Counter[str] = Counter()
+    for (name, value), count in pairs.items():
+        sizes[name] += len(value.encode()) * count
+    return SeriesStatistics(
+        bounds_ms=bounds_ms,
+        n_series=len(listing.items),
+        n_label_pairs=len(pairs),
+        series_by_metric_name=names,
+        values_by_label_name=values,
+        bytes_by_label_name=sizes,
+        series_by_label_pair=Counter({f"{name}={value}": n for (name, value), n in pairs.items()}),
+        warnings=listing.warnings,
+    )
+
+
+def _rows(batch: WriteBatch, kept: BoolArray) -> WriteBatch:
+    indices = np.flatnonzero(kept)
+    return replace(
+        batch,
+        series_keys=[batch.series_keys[i] for i in indices.tolist()],
+        timestamps=batch.timestamps[indices],
+        values=batch.values[indices],
+        server_timed=None if batch.server_timed is None else batch.server_timed[indices],
+    )
+
+
+def _one_more(limit: int) -> int:
+    return limit + 1 if limit else 0

@@ -1,0 +1,165 @@
+"""What the native API answers: pages of samples, newest samples, statistics, buckets."""
+
+import asyncio
+from dataclasses import replace
+
+from promcompat.core.definitions import MetricType
+from promcompat.core.matchers import LabelMatcher
+from promcompat.core.model import SelectHints, SeriesSelection
+from promcompat.core.native_queries import (
+    BucketedSeries,
+    BucketQuery,
+    LatestDistribution,
+    SamplePageQuery,
+    SampleRow,
+    Statistics,
+)
+from promcompat.core.ports import DefinitionRepository, MetricRepository, SampleListReader
+from promcompat.querying.bucket_expressions import MetricShape, statistics_of
+from promcompat.querying.bucket_grid import bucket_starts
+from promcompat.querying.bucket_reader import BucketReader, of_metric, series_union
+from promcompat.querying.distributions import (
+    BUCKET,
+    COUNT,
+    QUANTILE,
+    SUM,
+    distribution_statistics,
+    latest_distributions,
+)
+from promcompat.querying.metric_kinds import MetricKind, MetricKinds
+from promcompat.querying.metric_service import MetricService
+from promcompat.querying.sample_statistics import group_statistics
+
+_MAX_PARTS = 1_000_000
+_SUFFIXES = {
+    MetricShape.SAMPLES: ("",),
+    MetricShape.HISTOGRAM: (BUCKET, SUM, COUNT),
+    MetricShape.SUMMARY: (QUANTILE, SUM, COUNT),
+}
+
+
+class NativeQueryService:
+    """The reading use cases of the native API. Everything is done for one tenant.
+
+    Buckets are computed by the query engine, so a rate is PromQL's and whatever makes queries
+    fast (pushdown, rollups, caches) serves here too.
+    """
+
+    def __init__(
+        self,
+        samples: SampleListReader,
+        repository: MetricRepository,
+        definitions: DefinitionRepository,
+        metrics: MetricService,
+    ) -> None:
+        """`metrics` runs the queries of buckets, beside those of the Prometheus API."""
+        self._samples = samples
+        self._metrics = metrics
+        self._kinds = MetricKinds(samples, repository, definitions)
+        self._buckets = BucketReader(metrics)
+
+    async def sample_page(
+        self, tenant: str, query: SamplePageQuery
+    ) -> tuple[list[SampleRow], bool]:
+        """The samples of a page, and whether more follow."""
+        found = await self._samples.sample_page(tenant, replace(query, limit=query.limit + 1))
+        return found[: query.limit], len(found) > query.limit
+
+    async def metric_names(
+        self, tenant: str, prefix: str, after: str, limit: int
+    ) -> tuple[list[str], bool]:
+        """Names of metrics, and whether more follow."""
+        found = await self._samples.metric_names(tenant, prefix, after, limit + 1)
+        return found[:limit], len(found) > limit
+
+    async def kind(self, tenant: str, name: str) -> MetricKind:
+        """What a metric is. Raises NotFoundError for one that was never written."""
+        return await self._kinds.find(tenant, name)
+
+    async def latest(
+        self, tenant: str, name: str, matchers: tuple[LabelMatcher, ...], limit: int
+    ) -> tuple[list[SampleRow], bool]:
+        """The newest sample of each series, and whether there are more series."""
+        found = await self._samples.latest_samples(tenant, of_metric(name, matchers), limit + 1)
+        return found[:limit], len(found) > limit
+
+    async def latest_distributions(
+        self,
+        tenant: str,
+        name: str,
+        shape: MetricShape,
+        matchers: tuple[LabelMatcher, ...],
+        limit: int,
+    ) -> tuple[list[LatestDistribution], bool]:
+        """The newest state of each histogram or summary, and whether there are more of them."""
+        rows_of = {
+            suffix: await self._samples.latest_samples(
+                tenant, of_metric(name + suffix, matchers), _MAX_PARTS
+            )
+            for suffix in _SUFFIXES[shape]
+        }
+        found = await asyncio.to_thread(latest_distributions, rows_of, limit + 1)
+        return found[:limit], len(found) > limit
+
+    async def statistics(
+        self,
+        tenant: str,
+        name: str,
+        matchers: tuple[LabelMatcher, ...],
+        bounds_ms: tuple[int, int],
+        group_by: tuple[str, ...],
+    ) -> tuple[MetricType, list[Statistics]]:
+        """The metric's type, and statistics over its samples in `[start, end)`, for each group.
+
+        Of a classic histogram or summary they are those of the observations it counted. Raises
+        NotFoundError for a metric that was never written and ExecutionError for more samples than
+        a query may hold.
+        """
+        kind = await self._kinds.find(tenant, name)
+        suffixes = _SUFFIXES[kind.shape]
+        selections = [_selection(name + suffix, matchers, bounds_ms) for suffix in suffixes]
+        async with self._metrics.reading(tenant, selections) as blocks:
+            if kind.shape is MetricShape.SAMPLES:
+                return kind.type, await asyncio.to_thread(group_statistics, blocks[0], group_by)
+            by_suffix = dict(zip(suffixes, blocks, strict=True))
+            found = await asyncio.to_thread(distribution_statistics, by_suffix, group_by)
+            return kind.type, found
+
+    async def buckets(self, tenant: str, query: BucketQuery) -> BucketedSeries:
+        """A value for each series or group and bucket.
+
+        Raises NotFoundError for a metric that was never written, BadDataError for an aggregation
+        that its type does not have, and the errors of the engine.
+        """
+        kind = await self._kinds.find(tenant, query.name)
+        aggregation = query.aggregation or kind.aggregation
+        statistics = statistics_of(aggregation, query.percentiles)
+        asked = query, kind.shape, list(statistics.values())
+        found, warnings = await self._buckets.read(tenant, *asked)
+        before = None
+        if query.looks_back:
+            before = await self._buckets.read_before(tenant, *asked)
+        if before is not None:
+            found, before = series_union(found, before)
+        return BucketedSeries(
+            type=kind.type,
+            aggregation=aggregation,
+            layers=tuple(statistics),
+            starts_ms=bucket_starts(query.start_ms, query.end_ms, query.bucket_ms),
+            buckets=found,
+            before=before,
+            warnings=warnings,
+        )
+
+
+def _selection(
+    name: str, matchers: tuple[LabelMatcher, ...], bounds_ms: tuple[int, int]
+) -> SeriesSelection:
+    """The samples of `[start, end)`: a selection is left-open, and times are whole milliseconds."""
+    start_ms, end_ms = bounds_ms
+    return SeriesSelection(
+        matchers=of_metric(name, matchers),
+        start_ms=start_ms - 1,
+        end_ms=end_ms - 1,
+        hints=SelectHints(range_ms=max(end_ms - start_ms, 1)),
+    )

@@ -1,0 +1,346 @@
+"""Answers range queries from the steps of earlier answers where that is exact.
+
+Dashboards ask the same query again and again with the window moved by a step or two. Kept are the
+steps of an answer that no write can change without being counted (see docs/adr/0010); a new
+request on the same step grid takes those and has only the rest evaluated.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from promcompat.core.caching import CACHEABLE_AFTER_MS
+from promcompat.core.model import EvalRange
+from promcompat.core.ports import LateWriteReader
+from promcompat.querying.query_engine import QueryEngine
+from promcompat.querying.step_columns import drop_empty_rows, join_steps, take_steps
+from promql.budget import TimeLimit, run_limited
+from promql.parsing.ast import Expr
+from promql.parsing.parser import parse_expr
+from promql.planning.plan import Plan
+from promql.planning.step_reuse import StepReach, is_reusable, step_reach
+from promql.query_parameters import DEFAULTS, QueryParameters
+from promql.values.matrix import Matrix, QueryResult, QueryStats
+
+DAY_MS: Final = 86_400_000
+_MIN_STEPS: Final = 2
+"""One step alone would be taken for an instant query, whose rules differ."""
+_BYTES_PER_SERIES: Final = 400
+"""What a label set of ten labels takes, roughly."""
+_BYTES_PER_CELL: Final = 9
+_LONGEST_TEXT: Final = 4_096
+"""Longer ones are parsed in a thread, by the engine."""
+_PARSE_SECONDS: Final = 60.0
+
+
+class RangeEngine(QueryEngine, Protocol):
+    """A `QueryEngine` whose plan of an expression can be looked at."""
+
+    def plan(self, expr: Expr, eval_range: EvalRange, lookback_ms: int | None = None) -> Plan:
+        """The plan of a query."""
+
+
+@dataclass(slots=True)
+class ResultCacheStats:
+    """Totals, and what the cache holds now."""
+
+    hits: int = 0
+    misses: int = 0
+    steps_reused: int = 0
+    bytes_held: int = 0
+    entries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    tenant: str
+    text: str
+    step_ms: int
+    phase_ms: int
+    lookback_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """The steps `grid` of an answer without annotations, and the late writes it includes."""
+
+    grid: EvalRange
+    matrix: Matrix
+    late_writes: Mapping[int, int]
+
+    @property
+    def n_bytes(self) -> int:
+        arrays = self.matrix.values.nbytes + self.matrix.present.nbytes
+        return int(arrays) + _BYTES_PER_SERIES * (1 + len(self.matrix.labels))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """A range query on its way, with what was known when it came."""
+
+    key: _Key
+    eval_range: EvalRange
+    parameters: QueryParameters
+    reach: StepReach
+    horizon_ms: int
+    late_writes: Mapping[int, int]
+    n_forgotten: int
+
+
+class RangeResultCache:
+    """A `QueryEngine` that keeps what another one answered; at most `max_bytes` of it."""
+
+    def __init__(
+        self,
+        engine: RangeEngine,
+        late_writes: LateWriteReader,
+        *,
+        max_bytes: int,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.stats = ResultCacheStats()
+        self._engine = engine
+        self._late_writes = late_writes
+        self._max_bytes = max_bytes
+        self._largest_entry = max_bytes // 4
+        self._now_ms = now_ms
+        self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
+        self._n_forgotten = 0
+
+    def forget(self) -> None:
+        """Keep nothing of what was answered so far or is being answered now.
+
+        To be called when the database stepped back: its counts of late writes may repeat.
+        """
+        self._n_forgotten += 1
+        for key in list(self._entries):
+            self._remove(key)
+
+    async def query(
+        self,
+        tenant: str,
+        text: str,
+        time_ms: int,
+        parameters: QueryParameters = DEFAULTS,
+    ) -> QueryResult:
+        """Evaluate at one time; never from the cache."""
+        return await self._engine.query(tenant, text, time_ms, parameters)
+
+    async def query_range(
+        self,
+        tenant: str,
+        text: str,
+        eval_range: EvalRange,
+        parameters: QueryParameters = DEFAULTS,
+    ) -> QueryResult:
+        """Evaluate at every step, or at those that are not known. Raises as the engine does."""
+        lookback_ms = parameters.lookback_ms
+        reach = (
+            None if parameters.counts_samples else await self._reach(text, eval_range, parameters)
+        )
+        if reach is None:
+            return await self._engine.query_range(tenant, text, eval_range, parameters)
+        step_ms = eval_range.step_ms
+        # The clock first, then the late writes, then samples: what is kept can only be too little.
+        horizon_ms = self._now_ms() - CACHEABLE_AFTER_MS - reach.ahead_ms
+        late = await self._late_writes.late_writes(
+            tenant,
+            (eval_range.start_ms - reach.back_ms) // DAY_MS,
+            (eval_range.end_ms + reach.ahead_ms) // DAY_MS,
+        )
+        request = _Request(
+            key=_Key(tenant, text, step_ms, eval_range.start_ms % step_ms, lookback_ms),
+            eval_range=eval_range,
+            parameters=parameters,
+            reach=reach,
+            horizon_ms=horizon_ms,
+            late_writes=late,
+            n_forgotten=self._n_forgotten,
+        )
+        return await self._answer(request)
+
+    async def _reach(
+        self, text: str, eval_range: EvalRange, parameters: QueryParameters
+    ) -> StepReach | None:
+        """What the steps depend on; None for a query that is not for the cache."""
+        if eval_range.n_steps <= _MIN_STEPS or len(text) > _LONGEST_TEXT or not self._max_bytes:
+            return None
+        limit = TimeLimit.after(parameters.timeout_seconds or _PARSE_SECONDS)
+
+        def find() -> StepReach | None:
+            expr = parse_expr(text, lambda _: limit.check_time())
+            if not is_reusable(expr):
+                return None
+            return step_reach(self._engine.plan(expr, eval_range, parameters.lookback_ms))
+
+        # Regular expressions may take long to compile.
+        return await run_limited(None, limit, find) if "~" in text else find()
+
+    async def _answer(self, request: _Request) -> QueryResult:
+        entry = self._entries.get(request.key)
+        reused = _usable_steps(entry, request) if entry is not None else None
+        if entry is None or reused is None:
+            self.stats.misses += 1
+            result = await self._evaluate(request, request.eval_range)
+            self._keep(request, result)
+            return result
+        self.stats.hits += 1
+        self.stats.steps_reused += reused.n_steps
+        self._entries.move_to_end(request.key)
+        pieces: list[tuple[EvalRange, QueryResult]] = []
+        for grid in _missing_steps(request.eval_range, reused):
+            pieces.append((grid, await self._evaluate(request, grid)))
+            if _joined_bytes(request.eval_range, entry, pieces) > self._max_bytes:
+                # Together they would take what the limit of one query does not know of.
+                pieces.clear()
+                return await self._evaluate(request, request.eval_range)
+        known = take_steps(entry.matrix, entry.grid, reused)
+        result = _join(request.eval_range, (reused, known), pieces)
+        self._keep(request, result)
+        return result
+
+    async def _evaluate(self, request: _Request, grid: EvalRange) -> QueryResult:
+        key = request.key
+        return await self._engine.query_range(key.tenant, key.text, grid, request.parameters)
+
+    def _keep(self, request: _Request, result: QueryResult) -> None:
+        """Remember the steps that are old enough of an answer there is nothing to say about."""
+        grid = request.eval_range
+        n_steps = (min(request.horizon_ms, grid.end_ms) - grid.start_ms) // grid.step_ms + 1
+        matrix = result.value
+        if n_steps < _MIN_STEPS or result.warnings or result.infos:
+            return
+        if request.n_forgotten != self._n_forgotten:
+            return
+        if not isinstance(matrix, Matrix) or matrix.histograms is not None:
+            return
+        if _cell_bytes(len(matrix.labels), n_steps) > self._largest_entry:
+            return
+        kept = replace(grid, end_ms=grid.start_ms + (n_steps - 1) * grid.step_ms)
+        old = self._entries.get(request.key)
+        if old is not None and _is_within(kept, old.grid) and _is_current(old, request):
+            return
+        columns = drop_empty_rows(take_steps(matrix, grid, kept))
+        self._add(request.key, _Entry(kept, columns, request.late_writes))
+
+    def _add(self, key: _Key, entry: _Entry) -> None:
+        self._remove(key)
+        if entry.n_bytes > self._largest_entry:
+            return
+        self._entries[key] = entry
+        self.stats.bytes_held += entry.n_bytes
+        while self.stats.bytes_held > self._max_bytes:
+            self._remove(next(iter(self._entries)))
+        self.stats.entries = len(self._entries)
+
+    def _remove(self, key: _Key) -> None:
+        removed = self._entries.pop(key, None)
+        if removed is not None:
+            self.stats.bytes_held -= removed.n_bytes
+        self.stats.entries = len(self._entries)
+
+
+def _cell_bytes(n_series: int, n_steps: int) -> int:
+    return n_series * (n_steps * _BYTES_PER_CELL + _BYTES_PER_SERIES)
+
+
+def _joined_bytes(
+    grid: EvalRange, entry: _Entry, pieces: Sequence[tuple[EvalRange, QueryResult]]
+) -> int:
+    """What an answer on `grid` takes at most that is joined from these."""
+    values = [entry.matrix, *(result.value for _, result in pieces)]
+    n_series = sum(len(value.labels) for value in values if isinstance(value, Matrix))
+    return _cell_bytes(n_series, grid.n_steps)
+
+
+def _is_within(inner: EvalRange, outer: EvalRange) -> bool:
+    return outer.start_ms <= inner.start_ms and inner.end_ms <= outer.end_ms
+
+
+def _changed_days(entry: _Entry, request: _Request, grid: EvalRange) -> list[int]:
+    """The days of samples the steps of `grid` depend on that changed since the entry was made."""
+    first = (grid.start_ms - request.reach.back_ms) // DAY_MS
+    last = (grid.end_ms + request.reach.ahead_ms) // DAY_MS
+    return sorted(
+        day
+        for day in entry.late_writes.keys() | request.late_writes.keys()
+        if first <= day <= last and entry.late_writes.get(day, 0) != request.late_writes.get(day, 0)
+    )
+
+
+def _is_current(entry: _Entry, request: _Request) -> bool:
+    """Whether all of an entry is as the database is; only days the request read are known."""
+    asked = request.eval_range
+    return _is_within(entry.grid, asked) and not _changed_days(entry, request, entry.grid)
+
+
+def _usable_steps(entry: _Entry, request: _Request) -> EvalRange | None:
+    """The longest run of the entry's steps that are asked for and did not change."""
+    asked, step_ms, reach = request.eval_range, request.eval_range.step_ms, request.reach
+    start_ms = max(asked.start_ms, entry.grid.start_ms)
+    end_ms = min(asked.end_ms, entry.grid.end_ms)
+    if end_ms < start_ms:
+        return None
+    changed = _changed_days(entry, request, EvalRange(start_ms, end_ms, step_ms))
+    if changed:
+        before_ms = changed[0] * DAY_MS - reach.ahead_ms - 1
+        after_ms = (changed[-1] + 1) * DAY_MS + reach.back_ms
+        n_before = max(0, (before_ms - start_ms) // step_ms + 1)
+        n_after = max(0, (end_ms - after_ms) // step_ms + 1)
+        if n_before >= n_after:
+            end_ms = start_ms + (n_before - 1) * step_ms
+        else:
+            start_ms = end_ms - (n_after - 1) * step_ms
+    if end_ms < start_ms:
+        return None
+    return EvalRange(start_ms, end_ms, step_ms)
+
+
+def _missing_steps(asked: EvalRange, known: EvalRange) -> list[EvalRange]:
+    """The steps before and after the known ones; at least two each, be some known ones among."""
+    step_ms = asked.step_ms
+    missing = []
+    if known.start_ms > asked.start_ms:
+        end_ms = max(known.start_ms - step_ms, asked.start_ms + step_ms)
+        missing.append(EvalRange(asked.start_ms, end_ms, step_ms))
+    last_ms = asked.start_ms + (asked.n_steps - 1) * step_ms
+    if known.end_ms < last_ms:
+        start_ms = min(known.end_ms + step_ms, last_ms - step_ms)
+        missing.append(EvalRange(start_ms, last_ms, step_ms))
+    return missing
+
+
+def _join(
+    grid: EvalRange,
+    known: tuple[EvalRange, Matrix],
+    pieces: Sequence[tuple[EvalRange, QueryResult]],
+) -> QueryResult:
+    columns = [known]
+    for piece, result in pieces:
+        assert isinstance(result.value, Matrix)
+        columns.append((piece, result.value))
+    warnings = dict.fromkeys(text for _, result in pieces for text in result.warnings)
+    infos = dict.fromkeys(text for _, result in pieces for text in result.infos)
+    return QueryResult(
+        join_steps(grid, columns),
+        grid.timestamps(),
+        True,
+        tuple(warnings),
+        tuple(infos),
+        _sum_stats([result.stats for _, result in pieces], known[0].n_steps),
+    )
+
+
+def _sum_stats(parts: Sequence[QueryStats], reused_steps: int) -> QueryStats:
+    timings: dict[str, float] = {}
+    for part in parts:
+        for stage, seconds in part.timings_seconds.items():
+            timings[stage] = timings.get(stage, 0.0) + seconds
+    return QueryStats(
+        timings,
+        sum(part.total_samples for part in parts),
+        max((part.peak_samples for part in parts), default=0),
+        reused_steps,
+    )

@@ -1,0 +1,59 @@
+"""Cutting and joining matrices of range queries along their steps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from promcompat.core.model import EvalRange, Labels
+from promql.values.matrix import Matrix
+from promql.values.name_removal import take_rows
+
+
+def take_steps(matrix: Matrix, grid: EvalRange, wanted: EvalRange) -> Matrix:
+    """The columns of the steps `wanted`, which are some of those of `grid`; a copy."""
+    first = (wanted.start_ms - grid.start_ms) // grid.step_ms
+    steps = slice(first, first + wanted.n_steps)
+    return Matrix(
+        matrix.labels,
+        matrix.values[:, steps].copy(),
+        matrix.present[:, steps].copy(),
+        matrix.drop_name,
+    )
+
+
+def drop_empty_rows(matrix: Matrix) -> Matrix:
+    """The rows that are present at any step."""
+    is_present = matrix.present.any(axis=1)
+    if is_present.all():
+        return matrix
+    return take_rows(matrix, np.flatnonzero(is_present).tolist())
+
+
+def join_steps(grid: EvalRange, pieces: Sequence[tuple[EvalRange, Matrix]]) -> Matrix:
+    """One matrix over `grid`, its rows sorted by labels; of shared steps the later piece counts.
+
+    The pieces together have every step of `grid`, and each piece's rows are sorted.
+    """
+    labels = _all_labels([matrix.labels for _, matrix in pieces])
+    row_of = {one: row for row, one in enumerate(labels)}
+    values = np.zeros((len(labels), grid.n_steps))
+    present = np.zeros(values.shape, bool)
+    for piece, matrix in pieces:
+        first = (piece.start_ms - grid.start_ms) // grid.step_ms
+        steps = slice(first, first + piece.n_steps)
+        if len(matrix.labels) == len(labels):
+            values[:, steps] = matrix.values
+            present[:, steps] = matrix.present
+        else:
+            present[:, steps] = False
+            rows = np.array([row_of[one] for one in matrix.labels], np.intp)
+            values[rows, steps] = matrix.values
+            present[rows, steps] = matrix.present
+    return drop_empty_rows(Matrix.of(labels, values, present))
+
+
+def _all_labels(parts: Sequence[Sequence[Labels]]) -> list[Labels]:
+    first = list(parts[0])
+    if all(list(other) == first for other in parts[1:]):
+        return first
+    return sorted({one for part in parts for one in part}, key=lambda one: one.pairs)

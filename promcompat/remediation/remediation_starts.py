@@ -1,0 +1,142 @@
+"""Starts the remediations of alerts that fired: the work that waits in `alert_delivery`.
+
+The workflow service knows a second start of the same remediation by its id, so that work may be
+done again after a crash.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from promcompat.alerting.alert_texts import AlertTexts
+from promcompat.alerting.alerting_stats import AlertingStats
+from promcompat.alerting.silencing import ActiveSilences
+from promcompat.core.alert_ports import AlertRepository
+from promcompat.core.alerts import REMEDIATION_RECEIVER, Alert
+from promcompat.core.delivery_ports import (
+    AlertNote,
+    Delivery,
+    Postponement,
+    RemediationDeliveries,
+)
+from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from promcompat.core.remediation import RemediationLauncher, RemediationRequest
+from promcompat.querying.metric_service import MetricService, QueryOptions
+from promql.values.matrix import QueryResult
+
+_LEASE_MS: Final = 15_000
+_BATCH: Final = 10
+_SILENCED_SECONDS: Final = 5.0
+_MAX_DELAY_SECONDS: Final = 300.0
+_TEMPLATE_FAULT: Final = "<error expanding template: "
+
+
+class RemediationStarts:
+    """What the loop of remediations does; any number of processes may run it."""
+
+    def __init__(
+        self,
+        deliveries: RemediationDeliveries,
+        alerts: AlertRepository,
+        launcher: RemediationLauncher,
+        metrics: MetricService,
+        stats: AlertingStats,
+        *,
+        external_url: str,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._deliveries = deliveries
+        self._alerts = alerts
+        self._launcher = launcher
+        self._metrics = metrics
+        self._stats = stats
+        self._external_url = external_url
+        self._now_ms = now_ms
+
+    async def start_due(self) -> None:
+        """Start the remediations that are due, a few at most. Raises StorageUnavailableError."""
+        silences = ActiveSilences(self._alerts, self._now_ms)
+        for _ in range(_BATCH):
+            now_ms = self._now_ms()
+            due = await self._deliveries.claim(REMEDIATION_RECEIVER, 1, now_ms, now_ms + _LEASE_MS)
+            if not due:
+                return
+            if await silences.is_silenced(due[0].tenant, due[0].alert):
+                await self._keep_silent(due[0])
+            else:
+                await self._start(due[0])
+
+    async def _keep_silent(self, delivery: Delivery) -> None:
+        if delivery.is_over:
+            return await self._deliveries.done([delivery.id])
+        wait = Postponement(delivery.id, _SILENCED_SECONDS, "silenced", counts=False)
+        await self._deliveries.postpone([wait], self._now_ms())
+
+    async def _start(self, delivery: Delivery) -> None:
+        alert, now_ms = delivery.alert, self._now_ms()
+        spec = alert.remediation
+        last_ms = await self._deliveries.last_remediation_ms(alert.id)
+        if spec is None or (last_ms and now_ms - last_ms < spec.cooldown_ms):
+            return await self._give_up(delivery, "within its cooldown")
+        try:
+            request = await self._request(delivery)
+            await self._launcher.start(request)
+        except StorageUnavailableError as exc:
+            self._stats.remediations_failed += 1
+            delay_seconds = min(2.0 ** min(delivery.attempts, 10), _MAX_DELAY_SECONDS)
+            wait = Postponement(delivery.id, delay_seconds, str(exc), counts=True)
+            await self._deliveries.postpone([wait], now_ms)
+        except PromcompatError as exc:
+            self._stats.remediations_failed += 1
+            await self._give_up(delivery, str(exc))
+        else:
+            self._stats.remediations_requested += 1
+            text = f"remediation requested: {request.workflow_id}"
+            note = AlertNote(alert_id=alert.id, at_ms=now_ms, text=text)
+            await self._deliveries.remediated(delivery.id, note)
+
+    async def _give_up(self, delivery: Delivery, reason: str) -> None:
+        text = f"remediation not started: {reason}"
+        note = AlertNote(alert_id=delivery.alert.id, at_ms=self._now_ms(), text=text)
+        await self._deliveries.done([delivery.id], [note])
+
+    async def _request(self, delivery: Delivery) -> RemediationRequest:
+        alert = delivery.alert
+        assert alert.remediation is not None
+
+        async def query(text: str) -> QueryResult:
+            return await self._metrics.query(
+                delivery.tenant, text, alert.fired_at_ms, QueryOptions()
+            )
+
+        texts = AlertTexts(query, self._external_url, alert.fired_at_ms)
+        rendered = {
+            name: await _render(value, texts, alert)
+            for name, value in alert.remediation.input_template.items()
+        }
+        cause = f"rule-{alert.rule_id}" if alert.rule_id else f"threshold-{alert.series_id}"
+        return RemediationRequest(
+            tenant=delivery.tenant,
+            # Ids start again in a new database and Temporal does not forget: the time tells apart.
+            workflow_id=f"promcompat-{delivery.tenant}-{cause}-alert-{alert.id}-{alert.active_at_ms}",
+            spec=alert.remediation,
+            workflow_input=rendered,
+            alert_id=alert.id,
+            rule_name=alert.rule_name,
+            query=alert.expr,
+            series_labels=alert.series_labels.as_dict(),
+        )
+
+
+async def _render(value: object, texts: AlertTexts, alert: Alert) -> object:
+    match value:
+        case str():
+            text = await texts.expand(value, alert.rule_name, alert.labels, alert.value)
+            if text.startswith(_TEMPLATE_FAULT) and not value.startswith(_TEMPLATE_FAULT):
+                raise PromcompatError(text)
+            return text
+        case Mapping():
+            return {key: await _render(item, texts, alert) for key, item in value.items()}
+        case list() | tuple():
+            return [await _render(item, texts, alert) for item in value]
+        case _:
+            return value

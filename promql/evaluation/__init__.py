@@ -1,0 +1,1 @@
+"""Evaluation of a plan over the whole grid of steps."""

@@ -1,0 +1,173 @@
+"""Evaluates a plan piece by piece in time when the whole grid at once would take too much memory.
+
+A matrix has a cell for every series and step, but a series that lived for an hour of a month has
+samples in few of them. A piece of the grid only has the rows of the series that lived then, so
+memory goes with what is there. Every operator of PromQL works step by step, so the pieces need only
+be put side by side; the one thing pieces cannot see is two series of equal labels in a range
+function that never share a piece, which Prometheus refuses and this merges.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from promcompat.core.model import EvalRange, IntArray, Labels, SampleBlock, SeriesSelection
+from promql.budget import BYTES_PER_SAMPLE, QueryBudget
+from promql.evaluation.evaluator import EvaluationOptions, Evaluator
+from promql.parsing.ast import VectorSelector
+from promql.planning.plan import Plan
+from promql.planning.planner import make_plan
+from promql.values.matrix import Annotations, Matrix, ScalarGrid, Value
+from promql.values.name_removal import finish
+from promql.values.windows import upper_bounds
+
+CELLS_PER_CHUNK = 16_000_000
+"""Some 144 MB for a selector alone; below it, pieces cost more than they save."""
+_CHUNKS_WITHIN_LIMIT = 64
+"""Bytes of the limit for each cell of a chunk: about seven matrices of it may be there at once."""
+
+_MIN_STEPS = 2
+"""One step alone would be taken for an instant query, whose rules differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The value of a plan, what there is to say about it, and how many samples each step read."""
+
+    value: Value
+    annotations: Annotations
+    samples_per_step: IntArray
+
+
+def evaluate_plan(
+    plan: Plan,
+    blocks: Sequence[SampleBlock],
+    options: EvaluationOptions,
+    budget: QueryBudget,
+    cells_per_chunk: int = CELLS_PER_CHUNK,
+) -> Evaluation:
+    """Evaluate `plan` over `blocks`, the samples of its selections. Raises as Evaluator does."""
+    cells_per_chunk = min(cells_per_chunk, budget.max_bytes // _CHUNKS_WITHIN_LIMIT)
+    annotations = Annotations()
+    values: list[Value] = []
+    samples_per_step: list[IntArray] = []
+    grids = _chunk_grids(plan, blocks, cells_per_chunk)
+    for piece, samples in _pieces(plan, blocks, grids, options):
+        n_bytes = 0 if piece is plan else sum(map(_copied_bytes, samples))
+        budget.keep(n_bytes)
+        evaluator = Evaluator(piece, samples, options, budget, annotations)
+        values.append(evaluator.evaluate())
+        samples_per_step.append(evaluator.samples_per_step)
+        budget.release(n_bytes)
+    value = values[0] if len(values) == 1 else _side_by_side(values, budget)
+    finished = finish(value, options.delayed_name_removal)
+    return Evaluation(finished, annotations, np.concatenate(samples_per_step))
+
+
+def _copied_bytes(block: SampleBlock) -> int:
+    return len(block.timestamps) * BYTES_PER_SAMPLE
+
+
+def _chunk_grids(
+    plan: Plan, blocks: Sequence[SampleBlock], cells_per_chunk: int
+) -> list[EvalRange]:
+    grid = plan.eval_range
+    cells = max(map(_cell_count, plan.selections, blocks), default=0)
+    n_chunks = min(-(-cells // cells_per_chunk), grid.n_steps // _MIN_STEPS)
+    if n_chunks <= 1:
+        return [grid]
+    starts = np.linspace(0, grid.n_steps, n_chunks + 1).astype(np.int64).tolist()
+    return [
+        EvalRange(
+            grid.start_ms + first * grid.step_ms,
+            grid.start_ms + (behind - 1) * grid.step_ms,
+            grid.step_ms,
+        )
+        for first, behind in pairwise(starts)
+    ]
+
+
+def _cell_count(selection: SeriesSelection, block: SampleBlock) -> int:
+    # In a subquery the step is that of the subquery.
+    step_ms = selection.hints.step_ms
+    n_steps = (selection.end_ms - selection.start_ms) // step_ms if step_ms else 1
+    return len(block.labels) * n_steps
+
+
+def _pieces(
+    plan: Plan,
+    blocks: Sequence[SampleBlock],
+    grids: Sequence[EvalRange],
+    options: EvaluationOptions,
+) -> Iterator[tuple[Plan, Sequence[SampleBlock]]]:
+    """The plan of each piece of the grid, with the samples that it can ask for."""
+    if len(grids) == 1:
+        yield plan, blocks
+        return
+    plans = [
+        make_plan(
+            plan.expr,
+            plan.result_type,
+            grid,
+            lookback_ms=options.lookback_ms,
+            # Every subquery has its step by now.
+            default_subquery_step_ms=grid.step_ms,
+        )
+        for grid in grids
+    ]
+    bounds = {selector: _bounds(selector, plan, blocks, plans) for selector in plan.leaf_of}
+    for number, piece in enumerate(plans):
+        samples = [SampleBlock.empty()] * len(piece.selections)
+        for selector, leaf in plan.leaf_of.items():
+            starts, ends = (bound[:, number] for bound in bounds[selector])
+            rows = np.flatnonzero(ends > starts)
+            taken = _take_samples(blocks[leaf], rows, starts[rows], ends[rows])
+            samples[piece.leaf_of[selector]] = taken
+        yield piece, samples
+
+
+def _bounds(
+    selector: VectorSelector, plan: Plan, blocks: Sequence[SampleBlock], plans: Sequence[Plan]
+) -> tuple[IntArray, IntArray]:
+    """Where the samples of a selector start and end in its block: [n_series, n_pieces] each."""
+    selections = [piece.selections[piece.leaf_of[selector]] for piece in plans]
+    block = blocks[plan.leaf_of[selector]]
+    starts = np.array([selection.start_ms for selection in selections], np.int64)
+    ends = np.array([selection.end_ms for selection in selections], np.int64)
+    return upper_bounds(block, starts), upper_bounds(block, ends)
+
+
+def _take_samples(
+    block: SampleBlock, rows: IntArray, starts: IntArray, ends: IntArray
+) -> SampleBlock:
+    counts = ends - starts
+    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+    index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
+    labels = tuple(block.labels[row] for row in rows.tolist())
+    return block.take(labels, index, offsets)
+
+
+def _side_by_side(values: Sequence[Value], budget: QueryBudget) -> Value:
+    if all(isinstance(value, ScalarGrid) for value in values):
+        return ScalarGrid(np.concatenate([v.values for v in values if isinstance(v, ScalarGrid)]))
+    pieces = [value for value in values if isinstance(value, Matrix)]
+    row_of: dict[Labels, int] = {}
+    for piece in pieces:
+        for labels in piece.labels:
+            row_of.setdefault(labels, len(row_of))
+    n_steps = sum(piece.values.shape[1] for piece in pieces)
+    budget.check_size(len(row_of) * n_steps)
+    values_array = np.zeros((len(row_of), n_steps))
+    present = np.zeros(values_array.shape, bool)
+    drop_name = np.zeros(len(row_of), bool)
+    first = 0
+    for piece in pieces:
+        steps = slice(first, first + piece.values.shape[1])
+        rows = [row_of[labels] for labels in piece.labels]
+        values_array[rows, steps] = piece.values
+        present[rows, steps] = piece.present
+        drop_name[rows] |= piece.drop_name
+        first = steps.stop
+    return Matrix(list(row_of), values_array, present, drop_name)

@@ -1,0 +1,499 @@
+"""Evaluates a plan: one value per node for all steps of the grid. Pure, and without I/O."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+
+from promcompat.core.errors import ExecutionError
+from promcompat.core.model import (
+    BoolArray,
+    EvalRange,
+    FloatArray,
+    IntArray,
+    SampleBlock,
+    is_stale,
+)
+from promql.aggregation.aggregations import aggregate
+from promql.aggregation.count_values import count_values
+from promql.aggregation.sample_selection import SELECTIONS, select_samples
+from promql.budget import (
+    BYTES_PER_MADE_LABELS,
+    BYTES_PER_SAMPLE,
+    QueryBudget,
+)
+from promql.functions.function_calls import floats_only
+from promql.functions.info_function import add_info_labels, info_window, look_up_info
+from promql.functions.instant_functions import INSTANT_FUNCTIONS, InstantCall, absent_labels
+from promql.functions.label_functions import LABEL_FUNCTIONS, check_label_call
+from promql.functions.range_functions import (
+    KEEPS_NAME,
+    RANGE_FUNCTIONS,
+    RangeCall,
+    absent_over_time,
+)
+from promql.numbers.float_arithmetic import SET_OPERATORS
+from promql.operators.set_operators import apply_set_operator
+from promql.operators.unions import Union, united_operands
+from promql.operators.vector_matching import (
+    VectorOperator,
+    scalar_operation,
+    vector_operation,
+    vector_scalar_operation,
+)
+from promql.parsing.ast import (
+    AggregateExpr,
+    BinaryExpr,
+    Call,
+    Expr,
+    MatrixSelector,
+    NumberLiteral,
+    ParenExpr,
+    PositionRange,
+    StringLiteral,
+    SubqueryExpr,
+    TimeModifiers,
+    UnaryExpr,
+    VectorMatching,
+    VectorSelector,
+    unwrap_parens,
+)
+from promql.parsing.literals import is_utf8, quote
+from promql.parsing.tree_walks import run_nested
+from promql.planning.plan import Plan
+from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
+from promql.values.name_removal import (
+    drop_names,
+    merge_rows,
+)
+from promql.values.range_vectors import RangeVector
+from promql.values.row_pieces import RowWriter, series_pieces, step_pieces, take_series
+from promql.values.shapes import byte_count, repeat_step, sample_count, without_empty_rows
+from promql.values.windows import (
+    InstantSamples,
+    look_up,
+    matrix_to_block,
+    without_stale_markers,
+)
+
+_BYTES_LOOKED_UP = 25
+"""Of a cell whose sample's time is wanted too: index, time, value, and whether it is there."""
+_BYTES_PER_WINDOW = 16
+"""Both bounds of a window."""
+_BYTES_PER_UNMARKED_SAMPLE = 25
+"""Of a sample while stale markers are taken out: whether and where it stays, and a copy."""
+_BYTES_PER_STEP = 24
+"""A time of the grid, moved, and one more array of them."""
+_BYTES_PER_COUNT = 8
+"""How many samples a step of a subquery read."""
+_MIN_UNITED = 2
+"""Two operands are put together faster by themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationOptions:
+    """What the values of a query depend on beside its text and samples."""
+
+    lookback_ms: int
+    delayed_name_removal: bool = False
+
+
+ResultT = TypeVar("ResultT")
+Asked = tuple[Expr, EvalRange]
+"""An expression to evaluate, and the grid."""
+Evaluating = Generator[Asked, Value, ResultT]
+"""An evaluation in progress: yields the parts it needs and is sent their values.
+
+`run_nested` goes on with it, so that no depth of the expression exhausts the stack.
+"""
+
+
+class Evaluator:
+    """Evaluates one plan once, over `blocks[i]`, the samples of `plan.selections[i]`.
+
+    `samples_per_step` int64 [n_steps] is then how many samples were read for each step, a window
+    counting whole at every one.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        blocks: Sequence[SampleBlock],
+        options: EvaluationOptions,
+        budget: QueryBudget,
+        annotations: Annotations,
+    ) -> None:
+        self._plan = plan
+        self._blocks = blocks
+        self._options = options
+        self._budget = budget
+        self._range_blocks: dict[int, SampleBlock] = {}
+        self._annotations = annotations
+        self.samples_per_step = np.zeros(plan.eval_range.n_steps, np.int64)
+        self._subquery_samples = 0
+
+    def evaluate(self) -> Value:
+        """The value of the plan's expression over its grid, without rows that have no sample.
+
+        Names whose removal is delayed are still there, see `name_removal.finish`. Raises
+        ExecutionError in Prometheus' words when the query fails at a step or needs too many
+        samples, QueryTimeoutError when it runs out of time.
+        """
+        return run_nested(self._eval, (self._plan.expr, self._plan.eval_range))
+
+    def _eval(self, asked: Asked) -> Evaluating[Value]:
+        expr, grid = asked
+        self._budget.check_time()
+        held, held_bytes = self._budget.held_samples, self._budget.held_bytes
+        if grid.n_steps > 1 and self._plan.step_invariant and expr in self._plan.step_invariant:
+            value = yield from self._eval_invariant(expr, grid)
+        else:
+            value = yield from self._eval_node(expr, grid)
+        n_bytes = byte_count(value)
+        if isinstance(value, Matrix) and not isinstance(expr, VectorSelector):
+            n_bytes += len(value.labels) * BYTES_PER_MADE_LABELS
+        self._budget.hold(held + sample_count(value), held_bytes + n_bytes)
+        return value
+
+    def _eval_invariant(self, expr: Expr, grid: EvalRange) -> Evaluating[Value]:
+        """Evaluate on the first step only; all others have the same value."""
+        before, self.samples_per_step = self.samples_per_step, np.zeros(1, np.int64)
+        value = yield from self._eval_node(expr, EvalRange.instant(grid.start_ms))
+        self.samples_per_step = before + self.samples_per_step
+        if isinstance(value, Matrix):
+            self._budget.check_size(len(value.labels) * grid.n_steps)
+        return repeat_step(value, grid.n_steps)
+
+    def _eval_node(self, expr: Expr, grid: EvalRange) -> Evaluating[Value]:
+        match expr:
+            case NumberLiteral():
+                self._budget.check_size(grid.n_steps)
+                return ScalarGrid(np.full(grid.n_steps, expr.value))
+            case StringLiteral():
+                return StringValue(expr.value)
+            case VectorSelector():
+                return self._eval_selector(expr, grid)
+            case MatrixSelector() | SubqueryExpr():
+                return (yield from self._eval_range_vector(expr, grid))
+            case Call():
+                return (yield from self._eval_call(expr, grid))
+            case AggregateExpr():
+                return (yield from self._eval_aggregate(expr, grid))
+            case BinaryExpr():
+                return (yield from self._eval_binary(expr, grid))
+            case UnaryExpr():
+                return (yield from self._eval_unary(expr, grid))
+            case ParenExpr():
+                return (yield expr.expr, grid)
+
+    def _eval_selector(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
+        return self._look_up(
+            selector, grid, selector.modifiers, lambda samples: (samples.values, samples.present)
+        )
+
+    def _look_up(
+        self,
+        selector: VectorSelector,
+        grid: EvalRange,
+        modifiers: TimeModifiers,
+        shown: Callable[[InstantSamples], tuple[FloatArray, BoolArray]],
+    ) -> Matrix:
+        """The series of a selector with what is `shown` of their samples at each step."""
+        block = self._block_of(selector)
+        n_series = len(block.labels)
+        self._budget.check_size(n_series * grid.n_steps)
+        self._budget.check_bytes(grid.n_steps * _BYTES_PER_STEP)
+        times_ms = _moved_times(grid, modifiers)
+        result = RowWriter(n_series, grid.n_steps)
+        for series in series_pieces(block.offsets, grid.n_steps):
+            part = take_series(block, series)
+            values, present = result.next_rows(len(part.labels))
+            for steps in step_pieces(len(part.labels), grid.n_steps):
+                self._budget.check_time()
+                samples = look_up(part, times_ms[steps], self._options.lookback_ms)
+                values[:, steps], present[:, steps] = shown(samples)
+            self.samples_per_step += present.sum(axis=0)
+            result.close_rows(series)
+        return result.matrix(block.labels, np.zeros(n_series, bool))
+
+    def _block_of(self, selector: VectorSelector) -> SampleBlock:
+        return self._blocks[self._plan.leaf_of[selector]]
+
+    def _range_vector(
+        self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange
+    ) -> Evaluating[RangeVector]:
+        self._budget.check_bytes(grid.n_steps * _BYTES_PER_STEP)
+        if isinstance(expr, SubqueryExpr):
+            return (yield from self._subquery_samples_of(expr, grid))
+        end_ms = _moved_times(grid, expr.vector_selector.modifiers)
+        return RangeVector.of(self._range_block(expr), end_ms, expr.range_ms)
+
+    def _range_block(self, expr: MatrixSelector) -> SampleBlock:
+        leaf = self._plan.leaf_of[expr.vector_selector]
+        if leaf not in self._range_blocks:
+            block = self._blocks[leaf]
+            if is_stale(block.values).any():
+                self._budget.check_bytes(len(block.timestamps) * _BYTES_PER_UNMARKED_SAMPLE)
+                block = without_stale_markers(block)
+                self._budget.keep(len(block.timestamps) * BYTES_PER_SAMPLE)
+            self._range_blocks[leaf] = block
+        return self._range_blocks[leaf]
+
+    def _eval_range_vector(
+        self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange
+    ) -> Evaluating[Windows]:
+        """A range vector that is the whole query."""
+        vector = yield from self._range_vector(expr, grid)
+        self._budget.check_bytes(len(vector.block.labels) * grid.n_steps * _BYTES_PER_WINDOW)
+        windows = vector.windows()
+        # Of a subquery what its expression reads counts here, not the window over it.
+        if isinstance(expr, SubqueryExpr):
+            self.samples_per_step = np.full(grid.n_steps, self._subquery_samples)
+        else:
+            self.samples_per_step += windows.sizes().sum(axis=0)
+        return windows
+
+    def _subquery_samples_of(
+        self, subquery: SubqueryExpr, grid: EvalRange
+    ) -> Evaluating[RangeVector]:
+        """Evaluate the inner expression at the multiples of the step all windows span."""
+        step_ms = subquery.step_ms
+        first_ms = int(_moved_times(EvalRange.instant(grid.start_ms), subquery.modifiers)[0])
+        start_ms = (first_ms - subquery.range_ms) // step_ms * step_ms + step_ms
+        inner = EvalRange(start_ms, _inner_end_ms(grid, subquery.modifiers), step_ms)
+        if start_ms > inner.end_ms:
+            end_ms = _moved_times(grid, subquery.modifiers)
+            return RangeVector.of(SampleBlock.empty(), end_ms, subquery.range_ms)
+        # Subqueries may nest thousands deep, each waiting with its own for the one inside.
+        n_bytes = inner.n_steps * _BYTES_PER_COUNT
+        self._budget.keep(n_bytes)
+        before, self.samples_per_step = self.samples_per_step, np.zeros(inner.n_steps, np.int64)
+        matrix = yield subquery.expr, inner
+        # The samples are counted when the windows over the result are.
+        self._subquery_samples = int(self.samples_per_step.sum())
+        self.samples_per_step = before
+        self._budget.release(n_bytes)
+        end_ms = _moved_times(grid, subquery.modifiers)
+        assert isinstance(matrix, Matrix)
+        self._budget.check_bytes(
+            sample_count(matrix) * BYTES_PER_SAMPLE + inner.n_steps * _BYTES_PER_STEP
+        )
+        block = matrix_to_block(matrix, inner.timestamps())
+        return RangeVector(block, end_ms, subquery.range_ms, matrix.drop_name)
+
+    def _eval_call(self, call: Call, grid: EvalRange) -> Evaluating[Value]:
+        first = unwrap_parens(call.args[0]) if call.args else None
+        if call.func == "timestamp" and isinstance(first, VectorSelector):
+            return self._sample_times(first, grid)
+        if call.func == "info":
+            return (yield from self._eval_info(call, grid))
+        for index, arg in enumerate(map(unwrap_parens, call.args)):
+            if isinstance(arg, MatrixSelector | SubqueryExpr):
+                vector = yield from self._range_vector(arg, grid)
+                return (yield from self._eval_range_call(call, index, vector, grid))
+        return (yield from self._eval_instant_call(call, grid))
+
+    def _sample_times(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
+        """`timestamp(selector)`: the times of the samples themselves, in seconds."""
+        modifiers = selector.modifiers
+        if modifiers.timestamp_ms is not None:
+            # Prometheus 3.5 forgets an offset beside `@` here when it looks for the sample, though
+            # not when it selects samples.
+            modifiers = replace(modifiers, offset_ms=0)
+        matrix = self._look_up(
+            selector, grid, modifiers, lambda samples: (samples.timestamps / 1000, samples.present)
+        )
+        return drop_names(matrix, self._options.delayed_name_removal)
+
+    def _eval_info(self, call: Call, grid: EvalRange) -> Evaluating[Matrix]:
+        base = yield call.args[0], grid
+        selector = call.args[1]
+        assert isinstance(base, Matrix)
+        assert isinstance(selector, VectorSelector)
+        block = self._block_of(selector)
+        self._budget.check_size(len(block.labels) * grid.n_steps, _BYTES_LOOKED_UP)
+        window = info_window(call.args[0], grid, self._options.lookback_ms)
+        samples = look_up_info(
+            base, block, selector.matchers, grid.timestamps(), window, self._options.lookback_ms
+        )
+        self.samples_per_step += samples.present.sum(axis=0)
+        return add_info_labels(base, block.labels, samples, selector.matchers)
+
+    def _eval_range_call(
+        self, call: Call, range_arg: int, vector: RangeVector, grid: EvalRange
+    ) -> Evaluating[Matrix]:
+        if call.func == "absent_over_time":
+            return self._absent_over_time(call, vector)
+        scalars = []
+        for index, arg in enumerate(call.args):
+            if index != range_arg:
+                scalars.append((yield from self._eval_scalar(arg, grid)))
+        positions = self._arg_positions(call)
+        timestamps = grid.timestamps()
+
+        def reduce(steps: slice, windows: Windows) -> tuple[FloatArray, BoolArray]:
+            self.samples_per_step[steps] += windows.sizes().sum(axis=0)
+            arguments = tuple(scalar[steps] for scalar in scalars)
+            return RANGE_FUNCTIONS[call.func](
+                RangeCall(
+                    call.func, windows, arguments, positions, timestamps[steps], self._annotations
+                )
+            )
+
+        result = vector.reduce(reduce, self._budget)
+        if call.func in KEEPS_NAME:
+            # Also the names that the rows of a subquery were to lose at the end.
+            return replace(result, drop_name=np.zeros(len(result.labels), bool))
+        return drop_names(result, self._options.delayed_name_removal, merge=False)
+
+    def _absent_over_time(self, call: Call, vector: RangeVector) -> Matrix:
+        has_sample = np.zeros(vector.n_steps, bool)
+        for _, part in vector.series_pieces():
+            for steps, windows in part.step_windows(self._budget):
+                counts = windows.hi - windows.lo
+                self.samples_per_step[steps] += counts.sum(axis=0)
+                has_sample[steps] |= (counts > 0).any(axis=0)
+        labels = absent_labels(call.args[0])
+        return without_empty_rows(absent_over_time(has_sample, labels))
+
+    def _eval_scalar(self, expr: Expr, grid: EvalRange) -> Evaluating[FloatArray]:
+        value = yield expr, grid
+        assert isinstance(value, ScalarGrid)
+        return value.values
+
+    def _eval_instant_call(self, call: Call, grid: EvalRange) -> Evaluating[Value]:
+        if not call.args:
+            self._budget.check_size(grid.n_steps)
+        if call.func in LABEL_FUNCTIONS:
+            check_label_call(call)
+        args: list[Value] = []
+        for arg in call.args:
+            arg_value = yield arg, grid
+            args.append(arg_value)
+        value = INSTANT_FUNCTIONS[call.func](
+            InstantCall(
+                call.func,
+                tuple(args),
+                call.args,
+                grid.timestamps(),
+                self._annotations,
+                self._options.delayed_name_removal,
+                self._arg_positions(call),
+                call.pos,
+                self._budget,
+            )
+        )
+        return without_empty_rows(value) if isinstance(value, Matrix) else value
+
+    def _arg_positions(self, call: Call) -> tuple[PositionRange, ...]:
+        """Where annotations say the arguments of a call are.
+
+        Prometheus unwraps the parentheses of those that do not stand for the same value at every
+        step, and puts the samples of a subquery in the place of the subquery: these have no
+        position, which reads as the start of the query.
+        """
+        return tuple(map(self._arg_position, call.args))
+
+    def _arg_position(self, arg: Expr) -> PositionRange:
+        if isinstance(arg, ParenExpr) and arg in self._plan.shown_parens:
+            return arg.pos
+        inner = unwrap_parens(arg)
+        return PositionRange(0, 0) if isinstance(inner, SubqueryExpr) else inner.pos
+
+    def _eval_aggregate(self, expr: AggregateExpr, grid: EvalRange) -> Evaluating[Matrix]:
+        param: FloatArray | None = None
+        label = ""
+        if expr.op == "count_values":
+            label = self._value_label(expr)
+        elif expr.param is not None:
+            param = yield from self._eval_scalar(expr.param, grid)
+        matrix = yield expr.expr, grid
+        assert isinstance(matrix, Matrix)
+        if expr.op == "count_values":
+            return count_values(expr, matrix, label, self._budget)
+        if param is not None and expr.op in SELECTIONS:
+            chosen = select_samples(expr, matrix, param, self._annotations, self._budget)
+            return without_empty_rows(chosen)
+        return aggregate(expr, matrix, param, self._annotations)
+
+    def _value_label(self, expr: AggregateExpr) -> str:
+        assert expr.param is not None
+        literal = unwrap_parens(expr.param)
+        assert isinstance(literal, StringLiteral)
+        if not literal.value or not is_utf8(literal.value):
+            raise ExecutionError(f"invalid label name {quote(literal.value)}")
+        return literal.value
+
+    def _eval_binary(self, expr: BinaryExpr, grid: EvalRange) -> Evaluating[Value]:
+        united = united_operands(expr, self._plan.step_invariant)
+        if len(united) > _MIN_UNITED:
+            return (yield from self._eval_union(expr, united, grid))
+        lhs = yield expr.lhs, grid
+        rhs = yield expr.rhs, grid
+        # `or` puts both sides into one matrix.
+        both = byte_count(lhs) + byte_count(rhs)
+        largest = max(byte_count(lhs), byte_count(rhs))
+        self._budget.check_bytes(both if expr.op == "or" else largest)
+        if isinstance(lhs, ScalarGrid) and isinstance(rhs, ScalarGrid):
+            return scalar_operation(expr.op, lhs, rhs)
+        assert isinstance(lhs, Matrix | ScalarGrid)
+        assert isinstance(rhs, Matrix | ScalarGrid)
+        delayed = self._options.delayed_name_removal
+        if isinstance(lhs, ScalarGrid) or isinstance(rhs, ScalarGrid):
+            result = vector_scalar_operation(expr.op, lhs, rhs, expr.return_bool, delayed)
+            return without_empty_rows(result)
+        matching = expr.matching or VectorMatching()
+        if expr.op in SET_OPERATORS:
+            result = apply_set_operator(expr.op, lhs, rhs, matching)
+        else:
+            operator = VectorOperator(expr.op, matching, expr.return_bool, delayed)
+            result = vector_operation(lhs, rhs, operator, self._budget)
+        return self._with_merged_rows(without_empty_rows(result))
+
+    def _with_merged_rows(self, result: Matrix) -> Matrix:
+        # With delayed name removal Prometheus looks for equal label sets at one step only at the
+        # end of the query.
+        is_instant = result.present.shape[1] == 1
+        return result if self._options.delayed_name_removal and is_instant else merge_rows(result)
+
+    def _eval_union(
+        self, expr: BinaryExpr, operands: Sequence[Expr], grid: EvalRange
+    ) -> Evaluating[Matrix]:
+        held, held_bytes = self._budget.held_samples, self._budget.held_bytes
+        union = Union(expr.matching or VectorMatching(), grid.n_steps)
+        for operand in operands:
+            part = yield operand, grid
+            assert isinstance(part, Matrix)
+            union.add(part)
+            self._budget.hold(held + union.n_samples, held_bytes + union.n_bytes)
+        # The operands and what they are put together to.
+        self._budget.check_bytes(union.n_bytes)
+        return self._with_merged_rows(union.matrix())
+
+    def _eval_unary(self, expr: UnaryExpr, grid: EvalRange) -> Evaluating[Value]:
+        value = yield expr.expr, grid
+        if expr.op == "+":
+            return value
+        if isinstance(value, ScalarGrid):
+            return ScalarGrid(-value.values)
+        assert isinstance(value, Matrix)
+        value = floats_only(value)
+        negative = replace(value, values=-value.values)
+        return drop_names(negative, self._options.delayed_name_removal, merge=False)
+
+
+def _inner_end_ms(grid: EvalRange, modifiers: TimeModifiers) -> int:
+    """How far Prometheus evaluates a subquery: to the end of the range, behind its last step too.
+
+    No value depends on these steps, but they can warn and fail.
+    """
+    at_ms = modifiers.timestamp_ms
+    return (grid.end_ms if at_ms is None else at_ms) - modifiers.offset_ms
+
+
+def _moved_times(grid: EvalRange, modifiers: TimeModifiers) -> IntArray:
+    """The times a selector looks at: `@` fixes them, an offset moves them; int64 [n_steps]."""
+    if modifiers.timestamp_ms is not None:
+        return np.full(grid.n_steps, modifiers.timestamp_ms - modifiers.offset_ms, np.int64)
+    return grid.timestamps() - modifiers.offset_ms

@@ -1,0 +1,69 @@
+"""Computing duration expressions, as in `foo[5m * 2] offset (1h - 10m)`, into milliseconds."""
+
+import math
+from collections.abc import Callable, Mapping
+
+from promcompat.core.errors import BadDataError
+from promql.numbers.float_arithmetic import ARITHMETIC
+from promql.parsing.ast import DurationExpr, NumberLiteral, PositionRange
+
+_MAX_SECONDS = (1 << 63) / 1e9
+"""What Prometheus can hold: an int64 of nanoseconds."""
+
+_FOLDS: Mapping[str, Callable[[float, float], float]] = {"min": min, "max": max}
+
+
+class DurationError(BadDataError):
+    """A computed duration that is none; `pos` is where in the query it is computed."""
+
+    def __init__(self, reason: str, pos: PositionRange) -> None:
+        super().__init__(f"{pos.start}:{pos.end}: {reason}")
+        self.reason = reason
+        self.pos = pos
+
+    def in_bytes(self, query: str) -> "DurationError":
+        """The same error with offsets into the UTF-8 of the query, as Prometheus counts them."""
+        start, end = (
+            len(query[:offset].encode(errors="surrogatepass"))
+            for offset in (self.pos.start, self.pos.end)
+        )
+        return DurationError(self.reason, PositionRange(start, end))
+
+
+def duration_ms(expr: DurationExpr, step_ms: int, allow_negative: bool = False) -> int:
+    """The milliseconds `expr` stands for; `step_ms` is what `step()` gives.
+
+    Raises DurationError in Prometheus' words for a division by zero, a duration that is not
+    positive where it has to be, or one out of range.
+    """
+    seconds = _seconds(expr, step_ms)
+    if seconds <= 0 and not allow_negative:
+        raise _error(expr, "duration must be greater than 0")
+    # Written so that NaN is refused as well.
+    if not abs(seconds) <= _MAX_SECONDS:
+        raise _error(expr, "duration is out of range")
+    return int(seconds * 1000)
+
+
+def _seconds(expr: DurationExpr | NumberLiteral | None, step_ms: int) -> float:
+    match expr:
+        case None:
+            return 0.0
+        case NumberLiteral():
+            return expr.value
+        case DurationExpr():
+            return _apply(expr, _seconds(expr.lhs, step_ms), _seconds(expr.rhs, step_ms), step_ms)
+
+
+def _apply(expr: DurationExpr, lhs: float, rhs: float, step_ms: int) -> float:
+    if expr.op == "step":
+        return step_ms / 1000
+    if expr.op in _FOLDS:
+        return math.nan if math.isnan(lhs + rhs) else _FOLDS[expr.op](lhs, rhs)
+    if rhs == 0 and expr.op in ("/", "%"):
+        raise _error(expr, "division by zero" if expr.op == "/" else "modulo by zero")
+    return float(ARITHMETIC[expr.op](lhs, rhs))
+
+
+def _error(expr: DurationExpr, reason: str) -> DurationError:
+    return DurationError(reason, expr.pos)

@@ -1,0 +1,350 @@
+"""From a parsed query to its plan: resolve what depends on the query's range, list the leaves.
+
+Before: `sum(rate(foo[5m] @ end())) / bar offset 1m` over [0, 1h].
+After: every selector has a fixed `@` or none, and two selections, `foo` in `(55m, 60m]` and `bar`
+in `(-6m, 59m]`; `sum(…)` is step invariant, so it is evaluated on one step only.
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from promcompat.core.matchers import LabelMatcher
+from promcompat.core.model import METRIC_NAME, EvalRange, SelectHints, SeriesSelection
+from promql.functions.info_function import TARGET_INFO, first_selectors
+from promql.parsing.ast import (
+    AggregateExpr,
+    BinaryExpr,
+    Call,
+    DurationExpr,
+    Expr,
+    MatrixSelector,
+    NumberLiteral,
+    ParenExpr,
+    StringLiteral,
+    SubqueryExpr,
+    TimeModifiers,
+    UnaryExpr,
+    ValueType,
+    VectorSelector,
+    children,
+)
+from promql.parsing.tree_walks import fold
+from promql.planning.durations import duration_ms
+from promql.planning.plan import Plan
+
+_AT_UNSAFE_FUNCTIONS = frozenset(
+    {
+        "days_in_month",
+        "day_of_month",
+        "day_of_week",
+        "day_of_year",
+        "hour",
+        "minute",
+        "month",
+        "year",
+        "predict_linear",
+        "time",
+        "timestamp",
+    }
+)
+"""Functions whose result depends on the eval time even when their arguments do not."""
+
+
+def make_plan(
+    expr: Expr,
+    result_type: ValueType,
+    eval_range: EvalRange,
+    *,
+    lookback_ms: int,
+    default_subquery_step_ms: int,
+) -> Plan:
+    """Plan the evaluation of `expr`, a type-checked query of `result_type`, over `eval_range`.
+
+    Raises BadDataError when a duration expression is not a usable duration.
+    """
+    resolved = _resolve(expr, eval_range, default_subquery_step_ms)
+    leaves = _Leaves(lookback_ms)
+    whole = _Context(eval_range.start_ms, eval_range.end_ms, eval_range.step_ms)
+    leaves.visit(resolved, whole)
+    invariant = _invariant_parts(resolved)
+    return Plan(
+        expr=resolved,
+        result_type=result_type,
+        eval_range=eval_range,
+        selections=tuple(leaves.selections),
+        leaf_of=leaves.leaf_of,
+        step_invariant=frozenset(part.expr for part in invariant if part.has_selector),
+        shown_parens=frozenset(part.expr for part in invariant if isinstance(part.expr, ParenExpr)),
+    )
+
+
+def _resolve(
+    expr: Expr, eval_range: EvalRange, default_step_ms: int, *, is_param: bool = False
+) -> Expr:
+    def resolve_node(node: Expr, parts: list[Expr]) -> Expr:
+        match node:
+            case VectorSelector():
+                modifiers = _resolve_modifiers(node.modifiers, eval_range, is_param)
+                return replace(node, modifiers=modifiers)
+            case MatrixSelector():
+                (selector,) = parts
+                assert isinstance(selector, VectorSelector)
+                return _resolve_matrix_selector(node, selector, eval_range)
+            case SubqueryExpr():
+                modifiers = _resolve_modifiers(node.modifiers, eval_range, is_param)
+                resolved = _resolve_subquery(node, parts[0], eval_range, default_step_ms)
+                return replace(resolved, modifiers=modifiers)
+            case Call():
+                return replace(node, args=_call_args(node, parts))
+            case AggregateExpr():
+                param = _resolve_param(node.param, eval_range, default_step_ms)
+                return replace(node, expr=parts[-1], param=param)
+            case BinaryExpr():
+                return replace(node, lhs=parts[0], rhs=parts[1])
+            case UnaryExpr() | ParenExpr():
+                return replace(node, expr=parts[0])
+            case NumberLiteral() | StringLiteral():
+                return node
+
+    return fold(expr, resolve_node)
+
+
+def _resolve_param(param: Expr | None, eval_range: EvalRange, default_step_ms: int) -> Expr | None:
+    """Once more, and without `@ start()` and `@ end()`, which Prometheus 3.5 overlooks in it."""
+    if param is None:
+        return None
+    return _resolve(param, eval_range, default_step_ms, is_param=True)
+
+
+def _resolve_matrix_selector(
+    expr: MatrixSelector, selector: VectorSelector, eval_range: EvalRange
+) -> MatrixSelector:
+    range_ms = _resolve_duration(expr.range_expr, expr.range_ms, eval_range)
+    return replace(expr, vector_selector=selector, range_ms=range_ms, range_expr=None)
+
+
+def _resolve_subquery(
+    expr: SubqueryExpr, inner: Expr, eval_range: EvalRange, default_step_ms: int
+) -> SubqueryExpr:
+    step_ms = _resolve_duration(expr.step_expr, expr.step_ms, eval_range)
+    return replace(
+        expr,
+        expr=inner,
+        range_ms=_resolve_duration(expr.range_expr, expr.range_ms, eval_range),
+        step_ms=step_ms or default_step_ms,
+        range_expr=None,
+        step_expr=None,
+    )
+
+
+def _call_args(call: Call, args: list[Expr]) -> tuple[Expr, ...]:
+    """The arguments, with the selector `info(v)` implies spelled out as that of `target_info`."""
+    if call.func != "info":
+        return tuple(args)
+    if len(args) == 1:
+        return (*args, VectorSelector("", (TARGET_INFO,), TimeModifiers(), call.pos))
+    base, selector = args
+    assert isinstance(selector, VectorSelector)
+    # Prometheus reads nothing but the matchers.
+    return (base, replace(selector, modifiers=TimeModifiers()))
+
+
+def _resolve_duration(expr: DurationExpr | None, given_ms: int, eval_range: EvalRange) -> int:
+    return given_ms if expr is None else duration_ms(expr, eval_range.step_ms)
+
+
+def _resolve_modifiers(
+    modifiers: TimeModifiers, eval_range: EvalRange, is_param: bool
+) -> TimeModifiers:
+    offset_ms = modifiers.offset_ms
+    if modifiers.offset_expr is not None:
+        offset_ms = duration_ms(modifiers.offset_expr, eval_range.step_ms, allow_negative=True)
+    timestamp_ms = modifiers.timestamp_ms
+    if modifiers.at is not None and not is_param:
+        timestamp_ms = eval_range.start_ms if modifiers.at == "start" else eval_range.end_ms
+    if timestamp_ms is not None:
+        timestamp_ms = min(max(timestamp_ms, -_FARTHEST_MS), _FARTHEST_MS)
+    return TimeModifiers(offset_ms=offset_ms, timestamp_ms=timestamp_ms)
+
+
+class _Part(NamedTuple):
+    """What is known of a part: whether its value is the same at every step, and reads samples."""
+
+    expr: Expr
+    is_invariant: bool
+    has_selector: bool
+
+
+def _invariant_parts(expr: Expr) -> list[_Part]:
+    """The largest parts that have the same value at every step."""
+    found: list[_Part] = []
+
+    def look_at(node: Expr, parts: list[_Part]) -> _Part:
+        is_invariant = _is_invariant(node, parts)
+        if isinstance(node, SubqueryExpr) or not is_invariant:
+            outermost = parts
+        else:
+            # The parameter of an aggregation has no say in Prometheus.
+            outermost = parts[:-1] if isinstance(node, AggregateExpr) else []
+        found.extend(part for part in outermost if part.is_invariant)
+        has_selector = isinstance(node, VectorSelector) or any(part.has_selector for part in parts)
+        return _Part(node, is_invariant, has_selector)
+
+    whole = fold(expr, look_at)
+    return [*found, whole] if whole.is_invariant else found
+
+
+def _is_invariant(node: Expr, parts: list[_Part]) -> bool:
+    """Whether a node has the same value at every step. The rules are Prometheus'."""
+    match node:
+        case VectorSelector():
+            return node.modifiers.timestamp_ms is not None
+        case SubqueryExpr():
+            return node.modifiers.timestamp_ms is not None
+        case AggregateExpr():
+            return parts[-1].is_invariant
+        case Call(func="info", args=(_, selector)) if selector.pos == node.pos:
+            # The selector that is not written has no say.
+            return parts[0].is_invariant
+        case Call() if node.func in _AT_UNSAFE_FUNCTIONS:
+            return False
+        case _:
+            return all(part.is_invariant for part in parts)
+
+
+_FARTHEST_MS = 1 << 62
+"""As far as `@` goes: there are no samples beyond, and times around it still fit an int64."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """Where a node stands: the eval times it can be asked for and what is around it."""
+
+    start_ms: int
+    end_ms: int
+    step_ms: int
+    function: str = ""
+    grouping: tuple[str, ...] = ()
+    by: bool = False
+    selects_info: bool = False
+    moves_info: bool = False
+
+    def moved(self, modifiers: TimeModifiers, range_ms: int, step_ms: int) -> "_Context":
+        """The eval times a selector or subquery with these modifiers looks at (left-open)."""
+        at_ms = modifiers.timestamp_ms
+        start_ms = self.start_ms if at_ms is None else at_ms
+        end_ms = self.end_ms if at_ms is None else at_ms
+        return replace(
+            self,
+            start_ms=start_ms - modifiers.offset_ms - range_ms,
+            end_ms=end_ms - modifiers.offset_ms,
+            step_ms=step_ms,
+        )
+
+    def aligned(self) -> "_Context":
+        """The multiples of the step among the times: those a subquery is evaluated at."""
+        first_ms = (self.start_ms // self.step_ms + 1) * self.step_ms
+        last_ms = self.end_ms // self.step_ms * self.step_ms
+        return replace(self, start_ms=first_ms, end_ms=last_ms)
+
+
+class _Leaves:
+    """Collects the selections; one that was asked for before is not fetched twice."""
+
+    def __init__(self, lookback_ms: int) -> None:
+        self._lookback_ms = lookback_ms
+        self.selections: list[SeriesSelection] = []
+        self.leaf_of: dict[VectorSelector, int] = {}
+        self._index: dict[tuple[object, ...], int] = {}
+
+    def visit(self, expr: Expr, context: _Context) -> None:
+        """Add the selections of every selector in `expr`, in the order of the text."""
+        waiting = [(expr, context)]
+        firsts: dict[int, VectorSelector | None] = {}
+        while waiting:
+            node, around = waiting.pop()
+            match node:
+                case VectorSelector():
+                    self._add(node, _matchers_of(node, around), around, 0)
+                case MatrixSelector():
+                    selector = node.vector_selector
+                    self._add(selector, selector.matchers, around, node.range_ms)
+                case Call(func="info"):
+                    inner = _context_within(node, around)
+                    firsts = firsts or first_selectors(expr)
+                    first = firsts[id(node)]
+                    is_moved = first is not None and first.modifiers != TimeModifiers()
+                    of_info = replace(inner, selects_info=True, moves_info=is_moved)
+                    waiting.append((node.args[1], of_info))
+                    waiting.append((node.args[0], inner))
+                case _:
+                    inner = _context_within(node, around)
+                    waiting.extend((child, inner) for child in reversed(children(node)))
+
+    def _add(
+        self,
+        selector: VectorSelector,
+        matchers: tuple[LabelMatcher, ...],
+        context: _Context,
+        range_ms: int,
+    ) -> None:
+        reach_ms = range_ms or self._lookback_ms
+        seen = context.moved(selector.modifiers, reach_ms, context.step_ms)
+        hints = SelectHints(
+            step_ms=context.step_ms,
+            range_ms=range_ms,
+            reach_ms=0 if _is_looked_up_elsewhere(selector, context) else reach_ms,
+            function=context.function,
+            grouping=context.grouping,
+            by=context.by,
+        )
+        key = (matchers, seen.start_ms, seen.end_ms, hints.step_ms, hints.range_ms)
+        index = self._index.setdefault(key, len(self.selections))
+        self.leaf_of[selector] = index
+        if index == len(self.selections):
+            self.selections.append(
+                SeriesSelection(
+                    matchers=matchers, start_ms=seen.start_ms, end_ms=seen.end_ms, hints=hints
+                )
+            )
+        elif self.selections[index].hints != hints:
+            # Two uses share the samples, so none of them may shape what is fetched.
+            shared = SelectHints(
+                step_ms=hints.step_ms,
+                range_ms=hints.range_ms,
+                reach_ms=min(hints.reach_ms, self.selections[index].hints.reach_ms),
+            )
+            self.selections[index] = replace(self.selections[index], hints=shared)
+
+
+def _matchers_of(selector: VectorSelector, context: _Context) -> tuple[LabelMatcher, ...]:
+    """The matchers of an instant selector; `info()` means `target_info` by one without a name."""
+    is_named = any(matcher.name == METRIC_NAME for matcher in selector.matchers)
+    adds_name = context.selects_info and not is_named
+    return (TARGET_INFO, *selector.matchers) if adds_name else selector.matchers
+
+
+def _is_looked_up_elsewhere(selector: VectorSelector, context: _Context) -> bool:
+    """Whether a sample is looked for at another time than samples are selected for.
+
+    `timestamp(x @ t offset d)` looks at t, see `Evaluator._sample_times`; for `info(x offset d)`
+    see `info_window`.
+    """
+    modifiers = selector.modifiers
+    is_moved = modifiers.timestamp_ms is not None and modifiers.offset_ms != 0
+    return context.moves_info or (is_moved and context.function == "timestamp")
+
+
+def _context_within(expr: Expr, context: _Context) -> _Context:
+    """Where the children of a node stand, with the hints each is to carry."""
+    match expr:
+        case SubqueryExpr():
+            return context.moved(expr.modifiers, expr.range_ms, expr.step_ms).aligned()
+        case Call():
+            return replace(context, function=expr.func, grouping=(), by=False)
+        case AggregateExpr():
+            return replace(context, function=expr.op, grouping=expr.grouping, by=not expr.without)
+        case BinaryExpr():
+            return replace(context, function="", grouping=(), by=False)
+        case _:
+            return replace(context, grouping=(), by=False)

@@ -1,0 +1,93 @@
+"""Which range queries can be put together from steps of earlier answers, and what steps depend on.
+
+PromQL evaluates each step by itself, with exceptions; a query that has one is left alone here.
+"""
+
+from dataclasses import dataclass
+
+from promcompat.core.matchers import MatchOp
+from promcompat.core.model import METRIC_NAME, EvalRange
+from promql.parsing.ast import (
+    AggregateExpr,
+    BinaryExpr,
+    Call,
+    Expr,
+    MatrixSelector,
+    SubqueryExpr,
+    TimeModifiers,
+    UnaryExpr,
+    VectorSelector,
+)
+from promql.parsing.tree_walks import walk
+from promql.planning.plan import Plan
+
+_WHOLE_RANGE_FUNCTIONS = frozenset({"label_replace", "label_join", "info"})
+"""They refuse equal label sets even of series that never meet at a step."""
+
+_WHOLE_RANGE_AGGREGATIONS = frozenset({"limitk", "limit_ratio"})
+
+
+@dataclass(frozen=True, slots=True)
+class StepReach:
+    """The value at a step depends on the samples in `(step - back_ms, step + ahead_ms]` alone."""
+
+    back_ms: int
+    ahead_ms: int
+
+
+def step_reach(plan: Plan) -> StepReach:
+    """What a step of a reusable plan depends on; the same for every range of its step width."""
+    grid: EvalRange = plan.eval_range
+    return StepReach(
+        max(grid.start_ms - selection.start_ms for selection in plan.selections),
+        max(0, *(selection.end_ms - grid.end_ms for selection in plan.selections)),
+    )
+
+
+def is_reusable(expr: Expr) -> bool:
+    """Whether every step of `expr`, as parsed, is the same in whatever range it is evaluated.
+
+    Not so with `@`, with computed durations, and where Prometheus compares the label sets of all
+    steps: in functions that rename labels, and where a metric name is dropped from a whole matrix
+    that may hold several metrics.
+    """
+    nodes = list(walk(expr))
+    if not any(isinstance(node, VectorSelector) for node in nodes):
+        return False
+    if not all(map(_is_step_wise, nodes)):
+        return False
+    drops_names = any(isinstance(node, SubqueryExpr | UnaryExpr) for node in nodes)
+    return not (drops_names and any(_joins_metrics(node) for node in nodes))
+
+
+def _is_step_wise(node: Expr) -> bool:
+    match node:
+        case VectorSelector():
+            return _names_metric(node) and _moves_with_step(node.modifiers)
+        case MatrixSelector():
+            return node.range_expr is None
+        case SubqueryExpr():
+            computed = node.range_expr is not None or node.step_expr is not None
+            return not computed and _moves_with_step(node.modifiers)
+        case Call():
+            return node.func not in _WHOLE_RANGE_FUNCTIONS
+        case AggregateExpr():
+            return node.op not in _WHOLE_RANGE_AGGREGATIONS
+        case _:
+            return True
+
+
+def _names_metric(selector: VectorSelector) -> bool:
+    return any(
+        matcher.name == METRIC_NAME and matcher.op is MatchOp.EQUAL and matcher.value
+        for matcher in selector.matchers
+    )
+
+
+def _moves_with_step(modifiers: TimeModifiers) -> bool:
+    fixed = modifiers.timestamp_ms is not None or modifiers.at is not None
+    return not fixed and modifiers.offset_expr is None
+
+
+def _joins_metrics(node: Expr) -> bool:
+    return isinstance(node, BinaryExpr) and node.op == "or"

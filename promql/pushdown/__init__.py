@@ -1,1 +1,0 @@
-"""Which samples of a selection need not be fetched, because no answer depends on them."""

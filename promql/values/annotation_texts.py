@@ -1,0 +1,67 @@
+"""The texts of annotations: what functions say, and how an answer shows it."""
+
+from collections.abc import Sequence
+
+from promql.numbers.go_floats import format_g
+from promql.parsing.ast import PositionRange
+from promql.parsing.literals import quote
+from promql.parsing.parse_errors import line_col
+from promql.values.matrix import Annotations
+
+MAX_ANNOTATIONS = 10
+"""How many warnings, and how many infos, an answer carries; the rest is only counted."""
+
+_MONOTONICITY_DOCS = (
+    "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile"
+)
+
+
+def possible_non_counter(metric_name: str) -> str:
+    """Info: a function for counters got a metric not named like one."""
+    return (
+        "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "
+        f"{quote(metric_name)}"
+    )
+
+
+def invalid_quantile(quantile: float) -> str:
+    """Warning: a quantile outside [0, 1], or NaN."""
+    return f"quantile value should be between 0 and 1, got {format_g(quantile)}"
+
+
+def bad_bucket_label(metric_name: str, le: str) -> str:
+    """Warning: a bucket whose `le` is no number; the bucket was left out."""
+    return (
+        f'bucket label "le" is missing or has a malformed value of {quote(le)} '
+        f"for metric name {quote(metric_name)}"
+    )
+
+
+def forced_monotonicity(metric_name: str) -> str:
+    """Info: bucket counts fell with rising bounds by more than rounding explains."""
+    return (
+        f"input to histogram_quantile needed to be fixed for monotonicity (see "
+        f"{_MONOTONICITY_DOCS}) for metric name {quote(metric_name)}"
+    )
+
+
+def annotation_texts(
+    annotations: Annotations, text: str, limit: int = MAX_ANNOTATIONS
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Warnings and infos as the API shows them, with their positions in the query `text`."""
+    warnings = _texts("warning", annotations.warnings, text, limit)
+    return warnings, _texts("info", annotations.infos, text, limit)
+
+
+def _texts(
+    kind: str, found: Sequence[tuple[str, PositionRange | None]], query: str, limit: int
+) -> tuple[str, ...]:
+    # Prometheus tells annotations apart by their text alone; the last place it was met is shown.
+    positions = dict(found)
+    texts = [
+        f"PromQL {kind}: {text}" + ("" if pos is None else f" ({line_col(query, pos.start)})")
+        for text, pos in positions.items()
+    ]
+    if len(texts) > limit:
+        texts[limit:] = [f"{len(texts) - limit} more {kind} annotations omitted"]
+    return tuple(texts)

@@ -1,0 +1,148 @@
+"""The values of evaluation. A whole step grid is one value; an instant query is a grid of one step.
+
+Absence is a mask and never a NaN, because NaN is a value.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
+from promql.parsing.ast import PositionRange
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """An instant vector at every step of a grid.
+
+    `labels`: n_series label sets; the row order is the order of the result vector (`sort`, `topk`).
+    `values` float64 [n_series, n_steps]: meaningful where `present` bool [n_series, n_steps].
+    `drop_name` bool [n_series]: rows whose metric name is to be removed at the end of the query
+    (delayed name removal); all False when names are dropped at once.
+    `histograms` object [n_series, n_steps] or None: a native histogram where the sample is one,
+    None where it is a float. None for the whole array means that there is no histogram at all.
+    """
+
+    labels: Sequence[Labels]
+    values: FloatArray
+    present: BoolArray
+    drop_name: BoolArray
+    histograms: NDArray[np.object_] | None = None
+
+    @classmethod
+    def empty(cls, n_steps: int) -> "Matrix":
+        """No series, n_steps steps."""
+        return cls((), np.empty((0, n_steps)), np.zeros((0, n_steps), bool), np.zeros(0, bool))
+
+    @classmethod
+    def of(cls, labels: Sequence[Labels], values: FloatArray, present: BoolArray) -> "Matrix":
+        """A matrix of floats whose names stay."""
+        return cls(labels, values, present, np.zeros(len(labels), bool))
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarGrid:
+    """A scalar at every step: `values` float64 [n_steps]."""
+
+    values: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class StringValue:
+    """A string; the same at every step."""
+
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """A range vector at every step of a grid, over one CSR block without stale markers.
+
+    The window of series i at step j holds the samples `[lo[i, j], hi[i, j])` of
+    `block.timestamps`/`block.values` (absolute indices; an empty window has lo == hi), or samples
+    that stand for those of the window (`block.counts`). It spans
+    the left-open time range `(start_ms[j], end_ms[j]]`, `range_ms` long: offset and `@` are
+    already applied. `drop_name` as in Matrix (a subquery over a function sets it).
+    """
+
+    block: SampleBlock
+    lo: IntArray
+    hi: IntArray
+    start_ms: IntArray
+    end_ms: IntArray
+    range_ms: int
+    drop_name: BoolArray
+
+    def sizes(self) -> IntArray:
+        """How many samples each window has, int64 of the shape of `lo`."""
+        if self.block.counts is None:
+            return self.hi - self.lo
+        until = np.concatenate(([0], np.cumsum(self.block.counts)))
+        sizes: IntArray = until[self.hi] - until[self.lo]
+        return sizes
+
+
+Value = Matrix | ScalarGrid | StringValue | Windows
+
+
+class Annotations:
+    """The warnings and infos of one query: distinct texts, in the order they were first met."""
+
+    __slots__ = ("_infos", "_warnings")
+
+    def __init__(self) -> None:
+        self._warnings: dict[tuple[str, PositionRange | None], None] = {}
+        self._infos: dict[tuple[str, PositionRange | None], None] = {}
+
+    def warn(self, text: str, pos: PositionRange | None = None) -> None:
+        """Add `text` (without the prefix `PromQL warning: `) about the expression at `pos`."""
+        self._warnings[text, pos] = None
+
+    def info(self, text: str, pos: PositionRange | None = None) -> None:
+        """Add `text` (without the prefix `PromQL info: `) about the expression at `pos`."""
+        self._infos[text, pos] = None
+
+    @property
+    def warnings(self) -> list[tuple[str, PositionRange | None]]:
+        """The warnings, oldest first."""
+        return list(self._warnings)
+
+    @property
+    def infos(self) -> list[tuple[str, PositionRange | None]]:
+        """The infos, oldest first."""
+        return list(self._infos)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryStats:
+    """Seconds spent per stage and samples read, for `stats=` and our own metrics.
+
+    `samples_per_step` int64 [n_steps] tells the samples read by step, None where steps were reused.
+    `reused_steps` are steps of an earlier answer, for which nothing was read.
+    """
+
+    timings_seconds: dict[str, float] = field(default_factory=dict)
+    total_samples: int = 0
+    peak_samples: int = 0
+    reused_steps: int = 0
+    samples_per_step: IntArray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """The answer to a query.
+
+    `value` is a Matrix (its rows sorted by labels for a range query, in result order for an
+    instant one), a ScalarGrid, a StringValue, or, for an instant query of a range vector, a
+    SampleBlock. `timestamps` int64 ms [n_steps] are the eval steps. `warnings` and `infos` are the
+    final texts, prefixed, with `(line:col)`, at most ten of each as Prometheus truncates them.
+    """
+
+    value: Matrix | ScalarGrid | StringValue | SampleBlock
+    timestamps: IntArray
+    is_range: bool
+    warnings: tuple[str, ...] = ()
+    infos: tuple[str, ...] = ()
+    stats: QueryStats = field(default_factory=QueryStats)

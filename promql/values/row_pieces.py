@@ -1,0 +1,127 @@
+"""Work that goes cell by cell or row by row, done in pieces, so that scratch arrays stay small.
+
+An operator needs up to 25 times the memory of its result in between when it works on a whole matrix
+at once. On a piece of it some megabytes are enough, whatever the query is.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
+from promql.values.matrix import Matrix
+
+CellT = TypeVar("CellT", bound=np.generic)
+
+CELLS_PER_PIECE = 1 << 17
+"""Series times steps: 1 MiB of each scratch array."""
+SAMPLES_PER_PIECE = 1 << 20
+_MIN_WINDOWS = 1024
+"""Fewer long windows are summed in several parts, whose last bit may differ."""
+
+
+def step_pieces(n_rows: int, n_steps: int) -> Iterator[slice]:
+    """The steps of so many rows, some at a time."""
+    steps_each = max(1, CELLS_PER_PIECE // max(1, n_rows))
+    for first in range(0, n_steps, steps_each):
+        yield slice(first, min(first + steps_each, n_steps))
+
+
+def cell_pieces(n_rows: int, n_steps: int, weight: int = 1) -> Iterator[tuple[slice, slice]]:
+    """Rows and steps of a matrix that have `CELLS_PER_PIECE` cells or less together.
+
+    `weight` is how many cells each of its cells counts for.
+    """
+    rows_each = max(1, CELLS_PER_PIECE // max(1, n_steps * weight))
+    for first in range(0, n_rows, rows_each):
+        rows = slice(first, min(first + rows_each, n_rows))
+        for steps in step_pieces((rows.stop - first) * weight, n_steps):
+            yield rows, steps
+
+
+def take_cells(cells: NDArray[CellT], rows: IntArray, steps: slice) -> NDArray[CellT]:
+    """Some steps of some rows: the shape of `rows`, then the steps."""
+    if steps.stop - steps.start == cells.shape[1]:
+        # Copies whole rows, which is faster.
+        return cells.take(rows, axis=0)
+    return cells[rows, steps]
+
+
+def map_cells(
+    function: Callable[..., Any], shape: tuple[int, int], *operands: FloatArray
+) -> FloatArray:
+    """`function` of operands that broadcast to `shape`, as float64."""
+    if shape[0] * shape[1] <= CELLS_PER_PIECE:
+        return np.asarray(function(*operands), np.float64)
+    wide = [np.broadcast_to(operand, shape) for operand in operands]
+    result = np.empty(shape)
+    for piece in cell_pieces(*shape):
+        result[piece] = function(*(operand[piece] for operand in wide))
+    return result
+
+
+def series_pieces(offsets: IntArray, n_steps: int) -> list[slice]:
+    """The series of a block with these offsets, some at a time; one piece at least.
+
+    A piece has `CELLS_PER_PIECE` cells and `SAMPLES_PER_PIECE` samples at most, unless one series
+    or the least number of windows has more.
+    """
+    n_series = len(offsets) - 1
+    weights = np.arange(n_series + 1) * (n_steps / CELLS_PER_PIECE) + offsets / SAMPLES_PER_PIECE
+    if weights[-1] <= 1:
+        return [slice(0, n_series)]
+    ends = np.searchsorted(weights, np.arange(1, int(weights[-1]) + 1), "right") - 1
+    least = -(-_MIN_WINDOWS // n_steps)
+    cuts = [0]
+    for end in ends.tolist():
+        if end - cuts[-1] >= least and n_series - end >= least:
+            cuts.append(end)
+    return [slice(*bounds) for bounds in zip(cuts, [*cuts[1:], n_series], strict=True)]
+
+
+def take_series(block: SampleBlock, series: slice) -> SampleBlock:
+    """Neighbouring series of a block; the samples are shared."""
+    if series.stop - series.start == len(block.labels):
+        return block
+    offsets = block.offsets[series.start : series.stop + 1]
+    first, last = int(offsets[0]), int(offsets[-1])
+    return block.take(block.labels[series], slice(first, last), offsets - first)
+
+
+class RowWriter:
+    """Collects the rows of a result piece by piece, and leaves out those without a sample.
+
+    For Prometheus such a series does not exist.
+    """
+
+    def __init__(self, n_rows: int, n_steps: int) -> None:
+        self._values = np.empty((n_rows, n_steps))
+        self._present = np.empty((n_rows, n_steps), bool)
+        self._kept: list[IntArray] = []
+        self._n_kept = 0
+
+    def next_rows(self, n_rows: int) -> tuple[FloatArray, BoolArray]:
+        """Where the next rows go, values and whether they are present; then call `close_rows`."""
+        place = slice(self._n_kept, self._n_kept + n_rows)
+        return self._values[place], self._present[place]
+
+    def close_rows(self, rows: slice) -> None:
+        """What `next_rows` gave holds the rows of these numbers."""
+        values, present = self.next_rows(rows.stop - rows.start)
+        kept = np.flatnonzero(np.logical_or.reduce(present, axis=1))
+        n_kept = len(kept)
+        if n_kept < len(present):
+            values[:n_kept], present[:n_kept] = values[kept], present[kept]
+        self._kept.append(kept + rows.start)
+        self._n_kept += n_kept
+
+    def matrix(self, labels: Sequence[Labels], drop_name: BoolArray) -> Matrix:
+        """What was collected, of all rows' `labels` and `drop_name`."""
+        n_kept = self._n_kept
+        if n_kept == len(labels):
+            return Matrix(labels, self._values, self._present, drop_name)
+        rows = np.concatenate(self._kept)
+        chosen = [labels[row] for row in rows.tolist()]
+        return Matrix(chosen, self._values[:n_kept], self._present[:n_kept], drop_name[rows])

@@ -1,0 +1,59 @@
+"""What values take in memory, and values less their empty rows or at more steps."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promql.budget import BYTES_PER_CELL
+from promql.values.matrix import Matrix, ScalarGrid, StringValue, Value, Windows
+from promql.values.name_removal import take_rows
+from promql.values.row_pieces import CellT
+
+
+def sample_count(value: Value) -> int:
+    """How many samples a value has."""
+    return int(value.present.sum()) if isinstance(value, Matrix) else 0
+
+
+def byte_count(value: Value) -> int:
+    """What its arrays take."""
+    match value:
+        case Matrix():
+            return int(value.values.size) * BYTES_PER_CELL
+        case ScalarGrid():
+            return int(value.values.nbytes)
+        case Windows():
+            return int(value.lo.nbytes + value.hi.nbytes)
+        case StringValue():
+            return 0
+
+
+def without_empty_rows(matrix: Matrix) -> Matrix:
+    """Drop rows without a sample: for Prometheus such a series does not exist."""
+    kept = matrix.present.any(axis=1)
+    return matrix if kept.all() else take_rows(matrix, np.flatnonzero(kept).tolist())
+
+
+def repeat_step(value: Value, n_steps: int) -> Value:
+    """The value of a grid of one step at each of so many."""
+    match value:
+        case Matrix():
+            histograms = value.histograms
+            return Matrix(
+                value.labels,
+                _repeated(value.values, n_steps),
+                _repeated(value.present, n_steps),
+                value.drop_name,
+                None if histograms is None else _repeated(histograms, n_steps),
+            )
+        case ScalarGrid():
+            return ScalarGrid(np.repeat(value.values, n_steps))
+        case StringValue() | Windows():
+            return value
+
+
+def _repeated(column: NDArray[CellT], n_steps: int) -> NDArray[CellT]:
+    """The only column of a matrix, n_steps times."""
+    # np.repeat has the whole result twice for a while.
+    wide = np.empty((len(column), n_steps), column.dtype)
+    wide[:] = column
+    return wide

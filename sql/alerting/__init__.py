@@ -1,0 +1,1 @@
+"""Repositories of rules, alerts, silences, deliveries and watched thresholds."""

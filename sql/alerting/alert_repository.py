@@ -1,0 +1,332 @@
+"""The PostgreSQL side of `promcompat.core.alert_ports.AlertRepository`."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final
+
+from promcompat.core.alert_ports import (
+    AlertRepository,
+    EvaluationSession,
+    ScheduledGroup,
+    SeriesValue,
+    ThresholdSession,
+)
+from promcompat.core.alerts import (
+    Alert,
+    AlertChange,
+    AlertFilter,
+    AlertState,
+    AlertTransition,
+    Silence,
+    matches_labels,
+)
+from promcompat.core.delivery_ports import ReceiverDepth
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promql.budget import TimeLimit, run_limited
+from sql.alerting.alert_rows import (
+    alert_of_row,
+    document,
+    rule_of_row,
+    silence_matchers,
+    silence_of_row,
+)
+from sql.alerting.alert_sessions import (
+    AlertWriter,
+    PostgresEvaluationSession,
+    PostgresThresholdSession,
+)
+from sql.database.connection_pool import Connection, Pool, acquired, read_again
+from sql.database.database import Database
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("alerts")
+_SERIES_VALUE: Final = load_queries("thresholds")["series_value"]
+_DELIVERIES: Final = load_queries("deliveries")
+_FOREIGN_MS: Final = 86_400_000
+"""How long work waits for a receiver that this process does not know: another may."""
+_MAX_SCANNED: Final = 20_000
+_MATCH_SECONDS: Final = 10.0
+"""How many alerts one page looks at when matchers cannot be left to the database."""
+
+
+class PostgresAlertRepository:
+    """Alerts and silences in PostgreSQL.
+
+    Sessions hold a connection for as long as a query or a receiver takes, so they have a pool of
+    their own: no sender waits for them.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        session_pool: Pool,
+        receivers: Sequence[str],
+        now_ms: Callable[[], int],
+    ) -> None:
+        """`receivers` are the names of those who are told of every step of an alert."""
+        self._database = database
+        self._sessions = session_pool
+        self._receivers = receivers
+        self._now_ms = now_ms
+
+    def _writer(self, connection: Connection) -> AlertWriter:
+        return AlertWriter(connection, self._receivers, self._now_ms())
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[Connection]:
+        async with acquired(self._sessions) as connection, connection.transaction():
+            yield connection
+
+    @read_again
+    async def scheduled_groups(self) -> list[ScheduledGroup]:
+        """See the port."""
+        async with acquired(self._sessions) as connection:
+            rows = await connection.fetch(_QUERIES["scheduled_groups"])
+        return [
+            ScheduledGroup(
+                tenant=row["tenant"],
+                group=row["rule_group"],
+                interval_ms=row["interval_ms"],
+                evaluated_at_ms=row["evaluated_at_ms"],
+            )
+            for row in rows
+        ]
+
+    @asynccontextmanager
+    async def evaluating(self, tenant: str, group: str) -> AsyncIterator[EvaluationSession | None]:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with self._transaction() as connection:
+            lock = f"rules\0{tenant}\0{group}".replace("\0", "\x1f")
+            if tenant_id is None or not await connection.fetchval(_QUERIES["try_lock"], lock):
+                yield None
+                return
+            rows = await connection.fetch(_QUERIES["scheduled_rules"], tenant_id, group)
+            rules = [(rule_of_row(row), row["evaluated_at_ms"]) for row in rows]
+            yield PostgresEvaluationSession(connection, tenant_id, rules, self._writer(connection))
+
+    @asynccontextmanager
+    async def thresholds(self) -> AsyncIterator[ThresholdSession | None]:
+        """See the port."""
+        async with self._transaction() as connection:
+            if not await connection.fetchval(_QUERIES["try_lock"], "thresholds"):
+                yield None
+                return
+            writer = self._writer(connection)
+            yield PostgresThresholdSession(connection, self._database.tenants, writer)
+
+    @read_again
+    async def active_alerts(self, tenant: str) -> list[Alert]:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return []
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(_QUERIES["active_alerts"], tenant_id)
+        return [alert_of_row(row) for row in rows]
+
+    @read_again
+    async def list_alerts(self, tenant: str, wanted: AlertFilter) -> list[Alert]:
+        """See the port. Equality is the database's, other matchers are tried here."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return []
+        equal = {
+            one.name: one.value for one in wanted.matchers if one.op is MatchOp.EQUAL and one.value
+        }
+        found: list[Alert] = []
+        before_id, n_scanned = wanted.before_id, 0
+        async with acquired(self._database.read_pool) as connection:
+            while len(found) < wanted.limit and n_scanned < _MAX_SCANNED:
+                rows = await connection.fetch(
+                    _QUERIES["list_alerts"],
+                    tenant_id,
+                    [state.value for state in wanted.states] or None,
+                    wanted.severity,
+                    wanted.rule_name,
+                    wanted.rule_id,
+                    before_id,
+                    document(equal),
+                    wanted.limit,
+                )
+                page = [alert_of_row(row) for row in rows]
+                found += await _matching(page, wanted.matchers)
+                if len(page) < wanted.limit:
+                    break
+                before_id, n_scanned = page[-1].id, n_scanned + len(page)
+        return found[: wanted.limit]
+
+    @read_again
+    async def find_alert(self, tenant: str, alert_id: int) -> Alert | None:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return None
+        async with acquired(self._database.read_pool) as connection:
+            row = await connection.fetchrow(_QUERIES["find_alert"], tenant_id, alert_id)
+        return None if row is None else alert_of_row(row)
+
+    @read_again
+    async def series_value(self, tenant: str, series_id: int) -> SeriesValue | None:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.read_pool) as connection:
+            row = await connection.fetchrow(_SERIES_VALUE, tenant_id, series_id)
+        return None if row is None else SeriesValue(row["value"], row["ts_ms"] or 0)
+
+    @read_again
+    async def history(self, tenant: str, alert_id: int) -> list[AlertTransition]:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(_QUERIES["alert_history"], tenant_id, alert_id)
+        return [
+            AlertTransition(
+                from_state=AlertState(row["from_state"]),
+                to_state=AlertState(row["to_state"]),
+                at_ms=row["at_ms"],
+                value=row["value"],
+                note=row["note"],
+                actor=row["actor"],
+            )
+            for row in rows
+        ]
+
+    async def acknowledge(
+        self, tenant: str, alert_id: int, actor: str, at_ms: int, reason: str
+    ) -> bool:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        note = f"acknowledged by {actor}" + (f": {reason}" if reason else "")
+        async with (
+            acquired(self._database.write_pool) as connection,
+            connection.transaction(),
+        ):
+            row = await connection.fetchrow(
+                _QUERIES["acknowledge_alert"], tenant_id, alert_id, at_ms, actor
+            )
+            if row is None:
+                return False
+            columns = [alert_id], [row["state"]], [row["state"]], [at_ms], [row["value"]], [note]
+            await connection.execute(_QUERIES["insert_transitions"], *columns, [actor])
+        return True
+
+    async def end_alert(self, tenant: str, change: AlertChange) -> bool:
+        """See the port."""
+        tenant_id = await self._database.tenants.find_or_create(tenant)
+        series_id = change.alert.series_id
+        async with self._transaction() as connection:
+            if series_id is not None:
+                await connection.execute(_QUERIES["lock"], "thresholds")
+            is_stored = await self._writer(connection).save(tenant_id, [change])
+            if series_id is not None:
+                await connection.execute(_QUERIES["reset_level"], series_id)
+        return is_stored
+
+    async def count_silences(self, tenant: str, now_ms: int) -> int:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.read_pool) as connection:
+            return await connection.fetchval(_QUERIES["count_silences"], tenant_id, now_ms) or 0
+
+    async def save_silence(self, tenant: str, silence: Silence) -> Silence:
+        """See the port."""
+        tenant_id = await self._database.tenants.find_or_create(tenant)
+        async with acquired(self._database.write_pool) as connection:
+            silence_id = await connection.fetchval(
+                _QUERIES["insert_silence"],
+                tenant_id,
+                silence_matchers(silence),
+                silence.reason,
+                silence.created_by,
+                silence.starts_at_ms,
+                silence.ends_at_ms,
+            )
+        return replace(silence, id=silence_id)
+
+    async def end_silence(self, tenant: str, silence_id: int, at_ms: int) -> bool:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.write_pool) as connection:
+            found = await connection.fetchval(_QUERIES["end_silence"], tenant_id, silence_id, at_ms)
+        return found is not None
+
+    @read_again
+    async def list_silences(
+        self,
+        tenant: str,
+        *,
+        after_ms: int | None = None,
+        silence_id: int | None = None,
+        before_id: int = 0,
+        limit: int = 100,
+    ) -> list[Silence]:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(
+                _QUERIES["list_silences"], tenant_id, after_ms, silence_id, before_id, limit
+            )
+        return [silence_of_row(row) for row in rows]
+
+    @read_again
+    async def active_silences(self, tenant: str, now_ms: int) -> Sequence[Silence]:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._sessions) as connection:
+            rows = await connection.fetch(_QUERIES["active_silences"], tenant_id, now_ms)
+        return [silence_of_row(row) for row in rows]
+
+    async def receiver_depths(self, tenant: str) -> Mapping[str, ReceiverDepth]:
+        """See the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(_DELIVERIES["receiver_depths"], tenant_id)
+        return {
+            row["receiver"]: ReceiverDepth(
+                n_waiting=row["n_waiting"],
+                n_failing=row["n_failing"],
+                since_ms=row["since_ms"],
+                last_error=row["last_error"],
+            )
+            for row in rows
+        }
+
+    async def counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """See the port."""
+        async with acquired(self._sessions) as connection:
+            states = await connection.fetch(_QUERIES["alert_counts"])
+            depths = await connection.fetchrow(_QUERIES["outbox_depths"])
+        return {row["state"]: row["n"] for row in states}, dict(depths or {})
+
+    async def prune(self, before_ms: int, receivers: Sequence[str], now_ms: int) -> int:
+        """See the port."""
+        yesterday_ms = now_ms - _FOREIGN_MS
+        async with acquired(self._sessions) as connection:
+            for name in ("drop_foreign_deliveries", "drop_foreign_states"):
+                await connection.execute(_DELIVERIES[name], list(receivers), yesterday_ms)
+            await connection.execute(_QUERIES["forget_levels"])
+            await connection.execute(_QUERIES["prune_silences"], before_ms)
+            status: str = await connection.execute(_QUERIES["prune_alerts"], before_ms)
+        return int(status.rpartition(" ")[2])
+
+
+def _conforms(repository: PostgresAlertRepository) -> AlertRepository:
+    """Checked by mypy: the repository has the port's shape."""
+    return repository
+
+
+async def _matching(alerts: list[Alert], matchers: Sequence[LabelMatcher]) -> list[Alert]:
+    """The alerts that satisfy all matchers, found in a thread. Raises QueryTimeoutError."""
+    limit = TimeLimit.after(_MATCH_SECONDS)
+
+    def find() -> list[Alert]:
+        found = []
+        for alert in alerts:
+            limit.check_time()
+            if matches_labels(matchers, alert.labels):
+                found.append(alert)
+        return found
+
+    return await run_limited(None, limit, find) if matchers else alerts

@@ -1,0 +1,175 @@
+"""Alerts, rules and silences as rows and JSON documents."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+from promcompat.core.alerts import Alert, AlertRule, AlertState, Silence
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import Labels
+from sql.definitions.threshold_json import remediation_document, remediation_of
+from sql.series.resolver import fingerprint_of
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def unix_ms(moment: datetime | None) -> int:
+    """Unix milliseconds of a column, 0 for NULL."""
+    return 0 if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def document(value: object) -> str:
+    """JSON text for a jsonb parameter."""
+    return orjson.dumps(value).decode()
+
+
+def labels_of(text: str) -> Labels:
+    """The label set of a JSON object."""
+    return Labels.of(orjson.loads(text))
+
+
+def alert_document(alert: Alert) -> dict[str, object]:
+    """An alert as JSON; its value as text, which keeps what JSON has no number for."""
+    return {
+        "id": alert.id,
+        "rule_id": alert.rule_id,
+        "series_id": alert.series_id,
+        "rule_group": alert.rule_group,
+        "rule_name": alert.rule_name,
+        "fingerprint": (fingerprint_of(alert.labels) or b"").hex(),
+        "labels": alert.labels.as_dict(),
+        "series_labels": alert.series_labels.as_dict(),
+        "annotations": dict(alert.annotations),
+        "severity": alert.severity,
+        "expr": alert.expr,
+        "interval_ms": alert.interval_ms,
+        "remediation": remediation_document(alert.remediation),
+        "state": alert.state.value,
+        "value": repr(alert.value),
+        "active_at_ms": alert.active_at_ms,
+        "fired_at_ms": alert.fired_at_ms,
+        "resolved_at_ms": alert.resolved_at_ms,
+        "keep_firing_since_ms": alert.keep_firing_since_ms,
+    }
+
+
+def alert_of_document(found: Mapping[str, Any]) -> Alert:
+    """The alert of a document that `alert_document` made."""
+    return Alert(
+        id=found["id"],
+        rule_id=found["rule_id"],
+        series_id=found["series_id"],
+        rule_group=found["rule_group"],
+        rule_name=found["rule_name"],
+        labels=Labels.of(found["labels"]),
+        series_labels=Labels.of(found["series_labels"]),
+        annotations=found["annotations"],
+        severity=found["severity"],
+        expr=found["expr"],
+        interval_ms=found["interval_ms"],
+        remediation=remediation_of(found["remediation"]),
+        state=AlertState(found["state"]),
+        value=float(found["value"]),
+        active_at_ms=found["active_at_ms"],
+        fired_at_ms=found["fired_at_ms"],
+        resolved_at_ms=found["resolved_at_ms"],
+        keep_firing_since_ms=found["keep_firing_since_ms"],
+        acknowledged_at_ms=0,
+        acknowledged_by="",
+    )
+
+
+def alert_of_row(row: asyncpg.Record) -> Alert:
+    """The alert of a row of the table."""
+    remediation = row["remediation_text"]
+    return Alert(
+        id=row["id"],
+        rule_id=row["rule_id"],
+        series_id=row["series_id"],
+        rule_group=row["rule_group"],
+        rule_name=row["rule_name"],
+        labels=labels_of(row["labels_text"]),
+        series_labels=labels_of(row["series_labels_text"]),
+        annotations=orjson.loads(row["annotations_text"]),
+        severity=row["severity"],
+        expr=row["expr"],
+        interval_ms=row["interval_ms"],
+        remediation=None if remediation is None else remediation_of(orjson.loads(remediation)),
+        state=AlertState(row["state"]),
+        value=row["value"],
+        active_at_ms=unix_ms(row["active_at"]),
+        noticed_at_ms=unix_ms(row["noticed_at"]),
+        fired_at_ms=unix_ms(row["fired_at"]),
+        resolved_at_ms=unix_ms(row["resolved_at"]),
+        keep_firing_since_ms=unix_ms(row["keep_firing_since"]),
+        acknowledged_at_ms=unix_ms(row["acknowledged_at"]),
+        acknowledged_by=row["acknowledged_by"],
+    )
+
+
+def rule_columns(rule: AlertRule) -> tuple[object, ...]:
+    """A rule as parameters, from its group to its remediation."""
+    remediation = remediation_document(rule.remediation)
+    return (
+        rule.group,
+        rule.name,
+        rule.expr,
+        rule.interval_ms,
+        rule.for_ms,
+        rule.keep_firing_for_ms,
+        rule.max_alerts,
+        rule.severity,
+        document(dict(rule.labels)),
+        document(dict(rule.annotations)),
+        rule.enabled,
+        None if remediation is None else document(remediation),
+    )
+
+
+def rule_of_row(row: asyncpg.Record) -> AlertRule:
+    """The rule of a row."""
+    remediation = row["remediation"]
+    return AlertRule(
+        id=row["id"],
+        group=row["rule_group"],
+        name=row["name"],
+        expr=row["expr"],
+        interval_ms=row["interval_ms"],
+        for_ms=row["for_ms"],
+        keep_firing_for_ms=row["keep_firing_for_ms"],
+        max_alerts=row["max_alerts"],
+        severity=row["severity"],
+        labels=orjson.loads(row["labels"]),
+        annotations=orjson.loads(row["annotations"]),
+        enabled=row["enabled"],
+        remediation=None if remediation is None else remediation_of(orjson.loads(remediation)),
+        version=row["version"],
+    )
+
+
+def silence_matchers(silence: Silence) -> str:
+    """The conditions of a silence as JSON."""
+    return document([[one.name, one.op.value, one.value] for one in silence.all_matchers])
+
+
+def silence_of_row(row: asyncpg.Record) -> Silence:
+    """The silence of a row; equality of labels comes as labels."""
+    found = [
+        LabelMatcher(name, MatchOp(op), value) for name, op, value in orjson.loads(row["matchers"])
+    ]
+    exact = {one.name: one.value for one in found if one.op is MatchOp.EQUAL and one.value}
+    others = tuple(
+        one for one in found if one.op is not MatchOp.EQUAL or exact.get(one.name) != one.value
+    )
+    return Silence(
+        id=row["id"],
+        labels=Labels.of(exact),
+        matchers=others,
+        reason=row["reason"],
+        created_by=row["created_by"],
+        starts_at_ms=row["starts_at_ms"],
+        ends_at_ms=row["ends_at_ms"],
+    )

@@ -1,0 +1,206 @@
+"""The PostgreSQL side of `promcompat.core.delivery_ports`: what receivers wait for and know."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import asyncpg
+import orjson
+
+from promcompat.core.alerts import AlertState
+from promcompat.core.delivery_ports import (
+    AlertNote,
+    Delivery,
+    LabelSetState,
+    LabelSetStates,
+    Postponement,
+    RemediationDeliveries,
+    Repetition,
+    StatePostponement,
+)
+from sql.alerting.alert_rows import alert_document, alert_of_document, alert_of_row, document
+from sql.database.connection_pool import Pool, acquired
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("deliveries")
+_TRY_LOCK: Final = load_queries("alerts")["try_lock"]
+_MAX_ERROR_LENGTH: Final = 1000
+
+
+class PostgresStepDeliveries:
+    """The table `alert_delivery`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def claim(
+        self, receiver: str, limit: int, now_ms: int, until_ms: int
+    ) -> Sequence[Delivery]:
+        """See the port."""
+        async with acquired(self._pool) as connection:
+            rows = await connection.fetch(
+                _QUERIES["claim_deliveries"], receiver, now_ms, until_ms, limit
+            )
+        return sorted(map(_delivery_of, rows), key=lambda one: one.id)
+
+    async def done(self, delivery_ids: Sequence[int], notes: Sequence[AlertNote] = ()) -> None:
+        """See the port."""
+        if not delivery_ids:
+            return
+        async with acquired(self._pool) as connection, connection.transaction():
+            await connection.execute(_QUERIES["delete_deliveries"], list(delivery_ids))
+            if notes:
+                await connection.execute(_QUERIES["note_alerts"], *_note_columns(notes))
+
+    async def postpone(self, postponements: Sequence[Postponement], now_ms: int) -> None:
+        """See the port."""
+        if not postponements:
+            return
+        async with acquired(self._pool) as connection:
+            await connection.execute(
+                _QUERIES["postpone_deliveries"],
+                [one.delivery_id for one in postponements],
+                [int(one.counts) for one in postponements],
+                [one.delay_seconds for one in postponements],
+                [_storable(one.error) for one in postponements],
+                now_ms,
+            )
+
+    async def drop_alert(self, receiver: str, alert_id: int) -> None:
+        """See the port."""
+        async with acquired(self._pool) as connection:
+            await connection.execute(_QUERIES["drop_deliveries_of_alert"], alert_id, receiver)
+
+    async def drop_unheard(self, delivery_id: int) -> None:
+        """See the port."""
+        async with acquired(self._pool) as connection:
+            await connection.execute(_QUERIES["drop_unheard"], delivery_id)
+
+    async def drop_overflow(self, receiver: str, max_waiting: int, now_ms: int) -> int:
+        """See the port."""
+        text = f"not told to {receiver}: more than {max_waiting} notifications wait for it"
+        async with acquired(self._pool) as connection, connection.transaction():
+            rows = await connection.fetch(_QUERIES["drop_overflow"], receiver, max_waiting)
+            notes = [
+                AlertNote(alert_id=alert_id, at_ms=now_ms, text=text)
+                for alert_id in sorted({row["alert_id"] for row in rows})
+            ]
+            await connection.execute(_QUERIES["note_alerts"], *_note_columns(notes))
+        return len(rows)
+
+    async def last_remediation_ms(self, alert_id: int) -> int:
+        """See the port."""
+        async with acquired(self._pool) as connection:
+            return await connection.fetchval(_QUERIES["last_remediation"], alert_id) or 0
+
+    async def remediated(self, delivery_id: int, note: AlertNote) -> None:
+        """See the port."""
+        async with acquired(self._pool) as connection, connection.transaction():
+            await connection.execute(_QUERIES["mark_remediated"], note.alert_id, note.at_ms)
+            await connection.execute(_QUERIES["note_alerts"], *_note_columns([note]))
+            await connection.execute(_QUERIES["delete_deliveries"], [delivery_id])
+
+
+class PostgresLabelSetStates:
+    """The table `alertmanager_alert`, beside the table `alert`."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def claim(
+        self, receiver: str, limit: int, now_ms: int, until_ms: int, repetition: Repetition
+    ) -> Sequence[LabelSetState]:
+        """See the port. The lock makes the second of two processes see what the first claimed."""
+        async with acquired(self._pool) as connection, connection.transaction():
+            if not await connection.fetchval(_TRY_LOCK, f"receiver {receiver}"):
+                return []
+            await connection.execute(
+                _QUERIES["forget_states"], receiver, now_ms, now_ms - repetition.resolved_for_ms
+            )
+            rows = await connection.fetch(
+                _QUERIES["claim_states"],
+                receiver,
+                now_ms,
+                until_ms,
+                now_ms - repetition.every_ms,
+                limit,
+            )
+        return list(map(_state_of, rows))
+
+    async def told(self, receiver: str, states: Sequence[LabelSetState], at_ms: int) -> None:
+        """See the port."""
+        if not states:
+            return
+        async with acquired(self._pool) as connection:
+            await connection.execute(
+                _QUERIES["record_told_states"],
+                receiver,
+                [one.tenant_id for one in states],
+                [one.key for one in states],
+                [document(alert_document(one.alert)) for one in states],
+                at_ms,
+            )
+
+    async def postpone(
+        self, receiver: str, postponements: Sequence[StatePostponement], now_ms: int
+    ) -> None:
+        """See the port."""
+        if not postponements:
+            return
+        async with acquired(self._pool) as connection:
+            await connection.execute(
+                _QUERIES["postpone_states"],
+                receiver,
+                [one.state.tenant_id for one in postponements],
+                [one.state.key for one in postponements],
+                [int(one.counts) for one in postponements],
+                [one.delay_seconds for one in postponements],
+                [_storable(one.error) for one in postponements],
+                now_ms,
+            )
+
+
+def _delivery_of(row: asyncpg.Record) -> Delivery:
+    return Delivery(
+        id=row["id"],
+        tenant=row["tenant"],
+        alert=alert_of_document(orjson.loads(row["alert"])),
+        attempts=row["attempts"],
+        created_at_ms=row["created_at_ms"],
+        is_over=not AlertState(row["current_state"]).is_open,
+        begins=row["begins"],
+    )
+
+
+def _state_of(row: asyncpg.Record) -> LabelSetState:
+    """The alert that fires, or the one that was told last, as resolved."""
+    if row["id"] is not None:
+        alert = alert_of_row(row)
+    else:
+        told = alert_of_document(orjson.loads(row["told_alert"]))
+        alert = replace(told, state=AlertState.RESOLVED, resolved_at_ms=row["ended_at_ms"])
+    return LabelSetState(
+        tenant=row["tenant"],
+        tenant_id=row["claimed_tenant_id"],
+        key=row["claimed_fingerprint"],
+        alert=alert,
+        failures=row["failures"],
+    )
+
+
+def _note_columns(notes: Sequence[AlertNote]) -> tuple[list[int], list[int], list[str]]:
+    texts = [_storable(note.text) for note in notes]
+    return [note.alert_id for note in notes], [note.at_ms for note in notes], texts
+
+
+def _storable(text: str) -> str:
+    """A text of any receiver as PostgreSQL takes it: not long, no NUL, no lone surrogates."""
+    short = text[:_MAX_ERROR_LENGTH].replace("\0", "\ufffd")
+    return short.encode("utf-8", "replace").decode()
+
+
+def _conforms(
+    steps: PostgresStepDeliveries, states: PostgresLabelSetStates
+) -> tuple[RemediationDeliveries, LabelSetStates]:
+    """Checked by mypy: the adapters have the shapes of their ports."""
+    return steps, states

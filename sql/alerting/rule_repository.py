@@ -1,0 +1,91 @@
+"""The PostgreSQL side of `promcompat.core.alert_ports.RuleRepository`."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+import asyncpg
+
+from promcompat.core.alert_ports import RuleRepository
+from promcompat.core.alerts import AlertRule, RuleEvaluation
+from promcompat.core.errors import ConflictError
+from sql.alerting.alert_rows import rule_columns, rule_of_row
+from sql.database.connection_pool import acquired, read_again
+from sql.database.database import Database
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("alerts")
+
+
+class PostgresRuleRepository:
+    """Alert rules in PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @read_again
+    async def list_rules(
+        self, tenant: str, group: str | None = None, rule_id: int | None = None
+    ) -> list[AlertRule]:
+        """Rules by group; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return []
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(_QUERIES["list_rules"], tenant_id, group, rule_id)
+        return [rule_of_row(row) for row in rows]
+
+    @read_again
+    async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
+        """Last evaluations by rule; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return {}
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(_QUERIES["rule_evaluations"], tenant_id)
+        return {
+            row["rule_id"]: RuleEvaluation(
+                evaluated_at_ms=row["evaluated_at_ms"],
+                duration_seconds=row["duration_seconds"],
+                error=row["error"],
+            )
+            for row in rows
+        }
+
+    @read_again
+    async def count_rules(self, tenant: str, group: str) -> tuple[int, int]:
+        """Rules of the tenant and of the group; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        async with acquired(self._database.read_pool) as connection:
+            row = await connection.fetchrow(_QUERIES["count_rules"], tenant_id, group)
+        return row["of_tenant"], row["of_group"]
+
+    async def save_rule(self, tenant: str, rule: AlertRule) -> AlertRule | None:
+        """Make or replace; see the port."""
+        tenant_id = await self._database.tenants.find_or_create(tenant)
+        statement, values = "insert_rule", (tenant_id, *rule_columns(rule))
+        if rule.id:
+            statement, values = "update_rule", (*values, rule.id, rule.version)
+        async with acquired(self._database.write_pool) as connection:
+            try:
+                row = await connection.fetchrow(_QUERIES[statement], *values)
+            except asyncpg.UniqueViolationError as exc:
+                raise ConflictError(
+                    f"the group {rule.group!r} has another rule {rule.name!r} with the same labels "
+                    "and expression"
+                ) from exc
+        return None if row is None else replace(rule, id=row["id"], version=row["version"])
+
+    async def delete_rule(self, tenant: str, rule_id: int, version: int) -> bool:
+        """Compare and delete; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return False
+        async with acquired(self._database.write_pool) as connection:
+            found = await connection.fetchval(_QUERIES["delete_rule"], tenant_id, rule_id, version)
+        return found is not None
+
+
+def _conforms(repository: PostgresRuleRepository) -> RuleRepository:
+    """Checked by mypy: the repository has the port's shape."""
+    return repository

@@ -1,0 +1,1 @@
+"""Caches of what was read from the database, bounded in bytes."""

@@ -1,0 +1,1 @@
+"""Connections to PostgreSQL: pools, tenants, capabilities, and the guard of the installation."""

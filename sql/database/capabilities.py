@@ -1,0 +1,71 @@
+"""What the database can do, found out once; the rest of the code asks this and no version."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from promcompat.core.errors import StorageUnavailableError
+from sql.database.connection_pool import Connection
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("storage")
+
+
+class Edition(StrEnum):
+    """Which of the three kinds of database this is."""
+
+    COMMUNITY = "TimescaleDB Community"
+    APACHE = "TimescaleDB Apache edition"
+    PLAIN = "plain PostgreSQL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What the database is and what follows from it.
+
+    `creates_partitions`: the sample table is a plain partitioned table, so the writer makes the
+    partition of a day before it writes there; a hypertable makes its chunks itself.
+    `has_columnstore`: compression, continuous aggregates and policies are at hand.
+    """
+
+    edition: Edition
+    server_version: str
+    timescaledb_version: str | None
+    creates_partitions: bool
+
+    @property
+    def has_columnstore(self) -> bool:
+        """Whether the features under the Timescale licence can be used."""
+        return self.edition is Edition.COMMUNITY and not self.creates_partitions
+
+    def describe(self) -> str:
+        """One line for people, such as `TimescaleDB Apache edition 2.19.3 on PostgreSQL 17.12`."""
+        server = f"PostgreSQL {self.server_version.split()[0]}"
+        if self.timescaledb_version is None:
+            return f"plain {server}"
+        return f"{self.edition} {self.timescaledb_version} on {server}"
+
+
+async def detect_capabilities(
+    connection: Connection,
+) -> Capabilities:
+    """Ask a migrated database what it is.
+
+    The extension's row and the licence setting are the only things to rely on: every function
+    exists in the Apache edition too, and refuses when called.
+    """
+    row = await connection.fetchrow(_QUERIES["detect_capabilities"])
+    if row is None:
+        raise StorageUnavailableError("the database did not say what it is")
+    return Capabilities(
+        edition=_edition_of(row["timescaledb_version"], row["timescaledb_license"]),
+        server_version=row["server_version"],
+        timescaledb_version=row["timescaledb_version"],
+        creates_partitions=row["is_partitioned"],
+    )
+
+
+def _edition_of(version: str | None, license_name: str | None) -> Edition:
+    if version is None:
+        return Edition.PLAIN
+    return Edition.COMMUNITY if license_name == "timescale" else Edition.APACHE

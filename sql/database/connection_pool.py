@@ -1,0 +1,349 @@
+"""asyncpg pools in which every wait ends, and the one place where driver errors become ours."""
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar
+
+import asyncpg
+
+from promcompat.core.errors import (
+    ConnectionLostError,
+    PromcompatError,
+    QueryTimeoutError,
+    StorageUnavailableError,
+)
+from sql.catalog import SCHEMA
+from sql.database.connecting import (
+    CONNECT_FAULTS,
+    CONNECT_SECONDS,
+    GOODBYE_SECONDS,
+    SESSION_KEEPALIVES,
+    BoundedConnection,
+    connect_fault,
+)
+from sql.query_loader import load_queries
+
+Connection: TypeAlias = asyncpg.pool.PoolConnectionProxy
+
+Initialise = Callable[[asyncpg.Connection], Awaitable[None]]
+ParametersT = ParamSpec("ParametersT")
+ResultT = TypeVar("ResultT")
+SettingsOf = Callable[[], Mapping[str, str]]
+
+_LOGGER = logging.getLogger(__name__)
+_GRACE_SECONDS: Final = 10.0
+"""How much longer than the server we wait, so that in good health the server ends a statement."""
+_TRUSTED_IDLE_SECONDS: Final = 1.0
+"""A connection that was idle for longer is asked first whether it still answers."""
+_CHECK_SECONDS: Final = 2.0
+_QUERIES: Final = load_queries("storage")
+_UNAVAILABLE: Final = "the database cannot answer now; try again"
+_CONNECTION_FAULTS: Final = (
+    OSError,  # With it TimeoutError: the driver's, and that of asyncio.
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.IdleSessionTimeoutError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    # The server became a standby: its successor is found by connecting again.
+    asyncpg.ReadOnlySQLTransactionError,
+)
+"""Faults after which the other connections of the pool are not to be trusted either."""
+_TRANSIENT: Final = (
+    *_CONNECTION_FAULTS,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.ObjectInUseError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.PostgresSystemError,
+)
+"""Faults that go away: the sender retries and nothing is lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolOptions:
+    """How many connections a pool has, and how long it waits for the database.
+
+    `statement_timeout_seconds` is enforced by the server; a little later the client gives up too,
+    should the connection have been cut silently. A transaction in which nothing happens for
+    `idle_in_transaction_seconds` is ended by the server, with the locks of a client that is gone.
+    With `keeps_sessions` a connection goes back as it is, which saves a round trip each time: for
+    users that leave no settings, locks or cursors behind. Others get `reset_settings` whenever they
+    are reset, with the round trip that there is in any case.
+    """
+
+    max_size: int
+    connect_timeout_seconds: float = CONNECT_SECONDS
+    statement_timeout_seconds: float = 60.0
+    idle_in_transaction_seconds: float = 60.0
+    application_name: str = "promcompat"
+    keeps_sessions: bool = False
+    reset_settings: SettingsOf = dict
+    extra_settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def limit_seconds(self) -> float:
+        """How long the client waits for one statement, or for a connection to become free."""
+        return self.statement_timeout_seconds + min(_GRACE_SECONDS, self.statement_timeout_seconds)
+
+    def server_settings(self) -> Mapping[str, str]:
+        """What every session sets.
+
+        Nothing depends on what the role or the database has for a search path. `public` comes after
+        our schema: the functions that remediations call live there. JIT costs more than it gives on
+        statements this short. A generic plan would hold every
+        partition there is, where constants exclude all but a few.
+        """
+        return {
+            "timezone": "UTC",
+            "search_path": f"{SCHEMA}, pg_temp, public",
+            "application_name": self.application_name,
+            "statement_timeout": _milliseconds(self.statement_timeout_seconds),
+            "idle_in_transaction_session_timeout": _milliseconds(self.idle_in_transaction_seconds),
+            "jit": "off",
+            "standard_conforming_strings": "on",
+            "plan_cache_mode": "force_custom_plan",
+            **SESSION_KEEPALIVES,
+            **self.extra_settings,
+        }
+
+
+def _milliseconds(seconds: float) -> str:
+    return str(round(seconds * 1000))
+
+
+class Pool:
+    """Connections to one database. Used by `acquired`, opened by `open_pool`."""
+
+    def __init__(
+        self, dsn: str, options: PoolOptions, initialise: Initialise | None = None
+    ) -> None:
+        """`initialise` is awaited with each new connection before it is used."""
+        self._options = options
+        self._initialise = initialise
+        self._dsn = dsn
+        self._taken: dict[Connection, float] = {}
+        # No connection is kept for its own sake: asyncpg 0.32 logs a traceback for each failed
+        # attempt to restore one, twenty a second while the database is down.
+        self._connections = asyncpg.create_pool(
+            dsn,
+            min_size=0,
+            max_size=options.max_size,
+            init=self._prepare,
+            server_settings=dict(options.server_settings()),
+            timeout=options.connect_timeout_seconds,
+            command_timeout=GOODBYE_SECONDS,
+            connection_class=BoundedConnection,
+            reset=self._reset,
+        )
+
+    async def open(self, *, connects: bool = True) -> None:
+        """Must be awaited first; with `connects` there is a connection afterwards.
+
+        Raises DatabaseRefusedError or StorageUnavailableError.
+        """
+        await self._connections
+        if not connects:
+            return
+        try:
+            connection = await self._wait_for_connection()
+        except PromcompatError:
+            self.terminate()
+            raise
+        except CONNECT_FAULTS as exc:
+            self.terminate()
+            raise connect_fault(exc, self._dsn) from exc
+        except BaseException:
+            self.terminate()
+            raise
+        await self.give_back(connection)
+
+    async def _prepare(self, connection: BoundedConnection) -> None:
+        connection.limit_seconds = self._options.limit_seconds
+        if self._initialise is None:
+            return
+        try:
+            async with asyncio.timeout(self._options.connect_timeout_seconds):
+                await self._initialise(connection)
+        except BaseException:
+            # asyncpg would end the session politely, and wait for the answer.
+            connection.terminate()
+            raise
+
+    async def _reset(self, connection: BoundedConnection) -> None:
+        """Before a connection rests in the pool."""
+        if not self._options.keeps_sessions:
+            await connection.execute(self._reset_query(connection), timeout=GOODBYE_SECONDS)
+        connection.idle_since = time.monotonic()
+
+    def _reset_query(self, connection: BoundedConnection) -> str:
+        settings = [
+            "SET {} = '{}'".format(name, value.replace("'", "''"))
+            for name, value in self._options.reset_settings().items()
+        ]
+        return ";\n".join([connection.get_reset_query(), *settings])
+
+    async def take(self) -> Connection:
+        """A connection that answered within the last second; it must be given back.
+
+        Raises StorageUnavailableError when none can be had in time.
+        """
+        while True:
+            try:
+                connection = await self._wait_for_connection()
+            except CONNECT_FAULTS as exc:
+                _log_fault(exc)
+                raise StorageUnavailableError(_UNAVAILABLE) from exc
+            if await self._answers(connection):
+                self._taken[connection] = time.monotonic()
+                return connection
+
+    async def _wait_for_connection(self) -> Connection:
+        async with asyncio.timeout(self._options.limit_seconds):
+            return await self._connections.acquire()
+
+    async def _answers(self, connection: Connection) -> bool:
+        """Whether a connection can be used; one that cannot is gone from the pool afterwards."""
+        idle_since = connection.idle_since
+        if not idle_since or time.monotonic() - idle_since < _TRUSTED_IDLE_SECONDS:
+            return True
+        try:
+            await connection.execute(_QUERIES["ping"], timeout=_CHECK_SECONDS)
+        except (asyncpg.PostgresError, *_CONNECTION_FAULTS):
+            await self.drop(connection, with_others=True)
+            return False
+        except BaseException:
+            await self.drop(connection)
+            raise
+        return True
+
+    async def give_back(self, connection: Connection) -> None:
+        """Take a connection back; one that cannot be reset in time is dropped, which is no error.
+
+        What was done on it is done.
+        """
+        self._taken.pop(connection, None)
+        try:
+            await self._connections.release(connection, timeout=GOODBYE_SECONDS)
+        except (asyncpg.PostgresError, *_CONNECTION_FAULTS) as exc:
+            _LOGGER.warning("connection not reset", extra={"reason": _describe(exc)})
+
+    async def drop(self, connection: Connection, *, with_others: bool = False) -> None:
+        """End a connection at once; `with_others` no other one of now is used again either.
+
+        Always after a fault: asyncpg 0.32 gives a connection that was killed during a COPY back to
+        the pool, where it answers every command with an internal error.
+        """
+        with suppress(asyncpg.InterfaceError):  # The pool may have noticed by itself.
+            connection.terminate()
+        if with_others:
+            await self._connections.expire_connections()
+
+    async def cut_busy(self, taken_before: float) -> None:
+        """End the connections that are in use since before a time of the monotonic clock."""
+        dead = [one for one, taken_at in self._taken.items() if taken_at < taken_before]
+        for connection in dead:
+            connection.cut()
+        if dead:
+            _LOGGER.warning("dead connections cut", extra={"connections": len(dead)})
+            await self._connections.expire_connections()
+
+    async def close(self, timeout_seconds: float = GOODBYE_SECONDS) -> None:
+        """Close after running statements end; connections that take longer are cut."""
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                await self._connections.close()
+        except TimeoutError:
+            self.terminate()
+
+    def terminate(self) -> None:
+        """Cut all connections."""
+        self._connections.terminate()
+
+
+async def open_pool(dsn: str, options: PoolOptions, initialise: Initialise | None = None) -> Pool:
+    """A pool with one live connection.
+
+    Raises DatabaseRefusedError when there can never be one, StorageUnavailableError when there is
+    none now.
+    """
+    pool = Pool(dsn, options, initialise)
+    await pool.open()
+    return pool
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn driver errors into ours, and keep the driver's words in the log.
+
+    A statement that the server cut for its time is QueryTimeoutError; what will pass is
+    StorageUnavailableError (ConnectionLostError, where the connection ended); the rest is a fault
+    of ours, PromcompatError.
+    """
+    try:
+        yield
+    except asyncpg.QueryCanceledError as exc:
+        raise QueryTimeoutError("query timed out in expression evaluation") from exc
+    except _TRANSIENT as exc:
+        if isinstance(exc, ValueError):  # A parameter the driver could not encode.
+            raise PromcompatError("a value cannot be stored, see the log of the server") from exc
+        _log_fault(exc)
+        # After a timeout a read is not tried again: whoever asked has waited long enough.
+        if isinstance(exc, _CONNECTION_FAULTS) and not isinstance(exc, TimeoutError):
+            raise ConnectionLostError(_UNAVAILABLE) from exc
+        raise StorageUnavailableError(_UNAVAILABLE) from exc
+    except asyncpg.PostgresError as exc:
+        raise PromcompatError("a statement was refused, see the log of the server") from exc
+
+
+def _log_fault(exc: BaseException) -> None:
+    _LOGGER.warning("the database cannot answer", extra={"reason": _describe(exc)})
+
+
+@asynccontextmanager
+async def acquired(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection of the pool, with driver errors translated."""
+    connection = await pool.take()
+    with translated_errors():
+        try:
+            yield connection
+        except _TRANSIENT as exc:
+            await pool.drop(connection, with_others=isinstance(exc, _CONNECTION_FAULTS))
+            raise
+        finally:
+            await pool.give_back(connection)
+
+
+def read_again(
+    read: Callable[ParametersT, Coroutine[Any, Any, ResultT]],
+) -> Callable[ParametersT, Coroutine[Any, Any, ResultT]]:
+    """Repeat a read once on a fresh connection when it lost its own; for what changes nothing."""
+
+    @functools.wraps(read)
+    async def repeated(*args: ParametersT.args, **kwargs: ParametersT.kwargs) -> ResultT:
+        try:
+            return await read(*args, **kwargs)
+        except ConnectionLostError:
+            return await read(*args, **kwargs)
+
+    return repeated
+
+
+def _describe(exc: BaseException) -> str:
+    if isinstance(exc, asyncpg.InterfaceError) and exc.__context__ is not None:
+        # "The connection is closed", says the end of a transaction; why is in what came before.
+        return _describe(exc.__context__)
+    if isinstance(exc, TimeoutError):
+        return "no answer in time"
+    state = getattr(exc, "sqlstate", None)
+    text = str(exc) or type(exc).__name__
+    return f"{text} (SQLSTATE {state})" if state else text

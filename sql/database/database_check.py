@@ -1,0 +1,93 @@
+"""Looks at a database before it is used: whether it can be, and whether nothing stands between."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+import asyncpg
+
+from promcompat.core.errors import DatabaseRefusedError
+from sql.database.connecting import (
+    CONNECT_FAULTS,
+    CONNECT_SECONDS,
+    GOODBYE_SECONDS,
+    BoundedConnection,
+    connect_fault,
+    describe_place,
+)
+from sql.database.connection_pool import PoolOptions
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("storage")
+_OPTIONS: Final = PoolOptions(max_size=2, application_name="promcompat check")
+_EXCHANGES: Final = 5
+_PROBED_SETTINGS: Final = ("search_path", "plan_cache_mode", "application_name")
+_LOST_SETTINGS: Final = (
+    "a connection pooler (PgBouncer) drops the settings of our sessions; connect to PostgreSQL "
+    "directly"
+)
+_SHARED_SESSIONS: Final = (
+    "a connection pooler in transaction mode hands our sessions to others between transactions, "
+    "which breaks settings, locks and prepared statements; connect to PostgreSQL directly"
+)
+_READ_ONLY: Final = (
+    "it is a read-only standby; name the primary, or several hosts with "
+    "?target_session_attrs=read-write"
+)
+
+
+async def check_database(dsn: str) -> None:
+    """Return when promcompat can work with the database at `dsn`.
+
+    Raises DatabaseRefusedError when it never can: a wrong password, an unknown database, a standby,
+    a pooler that does not keep sessions. Raises StorageUnavailableError when it cannot now.
+    """
+    connections: list[BoundedConnection] = []
+    try:
+        async with asyncio.timeout(2 * CONNECT_SECONDS):
+            connections += [await _connect(dsn), await _connect(dsn)]
+            refusal = await _refusal(connections)
+    except CONNECT_FAULTS as exc:
+        raise connect_fault(exc, dsn) from exc
+    finally:
+        for connection in connections:
+            await connection.close()
+    if refusal is not None:
+        raise DatabaseRefusedError(f"cannot use {describe_place(dsn)}: {refusal}")
+
+
+async def _connect(dsn: str) -> BoundedConnection:
+    connection: BoundedConnection = await asyncpg.connect(
+        dsn,
+        timeout=CONNECT_SECONDS,
+        command_timeout=GOODBYE_SECONDS,
+        connection_class=BoundedConnection,
+        server_settings=dict(_OPTIONS.server_settings()),
+        # A pooler may lose a prepared statement before it is executed.
+        statement_cache_size=0,
+    )
+    return connection
+
+
+async def _refusal(connections: Sequence[BoundedConnection]) -> str | None:
+    try:
+        if await _share_sessions(connections):
+            return _SHARED_SESSIONS
+        wanted = _OPTIONS.server_settings()
+        for name in _PROBED_SETTINGS:
+            if await connections[0].fetchval(_QUERIES["session_setting"], name) != wanted[name]:
+                return _LOST_SETTINGS
+        if await connections[0].fetchval(_QUERIES["is_read_only"]):
+            return _READ_ONLY
+    except asyncpg.InvalidSQLStatementNameError:
+        return _SHARED_SESSIONS
+    return None
+
+
+async def _share_sessions(connections: Sequence[BoundedConnection]) -> bool:
+    """Whether two connections that are open at once were served by one backend process."""
+    pids: list[set[int]] = [set() for _ in connections]
+    for _ in range(_EXCHANGES):
+        for connection, seen in zip(connections, pids, strict=True):
+            seen.add(await connection.fetchval(_QUERIES["backend_pid"]))
+    return bool(pids[0] & pids[1]) or any(len(seen) > 1 for seen in pids)

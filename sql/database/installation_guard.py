@@ -1,0 +1,193 @@
+"""Which database a process goes on with, and what it must forget when that one steps back.
+
+Series ids in memory are right for one course of events of one database. A restored dump, a
+promoted standby or a removed series ends that; docs/adr/0012-ids-across-restores.md says how each
+is noticed before a cached id is used.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from typing import Final, TypeAlias, TypeVar
+
+import asyncpg
+
+from promcompat.core.errors import DatabaseRefusedError, StorageUnavailableError
+from sql.database.connection_pool import Connection
+from sql.query_loader import load_migrations, load_queries
+
+T = TypeVar("T")
+_QUERIES: Final = load_queries("storage")
+_MIGRATION_QUERIES: Final = load_queries("migration")
+_OUT_OF_DATE: Final = "PC001"
+"""The SQLSTATE of the trigger `check_writer`."""
+EPOCH_SETTING: Final = "promcompat.epoch"
+"""The setting of a session that stores samples in which it says what its process knows."""
+NO_EPOCH: Final = "unknown"
+"""What a session says that was not told yet; it stores nothing."""
+_NEVER_READ: Final = -1
+_ATTEMPTS: Final = 3
+
+Forget: TypeAlias = Callable[[Collection[int] | None], None]
+"""Gives up what is remembered of these series, or with None everything."""
+
+
+class StaleKnowledgeError(StorageUnavailableError):
+    """What was looked up is out of date: the database stepped back, or series were removed."""
+
+
+def is_out_of_date(exc: asyncpg.PostgresError) -> bool:
+    """Whether the database refused samples because of what this process knows of series."""
+    return bool(exc.sqlstate == _OUT_OF_DATE)
+
+
+class InstallationGuard:
+    """What all connections of one process know of the database.
+
+    `version` changes whenever something had to be forgotten: whoever read it before looking up ids
+    and finds another one afterwards holds ids that may be gone. `epoch_number` counts the steps
+    back alone. A database of another installation is refused for good. The schema version is asked
+    for only once: a newer service may migrate while this one still runs.
+    """
+
+    def __init__(self) -> None:
+        self.version = 0
+        self.epoch_number = 0
+        self._id: object = None
+        self._epoch = NO_EPOCH
+        self._position = _NEVER_READ
+        self._forget: list[Forget] = []
+        self._refreshing = asyncio.Lock()
+
+    @property
+    def known_epoch(self) -> str:
+        """What sessions that store samples say; see the trigger `check_writer`."""
+        return f"{self._epoch}/{self._position}"
+
+    def subscribe(self, forget: Forget) -> None:
+        """Have `forget` called at each change, before anybody can act on the new state."""
+        self._forget.append(forget)
+
+    async def check_writer(self, connection: asyncpg.Connection) -> None:
+        """As `check`; a connection that writes also gets its staging table."""
+        await self.check(connection)
+        await connection.execute(_QUERIES["create_staging"])
+        await self.tell(connection)
+
+    async def check(self, connection: asyncpg.Connection) -> None:
+        """Look at a new connection.
+
+        Raises StorageUnavailableError when it leads to the wrong database.
+        """
+        if self._id is None:
+            await _check_schema(connection)
+        await self.refresh(connection)
+
+    async def refresh(self, connection: asyncpg.Connection | Connection) -> None:
+        """Learn the state of the database, and have forgotten what is no longer true.
+
+        Raises StorageUnavailableError when it is another database.
+        """
+        async with self._refreshing:
+            row = await connection.fetchrow(_QUERIES["database_state"], self._position)
+            if row is None or (self._id is not None and row["installation_id"] != self._id):
+                raise StorageUnavailableError(
+                    "another database now answers at this address: restart promcompat"
+                )
+            self._id = row["installation_id"]
+            is_behind = row["position"] < self._position or row["removed"] is None
+            if row["epoch"] != self._epoch or is_behind:
+                self._step_back(row["epoch"])
+            elif row["removed"]:
+                self._change(frozenset(row["removed"]))
+            self._position = row["position"]
+
+    async def tell(self, connection: asyncpg.Connection | Connection) -> None:
+        """Let a session that stores samples say what this process knows."""
+        await connection.execute(_QUERIES["set_known_epoch"], self.known_epoch)
+
+    async def catch_up(self, connection: Connection, version: int) -> None:
+        """After a refusal: learn why, and let the session say what is known now.
+
+        Raises StaleKnowledgeError when ids looked up under `version` may be gone.
+        """
+        await self.refresh(connection)
+        self.require(version)
+        await self.tell(connection)
+
+    def require(self, version: int) -> None:
+        """Raises StaleKnowledgeError when ids looked up under `version` may be gone."""
+        if version != self.version:
+            raise StaleKnowledgeError("series were removed during the write; try again")
+
+    def check_read(self, epoch: str) -> int:
+        """The number of the epoch that was read at the start of a query.
+
+        Raises StaleKnowledgeError when it is a new one: what the query knows so far, such as the
+        id of its tenant, was read before.
+        """
+        if epoch != self._epoch:
+            self._step_back(epoch)
+            raise StaleKnowledgeError("the database was restarted or restored; try again")
+        return self.epoch_number
+
+    async def in_one_epoch(self, read: Callable[[], Awaitable[T]]) -> T:
+        """The result of a read that began and ended in one epoch; it may run again.
+
+        Raises what the read raises.
+        """
+        for _ in range(_ATTEMPTS):
+            number = self.epoch_number
+            try:
+                result = await read()
+            except StaleKnowledgeError:
+                continue
+            if number == self.epoch_number:
+                return result
+        raise StaleKnowledgeError("the database is restarted or restored again and again")
+
+    def _step_back(self, epoch: str) -> None:
+        self._epoch = epoch
+        self._position = _NEVER_READ
+        self.epoch_number += 1
+        self._change(None)
+
+    def _change(self, removed: Collection[int] | None) -> None:
+        self.version += 1
+        for forget in self._forget:
+            forget(removed)
+
+
+async def _check_schema(connection: asyncpg.Connection) -> None:
+    if not await connection.fetchval(_MIGRATION_QUERIES["has_migration_table"]):
+        raise StorageUnavailableError("the database is not migrated: run promcompat migrate")
+    rows = await connection.fetch(_MIGRATION_QUERIES["applied_migrations"])
+    applied = {row["version"] for row in rows}
+    known = {migration.version for migration in load_migrations()}
+    if applied > known:
+        raise StorageUnavailableError(
+            f"the database has schema version {max(applied)}, this promcompat only knows "
+            f"{max(known)}: it was migrated by a newer one"
+        )
+    if applied != known:
+        raise StorageUnavailableError(
+            f"the database lacks migration {min(known - applied):04d}: run promcompat migrate"
+        )
+    await _check_sample_table(connection)
+
+
+async def _check_sample_table(connection: asyncpg.Connection) -> None:
+    """A dump restored without TimescaleDB's two functions has an empty plain table, and says so
+    only when somebody looks for samples.
+    """
+    table = await connection.fetchrow(_QUERIES["sample_table"])
+    kind = None if table is None else table["kind"]
+    if kind == b"p":
+        return
+    may_be_hypertable = kind == b"r" and table["has_timescaledb"]
+    if may_be_hypertable and await connection.fetchval(_QUERIES["is_hypertable"]):
+        return
+    raise DatabaseRefusedError(
+        "the table promcompat.sample is no hypertable and has no partitions: the database was not "
+        "restored completely. Restore the back-up again as docs/operations.md says, with "
+        "timescaledb_pre_restore() before and timescaledb_post_restore() after it"
+    )

@@ -1,0 +1,67 @@
+"""Tenant names to ids; a tenant is made by its first write."""
+
+from typing import Final
+
+from promcompat.core.byte_bounded_cache import ByteBoundedCache, texts_bytes
+from promcompat.core.errors import BadDataError
+from sql.catalog import is_storable_text
+from sql.database.connection_pool import Pool, acquired, read_again
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("storage")
+_MAX_NAME_BYTES: Final = 1000
+_REMEMBERED_BYTES: Final = 4 << 20
+
+
+class Tenants:
+    """The tenants this process has met; only existing ones are remembered."""
+
+    def __init__(self, write_pool: Pool, read_pool: Pool, max_tenants: int) -> None:
+        """`max_tenants`: how many may exist in the database; several processes that make one at the
+        same time may go a little beyond.
+        """
+        self._write_pool = write_pool
+        self._read_pool = read_pool
+        self._max_tenants = max_tenants
+        self._ids: ByteBoundedCache[str, int] = ByteBoundedCache(_REMEMBERED_BYTES)
+
+    def forget(self) -> None:
+        """Know no tenant any more: the database stepped back."""
+        self._ids = ByteBoundedCache(_REMEMBERED_BYTES)
+
+    @read_again
+    async def find(self, name: str) -> int | None:
+        """The id of a tenant, None if it never wrote."""
+        if (known := self._ids.get(name)) is not None:
+            return known
+        if not _is_valid_name(name):
+            return None
+        async with acquired(self._read_pool) as connection:
+            found: int | None = await connection.fetchval(_QUERIES["find_tenant"], name)
+        if found is not None:
+            self._ids.add(name, found, texts_bytes((name,)))
+        return found
+
+    async def find_or_create(self, name: str) -> int:
+        """The id of a tenant that writes.
+
+        Raises BadDataError for a name that cannot be stored, and when there are as many tenants
+        as may be.
+        """
+        if not _is_valid_name(name):
+            raise BadDataError("invalid tenant name")
+        found = await self.find(name)
+        if found is None:
+            async with acquired(self._write_pool) as connection:
+                await connection.execute(_QUERIES["create_tenant"], name, self._max_tenants)
+            found = await self.find(name)
+        if found is None:
+            raise BadDataError(
+                f"the tenant does not exist, and there are {self._max_tenants} tenants already, "
+                "which is the limit (PROMCOMPAT_MAX_TENANTS)"
+            )
+        return found
+
+
+def _is_valid_name(name: str) -> bool:
+    return is_storable_text(name) and 0 < len(name.encode()) <= _MAX_NAME_BYTES

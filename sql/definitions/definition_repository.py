@@ -1,0 +1,154 @@
+"""The PostgreSQL side of `promcompat.core.ports.DefinitionRepository`."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from promcompat.core.definitions import (
+    Aggregation,
+    DuplicatePolicy,
+    MetricDefinition,
+    MetricType,
+)
+from promcompat.core.ports import DefinitionRepository
+from promcompat.core.thresholds import AlertThreshold
+from sql.catalog import is_storable_text
+from sql.database.connection_pool import acquired, read_again
+from sql.database.database import Database
+from sql.definitions.threshold_json import decode_threshold, encode_threshold
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("definitions")
+
+
+class PostgresDefinitionRepository:
+    """Metric definitions in PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @read_again
+    async def find(self, tenant: str, name: str) -> MetricDefinition | None:
+        """One definition; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None or not is_storable_text(name):
+            return None
+        async with acquired(self._database.read_pool) as connection:
+            row = await connection.fetchrow(_QUERIES["find_definition"], tenant_id, name)
+        return None if row is None else _definition_of(row)
+
+    @read_again
+    async def list(
+        self, tenant: str, *, prefix: str = "", after: str = "", limit: int = 1000
+    ) -> list[MetricDefinition]:
+        """Definitions by name; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None or not is_storable_text(prefix) or not is_storable_text(after):
+            return []
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(
+                _QUERIES["list_definitions"], tenant_id, prefix, after, limit
+            )
+        return [_definition_of(row) for row in rows]
+
+    @read_again
+    async def count(self, tenant: str) -> int:
+        """The number of definitions; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return 0
+        async with acquired(self._database.read_pool) as connection:
+            return await connection.fetchval(_QUERIES["count_definitions"], tenant_id) or 0
+
+    @read_again
+    async def list_thresholds(self, tenant: str) -> Mapping[str, AlertThreshold]:
+        """Thresholds by metric name; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return {}
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(_QUERIES["list_thresholds"], tenant_id)
+        decoded = {row["name"]: decode_threshold(row["alert_threshold"]) for row in rows}
+        return {name: threshold for name, threshold in decoded.items() if threshold is not None}
+
+    @read_again
+    async def version(self, tenant: str) -> int:
+        """The counter of changes; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return 0
+        async with acquired(self._database.read_pool) as connection:
+            return await connection.fetchval(_QUERIES["definition_version"], tenant_id) or 0
+
+    async def save(
+        self, tenant: str, definition: MetricDefinition, expected_version: int
+    ) -> MetricDefinition | None:
+        """Compare and set; see the port."""
+        tenant_id = await self._database.tenants.find_or_create(tenant)
+        statement, values = "insert_definition", (tenant_id, *_columns(definition))
+        if expected_version:
+            statement, values = "update_definition", (*values, expected_version)
+        async with acquired(self._database.write_pool) as connection:
+            row = await connection.fetchrow(_QUERIES[statement], *values)
+        if row is None:
+            return None
+        return replace(
+            definition,
+            version=row["version"],
+            created_ms=_unix_ms(row["created_at"]),
+            updated_ms=_unix_ms(row["updated_at"]),
+        )
+
+    async def delete(self, tenant: str, name: str, expected_version: int) -> bool:
+        """Compare and delete; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return False
+        async with acquired(self._database.write_pool) as connection:
+            row = await connection.fetchrow(
+                _QUERIES["delete_definition"], tenant_id, name, expected_version
+            )
+        return row is not None
+
+
+def _columns(definition: MetricDefinition) -> tuple[object, ...]:
+    return (
+        definition.name,
+        definition.display_name,
+        definition.description,
+        definition.unit,
+        definition.type.value,
+        definition.aggregation.value if definition.aggregation else None,
+        definition.retention_days,
+        definition.duplicate_policy.value,
+        encode_threshold(definition.alert_threshold),
+    )
+
+
+def _definition_of(row: asyncpg.Record) -> MetricDefinition:
+    return MetricDefinition(
+        name=row["name"],
+        display_name=row["display_name"],
+        description=row["description"],
+        unit=row["unit"],
+        type=MetricType(row["type"]),
+        aggregation=Aggregation(row["aggregation"]) if row["aggregation"] else None,
+        retention_days=row["retention_days"],
+        duplicate_policy=DuplicatePolicy(row["duplicate_policy"]),
+        alert_threshold=decode_threshold(row["alert_threshold"]),
+        version=row["version"],
+        created_ms=_unix_ms(row["created_at"]),
+        updated_ms=_unix_ms(row["updated_at"]),
+    )
+
+
+def _unix_ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def _conforms(repository: PostgresDefinitionRepository) -> DefinitionRepository:
+    """Checked by mypy: the repository has the port's shape."""
+    return repository

@@ -1,0 +1,168 @@
+"""Finds changes of breach levels in what is written, for the outbox in the samples' transaction.
+
+What a process believes of a series may be a moment old when another process writes it too. That
+costs no breach: a change that was recorded already is recorded again, and the dispatcher knows it;
+one that was missed is found by the dispatcher's look at the newest samples
+(`ThresholdAlerts.verify`). So does it find what was written under a threshold that had changed and
+was not known here yet (table `threshold_review`).
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import orjson
+
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.thresholds import AlertThreshold, BreachLevel, Direction
+from promcompat.core.watched_series import NEVER_MS, LevelChange, SeriesLimits, WatchedSeries
+from sql.database.connection_pool import Connection, Pool, acquired
+from sql.database.copy_format import SampleRows
+from sql.definitions.threshold_json import decode_threshold
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("alerts")
+_DEFINITION_QUERIES: Final = load_queries("definitions")
+_OVERLAP: Final = timedelta(minutes=2)
+_LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ThresholdWatch:
+    """The watched series of all tenants of this process."""
+
+    def __init__(self, pool: Pool, now_ms: Callable[[], int], max_age_ms: int) -> None:
+        """A sample older than `max_age_ms` when it is written raises no alert (0: of any age)."""
+        self._pool = pool
+        self._now_ms = now_ms
+        self._max_age_ms = max_age_ms
+        self._thresholds: dict[str, Mapping[str, AlertThreshold]] = {}
+        self._versions: dict[str, int] = {}
+        self._limits: dict[str, dict[int, SeriesLimits]] = {}
+        self._watched = WatchedSeries()
+        self._read_at = _LONG_AGO
+        self._is_used = False
+        self._refreshing = asyncio.Lock()
+
+    @property
+    def n_series(self) -> int:
+        """How many series are watched."""
+        return len(self._watched)
+
+    def forget(self) -> None:
+        """Take over everything anew at the next refresh: the database stepped back."""
+        self._versions.clear()
+        self._read_at = _LONG_AGO
+
+    async def refresh(self) -> None:
+        """Take over definitions and levels that changed since the last call."""
+        self._is_used = True
+        async with self._refreshing, acquired(self._pool) as connection:
+            for tenant_id, tenant, version in await connection.fetch(
+                _QUERIES["definition_versions"]
+            ):
+                if self._versions.get(tenant) != version:
+                    await self._read_tenant(connection, tenant_id, tenant)
+                    self._versions[tenant] = version
+            if len(self._watched):
+                await self._read_levels(connection)
+
+    async def catch_up(self) -> None:
+        """Take over what was just changed, unless this process watches nothing.
+
+        Not now if the database is away: the next refresh does it.
+        """
+        if self._is_used:
+            with suppress(StorageUnavailableError):
+                await self.refresh()
+
+    async def _read_tenant(self, connection: Connection, tenant_id: int, tenant: str) -> None:
+        """Take over a tenant's thresholds."""
+        rows = await connection.fetch(_DEFINITION_QUERIES["list_thresholds"], tenant_id)
+        decoded = {row["name"]: decode_threshold(row["alert_threshold"]) for row in rows}
+        thresholds = {name: one for name, one in decoded.items() if one is not None}
+        # Before the series are read: one that is made meanwhile is offered, and found by this.
+        self._thresholds[tenant] = thresholds
+        self._limits[tenant] = {}
+        self._read_at = _LONG_AGO
+        if thresholds:
+            found = await connection.fetch(
+                _QUERIES["series_of_metrics"], tenant_id, list(thresholds)
+            )
+            self._limits[tenant] |= {
+                row["id"]: limits_of(
+                    thresholds[row["metric_name"]], _labels_of(row["metric_name"], row["labels"])
+                )
+                for row in found
+            }
+        everything = {
+            series_id: limits
+            for of_tenant in self._limits.values()
+            for series_id, limits in of_tenant.items()
+        }
+        self._watched = self._watched.replaced_by(everything)
+
+    async def _read_levels(self, connection: Connection) -> None:
+        started = datetime.now(UTC)
+        rows = await connection.fetch(_QUERIES["known_levels"], self._read_at)
+        for row in rows:
+            self._watched.learn(row["series_id"], BreachLevel(row["level"]), row["ts_ms"])
+        self._read_at = started - _OVERLAP
+
+    def offer(self, tenant: str, series: Mapping[int, Labels]) -> None:
+        """Watch those of these series whose metric has a threshold."""
+        thresholds = self._thresholds.get(tenant)
+        if not thresholds:
+            return
+        found = {
+            series_id: limits_of(threshold, labels)
+            for series_id, labels in series.items()
+            if (threshold := thresholds.get(labels.get(METRIC_NAME))) is not None
+            and series_id not in self._watched
+        }
+        if found:
+            self._limits[tenant] |= found
+            self._watched = self._watched.with_series(found)
+
+    async def check(self, rows: SampleRows) -> Sequence[LevelChange]:
+        """The level changes that must be recorded with these rows."""
+        values = rows.bits.view("float64")
+        oldest_ms = self._now_ms() - self._max_age_ms if self._max_age_ms else NEVER_MS
+        columns = rows.series_ids, rows.timestamps, values, oldest_ms
+        changes = self._watched.find_changes(*columns)
+        if not changes:
+            return ()
+        # Only now, as changes are rare: is the sample older than what is stored?
+        ids = list({change.series_id for change in changes})
+        async with acquired(self._pool) as connection:
+            newest = await connection.fetch(_QUERIES["newest_samples"], ids)
+        self._watched.learn_newest((row["series_id"], row["ts_ms"]) for row in newest)
+        return self._watched.find_changes(*columns)
+
+    def committed(self, changes: Sequence[LevelChange]) -> None:
+        """From now on these are known."""
+        for change in changes:
+            self._watched.learn(change.series_id, change.level, change.timestamp_ms)
+
+
+def limits_of(threshold: AlertThreshold, labels: Labels) -> SeriesLimits:
+    """The limits of one series of a metric."""
+    warning, critical = threshold.limits_of(labels)
+    return SeriesLimits(warning, critical, threshold.direction is Direction.ABOVE)
+
+
+def _labels_of(metric_name: str, document: str) -> Labels:
+    return Labels([(METRIC_NAME, metric_name), *orjson.loads(document).items()])
+
+
+async def insert_breaches(connection: Connection, changes: Sequence[LevelChange]) -> None:
+    """Record changes, within the transaction of the connection."""
+    await connection.execute(
+        _QUERIES["insert_breaches"],
+        [change.series_id for change in changes],
+        [int(change.level) for change in changes],
+        [change.value for change in changes],
+        [change.timestamp_ms for change in changes],
+    )

@@ -1,0 +1,307 @@
+"""PromQL to SQL: label matchers to conditions on series, selections to statements on samples.
+
+Pure: text with `$n` and the parameters beside it. What SQL cannot decide exactly (RE2) comes back
+as residual matchers, which the storage adapter decides in Python over fetched values.
+"""
+
+# ruff: noqa: S608 - the only f-string parts are identifiers of sql.catalog and $n.
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final, assert_never
+
+import orjson
+
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import METRIC_NAME, IntArray, SeriesSelection
+from promcompat.core.patterns import compile_pattern
+from sql.catalog import (
+    LABELS_COLUMN,
+    MAX_TIMESTAMP_MS,
+    METRIC_NAME_COLUMN,
+    MIN_TIMESTAMP_MS,
+    SAMPLE_TABLE,
+    SERIES_TABLE,
+    is_storable_text,
+)
+
+MAX_TERMS: Final = 200
+"""Of one statement; the matchers beyond are decided here."""
+MAX_RESIDUAL_COLUMNS: Final = 100
+"""PostgreSQL has room for 1,664 columns."""
+NOT_STALE: Final = " AND NOT is_stale_marker(p.value)"
+"""The term, after others, that keeps stale markers out of `sample AS p`."""
+_TRUE: Final = "TRUE"
+_FALSE: Final = "FALSE"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL text and the values of its `$n`."""
+
+    text: str
+    params: tuple[object, ...]
+
+
+@dataclass(slots=True)
+class Params:
+    """The parameters of a statement being built."""
+
+    values: list[object] = field(default_factory=list)
+
+    def add(self, value: object) -> str:
+        """Take a value; returns its `$n`."""
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesCondition:
+    """What SQL decides of the matchers, over `series AS s`, and what is left.
+
+    `residual` holds regular expressions on labels, `residual_names` those on the metric name;
+    a series satisfies the matchers when it satisfies `text` and every residual matcher.
+    """
+
+    text: str
+    residual: tuple[LabelMatcher, ...]
+    residual_names: tuple[LabelMatcher, ...]
+
+    @property
+    def reads_all_labels(self) -> bool:
+        """Whether so many values are looked at that all labels are read instead."""
+        return len(self.residual) > MAX_RESIDUAL_COLUMNS
+
+
+@dataclass(frozen=True, slots=True)
+class TimeBounds:
+    """Inclusive bounds in Unix ms, within what the database can hold."""
+
+    start_ms: int
+    end_ms: int
+
+    @classmethod
+    def clamp(cls, start_ms: int, end_ms: int) -> "TimeBounds":
+        """The bounds as far as the database has time."""
+        return cls(max(start_ms, MIN_TIMESTAMP_MS), min(end_ms, MAX_TIMESTAMP_MS))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no time lies within."""
+        return self.start_ms > self.end_ms
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every time the database can hold lies within."""
+        return self.start_ms <= MIN_TIMESTAMP_MS and self.end_ms >= MAX_TIMESTAMP_MS
+
+
+def translate_matchers(matchers: Sequence[LabelMatcher], params: Params) -> SeriesCondition:
+    """The condition on `series AS s` of matchers that must all hold.
+
+    `{__name__="up", job="node", mode!="idle", cpu=~"0|1", device=~"eth.*"}` becomes
+    `s.metric_name = $1 AND s.labels @> $2::jsonb AND (s.labels ->> $3) IS DISTINCT FROM $4 AND
+    (s.labels ->> $5) = ANY($6::text[])` with `device=~"eth.*"` residual. All equalities on labels
+    go into one containment, which the GIN index answers in one scan.
+    """
+    terms: list[str] = []
+    contained: dict[str, str] = {}
+    residual: list[LabelMatcher] = []
+    residual_names: list[LabelMatcher] = []
+    for matcher in matchers:
+        if _is_containment(matcher) and contained.get(matcher.name, matcher.value) == matcher.value:
+            contained[matcher.name] = matcher.value
+            continue
+        term = _translate_matcher(matcher, params) if len(terms) < MAX_TERMS else None
+        if term is not None:
+            terms.append(term)
+        elif matcher.name == METRIC_NAME:
+            residual_names.append(matcher)
+        else:
+            residual.append(matcher)
+    if contained:
+        document = params.add(orjson.dumps(contained).decode())
+        terms.insert(0, f"s.{LABELS_COLUMN} @> {document}::jsonb")
+    return SeriesCondition(
+        text=" AND ".join(term for term in terms if term != _TRUE) or _TRUE,
+        residual=tuple(residual),
+        residual_names=tuple(residual_names),
+    )
+
+
+def _is_containment(matcher: LabelMatcher) -> bool:
+    return (
+        matcher.op is MatchOp.EQUAL
+        and matcher.name != METRIC_NAME
+        and matcher.value != ""
+        and is_storable_text(matcher.name)
+        and is_storable_text(matcher.value)
+    )
+
+
+def _translate_matcher(matcher: LabelMatcher, params: Params) -> str | None:
+    """The term of one matcher; None when only RE2 can decide."""
+    if not is_storable_text(matcher.name):
+        # No series has such a label, so its value is empty everywhere.
+        return _TRUE if matcher.matches_empty() else _FALSE
+    match matcher.op:
+        case MatchOp.EQUAL:
+            return _translate_values(matcher.name, [matcher.value], params)
+        case MatchOp.NOT_EQUAL:
+            return f"NOT ({_translate_values(matcher.name, [matcher.value], params)})"
+        case MatchOp.REGEX:
+            return _translate_regex(matcher, params)
+        case MatchOp.NOT_REGEX:
+            term = _translate_regex(matcher, params)
+            return None if term is None else f"NOT ({term})"
+        case _:
+            assert_never(matcher.op)
+
+
+def _translate_regex(matcher: LabelMatcher, params: Params) -> str | None:
+    """The regular expressions SQL decides exactly: anything, something, and lists of literals."""
+    match matcher.value:
+        case ".*":
+            return _TRUE
+        case ".+":
+            return f"NOT ({_translate_values(matcher.name, [''], params)})"
+        case pattern:
+            values = compile_pattern(pattern).values
+            return None if values is None else _translate_values(matcher.name, values, params)
+
+
+def _translate_values(name: str, values: Collection[str], params: Params) -> str:
+    """That the label has one of the values, where `""` means that it is absent; never NULL."""
+    storable = [value for value in values if value and is_storable_text(value)]
+    terms: list[str] = []
+    if name == METRIC_NAME:
+        names = [*storable, *([""] if "" in values else [])]
+        if not names:
+            return _FALSE
+        if len(names) == 1:
+            return f"s.{METRIC_NAME_COLUMN} = {params.add(names[0])}"
+        return f"s.{METRIC_NAME_COLUMN} = ANY({params.add(names)}::text[])"
+    if not storable and "" not in values:
+        return _FALSE
+    label = f"{params.add(name)}::text"
+    if storable:
+        listed = params.add(storable)
+        terms.append(f"coalesce(s.{LABELS_COLUMN} ->> {label} = ANY({listed}::text[]), FALSE)")
+    if "" in values:
+        terms.append(f"NOT s.{LABELS_COLUMN} ? {label}")
+    # In parentheses, because the caller joins it to others by AND.
+    return terms[0] if len(terms) == 1 else f"({' OR '.join(terms)})"
+
+
+def series_statement(
+    tenant_id: int, condition: SeriesCondition, params: Params, names: Sequence[str] | None
+) -> Statement:
+    """Ids of the tenant's series that satisfy a condition, with the values residuals look at.
+
+    `params` is the one `condition` was built with. `names` are the metric names that satisfy
+    `residual_names`, when there are any. Columns: `id`, then `v0`, `v1`, … one for each residual
+    matcher, or `labels`, a JSON document, when the condition `reads_all_labels`.
+    Without residuals the one row is all ids packed as 8 big-endian bytes each, in order:
+    numpy reads 100,000 of them at once, where driver records would be objects each.
+    """
+    terms = [f"s.tenant_id = {params.add(tenant_id)}", condition.text]
+    if names is not None:
+        terms.append(f"s.{METRIC_NAME_COLUMN} = ANY({params.add(list(names))}::text[])")
+    where = f"FROM {SERIES_TABLE} AS s WHERE {_conjunction(terms)}"
+    if not condition.residual:
+        text = f"SELECT string_agg(int8send(s.id), ''::bytea ORDER BY s.id) AS ids {where}"
+        return Statement(text, tuple(params.values))
+    if condition.reads_all_labels:
+        text = f"SELECT s.id, s.{LABELS_COLUMN}::text AS labels {where} ORDER BY s.id"
+        return Statement(text, tuple(params.values))
+    columns = [
+        f"coalesce(s.{LABELS_COLUMN} ->> {params.add(matcher.name)}::text, '') AS v{index}"
+        for index, matcher in enumerate(condition.residual)
+    ]
+    return Statement(
+        f"SELECT s.id, {', '.join(columns)} {where} ORDER BY s.id", tuple(params.values)
+    )
+
+
+def _conjunction(terms: Sequence[str]) -> str:
+    return " AND ".join(f"({term})" for term in terms if term != _TRUE)
+
+
+def samples_statement(
+    selection: SeriesSelection,
+    series_ids: IntArray,
+    *,
+    max_samples: int = 0,
+    by_series: bool = False,
+) -> Statement | None:
+    """The samples of given series in `(start_ms, end_ms]`, in no order.
+
+    Columns series_id, ts, value. None when no time lies within. Not ORDER BY: 400 of 20,000
+    series took 7 ms by bitmap scan and 13 ms in index order, all of them 190 ms and 380 ms with
+    the server's sort, where numpy sorts the columns in 20 ms. Bounds are immutable functions
+    of constants, so the planner excludes chunks by them. At most `max_samples + 1` rows come
+    (0: no bound), so that the caller learns of one too many. What need not be read at all is
+    left out by `sql.pushdown.thinning_translator`. `by_series` looks each series up by itself.
+    """
+    bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
+    if bounds.is_empty:
+        return None
+    params = Params()
+    ids = f"{params.add(series_ids.tolist())}::bigint[]"
+    columns = f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
+    stretch = within(bounds, params)
+    if by_series:
+        # OFFSET 0 keeps it from becoming a join, which could read whatever it likes.
+        text = (
+            f"SELECT l.series_id, l.ts, l.value FROM unnest({ids}) AS i (series_id)"
+            " CROSS JOIN LATERAL"
+            f" ({columns} WHERE p.series_id = i.series_id{stretch} OFFSET 0) AS l"
+        )
+    else:
+        text = f"{columns} WHERE p.series_id = ANY({ids}){stretch}"
+    if max_samples > 0:
+        text += f" LIMIT {params.add(max_samples + 1)}"
+    return Statement(text, tuple(params.values))
+
+
+def density_statement(selection: SeriesSelection, series_ids: IntArray) -> Statement | None:
+    """How many samples some series have in `(start_ms, end_ms]`, and whether all are whole numbers.
+
+    One row of `rows` and `are_whole`.
+    """
+    bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
+    if bounds.is_empty:
+        return None
+    params = Params()
+    ids = f"{params.add(series_ids.tolist())}::bigint[]"
+    text = (
+        "SELECT count(*) AS rows, coalesce(bool_and(p.value = trunc(p.value)), TRUE) AS are_whole"
+        f" FROM {SAMPLE_TABLE} AS p"
+        f" WHERE p.series_id = ANY({ids}){within(bounds, params)}"
+    )
+    return Statement(text, tuple(params.values))
+
+
+def explain_statement(text: str) -> Statement:
+    """What the database would do for a statement that needs no parameters. Rows of text."""
+    return Statement(f"EXPLAIN {text}", ())
+
+
+def explain_analyze_statement(text: str) -> Statement:
+    """What the database says of a statement that needs no parameters; it runs it. Rows of text."""
+    return Statement(f"EXPLAIN (ANALYZE, BUFFERS) {text}", ())
+
+
+def within(bounds: TimeBounds, params: Params) -> str:
+    """The terms, after others, that keep `sample AS p` within bounds.
+
+    The upper one is exclusive at the next millisecond, so that microseconds written through SQL
+    fall into their millisecond. Bounds at the end of time are left out: TimescaleDB computes with
+    them and overflows.
+    """
+    terms = ""
+    if bounds.start_ms > MIN_TIMESTAMP_MS:
+        terms += f" AND p.ts >= from_unix_ms({params.add(bounds.start_ms)}::bigint)"
+    if bounds.end_ms < MAX_TIMESTAMP_MS:
+        terms += f" AND p.ts < from_unix_ms({params.add(bounds.end_ms + 1)}::bigint)"
+    return terms

@@ -1,0 +1,299 @@
+"""The PostgreSQL side of the ports of remediations: what workflows record and people ask."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import asyncpg
+import orjson
+
+from promcompat.core.errors import ExecutionError, PromcompatError, QueryTimeoutError
+from promcompat.core.remediation import (
+    Decision,
+    Remediation,
+    RemediationFilter,
+    RemediationJournal,
+    RemediationRepository,
+    RemediationRequest,
+    RemediationState,
+    RemediationStep,
+    StepKey,
+    StepState,
+    Verdict,
+)
+from sql.catalog import is_storable_text
+from sql.database.connection_pool import acquired, read_again
+from sql.database.database import Database
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("remediation")
+_GRACE_SECONDS: Final = 10.0
+"""How much longer than the server the driver waits for a called function."""
+
+
+class PostgresRemediationRepository:
+    """Remediations and their steps in PostgreSQL.
+
+    Every statement may be repeated: an activity whose answer was lost records the same again.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def request(self, request: RemediationRequest) -> RemediationState:
+        """Record what is asked for, once; see the port."""
+        tenant_id = await self._database.tenants.find_or_create(request.tenant)
+        values = (
+            request.workflow_id,
+            request.spec.workflow_type,
+            request.spec.task_queue,
+            request.alert_id,
+            request.rule_name,
+            request.query,
+            _encode(request.workflow_input),
+        )
+        async with acquired(self._database.write_pool) as connection:
+            await connection.execute(_QUERIES["insert_remediation"], tenant_id, *values)
+            state = await connection.fetchval(_QUERIES["remediation_state"], request.workflow_id)
+        return RemediationState(state)
+
+    async def mark_started(self, workflow_id: str, run_id: str) -> RemediationState:
+        """The workflow exists; see the port."""
+        return await self._move("mark_started", workflow_id, run_id)
+
+    async def mark_start_failed(self, workflow_id: str, error: str, *, is_final: bool) -> None:
+        """The workflow could not be started; see the port."""
+        async with acquired(self._database.write_pool) as connection:
+            await connection.execute(
+                _QUERIES["mark_start_failed"], workflow_id, _storable(error), is_final
+            )
+
+    async def mark_state(
+        self, workflow_id: str, state: RemediationState, outcome: str = ""
+    ) -> RemediationState:
+        """Move on unless finished; see the port."""
+        return await self._move(
+            "mark_state", workflow_id, state.value, _storable(outcome), state.is_final
+        )
+
+    async def await_approval(self, workflow_id: str, expires_at_ms: int) -> RemediationState:
+        """The workflow waits for a decision; see the port."""
+        return await self._move("await_approval", workflow_id, _moment(expires_at_ms))
+
+    async def _move(self, statement: str, *values: object) -> RemediationState:
+        async with acquired(self._database.write_pool) as connection:
+            state = await connection.fetchval(_QUERIES[statement], *values)
+        if state is None:
+            raise PromcompatError(f"no remediation is recorded for workflow {values[0]}")
+        return RemediationState(state)
+
+    async def settle(self, workflow_id: str, proposed: Decision) -> Decision:
+        """The first decision recorded; see the port."""
+        async with acquired(self._database.write_pool) as connection:
+            row = await connection.fetchrow(
+                _QUERIES["settle"], workflow_id, *_decision_values(proposed)
+            )
+        if row is None:
+            raise PromcompatError(f"no remediation is recorded for workflow {workflow_id}")
+        return Decision(Verdict(row["decision"]), row["decided_by"], row["decision_reason"])
+
+    async def begin_step(self, key: StepKey) -> RemediationStep:
+        """A step begins, or begins again; see the port."""
+        async with acquired(self._database.write_pool) as connection:
+            row = await connection.fetchrow(_QUERIES["begin_step"], *_key_values(key))
+        if row is None:
+            raise PromcompatError(f"no remediation is recorded for workflow {key.workflow_id}")
+        return _step_of(row)
+
+    async def finish_step(self, key: StepKey, state: StepState, detail: Mapping[str, Any]) -> None:
+        """A step ended; see the port."""
+        async with acquired(self._database.write_pool) as connection:
+            await connection.execute(
+                _QUERIES["finish_step"], *_key_values(key), state.value, _encode(detail)
+            )
+
+    async def call_function(
+        self, key: StepKey, name: str, argument: object, timeout_seconds: float
+    ) -> RemediationStep:
+        """Call a function and finish its step in one transaction; see the port."""
+        try:
+            return await self._call_function(key, name, argument, timeout_seconds)
+        except QueryTimeoutError as exc:
+            raise ExecutionError(f"{name} took longer than {timeout_seconds:g} s") from exc
+        except PromcompatError as exc:
+            # The exact class is a refusal by the database; its subclasses say why themselves. The
+            # words are those of a function of the operator, who has to know why it failed.
+            if type(exc) is PromcompatError:
+                raise ExecutionError(f"the call was refused: {exc.__cause__ or exc}") from exc
+            raise
+
+    async def _call_function(
+        self, key: StepKey, name: str, argument: object, timeout_seconds: float
+    ) -> RemediationStep:
+        async with acquired(self._database.write_pool) as connection, connection.transaction():
+            row = await connection.fetchrow(_QUERIES["lock_step"], *_key_values(key))
+            if row is None:
+                raise ExecutionError("the step was never begun")
+            if row["state"] == StepState.SUCCEEDED:
+                return _step_of(row)
+            limit = str(max(1, round(timeout_seconds * 1000)))
+            await connection.fetchval(_QUERIES["limit_statement_time"], limit)
+            answer = await connection.fetchval(
+                _QUERIES["call_function"],
+                name,
+                _encode(argument),
+                timeout=timeout_seconds + _GRACE_SECONDS,
+            )
+            detail = _encode({"function": name, "answer": answer})
+            await connection.execute(
+                _QUERIES["finish_step"], *_key_values(key), StepState.SUCCEEDED.value, detail
+            )
+            row = await connection.fetchrow(_QUERIES["lock_step"], *_key_values(key))
+        assert row is not None, "locked by this transaction"
+        return _step_of(row)
+
+    @read_again
+    async def find(self, tenant: str, remediation_id: int) -> Remediation | None:
+        """One remediation; see the port."""
+        return await self._fetch_one("find_remediation", tenant, remediation_id)
+
+    @read_again
+    async def list(self, tenant: str, wanted: RemediationFilter) -> list[Remediation]:
+        """Remediations, newest first; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None or not is_storable_text(wanted.rule_name or ""):
+            return []
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(
+                _QUERIES["list_remediations"],
+                tenant_id,
+                wanted.state.value if wanted.state else None,
+                wanted.rule_name,
+                wanted.alert_id,
+                wanted.before_id,
+                wanted.limit,
+            )
+        return [_remediation_of(row) for row in rows]
+
+    @read_again
+    async def steps(self, remediation_id: int) -> Sequence[RemediationStep]:
+        """The steps of a remediation; see the port."""
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(_QUERIES["steps_of_remediation"], remediation_id)
+        return [_step_of(row) for row in rows]
+
+    async def decide(
+        self, tenant: str, remediation_id: int, decision: Decision
+    ) -> Remediation | None:
+        """Record a decision if one is waited for; see the port."""
+        return await self._fetch_one("decide", tenant, remediation_id, *_decision_values(decision))
+
+    async def record_cancel(
+        self, tenant: str, remediation_id: int, actor: str, reason: str
+    ) -> Remediation | None:
+        """Record who cancels; see the port."""
+        return await self._fetch_one(
+            "record_cancel", tenant, remediation_id, _storable(actor), _storable(reason)
+        )
+
+    async def _fetch_one(
+        self, statement: str, tenant: str, remediation_id: int, *values: object
+    ) -> Remediation | None:
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return None
+        async with acquired(self._database.write_pool) as connection:
+            row = await connection.fetchrow(_QUERIES[statement], tenant_id, remediation_id, *values)
+        return None if row is None else _remediation_of(row)
+
+    @read_again
+    async def count_open(self) -> Mapping[RemediationState, int]:
+        """Open remediations by state; see the port."""
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(_QUERIES["count_open"])
+        return {RemediationState(row["state"]): row["n"] for row in rows}
+
+
+def _remediation_of(row: asyncpg.Record) -> Remediation:
+    decision = None
+    if row["decision"] is not None:
+        decision = Decision(Verdict(row["decision"]), row["decided_by"], row["decision_reason"])
+    return Remediation(
+        id=row["id"],
+        tenant=row["tenant"],
+        workflow_id=row["workflow_id"],
+        run_id=row["run_id"],
+        workflow_type=row["workflow_type"],
+        task_queue=row["task_queue"],
+        alert_id=row["alert_id"],
+        rule_name=row["rule_name"],
+        query=row["query"],
+        input=orjson.loads(row["input"]),
+        state=RemediationState(row["state"]),
+        outcome=row["outcome"],
+        decision=decision,
+        approval_expires_at_ms=_unix_ms(row["approval_expires_at"]),
+        cancelled_by=row["cancelled_by"],
+        cancel_reason=row["cancel_reason"],
+        start_failures=row["start_failures"],
+        last_error=row["last_error"],
+        requested_at_ms=_unix_ms(row["requested_at"]),
+        started_at_ms=_unix_ms(row["started_at"]),
+        finished_at_ms=_unix_ms(row["finished_at"]),
+    )
+
+
+def _step_of(row: asyncpg.Record) -> RemediationStep:
+    return RemediationStep(
+        step=row["step"],
+        attempt=row["attempt"],
+        state=StepState(row["state"]),
+        tries=row["tries"],
+        detail=orjson.loads(row["detail"]),
+        started_at_ms=_unix_ms(row["started_at"]),
+        finished_at_ms=_unix_ms(row["finished_at"]),
+    )
+
+
+def _key_values(key: StepKey) -> tuple[str, str, int]:
+    return key.workflow_id, key.step, key.attempt
+
+
+def _decision_values(decision: Decision) -> tuple[str, str, str]:
+    return decision.verdict.value, _storable(decision.actor), _storable(decision.reason)
+
+
+def _encode(value: object) -> str:
+    return orjson.dumps(_without_nul(value), default=dict).decode()
+
+
+def _without_nul(value: object) -> object:
+    """PostgreSQL's jsonb has no NUL; the output of a command may."""
+    match value:
+        case str():
+            return _storable(value)
+        case Mapping():
+            return {_storable(str(key)): _without_nul(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_without_nul(item) for item in value]
+        case _:
+            return value
+
+
+def _storable(text: str) -> str:
+    return text.replace("\0", "").encode(errors="replace").decode()
+
+
+def _moment(unix_ms: int) -> datetime:
+    return datetime.fromtimestamp(unix_ms / 1000, UTC)
+
+
+def _unix_ms(moment: datetime | None) -> int:
+    return 0 if moment is None else round(moment.timestamp() * 1000)
+
+
+def _conforms(
+    repository: PostgresRemediationRepository,
+) -> tuple[RemediationJournal, RemediationRepository]:
+    """Checked by mypy: the repository has the shape of both ports."""
+    return repository, repository

@@ -1,0 +1,1 @@
+"""Storage of samples: writing, reading and maintaining the table of samples."""

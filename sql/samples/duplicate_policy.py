@@ -1,0 +1,53 @@
+"""Conflicting samples of metrics whose definition says that the last one counts.
+
+Only looked at when there is a conflict, so rows without one cost nothing, and asked of the
+database each time, so a change of a definition holds at once in every process.
+"""
+
+from typing import Final
+
+import numpy as np
+
+from promcompat.core.model import IntArray
+from sql.database.connection_pool import Connection
+from sql.database.copy_format import SampleRows
+from sql.query_loader import load_queries
+from sql.samples.conflicts import Conflict
+
+_QUERIES: Final = load_queries("definitions")
+
+
+async def override_stored(
+    connection: Connection, rows: SampleRows, conflicts: list[Conflict]
+) -> list[Conflict]:
+    """Give the samples in conflict their last value where the policy says so; returns the rest.
+
+    `rows` are sorted by key, those of one key in the order they came.
+    """
+    series_ids = np.unique(rows.series_ids[[one.row for one in conflicts]])
+    found = await connection.fetch(_QUERIES["last_wins_series"], series_ids.tolist())
+    overriding = {row["id"] for row in found}
+    if not overriding:
+        return conflicts
+    replaced = [one for one in conflicts if int(rows.series_ids[one.row]) in overriding]
+    last = _last_of_keys(rows, np.array([one.row for one in replaced], np.int64))
+    times = rows.timestamps[last]
+    await connection.execute(
+        _QUERIES["override_samples"],
+        rows.series_ids[last].tolist(),
+        times.tolist(),
+        rows.bits[last].view(np.float64).tolist(),
+        int(times.min()),
+        int(times.max()),
+    )
+    return [one for one in conflicts if int(rows.series_ids[one.row]) not in overriding]
+
+
+def _last_of_keys(rows: SampleRows, wanted: IntArray) -> IntArray:
+    """The last row of the key of each wanted row, each key once."""
+    ends = np.ones(len(rows), np.bool_)
+    ends[:-1] = (rows.series_ids[1:] != rows.series_ids[:-1]) | (
+        rows.timestamps[1:] != rows.timestamps[:-1]
+    )
+    last_rows = np.flatnonzero(ends)
+    return np.unique(last_rows[np.searchsorted(last_rows, wanted)])

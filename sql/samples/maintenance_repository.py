@@ -1,0 +1,216 @@
+"""The PostgreSQL side of `promcompat.core.ports.MaintenanceRepository`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.maintenance import OrphanSeries, RetainedMetric, SampleChunk, StaleHours
+from promcompat.core.ports import MaintenanceRepository, MaintenanceSteps
+from sql.catalog import MS_PER_HOUR
+from sql.database.connection_pool import Connection, acquired, translated_errors
+from sql.database.database import Database
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("maintenance")
+_SERIES_PER_STATEMENT: Final = 100
+"""With a chunk of a day and samples every 15 s, half a million rows in a transaction."""
+_SERIES_LOOKED_AT: Final = 5_000
+_SERIES_REMOVED_AT_ONCE: Final = 1_000
+_STEP_SECONDS: Final = 300
+_LOCK_MS: Final = 500
+"""Whoever waits for a lock that excludes others makes all of them wait behind it."""
+_PAUSES_SECONDS: Final = (0.5, 1.0)
+"""Between attempts to drop a chunk: readers and writers pass meanwhile."""
+_MAX_STALE_DAYS: Final = 10_000
+
+
+class PostgresMaintenanceRepository:
+    """Maintenance on a connection of the pool of writers."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def lock(self) -> AsyncIterator[MaintenanceSteps | None]:
+        """Hold the lock of maintenance; see the port.
+
+        The lock and the work are one session's: should its connection be cut, both end.
+        """
+        async with acquired(self._database.write_pool) as connection:
+            if not await connection.fetchval(_QUERIES["try_maintenance_lock"]):
+                yield None
+                return
+            try:
+                yield PostgresMaintenanceSteps(connection)
+            finally:
+                await _release(connection)
+
+
+class PostgresMaintenanceSteps:
+    """Steps of maintenance on one connection, each with limits of its own."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def fit_edition(self) -> None:
+        """Make rollups and policies fit the edition; see the port."""
+        async with self._transaction():
+            await self._connection.execute(_QUERIES["ensure_metrics_hourly"])
+
+    async def retained_metrics(self) -> list[RetainedMetric]:
+        """Metrics with a retention; see the port."""
+        with translated_errors():
+            rows = await self._connection.fetch(_QUERIES["retained_metrics"])
+        return [RetainedMetric(*row) for row in rows]
+
+    async def chunks(self) -> list[SampleChunk]:
+        """Every chunk; see the port."""
+        with translated_errors():
+            rows = await self._connection.fetch(_QUERIES["sample_chunks"])
+        return [SampleChunk(*row) for row in rows]
+
+    async def empty_chunks(self, ends_before_ms: int) -> list[SampleChunk]:
+        """Chunks without samples; see the port."""
+        async with self._transaction():
+            rows = await self._connection.fetch(_QUERIES["empty_sample_chunks"], ends_before_ms)
+        empty = {row["id"] for row in rows}
+        return [chunk for chunk in await self.chunks() if chunk.id in empty]
+
+    async def drop_chunk(self, chunk: SampleChunk, *, only_empty: bool) -> bool:
+        """Drop a chunk; see the port.
+
+        It excludes all readers and writers for a moment, and gives up soon if one of them takes
+        long: so it is tried some times.
+        """
+        for pause_seconds in _PAUSES_SECONDS:
+            with suppress(StorageUnavailableError):
+                return await self._drop_chunk(chunk, only_empty=only_empty)
+            await asyncio.sleep(pause_seconds)
+        return await self._drop_chunk(chunk, only_empty=only_empty)
+
+    async def _drop_chunk(self, chunk: SampleChunk, *, only_empty: bool) -> bool:
+        async with self._transaction():
+            return bool(await self._fetchval("drop_sample_chunk", chunk.id, only_empty))
+
+    async def delete_expired(
+        self, metric: RetainedMetric, chunk: SampleChunk, before_ms: int
+    ) -> int:
+        """Delete old samples of a metric; see the port."""
+        with translated_errors():
+            rows = await self._connection.fetch(
+                _QUERIES["series_of_metric"], metric.tenant_id, metric.name
+            )
+        ids = [row["id"] for row in rows]
+        end_ms = min(chunk.end_ms, before_ms)
+        n_deleted = 0
+        for start in range(0, len(ids), _SERIES_PER_STATEMENT):
+            some = ids[start : start + _SERIES_PER_STATEMENT]
+            async with self._transaction():
+                n_deleted += await self._fetchval(
+                    "delete_expired_samples", some, metric.tenant_id, chunk.start_ms, end_ms
+                )
+        return n_deleted
+
+    async def orphan_series(self, after_id: int) -> OrphanSeries | None:
+        """Series without samples; see the port."""
+        async with self._transaction():
+            row = await self._connection.fetchrow(
+                _QUERIES["orphan_series"], after_id, _SERIES_LOOKED_AT
+            )
+        return None if row is None else OrphanSeries(*row)
+
+    async def remove_series(self, series_ids: Sequence[int]) -> int:
+        """Remove series; see the port. Writers wait, so it is a few at a time."""
+        n_removed = 0
+        for start in range(0, len(series_ids), _SERIES_REMOVED_AT_ONCE):
+            some = series_ids[start : start + _SERIES_REMOVED_AT_ONCE]
+            async with self._transaction():
+                await self._connection.execute(_QUERIES["lock_series"])
+                n_removed += await self._fetchval("remove_series", some)
+        return n_removed
+
+    async def collect_stale_hours(self, first_ms: int | None) -> list[StaleHours]:
+        """Hours to be computed again; see the port. At most 10,000 days of tenants at once."""
+        async with self._transaction():
+            await self._connection.execute(_QUERIES["collect_stale_hours"], first_ms)
+            rows = await self._connection.fetch(_QUERIES["stale_hours"], _MAX_STALE_DAYS)
+        return [StaleHours(*row) for row in rows]
+
+    async def compute_again(self, stale: StaleHours) -> None:
+        """Compute hours again; see the port."""
+        tenant_id, hours = stale.tenant_id, list(stale.hours)
+        start_ms, end_ms = hours[0] * MS_PER_HOUR, (hours[-1] + 1) * MS_PER_HOUR
+        if await self._uses_aggregate():
+            await self._refresh_aggregate(start_ms, end_ms)
+            async with self._transaction():
+                await self._connection.execute(_QUERIES["forget_stale_hours"], tenant_id, hours)
+            return
+        async with self._transaction():
+            await self._connection.execute(_QUERIES["forget_stale_hours"], tenant_id, hours)
+            for name in ("delete_hours", "insert_hours"):
+                await self._execute(name, start_ms, end_ms, tenant_id, hours)
+
+    async def hours_computed_before(self) -> int | None:
+        """Up to when hours are computed; see the port."""
+        with translated_errors():
+            before_ms: int | None = await self._fetchval("hourly_progress")
+        return before_ms
+
+    async def compute_hours(self, start_ms: int, end_ms: int) -> None:
+        """Compute hours for the first time; see the port."""
+        if await self._uses_aggregate():
+            await self._refresh_aggregate(start_ms, end_ms)
+            return await self.hours_are_computed(end_ms)
+        async with self._transaction():
+            for name in ("delete_hours", "insert_hours"):
+                await self._execute(name, start_ms, end_ms, None, None)
+            await self._execute("set_hourly_progress", end_ms)
+
+    async def hours_are_computed(self, before_ms: int) -> None:
+        """Nothing is left to compute before a time; see the port."""
+        async with self._transaction():
+            await self._execute("set_hourly_progress", before_ms)
+            await self._connection.execute(_QUERIES["ensure_refresh_policy"])
+
+    async def _uses_aggregate(self) -> bool:
+        with translated_errors():
+            return bool(await self._fetchval("uses_hourly_aggregate"))
+
+    async def _refresh_aggregate(self, start_ms: int, end_ms: int) -> None:
+        """Not in a transaction, as it commits by itself; the limits stay with the session."""
+        with translated_errors():
+            await self._limit(is_local=False)
+            await self._execute("refresh_hourly_aggregate", start_ms, end_ms)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[None]:
+        with translated_errors():
+            async with self._connection.transaction():
+                await self._limit(is_local=True)
+                yield
+
+    async def _limit(self, *, is_local: bool) -> None:
+        limits = str(_STEP_SECONDS * 1000), str(_LOCK_MS)
+        await self._connection.fetchrow(_QUERIES["limit_step"], *limits, is_local)
+
+    async def _fetchval(self, name: str, *args: object) -> Any:
+        return await self._connection.fetchval(_QUERIES[name], *args, timeout=_STEP_SECONDS + 10)
+
+    async def _execute(self, name: str, *args: object) -> None:
+        await self._connection.execute(_QUERIES[name], *args, timeout=_STEP_SECONDS + 10)
+
+
+async def _release(connection: Connection) -> None:
+    """Give the lock of a session back; one that may still hold it must not go on in the pool."""
+    try:
+        await connection.fetchval(_QUERIES["release_maintenance_lock"])
+    except BaseException:
+        connection.terminate()
+        raise
+
+
+def _conforms(repository: PostgresMaintenanceRepository) -> MaintenanceRepository:
+    """Checked by mypy: the repository has the port's shape."""
+    return repository

@@ -1,0 +1,189 @@
+"""Samples by series in CSR form: what is cut out of and joined to cached samples, in numpy."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
+from sql.database.copy_format import DecodedSamples, SampleDecoder
+
+CellT = TypeVar("CellT", bound=np.generic)
+_ROWS_AT_ONCE: Final = 1 << 20
+"""Bounds what says where rows come from while they are copied: 24 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesSamples:
+    """Series `ids`, ascending; row `i` has the samples `offsets[i]` to `offsets[i + 1]` by time.
+
+    Every series has at least one sample. `offsets` is one longer than `ids`; times are Unix ms.
+    `counts` as in `promcompat.core.model.SampleBlock`.
+    """
+
+    ids: IntArray
+    offsets: IntArray
+    timestamps: IntArray
+    values: FloatArray
+    counts: IntArray | None = None
+
+    @classmethod
+    def of(cls, rows: DecodedSamples, counts: IntArray | None = None) -> Self:
+        """The samples of rows that are sorted by series id and time."""
+        starts = np.flatnonzero(np.diff(rows.series_ids, prepend=-1))
+        offsets = np.append(starts, len(rows.series_ids))
+        return cls(rows.series_ids[starts], offsets, rows.timestamps, rows.values, counts)
+
+    @classmethod
+    def read(cls, decoder: SampleDecoder) -> Self:
+        """The samples of a decoder, whose rows may come in any order.
+
+        They come in runs, of a series in a partition or in one after the other, and only runs are
+        sorted: 3 million rows of 30 days take 50 ms from the stream to here, and 230 when each row
+        is sorted. Columns are let go as soon as they are copied: of a row 32 bytes are there at
+        most.
+        """
+        ids, times = decoder.take_column("series_id"), decoder.take_column("ts")
+        runs = _Runs.of(ids, times)
+        if runs is None:
+            order = np.lexsort((times, ids))
+            return cls.of(DecodedSamples(ids, times, decoder.take_column("value")).take(order))
+        del ids
+        times = runs.gathered(times)
+        return cls(*runs.series(), times, runs.gathered(decoder.take_column("value")))
+
+    def __len__(self) -> int:
+        return len(self.timestamps)
+
+    @property
+    def n_bytes(self) -> int:
+        """What the arrays take."""
+        return 16 * (len(self.ids) + len(self.timestamps))
+
+    def as_block(self, labels: tuple[Labels, ...]) -> SampleBlock:
+        """The same samples, with the labels of each series instead of its id."""
+        return SampleBlock(labels, self.timestamps, self.values, self.offsets, self.counts)
+
+    def _cut(self, series: IntArray, first: IntArray, lengths: IntArray) -> "SeriesSamples":
+        rows = _Runs(self.ids[series], first, lengths)
+        return SeriesSamples(
+            rows.ids,
+            rows.offsets(),
+            rows.gathered(self.timestamps),
+            rows.gathered(self.values),
+            None if self.counts is None else rows.gathered(self.counts),
+        )
+
+    def between(self, start_ms: int, end_ms: int) -> "SeriesSamples":
+        """The samples in `(start_ms, end_ms]`; shares memory when that is all of them."""
+        if not len(self):
+            return self
+        if self.timestamps.min() > start_ms and self.timestamps.max() <= end_ms:
+            return self
+        first = self._first_after(start_ms)
+        lengths = np.maximum(self._first_after(end_ms) - first, 0)
+        kept = np.flatnonzero(lengths)
+        return self._cut(kept, first[kept], lengths[kept])
+
+    def _first_after(self, time_ms: int) -> IntArray:
+        """The row of each series' first sample after a time, or where the series ends."""
+        low, high = self.offsets[:-1].copy(), self.offsets[1:].copy()
+        # A binary search of all series at once: one round for each halving of the longest.
+        while (is_open := low < high).any():
+            middle = (low + high) // 2
+            is_after = self.timestamps[np.where(is_open, middle, 0)] > time_ms
+            high = np.where(is_open & is_after, middle, high)
+            low = np.where(is_open & ~is_after, middle + 1, low)
+        return low
+
+    def then(self, later: "SeriesSamples") -> "SeriesSamples":
+        """The samples of both; whatever series both have, `later` has later samples of it."""
+        if not len(later):
+            return self
+        if not len(self):
+            return later
+        ids = np.union1d(self.ids, later.ids)
+        own, others = np.searchsorted(ids, self.ids), np.searchsorted(ids, later.ids)
+        own_lengths, lengths = np.diff(self.offsets), np.zeros(len(ids), np.int64)
+        lengths[own] = own_lengths
+        shifts = lengths.copy()
+        lengths[others] += np.diff(later.offsets)
+        offsets = np.zeros(len(ids) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        own_rows = _spread(offsets[own], self.offsets)
+        later_rows = _spread(offsets[others] + shifts[others], later.offsets)
+        timestamps = np.empty(len(self) + len(later), np.int64)
+        values = np.empty(len(timestamps), np.float64)
+        timestamps[own_rows], timestamps[later_rows] = self.timestamps, later.timestamps
+        values[own_rows], values[later_rows] = self.values, later.values
+        counts = None
+        if self.counts is not None or later.counts is not None:
+            counts = np.ones(len(timestamps), np.int64)
+            counts[own_rows] = 1 if self.counts is None else self.counts
+            counts[later_rows] = 1 if later.counts is None else later.counts
+        return SeriesSamples(ids, offsets, timestamps, values, counts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """Runs of rows that follow each other: of which series, from which row on, how many."""
+
+    ids: IntArray
+    starts: IntArray
+    lengths: IntArray
+
+    @classmethod
+    def of(cls, ids: IntArray, times: IntArray) -> "_Runs | None":
+        """The sorted runs of rows, in their order by series and time; None when they overlap."""
+        breaks = ids[1:] != ids[:-1]
+        breaks |= times[1:] <= times[:-1]
+        starts = np.flatnonzero(np.append(len(ids) > 0, breaks))
+        lengths = np.diff(starts, append=len(ids))
+        first, last = times[starts], times[starts + lengths - 1]
+        order = np.lexsort((first, ids[starts]))
+        runs = cls(ids[starts][order], starts[order], lengths[order])
+        is_next = runs.ids[1:] > runs.ids[:-1]
+        is_next |= first[order][1:] > last[order][:-1]
+        return runs if is_next.all() else None
+
+    def offsets(self) -> IntArray:
+        """Where each run begins once they are put together, and where the last one ends."""
+        offsets = np.zeros(len(self.lengths) + 1, np.int64)
+        np.cumsum(self.lengths, out=offsets[1:])
+        return offsets
+
+    def series(self) -> tuple[IntArray, IntArray]:
+        """The series, ascending, and the offsets of their samples once runs are put together."""
+        firsts = np.flatnonzero(np.diff(self.ids, prepend=-1))
+        offsets = self.offsets()
+        return self.ids[firsts], np.append(offsets[firsts], offsets[-1])
+
+    def gathered(self, column: NDArray[CellT]) -> NDArray[CellT]:
+        """The rows of a column in the order of the runs; the column itself when that is its own."""
+        offsets = self.offsets()
+        if offsets[-1] == len(column) and np.array_equal(self.starts, offsets[:-1]):
+            return column
+        rows = np.empty(offsets[-1], column.dtype)
+        pieces = np.searchsorted(offsets, np.arange(0, offsets[-1], _ROWS_AT_ONCE), "left")
+        bounds = np.unique(np.append(pieces, len(self.lengths))).tolist()
+        for first, behind in pairwise(bounds):
+            begin, end = offsets[first], offsets[behind]
+            if behind - first == 1:
+                rows[begin:end] = column[self.starts[first] :][: end - begin]
+                continue
+            index = _spread(self.starts[first:behind], offsets[first : behind + 1] - begin)
+            np.take(column, index, out=rows[begin:end])
+        return rows
+
+
+def _spread(starts: IntArray, offsets: IntArray) -> IntArray:
+    """For each run of rows `offsets[i]` to `offsets[i + 1]`, counting on from `starts[i]`."""
+    shifts = np.repeat(starts - offsets[:-1], np.diff(offsets))
+    return np.asarray(np.arange(offsets[-1]) + shifts)
+
+
+NO_SAMPLES = SeriesSamples(
+    np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
+)

@@ -1,0 +1,1 @@
+"""Series, their labels and metadata: resolving, matching and listing."""

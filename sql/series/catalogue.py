@@ -1,0 +1,241 @@
+"""The lists of the API: label sets, label names and label values of a tenant's series."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+import numpy as np
+import orjson
+
+from promcompat.core.byte_bounded_cache import texts_bytes
+from promcompat.core.matchers import LabelMatcher
+from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels
+from promcompat.core.ports import MatcherSets
+from sql.caching.catalogue_cache import Catalogue, CatalogueCache, SeenSamples
+from sql.caching.late_writes import ReadState, wall_clock_ms
+from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, is_storable_text
+from sql.database.connection_pool import Connection, acquired
+from sql.database.database import Database
+from sql.pushdown.translator import TimeBounds
+from sql.query_loader import load_queries
+from sql.series.reader import SeriesReader
+
+_QUERIES: Final = load_queries("storage")
+_NAME_SETS: Final = ""
+"""In place of a label: the sets of names. No label has an empty name."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A list without its bounds: label sets (`label` None), values of a label or name sets."""
+
+    tenant_id: int
+    label: str | None
+    matcher_sets: tuple[tuple[LabelMatcher, ...], ...]
+
+    @property
+    def n_bytes(self) -> int:
+        """About what its texts take in memory."""
+        matchers = [matcher for one in self.matcher_sets for matcher in one]
+        return texts_bytes(text for one in matchers for text in (one.name, one.value))
+
+
+class SeriesCatalogue:
+    """Answers what series there are; see the port `MetricRepository` for the meaning of bounds."""
+
+    def __init__(self, database: Database, series_reader: SeriesReader, cache_bytes: int) -> None:
+        self._database = database
+        self._series_reader = series_reader
+        self._cache = CatalogueCache(cache_bytes)
+
+    async def series(
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
+    ) -> list[Labels]:
+        """Label sets, sorted."""
+        found = await self._items(tenant, None, matcher_sets, TimeBounds.clamp(start_ms, end_ms))
+        return cast(list[Labels], found)
+
+    async def label_names(
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
+    ) -> list[str]:
+        """Label names, sorted."""
+        bounds = TimeBounds.clamp(start_ms, end_ms)
+        found = cast(list[str], await self._items(tenant, _NAME_SETS, matcher_sets, bounds))
+        return sorted({name for names in found for name in orjson.loads(names)})
+
+    async def label_values(
+        self, tenant: str, name: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
+    ) -> list[str]:
+        """Values of a label, sorted."""
+        bounds = TimeBounds.clamp(start_ms, end_ms)
+        if not name or not is_storable_text(name):
+            return []
+        if name == METRIC_NAME and not matcher_sets:
+            return await self._metric_names(tenant, bounds)
+        return cast(list[str], await self._items(tenant, name, matcher_sets, bounds))
+
+    async def matching_ids(self, tenant_id: int, matcher_sets: MatcherSets) -> IntArray | None:
+        """Ids of series that satisfy any set; None when there is no set and all do."""
+        async with acquired(self._database.read_pool) as connection:
+            generation = await self._series_reader.generation(connection, tenant_id)
+            return await self._matching_ids(connection, tenant_id, matcher_sets, generation)
+
+    async def _metric_names(self, tenant: str, bounds: TimeBounds) -> list[str]:
+        """By one probe for each name, which takes less than remembering them."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None or bounds.is_empty:
+            return []
+        query = "metric_names" if bounds.is_everything else "live_metric_names"
+        arguments = () if bounds.is_everything else _sql_bounds(bounds)
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(_QUERIES[query], tenant_id, *arguments)
+        return [row["metric_name"] for row in rows if row["metric_name"]]
+
+    async def _items(
+        self, tenant: str, label: str | None, matcher_sets: MatcherSets, bounds: TimeBounds
+    ) -> list[Labels] | list[str]:
+        """The items of a list that are of a series with a sample within bounds."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None or bounds.is_empty:
+            return []
+        question = _Question(tenant_id, label, tuple(dict.fromkeys(matcher_sets)))
+        async with acquired(self._database.read_pool) as connection:
+            state = await self._series_reader.read_state(
+                connection, tenant_id, bounds.start_ms, bounds.end_ms, wall_clock_ms()
+            )
+            catalogue = cast(
+                Catalogue[str], await self._catalogue(connection, question, state.generation)
+            )
+            if bounds.is_everything:
+                return list(catalogue.items)
+            is_live = await self._look(connection, question, catalogue, bounds, state)
+        return catalogue.chosen(is_live)
+
+    async def _catalogue(
+        self, connection: Connection, question: _Question, generation: int
+    ) -> Catalogue[object]:
+        """The remembered answer to a question, or a new one."""
+        catalogue = self._cache.get(question, generation)
+        if catalogue is None:
+            ids = await self._matching_ids(
+                connection, question.tenant_id, question.matcher_sets, generation
+            )
+            catalogue = await self._read(connection, question, generation, ids)
+            self._cache.add(question, question.n_bytes, catalogue)
+        return catalogue
+
+    async def _read(
+        self, connection: Connection, question: _Question, generation: int, ids: IntArray | None
+    ) -> Catalogue[object]:
+        if question.label is None:
+            return await self._label_sets(connection, question.tenant_id, generation, ids)
+        row = await connection.fetchrow(
+            _QUERIES["catalogue_items"], question.tenant_id, _ids_or_none(ids), question.label
+        )
+        newest, sizes = _unpacked(row["series_ids"]), _unpacked(row["sizes"])
+        return Catalogue(generation, _split(row["items"]), newest, sizes)
+
+    async def _label_sets(
+        self, connection: Connection, tenant_id: int, generation: int, ids: IntArray | None
+    ) -> Catalogue[object]:
+        if ids is None:
+            resolved = await self._series_reader.resolve(connection, tenant_id, (), generation)
+            ids = resolved.ids
+        labels = await self._series_reader.labels_of(connection, ids)
+        order = sorted(range(len(ids)), key=lambda row: labels[row].pairs)
+        items = tuple(labels[row] for row in order)
+        return Catalogue(generation, items, ids[order], np.ones(len(ids), np.int64))
+
+    async def _look(
+        self,
+        connection: Connection,
+        question: _Question,
+        catalogue: Catalogue[str],
+        bounds: TimeBounds,
+        state: ReadState,
+    ) -> BoolArray:
+        """Which items have a series with a sample within bounds; what is seen is remembered.
+
+        One series of each item is looked at first, and then all of those that are left.
+        """
+        before = catalogue.sightings
+        known = before.within(bounds, state)
+        sought = np.flatnonzero(~known)
+        seen = await _look_at(connection, sought, before.series_ids[sought], bounds)
+        left = sought[~np.isin(sought, seen.items) & (catalogue.sizes[sought] > 1)]
+        if len(left):
+            others = await self._look_at_others(connection, question, catalogue, left, bounds)
+            seen = seen.and_others(others)
+        catalogue.sightings = before.renewed(known, seen, state)
+        known[seen.items] = True
+        return known
+
+    async def _look_at_others(
+        self,
+        connection: Connection,
+        question: _Question,
+        catalogue: Catalogue[str],
+        items: IntArray,
+        bounds: TimeBounds,
+    ) -> SeenSamples:
+        """The same for all series of some items, which are values or name sets."""
+        ids = await self._matching_ids(
+            connection, question.tenant_id, question.matcher_sets, catalogue.generation
+        )
+        number_of = {catalogue.items[item]: item for item in items.tolist()}
+        row = await connection.fetchrow(
+            _QUERIES["live_catalogue_items"],
+            question.tenant_id,
+            _ids_or_none(ids),
+            question.label,
+            list(number_of),
+            *_sql_bounds(bounds),
+        )
+        numbers = [number_of[item] for item in _split(row["items"])]
+        seen = _unpacked(row["seen"]).reshape(-1, 2)
+        return SeenSamples(np.array(numbers, np.int64), seen[:, 0], seen[:, 1])
+
+    async def _matching_ids(
+        self, connection: Connection, tenant_id: int, matcher_sets: MatcherSets, generation: int
+    ) -> IntArray | None:
+        if not matcher_sets:
+            return None
+        found = [
+            (await self._series_reader.resolve(connection, tenant_id, one, generation)).ids
+            for one in matcher_sets
+        ]
+        return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+
+
+async def _look_at(
+    connection: Connection, items: IntArray, series_ids: IntArray, bounds: TimeBounds
+) -> SeenSamples:
+    """Which items have a sample of their one series within bounds."""
+    packed = b""
+    if len(items):
+        packed = await connection.fetchval(
+            _QUERIES["newest_samples"], series_ids.tolist(), *_sql_bounds(bounds)
+        )
+    columns = _unpacked(packed).reshape(-1, 2)
+    rows = columns[:, 0] - 1
+    return SeenSamples(items[rows], series_ids[rows], columns[:, 1])
+
+
+def _split(packed: bytes | None) -> Sequence[str]:
+    return [] if packed is None else packed.decode().split("\0")
+
+
+def _unpacked(packed: bytes | None) -> IntArray:
+    return np.frombuffer(packed or b"", ">i8").astype(np.int64)
+
+
+def _ids_or_none(ids: IntArray | None) -> list[int] | None:
+    return None if ids is None else ids.tolist()
+
+
+def _sql_bounds(bounds: TimeBounds) -> tuple[int | None, int | None]:
+    """Inclusive Unix ms for SQL; None at the ends of time, with which TimescaleDB overflows."""
+    return (
+        bounds.start_ms if bounds.start_ms > MIN_TIMESTAMP_MS else None,
+        bounds.end_ms if bounds.end_ms < MAX_TIMESTAMP_MS else None,
+    )

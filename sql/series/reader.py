@@ -1,0 +1,202 @@
+"""Which series match, and what their labels are."""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, TypeVar
+
+import asyncpg
+import numpy as np
+import orjson
+
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.matchers import LabelMatcher
+from promcompat.core.model import METRIC_NAME, IntArray, Labels
+from promql.budget import TimeLimit, run_limited
+from sql.caching.late_writes import ReadState, clamp_day
+from sql.caching.selector_cache import (
+    LabelledSeries,
+    ResolvedSelector,
+    SelectorCache,
+    SelectorKey,
+)
+from sql.caching.series_cache import LabelsCache
+from sql.catalog import MS_PER_DAY
+from sql.database.connection_pool import Connection
+from sql.database.installation_guard import InstallationGuard
+from sql.database.storage_stats import StorageStats
+from sql.pushdown.translator import Params, SeriesCondition, series_statement, translate_matchers
+from sql.query_loader import load_queries
+
+T = TypeVar("T")
+_QUERIES: Final = load_queries("storage")
+_GENERATIONS: Final = 1 << 63
+"""The numbers that generations of one epoch may have."""
+_MAX_MATCHING_THREADS: Final = 2
+_LABELS_AT_ONCE: Final = 2_000
+"""Reading them takes 10 ms, in which the event loop does nothing else."""
+
+
+class SeriesReader:
+    """Resolves matchers to series ids and ids to labels, on a connection the caller holds."""
+
+    def __init__(
+        self,
+        labels_cache: LabelsCache,
+        stats: StorageStats,
+        selector_cache_bytes: int,
+        match_timeout_seconds: float,
+        guard: InstallationGuard,
+    ) -> None:
+        """`match_timeout_seconds` bounds how long regular expressions of one selector may take."""
+        self._guard = guard
+        self._match_timeout_seconds = match_timeout_seconds
+        # Few and their own: an expression may take seconds for all values, for which nobody waits
+        # but the queries that have such expressions.
+        self._threads = ThreadPoolExecutor(_MAX_MATCHING_THREADS, "matching")
+        self._labels_cache = labels_cache
+        self._selectors = SelectorCache(selector_cache_bytes)
+        self._stats = stats
+
+    async def generation(self, connection: Connection, tenant_id: int) -> int:
+        """What tells whether a tenant's series changed; to be read at the start of each query.
+
+        Raises StaleKnowledgeError when the database stepped back since it was read last.
+        """
+        row = await connection.fetchrow(_QUERIES["series_generation"], tenant_id)
+        epoch = self._guard.check_read(row["epoch"])
+        return epoch * _GENERATIONS + int(row["generation"])
+
+    async def read_state(
+        self, connection: Connection, tenant_id: int, start_ms: int, end_ms: int, now_ms: int
+    ) -> ReadState:
+        """What a query of a span knows before it reads; the clock was read before this.
+
+        Raises StaleKnowledgeError when the database stepped back since it was read last.
+        """
+        first, last = clamp_day(start_ms // MS_PER_DAY), clamp_day(end_ms // MS_PER_DAY)
+        row = await connection.fetchrow(_QUERIES["read_state"], tenant_id, first, last)
+        epoch = self._guard.check_read(row["epoch"])
+        generation = epoch * _GENERATIONS + row["generation"]
+        late_writes = dict(zip(row["days"] or (), row["late_writes"] or (), strict=True))
+        return ReadState.at(now_ms, epoch, generation, late_writes, f"{epoch}/{row['snapshot']}")
+
+    async def resolve(
+        self,
+        connection: Connection,
+        tenant_id: int,
+        matchers: Sequence[LabelMatcher],
+        generation: int,
+    ) -> ResolvedSelector:
+        """The tenant's series that satisfy all matchers, from the cache or the database.
+
+        `generation` must have been read before, on any connection, since the query began.
+        """
+        key = (tenant_id, tuple(matchers))
+        resolved = self._selectors.get(key, generation)
+        if resolved is not None:
+            self._stats.selector_cache_hits += 1
+            return resolved
+        self._stats.selector_cache_misses += 1
+        ids = await self._matching_ids(connection, tenant_id, matchers)
+        resolved = ResolvedSelector(generation, ids)
+        self._selectors.add(key, resolved)
+        return resolved
+
+    def remember_labels(
+        self, key: SelectorKey, selector: ResolvedSelector, series: LabelledSeries
+    ) -> None:
+        """Keep the label sets of a resolved selector's series for its next use."""
+        self._selectors.add_labels(key, selector, series)
+
+    async def _matching_ids(
+        self, connection: Connection, tenant_id: int, matchers: Sequence[LabelMatcher]
+    ) -> IntArray:
+        """Ids, ascending, of the tenant's series that satisfy all matchers."""
+        params = Params()
+        if any(matcher.has_pattern for matcher in matchers):
+            # Expressions that are no longer known are compiled again.
+            condition = await self._aside(lambda _: translate_matchers(matchers, params))
+        else:
+            condition = translate_matchers(matchers, params)
+        names = await self._matching_names(connection, tenant_id, condition.residual_names)
+        statement = series_statement(tenant_id, condition, params, names)
+        rows = await connection.fetch(statement.text, *statement.params)
+        if not condition.residual:
+            return np.frombuffer(rows[0]["ids"] or b"", ">i8").astype(np.int64)
+        return await self._aside(lambda limit: _matching_ids_of(rows, condition, limit))
+
+    async def _aside(self, work: Callable[[TimeLimit], T]) -> T:
+        """Work in a thread. Raises QueryTimeoutError when it takes too long."""
+        limit = TimeLimit.after(self._match_timeout_seconds)
+        return await run_limited(self._threads, limit, partial(work, limit))
+
+    async def _matching_names(
+        self, connection: Connection, tenant_id: int, matchers: Sequence[LabelMatcher]
+    ) -> list[str] | None:
+        if not matchers:
+            return None
+        rows = await connection.fetch(_QUERIES["metric_names"], tenant_id)
+        names: list[str] = [row["metric_name"] for row in rows]
+        return await self._aside(lambda limit: _matching_texts(names, matchers, limit))
+
+    async def labels_of(self, connection: Connection, series_ids: IntArray) -> list[Labels]:
+        """The labels of each series, in the order of the ids.
+
+        Raises StorageUnavailableError when a series was removed since its id was read.
+        """
+        ids: list[int] = series_ids.tolist()
+        found = {series_id: self._labels_cache.get(series_id) for series_id in ids}
+        missing = [series_id for series_id, labels in found.items() if labels is None]
+        for first in range(0, len(missing), _LABELS_AT_ONCE):
+            wanted = missing[first : first + _LABELS_AT_ONCE]
+            rows = await connection.fetch(_QUERIES["labels_of_series"], wanted)
+            found.update(self.labels_of_rows(rows))
+        labels = [known for series_id in ids if (known := found[series_id]) is not None]
+        if len(labels) != len(ids):
+            raise StorageUnavailableError("a series was removed during the query; try again")
+        return labels
+
+    def labels_of_rows(self, rows: Sequence[asyncpg.Record]) -> dict[int, Labels]:
+        """Labels by id out of rows of id, metric_name and labels, remembered as well."""
+        found: dict[int, Labels] = {}
+        for series_id, metric_name, document in rows:
+            labels = self._labels_cache.get(series_id) or _parse_labels(metric_name, document)
+            self._labels_cache.add(series_id, labels)
+            found[series_id] = labels
+        return found
+
+
+def _parse_labels(metric_name: str, document: str) -> Labels:
+    return Labels([(METRIC_NAME, metric_name), *orjson.loads(document).items()])
+
+
+def _matching_ids_of(
+    rows: Sequence[asyncpg.Record], condition: SeriesCondition, limit: TimeLimit
+) -> IntArray:
+    is_match = np.ones(len(rows), np.bool_)
+    documents: list[dict[str, str]] | None = None
+    if condition.reads_all_labels:
+        documents = [orjson.loads(row["labels"]) for row in rows]
+    for column, matcher in enumerate(condition.residual, start=1):
+        if documents is None:
+            values = [row[column] for row in rows]
+        else:
+            values = [document.get(matcher.name, "") for document in documents]
+        # One match for each distinct value, not for each series.
+        matching = set(_matching_texts(set(values), (matcher,), limit))
+        is_match &= np.fromiter((value in matching for value in values), np.bool_, len(values))
+    ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))
+    return np.asarray(ids[is_match])
+
+
+def _matching_texts(
+    texts: Iterable[str], matchers: Sequence[LabelMatcher], limit: TimeLimit
+) -> list[str]:
+    predicates = [matcher.predicate() for matcher in matchers]
+    found: list[str] = []
+    for text in texts:
+        limit.check_time()
+        if all(matches(text) for matches in predicates):
+            found.append(text)
+    return found

@@ -1,0 +1,248 @@
+"""Series keys of a batch to series ids: from the cache, else one bulk statement."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+import asyncpg
+import numpy as np
+import orjson
+
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.label_limits import LabelLimits
+from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels, WriteBatch
+from sql.caching.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
+from sql.database.connection_pool import Connection, Pool, acquired
+from sql.database.installation_guard import InstallationGuard, is_out_of_date
+from sql.database.storage_stats import StorageStats
+from sql.definitions.threshold_watch import ThresholdWatch
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("storage")
+_MAX_ROUNDS: Final = 10
+_SERIES_AT_ONCE: Final = 2_000
+"""Of one statement: some 20 ms, in which the event loop does nothing else."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedBatch:
+    """The series id of each row, UNKNOWN_ID where `rejection` says why it can never be stored."""
+
+    series_ids: IntArray
+    rejection: str | None
+
+
+def fingerprint_of(labels: Labels) -> bytes | None:
+    """The 16 bytes that identify a label set in the database, or None if it cannot be stored.
+
+    BLAKE2b-128 of names and values in order of name, separated by NUL. It is stored, so it may
+    never change. PostgreSQL's text has no NUL, so a label with one has no fingerprint.
+    """
+    joined = "\0".join(chain.from_iterable(labels.pairs))
+    if joined.count("\0") != max(0, 2 * len(labels) - 1):
+        return None
+    try:
+        encoded = joined.encode()
+    except UnicodeEncodeError:  # A lone surrogate is no text.
+        return None
+    return hashlib.blake2b(encoded, digest_size=16).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class _NewSeries:
+    """A series this process has not met: what identifies it and what it is."""
+
+    fingerprint: bytes
+    labels: Labels
+
+
+def identify_series(labels: Labels, limits: LabelLimits) -> _NewSeries | str:
+    """The series of a label set, or why the database can never hold it."""
+    fingerprint = fingerprint_of(labels)
+    if fingerprint is None:
+        return f"a label of {labels.get(METRIC_NAME)!r} is no text or holds U+0000"
+    if fault := limits.fault_of(labels):
+        return fault
+    return _NewSeries(fingerprint, labels)
+
+
+class SeriesResolver:
+    """Finds or makes the series of a batch."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        series_cache: SeriesCache,
+        labels_cache: LabelsCache,
+        stats: StorageStats,
+        watch: ThresholdWatch,
+        limits: LabelLimits,
+        guard: InstallationGuard,
+    ) -> None:
+        """`watch` is shown every series before this process writes a sample of it."""
+        self._limits = limits
+        self._pool = pool
+        self._watch = watch
+        self._guard = guard
+        self._series_cache = series_cache
+        self._labels_cache = labels_cache
+        self._stats = stats
+
+    async def resolve(
+        self,
+        tenant: str,
+        tenant_id: int,
+        batch: WriteBatch,
+        *,
+        is_storable: BoolArray,
+        version: int,
+    ) -> ResolvedBatch:
+        """The ids of a batch's rows; new series are committed when this returns.
+
+        No series is made for the sake of rows that are not storable. `version` is the guard's from
+        before the tenant was looked up.
+
+        Raises StorageUnavailableError when a key is known neither here nor to the batch (it was
+        evicted since the decoder looked): the sender tries again. Raises StaleKnowledgeError when
+        something had to be forgotten meanwhile: what was found must not be remembered.
+        """
+        keys = batch.series_keys
+        ids = self._series_cache.tenant(tenant).resolve(keys)
+        missing_rows = np.flatnonzero((ids == UNKNOWN_ID) & is_storable)
+        self._stats.series_cache_hits += len(keys) - len(missing_rows)
+        self._stats.series_cache_misses += len(missing_rows)
+        if not len(missing_rows):
+            return ResolvedBatch(ids, None)
+        missing_keys = {keys[row]: None for row in missing_rows.tolist()}
+        series_of, rejection = await self._identify(missing_keys, batch.labels)
+        found = await self._resolve_missing(tenant, tenant_id, series_of, version)
+        for row in missing_rows.tolist():
+            ids[row] = found.get(keys[row], UNKNOWN_ID)
+        return ResolvedBatch(ids, rejection)
+
+    async def _identify(
+        self, keys: Mapping[bytes, None], labels_of: Mapping[bytes, Labels]
+    ) -> tuple[dict[bytes, _NewSeries], str | None]:
+        """The series of each key, and why the first of those that cannot be stored cannot."""
+        if len(keys) <= _SERIES_AT_ONCE:
+            return _split_storable(keys, labels_of, self._limits)
+        return await asyncio.to_thread(_split_storable, keys, labels_of, self._limits)
+
+    async def _resolve_missing(
+        self, tenant: str, tenant_id: int, series_of: Mapping[bytes, _NewSeries], version: int
+    ) -> dict[bytes, int]:
+        """The ids of series that are not remembered, so many at a time."""
+        found: dict[bytes, int] = {}
+        if not series_of:
+            return found
+        started = time.perf_counter()
+        async with acquired(self._pool) as connection:
+            for keys in _groups(list(series_of)):
+                group = {key: series_of[key] for key in keys}
+                try:
+                    ids = await _resolve_group(connection, tenant_id, group)
+                except asyncpg.PostgresError as exc:
+                    if not is_out_of_date(exc):
+                        raise
+                    await self._guard.catch_up(connection, version)
+                    ids = await _resolve_group(connection, tenant_id, group)
+                self._guard.require(version)
+                self._remember(tenant, group, ids)
+                found.update(ids)
+        self._stats.series_resolved += len(found)
+        self._stats.series_resolve_seconds += time.perf_counter() - started
+        return found
+
+    def _remember(
+        self, tenant: str, group: Mapping[bytes, _NewSeries], ids: Mapping[bytes, int]
+    ) -> None:
+        self._watch.offer(tenant, {ids[key]: series.labels for key, series in group.items()})
+        for key, series in group.items():
+            self._labels_cache.add(ids[key], series.labels)
+        self._series_cache.add(tenant, ids.items())
+
+
+def _groups(keys: list[bytes]) -> Iterator[list[bytes]]:
+    for first in range(0, len(keys), _SERIES_AT_ONCE):
+        yield keys[first : first + _SERIES_AT_ONCE]
+
+
+async def _resolve_group(
+    connection: Connection, tenant_id: int, group: Mapping[bytes, _NewSeries]
+) -> dict[bytes, int]:
+    """The id of each key, after some rounds at most. Raises StorageUnavailableError."""
+    labels_of = {series.fingerprint: series.labels for series in group.values()}
+    ids: dict[bytes, int] = {}
+    for _ in range(_MAX_ROUNDS):
+        wanted = [fingerprint for fingerprint in labels_of if fingerprint not in ids]
+        if not wanted:
+            return {key: ids[series.fingerprint] for key, series in group.items()}
+        await _resolve_round(connection, tenant_id, wanted, labels_of, ids)
+    raise StorageUnavailableError("series are being made and removed too fast; try again")
+
+
+async def _resolve_round(
+    connection: Connection,
+    tenant_id: int,
+    wanted: Sequence[bytes],
+    labels_of: Mapping[bytes, Labels],
+    ids: dict[bytes, int],
+) -> None:
+    """One statement; what it makes gets ids in the order of the batch, metric by metric.
+
+    Queries take series in the order of ids, as Prometheus in the order it met them. Those of one
+    metric are neighbours, since samples are stored in the order of ids within a commit and a query
+    reads one metric. Keys are locked in another order, the same for all writers: concurrent ones
+    that make the same series cannot deadlock.
+    """
+    places = _places_by_metric([labels_of[fingerprint].get(METRIC_NAME) for fingerprint in wanted])
+    named = sorted(
+        (labels_of[fingerprint].get(METRIC_NAME), fingerprint, place)
+        for fingerprint, place in zip(wanted, places, strict=True)
+    )
+    rows = await connection.fetch(
+        _QUERIES["resolve_series"],
+        tenant_id,
+        [fingerprint for _, fingerprint, _ in named],
+        [name for name, _, _ in named],
+        [_labels_document(labels_of[fingerprint]) for _, fingerprint, _ in named],
+        [place for _, _, place in named],
+    )
+    ids.update((row["fingerprint"], row["id"]) for row in rows)
+
+
+def _places_by_metric(names: Sequence[str]) -> list[int]:
+    """The rank of each series when metrics, and the series of each, come as they are met first."""
+    first_of: dict[str, int] = {}
+    for index, name in enumerate(names):
+        first_of.setdefault(name, index)
+    ranked = sorted(range(len(names)), key=lambda index: first_of[names[index]])
+    places = [0] * len(names)
+    for place, index in enumerate(ranked):
+        places[index] = place
+    return places
+
+
+def _labels_document(labels: Labels) -> str:
+    return orjson.dumps({name: value for name, value in labels if name != METRIC_NAME}).decode()
+
+
+def _split_storable(
+    keys: Mapping[bytes, None], labels_of: Mapping[bytes, Labels], limits: LabelLimits
+) -> tuple[dict[bytes, _NewSeries], str | None]:
+    storable: dict[bytes, _NewSeries] = {}
+    rejection: str | None = None
+    for key in keys:
+        labels = labels_of.get(key)
+        if labels is None:
+            raise StorageUnavailableError("a series left the cache during the write; try again")
+        series = identify_series(labels, limits)
+        if isinstance(series, str):
+            rejection = rejection or series
+        else:
+            storable[key] = series
+    return storable, rejection
