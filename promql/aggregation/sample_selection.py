@@ -6,11 +6,11 @@ What is chosen is chosen step by step. The rows keep their labels, name included
 from dataclasses import dataclass, replace
 
 import numpy as np
+import xxhash
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import BoolArray, FloatArray, IntArray
+from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels
 from promql.aggregation.grouping import Grouping, group_series
-from promql.aggregation.label_hash import hash_labels
 from promql.aggregation.step_heaps import StepHeaps
 from promql.budget import QueryBudget
 from promql.functions.function_calls import floats_only
@@ -176,3 +176,18 @@ def _limit_ratio(
     if len(ratios) == 1:
         return _in_heap_order(choice, sampled)
     return replace(matrix, present=sampled)
+
+
+def hash_labels(labels: Labels) -> int:
+    """The 64-bit hash of a label set by which `limit_ratio` chooses, as Prometheus' `Labels.Hash`.
+
+    Prometheus hashes the bytes it stores labels in by XXH64 (seed 0): names and values in order,
+    each after its length as one byte, or as 255 and three little-endian bytes.
+    """
+    return xxhash.xxh64_intdigest(b"".join(_with_length(part) for pair in labels for part in pair))
+
+
+def _with_length(text: str) -> bytes:
+    data = text.encode(errors="surrogateescape")
+    size = len(data)
+    return (bytes((size,)) if size < 255 else b"\xff" + size.to_bytes(3, "little")) + data

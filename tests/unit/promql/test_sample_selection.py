@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
-from promql.aggregation.label_hash import hash_labels
+from promql.aggregation.sample_selection import hash_labels
 from promql.aggregation.step_heaps import StepHeaps
 from promql.numbers.value_order import larger_first, smaller_first
 from tests.factories import make_labels
@@ -96,6 +96,22 @@ async def test_limitk_takes_the_first_present_of_each_group() -> None:
         ('{__name__="m", g="x", n="b"}', [2.0, None]),
         ('{__name__="m", g="y", n="c"}', [3.0, None]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ([], 0xEF46DB3751D8E999),
+        ([("a", "bc")], 0xA2AB91898938D5FD),
+        ([("a", "v" * 300)], 0x9062A6DBF22E4B1C),
+        ([("a", "\udcff")], 0x0F20B725E632C881),
+    ],
+    ids=["empty", "short", "long value", "byte that is not UTF-8"],
+)
+def test_labels_are_hashed_as_prometheus_stores_them(
+    labels: list[tuple[str, str]], expected: int
+) -> None:
+    assert hash_labels(Labels(labels)) == expected
 
 
 def fraction(labels: Labels) -> float:
