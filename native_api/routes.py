@@ -7,7 +7,6 @@ import orjson
 from aiohttp import web
 
 from native_api.alerts.handlers import ROUTES as ALERT_ROUTES
-from native_api.contract.context import STATE, NativeState
 from native_api.contract.dispatch import answer_problems, http_handler
 from native_api.contract.docs_page import render_docs
 from native_api.contract.openapi import build_openapi
@@ -36,11 +35,8 @@ def _pattern(route: Route) -> str:
     return BASE + re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", route.path)
 
 
-def install_native_api(
-    app: web.Application, state: NativeState, routes: Sequence[Route] = ROUTES
-) -> None:
-    """Add the routes, `/openapi.json` and `/docs` to an application that does not run yet."""
-    app[STATE] = state
+def install_native_api(app: web.Application, routes: Sequence[Route] = ROUTES) -> None:
+    """Add the routes, `/openapi.json` and `/docs` to the application of the Prometheus API."""
     app.middlewares.append(answer_problems)
     for route in routes:
         # Both `/api/v1/metrics` and, as the issue of many clients is a slash, `/api/v1/metrics/`.

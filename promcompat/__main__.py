@@ -12,7 +12,6 @@ from pathlib import Path
 import uvloop
 from pydantic import ValidationError
 
-from promcompat.api.context import ServiceState
 from promcompat.composition import SHORT, migrate_when_answering, start_database
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor
@@ -216,8 +215,8 @@ def _serve(settings: Settings, arguments: Sequence[str]) -> int:
         bound.close()
         return _serve_with_workers(settings, address, port, arguments)
 
-    def announce(state: ServiceState) -> None:
-        _show(render_banner(settings, base_url(bound), state.database))
+    def announce(database: str) -> None:
+        _show(render_banner(settings, base_url(bound), database))
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(serve(settings, bound, announce))
@@ -230,7 +229,7 @@ def _serve_as_worker(settings: Settings, link: WorkerLink) -> int:
             serve(
                 settings,
                 bound,
-                lambda state: link.report_ready(state.database),
+                link.report_ready,
                 migrates=False,
                 listens_early=False,
                 follow=link.follow,

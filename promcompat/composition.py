@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from native_api.contract.context import NativeState
+from promcompat.alert_composition import Alerting
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from promcompat.core.label_limits import LabelLimits
 from promcompat.core.remediation import (
@@ -30,6 +30,7 @@ from promcompat.remediation.remediation_service import RemediationService
 from promcompat.remediation.spec_check import SpecChecker
 from promcompat.remediation.temporal_options import TemporalOptions
 from promcompat.remediation.unconfigured import UnconfiguredRemediationLauncher
+from promcompat.services import Services
 from promcompat.settings import DAY_MS, Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine, EngineOptions
@@ -133,24 +134,31 @@ def build_range_cache(
     return cache
 
 
-def open_native_api(
+def build_services(
     settings: Settings,
-    native: NativeState,
-    metrics: MetricService,
     repository: PostgresMetricRepository,
-    check_remediation: RemediationCheck,
-) -> None:
-    """Give the native API its services."""
+    metrics: MetricService,
+    remediations: "Remediations",
+    alerting: Alerting,
+) -> Services:
+    """The use cases that both HTTP APIs serve."""
     definitions = PostgresDefinitionRepository(repository.database)
-    native.metrics = metrics
-    native.definitions = DefinitionService(
-        definitions,
-        repository.threshold_watch.catch_up,
-        settings.max_definitions,
-        check_remediation,
-    )
-    native.queries = NativeQueryService(
-        repository.sample_list_reader(), repository, definitions, metrics
+    return Services(
+        database=repository.capabilities.describe(),
+        metrics=metrics,
+        native_queries=NativeQueryService(
+            repository.sample_list_reader(), repository, definitions, metrics
+        ),
+        definitions=DefinitionService(
+            definitions,
+            repository.threshold_watch.catch_up,
+            settings.max_definitions,
+            remediations.check,
+        ),
+        rules=alerting.rules,
+        alerts=alerting.alerts,
+        remediations=remediations.service,
+        alertmanager_urls=alerting.alertmanager_urls,
     )
 
 

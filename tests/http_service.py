@@ -10,12 +10,13 @@ from aiohttp.test_utils import TestClient, TestServer
 from aiohttp.web import AppRunner
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from promcompat.api.context import ServiceState
 from promcompat.api.routes import build_application
 from promcompat.composition import engine_options, label_limits
 from promcompat.core.ports import MetricRepository
+from promcompat.http.context import ServiceState
 from promcompat.http.server import make_runner
 from promcompat.querying.metric_service import MetricService
+from promcompat.services import Services
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine
@@ -35,6 +36,34 @@ class GivenSettings(Settings):
         **_named: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return (init_settings,)
+
+
+class NoRules:
+    """Stands for the services of rules and alerts, which need a database."""
+
+    async def groups(self, tenant: str) -> list[Any]:
+        return []
+
+    async def active(self, tenant: str) -> list[Any]:
+        return []
+
+    async def silenced_by(self, tenant: str, alerts: list[Any]) -> dict[int, Any]:
+        return {}
+
+
+def services_of_metrics(metrics: MetricService) -> Services:
+    """What the Prometheus API needs; the native API needs a database."""
+    unused: Any = None
+    return Services(
+        database="a database of a test",
+        metrics=metrics,
+        native_queries=unused,
+        definitions=unused,
+        rules=NoRules(),
+        alerts=NoRules(),
+        remediations=unused,
+        alertmanager_urls=(),
+    )
 
 
 class ServiceServer(TestServer):
@@ -81,7 +110,7 @@ async def running_service(
             label_limits=label_limits(chosen),
             now_ms=lambda: NOW_MS,
         )
-        state.open(service, "a database of a test")
+        state.open(services_of_metrics(service))
     app = build_application(chosen, state, telemetry)
     async with TestClient(ServiceServer(app)) as client:
         yield Service(client, repository, state, telemetry)

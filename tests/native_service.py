@@ -6,12 +6,11 @@ from typing import Any
 
 from aiohttp.test_utils import TestClient
 
-from native_api.contract.context import NativeState
 from native_api.routes import install_native_api
 from promcompat.alert_composition import Alerting, open_alerting
-from promcompat.api.context import ServiceState, tenant_of
 from promcompat.api.routes import build_application
-from promcompat.composition import build_metric_service, build_remediations, open_native_api
+from promcompat.composition import build_metric_service, build_remediations, build_services
+from promcompat.http.context import ServiceState
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from sql.pushdown.choice import PushdownMode
@@ -78,16 +77,8 @@ async def running_native_service(url: str, **settings: Any) -> AsyncIterator[Nat
         state = ServiceState()
         telemetry = Telemetry()
         app = build_application(chosen, state, telemetry)
-        native = NativeState(
-            tenant_of=tenant_of,
-            max_body_bytes=chosen.write_max_body_bytes,
-            max_decoded_bytes=chosen.write_max_decoded_bytes,
-            ingest_metrics=telemetry.native_ingest,
-        )
-        install_native_api(app, native)
+        install_native_api(app)
         remediations = build_remediations(chosen, repository)
-        open_native_api(chosen, native, metrics, repository, remediations.check)
-        native.remediations = remediations.service
         alerting = await open_alerting(
             chosen,
             url,
@@ -97,9 +88,7 @@ async def running_native_service(url: str, **settings: Any) -> AsyncIterator[Nat
             remediations.check,
             "http://here",
         )
-        native.rules, native.alerts = alerting.rules, alerting.alerts
-        state.open_alerts(alerting.rules, alerting.alerts, alerting.alertmanager_urls)
-        state.open(metrics, "a database of a test")
+        state.open(build_services(chosen, repository, metrics, remediations, alerting))
         try:
             async with TestClient(ServiceServer(app)) as client:
                 yield NativeClient(client, repository, alerting)

@@ -19,7 +19,6 @@ from native_api.alerts.payloads import (
     SilenceReply,
     TransitionReply,
 )
-from native_api.contract.context import ready
 from native_api.contract.cursors import decode_cursor, encode_cursor
 from native_api.contract.parameters import id_of, matchers_of
 from native_api.contract.responses import json_response
@@ -39,9 +38,9 @@ async def handle_list_alerts(call: Call[AlertListQuery, None]) -> web.Response:
         before_id=_before_id(query),
         limit=query.limit + 1,
     )
-    found = await ready(call.state.alerts).list_alerts(call.tenant, wanted)
+    found = await call.services.alerts.list_alerts(call.tenant, wanted)
     page = found[: query.limit]
-    silenced_by = await ready(call.state.alerts).silenced_by(call.tenant, page)
+    silenced_by = await call.services.alerts.silenced_by(call.tenant, page)
     reply = AlertListReply(
         alerts=[AlertReply.of_alert(one, silenced_by.get(one.id, ())) for one in page],
         next_cursor=encode_cursor(query, page[-1].id) if len(found) > query.limit else None,
@@ -51,20 +50,20 @@ async def handle_list_alerts(call: Call[AlertListQuery, None]) -> web.Response:
 
 async def handle_get_alert(call: Call[NoQuery, None]) -> web.Response:
     """One alert."""
-    found = await ready(call.state.alerts).get(call.tenant, id_of(call.path["id"]))
+    found = await call.services.alerts.get(call.tenant, id_of(call.path["id"]))
     return await _alert_response(call, found)
 
 
 async def handle_get_alert_history(call: Call[NoQuery, None]) -> web.Response:
     """The steps of an alert."""
-    steps = await ready(call.state.alerts).history(call.tenant, id_of(call.path["id"]))
+    steps = await call.services.alerts.history(call.tenant, id_of(call.path["id"]))
     reply = HistoryReply(transitions=[TransitionReply.of_transition(step) for step in steps])
     return json_response(call.request, reply)
 
 
 async def handle_acknowledge_alert(call: Call[NoQuery, AcknowledgePayload]) -> web.Response:
     """Say who looks after an alert."""
-    found = await ready(call.state.alerts).acknowledge(
+    found = await call.services.alerts.acknowledge(
         call.tenant, id_of(call.path["id"]), call.body.actor, call.body.reason
     )
     return await _alert_response(call, found)
@@ -72,35 +71,35 @@ async def handle_acknowledge_alert(call: Call[NoQuery, AcknowledgePayload]) -> w
 
 async def handle_resolve_alert(call: Call[NoQuery, ResolvePayload]) -> web.Response:
     """End an alert by hand."""
-    found = await ready(call.state.alerts).resolve(
+    found = await call.services.alerts.resolve(
         call.tenant, id_of(call.path["id"]), call.body.actor, call.body.reason
     )
     return await _alert_response(call, found)
 
 
 async def _alert_response(call: Call[Any, Any], alert: Alert) -> web.Response:
-    silenced_by = await ready(call.state.alerts).silenced_by(call.tenant, [alert])
+    silenced_by = await call.services.alerts.silenced_by(call.tenant, [alert])
     return json_response(call.request, AlertReply.of_alert(alert, silenced_by.get(alert.id, ())))
 
 
 async def handle_create_silence(call: Call[NoQuery, SilencePayload]) -> web.Response:
     """Keep alerts quiet."""
-    now_ms = ready(call.state.metrics).now_ms()
+    now_ms = call.services.metrics.now_ms()
     silence = call.body.to_silence(now_ms)
-    saved = await ready(call.state.alerts).silence(call.tenant, silence)
+    saved = await call.services.alerts.silence(call.tenant, silence)
     return json_response(call.request, SilenceReply.of_silence(saved, now_ms), status=201)
 
 
 async def handle_list_silences(call: Call[SilenceListQuery, None]) -> web.Response:
     """A page of silences."""
     query = call.query
-    found = await ready(call.state.alerts).silences(
+    found = await call.services.alerts.silences(
         call.tenant,
         includes_ended=query.include_ended,
         before_id=_before_id(query),
         limit=query.limit + 1,
     )
-    now_ms = ready(call.state.metrics).now_ms()
+    now_ms = call.services.metrics.now_ms()
     page = found[: query.limit]
     reply = SilenceListReply(
         silences=[SilenceReply.of_silence(one, now_ms) for one in page],
@@ -111,21 +110,21 @@ async def handle_list_silences(call: Call[SilenceListQuery, None]) -> web.Respon
 
 async def handle_get_silence(call: Call[NoQuery, None]) -> web.Response:
     """One silence."""
-    found = await ready(call.state.alerts).get_silence(call.tenant, id_of(call.path["id"]))
-    now_ms = ready(call.state.metrics).now_ms()
+    found = await call.services.alerts.get_silence(call.tenant, id_of(call.path["id"]))
+    now_ms = call.services.metrics.now_ms()
     return json_response(call.request, SilenceReply.of_silence(found, now_ms))
 
 
 async def handle_end_silence(call: Call[NoQuery, None]) -> web.Response:
     """End a silence now."""
-    found = await ready(call.state.alerts).end_silence(call.tenant, id_of(call.path["id"]))
-    now_ms = ready(call.state.metrics).now_ms()
+    found = await call.services.alerts.end_silence(call.tenant, id_of(call.path["id"]))
+    now_ms = call.services.metrics.now_ms()
     return json_response(call.request, SilenceReply.of_silence(found, now_ms))
 
 
 async def handle_list_receivers(call: Call[NoQuery, None]) -> web.Response:
     """Who is told of alerts."""
-    found = await ready(call.state.alerts).receivers(call.tenant)
+    found = await call.services.alerts.receivers(call.tenant)
     reply = ReceiverListReply(receivers=[ReceiverReply.of_receiver(*one) for one in found])
     return json_response(call.request, reply)
 

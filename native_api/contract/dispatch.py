@@ -9,12 +9,12 @@ from typing import Any, get_origin
 from aiohttp import hdrs, web
 from pydantic import TypeAdapter, ValidationError
 
-from native_api.contract.context import STATE, NativeState
 from native_api.contract.problem import InvalidRequestError, fault, problem_of, problem_response
 from native_api.contract.request_body import check_media_type, read_body
 from native_api.contract.route import BASE, Call, QueryModel, Route
 from native_api.contract.validation import Expectations, faults_of
-from promcompat.core.errors import PromcompatError
+from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from promcompat.http.context import SETTINGS, ServiceUnavailableError, tenant_of
 
 HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -29,14 +29,12 @@ def http_handler(route: Route) -> HttpHandler:
     adapter = None if route.body is None or route.reads_body else route.body_adapter()
 
     async def handle(request: web.Request) -> web.StreamResponse:
-        state = request.app[STATE]
         call: Call[Any, Any] = Call(
             request=request,
-            tenant=state.tenant_of(request),
-            state=state,
+            tenant=tenant_of(request),
             path=dict(request.match_info),
             query=parse_query(request, route.query),
-            body=await _parse_body(request, route, state, adapter),
+            body=await _parse_body(request, route, adapter),
         )
         return await route.handler(call)
 
@@ -67,12 +65,12 @@ def parse_query(request: web.Request, model: type[QueryModel]) -> QueryModel:
 
 
 async def _parse_body(
-    request: web.Request, route: Route, state: NativeState, adapter: TypeAdapter[Any] | None
+    request: web.Request, route: Route, adapter: TypeAdapter[Any] | None
 ) -> object:
     if adapter is None:
         return None
     check_media_type(request, route.media_types)
-    limit = min(state.max_decoded_bytes, _MAX_DOCUMENT_BYTES)
+    limit = min(request.app[SETTINGS].write_max_decoded_bytes, _MAX_DOCUMENT_BYTES)
     body = await read_body(request, limit, limit)
     # Expressions and templates in it are parsed too, so that its length does not say how long.
     return await asyncio.to_thread(_validated, route, adapter, body)
@@ -98,6 +96,9 @@ async def answer_problems(request: web.Request, handler: HttpHandler) -> web.Str
         return await handler(request)
     try:
         return await handler(request)
+    except ServiceUnavailableError:
+        error = StorageUnavailableError("the service is starting; try again")
+        return problem_of(error, "path")
     except PromcompatError as exc:
         response = problem_of(exc, next(iter(request.match_info), "path"))
         if response.status == 500:

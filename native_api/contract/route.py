@@ -12,7 +12,8 @@ from typing import Any, Generic, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from native_api.contract.context import NativeState
+from promcompat.http.context import services_of
+from promcompat.services import Services
 
 BASE = "/api/v1/metrics"
 
@@ -54,10 +55,14 @@ class Call(Generic[QueryT, BodyT]):
 
     request: web.Request
     tenant: str
-    state: NativeState
     path: Mapping[str, str]
     query: QueryT
     body: BodyT
+
+    @property
+    def services(self) -> Services:
+        """What the service does. Raises ServiceUnavailableError while it starts."""
+        return services_of(self.request)
 
 
 Handler = Callable[[Call[Any, Any]], Awaitable[web.StreamResponse]]

@@ -7,7 +7,6 @@ from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
-from native_api.contract.context import ready
 from native_api.contract.cursors import decode_cursor, encode_cursor
 from native_api.contract.etags import etag_of, is_not_modified, precondition_of
 from native_api.contract.merge_patch import patched
@@ -39,7 +38,7 @@ async def handle_list_definitions(call: Call[DefinitionListQuery, None]) -> web.
     """A page of definitions by name."""
     query = call.query
     after = "" if query.cursor is None else str(decode_cursor(query, query.cursor, str)[0])
-    found = await ready(call.state.definitions).list(
+    found = await call.services.definitions.list(
         call.tenant, prefix=query.prefix, after=after, limit=query.limit + 1
     )
     page = found[: query.limit]
@@ -54,7 +53,7 @@ async def handle_list_definitions(call: Call[DefinitionListQuery, None]) -> web.
 async def handle_get_definition(call: Call[NoQuery, None]) -> web.Response:
     """One definition."""
     name = metric_name_of(call.path["name"])
-    found = await ready(call.state.definitions).get(call.tenant, name)
+    found = await call.services.definitions.get(call.tenant, name)
     if is_not_modified(call.request, found.version):
         return web.Response(status=304, headers={hdrs.ETAG: etag_of(found.version)})
     return _reply(call, SavedDefinition(found, is_new=False))
@@ -65,7 +64,7 @@ async def handle_put_definition(call: Call[NoQuery, DefinitionPayload]) -> web.R
     name = metric_name_of(call.path["name"])
     _check_name(call.body.name, name)
     definition = call.body.to_definition(name)
-    saved = await ready(call.state.definitions).change(
+    saved = await call.services.definitions.change(
         call.tenant, name, precondition_of(call.request), lambda _current: definition
     )
     return _reply(call, saved)
@@ -76,7 +75,7 @@ async def handle_create_definition(call: Call[NoQuery, NewDefinitionPayload]) ->
     name = call.body.name
     if found := metric_name_fault(name):
         raise InvalidRequestError([fault("body", "name", found, METRIC_NAME_TEXT)])
-    saved = await ready(call.state.definitions).create(call.tenant, call.body.to_definition(name))
+    saved = await call.services.definitions.create(call.tenant, call.body.to_definition(name))
     location = f"{BASE}/definitions/{quote(name, safe='')}"
     return _reply(call, SavedDefinition(saved, is_new=True), {hdrs.LOCATION: location})
 
@@ -91,7 +90,7 @@ async def handle_patch_definition(call: Call[NoQuery, dict[str, Any]]) -> web.Re
             raise NotFoundError(f"the metric {name!r} has no definition")
         return _patched(current, call.body)
 
-    saved = await ready(call.state.definitions).change(
+    saved = await call.services.definitions.change(
         call.tenant, name, precondition_of(call.request), edit
     )
     return _reply(call, saved)
@@ -100,7 +99,7 @@ async def handle_patch_definition(call: Call[NoQuery, dict[str, Any]]) -> web.Re
 async def handle_delete_definition(call: Call[NoQuery, None]) -> web.Response:
     """Delete a definition; its samples are kept."""
     name = metric_name_of(call.path["name"])
-    await ready(call.state.definitions).delete(call.tenant, name, precondition_of(call.request))
+    await call.services.definitions.delete(call.tenant, name, precondition_of(call.request))
     reply = DefinitionDeletedReply(
         name=name,
         deleted=True,

@@ -8,7 +8,6 @@ import orjson
 from aiohttp import web
 from pydantic import TypeAdapter, ValidationError
 
-from native_api.contract.context import ready
 from native_api.contract.names import METRIC_NAME_TEXT
 from native_api.contract.problem import (
     Fault,
@@ -40,6 +39,7 @@ from native_api.ingest.payloads import (
 from promcompat.core.errors import PromcompatError, WriteRejectedError
 from promcompat.core.model import WriteBatch
 from promcompat.http.bodies import BODIES
+from promcompat.http.context import SETTINGS, TELEMETRY
 from promcompat.querying.metric_service import MetricService
 
 _MAX_JSON_TOKENS = 1_000_000
@@ -77,13 +77,16 @@ async def handle_ingest_batch(call: Call[IngestQuery, None]) -> web.Response:
 
 async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Response:
     check_media_type(call.request, _MEDIA_TYPES)
-    service = ready(call.state.metrics)
-    body = await read_body(call.request, call.state.max_body_bytes, call.state.max_decoded_bytes)
+    service = call.services.metrics
+    settings = call.request.app[SETTINGS]
+    body = await read_body(
+        call.request, settings.write_max_body_bytes, settings.write_max_decoded_bytes
+    )
     bodies = call.request.app[BODIES]
     batch, positions, faults = await bodies.work(
         len(body), _read, body, is_batch, service, call.tenant
     )
-    metrics = call.state.ingest_metrics
+    metrics = call.request.app[TELEMETRY].native_ingest
     metrics.requests.inc()
     metrics.refuse("invalid", len({one.index for one in faults}))
     if faults and not call.query.partial:
@@ -243,7 +246,7 @@ async def _partly_stored(
     is_batch: bool,
 ) -> web.Response:
     """Some samples could not be stored; every other one is, and the answer says which."""
-    metrics = call.state.ingest_metrics
+    metrics = call.request.app[TELEMETRY].native_ingest
     refused = [SampleFault(positions[row], *_CONFLICT) for row in error.rows]
     metrics.refuse("conflict", len(refused))
     for row, reason in error.refused.items():

@@ -5,7 +5,6 @@ import asyncio
 import numpy as np
 from aiohttp import web
 
-from native_api.contract.context import ready
 from native_api.contract.cursors import decode_cursor, encode_cursor, refused_cursor
 from native_api.contract.numbers import json_number, json_numbers
 from native_api.contract.parameters import (
@@ -52,11 +51,11 @@ _US_PER_MS = 1000
 async def handle_list_samples(call: Call[SampleListQuery, None]) -> web.Response:
     """A page of single samples."""
     query = call.query
-    start_ms, end_ms, after = _page_bounds(query, ready(call.state.metrics).now_ms())
+    start_ms, end_ms, after = _page_bounds(query, call.services.metrics.now_ms())
     matchers = matchers_of(query.label, query.source)
     if query.name is not None:
         matchers = (LabelMatcher(METRIC_NAME, MatchOp.EQUAL, query.name), *matchers)
-    rows, has_more = await ready(call.state.queries).sample_page(
+    rows, has_more = await call.services.native_queries.sample_page(
         call.tenant,
         SamplePageQuery(
             matchers=matchers,
@@ -100,7 +99,7 @@ async def handle_list_names(call: Call[NameListQuery, None]) -> web.Response:
     """A page of metric names."""
     query = call.query
     after = "" if query.cursor is None else str(decode_cursor(query, query.cursor, str)[0])
-    names, has_more = await ready(call.state.queries).metric_names(
+    names, has_more = await call.services.native_queries.metric_names(
         call.tenant, query.prefix, after, query.limit
     )
     reply = {"names": names, "next_cursor": encode_cursor(query, names[-1]) if has_more else None}
@@ -109,7 +108,7 @@ async def handle_list_names(call: Call[NameListQuery, None]) -> web.Response:
 
 async def handle_latest(call: Call[LatestQuery, None]) -> web.Response:
     """The newest sample of each series of a metric."""
-    name, service = metric_name_of(call.path["name"]), ready(call.state.queries)
+    name, service = metric_name_of(call.path["name"]), call.services.native_queries
     matchers = matchers_of(call.query.label, call.query.source)
     kind = await service.kind(call.tenant, name)
     if kind.shape is MetricShape.SAMPLES:
@@ -127,8 +126,8 @@ async def handle_latest(call: Call[LatestQuery, None]) -> web.Response:
 async def handle_aggregate(call: Call[AggregateQuery, None]) -> web.Response:
     """Statistics over the samples of a metric."""
     name, query = metric_name_of(call.path["name"]), call.query
-    start_ms, end_ms = query.bounds_ms(ready(call.state.metrics).now_ms())
-    metric_type, groups = await ready(call.state.queries).statistics(
+    start_ms, end_ms = query.bounds_ms(call.services.metrics.now_ms())
+    metric_type, groups = await call.services.native_queries.statistics(
         call.tenant,
         name,
         matchers_of(query.label, query.source),
@@ -148,7 +147,7 @@ async def handle_aggregate(call: Call[AggregateQuery, None]) -> web.Response:
 async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
     """A value for each bucket of a metric."""
     name, query = metric_name_of(call.path["name"]), call.query
-    now_ms = ready(call.state.metrics).now_ms()
+    now_ms = call.services.metrics.now_ms()
     start_ms, end_ms = query.bounds_ms(now_ms)
     n_buckets = count_buckets(start_ms, end_ms, query.bucket)
     if n_buckets > MAX_BUCKETS:
@@ -164,7 +163,7 @@ async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
         )
     is_grouped = bool(query.group_by) or query.all_series
     with blaming("query", "aggregation", "an aggregation that the type of the metric has"):
-        answer = await ready(call.state.queries).buckets(
+        answer = await call.services.native_queries.buckets(
             call.tenant,
             BucketQuery(
                 name=name,

@@ -4,7 +4,6 @@ from typing import Any
 
 from aiohttp import web
 
-from native_api.contract.context import ready
 from native_api.contract.cursors import decode_cursor, encode_cursor
 from native_api.contract.parameters import MAX_ID, id_of
 from native_api.contract.responses import json_response
@@ -29,7 +28,7 @@ async def handle_list_remediations(call: Call[RemediationListQuery, None]) -> we
         before_id=None if query.cursor is None else int(decode_cursor(query, query.cursor, int)[0]),
         limit=query.limit + 1,
     )
-    found = await ready(call.state.remediations).list(call.tenant, wanted)
+    found = await call.services.remediations.list(call.tenant, wanted)
     page = found[: query.limit]
     reply = RemediationListReply(
         remediations=[RemediationReply.of_remediation(one) for one in page],
@@ -40,7 +39,7 @@ async def handle_list_remediations(call: Call[RemediationListQuery, None]) -> we
 
 async def handle_get_remediation(call: Call[NoQuery, None]) -> web.Response:
     """One remediation with its steps."""
-    found, steps = await ready(call.state.remediations).get(call.tenant, _id_of(call))
+    found, steps = await call.services.remediations.get(call.tenant, _id_of(call))
     return json_response(call.request, RemediationDetailReply.of_parts(found, steps))
 
 
@@ -56,7 +55,7 @@ async def handle_deny_remediation(call: Call[NoQuery, RulingPayload]) -> web.Res
 
 async def handle_cancel_remediation(call: Call[NoQuery, RulingPayload]) -> web.Response:
     """Ask an open remediation to clean up and end."""
-    found = await ready(call.state.remediations).cancel(
+    found = await call.services.remediations.cancel(
         call.tenant, _id_of(call), call.body.actor, call.body.reason
     )
     reply = RemediationReply.of_remediation(found)
@@ -65,7 +64,7 @@ async def handle_cancel_remediation(call: Call[NoQuery, RulingPayload]) -> web.R
 
 async def _decide(call: Call[NoQuery, RulingPayload], verdict: Verdict) -> web.Response:
     decision = Decision(verdict, call.body.actor, call.body.reason)
-    found = await ready(call.state.remediations).decide(call.tenant, _id_of(call), decision)
+    found = await call.services.remediations.decide(call.tenant, _id_of(call), decision)
     return json_response(call.request, RemediationReply.of_remediation(found))
 
 

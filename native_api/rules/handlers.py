@@ -7,7 +7,6 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from native_api.contract.context import ready
 from native_api.contract.etags import etag_of, precondition_of
 from native_api.contract.merge_patch import patched
 from native_api.contract.parameters import id_of
@@ -30,7 +29,7 @@ from promcompat.core.errors import PreconditionFailedError
 
 async def handle_list_rules(call: Call[RuleListQuery, None]) -> web.Response:
     """Every rule with its health."""
-    service = ready(call.state.rules)
+    service = call.services.rules
     rules = await service.list_rules(call.tenant, call.query.group)
     evaluations = await service.evaluations(call.tenant)
     # In a thread: there may be ten thousand.
@@ -47,7 +46,7 @@ def _list_json(rules: Sequence[AlertRule], evaluations: Mapping[int, RuleEvaluat
 
 async def handle_create_rule(call: Call[NoQuery, RulePayload]) -> web.Response:
     """Make a rule."""
-    saved = await ready(call.state.rules).create(call.tenant, call.body.to_rule())
+    saved = await call.services.rules.create(call.tenant, call.body.to_rule())
     headers: dict[str, str] = {
         hdrs.ETAG: etag_of(saved.version),
         hdrs.LOCATION: f"{BASE}/rules/{saved.id}",
@@ -57,7 +56,7 @@ async def handle_create_rule(call: Call[NoQuery, RulePayload]) -> web.Response:
 
 async def handle_get_rule(call: Call[NoQuery, None]) -> web.Response:
     """One rule."""
-    return await _answer(call, await ready(call.state.rules).get(call.tenant, _id(call)))
+    return await _answer(call, await call.services.rules.get(call.tenant, _id(call)))
 
 
 async def handle_put_rule(call: Call[NoQuery, RulePayload]) -> web.Response:
@@ -94,13 +93,13 @@ async def _switched(call: Call[NoQuery, None], *, is_enabled: bool) -> web.Respo
 
 
 async def _replaced(call: Call[Any, Any], rule: AlertRule) -> web.Response:
-    return await _answer(call, await ready(call.state.rules).replace(call.tenant, rule))
+    return await _answer(call, await call.services.rules.replace(call.tenant, rule))
 
 
 async def handle_delete_rule(call: Call[NoQuery, None]) -> web.Response:
     """Delete a rule."""
     current = await _current(call)
-    await ready(call.state.rules).delete(call.tenant, current.id, current.version)
+    await call.services.rules.delete(call.tenant, current.id, current.version)
     reply = RuleDeletedReply(
         id=current.id,
         deleted=True,
@@ -123,7 +122,7 @@ def _check_id(given: object, rule_id: int) -> None:
 
 async def _current(call: Call[Any, Any]) -> AlertRule:
     """The rule to change, of a version that If-Match allows."""
-    rule = await ready(call.state.rules).get(call.tenant, _id(call))
+    rule = await call.services.rules.get(call.tenant, _id(call))
     versions = precondition_of(call.request).versions
     if versions is not None and rule.version not in versions:
         raise PreconditionFailedError(f"the rule has version {rule.version}")
@@ -131,7 +130,7 @@ async def _current(call: Call[Any, Any]) -> AlertRule:
 
 
 async def _answer(call: Call[Any, Any], rule: AlertRule) -> web.Response:
-    evaluations = await ready(call.state.rules).evaluations(call.tenant)
+    evaluations = await call.services.rules.evaluations(call.tenant)
     reply = RuleReply.of_evaluated(rule, evaluations.get(rule.id))
     return json_response(call.request, reply, headers={hdrs.ETAG: etag_of(rule.version)})
 

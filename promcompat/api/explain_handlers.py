@@ -4,7 +4,6 @@ import asyncio
 
 from aiohttp import web
 
-from promcompat.api.context import service_of, tenant_of
 from promcompat.api.envelope import success_response
 from promcompat.api.explanation_json import explanation_json
 from promcompat.api.forms import read_form
@@ -19,6 +18,7 @@ from promcompat.api.params import (
 from promcompat.core.errors import BadDataError
 from promcompat.core.explanations import ExplanationDepth
 from promcompat.core.model import EvalRange
+from promcompat.http.context import services_of, tenant_of
 from promcompat.querying.query_explanation import QueryToExplain
 from promql.query_parameters import QueryParameters
 
@@ -30,7 +30,7 @@ _FALSE = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
 async def handle_explain(request: web.Request) -> web.Response:
     """The parameters of `query_range` when any of its own is given, else those of `query`."""
     form = await read_form(request)
-    service = service_of(request)
+    service = services_of(request).metrics
     query = read_query(form, service.now_ms())
     try:
         explanation = await service.explain(tenant_of(request), query)

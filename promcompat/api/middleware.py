@@ -9,13 +9,6 @@ from collections.abc import Awaitable, Callable
 from aiohttp import hdrs, web
 from yarl import URL
 
-from promcompat.api.context import (
-    CORS_ORIGIN,
-    STATE,
-    TELEMETRY,
-    Phase,
-    ServiceUnavailableError,
-)
 from promcompat.api.envelope import (
     RETRY_AFTER_SECONDS,
     error_response,
@@ -24,6 +17,10 @@ from promcompat.api.envelope import (
     text_response,
 )
 from promcompat.core.errors import PromcompatError
+from promcompat.core.patterns import Pattern
+from promcompat.http.context import STATE, TELEMETRY, Phase, ServiceUnavailableError
+
+CORS_ORIGIN = web.AppKey("cors_origin", Pattern)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

@@ -5,10 +5,10 @@ import html
 import orjson
 from aiohttp import web
 
-from promcompat.api.context import SETTINGS, STATE, TELEMETRY, Phase, ServiceState
 from promcompat.api.envelope import text_response
 from promcompat.api.status_handlers import build_information
 from promcompat.core.errors import StorageUnavailableError
+from promcompat.http.context import SETTINGS, STATE, TELEMETRY, Phase, ServiceState
 from promcompat.telemetry import CONTENT_TYPE
 from promcompat.version import promcompat_version
 
@@ -45,10 +45,10 @@ async def handle_healthy(request: web.Request) -> web.Response:
 async def handle_ready(request: web.Request) -> web.Response:
     """200 only when requests are served and the database answers; 503 says why not."""
     state = request.app[STATE]
-    if state.phase is not Phase.READY or state.metric_service is None:
+    if state.phase is not Phase.READY or state.services is None:
         return _not_ready(state, state.obstacle or f"the service is {state.phase.value}")
     try:
-        await state.metric_service.check_ready()
+        await state.services.metrics.check_ready()
     except StorageUnavailableError as exc:
         return _not_ready(state, str(exc))
     return text_response(200, "Prometheus Server is Ready.\n")
@@ -73,9 +73,10 @@ async def handle_version(request: web.Request) -> web.Response:
 async def handle_landing(request: web.Request) -> web.Response:
     """A page for the person who opens the address in a browser."""
     state = request.app[STATE]
+    services = state.services
     values = {
         "version": promcompat_version(),
-        "database": state.database or "a database that is still starting",
+        "database": services.database if services else "a database that is still starting",
         "phase": state.phase.value,
         "tenancy": request.app[SETTINGS].tenancy,
         "base": str(request.url.origin()) + request.path.rstrip("/"),

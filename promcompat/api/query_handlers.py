@@ -6,7 +6,6 @@ from dataclasses import replace
 from aiohttp import hdrs, web
 
 from promcompat.api.ast_json import expr_json
-from promcompat.api.context import TELEMETRY, service_of, tenant_of
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.params import (
@@ -25,6 +24,7 @@ from promcompat.api.result_json import query_data_parts
 from promcompat.api.streamed_response import stream_success
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import SampleBlock
+from promcompat.http.context import TELEMETRY, services_of, tenant_of
 from promcompat.querying.metric_service import QueryOptions
 from promql.parsing.ast import Expr, VectorSelector
 from promql.parsing.printer import prettify
@@ -42,7 +42,7 @@ async def handle_query(request: web.Request) -> web.StreamResponse:
     """An expression at one time."""
     form = await read_form(request)
     limit = parse_limit(form)
-    service = service_of(request)
+    service = services_of(request).metrics
     time_ms = parse_optional_time_ms(form, "time", service.now_ms())
     options = _options(form, limit)
     try:
@@ -58,7 +58,7 @@ async def handle_query_range(request: web.Request) -> web.StreamResponse:
     limit = parse_limit(form)
     eval_range = parse_eval_range(form)
     options = replace(_options(form, limit), use_cache=_may_use_cache(request, form))
-    service = service_of(request)
+    service = services_of(request).metrics
     try:
         result = await service.query_range(
             tenant_of(request), form.get("query"), eval_range, options

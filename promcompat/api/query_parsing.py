@@ -7,10 +7,10 @@ from typing import Final, TypeVar
 
 from aiohttp import web
 
-from promcompat.api.context import SETTINGS
 from promcompat.api.params import parse_matcher_sets
 from promcompat.core.errors import QueryTimeoutError
 from promcompat.core.matchers import LabelMatcher
+from promcompat.http.context import SETTINGS
 from promql.budget import TimeLimit, run_limited
 from promql.parsing.ast import Expr
 from promql.parsing.parser import parse_expr

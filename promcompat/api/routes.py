@@ -13,11 +13,11 @@ from promcompat.api import (
     status_handlers,
     target_handlers,
 )
-from promcompat.api.context import CORS_ORIGIN, SETTINGS, STATE, TELEMETRY, ServiceState
-from promcompat.api.middleware import add_common_headers, answer_errors, observe
+from promcompat.api.middleware import CORS_ORIGIN, add_common_headers, answer_errors, observe
 from promcompat.api.write_handler import handle_write
 from promcompat.core.patterns import compile_pattern
 from promcompat.http.bodies import BODIES, BodyLimits, RequestBodies, hold_bodies
+from promcompat.http.context import SETTINGS, STATE, TELEMETRY, ServiceState
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 
@@ -78,7 +78,7 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
 def build_application(
     settings: Settings, state: ServiceState, telemetry: Telemetry
 ) -> web.Application:
-    """The HTTP application; it serves as soon as `state` has a service."""
+    """The HTTP application; it serves as soon as `state` has services."""
     app = web.Application(middlewares=[observe, answer_errors, hold_bodies])
     app[SETTINGS] = settings
     app[STATE] = state

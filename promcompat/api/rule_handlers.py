@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from promcompat.alerting.rule_service import GroupStatus, RuleStatus
-from promcompat.api.context import STATE, tenant_of
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.params import (
@@ -21,6 +20,7 @@ from promcompat.core.alerts import matches_labels
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import Labels
+from promcompat.http.context import STATE, tenant_of
 from promql.budget import run_limited
 
 _GO_TRUTH = frozenset(["1", "t", "T", "TRUE", "true", "True"])
@@ -85,9 +85,9 @@ async def handle_rules(request: web.Request) -> web.Response:
     wanted = _parse_filter(form, await parse_selectors(request, form.all("match[]")))
     excludes_alerts = _parse_exclude_alerts(form)
     limit = _parse_group_limit(form)
-    rules = request.app[STATE].rules
-    # Until the database is there nothing is known of any rule, which is no error to a client.
-    known = [] if rules is None else list(await rules.groups(tenant))
+    services = request.app[STATE].services
+    # Before the database is up no rule is known, which is not an error to a client.
+    known = [] if services is None else list(await services.rules.groups(tenant))
     groups = _page_start(known, form.get("group_next_token"))
     found = await _found_rules(request, wanted, groups)
     shown = found[:limit] if limit else found
@@ -104,18 +104,19 @@ async def handle_rules(request: web.Request) -> web.Response:
 async def handle_alerts(request: web.Request) -> web.Response:
     """Active alerts."""
     tenant = tenant_of(request)
-    alerts = request.app[STATE].alerts
-    if alerts is None:
+    services = request.app[STATE].services
+    if services is None:
         return await success_response(request, {"alerts": []})
-    active = await alerts.active(tenant)
-    silenced_by = await alerts.silenced_by(tenant, active)
+    active = await services.alerts.active(tenant)
+    silenced_by = await services.alerts.silenced_by(tenant, active)
     shown = [alert_json(alert, silenced_by.get(alert.id, ())) for alert in active]
     return await success_response(request, {"alerts": shown})
 
 
 async def handle_alertmanagers(request: web.Request) -> web.Response:
     """Where alerts are sent."""
-    active = [{"url": url} for url in request.app[STATE].alertmanager_urls]
+    services = request.app[STATE].services
+    active = [] if services is None else [{"url": url} for url in services.alertmanager_urls]
     data = {"activeAlertmanagers": active, "droppedAlertmanagers": []}
     return await success_response(request, data)
 

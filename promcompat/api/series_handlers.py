@@ -7,7 +7,6 @@ from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
-from promcompat.api.context import service_of, tenant_of
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.json_text import dump_json
@@ -25,6 +24,7 @@ from promcompat.api.params import (
 from promcompat.api.query_parsing import parse_selectors, within_query_time
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import MetricMetadata
+from promcompat.http.context import services_of, tenant_of
 from promcompat.querying.metric_service import ItemT, Listing
 
 _DUMPED_IN_THREAD_FROM: Final = 2_000
@@ -44,7 +44,7 @@ async def handle_series(request: web.Request) -> web.Response:
         matcher_sets = await parse_selectors(request, selectors)
     except BadDataError as exc:
         raise invalid_parameter("match[]", str(exc)) from exc
-    service, tenant = service_of(request), tenant_of(request)
+    service, tenant = services_of(request).metrics, tenant_of(request)
     if start_ms > end_ms:
         return await success_response(request, [])
     async with within_query_time(request):
@@ -57,7 +57,7 @@ async def handle_labels(request: web.Request) -> web.Response:
     form = await read_form(request)
     limit, start_ms, end_ms = _bounds(form)
     matcher_sets = await parse_selectors(request, form.all("match[]"))
-    service, tenant = service_of(request), tenant_of(request)
+    service, tenant = services_of(request).metrics, tenant_of(request)
     if start_ms > end_ms:
         return await success_response(request, [])
     async with within_query_time(request):
@@ -72,7 +72,7 @@ async def handle_label_values(request: web.Request) -> web.Response:
     check_label_name(name)
     limit, start_ms, end_ms = _bounds(form)
     matcher_sets = await parse_selectors(request, form.all("match[]"))
-    service, tenant = service_of(request), tenant_of(request)
+    service, tenant = services_of(request).metrics, tenant_of(request)
     if start_ms > end_ms or "\x00" in name:
         return await success_response(request, [])
     async with within_query_time(request):
@@ -96,7 +96,9 @@ async def handle_metadata(request: web.Request) -> web.Response:
     form = await read_form(request)
     limit = _metadata_limit(form, "limit")
     limit_per_metric = _metadata_limit(form, "limit_per_metric")
-    found = await service_of(request).metadata(tenant_of(request), form.get("metric") or None)
+    found = await services_of(request).metrics.metadata(
+        tenant_of(request), form.get("metric") or None
+    )
     by_family: dict[str, list[dict[str, str]]] = {}
     for entry in found:
         entries = by_family.setdefault(entry.family, [])

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 import orjson
 from aiohttp import web
 
-from promcompat.api.context import SETTINGS, STATE, service_of, tenant_of
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.params import parse_go_int
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError, PromcompatError
+from promcompat.http.context import SETTINGS, STATE, services_of, tenant_of
 from promcompat.public_settings import public_values
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
@@ -85,7 +85,7 @@ async def handle_runtime_information(request: web.Request) -> web.Response:
         "GOGC": str(gc.get_threshold()[0]),
         "GODEBUG": "",
         "storageRetention": "0s",
-        "database": state.database,
+        "database": "" if state.services is None else state.services.database,
     }
     return await success_response(request, data)
 
@@ -94,7 +94,7 @@ async def handle_tsdb(request: web.Request) -> web.Response:
     """Cardinality of the tenant's series; the keys of Prometheus' head."""
     form = await read_form(request)
     top = _parse_top(form.get("limit"))
-    found = await service_of(request).series_statistics(tenant_of(request))
+    found = await services_of(request).metrics.series_statistics(tenant_of(request))
     min_ms, max_ms = found.bounds_ms or _EMPTY_HEAD_MS
     data = {
         "headStats": {

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from aiohttp import hdrs, web
 
-from promcompat.api.context import SETTINGS, TELEMETRY, service_of, tenant_of
 from promcompat.api.envelope import error_status, text_error
 from promcompat.core.errors import (
     OverloadedError,
@@ -19,6 +18,7 @@ from promcompat.core.errors import (
     WriteRejectedError,
 )
 from promcompat.http.bodies import BODIES, held_by
+from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
 from promcompat.remote_write.decoder import (
     PIECE_BYTES,
     DecodedWrite,
@@ -64,7 +64,7 @@ async def _write(request: web.Request, tenant: str) -> None:
             f"{message.value} (remote write 2.0) is not spoken by this server yet; "
             f"configure protobuf_message: {WriteMessage.V1.value}"
         )
-    service = service_of(request)
+    service = services_of(request).metrics
     settings = request.app[SETTINGS]
     bodies = request.app[BODIES]
     telling = _Telling()

@@ -1,6 +1,6 @@
 """What a person reads when the service is up."""
 
-from promcompat.api.context import TENANT_HEADER
+from promcompat.http.context import TENANT_HEADER
 from promcompat.processes.sql_shell import sql_hint
 from promcompat.public_settings import hide_password
 from promcompat.settings import Settings

@@ -17,13 +17,13 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from promcompat.api.context import DEFAULT_TENANT
 from promcompat.api.explain_handlers import read_query
 from promcompat.api.explanation_json import explanation_json
 from promcompat.api.params import Form
 from promcompat.composition import Patience, build_metric_service, open_repository
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor, public_url, url_secrets
+from promcompat.http.context import DEFAULT_TENANT
 from promcompat.processes.explanation_text import render_explanation
 from promcompat.public_settings import secrets_of
 from promcompat.settings import Settings

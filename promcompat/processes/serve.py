@@ -8,18 +8,16 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from native_api.contract.context import NativeState
 from native_api.routes import install_native_api
 from promcompat.alert_composition import Alerting, alerting_loops, open_alerting
-from promcompat.api.context import Phase, ServiceState, tenant_of
 from promcompat.api.routes import build_application
 from promcompat.composition import (
     Patience,
     Remediations,
     build_metric_service,
     build_remediations,
+    build_services,
     migrate_when_answering,
-    open_native_api,
     open_repository,
     publish_remediation_stats,
     publish_storage_stats,
@@ -27,6 +25,7 @@ from promcompat.composition import (
     storage_publisher,
 )
 from promcompat.core.errors import PromcompatError
+from promcompat.http.context import Phase, ServiceState
 from promcompat.http.server import HttpServer, default_external_url
 from promcompat.loops import PeriodicLoop, start_loops
 from promcompat.processes.maintain import Maintenance
@@ -63,10 +62,8 @@ class Backend:
         self._alerting: Alerting | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(
-        self, state: ServiceState, native: NativeState, termination: Termination
-    ) -> None:
-        """Open the service in `state` and `native`.
+    async def start(self, state: ServiceState, termination: Termination) -> None:
+        """Open the service in `state`.
 
         Raises PromcompatError when that can never succeed.
         """
@@ -83,33 +80,29 @@ class Backend:
         self._repository = repository
         self._tasks.append(asyncio.create_task(publish_storage_stats(self._telemetry, repository)))
         remediations = build_remediations(self._settings, repository)
-        native.remediations = remediations.service
         publishing = publish_remediation_stats(self._telemetry, remediations)
         self._tasks.append(asyncio.create_task(publishing))
         if database is not None:
             self._tasks.append(asyncio.create_task(_watch(database, termination)))
         freed = FreedMemory()
         service = build_metric_service(self._settings, repository, freed.large_query_ended)
-        open_native_api(self._settings, native, service, repository, remediations.check)
         giving_back = PeriodicLoop("free memory", _GIVE_BACK_SECONDS, freed.give_back)
         maintenance = Maintenance(self._settings, repository, self._telemetry)
         heartbeat = PeriodicLoop("heartbeat", _HEARTBEAT_SECONDS, repository.heartbeat.beat)
         loops = [maintenance.loop(), giving_back, heartbeat]
         self._tasks += start_loops(loops, self._telemetry.loops)
-        await self._open_alerting(url, state, native, service, repository, remediations)
+        alerting = await self._open_alerting(url, service, repository, remediations)
         # The first text makes the tables of the grammar, 0.1 s that no write has to wait for.
         await asyncio.to_thread(parse_expr, "0")
-        state.open(service, repository.capabilities.describe())
+        state.open(build_services(self._settings, repository, service, remediations, alerting))
 
     async def _open_alerting(
         self,
         url: str,
-        state: ServiceState,
-        native: NativeState,
         service: MetricService,
         repository: PostgresMetricRepository,
         remediations: Remediations,
-    ) -> None:
+    ) -> Alerting:
         alerting = await open_alerting(
             self._settings,
             url,
@@ -120,10 +113,9 @@ class Backend:
             self._external_url,
         )
         self._alerting = alerting
-        state.open_alerts(alerting.rules, alerting.alerts, alerting.alertmanager_urls)
-        native.rules, native.alerts = alerting.rules, alerting.alerts
         loops = alerting_loops(self._settings, alerting, self._telemetry)
         self._tasks += start_loops(loops, self._telemetry.loops)
+        return alerting
 
     async def close(self) -> None:
         """Answer waiting writes, disconnect, and stop our own database."""
@@ -160,7 +152,7 @@ async def _watch(database: EmbeddedDatabase, termination: Termination) -> None:
 async def serve(
     settings: Settings,
     bound: socket.socket,
-    announce: Callable[[ServiceState], None],
+    announce: Callable[[str], None],
     *,
     migrates: bool = True,
     listens_early: bool = True,
@@ -170,7 +162,8 @@ async def serve(
 
     Raises PromcompatError when the service cannot start, after undoing what had been started.
 
-    `announce` is called once requests are served. `follow` may tie the process to another one.
+    `announce` is called with a description of the database once requests are served. `follow` may
+    tie the process to another one.
     With `listens_early` requests are answered 503 until the database is there. A process that
     shares its port must not: the kernel spreads connections over whoever listens, and a client
     that saw one worker ready would meet one that is not.
@@ -182,13 +175,7 @@ async def serve(
     state = ServiceState()
     telemetry = Telemetry()
     app = build_application(settings, state, telemetry)
-    native = NativeState(
-        tenant_of=tenant_of,
-        max_body_bytes=settings.write_max_body_bytes,
-        max_decoded_bytes=settings.write_max_decoded_bytes,
-        ingest_metrics=telemetry.native_ingest,
-    )
-    install_native_api(app, native)
+    install_native_api(app)
     server = HttpServer(
         app,
         bound,
@@ -201,12 +188,12 @@ async def serve(
     if listens_early:
         await server.start()
     try:
-        started = await _start_unless_ended(backend, state, native, termination)
+        started = await _start_unless_ended(backend, state, termination)
         if started and not listens_early:
             await server.start()
         if started:
             _relax_garbage_collection()
-            announce(state)
+            announce(state.services.database if state.services else "")
             await termination.wait()
     finally:
         state.phase = Phase.STOPPING
@@ -228,10 +215,10 @@ def _relax_garbage_collection() -> None:
 
 
 async def _start_unless_ended(
-    backend: Backend, state: ServiceState, native: NativeState, termination: Termination
+    backend: Backend, state: ServiceState, termination: Termination
 ) -> bool:
     """Whether the backend started before the process was asked to end."""
-    starting = asyncio.create_task(backend.start(state, native, termination))
+    starting = asyncio.create_task(backend.start(state, termination))
     ending = asyncio.create_task(termination.wait())
     await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
     ending.cancel()

@@ -17,11 +17,10 @@ from urllib.parse import quote_from_bytes
 
 import snappy
 
-from native_api.contract.context import NativeState
 from native_api.contract.route import BASE, Route
 from native_api.routes import ROUTES, install_native_api
-from promcompat.api.context import ServiceState, tenant_of
 from promcompat.api.routes import build_application
+from promcompat.http.context import ServiceState
 from promcompat.telemetry import Telemetry
 from tests.factories import encode_field
 from tests.hostile.service import Request
@@ -216,13 +215,7 @@ def targets() -> tuple[Target, ...]:
     settings = GivenSettings()
     telemetry = Telemetry()
     app = build_application(settings, ServiceState(), telemetry)
-    state = NativeState(
-        tenant_of=tenant_of,
-        max_body_bytes=1,
-        max_decoded_bytes=1,
-        ingest_metrics=telemetry.native_ingest,
-    )
-    install_native_api(app, state)
+    install_native_api(app)
     described = {(route.method, (BASE + route.path).rstrip("/")): route for route in ROUTES}
     found: dict[tuple[str, str], Target] = {}
     for one in app.router.routes():

@@ -7,11 +7,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from promcompat.api.context import Phase
 from promcompat.api.routes import ROUTES
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
+from promcompat.http.context import Phase
 from tests.factories import make_batch, make_labels
 from tests.fakes import InMemoryMetricRepository
 from tests.http_service import Service

@@ -1,4 +1,4 @@
-"""What handlers find in the application: its state, its settings and its metrics."""
+"""What handlers of both HTTP APIs find in the application: its state, settings and metrics."""
 
 import re
 import time
@@ -7,10 +7,7 @@ from enum import Enum
 
 from aiohttp import web
 
-from promcompat.alerting.alert_service import AlertService
-from promcompat.alerting.rule_service import RuleService
-from promcompat.core.patterns import Pattern
-from promcompat.querying.metric_service import MetricService
+from promcompat.services import Services
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 
@@ -19,7 +16,7 @@ TENANT_HEADER = "X-Scope-OrgID"
 _MAX_TENANT_LENGTH = 150
 _NOT_IN_TENANT = re.compile(r"[^A-Za-z0-9!\-_.*'()]")
 _RESERVED_TENANTS = frozenset([".", "..", "__mimir_cluster"])
-"""Those that Mimir does not take either."""
+"""Mimir refuses these too."""
 
 
 class Phase(Enum):
@@ -31,43 +28,33 @@ class Phase(Enum):
 
 
 class ServiceUnavailableError(Exception):
-    """The service is starting or stopping: 503 in plain text, as Prometheus has it."""
+    """There are no services yet: the Prometheus API answers 503 in plain text, as Prometheus does.
+
+    It is no PromcompatError, so that no handler takes it for a fault of its request.
+    """
 
 
 @dataclass(slots=True)
 class ServiceState:
-    """The one mutable thing of the application: the service, once there is one.
+    """The one mutable value of the application.
 
-    The server listens before the database is up, so that a taken port is told at once and
+    The server listens before the database is up, so that a port in use is reported at once and
     `/-/ready` has an answer.
     """
 
     phase: Phase = Phase.STARTING
-    metric_service: MetricService | None = None
-    rules: RuleService | None = None
-    alerts: AlertService | None = None
-    alertmanager_urls: tuple[str, ...] = ()
-    database: str = ""
+    services: Services | None = None
     obstacle: str = ""
-    """What a start waits for, for people; empty when it waits for nothing."""
+    """What the start waits for, for people; empty when it waits for nothing."""
     started_at_seconds: float = field(default_factory=time.time)
 
     def wait_for(self, obstacle: str) -> None:
         """Note what the start waits for."""
         self.obstacle = obstacle
 
-    def open_alerts(
-        self, rules: RuleService, alerts: AlertService, alertmanager_urls: tuple[str, ...]
-    ) -> None:
-        """Rules and alerts can be shown from now on."""
-        self.rules = rules
-        self.alerts = alerts
-        self.alertmanager_urls = alertmanager_urls
-
-    def open(self, metric_service: MetricService, database: str) -> None:
-        """From now on requests are served; `database` says which database it is."""
-        self.metric_service = metric_service
-        self.database = database
+    def open(self, services: Services) -> None:
+        """Serve requests from now on."""
+        self.services = services
         self.phase = Phase.READY
         self.obstacle = ""
 
@@ -75,18 +62,17 @@ class ServiceState:
 STATE = web.AppKey("state", ServiceState)
 SETTINGS = web.AppKey("settings", Settings)
 TELEMETRY = web.AppKey("telemetry", Telemetry)
-CORS_ORIGIN = web.AppKey("cors_origin", Pattern)
 
 
-def service_of(request: web.Request) -> MetricService:
-    """The service that answers the request; ServiceUnavailableError before it is ready.
+def services_of(request: web.Request) -> Services:
+    """The services that answer the request; ServiceUnavailableError before there are any.
 
-    While the service stops, what has been accepted is still served.
+    While the process stops, requests that were accepted are still served.
     """
-    service = request.app[STATE].metric_service
-    if service is None:
+    services = request.app[STATE].services
+    if services is None:
         raise ServiceUnavailableError
-    return service
+    return services
 
 
 def tenant_of(request: web.Request) -> str:
