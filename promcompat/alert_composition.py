@@ -6,19 +6,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from promcompat.alerting.alert_service import AlertService
-from promcompat.alerting.alerting_stats import AlertingStats
-from promcompat.alerting.notification_service import StateNotifications, StepNotifications
-from promcompat.alerting.rule_evaluator import RuleEvaluator
-from promcompat.alerting.rule_service import RuleLimits, RuleService
+from promcompat.alerting.alerts import AlertService
+from promcompat.alerting.deliveries import Notifier, StateNotifications, StepNotifications
+from promcompat.alerting.evaluator import RuleEvaluator
+from promcompat.alerting.rules import RuleLimits, RuleService
 from promcompat.alerting.senders import (
     HttpSender,
     build_alertmanagers,
     build_webhooks,
 )
-from promcompat.alerting.threshold_alerts import ThresholdAlerts
+from promcompat.alerting.stats import AlertingStats
+from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.core.alerts import REMEDIATION_RECEIVER
-from promcompat.core.notifications import Notifier
 from promcompat.core.remediation import RemediationCheck, RemediationLauncher
 from promcompat.loops import PeriodicLoop
 from promcompat.querying.metric_service import MetricService

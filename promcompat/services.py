@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from promcompat.alerting.alert_service import AlertService
-from promcompat.alerting.rule_service import RuleService
+from promcompat.alerting.alerts import AlertService
+from promcompat.alerting.rules import RuleService
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.querying.metric_service import MetricService
 from promcompat.querying.native_query_service import NativeQueryService

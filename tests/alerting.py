@@ -5,22 +5,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from promcompat.alerting.alert_service import AlertService
-from promcompat.alerting.alerting_stats import AlertingStats
-from promcompat.alerting.notification_service import StateNotifications, StepNotifications
-from promcompat.alerting.rule_evaluator import RuleEvaluator
-from promcompat.alerting.rule_service import RuleService
-from promcompat.alerting.threshold_alerts import ThresholdAlerts
-from promcompat.core.alerts import AlertRule
-from promcompat.core.definitions import MetricDefinition
-from promcompat.core.delivery_ports import ReceiverDepth
-from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.model import Labels
-from promcompat.core.notifications import (
+from promcompat.alerting.alerts import AlertService
+from promcompat.alerting.deliveries import (
     Notification,
     NotificationError,
     NotificationRefusedError,
+    StateNotifications,
+    StepNotifications,
 )
+from promcompat.alerting.evaluator import RuleEvaluator
+from promcompat.alerting.rules import RuleService
+from promcompat.alerting.stats import AlertingStats
+from promcompat.alerting.thresholds import ThresholdAlerts
+from promcompat.core.alert_ports import ReceiverDepth
+from promcompat.core.alerts import AlertRule
+from promcompat.core.definitions import MetricDefinition
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.model import Labels
 from promcompat.core.remediation import RemediationRequest, RemediationSpec
 from promcompat.core.thresholds import AlertThreshold, Direction
 from promcompat.querying.metric_service import MetricService, QueryOptions

@@ -11,11 +11,11 @@ from native_api.contract.problem import FieldError, InvalidRequestError, fault
 from native_api.contract.route import BodyModel, QueryModel, ReplyModel
 from native_api.contract.times import TIME_TEXT, format_time_ms, parse_iso8601_ms
 from native_api.definitions.payloads import DurationText, LabelMap
+from promcompat.alerting.deliveries import Notifier
+from promcompat.core.alert_ports import ReceiverDepth
 from promcompat.core.alerts import Alert, AlertState, AlertTransition, Silence
-from promcompat.core.delivery_ports import ReceiverDepth
 from promcompat.core.durations import parse_duration_ms
 from promcompat.core.model import Labels
-from promcompat.core.notifications import Notifier
 
 
 def _parse_moment(value: object) -> object:

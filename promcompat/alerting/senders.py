@@ -9,13 +9,13 @@ from urllib.parse import quote_plus
 import aiohttp
 import orjson
 
-from promcompat.core.alerts import Alert, AlertState
-from promcompat.core.notifications import (
+from promcompat.alerting.deliveries import (
     Notification,
     NotificationError,
     NotificationRefusedError,
     Notifier,
 )
+from promcompat.core.alerts import Alert, AlertState
 from promcompat.core.secrets import Redactor, origin_of, public_url, url_secrets
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
-from promcompat.alerting.rule_service import GroupStatus, RuleStatus
+from promcompat.alerting.rules import GroupStatus, RuleStatus
 from promcompat.core.alerts import Alert
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,12 +1,17 @@
-"""Thresholds of a metric definition: the values, and the pure rule that finds breaches."""
+"""Thresholds of metric definitions: the values, and the pure rules that find breaches.
+
+They are here and not with the alerting because a write finds its breaches itself: they are stored
+in the transaction of the samples.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels
 from promcompat.core.remediation import RemediationSpec
@@ -29,6 +34,8 @@ class BreachLevel(IntEnum):
 
 NO_LIMIT: Final = math.nan
 """A limit that nothing breaches."""
+NEVER_MS: Final = -(1 << 62)
+"""Before every time that a sample can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +111,148 @@ class Breach:
 
 
 Breaches = Sequence[Breach]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesLimits:
+    """The limits of one series; NaN, which nothing breaches, where there is none."""
+
+    warning: float
+    critical: float
+    is_above: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LevelChange:
+    """A sample that changes the level of its series; `row` is its row in the batch."""
+
+    row: int
+    series_id: int
+    level: BreachLevel
+    value: float
+    timestamp_ms: int
+
+
+class WatchedSeries:
+    """Limits by series, and what is known of each: its level, and the time that it is known from.
+
+    A sample no newer than that time says nothing of the present: it is left out.
+    """
+
+    def __init__(self, limits: Mapping[int, SeriesLimits] | None = None) -> None:
+        """Every series starts without a breach, known from no time at all."""
+        given = limits or {}
+        self.ids: IntArray = np.array(sorted(given), np.int64)
+        ordered = [given[series_id] for series_id in self.ids.tolist()]
+        self._warning: FloatArray = np.array([one.warning for one in ordered], np.float64)
+        self._critical: FloatArray = np.array([one.critical for one in ordered], np.float64)
+        self._is_above = np.array([one.is_above for one in ordered], np.bool_)
+        self._levels: IntArray = np.zeros(len(ordered), np.int64)
+        self._known_ms: IntArray = np.full(len(ordered), NEVER_MS, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, series_id: int) -> bool:
+        return self._slot(series_id) is not None
+
+    def with_series(self, limits: Mapping[int, SeriesLimits]) -> "WatchedSeries":
+        """These series and others, none of which is watched yet."""
+        added = WatchedSeries(limits)
+        order = np.argsort(np.concatenate([self.ids, added.ids]))
+        joined = WatchedSeries()
+        for name in ("ids", "_warning", "_critical", "_is_above", "_levels", "_known_ms"):
+            column = np.concatenate([getattr(self, name), getattr(added, name)])[order]
+            setattr(joined, name, column)
+        return joined
+
+    def replaced_by(self, limits: Mapping[int, SeriesLimits]) -> "WatchedSeries":
+        """Other series and limits; what is known of those that stay is kept."""
+        new = WatchedSeries(limits)
+        for slot, series_id in enumerate(self.ids.tolist()):
+            other = new._slot(series_id)
+            if other is not None:
+                new._levels[other] = self._levels[slot]
+                new._known_ms[other] = self._known_ms[slot]
+        return new
+
+    def level_of(self, series_id: int) -> BreachLevel:
+        """What is known; no breach for a series that is not watched."""
+        slot = self._slot(series_id)
+        return BreachLevel.NONE if slot is None else BreachLevel(int(self._levels[slot]))
+
+    def learn(self, series_id: int, level: BreachLevel, timestamp_ms: int) -> None:
+        """Take over a level, unless a later one is known."""
+        slot = self._slot(series_id)
+        if slot is not None and timestamp_ms >= self._known_ms[slot]:
+            self._levels[slot] = level
+            self._known_ms[slot] = timestamp_ms
+
+    def learn_newest(self, newest_ms: Iterable[tuple[int, int]]) -> None:
+        """Take over that series have samples up to these times; their levels stay."""
+        for series_id, timestamp_ms in newest_ms:
+            slot = self._slot(series_id)
+            if slot is not None:
+                self._known_ms[slot] = max(timestamp_ms, int(self._known_ms[slot]))
+
+    def find_changes(
+        self,
+        series_ids: IntArray,
+        timestamps: IntArray,
+        values: FloatArray,
+        oldest_ms: int = NEVER_MS,
+    ) -> Sequence[LevelChange]:
+        """The changes of level in a batch (three columns of one length), by series and time.
+
+        A sample before `oldest_ms` raises no level; it may still lower one.
+        """
+        if not len(self.ids):
+            return ()
+        found = np.minimum(np.searchsorted(self.ids, series_ids), len(self.ids) - 1)
+        rows = np.flatnonzero(self.ids[found] == series_ids)
+        if not len(rows):
+            return ()
+        slots = found[rows]
+        levels = find_breach_levels(
+            values[rows], self._warning[slots], self._critical[slots], self._is_above[slots]
+        )
+        known = self._levels[slots]
+        is_old = timestamps[rows] < oldest_ms
+        levels = np.where(is_old, np.minimum(levels, known), levels)
+        if not levels.any() and not known.any():
+            return ()
+        return self._changes(rows, slots, levels, timestamps, values)
+
+    def _changes(
+        self,
+        rows: NDArray[np.intp],
+        slots: NDArray[np.intp],
+        levels: IntArray,
+        timestamps: IntArray,
+        values: FloatArray,
+    ) -> list[LevelChange]:
+        order = np.lexsort((timestamps[rows], slots))
+        order = order[timestamps[rows[order]] > self._known_ms[slots[order]]]
+        if not len(order):
+            return []
+        rows, slots, levels = rows[order], slots[order], levels[order]
+        is_first = np.diff(slots, prepend=-1) != 0
+        # Of two samples of one time the first is stored.
+        is_repeat = ~is_first & (np.diff(timestamps[rows], prepend=NEVER_MS) == 0)
+        rows, slots, levels = rows[~is_repeat], slots[~is_repeat], levels[~is_repeat]
+        is_first = np.diff(slots, prepend=-1) != 0
+        before = np.where(is_first, self._levels[slots], np.roll(levels, 1))
+        return [
+            LevelChange(
+                int(rows[index]),
+                int(self.ids[slots[index]]),
+                BreachLevel(int(levels[index])),
+                float(values[rows[index]]),
+                int(timestamps[rows[index]]),
+            )
+            for index in np.flatnonzero(levels != before).tolist()
+        ]
+
+    def _slot(self, series_id: int) -> int | None:
+        slot = int(np.searchsorted(self.ids, series_id))
+        return slot if slot < len(self.ids) and self.ids[slot] == series_id else None

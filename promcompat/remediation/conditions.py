@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from promcompat.alerting.alert_progress import progress_of
-from promcompat.alerting.alert_texts import elements_of
-from promcompat.alerting.threshold_alerts import level_of
+from promcompat.alerting.state_machine import AlertTiming, advance_alert, progress_of
+from promcompat.alerting.templates.expansion import elements_of
+from promcompat.alerting.thresholds import level_of
 from promcompat.core.alert_ports import AlertRepository, RuleRepository
 from promcompat.core.alerts import Alert, AlertRule
 from promcompat.core.model import METRIC_NAME
 from promcompat.core.ports import DefinitionRepository
-from promcompat.core.rule_groups import AlertTiming, advance_alert
 from promcompat.core.thresholds import BreachLevel
 from promcompat.querying.metric_service import MetricService, QueryOptions
 from promql.query_parameters import QueryParameters

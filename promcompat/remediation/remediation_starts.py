@@ -7,17 +7,17 @@ done again after a crash.
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from promcompat.alerting.alert_texts import AlertTexts
-from promcompat.alerting.alerting_stats import AlertingStats
-from promcompat.alerting.silencing import ActiveSilences
-from promcompat.core.alert_ports import AlertRepository
-from promcompat.core.alerts import REMEDIATION_RECEIVER, Alert
-from promcompat.core.delivery_ports import (
+from promcompat.alerting.deliveries import ActiveSilences
+from promcompat.alerting.stats import AlertingStats
+from promcompat.alerting.templates.expansion import AlertTexts
+from promcompat.core.alert_ports import (
     AlertNote,
+    AlertRepository,
     Delivery,
     Postponement,
     RemediationDeliveries,
 )
+from promcompat.core.alerts import REMEDIATION_RECEIVER, Alert
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from promcompat.core.remediation import RemediationLauncher, RemediationRequest
 from promcompat.querying.metric_service import MetricService, QueryOptions

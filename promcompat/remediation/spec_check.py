@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from promcompat.alerting.rule_service import template_faults
+from promcompat.alerting.rules import template_faults
 from promcompat.core.errors import BadDataError, FieldFault
 from promcompat.core.remediation import RemediationSpec
 from promcompat.remediation.action_policy import ActionPolicy

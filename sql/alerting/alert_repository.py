@@ -8,6 +8,7 @@ from typing import Final
 from promcompat.core.alert_ports import (
     AlertRepository,
     EvaluationSession,
+    ReceiverDepth,
     ScheduledGroup,
     SeriesValue,
     ThresholdSession,
@@ -21,7 +22,6 @@ from promcompat.core.alerts import (
     Silence,
     matches_labels,
 )
-from promcompat.core.delivery_ports import ReceiverDepth
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promql.budget import TimeLimit, run_limited
 from sql.alerting.alert_rows import (

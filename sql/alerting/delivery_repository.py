@@ -1,4 +1,4 @@
-"""The PostgreSQL side of `promcompat.core.delivery_ports`: what receivers wait for and know."""
+"""The PostgreSQL side of `promcompat.core.alert_ports`: what receivers wait for and know."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,8 +7,7 @@ from typing import Final
 import asyncpg
 import orjson
 
-from promcompat.core.alerts import AlertState
-from promcompat.core.delivery_ports import (
+from promcompat.core.alert_ports import (
     AlertNote,
     Delivery,
     LabelSetState,
@@ -18,6 +17,7 @@ from promcompat.core.delivery_ports import (
     Repetition,
     StatePostponement,
 )
+from promcompat.core.alerts import AlertState
 from sql.alerting.alert_rows import alert_document, alert_of_document, alert_of_row, document
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries

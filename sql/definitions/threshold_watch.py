@@ -17,8 +17,15 @@ import orjson
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.core.thresholds import AlertThreshold, BreachLevel, Direction
-from promcompat.core.watched_series import NEVER_MS, LevelChange, SeriesLimits, WatchedSeries
+from promcompat.core.thresholds import (
+    NEVER_MS,
+    AlertThreshold,
+    BreachLevel,
+    Direction,
+    LevelChange,
+    SeriesLimits,
+    WatchedSeries,
+)
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.copy_format import SampleRows
 from sql.definitions.threshold_json import decode_threshold

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import BoolArray, IntArray
-from promcompat.core.watched_series import LevelChange
+from promcompat.core.thresholds import LevelChange
 from sql.caching.late_writes import LateWrites, late_writes, wall_clock_ms
 from sql.catalog import MS_PER_DAY, SAMPLE_COLUMNS, SAMPLE_TABLE, STAGING_COLUMNS, STAGING_TABLE
 from sql.database.connection_pool import Connection, Pool, acquired

@@ -17,7 +17,7 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     WriteRejectedError,
 )
-from promcompat.core.watched_series import LevelChange
+from promcompat.core.thresholds import LevelChange
 from sql.catalog import MS_PER_DAY
 from sql.database.copy_format import SampleRows
 from sql.database.installation_guard import StaleKnowledgeError

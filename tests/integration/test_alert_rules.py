@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from promcompat.alerting.rule_service import RuleLimits, RuleService
+from promcompat.alerting.rules import RuleLimits, RuleService
 from promcompat.core.alerts import AlertFilter, AlertState, Silence
 from promcompat.core.errors import BadDataError, ConflictError, NotFoundError
 from promcompat.core.model import Labels
@@ -329,7 +329,7 @@ async def test_one_bad_rule_is_that_rules_error(
 async def test_templates_of_a_rule_together_have_a_bounded_time_and_size(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("promcompat.alerting.alert_texts._MAX_CHARACTERS", 1_000_000)
+    monkeypatch.setattr("promcompat.alerting.templates.expansion._MAX_CHARACTERS", 1_000_000)
     async with running_alerting(database_url) as one:
         annotations = {"summary": "{{ printf `%300000d` 1 }}"}
         await one.rules.create(TENANT, make_rule("Large", annotations=annotations))

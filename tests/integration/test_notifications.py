@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from promcompat.alert_composition import Receivers, receiver_loops
+from promcompat.alerting.deliveries import Notification, NotificationError
 from promcompat.alerting.senders import HttpSender
+from promcompat.core.alert_ports import Repetition
 from promcompat.core.alerts import AlertFilter, Silence
-from promcompat.core.delivery_ports import Repetition
 from promcompat.core.model import Labels
-from promcompat.core.notifications import Notification, NotificationError
 from promcompat.loops import start_loops
 from promcompat.telemetry import Telemetry
 from tests.alerting import (

@@ -18,10 +18,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from promcompat.alerting.deliveries import Notifier
 from promcompat.alerting.senders import AlertmanagerNotifier, HttpSender, WebhookNotifier
 from promcompat.core.alerts import AlertFilter, AlertRule, Silence
 from promcompat.core.model import Labels
-from promcompat.core.notifications import Notifier
 from tests.alerting import NOW_MS, TENANT, AlertingFixture, Clock, make_rule, running_alerting
 from tests.factories import make_batch, make_labels
 

@@ -12,7 +12,7 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     WriteRejectedError,
 )
-from promcompat.core.watched_series import LevelChange
+from promcompat.core.thresholds import LevelChange
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
 from sql.samples.conflicts import Conflict

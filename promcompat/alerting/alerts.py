@@ -5,12 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from promcompat.alerting.alert_series import write_alert_series
-from promcompat.alerting.rule_evaluator import close_change
-from promcompat.core.alert_ports import AlertRepository
+from promcompat.alerting.deliveries import Notifier
+from promcompat.alerting.state_machine import close_change
+from promcompat.core.alert_ports import AlertRepository, ReceiverDepth
 from promcompat.core.alerts import Alert, AlertFilter, AlertTransition, Silence
-from promcompat.core.delivery_ports import ReceiverDepth
 from promcompat.core.errors import ConflictError, FieldFault, InvalidFieldsError, NotFoundError
-from promcompat.core.notifications import Notifier
 from promcompat.querying.metric_service import MetricService
 
 

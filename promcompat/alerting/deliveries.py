@@ -1,9 +1,9 @@
-"""Tells receivers of alerts: webhooks of each step, Alertmanagers of the state of label sets.
+"""Tells receivers about alerts: webhooks about each step, Alertmanagers about label sets.
 
-Every receiver is served by itself, with work of its own and a bounded number of requests at once:
-one that is slow or refuses delays nobody else. No database connection is held while a receiver is
-waited for. Work is claimed for `_LEASE_MS`, longer than a request may take; should the process die
-after a request and before its outcome is recorded, the same request is sent once more.
+Every receiver has its own work and a bounded number of requests at once, so that a slow receiver
+delays no other one. No database connection is held while a receiver answers. Work is claimed for
+`_LEASE_MS`, longer than a request may take. If the process dies after a request and before it
+records the outcome, the same request is sent once more.
 """
 
 import asyncio
@@ -11,14 +11,13 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
-from promcompat.alerting.alerting_stats import AlertingStats
-from promcompat.alerting.silencing import ActiveSilences
-from promcompat.core.alert_ports import AlertRepository
-from promcompat.core.alerts import AlertState
-from promcompat.core.delivery_ports import (
+from promcompat.alerting.stats import AlertingStats
+from promcompat.core.alert_ports import (
     AlertNote,
+    AlertRepository,
     Delivery,
     LabelSetState,
     LabelSetStates,
@@ -27,13 +26,10 @@ from promcompat.core.delivery_ports import (
     StatePostponement,
     StepDeliveries,
 )
+from promcompat.core.alerts import Alert, AlertState, Silence
 from promcompat.core.durations import format_duration_ms
-from promcompat.core.notifications import (
-    Notification,
-    NotificationError,
-    NotificationRefusedError,
-    Notifier,
-)
+from promcompat.core.errors import PromcompatError
+from promcompat.core.model import Labels
 
 _LOGGER = logging.getLogger(__name__)
 _PARALLEL: Final = 8
@@ -51,6 +47,67 @@ _MAX_DELAY_SECONDS: Final = 300.0
 _MAX_STATE_DELAY_SECONDS: Final = 60.0
 _REPETITION: Final = Repetition(every_ms=60_000, resolved_for_ms=15 * 60_000)
 """Prometheus' resend delay, and for how long it keeps alerts that were resolved."""
+_SILENCES_MAX_AGE_SECONDS: Final = 0.5
+
+
+class NotificationError(PromcompatError):
+    """A receiver did not take a notification; try again later."""
+
+
+class NotificationRefusedError(NotificationError):
+    """A receiver refused what it was sent: something in it is at fault, the rest may be fine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """An alert as it was when it fired or ended. `key` is the same when it is sent again."""
+
+    key: str
+    tenant: str
+    alert: Alert
+
+
+class Notifier(Protocol):
+    """One receiver, of steps of alerts or of states of label sets."""
+
+    @property
+    def name(self) -> str:
+        """What deliveries call it; the same for the same address in every process."""
+
+    @property
+    def address(self) -> str:
+        """Where it is, as anybody may see it."""
+
+    async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
+        """Tell of all of them, which belong to one tenant.
+
+        Raises NotificationError when not all were taken.
+        """
+
+
+class ActiveSilences:
+    """The silences of one round of notifications; a round that takes long reads them again."""
+
+    def __init__(self, alerts: AlertRepository, now_ms: Callable[[], int]) -> None:
+        self._alerts = alerts
+        self._now_ms = now_ms
+        self._by_tenant: dict[str, tuple[float, Sequence[Silence]]] = {}
+
+    async def is_silenced(self, tenant: str, alert: Alert) -> bool:
+        """Whether an alert is silenced now. Raises StorageUnavailableError."""
+        read_at_seconds, silences = self._by_tenant.get(tenant, (float("-inf"), ()))
+        if time.monotonic() - read_at_seconds > _SILENCES_MAX_AGE_SECONDS:
+            silences = await self._alerts.active_silences(tenant, self._now_ms())
+            self._by_tenant[tenant] = time.monotonic(), silences
+        now_ms = self._now_ms()
+        active = [one for one in silences if one.is_active(now_ms)]
+        if any(matcher.has_pattern for silence in active for matcher in silence.matchers):
+            return await asyncio.to_thread(_any_matches, active, alert.labels)
+        return _any_matches(active, alert.labels)
+
+
+def _any_matches(silences: Sequence[Silence], labels: Labels) -> bool:
+    return any(silence.matches(labels) for silence in silences)
 
 
 class StepNotifications:

@@ -1,14 +1,14 @@
 """The states of alerts, as a pure function of what an evaluation found; and when groups run.
 
-The rules of the states are those of Prometheus 3.5 (`rules/alerting.go` tells the order of the
-checks); time comes in as a parameter, so that a restart at any point changes nothing.
+The rules of the states are those of Prometheus 3.5 (`rules/alerting.go` has the order of the
+checks). Time comes in as a parameter, so that a restart at any point changes nothing.
 """
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from promcompat.core.alerts import AlertState, AlertTransition
+from promcompat.core.alerts import Alert, AlertChange, AlertState, AlertTransition
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
 
@@ -127,3 +127,37 @@ def slot_of(tenant: str, group: str, interval_ms: int, now_ms: int) -> int:
     digest = hashlib.blake2b(f"{tenant}\0{group}".encode(), digest_size=8).digest()
     offset_ms = int.from_bytes(digest) % interval_ms
     return (now_ms - offset_ms) // interval_ms * interval_ms + offset_ms
+
+
+def progress_of(alert: Alert) -> AlertProgress:
+    """What the state machine knows of an alert."""
+    return AlertProgress(
+        state=alert.state,
+        value=alert.value,
+        active_at_ms=alert.active_at_ms,
+        fired_at_ms=alert.fired_at_ms,
+        resolved_at_ms=alert.resolved_at_ms,
+        keep_firing_since_ms=alert.keep_firing_since_ms,
+    )
+
+
+def with_progress(alert: Alert, progress: AlertProgress) -> Alert:
+    """The alert after a step of the state machine."""
+    return replace(
+        alert,
+        state=progress.state,
+        value=progress.value,
+        active_at_ms=progress.active_at_ms,
+        fired_at_ms=progress.fired_at_ms,
+        resolved_at_ms=progress.resolved_at_ms,
+        keep_firing_since_ms=progress.keep_firing_since_ms,
+    )
+
+
+def close_change(alert: Alert, at_ms: int) -> AlertChange:
+    """The end of an alert that is given up."""
+    before = progress_of(alert)
+    after = close_alert(before, at_ms)
+    return AlertChange(
+        alert=with_progress(alert, after), transitions=transitions_between(before, after)
+    )

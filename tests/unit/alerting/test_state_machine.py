@@ -7,10 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promcompat.core.alerts import AlertState
-from promcompat.core.errors import ExecutionError
-from promcompat.core.model import Labels
-from promcompat.core.rule_groups import (
+from promcompat.alerting.state_machine import (
     AlertProgress,
     AlertTiming,
     advance_alert,
@@ -20,6 +17,9 @@ from promcompat.core.rule_groups import (
     slot_of,
     transitions_between,
 )
+from promcompat.core.alerts import AlertState
+from promcompat.core.errors import ExecutionError
+from promcompat.core.model import Labels
 
 NAN = float("nan")
 Course = list[float | None]

@@ -4,8 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promcompat.core.thresholds import BreachLevel
-from promcompat.core.watched_series import NEVER_MS, SeriesLimits, WatchedSeries
+from promcompat.core.thresholds import NEVER_MS, BreachLevel, SeriesLimits, WatchedSeries
 
 LIMITS = {
     3: SeriesLimits(5.0, 8.0, True),

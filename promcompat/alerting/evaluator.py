@@ -6,10 +6,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from promcompat.alerting.alert_progress import progress_of, with_progress
 from promcompat.alerting.alert_series import write_alert_series
-from promcompat.alerting.alert_texts import AlertTexts, Expand, elements_of
-from promcompat.alerting.alerting_stats import AlertingStats
+from promcompat.alerting.state_machine import (
+    AlertProgress,
+    AlertTiming,
+    advance_alerts,
+    check_limit,
+    close_change,
+    progress_of,
+    slot_of,
+    transitions_between,
+    with_progress,
+)
+from promcompat.alerting.stats import AlertingStats
+from promcompat.alerting.templates.expansion import AlertTexts, Expand, elements_of
 from promcompat.core.alert_ports import AlertRepository, EvaluationSession, ScheduledGroup
 from promcompat.core.alerts import ALERT_NAME, Alert, AlertChange, AlertRule, RuleEvaluation
 from promcompat.core.errors import (
@@ -18,15 +28,6 @@ from promcompat.core.errors import (
     StorageUnavailableError,
 )
 from promcompat.core.model import Labels
-from promcompat.core.rule_groups import (
-    AlertProgress,
-    AlertTiming,
-    advance_alerts,
-    check_limit,
-    close_alert,
-    slot_of,
-    transitions_between,
-)
 from promcompat.querying.metric_service import MetricService, QueryOptions
 from promql.values.matrix import QueryResult
 
@@ -240,12 +241,3 @@ def _change(
 
 def _closed(known: Mapping[Labels, Alert], at_ms: int) -> list[AlertChange]:
     return [close_change(alert, at_ms) for alert in known.values()]
-
-
-def close_change(alert: Alert, at_ms: int) -> AlertChange:
-    """The end of an alert that is given up."""
-    before = progress_of(alert)
-    after = close_alert(before, at_ms)
-    return AlertChange(
-        alert=with_progress(alert, after), transitions=transitions_between(before, after)
-    )

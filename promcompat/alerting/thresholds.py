@@ -15,10 +15,16 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from promcompat.alerting.alert_progress import progress_of, with_progress
 from promcompat.alerting.alert_series import write_alert_series
-from promcompat.alerting.alerting_stats import AlertingStats
-from promcompat.alerting.rule_evaluator import close_change
+from promcompat.alerting.state_machine import (
+    AlertTiming,
+    advance_alert,
+    close_change,
+    progress_of,
+    transitions_between,
+    with_progress,
+)
+from promcompat.alerting.stats import AlertingStats
 from promcompat.core.alert_ports import (
     AlertRepository,
     BreachEvent,
@@ -38,7 +44,6 @@ from promcompat.core.alerts import (
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import DefinitionRepository
-from promcompat.core.rule_groups import AlertTiming, advance_alert, transitions_between
 from promcompat.core.thresholds import (
     AlertThreshold,
     BreachLevel,

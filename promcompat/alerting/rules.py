@@ -7,7 +7,7 @@ from typing import Final
 
 from promcompat.alerting.templates.nodes import TemplateError
 from promcompat.alerting.templates.template import check_template
-from promcompat.alerting.threshold_alerts import THRESHOLD_GROUP, threshold_query
+from promcompat.alerting.thresholds import THRESHOLD_GROUP, threshold_query
 from promcompat.core.alert_ports import AlertRepository, RuleRepository
 from promcompat.core.alerts import SEVERITY, Alert, AlertRule, AlertState, RuleEvaluation
 from promcompat.core.errors import (
