@@ -97,7 +97,7 @@ async def open_alerting(
         application_name="promcompat alerts",
     )
     pool = await open_pool(url, options)
-    repository.heartbeat.watch(pool)
+    repository.database.heartbeat.watch(pool)
     database, stats = repository.database, AlertingStats()
     sender = HttpSender()
     webhooks = build_webhooks(sender, settings.webhook_url_list, external_url)

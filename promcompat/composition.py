@@ -35,6 +35,7 @@ from promcompat.settings import DAY_MS, Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine, EngineOptions
 from sql.database.connecting import describe_place
+from sql.database.database import DatabaseOptions
 from sql.database.database_check import check_database
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.embedded.data_folder import read_database_url
@@ -70,18 +71,24 @@ def engine_options(settings: Settings) -> EngineOptions:
     )
 
 
-def storage_options(settings: Settings) -> StorageOptions:
-    """The limits of the storage adapter."""
-    return StorageOptions(
+def database_options(settings: Settings) -> DatabaseOptions:
+    """The limits of connections."""
+    return DatabaseOptions(
         query_timeout_seconds=settings.query_timeout / 1000,
+        is_own_server=_is_own_server(settings),
+        max_tenants=settings.max_tenants,
+    )
+
+
+def storage_options(settings: Settings) -> StorageOptions:
+    """The limits of what is kept and remembered."""
+    return StorageOptions(
         max_samples=settings.query_max_samples,
         max_memory_bytes=settings.query_max_memory_bytes,
         sample_cache_bytes=settings.query_sample_cache_bytes,
         series_cache_bytes=settings.series_cache_bytes,
         label_limits=label_limits(settings),
-        max_tenants=settings.max_tenants,
         pushdown=PushdownMode.AUTO if settings.pushdown else PushdownMode.OFF,
-        is_own_server=_is_own_server(settings),
         alert_max_sample_age_ms=settings.alert_max_sample_age,
     )
 
@@ -130,7 +137,7 @@ def build_range_cache(
     if not settings.query_cache_bytes or settings.delayed_name_removal:
         return None
     cache = RangeResultCache(engine, repository, max_bytes=settings.query_cache_bytes)
-    repository.on_step_back(cache.forget)
+    repository.database.guard.on_step_back(cache.forget)
     return cache
 
 
@@ -144,7 +151,7 @@ def build_services(
     """The use cases that both HTTP APIs serve."""
     definitions = PostgresDefinitionRepository(repository.database)
     return Services(
-        database=repository.capabilities.describe(),
+        database=repository.database.capabilities.describe(),
         metrics=metrics,
         native_queries=NativeQueryService(
             repository.sample_list_reader(), repository, definitions, metrics
@@ -302,7 +309,9 @@ async def open_repository(
     async def attempt() -> PostgresMetricRepository:
         if not is_checked:
             await check_database(url)
-        return await PostgresMetricRepository.open(url, storage_options(settings))
+        return await PostgresMetricRepository.open(
+            url, storage_options(settings), database_options(settings)
+        )
 
     return await _try_until_answered(attempt, patience)
 

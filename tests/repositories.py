@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 
+from sql.database.database import DatabaseOptions
 from sql.migrate import migrate
 from sql.pushdown.choice import PushdownMode
 from sql.samples.metric_repository import PostgresMetricRepository, StorageOptions
@@ -41,8 +42,11 @@ async def opened_repository(url: str, **options: Any) -> AsyncIterator[PostgresM
     Without pushdown unless asked for.
     """
     await migrate(url, discard)
+    of_database = {
+        name: options.pop(name) for name in DatabaseOptions.__dataclass_fields__ if name in options
+    }
     chosen = replace(StorageOptions(pushdown=PushdownMode.OFF), **options)
-    repository = await PostgresMetricRepository.open(url, chosen)
+    repository = await PostgresMetricRepository.open(url, chosen, DatabaseOptions(**of_database))
     try:
         yield repository
     finally:

@@ -88,7 +88,9 @@ class Backend:
         service = build_metric_service(self._settings, repository, freed.large_query_ended)
         giving_back = PeriodicLoop("free memory", _GIVE_BACK_SECONDS, freed.give_back)
         maintenance = Maintenance(self._settings, repository, self._telemetry)
-        heartbeat = PeriodicLoop("heartbeat", _HEARTBEAT_SECONDS, repository.heartbeat.beat)
+        heartbeat = PeriodicLoop(
+            "heartbeat", _HEARTBEAT_SECONDS, repository.database.heartbeat.beat
+        )
         loops = [maintenance.loop(), giving_back, heartbeat]
         self._tasks += start_loops(loops, self._telemetry.loops)
         alerting = await self._open_alerting(url, service, repository, remediations)

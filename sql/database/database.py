@@ -1,15 +1,132 @@
-"""What repositories beside the one of metrics work on: its pools and its tenants."""
+"""The database of a process: its connections, what it can do, and whether it is still the same."""
 
+import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Final
 
-from sql.database.connection_pool import Pool
+import asyncpg
+
+from sql.database.capabilities import Capabilities, detect_capabilities
+from sql.database.connecting import CONNECT_SECONDS
+from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool
+from sql.database.heartbeat import Heartbeat
+from sql.database.installation_guard import EPOCH_SETTING, NO_EPOCH, InstallationGuard
+from sql.database.reader_priority import lower_priority
+from sql.database.readiness import Readiness
 from sql.database.tenants import Tenants
 
+_WRITER_SETTINGS: Final = {"timescaledb.enable_chunk_append": "off"}
+"""Looking up stored rows probes each one's chunk; ChunkAppend takes 6 µs to choose it, an index
+probe 2. Plain PostgreSQL accepts the setting without knowing it."""
+_READER_SETTINGS: Final = {"timescaledb.enable_runtime_exclusion": "off"}
+"""Statements name their chunks by constants; choosing again in each probe took twice the time."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseOptions:
+    """How many connections a process has, and how long it waits on them.
+
+    A connection counts as dead after `heartbeat_seconds` without an answer to a trivial question.
+    `query_timeout_seconds` bounds how long the server works on one statement of a query. With
+    `is_own_server` the server runs on this machine for us alone, and its readers run at a lower
+    priority than its writers. At most `max_tenants` tenants are created.
+    """
+
+    write_connections: int = 4
+    read_connections: int = 8
+    connect_timeout_seconds: float = CONNECT_SECONDS
+    heartbeat_seconds: float = CONNECT_SECONDS
+    write_timeout_seconds: float = 60.0
+    query_timeout_seconds: float = 120.0
+    is_own_server: bool = False
+    max_tenants: int = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Database:
-    """The connections of a process to its database; closed by `PostgresMetricRepository.close`."""
+    """What every repository of a process works on.
+
+    Writes and reads have separate pools, so that no query keeps a sender waiting.
+    """
 
     write_pool: Pool
     read_pool: Pool
+    readiness: Readiness
+    heartbeat: Heartbeat
+    guard: InstallationGuard
+    capabilities: Capabilities
     tenants: Tenants
+    options: DatabaseOptions
+
+    @classmethod
+    async def open(cls, url: str, options: DatabaseOptions | None = None) -> "Database":
+        """Connect to a migrated database.
+
+        Raises DatabaseRefusedError when that can never succeed, and StorageUnavailableError when
+        the database does not answer now or is not migrated.
+        """
+        chosen, guard = options or DatabaseOptions(), InstallationGuard()
+        async with AsyncExitStack() as opened:
+            write_pool = await _open_write_pool(url, chosen, guard)
+            opened.push_async_callback(write_pool.close)
+            read_pool = await _open_read_pool(url, chosen, guard)
+            opened.push_async_callback(read_pool.close)
+            async with acquired(write_pool) as connection:
+                capabilities = await detect_capabilities(connection)
+            readiness = await Readiness.open(url, guard.check)
+            opened.push_async_callback(readiness.close)
+            heartbeat = await Heartbeat.open(url, guard.check, chosen.heartbeat_seconds)
+            opened.pop_all()
+        for pool in (write_pool, read_pool):
+            heartbeat.watch(pool)
+        tenants = Tenants(write_pool, read_pool, chosen.max_tenants)
+        guard.on_step_back(tenants.forget)
+        return cls(
+            write_pool=write_pool,
+            read_pool=read_pool,
+            readiness=readiness,
+            heartbeat=heartbeat,
+            guard=guard,
+            capabilities=capabilities,
+            tenants=tenants,
+            options=chosen,
+        )
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await asyncio.gather(
+            self.readiness.close(),
+            self.heartbeat.close(),
+            self.read_pool.close(),
+            self.write_pool.close(),
+        )
+
+
+async def _open_write_pool(url: str, options: DatabaseOptions, guard: InstallationGuard) -> Pool:
+    pool_options = PoolOptions(
+        max_size=options.write_connections,
+        connect_timeout_seconds=options.connect_timeout_seconds,
+        statement_timeout_seconds=options.write_timeout_seconds,
+        application_name="promcompat write",
+        reset_settings=lambda: {EPOCH_SETTING: guard.known_epoch},
+        extra_settings=_WRITER_SETTINGS | {EPOCH_SETTING: NO_EPOCH},
+    )
+    return await open_pool(url, pool_options, guard.check_writer)
+
+
+async def _open_read_pool(url: str, options: DatabaseOptions, guard: InstallationGuard) -> Pool:
+    async def prepare(connection: asyncpg.Connection) -> None:
+        await guard.check(connection)
+        if options.is_own_server:
+            await lower_priority(connection)
+
+    pool_options = PoolOptions(
+        max_size=options.read_connections,
+        connect_timeout_seconds=options.connect_timeout_seconds,
+        statement_timeout_seconds=options.query_timeout_seconds,
+        application_name="promcompat read",
+        keeps_sessions=True,
+        extra_settings=_READER_SETTINGS,
+    )
+    return await open_pool(url, pool_options, prepare)

@@ -56,6 +56,7 @@ class InstallationGuard:
         self._epoch = NO_EPOCH
         self._position = _NEVER_READ
         self._forget: list[Forget] = []
+        self._on_step_back: list[Callable[[], None]] = []
         self._refreshing = asyncio.Lock()
 
     @property
@@ -66,6 +67,10 @@ class InstallationGuard:
     def subscribe(self, forget: Forget) -> None:
         """Have `forget` called at each change, before anybody can act on the new state."""
         self._forget.append(forget)
+
+    def on_step_back(self, forget: Callable[[], None]) -> None:
+        """Have `forget` called when the database was restored, replaced or restarted."""
+        self._on_step_back.append(forget)
 
     async def check_writer(self, connection: asyncpg.Connection) -> None:
         """As `check`; a connection that writes also gets its staging table."""
@@ -155,6 +160,9 @@ class InstallationGuard:
         self.version += 1
         for forget in self._forget:
             forget(removed)
+        if removed is None:
+            for forget_all in self._on_step_back:
+                forget_all()
 
 
 async def _check_schema(connection: asyncpg.Connection) -> None:

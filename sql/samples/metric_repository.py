@@ -1,12 +1,10 @@
 """The PostgreSQL side of `promcompat.core.ports.MetricRepository`."""
 
-import asyncio
 from collections.abc import Callable, Collection, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-import asyncpg
 import numpy as np
 
 from promcompat.core.errors import (
@@ -30,21 +28,14 @@ from promql.budget import DEFAULT_MAX_BYTES
 from sql.caching.late_writes import clamp_day, wall_clock_ms
 from sql.caching.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
-from sql.database.capabilities import Capabilities, detect_capabilities
-from sql.database.connecting import CONNECT_SECONDS
-from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool, read_again
+from sql.database.capabilities import Capabilities
+from sql.database.connection_pool import acquired, read_again
 from sql.database.copy_format import SampleRows
-from sql.database.database import Database
-from sql.database.heartbeat import Heartbeat
+from sql.database.database import Database, DatabaseOptions
 from sql.database.installation_guard import (
-    EPOCH_SETTING,
-    NO_EPOCH,
-    InstallationGuard,
     StaleKnowledgeError,
 )
-from sql.database.readiness import Readiness
 from sql.database.storage_stats import StorageStats
-from sql.database.tenants import Tenants
 from sql.definitions.threshold_watch import ThresholdWatch
 from sql.pushdown.choice import PushdownMode
 from sql.pushdown.read_planner import PLAIN_PROBE_US, TIMESCALEDB_PROBE_US, ReadPlanner
@@ -55,7 +46,6 @@ from sql.samples.list_reader import PostgresSampleListReader
 from sql.samples.partitions import SamplePartitions
 from sql.samples.read_explainer import ReadExplainer
 from sql.samples.reader import SampleReader
-from sql.samples.reader_priority import step_back
 from sql.samples.sample_cache import SampleCache
 from sql.samples.server_timestamps import RecentStamps
 from sql.samples.writer import GroupCommitOptions, SampleWriter
@@ -67,13 +57,6 @@ from sql.series.resolver import ResolvedBatch, SeriesResolver
 T = TypeVar("T")
 _QUERIES: Final = load_queries("storage")
 _WRITE_ATTEMPTS: Final = 3
-_WRITER_SETTINGS: Final = {"timescaledb.enable_chunk_append": "off"}
-"""Looking up stored rows probes each one's chunk; ChunkAppend takes 6 µs to choose it, an index
-probe 2. Plain PostgreSQL takes the setting for one it does not know."""
-_READER_SETTINGS: Final = {"timescaledb.enable_runtime_exclusion": "off"}
-"""Statements name their chunks by constants; choosing again in each probe took twice the time."""
-
-
 _BLOCKS_SHARE: Final = 8
 """Of what is kept of samples, the part for selections of the present moment."""
 
@@ -86,67 +69,34 @@ class StorageOptions:
     for all that is remembered of series: keys, labels, selectors and lists. `max_samples` and
     `max_memory_bytes` bound one query, `sample_cache_bytes` what is kept of samples that were read
     (0: nothing).
-    After `heartbeat_seconds` without an answer to a trivial question a connection counts as dead.
-    `query_timeout_seconds` is how long the server works on one statement of a query. With
-    `is_own_server` the server runs on this machine for us alone, and its readers step back for
-    writers.
     `now_ms` is the clock that says which samples come late. A sample older than
     `alert_max_sample_age_ms` when it is written raises no alert of a threshold (0: of any age).
     """
 
-    write_connections: int = 4
-    read_connections: int = 8
-    connect_timeout_seconds: float = CONNECT_SECONDS
-    heartbeat_seconds: float = CONNECT_SECONDS
-    write_timeout_seconds: float = 60.0
-    query_timeout_seconds: float = 120.0
     group_commit: GroupCommitOptions = field(default_factory=GroupCommitOptions)
     max_waiting_rows: int = 500_000
     series_cache_bytes: int = 1 << 30
     label_limits: LabelLimits = DEFAULT_LABEL_LIMITS
-    max_tenants: int = 1000
     max_samples: int = 50_000_000
     max_memory_bytes: int = DEFAULT_MAX_BYTES
     sample_cache_bytes: int = 256 << 20
     pushdown: PushdownMode = PushdownMode.AUTO
-    is_own_server: bool = False
     now_ms: Callable[[], int] = wall_clock_ms
     alert_max_sample_age_ms: int = 0
 
 
 class PostgresMetricRepository:
-    """Samples, series and metadata in PostgreSQL, with or without TimescaleDB.
+    """Samples, series and metadata in PostgreSQL, with or without TimescaleDB."""
 
-    Writes and reads have pools of their own, so that no query keeps a sender waiting.
-    """
-
-    def __init__(
-        self,
-        write_pool: Pool,
-        read_pool: Pool,
-        readiness: Readiness,
-        heartbeat: Heartbeat,
-        capabilities: Capabilities,
-        options: StorageOptions,
-        guard: InstallationGuard,
-    ) -> None:
+    def __init__(self, database: Database, options: StorageOptions) -> None:
         """Use `open`."""
-        self._guard = guard
-        self._on_step_back: list[Callable[[], None]] = []
-        self.capabilities = capabilities
+        self.database = database
         self.stats = StorageStats()
-        self._write_pool = write_pool
-        self._read_pool = read_pool
-        self._readiness = readiness
-        self.heartbeat = heartbeat
-        for pool in (write_pool, read_pool):
-            heartbeat.watch(pool)
+        write_pool, read_pool, guard = database.write_pool, database.read_pool, database.guard
         self._max_waiting_rows = options.max_waiting_rows
         eighth = options.series_cache_bytes // 8
         self._series_cache = SeriesCache(3 * eighth)
         self._labels_cache = labels_cache = LabelsCache(3 * eighth)
-        self._tenants = Tenants(write_pool, read_pool, options.max_tenants)
-        self.database = Database(write_pool, read_pool, self._tenants)
         self._metadata = MetadataStore(write_pool, read_pool)
         self.threshold_watch = ThresholdWatch(
             write_pool, options.now_ms, options.alert_max_sample_age_ms
@@ -160,17 +110,17 @@ class PostgresMetricRepository:
             options.label_limits,
             guard,
         )
-        self._partitions = SamplePartitions() if capabilities.creates_partitions else None
+        self._partitions = SamplePartitions() if database.capabilities.creates_partitions else None
         committer = SampleCommitter(write_pool, self._partitions, self.stats, guard, options.now_ms)
         self._recent_stamps = RecentStamps()
         self._writer = SampleWriter(committer, options.group_commit, self.stats)
         self._series_reader = SeriesReader(
-            labels_cache, self.stats, eighth, options.query_timeout_seconds, guard
+            labels_cache, self.stats, eighth, database.options.query_timeout_seconds, guard
         )
-        self._catalogue = SeriesCatalogue(self.database, self._series_reader, eighth)
+        self._catalogue = SeriesCatalogue(database, self._series_reader, eighth)
         block_bytes = options.sample_cache_bytes // _BLOCKS_SHARE
         sample_cache = SampleCache(options.sample_cache_bytes - block_bytes, self.stats)
-        planner = _read_planner(capabilities, options, sample_cache.most_samples)
+        planner = _read_planner(database.capabilities, options, sample_cache.most_samples)
         self._sample_reader = SampleReader(
             read_pool,
             self._series_reader,
@@ -189,74 +139,32 @@ class PostgresMetricRepository:
 
     @classmethod
     async def open(
-        cls, dsn: str, options: StorageOptions | None = None
+        cls,
+        dsn: str,
+        options: StorageOptions | None = None,
+        database_options: DatabaseOptions | None = None,
     ) -> "PostgresMetricRepository":
         """Connect to a migrated database.
 
         Raises DatabaseRefusedError when that can never succeed, and StorageUnavailableError when
         it does not answer now or is not migrated.
         """
-        chosen = options or StorageOptions()
-        guard = InstallationGuard()
-        write_options = PoolOptions(
-            max_size=chosen.write_connections,
-            connect_timeout_seconds=chosen.connect_timeout_seconds,
-            statement_timeout_seconds=chosen.write_timeout_seconds,
-            application_name="promcompat write",
-            reset_settings=lambda: {EPOCH_SETTING: guard.known_epoch},
-            extra_settings=_WRITER_SETTINGS | {EPOCH_SETTING: NO_EPOCH},
-        )
-        read_options = PoolOptions(
-            max_size=chosen.read_connections,
-            connect_timeout_seconds=chosen.connect_timeout_seconds,
-            statement_timeout_seconds=chosen.query_timeout_seconds,
-            application_name="promcompat read",
-            keeps_sessions=True,
-            extra_settings=_READER_SETTINGS,
-        )
-
-        async def prepare_reader(connection: asyncpg.Connection) -> None:
-            await guard.check(connection)
-            if chosen.is_own_server:
-                await step_back(connection)
-
-        write_pool = await open_pool(dsn, write_options, guard.check_writer)
-        try:
-            read_pool = await open_pool(dsn, read_options, prepare_reader)
-            async with acquired(write_pool) as connection:
-                capabilities = await detect_capabilities(connection)
-            readiness = await Readiness.open(dsn, guard.check)
-            heartbeat = await Heartbeat.open(dsn, guard.check, chosen.heartbeat_seconds)
-        except BaseException:
-            await write_pool.close()
-            raise
-        return cls(write_pool, read_pool, readiness, heartbeat, capabilities, chosen, guard)
+        database = await Database.open(dsn, database_options)
+        return cls(database, options or StorageOptions())
 
     async def close(self) -> None:
         """Answer all waiting writes, then disconnect."""
         await self._writer.close()
-        await asyncio.gather(
-            self._readiness.close(),
-            self.heartbeat.close(),
-            self._read_pool.close(),
-            self._write_pool.close(),
-        )
-
-    def on_step_back(self, forget: Callable[[], None]) -> None:
-        """Have `forget` called whenever the database is found restored, replaced or restarted."""
-        self._on_step_back.append(forget)
+        await self.database.close()
 
     def _forget(self, removed: Collection[int] | None) -> None:
         self._series_cache.forget(removed)
         if removed is not None:
             return
         self._labels_cache.forget()
-        self._tenants.forget()
         self.threshold_watch.forget()
         if self._partitions is not None:
             self._partitions.forget()
-        for forget in self._on_step_back:
-            forget()
 
     def known_series(self, tenant: str) -> Container[bytes]:
         """The live container of series keys that need no decoding; see the port."""
@@ -286,8 +194,8 @@ class PostgresMetricRepository:
         return await self._write_admitted(tenant, batch)
 
     async def _write_admitted(self, tenant: str, batch: WriteBatch) -> None:
-        version = self._guard.version
-        tenant_id = await self._tenants.find_or_create(tenant)
+        version = self.database.guard.version
+        tenant_id = await self.database.tenants.find_or_create(tenant)
         if batch.metadata:
             await self._metadata.store(tenant_id, batch.metadata)
         if not len(batch):
@@ -329,12 +237,12 @@ class PostgresMetricRepository:
         """One block for each selection, fetched side by side; see the port."""
 
         async def read() -> list[SampleBlock]:
-            tenant_id = await self._tenants.find(tenant)
+            tenant_id = await self.database.tenants.find(tenant)
             if tenant_id is None:
                 return [SampleBlock.empty() for _ in selections]
             return await self._sample_reader.select(tenant_id, selections, check_bytes)
 
-        return await self._guard.in_one_epoch(read)
+        return await self.database.guard.in_one_epoch(read)
 
     @read_again
     async def explain_select(
@@ -343,33 +251,33 @@ class PostgresMetricRepository:
         """How each selection is read; see the port."""
 
         async def explain() -> list[SelectionExplanation]:
-            tenant_id = await self._tenants.find(tenant)
+            tenant_id = await self.database.tenants.find(tenant)
             return await self._read_explainer.explain(tenant_id, selections, depth)
 
-        return await self._guard.in_one_epoch(explain)
+        return await self.database.guard.in_one_epoch(explain)
 
     @read_again
     async def late_writes(self, tenant: str, first_day: int, last_day: int) -> dict[int, int]:
         """How often days of samples were changed late; see `LateWriteReader`."""
 
         async def read() -> dict[int, int]:
-            tenant_id = await self._tenants.find(tenant)
+            tenant_id = await self.database.tenants.find(tenant)
             if tenant_id is None:
                 return {}
             first, last = clamp_day(first_day), clamp_day(last_day)
-            async with acquired(self._read_pool) as connection:
+            async with acquired(self.database.read_pool) as connection:
                 row = await connection.fetchrow(_QUERIES["late_writes"], tenant_id, first, last)
-            self._guard.check_read(row["epoch"])
+            self.database.guard.check_read(row["epoch"])
             return dict(zip(row["days"] or (), row["late_writes"] or (), strict=True))
 
-        return await self._guard.in_one_epoch(read)
+        return await self.database.guard.in_one_epoch(read)
 
     @read_again
     async def series(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[Labels]:
         """Label sets of live series; see the port."""
-        found = await self._guard.in_one_epoch(
+        found = await self.database.guard.in_one_epoch(
             lambda: self._catalogue.series(tenant, matcher_sets, start_ms, end_ms)
         )
         return _limited(found, limit)
@@ -377,10 +285,10 @@ class PostgresMetricRepository:
     @read_again
     async def sample_bounds(self, tenant: str) -> tuple[int, int] | None:
         """Times of the first and last sample; see the port."""
-        tenant_id = await self._tenants.find(tenant)
+        tenant_id = await self.database.tenants.find(tenant)
         if tenant_id is None:
             return None
-        async with acquired(self._read_pool) as connection:
+        async with acquired(self.database.read_pool) as connection:
             first_ms, last_ms = await connection.fetchrow(_QUERIES["sample_bounds"], tenant_id)
         return None if first_ms is None else (first_ms, last_ms)
 
@@ -389,7 +297,7 @@ class PostgresMetricRepository:
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[str]:
         """Label names of live series; see the port."""
-        found = await self._guard.in_one_epoch(
+        found = await self.database.guard.in_one_epoch(
             lambda: self._catalogue.label_names(tenant, matcher_sets, start_ms, end_ms)
         )
         return _limited(found, limit)
@@ -405,7 +313,7 @@ class PostgresMetricRepository:
         limit: int,
     ) -> list[str]:
         """Values of one label among live series; see the port."""
-        found = await self._guard.in_one_epoch(
+        found = await self.database.guard.in_one_epoch(
             lambda: self._catalogue.label_values(tenant, name, matcher_sets, start_ms, end_ms)
         )
         return _limited(found, limit)
@@ -413,7 +321,7 @@ class PostgresMetricRepository:
     @read_again
     async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
         """Metadata of one family or all; see the port."""
-        tenant_id = await self._tenants.find(tenant)
+        tenant_id = await self.database.tenants.find(tenant)
         return [] if tenant_id is None else await self._metadata.list(tenant_id, family)
 
     def sample_list_reader(self) -> PostgresSampleListReader:
@@ -424,7 +332,7 @@ class PostgresMetricRepository:
 
     async def ping(self) -> None:
         """Returns when the database answers; see the port."""
-        await self._readiness.check()
+        await self.database.readiness.check()
 
 
 def _read_planner(

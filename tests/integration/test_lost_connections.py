@@ -204,15 +204,15 @@ async def patient(network: CuttableNetwork) -> AsyncIterator[PostgresMetricRepos
     """A repository with the long limits of a service, which only a heartbeat makes short."""
     async with opened_repository(network.url, heartbeat_seconds=1.0) as repository:
         await write(repository, T0)
-        await repository.heartbeat.beat()
+        await repository.database.heartbeat.beat()
         yield repository
 
 
 async def lose_and_mend(network: CuttableNetwork, repository: PostgresMetricRepository) -> None:
     with pytest.raises(StorageUnavailableError):
-        await repository.heartbeat.beat()
+        await repository.database.heartbeat.beat()
     network.mend()
-    await repository.heartbeat.beat()
+    await repository.database.heartbeat.beat()
 
 
 async def test_read_that_waits_on_a_dead_connection_is_answered_soon(
@@ -243,7 +243,7 @@ async def test_write_that_waits_on_a_dead_connection_is_told_soon(
 async def test_heartbeat_leaves_long_statements_alone(patient: PostgresMetricRepository) -> None:
     async with acquired(patient.database.read_pool) as connection:
         sleeping = asyncio.ensure_future(connection.execute("SELECT pg_sleep(0.5)"))
-        await patient.heartbeat.beat()
+        await patient.database.heartbeat.beat()
         await sleeping
 
 

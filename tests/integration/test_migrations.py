@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from promcompat.core.errors import StorageUnavailableError
+from sql.database.database import Database, DatabaseOptions
 from sql.migrate import MigrationError, migrate
 from sql.query_loader import SqlFile, load_migrations, load_queries
-from sql.samples.metric_repository import PostgresMetricRepository, StorageOptions
 from tests.repositories import connected, discard
 from tests.servers import DatabaseServer
 
@@ -69,7 +69,7 @@ async def test_database_of_a_newer_version_is_refused(database_url: str) -> None
     with pytest.raises(MigrationError, match="migrated by a newer one"):
         await migrate(database_url, discard)
     with pytest.raises(StorageUnavailableError, match="schema version"):
-        await PostgresMetricRepository.open(database_url)
+        await Database.open(database_url)
 
 
 async def test_failed_step_leaves_no_trace_and_can_be_repeated(database_url: str) -> None:
@@ -93,7 +93,7 @@ async def test_changed_routines_are_applied_again(database_url: str) -> None:
 
 async def test_open_refuses_a_database_without_schema(database_url: str) -> None:
     with pytest.raises(StorageUnavailableError, match="run promcompat migrate"):
-        await PostgresMetricRepository.open(database_url)
+        await Database.open(database_url)
 
 
 async def test_unreachable_database_is_a_clear_error(unused_tcp_port: int) -> None:
@@ -101,7 +101,7 @@ async def test_unreachable_database_is_a_clear_error(unused_tcp_port: int) -> No
     with pytest.raises(StorageUnavailableError, match="connection refused"):
         await migrate(url, discard)
     with pytest.raises(StorageUnavailableError, match="connection refused"):
-        await PostgresMetricRepository.open(url, StorageOptions(connect_timeout_seconds=0.3))
+        await Database.open(url, DatabaseOptions(connect_timeout_seconds=0.3))
 
 
 async def test_timescaledb_can_be_insisted_on(

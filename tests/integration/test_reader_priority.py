@@ -6,7 +6,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from sql.samples.reader_priority import NICENESS, step_back
+from sql.database.reader_priority import NICENESS, lower_priority
 from tests.factories import make_batch, make_labels, select_name
 from tests.repositories import connected, opened_repository
 
@@ -66,5 +66,5 @@ async def test_process_that_is_no_backend_is_left_alone(monkeypatch: pytest.Monk
             return os.getpid()
 
     before = os.getpriority(os.PRIO_PROCESS, os.getpid())
-    await step_back(Elsewhere())
+    await lower_priority(Elsewhere())
     assert os.getpriority(os.PRIO_PROCESS, os.getpid()) == before

@@ -311,7 +311,7 @@ async def test_removal_waits_for_running_writes_and_sees_their_samples(
     async with connected(database_url) as admin:
         await admin.execute("DELETE FROM sample")
         async with acquired(repository.database.write_pool) as writer:
-            await repository._guard.refresh(writer)
+            await repository.database.guard.refresh(writer)
             writing = writer.transaction()
             await writing.start()
             await writer.execute(
@@ -329,7 +329,7 @@ async def test_removal_waits_for_running_writes_and_sees_their_samples(
 
 
 def epoch(repository: PostgresMetricRepository) -> str:
-    return repository._guard.known_epoch
+    return repository.database.guard.known_epoch
 
 
 async def remove_orphans(admin: asyncpg.Connection) -> str:
@@ -373,7 +373,7 @@ async def test_samples_changed_in_sql_are_in_no_cache(
 ) -> None:
     """A query that ended long ago is kept; without the trigger it would be answered for ever."""
     forgotten: list[str] = []
-    repository.on_step_back(lambda: forgotten.append("results"))
+    repository.database.guard.on_step_back(lambda: forgotten.append("results"))
     for at in (0, 1):
         await write(repository, "red", RED_BEFORE, at, RED)
     asked = [select_name("m", T0 - 60_000, T0 + 60_000)]

@@ -264,7 +264,7 @@ async def test_slow_write_is_to_be_retried(database_url: str) -> None:
 async def test_capabilities_name_the_edition(
     repository: PostgresMetricRepository, database_server: DatabaseServer
 ) -> None:
-    found = repository.capabilities
+    found = repository.database.capabilities
     if database_server.edition == "timescaledb":
         assert found.edition is Edition.APACHE
         assert not found.creates_partitions

@@ -1,4 +1,4 @@
-"""Reads step back for writes: backends that answer queries run with a higher niceness.
+"""Lowers the priority of reads: backends that answer queries run with a higher niceness.
 
 Measured on two cores with four hostile clients: a write spent nine tenths of its time waiting for a
 core that read backends had. Only for a server of our own on this machine; the process id of another
@@ -23,7 +23,7 @@ _RETRY_SECONDS: Final = 0.11
 """The kernel takes one change of a session's niceness per 100 ms from ordinary users."""
 
 
-async def step_back(connection: asyncpg.Connection) -> None:
+async def lower_priority(connection: asyncpg.Connection) -> None:
     """Lower the priority of the process behind a connection; without effect where that fails."""
     process_id: int = connection.get_server_pid()
     if not _is_backend(process_id):
