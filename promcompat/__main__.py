@@ -24,11 +24,13 @@ from promcompat.processes.maintain import maintain
 from promcompat.processes.serve import serve
 from promcompat.processes.sql_shell import add_sql_parser, run_psql
 from promcompat.processes.supervise import WorkerLink, supervise, worker_link
-from promcompat.public_settings import secrets_of
-from promcompat.settings import (
-    Settings,
+from promcompat.settings import Settings
+from promcompat.settings_text import (
     default_text,
     env_name,
+    faults_of,
+    flag_name,
+    secrets_of,
     unknown_variables,
     value_form,
 )
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = Settings(**{name: text for name, text in options.items() if text is not None})
     except ValidationError as exc:
-        sys.stderr.write(_explain(exc))
+        sys.stderr.writelines(f"promcompat: {fault}\n" for fault in faults_of(exc))
         return 2
     redactor = Redactor(secrets_of(settings))
     set_up_logging(settings.log_level, settings.log_format, redactor)
@@ -144,21 +146,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         default = default_text(name)
         shown = f" Default: {default}." if default else ""
         group.add_argument(
-            f"--{name.replace('_', '-')}",
+            flag_name(name),
             metavar=value_form(name),
             help=f"{field.description}{shown} [{env_name(name)}]".replace("%", "%%"),
         )
-
-
-def _explain(error: ValidationError) -> str:
-    """One line for each setting that cannot be used, by both its names."""
-    lines = []
-    for fault in error.errors(include_url=False, include_context=False):
-        name = str(fault["loc"][0]) if fault["loc"] else "settings"
-        flag = f"--{name.replace('_', '-')}"
-        text = fault["msg"].removeprefix("Value error, ")
-        lines.append(f"promcompat: {flag} ({env_name(name)}): {text}\n")
-    return "".join(lines)
 
 
 def _run(command: str, settings: Settings, given: Sequence[str]) -> int:

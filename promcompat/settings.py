@@ -1,22 +1,29 @@
-"""Every setting of the service, validated once. Environment variables and flags have one name.
+"""Every setting of the service, validated once.
 
 A field `listen` is `PROMCOMPAT_LISTEN` in the environment and `--listen` on the command line; a
-flag wins over the environment. The description of each field is what `--help` prints.
+flag wins over the environment. The description of each field is what `--help` prints. How settings
+are written and shown is in `promcompat.settings_text`.
 """
 
 import json
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, get_args, get_origin
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, SecretStr, field_validator
-from pydantic_core import PydanticUndefined
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SecretStr,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from promcompat.core.durations import format_duration_ms, parse_duration_ms
+from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.patterns import compile_pattern
 from promcompat.core.secrets import public_url
@@ -26,22 +33,47 @@ MEBIBYTE = 1 << 20
 DAY_MS = 86_400_000
 
 
-def _to_milliseconds(value: object) -> object:
+def to_milliseconds(value: object) -> object:
+    """The validator that makes a setting a duration."""
     return parse_duration_ms(value) if isinstance(value, str) else value
 
 
-DurationMs = Annotated[int, BeforeValidator(_to_milliseconds), Field(ge=0)]
+DurationMs = Annotated[int, BeforeValidator(to_milliseconds), Field(ge=0)]
 """Written as `5m` or `500ms`, kept as int milliseconds."""
 
 
-def _to_names(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    return tuple(name for part in value.split(",") if (name := part.strip()))
+def split_list(text: str) -> tuple[str, ...]:
+    """The parts of a comma-separated list."""
+    return tuple(part for piece in text.split(",") if (part := piece.strip()))
 
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_to_names)]
-"""Written as `one,two`."""
+Names = Annotated[
+    tuple[str, ...],
+    NoDecode,
+    BeforeValidator(lambda value: split_list(value) if isinstance(value, str) else value),
+]
+"""Written as `a,b`."""
+
+
+def split_listen_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port`, `[v6]:port` or `:port` (every interface); else ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError("must be HOST:PORT, for example 127.0.0.1:9201")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("an IPv6 address needs brackets, for example [::1]:9201")
+    return host or "0.0.0.0", int(port)
+
+
+def _check_address(value: str) -> str:
+    split_listen_address(value)
+    return value
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+"""Written as `host:port`."""
 
 
 def _to_commands(value: object) -> object:
@@ -74,7 +106,7 @@ class Settings(BaseSettings):
         env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
     )
 
-    listen: str = Field(
+    listen: Address = Field(
         "127.0.0.1:9201",
         description="Address and port to serve HTTP on, as HOST:PORT; port 0 takes a free one.",
     )
@@ -257,7 +289,7 @@ class Settings(BaseSettings):
         10_000,
         description="Notifications that may wait for one webhook; then the oldest are given up.",
     )
-    temporal_address: str | None = Field(
+    temporal_address: Address | None = Field(
         None,
         description="HOST:PORT of the Temporal that runs remediations. Without it they are "
         "recorded and wait.",
@@ -316,12 +348,6 @@ class Settings(BaseSettings):
         "logfmt", description="One line per event on standard error, as key=value pairs or JSON."
     )
 
-    @field_validator("listen")
-    @classmethod
-    def _check_listen(cls, value: str) -> str:
-        split_listen_address(value)
-        return value
-
     @field_validator("alertmanager_urls", "external_url")
     @classmethod
     def _check_urls(cls, value: str) -> str:
@@ -342,13 +368,6 @@ class Settings(BaseSettings):
     def _check_webhook_urls(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             cls._check_urls(value.get_secret_value())
-        return value
-
-    @field_validator("temporal_address")
-    @classmethod
-    def _check_temporal_address(cls, value: str | None) -> str | None:
-        if value is not None:
-            split_listen_address(value)
         return value
 
     @field_validator("remediation_sql_functions")
@@ -390,14 +409,14 @@ class Settings(BaseSettings):
         return value
 
     @property
-    def alertmanager_url_list(self) -> list[str]:
+    def alertmanager_url_list(self) -> tuple[str, ...]:
         """The addresses of Alertmanagers."""
         return split_list(self.alertmanager_urls)
 
     @property
-    def webhook_url_list(self) -> list[str]:
+    def webhook_url_list(self) -> tuple[str, ...]:
         """The addresses of webhooks."""
-        return [] if self.webhook_urls is None else split_list(self.webhook_urls.get_secret_value())
+        return () if self.webhook_urls is None else split_list(self.webhook_urls.get_secret_value())
 
     @property
     def listen_address(self) -> tuple[str, int]:
@@ -414,72 +433,3 @@ def _is_readable_url(url: str) -> bool:
     except ValueError:
         return False
     return "@" not in urlsplit(url).path
-
-
-def split_listen_address(address: str) -> tuple[str, int]:
-    """Host and port of `host:port`, `[v6]:port` or `:port` (every interface); else ValueError."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise ValueError("must be HOST:PORT, for example 127.0.0.1:9201")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError("an IPv6 address needs brackets, for example [::1]:9201")
-    return host or "0.0.0.0", int(port)
-
-
-def split_list(text: str) -> list[str]:
-    """The parts of a comma-separated list."""
-    return [part for piece in text.split(",") if (part := piece.strip())]
-
-
-def env_name(field_name: str) -> str:
-    """The environment variable of a setting."""
-    return ENV_PREFIX + field_name.upper()
-
-
-def is_duration(field_name: str) -> bool:
-    """Whether a setting is a duration, written as `5m`."""
-    metadata = Settings.model_fields[field_name].metadata
-    return any(
-        isinstance(part, BeforeValidator) and part.func is _to_milliseconds for part in metadata
-    )
-
-
-def default_text(field_name: str) -> str:
-    """The default of a setting as one would write it, `""` when it has none to show."""
-    default = Settings.model_fields[field_name].default
-    return "" if default is PydanticUndefined else value_text(field_name, default)
-
-
-def value_text(field_name: str, value: object) -> str:
-    """A value of the setting as one would write it, `""` for none."""
-    if value is None:
-        return ""
-    if is_duration(field_name) and isinstance(value, int):
-        return format_duration_ms(value)
-    if isinstance(value, tuple):
-        return ",".join(value)
-    if isinstance(value, dict):
-        return json.dumps(value) if value else ""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def value_form(field_name: str) -> str:
-    """What a value of the setting looks like: `true|false`, `DURATION`, `single|header`, …"""
-    annotation = Settings.model_fields[field_name].annotation
-    if is_duration(field_name):
-        return "DURATION"
-    if get_origin(annotation) is Literal:
-        return "|".join(get_args(annotation))
-    if annotation is bool:
-        return "true|false"
-    if annotation is int:
-        return "NUMBER"
-    return "FOLDER" if annotation is Path else "TEXT"
-
-
-def unknown_variables(environment: Iterable[str]) -> list[str]:
-    """Variables with our prefix that name no setting: a typing error would be silent otherwise."""
-    known = {env_name(name) for name in Settings.model_fields}
-    return sorted(name for name in environment if name.startswith(ENV_PREFIX) and name not in known)

@@ -18,7 +18,7 @@ from promcompat.api.params import parse_go_int
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.http.context import SETTINGS, STATE, services_of, tenant_of
-from promcompat.public_settings import public_values
+from promcompat.settings_text import public_values
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
 _DEFAULT_TOP = 10

@@ -25,8 +25,8 @@ from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor, public_url, url_secrets
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.processes.explanation_text import render_explanation
-from promcompat.public_settings import secrets_of
 from promcompat.settings import Settings
+from promcompat.settings_text import faults_of, secrets_of
 
 _DEFAULT_URL: Final = "http://127.0.0.1:9201"
 _TIMEOUT_SECONDS: Final = 150.0
@@ -95,19 +95,11 @@ def _explain(options: Mapping[str, Any]) -> Any:
     try:
         settings = Settings(**{"database_url": options["database_url"]})
     except ValidationError as exc:
-        raise ExplainError(_faults_text(exc)) from exc
+        raise ExplainError("; ".join(faults_of(exc))) from exc
     try:
         return asyncio.run(_explain_here(settings, tenant, Form(form.items())))
     except PromcompatError as exc:
         raise ExplainError(Redactor(secrets_of(settings)).hide(str(exc))) from exc
-
-
-def _faults_text(error: ValidationError) -> str:
-    """The faults of settings, each by its flag."""
-    return "; ".join(
-        f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg'].removeprefix('Value error, ')}"
-        for fault in error.errors(include_url=False, include_context=False)
-    )
 
 
 async def _explain_here(settings: Settings, tenant: str, form: Form) -> Any:

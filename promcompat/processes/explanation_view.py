@@ -1,5 +1,6 @@
 """The answer of `/api/v1/explain` for a terminal: trees, tables and coloured SQL."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -18,13 +19,14 @@ from promcompat.processes.explanation_text import (
     seconds_text,
     time_text,
 )
-from promcompat.processes.sql_layout import lay_out_sql
 
 _THEME: Final = "ansi_dark"
 """The terminal's own sixteen colours, so that its background does not matter."""
 _INDENT: Final = (0, 0, 0, 2)
 _MAX_INDENT: Final = 40
 _UNKNOWN: Final = "-"
+_CLAUSES: Final = "FROM|(?:CROSS |LEFT )?JOIN|WHERE|AND|UNION ALL|GROUP BY|ORDER BY|LIMIT|OFFSET"
+_SQL_PARTS: Final = re.compile(rf"'[^']*'| (?P<clause>{_CLAUSES})\b|.", re.DOTALL)
 
 
 def show_explanation(explanation: Any, console: Console | None = None) -> None:
@@ -35,15 +37,7 @@ def show_explanation(explanation: Any, console: Console | None = None) -> None:
 def _parts(explanation: Any) -> Iterator[RenderableType]:
     steps = explanation["steps"]
     yield _heading(f"{explanation['result_type']} at {steps:,} {noun('step', steps)}")
-    yield _indented(
-        Syntax(
-            explanation["formatted"],
-            "promql",
-            theme=_THEME,
-            word_wrap=True,
-            background_color="default",
-        )
-    )
+    yield _indented(_code(explanation["formatted"], "promql"))
     yield _heading("\ntree")
     yield _indented(_tree(explanation["tree"]))
     if explanation["leaves"]:
@@ -141,3 +135,25 @@ def _table(*headings: str) -> Table:
     for heading in headings:
         table.add_column(heading)
     return table
+
+
+def lay_out_sql(statement: str) -> str:
+    """The statement with each clause on a line of its own; literals stay as they are.
+
+    Clauses within the parentheses of a SELECT are indented; calls stay on one line.
+    """
+    return "".join(_sql_pieces(statement))
+
+
+def _sql_pieces(statement: str) -> Iterator[str]:
+    opened: list[bool] = []
+    for found in _SQL_PARTS.finditer(statement):
+        clause = found["clause"]
+        if found[0] == "(":
+            opened.append(statement.startswith("SELECT", found.end()))
+        elif found[0] == ")" and opened:
+            opened.pop()
+        if clause and all(opened[-1:]):
+            yield f"\n{'  ' * sum(opened)}{clause}"
+        else:
+            yield found[0]

@@ -83,7 +83,7 @@ def test_no_service(
 
 def test_no_database(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", "up", "--database-url", "mysql://db/metrics"]) == 1
-    text = "promcompat: --database-url: must start with postgresql://\n"
+    text = "promcompat: --database-url (PROMCOMPAT_DATABASE_URL): must start with postgresql://\n"
     assert capsys.readouterr().err == text
 
 

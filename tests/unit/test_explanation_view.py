@@ -2,9 +2,10 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
-from promcompat.processes.explanation_view import show_explanation
+from promcompat.processes.explanation_view import lay_out_sql, show_explanation
 from tests.unit.test_explanation_text import EXPLANATION
 
 TEXT = """\
@@ -67,3 +68,40 @@ def test_layout() -> None:
 
 def test_sql_is_coloured() -> None:
     assert "\x1b[94;49mSELECT" in shown("standard")
+
+
+NESTED = (
+    "(SELECT l.a FROM unnest($1::bigint[]) AS i (a) CROSS JOIN LATERAL "
+    "(SELECT p.a FROM p WHERE p.a = i.a AND p.b < f($2) ORDER BY p.b LIMIT $3) AS l) LIMIT $4"
+)
+LAID_OUT = """\
+(SELECT l.a
+  FROM unnest($1::bigint[]) AS i (a)
+  CROSS JOIN LATERAL (SELECT p.a
+    FROM p
+    WHERE p.a = i.a
+    AND p.b < f($2)
+    ORDER BY p.b
+    LIMIT $3) AS l)
+LIMIT $4"""
+
+
+def test_clauses_are_lines() -> None:
+    assert lay_out_sql(NESTED) == LAID_OUT
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 1",
+        "SELECT ' FROM (' || a AS FROMAGE",
+        "SELECT extract(epoch FROM a)",
+        "SELECT a)",
+    ],
+)
+def test_the_rest_stays(statement: str) -> None:
+    assert lay_out_sql(statement) == statement
+
+
+def test_only_space_changes() -> None:
+    assert lay_out_sql(NESTED).split() == NESTED.split()

@@ -6,14 +6,12 @@ import pytest
 from pydantic import ValidationError
 
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
-from promcompat.public_settings import public_values
 from promcompat.settings import (
     Settings,
     default_data_dir,
-    env_name,
     split_listen_address,
-    unknown_variables,
 )
+from promcompat.settings_text import env_name, public_values, unknown_variables
 
 
 @pytest.fixture(autouse=True)

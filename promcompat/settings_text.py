@@ -1,0 +1,109 @@
+"""Settings as texts: their names, defaults and forms, and what of their values anybody may see."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal, get_args, get_origin
+
+from pydantic import BeforeValidator, SecretStr, ValidationError
+from pydantic_core import PydanticUndefined
+
+from promcompat.core.durations import format_duration_ms
+from promcompat.core.secrets import HIDDEN, origin_of, public_url, url_secrets
+from promcompat.settings import ENV_PREFIX, Settings, to_milliseconds
+
+
+def env_name(field_name: str) -> str:
+    """The environment variable of a setting."""
+    return ENV_PREFIX + field_name.upper()
+
+
+def flag_name(field_name: str) -> str:
+    """The flag of a setting on the command line."""
+    return f"--{field_name.replace('_', '-')}"
+
+
+def is_duration(field_name: str) -> bool:
+    """Whether a setting is a duration, written as `5m`."""
+    metadata = Settings.model_fields[field_name].metadata
+    return any(
+        isinstance(part, BeforeValidator) and part.func is to_milliseconds for part in metadata
+    )
+
+
+def default_text(field_name: str) -> str:
+    """The default of a setting as one would write it, `""` when it has none to show."""
+    default = Settings.model_fields[field_name].default
+    return "" if default is PydanticUndefined else value_text(field_name, default)
+
+
+def value_text(field_name: str, value: object) -> str:
+    """A value of the setting as one would write it, `""` for none."""
+    if value is None:
+        return ""
+    if is_duration(field_name) and isinstance(value, int):
+        return format_duration_ms(value)
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, dict):
+        return json.dumps(value) if value else ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def value_form(field_name: str) -> str:
+    """What a value of the setting looks like: `true|false`, `DURATION`, `single|header`, …"""
+    annotation = Settings.model_fields[field_name].annotation
+    if is_duration(field_name):
+        return "DURATION"
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
+    if annotation is bool:
+        return "true|false"
+    if annotation is int:
+        return "NUMBER"
+    return "FOLDER" if annotation is Path else "TEXT"
+
+
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """Variables with our prefix that name no setting: a typing error would be silent otherwise."""
+    known = {env_name(name) for name in Settings.model_fields}
+    return sorted(name for name in environment if name.startswith(ENV_PREFIX) and name not in known)
+
+
+def faults_of(error: ValidationError) -> Iterator[str]:
+    """A line for each setting that cannot be used, with its flag and its variable."""
+    for fault in error.errors(include_url=False, include_context=False):
+        name = str(fault["loc"][0]) if fault["loc"] else "settings"
+        text = fault["msg"].removeprefix("Value error, ")
+        yield f"{flag_name(name)} ({env_name(name)}): {text}"
+
+
+def public_values(settings: Settings) -> Mapping[str, str]:
+    """Every setting as text, without anything secret in it."""
+    texts = {name: value_text(name, getattr(settings, name)) for name in Settings.model_fields}
+    alertmanagers, webhooks = settings.alertmanager_url_list, settings.webhook_url_list
+    return texts | {
+        "database_url": hide_password(settings.database_url),
+        "alertmanager_urls": ",".join(map(public_url, alertmanagers)),
+        "webhook_urls": ",".join(map(origin_of, webhooks)),
+        "temporal_api_key": HIDDEN if settings.temporal_api_key else "",
+        # Arguments may be tokens: the names tell what may be run.
+        "remediation_commands": ",".join(settings.remediation_commands),
+    }
+
+
+def secrets_of(settings: Settings) -> Iterator[str]:
+    """Every text in the settings that nobody should see in an answer or a log."""
+    if settings.database_url is not None:
+        yield from url_secrets(settings.database_url.get_secret_value())
+    for url in settings.alertmanager_url_list:
+        yield from url_secrets(url)
+    for url in settings.webhook_url_list:
+        yield from url_secrets(url, is_path_secret=True)
+    if settings.temporal_api_key is not None:
+        yield settings.temporal_api_key.get_secret_value()
+
+
+def hide_password(url: SecretStr | None) -> str:
+    """The address without user and password."""
+    return "" if url is None else public_url(url.get_secret_value())
