@@ -14,7 +14,7 @@ import numpy as np
 from conformance.matching_strings import strings_for
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME, FloatArray, Labels
-from promql.parsing.ast import (
+from promql.ast import (
     AggregateExpr,
     BinaryExpr,
     Call,

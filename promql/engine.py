@@ -18,6 +18,7 @@ import numpy as np
 from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutError
 from promcompat.core.model import EMPTY_LABELS, EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import SampleReader
+from promql.ast import Call, Expr, SubqueryExpr, ValueType, walk
 from promql.budget import (
     BYTES_PER_MADE_LABELS,
     BYTES_PER_SAMPLE,
@@ -31,10 +32,8 @@ from promql.budget import (
 )
 from promql.evaluation.chunks import Evaluation, evaluate_plan
 from promql.evaluation.evaluator import EvaluationOptions
-from promql.parsing.ast import Call, Expr, SubqueryExpr, ValueType
 from promql.parsing.lalr_parser import ParseCheck, no_check
 from promql.parsing.parser import BYTES_PER_TOKEN, parse_expr
-from promql.parsing.tree_walks import walk
 from promql.parsing.type_checker import value_type
 from promql.planning.durations import DurationError
 from promql.planning.plan import Plan

@@ -25,7 +25,7 @@ from promcompat.core.remediation import (
     RemediationSpec,
     accept_remediation,
 )
-from promql.parsing.ast import ValueType
+from promql.ast import ValueType
 from promql.parsing.parser import parse_expr
 from promql.parsing.printer import print_expr
 from promql.parsing.type_checker import value_type

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from promcompat.api.json_text import dump_json
 from promcompat.core.matchers import LabelMatcher
-from promql.parsing.ast import (
+from promql.ast import (
     AggregateExpr,
     BinaryExpr,
     Call,

@@ -5,7 +5,7 @@ from typing import Final
 from promcompat.core.explanations import SelectionExplanation
 from promcompat.core.model import SeriesSelection
 from promcompat.querying.query_explanation import QueryExplanation
-from promql.parsing.ast import (
+from promql.ast import (
     AggregateExpr,
     BinaryExpr,
     Call,
@@ -18,9 +18,9 @@ from promql.parsing.ast import (
     UnaryExpr,
     VectorSelector,
     children,
+    walk,
 )
 from promql.parsing.printer import OneLine
-from promql.parsing.tree_walks import walk
 from promql.planning.plan import Plan
 
 Json = dict[str, object]

@@ -26,9 +26,8 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.model import SampleBlock
 from promcompat.http.context import TELEMETRY, services_of, tenant_of
 from promcompat.querying.metric_service import QueryOptions
-from promql.parsing.ast import Expr, VectorSelector
+from promql.ast import Expr, VectorSelector, walk
 from promql.parsing.printer import prettify
-from promql.parsing.tree_walks import walk
 from promql.query_parameters import QueryParameters
 from promql.values.matrix import Matrix, QueryResult
 

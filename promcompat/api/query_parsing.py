@@ -11,8 +11,8 @@ from promcompat.api.params import parse_matcher_sets
 from promcompat.core.errors import QueryTimeoutError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.http.context import SETTINGS
+from promql.ast import Expr
 from promql.budget import TimeLimit, run_limited
-from promql.parsing.ast import Expr
 from promql.parsing.parser import parse_expr
 
 T = TypeVar("T")

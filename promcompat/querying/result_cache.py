@@ -16,8 +16,8 @@ from promcompat.core.model import EvalRange
 from promcompat.core.ports import LateWriteReader
 from promcompat.querying.query_engine import QueryEngine
 from promcompat.querying.step_columns import drop_empty_rows, join_steps, take_steps
+from promql.ast import Expr
 from promql.budget import TimeLimit, run_limited
-from promql.parsing.ast import Expr
 from promql.parsing.parser import parse_expr
 from promql.planning.plan import Plan
 from promql.planning.step_reuse import StepReach, is_reusable, step_reach

@@ -17,7 +17,7 @@ from promcompat.remediation.plans import (
     is_template,
     read_plan,
 )
-from promql.parsing.ast import ValueType
+from promql.ast import ValueType
 from promql.parsing.parser import parse_expr
 from promql.parsing.type_checker import value_type
 

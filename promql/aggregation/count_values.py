@@ -6,9 +6,9 @@ import numpy as np
 
 from promcompat.core.model import FloatArray, IntArray, Labels
 from promql.aggregation.grouping import kept_pairs
+from promql.ast import AggregateExpr
 from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
 from promql.functions.function_calls import floats_only
-from promql.parsing.ast import AggregateExpr
 from promql.text_format import format_fixed
 from promql.values.matrix import Matrix
 

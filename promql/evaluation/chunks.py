@@ -14,9 +14,9 @@ from itertools import pairwise
 import numpy as np
 
 from promcompat.core.model import EvalRange, IntArray, Labels, SampleBlock, SeriesSelection
+from promql.ast import VectorSelector
 from promql.budget import BYTES_PER_SAMPLE, QueryBudget
 from promql.evaluation.evaluator import EvaluationOptions, Evaluator
-from promql.parsing.ast import VectorSelector
 from promql.planning.plan import Plan
 from promql.planning.planner import make_plan
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, Value

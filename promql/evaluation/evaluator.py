@@ -18,6 +18,24 @@ from promcompat.core.model import (
 from promql.aggregation.aggregations import aggregate
 from promql.aggregation.count_values import count_values
 from promql.aggregation.sample_selection import SELECTIONS, select_samples
+from promql.ast import (
+    AggregateExpr,
+    BinaryExpr,
+    Call,
+    Expr,
+    MatrixSelector,
+    NumberLiteral,
+    ParenExpr,
+    PositionRange,
+    StringLiteral,
+    SubqueryExpr,
+    TimeModifiers,
+    UnaryExpr,
+    VectorMatching,
+    VectorSelector,
+    run_nested,
+    unwrap_parens,
+)
 from promql.budget import (
     BYTES_PER_MADE_LABELS,
     BYTES_PER_SAMPLE,
@@ -42,25 +60,7 @@ from promql.operators.vector_matching import (
     vector_operation,
     vector_scalar_operation,
 )
-from promql.parsing.ast import (
-    AggregateExpr,
-    BinaryExpr,
-    Call,
-    Expr,
-    MatrixSelector,
-    NumberLiteral,
-    ParenExpr,
-    PositionRange,
-    StringLiteral,
-    SubqueryExpr,
-    TimeModifiers,
-    UnaryExpr,
-    VectorMatching,
-    VectorSelector,
-    unwrap_parens,
-)
 from promql.parsing.literals import is_utf8, quote
-from promql.parsing.tree_walks import run_nested
 from promql.planning.plan import Plan
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.values.name_removal import (

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from promcompat.core.model import METRIC_NAME, BoolArray, FloatArray, IntArray, Labels
+from promql.ast import PositionRange
 from promql.budget import BYTES_PER_CELL, QueryBudget
 from promql.functions.function_calls import InstantCall
 from promql.numbers.go_floats import parse_float
-from promql.parsing.ast import PositionRange
 from promql.values.annotation_texts import bad_bucket_label, forced_monotonicity, invalid_quantile
 from promql.values.matrix import Annotations, Matrix, Value
 from promql.values.name_removal import drop_names

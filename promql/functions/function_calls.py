@@ -6,8 +6,8 @@ from typing import TypeVar
 import numpy as np
 
 from promcompat.core.model import FloatArray, IntArray
+from promql.ast import Expr, PositionRange
 from promql.budget import QueryBudget
-from promql.parsing.ast import Expr, PositionRange
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 
 

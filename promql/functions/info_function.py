@@ -15,8 +15,7 @@ from promcompat.core.model import (
     Labels,
     SampleBlock,
 )
-from promql.parsing.ast import AggregateExpr, Call, Expr, TimeModifiers, VectorSelector, children
-from promql.parsing.tree_walks import fold
+from promql.ast import AggregateExpr, Call, Expr, TimeModifiers, VectorSelector, children, fold
 from promql.values.matrix import Matrix
 from promql.values.name_removal import merge_rows
 from promql.values.windows import InstantSamples, look_up

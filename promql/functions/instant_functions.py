@@ -7,6 +7,7 @@ import numpy as np
 
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import EMPTY_LABELS, METRIC_NAME, BoolArray, Labels
+from promql.ast import Expr, MatrixSelector, VectorSelector, unwrap_parens
 from promql.functions.classic_histograms import histogram_fraction, histogram_quantile
 from promql.functions.date_functions import DATE_FUNCTIONS, date_part
 from promql.functions.function_calls import InstantCall
@@ -20,7 +21,6 @@ from promql.functions.math_functions import (
     round_to,
 )
 from promql.functions.sort_functions import sort, sort_by_label, sort_by_label_desc, sort_desc
-from promql.parsing.ast import Expr, MatrixSelector, VectorSelector, unwrap_parens
 from promql.values.matrix import Matrix, ScalarGrid, Value
 from promql.values.name_removal import drop_names
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from promcompat.core.model import METRIC_NAME, IntArray, Labels
-from promql.parsing.ast import VectorMatching
+from promql.ast import VectorMatching
 from promql.values.matrix import Matrix
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from promcompat.core.model import BoolArray, IntArray
+from promql.ast import VectorMatching
 from promql.operators.match_groups import MatchGroups, find_match_groups
-from promql.parsing.ast import VectorMatching
 from promql.values.matrix import Matrix
 
 

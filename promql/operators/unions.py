@@ -9,10 +9,10 @@ from collections.abc import Container, Hashable
 import numpy as np
 
 from promcompat.core.model import IntArray
+from promql.ast import BinaryExpr, Expr, VectorMatching
 from promql.budget import BYTES_PER_CELL, BYTES_PER_MADE_LABELS
 from promql.operators.match_groups import group_key
 from promql.operators.set_operators import present_by_group, stack, with_present
-from promql.parsing.ast import BinaryExpr, Expr, VectorMatching
 from promql.values.matrix import Matrix
 from promql.values.shapes import sample_count, without_empty_rows
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import METADATA_LABELS, BoolArray, FloatArray, IntArray, Labels
+from promql.ast import Cardinality, VectorMatching
 from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
 from promql.functions.function_calls import floats_only
 from promql.numbers.float_arithmetic import apply_arithmetic, apply_comparison, is_comparison
 from promql.operators.match_groups import find_match_groups, match_group_labels
-from promql.parsing.ast import Cardinality, VectorMatching
 from promql.text_format import format_labels
 from promql.values.matrix import Matrix, ScalarGrid
 from promql.values.name_removal import drop_names

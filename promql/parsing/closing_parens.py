@@ -7,7 +7,7 @@ calls around and behind them seem to end too early.
 
 from collections.abc import Sequence
 
-from promql.parsing.ast import AggregateExpr, BinaryExpr, Call, Expr, ParenExpr, UnaryExpr, children
+from promql.ast import AggregateExpr, BinaryExpr, Call, Expr, ParenExpr, UnaryExpr, children
 from promql.parsing.lexer import END_OF_INPUT, Lexer, Token
 
 _GROUPING_KEYWORDS = frozenset({"BY", "WITHOUT"})

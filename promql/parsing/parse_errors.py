@@ -1,6 +1,7 @@
 """Errors of the PromQL front end, with Prometheus' positions."""
 
 from promcompat.core.errors import BadDataError
+from promql.ast import line_col
 
 
 class ParseError(BadDataError):
@@ -19,11 +20,3 @@ class PositionedError(Exception):
         """The error to show for this fault in the query `text`."""
         position = line_col(text, self.offset) if text else "unknown position"
         return ParseError(f"{position}: parse error: {self.reason}")
-
-
-def line_col(text: str, offset: int) -> str:
-    """`line:col` of a character offset, both from 1; columns count bytes of UTF-8, as upstream."""
-    line_start = text.rfind("\n", 0, offset) + 1
-    line = text.count("\n", 0, offset) + 1
-    column = len(text[line_start:offset].encode(errors="surrogatepass")) + 1
-    return f"{line}:{column}"

@@ -4,12 +4,12 @@ from typing import Final, cast
 
 from promcompat.core.byte_bounded_cache import ByteBoundedCache
 from promcompat.core.matchers import LabelMatcher
-from promql.parsing.ast import Expr
+from promql.ast import Expr
 from promql.parsing.lalr_parser import ParseCheck, no_check, parse
-from promql.parsing.parse_errors import ParseError, PositionedError, line_col
+from promql.parsing.parse_errors import ParseError, PositionedError
 from promql.parsing.type_checker import check_types
 
-__all__ = ["BYTES_PER_TOKEN", "ParseError", "line_col", "parse_expr", "parse_metric_selector"]
+__all__ = ["BYTES_PER_TOKEN", "ParseError", "parse_expr", "parse_metric_selector"]
 
 BYTES_PER_TOKEN: Final = 512
 """What the tree of a query takes, its plan included, in bytes for each token."""

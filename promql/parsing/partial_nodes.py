@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from promcompat.core.matchers import LabelMatcher
-from promql.parsing.ast import (
+from promql.ast import (
     DurationExpr,
     Expr,
     NumberLiteral,

@@ -14,7 +14,7 @@ from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
-from promql.parsing.ast import (
+from promql.ast import (
     NO_MODIFIERS,
     AggregateExpr,
     BinaryExpr,

@@ -9,7 +9,7 @@ from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
-from promql.parsing.ast import (
+from promql.ast import (
     NO_MODIFIERS,
     AtPreprocessor,
     DurationExpr,

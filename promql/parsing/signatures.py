@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from promql.parsing.ast import ValueType
+from promql.ast import ValueType
 from promql.parsing.lexer import AGGREGATORS
 
 UNLIMITED = -1

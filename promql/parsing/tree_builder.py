@@ -6,7 +6,7 @@ on in the text is reported first.
 """
 
 from promcompat.core.matchers import LabelMatcher
-from promql.parsing.ast import (
+from promql.ast import (
     AggregateExpr,
     BinaryExpr,
     Call,

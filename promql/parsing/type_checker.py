@@ -3,13 +3,14 @@
 from typing import assert_never
 
 from promcompat.core.model import METRIC_NAME
-from promql.parsing.ast import (
+from promql.ast import (
     AggregateExpr,
     BinaryExpr,
     Call,
     Cardinality,
     Expr,
     MatrixSelector,
+    Nested,
     NumberLiteral,
     ParenExpr,
     StringLiteral,
@@ -18,6 +19,7 @@ from promql.parsing.ast import (
     ValueType,
     VectorMatching,
     VectorSelector,
+    run_nested,
 )
 from promql.parsing.closing_parens import shown_end
 from promql.parsing.literals import quote
@@ -29,7 +31,6 @@ from promql.parsing.signatures import (
     SET_OPERATORS,
     Function,
 )
-from promql.parsing.tree_walks import Nested, run_nested
 
 _ARITHMETIC_TYPES = (ValueType.SCALAR, ValueType.VECTOR)
 

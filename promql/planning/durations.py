@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 
 from promcompat.core.errors import BadDataError
+from promql.ast import DurationExpr, NumberLiteral, PositionRange
 from promql.numbers.float_arithmetic import ARITHMETIC
-from promql.parsing.ast import DurationExpr, NumberLiteral, PositionRange
 
 _MAX_SECONDS = (1 << 63) / 1e9
 """What Prometheus can hold: an int64 of nanoseconds."""

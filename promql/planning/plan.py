@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from promcompat.core.model import EvalRange, SeriesSelection
-from promql.parsing.ast import Expr, ValueType, VectorSelector
+from promql.ast import Expr, ValueType, VectorSelector
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, EvalRange, SelectHints, SeriesSelection
-from promql.functions.info_function import TARGET_INFO, first_selectors
-from promql.parsing.ast import (
+from promql.ast import (
     AggregateExpr,
     BinaryExpr,
     Call,
@@ -27,8 +26,9 @@ from promql.parsing.ast import (
     ValueType,
     VectorSelector,
     children,
+    fold,
 )
-from promql.parsing.tree_walks import fold
+from promql.functions.info_function import TARGET_INFO, first_selectors
 from promql.planning.durations import duration_ms
 from promql.planning.plan import Plan
 

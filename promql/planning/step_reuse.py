@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from promcompat.core.matchers import MatchOp
 from promcompat.core.model import METRIC_NAME, EvalRange
-from promql.parsing.ast import (
+from promql.ast import (
     AggregateExpr,
     BinaryExpr,
     Call,
@@ -17,8 +17,8 @@ from promql.parsing.ast import (
     TimeModifiers,
     UnaryExpr,
     VectorSelector,
+    walk,
 )
-from promql.parsing.tree_walks import walk
 from promql.planning.plan import Plan
 
 _WHOLE_RANGE_FUNCTIONS = frozenset({"label_replace", "label_join", "info"})

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
+from promql.ast import PositionRange, line_col
 from promql.numbers.go_floats import format_g
-from promql.parsing.ast import PositionRange
 from promql.parsing.literals import quote
-from promql.parsing.parse_errors import line_col
 from promql.values.matrix import Annotations
 
 MAX_ANNOTATIONS = 10

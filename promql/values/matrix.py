@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
-from promql.parsing.ast import PositionRange
+from promql.ast import PositionRange
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from promcompat.core.errors import BadDataError
-from promql.parsing.ast import Call, Expr, MatrixSelector, SubqueryExpr, VectorSelector, children
+from promql.ast import Call, Expr, MatrixSelector, SubqueryExpr, VectorSelector, children
 from promql.parsing.parser import parse_expr
 
 # The answers of these depend on the time of the query although their selectors are pinned.

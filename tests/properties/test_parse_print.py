@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promql.parsing.ast import Expr, MatrixSelector, children
+from promql.ast import Expr, MatrixSelector, children
 from promql.parsing.parser import ParseError, parse_expr, parse_metric_selector
 from promql.parsing.printer import prettify, print_expr
 from tests.strategies import ANY_EXPRESSION, canonical

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from promcompat.core.model import FloatArray, Labels, SampleBlock
-from promql.budget import QueryBudget
-from promql.functions.function_calls import InstantCall, RangeCall
-from promql.functions.instant_functions import INSTANT_FUNCTIONS
-from promql.functions.range_functions import RANGE_FUNCTIONS
-from promql.parsing.ast import (
+from promql.ast import (
     NO_MODIFIERS,
     Expr,
     NumberLiteral,
@@ -19,6 +15,10 @@ from promql.parsing.ast import (
     StringLiteral,
     VectorSelector,
 )
+from promql.budget import QueryBudget
+from promql.functions.function_calls import InstantCall, RangeCall
+from promql.functions.instant_functions import INSTANT_FUNCTIONS
+from promql.functions.range_functions import RANGE_FUNCTIONS
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 
 Series = Sequence[tuple[int, float]]

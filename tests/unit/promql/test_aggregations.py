@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from promcompat.core.errors import ExecutionError
 from promql.aggregation.aggregations import aggregate
-from promql.parsing.ast import AggregateExpr, PositionRange
+from promql.ast import AggregateExpr, PositionRange
 from promql.values.matrix import Annotations, Matrix
 from tests.factories import make_labels
 from tests.unit.promql.queries import Series, rows, run, run_range, steps, vector

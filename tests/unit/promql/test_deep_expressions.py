@@ -9,9 +9,8 @@ import pytest
 
 from promcompat.api.ast_json import expr_json
 from promcompat.core.errors import QueryTimeoutError
-from promql.parsing.ast import Expr, NumberLiteral
+from promql.ast import Expr, Nested, NumberLiteral, fold, run_nested, walk
 from promql.parsing.parser import parse_expr
-from promql.parsing.tree_walks import Nested, fold, run_nested, walk
 from tests.factories import make_labels
 from tests.unit.promql.queries import rows, run, run_range, steps, vector
 

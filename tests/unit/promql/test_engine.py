@@ -10,8 +10,8 @@ import pytest
 from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutError
 from promcompat.core.model import EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
+from promql.ast import PositionRange
 from promql.engine import Engine, EngineOptions
-from promql.parsing.ast import PositionRange
 from promql.parsing.parser import ParseError
 from promql.query_parameters import QueryParameters
 from promql.values.annotation_texts import annotation_texts

@@ -8,10 +8,7 @@ import pytest
 from promcompat.core.errors import ExecutionError
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import EMPTY_LABELS, Labels
-from promql.functions.instant_functions import absent_labels
-from promql.functions.label_functions import check_label_call
-from promql.functions.sort_functions import precedes_naturally
-from promql.parsing.ast import (
+from promql.ast import (
     NO_MODIFIERS,
     Call,
     Expr,
@@ -22,6 +19,9 @@ from promql.parsing.ast import (
     StringLiteral,
     VectorSelector,
 )
+from promql.functions.instant_functions import absent_labels
+from promql.functions.label_functions import check_label_call
+from promql.functions.sort_functions import precedes_naturally
 from promql.values.matrix import Matrix
 from tests.factories import make_labels
 from tests.unit.promql.grids import matrix, rows_of, run_instant

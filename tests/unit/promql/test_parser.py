@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from promcompat.core.matchers import LabelMatcher, MatchOp
-from promql.parsing.ast import (
+from promql.ast import (
     AggregateExpr,
     BinaryExpr,
     Call,

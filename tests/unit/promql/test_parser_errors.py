@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from promcompat.core.errors import BadDataError
-from promql.parsing.parser import ParseError, line_col, parse_expr, parse_metric_selector
+from promql.ast import line_col
+from promql.parsing.parser import ParseError, parse_expr, parse_metric_selector
 
 ERROR_TEXTS = Path(__file__).with_name("error_texts.txt")
 

@@ -6,7 +6,7 @@ import pytest
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import METRIC_NAME, EvalRange, SelectHints, SeriesSelection
-from promql.parsing.ast import Call, MatrixSelector, SubqueryExpr, VectorSelector
+from promql.ast import Call, MatrixSelector, SubqueryExpr, VectorSelector
 from promql.parsing.parser import parse_expr
 from promql.parsing.type_checker import value_type
 from promql.planning.plan import Plan

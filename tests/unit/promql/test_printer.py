@@ -3,7 +3,7 @@
 import pytest
 
 from promcompat.core.errors import BadDataError
-from promql.parsing.ast import BinaryExpr, NumberLiteral, PositionRange, StringLiteral, children
+from promql.ast import BinaryExpr, NumberLiteral, PositionRange, StringLiteral, children
 from promql.parsing.parser import parse_expr
 from promql.parsing.printer import OneLine, prettify, print_expr
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from promql.parsing.ast import ValueType
+from promql.ast import ValueType
 from promql.parsing.parser import parse_expr
 from promql.parsing.signatures import AGGREGATION_PARAM_TYPES, AGGREGATIONS, FUNCTIONS
 from promql.parsing.type_checker import value_type

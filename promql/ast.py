@@ -1,14 +1,18 @@
-"""The syntax tree of PromQL: immutable nodes under Prometheus' names, each with its position.
+"""The syntax tree of PromQL: immutable nodes with Prometheus' names, and walks over them.
 
 Durations and times are int milliseconds. Positions are half-open ranges of character offsets into
-the query text (Prometheus counts bytes; the parser converts when it prints `line:col`).
-Two nodes of one query are never equal, since their positions differ, so a node may be a dict key.
-Its hash is that of the position: one of all its parts would take as long as the query is deep.
+the query text (Prometheus counts bytes; `line_col` converts).
+Two nodes of one query are never equal, because their positions differ, so a node can be a dict key.
+It hashes by position only: hashing every part would take time in proportion to the query's depth.
+
+No walk recurses: generated queries chain thousands of operators, each of which nests the tree one
+level deeper, and Python's stack ends at 1,000 calls.
 """
 
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeVar
 
 from promcompat.core.matchers import LabelMatcher
 
@@ -34,6 +38,14 @@ class PositionRange:
 
     start: int
     end: int
+
+
+def line_col(text: str, offset: int) -> str:
+    """`line:col` of a character offset, both from 1; columns count bytes of UTF-8, as upstream."""
+    line_start = text.rfind("\n", 0, offset) + 1
+    line = text.count("\n", 0, offset) + 1
+    column = len(text[line_start:offset].encode(errors="surrogatepass")) + 1
+    return f"{line}:{column}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +150,7 @@ class SubqueryExpr:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function call; `func` is the function's name, known to `promql.parsing.signatures`."""
+    """A function call; `func` is the function's name, one of `promql.parsing.signatures`."""
 
     func: str
     args: tuple["Expr", ...]
@@ -260,3 +272,49 @@ def children(expr: Expr) -> tuple[Expr, ...]:
             return (expr.lhs, expr.rhs)
         case NumberLiteral() | StringLiteral() | VectorSelector():
             return ()
+
+
+T = TypeVar("T")
+RequestT = TypeVar("RequestT")
+
+Nested = Generator[RequestT, T, T]
+"""A computation in progress: it yields each part it needs computed, receives the result, and
+returns its own."""
+
+
+def walk(expr: Expr) -> Iterator[Expr]:
+    """`expr` and every node below it: parents before children, in the order of the text."""
+    waiting = [expr]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting.extend(reversed(children(node)))
+
+
+def fold(expr: Expr, combine: Callable[[Expr, list[T]], T]) -> T:
+    """`combine(node, results of its children)` for every node, bottom up; the root's result."""
+    made: dict[int, T] = {}
+    for node in reversed(list(walk(expr))):
+        made[id(node)] = combine(node, [made.pop(id(child)) for child in children(node)])
+    return made[id(expr)]
+
+
+def run_nested(begin: Callable[[RequestT], Nested[RequestT, T]], request: RequestT) -> T:
+    """Run `begin(request)`, and every computation it requests, to the result of the first.
+
+    Suspended computations wait on a list instead of the call stack. An error in one ends them all.
+    """
+    waiting = [begin(request)]
+    answer: T | None = None
+    while True:
+        try:
+            # None starts a generator; afterwards the answer resumes the one that requested it.
+            requested = waiting[-1].send(answer)  # type: ignore[arg-type]
+        except StopIteration as done:
+            answer = done.value
+            waiting.pop()
+            if not waiting:
+                return done.value  # type: ignore[no-any-return]
+        else:
+            answer = None
+            waiting.append(begin(requested))
