@@ -21,7 +21,7 @@ from promcompat.core.alerts import REMEDIATION_RECEIVER
 from promcompat.core.remediation import RemediationCheck, RemediationLauncher
 from promcompat.loops import PeriodicLoop
 from promcompat.querying.metric_service import MetricService
-from promcompat.remediation.remediation_starts import RemediationStarts
+from promcompat.remediation.starts import RemediationStarts
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from sql.alerting.alert_repository import PostgresAlertRepository

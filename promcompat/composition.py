@@ -22,14 +22,16 @@ from promcompat.metrics.definition_service import DefinitionService
 from promcompat.querying.metric_service import MetricService
 from promcompat.querying.native_query_service import NativeQueryService
 from promcompat.querying.result_cache import RangeResultCache
-from promcompat.remediation.action_policy import ActionPolicy
-from promcompat.remediation.launcher_stats import LauncherStats
+from promcompat.remediation.actions import ActionPolicy
 from promcompat.remediation.payloads import REMEDIATION_WORKFLOW
 from promcompat.remediation.registry import RegistryError, load_registered
-from promcompat.remediation.remediation_service import RemediationService
+from promcompat.remediation.service import RemediationService
 from promcompat.remediation.spec_check import SpecChecker
-from promcompat.remediation.temporal_options import TemporalOptions
-from promcompat.remediation.unconfigured import UnconfiguredRemediationLauncher
+from promcompat.remediation.temporal import (
+    LauncherStats,
+    TemporalOptions,
+    UnconfiguredRemediationLauncher,
+)
 from promcompat.services import Services
 from promcompat.settings import DAY_MS, Settings
 from promcompat.telemetry import Telemetry

@@ -7,7 +7,7 @@ from promcompat.alerting.rules import RuleService
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.querying.metric_service import MetricService
 from promcompat.querying.native_query_service import NativeQueryService
-from promcompat.remediation.remediation_service import RemediationService
+from promcompat.remediation.service import RemediationService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

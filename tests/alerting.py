@@ -25,7 +25,7 @@ from promcompat.core.model import Labels
 from promcompat.core.remediation import RemediationRequest, RemediationSpec
 from promcompat.core.thresholds import AlertThreshold, Direction
 from promcompat.querying.metric_service import MetricService, QueryOptions
-from promcompat.remediation.remediation_starts import RemediationStarts
+from promcompat.remediation.starts import RemediationStarts
 from promql.engine import Engine, EngineOptions
 from sql.alerting.alert_repository import PostgresAlertRepository
 from sql.alerting.delivery_repository import (

@@ -24,15 +24,14 @@ from promcompat.core.remediation import (
 )
 from promcompat.processes.worker import build_condition_checker
 from promcompat.querying.metric_service import MetricService
-from promcompat.remediation.action_policy import ActionPolicy
-from promcompat.remediation.action_runner import ActionRunner
+from promcompat.remediation.actions import ActionPolicy, ActionRunner
 from promcompat.remediation.activities import RemediationActivities
 from promcompat.remediation.conditions import AlertConditionChecker
 from promcompat.remediation.launcher import TemporalRemediationLauncher
 from promcompat.remediation.payloads import REMEDIATION_WORKFLOW
 from promcompat.remediation.registry import Registered
-from promcompat.remediation.remediation_service import RemediationService
-from promcompat.remediation.temporal_options import TemporalOptions
+from promcompat.remediation.service import RemediationService
+from promcompat.remediation.temporal import TemporalOptions
 from promcompat.remediation.worker import WorkerOptions, run_worker
 from promcompat.settings import Settings
 from promql.engine import Engine

@@ -15,7 +15,7 @@ from promcompat.composition import (
 from promcompat.core.errors import PromcompatError
 from promcompat.processes.termination import Termination
 from promcompat.querying.metric_service import MetricService
-from promcompat.remediation.action_runner import ActionRunner
+from promcompat.remediation.actions import ActionRunner
 from promcompat.remediation.activities import RemediationActivities
 from promcompat.remediation.conditions import AlertConditionChecker
 from promcompat.remediation.registry import Registered, load_registered

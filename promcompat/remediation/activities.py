@@ -29,7 +29,7 @@ from promcompat.core.remediation import (
     StepState,
     Verdict,
 )
-from promcompat.remediation.action_runner import ActionFailedError, ActionRunner
+from promcompat.remediation.actions import ActionFailedError, ActionRunner
 from promcompat.remediation.conditions import Condition, ConditionChecker
 from promcompat.remediation.payloads import (
     AWAIT_APPROVAL,

@@ -1,14 +1,16 @@
-"""Starts and steers remediation workflows; the outer half of the outbox."""
+"""Starts and steers remediation workflows; the only module that calls Temporal as a client."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
 
 from promcompat.core.errors import BadDataError, NotFoundError, StorageUnavailableError
 from promcompat.core.remediation import (
@@ -19,15 +21,49 @@ from promcompat.core.remediation import (
     RemediationRequest,
     RemediationState,
 )
-from promcompat.remediation.launcher_stats import LauncherStats
 from promcompat.remediation.payloads import DECIDE_SIGNAL, Answer, RemediationJob
-from promcompat.remediation.temporal_client import connect, translated_temporal_errors
-from promcompat.remediation.temporal_options import TemporalOptions
+from promcompat.remediation.temporal import LauncherStats, TemporalOptions
 
 _LOGGER = logging.getLogger(__name__)
 _PAUSE_SECONDS = 5.0
-"""After Temporal failed to answer, so long nobody waits for it again: a backlog of a thousand
-breaches would wait a thousand time-outs."""
+"""How long no call is tried after Temporal failed to answer: otherwise a backlog of a thousand
+breaches would wait for a thousand time-outs."""
+
+
+async def connect(options: TemporalOptions, *, lazy: bool) -> Client:
+    """A client; a lazy one connects in its first call."""
+    return await Client.connect(
+        options.address,
+        namespace=options.namespace,
+        api_key=options.api_key,
+        tls=options.uses_tls,
+        lazy=lazy,
+    )
+
+
+@contextmanager
+def _translated_errors() -> Iterator[None]:
+    """Turn the client's errors into ours.
+
+    What Temporal can never take is BadDataError, a workflow it does not know (any more)
+    NotFoundError, and the rest StorageUnavailableError: a missing permission or namespace too,
+    since an operator mends that and nothing may be lost meanwhile.
+    """
+    try:
+        yield
+    except RPCError as exc:
+        match exc.status:
+            case RPCStatusCode.INVALID_ARGUMENT:
+                raise BadDataError(f"Temporal refused it: {exc.message}") from exc
+            case RPCStatusCode.NOT_FOUND:
+                raise NotFoundError(f"Temporal does not know it: {exc.message}") from exc
+            case _:
+                raise StorageUnavailableError(f"Temporal cannot answer: {exc.message}") from exc
+    except TimeoutError as exc:
+        raise StorageUnavailableError("Temporal did not answer in time") from exc
+    except (RuntimeError, OSError) as exc:
+        # The client says RuntimeError when it cannot connect.
+        raise StorageUnavailableError(f"Temporal cannot be reached: {exc}") from exc
 
 
 class TemporalRemediationLauncher:
@@ -77,20 +113,18 @@ class TemporalRemediationLauncher:
 
     async def _start_workflow(self, request: RemediationRequest) -> str:
         """The run id of the workflow, started now or before."""
-        client = await self._reachable_client()
         try:
-            with self._watched(), translated_temporal_errors():
-                async with asyncio.timeout(self._options.timeout_seconds):
-                    handle = await client.start_workflow(
-                        request.spec.workflow_type,
-                        _job_of(request),
-                        id=request.workflow_id,
-                        task_queue=request.spec.task_queue,
-                        id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                        id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                        static_summary=f"remediation of {request.rule_name}"[:200],
-                        rpc_timeout=timedelta(seconds=self._options.timeout_seconds),
-                    )
+            async with self._calling() as client:
+                handle = await client.start_workflow(
+                    request.spec.workflow_type,
+                    _job_of(request),
+                    id=request.workflow_id,
+                    task_queue=request.spec.task_queue,
+                    id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                    id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                    static_summary=f"remediation of {request.rule_name}"[:200],
+                    rpc_timeout=timedelta(seconds=self._options.timeout_seconds),
+                )
         except WorkflowAlreadyStartedError as exc:
             self.stats.already_started += 1
             return exc.run_id or ""
@@ -100,22 +134,35 @@ class TemporalRemediationLauncher:
 
     async def decide(self, workflow_id: str, decision: Decision) -> None:
         """Signal the waiting workflow; see the port."""
-        client = await self._reachable_client()
         answer = Answer(decision.verdict.value, decision.actor, decision.reason)
-        with self._watched(), translated_temporal_errors():
-            async with asyncio.timeout(self._options.timeout_seconds):
-                await client.get_workflow_handle(workflow_id).signal(DECIDE_SIGNAL, answer)
+        async with self._calling() as client:
+            await client.get_workflow_handle(workflow_id).signal(DECIDE_SIGNAL, answer)
 
     async def cancel(self, workflow_id: str, reason: str) -> None:
         """Cancel the workflow; see the port."""
+        async with self._calling() as client:
+            handle = client.get_workflow_handle(workflow_id)
+            # Temporal accepts the cancellation of a closed workflow, and nothing would clean up.
+            if (await handle.describe()).status is not WorkflowExecutionStatus.RUNNING:
+                raise NotFoundError("the workflow no longer runs")
+            await handle.cancel(reason=reason)
+
+    @asynccontextmanager
+    async def _calling(self) -> AsyncIterator[Client]:
+        """A client for one call, which must end in time; notes whether Temporal was reached."""
         client = await self._reachable_client()
-        with self._watched(), translated_temporal_errors():
-            async with asyncio.timeout(self._options.timeout_seconds):
-                handle = client.get_workflow_handle(workflow_id)
-                # Cancelling a closed workflow is no error for Temporal, and nobody would clean up.
-                if (await handle.describe()).status is not WorkflowExecutionStatus.RUNNING:
-                    raise NotFoundError("the workflow no longer runs")
-                await handle.cancel(reason=reason)
+        try:
+            with _translated_errors():
+                async with asyncio.timeout(self._options.timeout_seconds):
+                    yield client
+        except StorageUnavailableError as exc:
+            self._note(exc)
+            raise
+        except Exception:
+            # Any other error is an answer.
+            self._note(None)
+            raise
+        self._note(None)
 
     async def _reachable_client(self) -> Client:
         if self._clock() < self._paused_until:
@@ -124,29 +171,12 @@ class TemporalRemediationLauncher:
             self._client = await connect(self._options, lazy=True)
         return self._client
 
-    def _watched(self) -> "_Watch":
-        return _Watch(self._note)
-
     def _note(self, failure: StorageUnavailableError | None) -> None:
-        """Learn from a call whether Temporal can be reached."""
+        """Record whether a call reached Temporal; after a failure nobody tries for a while."""
         self.stats.is_reachable = int(failure is None)
         if failure is not None:
             self._paused_until = self._clock() + _PAUSE_SECONDS
             self._pause_reason = str(failure)
-
-
-class _Watch:
-    """Tells whether the block found Temporal unavailable; any other end means that it answered."""
-
-    def __init__(self, note: Callable[[StorageUnavailableError | None], None]) -> None:
-        self._note = note
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if error is None or isinstance(error, Exception):
-            self._note(error if isinstance(error, StorageUnavailableError) else None)
 
 
 def _job_of(request: RemediationRequest) -> RemediationJob:

@@ -7,7 +7,7 @@ from typing import Final
 from promcompat.alerting.rules import template_faults
 from promcompat.core.errors import BadDataError, FieldFault
 from promcompat.core.remediation import RemediationSpec
-from promcompat.remediation.action_policy import ActionPolicy
+from promcompat.remediation.actions import ActionPolicy
 from promcompat.remediation.payloads import REMEDIATION_WORKFLOW
 from promcompat.remediation.plans import (
     CommandAction,

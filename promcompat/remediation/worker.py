@@ -12,10 +12,10 @@ from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from promcompat.remediation.activities import RemediationActivities
+from promcompat.remediation.launcher import connect
 from promcompat.remediation.recording import RecordingInterceptor
 from promcompat.remediation.registry import Registered
-from promcompat.remediation.temporal_client import connect
-from promcompat.remediation.temporal_options import TemporalOptions
+from promcompat.remediation.temporal import TemporalOptions
 from promcompat.remediation.workflows import RemediationWorkflow
 
 _LOGGER = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from temporalio.client import Client
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.remediation import RemediationState
-from promcompat.remediation.unconfigured import UnconfiguredRemediationLauncher
+from promcompat.remediation.temporal import UnconfiguredRemediationLauncher
 from tests.remediation import (
     TENANT,
     Receiver,

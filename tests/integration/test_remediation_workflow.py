@@ -14,7 +14,7 @@ from promcompat.core.remediation import (
     StepState,
     Verdict,
 )
-from promcompat.remediation.action_policy import ActionPolicy
+from promcompat.remediation.actions import ActionPolicy
 from promcompat.remediation.launcher import TemporalRemediationLauncher
 from promcompat.remediation.payloads import STATUS_QUERY, RemediationStatus
 from tests.remediation import (

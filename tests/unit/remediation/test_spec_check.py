@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from promcompat.core.remediation import RemediationSpec
-from promcompat.remediation.action_policy import ActionPolicy
+from promcompat.remediation.actions import ActionPolicy
 from promcompat.remediation.spec_check import SpecChecker
 
 POLICY = ActionPolicy(

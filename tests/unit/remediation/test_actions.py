@@ -3,7 +3,7 @@
 import pytest
 
 from promcompat.core.errors import BadDataError
-from promcompat.remediation.action_policy import ActionPolicy
+from promcompat.remediation.actions import ActionPolicy
 
 POLICY = ActionPolicy(
     commands={"restart": ("/bin/systemctl", "restart", "{unit}", "--quiet", "-n={count}")},
