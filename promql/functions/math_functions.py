@@ -1,6 +1,6 @@
 """Functions of one sample at a time: mathematics, trigonometry, rounding and clamping.
 
-They have the bits of Go's `math`, the faults of its assembly for amd64 included.
+Their last digits are those of NumPy, which may differ from those of Go's `math`.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,9 +10,6 @@ import numpy as np
 
 from promcompat.core.model import FloatArray
 from promql.functions.function_calls import InstantCall
-from promql.numbers.go_exponential import go_cosh, go_exp, go_sinh, go_tanh
-from promql.numbers.go_logarithms import go_acosh, go_asinh, go_atanh, go_log, go_log2, go_log10
-from promql.numbers.go_trigonometry import go_acos, go_asin, go_atan, go_cos, go_sin, go_tan
 from promql.values.matrix import Matrix, Value
 from promql.values.name_removal import drop_names
 from promql.values.row_pieces import map_cells
@@ -33,28 +30,28 @@ def _degrees(values: FloatArray) -> FloatArray:
 
 SAMPLE_FUNCTIONS: Mapping[str, Callable[[FloatArray], FloatArray]] = {
     "abs": np.abs,
-    "acos": go_acos,
-    "acosh": go_acosh,
-    "asin": go_asin,
-    "asinh": go_asinh,
-    "atan": go_atan,
-    "atanh": go_atanh,
+    "acos": np.arccos,
+    "acosh": np.arccosh,
+    "asin": np.arcsin,
+    "asinh": np.arcsinh,
+    "atan": np.arctan,
+    "atanh": np.arctanh,
     "ceil": np.ceil,
-    "cos": go_cos,
-    "cosh": go_cosh,
+    "cos": np.cos,
+    "cosh": np.cosh,
     "deg": _degrees,
-    "exp": go_exp,
+    "exp": np.exp,
     "floor": np.floor,
-    "ln": go_log,
-    "log10": go_log10,
-    "log2": go_log2,
+    "ln": np.log,
+    "log10": np.log10,
+    "log2": np.log2,
     "rad": _radians,
     "sgn": _sign,
-    "sin": go_sin,
-    "sinh": go_sinh,
+    "sin": np.sin,
+    "sinh": np.sinh,
     "sqrt": np.sqrt,
-    "tan": go_tan,
-    "tanh": go_tanh,
+    "tan": np.tan,
+    "tanh": np.tanh,
 }
 
 

@@ -1,1 +1,1 @@
-"""Go's arithmetic and number texts, bit for bit."""
+"""Arithmetic with Prometheus' special cases, compensated sums and Go's number texts."""

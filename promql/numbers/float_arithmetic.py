@@ -1,6 +1,6 @@
-"""The binary operators on floats, element by element, as Go's `math` has them.
+"""The binary operators on floats, element by element.
 
-NumPy's `fmod` follows C, which has the special cases of Go's `Mod`.
+NumPy follows C, whose special cases (zeros, infinities, NaN) are those of Go's `math`.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray
-from promql.numbers.go_power import go_power
-from promql.numbers.go_trigonometry import go_atan2
 
 ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
     "+": np.add,
@@ -18,8 +16,8 @@ ARITHMETIC: Mapping[str, Callable[[Any, Any], Any]] = {
     "*": np.multiply,
     "/": np.divide,
     "%": np.fmod,
-    "^": go_power,
-    "atan2": go_atan2,
+    "^": np.power,
+    "atan2": np.arctan2,
 }
 
 COMPARISON: Mapping[str, Callable[[Any, Any], Any]] = {

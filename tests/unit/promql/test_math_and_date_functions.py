@@ -48,8 +48,10 @@ def same(got: float | None, expected: float | None) -> bool:
         ("ln", 0.0, -math.inf),
         ("ln", -1.0, math.nan),
         ("log2", 8.0, 3.0),
+        ("log2", 5e-324, -1074.0),
         ("log10", 1000.0, 3.0),
         ("exp", 1000.0, math.inf),
+        ("exp", -746.0, 0.0),
         ("exp", -math.inf, 0.0),
         ("atanh", 1.0, math.inf),
         ("acosh", 0.5, math.nan),
@@ -62,6 +64,40 @@ def same(got: float | None, expected: float | None) -> bool:
 )
 def test_sample_functions_in_special_cases(func: str, sample: float, expected: float):
     assert same(of_sample(func, sample), expected)
+
+
+@pytest.mark.parametrize("func", ["asinh", "asin", "atan", "atanh", "sin", "sinh", "tan", "tanh"])
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_odd_functions_keep_the_sign_of_zero(func: str, zero: float):
+    assert same(of_sample(func, zero), zero)
+
+
+@pytest.mark.parametrize(
+    ("func", "sample", "expected"),
+    [
+        ("acos", -0.7, 2.3461938234056494),
+        ("acosh", 1.25, 0.6931471805599453),
+        ("asinh", 89756710421.0, 25.913515810001766),
+        ("asinh", -0.44, -0.42691345412611653),
+        ("asin", -0.44, -0.4555986733958234),
+        ("atan", -333.4, -1.567796935669474),
+        ("atanh", -0.75, -0.9729550745276566),
+        ("cos", 5744376150.0, -0.010623567503976469),
+        ("cosh", 128.0, 1.9438542029972974e55),
+        ("exp", -493.6, 4.287890957337654e-215),
+        ("exp", -741.51, 9.4e-323),
+        ("ln", 19.35, 2.9626924194757907),
+        ("log10", 0.416, -0.38090666937325723),
+        ("log2", 11.12, 3.4750848829487824),
+        ("sin", 1700000000.0, 0.9992359103362585),
+        ("sin", 1e300, -0.8178819121159087),
+        ("sinh", -493.6, -1.1660744290718842e214),
+        ("tan", 89756710421.0, 1.8185613733467936),
+        ("tanh", 0.49, 0.4542164326822591),
+    ],
+)
+def test_sample_functions_agree_with_prometheus(func: str, sample: float, expected: float):
+    assert of_sample(func, sample) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("func", sorted(SAMPLE_FUNCTIONS))
