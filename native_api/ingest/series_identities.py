@@ -6,11 +6,10 @@ known just its fields and the types of value and time are left to look at, by co
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from native_api.ingest.payloads import SamplePayload
-from promcompat.core.byte_bounded_cache import texts_bytes
+from promcompat.core.bounded_caches import GenerationalCache, texts_bytes
 
 Identity = tuple[Any, ...]
 """What tells the series of an item: name, source, names of its labels as they came, values."""
@@ -25,34 +24,13 @@ _TIME_TYPES = {int, float, str, type(None)}
 _LABEL_TYPES = {dict, type(None)}
 
 
-@dataclass(slots=True)
-class KeyCache:
-    """Identities to series keys; bounded by starting anew in halves, as the series cache."""
+class KeyCache(GenerationalCache[Identity, bytes]):
+    """Valid identities to series keys."""
 
-    max_bytes: int = _MAX_BYTES
-    _young_bytes: int = 0
-    _young: dict[Identity, bytes] = field(default_factory=dict)
-    _old: dict[Identity, bytes] = field(default_factory=dict)
+    __slots__ = ()
 
-    def get_recent(self, identities: Sequence[Identity]) -> list[bytes | None]:
-        """The keys of identities met lately; `map` runs in C, a call each would take as long."""
-        return list(map(self._young.get, identities))
-
-    def get(self, identity: Identity) -> bytes | None:
-        """The key of an identity that was met before."""
-        key = self._young.get(identity)
-        if key is None and (key := self._old.get(identity)) is not None:
-            self.add(identity, key)
-        return key
-
-    def add(self, identity: Identity, key: bytes) -> None:
-        """Remember the key of a valid identity."""
-        if identity not in self._young:
-            texts = texts_bytes(text for text in identity if text is not None)
-            self._young_bytes += _BYTES_PER_IDENTITY + len(key) + texts
-        self._young[identity] = key
-        if self._young_bytes > self.max_bytes // 2:
-            self._old, self._young, self._young_bytes = self._young, {}, 0
+    def __init__(self) -> None:
+        super().__init__(_entry_bytes, _MAX_BYTES)
 
     def recognise(self, items: Sequence[Any]) -> list[bytes | None]:
         """The key of each item of a known series; None for one that is yet to be validated.
@@ -82,6 +60,11 @@ def labels_of(identity: Identity) -> dict[str, str]:
     """The labels an identity was made of."""
     n_labels = (len(identity) - 2) // 2
     return dict(zip(identity[2 : 2 + n_labels], identity[2 + n_labels :], strict=True))
+
+
+def _entry_bytes(identity: Identity, key: bytes) -> int:
+    texts = texts_bytes(text for text in identity if text is not None)
+    return _BYTES_PER_IDENTITY + len(key) + texts
 
 
 def _are_plain(items: Sequence[Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import Final, Protocol, cast
 
 import re2
 
-from promcompat.core.byte_bounded_cache import ByteBoundedCache, texts_bytes
+from promcompat.core.bounded_caches import ByteBoundedCache, texts_bytes
 from promcompat.core.errors import BadDataError
 from promcompat.core.pattern_syntax import (
     MAX_COST,

@@ -6,11 +6,11 @@ request on the same step grid takes those and has only the rest evaluated.
 """
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from promcompat.core.bounded_caches import ByteBoundedCache, texts_bytes
 from promcompat.core.caching import CACHEABLE_AFTER_MS
 from promcompat.core.model import EvalRange
 from promcompat.core.ports import LateWriteReader
@@ -73,7 +73,7 @@ class _Entry:
     @property
     def n_bytes(self) -> int:
         arrays = self.matrix.values.nbytes + self.matrix.present.nbytes
-        return int(arrays) + _BYTES_PER_SERIES * (1 + len(self.matrix.labels))
+        return int(arrays) + _BYTES_PER_SERIES * len(self.matrix.labels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +106,7 @@ class RangeResultCache:
         self._max_bytes = max_bytes
         self._largest_entry = max_bytes // 4
         self._now_ms = now_ms
-        self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
+        self._entries: ByteBoundedCache[_Key, _Entry] = ByteBoundedCache(max_bytes)
         self._n_forgotten = 0
 
     def forget(self) -> None:
@@ -115,8 +115,8 @@ class RangeResultCache:
         To be called when the database stepped back: its counts of late writes may repeat.
         """
         self._n_forgotten += 1
-        for key in list(self._entries):
-            self._remove(key)
+        self._entries.clear()
+        self._count_entries()
 
     async def query(
         self,
@@ -188,7 +188,6 @@ class RangeResultCache:
             return result
         self.stats.hits += 1
         self.stats.steps_reused += reused.n_steps
-        self._entries.move_to_end(request.key)
         pieces: list[tuple[EvalRange, QueryResult]] = []
         for grid in _missing_steps(request.eval_range, reused):
             pieces.append((grid, await self._evaluate(request, grid)))
@@ -223,22 +222,13 @@ class RangeResultCache:
         if old is not None and _is_within(kept, old.grid) and _is_current(old, request):
             return
         columns = drop_empty_rows(take_steps(matrix, grid, kept))
-        self._add(request.key, _Entry(kept, columns, request.late_writes))
+        entry = _Entry(kept, columns, request.late_writes)
+        key_bytes = texts_bytes((request.key.tenant, request.key.text))
+        self._entries.add(request.key, entry, key_bytes + entry.n_bytes)
+        self._count_entries()
 
-    def _add(self, key: _Key, entry: _Entry) -> None:
-        self._remove(key)
-        if entry.n_bytes > self._largest_entry:
-            return
-        self._entries[key] = entry
-        self.stats.bytes_held += entry.n_bytes
-        while self.stats.bytes_held > self._max_bytes:
-            self._remove(next(iter(self._entries)))
-        self.stats.entries = len(self._entries)
-
-    def _remove(self, key: _Key) -> None:
-        removed = self._entries.pop(key, None)
-        if removed is not None:
-            self.stats.bytes_held -= removed.n_bytes
+    def _count_entries(self) -> None:
+        self.stats.bytes_held = self._entries.n_bytes
         self.stats.entries = len(self._entries)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final, cast
 
-from promcompat.core.byte_bounded_cache import ByteBoundedCache
+from promcompat.core.bounded_caches import ByteBoundedCache
 from promcompat.core.matchers import LabelMatcher
 from promql.ast import Expr
 from promql.parsing.lalr_parser import ParseCheck, no_check, parse

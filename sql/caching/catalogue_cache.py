@@ -12,7 +12,7 @@ from typing import Final, Generic, TypeVar
 
 import numpy as np
 
-from promcompat.core.byte_bounded_cache import ByteBoundedCache, texts_bytes
+from promcompat.core.bounded_caches import ByteBoundedCache, estimated_bytes, texts_bytes
 from promcompat.core.model import BoolArray, IntArray, Labels
 from sql.caching.late_writes import ReadState
 from sql.catalog import MS_PER_DAY
@@ -21,7 +21,6 @@ from sql.pushdown.translator import TimeBounds
 ItemT = TypeVar("ItemT")
 _BYTES_PER_ITEM: Final = 40
 """The place in the list, and the numbers of a sighting."""
-_SIZES_LOOKED_AT: Final = 500
 _NEVER: Final = np.iinfo(np.int64).min
 
 
@@ -97,10 +96,8 @@ class Catalogue(Generic[ItemT]):
 
     @property
     def n_bytes(self) -> int:
-        """What it takes in memory, roughly."""
-        shown = self.items[:: 1 + len(self.items) // _SIZES_LOOKED_AT]
-        mean = sum(map(_item_bytes, shown)) // max(1, len(shown))
-        return (_BYTES_PER_ITEM + mean) * len(self.items)
+        """About what it takes in memory."""
+        return _BYTES_PER_ITEM * len(self.items) + estimated_bytes(self.items, _item_bytes)
 
     def chosen(self, is_chosen: BoolArray) -> list[ItemT]:
         """Some of the items, in their order."""

@@ -1,14 +1,8 @@
 """Bounded per-process caches of series: wire label bytes to id, and id to labels.
 
 A series id is never handed out twice and its labels never change, so an id never means another
-series and the labels of an id are right for ever. The id of a key is right until its series is
-removed or the database steps back; `InstallationGuard` says when.
-
-Both count bytes, not entries: a label value may be a hundred times as long as another one.
-Eviction is by generations: new and used entries live in the young one; when it is full the old
-one is thrown away and the young one becomes old. Every operation stays a dict operation (an LRU
-list would cost more than the look-up), and an entry used within the last half of the cache's
-turnover is still there.
+series and the labels of an id stay correct. The id of a key is correct until its series is removed
+or the database steps back, which `InstallationGuard` reports.
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -16,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.bounded_caches import GenerationalCache
 from promcompat.core.model import IntArray, Labels
 
 UNKNOWN_ID: Final = -1
@@ -25,55 +20,38 @@ _BYTES_PER_ID: Final = 110
 """The same for an id that is the key of labels."""
 
 
-class TenantSeries:
+class TenantSeries(GenerationalCache[bytes, int]):
     """The known series keys of one tenant; a `Container[bytes]` for the decoder.
 
     A key found in the old generation moves to the young one, so what a decoder saw here is still
     here when its batch is resolved unless the whole cache turned over twice in between.
+    `SeriesCache` bounds the keys of all tenants together.
     """
 
-    __slots__ = ("old", "young", "young_bytes")
+    __slots__ = ()
 
     def __init__(self) -> None:
-        self.young: dict[bytes, int] = {}
-        self.old: dict[bytes, int] = {}
-        self.young_bytes = 0
+        super().__init__(_key_bytes)
 
     def __contains__(self, key: object) -> bool:
-        if key in self.young:
-            return True
-        if isinstance(key, bytes) and (series_id := self.old.get(key)) is not None:
-            self.add(key, series_id)
-            return True
-        return False
-
-    def add(self, key: bytes, series_id: int) -> None:
-        """Remember the id of a key."""
-        if key not in self.young:
-            self.young_bytes += len(key) + _BYTES_PER_KEY
-        self.young[key] = series_id
+        return key in self.young or (isinstance(key, bytes) and self.get(key) is not None)
 
     def forget(self, series_ids: Collection[int] | None) -> None:
-        """Know the keys of these series no more, or with None no key at all."""
+        """Drop the keys of these series, or with None all keys."""
         if series_ids is None:
-            self.young, self.old, self.young_bytes = {}, {}, 0
+            self.clear()
             return
         # A million keys take 60 ms, and series are removed once an hour.
-        self.old = {key: one for key, one in self.old.items() if one not in series_ids}
-        for key in [key for key, one in self.young.items() if one in series_ids]:
-            del self.young[key]
-            self.young_bytes -= len(key) + _BYTES_PER_KEY
+        self.old = {key: known for key, known in self.old.items() if known not in series_ids}
+        for key in [key for key, known in self.young.items() if known in series_ids]:
+            self.young_bytes -= _key_bytes(key, self.young.pop(key))
 
     def resolve(self, keys: Sequence[bytes]) -> IntArray:
         """The series id of each key, UNKNOWN_ID where there is none."""
-        # `map` and `in` over the list run in C: 0.1 µs a key, a loop costs twice as much.
-        found: list[int | None] = list(map(self.young.get, keys))
+        found = self.get_recent(keys)
         if None in found:
-            found = [self._promote(key) for key in keys]
+            found = [UNKNOWN_ID if (known := self.get(key)) is None else known for key in keys]
         return np.array(found, np.int64)
-
-    def _promote(self, key: bytes) -> int:
-        return self.young[key] if key in self else UNKNOWN_ID
 
 
 class SeriesCache:
@@ -85,7 +63,8 @@ class SeriesCache:
 
     def tenant(self, tenant: str) -> TenantSeries:
         """The live keys of one tenant; of a tenant that never wrote, an empty container."""
-        return self._tenants.get(tenant) or TenantSeries()
+        known = self._tenants.get(tenant)
+        return TenantSeries() if known is None else known
 
     def add(self, tenant: str, entries: Iterable[tuple[bytes, int]]) -> None:
         """Remember the ids of keys."""
@@ -96,7 +75,7 @@ class SeriesCache:
             self._age()
 
     def forget(self, series_ids: Collection[int] | None) -> None:
-        """Know the keys of these series no more, or with None no key at all.
+        """Drop the keys of these series, or with None all keys.
 
         In place: a decoder may hold the container of its tenant.
         """
@@ -104,43 +83,27 @@ class SeriesCache:
             known.forget(series_ids)
 
     def __len__(self) -> int:
-        return sum(len(known.young) + len(known.old) for known in self._tenants.values())
+        return sum(map(len, self._tenants.values()))
 
     def _age(self) -> None:
         for tenant, known in list(self._tenants.items()):
-            known.old, known.young, known.young_bytes = known.young, {}, 0
+            known.age()
             if not known.old:
                 del self._tenants[tenant]
 
 
-class LabelsCache:
+class LabelsCache(GenerationalCache[int, Labels]):
     """Series ids to labels, at most `max_bytes` roughly; ids are unique over all tenants."""
 
+    __slots__ = ()
+
     def __init__(self, max_bytes: int) -> None:
-        self._max_young_bytes = max_bytes // 2
-        self._young_bytes = 0
-        self._young: dict[int, Labels] = {}
-        self._old: dict[int, Labels] = {}
+        super().__init__(_labels_bytes, max_bytes)
 
-    def get(self, series_id: int) -> Labels | None:
-        """The labels of a series, if they are known."""
-        labels = self._young.get(series_id)
-        if labels is None and (labels := self._old.get(series_id)) is not None:
-            self.add(series_id, labels)
-        return labels
 
-    def forget(self) -> None:
-        """Know no labels any more."""
-        self._young, self._old, self._young_bytes = {}, {}, 0
+def _key_bytes(key: bytes, _series_id: int) -> int:
+    return len(key) + _BYTES_PER_KEY
 
-    def add(self, series_id: int, labels: Labels) -> None:
-        """Remember the labels of a series."""
-        if series_id in self._young:
-            return
-        self._young[series_id] = labels
-        self._young_bytes += labels.n_bytes() + _BYTES_PER_ID
-        if self._young_bytes > self._max_young_bytes:
-            self._old, self._young, self._young_bytes = self._young, {}, 0
 
-    def __len__(self) -> int:
-        return len(self._young) + len(self._old)
+def _labels_bytes(_series_id: int, labels: Labels) -> int:
+    return labels.n_bytes() + _BYTES_PER_ID

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from promcompat.core.byte_bounded_cache import ByteBoundedCache, texts_bytes
+from promcompat.core.bounded_caches import ByteBoundedCache, texts_bytes
 from promcompat.core.errors import BadDataError
 from sql.catalog import is_storable_text
 from sql.database.connection_pool import Pool, acquired, read_again
@@ -26,8 +26,8 @@ class Tenants:
         self._ids: ByteBoundedCache[str, int] = ByteBoundedCache(_REMEMBERED_BYTES)
 
     def forget(self) -> None:
-        """Know no tenant any more: the database stepped back."""
-        self._ids = ByteBoundedCache(_REMEMBERED_BYTES)
+        """Drop all tenants: the database stepped back."""
+        self._ids.clear()
 
     @read_again
     async def find(self, name: str) -> int | None:

@@ -161,7 +161,7 @@ class PostgresMetricRepository:
         self._series_cache.forget(removed)
         if removed is not None:
             return
-        self._labels_cache.forget()
+        self._labels_cache.clear()
         self.threshold_watch.forget()
         if self._partitions is not None:
             self._partitions.forget()

@@ -7,7 +7,7 @@ from typing import Final, cast
 import numpy as np
 import orjson
 
-from promcompat.core.byte_bounded_cache import texts_bytes
+from promcompat.core.bounded_caches import texts_bytes
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels
 from promcompat.core.ports import MatcherSets

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from promcompat.core.byte_bounded_cache import ByteBoundedCache, texts_bytes
+from promcompat.core.bounded_caches import ByteBoundedCache, texts_bytes
 from promcompat.core.model import MetricMetadata
 from sql.catalog import is_storable_text
 from sql.database.connection_pool import Pool, acquired

@@ -6,7 +6,6 @@ here waits, and the same data always give the same text.
 """
 
 import math
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -16,7 +15,7 @@ from promcompat.alerting.templates.functions import FUNCTION_NAMES, FunctionCont
 from promcompat.alerting.templates.nodes import TemplateError, TemplateLimitError, Tree
 from promcompat.alerting.templates.parser import parse_template
 from promcompat.alerting.templates.values import LabelMap, RootData, TemplateSample
-from promcompat.core.byte_bounded_cache import ByteBoundedCache
+from promcompat.core.bounded_caches import ByteBoundedCache
 from promcompat.core.model import EMPTY_LABELS, Labels
 
 PRELUDE: Final = (
@@ -51,20 +50,16 @@ class TemplateData:
 
 
 _TREES: Final = ByteBoundedCache[tuple[str, str], Tree](32 << 20)
-_TREES_LOCK: Final = threading.Lock()
 _BYTES_PER_CHARACTER: Final = 100
 """Of a tree, about, for each character of its text."""
 
 
 def _parse(alert_name: str, text: str) -> Tree:
-    # Rules are checked and evaluated in threads.
-    with _TREES_LOCK:
-        tree = _TREES.get((alert_name, text))
+    tree = _TREES.get((alert_name, text))
     if tree is None:
         tree = parse_template(f"__alert_{alert_name}", PRELUDE + text, FUNCTION_NAMES)
         n_characters = len(alert_name) + len(text)
-        with _TREES_LOCK:
-            _TREES.add((alert_name, text), tree, n_characters * _BYTES_PER_CHARACTER)
+        _TREES.add((alert_name, text), tree, n_characters * _BYTES_PER_CHARACTER)
     return tree
 
 

@@ -1,6 +1,11 @@
 """A cache that counts bytes keeps to its bound whatever is put into it."""
 
-from promcompat.core.byte_bounded_cache import BYTES_PER_ENTRY, ByteBoundedCache, texts_bytes
+from promcompat.core.bounded_caches import (
+    BYTES_PER_ENTRY,
+    ByteBoundedCache,
+    estimated_bytes,
+    texts_bytes,
+)
 
 
 def test_the_least_recently_used_is_thrown_out_first() -> None:
@@ -40,3 +45,18 @@ def test_a_new_value_replaces_the_bytes_of_the_old_one() -> None:
 def test_texts_of_every_script_are_counted() -> None:
     assert texts_bytes(["a" * 100]) >= 100
     assert texts_bytes(["ü" * 100, "😀" * 100]) >= 800
+
+
+def test_clearing_drops_entries_and_their_bytes() -> None:
+    cache: ByteBoundedCache[str, int] = ByteBoundedCache(10_000)
+    cache.add("a", 1, 100)
+    cache.clear()
+    assert (cache.get("a"), len(cache), cache.n_bytes) == (None, 0, 0)
+
+
+def test_many_items_are_estimated_by_some_of_them() -> None:
+    assert estimated_bytes([], len) == 0
+    assert estimated_bytes(["ab", "abcd"], len) == 6
+    measured: list[str] = []
+    assert estimated_bytes(["abc"] * 100_000, lambda text: measured.append(text) or 3) == 300_000
+    assert len(measured) <= 1_000

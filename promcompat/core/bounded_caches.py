@@ -1,0 +1,135 @@
+"""Caches that are bounded by the memory of their entries, and how that memory is estimated."""
+
+import sys
+import threading
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from operator import itemgetter
+from typing import Final, Generic, TypeVar
+
+from cachetools import LRUCache
+
+KeyT = TypeVar("KeyT", bound=Hashable)
+ValueT = TypeVar("ValueT")
+ItemT = TypeVar("ItemT")
+
+BYTES_PER_ENTRY: Final = 200
+"""A dictionary entry and the small objects around it."""
+_LARGEST_SHARE: Final = 4
+_MAX_MEASURED_ITEMS: Final = 1_000
+
+
+class ByteBoundedCache(Generic[KeyT, ValueT]):
+    """Values by key, at most `max_bytes` in total; the least recently used are evicted first.
+
+    The caller passes the bytes of an entry, key included. An entry larger than a quarter of the
+    cache is not kept. Safe to use from several threads.
+    """
+
+    __slots__ = ("_entries", "_largest_entry", "_lock")
+
+    def __init__(self, max_bytes: int) -> None:
+        self._lock = threading.Lock()
+        self._largest_entry = max_bytes // _LARGEST_SHARE
+        self._entries: LRUCache[KeyT, tuple[ValueT, int]] = LRUCache(max_bytes, itemgetter(1))
+
+    def get(self, key: KeyT) -> ValueT | None:
+        """The value of a key, which becomes the most recently used."""
+        try:
+            with self._lock:
+                return self._entries[key][0]
+        except KeyError:
+            return None
+
+    def add(self, key: KeyT, value: ValueT, n_bytes: int) -> None:
+        """Store a value of `n_bytes`, replacing the one there was."""
+        size = n_bytes + BYTES_PER_ENTRY
+        with self._lock:
+            self._entries.pop(key, None)
+            if size <= self._largest_entry:
+                self._entries[key] = value, size
+
+    def remove(self, key: KeyT) -> None:
+        """Drop a key if it is there."""
+        with self._lock:
+            self._entries.pop(key, None)
+
+    def clear(self) -> None:
+        """Drop all entries."""
+        with self._lock:
+            self._entries.clear()
+
+    @property
+    def n_bytes(self) -> int:
+        """The bytes of all entries."""
+        return int(self._entries.currsize)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class GenerationalCache(Generic[KeyT, ValueT]):
+    """Values by key in two plain dictionaries, at most `max_bytes` in total; for hot look-ups.
+
+    New and used entries are in the young generation. When those take half of `max_bytes`, the old
+    generation is dropped and the young one becomes the old one; so an entry stays as long as it is
+    used within every half of the turnover.
+
+    Ingest looks up every sample's series: 0.8 million a second are found in an `LRUCache`, 3
+    million by `get_recent`, while a whole request takes 2.5 µs per sample.
+    """
+
+    __slots__ = ("_max_young_bytes", "_n_bytes_of", "old", "young", "young_bytes")
+
+    def __init__(
+        self, n_bytes_of: Callable[[KeyT, ValueT], int], max_bytes: int = sys.maxsize
+    ) -> None:
+        self._n_bytes_of = n_bytes_of
+        self._max_young_bytes = max_bytes // 2
+        self.clear()
+
+    def clear(self) -> None:
+        """Drop all entries."""
+        self.young: dict[KeyT, ValueT] = {}
+        self.old: dict[KeyT, ValueT] = {}
+        self.young_bytes = 0
+
+    def get(self, key: KeyT) -> ValueT | None:
+        """The value of a key, which moves to the young generation."""
+        value = self.young.get(key)
+        if value is None and (value := self.old.get(key)) is not None:
+            self.add(key, value)
+        return value
+
+    def get_recent(self, keys: Iterable[KeyT]) -> list[ValueT | None]:
+        """For each key its value in the young generation, None where it has none."""
+        # `map` runs in C: 0.3 µs per key, a loop takes twice as long.
+        return list(map(self.young.get, keys))
+
+    def add(self, key: KeyT, value: ValueT) -> None:
+        """Store a value."""
+        if key not in self.young:
+            self.young_bytes += self._n_bytes_of(key, value)
+        self.young[key] = value
+        if self.young_bytes > self._max_young_bytes:
+            self.age()
+
+    def age(self) -> None:
+        """Drop the old generation; the young one becomes the old one."""
+        self.old, self.young, self.young_bytes = self.young, {}, 0
+
+    def __len__(self) -> int:
+        return len(self.young) + len(self.old)
+
+
+def texts_bytes(texts: Iterable[str]) -> int:
+    """About the memory of texts; four bytes per character cover every script."""
+    return sum(56 + len(text) * (1 if text.isascii() else 4) for text in texts)
+
+
+def estimated_bytes(items: Sequence[ItemT], n_bytes_of: Callable[[ItemT], int]) -> int:
+    """About the memory of many items, from at most 1,000 of them.
+
+    Measuring each of 100,000 label sets takes 0.2 s.
+    """
+    measured = items[:: 1 + len(items) // _MAX_MEASURED_ITEMS]
+    return sum(map(n_bytes_of, measured)) * len(items) // max(1, len(measured))
