@@ -34,6 +34,7 @@ from promcompat.core.thresholds import (
     NO_LIMIT,
     AlertThreshold,
     Direction,
+    SeriesLimits,
     ThresholdOverride,
 )
 
@@ -201,11 +202,11 @@ class OverridePayload(BodyModel):
         return cls(labels=override.labels.as_dict(), **named)
 
 
-def _check_order(limits: tuple[float, float], direction: Direction, of_whom: str = "") -> None:
+def _check_order(limits: SeriesLimits, of_whom: str = "") -> None:
     """Raises FieldError when a critical limit is reached before the warning one."""
-    warning, critical = limits
-    side = "below" if direction is Direction.ABOVE else "above"
-    if critical < warning if direction is Direction.ABOVE else critical > warning:
+    warning, critical = limits.warning, limits.critical
+    side = "below" if limits.is_above else "above"
+    if critical < warning if limits.is_above else critical > warning:
         raise FieldError(
             f"has critical {critical} {side} warning {warning}{of_whom}",
             f"a critical limit that is not {side} the warning one, or the direction {side}",
@@ -229,10 +230,10 @@ class ThresholdPayload(BodyModel):
         if self.warning is None and self.critical is None:
             raise FieldError("has no limit", "`warning`, `critical` or both")
         threshold = self.to_threshold()
-        _check_order(threshold.limits_of(EMPTY_LABELS), self.direction)
+        _check_order(threshold.limits_of(EMPTY_LABELS))
         for index, override in enumerate(threshold.overrides):
             limits = threshold.limits_under(override)
-            _check_order(limits, self.direction, f" in overrides[{index}], inherited ones included")
+            _check_order(limits, f" in overrides[{index}], inherited ones included")
         self._check_levels(threshold)
         return self
 
@@ -245,8 +246,8 @@ class ThresholdPayload(BodyModel):
         ]
         reachable = [
             level
-            for index, level in enumerate(("warning", "critical"))
-            if not all(math.isnan(pair[index]) for pair in limits)
+            for level in ("warning", "critical")
+            if not all(math.isnan(getattr(of_series, level)) for of_series in limits)
         ]
         for level in () if threshold.remediation is None else threshold.remediation.levels:
             if level not in reachable:

@@ -7,7 +7,11 @@ from typing import Final
 
 from promcompat.alerting.templates.nodes import TemplateError
 from promcompat.alerting.templates.template import check_template
-from promcompat.alerting.thresholds import THRESHOLD_GROUP, threshold_query
+from promcompat.alerting.threshold_series import (
+    THRESHOLD_GROUP,
+    THRESHOLD_INTERVAL_MS,
+    threshold_query,
+)
 from promcompat.core.alert_ports import AlertRepository, RuleRepository
 from promcompat.core.alerts import SEVERITY, Alert, AlertRule, AlertState, RuleEvaluation
 from promcompat.core.errors import (
@@ -211,7 +215,7 @@ class RuleService:
                     group=THRESHOLD_GROUP,
                     name=name,
                     expr=expr,
-                    interval_ms=60_000,
+                    interval_ms=THRESHOLD_INTERVAL_MS,
                     for_ms=threshold.for_ms,
                     keep_firing_for_ms=0,
                     severity="",
@@ -227,13 +231,13 @@ class RuleService:
             )
             for (name, threshold), expr, query in zip(found, expressions, queries, strict=True)
         ]
-        if not members:
-            return []
-        return [
-            GroupStatus(
-                file=THRESHOLD_FILE, name=THRESHOLD_GROUP, interval_ms=60_000, rules=members
-            )
-        ]
+        group = GroupStatus(
+            file=THRESHOLD_FILE,
+            name=THRESHOLD_GROUP,
+            interval_ms=THRESHOLD_INTERVAL_MS,
+            rules=members,
+        )
+        return [group] if members else []
 
 
 def _canonical_texts(expressions: Sequence[str]) -> list[str]:

@@ -1,30 +1,20 @@
-"""From breaches in the outbox to alerts of thresholds, and the look whether they still hold.
+"""Turns breaches from the outbox into alerts of thresholds, and verifies that they still hold.
 
 The value of a series holds until its next sample. A breach with `for` fires when a sample that
-long after its first still breaches, or when that long has passed since it was noticed and no
-sample said otherwise: late data must not wait. Only a silence of `expiry_ms` ends an alert. A
-threshold that changed is held against the newest sample of each series at once. A sample that is
-too old raises no level: it says nothing of the present.
+long after the first one still breaches; or, as late data must not delay it, when that long has
+passed since the breach was noticed and no sample ended it. Without samples an alert ends only
+after `expiry_ms`. When a threshold changes, it is compared with the newest sample of each series at
+once. A sample that is too old raises no level: it says nothing about the present.
 """
 
-import json
-import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-
-import numpy as np
+from typing import Final
 
 from promcompat.alerting.alert_series import write_alert_series
-from promcompat.alerting.state_machine import (
-    AlertTiming,
-    advance_alert,
-    close_change,
-    progress_of,
-    transitions_between,
-    with_progress,
-)
+from promcompat.alerting.state_machine import close_change
 from promcompat.alerting.stats import AlertingStats
+from promcompat.alerting.threshold_series import THRESHOLD_INTERVAL_MS, ThresholdSeries
 from promcompat.core.alert_ports import (
     AlertRepository,
     BreachEvent,
@@ -33,181 +23,22 @@ from promcompat.core.alert_ports import (
     ThresholdReview,
     ThresholdSession,
 )
-from promcompat.core.alerts import (
-    ALERT_NAME,
-    SEVERITY,
-    Alert,
-    AlertChange,
-    AlertState,
-    AlertTransition,
-)
-from promcompat.core.durations import format_duration_ms
+from promcompat.core.alerts import Alert, AlertState
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import DefinitionRepository
-from promcompat.core.thresholds import (
-    AlertThreshold,
-    BreachLevel,
-    Direction,
-    find_breach_levels,
-)
+from promcompat.core.thresholds import NEVER_MS, AlertThreshold, BreachLevel
 from promcompat.querying.metric_service import MetricService
 
-THRESHOLD_GROUP = "thresholds"
-_BATCH = 500
-_REVIEWED_SERIES = 2000
-_MAX_REVIEWS = 10
-"""Pages of series of changed thresholds that one look takes."""
-_CHANGED = "the threshold changed"
-_SERIES_INTERVAL_MS = 60_000
-"""How often the series `ALERTS` of open alerts get a sample: Prometheus' evaluation interval."""
-_PLAIN_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
-_SEVERITIES = {BreachLevel.WARNING: "warning", BreachLevel.CRITICAL: "critical"}
-
-
-@dataclass(slots=True)
-class _Series:
-    """One series on its way through some events; `changes` are those that are complete."""
-
-    tenant: str
-    series_id: int
-    labels: Labels
-    threshold: AlertThreshold
-    level: BreachLevel
-    known_ms: int
-    alert: Alert | None
-    steps: list[AlertTransition] = field(default_factory=list)
-    changes: list[AlertChange] = field(default_factory=list)
-    before: Alert | None = field(init=False)
-    """The open alert that it came with."""
-
-    def __post_init__(self) -> None:
-        self.before = self.alert
-
-    def advance(self, level: BreachLevel, value: float, at_ms: int) -> None:
-        """Take over a level found in a sample."""
-        self.level, self.known_ms = level, at_ms
-        self.step(level, value, at_ms)
-
-    def review(self, state: LevelState, level: BreachLevel, at_ms: int) -> bool:
-        """Take over what a changed threshold makes of the newest sample; whether that is new."""
-        value = state.newest_value
-        if value is not None and level is not self.level:
-            self.level, self.known_ms = level, max(self.known_ms, state.newest_ms)
-            self.step(level, value, at_ms, _CHANGED)
-            return True
-        if self.alert is not None and value is not None and level is not BreachLevel.NONE:
-            self._describe(level, value)
-            return True
-        return False
-
-    def step(self, level: BreachLevel, value: float, at_ms: int, note: str = "") -> None:
-        """Advance the alert; one that ends makes room for the next. `note` says why."""
-        before = None if self.alert is None else progress_of(self.alert)
-        timing = AlertTiming(self.threshold.for_ms)
-        given = None if level is BreachLevel.NONE else value
-        after = advance_alert(before, given, at_ms, timing)
-        if after is None:
-            return
-        if given is None:
-            after = replace(after, value=value)
-        alert = self.alert or self._new_alert(level, value, at_ms)
-        severity = _SEVERITIES.get(level, "")
-        self.steps += [
-            replace(one, note=note, severity=severity) for one in transitions_between(before, after)
-        ]
-        self.alert = with_progress(alert, after)
-        if level is not BreachLevel.NONE:
-            self._set_severity(level, value, at_ms, is_new=before is None)
-        if not self.alert.state.is_open:
-            self.finish()
-
-    def expire(self, state: LevelState, at_ms: int) -> None:
-        """End the alert of a series that sends nothing any more."""
-        assert self.alert is not None
-        last_ms = max(state.timestamp_ms, state.newest_ms)
-        self.level, self.known_ms = BreachLevel.NONE, last_ms
-        silent = format_duration_ms((at_ms - last_ms) // 1000 * 1000)
-        self.step(BreachLevel.NONE, self.alert.value, at_ms, f"expired: no sample for {silent}")
-
-    def finish(self) -> None:
-        """What became of the alert is complete."""
-        if self.alert is not None and (self.steps or self.alert.id):
-            self.changes.append(AlertChange(alert=self.alert, transitions=tuple(self.steps)))
-        self.alert, self.steps = None, []
-
-    def _set_severity(self, level: BreachLevel, value: float, at_ms: int, *, is_new: bool) -> None:
-        assert self.alert is not None
-        severity = _SEVERITIES[level]
-        if severity != self.alert.severity and not is_new:
-            state = self.alert.state
-            note = f"severity: {self.alert.severity} → {severity}"
-            self.steps.append(
-                AlertTransition(
-                    from_state=state,
-                    to_state=state,
-                    at_ms=at_ms,
-                    value=value,
-                    note=note,
-                    severity=severity,
-                    from_severity=self.alert.severity,
-                )
-            )
-        self._describe(level, value)
-
-    def _describe(self, level: BreachLevel, value: float) -> None:
-        """What the open alert says of its level and of the threshold of now."""
-        assert self.alert is not None
-        severity = _SEVERITIES[level]
-        self.alert = replace(
-            self.alert,
-            severity=severity,
-            labels=self.alert.labels.with_label(SEVERITY, severity),
-            annotations=_annotations(self.threshold, self.labels, level, value),
-            expr=threshold_query(self.threshold, self.labels),
-            remediation=self.threshold.remediation,
-        )
-
-    def _new_alert(self, level: BreachLevel, value: float, at_ms: int) -> Alert:
-        name = self.labels.get(METRIC_NAME)
-        severity = _SEVERITIES[level]
-        labels = self.labels.without_name().with_label(ALERT_NAME, name)
-        return Alert(
-            id=0,
-            rule_id=None,
-            series_id=self.series_id,
-            rule_name=name,
-            rule_group=THRESHOLD_GROUP,
-            labels=labels.with_label(SEVERITY, severity),
-            series_labels=self.labels.without_name(),
-            annotations=_annotations(self.threshold, self.labels, level, value),
-            state=AlertState.PENDING,
-            severity=severity,
-            value=value,
-            active_at_ms=at_ms,
-            fired_at_ms=0,
-            resolved_at_ms=0,
-            keep_firing_since_ms=0,
-            acknowledged_at_ms=0,
-            acknowledged_by="",
-            expr=threshold_query(self.threshold, self.labels),
-            interval_ms=60_000,
-            remediation=self.threshold.remediation,
-        )
-
-    def state(self) -> LevelState:
-        """What is now handled of the series."""
-        return LevelState(
-            series_id=self.series_id,
-            tenant=self.tenant,
-            metric_name=self.labels.get(METRIC_NAME),
-            labels=self.labels,
-            level=self.level,
-            timestamp_ms=self.known_ms,
-        )
+_MAX_BREACHES: Final = 500
+"""How many breaches one run takes."""
+_REVIEW_PAGE: Final = 2000
+"""How many series of a changed threshold are reviewed together."""
+_MAX_REVIEW_PAGES: Final = 10
+"""How many of these pages one run takes."""
 
 
 class ThresholdAlerts:
-    """What the loop of breaches does."""
+    """The two loops of thresholds: breaches as they are found, and verification."""
 
     def __init__(
         self,
@@ -221,7 +52,7 @@ class ThresholdAlerts:
     ) -> None:
         """A sample older than `max_sample_age_ms` raises no alert (0: of any age).
 
-        The alert of a series that sends nothing for `expiry_ms` ends (0: never).
+        The alert of a series without a sample for `expiry_ms` ends (0: never).
         """
         self._alerts = alerts
         self._definitions = definitions
@@ -236,17 +67,17 @@ class ThresholdAlerts:
     async def dispatch_breaches(self) -> int:
         """Turn breaches of the outbox into alerts, and review thresholds that changed.
 
-        How much there was to do; 0 when another process does it.
+        Returns how much work was done; 0 when another process does it.
         """
         async with self._alerts.thresholds() as session:
             if session is None:
                 return 0
-            events = await session.take_breaches(_BATCH)
+            events = await session.take_breaches(_MAX_BREACHES)
             if events:
                 await self._handle(session, events)
             n_reviews = 0
-            while n_reviews < _MAX_REVIEWS:
-                review = await session.take_review(_REVIEWED_SERIES)
+            while n_reviews < _MAX_REVIEW_PAGES:
+                review = await session.take_review(_REVIEW_PAGE)
                 if review is None:
                     break
                 await self._review(session, review)
@@ -255,7 +86,7 @@ class ThresholdAlerts:
         return len(events) + n_reviews
 
     async def verify(self) -> None:
-        """Fire what is due, and find what no event told: levels that changed, rules that went."""
+        """Fire what is due, and find what no breach reported: changed levels, deleted rules."""
         async with self._alerts.thresholds() as session:
             if session is None:
                 return
@@ -268,35 +99,32 @@ class ThresholdAlerts:
 
     async def _handle(self, session: ThresholdSession, events: Sequence[BreachEvent]) -> None:
         ids = {event.series_id for event in events}
-        known = await session.states(ids)
-        alerts = {one.alert.series_id: one.alert for one in await session.open_alerts(ids)}
+        states = await session.states(ids)
+        alerts = _by_series(await session.open_alerts(ids))
         thresholds = await self._thresholds(event.tenant for event in events)
-        series: dict[int, _Series] = {}
-        for event in sorted(events, key=lambda one: (one.timestamp_ms, one.id)):
+        found: dict[int, ThresholdSeries] = {}
+        for event in sorted(events, key=lambda event: (event.timestamp_ms, event.id)):
             threshold = _threshold_of(thresholds, event.tenant, event.labels)
             if event.labels is None or threshold is None:
                 continue
-            level, known_ms = known.get(event.series_id, (BreachLevel.NONE, -(1 << 62)))
-            one = series.setdefault(
-                event.series_id,
-                _Series(
+            series = found.get(event.series_id)
+            if series is None:
+                series = found[event.series_id] = ThresholdSeries(
                     event.tenant,
                     event.series_id,
                     event.labels,
                     threshold,
-                    level,
-                    known_ms,
+                    *states.get(event.series_id, (BreachLevel.NONE, NEVER_MS)),
                     alerts.get(event.series_id),
-                ),
-            )
-            # Its writer may not have known the threshold of now.
-            found = level_of(threshold, event.labels, event.value)
-            if event.timestamp_ms > one.known_ms and found is not one.level:
-                one.advance(found, event.value, event.timestamp_ms)
-        await self._record(session, list(series.values()))
+                )
+            # The process that wrote the sample may not have had the present threshold.
+            level = series.level_of(event.value)
+            if event.timestamp_ms > series.known_ms and level is not series.level:
+                series.advance(level, event.value, event.timestamp_ms)
+        await self._record(session, list(found.values()))
 
     async def _review(self, session: ThresholdSession, review: ThresholdReview) -> None:
-        """Hold series against a threshold that changed, at this moment."""
+        """Compare series with their changed threshold."""
         definition = await self._definitions.find(review.tenant, review.metric_name)
         threshold = None if definition is None else definition.alert_threshold
         ids = {state.series_id for state in review.series}
@@ -304,19 +132,19 @@ class ThresholdAlerts:
         if threshold is None:
             await self._forget(session, ids, open_alerts)
             return
-        alerts = {one.alert.series_id: one.alert for one in open_alerts}
-        touched: list[_Series] = []
+        alerts = _by_series(open_alerts)
+        touched: list[ThresholdSeries] = []
         for state in review.series:
-            one = _series_of(state, threshold, alerts.get(state.series_id))
-            if one.review(state, self._newest_level(one, state), self._now_ms()):
-                touched.append(one)
+            series = ThresholdSeries.of_state(state, threshold, alerts.get(state.series_id))
+            if series.review(state, self._newest_level(series, state), self._now_ms()):
+                touched.append(series)
         await self._record(session, touched)
 
-    def _newest_level(self, series: _Series, state: LevelState) -> BreachLevel:
-        """The level of the newest sample; one that is too old, or expired, raises none."""
+    def _newest_level(self, series: ThresholdSeries, state: LevelState) -> BreachLevel:
+        """The level of the newest sample; a sample that is too old raises no level."""
         if state.newest_value is None:
             return series.level
-        level = level_of(series.threshold, series.labels, state.newest_value)
+        level = series.level_of(state.newest_value)
         max_age_ms = self._max_sample_age_ms
         is_old = max_age_ms > 0 and self._now_ms() - state.newest_ms > max_age_ms
         return min(level, series.level) if is_old or self._is_silent(state) else level
@@ -324,13 +152,13 @@ class ThresholdAlerts:
     async def _forget(
         self, session: ThresholdSession, series_ids: Collection[int], alerts: Iterable[TenantAlert]
     ) -> None:
-        """Series without a threshold are no longer watched, and their alerts end."""
+        """Stop watching series that have no threshold any more, and end their alerts."""
         await self._close(session, alerts)
         if series_ids:
             await session.record("", (), (), list(series_ids))
 
     async def _close(self, session: ThresholdSession, alerts: Iterable[TenantAlert]) -> None:
-        """End alerts and the series that show them."""
+        """End alerts, and the series that show them to PromQL."""
         now_ms = self._now_ms()
         for tenant, members in _by_tenant(alerts).items():
             await self._write_series(tenant, members, ())
@@ -342,27 +170,25 @@ class ThresholdAlerts:
         states: Sequence[LevelState],
         open_alerts: Sequence[TenantAlert],
     ) -> None:
-        tenants = {state.tenant for state in states} | {one.tenant for one in open_alerts}
+        tenants = {state.tenant for state in states} | {found.tenant for found in open_alerts}
         thresholds = await self._thresholds(tenants)
-        alerts = {one.alert.series_id: one for one in open_alerts}
-        touched: list[_Series] = []
-        forgotten: list[int] = []
-        ended: list[TenantAlert] = []
+        alerts = _by_series(open_alerts)
+        touched: list[ThresholdSeries] = []
+        forgotten: set[int] = set()
         for state in states:
             threshold = _threshold_of(thresholds, state.tenant, state.labels)
-            known = alerts.get(state.series_id)
-            if state.labels is None or threshold is None:
-                forgotten.append(state.series_id)
-                ended += [] if known is None else [known]
+            if threshold is None:
+                forgotten.add(state.series_id)
                 continue
-            one = _series_of(state, threshold, None if known is None else known.alert)
-            if self._look_again(one, state):
-                touched.append(one)
+            series = ThresholdSeries.of_state(state, threshold, alerts.get(state.series_id))
+            if self._has_changed(series, state):
+                touched.append(series)
         await self._record(session, touched)
+        ended = [found for found in open_alerts if found.alert.series_id in forgotten]
         await self._forget(session, forgotten, ended)
 
-    def _look_again(self, series: _Series, state: LevelState) -> bool:
-        """Whether a newer sample, or the time that went by, changed anything."""
+    def _has_changed(self, series: ThresholdSeries, state: LevelState) -> bool:
+        """Advance a series by its newest sample and by time; whether that changed anything."""
         if state.newest_value is not None:
             level = self._newest_level(series, state)
             if level is not series.level:
@@ -382,17 +208,17 @@ class ThresholdAlerts:
         return True
 
     def _is_silent(self, state: LevelState) -> bool:
-        """Whether a series has sent nothing for too long."""
+        """Whether a series has had no sample for too long."""
         last_ms = max(state.timestamp_ms, state.newest_ms)
         return 0 < self._expiry_ms < self._now_ms() - last_ms
 
     async def _close_orphans(self, session: ThresholdSession) -> None:
-        """Alerts of rules that were deleted or disabled end."""
+        """End the alerts of rules that were deleted or disabled."""
         await self._close(session, await session.orphans())
 
     async def _repeat_series(self, session: ThresholdSession) -> None:
-        """Show open alerts to PromQL again before its lookback forgets them."""
-        if self._now_ms() - self._repeated_ms < _SERIES_INTERVAL_MS:
+        """Write the series of open alerts again, before PromQL's lookback loses them."""
+        if self._now_ms() - self._repeated_ms < THRESHOLD_INTERVAL_MS:
             return
         self._repeated_ms = self._now_ms()
         for tenant, alerts in _by_tenant(await session.open_alerts(None)).items():
@@ -401,24 +227,24 @@ class ThresholdAlerts:
     async def _write_series(
         self, tenant: str, before: Iterable[Alert], after: Iterable[Alert]
     ) -> None:
-        """Show to PromQL what became of alerts."""
-        # Two changes within a millisecond: the second sample of a time would not be stored.
+        """Show to PromQL how alerts changed."""
+        # The second of two samples with the same time would not be stored.
         at_ms = max(self._now_ms(), self._series_written_ms + 1)
         self._series_written_ms = at_ms
         await write_alert_series(self._metrics, tenant, before, after, at_ms)
 
-    async def _record(self, session: ThresholdSession, series: Sequence[_Series]) -> None:
-        by_tenant: defaultdict[str, list[_Series]] = defaultdict(list)
-        for one in series:
-            one.finish()
-            by_tenant[one.tenant].append(one)
+    async def _record(self, session: ThresholdSession, series: Sequence[ThresholdSeries]) -> None:
+        by_tenant: defaultdict[str, list[ThresholdSeries]] = defaultdict(list)
+        for changed in series:
+            changed.finish()
+            by_tenant[changed.tenant].append(changed)
         for tenant, members in by_tenant.items():
-            changes = [change for one in members for change in one.changes]
-            before = [one.before for one in members if one.before is not None]
+            changes = [change for member in members for change in member.changes]
+            before = [member.before for member in members if member.before is not None]
             after = [change.alert for change in changes]
-            # Before the states: after a crash in between the same is done again.
+            # Before the states are recorded: after a crash in between the same work is done again.
             await self._write_series(tenant, before, after)
-            await session.record(tenant, changes, [one.state() for one in members])
+            await session.record(tenant, changes, [member.state() for member in members])
 
     async def _thresholds(self, tenants: Iterable[str]) -> dict[str, Mapping[str, AlertThreshold]]:
         names = {name for name in tenants if name}
@@ -433,50 +259,10 @@ def _threshold_of(
 
 def _by_tenant(alerts: Iterable[TenantAlert]) -> Mapping[str, list[Alert]]:
     members: defaultdict[str, list[Alert]] = defaultdict(list)
-    for one in alerts:
-        members[one.tenant].append(one.alert)
+    for found in alerts:
+        members[found.tenant].append(found.alert)
     return members
 
 
-def _series_of(state: LevelState, threshold: AlertThreshold, alert: Alert | None) -> _Series:
-    assert state.labels is not None, "a series that is there"
-    return _Series(
-        state.tenant,
-        state.series_id,
-        state.labels,
-        threshold,
-        state.level,
-        state.timestamp_ms,
-        alert,
-    )
-
-
-def level_of(threshold: AlertThreshold, labels: Labels, value: float) -> BreachLevel:
-    """The level of one value of one series."""
-    warning, critical = threshold.limits_of(labels)
-    is_above = np.array([threshold.direction is Direction.ABOVE])
-    levels = find_breach_levels(
-        np.array([value]), np.array([warning]), np.array([critical]), is_above
-    )
-    return BreachLevel(int(levels[0]))
-
-
-def threshold_query(threshold: AlertThreshold, labels: Labels) -> str:
-    """The PromQL that has a result for the series as long as it breaches any limit."""
-    warning, critical = threshold.limits_of(labels)
-    limit = critical if np.isnan(warning) else warning
-    name = labels.get(METRIC_NAME)
-    quoted = json.dumps(name, ensure_ascii=False)
-    selector = name if _PLAIN_NAME.fullmatch(name) else f"{{{quoted}}}"
-    return f"{selector} {'>=' if threshold.direction is Direction.ABOVE else '<='} {limit!r}"
-
-
-def _annotations(
-    threshold: AlertThreshold, labels: Labels, level: BreachLevel, value: float
-) -> Mapping[str, str]:
-    warning, critical = threshold.limits_of(labels)
-    limit = critical if level is BreachLevel.CRITICAL else warning
-    side = "at or above" if threshold.direction is Direction.ABOVE else "at or below"
-    name = labels.get(METRIC_NAME)
-    summary = f"{name} is {value:g}, {side} its {_SEVERITIES[level]} limit of {limit:g}"
-    return {"summary": summary}
+def _by_series(alerts: Iterable[TenantAlert]) -> Mapping[int | None, Alert]:
+    return {found.alert.series_id: found.alert for found in alerts}

@@ -18,7 +18,7 @@ from promcompat.core.remediation import RemediationSpec
 
 
 class Direction(StrEnum):
-    """On which side of a threshold the trouble is."""
+    """On which side of a limit the bad values are."""
 
     ABOVE = "above"
     BELOW = "below"
@@ -31,6 +31,11 @@ class BreachLevel(IntEnum):
     WARNING = 1
     CRITICAL = 2
 
+    @property
+    def severity(self) -> str:
+        """The severity of alerts of this level; empty for no breach."""
+        return self.name.lower() if self else ""
+
 
 NO_LIMIT: Final = math.nan
 """A limit that nothing breaches."""
@@ -39,8 +44,26 @@ NEVER_MS: Final = -(1 << 62)
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesLimits:
+    """The limits of one series; NO_LIMIT where it has none."""
+
+    warning: float
+    critical: float
+    is_above: bool
+
+    def limit_of(self, level: BreachLevel) -> float:
+        """The limit that a value of this level breaches."""
+        return self.critical if level is BreachLevel.CRITICAL else self.warning
+
+    def level_of(self, value: float) -> BreachLevel:
+        """The level of one value."""
+        limits = np.array([self.warning]), np.array([self.critical]), np.array([self.is_above])
+        return BreachLevel(int(find_breach_levels(np.array([value]), *limits)[0]))
+
+
+@dataclass(frozen=True, slots=True)
 class ThresholdOverride:
-    """Other limits for the series that carry all of `labels`; the first that fits counts.
+    """Other limits for the series that have all of `labels`; the first override that fits counts.
 
     A limit of None is inherited from the threshold; NO_LIMIT switches it off.
     """
@@ -52,7 +75,7 @@ class ThresholdOverride:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertThreshold:
-    """When the values of a metric are a breach. A value equal to a limit is one.
+    """When the values of a metric are a breach; a value equal to a limit is a breach.
 
     `for_ms`: how long the breach must last before its alert fires.
     """
@@ -64,24 +87,27 @@ class AlertThreshold:
     overrides: tuple[ThresholdOverride, ...] = ()
     remediation: RemediationSpec | None = None
 
-    def limits_of(self, labels: Labels) -> tuple[float, float]:
-        """Warning and critical limit for a series; NO_LIMIT where there is none."""
+    def limits_of(self, labels: Labels) -> SeriesLimits:
+        """The limits of the series with these labels."""
         own = set(labels)
         for override in self.overrides:
             if set(override.labels) <= own:
                 return self.limits_under(override)
-        return _first_set(self.warning), _first_set(self.critical)
+        return self._limits(self.warning, self.critical)
 
-    def limits_under(self, override: ThresholdOverride) -> tuple[float, float]:
-        """Warning and critical limit for the series of an override."""
-        return (
-            _first_set(override.warning, self.warning),
-            _first_set(override.critical, self.critical),
+    def limits_under(self, override: ThresholdOverride) -> SeriesLimits:
+        """The limits of the series that an override is for."""
+        return self._limits(
+            self.warning if override.warning is None else override.warning,
+            self.critical if override.critical is None else override.critical,
         )
 
-
-def _first_set(*limits: float | None) -> float:
-    return next((limit for limit in limits if limit is not None), NO_LIMIT)
+    def _limits(self, warning: float | None, critical: float | None) -> SeriesLimits:
+        return SeriesLimits(
+            NO_LIMIT if warning is None else warning,
+            NO_LIMIT if critical is None else critical,
+            self.direction is Direction.ABOVE,
+        )
 
 
 def find_breach_levels(
@@ -89,7 +115,7 @@ def find_breach_levels(
 ) -> IntArray:
     """The BreachLevel of each value, int64 [n]; all arrays are of one length.
 
-    NaN breaches nothing, a stale marker included: absence is what `absent()` rules are for.
+    NaN breaches nothing, and neither does a stale marker: rules with `absent()` find absence.
     """
 
     def breached(limit: FloatArray) -> BoolArray:
@@ -97,29 +123,6 @@ def find_breach_levels(
 
     levels = np.where(breached(warning), BreachLevel.WARNING, BreachLevel.NONE)
     return np.where(breached(critical), BreachLevel.CRITICAL, levels).astype(np.int64)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Breach:
-    """A change of level of one series, as the outbox carries it: NONE means that it ended."""
-
-    metric_name: str
-    labels: Labels
-    level: BreachLevel
-    value: float
-    timestamp_ms: int
-
-
-Breaches = Sequence[Breach]
-
-
-@dataclass(frozen=True, slots=True)
-class SeriesLimits:
-    """The limits of one series; NaN, which nothing breaches, where there is none."""
-
-    warning: float
-    critical: float
-    is_above: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,19 +137,21 @@ class LevelChange:
 
 
 class WatchedSeries:
-    """Limits by series, and what is known of each: its level, and the time that it is known from.
+    """The series that have a threshold, as columns: limits, level, and the time of that level.
 
-    A sample no newer than that time says nothing of the present: it is left out.
+    A sample that is not newer than its series' level says nothing about the present and is left
+    out. Every write waits for this class, so it does nothing per sample: one binary search over
+    the watched ids, one comparison, and more only where a level may have changed.
     """
 
     def __init__(self, limits: Mapping[int, SeriesLimits] | None = None) -> None:
-        """Every series starts without a breach, known from no time at all."""
+        """Every series starts without a breach, before the time of any sample."""
         given = limits or {}
         self.ids: IntArray = np.array(sorted(given), np.int64)
         ordered = [given[series_id] for series_id in self.ids.tolist()]
-        self._warning: FloatArray = np.array([one.warning for one in ordered], np.float64)
-        self._critical: FloatArray = np.array([one.critical for one in ordered], np.float64)
-        self._is_above = np.array([one.is_above for one in ordered], np.bool_)
+        self._warning: FloatArray = np.array([limit.warning for limit in ordered], np.float64)
+        self._critical: FloatArray = np.array([limit.critical for limit in ordered], np.float64)
+        self._is_above = np.array([limit.is_above for limit in ordered], np.bool_)
         self._levels: IntArray = np.zeros(len(ordered), np.int64)
         self._known_ms: IntArray = np.full(len(ordered), NEVER_MS, np.int64)
 
@@ -157,7 +162,7 @@ class WatchedSeries:
         return self._slot(series_id) is not None
 
     def with_series(self, limits: Mapping[int, SeriesLimits]) -> "WatchedSeries":
-        """These series and others, none of which is watched yet."""
+        """These series and more, none of which is watched yet."""
         added = WatchedSeries(limits)
         order = np.argsort(np.concatenate([self.ids, added.ids]))
         joined = WatchedSeries()
@@ -167,7 +172,7 @@ class WatchedSeries:
         return joined
 
     def replaced_by(self, limits: Mapping[int, SeriesLimits]) -> "WatchedSeries":
-        """Other series and limits; what is known of those that stay is kept."""
+        """Other series and limits; those that stay keep their level and its time."""
         new = WatchedSeries(limits)
         for slot, series_id in enumerate(self.ids.tolist()):
             other = new._slot(series_id)
@@ -177,19 +182,19 @@ class WatchedSeries:
         return new
 
     def level_of(self, series_id: int) -> BreachLevel:
-        """What is known; no breach for a series that is not watched."""
+        """The level of a series; no breach for one that is not watched."""
         slot = self._slot(series_id)
         return BreachLevel.NONE if slot is None else BreachLevel(int(self._levels[slot]))
 
     def learn(self, series_id: int, level: BreachLevel, timestamp_ms: int) -> None:
-        """Take over a level, unless a later one is known."""
+        """Take over a level unless the series has a later one."""
         slot = self._slot(series_id)
         if slot is not None and timestamp_ms >= self._known_ms[slot]:
             self._levels[slot] = level
             self._known_ms[slot] = timestamp_ms
 
     def learn_newest(self, newest_ms: Iterable[tuple[int, int]]) -> None:
-        """Take over that series have samples up to these times; their levels stay."""
+        """Take over how new the samples of series are, in ms by series id; levels stay."""
         for series_id, timestamp_ms in newest_ms:
             slot = self._slot(series_id)
             if slot is not None:

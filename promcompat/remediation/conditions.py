@@ -6,7 +6,6 @@ from typing import Any, Final, Protocol
 
 from promcompat.alerting.state_machine import AlertTiming, advance_alert, progress_of
 from promcompat.alerting.templates.expansion import elements_of
-from promcompat.alerting.thresholds import level_of
 from promcompat.core.alert_ports import AlertRepository, RuleRepository
 from promcompat.core.alerts import Alert, AlertRule
 from promcompat.core.model import METRIC_NAME
@@ -99,7 +98,7 @@ class AlertConditionChecker:
         if newest.value is None:
             return Condition(True, {"reason": "the series has no sample"})
         labels = alert.series_labels.with_label(METRIC_NAME, alert.rule_name)
-        level = level_of(threshold, labels, newest.value)
+        level = threshold.limits_of(labels).level_of(newest.value)
         detail = {
             "value": f"{newest.value:g}",
             "timestamp_ms": newest.timestamp_ms,

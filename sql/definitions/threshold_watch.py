@@ -21,7 +21,6 @@ from promcompat.core.thresholds import (
     NEVER_MS,
     AlertThreshold,
     BreachLevel,
-    Direction,
     LevelChange,
     SeriesLimits,
     WatchedSeries,
@@ -99,8 +98,8 @@ class ThresholdWatch:
                 _QUERIES["series_of_metrics"], tenant_id, list(thresholds)
             )
             self._limits[tenant] |= {
-                row["id"]: limits_of(
-                    thresholds[row["metric_name"]], _labels_of(row["metric_name"], row["labels"])
+                row["id"]: thresholds[row["metric_name"]].limits_of(
+                    _labels_of(row["metric_name"], row["labels"])
                 )
                 for row in found
             }
@@ -124,7 +123,7 @@ class ThresholdWatch:
         if not thresholds:
             return
         found = {
-            series_id: limits_of(threshold, labels)
+            series_id: threshold.limits_of(labels)
             for series_id, labels in series.items()
             if (threshold := thresholds.get(labels.get(METRIC_NAME))) is not None
             and series_id not in self._watched
@@ -152,12 +151,6 @@ class ThresholdWatch:
         """From now on these are known."""
         for change in changes:
             self._watched.learn(change.series_id, change.level, change.timestamp_ms)
-
-
-def limits_of(threshold: AlertThreshold, labels: Labels) -> SeriesLimits:
-    """The limits of one series of a metric."""
-    warning, critical = threshold.limits_of(labels)
-    return SeriesLimits(warning, critical, threshold.direction is Direction.ABOVE)
 
 
 def _labels_of(metric_name: str, document: str) -> Labels:
