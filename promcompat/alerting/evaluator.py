@@ -22,11 +22,7 @@ from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import AlertTexts, Expand, elements_of
 from promcompat.core.alert_ports import AlertRepository, EvaluationSession, ScheduledGroup
 from promcompat.core.alerts import ALERT_NAME, Alert, AlertChange, AlertRule, RuleEvaluation
-from promcompat.core.errors import (
-    ExecutionError,
-    PromcompatError,
-    StorageUnavailableError,
-)
+from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
 from promcompat.core.model import Labels
 from promcompat.querying.metric_service import MetricService, QueryOptions
 from promql.values.matrix import QueryResult

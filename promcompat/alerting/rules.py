@@ -24,11 +24,7 @@ from promcompat.core.errors import (
 )
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import DefinitionRepository
-from promcompat.core.remediation import (
-    RemediationCheck,
-    RemediationSpec,
-    accept_remediation,
-)
+from promcompat.core.remediation import RemediationCheck, RemediationSpec, accept_remediation
 from promql.ast import ValueType
 from promql.parsing.parser import parse_expr
 from promql.parsing.printer import print_expr

@@ -31,17 +31,15 @@ from sql.alerting.alert_rows import (
     silence_matchers,
     silence_of_row,
 )
-from sql.alerting.alert_sessions import (
-    AlertWriter,
-    PostgresEvaluationSession,
-    PostgresThresholdSession,
-)
+from sql.alerting.alert_writer import AlertWriter
+from sql.alerting.rule_repository import PostgresEvaluationSession
+from sql.alerting.threshold_session import PostgresThresholdSession
 from sql.database.connection_pool import Connection, Pool, acquired, read_again
 from sql.database.database import Database
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("alerts")
-_SERIES_VALUE: Final = load_queries("thresholds")["series_value"]
+_THRESHOLDS: Final = load_queries("thresholds")
 _DELIVERIES: Final = load_queries("deliveries")
 _FOREIGN_MS: Final = 86_400_000
 """How long work waits for a receiver that this process does not know: another may."""
@@ -172,7 +170,7 @@ class PostgresAlertRepository:
         """See the port."""
         tenant_id = await self._database.tenants.find(tenant)
         async with acquired(self._database.read_pool) as connection:
-            row = await connection.fetchrow(_SERIES_VALUE, tenant_id, series_id)
+            row = await connection.fetchrow(_THRESHOLDS["series_value"], tenant_id, series_id)
         return None if row is None else SeriesValue(row["value"], row["ts_ms"] or 0)
 
     @read_again
@@ -221,7 +219,7 @@ class PostgresAlertRepository:
                 await connection.execute(_QUERIES["lock"], "thresholds")
             is_stored = await self._writer(connection).save(tenant_id, [change])
             if series_id is not None:
-                await connection.execute(_QUERIES["reset_level"], series_id)
+                await connection.execute(_THRESHOLDS["reset_level"], series_id)
         return is_stored
 
     async def count_silences(self, tenant: str, now_ms: int) -> int:
@@ -306,7 +304,7 @@ class PostgresAlertRepository:
         async with acquired(self._sessions) as connection:
             for name in ("drop_foreign_deliveries", "drop_foreign_states"):
                 await connection.execute(_DELIVERIES[name], list(receivers), yesterday_ms)
-            await connection.execute(_QUERIES["forget_levels"])
+            await connection.execute(_THRESHOLDS["forget_levels"])
             await connection.execute(_QUERIES["prune_silences"], before_ms)
             status: str = await connection.execute(_QUERIES["prune_alerts"], before_ms)
         return int(status.rpartition(" ")[2])

@@ -1,16 +1,17 @@
-"""The PostgreSQL side of `promcompat.core.alert_ports.RuleRepository`."""
+"""The PostgreSQL side of `promcompat.core.alert_ports`: rules, and the evaluation of a group."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import asyncpg
 
 from promcompat.core.alert_ports import RuleRepository
-from promcompat.core.alerts import AlertRule, RuleEvaluation
+from promcompat.core.alerts import Alert, AlertChange, AlertRule, RuleEvaluation
 from promcompat.core.errors import ConflictError
-from sql.alerting.alert_rows import rule_columns, rule_of_row
-from sql.database.connection_pool import acquired, read_again
+from sql.alerting.alert_rows import alert_of_row, rule_columns, rule_of_row
+from sql.alerting.alert_writer import AlertWriter
+from sql.database.connection_pool import Connection, acquired, read_again
 from sql.database.database import Database
 from sql.query_loader import load_queries
 
@@ -84,6 +85,40 @@ class PostgresRuleRepository:
         async with acquired(self._database.write_pool) as connection:
             found = await connection.fetchval(_QUERIES["delete_rule"], tenant_id, rule_id, version)
         return found is not None
+
+
+class PostgresEvaluationSession:
+    """See `promcompat.core.alert_ports.EvaluationSession`."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        tenant_id: int,
+        rules: Sequence[tuple[AlertRule, int]],
+        writer: AlertWriter,
+    ) -> None:
+        self.rules = rules
+        self._connection = connection
+        self._tenant_id = tenant_id
+        self._writer = writer
+
+    async def open_alerts(self, rule_id: int) -> list[Alert]:
+        """See the port."""
+        rows = await self._connection.fetch(_QUERIES["open_alerts_of_rule"], rule_id)
+        return [alert_of_row(row) for row in rows]
+
+    async def record(
+        self, rule_id: int, evaluation: RuleEvaluation, changes: Sequence[AlertChange]
+    ) -> None:
+        """See the port."""
+        await self._connection.execute(
+            _QUERIES["record_evaluation"],
+            rule_id,
+            evaluation.evaluated_at_ms,
+            evaluation.duration_seconds,
+            evaluation.error,
+        )
+        await self._writer.save(self._tenant_id, changes)
 
 
 def _conforms(repository: PostgresRuleRepository) -> RuleRepository:

@@ -30,7 +30,7 @@ from sql.database.copy_format import SampleRows
 from sql.definitions.threshold_json import decode_threshold
 from sql.query_loader import load_queries
 
-_QUERIES: Final = load_queries("alerts")
+_QUERIES: Final = load_queries("thresholds")
 _DEFINITION_QUERIES: Final = load_queries("definitions")
 _OVERLAP: Final = timedelta(minutes=2)
 _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)

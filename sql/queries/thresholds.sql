@@ -1,3 +1,122 @@
+-- insert_breaches --
+-- Level changes of a batch, in the transaction of its samples.
+INSERT INTO breach_outbox (series_id, level, value, ts)
+SELECT u.series_id, u.level, u.value, from_unix_ms(u.ts_ms)
+FROM unnest($1::bigint[], $2::smallint[], $3::float8[], $4::bigint[])
+    WITH ORDINALITY AS u (series_id, level, value, ts_ms, ordinal)
+ORDER BY u.ordinal
+
+-- newest_samples --
+-- The newest sample of each series: one probe of the newest chunks' index each.
+SELECT u.series_id, (extract(epoch FROM n.ts) * 1000)::bigint AS ts_ms, n.value
+FROM unnest($1::bigint[]) AS u (series_id)
+CROSS JOIN LATERAL (
+    SELECT s.ts, s.value FROM sample AS s WHERE s.series_id = u.series_id ORDER BY s.ts DESC LIMIT 1
+) AS n
+
+-- definition_versions --
+-- Tells which tenants' definitions changed since they were read.
+SELECT t.id AS tenant_id, t.name AS tenant, c.version
+FROM definition_change AS c
+JOIN tenant AS t ON t.id = c.tenant_id
+
+-- series_of_metrics --
+-- Every series of given metrics of a tenant.
+SELECT id, metric_name, labels::text AS labels
+FROM series
+WHERE tenant_id = $1 AND metric_name = ANY($2::text[])
+
+-- known_levels --
+-- What was last recorded of series that breach or did: handled by $1 or later, and not handled.
+SELECT series_id, level, ts_ms
+FROM (
+    SELECT series_id, level, (extract(epoch FROM ts) * 1000)::bigint AS ts_ms, 0 AS id
+    FROM threshold_state
+    WHERE changed_at >= $1::timestamptz
+    UNION ALL
+    SELECT series_id, level, (extract(epoch FROM ts) * 1000)::bigint, id FROM breach_outbox
+) AS known
+ORDER BY ts_ms, id
+
+-- take_breaches --
+-- Changes not handled yet, oldest first, for the one who holds the lock.
+SELECT
+    b.id, b.series_id, s.tenant_id, t.name AS tenant, s.metric_name, s.labels::text AS labels,
+    b.level, b.value, (extract(epoch FROM b.ts) * 1000)::bigint AS ts_ms
+FROM breach_outbox AS b
+LEFT JOIN series AS s ON s.id = b.series_id
+LEFT JOIN tenant AS t ON t.id = s.tenant_id
+ORDER BY b.id
+LIMIT $1
+FOR UPDATE OF b SKIP LOCKED
+
+-- delete_breaches --
+-- Changes that have been handled.
+DELETE FROM breach_outbox WHERE id = ANY($1::bigint[])
+
+-- threshold_states --
+-- What was last handled of given series.
+SELECT series_id, level, value, (extract(epoch FROM ts) * 1000)::bigint AS ts_ms
+FROM threshold_state
+WHERE series_id = ANY($1::bigint[])
+
+-- save_threshold_states --
+-- What is now handled of series; `changed_at` tells writers when to look again.
+INSERT INTO threshold_state (series_id, tenant_id, metric_name, level, value, ts)
+SELECT u.series_id, u.tenant_id, u.metric_name, u.level, u.value, from_unix_ms(u.ts_ms)
+FROM unnest(
+    $1::bigint[], $2::integer[], $3::text[], $4::smallint[], $5::float8[], $6::bigint[]
+) AS u (series_id, tenant_id, metric_name, level, value, ts_ms)
+ON CONFLICT (series_id) DO UPDATE SET
+    level = excluded.level, value = excluded.value, ts = excluded.ts, changed_at = now()
+
+-- verified_states --
+-- Each series with a level, or without one since a moment, and its newest sample.
+SELECT
+    v.series_id, s.tenant_id, t.name AS tenant, v.metric_name, s.labels::text AS labels, v.level,
+    (extract(epoch FROM v.ts) * 1000)::bigint AS ts_ms, n.value AS newest_value,
+    (extract(epoch FROM n.ts) * 1000)::bigint AS newest_ts_ms
+FROM threshold_state AS v
+LEFT JOIN series AS s ON s.id = v.series_id
+LEFT JOIN tenant AS t ON t.id = s.tenant_id
+LEFT JOIN LATERAL (
+    SELECT x.ts, x.value
+    FROM sample AS x
+    WHERE x.series_id = v.series_id AND x.ts > v.ts
+    ORDER BY x.ts DESC
+    LIMIT 1
+) AS n ON true
+WHERE v.level > 0 OR v.changed_at > now() - interval '10 minutes'
+
+-- forget_levels --
+-- Drops what nobody needs to know any more of series that do not breach.
+DELETE FROM threshold_state
+WHERE level = 0 AND changed_at < now() - interval '1 hour'
+
+-- delete_states --
+-- Drops what is known of series that are no longer watched.
+DELETE FROM threshold_state WHERE series_id = ANY($1::bigint[])
+
+-- reset_level --
+-- A series counts as one that does not breach, until a sample comes that is newer than all it has.
+UPDATE threshold_state AS v
+SET
+    level = 0, changed_at = now(),
+    ts = greatest(v.ts, (SELECT max(x.ts) FROM sample AS x WHERE x.series_id = v.series_id))
+WHERE v.series_id = $1
+
+-- open_threshold_alerts --
+-- Open alerts of thresholds, of given series or ($1 null) of all.
+SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
+    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text,
+    t.name AS tenant
+FROM alert AS a
+JOIN tenant AS t ON t.id = a.tenant_id
+WHERE
+    a.rule_id IS NULL
+    AND a.state IN ('pending', 'firing')
+    AND ($1::bigint[] IS NULL OR a.series_id = ANY($1))
+
 -- take_review --
 -- The metric whose review has been due for longest, for the one who holds its row.
 SELECT r.tenant_id, t.name AS tenant, r.metric_name, r.after_series_id, r.is_repeated

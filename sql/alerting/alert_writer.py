@@ -1,0 +1,124 @@
+"""Stores changes of alerts, their history, and the deliveries that these make."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from promcompat.core.alerts import (
+    REMEDIATION_RECEIVER,
+    SEVERITY,
+    Alert,
+    AlertChange,
+    AlertState,
+    AlertTransition,
+)
+from sql.alerting.alert_rows import alert_document, document
+from sql.database.connection_pool import Connection
+from sql.query_loader import load_queries
+from sql.series.resolver import fingerprint_of
+
+_QUERIES: Final = load_queries("alerts")
+_INSERT_DELIVERIES: Final = load_queries("deliveries")["insert_deliveries"]
+
+
+class AlertWriter:
+    """Stores changes of alerts, with their steps and the work that these make for receivers."""
+
+    def __init__(self, connection: Connection, receivers: Sequence[str], now_ms: int) -> None:
+        """`receivers` are told of every step of an alert that fires or has fired and ends."""
+        self._connection = connection
+        self._receivers = receivers
+        self._now_ms = now_ms
+
+    async def save(self, tenant_id: int, changes: Sequence[AlertChange]) -> bool:
+        """Store changes; new alerts get their ids here. Whether anything was stored."""
+        known = await self._with_ids([change for change in changes if not change.alert.id])
+        old = [change for change in changes if change.alert.id]
+        # Ends before beginnings: one alert may be open for a rule and series.
+        if old:
+            old = await self._update(old)
+        if known:
+            documents = document([alert_document(change.alert) for change in known])
+            await self._connection.execute(
+                _QUERIES["insert_alerts"], tenant_id, documents, self._now_ms
+            )
+        # Ends before beginnings here too: receivers are told in this order.
+        stepped = [change for change in (*old, *known) if change.transitions]
+        if stepped:
+            await self._save_steps(stepped)
+            await self._save_deliveries(tenant_id, stepped)
+        return bool(old or known)
+
+    async def _update(self, changes: Sequence[AlertChange]) -> list[AlertChange]:
+        """Store known alerts; those that somebody ended meanwhile stay as they are."""
+        documents = document([alert_document(change.alert) for change in changes])
+        rows = await self._connection.fetch(_QUERIES["update_alerts"], documents)
+        stored = {row["id"] for row in rows}
+        return [change for change in changes if change.alert.id in stored]
+
+    async def _with_ids(self, new: Sequence[AlertChange]) -> list[AlertChange]:
+        if not new:
+            return []
+        rows = await self._connection.fetch(_QUERIES["reserve_alert_ids"], len(new))
+        return [
+            replace(change, alert=replace(change.alert, id=row["id"]))
+            for change, row in zip(new, rows, strict=True)
+        ]
+
+    async def _save_steps(self, changes: Sequence[AlertChange]) -> None:
+        steps = [(change.alert.id, step) for change in changes for step in change.transitions]
+        await self._connection.execute(
+            _QUERIES["insert_transitions"],
+            [alert_id for alert_id, _ in steps],
+            [step.from_state.value for _, step in steps],
+            [step.to_state.value for _, step in steps],
+            [step.at_ms for _, step in steps],
+            [step.value for _, step in steps],
+            [step.note for _, step in steps],
+            [step.actor for _, step in steps],
+        )
+
+    async def _save_deliveries(self, tenant_id: int, changes: Sequence[AlertChange]) -> None:
+        work = [
+            (
+                change.alert.id,
+                receiver,
+                _subject_of(change.alert),
+                step.to_state is AlertState.FIRING and step.from_state is not step.to_state,
+                document(alert_document(_alert_at(change.alert, step))),
+            )
+            for change in changes
+            for step in change.transitions
+            for receiver in self._receivers_of(change, step)
+        ]
+        if work:
+            columns = map(list, zip(*work, strict=True))
+            await self._connection.execute(_INSERT_DELIVERIES, tenant_id, *columns, self._now_ms)
+
+    def _receivers_of(self, change: AlertChange, step: AlertTransition) -> list[str]:
+        if step.from_state is step.to_state and not step.from_severity:
+            return []
+        match step.to_state:
+            case AlertState.FIRING:
+                is_remediated = change.starts_remediation(step)
+                return [*self._receivers, *([REMEDIATION_RECEIVER] * is_remediated)]
+            case AlertState.RESOLVED:
+                return list(self._receivers)
+            case _:
+                return []
+
+
+def _subject_of(alert: Alert) -> str:
+    """What receivers are told of in order: the series of a threshold, the labels of a rule."""
+    if alert.series_id is not None:
+        return f"series {alert.series_id}"
+    return (fingerprint_of(alert.labels) or b"").hex()
+
+
+def _alert_at(alert: Alert, step: AlertTransition) -> Alert:
+    """The alert as it was after a step."""
+    ended_ms = step.at_ms if step.to_state is AlertState.RESOLVED else 0
+    if step.severity:
+        labels = alert.labels.with_label(SEVERITY, step.severity)
+        alert = replace(alert, severity=step.severity, labels=labels)
+    return replace(alert, state=step.to_state, value=step.value, resolved_at_ms=ended_ms)

@@ -1,0 +1,139 @@
+"""The transaction in which alerts of thresholds advance.
+
+Its advisory lock belongs to the transaction: a process that dies, or loses its connection, has
+changed nothing and holds nothing.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+import asyncpg
+import orjson
+
+from promcompat.core.alert_ports import BreachEvent, LevelState, TenantAlert, ThresholdReview
+from promcompat.core.alerts import AlertChange
+from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.thresholds import BreachLevel
+from sql.alerting.alert_rows import alert_of_row
+from sql.alerting.alert_writer import AlertWriter
+from sql.database.connection_pool import Connection
+from sql.database.tenants import Tenants
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("thresholds")
+_ORPHANED_ALERTS: Final = load_queries("alerts")["orphaned_alerts"]
+_REPEATED_AFTER_SECONDS: Final = 5.0
+"""After this time every process has a changed threshold: each looks for changes every 2 s."""
+
+
+class PostgresThresholdSession:
+    """See `promcompat.core.alert_ports.ThresholdSession`."""
+
+    def __init__(self, connection: Connection, tenants: Tenants, writer: AlertWriter) -> None:
+        self._connection = connection
+        self._tenants = tenants
+        self._writer = writer
+
+    async def take_breaches(self, limit: int) -> list[BreachEvent]:
+        """See the port."""
+        rows = await self._connection.fetch(_QUERIES["take_breaches"], limit)
+        await self._connection.execute(_QUERIES["delete_breaches"], [row["id"] for row in rows])
+        return [
+            BreachEvent(
+                id=row["id"],
+                series_id=row["series_id"],
+                tenant=row["tenant"] or "",
+                labels=_series_labels(row),
+                level=BreachLevel(row["level"]),
+                value=row["value"],
+                timestamp_ms=row["ts_ms"],
+            )
+            for row in rows
+        ]
+
+    async def take_review(self, limit: int) -> ThresholdReview | None:
+        """See the port."""
+        fetchrow, execute = self._connection.fetchrow, self._connection.execute
+        review = await fetchrow(_QUERIES["take_review"])
+        if review is None:
+            return None
+        key = review["tenant_id"], review["metric_name"]
+        rows = await self._connection.fetch(
+            _QUERIES["review_series"], *key, review["after_series_id"], limit
+        )
+        if len(rows) == limit:
+            last_id = rows[-1]["series_id"]
+            await execute(_QUERIES["continue_review"], *key, last_id)
+        elif review["is_repeated"]:
+            await execute(_QUERIES["end_review"], *key)
+        else:
+            await execute(_QUERIES["repeat_review"], *key, _REPEATED_AFTER_SECONDS)
+        return ThresholdReview(
+            tenant=review["tenant"],
+            metric_name=review["metric_name"],
+            series=[_level_state(row) for row in rows],
+        )
+
+    async def states(self, series_ids: Collection[int]) -> Mapping[int, tuple[BreachLevel, int]]:
+        """See the port."""
+        rows = await self._connection.fetch(_QUERIES["threshold_states"], list(series_ids))
+        return {row["series_id"]: (BreachLevel(row["level"]), row["ts_ms"]) for row in rows}
+
+    async def verified_states(self) -> list[LevelState]:
+        """See the port."""
+        rows = await self._connection.fetch(_QUERIES["verified_states"])
+        return [_level_state(row) for row in rows]
+
+    async def open_alerts(self, series_ids: Collection[int] | None) -> list[TenantAlert]:
+        """See the port."""
+        wanted = None if series_ids is None else list(series_ids)
+        rows = await self._connection.fetch(_QUERIES["open_threshold_alerts"], wanted)
+        return [TenantAlert(tenant=row["tenant"], alert=alert_of_row(row)) for row in rows]
+
+    async def orphans(self) -> list[TenantAlert]:
+        """See the port."""
+        rows = await self._connection.fetch(_ORPHANED_ALERTS)
+        return [TenantAlert(tenant=row["tenant"], alert=alert_of_row(row)) for row in rows]
+
+    async def record(
+        self,
+        tenant: str,
+        changes: Sequence[AlertChange],
+        states: Sequence[LevelState] = (),
+        forgotten: Sequence[int] = (),
+    ) -> None:
+        """See the port."""
+        tenant_id = await self._tenants.find_or_create(tenant) if changes or states else 0
+        if changes:
+            await self._writer.save(tenant_id, changes)
+        if states:
+            await self._connection.execute(
+                _QUERIES["save_threshold_states"],
+                [state.series_id for state in states],
+                [tenant_id] * len(states),
+                [state.metric_name for state in states],
+                [int(state.level) for state in states],
+                [0.0 if state.newest_value is None else state.newest_value for state in states],
+                [state.timestamp_ms for state in states],
+            )
+        if forgotten:
+            await self._connection.execute(_QUERIES["delete_states"], list(forgotten))
+
+
+def _level_state(row: asyncpg.Record) -> LevelState:
+    return LevelState(
+        series_id=row["series_id"],
+        tenant=row["tenant"] or "",
+        metric_name=row["metric_name"],
+        labels=_series_labels(row),
+        level=BreachLevel(row["level"]),
+        timestamp_ms=row["ts_ms"] or 0,
+        newest_value=row["newest_value"],
+        newest_ms=row["newest_ts_ms"] or 0,
+    )
+
+
+def _series_labels(row: asyncpg.Record) -> Labels | None:
+    if row["labels"] is None:
+        return None
+    return Labels([(METRIC_NAME, row["metric_name"]), *orjson.loads(row["labels"]).items()])
