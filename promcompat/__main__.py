@@ -2,28 +2,23 @@
 `backup`, `restore`."""
 
 import argparse
-import asyncio
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import uvloop
 from pydantic import ValidationError
 
-from promcompat.composition import SHORT, migrate_when_answering, start_database
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor
-from promcompat.http.server import base_url, bind_socket
 from promcompat.logs import set_up_logging
 from promcompat.processes.backup import add_backup_parsers, run_backup_command
-from promcompat.processes.banner import render_banner
 from promcompat.processes.explain import add_explain_parser, run_explain
-from promcompat.processes.maintain import maintain
-from promcompat.processes.serve import serve
+from promcompat.processes.maintain import run_maintain
+from promcompat.processes.migrate import run_migrate
+from promcompat.processes.serve import run_serve
 from promcompat.processes.sql_shell import add_sql_parser, run_psql
-from promcompat.processes.supervise import WorkerLink, supervise, worker_link
 from promcompat.settings import Settings
 from promcompat.settings_text import (
     default_text,
@@ -155,110 +150,16 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 def _run(command: str, settings: Settings, given: Sequence[str]) -> int:
     match command:
         case "migrate":
-            return _migrate(settings)
+            return run_migrate(settings)
         case "maintain":
-            return _maintain(settings)
+            return run_maintain(settings)
         case "worker":
             # Here, as no other command needs Temporal's libraries.
-            from promcompat.processes.worker import work
+            from promcompat.processes.worker import run_work
 
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(work(settings))
+            return run_work(settings)
         case _:
-            return _serve(settings, given)
-
-
-def _migrate(settings: Settings) -> int:
-    database = start_database(settings)
-    try:
-        url = database.url if database else _given_url(settings)
-        version = asyncio.run(migrate_when_answering(settings, url, SHORT))
-    finally:
-        if database:
-            database.stop()
-    sys.stdout.write(f"The database has schema version {version}.\n")
-    return 0
-
-
-def _maintain(settings: Settings) -> int:
-    report = asyncio.run(maintain(settings))
-    if report.is_skipped:
-        sys.stdout.write("Another process does maintenance right now.\n")
-    else:
-        sys.stdout.write(
-            f"{report.n_deleted} samples deleted, {report.n_chunks_dropped} chunks dropped, "
-            f"{report.n_hours_computed} hours computed, {report.n_series_removed} series removed.\n"
-        )
-    for failure in report.failures:
-        sys.stderr.write(f"promcompat: {failure.task}: {failure.subject}: {failure.reason}\n")
-    return 1 if report.failures else 0
-
-
-def _serve(settings: Settings, arguments: Sequence[str]) -> int:
-    link = worker_link()
-    if link is not None:
-        return _serve_as_worker(link.settings(settings), link)
-    host, port = settings.listen_address
-    # Bound alone first: a port that is taken is told before anything else is started.
-    bound = bind_socket(host, port)
-    if settings.workers > 1:
-        address, port = bound.getsockname()[:2]
-        bound.close()
-        return _serve_with_workers(settings, address, port, arguments)
-
-    def announce(database: str) -> None:
-        _show(render_banner(settings, base_url(bound), database))
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(settings, bound, announce))
-
-
-def _serve_as_worker(settings: Settings, link: WorkerLink) -> int:
-    bound = bind_socket(*settings.listen_address, share_port=True)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(
-            serve(
-                settings,
-                bound,
-                link.report_ready,
-                migrates=False,
-                listens_early=False,
-                follow=link.follow,
-            )
-        )
-
-
-def _serve_with_workers(settings: Settings, host: str, port: int, arguments: Sequence[str]) -> int:
-    # Never listens, only keeps the port ours while workers come and go.
-    reserved = bind_socket(host, port, share_port=True)
-    listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    database = start_database(settings)
-    try:
-        url = database.url if database else _given_url(settings)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(migrate_when_answering(settings, url))
-            return runner.run(
-                supervise(
-                    settings,
-                    listen,
-                    url,
-                    lambda text: _show(render_banner(settings, base_url(reserved), text)),
-                    arguments,
-                )
-            )
-    finally:
-        if database:
-            database.stop()
-        reserved.close()
-
-
-def _given_url(settings: Settings) -> str:
-    return settings.database_url.get_secret_value() if settings.database_url else ""
-
-
-def _show(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+            return run_serve(settings, given)
 
 
 if __name__ == "__main__":

@@ -1,61 +1,72 @@
-"""The composition root: settings become a pool, repositories, services and an HTTP application."""
+"""The composition root: settings become storage and services. What runs them is in `processes`."""
 
-import asyncio
 import dataclasses
 import logging
-import math
-import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
-from promcompat.alert_composition import Alerting
-from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from promcompat.alerting.alerts import AlertService
+from promcompat.alerting.deliveries import Notifier, StateNotifications, StepNotifications
+from promcompat.alerting.evaluator import RuleEvaluator
+from promcompat.alerting.rules import RuleLimits, RuleService
+from promcompat.alerting.senders import HttpSender, build_alertmanagers, build_webhooks
+from promcompat.alerting.stats import AlertingStats
+from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.core.label_limits import LabelLimits
-from promcompat.core.remediation import (
-    OPEN_STATES,
-    RemediationCheck,
-    RemediationJournal,
-    RemediationLauncher,
+from promcompat.core.remediation import RemediationCheck, RemediationJournal
+from promcompat.database import (
+    ENDLESS,
+    Patience,
+    database_url,
+    is_own_database,
+    try_until_answered,
 )
 from promcompat.metrics.definition_service import DefinitionService
+from promcompat.metrics.maintenance_service import MaintenanceService
+from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
 from promcompat.querying.metric_service import MetricService
 from promcompat.querying.native_query_service import NativeQueryService
 from promcompat.querying.result_cache import RangeResultCache
 from promcompat.remediation.actions import ActionPolicy
+from promcompat.remediation.conditions import AlertConditionChecker
 from promcompat.remediation.payloads import REMEDIATION_WORKFLOW
 from promcompat.remediation.registry import RegistryError, load_registered
 from promcompat.remediation.service import RemediationService
 from promcompat.remediation.spec_check import SpecChecker
-from promcompat.remediation.temporal import (
-    LauncherStats,
-    TemporalOptions,
-    UnconfiguredRemediationLauncher,
-)
-from promcompat.services import Services
-from promcompat.settings import DAY_MS, Settings
+from promcompat.remediation.starts import RemediationStarts
+from promcompat.remediation.temporal import TemporalOptions, UnconfiguredRemediationLauncher
+from promcompat.services import Receivers, Services
+from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine, EngineOptions
-from sql.database.connecting import describe_place
-from sql.database.database import DatabaseOptions
+from sql.alerting.alert_repository import PostgresAlertRepository
+from sql.alerting.delivery_repository import PostgresLabelSetStates, PostgresStepDeliveries
+from sql.alerting.rule_repository import PostgresRuleRepository
+from sql.database.connection_pool import Pool, PoolOptions, open_pool
+from sql.database.database import Database, DatabaseOptions
 from sql.database.database_check import check_database
 from sql.definitions.definition_repository import PostgresDefinitionRepository
-from sql.embedded.data_folder import read_database_url
-from sql.embedded.database import EmbeddedDatabase
-from sql.migrate import MigrationError, migrate
 from sql.pushdown.choice import PushdownMode
 from sql.remediations.remediation_repository import PostgresRemediationRepository
+from sql.samples.maintenance_repository import PostgresMaintenanceRepository
 from sql.samples.metric_repository import PostgresMetricRepository, StorageOptions
 
 if TYPE_CHECKING:
     from promcompat.remediation.launcher import TemporalRemediationLauncher
 
-ResultT = TypeVar("ResultT")
-
 _LOGGER = logging.getLogger(__name__)
-_RETRY_SECONDS = 2.0
-_PUBLISH_SECONDS = 5.0
-_USE_TIMESCALEDB = {"auto": None, "require": True, "off": False}
+_ALERT_POOL: Final = PoolOptions(
+    max_size=4,
+    statement_timeout_seconds=60.0,
+    # A session is idle while the queries of a group of rules run.
+    idle_in_transaction_seconds=300.0,
+    application_name="promcompat alerts",
+)
+
+
+# Settings as the options of each part.
 
 
 def engine_options(settings: Settings) -> EngineOptions:
@@ -77,7 +88,7 @@ def database_options(settings: Settings) -> DatabaseOptions:
     """The limits of connections."""
     return DatabaseOptions(
         query_timeout_seconds=settings.query_timeout / 1000,
-        is_own_server=_is_own_server(settings),
+        is_own_server=is_own_database(settings),
         max_tenants=settings.max_tenants,
     )
 
@@ -106,10 +117,157 @@ def label_limits(settings: Settings) -> LabelLimits:
     )
 
 
-def _is_own_server(settings: Settings) -> bool:
-    """Whether the database is the one that comes along; workers are told its address."""
-    given = settings.database_url
-    return given is None or given.get_secret_value() == read_database_url(settings.data_dir)
+def action_policy(settings: Settings) -> ActionPolicy:
+    """What the operator lets remediations touch."""
+    return ActionPolicy(
+        commands=settings.remediation_commands,
+        http_hosts=frozenset(settings.remediation_http_hosts),
+        sql_functions=frozenset(settings.remediation_sql_functions),
+    )
+
+
+def temporal_options(settings: Settings, address: str) -> TemporalOptions:
+    """How to reach the Temporal at an address."""
+    api_key = settings.temporal_api_key
+    return TemporalOptions(
+        address=address,
+        namespace=settings.temporal_namespace,
+        api_key=api_key.get_secret_value() if api_key else None,
+        uses_tls=settings.temporal_tls,
+        timeout_seconds=settings.temporal_timeout / 1000,
+    )
+
+
+# Storage.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Storage:
+    """The repositories of a serving process."""
+
+    database: Database
+    metrics: PostgresMetricRepository
+    definitions: PostgresDefinitionRepository
+    rules: PostgresRuleRepository
+    alerts: PostgresAlertRepository
+    states: PostgresLabelSetStates
+    steps: PostgresStepDeliveries
+    remediations: PostgresRemediationRepository
+    maintenance: PostgresMaintenanceRepository
+
+
+async def connect_repository(
+    settings: Settings, patience: Patience = ENDLESS, *, is_checked: bool = False
+) -> PostgresMetricRepository:
+    """Connect to the migrated database of the settings as soon as it answers.
+
+    `is_checked`: this process, or its parent, has found already that the database can be used.
+    Raises NoDatabaseError, DatabaseRefusedError when the database can never be used with these
+    settings, and StorageUnavailableError when patience ends.
+    """
+    url = database_url(settings)
+
+    async def attempt() -> PostgresMetricRepository:
+        if not is_checked:
+            await check_database(url)
+        return await PostgresMetricRepository.open(
+            url, storage_options(settings), database_options(settings)
+        )
+
+    return await try_until_answered(attempt, patience)
+
+
+@asynccontextmanager
+async def open_repository(
+    settings: Settings, patience: Patience
+) -> AsyncIterator[PostgresMetricRepository]:
+    """A repository for the time of a block; errors as in `connect_repository`."""
+    repository = await connect_repository(settings, patience)
+    try:
+        yield repository
+    finally:
+        await repository.close()
+
+
+@asynccontextmanager
+async def _open_alert_pool(settings: Settings, database: Database) -> AsyncIterator[Pool]:
+    """Connections for alerting, whose transactions are long."""
+    pool = await open_pool(database_url(settings), _ALERT_POOL)
+    database.heartbeat.watch(pool)
+    try:
+        yield pool
+    finally:
+        await pool.close()
+
+
+def _build_storage(
+    repository: PostgresMetricRepository,
+    alert_pool: Pool,
+    webhooks: Sequence[Notifier],
+    now_ms: Callable[[], int],
+) -> Storage:
+    database = repository.database
+    step_receivers = [webhook.name for webhook in webhooks]
+    return Storage(
+        database=database,
+        metrics=repository,
+        definitions=PostgresDefinitionRepository(database),
+        rules=PostgresRuleRepository(database),
+        alerts=PostgresAlertRepository(database, alert_pool, step_receivers, now_ms),
+        states=PostgresLabelSetStates(alert_pool),
+        steps=PostgresStepDeliveries(alert_pool),
+        remediations=PostgresRemediationRepository(database),
+        maintenance=PostgresMaintenanceRepository(database),
+    )
+
+
+# Services.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """Everything behind the HTTP application of a serving process."""
+
+    storage: Storage
+    services: Services
+
+
+@asynccontextmanager
+async def open_backend(
+    settings: Settings,
+    telemetry: Telemetry,
+    external_url: str,
+    patience: Patience = ENDLESS,
+    large_query_ended: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Backend]:
+    """Storage and services on a migrated database that is known to be usable.
+
+    `external_url` is where people reach this service; `large_query_ended` as in Engine. At the end
+    of the block waiting writes are answered. Errors as in `connect_repository`.
+    """
+    repository, sender = await connect_repository(settings, patience, is_checked=True), HttpSender()
+    try:
+        metrics = build_metric_service(settings, repository, large_query_ended)
+        async with _open_alert_pool(settings, repository.database) as pool:
+            alertmanagers, webhooks = _build_notifiers(settings, sender, external_url)
+            storage = _build_storage(repository, pool, webhooks, metrics.now_ms)
+            if settings.alerting:
+                await repository.threshold_watch.refresh()
+            services = _ServiceBuilder(
+                settings=settings,
+                storage=storage,
+                metrics=metrics,
+                alertmanagers=alertmanagers,
+                webhooks=webhooks,
+                external_url=external_url,
+                check_remediation=build_remediation_check(settings),
+                launcher=_build_launcher(settings, storage.remediations),
+            ).build(telemetry)
+            yield Backend(storage=storage, services=services)
+    finally:
+        await sender.close()
+        await repository.close()
+        telemetry.storage.update(dataclasses.asdict(repository.stats))
 
 
 def build_metric_service(
@@ -131,10 +289,10 @@ def build_metric_service(
 def build_range_cache(
     settings: Settings, engine: Engine, repository: PostgresMetricRepository
 ) -> RangeResultCache | None:
-    """What keeps answers of range queries; None when there is nothing to keep them in.
+    """The cache of range queries' answers; None where it could not be used.
 
-    With delayed name removal label sets are compared over all steps at once, so that no step
-    stands for itself.
+    With delayed name removal label sets are compared over all steps at once, so that no step is
+    independent of the others.
     """
     if not settings.query_cache_bytes or settings.delayed_name_removal:
         return None
@@ -143,61 +301,122 @@ def build_range_cache(
     return cache
 
 
-def build_services(
-    settings: Settings,
-    repository: PostgresMetricRepository,
-    metrics: MetricService,
-    remediations: "Remediations",
-    alerting: Alerting,
-) -> Services:
-    """The use cases that both HTTP APIs serve."""
-    definitions = PostgresDefinitionRepository(repository.database)
-    return Services(
-        database=repository.database.capabilities.describe(),
-        metrics=metrics,
-        native_queries=NativeQueryService(
-            repository.sample_list_reader(), repository, definitions, metrics
-        ),
-        definitions=DefinitionService(
-            definitions,
-            repository.threshold_watch.catch_up,
-            settings.max_definitions,
-            remediations.check,
-        ),
-        rules=alerting.rules,
-        alerts=alerting.alerts,
-        remediations=remediations.service,
-        alertmanager_urls=alerting.alertmanager_urls,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ServiceBuilder:
+    """Builds the services of a serving process from what several of them need."""
+
+    settings: Settings
+    storage: Storage
+    metrics: MetricService
+    alertmanagers: Sequence[Notifier]
+    webhooks: Sequence[Notifier]
+    external_url: str
+    check_remediation: RemediationCheck
+    launcher: "TemporalRemediationLauncher | UnconfiguredRemediationLauncher"
+    stats: AlertingStats = field(default_factory=AlertingStats)
+
+    def build(self, telemetry: Telemetry) -> Services:
+        """Every service."""
+        storage, metrics = self.storage, self.metrics
+        return Services(
+            database=storage.database.capabilities.describe(),
+            metrics=metrics,
+            native_queries=NativeQueryService(
+                storage.metrics.sample_list_reader(), storage.metrics, storage.definitions, metrics
+            ),
+            definitions=self._definitions(),
+            rules=self._rules(),
+            alerts=AlertService(
+                storage.alerts,
+                metrics,
+                max_silences=self.settings.max_silences,
+                receivers=[*self.alertmanagers, *self.webhooks],
+            ),
+            remediations=RemediationService(
+                storage.remediations, storage.remediations, self.launcher
+            ),
+            rule_evaluator=RuleEvaluator(storage.alerts, metrics, self.stats, self.external_url),
+            thresholds=self._thresholds(),
+            receivers=self._receivers(),
+            remediation_starts=self._remediation_starts(),
+            maintenance=PeriodicMaintenance(
+                MaintenanceService(storage.maintenance, self.settings.retention_days),
+                telemetry.maintenance,
+            ),
+            alerting_stats=self.stats,
+            launcher_stats=self.launcher.stats,
+        )
+
+    def _definitions(self) -> DefinitionService:
+        return DefinitionService(
+            self.storage.definitions,
+            self.storage.metrics.threshold_watch.catch_up,
+            self.settings.max_definitions,
+            self.check_remediation,
+        )
+
+    def _rules(self) -> RuleService:
+        return RuleService(
+            self.storage.rules,
+            self.storage.alerts,
+            self.storage.definitions,
+            RuleLimits(self.settings.max_rules, self.settings.max_rules_per_group),
+            self.check_remediation,
+        )
+
+    def _thresholds(self) -> ThresholdAlerts:
+        return ThresholdAlerts(
+            self.storage.alerts,
+            self.storage.definitions,
+            self.metrics,
+            self.stats,
+            self.metrics.now_ms,
+            max_sample_age_ms=self.settings.alert_max_sample_age,
+            expiry_ms=self.settings.threshold_expiry,
+        )
+
+    def _receivers(self) -> Receivers:
+        storage, now_ms = self.storage, self.metrics.now_ms
+        return Receivers(
+            alertmanagers=self.alertmanagers,
+            webhooks=self.webhooks,
+            states=StateNotifications(storage.states, storage.alerts, self.stats, now_ms),
+            steps=StepNotifications(
+                storage.steps,
+                storage.alerts,
+                self.stats,
+                retry_ms=self.settings.notification_retry,
+                max_waiting=self.settings.max_waiting_notifications,
+                now_ms=now_ms,
+            ),
+        )
+
+    def _remediation_starts(self) -> RemediationStarts:
+        return RemediationStarts(
+            self.storage.steps,
+            self.storage.alerts,
+            self.launcher,
+            self.metrics,
+            self.stats,
+            external_url=self.external_url,
+            now_ms=self.metrics.now_ms,
+        )
+
+
+def _build_notifiers(
+    settings: Settings, sender: HttpSender, external_url: str
+) -> tuple[Sequence[Notifier], Sequence[Notifier]]:
+    """The Alertmanagers and the webhooks of the settings."""
+    alertmanagers = build_alertmanagers(
+        sender,
+        settings.alertmanager_url_list,
+        external_url,
+        has_tenants=settings.tenancy == "header",
     )
+    return alertmanagers, build_webhooks(sender, settings.webhook_url_list, external_url)
 
 
-@dataclass(frozen=True, slots=True)
-class Remediations:
-    """What a serving process has for remediations."""
-
-    repository: PostgresRemediationRepository
-    launcher: RemediationLauncher
-    service: RemediationService
-    stats: LauncherStats
-    check: RemediationCheck
-
-
-def build_remediations(settings: Settings, repository: PostgresMetricRepository) -> Remediations:
-    """The use cases of remediations, and what starts them. Temporal is reached when needed."""
-    records = build_remediation_repository(repository)
-    launcher = _build_launcher(settings, records)
-    service = RemediationService(records, records, launcher)
-    check = build_remediation_check(settings)
-    return Remediations(records, launcher, service, launcher.stats, check)
-
-
-def action_policy(settings: Settings) -> ActionPolicy:
-    """What the operator lets remediations touch."""
-    return ActionPolicy(
-        commands=settings.remediation_commands,
-        http_hosts=frozenset(settings.remediation_http_hosts),
-        sql_functions=frozenset(settings.remediation_sql_functions),
-    )
+# Remediations.
 
 
 def build_remediation_check(settings: Settings) -> SpecChecker:
@@ -206,7 +425,7 @@ def build_remediation_check(settings: Settings) -> SpecChecker:
     try:
         registered = load_registered(settings.remediation_package)
     except RegistryError as exc:
-        # The worker needs the package and says so; the service only checks less without it.
+        # The worker needs the package and fails without it; the service only checks less.
         _LOGGER.warning("workflow types are not checked", extra={"reason": str(exc)})
         workflow_types = None
     else:
@@ -217,6 +436,7 @@ def build_remediation_check(settings: Settings) -> SpecChecker:
 def _build_launcher(
     settings: Settings, journal: RemediationJournal
 ) -> "TemporalRemediationLauncher | UnconfiguredRemediationLauncher":
+    """What starts remediations; Temporal is reached when the first one starts."""
     if settings.temporal_address is None:
         return UnconfiguredRemediationLauncher(journal)
     # Here, as Temporal's client costs 0.3 s and 30 MB that most services need not pay.
@@ -227,135 +447,14 @@ def _build_launcher(
     )
 
 
-def build_remediation_repository(
-    repository: PostgresMetricRepository,
-) -> PostgresRemediationRepository:
-    """What is recorded of remediations, on the connections of the metric repository."""
-    return PostgresRemediationRepository(repository.database)
-
-
-def temporal_options(settings: Settings, address: str) -> TemporalOptions:
-    """How to reach the Temporal at an address."""
-    api_key = settings.temporal_api_key
-    return TemporalOptions(
-        address=address,
-        namespace=settings.temporal_namespace,
-        api_key=api_key.get_secret_value() if api_key else None,
-        uses_tls=settings.temporal_tls,
-        timeout_seconds=settings.temporal_timeout / 1000,
+def build_condition_checker(
+    metrics: MetricService, repository: PostgresMetricRepository
+) -> AlertConditionChecker:
+    """What a remediation worker verifies conditions with."""
+    database = repository.database
+    return AlertConditionChecker(
+        metrics,
+        PostgresAlertRepository(database, database.read_pool, (), metrics.now_ms),
+        PostgresRuleRepository(database),
+        PostgresDefinitionRepository(database),
     )
-
-
-def start_database(settings: Settings) -> EmbeddedDatabase | None:
-    """Start the service's own database, None when the settings name one. Blocks.
-
-    Raises EmbeddedDatabaseError.
-    """
-    if settings.database_url is not None:
-        return None
-    return EmbeddedDatabase.start(settings.data_dir, report=_LOGGER.info)
-
-
-async def migrate_database(settings: Settings, url: str) -> int:
-    """Bring the database to the schema of this code and return its version.
-
-    Raises MigrationError, and StorageUnavailableError when the database does not answer.
-    """
-    try:
-        return await migrate(
-            url,
-            _LOGGER.info,
-            use_timescaledb=_USE_TIMESCALEDB[settings.timescaledb],
-            chunk_days=settings.chunk_interval // DAY_MS,
-        )
-    except MigrationError as exc:
-        raise MigrationError(f"cannot use {describe_place(url)}: {exc}") from exc
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a start waits for a database that does not answer yet, and who is told of it."""
-
-    seconds: float = math.inf
-    tell: Callable[[str], None] = lambda _reason: None
-
-
-ENDLESS = Patience()
-"""Of a service: a database that starts later is no reason to exit, as senders keep samples."""
-SHORT = Patience(30.0)
-"""Of a command that somebody waits for."""
-
-
-async def migrate_when_answering(settings: Settings, url: str, patience: Patience = ENDLESS) -> int:
-    """Migrate as soon as the database answers; returns the schema version.
-
-    Raises MigrationError, DatabaseRefusedError when the database can never be used as it is set,
-    and StorageUnavailableError when patience ends.
-    """
-
-    async def attempt() -> int:
-        await check_database(url)
-        return await migrate_database(settings, url)
-
-    return await _try_until_answered(attempt, patience)
-
-
-async def open_repository(
-    settings: Settings, url: str, patience: Patience = ENDLESS, *, is_checked: bool = False
-) -> PostgresMetricRepository:
-    """Connect to a migrated database as soon as it answers; errors as above.
-
-    `is_checked`: this process has looked already whether the database can be used.
-    """
-
-    async def attempt() -> PostgresMetricRepository:
-        if not is_checked:
-            await check_database(url)
-        return await PostgresMetricRepository.open(
-            url, storage_options(settings), database_options(settings)
-        )
-
-    return await _try_until_answered(attempt, patience)
-
-
-async def _try_until_answered(
-    attempt: Callable[[], Awaitable[ResultT]], patience: Patience
-) -> ResultT:
-    deadline = time.monotonic() + patience.seconds
-    while True:
-        try:
-            return await attempt()
-        except StorageUnavailableError as exc:
-            if time.monotonic() + _RETRY_SECONDS > deadline:
-                raise
-            _LOGGER.warning("waiting for the database", extra={"reason": str(exc)})
-            patience.tell(str(exc))
-            await asyncio.sleep(_RETRY_SECONDS)
-
-
-async def publish_storage_stats(telemetry: Telemetry, repository: PostgresMetricRepository) -> None:
-    """Bring the adapter's totals into our metrics, until cancelled."""
-    publish = storage_publisher(telemetry, repository)
-    while True:
-        publish()
-        await asyncio.sleep(_PUBLISH_SECONDS)
-
-
-def storage_publisher(
-    telemetry: Telemetry, repository: PostgresMetricRepository
-) -> Callable[[], None]:
-    """What brings the adapter's totals into our metrics once."""
-    return lambda: telemetry.storage.update(dataclasses.asdict(repository.stats))
-
-
-async def publish_remediation_stats(telemetry: Telemetry, remediations: Remediations) -> None:
-    """Bring the launcher's totals and the open remediations into our metrics, until cancelled."""
-    while True:
-        try:
-            n_open = await remediations.repository.count_open()
-        except PromcompatError as exc:
-            _LOGGER.debug("open remediations not counted", extra={"reason": str(exc)})
-        else:
-            counts = {state.value: n_open.get(state, 0) for state in OPEN_STATES}
-            telemetry.remediation.update(dataclasses.asdict(remediations.stats), counts)
-        await asyncio.sleep(_PUBLISH_SECONDS)

@@ -1,15 +1,28 @@
-"""Runs what has to be done again and again; the loops are listed in `promcompat.composition`."""
+"""Everything a serving process does again and again, in one list, and what runs it.
+
+Several processes may work on one database. Locks in it see to it that only one at a time does
+maintenance, evaluates a group of rules, or notifies.
+"""
 
 import asyncio
+import dataclasses
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
+from promcompat.composition import Backend
 from promcompat.core.errors import PromcompatError
-from promcompat.telemetry import LoopMetrics
+from promcompat.core.remediation import OPEN_STATES
+from promcompat.services import Receivers
+from promcompat.settings import Settings
+from promcompat.telemetry import LoopMetrics, Telemetry
 
 _LOGGER = logging.getLogger(__name__)
+_HOUR_SECONDS = 3600.0
+_PUBLISH_SECONDS = 5.0
 _MAX_PAUSE_SECONDS = 5.0
 """Between failures: alerts must not be late because the database was away for long."""
 _WATCH_SECONDS = 1.0
@@ -18,7 +31,7 @@ _REPORT_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class PeriodicLoop:
-    """What is done, and how long the pause is between the end of one run and the next.
+    """What is done, and the pause between the end of one run and the beginning of the next.
 
     A run should have succeeded `late_after_seconds` after it was due; otherwise the loop is
     reported as late, whether its runs fail or do not end.
@@ -28,6 +41,81 @@ class PeriodicLoop:
     pause_seconds: float
     run: Callable[[], Awaitable[object]]
     late_after_seconds: float = 60.0
+
+
+def every_loop(
+    settings: Settings,
+    telemetry: Telemetry,
+    backend: Backend,
+    give_back_memory: Callable[[], Awaitable[object]],
+    check_own_database: Callable[[], Awaitable[object]] | None,
+) -> list[PeriodicLoop]:
+    """Every loop of a serving process: its name, its pause in seconds, and what it runs.
+
+    `check_own_database` is None in a process that runs no database.
+    """
+    services, storage = backend.services, backend.storage
+    loops = [
+        PeriodicLoop("heartbeat", 5.0, storage.database.heartbeat.beat),
+        PeriodicLoop("free memory", 5.0, give_back_memory),
+        PeriodicLoop("maintenance", _HOUR_SECONDS, services.maintenance.run_once, _HOUR_SECONDS),
+        PeriodicLoop(
+            "storage metrics", _PUBLISH_SECONDS, partial(_publish_storage, telemetry, backend)
+        ),
+        PeriodicLoop(
+            "remediation metrics",
+            _PUBLISH_SECONDS,
+            partial(_publish_remediations, telemetry, backend),
+        ),
+    ]
+    if check_own_database is not None:
+        loops.append(PeriodicLoop("own database", 0.5, check_own_database))
+    if not settings.alerting:
+        return loops
+    return [
+        *loops,
+        PeriodicLoop("thresholds", 2.0, storage.metrics.threshold_watch.refresh),
+        PeriodicLoop("rules", 1.0, services.rule_evaluator.run_due),
+        PeriodicLoop("breaches", 0.5, services.thresholds.dispatch_breaches),
+        PeriodicLoop("levels", 3.0, services.thresholds.verify),
+        PeriodicLoop("remediations", 0.5, services.remediation_starts.start_due),
+        PeriodicLoop(
+            "alert metrics", _PUBLISH_SECONDS, partial(_publish_alerts, telemetry, backend)
+        ),
+        PeriodicLoop("alert retention", 300.0, partial(_prune_alerts, settings, backend)),
+        *receiver_loops(services.receivers),
+    ]
+
+
+def receiver_loops(receivers: Receivers) -> Iterator[PeriodicLoop]:
+    """The loops of each receiver, so that none waits for another."""
+    for alertmanager in receivers.alertmanagers:
+        deliver = partial(receivers.states.deliver, alertmanager)
+        yield PeriodicLoop(f"notify {alertmanager.name}", 0.5, deliver)
+    for webhook in receivers.webhooks:
+        yield PeriodicLoop(f"notify {webhook.name}", 0.5, partial(receivers.steps.deliver, webhook))
+        yield PeriodicLoop(f"bound {webhook.name}", 10.0, partial(receivers.steps.bound, webhook))
+
+
+async def _publish_storage(telemetry: Telemetry, backend: Backend) -> None:
+    telemetry.storage.update(dataclasses.asdict(backend.storage.metrics.stats))
+
+
+async def _publish_remediations(telemetry: Telemetry, backend: Backend) -> None:
+    n_open = await backend.storage.remediations.count_open()
+    by_state = {state.value: n_open.get(state, 0) for state in OPEN_STATES}
+    telemetry.remediation.update(dataclasses.asdict(backend.services.launcher_stats), by_state)
+
+
+async def _publish_alerts(telemetry: Telemetry, backend: Backend) -> None:
+    states, depths = await backend.storage.alerts.counts()
+    telemetry.alerting.update(dataclasses.asdict(backend.services.alerting_stats), states, depths)
+
+
+async def _prune_alerts(settings: Settings, backend: Backend) -> None:
+    now_ms = backend.services.metrics.now_ms()
+    before_ms = now_ms - settings.alert_retention
+    await backend.storage.alerts.prune(before_ms, backend.services.receivers.names, now_ms)
 
 
 class _Progress:
@@ -40,12 +128,12 @@ class _Progress:
         self._reported_at: float | None = None
 
     def succeeded(self) -> None:
-        """Note the end of a run without fault."""
+        """Note that a run succeeded."""
         self._due_at = time.monotonic() + self.loop.pause_seconds
         self._metrics.last_success.labels(self.loop.name).set_to_current_time()
 
     def failed(self) -> None:
-        """Count a run that ended in a fault."""
+        """Count a run that failed."""
         self._metrics.failures.labels(self.loop.name).inc()
 
     def check(self) -> None:
@@ -64,7 +152,7 @@ class _Progress:
 
 
 async def _run_periodically(progress: _Progress) -> None:
-    """Run it until cancelled. A failure is logged, and makes the pauses longer until it works."""
+    """Run a loop until cancelled. A failure is logged; pauses are longer until a run succeeds."""
     loop, n_failures = progress.loop, 0
     while True:
         try:
@@ -74,7 +162,7 @@ async def _run_periodically(progress: _Progress) -> None:
             if n_failures == 1:
                 _LOGGER.warning("loop failed", extra={"loop": loop.name, "reason": str(exc)})
         except Exception:
-            # The boundary of a loop: one bad run must not end all that would follow.
+            # The boundary of a loop: a run that fails must not prevent later ones.
             n_failures += 1
             _LOGGER.exception("loop failed", extra={"loop": loop.name})
         else:
@@ -94,11 +182,18 @@ async def _watch(watched: Sequence[_Progress]) -> None:
             progress.check()
 
 
-def start_loops(loops: Sequence[PeriodicLoop], metrics: LoopMetrics) -> list[asyncio.Task[None]]:
-    """A running task for each, and one that watches them; the caller cancels them."""
+@asynccontextmanager
+async def running(loops: Sequence[PeriodicLoop], metrics: LoopMetrics) -> AsyncIterator[None]:
+    """Run the loops, and one that watches them, as long as the block lasts."""
     watched = [_Progress(loop, metrics) for loop in loops]
     tasks = [
         asyncio.create_task(_run_periodically(progress), name=progress.loop.name)
         for progress in watched
     ]
-    return [*tasks, asyncio.create_task(_watch(watched), name="watch loops")]
+    tasks.append(asyncio.create_task(_watch(watched), name="watch loops"))
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,21 +1,49 @@
-"""The use cases of a serving process, as one value for both HTTP APIs."""
+"""The use cases of a serving process, as one value for both HTTP APIs and the loops."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from promcompat.alerting.alerts import AlertService
+from promcompat.alerting.deliveries import Notifier, StateNotifications, StepNotifications
+from promcompat.alerting.evaluator import RuleEvaluator
 from promcompat.alerting.rules import RuleService
+from promcompat.alerting.stats import AlertingStats
+from promcompat.alerting.thresholds import ThresholdAlerts
+from promcompat.core.alerts import REMEDIATION_RECEIVER
 from promcompat.metrics.definition_service import DefinitionService
+from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
 from promcompat.querying.metric_service import MetricService
 from promcompat.querying.native_query_service import NativeQueryService
 from promcompat.remediation.service import RemediationService
+from promcompat.remediation.starts import RemediationStarts
+from promcompat.remediation.temporal import LauncherStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receivers:
+    """Everybody who is notified of alerts, and what notifies them.
+
+    Alertmanagers are sent the states of label sets, webhooks each step of an alert.
+    """
+
+    alertmanagers: Sequence[Notifier]
+    webhooks: Sequence[Notifier]
+    states: StateNotifications
+    steps: StepNotifications
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names in the database, and that of the remediations."""
+        notifiers = (*self.alertmanagers, *self.webhooks)
+        return (*(notifier.name for notifier in notifiers), REMEDIATION_RECEIVER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """Every use case, on one database.
+    """Every use case, on one database, which `database` describes to people.
 
-    `database` describes that database to people. `alertmanager_urls` are the Alertmanagers that
-    alerts are sent to, without the secrets of their addresses.
+    The first group serves clients, the second works in the background; `promcompat.loops` lists
+    when. The counters are of this process.
     """
 
     database: str
@@ -25,4 +53,17 @@ class Services:
     rules: RuleService
     alerts: AlertService
     remediations: RemediationService
-    alertmanager_urls: tuple[str, ...]
+
+    rule_evaluator: RuleEvaluator
+    thresholds: ThresholdAlerts
+    receivers: Receivers
+    remediation_starts: RemediationStarts
+    maintenance: PeriodicMaintenance
+
+    alerting_stats: AlertingStats
+    launcher_stats: LauncherStats
+
+    @property
+    def alertmanager_urls(self) -> list[str]:
+        """The Alertmanagers in use, without the secrets of their addresses."""
+        return [alertmanager.address for alertmanager in self.receivers.alertmanagers]

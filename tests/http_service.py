@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import ClientResponse
@@ -62,7 +63,13 @@ def services_of_metrics(metrics: MetricService) -> Services:
         rules=NoRules(),
         alerts=NoRules(),
         remediations=unused,
-        alertmanager_urls=(),
+        rule_evaluator=unused,
+        thresholds=unused,
+        receivers=SimpleNamespace(alertmanagers=()),
+        remediation_starts=unused,
+        maintenance=unused,
+        alerting_stats=unused,
+        launcher_stats=unused,
     )
 
 

@@ -7,16 +7,14 @@ from typing import Any
 from aiohttp.test_utils import TestClient
 
 from native_api.routes import install_native_api
-from promcompat.alert_composition import Alerting, open_alerting
 from promcompat.api.routes import build_application
-from promcompat.composition import build_metric_service, build_remediations, build_services
+from promcompat.composition import Backend, open_backend
 from promcompat.http.context import ServiceState
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
-from sql.pushdown.choice import PushdownMode
-from sql.samples.metric_repository import PostgresMetricRepository
+from sql.migrate import migrate
 from tests.http_service import ServiceServer
-from tests.repositories import opened_repository
+from tests.repositories import discard
 
 BASE = "/api/v1/metrics"
 
@@ -27,12 +25,11 @@ class NativeClient:
     def __init__(
         self,
         client: TestClient[Any, Any],
-        repository: PostgresMetricRepository,
-        alerting: Alerting,
+        backend: Backend,
     ) -> None:
         self.client = client
-        self.repository = repository
-        self.alerting = alerting
+        self.repository = backend.storage.metrics
+        self.services = backend.services
 
     async def send(
         self, method: str, path: str, *, status: int, body: object = None, **options: Any
@@ -71,26 +68,11 @@ class NativeClient:
 @asynccontextmanager
 async def running_native_service(url: str, **settings: Any) -> AsyncIterator[NativeClient]:
     """Serve a database with these settings."""
-    chosen = Settings(**settings)
-    async with opened_repository(url, pushdown=PushdownMode.AUTO) as repository:
-        metrics = build_metric_service(chosen, repository)
-        state = ServiceState()
-        telemetry = Telemetry()
-        app = build_application(chosen, state, telemetry)
-        install_native_api(app)
-        remediations = build_remediations(chosen, repository)
-        alerting = await open_alerting(
-            chosen,
-            url,
-            repository,
-            metrics,
-            remediations.launcher,
-            remediations.check,
-            "http://here",
-        )
-        state.open(build_services(chosen, repository, metrics, remediations, alerting))
-        try:
-            async with TestClient(ServiceServer(app)) as client:
-                yield NativeClient(client, repository, alerting)
-        finally:
-            await alerting.close()
+    await migrate(url, discard)
+    chosen, state, telemetry = Settings(database_url=url, **settings), ServiceState(), Telemetry()
+    app = build_application(chosen, state, telemetry)
+    install_native_api(app)
+    async with open_backend(chosen, telemetry, "http://here") as backend:
+        state.open(backend.services)
+        async with TestClient(ServiceServer(app)) as client:
+            yield NativeClient(client, backend)

@@ -13,7 +13,7 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from promcompat.composition import engine_options
+from promcompat.composition import build_condition_checker, engine_options
 from promcompat.core.remediation import (
     Remediation,
     RemediationFilter,
@@ -22,7 +22,6 @@ from promcompat.core.remediation import (
     RemediationStep,
     StepState,
 )
-from promcompat.processes.worker import build_condition_checker
 from promcompat.querying.metric_service import MetricService
 from promcompat.remediation.actions import ActionPolicy, ActionRunner
 from promcompat.remediation.activities import RemediationActivities

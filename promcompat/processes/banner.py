@@ -1,10 +1,18 @@
 """What a person reads when the service is up."""
 
+import sys
+
 from promcompat.http.context import TENANT_HEADER
 from promcompat.processes.sql_shell import sql_hint
 from promcompat.settings import Settings
 from promcompat.settings_text import hide_password
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
+
+
+def print_banner(settings: Settings, base_url: str, database: str) -> None:
+    """Print the banner to standard output."""
+    sys.stdout.write(render_banner(settings, base_url, database))
+    sys.stdout.flush()
 
 
 def render_banner(settings: Settings, base_url: str, database: str) -> str:

@@ -20,9 +20,10 @@ from pydantic import ValidationError
 from promcompat.api.explain_handlers import read_query
 from promcompat.api.explanation_json import explanation_json
 from promcompat.api.params import Form
-from promcompat.composition import Patience, build_metric_service, open_repository
+from promcompat.composition import build_metric_service, open_repository
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor, public_url, url_secrets
+from promcompat.database import Patience
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.processes.explanation_text import render_explanation
 from promcompat.settings import Settings
@@ -104,16 +105,11 @@ def _explain(options: Mapping[str, Any]) -> Any:
 
 async def _explain_here(settings: Settings, tenant: str, form: Form) -> Any:
     """What a service with these settings would answer. Raises PromcompatError."""
-    assert settings.database_url is not None
-    url = settings.database_url.get_secret_value()
     # Nobody waits at a terminal for a database to start, as a service does.
-    repository = await open_repository(settings, url, Patience(0.0))
-    try:
+    async with open_repository(settings, Patience(0.0)) as repository:
         service = build_metric_service(settings, repository)
         query = read_query(form, service.now_ms())
         return explanation_json(await service.explain(tenant, query))
-    finally:
-        await repository.close()
 
 
 def _request(options: Mapping[str, Any], form: Mapping[str, str]) -> urllib.request.Request:

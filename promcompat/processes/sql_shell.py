@@ -12,8 +12,8 @@ from typing import Final, NoReturn
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from promcompat.core.errors import PromcompatError
+from promcompat.database import database_url
 from promcompat.settings import Settings, default_data_dir
-from sql.embedded.data_folder import read_database_url
 from sql.embedded.distributions import find_bundled_psql
 from sql.embedded.install_cache import default_cache_folder
 
@@ -54,13 +54,14 @@ def run_psql(settings: Settings, arguments: Sequence[str]) -> NoReturn:
 def psql_command(
     settings: Settings, arguments: Sequence[str]
 ) -> tuple[list[str], Mapping[str, str]]:
-    """The command, and what its environment must have. Raises SqlCommandError."""
+    """The command, and what its environment must have.
+
+    Raises SqlCommandError, and NoDatabaseError when there is no database.
+    """
     is_own = settings.database_url is None
-    url = (
-        _own_url(settings.data_dir)
-        if settings.database_url is None
-        else (settings.database_url.get_secret_value())
-    )
+    url = database_url(settings)
+    if is_own:
+        _require_running(url, settings.data_dir)
     address, password = split_password(url)
     environment = {"PGPASSWORD": password} if password else {}
     return [_find_psql(is_own), f"--dbname={address}", *arguments], environment
@@ -78,13 +79,8 @@ def split_password(url: str) -> tuple[str, str]:
     return urlunsplit(address), unquote(password) or "".join(given[-1:])
 
 
-def _own_url(data_dir: Path) -> str:
-    url = read_database_url(data_dir)
-    if url is None:
-        raise SqlCommandError(
-            f"there is no database in {data_dir}: start promcompat serve, name its folder with "
-            "--data-dir, or name a database with --database-url"
-        )
+def _require_running(url: str, data_dir: Path) -> None:
+    """Raises SqlCommandError when nothing listens where the service's own database would."""
     parts = urlsplit(url)
     try:
         address = parts.hostname or "", parts.port or 0
@@ -93,7 +89,6 @@ def _own_url(data_dir: Path) -> str:
         raise SqlCommandError(
             f"the database in {data_dir} is not running: start promcompat serve, which runs it"
         ) from exc
-    return url
 
 
 def _find_psql(is_own: bool) -> str:

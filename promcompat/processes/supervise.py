@@ -1,25 +1,26 @@
 """Several serving processes on one port, kept alive by a parent that owns the database.
 
 The parent never serves: it starts the database, migrates it, and starts one process per worker.
-Each worker listens on the shared port by itself (SO_REUSEPORT) and knows its parent by two pipes:
-one that ends when the parent does, and one on which it reports that it serves.
+Each worker listens on the shared port by itself (SO_REUSEPORT). Two pipes connect it with its
+parent: one that ends when the parent does, and one on which it reports that it serves.
 """
 
 import asyncio
 import json
 import logging
 import os
+import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from prometheus_client.multiprocess import mark_process_dead
-from pydantic import SecretStr
 
+from promcompat.database import migrate_when_answering, own_database
 from promcompat.processes.termination import Termination
 from promcompat.settings import Settings
 from promcompat.telemetry import MULTIPROCESS_VARIABLE
@@ -34,20 +35,11 @@ _KILL_AFTER_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerLink:
-    """What a worker was told by its parent."""
+    """What a worker gets from its parent: the address to listen on, and the pipes."""
 
     listen: str
-    database_url: str
     parent_pipe: int
     ready_pipe: int
-
-    def settings(self, settings: Settings) -> Settings:
-        """The settings of the worker: the parent's, with the addresses it found."""
-        changes = {
-            "listen": self.listen,
-            "database_url": SecretStr(self.database_url),
-        }
-        return settings.model_copy(update=changes)
 
     def follow(self, termination: Termination) -> None:
         """End this process when the parent is gone."""
@@ -68,7 +60,7 @@ class WorkerLink:
 
 
 def worker_link(environment: Mapping[str, str] = os.environ) -> WorkerLink | None:
-    """The link to the parent, None in a process that has none."""
+    """The link to the parent; None in a process that is no worker."""
     text = environment.get(_WORKER_VARIABLE)
     return None if text is None else WorkerLink(**json.loads(text))
 
@@ -87,48 +79,54 @@ class _Pipes:
 
 async def supervise(
     settings: Settings,
-    listen: str,
-    database_url: str,
+    reserved: socket.socket,
     announce: Callable[[str], None],
     arguments: Sequence[str],
 ) -> int:
     """Run `settings.workers` workers until asked to end; the exit code of the process.
 
-    `announce` is called with the description of the database once all of them serve. `arguments`
-    are those of this process; workers get them too.
+    `reserved` keeps the shared port for the workers and never listens. `announce` is called with
+    the description of the database once all of them serve. `arguments` are those of this process;
+    workers get them too. Raises PromcompatError when the database can never be used.
     """
     termination = Termination()
-    pipes = _Pipes()
-    with tempfile.TemporaryDirectory(prefix="promcompat-metrics-") as metrics_folder:
-        link = WorkerLink(listen, database_url, pipes.parent[0], pipes.ready[1])
-        environment = {
-            **os.environ,
-            MULTIPROCESS_VARIABLE: metrics_folder,
-            _WORKER_VARIABLE: json.dumps(_as_dict(link)),
-        }
-        try:
-            async with asyncio.TaskGroup() as group:
-                keepers = [
-                    group.create_task(
-                        _Keeper(number, arguments, environment, pipes, Path(metrics_folder)).run(
-                            termination, settings.shutdown_timeout / 1000 + _KILL_AFTER_SECONDS
-                        )
-                    )
-                    for number in range(settings.workers)
-                ]
-                group.create_task(_announce_when_ready(len(keepers), pipes, announce, termination))
-        finally:
-            pipes.close()
+    async with own_database(settings):
+        if await termination.unless_asked(migrate_when_answering(settings)) is not None:
+            await _keep_workers(settings, reserved, announce, arguments, termination)
     return termination.exit_code
 
 
-def _as_dict(link: WorkerLink) -> dict[str, object]:
-    return {
-        "listen": link.listen,
-        "database_url": link.database_url,
-        "parent_pipe": link.parent_pipe,
-        "ready_pipe": link.ready_pipe,
-    }
+async def _keep_workers(
+    settings: Settings,
+    reserved: socket.socket,
+    announce: Callable[[str], None],
+    arguments: Sequence[str],
+    termination: Termination,
+) -> None:
+    pipes, stop_seconds = _Pipes(), settings.shutdown_timeout / 1000 + _KILL_AFTER_SECONDS
+    with tempfile.TemporaryDirectory(prefix="promcompat-metrics-") as metrics_folder:
+        link = WorkerLink(_address_of(reserved), pipes.parent[0], pipes.ready[1])
+        environment = {
+            **os.environ,
+            MULTIPROCESS_VARIABLE: metrics_folder,
+            _WORKER_VARIABLE: json.dumps(asdict(link)),
+        }
+        keepers = [
+            _Keeper(number, arguments, environment, pipes, Path(metrics_folder))
+            for number in range(settings.workers)
+        ]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for keeper in keepers:
+                    group.create_task(keeper.run(termination, stop_seconds))
+                group.create_task(_announce_when_ready(len(keepers), pipes, announce, termination))
+        finally:
+            pipes.close()
+
+
+def _address_of(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def _announce_when_ready(

@@ -5,6 +5,11 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+ResultT = TypeVar("ResultT")
 
 _LOGGER = logging.getLogger(__name__)
 _IMPATIENCE_SECONDS = 1.0
@@ -31,14 +36,28 @@ class Termination:
             self._event.set()
 
     def fail(self, reason: str) -> None:
-        """End the process as failed."""
-        _LOGGER.error("failed", extra={"reason": reason})
+        """End the process as failed; only the first failure is logged."""
+        if not self.exit_code:
+            _LOGGER.error("failed", extra={"reason": reason})
         self.exit_code = 1
         self.ask("failure")
 
     async def wait(self) -> None:
         """Return when the process is to end."""
         await self._event.wait()
+
+    async def unless_asked(self, work: Coroutine[Any, Any, ResultT]) -> ResultT | None:
+        """The result of `work`; None when the process is to end first, and `work` is cancelled."""
+        working = asyncio.create_task(work)
+        ending = asyncio.create_task(self.wait())
+        await asyncio.wait({working, ending}, return_when=asyncio.FIRST_COMPLETED)
+        ending.cancel()
+        if working.done():
+            return await working
+        working.cancel()
+        with suppress(asyncio.CancelledError):
+            await working
+        return None
 
     def _receive(self, number: signal.Signals) -> None:
         waited = time.monotonic() - self._asked_at

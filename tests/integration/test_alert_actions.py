@@ -31,9 +31,9 @@ async def service(plain_database_url: str) -> AsyncIterator[NativeClient]:
 
 async def settle(one: NativeClient) -> None:
     """Handle breaches and look at levels, as the loops do."""
-    while await one.alerting.thresholds.dispatch_breaches():
+    while await one.services.thresholds.dispatch_breaches():
         pass
-    await one.alerting.thresholds.verify()
+    await one.services.thresholds.verify()
 
 
 async def only_alert(one: NativeClient) -> dict[str, Any]:

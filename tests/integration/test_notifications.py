@@ -6,13 +6,12 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from promcompat.alert_composition import Receivers, receiver_loops
 from promcompat.alerting.deliveries import Notification, NotificationError
-from promcompat.alerting.senders import HttpSender
 from promcompat.core.alert_ports import Repetition
 from promcompat.core.alerts import AlertFilter, Silence
 from promcompat.core.model import Labels
-from promcompat.loops import start_loops
+from promcompat.loops import receiver_loops, running
+from promcompat.services import Receivers
 from promcompat.telemetry import Telemetry
 from tests.alerting import (
     NOW_MS,
@@ -379,21 +378,15 @@ async def test_receiver_that_never_answers_delays_nobody_else(database_url: str)
             webhooks=[hanging[0], one.notifier],
             states=one.state_changes,
             steps=one.steps,
-            sender=HttpSender(),
         )
         await one.rules.create(TENANT, make_rule())
-        loops = start_loops(list(receiver_loops(receivers)), Telemetry().loops)
-        try:
+        async with running(list(receiver_loops(receivers)), Telemetry().loops):
             await evaluate(one, 10_000, 10.0)
             for receiver in hanging:
                 await asyncio.wait_for(receiver.asked.wait(), 30)
             await told(one, ["firing"])
             await evaluate(one, 20_000, 1.0)
             await told(one, ["firing", "resolved"])
-        finally:
-            for loop in loops:
-                loop.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
 
 
 async def told(one: AlertingFixture, states: list[str]) -> None:

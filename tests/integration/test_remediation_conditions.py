@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from promcompat.composition import build_condition_checker
 from promcompat.core.alerts import Alert
 from promcompat.core.model import Labels
 from promcompat.core.thresholds import ThresholdOverride
-from promcompat.processes.worker import build_condition_checker
 from promcompat.remediation.conditions import AlertConditionChecker
 from tests.alerting import (
     NOW_MS,

@@ -7,27 +7,21 @@ from typing import Any
 
 import pytest
 
-from promcompat import loops as background
+from promcompat import loops
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.loops import PeriodicLoop, start_loops
+from promcompat.loops import PeriodicLoop, running
 from promcompat.telemetry import Telemetry
 
 
 @pytest.fixture(autouse=True)
 def watched_often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background, "_WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(loops, "_WATCH_SECONDS", 0.01)
 
 
 async def until(is_met: Callable[[], object]) -> None:
     async with asyncio.timeout(10.0):
         while not is_met():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-
-
-async def stop(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def messages(caplog: pytest.LogCaptureFixture, text: str) -> list[Any]:
@@ -40,16 +34,16 @@ async def test_loop_that_does_not_end_is_late_and_then_on_time_again(
     caplog.set_level(logging.INFO)
     telemetry, blocked = Telemetry(), asyncio.Event()
     sample = telemetry.registry.get_sample_value
-    tasks = start_loops([PeriodicLoop("rules", 0.01, blocked.wait, 0.05)], telemetry.loops)
-    await until(lambda: messages(caplog, "loop is late"))
-    [late] = messages(caplog, "loop is late")
-    assert late.loop == "rules"
-    assert (sample("promcompat_loop_late_seconds", {"loop": "rules"}) or 0) > 0.05
-    assert sample("promcompat_loop_last_success_timestamp_seconds", {"loop": "rules"}) is None
-    blocked.set()
-    await until(lambda: messages(caplog, "loop is on time again"))
-    assert (sample("promcompat_loop_last_success_timestamp_seconds", {"loop": "rules"}) or 0) > 1e9
-    await stop(tasks)
+    succeeded_at = "promcompat_loop_last_success_timestamp_seconds"
+    async with running([PeriodicLoop("rules", 0.01, blocked.wait, 0.05)], telemetry.loops):
+        await until(lambda: messages(caplog, "loop is late"))
+        [late] = messages(caplog, "loop is late")
+        assert late.loop == "rules"
+        assert (sample("promcompat_loop_late_seconds", {"loop": "rules"}) or 0) > 0.05
+        assert sample(succeeded_at, {"loop": "rules"}) is None
+        blocked.set()
+        await until(lambda: messages(caplog, "loop is on time again"))
+        assert (sample(succeeded_at, {"loop": "rules"}) or 0) > 1e9
 
 
 async def test_loop_that_fails_is_counted_and_late_and_goes_on(
@@ -64,9 +58,8 @@ async def test_loop_that_fails_is_counted_and_late_and_goes_on(
             raise StorageUnavailableError("gone")
         raise KeyError("a fault of ours")
 
-    tasks = start_loops([PeriodicLoop("rules", 0.001, fail, 0.02)], telemetry.loops)
-    await until(lambda: n_runs > 3 and messages(caplog, "loop is late"))
-    await stop(tasks)
+    async with running([PeriodicLoop("rules", 0.001, fail, 0.02)], telemetry.loops):
+        await until(lambda: n_runs > 3 and messages(caplog, "loop is late"))
     failures = telemetry.registry.get_sample_value(
         "promcompat_loop_failures_total", {"loop": "rules"}
     )
@@ -81,7 +74,6 @@ async def test_loop_on_time_is_not_reported(caplog: pytest.LogCaptureFixture) ->
         nonlocal n_runs
         n_runs += 1
 
-    tasks = start_loops([PeriodicLoop("rules", 0.001, run, 5.0)], telemetry.loops)
-    await until(lambda: n_runs > 10)
-    await stop(tasks)
+    async with running([PeriodicLoop("rules", 0.001, run, 5.0)], telemetry.loops):
+        await until(lambda: n_runs > 10)
     assert not caplog.records

@@ -1,16 +1,14 @@
 """What a serving process logs and counts of its maintenance."""
 
 import logging
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from promcompat.core.maintenance import RetainedMetric
 from promcompat.metrics.maintenance_service import MaintenanceFailure, MaintenanceReport
-from promcompat.processes.maintain import Maintenance
+from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
 from promcompat.telemetry import Telemetry
-from tests.http_service import GivenSettings
 
 METRIC = RetainedMetric(1, "red", "m", 90)
 
@@ -32,10 +30,9 @@ async def test_what_fails_every_hour_is_logged_once_and_counted_each_time(
         failures=[MaintenanceFailure("retention", "metric m", "too slow")] * 2, ignored=[METRIC]
     )
     telemetry = Telemetry()
-    repository: Any = SimpleNamespace(database=None)
-    maintenance = Maintenance(GivenSettings(), repository, telemetry)
     works = MaintenanceReport(deleted=[(METRIC, 5)], n_chunks_dropped=2)
-    maintenance._service = Runs(failing, failing, works, failing)  # type: ignore[assignment]
+    runs: Any = Runs(failing, failing, works, failing)
+    maintenance = PeriodicMaintenance(runs, telemetry.maintenance)
     with caplog.at_level(logging.WARNING):
         await maintenance.run_once()
         assert len(caplog.records) == 2
