@@ -150,13 +150,13 @@ ROUTES = (
         handler=handle_list_alerts,
         tag="Alerts",
         summary="List alerts",
-        description="Those of rules and of thresholds, open and over, newest first.",
+        description="Alerts of rules and of thresholds, open and ended, newest first.",
         query=AlertListQuery,
         replies={200: Reply("Alerts, newest first.", AlertListReply)},
         examples=(
             Example(name="All", status=200),
             Example(
-                name="What is critical now",
+                name="Open alerts that are critical",
                 status=200,
                 query={"state": ["pending", "firing"], "severity": "critical"},
             ),
@@ -171,7 +171,7 @@ ROUTES = (
         parts=_PARTS,
         replies={200: Reply("The alert.", AlertReply)},
         problems=(404,),
-        examples=(Example(name="No such alert", status=404, path=_MISSING),),
+        examples=(Example(name="Unknown id", status=404, path=_MISSING),),
     ),
     Route(
         method="GET",
@@ -180,9 +180,9 @@ ROUTES = (
         tag="Alerts",
         summary="Read the history of an alert",
         parts=_PARTS,
-        replies={200: Reply("Every step, oldest first.", HistoryReply)},
+        replies={200: Reply("All transitions and notes, oldest first.", HistoryReply)},
         problems=(404,),
-        examples=(Example(name="No such alert", status=404, path=_MISSING),),
+        examples=(Example(name="Unknown id", status=404, path=_MISSING),),
     ),
     Route(
         method="POST",
@@ -190,32 +190,34 @@ ROUTES = (
         handler=handle_acknowledge_alert,
         tag="Alerts",
         summary="Acknowledge an alert",
-        description="Records who looks after an open alert. The first one who says so stays.",
+        description="Records who is looking after an open alert. The first acknowledgement is "
+        "kept.",
         parts=_PARTS,
         body=AcknowledgePayload,
         replies={200: Reply("The alert.", AlertReply)},
         problems=(404, 409),
-        examples=(Example(name="No such alert", status=404, path=_MISSING, body={"actor": "ana"}),),
+        examples=(Example(name="Unknown id", status=404, path=_MISSING, body={"actor": "ana"}),),
     ),
     Route(
         method="POST",
         path="/alerts/{id}/resolve",
         handler=handle_resolve_alert,
         tag="Alerts",
-        summary="End an alert by hand",
-        description="For the alert of something that is gone. Receivers are told that it is "
-        "resolved. When its condition is found to hold again, by the next evaluation of a rule or "
-        "the next sample of a threshold, a new alert fires: silence it if that is not wanted.",
+        summary="Resolve an alert by hand",
+        description="For the alert of something that no longer exists. Receivers are notified "
+        "that it is resolved. If the condition still holds at the next evaluation of the rule, "
+        "or at the next sample for a threshold, a new alert fires; create a silence to prevent "
+        "that.",
         parts=_PARTS,
         body=ResolvePayload,
-        replies={200: Reply("The alert, which is over.", AlertReply)},
+        replies={200: Reply("The resolved alert.", AlertReply)},
         problems=(404, 409),
         examples=(
             Example(
-                name="No such alert",
+                name="Unknown id",
                 status=404,
                 path=_MISSING,
-                body={"actor": "ana", "reason": "the host is gone"},
+                body={"actor": "ana", "reason": "the host was removed"},
             ),
         ),
     ),
@@ -227,7 +229,7 @@ ROUTES = (
         summary="List silences",
         query=SilenceListQuery,
         replies={200: Reply("Silences, newest first.", SilenceListReply)},
-        examples=(Example(name="Those that are not over", status=200),),
+        examples=(Example(name="Without ended silences", status=200),),
     ),
     Route(
         method="POST",
@@ -235,10 +237,11 @@ ROUTES = (
         handler=handle_create_silence,
         tag="Silences",
         summary="Silence alerts",
-        description="Matching alerts are evaluated and shown, but nobody is told and nothing is "
-        "started while the silence holds. It may begin later (`starts_at`).",
+        description="While a silence is active, matching alerts are evaluated and listed, but no "
+        "notifications are sent and no remediations are started. A silence may begin later "
+        "(`starts_at`).",
         body=SilencePayload,
-        replies={201: Reply("Made.", SilenceReply)},
+        replies={201: Reply("Created.", SilenceReply)},
         problems=(409,),
         examples=(
             Example(name="During maintenance", status=201, body=_SILENCE),
@@ -258,7 +261,7 @@ ROUTES = (
         parts=_PARTS,
         replies={200: Reply("The silence.", SilenceReply)},
         problems=(404,),
-        examples=(Example(name="The first one", status=200, path={"id": "1"}),),
+        examples=(Example(name="By id", status=200, path={"id": "1"}),),
     ),
     Route(
         method="DELETE",
@@ -266,11 +269,11 @@ ROUTES = (
         handler=handle_end_silence,
         tag="Silences",
         summary="End a silence",
-        description="It stays in the list of those that are over.",
+        description="The silence is kept in the list of ended silences.",
         parts=_PARTS,
-        replies={200: Reply("The silence, which is over.", SilenceReply)},
+        replies={200: Reply("The ended silence.", SilenceReply)},
         problems=(404,),
-        examples=(Example(name="No such silence", status=404, path=_MISSING),),
+        examples=(Example(name="Unknown id", status=404, path=_MISSING),),
     ),
     Route(
         method="GET",
@@ -278,9 +281,9 @@ ROUTES = (
         handler=handle_list_receivers,
         tag="Alerts",
         summary="List receivers of alerts",
-        description="Alertmanagers and webhooks, and what waits for each of them. What is given up "
-        "is noted in the history of its alert.",
-        replies={200: Reply("Everybody who is told.", ReceiverListReply)},
+        description="Alertmanagers and webhooks, with the notifications that wait for each of "
+        "them. A notification that is given up is noted in the history of its alert.",
+        replies={200: Reply("All receivers.", ReceiverListReply)},
         examples=(Example(name="All", status=200),),
     ),
 )

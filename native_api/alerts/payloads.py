@@ -20,12 +20,13 @@ from promcompat.core.model import Labels
 
 def _parse_moment(value: object) -> object:
     if not isinstance(value, str):
-        raise FieldError("is not text", TIME_TEXT)
+        raise FieldError("is not a string", TIME_TEXT)
     return parse_iso8601_ms(value)
 
 
 PersonName = Annotated[
-    StoredText, Field(min_length=1, max_length=200, description="Who does it; it is recorded.")
+    StoredText,
+    Field(min_length=1, max_length=200, description="Who does this; recorded in the history."),
 ]
 Reason = Annotated[StoredText, Field(min_length=1, max_length=2000)]
 Moment = Annotated[
@@ -33,7 +34,7 @@ Moment = Annotated[
     BeforeValidator(_parse_moment),
     WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-11-24T05:00:00Z"]}),
 ]
-"""ISO 8601 with a zone, as Unix milliseconds."""
+"ISO 8601 with a time zone, as Unix milliseconds."
 _SILENCE_DURATION: Final = "1h"
 Value = float | str
 
@@ -67,18 +68,22 @@ class AlertReply(ReplyModel):
     id: int
     state: AlertState
     rule: str = Field(description="The name of the rule, or the metric of a threshold.")
-    rule_id: int | None = Field(description="Null for the threshold of a definition.")
+    rule_id: int | None = Field(description="Null for an alert of a definition's threshold.")
     group: str
     severity: str
     labels: dict[str, str]
     annotations: dict[str, str]
-    value: Value = Field(description="NaN and infinities are strings.")
+    value: Value = Field(description="NaN and the infinities are strings.")
     query: str
     active_at: str | None
     fired_at: str | None
     resolved_at: str | None
-    silenced_by: list[int] = Field(description="Silences that hold for it now; empty: none.")
-    acknowledgement: AcknowledgementReply | None = Field(description="Null until somebody does.")
+    silenced_by: list[int] = Field(
+        description="The ids of the silences that currently apply to the alert."
+    )
+    acknowledgement: AcknowledgementReply | None = Field(
+        description="Null until the alert is acknowledged."
+    )
 
     @classmethod
     def of_alert(cls, alert: Alert, silenced_by: Sequence[int] = ()) -> Self:
@@ -106,7 +111,9 @@ class AlertListReply(ReplyModel):
     """A page of alerts, newest first."""
 
     alerts: list[AlertReply]
-    next_cursor: str | None = Field(description="For the next page; null on the last one.")
+    next_cursor: str | None = Field(
+        description="The cursor of the next page; null on the last page."
+    )
 
 
 class AlertListQuery(QueryModel):
@@ -117,7 +124,7 @@ class AlertListQuery(QueryModel):
     rule: StoredText = Field("", description="The name of a rule, or the metric of a threshold.")
     label: LabelFilters = Field(default_factory=list)
     limit: int = Field(100, ge=1, le=1000)
-    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+    cursor: str | None = Field(None, description="The `next_cursor` of the previous page.")
 
 
 class TransitionReply(ReplyModel):
@@ -127,7 +134,7 @@ class TransitionReply(ReplyModel):
     to_state: AlertState
     at: str
     value: Value
-    actor: str = Field(description="Who did it by hand; empty for the service itself.")
+    actor: str = Field(description="Who made the change; empty for the service itself.")
     note: str
 
     @classmethod
@@ -168,12 +175,16 @@ class SilencePayload(BodyModel):
 
     labels: LabelMap = Field(default_factory=dict, description="Labels that must all be equal.")
     matchers: Annotated[list[LabelFilter], Field(max_length=100)] = Field(
-        default_factory=list, description="Other conditions, such as `host=~web-.*`."
+        default_factory=list, description="Further label matchers, such as `host=~web-.*`."
     )
-    starts_at: Moment | None = Field(None, description="When it begins; absent: now.")
-    ends_at: Moment | None = Field(None, description="When it ends, in place of `duration`.")
+    starts_at: Moment | None = Field(
+        None, description="When the silence begins. Default: the current time."
+    )
+    ends_at: Moment | None = Field(
+        None, description="When the silence ends. Use this or `duration`."
+    )
     duration: DurationText | None = Field(
-        None, description="How long it holds from its beginning on. Default: 1h."
+        None, description="How long the silence lasts. Default: 1h."
     )
     reason: Reason
     actor: PersonName
@@ -182,7 +193,14 @@ class SilencePayload(BodyModel):
         """The value of the core. Raises InvalidRequestError when its end is named twice."""
         if self.ends_at is not None and self.duration is not None:
             raise InvalidRequestError(
-                [fault("body", "ends_at", "comes beside `duration`", "one of the two")]
+                [
+                    fault(
+                        "body",
+                        "ends_at",
+                        "cannot be combined with `duration`",
+                        "only one of the two",
+                    )
+                ]
             )
         starts_ms = now_ms if self.starts_at is None else self.starts_at
         ends_ms = self.ends_at
@@ -208,7 +226,9 @@ class SilenceReply(ReplyModel):
     actor: str
     starts_at: str
     ends_at: str
-    is_active: bool = Field(description="Whether it holds now: it has begun and not ended.")
+    is_active: bool = Field(
+        description="Whether the silence is active: it has begun and has not ended."
+    )
 
     @classmethod
     def of_silence(cls, silence: Silence, now_ms: int) -> Self:
@@ -228,26 +248,31 @@ class SilenceListReply(ReplyModel):
     """A page of silences, newest first."""
 
     silences: list[SilenceReply]
-    next_cursor: str | None = Field(description="For the next page; null on the last one.")
+    next_cursor: str | None = Field(
+        description="The cursor of the next page; null on the last page."
+    )
 
 
 class SilenceListQuery(QueryModel):
     """Parameters of the list."""
 
-    include_ended: bool = Field(False, description="Also those that are over.")
+    include_ended: bool = Field(False, description="Include silences that have ended.")
     limit: int = Field(100, ge=1, le=1000)
-    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+    cursor: str | None = Field(None, description="The `next_cursor` of the previous page.")
 
 
 class ReceiverReply(ReplyModel):
     """Who is told of alerts, and what of the tenant's waits for it."""
 
-    name: str = Field(description="What the histories of alerts call it.")
-    address: str = Field(description="Without anything secret: of a webhook only the host.")
-    waiting: int = Field(description="How many steps or label sets it has not taken yet.")
-    failing: int = Field(description="How many of them it was told of in vain.")
+    name: str = Field(description="The name of the receiver in the histories of alerts.")
+    address: str = Field(description="The address without secrets; for a webhook only its host.")
+    waiting: int = Field(
+        description="How many alert transitions (webhook) or label sets (Alertmanager) it has "
+        "not accepted yet."
+    )
+    failing: int = Field(description="How many of these were sent but not accepted.")
     waiting_since: str | None
-    last_error: str = Field(description="Why the oldest of those that fail was not taken.")
+    last_error: str = Field(description="Why the oldest of the failing ones was not accepted.")
 
     @classmethod
     def of_receiver(cls, receiver: Notifier, depth: ReceiverDepth) -> Self:

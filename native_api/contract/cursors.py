@@ -15,7 +15,7 @@ from native_api.contract.route import QueryModel
 
 _MAX_SIGNED = (1 << 63) - 1
 _MAY_CHANGE = {"cursor", "limit", "start", "end"}
-"""Not part of the filters; a cursor carries the range itself where its list has one."""
+"Not part of the filters. Where a list has a time range, its cursors carry it."
 
 Part = int | str
 
@@ -36,18 +36,18 @@ def decode_cursor(query: QueryModel, cursor: str, *kinds: type) -> list[Part]:
     except ValueError:
         found = None
     if not isinstance(found, list) or [type(part) for part in found] != [str, *kinds]:
-        raise refused_cursor("is no cursor")
+        raise refused_cursor("is not a valid cursor")
     digest, *parts = found
     if digest != _digest(query):
-        raise refused_cursor("belongs to another list or to other filters")
+        raise refused_cursor("belongs to another list or to different filters")
     if not all(map(_is_plausible, parts)):
-        raise refused_cursor("is no cursor")
+        raise refused_cursor("is not a valid cursor")
     return parts
 
 
 def refused_cursor(reason: str) -> InvalidRequestError:
     """The error of a cursor that cannot be used here."""
-    expected = "`next_cursor` of the page before, with its parameters, or no cursor"
+    expected = "the `next_cursor` of the previous page with the same parameters, or no cursor"
     return InvalidRequestError([fault("query", "cursor", reason, expected)])
 
 

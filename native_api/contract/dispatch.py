@@ -20,7 +20,7 @@ HttpHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _MAX_PARAMETERS = 1_000
 _MAX_DOCUMENT_BYTES = 1 << 20
-"""Of a definition, a rule and the like; samples are posted to other paths."""
+"For a definition, a rule and similar documents; samples have limits of their own."
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -56,7 +56,7 @@ def parse_query(request: web.Request, model: type[QueryModel]) -> QueryModel:
             given[name] = values[0]
         else:
             raise InvalidRequestError(
-                [fault("query", name, "is given more than once", "the parameter once")]
+                [fault("query", name, "occurs more than once", "a single value")]
             )
     try:
         return model.model_validate(given)
@@ -107,13 +107,13 @@ async def answer_problems(request: web.Request, handler: HttpHandler) -> web.Str
     except web.HTTPException as exc:
         return _http_problem(exc)
     except (ConnectionError, web.RequestPayloadError):
-        return problem_response(400, "the body could not be read")
+        return problem_response(400, "the request body could not be read")
     except asyncio.CancelledError:
         raise
     except Exception:
         # The boundary of the process: whatever is wrong, the client is told no more than this.
         _LOGGER.exception("request failed", extra={"path": request.path})
-        return problem_response(500, "internal error, see the log of the server")
+        return problem_response(500, "internal error, see the server log")
 
 
 def _http_problem(error: web.HTTPException) -> web.Response:
@@ -121,10 +121,10 @@ def _http_problem(error: web.HTTPException) -> web.Response:
         case web.HTTPMethodNotAllowed() if set(error.allowed_methods) != {hdrs.METH_OPTIONS}:
             # OPTIONS is routed for every path, so a path it alone is allowed on does not exist.
             allow = ", ".join(sorted(error.allowed_methods))
-            reason = f"{error.method} is not allowed here"
+            reason = f"{error.method} is not allowed for this path"
             faults = [fault("request", "method", reason, f"one of {allow}")]
             return problem_response(405, reason, faults, {hdrs.ALLOW: allow})
         case web.HTTPNotFound() | web.HTTPMethodNotAllowed():
-            return problem_response(404, "there is nothing at this path")
+            return problem_response(404, "there is no such path")
         case _:
             return problem_response(error.status, (error.text or error.reason).strip())

@@ -30,7 +30,7 @@ def precondition_of(request: web.Request) -> Precondition:
         versions = None if must_exist else _versions(match, hdrs.IF_MATCH)
     if none_match is not None and none_match.strip() != "*":
         raise InvalidRequestError(
-            [fault("header", "If-None-Match", "is not *", "* or no such header")]
+            [fault("header", "If-None-Match", 'is not "*"', '"*", or no If-None-Match header')]
         )
     return Precondition(
         versions=versions, must_exist=must_exist, must_not_exist=none_match is not None
@@ -48,7 +48,14 @@ def is_not_modified(request: web.Request, version: int) -> bool:
 def _versions(header: str, name: str) -> frozenset[int]:
     if not _LIST.fullmatch(header):
         raise InvalidRequestError(
-            [fault("header", name, "is not a list of ETags", "* or ETags in quotes")]
+            [
+                fault(
+                    "header",
+                    name,
+                    "is not a list of quoted ETags",
+                    '"*", or quoted ETags separated by commas',
+                )
+            ]
         )
     return frozenset(
         int(tag) for weak, tag in _TAG.findall(header) if not weak and _VERSION.fullmatch(tag)

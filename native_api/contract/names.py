@@ -8,25 +8,25 @@ from promcompat.core.model import METRIC_NAME
 
 MAX_NAME_BYTES = 2000
 """A B-tree entry of PostgreSQL holds 2,704 bytes, and the metric name is in one."""
-METRIC_NAME_TEXT = f"a name of 1 to {MAX_NAME_BYTES} bytes in UTF-8"
-LABEL_NAME_TEXT = "a name in UTF-8 that is not empty and not __name__"
-UNICODE_TEXT = "Unicode text without U+0000 and lone surrogates"
+METRIC_NAME_TEXT = f"a name of 1 to {MAX_NAME_BYTES} bytes of UTF-8"
+LABEL_NAME_TEXT = "a non-empty UTF-8 name other than __name__"
+UNICODE_TEXT = "Unicode text without U+0000 or lone surrogates"
 _SURROGATES = ("\ud800", "\udfff")
 
 
 def text_fault(text: str) -> str | None:
     """Why the text cannot be stored, None when it can."""
     if "\0" in text:
-        return "holds U+0000, which the database cannot store"
+        return "contains U+0000, which the database cannot store"
     if any(_SURROGATES[0] <= char <= _SURROGATES[1] for char in text):
-        return "is not valid Unicode: it holds a lone surrogate"
+        return "is not valid Unicode: it contains a lone surrogate"
     return None
 
 
 def metric_name_fault(name: str) -> str | None:
     """Why this cannot be a metric's name, None when it can."""
     if not name:
-        return "is empty: PromQL could not name the metric"
+        return "is empty, so PromQL could not select the metric"
     if found := text_fault(name):
         return found
     if len(name.encode()) > MAX_NAME_BYTES:
@@ -37,7 +37,7 @@ def metric_name_fault(name: str) -> str | None:
 def label_name_fault(name: str) -> str | None:
     """Why this cannot be a label's name, None when it can."""
     if name == METRIC_NAME:
-        return "is reserved for the metric's name: use `name`"
+        return "is reserved for the metric name; use `name`"
     if not name:
-        return "is empty: PromQL could not name the label"
+        return "is empty, so PromQL could not match the label"
     return text_fault(name)

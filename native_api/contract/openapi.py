@@ -17,15 +17,15 @@ _TENANT_PARAMETER: Json = {
     "name": "X-Scope-OrgID",
     "in": "header",
     "required": False,
-    "description": "The tenant, where the service has `tenancy=header`; ignored otherwise.",
+    "description": "The tenant. Required with `tenancy=header`, ignored otherwise.",
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9!_.*'()-]{1,150}$"},
 }
 _DESCRIPTION = """\
-Post samples as JSON, read series and statistics, define metrics with units, retention and
+Write samples as JSON, read series and statistics, and define metrics with units, retention and
 thresholds. The same samples are visible to PromQL and SQL at once.
 
-Times are RFC 3339 with a zone, or Unix seconds; answers have RFC 3339 in UTC. `NaN`, `Infinity`
-and `-Infinity` are JSON strings. Errors are RFC 9457 problem details.
+Times are RFC 3339 with a time zone, or Unix seconds; responses use RFC 3339 in UTC. `NaN`,
+`Infinity` and `-Infinity` are JSON strings. Errors are RFC 9457 problem details.
 """
 
 
@@ -41,7 +41,7 @@ def build_openapi(routes: Sequence[Route], version: str) -> Json:
         "info": {
             "title": "promcompat native API",
             "version": version,
-            "summary": "Metrics as JSON, beside PromQL and SQL.",
+            "summary": "Metrics as JSON, alongside PromQL and SQL.",
             "description": _DESCRIPTION,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

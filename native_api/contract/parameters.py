@@ -22,7 +22,7 @@ from promcompat.core.matchers import LabelMatcher, MatchOp
 
 _FILTER = re.compile(r"(.+?)(=~|!~|!=|=)(.*)", re.DOTALL)
 _A_FILTER = "LABEL=VALUE, LABEL!=VALUE, LABEL=~REGEX or LABEL!~REGEX"
-_A_DURATION = "a duration such as 30s, 5m or 1h30m, from 1ms on"
+_A_DURATION = "a duration of at least 1ms, such as 30s, 5m or 1h30m"
 _OPERATORS = {op.value: op for op in MatchOp}
 _MAX_PATTERN_LENGTH = 10_000
 _MAX_PATTERN_COST = 1_000
@@ -43,7 +43,7 @@ def _duration(value: object) -> object:
     except ValueError as exc:
         raise FieldError(str(exc), _A_DURATION) from exc
     if duration_ms < 1:
-        raise FieldError("is no time at all", _A_DURATION)
+        raise FieldError("is zero", _A_DURATION)
     return duration_ms
 
 
@@ -62,7 +62,7 @@ def _label_names(value: list[str]) -> list[str]:
     names = [name.strip() for part in value for name in part.split(",")]
     for name in names:
         if found := label_name_fault(name):
-            raise FieldError(f"the label name {shown(name)} {found}", "names of labels")
+            raise FieldError(f"the label name {shown(name)} {found}", "label names")
     return list(dict.fromkeys(names))
 
 
@@ -93,7 +93,7 @@ LabelFilter = Annotated[
 LabelFilters = Annotated[
     list[LabelFilter],
     Field(
-        description="Conditions on labels, all of which must hold: `host=web-1`, `host!=web-1`, "
+        description="Label matchers, all of which must match: `host=web-1`, `host!=web-1`, "
         "`host=~web-.*`, `host!~web-.*` (RE2, anchored). May be repeated.",
         max_length=100,
     ),
@@ -101,18 +101,18 @@ LabelFilters = Annotated[
 
 GroupBy = Annotated[
     list[str],
-    Field(description="Labels to group by, repeated or with commas between.", max_length=100),
+    Field(description="Labels to group by, repeated or comma-separated.", max_length=100),
     AfterValidator(_label_names),
 ]
 
-METRIC_NAME_PART = PathPart(description="The metric's name, percent-encoded.")
+METRIC_NAME_PART = PathPart(description="The metric name, percent-encoded.")
 
 
 def parse_filter(text: str) -> LabelMatcher:
     """The matcher of a filter. Raises ValueError."""
     match = _FILTER.fullmatch(text)
     if match is None:
-        raise FieldError("has no operator after a label name", _A_FILTER)
+        raise FieldError("is not a label name followed by an operator and a value", _A_FILTER)
     name, operator, value = match.groups()
     found = label_name_fault(name) or text_fault(value)
     if found:
@@ -124,7 +124,7 @@ def parse_filter(text: str) -> LabelMatcher:
     try:
         matcher.check_pattern(_MAX_PATTERN_COST)
     except BadDataError as exc:
-        raise FieldError(str(exc), "a regular expression in the syntax of RE2") from exc
+        raise FieldError(str(exc), "a regular expression in RE2 syntax") from exc
     return matcher
 
 
@@ -146,5 +146,7 @@ def metric_name_of(path: str) -> str:
 def id_of(text: str) -> int:
     """The number of a thing out of the path. Raises InvalidRequestError."""
     if not re.fullmatch(r"[1-9][0-9]{0,18}", text, re.ASCII) or int(text) > MAX_ID:
-        raise InvalidRequestError([fault("path", "id", f"is {shown(text)}", "a number from 1 on")])
+        raise InvalidRequestError(
+            [fault("path", "id", f"is {shown(text)}", "a positive integer id")]
+        )
     return int(text)

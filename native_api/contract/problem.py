@@ -29,7 +29,7 @@ from promcompat.core.errors import (
 
 CONTENT_TYPE = "application/problem+json"
 MAX_FAULTS = 100
-"""How many faults a problem lists; `n_errors` counts all."""
+"The most faults a problem lists; `n_errors` counts all of them."
 
 STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
     PromcompatError: 500,
@@ -63,18 +63,18 @@ TITLES: dict[int, str] = {
 }
 
 _FAULTS_OF_STATUS: dict[int, tuple["Part", str, str]] = {
-    400: ("request", "request", "a request that /docs describes"),
-    401: ("header", "X-Scope-OrgID", "the name of a tenant"),
-    404: ("path", "path", "a path of /docs that names something that exists"),
-    405: ("request", "method", "a method of the header Allow"),
-    409: ("request", "request", "a request that agrees with what is stored"),
-    412: ("header", "If-Match", "the ETag of the present version, which a GET shows"),
-    413: ("body", "body", "a body within the limit"),
-    415: ("header", "Content-Type", "a type and an encoding that /docs names for the body"),
-    422: ("request", "request", "a query within the limits that the reason names"),
-    499: ("request", "request", "a client that waits for the answer"),
-    500: ("request", "request", "no error; the log of the server has the cause"),
-    503: ("request", "request", "the same request again, after Retry-After seconds"),
+    400: ("request", "request", "a request as described in /docs"),
+    401: ("header", "X-Scope-OrgID", "a tenant name"),
+    404: ("path", "path", "a path listed in /docs that names an existing resource"),
+    405: ("request", "method", "one of the methods in the Allow header"),
+    409: ("request", "request", "a request that does not conflict with what is stored"),
+    412: ("header", "If-Match", "the ETag of the current version, as returned by GET"),
+    413: ("body", "body", "a body within the size limit"),
+    415: ("header", "Content-Type", "a media type and an encoding that /docs lists for this body"),
+    422: ("request", "request", "a query within the limits given in the reason"),
+    499: ("request", "request", "a client that waits for the response"),
+    500: ("request", "request", "no error; the server log has the cause"),
+    503: ("request", "request", "the same request, sent again after Retry-After seconds"),
 }
 
 Part = Literal["body", "query", "path", "header", "request"]
@@ -85,14 +85,15 @@ class Fault(BaseModel):
 
     location: Part = Field(
         alias="in",
-        description="Which part of the request it is in; `request` for the request as a whole.",
+        description="The part of the request that is at fault; `request` means the request as a "
+        "whole.",
     )
     field: str = Field(description="The field, for example `metrics[3].value` or `start`.")
-    reason: str = Field(description="What is wrong with it.")
-    expected: str = Field(description="What would be right.")
+    reason: str = Field(description="What is wrong.")
+    expected: str = Field(description="What would be accepted.")
     index: int | None = Field(
         None,
-        description="Of ingest: the place of the sample in the request, from 0.",
+        description="Ingest only: the position of the sample in the request, counted from 0.",
         exclude_if=lambda index: index is None,
     )
 
@@ -100,12 +101,14 @@ class Fault(BaseModel):
 class Problem(BaseModel):
     """RFC 9457 problem details."""
 
-    type: str = Field(description="A URI that tells kinds of problem apart: `/docs#problem-…`.")
-    title: str = Field(description="The kind of problem in words.")
+    type: str = Field(description="A URI that identifies the kind of problem: `/docs#problem-…`.")
+    title: str = Field(description="The kind of problem, for people.")
     status: int = Field(description="The HTTP status.")
-    detail: str = Field(description="What happened this time.")
-    errors: list[Fault] = Field(description=f"Every fault that was found, at most {MAX_FAULTS}.")
-    n_errors: int = Field(description="How many faults there are in all.")
+    detail: str = Field(description="What went wrong with this request.")
+    errors: list[Fault] = Field(
+        description=f"The faults found in the request, at most {MAX_FAULTS} of them."
+    )
+    n_errors: int = Field(description="The number of faults found, including those not listed.")
 
 
 class FieldError(ValueError):
@@ -201,7 +204,7 @@ def fault_documents(faults: Sequence[Fault]) -> list[dict[str, object]]:
 def _fault_of_status(status: int, detail: str) -> Fault:
     """The one fault of a problem that is not about single fields."""
     location, field, expected = _FAULTS_OF_STATUS.get(
-        status, ("request", "request", "a request that /docs describes")
+        status, ("request", "request", "a request as described in /docs")
     )
     return fault(location, field, detail, expected)
 
@@ -227,7 +230,14 @@ def problem_of(error: PromcompatError, path_part: str) -> web.Response:
         case InvalidRequestError():
             faults = error.faults
         case NotFoundError():
-            faults = [fault("path", path_part, str(error), "one that exists; a list shows which")]
+            faults = [
+                fault(
+                    "path",
+                    path_part,
+                    str(error),
+                    "an existing resource, as returned by the list endpoint",
+                )
+            ]
         case InvalidFieldsError():
             faults = [fault("body", one.field, one.reason, one.expected) for one in error.faults]
     return problem_response(error_status(error), str(error), faults, headers)

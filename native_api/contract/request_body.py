@@ -17,7 +17,7 @@ async def read_body(request: web.Request, max_bytes: int, max_decoded_bytes: int
     bodies = request.app[BODIES]
     match encoding:
         case "gzip":
-            with blaming("body", "body", "a body packed as the header Content-Encoding says"):
+            with blaming("body", "body", "a body compressed as the Content-Encoding header says"):
                 return await bodies.read_unpacked(request, max_bytes, max_decoded_bytes)
         case "" | "identity":
             return await bodies.read(request, min(max_bytes, max_decoded_bytes))
@@ -32,5 +32,5 @@ def check_media_type(request: web.Request, allowed: tuple[str, ...]) -> None:
     given = media_type(request)
     if given and given not in allowed:
         raise UnsupportedMediaTypeError(
-            f"Content-Type {given[:100]!r}: expected {' or '.join(allowed)}"
+            f"Content-Type {given[:100]!r} is not supported; use {' or '.join(allowed)}"
         )

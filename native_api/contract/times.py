@@ -21,7 +21,7 @@ _ISO8601 = re.compile(
 )
 _UNESCAPED_PLUS = re.compile(r" (?=\d)", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
-TIME_TEXT = "ISO 8601 with a zone, such as 2026-11-24T05:00:00Z, or Unix seconds"
+TIME_TEXT = "ISO 8601 with a time zone, such as 2026-11-24T05:00:00Z, or Unix seconds"
 _RANGE = "is outside the years 1 to 9999"
 
 
@@ -37,7 +37,7 @@ def parse_time_ms(value: str | int | float) -> int:
         # NaN comes here too.
         hint = ""
         if math.isfinite(value) and MIN_TIME_MS <= value <= MAX_TIME_MS:
-            hint = ": Unix time is in seconds, this looks like milliseconds"
+            hint = "; Unix times are in seconds, but this looks like milliseconds"
         raise FieldError(f"{_RANGE}{hint}", TIME_TEXT)
     return round(milliseconds)
 
@@ -50,13 +50,13 @@ def parse_iso8601_ms(text: str) -> int:
     """
     match = _ISO8601.fullmatch(text)
     if match is None or (match["fraction"] and not match["seconds"]):
-        raise FieldError("is no date and time with a zone", TIME_TEXT)
+        raise FieldError("is not a date and time with a time zone", TIME_TEXT)
     clock = match["minutes"] + (match["seconds"] or ":00")
     try:
         moment = datetime.fromisoformat(f"{match['date']}T{clock}{match['zone'].upper()}")
         seconds = round((moment - _EPOCH).total_seconds())
     except (ValueError, OverflowError) as exc:
-        raise FieldError("names a date or time that does not exist", TIME_TEXT) from exc
+        raise FieldError("is a date or time that does not exist", TIME_TEXT) from exc
     milliseconds = seconds * 1000 + int(((match["fraction"] or "") + "000")[:3])
     if not MIN_TIME_MS <= milliseconds <= MAX_TIME_MS:
         raise FieldError(_RANGE, TIME_TEXT)

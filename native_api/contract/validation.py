@@ -94,9 +94,13 @@ def _describe_plain(schema: Json) -> str:
         case {"type": "string"}:
             text = "a string" + _sized(schema, "Length", ("of", "character", "characters"))
         case {"type": "integer"}:
-            text = "an integer" + _between(schema.get("minimum"), schema.get("maximum"), "from ")
+            text = "an integer" + _between(
+                schema.get("minimum"), schema.get("maximum"), "of ", "from "
+            )
         case {"type": "number"}:
-            text = "a number" + _between(schema.get("minimum"), schema.get("maximum"), "from ")
+            text = "a number" + _between(
+                schema.get("minimum"), schema.get("maximum"), "of ", "from "
+            )
         case {"type": "boolean"}:
             text = "true or false"
         case {"type": "array"}:
@@ -111,18 +115,21 @@ def _describe_plain(schema: Json) -> str:
 def _sized(schema: Json, suffix: str, words: tuple[str, str, str]) -> str:
     """The bounds of a size: ` of 1 to 200 characters` for `minLength` and `maxLength`."""
     least, most = schema.get(f"min{suffix}") or None, schema.get(f"max{suffix}")
-    bounds = _between(least, most, "")
+    bounds = _between(least, most)
     preposition, one, many = words
     unit = one if (most or least) == 1 else many
     return f" {preposition}{bounds} {unit}" if bounds else ""
 
 
-def _between(least: int | None, most: int | None, prefix: str) -> str:
+def _between(
+    least: int | None, most: int | None, before_one: str = "", before_two: str = ""
+) -> str:
+    """One or two bounds, each form with its preposition: ` of at least 1`, ` from 1 to 9`."""
     if least is None and most is None:
         return ""
-    if most is None:
-        return f" at least {least}"
-    return f" at most {most}" if least is None else f" {prefix}{least} to {most}"
+    if least is not None and most is not None:
+        return f" {before_two}{least} to {most}"
+    return f" {before_one}at most {most}" if least is None else f" {before_one}at least {least}"
 
 
 def counted(count: int, one: str, many: str) -> str:
@@ -179,7 +186,7 @@ def expected_of(found: Any, expectations: Expectations) -> str:
         case "extra_forbidden":
             return expectations.names_at(found["loc"][:-1])
         case _:
-            return expectations.at(found["loc"]) or "what /docs describes"
+            return expectations.at(found["loc"]) or "a value as described in /docs"
 
 
 def shown(value: object) -> str:
@@ -190,7 +197,7 @@ def shown(value: object) -> str:
         case bool() | None:
             text = orjson.dumps(value).decode()
         case int() if value.bit_length() > 64:
-            return "an integer beyond 64 bits"
+            return "an integer of more than 64 bits"
         case int() | float():
             text = str(value)
         case _:
@@ -234,16 +241,16 @@ def _has_length(found: Any) -> str:
 
 def _not_json(found: Any) -> str:
     where = _POSITION.search(found["ctx"]["error"])
-    return "is not JSON" + (f" from line {where[1]} column {where[2]} on" if where else "")
+    return "is not valid JSON" + (f" at line {where[1]} column {where[2]}" if where else "")
 
 
 def _not_valid(_found: Any) -> str:
-    return "is not valid here"
+    return "is not valid"
 
 
 _REASONS: dict[str, Callable[[Any], str]] = {
     "value_error": lambda found: str(found["ctx"]["error"]),
-    "extra_forbidden": lambda _found: "is not known here",
+    "extra_forbidden": lambda _found: "is not recognized",
     "missing": lambda _found: "is missing",
     "json_invalid": _not_json,
     "finite_number": lambda _found: "is not a finite number",

@@ -104,8 +104,8 @@ async def handle_delete_definition(call: Call[NoQuery, None]) -> web.Response:
         name=name,
         deleted=True,
         samples="kept",
-        detail="The definition is gone. The samples of the metric are kept, without retention "
-        "and threshold of their own.",
+        detail="The definition is deleted. The samples of the metric are kept; they no longer "
+        "have a retention or threshold of their own.",
     )
     return json_response(call.request, reply)
 
@@ -119,7 +119,9 @@ def _check_name(given: object, name: str) -> None:
     """The name in the body may only repeat that of the path. Raises InvalidRequestError."""
     if given is not None and given != name:
         reason = f"is {shown(given)}, but the path names {shown(name)}"
-        raise InvalidRequestError([fault("body", "name", reason, "the name in the path, or none")])
+        raise InvalidRequestError(
+            [fault("body", "name", reason, "the name in the path, or no name")]
+        )
 
 
 def _reply(
@@ -135,7 +137,7 @@ def _reply(
 
 _DEFINITION = {
     "display_name": "Queue length",
-    "description": "Jobs that wait.",
+    "description": "Jobs waiting in the queue.",
     "unit": "jobs",
     "type": "gauge",
     "retention_days": 30,
@@ -150,7 +152,7 @@ _DEFINITION = {
 _LATENCY = {
     "name": "api_latency",
     "display_name": "API latency",
-    "description": "How long the API takes to answer.",
+    "description": "How long the API takes to respond.",
     "unit": "ms",
     "type": "histogram",
     "aggregation": "percentile",
@@ -159,7 +161,10 @@ _LATENCY = {
 }
 _ETAG = {"ETag": "The version in quotes, for If-Match and If-None-Match."}
 _LOCATION = {"Location": "The path of the definition."}
-_IF_MATCH = "ETags of the versions to change, or `*` for any; 412 when it has another by now."
+_IF_MATCH = (
+    "ETags of the versions that may be changed, or `*` for any version. The answer is 412 if the "
+    "current version is not one of them."
+)
 _PARTS = {"name": METRIC_NAME_PART}
 _NAME = {"name": "queue_length"}
 _IF_MATCH_HEADER = {"If-Match": _IF_MATCH}
@@ -172,7 +177,7 @@ ROUTES = (
         tag="Definitions",
         summary="List definitions",
         query=DefinitionListQuery,
-        replies={200: Reply("Definitions in order of name.", DefinitionListReply)},
+        replies={200: Reply("Definitions, ordered by name.", DefinitionListReply)},
         examples=(Example(name="All", status=200),),
     ),
     Route(
@@ -180,14 +185,15 @@ ROUTES = (
         path="/definitions",
         handler=handle_create_definition,
         tag="Definitions",
-        summary="Make a definition",
-        description="What is left out gets its default. 409 when the metric has a definition.",
+        summary="Create a definition",
+        description="Omitted fields get their defaults. The answer is 409 if the metric already "
+        "has a definition.",
         body=NewDefinitionPayload,
-        replies={201: Reply("Made.", DefinitionReply, _ETAG | _LOCATION)},
+        replies={201: Reply("Created.", DefinitionReply, _ETAG | _LOCATION)},
         problems=(409,),
         examples=(
             Example(name="A histogram with percentiles", status=201, body=_LATENCY),
-            Example(name="There is one already", status=409, body=_LATENCY),
+            Example(name="It already exists", status=409, body=_LATENCY),
             Example(name="No name", status=400, body={"unit": "ms"}),
         ),
     ),
@@ -196,32 +202,33 @@ ROUTES = (
         path="/definitions/{name}",
         handler=handle_put_definition,
         tag="Definitions",
-        summary="Make or replace a definition",
-        description="What is left out gets its default. What GET answers may be sent back "
-        "unchanged: `name` must be that of the path, and `version`, `created_at` and "
-        "`updated_at` are ignored. The definition also feeds Prometheus' `/api/v1/metadata`, "
-        "before what senders say.",
+        summary="Create or replace a definition",
+        description="Omitted fields get their defaults. The body may be a GET response sent back "
+        "unchanged: `name` must match the path, and `version`, `created_at` and `updated_at` are "
+        "ignored. Prometheus' `/api/v1/metadata` shows the definition in preference to the "
+        "metadata that senders report.",
         parts=_PARTS,
         body=DefinitionPayload,
         headers={
             **_IF_MATCH_HEADER,
-            "If-None-Match": "`*`: only make it; 412 when there is one already.",
+            "If-None-Match": "`*`: create only. The answer is 412 if the definition already "
+            "exists.",
         },
         replies={
             200: Reply("Replaced.", DefinitionReply, _ETAG),
-            201: Reply("Made.", DefinitionReply, _ETAG),
+            201: Reply("Created.", DefinitionReply, _ETAG),
         },
         problems=(409, 412),
         examples=(
             Example(name="A gauge with a threshold", status=201, path=_NAME, body=_DEFINITION),
             Example(
-                name="Only if it is new",
+                name="Create only",
                 status=412,
                 path=_NAME,
                 headers={"If-None-Match": "*"},
                 body=_DEFINITION,
             ),
-            Example(name="No such type", status=400, path=_NAME, body={"type": "meter"}),
+            Example(name="Unknown type", status=400, path=_NAME, body={"type": "meter"}),
             Example(
                 name="A counter",
                 status=201,
@@ -237,10 +244,13 @@ ROUTES = (
         tag="Definitions",
         summary="Read a definition",
         parts=_PARTS,
-        headers={"If-None-Match": "ETags the client has; 304 when it is one of them."},
+        headers={
+            "If-None-Match": "ETags the client already has. The answer is 304 if the current "
+            "version is one of them."
+        },
         replies={
             200: Reply("The definition.", DefinitionReply, _ETAG),
-            304: Reply("Not changed since.", None, _ETAG),
+            304: Reply("Not modified.", None, _ETAG),
         },
         problems=(404,),
         examples=(
@@ -263,13 +273,13 @@ ROUTES = (
         problems=(404, 409, 412),
         examples=(
             Example(
-                name="Another limit, no retention",
+                name="Change a limit, remove the retention",
                 status=200,
                 path=_NAME,
                 body={"retention_days": None, "alert_threshold": {"warning": 200}},
             ),
             Example(
-                name="Somebody else was faster",
+                name="Changed by somebody else in the meantime",
                 status=412,
                 path=_NAME,
                 headers={"If-Match": '"1000000"'},
@@ -289,15 +299,15 @@ ROUTES = (
         problems=(404, 409, 412),
         examples=(
             Example(
-                name="The samples stay",
+                name="The samples are kept",
                 status=200,
                 path=_NAME,
                 answer={
                     "name": "queue_length",
                     "deleted": True,
                     "samples": "kept",
-                    "detail": "The definition is gone. The samples of the metric are kept, "
-                    "without retention and threshold of their own.",
+                    "detail": "The definition is deleted. The samples of the metric are kept; "
+                    "they no longer have a retention or threshold of their own.",
                 },
             ),
             Example(name="Not defined", status=404, path={"name": "unheard_of"}),

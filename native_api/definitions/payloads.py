@@ -52,12 +52,14 @@ def _check_labels(labels: dict[str, str]) -> dict[str, str]:
         if found := label_name_fault(name) or text_fault(value):
             raise FieldError(f"the label {shown(name)} {found}", _LABELS)
         if not value:
-            raise FieldError(f"the label {shown(name)} is empty, which no series has", _LABELS)
+            raise FieldError(
+                f"the label {shown(name)} has an empty value, which no series has", _LABELS
+            )
     return labels
 
 
-READ_ONLY = "Read-only: accepted as GET answers it, and ignored."
-_LABELS = "names and values of labels, neither of them empty"
+READ_ONLY = "Read-only. Accepted, so that a GET response can be sent back, and ignored."
+_LABELS = "non-empty label names and values"
 DurationText = Annotated[
     str, AfterValidator(_check_duration), WithJsonSchema({"type": "string", "examples": ["5m"]})
 ]
@@ -72,7 +74,9 @@ def check_document(value: object, path: str) -> object:
             if found := text_fault(value):
                 raise FieldError(f"{path} {found}", UNICODE_TEXT)
         case int() if not -(1 << 63) <= value < 1 << 63:
-            raise FieldError(f"{path} is an integer beyond 64 bits", "integers of 64 bits")
+            raise FieldError(
+                f"{path} is an integer of more than 64 bits", "integers of at most 64 bits"
+            )
         case float() if not math.isfinite(value):
             raise FieldError(f"{path} is not a finite number", "finite numbers")
         case Mapping():
@@ -100,19 +104,23 @@ class RemediationPayload(BodyModel):
     task_queue: Annotated[StoredText, Field(min_length=1, max_length=200)]
     input: JsonObject = Field(
         default_factory=dict,
-        description="The workflow's input; strings are templates over the alert, such as "
-        "`{{ $labels.instance }}` and `{{ $value }}`.",
+        description="The input of the workflow. Strings are templates that can use the alert, "
+        "such as `{{ $labels.instance }}` and `{{ $value }}`.",
     )
     cooldown: DurationText = Field(
-        "0s", description="How long after a start the same alert starts nothing."
+        "0s",
+        description="For how long after a start the same alert does not start another remediation.",
     )
     max_attempts: int = Field(1, ge=1, le=100)
-    needs_approval: bool = Field(False, description="Wait for a person's approval first.")
-    approval_timeout: DurationText = Field("1h", description="When to give up waiting for it.")
+    needs_approval: bool = Field(
+        False, description="Wait for a person to approve the remediation first."
+    )
+    approval_timeout: DurationText = Field("1h", description="How long to wait for the approval.")
     levels: list[Annotated[StoredText, Field(min_length=1, max_length=100)]] = Field(
         default_factory=list,
         max_length=20,
-        description="The severities of an alert that start it, such as `critical`; empty: every.",
+        description="The alert severities that start it, such as `critical`. Empty means every "
+        "severity.",
     )
 
     def to_spec(self) -> RemediationSpec:
@@ -151,18 +159,20 @@ class OverridePayload(BodyModel):
 
     labels: Annotated[dict[str, str], Field(min_length=1), AfterValidator(_check_labels)]
     warning: float | None = Field(
-        None, description="Left out: that of the threshold. null: no warning for these series."
+        None,
+        description="If omitted, the limit of the threshold applies. Null means these series "
+        "have no warning limit.",
     )
     critical: float | None = Field(
-        None, description="Left out: that of the threshold. null: never critical for these series."
+        None,
+        description="If omitted, the limit of the threshold applies. Null means these series "
+        "have no critical limit.",
     )
 
     @model_validator(mode="after")
     def _names_a_limit(self) -> Self:
         if not {"warning", "critical"} & self.model_fields_set:
-            raise FieldError(
-                "names no limit", "`warning`, `critical` or both; null switches one off"
-            )
+            raise FieldError("has no limit", "`warning`, `critical` or both; null disables a limit")
         return self
 
     @model_serializer(mode="wrap")
@@ -209,18 +219,22 @@ def _check_order(limits: SeriesLimits, of_whom: str = "") -> None:
     if critical < warning if limits.is_above else critical > warning:
         raise FieldError(
             f"has critical {critical} {side} warning {warning}{of_whom}",
-            f"a critical limit that is not {side} the warning one, or the direction {side}",
+            f"a critical limit that is not {side} the warning limit, or the direction {side}",
         )
 
 
 class ThresholdPayload(BodyModel):
     """When values of the metric are a breach; a value equal to a limit is one."""
 
-    warning: float | None = Field(None, description="A value this bad is worth a warning.")
-    critical: float | None = Field(None, description="A value this bad is critical.")
-    direction: Direction = Field(Direction.ABOVE, description="On which side the trouble is.")
+    warning: float | None = Field(None, description="The limit of the warning level.")
+    critical: float | None = Field(None, description="The limit of the critical level.")
+    direction: Direction = Field(
+        Direction.ABOVE,
+        description="`above`: values at or above a limit breach it; `below`: values at or below "
+        "it.",
+    )
     for_duration: DurationText = Field(
-        "0s", alias="for", description="How long a breach lasts before its alert fires."
+        "0s", alias="for", description="How long a breach must last before its alert fires."
     )
     overrides: list[OverridePayload] = Field(default_factory=list, max_length=1000)
     remediation: RemediationPayload | None = None
@@ -233,7 +247,7 @@ class ThresholdPayload(BodyModel):
         _check_order(threshold.limits_of(EMPTY_LABELS))
         for index, override in enumerate(threshold.overrides):
             limits = threshold.limits_under(override)
-            _check_order(limits, f" in overrides[{index}], inherited ones included")
+            _check_order(limits, f" in overrides[{index}], counting inherited limits")
         self._check_levels(threshold)
         return self
 
@@ -252,7 +266,7 @@ class ThresholdPayload(BodyModel):
         for level in () if threshold.remediation is None else threshold.remediation.levels:
             if level not in reachable:
                 raise FieldError(
-                    f"binds its remediation to the level {shown(level)}, which has no limit",
+                    f"has a remediation for the level {shown(level)}, which has no limit",
                     " or ".join(reachable),
                 )
 
@@ -291,15 +305,19 @@ class DefinitionFields(BodyModel):
     type: MetricType = MetricType.GAUGE
     aggregation: Aggregation | None = Field(
         None,
-        description="How a bucket becomes one value; by the type when null: gauge avg, counter "
-        "rate, histogram percentile, summary avg.",
+        description="How the samples of a bucket are combined into one value. Null means the "
+        "default of the type: avg for a gauge or summary, rate for a counter, percentile for a "
+        "histogram.",
     )
     retention_days: int | None = Field(
-        None, ge=1, le=36_500, description="Days that samples are kept; null for ever."
+        None,
+        ge=1,
+        le=36_500,
+        description="How many days samples are kept. Null means the service's own retention.",
     )
     duplicate_policy: DuplicatePolicy = Field(
         DuplicatePolicy.FIRST,
-        description="Which of two values of one series and time stays.",
+        description="Which value is kept when a series gets two values for the same time.",
     )
     alert_threshold: ThresholdPayload | None = None
 
@@ -338,7 +356,9 @@ class DefinitionPayload(DefinitionFields):
     """A definition as it is sent: what GET answers is accepted unchanged."""
 
     name: Annotated[StoredText, Field(min_length=1, max_length=MAX_NAME_BYTES)] | None = Field(
-        None, description="The metric's name. With PUT and PATCH the path has it: the same or none."
+        None,
+        description="The metric name. PUT and PATCH take it from the path; if present, it must "
+        "be the same.",
     )
     version: int | None = Field(None, description=READ_ONLY)
     created_at: str | None = Field(None, description=READ_ONLY)
@@ -349,7 +369,7 @@ class NewDefinitionPayload(DefinitionPayload):
     """A definition that is to be made."""
 
     name: Annotated[StoredText, Field(min_length=1, max_length=MAX_NAME_BYTES)] = Field(
-        description="The metric's name."
+        description="The metric name."
     )
 
 
@@ -365,7 +385,9 @@ class DefinitionReply(ReplyModel):
     retention_days: int | None
     duplicate_policy: DuplicatePolicy
     alert_threshold: ThresholdPayload | None
-    version: int = Field(description="Grows with each change; the ETag is it in quotes.")
+    version: int = Field(
+        description="Increases with each change. The ETag is this number in quotes."
+    )
     created_at: str
     updated_at: str
 
@@ -386,7 +408,9 @@ class DefinitionListReply(ReplyModel):
     """A page of definitions."""
 
     definitions: list[DefinitionReply]
-    next_cursor: str | None = Field(description="For the next page; null on the last one.")
+    next_cursor: str | None = Field(
+        description="The cursor of the next page; null on the last page."
+    )
 
 
 class DefinitionDeletedReply(ReplyModel):
@@ -394,25 +418,25 @@ class DefinitionDeletedReply(ReplyModel):
 
     name: str
     deleted: bool
-    samples: str = Field(description="What became of the metric's samples: they are kept.")
+    samples: str = Field(description="What happened to the samples of the metric: `kept`.")
     detail: str
 
 
 class DefinitionListQuery(QueryModel):
     """Parameters of the list."""
 
-    prefix: StoredText = Field("", description="Only names that start with it.")
+    prefix: StoredText = Field("", description="Only names that start with this prefix.")
     limit: int = Field(100, ge=1, le=1000)
-    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+    cursor: str | None = Field(None, description="The `next_cursor` of the previous page.")
 
 
 DEFINITION_PATCH_SCHEMA = {
     "title": "DefinitionPatch",
-    "description": "The fields to change (RFC 7396): null sets a field back to its default, an "
-    "object is merged into the present one.",
+    "description": "The fields to change (RFC 7396). Null resets a field to its default; an "
+    "object is merged into the current one.",
     "type": "object",
     "properties": {
-        name: {"description": f"As in DefinitionPayload; null for the default of `{name}`."}
+        name: {"description": f"See DefinitionPayload. Null resets `{name}` to its default."}
         for name in DefinitionPayload.model_fields
     },
     "additionalProperties": False,

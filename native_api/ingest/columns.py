@@ -137,8 +137,8 @@ def _identity_faults(
     n_labels = 1 + len({*labels, *(("source",) if source else ())})
     max_names = limits.max_names_of(name)
     if n_labels > max_names:
-        reason = f"has {n_labels} with the metric's name and source, which is too many"
-        return [SampleFault(position, "labels", reason, f"at most {max_names}")]
+        reason = f"has {n_labels} labels, counting the metric name and the source"
+        return [SampleFault(position, "labels", reason, f"at most {max_names} labels")]
     found = [
         (
             "name",
@@ -154,8 +154,8 @@ def _identity_faults(
         found.append((field, text_fault(value), UNICODE_TEXT))
         found.append((field, limits.label_fault(label, value), limits.label_text))
     if source and labels.get("source"):
-        reason = "is given twice: as `source` and as `labels.source`"
-        found.append(("source", reason, "one of the two"))
+        reason = "is set both as `source` and as `labels.source`"
+        found.append(("source", reason, "only one of the two"))
     return [
         SampleFault(position, field, reason, expected)
         for field, reason, expected in found

@@ -45,7 +45,7 @@ from promcompat.querying.metric_service import MetricService
 _MAX_JSON_TOKENS = 1_000_000
 """Commas and opening brackets: the library makes their objects in one call."""
 _BYTES_PER_FAULT = 200
-"""Telling of a fault takes as long as reading so many bytes."""
+"Reporting a fault costs about as much as reading this many bytes."
 _BATCH: TypeAdapter[BatchPayload] = TypeAdapter(BatchPayload)
 _SAMPLE: TypeAdapter[SamplePayload] = TypeAdapter(SamplePayload)
 _COLUMNS = ColumnReader()
@@ -57,12 +57,12 @@ _EXPECTED = {
 }
 _CONFLICT = (
     "value",
-    "another value is stored at this time, and the first one stays",
+    "a different value is already stored for this time, and the first value is kept",
     "the stored value, another time, or `duplicate_policy: last` in the metric's definition",
 )
 
 Read = tuple[WriteBatch, list[int], list[SampleFault]]
-"""A batch, the position of each of its rows in the request, and what is not in it."""
+"A batch, the position in the request of each of its rows, and the faults of other samples."
 
 
 async def handle_ingest(call: Call[IngestQuery, None]) -> web.Response:
@@ -114,7 +114,7 @@ def _refusal(faults: Sequence[SampleFault], is_batch: bool) -> InvalidRequestErr
 def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> Read:
     """Parse and check a body. Raises InvalidRequestError for what no sample can be read from."""
     if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_JSON_TOKENS:
-        text = f"has more than {_MAX_JSON_TOKENS:,} commas and brackets"
+        text = f"has more than {_MAX_JSON_TOKENS:,} commas and opening brackets"
         raise InvalidRequestError([fault("body", "body", text, "a smaller batch")])
     try:
         document = orjson.loads(body)
@@ -137,9 +137,9 @@ def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> R
 def _unreadable(error: orjson.JSONDecodeError) -> Fault:
     place = f"line {error.lineno} column {error.colno}"
     if "infinity" in error.msg:
-        reason = f"holds a number beyond the range of a double at {place}"
+        reason = f"contains a number beyond the range of a double at {place}"
         return fault("body", "body", reason, "a smaller number, or Infinity as a string")
-    return fault("body", "body", f"is not JSON from {place} on", JSON_TEXT)
+    return fault("body", "body", f"is not valid JSON at {place}", JSON_TEXT)
 
 
 def _validate(
@@ -250,7 +250,9 @@ async def _partly_stored(
     refused = [SampleFault(positions[row], *_CONFLICT) for row in error.rows]
     metrics.refuse("conflict", len(refused))
     for row, reason in error.refused.items():
-        refused.append(SampleFault(positions[row], "sample", reason, "a sample within the limits"))
+        refused.append(
+            SampleFault(positions[row], "sample", reason, "a sample within the configured limits")
+        )
     metrics.refuse("invalid", len(error.refused))
     refused.sort(key=lambda one: one.index)
     accepted = len(positions) - len(refused)
@@ -287,24 +289,26 @@ _PARTIAL_EXAMPLE = {
         {"name": "temperature", "value": "warm"},
     ]
 }
-_STORED = Reply("The samples are committed: every query sees them.", IngestReply)
+_STORED = Reply("The samples are committed and visible to every query.", IngestReply)
 _PARTLY_STORED = Reply(
-    "Some samples are committed, the others are refused and listed in `errors`.", IngestReply
+    "Some samples are committed; the others are rejected and listed in `errors`.", IngestReply
 )
 _DESCRIPTION = f"""\
-Samples are stored by the write path of remote write: PromQL and SQL see them at once.
+Samples take the same write path as remote write, and are visible to PromQL and SQL at once.
 
-Every sample of a request is checked before anything is written: by default one that is \
-invalid keeps all others out. With `partial=true` the valid ones are stored and each invalid one \
-is listed by its index and field. A sample whose time already holds another value of its series \
-is a conflict, which only writing can find: the first value stays, unless the metric's definition \
-says `duplicate_policy: last`, and every other sample is stored. The answer is then 207 with the \
-conflicts in `errors` (200 with `partial=true`), or 409 when there was nothing else to store.
+All samples of a request are checked before any is written. By default, one invalid sample keeps \
+the whole request from being stored. With `partial=true` the valid samples are stored, and each \
+invalid one is listed by its index and field.
+
+If the series already has a different value for the time of a sample, the sample is a conflict, \
+which is only found while writing. The first value is kept, unless the metric's definition sets \
+`duplicate_policy: last`, and all other samples are stored. The answer is then 207 with the \
+conflicts in `errors` (200 with `partial=true`), or 409 if no other sample was stored.
 
 A sample without `timestamp` gets the server's time. If its series already has a sample in that \
-millisecond it gets the next free one, so it is never a conflict.
+millisecond, it gets the next free one, so it never conflicts.
 
-At most {MAX_BATCH:,} samples; the body may be packed (`Content-Encoding: gzip`)."""
+At most {MAX_BATCH:,} samples; the body may be compressed (`Content-Encoding: gzip`)."""
 
 ROUTES = (
     Route(
@@ -313,11 +317,11 @@ ROUTES = (
         handler=handle_ingest,
         tag="Ingest",
         summary="Store one sample",
-        description="See the batch for what is checked and when.",
+        description="For what is checked and when, see `/ingest/batch`.",
         query=IngestQuery,
         body=SamplePayload,
         reads_body=True,
-        headers={"Content-Encoding": "`gzip` for a packed body."},
+        headers={"Content-Encoding": "`gzip` if the body is compressed."},
         replies={200: _STORED},
         problems=(409,),
         examples=(
@@ -328,7 +332,7 @@ ROUTES = (
                 answer={"accepted": 1, "rejected": 0, "errors": []},
             ),
             Example(
-                name="Another value at the same time",
+                name="A different value for the same time",
                 status=409,
                 body={**_SAMPLE_EXAMPLE, "value": 43},
             ),
@@ -344,7 +348,7 @@ ROUTES = (
         query=IngestQuery,
         body=BatchPayload,
         reads_body=True,
-        headers={"Content-Encoding": "`gzip` for a packed body."},
+        headers={"Content-Encoding": "`gzip` if the body is compressed."},
         replies={200: _STORED, 207: _PARTLY_STORED},
         problems=(409,),
         examples=(
@@ -355,7 +359,7 @@ ROUTES = (
                 answer={"accepted": 4, "rejected": 0, "errors": []},
             ),
             Example(
-                name="The valid ones of a batch",
+                name="Only the valid samples of a batch",
                 status=200,
                 query={"partial": "true"},
                 body=_PARTIAL_EXAMPLE,
@@ -366,7 +370,7 @@ ROUTES = (
                         {
                             "in": "body",
                             "field": "metrics[1].name",
-                            "reason": "is empty: PromQL could not name the metric",
+                            "reason": "is empty, so PromQL could not select the metric",
                             "expected": METRIC_NAME_TEXT,
                             "index": 1,
                         },
@@ -380,9 +384,11 @@ ROUTES = (
                     ],
                 },
             ),
-            Example(name="Nothing of an invalid batch", status=400, body=_PARTIAL_EXAMPLE),
             Example(
-                name="A conflict beside a new sample",
+                name="An invalid batch is rejected as a whole", status=400, body=_PARTIAL_EXAMPLE
+            ),
+            Example(
+                name="A conflict and a new sample",
                 status=207,
                 body={
                     "metrics": [

@@ -29,7 +29,7 @@ class SamplePayload(TypedDict):
 
     __pydantic_config__ = _STRICT  # type: ignore[misc]
 
-    name: Annotated[str, Field(description="The metric's name.", examples=["queue_length"])]
+    name: Annotated[str, Field(description="The metric name.", examples=["queue_length"])]
     value: Annotated[
         float | SpecialValue,
         Field(description="A number, or `NaN`, `Infinity`, `-Infinity` as a string."),
@@ -37,17 +37,23 @@ class SamplePayload(TypedDict):
     labels: NotRequired[
         Annotated[
             dict[str, str] | None,
-            Field(description="Names and values; an empty value is as no label, null as none."),
+            Field(
+                description="Label names and values. A label with an empty value counts as absent."
+            ),
         ]
     ]
     source: NotRequired[
-        Annotated[str | None, Field(description="Where it comes from: the label `source`.")]
+        Annotated[
+            str | None,
+            Field(description="Where the sample comes from; stored as the label `source`."),
+        ]
     ]
     timestamp: NotRequired[
         Annotated[
             int | float | str | None,
             Field(
-                description="ISO 8601 with a zone, or Unix seconds; now when absent.",
+                description="ISO 8601 with a time zone, or Unix seconds. Default: the current "
+                "time.",
                 examples=["2026-11-24T05:00:00Z", 1795496400.5],
             ),
         ]
@@ -67,14 +73,16 @@ class IngestQuery(QueryModel):
 
     partial: bool = Field(
         False,
-        description="Store the valid samples and list each invalid one, instead of storing "
-        "nothing when one is invalid.",
+        description="Store the valid samples and list the invalid ones. By default, one invalid "
+        "sample keeps the whole batch from being stored.",
     )
 
 
 class IngestReply(ReplyModel):
     """What became of the samples. Accepted ones are committed and visible to every query."""
 
-    accepted: int = Field(description="How many samples are stored.")
-    rejected: int = Field(description="How many samples are not.")
-    errors: list[Fault] = Field(description="Why not, an entry for each field at fault.")
+    accepted: int = Field(description="The number of samples stored.")
+    rejected: int = Field(description="The number of samples not stored.")
+    errors: list[Fault] = Field(
+        description="Why samples were not stored: one entry for each field at fault."
+    )

@@ -25,8 +25,8 @@ def render_buckets(name: str, query: SeriesQuery, answer: BucketedSeries, now_ms
     n_buckets = _count_shown(answer, now_ms)
     if kept * n_buckets * len(answer.layers) > _MAX_POINTS:
         raise ExecutionError(
-            f"{kept} series of {n_buckets} buckets are more than {_MAX_POINTS} points: "
-            "ask for wider buckets or fewer series"
+            f"{kept} series of {n_buckets} buckets make more than {_MAX_POINTS} points; use wider "
+            "buckets or fewer series"
         )
     times = format_times_ms(answer.starts_ms[:n_buckets])
     series = [

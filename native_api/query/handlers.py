@@ -83,10 +83,10 @@ def _page_bounds(query: SampleListQuery, now_ms: int) -> tuple[int, int, SampleP
     parts = decode_cursor(query, query.cursor, int, int, int, int)
     start_ms, end_ms, timestamp_us, series_id = map(int, parts)
     if query.start not in (None, start_ms) or query.end not in (None, end_ms):
-        raise refused_cursor("belongs to another range")
+        raise refused_cursor("belongs to a different time range")
     is_possible = MIN_TIME_MS <= start_ms <= end_ms <= MAX_TIME_MS + 1
     if not (is_possible and start_ms <= timestamp_us // _US_PER_MS < end_ms):
-        raise refused_cursor("is no cursor")
+        raise refused_cursor("is not a valid cursor")
     return start_ms, end_ms, SamplePosition(timestamp_us, series_id)
 
 
@@ -156,13 +156,13 @@ async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
                 fault(
                     "query",
                     "bucket",
-                    f"makes {n_buckets:,} buckets of the range",
-                    f"at most {MAX_BUCKETS:,} buckets: a wider bucket or a shorter range",
+                    f"divides the range into {n_buckets:,} buckets",
+                    f"at most {MAX_BUCKETS:,} buckets; use a wider bucket or a shorter range",
                 )
             ]
         )
     is_grouped = bool(query.group_by) or query.all_series
-    with blaming("query", "aggregation", "an aggregation that the type of the metric has"):
+    with blaming("query", "aggregation", "an aggregation that the metric's type supports"):
         answer = await call.services.native_queries.buckets(
             call.tenant,
             BucketQuery(
@@ -218,13 +218,13 @@ ROUTES = (
         handler=handle_list_samples,
         tag="Query",
         summary="List samples",
-        description="Single samples as they were stored, stale markers left out.",
+        description="Individual samples as they were stored, without stale markers.",
         query=SampleListQuery,
-        replies={200: Reply("Samples by time.", SampleListReply)},
+        replies={200: Reply("Samples, ordered by time.", SampleListReply)},
         problems=(422,),
         examples=(
             Example(
-                name="The first of a metric",
+                name="The first samples of a metric",
                 status=200,
                 query={**_RANGE, "name": "orders_total", "order": "asc", "limit": "2"},
             ),
@@ -249,7 +249,7 @@ ROUTES = (
                     "next_cursor": None,
                 },
             ),
-            Example(name="No regular expression", status=400, query={"label": "queue=~("}),
+            Example(name="An invalid regular expression", status=400, query={"label": "queue=~("}),
         ),
     ),
     Route(
@@ -259,7 +259,9 @@ ROUTES = (
         tag="Query",
         summary="List metric names",
         query=NameListQuery,
-        replies={200: Reply("Names of every metric ever written, in order.", NameListReply)},
+        replies={
+            200: Reply("The names of all metrics ever written, in ascending order.", NameListReply)
+        },
         examples=(
             Example(
                 name="By prefix",
@@ -274,10 +276,10 @@ ROUTES = (
         path="/latest/{name}",
         handler=handle_latest,
         tag="Query",
-        summary="The newest sample of each series",
+        summary="Read the newest sample of each series",
         parts=_PARTS,
         query=LatestQuery,
-        replies={200: Reply("Series in order of their labels.", LatestReply)},
+        replies={200: Reply("Series, ordered by their labels.", LatestReply)},
         problems=(404,),
         examples=(
             Example(
@@ -305,12 +307,13 @@ ROUTES = (
         path="/aggregate/{name}",
         handler=handle_aggregate,
         tag="Query",
-        summary="Statistics of a metric",
-        description="Over all samples in `[start, end)`: count, mean, extremes, sum and "
-        "percentiles, which interpolate linearly between ranks. NaN counts and makes the rest NaN.",
+        summary="Compute statistics of a metric",
+        description="Count, mean, minimum, maximum, sum and percentiles of all samples in "
+        "`[start, end)`. Percentiles are interpolated linearly between ranks. A NaN sample is "
+        "counted, and makes all other statistics NaN.",
         parts=_PARTS,
         query=AggregateQuery,
-        replies={200: Reply("Statistics of each group.", AggregateReply)},
+        replies={200: Reply("The statistics of each group.", AggregateReply)},
         problems=(404, 422),
         examples=(
             Example(
@@ -345,12 +348,12 @@ ROUTES = (
         path="/series/{name}",
         handler=handle_series,
         tag="Query",
-        summary="A value for each bucket",
-        description="A bucket is `[timestamp, timestamp + bucket)`, aligned as SQL's "
-        "`time_bucket` and clipped to `[start, end)`, so a value is that of "
-        "`SELECT time_bucket(bucket, timestamp), aggregation(value) … GROUP BY 1`. A counter's "
-        "rate is PromQL's `rate` over the bucket. With `aggregation=percentile` a point has `p50`, "
-        "`p95`, `p99`, or those of `percentile`, instead of `value`.",
+        summary="Read one value for each time bucket",
+        description="A bucket is `[timestamp, timestamp + bucket)`. Buckets are aligned like "
+        "SQL's `time_bucket` and clipped to `[start, end)`, so a value equals that of `SELECT "
+        "time_bucket(bucket, timestamp), aggregation(value) … GROUP BY 1`. The rate of a counter "
+        "is PromQL's `rate` over the bucket. With `aggregation=percentile`, a point has `p50`, "
+        "`p95` and `p99` (or the percentiles given in `percentile`) instead of `value`.",
         parts=_PARTS,
         query=SeriesQuery,
         replies={200: Reply("The buckets of each series or group.", SeriesReply)},
@@ -363,7 +366,7 @@ ROUTES = (
                 query={**_RANGE, "bucket": "5m"},
             ),
             Example(
-                name="The largest in each minute",
+                name="The maximum of each minute",
                 status=200,
                 path=_ORDERS,
                 query={**_RANGE, "bucket": "1m", "aggregation": "max", "fill": "previous"},

@@ -22,8 +22,10 @@ from promcompat.core.native_queries import DEFAULT_PERCENTILES
 
 HOUR_MS = 3_600_000
 MAX_PERCENTILES = 20
-_START = Field(None, description="From this time on; an hour before `end` when absent.")
-_END = Field(None, description="Before this time; now when absent.")
+_START = Field(
+    None, description="The start of the range, inclusive. Default: one hour before `end`."
+)
+_END = Field(None, description="The end of the range, exclusive. Default: the current time.")
 Number = float | Literal["NaN", "Infinity", "-Infinity"]
 
 
@@ -84,27 +86,29 @@ class SampleListQuery(_RangeQuery):
     """Parameters of the list of samples."""
 
     name: Annotated[StoredText, Field(min_length=1, max_length=2000)] | None = Field(
-        None, description="The metric's name; every metric when absent."
+        None, description="The metric name. Default: every metric."
     )
     label: LabelFilters = Field(default_factory=list)
     source: Annotated[StoredText, Field(min_length=1)] | None = Field(
         None, description="Only samples with this `source`."
     )
-    order: Order = Field(Order.DESC, description="By time: newest or oldest first.")
+    order: Order = Field(
+        Order.DESC, description="`desc`: newest samples first; `asc`: oldest first."
+    )
     limit: int = Field(100, ge=1, le=10_000)
     cursor: str | None = Field(
         None,
-        description="`next_cursor` of the page before, with the other parameters unchanged. Pages "
-        "neither repeat nor skip samples, whatever is written meanwhile.",
+        description="The `next_cursor` of the previous page; the other parameters must be "
+        "unchanged. Pages neither repeat nor skip samples, whatever is written in the meantime.",
     )
 
 
 class NameListQuery(QueryModel):
     """Parameters of the list of names."""
 
-    prefix: StoredText = Field("", description="Only names that start with it.")
+    prefix: StoredText = Field("", description="Only names that start with this prefix.")
     limit: int = Field(1000, ge=1, le=10_000)
-    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+    cursor: str | None = Field(None, description="The `next_cursor` of the previous page.")
 
 
 class LatestQuery(QueryModel):
@@ -114,7 +118,7 @@ class LatestQuery(QueryModel):
     source: Annotated[StoredText, Field(min_length=1)] | None = Field(
         None, description="Only series with this `source`."
     )
-    limit: int = Field(1000, ge=1, le=10_000, description="At most so many series.")
+    limit: int = Field(1000, ge=1, le=10_000, description="The maximum number of series.")
 
 
 class AggregateQuery(_RangeQuery):
@@ -130,17 +134,20 @@ class AggregateQuery(_RangeQuery):
 class SeriesQuery(_RangeQuery):
     """Parameters of buckets."""
 
-    bucket: DurationParameter = Field("5m", description="Width of a bucket.", validate_default=True)
+    bucket: DurationParameter = Field(
+        "5m", description="The width of a bucket.", validate_default=True
+    )
     aggregation: Aggregation | None = Field(
         None,
-        description="How a bucket becomes one value: else by the definition, else by the type "
-        "(gauge avg, counter rate, histogram percentile, summary avg).",
+        description="How the samples of a bucket are combined into one value. Default: the "
+        "aggregation of the metric's definition, or else that of its type (avg for a gauge or "
+        "summary, rate for a counter, percentile for a histogram).",
     )
     percentile: Annotated[
         list[str],
         Field(
-            description="Which percentiles `aggregation=percentile` gives, repeated or with commas "
-            "between; 50, 95 and 99 when absent.",
+            description="The percentiles to compute with `aggregation=percentile`, repeated or "
+            "comma-separated. Default: 50, 95 and 99.",
             examples=["50,95,99.9"],
             max_length=20,
         ),
@@ -148,24 +155,26 @@ class SeriesQuery(_RangeQuery):
     ] = Field(default_factory=list)
     fill: Fill = Field(
         Fill.NONE,
-        description="What stands for a bucket without samples: nothing, null, or the value of the "
-        "bucket before. `previous` looks before `start` as far back as the range is long, at least "
-        "a day; after now nothing is filled in.",
+        description="What to return for a bucket without samples: no point, null, or the value "
+        "of the previous bucket. `previous` also looks before `start`, as far back as the range "
+        "is long but at least a day. Buckets in the future are not filled in.",
     )
     label: LabelFilters = Field(default_factory=list)
     source: Annotated[StoredText, Field(min_length=1)] | None = Field(
         None, description="Only series with this `source`."
     )
     group_by: GroupBy = Field(default_factory=list)
-    all_series: bool = Field(False, description="One group of all series, without `group_by`.")
-    limit: int = Field(100, ge=1, le=1000, description="At most so many series.")
+    all_series: bool = Field(
+        False, description="Combine all series into one group. Has no effect with `group_by`."
+    )
+    limit: int = Field(100, ge=1, le=1000, description="The maximum number of series.")
 
     @model_validator(mode="after")
     def _percentiles_are_asked_for(self) -> Self:
         if self.percentile and self.aggregation not in (None, Aggregation.PERCENTILE):
             raise FieldError(
-                f"is given with `aggregation={self.aggregation}`",
-                "`percentile` with `aggregation=percentile`, or one of the two",
+                f"cannot be combined with `aggregation={self.aggregation}`",
+                "`percentile` with `aggregation=percentile`, or only one of the two",
                 "percentile",
             )
         if len(self.percentiles) > MAX_PERCENTILES:
@@ -201,14 +210,18 @@ class SampleListReply(ReplyModel):
     """A page of samples."""
 
     samples: list[Sample]
-    next_cursor: str | None = Field(description="For the next page; null on the last one.")
+    next_cursor: str | None = Field(
+        description="The cursor of the next page; null on the last page."
+    )
 
 
 class NameListReply(ReplyModel):
     """A page of metric names."""
 
     names: list[str]
-    next_cursor: str | None = Field(description="For the next page; null on the last one.")
+    next_cursor: str | None = Field(
+        description="The cursor of the next page; null on the last page."
+    )
 
 
 class LatestSample(ReplyModel):
@@ -224,12 +237,16 @@ class LatestDistributionReply(ReplyModel):
 
     labels: dict[str, str]
     timestamp: str
-    count: Number | None = Field(description="How many observations; null when it is not stored.")
+    count: Number | None = Field(
+        description="The number of observations; null if it is not stored."
+    )
     sum: Number | None
     buckets: dict[str, Number] = Field(
-        description="Of a histogram: how many observations are at most each upper bound."
+        description="Histograms only: the number of observations at or below each upper bound."
     )
-    quantiles: dict[str, Number] = Field(description="Of a summary: its quantiles, such as `0.95`.")
+    quantiles: dict[str, Number] = Field(
+        description="Summaries only: the value of each quantile, such as `0.95`."
+    )
 
 
 class LatestReply(ReplyModel):
@@ -245,7 +262,9 @@ class StatisticsReply(ReplyModel):
     """Statistics of one group; all but the count are null for no sample."""
 
     labels: dict[str, str]
-    count: float = Field(description="How many samples, or observations of a histogram or summary.")
+    count: float = Field(
+        description="The number of samples, or of observations of a histogram or summary."
+    )
     avg: Number | None
     min: Number | None
     max: Number | None

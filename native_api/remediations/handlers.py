@@ -74,7 +74,7 @@ def _id_of(call: Call[Any, Any]) -> int:
 
 _PARTS = {
     "id": PathPart(
-        description="The remediation's id.",
+        description="The id of the remediation.",
         schema={"type": "integer", "minimum": 1, "maximum": MAX_ID},
     )
 }
@@ -89,10 +89,10 @@ ROUTES = (
         handler=handle_list_remediations,
         tag=_TAG,
         summary="List remediations",
-        description="Newest first. Those that wait for Temporal are in the state `requested`; "
-        "`last_error` says why.",
+        description="Newest first. Remediations that have not been started on Temporal yet are "
+        "in the state `requested`; `last_error` says why.",
         query=RemediationListQuery,
-        replies={200: Reply("Remediations that fit.", RemediationListReply)},
+        replies={200: Reply("The matching remediations.", RemediationListReply)},
         examples=(
             Example(
                 name="Waiting for approval",
@@ -100,7 +100,7 @@ ROUTES = (
                 query={"state": "waiting_for_approval"},
                 answer={"remediations": [], "next_cursor": None},
             ),
-            Example(name="No such state", status=400, query={"state": "done"}),
+            Example(name="Unknown state", status=400, query={"state": "done"}),
         ),
     ),
     Route(
@@ -120,8 +120,8 @@ ROUTES = (
         handler=handle_approve_remediation,
         tag=_TAG,
         summary="Approve a waiting remediation",
-        description="The first decision counts; approving again changes nothing. With 503 the "
-        "decision is recorded but could not be told to the workflow: send it again.",
+        description="The first decision counts; approving again changes nothing. After a 503, "
+        "the decision is recorded but the workflow could not be notified: send the request again.",
         parts=_PARTS,
         body=RulingPayload,
         replies={200: Reply("Approved.", RemediationReply)},
@@ -137,7 +137,7 @@ ROUTES = (
         handler=handle_deny_remediation,
         tag=_TAG,
         summary="Deny a waiting remediation",
-        description="It ends without having done anything.",
+        description="The remediation ends without having done anything.",
         parts=_PARTS,
         body=RulingPayload,
         replies={200: Reply("Denied.", RemediationReply)},
@@ -150,13 +150,13 @@ ROUTES = (
         handler=handle_cancel_remediation,
         tag=_TAG,
         summary="Cancel an open remediation",
-        description="The workflow runs its clean-up, if it had begun to act, and ends. One that "
-        "never started ends at once.",
+        description="If the workflow has begun to act, it cleans up and then ends. A remediation "
+        "whose workflow never started ends at once.",
         parts=_PARTS,
         body=RulingPayload,
         replies={
-            200: Reply("It has ended.", RemediationReply),
-            202: Reply("The workflow was told and cleans up.", RemediationReply),
+            200: Reply("The remediation has ended.", RemediationReply),
+            202: Reply("The workflow is notified and cleans up.", RemediationReply),
         },
         problems=(404, 409),
         examples=(Example(name="Unknown", status=404, path=_UNKNOWN, body=_RULING),),

@@ -20,22 +20,24 @@ from promcompat.core.remediation import (
 class RemediationListQuery(QueryModel):
     """Which remediations to list."""
 
-    state: RemediationState | None = Field(None, description="Only those in this state.")
+    state: RemediationState | None = Field(None, description="Only remediations in this state.")
     rule: StoredText | None = Field(
-        None, description="Only those of the alert rule, or metric, of this name."
+        None, description="Only remediations of the alert rule, or the metric, with this name."
     )
     alert: Annotated[int | None, Field(ge=1, le=MAX_ID)] = Field(
-        None, description="Only those of the alert with this id."
+        None, description="Only remediations of the alert with this id."
     )
-    limit: int = Field(100, ge=1, le=1000, description="How many to answer with at most.")
-    cursor: str | None = Field(None, description="`next_cursor` of the answer before.")
+    limit: int = Field(
+        100, ge=1, le=1000, description="The maximum number of remediations to return."
+    )
+    cursor: str | None = Field(None, description="The `next_cursor` of the previous page.")
 
 
 class RulingPayload(BodyModel):
     """Who decides, and why."""
 
     actor: Annotated[StoredText, Field(min_length=1, max_length=200)] = Field(
-        description="Who decides; it is recorded."
+        description="Who decides; recorded with the decision."
     )
     reason: Annotated[StoredText, Field(max_length=2000)] = Field("", description="Why.")
 
@@ -65,15 +67,17 @@ class RemediationReply(ReplyModel):
     task_queue: str
     alert_id: int
     rule: str
-    query: str = Field(description="The condition; it has no result once it cleared.")
+    query: str = Field(
+        description="The condition as PromQL; it has no result once the condition has cleared."
+    )
     input: dict[str, Any]
     state: RemediationState
-    outcome: str = Field(description="Why it is where it is.")
+    outcome: str = Field(description="Why the remediation is in its state.")
     decision: DecisionReply | None
     approval_expires_at: str | None
-    cancellation: CancellationReply | None = Field(description="Null until somebody does.")
-    start_failures: int = Field(description="How often it could not be started.")
-    last_error: str = Field(description="Why it could not be started the last time.")
+    cancellation: CancellationReply | None = Field(description="Null unless it was cancelled.")
+    start_failures: int = Field(description="How many attempts to start it have failed.")
+    last_error: str = Field(description="Why the latest attempt to start it failed.")
     requested_at: str
     started_at: str | None
     finished_at: str | None
@@ -111,7 +115,9 @@ class RemediationListReply(ReplyModel):
     """A page of remediations, newest first."""
 
     remediations: list[RemediationReply]
-    next_cursor: str | None = Field(description="Where to go on; null on the last page.")
+    next_cursor: str | None = Field(
+        description="The cursor of the next page; null on the last page."
+    )
 
 
 def _fields_of(remediation: Remediation) -> dict[str, Any]:

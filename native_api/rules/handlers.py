@@ -103,7 +103,7 @@ async def handle_delete_rule(call: Call[NoQuery, None]) -> web.Response:
     reply = RuleDeletedReply(
         id=current.id,
         deleted=True,
-        detail="The rule is gone. Its open alerts end with the next evaluation; their history "
+        detail="The rule is deleted. Its open alerts end at the next evaluation; their history "
         "is kept.",
     )
     return json_response(call.request, reply)
@@ -117,7 +117,7 @@ def _check_id(given: object, rule_id: int) -> None:
     """The id in the body may only repeat that of the path. Raises InvalidRequestError."""
     if given is not None and given != rule_id:
         reason = f"is {shown(given)}, but the path names {rule_id}"
-        raise InvalidRequestError([fault("body", "id", reason, "the id in the path, or none")])
+        raise InvalidRequestError([fault("body", "id", reason, "the id in the path, or no id")])
 
 
 async def _current(call: Call[Any, Any]) -> AlertRule:
@@ -135,11 +135,14 @@ async def _answer(call: Call[Any, Any], rule: AlertRule) -> web.Response:
     return json_response(call.request, reply, headers={hdrs.ETAG: etag_of(rule.version)})
 
 
-ID_PART = PathPart(description="The number it was given.", schema={"type": "integer", "minimum": 1})
+ID_PART = PathPart(description="The id of the resource.", schema={"type": "integer", "minimum": 1})
 _PARTS = {"id": ID_PART}
 _ETAG = {"ETag": "The version in quotes, for If-Match."}
 _LOCATION = {"Location": "The path of the rule."}
-_IF_MATCH = {"If-Match": "ETags of the versions to change; 412 when it has another by now."}
+_IF_MATCH = {
+    "If-Match": "ETags of the versions that may be changed. The answer is 412 if the current "
+    "version is not one of them."
+}
 _RULE = {
     "group": "queues",
     "name": "QueueTooLong",
@@ -158,7 +161,7 @@ ROUTES = (
         tag="Alert rules",
         summary="List alert rules",
         query=RuleListQuery,
-        replies={200: Reply("Rules by group.", RuleListReply)},
+        replies={200: Reply("Rules, ordered by group.", RuleListReply)},
         examples=(Example(name="All", status=200),),
     ),
     Route(
@@ -166,17 +169,17 @@ ROUTES = (
         path="/rules",
         handler=handle_create_rule,
         tag="Alert rules",
-        summary="Make an alert rule",
-        description="The expression and the templates are checked here; the rule is evaluated "
-        "from its next interval on.",
+        summary="Create an alert rule",
+        description="The expression and the templates are checked at once; evaluation starts "
+        "with the next interval.",
         body=RulePayload,
-        replies={201: Reply("Made.", RuleReply, _ETAG | _LOCATION)},
+        replies={201: Reply("Created.", RuleReply, _ETAG | _LOCATION)},
         problems=(409,),
         examples=(
             Example(name="A queue that is too long", status=201, body=_RULE),
             Example(name="The same rule again", status=409, body=_RULE),
             Example(
-                name="The same name with other labels",
+                name="The same name with different labels",
                 status=201,
                 body={**_RULE, "expr": "queue_length > 100", "severity": "warning"},
             ),
@@ -192,7 +195,7 @@ ROUTES = (
         parts=_PARTS,
         replies={200: Reply("The rule.", RuleReply, _ETAG)},
         problems=(404,),
-        examples=(Example(name="The first one", status=200, path={"id": "1"}),),
+        examples=(Example(name="By id", status=200, path={"id": "1"}),),
     ),
     Route(
         method="PUT",
@@ -200,8 +203,8 @@ ROUTES = (
         handler=handle_put_rule,
         tag="Alert rules",
         summary="Replace an alert rule",
-        description="What GET answers may be sent back unchanged: `id` must be that of the path, "
-        "and what tells of evaluations is ignored.",
+        description="The body may be a GET response sent back unchanged: `id` must match the "
+        "path, and the fields about evaluations are ignored.",
         parts=_PARTS,
         body=RulePayload,
         headers=_IF_MATCH,
@@ -209,14 +212,14 @@ ROUTES = (
         problems=(404, 409, 412),
         examples=(
             Example(
-                name="Switch it off",
+                name="Disable it",
                 status=200,
                 path={"id": "1"},
                 headers={"If-Match": '"1"'},
                 body={**_RULE, "enabled": False},
             ),
             Example(
-                name="Somebody was faster",
+                name="Changed by somebody else in the meantime",
                 status=412,
                 path={"id": "1"},
                 headers={"If-Match": '"1"'},
@@ -239,7 +242,7 @@ ROUTES = (
         problems=(404, 409, 412),
         examples=(
             Example(
-                name="Another duration, one annotation less",
+                name="Change a duration, remove an annotation",
                 status=200,
                 path={"id": "1"},
                 body={"for": "10m", "annotations": {"summary": None, "runbook": "/queues"}},
@@ -251,26 +254,28 @@ ROUTES = (
         path="/rules/{id}/disable",
         handler=handle_disable_rule,
         tag="Alert rules",
-        summary="Evaluate an alert rule no more",
-        description="Its open alerts end within seconds. Disabling it again is no error.",
+        summary="Disable an alert rule",
+        description="The rule is no longer evaluated, and its open alerts end within seconds. "
+        "Disabling a disabled rule succeeds.",
         parts=_PARTS,
         headers=_IF_MATCH,
-        replies={200: Reply("It is disabled.", RuleReply, _ETAG)},
+        replies={200: Reply("The rule is disabled.", RuleReply, _ETAG)},
         problems=(404, 409, 412),
-        examples=(Example(name="For a while", status=200, path={"id": "1"}),),
+        examples=(Example(name="By id", status=200, path={"id": "1"}),),
     ),
     Route(
         method="POST",
         path="/rules/{id}/enable",
         handler=handle_enable_rule,
         tag="Alert rules",
-        summary="Evaluate an alert rule again",
-        description="From its next interval on. Enabling it again is no error.",
+        summary="Enable an alert rule",
+        description="The rule is evaluated from its next interval on. Enabling an enabled rule "
+        "succeeds.",
         parts=_PARTS,
         headers=_IF_MATCH,
-        replies={200: Reply("It is enabled.", RuleReply, _ETAG)},
+        replies={200: Reply("The rule is enabled.", RuleReply, _ETAG)},
         problems=(404, 409, 412),
-        examples=(Example(name="Again", status=200, path={"id": "1"}),),
+        examples=(Example(name="By id", status=200, path={"id": "1"}),),
     ),
     Route(
         method="DELETE",
@@ -282,6 +287,6 @@ ROUTES = (
         headers=_IF_MATCH,
         replies={200: Reply("Deleted.", RuleDeletedReply)},
         problems=(404, 412),
-        examples=(Example(name="No such rule", status=404, path={"id": "999999"}),),
+        examples=(Example(name="Unknown id", status=404, path={"id": "999999"}),),
     ),
 )

@@ -38,13 +38,13 @@ def _check_name(text: str) -> str:
 def _check_rule_labels(labels: dict[str, str]) -> dict[str, str]:
     for name in labels:
         if found := label_name_fault(name):
-            raise FieldError(f"the label {shown(name)} {found}", "names of labels")
+            raise FieldError(f"the label {shown(name)} {found}", "label names")
     return labels
 
 
 def _check_annotations(annotations: dict[str, str]) -> dict[str, str]:
     if "" in annotations:
-        raise FieldError("has an annotation without a name", "names that are not empty")
+        raise FieldError("has an annotation with an empty name", "non-empty annotation names")
     return annotations
 
 
@@ -58,36 +58,43 @@ class RuleFields(BodyModel):
     """What is stored of an alert rule; what is left out has its default."""
 
     group: RuleName = Field(
-        "default", description="Rules of one group are evaluated one after the other."
+        "default",
+        description="The rule group. The rules of a group are evaluated one after another.",
     )
     name: RuleName = Field(
-        description="Becomes the label `alertname`. Rules of a group may share it when their "
-        "labels or expressions differ."
+        description="Becomes the label `alertname`. Rules of a group may have the same name if "
+        "their labels or expressions differ."
     )
     expr: Annotated[StoredText, Field(min_length=1, max_length=100_000)] = Field(
-        description="PromQL; each element of its result is an alert."
+        description="A PromQL expression; each element of its result is an alert."
     )
-    interval: Interval = Field("1m", description="How often it is evaluated.")
+    interval: Interval = Field("1m", description="How often the rule is evaluated.")
     for_duration: DurationText = Field(
-        "0s", alias="for", description="How long an element must be there before its alert fires."
+        "0s", alias="for", description="How long an element must be present before its alert fires."
     )
     keep_firing_for: DurationText = Field(
-        "0s", description="How long an alert goes on firing without its element."
+        "0s", description="How long an alert keeps firing after its element has disappeared."
     )
     severity: Annotated[StoredText, Field(max_length=100)] = Field(
-        "", description="Becomes the label `severity` unless `labels` has one."
+        "", description="Becomes the label `severity`, unless `labels` contains one."
     )
     labels: RuleLabels | None = Field(
         default_factory=dict,
-        description="Labels of its alerts; values are templates. One that is or becomes empty "
-        "removes the label from the alert.",
+        description="Labels added to the alerts; values are templates. An empty value, also as "
+        "the result of a template, removes the label from the alert.",
     )
     annotations: Annotations | None = Field(
         default_factory=dict,
-        description="Texts about an alert; values are Go templates as in Prometheus, such as "
+        description="Texts about the alert. Values are Go templates as in Prometheus, such as "
         "`{{ $labels.instance }} is at {{ $value | humanize }}`.",
     )
-    max_alerts: int = Field(0, ge=0, le=1_000_000, description="More are an error; 0: no bound.")
+    max_alerts: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="The maximum number of alerts; an evaluation with more is an error. 0 means "
+        "no limit.",
+    )
     enabled: bool = True
     remediation: RemediationPayload | None = None
 
@@ -134,7 +141,7 @@ class RuleFields(BodyModel):
 class RulePayload(RuleFields):
     """An alert rule as it is sent: what GET answers is accepted unchanged."""
 
-    id: int | None = Field(None, description="The number in the path, or none.")
+    id: int | None = Field(None, description="The id in the path, or no id.")
     version: int | None = Field(None, description=READ_ONLY)
     health: str | None = Field(None, description=READ_ONLY)
     last_error: str | None = Field(None, description=READ_ONLY)
@@ -146,8 +153,10 @@ class RuleReply(RuleFields):
     """A rule as it is stored, and how its last evaluation went."""
 
     id: int
-    version: int = Field(description="Grows with each change; the ETag is it in quotes.")
-    health: str = Field(description="`unknown` before the first evaluation, `ok` or `err`.")
+    version: int = Field(
+        description="Increases with each change. The ETag is this number in quotes."
+    )
+    health: str = Field(description="`ok` or `err`; `unknown` before the first evaluation.")
     last_error: str
     last_evaluation: str | None
     evaluation_seconds: float
@@ -198,11 +207,11 @@ class RuleDeletedReply(ReplyModel):
 
 RULE_PATCH_SCHEMA = {
     "title": "RulePatch",
-    "description": "The fields to change (RFC 7396): null sets a field back to its default, an "
-    "object is merged into the present one.",
+    "description": "The fields to change (RFC 7396). Null resets a field to its default; an "
+    "object is merged into the current one.",
     "type": "object",
     "properties": {
-        info.alias or name: {"description": f"As in RulePayload: `{info.alias or name}`."}
+        info.alias or name: {"description": f"See `{info.alias or name}` of RulePayload."}
         for name, info in RulePayload.model_fields.items()
     },
     "additionalProperties": False,

@@ -113,7 +113,7 @@ class RuleEvaluator:
         except Exception:
             # The boundary of one rule: whatever is wrong with it, the others are evaluated.
             _LOGGER.exception("rule failed", extra={"tenant": tenant, "rule": rule.name})
-            error = "internal error, see the log of the service"
+            error = "internal error, see the server log"
         if error:
             _LOGGER.warning(
                 "rule failed", extra={"tenant": tenant, "rule": rule.name, "reason": error}

@@ -84,7 +84,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except Exception:
         # The boundary of the process: whatever is wrong, the client is told no more than this.
         _LOGGER.exception("request failed", extra={"path": request.path})
-        return json_error(500, "internal", "internal error, see the log of the server")
+        return json_error(500, "internal", "internal error, see the server log")
 
 
 async def _redirect_to_clean_path(request: web.Request) -> web.Response | None:

@@ -94,7 +94,7 @@ class DefinitionService:
     async def list(
         self, tenant: str, *, prefix: str, after: str, limit: int
     ) -> list[MetricDefinition]:
-        """Definitions in order of name."""
+        "Definitions, ordered by name."
         return await self._repository.list(tenant, prefix=prefix, after=after, limit=limit)
 
     async def create(self, tenant: str, definition: MetricDefinition) -> MetricDefinition:

@@ -182,7 +182,7 @@ def _fault(found: Any) -> FieldFault:
     path = ".".join(str(part) for part in loc if part not in _ACTION_TYPES)
     match kind:
         case "extra_forbidden":
-            return FieldFault(path, "is not known here", f"one of {', '.join(_fields_at(loc))}")
+            return FieldFault(path, "is not recognized", f"one of {', '.join(_fields_at(loc))}")
         case "missing":
             reason = "is missing"
         case "union_tag_not_found":

@@ -313,7 +313,7 @@ async def test_one_bad_rule_is_that_rules_error(
         }
         active = {alert.rule_name: alert for alert in await one.alerts.active(TENANT)}
     assert errors.pop("Runes") == errors.pop("Last") == ""
-    assert errors.pop("Unexpected") == "internal error, see the log of the service"
+    assert errors.pop("Unexpected") == "internal error, see the server log"
     assert errors.keys() == HOSTILE_ANNOTATIONS.keys()
     assert "more than 100000 steps" in errors["Forever"]
     assert {errors[name].rpartition(": ")[2] for name in ("Doubling", "Nested", "Wide")} == {

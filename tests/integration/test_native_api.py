@@ -97,7 +97,7 @@ async def test_bodies_that_cannot_be_read_are_problems(native: NativeClient) -> 
     huge = b'{"metrics": [{"name": "m", "value": 1e400}]}'
     problem = await native.send("POST", path, status=400, data=huge, headers=json_type)
     assert problem["errors"][0]["reason"] == (
-        "holds a number beyond the range of a double at line 1 column 37"
+        "contains a number beyond the range of a double at line 1 column 37"
     )
     await native.send("POST", path, status=415, data=b"x", headers={"Content-Type": "text/plain"})
     await native.send(
@@ -380,7 +380,7 @@ async def test_the_name_in_the_body_agrees_with_the_path(native: NativeClient, m
             "in": "body",
             "field": "name",
             "reason": 'is "n", but the path names "m"',
-            "expected": "the name in the path, or none",
+            "expected": "the name in the path, or no name",
         }
     ]
     assert (await native.get("/definitions/m"))["unit"] == "s"

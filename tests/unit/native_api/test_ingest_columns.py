@@ -144,7 +144,7 @@ def test_labels_beyond_the_limits_are_faults_of_their_sample_alone() -> None:
         (3, "labels"),
         (4, "name"),
     ]
-    assert faults[2].expected == "at most 4"
+    assert faults[2].expected == "at most 4 labels"
 
 
 def test_a_million_labels_are_one_fault() -> None:

@@ -48,10 +48,10 @@ def test_encoded_action_is_read_as_the_same() -> None:
         ({"action": {**HTTP, "tries": 0}}, "action.tries: is '0'; expected at least 1"),
         (
             {"action": {**HTTP, "shell": "x"}},
-            "action.shell: is not known here; expected one of tries, type, url",
+            "action.shell: is not recognized; expected one of tries, type, url",
         ),
         ({"action": HTTP, "verify": {"checks": 0}}, "verify.checks: is '0'; expected at least 1"),
-        ({"action": HTTP, "rollbak": HTTP}, "rollbak: is not known here; expected one of action"),
+        ({"action": HTTP, "rollbak": HTTP}, "rollbak: is not recognized; expected one of action"),
     ],
 )
 def test_fault_is_named_by_its_field(plan: dict[str, Any], reason: str) -> None:

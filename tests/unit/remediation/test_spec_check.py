@@ -53,9 +53,9 @@ def test_what_can_run_is_accepted(workflow_input: dict[str, Any]) -> None:
         ({"action": {}}, "input.action", "has no type"),
         ({"action": {"type": "shell"}}, "input.action", "has the type 'shell'"),
         ({"action": {"type": "http"}}, "input.action.url", "is missing"),
-        ({"action": {**HTTP, "uri": "x"}}, "input.action.uri", "is not known here"),
-        ({"action": HTTP, "verify": {"waits": "1s"}}, "input.verify.waits", "is not known here"),
-        ({"action": HTTP, "then": {}}, "input.then", "is not known here"),
+        ({"action": {**HTTP, "uri": "x"}}, "input.action.uri", "is not recognized"),
+        ({"action": HTTP, "verify": {"waits": "1s"}}, "input.verify.waits", "is not recognized"),
+        ({"action": HTTP, "then": {}}, "input.then", "is not recognized"),
         ({"action": {**HTTP, "method": "BREW"}}, "input.action.method", "is 'BREW'"),
         ({"action": {**HTTP, "tries": 0}}, "input.action.tries", "is '0'"),
         (
