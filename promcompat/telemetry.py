@@ -30,7 +30,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 class HttpMetrics:
-    """Requests, whatever they ask."""
+    """Requests to every endpoint."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.request_seconds = Histogram(
@@ -49,7 +49,7 @@ class HttpMetrics:
 
 
 class RemoteWriteMetrics:
-    """What senders sent, and what was not taken of it."""
+    """What senders sent, and what was not stored of it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.samples_received = Counter(
@@ -86,7 +86,7 @@ class RemoteWriteMetrics:
 
 
 class NativeIngestMetrics:
-    """What applications post as JSON, and what was not taken of it."""
+    """What applications post as JSON, and what was not stored of it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
@@ -175,31 +175,44 @@ _STORAGE_COUNTERS = {
 }
 
 
-class StorageCounters:
-    """The totals of the storage adapter, brought over as differences.
+class _Totals:
+    """Counters that follow totals which other code keeps, by their names.
 
-    A collector that reads them at scrape time would not be seen by the other workers.
+    They are increased from time to time: a collector that read the totals when it is scraped would
+    not be seen by the other workers.
     """
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, prefix: str, texts: Mapping[str, str], registry: CollectorRegistry) -> None:
+        """`texts` has the help text of each total."""
         self._counters = {
-            name: Counter(f"promcompat_storage_{name}", text, registry=registry)
-            for name, text in _STORAGE_COUNTERS.items()
+            name: Counter(f"{prefix}_{name}", text, registry=registry)
+            for name, text in texts.items()
         }
+        self._last: dict[str, float] = {}
+
+    def follow(self, totals: Mapping[str, float]) -> None:
+        """Increase each counter to its total."""
+        for name, counter in self._counters.items():
+            total = totals.get(name, 0.0)
+            counter.inc(max(0.0, total - self._last.get(name, 0.0)))
+            self._last[name] = total
+
+
+class StorageCounters:
+    """What the storage adapter did."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._totals = _Totals("promcompat_storage", _STORAGE_COUNTERS, registry)
         self._rows_waiting = Gauge(
             "promcompat_storage_rows_waiting",
             "Rows accepted and not yet committed.",
             registry=registry,
             multiprocess_mode="livesum",
         )
-        self._last: dict[str, float] = {}
 
     def update(self, totals: Mapping[str, float]) -> None:
-        """Take over totals that only grow (and `rows_waiting`, which does not)."""
-        for name, counter in self._counters.items():
-            total = totals.get(name, 0.0)
-            counter.inc(max(0.0, total - self._last.get(name, 0.0)))
-            self._last[name] = total
+        """Publish totals that only grow, and `rows_waiting`, which does not."""
+        self._totals.follow(totals)
         self._rows_waiting.set(totals.get("rows_waiting", 0.0))
 
 
@@ -215,10 +228,7 @@ class RemediationMetrics:
     """Starts of remediation workflows, and how many remediations are open."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._counters = {
-            name: Counter(f"promcompat_remediation_{name}", text, registry=registry)
-            for name, text in _REMEDIATION_COUNTERS.items()
-        }
+        self._totals = _Totals("promcompat_remediation", _REMEDIATION_COUNTERS, registry)
         self._is_reachable = Gauge(
             "promcompat_remediation_temporal_reachable",
             "Whether the last call to Temporal was answered.",
@@ -232,14 +242,10 @@ class RemediationMetrics:
             registry=registry,
             multiprocess_mode="mostrecent",
         )
-        self._last: dict[str, float] = {}
 
     def update(self, totals: Mapping[str, float], open_by_state: Mapping[str, int]) -> None:
-        """Take over the launcher's totals, which only grow, and the counts of this moment."""
-        for name, counter in self._counters.items():
-            total = totals.get(name, 0.0)
-            counter.inc(max(0.0, total - self._last.get(name, 0.0)))
-            self._last[name] = total
+        """Publish the launcher's totals, which only grow, and the counts of this moment."""
+        self._totals.follow(totals)
         self._is_reachable.set(totals.get("is_reachable", 0.0))
         for state, n_remediations in open_by_state.items():
             self._open.labels(state).set(n_remediations)
@@ -260,13 +266,10 @@ _ALERTING_COUNTERS = {
 
 
 class AlertingMetrics:
-    """Rules, alerts and what waits for receivers."""
+    """Rules, alerts, and what waits for receivers."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._counters = {
-            name: Counter(f"promcompat_alerting_{name}", text, registry=registry)
-            for name, text in _ALERTING_COUNTERS.items()
-        }
+        self._totals = _Totals("promcompat_alerting", _ALERTING_COUNTERS, registry)
         self._alerts = Gauge(
             "promcompat_alerts",
             "Open alerts by state.",
@@ -281,7 +284,6 @@ class AlertingMetrics:
             registry=registry,
             multiprocess_mode="mostrecent",
         )
-        self._last: dict[str, float] = {}
 
     def update(
         self,
@@ -289,11 +291,8 @@ class AlertingMetrics:
         alerts_by_state: Mapping[str, int],
         rows_by_outbox: Mapping[str, int],
     ) -> None:
-        """Take over totals, which only grow, and the counts of this moment."""
-        for name, counter in self._counters.items():
-            total = totals.get(name, 0.0)
-            counter.inc(max(0.0, total - self._last.get(name, 0.0)))
-            self._last[name] = total
+        """Publish totals, which only grow, and the counts of this moment."""
+        self._totals.follow(totals)
         for state in ("pending", "firing"):
             self._alerts.labels(state).set(alerts_by_state.get(state, 0))
         for outbox, n_rows in rows_by_outbox.items():
@@ -301,7 +300,7 @@ class AlertingMetrics:
 
 
 class LoopMetrics:
-    """What is done in the background again and again, by the name of the loop."""
+    """The loops of `promcompat.loops`, by name."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.last_success = Gauge(
