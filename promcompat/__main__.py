@@ -5,6 +5,7 @@ import argparse
 import logging
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,24 +60,36 @@ examples:
 send to it:    remote_write: [{url: "http://127.0.0.1:9201/api/v1/write"}]
 read from it:  Grafana data source of type Prometheus with the URL http://127.0.0.1:9201"""
 
+_COMMANDS_WITH_SETTINGS = {
+    "serve": "serve until Ctrl-C or SIGTERM",
+    "migrate": "bring the database's schema up to date and end",
+    "maintain": "apply retention and compute metrics_hourly, once, and end",
+    "worker": "do remediations that Temporal hands out, until Ctrl-C or SIGTERM",
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0 done, 1 failed, 2 not understood."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = build_parser()
-    known, others = parser.parse_known_args(given)
-    options = vars(known)
-    if others and options["command"] != "sql":
+    options, others = parser.parse_known_args(given)
+    if others and options.command != "sql":
         parser.error(f"unrecognized arguments: {' '.join(others)}")
-    command = options.pop("command")
-    file = Path(options.pop("file", ""))
-    if command == "version":
-        sys.stdout.write(f"{_version_text()}\n")
-        return 0
-    if command == "explain":
-        return run_explain(options)
+    match options.command:
+        case "version":
+            sys.stdout.write(f"{_version_text()}\n")
+            return 0
+        case "explain":
+            return run_explain(vars(options))
+        case _:
+            return _run_with_settings(options, given, others)
+
+
+def _run_with_settings(options: Namespace, given: Sequence[str], others: Sequence[str]) -> int:
+    """`given` are all arguments, `others` those that are psql's."""
+    texts = {name: vars(options).get(name) for name in Settings.model_fields}
     try:
-        settings = Settings(**{name: text for name, text in options.items() if text is not None})
+        settings = Settings(**{name: text for name, text in texts.items() if text is not None})
     except ValidationError as exc:
         sys.stderr.writelines(f"promcompat: {fault}\n" for fault in faults_of(exc))
         return 2
@@ -85,16 +98,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in unknown_variables(os.environ):
         _LOGGER.warning("no setting has this variable", extra={"variable": name})
     try:
-        if command == "sql":
-            run_psql(settings, others)
-        if command in ("backup", "restore"):
-            return run_backup_command(command, settings, file)
-        return _run(command, settings, given)
+        return _run(options, settings, given, others)
     except PromcompatError as exc:
         sys.stderr.write(redactor.hide(f"promcompat: {exc}\n"))
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _run(
+    options: Namespace, settings: Settings, given: Sequence[str], others: Sequence[str]
+) -> int:
+    match options.command:
+        case "migrate":
+            return run_migrate(settings)
+        case "maintain":
+            return run_maintain(settings)
+        case "worker":
+            # Here, as no other command needs Temporal's libraries.
+            from promcompat.processes.worker import run_work
+
+            return run_work(settings)
+        case "sql":
+            return run_psql(settings, others)
+        case "backup" | "restore":
+            return run_backup_command(options.command, settings, Path(options.file))
+        case _:
+            return run_serve(settings, given)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -109,12 +139,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--version", action="version", version=_version_text(), help="print the version and end"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, help_text in (
-        ("serve", "serve until Ctrl-C or SIGTERM"),
-        ("migrate", "bring the database's schema up to date and end"),
-        ("maintain", "apply retention and compute metrics_hourly, once, and end"),
-        ("worker", "do remediations that Temporal hands out, until Ctrl-C or SIGTERM"),
-    ):
+    for name, help_text in _COMMANDS_WITH_SETTINGS.items():
         command = commands.add_parser(
             name,
             help=help_text,
@@ -145,21 +170,6 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
             metavar=value_form(name),
             help=f"{field.description}{shown} [{env_name(name)}]".replace("%", "%%"),
         )
-
-
-def _run(command: str, settings: Settings, given: Sequence[str]) -> int:
-    match command:
-        case "migrate":
-            return run_migrate(settings)
-        case "maintain":
-            return run_maintain(settings)
-        case "worker":
-            # Here, as no other command needs Temporal's libraries.
-            from promcompat.processes.worker import run_work
-
-            return run_work(settings)
-        case _:
-            return run_serve(settings, given)
 
 
 if __name__ == "__main__":
