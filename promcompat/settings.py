@@ -94,13 +94,13 @@ _SQL_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?",
 
 
 def default_data_dir() -> Path:
-    """The folder of the user's data after the XDG rules."""
+    """The folder for the user's data by the XDG rules."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "promcompat"
 
 
 class Settings(BaseSettings):
-    """The configuration of one service; immutable."""
+    """The configuration of one process; immutable."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX, frozen=True, extra="forbid", env_ignore_empty=True
@@ -155,14 +155,14 @@ class Settings(BaseSettings):
     )
     query_max_memory_bytes: PositiveInt = Field(
         2048 * MEBIBYTE,
-        description="Memory one query may take, about (its samples, steps, labels and what "
-        "operators need in between); one that needs more gets 422.",
+        description="Memory one query may use, approximately: its samples, steps, labels and "
+        "intermediate results. One that needs more gets 422.",
     )
     queries_max_memory_bytes: NonNegativeInt = Field(
         0,
-        description="Memory all queries of a process may take together; a query that needs more "
-        "waits for others to end, and gets 503 when its time is over. 0: twice what one query "
-        "may take.",
+        description="Memory all queries of a process may use together; a query that needs more "
+        "waits for others to end, and gets 503 when its time is up. 0: twice what one query may "
+        "use.",
     )
     query_max_concurrency: PositiveInt = Field(
         20,
@@ -175,7 +175,7 @@ class Settings(BaseSettings):
     )
     query_cache_bytes: Annotated[int, Field(ge=0)] = Field(
         64 * MEBIBYTE,
-        description="Memory of a worker for steps of range queries that it answered; 0 keeps none.",
+        description="Memory of a worker for the results of earlier range queries; 0 keeps none.",
     )
     query_sample_cache_bytes: Annotated[int, Field(ge=0)] = Field(
         256 * MEBIBYTE,
@@ -183,13 +183,13 @@ class Settings(BaseSettings):
     )
     series_cache_bytes: PositiveInt = Field(
         1024 * MEBIBYTE,
-        description="Memory of a worker for what it remembers of series: three eighths each for "
-        "the series that are written and for the labels that are read, one each for resolved "
+        description="Memory of a worker for its caches of series: three eighths each for series "
+        "that are written and for labels that are read, one eighth each for the series of "
         "selectors and for lists of labels.",
     )
     query_default_step: DurationMs = Field(
         60_000,
-        description="Step of a subquery that names none (Prometheus: global.evaluation_interval).",
+        description="Default step of a subquery (Prometheus: global.evaluation_interval).",
     )
     write_max_body_bytes: PositiveInt = Field(
         32 * MEBIBYTE, description="Largest remote-write body, compressed; a larger one gets 413."
@@ -229,31 +229,32 @@ class Settings(BaseSettings):
     max_held_body_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
         256 * MEBIBYTE,
         description="Memory of a worker for request bodies, as sent and as unpacked; a request "
-        "that needs more gets 503 and tries again.",
+        "that needs more gets 503, and its sender tries again.",
     )
     max_future: DurationMs = Field(
         600_000,
-        description="How far ahead of now a sample may be; later ones get 400 as Prometheus has "
-        "it. 0 accepts any time.",
+        description="How far ahead of now a sample may be; later ones get 400, as in Prometheus. "
+        "0 accepts any time.",
     )
     timescaledb: Literal["auto", "require", "off"] = Field(
         "auto",
         description="auto: use TimescaleDB where the server has it. require: refuse a server "
         "without it. off: plain PostgreSQL partitions, unless the database has the extension "
-        "already, as the service's own one does. Decided when the schema is first made.",
+        "already, as the service's own one does. Decided when the schema is created.",
     )
     chunk_interval: DurationMs = Field(
         DAY_MS,
-        description="Time that one chunk made from now on covers: whole days, as 1d or 1w.",
+        description="Time range of each chunk created from now on: whole days, such as 1d or 1w.",
     )
     retention_days: Annotated[int, Field(ge=0, le=365_000)] = Field(
         30,
         description="Days that samples are kept; older chunks are dropped as a whole. 0 keeps "
-        "them for ever.",
+        "them forever.",
     )
     alerting: bool = Field(
         True,
-        description="Evaluate alert rules, watch thresholds and notify. Off: rules are only kept.",
+        description="Evaluate alert rules, watch thresholds and notify. Off: rules are only "
+        "stored.",
     )
     external_url: str = Field(
         "",
@@ -262,18 +263,18 @@ class Settings(BaseSettings):
         "the machine when it listens on every interface.",
     )
     alertmanager_urls: str = Field(
-        "", description="Alertmanagers that are told of alerts: their addresses, comma-separated."
+        "", description="Addresses of the Alertmanagers that alerts are sent to, comma-separated."
     )
     webhook_urls: SecretStr | None = Field(
-        None, description="Webhooks that are told of alerts: their addresses, comma-separated."
+        None, description="Addresses of the webhooks that alerts are sent to, comma-separated."
     )
     alert_max_sample_age: DurationMs = Field(
         3_600_000,
-        description="How old a sample may be that raises an alert of a threshold: older ones, as a "
-        "backfill brings, raise none. 0: of any age. PromQL rules look at the present alone.",
+        description="How old a sample may be to raise the alert of a threshold; older ones, such "
+        "as those of a backfill, raise none. 0: any age. PromQL rules only look at the present.",
     )
     alert_retention: DurationMs = Field(
-        365 * DAY_MS, description="How long alerts that have ended, and their history, are kept."
+        365 * DAY_MS, description="How long ended alerts and their history are kept."
     )
     threshold_expiry: DurationMs = Field(
         DAY_MS,
@@ -283,31 +284,32 @@ class Settings(BaseSettings):
         1000, description="Silences of a tenant that have not ended; one more gets 409."
     )
     notification_retry: DurationMs = Field(
-        DAY_MS, description="How long a webhook that does not take a notification is tried again."
+        DAY_MS, description="How long a notification that a webhook does not accept is sent again."
     )
     max_waiting_notifications: PositiveInt = Field(
         10_000,
-        description="Notifications that may wait for one webhook; then the oldest are given up.",
+        description="Notifications that may wait for one webhook; beyond that, the oldest are "
+        "dropped.",
     )
     temporal_address: Address | None = Field(
         None,
-        description="HOST:PORT of the Temporal that runs remediations. Without it they are "
+        description="HOST:PORT of the Temporal server that runs remediations. Without it they are "
         "recorded and wait.",
     )
-    temporal_namespace: str = Field("default", description="Namespace of Temporal.")
+    temporal_namespace: str = Field("default", description="Temporal namespace.")
     temporal_api_key: SecretStr | None = Field(
-        None, description="API key for Temporal, as Temporal Cloud asks for one."
+        None, description="API key for Temporal; Temporal Cloud requires one."
     )
-    temporal_tls: bool = Field(False, description="Speak TLS to Temporal.")
+    temporal_tls: bool = Field(False, description="Connect to Temporal with TLS.")
     temporal_timeout: Annotated[DurationMs, Field(gt=0)] = Field(
-        5_000, description="How long a call to Temporal may take before it counts as down."
+        5_000, description="How long a call to Temporal may take before Temporal counts as down."
     )
     task_queue: str = Field(
         "promcompat", description="Temporal task queue that `promcompat worker` polls."
     )
     remediation_package: str | None = Field(
         None,
-        description="Python package whose WORKFLOWS and ACTIVITIES lists the worker registers too.",
+        description="Python package whose lists WORKFLOWS and ACTIVITIES the worker registers too.",
     )
     remediation_commands: Commands = Field(
         {},
@@ -321,17 +323,18 @@ class Settings(BaseSettings):
     )
     remediation_sql_functions: Names = Field(
         (),
-        description="Database functions of one jsonb that remediations may call, comma-separated.",
+        description="Database functions of one jsonb argument that remediations may call, "
+        "comma-separated.",
     )
     read_timeout: Annotated[DurationMs, Field(gt=0)] = Field(
         300_000,
-        description="How long a client may take to send a request, or take nothing of its "
-        "answer; idle connections are closed as well (Prometheus: --web.read-timeout).",
+        description="How long a client may take to send a request, or stop reading its answer; "
+        "idle connections are closed as well (Prometheus: --web.read-timeout).",
     )
     max_connections: PositiveInt = Field(
         512,
         description="Connections of a worker at once (Prometheus: --web.max-connections). Beyond "
-        "that, the one that is idle for longest is closed; if none is idle, a new one gets 503.",
+        "that, the one that has been idle longest is closed; if none is idle, a new one gets 503.",
     )
     shutdown_timeout: DurationMs = Field(
         30_000, description="How long requests in flight may take to finish on SIGTERM."
@@ -425,7 +428,7 @@ class Settings(BaseSettings):
 
 
 def _is_readable_url(url: str) -> bool:
-    """Whether the parts of a database's address are where they belong."""
+    """Whether no character of a user or password is taken for another part of the address."""
     try:
         hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
         for host in hosts:
