@@ -48,7 +48,7 @@ from sql.database.connection_pool import Pool, PoolOptions, open_pool
 from sql.database.database import Database, DatabaseOptions
 from sql.database.database_check import check_database
 from sql.definitions.definition_repository import PostgresDefinitionRepository
-from sql.pushdown.choice import PushdownMode
+from sql.pushdown.rule_choice import PushdownMode
 from sql.remediations.remediation_repository import PostgresRemediationRepository
 from sql.samples.maintenance_repository import PostgresMaintenanceRepository
 from sql.samples.metric_repository import PostgresMetricRepository, StorageOptions

@@ -1,5 +1,6 @@
 """The identifiers and the bounds of the database; Python takes table and column names from here."""
 
+from dataclasses import dataclass
 from typing import Final
 
 SCHEMA: Final = "promcompat"
@@ -7,12 +8,7 @@ SCHEMA: Final = "promcompat"
 
 TENANT_TABLE: Final = "tenant"
 SERIES_TABLE: Final = "series"
-SAMPLE_TABLE: Final = "sample"
-STAGING_TABLE: Final = "sample_staging"
 METADATA_TABLE: Final = "metric_metadata"
-
-SAMPLE_COLUMNS: Final = ("series_id", "ts", "value")
-STAGING_COLUMNS: Final = ("row_number", *SAMPLE_COLUMNS)
 
 METRIC_NAME_COLUMN: Final = "metric_name"
 LABELS_COLUMN: Final = "labels"
@@ -23,6 +19,29 @@ MIN_TIMESTAMP_MS: Final = -210_866_803_200_000
 """The first millisecond of timestamptz: 4714-11-24 BC, 00:00 UTC."""
 MAX_TIMESTAMP_MS: Final = 9_223_371_331_200_000 - 1
 """The last millisecond of TimescaleDB's range: 294247-01-01, 23:59:59.999 UTC."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeBounds:
+    """Inclusive bounds in Unix ms, within what the database can hold."""
+
+    start_ms: int
+    end_ms: int
+
+    @classmethod
+    def clamp(cls, start_ms: int, end_ms: int) -> "TimeBounds":
+        """The bounds as far as the database has time."""
+        return cls(max(start_ms, MIN_TIMESTAMP_MS), min(end_ms, MAX_TIMESTAMP_MS))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no time lies within."""
+        return self.start_ms > self.end_ms
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether every time the database can hold lies within."""
+        return self.start_ms <= MIN_TIMESTAMP_MS and self.end_ms >= MAX_TIMESTAMP_MS
 
 
 def is_storable_text(text: str) -> bool:

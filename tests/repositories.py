@@ -9,7 +9,7 @@ import asyncpg
 
 from sql.database.database import DatabaseOptions
 from sql.migrate import migrate
-from sql.pushdown.choice import PushdownMode
+from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_repository import PostgresMetricRepository, StorageOptions
 
 

@@ -15,8 +15,7 @@ import numpy as np
 from promcompat.core.bounded_caches import ByteBoundedCache, estimated_bytes, texts_bytes
 from promcompat.core.model import BoolArray, IntArray, Labels
 from sql.caching.late_writes import ReadState
-from sql.catalog import MS_PER_DAY
-from sql.pushdown.translator import TimeBounds
+from sql.catalog import MS_PER_DAY, TimeBounds
 
 ItemT = TypeVar("ItemT")
 _BYTES_PER_ITEM: Final = 40

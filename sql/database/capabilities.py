@@ -8,7 +8,7 @@ from promcompat.core.errors import StorageUnavailableError
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
 
-_QUERIES: Final = load_queries("storage")
+_QUERIES: Final = load_queries("database")
 
 
 class Edition(StrEnum):
@@ -21,22 +21,11 @@ class Edition(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What the database is and what follows from it.
-
-    `creates_partitions`: the sample table is a plain partitioned table, so the writer makes the
-    partition of a day before it writes there; a hypertable makes its chunks itself.
-    `has_columnstore`: compression, continuous aggregates and policies are at hand.
-    """
+    """What the database is, by its own account."""
 
     edition: Edition
     server_version: str
     timescaledb_version: str | None
-    creates_partitions: bool
-
-    @property
-    def has_columnstore(self) -> bool:
-        """Whether the features under the Timescale licence can be used."""
-        return self.edition is Edition.COMMUNITY and not self.creates_partitions
 
     def describe(self) -> str:
         """One line for people, such as `TimescaleDB Apache edition 2.19.3 on PostgreSQL 17.12`."""
@@ -46,9 +35,7 @@ class Capabilities:
         return f"{self.edition} {self.timescaledb_version} on {server}"
 
 
-async def detect_capabilities(
-    connection: Connection,
-) -> Capabilities:
+async def detect_capabilities(connection: Connection) -> Capabilities:
     """Ask a migrated database what it is.
 
     The extension's row and the licence setting are the only things to rely on: every function
@@ -61,7 +48,6 @@ async def detect_capabilities(
         edition=_edition_of(row["timescaledb_version"], row["timescaledb_license"]),
         server_version=row["server_version"],
         timescaledb_version=row["timescaledb_version"],
-        creates_partitions=row["is_partitioned"],
     )
 
 

@@ -41,7 +41,7 @@ _GRACE_SECONDS: Final = 10.0
 _TRUSTED_IDLE_SECONDS: Final = 1.0
 """A connection that was idle for longer is asked first whether it still answers."""
 _CHECK_SECONDS: Final = 2.0
-_QUERIES: Final = load_queries("storage")
+_QUERIES: Final = load_queries("database")
 _UNAVAILABLE: Final = "the database cannot answer now; try again"
 _CONNECTION_FAULTS: Final = (
     OSError,  # With it TimeoutError: the driver's, and that of asyncio.

@@ -10,10 +10,9 @@ import asyncpg
 from sql.database.capabilities import Capabilities, detect_capabilities
 from sql.database.connecting import CONNECT_SECONDS
 from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool
-from sql.database.heartbeat import Heartbeat
 from sql.database.installation_guard import EPOCH_SETTING, NO_EPOCH, InstallationGuard
+from sql.database.liveness import Heartbeat, Readiness
 from sql.database.reader_priority import lower_priority
-from sql.database.readiness import Readiness
 from sql.database.tenants import Tenants
 
 _WRITER_SETTINGS: Final = {"timescaledb.enable_chunk_append": "off"}

@@ -18,7 +18,7 @@ from sql.database.connecting import (
 from sql.database.connection_pool import PoolOptions
 from sql.query_loader import load_queries
 
-_QUERIES: Final = load_queries("storage")
+_QUERIES: Final = load_queries("database")
 _OPTIONS: Final = PoolOptions(max_size=2, application_name="promcompat check")
 _EXCHANGES: Final = 5
 _PROBED_SETTINGS: Final = ("search_path", "plan_cache_mode", "application_name")

@@ -11,12 +11,12 @@ from typing import Final, TypeAlias, TypeVar
 
 import asyncpg
 
-from promcompat.core.errors import DatabaseRefusedError, StorageUnavailableError
+from promcompat.core.errors import StorageUnavailableError
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_migrations, load_queries
 
 T = TypeVar("T")
-_QUERIES: Final = load_queries("storage")
+_QUERIES: Final = load_queries("database")
 _MIGRATION_QUERIES: Final = load_queries("migration")
 _OUT_OF_DATE: Final = "PC001"
 """The SQLSTATE of the trigger `check_writer`."""
@@ -73,9 +73,8 @@ class InstallationGuard:
         self._on_step_back.append(forget)
 
     async def check_writer(self, connection: asyncpg.Connection) -> None:
-        """As `check`; a connection that writes also gets its staging table."""
+        """As `check`, for a connection that writes: its session says what this process knows."""
         await self.check(connection)
-        await connection.execute(_QUERIES["create_staging"])
         await self.tell(connection)
 
     async def check(self, connection: asyncpg.Connection) -> None:
@@ -180,22 +179,3 @@ async def _check_schema(connection: asyncpg.Connection) -> None:
         raise StorageUnavailableError(
             f"the database lacks migration {min(known - applied):04d}: run promcompat migrate"
         )
-    await _check_sample_table(connection)
-
-
-async def _check_sample_table(connection: asyncpg.Connection) -> None:
-    """A dump restored without TimescaleDB's two functions has an empty plain table, and says so
-    only when somebody looks for samples.
-    """
-    table = await connection.fetchrow(_QUERIES["sample_table"])
-    kind = None if table is None else table["kind"]
-    if kind == b"p":
-        return
-    may_be_hypertable = kind == b"r" and table["has_timescaledb"]
-    if may_be_hypertable and await connection.fetchval(_QUERIES["is_hypertable"]):
-        return
-    raise DatabaseRefusedError(
-        "the table promcompat.sample is no hypertable and has no partitions: the database was not "
-        "restored completely. Restore the back-up again as docs/operations.md says, with "
-        "timescaledb_pre_restore() before and timescaledb_post_restore() after it"
-    )

@@ -8,7 +8,7 @@ from sql.catalog import is_storable_text
 from sql.database.connection_pool import Pool, acquired, read_again
 from sql.query_loader import load_queries
 
-_QUERIES: Final = load_queries("storage")
+_QUERIES: Final = load_queries("database")
 _MAX_NAME_BYTES: Final = 1000
 _REMEMBERED_BYTES: Final = 4 << 20
 

@@ -1,20 +1,20 @@
 """Partial results of windows to SQL: what `sql.pushdown.rules.Partial` fetches of a segment.
 
-Pure, like `sql.pushdown.translator`. The edges of the windows are the buckets. `time_bucket` of
-TimescaleDB and `date_bin` of PostgreSQL make buckets of one width only; where the range is not a
-multiple of the step there are two widths. `width_bucket` over the edges took 0.9 to 1.2 times as
-long as `date_bin`.
+Pure. The edges of the windows are the buckets. `time_bucket` of TimescaleDB and `date_bin` of
+PostgreSQL make buckets of one width only; where the range is not a multiple of the step there are
+two widths. `width_bucket` over the edges took 0.9 to 1.2 times as long as `date_bin`.
 """
 
-# ruff: noqa: S608 - the only f-string parts are identifiers of sql.catalog and $n.
+# ruff: noqa: S608 - the only f-string parts are a table name of ours and $n.
 
 from dataclasses import dataclass
 from typing import Final
 
 from promcompat.core.model import IntArray
-from sql.catalog import SAMPLE_TABLE
+from sql.catalog import TimeBounds
+from sql.database.statements import Params, Statement
 from sql.pushdown.rules import Partial
-from sql.pushdown.translator import NOT_STALE, Params, Statement, TimeBounds, within
+from sql.pushdown.sample_statements import NOT_STALE, within
 from sql.pushdown.window_grid import TimeSegments
 
 _LARGEST_WHOLE: Final = 2**53
@@ -24,7 +24,12 @@ _IS_WHOLE: Final = "p.value = trunc(p.value)"
 
 
 def partial_samples_statement(
-    partial: Partial, segments: TimeSegments, series_ids: IntArray, *, max_samples: int = 0
+    table: str,
+    partial: Partial,
+    segments: TimeSegments,
+    series_ids: IntArray,
+    *,
+    max_samples: int = 0,
 ) -> Statement:
     """The samples of given series that stand for all of theirs, in no order.
 
@@ -35,10 +40,7 @@ def partial_samples_statement(
     params = Params()
     ids = f"{params.add(series_ids.tolist())}::bigint[]"
     bounds = TimeBounds(int(segments.lows[0]) + 1, int(segments.highs[-1]))
-    source = (
-        f"FROM {SAMPLE_TABLE} AS p"
-        f" WHERE p.series_id = ANY({ids}){within(bounds, params)}{NOT_STALE}"
-    )
+    source = f"FROM {table} AS p WHERE p.series_id = ANY({ids}){within(bounds, params)}{NOT_STALE}"
     segment = _segment(segments, params)
     if partial.is_aggregate:
         text = _aggregates(partial, len(segments), segment, source, params)

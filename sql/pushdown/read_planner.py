@@ -9,7 +9,9 @@ import numpy as np
 from promcompat.core.model import IntArray, SeriesSelection
 from sql.database.connection_pool import Connection
 from sql.database.copy_format import BYTES_PER_ROW
-from sql.pushdown.choice import (
+from sql.database.statements import Statement
+from sql.pushdown.partial_translator import partial_samples_statement
+from sql.pushdown.rule_choice import (
     SMALL_ROWS,
     Choice,
     Estimate,
@@ -17,10 +19,9 @@ from sql.pushdown.choice import (
     choose,
     needs_estimate,
 )
-from sql.pushdown.partial_translator import partial_samples_statement
 from sql.pushdown.rules import Partial, judge
+from sql.pushdown.sample_statements import density_statement, samples_statement
 from sql.pushdown.thinning_translator import thinned_samples_statement
-from sql.pushdown.translator import Statement, density_statement, samples_statement
 
 _ASSUMED_INTERVAL_MS: Final = 15_000
 _SHORTEST_INTERVAL_MS: Final = 1_000
@@ -51,6 +52,7 @@ class ReadPlanner:
 
     def __init__(
         self,
+        table: str,
         mode: PushdownMode,
         *,
         probe_us: float,
@@ -59,10 +61,12 @@ class ReadPlanner:
         max_bytes: int,
         now_ms: Callable[[], int],
     ) -> None:
-        """`probe_us` is what finding one sample takes; a maximum of 0 sets no bound.
+        """`table` holds the samples, one a row. A maximum of 0 sets no bound.
 
+        `probe_us` is what finding one sample takes, in µs.
         `rows_kept` is up to how many samples of a selection the sample cache keeps.
         """
+        self._table = table
         self._mode = mode
         self._probe_us = probe_us
         self._rows_kept = rows_kept
@@ -100,6 +104,7 @@ class ReadPlanner:
         is_short = selection.end_ms - selection.start_ms <= _SHORT_MS
         is_past = selection.end_ms < self._now_ms() - _PRESENT_MS
         return samples_statement(
+            self._table,
             selection,
             series_ids,
             max_samples=self._max_samples,
@@ -113,9 +118,9 @@ class ReadPlanner:
         if thinning is None:
             return self.whole(selection, series_ids)
         if thinning.partial is None:
-            return thinned_samples_statement(thinning, series_ids, max_samples=most)
+            return thinned_samples_statement(self._table, thinning, series_ids, max_samples=most)
         return partial_samples_statement(
-            thinning.partial, thinning.segments, series_ids, max_samples=most
+            self._table, thinning.partial, thinning.segments, series_ids, max_samples=most
         )
 
     def _is_worth_estimating(self, selection: SeriesSelection, n_series: int) -> bool:
@@ -141,7 +146,7 @@ class ReadPlanner:
         counted, are_whole = 0, True
         for start_ms in (selection.end_ms - span_ms, selection.start_ms):
             span = replace(selection, start_ms=start_ms, end_ms=start_ms + span_ms)
-            statement = density_statement(span, series_ids[picks])
+            statement = density_statement(self._table, span, series_ids[picks])
             if statement is not None and not counted:
                 row = await connection.fetchrow(statement.text, *statement.params)
                 counted, are_whole = row["rows"], row["are_whole"]

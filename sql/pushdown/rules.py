@@ -1,6 +1,6 @@
 """The rules of what need not be fetched. Each is a thinning: the samples left give the same answer.
 
-A rule says only whether it would be exact and what it would do; `sql.pushdown.choice` weighs
+A rule says only whether it would be exact and what it would do; `sql.pushdown.rule_choice` weighs
 what that costs. Most rules leave samples out and compute nothing, so no rounding can differ;
 `partials_of_window` lets the database compute what no rounding can differ in.
 """

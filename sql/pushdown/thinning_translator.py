@@ -1,12 +1,12 @@
 """Thinnings to SQL: the samples of some stretches of time, or the newest of each.
 
-Pure, like `sql.pushdown.translator`. Measured: the bounds of a segment are computed once, behind
-OFFSET 0, and not in each probe (10 µs became 3). Each branch of UNION ALL has constant bounds of
+Pure. Measured: the bounds of a segment are computed once, behind OFFSET 0, and not in each probe
+(10 µs became 3). Each branch of UNION ALL has constant bounds of
 whole days, so that the planner leaves it one chunk: one branch for all of 30 days took 90 µs a
 probe on TimescaleDB, which chooses chunks anew for each, and 7 µs in branches of a day.
 """
 
-# ruff: noqa: S608 - the only f-string parts are identifiers of sql.catalog and $n.
+# ruff: noqa: S608 - the only f-string parts are a table name of ours and $n.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,24 +15,27 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.model import IntArray
-from sql.catalog import MS_PER_DAY, SAMPLE_TABLE
+from sql.catalog import MS_PER_DAY
+from sql.database.statements import Params, Statement
 from sql.pushdown.rules import Thinning
-from sql.pushdown.translator import NOT_STALE, Params, Statement
+from sql.pushdown.sample_statements import NOT_STALE
 from sql.pushdown.window_grid import TimeSegments
 
 _MAX_BRANCHES: Final = 64
 
 
 def thinned_samples_statement(
-    thinning: Thinning, series_ids: IntArray, *, max_samples: int = 0
+    table: str, thinning: Thinning, series_ids: IntArray, *, max_samples: int = 0
 ) -> Statement:
     """The samples of given series that a thinning keeps, in no order.
 
-    Columns series_id, ts, value, as `sql.pushdown.translator.samples_statement` has them.
+    Columns series_id, ts, value, as `sql.pushdown.sample_statements.samples_statement` has them.
     """
     params = Params()
     ids = f"{params.add(series_ids.tolist())}::bigint[]"
-    branches = [_branch(thinning, ids, piece, params) for piece in _pieces(thinning.segments)]
+    branches = [
+        _branch(table, thinning, ids, piece, params) for piece in _pieces(thinning.segments)
+    ]
     text = " UNION ALL ".join(branches)
     if max_samples > 0:
         text += f" LIMIT {params.add(max_samples + 1)}"
@@ -68,7 +71,7 @@ def _pieces(segments: TimeSegments) -> Iterator[_Piece]:
             yield _Piece(int(lows[0]), int(highs[-1]), TimeSegments(lows, highs))
 
 
-def _branch(thinning: Thinning, ids: str, piece: _Piece, params: Params) -> str:
+def _branch(table: str, thinning: Thinning, ids: str, piece: _Piece, params: Params) -> str:
     within = (
         f" AND p.ts >= from_unix_ms({params.add(piece.start_ms + 1)}::bigint)"
         f" AND p.ts < from_unix_ms({params.add(piece.end_ms + 1)}::bigint)"
@@ -79,7 +82,7 @@ def _branch(thinning: Thinning, ids: str, piece: _Piece, params: Params) -> str:
     segments = [] if len(piece.segments) == 1 else [_segments(piece.segments, params)]
     if segments:
         within += " AND p.ts >= w.low AND p.ts < w.high"
-    columns = f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
+    columns = f"SELECT p.series_id, p.ts, p.value FROM {table} AS p"
     if thinning.newest:
         source = [f"unnest({ids}) AS i (series_id)", *segments]
         probe = (

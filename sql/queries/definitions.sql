@@ -102,24 +102,9 @@ USING change
 WHERE d.tenant_id = $1 AND d.name = $2 AND d.version = $3
 RETURNING change.version
 
-
 -- last_wins_series --
 -- Which of the series $1 belong to metrics of which the last sample of a time counts.
 SELECT s.id
 FROM series AS s
 JOIN metric_definition AS d ON d.tenant_id = s.tenant_id AND d.name = s.metric_name
 WHERE s.id = ANY($1::bigint[]) AND d.duplicate_policy = 'last'
-
--- override_samples --
--- Gives stored samples other values; rows come in the order of keys, so that most never deadlock.
-WITH wanted AS MATERIALIZED (
-    SELECT u.series_id, from_unix_ms(u.unix_ms) AS ts, u.value
-    FROM unnest($1::bigint[], $2::bigint[], $3::float8[]) AS u (series_id, unix_ms, value)
-)
-UPDATE sample AS p
-SET value = w.value
-FROM wanted AS w
-WHERE p.series_id = w.series_id
-    AND p.ts = w.ts
-    AND p.ts >= from_unix_ms($4)
-    AND p.ts <= from_unix_ms($5)

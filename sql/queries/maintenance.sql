@@ -55,65 +55,9 @@ SELECT c::oid AS id FROM empty_sample_chunks(from_unix_ms($1::bigint)) AS c
 -- Drops a chunk or partition ($2: only if it is empty), and says whether it went.
 SELECT drop_sample_chunk($1::oid::regclass, $2)
 
--- delete_expired_samples --
--- Deletes samples of the series $1 of tenant $2 from $3 to before $4 ms, counts their days as changed
--- for caches of results and notes their hours; returns how many were deleted.
-WITH deleted AS (
-    DELETE FROM sample
-    WHERE series_id = ANY($1::bigint[])
-        AND ts >= from_unix_ms($3::bigint)
-        AND ts < from_unix_ms($4::bigint)
-    RETURNING ts
-),
-hours AS MATERIALIZED (
-    SELECT DISTINCT floor(extract(epoch FROM ts) / 3600)::bigint AS hour FROM deleted
-),
-noted AS (
-    INSERT INTO hourly_change (tenant_id, hour) SELECT $2, h.hour FROM hours AS h
-),
-counted AS (
-    INSERT INTO late_write AS l (tenant_id, day, generation)
-    SELECT $2, d.day, change_stamp()
-    FROM (SELECT DISTINCT floor(h.hour / 24.0)::integer AS day FROM hours AS h) AS d
-    ORDER BY d.day
-    ON CONFLICT (tenant_id, day)
-    DO UPDATE SET generation = greatest(l.generation + 1, excluded.generation)
-)
-SELECT count(*) FROM deleted
-
--- orphan_series --
--- Of the first $2 series after id $1: the last id, and those without a sample. No row for no series.
--- OFFSET 0 keeps one index probe for each series and chunk, up to the first that has a sample.
-SELECT
-    max(s.id) AS last_id,
-    coalesce(
-        array_agg(s.id ORDER BY s.id) FILTER (
-            WHERE NOT EXISTS (SELECT FROM sample AS p WHERE p.series_id = s.id OFFSET 0)
-        ),
-        '{}'
-    ) AS ids
-FROM (SELECT o.id FROM series AS o WHERE o.id > $1 ORDER BY o.id LIMIT $2) AS s
-HAVING count(*) > 0
-
 -- lock_series --
 -- Waits for running writes and keeps new ones waiting until the end of the transaction.
 SELECT lock_series()
-
--- remove_series --
--- Removes those of the series $1 that still have no sample and no open alert; returns how many.
-WITH removed AS (
-    DELETE FROM series AS s
-    WHERE s.id = ANY($1::bigint[])
-        AND NOT EXISTS (SELECT FROM sample AS p WHERE p.series_id = s.id)
-        AND NOT EXISTS (
-            SELECT FROM alert AS a WHERE a.series_id = s.id AND a.state IN ('pending', 'firing')
-        )
-    RETURNING s.id
-),
-forgotten AS (
-    DELETE FROM threshold_state AS t USING removed AS r WHERE t.series_id = r.id
-)
-SELECT count(*) FROM removed
 
 -- hourly_progress --
 -- Up to which Unix ms hours are computed; NULL when none ever was.
@@ -161,26 +105,6 @@ WHERE h.bucket >= from_unix_ms($1::bigint)
     AND (
         $4::bigint[] IS NULL OR floor(extract(epoch FROM h.bucket) / 3600)::bigint = ANY($4)
     )
-
--- insert_hours --
--- Computes the same hours from the samples.
-INSERT INTO hourly_rollup (tenant_id, name, bucket, count, min, max, sum)
-SELECT
-    s.tenant_id,
-    s.metric_name,
-    time_bucket('1 hour', p.ts),
-    count(*),
-    min(p.value),
-    max(p.value),
-    sum(summable(p.value))
-FROM sample AS p
-JOIN series AS s ON s.id = p.series_id
-WHERE p.ts >= from_unix_ms($1::bigint)
-    AND p.ts < from_unix_ms($2::bigint)
-    AND NOT is_stale_marker(p.value)
-    AND ($3::integer IS NULL OR s.tenant_id = $3)
-    AND ($4::bigint[] IS NULL OR floor(extract(epoch FROM p.ts) / 3600)::bigint = ANY($4))
-GROUP BY 1, 2, 3
 
 -- refresh_hourly_aggregate --
 -- Brings the continuous aggregate up to date from $1 to $2 ms; commits by itself.

@@ -7,12 +7,10 @@ FROM unnest($1::bigint[], $2::smallint[], $3::float8[], $4::bigint[])
 ORDER BY u.ordinal
 
 -- newest_samples --
--- The newest sample of each series: one probe of the newest chunks' index each.
+-- The newest sample of each series.
 SELECT u.series_id, (extract(epoch FROM n.ts) * 1000)::bigint AS ts_ms, n.value
 FROM unnest($1::bigint[]) AS u (series_id)
-CROSS JOIN LATERAL (
-    SELECT s.ts, s.value FROM sample AS s WHERE s.series_id = u.series_id ORDER BY s.ts DESC LIMIT 1
-) AS n
+CROSS JOIN newest_sample(u.series_id) AS n
 
 -- definition_versions --
 -- Tells which tenants' definitions changed since they were read.
@@ -79,13 +77,7 @@ SELECT
 FROM threshold_state AS v
 LEFT JOIN series AS s ON s.id = v.series_id
 LEFT JOIN tenant AS t ON t.id = s.tenant_id
-LEFT JOIN LATERAL (
-    SELECT x.ts, x.value
-    FROM sample AS x
-    WHERE x.series_id = v.series_id AND x.ts > v.ts
-    ORDER BY x.ts DESC
-    LIMIT 1
-) AS n ON true
+LEFT JOIN newest_sample(v.series_id) AS n ON n.ts > v.ts
 WHERE v.level > 0 OR v.changed_at > now() - interval '10 minutes'
 
 -- forget_levels --
@@ -102,7 +94,7 @@ DELETE FROM threshold_state WHERE series_id = ANY($1::bigint[])
 UPDATE threshold_state AS v
 SET
     level = 0, changed_at = now(),
-    ts = greatest(v.ts, (SELECT max(x.ts) FROM sample AS x WHERE x.series_id = v.series_id))
+    ts = greatest(v.ts, (SELECT n.ts FROM newest_sample(v.series_id) AS n))
 WHERE v.series_id = $1
 
 -- open_threshold_alerts --
@@ -137,9 +129,7 @@ SELECT
 FROM series AS s
 JOIN tenant AS t ON t.id = s.tenant_id
 LEFT JOIN threshold_state AS v ON v.series_id = s.id
-LEFT JOIN LATERAL (
-    SELECT x.ts, x.value FROM sample AS x WHERE x.series_id = s.id ORDER BY x.ts DESC LIMIT 1
-) AS n ON true
+LEFT JOIN newest_sample(s.id) AS n ON true
 WHERE
     s.tenant_id = $1 AND s.metric_name = $2 AND s.id > $3
     AND NOT EXISTS (SELECT FROM breach_outbox AS b WHERE b.series_id = s.id)
@@ -164,7 +154,5 @@ DELETE FROM threshold_review WHERE tenant_id = $1 AND metric_name = $2
 -- The newest sample of a series of a tenant; its columns are null when it has none.
 SELECT n.value, (extract(epoch FROM n.ts) * 1000)::bigint AS ts_ms
 FROM series AS s
-LEFT JOIN LATERAL (
-    SELECT x.ts, x.value FROM sample AS x WHERE x.series_id = s.id ORDER BY x.ts DESC LIMIT 1
-) AS n ON true
+LEFT JOIN newest_sample(s.id) AS n ON true
 WHERE s.tenant_id = $1 AND s.id = $2

@@ -13,19 +13,25 @@ from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.thresholds import LevelChange
 from sql.caching.late_writes import LateWrites, late_writes, wall_clock_ms
-from sql.catalog import MS_PER_DAY, SAMPLE_COLUMNS, SAMPLE_TABLE, STAGING_COLUMNS, STAGING_TABLE
+from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.copy_format import SampleRows, encode_samples, encode_staged_samples
 from sql.database.installation_guard import InstallationGuard, is_out_of_date
 from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import insert_breaches
 from sql.query_loader import load_queries
-from sql.samples.conflicts import Conflict
-from sql.samples.duplicate_policy import override_stored
-from sql.samples.partitions import SamplePartitions, unix_days
+from sql.samples.duplicates import Conflict, override_stored
+from sql.samples.sample_table import (
+    SAMPLE_COLUMNS,
+    SAMPLE_TABLE,
+    STAGING_COLUMNS,
+    STAGING_TABLE,
+    SamplePartitions,
+    unix_days,
+)
 from sql.samples.server_timestamps import move_past_stored
 
-_QUERIES: Final = load_queries("storage")
+_QUERIES: Final = load_queries("samples")
 MAX_DAYS_PER_TRANSACTION: Final = 64
 """A transaction locks each chunk and its index; the server's lock table is finite."""
 _MAX_ATTEMPTS: Final = 4
@@ -241,6 +247,7 @@ class SampleCommitter:
         """The way that always works, whatever others store at the same time."""
         self._stats.staged_commits += 1
         async with connection.transaction():
+            await connection.execute(_QUERIES["create_staging"])
             await connection.copy_to_table(
                 STAGING_TABLE,
                 source=_in_chunks(encode_staged_samples(rows)),

@@ -15,7 +15,8 @@ from sql.database.connection_pool import Connection, acquired, read_again
 from sql.database.database import Database
 from sql.query_loader import load_queries
 
-_QUERIES: Final = load_queries("native")
+_QUERIES: Final = load_queries("samples")
+_METRIC_NAMES_PAGE: Final = load_queries("series")["metric_names_page"]
 _US_PER_MS: Final = 1000
 
 MatchingIds = Callable[[int, MatcherSets], Awaitable[IntArray | None]]
@@ -57,9 +58,7 @@ class PostgresSampleListReader:
         if tenant_id is None or not is_storable_text(prefix) or not is_storable_text(after):
             return []
         async with acquired(self._database.read_pool) as connection:
-            rows = await connection.fetch(
-                _QUERIES["metric_names_page"], tenant_id, prefix, after, limit
-            )
+            rows = await connection.fetch(_METRIC_NAMES_PAGE, tenant_id, prefix, after, limit)
         return sorted(row["metric_name"] for row in rows)
 
     async def _read(

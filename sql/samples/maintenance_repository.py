@@ -13,7 +13,7 @@ from sql.database.connection_pool import Connection, acquired, translated_errors
 from sql.database.database import Database
 from sql.query_loader import load_queries
 
-_QUERIES: Final = load_queries("maintenance")
+_QUERIES: Final = {**load_queries("maintenance"), **load_queries("samples")}
 _SERIES_PER_STATEMENT: Final = 100
 """With a chunk of a day and samples every 15 s, half a million rows in a transaction."""
 _SERIES_LOOKED_AT: Final = 5_000

@@ -28,7 +28,6 @@ from promql.budget import DEFAULT_MAX_BYTES
 from sql.caching.late_writes import clamp_day, wall_clock_ms
 from sql.caching.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
-from sql.database.capabilities import Capabilities
 from sql.database.connection_pool import acquired, read_again
 from sql.database.copy_format import SampleRows
 from sql.database.database import Database, DatabaseOptions
@@ -37,16 +36,17 @@ from sql.database.installation_guard import (
 )
 from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
-from sql.pushdown.choice import PushdownMode
 from sql.pushdown.read_planner import PLAIN_PROBE_US, TIMESCALEDB_PROBE_US, ReadPlanner
+from sql.pushdown.rule_choice import PushdownMode
 from sql.query_loader import load_queries
 from sql.samples.block_cache import BlockCache
 from sql.samples.committer import SampleCommitter
 from sql.samples.list_reader import PostgresSampleListReader
-from sql.samples.partitions import SamplePartitions
+from sql.samples.probes import RowProbes
 from sql.samples.read_explainer import ReadExplainer
 from sql.samples.reader import SampleReader
 from sql.samples.sample_cache import SampleCache
+from sql.samples.sample_table import SAMPLE_TABLE, SamplePartitions, is_partitioned
 from sql.samples.server_timestamps import RecentStamps
 from sql.samples.writer import GroupCommitOptions, SampleWriter
 from sql.series.catalogue import SeriesCatalogue
@@ -55,7 +55,7 @@ from sql.series.reader import SeriesReader
 from sql.series.resolver import ResolvedBatch, SeriesResolver
 
 T = TypeVar("T")
-_QUERIES: Final = load_queries("storage")
+_QUERIES: Final = load_queries("samples")
 _WRITE_ATTEMPTS: Final = 3
 _BLOCKS_SHARE: Final = 8
 """Of what is kept of samples, the part for selections of the present moment."""
@@ -88,7 +88,9 @@ class StorageOptions:
 class PostgresMetricRepository:
     """Samples, series and metadata in PostgreSQL, with or without TimescaleDB."""
 
-    def __init__(self, database: Database, options: StorageOptions) -> None:
+    def __init__(
+        self, database: Database, options: StorageOptions, *, creates_partitions: bool
+    ) -> None:
         """Use `open`."""
         self.database = database
         self.stats = StorageStats()
@@ -110,17 +112,17 @@ class PostgresMetricRepository:
             options.label_limits,
             guard,
         )
-        self._partitions = SamplePartitions() if database.capabilities.creates_partitions else None
+        self._partitions = SamplePartitions() if creates_partitions else None
         committer = SampleCommitter(write_pool, self._partitions, self.stats, guard, options.now_ms)
         self._recent_stamps = RecentStamps()
         self._writer = SampleWriter(committer, options.group_commit, self.stats)
         self._series_reader = SeriesReader(
             labels_cache, self.stats, eighth, database.options.query_timeout_seconds, guard
         )
-        self._catalogue = SeriesCatalogue(database, self._series_reader, eighth)
+        self._catalogue = SeriesCatalogue(database, self._series_reader, RowProbes(), eighth)
         block_bytes = options.sample_cache_bytes // _BLOCKS_SHARE
         sample_cache = SampleCache(options.sample_cache_bytes - block_bytes, self.stats)
-        planner = _read_planner(database.capabilities, options, sample_cache.most_samples)
+        planner = _read_planner(options, sample_cache.most_samples, is_plain=creates_partitions)
         self._sample_reader = SampleReader(
             read_pool,
             self._series_reader,
@@ -150,7 +152,13 @@ class PostgresMetricRepository:
         it does not answer now or is not migrated.
         """
         database = await Database.open(dsn, database_options)
-        return cls(database, options or StorageOptions())
+        try:
+            async with acquired(database.write_pool) as connection:
+                creates_partitions = await is_partitioned(connection)
+        except BaseException:
+            await database.close()
+            raise
+        return cls(database, options or StorageOptions(), creates_partitions=creates_partitions)
 
     async def close(self) -> None:
         """Answer all waiting writes, then disconnect."""
@@ -335,11 +343,9 @@ class PostgresMetricRepository:
         await self.database.readiness.check()
 
 
-def _read_planner(
-    capabilities: Capabilities, options: StorageOptions, rows_kept: int
-) -> ReadPlanner:
-    is_plain = capabilities.creates_partitions
+def _read_planner(options: StorageOptions, rows_kept: int, *, is_plain: bool) -> ReadPlanner:
     return ReadPlanner(
+        SAMPLE_TABLE,
         options.pushdown,
         probe_us=PLAIN_PROBE_US if is_plain else TIMESCALEDB_PROBE_US,
         rows_kept=rows_kept,

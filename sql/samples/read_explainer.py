@@ -17,11 +17,10 @@ from promcompat.core.explanations import (
 from promcompat.core.model import SeriesSelection
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.copy_format import SampleDecoder
-from sql.pushdown.choice import estimated_rows
+from sql.database.statements import Statement, inline_parameters
 from sql.pushdown.read_planner import PlannedRead, ReadPlanner
+from sql.pushdown.rule_choice import estimated_rows
 from sql.pushdown.rules import RULES
-from sql.pushdown.translator import Statement, explain_analyze_statement, explain_statement
-from sql.samples.copy_query import inline_parameters
 from sql.samples.reader import SampleAllowance, copy_out
 from sql.series.reader import SeriesReader
 
@@ -127,9 +126,9 @@ async def _ask_plan(
     """The database's own EXPLAIN, run only to be measured; empty when it is not asked for."""
     if statement is None or not (depth.analyze or depth.database_plan):
         return ""
-    explain = explain_analyze_statement if depth.analyze else explain_statement
+    explain = "EXPLAIN (ANALYZE, BUFFERS)" if depth.analyze else "EXPLAIN"
     # With literals, as the COPY has them, so that both have the same plan.
-    lines = await connection.fetch(explain(inline_parameters(statement)).text)
+    lines = await connection.fetch(f"{explain} {inline_parameters(statement)}")
     return shorten_arrays("\n".join(line[0] for line in lines))
 
 

@@ -20,15 +20,13 @@ from sql.caching.late_writes import ReadState
 from sql.caching.selector_cache import LabelledSeries, ResolvedSelector, SelectorKey
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.copy_format import SampleDecoder
+from sql.database.statements import Statement, inline_parameters
 from sql.database.storage_stats import StorageStats
 from sql.pushdown.read_planner import ReadPlanner
 from sql.pushdown.rules import Partial
-from sql.pushdown.translator import Statement
 from sql.samples.block_cache import BlockCache
-from sql.samples.copy_query import inline_parameters
-from sql.samples.partial_samples import counted_samples
 from sql.samples.sample_cache import CachedSamples, SampleCache
-from sql.samples.series_samples import NO_SAMPLES, SeriesSamples
+from sql.samples.series_samples import NO_SAMPLES, SeriesSamples, counted_samples
 from sql.series.reader import SeriesReader
 
 T = TypeVar("T")

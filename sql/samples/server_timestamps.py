@@ -16,7 +16,7 @@ from sql.database.connection_pool import Connection
 from sql.database.copy_format import SampleRows
 from sql.query_loader import load_queries
 
-_QUERIES: Final = load_queries("storage")
+_QUERIES: Final = load_queries("samples")
 _MAX_SERIES: Final = 100_000
 
 

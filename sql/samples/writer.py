@@ -27,7 +27,7 @@ from sql.samples.committer import (
     SampleCommitter,
     renumbered,
 )
-from sql.samples.conflicts import Conflict
+from sql.samples.duplicates import Conflict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Final, Protocol, cast
 
 import numpy as np
 import orjson
@@ -13,16 +13,44 @@ from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels
 from promcompat.core.ports import MatcherSets
 from sql.caching.catalogue_cache import Catalogue, CatalogueCache, SeenSamples
 from sql.caching.late_writes import ReadState, wall_clock_ms
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, is_storable_text
+from sql.catalog import TimeBounds, is_storable_text
 from sql.database.connection_pool import Connection, acquired
 from sql.database.database import Database
-from sql.pushdown.translator import TimeBounds
 from sql.query_loader import load_queries
 from sql.series.reader import SeriesReader
 
-_QUERIES: Final = load_queries("storage")
+_QUERIES: Final = load_queries("series")
 _NAME_SETS: Final = ""
 """In place of a label: the sets of names. No label has an empty name."""
+
+
+class SampleProbes(Protocol):
+    """What a store tells about series on a connection the caller holds; bounds are inclusive."""
+
+    async def live_metric_names(
+        self, connection: Connection, tenant_id: int, bounds: TimeBounds
+    ) -> list[str]:
+        """The names of the tenant's metrics that have a sample within bounds."""
+
+    async def newest_samples(
+        self, connection: Connection, series_ids: IntArray, bounds: TimeBounds
+    ) -> tuple[IntArray, IntArray]:
+        """Which of the series (indices) have a sample within bounds, and the newest's Unix ms."""
+
+    async def live_items(
+        self,
+        connection: Connection,
+        tenant_id: int,
+        series_ids: Sequence[int] | None,
+        label: str | None,
+        items: Sequence[str],
+        bounds: TimeBounds,
+    ) -> tuple[list[str], IntArray, IntArray]:
+        """The items that some series with a sample within bounds has.
+
+        Items are values of `label`, or sets of names when it is `""`, of the tenant's series
+        (None: of all of them). Beside them one such series of each, and its newest Unix ms.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +71,16 @@ class _Question:
 class SeriesCatalogue:
     """Answers what series there are; see the port `MetricRepository` for the meaning of bounds."""
 
-    def __init__(self, database: Database, series_reader: SeriesReader, cache_bytes: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        series_reader: SeriesReader,
+        probes: SampleProbes,
+        cache_bytes: int,
+    ) -> None:
         self._database = database
         self._series_reader = series_reader
+        self._probes = probes
         self._cache = CatalogueCache(cache_bytes)
 
     async def series(
@@ -85,10 +120,10 @@ class SeriesCatalogue:
         tenant_id = await self._database.tenants.find(tenant)
         if tenant_id is None or bounds.is_empty:
             return []
-        query = "metric_names" if bounds.is_everything else "live_metric_names"
-        arguments = () if bounds.is_everything else _sql_bounds(bounds)
         async with acquired(self._database.read_pool) as connection:
-            rows = await connection.fetch(_QUERIES[query], tenant_id, *arguments)
+            if not bounds.is_everything:
+                return await self._probes.live_metric_names(connection, tenant_id, bounds)
+            rows = await connection.fetch(_QUERIES["metric_names"], tenant_id)
         return [row["metric_name"] for row in rows if row["metric_name"]]
 
     async def _items(
@@ -161,7 +196,7 @@ class SeriesCatalogue:
         before = catalogue.sightings
         known = before.within(bounds, state)
         sought = np.flatnonzero(~known)
-        seen = await _look_at(connection, sought, before.series_ids[sought], bounds)
+        seen = await self._look_at(connection, sought, before.series_ids[sought], bounds)
         left = sought[~np.isin(sought, seen.items) & (catalogue.sizes[sought] > 1)]
         if len(left):
             others = await self._look_at_others(connection, question, catalogue, left, bounds)
@@ -169,6 +204,15 @@ class SeriesCatalogue:
         catalogue.sightings = before.renewed(known, seen, state)
         known[seen.items] = True
         return known
+
+    async def _look_at(
+        self, connection: Connection, items: IntArray, series_ids: IntArray, bounds: TimeBounds
+    ) -> SeenSamples:
+        """Which items have a sample of their one series within bounds."""
+        if not len(items):
+            return SeenSamples(items, series_ids, items)
+        rows, times_ms = await self._probes.newest_samples(connection, series_ids, bounds)
+        return SeenSamples(items[rows], series_ids[rows], times_ms)
 
     async def _look_at_others(
         self,
@@ -183,17 +227,16 @@ class SeriesCatalogue:
             connection, question.tenant_id, question.matcher_sets, catalogue.generation
         )
         number_of = {catalogue.items[item]: item for item in items.tolist()}
-        row = await connection.fetchrow(
-            _QUERIES["live_catalogue_items"],
+        found, series_ids, times_ms = await self._probes.live_items(
+            connection,
             question.tenant_id,
             _ids_or_none(ids),
             question.label,
             list(number_of),
-            *_sql_bounds(bounds),
+            bounds,
         )
-        numbers = [number_of[item] for item in _split(row["items"])]
-        seen = _unpacked(row["seen"]).reshape(-1, 2)
-        return SeenSamples(np.array(numbers, np.int64), seen[:, 0], seen[:, 1])
+        numbers = [number_of[item] for item in found]
+        return SeenSamples(np.array(numbers, np.int64), series_ids, times_ms)
 
     async def _matching_ids(
         self, connection: Connection, tenant_id: int, matcher_sets: MatcherSets, generation: int
@@ -207,20 +250,6 @@ class SeriesCatalogue:
         return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
 
 
-async def _look_at(
-    connection: Connection, items: IntArray, series_ids: IntArray, bounds: TimeBounds
-) -> SeenSamples:
-    """Which items have a sample of their one series within bounds."""
-    packed = b""
-    if len(items):
-        packed = await connection.fetchval(
-            _QUERIES["newest_samples"], series_ids.tolist(), *_sql_bounds(bounds)
-        )
-    columns = _unpacked(packed).reshape(-1, 2)
-    rows = columns[:, 0] - 1
-    return SeenSamples(items[rows], series_ids[rows], columns[:, 1])
-
-
 def _split(packed: bytes | None) -> Sequence[str]:
     return [] if packed is None else packed.decode().split("\0")
 
@@ -231,11 +260,3 @@ def _unpacked(packed: bytes | None) -> IntArray:
 
 def _ids_or_none(ids: IntArray | None) -> list[int] | None:
     return None if ids is None else ids.tolist()
-
-
-def _sql_bounds(bounds: TimeBounds) -> tuple[int | None, int | None]:
-    """Inclusive Unix ms for SQL; None at the ends of time, with which TimescaleDB overflows."""
-    return (
-        bounds.start_ms if bounds.start_ms > MIN_TIMESTAMP_MS else None,
-        bounds.end_ms if bounds.end_ms < MAX_TIMESTAMP_MS else None,
-    )

@@ -9,7 +9,7 @@ from sql.catalog import is_storable_text
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
 
-_QUERIES: Final = load_queries("storage")
+_QUERIES: Final = load_queries("series")
 _REMEMBERED_BYTES: Final = 32 << 20
 
 

@@ -24,12 +24,13 @@ from sql.caching.series_cache import LabelsCache
 from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection
 from sql.database.installation_guard import InstallationGuard
+from sql.database.statements import Params
 from sql.database.storage_stats import StorageStats
-from sql.pushdown.translator import Params, SeriesCondition, series_statement, translate_matchers
 from sql.query_loader import load_queries
+from sql.series.matcher_translator import SeriesCondition, series_statement, translate_matchers
 
 T = TypeVar("T")
-_QUERIES: Final = load_queries("storage")
+_QUERIES: Final = load_queries("series")
 _GENERATIONS: Final = 1 << 63
 """The numbers that generations of one epoch may have."""
 _MAX_MATCHING_THREADS: Final = 2

@@ -22,7 +22,7 @@ from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
 from sql.query_loader import load_queries
 
-_QUERIES: Final = load_queries("storage")
+_QUERIES: Final = load_queries("series")
 _MAX_ROUNDS: Final = 10
 _SERIES_AT_ONCE: Final = 2_000
 """Of one statement: some 20 ms, in which the event loop does nothing else."""

@@ -7,7 +7,7 @@ import pytest
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import METRIC_NAME, SampleBlock, SelectHints, SeriesSelection
-from sql.pushdown.choice import PushdownMode
+from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import make_batch, make_labels, make_matcher
 from tests.repositories import connected, opened_repository

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 
 NOW_MS = time.time_ns() // 1_000_000
 """The policies of the database go by its own clock."""
-_COUNT_LATE_WRITES = load_queries("storage")["count_late_writes"]
+_COUNT_LATE_WRITES = load_queries("samples")["count_late_writes"]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from promcompat.__main__ import main
-from sql.pushdown.choice import PushdownMode
+from sql.pushdown.rule_choice import PushdownMode
 from tests.factories import make_batch, make_labels
 from tests.http_service import Service, running_service
 from tests.repositories import opened_repository

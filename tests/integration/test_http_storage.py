@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from promcompat.core.model import STALE_NAN_BITS
-from sql.pushdown.choice import PushdownMode
+from sql.pushdown.rule_choice import PushdownMode
 from tests.http_service import NOW_MS, Service, running_service
 from tests.repositories import opened_repository
 from tests.wire import encode_metadata, encode_request, encode_series

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from importlib import resources
 
 import pytest
 
@@ -15,6 +16,9 @@ from tests.servers import DatabaseServer
 pytestmark = pytest.mark.integration
 
 LATEST = load_migrations()[-1].version
+QUERY_GROUPS = sorted(
+    entry.name.removesuffix(".sql") for entry in (resources.files("sql") / "queries").iterdir()
+)
 
 
 async def fetch_value(url: str, query: str, *args: object) -> object:
@@ -130,14 +134,12 @@ async def test_sample_table_fits_the_edition(
         assert kind == b"p"
 
 
-@pytest.mark.parametrize(
-    "group", ["storage", "migration", "alerts", "definitions", "native", "maintenance"]
-)
+@pytest.mark.parametrize("group", QUERY_GROUPS)
 async def test_every_named_query_prepares(database_url: str, group: str) -> None:
     await migrate(database_url, discard)
     queries = dict(load_queries(group))
     async with connected(database_url) as connection:
-        if group == "storage":
+        if group == "samples":
             await connection.execute(queries.pop("create_staging"))
         if not await connection.fetchval("SELECT to_regproc('set_chunk_time_interval')"):
             for name in ("set_chunk_interval", "is_hypertable"):

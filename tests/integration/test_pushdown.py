@@ -14,7 +14,7 @@ from promcompat.core.model import EvalRange, Labels
 from promql.budget import TOO_MANY_SAMPLES
 from promql.engine import Engine, EngineOptions
 from promql.values.matrix import Matrix, QueryResult
-from sql.pushdown.choice import PushdownMode
+from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import STALE_NAN, Points, make_batch, make_labels
 from tests.repositories import opened_repository

@@ -16,7 +16,7 @@ from promcompat.querying.result_cache import DAY_MS, RangeResultCache
 from promql.engine import Engine, EngineOptions
 from promql.values.matrix import Matrix, QueryResult
 from sql.migrate import migrate
-from sql.pushdown.choice import PushdownMode
+from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import Points, make_batch, make_labels
 from tests.repositories import connected, discard, opened_repository

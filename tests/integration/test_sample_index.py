@@ -9,13 +9,13 @@ import pytest
 
 from promcompat.core.model import SeriesSelection
 from sql.catalog import MS_PER_DAY
+from sql.database.statements import Statement, inline_parameters
 from sql.migrate import migrate
 from sql.pushdown.rules import Thinning
+from sql.pushdown.sample_statements import samples_statement
 from sql.pushdown.thinning_translator import thinned_samples_statement
-from sql.pushdown.translator import Statement, samples_statement
 from sql.pushdown.window_grid import TimeSegments
 from sql.query_loader import load_queries
-from sql.samples.copy_query import inline_parameters
 from tests.early_version import make_early_database
 from tests.repositories import connected, discard
 from tests.servers import DatabaseServer
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 FIRST_DAY = 20_000
 N_DAYS = 3
 DAYS = list(range(FIRST_DAY, FIRST_DAY + N_DAYS))
-CREATE_PARTITIONS = load_queries("storage")["create_sample_partitions"]
+CREATE_PARTITIONS = load_queries("samples")["create_sample_partitions"]
 PARTITIONS = ("sample_", "_hyper_")
 COVERING = "USING btree (series_id, ts) INCLUDE (value)"
 INDEXES = """
@@ -144,10 +144,10 @@ def nodes_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     "statement",
     [
-        samples_statement(SELECTION, SERIES_IDS),
-        samples_statement(SELECTION, SERIES_IDS, by_series=True),
-        thinned_samples_statement(Thinning("newest", WINDOWS, newest=1), SERIES_IDS),
-        thinned_samples_statement(Thinning("windows", WINDOWS), SERIES_IDS),
+        samples_statement("sample", SELECTION, SERIES_IDS),
+        samples_statement("sample", SELECTION, SERIES_IDS, by_series=True),
+        thinned_samples_statement("sample", Thinning("newest", WINDOWS, newest=1), SERIES_IDS),
+        thinned_samples_statement("sample", Thinning("windows", WINDOWS), SERIES_IDS),
     ],
     ids=["all", "each", "newest", "windows"],
 )

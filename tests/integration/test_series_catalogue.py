@@ -44,7 +44,7 @@ async def delete_before(repository: PostgresMetricRepository, time_ms: int) -> N
     async with acquired(repository.database.write_pool) as connection:
         ids = [row["id"] for row in await connection.fetch("SELECT id FROM series")]
         tenant_id = await connection.fetchval("SELECT min(id) FROM tenant")
-        statement = load_queries("maintenance")["delete_expired_samples"]
+        statement = load_queries("samples")["delete_expired_samples"]
         await connection.fetchval(statement, ids, tenant_id, 0, time_ms)
 
 

@@ -18,7 +18,7 @@ from promcompat.core.model import (
 )
 from sql.database.capabilities import Edition
 from sql.database.connection_pool import acquired
-from sql.pushdown.choice import PushdownMode
+from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import block_rows, make_batch, make_labels, make_matcher, select_name
 from tests.repositories import connected, locked_samples, opened_repository
@@ -267,13 +267,10 @@ async def test_capabilities_name_the_edition(
     found = repository.database.capabilities
     if database_server.edition == "timescaledb":
         assert found.edition is Edition.APACHE
-        assert not found.creates_partitions
         assert found.describe().startswith("TimescaleDB Apache edition 2.")
     else:
         assert found.edition is Edition.PLAIN
-        assert found.creates_partitions
         assert found.describe().startswith("plain PostgreSQL ")
-    assert not found.has_columnstore
 
 
 async def test_metrics_view_shows_samples_without_stale_markers(

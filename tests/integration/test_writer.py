@@ -18,7 +18,7 @@ from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock, WriteBatc
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.copy_format import SampleRows
 from sql.samples.committer import SampleCommitter
-from sql.samples.conflicts import Conflict
+from sql.samples.duplicates import Conflict
 from sql.samples.metric_repository import PostgresMetricRepository
 from sql.samples.writer import GroupCommitOptions
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits

@@ -12,7 +12,7 @@ import pytest
 from promcompat.core.ports import MetricRepository
 from promql.engine import Engine, EngineOptions
 from sql.migrate import migrate
-from sql.pushdown.choice import PushdownMode
+from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_repository import PostgresMetricRepository, StorageOptions
 from tests.fakes import InMemoryMetricRepository
 from tests.promqltest.engine_target import EngineTarget

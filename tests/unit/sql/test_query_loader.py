@@ -25,7 +25,7 @@ def test_parse_queries_refuses_unclear_files(text: str, complaint: str) -> None:
         parse_queries(text)
 
 
-@pytest.mark.parametrize("group", ["migration", "storage"])
+@pytest.mark.parametrize("group", ["migration", "samples"])
 def test_query_files_have_statements(group: str) -> None:
     queries = load_queries(group)
     assert len(queries) > 5

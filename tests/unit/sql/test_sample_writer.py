@@ -15,7 +15,7 @@ from promcompat.core.errors import (
 from promcompat.core.thresholds import LevelChange
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
-from sql.samples.conflicts import Conflict
+from sql.samples.duplicates import Conflict
 from sql.samples.writer import GroupCommitOptions, SampleWriter, format_go_float
 
 DAY_MS = 86_400_000

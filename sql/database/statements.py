@@ -1,19 +1,38 @@
-"""Statements for COPY, which takes no parameters: values become quoted literals in the text.
-
-asyncpg would ask the server to quote them, two round trips for each COPY and 3 ms for 1,000 ids.
-"""
+"""SQL text with `$n` and the values of its parameters, and the same text with literals for COPY."""
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
-
-from sql.pushdown.translator import Statement
 
 _PARAMETER: Final = re.compile(r"\$(\d+)\b")
 
 
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL text and the values of its `$n`."""
+
+    text: str
+    params: tuple[object, ...]
+
+
+@dataclass(slots=True)
+class Params:
+    """The parameters of a statement being built."""
+
+    values: list[object] = field(default_factory=list)
+
+    def add(self, value: object) -> str:
+        """Take a value; returns its `$n`."""
+        self.values.append(value)
+        return f"${len(self.values)}"
+
+
 def inline_parameters(statement: Statement) -> str:
     """The text of a statement with every `$n` as a literal of unknown type.
+
+    For COPY, which takes no parameters. asyncpg would ask the server to quote them: two round trips
+    for each COPY, and 3 ms for 1,000 ids.
 
     The session must have `standard_conforming_strings` on. Raises TypeError for a value that is
     neither a number, a text nor a list of these.

@@ -1,58 +1,27 @@
-"""PromQL to SQL: label matchers to conditions on series, selections to statements on samples.
+"""Label matchers to SQL conditions on series.
 
-Pure: text with `$n` and the parameters beside it. What SQL cannot decide exactly (RE2) comes back
-as residual matchers, which the storage adapter decides in Python over fetched values.
+Pure. What SQL cannot decide exactly (RE2) comes back as residual matchers, which
+`sql.series.reader` decides in Python over the values it reads.
 """
 
-# ruff: noqa: S608 - the only f-string parts are identifiers of sql.catalog and $n.
-
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, assert_never
 
 import orjson
 
 from promcompat.core.matchers import LabelMatcher, MatchOp
-from promcompat.core.model import METRIC_NAME, IntArray, SeriesSelection
+from promcompat.core.model import METRIC_NAME
 from promcompat.core.patterns import compile_pattern
-from sql.catalog import (
-    LABELS_COLUMN,
-    MAX_TIMESTAMP_MS,
-    METRIC_NAME_COLUMN,
-    MIN_TIMESTAMP_MS,
-    SAMPLE_TABLE,
-    SERIES_TABLE,
-    is_storable_text,
-)
+from sql.catalog import LABELS_COLUMN, METRIC_NAME_COLUMN, SERIES_TABLE, is_storable_text
+from sql.database.statements import Params, Statement
 
 MAX_TERMS: Final = 200
-"""Of one statement; the matchers beyond are decided here."""
+"""Of one statement; the matchers beyond are decided in Python."""
 MAX_RESIDUAL_COLUMNS: Final = 100
 """PostgreSQL has room for 1,664 columns."""
-NOT_STALE: Final = " AND NOT is_stale_marker(p.value)"
-"""The term, after others, that keeps stale markers out of `sample AS p`."""
 _TRUE: Final = "TRUE"
 _FALSE: Final = "FALSE"
-
-
-@dataclass(frozen=True, slots=True)
-class Statement:
-    """SQL text and the values of its `$n`."""
-
-    text: str
-    params: tuple[object, ...]
-
-
-@dataclass(slots=True)
-class Params:
-    """The parameters of a statement being built."""
-
-    values: list[object] = field(default_factory=list)
-
-    def add(self, value: object) -> str:
-        """Take a value; returns its `$n`."""
-        self.values.append(value)
-        return f"${len(self.values)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,29 +40,6 @@ class SeriesCondition:
     def reads_all_labels(self) -> bool:
         """Whether so many values are looked at that all labels are read instead."""
         return len(self.residual) > MAX_RESIDUAL_COLUMNS
-
-
-@dataclass(frozen=True, slots=True)
-class TimeBounds:
-    """Inclusive bounds in Unix ms, within what the database can hold."""
-
-    start_ms: int
-    end_ms: int
-
-    @classmethod
-    def clamp(cls, start_ms: int, end_ms: int) -> "TimeBounds":
-        """The bounds as far as the database has time."""
-        return cls(max(start_ms, MIN_TIMESTAMP_MS), min(end_ms, MAX_TIMESTAMP_MS))
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether no time lies within."""
-        return self.start_ms > self.end_ms
-
-    @property
-    def is_everything(self) -> bool:
-        """Whether every time the database can hold lies within."""
-        return self.start_ms <= MIN_TIMESTAMP_MS and self.end_ms >= MAX_TIMESTAMP_MS
 
 
 def translate_matchers(matchers: Sequence[LabelMatcher], params: Params) -> SeriesCondition:
@@ -225,83 +171,3 @@ def series_statement(
 
 def _conjunction(terms: Sequence[str]) -> str:
     return " AND ".join(f"({term})" for term in terms if term != _TRUE)
-
-
-def samples_statement(
-    selection: SeriesSelection,
-    series_ids: IntArray,
-    *,
-    max_samples: int = 0,
-    by_series: bool = False,
-) -> Statement | None:
-    """The samples of given series in `(start_ms, end_ms]`, in no order.
-
-    Columns series_id, ts, value. None when no time lies within. Not ORDER BY: 400 of 20,000
-    series took 7 ms by bitmap scan and 13 ms in index order, all of them 190 ms and 380 ms with
-    the server's sort, where numpy sorts the columns in 20 ms. Bounds are immutable functions
-    of constants, so the planner excludes chunks by them. At most `max_samples + 1` rows come
-    (0: no bound), so that the caller learns of one too many. What need not be read at all is
-    left out by `sql.pushdown.thinning_translator`. `by_series` looks each series up by itself.
-    """
-    bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
-    if bounds.is_empty:
-        return None
-    params = Params()
-    ids = f"{params.add(series_ids.tolist())}::bigint[]"
-    columns = f"SELECT p.series_id, p.ts, p.value FROM {SAMPLE_TABLE} AS p"
-    stretch = within(bounds, params)
-    if by_series:
-        # OFFSET 0 keeps it from becoming a join, which could read whatever it likes.
-        text = (
-            f"SELECT l.series_id, l.ts, l.value FROM unnest({ids}) AS i (series_id)"
-            " CROSS JOIN LATERAL"
-            f" ({columns} WHERE p.series_id = i.series_id{stretch} OFFSET 0) AS l"
-        )
-    else:
-        text = f"{columns} WHERE p.series_id = ANY({ids}){stretch}"
-    if max_samples > 0:
-        text += f" LIMIT {params.add(max_samples + 1)}"
-    return Statement(text, tuple(params.values))
-
-
-def density_statement(selection: SeriesSelection, series_ids: IntArray) -> Statement | None:
-    """How many samples some series have in `(start_ms, end_ms]`, and whether all are whole numbers.
-
-    One row of `rows` and `are_whole`.
-    """
-    bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
-    if bounds.is_empty:
-        return None
-    params = Params()
-    ids = f"{params.add(series_ids.tolist())}::bigint[]"
-    text = (
-        "SELECT count(*) AS rows, coalesce(bool_and(p.value = trunc(p.value)), TRUE) AS are_whole"
-        f" FROM {SAMPLE_TABLE} AS p"
-        f" WHERE p.series_id = ANY({ids}){within(bounds, params)}"
-    )
-    return Statement(text, tuple(params.values))
-
-
-def explain_statement(text: str) -> Statement:
-    """What the database would do for a statement that needs no parameters. Rows of text."""
-    return Statement(f"EXPLAIN {text}", ())
-
-
-def explain_analyze_statement(text: str) -> Statement:
-    """What the database says of a statement that needs no parameters; it runs it. Rows of text."""
-    return Statement(f"EXPLAIN (ANALYZE, BUFFERS) {text}", ())
-
-
-def within(bounds: TimeBounds, params: Params) -> str:
-    """The terms, after others, that keep `sample AS p` within bounds.
-
-    The upper one is exclusive at the next millisecond, so that microseconds written through SQL
-    fall into their millisecond. Bounds at the end of time are left out: TimescaleDB computes with
-    them and overflows.
-    """
-    terms = ""
-    if bounds.start_ms > MIN_TIMESTAMP_MS:
-        terms += f" AND p.ts >= from_unix_ms({params.add(bounds.start_ms)}::bigint)"
-    if bounds.end_ms < MAX_TIMESTAMP_MS:
-        terms += f" AND p.ts < from_unix_ms({params.add(bounds.end_ms + 1)}::bigint)"
-    return terms

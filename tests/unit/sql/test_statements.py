@@ -2,8 +2,7 @@
 
 import pytest
 
-from sql.pushdown.translator import Statement
-from sql.samples.copy_query import inline_parameters
+from sql.database.statements import Statement, inline_parameters
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,6 @@
-"""Conflicting samples of metrics whose definition says that the last one counts.
+"""Rows whose place holds another value, and the definitions that let the last value win."""
 
-Only looked at when there is a conflict, so rows without one cost nothing, and asked of the
-database each time, so a change of a definition holds at once in every process.
-"""
-
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -12,9 +9,17 @@ from promcompat.core.model import IntArray
 from sql.database.connection_pool import Connection
 from sql.database.copy_format import SampleRows
 from sql.query_loader import load_queries
-from sql.samples.conflicts import Conflict
 
-_QUERIES: Final = load_queries("definitions")
+_QUERIES: Final = load_queries("samples")
+_LAST_WINS_SERIES: Final = load_queries("definitions")["last_wins_series"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """A row that was not stored: its number among the committed rows and the value that stays."""
+
+    row: int
+    existing: float
 
 
 async def override_stored(
@@ -22,10 +27,12 @@ async def override_stored(
 ) -> list[Conflict]:
     """Give the samples in conflict their last value where the policy says so; returns the rest.
 
+    Called only with conflicts, so that other rows cost nothing. The database is asked each time, so
+    that a changed definition takes effect at once in every process.
     `rows` are sorted by key, those of one key in the order they came.
     """
     series_ids = np.unique(rows.series_ids[[one.row for one in conflicts]])
-    found = await connection.fetch(_QUERIES["last_wins_series"], series_ids.tolist())
+    found = await connection.fetch(_LAST_WINS_SERIES, series_ids.tolist())
     overriding = {row["id"] for row in found}
     if not overriding:
         return conflicts

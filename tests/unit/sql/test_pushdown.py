@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from promcompat.core.model import SelectHints, SeriesSelection
-from sql.pushdown.choice import Choice, Estimate, PushdownMode, choose, cost_us
+from sql.database.statements import Statement
 from sql.pushdown.partial_translator import partial_samples_statement
+from sql.pushdown.rule_choice import Choice, Estimate, PushdownMode, choose, cost_us
 from sql.pushdown.rules import MAX_SEGMENTS, Partial, judge
 from sql.pushdown.thinning_translator import thinned_samples_statement
-from sql.pushdown.translator import Statement
 from sql.pushdown.window_grid import WindowGrid
 
 MINUTE = 60_000
@@ -181,7 +181,7 @@ def test_partial_results_tell_segments_apart_by_their_first_millisecond(
     thinning = choose(over_time(function, HOUR, MINUTE, n_steps), PushdownMode.FORCED).thinning
     assert thinning is not None
     assert thinning.partial is partial
-    statement = partial_samples_statement(partial, thinning.segments, IDS, max_samples=7)
+    statement = partial_samples_statement("sample", partial, thinning.segments, IDS, max_samples=7)
     assert statement.params[:3] == (
         [3, 5],
         T0 - HOUR + 1,
@@ -196,7 +196,7 @@ def test_partial_results_tell_segments_apart_by_their_first_millisecond(
 def statement_of(selection: SeriesSelection, max_samples: int = 0) -> Statement:
     thinning = choose(selection, PushdownMode.FORCED).thinning
     assert thinning is not None
-    return thinned_samples_statement(thinning, IDS, max_samples=max_samples)
+    return thinned_samples_statement("sample", thinning, IDS, max_samples=max_samples)
 
 
 def test_last_sample_is_one_probe_for_each_series() -> None:

@@ -1,0 +1,53 @@
+-- detect_capabilities --
+-- What this database is: the license setting alone tells Community from Apache.
+SELECT
+    current_setting('server_version') AS server_version,
+    (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescaledb_version,
+    current_setting('timescaledb.license', true) AS timescaledb_license
+
+-- database_state --
+-- Which course of events this database is on, the number of the last removal of series, and what was
+-- removed after number $1: NULL when records of it are gone.
+SELECT
+    i.id AS installation_id,
+    database_epoch() AS epoch,
+    removal_position() AS position,
+    CASE WHEN $1::bigint >= removal_position() THEN '{}'
+        WHEN $1 + 1 >= (SELECT min(r.position) FROM series_removal AS r) THEN (
+            SELECT array_agg(u.id)
+            FROM series_removal AS r
+            CROSS JOIN LATERAL unnest(r.series_ids) AS u (id)
+            WHERE r.position > $1
+        )
+    END AS removed
+FROM installation AS i
+
+-- set_known_epoch --
+-- Says for the statements of this session that store samples what the process knows.
+SELECT set_config('promcompat.epoch', $1, false)
+
+-- backend_pid --
+-- The server process that serves this session.
+SELECT pg_backend_pid()
+
+-- session_setting --
+-- A setting as this session has it; NULL for one that does not exist.
+SELECT current_setting($1, true)
+
+-- is_read_only --
+-- Whether nothing can be written here: on a standby, or by the settings of the role or database.
+SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'
+
+-- ping --
+-- Answers when the database does.
+SELECT 1
+
+-- find_tenant --
+-- The id of a tenant, if it ever wrote.
+SELECT id FROM tenant WHERE name = $1
+
+-- create_tenant --
+-- Makes a tenant if there are fewer than so many; a concurrent first write may have made it already.
+INSERT INTO tenant (name)
+SELECT $1 WHERE (SELECT count(*) FROM tenant) < $2::bigint
+ON CONFLICT (name) DO NOTHING

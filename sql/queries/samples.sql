@@ -1,0 +1,343 @@
+-- sample_table --
+-- What the table of samples is: its kind, NULL without one, and whether the extension is here.
+SELECT
+    (SELECT relkind FROM pg_class WHERE oid = to_regclass('promcompat.sample')) AS kind,
+    EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS has_timescaledb
+
+-- is_hypertable --
+-- Whether TimescaleDB knows the table of samples; only asked where the extension is.
+SELECT EXISTS (
+    SELECT FROM timescaledb_information.hypertables
+    WHERE hypertable_schema = 'promcompat' AND hypertable_name = 'sample'
+)
+
+-- late_writes --
+-- The days from $2 to $3 whose samples changed late, and how often.
+SELECT
+    database_epoch() AS epoch,
+    array_agg(l.day) AS days,
+    array_agg(l.generation) AS late_writes
+FROM late_write AS l
+WHERE l.tenant_id = $1 AND l.day BETWEEN $2 AND $3
+
+-- count_late_writes --
+-- Count days of the tenants of given series as changed, in one order for all writers, so that none
+-- deadlock, and note the hours $3. The last statement of its transaction: its row locks make other
+-- late writers wait.
+WITH tenants AS MATERIALIZED (
+    SELECT DISTINCT s.tenant_id FROM series AS s WHERE s.id = ANY($1::bigint[])
+),
+noted AS (
+    INSERT INTO hourly_change (tenant_id, hour)
+    SELECT t.tenant_id, h.hour FROM tenants AS t CROSS JOIN unnest($3::bigint[]) AS h (hour)
+)
+INSERT INTO late_write AS l (tenant_id, day, generation)
+SELECT t.tenant_id, d.day, change_stamp()
+FROM tenants AS t
+CROSS JOIN unnest($2::integer[]) AS d (day)
+ORDER BY t.tenant_id, d.day
+ON CONFLICT (tenant_id, day)
+DO UPDATE SET generation = greatest(l.generation + 1, excluded.generation)
+
+-- live_metric_names --
+-- Those of them that have a sample from $2 to $3, Unix ms (NULL: from the first, to the last one).
+-- The series of a name are probed until the first that has: OFFSET 0 keeps it from being a join.
+SELECT n.metric_name
+FROM metric_names_of($1) AS n (metric_name)
+WHERE n.metric_name <> '' AND EXISTS (
+    SELECT
+    FROM series AS s
+    WHERE s.tenant_id = $1 AND s.metric_name = n.metric_name AND EXISTS (
+        SELECT
+        FROM sample AS p
+        WHERE p.series_id = s.id
+            AND ($2::bigint IS NULL OR p.ts >= from_unix_ms($2))
+            AND ($3::bigint IS NULL OR p.ts < from_unix_ms($3 + 1))
+        OFFSET 0
+    )
+    OFFSET 0
+)
+
+-- live_catalogue_items --
+-- Which of the items $4 of the same list have any series with a sample from $5 to $6, Unix ms (NULL:
+-- from the first, to the last one). Beside them, packed, that series and the time of its newest one.
+SELECT
+    string_agg(convert_to(g.value, 'UTF8'), '\x00'::bytea) AS items,
+    string_agg(int8send(f.series_id) || int8send(f.unix_ms), ''::bytea) AS seen
+FROM (
+    SELECT v.value, array_agg(v.id) AS ids
+    FROM (
+        SELECT
+            s.id,
+            CASE $3::text
+                WHEN '' THEN array_to_json(
+                    CASE WHEN s.metric_name = '' THEN '{}'::text[] ELSE '{__name__}' END
+                    || ARRAY(SELECT jsonb_object_keys(s.labels))
+                )::text
+                WHEN '__name__' THEN nullif(s.metric_name, '')
+                ELSE s.labels ->> $3::text
+            END AS value
+        FROM series AS s
+        WHERE s.tenant_id = $1 AND ($2::bigint[] IS NULL OR s.id = ANY($2))
+    ) AS v
+    WHERE v.value = ANY($4::text[])
+    GROUP BY 1
+) AS g
+CROSS JOIN LATERAL (
+    SELECT i.series_id, floor(extract(epoch FROM n.ts) * 1000)::bigint AS unix_ms
+    FROM unnest(g.ids) AS i (series_id)
+    CROSS JOIN LATERAL (
+        SELECT p.ts
+        FROM sample AS p
+        WHERE p.series_id = i.series_id
+            AND ($5::bigint IS NULL OR p.ts >= from_unix_ms($5))
+            AND ($6::bigint IS NULL OR p.ts < from_unix_ms($6 + 1))
+        ORDER BY p.ts DESC
+        LIMIT 1
+    ) AS n
+    LIMIT 1
+) AS f
+
+-- sample_bounds --
+-- Unix ms of the first and the last sample of a tenant. Two index probes for each series.
+SELECT
+    floor(extract(epoch FROM min(o.ts)) * 1000)::bigint AS first_ms,
+    floor(extract(epoch FROM max(n.ts)) * 1000)::bigint AS last_ms
+FROM series AS s
+CROSS JOIN LATERAL (
+    SELECT p.ts FROM sample AS p WHERE p.series_id = s.id ORDER BY p.ts LIMIT 1
+) AS o
+CROSS JOIN LATERAL (
+    SELECT p.ts FROM sample AS p WHERE p.series_id = s.id ORDER BY p.ts DESC LIMIT 1
+) AS n
+WHERE s.tenant_id = $1
+
+-- newest_samples --
+-- The Unix ms of the newest sample of each of the series $1 that has any from $2 to $3 (NULL as
+-- above). Packed: the number of the series in the list, from 1 on, and the time.
+SELECT string_agg(
+    int8send(u.ordinal) || int8send(floor(extract(epoch FROM n.ts) * 1000)::bigint), ''::bytea
+)
+FROM unnest($1::bigint[]) WITH ORDINALITY AS u (series_id, ordinal)
+CROSS JOIN LATERAL (
+    SELECT p.ts
+    FROM sample AS p
+    WHERE p.series_id = u.series_id
+        AND ($2::bigint IS NULL OR p.ts >= from_unix_ms($2))
+        AND ($3::bigint IS NULL OR p.ts < from_unix_ms($3 + 1))
+    ORDER BY p.ts DESC
+    LIMIT 1
+) AS n
+
+-- stored_samples --
+-- What is stored of given keys; float8send gives the exact bits. One index probe for each key:
+-- OFFSET 0 keeps the planner from hashing a whole day of samples instead.
+SELECT u.ordinal, s.bits
+FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS u (series_id, unix_ms, ordinal)
+CROSS JOIN LATERAL (
+    SELECT float8send(p.value) AS bits
+    FROM sample AS p
+    WHERE p.series_id = u.series_id
+        AND p.ts = from_unix_ms(u.unix_ms)
+        AND p.ts >= from_unix_ms($3)
+        AND p.ts <= from_unix_ms($4)
+    OFFSET 0
+) AS s
+
+-- next_free_times --
+-- For each of the series $1 the first millisecond after $2 at which it has no sample. $3 is the
+-- earliest of the times $2: it excludes older chunks.
+SELECT u.ordinal, floor(extract(epoch FROM f.ts) * 1000)::bigint + 1 AS unix_ms
+FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS u (series_id, unix_ms, ordinal)
+CROSS JOIN LATERAL (
+    SELECT p.ts
+    FROM sample AS p
+    WHERE p.series_id = u.series_id
+        AND p.ts >= from_unix_ms(u.unix_ms)
+        AND p.ts >= from_unix_ms($3)
+        AND NOT EXISTS (
+            SELECT
+            FROM sample AS q
+            WHERE q.series_id = p.series_id
+                AND q.ts = p.ts + interval '1 millisecond'
+                AND q.ts >= from_unix_ms($3)
+        )
+    ORDER BY p.ts
+    LIMIT 1
+) AS f
+
+-- create_staging --
+-- Where rows go first when others store the same keys at the same time.
+CREATE TEMPORARY TABLE IF NOT EXISTS sample_staging (
+    row_number integer NOT NULL,
+    series_id bigint NOT NULL,
+    ts timestamptz NOT NULL,
+    value float8 NOT NULL
+) ON COMMIT DELETE ROWS
+
+-- insert_staged_samples --
+-- Stores staged rows; of rows with one key the stored or else the first one stays.
+INSERT INTO sample (series_id, ts, value)
+SELECT series_id, ts, value FROM sample_staging ORDER BY series_id, ts, row_number
+ON CONFLICT (series_id, ts) DO NOTHING
+
+-- staged_conflicts --
+-- Staged rows whose stored sample has other bits; float8send tells -0 from 0 and NaNs apart.
+-- OFFSET 0 keeps one index probe for each row, as above.
+SELECT g.row_number, s.value AS existing
+FROM sample_staging AS g
+CROSS JOIN LATERAL (
+    SELECT p.value
+    FROM sample AS p
+    WHERE p.series_id = g.series_id
+        AND p.ts = g.ts
+        AND p.ts >= from_unix_ms($1)
+        AND p.ts <= from_unix_ms($2)
+    OFFSET 0
+) AS s
+WHERE float8send(s.value) <> float8send(g.value)
+ORDER BY g.row_number
+
+-- create_sample_partitions --
+-- Partitions of the given days on plain PostgreSQL.
+SELECT create_sample_partitions($1::bigint[])
+
+-- override_samples --
+-- Gives stored samples other values; rows come in the order of keys, so that most never deadlock.
+WITH wanted AS MATERIALIZED (
+    SELECT u.series_id, from_unix_ms(u.unix_ms) AS ts, u.value
+    FROM unnest($1::bigint[], $2::bigint[], $3::float8[]) AS u (series_id, unix_ms, value)
+)
+UPDATE sample AS p
+SET value = w.value
+FROM wanted AS w
+WHERE p.series_id = w.series_id
+    AND p.ts = w.ts
+    AND p.ts >= from_unix_ms($4)
+    AND p.ts <= from_unix_ms($5)
+
+-- sample_page_ascending --
+-- Samples of series $1 after the position ($2 us, series $3), before $4 ms, oldest first.
+-- One probe for each series of at most as many rows as the page holds: without, a series of years
+-- would be read and sorted for a page of a hundred samples.
+SELECT l.series_id, (extract(epoch FROM l.ts) * 1000000)::bigint AS ts_us, l.value
+FROM unnest($1::bigint[]) AS i (id)
+CROSS JOIN LATERAL (
+    SELECT p.series_id, p.ts, p.value
+    FROM sample AS p
+    WHERE p.series_id = i.id
+        AND p.ts >= from_unix_us($2::bigint)
+        AND p.ts < from_unix_ms($4::bigint)
+        AND (p.ts > from_unix_us($2::bigint) OR p.series_id > $3::bigint)
+        AND NOT is_stale_marker(p.value)
+    ORDER BY p.ts
+    LIMIT $5
+) AS l
+ORDER BY l.ts, l.series_id
+LIMIT $5
+
+-- sample_page_descending --
+-- Samples of series $1 before the position ($2 us, series $3), from $4 ms on, newest first.
+SELECT l.series_id, (extract(epoch FROM l.ts) * 1000000)::bigint AS ts_us, l.value
+FROM unnest($1::bigint[]) AS i (id)
+CROSS JOIN LATERAL (
+    SELECT p.series_id, p.ts, p.value
+    FROM sample AS p
+    WHERE p.series_id = i.id
+        AND p.ts <= from_unix_us($2::bigint)
+        AND p.ts >= from_unix_ms($4::bigint)
+        AND (p.ts < from_unix_us($2::bigint) OR p.series_id < $3::bigint)
+        AND NOT is_stale_marker(p.value)
+    ORDER BY p.ts DESC
+    LIMIT $5
+) AS l
+ORDER BY l.ts DESC, l.series_id DESC
+LIMIT $5
+
+-- latest_samples --
+-- The newest sample of each of the series $1 that is no stale marker: one backward probe each.
+SELECT l.series_id, (extract(epoch FROM l.ts) * 1000000)::bigint AS ts_us, l.value
+FROM unnest($1::bigint[]) AS i (id)
+CROSS JOIN LATERAL (
+    SELECT p.series_id, p.ts, p.value
+    FROM sample AS p
+    WHERE p.series_id = i.id AND NOT is_stale_marker(p.value)
+    ORDER BY p.ts DESC
+    LIMIT 1
+) AS l
+
+-- delete_expired_samples --
+-- Deletes samples of the series $1 of tenant $2 from $3 to before $4 ms, counts their days as changed
+-- for caches of results and notes their hours; returns how many were deleted.
+WITH deleted AS (
+    DELETE FROM sample
+    WHERE series_id = ANY($1::bigint[])
+        AND ts >= from_unix_ms($3::bigint)
+        AND ts < from_unix_ms($4::bigint)
+    RETURNING ts
+),
+hours AS MATERIALIZED (
+    SELECT DISTINCT floor(extract(epoch FROM ts) / 3600)::bigint AS hour FROM deleted
+),
+noted AS (
+    INSERT INTO hourly_change (tenant_id, hour) SELECT $2, h.hour FROM hours AS h
+),
+counted AS (
+    INSERT INTO late_write AS l (tenant_id, day, generation)
+    SELECT $2, d.day, change_stamp()
+    FROM (SELECT DISTINCT floor(h.hour / 24.0)::integer AS day FROM hours AS h) AS d
+    ORDER BY d.day
+    ON CONFLICT (tenant_id, day)
+    DO UPDATE SET generation = greatest(l.generation + 1, excluded.generation)
+)
+SELECT count(*) FROM deleted
+
+-- orphan_series --
+-- Of the first $2 series after id $1: the last id, and those without a sample. No row for no series.
+-- OFFSET 0 keeps one index probe for each series and chunk, up to the first that has a sample.
+SELECT
+    max(s.id) AS last_id,
+    coalesce(
+        array_agg(s.id ORDER BY s.id) FILTER (
+            WHERE NOT EXISTS (SELECT FROM sample AS p WHERE p.series_id = s.id OFFSET 0)
+        ),
+        '{}'
+    ) AS ids
+FROM (SELECT o.id FROM series AS o WHERE o.id > $1 ORDER BY o.id LIMIT $2) AS s
+HAVING count(*) > 0
+
+-- remove_series --
+-- Removes those of the series $1 that still have no sample and no open alert; returns how many.
+WITH removed AS (
+    DELETE FROM series AS s
+    WHERE s.id = ANY($1::bigint[])
+        AND NOT EXISTS (SELECT FROM sample AS p WHERE p.series_id = s.id)
+        AND NOT EXISTS (
+            SELECT FROM alert AS a WHERE a.series_id = s.id AND a.state IN ('pending', 'firing')
+        )
+    RETURNING s.id
+),
+forgotten AS (
+    DELETE FROM threshold_state AS t USING removed AS r WHERE t.series_id = r.id
+)
+SELECT count(*) FROM removed
+
+-- insert_hours --
+-- Computes the same hours from the samples.
+INSERT INTO hourly_rollup (tenant_id, name, bucket, count, min, max, sum)
+SELECT
+    s.tenant_id,
+    s.metric_name,
+    time_bucket('1 hour', p.ts),
+    count(*),
+    min(p.value),
+    max(p.value),
+    sum(summable(p.value))
+FROM sample AS p
+JOIN series AS s ON s.id = p.series_id
+WHERE p.ts >= from_unix_ms($1::bigint)
+    AND p.ts < from_unix_ms($2::bigint)
+    AND NOT is_stale_marker(p.value)
+    AND ($3::integer IS NULL OR s.tenant_id = $3)
+    AND ($4::bigint[] IS NULL OR floor(extract(epoch FROM p.ts) / 3600)::bigint = ANY($4))
+GROUP BY 1, 2, 3

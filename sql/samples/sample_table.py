@@ -1,0 +1,63 @@
+"""The table of the row store: one sample a row, in a hypertable or in partitions of a day."""
+
+from typing import Final
+
+import numpy as np
+
+from promcompat.core.errors import DatabaseRefusedError
+from promcompat.core.model import IntArray
+from sql.catalog import MS_PER_DAY
+from sql.database.connection_pool import Connection
+from sql.query_loader import load_queries
+
+SAMPLE_TABLE: Final = "sample"
+SAMPLE_COLUMNS: Final = ("series_id", "ts", "value")
+STAGING_TABLE: Final = "sample_staging"
+STAGING_COLUMNS: Final = ("row_number", *SAMPLE_COLUMNS)
+_QUERIES: Final = load_queries("samples")
+_DAYS_PER_TRANSACTION: Final = 64
+"""Each new table takes a handful of the server's lock slots until its transaction ends."""
+
+
+async def is_partitioned(connection: Connection) -> bool:
+    """Whether the table has plain partitions, which its writers create; else it is a hypertable.
+
+    Raises DatabaseRefusedError when it is neither: a dump that was restored without TimescaleDB's
+    two functions leaves an empty plain table, which would go unnoticed.
+    """
+    table = await connection.fetchrow(_QUERIES["sample_table"])
+    kind = None if table is None else table["kind"]
+    if kind == b"p":
+        return True
+    may_be_hypertable = kind == b"r" and table["has_timescaledb"]
+    if may_be_hypertable and await connection.fetchval(_QUERIES["is_hypertable"]):
+        return False
+    raise DatabaseRefusedError(
+        "the table promcompat.sample is no hypertable and has no partitions: the database was not "
+        "restored completely. Restore the back-up again as docs/operations.md says, with "
+        "timescaledb_pre_restore() before and timescaledb_post_restore() after it"
+    )
+
+
+def unix_days(timestamps: IntArray) -> IntArray:
+    """The distinct days of Unix ms timestamps, ascending, as days since 1970-01-01."""
+    return np.unique(timestamps // MS_PER_DAY)
+
+
+class SamplePartitions:
+    """The days that are known to have a partition, on plain PostgreSQL."""
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+
+    async def ensure(self, connection: Connection, days: IntArray) -> None:
+        """Create the missing ones, in separate transactions; other processes may do the same."""
+        missing = [day for day in days.tolist() if day not in self._known]
+        for start in range(0, len(missing), _DAYS_PER_TRANSACTION):
+            chunk = missing[start : start + _DAYS_PER_TRANSACTION]
+            await connection.execute(_QUERIES["create_sample_partitions"], chunk)
+            self._known.update(chunk)
+
+    def forget(self) -> None:
+        """Look again for every day: somebody dropped a partition."""
+        self._known.clear()
