@@ -6,7 +6,7 @@ parse → check → plan → one `select` for all leaves → evaluate (in a thre
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -32,13 +32,13 @@ from promql.budget import (
 )
 from promql.evaluation.chunks import Evaluation, evaluate_plan
 from promql.evaluation.evaluator import EvaluationOptions
-from promql.parsing.lalr_parser import ParseCheck, no_check
+from promql.parsing.lalr_parser import ParseCheck
 from promql.parsing.parser import BYTES_PER_TOKEN, parse_expr
 from promql.parsing.type_checker import value_type
 from promql.planning.durations import DurationError
 from promql.planning.plan import Plan
 from promql.planning.planner import make_plan
-from promql.query_parameters import DEFAULTS, QueryParameters
+from promql.query import Query
 from promql.values.annotation_texts import annotation_texts
 from promql.values.matrix import (
     Matrix,
@@ -54,7 +54,7 @@ from promql.values.shapes import byte_count
 from promql.values.windows import windows_to_block
 
 ResultT = TypeVar("ResultT")
-ShownValue = Matrix | ScalarGrid | StringValue | SampleBlock
+FinalValue = Matrix | ScalarGrid | StringValue | SampleBlock
 
 _MAX_THREADS = max(2, os.cpu_count() or 1)
 """More would take turns at the interpreter and the cores with the event loop, which has writes to
@@ -64,7 +64,7 @@ _MEMORY_CHECK_SECONDS = 0.05
 _MATCHING = ("label_replace", "info")
 _LONG_TEXT = 4_096
 """Characters; parsing 20,000 takes 25 ms, and evaluating as many operators a second."""
-_BYTES_PER_SHOWN_SAMPLE = 24
+_BYTES_PER_COPIED_SAMPLE = 24
 """A raw sample that is copied into the answer, and where it comes from."""
 _SORTED_IN_THREAD_FROM = 2_000
 _INLINE_CELLS = 50_000
@@ -85,17 +85,13 @@ class EngineOptions:
     max_concurrency: int = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Query:
-    """One query on its way; `timings_seconds` grows as its stages end."""
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One attempt to answer a query; `timings_seconds` grows as its stages end."""
 
-    tenant: str
-    text: str
-    eval_range: EvalRange
-    lookback_ms: int
-    counts_samples: bool
+    query: Query
     budget: QueryBudget
-    is_range: bool = False
+    lookback_ms: int
     timings_seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -110,7 +106,7 @@ class _Query:
 
 
 class Engine:
-    """Answers PromQL queries over what a `SampleReader` holds."""
+    """A `QueryRunner` over the samples of a `SampleReader`."""
 
     def __init__(
         self,
@@ -118,60 +114,52 @@ class Engine:
         options: EngineOptions,
         large_query_ended: Callable[[], None] = lambda: None,
     ) -> None:
-        """`large_query_ended` is told of the end of each query that took much memory."""
+        """`large_query_ended` is called after each query that took much memory."""
         self._reader = reader
         self._options = options
         self._large_query_ended = large_query_ended
         self._slots = asyncio.Semaphore(options.max_concurrency)
         self._threads = ThreadPoolExecutor(_MAX_THREADS, "promql")
-        # Less than one query may hold would let that query wait for ever.
+        # A shared limit below that of one query would let that query wait for ever.
         self.memory = QueryMemory(max(options.max_shared_memory_bytes, options.max_memory_bytes))
 
-    async def query(
-        self,
-        tenant: str,
-        text: str,
-        time_ms: int,
-        parameters: QueryParameters = DEFAULTS,
-    ) -> QueryResult:
-        """Evaluate `text` at one time.
+    async def run(self, query: Query) -> QueryResult:
+        """See the port."""
+        run, result = await self._with_memory(self._new_run(query), self._answer)
+        self._end(run, *_held_by(result.value))
+        return result
 
-        Raises ParseError for a text that is no PromQL, ExecutionError when it fails while running,
-        QueryTimeoutError when it, or its turn, takes too long.
+    async def plan(self, query: Query) -> Plan:
+        """The plan of a query, made within its time and memory. Raises as `run` before it reads."""
+        run = self._new_run(query)
+        options = self._options
+        budget = QueryBudget(run.budget.deadline, options.max_samples, options.max_memory_bytes)
+        return await self._plan(replace(run, budget=budget))
+
+    @asynccontextmanager
+    async def reading(
+        self, tenant: str, selections: Sequence[SeriesSelection]
+    ) -> AsyncIterator[list[SampleBlock]]:
+        """The samples of selections, for computations that are not PromQL.
+
+        Until the `async with` block ends they count as those of a query. Raises as `run` does.
         """
-        query = self._new_query(tenant, text, EvalRange.instant(time_ms), parameters)
-        return await self._run(query)
 
-    async def query_range(
-        self,
-        tenant: str,
-        text: str,
-        eval_range: EvalRange,
-        parameters: QueryParameters = DEFAULTS,
-    ) -> QueryResult:
-        """Evaluate `text`, an instant vector or scalar, at every step of `eval_range`.
+        async def read(run: _Run) -> list[SampleBlock]:
+            async with self._slot(run):
+                return await self._read(run, selections)
 
-        Raises as `query` does, and BadDataError for a string or a range vector.
-        """
-        query = self._new_query(tenant, text, eval_range, parameters)
-        return await self._run(replace(query, is_range=True))
+        run = self._new_run(Query(tenant, "", EvalRange.instant(0)))
+        run, blocks = await self._with_memory(run, read)
+        try:
+            yield blocks
+        finally:
+            self._end(run)
 
-    def _new_query(
-        self,
-        tenant: str,
-        text: str,
-        eval_range: EvalRange,
-        parameters: QueryParameters,
-    ) -> _Query:
-        seconds = min(parameters.timeout_seconds or np.inf, self._options.timeout_seconds)
-        return _Query(
-            tenant=tenant,
-            text=text,
-            eval_range=eval_range,
-            lookback_ms=parameters.lookback_ms or self._options.lookback_delta_ms,
-            counts_samples=parameters.counts_samples,
-            budget=self._new_budget(time.monotonic() + seconds),
-        )
+    def _new_run(self, query: Query) -> _Run:
+        seconds = min(query.timeout_seconds or np.inf, self._options.timeout_seconds)
+        budget = self._new_budget(time.monotonic() + seconds)
+        return _Run(query, budget, query.lookback_ms or self._options.lookback_delta_ms)
 
     def _new_budget(self, deadline: float) -> QueryBudget:
         options = self._options
@@ -179,33 +167,33 @@ class Engine:
             deadline, options.max_samples, options.max_memory_bytes, shared=self.memory
         )
 
-    async def _run(self, query: _Query) -> QueryResult:
-        """Answer a query, from the beginning again when others held the memory it needs.
+    async def _with_memory(
+        self, run: _Run, work: Callable[[_Run], Awaitable[ResultT]]
+    ) -> tuple[_Run, ResultT]:
+        """Do some work of a query, from the beginning again when others held the memory it needs.
 
         What it held itself is given back meanwhile, so that no two queries wait for each other.
+        Returns the run that succeeded, which the caller has to end.
         """
         while True:
             try:
-                return await self._run_once(query)
+                return run, await work(run)
             except MemoryTakenError as exc:
                 n_bytes = exc.n_bytes
-            await self._wait_for_memory(n_bytes, query.budget)
-            query = replace(query, budget=self._new_budget(query.budget.deadline))
+                self._end(run)
+            except BaseException as exc:
+                self._end(run)
+                if isinstance(exc, (ExecutionError, QueryTimeoutError, asyncio.CancelledError)):
+                    raise _without_frames(exc) from None
+                raise
+            await self._wait_for_memory(n_bytes, run.budget)
+            run = replace(run, budget=self._new_budget(run.budget.deadline))
 
-    async def _run_once(self, query: _Query) -> QueryResult:
-        result: QueryResult | None = None
-        try:
-            result = await self._answer(query)
-        except (ExecutionError, QueryTimeoutError, asyncio.CancelledError) as exc:
-            raise _without_frames(exc) from None
-        finally:
-            if result is None:
-                query.budget.close()
-            else:
-                query.budget.close(*_held_by(result.value))
-            if query.budget.peak_bytes >= _LARGE_QUERY_BYTES:
-                self._large_query_ended()
-        return result
+    def _end(self, run: _Run, result: object = None, n_bytes: int = 0) -> None:
+        """Give back the memory of a run; that of its result once the result is gone."""
+        run.budget.close(result, n_bytes)
+        if run.budget.peak_bytes >= _LARGE_QUERY_BYTES:
+            self._large_query_ended()
 
     async def _wait_for_memory(self, n_bytes: int, limit: TimeLimit) -> None:
         """Wait until so much is free. Raises QueryTimeoutError when that takes too long."""
@@ -214,25 +202,25 @@ class Engine:
                 raise QueryTimeoutError(memory_stays_taken(self.memory.max_bytes))
             await asyncio.sleep(_MEMORY_CHECK_SECONDS)
 
-    async def _answer(self, query: _Query) -> QueryResult:
-        with query.timed("execTotalTime"):
-            async with self._slot(query):
-                with query.timed("evalTotalTime"):
-                    with query.timed("queryPreparationTime"):
-                        plan = await self._plan_of(query)
-                        blocks = await self._select(query, plan)
-                    with query.timed("innerEvalTime"):
-                        evaluation = await self._evaluate(query, plan, blocks)
-                    with query.timed("resultSortTime"):
-                        shown = await self._shown(query, evaluation.value)
-        return _result(query, shown, evaluation)
+    async def _answer(self, run: _Run) -> QueryResult:
+        with run.timed("execTotalTime"):
+            async with self._slot(run):
+                with run.timed("evalTotalTime"):
+                    with run.timed("queryPreparationTime"):
+                        plan = await self._plan(run)
+                        blocks = await self._select(run, plan)
+                    with run.timed("innerEvalTime"):
+                        evaluation = await self._evaluate(run, plan, blocks)
+                    with run.timed("resultSortTime"):
+                        value = await self._finalize(run, evaluation.value)
+        return _result(run, value, evaluation)
 
     @asynccontextmanager
-    async def _slot(self, query: _Query) -> AsyncIterator[None]:
-        """Hold one of the places for running queries, waiting for it no longer than allowed."""
-        with query.timed("execQueueTime"):
+    async def _slot(self, run: _Run) -> AsyncIterator[None]:
+        """Hold one of the slots for running queries, waiting for it no longer than allowed."""
+        with run.timed("execQueueTime"):
             try:
-                async with asyncio.timeout(query.budget.remaining_seconds):
+                async with asyncio.timeout(run.budget.remaining_seconds):
                     await self._slots.acquire()
             except TimeoutError as exc:
                 raise QueryTimeoutError("query timed out in query queue") from exc
@@ -241,142 +229,91 @@ class Engine:
         finally:
             self._slots.release()
 
-    async def _plan_of(self, query: _Query) -> Plan:
-        """Plan here, or in a thread when the text is so long that others would wait for it.
+    async def _plan(self, run: _Run) -> Plan:
+        """Plan here, or in a thread when the text would keep the event loop from other requests.
 
-        Of a short text a regular expression can take long.
+        A short text takes long only when it has a regular expression to compile.
         """
-        n_counted = 0
+        text = run.query.text
+        if len(text) <= _LONG_TEXT and "~" not in text:
+            return self._plan_now(run)
+        return await self._run_in_thread(run, partial(self._plan_now, run))
 
-        def check(n_tokens: int) -> None:
-            nonlocal n_counted
-            query.budget.check_time()
-            query.budget.keep((n_tokens - n_counted) * BYTES_PER_TOKEN)
-            n_counted = n_tokens
-
-        arguments = query.text, query.eval_range, query.is_range, query.lookback_ms, check
-        if len(query.text) <= _LONG_TEXT and "~" not in query.text:
-            return self.plan_query(*arguments)
-        return await self._aside(query, partial(self.plan_query, *arguments))
-
-    async def plan_aside(
-        self,
-        text: str,
-        eval_range: EvalRange,
-        is_range: bool,
-        parameters: QueryParameters = DEFAULTS,
-    ) -> Plan:
-        """The plan of a query, within its time and memory. Raises as `plan_query`."""
-        query = self._new_query("", text, eval_range, parameters)
-        options = self._options
-        budget = QueryBudget(query.budget.deadline, options.max_samples, options.max_memory_bytes)
-        return await self._plan_of(replace(query, is_range=is_range, budget=budget))
-
-    def plan_query(
-        self,
-        text: str,
-        eval_range: EvalRange,
-        is_range: bool,
-        lookback_ms: int | None = None,
-        check: ParseCheck = no_check,
-    ) -> Plan:
-        """The plan of a query. Raises what `query`, or `query_range`, raises before it runs.
-
-        `check` as in `parse_expr`.
-        """
-        expr = parse_expr(text, check)
-        if is_range:
-            _require_range_type(value_type(expr))
+    def _plan_now(self, run: _Run) -> Plan:
+        query = run.query
+        expr = parse_expr(query.text, _token_counter(run.budget))
+        result_type = value_type(expr)
+        if query.is_range:
+            _require_range_type(result_type)
         try:
-            return self.plan(expr, eval_range, lookback_ms)
+            return make_plan(
+                expr,
+                result_type,
+                query.eval_range,
+                lookback_ms=run.lookback_ms,
+                default_subquery_step_ms=self._options.default_subquery_step_ms,
+            )
         except DurationError as exc:
-            raise exc.in_bytes(text) from exc
+            raise exc.in_bytes(query.text) from exc
 
-    def plan(self, expr: Expr, eval_range: EvalRange, lookback_ms: int | None = None) -> Plan:
-        """The plan this engine runs for `expr`. Raises BadDataError for a bad duration."""
-        return make_plan(
-            expr,
-            value_type(expr),
-            eval_range,
-            lookback_ms=lookback_ms or self._options.lookback_delta_ms,
-            default_subquery_step_ms=self._options.default_subquery_step_ms,
-        )
-
-    async def _select(self, query: _Query, plan: Plan) -> list[SampleBlock]:
+    async def _select(self, run: _Run, plan: Plan) -> list[SampleBlock]:
         if not plan.selections:
             return []
         selections = plan.selections
-        if query.counts_samples:
+        if run.query.counts_samples:
             selections = tuple(map(_with_every_sample, selections))
-        return await self._read(query, selections)
+        return await self._read(run, selections)
 
-    @asynccontextmanager
-    async def reading(
-        self, tenant: str, selections: Sequence[SeriesSelection]
-    ) -> AsyncIterator[list[SampleBlock]]:
-        """The samples of selections, for what is computed from them without PromQL.
-
-        Until the `async with` block ends they count as those of a query. Raises as `query` does.
-        """
-        query = self._new_query(tenant, "", EvalRange.instant(0), DEFAULTS)
+    async def _read(self, run: _Run, selections: Sequence[SeriesSelection]) -> list[SampleBlock]:
+        budget = run.budget
         try:
-            while True:
-                try:
-                    async with self._slot(query):
-                        blocks = await self._read(query, selections)
-                    break
-                except MemoryTakenError as exc:
-                    n_bytes = exc.n_bytes
-                query.budget.close()
-                await self._wait_for_memory(n_bytes, query.budget)
-                query = replace(query, budget=self._new_budget(query.budget.deadline))
-            yield blocks
-        finally:
-            query.budget.close()
-            if query.budget.peak_bytes >= _LARGE_QUERY_BYTES:
-                self._large_query_ended()
-
-    async def _read(
-        self, query: _Query, selections: Sequence[SeriesSelection]
-    ) -> list[SampleBlock]:
-        try:
-            async with asyncio.timeout(query.budget.remaining_seconds):
-                blocks = await self._reader.select(
-                    query.tenant, selections, query.budget.check_bytes
-                )
+            async with asyncio.timeout(budget.remaining_seconds):
+                blocks = await self._reader.select(run.query.tenant, selections, budget.check_bytes)
         except TimeoutError as exc:
             raise QueryTimeoutError("query timed out in query execution") from exc
         n_samples = sum(len(block.timestamps) for block in blocks)
         n_series = sum(len(block.labels) for block in blocks)
-        query.budget.check_size(n_samples, 0)
-        query.budget.keep(n_samples * BYTES_PER_SAMPLE + n_series * BYTES_PER_MADE_LABELS)
+        budget.check_size(n_samples, 0)
+        budget.keep(n_samples * BYTES_PER_SAMPLE + n_series * BYTES_PER_MADE_LABELS)
         return blocks
 
-    async def _evaluate(
-        self, query: _Query, plan: Plan, blocks: Sequence[SampleBlock]
-    ) -> Evaluation:
+    async def _evaluate(self, run: _Run, plan: Plan, blocks: Sequence[SampleBlock]) -> Evaluation:
         """Evaluate here when it is short, else in a thread, so that ingest keeps its latency."""
         options = EvaluationOptions(
-            lookback_ms=query.lookback_ms,
+            lookback_ms=run.lookback_ms,
             delayed_name_removal=self._options.delayed_name_removal,
         )
-        if len(query.text) <= _LONG_TEXT and not _is_long(plan, blocks):
-            return _evaluate_now(plan, blocks, options, query.budget)
-        evaluation = partial(_evaluate_now, plan, blocks, options, query.budget)
-        return await self._aside(query, evaluation)
+        evaluate = partial(_evaluate_now, plan, blocks, options, run.budget)
+        if len(run.query.text) <= _LONG_TEXT and not _is_long(plan, blocks):
+            return evaluate()
+        return await self._run_in_thread(run, evaluate)
 
-    async def _shown(self, query: _Query, value: Value) -> ShownValue:
-        """The value as it is shown; in a thread when there are many series to sort."""
+    async def _finalize(self, run: _Run, value: Value) -> FinalValue:
+        """The value as the result has it; made in a thread when there are many series to sort."""
+        finalize = partial(_final_value, value, run.query.is_range, run.budget)
         if _n_series(value) < _SORTED_IN_THREAD_FROM:
-            return _shown_value(value, query)
-        return await self._aside(query, partial(_shown_value, value, query))
+            return finalize()
+        return await self._run_in_thread(run, finalize)
 
-    async def _aside(self, query: _Query, work: Callable[[], ResultT]) -> ResultT:
-        """Work in one of the few threads for that, waiting no longer than the query may take."""
-        return await run_limited(self._threads, query.budget, partial(query.budget.run, work))
+    async def _run_in_thread(self, run: _Run, work: Callable[[], ResultT]) -> ResultT:
+        """Work in one of the engine's threads, waiting no longer than the query may take."""
+        return await run_limited(self._threads, run.budget, partial(run.budget.run, work))
 
 
-def _held_by(value: ShownValue) -> tuple[object, int]:
+def _token_counter(budget: QueryBudget) -> ParseCheck:
+    """Counts the tokens of a text against the budget while it is parsed."""
+    n_counted = 0
+
+    def check(n_tokens: int) -> None:
+        nonlocal n_counted
+        budget.check_time()
+        budget.keep((n_tokens - n_counted) * BYTES_PER_TOKEN)
+        n_counted = n_tokens
+
+    return check
+
+
+def _held_by(value: FinalValue) -> tuple[object, int]:
     """The array of a result that lives as long as the result, and what all of the result takes."""
     match value:
         case Matrix():
@@ -441,15 +378,15 @@ def _n_series(value: Value) -> int:
             return 0
 
 
-def _shown_value(value: Value, query: _Query) -> ShownValue:
+def _final_value(value: Value, is_range: bool, budget: QueryBudget) -> FinalValue:
     match value:
         case Windows():
             n_samples = int((value.hi - value.lo).sum())
-            query.budget.check_bytes(n_samples * _BYTES_PER_SHOWN_SAMPLE)
+            budget.check_bytes(n_samples * _BYTES_PER_COPIED_SAMPLE)
             return windows_to_block(value)
-        case Matrix() if query.is_range:
-            return _sorted_by_labels(value, query.budget)
-        case ScalarGrid() if query.is_range:
+        case Matrix() if is_range:
+            return _sorted_by_labels(value, budget)
+        case ScalarGrid() if is_range:
             row = value.values[None, :]
             return Matrix.of((EMPTY_LABELS,), row, np.ones(row.shape, bool))
         case Matrix() | ScalarGrid() | StringValue():
@@ -464,7 +401,8 @@ def _sorted_by_labels(matrix: Matrix, budget: QueryBudget) -> Matrix:
     return take_rows(matrix, order)
 
 
-def _result(query: _Query, value: ShownValue, evaluation: Evaluation) -> QueryResult:
+def _result(run: _Run, value: FinalValue, evaluation: Evaluation) -> QueryResult:
+    query = run.query
     warnings, infos = annotation_texts(evaluation.annotations, query.text)
     return QueryResult(
         value,
@@ -473,9 +411,9 @@ def _result(query: _Query, value: ShownValue, evaluation: Evaluation) -> QueryRe
         warnings,
         infos,
         QueryStats(
-            query.timings_seconds,
+            run.timings_seconds,
             int(evaluation.samples_per_step.sum()),
-            query.budget.peak_samples,
+            run.budget.peak_samples,
             samples_per_step=evaluation.samples_per_step,
         ),
     )

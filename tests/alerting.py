@@ -21,12 +21,13 @@ from promcompat.core.alert_ports import ReceiverDepth
 from promcompat.core.alerts import AlertRule
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.model import Labels
+from promcompat.core.model import EvalRange, Labels
 from promcompat.core.remediation import RemediationRequest, RemediationSpec
 from promcompat.core.thresholds import AlertThreshold, Direction
-from promcompat.querying.metric_service import MetricService, QueryOptions
+from promcompat.querying.metric_service import MetricService
 from promcompat.remediation.starts import RemediationStarts
 from promql.engine import Engine, EngineOptions
+from promql.query import Query
 from sql.alerting.alert_repository import PostgresAlertRepository
 from sql.alerting.delivery_repository import (
     PostgresLabelSetStates,
@@ -150,7 +151,7 @@ class AlertingFixture:
 
     async def series(self, expr: str, at_ms: int) -> list[dict[str, str]]:
         """The labels of the result of an expression."""
-        result = await self.metrics.query(TENANT, expr, NOW_MS + at_ms, QueryOptions())
+        result = await self.metrics.run(Query(TENANT, expr, EvalRange.instant(NOW_MS + at_ms)))
         return [labels.as_dict() for labels in result.value.labels]  # type: ignore[union-attr]
 
 

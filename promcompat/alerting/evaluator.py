@@ -23,8 +23,9 @@ from promcompat.alerting.templates.expansion import AlertTexts, Expand, elements
 from promcompat.core.alert_ports import AlertRepository, EvaluationSession, ScheduledGroup
 from promcompat.core.alerts import ALERT_NAME, Alert, AlertChange, AlertRule, RuleEvaluation
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
-from promcompat.core.model import Labels
-from promcompat.querying.metric_service import MetricService, QueryOptions
+from promcompat.core.model import EvalRange, Labels
+from promcompat.querying.metric_service import MetricService
+from promql.query import Query
 from promql.values.matrix import QueryResult
 
 _LOGGER = logging.getLogger(__name__)
@@ -152,7 +153,7 @@ class RuleEvaluator:
         """The elements by the labels of their alerts, and the fault of a template or `""`."""
 
         async def query(text: str) -> QueryResult:
-            return await self._metrics.query(tenant, text, at_ms, QueryOptions())
+            return await self._metrics.run(Query(tenant, text, EvalRange.instant(at_ms)))
 
         texts = AlertTexts(query, self._external_url, at_ms)
         result = await query(rule.expr)

@@ -11,16 +11,14 @@ from promcompat.api.params import (
     Form,
     invalid_parameter,
     parse_eval_range,
-    parse_lookback_ms,
     parse_optional_time_ms,
-    parse_timeout_seconds,
 )
+from promcompat.api.query_parsing import read_query
 from promcompat.core.errors import BadDataError
 from promcompat.core.explanations import ExplanationDepth
 from promcompat.core.model import EvalRange
 from promcompat.http.context import services_of, tenant_of
-from promcompat.querying.query_explanation import QueryToExplain
-from promql.query_parameters import QueryParameters
+from promql.query import Query
 
 _RANGE_PARAMETERS = ("start", "end", "step")
 _TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
@@ -31,9 +29,10 @@ async def handle_explain(request: web.Request) -> web.Response:
     """The parameters of `query_range` when any of its own is given, else those of `query`."""
     form = await read_form(request)
     service = services_of(request).metrics
-    query = read_query(form, service.now_ms())
+    query = read_explained_query(form, tenant_of(request), service.now_ms())
+    depth = read_depth(form)
     try:
-        explanation = await service.explain(tenant_of(request), query)
+        explanation = await service.explain(query, depth)
     except BadDataError as exc:
         raise invalid_parameter("query", str(exc)) from exc
     # The query may be a megabyte long.
@@ -41,26 +40,20 @@ async def handle_explain(request: web.Request) -> web.Response:
     return await success_response(request, data)
 
 
-def read_query(form: Form, now_ms: int) -> QueryToExplain:
-    """What is to be explained, and how deep. Raises the errors of the query's own endpoint."""
-    is_range = any(form.get(name) for name in _RANGE_PARAMETERS)
-    if is_range:
+def read_explained_query(form: Form, tenant: str, now_ms: int) -> Query:
+    """The query to explain. Raises the errors of the query's own endpoint."""
+    if any(form.get(name) for name in _RANGE_PARAMETERS):
         eval_range = parse_eval_range(form)
     else:
         eval_range = EvalRange.instant(parse_optional_time_ms(form, "time", now_ms))
+    return read_query(form, tenant, eval_range)
+
+
+def read_depth(form: Form) -> ExplanationDepth:
+    """How much to find out beyond the plan. Raises BadDataError."""
     # PostgreSQL counts buffers only while it runs a statement.
     analyze = [_parse_bool(form, name) for name in ("analyze", "buffers")]
-    return QueryToExplain(
-        text=form.get("query"),
-        eval_range=eval_range,
-        is_range=is_range,
-        depth=ExplanationDepth(
-            analyze=any(analyze), database_plan=_parse_bool(form, "database_plan")
-        ),
-        parameters=QueryParameters(
-            lookback_ms=parse_lookback_ms(form), timeout_seconds=parse_timeout_seconds(form)
-        ),
-    )
+    return ExplanationDepth(analyze=any(analyze), database_plan=_parse_bool(form, "database_plan"))
 
 
 def _parse_bool(form: Form, name: str) -> bool:

@@ -15,22 +15,20 @@ from promcompat.api.params import (
     invalid_parameter,
     parse_eval_range,
     parse_limit,
-    parse_lookback_ms,
     parse_optional_time_ms,
-    parse_timeout_seconds,
 )
-from promcompat.api.query_parsing import parse_query
+from promcompat.api.query_parsing import parse_query, read_query
 from promcompat.api.result_json import query_data_parts
 from promcompat.api.streamed_response import stream_success
 from promcompat.core.errors import BadDataError
-from promcompat.core.model import SampleBlock
+from promcompat.core.model import EvalRange, SampleBlock
 from promcompat.http.context import TELEMETRY, services_of, tenant_of
-from promcompat.querying.metric_service import QueryOptions
 from promql.ast import Expr, VectorSelector, walk
 from promql.parsing.printer import prettify
-from promql.query_parameters import QueryParameters
 from promql.values.matrix import Matrix, QueryResult
 
+_NO_STORE = "no-store"
+"""In `Cache-Control`: evaluate every step, as in Mimir."""
 _STREAMED_FROM_POINTS = 50_000
 _STREAMED_FROM_SERIES = 5_000
 _STREAMED_FROM_CHARACTERS = 1_000_000
@@ -41,27 +39,29 @@ async def handle_query(request: web.Request) -> web.StreamResponse:
     """An expression at one time."""
     form = await read_form(request)
     limit = parse_limit(form)
-    service = services_of(request).metrics
-    time_ms = parse_optional_time_ms(form, "time", service.now_ms())
-    options = _options(form, limit)
-    try:
-        result = await service.query(tenant_of(request), form.get("query"), time_ms, options)
-    except BadDataError as exc:
-        raise invalid_parameter("query", str(exc)) from exc
-    return await _respond(request, form, result)
+    now_ms = services_of(request).metrics.now_ms()
+    at = EvalRange.instant(parse_optional_time_ms(form, "time", now_ms))
+    return await _answer(request, form, at, limit)
 
 
 async def handle_query_range(request: web.Request) -> web.StreamResponse:
     """An expression at every step of a range."""
     form = await read_form(request)
     limit = parse_limit(form)
-    eval_range = parse_eval_range(form)
-    options = replace(_options(form, limit), use_cache=_may_use_cache(request, form))
-    service = services_of(request).metrics
+    return await _answer(request, form, parse_eval_range(form), limit)
+
+
+async def _answer(
+    request: web.Request, form: Form, eval_range: EvalRange, limit: int
+) -> web.StreamResponse:
+    query = replace(
+        read_query(form, tenant_of(request), eval_range),
+        limit=limit,
+        counts_samples=bool(form.get("stats")),
+        use_cache=_NO_STORE not in request.headers.get(hdrs.CACHE_CONTROL, ""),
+    )
     try:
-        result = await service.query_range(
-            tenant_of(request), form.get("query"), eval_range, options
-        )
+        result = await services_of(request).metrics.run(query)
     except BadDataError as exc:
         raise invalid_parameter("query", str(exc)) from exc
     return await _respond(request, form, result)
@@ -104,20 +104,6 @@ async def _respond_parsed(
     except BadDataError as exc:
         raise invalid_parameter("query", str(exc)) from exc
     return await success_response(request, data)
-
-
-def _options(form: Form, limit: int) -> QueryOptions:
-    parameters = QueryParameters(
-        timeout_seconds=parse_timeout_seconds(form),
-        lookback_ms=parse_lookback_ms(form),
-        counts_samples=bool(form.get("stats")),
-    )
-    return QueryOptions(parameters=parameters, limit=limit)
-
-
-def _may_use_cache(request: web.Request, form: Form) -> bool:
-    """Not when statistics are asked for, nor with `Cache-Control: no-store` (as in Mimir)."""
-    return not form.get("stats") and "no-store" not in request.headers.get(hdrs.CACHE_CONTROL, "")
 
 
 async def _respond(request: web.Request, form: Form, result: QueryResult) -> web.StreamResponse:

@@ -7,17 +7,35 @@ from typing import Final, TypeVar
 
 from aiohttp import web
 
-from promcompat.api.params import parse_matcher_sets
+from promcompat.api.params import (
+    Form,
+    parse_lookback_ms,
+    parse_matcher_sets,
+    parse_timeout_seconds,
+)
 from promcompat.core.errors import QueryTimeoutError
 from promcompat.core.matchers import LabelMatcher
+from promcompat.core.model import EvalRange
 from promcompat.http.context import SETTINGS
 from promql.ast import Expr
 from promql.budget import TimeLimit, run_limited
 from promql.parsing.parser import parse_expr
+from promql.query import Query
 
 T = TypeVar("T")
 _SHORT: Final = 1_000
 """Characters of selectors that are parsed in a millisecond, unless they have expressions."""
+
+
+def read_query(form: Form, tenant: str, eval_range: EvalRange) -> Query:
+    """The query of a form that every endpoint reads alike. Raises BadDataError."""
+    return Query(
+        tenant,
+        form.get("query"),
+        eval_range,
+        timeout_seconds=parse_timeout_seconds(form),
+        lookback_ms=parse_lookback_ms(form),
+    )
 
 
 def time_limit(request: web.Request) -> TimeLimit:

@@ -1,7 +1,6 @@
 """How a selection is read, in words and numbers for people; its SQL is text and nothing more."""
 
 from dataclasses import dataclass
-from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +48,3 @@ class ExplanationDepth:
 
     analyze: bool = False
     database_plan: bool = False
-
-
-PLANNED_ONLY: Final = ExplanationDepth()

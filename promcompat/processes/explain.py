@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from promcompat.api.explain_handlers import read_query
+from promcompat.api.explain_handlers import read_depth, read_explained_query
 from promcompat.api.explanation_json import explanation_json
 from promcompat.api.params import Form
 from promcompat.composition import build_metric_service, open_repository
@@ -108,8 +108,8 @@ async def _explain_here(settings: Settings, tenant: str, form: Form) -> Any:
     # Nobody waits at a terminal for a database to start, as a service does.
     async with open_repository(settings, Patience(0.0)) as repository:
         service = build_metric_service(settings, repository)
-        query = read_query(form, service.now_ms())
-        return explanation_json(await service.explain(tenant, query))
+        query = read_explained_query(form, tenant, service.now_ms())
+        return explanation_json(await service.explain(query, read_depth(form)))
 
 
 def _request(options: Mapping[str, Any], form: Mapping[str, str]) -> urllib.request.Request:

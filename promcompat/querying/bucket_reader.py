@@ -24,8 +24,9 @@ from promcompat.querying.bucket_grid import (
     bucket_starts,
     count_buckets,
 )
-from promcompat.querying.metric_service import MetricService, QueryOptions
+from promcompat.querying.metric_service import MetricService
 from promcompat.querying.sample_statistics import bucket_percentiles, check_cells
+from promql.query import Query
 from promql.values.matrix import Matrix
 
 MAX_BUCKETS = 11_000
@@ -98,7 +99,7 @@ class BucketReader:
         table: "_Table",
     ) -> None:
         text = bucket_expression(query, shape, statistic, run.width_ms)
-        result = await self._metrics.query_range(tenant, text, run.eval_range, QueryOptions())
+        result = await self._metrics.run(Query(tenant, text, run.eval_range))
         if not isinstance(result.value, Matrix):
             raise ExecutionError("the aggregation has no series")
         table.put(layer, run.first, result.value)

@@ -11,11 +11,11 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from promcompat.core.errors import WriteRejectedError
+from promcompat.core.explanations import ExplanationDepth
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promcompat.core.model import (
     METRIC_NAME,
     BoolArray,
-    EvalRange,
     Labels,
     MetricMetadata,
     SampleBlock,
@@ -23,14 +23,9 @@ from promcompat.core.model import (
     WriteBatch,
 )
 from promcompat.core.ports import MatcherSets, MetricRepository
-from promcompat.querying.query_engine import QueryEngine
-from promcompat.querying.query_explanation import (
-    PlanningEngine,
-    QueryExplanation,
-    QueryToExplain,
-    explain_query,
-)
-from promql.query_parameters import DEFAULTS, QueryParameters
+from promcompat.querying.query_explanation import QueryExplanation, explain_query
+from promql.engine import Engine
+from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult
 
 TRUNCATION_WARNING = "results truncated due to limit"
@@ -72,28 +67,16 @@ class SeriesStatistics:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueryOptions:
-    """The optional parameters of a query; `limit` bounds the series of the answer (0: none).
-
-    Without `use_cache` every step is evaluated now, as whoever asks for statistics expects.
-    """
-
-    parameters: QueryParameters = DEFAULTS
-    limit: int = 0
-    use_cache: bool = True
-
-
 class MetricService:
     """The use cases around samples. Everything is done for one tenant."""
 
     def __init__(
         self,
         repository: MetricRepository,
-        engine: PlanningEngine,
+        engine: Engine,
         *,
         max_future_ms: int,
-        range_cache: QueryEngine | None = None,
+        range_cache: QueryRunner | None = None,
         label_limits: LabelLimits = DEFAULT_LABEL_LIMITS,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -102,7 +85,7 @@ class MetricService:
         `label_limits` are those of the repository, for readers of requests that name what is wrong.
         `range_cache` answers range queries in front of the engine.
         """
-        self._range_cache = range_cache or engine
+        self._runner: QueryRunner = range_cache or engine
         self._repository = repository
         self._engine = engine
         self._max_future_ms = max_future_ms
@@ -145,20 +128,9 @@ class MetricService:
             raise exc.of_larger_batch(np.flatnonzero(~too_late).tolist(), refused) from exc
         raise WriteRejectedError(reason, refused=refused)
 
-    async def query(
-        self, tenant: str, text: str, time_ms: int, options: QueryOptions
-    ) -> QueryResult:
-        """Evaluate an expression at one time. Raises the errors of the engine."""
-        result = await self._engine.query(tenant, text, time_ms, options.parameters)
-        return truncate_result(result, options.limit)
-
-    async def query_range(
-        self, tenant: str, text: str, eval_range: EvalRange, options: QueryOptions
-    ) -> QueryResult:
-        """Evaluate an expression at every step. Raises the errors of the engine."""
-        engine = self._range_cache if options.use_cache else self._engine
-        result = await engine.query_range(tenant, text, eval_range, options.parameters)
-        return truncate_result(result, options.limit)
+    async def run(self, query: Query) -> QueryResult:
+        """See the port; the answer is cut to the limit of the query."""
+        return truncate_result(await self._runner.run(query), query.limit)
 
     def reading(
         self, tenant: str, selections: Sequence[SeriesSelection]
@@ -169,9 +141,9 @@ class MetricService:
         """
         return self._engine.reading(tenant, selections)
 
-    async def explain(self, tenant: str, query: QueryToExplain) -> QueryExplanation:
-        """How an expression is answered. Raises the errors of the engine."""
-        return await explain_query(self._repository, self._engine, tenant, query)
+    async def explain(self, query: Query, depth: ExplanationDepth) -> QueryExplanation:
+        """How a query is answered. Raises the errors of the engine."""
+        return await explain_query(self._repository, self._engine, query, depth)
 
     async def series(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int

@@ -8,20 +8,16 @@ request on the same step grid takes those and has only the rest evaluated.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from promcompat.core.bounded_caches import ByteBoundedCache, texts_bytes
 from promcompat.core.caching import CACHEABLE_AFTER_MS
 from promcompat.core.model import EvalRange
 from promcompat.core.ports import LateWriteReader
-from promcompat.querying.query_engine import QueryEngine
 from promcompat.querying.step_columns import drop_empty_rows, join_steps, take_steps
-from promql.ast import Expr
-from promql.budget import TimeLimit, run_limited
-from promql.parsing.parser import parse_expr
-from promql.planning.plan import Plan
+from promql.engine import Engine
 from promql.planning.step_reuse import StepReach, is_reusable, step_reach
-from promql.query_parameters import DEFAULTS, QueryParameters
+from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult, QueryStats
 
 DAY_MS: Final = 86_400_000
@@ -31,15 +27,7 @@ _BYTES_PER_SERIES: Final = 400
 """What a label set of ten labels takes, roughly."""
 _BYTES_PER_CELL: Final = 9
 _LONGEST_TEXT: Final = 4_096
-"""Longer ones are parsed in a thread, by the engine."""
-_PARSE_SECONDS: Final = 60.0
-
-
-class RangeEngine(QueryEngine, Protocol):
-    """A `QueryEngine` whose plan of an expression can be looked at."""
-
-    def plan(self, expr: Expr, eval_range: EvalRange, lookback_ms: int | None = None) -> Plan:
-        """The plan of a query."""
+"""Characters: planning a longer text once more than the engine does takes long."""
 
 
 @dataclass(slots=True)
@@ -80,9 +68,8 @@ class _Entry:
 class _Request:
     """A range query on its way, with what was known when it came."""
 
+    query: Query
     key: _Key
-    eval_range: EvalRange
-    parameters: QueryParameters
     reach: StepReach
     horizon_ms: int
     late_writes: Mapping[int, int]
@@ -90,11 +77,11 @@ class _Request:
 
 
 class RangeResultCache:
-    """A `QueryEngine` that keeps what another one answered; at most `max_bytes` of it."""
+    """A `QueryRunner` that keeps what the engine answered; at most `max_bytes` of it."""
 
     def __init__(
         self,
-        engine: RangeEngine,
+        engine: Engine,
         late_writes: LateWriteReader,
         *,
         max_bytes: int,
@@ -118,95 +105,67 @@ class RangeResultCache:
         self._entries.clear()
         self._count_entries()
 
-    async def query(
-        self,
-        tenant: str,
-        text: str,
-        time_ms: int,
-        parameters: QueryParameters = DEFAULTS,
-    ) -> QueryResult:
-        """Evaluate at one time; never from the cache."""
-        return await self._engine.query(tenant, text, time_ms, parameters)
-
-    async def query_range(
-        self,
-        tenant: str,
-        text: str,
-        eval_range: EvalRange,
-        parameters: QueryParameters = DEFAULTS,
-    ) -> QueryResult:
-        """Evaluate at every step, or at those that are not known. Raises as the engine does."""
-        lookback_ms = parameters.lookback_ms
-        reach = (
-            None if parameters.counts_samples else await self._reach(text, eval_range, parameters)
-        )
+    async def run(self, query: Query) -> QueryResult:
+        """See the port. Steps of an earlier answer are used where they cannot have changed."""
+        reach = await self._reach(query)
         if reach is None:
-            return await self._engine.query_range(tenant, text, eval_range, parameters)
-        step_ms = eval_range.step_ms
+            return await self._engine.run(query)
+        asked = query.eval_range
         # The clock first, then the late writes, then samples: what is kept can only be too little.
         horizon_ms = self._now_ms() - CACHEABLE_AFTER_MS - reach.ahead_ms
-        late = await self._late_writes.late_writes(
-            tenant,
-            (eval_range.start_ms - reach.back_ms) // DAY_MS,
-            (eval_range.end_ms + reach.ahead_ms) // DAY_MS,
+        late_writes = await self._late_writes.late_writes(
+            query.tenant,
+            (asked.start_ms - reach.back_ms) // DAY_MS,
+            (asked.end_ms + reach.ahead_ms) // DAY_MS,
         )
         request = _Request(
-            key=_Key(tenant, text, step_ms, eval_range.start_ms % step_ms, lookback_ms),
-            eval_range=eval_range,
-            parameters=parameters,
+            query=query,
+            key=_key_of(query),
             reach=reach,
             horizon_ms=horizon_ms,
-            late_writes=late,
+            late_writes=late_writes,
             n_forgotten=self._n_forgotten,
         )
         return await self._answer(request)
 
-    async def _reach(
-        self, text: str, eval_range: EvalRange, parameters: QueryParameters
-    ) -> StepReach | None:
-        """What the steps depend on; None for a query that is not for the cache."""
-        if eval_range.n_steps <= _MIN_STEPS or len(text) > _LONGEST_TEXT or not self._max_bytes:
+    async def _reach(self, query: Query) -> StepReach | None:
+        """What the steps depend on; None for a query that the cache does not answer."""
+        if not query.is_range or query.counts_samples or not query.use_cache or not self._max_bytes:
             return None
-        limit = TimeLimit.after(parameters.timeout_seconds or _PARSE_SECONDS)
-
-        def find() -> StepReach | None:
-            expr = parse_expr(text, lambda _: limit.check_time())
-            if not is_reusable(expr):
-                return None
-            return step_reach(self._engine.plan(expr, eval_range, parameters.lookback_ms))
-
-        # Regular expressions may take long to compile.
-        return await run_limited(None, limit, find) if "~" in text else find()
+        if query.eval_range.n_steps <= _MIN_STEPS or len(query.text) > _LONGEST_TEXT:
+            return None
+        plan = await self._engine.plan(query)
+        return step_reach(plan) if is_reusable(plan.parsed) else None
 
     async def _answer(self, request: _Request) -> QueryResult:
+        asked = request.query.eval_range
         entry = self._entries.get(request.key)
         reused = _usable_steps(entry, request) if entry is not None else None
         if entry is None or reused is None:
             self.stats.misses += 1
-            result = await self._evaluate(request, request.eval_range)
+            result = await self._evaluate(request, asked)
             self._keep(request, result)
             return result
         self.stats.hits += 1
         self.stats.steps_reused += reused.n_steps
         pieces: list[tuple[EvalRange, QueryResult]] = []
-        for grid in _missing_steps(request.eval_range, reused):
+        for grid in _missing_steps(asked, reused):
             pieces.append((grid, await self._evaluate(request, grid)))
-            if _joined_bytes(request.eval_range, entry, pieces) > self._max_bytes:
+            if _joined_bytes(asked, entry, pieces) > self._max_bytes:
                 # Together they would take what the limit of one query does not know of.
                 pieces.clear()
-                return await self._evaluate(request, request.eval_range)
+                return await self._evaluate(request, asked)
         known = take_steps(entry.matrix, entry.grid, reused)
-        result = _join(request.eval_range, (reused, known), pieces)
+        result = _join(asked, (reused, known), pieces)
         self._keep(request, result)
         return result
 
     async def _evaluate(self, request: _Request, grid: EvalRange) -> QueryResult:
-        key = request.key
-        return await self._engine.query_range(key.tenant, key.text, grid, request.parameters)
+        return await self._engine.run(replace(request.query, eval_range=grid))
 
     def _keep(self, request: _Request, result: QueryResult) -> None:
         """Remember the steps that are old enough of an answer there is nothing to say about."""
-        grid = request.eval_range
+        grid = request.query.eval_range
         n_steps = (min(request.horizon_ms, grid.end_ms) - grid.start_ms) // grid.step_ms + 1
         matrix = result.value
         if n_steps < _MIN_STEPS or result.warnings or result.infos:
@@ -230,6 +189,12 @@ class RangeResultCache:
     def _count_entries(self) -> None:
         self.stats.bytes_held = self._entries.n_bytes
         self.stats.entries = len(self._entries)
+
+
+def _key_of(query: Query) -> _Key:
+    step_ms = query.eval_range.step_ms
+    phase_ms = query.eval_range.start_ms % step_ms
+    return _Key(query.tenant, query.text, step_ms, phase_ms, query.lookback_ms)
 
 
 def _cell_bytes(n_series: int, n_steps: int) -> int:
@@ -262,13 +227,14 @@ def _changed_days(entry: _Entry, request: _Request, grid: EvalRange) -> list[int
 
 def _is_current(entry: _Entry, request: _Request) -> bool:
     """Whether all of an entry is as the database is; only days the request read are known."""
-    asked = request.eval_range
+    asked = request.query.eval_range
     return _is_within(entry.grid, asked) and not _changed_days(entry, request, entry.grid)
 
 
 def _usable_steps(entry: _Entry, request: _Request) -> EvalRange | None:
     """The longest run of the entry's steps that are asked for and did not change."""
-    asked, step_ms, reach = request.eval_range, request.eval_range.step_ms, request.reach
+    asked, reach = request.query.eval_range, request.reach
+    step_ms = asked.step_ms
     start_ms = max(asked.start_ms, entry.grid.start_ms)
     end_ms = min(asked.end_ms, entry.grid.end_ms)
     if end_ms < start_ms:

@@ -8,13 +8,13 @@ from promcompat.alerting.state_machine import AlertTiming, advance_alert, progre
 from promcompat.alerting.templates.expansion import elements_of
 from promcompat.core.alert_ports import AlertRepository, RuleRepository
 from promcompat.core.alerts import Alert, AlertRule
-from promcompat.core.model import METRIC_NAME
+from promcompat.core.model import METRIC_NAME, EvalRange
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.thresholds import BreachLevel
-from promcompat.querying.metric_service import MetricService, QueryOptions
-from promql.query_parameters import QueryParameters
+from promcompat.querying.metric_service import MetricService
+from promql.query import Query
 
-_OPTIONS: Final = QueryOptions(parameters=QueryParameters(timeout_seconds=60.0))
+_TIMEOUT_SECONDS: Final = 60.0
 _MAX_SHOWN_ELEMENTS: Final = 5
 
 
@@ -61,7 +61,10 @@ class AlertConditionChecker:
         self, tenant: str, query: str, series_labels: Mapping[str, str]
     ) -> Condition:
         """See the port."""
-        result = await self._metrics.query(tenant, query, self._metrics.now_ms(), _OPTIONS)
+        now = EvalRange.instant(self._metrics.now_ms())
+        result = await self._metrics.run(
+            Query(tenant, query, now, timeout_seconds=_TIMEOUT_SECONDS)
+        )
         left = [
             labels.as_dict()
             for labels, _ in elements_of(result)

@@ -19,8 +19,10 @@ from promcompat.core.alert_ports import (
 )
 from promcompat.core.alerts import REMEDIATION_RECEIVER, Alert
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from promcompat.core.model import EvalRange
 from promcompat.core.remediation import RemediationLauncher, RemediationRequest
-from promcompat.querying.metric_service import MetricService, QueryOptions
+from promcompat.querying.metric_service import MetricService
+from promql.query import Query
 from promql.values.matrix import QueryResult
 
 _LEASE_MS: Final = 15_000
@@ -104,8 +106,8 @@ class RemediationStarts:
         assert alert.remediation is not None
 
         async def query(text: str) -> QueryResult:
-            return await self._metrics.query(
-                delivery.tenant, text, alert.fired_at_ms, QueryOptions()
+            return await self._metrics.run(
+                Query(delivery.tenant, text, EvalRange.instant(alert.fired_at_ms))
             )
 
         texts = AlertTexts(query, self._external_url, alert.fired_at_ms)

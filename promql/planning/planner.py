@@ -68,6 +68,7 @@ def make_plan(
     leaves.visit(resolved, whole)
     invariant = _invariant_parts(resolved)
     return Plan(
+        parsed=expr,
         expr=resolved,
         result_type=result_type,
         eval_range=eval_range,

@@ -13,6 +13,7 @@ from promcompat.core.errors import PromcompatError
 from promcompat.core.model import EvalRange, Labels
 from promql.budget import TOO_MANY_SAMPLES
 from promql.engine import Engine, EngineOptions
+from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_repository import PostgresMetricRepository
@@ -85,9 +86,8 @@ async def answer(
 ) -> object:
     engine = Engine(repository, EngineOptions(lookback_delta_ms=25_000))
     try:
-        if instant:
-            return bits(await engine.query(tenant, text, grid.end_ms))
-        return bits(await engine.query_range(tenant, text, grid))
+        asked = EvalRange.instant(grid.end_ms) if instant else grid
+        return bits(await engine.run(Query(tenant, text, asked)))
     except PromcompatError as exc:
         return str(exc)
 

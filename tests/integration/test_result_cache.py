@@ -14,6 +14,7 @@ from promcompat.core.errors import PromcompatError, WriteRejectedError
 from promcompat.core.model import EvalRange, Labels
 from promcompat.querying.result_cache import DAY_MS, RangeResultCache
 from promql.engine import Engine, EngineOptions
+from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult
 from sql.migrate import migrate
 from sql.pushdown.rule_choice import PushdownMode
@@ -85,9 +86,9 @@ class World:
             assert await outcome(Engine(repository, EngineOptions()), text, grid) == expected
 
 
-async def outcome(engine: Engine | RangeResultCache, text: str, grid: EvalRange) -> object:
+async def outcome(runner: QueryRunner, text: str, grid: EvalRange) -> object:
     try:
-        return rows_of(await engine.query_range(TENANT, text, grid))
+        return rows_of(await runner.run(Query(TENANT, text, grid)))
     except PromcompatError as exc:
         return type(exc), str(exc)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from promcompat.core.errors import ExecutionError, QueryTimeoutError, StorageUnavailableError
-from promcompat.core.explanations import PLANNED_ONLY
+from promcompat.core.explanations import ExplanationDepth
 from promcompat.core.model import (
     METRIC_NAME,
     STALE_NAN_BITS,
@@ -350,5 +350,5 @@ async def test_short_stretch_of_the_past_is_looked_up_series_by_series(database_
             (block,) = await repository.select("default", [asked])
             n_minutes = 2 if end_ms == now_ms else 3
             assert [len(points) for points in block_rows(block).values()] == [n_minutes] * 30
-            (explained,) = await repository.explain_select("default", [asked], PLANNED_ONLY)
+            (explained,) = await repository.explain_select("default", [asked], ExplanationDepth())
             assert ("LATERAL" in explained.sql) == by_series

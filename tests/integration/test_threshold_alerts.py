@@ -6,14 +6,14 @@ import pytest
 
 from promcompat.core.alerts import AlertFilter, AlertState
 from promcompat.core.errors import StorageUnavailableError, WriteRejectedError
-from promcompat.core.model import Labels
+from promcompat.core.model import EvalRange, Labels
 from promcompat.core.thresholds import (
     NO_LIMIT,
     AlertThreshold,
     Direction,
     ThresholdOverride,
 )
-from promcompat.querying.metric_service import QueryOptions
+from promql.query import Query
 from tests.alerting import (
     NOW_MS,
     TENANT,
@@ -397,7 +397,8 @@ async def test_alerts_of_thresholds_are_shown_to_promql(database_url: str) -> No
         await one.settle()
         assert await one.series('{__name__=~"ALERTS.*"}', 901_000) == []
         assert await one.series("ALERTS", 900_999) == [firing]
-        result = await one.metrics.query("other", "ALERTS", NOW_MS + 900_000, QueryOptions())
+        at = EvalRange.instant(NOW_MS + 900_000)
+        result = await one.metrics.run(Query("other", "ALERTS", at))
         assert result.value.labels == ()  # type: ignore[union-attr]
 
 

@@ -7,6 +7,7 @@ from promcompat.core.errors import PromcompatError
 from promcompat.core.model import EvalRange, Labels
 from promcompat.core.ports import MetricRepository
 from promql.engine import Engine
+from promql.query import Query
 from promql.values.matrix import QueryResult
 from tests.factories import Points, make_batch
 from tests.promqltest.answer import read_answer
@@ -27,15 +28,12 @@ class EngineTarget:
 
     async def query(self, expr: str, time_ms: int) -> Reply:
         """See Target."""
-        try:
-            return _reply(await self.engine.query(self.tenant, expr, time_ms))
-        except PromcompatError as exc:
-            return Reply(None, str(exc))
+        return await self.query_range(expr, EvalRange.instant(time_ms))
 
     async def query_range(self, expr: str, grid: EvalRange) -> Reply:
         """See Target."""
         try:
-            return _reply(await self.engine.query_range(self.tenant, expr, grid))
+            return _reply(await self.engine.run(Query(self.tenant, expr, grid)))
         except PromcompatError as exc:
             return Reply(None, str(exc))
 

@@ -7,6 +7,7 @@ import numpy as np
 from promcompat.core.model import EvalRange, Labels, SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
 from promql.engine import Engine, EngineOptions
+from promql.query import Query
 from promql.text_format import format_labels
 from promql.values.matrix import Matrix, QueryResult
 from tests.factories import Points, make_block
@@ -53,7 +54,7 @@ def steps(values: Sequence[float | None], step_ms: int = 60_000, start_ms: int =
 async def run(text: str, series: Series, time_ms: int = 0, **options: object) -> QueryResult:
     """The answer to an instant query."""
     engine = Engine(SeriesReader(series), EngineOptions(**options))  # type: ignore[arg-type]
-    return await engine.query("t", text, time_ms)
+    return await engine.run(Query("t", text, EvalRange.instant(time_ms)))
 
 
 async def run_range(
@@ -61,7 +62,8 @@ async def run_range(
 ) -> QueryResult:
     """The answer to a range query from 0 on."""
     engine = Engine(SeriesReader(series), EngineOptions(**options))  # type: ignore[arg-type]
-    return await engine.query_range("t", text, EvalRange(0, (n_steps - 1) * step_ms, step_ms))
+    grid = EvalRange(0, (n_steps - 1) * step_ms, step_ms)
+    return await engine.run(Query("t", text, grid))
 
 
 def vector(result: QueryResult) -> list[tuple[str, float]]:

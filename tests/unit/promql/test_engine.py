@@ -13,7 +13,7 @@ from promcompat.core.ports import CheckBytes, any_bytes
 from promql.ast import PositionRange
 from promql.engine import Engine, EngineOptions
 from promql.parsing.parser import ParseError
-from promql.query_parameters import QueryParameters
+from promql.query import Query
 from promql.values.annotation_texts import annotation_texts
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue
 from tests.factories import STALE_NAN, make_labels
@@ -22,6 +22,10 @@ from tests.unit.promql.queries import SeriesReader, rows, run, run_range, steps,
 MINUTE = 60_000
 RAMP = {make_labels("m"): steps([float(n) for n in range(31)])}
 """The minutes since 0, at every minute for half an hour."""
+
+
+def m_at_0(**options: float) -> Query:
+    return Query("t", "m", EvalRange.instant(0), **options)
 
 
 async def at(text: str, minute: float) -> float:
@@ -86,15 +90,11 @@ async def test_lookback_is_left_open_and_stale_markers_end_it() -> None:
     assert vector(await run("count_over_time(m[20m])", data, 15 * MINUTE)) == [("{}", 2.0)]
 
 
-async def test_lookback_of_one_query() -> None:
+@pytest.mark.parametrize(("lookback_ms", "is_found"), [(MINUTE, False), (3 * MINUTE, True)])
+async def test_lookback_of_one_query(lookback_ms: int, is_found: bool) -> None:
     engine = Engine(SeriesReader(RAMP), EngineOptions())
-    assert (
-        vector(await engine.query("t", "m", 32 * MINUTE, QueryParameters(lookback_ms=MINUTE))) == []
-    )
-    assert (
-        vector(await engine.query("t", "m", 32 * MINUTE, QueryParameters(lookback_ms=3 * MINUTE)))
-        != []
-    )
+    query = Query("t", "m", EvalRange.instant(32 * MINUTE), lookback_ms=lookback_ms)
+    assert bool(vector(await engine.run(query))) == is_found
 
 
 async def test_results_by_type() -> None:
@@ -179,44 +179,43 @@ class BlockedReader:
 async def test_slow_storage_times_out() -> None:
     engine = Engine(BlockedReader(), EngineOptions(timeout_seconds=0.01))
     with pytest.raises(QueryTimeoutError, match=r"^query timed out in query execution$"):
-        await engine.query("t", "m", 0)
+        await engine.run(m_at_0())
 
 
 async def test_queries_wait_for_their_turn_only_so_long() -> None:
     reader = BlockedReader()
     engine = Engine(reader, EngineOptions(max_concurrency=1))
-    first = asyncio.create_task(engine.query("t", "m", 0))
+    first = asyncio.create_task(engine.run(m_at_0()))
     await reader.asked.wait()
     with pytest.raises(QueryTimeoutError, match=r"^query timed out in query queue$"):
-        await engine.query("t", "m", 0, QueryParameters(timeout_seconds=0.01))
+        await engine.run(m_at_0(timeout_seconds=0.01))
     reader.release.set()
     assert isinstance((await first).value, Matrix)
-    assert isinstance(
-        (await engine.query("t", "m", 0, QueryParameters(timeout_seconds=5))).value, Matrix
-    )
+    assert isinstance((await engine.run(m_at_0(timeout_seconds=5))).value, Matrix)
 
 
 async def test_cancelled_query_frees_its_place() -> None:
     reader = BlockedReader()
     engine = Engine(reader, EngineOptions(max_concurrency=1))
-    task = asyncio.create_task(engine.query("t", "m", 0))
+    task = asyncio.create_task(engine.run(m_at_0()))
     await reader.asked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     reader.release.set()
-    assert isinstance((await engine.query("t", "m", 0)).value, Matrix)
+    assert isinstance((await engine.run(m_at_0())).value, Matrix)
 
 
 async def test_query_may_ask_for_less_time_but_not_for_more() -> None:
     engine = Engine(BlockedReader(), EngineOptions(timeout_seconds=0.01))
     with pytest.raises(QueryTimeoutError):
-        await engine.query("t", "m", 0, QueryParameters(timeout_seconds=3600))
+        await engine.run(m_at_0(timeout_seconds=3600))
 
 
 async def test_one_selection_for_equal_selectors() -> None:
     reader = SeriesReader(RAMP)
-    await Engine(reader, EngineOptions()).query_range("t", "m + m", EvalRange(0, MINUTE, MINUTE))
+    query = Query("t", "m + m", EvalRange(0, MINUTE, MINUTE))
+    await Engine(reader, EngineOptions()).run(query)
     assert len(reader.asked) == 1
 
 
@@ -319,12 +318,9 @@ async def test_samples_that_are_to_be_counted_may_not_be_left_out() -> None:
     reader = SeriesReader(RAMP)
     engine = Engine(reader, EngineOptions())
     for counts_samples, reach_ms in ((False, 3 * MINUTE), (True, 0)):
-        result = await engine.query(
-            "t",
-            "last_over_time(m[3m])",
-            20 * MINUTE,
-            QueryParameters(counts_samples=counts_samples),
-        )
+        at = EvalRange.instant(20 * MINUTE)
+        query = Query("t", "last_over_time(m[3m])", at, counts_samples=counts_samples)
+        result = await engine.run(query)
         (selection,) = reader.asked
         assert selection.hints.reach_ms == reach_ms
         assert result.stats.total_samples == 3
@@ -336,5 +332,5 @@ async def test_a_subquery_warns_of_steps_up_to_the_end_of_the_range(
 ) -> None:
     engine = Engine(SeriesReader(RAMP), EngineOptions())
     text = "max_over_time(quantile(time() / 100, m)[30s:10s])"
-    result = await engine.query_range("t", text, EvalRange(0, end_ms, MINUTE))
+    result = await engine.run(Query("t", text, EvalRange(0, end_ms, MINUTE)))
     assert any("got 1.1 " in text for text in result.warnings) == warns

@@ -10,7 +10,7 @@ from promcompat.core.errors import ExecutionError, QueryTimeoutError
 from promcompat.core.model import EvalRange, Labels
 from promql.budget import memory_stays_taken, too_much_memory
 from promql.engine import Engine, EngineOptions
-from promql.query_parameters import QueryParameters
+from promql.query import Query
 from promql.values.matrix import QueryResult
 from tests.factories import make_batch, make_labels, select_name
 from tests.fakes import InMemoryMetricRepository
@@ -18,6 +18,7 @@ from tests.fakes import InMemoryMetricRepository
 LIMIT = 3_000_000
 N_SERIES = 100
 STEP_MS = 15_000
+GRID = EvalRange(0, 399 * STEP_MS, STEP_MS)
 REPEATED = "$1" * 500
 BLOW_UPS = {
     "count_values": 'count_values("v", x)',
@@ -53,7 +54,7 @@ async def filled() -> InMemoryMetricRepository:
 
 
 async def run(engine: Engine, query: str) -> QueryResult:
-    return await engine.query_range("default", query, EvalRange(0, 399 * STEP_MS, STEP_MS))
+    return await engine.run(Query("default", query, GRID))
 
 
 @pytest.mark.parametrize("query", BLOW_UPS.values(), ids=BLOW_UPS.keys())
@@ -95,7 +96,7 @@ async def test_nested_subqueries_take_no_more_than_is_counted() -> None:
     engine = engine_of(InMemoryMetricRepository(), 200_000_000)
     tracemalloc.start()
     with pytest.raises(ExecutionError, match="query-max-memory-bytes"):
-        await engine.query("default", query, 0)
+        await engine.run(Query("default", query, EvalRange.instant(0)))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 250_000_000
@@ -131,12 +132,7 @@ async def test_query_that_waits_in_vain_times_out_and_says_why() -> None:
     engine = shared_engine(await filled(), LIMIT)
     engine.memory.take(LIMIT - 1_000, 0)
     with pytest.raises(QueryTimeoutError) as refused:
-        await engine.query_range(
-            "default",
-            "rate(x[5m]) + x",
-            EvalRange(0, 399 * STEP_MS, STEP_MS),
-            QueryParameters(timeout_seconds=0.3),
-        )
+        await engine.run(Query("default", "rate(x[5m]) + x", GRID, timeout_seconds=0.3))
     assert str(refused.value) == memory_stays_taken(LIMIT)
     engine.memory.give_back(LIMIT - 1_000)
     await run(engine, "rate(x[5m]) + x")

@@ -10,11 +10,10 @@ from promcompat.querying.metric_service import (
     TRUNCATION_WARNING,
     Listing,
     MetricService,
-    QueryOptions,
     count_series,
     truncate_result,
 )
-from promql.query_parameters import DEFAULTS, QueryParameters
+from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid
 from tests.factories import (
     block_rows,
@@ -31,30 +30,14 @@ TEN_MINUTES = 600_000
 
 
 class CannedEngine:
-    """Answers every query with one result and remembers what it was asked."""
+    """Answers every query with one result and remembers the queries."""
 
     def __init__(self, result: QueryResult) -> None:
         self.result = result
-        self.asked: list[tuple[object, ...]] = []
+        self.queries: list[Query] = []
 
-    async def query(
-        self,
-        tenant: str,
-        text: str,
-        time_ms: int,
-        parameters: QueryParameters = DEFAULTS,
-    ) -> QueryResult:
-        self.asked.append((tenant, text, time_ms, parameters))
-        return self.result
-
-    async def query_range(
-        self,
-        tenant: str,
-        text: str,
-        eval_range: EvalRange,
-        parameters: QueryParameters = DEFAULTS,
-    ) -> QueryResult:
-        self.asked.append((tenant, text, eval_range, parameters))
+    async def run(self, query: Query) -> QueryResult:
+        self.queries.append(query)
         return self.result
 
 
@@ -124,15 +107,13 @@ async def test_lists_are_cut_to_the_limit_with_a_warning() -> None:
     assert (names.items, names.warnings) == (["__name__"], (TRUNCATION_WARNING,))
 
 
-async def test_query_options_reach_the_engine() -> None:
+async def test_a_query_reaches_the_engine_and_its_answer_is_cut() -> None:
     engine = CannedEngine(vector(3))
     service = MetricService(InMemoryMetricRepository(), engine, max_future_ms=0)
-    parameters = QueryParameters(lookback_ms=7, timeout_seconds=1.5)
-    options = QueryOptions(parameters=parameters, limit=2)
-    result = await service.query("t", "m", NOW, options)
-    grid = EvalRange(0, 10, 5)
-    await service.query_range("t", "m", grid, options)
-    assert engine.asked == [("t", "m", NOW, parameters), ("t", "m", grid, parameters)]
+    grid = EvalRange.instant(NOW)
+    query = Query("t", "m", grid, lookback_ms=7, timeout_seconds=1.5, limit=2)
+    result = await service.run(query)
+    assert engine.queries == [query]
     assert result.warnings == (TRUNCATION_WARNING,)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from promcompat.core.model import EvalRange
 from promcompat.querying.result_cache import RangeResultCache
 from promql.engine import Engine, EngineOptions
-from promql.query_parameters import DEFAULTS, QueryParameters
+from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
 from tests.factories import make_batch, make_labels
 from tests.fakes import InMemoryMetricRepository
@@ -32,15 +32,9 @@ class CountingEngine(Engine):
         super().__init__(repository, EngineOptions())
         self.steps: list[int] = []
 
-    async def query_range(
-        self,
-        tenant: str,
-        text: str,
-        eval_range: EvalRange,
-        parameters: QueryParameters = DEFAULTS,
-    ) -> QueryResult:
-        self.steps.append(eval_range.n_steps)
-        return await super().query_range(tenant, text, eval_range, parameters)
+    async def run(self, query: Query) -> QueryResult:
+        self.steps.append(query.eval_range.n_steps)
+        return await super().run(query)
 
 
 async def world(n_early: int, n_late: int) -> tuple[CountingEngine, RangeResultCache]:
@@ -64,9 +58,10 @@ def grid(first_step: int) -> EvalRange:
 async def check(engine: CountingEngine, cache: RangeResultCache, asked: EvalRange) -> list[int]:
     """The answer is the engine's; how many steps were evaluated for it."""
     engine.steps.clear()
-    answer = (await cache.query_range("default", "x", asked)).value
+    query = Query("default", "x", asked)
+    answer = (await cache.run(query)).value
     evaluated = list(engine.steps)
-    expected = (await engine.query_range("default", "x", asked)).value
+    expected = (await engine.run(query)).value
     assert isinstance(answer, Matrix)
     assert isinstance(expected, Matrix)
     assert list(answer.labels) == list(expected.labels)

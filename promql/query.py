@@ -1,0 +1,46 @@
+"""One query on its way through the service, and the port of what answers it."""
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Protocol
+
+from promcompat.core.model import EvalRange
+from promql.values.matrix import QueryResult
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A PromQL expression of a tenant, where to evaluate it, and within which limits.
+
+    A range whose step is 0 makes an instant query. `lookback_ms` and `timeout_seconds` are the
+    engine's when None; a query may ask for less time than the engine allows, never for more.
+    `QueryService` cuts the answer to its first `limit` series (0: all). With `counts_samples` the
+    samples no answer depends on are read as well, for the statistics to count them, and no step
+    comes from a cache; without `use_cache` no step does either.
+    """
+
+    tenant: str
+    text: str
+    eval_range: EvalRange
+    _: KW_ONLY
+    lookback_ms: int | None = None
+    timeout_seconds: float | None = None
+    limit: int = 0
+    counts_samples: bool = False
+    use_cache: bool = True
+
+    @property
+    def is_range(self) -> bool:
+        """Whether the answer has steps: those of `/api/v1/query_range`."""
+        return self.eval_range.step_ms > 0
+
+
+class QueryRunner(Protocol):
+    """Answers queries: the engine, the cache of its results, and the service in front of both."""
+
+    async def run(self, query: Query) -> QueryResult:
+        """Evaluate a query.
+
+        Raises ParseError for a text that is not PromQL, BadDataError for a range query of a string
+        or a range vector, ExecutionError when it fails while running, QueryTimeoutError when it,
+        or its turn, takes too long, and StorageUnavailableError when the database cannot answer.
+        """
