@@ -2,8 +2,9 @@
 
 VENV := .venv
 PYTHON ?=
-# What is installed is right for exactly this pyproject.toml, these packages and this folder.
-KEY := $(shell { cat pyproject.toml; ls -d */__init__.py; pwd; } | cksum | cut -d ' ' -f 1)
+# What is installed depends on the first part of pyproject.toml (up to the settings of the tools), on
+# the packages and on this folder.
+KEY := $(shell { sed '/^\[tool.mypy\]/q' pyproject.toml; ls -d */__init__.py; pwd; } | cksum | cut -d ' ' -f 1)
 SERVICE_READY := $(VENV)/.service-$(KEY)
 DEVELOPMENT_READY := $(VENV)/.development-$(KEY)
 # Shows sizes and progress; the log of pip is kept in the environment.
