@@ -28,7 +28,7 @@ def set_up_logging(
 ) -> None:
     """Send every log record of the process to standard error in one format.
 
-    `redactor` takes the secrets out, whoever logs them: libraries put addresses into errors.
+    `redactor` removes secrets from all of them: libraries put addresses into their errors.
     """
     handler = logging.StreamHandler(sys.stderr)
     formatter = JsonFormatter if log_format == "json" else LogfmtFormatter
@@ -44,7 +44,7 @@ def set_up_logging(
 
 @dataclass(slots=True)
 class _Interval:
-    """What was printed of one message since `started_at`, and how many lines were left out."""
+    """The lines printed of one message since `started_at`, and how many were left out."""
 
     started_at: float
     texts: set[str] = field(default_factory=set)
@@ -54,9 +54,9 @@ class _Interval:
 class RepetitionFilter(logging.Filter):
     """Lets through a bounded number of lines of each warning or error.
 
-    In `_INTERVAL_SECONDS` a line is printed once however often it comes, and a message at most
-    `_LINES_PER_INTERVAL` times with different fields. The next line of the message after that
-    tells in the field `left_out` how many were not printed.
+    In `_INTERVAL_SECONDS` a line is printed once however often it is logged, and a message at most
+    `_LINES_PER_INTERVAL` times with different fields. The next line of the message after that says
+    in the field `left_out` how many were not printed.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -94,7 +94,7 @@ class RepetitionFilter(logging.Filter):
 
 
 def _comparable_text(record: logging.LogRecord) -> str:
-    """All that a line says, but its time."""
+    """Everything in a line but its time."""
     fields = event_fields(record)
     del fields["time"]
     fields.pop("left_out", None)

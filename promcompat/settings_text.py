@@ -1,4 +1,4 @@
-"""Settings as texts: their names, defaults and forms, and what of their values anybody may see."""
+"""Settings as texts: names, defaults and forms, and their values without secrets."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,13 +32,13 @@ def is_duration(field_name: str) -> bool:
 
 
 def default_text(field_name: str) -> str:
-    """The default of a setting as one would write it, `""` when it has none to show."""
+    """The default of a setting as a person writes it, `""` for none."""
     default = Settings.model_fields[field_name].default
     return "" if default is PydanticUndefined else value_text(field_name, default)
 
 
 def value_text(field_name: str, value: object) -> str:
-    """A value of the setting as one would write it, `""` for none."""
+    """A value of the setting as a person writes it, `""` for none."""
     if value is None:
         return ""
     if is_duration(field_name) and isinstance(value, int):
@@ -79,7 +79,7 @@ def faults_of(error: ValidationError) -> Iterator[str]:
 
 
 def public_values(settings: Settings) -> Mapping[str, str]:
-    """Every setting as text, without anything secret in it."""
+    """Every setting as text, without secrets."""
     texts = {name: value_text(name, getattr(settings, name)) for name in Settings.model_fields}
     alertmanagers, webhooks = settings.alertmanager_url_list, settings.webhook_url_list
     return texts | {
@@ -87,7 +87,7 @@ def public_values(settings: Settings) -> Mapping[str, str]:
         "alertmanager_urls": ",".join(map(public_url, alertmanagers)),
         "webhook_urls": ",".join(map(origin_of, webhooks)),
         "temporal_api_key": HIDDEN if settings.temporal_api_key else "",
-        # Arguments may be tokens: the names tell what may be run.
+        # Only the names of commands, as their arguments may be tokens.
         "remediation_commands": ",".join(settings.remediation_commands),
     }
 

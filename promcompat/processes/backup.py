@@ -10,7 +10,7 @@ from sql.embedded.backup import back_up, restore
 
 
 class BackupCommandError(PromcompatError):
-    """The command is not for this database; the text says what is."""
+    """The command is not for this database; the message says what to use instead."""
 
 
 def add_backup_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -16,7 +16,7 @@ def print_banner(settings: Settings, base_url: str, database: str) -> None:
 
 
 def render_banner(settings: Settings, base_url: str, database: str) -> str:
-    """Where the service listens, what it stands on, and how to point programs at it."""
+    """Where the service listens, which database it uses, and how to point programs at it."""
     tenancy = (
         "single (everything belongs to the tenant `default`)"
         if settings.tenancy == "single"
@@ -30,10 +30,10 @@ def render_banner(settings: Settings, base_url: str, database: str) -> str:
     retention = (
         f"samples are kept for {settings.retention_days} days (PROMCOMPAT_RETENTION_DAYS)"
         if settings.retention_days
-        else "samples are kept for ever (PROMCOMPAT_RETENTION_DAYS=0)"
+        else "samples are kept forever (PROMCOMPAT_RETENTION_DAYS=0)"
     )
     return f"""
-promcompat {promcompat_version()} is ready, speaking Prometheus {PROMETHEUS_VERSION}
+promcompat {promcompat_version()} is ready, compatible with Prometheus {PROMETHEUS_VERSION}
   listening   {base_url}
   database    {database}
               {where}

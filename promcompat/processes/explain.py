@@ -1,6 +1,6 @@
 """`promcompat explain`: how a query is answered, for a terminal, as plain text or as JSON.
 
-A running service is asked; with `--database-url` this process plans the query itself.
+A running service explains it; with `--database-url` this process plans the query itself.
 """
 
 import argparse
@@ -31,13 +31,13 @@ from promcompat.settings_text import faults_of, secrets_of
 
 _DEFAULT_URL: Final = "http://127.0.0.1:9201"
 _TIMEOUT_SECONDS: Final = 150.0
-"""Longer than a query may run unless the service is told otherwise."""
+"""Longer than a query may run by default."""
 _QUERY_PARAMETERS: Final = ("query", "time", "start", "end", "step")
 _FLAGS: Final = ("analyze", "database_plan")
 
 
 class ExplainError(Exception):
-    """There is no explanation; the text says why."""
+    """Why there is no explanation."""
 
 
 def add_explain_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -47,9 +47,11 @@ def add_explain_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     parser.add_argument("query", metavar="EXPR", help="a PromQL expression")
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
-        "--url", default=_DEFAULT_URL, help="a running service to ask. Default: %(default)s"
+        "--url",
+        default=_DEFAULT_URL,
+        help="a running service that explains it. Default: %(default)s",
     )
-    where.add_argument("--database-url", help="ask this database instead, without a service")
+    where.add_argument("--database-url", help="plan the query on this database, without a service")
     parser.add_argument("--time", help="of an instant query: Unix seconds or RFC 3339")
     parser.add_argument("--start", help="of a range query, with --end and --step")
     parser.add_argument("--end", help="of a range query")
@@ -63,7 +65,7 @@ def add_explain_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def run_explain(options: Mapping[str, Any]) -> int:
-    """Print the explanation; the exit code is 1 when there is none."""
+    """Print the explanation; exit code 1 when there is none."""
     try:
         explanation = _explain(options)
     except ExplainError as exc:
@@ -82,7 +84,7 @@ def run_explain(options: Mapping[str, Any]) -> int:
 
 
 def _wants_colour() -> bool:
-    """Whether people look at it, with what shows colours; see no-color.org."""
+    """Whether the output is a terminal that shows colours; see no-color.org."""
     has_colours = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return sys.stdout.isatty() and has_colours
 
@@ -130,16 +132,16 @@ def _fetch(request: urllib.request.Request) -> Any:
             raise ExplainError(_error_text(exc)) from exc
     except (OSError, http.client.HTTPException) as exc:
         redactor = Redactor(url_secrets(request.full_url))
-        text = redactor.hide(f"cannot ask {public_url(request.full_url)}: {exc}")
+        text = redactor.hide(f"cannot reach {public_url(request.full_url)}: {exc}")
         raise ExplainError(text) from exc
     except (ValueError, KeyError, TypeError) as exc:
-        raise ExplainError(f"{public_url(request.full_url)} answers with something else") from exc
+        raise ExplainError(f"{public_url(request.full_url)} is not a promcompat service") from exc
 
 
 def _error_text(error: urllib.error.HTTPError) -> str:
-    """What the service says, from its JSON or as it is."""
+    """The error in the JSON of the answer, or else the whole answer."""
     body = error.read().decode(errors="replace").strip()
     try:
         return str(json.loads(body)["error"])
     except (ValueError, KeyError, TypeError):
-        return f"the service answers {error.code}: {body}"
+        return f"the service answered {error.code}: {body}"

@@ -63,7 +63,7 @@ def _rows_text(leaf: Any) -> str:
 
 
 def node_marks(node: Any) -> list[str]:
-    """What is to be said of a node of the tree beside its text."""
+    """Remarks about a node of the tree, shown beside its text."""
     marks = [f"leaf {node['leaf']}"] if "leaf" in node else []
     if node.get("step_invariant"):
         marks.append("evaluated once")
@@ -74,7 +74,7 @@ def node_marks(node: Any) -> list[str]:
 
 def matchers_text(matchers: Any) -> str:
     """The matchers as a selector of PromQL."""
-    pairs = [f'{one["name"]}{one["type"]}"{one["value"]}"' for one in matchers]
+    pairs = [f'{matcher["name"]}{matcher["type"]}"{matcher["value"]}"' for matcher in matchers]
     return f"{{{', '.join(pairs)}}}"
 
 
@@ -98,7 +98,7 @@ def seconds_text(seconds: float) -> str:
 
 
 def noun(singular: str, count: int) -> str:
-    """The noun as it stands after the count."""
+    """The noun in the number that fits the count."""
     return singular if count == 1 else f"{singular}s"
 
 

@@ -21,7 +21,7 @@ from promcompat.processes.explanation_text import (
 )
 
 _THEME: Final = "ansi_dark"
-"""The terminal's own sixteen colours, so that its background does not matter."""
+"""Only the sixteen colours of the terminal, which suit its background."""
 _INDENT: Final = (0, 0, 0, 2)
 _MAX_INDENT: Final = 40
 _UNKNOWN: Final = "-"
@@ -109,7 +109,7 @@ def _leaf_parts(leaf: Any) -> Iterator[RenderableType]:
 
 
 def _plan_line(line: str) -> Padding:
-    """One line, whose rest goes below its beginning where the terminal is too narrow."""
+    """One line; where the terminal is too narrow, its rest is indented like its beginning."""
     text = line.lstrip()
     return Padding(Text(text), (0, 0, 0, min(len(line) - len(text), _MAX_INDENT)), expand=False)
 

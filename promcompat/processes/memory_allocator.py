@@ -1,11 +1,12 @@
 """How the C library's allocator treats the large arrays of queries.
 
-glibc gives arrays above 128 KiB their own mapping and hands it back as soon as they are freed, so
-that every numpy operation of a query faults its result in page by page: `rate` over 1,000 series
-on 231 steps takes 22 ms so, and 5 ms when freed memory stays with the process.
+By default glibc maps each array above 128 KiB separately and unmaps it when it is freed, so that
+every numpy operation of a query takes a page fault for each page of its result. `rate` over 1,000
+series on 231 steps then takes 22 ms; it takes 5 ms when the process keeps freed memory.
 
-What a large query freed stays below whatever was allocated after it, however much that is, so it is
-given back on purpose some seconds after such a query.
+glibc returns kept memory only from the top of the heap, so that one small allocation made after a
+large query may hold on to everything the query freed. The heap is therefore trimmed some seconds
+after such a query.
 """
 
 import asyncio
@@ -20,17 +21,17 @@ _M_ARENA_MAX: Final = -8
 
 _KEPT_BYTES: Final = 256 << 20
 _OWN_MAPPING_FROM_BYTES: Final = 32 << 20
-"""The most that glibc takes."""
+"""The largest threshold that glibc accepts."""
 _GROWS_BY_BYTES: Final = 16 << 20
 _GIVEN_BACK_TIMES: Final = 2
-"""Once more, since the answer may still have been on its way the first time."""
+"""Twice, as the answer may still be on its way the first time."""
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep up to 256 MiB that it freed; whether the C library can do so.
+    """Let this process keep up to 256 MiB of freed memory; False when the C library cannot.
 
-    One arena for all threads: others could not grow beyond 64 MiB, and what one thread freed
-    would not serve the next. To be called before threads start.
+    All threads share one arena: others could not grow beyond 64 MiB, and no thread could use what
+    another one freed. Must be called before threads start.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -47,17 +48,17 @@ def keep_freed_memory() -> bool:
 
 
 class FreedMemory:
-    """Gives back what large queries freed, when it is asked to from time to time."""
+    """Returns to the system what large queries freed; a loop calls `give_back`."""
 
     def __init__(self) -> None:
         self._n_due = 0
 
     def large_query_ended(self) -> None:
-        """To be called at the end of a query that took much; its answer may still be there."""
+        """Note the end of a query that used much memory; its answer may still exist."""
         self._n_due = _GIVEN_BACK_TIMES
 
     async def give_back(self) -> None:
-        """Hand free pages to the system if a large query ended since it was done last."""
+        """Return free pages to the system if a large query ended a short while ago."""
         if not self._n_due:
             return
         self._n_due -= 1

@@ -21,11 +21,11 @@ _CONNECT_SECONDS: Final = 2.0
 
 
 class SqlCommandError(PromcompatError):
-    """psql cannot be opened; the text says why."""
+    """psql cannot be opened; the message says why."""
 
 
 def add_sql_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command; what its parser does not know is for psql."""
+    """Add the command; arguments that it does not define are passed to psql."""
     text = "open psql on the database in use; other arguments, such as -c, are psql's"
     parser = commands.add_parser(
         "sql",
@@ -92,7 +92,7 @@ def _require_running(url: str, data_dir: Path) -> None:
 
 
 def _find_psql(is_own: bool) -> str:
-    """The psql that came with our own database, for another one that of the machine first."""
+    """The psql that came with our own database; for another database, preferably the machine's."""
     bundled = find_bundled_psql(default_cache_folder())
     found = shutil.which("psql")
     path = (bundled or found) if is_own else (found or bundled)

@@ -42,7 +42,7 @@ class WorkerLink:
     ready_pipe: int
 
     def follow(self, termination: Termination) -> None:
-        """End this process when the parent is gone."""
+        """End this process when the parent ends."""
         loop = asyncio.get_running_loop()
 
         def parent_ended() -> None:
@@ -54,7 +54,7 @@ class WorkerLink:
     def report_ready(self, database: str) -> None:
         """Tell the parent that this worker serves, and on which database."""
         os.set_blocking(self.ready_pipe, False)
-        # Full after a thousand restarts that nobody waits for any more.
+        # The pipe is full after a thousand restarts: the parent only reads the first reports.
         with suppress(BlockingIOError):
             os.write(self.ready_pipe, database.encode() + b"\n")
 
@@ -67,7 +67,7 @@ def worker_link(environment: Mapping[str, str] = os.environ) -> WorkerLink | Non
 
 @dataclass(slots=True)
 class _Pipes:
-    """`parent` has no writer but the parent; `ready` carries one line for each ready worker."""
+    """Only the parent writes to `parent`; workers write one line each to `ready`."""
 
     parent: tuple[int, int] = field(default_factory=os.pipe)
     ready: tuple[int, int] = field(default_factory=os.pipe)

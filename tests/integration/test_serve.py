@@ -121,7 +121,7 @@ def test_own_database_survives_restarts_and_kill_9(
         ]
         assert third.stop() == 0
     text = log.read_text()
-    assert text.count("is ready, speaking Prometheus 3.5.3") == 3
+    assert text.count("is ready, compatible with Prometheus 3.5.3") == 3
     assert f"{third.url}/api/v1/write" in text
 
 
@@ -225,7 +225,7 @@ def test_migrate(database_url: str) -> None:
 def test_workers_share_a_port_and_are_kept_alive(timescaledb_url: str, tmp_path: Path) -> None:
     now_ms = time.time_ns() // 1_000_000
     with running_promcompat(timescaledb_url, tmp_path / "log", workers="2") as service:
-        wait_for_text(tmp_path / "log", "is ready, speaking")
+        wait_for_text(tmp_path / "log", "is ready, compatible")
         workers = children_of(service.process.pid)
         assert len(workers) == 2
         for number in range(20):
@@ -252,7 +252,7 @@ def test_workers_share_a_port_and_are_kept_alive(timescaledb_url: str, tmp_path:
 
 def test_workers_end_with_their_supervisor(timescaledb_url: str, tmp_path: Path) -> None:
     with running_promcompat(timescaledb_url, tmp_path / "log", workers="2") as service:
-        wait_for_text(tmp_path / "log", "is ready, speaking")
+        wait_for_text(tmp_path / "log", "is ready, compatible")
         workers = children_of(service.process.pid)
         service.kill()
         for worker in workers:

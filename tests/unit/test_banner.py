@@ -11,7 +11,7 @@ from tests.http_service import GivenSettings
     [
         ({}, "samples are kept for 30 days (PROMCOMPAT_RETENTION_DAYS)"),
         ({"retention_days": 400}, "samples are kept for 400 days (PROMCOMPAT_RETENTION_DAYS)"),
-        ({"retention_days": 0}, "samples are kept for ever (PROMCOMPAT_RETENTION_DAYS=0)"),
+        ({"retention_days": 0}, "samples are kept forever (PROMCOMPAT_RETENTION_DAYS=0)"),
     ],
 )
 def test_banner_says_how_long_samples_are_kept(settings: dict[str, int], line: str) -> None:

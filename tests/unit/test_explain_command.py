@@ -53,7 +53,7 @@ async def test_other_tenant_sees_no_series(
     ("arguments", "text"),
     [
         (("up(", "--tenant", "team"), 'invalid parameter "query": 1:4: parse error'),
-        (("up",), "the service answers 401: no org id"),
+        (("up",), "the service answered 401: no org id"),
     ],
 )
 async def test_faults_of_the_service(
@@ -70,7 +70,7 @@ async def test_faults_of_the_service(
     ("url", "text"),
     [
         ("file:///etc/hosts", "--url must start with http:// or https://"),
-        ("http://127.0.0.1:1", "cannot ask http://127.0.0.1:1/api/v1/explain"),
+        ("http://127.0.0.1:1", "cannot reach http://127.0.0.1:1/api/v1/explain"),
     ],
 )
 def test_no_service(
