@@ -6,6 +6,7 @@ from typing import assert_never
 
 from promcompat.api.json_text import dump_json
 from promcompat.core.matchers import LabelMatcher
+from promcompat.core.strconv import format_decimal
 from promql.ast import (
     AggregateExpr,
     BinaryExpr,
@@ -21,7 +22,6 @@ from promql.ast import (
     VectorMatching,
     VectorSelector,
 )
-from promql.parsing.literals import format_number
 from promql.parsing.signatures import FUNCTIONS
 
 Json = dict[str, object]
@@ -66,7 +66,7 @@ def _pieces(node: _Node) -> list[bytes | Expr]:
 def _node_of(expr: Expr) -> _Node:
     match expr:
         case NumberLiteral():
-            return _Node({"type": "numberLiteral", "val": format_number(expr.value)})
+            return _Node({"type": "numberLiteral", "val": format_decimal(expr.value)})
         case StringLiteral():
             return _Node({"type": "stringLiteral", "val": expr.value})
         case ParenExpr():

@@ -5,13 +5,12 @@ Vectors and matrices use format `f`, or `e` below 1e-6 and from 1e21 on; scalars
 """
 
 import math
-from decimal import Decimal
 
 import numpy as np
 import orjson
 
 from promcompat.core.model import FloatArray, IntArray
-from promql.parsing.literals import format_number
+from promcompat.core.strconv import format_decimal, format_exponent
 
 _PLAIN_FROM = 1e-5
 _PLAIN_BELOW = 1e16
@@ -22,18 +21,8 @@ def format_sample_value(value: float) -> str:
     """A value of a vector or matrix: `1`, `0.000001`, `1e-07`, `1e+21`, `-0`, `NaN`, `+Inf`."""
     magnitude = abs(value)
     if magnitude != 0 and math.isfinite(value) and (magnitude < 1e-6 or magnitude >= 1e21):
-        return _scientific(value)
-    return format_number(value)
-
-
-def _scientific(value: float) -> str:
-    """Shortest digits, one before the point, an exponent of at least two digits."""
-    sign, digits, exponent = Decimal(repr(value)).as_tuple()
-    text = "".join(map(str, digits)).rstrip("0")
-    # `digits * 10**exponent`; the point moves behind the first digit.
-    exponent = int(exponent) + len(digits) - 1
-    mantissa = text[0] + ("." + text[1:] if len(text) > 1 else "")
-    return f"{'-' if sign else ''}{mantissa}e{exponent:+03d}"
+        return format_exponent(value)
+    return format_decimal(value)
 
 
 def format_sample_values(values: FloatArray) -> list[bytes]:

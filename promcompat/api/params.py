@@ -12,6 +12,7 @@ from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import EvalRange
+from promcompat.core.strconv import parse_float, quote
 from promql.parsing.parser import parse_metric_selector
 
 MIN_TIME_TEXT = "-292273086-05-16T16:47:06Z"
@@ -22,14 +23,6 @@ MIN_TIME_MS = -MAX_TIME_MS
 MAX_POINTS_PER_SERIES = 11_000
 
 _MAX_DURATION_NS = (1 << 63) - 1
-_FLOAT = re.compile(
-    r"[+-]?(?:inf(?:inity)?|nan|(?:[0-9](?:_?[0-9])*\.?(?:[0-9](?:_?[0-9])*)?|\.[0-9](?:_?[0-9])*)"
-    r"(?:e[+-]?[0-9]+)?)",
-    re.IGNORECASE | re.ASCII,
-)
-_HEX_FLOAT = re.compile(
-    r"[+-]?0x(?:[0-9a-f]+\.?[0-9a-f]*|\.[0-9a-f]+)p[+-]?[0-9]+", re.IGNORECASE | re.ASCII
-)
 _RFC3339 = re.compile(
     r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,](\d+))?(?:Z|([+-])(\d\d):(\d\d))", re.ASCII
 )
@@ -119,29 +112,6 @@ def _unescape_long(text: str) -> bytes:
     return plain[is_kept].tobytes()
 
 
-def parse_go_float(text: str) -> float:
-    """A float as Go's `strconv.ParseFloat` reads one; ValueError for anything else.
-
-    Unlike Python's, it takes hexadecimal floats, and neither spaces nor numbers out of range.
-    """
-    if _HEX_FLOAT.fullmatch(text):
-        value = _hex_float(text)
-    elif _FLOAT.fullmatch(text):
-        value = float(text)
-        if math.isinf(value) and "n" not in text.lower():
-            raise ValueError("value out of range")
-    else:
-        raise ValueError("invalid syntax")
-    return value
-
-
-def _hex_float(text: str) -> float:
-    try:
-        return float.fromhex(text)
-    except OverflowError as exc:
-        raise ValueError("value out of range") from exc
-
-
 def parse_time_ms(text: str) -> int:
     """Unix milliseconds of a timestamp: seconds as a float, or RFC 3339 with a zone.
 
@@ -154,11 +124,11 @@ def parse_time_ms(text: str) -> int:
     if text == MAX_TIME_TEXT:
         return MAX_TIME_MS
     try:
-        seconds = parse_go_float(text)
+        seconds = parse_float(text)
     except ValueError:
         milliseconds = _parse_rfc3339(text)
         if milliseconds is None:
-            raise BadDataError(f"cannot parse {go_quote(text)} to a valid timestamp") from None
+            raise BadDataError(f"cannot parse {quote(text)} to a valid timestamp") from None
         return milliseconds
     return _seconds_to_ms(seconds)
 
@@ -207,14 +177,14 @@ def parse_optional_time_ms(form: Form, name: str, default_ms: int) -> int:
 def parse_duration_ns(text: str) -> int:
     """Nanoseconds of a duration: seconds as a float, or a duration like `5m`. BadDataError."""
     try:
-        nanoseconds = parse_go_float(text) * 1e9
+        nanoseconds = parse_float(text) * 1e9
     except ValueError:
         try:
             return parse_duration_ms(text) * 1_000_000
         except ValueError:
-            raise BadDataError(f"cannot parse {go_quote(text)} to a valid duration") from None
+            raise BadDataError(f"cannot parse {quote(text)} to a valid duration") from None
     if abs(nanoseconds) > _MAX_DURATION_NS:
-        raise BadDataError(f"cannot parse {go_quote(text)} to a valid duration. It overflows int64")
+        raise BadDataError(f"cannot parse {quote(text)} to a valid duration. It overflows int64")
     return 0 if math.isnan(nanoseconds) else int(nanoseconds)
 
 
@@ -282,11 +252,11 @@ def parse_limit(form: Form) -> int:
 def parse_go_int(text: str) -> int:
     """An int as Go's `strconv.Atoi` reads one. Raises BadDataError in its words."""
     if not _INTEGER.fullmatch(text):
-        raise BadDataError(f"strconv.Atoi: parsing {go_quote(text)}: invalid syntax")
+        raise BadDataError(f"strconv.Atoi: parsing {quote(text)}: invalid syntax")
     # Python refuses to convert thousands of digits; a value of 20 digits is out of range anyway.
     value = int(text) if len(text) <= 20 else 1 << 64
     if not -(1 << 63) <= value < 1 << 63:
-        raise BadDataError(f"strconv.Atoi: parsing {go_quote(text)}: value out of range")
+        raise BadDataError(f"strconv.Atoi: parsing {quote(text)}: value out of range")
     return value
 
 
@@ -339,33 +309,9 @@ def _rune(hexadecimal: str) -> str | None:
 def check_label_name(name: str) -> None:
     """Raises BadDataError unless the name is non-empty valid UTF-8."""
     if not name or any(0xD800 <= ord(char) <= 0xDFFF for char in name):
-        raise BadDataError(f"invalid label name: {go_quote(name)}")
+        raise BadDataError(f"invalid label name: {quote(name)}")
 
 
 def invalid_parameter(name: str, text: str) -> BadDataError:
     """The error Prometheus gives for a parameter."""
     return BadDataError(f'invalid parameter "{name}": {text}')
-
-
-def go_quote(text: str) -> str:
-    """The text as Go's `%q` prints it; bytes that are no UTF-8 come as lone surrogates."""
-    return '"' + "".join(map(_quote_rune, text)) + '"'
-
-
-_SHORT_ESCAPES = {
-    '"': '\\"', "\\": "\\\\", "\a": "\\a", "\b": "\\b", "\f": "\\f",
-    "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v",
-}  # fmt: skip
-
-
-def _quote_rune(rune: str) -> str:
-    code = ord(rune)
-    if rune in _SHORT_ESCAPES:
-        return _SHORT_ESCAPES[rune]
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    if rune.isprintable():
-        return rune
-    if code < 0x80:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -19,7 +19,7 @@ from promcompat.api.float_format import (
 )
 from promcompat.api.json_text import dump_json
 from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
-from promql.parsing.literals import format_number
+from promcompat.core.strconv import format_decimal
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid, StringValue
 
 _POINTS_PER_RUN = 20_000
@@ -66,7 +66,7 @@ def _typed_items(result: QueryResult) -> tuple[bytes, Iterable[bytes]]:
         case ScalarGrid() if result.is_range:
             return b"matrix", _listed(_matrix(_as_matrix(value), result.timestamps))
         case ScalarGrid():
-            text = format_number(float(value.values[0]))
+            text = format_decimal(float(value.values[0]))
             return b"scalar", [_single(result.timestamps, text)]
         case StringValue():
             return b"string", [_single(result.timestamps, value.value)]

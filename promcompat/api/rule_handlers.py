@@ -11,7 +11,6 @@ from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.params import (
     Form,
-    go_quote,
     invalid_parameter,
 )
 from promcompat.api.query_parsing import parse_selectors, time_limit
@@ -20,6 +19,7 @@ from promcompat.core.alerts import matches_labels
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import Labels
+from promcompat.core.strconv import quote
 from promcompat.http.context import STATE, tenant_of
 from promql.budget import run_limited
 
@@ -124,7 +124,7 @@ async def handle_alertmanagers(request: web.Request) -> web.Response:
 def _parse_filter(form: Form, matcher_sets: Sequence[tuple[LabelMatcher, ...]]) -> _Filter:
     kind = form.get("type").lower()
     if kind not in ("", "alert", "record"):
-        raise invalid_parameter("type", f"not supported value {go_quote(kind)}")
+        raise invalid_parameter("type", f"not supported value {quote(kind)}")
 
     def both(name: str) -> frozenset[str]:
         # Grafana sends both spellings.
@@ -145,7 +145,7 @@ def _parse_exclude_alerts(form: Form) -> bool:
         raise invalid_parameter(
             "exclude_alerts",
             "error converting exclude_alerts: strconv.ParseBool: "
-            f"parsing {go_quote(text)}: invalid syntax",
+            f"parsing {quote(text)}: invalid syntax",
         )
     return text in _GO_TRUTH
 
@@ -163,7 +163,7 @@ def _parse_group_limit(form: Form) -> int:
         raise invalid_parameter(
             "group_limit",
             "group_limit needs to be a valid number: strconv.ParseInt: "
-            f"parsing {go_quote(limit)}: invalid syntax",
+            f"parsing {quote(limit)}: invalid syntax",
         )
     if int(limit) <= 0:
         raise invalid_parameter("group_limit", "group_limit needs to be greater than 0")

@@ -1,13 +1,12 @@
 """Rule groups and alerts as the JSON of Prometheus' `/api/v1/rules` and `/api/v1/alerts`."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 
 from promcompat.alerting.rules import GroupStatus, RuleStatus
 from promcompat.core.alerts import Alert
+from promcompat.core.strconv import format_exponent
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 ZERO_TIME = "0001-01-01T00:00:00Z"
@@ -20,20 +19,6 @@ def format_time(unix_ms: int) -> str:
     moment = _EPOCH + timedelta(milliseconds=unix_ms)
     fraction = f".{unix_ms % 1000:03d}".rstrip("0").rstrip(".")
     return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
-
-
-def format_alert_value(value: float) -> str:
-    """A value in the exponent form of Go's `%e` with the fewest digits."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    number = Decimal(repr(value)).normalize()
-    digits = "".join(map(str, number.as_tuple().digits))
-    exponent = number.adjusted() if number else 0
-    mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
-    sign = "-" if math.copysign(1.0, value) < 0 else ""
-    return f"{sign}{mantissa}e{exponent:+03d}"
 
 
 def alert_json(alert: Alert, silenced_by: Sequence[int] = ()) -> dict[str, object]:
@@ -52,7 +37,7 @@ def alert_json(alert: Alert, silenced_by: Sequence[int] = ()) -> dict[str, objec
         document["keepFiringSince"] = format_time(alert.keep_firing_since_ms)
     if silenced_by:
         document["silencedBy"] = [str(one) for one in silenced_by]
-    return {**document, "value": format_alert_value(alert.value)}
+    return {**document, "value": format_exponent(alert.value)}
 
 
 def rule_json(status: RuleStatus, *, with_alerts: bool) -> dict[str, object]:

@@ -14,7 +14,7 @@ from promcompat.core.native_queries import (
     Statistics,
 )
 from promcompat.querying.bucket_expressions import quantile_text
-from promql.numbers.go_floats import parse_float
+from promql.functions.classic_histograms import parse_bound
 
 BUCKET, SUM, COUNT, QUANTILE = "_bucket", "_sum", "_count", ""
 """What is behind the metric's name in the names of its series."""
@@ -118,7 +118,7 @@ def histogram_percentile(buckets: dict[str, float], percentile: float) -> float 
     None without observations, and without the bucket `+Inf`.
     """
     found = _by_bound(buckets.items())
-    bounds = np.array([parse_float(le) or 0.0 for le, _ in found])
+    bounds = np.array([parse_bound(le) or 0.0 for le, _ in found])
     if len(found) < 2 or bounds[-1] != np.inf:
         return None
     counts = np.maximum.accumulate(np.array([count for _, count in found]))
@@ -136,7 +136,7 @@ def histogram_percentile(buckets: dict[str, float], percentile: float) -> float 
 
 def _by_bound(items: Iterable[tuple[str, ItemT]]) -> list[tuple[str, ItemT]]:
     """Sorted by the number that the key is; keys that are none are left out."""
-    found = [(bound, key, item) for key, item in items if (bound := parse_float(key)) is not None]
+    found = [(bound, key, item) for key, item in items if (bound := parse_bound(key)) is not None]
     return [(key, item) for _, key, item in sorted(found, key=lambda one: one[0])]
 
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from promcompat.core.model import FloatArray, IntArray, Labels
+from promcompat.core.strconv import format_decimal
 from promql.aggregation.grouping import kept_pairs
 from promql.ast import AggregateExpr
 from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
 from promql.functions.function_calls import floats_only
-from promql.text_format import format_fixed
 from promql.values.matrix import Matrix
 
 _BYTES_PER_VALUE = 80
@@ -51,7 +51,7 @@ def _distinct_values(values: FloatArray, budget: QueryBudget) -> tuple[list[str]
     bits = np.where(np.isnan(values), np.nan, values).view(np.int64)
     distinct, inverse = np.unique(bits, return_inverse=True)
     budget.check_bytes(len(distinct) * _BYTES_PER_VALUE)
-    return [format_fixed(value) for value in distinct.view(np.float64).tolist()], inverse
+    return [format_decimal(value) for value in distinct.view(np.float64).tolist()], inverse
 
 
 def _result_series(

@@ -10,12 +10,12 @@ import xxhash
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels
+from promcompat.core.strconv import format_g
 from promql.aggregation.grouping import Grouping, group_series
 from promql.aggregation.step_heaps import StepHeaps
 from promql.ast import AggregateExpr, unwrap_parens
 from promql.budget import QueryBudget
 from promql.functions.function_calls import floats_only
-from promql.numbers.go_floats import format_g
 from promql.numbers.value_order import Less, larger_first, smaller_first
 from promql.values.matrix import Annotations, Matrix
 from promql.values.name_removal import take_rows

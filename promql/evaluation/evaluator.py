@@ -15,6 +15,7 @@ from promcompat.core.model import (
     SampleBlock,
     is_stale,
 )
+from promcompat.core.strconv import quote
 from promql.aggregation.aggregations import aggregate
 from promql.aggregation.count_values import count_values
 from promql.aggregation.sample_selection import SELECTIONS, select_samples
@@ -60,7 +61,7 @@ from promql.operators.vector_matching import (
     vector_operation,
     vector_scalar_operation,
 )
-from promql.parsing.literals import is_utf8, quote
+from promql.parsing.literals import is_utf8
 from promql.planning.plan import Plan
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.values.name_removal import (

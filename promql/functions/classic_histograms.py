@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from promcompat.core.model import METRIC_NAME, BoolArray, FloatArray, IntArray, Labels
+from promcompat.core.strconv import parse_float
 from promql.ast import PositionRange
 from promql.budget import BYTES_PER_CELL, QueryBudget
 from promql.functions.function_calls import InstantCall
-from promql.numbers.go_floats import parse_float
 from promql.values.annotation_texts import bad_bucket_label, forced_monotonicity, invalid_quantile
 from promql.values.matrix import Annotations, Matrix, Value
 from promql.values.name_removal import drop_names
@@ -103,13 +103,21 @@ def _bucket_rows(matrix: Matrix, annotations: Annotations, pos: PositionRange) -
             continue
         le = labels.get(BUCKET_LABEL)
         if le not in bounds:
-            bounds[le] = parse_float(le)
+            bounds[le] = parse_bound(le)
         bound = bounds[le]
         if bound is None:
             annotations.warn(bad_bucket_label(labels.get(METRIC_NAME), le), pos)
             continue
         groups.setdefault(labels.without((BUCKET_LABEL,)), []).append((bound, row))
     return groups
+
+
+def parse_bound(text: str) -> float | None:
+    """The number of an `le` label, None for a text that is not a number."""
+    try:
+        return parse_float(text)
+    except ValueError:
+        return None
 
 
 def _batches(

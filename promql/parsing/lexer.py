@@ -8,7 +8,8 @@ terminals of `grammar.lark`; `$END` ends every query. Offsets are characters.
 import re
 from typing import NamedTuple
 
-from promql.parsing.literals import quote, quote_rune
+from promcompat.core.strconv import quote
+from promql.parsing.literals import quote_rune
 from promql.parsing.parse_errors import PositionedError
 from promql.parsing.token_scanners import scan_duration, scan_number, string_fault
 

@@ -5,10 +5,8 @@ The rules are those of Go's `strconv`: what it accepts and how it prints is part
 
 import math
 import re
-from decimal import Decimal
 
-_MAX_INT64 = (1 << 63) - 1
-_OCTAL = re.compile(r"0(_?[0-7])+")
+from promcompat.core.strconv import MAX_INT64, parse_float, parse_int, quote
 
 
 def parse_number(text: str) -> float:
@@ -16,51 +14,13 @@ def parse_number(text: str) -> float:
 
     Raises ValueError in Prometheus' words.
     """
-    digits = text.lower()
-    if digits.startswith("0x"):
-        return _parse_hexadecimal(text)
-    if _OCTAL.fullmatch(digits):
-        value = int(digits.replace("_", ""), 8)
-        if value <= _MAX_INT64:
-            return float(value)
+    whole = parse_int(text)
+    if whole is not None and whole <= MAX_INT64:
+        return float(whole)
     try:
-        # The lexer lets pass no other misplaced underscore.
-        number = float(digits if digits.endswith("_") else digits.replace("_", ""))
-    except ValueError:
-        raise ValueError(_number_fault(text, "invalid syntax")) from None
-    if math.isinf(number) and digits != "inf":
-        raise ValueError(_number_fault(text, "value out of range"))
-    return number
-
-
-def _parse_hexadecimal(text: str) -> float:
-    try:
-        value = int(text, 16)
-    except ValueError:
-        raise ValueError(_number_fault(text, "invalid syntax")) from None
-    # Go falls back to its float parser, which wants a `p` exponent in a hexadecimal number.
-    if value > _MAX_INT64:
-        raise ValueError(_number_fault(text, "invalid syntax"))
-    return float(value)
-
-
-def _number_fault(text: str, reason: str) -> str:
-    return f"error parsing number: strconv.ParseFloat: parsing {quote(text)}: {reason}"
-
-
-def format_number(value: float) -> str:
-    """The shortest decimal that reads back as `value`, never with an exponent."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    text = format(Decimal(repr(value)), "f")
-    return text.removesuffix(".0")
-
-
-def format_float(value: float) -> str:
-    """Go's `%f`."""
-    return f"{value:.6f}" if math.isfinite(value) else format_number(value)
+        return parse_float(text)
+    except ValueError as exc:
+        raise ValueError(f"error parsing number: {exc}") from None
 
 
 def seconds_to_ms(seconds: float) -> int:
@@ -133,44 +93,8 @@ def _escaped_bytes(escape: re.Match[str]) -> bytes:
             return chr(int(escape["short"] or escape["long"], 16)).encode()
 
 
-_FIRST_BYTE, _LAST_BYTE = 0xDC80, 0xDCFF
-_QUOTED_ESCAPES = {
-    "\a": "\\a",
-    "\b": "\\b",
-    "\f": "\\f",
-    "\n": "\\n",
-    "\r": "\\r",
-    "\t": "\\t",
-    "\v": "\\v",
-    "\\": "\\\\",
-}
-
-
-def _quote_with(text: str, delimiter: str) -> str:
-    return delimiter + "".join(_quote_character(char, delimiter) for char in text) + delimiter
-
-
-def _quote_character(char: str, delimiter: str) -> str:
-    if char == delimiter:
-        return "\\" + delimiter
-    if char in _QUOTED_ESCAPES:
-        return _QUOTED_ESCAPES[char]
-    # Prometheus prints U+FFFD bare, but its lexer refuses it bare; the escape reads back.
-    if char.isprintable() and char != "\ufffd":
-        return char
-    code = ord(char)
-    if code < 0x80 or _FIRST_BYTE <= code <= _LAST_BYTE:
-        return f"\\x{code & 0xFF:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def quote(text: str) -> str:
-    """The text as a double-quoted string (Go's `%q`)."""
-    return _quote_with(text, '"')
-
-
 def quote_rune(char: str) -> str:
     """The character as error texts show it; an empty string is the end of input."""
     if char == "" or char == "\ufffd" or "\ud800" <= char <= "\udfff":
         return "'\ufffd'"
-    return _quote_with(char, "'")
+    return quote(char, "'")

@@ -14,6 +14,7 @@ from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
+from promcompat.core.strconv import format_decimal, quote
 from promql.ast import (
     NO_MODIFIERS,
     AggregateExpr,
@@ -33,7 +34,6 @@ from promql.ast import (
     VectorSelector,
     children,
 )
-from promql.parsing.literals import format_number, quote
 
 MAX_LINE_BYTES = 100
 """Prettified expressions longer than this are split over lines."""
@@ -103,7 +103,7 @@ def _parts(expr: Expr) -> list[str | Expr]:
         case NumberLiteral():
             return [_number(expr)]
         case StringLiteral():
-            return [quote(expr.value)]
+            return [_quote(expr.value)]
         case VectorSelector():
             return [_selector(expr) + _modifiers(expr.modifiers)]
         case MatrixSelector():
@@ -196,7 +196,7 @@ def _head(expr: Call | AggregateExpr | ParenExpr) -> str:
 def _number(number: NumberLiteral) -> str:
     if number.is_duration:
         return format_duration_ms(round(number.value * 1000))
-    return format_number(number.value)
+    return format_decimal(number.value)
 
 
 def _duration(duration_ms: int, expr: DurationExpr | NumberLiteral | None) -> str:
@@ -264,13 +264,13 @@ def _is_name(selector: VectorSelector, matcher: LabelMatcher) -> bool:
 
 def _matcher(matcher: LabelMatcher) -> str:
     is_bare = _BARE_MATCHER_NAME.fullmatch(matcher.name)
-    name = matcher.name if is_bare else quote(matcher.name)
-    return f"{name}{matcher.op}{quote(matcher.value)}"
+    name = matcher.name if is_bare else _quote(matcher.name)
+    return f"{name}{matcher.op}{_quote(matcher.value)}"
 
 
 def _labels(names: tuple[str, ...]) -> str:
     return ", ".join(
-        name if _BARE_GROUPING_LABEL.fullmatch(name) else quote(name) for name in names
+        name if _BARE_GROUPING_LABEL.fullmatch(name) else _quote(name) for name in names
     )
 
 
@@ -294,3 +294,11 @@ def _matching(matching: VectorMatching) -> str:
         side = "left" if matching.card is Cardinality.MANY_TO_ONE else "right"
         text += f" group_{side} ({_labels(matching.include)})"
     return text
+
+
+def _quote(text: str) -> str:
+    """The text as a string literal.
+
+    U+FFFD is escaped, since the lexer of Prometheus refuses it bare, as its own printer writes it.
+    """
+    return quote(text).replace("\ufffd", "\\ufffd")

@@ -9,6 +9,7 @@ from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
+from promcompat.core.strconv import format_f
 from promql.ast import (
     NO_MODIFIERS,
     AtPreprocessor,
@@ -22,7 +23,7 @@ from promql.ast import (
     VectorSelector,
 )
 from promql.parsing.lexer import Token
-from promql.parsing.literals import format_float, parse_number, seconds_to_ms, to_unicode, unquote
+from promql.parsing.literals import parse_number, seconds_to_ms, to_unicode, unquote
 from promql.parsing.parse_errors import PositionedError
 from promql.parsing.partial_nodes import Duration, Matchers, Operand, depth_above, span
 
@@ -209,7 +210,7 @@ class RangeRules:
         seconds = time.value
         # Written so that NaN is refused too.
         if not -_MAX_TIMESTAMP < seconds < _MAX_TIMESTAMP:
-            reason = f"timestamp out of bounds for @ modifier: {format_float(seconds)}"
+            reason = f"timestamp out of bounds for @ modifier: {format_f(seconds)}"
             raise PositionedError(operand.expr.pos.start, reason)
         timestamp_ms = math.floor(abs(seconds * 1000) + 0.5)
         timestamp_ms = -timestamp_ms if seconds < 0 else timestamp_ms

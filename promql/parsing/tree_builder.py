@@ -6,6 +6,7 @@ on in the text is reported first.
 """
 
 from promcompat.core.matchers import LabelMatcher
+from promcompat.core.strconv import quote
 from promql.ast import (
     AggregateExpr,
     BinaryExpr,
@@ -22,7 +23,7 @@ from promql.ast import (
     VectorSelector,
 )
 from promql.parsing.lexer import Token
-from promql.parsing.literals import is_utf8, quote, unquote
+from promql.parsing.literals import is_utf8, unquote
 from promql.parsing.parse_errors import PositionedError
 from promql.parsing.partial_nodes import (
     Arguments,

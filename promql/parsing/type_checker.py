@@ -3,6 +3,7 @@
 from typing import assert_never
 
 from promcompat.core.model import METRIC_NAME
+from promcompat.core.strconv import quote
 from promql.ast import (
     AggregateExpr,
     BinaryExpr,
@@ -22,7 +23,6 @@ from promql.ast import (
     run_nested,
 )
 from promql.parsing.closing_parens import shown_end
-from promql.parsing.literals import quote
 from promql.parsing.parse_errors import PositionedError
 from promql.parsing.signatures import (
     AGGREGATION_PARAM_TYPES,

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
+from promcompat.core.strconv import format_g, quote
 from promql.ast import PositionRange, line_col
-from promql.numbers.go_floats import format_g
-from promql.parsing.literals import quote
 from promql.values.matrix import Annotations
 
 MAX_ANNOTATIONS = 10

@@ -1,12 +1,10 @@
 """Group commit: concurrent writes share one sorted COPY, each waits for its own rows."""
 
 import asyncio
-import math
 import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Final
 
 import numpy as np
@@ -17,6 +15,7 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     WriteRejectedError,
 )
+from promcompat.core.strconv import format_g
 from promcompat.core.thresholds import LevelChange
 from sql.catalog import MS_PER_DAY
 from sql.database.copy_format import SampleRows
@@ -234,24 +233,5 @@ def duplicate_message(rows: SampleRows, conflicts: list[Conflict]) -> str:
     new_value = float(rows.bits[first.row : first.row + 1].view(np.float64)[0])
     return (
         f"duplicate sample for timestamp {int(rows.timestamps[first.row])}; overrides not allowed: "
-        f"existing {format_go_float(first.existing)}, new value {format_go_float(new_value)}"
+        f"existing {format_g(first.existing)}, new value {format_g(new_value)}"
     )
-
-
-def format_go_float(value: float) -> str:
-    """A float as Go's `%g` prints it: shortest digits, an exponent below 1e-4 and from 1e6 on.
-
-    https://pkg.go.dev/strconv#FormatFloat; Go takes 6 for the limit of the shortest form however
-    many digits there are, so 1234567 is 1.234567e+06.
-    """
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    number = Decimal(repr(value)).normalize()
-    exponent = number.adjusted() if number else 0
-    if -4 <= exponent < 6:
-        return format(number, "f")
-    digits = "".join(map(str, number.as_tuple().digits))
-    mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
-    return f"{'-' if value < 0 else ''}{mantissa}e{exponent:+03d}"

@@ -32,6 +32,14 @@ TEMPLATES = (
     '{{ humanize "1234" }} {{ humanizeDuration "90" }} {{ humanizePercentage "0.5" }}',
     "{{ humanizeDuration 0.001 }} {{ humanizeDuration -3661.0 }} {{ humanizeDuration 59.9 }}",
     '{{ humanize "x" }}',
+    '{{ humanize "1e1_0" }} {{ humanize "0x_1p4" }} {{ humanize "nan" }} {{ humanize "-inf" }}',
+    '{{ humanize "+nan" }}',
+    '{{ humanize "1e999" }}',
+    '{{ humanize "0x1__0p4" }}',
+    '{{ humanize "0xp4" }}',
+    '{{ humanize "a\\"b\\n" }}',
+    '{{ printf "%q %+q %#q %q %+q" "\\ufffd" "\\ufffd\\u0080" "\\ufffd" 65533 65533 }}',
+    "{{ 1e1_0 }} {{ 0x1p1_0 }} {{ 0b11 }} {{ 0o17 }} {{ 0_17 }} {{ -0x10 }} {{ 1_0.5 }} {{ -0.0 }}",
     "{{ if gt $value 10.0 }}high{{ else if eq $value 1.0 }}one{{ else }}low{{ end }}",
     '{{ if and $labels.job (ne $labels.job "db") }}yes{{ end }}{{ if or "" 0 }}no{{ end }}',
     "{{ gt $value 1 }}",
@@ -201,7 +209,9 @@ async def test_what_prometheus_takes_for_a_template_is_one(
 @pytest.mark.parametrize(
     "text",
     [
-        "{{ 99999999999999999999 }}", "{{ 09 }}", "{{ 1e400 }}", "{{ '\\ud800' }}",
+        "{{ 99999999999999999999 }}", "{{ 09 }}", "{{ 1e400 }}", "{{ 1e }}", "{{ 1e1__0 }}",
+        "{{ 0x1.8 }}", "{{ 0x1ffffffffffffffffff }}", "{{ +18446744073709551615 }}",
+        "{{ '\\ud800' }}",
         '{{ "\\U00110000" }}', "{{ index `abc` -99999999999999999999 }}", "{{ nope }}",
     ],
 )  # fmt: skip

@@ -11,7 +11,6 @@ from promcompat.api.params import (
     MIN_TIME_MS,
     Form,
     check_label_name,
-    go_quote,
     parse_duration_ns,
     parse_eval_range,
     parse_go_int,
@@ -88,8 +87,3 @@ def test_escaped_label_names_come_back(name: str) -> None:
     if all(ord(rune) < 0x100000 for rune in name):
         assert unescape_label_name(escaped) == name
     check_label_name(name)
-
-
-@given(st.text(max_size=10))
-def test_quoted_text_is_printable(text: str) -> None:
-    assert go_quote(text).isprintable()

@@ -29,7 +29,6 @@ from promcompat.alerting.templates.nodes import (
     Variable,
 )
 from promcompat.alerting.templates.values import (
-    MAX_INT,
     MAX_TEXT,
     LabelMap,
     RootData,
@@ -37,6 +36,7 @@ from promcompat.alerting.templates.values import (
     TooLongError,
     type_name,
 )
+from promcompat.core.strconv import MAX_INT64
 
 _NO_VALUE: Final = object()
 _MAX_MADE: Final = 16 << 20
@@ -217,7 +217,7 @@ class Evaluator:
     def _operand(self, node: Operand, dot: object) -> object:
         match node:
             case Constant():
-                if isinstance(node.value, int) and node.value > MAX_INT:
+                if isinstance(node.value, int) and node.value > MAX_INT64:
                     raise self._fault(node, f"{node.text} overflows int")
                 return node.value
             case Field():

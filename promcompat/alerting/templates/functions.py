@@ -11,7 +11,6 @@ from urllib.parse import quote_plus
 
 from promcompat.alerting.templates.comparisons import compare_less, is_equal, is_true
 from promcompat.alerting.templates.go_format import sprint, sprintf
-from promcompat.alerting.templates.go_numbers import parse_go_number
 from promcompat.alerting.templates.values import (
     MAX_TEXT,
     LabelMap,
@@ -24,6 +23,7 @@ from promcompat.alerting.templates.values import (
 from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.patterns import CompiledPattern, PatternMatch, compile_capturing
+from promcompat.core.strconv import parse_float
 
 _MAX_PATTERN_COST: Final = 5_000
 """Microseconds, about: a template may compile many."""
@@ -113,8 +113,17 @@ def _strip_domain(text: str) -> str:
     return text
 
 
+def _to_float(value: object) -> float:
+    """The number of a number or of its text. Raises ValueError in Prometheus' words."""
+    if isinstance(value, str):
+        return parse_float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise ValueError(f"can't convert {type_name(value)} to float")
+
+
 def _humanize(value: object) -> str:
-    number = parse_go_number(value)
+    number = _to_float(value)
     if number == 0 or not math.isfinite(number):
         return sprintf("%.4g", [number])
     prefix = ""
@@ -132,7 +141,7 @@ def _humanize(value: object) -> str:
 
 
 def _humanize_1024(value: object) -> str:
-    number = parse_go_number(value)
+    number = _to_float(value)
     if abs(number) <= 1 or not math.isfinite(number):
         return sprintf("%.4g", [number])
     prefix = ""
@@ -144,7 +153,7 @@ def _humanize_1024(value: object) -> str:
 
 
 def _humanize_duration(value: object) -> str:
-    number = parse_go_number(value)
+    number = _to_float(value)
     if not math.isfinite(number):
         return sprintf("%.4g", [number])
     if number == 0:
@@ -170,11 +179,11 @@ def _humanize_duration(value: object) -> str:
 
 
 def _humanize_percentage(value: object) -> str:
-    return sprintf("%.4g%%", [parse_go_number(value) * 100])
+    return sprintf("%.4g%%", [_to_float(value) * 100])
 
 
 def _to_moment(value: object) -> Moment:
-    number = parse_go_number(value)
+    number = _to_float(value)
     # Go keeps milliseconds: the rest of the float is noise.
     nanoseconds = math.floor(number * 1000) * 1_000_000 if math.isfinite(number) else 1 << 63
     if not -(1 << 63) <= nanoseconds < 1 << 63:
@@ -186,7 +195,7 @@ def _to_moment(value: object) -> Moment:
 
 
 def _humanize_timestamp(value: object) -> str:
-    number = parse_go_number(value)
+    number = _to_float(value)
     if not math.isfinite(number):
         return sprintf("%.4g", [number])
     return str(_to_moment(number))

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from decimal import Decimal
 from typing import Final
 
 from promcompat.alerting.templates.values import (
@@ -15,31 +14,13 @@ from promcompat.alerting.templates.values import (
     check_length,
     type_name,
 )
+from promcompat.core.strconv import format_g, quote
 
 _FLAGS: Final = re.compile(r"[-+# 0]*")
 _DIGITS: Final = re.compile(r"[0-9]*")
 _MAX_UNSIGNED: Final = (1 << 64) - 1
 _GO_MAX_WIDTH: Final = 1_000_000
 _MAX_WIDTH: Final = 1 << 20
-
-
-def format_float(value: float) -> str:
-    """Shortest digits that read back the same; an exponent below 1e-4 and from 1e6 on.
-
-    Observed of promtool 3.5.3: `{{ 1234567.0 }}` is 1.234567e+06.
-    """
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "+Inf" if value > 0 else "-Inf"
-    number = Decimal(repr(value)).normalize()
-    exponent = number.adjusted() if number else 0
-    sign = "-" if math.copysign(1.0, value) < 0 else ""
-    if -4 <= exponent < 6:
-        return sign + format(abs(number), "f")
-    digits = "".join(map(str, number.as_tuple().digits))
-    mantissa = digits[0] + ("." + digits[1:] if len(digits) > 1 else "")
-    return f"{sign}{mantissa}e{exponent:+03d}"
 
 
 def go_text(value: object) -> str:
@@ -353,7 +334,7 @@ def _float_digits(verb: _Verb, value: float) -> str:
         text = _hex_digits(value, precision)
         return text.upper() if letter == "X" else text
     if letter in "vgG" and precision is None:
-        text = format_float(value)
+        text = format_g(value)
         return text.upper() if letter == "G" else text
     letter = "g" if letter == "v" else letter
     return f"{value:.{6 if precision is None else precision}{letter}}"
@@ -397,7 +378,7 @@ def _format_string(verb: _Verb, value: str) -> str | None:
     if verb.letter == "q" or verb.is_go_syntax:
         if verb.has("#") and "`" not in shown and shown.isprintable():
             return verb.pad(f"`{shown}`")
-        return verb.pad(quote(shown, '"', is_ascii=verb.has("+")))
+        return verb.pad(quote(shown, is_ascii=verb.has("+")))
     return verb.pad(shown) if verb.letter in "sv" else None
 
 
@@ -407,27 +388,3 @@ def _hex_text(verb: _Verb, value: str) -> str:
     prefix = "0x" if verb.has("#") and data else ""
     text = prefix + (data.hex(" ").replace(" ", f" {prefix}") if verb.has(" ") else data.hex())
     return text.upper() if verb.letter == "X" else text
-
-
-_QUOTED: Final = {
-    "\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t",
-    "\v": "\\v", "\\": "\\\\",
-}  # fmt: skip
-
-
-def quote(text: str, mark: str, *, is_ascii: bool = False) -> str:
-    """`strconv.Quote` and its like; `mark` is the quotation mark."""
-    return mark + "".join(_quoted(char, mark, is_ascii) for char in text) + mark
-
-
-def _quoted(char: str, mark: str, is_ascii: bool) -> str:
-    if char == mark:
-        return f"\\{char}"
-    if char in _QUOTED:
-        return _QUOTED[char]
-    if char.isprintable() and (char.isascii() or not is_ascii):
-        return char
-    code = ord(char)
-    if code < 32 or code == 127:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,12 +1,9 @@
 """Parses a template: https://pkg.go.dev/text/template says what is one."""
 
-import math
-import re
 from collections.abc import Container
 from dataclasses import dataclass, field
 from typing import Final
 
-from promcompat.alerting.templates.go_format import quote
 from promcompat.alerting.templates.lexer import Token, tokenize, unquote
 from promcompat.alerting.templates.nodes import (
     Action,
@@ -26,16 +23,14 @@ from promcompat.alerting.templates.nodes import (
     Tree,
     Variable,
 )
-from promcompat.alerting.templates.values import MAX_INT
+from promcompat.core.strconv import MAX_INT64, parse_float, parse_int, quote
 
 _CONSTANTS: Final = {"true": True, "false": False, "nil": None}
 _BRANCHES: Final = ("if", "with", "range")
 _KEYWORDS: Final = frozenset(
     ["block", "break", "continue", "define", "else", "end", "if", "range", "template", "with"]
 )
-_BAD_UNDERSCORE: Final = re.compile(r"__|_$|_[.eEpP]|[.+-]_")
 _MAX_UNSIGNED: Final = (1 << 64) - 1
-_MAX_DIGITS: Final = 70
 """More than any 64-bit number has in any base."""
 _MAX_DEPTH: Final = 100
 """Deeper templates are refused: they could only be meant to exhaust the stack."""
@@ -322,7 +317,7 @@ class _Parser:
             case Variable():
                 return Variable(operand.pos, operand.name, operand.names + tuple(names))
             case Constant():
-                term = quote(operand.text, '"')
+                term = quote(operand.text)
                 raise self._fault(f"unexpected . after term {term}", token)
             case _:
                 return Chain(operand.pos, operand, tuple(names))
@@ -373,28 +368,15 @@ def _number(text: str) -> int | float:
 
     Raises ValueError for a number that no Go type holds.
     """
-    if _BAD_UNDERSCORE.search(text):
-        raise ValueError("illegal number syntax")
-    digits = text.replace("_", "").lower()
-    is_hex = digits.lstrip("+-").startswith("0x")
-    if any(char in digits for char in (".p" if is_hex else ".e")):
-        try:
-            value = float.fromhex(digits) if is_hex else float(digits)
-        except (OverflowError, ValueError) as exc:
-            raise ValueError("illegal number syntax") from exc
-        if math.isinf(value):
-            raise ValueError("illegal number syntax")
-        return value
-    sign = digits[: len(digits) - len(digits.lstrip("+-"))]
-    bare = digits.lstrip("+-")
-    if len(bare) > _MAX_DIGITS:
-        raise ValueError("integer overflow")
-    # A leading zero alone means octal, too.
-    is_octal = len(bare) > 1 and bare.isdigit() and bare[0] == "0"
+    whole = parse_int(text)
+    largest = _MAX_UNSIGNED if text[0].isdigit() else MAX_INT64
+    if whole is not None and -MAX_INT64 - 1 <= whole <= largest:
+        return whole
     try:
-        whole = int(f"{sign}0o{bare}" if is_octal else digits, 0)
-    except ValueError as exc:
-        raise ValueError("integer overflow") from exc
-    if not -MAX_INT - 1 <= whole <= _MAX_UNSIGNED:
+        value = parse_float(text)
+    except ValueError:
+        raise ValueError("illegal number syntax") from None
+    if not set(".eEpP") & set(text):
         raise ValueError("integer overflow")
-    return whole
+    return value
+

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-MAX_INT: Final = (1 << 63) - 1
-"""The largest int of Go."""
 MAX_TEXT: Final = 1 << 20
 """Characters of any text that a template makes."""
 _LEAST_PER_PART: Final = 4

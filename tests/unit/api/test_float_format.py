@@ -14,7 +14,6 @@ from promcompat.api.float_format import (
     format_timestamp,
     format_timestamps,
 )
-from promql.parsing.literals import format_number
 
 CASES = [
     (0.0, "0"),
@@ -58,13 +57,6 @@ def test_columns_of_whole_numbers_print_as_single_values_do(numbers: list[float]
     assert format_sample_values(column) == [
         format_sample_value(value).encode() for value in column.tolist()
     ]
-
-
-def test_scalars_never_have_an_exponent() -> None:
-    assert format_number(1e21) == "1000000000000000000000"
-    assert format_number(5e-324) == "0." + "0" * 323 + "5"
-    assert format_number(-0.0) == "-0"
-    assert format_number(math.inf) == "+Inf"
 
 
 def test_timestamps() -> None:

@@ -16,7 +16,7 @@ from promcompat.core.thresholds import LevelChange
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
 from sql.samples.duplicates import Conflict
-from sql.samples.writer import GroupCommitOptions, SampleWriter, format_go_float
+from sql.samples.writer import GroupCommitOptions, SampleWriter
 
 DAY_MS = 86_400_000
 
@@ -230,26 +230,3 @@ async def test_close_of_an_idle_writer_returns() -> None:
     committer = GatedCommitter()
     await make_writer(committer).close()
     assert committer.commits == []
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.0, "0"),
-        (-0.0, "-0"),
-        (2.5, "2.5"),
-        (123456.789, "123456.789"),
-        (100000.0, "100000"),
-        (1e6, "1e+06"),
-        (1234567.0, "1.234567e+06"),
-        (0.0001, "0.0001"),
-        (1.5e-05, "1.5e-05"),
-        (-3e300, "-3e+300"),
-        (5e-324, "5e-324"),
-        (float("nan"), "NaN"),
-        (float("inf"), "+Inf"),
-        (float("-inf"), "-Inf"),
-    ],
-)
-def test_format_go_float(value: float, text: str) -> None:
-    assert format_go_float(value) == text
