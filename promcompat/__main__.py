@@ -35,36 +35,37 @@ from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 _LOGGER = logging.getLogger("promcompat")
 
 _DESCRIPTION = """\
-promcompat keeps Prometheus metrics in TimescaleDB or PostgreSQL: remote write in, PromQL and SQL
-out. Any Prometheus can send to it and Grafana reads it as a Prometheus data source."""
+promcompat stores Prometheus metrics in TimescaleDB or PostgreSQL: it accepts remote write and
+answers PromQL and SQL. Any Prometheus can write to it, and Grafana can read from it as a
+Prometheus data source."""
 
 _EXAMPLES = """\
 examples:
   promcompat serve
-      Everything by itself: installs, starts and stops its own database.
+      Serve with a database that promcompat installs, starts and stops itself.
   promcompat serve --database-url postgresql://user:secret@db:5432/metrics --listen :9201
-      On a database you run; the schema is brought up to date first.
+      Serve with your own database; its schema is brought up to date first.
   PROMCOMPAT_TENANCY=header PROMCOMPAT_WORKERS=4 promcompat serve
-      Settings from the environment; a flag wins over its variable.
+      Take settings from the environment; a flag overrides its variable.
   promcompat migrate --database-url postgresql://user:secret@db:5432/metrics
       Only bring the schema up to date.
   promcompat worker --temporal-address temporal:7233 --task-queue promcompat
-      Do remediations, beside a service and on its database.
+      Run remediation workflows, alongside a service and on its database.
   promcompat sql -c "SELECT count(*) FROM metrics"
-      Open psql on the database in use; its arguments are passed on.
+      Open psql on the database in use; further arguments are passed to psql.
   promcompat backup metrics.dump
-      Back up the service's own database; promcompat restore puts it back.
+      Back up the service's own database; promcompat restore restores it.
   promcompat explain 'rate(http_requests_total[5m])' --analyze
-      Ask a running service how it answers a query, and what that takes.
+      Show how a running service executes a query, and what it costs.
 
-send to it:    remote_write: [{url: "http://127.0.0.1:9201/api/v1/write"}]
+write to it:   remote_write: [{url: "http://127.0.0.1:9201/api/v1/write"}]
 read from it:  Grafana data source of type Prometheus with the URL http://127.0.0.1:9201"""
 
 _COMMANDS_WITH_SETTINGS = {
     "serve": "serve until Ctrl-C or SIGTERM",
-    "migrate": "bring the database's schema up to date and end",
-    "maintain": "apply retention and compute metrics_hourly, once, and end",
-    "worker": "do remediations that Temporal hands out, until Ctrl-C or SIGTERM",
+    "migrate": "bring the database schema up to date and exit",
+    "maintain": "apply retention and compute metrics_hourly once, then exit",
+    "worker": "run remediation workflows for Temporal until Ctrl-C or SIGTERM",
 }
 
 
@@ -96,7 +97,7 @@ def _run_with_settings(options: Namespace, given: Sequence[str], others: Sequenc
     redactor = Redactor(secrets_of(settings))
     set_up_logging(settings.log_level, settings.log_format, redactor)
     for name in unknown_variables(os.environ):
-        _LOGGER.warning("no setting has this variable", extra={"variable": name})
+        _LOGGER.warning("unknown environment variable, no such setting", extra={"variable": name})
     try:
         return _run(options, settings, given, others)
     except PromcompatError as exc:
@@ -136,7 +137,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--version", action="version", version=_version_text(), help="print the version and end"
+        "--version", action="version", version=_version_text(), help="print the version and exit"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, help_text in _COMMANDS_WITH_SETTINGS.items():
@@ -152,7 +153,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_explain_parser(commands)
     add_sql_parser(commands)
     add_backup_parsers(commands)
-    commands.add_parser("version", help="print the version and end")
+    commands.add_parser("version", help="print the version and exit")
     return parser
 
 
@@ -161,7 +162,9 @@ def _version_text() -> str:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("settings (each also a variable of the environment)")
+    group = parser.add_argument_group(
+        "settings (each can also be set by the environment variable in brackets)"
+    )
     for name, field in Settings.model_fields.items():
         default = default_text(name)
         shown = f" Default: {default}." if default else ""

@@ -40,8 +40,8 @@ def database_url(settings: Settings) -> str:
     url = read_database_url(settings.data_dir)
     if url is None:
         raise NoDatabaseError(
-            f"there is no database in {settings.data_dir}: start promcompat serve, which makes "
-            "one, name its folder with --data-dir (PROMCOMPAT_DATA_DIR), or name a database with "
+            f"there is no database in {settings.data_dir}: start promcompat serve, which creates "
+            "one, or give its folder with --data-dir (PROMCOMPAT_DATA_DIR) or a database with "
             "--database-url (PROMCOMPAT_DATABASE_URL)"
         )
     return url

@@ -63,7 +63,7 @@ def split_listen_address(address: str) -> tuple[str, int]:
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ValueError("an IPv6 address needs brackets, for example [::1]:9201")
+        raise ValueError("an IPv6 address must be in brackets, for example [::1]:9201")
     return host or "0.0.0.0", int(port)
 
 
@@ -108,16 +108,16 @@ class Settings(BaseSettings):
 
     listen: Address = Field(
         "127.0.0.1:9201",
-        description="Address and port to serve HTTP on, as HOST:PORT; port 0 takes a free one.",
+        description="Address and port to serve HTTP on, as HOST:PORT. Port 0 picks a free port.",
     )
     database_url: SecretStr | None = Field(
         None,
-        description="postgresql:// address of the database. Without it the service installs and "
-        "runs its own under the data folder.",
+        description="postgresql:// URL of the database. Without it, the service installs and "
+        "runs its own database in the data folder.",
     )
     data_dir: Path = Field(
         default_factory=default_data_dir,
-        description="Folder of the service's own database; it survives restarts. Default: "
+        description="Folder of the service's own database, which survives restarts. Default: "
         "promcompat in $XDG_DATA_HOME or ~/.local/share.",
     )
     tenancy: Literal["single", "header"] = Field(
@@ -126,32 +126,34 @@ class Settings(BaseSettings):
         "names its tenant in X-Scope-OrgID.",
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
-        1, description="Processes that serve requests, all on one port."
+        1, description="Number of processes that serve requests, all on the same port."
     )
     pushdown: bool = Field(
-        True, description="Let the database compute what it can compute exactly for a query."
+        True,
+        description="Let the database compute the parts of a query that it can compute exactly.",
     )
     delayed_name_removal: bool = Field(
         False,
-        description="Remove metric names at the end of a query and not in each function "
-        "(Prometheus' promql-delayed-name-removal feature).",
+        description="Remove metric names at the end of a query instead of in each function "
+        "(Prometheus: --enable-feature=promql-delayed-name-removal).",
     )
     max_rules: PositiveInt = Field(
-        10_000, description="Alert rules one tenant may have; one more gets 409."
+        10_000, description="Most alert rules of a tenant; another one is refused with 409."
     )
     max_rules_per_group: PositiveInt = Field(
         1_000,
-        description="Alert rules one group may have, which are evaluated one after the other; one "
-        "more gets 409.",
+        description="Most alert rules of a group, which are evaluated one after another; another "
+        "one is refused with 409.",
     )
     max_definitions: PositiveInt = Field(
-        10_000, description="Metric definitions one tenant may have; one more gets 409."
+        10_000, description="Most metric definitions of a tenant; another one is refused with 409."
     )
     query_timeout: DurationMs = Field(
-        120_000, description="How long a query may take (Prometheus: --query.timeout)."
+        120_000, description="Longest time a query may take (Prometheus: --query.timeout)."
     )
     query_max_samples: PositiveInt = Field(
-        50_000_000, description="Samples one query may hold (Prometheus: --query.max-samples)."
+        50_000_000,
+        description="Most samples a query may hold in memory (Prometheus: --query.max-samples).",
     )
     query_max_memory_bytes: PositiveInt = Field(
         2048 * MEBIBYTE,
@@ -166,12 +168,13 @@ class Settings(BaseSettings):
     )
     query_max_concurrency: PositiveInt = Field(
         20,
-        description="Queries that run at once in a worker (Prometheus: --query.max-concurrency).",
+        description="Most queries a worker runs at the same time (Prometheus: "
+        "--query.max-concurrency).",
     )
     query_lookback_delta: DurationMs = Field(
         300_000,
-        description="How old the sample of an instant selector may be "
-        "(Prometheus: --query.lookback-delta).",
+        description="How far an instant selector looks back for a sample (Prometheus: "
+        "--query.lookback-delta).",
     )
     query_cache_bytes: Annotated[int, Field(ge=0)] = Field(
         64 * MEBIBYTE,
@@ -179,7 +182,8 @@ class Settings(BaseSettings):
     )
     query_sample_cache_bytes: Annotated[int, Field(ge=0)] = Field(
         256 * MEBIBYTE,
-        description="Memory of a worker for samples that earlier queries read; 0 keeps none.",
+        description="Memory of a worker for cached samples that earlier queries read; 0 disables "
+        "the cache.",
     )
     series_cache_bytes: PositiveInt = Field(
         1024 * MEBIBYTE,
@@ -192,39 +196,43 @@ class Settings(BaseSettings):
         description="Default step of a subquery (Prometheus: global.evaluation_interval).",
     )
     write_max_body_bytes: PositiveInt = Field(
-        32 * MEBIBYTE, description="Largest remote-write body, compressed; a larger one gets 413."
+        32 * MEBIBYTE,
+        description="Largest remote-write body as sent, compressed; a larger one is refused with "
+        "413.",
     )
     write_max_decoded_bytes: PositiveInt = Field(
-        32 * MEBIBYTE, description="Largest remote-write body, unpacked; a larger one gets 400."
+        32 * MEBIBYTE,
+        description="Largest remote-write body after decompression; a larger one is refused with "
+        "400.",
     )
     write_max_series: PositiveInt = Field(
         250_000,
-        description="Series and metadata entries that one remote-write request may hold; one with "
-        "more gets 400.",
+        description="Most series and metadata entries of a remote-write request; a request with "
+        "more is refused with 400.",
     )
     max_label_names_per_series: Annotated[int, Field(ge=1, le=1000)] = Field(
         30,
-        description="Labels a series may have, its name included. This limit and the next four "
-        "have Mimir's defaults; a series beyond one is refused with 400, others of its request "
-        "are stored.",
+        description="Most labels of a series, including its name. This limit and the next four "
+        "have Mimir's defaults. A series that exceeds one is refused with 400; the other series "
+        "of the request are stored.",
     )
     max_label_names_per_info_series: Annotated[int, Field(ge=1, le=1000)] = Field(
-        80, description="The same for metrics whose name ends in _info."
+        80, description="Most labels of a series whose metric name ends in _info."
     )
     max_label_name_bytes: Annotated[int, Field(ge=1, le=65_536)] = Field(
-        1024, description="Longest name of a label."
+        1024, description="Longest label name."
     )
     max_label_value_bytes: Annotated[int, Field(ge=1, le=65_536)] = Field(
         2048,
-        description="Longest value of a label; the name of a metric has 2000 bytes at most.",
+        description="Longest label value. A metric name may have at most 2000 bytes.",
     )
     max_metadata_bytes: Annotated[int, Field(ge=1, le=2000)] = Field(
         1024,
-        description="Longest metric name and unit in metadata; a longer help text is cut.",
+        description="Longest metric name and unit in metadata; a longer help text is truncated.",
     )
     max_tenants: PositiveInt = Field(
         1000,
-        description="Tenants that may exist; the first write of one more gets 400.",
+        description="Most tenants; the first write of another one is refused with 400.",
     )
     max_held_body_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
         256 * MEBIBYTE,
@@ -258,9 +266,9 @@ class Settings(BaseSettings):
     )
     external_url: str = Field(
         "",
-        description="Where people reach this service; notifications link to it "
-        "(Prometheus: --web.external-url). Default: the address it listens on, with the name of "
-        "the machine when it listens on every interface.",
+        description="URL under which people reach this service; notifications link to it "
+        "(Prometheus: --web.external-url). Default: the listen address, with the name of the "
+        "machine if it listens on every interface.",
     )
     alertmanager_urls: str = Field(
         "", description="Addresses of the Alertmanagers that alerts are sent to, comma-separated."
@@ -278,10 +286,12 @@ class Settings(BaseSettings):
     )
     threshold_expiry: DurationMs = Field(
         DAY_MS,
-        description="After how long without a sample the alert of a threshold ends. 0: never.",
+        description="Time without a sample after which the alert of a threshold ends. 0: never.",
     )
     max_silences: PositiveInt = Field(
-        1000, description="Silences of a tenant that have not ended; one more gets 409."
+        1000,
+        description="Most silences of a tenant that have not ended; another one is refused with "
+        "409.",
     )
     notification_retry: DurationMs = Field(
         DAY_MS, description="How long a notification that a webhook does not accept is sent again."
@@ -313,8 +323,8 @@ class Settings(BaseSettings):
     )
     remediation_commands: Commands = Field(
         {},
-        description="Commands that remediations may run, as a JSON object: name to list of "
-        "arguments, which may hold {placeholders}. No shell is involved.",
+        description="Commands that remediations may run, as a JSON object from names to lists of "
+        "arguments, which may contain {placeholders}. They run without a shell.",
     )
     remediation_http_hosts: Names = Field(
         (),
@@ -341,14 +351,16 @@ class Settings(BaseSettings):
     )
     cors_origin: str = Field(
         ".*",
-        description="Regular expression of the browser origins that may read answers, anchored "
+        description="Anchored regular expression for the browser origins that may read responses "
         "(Prometheus: --web.cors.origin).",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severity that is logged."
+        "info", description="Lowest severity that is logged."
     )
     log_format: Literal["logfmt", "json"] = Field(
-        "logfmt", description="One line per event on standard error, as key=value pairs or JSON."
+        "logfmt",
+        description="Format of the log on standard error, one line per event: key=value pairs or "
+        "JSON.",
     )
 
     @field_validator("alertmanager_urls", "external_url")
@@ -363,7 +375,9 @@ class Settings(BaseSettings):
     @classmethod
     def _check_external_url(cls, value: str) -> str:
         if value and public_url(value) != value:
-            raise ValueError("must have no user, password, query or fragment: links would show it")
+            raise ValueError(
+                "must not contain a user, password, query or fragment, because links would show it"
+            )
         return value
 
     @field_validator("webhook_urls")
@@ -378,7 +392,7 @@ class Settings(BaseSettings):
     def _check_sql_functions(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for name in value:
             if _SQL_FUNCTION.fullmatch(name) is None:
-                raise ValueError(f"{name} is not the name of a function: use name or schema.name")
+                raise ValueError(f"{name} is not a function name; use name or schema.name")
         return value
 
     @field_validator("database_url", mode="before")
@@ -390,8 +404,8 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://")
         if isinstance(value, str) and not _is_readable_url(value):
             raise ValueError(
-                "cannot be read: write the characters @ : / ? # [ ] % of a user or password as "
-                "%40 %3A %2F %3F %23 %5B %5D %25"
+                "is not a valid URL; in a user or password, write the characters @ : / ? # [ ] % "
+                "as %40 %3A %2F %3F %23 %5B %5D %25"
             )
         return value
 

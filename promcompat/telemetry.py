@@ -35,14 +35,14 @@ class HttpMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.request_seconds = Histogram(
             "promcompat_http_request_duration_seconds",
-            "Time from the request's headers to its whole answer.",
+            "Time from the headers of a request to the end of its response.",
             ("handler", "code"),
             registry=registry,
             buckets=_SECONDS,
         )
         self.requests_in_flight = Gauge(
             "promcompat_http_requests_in_flight",
-            "Requests being served now.",
+            "Requests currently being served.",
             registry=registry,
             multiprocess_mode="livesum",
         )
@@ -54,33 +54,33 @@ class RemoteWriteMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.samples_received = Counter(
             "promcompat_remote_write_samples_received",
-            "Float samples of decoded remote-write requests.",
+            "Float samples in decoded remote-write requests.",
             registry=registry,
         )
         self.requests_rejected = Counter(
             "promcompat_remote_write_requests_rejected",
-            "Remote-write requests not answered 204, by status code.",
+            "Remote-write requests not answered with 204, by status code.",
             ("code",),
             registry=registry,
         )
         self.series_invalid = Counter(
             "promcompat_remote_write_series_invalid",
-            "Series skipped for invalid labels, as Prometheus skips them.",
+            "Series skipped because of invalid labels, as Prometheus skips them.",
             registry=registry,
         )
         self.exemplars_ignored = Counter(
             "promcompat_remote_write_exemplars_ignored",
-            "Exemplars received and not kept.",
+            "Exemplars received; they are not stored.",
             registry=registry,
         )
         self.histograms_rejected = Counter(
             "promcompat_remote_write_histograms_rejected",
-            "Native histogram samples refused with 400.",
+            "Native histogram samples rejected with 400.",
             registry=registry,
         )
         self.metadata_received = Counter(
             "promcompat_remote_write_metadata_received",
-            "Metadata entries of decoded remote-write requests.",
+            "Metadata entries in decoded remote-write requests.",
             registry=registry,
         )
 
@@ -91,7 +91,7 @@ class NativeIngestMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
             "promcompat_native_ingest_requests",
-            "Requests to ingest JSON whose body could be read as samples.",
+            "JSON ingest requests whose body could be parsed as samples.",
             registry=registry,
         )
         self.samples_accepted = Counter(
@@ -101,8 +101,9 @@ class NativeIngestMetrics:
         )
         self.samples_refused = Counter(
             "promcompat_native_ingest_samples_refused",
-            "Samples not stored. invalid: at fault; withheld: valid, but another of the batch was "
-            "not; conflict: another value has the time; failed: the write as a whole failed.",
+            "Samples not stored. invalid: the sample is invalid; withheld: another sample of the "
+            "batch is invalid; conflict: a different value is stored for the same time; failed: "
+            "the whole write failed.",
             ("reason",),
             registry=registry,
         )
@@ -120,23 +121,23 @@ class QueryMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.stage_seconds = Histogram(
             "promcompat_query_stage_duration_seconds",
-            "Time of a query per stage, by the names of the stats parameter.",
+            "Query time by stage; the stages are those of the stats parameter.",
             ("stage",),
             registry=registry,
             buckets=_SECONDS,
         )
         self.samples = Counter(
-            "promcompat_query_samples", "Samples that queries read.", registry=registry
+            "promcompat_query_samples", "Samples read by queries.", registry=registry
         )
 
         self.steps_reused = Counter(
             "promcompat_query_steps_reused",
-            "Steps of range queries taken from earlier answers.",
+            "Steps of range queries taken from the result cache.",
             registry=registry,
         )
         self.cache_hits = Counter(
             "promcompat_query_cache_hits",
-            "Range queries answered in part or whole from earlier answers.",
+            "Range queries answered in part or in full from the result cache.",
             registry=registry,
         )
 
@@ -152,26 +153,27 @@ class QueryMetrics:
 
 
 _STORAGE_COUNTERS = {
-    "rows_committed": "Sample rows of committed transactions, repeated ones included.",
-    "commits": "Committed transactions of sample rows.",
-    "commit_seconds": "Time spent in those transactions.",
-    "duplicate_commits": "Commits that held samples which were stored already.",
-    "staged_commits": "Commits that met rows another service wrote at that moment.",
-    "failed_commits": "Transactions of sample rows that failed; their senders were told.",
-    "rows_rejected": "Samples not stored because another value has their time.",
+    "rows_committed": "Sample rows in committed transactions, including repeated rows.",
+    "commits": "Committed transactions with sample rows.",
+    "commit_seconds": "Time spent in transactions with sample rows.",
+    "duplicate_commits": "Commits with samples that were already stored.",
+    "staged_commits": "Commits with rows that another service was writing at the same time.",
+    "failed_commits": "Failed transactions with sample rows; their senders got an error.",
+    "rows_rejected": "Samples not stored because their series has a different value at the same "
+    "time.",
     "series_cache_hits": "Rows whose series id was cached.",
-    "series_cache_misses": "Rows whose series id had to be asked for.",
-    "series_resolved": "Series whose id was asked of the database.",
-    "series_resolve_seconds": "Time spent asking.",
-    "selections": "Selections of samples for queries.",
-    "samples_selected": "Samples read by them.",
-    "select_seconds": "Time spent reading.",
+    "series_cache_misses": "Rows whose series id was not cached.",
+    "series_resolved": "Series ids looked up in the database.",
+    "series_resolve_seconds": "Time spent looking up series ids.",
+    "selections": "Selectors read for queries.",
+    "samples_selected": "Samples read for selectors.",
+    "select_seconds": "Time spent reading selectors.",
     "selector_cache_hits": "Selectors whose series were cached.",
-    "selector_cache_misses": "Selectors whose series had to be asked for.",
-    "block_cache_hits": "Selections that were read since anything in the database changed.",
-    "sample_cache_hits": "Selections that began with samples of earlier queries.",
-    "sample_cache_misses": "Selections that had to be read whole.",
-    "late_commits": "Transactions with samples old enough to be in a cached result.",
+    "selector_cache_misses": "Selectors whose series were not cached.",
+    "block_cache_hits": "Selectors answered from the block cache.",
+    "sample_cache_hits": "Selectors answered in part from the sample cache.",
+    "sample_cache_misses": "Selectors read in full.",
+    "late_commits": "Transactions with samples old enough to be part of a cached result.",
 }
 
 
@@ -205,7 +207,7 @@ class StorageCounters:
         self._totals = _Totals("promcompat_storage", _STORAGE_COUNTERS, registry)
         self._rows_waiting = Gauge(
             "promcompat_storage_rows_waiting",
-            "Rows accepted and not yet committed.",
+            "Rows accepted but not yet committed.",
             registry=registry,
             multiprocess_mode="livesum",
         )
@@ -218,9 +220,9 @@ class StorageCounters:
 
 _REMEDIATION_COUNTERS = {
     "started": "Remediation workflows started.",
-    "already_started": "Starts of workflows that had been started before.",
-    "unavailable": "Starts that failed because Temporal could not be reached; they are repeated.",
-    "refused": "Starts that Temporal can never take; their remediations are failed.",
+    "already_started": "Starts of workflows that were already running.",
+    "unavailable": "Starts that failed because Temporal could not be reached; they are retried.",
+    "refused": "Starts that Temporal rejected for good; their remediations have failed.",
 }
 
 
@@ -231,7 +233,7 @@ class RemediationMetrics:
         self._totals = _Totals("promcompat_remediation", _REMEDIATION_COUNTERS, registry)
         self._is_reachable = Gauge(
             "promcompat_remediation_temporal_reachable",
-            "Whether the last call to Temporal was answered.",
+            "Whether the last call to Temporal succeeded.",
             registry=registry,
             multiprocess_mode="mostrecent",
         )
@@ -255,13 +257,14 @@ _ALERTING_COUNTERS = {
     "rule_evaluations": "Evaluations of alert rules.",
     "rule_evaluation_failures": "Evaluations that ended in an error.",
     "rule_evaluation_seconds": "Time spent evaluating alert rules.",
-    "breaches_handled": "Changes of breach levels taken from the outbox.",
-    "notifications_sent": "Alerts that receivers took.",
-    "notifications_failed": "Alerts that receivers did not take; they are sent again.",
-    "notifications_outdated": "Beginnings of alerts that ended before their receiver took them.",
-    "notifications_given_up": "Steps of alerts that receivers did not take in time, or too many.",
-    "remediations_requested": "Remediations handed to the workflow service.",
-    "remediations_failed": "Remediations it did not take.",
+    "breaches_handled": "Changes of breach levels read from the outbox.",
+    "notifications_sent": "Alerts that receivers accepted.",
+    "notifications_failed": "Alerts that receivers did not accept; they are sent again.",
+    "notifications_outdated": "Firing notifications not sent because the alert had already ended.",
+    "notifications_given_up": "Notifications given up because they were too old or too many were "
+    "waiting.",
+    "remediations_requested": "Remediations started on the workflow service.",
+    "remediations_failed": "Remediations that the workflow service did not accept.",
 }
 
 
@@ -279,7 +282,7 @@ class AlertingMetrics:
         )
         self._depth = Gauge(
             "promcompat_alerting_outbox_rows",
-            "Work that waits, by outbox.",
+            "Waiting entries, by outbox.",
             ("outbox",),
             registry=registry,
             multiprocess_mode="mostrecent",
@@ -305,22 +308,21 @@ class LoopMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.last_success = Gauge(
             "promcompat_loop_last_success_timestamp_seconds",
-            "When a run last ended without fault, in the worker where that was longest ago.",
+            "Time of the last successful run, in the worker where it was longest ago.",
             ("loop",),
             registry=registry,
             multiprocess_mode="livemin",
         )
         self.late_seconds = Gauge(
             "promcompat_loop_late_seconds",
-            "How long ago a run should have begun that has not succeeded yet; the most of all "
-            "workers.",
+            "How long ago the next successful run was due; the maximum over all workers.",
             ("loop",),
             registry=registry,
             multiprocess_mode="livemax",
         )
         self.failures = Counter(
             "promcompat_loop_failures",
-            "Runs that ended in a fault.",
+            "Runs that failed.",
             ("loop",),
             registry=registry,
         )
@@ -332,7 +334,7 @@ class MaintenanceMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self._failures = Counter(
             "promcompat_maintenance_failures",
-            "Steps of maintenance that failed, by task; they are tried again.",
+            "Failed maintenance steps, by task; they are retried.",
             ("task",),
             registry=registry,
         )
@@ -340,12 +342,12 @@ class MaintenanceMetrics:
             self._failures.labels(task)
         self._samples_deleted = Counter(
             "promcompat_maintenance_samples_deleted",
-            "Samples deleted because a definition keeps its metric for a shorter time.",
+            "Samples deleted because their metric's definition has a shorter retention.",
             registry=registry,
         )
         self._chunks_dropped = Counter(
             "promcompat_maintenance_chunks_dropped",
-            "Chunks or partitions dropped: too old, or empty.",
+            "Chunks or partitions dropped because they were too old or empty.",
             registry=registry,
         )
         self._hours_computed = Counter(
@@ -355,7 +357,7 @@ class MaintenanceMetrics:
         )
         self._series_removed = Counter(
             "promcompat_maintenance_series_removed",
-            "Series removed because they had no sample left.",
+            "Series removed because they had no samples left.",
             registry=registry,
         )
 
@@ -410,7 +412,7 @@ class Telemetry:
 def _publish_build(registry: CollectorRegistry) -> None:
     build = Gauge(
         "promcompat_build_info",
-        "Constant 1; the labels say what is running.",
+        "Constant 1; the labels describe the running version.",
         ("version", "python"),
         registry=registry,
         multiprocess_mode="max",

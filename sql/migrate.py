@@ -163,8 +163,9 @@ async def _create_schema(connection: asyncpg.Connection) -> None:
         await connection.execute(_QUERIES["create_schema"])
     except asyncpg.InsufficientPrivilegeError as exc:
         raise MigrationError(
-            f"this role may not create the schema {SCHEMA}: run GRANT CREATE ON DATABASE … TO …, "
-            f"or create the schema for it (CREATE SCHEMA {SCHEMA} AUTHORIZATION …)"
+            f"this role is not allowed to create the schema {SCHEMA}: run GRANT CREATE ON "
+            f"DATABASE … TO …, or create the schema for it (CREATE SCHEMA {SCHEMA} AUTHORIZATION "
+            "…)"
         ) from exc
 
 
@@ -194,27 +195,27 @@ async def _with_short_locks(
 
 def _describe_wait(holder: asyncpg.Record | None) -> str:
     if holder is None:
-        return "the migration had to wait for a lock and tries again"
+        return "the migration could not get a lock in time; trying again"
     return (
-        f"the migration waits for session {holder['pid']} ({holder['application'] or 'no name'}, "
-        f"{holder['state']}), which has held a lock on {holder['relation']} "
-        f"for {holder['age_seconds']:.0f} s"
+        f"the migration is waiting for session {holder['pid']} "
+        f"({holder['application'] or 'no name'}, {holder['state']}), which has held a lock on "
+        f"{holder['relation']} for {holder['age_seconds']:.0f} s"
     )
 
 
 async def _extension_state(connection: asyncpg.Connection) -> asyncpg.Record:
     state = await connection.fetchrow(_QUERIES["extension_state"])
     if state is None:
-        raise MigrationError("the database did not say what it is")
+        raise MigrationError("the database did not report its version and encoding")
     return state
 
 
 def _check_server(state: asyncpg.Record) -> None:
     if state["server_version"] < _MIN_SERVER_VERSION:
-        raise MigrationError("PostgreSQL 15 or newer is needed")
+        raise MigrationError("PostgreSQL 15 or newer is required")
     if state["encoding"] != "UTF8":
         raise MigrationError(
-            f"the database has the encoding {state['encoding']}; label values need UTF8"
+            f"the database has the encoding {state['encoding']}; label values require UTF8"
         )
 
 
@@ -254,8 +255,8 @@ def _check_applied(applied: Mapping[int, str], steps: Sequence[SqlFile]) -> None
         step = known.get(version)
         if step is None:
             raise MigrationError(
-                f"the database has migration {version:04d}, which this version of promcompat "
-                "does not know: it was migrated by a newer one"
+                f"the database has migration {version:04d}, which this version of promcompat does "
+                "not have: it was migrated by a newer version"
             )
         if step.checksum != checksum:
             raise MigrationError(
@@ -310,7 +311,7 @@ async def _set_chunk_interval(
     connection: asyncpg.Connection, report: Report, chunk_days: int
 ) -> None:
     if chunk_days < 1:
-        raise MigrationError("chunks are at least one day wide")
+        raise MigrationError("a chunk must cover at least one day")
 
     async def apply() -> None:
         await connection.execute(_QUERIES["set_chunk_interval"], chunk_days)

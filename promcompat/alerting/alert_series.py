@@ -37,7 +37,7 @@ async def write_alert_series(
     try:
         await metrics.write(tenant, batch)
     except WriteRejectedError as exc:
-        _LOGGER.debug("alert series not written", extra={"reason": str(exc)})
+        _LOGGER.debug("alert series could not be written", extra={"reason": str(exc)})
 
 
 def _samples(alerts: Iterable[Alert]) -> dict[Labels, float]:

@@ -106,19 +106,22 @@ class AlertService:
         when there are too many.
         """
         if silence.ends_at_ms <= max(silence.starts_at_ms, self._now_ms()):
-            fault = FieldFault("ends_at", "is over", "an end after the beginning and after now")
+            fault = FieldFault(
+                "ends_at", "is over", "an end after the start and after the current time"
+            )
             raise InvalidFieldsError([fault])
         matchers = silence.all_matchers
         if all(matcher.matches_empty() for matcher in matchers):
             expected = (
-                "a condition that the empty string does not fulfil, in `labels` or `matchers`"
+                "a label or matcher, in `labels` or `matchers`, that does not match the empty "
+                "string"
             )
             raise InvalidFieldsError([FieldFault("matchers", "match every alert", expected)])
         count = await self._alerts.count_silences(tenant, self._now_ms())
         if count >= self._max_silences:
             raise ConflictError(
-                f"the tenant has {count} silences that have not ended, and {self._max_silences} "
-                "are the limit (PROMCOMPAT_MAX_SILENCES): end one first"
+                f"the tenant already has {count} silences that have not ended, and the limit is "
+                f"{self._max_silences} (PROMCOMPAT_MAX_SILENCES); end one first"
             )
         return await self._alerts.save_silence(tenant, silence)
 

@@ -168,7 +168,7 @@ class StepNotifications:
         if n_dropped:
             self._stats.notifications_given_up += n_dropped
             _LOGGER.error(
-                "notifications given up: too many wait",
+                "notifications given up: too many are waiting",
                 extra={"receiver": notifier.name, "notifications": n_dropped},
             )
 
@@ -228,7 +228,7 @@ class StepNotifications:
         self._stats.notifications_given_up += 1
         _LOGGER.error("notification given up", extra={"receiver": notifier.name, "reason": error})
         tried = format_duration_ms(self._retry_ms)
-        text = f"not told to {notifier.name}: given up after {tried}: {error}"
+        text = f"notification to {notifier.name} given up after {tried}: {error}"
         note = AlertNote(alert_id=delivery.alert.id, at_ms=now_ms, text=text)
         await self._deliveries.done([delivery.id], [note])
 
@@ -342,7 +342,7 @@ async def _side_by_side(work: Iterable[Awaitable[None]]) -> None:
 
 def _warn(notifier: Notifier, n_alerts: int, error: NotificationError) -> None:
     _LOGGER.warning(
-        "alerts not sent",
+        "alerts could not be sent",
         extra={"receiver": notifier.name, "alerts": n_alerts, "reason": str(error)},
     )
 

@@ -118,8 +118,8 @@ class RuleService:
         saved = await self._rules.save_rule(tenant, replace(rule, id=0))
         if saved is None:
             raise ConflictError(
-                f"the group {rule.group!r} has a rule {rule.name!r} with the same labels and "
-                "expression already"
+                f"the group {rule.group!r} already has a rule {rule.name!r} with the same labels "
+                "and expression"
             )
         return saved
 
@@ -134,7 +134,7 @@ class RuleService:
         saved = await self._rules.save_rule(tenant, rule)
         if saved is None:
             await self.get(tenant, rule.id)
-            raise PreconditionFailedError("the rule was changed meanwhile")
+            raise PreconditionFailedError("the rule has been changed in the meantime")
         return saved
 
     async def _check(self, rule: AlertRule, known: RemediationSpec | None) -> None:
@@ -152,23 +152,23 @@ class RuleService:
         of_tenant, of_group = await self._rules.count_rules(tenant, rule.group)
         if of_tenant >= self._limits.per_tenant > 0:
             raise ConflictError(
-                f"the tenant has {of_tenant} alert rules, and {self._limits.per_tenant} are the "
-                "limit (PROMCOMPAT_MAX_RULES): delete one first"
+                f"the tenant already has {of_tenant} alert rules, and the limit is "
+                f"{self._limits.per_tenant} (PROMCOMPAT_MAX_RULES); delete one first"
             )
         self._require_room_in_group(rule.group, of_group)
 
     def _require_room_in_group(self, group: str, of_group: int) -> None:
         if of_group >= self._limits.per_group > 0:
             raise ConflictError(
-                f"the group {group!r} has {of_group} rules, and {self._limits.per_group} are "
-                "the limit (PROMCOMPAT_MAX_RULES_PER_GROUP): use another group"
+                f"the group {group!r} already has {of_group} rules, and the limit is "
+                f"{self._limits.per_group} (PROMCOMPAT_MAX_RULES_PER_GROUP); use another group"
             )
 
     async def delete(self, tenant: str, rule_id: int, version: int) -> None:
         """Delete a rule; its open alerts end soon, its history stays."""
         if not await self._rules.delete_rule(tenant, rule_id, version):
             await self.get(tenant, rule_id)
-            raise PreconditionFailedError("the rule was changed meanwhile")
+            raise PreconditionFailedError("the rule has been changed in the meantime")
 
     async def groups(self, tenant: str) -> Sequence[GroupStatus]:
         """Every group with its rules, by file and name; thresholds are a group of their own."""
@@ -251,7 +251,7 @@ def rule_faults(rule: AlertRule) -> list[FieldFault]:
         for name, text in (*rule.labels.items(), *rule.annotations.items())
     )
     if n_bytes > _MAX_TEXT_BYTES:
-        reason = f"labels and annotations have {n_bytes} bytes together"
+        reason = f"labels and annotations together have {n_bytes} bytes"
         return [*faults, FieldFault("annotations", reason, f"at most {_MAX_TEXT_BYTES} bytes")]
     templates = [
         *((f"labels.{name}", text) for name, text in rule.labels.items()),
@@ -279,12 +279,12 @@ def template_faults(templates: Iterable[tuple[str, str]], alert_name: str = "") 
         try:
             check_template(alert_name, template)
         except TemplateError as exc:
-            faults.append(FieldFault(name, str(exc), "a template of Go as Prometheus has them"))
+            faults.append(FieldFault(name, str(exc), "a Go template as in Prometheus"))
     return faults
 
 
 def _expression_faults(expr: str) -> list[FieldFault]:
-    expected = "a PromQL expression that gives an instant vector or a scalar"
+    expected = "a PromQL expression that returns an instant vector or a scalar"
     if not expr:
         return [FieldFault("expr", "field 'expr' must be set in rule", expected)]
     try:
@@ -293,5 +293,5 @@ def _expression_faults(expr: str) -> list[FieldFault]:
         return [FieldFault("expr", f"could not parse expression: {exc}", expected)]
     if kind in (ValueType.VECTOR, ValueType.SCALAR):
         return []
-    reason = f"the expression is a {kind.document_name}, which no rule can evaluate"
+    reason = f"the expression is a {kind.document_name}, which a rule cannot evaluate"
     return [FieldFault("expr", reason, expected)]

@@ -67,7 +67,7 @@ class HttpSender:
                         target.redactor.hide(f"answered {response.status}: {text}")[:200]
                     )
         except TimeoutError:
-            raise NotificationError("no answer in time") from None
+            raise NotificationError("no response in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             # Without the cause: its text may be the address.
             text = target.redactor.hide(str(exc) or type(exc).__name__)

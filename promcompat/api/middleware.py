@@ -77,7 +77,7 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return _plain_answer(exc)
     except (ConnectionError, web.RequestPayloadError) as exc:
         # The client went away while sending; nobody reads this answer.
-        _LOGGER.debug("request not read to its end", extra={"reason": str(exc)})
+        _LOGGER.debug("request was not read to the end", extra={"reason": str(exc)})
         return text_response(400, "request body could not be read\n")
     except asyncio.CancelledError:
         raise

@@ -23,16 +23,16 @@ code, pre {{ background: #8882; border-radius: 4px; padding: .1em .3em }} pre {{
 <h1>promcompat {version}</h1>
 <p>Prometheus-compatible metrics on {database}.
 Status: <b>{phase}</b>, tenancy: <b>{tenancy}</b>.</p>
-<p>Let a Prometheus send here:</p>
+<p>To write samples from Prometheus, add to its configuration:</p>
 <pre>remote_write:
   - url: {base}/api/v1/write</pre>
-<p>In Grafana add a data source of type Prometheus with the URL <code>{base}</code>.</p>
+<p>In Grafana, add a data source of type Prometheus with the URL <code>{base}</code>.</p>
 <ul>
 <li><a href="api/v1/query?query=1%2B1">api/v1/query</a>, the Prometheus HTTP API</li>
 <li><a href="docs">docs</a>, the native JSON API (<a href="openapi.json">openapi.json</a>)</li>
-<li><a href="api/v1/status/tsdb">api/v1/status/tsdb</a>, cardinality</li>
+<li><a href="api/v1/status/tsdb">api/v1/status/tsdb</a>, cardinality statistics</li>
 <li><a href="-/healthy">-/healthy</a>, <a href="-/ready">-/ready</a></li>
-<li><a href="metrics">metrics</a> of the service itself</li>
+<li><a href="metrics">metrics</a>, the service's own metrics</li>
 </ul></body></html>
 """
 

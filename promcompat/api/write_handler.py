@@ -61,8 +61,8 @@ async def _write(request: web.Request, tenant: str) -> None:
     message = negotiate_message(request.headers.get(hdrs.CONTENT_TYPE, ""))
     if message is WriteMessage.V2:
         raise UnsupportedMediaTypeError(
-            f"{message.value} (remote write 2.0) is not spoken by this server yet; "
-            f"configure protobuf_message: {WriteMessage.V1.value}"
+            f"{message.value} (remote write 2.0) is not supported by this server yet; configure "
+            f"protobuf_message: {WriteMessage.V1.value}"
         )
     service = services_of(request).metrics
     settings = request.app[SETTINGS]
@@ -118,14 +118,14 @@ class _Telling:
         lines = self.rejections[:_REASONS_SHOWN]
         if self.n_refused:
             lines.append(
-                f"{self.n_refused} series or metadata entries exceed a limit and were not stored, "
-                "everything else of the request was:"
+                f"{self.n_refused} series or metadata entries exceed a limit and were not stored; "
+                "the rest of the request was stored:"
             )
             lines += self.refusals
         if self.n_histograms:
             lines.append(
-                "native histograms are not supported by this server yet: "
-                f"{self.n_histograms} histogram samples were not stored, float samples were"
+                f"native histograms are not supported by this server yet: {self.n_histograms} "
+                "histogram samples were not stored; float samples were stored"
             )
         if lines:
             raise WriteRejectedError("\n".join(lines))
@@ -150,6 +150,6 @@ def _account(metrics: RemoteWriteMetrics, decoded: DecodedWrite, tenant: str) ->
 
 def _log_rejection(error: PromcompatError, status: int, tenant: str) -> None:
     _LOGGER.warning(
-        "remote write not accepted",
+        "remote write rejected",
         extra={"tenant": tenant, "status": status, "reason": str(error)},
     )

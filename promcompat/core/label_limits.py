@@ -56,7 +56,10 @@ class LabelLimits:
             limit = min(limit, MAX_METRIC_NAME_BYTES)
         if _is_longer(value, limit):
             what = "metric name" if name == METRIC_NAME else f"value of label {_shown(name)}"
-            return f"{what} too long: {len(value.encode(errors='replace'))} bytes, limit {limit}"
+            return (
+                f"{what} is too long: {len(value.encode(errors='replace'))} bytes; the limit is "
+                f"{limit}"
+            )
         return None
 
     @property

@@ -61,9 +61,7 @@ class HeldBytes:
         self.bodies.n_held += n_bytes
         self.n_bytes += n_bytes
         if self.bodies.n_held > self.bodies.limits.max_held_bytes:
-            raise OverloadedError(
-                "the bodies of the requests in flight take too much memory; try again"
-            )
+            raise OverloadedError("the request bodies in flight take too much memory; try again")
 
     def give_back(self, n_bytes: int) -> None:
         """Hold less."""
@@ -174,7 +172,7 @@ def unpack_gzip(body: bytes, max_bytes: int) -> bytes:
         part, position = _unpack_member(view, position, max_bytes - size)
         size += len(part)
         if size > max_bytes:
-            raise PayloadTooLargeError(f"the unpacked body is larger than {max_bytes} bytes")
+            raise PayloadTooLargeError(f"the decompressed body is larger than {max_bytes} bytes")
         parts.append(part)
     return b"".join(parts)
 
@@ -190,11 +188,11 @@ def _unpack_member(view: memoryview, position: int, max_bytes: int) -> tuple[byt
     while not stream.eof and left:
         piece = view[position : position + slice_bytes]
         if not piece:
-            raise BadDataError("the gzip body ends too early")
+            raise BadDataError("the gzip body is truncated")
         try:
             part = stream.decompress(piece, left)
         except zlib.error as exc:
-            raise BadDataError("the body is not gzip") from exc
+            raise BadDataError("the body is not valid gzip") from exc
         parts.append(part)
         left -= len(part)
         position += len(piece) - len(stream.unused_data) - len(stream.unconsumed_tail)

@@ -157,7 +157,9 @@ class HeadNormalizer:
         """
         if self._chunked is not None and _has_tiny_chunks(data):
             self._is_refused = True
-            self._chunked.set_exception(web.RequestPayloadError("the chunks are too small"))
+            self._chunked.set_exception(
+                web.RequestPayloadError("the chunks of the request body are too small")
+            )
             return (), False, b""
         return self._feed(data)
 

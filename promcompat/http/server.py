@@ -48,7 +48,7 @@ def bind_socket(host: str, port: int, *, share_port: bool = False) -> socket.soc
     except OSError as exc:
         bound.close()
         reason = (
-            "another program uses this port"
+            "the port is already in use"
             if exc.errno == errno.EADDRINUSE
             else exc.strerror or str(exc)
         )

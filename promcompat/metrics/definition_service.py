@@ -39,13 +39,14 @@ class Precondition:
         """Raises PreconditionFailedError."""
         if current is None:
             if self.must_exist or self.versions is not None:
-                raise PreconditionFailedError("there is no such definition")
+                raise PreconditionFailedError("the definition does not exist")
             return
         if self.must_not_exist:
-            raise PreconditionFailedError("there is such a definition already")
+            raise PreconditionFailedError("the definition already exists")
         if self.versions is not None and current.version not in self.versions:
             raise PreconditionFailedError(
-                f"the definition was changed meanwhile: it has version {current.version} now"
+                "the definition has been changed in the meantime; its version is now "
+                f"{current.version}"
             )
 
 
@@ -106,7 +107,7 @@ class DefinitionService:
         await self._require_room(tenant)
         saved = await self._repository.save(tenant, definition, 0)
         if saved is None:
-            raise ConflictError(f"the metric {definition.name!r} has a definition already")
+            raise ConflictError(f"the metric {definition.name!r} already has a definition")
         await self._on_change()
         return saved
 
@@ -131,7 +132,7 @@ class DefinitionService:
             if saved is not None:
                 await self._on_change()
                 return SavedDefinition(saved, current is None)
-        raise ConflictError("the definition is being changed by others all the time; try again")
+        raise ConflictError("other requests keep changing the definition; try again")
 
     async def delete(self, tenant: str, name: str, precondition: Precondition) -> MetricDefinition:
         """Delete a definition and return it; samples are kept.
@@ -146,7 +147,7 @@ class DefinitionService:
             if await self._repository.delete(tenant, name, current.version):
                 await self._on_change()
                 return current
-        raise ConflictError("the definition is being changed by others all the time; try again")
+        raise ConflictError("other requests keep changing the definition; try again")
 
     async def _check(self, edited: MetricDefinition, current: MetricDefinition | None) -> None:
         """Raises InvalidFieldsError for a new remediation that cannot run."""
@@ -161,8 +162,8 @@ class DefinitionService:
         count = await self._repository.count(tenant)
         if count >= self._max_definitions:
             raise ConflictError(
-                f"the tenant has {count} definitions, and {self._max_definitions} are the limit "
-                "(PROMCOMPAT_MAX_DEFINITIONS): delete one first"
+                f"the tenant already has {count} definitions, and the limit is "
+                f"{self._max_definitions} (PROMCOMPAT_MAX_DEFINITIONS); delete one first"
             )
 
 

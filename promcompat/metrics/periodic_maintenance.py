@@ -44,7 +44,7 @@ class PeriodicMaintenance:
         for (task, subject), reason in reasons.items():
             if (task, subject) not in self._failing:
                 _LOGGER.warning(
-                    "a step of maintenance failed; it is tried again every hour",
+                    "a maintenance step failed; it is retried every hour",
                     extra={"task": task, "subject": subject, "reason": reason},
                 )
         self._failing = set(reasons)
@@ -53,8 +53,8 @@ class PeriodicMaintenance:
         for metric in metrics:
             if metric not in self._ignored:
                 _LOGGER.warning(
-                    "the retention of a definition is longer than PROMCOMPAT_RETENTION_DAYS, "
-                    "which all samples are kept for at most",
+                    "the retention of a definition has no effect because it is longer than "
+                    "PROMCOMPAT_RETENTION_DAYS",
                     extra={
                         "tenant": metric.tenant,
                         "metric": metric.name,
@@ -68,8 +68,8 @@ def log_deleted(report: MaintenanceReport) -> None:
     """Log what a run deleted."""
     for metric, count in report.deleted:
         _LOGGER.info(
-            "samples older than the metric's retention deleted",
+            "deleted samples older than the retention of their metric",
             extra={"tenant": metric.tenant, "metric": metric.name, "samples": count},
         )
     if report.n_chunks_dropped:
-        _LOGGER.info("chunks of samples dropped", extra={"chunks": report.n_chunks_dropped})
+        _LOGGER.info("dropped chunks of samples", extra={"chunks": report.n_chunks_dropped})

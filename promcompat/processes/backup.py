@@ -16,11 +16,11 @@ class BackupCommandError(PromcompatError):
 def add_backup_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add both commands."""
     for name, text in (
-        ("backup", "write the service's own database into a file, while it runs or not"),
-        ("restore", "put such a file in the place of the service's own database"),
+        ("backup", "back up the service's own database to a file, whether it is running or not"),
+        ("restore", "replace the service's own database by such a backup"),
     ):
         parser = commands.add_parser(name, help=text, description=text)
-        parser.add_argument("file", help="the back-up, in pg_dump's custom format")
+        parser.add_argument("file", help="the backup file, in pg_dump's custom format")
         parser.add_argument("--data-dir", help="folder of the service's own database")
 
 
@@ -28,8 +28,8 @@ def run_backup_command(command: str, settings: Settings, file: Path) -> int:
     """Run one of them; progress goes to standard error. Raises PromcompatError."""
     if settings.database_url is not None:
         raise BackupCommandError(
-            f"{command} is for the service's own database, and PROMCOMPAT_DATABASE_URL names "
-            "another one: use pg_dump and pg_restore as docs/operations.md says"
+            f"{command} is for the service's own database, but PROMCOMPAT_DATABASE_URL is set; "
+            "use pg_dump and pg_restore as described in docs/operations.md"
         )
     run = back_up if command == "backup" else restore
     run(settings.data_dir.expanduser(), file.expanduser().absolute(), _report)

@@ -45,6 +45,6 @@ Prometheus or vmagent     remote_write:
                             - url: {base_url}/api/v1/write
 Grafana                   data source of type Prometheus, URL {base_url}
 SQL (psql)                {sql_hint(settings)}
-Health and own metrics    {base_url}/-/ready   {base_url}/metrics
+Health, service metrics   {base_url}/-/ready   {base_url}/metrics
 
 """

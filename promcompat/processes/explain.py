@@ -42,7 +42,7 @@ class ExplainError(Exception):
 
 def add_explain_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command and its flags."""
-    text = "show how a query is answered, and with --analyze what that takes"
+    text = "show how a query is executed, and with --analyze what it costs"
     parser = commands.add_parser("explain", help=text, description=text)
     parser.add_argument("query", metavar="EXPR", help="a PromQL expression")
     where = parser.add_mutually_exclusive_group()
@@ -52,15 +52,17 @@ def add_explain_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         help="a running service that explains it. Default: %(default)s",
     )
     where.add_argument("--database-url", help="plan the query on this database, without a service")
-    parser.add_argument("--time", help="of an instant query: Unix seconds or RFC 3339")
-    parser.add_argument("--start", help="of a range query, with --end and --step")
-    parser.add_argument("--end", help="of a range query")
-    parser.add_argument("--step", help="of a range query: seconds or a duration such as 1m")
+    parser.add_argument("--time", help="time of an instant query: Unix seconds or RFC 3339")
+    parser.add_argument("--start", help="start of a range query, with --end and --step")
+    parser.add_argument("--end", help="end of a range query")
+    parser.add_argument("--step", help="step of a range query: seconds or a duration such as 1m")
     parser.add_argument("--analyze", action="store_true", help="run the query and measure it")
     parser.add_argument(
-        "--database-plan", action="store_true", help="add PostgreSQL's EXPLAIN of each statement"
+        "--database-plan",
+        action="store_true",
+        help="include PostgreSQL's EXPLAIN of each statement",
     )
-    parser.add_argument("--json", action="store_true", help="print it as the service answers it")
+    parser.add_argument("--json", action="store_true", help="print the service's response as it is")
     parser.add_argument("--tenant", help="the tenant, sent as X-Scope-OrgID")
 
 

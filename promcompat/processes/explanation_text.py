@@ -49,7 +49,7 @@ def _leaf_lines(leaf: Any) -> Iterator[str]:
     for number, parameter in enumerate(leaf["parameters"], start=1):
         yield f"{_INDENT}${number} = {parameter}"
     if leaf["database_plan"]:
-        yield "plan of the database"
+        yield "database plan"
         yield from _indented(leaf["database_plan"].splitlines())
 
 

@@ -104,7 +104,7 @@ def _leaf_parts(leaf: Any) -> Iterator[RenderableType]:
         for number, parameter in enumerate(leaf["parameters"], start=1):
             yield Text.assemble((f"${number}", "magenta"), " = ", parameter)
     if leaf["database_plan"]:
-        yield Text("\nplan of the database", "bold")
+        yield Text("\ndatabase plan", "bold")
         yield from map(_plan_line, leaf["database_plan"].splitlines())
 
 

@@ -20,7 +20,7 @@ def run_maintain(settings: Settings) -> int:
     report = uvloop.run(_maintain(settings))
     log_deleted(report)
     if report.is_skipped:
-        sys.stdout.write("Another process does maintenance right now.\n")
+        sys.stdout.write("Another process is running maintenance right now.\n")
     else:
         sys.stdout.write(
             f"{report.n_deleted} samples deleted, {report.n_chunks_dropped} chunks dropped, "

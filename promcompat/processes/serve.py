@@ -146,7 +146,7 @@ async def _open_services(
 async def _check_own_database(database: EmbeddedDatabase, termination: Termination) -> None:
     """End the process when its database has ended; whoever runs us starts both again."""
     if not database.is_running:
-        termination.fail("the database ended unexpectedly")
+        termination.fail("the database stopped unexpectedly")
 
 
 def _relax_garbage_collection() -> None:

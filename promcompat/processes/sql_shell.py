@@ -26,7 +26,7 @@ class SqlCommandError(PromcompatError):
 
 def add_sql_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command; arguments that it does not define are passed to psql."""
-    text = "open psql on the database in use; other arguments, such as -c, are psql's"
+    text = "open psql on the database in use; other arguments, such as -c, are passed to psql"
     parser = commands.add_parser(
         "sql",
         help=text,
@@ -35,9 +35,9 @@ def add_sql_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         allow_abbrev=False,
         add_help=False,  # -h is psql's.
     )
-    parser.add_argument("--help", action="help", help="show this help and end")
+    parser.add_argument("--help", action="help", help="show this help and exit")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--database-url", help="postgresql:// address [PROMCOMPAT_DATABASE_URL]")
+    where.add_argument("--database-url", help="postgresql:// URL [PROMCOMPAT_DATABASE_URL]")
     where.add_argument("--data-dir", help="folder of the service's own database")
 
 
@@ -87,7 +87,7 @@ def _require_running(url: str, data_dir: Path) -> None:
         socket.create_connection(address, timeout=_CONNECT_SECONDS).close()
     except OSError as exc:
         raise SqlCommandError(
-            f"the database in {data_dir} is not running: start promcompat serve, which runs it"
+            f"the database in {data_dir} is not running; start promcompat serve, which runs it"
         ) from exc
 
 
@@ -98,8 +98,8 @@ def _find_psql(is_own: bool) -> str:
     path = (bundled or found) if is_own else (found or bundled)
     if path is None:
         raise SqlCommandError(
-            "there is no psql on this machine: install PostgreSQL's client programs "
-            "(Debian: postgresql-client)"
+            "psql is not installed; install PostgreSQL's client programs (Debian: "
+            "postgresql-client)"
         )
     return path
 

@@ -184,7 +184,7 @@ class _Keeper:
             )
             short_lives = short_lives + 1 if time.monotonic() - started < _SHORT_LIFE_SECONDS else 0
             if short_lives >= _MAX_SHORT_LIVES:
-                termination.fail("a worker keeps ending")
+                termination.fail("a worker keeps exiting")
                 return
             await asyncio.wait({ending}, timeout=_RESTART_SECONDS)
 
@@ -207,6 +207,6 @@ async def _stop(
     process.terminate()
     done, _ = await asyncio.wait({exited}, timeout=stop_seconds)
     if not done:
-        _LOGGER.error("worker had to be killed", extra={"pid": process.pid})
+        _LOGGER.error("worker did not stop in time and was killed", extra={"pid": process.pid})
         process.kill()
         await exited

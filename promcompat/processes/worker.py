@@ -51,7 +51,9 @@ async def _work(settings: Settings) -> int:
 def worker_options(settings: Settings) -> WorkerOptions:
     """The options of the worker. Raises WorkerSettingsError without a Temporal."""
     if settings.temporal_address is None:
-        raise WorkerSettingsError("a worker needs a Temporal: set PROMCOMPAT_TEMPORAL_ADDRESS")
+        raise WorkerSettingsError(
+            "a worker needs a Temporal server; set PROMCOMPAT_TEMPORAL_ADDRESS"
+        )
     return WorkerOptions(
         temporal=temporal_options(settings, settings.temporal_address),
         task_queue=settings.task_queue,

@@ -119,8 +119,7 @@ class _Expressions:
                 return f"histogram_quantile({quantile_text(statistic)}, {rates})"
             case Aggregation.MIN | Aggregation.MAX | Aggregation.LAST:
                 raise BadDataError(
-                    f"a histogram has no {statistic.value}: ask for percentile, avg, sum, count "
-                    "or rate"
+                    f"a histogram has no {statistic.value}; use percentile, avg, sum, count or rate"
                 )
             case _:
                 return self._of_observations(statistic)

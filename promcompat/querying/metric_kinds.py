@@ -69,7 +69,7 @@ class MetricKinds:
         if not await self._is_written(tenant, name):
             if has_counters:
                 return MetricShape.SUMMARY
-            raise NotFoundError(f"no metric {name!r} was ever written")
+            raise NotFoundError(f"the metric {name!r} has never been written")
         may_be_summary = has_counters or told is MetricType.SUMMARY
         if may_be_summary and await self._has_only_quantiles(tenant, name):
             return MetricShape.SUMMARY

@@ -113,8 +113,8 @@ def check_cells(n_cells: int) -> None:
     """Raises ExecutionError for more values than a query of buckets may compute."""
     if n_cells > MAX_CELLS:
         raise ExecutionError(
-            f"the buckets of all series are {n_cells:,} values, more than {MAX_CELLS:,}: ask for "
-            "wider buckets, a shorter range or fewer series"
+            f"the buckets of all series have {n_cells:,} values, more than the limit of "
+            f"{MAX_CELLS:,}; use wider buckets, a shorter range or fewer series"
         )
 
 

@@ -81,7 +81,7 @@ class ActionPolicy:
 def _fill(element: str, arguments: Mapping[str, str]) -> str:
     filled = _PLACEHOLDER.sub(lambda found: arguments[found[1]], element)
     if "\0" in filled or (filled.startswith("-") and not element.startswith("-")):
-        raise BadDataError(f"an argument in {element} is not allowed to begin with - or hold NUL")
+        raise BadDataError(f"an argument in {element} must not begin with - or contain NUL")
     return filled
 
 
@@ -144,11 +144,11 @@ class ActionRunner:
                 body = await response.content.read(_MAX_READ_BYTES)
                 status = response.status
         except TimeoutError as exc:
-            raise ActionFailedError(f"no answer within {action.timeout} ms") from exc
+            raise ActionFailedError(f"no response within {action.timeout} ms") from exc
         except aiohttp.InvalidURL as exc:
             raise BadDataError("the URL is not valid") from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise ActionFailedError(f"no answer: {exc}") from exc
+            raise ActionFailedError(f"no response: {exc}") from exc
         detail = {"status": status, "body": _recorded(body)}
         if 200 <= status < 300:
             return detail
@@ -173,7 +173,7 @@ class ActionRunner:
             async with asyncio.timeout(action.timeout / 1000):
                 output, exit_code = await _output_of(process)
         except TimeoutError as exc:
-            raise ActionFailedError(f"took longer than {action.timeout} ms and was ended") from exc
+            raise ActionFailedError(f"took longer than {action.timeout} ms and was killed") from exc
         finally:
             await _end_group(process)
         if exit_code:

@@ -130,7 +130,7 @@ class RemediationActivities:
             try:
                 action = parse_action(call.action)
                 if recorded.tries > action.tries:
-                    raise BadDataError(f"given up: no answer of {action.tries} tries is known")
+                    raise BadDataError(f"given up: the results of {action.tries} tries are unknown")
                 detail = await self._runner.run(key, action)
             except (BadDataError, ActionFailedError) as exc:
                 await self._persist(key, StepState.FAILED, {"error": str(exc)})
@@ -148,7 +148,7 @@ class RemediationActivities:
             try:
                 return await self._journal.finish_step(key, state, detail)
             except (StorageUnavailableError, QueryTimeoutError) as exc:
-                _LOGGER.warning("a step waits to be recorded", extra={"reason": str(exc)})
+                _LOGGER.warning("could not record a step; trying again", extra={"reason": str(exc)})
                 await asyncio.sleep(_RECORD_AGAIN_SECONDS)
 
     @activity.defn(name=VERIFY)

@@ -117,7 +117,7 @@ class AlertConditionChecker:
         timing = AlertTiming(rule.for_ms, rule.keep_firing_for_ms)
         next_progress = advance_alert(progress_of(alert), None, self._metrics.now_ms(), timing)
         if alert.state.is_open and next_progress is not None and next_progress.state.is_open:
-            reason = "the expression has no element, and keep_firing_for is not over"
+            reason = "the expression has no element, but keep_firing_for has not passed yet"
             return Condition(True, {**condition.detail, "reason": reason})
         return condition
 

@@ -54,13 +54,13 @@ def _translated_errors() -> Iterator[None]:
     except RPCError as exc:
         match exc.status:
             case RPCStatusCode.INVALID_ARGUMENT:
-                raise BadDataError(f"Temporal refused it: {exc.message}") from exc
+                raise BadDataError(f"Temporal rejected the request: {exc.message}") from exc
             case RPCStatusCode.NOT_FOUND:
-                raise NotFoundError(f"Temporal does not know it: {exc.message}") from exc
+                raise NotFoundError(f"Temporal has no such workflow: {exc.message}") from exc
             case _:
-                raise StorageUnavailableError(f"Temporal cannot answer: {exc.message}") from exc
+                raise StorageUnavailableError(f"Temporal is not available: {exc.message}") from exc
     except TimeoutError as exc:
-        raise StorageUnavailableError("Temporal did not answer in time") from exc
+        raise StorageUnavailableError("Temporal did not respond in time") from exc
     except (RuntimeError, OSError) as exc:
         # The client says RuntimeError when it cannot connect.
         raise StorageUnavailableError(f"Temporal cannot be reached: {exc}") from exc
@@ -109,7 +109,7 @@ class TemporalRemediationLauncher:
             raise StorageUnavailableError(str(exc)) from exc
         state = await self._journal.mark_started(request.workflow_id, run_id)
         if state is RemediationState.CANCELLED:
-            await self.cancel(request.workflow_id, "cancelled while it was started")
+            await self.cancel(request.workflow_id, "cancelled while it was being started")
 
     async def _start_workflow(self, request: RemediationRequest) -> str:
         """The run id of the workflow, started now or before."""
@@ -144,7 +144,7 @@ class TemporalRemediationLauncher:
             handle = client.get_workflow_handle(workflow_id)
             # Temporal accepts the cancellation of a closed workflow, and nothing would clean up.
             if (await handle.describe()).status is not WorkflowExecutionStatus.RUNNING:
-                raise NotFoundError("the workflow no longer runs")
+                raise NotFoundError("the workflow is no longer running")
             await handle.cancel(reason=reason)
 
     @asynccontextmanager

@@ -193,7 +193,7 @@ def _fault(found: Any) -> FieldFault:
             reason = str(found["ctx"]["error"])
         case _:
             reason = f"is {str(found['input'])[:100]!r}"
-    expected = _EXPECTED.get(kind, "a value that docs/remediation.md describes")
+    expected = _EXPECTED.get(kind, "a value as described in docs/remediation.md")
     return FieldFault(path, reason, expected.format(**found.get("ctx", {})))
 
 

@@ -51,10 +51,10 @@ class RemediationService:
             recorded = await self._find(tenant, remediation_id)
             if recorded.decision is None:
                 raise ConflictError(
-                    f"the remediation is {recorded.state} and waits for no decision"
+                    f"the remediation is {recorded.state} and is not waiting for a decision"
                 )
             if recorded.decision.verdict is not decision.verdict:
-                raise ConflictError(f"the remediation was {recorded.decision.verdict} already")
+                raise ConflictError(f"the remediation has already been {recorded.decision.verdict}")
         if recorded.state is RemediationState.WAITING_FOR_APPROVAL:
             assert recorded.decision is not None, "recorded above"
             await self._tell(recorded, recorded.decision)
@@ -64,7 +64,7 @@ class RemediationService:
         try:
             await self._control.decide(remediation.workflow_id, decision)
         except NotFoundError as exc:
-            raise ConflictError("the workflow of the remediation no longer runs") from exc
+            raise ConflictError("the workflow of the remediation is no longer running") from exc
 
     async def cancel(
         self, tenant: str, remediation_id: int, actor: str, reason: str
@@ -92,7 +92,9 @@ class RemediationService:
         except NotFoundError:
             # It ended without a record: terminated by hand, or forgotten by Temporal.
             await self._journal.mark_state(
-                remediation.workflow_id, RemediationState.CANCELLED, "the workflow was gone"
+                remediation.workflow_id,
+                RemediationState.CANCELLED,
+                "the workflow no longer existed",
             )
 
     async def _find(self, tenant: str, remediation_id: int) -> Remediation:

@@ -56,10 +56,10 @@ class SpecChecker:
         if known is not None and spec.workflow_type not in known:
             yield FieldFault(
                 "workflow_type",
-                f"no worker of the task queue {self.task_queue!r} has the workflow "
+                f"no worker of the task queue {self.task_queue!r} runs the workflow type "
                 f"{spec.workflow_type!r}",
-                f"{', '.join(sorted(known))}, or one of PROMCOMPAT_REMEDIATION_PACKAGE, which must "
-                "be set for the service too",
+                f"{', '.join(sorted(known))}, or a workflow type of "
+                "PROMCOMPAT_REMEDIATION_PACKAGE, which must be set for the service too",
             )
 
     def _plan_faults(self, plan: Plan, *, is_ours: bool) -> Iterator[FieldFault]:
@@ -69,8 +69,12 @@ class SpecChecker:
                 yield from self._action_faults(f"input.{name}", action, is_ours=is_ours)
         query = plan.verify.query
         if query is not None and not is_template(query) and not _is_condition(query):
-            reason = "is no PromQL expression that gives an instant vector"
-            yield FieldFault("input.verify.query", reason, "an expression, empty when it cleared")
+            reason = "is not a PromQL expression that returns an instant vector"
+            yield FieldFault(
+                "input.verify.query",
+                reason,
+                "an expression whose result is empty once the condition has cleared",
+            )
 
     def _action_faults(
         self, path: str, action: HttpAction | CommandAction | SqlAction, *, is_ours: bool

@@ -33,7 +33,7 @@ def _too_long(entry: WireMetadata, max_bytes: int) -> str:
     for what, raw in (("metric name", entry.metric_family_name), ("unit", entry.unit)):
         if len(raw) > max_bytes:
             shown = _text(raw[:_SHOWN_CHARACTERS])
-            return f'metadata: {what} "{shown}…" is {len(raw)} bytes long, limit {max_bytes}'
+            return f'metadata: {what} "{shown}…" has {len(raw)} bytes; the limit is {max_bytes}'
     return ""
 
 

@@ -78,7 +78,7 @@ class PostgresStepDeliveries:
 
     async def drop_overflow(self, receiver: str, max_waiting: int, now_ms: int) -> int:
         """See the port."""
-        text = f"not told to {receiver}: more than {max_waiting} notifications wait for it"
+        text = f"notification to {receiver} given up: more than {max_waiting} are waiting"
         async with acquired(self._pool) as connection, connection.transaction():
             rows = await connection.fetch(_QUERIES["drop_overflow"], receiver, max_waiting)
             notes = [

@@ -72,8 +72,8 @@ class PostgresRuleRepository:
                 row = await connection.fetchrow(_QUERIES[statement], *values)
             except asyncpg.UniqueViolationError as exc:
                 raise ConflictError(
-                    f"the group {rule.group!r} has another rule {rule.name!r} with the same labels "
-                    "and expression"
+                    f"the group {rule.group!r} already has a rule {rule.name!r} with the same "
+                    "labels and expression"
                 ) from exc
         return None if row is None else replace(rule, id=row["id"], version=row["version"])
 

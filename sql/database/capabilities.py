@@ -43,7 +43,7 @@ async def detect_capabilities(connection: Connection) -> Capabilities:
     """
     row = await connection.fetchrow(_QUERIES["detect_capabilities"])
     if row is None:
-        raise StorageUnavailableError("the database did not say what it is")
+        raise StorageUnavailableError("the database did not report its version and encoding")
     return Capabilities(
         edition=_edition_of(row["timescaledb_version"], row["timescaledb_license"]),
         server_version=row["server_version"],

@@ -50,8 +50,8 @@ CONNECT_FAULTS: Final = (
 )
 """What an attempt to connect may raise; `connect_fault` tells what it means."""
 _INVALID_ADDRESS: Final = (
-    "the address of the database is not valid: use postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
-    "with special characters in user and password percent-encoded (%2F for /, %40 for @)"
+    "the database URL is not valid; use postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with "
+    "special characters in user and password percent-encoded (%2F for /, %40 for @)"
 )
 """Without the address: what cannot be split may show a part of the password."""
 _FATAL_LOOK_UPS: Final = {
@@ -198,19 +198,19 @@ def _refusal(exc: BaseException) -> str | None:
         case asyncpg.InvalidPasswordError():
             return "the password is wrong, or the user does not exist"
         case asyncpg.InvalidAuthorizationSpecificationError():
-            return "the server does not admit this user from this machine; see its pg_hba.conf"
+            return "the server does not accept this user from this machine; see its pg_hba.conf"
         case asyncpg.InvalidCatalogNameError():
             return "this database does not exist"
         case asyncpg.InsufficientPrivilegeError():
-            return "the user may not connect to it"
+            return "the user is not allowed to connect to it"
         case asyncpg.ProtocolViolationError():
             return _pooler_refusal(str(exc))
         case socket.gaierror() if exc.errno in _FATAL_LOOK_UPS:
-            return "there is no host of this name"
+            return "there is no host with this name"
         case ssl.SSLCertVerificationError():
             return "the certificate of the server is not trusted; see sslmode and sslrootcert"
         case ConnectionError() if "rejected SSL upgrade" in str(exc):
-            return "the server offers no TLS, which sslmode in the address demands"
+            return "the server does not offer TLS, which sslmode in the URL requires"
         case _:
             return None
 
@@ -218,10 +218,10 @@ def _refusal(exc: BaseException) -> str | None:
 def _pooler_refusal(text: str) -> str:
     if "startup parameter" in text:
         return (
-            "a connection pooler (PgBouncer) stands in front of it and refuses the session's "
-            "settings; connect to PostgreSQL directly"
+            "a connection pooler (PgBouncer) in front of it rejects our session settings; "
+            "connect to PostgreSQL directly"
         )
-    return "it is not a PostgreSQL server, or a connection pooler that does not know this database"
+    return "it is not a PostgreSQL server, or it is a connection pooler without this database"
 
 
 def _hindrance(exc: BaseException) -> str:
@@ -232,13 +232,13 @@ def _hindrance(exc: BaseException) -> str:
         case TimeoutError():
             return "no answer"
         case socket.gaierror():
-            return "its name cannot be resolved now"
+            return "its name cannot be resolved at the moment"
         case asyncpg.CannotConnectNowError():
             return "it is starting up or shutting down"
         case asyncpg.TooManyConnectionsError():
-            return "it has no connection left"
+            return "it has no free connection"
         case asyncpg.TargetServerAttributeNotMatched():
-            return "none of its hosts is what target_session_attrs asks for"
+            return "none of its hosts matches target_session_attrs"
         case FileNotFoundError():
             return "its socket does not exist"
         case _:

@@ -42,7 +42,7 @@ _TRUSTED_IDLE_SECONDS: Final = 1.0
 """A connection that was idle for longer is asked first whether it still answers."""
 _CHECK_SECONDS: Final = 2.0
 _QUERIES: Final = load_queries("database")
-_UNAVAILABLE: Final = "the database cannot answer now; try again"
+_UNAVAILABLE: Final = "the database is not available; try again"
 _CONNECTION_FAULTS: Final = (
     OSError,  # With it TimeoutError: the driver's, and that of asyncio.
     asyncpg.InterfaceError,
@@ -254,7 +254,7 @@ class Pool:
         for connection in dead:
             connection.cut()
         if dead:
-            _LOGGER.warning("dead connections cut", extra={"connections": len(dead)})
+            _LOGGER.warning("dead connections closed", extra={"connections": len(dead)})
             await self._connections.expire_connections()
 
     async def close(self, timeout_seconds: float = GOODBYE_SECONDS) -> None:
@@ -295,18 +295,18 @@ def translated_errors() -> Iterator[None]:
         raise QueryTimeoutError("query timed out in expression evaluation") from exc
     except _TRANSIENT as exc:
         if isinstance(exc, ValueError):  # A parameter the driver could not encode.
-            raise PromcompatError("a value cannot be stored, see the log of the server") from exc
+            raise PromcompatError("a value cannot be stored, see the server log") from exc
         _log_fault(exc)
         # After a timeout a read is not tried again: whoever asked has waited long enough.
         if isinstance(exc, _CONNECTION_FAULTS) and not isinstance(exc, TimeoutError):
             raise ConnectionLostError(_UNAVAILABLE) from exc
         raise StorageUnavailableError(_UNAVAILABLE) from exc
     except asyncpg.PostgresError as exc:
-        raise PromcompatError("a statement was refused, see the log of the server") from exc
+        raise PromcompatError("the database rejected a statement, see the server log") from exc
 
 
 def _log_fault(exc: BaseException) -> None:
-    _LOGGER.warning("the database cannot answer", extra={"reason": _describe(exc)})
+    _LOGGER.warning("the database is not available", extra={"reason": _describe(exc)})
 
 
 @asynccontextmanager
@@ -343,7 +343,7 @@ def _describe(exc: BaseException) -> str:
         # "The connection is closed", says the end of a transaction; why is in what came before.
         return _describe(exc.__context__)
     if isinstance(exc, TimeoutError):
-        return "no answer in time"
+        return "no response in time"
     state = getattr(exc, "sqlstate", None)
     text = str(exc) or type(exc).__name__
     return f"{text} (SQLSTATE {state})" if state else text

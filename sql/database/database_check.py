@@ -23,15 +23,14 @@ _OPTIONS: Final = PoolOptions(max_size=2, application_name="promcompat check")
 _EXCHANGES: Final = 5
 _PROBED_SETTINGS: Final = ("search_path", "plan_cache_mode", "application_name")
 _LOST_SETTINGS: Final = (
-    "a connection pooler (PgBouncer) drops the settings of our sessions; connect to PostgreSQL "
-    "directly"
+    "a connection pooler (PgBouncer) discards our session settings; connect to PostgreSQL directly"
 )
 _SHARED_SESSIONS: Final = (
-    "a connection pooler in transaction mode hands our sessions to others between transactions, "
-    "which breaks settings, locks and prepared statements; connect to PostgreSQL directly"
+    "a connection pooler in transaction mode shares our sessions with other clients, which "
+    "breaks settings, locks and prepared statements; connect to PostgreSQL directly"
 )
 _READ_ONLY: Final = (
-    "it is a read-only standby; name the primary, or several hosts with "
+    "it is a read-only standby; use the primary, or list several hosts with "
     "?target_session_attrs=read-write"
 )
 

@@ -95,7 +95,7 @@ class InstallationGuard:
             row = await connection.fetchrow(_QUERIES["database_state"], self._position)
             if row is None or (self._id is not None and row["installation_id"] != self._id):
                 raise StorageUnavailableError(
-                    "another database now answers at this address: restart promcompat"
+                    "a different database now answers at this address; restart promcompat"
                 )
             self._id = row["installation_id"]
             is_behind = row["position"] < self._position or row["removed"] is None
@@ -147,7 +147,7 @@ class InstallationGuard:
                 continue
             if number == self.epoch_number:
                 return result
-        raise StaleKnowledgeError("the database is restarted or restored again and again")
+        raise StaleKnowledgeError("the database keeps being restarted or restored")
 
     def _step_back(self, epoch: str) -> None:
         self._epoch = epoch
@@ -166,16 +166,16 @@ class InstallationGuard:
 
 async def _check_schema(connection: asyncpg.Connection) -> None:
     if not await connection.fetchval(_MIGRATION_QUERIES["has_migration_table"]):
-        raise StorageUnavailableError("the database is not migrated: run promcompat migrate")
+        raise StorageUnavailableError("the database is not migrated; run promcompat migrate")
     rows = await connection.fetch(_MIGRATION_QUERIES["applied_migrations"])
     applied = {row["version"] for row in rows}
     known = {migration.version for migration in load_migrations()}
     if applied > known:
         raise StorageUnavailableError(
-            f"the database has schema version {max(applied)}, this promcompat only knows "
-            f"{max(known)}: it was migrated by a newer one"
+            f"the database has schema version {max(applied)}, but this version of promcompat only "
+            f"supports {max(known)}: it was migrated by a newer version"
         )
     if applied != known:
         raise StorageUnavailableError(
-            f"the database lacks migration {min(known - applied):04d}: run promcompat migrate"
+            f"the database lacks migration {min(known - applied):04d}; run promcompat migrate"
         )

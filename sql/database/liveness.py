@@ -52,7 +52,7 @@ class Readiness:
                 await asyncio.shield(self._asking)
         except TimeoutError as exc:
             raise StorageUnavailableError(
-                f"the database did not answer within {_ANSWER_SECONDS} seconds"
+                f"the database did not respond within {_ANSWER_SECONDS} seconds"
             ) from exc
 
     async def _ask(self) -> None:

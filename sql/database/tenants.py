@@ -57,7 +57,7 @@ class Tenants:
             found = await self.find(name)
         if found is None:
             raise BadDataError(
-                f"the tenant does not exist, and there are {self._max_tenants} tenants already, "
+                f"the tenant does not exist, and there are already {self._max_tenants} tenants, "
                 "which is the limit (PROMCOMPAT_MAX_TENANTS)"
             )
         return found

@@ -37,7 +37,7 @@ def _parse_arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("install", help="download the server programs into the cache")
     run = commands.add_parser("run", help="start the database, stop it on Ctrl-C or SIGTERM")
-    url = commands.add_parser("url", help="print the address of a data folder's database")
+    url = commands.add_parser("url", help="print the URL of the database in a data folder")
     for command in (run, url):
         command.add_argument("data_folder", type=Path)
     return parser.parse_args()
@@ -60,7 +60,7 @@ def _run(data_folder: Path) -> None:
 def _print_url(data_folder: Path) -> int:
     url = read_database_url(data_folder)
     if url is None:
-        report_line(f"error: {data_folder} holds no database of promcompat")
+        report_line(f"error: {data_folder} contains no promcompat database")
         return 1
     _write_line(url)
     return 0

@@ -61,8 +61,8 @@ class DataFolder:
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise EmbeddedDatabaseError(
-                f"cannot use the data folder {self.path}: {error.strerror}; "
-                "set PROMCOMPAT_DATA_DIR to a folder that this account can write"
+                f"cannot use the data folder {self.path}: {error.strerror}; set "
+                "PROMCOMPAT_DATA_DIR to a folder that this account can write to"
             ) from error
         self._acquire()
 
@@ -113,7 +113,7 @@ class DataFolder:
             return DatabaseState(**json.loads(state_file.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise EmbeddedDatabaseError(
-                f"{state_file}, which belongs to the database beside it, is damaged: {error}; "
+                f"{state_file}, which belongs to the database next to it, is damaged: {error}; "
                 "restore it from a backup"
             ) from error
 

@@ -205,8 +205,8 @@ def _require_same_major(cluster: Cluster) -> None:
     made_by = cluster.read_major()
     if made_by != cluster.distribution.major:
         raise EmbeddedDatabaseError(
-            f"the database in {cluster.folder} was made by PostgreSQL {made_by}, and this is "
-            f"PostgreSQL {cluster.distribution.version}: move its data over with pg_dump and "
+            f"the database in {cluster.folder} was created by PostgreSQL {made_by}, but this is "
+            f"PostgreSQL {cluster.distribution.version}: move its data with pg_dump and "
             "pg_restore, or set PROMCOMPAT_DATA_DIR to a new folder"
         )
 

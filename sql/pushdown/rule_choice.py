@@ -153,7 +153,7 @@ def _why_not(best: Thinning, selection: SeriesSelection, estimate: Estimate) -> 
     if estimate.is_too_much:
         return ""
     if best.partial is not None and estimate.stays_in_memory:
-        return f"its {estimate.rows:,.0f} samples stay in memory, where the next query finds them"
+        return f"its {estimate.rows:,.0f} samples are cached for the next query"
     if cost_us(best, selection, estimate) > _WORTH_IT * cost_us(None, selection, estimate):
         return _comparison(best, selection, estimate)
     return ""
@@ -176,7 +176,7 @@ def _decision(
         return RuleDecision(verdict.rule, False, verdict.reason)
     applies = verdict.rule == best.rule
     compared = "" if estimate is None else f"; {_comparison(verdict.thinning, selection, estimate)}"
-    reason = verdict.reason if applies else f"exact, but {best.rule} takes less time"
+    reason = verdict.reason if applies else f"exact, but {best.rule} is faster"
     return RuleDecision(verdict.rule, applies, reason + compared)
 
 

@@ -106,7 +106,7 @@ def last_sample_per_step(selection: SeriesSelection, grid: WindowGrid) -> Verdic
     if grid.n_steps == 1:
         return Verdict(name, None, "there is a single step")
     thinning = Thinning(name, grid.instants(), newest=1)
-    return Verdict(name, thinning, "a step sees the newest sample only")
+    return Verdict(name, thinning, "each step only sees the newest sample")
 
 
 def newest_of_window(selection: SeriesSelection, grid: WindowGrid) -> Verdict:
@@ -123,18 +123,22 @@ def newest_of_window(selection: SeriesSelection, grid: WindowGrid) -> Verdict:
     elif function in _LAST_TWO_OF_WINDOW:
         newest = 2
     else:
-        why = f"{function}() looks at every sample" if function else "the use is not known"
+        why = (
+            f"{function}() looks at every sample"
+            if function
+            else "it is not known how the samples are used"
+        )
         return Verdict(name, None, why)
     thinning = Thinning(name, grid.between_edges(), newest, skips_stale_markers=True)
-    return Verdict(name, thinning, f"{function}() sees the newest {newest} of a window")
+    return Verdict(name, thinning, f"{function}() only uses the newest {newest} of a window")
 
 
 def window_gaps(selection: SeriesSelection, grid: WindowGrid) -> Verdict:
     """`rate(up[5m])` at steps of an hour. Before: every sample. After: those within windows."""
     if not grid.has_gaps:
-        return Verdict("window_gaps", None, "the windows leave no time between them")
+        return Verdict("window_gaps", None, "there are no gaps between the windows")
     thinning = Thinning("window_gaps", grid.windows())
-    return Verdict("window_gaps", thinning, "no window sees what lies between them")
+    return Verdict("window_gaps", thinning, "no window covers the gaps between the windows")
 
 
 def partials_of_window(selection: SeriesSelection, grid: WindowGrid) -> Verdict:
@@ -149,15 +153,21 @@ def partials_of_window(selection: SeriesSelection, grid: WindowGrid) -> Verdict:
     if not selection.hints.range_ms:
         return Verdict(name, None, "not a range selector")
     if function in _ROUNDED:
-        return Verdict(name, None, f"{function}() rounds with each sample, in their order")
+        return Verdict(name, None, f"{function}() rounds at each sample, so their order matters")
     kind = _PARTIAL_OF.get(function)
     if kind is None:
-        why = f"{function}() has no partial results" if function else "the use is not known"
+        why = (
+            f"{function}() cannot be computed from partial results"
+            if function
+            else "it is not known how the samples are used"
+        )
         return Verdict(name, None, why)
     if grid.has_gaps:
         return Verdict(name, None, "the windows do not meet")
     thinning = Thinning(name, grid.between_edges(), skips_stale_markers=True, partial=kind)
-    return Verdict(name, thinning, f"{function}() follows from the {kind.value} of each segment")
+    return Verdict(
+        name, thinning, f"{function}() can be computed from the {kind.value} of each segment"
+    )
 
 
 Rule = Callable[[SeriesSelection, WindowGrid], Verdict]
@@ -175,11 +185,11 @@ def judge(selection: SeriesSelection) -> list[Verdict]:
     """What every rule says of a selection; whether it is worth it is another question."""
     grid = WindowGrid.of(selection)
     if grid is None:
-        reason = "the times it is looked at are not known"
+        reason = "its evaluation times are not known"
     elif grid.n_steps > MAX_SEGMENTS:
         reason = f"more than {MAX_SEGMENTS:,} steps"
     elif selection.start_ms < MIN_TIMESTAMP_MS or selection.end_ms >= MAX_TIMESTAMP_MS:
-        reason = "it reaches beyond the times the database holds"
+        reason = "it reaches beyond the time range of the database"
     else:
         return [rule(selection, grid) for rule in RULES]
     return [Verdict(rule.__name__, None, reason) for rule in RULES]

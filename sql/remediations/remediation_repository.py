@@ -124,7 +124,7 @@ class PostgresRemediationRepository:
             # The exact class is a refusal by the database; its subclasses say why themselves. The
             # words are those of a function of the operator, who has to know why it failed.
             if type(exc) is PromcompatError:
-                raise ExecutionError(f"the call was refused: {exc.__cause__ or exc}") from exc
+                raise ExecutionError(f"the call was rejected: {exc.__cause__ or exc}") from exc
             raise
 
     async def _call_function(
@@ -133,7 +133,7 @@ class PostgresRemediationRepository:
         async with acquired(self._database.write_pool) as connection, connection.transaction():
             row = await connection.fetchrow(_QUERIES["lock_step"], *_key_values(key))
             if row is None:
-                raise ExecutionError("the step was never begun")
+                raise ExecutionError("the step was never started")
             if row["state"] == StepState.SUCCEEDED:
                 return _step_of(row)
             limit = str(max(1, round(timeout_seconds * 1000)))

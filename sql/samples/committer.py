@@ -111,7 +111,7 @@ class SampleCommitter:
                 return
             is_stored, _ = await self._compare_with_stored(connection, rows)
             rows = await move_past_stored(connection, rows, is_stored)
-        raise StorageUnavailableError("too many samples of the same series at once; try again")
+        raise StorageUnavailableError("too many concurrent samples of the same series; try again")
 
     async def _commit_piece(
         self, connection: Connection, rows: SampleRows, changes: Sequence[LevelChange]

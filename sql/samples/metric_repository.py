@@ -190,7 +190,7 @@ class PostgresMetricRepository:
         try:
             await self._write_known(tenant, batch)
         except QueryTimeoutError as exc:
-            raise StorageUnavailableError("the database is too slow for the write") from exc
+            raise StorageUnavailableError("the database did not finish the write in time") from exc
         finally:
             self.stats.rows_waiting -= n_rows
 

@@ -33,9 +33,9 @@ async def is_partitioned(connection: Connection) -> bool:
     if may_be_hypertable and await connection.fetchval(_QUERIES["is_hypertable"]):
         return False
     raise DatabaseRefusedError(
-        "the table promcompat.sample is no hypertable and has no partitions: the database was not "
-        "restored completely. Restore the back-up again as docs/operations.md says, with "
-        "timescaledb_pre_restore() before and timescaledb_post_restore() after it"
+        "the table promcompat.sample is not a hypertable and has no partitions: the database was "
+        "restored incompletely. Restore the backup again as described in docs/operations.md, "
+        "with timescaledb_pre_restore() before and timescaledb_post_restore() after it"
     )
 
 

@@ -170,7 +170,7 @@ class SampleWriter:
             if others:
                 await self._commit(others)
         except QueryTimeoutError:
-            _fail(group, StorageUnavailableError("the database is too slow for the write"))
+            _fail(group, StorageUnavailableError("the database did not finish the write in time"))
         except StorageUnavailableError as exc:
             _fail(group, StorageUnavailableError(str(exc)))
         except PromcompatError as exc:

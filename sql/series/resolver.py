@@ -64,7 +64,7 @@ def identify_series(labels: Labels, limits: LabelLimits) -> _NewSeries | str:
     """The series of a label set, or why the database can never hold it."""
     fingerprint = fingerprint_of(labels)
     if fingerprint is None:
-        return f"a label of {labels.get(METRIC_NAME)!r} is no text or holds U+0000"
+        return f"a label of {labels.get(METRIC_NAME)!r} is not text or contains U+0000"
     if fault := limits.fault_of(labels):
         return fault
     return _NewSeries(fingerprint, labels)
@@ -182,7 +182,7 @@ async def _resolve_group(
         if not wanted:
             return {key: ids[series.fingerprint] for key, series in group.items()}
         await _resolve_round(connection, tenant_id, wanted, labels_of, ids)
-    raise StorageUnavailableError("series are being made and removed too fast; try again")
+    raise StorageUnavailableError("series are being created and removed too fast; try again")
 
 
 async def _resolve_round(
@@ -239,7 +239,9 @@ def _split_storable(
     for key in keys:
         labels = labels_of.get(key)
         if labels is None:
-            raise StorageUnavailableError("a series left the cache during the write; try again")
+            raise StorageUnavailableError(
+                "a series was evicted from the cache during the write; try again"
+            )
         series = identify_series(labels, limits)
         if isinstance(series, str):
             rejection = rejection or series

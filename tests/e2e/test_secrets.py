@@ -104,7 +104,7 @@ async def test_nothing_shows_a_secret(
             answers = await asyncio.to_thread(answers_of, service)
             async with asyncio.timeout(30):
                 await both_asked.wait()
-            await asyncio.to_thread(wait_for_text, log, "alerts not sent")
+            await asyncio.to_thread(wait_for_text, log, "alerts could not be sent")
             answers.append(await asyncio.to_thread(call, f"{service.url}/api/v1/metrics/alerts"))
             service.kill()
         answers.append(log.read_text())

@@ -173,7 +173,7 @@ async def test_a_deleted_rule_ends_its_alerts(database_url: str) -> None:
         ({"labels": {"a": "{{ if }}"}}, "labels.a: error parsing template"),
         ({"severity": "{{"}, "severity: error parsing template"),
         ({"labels": {"__name__": "x"}}, "invalid label name: __name__"),
-        ({"annotations": {"a": "x" * 300_000}}, "annotations have 300001 bytes together"),
+        ({"annotations": {"a": "x" * 300_000}}, "annotations together have 300001 bytes"),
     ],
 )
 async def test_what_is_no_rule_is_refused(
@@ -341,7 +341,7 @@ async def test_templates_of_a_rule_together_have_a_bounded_time_and_size(
         errors = {status.rule.name: status.evaluation.error for status in group.rules}  # type: ignore[union-attr]
         active = [alert.rule_name for alert in await one.alerts.active(TENANT)]
     assert errors == {
-        "Large": "the templates of the rule give more than 1000000 characters",
+        "Large": "the templates of the rule produce more than 1000000 characters",
         "Small": "",
     }
     assert active == ["Small"] * 4

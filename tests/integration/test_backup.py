@@ -86,7 +86,9 @@ def test_commands_for_another_database_name_the_way(
 ) -> None:
     monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", "postgresql://somebody@127.0.0.1/else")
     assert main(["backup", str(tmp_path / "metrics.dump")]) == 1
-    assert "use pg_dump and pg_restore as docs/operations.md says" in capsys.readouterr().err
+    assert (
+        "use pg_dump and pg_restore as described in docs/operations.md" in capsys.readouterr().err
+    )
 
 
 # -- a database of one's own ------------------------------------------------------------------
@@ -140,6 +142,6 @@ async def test_incomplete_restore_is_refused_at_start(timescaledb_server: Databa
     await write_samples(url)
     copy = copy_database(timescaledb_server, url, as_documented=False)
     await migrate(copy, discard)
-    with pytest.raises(DatabaseRefusedError, match="not restored completely"):
+    with pytest.raises(DatabaseRefusedError, match="restored incompletely"):
         await Database.open(copy)
     timescaledb_server.drop_database(copy)

@@ -322,7 +322,7 @@ async def test_write_that_loses_its_connection_is_not_done_again_by_us(
             with pytest.raises(StorageUnavailableError) as caught:
                 await writing
         # The sender is told in our words; the driver's are for the log.
-        assert str(caught.value) == "the database cannot answer now; try again"
+        assert str(caught.value) == "the database is not available; try again"
         assert "terminating connection" in "".join(
             getattr(record, "reason", "") for record in caplog.records
         )

@@ -70,7 +70,7 @@ async def test_changed_migration_is_refused(database_url: str) -> None:
 async def test_database_of_a_newer_version_is_refused(database_url: str) -> None:
     future = SqlFile(LATEST + 1, "future", "CREATE TABLE future (id integer)")
     await migrate(database_url, discard, migrations=[*load_migrations(), future])
-    with pytest.raises(MigrationError, match="migrated by a newer one"):
+    with pytest.raises(MigrationError, match="migrated by a newer version"):
         await migrate(database_url, discard)
     with pytest.raises(StorageUnavailableError, match="schema version"):
         await Database.open(database_url)

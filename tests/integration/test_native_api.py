@@ -366,7 +366,7 @@ async def test_a_definition_goes_through_every_method_unchanged(native: NativeCl
         assert again["version"] > read["version"]
     await native.send("PUT", path, status=200, body=SEED_DEFINITION)
     problem = await native.send("POST", "/definitions", status=409, body=SEED_DEFINITION)
-    assert "has a definition already" in problem["errors"][0]["reason"]
+    assert "already has a definition" in problem["errors"][0]["reason"]
     await native.send("DELETE", path, status=200)
     await native.send("POST", "/definitions", status=201, body=SEED_DEFINITION)
 

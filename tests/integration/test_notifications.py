@@ -292,7 +292,7 @@ async def test_step_that_is_never_taken_is_given_up_and_the_history_says_why(
         assert one.stats.notifications_given_up == 1
         (alert,) = await one.alerts.list_alerts(TENANT, AlertFilter())
         notes = [step.note for step in await one.alerts.history(TENANT, alert.id)]
-        assert notes[-1] == "not told to webhook-test: given up after 1h: down"
+        assert notes[-1] == "notification to webhook-test given up after 1h: down"
         assert "webhook-test" not in await one.receiver_depths(TENANT)
 
 
@@ -307,9 +307,7 @@ async def test_queue_of_a_receiver_is_bounded_and_the_newest_steps_stay(database
         assert one.stats.notifications_given_up == 4
         found = await one.alerts.list_alerts(TENANT, AlertFilter(limit=200))
         oldest = await one.alerts.history(TENANT, min(alert.id for alert in found))
-        assert (
-            oldest[-1].note == "not told to webhook-test: more than 100 notifications wait for it"
-        )
+        assert oldest[-1].note == "notification to webhook-test given up: more than 100 are waiting"
 
 
 async def test_silences_hold_exactly_while_they_are_active(database_url: str) -> None:

@@ -207,7 +207,7 @@ async def test_migration_behind_an_idle_transaction_lets_writers_pass(database_u
                 migrate(database_url, lines.append, migrations=[*load_migrations(), CHANGE])
             )
             n_written = 0
-            while not [line for line in lines if "waits for session" in line]:
+            while not [line for line in lines if "is waiting for session" in line]:
                 n_written += 1
                 await repository.write_batch("default", make_batch({UP: [(T0 + n_written, 1.0)]}))
             assert not migrating.done()
@@ -217,7 +217,7 @@ async def test_migration_behind_an_idle_transaction_lets_writers_pass(database_u
                 )
             await transaction.rollback()
             assert await migrating == LATEST + 1
-    waited = [line for line in lines if "waits for session" in line]
+    waited = [line for line in lines if "is waiting for session" in line]
     assert "idle in transaction" in waited[0]
     assert "a lock on sample" in waited[0]
 

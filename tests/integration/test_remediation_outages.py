@@ -172,7 +172,7 @@ async def test_workflow_that_temporal_cannot_take_is_failed_and_not_asked_for_ag
     await launcher.start(request)
     record = await stage.recorded(request.workflow_id)
     assert record.state is STATES.FAILED
-    assert "Temporal refused it" in record.outcome
+    assert "Temporal rejected the request" in record.outcome
     assert launcher.stats.refused == 1
 
 
@@ -279,4 +279,4 @@ async def test_terminated_workflow_is_closed_by_a_cancellation(
     await client.get_workflow_handle(request.workflow_id).terminate()
     record = await stage.recorded(request.workflow_id)
     ended = await make_service(stage, launcher).cancel(TENANT, record.id, "ann", "")
-    assert (ended.state, ended.outcome) == (STATES.CANCELLED, "the workflow was gone")
+    assert (ended.state, ended.outcome) == (STATES.CANCELLED, "the workflow no longer existed")

@@ -344,5 +344,5 @@ async def test_cancelled_while_waiting_for_approval_has_nothing_to_clean_up(
     record = await stage.wait_until_final(request.workflow_id)
     assert (record.state, record.outcome) == (STATES.CANCELLED, "cancelled")
     assert receiver.requests == []
-    with pytest.raises(ConflictError, match="waits for no decision"):
+    with pytest.raises(ConflictError, match="is not waiting for a decision"):
         await service.decide(TENANT, record.id, Decision(Verdict.APPROVED, "late"))

@@ -178,7 +178,7 @@ def test_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
             )
             assert done.returncode == 1
             assert done.stderr == (
-                f"promcompat: cannot listen on 127.0.0.1:{port}: another program uses this port\n"
+                f"promcompat: cannot listen on 127.0.0.1:{port}: the port is already in use\n"
             )
     assert not (tmp_path / "d").exists()
 

@@ -106,7 +106,7 @@ async def test_user_without_the_right_to_connect_is_told(
     name = plain_database_url.rpartition("/")[2]
     plain_postgres_server.run_sql(f"REVOKE CONNECT ON DATABASE {name} FROM PUBLIC, promcompat")
     plain_postgres_server.run_sql(f"ALTER DATABASE {name} OWNER TO postgres")
-    assert "the user may not connect" in await refusal(plain_database_url)
+    assert "the user is not allowed to connect" in await refusal(plain_database_url)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +127,9 @@ async def test_invalid_address_is_told_without_its_password(url: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        (socket.gaierror(socket.EAI_NONAME, "unknown"), "there is no host of this name"),
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), "there is no host with this name"),
         (ssl.SSLCertVerificationError("x"), "certificate"),
-        (ConnectionError("PostgreSQL server at h:1 rejected SSL upgrade"), "offers no TLS"),
+        (ConnectionError("PostgreSQL server at h:1 rejected SSL upgrade"), "does not offer TLS"),
     ],
 )
 def test_faults_of_the_way_to_the_server_are_told(fault: Exception, text: str) -> None:
@@ -141,11 +141,11 @@ def test_faults_of_the_way_to_the_server_are_told(fault: Exception, text: str) -
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        (socket.gaierror(socket.EAI_AGAIN, "again"), "cannot be resolved now"),
+        (socket.gaierror(socket.EAI_AGAIN, "again"), "cannot be resolved at the moment"),
         (ConnectionRefusedError(), "connection refused"),
         (TimeoutError(), "no answer"),
         (asyncpg.CannotConnectNowError("starting"), "starting up"),
-        (asyncpg.TooManyConnectionsError("many"), "no connection left"),
+        (asyncpg.TooManyConnectionsError("many"), "no free connection"),
         (asyncpg.TargetServerAttributeNotMatched(), "target_session_attrs"),
         (ConnectionResetError(), "the connection failed"),
     ],

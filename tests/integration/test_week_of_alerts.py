@@ -375,6 +375,6 @@ async def check_slow_and_refusing(week: Week) -> None:
     found = await week.processes[0].alerts.list_alerts(TENANT, AlertFilter(limit=1000))
     histories = [await week.processes[0].alerts.history(TENANT, alert.id) for alert in found[-9:]]
     name = week.notifiers["refusing"].name
-    assert f"not told to {name}: given up after 1h: answered 400: not taken" in {
+    assert f"notification to {name} given up after 1h: answered 400: not taken" in {
         step.note for steps in histories for step in steps
     }

@@ -56,7 +56,7 @@ leaf 0: {__name__="up", job=~"a|b"}
     SELECT 1
     $1 = [1, 2]
     $2 = 60
-  plan of the database
+  database plan
     Append
       -> Scan
 

@@ -35,7 +35,7 @@ leaf 0  {__name__="up", job=~"a|b"}
   $1 = [1, 2]
   $2 = 60
 
-  plan of the database
+  database plan
   Append
     -> Scan
 

@@ -61,9 +61,7 @@ class Clock:
 def test_same_line_is_printed_once_in_an_interval_and_then_with_a_count() -> None:
     clock = Clock()
     lines = RepetitionFilter(clock)
-    refused = [
-        make_record("remote write not accepted", tenant="a", status=503) for _ in range(1001)
-    ]
+    refused = [make_record("remote write rejected", tenant="a", status=503) for _ in range(1001)]
     assert [lines.filter(record) for record in refused[:1000]] == [True, *[False] * 999]
     clock.seconds = 31.0
     assert lines.filter(refused[1000])

@@ -92,13 +92,13 @@ class AlertTexts:
         key = text, alert_name, labels, value
         if key not in self._texts:
             if self._seconds_left <= 0:
-                raise ExecutionError(f"the templates of the rule take more than {_MAX_SECONDS} s")
+                raise ExecutionError(f"the templates of the rule take longer than {_MAX_SECONDS} s")
             expanded = to_unicode(self._expanded(text, alert_name, labels, value))
             self._texts[key] = expanded.replace("\0", "\ufffd")
             self._n_characters += len(expanded)
             if self._n_characters > _MAX_CHARACTERS:
                 raise ExecutionError(
-                    f"the templates of the rule give more than {_MAX_CHARACTERS} characters"
+                    f"the templates of the rule produce more than {_MAX_CHARACTERS} characters"
                 )
         return self._texts[key]
 
@@ -132,5 +132,5 @@ class AlertTexts:
             return str(exc)
         self._n_elements += len(elements)
         if self._n_elements > _MAX_ELEMENTS:
-            return f"the queries of the templates give more than {_MAX_ELEMENTS} elements"
+            return f"the queries of the templates return more than {_MAX_ELEMENTS} elements"
         return elements

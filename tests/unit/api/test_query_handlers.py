@@ -274,7 +274,7 @@ class FailingRepository(InMemoryMetricRepository):
 @pytest.mark.parametrize(
     ("error", "status", "error_type", "retry_after"),
     [
-        (StorageUnavailableError("the database cannot answer"), 503, "unavailable", "1"),
+        (StorageUnavailableError("the database is not available"), 503, "unavailable", "1"),
         (OverloadedError("too much", 7), 503, "unavailable", "7"),
         (QueryCanceledError("query was canceled in x"), 499, "canceled", None),
         (PromcompatError("the database refused a statement"), 500, "internal", None),

@@ -69,7 +69,7 @@ def test_folder_keeps_the_distribution_that_made_it(available: set[str]) -> None
 @pytest.mark.parametrize("made_by", [DEBIAN, WHEEL])
 def test_folder_whose_distribution_is_gone_is_refused(available: set[str], made_by: str) -> None:
     available.remove(made_by)
-    with pytest.raises(EmbeddedDatabaseError, match="made by PostgreSQL from"):
+    with pytest.raises(EmbeddedDatabaseError, match="created by PostgreSQL from"):
         _choose(made_by)
 
 

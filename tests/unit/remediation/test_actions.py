@@ -34,8 +34,8 @@ def test_value_with_braces_is_not_expanded_again() -> None:
         ("rm", {}, "the command rm is not allowed"),
         ("restart", {"unit": "web"}, "takes exactly the arguments"),
         ("restart", {"unit": "web", "count": "1", "more": "x"}, "takes exactly the arguments"),
-        ("restart", {"unit": "--force", "count": "1"}, "not allowed to begin with -"),
-        ("restart", {"unit": "a\0b", "count": "1"}, "hold NUL"),
+        ("restart", {"unit": "--force", "count": "1"}, "must not begin with -"),
+        ("restart", {"unit": "a\0b", "count": "1"}, "contain NUL"),
     ],
 )
 def test_command_is_refused(name: str, arguments: dict[str, str], reason: str) -> None:

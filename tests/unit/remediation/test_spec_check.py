@@ -96,7 +96,7 @@ def test_what_can_run_is_accepted(workflow_input: dict[str, Any]) -> None:
         (
             {"action": HTTP, "verify": {"query": "up[5m]"}},
             "input.verify.query",
-            "is no PromQL expression that gives an instant vector",
+            "is not a PromQL expression that returns an instant vector",
         ),
     ],
 )
@@ -117,7 +117,7 @@ def test_workflows_of_our_own_queue_are_known() -> None:
     assert faults({"anything": 1}, "Mine") == []
     ((field, reason),) = faults({}, "Theirs")
     assert field == "workflow_type"
-    assert "no worker of the task queue 'promcompat' has the workflow 'Theirs'" in reason
+    assert "no worker of the task queue 'promcompat' runs the workflow type 'Theirs'" in reason
     assert faults({}, "Theirs", task_queue="theirs") == []
     unknown = SpecChecker("promcompat", POLICY, None)
     spec = RemediationSpec(workflow_type="T", task_queue="promcompat", input_template={})
