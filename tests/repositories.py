@@ -41,7 +41,6 @@ async def opened_repository(url: str, **options: Any) -> AsyncIterator[PostgresM
 
     Without pushdown unless asked for.
     """
-    await migrate(url, discard)
     of_database = {
         name: options.pop(name) for name in DatabaseOptions.__dataclass_fields__ if name in options
     }
@@ -51,3 +50,11 @@ async def opened_repository(url: str, **options: Any) -> AsyncIterator[PostgresM
         yield repository
     finally:
         await repository.close()
+
+
+@asynccontextmanager
+async def migrated_repository(url: str) -> AsyncIterator[PostgresMetricRepository]:
+    """A repository on a database that is migrated first, closed at the end."""
+    await migrate(url, discard)
+    async with opened_repository(url) as repository:
+        yield repository

@@ -9,7 +9,7 @@ from sql.migrate import MigrationError, migrate
 from sql.query_loader import SqlFile, load_migrations
 from tests.early_version import make_early_database
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
-from tests.repositories import connected, discard, opened_repository
+from tests.repositories import connected, discard, migrated_repository, opened_repository
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
@@ -34,26 +34,26 @@ def role_of(url: str) -> str:
 
 
 async def rows_of(url: str, labels: Labels = UP) -> list[tuple[int, int]]:
-    async with opened_repository(url) as repository:
+    async with migrated_repository(url) as repository:
         (block,) = await repository.select("default", [EVER])
     return block_rows(block).get(labels, [])
 
 
 async def test_application_with_tables_of_the_same_names_is_not_in_the_way(
-    database_url: str,
+    empty_database_url: str,
 ) -> None:
     names = ("metrics", "tenant", "series", "sample", "schema_migration", "sample_staging", "alert")
-    async with connected(database_url) as application:
+    async with connected(empty_database_url) as application:
         for name in names:
             await application.execute(f"CREATE TABLE public.{name} (version text)")
             await application.copy_records_to_table(
                 name, records=[("theirs",)], schema_name="public"
             )
-    async with opened_repository(database_url) as repository:
+    async with migrated_repository(empty_database_url) as repository:
         for _ in range(2):  # The second has duplicates, which are staged or looked up.
             await repository.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
-    assert await rows_of(database_url) == [(T0, value_bits(1.0))]
-    async with connected(database_url) as application:
+    assert await rows_of(empty_database_url) == [(T0, value_bits(1.0))]
+    async with connected(empty_database_url) as application:
         for name in names:
             assert [row["version"] for row in await application.fetch(f"TABLE public.{name}")] == [
                 "theirs"
@@ -69,7 +69,6 @@ async def test_application_with_tables_of_the_same_names_is_not_in_the_way(
 async def test_service_does_not_depend_on_the_search_path_of_its_role(
     database_url: str,
 ) -> None:
-    await migrate(database_url, discard)
     database = database_url.rpartition("/")[2]
     async with connected(database_url) as owner:
         await owner.execute(
@@ -81,18 +80,18 @@ async def test_service_does_not_depend_on_the_search_path_of_its_role(
 
 
 async def test_names_need_no_prefix_for_the_role_of_the_service_and_for_readers(
-    database_url: str, database_server: DatabaseServer
+    empty_database_url: str, database_server: DatabaseServer
 ) -> None:
-    service_url = await make_role(database_server, database_url, "service")
-    reader_url = await make_role(database_server, database_url, "reader")
-    database = database_url.rpartition("/")[2]
+    service_url = await make_role(database_server, empty_database_url, "service")
+    reader_url = await make_role(database_server, empty_database_url, "reader")
+    database = empty_database_url.rpartition("/")[2]
     database_server.run_sql(f"GRANT CREATE ON DATABASE {database} TO {role_of(service_url)}")
     database_server.run_sql(
         f"GRANT {role_of(reader_url)} TO {role_of(service_url)} WITH ADMIN OPTION"
     )
     database_server.run_sql(f"ALTER ROLE {role_of(service_url)} CREATEROLE")
     database_server.run_sql(f"ALTER ROLE {role_of(reader_url)} SET search_path = reports, public")
-    async with opened_repository(service_url) as repository:
+    async with migrated_repository(service_url) as repository:
         await repository.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
     async with connected(service_url) as owner:
         assert await owner.fetchval("SELECT count(*) FROM metrics, sample, series") == 1
@@ -104,28 +103,28 @@ async def test_names_need_no_prefix_for_the_role_of_the_service_and_for_readers(
 
 
 async def test_installation_of_an_early_version_is_moved_with_its_data(
-    database_url: str, database_server: DatabaseServer
+    empty_database_url: str, database_server: DatabaseServer
 ) -> None:
-    await make_early_database(database_url)
-    reader_url = await make_role(database_server, database_url, "early_reader")
+    await make_early_database(empty_database_url)
+    reader_url = await make_role(database_server, empty_database_url, "early_reader")
     database_server.run_sql(f"GRANT {role_of(reader_url)} TO promcompat WITH ADMIN OPTION")
-    async with connected(database_url) as owner, owner.transaction():
+    async with connected(empty_database_url) as owner, owner.transaction():
         await owner.execute("SET LOCAL search_path = public")
         await owner.execute("INSERT INTO tenant (name) VALUES ('default')")
         await owner.execute("SELECT grant_tenant_reader($1, 'default')", role_of(reader_url))
         await owner.execute("CREATE VIEW report AS SELECT name, value FROM metrics")
         await owner.execute("CREATE TABLE application (id integer)")
     lines: list[str] = []
-    assert await migrate(database_url, lines.append) == LATEST
+    assert await migrate(empty_database_url, lines.append) == LATEST
     assert "moving tables from the schema public to promcompat" in lines
-    async with opened_repository(database_url) as repository:
+    async with migrated_repository(empty_database_url) as repository:
         points = [(T0 + day * DAY_MS, float(day)) for day in range(3)]
         await repository.write_batch("default", make_batch({UP: points}))
-    assert len(await rows_of(database_url)) == 3
+    assert len(await rows_of(empty_database_url)) == 3
     async with connected(reader_url) as reader:
         assert await reader.fetchval("SELECT count(*) FROM metrics") == 3
         assert await reader.fetchval("SELECT sum(count) FROM metrics_hourly") == 3
-    async with connected(database_url) as owner:
+    async with connected(empty_database_url) as owner:
         assert await owner.fetchval("SELECT count(*) FROM public.report") == 3
         left = await owner.fetch(
             "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace"
@@ -133,15 +132,15 @@ async def test_installation_of_an_early_version_is_moved_with_its_data(
         )
     assert {row["relname"] for row in left} == {"report", "application"}
     again: list[str] = []
-    await migrate(database_url, again.append)
+    await migrate(empty_database_url, again.append)
     assert again == []
 
 
 async def test_partitions_and_chunks_of_an_early_version_keep_their_samples(
-    database_url: str, database_server: DatabaseServer
+    empty_database_url: str, database_server: DatabaseServer
 ) -> None:
-    await make_early_database(database_url)
-    async with connected(database_url) as owner, owner.transaction():
+    await make_early_database(empty_database_url)
+    async with connected(empty_database_url) as owner, owner.transaction():
         await owner.execute("SET LOCAL search_path = public")
         if database_server.edition == "postgresql":
             await owner.execute("SELECT create_sample_partitions(ARRAY[19675, 19676])")
@@ -152,36 +151,36 @@ async def test_partitions_and_chunks_of_an_early_version_keep_their_samples(
         )
         await owner.execute("INSERT INTO sample VALUES (1, '2023-11-14 01:00+00', 7)")
         await owner.execute("INSERT INTO sample VALUES (1, '2023-11-15 01:00+00', 8)")
-    rows = await rows_of(database_url)
+    rows = await rows_of(empty_database_url)
     assert [bits for _, bits in rows] == [value_bits(7.0), value_bits(8.0)]
-    async with opened_repository(database_url) as repository:
+    async with migrated_repository(empty_database_url) as repository:
         other = make_labels("up", job="b")
         await repository.write_batch("default", make_batch({other: [(T0, 1.0)]}))
-    assert await rows_of(database_url, make_labels("up", job="b")) == [(T0, value_bits(1.0))]
+    assert await rows_of(empty_database_url, make_labels("up", job="b")) == [(T0, value_bits(1.0))]
 
 
 async def test_schema_of_somebody_else_is_not_used(
-    database_url: str, database_server: DatabaseServer
+    empty_database_url: str, database_server: DatabaseServer
 ) -> None:
     """Its owner could give us tables with triggers, which would run with our rights."""
-    hostile_url = await make_role(database_server, database_url, "hostile")
+    hostile_url = await make_role(database_server, empty_database_url, "hostile")
     database_server.run_sql(
         f"CREATE SCHEMA promcompat AUTHORIZATION {role_of(hostile_url)}",
-        database_url.rpartition("/")[2],
+        empty_database_url.rpartition("/")[2],
     )
     with pytest.raises(MigrationError, match="belongs to the role hostile"):
-        await migrate(database_url, discard)
+        await migrate(empty_database_url, discard)
 
 
 async def test_role_that_may_not_create_the_schema_is_told_what_to_grant(
-    database_url: str, database_server: DatabaseServer
+    empty_database_url: str, database_server: DatabaseServer
 ) -> None:
-    poor_url = await make_role(database_server, database_url, "poor")
+    poor_url = await make_role(database_server, empty_database_url, "poor")
     with pytest.raises(MigrationError, match="GRANT CREATE ON DATABASE"):
         await migrate(poor_url, discard)
     database_server.run_sql(
         f"CREATE SCHEMA promcompat AUTHORIZATION {role_of(poor_url)}",
-        database_url.rpartition("/")[2],
+        empty_database_url.rpartition("/")[2],
     )
     assert await migrate(poor_url, discard) == LATEST
 
@@ -195,7 +194,9 @@ CHANGE = SqlFile(
 )
 
 
-async def test_migration_behind_an_idle_transaction_lets_writers_pass(database_url: str) -> None:
+async def test_migration_behind_an_idle_transaction_lets_writers_pass(
+    database_url: str,
+) -> None:
     lines: list[str] = []
     async with opened_repository(database_url) as repository:
         await repository.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
@@ -223,7 +224,6 @@ async def test_migration_behind_an_idle_transaction_lets_writers_pass(database_u
 
 
 async def test_second_migration_says_what_it_waits_for(database_url: str) -> None:
-    await migrate(database_url, discard)
     lines: list[str] = []
     async with connected(database_url) as other:
         await other.execute("SELECT pg_advisory_lock(hashtextextended('promcompat.migrate', 0))")

@@ -19,7 +19,6 @@ from sql.database.connection_pool import acquired
 from sql.embedded.cluster import Cluster
 from sql.embedded.distributions import PostgresDistribution
 from sql.embedded.postgres_server import PostgresServer
-from sql.migrate import migrate
 from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
 from tests.repositories import connected, discard, opened_repository
@@ -215,7 +214,6 @@ def lagging_standby(primary: DatabaseServer, folder: Path) -> Cluster:
 
 async def test_lagging_standby_is_promoted(primary: DatabaseServer, tmp_path: Path) -> None:
     url = primary.create_database()
-    await migrate(url, discard)
     async with opened_repository(url) as repository:
         await begin(repository)
         cluster = await asyncio.to_thread(lagging_standby, primary, tmp_path)
@@ -241,7 +239,6 @@ def promote(cluster: Cluster, standby: PostgresServer) -> None:
 async def test_no_id_is_handed_out_twice_even_when_the_sequences_go_back(
     database_url: str,
 ) -> None:
-    await migrate(database_url, discard)
     async with connected(database_url) as admin:
         series = await admin.fetchval("SELECT max(take_series_id()) FROM generate_series(1, 999)")
         tenant = await admin.fetchval("SELECT take_tenant_id()")

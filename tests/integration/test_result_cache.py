@@ -16,11 +16,10 @@ from promcompat.querying.result_cache import DAY_MS, RangeResultCache
 from promql.engine import Engine, EngineOptions
 from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult
-from sql.migrate import migrate
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_repository import PostgresMetricRepository
 from tests.factories import Points, make_batch, make_labels
-from tests.repositories import connected, discard, opened_repository
+from tests.repositories import connected, opened_repository
 
 pytestmark = pytest.mark.integration
 
@@ -140,7 +139,6 @@ async def with_world(url: str, actions: list[tuple[object, ...]]) -> World:
     def now_ms() -> int:
         return clock[0].now_ms if clock else T0
 
-    await migrate(url, discard)
     async with connected(url) as connection:
         await connection.execute("TRUNCATE series, sample, series_generation, late_write")
     async with AsyncExitStack() as stack:

@@ -102,17 +102,17 @@ def assert_covering(partitions: list[asyncpg.Record], n_partitions: int) -> None
 
 
 async def test_migration_of_a_database_with_samples(
-    database_url: str, database_server: DatabaseServer
+    empty_database_url: str, database_server: DatabaseServer
 ) -> None:
-    await make_early_database(database_url, last_migration=5)
-    async with connected(database_url) as connection:
+    await make_early_database(empty_database_url, last_migration=5)
+    async with connected(empty_database_url) as connection:
         if database_server.edition == "postgresql":
             await make_old_partitions(connection)
         await insert_days(connection, FIRST_DAY, n_series=3, per_day=20)
         before = await checksum(connection)
         assert not any("INCLUDE" in str(one) for one in await partition_indexes(connection))
 
-        await migrate(database_url, discard)
+        await migrate(empty_database_url, discard)
         assert_covering(await partition_indexes(connection), N_DAYS)
         assert await checksum(connection) == before
         whole = await connection.fetchval("SELECT pg_get_indexdef('sample_series_ts'::regclass)")
@@ -124,7 +124,6 @@ async def test_migration_of_a_database_with_samples(
 async def test_new_partitions_have_one_index(
     database_url: str, database_server: DatabaseServer
 ) -> None:
-    await migrate(database_url, discard)
     async with connected(database_url) as connection:
         if database_server.edition == "postgresql":
             await connection.execute(CREATE_PARTITIONS, DAYS)
@@ -154,7 +153,6 @@ def nodes_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
 async def test_vacuumed_samples_are_read_from_the_index_alone(
     database_url: str, database_server: DatabaseServer, statement: Statement
 ) -> None:
-    await migrate(database_url, discard)
     async with connected(database_url) as connection:
         if database_server.edition == "postgresql":
             await connection.execute(CREATE_PARTITIONS, DAYS)

@@ -215,11 +215,11 @@ def test_help_teaches() -> None:
     assert "promcompat" in run_cli("version").stdout
 
 
-def test_migrate(database_url: str) -> None:
-    done = run_cli("migrate", database_url=database_url)
+def test_migrate(empty_database_url: str) -> None:
+    done = run_cli("migrate", database_url=empty_database_url)
     assert done.returncode == 0
     assert done.stdout.startswith("The database has schema version ")
-    assert run_cli("migrate", "--database-url", database_url).returncode == 0
+    assert run_cli("migrate", "--database-url", empty_database_url).returncode == 0
 
 
 def test_workers_share_a_port_and_are_kept_alive(timescaledb_url: str, tmp_path: Path) -> None:

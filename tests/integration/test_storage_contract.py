@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from sql.migrate import migrate
 from sql.samples.metric_repository import PostgresMetricRepository
 from tests.contract_metric_repository import MetricRepositoryContract
 
@@ -14,7 +13,6 @@ pytestmark = pytest.mark.integration
 class TestPostgresMetricRepository(MetricRepositoryContract):
     @pytest.fixture
     async def repository(self, database_url: str) -> AsyncIterator[PostgresMetricRepository]:
-        await migrate(database_url, lambda _line: None)
         repository = await PostgresMetricRepository.open(database_url)
         yield repository
         await repository.close()

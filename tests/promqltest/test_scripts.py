@@ -11,7 +11,6 @@ import pytest
 
 from promcompat.core.ports import MetricRepository
 from promql.engine import Engine, EngineOptions
-from sql.migrate import migrate
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_repository import PostgresMetricRepository, StorageOptions
 from tests.fakes import InMemoryMetricRepository
@@ -48,7 +47,6 @@ UPSTREAM = [pytest.param(path, id=path.name) for path in upstream_scripts()] or 
 
 @pytest.fixture
 async def postgres_repository(database_url: str) -> AsyncIterator[PostgresMetricRepository]:
-    await migrate(database_url, lambda _line: None)
     # Scripts have few samples; by their number alone hardly a rule would ever apply.
     options = StorageOptions(pushdown=PushdownMode.FORCED)
     repository = await PostgresMetricRepository.open(database_url, options)

@@ -1,12 +1,16 @@
 """Fixtures every test folder shares: real database servers and real Prometheus programs.
 
-`database_url` is a fresh, empty database on each edition in turn. `timescaledb_url` and
-`plain_postgres_url` are one database each for the whole session; `timescaledb_server` and
-`plain_postgres_server` make more of them.
+`database_url` is a fresh, migrated database on each edition in turn, `empty_database_url` one that
+is not migrated yet. `timescaledb_url` and `plain_postgres_url` are one database each for the whole
+session; `timescaledb_server` and `plain_postgres_server` make more of them.
+
+With `-n`, each worker is a session: it has servers of its own, which start when a test first needs
+them. Tests that share something expensive are in one `xdist_group`, so that one worker runs them.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,8 +18,10 @@ from sql.embedded.distributions import PostgresDistribution, find_wheel, install
 from sql.embedded.install_cache import default_cache_folder
 from tests.community import find_community, running_community
 from tests.components import find_alertmanager, find_program, require_component
-from tests.servers import DatabaseServer, run_server
-from tests.temporal import TemporalServer, find_temporal, running_temporal
+from tests.servers import DatabaseServer, fast_folder, run_server
+
+if TYPE_CHECKING:
+    from tests.temporal import TemporalServer
 
 
 def _discard(_line: str) -> None:
@@ -40,8 +46,10 @@ def wheel_distribution() -> PostgresDistribution:
 def timescaledb_server(
     timescaledb_distribution: PostgresDistribution, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DatabaseServer]:
-    folder = tmp_path_factory.mktemp("timescaledb")
-    with run_server("timescaledb", timescaledb_distribution, folder, _discard) as server:
+    with (
+        fast_folder(tmp_path_factory.mktemp("timescaledb")) as folder,
+        run_server("timescaledb", timescaledb_distribution, folder, _discard) as server,
+    ):
         yield server
 
 
@@ -49,8 +57,10 @@ def timescaledb_server(
 def plain_postgres_server(
     wheel_distribution: PostgresDistribution, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[DatabaseServer]:
-    folder = tmp_path_factory.mktemp("postgresql")
-    with run_server("postgresql", wheel_distribution, folder, _discard) as server:
+    with (
+        fast_folder(tmp_path_factory.mktemp("postgresql")) as folder,
+        run_server("postgresql", wheel_distribution, folder, _discard) as server,
+    ):
         yield server
 
 
@@ -76,8 +86,16 @@ def database_server(request: pytest.FixtureRequest) -> DatabaseServer:
 
 @pytest.fixture
 def database_url(database_server: DatabaseServer) -> Iterator[str]:
-    """A fresh, empty database, owned by an ordinary role; dropped after the test."""
+    """A fresh, migrated database, owned by an ordinary role; dropped after the test."""
     url = database_server.create_database()
+    yield url
+    database_server.drop_database(url)
+
+
+@pytest.fixture
+def empty_database_url(database_server: DatabaseServer) -> Iterator[str]:
+    """A fresh database without our tables, owned by an ordinary role; dropped after the test."""
+    url = database_server.create_empty_database()
     yield url
     database_server.drop_database(url)
 
@@ -121,8 +139,11 @@ def victoria_metrics_binary() -> Path:
 
 
 @pytest.fixture(scope="session")
-def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TemporalServer]:
+def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[TemporalServer]":
     """One Temporal for the whole session; tests have task queues and workflow ids of their own."""
+    # Its client takes a second to import, which a run of one file need not wait for.
+    from tests.temporal import find_temporal, running_temporal
+
     require_component("Temporal", find_temporal)
     with running_temporal(tmp_path_factory.mktemp("temporal")) as server:
         yield server
@@ -130,7 +151,7 @@ def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tempor
 
 @pytest.fixture
 def plain_database_url(plain_postgres_server: DatabaseServer) -> Iterator[str]:
-    """A fresh, empty database of the edition that starts fastest; dropped after the test."""
+    """A fresh, migrated database of the edition that starts fastest; dropped after the test."""
     url = plain_postgres_server.create_database()
     yield url
     plain_postgres_server.drop_database(url)
