@@ -18,7 +18,6 @@ from conformance.processes import (
     running_promcompat,
 )
 from conformance.prometheus_api import PrometheusApi, Response, format_seconds, open_session
-from tests.e2e.conftest import MonitoredMachine
 from tests.factories import encode_field
 from tests.servers import DatabaseServer
 
@@ -45,17 +44,20 @@ class Pipeline:
 
 @pytest.fixture
 def pipeline(
-    monitored_machine: MonitoredMachine,
     timescaledb_server: DatabaseServer,
+    node_exporter_binary: Path,
     vmagent_binary: Path,
     tmp_path: Path,
 ) -> Iterator[Pipeline]:
+    target, port = f"127.0.0.1:{find_free_port()}", find_free_port()
     config = tmp_path / "vmagent.yml"
-    target = monitored_machine.node_exporter.url.removeprefix("http://")
     config.write_text(CONFIG.format(target=target))
-    port = find_free_port()
+    exporter = [node_exporter_binary, f"--web.listen-address={target}"]
     database_url = timescaledb_server.create_database()
-    with running_promcompat(database_url, tmp_path / "promcompat.log") as service:
+    with (
+        running_promcompat(database_url, tmp_path / "promcompat.log") as service,
+        running_program(exporter, int(target.partition(":")[2]), tmp_path / "exporter.log", "/"),
+    ):
         command = [
             str(vmagent_binary),
             f"-promscrape.config={config}",
@@ -70,11 +72,11 @@ def pipeline(
 
 async def wait_for_answer(api: PrometheusApi, expr: str) -> Response:
     """The first answer that is not empty."""
-    for _ in range(TIMEOUT_SECONDS * 2):
+    for _ in range(TIMEOUT_SECONDS * 10):
         response = await api.query(expr, format_seconds(time.time_ns() // 1_000_000))
         if response.is_success and response.data["result"]:
             return response
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.1)
     pytest.fail(f"{expr} has no answer")
 
 
