@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+import orjson
 import snappy
 
 from promcompat.core.model import Labels
@@ -117,13 +118,13 @@ class PrometheusApi:
         """Ask any endpoint of the query API by a form."""
         url = f"{self.url}/api/v1/{endpoint}"
         async with self.session.post(url, data=params, headers=dict(self.headers)) as response:
-            return Response(response.status, await response.json(content_type=None))
+            return Response(response.status, orjson.loads(await response.read()))
 
     async def get(self, endpoint: str, params: Sequence[tuple[str, str]] = ()) -> Response:
         """Ask any endpoint of the query API by query parameters."""
         url = f"{self.url}/api/v1/{endpoint}"
         async with self.session.get(url, params=params, headers=dict(self.headers)) as response:
-            return Response(response.status, await response.json(content_type=None))
+            return Response(response.status, orjson.loads(await response.read()))
 
 
 @asynccontextmanager
