@@ -5,7 +5,7 @@ is not migrated yet. `timescaledb_url` and `plain_postgres_url` are one database
 session; `timescaledb_server` and `plain_postgres_server` make more of them.
 
 With `-n`, each worker is a session: it has servers of its own, which start when a test first needs
-them. Tests that share something expensive are in one `xdist_group`, so that one worker runs them.
+them. Tests of one file run in one worker, so that they may share what takes long to start.
 """
 
 from collections.abc import Iterator

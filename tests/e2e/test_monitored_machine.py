@@ -27,7 +27,7 @@ from promcompat.core.model import EvalRange
 from tests.promqltest.suites import shared_folder
 from tests.servers import DatabaseServer
 
-pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("monitored_machine")]
+pytestmark = pytest.mark.e2e
 
 OWN_EXPRESSIONS = Path(__file__).parent / "expressions.txt"
 KNOWN = Path(__file__).parents[2] / "conformance" / "known_differences.yml"

@@ -3,10 +3,12 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis import APIOperation
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -29,6 +31,7 @@ _CHECKS = [
     response_schema_conformance,
 ]
 _schema = schemathesis.openapi.from_dict(DOCUMENT)
+OPERATIONS = [found.ok() for found in _schema.get_all_operations()]
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +58,17 @@ def base_url(timescaledb_server: DatabaseServer) -> Iterator[str]:
     timescaledb_server.drop_database(url)
 
 
-@_schema.parametrize()
-@settings(
-    max_examples=25,
-    deadline=None,
-    derandomize=True,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
-def test_generated_requests(case: schemathesis.Case, base_url: str) -> None:
-    case.call_and_validate(base_url=base_url, checks=_CHECKS)
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+def test_generated_requests(operation: APIOperation[Any, Any, Any, Any], base_url: str) -> None:
+    @given(case=operation.as_strategy())
+    @settings(
+        max_examples=25,
+        deadline=None,
+        derandomize=True,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def check(case: schemathesis.Case) -> None:
+        case.call_and_validate(base_url=base_url, checks=_CHECKS)
+
+    check()
