@@ -1,0 +1,50 @@
+"""The loops of a serving process, wired to a real database."""
+
+import pytest
+
+from promcompat.composition import open_backend
+from promcompat.loops import PeriodicLoop, every_loop
+from promcompat.settings import Settings
+from promcompat.telemetry import Telemetry
+from sql.migrate import migrate
+from tests.repositories import discard
+
+pytestmark = pytest.mark.integration
+
+ALWAYS = ["heartbeat", "free memory", "maintenance", "storage metrics", "remediation metrics"]
+ALERTING = ["thresholds", "rules", "breaches", "levels", "remediations", "alert metrics"]
+
+
+async def nothing() -> None:
+    """Stands for what only a process can do."""
+
+
+def names_of(loops: list[PeriodicLoop]) -> list[str]:
+    """The names of the loops; a receiver's own name holds a hash of its address."""
+    return [name.split("-")[0] for name in (loop.name for loop in loops)]
+
+
+async def test_every_loop_runs_on_an_empty_database(database_url: str) -> None:
+    await migrate(database_url, discard)
+    settings = Settings(
+        database_url=database_url,
+        alertmanager_urls="http://127.0.0.1:1",
+        webhook_urls="http://127.0.0.1:1/a,http://127.0.0.1:1/b",
+    )
+    telemetry = Telemetry()
+    async with open_backend(settings, telemetry, "http://here") as backend:
+        loops = every_loop(settings, telemetry, backend, nothing, nothing)
+        for loop in loops:
+            await loop.run()
+    receivers = ["notify alertmanager", *["notify webhook", "bound webhook"] * 2]
+    expected = [*ALWAYS, "own database", *ALERTING, "alert retention", *receivers]
+    assert names_of(loops) == expected
+    assert len({loop.name for loop in loops}) == len(loops)
+
+
+async def test_without_alerting_only_the_others_run(plain_database_url: str) -> None:
+    await migrate(plain_database_url, discard)
+    settings = Settings(database_url=plain_database_url, alerting=False)
+    telemetry = Telemetry()
+    async with open_backend(settings, telemetry, "http://here") as backend:
+        assert names_of(every_loop(settings, telemetry, backend, nothing, None)) == ALWAYS
