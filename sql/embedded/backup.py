@@ -1,6 +1,6 @@
-"""Backing up the embedded database into a file, and putting such a file in its place.
+"""Backing up the embedded database into a file, and restoring it from one.
 
-Restoring a database with TimescaleDB takes a superuser, whose password only this package has, and
+Restoring a database with TimescaleDB needs a superuser, whose password only this package has, and
 pg_dump must not be older than the server.
 """
 
@@ -21,9 +21,9 @@ _RESTORED: Final = "promcompat_restored"
 
 
 def back_up(data_folder: Path, file: Path, report: Report) -> None:
-    """Write everything into `file`, in pg_dump's custom format; the service may run meanwhile.
+    """Write everything into `file`, in pg_dump's custom format; the service may be running.
 
-    The file is complete or not there. Raises EmbeddedDatabaseError.
+    An incomplete file is never left behind. Raises EmbeddedDatabaseError.
     """
     if read_database_url(data_folder) is None:
         raise EmbeddedDatabaseError(f"there is no database in {data_folder}")
@@ -59,10 +59,10 @@ def _dump(data_folder: Path, url: str, file: Path, report: Report) -> None:
 
 
 def restore(data_folder: Path, file: Path, report: Report) -> None:
-    """Put what `back_up` wrote in the place of the database; the service must be stopped.
+    """Replace the database by the one that `back_up` wrote; the service must be stopped.
 
-    The database that there is goes only when the other one is complete. Raises
-    EmbeddedDatabaseError, DataFolderInUseError while the service runs.
+    The existing database is dropped only when the restored one is complete. Raises
+    EmbeddedDatabaseError, and DataFolderInUseError while the service runs.
     """
     try:
         source = file.open("rb")
@@ -85,7 +85,7 @@ def _make_empty(cluster: Cluster, port: int) -> None:
 
 
 def _fill(cluster: Cluster, port: int, source: IO[bytes]) -> None:
-    """Grants are left out, as roles of readers may not exist here; migrating gives them again."""
+    """Restore without grants, whose roles may not exist here; a migration grants them again."""
     address = f"postgresql://{SUPERUSER}@127.0.0.1:{port}/{_RESTORED}"
     _run(
         cluster.command("pg_restore", "--exit-on-error", "--no-privileges", f"--dbname={address}"),

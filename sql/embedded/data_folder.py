@@ -1,4 +1,4 @@
-"""The folder that holds an embedded database: one owner at a time, and what it remembers."""
+"""The folder that holds an embedded database: its lock, its state and its files."""
 
 import fcntl
 import json
@@ -18,7 +18,7 @@ _LOG_LIMIT_BYTES = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseState:
-    """What must survive restarts beside the cluster itself."""
+    """What must survive restarts in addition to the cluster itself."""
 
     distribution: str
     """Which programs made the cluster: `debian` or `wheel`."""
@@ -27,7 +27,7 @@ class DatabaseState:
     superuser_password: str | None = None
     """None in a folder of an early version, where the superuser had the password of the service."""
     is_superuser_separate: bool = True
-    """Whether it is set already; false while a folder of an early version is upgraded."""
+    """Whether `superuser_password` is in force; false while an early folder is upgraded."""
     timescaledb_version: str | None = None
     """Of the extension in the database, None on plain PostgreSQL."""
     port: int | None = None

@@ -1,6 +1,5 @@
-"""The database that `promcompat serve` starts for itself."""
+"""The database that `promcompat serve` runs by itself."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +9,7 @@ from sql.embedded.cluster import DATABASE_NAME, SERVICE_ROLE, Cluster
 from sql.embedded.data_folder import DatabaseState, DataFolder, generate_password
 from sql.embedded.distributions import PostgresDistribution, choose_distribution
 from sql.embedded.errors import EmbeddedDatabaseError
-from sql.embedded.install_cache import default_cache_folder
+from sql.embedded.install_cache import Report, default_cache_folder
 from sql.embedded.postgres_server import PostgresServer, clear_orphan, start_server
 from sql.embedded.server_account import choose_account
 from sql.embedded.server_settings import measure_machine, tune_settings
@@ -19,8 +18,8 @@ from sql.embedded.server_settings import measure_machine, tune_settings
 class EmbeddedDatabase:
     """A running database of ours, stopped by `stop` or by leaving the `with` block.
 
-    If the process dies without either, Linux tells the server to shut down; whatever is left is
-    cleared at the next start. Committed samples survive all of it.
+    If the process dies without either, Linux tells the server to shut down; the next start clears
+    whatever is left. Committed samples survive in every case.
     """
 
     def __init__(
@@ -42,7 +41,7 @@ class EmbeddedDatabase:
 
     @classmethod
     def start(
-        cls, data_folder: Path, *, report: Callable[[str], None], cache_folder: Path | None = None
+        cls, data_folder: Path, *, report: Report, cache_folder: Path | None = None
     ) -> "EmbeddedDatabase":
         """Start the database in `data_folder`, installing and initialising what is missing.
 
@@ -62,7 +61,7 @@ class EmbeddedDatabase:
 
     @classmethod
     def _start_in(
-        cls, folder: DataFolder, cache_folder: Path, report: Callable[[str], None]
+        cls, folder: DataFolder, cache_folder: Path, report: Report
     ) -> "EmbeddedDatabase":
         for path in (folder.cluster_path, folder.unfinished_cluster_path):
             clear_orphan(path, report)
@@ -116,9 +115,9 @@ class EmbeddedDatabase:
 
 
 def _create(
-    folder: DataFolder, distribution: PostgresDistribution, report: Callable[[str], None]
+    folder: DataFolder, distribution: PostgresDistribution, report: Report
 ) -> DatabaseState:
-    """Make a cluster beside its place and move it in whole, so that none is ever half made."""
+    """Create a cluster under another name and rename it once complete: none is ever half made."""
     report(f"Creating a database in {folder.path}")
     state = DatabaseState(
         distribution=distribution.name,
@@ -165,8 +164,8 @@ def _separate_superuser(
 ) -> tuple[Cluster, DatabaseState]:
     """Give the superuser of a folder of an early version a password of its own.
 
-    The new password is written down before it is set: whatever is interrupted, the next start
-    knows both that it may be.
+    The new password is written down before it is set: wherever this is interrupted, the next start
+    has both passwords that may be in force.
     """
     if state.superuser_password is not None and state.is_superuser_separate:
         return cluster, state
@@ -181,7 +180,7 @@ def _separate_superuser(
     try:
         cluster.set_superuser_password(port, known.password)
     except EmbeddedDatabaseError:
-        known.run_sql(port, "-c", "SELECT 1")  # The start before this one had set it already.
+        known.run_sql(port, "-c", "SELECT 1")  # An interrupted start has set it already.
     folder.write_state(separated, _make_url(port, state.password))
     return known, separated
 
@@ -189,7 +188,7 @@ def _separate_superuser(
 def _start_tuned(
     cluster: Cluster,
     folder: DataFolder,
-    report: Callable[[str], None],
+    report: Report,
     preferred_port: int | None = None,
 ) -> PostgresServer:
     settings = tune_settings(

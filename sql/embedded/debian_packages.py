@@ -1,9 +1,9 @@
 """Debian packages of any suite, unpacked into a folder: no root, nothing on the host changes.
 
 `apt-get` verifies the archive's signatures as always; it only gets its own sources, lists and
-status file. The embedded database and the test components (Prometheus, vmagent …) both come this
-way, because a Debian mirror is the one source of prebuilt, signed server programs that a machine
-with apt can be relied on to reach.
+status file. The embedded database and the test components (Prometheus, vmagent …) are both
+installed this way: a Debian mirror is the one source of prebuilt, signed server programs that every
+machine with apt can be expected to reach.
 """
 
 import os
@@ -72,7 +72,7 @@ def find_debian_mirror(apt_folder: Path = _APT_FOLDER) -> str | None:
 
 
 def _source_files(apt_folder: Path) -> Iterator[Path]:
-    # Cloud images keep the address in /etc/apt/mirrors, which their sources only point at.
+    # Cloud images keep the address in /etc/apt/mirrors, to which their sources only refer.
     yield from (path for path in [apt_folder / "sources.list"] if path.is_file())
     for name in ("sources.list.d", "mirrors"):
         yield from sorted(path for path in (apt_folder / name).glob("*") if path.is_file())
@@ -91,7 +91,7 @@ def _require_mirror() -> str:
 
 
 class _PrivateApt:
-    """`apt-get` with its own state below `workspace`, blind to what the host has installed."""
+    """`apt-get` with its own state below `workspace`; it ignores what the host has installed."""
 
     def __init__(self, workspace: Path, suite: str, mirror: str) -> None:
         self.archives = workspace / "archives"
@@ -129,7 +129,7 @@ class _PrivateApt:
         return re.findall(r"^Inst (\S+)", plan, flags=re.MULTILINE)
 
     def download_bytes(self, names: Iterable[str]) -> int:
-        """Return how much `download` will fetch."""
+        """Return how many bytes `download` will fetch."""
         plan = self.run("--print-uris", "download", *names)
         return sum(map(int, re.findall(r"^'\S+' \S+ (\d+)", plan, flags=re.MULTILINE)))
 
@@ -140,7 +140,7 @@ class _PrivateApt:
 
 @contextmanager
 def _reported_progress(folder: Path, n_bytes: int, report: Report) -> Iterator[None]:
-    """Report how much of so many bytes has arrived in a folder, while the block runs."""
+    """Report how much of `n_bytes` has arrived in a folder, while the block runs."""
     ended = threading.Event()
 
     def watch() -> None:

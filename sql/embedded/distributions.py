@@ -64,7 +64,7 @@ def choose_distribution(
     A new folder gets TimescaleDB where it can be installed, else the wheel.
 
     Raises:
-        EmbeddedDatabaseError: neither is to be had, or not the one the folder needs.
+        EmbeddedDatabaseError: neither can be installed, or not the one the folder needs.
     """
     if made_by is not None:
         return _provide_again(made_by, cache_folder, report)
@@ -154,7 +154,7 @@ def _copy_wheel(package: Path, cache_folder: Path) -> Path:
     target = cache_folder / f"{WHEEL}-{importlib.metadata.version(_WHEEL_MODULE)}"
 
     def build(partial: Path) -> None:
-        # The shared libraries that the wheel brings lie in a folder beside the package.
+        # The shared libraries of the wheel are in a folder beside the package.
         for folder in package.parent.glob(f"{_WHEEL_MODULE}*"):
             if not folder.name.endswith(".dist-info"):
                 shutil.copytree(folder, partial / folder.name)

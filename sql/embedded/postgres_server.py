@@ -155,9 +155,9 @@ def find_free_port(preferred: int | None = None) -> int:
 
 
 def clear_orphan(folder: Path, report: Report) -> None:
-    """Stop a server that a killed service left on the cluster `folder`, and drop its traces.
+    """Stop a server that a killed service left on the cluster `folder`, and remove its pid file.
 
-    The caller holds the data folder's lock, so whatever still runs there belongs to nobody.
+    The caller holds the data folder's lock, so no live service owns a server that runs there.
 
     Raises:
         EmbeddedDatabaseError: the orphan does not stop.
@@ -183,7 +183,7 @@ def _wait_for_end(process_id: int, folder: Path, seconds: float) -> bool:
 
 
 def stop_process(process_id: int, wait: Callable[[float], bool]) -> None:
-    """Stop a server: fast shutdown first, then at once, which costs a recovery at the next start.
+    """Stop a server: by fast shutdown, or else immediately, with a recovery at the next start.
 
     Never SIGKILL: the server's children would live on and block the next start. `wait(seconds)`
     says whether the process ended within that time.

@@ -21,7 +21,7 @@ _TRAVERSE = ("--inh-caps", "+dac_read_search", "--ambient-caps", "+dac_read_sear
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAccount:
-    """Who runs the server, and the command that becomes that account."""
+    """The account of the server, and the command that switches to it."""
 
     user_id: int
     group_id: int
@@ -47,7 +47,7 @@ def choose_account(data_folder: Path) -> ServerAccount:
 
 
 def _die_with_parent() -> tuple[str, ...]:
-    """Ask the kernel to stop the server (fast shutdown) when the service dies without a word."""
+    """Ask the kernel to stop the server (fast shutdown) when the service dies."""
     setpriv = shutil.which("setpriv")
     return (setpriv, "--pdeathsig", "INT") if setpriv else ()
 

@@ -379,4 +379,3 @@ def _number(text: str) -> int | float:
     if not set(".eEpP") & set(text):
         raise ValueError("integer overflow")
     return value
-
