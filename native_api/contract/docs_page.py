@@ -68,7 +68,7 @@ def _operation(method: str, path: str, operation: Json, document: Json) -> str:
         f"{_text(operation['summary'])}</summary>"
     )
     body = _paragraphs(operation.get("description", ""))
-    parameters = [_resolve(one, document) for one in operation["parameters"]]
+    parameters = [_resolve(parameter, document) for parameter in operation["parameters"]]
     body += _parameter_table(parameters)
     if "requestBody" in operation:
         body += "<h3>Body</h3>" + _contents_of(operation["requestBody"]["content"])
@@ -82,24 +82,28 @@ def _operation(method: str, path: str, operation: Json, document: Json) -> str:
 
 
 def _parameter_table(parameters: list[Json]) -> str:
-    rows = "".join(
-        f"<tr><td><code>{_text(one['name'])}</code></td><td>{_text(one['in'])}</td>"
-        f"<td>{_text(_type_of(one['schema']))}{' (required)' if one.get('required') else ''}</td>"
-        f"<td>{_inline_code(one.get('description', ''))}</td></tr>"
-        for one in parameters
-    )
+    rows = "".join(_parameter_row(parameter) for parameter in parameters)
     head = "<tr><th>Parameter</th><th>In</th><th>Type</th><th>Meaning</th></tr>"
     return f"<table>{head}{rows}</table>"
 
 
+def _parameter_row(parameter: Json) -> str:
+    required = " (required)" if parameter.get("required") else ""
+    return (
+        f"<tr><td><code>{_text(parameter['name'])}</code></td><td>{_text(parameter['in'])}</td>"
+        f"<td>{_text(_type_of(parameter['schema']))}{required}</td>"
+        f"<td>{_inline_code(parameter.get('description', ''))}</td></tr>"
+    )
+
+
 def _contents_of(content: Json) -> str:
-    shown = ""
+    page = ""
     for media, part in content.items():
-        shown += f"<p><code>{_text(media)}</code> {_schema_link(part['schema'])}</p>"
+        page += f"<p><code>{_text(media)}</code> {_schema_link(part['schema'])}</p>"
         for name, example in part.get("examples", {}).items():
             text = orjson.dumps(example["value"], option=orjson.OPT_INDENT_2).decode()
-            shown += f"<p>{_text(name)}</p><pre>{_text(text)}</pre>"
-    return shown
+            page += f"<p>{_text(name)}</p><pre>{_text(text)}</pre>"
+    return page
 
 
 def _schema_link(schema: Json) -> str:

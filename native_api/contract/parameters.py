@@ -15,7 +15,7 @@ from native_api.contract.names import (
 from native_api.contract.problem import FieldError, InvalidRequestError, fault
 from native_api.contract.route import PathPart
 from native_api.contract.times import parse_time_parameter
-from native_api.contract.validation import shown
+from native_api.contract.validation import quoted_value
 from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
@@ -62,7 +62,7 @@ def _label_names(value: list[str]) -> list[str]:
     names = [name.strip() for part in value for name in part.split(",")]
     for name in names:
         if found := label_name_fault(name):
-            raise FieldError(f"the label name {shown(name)} {found}", "label names")
+            raise FieldError(f"the label name {quoted_value(name)} {found}", "label names")
     return list(dict.fromkeys(names))
 
 
@@ -147,6 +147,6 @@ def id_of(text: str) -> int:
     """The number of a thing out of the path. Raises InvalidRequestError."""
     if not re.fullmatch(r"[1-9][0-9]{0,18}", text, re.ASCII) or int(text) > MAX_ID:
         raise InvalidRequestError(
-            [fault("path", "id", f"is {shown(text)}", "a positive integer id")]
+            [fault("path", "id", f"is {quoted_value(text)}", "a positive integer id")]
         )
     return int(text)

@@ -142,14 +142,14 @@ def fault(
     )
 
 
-def describe_fault(one: Fault) -> str:
+def describe_fault(found: Fault) -> str:
     """A fault as one sentence."""
-    expected = f"; expected {one.expected}" if one.expected else ""
-    return f"{one.field}: {one.reason}{expected}"
+    expected = f"; expected {found.expected}" if found.expected else ""
+    return f"{found.field}: {found.reason}{expected}"
 
 
 @contextmanager
-def blaming(location: Part, field: str, expected: str) -> Iterator[None]:
+def errors_blamed_on(location: Part, field: str, expected: str) -> Iterator[None]:
     """Errors of the service below are faults of this field: what it says is the reason."""
     try:
         yield
@@ -195,9 +195,9 @@ def fault_documents(faults: Sequence[Fault]) -> list[dict[str, object]]:
     return [
         {
             name: encodable(value) if isinstance(value, str) else value
-            for name, value in one.model_dump(by_alias=True).items()
+            for name, value in found.model_dump(by_alias=True).items()
         }
-        for one in faults
+        for found in faults
     ]
 
 
@@ -239,7 +239,9 @@ def problem_of(error: PromcompatError, path_part: str) -> web.Response:
                 )
             ]
         case InvalidFieldsError():
-            faults = [fault("body", one.field, one.reason, one.expected) for one in error.faults]
+            faults = [
+                fault("body", found.field, found.reason, found.expected) for found in error.faults
+            ]
     return problem_response(error_status(error), str(error), faults, headers)
 
 

@@ -2,7 +2,7 @@
 
 from aiohttp import hdrs, web
 
-from native_api.contract.problem import blaming
+from native_api.contract.problem import errors_blamed_on
 from promcompat.core.errors import UnsupportedMediaTypeError
 from promcompat.http.bodies import BODIES, media_type
 
@@ -17,7 +17,9 @@ async def read_body(request: web.Request, max_bytes: int, max_decoded_bytes: int
     bodies = request.app[BODIES]
     match encoding:
         case "gzip":
-            with blaming("body", "body", "a body compressed as the Content-Encoding header says"):
+            with errors_blamed_on(
+                "body", "body", "a body compressed as the Content-Encoding header says"
+            ):
                 return await bodies.read_unpacked(request, max_bytes, max_decoded_bytes)
         case "" | "identity":
             return await bodies.read(request, min(max_bytes, max_decoded_bytes))

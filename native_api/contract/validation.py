@@ -65,12 +65,14 @@ class Expectations:
         return None
 
     def _properties(self, schema: Json) -> set[str]:
-        return {name for one in self._options(schema) for name in one.get("properties", {})}
+        return {name for option in self._options(schema) for name in option.get("properties", {})}
 
     def _options(self, schema: Json) -> list[Json]:
         """The schema itself, or the branches of a union."""
         schema = self._resolve(schema)
-        return [self._resolve(one) for one in schema["anyOf"]] if "anyOf" in schema else [schema]
+        if "anyOf" not in schema:
+            return [schema]
+        return [self._resolve(option) for option in schema["anyOf"]]
 
     def _resolve(self, schema: Json) -> Json:
         while "$ref" in schema:
@@ -79,8 +81,8 @@ class Expectations:
 
     def _describe(self, schema: Json) -> str:
         # Null is as absent, and in a URL there is none.
-        options = [one for one in self._options(schema) if one.get("type") != "null"]
-        texts = [_describe_plain(one) for one in options]
+        options = [option for option in self._options(schema) if option.get("type") != "null"]
+        texts = [_describe_plain(option) for option in options]
         return " or ".join(dict.fromkeys(text for text in texts if text))
 
 
@@ -116,8 +118,8 @@ def _sized(schema: Json, suffix: str, words: tuple[str, str, str]) -> str:
     """The bounds of a size: ` of 1 to 200 characters` for `minLength` and `maxLength`."""
     least, most = schema.get(f"min{suffix}") or None, schema.get(f"max{suffix}")
     bounds = _between(least, most)
-    preposition, one, many = words
-    unit = one if (most or least) == 1 else many
+    preposition, singular, plural = words
+    unit = singular if (most or least) == 1 else plural
     return f" {preposition}{bounds} {unit}" if bounds else ""
 
 
@@ -132,9 +134,9 @@ def _between(
     return f" {before_one}at most {most}" if least is None else f" {before_one}at least {least}"
 
 
-def counted(count: int, one: str, many: str) -> str:
+def counted(count: int, singular: str, plural: str) -> str:
     """A number with its unit: `1 item`, `2 items`."""
-    return f"{count} {one if count == 1 else many}"
+    return f"{count} {singular if count == 1 else plural}"
 
 
 def _such_as(schema: Json) -> str:
@@ -189,7 +191,7 @@ def expected_of(found: Any, expectations: Expectations) -> str:
             return expectations.at(found["loc"]) or "a value as described in /docs"
 
 
-def shown(value: object) -> str:
+def quoted_value(value: object) -> str:
     """A value of a request as part of a sentence, cut where it is long."""
     match value:
         case str():
@@ -222,7 +224,7 @@ def _kind(value: object) -> str:
 
 
 def _is_value(found: Any) -> str:
-    return f"is {shown(found['input'])}"
+    return f"is {quoted_value(found['input'])}"
 
 
 def _is_kind(found: Any) -> str:

@@ -18,7 +18,7 @@ from native_api.contract.parameters import (
 from native_api.contract.problem import InvalidRequestError, fault
 from native_api.contract.responses import json_response
 from native_api.contract.route import BASE, Call, Example, NoQuery, Reply, Route
-from native_api.contract.validation import shown
+from native_api.contract.validation import quoted_value
 from native_api.definitions.payloads import (
     DefinitionDeletedReply,
     DefinitionFields,
@@ -44,7 +44,7 @@ async def handle_list_definitions(call: Call[DefinitionListQuery, None]) -> web.
     page = found[: query.limit]
     is_last = len(found) <= query.limit
     reply = DefinitionListReply(
-        definitions=[DefinitionReply.of_definition(one) for one in page],
+        definitions=[DefinitionReply.of_definition(definition) for definition in page],
         next_cursor=None if is_last else encode_cursor(query, page[-1].name),
     )
     return json_response(call.request, reply)
@@ -118,7 +118,7 @@ def _patched(current: MetricDefinition, patch: dict[str, Any]) -> MetricDefiniti
 def _check_name(given: object, name: str) -> None:
     """The name in the body may only repeat that of the path. Raises InvalidRequestError."""
     if given is not None and given != name:
-        reason = f"is {shown(given)}, but the path names {shown(name)}"
+        reason = f"is {quoted_value(given)}, but the path names {quoted_value(name)}"
         raise InvalidRequestError(
             [fault("body", "name", reason, "the name in the path, or no name")]
         )

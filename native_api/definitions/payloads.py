@@ -20,7 +20,7 @@ from native_api.contract.parameters import StoredText
 from native_api.contract.problem import FieldError
 from native_api.contract.route import BodyModel, QueryModel, ReplyModel
 from native_api.contract.times import format_time_ms
-from native_api.contract.validation import shown
+from native_api.contract.validation import quoted_value
 from promcompat.core.definitions import (
     Aggregation,
     DuplicatePolicy,
@@ -50,10 +50,10 @@ def _check_duration(text: str) -> str:
 def _check_labels(labels: dict[str, str]) -> dict[str, str]:
     for name, value in labels.items():
         if found := label_name_fault(name) or text_fault(value):
-            raise FieldError(f"the label {shown(name)} {found}", _LABELS)
+            raise FieldError(f"the label {quoted_value(name)} {found}", _LABELS)
         if not value:
             raise FieldError(
-                f"the label {shown(name)} has an empty value, which no series has", _LABELS
+                f"the label {quoted_value(name)} has an empty value, which no series has", _LABELS
             )
     return labels
 
@@ -266,7 +266,7 @@ class ThresholdPayload(BodyModel):
         for level in () if threshold.remediation is None else threshold.remediation.levels:
             if level not in reachable:
                 raise FieldError(
-                    f"has a remediation for the level {shown(level)}, which has no limit",
+                    f"has a remediation for the level {quoted_value(level)}, which has no limit",
                     " or ".join(reachable),
                 )
 
@@ -277,7 +277,7 @@ class ThresholdPayload(BodyModel):
             critical=self.critical,
             direction=self.direction,
             for_ms=parse_duration_ms(self.for_duration),
-            overrides=tuple(one.to_override() for one in self.overrides),
+            overrides=tuple(override.to_override() for override in self.overrides),
             remediation=None if self.remediation is None else self.remediation.to_spec(),
         )
 
@@ -291,7 +291,7 @@ class ThresholdPayload(BodyModel):
             critical=threshold.critical,
             direction=threshold.direction,
             **{"for": format_duration_ms(threshold.for_ms)},
-            overrides=[OverridePayload.of_override(one) for one in threshold.overrides],
+            overrides=[OverridePayload.of_override(override) for override in threshold.overrides],
             remediation=None if remediation is None else RemediationPayload.of_spec(remediation),
         )
 

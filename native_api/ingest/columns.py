@@ -78,7 +78,7 @@ class ColumnReader:
         server_timed = np.array([item.get("timestamp") is None for item in items], np.bool_)
         kept = positions
         if faults:
-            bad = {one.index for one in faults}
+            bad = {found.index for found in faults}
             rows = [row for row, position in enumerate(positions) if position not in bad]
             kept = [positions[row] for row in rows]
             keys = [keys[row] for row in rows]

@@ -88,7 +88,7 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
     )
     metrics = call.request.app[TELEMETRY].native_ingest
     metrics.requests.inc()
-    metrics.refuse("invalid", len({one.index for one in faults}))
+    metrics.refuse("invalid", len({found.index for found in faults}))
     if faults and not call.query.partial:
         metrics.refuse("withheld", len(batch))
         raise await bodies.work(_BYTES_PER_FAULT * len(faults), _refusal, faults, is_batch)
@@ -107,7 +107,7 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
 
 def _refusal(faults: Sequence[SampleFault], is_batch: bool) -> InvalidRequestError:
     """The error of a request that is refused as a whole."""
-    listed = [_fault_of(one, is_batch) for one in faults]
+    listed = [_fault_of(found, is_batch) for found in faults]
     return InvalidRequestError(listed, f"nothing was stored: {describe_fault(listed[0])}")
 
 
@@ -131,7 +131,7 @@ def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> R
         service.known_series(tenant),
         service.label_limits,
     )
-    return batch, kept, sorted([*faults, *more], key=lambda one: one.index)
+    return batch, kept, sorted([*faults, *more], key=lambda found: found.index)
 
 
 def _unreadable(error: orjson.JSONDecodeError) -> Fault:
@@ -154,7 +154,7 @@ def _validate(
     faults = _shape_faults([items[row] for row in strangers], strangers, is_batch)
     if not faults:
         return items, range(len(items)), keys, faults
-    bad = {one.index for one in faults}
+    bad = {found.index for found in faults}
     kept = [row for row in range(len(items)) if row not in bad]
     return [items[row] for row in kept], kept, [keys[row] for row in kept], faults
 
@@ -188,23 +188,25 @@ def _shape_faults(
         else:
             _SAMPLE.validate_python(items[0])
     except ValidationError as exc:
-        return [replace(one, index=positions[one.index]) for one in _sample_faults(exc, is_batch)]
+        return [
+            replace(found, index=positions[found.index]) for found in _sample_faults(exc, is_batch)
+        ]
     return []
 
 
 def _sample_faults(error: ValidationError, is_batch: bool) -> list[SampleFault]:
     """Faults of single samples; InvalidRequestError when the whole body is at fault."""
     found: dict[tuple[int, str], SampleFault] = {}
-    for one in error.errors(include_url=False):
-        loc = one["loc"]
+    for entry in error.errors(include_url=False):
+        loc = entry["loc"]
         if is_batch and (len(loc) < 2 or loc[0] != "metrics" or not isinstance(loc[1], int)):
             raise _invalid_body(error, is_batch) from error
         if not is_batch and not loc:
             raise _invalid_body(error, is_batch) from error
         index, fields = (int(loc[1]), loc[2:]) if is_batch else (0, loc)
         name = _field_name(fields)
-        expected = _EXPECTED.get(name) or expected_of(one, _EXPECTATIONS[is_batch])
-        fault_of_sample = SampleFault(index, name, reason_of(one), expected)
+        expected = _EXPECTED.get(name) or expected_of(entry, _EXPECTATIONS[is_batch])
+        fault_of_sample = SampleFault(index, name, reason_of(entry), expected)
         found.setdefault((index, name), fault_of_sample)
     return list(found.values())
 
@@ -215,9 +217,9 @@ def _field_name(loc: Sequence[int | str]) -> str:
     return ".".join(map(str, loc[:depth])) or "sample"
 
 
-def _fault_of(one: SampleFault, is_batch: bool) -> Fault:
-    field = f"metrics[{one.index}].{one.field}" if is_batch else one.field
-    return fault("body", field, one.reason, one.expected, one.index)
+def _fault_of(found: SampleFault, is_batch: bool) -> Fault:
+    field = f"metrics[{found.index}].{found.field}" if is_batch else found.field
+    return fault("body", field, found.reason, found.expected, found.index)
 
 
 async def _reply(
@@ -229,13 +231,13 @@ async def _reply(
 ) -> web.Response:
     bodies = request.app[BODIES]
     errors = await bodies.work(_BYTES_PER_FAULT * len(faults), _documents, faults, is_batch)
-    rejected = len({one.index for one in faults})
+    rejected = len({found.index for found in faults})
     reply = {"accepted": accepted, "rejected": rejected, "errors": errors}
     return json_response(request, reply, status)
 
 
 def _documents(faults: Sequence[SampleFault], is_batch: bool) -> list[dict[str, object]]:
-    return fault_documents([_fault_of(one, is_batch) for one in faults])
+    return fault_documents([_fault_of(found, is_batch) for found in faults])
 
 
 async def _partly_stored(
@@ -254,7 +256,7 @@ async def _partly_stored(
             SampleFault(positions[row], "sample", reason, "a sample within the configured limits")
         )
     metrics.refuse("invalid", len(error.refused))
-    refused.sort(key=lambda one: one.index)
+    refused.sort(key=lambda found: found.index)
     accepted = len(positions) - len(refused)
     metrics.samples_accepted.inc(accepted)
     if call.query.partial or accepted:
@@ -262,7 +264,7 @@ async def _partly_stored(
         return await _reply(call.request, accepted, [*faults, *refused], is_batch, status)
     work = call.request.app[BODIES].work
     listed = await work(
-        _BYTES_PER_FAULT * len(refused), lambda: [_fault_of(one, is_batch) for one in refused]
+        _BYTES_PER_FAULT * len(refused), lambda: [_fault_of(found, is_batch) for found in refused]
     )
     return problem_response(409, f"nothing was stored: {describe_fault(listed[0])}", listed)
 

@@ -12,7 +12,7 @@ from native_api.contract.parameters import (
     matchers_of,
     metric_name_of,
 )
-from native_api.contract.problem import InvalidRequestError, blaming, fault
+from native_api.contract.problem import InvalidRequestError, errors_blamed_on, fault
 from native_api.contract.responses import json_response
 from native_api.contract.route import Call, Example, Reply, Route
 from native_api.contract.times import MAX_TIME_MS, MIN_TIME_MS, format_time_ms, format_times_ms
@@ -162,7 +162,7 @@ async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
             ]
         )
     is_grouped = bool(query.group_by) or query.all_series
-    with blaming("query", "aggregation", "an aggregation that the metric's type supports"):
+    with errors_blamed_on("query", "aggregation", "an aggregation that the metric's type supports"):
         answer = await call.services.native_queries.buckets(
             call.tenant,
             BucketQuery(

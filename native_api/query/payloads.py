@@ -16,7 +16,7 @@ from native_api.contract.parameters import (
 from native_api.contract.problem import FieldError
 from native_api.contract.route import QueryModel, ReplyModel
 from native_api.contract.times import MAX_TIME_MS, MIN_TIME_MS
-from native_api.contract.validation import shown
+from native_api.contract.validation import quoted_value
 from promcompat.core.definitions import Aggregation, MetricType
 from promcompat.core.native_queries import DEFAULT_PERCENTILES
 
@@ -48,7 +48,7 @@ def _percentiles(value: list[str]) -> list[str]:
     for percentile in _split(value):
         if not _PERCENTILE.fullmatch(percentile) or float(percentile) > 100:
             raise FieldError(
-                f"has {shown(percentile)}", "numbers from 0 to 100, such as 50,95,99.9"
+                f"has {quoted_value(percentile)}", "numbers from 0 to 100, such as 50,95,99.9"
             )
     return value
 

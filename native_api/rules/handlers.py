@@ -13,7 +13,7 @@ from native_api.contract.parameters import id_of
 from native_api.contract.problem import InvalidRequestError, fault
 from native_api.contract.responses import json_response
 from native_api.contract.route import BASE, Call, Example, NoQuery, PathPart, Reply, Route
-from native_api.contract.validation import shown
+from native_api.contract.validation import quoted_value
 from native_api.rules.payloads import (
     RuleDeletedReply,
     RuleFields,
@@ -116,7 +116,7 @@ def _id(call: Call[Any, Any]) -> int:
 def _check_id(given: object, rule_id: int) -> None:
     """The id in the body may only repeat that of the path. Raises InvalidRequestError."""
     if given is not None and given != rule_id:
-        reason = f"is {shown(given)}, but the path names {rule_id}"
+        reason = f"is {quoted_value(given)}, but the path names {rule_id}"
         raise InvalidRequestError([fault("body", "id", reason, "the id in the path, or no id")])
 
 

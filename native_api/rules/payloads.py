@@ -9,7 +9,7 @@ from native_api.contract.parameters import StoredText
 from native_api.contract.problem import FieldError
 from native_api.contract.route import BodyModel, QueryModel, ReplyModel
 from native_api.contract.times import format_time_ms
-from native_api.contract.validation import shown
+from native_api.contract.validation import quoted_value
 from native_api.definitions.payloads import (
     READ_ONLY,
     DurationText,
@@ -24,7 +24,7 @@ _MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 1_000, 366 * 86_400_000
 
 def _check_interval(text: str) -> str:
     if not _MIN_INTERVAL_MS <= parse_duration_ms(text) <= _MAX_INTERVAL_MS:
-        raise FieldError(f"is {shown(text)}", "a duration from 1s to 366d")
+        raise FieldError(f"is {quoted_value(text)}", "a duration from 1s to 366d")
     return text
 
 
@@ -38,7 +38,7 @@ def _check_name(text: str) -> str:
 def _check_rule_labels(labels: dict[str, str]) -> dict[str, str]:
     for name in labels:
         if found := label_name_fault(name):
-            raise FieldError(f"the label {shown(name)} {found}", "label names")
+            raise FieldError(f"the label {quoted_value(name)} {found}", "label names")
     return labels
 
 

@@ -56,7 +56,7 @@ def _pieces(node: _Node) -> list[bytes | Expr]:
     for name, part in node.parts.items():
         pieces.append(f',"{name}":'.encode())
         if isinstance(part, tuple):
-            listed = [piece for one in part for piece in (b",", one)]
+            listed = [piece for item in part for piece in (b",", item)]
             pieces += [b"[", *listed[1:], b"]"]
         else:
             pieces.append(part)

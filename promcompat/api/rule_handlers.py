@@ -43,7 +43,7 @@ class _Filter:
             return []
         if not _is_in(group.name, self.groups):
             return []
-        return [one for one in group.rules if self._wants(one)]
+        return [rule for rule in group.rules if self._wants(rule)]
 
     def _wants(self, status: RuleStatus) -> bool:
         if not _is_in(status.rule.name, self.names):

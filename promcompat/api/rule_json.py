@@ -36,7 +36,7 @@ def alert_json(alert: Alert, silenced_by: Sequence[int] = ()) -> dict[str, objec
     if alert.keep_firing_since_ms:
         document["keepFiringSince"] = format_time(alert.keep_firing_since_ms)
     if silenced_by:
-        document["silencedBy"] = [str(one) for one in silenced_by]
+        document["silencedBy"] = [str(silence_id) for silence_id in silenced_by]
     return {**document, "value": format_exponent(alert.value)}
 
 
@@ -74,15 +74,15 @@ def group_json(
     group: GroupStatus, rules: Sequence[RuleStatus], *, with_alerts: bool
 ) -> dict[str, object]:
     """One group with some of its rules."""
-    evaluations = [one.evaluation for one in group.rules if one.evaluation is not None]
-    last_ms = max((one.evaluated_at_ms for one in evaluations), default=0)
+    evaluations = [rule.evaluation for rule in group.rules if rule.evaluation is not None]
+    last_ms = max((evaluation.evaluated_at_ms for evaluation in evaluations), default=0)
     return {
         "name": group.name,
         "file": group.file,
         "rules": [rule_json(rule, with_alerts=with_alerts) for rule in rules],
         "interval": group.interval_ms / 1000,
         "limit": 0,
-        "evaluationTime": sum(one.duration_seconds for one in evaluations),
+        "evaluationTime": sum(evaluation.duration_seconds for evaluation in evaluations),
         "lastEvaluation": format_time(last_ms),
     }
 

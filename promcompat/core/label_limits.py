@@ -48,14 +48,13 @@ class LabelLimits:
     def label_fault(self, name: str, value: str) -> str | None:
         """Why a label is too long, None when it is not."""
         if _is_longer(name, self.max_name_bytes):
-            return (
-                f"label name {_shown(name)} is longer than the limit of {self.max_name_bytes} bytes"
-            )
+            limit = self.max_name_bytes
+            return f"label name {_quoted(name)} is longer than the limit of {limit} bytes"
         limit = self.max_value_bytes
         if name == METRIC_NAME:
             limit = min(limit, MAX_METRIC_NAME_BYTES)
         if _is_longer(value, limit):
-            what = "metric name" if name == METRIC_NAME else f"value of label {_shown(name)}"
+            what = "metric name" if name == METRIC_NAME else f"value of label {_quoted(name)}"
             return (
                 f"{what} is too long: {len(value.encode(errors='replace'))} bytes; the limit is "
                 f"{limit}"
@@ -93,11 +92,11 @@ def _exact_bytes(labels: Labels) -> int:
 
 def _series_text(labels: Labels) -> str:
     shown = ", ".join(
-        f"{name[:_SHOWN_CHARACTERS]}={_shown(value)}" for name, value in labels.pairs[:5]
+        f"{name[:_SHOWN_CHARACTERS]}={_quoted(value)}" for name, value in labels.pairs[:5]
     )
     return f" (series {{{shown}{', …' if len(labels) > 5 else ''}}})"
 
 
-def _shown(text: str) -> str:
+def _quoted(text: str) -> str:
     cut = text[:_SHOWN_CHARACTERS]
     return f'"{cut}…"' if len(cut) < len(text) else f'"{cut}"'

@@ -42,7 +42,7 @@ def url_secrets(url: str, *, is_path_secret: bool = False) -> Iterator[str]:
     if is_path_secret:
         _, slash, path = found["rest"].partition("/")
         parts += [slash + path] if path else []
-        parts += [one for one in path.split("/") if len(one) >= _MIN_SEGMENT_LENGTH]
+        parts += [segment for segment in path.split("/") if len(segment) >= _MIN_SEGMENT_LENGTH]
     for part in parts:
         yield part
         yield unquote(part)

@@ -190,7 +190,7 @@ def _has_tiny_chunks(data: bytes) -> bool:
 
 def _head_end(data: bytearray, start: int) -> int:
     """The position after the first empty line, 0 when there is none yet."""
-    found = ((data.find(one, start), len(one)) for one in _HEAD_ENDS)
+    found = ((data.find(end, start), len(end)) for end in _HEAD_ENDS)
     return min((position + length for position, length in found if position >= 0), default=0)
 
 
@@ -354,11 +354,11 @@ class ConnectionServer(web.Server):
         """
         if len(self._connections) <= self.max_connections:
             return True
-        others = (one for one in self.connections if one is not newcomer)
+        others = (other for other in self.connections if other is not newcomer)
         idle = {
-            one: until
-            for one in others
-            if isinstance(one, Connection) and (until := one.idle_until) is not None
+            other: until
+            for other in others
+            if isinstance(other, Connection) and (until := other.idle_until) is not None
         }
         if not idle:
             return False

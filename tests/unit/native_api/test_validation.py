@@ -10,7 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from native_api.contract.problem import Fault
 from native_api.contract.route import NoQuery
-from native_api.contract.validation import Expectations, faults_of, shown
+from native_api.contract.validation import Expectations, faults_of, quoted_value
 from native_api.definitions.payloads import DefinitionPayload
 from native_api.query.payloads import SampleListQuery, SeriesQuery
 from native_api.remediations.payloads import RulingPayload
@@ -128,9 +128,9 @@ def faults_in_body(adapter: TypeAdapter[Any], expectations: Expectations, body: 
 
 
 def test_values_are_shown_short() -> None:
-    assert shown("a" * 1000) == '"' + "a" * 59 + "…"
-    assert shown(10**400) == "an integer of more than 64 bits"
-    assert shown("\ud800") == '"?"'
-    assert [shown(one) for one in (None, True, 1.5, [1], {})] == [
+    assert quoted_value("a" * 1000) == '"' + "a" * 59 + "…"
+    assert quoted_value(10**400) == "an integer of more than 64 bits"
+    assert quoted_value("\ud800") == '"?"'
+    assert [quoted_value(one) for one in (None, True, 1.5, [1], {})] == [
         "null", "true", "1.5", "a list", "an object",
     ]  # fmt: skip
