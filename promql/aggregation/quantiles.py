@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from promcompat.core.model import BoolArray, FloatArray
+from promcompat.core.model import FloatArray
 from promql.aggregation.grouping import Grouping
-from promql.numbers.value_order import mixed_zero_columns, zeros_in_order
+from promql.numbers.value_order import sort_samples
 from promql.values.matrix import Matrix
 from promql.values.row_pieces import take_cells
 
@@ -20,7 +20,7 @@ def quantile_of_members(matrix: Matrix, grouping: Grouping, quantiles: FloatArra
         present = take_cells(matrix.present, rows, steps)
         values = np.where(present, take_cells(matrix.values, rows, steps), np.nan)
         nan_counts = (np.isnan(values) & present).sum(axis=1)
-        values = _sorted(values, present)
+        values = sort_samples(values)
         results[groups, steps] = _interpolate(
             values, present.sum(axis=1), nan_counts, quantiles[steps]
         )
@@ -28,17 +28,6 @@ def quantile_of_members(matrix: Matrix, grouping: Grouping, quantiles: FloatArra
     results[:, quantiles > 1] = np.inf
     results[:, np.isnan(quantiles)] = np.nan
     return results
-
-
-def _sorted(values: FloatArray, present: BoolArray) -> FloatArray:
-    """The members `values` [g, size, n_steps] in order, NaN and what is not present last."""
-    ordered = np.sort(values, axis=1)
-    for group in range(len(values)):
-        for step in mixed_zero_columns(values[group]):
-            zeros = zeros_in_order(values[group, present[group, :, step], step])
-            column = ordered[group, :, step]
-            column[column == 0] = zeros
-    return ordered
 
 
 def _interpolate(

@@ -1,23 +1,20 @@
 """`sort`, `sort_desc`, `sort_by_label` and `sort_by_label_desc`.
 
-The order of rows is the result of an instant query; a range query sorts its rows by labels in the
+The order of rows is the result of an instant query. A range query sorts its rows by labels at the
 end, so these functions leave a grid of several steps as it is.
 """
 
 import re
-from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from promql.functions.function_calls import InstantCall
-from promql.numbers.go_sort import go_sorted
 from promql.numbers.value_order import Less, larger_first, smaller_first, sorted_by_value
 from promql.values.matrix import Matrix, Value
 from promql.values.name_removal import take_rows
 
 _CHUNKS = re.compile(r"[0-9]+|[^0-9]+")
-_MAX_INT64 = (1 << 63) - 1
 
 
 def sort(call: InstantCall) -> Value:
@@ -40,61 +37,40 @@ def _sorted_by_value(matrix: Matrix, last_first: Less) -> Matrix:
 
 def sort_by_label(call: InstantCall) -> Value:
     """Rows by the natural order of the given labels, then by all labels."""
-    return _sorted_by_labels(call, precedes_naturally, False)
+    return _sorted_by_labels(call, descending=False)
 
 
 def sort_by_label_desc(call: InstantCall) -> Value:
     """Rows by the natural order of the given labels, then by all labels, greatest first."""
-    return _sorted_by_labels(call, lambda left, right: not precedes_naturally(left, right), True)
+    return _sorted_by_labels(call, descending=True)
 
 
-def _sorted_by_labels(
-    call: InstantCall, precedes: Callable[[str, str], bool], descending: bool
-) -> Matrix:
+def _sorted_by_labels(call: InstantCall, *, descending: bool) -> Matrix:
     matrix = call.matrix(0)
     if matrix.present.shape[1] != 1:
         return matrix
     names = [call.string(index) for index in range(1, len(call.args))]
+
+    def key(row: int) -> tuple[object, ...]:
+        labels = matrix.labels[row]
+        return *(natural_key(labels.get(name)) for name in names), labels.pairs
+
     rows: list[int] = np.flatnonzero(matrix.present[:, 0]).tolist()
-
-    def less(left: int, right: int) -> bool:
-        pair = matrix.labels[rows[left]], matrix.labels[rows[right]]
-        for name in names:
-            values = pair[0].get(name), pair[1].get(name)
-            if values[0] != values[1]:
-                return precedes(*values)
-        return pair[1] < pair[0] if descending else pair[0] < pair[1]
-
-    return take_rows(matrix, [rows[place] for place in go_sorted(len(rows), less)])
-
-
-def precedes_naturally(left: str, right: str) -> bool:
-    """Whether a text comes before another, different one, as `x9` does before `x10`.
-
-    Runs of digits that fit int64 compare as numbers, anything else as text. It contradicts itself
-    as the comparison of Prometheus does: neither of the empty text and another one comes first, and
-    each of two texts that differ only in leading zeros.
-    """
-    left_chunks, right_chunks = _chunks(left), _chunks(right)
-    for index, (a, b) in enumerate(zip(left_chunks, right_chunks, strict=False), start=1):
-        numbers = _as_int(a), _as_int(b)
-        if numbers[0] is not None and numbers[1] is not None:
-            if numbers[0] != numbers[1]:
-                return numbers[0] < numbers[1]
-        elif a != b:
-            return a < b
-        if index == len(left_chunks):
-            return True
-    return False
+    return take_rows(matrix, sorted(rows, key=key, reverse=descending))
 
 
 @lru_cache(maxsize=4_096)
-def _chunks(text: str) -> Sequence[str]:
-    return _CHUNKS.findall(text)
+def natural_key(text: str) -> list[tuple[str, int, str]]:
+    """Sorts `x9` before `x10`: runs of digits compare as numbers, anything else as text.
+
+    The empty text comes first.
+    """
+    return [_chunk_key(chunk) for chunk in _CHUNKS.findall(text)]
 
 
-def _as_int(chunk: str) -> int | None:
-    if not "0" <= chunk[0] <= "9" or len(chunk.lstrip("0")) > 19:
-        return None
-    number = int(chunk)
-    return number if number <= _MAX_INT64 else None
+def _chunk_key(chunk: str) -> tuple[str, int, str]:
+    if not "0" <= chunk[0] <= "9":
+        return chunk, 0, ""
+    digits = chunk.lstrip("0")
+    # Numbers compare by length, then digit by digit: they may be longer than int() accepts.
+    return "0", len(digits), digits

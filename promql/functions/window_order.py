@@ -8,7 +8,7 @@ import numpy as np
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.functions.function_calls import RangeCall
 from promql.functions.window_rounds import chunk_windows, longest_first
-from promql.numbers.value_order import mixed_zero_columns, zeros_in_order
+from promql.numbers.value_order import sort_samples
 from promql.values.annotation_texts import invalid_quantile
 
 _MAX_SORTED_AT_ONCE = 1 << 18
@@ -108,11 +108,8 @@ class _SortedWindows:
     def of(cls, rows: IntArray, counts: IntArray, samples: FloatArray) -> "_SortedWindows":
         """Sorts `samples` [n_windows, longest], which is padded with NaN after `counts`."""
         padding = samples.shape[1] - counts
-        ordered = np.sort(samples, axis=1)
-        for row in mixed_zero_columns(samples.T):
-            zeros = zeros_in_order(samples[row, : counts[row]])
-            ordered[row, ordered[row] == 0] = zeros
-        return cls(rows, counts, ordered, np.isnan(samples).sum(axis=1) - padding)
+        nans = np.isnan(samples).sum(axis=1) - padding
+        return cls(rows, counts, sort_samples(samples), nans)
 
     def at(self, position: IntArray) -> FloatArray:
         """The sample at each window's position in the order with NaN first."""

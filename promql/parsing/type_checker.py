@@ -22,7 +22,6 @@ from promql.ast import (
     VectorSelector,
     run_nested,
 )
-from promql.parsing.closing_parens import shown_end
 from promql.parsing.parse_errors import PositionedError
 from promql.parsing.signatures import (
     AGGREGATION_PARAM_TYPES,
@@ -81,15 +80,14 @@ Generators keep Prometheus' order of errors without recursion, which would limit
 
 def check_types(expr: Expr, text: str) -> None:
     """Raise PositionedError for the first ill-typed part of `expr`, parsed from `text`."""
-    run_nested(TypeChecker(text, expr).check, expr)
+    run_nested(TypeChecker(text).check, expr)
 
 
 class TypeChecker:
     """The checks of one query."""
 
-    def __init__(self, text: str, query: Expr) -> None:
+    def __init__(self, text: str) -> None:
         self._text = text
-        self._query = query
 
     def check(self, expr: Expr) -> Check:
         """The check of `expr` and of every part of it."""
@@ -210,7 +208,7 @@ class TypeChecker:
                 raise PositionedError(self._operator_start(expr), reason)
 
     def _operator_start(self, expr: BinaryExpr) -> int:
-        start = shown_end(self._text, self._query, expr.lhs)
+        start = expr.lhs.pos.end
         while self._text[start] in " \t\r\n":
             start += 1
         return start

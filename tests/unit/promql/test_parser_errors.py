@@ -59,6 +59,11 @@ def test_error_is_found_in_queries_of_many_lines_and_bytes(query: str, error: st
         ("info(foo, 1)", 'expected type instant vector in call to function "info", got scalar'),
         ("info(foo, sum(bar))", "expected label selectors only, got vector selector instead"),
         ("abs(sum(foo atan2) by (a))", '1:18: unexpected ")" in aggregation'),
+        # Prometheus shows 1:16, because it takes the parenthesis of start() for that of abs().
+        (
+            "abs(m @ start()) + bool abs(m)",
+            "1:18: bool modifier can only be used on comparison operators",
+        ),
         # Prometheus takes this for 292 years into the future.
         ("foo offset NaN", "1:12: duration out of range"),
     ],
