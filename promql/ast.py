@@ -9,9 +9,10 @@ No walk recurses: generated queries chain thousands of operators, each of which 
 level deeper, and Python's stack ends at 1,000 calls.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Literal, TypeVar
 
 from promcompat.core.matchers import LabelMatcher
@@ -150,7 +151,7 @@ class SubqueryExpr:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A function call; `func` is the function's name, one of `promql.parsing.signatures`."""
+    """A call of the function named `func`, one of `promql.functions.registry`."""
 
     func: str
     args: tuple["Expr", ...]
@@ -158,6 +159,27 @@ class Call:
 
     def __hash__(self) -> int:
         return hash(self.pos)
+
+
+AGGREGATIONS: Mapping[str, ValueType | None] = MappingProxyType(
+    {
+        "avg": None,
+        "bottomk": ValueType.SCALAR,
+        "count": None,
+        "count_values": ValueType.STRING,
+        "group": None,
+        "limit_ratio": ValueType.SCALAR,
+        "limitk": ValueType.SCALAR,
+        "max": None,
+        "min": None,
+        "quantile": ValueType.SCALAR,
+        "stddev": None,
+        "stdvar": None,
+        "sum": None,
+        "topk": ValueType.SCALAR,
+    }
+)
+"""Every aggregation with the type of its parameter, None where it takes none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +218,9 @@ class VectorMatching:
     labels: tuple[str, ...] = ()
     on: bool = False
     include: tuple[str, ...] = ()
+
+
+SET_OPERATORS = frozenset(("and", "or", "unless"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ from hypothesis.strategies import SearchStrategy
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
 from promql.ast import (
+    AGGREGATIONS,
+    SET_OPERATORS,
     AggregateExpr,
     BinaryExpr,
     Call,
@@ -32,14 +34,8 @@ from promql.ast import (
     VectorMatching,
     VectorSelector,
 )
-from promql.parsing.signatures import (
-    AGGREGATION_PARAM_TYPES,
-    AGGREGATIONS,
-    COMPARISON_OPERATORS,
-    FUNCTIONS,
-    SET_OPERATORS,
-    Function,
-)
+from promql.functions.registry import FUNCTIONS, Function
+from promql.numbers.float_arithmetic import COMPARISON
 
 NO_POS = PositionRange(0, 0)
 
@@ -47,7 +43,7 @@ _PRECEDENCE = {
     "or": 1,
     "and": 2,
     "unless": 2,
-    **dict.fromkeys(COMPARISON_OPERATORS, 3),
+    **dict.fromkeys(COMPARISON, 3),
     **dict.fromkeys(("+", "-"), 4),
     **dict.fromkeys(("*", "/", "%", "atan2"), 5),
     "^": 6,
@@ -317,7 +313,7 @@ class ExpressionStrategies:
         )
 
     def _scalars_of(self, scalars: SearchStrategy[Expr]) -> SearchStrategy[Expr]:
-        arithmetic = [op for op in _PRECEDENCE if op not in SET_OPERATORS | COMPARISON_OPERATORS]
+        arithmetic = [op for op in _PRECEDENCE if op not in SET_OPERATORS | COMPARISON.keys()]
         return st.one_of(
             st.builds(
                 binary,
@@ -329,7 +325,7 @@ class ExpressionStrategies:
             ),
             st.builds(
                 binary,
-                st.sampled_from(sorted(COMPARISON_OPERATORS)),
+                st.sampled_from(sorted(COMPARISON)),
                 scalars,
                 scalars,
                 st.none(),
@@ -384,7 +380,7 @@ class ExpressionStrategies:
                 AggregateExpr,
                 st.just(op),
                 vectors,
-                params[AGGREGATION_PARAM_TYPES.get(op)],
+                params[AGGREGATIONS[op]],
                 self._label_lists,
                 st.booleans(),
                 st.just(NO_POS),
@@ -421,7 +417,7 @@ class ExpressionStrategies:
         ) -> Expr:
             if op in SET_OPERATORS:
                 matching = replace(matching, card=Cardinality.MANY_TO_MANY, include=())
-            return binary(op, lhs, rhs, matching, return_bool and op in COMPARISON_OPERATORS)
+            return binary(op, lhs, rhs, matching, return_bool and op in COMPARISON)
 
         operators = st.sampled_from(sorted(_PRECEDENCE))
         return st.builds(combine, operators, vectors, vectors, self._matchings, st.booleans())
@@ -429,7 +425,7 @@ class ExpressionStrategies:
     def _with_scalars(self, vectors: SearchStrategy[Expr]) -> SearchStrategy[Expr]:
         def combine(op: str, vector: Expr, scalar: Expr, swap: bool, return_bool: bool) -> Expr:
             lhs, rhs = (scalar, vector) if swap else (vector, scalar)
-            return binary(op, lhs, rhs, None, return_bool and op in COMPARISON_OPERATORS)
+            return binary(op, lhs, rhs, None, return_bool and op in COMPARISON)
 
         operators = st.sampled_from([op for op in sorted(_PRECEDENCE) if op not in SET_OPERATORS])
         return st.builds(combine, operators, vectors, self.scalars, st.booleans(), st.booleans())

@@ -22,7 +22,7 @@ from promql.ast import (
     VectorMatching,
     VectorSelector,
 )
-from promql.parsing.signatures import FUNCTIONS
+from promql.functions.registry import FUNCTIONS
 
 Json = dict[str, object]
 

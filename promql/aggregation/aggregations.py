@@ -17,11 +17,11 @@ from promql.aggregation.grouping import (
 )
 from promql.aggregation.quantiles import quantile_of_members
 from promql.ast import AggregateExpr, unwrap_parens
-from promql.functions.function_calls import floats_only
 from promql.numbers.kahan import kahan_add, kahan_add_all, kahan_result
 from promql.values.annotation_texts import invalid_quantile
 from promql.values.matrix import Annotations, Matrix
 from promql.values.row_pieces import take_cells
+from promql.values.shapes import floats_only
 
 _Fold = Callable[[Matrix, Grouping], FloatArray]
 """Values float64 [n_groups, n_steps], meaningful where a member is present."""

@@ -9,8 +9,8 @@ from promcompat.core.strconv import format_decimal
 from promql.aggregation.grouping import kept_pairs
 from promql.ast import AggregateExpr
 from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
-from promql.functions.function_calls import floats_only
 from promql.values.matrix import Matrix
+from promql.values.shapes import floats_only
 
 _BYTES_PER_VALUE = 80
 """Of a distinct value as a text."""

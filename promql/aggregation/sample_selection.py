@@ -15,10 +15,10 @@ from promql.aggregation.grouping import Grouping, group_series
 from promql.aggregation.step_heaps import StepHeaps
 from promql.ast import AggregateExpr, unwrap_parens
 from promql.budget import QueryBudget
-from promql.functions.function_calls import floats_only
 from promql.numbers.value_order import Less, larger_first, smaller_first
 from promql.values.matrix import Annotations, Matrix
 from promql.values.name_removal import take_rows
+from promql.values.shapes import floats_only
 
 SELECTIONS = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 

@@ -1,25 +1,19 @@
 """Evaluates a plan: one value per node for all steps of the grid. Pure, and without I/O."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import (
-    BoolArray,
-    EvalRange,
-    FloatArray,
-    IntArray,
-    SampleBlock,
-    is_stale,
-)
+from promcompat.core.model import BoolArray, EvalRange, FloatArray, IntArray, SampleBlock
 from promcompat.core.strconv import quote
 from promql.aggregation.aggregations import aggregate
 from promql.aggregation.count_values import count_values
 from promql.aggregation.sample_selection import SELECTIONS, select_samples
 from promql.ast import (
+    SET_OPERATORS,
     AggregateExpr,
     BinaryExpr,
     Call,
@@ -32,27 +26,16 @@ from promql.ast import (
     SubqueryExpr,
     TimeModifiers,
     UnaryExpr,
+    ValueType,
     VectorMatching,
     VectorSelector,
     run_nested,
     unwrap_parens,
 )
-from promql.budget import (
-    BYTES_PER_MADE_LABELS,
-    BYTES_PER_SAMPLE,
-    QueryBudget,
-)
-from promql.functions.function_calls import floats_only
-from promql.functions.info_function import add_info_labels, info_window, look_up_info
-from promql.functions.instant_functions import INSTANT_FUNCTIONS, InstantCall, absent_labels
-from promql.functions.label_functions import LABEL_FUNCTIONS, check_label_call
-from promql.functions.range_functions import (
-    KEEPS_NAME,
-    RANGE_FUNCTIONS,
-    RangeCall,
-    absent_over_time,
-)
-from promql.numbers.float_arithmetic import SET_OPERATORS
+from promql.budget import BYTES_PER_MADE_LABELS, BYTES_PER_SAMPLE, QueryBudget
+from promql.evaluation.leaf_samples import BYTES_PER_STEP, LeafSamples, moved_times
+from promql.functions.function_calls import InstantCall, RangeCall
+from promql.functions.registry import FUNCTIONS, InstantFunction, RangeFunction
 from promql.operators.set_operators import apply_set_operator
 from promql.operators.unions import Union, united_operands
 from promql.operators.vector_matching import (
@@ -64,28 +47,19 @@ from promql.operators.vector_matching import (
 from promql.parsing.literals import is_utf8
 from promql.planning.plan import Plan
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
-from promql.values.name_removal import (
-    drop_names,
-    merge_rows,
-)
+from promql.values.name_removal import drop_names, merge_rows
 from promql.values.range_vectors import RangeVector
-from promql.values.row_pieces import RowWriter, series_pieces, step_pieces, take_series
-from promql.values.shapes import byte_count, repeat_step, sample_count, without_empty_rows
-from promql.values.windows import (
-    InstantSamples,
-    look_up,
-    matrix_to_block,
-    without_stale_markers,
+from promql.values.shapes import (
+    byte_count,
+    floats_only,
+    repeat_step,
+    sample_count,
+    without_empty_rows,
 )
+from promql.values.windows import matrix_to_block
 
-_BYTES_LOOKED_UP = 25
-"""Of a cell whose sample's time is wanted too: index, time, value, and whether it is there."""
 _BYTES_PER_WINDOW = 16
 """Both bounds of a window."""
-_BYTES_PER_UNMARKED_SAMPLE = 25
-"""Of a sample while stale markers are taken out: whether and where it stays, and a copy."""
-_BYTES_PER_STEP = 24
-"""A time of the grid, moved, and one more array of them."""
 _BYTES_PER_COUNT = 8
 """How many samples a step of a subquery read."""
 _MIN_UNITED = 2
@@ -126,13 +100,16 @@ class Evaluator:
         annotations: Annotations,
     ) -> None:
         self._plan = plan
-        self._blocks = blocks
         self._options = options
         self._budget = budget
-        self._range_blocks: dict[int, SampleBlock] = {}
         self._annotations = annotations
-        self.samples_per_step = np.zeros(plan.eval_range.n_steps, np.int64)
+        self._leaves = LeafSamples(plan, blocks, options.lookback_ms, budget)
         self._subquery_samples = 0
+
+    @property
+    def samples_per_step(self) -> IntArray:
+        """How many samples were read for each step, int64 [n_steps]."""
+        return self._leaves.per_step
 
     def evaluate(self) -> Value:
         """The value of the plan's expression over its grid, without rows that have no sample.
@@ -159,9 +136,9 @@ class Evaluator:
 
     def _eval_invariant(self, expr: Expr, grid: EvalRange) -> Evaluating[Value]:
         """Evaluate on the first step only; all others have the same value."""
-        before, self.samples_per_step = self.samples_per_step, np.zeros(1, np.int64)
+        before, self._leaves.per_step = self._leaves.per_step, np.zeros(1, np.int64)
         value = yield from self._eval_node(expr, EvalRange.instant(grid.start_ms))
-        self.samples_per_step = before + self.samples_per_step
+        self._leaves.per_step = before + self._leaves.per_step
         if isinstance(value, Matrix):
             self._budget.check_size(len(value.labels) * grid.n_steps)
         return repeat_step(value, grid.n_steps)
@@ -174,7 +151,7 @@ class Evaluator:
             case StringLiteral():
                 return StringValue(expr.value)
             case VectorSelector():
-                return self._eval_selector(expr, grid)
+                return self._leaves.values(expr, grid)
             case MatrixSelector() | SubqueryExpr():
                 return (yield from self._eval_range_vector(expr, grid))
             case Call():
@@ -188,58 +165,13 @@ class Evaluator:
             case ParenExpr():
                 return (yield expr.expr, grid)
 
-    def _eval_selector(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
-        return self._look_up(
-            selector, grid, selector.modifiers, lambda samples: (samples.values, samples.present)
-        )
-
-    def _look_up(
-        self,
-        selector: VectorSelector,
-        grid: EvalRange,
-        modifiers: TimeModifiers,
-        shown: Callable[[InstantSamples], tuple[FloatArray, BoolArray]],
-    ) -> Matrix:
-        """The series of a selector with what is `shown` of their samples at each step."""
-        block = self._block_of(selector)
-        n_series = len(block.labels)
-        self._budget.check_size(n_series * grid.n_steps)
-        self._budget.check_bytes(grid.n_steps * _BYTES_PER_STEP)
-        times_ms = _moved_times(grid, modifiers)
-        result = RowWriter(n_series, grid.n_steps)
-        for series in series_pieces(block.offsets, grid.n_steps):
-            part = take_series(block, series)
-            values, present = result.next_rows(len(part.labels))
-            for steps in step_pieces(len(part.labels), grid.n_steps):
-                self._budget.check_time()
-                samples = look_up(part, times_ms[steps], self._options.lookback_ms)
-                values[:, steps], present[:, steps] = shown(samples)
-            self.samples_per_step += present.sum(axis=0)
-            result.close_rows(series)
-        return result.matrix(block.labels, np.zeros(n_series, bool))
-
-    def _block_of(self, selector: VectorSelector) -> SampleBlock:
-        return self._blocks[self._plan.leaf_of[selector]]
-
-    def _range_vector(
-        self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange
-    ) -> Evaluating[RangeVector]:
-        self._budget.check_bytes(grid.n_steps * _BYTES_PER_STEP)
+    def _range_vector(self, expr: Expr, grid: EvalRange) -> Evaluating[RangeVector]:
+        expr = unwrap_parens(expr)
+        self._budget.check_bytes(grid.n_steps * BYTES_PER_STEP)
         if isinstance(expr, SubqueryExpr):
             return (yield from self._subquery_samples_of(expr, grid))
-        end_ms = _moved_times(grid, expr.vector_selector.modifiers)
-        return RangeVector.of(self._range_block(expr), end_ms, expr.range_ms)
-
-    def _range_block(self, expr: MatrixSelector) -> SampleBlock:
-        leaf = self._plan.leaf_of[expr.vector_selector]
-        if leaf not in self._range_blocks:
-            block = self._blocks[leaf]
-            if is_stale(block.values).any():
-                self._budget.check_bytes(len(block.timestamps) * _BYTES_PER_UNMARKED_SAMPLE)
-                block = without_stale_markers(block)
-                self._budget.keep(len(block.timestamps) * BYTES_PER_SAMPLE)
-            self._range_blocks[leaf] = block
-        return self._range_blocks[leaf]
+        assert isinstance(expr, MatrixSelector)
+        return self._leaves.range_vector(expr, grid)
 
     def _eval_range_vector(
         self, expr: MatrixSelector | SubqueryExpr, grid: EvalRange
@@ -250,9 +182,9 @@ class Evaluator:
         windows = vector.windows()
         # Of a subquery what its expression reads counts here, not the window over it.
         if isinstance(expr, SubqueryExpr):
-            self.samples_per_step = np.full(grid.n_steps, self._subquery_samples)
+            self._leaves.per_step = np.full(grid.n_steps, self._subquery_samples)
         else:
-            self.samples_per_step += windows.sizes().sum(axis=0)
+            self._leaves.per_step += windows.sizes().sum(axis=0)
         return windows
 
     def _subquery_samples_of(
@@ -260,72 +192,51 @@ class Evaluator:
     ) -> Evaluating[RangeVector]:
         """Evaluate the inner expression at the multiples of the step all windows span."""
         step_ms = subquery.step_ms
-        first_ms = int(_moved_times(EvalRange.instant(grid.start_ms), subquery.modifiers)[0])
+        first_ms = int(moved_times(EvalRange.instant(grid.start_ms), subquery.modifiers)[0])
         start_ms = (first_ms - subquery.range_ms) // step_ms * step_ms + step_ms
         inner = EvalRange(start_ms, _inner_end_ms(grid, subquery.modifiers), step_ms)
         if start_ms > inner.end_ms:
-            end_ms = _moved_times(grid, subquery.modifiers)
+            end_ms = moved_times(grid, subquery.modifiers)
             return RangeVector.of(SampleBlock.empty(), end_ms, subquery.range_ms)
         # Subqueries may nest thousands deep, each waiting with its own for the one inside.
         n_bytes = inner.n_steps * _BYTES_PER_COUNT
         self._budget.keep(n_bytes)
-        before, self.samples_per_step = self.samples_per_step, np.zeros(inner.n_steps, np.int64)
+        before, self._leaves.per_step = self._leaves.per_step, np.zeros(inner.n_steps, np.int64)
         matrix = yield subquery.expr, inner
         # The samples are counted when the windows over the result are.
-        self._subquery_samples = int(self.samples_per_step.sum())
-        self.samples_per_step = before
+        self._subquery_samples = int(self._leaves.per_step.sum())
+        self._leaves.per_step = before
         self._budget.release(n_bytes)
-        end_ms = _moved_times(grid, subquery.modifiers)
+        end_ms = moved_times(grid, subquery.modifiers)
         assert isinstance(matrix, Matrix)
         self._budget.check_bytes(
-            sample_count(matrix) * BYTES_PER_SAMPLE + inner.n_steps * _BYTES_PER_STEP
+            sample_count(matrix) * BYTES_PER_SAMPLE + inner.n_steps * BYTES_PER_STEP
         )
         block = matrix_to_block(matrix, inner.timestamps())
         return RangeVector(block, end_ms, subquery.range_ms, matrix.drop_name)
 
     def _eval_call(self, call: Call, grid: EvalRange) -> Evaluating[Value]:
-        first = unwrap_parens(call.args[0]) if call.args else None
-        if call.func == "timestamp" and isinstance(first, VectorSelector):
-            return self._sample_times(first, grid)
-        if call.func == "info":
-            return (yield from self._eval_info(call, grid))
-        for index, arg in enumerate(map(unwrap_parens, call.args)):
-            if isinstance(arg, MatrixSelector | SubqueryExpr):
-                vector = yield from self._range_vector(arg, grid)
-                return (yield from self._eval_range_call(call, index, vector, grid))
-        return (yield from self._eval_instant_call(call, grid))
-
-    def _sample_times(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
-        """`timestamp(selector)`: the times of the samples themselves, in seconds."""
-        modifiers = selector.modifiers
-        if modifiers.timestamp_ms is not None:
-            # Prometheus 3.5 forgets an offset beside `@` here when it looks for the sample, though
-            # not when it selects samples.
-            modifiers = replace(modifiers, offset_ms=0)
-        matrix = self._look_up(
-            selector, grid, modifiers, lambda samples: (samples.timestamps / 1000, samples.present)
-        )
-        return drop_names(matrix, self._options.delayed_name_removal)
-
-    def _eval_info(self, call: Call, grid: EvalRange) -> Evaluating[Matrix]:
+        function = FUNCTIONS[call.func]
+        if function.check is not None:
+            function.check(call)
+        match function:
+            case RangeFunction():
+                return (yield from self._eval_range_call(function, call, grid))
+            case InstantFunction():
+                return (yield from self._eval_instant_call(function, call, grid))
+        if call.func == "absent_over_time":
+            vector = yield from self._range_vector(call.args[0], grid)
+            return self._leaves.absent_over_time(call, vector)
         base = yield call.args[0], grid
-        selector = call.args[1]
+        assert call.func == "info"
         assert isinstance(base, Matrix)
-        assert isinstance(selector, VectorSelector)
-        block = self._block_of(selector)
-        self._budget.check_size(len(block.labels) * grid.n_steps, _BYTES_LOOKED_UP)
-        window = info_window(call.args[0], grid, self._options.lookback_ms)
-        samples = look_up_info(
-            base, block, selector.matchers, grid.timestamps(), window, self._options.lookback_ms
-        )
-        self.samples_per_step += samples.present.sum(axis=0)
-        return add_info_labels(base, block.labels, samples, selector.matchers)
+        return self._leaves.info(call, base, grid)
 
     def _eval_range_call(
-        self, call: Call, range_arg: int, vector: RangeVector, grid: EvalRange
+        self, function: RangeFunction, call: Call, grid: EvalRange
     ) -> Evaluating[Matrix]:
-        if call.func == "absent_over_time":
-            return self._absent_over_time(call, vector)
+        range_arg = function.arg_types.index(ValueType.MATRIX)
+        vector = yield from self._range_vector(call.args[range_arg], grid)
         scalars = []
         for index, arg in enumerate(call.args):
             if index != range_arg:
@@ -334,58 +245,49 @@ class Evaluator:
         timestamps = grid.timestamps()
 
         def reduce(steps: slice, windows: Windows) -> tuple[FloatArray, BoolArray]:
-            self.samples_per_step[steps] += windows.sizes().sum(axis=0)
+            self._leaves.per_step[steps] += windows.sizes().sum(axis=0)
             arguments = tuple(scalar[steps] for scalar in scalars)
-            return RANGE_FUNCTIONS[call.func](
-                RangeCall(
-                    call.func, windows, arguments, positions, timestamps[steps], self._annotations
-                )
+            return function.body(
+                RangeCall(windows, arguments, positions, timestamps[steps], self._annotations)
             )
 
         result = vector.reduce(reduce, self._budget)
-        if call.func in KEEPS_NAME:
-            # Also the names that the rows of a subquery were to lose at the end.
+        if function.keeps_name:
+            # Rows of a subquery keep even the names that were to be removed at the end.
             return replace(result, drop_name=np.zeros(len(result.labels), bool))
         return drop_names(result, self._options.delayed_name_removal, merge=False)
-
-    def _absent_over_time(self, call: Call, vector: RangeVector) -> Matrix:
-        has_sample = np.zeros(vector.n_steps, bool)
-        for _, part in vector.series_pieces():
-            for steps, windows in part.step_windows(self._budget):
-                counts = windows.hi - windows.lo
-                self.samples_per_step[steps] += counts.sum(axis=0)
-                has_sample[steps] |= (counts > 0).any(axis=0)
-        labels = absent_labels(call.args[0])
-        return without_empty_rows(absent_over_time(has_sample, labels))
 
     def _eval_scalar(self, expr: Expr, grid: EvalRange) -> Evaluating[FloatArray]:
         value = yield expr, grid
         assert isinstance(value, ScalarGrid)
         return value.values
 
-    def _eval_instant_call(self, call: Call, grid: EvalRange) -> Evaluating[Value]:
+    def _eval_instant_call(
+        self, function: InstantFunction, call: Call, grid: EvalRange
+    ) -> Evaluating[Value]:
+        first = unwrap_parens(call.args[0]) if call.args else None
+        if call.func == "timestamp" and isinstance(first, VectorSelector):
+            times = self._leaves.times(first, grid)
+            return drop_names(times, self._options.delayed_name_removal)
         if not call.args:
             self._budget.check_size(grid.n_steps)
-        if call.func in LABEL_FUNCTIONS:
-            check_label_call(call)
         args: list[Value] = []
         for arg in call.args:
             arg_value = yield arg, grid
             args.append(arg_value)
-        value = INSTANT_FUNCTIONS[call.func](
-            InstantCall(
-                call.func,
-                tuple(args),
-                call.args,
-                grid.timestamps(),
-                self._annotations,
-                self._options.delayed_name_removal,
-                self._arg_positions(call),
-                call.pos,
-                self._budget,
-            )
-        )
+        value = function.value_of(self._instant_call(call, args, grid))
         return without_empty_rows(value) if isinstance(value, Matrix) else value
+
+    def _instant_call(self, call: Call, args: Sequence[Value], grid: EvalRange) -> InstantCall:
+        return InstantCall(
+            tuple(args),
+            call.args,
+            grid.timestamps(),
+            self._annotations,
+            self._options.delayed_name_removal,
+            self._arg_positions(call),
+            self._budget,
+        )
 
     def _arg_positions(self, call: Call) -> tuple[PositionRange, ...]:
         """Where annotations say the arguments of a call are.
@@ -491,10 +393,3 @@ def _inner_end_ms(grid: EvalRange, modifiers: TimeModifiers) -> int:
     """
     at_ms = modifiers.timestamp_ms
     return (grid.end_ms if at_ms is None else at_ms) - modifiers.offset_ms
-
-
-def _moved_times(grid: EvalRange, modifiers: TimeModifiers) -> IntArray:
-    """The times a selector looks at: `@` fixes them, an offset moves them; int64 [n_steps]."""
-    if modifiers.timestamp_ms is not None:
-        return np.full(grid.n_steps, modifiers.timestamp_ms - modifiers.offset_ms, np.int64)
-    return grid.timestamps() - modifiers.offset_ms

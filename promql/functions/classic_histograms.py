@@ -17,7 +17,6 @@ from promql.budget import BYTES_PER_CELL, QueryBudget
 from promql.functions.function_calls import InstantCall
 from promql.values.annotation_texts import bad_bucket_label, forced_monotonicity, invalid_quantile
 from promql.values.matrix import Annotations, Matrix, Value
-from promql.values.name_removal import drop_names
 from promql.values.row_pieces import CELLS_PER_PIECE
 
 BUCKET_LABEL = "le"
@@ -76,7 +75,7 @@ def histogram_quantile(call: InstantCall) -> Value:
             results[numbers], forced[numbers] = _quantiles(buckets, quantiles)
         present[numbers] = buckets.n_buckets > 0
     _annotate_forced(call, groups, forced, present)
-    return drop_names(Matrix.of(tuple(groups), results, present), call.delayed_name_removal)
+    return Matrix.of(tuple(groups), results, present)
 
 
 def histogram_fraction(call: InstantCall) -> Value:
@@ -90,7 +89,12 @@ def histogram_fraction(call: InstantCall) -> Value:
         with np.errstate(all="ignore"):
             results[numbers] = _fractions(buckets, lower, upper)
         present[numbers] = buckets.n_buckets > 0
-    return drop_names(Matrix.of(tuple(groups), results, present), call.delayed_name_removal)
+    return Matrix.of(tuple(groups), results, present)
+
+
+def no_native_histograms(call: InstantCall) -> Value:
+    """The functions of native histograms skip floats, and no native histograms are stored."""
+    return Matrix.empty(call.n_steps)
 
 
 def _bucket_rows(matrix: Matrix, annotations: Annotations, pos: PositionRange) -> _Groups:

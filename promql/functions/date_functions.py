@@ -1,18 +1,17 @@
-"""Parts of dates in UTC, from Unix seconds as columns.
+"""`time`, `timestamp`, and parts of dates in UTC.
 
 The calendar is computed in integers and not with `datetime64`, which has neither the year
 292277026596 that Prometheus shows for NaN nor its wrap-around.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from promcompat.core.model import EMPTY_LABELS, BoolArray, FloatArray, IntArray
 from promql.functions.function_calls import InstantCall
-from promql.values.matrix import Matrix, Value
-from promql.values.name_removal import drop_names
+from promql.values.matrix import Matrix, ScalarGrid, Value
 from promql.values.row_pieces import map_cells
 
 _DAY_SECONDS = 86_400
@@ -78,28 +77,43 @@ class _Dates:
         return days
 
 
-_PARTS: Mapping[str, Callable[[_Dates], IntArray]] = {
-    "day_of_month": lambda dates: dates.day,
-    "day_of_week": lambda dates: (dates.days + 4) % 7,
-    "day_of_year": _Dates.day_of_year,
-    "days_in_month": _Dates.days_in_month,
-    "hour": lambda dates: dates.second_of_day // 3600,
-    "minute": lambda dates: dates.second_of_day // 60 % 60,
-    "month": lambda dates: dates.month,
-    "year": lambda dates: dates.year,
-}
-DATE_FUNCTIONS = tuple(_PARTS)
+def time(call: InstantCall) -> Value:
+    """`time()`: the eval time in Unix seconds."""
+    return ScalarGrid(call.timestamps / 1000)
 
 
-def date_part(call: InstantCall) -> Value:
-    """The part of the date named by the call: of the samples, or of the eval step without any."""
-    part = _PARTS[call.func]
-    if not call.args:
-        seconds = np.trunc(call.timestamps / 1000).astype(np.int64)
-        values = part(_Dates.of(seconds)).astype(np.float64)[None, :]
-        return Matrix.of((EMPTY_LABELS,), values, np.ones(values.shape, bool))
-    matrix = call.floats(0)
-    values = map_cells(
-        lambda cells: part(_Dates.of(unix_seconds(cells))), matrix.values.shape, matrix.values
-    )
-    return drop_names(replace(matrix, values=values), call.delayed_name_removal)
+def timestamp(call: InstantCall) -> Value:
+    """`timestamp(v)`: the eval time of each sample.
+
+    The evaluator itself computes `timestamp(selector)`, which is the time of the raw sample.
+    """
+    matrix = call.matrix(0)
+    values = np.broadcast_to(call.timestamps / 1000, matrix.values.shape)
+    return replace(matrix, values=values, histograms=None)
+
+
+def _date_function(part: Callable[[_Dates], IntArray]) -> Callable[[InstantCall], Value]:
+    """A function of the dates of the samples, or of the eval time when there is no argument."""
+
+    def date_function(call: InstantCall) -> Value:
+        if not call.args:
+            seconds = np.trunc(call.timestamps / 1000).astype(np.int64)
+            values = part(_Dates.of(seconds)).astype(np.float64)[None, :]
+            return Matrix.of((EMPTY_LABELS,), values, np.ones(values.shape, bool))
+        matrix = call.floats(0)
+        values = map_cells(
+            lambda cells: part(_Dates.of(unix_seconds(cells))), matrix.values.shape, matrix.values
+        )
+        return replace(matrix, values=values)
+
+    return date_function
+
+
+day_of_month = _date_function(lambda dates: dates.day)
+day_of_week = _date_function(lambda dates: (dates.days + 4) % 7)
+day_of_year = _date_function(_Dates.day_of_year)
+days_in_month = _date_function(_Dates.days_in_month)
+hour = _date_function(lambda dates: dates.second_of_day // 3600)
+minute = _date_function(lambda dates: dates.second_of_day // 60 % 60)
+month = _date_function(lambda dates: dates.month)
+year = _date_function(lambda dates: dates.year)

@@ -1,14 +1,13 @@
 """What a function is given when it is called: one value for a whole step grid, never a step."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
-
-import numpy as np
 
 from promcompat.core.model import FloatArray, IntArray
 from promql.ast import Expr, PositionRange
 from promql.budget import QueryBudget
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
+from promql.values.shapes import floats_only
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,6 @@ class RangeCall:
     [n_steps] the eval steps (which offsets and `@` do not move).
     """
 
-    func: str
     windows: Windows
     scalars: tuple[FloatArray, ...]
     arg_positions: tuple[PositionRange, ...]
@@ -38,14 +36,12 @@ class InstantCall:
     `args` are the values of `arg_exprs`, `arg_positions` where annotations say they stand.
     """
 
-    func: str
     args: tuple[Value, ...]
     arg_exprs: tuple[Expr, ...]
     timestamps: IntArray
     annotations: Annotations
     delayed_name_removal: bool
     arg_positions: tuple[PositionRange, ...]
-    pos: PositionRange
     budget: QueryBudget
 
     @property
@@ -57,7 +53,7 @@ class InstantCall:
         value = self.args[index]
         # The type checker has refused every query whose argument is of another type.
         if not isinstance(value, kind):
-            raise TypeError(f"argument {index} of {self.func}() is not a {kind.__name__}")
+            raise TypeError(f"argument {index} is not a {kind.__name__}")
         return value
 
     def matrix(self, index: int) -> Matrix:
@@ -75,12 +71,3 @@ class InstantCall:
     def string(self, index: int) -> str:
         """The string argument at `index`."""
         return self._arg(index, StringValue).value
-
-
-def floats_only(matrix: Matrix) -> Matrix:
-    """The matrix with its native histogram samples made absent."""
-    if matrix.histograms is None:
-        return matrix
-    is_float = np.array([h is None for h in matrix.histograms.flat], bool)
-    is_float = is_float.reshape(matrix.present.shape)
-    return replace(matrix, present=matrix.present & is_float, histograms=None)

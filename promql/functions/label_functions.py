@@ -15,27 +15,38 @@ from promql.parsing.literals import is_utf8, to_unicode
 from promql.values.matrix import Matrix, Value
 from promql.values.name_removal import reject_same_labels
 
-LABEL_FUNCTIONS = frozenset({"label_replace", "label_join"})
-
 _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<name>\w+)|\{(?P<braced>\w+)\})")
 _MAX_GROUP_NUMBER_DIGITS = 9
 _BYTES_PER_TEXT = 50
 """Of a str, beside its characters."""
 
 
-def check_label_call(call: Call) -> None:
-    """Raise ExecutionError for an invalid regex or label name, before the series are computed.
+def check_label_replace(call: Call) -> None:
+    """Raise ExecutionError for an invalid regex or destination, before the series are computed.
 
-    The order is Prometheus': of two errors of nested calls the outer one is told.
+    So of two errors in nested calls that of the outer call is reported, as in Prometheus.
     """
-    texts = [arg.value for arg in map(unwrap_parens, call.args) if isinstance(arg, StringLiteral)]
-    if call.func == "label_replace":
-        _compile(texts[3])
-    sources = texts[2:] if call.func == "label_join" else ()
-    for role, names in (("source", sources), ("destination", texts[:1])):
-        for name in names:
-            if not is_label_name(name):
-                raise ExecutionError(f"invalid {role} label name in {call.func}(): {name}")
+    target, _, _, pattern_text = _strings(call)
+    _compile(pattern_text)
+    _check_label_name("destination", target, call)
+
+
+def check_label_join(call: Call) -> None:
+    """Raise ExecutionError for an invalid label name, before the series are computed."""
+    target, _, *sources = _strings(call)
+    for source in sources:
+        _check_label_name("source", source, call)
+    _check_label_name("destination", target, call)
+
+
+def _strings(call: Call) -> list[str]:
+    return [arg.value for arg in map(unwrap_parens, call.args) if isinstance(arg, StringLiteral)]
+
+
+def _check_label_name(role: str, name: str, call: Call) -> None:
+    # Any UTF-8 but the empty text is a label name.
+    if not name or not is_utf8(name):
+        raise ExecutionError(f"invalid {role} label name in {call.func}(): {name}")
 
 
 def _compile(text: str) -> CompiledPattern:
@@ -46,7 +57,7 @@ def _compile(text: str) -> CompiledPattern:
 
 
 def label_replace(call: InstantCall) -> Value:
-    """`label_replace(v, dst, replacement, src, regex)`, checked by `check_label_call`.
+    """`label_replace(v, dst, replacement, src, regex)`, checked by `check_label_replace`.
 
     Where the whole value of `src` matches, `dst` is set to the replacement with its references to
     groups expanded. Raises ExecutionError when two series have equal labels then.
@@ -79,7 +90,7 @@ def label_replace(call: InstantCall) -> Value:
 def label_join(call: InstantCall) -> Value:
     """`label_join(v, dst, separator, src…)`: `dst` becomes the joined values of the sources.
 
-    Checked by `check_label_call`. Raises ExecutionError when two series have equal labels then.
+    Checked by `check_label_join`. Raises ExecutionError when two series have equal labels then.
     """
     target, separator = call.string(1), to_unicode(call.string(2))
     sources = [call.string(index) for index in range(3, len(call.args))]
@@ -108,11 +119,6 @@ def _with_label(matrix: Matrix, target: str, values: list[str | None]) -> Matrix
     if target == METRIC_NAME:
         drop_name = drop_name & np.array([value is None for value in values], bool)
     return reject_same_labels(replace(matrix, labels=labels, drop_name=drop_name))
-
-
-def is_label_name(name: str) -> bool:
-    """Whether Prometheus takes it for a label name: any UTF-8 but the empty text."""
-    return bool(name) and is_utf8(name)
 
 
 def expand(template: str, pattern: CompiledPattern, match: PatternMatch) -> str:

@@ -1,64 +1,37 @@
-"""Functions of one sample at a time: mathematics, trigonometry, rounding and clamping.
+"""Functions of one sample at a time: mathematics, trigonometry, rounding, clamping, scalars.
 
 Their last digits are those of NumPy, which may differ from those of Go's `math`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from promcompat.core.model import FloatArray
+from promcompat.core.model import EMPTY_LABELS, FloatArray
 from promql.functions.function_calls import InstantCall
-from promql.values.matrix import Matrix, Value
-from promql.values.name_removal import drop_names
+from promql.values.matrix import Matrix, ScalarGrid, Value
 from promql.values.row_pieces import map_cells
 
 
-def _sign(values: FloatArray) -> FloatArray:
-    # Unlike np.sign, zero keeps its own sign and NaN its bits.
+def sign(values: FloatArray) -> FloatArray:
+    """-1, 0 or 1; unlike np.sign it keeps the sign of zero and the bits of NaN."""
     return np.where(values < 0, -1.0, np.where(values > 0, 1.0, values))
 
 
-def _radians(values: FloatArray) -> FloatArray:
+def radians(values: FloatArray) -> FloatArray:
+    """Degrees in radians."""
     return values * np.pi / 180
 
 
-def _degrees(values: FloatArray) -> FloatArray:
+def degrees(values: FloatArray) -> FloatArray:
+    """Radians in degrees."""
     return values * 180 / np.pi
 
 
-SAMPLE_FUNCTIONS: Mapping[str, Callable[[FloatArray], FloatArray]] = {
-    "abs": np.abs,
-    "acos": np.arccos,
-    "acosh": np.arccosh,
-    "asin": np.arcsin,
-    "asinh": np.arcsinh,
-    "atan": np.arctan,
-    "atanh": np.arctanh,
-    "ceil": np.ceil,
-    "cos": np.cos,
-    "cosh": np.cosh,
-    "deg": _degrees,
-    "exp": np.exp,
-    "floor": np.floor,
-    "ln": np.log,
-    "log10": np.log10,
-    "log2": np.log2,
-    "rad": _radians,
-    "sgn": _sign,
-    "sin": np.sin,
-    "sinh": np.sinh,
-    "sqrt": np.sqrt,
-    "tan": np.tan,
-    "tanh": np.tanh,
-}
-
-
-def apply_to_samples(call: InstantCall) -> Value:
-    """The function named in the call of every float sample."""
-    function = SAMPLE_FUNCTIONS[call.func]
-    return _map_floats(call, function)
+def each_sample(function: Callable[[FloatArray], FloatArray]) -> Callable[[InstantCall], Value]:
+    """A function that applies another one to every float sample."""
+    return lambda call: _map_floats(call, function)
 
 
 def _map_floats(
@@ -67,7 +40,7 @@ def _map_floats(
     matrix = call.floats(0)
     with np.errstate(all="ignore"):
         values = map_cells(function, matrix.values.shape, matrix.values, *operands)
-    return drop_names(replace(matrix, values=values), call.delayed_name_removal)
+    return replace(matrix, values=values)
 
 
 def round_to(call: InstantCall) -> Value:
@@ -105,19 +78,40 @@ def _clamped(call: InstantCall, least: FloatArray, most: FloatArray) -> Matrix:
     with np.errstate(all="ignore"):
         present = matrix.present & ~(most < least)
         values = map_cells(_between, matrix.values.shape, least, most, matrix.values)
-    return drop_names(replace(matrix, values=values, present=present), call.delayed_name_removal)
+    return replace(matrix, values=values, present=present)
 
 
 def _between(least: FloatArray, most: FloatArray, values: FloatArray) -> FloatArray:
-    return go_max(least, go_min(most, values))
+    return _maximum(least, _minimum(most, values))
 
 
-def go_max(a: FloatArray, b: FloatArray) -> FloatArray:
+def _maximum(a: FloatArray, b: FloatArray) -> FloatArray:
     """Go's `math.Max`: +Inf beats NaN, NaN beats the rest, and 0 is more than -0."""
     greatest = np.where((a == 0) & (b == 0), a + b, np.maximum(a, b))
     return np.where((a == np.inf) | (b == np.inf), np.inf, greatest)
 
 
-def go_min(a: FloatArray, b: FloatArray) -> FloatArray:
+def _minimum(a: FloatArray, b: FloatArray) -> FloatArray:
     """Go's `math.Min`: -Inf beats NaN, NaN beats the rest, and -0 is less than 0."""
-    return -go_max(-a, -b)
+    return -_maximum(-a, -b)
+
+
+def pi(call: InstantCall) -> Value:
+    """`pi()`."""
+    return ScalarGrid(np.full(call.n_steps, np.pi))
+
+
+def vector(call: InstantCall) -> Value:
+    """`vector(s)`: one series without labels."""
+    values = call.scalar(0)[None, :]
+    return Matrix.of((EMPTY_LABELS,), values, np.ones(values.shape, bool))
+
+
+def scalar(call: InstantCall) -> Value:
+    """`scalar(v)`: the sample of each step that has exactly one, else NaN."""
+    matrix = call.floats(0)
+    values = np.full(call.n_steps, np.nan)
+    alone = matrix.present.sum(axis=0) == 1
+    rows = matrix.present[:, alone].argmax(axis=0) if alone.any() else np.empty(0, np.intp)
+    values[alone] = matrix.values[rows, np.flatnonzero(alone)]
+    return ScalarGrid(values)

@@ -29,8 +29,6 @@ COMPARISON: Mapping[str, Callable[[Any, Any], Any]] = {
     "<=": np.less_equal,
 }
 
-SET_OPERATORS = frozenset({"and", "or", "unless"})
-
 
 def is_comparison(op: str) -> bool:
     """Whether `op` filters (or, with `bool`, tells) rather than computes."""

@@ -13,13 +13,13 @@ from promcompat.core.errors import ExecutionError
 from promcompat.core.model import METADATA_LABELS, BoolArray, FloatArray, IntArray, Labels
 from promql.ast import Cardinality, VectorMatching
 from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
-from promql.functions.function_calls import floats_only
 from promql.numbers.float_arithmetic import apply_arithmetic, apply_comparison, is_comparison
 from promql.operators.match_groups import find_match_groups, match_group_labels
 from promql.text_format import format_labels
 from promql.values.matrix import Matrix, ScalarGrid
 from promql.values.name_removal import drop_names
 from promql.values.row_pieces import cell_pieces, map_cells, take_cells
+from promql.values.shapes import floats_only
 
 _NOT_EXPLICIT = (
     "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"

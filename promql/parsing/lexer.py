@@ -9,6 +9,7 @@ import re
 from typing import NamedTuple
 
 from promcompat.core.strconv import quote
+from promql.ast import AGGREGATIONS
 from promql.parsing.literals import quote_rune
 from promql.parsing.parse_errors import PositionedError
 from promql.parsing.token_scanners import scan_duration, scan_number, string_fault
@@ -63,24 +64,8 @@ _KEYWORD_TYPES = frozenset(
     ("BY", "WITHOUT", "ON", "IGNORING", "GROUP_LEFT", "GROUP_RIGHT", "BOOL", "OFFSET")
 )
 
-AGGREGATORS = (
-    "avg",
-    "bottomk",
-    "count",
-    "count_values",
-    "group",
-    "limit_ratio",
-    "limitk",
-    "max",
-    "min",
-    "quantile",
-    "stddev",
-    "stdvar",
-    "sum",
-    "topk",
-)
 _WORD_TYPES = {
-    **dict.fromkeys(AGGREGATORS, "AGGREGATOR"),
+    **dict.fromkeys(AGGREGATIONS, "AGGREGATOR"),
     **{keyword.lower(): keyword for keyword in _KEYWORD_TYPES},
     "and": "LAND",
     "or": "LOR",

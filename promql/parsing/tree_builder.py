@@ -8,6 +8,8 @@ on in the text is reported first.
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.strconv import quote
 from promql.ast import (
+    AGGREGATIONS,
+    SET_OPERATORS,
     AggregateExpr,
     BinaryExpr,
     Call,
@@ -22,6 +24,7 @@ from promql.ast import (
     VectorMatching,
     VectorSelector,
 )
+from promql.functions.registry import FUNCTIONS
 from promql.parsing.lexer import Token
 from promql.parsing.literals import is_utf8, unquote
 from promql.parsing.parse_errors import PositionedError
@@ -34,7 +37,6 @@ from promql.parsing.partial_nodes import (
     span,
 )
 from promql.parsing.selector_rules import DurationRules, MatcherRules, RangeRules
-from promql.parsing.signatures import AGGREGATION_PARAM_TYPES, FUNCTIONS, SET_OPERATORS
 
 
 class ListRules:
@@ -109,7 +111,7 @@ class CallRules:
 
 def _aggregate(operator: Token, grouping: Grouping, arguments: Arguments, end: int) -> Operand:
     op, operands = operator.text.lower(), arguments.operands
-    wanted = 2 if op in AGGREGATION_PARAM_TYPES else 1
+    wanted = 1 if AGGREGATIONS[op] is None else 2
     if not operands:
         reason = "no arguments for aggregate expression provided"
         raise PositionedError(operator.start, reason)

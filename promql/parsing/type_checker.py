@@ -5,6 +5,8 @@ from typing import assert_never
 from promcompat.core.model import METRIC_NAME
 from promcompat.core.strconv import quote
 from promql.ast import (
+    AGGREGATIONS,
+    SET_OPERATORS,
     AggregateExpr,
     BinaryExpr,
     Call,
@@ -22,14 +24,9 @@ from promql.ast import (
     VectorSelector,
     run_nested,
 )
+from promql.functions.registry import FUNCTIONS, Function
+from promql.numbers.float_arithmetic import is_comparison
 from promql.parsing.parse_errors import PositionedError
-from promql.parsing.signatures import (
-    AGGREGATION_PARAM_TYPES,
-    COMPARISON_OPERATORS,
-    FUNCTIONS,
-    SET_OPERATORS,
-    Function,
-)
 
 _ARITHMETIC_TYPES = (ValueType.SCALAR, ValueType.VECTOR)
 
@@ -163,8 +160,8 @@ class TypeChecker:
 
     def _check_aggregation(self, expr: AggregateExpr) -> Check:
         yield from self._expect(expr.expr, ValueType.VECTOR, "aggregation expression")
-        if expr.param is not None:
-            wanted = AGGREGATION_PARAM_TYPES[expr.op]
+        wanted = AGGREGATIONS[expr.op]
+        if expr.param is not None and wanted is not None:
             yield from self._expect(expr.param, wanted, "aggregation parameter")
         return ValueType.VECTOR
 
@@ -185,11 +182,11 @@ class TypeChecker:
         lhs = yield expr.lhs
         rhs = yield expr.rhs
         are_scalars = lhs is ValueType.SCALAR and rhs is ValueType.SCALAR
-        is_comparison = expr.op in COMPARISON_OPERATORS
-        if expr.return_bool and not is_comparison:
+        compares = is_comparison(expr.op)
+        if expr.return_bool and not compares:
             reason = "bool modifier can only be used on comparison operators"
             raise PositionedError(self._operator_start(expr), reason)
-        if is_comparison and not expr.return_bool and are_scalars:
+        if compares and not expr.return_bool and are_scalars:
             reason = "comparisons between scalars must use BOOL modifier"
             raise PositionedError(self._operator_start(expr), reason)
         if expr.matching is not None:

@@ -29,25 +29,9 @@ from promql.ast import (
     fold,
 )
 from promql.functions.info_function import TARGET_INFO, first_selectors
+from promql.functions.registry import FUNCTIONS
 from promql.planning.durations import duration_ms
 from promql.planning.plan import Plan
-
-_AT_UNSAFE_FUNCTIONS = frozenset(
-    {
-        "days_in_month",
-        "day_of_month",
-        "day_of_week",
-        "day_of_year",
-        "hour",
-        "minute",
-        "month",
-        "year",
-        "predict_linear",
-        "time",
-        "timestamp",
-    }
-)
-"""Functions whose result depends on the eval time even when their arguments do not."""
 
 
 def make_plan(
@@ -207,7 +191,7 @@ def _is_invariant(node: Expr, parts: list[_Part]) -> bool:
         case Call(func="info", args=(_, selector)) if selector.pos == node.pos:
             # The selector that is not written has no say.
             return parts[0].is_invariant
-        case Call() if node.func in _AT_UNSAFE_FUNCTIONS:
+        case Call() if FUNCTIONS[node.func].uses_eval_time:
             return False
         case _:
             return all(part.is_invariant for part in parts)

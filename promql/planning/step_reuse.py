@@ -19,10 +19,8 @@ from promql.ast import (
     VectorSelector,
     walk,
 )
+from promql.functions.registry import FUNCTIONS
 from promql.planning.plan import Plan
-
-_WHOLE_RANGE_FUNCTIONS = frozenset({"label_replace", "label_join", "info"})
-"""They refuse equal label sets even of series that never meet at a step."""
 
 _WHOLE_RANGE_AGGREGATIONS = frozenset({"limitk", "limit_ratio"})
 
@@ -70,7 +68,7 @@ def _is_step_wise(node: Expr) -> bool:
             computed = node.range_expr is not None or node.step_expr is not None
             return not computed and _moves_with_step(node.modifiers)
         case Call():
-            return node.func not in _WHOLE_RANGE_FUNCTIONS
+            return not FUNCTIONS[node.func].needs_whole_range
         case AggregateExpr():
             return node.op not in _WHOLE_RANGE_AGGREGATIONS
         case _:

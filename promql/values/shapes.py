@@ -1,5 +1,7 @@
 """What values take in memory, and values less their empty rows or at more steps."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +33,15 @@ def without_empty_rows(matrix: Matrix) -> Matrix:
     """Drop rows without a sample: for Prometheus such a series does not exist."""
     kept = matrix.present.any(axis=1)
     return matrix if kept.all() else take_rows(matrix, np.flatnonzero(kept).tolist())
+
+
+def floats_only(matrix: Matrix) -> Matrix:
+    """The matrix with its native histogram samples made absent."""
+    if matrix.histograms is None:
+        return matrix
+    is_float = np.array([h is None for h in matrix.histograms.flat], bool)
+    is_float = is_float.reshape(matrix.present.shape)
+    return replace(matrix, present=matrix.present & is_float, histograms=None)
 
 
 def repeat_step(value: Value, n_steps: int) -> Value:

@@ -17,8 +17,7 @@ from promql.ast import (
 )
 from promql.budget import QueryBudget
 from promql.functions.function_calls import InstantCall, RangeCall
-from promql.functions.instant_functions import INSTANT_FUNCTIONS
-from promql.functions.range_functions import RANGE_FUNCTIONS
+from promql.functions.registry import FUNCTIONS, InstantFunction, RangeFunction
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 
 Series = Sequence[tuple[int, float]]
@@ -73,7 +72,6 @@ def windows(grid: Grid, series: Mapping[Labels, Series] | Sequence[Series]) -> W
 
 
 def range_call(
-    func: str,
     grid: Grid,
     series: Mapping[Labels, Series] | Sequence[Series],
     *scalars: float | Sequence[float],
@@ -82,7 +80,6 @@ def range_call(
     """A call of a range function; a scalar is one number or one for each step."""
     n_steps = len(grid.step_times_ms)
     return RangeCall(
-        func,
         windows(grid, series),
         tuple(np.array(np.broadcast_to(scalar, n_steps), np.float64) for scalar in scalars),
         POSITIONS,
@@ -99,8 +96,10 @@ def run_range(
     annotations: Annotations | None = None,
 ) -> list[list[float | None]]:
     """What a range function gives: for each series and step a number, None where it is absent."""
-    call = range_call(func, grid, series, *scalars, annotations=annotations)
-    values, present = RANGE_FUNCTIONS[func](call)
+    call = range_call(grid, series, *scalars, annotations=annotations)
+    function = FUNCTIONS[func]
+    assert isinstance(function, RangeFunction)
+    values, present = function.body(call)
     assert values.shape == present.shape == call.windows.lo.shape
     return _rows(values, present)
 
@@ -155,14 +154,14 @@ def run_instant(
             values.append(ScalarGrid(grid))
             default_exprs.append(NumberLiteral(float(grid[0]), False, position))
     call = InstantCall(
-        func,
         tuple(values),
         tuple(exprs or default_exprs),
         np.array(step_times_ms, np.int64),
         annotations or Annotations(),
         delayed,
         tuple(expr.pos for expr in exprs or default_exprs),
-        PositionRange(0, 100),
         QueryBudget(float("inf"), 10**6),
     )
-    return INSTANT_FUNCTIONS[func](call)
+    function = FUNCTIONS[func]
+    assert isinstance(function, InstantFunction)
+    return function.value_of(call)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
 from promcompat.core.errors import ExecutionError
@@ -19,8 +20,8 @@ from promql.ast import (
     StringLiteral,
     VectorSelector,
 )
-from promql.functions.instant_functions import absent_labels
-from promql.functions.label_functions import check_label_call
+from promql.functions.absent_functions import absence, absent_labels
+from promql.functions.registry import FUNCTIONS
 from promql.values.matrix import Matrix
 from tests.factories import make_labels
 from tests.unit.promql.grids import matrix, rows_of, run_instant
@@ -69,7 +70,9 @@ def test_label_replace_expands_as_go_does(value: str, replacement: str, regex: s
 def check_call(func: str, *texts: str) -> None:
     position = PositionRange(0, 0)
     literals = tuple(StringLiteral(text, position) for text in texts)
-    check_label_call(Call(func, (NumberLiteral(0.0, False, position), *literals), position))
+    check = FUNCTIONS[func].check
+    assert check is not None
+    check(Call(func, (NumberLiteral(0.0, False, position), *literals), position))
 
 
 async def test_the_outer_one_of_two_errors_is_told():
@@ -241,6 +244,13 @@ def test_absent_has_the_labels_matched_once_and_by_equality(
 
 def test_absent_of_another_expression_has_no_labels():
     assert absent_labels(NumberLiteral(1.0, False, POS)) == EMPTY_LABELS
+
+
+def test_absence_is_one_where_no_series_has_a_sample():
+    labels, expr = make_labels(a="1"), selector(("a", MatchOp.EQUAL, "1"))
+    assert rows_of(absence(np.array([False, True, False]), expr)) == {labels: [1.0, None, 1.0]}
+    assert rows_of(absence(np.ones(3, bool), expr)) == {}
+    assert rows_of(absence(np.zeros(3, bool), expr)) == {labels: [1.0, 1.0, 1.0]}
 
 
 def test_absent_is_one_where_no_row_is_present():

@@ -1,19 +1,16 @@
-"""Range functions: hand-computed values, special cases, annotations and the registry."""
+"""Range functions: hand-computed values, special cases and annotations."""
 
 import math
 import random
 
-import numpy as np
 import pytest
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
-from promql.functions.instant_functions import INSTANT_FUNCTIONS
-from promql.functions.range_functions import KEEPS_NAME, RANGE_FUNCTIONS, absent_over_time
-from promql.parsing.signatures import FUNCTIONS
+from promql.functions.registry import FUNCTIONS, RangeFunction
 from promql.values.matrix import Annotations
 from tests.factories import make_labels
-from tests.unit.promql.grids import POSITIONS, Grid, rows_of, run_range
+from tests.unit.promql.grids import POSITIONS, Grid, run_range
 
 ONE_STEP = Grid([300_000], 300_000)
 
@@ -27,15 +24,9 @@ def single(func: str, values: list[float], *scalars: float, grid: Grid = ONE_STE
     return result
 
 
-def test_every_function_of_the_language_is_in_exactly_one_registry():
-    evaluator_special = {"absent_over_time", "info"}
-    registries = [set(RANGE_FUNCTIONS), set(INSTANT_FUNCTIONS), evaluator_special]
-    assert set().union(*registries) == set(FUNCTIONS)
-    assert sum(map(len, registries)) == len(FUNCTIONS)
-    assert set(RANGE_FUNCTIONS) >= KEEPS_NAME
-
-
-@pytest.mark.parametrize("func", sorted(RANGE_FUNCTIONS))
+@pytest.mark.parametrize(
+    "func", [name for name, function in FUNCTIONS.items() if isinstance(function, RangeFunction)]
+)
 def test_no_series_and_no_samples_give_no_result(func: str):
     scalars = {
         "quantile_over_time": (0.5,),
@@ -310,18 +301,6 @@ def test_double_exponential_smoothing_refuses_factors_outside_zero_to_one(
         single("double_exponential_smoothing", [1.0], smoothing, trend)
     assert str(error.value) == message
     assert run_range("double_exponential_smoothing", ONE_STEP, [[]], smoothing, trend) == [[None]]
-
-
-# absent_over_time
-
-
-def test_absent_over_time_is_one_where_no_series_has_a_sample():
-    labels = make_labels(job="a")
-    some = np.array([False, True, False])
-    assert rows_of(absent_over_time(some, labels)) == {labels: [1.0, None, 1.0]}
-    assert rows_of(absent_over_time(np.ones(3, bool), labels)) == {}
-    none = np.zeros(3, bool)
-    assert rows_of(absent_over_time(none, labels)) == {labels: [1.0, 1.0, 1.0]}
 
 
 # chunks

@@ -1,0 +1,140 @@
+"""The samples of a plan's selectors on a grid, and how many of them each step reads."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from promcompat.core.model import (
+    BoolArray,
+    EvalRange,
+    FloatArray,
+    IntArray,
+    SampleBlock,
+    is_stale,
+)
+from promql.ast import Call, MatrixSelector, TimeModifiers, VectorSelector
+from promql.budget import BYTES_PER_SAMPLE, QueryBudget
+from promql.functions.absent_functions import absence
+from promql.functions.info_function import add_info_labels, info_window, look_up_info
+from promql.planning.plan import Plan
+from promql.values.matrix import Matrix
+from promql.values.range_vectors import RangeVector
+from promql.values.row_pieces import RowWriter, series_pieces, step_pieces, take_series
+from promql.values.shapes import without_empty_rows
+from promql.values.windows import InstantSamples, look_up, without_stale_markers
+
+_BYTES_LOOKED_UP = 25
+"""A cell whose sample time is needed too: index, time, value and presence."""
+_BYTES_PER_UNMARKED_SAMPLE = 25
+"""A sample while stale markers are removed: whether and where it stays, and a copy."""
+BYTES_PER_STEP = 24
+"""A time of the grid, its moved time, and one more array of them."""
+
+
+class LeafSamples:
+    """`blocks[i]` are the samples of `plan.selections[i]`.
+
+    `per_step` int64 [n_steps] counts the samples read for each step of the grid that is being
+    evaluated; a window counts in full at every step.
+    """
+
+    def __init__(
+        self, plan: Plan, blocks: Sequence[SampleBlock], lookback_ms: int, budget: QueryBudget
+    ) -> None:
+        self._leaf_of = plan.leaf_of
+        self._blocks = blocks
+        self._lookback_ms = lookback_ms
+        self._budget = budget
+        self._range_blocks: dict[int, SampleBlock] = {}
+        self.per_step = np.zeros(plan.eval_range.n_steps, np.int64)
+
+    def values(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
+        """The value of an instant selector."""
+        return self._look_up(
+            selector, grid, selector.modifiers, lambda samples: (samples.values, samples.present)
+        )
+
+    def times(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
+        """The times of the samples of an instant selector, in seconds."""
+        modifiers = selector.modifiers
+        if modifiers.timestamp_ms is not None:
+            # Prometheus 3.5 ignores an offset beside `@` when `timestamp(selector)` looks for the
+            # sample, though not when it selects samples.
+            modifiers = replace(modifiers, offset_ms=0)
+        return self._look_up(
+            selector, grid, modifiers, lambda samples: (samples.timestamps / 1000, samples.present)
+        )
+
+    def _look_up(
+        self,
+        selector: VectorSelector,
+        grid: EvalRange,
+        modifiers: TimeModifiers,
+        value_of: Callable[[InstantSamples], tuple[FloatArray, BoolArray]],
+    ) -> Matrix:
+        block = self._block_of(selector)
+        n_series = len(block.labels)
+        self._budget.check_size(n_series * grid.n_steps)
+        self._budget.check_bytes(grid.n_steps * BYTES_PER_STEP)
+        times_ms = moved_times(grid, modifiers)
+        result = RowWriter(n_series, grid.n_steps)
+        for series in series_pieces(block.offsets, grid.n_steps):
+            part = take_series(block, series)
+            values, present = result.next_rows(len(part.labels))
+            for steps in step_pieces(len(part.labels), grid.n_steps):
+                self._budget.check_time()
+                samples = look_up(part, times_ms[steps], self._lookback_ms)
+                values[:, steps], present[:, steps] = value_of(samples)
+            self.per_step += present.sum(axis=0)
+            result.close_rows(series)
+        return result.matrix(block.labels, np.zeros(n_series, bool))
+
+    def _block_of(self, selector: VectorSelector) -> SampleBlock:
+        return self._blocks[self._leaf_of[selector]]
+
+    def range_vector(self, selector: MatrixSelector, grid: EvalRange) -> RangeVector:
+        """The windows of a range selector, stale markers removed."""
+        end_ms = moved_times(grid, selector.vector_selector.modifiers)
+        return RangeVector.of(self._range_block(selector), end_ms, selector.range_ms)
+
+    def _range_block(self, selector: MatrixSelector) -> SampleBlock:
+        leaf = self._leaf_of[selector.vector_selector]
+        if leaf not in self._range_blocks:
+            block = self._blocks[leaf]
+            if is_stale(block.values).any():
+                self._budget.check_bytes(len(block.timestamps) * _BYTES_PER_UNMARKED_SAMPLE)
+                block = without_stale_markers(block)
+                self._budget.keep(len(block.timestamps) * BYTES_PER_SAMPLE)
+            self._range_blocks[leaf] = block
+        return self._range_blocks[leaf]
+
+    def absent_over_time(self, call: Call, vector: RangeVector) -> Matrix:
+        """The value of `absent_over_time`: unlike of other functions, one series in any case."""
+        has_sample = np.zeros(vector.n_steps, bool)
+        for _, part in vector.series_pieces():
+            for steps, windows in part.step_windows(self._budget):
+                counts = windows.hi - windows.lo
+                self.per_step[steps] += counts.sum(axis=0)
+                has_sample[steps] |= (counts > 0).any(axis=0)
+        return without_empty_rows(absence(has_sample, call.args[0]))
+
+    def info(self, call: Call, base: Matrix, grid: EvalRange) -> Matrix:
+        """The value of `info`, whose first argument has the value `base`."""
+        selector = call.args[1]
+        assert isinstance(selector, VectorSelector)
+        block = self._block_of(selector)
+        self._budget.check_size(len(block.labels) * grid.n_steps, _BYTES_LOOKED_UP)
+        window = info_window(call.args[0], grid, self._lookback_ms)
+        samples = look_up_info(
+            base, block, selector.matchers, grid.timestamps(), window, self._lookback_ms
+        )
+        self.per_step += samples.present.sum(axis=0)
+        return add_info_labels(base, block.labels, samples, selector.matchers)
+
+
+def moved_times(grid: EvalRange, modifiers: TimeModifiers) -> IntArray:
+    """The times a selector looks at: `@` fixes them, an offset moves them; int64 [n_steps]."""
+    if modifiers.timestamp_ms is not None:
+        return np.full(grid.n_steps, modifiers.timestamp_ms - modifiers.offset_ms, np.int64)
+    return grid.timestamps() - modifiers.offset_ms

@@ -1,0 +1,265 @@
+"""Every PromQL function, one record each: its signature, its body and what evaluation must know.
+
+To add a function, write its body in a module of this package and its record here. Experimental
+functions are always enabled: Prometheus hides them behind a flag because they may change, which is
+no reason to refuse a query here.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+
+import numpy as np
+
+from promcompat.core.model import BoolArray, FloatArray
+from promql.ast import Call, ValueType
+from promql.functions.absent_functions import absent
+from promql.functions.classic_histograms import (
+    histogram_fraction,
+    histogram_quantile,
+    no_native_histograms,
+)
+from promql.functions.date_functions import (
+    day_of_month,
+    day_of_week,
+    day_of_year,
+    days_in_month,
+    hour,
+    minute,
+    month,
+    time,
+    timestamp,
+    year,
+)
+from promql.functions.extrapolation import delta, idelta, increase, irate, rate
+from promql.functions.function_calls import InstantCall, RangeCall
+from promql.functions.label_functions import (
+    check_label_join,
+    check_label_replace,
+    label_join,
+    label_replace,
+)
+from promql.functions.math_functions import (
+    clamp,
+    clamp_max,
+    clamp_min,
+    degrees,
+    each_sample,
+    pi,
+    radians,
+    round_to,
+    scalar,
+    sign,
+    vector,
+)
+from promql.functions.sort_functions import sort, sort_by_label, sort_by_label_desc, sort_desc
+from promql.functions.trend_functions import deriv, double_exponential_smoothing, predict_linear
+from promql.functions.window_order import (
+    mad_over_time,
+    max_over_time,
+    min_over_time,
+    quantile_over_time,
+    ts_of_max_over_time,
+    ts_of_min_over_time,
+)
+from promql.functions.window_reductions import (
+    changes,
+    count_over_time,
+    last_over_time,
+    present_over_time,
+    resets,
+    ts_of_last_over_time,
+)
+from promql.functions.window_sums import (
+    avg_over_time,
+    stddev_over_time,
+    stdvar_over_time,
+    sum_over_time,
+)
+from promql.values.matrix import Matrix, Value
+from promql.values.name_removal import drop_names
+
+UNLIMITED = -1
+"""The `variadic` of a function whose last argument may be given any number of times."""
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function without a body: the evaluator computes it from the samples of a selector.
+
+    `variadic` 0 means exactly `arg_types`; otherwise the last type may be left out, or be given up
+    to `variadic` times (`UNLIMITED`: any number of times).
+    `keeps_name`: series of the result keep the metric name they had in the argument.
+    `uses_eval_time`: the result depends on the eval time even if no argument does, so a fixed `@`
+    in the arguments does not make the call the same at every step.
+    `needs_whole_range`: two series with equal labels in the result fail the query even if they
+    never share a step, so a step cannot be computed without all others.
+    `matches_patterns`: matching label values may take long however few the samples are.
+    `check` raises ExecutionError for invalid strings; it runs before the arguments are evaluated.
+    """
+
+    name: str
+    arg_types: tuple[ValueType, ...]
+    _: KW_ONLY
+    variadic: int = 0
+    return_type: ValueType = ValueType.VECTOR
+    keeps_name: bool = False
+    uses_eval_time: bool = False
+    needs_whole_range: bool = False
+    matches_patterns: bool = False
+    check: Callable[[Call], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstantFunction(Function):
+    """A function of values on the step grid."""
+
+    body: Callable[[InstantCall], Value]
+
+    def value_of(self, call: InstantCall) -> Value:
+        """The value of a call, with the metric names dropped unless the function keeps them."""
+        value = self.body(call)
+        if isinstance(value, Matrix) and call.args and not self.keeps_name:
+            return drop_names(value, call.delayed_name_removal)
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class RangeFunction(Function):
+    """A function of windows: values and where there is one, [n_series, n_steps] each.
+
+    The rows of the result are the series of the windows; the evaluator drops metric names.
+    """
+
+    body: Callable[[RangeCall], tuple[FloatArray, BoolArray]]
+
+
+_NONE: tuple[ValueType, ...] = ()
+_SCALAR = (ValueType.SCALAR,)
+_STRING = (ValueType.STRING,)
+_VECTOR = (ValueType.VECTOR,)
+_MATRIX = (ValueType.MATRIX,)
+
+_ALL: tuple[Function, ...] = (
+    # Mathematics.
+    InstantFunction("abs", _VECTOR, each_sample(np.abs)),
+    InstantFunction("acos", _VECTOR, each_sample(np.arccos)),
+    InstantFunction("acosh", _VECTOR, each_sample(np.arccosh)),
+    InstantFunction("asin", _VECTOR, each_sample(np.arcsin)),
+    InstantFunction("asinh", _VECTOR, each_sample(np.arcsinh)),
+    InstantFunction("atan", _VECTOR, each_sample(np.arctan)),
+    InstantFunction("atanh", _VECTOR, each_sample(np.arctanh)),
+    InstantFunction("ceil", _VECTOR, each_sample(np.ceil)),
+    InstantFunction("clamp", _VECTOR + 2 * _SCALAR, clamp),
+    InstantFunction("clamp_max", _VECTOR + _SCALAR, clamp_max),
+    InstantFunction("clamp_min", _VECTOR + _SCALAR, clamp_min),
+    InstantFunction("cos", _VECTOR, each_sample(np.cos)),
+    InstantFunction("cosh", _VECTOR, each_sample(np.cosh)),
+    InstantFunction("deg", _VECTOR, each_sample(degrees)),
+    InstantFunction("exp", _VECTOR, each_sample(np.exp)),
+    InstantFunction("floor", _VECTOR, each_sample(np.floor)),
+    InstantFunction("ln", _VECTOR, each_sample(np.log)),
+    InstantFunction("log10", _VECTOR, each_sample(np.log10)),
+    InstantFunction("log2", _VECTOR, each_sample(np.log2)),
+    InstantFunction("pi", _NONE, pi, return_type=ValueType.SCALAR),
+    InstantFunction("rad", _VECTOR, each_sample(radians)),
+    InstantFunction("round", _VECTOR + _SCALAR, round_to, variadic=1),
+    InstantFunction("scalar", _VECTOR, scalar, return_type=ValueType.SCALAR),
+    InstantFunction("sgn", _VECTOR, each_sample(sign)),
+    InstantFunction("sin", _VECTOR, each_sample(np.sin)),
+    InstantFunction("sinh", _VECTOR, each_sample(np.sinh)),
+    InstantFunction("sqrt", _VECTOR, each_sample(np.sqrt)),
+    InstantFunction("tan", _VECTOR, each_sample(np.tan)),
+    InstantFunction("tanh", _VECTOR, each_sample(np.tanh)),
+    InstantFunction("vector", _SCALAR, vector, keeps_name=True),
+    # Times and dates.
+    InstantFunction("day_of_month", _VECTOR, day_of_month, variadic=1, uses_eval_time=True),
+    InstantFunction("day_of_week", _VECTOR, day_of_week, variadic=1, uses_eval_time=True),
+    InstantFunction("day_of_year", _VECTOR, day_of_year, variadic=1, uses_eval_time=True),
+    InstantFunction("days_in_month", _VECTOR, days_in_month, variadic=1, uses_eval_time=True),
+    InstantFunction("hour", _VECTOR, hour, variadic=1, uses_eval_time=True),
+    InstantFunction("minute", _VECTOR, minute, variadic=1, uses_eval_time=True),
+    InstantFunction("month", _VECTOR, month, variadic=1, uses_eval_time=True),
+    InstantFunction("time", _NONE, time, return_type=ValueType.SCALAR, uses_eval_time=True),
+    InstantFunction("timestamp", _VECTOR, timestamp, uses_eval_time=True),
+    InstantFunction("year", _VECTOR, year, variadic=1, uses_eval_time=True),
+    # Histograms.
+    InstantFunction("histogram_avg", _VECTOR, no_native_histograms),
+    InstantFunction("histogram_count", _VECTOR, no_native_histograms),
+    InstantFunction("histogram_fraction", 2 * _SCALAR + _VECTOR, histogram_fraction),
+    InstantFunction("histogram_quantile", _SCALAR + _VECTOR, histogram_quantile),
+    InstantFunction("histogram_stddev", _VECTOR, no_native_histograms),
+    InstantFunction("histogram_stdvar", _VECTOR, no_native_histograms),
+    InstantFunction("histogram_sum", _VECTOR, no_native_histograms),
+    # Labels and the order of series.
+    Function(
+        "info",
+        2 * _VECTOR,
+        variadic=1,
+        keeps_name=True,
+        needs_whole_range=True,
+        matches_patterns=True,
+    ),
+    InstantFunction(
+        "label_join",
+        _VECTOR + 3 * _STRING,
+        label_join,
+        variadic=UNLIMITED,
+        keeps_name=True,
+        needs_whole_range=True,
+        check=check_label_join,
+    ),
+    InstantFunction(
+        "label_replace",
+        _VECTOR + 4 * _STRING,
+        label_replace,
+        keeps_name=True,
+        needs_whole_range=True,
+        matches_patterns=True,
+        check=check_label_replace,
+    ),
+    InstantFunction("sort", _VECTOR, sort, keeps_name=True),
+    InstantFunction(
+        "sort_by_label", _VECTOR + _STRING, sort_by_label, variadic=UNLIMITED, keeps_name=True
+    ),
+    InstantFunction(
+        "sort_by_label_desc",
+        _VECTOR + _STRING,
+        sort_by_label_desc,
+        variadic=UNLIMITED,
+        keeps_name=True,
+    ),
+    InstantFunction("sort_desc", _VECTOR, sort_desc, keeps_name=True),
+    # Absence. The labels of the result are those of the selector, without the name.
+    InstantFunction("absent", _VECTOR, absent, keeps_name=True),
+    Function("absent_over_time", _MATRIX, keeps_name=True),
+    # Counters and trends.
+    RangeFunction("changes", _MATRIX, changes),
+    RangeFunction("delta", _MATRIX, delta),
+    RangeFunction("deriv", _MATRIX, deriv),
+    RangeFunction(
+        "double_exponential_smoothing", _MATRIX + 2 * _SCALAR, double_exponential_smoothing
+    ),
+    RangeFunction("idelta", _MATRIX, idelta),
+    RangeFunction("increase", _MATRIX, increase),
+    RangeFunction("irate", _MATRIX, irate),
+    RangeFunction("predict_linear", _MATRIX + _SCALAR, predict_linear, uses_eval_time=True),
+    RangeFunction("rate", _MATRIX, rate),
+    RangeFunction("resets", _MATRIX, resets),
+    # Windows of samples.
+    RangeFunction("avg_over_time", _MATRIX, avg_over_time),
+    RangeFunction("count_over_time", _MATRIX, count_over_time),
+    RangeFunction("last_over_time", _MATRIX, last_over_time, keeps_name=True),
+    RangeFunction("mad_over_time", _MATRIX, mad_over_time),
+    RangeFunction("max_over_time", _MATRIX, max_over_time),
+    RangeFunction("min_over_time", _MATRIX, min_over_time),
+    RangeFunction("present_over_time", _MATRIX, present_over_time),
+    RangeFunction("quantile_over_time", _SCALAR + _MATRIX, quantile_over_time),
+    RangeFunction("stddev_over_time", _MATRIX, stddev_over_time),
+    RangeFunction("stdvar_over_time", _MATRIX, stdvar_over_time),
+    RangeFunction("sum_over_time", _MATRIX, sum_over_time),
+    RangeFunction("ts_of_last_over_time", _MATRIX, ts_of_last_over_time),
+    RangeFunction("ts_of_max_over_time", _MATRIX, ts_of_max_over_time),
+    RangeFunction("ts_of_min_over_time", _MATRIX, ts_of_min_over_time),
+)
+
+FUNCTIONS: Mapping[str, Function] = {function.name: function for function in _ALL}
