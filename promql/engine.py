@@ -50,8 +50,7 @@ from promql.values.matrix import (
     Value,
     Windows,
 )
-from promql.values.name_removal import take_rows
-from promql.values.shapes import byte_count
+from promql.values.shapes import byte_count, take_rows
 from promql.values.windows import windows_to_block
 
 ResultT = TypeVar("ResultT")

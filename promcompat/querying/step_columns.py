@@ -6,7 +6,7 @@ import numpy as np
 
 from promcompat.core.model import EvalRange, Labels
 from promql.values.matrix import Matrix
-from promql.values.name_removal import take_rows
+from promql.values.shapes import take_rows
 
 
 def take_steps(matrix: Matrix, grid: EvalRange, wanted: EvalRange) -> Matrix:

@@ -15,9 +15,9 @@ from promql.aggregation.grouping import (
     gathered_members,
     group_series,
 )
-from promql.aggregation.quantiles import quantile_of_members
 from promql.ast import AggregateExpr, unwrap_parens
 from promql.numbers.kahan import kahan_add, kahan_add_all, kahan_result
+from promql.numbers.value_order import sort_samples
 from promql.values.annotation_texts import invalid_quantile
 from promql.values.matrix import Annotations, Matrix
 from promql.values.row_pieces import take_cells
@@ -43,7 +43,7 @@ def aggregate(
         values = _FOLDS[expr.op](matrix, grouping)
     else:
         _warn_of_quantiles(param, expr, annotations)
-        values = quantile_of_members(matrix, grouping, param)
+        values = _quantile(matrix, grouping, param)
     return Matrix(grouping.labels, values, present, drop_name)
 
 
@@ -198,6 +198,50 @@ def _welford(matrix: Matrix, rows: IntArray, steps: slice) -> FloatArray:
 def _stddev(matrix: Matrix, grouping: Grouping) -> FloatArray:
     with np.errstate(invalid="ignore"):
         return np.sqrt(_stdvar(matrix, grouping))
+
+
+def _quantile(matrix: Matrix, grouping: Grouping, quantiles: FloatArray) -> FloatArray:
+    """The quantile of the present members of each group: float64 [n_groups, n_steps].
+
+    Between two members it is interpolated linearly; NaN sorts below every number. `quantiles` has
+    one quantile per step: below 0 gives -Inf, above 1 gives +Inf and NaN gives NaN.
+    """
+    results = np.empty((len(grouping.labels), len(quantiles)))
+    for groups, rows, steps in grouping.pieces(len(quantiles), whole=True):
+        present = take_cells(matrix.present, rows, steps)
+        values = np.where(present, take_cells(matrix.values, rows, steps), np.nan)
+        nan_counts = (np.isnan(values) & present).sum(axis=1)
+        values = sort_samples(values)
+        results[groups, steps] = _interpolate(
+            values, present.sum(axis=1), nan_counts, quantiles[steps]
+        )
+    results[:, quantiles < 0] = -np.inf
+    results[:, quantiles > 1] = np.inf
+    results[:, np.isnan(quantiles)] = np.nan
+    return results
+
+
+def _interpolate(
+    ordered: FloatArray,
+    counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    nan_counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
+    quantiles: FloatArray,
+) -> FloatArray:
+    """`ordered` [g, size, n_steps] has the numbers first, then NaN; the counts are [g, n_steps]."""
+    usable = np.where((quantiles >= 0) & (quantiles <= 1), quantiles, 0.0)
+    rank = usable * (counts - 1)
+    lower = np.maximum(np.floor(rank), 0)
+    upper = np.minimum(counts - 1, lower + 1)
+    weight = rank - np.floor(rank)
+
+    def at(index: FloatArray) -> FloatArray:
+        # The NaN that stand below the numbers are counted, not stored.
+        place = np.clip(index - nan_counts, 0, ordered.shape[1] - 1).astype(np.intp)
+        picked = np.take_along_axis(ordered, place[:, None, :], axis=1)[:, 0, :]
+        return np.where(index < nan_counts, np.nan, picked)
+
+    with np.errstate(all="ignore"):
+        return at(lower) * (1 - weight) + at(upper) * weight
 
 
 _FOLDS: Mapping[str, _Fold] = {

@@ -17,8 +17,7 @@ from promql.ast import AggregateExpr, unwrap_parens
 from promql.budget import QueryBudget
 from promql.numbers.value_order import Less, larger_first, smaller_first
 from promql.values.matrix import Annotations, Matrix
-from promql.values.name_removal import take_rows
-from promql.values.shapes import floats_only
+from promql.values.shapes import floats_only, take_rows
 
 SELECTIONS = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 

@@ -36,8 +36,7 @@ from promql.budget import BYTES_PER_MADE_LABELS, BYTES_PER_SAMPLE, QueryBudget
 from promql.evaluation.leaf_samples import BYTES_PER_STEP, LeafSamples, moved_times
 from promql.functions.function_calls import InstantCall, RangeCall
 from promql.functions.registry import FUNCTIONS, InstantFunction, RangeFunction
-from promql.operators.set_operators import apply_set_operator
-from promql.operators.unions import Union, united_operands
+from promql.operators.set_operators import Union, apply_set_operator, united_operands
 from promql.operators.vector_matching import (
     VectorOperator,
     scalar_operation,

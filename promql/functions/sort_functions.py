@@ -12,7 +12,7 @@ import numpy as np
 from promql.functions.function_calls import InstantCall
 from promql.numbers.value_order import Less, larger_first, smaller_first, sorted_by_value
 from promql.values.matrix import Matrix, Value
-from promql.values.name_removal import take_rows
+from promql.values.shapes import take_rows
 
 _CHUNKS = re.compile(r"[0-9]+|[^0-9]+")
 

@@ -7,7 +7,6 @@ meet at a step, where one works on whole series: range functions, unary minus, `
 `label_join` and the end of a query with delayed removal. `merge` says which of the two applies.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +16,7 @@ from promcompat.core.errors import ExecutionError
 from promcompat.core.model import BoolArray, IntArray, Labels
 from promql.values.matrix import Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.values.row_pieces import CellT, cell_pieces, take_cells
+from promql.values.shapes import take_rows
 
 SAME_LABELSET = "vector cannot contain metrics with the same labelset"
 
@@ -83,18 +83,6 @@ def reject_same_labels(matrix: Matrix) -> Matrix:
     if len(set(matrix.labels)) != len(matrix.labels):
         raise ExecutionError(SAME_LABELSET)
     return matrix
-
-
-def take_rows(matrix: Matrix, rows: Sequence[int]) -> Matrix:
-    """The rows of these indices, in this order."""
-    index = np.asarray(rows, np.intp)
-    return Matrix(
-        [matrix.labels[row] for row in rows],
-        matrix.values[index],
-        matrix.present[index],
-        matrix.drop_name[index],
-        None if matrix.histograms is None else matrix.histograms[index],
-    )
 
 
 def merge_rows(matrix: Matrix) -> Matrix:

@@ -1,5 +1,6 @@
 """What values take in memory, and values less their empty rows or at more steps."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,6 @@ from numpy.typing import NDArray
 
 from promql.budget import BYTES_PER_CELL
 from promql.values.matrix import Matrix, ScalarGrid, StringValue, Value, Windows
-from promql.values.name_removal import take_rows
 from promql.values.row_pieces import CellT
 
 
@@ -27,6 +27,18 @@ def byte_count(value: Value) -> int:
             return int(value.lo.nbytes + value.hi.nbytes)
         case StringValue():
             return 0
+
+
+def take_rows(matrix: Matrix, rows: Sequence[int]) -> Matrix:
+    """The rows of these indices, in this order."""
+    index = np.asarray(rows, np.intp)
+    return Matrix(
+        [matrix.labels[row] for row in rows],
+        matrix.values[index],
+        matrix.present[index],
+        matrix.drop_name[index],
+        None if matrix.histograms is None else matrix.histograms[index],
+    )
 
 
 def without_empty_rows(matrix: Matrix) -> Matrix:
