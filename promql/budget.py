@@ -1,4 +1,4 @@
-"""What one query may still use, and all together: time, samples and bytes held in memory."""
+"""Limits of one query, and of all queries together: time, samples and bytes held in memory."""
 
 import asyncio
 import threading
@@ -16,22 +16,22 @@ TOO_MANY_SAMPLES = "query processing would load too many samples into memory in 
 
 DEFAULT_MAX_BYTES = 2 << 30
 UNCOUNTED_SCRATCH_BYTES = 32 << 20
-"""What a query may take beside what is counted: operators work on pieces of some megabytes."""
+"""Scratch memory that is not counted: operators work on pieces of a few megabytes."""
 UNSHARED_BYTES = 1 << 20
-"""What a query may take without asking for it: most queries are that small."""
+"""What a query may hold without reserving it from the shared memory: most need no more."""
 BYTES_PER_CELL = 9
-"""A float64 and whether it is there: what each series and step of a matrix takes."""
+"""One series at one step of a matrix: a float64 and its presence."""
 BYTES_PER_SAMPLE = 16
-"""A time and a value: what a raw sample takes."""
+"""A raw sample: a time and a value."""
 BYTES_PER_LABELS = 400
-"""About what the label set of a series that a query makes takes, without its texts."""
+"""About what a label set made by a query takes, without its texts."""
 
 BYTES_PER_MADE_LABELS = 200
-"""What stays of it once an operator is done: most texts are shared with the labels it came from."""
+"""What remains of it after the operator: most texts are shared with the labels it came from."""
 
 
 def too_much_memory(max_bytes: int) -> str:
-    """What a query is told that would hold more bytes than it may."""
+    """The error text for a query that would hold more bytes than it may."""
     return (
         f"query would hold more than {max_bytes} bytes in memory in query execution "
         "(limit: query-max-memory-bytes)"
@@ -39,7 +39,7 @@ def too_much_memory(max_bytes: int) -> str:
 
 
 def memory_stays_taken(max_bytes: int) -> str:
-    """What a query is told that waited in vain for memory that other queries hold."""
+    """The error text for a query that waited too long for memory held by other queries."""
     return (
         f"query timed out waiting for memory: all queries together may hold {max_bytes} bytes "
         "(limit: queries-max-memory-bytes)"
@@ -47,7 +47,7 @@ def memory_stays_taken(max_bytes: int) -> str:
 
 
 class MemoryTakenError(Exception):
-    """Other queries hold the memory that this one needs; it may begin again once they are done."""
+    """Other queries hold the memory that this one needs; it can start again once they are done."""
 
     def __init__(self, n_bytes: int) -> None:
         super().__init__(n_bytes)
@@ -55,9 +55,9 @@ class MemoryTakenError(Exception):
 
 
 class QueryMemory:
-    """What all queries of a process hold together, at most `max_bytes`.
+    """The memory that all queries of a process hold together, at most `max_bytes`.
 
-    May be used from several threads, and by the garbage collector in any place of them.
+    Safe to use from several threads, and from the garbage collector at any point in them.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -66,28 +66,28 @@ class QueryMemory:
         self._lock = threading.RLock()
 
     def has_room(self, n_bytes: int) -> bool:
-        """Whether so much could be held now."""
+        """Whether `n_bytes` more fit now."""
         return self.held_bytes + n_bytes <= self.max_bytes
 
     def take(self, n_bytes: int, held_already: int) -> None:
-        """Hold so much more. Raises MemoryTakenError with all that the query then would hold."""
+        """Hold `n_bytes` more. Raises MemoryTakenError with the total the query would then hold."""
         with self._lock:
             if not self.has_room(n_bytes):
                 raise MemoryTakenError(held_already + n_bytes)
             self.held_bytes += n_bytes
 
     def give_back(self, n_bytes: int) -> None:
-        """Hold so much less."""
+        """Hold `n_bytes` less."""
         with self._lock:
             self.held_bytes -= n_bytes
 
     def give_back_with(self, owner: object, n_bytes: int) -> None:
-        """Hold so much less once `owner` is gone."""
+        """Hold `n_bytes` less once `owner` has been garbage collected."""
         weakref.finalize(owner, self.give_back, n_bytes).atexit = False
 
 
 class TimeLimit:
-    """Stops work in a thread, which cannot be killed: it asks here between its steps.
+    """Stops work in a thread. A thread cannot be killed, so it calls `check_time` between steps.
 
     `deadline` is a `time.monotonic()` value.
     """
@@ -100,16 +100,16 @@ class TimeLimit:
 
     @classmethod
     def after(cls, seconds: float) -> Self:
-        """A limit so far from now."""
+        """A limit `seconds` from now."""
         return cls(time.monotonic() + seconds)
 
     @property
     def remaining_seconds(self) -> float:
-        """The time left, 0 when there is none."""
+        """The time left, 0 once the deadline has passed."""
         return max(self.deadline - time.monotonic(), 0.0)
 
     def cancel(self) -> None:
-        """Make the next check fail; may be called from another thread."""
+        """Make the next check fail; callable from another thread."""
         self._cancelled = True
 
     def check_time(self) -> None:
@@ -123,9 +123,10 @@ class TimeLimit:
 async def run_limited(
     threads: Executor | None, limit: TimeLimit, work: Callable[[], ResultT]
 ) -> ResultT:
-    """Work in a thread (None: of the loop's own), waiting for it no longer than the limit.
+    """Run `work` in a thread (None: the event loop's default pool), at most until the limit.
 
-    Raises QueryTimeoutError after that; then, and when this is cancelled, the work is told to stop.
+    Raises QueryTimeoutError after that. Then, and when the caller is cancelled, the limit is
+    cancelled too, so the work stops at its next check.
     """
     running = asyncio.get_running_loop().run_in_executor(threads, work)
     try:
@@ -142,9 +143,9 @@ async def run_limited(
 class QueryBudget(TimeLimit):
     """Counts the samples and bytes a query holds; stops it once it is out of time or cancelled.
 
-    An evaluation asks here between nodes, and before it makes an array. Bytes are those of samples,
-    of matrices and of labels a query makes, of its tree, and of scratch arrays of operators beyond
-    some megabytes. What counts here counts in `shared` too, which all queries have together.
+    Evaluation checks it between nodes and before it allocates an array. The bytes counted are those
+    of samples, matrices, labels the query makes, its tree, and scratch arrays beyond a few
+    megabytes. They also count in `shared`, the memory of all queries together.
     """
 
     __slots__ = (
@@ -184,15 +185,15 @@ class QueryBudget(TimeLimit):
         self.peak_bytes = 0
 
     def check_size(self, n_samples: int, bytes_each: int = BYTES_PER_CELL) -> None:
-        """Raises ExecutionError when one may not make an array of this many samples."""
+        """Raises ExecutionError if an array of this many samples is more than allowed."""
         if n_samples > self.max_samples:
             raise ExecutionError(TOO_MANY_SAMPLES)
         self.check_bytes(n_samples * bytes_each)
 
     def check_bytes(self, n_bytes: int) -> None:
-        """Raises ExecutionError when this much beside what is held is more than allowed.
+        """Raises ExecutionError if `n_bytes` on top of what is held are more than allowed.
 
-        Raises MemoryTakenError when it is more than other queries leave.
+        Raises MemoryTakenError if they are more than other queries leave.
         """
         needed = self._kept_bytes + self.held_bytes + n_bytes
         self.peak_bytes = max(self.peak_bytes, needed)
@@ -208,7 +209,7 @@ class QueryBudget(TimeLimit):
                 self._taken_bytes = n_bytes
 
     def run(self, work: Callable[[], ResultT]) -> ResultT:
-        """Work in this thread; memory that was taken is held until its end, even when closed."""
+        """Run `work` in this thread; memory it took is held until it ends, even after `close`."""
         with self._lock:
             self._is_working = True
         try:
@@ -221,7 +222,7 @@ class QueryBudget(TimeLimit):
                     self._give_back()
 
     def close(self, result: object = None, n_bytes: int = 0) -> None:
-        """Give back what was taken of the shared memory: of `n_bytes` once `result` is gone."""
+        """Give back the shared memory: `n_bytes` of it only once `result` is garbage collected."""
         with self._lock:
             n_bytes = min(n_bytes, self._taken_bytes)
             if n_bytes and self._shared is not None:
@@ -238,20 +239,20 @@ class QueryBudget(TimeLimit):
         self._shared = None
 
     def check_scratch(self, n_bytes: int) -> None:
-        """As `check_bytes` for what an operator needs in between; some megabytes do not count."""
+        """As `check_bytes`, for scratch arrays; a few megabytes of them do not count."""
         self.check_bytes(max(0, n_bytes - UNCOUNTED_SCRATCH_BYTES))
 
     def keep(self, n_bytes: int) -> None:
-        """Count bytes that stay until the query ends; raises ExecutionError beyond the limit."""
+        """Count bytes held until the query ends. Raises as `check_bytes`."""
         self.check_bytes(n_bytes)
         self._kept_bytes += n_bytes
 
     def release(self, n_bytes: int) -> None:
-        """Count bytes no longer that were to be kept."""
+        """Stop counting bytes passed to `keep`."""
         self._kept_bytes -= n_bytes
 
     def hold(self, n_samples: int, n_bytes: int = 0) -> None:
-        """Set what is in memory now; raises ExecutionError when that is too much."""
+        """Set what is in memory now. Raises ExecutionError if those are too many samples."""
         self.held_samples = n_samples
         self.peak_samples = max(self.peak_samples, n_samples)
         self.held_bytes = n_bytes

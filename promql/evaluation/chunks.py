@@ -1,10 +1,10 @@
-"""Evaluates a plan piece by piece in time when the whole grid at once would take too much memory.
+"""Evaluates a plan in pieces of time when the whole grid at once would take too much memory.
 
-A matrix has a cell for every series and step, but a series that lived for an hour of a month has
-samples in few of them. A piece of the grid only has the rows of the series that lived then, so
-memory goes with what is there. Every operator of PromQL works step by step, so the pieces need only
-be put side by side; the one thing pieces cannot see is two series of equal labels in a range
-function that never share a piece, which Prometheus refuses and this merges.
+A matrix has a cell for every series and step, but a series that existed for one hour of a month has
+samples in few of them. A piece of the grid has rows only for the series that existed then, so
+memory grows with the samples. PromQL's operators work step by step, so the results of the pieces
+are put side by side. One case differs: two series with equal labels in the result of a range
+function that never share a piece are merged here, where Prometheus refuses them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,17 +24,17 @@ from promql.values.name_removal import finish
 from promql.values.windows import upper_bounds
 
 CELLS_PER_CHUNK = 16_000_000
-"""Some 144 MB for a selector alone; below it, pieces cost more than they save."""
+"""About 144 MB for a single selector; below it, pieces cost more than they save."""
 _CHUNKS_WITHIN_LIMIT = 64
-"""Bytes of the limit for each cell of a chunk: about seven matrices of it may be there at once."""
+"""Bytes of the memory limit per cell of a chunk: about seven matrices may exist at once."""
 
 _MIN_STEPS = 2
-"""One step alone would be taken for an instant query, whose rules differ."""
+"""A single step would be taken for an instant query, which has other rules."""
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The value of a plan, what there is to say about it, and how many samples each step read."""
+    """The value of a plan, its annotations, and how many samples each step read, [n_steps]."""
 
     value: Value
     annotations: Annotations
@@ -90,7 +90,7 @@ def _chunk_grids(
 
 
 def _cell_count(selection: SeriesSelection, block: SampleBlock) -> int:
-    # In a subquery the step is that of the subquery.
+    # Within a subquery the step is that of the subquery.
     step_ms = selection.hints.step_ms
     n_steps = (selection.end_ms - selection.start_ms) // step_ms if step_ms else 1
     return len(block.labels) * n_steps
@@ -102,7 +102,7 @@ def _pieces(
     grids: Sequence[EvalRange],
     options: EvaluationOptions,
 ) -> Iterator[tuple[Plan, Sequence[SampleBlock]]]:
-    """The plan of each piece of the grid, with the samples that it can ask for."""
+    """The plan of each piece of the grid, with the samples that it can read."""
     if len(grids) == 1:
         yield plan, blocks
         return
@@ -112,7 +112,7 @@ def _pieces(
             plan.result_type,
             grid,
             lookback_ms=options.lookback_ms,
-            # Every subquery has its step by now.
+            # Every subquery has a step already.
             default_subquery_step_ms=grid.step_ms,
         )
         for grid in grids

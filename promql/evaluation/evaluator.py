@@ -1,4 +1,4 @@
-"""Evaluates a plan: one value per node for all steps of the grid. Pure, and without I/O."""
+"""Evaluates a plan: one value per node for all steps of the grid. Pure, without I/O."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
@@ -58,37 +58,33 @@ from promql.values.shapes import (
 from promql.values.windows import matrix_to_block
 
 _BYTES_PER_WINDOW = 16
-"""Both bounds of a window."""
+"""The two bounds of a window."""
 _BYTES_PER_COUNT = 8
-"""How many samples a step of a subquery read."""
+"""The number of samples that a step of a subquery reads."""
 _MIN_UNITED = 2
-"""Two operands are put together faster by themselves."""
+"""Two operands are joined faster by a plain `or`; more of them by `Union`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationOptions:
-    """What the values of a query depend on beside its text and samples."""
+    """What the values of a query depend on besides its text and samples."""
 
     lookback_ms: int
     delayed_name_removal: bool = False
 
 
 ResultT = TypeVar("ResultT")
-Asked = tuple[Expr, EvalRange]
+Request = tuple[Expr, EvalRange]
 """An expression to evaluate, and the grid."""
-Evaluating = Generator[Asked, Value, ResultT]
-"""An evaluation in progress: yields the parts it needs and is sent their values.
+Evaluating = Generator[Request, Value, ResultT]
+"""An evaluation in progress: it yields each part it needs and receives the part's value.
 
-`run_nested` goes on with it, so that no depth of the expression exhausts the stack.
+`run_nested` drives it, so no depth of the expression exhausts the stack.
 """
 
 
 class Evaluator:
-    """Evaluates one plan once, over `blocks[i]`, the samples of `plan.selections[i]`.
-
-    `samples_per_step` int64 [n_steps] is then how many samples were read for each step, a window
-    counting whole at every one.
-    """
+    """Evaluates one plan once; `blocks[i]` holds the samples of `plan.selections[i]`."""
 
     def __init__(
         self,
@@ -107,20 +103,20 @@ class Evaluator:
 
     @property
     def samples_per_step(self) -> IntArray:
-        """How many samples were read for each step, int64 [n_steps]."""
+        """Samples read for each step, int64 [n_steps]; a window counts in full at every step."""
         return self._leaves.per_step
 
     def evaluate(self) -> Value:
         """The value of the plan's expression over its grid, without rows that have no sample.
 
         Names whose removal is delayed are still there, see `name_removal.finish`. Raises
-        ExecutionError in Prometheus' words when the query fails at a step or needs too many
+        ExecutionError with Prometheus' text when the query fails at a step or needs too many
         samples, QueryTimeoutError when it runs out of time.
         """
         return run_nested(self._eval, (self._plan.expr, self._plan.eval_range))
 
-    def _eval(self, asked: Asked) -> Evaluating[Value]:
-        expr, grid = asked
+    def _eval(self, request: Request) -> Evaluating[Value]:
+        expr, grid = request
         self._budget.check_time()
         held, held_bytes = self._budget.held_samples, self._budget.held_bytes
         if grid.n_steps > 1 and self._plan.step_invariant and expr in self._plan.step_invariant:
@@ -134,7 +130,7 @@ class Evaluator:
         return value
 
     def _eval_invariant(self, expr: Expr, grid: EvalRange) -> Evaluating[Value]:
-        """Evaluate on the first step only; all others have the same value."""
+        """Evaluate the first step only; all other steps have the same value."""
         before, self._leaves.per_step = self._leaves.per_step, np.zeros(1, np.int64)
         value = yield from self._eval_node(expr, EvalRange.instant(grid.start_ms))
         self._leaves.per_step = before + self._leaves.per_step
@@ -179,7 +175,7 @@ class Evaluator:
         vector = yield from self._range_vector(expr, grid)
         self._budget.check_bytes(len(vector.block.labels) * grid.n_steps * _BYTES_PER_WINDOW)
         windows = vector.windows()
-        # Of a subquery what its expression reads counts here, not the window over it.
+        # For a subquery, the samples its expression reads are counted, not those of the window.
         if isinstance(expr, SubqueryExpr):
             self._leaves.per_step = np.full(grid.n_steps, self._subquery_samples)
         else:
@@ -189,7 +185,7 @@ class Evaluator:
     def _subquery_samples_of(
         self, subquery: SubqueryExpr, grid: EvalRange
     ) -> Evaluating[RangeVector]:
-        """Evaluate the inner expression at the multiples of the step all windows span."""
+        """Evaluate the inner expression at every multiple of the step within the windows."""
         step_ms = subquery.step_ms
         first_ms = int(moved_times(EvalRange.instant(grid.start_ms), subquery.modifiers)[0])
         start_ms = (first_ms - subquery.range_ms) // step_ms * step_ms + step_ms
@@ -197,12 +193,12 @@ class Evaluator:
         if start_ms > inner.end_ms:
             end_ms = moved_times(grid, subquery.modifiers)
             return RangeVector.of(SampleBlock.empty(), end_ms, subquery.range_ms)
-        # Subqueries may nest thousands deep, each waiting with its own for the one inside.
+        # Subqueries may nest thousands deep, and each holds its counts until the inner one is done.
         n_bytes = inner.n_steps * _BYTES_PER_COUNT
         self._budget.keep(n_bytes)
         before, self._leaves.per_step = self._leaves.per_step, np.zeros(inner.n_steps, np.int64)
         matrix = yield subquery.expr, inner
-        # The samples are counted when the windows over the result are.
+        # These samples are counted together with the windows over the result.
         self._subquery_samples = int(self._leaves.per_step.sum())
         self._leaves.per_step = before
         self._budget.release(n_bytes)
@@ -289,11 +285,10 @@ class Evaluator:
         )
 
     def _arg_positions(self, call: Call) -> tuple[PositionRange, ...]:
-        """Where annotations say the arguments of a call are.
+        """The positions of the arguments of a call, as annotations show them.
 
-        Prometheus unwraps the parentheses of those that do not stand for the same value at every
-        step, and puts the samples of a subquery in the place of the subquery: these have no
-        position, which reads as the start of the query.
+        Prometheus unwraps the parentheses of an argument unless it is step invariant, and replaces
+        a subquery by its samples, which have no position: it shows the start of the query instead.
         """
         return tuple(map(self._arg_position, call.args))
 
@@ -333,7 +328,7 @@ class Evaluator:
             return (yield from self._eval_union(expr, united, grid))
         lhs = yield expr.lhs, grid
         rhs = yield expr.rhs, grid
-        # `or` puts both sides into one matrix.
+        # `or` joins both sides in one matrix.
         both = byte_count(lhs) + byte_count(rhs)
         largest = max(byte_count(lhs), byte_count(rhs))
         self._budget.check_bytes(both if expr.op == "or" else largest)
@@ -354,8 +349,8 @@ class Evaluator:
         return self._with_merged_rows(without_empty_rows(result))
 
     def _with_merged_rows(self, result: Matrix) -> Matrix:
-        # With delayed name removal Prometheus looks for equal label sets at one step only at the
-        # end of the query.
+        # With delayed name removal, Prometheus looks for equal label sets only at the end of an
+        # instant query.
         is_instant = result.present.shape[1] == 1
         return result if self._options.delayed_name_removal and is_instant else merge_rows(result)
 
@@ -369,7 +364,7 @@ class Evaluator:
             assert isinstance(part, Matrix)
             union.add(part)
             self._budget.hold(held + union.n_samples, held_bytes + union.n_bytes)
-        # The operands and what they are put together to.
+        # The operands and the union of them are in memory together.
         self._budget.check_bytes(union.n_bytes)
         return self._with_merged_rows(union.matrix())
 
@@ -386,9 +381,10 @@ class Evaluator:
 
 
 def _inner_end_ms(grid: EvalRange, modifiers: TimeModifiers) -> int:
-    """How far Prometheus evaluates a subquery: to the end of the range, behind its last step too.
+    """The time up to which Prometheus evaluates a subquery: the end of the query's range.
 
-    No value depends on these steps, but they can warn and fail.
+    That may lie after the last step. No value depends on the extra steps, but they may warn or
+    fail.
     """
     at_ms = modifiers.timestamp_ms
     return (grid.end_ms if at_ms is None else at_ms) - modifiers.offset_ms

@@ -1,1 +1,1 @@
-"""What each PromQL function computes: over windows, and at one step."""
+"""The PromQL functions: a registry of records, and the bodies, over windows or at each step."""

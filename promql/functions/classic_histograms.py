@@ -1,7 +1,7 @@
 """`histogram_quantile` and `histogram_fraction` of classic histograms, all steps at once.
 
-A classic histogram is a group of series that differ in `le` alone. Groups of the same bounds are
-computed side by side: bounds along the first axis, groups and steps along the others.
+A classic histogram is a group of series that differ only in `le`. Groups with the same bounds are
+computed together: bounds along the first axis, groups and steps along the others.
 """
 
 import math
@@ -21,19 +21,19 @@ from promql.values.row_pieces import CELLS_PER_PIECE
 
 BUCKET_LABEL = "le"
 _BYTES_PER_BUCKET = 60
-"""Of each count while its histogram is computed: its bound, its order, and copies of them."""
+"""A bucket count while its histogram is computed: its bound, its order, and copies of them."""
 _SMALL_DELTA = 1e-12
-"""Relative difference of neighbouring counts that is taken for rounding."""
+"""A smaller relative difference of neighbouring counts counts as a rounding error."""
 _MIN_NORMAL = float(np.finfo(np.float64).tiny)
 _MAX_FLOAT = float(np.finfo(np.float64).max)
 
 
 @dataclass(frozen=True, slots=True)
 class _Buckets:
-    """The present buckets of some histograms, bounds rising, moved to the front of axis 0.
+    """The buckets of some histograms by rising bound; present ones come first along axis 0.
 
     `bounds` and `counts` are [n_bounds, n_groups, n_steps], meaningful below `n_buckets`
-    [n_groups, n_steps]; `has_inf` tells where the last one is the +Inf bucket.
+    [n_groups, n_steps]. `has_inf` is true where the last one is the +Inf bucket.
     """
 
     bounds: FloatArray
@@ -56,11 +56,11 @@ class _Buckets:
 
 
 _Groups = dict[Labels, list[tuple[float, int]]]
-"""Labels less `le` -> (upper bound, row of the matrix) of each bucket."""
+"""Labels without `le` -> (upper bound, row of the matrix) of each bucket."""
 
 
 def histogram_quantile(call: InstantCall) -> Value:
-    """`histogram_quantile(q, v)`: by linear interpolation within the bucket that holds it."""
+    """`histogram_quantile(q, v)`: interpolates linearly within the bucket of the quantile."""
     quantiles, matrix = call.scalar(0), call.floats(1)
     outside = ~((quantiles >= 0) & (quantiles <= 1))
     for quantile in dict.fromkeys(quantiles[outside].tolist()):
@@ -79,7 +79,7 @@ def histogram_quantile(call: InstantCall) -> Value:
 
 
 def histogram_fraction(call: InstantCall) -> Value:
-    """`histogram_fraction(lower, upper, v)`: the share of the observations between the two."""
+    """`histogram_fraction(lower, upper, v)`: the share of observations between two values."""
     lower, upper, matrix = call.scalar(0), call.scalar(1), call.floats(2)
     groups = _bucket_rows(matrix, call.annotations, call.arg_positions[2])
     call.budget.check_bytes(len(groups) * call.n_steps * (BYTES_PER_CELL + 1))
@@ -98,7 +98,7 @@ def no_native_histograms(call: InstantCall) -> Value:
 
 
 def _bucket_rows(matrix: Matrix, annotations: Annotations, pos: PositionRange) -> _Groups:
-    """The rows of each histogram; a row without a usable bound is reported and left out."""
+    """The rows of each histogram. A row without a valid `le` is left out, with a warning."""
     bounds: dict[str, float | None] = {}
     groups: _Groups = {}
     has_sample = np.logical_or.reduce(matrix.present, axis=1).tolist()
@@ -127,7 +127,7 @@ def parse_bound(text: str) -> float | None:
 def _batches(
     matrix: Matrix, groups: _Groups, budget: QueryBudget
 ) -> Iterator[tuple[IntArray, _Buckets]]:
-    """The numbers of groups that have the same bounds, with their buckets, some at a time."""
+    """Groups with equal bounds, as their indices and buckets; a limited number at a time."""
     by_bounds: dict[tuple[float, ...], tuple[list[int], list[list[int]]]] = {}
     for number, buckets in enumerate(groups.values()):
         ordered = sorted(buckets, key=lambda bucket: (math.isnan(bucket[0]), bucket[0]))
@@ -147,7 +147,7 @@ def _batches(
 
 
 def _collect(bounds: FloatArray, counts: FloatArray, present: BoolArray) -> _Buckets:
-    """Add up buckets of equal bounds (`1` and `1.0`), and close the gaps of absent ones."""
+    """Add up buckets with equal bounds (`1` and `1.0`), and close the gaps of absent ones."""
     starts = np.flatnonzero(np.append(True, bounds[1:] != bounds[:-1]))
     if len(starts) < len(bounds):
         counts = np.add.reduceat(np.where(present, counts, 0.0), starts, axis=0)
@@ -163,7 +163,7 @@ def _collect(bounds: FloatArray, counts: FloatArray, present: BoolArray) -> _Buc
 
 
 def _quantiles(buckets: _Buckets, quantiles: FloatArray) -> tuple[FloatArray, BoolArray]:
-    """The quantiles [n_groups, n_steps], and where counts had to be made monotonic for them."""
+    """The quantiles [n_groups, n_steps], and where counts had to be made monotonic."""
     buckets, forced = _made_monotonic(buckets)
     last = buckets.last
     observations = buckets.count_at(last)
@@ -176,7 +176,7 @@ def _quantiles(buckets: _Buckets, quantiles: FloatArray) -> tuple[FloatArray, Bo
     share = (rank - count_before) / (buckets.count_at(found) - count_before)
     results = start + (end - start) * share
     results = np.where((found == 0) & (end <= 0), end, results)
-    # Beyond the highest finite bound nothing is known but that bound.
+    # A quantile in the +Inf bucket is reported as the highest finite bound.
     results = np.where(found == last, buckets.bound_at(np.maximum(last - 1, 0)), results)
     defined = buckets.has_inf & (buckets.n_buckets >= 2) & (observations != 0)
     results = np.where(defined & ~np.isnan(quantiles), results, np.nan)
@@ -185,9 +185,9 @@ def _quantiles(buckets: _Buckets, quantiles: FloatArray) -> tuple[FloatArray, Bo
 
 
 def _made_monotonic(buckets: _Buckets) -> tuple[_Buckets, BoolArray]:
-    """Counts that never fall with rising bounds, and where more than rounding was taken out.
+    """Counts that never fall with rising bounds, and where that corrected more than rounding.
 
-    A count that differs from the one before it by rounding alone becomes equal to it.
+    A count that differs from the one before it only by rounding becomes equal to it.
     """
     counts = buckets.counts.copy()
     forced = np.zeros(buckets.n_buckets.shape, bool)
@@ -211,9 +211,9 @@ def _almost_equal(a: FloatArray, b: FloatArray) -> BoolArray:
 
 
 def _first_reaching(buckets: _Buckets, rank: FloatArray) -> IntArray:
-    """The first bucket but the last whose count reaches the rank, else the last one.
+    """The first bucket whose count reaches the rank, else the last one.
 
-    Halving intervals, not counting: where counts are NaN the two differ, and Prometheus halves.
+    A binary search, as in Prometheus: where counts are NaN a linear search finds another bucket.
     """
     low, high = np.zeros_like(buckets.last), buckets.last
     while np.any(low < high):
@@ -234,7 +234,7 @@ def _fractions(buckets: _Buckets, lower: FloatArray, upper: FloatArray) -> Float
 
 
 def _rank_at(buckets: _Buckets, bound: FloatArray, total: FloatArray) -> FloatArray:
-    """How many observations are below `bound`, interpolated within its bucket, at most `total`."""
+    """The observations below `bound`, interpolated within its bucket, at most `total`."""
     rank = np.zeros(total.shape)
     result, found = np.zeros(total.shape), np.zeros(total.shape, bool)
     below = np.full(total.shape, -np.inf)
@@ -252,10 +252,10 @@ def _rank_at(buckets: _Buckets, bound: FloatArray, total: FloatArray) -> FloatAr
 def _annotate_forced(
     call: InstantCall, groups: _Groups, forced: BoolArray, present: BoolArray
 ) -> None:
-    """Say of which metrics the counts were not monotonic.
+    """Add an info about each metric whose counts were not monotonic.
 
-    As in Prometheus a histogram has lost its name, unless removal is delayed, once the first step
-    at which it exists is done.
+    As in Prometheus, the name is missing from the text after the first step at which the histogram
+    exists, unless name removal is delayed.
     """
     for number, labels in enumerate(groups):
         if not forced[number].any():
@@ -264,5 +264,6 @@ def _annotate_forced(
         steps = np.flatnonzero(forced[number])
         first = int(np.flatnonzero(present[number])[0])
         for step in (int(steps[0]), int(steps[-1])):
-            shown = name if call.delayed_name_removal or step == first else ""
-            call.annotations.info(forced_monotonicity(shown), call.arg_positions[1])
+            named = call.delayed_name_removal or step == first
+            text = forced_monotonicity(name if named else "")
+            call.annotations.info(text, call.arg_positions[1])

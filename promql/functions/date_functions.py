@@ -1,7 +1,7 @@
 """`time`, `timestamp`, and parts of dates in UTC.
 
-The calendar is computed in integers and not with `datetime64`, which has neither the year
-292277026596 that Prometheus shows for NaN nor its wrap-around.
+The calendar is computed with integers, because `datetime64` has neither the year 292277026596,
+which Prometheus shows for NaN, nor Go's wrap-around.
 """
 
 from collections.abc import Callable
@@ -20,14 +20,14 @@ _EPOCH_DAYS = 106_751_991_073_094
 """Days from the start of Go's absolute time, in the year -292277022399, to the Unix epoch."""
 _ERA_DAYS = 146_097
 _EPOCH_ERA_DAYS = 719_468
-"""Days from 1 March of the year 0 to the Unix epoch; eras of 400 years start there."""
+"""Days from 1 March of the year 0, where the eras of 400 years start, to the Unix epoch."""
 _MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 
 def unix_seconds(values: FloatArray) -> IntArray:
-    """Whole seconds, cut towards zero; what int64 cannot hold, NaN too, becomes its least value.
+    """Whole seconds, truncated. What int64 cannot hold, NaN included, becomes its least value.
 
-    That is what the conversion instruction of amd64 does, and so Prometheus there.
+    The conversion instruction of amd64 does that, and so does Prometheus there.
     """
     fits = np.abs(values) < -float(_MIN_INT64)
     return np.where(fits, np.where(fits, values, 0.0).astype(np.int64), _MIN_INT64)
@@ -45,11 +45,11 @@ class _Dates:
 
     @classmethod
     def of(cls, seconds: IntArray) -> "_Dates":
-        """Proleptic Gregorian dates; unsigned arithmetic wraps where Go's does."""
+        """Proleptic Gregorian dates; the unsigned arithmetic wraps around where Go's does."""
         absolute = seconds.astype(np.uint64) + np.uint64(_EPOCH_DAYS * _DAY_SECONDS)
         days = (absolute // np.uint64(_DAY_SECONDS)).astype(np.int64) - _EPOCH_DAYS
         second_of_day = (absolute % np.uint64(_DAY_SECONDS)).astype(np.int64)
-        # Years that start in March leave the leap day last, which makes all steps divisions.
+        # If years start in March, the leap day comes last and every part is a division.
         era, day_of_era = np.divmod(days + _EPOCH_ERA_DAYS, _ERA_DAYS)
         year_of_era = (
             day_of_era - day_of_era // 1460 + day_of_era // 36_524 - day_of_era // 146_096

@@ -17,9 +17,10 @@ _EXTRAPOLATION_SLACK = 1.1
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """The windows with at least two samples: their ends, and the time around and between them.
+    """The windows with at least two samples: their first and last sample, and the time around them.
 
-    Of the shape of `present` when that holds everywhere, which saves copies, and flat otherwise.
+    The arrays have the shape of `present` if all windows have two samples, which saves copies;
+    otherwise they are flat.
     """
 
     present: BoolArray
@@ -61,8 +62,8 @@ def add_reset_corrections(
 ) -> None:
     """Add to each increase, in place, the value a counter had before each reset in its window.
 
-    One addition per reset in the order of time gives Prometheus' bits; differences of a prefix
-    sum would not, and one huge or infinite counter would spoil every later window of the block.
+    Differences of a prefix sum would be faster, but one huge or infinite counter would make every
+    later window of the block wrong.
     """
     is_reset = np.append(False, values[1:] < values[:-1])[: len(values)]
     resets_until = np.cumsum(is_reset)
@@ -84,11 +85,11 @@ def add_reset_corrections(
 
 
 def _extrapolated(call: RangeCall, *, is_counter: bool, is_rate: bool) -> FloatArray:
-    """The increase over each window, extrapolated to its ends where samples suggest that.
+    """The increase over each window, extrapolated to the ends of the window.
 
-    The rule is Prometheus' `extrapolatedRate`: up to 1.1 average sample distances are bridged to
-    an end, else half a distance; a counter is not extrapolated below zero. Windows of fewer than
-    two samples come out as 0.
+    The rule is Prometheus' `extrapolatedRate`: a gap to an end below 1.1 average sample distances
+    is filled, of a larger one half a distance; a counter is not extrapolated below zero. Windows
+    with fewer than two samples give 0.
     """
     ends = _ends(call)
     change = ends.last_value - ends.first_value
@@ -121,7 +122,7 @@ def _range_seconds(range_ms: int) -> float:
 
 
 def _annotate_non_counters(call: RangeCall, present: BoolArray) -> None:
-    """Say once for every metric that gave a result that its name is not that of a counter."""
+    """Add an info for every metric with a result whose name is not that of a counter."""
     has_result = np.logical_or.reduce(present, axis=1).tolist()
     names = label_pairs(call.windows.block.labels, METRIC_NAME)
     for pair in dict.fromkeys(compress(names, has_result)):
@@ -173,7 +174,7 @@ def _between_last_two(call: RangeCall, *, is_rate: bool) -> tuple[FloatArray, Bo
     newest, previous = block.values[last], block.values[last - 1]
     change = newest - previous
     if is_rate:
-        # After a reset the counter has risen from zero to its newest value.
+        # After a reset the counter rose from zero to its newest value.
         change = np.where(newest < previous, newest, change)
         change /= (block.timestamps[last] - block.timestamps[last - 1]) / 1000
     results = np.zeros(present.shape)

@@ -1,4 +1,4 @@
-"""What a function is given when it is called: one value for a whole step grid, never a step."""
+"""What the body of a function receives: its arguments over the whole step grid at once."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -14,9 +14,9 @@ from promql.values.shapes import floats_only
 class RangeCall:
     """One call of a function that takes a range vector.
 
-    `scalars` are the scalar arguments in argument order, each float64 [n_steps];
-    `arg_positions` the positions of all arguments, for annotations; `timestamps` int64 ms
-    [n_steps] the eval steps (which offsets and `@` do not move).
+    `scalars` are the scalar arguments in argument order, each float64 [n_steps].
+    `arg_positions` are the positions of all arguments, for annotations. `timestamps` int64 ms
+    [n_steps] are the eval times, which offsets and `@` do not move.
     """
 
     windows: Windows
@@ -33,7 +33,7 @@ _ValueT = TypeVar("_ValueT", Matrix, ScalarGrid, StringValue)
 class InstantCall:
     """One call of a function that takes no range vector.
 
-    `args` are the values of `arg_exprs`, `arg_positions` where annotations say they stand.
+    `args` are the values of `arg_exprs`; `arg_positions` are their positions, for annotations.
     """
 
     args: tuple[Value, ...]
@@ -46,12 +46,12 @@ class InstantCall:
 
     @property
     def n_steps(self) -> int:
-        """How many eval steps the grid has."""
+        """The number of eval steps."""
         return len(self.timestamps)
 
     def _arg(self, index: int, kind: type[_ValueT]) -> _ValueT:
         value = self.args[index]
-        # The type checker has refused every query whose argument is of another type.
+        # The type checker refuses queries with an argument of another type.
         if not isinstance(value, kind):
             raise TypeError(f"argument {index} is not a {kind.__name__}")
         return value

@@ -1,4 +1,4 @@
-"""The experimental function `info`: adds labels of info metrics to the series they describe."""
+"""The function `info`: adds labels of info metrics to the series they describe."""
 
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from promql.values.name_removal import merge_rows
 from promql.values.windows import InstantSamples, look_up
 
 TARGET_INFO = LabelMatcher(METRIC_NAME, MatchOp.EQUAL, "target_info")
-"""What `info()` reads when it is not told otherwise."""
+"""The info metric that `info()` reads by default."""
 
 _IDENTIFYING_LABELS = ("instance", "job")
 
@@ -30,7 +30,7 @@ _Signature = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class _InfoVector:
-    """The info series: `newest` bool [n_series, n_steps] is where a series counts at a step."""
+    """The info series: `newest` bool [n_series, n_steps] is where a series is used at a step."""
 
     labels: Sequence[Labels]
     newest: BoolArray
@@ -39,17 +39,17 @@ class _InfoVector:
 
 @dataclass(frozen=True, slots=True)
 class InfoWindow:
-    """The times of the info samples a call sees, both ends included."""
+    """The times of the info samples a call can see, both ends included."""
 
     start_ms: int
     end_ms: int
 
 
 def info_window(base: Expr, grid: EvalRange, lookback_ms: int) -> InfoWindow:
-    """The window of `info(base)`: Prometheus 3.5 moves it as the first selector of `base` is moved.
+    """The window of `info(base)`: Prometheus 3.5 moves it like the first selector of `base`.
 
-    Info samples are looked for at the steps all the same, so that behind an offset longer than the
-    lookback delta no labels are found.
+    It still looks for info samples at the steps themselves, so with an offset longer than the
+    lookback delta it finds no labels.
     """
     selector = first_selector(base)
     modifiers = TimeModifiers() if selector is None else selector.modifiers
@@ -61,22 +61,22 @@ def info_window(base: Expr, grid: EvalRange, lookback_ms: int) -> InfoWindow:
 
 
 def first_selector(expr: Expr) -> VectorSelector | None:
-    """The selector that tells Prometheus the window of `info(expr)`."""
+    """The selector from which Prometheus takes the window of `info(expr)`."""
     waiting = [expr]
     while waiting:
         node = waiting.pop()
         if isinstance(node, VectorSelector):
             return node
         parts = children(node)
-        # The parameter of an aggregation comes after what it aggregates.
+        # Prometheus visits the parameter of an aggregation after its operand.
         waiting.extend(parts if isinstance(node, AggregateExpr) else reversed(parts))
     return None
 
 
 def first_selectors(expr: Expr) -> dict[int, VectorSelector | None]:
-    """The first selector in the vector of each call of `info` in `expr`, by the `id` of the call.
+    """The first selector in the vector of each `info` call in `expr`, by the `id` of the call.
 
-    All at once, as calls within each other would each be walked by all around them.
+    One walk finds them all; separate walks would visit nested calls again and again.
     """
     found: dict[int, VectorSelector | None] = {}
 
@@ -100,7 +100,7 @@ def look_up_info(
     window: InfoWindow,
     lookback_ms: int,
 ) -> InstantSamples:
-    """The newest samples within the window of the info series that can describe a base series."""
+    """The newest samples within the window of those info series that describe a base series."""
     samples = look_up(block, np.minimum(times_ms, window.end_ms), lookback_ms)
     present = samples.present & _are_described(base, block.labels, matchers)[:, None]
     present &= samples.timestamps > times_ms - lookback_ms
@@ -124,7 +124,7 @@ def _are_described(
 def _identifying_values(
     base: Matrix, matchers: Sequence[LabelMatcher]
 ) -> Mapping[str, Container[str]]:
-    """The values of each identifying label that some base series to be enriched has."""
+    """The values that each identifying label has in the base series to be enriched."""
     found: dict[str, set[str]] = {}
     for labels in base.labels:
         if not _is_info(labels, matchers):
@@ -146,13 +146,13 @@ def add_info_labels(
 ) -> Matrix:
     """`info(base, {matchers})`: add the data labels of info series of the same instance and job.
 
-    Of info series that are alike in metric name, instance and job the one with the newest sample
-    counts; which labels are added may thus change from step to step. Raises ExecutionError when two
-    of them are equally new or when two info metrics give a label different values.
+    Of info series with the same metric name, instance and job, the one with the newest sample is
+    used, so the added labels may change from step to step. Raises ExecutionError if two of them
+    are equally new, or if two info metrics give a label different values.
     """
     data = [m for m in matchers if m.name != METRIC_NAME]
     if tuple(matchers) != (TARGET_INFO,) and not _identifying_values(base, matchers):
-        # Prometheus has not told the matchers of the name from those of data labels by then.
+        # At this point Prometheus does not separate matchers of the name from those of data labels.
         data = list(matchers)
     info = _newest_info(info_labels, samples)
     found: list[tuple[int, Labels, BoolArray]] = []
@@ -194,7 +194,7 @@ def _keep_newest(newest: BoolArray, timestamps: IntArray, rows: list[int], name:
 def _enriched(
     labels: Labels, present: BoolArray, info: _InfoVector, data: Sequence[LabelMatcher]
 ) -> Iterable[tuple[Labels, BoolArray]]:
-    """The label sets a base series takes on, each with the steps at which it does."""
+    """The label sets of a base series after enrichment, each with the steps at which it has it."""
     rows = info.rows_of.get(_identity(labels), [])
     optional = all(m.matches_empty() for m in data)
     if not rows:

@@ -18,7 +18,7 @@ from promql.values.name_removal import reject_same_labels
 _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<name>\w+)|\{(?P<braced>\w+)\})")
 _MAX_GROUP_NUMBER_DIGITS = 9
 _BYTES_PER_TEXT = 50
-"""Of a str, beside its characters."""
+"""The size of a str without its characters."""
 
 
 def check_label_replace(call: Call) -> None:
@@ -59,12 +59,12 @@ def _compile(text: str) -> CompiledPattern:
 def label_replace(call: InstantCall) -> Value:
     """`label_replace(v, dst, replacement, src, regex)`, checked by `check_label_replace`.
 
-    Where the whole value of `src` matches, `dst` is set to the replacement with its references to
-    groups expanded. Raises ExecutionError when two series have equal labels then.
+    Where the whole value of `src` matches, `dst` becomes the replacement with its references to
+    groups expanded. Raises ExecutionError if two series then have equal labels.
     """
     target, replacement, source, pattern_text = (call.string(index) for index in range(1, 5))
     pattern = _compile(pattern_text)
-    # Patterns of later calls have to read what becomes of it.
+    # A pattern of an outer call must be able to match the new value.
     replacement = to_unicode(replacement)
     expanded: dict[str, str | None] = {}
     n_references = len(_REFERENCE.findall(replacement))
@@ -75,7 +75,7 @@ def label_replace(call: InstantCall) -> Value:
             call.budget.check_time()
             match = pattern.search(value)
             if match is not None:
-                # Before it is made, as each reference may stand for the whole value.
+                # Checked before the text is made: every reference may stand for the whole value.
                 call.budget.check_bytes(len(replacement) + n_references * len(value))
                 expanded[value] = expand(replacement, pattern, match)
                 call.budget.keep(sys.getsizeof(expanded[value]))
@@ -90,7 +90,7 @@ def label_replace(call: InstantCall) -> Value:
 def label_join(call: InstantCall) -> Value:
     """`label_join(v, dst, separator, src…)`: `dst` becomes the joined values of the sources.
 
-    Checked by `check_label_join`. Raises ExecutionError when two series have equal labels then.
+    Checked by `check_label_join`. Raises ExecutionError if two series then have equal labels.
     """
     target, separator = call.string(1), to_unicode(call.string(2))
     sources = [call.string(index) for index in range(3, len(call.args))]
@@ -107,9 +107,9 @@ def label_join(call: InstantCall) -> Value:
 
 
 def _with_label(matrix: Matrix, target: str, values: list[str | None]) -> Matrix:
-    """Set the label of each row; None leaves a row alone.
+    """Set the label of each row; None leaves a row unchanged.
 
-    A metric name that was just set is not dropped at the end, whatever dropped the old one.
+    A metric name set here stays, even if the old one was to be dropped at the end of the query.
     """
     labels = [
         row if value is None else row.with_label(target, value)
@@ -124,8 +124,8 @@ def _with_label(matrix: Matrix, target: str, values: list[str | None]) -> Matrix
 def expand(template: str, pattern: CompiledPattern, match: PatternMatch) -> str:
     """The template with `$1`, `$name`, `${name}` replaced as Go's `Regexp.Expand` does.
 
-    A name is as long as possible; `$$` is a dollar; what refers to no group is empty; a dollar
-    that starts no reference stays.
+    A name is as long as possible; `$$` is a dollar; a reference to no group becomes empty; a
+    dollar that starts no reference stays.
     """
 
     def text_of(reference: re.Match[str]) -> str:

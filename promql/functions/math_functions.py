@@ -1,6 +1,6 @@
 """Functions of one sample at a time: mathematics, trigonometry, rounding, clamping, scalars.
 
-Their last digits are those of NumPy, which may differ from those of Go's `math`.
+Their last digits are NumPy's and may differ from those of Go's `math`.
 """
 
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def _map_floats(
 def round_to(call: InstantCall) -> Value:
     """`round(v, to_nearest=1)`; ties go up.
 
-    Multiplying by the inverse, as Prometheus does, is what makes its digits.
+    Prometheus multiplies by the inverse, so this does too: dividing would give other digits.
     """
     to_nearest = call.scalar(1) if len(call.args) > 1 else np.ones(call.n_steps)
     with np.errstate(all="ignore"):

@@ -14,9 +14,9 @@ from promql.functions.window_rounds import (
 )
 
 _MAX_SAMPLE = 1e270
-"""Times of at most 10¹⁰ seconds leave products of samples within this bound summable."""
+"""With times of at most 10¹⁰ seconds, products of samples within this bound can be added up."""
 _FEW_WINDOWS = 32
-"""Below it Python floats, 0.2 µs a sample, beat numpy's 7 µs a round over all windows."""
+"""For fewer windows Python floats (0.2 µs a sample) beat NumPy (7 µs a round over all windows)."""
 
 
 def deriv(call: RangeCall) -> tuple[FloatArray, BoolArray]:
@@ -24,7 +24,7 @@ def deriv(call: RangeCall) -> tuple[FloatArray, BoolArray]:
     windows = call.windows
     present = windows.hi - windows.lo >= 2
     lo = windows.lo[present]
-    # Times count from the first sample: Unix time would cost most of the digits.
+    # Times are relative to the first sample: Unix times would lose most of the digits.
     slope, _ = _regression(call, present, windows.block.timestamps[lo])
     results = np.zeros(present.shape)
     results[present] = slope
@@ -32,7 +32,7 @@ def deriv(call: RangeCall) -> tuple[FloatArray, BoolArray]:
 
 
 def predict_linear(call: RangeCall) -> tuple[FloatArray, BoolArray]:
-    """The value of that line the given number of seconds after the eval step."""
+    """The value of that line at the given number of seconds after the eval time."""
     present = call.windows.hi - call.windows.lo >= 2
     now_ms = np.broadcast_to(call.timestamps, present.shape)[present]
     ahead_seconds = np.broadcast_to(call.scalars[0], present.shape)[present]
@@ -46,9 +46,9 @@ def predict_linear(call: RangeCall) -> tuple[FloatArray, BoolArray]:
 def _regression(
     call: RangeCall, present: BoolArray, origin_ms: IntArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Slope and intercept at `origin_ms` for each window of `present`, which is flattened.
+    """Slope, and intercept at `origin_ms`, of each present window, flattened.
 
-    Equal samples give slope 0 exactly, and NaN for both when they are infinite.
+    Equal samples give slope 0 exactly; infinite ones give NaN for both.
     """
     block = call.windows.block
     lo, hi = call.windows.lo[present], call.windows.hi[present]
@@ -76,7 +76,7 @@ def _fit(
         return x, y, x * y, x * x
 
     sums = kahan_window_sums(first, counts, terms, 4, is_bounded(values, _MAX_SAMPLE))
-    # Unlike sum_over_time, infinite sums take part as they are: the slope is NaN then.
+    # Unlike in sum_over_time, infinite sums are used as they are: the slope is NaN then.
     sum_x, sum_y, sum_xy, sum_xx = (total + compensation for total, compensation in sums)
     covariance = sum_xy - sum_x * sum_y / counts
     slope = covariance / (sum_xx - sum_x * sum_x / counts)
@@ -86,7 +86,7 @@ def _fit(
 def double_exponential_smoothing(call: RangeCall) -> tuple[FloatArray, BoolArray]:
     """The smoothed value at the end of each window of at least two samples.
 
-    Raises ExecutionError when a factor that a window needs is not between 0 and 1.
+    Raises ExecutionError if the factors of a window are not between 0 and 1.
     """
     windows = call.windows
     counts = windows.hi - windows.lo
@@ -144,7 +144,7 @@ def _smooth(
 
 
 def _smooth_one(samples: list[float], smoothing: float, trend: float) -> float:
-    """The same for one window, in plain floats."""
+    """The same for one window, with Python floats."""
     previous, level, slope = 0.0, samples[0], samples[1] - samples[0]
     for k in range(1, len(samples)):
         if k > 1:

@@ -1,4 +1,4 @@
-"""Functions over time that ask for the order of a window's samples: extremes and quantiles."""
+"""Functions over time that depend on the order of a window's samples: extremes and quantiles."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,16 +12,16 @@ from promql.numbers.value_order import sort_samples
 from promql.values.annotation_texts import invalid_quantile
 
 _MAX_SORTED_AT_ONCE = 1 << 18
-"""Samples copied out for one sort: 2 MiB, whatever the number of windows."""
+"""Samples copied for one sort: 2 MiB, whatever the number of windows."""
 
 
 def min_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
-    """The least sample of each window; NaN only when there is nothing else."""
+    """The least sample of each window; NaN only if all samples are NaN."""
     return _extremes(call, np.fmin)
 
 
 def max_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
-    """The greatest sample of each window; NaN only when there is nothing else."""
+    """The greatest sample of each window; NaN only if all samples are NaN."""
     return _extremes(call, np.fmax)
 
 
@@ -36,19 +36,19 @@ def _extremes(call: RangeCall, extreme: np.ufunc) -> tuple[FloatArray, BoolArray
 def _reduce_windows(
     values: FloatArray, lo: IntArray, hi: IntArray, extreme: np.ufunc
 ) -> FloatArray:
-    """The extreme of each `values[lo:hi]`, none of them empty.
+    """The extreme of each `values[lo:hi]`, none of which is empty.
 
-    `reduceat` over lo[0], hi[0], lo[1], … also reduces what lies between two windows, which is
-    one sample where they overlap and adds up to one pass over the block where they do not.
+    `reduceat` over lo[0], hi[0], lo[1], … also reduces what lies between two windows: one sample
+    where they overlap, and at most one pass over the block where they do not.
     """
     if not len(lo):
         return np.zeros(0)
     bounds = np.stack([lo, hi], axis=1).ravel()
-    # The last bound may be the end of the block, which reduceat takes only with a sample there.
+    # The last bound may be the end of the block, and reduceat needs a sample there.
     reduced = extreme.reduceat(np.append(values, 0.0), bounds)[::2]
     zeros = np.flatnonzero(reduced == 0)
     if len(zeros) and np.any((values == 0) & np.signbit(values)):
-        # Prometheus keeps the first of equal samples, and 0 equals -0; a ufunc may keep either.
+        # Prometheus keeps the first of equal samples. 0 equals -0, and a ufunc may keep either.
         firsts = _first_index_of_zero(values, lo[zeros], hi[zeros] - lo[zeros])
         reduced[zeros] = values[firsts]
     return reduced
@@ -60,12 +60,12 @@ def _first_index_of_zero(values: FloatArray, first: IntArray, counts: IntArray) 
 
 
 def ts_of_min_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
-    """When the least sample of each window was taken, Unix seconds; the last of equal ones."""
+    """The time of the least sample of each window in Unix seconds; of equal ones the last."""
     return _times_of_extremes(call, np.fmin)
 
 
 def ts_of_max_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
-    """When the greatest sample of each window was taken, Unix seconds; the last of equal ones."""
+    """The time of the greatest sample of each window in Unix seconds; of equal ones the last."""
     return _times_of_extremes(call, np.fmax)
 
 
@@ -80,7 +80,7 @@ def _times_of_extremes(call: RangeCall, extreme: np.ufunc) -> tuple[FloatArray, 
 
 
 def _last_index_of(values: FloatArray, lo: IntArray, hi: IntArray, sought: FloatArray) -> IntArray:
-    """The last index of `sought` in each window; windows of nothing but NaN give their last."""
+    """The last index of `sought` in each window; the last index if all samples are NaN."""
     found = hi - 1
     counts = hi - lo
     if len(lo) < counts.max(initial=0):
@@ -97,7 +97,7 @@ def _last_index_of(values: FloatArray, lo: IntArray, hi: IntArray, sought: Float
 
 @dataclass(frozen=True, slots=True)
 class _SortedWindows:
-    """Windows side by side, sorted, NaN last and padded with NaN; `nans` counts the real ones."""
+    """Sorted windows, one a row: NaN last, padded with NaN; `nans` does not count the padding."""
 
     rows: IntArray
     counts: IntArray
@@ -106,21 +106,21 @@ class _SortedWindows:
 
     @classmethod
     def of(cls, rows: IntArray, counts: IntArray, samples: FloatArray) -> "_SortedWindows":
-        """Sorts `samples` [n_windows, longest], which is padded with NaN after `counts`."""
+        """Sorts `samples` [n_windows, longest window], padded with NaN after `counts`."""
         padding = samples.shape[1] - counts
         nans = np.isnan(samples).sum(axis=1) - padding
         return cls(rows, counts, sort_samples(samples), nans)
 
     def at(self, position: IntArray) -> FloatArray:
-        """The sample at each window's position in the order with NaN first."""
+        """The sample at a position of each window if NaN came first."""
         index = position - self.nans
         taken = self.samples[np.arange(len(index)), np.maximum(index, 0)]
         return np.where(index < 0, np.nan, taken)
 
     def quantiles(self, quantiles: FloatArray) -> FloatArray:
-        """The quantile of each window, between samples interpolated linearly.
+        """The quantile of each window, interpolated linearly between samples.
 
-        The definition is Prometheus': NaN for NaN, -Inf below 0, +Inf above 1.
+        As in Prometheus: NaN for NaN, -Inf below 0, +Inf above 1.
         """
         rank = np.clip(np.nan_to_num(quantiles), 0, 1) * (self.counts - 1.0)
         lower = np.maximum(np.floor(rank), 0)
@@ -136,7 +136,7 @@ class _SortedWindows:
 
 
 def _gathered(call: RangeCall) -> Iterator[tuple[IntArray, IntArray, FloatArray]]:
-    """Window rows, their counts and their samples side by side, padded with NaN, in chunks."""
+    """Chunks of windows: their indices, counts, and samples one window a row, padded with NaN."""
     values = call.windows.block.values
     first = call.windows.lo.ravel()
     counts = call.windows.hi.ravel() - first
@@ -157,7 +157,7 @@ def _gathered(call: RangeCall) -> Iterator[tuple[IntArray, IntArray, FloatArray]
 
 
 def quantile_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
-    """The quantile of each window; the first argument says which, step by step."""
+    """The quantile of each window; the first argument may change it from step to step."""
     present = call.windows.hi > call.windows.lo
     quantiles = call.scalars[0]
     outside = ~((quantiles >= 0) & (quantiles <= 1)) & np.logical_or.reduce(present, axis=0)

@@ -28,24 +28,24 @@ def last_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
 
 
 def ts_of_last_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
-    """When the newest sample of each window was taken, Unix seconds, but not before 0."""
+    """The time of the newest sample of each window in Unix seconds, at least 0."""
     windows = call.windows
     present = windows.hi > windows.lo
     values = np.zeros(present.shape)
-    # Prometheus takes the later of the newest float and the newest histogram, which is 0 for none.
+    # Prometheus takes the later of the newest float and the newest histogram, which is 0 here.
     values[present] = windows.block.timestamps[windows.hi[present] - 1].clip(min=0) / 1000
     return values, present
 
 
 def changes(call: RangeCall) -> tuple[FloatArray, BoolArray]:
-    """How often the sample differed from the one before it; NaN does not differ from NaN."""
+    """How often a sample differs from the one before it; NaN equals NaN here."""
     values = call.windows.block.values
     before, after = values[:-1], values[1:]
     return _count_pairs(call, (before != after) & ~(np.isnan(before) & np.isnan(after)))
 
 
 def resets(call: RangeCall) -> tuple[FloatArray, BoolArray]:
-    """How often the sample was less than the one before it."""
+    """How often a sample is less than the one before it."""
     values = call.windows.block.values
     return _count_pairs(call, values[1:] < values[:-1])
 
@@ -53,7 +53,7 @@ def resets(call: RangeCall) -> tuple[FloatArray, BoolArray]:
 def _count_pairs(call: RangeCall, pairs: BoolArray) -> tuple[FloatArray, BoolArray]:
     """How many of the `pairs` (sample i with sample i + 1 of the block) lie in each window.
 
-    A prefix sum of integers is exact, and a window never asks for a pair of two series.
+    A prefix sum of integers is exact, and no window contains a pair that spans two series.
     """
     windows = call.windows
     present = windows.hi > windows.lo

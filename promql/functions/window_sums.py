@@ -1,4 +1,4 @@
-"""Sums, means and variances over windows, with the compensated summation Prometheus uses."""
+"""Sums, means and variances over windows, with Prometheus' compensated summation."""
 
 import numpy as np
 
@@ -46,7 +46,7 @@ def sum_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
 
 
 def avg_over_time(call: RangeCall) -> tuple[FloatArray, BoolArray]:
-    """The mean of each window: sum by count, or an incremental mean where the sum overflows."""
+    """The mean of each window: the sum divided by the count, or a running mean if it overflows."""
     first, counts = _flat(call)
     divisor = np.maximum(call.windows.sizes().ravel(), 1)
     with np.errstate(all="ignore"):
@@ -66,7 +66,7 @@ def _incremental_means(values: FloatArray, first: IntArray, counts: IntArray) ->
 
 
 def _incremental_mean_of_chunk(values: FloatArray, chunk: WindowChunk) -> FloatArray:
-    """Sum as long as the running sum is finite, from there on keep a running mean."""
+    """A sum as long as it is finite, and a running mean from there on."""
     total = values[chunk.first]
     compensation, mean = np.zeros(len(total)), np.zeros(len(total))
     is_mean = np.zeros(len(total), bool)
@@ -123,9 +123,9 @@ def _running_variance_of_chunk(values: FloatArray, chunk: WindowChunk) -> FloatA
 
 
 def _two_pass_variances(values: FloatArray, first: IntArray, counts: IntArray) -> FloatArray:
-    """For few long windows: the mean first, then the squares, both cut into lanes.
+    """For a few long windows: the mean first, then the squares, both in lanes.
 
-    It agrees with the recurrence within rounding, and like it gives NaN as soon as a sample is
+    It agrees with the recurrence except for rounding, and like it gives NaN if any sample is
     infinite or NaN.
     """
     divisor = np.maximum(counts, 1)

@@ -31,12 +31,12 @@ COMPARISON: Mapping[str, Callable[[Any, Any], Any]] = {
 
 
 def is_comparison(op: str) -> bool:
-    """Whether `op` filters (or, with `bool`, tells) rather than computes."""
+    """Whether `op` compares, as opposed to arithmetic."""
     return op in COMPARISON
 
 
 def apply_arithmetic(op: str, lhs: FloatArray, rhs: FloatArray) -> FloatArray:
-    """`lhs op rhs`, broadcast; the usual float warnings are results here, not accidents."""
+    """`lhs op rhs`, broadcast. Overflow, NaN and division by zero are results, not warnings."""
     with np.errstate(all="ignore"):
         result: FloatArray = ARITHMETIC[op](lhs, rhs)
     return result

@@ -1,8 +1,8 @@
-"""Compensated summation after Kahan, in Neumaier's form, elementwise on numpy columns.
+"""Kahan's compensated summation, in Neumaier's form, elementwise on NumPy columns.
 
 The sum of a window or a group is `total + compensation` (or `total` alone once it is infinite).
-Prometheus sums this way, so a plain `np.sum` would differ from it in the last digits, and in
-all digits where large samples cancel.
+Prometheus sums this way, so a plain `np.sum` would differ in the last digits, and in all digits
+where large samples cancel.
 """
 
 import numpy as np
@@ -13,12 +13,11 @@ from promcompat.core.model import FloatArray
 def kahan_add(
     total: FloatArray, compensation: FloatArray, x: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Add `x` to each running sum; new arrays of the operands' broadcast shape come back.
+    """Add `x` to each running sum. Returns new arrays of the operands' broadcast shape.
 
-    The rounding error of one addition is exact whether Neumaier's comparison of magnitudes or
-    Knuth's branch-free two-sum finds it; the latter takes half the numpy passes. Once a sum is
-    infinite its compensation is 0, as Prometheus has it. Run it under `np.errstate(all="ignore")`
-    when samples may be infinite.
+    Neumaier's comparison of magnitudes and Knuth's branch-free two-sum both give the exact rounding
+    error of an addition; the latter takes half the NumPy passes. As in Prometheus, the compensation
+    of an infinite sum is 0. Run it under `np.errstate(all="ignore")` if samples may be infinite.
     """
     new_total = total + x
     added = new_total - total
@@ -34,10 +33,10 @@ _WHOLE_BELOW = float(1 << 53)
 def kahan_add_all(
     total: FloatArray, compensation: FloatArray, terms: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Add `terms[0]`, `terms[1]`, … to each running sum, as `kahan_add` of each would.
+    """Add `terms[0]`, `terms[1]`, … to each running sum, as successive `kahan_add` would.
 
-    No addition of whole numbers rounds while the sum of their magnitudes stays below 2**53. Then
-    neither the order nor the compensation matters, and numpy adds thousands at once.
+    Additions of whole numbers do not round while the sum of their magnitudes is below 2**53. Then
+    neither the order nor the compensation matters, and NumPy adds thousands at once.
     """
     if _is_whole(terms[:1]) and _is_whole(total) and _is_whole(terms):
         magnitude = np.abs(total) + np.abs(terms).sum(axis=0)
@@ -53,5 +52,5 @@ def _is_whole(numbers: FloatArray) -> bool:
 
 
 def kahan_result(total: FloatArray, compensation: FloatArray) -> FloatArray:
-    """The sum that a total and its compensation stand for."""
+    """The sum represented by a total and its compensation."""
     return np.where(np.isinf(total), total, total + compensation)

@@ -1,1 +1,1 @@
-"""The values of expressions as columns over the grid of steps, and operations every room needs."""
+"""The values of expressions as columns over the step grid, and operations on them."""

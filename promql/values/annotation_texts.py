@@ -1,4 +1,4 @@
-"""The texts of annotations: what functions say, and how an answer shows it."""
+"""The texts of annotations, and how an answer shows them."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from promql.ast import PositionRange, line_col
 from promql.values.matrix import Annotations
 
 MAX_ANNOTATIONS = 10
-"""How many warnings, and how many infos, an answer carries; the rest is only counted."""
+"""The most warnings, and the most infos, in an answer; the rest is only counted."""
 
 _MONOTONICITY_DOCS = (
     "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile"
@@ -15,7 +15,7 @@ _MONOTONICITY_DOCS = (
 
 
 def possible_non_counter(metric_name: str) -> str:
-    """Info: a function for counters got a metric not named like one."""
+    """Info: the argument of a function for counters is not named like a counter."""
     return (
         "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "
         f"{quote(metric_name)}"
@@ -28,7 +28,7 @@ def invalid_quantile(quantile: float) -> str:
 
 
 def bad_bucket_label(metric_name: str, le: str) -> str:
-    """Warning: a bucket whose `le` is no number; the bucket was left out."""
+    """Warning: a bucket was left out because its `le` is not a number."""
     return (
         f'bucket label "le" is missing or has a malformed value of {quote(le)} '
         f"for metric name {quote(metric_name)}"
@@ -36,7 +36,7 @@ def bad_bucket_label(metric_name: str, le: str) -> str:
 
 
 def forced_monotonicity(metric_name: str) -> str:
-    """Info: bucket counts fell with rising bounds by more than rounding explains."""
+    """Info: bucket counts fall with rising bounds by more than a rounding error."""
     return (
         f"input to histogram_quantile needed to be fixed for monotonicity (see "
         f"{_MONOTONICITY_DOCS}) for metric name {quote(metric_name)}"
@@ -54,7 +54,7 @@ def annotation_texts(
 def _texts(
     kind: str, found: Sequence[tuple[str, PositionRange | None]], query: str, limit: int
 ) -> tuple[str, ...]:
-    # Prometheus tells annotations apart by their text alone; the last place it was met is shown.
+    # Prometheus merges annotations with equal texts, and shows the position of the last one.
     positions = dict(found)
     texts = [
         f"PromQL {kind}: {text}" + ("" if pos is None else f" ({line_col(query, pos.start)})")

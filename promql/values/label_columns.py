@@ -1,7 +1,7 @@
 """One label of many series at once.
 
-Label sets of one metric most often have the same names, so that a label stands at the same place
-in all of them. Taking what is there and looking at it afterwards takes a fifth of the time.
+The label sets of a metric usually have the same names, so a label has the same index in all of
+them. Reading that index first and checking the names afterwards takes a fifth of the time.
 """
 
 from collections.abc import Sequence
@@ -12,21 +12,21 @@ Pair = tuple[str, str]
 
 
 def label_pairs(labels: Sequence[Labels], name: str) -> list[Pair | None]:
-    """The pair of a label in each label set, None where there is none."""
-    place = _place_of(labels[0], name) if labels else None
-    if place is not None:
+    """The (name, value) pair of a label in each label set, None where it is absent."""
+    index = _index_of(labels[0], name) if labels else None
+    if index is not None:
         try:
-            pairs: list[Pair | None] = [one.pairs[place] for one in labels]
+            pairs: list[Pair | None] = [row.pairs[index] for row in labels]
         except IndexError:
             pairs = []
-        # Distinct pairs are few, or have to be looked at one by one anyway.
+        # There are few distinct pairs in most cases.
         if pairs and all(pair is not None and pair[0] == name for pair in set(pairs)):
             return pairs
-    return [_pair_of(one, name) for one in labels]
+    return [_pair_of(row, name) for row in labels]
 
 
-def _place_of(labels: Labels, name: str) -> int | None:
-    return next((place for place, pair in enumerate(labels.pairs) if pair[0] == name), None)
+def _index_of(labels: Labels, name: str) -> int | None:
+    return next((index for index, pair in enumerate(labels.pairs) if pair[0] == name), None)
 
 
 def _pair_of(labels: Labels, name: str) -> Pair | None:

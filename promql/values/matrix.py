@@ -1,6 +1,6 @@
-"""The values of evaluation. A whole step grid is one value; an instant query is a grid of one step.
+"""The values of evaluation. A value covers a whole step grid; an instant query has one step.
 
-Absence is a mask and never a NaN, because NaN is a value.
+A mask says where samples are absent, because NaN is a value.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,10 @@ class Matrix:
 
     `labels`: n_series label sets; the row order is the order of the result vector (`sort`, `topk`).
     `values` float64 [n_series, n_steps]: meaningful where `present` bool [n_series, n_steps].
-    `drop_name` bool [n_series]: rows whose metric name is to be removed at the end of the query
-    (delayed name removal); all False when names are dropped at once.
+    `drop_name` bool [n_series]: rows whose metric name is removed at the end of the query (delayed
+    name removal); all False if names are removed at once.
     `histograms` object [n_series, n_steps] or None: a native histogram where the sample is one,
-    None where it is a float. None for the whole array means that there is no histogram at all.
+    None where it is a float. None for the whole array means that there are no histograms.
     """
 
     labels: Sequence[Labels]
@@ -60,11 +60,11 @@ class StringValue:
 class Windows:
     """A range vector at every step of a grid, over one CSR block without stale markers.
 
-    The window of series i at step j holds the samples `[lo[i, j], hi[i, j])` of
-    `block.timestamps`/`block.values` (absolute indices; an empty window has lo == hi), or samples
-    that stand for those of the window (`block.counts`). It spans
-    the left-open time range `(start_ms[j], end_ms[j]]`, `range_ms` long: offset and `@` are
-    already applied. `drop_name` as in Matrix (a subquery over a function sets it).
+    The window of series i at step j has the samples `[lo[i, j], hi[i, j])` of
+    `block.timestamps`/`block.values` (absolute indices; lo == hi if it is empty). With
+    `block.counts`, each of these may represent several samples. The window spans the left-open
+    time range `(start_ms[j], end_ms[j]]`, `range_ms` long, with offset and `@` applied.
+    `drop_name` as in Matrix (a subquery over a function sets it).
     """
 
     block: SampleBlock
@@ -88,7 +88,7 @@ Value = Matrix | ScalarGrid | StringValue | Windows
 
 
 class Annotations:
-    """The warnings and infos of one query: distinct texts, in the order they were first met."""
+    """The warnings and infos of one query: distinct texts, in the order they first occurred."""
 
     __slots__ = ("_infos", "_warnings")
 
@@ -119,8 +119,8 @@ class Annotations:
 class QueryStats:
     """Seconds spent per stage and samples read, for `stats=` and our own metrics.
 
-    `samples_per_step` int64 [n_steps] tells the samples read by step, None where steps were reused.
-    `reused_steps` are steps of an earlier answer, for which nothing was read.
+    `samples_per_step` int64 [n_steps] counts the samples each step read; None if steps were reused.
+    `reused_steps` is the number of steps taken from an earlier answer without reading samples.
     """
 
     timings_seconds: dict[str, float] = field(default_factory=dict)
@@ -134,10 +134,10 @@ class QueryStats:
 class QueryResult:
     """The answer to a query.
 
-    `value` is a Matrix (its rows sorted by labels for a range query, in result order for an
-    instant one), a ScalarGrid, a StringValue, or, for an instant query of a range vector, a
-    SampleBlock. `timestamps` int64 ms [n_steps] are the eval steps. `warnings` and `infos` are the
-    final texts, prefixed, with `(line:col)`, at most ten of each as Prometheus truncates them.
+    `value` is a Matrix (rows sorted by labels for a range query, in result order for an instant
+    query), a ScalarGrid, a StringValue, or, for an instant query of a range vector, a SampleBlock.
+    `timestamps` int64 ms [n_steps] are the eval times. `warnings` and `infos` are the final texts
+    with prefix and `(line:col)`, at most ten of each, as in Prometheus.
     """
 
     value: Matrix | ScalarGrid | StringValue | SampleBlock

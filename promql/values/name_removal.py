@@ -1,10 +1,10 @@
-"""Functions and operators remove the metric name: at once, or marked now and removed at the end.
+"""Removal of metric names, at once or, with delayed name removal, at the end of the query.
 
-Prometheus removes the whole metadata of a metric (`__name__`, `__type__`, `__unit__`), since none
-of it holds for the result any more. Two rows may have equal labels afterwards. Prometheus merges
-them step by step where a function works on instant vectors, and refuses them, even when they never
-meet at a step, where one works on whole series: range functions, unary minus, `label_replace`,
-`label_join` and the end of a query with delayed removal. `merge` says which of the two applies.
+Prometheus removes all metadata of a metric (`__name__`, `__type__`, `__unit__`), because none of
+it applies to the result. Two rows may then have equal labels. After a function of instant vectors
+Prometheus merges them step by step. After an operation on whole series (range functions, unary
+minus, `label_replace`, `label_join`, the end of a query with delayed removal) it fails, even if
+the two are never present at the same step. `merge` says which of the two applies.
 """
 
 from dataclasses import replace
@@ -22,10 +22,10 @@ SAME_LABELSET = "vector cannot contain metrics with the same labelset"
 
 
 def drop_names(matrix: Matrix, delayed: bool, merge: bool = True) -> Matrix:
-    """Remove the metric name of every row, or mark every row for the end when `delayed`.
+    """Remove the metric name of every row, or with `delayed` mark every row for removal.
 
-    Raises ExecutionError when rows then have equal labels: with `merge` if two of them are present
-    at one step, without it (a function of whole series) in any case.
+    Raises ExecutionError if rows then have equal labels; with `merge` only if two of them are
+    present at the same step.
     """
     if delayed:
         return replace(matrix, drop_name=np.ones(len(matrix.labels), bool))
@@ -38,9 +38,9 @@ def drop_names(matrix: Matrix, delayed: bool, merge: bool = True) -> Matrix:
 
 
 def apply_delayed_names(matrix: Matrix) -> Matrix:
-    """Remove the metric name of the rows that are marked; to be done once, at the query's end.
+    """Remove the metric names of marked rows, once, at the end of the query.
 
-    Raises ExecutionError when two rows then have equal labels, at whatever steps they are present.
+    Raises ExecutionError if two rows then have equal labels, at whatever steps they are present.
     """
     if not matrix.drop_name.any():
         return matrix
@@ -53,9 +53,9 @@ def apply_delayed_names(matrix: Matrix) -> Matrix:
 
 
 def finish(value: Value, delayed_name_removal: bool) -> Value:
-    """The value of a whole query, with the names removed whose removal was delayed.
+    """The value of a whole query after the delayed removal of names.
 
-    Raises ExecutionError when two series then have equal labels.
+    Raises ExecutionError if two series then have equal labels.
     """
     if not delayed_name_removal:
         return value
@@ -76,7 +76,7 @@ def finish(value: Value, delayed_name_removal: bool) -> Value:
 
 
 def reject_same_labels(matrix: Matrix) -> Matrix:
-    """The matrix itself; ExecutionError when two rows with a sample have equal labels."""
+    """The matrix itself. Raises ExecutionError if two rows with a sample have equal labels."""
     if len(set(matrix.labels)) == len(matrix.labels):
         return matrix
     matrix = take_rows(matrix, np.flatnonzero(matrix.present.any(axis=1)).tolist())
@@ -86,9 +86,9 @@ def reject_same_labels(matrix: Matrix) -> Matrix:
 
 
 def merge_rows(matrix: Matrix) -> Matrix:
-    """Make rows of equal labels one row, at the place of the first of them.
+    """Merge rows with equal labels into the first of them.
 
-    Raises ExecutionError when two of them are present at one step.
+    Raises ExecutionError if two of them are present at the same step.
     """
     if len(set(matrix.labels)) == len(matrix.labels):
         return matrix
@@ -98,7 +98,7 @@ def merge_rows(matrix: Matrix) -> Matrix:
     sizes = np.bincount(target)
     firsts = np.cumsum(sizes) - sizes
     merged = take_rows(matrix, order[firsts].tolist())
-    # The second row of each label set, then the third, ...
+    # Add the second row of each label set, then the third, …
     rank = np.arange(len(order)) - np.repeat(firsts, sizes)
     by_rank = order[np.argsort(rank, kind="stable")]
     for rows in np.split(by_rank, np.cumsum(np.bincount(rank))[:-1])[1:]:
@@ -107,7 +107,7 @@ def merge_rows(matrix: Matrix) -> Matrix:
 
 
 def _merge_into(merged: Matrix, target: IntArray, matrix: Matrix, rows: IntArray) -> None:
-    """Add `rows` of a matrix, [n], to the rows `target`, all different, of another in place."""
+    """Add `rows` [n] of `matrix` to the distinct rows `target` [n] of `merged`, in place."""
     for part, steps in cell_pieces(len(rows), matrix.present.shape[1]):
         source, goal = rows[part], target[part]
         added = take_cells(matrix.present, source, steps)

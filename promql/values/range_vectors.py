@@ -1,4 +1,4 @@
-"""A range vector whose windows are laid out for some series and steps at a time."""
+"""A range vector whose windows are computed for a part of the series and steps at a time."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -12,15 +12,15 @@ from promql.values.row_pieces import RowWriter, series_pieces, step_pieces, take
 from promql.values.windows import make_windows
 
 _SCRATCH_PER_SAMPLE = 16
-"""What functions make of each sample of a block: a sum so far, a mask, a copy of the values."""
+"""Scratch arrays of functions per sample of a block: a prefix sum, a mask, a copy of the values."""
 
 WindowFunction = Callable[[slice, Windows], tuple[FloatArray, BoolArray]]
-"""(steps, their windows) -> a value of each window, and whether it has one."""
+"""(steps, their windows) -> the value of each window, and whether it has one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RangeVector:
-    """The samples of a range vector, and where its windows end: `end_ms` int64 [n_steps].
+    """The samples of a range vector and the ends of its windows, `end_ms` int64 [n_steps].
 
     `block` has no stale markers. `drop_name` as in Windows.
     """
@@ -37,7 +37,7 @@ class RangeVector:
 
     @property
     def n_steps(self) -> int:
-        """How many eval steps there are."""
+        """The number of eval steps."""
         return len(self.end_ms)
 
     def windows(self) -> Windows:
@@ -45,9 +45,9 @@ class RangeVector:
         return make_windows(self.block, self.end_ms, self.range_ms, self.drop_name)
 
     def reduce(self, function: WindowFunction, budget: QueryBudget) -> Matrix:
-        """One value of each window where `function` has one; series without any are left out.
+        """The value of each window for which `function` gives one; series without any are left out.
 
-        Raises what the function raises, and ExecutionError when the result is too large.
+        Raises what the function raises, and ExecutionError if the result is too large.
         """
         n_series = len(self.block.labels)
         budget.check_bytes(n_series * self.n_steps * BYTES_PER_CELL)
@@ -60,7 +60,7 @@ class RangeVector:
         return result.matrix(self.block.labels, self.drop_name)
 
     def series_pieces(self) -> Iterator[tuple[slice, "RangeVector"]]:
-        """Some series at a time, with their numbers; one piece at least."""
+        """Some series at a time, with their row numbers; at least one piece."""
         for series in series_pieces(self.block.offsets, self.n_steps):
             yield (
                 series,
@@ -72,7 +72,7 @@ class RangeVector:
             )
 
     def step_windows(self, budget: QueryBudget) -> Iterator[tuple[slice, Windows]]:
-        """The windows of some steps at a time, each with the samples they can hold."""
+        """The windows of some steps at a time."""
         n_series = len(self.block.labels)
         budget.check_scratch(len(self.block.timestamps) * _SCRATCH_PER_SAMPLE)
         for steps in step_pieces(n_series, self.n_steps):
@@ -82,9 +82,9 @@ class RangeVector:
 
 
 def _trimmed(windows: Windows) -> Windows:
-    """The windows of one series without the samples before and behind them.
+    """The windows of one series, over a block without the samples before and after them.
 
-    Functions pass over all samples of a block, which is much for each piece of a long series.
+    Functions visit all samples of a block, which is slow if every piece has those of a long series.
     """
     first, last = int(windows.lo[0].min()), int(windows.hi[0].max())
     block = windows.block

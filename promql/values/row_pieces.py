@@ -1,7 +1,7 @@
-"""Work that goes cell by cell or row by row, done in pieces, so that scratch arrays stay small.
+"""Work on cells or rows in pieces, so that scratch arrays stay small.
 
-An operator needs up to 25 times the memory of its result in between when it works on a whole matrix
-at once. On a piece of it some megabytes are enough, whatever the query is.
+An operator on a whole matrix needs scratch memory of up to 25 times its result. For a piece of the
+matrix a few megabytes are enough, whatever the query is.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,23 +16,23 @@ from promql.values.matrix import Matrix
 CellT = TypeVar("CellT", bound=np.generic)
 
 CELLS_PER_PIECE = 1 << 17
-"""Series times steps: 1 MiB of each scratch array."""
+"""Series times steps; 1 MiB for each scratch array."""
 SAMPLES_PER_PIECE = 1 << 20
 _MIN_WINDOWS = 1024
-"""Fewer long windows are summed in several parts, whose last bit may differ."""
+"""With fewer windows, long ones are summed in several parts, which may change the last bit."""
 
 
 def step_pieces(n_rows: int, n_steps: int) -> Iterator[slice]:
-    """The steps of so many rows, some at a time."""
+    """The steps of `n_rows` rows, some at a time."""
     steps_each = max(1, CELLS_PER_PIECE // max(1, n_rows))
     for first in range(0, n_steps, steps_each):
         yield slice(first, min(first + steps_each, n_steps))
 
 
 def cell_pieces(n_rows: int, n_steps: int, weight: int = 1) -> Iterator[tuple[slice, slice]]:
-    """Rows and steps of a matrix that have `CELLS_PER_PIECE` cells or less together.
+    """Rows and steps of a matrix in pieces of at most `CELLS_PER_PIECE` cells.
 
-    `weight` is how many cells each of its cells counts for.
+    Each cell of the matrix counts as `weight` cells.
     """
     rows_each = max(1, CELLS_PER_PIECE // max(1, n_steps * weight))
     for first in range(0, n_rows, rows_each):
@@ -42,9 +42,9 @@ def cell_pieces(n_rows: int, n_steps: int, weight: int = 1) -> Iterator[tuple[sl
 
 
 def take_cells(cells: NDArray[CellT], rows: IntArray, steps: slice) -> NDArray[CellT]:
-    """Some steps of some rows: the shape of `rows`, then the steps."""
+    """Some steps of some rows: an array of the shape of `rows` with an axis of steps added."""
     if steps.stop - steps.start == cells.shape[1]:
-        # Copies whole rows, which is faster.
+        # Copying whole rows is faster.
         return cells.take(rows, axis=0)
     return cells[rows, steps]
 
@@ -52,7 +52,7 @@ def take_cells(cells: NDArray[CellT], rows: IntArray, steps: slice) -> NDArray[C
 def map_cells(
     function: Callable[..., Any], shape: tuple[int, int], *operands: FloatArray
 ) -> FloatArray:
-    """`function` of operands that broadcast to `shape`, as float64."""
+    """`function` of operands that broadcast to `shape`, as a float64 array."""
     if shape[0] * shape[1] <= CELLS_PER_PIECE:
         return np.asarray(function(*operands), np.float64)
     wide = [np.broadcast_to(operand, shape) for operand in operands]
@@ -63,10 +63,10 @@ def map_cells(
 
 
 def series_pieces(offsets: IntArray, n_steps: int) -> list[slice]:
-    """The series of a block with these offsets, some at a time; one piece at least.
+    """The series of a block with these offsets, some at a time; at least one piece.
 
-    A piece has `CELLS_PER_PIECE` cells and `SAMPLES_PER_PIECE` samples at most, unless one series
-    or the least number of windows has more.
+    A piece has at most `CELLS_PER_PIECE` cells and `SAMPLES_PER_PIECE` samples, unless one series
+    or `_MIN_WINDOWS` windows have more.
     """
     n_series = len(offsets) - 1
     weights = np.arange(n_series + 1) * (n_steps / CELLS_PER_PIECE) + offsets / SAMPLES_PER_PIECE
@@ -93,7 +93,7 @@ def take_series(block: SampleBlock, series: slice) -> SampleBlock:
 class RowWriter:
     """Collects the rows of a result piece by piece, and leaves out those without a sample.
 
-    For Prometheus such a series does not exist.
+    In Prometheus a series without a sample does not exist.
     """
 
     def __init__(self, n_rows: int, n_steps: int) -> None:
@@ -103,12 +103,12 @@ class RowWriter:
         self._n_kept = 0
 
     def next_rows(self, n_rows: int) -> tuple[FloatArray, BoolArray]:
-        """Where the next rows go, values and whether they are present; then call `close_rows`."""
-        place = slice(self._n_kept, self._n_kept + n_rows)
-        return self._values[place], self._present[place]
+        """Arrays to fill with the next rows: values and presence; then call `close_rows`."""
+        rows = slice(self._n_kept, self._n_kept + n_rows)
+        return self._values[rows], self._present[rows]
 
     def close_rows(self, rows: slice) -> None:
-        """What `next_rows` gave holds the rows of these numbers."""
+        """The arrays from `next_rows` are filled with the rows of these numbers."""
         values, present = self.next_rows(rows.stop - rows.start)
         kept = np.flatnonzero(np.logical_or.reduce(present, axis=1))
         n_kept = len(kept)
@@ -118,7 +118,7 @@ class RowWriter:
         self._n_kept += n_kept
 
     def matrix(self, labels: Sequence[Labels], drop_name: BoolArray) -> Matrix:
-        """What was collected, of all rows' `labels` and `drop_name`."""
+        """The collected rows; `labels` and `drop_name` are those of all rows."""
         n_kept = self._n_kept
         if n_kept == len(labels):
             return Matrix(labels, self._values, self._present, drop_name)

@@ -1,4 +1,4 @@
-"""What values take in memory, and values less their empty rows or at more steps."""
+"""The size of values, and values with fewer rows, fewer samples or more steps."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,12 +12,12 @@ from promql.values.row_pieces import CellT
 
 
 def sample_count(value: Value) -> int:
-    """How many samples a value has."""
+    """The number of samples of a value."""
     return int(value.present.sum()) if isinstance(value, Matrix) else 0
 
 
 def byte_count(value: Value) -> int:
-    """What its arrays take."""
+    """The bytes of the arrays of a value."""
     match value:
         case Matrix():
             return int(value.values.size) * BYTES_PER_CELL
@@ -42,7 +42,7 @@ def take_rows(matrix: Matrix, rows: Sequence[int]) -> Matrix:
 
 
 def without_empty_rows(matrix: Matrix) -> Matrix:
-    """Drop rows without a sample: for Prometheus such a series does not exist."""
+    """Drop rows without a sample: in Prometheus such a series does not exist."""
     kept = matrix.present.any(axis=1)
     return matrix if kept.all() else take_rows(matrix, np.flatnonzero(kept).tolist())
 
@@ -57,7 +57,7 @@ def floats_only(matrix: Matrix) -> Matrix:
 
 
 def repeat_step(value: Value, n_steps: int) -> Value:
-    """The value of a grid of one step at each of so many."""
+    """The value of a grid of one step, at each of `n_steps` steps."""
     match value:
         case Matrix():
             histograms = value.histograms
@@ -76,7 +76,7 @@ def repeat_step(value: Value, n_steps: int) -> Value:
 
 def _repeated(column: NDArray[CellT], n_steps: int) -> NDArray[CellT]:
     """The only column of a matrix, n_steps times."""
-    # np.repeat has the whole result twice for a while.
+    # np.repeat holds the whole result twice for a while.
     wide = np.empty((len(column), n_steps), column.dtype)
     wide[:] = column
     return wide

@@ -1,7 +1,7 @@
-"""From raw samples to what a step grid sees of them: instant lookups and windows.
+"""From raw samples to the step grid: instant lookups and windows.
 
-Everything rests on one question, `upper_bounds`: how many samples of a series are not later than
-each time of a grid. There is no loop over samples or steps.
+Both use `upper_bounds`: how many samples of a series are not later than each time of the grid.
+There is no loop over samples or steps.
 """
 
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ from promql.values.matrix import Matrix, Windows
 
 _MANY_SERIES = 50
 _FEW_PER_SERIES = 40
-"""Samples and half the steps of a series; with as many its binary search takes no longer than
-counting. 10,000 series of 20 samples on 17 steps: 4 ms by counting, 13 by searching."""
+"""Samples plus half the steps of a series below which counting is faster than a binary search.
+10,000 series of 20 samples on 17 steps take 4 ms by counting and 13 ms by searching."""
 
 
 @dataclass(frozen=True, slots=True)
 class InstantSamples:
-    """What an instant selector sees: arrays of shape [n_series, n_steps].
+    """The samples of an instant selector: arrays of shape [n_series, n_steps].
 
     `values` and `timestamps` (of the samples themselves) are meaningful where `present`.
     """
@@ -37,14 +37,14 @@ class InstantSamples:
 
 
 def upper_bounds(block: SampleBlock, times_ms: IntArray) -> IntArray:
-    """The index behind the last sample not later than each time, per series.
+    """The index after the last sample that is not later than each time, per series.
 
     `times_ms` int64 [n_steps], in any order. Returns int64 [n_series, n_steps] of absolute indices
-    into the block: `offsets[i]` when a series has no such sample.
+    into the block: `offsets[i]` if a series has no such sample.
 
-    One binary search per series and step won: 10,000 series of 240 samples on 240 steps take 40 ms,
-    and 110 ms when each sample is written at its first step and carried forward instead. With few
-    samples in each series that is faster.
+    A binary search per series and step takes 40 ms for 10,000 series of 240 samples on 240 steps.
+    Counting at which step each sample is first visible takes 110 ms, but is faster if series have
+    few samples.
     """
     if len(times_ms) == 1:
         return _single_bounds(block, int(times_ms[0]))[:, None]
@@ -66,7 +66,7 @@ def _has_few_samples(block: SampleBlock, n_steps: int) -> bool:
 
 
 def _counted_bounds(block: SampleBlock, times_ms: IntArray) -> IntArray:
-    """The same by counting in which step each sample is first seen; no loop over the series."""
+    """The same by counting at which step each sample is first visible; no loop over the series."""
     n_series, n_steps = len(block.labels), len(times_ms)
     order = np.argsort(times_ms, kind="stable")
     cells = times_ms.searchsorted(block.timestamps, "left", sorter=order)
@@ -79,7 +79,7 @@ def _counted_bounds(block: SampleBlock, times_ms: IntArray) -> IntArray:
 
 
 def _single_bounds(block: SampleBlock, time_ms: int) -> IntArray:
-    """One pass over all samples: no loop over the series when there is but one step."""
+    """The same for one step, in one pass over all samples."""
     before = np.concatenate(([0], np.cumsum(block.timestamps <= time_ms, dtype=np.int64)))
     counts = before[block.offsets[1:]] - before[block.offsets[:-1]]
     bounds: IntArray = block.offsets[:-1] + counts
@@ -89,8 +89,8 @@ def _single_bounds(block: SampleBlock, time_ms: int) -> IntArray:
 def look_up(block: SampleBlock, times_ms: IntArray, lookback_ms: int) -> InstantSamples:
     """The last sample of each series at or before each time, within the lookback delta.
 
-    The lookback is left-open, as every range of Prometheus 3 is. A stale marker ends a series:
-    there is no sample until the next one after it. `times_ms` is int64 [n_steps].
+    The lookback is left-open, as is every range in Prometheus 3. After a stale marker there is no
+    sample until the next real one. `times_ms` is int64 [n_steps].
     """
     last = upper_bounds(block, times_ms) - 1
     if len(block.timestamps) == 0:
@@ -107,7 +107,7 @@ def look_up(block: SampleBlock, times_ms: IntArray, lookback_ms: int) -> Instant
 
 
 def without_stale_markers(block: SampleBlock) -> SampleBlock:
-    """The block as a range selector sees it; the block itself when it has no stale marker."""
+    """The block without stale markers, as range selectors need it; itself if it has none."""
     stale = is_stale(block.values)
     if not stale.any():
         return block
@@ -121,7 +121,7 @@ def make_windows(
 ) -> Windows:
     """The windows `(end - range, end]` of every series; `block` has no stale markers.
 
-    `end_ms` is int64 [n_steps] in equal steps, which are 0 for a fixed `@`.
+    `end_ms` is int64 [n_steps] at equal distances, which are 0 for a fixed `@`.
     """
     lo, hi = _window_bounds(block, end_ms, range_ms)
     return Windows(
@@ -144,7 +144,7 @@ def _window_bounds(
         lo, hi = _window_bounds(block, end_ms[:1], range_ms)
         return np.repeat(lo, n_steps, axis=1), np.repeat(hi, n_steps, axis=1)
     if step_ms and range_ms % step_ms == 0 and range_ms // step_ms < n_steps:
-        # A window starts where an earlier one ends: one longer grid holds both bounds.
+        # Each window starts where an earlier one ends, so one longer grid gives both bounds.
         before = range_ms // step_ms
         earlier = end_ms[0] - step_ms * np.arange(before, 0, -1)
         bounds = upper_bounds(block, np.concatenate((earlier, end_ms)))
