@@ -21,7 +21,7 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     UnsupportedMediaTypeError,
 )
-from promql.parsing.literals import to_unicode
+from promcompat.core.strconv import to_unicode
 
 STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
     PromcompatError: 500,

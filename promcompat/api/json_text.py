@@ -4,7 +4,7 @@ import json
 
 import orjson
 
-from promql.parsing.literals import to_unicode
+from promcompat.core.strconv import to_unicode
 
 
 def dump_json(value: object) -> bytes:

@@ -124,3 +124,16 @@ def _escape(char: str, mark: str, is_ascii: bool) -> str:
     if code < 0x80 or 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code & 0xFF:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether the text has no lone surrogate, which stands for a byte that is not UTF-8."""
+    return _LONE_SURROGATE.search(text) is None
+
+
+def to_unicode(text: str) -> str:
+    """The text with U+FFFD for each byte that is not UTF-8, as Go reads and encodes such a byte."""
+    return _LONE_SURROGATE.sub("\ufffd", text)

@@ -8,7 +8,7 @@ import numpy as np
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import BoolArray, EvalRange, FloatArray, IntArray, SampleBlock
-from promcompat.core.strconv import quote
+from promcompat.core.strconv import is_utf8, quote
 from promql.aggregation.aggregations import aggregate
 from promql.aggregation.count_values import count_values
 from promql.aggregation.sample_selection import SELECTIONS, select_samples
@@ -43,7 +43,6 @@ from promql.operators.vector_matching import (
     vector_operation,
     vector_scalar_operation,
 )
-from promql.parsing.literals import is_utf8
 from promql.planning.plan import Plan
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.values.name_removal import drop_names, merge_rows

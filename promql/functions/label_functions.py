@@ -9,9 +9,9 @@ import numpy as np
 from promcompat.core.errors import BadDataError, ExecutionError
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.patterns import CompiledPattern, PatternMatch, compile_capturing
+from promcompat.core.strconv import is_utf8, to_unicode
 from promql.ast import Call, StringLiteral, unwrap_parens
 from promql.functions.function_calls import InstantCall
-from promql.parsing.literals import is_utf8, to_unicode
 from promql.values.matrix import Matrix, Value
 from promql.values.name_removal import reject_same_labels
 

@@ -50,8 +50,6 @@ ESCAPE = re.compile(
 )
 """One escape sequence of a quoted string."""
 
-_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
 
 def unquote(token: str) -> str:
     """The value of a string token the lexer has accepted.
@@ -69,16 +67,6 @@ def unquote(token: str) -> str:
         end = escape.end()
     pieces.append(body[end:].encode())
     return b"".join(pieces).decode(errors="surrogateescape")
-
-
-def is_utf8(text: str) -> bool:
-    """Whether the text has none of the lone surrogates that stand for bytes that are no UTF-8."""
-    return _LONE_SURROGATE.search(text) is None
-
-
-def to_unicode(text: str) -> str:
-    """The text with U+FFFD for each byte that is no UTF-8, as Go reads and encodes such a byte."""
-    return _LONE_SURROGATE.sub("\ufffd", text)
 
 
 def _escaped_bytes(escape: re.Match[str]) -> bytes:

@@ -9,7 +9,7 @@ from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
-from promcompat.core.strconv import format_f
+from promcompat.core.strconv import format_f, to_unicode
 from promql.ast import (
     NO_MODIFIERS,
     AtPreprocessor,
@@ -23,7 +23,7 @@ from promql.ast import (
     VectorSelector,
 )
 from promql.parsing.lexer import Token
-from promql.parsing.literals import parse_number, seconds_to_ms, to_unicode, unquote
+from promql.parsing.literals import parse_number, seconds_to_ms, unquote
 from promql.parsing.parse_errors import PositionedError
 from promql.parsing.partial_nodes import Duration, Matchers, Operand, depth_above, span
 

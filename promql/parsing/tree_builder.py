@@ -6,7 +6,7 @@ on in the text is reported first.
 """
 
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.strconv import quote
+from promcompat.core.strconv import is_utf8, quote
 from promql.ast import (
     AGGREGATIONS,
     SET_OPERATORS,
@@ -26,7 +26,7 @@ from promql.ast import (
 )
 from promql.functions.registry import FUNCTIONS
 from promql.parsing.lexer import Token
-from promql.parsing.literals import is_utf8, unquote
+from promql.parsing.literals import unquote
 from promql.parsing.parse_errors import PositionedError
 from promql.parsing.partial_nodes import (
     Arguments,

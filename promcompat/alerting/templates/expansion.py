@@ -15,7 +15,7 @@ from promcompat.alerting.templates.template import (
 )
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
 from promcompat.core.model import EMPTY_LABELS, Labels
-from promql.parsing.literals import to_unicode
+from promcompat.core.strconv import to_unicode
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid
 
 T = TypeVar("T")
