@@ -1,4 +1,4 @@
-"""The syntax tree as JSON, in the shape the web interface of Prometheus 3.5 reads."""
+"""The syntax tree as JSON, in the form that the web interface of Prometheus 3.5 reads."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ Json = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class _Node:
-    """The fields of a node, and its parts by the names of their fields."""
+    """The fields of a node, with its child nodes by field name."""
 
     fields: Json
     parts: Mapping[str, Expr | tuple[Expr, ...]] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class _Node:
 def expr_json(expr: Expr) -> bytes:
     """An object with the node's `type`; durations are int milliseconds, absent parts are null.
 
-    Written piece by piece: encoders take no object of more than some 250 levels.
+    Encoded piece by piece: JSON encoders refuse objects of more than about 250 levels.
     """
     written: list[bytes] = []
     pending: list[bytes | Expr] = [expr]

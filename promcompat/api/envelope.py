@@ -33,7 +33,7 @@ STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
     NotFoundError: 404,
     QueryCanceledError: 499,
     QueryTimeoutError: 503,
-    # Prometheus has 500 for storage errors; senders retry 503 and know Retry-After.
+    # Prometheus answers storage errors with 500; senders retry 503 too, and honour Retry-After.
     StorageUnavailableError: 503,
 }
 RETRY_AFTER_SECONDS = 1
@@ -42,8 +42,8 @@ _JSON = "application/json"
 _GZIP_FROM_BYTES = 512
 _IN_THREAD_FROM_BYTES = 1 << 18
 GZIP_LEVEL = 1
-"""Of ISA-L's levels. 3.2 MB of result JSON: 9 ms and 2.6 times smaller; zlib takes 28 ms to make it
-2.5 times smaller at its level 1, and 159 ms for the same as this at its level 3."""
+"""A level of ISA-L. It compresses 3.2 MB of result JSON 2.6 times in 9 ms; zlib takes 28 ms for 2.5
+times at its level 1, and 159 ms for 2.6 times at its level 3."""
 
 
 def error_status(error: PromcompatError) -> int:
@@ -52,7 +52,7 @@ def error_status(error: PromcompatError) -> int:
 
 
 def error_headers(error: PromcompatError) -> dict[str, str]:
-    """`Retry-After` (whole seconds) on what is worth trying again."""
+    """`Retry-After` (whole seconds) for errors that a retry may overcome."""
     match error:
         case OverloadedError():
             return {hdrs.RETRY_AFTER: str(math.ceil(error.retry_after_seconds))}
@@ -63,7 +63,7 @@ def error_headers(error: PromcompatError) -> dict[str, str]:
 
 
 def error_response(error: PromcompatError) -> web.Response:
-    """The error envelope; there is no `data` key at all, as Grafana's parser needs it."""
+    """The error envelope; it has no `data` key, because Grafana's parser requires that."""
     return json_error(error_status(error), error.error_type, str(error), error_headers(error))
 
 
@@ -78,7 +78,7 @@ def json_error(
 
 
 def text_error(error: PromcompatError) -> web.Response:
-    """An error as senders log it: the message and a line end."""
+    """An error as plain text, the form that senders log: the message and a line feed."""
     return text_response(error_status(error), f"{error}\n", error_headers(error))
 
 
@@ -95,7 +95,7 @@ async def success_response(
 ) -> web.Response:
     """The success envelope around `data`: bytes that are JSON already, or a value to dump.
 
-    Empty `warnings` and `infos` are left out: Grafana's parser cannot read a null there.
+    Empty `warnings` and `infos` are omitted: Grafana's parser cannot read null there.
     """
     encoded = data if isinstance(data, bytes) else dump_json(data)
     parts = [b'{"status":"success","data":', encoded]
@@ -112,7 +112,7 @@ async def success_response(
 
 
 async def _compressed(request: web.Request, body: bytes) -> web.Response:
-    """Gzip when the client takes it, never deflate: Grafana reads that without its zlib header."""
+    """Gzip if the client accepts it; never deflate, which Grafana expects without a zlib header."""
     if len(body) < _GZIP_FROM_BYTES or not accepts_gzip(
         request.headers.get(hdrs.ACCEPT_ENCODING, "")
     ):

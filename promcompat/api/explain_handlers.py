@@ -1,4 +1,4 @@
-"""`explain`: how a query would be answered, and with `analyze` what answering it took."""
+"""`explain`: how a query would be executed, and with `analyze` what executing it cost."""
 
 import asyncio
 

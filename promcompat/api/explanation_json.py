@@ -1,4 +1,4 @@
-"""The explanation of a query as JSON: times in seconds, what is not known as null."""
+"""The explanation of a query as JSON: times in seconds, unknown values as null."""
 
 from typing import Final
 
@@ -37,12 +37,12 @@ _TYPE_NAMES: Final[dict[type[Expr], str]] = {
     BinaryExpr: "binaryExpr",
     Call: "call",
 }
-"""The names `parse_query` has."""
+"""The names that `parse_query` uses."""
 
 MAX_TREE_DEPTH: Final = 100
-"""Nobody reads what is deeper, and few parsers of JSON do."""
+"""Nobody reads deeper trees, and many JSON parsers refuse them."""
 MAX_TEXT_CHARS: Final = 2_000
-"""Of the text of one node; that of the whole query is there once."""
+"""Of the text of a node; the text of the whole query is in the document once."""
 
 
 def explanation_json(explanation: QueryExplanation) -> Json:

@@ -14,7 +14,7 @@ from promcompat.core.strconv import format_decimal, format_exponent
 
 _PLAIN_FROM = 1e-5
 _PLAIN_BELOW = 1e16
-"""Between these orjson prints plain decimals, as Go does; outside them the layouts differ."""
+"""Between these, orjson prints plain decimals like Go; outside, the formats differ."""
 
 
 def format_sample_value(value: float) -> str:

@@ -10,9 +10,9 @@ from promcompat.core.errors import BadDataError
 from promcompat.http.bodies import BODIES, media_type
 
 MAX_FORM_BYTES = 10_000_000
-"""What Go reads of a form at most."""
+"""The most that Go reads of a form."""
 MAX_PARAMETERS = 10_000
-"""As many as newer versions of Go take (`urlmaxqueryparams`)."""
+"""The limit of newer Go versions (`urlmaxqueryparams`)."""
 _METHODS_WITH_FORM = ("POST", "PUT", "PATCH")
 _URLENCODED = "application/x-www-form-urlencoded"
 _MULTIPART = "multipart/form-data"
@@ -64,7 +64,7 @@ def parse_parameters(text: str) -> tuple[list[tuple[str, str]], str]:
 
 
 def _parse_multipart(body: bytes, content_type: str) -> list[tuple[str, str]]:
-    """Names and values of the parts that are no files."""
+    """Names and values of the parts that are not files."""
     header = Message()
     header[hdrs.CONTENT_TYPE] = content_type[:_MAX_HEADER]
     boundary = header.get_boundary()

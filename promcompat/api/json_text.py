@@ -1,4 +1,4 @@
-"""JSON of any text: also of one with lone surrogates, which stand for bytes that are no UTF-8."""
+"""JSON of any text, including lone surrogates, which stand for bytes that are not UTF-8."""
 
 import json
 
@@ -8,7 +8,7 @@ from promcompat.core.strconv import to_unicode
 
 
 def dump_json(value: object) -> bytes:
-    """`value` as UTF-8 JSON, with U+FFFD for each byte that is no UTF-8."""
+    """`value` as UTF-8 JSON, with U+FFFD for each byte that is not UTF-8."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:

@@ -1,4 +1,4 @@
-"""Around every handler: measures it, and turns whatever it raises into an answer."""
+"""Middlewares around every handler: measure requests and turn exceptions into responses."""
 
 import asyncio
 import logging
@@ -56,11 +56,11 @@ async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 @web.middleware
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Every error becomes the answer Prometheus gives to it."""
+    """Answer every error as Prometheus does."""
     try:
         return await handler(request)
     except PromcompatError as exc:
-        # Some answers are 500 because Prometheus' are; they are no faults of ours.
+        # Some responses are 500 because Prometheus answers so; they are not faults of ours.
         if error_status(exc) == 500 and exc.error_type == PromcompatError.error_type:
             _LOGGER.exception("request failed", extra={"path": request.path})
         return error_response(exc)
@@ -82,16 +82,16 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except asyncio.CancelledError:
         raise
     except Exception:
-        # The boundary of the process: whatever is wrong, the client is told no more than this.
+        # The boundary of the process: whatever went wrong, the client only learns this.
         _LOGGER.exception("request failed", extra={"path": request.path})
         return json_error(500, "internal", "internal error, see the server log")
 
 
 async def _redirect_to_clean_path(request: web.Request) -> web.Response | None:
-    """Where a path without empty and dot segments and without a final slash leads; else None.
+    """Where to redirect a path with empty or dot segments or a final slash; None for other paths.
 
-    As Go's ServeMux and Prometheus' router. 301 makes clients repeat a POST as a GET without its
-    body; 308 keeps both, so that nothing is lost of a write to `//api/v1/write`.
+    As Go's ServeMux and Prometheus' router do. After a 301, clients repeat a POST as a GET without
+    its body; 308 keeps both, so that a write to `//api/v1/write` is not lost.
     """
     path, mark, query = request.raw_path.partition("?")
     clean = posixpath.normpath("/" + path.lstrip("/"))
@@ -114,7 +114,7 @@ def _plain_answer(error: web.HTTPException) -> web.Response:
 
 
 def _is_unknown_path(error: web.HTTPException) -> bool:
-    """OPTIONS is routed for every path below /api/v1: alone it does not make a path known."""
+    """Whether the path has no other method: OPTIONS is routed for every path below /api/v1."""
     if isinstance(error, web.HTTPMethodNotAllowed):
         return set(error.allowed_methods) == {hdrs.METH_OPTIONS}
     return isinstance(error, web.HTTPNotFound)

@@ -1,4 +1,4 @@
-"""What operators and their tools ask: health, readiness, metrics, version, the landing page."""
+"""For operators and their tools: health, readiness, metrics, version, the landing page."""
 
 import html
 
@@ -43,7 +43,7 @@ async def handle_healthy(request: web.Request) -> web.Response:
 
 
 async def handle_ready(request: web.Request) -> web.Response:
-    """200 only when requests are served and the database answers; 503 says why not."""
+    """200 if requests are served and the database answers, else 503 with the reason."""
     state = request.app[STATE]
     if state.phase is not Phase.READY or state.services is None:
         return _not_ready(state, state.obstacle or f"the service is {state.phase.value}")
@@ -71,7 +71,7 @@ async def handle_version(request: web.Request) -> web.Response:
 
 
 async def handle_landing(request: web.Request) -> web.Response:
-    """A page for the person who opens the address in a browser."""
+    """The page for people who open the address in a browser."""
     state = request.app[STATE]
     services = state.services
     values = {
@@ -86,7 +86,7 @@ async def handle_landing(request: web.Request) -> web.Response:
 
 
 async def handle_lifecycle(request: web.Request) -> web.Response:
-    """`/-/reload` and `/-/quit`, which are off as in a Prometheus without the flag."""
+    """`/-/reload` and `/-/quit`, disabled as in a Prometheus without --web.enable-lifecycle."""
     if request.method not in ("POST", "PUT"):
         return text_response(405, "Only POST or PUT requests allowed")
     return text_response(403, "Lifecycle API is not enabled.")

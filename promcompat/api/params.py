@@ -34,7 +34,7 @@ _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}")
 _ESCAPE_CHARACTERS = 3
 _SEARCHED_CHARACTERS = 1 << 18
 _HEX_DIGITS = np.zeros(256, np.uint8)
-"""What each character stands for; only those of valid escapes are asked for."""
+"""The value of each hexadecimal digit; only used for valid escapes."""
 for _digit in b"0123456789abcdefABCDEF":
     _HEX_DIGITS[_digit] = int(chr(_digit), 16)
 
@@ -116,7 +116,7 @@ def parse_time_ms(text: str) -> int:
     """Unix milliseconds of a timestamp: seconds as a float, or RFC 3339 with a zone.
 
     The fraction of a second is rounded half away from zero; nanoseconds of RFC 3339 are cut off.
-    A number too large for the clock is clamped, since clients send such (in milliseconds, say).
+    A number beyond the range of times is clamped, since clients send such (milliseconds, say).
     Raises BadDataError.
     """
     if text == MIN_TIME_TEXT:
@@ -222,7 +222,7 @@ def parse_timeout_seconds(form: Form) -> float | None:
     """The `timeout` of a query, None when not given. Raises BadDataError."""
     if not form.get("timeout"):
         return None
-    # No time at all is a timeout of zero and not the absence of one.
+    # A duration of zero is a timeout of zero, not an absent one.
     return max(_named("timeout", parse_duration_ns, form), 1) / 1e9
 
 
@@ -265,8 +265,8 @@ def parse_matcher_sets(
 ) -> list[tuple[LabelMatcher, ...]]:
     """The matchers of each distinct series selector of `match[]`.
 
-    Raises BadDataError for a parse error, or a selector that would match every series, and what
-    `check_time` raises, which is asked now and then.
+    Raises BadDataError for a parse error or a selector that would match every series, and
+    whatever `check_time` raises, which is called now and then.
     """
     texts = dict.fromkeys(selectors)
     matcher_sets = [parse_metric_selector(text, lambda _: check_time()) for text in texts]

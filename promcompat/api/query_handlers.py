@@ -28,7 +28,7 @@ from promql.parsing.printer import prettify
 from promql.values.matrix import Matrix, QueryResult
 
 _NO_STORE = "no-store"
-"""In `Cache-Control`: evaluate every step, as in Mimir."""
+"""The `Cache-Control` value that bypasses the result cache, as in Mimir."""
 _STREAMED_FROM_POINTS = 50_000
 _STREAMED_FROM_SERIES = 5_000
 _STREAMED_FROM_CHARACTERS = 1_000_000
@@ -36,7 +36,7 @@ _STREAMED_FROM_CHARACTERS = 1_000_000
 
 
 async def handle_query(request: web.Request) -> web.StreamResponse:
-    """An expression at one time."""
+    """Evaluate an expression at one time."""
     form = await read_form(request)
     limit = parse_limit(form)
     now_ms = services_of(request).metrics.now_ms()
@@ -45,7 +45,7 @@ async def handle_query(request: web.Request) -> web.StreamResponse:
 
 
 async def handle_query_range(request: web.Request) -> web.StreamResponse:
-    """An expression at every step of a range."""
+    """Evaluate an expression at every step of a range."""
     form = await read_form(request)
     limit = parse_limit(form)
     return await _answer(request, form, parse_eval_range(form), limit)
@@ -68,7 +68,7 @@ async def _answer(
 
 
 async def handle_query_exemplars(request: web.Request) -> web.Response:
-    """No exemplar is kept, so a valid expression has none; one without a selector gets 204."""
+    """Exemplars are not stored, so there are none; an expression without a selector gets 204."""
     form = await read_form(request)
     start_ms = parse_optional_time_ms(form, "start", MIN_TIME_MS)
     end_ms = parse_optional_time_ms(form, "end", MAX_TIME_MS)
@@ -85,7 +85,7 @@ def _has_selector(expr: Expr) -> bool:
 
 
 async def handle_format_query(request: web.Request) -> web.Response:
-    """The expression, laid out by the printer."""
+    """The expression as the printer formats it."""
     return await _respond_parsed(request, prettify)
 
 
@@ -97,7 +97,7 @@ async def handle_parse_query(request: web.Request) -> web.Response:
 async def _respond_parsed(
     request: web.Request, render: Callable[[Expr], str | bytes]
 ) -> web.Response:
-    """What `render` makes of the query; in a thread, as a query may be a megabyte long."""
+    """The result of `render` for the query, in a thread, since a query may have a megabyte."""
     form = await read_form(request)
     try:
         data = await parse_query(request, form.get("query"), render)

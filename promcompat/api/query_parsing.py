@@ -1,4 +1,4 @@
-"""Parses the expressions and selectors of requests beside the event loop, within a query's time."""
+"""Parses the queries of requests outside the event loop, within the time of a query."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -24,11 +24,11 @@ from promql.query import Query
 
 T = TypeVar("T")
 _SHORT: Final = 1_000
-"""Characters of selectors that are parsed in a millisecond, unless they have expressions."""
+"""Characters of selectors that take a millisecond to parse, without regular expressions."""
 
 
 def read_query(form: Form, tenant: str, eval_range: EvalRange) -> Query:
-    """The query of a form that every endpoint reads alike. Raises BadDataError."""
+    """The `query` parameter, as every endpoint reads it. Raises BadDataError."""
     return Query(
         tenant,
         form.get("query"),
@@ -44,7 +44,7 @@ def time_limit(request: web.Request) -> TimeLimit:
 
 
 async def parse_query(request: web.Request, text: str, render: Callable[[Expr], T]) -> T:
-    """What `render` makes of a query. Raises ParseError, and QueryTimeoutError."""
+    """The result of `render` for a query. Raises ParseError and QueryTimeoutError."""
     limit = time_limit(request)
 
     def work() -> T:
@@ -65,7 +65,7 @@ async def parse_selectors(
 
 @asynccontextmanager
 async def within_query_time(request: web.Request) -> AsyncIterator[None]:
-    """Raises QueryTimeoutError when what is done here takes longer than a query may."""
+    """Raises QueryTimeoutError when parsing takes longer than a query may."""
     try:
         async with asyncio.timeout(time_limit(request).remaining_seconds):
             yield

@@ -1,4 +1,4 @@
-"""Query results as the JSON of the Prometheus HTTP API, without a Python step per point.
+"""Query results as the JSON of the Prometheus HTTP API, without Python work per point.
 
 A point is `[<seconds>,"<value>"]`. The text before a value depends on its step only and is made
 once for each step; the texts of all values of a run of series come from one pass of orjson. What
@@ -24,7 +24,7 @@ from promql.values.matrix import Matrix, QueryResult, ScalarGrid, StringValue
 
 _POINTS_PER_RUN = 20_000
 """Bounds the memory of the texts in between (some 60 bytes a point) for results of any size, and
-the time a call keeps the interpreter from writes that wait for it: 2 ms."""
+the time for which a call keeps the interpreter from waiting writes: 2 ms."""
 
 _STAGES = (
     "evalTotalTime",
@@ -47,7 +47,7 @@ def render_query_data(result: QueryResult, with_stats: bool, *, per_step: bool =
 def query_data_parts(
     result: QueryResult, with_stats: bool, *, per_step: bool = False
 ) -> Iterator[bytes]:
-    """The same piece by piece, so that no more than a few of them need be in memory."""
+    """The same in pieces, so that only a few of them need to be in memory at a time."""
     kind, items = _typed_items(result)
     yield b'{"resultType":"' + kind + b'","result":'
     yield from items
@@ -157,7 +157,7 @@ def _head(labels: Labels) -> bytes:
 
 def _points(leads: Sequence[bytes], texts: Sequence[bytes]) -> bytes:
     parts = [b""] * (2 * len(texts))
-    # Takes two fifths of the time of `zip`; a step of two refuses another number of leads.
+    # Takes 40 % of the time of `zip`; the slice assignment fails if the number of leads differs.
     parts[0::2], parts[1::2] = leads, texts
     return b"".join(parts)
 

@@ -25,7 +25,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 API = "/api/v1"
 PREFIXES = ("", "/prometheus")
-"""Mimir serves Prometheus' paths below `/prometheus`, and so many a client is configured."""
+"""Mimir serves Prometheus' paths below `/prometheus`, and many clients are configured for it."""
 
 _GET = ("GET",)
 _GET_HEAD = ("GET", "HEAD")

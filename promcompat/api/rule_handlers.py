@@ -29,7 +29,7 @@ _GO_BOOLS = _GO_TRUTH | {"0", "f", "F", "FALSE", "false", "False"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Filter:
-    """Which rules are asked for; an empty part asks nothing."""
+    """Which rules are requested; an empty part does not restrict them."""
 
     kind: str
     names: frozenset[str]
@@ -38,7 +38,7 @@ class _Filter:
     matcher_sets: Sequence[tuple[LabelMatcher, ...]]
 
     def rules_of(self, group: GroupStatus) -> list[RuleStatus]:
-        """The rules of a group that are asked for."""
+        """The requested rules of a group."""
         if self.kind == "record" or not _is_in(group.file, self.files):
             return []
         if not _is_in(group.name, self.groups):
@@ -48,7 +48,7 @@ class _Filter:
     def _wants(self, status: RuleStatus) -> bool:
         if not _is_in(status.rule.name, self.names):
             return False
-        # A template is no value yet, so that nothing can be said of it: it is left out.
+        # A template is not a value yet and cannot be matched, so it is left out.
         labels = Labels.of(status.rule.all_labels)
         return not self.matcher_sets or any(
             matches_labels(matchers, labels) for matchers in self.matcher_sets
@@ -58,7 +58,7 @@ class _Filter:
 async def _found_rules(
     request: web.Request, wanted: _Filter, groups: Sequence[GroupStatus]
 ) -> list[tuple[GroupStatus, list[RuleStatus]]]:
-    """The groups that have rules that are asked for, in a thread when these are to be matched."""
+    """The groups with requested rules; in a thread if labels have to be matched."""
 
     def find() -> list[tuple[GroupStatus, list[RuleStatus]]]:
         found = []
@@ -86,7 +86,7 @@ async def handle_rules(request: web.Request) -> web.Response:
     excludes_alerts = _parse_exclude_alerts(form)
     limit = _parse_group_limit(form)
     services = request.app[STATE].services
-    # Before the database is up no rule is known, which is not an error to a client.
+    # Before the database is up there are no rules; clients should not see that as an error.
     known = [] if services is None else list(await services.rules.groups(tenant))
     groups = _page_start(known, form.get("group_next_token"))
     found = await _found_rules(request, wanted, groups)
@@ -171,7 +171,7 @@ def _parse_group_limit(form: Form) -> int:
 
 
 def _page_start(groups: list[GroupStatus], token: str) -> list[GroupStatus]:
-    """The groups from the one that a token names."""
+    """The groups from the one that the token identifies."""
     if not token:
         return groups
     for index, group in enumerate(groups):

@@ -13,7 +13,7 @@ ZERO_TIME = "0001-01-01T00:00:00Z"
 
 
 def format_time(unix_ms: int) -> str:
-    """RFC 3339 as Go's JSON has it: as many digits of the fraction as are needed; 0 is no time."""
+    """RFC 3339 as Go's JSON has it: as many fractional digits as needed; 0 means no time."""
     if not unix_ms:
         return ZERO_TIME
     moment = _EPOCH + timedelta(milliseconds=unix_ms)
@@ -24,8 +24,8 @@ def format_time(unix_ms: int) -> str:
 def alert_json(alert: Alert, silenced_by: Sequence[int] = ()) -> dict[str, object]:
     """One active alert.
 
-    `silencedBy`, as Alertmanager calls it, is there only when a silence holds for the alert:
-    Prometheus has no such member, and its clients ignore it.
+    `silencedBy`, Alertmanager's name, is only present if a silence applies to the alert: Prometheus
+    has no such member, and its clients ignore it.
     """
     document: dict[str, object] = {
         "labels": alert.labels.as_dict(),
@@ -88,5 +88,5 @@ def group_json(
 
 
 def page_token(group: GroupStatus) -> str:
-    """What names a group in `group_next_token`."""
+    """The value of `group_next_token` for a group."""
     return hashlib.sha256(f"{group.file};{group.name}".encode()).hexdigest()

@@ -28,7 +28,7 @@ from promcompat.http.context import services_of, tenant_of
 from promcompat.querying.metric_service import ItemT, Listing
 
 _DUMPED_IN_THREAD_FROM: Final = 2_000
-"""Items; so many label sets take some milliseconds."""
+"""Items; this many label sets take some milliseconds."""
 
 
 async def handle_series(request: web.Request) -> web.Response:
@@ -66,7 +66,7 @@ async def handle_labels(request: web.Request) -> web.Response:
 
 
 async def handle_label_values(request: web.Request) -> web.Response:
-    """The values of one label among such series; POST is taken too, since Grafana sends it."""
+    """The values of a label of such series; POST is accepted too, since Grafana sends it."""
     form = await read_form(request)
     name = unescape_label_name(_raw_label_name(request))
     check_label_name(name)
@@ -92,7 +92,7 @@ async def _respond(
 
 
 async def handle_metadata(request: web.Request) -> web.Response:
-    """What senders said of each metric family; a family's list is never empty."""
+    """The metadata that senders report for each metric family; a family's list is never empty."""
     form = await read_form(request)
     limit = _metadata_limit(form, "limit")
     limit_per_metric = _metadata_limit(form, "limit_per_metric")
@@ -128,6 +128,6 @@ def _bounds(form: Form) -> tuple[int, int, int]:
 
 
 def _raw_label_name(request: web.Request) -> str:
-    """The path's segment before `/values`; bytes that are no UTF-8 become lone surrogates."""
+    """The path segment before `/values`; bytes that are not UTF-8 become lone surrogates."""
     path, _, _ = request.raw_path.partition("?")
     return unquote_to_bytes(path.split("/")[-2]).decode(errors="surrogateescape")

@@ -1,4 +1,4 @@
-"""`status/*` and `notifications`: what the server says of itself."""
+"""`status/*` and `notifications`: information about the server itself."""
 
 import gc
 import os
@@ -24,11 +24,11 @@ from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 _DEFAULT_TOP = 10
 _MAX_TOP = 10_000
 _EMPTY_HEAD_MS = ((1 << 63) - 1, -(1 << 63))
-"""The first and last time that Prometheus shows for a head without samples."""
+"""The first and last time that Prometheus reports for a head without samples."""
 
 
 def build_information() -> dict[str, str]:
-    """Clients read features off `version`, so it is that of the Prometheus we behave as."""
+    """Clients detect features by `version`, so it is that of the Prometheus we emulate."""
     return {
         "version": PROMETHEUS_VERSION,
         "revision": f"promcompat-{promcompat_version()}",
@@ -45,7 +45,7 @@ async def handle_build_information(request: web.Request) -> web.Response:
 
 
 async def handle_flags(request: web.Request) -> web.Response:
-    """The settings, by the names of their flags and of Prometheus' where it has the same."""
+    """The settings by flag name, and by Prometheus' flag name where it has the same setting."""
     settings = request.app[SETTINGS]
     flags = {name.replace("_", "-"): value for name, value in public_values(settings).items()}
     flags |= {
@@ -68,7 +68,7 @@ async def handle_config(request: web.Request) -> web.Response:
 
 
 async def handle_runtime_information(request: web.Request) -> web.Response:
-    """The process, in the keys Prometheus has; those of Go's runtime have the nearest thing."""
+    """The process, by Prometheus' keys; keys about Go's runtime have the nearest equivalent."""
     state = request.app[STATE]
     started = _rfc3339(state.started_at_seconds)
     data = {
@@ -113,7 +113,7 @@ async def handle_tsdb(request: web.Request) -> web.Response:
 
 
 async def handle_wal_replay(request: web.Request) -> web.Response:
-    """There is no log to replay here: the database has its own."""
+    """There is no write-ahead log to replay here: the database has its own."""
     return await success_response(request, {"min": 0, "max": 0, "current": 0})
 
 
@@ -123,18 +123,18 @@ async def handle_notifications(request: web.Request) -> web.Response:
 
 
 async def handle_notifications_live(request: web.Request) -> web.Response:
-    """No notice ever comes, which 204 says to the web interface."""
+    """There are never live notices; 204 tells the web interface so."""
     return web.Response(status=204)
 
 
 class _AdminDisabledError(PromcompatError):
-    """Prometheus answers 500 to the admin API that has not been switched on."""
+    """Prometheus answers 500 if the admin API is not enabled."""
 
     error_type = "unavailable"
 
 
 async def handle_admin(request: web.Request) -> web.Response:
-    """The admin API, which is off."""
+    """The admin API, which is disabled."""
     raise _AdminDisabledError("admin APIs disabled")
 
 

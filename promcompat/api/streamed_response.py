@@ -1,8 +1,7 @@
-"""Answers too large to be made at once: a piece is sent before the next one is rendered.
+"""Responses too large to build at once: each piece is sent before the next one is rendered.
 
-An answer takes three times the memory of the matrix it shows, and as much again for each copy on
-its way through the envelope and gzip. Sent in pieces it takes some megabytes, and its first bytes
-are there sooner.
+A response takes three times the memory of its matrix, and as much again for each copy made by the
+envelope and gzip. Sent in pieces it takes a few megabytes, and its first bytes arrive sooner.
 """
 
 import asyncio
@@ -16,7 +15,7 @@ from promcompat.api.json_text import dump_json
 
 _PIECE_BYTES = 1 << 18
 _GZIP_WINDOW_BITS = 31
-"""15 bits of window, with the header and trailer of gzip."""
+"""A window of 15 bits, with the header and trailer of gzip."""
 
 
 async def stream_success(
@@ -25,20 +24,20 @@ async def stream_success(
     warnings: Sequence[str] = (),
     infos: Sequence[str] = (),
 ) -> web.StreamResponse:
-    """The success envelope around `data`, pieces of JSON that are made in a thread one by one.
+    """The success envelope around `data`: pieces of JSON, each rendered in a thread.
 
-    The next one waits until the client has taken most of those before it.
+    A piece is rendered once the client has received most of the previous ones.
     """
     packs = accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, ""))
     response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "application/json"})
     if request.version < HttpVersion11:
-        # HTTP/1.0 has no chunks: the end of the connection is the end of the answer.
+        # HTTP/1.0 has no chunks: the end of the connection is the end of the response.
         response.force_close()
     if packs:
         response.headers[hdrs.CONTENT_ENCODING] = "gzip"
     pieces = _pieces(_enveloped(data, warnings, infos))
     chunks = _packed(pieces) if packs else pieces
-    # Before the status is sent, so that what is wrong with the first piece is still an answer.
+    # Rendered before the status is sent, so that an error in the first piece gets its status.
     chunk = await asyncio.to_thread(next, chunks, b"")
     await response.prepare(request)
     while chunk:
@@ -61,7 +60,7 @@ def _enveloped(
 
 
 def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
-    """The parts put together to pieces worth sending, as Go's encoder writes them."""
+    """The parts joined to pieces worth sending, escaped as Go's encoder does."""
     waiting: list[bytes] = []
     n_bytes = 0
     for part in parts:
@@ -77,7 +76,7 @@ def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
 def _packed(pieces: Iterable[bytes]) -> Iterator[bytes]:
     packer = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, _GZIP_WINDOW_BITS)
     for piece in pieces:
-        # The packer may keep all of a piece for later.
+        # The compressor may buffer a whole piece.
         if packed := packer.compress(piece):
             yield packed
     yield packer.flush()

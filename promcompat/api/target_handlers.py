@@ -1,4 +1,4 @@
-"""`targets`, `targets/metadata`, `scrape_pools`: samples are pushed to us, so there is none."""
+"""`targets`, `targets/metadata`, `scrape_pools`: samples are pushed to us, so there are none."""
 
 from aiohttp import web
 

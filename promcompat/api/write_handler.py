@@ -1,7 +1,7 @@
-"""`POST /api/v1/write`: remote write 1.0. What it answers decides what a sender keeps.
+"""`POST /api/v1/write`: remote write 1.0. The status decides what a sender keeps.
 
-204 only after the samples are committed; 4xx for what can never be stored (a sender drops it);
-5xx with Retry-After for what can be stored later (a sender tries again for ever).
+204 only after the samples are committed; 4xx for samples that can never be stored (the sender drops
+them); 5xx with Retry-After for samples that may be stored later (the sender retries forever).
 """
 
 import logging
@@ -38,7 +38,7 @@ _REASONS_SHOWN = 10
 
 
 async def handle_write(request: web.Request) -> web.Response:
-    """Store the samples of a request; every error is plain text, which senders log."""
+    """Store the samples of a request; errors are plain text, which senders log."""
     tenant = tenant_of(request)
     try:
         await _write(request, tenant)
@@ -52,7 +52,7 @@ async def handle_write(request: web.Request) -> web.Response:
 
 
 def _retried(error: RequestTimeoutError) -> PromcompatError:
-    """A sender drops its samples on 4xx, and a slow network is no reason to."""
+    """503 instead of 408: a sender drops its samples on 4xx, and a slow network is no reason to."""
     return OverloadedError(f"{error}; send the request again")
 
 
@@ -88,7 +88,7 @@ async def _write(request: web.Request, tenant: str) -> None:
 
 
 async def _read_pieces(request: web.Request) -> list[bytes]:
-    """The unpacked request, in pieces that are decoded and stored one after the other."""
+    """The decompressed request, in pieces that are decoded and stored one after another."""
     settings, bodies = request.app[SETTINGS], request.app[BODIES]
     body = await bodies.read(request, settings.write_max_body_bytes)
     n_bytes = checked_length(body, settings.write_max_decoded_bytes)
@@ -101,7 +101,7 @@ async def _read_pieces(request: web.Request) -> list[bytes]:
 
 @dataclass(slots=True)
 class _Telling:
-    """What the sender has to be told of a request whose other samples are stored."""
+    """The part of a request that was not stored, to be reported to the sender."""
 
     rejections: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
@@ -114,7 +114,7 @@ class _Telling:
         self.refusals += decoded.refusals[: _REASONS_SHOWN - len(self.refusals)]
 
     def tell(self) -> None:
-        """Raises WriteRejectedError if there is anything."""
+        """Raises WriteRejectedError if there is anything to report."""
         lines = self.rejections[:_REASONS_SHOWN]
         if self.n_refused:
             lines.append(

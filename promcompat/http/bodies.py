@@ -1,7 +1,7 @@
 """Reads the bodies of requests for both HTTP APIs, within bounds of size, time and memory.
 
-What is linear in a body is worked on in one of a few threads, so that other requests are answered
-meanwhile, and the bytes of all bodies that are held at once are counted.
+Work that is linear in the size of a body runs in one of a few threads, so that other requests are
+served in the meantime. The bytes of all bodies held in memory are counted.
 """
 
 import asyncio
@@ -25,14 +25,14 @@ T = TypeVar("T")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _THREADS: Final = 2
-"""More would not make anything faster: they share one interpreter with the event loop."""
+"""More would not be faster: the threads share the interpreter with the event loop."""
 _IN_THREAD_FROM_BYTES: Final = 1 << 14
-"""Work on fewer bytes takes about as long as handing it to a thread."""
+"""Work on fewer bytes is done before a thread would have started."""
 _MAX_STALL_SECONDS: Final = 30.0
-"""How long a client may send nothing in the middle of a body. Senders of remote write give up after
-30 s themselves."""
+"""How long a client may pause in the middle of a body. Remote-write senders give up after 30 s
+themselves."""
 _GZIP_WINDOW: Final = 31
-"""zlib's way to say: a window of 32 KiB with a gzip header."""
+"""zlib's `wbits` for a window of 32 KiB with a gzip header."""
 _MAX_GZIP_MEMBERS: Final = 10_000
 _FIRST_SLICE_BYTES: Final = 512
 _LARGEST_SLICE_BYTES: Final = 1 << 16
@@ -40,7 +40,7 @@ _LARGEST_SLICE_BYTES: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BodyLimits:
-    """`max_held_bytes` bounds all bodies in memory together, as sent and as unpacked.
+    """`max_held_bytes` bounds all bodies in memory together, compressed and decompressed.
 
     `read_timeout_seconds` is how long a client may take to send one body.
     """
@@ -51,7 +51,7 @@ class BodyLimits:
 
 @dataclass(slots=True)
 class HeldBytes:
-    """What one request holds of the memory for bodies."""
+    """The share of one request in the memory for bodies."""
 
     bodies: "RequestBodies"
     n_bytes: int = 0
@@ -105,7 +105,7 @@ class RequestBodies:
     async def read_unpacked(
         self, request: web.Request, max_bytes: int, max_unpacked_bytes: int
     ) -> bytes:
-        """The content of a gzip body. Raises as `read`, and BadDataError for what is no gzip."""
+        """The content of a gzip body. Raises like `read`, and BadDataError if it is not gzip."""
         body = await self.read(request, max_bytes)
         unpacked = await self._in_thread(unpack_gzip, body, max_unpacked_bytes)
         held_by(request).take(len(unpacked))
@@ -114,7 +114,7 @@ class RequestBodies:
     async def work(
         self, n_bytes: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Call a function that works on so many bytes: in a thread if that may take long."""
+        """Call a function that processes `n_bytes`; in a thread if that may take long."""
         if n_bytes < _IN_THREAD_FROM_BYTES:
             return function(*args, **kwargs)
         return await self._in_thread(function, *args, **kwargs)
@@ -129,13 +129,13 @@ _HELD = web.RequestKey("held_body_bytes", HeldBytes)
 
 
 def held_by(request: web.Request) -> HeldBytes:
-    """What a request holds; given back by `hold_bodies`."""
+    """The memory a request holds; released by `hold_bodies`."""
     return request[_HELD]
 
 
 @web.middleware
 async def hold_bodies(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Around every handler: its body counts as held until it has answered."""
+    """Middleware: the body of a request counts as held until the request is answered."""
     held = HeldBytes(request.app[BODIES])
     request[_HELD] = held
     try:
@@ -153,7 +153,7 @@ def media_type(request: web.Request) -> str:
 
 
 async def _next_chunk(request: web.Request) -> bytes:
-    """What came in since, at least a byte; nothing at the end. TimeoutError if nothing comes."""
+    """The bytes received so far, at least one; empty at the end. Raises TimeoutError."""
     async with asyncio.timeout(_MAX_STALL_SECONDS):
         return await request.content.readany()
 
@@ -161,7 +161,7 @@ async def _next_chunk(request: web.Request) -> bytes:
 def unpack_gzip(body: bytes, max_bytes: int) -> bytes:
     """The content of one or more gzip members, the last one complete.
 
-    Raises PayloadTooLargeError beyond `max_bytes`, and BadDataError for what is no gzip.
+    Raises PayloadTooLargeError beyond `max_bytes`, and BadDataError if it is not valid gzip.
     """
     parts: list[bytes] = []
     size = position = 0
@@ -180,7 +180,7 @@ def unpack_gzip(body: bytes, max_bytes: int) -> bytes:
 def _unpack_member(view: memoryview, position: int, max_bytes: int) -> tuple[bytes, int]:
     """The content of the member at a position, at most one byte too many, and its end.
 
-    It is fed in slices that grow: zlib copies what follows a member out of the slice.
+    It is fed in growing slices, because zlib copies the rest of a slice after the end of a member.
     """
     stream = zlib.decompressobj(_GZIP_WINDOW)
     parts: list[bytes] = []

@@ -1,9 +1,9 @@
-"""Reads requests as Go's `net/http` does, where aiohttp's parser is stricter.
+"""Accepts requests that Go's `net/http` accepts and aiohttp's stricter parser does not.
 
-Prometheus' users rely on what its server takes: label values in raw UTF-8 in a URL
+Users of Prometheus rely on what its server accepts: label values in raw UTF-8 in a URL
 (`curl -g '…?query=c{city="München"}'`), headers up to 1 MiB together, a header field continued on
-the next line, `Content-Length` twice with one value. The head of a request is brought into the form
-that RFC 9112 asks for before aiohttp parses it; a head that is in that form already is not touched.
+the next line, `Content-Length` twice with the same value. The head of a request is normalized to
+the form of RFC 9112 before aiohttp parses it; a head already in that form is left alone.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from aiohttp import hdrs, http_exceptions, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 MAX_HEAD_BYTES: Final = (1 << 20) + 4096
-"""Go's `DefaultMaxHeaderBytes` and the slop it adds."""
+"""Go's `DefaultMaxHeaderBytes` plus the slack it adds."""
 MAX_HEADERS: Final = 10_000
 MAX_PATH_BYTES: Final = 16 << 10
-"""Of a URL before its question mark. aiohttp looks a path up by each of its beginnings, which for
-a megabyte of slashes takes minutes."""
+"""The limit of a URL up to its question mark. aiohttp looks up every prefix of a path, which takes
+minutes for a megabyte of slashes."""
 MAX_HELD_HEAD_BYTES: Final = 32 << 20
-"""Of all connections together."""
+"""For all connections together."""
 DEFAULT_STALL_SECONDS: Final = 300.0
 """Prometheus: --web.read-timeout."""
 DEFAULT_MAX_CONNECTIONS: Final = 512
@@ -39,16 +39,16 @@ _LOGGER = logging.getLogger(__name__)
 _HEAD_ENDS: Final = (b"\n\r\n", b"\n\n")
 _LONGEST_END: Final = 3
 _MAX_UNUSUAL_HEAD_BYTES: Final = 64 << 10
-"""Bringing more into form would hold up other requests."""
+"""Normalizing more would delay other requests."""
 _MANY_BYTES: Final = 4 << 10
 _TINY_CHUNK_BYTES: Final = 8
-"""Half of what a chunk takes with its size and line ends; senders use chunks of kilobytes."""
+"""Half of the overhead of a chunk is its content then; senders use chunks of kilobytes."""
 _CONTINUE: Final = "100-continue"
 _CONTENT_LENGTH: Final = b"content-length"
 _TOKEN: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]")
 _NOT_ASCII: Final = re.compile(rb"[\x80-\xff]+")
 _CONTINUATION: Final = re.compile(rb"(?<![ \t])[ \t]*\r?\n[ \t]+")
-"""Only from the start of a run of blanks on: from each of them takes quadratic time."""
+"""Matches from the start of a run of blanks only; from each blank, it would take quadratic time."""
 _VERSION: Final = re.compile(rb" HTTP/(\d)\.(\d)$")
 
 
@@ -65,7 +65,7 @@ class PathTooLongError(HttpProcessingError):
 
 
 class UnknownExpectationError(HttpProcessingError):
-    """An `Expect` that is not `100-continue`; aiohttp would quote it, whatever it holds."""
+    """An `Expect` that is not `100-continue`; aiohttp would quote its content in the response."""
 
     code = HTTPStatus.EXPECTATION_FAILED
 
@@ -77,14 +77,14 @@ class UnsupportedVersionError(HttpProcessingError):
 
 
 class TooManyHeadBytesError(HttpProcessingError):
-    """The heads of all requests that are not complete yet take too much memory."""
+    """The incomplete heads of all requests take too much memory."""
 
     code = HTTPStatus.SERVICE_UNAVAILABLE
 
 
 @dataclass(slots=True)
 class HeldHeads:
-    """Bytes of heads that are not complete yet, of all connections."""
+    """The bytes of incomplete heads, of all connections."""
 
     n_bytes: int = 0
 
@@ -92,7 +92,7 @@ class HeldHeads:
 class HeadNormalizer:
     """Stands in front of aiohttp's parser and holds the head of a request until it is complete.
 
-    The head of a request that is pipelined behind another one goes to the parser as it is.
+    The head of a pipelined request goes to the parser unchanged.
     """
 
     def __init__(self, parser: Any, held: HeldHeads) -> None:
@@ -102,7 +102,7 @@ class HeadNormalizer:
         self._n_held = 0
         self._is_in_body: Callable[[], bool] = _nothing_is_read
         self._chunked: Any = None
-        """The payload of the last message if it comes in chunks."""
+        """The payload of the last message if it is chunked."""
         self._is_refused = False
 
     def __getattr__(self, name: str) -> Any:
@@ -139,7 +139,7 @@ class HeadNormalizer:
         return [*messages, *more], is_upgraded, tail
 
     def let_go(self) -> None:
-        """Hold no part of a head any more."""
+        """Drop the held part of a head."""
         self._head.clear()
         self._held.n_bytes -= self._n_held
         self._n_held = 0
@@ -153,7 +153,7 @@ class HeadNormalizer:
     def _feed_body(self, data: bytes) -> tuple[Any, bool, bytes]:
         """Feed a part of a body, unless its chunks are so small that parsing them is an attack.
 
-        A quarter of a megabyte of one-byte chunks would hold up all other requests for 0.2 s.
+        256 KiB of one-byte chunks would block all other requests for 0.2 s.
         """
         if self._chunked is not None and _has_tiny_chunks(data):
             self._is_refused = True
@@ -184,7 +184,7 @@ def _nothing_is_read() -> bool:
 
 
 def _has_tiny_chunks(data: bytes) -> bool:
-    """Whether most chunks hold a few bytes only: each one brings two line ends."""
+    """Whether most chunks hold only a few bytes, judged by the two line ends of each."""
     return len(data) >= _MANY_BYTES and data.count(b"\r\n") * _TINY_CHUNK_BYTES > len(data)
 
 
@@ -197,7 +197,7 @@ def _head_end(data: bytearray, start: int) -> int:
 def _is_unusual(head: bytes) -> bool:
     """Whether there is raw UTF-8, a line that ends with LF alone, or a field that goes on.
 
-    Expressions would take a tenth of a second for a megabyte.
+    Regular expressions would take 0.1 s for a megabyte.
     """
     return (
         not head.isascii()
@@ -273,17 +273,17 @@ class Connection(web.RequestHandler):
             self.force_close()
 
     def pause_writing(self) -> None:
-        """The client takes nothing at the moment; it has some minutes to go on."""
+        """The client does not read at the moment; it has some minutes to continue."""
         super().pause_writing()
         self._giving_up = self._loop.call_later(self._server.stall_seconds, self._give_up)
 
     def resume_writing(self) -> None:
-        """The client takes its answer."""
+        """The client reads again."""
         super().resume_writing()
         self._stop_giving_up()
 
     def _give_up(self) -> None:
-        """Throw away what the client does not take; closing would wait until it does."""
+        """Discard what the client does not read; closing would wait for it."""
         if self.transport is not None:
             self.transport.abort()
 
@@ -306,7 +306,7 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What Go answers to a request that it cannot read, not the words of the parser."""
+        """Go's response to a request that it cannot read, instead of the parser's own text."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         _LOGGER.debug("malformed request", extra={"peer": request.remote, "reason": exc.message})
@@ -337,20 +337,20 @@ def _status_of(error: HttpProcessingError) -> HTTPStatus:
 
 
 class ConnectionServer(web.Server):
-    """Makes a `Connection` for each client, so many at once."""
+    """Creates a `Connection` for each client, up to a maximum."""
 
     max_connections: int = DEFAULT_MAX_CONNECTIONS
     stall_seconds: float = DEFAULT_STALL_SECONDS
-    """How long a client may take nothing of its answer."""
+    """How long a client may go without reading from its response."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.held_heads = HeldHeads()
 
     def make_room(self, newcomer: Connection) -> bool:
-        """Whether there is room for a new connection, if need be in place of an idle one.
+        """Whether there is room for a new connection, if necessary by closing an idle one.
 
-        One that has sent a part of a request for longest counts as idle too.
+The connection that has been sending a request head for the longest also counts as idle.
         """
         if len(self._connections) <= self.max_connections:
             return True

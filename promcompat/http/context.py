@@ -16,11 +16,11 @@ TENANT_HEADER = "X-Scope-OrgID"
 _MAX_TENANT_LENGTH = 150
 _NOT_IN_TENANT = re.compile(r"[^A-Za-z0-9!\-_.*'()]")
 _RESERVED_TENANTS = frozenset([".", "..", "__mimir_cluster"])
-"""Mimir refuses these too."""
+"""Mimir rejects these too."""
 
 
 class Phase(Enum):
-    """Where the service is in its life."""
+    """The phase of the service's life."""
 
     STARTING = "starting"
     READY = "ready"
@@ -45,11 +45,11 @@ class ServiceState:
     phase: Phase = Phase.STARTING
     services: Services | None = None
     obstacle: str = ""
-    """What the start waits for, for people; empty when it waits for nothing."""
+    """A text for people: what the start is waiting for; empty if nothing."""
     started_at_seconds: float = field(default_factory=time.time)
 
     def wait_for(self, obstacle: str) -> None:
-        """Note what the start waits for."""
+        """Record what the start is waiting for."""
         self.obstacle = obstacle
 
     def open(self, services: Services) -> None:
@@ -78,7 +78,7 @@ def services_of(request: web.Request) -> Services:
 def tenant_of(request: web.Request) -> str:
     """The tenant the request is for: `default`, or what the header names in `header` mode.
 
-    Raises HTTPUnauthorized without a name and HTTPBadRequest for one that Mimir would refuse.
+    Raises HTTPUnauthorized without a name, and HTTPBadRequest for a name that Mimir would reject.
     """
     if request.app[SETTINGS].tenancy == "single":
         return DEFAULT_TENANT

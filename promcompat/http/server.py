@@ -20,11 +20,11 @@ from promcompat.http.connection import (
 _BACKLOG = 1024
 _KEEPALIVE_SECONDS = 120.0
 _CANCEL_SECONDS = 1.0
-"""How long handlers that did not finish in time may take to notice that they are cancelled."""
+"""How long unfinished handlers may take to handle their cancellation."""
 
 
 class ListenError(PromcompatError):
-    """The address cannot be listened on; the message says why."""
+    """The address cannot be used; the message says why."""
 
 
 def bind_socket(host: str, port: int, *, share_port: bool = False) -> socket.socket:
@@ -62,9 +62,9 @@ def base_url(bound: socket.socket) -> str:
 
 
 def default_external_url(bound: socket.socket) -> str:
-    """The address others may reach the service at; this machine's name for every interface.
+    """The address under which others reach the service; for every interface, the machine's name.
 
-    As Prometheus computes its external URL when it is told none.
+Computed like Prometheus' default external URL.
     """
     return _url_of(bound, socket.gethostname())
 
@@ -86,11 +86,11 @@ def make_runner(
 ) -> web.AppRunner:
     """How requests are read.
 
-    A connection that has sent no whole head of a request for `idle_seconds` is closed, and one that
-    takes nothing of its answer for `stall_seconds`.
+    A connection is closed if it sends no complete request head for `idle_seconds`, or reads nothing
+    of its response for `stall_seconds`.
 
-    A handler is cancelled when its client goes away, and its query with it. Bodies are not
-    unpacked: remote write looks at Content-Encoding itself.
+    A handler, and its query, is cancelled when its client disconnects. Bodies are not
+    decompressed: remote write handles Content-Encoding itself.
     """
     return ConnectionRunner(
         app,
@@ -122,7 +122,7 @@ class HttpServer:
         """Requests in flight have `stop_seconds` to finish when the server stops.
 
         The head of a request has to arrive within `read_seconds`, and two minutes at most. A client
-        that takes nothing of its answer for `read_seconds` is cut off.
+        that reads nothing of its response for `read_seconds` is disconnected.
         """
         self._runner = make_runner(
             app,
@@ -148,10 +148,10 @@ class HttpServer:
             raise ListenError(f"cannot listen: {exc.strerror or exc}") from exc
 
     async def stop(self) -> None:
-        """Take no new connection, let requests in flight finish, close what is left.
+        """Accept no new connections, let requests in flight finish, then close the rest.
 
-        The requests are waited for here: once aiohttp's own shutdown has begun it throws away what
-        a client still sends, and a write whose body is under way would never be answered.
+This waits for requests itself, because aiohttp's shutdown discards what clients still send,
+and a write whose body is in transit would never be answered.
         """
         self._is_stopping = True
         for site in list(self._runner.sites):

@@ -24,21 +24,21 @@ from promcompat.remote_write.wire_fields import check_field_count, split_fields
 ByteMatrix = NDArray[np.uint8]
 
 PIECE_BYTES = 1 << 20
-"""What is decoded and written together of a larger request."""
+"""The size of the pieces in which a larger request is decoded and written."""
 _COUNTED_FROM_BYTES = 1 << 16
-"""Fewer bytes hold too little for one call of the protobuf library to hold anyone up."""
+"""The protobuf library decodes fewer bytes too fast to delay other requests."""
 _MAX_FIELDS_OF_SERIES = 100_000
 _SERIES = "series and metadata entries"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedWrite:
-    """A request: what can be stored, and an account of what cannot.
+    """A decoded request: the samples that can be stored, and what was left out.
 
     `invalid_reasons` has a text for each distinct series that Prometheus skips without telling the
     sender. `refusals` has one for each distinct series and each metadata entry that is too large.
-    `n_received` counts every float sample of the request. The sender must be told of refusals, and
-    of histograms, which are not in the batch either.
+    `n_received` counts every float sample of the request. Refusals, and histograms, which are not
+    in the batch either, must be reported to the sender.
     """
 
     batch: WriteBatch
@@ -52,7 +52,7 @@ class DecodedWrite:
 def split_write_request(message: bytes, max_series: int) -> list[bytes]:
     """A `prometheus.WriteRequest` as several of about a megabyte, which hold the same in order.
 
-    Raises BadDataError for one of more than `max_series` series and metadata entries together.
+    Raises BadDataError for a request with more than `max_series` series and metadata entries.
     """
     return split_fields(message, PIECE_BYTES, max_series, _SERIES)
 
@@ -127,7 +127,7 @@ def _zeros(tails: ByteMatrix) -> FloatArray:
 
 _TAILS = (
     _Tail(18, ((0, 0x12), (1, 0x10), (2, 0x09), (11, 0x10)), _doubles),
-    # Proto3 leaves out a zero, and zero is the commonest value of all.
+    # Proto3 omits a zero, and zero is the most common value.
     _Tail(9, ((0, 0x12), (1, 0x07), (2, 0x10)), _zeros),
 )
 _TIMESTAMP_SHIFTS = np.arange(6, dtype=np.int64) * 7
@@ -136,12 +136,12 @@ _TIMESTAMP_SHIFTS = np.arange(6, dtype=np.int64) * 7
 def _take_known(
     raws: Sequence[bytes], pending: Sequence[int], known: Container[bytes], tail: _Tail
 ) -> tuple[_Rows, Sequence[int]]:
-    """The rows of series that are a known key followed by such a tail; then what is left."""
+    """The rows of series that are a known key followed by such a tail, and the remaining series."""
     length = tail.length
     found = [(i, key) for i in pending if (key := raws[i][:-length]) in known]
     packed = b"".join([raws[i][-length:] for i, _ in found])
     if len(packed) != length * len(found):
-        # Some message is shorter than the tail: only when `known` holds the empty key.
+        # A message can only be shorter than the tail if `known` contains the empty key.
         found, packed = [], b""
     tails = np.frombuffer(packed, np.uint8).reshape(-1, length)
     fits = _fits(tails, tail)
@@ -239,7 +239,7 @@ class _SlowPath:
 
 
 def _take_key(series: TimeSeries) -> bytes:
-    """The label fields alone, as encoded, joined; the message is used up by it."""
+    """The label fields alone, as encoded, joined; the message is modified."""
     series.ClearField("samples")
     series.ClearField("exemplars")
     series.ClearField("histograms")

@@ -1,4 +1,4 @@
-"""What a remote-write request says of metric families."""
+"""The metadata of metric families in a remote-write request."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,9 @@ _SHOWN_CHARACTERS = 200
 def decode_metadata(
     entries: Sequence[WireMetadata], max_bytes: int
 ) -> tuple[tuple[MetricMetadata, ...], list[str]]:
-    """One entry for each family, the last that was sent; and why others are refused.
+    """The last entry of each family, and the reasons why other entries are refused.
 
-    Names of families and units of more than `max_bytes` are refused, a longer help text is cut.
+Family names and units of more than `max_bytes` are refused; a longer help text is truncated.
     """
     decoded: dict[str, MetricMetadata] = {}
     refusals: list[str] = []
@@ -43,5 +43,5 @@ def _type_word(number: int) -> str:
 
 
 def _text(raw: bytes) -> str:
-    """Text for people: what PostgreSQL cannot hold is replaced, not refused."""
+    """Text for people: characters that PostgreSQL cannot store are replaced."""
     return raw.decode(errors="replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")

@@ -1,4 +1,4 @@
-"""What a remote-write request says it is, by its headers, before its body is read."""
+"""Checks the headers of a remote-write request before its body is read."""
 
 from enum import StrEnum
 
@@ -10,17 +10,17 @@ _MAX_HEADER = 1_000
 
 
 class WriteMessage(StrEnum):
-    """The protobuf messages of remote write, by the name in `proto=`."""
+    """The protobuf messages of remote write, by their names in `proto=`."""
 
     V1 = "prometheus.WriteRequest"
     V2 = "io.prometheus.write.v2.Request"
 
 
 def check_content_encoding(header: str) -> None:
-    """Raises UnsupportedMediaTypeError unless the body is said to be snappy, or nothing is said.
+    """Raises UnsupportedMediaTypeError for a Content-Encoding other than snappy.
 
-    The name of a coding has no case (RFC 9110, 8.4.1). Some senders (Telegraf) leave the header
-    out; theirs is snappy all the same.
+Names of codings are case-insensitive (RFC 9110, 8.4.1). Some senders (Telegraf) omit the
+header, but send snappy.
     """
     if header.lower() not in ("", "snappy"):
         raise UnsupportedMediaTypeError(
@@ -30,7 +30,7 @@ def check_content_encoding(header: str) -> None:
 
 
 def negotiate_message(content_type: str) -> WriteMessage:
-    """Which message the body holds; version 1 when the header is missing or names none.
+    """Which message the body contains; version 1 if the header is missing or does not say.
 
     Raises UnsupportedMediaTypeError for another media type or message.
     """

@@ -12,14 +12,14 @@ _MAX_DESCRIPTION_LENGTH = 500
 
 
 class InvalidLabelsError(ValueError):
-    """The labels name no series; Prometheus skips such a series and still answers 204."""
+    """The labels are not valid for a series; Prometheus skips it and still answers 204."""
 
 
 def decode_series_key(key: bytes) -> Labels:
     """The label set that a series key stands for, sorted, without empty values.
 
     Raises InvalidLabelsError without a metric name, for a name that is empty or comes twice (even
-    if its value is empty), and for text that is not UTF-8; BadDataError for what is no protobuf.
+    if its value is empty), and for text that is not UTF-8; BadDataError for malformed protobuf.
     """
     try:
         message = SeriesKey.FromString(key)

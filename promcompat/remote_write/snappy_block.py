@@ -1,15 +1,15 @@
-"""The snappy block format of remote write, with a bound on what it may unpack to."""
+"""The snappy block format of remote write, with a bound on the decompressed size."""
 
 import snappy
 
 from promcompat.core.errors import BadDataError
 
 _MAX_LENGTH_BYTES = 5
-"""A block starts with its unpacked length, a varint of at most 32 bits."""
+"""A block starts with its decompressed length, a varint of at most 32 bits."""
 
 
 def declared_length(block: bytes) -> int:
-    """How many bytes the block says it unpacks to; BadDataError when it does not say."""
+    """The decompressed length that the block declares. Raises BadDataError without one."""
     length = 0
     for index, byte in enumerate(block[:_MAX_LENGTH_BYTES]):
         length |= (byte & 0x7F) << (7 * index)
@@ -19,9 +19,9 @@ def declared_length(block: bytes) -> int:
 
 
 def checked_length(block: bytes, max_bytes: int) -> int:
-    """How many bytes the block unpacks to; BadDataError for more than `max_bytes`.
+    """The decompressed length of the block. Raises BadDataError for more than `max_bytes`.
 
-    To be asked before `unpack`, so that a small body cannot make us allocate gigabytes.
+Call this before `unpack`, so that a small body cannot make us allocate gigabytes.
     """
     length = declared_length(block)
     if length > max_bytes:

@@ -1,7 +1,7 @@
 """Walks the fields of a protobuf message without decoding them.
 
-The library turns a message into objects in one call, during which nothing else runs: 32 MB of empty
-series are 16 million objects. So large messages are counted first, and decoded in pieces.
+The protobuf library decodes a message in one call, during which nothing else runs: 32 MB of empty
+series become 16 million objects. So large messages are counted first and decoded in pieces.
 """
 
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ _MAX_VARINT_BYTES = 10
 
 
 def split_fields(message: bytes, piece_bytes: int, max_fields: int, what: str) -> list[bytes]:
-    """A message as messages of about `piece_bytes`, each with some of its fields, in order.
+    """Split a message into messages of about `piece_bytes` that share out its fields, in order.
 
-    Raises BadDataError for a malformed message and for one with more than `max_fields`; `what`
-    names the fields in the text of the error.
+    Raises BadDataError for a malformed message, or one with more than `max_fields`; `what` names
+    the fields in the error.
     """
     pieces: list[bytes] = []
     start = 0
