@@ -6,7 +6,7 @@ from typing import Any
 from conformance.processes import PROMETHEUS_FEATURES, running_prometheus
 from conformance.prometheus_api import PrometheusApi, open_session
 from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryMetricRepository
+from tests.fakes import InMemoryStore
 from tests.http_service import NOW_MS, Service, running_service
 from tests.wire import encode_request, encode_series
 
@@ -53,9 +53,9 @@ async def counted(service: Service, path: str, parameters: dict[str, str]) -> di
 async def test_samples_are_counted_as_prometheus_does(
     prometheus_binary: Path, tmp_path: Path
 ) -> None:
-    repository = InMemoryMetricRepository()
+    store = InMemoryStore()
     batch = {make_labels(name, n=n): points for (name, n), points in SERIES.items()}
-    await repository.write_batch("default", make_batch(batch))
+    await store.write_batch("default", make_batch(batch))
     body = encode_request(
         encode_series((("__name__", name), ("n", n)), *points)
         for (name, n), points in SERIES.items()
@@ -64,7 +64,7 @@ async def test_samples_are_counted_as_prometheus_does(
     asked = [("query_range", {**RANGE, "query": query}) for query in QUERIES]
     asked += [("query", {**INSTANT, "query": query}) for query in QUERIES + RANGE_VECTORS]
     with running_prometheus(prometheus_binary, tmp_path / "p", features=features) as prometheus:
-        async with open_session() as session, running_service(repository) as service:
+        async with open_session() as session, running_service(store) as service:
             api = PrometheusApi(session, prometheus.url)
             await api.write_body(body)
             for path, parameters in asked:

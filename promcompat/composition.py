@@ -51,7 +51,8 @@ from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.pushdown.rule_choice import PushdownMode
 from sql.remediations.remediation_repository import PostgresRemediationRepository
 from sql.samples.maintenance_repository import PostgresMaintenanceRepository
-from sql.samples.metric_repository import PostgresMetricRepository, StorageOptions
+from sql.samples.metric_storage import MetricStorage
+from sql.samples.row_store import StorageOptions
 
 if TYPE_CHECKING:
     from promcompat.remediation.launcher import TemporalRemediationLauncher
@@ -146,7 +147,7 @@ class Storage:
     """The repositories of a serving process."""
 
     database: Database
-    metrics: PostgresMetricRepository
+    metrics: MetricStorage
     definitions: PostgresDefinitionRepository
     rules: PostgresRuleRepository
     alerts: PostgresAlertRepository
@@ -156,9 +157,9 @@ class Storage:
     maintenance: PostgresMaintenanceRepository
 
 
-async def connect_repository(
+async def connect_storage(
     settings: Settings, patience: Patience = ENDLESS, *, is_checked: bool = False
-) -> PostgresMetricRepository:
+) -> MetricStorage:
     """Connect to the migrated database of the settings as soon as it answers.
 
     `is_checked`: this process, or its parent, has found already that the database can be used.
@@ -167,26 +168,22 @@ async def connect_repository(
     """
     url = database_url(settings)
 
-    async def attempt() -> PostgresMetricRepository:
+    async def attempt() -> MetricStorage:
         if not is_checked:
             await check_database(url)
-        return await PostgresMetricRepository.open(
-            url, storage_options(settings), database_options(settings)
-        )
+        return await MetricStorage.open(url, storage_options(settings), database_options(settings))
 
     return await try_until_answered(attempt, patience)
 
 
 @asynccontextmanager
-async def open_repository(
-    settings: Settings, patience: Patience
-) -> AsyncIterator[PostgresMetricRepository]:
-    """A repository for the time of a block; errors as in `connect_repository`."""
-    repository = await connect_repository(settings, patience)
+async def open_storage(settings: Settings, patience: Patience) -> AsyncIterator[MetricStorage]:
+    """Storage of metrics for the time of a block; errors as in `connect_storage`."""
+    metrics = await connect_storage(settings, patience)
     try:
-        yield repository
+        yield metrics
     finally:
-        await repository.close()
+        await metrics.close()
 
 
 @asynccontextmanager
@@ -201,16 +198,16 @@ async def _open_alert_pool(settings: Settings, database: Database) -> AsyncItera
 
 
 def _build_storage(
-    repository: PostgresMetricRepository,
+    metrics: MetricStorage,
     alert_pool: Pool,
     webhooks: Sequence[Notifier],
     now_ms: Callable[[], int],
 ) -> Storage:
-    database = repository.database
+    database = metrics.database
     step_receivers = [webhook.name for webhook in webhooks]
     return Storage(
         database=database,
-        metrics=repository,
+        metrics=metrics,
         definitions=PostgresDefinitionRepository(database),
         rules=PostgresRuleRepository(database),
         alerts=PostgresAlertRepository(database, alert_pool, step_receivers, now_ms),
@@ -243,16 +240,19 @@ async def open_backend(
     """Storage and services on a migrated database that is known to be usable.
 
     `external_url` is where people reach this service; `large_query_ended` as in Engine. At the end
-    of the block waiting writes are answered. Errors as in `connect_repository`.
+    of the block waiting writes are answered. Errors as in `connect_storage`.
     """
-    repository, sender = await connect_repository(settings, patience, is_checked=True), HttpSender()
+    metric_storage, sender = (
+        await connect_storage(settings, patience, is_checked=True),
+        HttpSender(),
+    )
     try:
-        metrics = build_metric_service(settings, repository, large_query_ended)
-        async with _open_alert_pool(settings, repository.database) as pool:
+        metrics = build_metric_service(settings, metric_storage, large_query_ended)
+        async with _open_alert_pool(settings, metric_storage.database) as pool:
             alertmanagers, webhooks = _build_notifiers(settings, sender, external_url)
-            storage = _build_storage(repository, pool, webhooks, metrics.now_ms)
+            storage = _build_storage(metric_storage, pool, webhooks, metrics.now_ms)
             if settings.alerting:
-                await repository.threshold_watch.refresh()
+                await metric_storage.threshold_watch.refresh()
             services = _ServiceBuilder(
                 settings=settings,
                 storage=storage,
@@ -266,28 +266,29 @@ async def open_backend(
             yield Backend(storage=storage, services=services)
     finally:
         await sender.close()
-        await repository.close()
-        telemetry.storage.update(dataclasses.asdict(repository.stats))
+        await metric_storage.close()
+        telemetry.storage.update(dataclasses.asdict(metric_storage.stats))
 
 
 def build_metric_service(
     settings: Settings,
-    repository: PostgresMetricRepository,
+    storage: MetricStorage,
     large_query_ended: Callable[[], None] = lambda: None,
 ) -> MetricService:
-    """The use cases over one repository; `large_query_ended` as in Engine."""
-    engine = Engine(repository, engine_options(settings), large_query_ended)
+    """The use cases over one storage of metrics; `large_query_ended` as in Engine."""
+    engine = Engine(storage.store, engine_options(settings), large_query_ended)
     return MetricService(
-        repository,
+        storage.store,
+        storage.catalogue,
         engine,
         max_future_ms=settings.max_future,
         label_limits=label_limits(settings),
-        range_cache=build_range_cache(settings, engine, repository),
+        range_cache=build_range_cache(settings, engine, storage),
     )
 
 
 def build_range_cache(
-    settings: Settings, engine: Engine, repository: PostgresMetricRepository
+    settings: Settings, engine: Engine, storage: MetricStorage
 ) -> RangeResultCache | None:
     """The cache of range queries' answers; None where it could not be used.
 
@@ -296,8 +297,8 @@ def build_range_cache(
     """
     if not settings.query_cache_bytes or settings.delayed_name_removal:
         return None
-    cache = RangeResultCache(engine, repository, max_bytes=settings.query_cache_bytes)
-    repository.database.guard.on_step_back(cache.forget)
+    cache = RangeResultCache(engine, storage.store, max_bytes=settings.query_cache_bytes)
+    storage.database.guard.on_step_back(cache.forget)
     return cache
 
 
@@ -322,7 +323,10 @@ class _ServiceBuilder:
             database=storage.database.capabilities.describe(),
             metrics=metrics,
             native_queries=NativeQueryService(
-                storage.metrics.sample_list_reader(), storage.metrics, storage.definitions, metrics
+                storage.metrics.sample_lists,
+                storage.metrics.catalogue,
+                storage.definitions,
+                metrics,
             ),
             definitions=self._definitions(),
             rules=self._rules(),
@@ -447,11 +451,8 @@ def _build_launcher(
     )
 
 
-def build_condition_checker(
-    metrics: MetricService, repository: PostgresMetricRepository
-) -> AlertConditionChecker:
+def build_condition_checker(metrics: MetricService, database: Database) -> AlertConditionChecker:
     """What a remediation worker verifies conditions with."""
-    database = repository.database
     return AlertConditionChecker(
         metrics,
         PostgresAlertRepository(database, database.read_pool, (), metrics.now_ms),

@@ -36,9 +36,9 @@ from sql.alerting.delivery_repository import (
 from sql.alerting.rule_repository import PostgresRuleRepository
 from sql.database.connection_pool import PoolOptions, open_pool
 from sql.definitions.definition_repository import PostgresDefinitionRepository
-from sql.samples.metric_repository import PostgresMetricRepository
+from sql.samples.metric_storage import MetricStorage
 from tests.factories import Points, make_batch
-from tests.repositories import opened_repository
+from tests.repositories import opened_storage
 
 NOW_MS = 1_700_000_000_000
 TENANT = "t"
@@ -97,7 +97,7 @@ class AlertingFixture:
     """Everything one process has for alerts, on one database."""
 
     clock: Clock
-    metrics_repository: PostgresMetricRepository
+    storage: MetricStorage
     metrics: MetricService
     repository: PostgresAlertRepository
     rules: RuleService
@@ -147,7 +147,7 @@ class AlertingFixture:
         known = await self.definitions.find(TENANT, name)
         definition = MetricDefinition(name=name, alert_threshold=threshold)
         await self.definitions.save(TENANT, definition, known.version if known else 0)
-        await self.metrics_repository.threshold_watch.refresh()
+        await self.storage.threshold_watch.refresh()
 
     async def series(self, expr: str, at_ms: int) -> list[dict[str, str]]:
         """The labels of the result of an expression."""
@@ -175,24 +175,28 @@ async def running_alerting(
     alertmanager = alertmanager or RememberingNotifier("alertmanager-test")
     clock, stats = clock or Clock(), AlertingStats()
     options = {"now_ms": clock, "alert_max_sample_age_ms": max_sample_age_ms}
-    async with opened_repository(url, **options) as repository:
+    async with opened_storage(url, **options) as storage:
         pool = await open_pool(url, PoolOptions(max_size=4))
         try:
             metrics = MetricService(
-                repository, Engine(repository, EngineOptions()), max_future_ms=0, now_ms=clock
+                storage.store,
+                storage.catalogue,
+                Engine(storage.store, EngineOptions()),
+                max_future_ms=0,
+                now_ms=clock,
             )
             alerts = PostgresAlertRepository(
-                repository.database, pool, [notifier.name, *webhooks], clock
+                storage.database, pool, [notifier.name, *webhooks], clock
             )
             deliveries, label_sets = PostgresStepDeliveries(pool), PostgresLabelSetStates(pool)
-            definitions = PostgresDefinitionRepository(repository.database)
-            await repository.threshold_watch.refresh()
+            definitions = PostgresDefinitionRepository(storage.database)
+            await storage.threshold_watch.refresh()
             yield AlertingFixture(
                 clock=clock,
-                metrics_repository=repository,
+                storage=storage,
                 metrics=metrics,
                 repository=alerts,
-                rules=RuleService(PostgresRuleRepository(repository.database), alerts, definitions),
+                rules=RuleService(PostgresRuleRepository(storage.database), alerts, definitions),
                 alerts=AlertService(alerts, metrics, max_silences=100),
                 evaluator=RuleEvaluator(alerts, metrics, stats, "http://here"),
                 thresholds=ThresholdAlerts(

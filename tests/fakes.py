@@ -76,8 +76,8 @@ class TenantData:
     metadata: dict[str, MetricMetadata] = field(default_factory=dict)
 
 
-class InMemoryMetricRepository:
-    """A MetricRepository in plain dicts, for tests that need no database."""
+class InMemoryStore:
+    """A `Store` and a `Catalogue` in plain dicts, for tests that need no database."""
 
     def __init__(self) -> None:
         self._tenants: dict[str, TenantData] = {}

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from promcompat.api.routes import build_application
 from promcompat.composition import engine_options, label_limits
-from promcompat.core.ports import MetricRepository
+from promcompat.core.ports import Catalogue, Store
 from promcompat.http.context import ServiceState
 from promcompat.http.server import make_runner
 from promcompat.querying.metric_service import MetricService
@@ -85,7 +85,8 @@ class Service:
     """A running application and what stands behind it."""
 
     client: TestClient[Any, Any]
-    repository: MetricRepository
+    store: Store
+    catalogue: Catalogue
     state: ServiceState
     telemetry: Telemetry
 
@@ -103,15 +104,19 @@ class Service:
 
 @asynccontextmanager
 async def running_service(
-    repository: MetricRepository, *, is_ready: bool = True, **settings: Any
+    store: Store, catalogue: Catalogue | None = None, *, is_ready: bool = True, **settings: Any
 ) -> AsyncIterator[Service]:
-    """Serve a repository with these settings and a clock that stands still."""
-    chosen = GivenSettings(**settings)
+    """Serve a store with these settings and a clock that stands still.
+
+    Without a catalogue the store is one too, as the one in memory is.
+    """
+    chosen, listed = GivenSettings(**settings), catalogue or store
     state, telemetry = ServiceState(), Telemetry()
     if is_ready:
-        engine = Engine(repository, engine_options(chosen))
+        engine = Engine(store, engine_options(chosen))
         service = MetricService(
-            repository,
+            store,
+            listed,
             engine,
             max_future_ms=chosen.max_future,
             label_limits=label_limits(chosen),
@@ -120,4 +125,4 @@ async def running_service(
         state.open(services_of_metrics(service))
     app = build_application(chosen, state, telemetry)
     async with TestClient(ServiceServer(app)) as client:
-        yield Service(client, repository, state, telemetry)
+        yield Service(client, store, listed, state, telemetry)

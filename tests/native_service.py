@@ -28,7 +28,7 @@ class NativeClient:
         backend: Backend,
     ) -> None:
         self.client = client
-        self.repository = backend.storage.metrics
+        self.storage = backend.storage.metrics
         self.services = backend.services
 
     async def send(

@@ -35,9 +35,9 @@ from promcompat.remediation.worker import WorkerOptions, run_worker
 from promcompat.settings import Settings
 from promql.engine import Engine
 from sql.remediations.remediation_repository import PostgresRemediationRepository
-from sql.samples.metric_repository import PostgresMetricRepository
+from sql.samples.metric_storage import MetricStorage
 from tests.factories import make_batch, make_labels
-from tests.repositories import opened_repository
+from tests.repositories import opened_storage
 
 TENANT = "default"
 HOT = "temperature > 90"
@@ -50,20 +50,20 @@ class Stage:
     """A store whose sensor is hot, and what asks and records there."""
 
     url: str
-    metrics: PostgresMetricRepository
+    metrics: MetricStorage
     remediations: PostgresRemediationRepository
 
     @property
     def checker(self) -> AlertConditionChecker:
-        engine = Engine(self.metrics, engine_options(Settings()))
-        metrics = MetricService(self.metrics, engine, max_future_ms=0)
-        return build_condition_checker(metrics, self.metrics)
+        engine = Engine(self.metrics.store, engine_options(Settings()))
+        metrics = MetricService(self.metrics.store, self.metrics.catalogue, engine, max_future_ms=0)
+        return build_condition_checker(metrics, self.metrics.database)
 
     async def set_temperature(self, celsius: float, sensor: str = "a") -> None:
         """The sensor's newest sample."""
         labels = make_labels("temperature", sensor=sensor)
         now_ms = time.time_ns() // 1_000_000
-        await self.metrics.write_batch(TENANT, make_batch({labels: [(now_ms, celsius)]}))
+        await self.metrics.store.write_batch(TENANT, make_batch({labels: [(now_ms, celsius)]}))
 
     async def recorded(self, workflow_id: str) -> Remediation:
         """The record of a workflow."""
@@ -103,7 +103,7 @@ class Stage:
 @asynccontextmanager
 async def opened_stage(url: str, celsius: float = 99.0) -> AsyncIterator[Stage]:
     """A stage on a fresh database, with one hot sensor."""
-    async with opened_repository(url) as metrics:
+    async with opened_storage(url) as metrics:
         stage = Stage(url, metrics, PostgresRemediationRepository(metrics.database))
         await stage.set_temperature(celsius)
         yield stage

@@ -1,4 +1,4 @@
-"""Opening the PostgreSQL repository on a test database."""
+"""Opening the PostgreSQL storage on a test database."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +10,8 @@ import asyncpg
 from sql.database.database import DatabaseOptions
 from sql.migrate import migrate
 from sql.pushdown.rule_choice import PushdownMode
-from sql.samples.metric_repository import PostgresMetricRepository, StorageOptions
+from sql.samples.metric_storage import MetricStorage
+from sql.samples.row_store import StorageOptions
 
 
 def discard(_line: str) -> None:
@@ -36,8 +37,8 @@ async def locked_samples(url: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def opened_repository(url: str, **options: Any) -> AsyncIterator[PostgresMetricRepository]:
-    """A repository on a migrated database, closed at the end.
+async def opened_storage(url: str, **options: Any) -> AsyncIterator[MetricStorage]:
+    """Storage on a migrated database, closed at the end.
 
     Without pushdown unless asked for.
     """
@@ -45,16 +46,16 @@ async def opened_repository(url: str, **options: Any) -> AsyncIterator[PostgresM
         name: options.pop(name) for name in DatabaseOptions.__dataclass_fields__ if name in options
     }
     chosen = replace(StorageOptions(pushdown=PushdownMode.OFF), **options)
-    repository = await PostgresMetricRepository.open(url, chosen, DatabaseOptions(**of_database))
+    storage = await MetricStorage.open(url, chosen, DatabaseOptions(**of_database))
     try:
-        yield repository
+        yield storage
     finally:
-        await repository.close()
+        await storage.close()
 
 
 @asynccontextmanager
-async def migrated_repository(url: str) -> AsyncIterator[PostgresMetricRepository]:
-    """A repository on a database that is migrated first, closed at the end."""
+async def migrated_storage(url: str) -> AsyncIterator[MetricStorage]:
+    """Storage on a database that is migrated first, closed at the end."""
     await migrate(url, discard)
-    async with opened_repository(url) as repository:
-        yield repository
+    async with opened_storage(url) as storage:
+        yield storage

@@ -46,14 +46,14 @@ class SampleReader(Protocol):
         """
 
 
-class MetricRepository(SampleReader, Protocol):
-    """Where samples and what is known of their series are kept."""
+class Store(SampleReader, Protocol):
+    """Where samples are kept."""
 
     def known_series(self, tenant: str) -> Container[bytes]:
         """The series keys (see `WriteBatch`) whose labels need not be decoded again."""
 
     async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
-        """Store a batch; returns only after its rows are committed.
+        """Store a batch and its metadata; returns only after its rows are committed.
 
         The tenant is created on its first write. A sample equal to a stored one (time and bits)
         is accepted. One with the same time and other bits is not stored, every other row is, and
@@ -63,21 +63,37 @@ class MetricRepository(SampleReader, Protocol):
         is full and StorageUnavailableError when the database fails; then nothing is acknowledged.
         """
 
-    async def series(
-        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
-    ) -> list[Labels]:
-        """Label sets, sorted, of matching series with a sample in `[start_ms, end_ms]`.
+    async def explain_select(
+        self, tenant: str, selections: Sequence[SeriesSelection], depth: ExplanationDepth
+    ) -> list[SelectionExplanation]:
+        """How `select` reads each selection, in their order; `depth` may say to read it too.
 
-        `limit` bounds the list (0: no limit); callers ask one more to learn of a truncation.
+        Raises as `select` does.
         """
 
     async def sample_bounds(self, tenant: str) -> tuple[int, int] | None:
         """The times of the tenant's first and last sample, Unix ms; None without samples."""
 
+    async def ping(self) -> None:
+        """Returns when the database answers; raises StorageUnavailableError otherwise."""
+
+
+class Catalogue(Protocol):
+    """What is known of series and metrics.
+
+    Lists are sorted, and of series with a sample in `[start_ms, end_ms]`. `limit` bounds them
+    (0: no limit); callers ask for one more to learn of a truncation.
+    """
+
+    async def series(
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
+    ) -> list[Labels]:
+        """The label sets of matching series."""
+
     async def label_names(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[str]:
-        """Sorted label names of such series."""
+        """The label names of matching series."""
 
     async def label_values(
         self,
@@ -88,21 +104,10 @@ class MetricRepository(SampleReader, Protocol):
         end_ms: int,
         limit: int,
     ) -> list[str]:
-        """Sorted values of one label among such series."""
+        """The values of one label among matching series."""
 
     async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
         """What senders said of one family, or of all, sorted by family."""
-
-    async def explain_select(
-        self, tenant: str, selections: Sequence[SeriesSelection], depth: ExplanationDepth
-    ) -> list[SelectionExplanation]:
-        """How `select` reads each selection, in their order; `depth` may say to read it too.
-
-        Raises as `select` does.
-        """
-
-    async def ping(self) -> None:
-        """Returns when the database answers; raises StorageUnavailableError otherwise."""
 
 
 class LateWriteReader(Protocol):

@@ -4,7 +4,7 @@ import sys
 
 import uvloop
 
-from promcompat.composition import open_repository
+from promcompat.composition import open_storage
 from promcompat.database import SHORT
 from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
 from promcompat.metrics.periodic_maintenance import log_deleted
@@ -32,6 +32,6 @@ def run_maintain(settings: Settings) -> int:
 
 
 async def _maintain(settings: Settings) -> MaintenanceReport:
-    async with open_repository(settings, SHORT) as repository:
-        maintenance = PostgresMaintenanceRepository(repository.database)
+    async with open_storage(settings, SHORT) as storage:
+        maintenance = PostgresMaintenanceRepository(storage.database)
         return await MaintenanceService(maintenance, settings.retention_days).run_once()

@@ -7,7 +7,7 @@ from promcompat.composition import (
     action_policy,
     build_condition_checker,
     build_metric_service,
-    connect_repository,
+    connect_storage,
     temporal_options,
 )
 from promcompat.core.errors import PromcompatError
@@ -18,7 +18,7 @@ from promcompat.remediation.registry import Registered, load_registered
 from promcompat.remediation.worker import WorkerOptions, run_worker
 from promcompat.settings import Settings
 from sql.remediations.remediation_repository import PostgresRemediationRepository
-from sql.samples.metric_repository import PostgresMetricRepository
+from sql.samples.metric_storage import MetricStorage
 
 
 class WorkerSettingsError(PromcompatError):
@@ -38,13 +38,13 @@ async def _work(settings: Settings) -> int:
     options = worker_options(settings)
     registered = load_registered(settings.remediation_package)
     termination = Termination()
-    repository = await termination.unless_asked(connect_repository(settings))
-    if repository is None:
+    storage = await termination.unless_asked(connect_storage(settings))
+    if storage is None:
         return termination.exit_code
     try:
-        await _work_on(settings, repository, options, registered, termination)
+        await _work_on(settings, storage, options, registered, termination)
     finally:
-        await repository.close()
+        await storage.close()
     return termination.exit_code
 
 
@@ -63,13 +63,13 @@ def worker_options(settings: Settings) -> WorkerOptions:
 
 async def _work_on(
     settings: Settings,
-    repository: PostgresMetricRepository,
+    storage: MetricStorage,
     options: WorkerOptions,
     registered: Registered,
     termination: Termination,
 ) -> None:
-    journal = PostgresRemediationRepository(repository.database)
-    checker = build_condition_checker(build_metric_service(settings, repository), repository)
+    journal = PostgresRemediationRepository(storage.database)
+    checker = build_condition_checker(build_metric_service(settings, storage), storage.database)
     async with aiohttp.ClientSession() as session:
         runner = ActionRunner(session, action_policy(settings), journal)
         activities = RemediationActivities(journal, runner, checker)

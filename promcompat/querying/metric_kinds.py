@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from promcompat.core.definitions import Aggregation, MetricType
 from promcompat.core.errors import NotFoundError
 from promcompat.core.matchers import LabelMatcher, MatchOp
-from promcompat.core.ports import DefinitionRepository, MetricRepository, SampleListReader
+from promcompat.core.ports import Catalogue, DefinitionRepository, SampleListReader
 from promcompat.querying.bucket_expressions import MetricShape, default_aggregation
 from promcompat.querying.bucket_reader import of_metric
 
@@ -27,11 +27,11 @@ class MetricKinds:
     def __init__(
         self,
         samples: SampleListReader,
-        repository: MetricRepository,
+        catalogue: Catalogue,
         definitions: DefinitionRepository,
     ) -> None:
         self._samples = samples
-        self._repository = repository
+        self._catalogue = catalogue
         self._definitions = definitions
 
     async def find(self, tenant: str, name: str) -> MetricKind:
@@ -50,7 +50,7 @@ class MetricKinds:
         return MetricKind(metric_type, aggregation or default_aggregation(metric_type), shape)
 
     async def _type_by_senders(self, tenant: str, name: str) -> MetricType | None:
-        for entry in await self._repository.metadata(tenant, name):
+        for entry in await self._catalogue.metadata(tenant, name):
             if entry.type in set(MetricType):
                 return MetricType(entry.type)
         return None
@@ -84,7 +84,7 @@ class MetricKinds:
         """Whether every series under the name itself has the label `quantile`."""
         without_quantile = LabelMatcher("quantile", MatchOp.EQUAL, "")
         matchers = of_metric(name, (without_quantile,))
-        return not await self._repository.series(tenant, [matchers], *_ALL_MS, 1)
+        return not await self._catalogue.series(tenant, [matchers], *_ALL_MS, 1)
 
     async def _is_written(self, tenant: str, name: str) -> bool:
         return await self._samples.metric_names(tenant, name, "", 1) == [name]

@@ -22,7 +22,7 @@ from promcompat.core.model import (
     SeriesSelection,
     WriteBatch,
 )
-from promcompat.core.ports import MatcherSets, MetricRepository
+from promcompat.core.ports import Catalogue, MatcherSets, Store
 from promcompat.querying.query_explanation import QueryExplanation, explain_query
 from promql.engine import Engine
 from promql.query import Query, QueryRunner
@@ -72,7 +72,8 @@ class MetricService:
 
     def __init__(
         self,
-        repository: MetricRepository,
+        store: Store,
+        catalogue: Catalogue,
         engine: Engine,
         *,
         max_future_ms: int,
@@ -82,11 +83,12 @@ class MetricService:
     ) -> None:
         """`max_future_ms` bounds how far ahead of now a sample may be; 0 sets no bound.
 
-        `label_limits` are those of the repository, for readers of requests that name what is wrong.
+        `label_limits` are those of the store, for readers of requests that name what is wrong.
         `range_cache` answers range queries in front of the engine.
         """
         self._runner: QueryRunner = range_cache or engine
-        self._repository = repository
+        self._store = store
+        self._catalogue = catalogue
         self._engine = engine
         self._max_future_ms = max_future_ms
         self.label_limits = label_limits
@@ -102,28 +104,28 @@ class MetricService:
 
     def known_series(self, tenant: str) -> Container[bytes]:
         """The series keys whose labels a decoder need not look at."""
-        return self._repository.known_series(tenant)
+        return self._store.known_series(tenant)
 
     async def write(self, tenant: str, batch: WriteBatch) -> None:
         """Store a batch; returns only when its rows are committed.
 
         A sample too far ahead of the clock is not stored, every other one is, and
         WriteRejectedError is raised in Prometheus' words. Other errors are those of
-        `MetricRepository.write_batch`.
+        `Store.write_batch`.
         """
         if not self._max_future_ms:
-            await self._repository.write_batch(tenant, batch)
+            await self._store.write_batch(tenant, batch)
             return
         too_late = batch.timestamps > self._now_ms() + self._max_future_ms
         if not too_late.any():
-            await self._repository.write_batch(tenant, batch)
+            await self._store.write_batch(tenant, batch)
             return
         reason = "out of bounds: timestamp is too far in the future"
         refused = dict.fromkeys(np.flatnonzero(too_late).tolist(), reason)
         kept = _rows(batch, ~too_late)
         try:
             if len(kept) or kept.metadata:
-                await self._repository.write_batch(tenant, kept)
+                await self._store.write_batch(tenant, kept)
         except WriteRejectedError as exc:
             raise exc.of_larger_batch(np.flatnonzero(~too_late).tolist(), refused) from exc
         raise WriteRejectedError(reason, refused=refused)
@@ -143,13 +145,13 @@ class MetricService:
 
     async def explain(self, query: Query, depth: ExplanationDepth) -> QueryExplanation:
         """How a query is answered. Raises the errors of the engine."""
-        return await explain_query(self._repository, self._engine, query, depth)
+        return await explain_query(self._store, self._engine, query, depth)
 
     async def series(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> Listing[Labels]:
         """The label sets of matching series with samples in `[start_ms, end_ms]`."""
-        found = await self._repository.series(
+        found = await self._catalogue.series(
             tenant, matcher_sets, start_ms, end_ms, _one_more(limit)
         )
         return Listing.cut(found, limit)
@@ -158,7 +160,7 @@ class MetricService:
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> Listing[str]:
         """The label names of such series."""
-        found = await self._repository.label_names(
+        found = await self._catalogue.label_names(
             tenant, matcher_sets, start_ms, end_ms, _one_more(limit)
         )
         return Listing.cut(found, limit)
@@ -173,26 +175,26 @@ class MetricService:
         limit: int,
     ) -> Listing[str]:
         """The values of one label among such series."""
-        found = await self._repository.label_values(
+        found = await self._catalogue.label_values(
             tenant, name, matcher_sets, start_ms, end_ms, _one_more(limit)
         )
         return Listing.cut(found, limit)
 
     async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
         """What senders said of one metric family, or of all, sorted by family."""
-        return await self._repository.metadata(tenant, family)
+        return await self._catalogue.metadata(tenant, family)
 
     async def series_statistics(self, tenant: str) -> SeriesStatistics:
         """Counts over the series of a tenant; over the first 200,000 with a warning beyond."""
-        found = await self._repository.series(tenant, (), *ALL_TIME_MS, MAX_COUNTED_SERIES + 1)
-        bounds_ms = await self._repository.sample_bounds(tenant)
+        found = await self._catalogue.series(tenant, (), *ALL_TIME_MS, MAX_COUNTED_SERIES + 1)
+        bounds_ms = await self._store.sample_bounds(tenant)
         # Seconds of work for the largest tenants, which others need not wait for.
         listing = Listing.cut(found, MAX_COUNTED_SERIES)
         return await asyncio.to_thread(count_series, listing, bounds_ms)
 
     async def check_ready(self) -> None:
         """Returns when the database answers; raises StorageUnavailableError otherwise."""
-        await self._repository.ping()
+        await self._store.ping()
 
 
 def truncate_result(result: QueryResult, limit: int) -> QueryResult:

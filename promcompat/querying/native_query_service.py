@@ -14,7 +14,7 @@ from promcompat.core.native_queries import (
     SampleRow,
     Statistics,
 )
-from promcompat.core.ports import DefinitionRepository, MetricRepository, SampleListReader
+from promcompat.core.ports import Catalogue, DefinitionRepository, SampleListReader
 from promcompat.querying.bucket_expressions import MetricShape, statistics_of
 from promcompat.querying.bucket_grid import bucket_starts
 from promcompat.querying.bucket_reader import BucketReader, of_metric, series_union
@@ -48,14 +48,14 @@ class NativeQueryService:
     def __init__(
         self,
         samples: SampleListReader,
-        repository: MetricRepository,
+        catalogue: Catalogue,
         definitions: DefinitionRepository,
         metrics: MetricService,
     ) -> None:
         """`metrics` runs the queries of buckets, beside those of the Prometheus API."""
         self._samples = samples
         self._metrics = metrics
-        self._kinds = MetricKinds(samples, repository, definitions)
+        self._kinds = MetricKinds(samples, catalogue, definitions)
         self._buckets = BucketReader(metrics)
 
     async def sample_page(

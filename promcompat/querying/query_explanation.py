@@ -7,7 +7,7 @@ from typing import Final
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
-from promcompat.core.ports import MetricRepository
+from promcompat.core.ports import Store
 from promql.ast import Expr
 from promql.engine import Engine
 from promql.parsing.printer import prettify, print_expr
@@ -29,7 +29,7 @@ class QueryExplanation:
 
 
 async def explain_query(
-    repository: MetricRepository, engine: Engine, query: Query, depth: ExplanationDepth
+    store: Store, engine: Engine, query: Query, depth: ExplanationDepth
 ) -> QueryExplanation:
     """Explain a query, and run it when `depth` says so. Raises the errors of the engine.
 
@@ -37,7 +37,7 @@ async def explain_query(
     """
     plan = await engine.plan(query)
     result = await engine.run(query) if depth.analyze else None
-    leaves = await repository.explain_select(query.tenant, plan.selections, depth)
+    leaves = await store.explain_select(query.tenant, plan.selections, depth)
     return QueryExplanation(
         text=query.text,
         formatted=await asyncio.to_thread(_formatted, plan.parsed),

@@ -34,7 +34,7 @@ _NOTHING: Final = SelectionExplanation(
 
 
 class ReadExplainer:
-    """Explains the reads that a `SampleReader` of the same parts would do."""
+    """Explains the reads that a `RowReader` of the same parts would do."""
 
     def __init__(
         self, pool: Pool, series_reader: SeriesReader, planner: ReadPlanner, *, max_samples: int

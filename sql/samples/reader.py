@@ -38,7 +38,7 @@ _READS_AT_ONCE: Final = 8
 asked for all of its own at once kept others waiting for 20 s."""
 
 
-class SampleReader:
+class RowReader:
     """Reads the samples of selections."""
 
     def __init__(

@@ -2,23 +2,25 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Final, Protocol, TypeVar, cast
 
 import numpy as np
 import orjson
 
 from promcompat.core.bounded_caches import texts_bytes
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels
+from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels, MetricMetadata
+from promcompat.core.ports import Catalogue as CataloguePort
 from promcompat.core.ports import MatcherSets
 from sql.caching.catalogue_cache import Catalogue, CatalogueCache, SeenSamples
 from sql.caching.late_writes import ReadState, wall_clock_ms
 from sql.catalog import TimeBounds, is_storable_text
-from sql.database.connection_pool import Connection, acquired
+from sql.database.connection_pool import Connection, acquired, read_again
 from sql.database.database import Database
 from sql.query_loader import load_queries
 from sql.series.reader import SeriesReader
 
+ItemT = TypeVar("ItemT")
 _QUERIES: Final = load_queries("series")
 _NAME_SETS: Final = ""
 """In place of a label: the sets of names. No label has an empty name."""
@@ -68,8 +70,8 @@ class _Question:
         return texts_bytes(text for one in matchers for text in (one.name, one.value))
 
 
-class SeriesCatalogue:
-    """Answers what series there are; see the port `MetricRepository` for the meaning of bounds."""
+class PostgresCatalogue:
+    """The series of a database and the metadata of their metrics."""
 
     def __init__(
         self,
@@ -84,30 +86,51 @@ class SeriesCatalogue:
         self._cache = CatalogueCache(cache_bytes)
 
     async def series(
-        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[Labels]:
-        """Label sets, sorted."""
-        found = await self._items(tenant, None, matcher_sets, TimeBounds.clamp(start_ms, end_ms))
-        return cast(list[Labels], found)
+        """Label sets; see the port."""
+        bounds = TimeBounds.clamp(start_ms, end_ms)
+        found = cast(list[Labels], await self._items(tenant, None, matcher_sets, bounds))
+        return _limited(found, limit)
 
     async def label_names(
-        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
     ) -> list[str]:
-        """Label names, sorted."""
+        """Label names; see the port."""
         bounds = TimeBounds.clamp(start_ms, end_ms)
         found = cast(list[str], await self._items(tenant, _NAME_SETS, matcher_sets, bounds))
-        return sorted({name for names in found for name in orjson.loads(names)})
+        return _limited(sorted({name for names in found for name in orjson.loads(names)}), limit)
 
     async def label_values(
-        self, tenant: str, name: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
+        self,
+        tenant: str,
+        name: str,
+        matcher_sets: MatcherSets,
+        start_ms: int,
+        end_ms: int,
+        limit: int,
     ) -> list[str]:
-        """Values of a label, sorted."""
+        """Values of a label; see the port."""
         bounds = TimeBounds.clamp(start_ms, end_ms)
         if not name or not is_storable_text(name):
             return []
         if name == METRIC_NAME and not matcher_sets:
-            return await self._metric_names(tenant, bounds)
-        return cast(list[str], await self._items(tenant, name, matcher_sets, bounds))
+            names = await self._database.guard.in_one_epoch(
+                lambda: self._metric_names(tenant, bounds)
+            )
+            return _limited(names, limit)
+        found = cast(list[str], await self._items(tenant, name, matcher_sets, bounds))
+        return _limited(found, limit)
+
+    @read_again
+    async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
+        """Metadata of one family or all; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None or (family is not None and not is_storable_text(family)):
+            return []
+        async with acquired(self._database.read_pool) as connection:
+            rows = await connection.fetch(_QUERIES["list_metadata"], tenant_id, family)
+        return [MetricMetadata(*row) for row in rows]
 
     async def matching_ids(self, tenant_id: int, matcher_sets: MatcherSets) -> IntArray | None:
         """Ids of series that satisfy any set; None when there is no set and all do."""
@@ -115,6 +138,7 @@ class SeriesCatalogue:
             generation = await self._series_reader.generation(connection, tenant_id)
             return await self._matching_ids(connection, tenant_id, matcher_sets, generation)
 
+    @read_again
     async def _metric_names(self, tenant: str, bounds: TimeBounds) -> list[str]:
         """By one probe for each name, which takes less than remembering them."""
         tenant_id = await self._database.tenants.find(tenant)
@@ -126,10 +150,20 @@ class SeriesCatalogue:
             rows = await connection.fetch(_QUERIES["metric_names"], tenant_id)
         return [row["metric_name"] for row in rows if row["metric_name"]]
 
+    @read_again
     async def _items(
         self, tenant: str, label: str | None, matcher_sets: MatcherSets, bounds: TimeBounds
     ) -> list[Labels] | list[str]:
         """The items of a list that are of a series with a sample within bounds."""
+
+        async def read() -> list[Labels] | list[str]:
+            return await self._read_items(tenant, label, matcher_sets, bounds)
+
+        return await self._database.guard.in_one_epoch(read)
+
+    async def _read_items(
+        self, tenant: str, label: str | None, matcher_sets: MatcherSets, bounds: TimeBounds
+    ) -> list[Labels] | list[str]:
         tenant_id = await self._database.tenants.find(tenant)
         if tenant_id is None or bounds.is_empty:
             return []
@@ -250,6 +284,10 @@ class SeriesCatalogue:
         return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
 
 
+def _limited(items: list[ItemT], limit: int) -> list[ItemT]:
+    return items[:limit] if limit > 0 else items
+
+
 def _split(packed: bytes | None) -> Sequence[str]:
     return [] if packed is None else packed.decode().split("\0")
 
@@ -260,3 +298,8 @@ def _unpacked(packed: bytes | None) -> IntArray:
 
 def _ids_or_none(ids: IntArray | None) -> list[int] | None:
     return None if ids is None else ids.tolist()
+
+
+def _conforms(catalogue: PostgresCatalogue) -> CataloguePort:
+    """Checked by mypy: the catalogue has the port's shape."""
+    return catalogue

@@ -5,7 +5,6 @@ from typing import Final
 
 from promcompat.core.bounded_caches import ByteBoundedCache, texts_bytes
 from promcompat.core.model import MetricMetadata
-from sql.catalog import is_storable_text
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
 
@@ -13,12 +12,11 @@ _QUERIES: Final = load_queries("series")
 _REMEMBERED_BYTES: Final = 32 << 20
 
 
-class MetadataStore:
+class MetadataWriter:
     """Stores metadata that changed: senders repeat all of it every minute."""
 
-    def __init__(self, write_pool: Pool, read_pool: Pool) -> None:
-        self._write_pool = write_pool
-        self._read_pool = read_pool
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
         self._stored: ByteBoundedCache[tuple[int, str], MetricMetadata] = ByteBoundedCache(
             _REMEMBERED_BYTES
         )
@@ -39,19 +37,11 @@ class MetadataStore:
             [entry.help for entry in changed],
             [entry.unit for entry in changed],
         )
-        async with acquired(self._write_pool) as connection:
+        async with acquired(self._pool) as connection:
             await connection.execute(_QUERIES["store_metadata"], tenant_id, *columns)
         for entry in changed:
             n_bytes = texts_bytes((entry.family, entry.type, entry.help, entry.unit))
             self._stored.add((tenant_id, entry.family), entry, n_bytes)
-
-    async def list(self, tenant_id: int, family: str | None) -> list[MetricMetadata]:
-        """Metadata of one family or of all, sorted by family."""
-        if family is not None and not is_storable_text(family):
-            return []
-        async with acquired(self._read_pool) as connection:
-            rows = await connection.fetch(_QUERIES["list_metadata"], tenant_id, family)
-        return [MetricMetadata(*row) for row in rows]
 
 
 def _storable(entry: MetricMetadata) -> MetricMetadata:

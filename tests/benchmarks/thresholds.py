@@ -22,7 +22,7 @@ from promcompat.core.thresholds import AlertThreshold, Direction
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.embedded.database import EmbeddedDatabase
 from sql.migrate import migrate
-from sql.samples.metric_repository import PostgresMetricRepository
+from sql.samples.metric_storage import MetricStorage
 from tests.factories import series_key
 from tests.repositories import discard
 
@@ -70,24 +70,24 @@ def make_batches(at_ms: int) -> list[WriteBatch]:
     ]
 
 
-async def write_all(repository: PostgresMetricRepository, batches: list[WriteBatch]) -> float:
+async def write_all(storage: MetricStorage, batches: list[WriteBatch]) -> float:
     """Samples per second."""
     waiting = list(batches)
     started = time.perf_counter()
 
     async def write_rest() -> None:
         while waiting:
-            await repository.write_batch(TENANT, waiting.pop())
+            await storage.store.write_batch(TENANT, waiting.pop())
 
     await asyncio.gather(*(write_rest() for _ in range(N_PARALLEL)))
     return sum(map(len, batches)) / (time.perf_counter() - started)
 
 
 async def measure(url: str) -> ThresholdCost:
-    """Both kinds of repository in turn, on one empty database."""
+    """Both kinds of storage in turn, on one empty database."""
     await migrate(url, discard)
-    plain = await PostgresMetricRepository.open(url)
-    watching = await PostgresMetricRepository.open(url)
+    plain = await MetricStorage.open(url)
+    watching = await MetricStorage.open(url)
     definitions = PostgresDefinitionRepository(plain.database)
     threshold = AlertThreshold(warning=5.0, critical=8.0, direction=Direction.ABOVE)
     for number in range(N_DEFINITIONS):
@@ -97,9 +97,9 @@ async def measure(url: str) -> ThresholdCost:
     now_ms = time.time_ns() // 1_000_000
     rates: tuple[list[float], list[float]] = ([], [])
     for number in range(-2, N_ROUNDS):
-        for which, repository in enumerate((plain, watching)):
+        for which, storage in enumerate((plain, watching)):
             samples = make_batches(now_ms + number * 1000 + which)
-            rate = await write_all(repository, samples)
+            rate = await write_all(storage, samples)
             if number >= 0:
                 rates[which].append(rate)
     assert watching.threshold_watch.n_series == N_DEFINITIONS * N_SERIES_EACH

@@ -217,7 +217,7 @@ async def test_a_label_that_is_or_becomes_empty_is_removed(database_url: str) ->
 
 async def test_a_tenant_and_a_group_have_a_bounded_number_of_rules(database_url: str) -> None:
     async with running_alerting(database_url) as one:
-        rules = PostgresRuleRepository(one.metrics_repository.database)
+        rules = PostgresRuleRepository(one.storage.database)
         limited = RuleService(rules, one.repository, one.definitions, RuleLimits(3, 2))
         await limited.create(TENANT, make_rule("A"))
         second = await limited.create(TENANT, make_rule("B"))

@@ -12,7 +12,7 @@ from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import PostgresDistribution
 from sql.migrate import migrate
 from tests.factories import block_rows, make_batch, make_labels, select_name
-from tests.repositories import connected, discard, migrated_repository
+from tests.repositories import connected, discard, migrated_storage
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
@@ -26,13 +26,13 @@ EVER = select_name("up", -(2**62), 2**62)
 
 async def write_samples(url: str, first: int = 0) -> None:
     points = [(at + first, value) for at, value in POINTS]
-    async with migrated_repository(url) as repository:
-        await repository.write_batch("default", make_batch({UP: points}))
+    async with migrated_storage(url) as storage:
+        await storage.store.write_batch("default", make_batch({UP: points}))
 
 
 async def times_of(url: str) -> list[int]:
-    async with migrated_repository(url) as repository:
-        (block,) = await repository.select("default", [EVER])
+    async with migrated_storage(url) as storage:
+        (block,) = await storage.store.select("default", [EVER])
     return [at for at, _ in block_rows(block).get(UP, [])]
 
 

@@ -15,7 +15,7 @@ from promcompat.core.model import Labels
 from promcompat.core.remediation import RemediationSpec
 from promcompat.core.thresholds import AlertThreshold, Direction, ThresholdOverride
 from sql.definitions.definition_repository import PostgresDefinitionRepository
-from tests.repositories import opened_repository
+from tests.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -48,7 +48,7 @@ FULL = MetricDefinition(
 
 @pytest.fixture
 async def definitions(database_url: str) -> AsyncIterator[PostgresDefinitionRepository]:
-    async with opened_repository(database_url) as repository:
+    async with opened_storage(database_url) as repository:
         yield PostgresDefinitionRepository(repository.database)
 
 

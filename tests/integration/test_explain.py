@@ -10,7 +10,7 @@ from promcompat.__main__ import main
 from sql.pushdown.rule_choice import PushdownMode
 from tests.factories import make_batch, make_labels
 from tests.http_service import Service, running_service
-from tests.repositories import opened_repository
+from tests.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -35,11 +35,11 @@ def applied(leaf: Any) -> list[str]:
 
 async def test_reads_are_explained(database_url: str) -> None:
     async with (
-        opened_repository(database_url, pushdown=PushdownMode.AUTO) as repository,
-        running_service(repository, tenancy="header") as service,
+        opened_storage(database_url, pushdown=PushdownMode.AUTO) as storage,
+        running_service(storage.store, storage.catalogue, tenancy="header") as service,
     ):
         dense = {make_labels("x", n=str(n)): SAMPLES for n in range(N_SERIES)}
-        await repository.write_batch("one", make_batch(dense))
+        await storage.store.write_batch("one", make_batch(dense))
         await check_pushed_read(service)
         await check_whole_read(service)
         await check_planned_only(service)
@@ -49,13 +49,11 @@ async def test_reads_are_explained(database_url: str) -> None:
 
 async def test_reads_of_partial_results_are_explained(database_url: str) -> None:
     async with (
-        opened_repository(
-            database_url, pushdown=PushdownMode.AUTO, sample_cache_bytes=0
-        ) as repository,
-        running_service(repository) as service,
+        opened_storage(database_url, pushdown=PushdownMode.AUTO, sample_cache_bytes=0) as storage,
+        running_service(storage.store, storage.catalogue) as service,
     ):
         dense = {make_labels("x", n=str(n)): SAMPLES for n in range(N_SERIES)}
-        await repository.write_batch("default", make_batch(dense))
+        await storage.store.write_batch("default", make_batch(dense))
         query = "max_over_time(x[1h])"
         (leaf,) = (await explain(service, query=query, **RANGE, analyze="true"))["leaves"]
         assert applied(leaf) == ["partials_of_window"]
@@ -128,11 +126,11 @@ async def test_the_command_explains_on_a_database(
     command = ["explain", "sum(x)", "--database-url", database_url, "--json", "--tenant", "one"]
     times = [text for name, value in RANGE.items() for text in (f"--{name}", value)]
     async with (
-        opened_repository(database_url, pushdown=PushdownMode.AUTO) as repository,
-        running_service(repository, tenancy="header") as service,
+        opened_storage(database_url, pushdown=PushdownMode.AUTO) as storage,
+        running_service(storage.store, storage.catalogue, tenancy="header") as service,
     ):
         dense = {make_labels("x", n=str(n)): SAMPLES for n in range(N_SERIES)}
-        await repository.write_batch("one", make_batch(dense))
+        await storage.store.write_batch("one", make_batch(dense))
         expected = await explain(service, query="sum(x)", **RANGE, database_plan="true")
     assert await asyncio.to_thread(main, [*command, *times, "--database-plan"]) == 0
     assert json.loads(capsys.readouterr().out) == expected
@@ -142,10 +140,10 @@ async def test_the_command_explains_on_a_database(
 
 async def test_faults_are_those_of_the_query(database_url: str) -> None:
     async with (
-        opened_repository(database_url, max_samples=100) as repository,
-        running_service(repository) as service,
+        opened_storage(database_url, max_samples=100) as storage,
+        running_service(storage.store, storage.catalogue) as service,
     ):
-        await repository.write_batch("default", make_batch({make_labels("x"): SAMPLES}))
+        await storage.store.write_batch("default", make_batch({make_labels("x"): SAMPLES}))
         for parameters in ({"query": "x("}, {"query": "x[4h]", "time": RANGE["end"]}):
             expected = await service.ask("query", **parameters)
             assert expected[0] in (400, 422)
@@ -155,13 +153,13 @@ async def test_faults_are_those_of_the_query(database_url: str) -> None:
 async def test_the_choice_is_that_of_the_query(database_url: str) -> None:
     """A read too small to estimate is read whole, whatever an estimate would say."""
     async with (
-        opened_repository(database_url, pushdown=PushdownMode.AUTO) as repository,
-        running_service(repository) as service,
+        opened_storage(database_url, pushdown=PushdownMode.AUTO) as storage,
+        running_service(storage.store, storage.catalogue) as service,
     ):
-        await repository.write_batch("default", make_batch({make_labels("x"): SAMPLES}))
-        before = repository.stats.samples_selected
+        await storage.store.write_batch("default", make_batch({make_labels("x"): SAMPLES}))
+        before = storage.stats.samples_selected
         _, answer = await service.ask("explain", query="x", **RANGE, analyze="true")
-        fetched = repository.stats.samples_selected - before
+        fetched = storage.stats.samples_selected - before
         (leaf,) = answer["data"]["leaves"]
         assert leaf["actual_rows"] == fetched > leaf["estimated_rows"] / 2
         assert applied(leaf) == []

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from tests.factories import make_batch, make_labels
-from tests.repositories import connected, opened_repository
+from tests.repositories import connected, opened_storage
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
@@ -24,10 +24,10 @@ async def reader(
     """
     database = database_url.rpartition("/")[2]
     role = f"hostile_reader_of_{database}"
-    async with opened_repository(database_url) as repository:
+    async with opened_storage(database_url) as storage:
         for tenant in ("mine", "theirs"):
             labels = make_labels(tenant, secret=tenant)
-            await repository.write_batch(tenant, make_batch({labels: [(T0, 1.0)]}))
+            await storage.store.write_batch(tenant, make_batch({labels: [(T0, 1.0)]}))
     database_server.run_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
     database_server.run_sql(f"CREATE SCHEMA attack AUTHORIZATION {role}", database)
     async with connected(database_url) as owner:
@@ -139,7 +139,7 @@ async def test_reader_changes_nothing_and_reads_no_table(reader: asyncpg.Connect
 async def test_every_function_with_the_rights_of_the_owner_pins_its_search_path(
     database_url: str,
 ) -> None:
-    async with opened_repository(database_url), connected(database_url) as owner:
+    async with opened_storage(database_url), connected(database_url) as owner:
         rows = await owner.fetch(
             "SELECT proname, proconfig FROM pg_proc"
             " WHERE pronamespace = 'promcompat'::regnamespace AND prosecdef"

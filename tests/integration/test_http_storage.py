@@ -8,7 +8,7 @@ import pytest
 from promcompat.core.model import STALE_NAN_BITS
 from sql.pushdown.rule_choice import PushdownMode
 from tests.http_service import NOW_MS, Service, running_service
-from tests.repositories import opened_repository
+from tests.repositories import opened_storage
 from tests.wire import encode_metadata, encode_request, encode_series
 
 pytestmark = pytest.mark.integration
@@ -19,8 +19,8 @@ NOW = NOW_MS // 1000
 @pytest.fixture
 async def service(database_url: str) -> AsyncIterator[Service]:
     async with (
-        opened_repository(database_url, pushdown=PushdownMode.AUTO) as repository,
-        running_service(repository, tenancy="header") as running,
+        opened_storage(database_url, pushdown=PushdownMode.AUTO) as storage,
+        running_service(storage.store, storage.catalogue, tenancy="header") as running,
     ):
         yield running
 

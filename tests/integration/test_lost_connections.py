@@ -12,11 +12,11 @@ from promcompat.core.errors import PromcompatError, QueryTimeoutError, StorageUn
 from promcompat.core.model import WriteBatch
 from sql.alerting.alert_repository import PostgresAlertRepository
 from sql.database.connection_pool import PoolOptions, acquired, open_pool
-from sql.samples.metric_repository import PostgresMetricRepository
+from sql.samples.metric_storage import MetricStorage
 from tests.factories import make_labels, select_name, series_key
 from tests.http_service import Service, running_service
 from tests.network import CuttableNetwork, cuttable_network
-from tests.repositories import connected, opened_repository
+from tests.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -36,25 +36,25 @@ async def network(plain_database_url: str) -> AsyncIterator[CuttableNetwork]:
 
 
 @pytest.fixture
-async def repository(network: CuttableNetwork) -> AsyncIterator[PostgresMetricRepository]:
-    async with opened_repository(network.url, **LIMITS) as repository:
-        yield repository
+async def storage(network: CuttableNetwork) -> AsyncIterator[MetricStorage]:
+    async with opened_storage(network.url, **LIMITS) as storage:
+        yield storage
 
 
-async def write(repository: PostgresMetricRepository, first_ms: int, n_rows: int = 1) -> None:
+async def write(storage: MetricStorage, first_ms: int, n_rows: int = 1) -> None:
     key = series_key(UP)
     times = np.arange(first_ms, first_ms + n_rows)
     batch = WriteBatch([key] * n_rows, times, np.ones(n_rows), {key: UP}, ())
-    await repository.write_batch("default", batch)
+    await storage.store.write_batch("default", batch)
 
 
-async def count(repository: PostgresMetricRepository) -> int:
-    [block] = await repository.select("default", [select_name("up", -(2**62), 2**62)])
+async def count(storage: MetricStorage) -> int:
+    [block] = await storage.store.select("default", [select_name("up", -(2**62), 2**62)])
     return len(block.timestamps)
 
 
 async def end_sessions(url: str) -> None:
-    """End every session of the repository's, as a restart of the server does."""
+    """End every session of the storage's, as a restart of the server does."""
     async with connected(url) as connection:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -85,49 +85,49 @@ async def waits_for_lock(connection: asyncpg.Connection) -> object:
 
 
 async def test_read_on_a_silent_connection_ends_and_works_again_on_a_new_one(
-    network: CuttableNetwork, repository: PostgresMetricRepository
+    network: CuttableNetwork, storage: MetricStorage
 ) -> None:
-    await write(repository, T0)
-    assert await count(repository) == 1
+    await write(storage, T0)
+    assert await count(storage) == 1
     network.cut()
     async with asyncio.timeout(ENDS_WITHIN_SECONDS):
         with pytest.raises((StorageUnavailableError, QueryTimeoutError)):
-            await repository.label_names("default", (), T0, T0, 0)
+            await storage.catalogue.label_names("default", (), T0, T0, 0)
     network.mend()
-    assert await repository.label_names("default", (), T0, T0, 0) == ["__name__", "job"]
+    assert await storage.catalogue.label_names("default", (), T0, T0, 0) == ["__name__", "job"]
 
 
 async def test_idle_connections_that_were_cut_are_noticed_before_they_are_used(
-    network: CuttableNetwork, repository: PostgresMetricRepository
+    network: CuttableNetwork, storage: MetricStorage
 ) -> None:
-    await asyncio.gather(*(write(repository, T0 + step) for step in range(8)))
+    await asyncio.gather(*(write(storage, T0 + step) for step in range(8)))
     network.cut()
     await asyncio.sleep(1.1)
     network.mend()
     async with asyncio.timeout(ENDS_WITHIN_SECONDS):
-        await write(repository, T0 + 100)
-        assert await count(repository) == 9
+        await write(storage, T0 + 100)
+        assert await count(storage) == 9
 
 
 async def test_write_that_is_cut_in_the_middle_of_its_copy_ends_and_can_be_repeated(
-    network: CuttableNetwork, repository: PostgresMetricRepository
+    network: CuttableNetwork, storage: MetricStorage
 ) -> None:
-    await write(repository, T0 - 1)
+    await write(storage, T0 - 1)
     network.cut_after(MANY_ROWS)  # A tenth of the bytes of its COPY.
     async with asyncio.timeout(ENDS_WITHIN_SECONDS):
         with pytest.raises(StorageUnavailableError):
-            await write(repository, T0, MANY_ROWS)
+            await write(storage, T0, MANY_ROWS)
     network.mend()
-    assert await count(repository) == 1
-    await write(repository, T0, 1000)
-    assert await count(repository) == 1001
+    assert await count(storage) == 1
+    await write(storage, T0, 1000)
+    assert await count(storage) == 1001
 
 
 async def test_alert_evaluation_that_is_cut_ends_and_the_next_one_works(
-    network: CuttableNetwork, repository: PostgresMetricRepository
+    network: CuttableNetwork, storage: MetricStorage
 ) -> None:
     pool = await open_pool(network.url, PoolOptions(max_size=1, statement_timeout_seconds=1.0))
-    alerts = PostgresAlertRepository(repository.database, pool, ["none"], lambda: T0)
+    alerts = PostgresAlertRepository(storage.database, pool, ["none"], lambda: T0)
     try:
         async with alerts.thresholds() as session:
             assert session is not None
@@ -164,11 +164,11 @@ async def test_commit_and_rollback_on_a_silent_connection_end(network: CuttableN
 
 
 async def test_cancelled_read_on_a_silent_connection_does_not_wait_for_its_server(
-    network: CuttableNetwork, repository: PostgresMetricRepository
+    network: CuttableNetwork, storage: MetricStorage
 ) -> None:
-    await write(repository, T0)
+    await write(storage, T0)
     network.cut()
-    reading = asyncio.create_task(count(repository))
+    reading = asyncio.create_task(count(storage))
     await asyncio.sleep(0.2)
     reading.cancel()
     async with asyncio.timeout(ENDS_WITHIN_SECONDS):
@@ -177,11 +177,11 @@ async def test_cancelled_read_on_a_silent_connection_does_not_wait_for_its_serve
 
 
 async def test_closing_on_a_silent_network_ends(network: CuttableNetwork) -> None:
-    async with opened_repository(network.url, **LIMITS) as repository:
-        await write(repository, T0)
+    async with opened_storage(network.url, **LIMITS) as storage:
+        await write(storage, T0)
         network.cut()
         async with asyncio.timeout(ENDS_WITHIN_SECONDS):
-            await repository.close()
+            await storage.close()
 
 
 async def test_waiting_for_a_connection_of_an_exhausted_pool_ends(plain_database_url: str) -> None:
@@ -200,27 +200,27 @@ async def test_waiting_for_a_connection_of_an_exhausted_pool_ends(plain_database
 
 
 @pytest.fixture
-async def patient(network: CuttableNetwork) -> AsyncIterator[PostgresMetricRepository]:
-    """A repository with the long limits of a service, which only a heartbeat makes short."""
-    async with opened_repository(network.url, heartbeat_seconds=1.0) as repository:
-        await write(repository, T0)
-        await repository.database.heartbeat.beat()
-        yield repository
+async def patient(network: CuttableNetwork) -> AsyncIterator[MetricStorage]:
+    """A storage with the long limits of a service, which only a heartbeat makes short."""
+    async with opened_storage(network.url, heartbeat_seconds=1.0) as storage:
+        await write(storage, T0)
+        await storage.database.heartbeat.beat()
+        yield storage
 
 
-async def lose_and_mend(network: CuttableNetwork, repository: PostgresMetricRepository) -> None:
+async def lose_and_mend(network: CuttableNetwork, storage: MetricStorage) -> None:
     with pytest.raises(StorageUnavailableError):
-        await repository.database.heartbeat.beat()
+        await storage.database.heartbeat.beat()
     network.mend()
-    await repository.database.heartbeat.beat()
+    await storage.database.heartbeat.beat()
 
 
 async def test_read_that_waits_on_a_dead_connection_is_answered_soon(
-    network: CuttableNetwork, patient: PostgresMetricRepository
+    network: CuttableNetwork, patient: MetricStorage
 ) -> None:
     assert await count(patient) == 1
     network.cut()
-    reading = asyncio.create_task(patient.label_names("default", (), T0, T0, 0))
+    reading = asyncio.create_task(patient.catalogue.label_names("default", (), T0, T0, 0))
     await asyncio.sleep(0.1)
     await lose_and_mend(network, patient)
     async with asyncio.timeout(ENDS_WITHIN_SECONDS):
@@ -228,7 +228,7 @@ async def test_read_that_waits_on_a_dead_connection_is_answered_soon(
 
 
 async def test_write_that_waits_on_a_dead_connection_is_told_soon(
-    network: CuttableNetwork, patient: PostgresMetricRepository
+    network: CuttableNetwork, patient: MetricStorage
 ) -> None:
     network.cut_after(MANY_ROWS)
     writing = asyncio.create_task(write(patient, T0 + 1, MANY_ROWS))
@@ -240,7 +240,7 @@ async def test_write_that_waits_on_a_dead_connection_is_told_soon(
     await write(patient, T0 + 1)
 
 
-async def test_heartbeat_leaves_long_statements_alone(patient: PostgresMetricRepository) -> None:
+async def test_heartbeat_leaves_long_statements_alone(patient: MetricStorage) -> None:
     async with acquired(patient.database.read_pool) as connection:
         sleeping = asyncio.ensure_future(connection.execute("SELECT pg_sleep(0.5)"))
         await patient.database.heartbeat.beat()
@@ -251,9 +251,9 @@ async def test_heartbeat_leaves_long_statements_alone(patient: PostgresMetricRep
 
 
 async def test_readiness_is_told_in_time_on_a_silent_network_and_when_it_is_back(
-    network: CuttableNetwork, repository: PostgresMetricRepository
+    network: CuttableNetwork, storage: MetricStorage
 ) -> None:
-    async with running_service(repository) as service:
+    async with running_service(storage.store, storage.catalogue) as service:
         assert (await service.get("/-/ready")).status == 200
         network.cut()
         for _ in range(2):
@@ -267,13 +267,13 @@ async def test_readiness_is_told_in_time_on_a_silent_network_and_when_it_is_back
 
 
 async def test_readiness_does_not_wait_for_busy_pools(plain_database_url: str) -> None:
-    async with opened_repository(
+    async with opened_storage(
         plain_database_url, read_connections=1, write_connections=1
-    ) as repository:
-        database = repository.database
+    ) as storage:
+        database = storage.database
         async with acquired(database.read_pool), acquired(database.write_pool):
             async with asyncio.timeout(ENDS_WITHIN_SECONDS):
-                await repository.ping()
+                await storage.store.ping()
 
 
 # -- ended ------------------------------------------------------------------------------------
@@ -281,11 +281,11 @@ async def test_readiness_does_not_wait_for_busy_pools(plain_database_url: str) -
 
 async def test_first_query_after_all_sessions_ended_is_answered(plain_database_url: str) -> None:
     async with (
-        opened_repository(plain_database_url) as repository,
-        running_service(repository) as service,
+        opened_storage(plain_database_url) as storage,
+        running_service(storage.store, storage.catalogue) as service,
     ):
-        await write(repository, T0)
-        await asyncio.gather(*(count(repository) for _ in range(8)))
+        await write(storage, T0)
+        await asyncio.gather(*(count(storage) for _ in range(8)))
         await end_sessions(plain_database_url)
         status, answer = await service.ask("query", query="up", time=str(T0 // 1000))
         assert (status, len(answer["data"]["result"])) == (200, 1)
@@ -296,13 +296,13 @@ async def test_first_query_after_all_sessions_ended_is_answered(plain_database_u
 
 
 async def test_read_that_loses_its_connection_is_done_again(plain_database_url: str) -> None:
-    async with opened_repository(plain_database_url) as repository:
-        await write(repository, T0)
+    async with opened_storage(plain_database_url) as storage:
+        await write(storage, T0)
         async with connected(plain_database_url) as connection:
             transaction = connection.transaction()
             await transaction.start()
             await connection.execute("LOCK TABLE series IN ACCESS EXCLUSIVE MODE")
-            reading = asyncio.create_task(repository.series("default", (), T0, T0, 0))
+            reading = asyncio.create_task(storage.catalogue.series("default", (), T0, T0, 0))
             await until(lambda: waits_for_lock(connection))
             await end_sessions(plain_database_url)
             await transaction.rollback()
@@ -312,11 +312,11 @@ async def test_read_that_loses_its_connection_is_done_again(plain_database_url: 
 async def test_write_that_loses_its_connection_is_not_done_again_by_us(
     plain_database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with opened_repository(plain_database_url) as repository:
-        await write(repository, T0)
+    async with opened_storage(plain_database_url) as storage:
+        await write(storage, T0)
         async with connected(plain_database_url) as connection, connection.transaction():
             await connection.execute("LOCK TABLE sample IN ACCESS EXCLUSIVE MODE")
-            writing = asyncio.create_task(write(repository, T0 + 1))
+            writing = asyncio.create_task(write(storage, T0 + 1))
             await until(lambda: waits_for_lock(connection))
             await end_sessions(plain_database_url)
             with pytest.raises(StorageUnavailableError) as caught:

@@ -22,7 +22,7 @@ async def prepare(url: str) -> None:
         await native.ingest({"name": "m", "value": 1, "timestamp": 1_600_000_000})
         await native.ingest({"name": "m", "value": 1, "timestamp": int(time.time()) - 3 * 86_400})
         await native.ingest({"name": "m", "value": 1})
-        definitions = PostgresDefinitionRepository(native.repository.database)
+        definitions = PostgresDefinitionRepository(native.storage.database)
         definition = replace(MetricDefinition(name="m"), retention_days=1)
         await definitions.save("default", definition, 0)
 

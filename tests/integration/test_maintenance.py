@@ -14,7 +14,7 @@ from sql.samples.maintenance_repository import (
     PostgresMaintenanceRepository,
     PostgresMaintenanceSteps,
 )
-from sql.samples.metric_repository import PostgresMetricRepository
+from sql.samples.metric_storage import MetricStorage
 from tests.factories import STALE_NAN, make_batch, make_labels
 from tests.maintenance import (
     DAY_MS,
@@ -25,7 +25,7 @@ from tests.maintenance import (
     hours_of_samples,
     hours_shown,
 )
-from tests.repositories import connected, opened_repository
+from tests.repositories import connected, opened_storage
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
@@ -36,33 +36,31 @@ JOBS = make_labels("jobs")
 
 
 @pytest.fixture
-async def repository(database_url: str) -> AsyncIterator[PostgresMetricRepository]:
-    async with opened_repository(database_url, now_ms=lambda: NOW_MS) as opened:
+async def storage(database_url: str) -> AsyncIterator[MetricStorage]:
+    async with opened_storage(database_url, now_ms=lambda: NOW_MS) as opened:
         yield opened
 
 
 @pytest.fixture
 async def connection(
-    repository: PostgresMetricRepository, database_url: str
+    storage: MetricStorage, database_url: str
 ) -> AsyncIterator[asyncpg.Connection]:
     """A connection to the migrated database, as its owner."""
     async with connected(database_url) as opened:
         yield opened
 
 
-async def write_days(repository: PostgresMetricRepository, days: int) -> None:
+async def write_days(storage: MetricStorage, days: int) -> None:
     """Whole numbers every twenty minutes up to now, of two tenants."""
     times = range(NOW_MS - days * DAY_MS, NOW_MS + 1, 20 * MINUTE_MS)
     points = [(at, float(at // MINUTE_MS % 1000)) for at in times]
     series = dict.fromkeys([*LOAD, JOBS], points)
-    await repository.write_batch("red", make_batch(series))
-    await repository.write_batch("blue", make_batch({JOBS: points}))
+    await storage.store.write_batch("red", make_batch(series))
+    await storage.store.write_batch("blue", make_batch({JOBS: points}))
 
 
-async def define(
-    repository: PostgresMetricRepository, tenant: str, name: str, retention_days: int
-) -> None:
-    definitions = PostgresDefinitionRepository(repository.database)
+async def define(storage: MetricStorage, tenant: str, name: str, retention_days: int) -> None:
+    definitions = PostgresDefinitionRepository(storage.database)
     definition = replace(MetricDefinition(name=name), retention_days=retention_days)
     await definitions.save(tenant, definition, 0)
 
@@ -80,9 +78,9 @@ async def sample_days(connection: asyncpg.Connection) -> list[int]:
 
 
 async def test_hours_are_right_before_and_after_they_are_computed(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection
+    storage: MetricStorage, connection: asyncpg.Connection
 ) -> None:
-    await write_days(repository, 2)
+    await write_days(storage, 2)
     await assert_hours_agree(connection)
     report = await do_maintenance(connection)
     # Up to 21:00: the hour that ended at 22:00 did so 20 minutes ago. The first day is one chunk.
@@ -96,14 +94,14 @@ async def test_hours_are_right_before_and_after_they_are_computed(
 
 
 async def test_late_samples_bring_exactly_their_hours_up_to_date(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection
+    storage: MetricStorage, connection: asyncpg.Connection
 ) -> None:
-    await write_days(repository, 3)
+    await write_days(storage, 3)
     await do_maintenance(connection)
     before = await hours_shown(connection)
     late_ms = NOW_MS - 2 * DAY_MS + MINUTE_MS
     ancient_ms = 3_600_000 * 5 + 7  # 1970, in a chunk that is not there yet.
-    await repository.write_batch(
+    await storage.store.write_batch(
         "red", make_batch({LOAD[0]: [(late_ms, 5.0)], JOBS: [(ancient_ms, 6.0)]})
     )
     assert await hours_shown(connection) == before
@@ -117,9 +115,9 @@ async def test_late_samples_bring_exactly_their_hours_up_to_date(
 
 
 async def test_a_late_write_that_commits_during_maintenance_is_not_forgotten(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection, database_url: str
+    storage: MetricStorage, connection: asyncpg.Connection, database_url: str
 ) -> None:
-    await write_days(repository, 1)
+    await write_days(storage, 1)
     await do_maintenance(connection)
     hour = NOW_MS // HOUR_MS - 10
     async with connected(database_url) as writer, writer.transaction():
@@ -136,22 +134,22 @@ async def test_a_late_write_that_commits_during_maintenance_is_not_forgotten(
 
 
 async def test_replaced_samples_bring_their_hour_up_to_date(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection
+    storage: MetricStorage, connection: asyncpg.Connection
 ) -> None:
-    definitions = PostgresDefinitionRepository(repository.database)
+    definitions = PostgresDefinitionRepository(storage.database)
     policy = replace(MetricDefinition(name="jobs"), duplicate_policy=DuplicatePolicy.LAST)
     await definitions.save("red", policy, 0)
-    await write_days(repository, 1)
+    await write_days(storage, 1)
     await do_maintenance(connection)
-    await repository.write_batch("red", make_batch({JOBS: [(NOW_MS - DAY_MS // 2, 9999.0)]}))
+    await storage.store.write_batch("red", make_batch({JOBS: [(NOW_MS - DAY_MS // 2, 9999.0)]}))
     assert (await do_maintenance(connection)).n_hours_computed == 1
     await assert_hours_agree(connection)
 
 
 async def test_the_owner_can_ask_for_hours_whose_samples_were_changed_by_sql(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection
+    storage: MetricStorage, connection: asyncpg.Connection
 ) -> None:
-    await write_days(repository, 1)
+    await write_days(storage, 1)
     await do_maintenance(connection)
     await connection.execute("DELETE FROM sample WHERE value < 500")
     await connection.execute(
@@ -164,7 +162,7 @@ async def test_the_owner_can_ask_for_hours_whose_samples_were_changed_by_sql(
 
 
 async def test_no_sample_stops_the_hours(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection
+    storage: MetricStorage, connection: asyncpg.Connection
 ) -> None:
     """Sums that overflow, means that underflow, what is no number, and the ends of time."""
     at_ms = NOW_MS - 5 * HOUR_MS
@@ -180,7 +178,7 @@ async def test_no_sample_stops_the_hours(
         for name, some in values.items()
     }
     first_ms = -210_866_803_200_000
-    await repository.write_batch("red", make_batch({**batch, JOBS: [(first_ms, 3.0)]}))
+    await storage.store.write_batch("red", make_batch({**batch, JOBS: [(first_ms, 3.0)]}))
     of_today = "SELECT * FROM metrics_hourly WHERE name <> 'jobs' ORDER BY name"
     live = await connection.fetch(of_today)
     await do_maintenance(connection)
@@ -196,12 +194,12 @@ async def test_no_sample_stops_the_hours(
 
 
 async def test_readers_see_the_hours_of_their_tenants_only(
-    repository: PostgresMetricRepository,
+    storage: MetricStorage,
     connection: asyncpg.Connection,
     database_server: DatabaseServer,
     database_url: str,
 ) -> None:
-    await write_days(repository, 1)
+    await write_days(storage, 1)
     await do_maintenance(connection)
     role = f"hours_{database_url.rpartition('/')[2]}"
     database_server.run_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
@@ -220,38 +218,38 @@ async def test_readers_see_the_hours_of_their_tenants_only(
 
 
 async def test_whole_chunks_are_dropped_after_the_retention_and_hours_stay(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection
+    storage: MetricStorage, connection: asyncpg.Connection
 ) -> None:
-    await write_days(repository, 4)
+    await write_days(storage, 4)
     await do_maintenance(connection)
     hours = await hours_shown(connection)
     days = NOW_MS // DAY_MS - 9, NOW_MS // DAY_MS
-    before = await repository.late_writes("red", *days)
+    before = await storage.store.late_writes("red", *days)
     report = await do_maintenance(connection, retention_days=2)
     # Of the day two days ago a part is still to be kept, so the whole of it is.
     assert await sample_days(connection) == [0, 1, 2]
     assert report.n_chunks_dropped == 2
     assert report.n_deleted == 0
     assert await hours_shown(connection) == hours
-    after = await repository.late_writes("red", *days)
+    after = await storage.store.late_writes("red", *days)
     assert {days[1] - day for day, count in after.items() if count != before[day]} == {3, 4}
     # What comes later than the retention is taken, and goes again.
-    await repository.write_batch("red", make_batch({JOBS: [(NOW_MS - 4 * DAY_MS, 1.0)]}))
+    await storage.store.write_batch("red", make_batch({JOBS: [(NOW_MS - 4 * DAY_MS, 1.0)]}))
     assert (await do_maintenance(connection, retention_days=2)).n_chunks_dropped == 1
     assert await hours_shown(connection) == hours
 
 
 async def test_a_sample_that_comes_while_its_chunk_is_dropped_is_stored(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection
+    storage: MetricStorage, connection: asyncpg.Connection
 ) -> None:
     old_ms = NOW_MS - 10 * DAY_MS
-    await repository.write_batch("red", make_batch({JOBS: [(old_ms, 1.0)]}))
+    await storage.store.write_batch("red", make_batch({JOBS: [(old_ms, 1.0)]}))
     async with connection.transaction():
         assert await connection.fetchval(
             "SELECT drop_sample_chunk(chunk, false) FROM sample_chunks()"
         )
         late = make_batch({JOBS: [(old_ms + 1, 2.0)]})
-        writing = asyncio.create_task(repository.write_batch("red", late))
+        writing = asyncio.create_task(storage.store.write_batch("red", late))
         await wait_for_lock(connection)
     await writing
     assert await connection.fetchval("SELECT sum(value) FROM sample") == 2.0
@@ -267,9 +265,9 @@ async def wait_for_lock(connection: asyncpg.Connection) -> None:
 
 
 async def test_without_a_retention_samples_of_any_age_stay(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection
+    storage: MetricStorage, connection: asyncpg.Connection
 ) -> None:
-    await repository.write_batch("red", make_batch({JOBS: [(7, 1.0), (NOW_MS, 2.0)]}))
+    await storage.store.write_batch("red", make_batch({JOBS: [(7, 1.0), (NOW_MS, 2.0)]}))
     report = await do_maintenance(connection)
     assert report.n_chunks_dropped == 0
     assert await connection.fetchval("SELECT count(*) FROM sample") == 2
@@ -277,11 +275,11 @@ async def test_without_a_retention_samples_of_any_age_stay(
 
 
 async def test_metrics_kept_shorter_lose_samples_and_hours(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection
+    storage: MetricStorage, connection: asyncpg.Connection
 ) -> None:
-    await write_days(repository, 3)
-    await define(repository, "red", "load", 1)
-    await define(repository, "red", "jobs", 40)
+    await write_days(storage, 3)
+    await define(storage, "red", "load", 1)
+    await define(storage, "red", "jobs", 40)
     await do_maintenance(connection, now_ms=NOW_MS - DAY_MS)
     report = await do_maintenance(connection, retention_days=30)
     assert [(metric.name, count) for metric, count in report.deleted] == [("load", 2 * 72)]
@@ -295,15 +293,15 @@ async def test_metrics_kept_shorter_lose_samples_and_hours(
 
 
 async def test_chunks_that_lost_all_samples_go(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection
+    storage: MetricStorage, connection: asyncpg.Connection
 ) -> None:
-    await write_days(repository, 4)
+    await write_days(storage, 4)
     for tenant, name in (("red", "load"), ("red", "jobs"), ("blue", "jobs")):
-        await define(repository, tenant, name, 1)
+        await define(storage, tenant, name, 1)
     report = await do_maintenance(connection)
     assert await sample_days(connection) == [0, 1]
     assert report.n_chunks_dropped == 3
-    await repository.write_batch("red", make_batch({JOBS: [(NOW_MS - 4 * DAY_MS, 1.0)]}))
+    await storage.store.write_batch("red", make_batch({JOBS: [(NOW_MS - 4 * DAY_MS, 1.0)]}))
     assert await sample_days(connection) == [0, 1, 4]
 
 
@@ -313,39 +311,39 @@ async def series_names(connection: asyncpg.Connection) -> list[str]:
 
 
 async def test_series_go_with_their_last_sample_and_writes_under_their_ids_are_not_lost(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection, database_url: str
+    storage: MetricStorage, connection: asyncpg.Connection, database_url: str
 ) -> None:
     """Both services have the id of the series in memory when it goes."""
     old = [make_labels(name) for name in ("one", "other", "never_again")]
     old_ms = NOW_MS - 5 * DAY_MS
-    async with opened_repository(database_url, now_ms=lambda: NOW_MS) as second:
-        for service in (repository, second):
-            await service.write_batch(
+    async with opened_storage(database_url, now_ms=lambda: NOW_MS) as second:
+        for service in (storage, second):
+            await service.store.write_batch(
                 "red", make_batch({labels: [(old_ms, 1.0)] for labels in old})
             )
-        await repository.write_batch("red", make_batch({JOBS: [(old_ms, 1.0), (NOW_MS, 2.0)]}))
+        await storage.store.write_batch("red", make_batch({JOBS: [(old_ms, 1.0), (NOW_MS, 2.0)]}))
         report = await do_maintenance(connection, retention_days=3)
         assert report.n_series_removed == 3
         assert await series_names(connection) == ["jobs"]
-        found = await repository.label_values("red", "__name__", (), old_ms, NOW_MS, 0)
+        found = await storage.catalogue.label_values("red", "__name__", (), old_ms, NOW_MS, 0)
         assert found == ["jobs"]
-        for service, labels, value in (repository, old[0], 4.0), (second, old[1], 5.0):
+        for service, labels, value in (storage, old[0], 4.0), (second, old[1], 5.0):
             batch = make_batch({labels: [(NOW_MS, value)]})
-            await service.write_batch("red", batch)
+            await service.store.write_batch("red", batch)
     shown = await connection.fetch("SELECT name, value FROM metrics ORDER BY name")
     assert [tuple(row) for row in shown] == [("jobs", 2.0), ("one", 4.0), ("other", 5.0)]
 
 
 async def test_a_series_that_gets_a_sample_while_it_is_removed_stays(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection, database_url: str
+    storage: MetricStorage, connection: asyncpg.Connection, database_url: str
 ) -> None:
     """The service stores a sample, uncommitted, when maintenance has found the series empty."""
-    await repository.write_batch("red", make_batch({JOBS: [(NOW_MS, 1.0)]}))
+    await storage.store.write_batch("red", make_batch({JOBS: [(NOW_MS, 1.0)]}))
     await connection.execute("DELETE FROM sample")
     async with connected(database_url) as other:
         await other.execute("BEGIN; LOCK TABLE late_write IN ACCESS EXCLUSIVE MODE")
         late = make_batch({JOBS: [(NOW_MS - HOUR_MS, 2.0)]})
-        writing = asyncio.create_task(repository.write_batch("red", late))
+        writing = asyncio.create_task(storage.store.write_batch("red", late))
         await wait_for_lock(connection)
         steps = PostgresMaintenanceSteps(connection)
         page = await steps.orphan_series(0)
@@ -359,10 +357,12 @@ async def test_a_series_that_gets_a_sample_while_it_is_removed_stays(
 
 
 async def test_a_series_with_an_open_alert_stays_until_it_has_ended(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection
+    storage: MetricStorage, connection: asyncpg.Connection
 ) -> None:
     old_ms = NOW_MS - 5 * DAY_MS
-    await repository.write_batch("red", make_batch({one: [(old_ms, 1.0)] for one in (JOBS, *LOAD)}))
+    await storage.store.write_batch(
+        "red", make_batch({one: [(old_ms, 1.0)] for one in (JOBS, *LOAD)})
+    )
     await connection.execute(
         "INSERT INTO alert (tenant_id, series_id, rule_group, rule_name, fingerprint, labels, "
         "series_labels, annotations, severity, expr, interval_ms, state, value, active_at) "
@@ -376,14 +376,12 @@ async def test_a_series_with_an_open_alert_stays_until_it_has_ended(
 
 
 async def test_a_step_that_fails_stops_no_other(
-    repository: PostgresMetricRepository, connection: asyncpg.Connection, database_url: str
+    storage: MetricStorage, connection: asyncpg.Connection, database_url: str
 ) -> None:
     """Somebody keeps the oldest chunk locked; all else is done."""
-    await write_days(repository, 5)
-    await define(repository, "red", "load", 1)
-    service = MaintenanceService(
-        PostgresMaintenanceRepository(repository.database), 3, lambda: NOW_MS
-    )
+    await write_days(storage, 5)
+    await define(storage, "red", "load", 1)
+    service = MaintenanceService(PostgresMaintenanceRepository(storage.database), 3, lambda: NOW_MS)
     async with connected(database_url) as other, other.transaction():
         oldest = await other.fetchval(
             "SELECT chunk::text FROM sample_chunks() ORDER BY range_start LIMIT 1"
@@ -400,9 +398,9 @@ async def test_a_step_that_fails_stops_no_other(
 
 
 async def test_one_process_at_a_time_does_maintenance(
-    repository: PostgresMetricRepository,
+    storage: MetricStorage,
 ) -> None:
-    maintenance = PostgresMaintenanceRepository(repository.database)
+    maintenance = PostgresMaintenanceRepository(storage.database)
     service = MaintenanceService(maintenance, 0, lambda: NOW_MS)
     async with maintenance.lock():
         assert (await service.run_once()).is_skipped

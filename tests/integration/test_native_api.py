@@ -129,7 +129,7 @@ async def test_every_level_of_one_millisecond_is_noticed(native: NativeClient) -
     threshold = {"alert_threshold": {"critical": 8}}
     await native.send("PUT", "/definitions/q", status=201, body=threshold)
     await native.ingest({"name": "q", "value": 1}, {"name": "q", "value": 9})
-    async with acquired(native.repository.database.read_pool) as connection:
+    async with acquired(native.storage.database.read_pool) as connection:
         levels = await connection.fetchval("SELECT array_agg(level) FROM breach_outbox")
     assert levels == [2]
 
@@ -430,7 +430,7 @@ async def test_maintenance_deletes_what_a_definition_does_not_retain(
     day = 86_400
     await native.ingest(*(sample(name, 1, -n * day) for name in ("m", "n") for n in range(5)))
     await native.send("PUT", "/definitions/m", status=201, body={"retention_days": 2})
-    repository = PostgresMaintenanceRepository(native.repository.database)
+    repository = PostgresMaintenanceRepository(native.storage.database)
     service = MaintenanceService(repository, 0, now_ms=lambda: START * 1000)
     async with repository.lock() as steps:
         assert steps is not None

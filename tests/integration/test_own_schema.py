@@ -9,7 +9,7 @@ from sql.migrate import MigrationError, migrate
 from sql.query_loader import SqlFile, load_migrations
 from tests.early_version import make_early_database
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
-from tests.repositories import connected, discard, migrated_repository, opened_repository
+from tests.repositories import connected, discard, migrated_storage, opened_storage
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
@@ -34,8 +34,8 @@ def role_of(url: str) -> str:
 
 
 async def rows_of(url: str, labels: Labels = UP) -> list[tuple[int, int]]:
-    async with migrated_repository(url) as repository:
-        (block,) = await repository.select("default", [EVER])
+    async with migrated_storage(url) as storage:
+        (block,) = await storage.store.select("default", [EVER])
     return block_rows(block).get(labels, [])
 
 
@@ -49,9 +49,9 @@ async def test_application_with_tables_of_the_same_names_is_not_in_the_way(
             await application.copy_records_to_table(
                 name, records=[("theirs",)], schema_name="public"
             )
-    async with migrated_repository(empty_database_url) as repository:
+    async with migrated_storage(empty_database_url) as storage:
         for _ in range(2):  # The second has duplicates, which are staged or looked up.
-            await repository.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
+            await storage.store.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
     assert await rows_of(empty_database_url) == [(T0, value_bits(1.0))]
     async with connected(empty_database_url) as application:
         for name in names:
@@ -74,8 +74,8 @@ async def test_service_does_not_depend_on_the_search_path_of_its_role(
         await owner.execute(
             f"ALTER ROLE promcompat IN DATABASE {database} SET search_path = pg_catalog"
         )
-    async with opened_repository(database_url) as repository:
-        await repository.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
+    async with opened_storage(database_url) as storage:
+        await storage.store.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
     assert await rows_of(database_url) == [(T0, value_bits(1.0))]
 
 
@@ -91,8 +91,8 @@ async def test_names_need_no_prefix_for_the_role_of_the_service_and_for_readers(
     )
     database_server.run_sql(f"ALTER ROLE {role_of(service_url)} CREATEROLE")
     database_server.run_sql(f"ALTER ROLE {role_of(reader_url)} SET search_path = reports, public")
-    async with migrated_repository(service_url) as repository:
-        await repository.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
+    async with migrated_storage(service_url) as storage:
+        await storage.store.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
     async with connected(service_url) as owner:
         assert await owner.fetchval("SELECT count(*) FROM metrics, sample, series") == 1
         await owner.execute("SELECT grant_tenant_reader($1, 'default')", role_of(reader_url))
@@ -117,9 +117,9 @@ async def test_installation_of_an_early_version_is_moved_with_its_data(
     lines: list[str] = []
     assert await migrate(empty_database_url, lines.append) == LATEST
     assert "moving tables from the schema public to promcompat" in lines
-    async with migrated_repository(empty_database_url) as repository:
+    async with migrated_storage(empty_database_url) as storage:
         points = [(T0 + day * DAY_MS, float(day)) for day in range(3)]
-        await repository.write_batch("default", make_batch({UP: points}))
+        await storage.store.write_batch("default", make_batch({UP: points}))
     assert len(await rows_of(empty_database_url)) == 3
     async with connected(reader_url) as reader:
         assert await reader.fetchval("SELECT count(*) FROM metrics") == 3
@@ -153,9 +153,9 @@ async def test_partitions_and_chunks_of_an_early_version_keep_their_samples(
         await owner.execute("INSERT INTO sample VALUES (1, '2023-11-15 01:00+00', 8)")
     rows = await rows_of(empty_database_url)
     assert [bits for _, bits in rows] == [value_bits(7.0), value_bits(8.0)]
-    async with migrated_repository(empty_database_url) as repository:
+    async with migrated_storage(empty_database_url) as storage:
         other = make_labels("up", job="b")
-        await repository.write_batch("default", make_batch({other: [(T0, 1.0)]}))
+        await storage.store.write_batch("default", make_batch({other: [(T0, 1.0)]}))
     assert await rows_of(empty_database_url, make_labels("up", job="b")) == [(T0, value_bits(1.0))]
 
 
@@ -198,8 +198,8 @@ async def test_migration_behind_an_idle_transaction_lets_writers_pass(
     database_url: str,
 ) -> None:
     lines: list[str] = []
-    async with opened_repository(database_url) as repository:
-        await repository.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
+    async with opened_storage(database_url) as storage:
+        await storage.store.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
         async with connected(database_url) as idle:
             transaction = idle.transaction()
             await transaction.start()
@@ -210,10 +210,12 @@ async def test_migration_behind_an_idle_transaction_lets_writers_pass(
             n_written = 0
             while not [line for line in lines if "is waiting for session" in line]:
                 n_written += 1
-                await repository.write_batch("default", make_batch({UP: [(T0 + n_written, 1.0)]}))
+                await storage.store.write_batch(
+                    "default", make_batch({UP: [(T0 + n_written, 1.0)]})
+                )
             assert not migrating.done()
             for more in range(10):
-                await repository.write_batch(
+                await storage.store.write_batch(
                     "default", make_batch({UP: [(T0 + n_written + more + 1, 1.0)]})
                 )
             await transaction.rollback()

@@ -16,9 +16,9 @@ from promql.engine import Engine, EngineOptions
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
 from sql.pushdown.rule_choice import PushdownMode
-from sql.samples.metric_repository import PostgresMetricRepository
+from sql.samples.metric_storage import MetricStorage
 from tests.factories import STALE_NAN, Points, make_batch, make_labels
-from tests.repositories import opened_repository
+from tests.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -82,9 +82,9 @@ def bits(result: QueryResult) -> object:
 
 
 async def answer(
-    repository: PostgresMetricRepository, tenant: str, text: str, grid: EvalRange, instant: bool
+    storage: MetricStorage, tenant: str, text: str, grid: EvalRange, instant: bool
 ) -> object:
-    engine = Engine(repository, EngineOptions(lookback_delta_ms=25_000))
+    engine = Engine(storage.store, EngineOptions(lookback_delta_ms=25_000))
     try:
         asked = EvalRange.instant(grid.end_ms) if instant else grid
         return bits(await engine.run(Query(tenant, text, asked)))
@@ -112,10 +112,10 @@ async def compare(
     }
     tenant = uuid.uuid4().hex
     async with (
-        opened_repository(url) as raw,
-        opened_repository(url, pushdown=PushdownMode.FORCED) as forced,
+        opened_storage(url) as raw,
+        opened_storage(url, pushdown=PushdownMode.FORCED) as forced,
     ):
-        await raw.write_batch(tenant, make_batch(series))
+        await raw.store.write_batch(tenant, make_batch(series))
         for text, grid, instant in queries:
             expected = await answer(raw, tenant, text, grid, instant)
             assert await answer(forced, tenant, text, grid, instant) == expected, text
@@ -143,10 +143,10 @@ async def test_long_range_is_read_by_the_rule_that_saves_time(database_url: str)
     }
     grid = EvalRange(MIDNIGHT + 1_800_000, MIDNIGHT + 4 * 3_600_000, 1_800_000)
     async with (
-        opened_repository(database_url) as raw,
-        opened_repository(database_url, pushdown=PushdownMode.AUTO) as chosen,
+        opened_storage(database_url) as raw,
+        opened_storage(database_url, pushdown=PushdownMode.AUTO) as chosen,
     ):
-        await raw.write_batch("default", make_batch(dense))
+        await raw.store.write_batch("default", make_batch(dense))
         for text, most in (("x", 200), ("rate(x[1m])", 2_500), ("rate(x[1h])", 80_000)):
             before = chosen.stats.samples_selected
             expected = await answer(raw, "default", text, grid, False)
@@ -167,10 +167,10 @@ async def test_partial_results_are_read_of_what_would_not_stay_in_memory(databas
     ]
     grid = EvalRange(MIDNIGHT + 2 * 3_600_000, MIDNIGHT + 4 * 3_600_000, 1_800_000)
     async with (
-        opened_repository(database_url) as raw,
-        opened_repository(database_url, pushdown=PushdownMode.AUTO, sample_cache_bytes=0) as chosen,
+        opened_storage(database_url) as raw,
+        opened_storage(database_url, pushdown=PushdownMode.AUTO, sample_cache_bytes=0) as chosen,
     ):
-        await raw.write_batch("default", make_batch(dense))
+        await raw.store.write_batch("default", make_batch(dense))
         for text, most in (("max_over_time(x[1h])", 100), ("avg_over_time(x[1h])", 5_500)):
             before = chosen.stats.samples_selected
             expected = await answer(raw, "default", text, grid, False)
@@ -186,12 +186,12 @@ async def test_increase_over_more_samples_than_a_query_may_read_is_answered(
     counters = {make_labels("x_total", n=str(n)): points for n in range(6)}
     grid = EvalRange(MIDNIGHT, MIDNIGHT + 4 * 3_600_000, 1_800_000)
     async with (
-        opened_repository(database_url) as raw,
-        opened_repository(
+        opened_storage(database_url) as raw,
+        opened_storage(
             database_url, pushdown=PushdownMode.AUTO, sample_cache_bytes=0, max_samples=80_000
         ) as limited,
     ):
-        await raw.write_batch("default", make_batch(counters))
+        await raw.store.write_batch("default", make_batch(counters))
         text = "increase(x_total[4h])"
         expected = await answer(raw, "default", text, grid, True)
         assert await answer(limited, "default", text, grid, True) == expected

@@ -9,7 +9,7 @@ from promcompat.core.errors import ExecutionError
 from promql.budget import TOO_MANY_SAMPLES, too_much_memory
 from tests.factories import make_batch, make_labels, select_name
 from tests.http_service import NOW_MS, Service, running_service
-from tests.repositories import connected, locked_samples, opened_repository
+from tests.repositories import connected, locked_samples, opened_storage
 from tests.wire import encode_request, encode_series
 
 pytestmark = pytest.mark.integration
@@ -55,9 +55,12 @@ async def wait_for_running(connection: asyncpg.Connection, wanted: bool) -> None
 
 
 async def test_client_that_goes_away_ends_its_statement(database_url: str) -> None:
-    async with opened_repository(database_url) as repository, connected(database_url) as watcher:
-        await repository.write_batch(TENANT, make_batch({make_labels("up"): [(NOW_MS, 1.0)]}))
-        async with running_service(repository) as service, locked_samples(database_url):
+    async with opened_storage(database_url) as storage, connected(database_url) as watcher:
+        await storage.store.write_batch(TENANT, make_batch({make_labels("up"): [(NOW_MS, 1.0)]}))
+        async with (
+            running_service(storage.store, storage.catalogue) as service,
+            locked_samples(database_url),
+        ):
             request = asyncio.create_task(service.ask("query", query="up[5m]"))
             await wait_for_running(watcher, True)
             request.cancel()
@@ -66,9 +69,12 @@ async def test_client_that_goes_away_ends_its_statement(database_url: str) -> No
 
 
 async def test_query_out_of_time_ends_its_statement(database_url: str) -> None:
-    async with opened_repository(database_url) as repository, connected(database_url) as watcher:
-        await repository.write_batch(TENANT, make_batch({make_labels("up"): [(NOW_MS, 1.0)]}))
-        async with running_service(repository) as service, locked_samples(database_url):
+    async with opened_storage(database_url) as storage, connected(database_url) as watcher:
+        await storage.store.write_batch(TENANT, make_batch({make_labels("up"): [(NOW_MS, 1.0)]}))
+        async with (
+            running_service(storage.store, storage.catalogue) as service,
+            locked_samples(database_url),
+        ):
             status, body = await service.ask("query", query="up[5m]", timeout="300ms")
             assert status == 503
             assert body["errorType"] == "timeout"
@@ -76,39 +82,41 @@ async def test_query_out_of_time_ends_its_statement(database_url: str) -> None:
 
 
 async def test_samples_of_all_selections_count_together(database_url: str) -> None:
-    async with opened_repository(database_url, max_samples=150) as repository:
+    async with opened_storage(database_url, max_samples=150) as storage:
         points = [(step, 1.0) for step in range(100)]
-        await repository.write_batch(
+        await storage.store.write_batch(
             TENANT, make_batch({make_labels("a"): points, make_labels("b"): points})
         )
         one, other = select_name("a", -1, 100), select_name("b", -1, 100)
-        (block,) = await repository.select(TENANT, [one])
+        (block,) = await storage.store.select(TENANT, [one])
         assert len(block.timestamps) == 100
         with pytest.raises(ExecutionError, match=TOO_MANY_SAMPLES):
-            await repository.select(TENANT, [one, other])
+            await storage.store.select(TENANT, [one, other])
         # The connections are still good.
-        assert len(await repository.select(TENANT, [one])) == 1
+        assert len(await storage.store.select(TENANT, [one])) == 1
 
 
 async def test_bytes_of_all_selections_count_together(database_url: str) -> None:
     # A row of the COPY stream takes 38 bytes.
-    async with opened_repository(database_url, max_memory_bytes=6000) as repository:
+    async with opened_storage(database_url, max_memory_bytes=6000) as storage:
         points = [(NOW_MS + step, 1.0) for step in range(100)]
-        await repository.write_batch(
+        await storage.store.write_batch(
             TENANT, make_batch({make_labels("a"): points, make_labels("b"): points})
         )
         selections = [select_name(name, NOW_MS - 1, NOW_MS + 100) for name in "ab"]
         with pytest.raises(ExecutionError) as refused:
-            await repository.select(TENANT, selections)
+            await storage.store.select(TENANT, selections)
         assert str(refused.value) == too_much_memory(6000)
-        assert len((await repository.select(TENANT, selections[:1]))[0].timestamps) == 100
+        assert len((await storage.store.select(TENANT, selections[:1]))[0].timestamps) == 100
 
 
 async def test_query_beyond_its_memory_gets_422(database_url: str) -> None:
-    async with opened_repository(database_url) as repository:
+    async with opened_storage(database_url) as storage:
         series = {make_labels("up", job=f"j{job}"): [(NOW_MS, 1.0)] for job in range(50)}
-        await repository.write_batch(TENANT, make_batch(series))
-        async with running_service(repository, query_max_memory_bytes=100_000) as service:
+        await storage.store.write_batch(TENANT, make_batch(series))
+        async with running_service(
+            storage.store, storage.catalogue, query_max_memory_bytes=100_000
+        ) as service:
             status, body = await service.ask("query", query="max_over_time(up[1h:1s])")
             assert (status, body["errorType"]) == (422, "execution")
             assert body["error"] == too_much_memory(100_000)
@@ -134,8 +142,10 @@ async def ask_hostile(service: Service, query: str) -> tuple[int, str]:
 
 async def test_hostile_queries_are_refused(database_url: str) -> None:
     async with (
-        opened_repository(database_url) as repository,
-        running_service(repository, query_max_memory_bytes=MEMORY_BYTES) as service,
+        opened_storage(database_url) as storage,
+        running_service(
+            storage.store, storage.catalogue, query_max_memory_bytes=MEMORY_BYTES
+        ) as service,
     ):
         assert await write_jobs(service, NOW_MS) == 204
         for name, (query, status, text) in HOSTILE.items():
@@ -146,10 +156,10 @@ async def test_hostile_queries_are_refused(database_url: str) -> None:
 
 
 async def test_chain_of_selectors_is_answered(database_url: str) -> None:
-    async with opened_repository(database_url, read_connections=2) as repository:
+    async with opened_storage(database_url, read_connections=2) as storage:
         series = {make_labels(f"m{k}", k=str(k)): [(NOW_MS, float(k))] for k in range(300)}
-        await repository.write_batch(TENANT, make_batch(series))
-        async with running_service(repository) as service:
+        await storage.store.write_batch(TENANT, make_batch(series))
+        async with running_service(storage.store, storage.catalogue) as service:
             form = {"query": " or ".join(f"m{k}" for k in range(300)), "stats": "all"}
             answer = await (await service.post("/api/v1/query", data=form)).json()
             values = [row["value"][1] for row in answer["data"]["result"]]
@@ -161,8 +171,8 @@ async def test_chain_of_selectors_is_answered(database_url: str) -> None:
 
 async def test_giant_selectors_are_answered(database_url: str) -> None:
     async with (
-        opened_repository(database_url) as repository,
-        running_service(repository) as service,
+        opened_storage(database_url) as storage,
+        running_service(storage.store, storage.catalogue) as service,
     ):
         assert await write_jobs(service, NOW_MS) == 204
         for name, selector in GIANT_SELECTORS.items():
@@ -178,8 +188,10 @@ async def test_giant_selectors_are_answered(database_url: str) -> None:
 
 async def test_ingest_answers_while_hostile_queries_run(database_url: str) -> None:
     async with (
-        opened_repository(database_url) as repository,
-        running_service(repository, query_max_memory_bytes=MEMORY_BYTES) as service,
+        opened_storage(database_url) as storage,
+        running_service(
+            storage.store, storage.catalogue, query_max_memory_bytes=MEMORY_BYTES
+        ) as service,
     ):
         assert await write_jobs(service, NOW_MS - 100_000) == 204
 

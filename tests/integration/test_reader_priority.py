@@ -8,7 +8,7 @@ import pytest
 
 from sql.database.reader_priority import NICENESS, lower_priority
 from tests.factories import make_batch, make_labels, select_name
-from tests.repositories import connected, opened_repository
+from tests.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -28,11 +28,11 @@ def niceness(process_id: int) -> tuple[int, str]:
 async def priorities(url: str, *, is_own_server: bool) -> dict[str, set[tuple[int, str]]]:
     """The niceness of readers and writers after some use."""
     async with (
-        opened_repository(url, is_own_server=is_own_server) as repository,
+        opened_storage(url, is_own_server=is_own_server) as storage,
         connected(url) as watcher,
     ):
-        await repository.write_batch("default", make_batch({make_labels("up"): [(1000, 1.0)]}))
-        assert len(await repository.select("default", [select_name("up", 0, 2000)] * 3)) == 3
+        await storage.store.write_batch("default", make_batch({make_labels("up"): [(1000, 1.0)]}))
+        assert len(await storage.store.select("default", [select_name("up", 0, 2000)] * 3)) == 3
         found: dict[str, set[tuple[int, str]]] = {}
         for name, process_id in await watcher.fetch(BACKENDS):
             found.setdefault(name, set()).add(niceness(process_id))

@@ -136,7 +136,7 @@ async def test_function_that_fails_leaves_nothing(stage: Stage, function: str, r
 async def test_api_shows_and_decides_as_recorded(plain_database_url: str) -> None:
     """Without a Temporal: a decision is recorded and 503 says that nobody could be told."""
     async with running_native_service(plain_database_url) as native:
-        records = PostgresRemediationRepository(native.repository.database)
+        records = PostgresRemediationRepository(native.storage.database)
         numbers = [(await waiting_remediation(records))[1] for _ in range(3)]
         first = await native.get("/remediations", limit=2, state="waiting_for_approval")
         again = {"state": "waiting_for_approval", "cursor": first["next_cursor"]}

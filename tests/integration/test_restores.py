@@ -19,9 +19,9 @@ from sql.database.connection_pool import acquired
 from sql.embedded.cluster import Cluster
 from sql.embedded.distributions import PostgresDistribution
 from sql.embedded.postgres_server import PostgresServer
-from sql.samples.metric_repository import PostgresMetricRepository
+from sql.samples.metric_storage import MetricStorage
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
-from tests.repositories import connected, discard, opened_repository
+from tests.repositories import connected, discard, opened_storage
 from tests.servers import DatabaseServer, run_server
 
 pytestmark = pytest.mark.integration
@@ -34,13 +34,11 @@ EVERYTHING = select_name("m", -(2**62), 2**62)
 RED, BLUE = 1.0, 2.0
 
 
-async def write(
-    repository: PostgresMetricRepository, tenant: str, labels: Labels, at: int, value: float
-) -> None:
+async def write(storage: MetricStorage, tenant: str, labels: Labels, at: int, value: float) -> None:
     """Write as a sender does: it knows its labels, and repeats what was answered 503."""
     for _ in range(20):
         try:
-            await repository.write_batch(tenant, make_batch({labels: [(T0 + at, value)]}))
+            await storage.store.write_batch(tenant, make_batch({labels: [(T0 + at, value)]}))
         except StorageUnavailableError:
             await asyncio.sleep(0.05)
         else:
@@ -48,44 +46,42 @@ async def write(
     raise AssertionError("the write was refused again and again")
 
 
-async def read(
-    repository: PostgresMetricRepository, tenant: str
-) -> dict[Labels, list[tuple[int, int]]]:
-    (block,) = await repository.select(tenant, [EVERYTHING])
+async def read(storage: MetricStorage, tenant: str) -> dict[Labels, list[tuple[int, int]]]:
+    (block,) = await storage.store.select(tenant, [EVERYTHING])
     return block_rows(block)
 
 
-async def begin(repository: PostgresMetricRepository) -> None:
+async def begin(storage: MetricStorage) -> None:
     """What the older state has."""
-    await write(repository, "red", RED_BEFORE, 0, RED)
-    await write(repository, "blue", BLUE_BEFORE, 0, BLUE)
+    await write(storage, "red", RED_BEFORE, 0, RED)
+    await write(storage, "blue", BLUE_BEFORE, 0, BLUE)
 
 
-async def go_on(repository: PostgresMetricRepository) -> None:
+async def go_on(storage: MetricStorage) -> None:
     """What the older state lacks; every cache has it afterwards."""
-    await write(repository, "red", RED_AFTER, 1, RED)
-    await read(repository, "red")
-    await repository.series("red", [EVERYTHING.matchers], T0 - 1, T0 + 10, 0)
+    await write(storage, "red", RED_AFTER, 1, RED)
+    await read(storage, "red")
+    await storage.catalogue.series("red", [EVERYTHING.matchers], T0 - 1, T0 + 10, 0)
 
 
-async def write_again_and_check(repository: PostgresMetricRepository) -> None:
+async def write_again_and_check(storage: MetricStorage) -> None:
     """Both tenants write to series of before and to new ones; nothing mixes, nothing is lost."""
     await asyncio.gather(
-        write(repository, "blue", BLUE_AFTER, 5, BLUE),
-        write(repository, "red", RED_AFTER, 5, RED),
-        write(repository, "blue", BLUE_BEFORE, 6, BLUE),
-        write(repository, "red", RED_BEFORE, 6, RED),
+        write(storage, "blue", BLUE_AFTER, 5, BLUE),
+        write(storage, "red", RED_AFTER, 5, RED),
+        write(storage, "blue", BLUE_BEFORE, 6, BLUE),
+        write(storage, "red", RED_BEFORE, 6, RED),
     )
     red, blue = value_bits(RED), value_bits(BLUE)
-    assert await read(repository, "red") == {
+    assert await read(storage, "red") == {
         RED_BEFORE: [(T0, red), (T0 + 6, red)],
         RED_AFTER: [(T0 + 5, red)],
     }
-    assert await read(repository, "blue") == {
+    assert await read(storage, "blue") == {
         BLUE_BEFORE: [(T0, blue), (T0 + 6, blue)],
         BLUE_AFTER: [(T0 + 5, blue)],
     }
-    found = await repository.series("blue", [EVERYTHING.matchers], T0 - 1, T0 + 10, 0)
+    found = await storage.catalogue.series("blue", [EVERYTHING.matchers], T0 - 1, T0 + 10, 0)
     assert sorted(found) == sorted([BLUE_BEFORE, BLUE_AFTER])
 
 
@@ -94,11 +90,11 @@ TABLES = ("installation", "tenant", "series", "series_generation", "late_write",
 
 async def test_tables_reloaded_in_place_under_open_connections(database_url: str) -> None:
     """As `pg_restore --data-only` does after a TRUNCATE; the sequence goes back too."""
-    async with opened_repository(database_url) as repository, connected(database_url) as admin:
-        await begin(repository)
+    async with opened_storage(database_url) as storage, connected(database_url) as admin:
+        await begin(storage)
         kept = {table: await admin.fetch(f"TABLE {table}") for table in TABLES}
         sequence = await admin.fetchval("SELECT last_value FROM series_id_seq")
-        await go_on(repository)
+        await go_on(storage)
         async with admin.transaction():
             for table in TABLES:
                 await admin.execute(f"TRUNCATE {table} CASCADE")
@@ -107,22 +103,22 @@ async def test_tables_reloaded_in_place_under_open_connections(database_url: str
                     table, schema_name="promcompat", records=[tuple(row) for row in rows]
                 )
             await admin.execute("SELECT setval('series_id_seq', $1)", sequence)
-        await write_again_and_check(repository)
+        await write_again_and_check(storage)
 
 
 async def test_rows_reloaded_in_place_by_delete(database_url: str) -> None:
     """No table is made anew: the rows of `series` go and come."""
-    async with opened_repository(database_url) as repository, connected(database_url) as admin:
-        await begin(repository)
+    async with opened_storage(database_url) as storage, connected(database_url) as admin:
+        await begin(storage)
         kept = {table: await admin.fetch(f"TABLE {table}") for table in TABLES}
-        await go_on(repository)
+        await go_on(storage)
         async with admin.transaction():
             for table in ("sample", "series", "series_generation", "late_write"):
                 await admin.execute(f"DELETE FROM {table}")  # noqa: S608
                 await admin.copy_records_to_table(
                     table, schema_name="promcompat", records=[tuple(row) for row in kept[table]]
                 )
-        await write_again_and_check(repository)
+        await write_again_and_check(storage)
 
 
 def dump(server: DatabaseServer, url: str, *options: str) -> str:
@@ -135,10 +131,10 @@ async def test_dump_restored_in_place_under_open_connections(
 ) -> None:
     server, url = plain_postgres_server, plain_database_url
     database = url.rpartition("/")[2]
-    async with opened_repository(url) as repository:
-        await begin(repository)
+    async with opened_storage(url) as storage:
+        await begin(storage)
         script = dump(server, url, "--clean", "--schema=promcompat")
-        await go_on(repository)
+        await go_on(storage)
         await asyncio.to_thread(
             server.cluster.run_sql,
             server.process.port,
@@ -154,7 +150,7 @@ async def test_dump_restored_in_place_under_open_connections(
             database=database,
             script=script,
         )
-        await write_again_and_check(repository)
+        await write_again_and_check(storage)
 
 
 async def test_dump_restored_into_a_new_database_of_the_same_name(
@@ -162,10 +158,10 @@ async def test_dump_restored_into_a_new_database_of_the_same_name(
 ) -> None:
     server, url = plain_postgres_server, plain_database_url
     database = url.rpartition("/")[2]
-    async with opened_repository(url) as repository:
-        await begin(repository)
+    async with opened_storage(url) as storage:
+        await begin(storage)
         script = dump(server, url, "--schema=promcompat")
-        await go_on(repository)
+        await go_on(storage)
         server.run_sql(f"DROP DATABASE {database} WITH (FORCE)")
         server.run_sql(f"CREATE DATABASE {database} OWNER promcompat")
         await asyncio.to_thread(
@@ -178,7 +174,7 @@ async def test_dump_restored_into_a_new_database_of_the_same_name(
             database=database,
             script=script,
         )
-        await write_again_and_check(repository)
+        await write_again_and_check(storage)
 
 
 @pytest.fixture(params=["debian", "wheel"])
@@ -214,15 +210,15 @@ def lagging_standby(primary: DatabaseServer, folder: Path) -> Cluster:
 
 async def test_lagging_standby_is_promoted(primary: DatabaseServer, tmp_path: Path) -> None:
     url = primary.create_database()
-    async with opened_repository(url) as repository:
-        await begin(repository)
+    async with opened_storage(url) as storage:
+        await begin(storage)
         cluster = await asyncio.to_thread(lagging_standby, primary, tmp_path)
-        await go_on(repository)
+        await go_on(storage)
         await asyncio.to_thread(primary.process.stop)
         standby = PostgresServer(cluster, tmp_path / "standby.log", primary.process.port, discard)
         try:
             await asyncio.to_thread(promote, cluster, standby)
-            await write_again_and_check(repository)
+            await write_again_and_check(storage)
         finally:
             await asyncio.to_thread(standby.stop)
 
@@ -254,9 +250,9 @@ async def test_no_id_is_handed_out_twice_even_when_the_sequences_go_back(
 
 
 @pytest.fixture
-async def repository(database_url: str) -> AsyncIterator[PostgresMetricRepository]:
-    async with opened_repository(database_url) as repository:
-        yield repository
+async def storage(database_url: str) -> AsyncIterator[MetricStorage]:
+    async with opened_storage(database_url) as storage:
+        yield storage
 
 
 async def n_series(url: str) -> int:
@@ -267,31 +263,29 @@ async def n_series(url: str) -> int:
 
 @pytest.mark.parametrize("statement", ["DELETE FROM series", "TRUNCATE series"])
 async def test_removed_series_comes_back_with_its_next_sample(
-    database_url: str, repository: PostgresMetricRepository, statement: str
+    database_url: str, storage: MetricStorage, statement: str
 ) -> None:
-    await begin(repository)
+    await begin(storage)
     async with connected(database_url) as admin:
         await admin.execute(statement)
-    await write(repository, "red", RED_BEFORE, 1, RED)
-    await write(repository, "blue", BLUE_BEFORE, 1, BLUE)
-    assert await read(repository, "red") == {RED_BEFORE: [(T0 + 1, value_bits(RED))]}
-    assert await read(repository, "blue") == {BLUE_BEFORE: [(T0 + 1, value_bits(BLUE))]}
+    await write(storage, "red", RED_BEFORE, 1, RED)
+    await write(storage, "blue", BLUE_BEFORE, 1, BLUE)
+    assert await read(storage, "red") == {RED_BEFORE: [(T0 + 1, value_bits(RED))]}
+    assert await read(storage, "blue") == {BLUE_BEFORE: [(T0 + 1, value_bits(BLUE))]}
     assert await n_series(database_url) == 2
 
 
-async def test_series_that_stay_are_still_known(
-    database_url: str, repository: PostgresMetricRepository
-) -> None:
+async def test_series_that_stay_are_still_known(database_url: str, storage: MetricStorage) -> None:
     """The removal of others costs no look-up."""
-    await begin(repository)
+    await begin(storage)
     async with connected(database_url) as admin:
         await admin.execute(
             "DELETE FROM series WHERE tenant_id = (SELECT id FROM tenant WHERE name = 'red')"
         )
-    await write(repository, "red", RED_BEFORE, 1, RED)
-    resolved = repository.stats.series_resolved
-    await write(repository, "blue", BLUE_BEFORE, 1, BLUE)
-    assert repository.stats.series_resolved == resolved
+    await write(storage, "red", RED_BEFORE, 1, RED)
+    resolved = storage.stats.series_resolved
+    await write(storage, "blue", BLUE_BEFORE, 1, BLUE)
+    assert storage.stats.series_resolved == resolved
 
 
 @asynccontextmanager
@@ -301,19 +295,17 @@ async def session_in_transaction(url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def test_removal_waits_for_running_writes_and_sees_their_samples(
-    database_url: str, repository: PostgresMetricRepository
+    database_url: str, storage: MetricStorage
 ) -> None:
     """A series that gets its first sample meanwhile is no orphan."""
-    await begin(repository)
+    await begin(storage)
     async with connected(database_url) as admin:
         await admin.execute("DELETE FROM sample")
-        async with acquired(repository.database.write_pool) as writer:
-            await repository.database.guard.refresh(writer)
+        async with acquired(storage.database.write_pool) as writer:
+            await storage.database.guard.refresh(writer)
             writing = writer.transaction()
             await writing.start()
-            await writer.execute(
-                "SELECT set_config('promcompat.epoch', $1, true)", epoch(repository)
-            )
+            await writer.execute("SELECT set_config('promcompat.epoch', $1, true)", epoch(storage))
             await writer.execute(
                 "INSERT INTO sample SELECT min(id), from_unix_ms($1), 1 FROM series", T0
             )
@@ -325,8 +317,8 @@ async def test_removal_waits_for_running_writes_and_sees_their_samples(
     assert await n_series(database_url) == 1
 
 
-def epoch(repository: PostgresMetricRepository) -> str:
-    return repository.database.guard.known_epoch
+def epoch(storage: MetricStorage) -> str:
+    return storage.database.guard.known_epoch
 
 
 async def remove_orphans(admin: asyncpg.Connection) -> str:
@@ -341,13 +333,13 @@ async def remove_orphans(admin: asyncpg.Connection) -> str:
 
 
 async def test_refused_sample_leaves_no_series_behind(
-    database_url: str, repository: PostgresMetricRepository
+    database_url: str, storage: MetricStorage
 ) -> None:
     labels = make_labels("m", is_="refused")
     batch = make_batch({labels: [(MAX_TIMESTAMP_MS + 1, 1.0)], RED_BEFORE: [(T0, 1.0)]})
     with pytest.raises(WriteRejectedError):
-        await repository.write_batch("red", batch)
-    assert list(await read(repository, "red")) == [RED_BEFORE]
+        await storage.store.write_batch("red", batch)
+    assert list(await read(storage, "red")) == [RED_BEFORE]
     assert await n_series(database_url) == 1
 
 
@@ -364,22 +356,22 @@ async def test_refused_sample_leaves_no_series_behind(
 )
 async def test_samples_changed_in_sql_are_in_no_cache(
     database_url: str,
-    repository: PostgresMetricRepository,
+    storage: MetricStorage,
     statement: str,
     left: dict[int, float],
 ) -> None:
     """A query that ended long ago is kept; without the trigger it would be answered for ever."""
     forgotten: list[str] = []
-    repository.database.guard.on_step_back(lambda: forgotten.append("results"))
+    storage.database.guard.on_step_back(lambda: forgotten.append("results"))
     for at in (0, 1):
-        await write(repository, "red", RED_BEFORE, at, RED)
+        await write(storage, "red", RED_BEFORE, at, RED)
     asked = [select_name("m", T0 - 60_000, T0 + 60_000)]
     for _ in range(2):
-        (block,) = await repository.select("red", asked)
+        (block,) = await storage.store.select("red", asked)
         assert len(block.timestamps) == 2
     async with connected(database_url) as admin:
         await admin.execute(statement)
-    (block,) = await repository.select("red", asked)
+    (block,) = await storage.store.select("red", asked)
     wanted = [(at, value_bits(value)) for at, value in left.items()]
     assert block_rows(block) == ({RED_BEFORE: wanted} if wanted else {})
     assert forgotten == ["results"]

@@ -17,9 +17,9 @@ from promql.engine import Engine, EngineOptions
 from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult
 from sql.pushdown.rule_choice import PushdownMode
-from sql.samples.metric_repository import PostgresMetricRepository
+from sql.samples.metric_storage import MetricStorage
 from tests.factories import Points, make_batch, make_labels
-from tests.repositories import connected, opened_repository
+from tests.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -46,21 +46,19 @@ QUERIES = (
 class World:
     """A database, two services on it with caches, one without, and one clock."""
 
-    def __init__(
-        self, repositories: list[PostgresMetricRepository], reference: PostgresMetricRepository
-    ) -> None:
-        self.repositories = repositories
+    def __init__(self, storages: list[MetricStorage], reference: MetricStorage) -> None:
+        self.storages = storages
         self.now_ms = T0
         self.caches = [
             RangeResultCache(
-                Engine(repository, EngineOptions()),
-                repository,
+                Engine(storage.store, EngineOptions()),
+                storage.store,
                 max_bytes=1 << 20,
                 now_ms=lambda: self.now_ms,
             )
-            for repository in repositories
+            for storage in storages
         ]
-        self.engine = Engine(reference, EngineOptions())
+        self.engine = Engine(reference.store, EngineOptions())
         self._values = 0.0
 
     async def write(self, service: int, job: int, age_ms: int, name: str = "m_total") -> None:
@@ -71,7 +69,7 @@ class World:
         batch: Mapping[Labels, Points] = {labels: [(time_ms, self._values)]}
         # Where another value is there already nothing is stored, as in Prometheus.
         with suppress(WriteRejectedError):
-            await self.repositories[service].write_batch(TENANT, make_batch(batch))
+            await self.storages[service].store.write_batch(TENANT, make_batch(batch))
 
     async def check(self, text: str, first_step: int, n_steps: int) -> None:
         """Both services answer as an engine without caches does, results kept or not."""
@@ -81,8 +79,8 @@ class World:
         expected = await outcome(self.engine, text, grid)
         for cache in self.caches:
             assert await outcome(cache, text, grid) == expected
-        for repository in self.repositories:
-            assert await outcome(Engine(repository, EngineOptions()), text, grid) == expected
+        for storage in self.storages:
+            assert await outcome(Engine(storage.store, EngineOptions()), text, grid) == expected
 
 
 async def outcome(runner: QueryRunner, text: str, grid: EvalRange) -> object:
@@ -148,11 +146,11 @@ async def with_world(url: str, actions: list[tuple[object, ...]]) -> World:
             {"pushdown": PushdownMode.OFF},
             {"pushdown": PushdownMode.OFF, "sample_cache_bytes": 0},
         ]
-        *repositories, reference = [
-            await stack.enter_async_context(opened_repository(url, now_ms=now_ms, **one))
+        *storages, reference = [
+            await stack.enter_async_context(opened_storage(url, now_ms=now_ms, **one))
             for one in options
         ]
-        world = World(repositories, reference)
+        world = World(storages, reference)
         clock.append(world)
         await play(world, actions)
         return world

@@ -10,10 +10,10 @@ from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import MatcherSets
 from sql.database.connection_pool import acquired
 from sql.query_loader import load_queries
-from sql.samples.metric_repository import PostgresMetricRepository
+from sql.samples.metric_storage import MetricStorage
 from tests.factories import make_batch, make_labels, make_matcher
-from tests.fakes import InMemoryMetricRepository
-from tests.repositories import opened_repository
+from tests.fakes import InMemoryStore
+from tests.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -28,20 +28,20 @@ UP: MatcherSets = [(make_matcher(METRIC_NAME, "=", "up"),)]
 @pytest.fixture
 async def services(
     database_url: str,
-) -> AsyncIterator[tuple[PostgresMetricRepository, PostgresMetricRepository]]:
+) -> AsyncIterator[tuple[MetricStorage, MetricStorage]]:
     """Two services on one database."""
     async with AsyncExitStack() as stack:
-        ours = await stack.enter_async_context(opened_repository(database_url))
-        yield ours, await stack.enter_async_context(opened_repository(database_url))
+        ours = await stack.enter_async_context(opened_storage(database_url))
+        yield ours, await stack.enter_async_context(opened_storage(database_url))
 
 
-async def write(repository: PostgresMetricRepository, labels: Labels, time_ms: int) -> None:
-    await repository.write_batch(TENANT, make_batch({labels: [(time_ms, 1.0)]}))
+async def write(storage: MetricStorage, labels: Labels, time_ms: int) -> None:
+    await storage.store.write_batch(TENANT, make_batch({labels: [(time_ms, 1.0)]}))
 
 
-async def delete_before(repository: PostgresMetricRepository, time_ms: int) -> None:
+async def delete_before(storage: MetricStorage, time_ms: int) -> None:
     """As maintenance does it."""
-    async with acquired(repository.database.write_pool) as connection:
+    async with acquired(storage.database.write_pool) as connection:
         ids = [row["id"] for row in await connection.fetch("SELECT id FROM series")]
         tenant_id = await connection.fetchval("SELECT min(id) FROM tenant")
         statement = load_queries("samples")["delete_expired_samples"]
@@ -50,7 +50,7 @@ async def delete_before(repository: PostgresMetricRepository, time_ms: int) -> N
 
 @pytest.mark.parametrize("bounds", [EVER, (T0, T0 + MINUTE_MS)])
 async def test_new_series_of_another_service_is_in_the_next_list(
-    services: tuple[PostgresMetricRepository, PostgresMetricRepository], bounds: tuple[int, int]
+    services: tuple[MetricStorage, MetricStorage], bounds: tuple[int, int]
 ) -> None:
     ours, other = services
     for number in range(3):
@@ -59,13 +59,13 @@ async def test_new_series_of_another_service_is_in_the_next_list(
         for _ in range(2):
             jobs = [f"j{one}" for one in range(number + 1)]
             names = sorted([METRIC_NAME, "job", *(f"only{one}" for one in range(number + 1))])
-            assert await ours.label_values(TENANT, "job", UP, *bounds, 0) == jobs
-            assert await ours.label_names(TENANT, UP, *bounds, 0) == names
-            assert len(await ours.series(TENANT, UP, *bounds, 0)) == number + 1
+            assert await ours.catalogue.label_values(TENANT, "job", UP, *bounds, 0) == jobs
+            assert await ours.catalogue.label_names(TENANT, UP, *bounds, 0) == names
+            assert len(await ours.catalogue.series(TENANT, UP, *bounds, 0)) == number + 1
 
 
 async def test_value_is_listed_while_any_of_its_series_has_samples(
-    services: tuple[PostgresMetricRepository, PostgresMetricRepository],
+    services: tuple[MetricStorage, MetricStorage],
 ) -> None:
     ours, other = services
     series = [make_labels("up", job="api", n=str(number)) for number in range(4)]
@@ -73,7 +73,7 @@ async def test_value_is_listed_while_any_of_its_series_has_samples(
         await write(other, labels, T0 + number * DAY_MS)
 
     async def jobs(start_ms: int, end_ms: int) -> list[str]:
-        return await ours.label_values(TENANT, "job", UP, start_ms, end_ms, 0)
+        return await ours.catalogue.label_values(TENANT, "job", UP, start_ms, end_ms, 0)
 
     for number in (3, 0, 2, 1):
         seen_ms = T0 + number * DAY_MS
@@ -85,27 +85,27 @@ async def test_value_is_listed_while_any_of_its_series_has_samples(
 
 
 async def test_values_whose_samples_were_deleted_are_gone_from_the_next_list(
-    services: tuple[PostgresMetricRepository, PostgresMetricRepository],
+    services: tuple[MetricStorage, MetricStorage],
 ) -> None:
     ours, other = services
     for number in range(3):
         await write(other, make_labels("up", job=f"j{number}"), T0 + number * DAY_MS)
     bounds = T0, T0 + 3 * DAY_MS
-    assert await ours.label_values(TENANT, "job", UP, *bounds, 0) == ["j0", "j1", "j2"]
+    assert await ours.catalogue.label_values(TENANT, "job", UP, *bounds, 0) == ["j0", "j1", "j2"]
     await delete_before(other, T0 + DAY_MS)
-    assert await ours.label_values(TENANT, "job", UP, *bounds, 0) == ["j1", "j2"]
-    assert await ours.label_values(TENANT, METRIC_NAME, [], T0, T0 + MINUTE_MS, 0) == []
-    assert await ours.label_values(TENANT, METRIC_NAME, [], *bounds, 0) == ["up"]
+    assert await ours.catalogue.label_values(TENANT, "job", UP, *bounds, 0) == ["j1", "j2"]
+    assert await ours.catalogue.label_values(TENANT, METRIC_NAME, [], T0, T0 + MINUTE_MS, 0) == []
+    assert await ours.catalogue.label_values(TENANT, METRIC_NAME, [], *bounds, 0) == ["up"]
     # The series is still there: without bounds it is listed, as ever.
-    assert await ours.label_values(TENANT, "job", UP, *EVER, 0) == ["j0", "j1", "j2"]
+    assert await ours.catalogue.label_values(TENANT, "job", UP, *EVER, 0) == ["j0", "j1", "j2"]
 
 
 async def test_lists_are_those_of_a_service_that_remembers_nothing(
-    services: tuple[PostgresMetricRepository, PostgresMetricRepository],
+    services: tuple[MetricStorage, MetricStorage],
 ) -> None:
     """A walk of writes and questions, compared with dicts."""
     ours, other = services
-    model = InMemoryMetricRepository()
+    model = InMemoryStore()
     choose = random.Random(4)
     for _ in range(60):
         labels = make_labels(
@@ -115,7 +115,7 @@ async def test_lists_are_those_of_a_service_that_remembers_nothing(
             labels = labels.with_label("extra", choose.choice("xyzß"))
         time_ms = T0 + choose.randrange(5) * DAY_MS + choose.randrange(3) * MINUTE_MS
         batch = make_batch({labels: [(time_ms, 1.0)]})
-        await choose.choice([ours, other]).write_batch(TENANT, batch)
+        await choose.choice([ours, other]).store.write_batch(TENANT, batch)
         await model.write_batch(TENANT, batch)
         start_ms = choose.choice([EVER[0], T0 + choose.randrange(5) * DAY_MS])
         end_ms = choose.choice([EVER[1], start_ms + choose.randrange(2 * DAY_MS)])
@@ -123,6 +123,6 @@ async def test_lists_are_those_of_a_service_that_remembers_nothing(
         question = TENANT, sets, start_ms, end_ms, choose.choice([0, 2])
         name = choose.choice([METRIC_NAME, "job", "extra"])
         asked = TENANT, name, sets, start_ms, end_ms, 0
-        assert await ours.series(*question) == await model.series(*question)
-        assert await ours.label_names(*question) == await model.label_names(*question)
-        assert await ours.label_values(*asked) == await model.label_values(*asked)
+        assert await ours.catalogue.series(*question) == await model.series(*question)
+        assert await ours.catalogue.label_names(*question) == await model.label_names(*question)
+        assert await ours.catalogue.label_values(*asked) == await model.label_values(*asked)

@@ -19,9 +19,9 @@ from promcompat.core.model import (
 from sql.database.capabilities import Edition
 from sql.database.connection_pool import acquired
 from sql.pushdown.rule_choice import PushdownMode
-from sql.samples.metric_repository import PostgresMetricRepository
+from sql.samples.metric_storage import MetricStorage
 from tests.factories import block_rows, make_batch, make_labels, make_matcher, select_name
-from tests.repositories import connected, locked_samples, opened_repository
+from tests.repositories import connected, locked_samples, opened_storage
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
@@ -33,14 +33,14 @@ SERIES = [make_labels("up", job=f"j{number % 3}", n=f"{number:02}") for number i
 
 
 @pytest.fixture
-async def repository(database_url: str) -> AsyncIterator[PostgresMetricRepository]:
-    async with opened_repository(database_url) as repository:
-        yield repository
+async def storage(database_url: str) -> AsyncIterator[MetricStorage]:
+    async with opened_storage(database_url) as storage:
+        yield storage
 
 
-async def write_minutes(repository: PostgresMetricRepository, n_minutes: int = 10) -> None:
+async def write_minutes(storage: MetricStorage, n_minutes: int = 10) -> None:
     points = [(T0 + minute * MINUTE_MS, float(minute)) for minute in range(n_minutes)]
-    await repository.write_batch("default", make_batch(dict.fromkeys(SERIES, points)))
+    await storage.store.write_batch("default", make_batch(dict.fromkeys(SERIES, points)))
 
 
 def select_up(start_ms: int, end_ms: int, **hints: int) -> SeriesSelection:
@@ -59,22 +59,24 @@ async def test_pushdown_of_an_instant_gives_the_last_sample_of_each_series(
     database_url: str,
 ) -> None:
     async with (
-        opened_repository(database_url) as plain,
-        opened_repository(database_url, pushdown=PushdownMode.AUTO) as pushing,
+        opened_storage(database_url) as plain,
+        opened_storage(database_url, pushdown=PushdownMode.AUTO) as pushing,
     ):
         await write_minutes(plain)
         # One series ends with a stale marker, one before the range, one is out of order.
         extra = make_batch({SERIES[0]: [(T0 + 20 * MINUTE_MS, 0.0)]})
         stale = np.array([STALE_NAN_BITS], np.uint64).view(np.float64)
-        await plain.write_batch(
+        await plain.store.write_batch(
             "default", WriteBatch(extra.series_keys, extra.timestamps, stale, extra.labels)
         )
         old = make_labels("up", job="old")
-        await plain.write_batch("default", make_batch({old: [(T0 - 9 * 24 * 60 * MINUTE_MS, 1.0)]}))
+        await plain.store.write_batch(
+            "default", make_batch({old: [(T0 - 9 * 24 * 60 * MINUTE_MS, 1.0)]})
+        )
         for end_ms in (T0 - 1, T0, T0 + 5 * MINUTE_MS, T0 + 21 * MINUTE_MS):
             for reach_ms in (5 * MINUTE_MS, 20 * MINUTE_MS):
                 selection = select_up(end_ms - reach_ms, end_ms, reach_ms=reach_ms)
-                [every] = await plain.select("default", [selection])
+                [every] = await plain.store.select("default", [selection])
                 [last] = await pushing.select("default", [selection])
                 expected = {labels: rows[-1:] for labels, rows in block_rows(every).items()}
                 assert block_rows(last) == expected
@@ -83,10 +85,10 @@ async def test_pushdown_of_an_instant_gives_the_last_sample_of_each_series(
 async def test_pushdown_keeps_all_samples_when_nothing_is_known_of_their_use(
     database_url: str,
 ) -> None:
-    async with opened_repository(database_url, pushdown=PushdownMode.AUTO) as repository:
-        await write_minutes(repository)
+    async with opened_storage(database_url, pushdown=PushdownMode.AUTO) as storage:
+        await write_minutes(storage)
         for hints in ({}, {"range_ms": 5}, {"step_ms": 5}, {"range_ms": 5, "step_ms": 5}):
-            [block] = await repository.select("default", [select_up(*EVER, **hints)])
+            [block] = await storage.store.select("default", [select_up(*EVER, **hints)])
             assert len(block.timestamps) == 300
 
 
@@ -94,49 +96,49 @@ async def test_pushdown_keeps_all_samples_when_nothing_is_known_of_their_use(
 
 
 async def test_selections_of_one_call_run_side_by_side(database_url: str) -> None:
-    async with opened_repository(database_url, read_connections=3) as repository:
-        await write_minutes(repository)
+    async with opened_storage(database_url, read_connections=3) as storage:
+        await write_minutes(storage)
         selections = [select_up(T0 - 1, T0 + minute * MINUTE_MS) for minute in range(20)]
-        blocks = await repository.select("default", selections)
+        blocks = await storage.store.select("default", selections)
         assert [len(block.timestamps) for block in blocks] == [
             30 * min(minute + 1, 10) for minute in range(20)
         ]
 
 
 async def test_samples_across_many_days_come_in_order(
-    repository: PostgresMetricRepository,
+    storage: MetricStorage,
 ) -> None:
     random = np.random.default_rng(3)
     times = (T0 + random.permutation(100) * 24 * 60 * MINUTE_MS // 3).tolist()
     for chunk in range(0, 100, 10):
         points = [(timestamp, float(timestamp)) for timestamp in times[chunk : chunk + 10]]
-        await repository.write_batch("default", make_batch(dict.fromkeys(SERIES[:3], points)))
-    [block] = await repository.select("default", [select_name("up", *EVER)])
+        await storage.store.write_batch("default", make_batch(dict.fromkeys(SERIES[:3], points)))
+    [block] = await storage.store.select("default", [select_name("up", *EVER)])
     assert block.labels == tuple(SERIES[:3])
     assert block.timestamps.reshape(3, 100).tolist() == [sorted(times)] * 3
     assert np.array_equal(block.values, block.timestamps.astype(np.float64))
 
 
 async def test_microseconds_written_through_sql_fall_into_their_millisecond(
-    database_url: str, repository: PostgresMetricRepository
+    database_url: str, storage: MetricStorage
 ) -> None:
-    await repository.write_batch("default", make_batch({SERIES[0]: [(T0, 1.0)]}))
+    await storage.store.write_batch("default", make_batch({SERIES[0]: [(T0, 1.0)]}))
     async with connected(database_url) as connection:
         await connection.execute(
             "INSERT INTO sample SELECT id, from_unix_ms($1) + interval '999 microseconds', 2"
             " FROM series",
             T0 + 5,
         )
-    [block] = await repository.select("default", [select_name("up", T0, T0 + 5)])
+    [block] = await storage.store.select("default", [select_name("up", T0, T0 + 5)])
     assert block.timestamps.tolist() == [T0 + 5]
-    assert await repository.series("default", [], T0 + 5, T0 + 5, 0) == [SERIES[0]]
-    assert await repository.series("default", [], T0 + 6, T0 + 6, 0) == []
+    assert await storage.catalogue.series("default", [], T0 + 5, T0 + 5, 0) == [SERIES[0]]
+    assert await storage.catalogue.series("default", [], T0 + 6, T0 + 6, 0) == []
 
 
 async def test_matcher_text_postgresql_cannot_hold_matches_nothing(
-    repository: PostgresMetricRepository,
+    storage: MetricStorage,
 ) -> None:
-    await write_minutes(repository, 1)
+    await write_minutes(storage, 1)
     for odd in ("a\0b", "\ud800"):
         for name, op, value, expected in [
             ("job", "=", odd, 0),
@@ -147,19 +149,19 @@ async def test_matcher_text_postgresql_cannot_hold_matches_nothing(
             (odd, "=", "", 30),
         ]:
             matchers = (make_matcher(METRIC_NAME, "=", "up"), make_matcher(name, op, value))
-            found = await repository.series("default", [matchers], *EVER, 0)
+            found = await storage.catalogue.series("default", [matchers], *EVER, 0)
             assert len(found) == expected, (name, op, value)
-        assert await repository.label_values("default", odd, [], *EVER, 0) == []
-        assert await repository.metadata("default", odd) == []
+        assert await storage.catalogue.label_values("default", odd, [], *EVER, 0) == []
+        assert await storage.catalogue.metadata("default", odd) == []
 
 
 async def test_too_many_samples_are_refused_and_the_connection_lives(database_url: str) -> None:
-    async with opened_repository(database_url, max_samples=299, read_connections=1) as repository:
-        await write_minutes(repository)
+    async with opened_storage(database_url, max_samples=299, read_connections=1) as storage:
+        await write_minutes(storage)
         for _ in range(3):
             with pytest.raises(ExecutionError, match="too many samples"):
-                await repository.select("default", [select_up(*EVER)])
-        [block] = await repository.select("default", [select_up(T0 - 1, T0)])
+                await storage.store.select("default", [select_up(*EVER)])
+        [block] = await storage.store.select("default", [select_up(T0 - 1, T0)])
         assert len(block.timestamps) == 30
 
 
@@ -167,15 +169,15 @@ async def test_too_many_samples_are_refused_and_the_connection_lives(database_ur
 
 
 async def test_catalogue_counts_only_series_with_samples_in_range(
-    repository: PostgresMetricRepository,
+    storage: MetricStorage,
 ) -> None:
     days = 24 * 60 * MINUTE_MS
     early, late = make_labels("early", a="1"), make_labels("late", b="2")
-    await repository.write_batch(
+    await storage.store.write_batch(
         "default", make_batch({early: [(T0, 1.0)], late: [(T0 + 40 * days, 1.0)]})
     )
     nameless = make_labels(c="3")
-    await repository.write_batch("default", make_batch({nameless: [(T0 + 80 * days, 1.0)]}))
+    await storage.store.write_batch("default", make_batch({nameless: [(T0 + 80 * days, 1.0)]}))
     for bounds, names, values in [
         ((T0 - 1, T0 + 1), [METRIC_NAME, "a"], ["early"]),
         ((T0 + 1, T0 + 40 * days), [METRIC_NAME, "b"], ["late"]),
@@ -185,8 +187,10 @@ async def test_catalogue_counts_only_series_with_samples_in_range(
         ((T0 + 1, T0 + 2), [], []),
         ((T0 + 2, T0 + 1), [], []),
     ]:
-        assert await repository.label_names("default", [], *bounds, 0) == names
-        assert await repository.label_values("default", METRIC_NAME, [], *bounds, 0) == values
+        assert await storage.catalogue.label_names("default", [], *bounds, 0) == names
+        assert (
+            await storage.catalogue.label_values("default", METRIC_NAME, [], *bounds, 0) == values
+        )
 
 
 # -- cancellation and time --------------------------------------------------------------------
@@ -210,51 +214,51 @@ async def test_cancelled_select_cancels_its_sql_and_frees_its_connections(
     database_url: str,
 ) -> None:
     async with (
-        opened_repository(database_url, read_connections=2) as repository,
+        opened_storage(database_url, read_connections=2) as storage,
         connected(database_url) as observer,
     ):
-        await write_minutes(repository)
+        await write_minutes(storage)
         async with locked_samples(database_url):
-            query = asyncio.create_task(repository.select("default", [select_up(*EVER)] * 5))
+            query = asyncio.create_task(storage.store.select("default", [select_up(*EVER)] * 5))
             await wait_for_reads(observer, 2)
             query.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await query
             await wait_for_reads(observer, 0)
-        blocks = await repository.select("default", [select_up(*EVER)] * 3)
+        blocks = await storage.store.select("default", [select_up(*EVER)] * 3)
         assert [len(block.timestamps) for block in blocks] == [300] * 3
 
 
 async def test_failed_selection_cancels_its_siblings(database_url: str) -> None:
     async with (
-        opened_repository(database_url, max_samples=299) as repository,
+        opened_storage(database_url, max_samples=299) as storage,
         connected(database_url) as observer,
     ):
-        await write_minutes(repository)
+        await write_minutes(storage)
         with pytest.raises(ExecutionError):
-            await repository.select("default", [select_up(*EVER)] * 20)
+            await storage.store.select("default", [select_up(*EVER)] * 20)
         await wait_for_reads(observer, 0)
-        assert len(await repository.series("default", [], *EVER, 0)) == 30
+        assert len(await storage.catalogue.series("default", [], *EVER, 0)) == 30
 
 
 async def test_slow_query_times_out(database_url: str) -> None:
-    async with opened_repository(database_url, query_timeout_seconds=0.2) as repository:
-        await write_minutes(repository)
+    async with opened_storage(database_url, query_timeout_seconds=0.2) as storage:
+        await write_minutes(storage)
         async with locked_samples(database_url):
             with pytest.raises(QueryTimeoutError, match="timed out"):
-                await repository.select("default", [select_up(*EVER)])
-        [block] = await repository.select("default", [select_up(*EVER)])
+                await storage.store.select("default", [select_up(*EVER)])
+        [block] = await storage.store.select("default", [select_up(*EVER)])
         assert len(block.timestamps) == 300
 
 
 async def test_slow_write_is_to_be_retried(database_url: str) -> None:
-    async with opened_repository(database_url, write_timeout_seconds=0.2) as repository:
-        await write_minutes(repository)
+    async with opened_storage(database_url, write_timeout_seconds=0.2) as storage:
+        await write_minutes(storage)
         async with locked_samples(database_url):
             with pytest.raises(StorageUnavailableError):
-                await write_minutes(repository, 11)
-        await write_minutes(repository, 11)
-        [block] = await repository.select("default", [select_up(*EVER)])
+                await write_minutes(storage, 11)
+        await write_minutes(storage, 11)
+        [block] = await storage.store.select("default", [select_up(*EVER)])
         assert len(block.timestamps) == 330
 
 
@@ -262,9 +266,9 @@ async def test_slow_write_is_to_be_retried(database_url: str) -> None:
 
 
 async def test_capabilities_name_the_edition(
-    repository: PostgresMetricRepository, database_server: DatabaseServer
+    storage: MetricStorage, database_server: DatabaseServer
 ) -> None:
-    found = repository.database.capabilities
+    found = storage.database.capabilities
     if database_server.edition == "timescaledb":
         assert found.edition is Edition.APACHE
         assert found.describe().startswith("TimescaleDB Apache edition 2.")
@@ -274,13 +278,13 @@ async def test_capabilities_name_the_edition(
 
 
 async def test_metrics_view_shows_samples_without_stale_markers(
-    database_url: str, repository: PostgresMetricRepository
+    database_url: str, storage: MetricStorage
 ) -> None:
     labels = make_labels("up", job="a", source="api")
     points = [(T0, 1.5), (T0 + 1, float("nan")), (T0 + 2, 0.0)]
     batch = make_batch({labels: points})
     batch.values.view(np.uint64)[2] = STALE_NAN_BITS
-    await repository.write_batch("default", batch)
+    await storage.store.write_batch("default", batch)
     async with connected(database_url) as connection:
         rows = await connection.fetch(
             "SELECT timestamp, name, value, labels, source FROM metrics"
@@ -295,10 +299,10 @@ async def test_metrics_view_shows_samples_without_stale_markers(
 
 
 async def test_sql_readers_see_their_tenants_only(
-    database_url: str, database_server: DatabaseServer, repository: PostgresMetricRepository
+    database_url: str, database_server: DatabaseServer, storage: MetricStorage
 ) -> None:
     for tenant in ("first", "second"):
-        await repository.write_batch(tenant, make_batch({make_labels(tenant): [(T0, 1.0)]}))
+        await storage.store.write_batch(tenant, make_batch({make_labels(tenant): [(T0, 1.0)]}))
     database = database_url.rpartition("/")[2]
     reader = f"reader_of_{database}"
     database_server.run_sql(f"CREATE ROLE {reader} LOGIN PASSWORD 'test'")
@@ -329,10 +333,8 @@ async def test_sql_readers_see_their_tenants_only(
 
 
 async def test_sessions_of_readers_are_given_back_without_a_reset(database_url: str) -> None:
-    async with opened_repository(
-        database_url, read_connections=1, write_connections=1
-    ) as repository:
-        database = repository.database
+    async with opened_storage(database_url, read_connections=1, write_connections=1) as storage:
+        database = storage.database
         for pool, kept in ((database.read_pool, "kept"), (database.write_pool, "")):
             async with acquired(pool) as connection:
                 await connection.execute("SET promcompat.probe = 'kept'")
@@ -343,12 +345,14 @@ async def test_sessions_of_readers_are_given_back_without_a_reset(database_url: 
 
 async def test_short_stretch_of_the_past_is_looked_up_series_by_series(database_url: str) -> None:
     now_ms = T0 + 10 * MINUTE_MS
-    async with opened_repository(database_url, now_ms=lambda: now_ms) as repository:
-        await write_minutes(repository)
+    async with opened_storage(database_url, now_ms=lambda: now_ms) as storage:
+        await write_minutes(storage)
         for end_ms, by_series in ((now_ms, False), (now_ms - 5 * MINUTE_MS, True)):
             asked = select_up(end_ms - 3 * MINUTE_MS, end_ms)
-            (block,) = await repository.select("default", [asked])
+            (block,) = await storage.store.select("default", [asked])
             n_minutes = 2 if end_ms == now_ms else 3
             assert [len(points) for points in block_rows(block).values()] == [n_minutes] * 30
-            (explained,) = await repository.explain_select("default", [asked], ExplanationDepth())
+            (explained,) = await storage.store.explain_select(
+                "default", [asked], ExplanationDepth()
+            )
             assert ("LATERAL" in explained.sql) == by_series

@@ -183,7 +183,7 @@ async def test_a_breach_survives_the_process(database_url: str) -> None:
 async def test_two_processes_that_know_little_of_each_other(database_url: str) -> None:
     async with running_alerting(database_url) as one, running_alerting(database_url) as two:
         await one.define("queue", make_threshold(remediation=make_remediation()))
-        await two.metrics_repository.threshold_watch.refresh()
+        await two.storage.threshold_watch.refresh()
         await one.write(HOST, (0, 9.0))
         await two.write(HOST, (1, 9.0))
         await asyncio.gather(one.settle(), two.settle())

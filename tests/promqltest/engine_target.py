@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from promcompat.core.errors import PromcompatError
 from promcompat.core.model import EvalRange, Labels
-from promcompat.core.ports import MetricRepository
+from promcompat.core.ports import Store
 from promql.engine import Engine
 from promql.query import Query
 from promql.values.matrix import QueryResult
@@ -16,15 +16,15 @@ from tests.promqltest.target import Reply
 
 @dataclass(frozen=True, slots=True)
 class EngineTarget:
-    """The engine on a repository, in process; `tenant` must be new."""
+    """The engine on a store, in process; `tenant` must be new."""
 
-    repository: MetricRepository
+    store: Store
     engine: Engine
     tenant: str
 
     async def load(self, series: Mapping[Labels, Points]) -> None:
         """See Target."""
-        await self.repository.write_batch(self.tenant, make_batch(series))
+        await self.store.write_batch(self.tenant, make_batch(series))
 
     async def query(self, expr: str, time_ms: int) -> Reply:
         """See Target."""

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from promcompat.core.ports import MetricRepository
+from promcompat.core.ports import Store
 from promql.engine import Engine, EngineOptions
 from sql.pushdown.rule_choice import PushdownMode
-from sql.samples.metric_repository import PostgresMetricRepository, StorageOptions
-from tests.fakes import InMemoryMetricRepository
+from sql.samples.metric_storage import MetricStorage
+from sql.samples.row_store import StorageOptions
+from tests.fakes import InMemoryStore
 from tests.promqltest.engine_target import EngineTarget
 from tests.promqltest.ratchet import KNOWN_FAILURES, find_surprises, read_known_failures
 from tests.promqltest.runner import CaseRunner, Outcome, Status
@@ -46,66 +47,62 @@ UPSTREAM = [pytest.param(path, id=path.name) for path in upstream_scripts()] or 
 
 
 @pytest.fixture
-async def postgres_repository(database_url: str) -> AsyncIterator[PostgresMetricRepository]:
+async def row_store(database_url: str) -> AsyncIterator[Store]:
     # Scripts have few samples; by their number alone hardly a rule would ever apply.
     options = StorageOptions(pushdown=PushdownMode.FORCED)
-    repository = await PostgresMetricRepository.open(database_url, options)
-    yield repository
-    await repository.close()
+    storage = await MetricStorage.open(database_url, options)
+    yield storage.store
+    await storage.close()
 
 
 async def run_script(
-    path: Path, repository: MetricRepository, engine: Engine, *, with_variants: bool, strict: bool
+    path: Path, store: Store, engine: Engine, *, with_variants: bool, strict: bool
 ) -> list[Outcome]:
     """The outcomes of every eval of a script; each case has a tenant of its own."""
     outcomes: list[Outcome] = []
     for number, case in enumerate(read_script(path).cases):
-        target = EngineTarget(repository, engine, f"case-{number}")
+        target = EngineTarget(store, engine, f"case-{number}")
         runner = CaseRunner(target, with_variants=with_variants, is_strict=strict)
         outcomes += [outcome async for outcome in runner.run(case)]
     return outcomes
 
 
-def make_engine(repository: MetricRepository, *, delayed_name_removal: bool) -> Engine:
-    return Engine(repository, EngineOptions(delayed_name_removal=delayed_name_removal))
+def make_engine(store: Store, *, delayed_name_removal: bool) -> Engine:
+    return Engine(store, EngineOptions(delayed_name_removal=delayed_name_removal))
 
 
-async def check_own(path: Path, repository: MetricRepository, *, with_variants: bool) -> None:
-    engine = make_engine(repository, delayed_name_removal=needs_delayed_name_removal(path))
-    outcomes = await run_script(path, repository, engine, with_variants=with_variants, strict=True)
+async def check_own(path: Path, store: Store, *, with_variants: bool) -> None:
+    engine = make_engine(store, delayed_name_removal=needs_delayed_name_removal(path))
+    outcomes = await run_script(path, store, engine, with_variants=with_variants, strict=True)
     assert all(outcome.status is not Status.SKIPPED for outcome in outcomes)
     assert find_surprises(path.name, outcomes, {}) == []
 
 
-async def check_upstream(path: Path, repository: MetricRepository, *, with_variants: bool) -> None:
+async def check_upstream(path: Path, store: Store, *, with_variants: bool) -> None:
     known = read_known_failures(KNOWN_FAILURES.read_text("utf-8"))
-    engine = make_engine(repository, delayed_name_removal=True)
-    outcomes = await run_script(path, repository, engine, with_variants=with_variants, strict=False)
+    engine = make_engine(store, delayed_name_removal=True)
+    outcomes = await run_script(path, store, engine, with_variants=with_variants, strict=False)
     surprises = find_surprises(path.name, outcomes, known)
     assert surprises == [], "\n".join(surprises)
 
 
 @pytest.mark.parametrize("path", OWN)
 async def test_own_script(path: Path) -> None:
-    await check_own(path, InMemoryMetricRepository(), with_variants=True)
+    await check_own(path, InMemoryStore(), with_variants=True)
 
 
 @pytest.mark.parametrize("path", UPSTREAM)
 async def test_upstream_script(path: Path) -> None:
-    await check_upstream(path, InMemoryMetricRepository(), with_variants=True)
+    await check_upstream(path, InMemoryStore(), with_variants=True)
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("path", OWN)
-async def test_own_script_on_database(
-    path: Path, postgres_repository: PostgresMetricRepository
-) -> None:
-    await check_own(path, postgres_repository, with_variants=False)
+async def test_own_script_on_database(path: Path, row_store: Store) -> None:
+    await check_own(path, row_store, with_variants=False)
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("path", UPSTREAM)
-async def test_upstream_script_on_database(
-    path: Path, postgres_repository: PostgresMetricRepository
-) -> None:
-    await check_upstream(path, postgres_repository, with_variants=False)
+async def test_upstream_script_on_database(path: Path, row_store: Store) -> None:
+    await check_upstream(path, row_store, with_variants=False)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.model import METRIC_NAME, STALE_NAN_BITS, Labels, WriteBatch
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
-from sql.samples.metric_repository import PostgresMetricRepository
+from sql.samples.metric_storage import MetricStorage
 from tests.factories import block_rows, select_name, series_key
-from tests.repositories import opened_repository
+from tests.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -46,9 +46,9 @@ tenant_numbers = itertools.count()
 
 
 @pytest.fixture
-async def repository(database_url: str) -> AsyncIterator[PostgresMetricRepository]:
-    async with opened_repository(database_url) as repository:
-        yield repository
+async def storage(database_url: str) -> AsyncIterator[MetricStorage]:
+    async with opened_storage(database_url) as storage:
+        yield storage
 
 
 def batch_of(rows: list[Row]) -> WriteBatch:
@@ -74,18 +74,16 @@ def store_first(model: dict[Labels, dict[int, int]], rows: list[Row]) -> bool:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(written=batches)
-async def test_what_is_written_is_read(
-    repository: PostgresMetricRepository, written: list[list[Row]]
-) -> None:
+async def test_what_is_written_is_read(storage: MetricStorage, written: list[list[Row]]) -> None:
     tenant = f"tenant {next(tenant_numbers)}"
     model: dict[Labels, dict[int, int]] = {}
     for rows in written:
         if store_first(model, rows):
             with pytest.raises(WriteRejectedError, match="overrides not allowed"):
-                await repository.write_batch(tenant, batch_of(rows))
+                await storage.store.write_batch(tenant, batch_of(rows))
         else:
-            await repository.write_batch(tenant, batch_of(rows))
-    [block] = await repository.select(tenant, [select_name("m", -(2**62), 2**62)])
+            await storage.store.write_batch(tenant, batch_of(rows))
+    [block] = await storage.store.select(tenant, [select_name("m", -(2**62), 2**62)])
     assert block.labels == tuple(model)  # In the order of their first write.
     assert block_rows(block) == {labels: sorted(points.items()) for labels, points in model.items()}
-    assert await repository.series(tenant, [], -(2**62), 2**62, 0) == sorted(model)
+    assert await storage.catalogue.series(tenant, [], -(2**62), 2**62, 0) == sorted(model)

@@ -8,16 +8,16 @@ import pytest
 
 from promcompat.__main__ import main
 from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryMetricRepository
+from tests.fakes import InMemoryStore
 from tests.http_service import NOW_MS, Service, running_service
 
 
 @pytest.fixture
 async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
     monkeypatch.setenv("NO_PROXY", "*")
-    repository = InMemoryMetricRepository()
-    await repository.write_batch("team", make_batch({make_labels("up"): [(NOW_MS, 1.0)]}))
-    async with running_service(repository, tenancy="header") as running:
+    store = InMemoryStore()
+    await store.write_batch("team", make_batch({make_labels("up"): [(NOW_MS, 1.0)]}))
+    async with running_service(store, tenancy="header") as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""The HTTP application over the in-memory repository."""
+"""The HTTP application over the in-memory store."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from promcompat.core.ports import MetricRepository
-from tests.fakes import InMemoryMetricRepository
+from promcompat.core.ports import Store
+from tests.fakes import InMemoryStore
 from tests.http_service import Service, running_service
 
 StartService = Callable[..., Awaitable[Service]]
@@ -18,8 +18,8 @@ async def start_service() -> AsyncIterator[StartService]:
     """Starts applications with chosen settings and repositories."""
     async with AsyncExitStack() as stack:
 
-        async def start(repository: MetricRepository | None = None, **options: Any) -> Service:
-            stored = InMemoryMetricRepository() if repository is None else repository
+        async def start(store: Store | None = None, **options: Any) -> Service:
+            stored = InMemoryStore() if store is None else store
             return await stack.enter_async_context(running_service(stored, **options))
 
         yield start

@@ -1,11 +1,11 @@
-"""`/api/v1/explain` over the in-memory repository, which has no SQL to show."""
+"""`/api/v1/explain` over the in-memory store, which has no SQL to show."""
 
 from typing import Any
 
 import pytest
 
 from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryMetricRepository
+from tests.fakes import InMemoryStore
 from tests.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
 
@@ -14,11 +14,11 @@ T0 = 1_700_000_000
 
 @pytest.fixture
 async def service(start_service: StartService) -> Service:
-    repository = InMemoryMetricRepository()
+    store = InMemoryStore()
     points = [(T0 * 1000 + offset, 1.0) for offset in (0, 15_000, 30_000)]
     series = {make_labels("up", job=job): points for job in ("a", "b")}
-    await repository.write_batch("default", make_batch(series))
-    return await start_service(repository)
+    await store.write_batch("default", make_batch(series))
+    return await start_service(store)
 
 
 async def explain(service: Service, **parameters: str) -> Any:

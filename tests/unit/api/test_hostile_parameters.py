@@ -4,7 +4,7 @@ from aiohttp import ClientResponse
 from yarl import URL
 
 from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryMetricRepository
+from tests.fakes import InMemoryStore
 from tests.hostile_requests import (
     HostileRequest,
     expression_requests,
@@ -23,11 +23,11 @@ async def send(service: Service, request: HostileRequest) -> ClientResponse:
     return await service.get(URL(f"{path}?{request.parameters}", encoded=True))
 
 
-async def filled() -> InMemoryMetricRepository:
-    repository = InMemoryMetricRepository()
+async def filled() -> InMemoryStore:
+    store = InMemoryStore()
     series = {make_labels("up", job=f"j{job}"): [(NOW_MS, 1.0)] for job in range(5)}
-    await repository.write_batch("default", make_batch(series))
-    return repository
+    await store.write_batch("default", make_batch(series))
+    return store
 
 
 async def test_no_value_of_a_parameter_is_a_failure() -> None:

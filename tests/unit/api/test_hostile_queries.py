@@ -5,7 +5,7 @@ import pytest
 from promcompat.processes.explanation_text import render_explanation
 from promql.budget import TOO_MANY_SAMPLES
 from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryMetricRepository
+from tests.fakes import InMemoryStore
 from tests.http_service import NOW_MS, running_service
 
 TOO_LONG = "query has more than 500000 tokens"
@@ -49,16 +49,16 @@ CHAIN = "+".join(["up"] * 2_000)
 async def test_deep_query_is_answered(
     endpoint: str, parameters: dict[str, str], status: int, query: str
 ) -> None:
-    repository = InMemoryMetricRepository()
-    await repository.write_batch("default", make_batch({make_labels("up"): [(NOW_MS, 1.0)]}))
-    async with running_service(repository) as service:
+    store = InMemoryStore()
+    await store.write_batch("default", make_batch({make_labels("up"): [(NOW_MS, 1.0)]}))
+    async with running_service(store) as service:
         form = {"query": query, **parameters}
         response = await service.post(f"/api/v1/{endpoint}", data=form)
         assert response.status == status, await response.text()
 
 
 async def test_explanation_of_a_deep_query_is_cut() -> None:
-    async with running_service(InMemoryMetricRepository()) as service:
+    async with running_service(InMemoryStore()) as service:
         response = await service.post("/api/v1/explain", data={"query": CHAIN})
         explanation = (await response.json())["data"]
     assert explanation["formatted"].startswith("up + up + up")
@@ -74,10 +74,10 @@ async def test_explanation_of_a_deep_query_is_cut() -> None:
 
 @pytest.mark.parametrize(("query", "status", "text"), HOSTILE.values(), ids=HOSTILE.keys())
 async def test_hostile_query_is_refused(query: str, status: int, text: str) -> None:
-    repository = InMemoryMetricRepository()
+    store = InMemoryStore()
     series = {make_labels("up", job=f"j{job}"): [(NOW_MS, 1.0)] for job in range(50)}
-    await repository.write_batch("default", make_batch(series))
-    async with running_service(repository, query_timeout="10s") as service:
+    await store.write_batch("default", make_batch(series))
+    async with running_service(store, query_timeout="10s") as service:
         response = await service.post("/api/v1/query", data={"query": query})
         assert response.status == status
         assert text in (await response.json())["error"]

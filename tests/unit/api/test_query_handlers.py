@@ -1,4 +1,4 @@
-"""The query endpoints over the in-memory repository; texts were asked of a Prometheus 3.5.3."""
+"""The query endpoints over the in-memory store; texts were asked of a Prometheus 3.5.3."""
 
 import gzip
 import json
@@ -16,7 +16,7 @@ from promcompat.core.errors import (
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
 from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryMetricRepository
+from tests.fakes import InMemoryStore
 from tests.http_service import Service
 from tests.unit.api.conftest import StartService
 
@@ -25,13 +25,13 @@ UNCLOSED = "1:2: parse error: unclosed left parenthesis"
 
 @pytest.fixture
 async def service(start_service: StartService) -> Service:
-    repository = InMemoryMetricRepository()
+    store = InMemoryStore()
     series = {
         make_labels("up", job=job): [(time, value) for time in (0, 15_000, 30_000)]
         for job, value in (("a", 1.0), ("b", 0.0), ("c", 1e21))
     }
-    await repository.write_batch("default", make_batch(series))
-    return await start_service(repository)
+    await store.write_batch("default", make_batch(series))
+    return await start_service(store)
 
 
 async def test_instant_vector(service: Service) -> None:
@@ -255,7 +255,7 @@ async def test_answers_are_plain_when_gzip_is_not_taken(service: Service, encodi
             assert len((await response.json())["data"]["result"]) == 3
 
 
-class FailingRepository(InMemoryMetricRepository):
+class FailingRepository(InMemoryStore):
     """Fails every selection with one error."""
 
     def __init__(self, error: Exception) -> None:

@@ -7,14 +7,14 @@ import yarl
 
 from promcompat.core.model import Labels, MetricMetadata
 from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryMetricRepository
+from tests.fakes import InMemoryStore
 from tests.http_service import Service
 from tests.unit.api.conftest import StartService
 
 
 @pytest.fixture
 async def service(start_service: StartService) -> Service:
-    repository = InMemoryMetricRepository()
+    store = InMemoryStore()
     series = {
         make_labels("up", job="a"): [(1_000, 1.0)],
         make_labels("up", job="b"): [(5_000, 1.0)],
@@ -24,8 +24,8 @@ async def service(start_service: StartService) -> Service:
         MetricMetadata("up", "gauge", "Is it up?", ""),
         MetricMetadata("x_total", "counter", "", "seconds"),
     ]
-    await repository.write_batch("default", make_batch(series, metadata))
-    return await start_service(repository)
+    await store.write_batch("default", make_batch(series, metadata))
+    return await start_service(store)
 
 
 async def data(service: Service, path: str) -> Any:

@@ -13,7 +13,7 @@ from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
 from promcompat.http.context import Phase
 from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryMetricRepository
+from tests.fakes import InMemoryStore
 from tests.http_service import Service
 from tests.unit.api.conftest import StartService
 
@@ -102,13 +102,13 @@ async def test_runtime_information(service: Service) -> None:
 
 
 async def test_cardinality(start_service: StartService) -> None:
-    repository = InMemoryMetricRepository()
+    store = InMemoryStore()
     series = {make_labels("up", job=str(i)): [(i + 1, 1.0)] for i in range(3)}
-    service = await start_service(repository)
+    service = await start_service(store)
     _, answer = await service.ask("status/tsdb", limit="1")
     head = answer["data"]["headStats"]
     assert (head["minTime"], head["maxTime"]) == ((1 << 63) - 1, -(1 << 63))
-    await repository.write_batch("default", make_batch(series))
+    await store.write_batch("default", make_batch(series))
     _, answer = await service.ask("status/tsdb", limit="1")
     head = answer["data"]["headStats"]
     assert (head["numSeries"], head["minTime"], head["maxTime"]) == (3, 1, 3)
@@ -195,7 +195,7 @@ async def test_ready_and_stopping(service: Service) -> None:
     assert stopping.headers["X-Prometheus-Stopping"] == "true"
 
 
-class SilentRepository(InMemoryMetricRepository):
+class SilentRepository(InMemoryStore):
     """Its database does not answer."""
 
     async def ping(self) -> None:
@@ -227,7 +227,7 @@ async def test_own_metrics(service: Service) -> None:
     assert "promcompat_http_requests_in_flight 1.0" in text
 
 
-class SlowRepository(InMemoryMetricRepository):
+class SlowRepository(InMemoryStore):
     """Answers selections never, and remembers being cancelled."""
 
     def __init__(self) -> None:
@@ -251,16 +251,16 @@ class SlowRepository(InMemoryMetricRepository):
 
 
 async def test_a_client_that_goes_away_cancels_its_query(start_service: StartService) -> None:
-    repository = SlowRepository()
-    service = await start_service(repository)
+    store = SlowRepository()
+    service = await start_service(store)
     async with aiohttp.ClientSession() as session:
         url = service.client.make_url("/api/v1/query?query=up")
         asking = asyncio.create_task(session.get(url))
-        await repository.started.wait()
+        await store.started.wait()
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
     async with asyncio.timeout(10):
-        await repository.cancelled.wait()
+        await store.cancelled.wait()
     # Closing the server waits for the handler to end.
     await service.client.close()
     labels = {"handler": "/api/v1/query", "code": "499"}

@@ -56,7 +56,7 @@ async def test_streamed_answer_is_the_same(
         make_labels("up", n=str(n)): [(t * 15_000 + n, float(t)) for t in range(30)]
         for n in range(20)
     }
-    await service.repository.write_batch("default", make_batch(series))
+    await service.store.write_batch("default", make_batch(series))
     whole, headers = await fetch(service, path, params, encoding)
     assert "Transfer-Encoding" not in headers
     monkeypatch.setattr(query_handlers, "_STREAMED_FROM_POINTS", 1)

@@ -11,7 +11,7 @@ from aiohttp import ClientResponse
 from promcompat.core.errors import OverloadedError, StorageUnavailableError
 from promcompat.core.model import MetricMetadata, WriteBatch
 from tests.factories import encode_field, make_labels, make_matcher
-from tests.fakes import InMemoryMetricRepository
+from tests.fakes import InMemoryStore
 from tests.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
 from tests.wire import encode_metadata, encode_request, encode_series
@@ -38,7 +38,7 @@ async def write(
 
 async def stored_series(service: Service, tenant: str = "default") -> list[dict[str, str]]:
     sets = [(make_matcher("__name__", "!=", ""),)]
-    found = await service.repository.series(tenant, sets, -(1 << 62), 1 << 62, 0)
+    found = await service.catalogue.series(tenant, sets, -(1 << 62), 1 << 62, 0)
     return [labels.as_dict() for labels in found]
 
 
@@ -181,7 +181,7 @@ async def test_long_metadata_is_refused_or_cut_and_the_samples_are_stored(
     response = await write(service, body)
     assert response.status == 400
     assert "2 series or metadata entries exceed a limit" in await response.text()
-    assert await service.repository.metadata("default", None) == [
+    assert await service.catalogue.metadata("default", None) == [
         MetricMetadata("up", "gauge", "h" * 1024, "")
     ]
     assert await stored_series(service) == [dict(UP)]
@@ -281,12 +281,12 @@ async def test_histograms_are_400_after_the_floats_are_stored(service: Service) 
 
 async def test_metadata_is_stored(service: Service) -> None:
     assert (await write(service, encode_request(metadata=[encode_metadata("up", 2)]))).status == 204
-    assert await service.repository.metadata("default", None) == [
+    assert await service.catalogue.metadata("default", None) == [
         MetricMetadata("up", "gauge", "", "")
     ]
 
 
-class RefusingRepository(InMemoryMetricRepository):
+class RefusingRepository(InMemoryStore):
     """Refuses every write."""
 
     def __init__(self, error: Exception) -> None:

@@ -13,7 +13,7 @@ from promql.engine import Engine, EngineOptions
 from promql.query import Query
 from promql.values.matrix import QueryResult
 from tests.factories import make_batch, make_labels, select_name
-from tests.fakes import InMemoryMetricRepository
+from tests.fakes import InMemoryStore
 
 LIMIT = 3_000_000
 N_SERIES = 100
@@ -36,11 +36,11 @@ BLOW_UPS = {
 }
 
 
-def engine_of(repository: InMemoryMetricRepository, max_memory_bytes: int) -> Engine:
-    return Engine(repository, EngineOptions(max_memory_bytes=max_memory_bytes))
+def engine_of(store: InMemoryStore, max_memory_bytes: int) -> Engine:
+    return Engine(store, EngineOptions(max_memory_bytes=max_memory_bytes))
 
 
-async def filled() -> InMemoryMetricRepository:
+async def filled() -> InMemoryStore:
     """Series x and y whose operators and functions alone fit; all but one y begin later."""
     times = [step * STEP_MS for step in range(200)]
     series: dict[Labels, list[tuple[int, float]]] = {}
@@ -48,9 +48,9 @@ async def filled() -> InMemoryMetricRepository:
         points = [(time, float(time + number)) for time in times]
         series[make_labels("x", n=str(number), long="l" * 100)] = points
         series[make_labels("y", n=str(number))] = points[100 if number else 0 :]
-    repository = InMemoryMetricRepository()
-    await repository.write_batch("default", make_batch(series))
-    return repository
+    store = InMemoryStore()
+    await store.write_batch("default", make_batch(series))
+    return store
 
 
 async def run(engine: Engine, query: str) -> QueryResult:
@@ -68,13 +68,13 @@ async def test_query_is_refused_where_it_would_grow(query: str) -> None:
 
 
 async def test_text_made_by_label_functions_counts_before_it_is_made() -> None:
-    repository = await filled()
+    store = await filled()
     nested = "x"
     for depth in range(8):
         source = "long" if depth == 0 else f"a{depth - 1}"
         nested = f'label_replace({nested}, "a{depth}", "{"$1" * 1000}", "{source}", "(.*)")'
     with pytest.raises(ExecutionError) as refused:
-        await run(engine_of(repository, LIMIT), nested)
+        await run(engine_of(store, LIMIT), nested)
     assert str(refused.value) == too_much_memory(LIMIT)
 
 
@@ -93,7 +93,7 @@ async def test_duplicates_are_refused_without_pairing_them() -> None:
 
 async def test_nested_subqueries_take_no_more_than_is_counted() -> None:
     query = "max_over_time(" * 1_000 + "vector(1)" + "[1h:1m])" * 1_000
-    engine = engine_of(InMemoryMetricRepository(), 200_000_000)
+    engine = engine_of(InMemoryStore(), 200_000_000)
     tracemalloc.start()
     with pytest.raises(ExecutionError, match="query-max-memory-bytes"):
         await engine.run(Query("default", query, EvalRange.instant(0)))
@@ -102,9 +102,9 @@ async def test_nested_subqueries_take_no_more_than_is_counted() -> None:
     assert peak < 250_000_000
 
 
-def shared_engine(repository: InMemoryMetricRepository, max_bytes: int) -> Engine:
+def shared_engine(store: InMemoryStore, max_bytes: int) -> Engine:
     options = EngineOptions(max_memory_bytes=max_bytes, max_shared_memory_bytes=max_bytes)
-    return Engine(repository, options)
+    return Engine(store, options)
 
 
 async def test_queries_wait_for_memory_that_others_hold() -> None:
@@ -151,10 +151,10 @@ async def test_failing_queries_give_all_memory_back() -> None:
 
 async def test_samples_read_without_promql_wait_for_memory_and_hold_it() -> None:
     """They take half a megabyte more than what nobody has to ask for."""
-    repository = InMemoryMetricRepository()
+    store = InMemoryStore()
     points = [(step, 1.0) for step in range(100_000)]
-    await repository.write_batch("default", make_batch({make_labels("x"): points}))
-    engine = shared_engine(repository, LIMIT)
+    await store.write_batch("default", make_batch({make_labels("x"): points}))
+    engine = shared_engine(store, LIMIT)
     everything = [select_name("x", -1, 1_000_000)]
     order: list[str] = []
 
@@ -170,6 +170,6 @@ async def test_samples_read_without_promql_wait_for_memory_and_hold_it() -> None
     assert order == ["first begins", "first ends", "second begins", "second ends"]
     assert engine.memory.held_bytes == 0
     with pytest.raises(ExecutionError) as refused:
-        async with engine_of(repository, 1_000_000).reading("default", everything):
+        async with engine_of(store, 1_000_000).reading("default", everything):
             pass
     assert str(refused.value) == too_much_memory(1_000_000)

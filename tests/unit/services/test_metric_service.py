@@ -1,4 +1,4 @@
-"""The rules of MetricService, over the in-memory repository."""
+"""The rules of MetricService, over the in-memory store."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ from tests.factories import (
     make_matcher,
     select_name,
 )
-from tests.fakes import InMemoryMetricRepository
+from tests.fakes import InMemoryStore
 
 NOW = 1_700_000_000_000
 TEN_MINUTES = 600_000
@@ -49,51 +49,51 @@ def vector(n_series: int, missing: frozenset[int] = frozenset()) -> QueryResult:
 
 
 def make_service(
-    repository: InMemoryMetricRepository, max_future_ms: int = TEN_MINUTES, n_series: int = 0
+    store: InMemoryStore, max_future_ms: int = TEN_MINUTES, n_series: int = 0
 ) -> MetricService:
     engine = CannedEngine(vector(n_series))
-    return MetricService(repository, engine, max_future_ms=max_future_ms, now_ms=lambda: NOW)
+    return MetricService(store, store, engine, max_future_ms=max_future_ms, now_ms=lambda: NOW)
 
 
-async def stored(repository: InMemoryMetricRepository) -> dict[Labels, list[tuple[int, int]]]:
-    (block,) = await repository.select("t", [select_name("m", *ALL_TIME_MS)])
+async def stored(store: InMemoryStore) -> dict[Labels, list[tuple[int, int]]]:
+    (block,) = await store.select("t", [select_name("m", *ALL_TIME_MS)])
     return block_rows(block)
 
 
 async def test_samples_too_far_in_the_future_are_rejected_and_the_others_stored() -> None:
-    repository = InMemoryMetricRepository()
+    store = InMemoryStore()
     limit = NOW + TEN_MINUTES
     batch = make_batch({make_labels("m"): [(limit + 1, 1.0), (limit, 2.0), (5, 3.0)]})
     with pytest.raises(WriteRejectedError) as caught:
-        await make_service(repository).write("t", batch)
+        await make_service(store).write("t", batch)
     assert str(caught.value) == "out of bounds: timestamp is too far in the future"
-    (rows,) = (await stored(repository)).values()
+    (rows,) = (await stored(store)).values()
     assert [time for time, _ in rows] == [5, limit]
 
 
 async def test_a_batch_wholly_in_the_future_stores_its_metadata() -> None:
-    repository = InMemoryMetricRepository()
+    store = InMemoryStore()
     metadata = [MetricMetadata("m", "gauge", "", "")]
     batch = make_batch({make_labels("m"): [(NOW * 2, 1.0)]}, metadata)
     with pytest.raises(WriteRejectedError):
-        await make_service(repository).write("t", batch)
-    assert await stored(repository) == {}
-    assert await repository.metadata("t", None) == metadata
+        await make_service(store).write("t", batch)
+    assert await stored(store) == {}
+    assert await store.metadata("t", None) == metadata
 
 
 async def test_without_a_bound_any_future_is_stored() -> None:
-    repository = InMemoryMetricRepository()
+    store = InMemoryStore()
     batch = make_batch({make_labels("m"): [(NOW * 2, 1.0)]})
-    await make_service(repository, max_future_ms=0).write("t", batch)
-    assert len(await stored(repository)) == 1
+    await make_service(store, max_future_ms=0).write("t", batch)
+    assert len(await stored(store)) == 1
 
 
 async def test_lists_are_cut_to_the_limit_with_a_warning() -> None:
-    repository = InMemoryMetricRepository()
-    await repository.write_batch(
+    store = InMemoryStore()
+    await store.write_batch(
         "t", make_batch({make_labels("m", a=str(i)): [(5, 1.0)] for i in range(3)})
     )
-    service = make_service(repository)
+    service = make_service(store)
     sets = [(make_matcher("__name__", "=", "m"),)]
     cut = await service.series("t", sets, 0, 9, 2)
     assert [labels.get("a") for labels in cut.items] == ["0", "1"]
@@ -109,7 +109,7 @@ async def test_lists_are_cut_to_the_limit_with_a_warning() -> None:
 
 async def test_a_query_reaches_the_engine_and_its_answer_is_cut() -> None:
     engine = CannedEngine(vector(3))
-    service = MetricService(InMemoryMetricRepository(), engine, max_future_ms=0)
+    service = MetricService(InMemoryStore(), InMemoryStore(), engine, max_future_ms=0)
     grid = EvalRange.instant(NOW)
     query = Query("t", "m", grid, lookback_ms=7, timeout_seconds=1.5, limit=2)
     result = await service.run(query)

@@ -10,7 +10,7 @@ from promql.engine import Engine, EngineOptions
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
 from tests.factories import make_batch, make_labels
-from tests.fakes import InMemoryMetricRepository
+from tests.fakes import InMemoryStore
 
 STEP_MS = 60_000
 N_STEPS = 100
@@ -28,8 +28,8 @@ class NoLateWrites:
 class CountingEngine(Engine):
     """Remembers how many steps each evaluation had."""
 
-    def __init__(self, repository: InMemoryMetricRepository) -> None:
-        super().__init__(repository, EngineOptions())
+    def __init__(self, store: InMemoryStore) -> None:
+        super().__init__(store, EngineOptions())
         self.steps: list[int] = []
 
     async def run(self, query: Query) -> QueryResult:
@@ -39,13 +39,13 @@ class CountingEngine(Engine):
 
 async def world(n_early: int, n_late: int) -> tuple[CountingEngine, RangeResultCache]:
     """Series from the first step on, and others that begin at the last one of `grid(0)`."""
-    repository = InMemoryMetricRepository()
+    store = InMemoryStore()
     times = [step * STEP_MS for step in range(2 * N_STEPS)]
     points = [(time, float(time)) for time in times]
     series = {make_labels("x", n=str(n)): points for n in range(n_early)}
     series |= {make_labels("x", late=str(n)): points[N_STEPS:] for n in range(n_late)}
-    await repository.write_batch("default", make_batch(series))
-    engine = CountingEngine(repository)
+    await store.write_batch("default", make_batch(series))
+    engine = CountingEngine(store)
     cache = RangeResultCache(engine, NoLateWrites(), max_bytes=MAX_BYTES, now_ms=lambda: NOW_MS)
     return engine, cache
 

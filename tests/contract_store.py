@@ -1,4 +1,7 @@
-"""What every MetricRepository must do; a concrete class supplies the fixture `repository`."""
+"""What every store must do with the catalogue of its series.
+
+A concrete class supplies the fixtures `store` and `catalogue`.
+"""
 
 from dataclasses import replace
 
@@ -16,7 +19,7 @@ from promcompat.core.model import (
     SeriesSelection,
     WriteBatch,
 )
-from promcompat.core.ports import MetricRepository
+from promcompat.core.ports import Catalogue, Store
 from tests.factories import (
     block_rows,
     encode_labels,
@@ -44,62 +47,60 @@ def select_matching(
     return SeriesSelection(matchers=matchers, start_ms=start_ms, end_ms=end_ms)
 
 
-class MetricRepositoryContract:
-    """The behaviour promised by `promcompat.core.ports.MetricRepository`."""
+class StoreContract:
+    """The behaviour promised by `promcompat.core.ports.Store` and `Catalogue`."""
 
     async def select_one(
-        self, repository: MetricRepository, selection: SeriesSelection, tenant: str = "default"
+        self, store: Store, selection: SeriesSelection, tenant: str = "default"
     ) -> SampleBlock:
-        blocks = await repository.select(tenant, [selection])
+        blocks = await store.select(tenant, [selection])
         assert len(blocks) == 1
         return blocks[0]
 
-    async def names(self, repository: MetricRepository, *matchers: LabelMatcher) -> list[Labels]:
-        block = await self.select_one(repository, select_matching(*matchers))
+    async def names(self, store: Store, *matchers: LabelMatcher) -> list[Labels]:
+        block = await self.select_one(store, select_matching(*matchers))
         return sorted(block.labels)
 
-    async def write_four(self, repository: MetricRepository, tenant: str = "default") -> None:
+    async def write_four(self, store: Store, tenant: str = "default") -> None:
         series = {UP_B: [(T0, 1.0)], UP_A: [(T0, 1.0)], UP_DB: [(T0, 0.0)], LOAD: [(T0, 0.5)]}
-        await repository.write_batch(tenant, make_batch(series))
+        await store.write_batch(tenant, make_batch(series))
 
     # -- samples ------------------------------------------------------------------------------
 
-    async def test_select_returns_exact_bits(self, repository: MetricRepository) -> None:
+    async def test_select_returns_exact_bits(self, store: Store) -> None:
         plain = [0.0, float("nan"), float("inf"), float("-inf"), -0.0, 5e-324, 1.7e308, 0.1, 0.0]
         values = float_column(plain)
         # A stale marker, and a NaN with a sign and a payload of its own.
         values.view(np.uint64)[[0, 8]] = (STALE_NAN_BITS, 0xFFF8_0000_DEAD_BEEF)
         batch = make_batch({UP_A: [(T0 + step, 0.0) for step in range(9)]})
         batch = WriteBatch(batch.series_keys, batch.timestamps, values, batch.labels)
-        await repository.write_batch("default", batch)
-        block = await self.select_one(repository, select_name("up", T0 - 1, T0 + 100))
+        await store.write_batch("default", batch)
+        block = await self.select_one(store, select_name("up", T0 - 1, T0 + 100))
         assert block.values.view(np.uint64).tolist() == values.view(np.uint64).tolist()
 
-    async def test_select_is_left_open_and_right_closed(self, repository: MetricRepository) -> None:
-        await repository.write_batch(
+    async def test_select_is_left_open_and_right_closed(self, store: Store) -> None:
+        await store.write_batch(
             "default", make_batch({UP_A: [(T0 + step * 1000, step) for step in range(5)]})
         )
-        block = await self.select_one(repository, select_name("up", T0 + 1000, T0 + 3000))
+        block = await self.select_one(store, select_name("up", T0 + 1000, T0 + 3000))
         assert block.timestamps.tolist() == [T0 + 2000, T0 + 3000]
         assert block.values.tolist() == [2.0, 3.0]
 
     async def test_select_has_series_as_they_were_first_written_and_samples_by_time(
-        self, repository: MetricRepository
+        self, store: Store
     ) -> None:
         late_first = [(T0 + 5, 5.0), (T0 - 40 * DAY_MS, 1.0), (T0, 3.0)]
-        await repository.write_batch("default", make_batch({UP_DB: late_first, UP_B: [(T0, 2.0)]}))
-        await repository.write_batch("default", make_batch({UP_A: [(T0 + 1, 7.0)]}))
-        block = await self.select_one(repository, select_name("up", *ALL_TIME))
+        await store.write_batch("default", make_batch({UP_DB: late_first, UP_B: [(T0, 2.0)]}))
+        await store.write_batch("default", make_batch({UP_A: [(T0 + 1, 7.0)]}))
+        block = await self.select_one(store, select_name("up", *ALL_TIME))
         assert list(block_rows(block)) == [UP_DB, UP_B, UP_A]
         assert block.offsets.tolist() == [0, 3, 4, 5]
         assert block.timestamps.tolist() == [T0 - 40 * DAY_MS, T0, T0 + 5, T0, T0 + 1]
         assert block.values.tolist() == [1.0, 3.0, 5.0, 2.0, 7.0]
 
-    async def test_select_answers_every_selection_in_order(
-        self, repository: MetricRepository
-    ) -> None:
-        await self.write_four(repository)
-        up, nothing, load = await repository.select(
+    async def test_select_answers_every_selection_in_order(self, store: Store) -> None:
+        await self.write_four(store)
+        up, nothing, load = await store.select(
             "default",
             [
                 select_name("up", *ALL_TIME),
@@ -112,18 +113,18 @@ class MetricRepositoryContract:
         assert load.labels == (LOAD,)
 
     async def test_select_leaves_out_or_empties_series_without_samples_in_range(
-        self, repository: MetricRepository
+        self, store: Store
     ) -> None:
-        await repository.write_batch(
+        await store.write_batch(
             "default", make_batch({UP_A: [(T0, 1.0)], UP_B: [(T0 + 1000, 2.0)]})
         )
-        block = await self.select_one(repository, select_name("up", T0, T0 + 1000))
+        block = await self.select_one(store, select_name("up", T0, T0 + 1000))
         filled = {labels: rows for labels, rows in block_rows(block).items() if rows}
         assert filled == {UP_B: [(T0 + 1000, value_bits(2.0))]}
 
-    async def test_times_before_the_epoch_are_kept(self, repository: MetricRepository) -> None:
-        await repository.write_batch("default", make_batch({UP_A: [(-1500, 1.0), (0, 2.0)]}))
-        block = await self.select_one(repository, select_name("up", -10_000, 0))
+    async def test_times_before_the_epoch_are_kept(self, store: Store) -> None:
+        await store.write_batch("default", make_batch({UP_A: [(-1500, 1.0), (0, 2.0)]}))
+        block = await self.select_one(store, select_name("up", -10_000, 0))
         assert block.timestamps.tolist() == [-1500, 0]
 
     # -- matchers -----------------------------------------------------------------------------
@@ -149,17 +150,17 @@ class MetricRepositoryContract:
     )
     async def test_matchers(
         self,
-        repository: MetricRepository,
+        store: Store,
         matcher: tuple[str, str, str],
         expected: list[Labels],
     ) -> None:
-        await self.write_four(repository)
-        assert await self.names(repository, make_matcher(*matcher)) == expected
+        await self.write_four(store)
+        assert await self.names(store, make_matcher(*matcher)) == expected
 
-    async def test_matchers_are_all_required(self, repository: MetricRepository) -> None:
-        await self.write_four(repository)
+    async def test_matchers_are_all_required(self, store: Store) -> None:
+        await self.write_four(store)
         found = await self.names(
-            repository,
+            store,
             make_matcher(METRIC_NAME, "=", "up"),
             make_matcher("instance", "=~", "a.*|c.*"),
             make_matcher("job", "!=", "db"),
@@ -179,75 +180,72 @@ class MetricRepositoryContract:
     )
     async def test_alternatives_do_not_loosen_other_matchers(
         self,
-        repository: MetricRepository,
+        store: Store,
+        catalogue: Catalogue,
         first: tuple[str, str, str],
         second: tuple[str, str, str],
         expected: list[Labels],
     ) -> None:
-        await self.write_four(repository)
+        await self.write_four(store)
         for pair in ((first, second), (second, first)):
-            found = await self.names(repository, *(make_matcher(*matcher) for matcher in pair))
+            found = await self.names(store, *(make_matcher(*matcher) for matcher in pair))
             assert found == expected
-            listed = await repository.series(
+            listed = await catalogue.series(
                 "default", [tuple(make_matcher(*matcher) for matcher in pair)], T0, T0, 0
             )
             assert listed == expected
 
-    async def test_label_text_is_matched_literally(self, repository: MetricRepository) -> None:
+    async def test_label_text_is_matched_literally(self, store: Store) -> None:
         odd = make_labels("m", path='a"b\\c%d_e', utf8="grüß 漢字 \n", quote="it's")
         plain = make_labels("m", path="a")
-        await repository.write_batch("default", make_batch({odd: [(T0, 1.0)], plain: [(T0, 2.0)]}))
+        await store.write_batch("default", make_batch({odd: [(T0, 1.0)], plain: [(T0, 2.0)]}))
         for name, value in odd.without_name():
-            assert await self.names(repository, make_matcher(name, "=", value)) == [odd]
-        assert await self.names(repository, make_matcher("utf8", "=~", "gr.*字 .")) == [odd]
+            assert await self.names(store, make_matcher(name, "=", value)) == [odd]
+        assert await self.names(store, make_matcher("utf8", "=~", "gr.*字 .")) == [odd]
 
     # -- writing ------------------------------------------------------------------------------
 
-    async def test_same_sample_again_is_accepted(self, repository: MetricRepository) -> None:
+    async def test_same_sample_again_is_accepted(self, store: Store) -> None:
         batch = make_batch({UP_A: [(T0, 1.0), (T0 + 1, float("nan"))]})
-        await repository.write_batch("default", batch)
-        await repository.write_batch("default", batch)
-        block = await self.select_one(repository, select_name("up", *ALL_TIME))
+        await store.write_batch("default", batch)
+        await store.write_batch("default", batch)
+        block = await self.select_one(store, select_name("up", *ALL_TIME))
         assert block.timestamps.tolist() == [T0, T0 + 1]
 
     async def test_other_value_at_a_stored_time_is_rejected_and_the_rest_kept(
-        self, repository: MetricRepository
+        self, store: Store
     ) -> None:
-        await repository.write_batch("default", make_batch({UP_A: [(T0, 1.0)]}))
+        await store.write_batch("default", make_batch({UP_A: [(T0, 1.0)]}))
         with pytest.raises(WriteRejectedError, match=f"duplicate sample for timestamp {T0}"):
-            await repository.write_batch(
+            await store.write_batch(
                 "default", make_batch({UP_A: [(T0, 2.0), (T0 + 1, 3.0)], UP_B: [(T0, 4.0)]})
             )
-        block = await self.select_one(repository, select_name("up", *ALL_TIME))
+        block = await self.select_one(store, select_name("up", *ALL_TIME))
         assert block_rows(block) == {
             UP_A: [(T0, value_bits(1.0)), (T0 + 1, value_bits(3.0))],
             UP_B: [(T0, value_bits(4.0))],
         }
 
-    async def test_conflict_inside_one_batch_keeps_the_first(
-        self, repository: MetricRepository
-    ) -> None:
+    async def test_conflict_inside_one_batch_keeps_the_first(self, store: Store) -> None:
         with pytest.raises(WriteRejectedError, match="duplicate sample for timestamp"):
-            await repository.write_batch(
+            await store.write_batch(
                 "default", make_batch({UP_A: [(T0, 1.0), (T0, 2.0), (T0 + 1, 9.0)]})
             )
-        block = await self.select_one(repository, select_name("up", *ALL_TIME))
+        block = await self.select_one(store, select_name("up", *ALL_TIME))
         assert block.values.tolist() == [1.0, 9.0]
 
-    async def test_zero_and_minus_zero_conflict(self, repository: MetricRepository) -> None:
-        await repository.write_batch("default", make_batch({UP_A: [(T0, 0.0)]}))
+    async def test_zero_and_minus_zero_conflict(self, store: Store) -> None:
+        await store.write_batch("default", make_batch({UP_A: [(T0, 0.0)]}))
         with pytest.raises(WriteRejectedError):
-            await repository.write_batch("default", make_batch({UP_A: [(T0, -0.0)]}))
+            await store.write_batch("default", make_batch({UP_A: [(T0, -0.0)]}))
 
-    async def test_samples_timed_by_the_server_are_all_kept(
-        self, repository: MetricRepository
-    ) -> None:
+    async def test_samples_timed_by_the_server_are_all_kept(self, store: Store) -> None:
         """Equal values too: they are different measurements of one millisecond."""
-        await repository.write_batch("default", make_batch({UP_A: [(T0, 1.0), (T0 + 2, 2.0)]}))
+        await store.write_batch("default", make_batch({UP_A: [(T0, 1.0), (T0 + 2, 2.0)]}))
         same_time = make_batch({UP_A: [(T0, 1.0), (T0, 4.0)], UP_B: [(T0, 1.0)]})
         timed = replace(same_time, server_timed=np.ones(3, np.bool_))
-        await repository.write_batch("default", timed)
-        block = await self.select_one(repository, select_name("up", *ALL_TIME))
+        await store.write_batch("default", timed)
+        block = await self.select_one(store, select_name("up", *ALL_TIME))
         assert block_rows(block) == {
             UP_A: [
                 (T0, value_bits(1.0)),
@@ -258,111 +256,105 @@ class MetricRepositoryContract:
             UP_B: [(T0, value_bits(1.0))],
         }
 
-    async def test_only_rows_timed_by_the_server_move(self, repository: MetricRepository) -> None:
+    async def test_only_rows_timed_by_the_server_move(self, store: Store) -> None:
         batch = make_batch({UP_A: [(T0, 1.0), (T0, 2.0)]})
         mixed = replace(batch, server_timed=np.array([True, False]))
-        await repository.write_batch("default", mixed)
-        block = await self.select_one(repository, select_name("up", *ALL_TIME))
+        await store.write_batch("default", mixed)
+        block = await self.select_one(store, select_name("up", *ALL_TIME))
         assert block_rows(block) == {UP_A: [(T0, value_bits(2.0)), (T0 + 1, value_bits(1.0))]}
 
-    async def test_equal_sample_twice_in_one_batch_is_stored_once(
-        self, repository: MetricRepository
-    ) -> None:
-        await repository.write_batch("default", make_batch({UP_A: [(T0, 1.0), (T0, 1.0)]}))
-        block = await self.select_one(repository, select_name("up", *ALL_TIME))
+    async def test_equal_sample_twice_in_one_batch_is_stored_once(self, store: Store) -> None:
+        await store.write_batch("default", make_batch({UP_A: [(T0, 1.0), (T0, 1.0)]}))
+        block = await self.select_one(store, select_name("up", *ALL_TIME))
         assert block.timestamps.tolist() == [T0]
 
-    async def test_two_keys_of_one_label_set_name_one_series(
-        self, repository: MetricRepository
-    ) -> None:
+    async def test_two_keys_of_one_label_set_name_one_series(self, store: Store) -> None:
         pairs = list(UP_A)
         keys = [encode_labels(pairs), encode_labels(reversed(pairs))]
         assert keys[0] != keys[1]
         batch = WriteBatch(
             keys, np.array([T0, T0 + 1]), float_column([1.0, 2.0]), dict.fromkeys(keys, UP_A)
         )
-        await repository.write_batch("default", batch)
-        block = await self.select_one(repository, select_name("up", *ALL_TIME))
+        await store.write_batch("default", batch)
+        block = await self.select_one(store, select_name("up", *ALL_TIME))
         assert block.labels == (UP_A,)
         assert block.values.tolist() == [1.0, 2.0]
 
-    async def test_batch_without_labels_of_known_series_is_stored(
-        self, repository: MetricRepository
-    ) -> None:
+    async def test_batch_without_labels_of_known_series_is_stored(self, store: Store) -> None:
         first = make_batch({UP_A: [(T0, 1.0)]})
-        assert first.series_keys[0] not in repository.known_series("default")
-        await repository.write_batch("default", first)
-        if first.series_keys[0] not in repository.known_series("default"):
-            pytest.skip("this repository keeps no series in memory")
+        assert first.series_keys[0] not in store.known_series("default")
+        await store.write_batch("default", first)
+        if first.series_keys[0] not in store.known_series("default"):
+            pytest.skip("this store keeps no series in memory")
         again = WriteBatch(first.series_keys, first.timestamps + 1, first.values, {})
-        await repository.write_batch("default", again)
-        block = await self.select_one(repository, select_name("up", *ALL_TIME))
+        await store.write_batch("default", again)
+        block = await self.select_one(store, select_name("up", *ALL_TIME))
         assert block.timestamps.tolist() == [T0, T0 + 1]
 
-    async def test_empty_batch_is_accepted(self, repository: MetricRepository) -> None:
-        await repository.write_batch("default", make_batch({}))
-        assert await repository.series("default", [], *ALL_TIME, 0) == []
+    async def test_empty_batch_is_accepted(self, store: Store, catalogue: Catalogue) -> None:
+        await store.write_batch("default", make_batch({}))
+        assert await catalogue.series("default", [], *ALL_TIME, 0) == []
 
-    async def test_large_batch_of_new_series_is_stored(self, repository: MetricRepository) -> None:
+    async def test_large_batch_of_new_series_is_stored(self, store: Store) -> None:
         rows = {
             make_labels("many", number=f"{number:04}"): [(T0 + step, number) for step in range(3)]
             for number in range(2000)
         }
-        await repository.write_batch("default", make_batch(rows))
-        block = await self.select_one(repository, select_name("many", *ALL_TIME))
+        await store.write_batch("default", make_batch(rows))
+        block = await self.select_one(store, select_name("many", *ALL_TIME))
         assert len(block.labels) == 2000
         assert len(block.timestamps) == 6000
         assert block.values[::3].tolist() == list(range(2000))
 
-    async def test_sample_bounds_are_those_of_the_tenant(
-        self, repository: MetricRepository
-    ) -> None:
-        assert await repository.sample_bounds("default") is None
+    async def test_sample_bounds_are_those_of_the_tenant(self, store: Store) -> None:
+        assert await store.sample_bounds("default") is None
         series = {UP_A: [(T0 - 40 * DAY_MS, 1.0), (T0, 2.0)], UP_B: [(T0 + 5, 1.0)]}
-        await repository.write_batch("default", make_batch(series))
-        await repository.write_batch("other", make_batch({UP_A: [(T0 + DAY_MS, 1.0)]}))
-        assert await repository.sample_bounds("default") == (T0 - 40 * DAY_MS, T0 + 5)
-        assert await repository.sample_bounds("other") == (T0 + DAY_MS, T0 + DAY_MS)
+        await store.write_batch("default", make_batch(series))
+        await store.write_batch("other", make_batch({UP_A: [(T0 + DAY_MS, 1.0)]}))
+        assert await store.sample_bounds("default") == (T0 - 40 * DAY_MS, T0 + 5)
+        assert await store.sample_bounds("other") == (T0 + DAY_MS, T0 + DAY_MS)
 
     # -- what is known of series --------------------------------------------------------------
 
     async def test_series_lists_each_matching_label_set_once(
-        self, repository: MetricRepository
+        self, store: Store, catalogue: Catalogue
     ) -> None:
-        await self.write_four(repository)
+        await self.write_four(store)
         sets = [
             (make_matcher(METRIC_NAME, "=", "up"),),
             (make_matcher("instance", "=", "a:1"),),
         ]
-        found = await repository.series("default", sets, T0, T0, 0)
+        found = await catalogue.series("default", sets, T0, T0, 0)
         assert found == [LOAD, UP_A, UP_B, UP_DB]
-        assert await repository.series("default", sets, T0, T0, 2) == [LOAD, UP_A]
+        assert await catalogue.series("default", sets, T0, T0, 2) == [LOAD, UP_A]
 
-    async def test_series_range_is_closed_on_both_sides(self, repository: MetricRepository) -> None:
-        await repository.write_batch(
+    async def test_series_range_is_closed_on_both_sides(
+        self, store: Store, catalogue: Catalogue
+    ) -> None:
+        await store.write_batch(
             "default", make_batch({UP_A: [(T0, 1.0)], UP_B: [(T0 + DAY_MS, 1.0)]})
         )
-        assert await repository.series("default", [], T0, T0 + 5, 0) == [UP_A]
-        assert await repository.series("default", [], T0 - 5, T0, 0) == [UP_A]
-        assert await repository.series("default", [], T0 + 1, T0 + DAY_MS - 1, 0) == []
-        assert await repository.series("default", [], T0, T0 + DAY_MS, 0) == [UP_A, UP_B]
+        assert await catalogue.series("default", [], T0, T0 + 5, 0) == [UP_A]
+        assert await catalogue.series("default", [], T0 - 5, T0, 0) == [UP_A]
+        assert await catalogue.series("default", [], T0 + 1, T0 + DAY_MS - 1, 0) == []
+        assert await catalogue.series("default", [], T0, T0 + DAY_MS, 0) == [UP_A, UP_B]
 
-    async def test_label_names_and_values(self, repository: MetricRepository) -> None:
-        await self.write_four(repository)
+    async def test_label_names_and_values(self, store: Store, catalogue: Catalogue) -> None:
+        await self.write_four(store)
         api = [(make_matcher("job", "=", "api"),)]
-        assert await repository.label_names("default", [], T0, T0, 0) == [
+        assert await catalogue.label_names("default", [], T0, T0, 0) == [
             METRIC_NAME,
             "instance",
             "job",
             "zone",
         ]
-        assert await repository.label_names("default", api, T0, T0, 0) == [
+        assert await catalogue.label_names("default", api, T0, T0, 0) == [
             METRIC_NAME,
             "instance",
             "job",
         ]
-        assert await repository.label_names("default", [], T0, T0, 2) == [METRIC_NAME, "instance"]
-        values = repository.label_values
+        assert await catalogue.label_names("default", [], T0, T0, 2) == [METRIC_NAME, "instance"]
+        values = catalogue.label_values
         assert await values("default", "job", [], T0, T0, 0) == ["api", "db"]
         assert await values("default", "instance", api, T0, T0, 0) == ["a:1", "b:1"]
         assert await values("default", METRIC_NAME, [], T0, T0, 0) == ["load1", "up"]
@@ -372,35 +364,35 @@ class MetricRepositoryContract:
         assert await values("default", "job", [], T0 + 1, T0 + 2, 0) == []
 
     async def test_metadata_keeps_the_last_word_on_a_family(
-        self, repository: MetricRepository
+        self, store: Store, catalogue: Catalogue
     ) -> None:
         old = MetricMetadata("up", "unknown", "", "")
         up = MetricMetadata("up", "gauge", "Whether it is up.", "")
         size = MetricMetadata("size_bytes", "gauge", "Its size.", "bytes")
-        await repository.write_batch("default", make_batch({}, [up, size]))
-        assert await repository.metadata("default", None) == [size, up]
-        await repository.write_batch("default", make_batch({UP_A: [(T0, 1.0)]}, [old]))
-        assert await repository.metadata("default", "up") == [old]
-        assert await repository.metadata("default", "nothing") == []
+        await store.write_batch("default", make_batch({}, [up, size]))
+        assert await catalogue.metadata("default", None) == [size, up]
+        await store.write_batch("default", make_batch({UP_A: [(T0, 1.0)]}, [old]))
+        assert await catalogue.metadata("default", "up") == [old]
+        assert await catalogue.metadata("default", "nothing") == []
 
     # -- tenants ------------------------------------------------------------------------------
 
-    async def test_tenants_share_nothing(self, repository: MetricRepository) -> None:
-        await self.write_four(repository, "first")
+    async def test_tenants_share_nothing(self, store: Store, catalogue: Catalogue) -> None:
+        await self.write_four(store, "first")
         key = make_batch({UP_A: [(T0, 1.0)]}).series_keys[0]
-        assert key not in repository.known_series("second")
-        assert await repository.series("second", [], *ALL_TIME, 0) == []
-        assert await repository.label_names("second", [], *ALL_TIME, 0) == []
-        assert await repository.label_values("second", "job", [], *ALL_TIME, 0) == []
-        assert await repository.metadata("second", None) == []
-        block = await self.select_one(repository, select_name("up", *ALL_TIME), "second")
+        assert key not in store.known_series("second")
+        assert await catalogue.series("second", [], *ALL_TIME, 0) == []
+        assert await catalogue.label_names("second", [], *ALL_TIME, 0) == []
+        assert await catalogue.label_values("second", "job", [], *ALL_TIME, 0) == []
+        assert await catalogue.metadata("second", None) == []
+        block = await self.select_one(store, select_name("up", *ALL_TIME), "second")
         assert block.labels == ()
 
-        await repository.write_batch("second", make_batch({UP_A: [(T0, 42.0)]}))
-        block = await self.select_one(repository, select_name("up", *ALL_TIME), "second")
+        await store.write_batch("second", make_batch({UP_A: [(T0, 42.0)]}))
+        block = await self.select_one(store, select_name("up", *ALL_TIME), "second")
         assert block_rows(block) == {UP_A: [(T0, value_bits(42.0))]}
-        block = await self.select_one(repository, select_name("up", *ALL_TIME), "first")
+        block = await self.select_one(store, select_name("up", *ALL_TIME), "first")
         assert block_rows(block)[UP_A] == [(T0, value_bits(1.0))]
 
-    async def test_ping_answers(self, repository: MetricRepository) -> None:
-        await repository.ping()
+    async def test_ping_answers(self, store: Store) -> None:
+        await store.ping()

@@ -1,0 +1,17 @@
+"""The fake store keeps the contract of its ports."""
+
+import pytest
+
+from promcompat.core.ports import Catalogue, Store
+from tests.contract_store import StoreContract
+from tests.fakes import InMemoryStore
+
+
+class TestInMemoryStore(StoreContract):
+    @pytest.fixture
+    def store(self) -> Store:
+        return InMemoryStore()
+
+    @pytest.fixture
+    def catalogue(self, store: InMemoryStore) -> Catalogue:
+        return store
