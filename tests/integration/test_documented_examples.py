@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import re
-import shutil
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from promcompat.remediation.plans import parse_plan
-from sql.embedded.errors import InstallError
 from tests.components import require_component
 from tests.documented_examples import DocumentedBlock, is_request, read_blocks
 from tests.native_service import NativeClient, running_native_service
@@ -70,14 +68,8 @@ def analyst_dropped(database: str, timescaledb_server: DatabaseServer) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def curl() -> str:
-    return require_component("curl", _find_curl)
-
-
-def _find_curl() -> str:
-    if (found := shutil.which("curl")) is None:
-        raise InstallError("it is not on the PATH")
-    return found
+def curl() -> None:
+    require_component("curl")
 
 
 def blocks_of(language: str) -> list[DocumentedBlock]:

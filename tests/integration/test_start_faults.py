@@ -22,7 +22,7 @@ from sql.database.connecting import connect_fault, describe_place
 from sql.database.database_check import check_database
 from sql.embedded.cluster import SUPERUSER, Cluster
 from sql.embedded.postgres_server import start_server
-from tests.components import find_pgbouncer, require_component
+from tests.components import require_component
 from tests.repositories import discard
 from tests.servers import DatabaseServer
 
@@ -244,7 +244,7 @@ async def test_standby_is_told(plain_postgres_server: DatabaseServer, tmp_path: 
 @contextmanager
 def running_pgbouncer(server: DatabaseServer, folder: Path, **settings: str) -> Iterator[str]:
     """The address of a PgBouncer in front of a server, without the name of a database."""
-    command = require_component("PgBouncer", find_pgbouncer)
+    command = require_component("PgBouncer")
     port, upstream = find_free_port(), server.process.port
     users = folder / "users.txt"
     users.write_text('"promcompat" "test"\n')
