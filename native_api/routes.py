@@ -1,4 +1,4 @@
-"""Every route of the native API, in one table, and how it gets into the application."""
+"""The table of all routes of the native API, and their installation in the application."""
 
 import re
 from collections.abc import Sequence
@@ -27,11 +27,11 @@ ROUTES: tuple[Route, ...] = (
     *REMEDIATION_ROUTES,
     *QUERY_ROUTES,
 )
-"""In the order of the docs; of paths that could both match, the fixed one first."""
+"""In the order of the docs. Where two paths match a request, the fixed one comes first."""
 
 
 def _pattern(route: Route) -> str:
-    """The path as the router matches it: a part is anything without a slash, braces included."""
+    """The path for the router; a part matches anything without a slash, including braces."""
     return BASE + re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", route.path)
 
 
@@ -39,7 +39,7 @@ def install_native_api(app: web.Application, routes: Sequence[Route] = ROUTES) -
     """Add the routes, `/openapi.json` and `/docs` to the application of the Prometheus API."""
     app.middlewares.append(answer_problems)
     for route in routes:
-        # Both `/api/v1/metrics` and, as the issue of many clients is a slash, `/api/v1/metrics/`.
+        # Both `/api/v1/metrics/` and `/api/v1/metrics`, since many clients drop or add the slash.
         app.router.add_route(route.method, _pattern(route), http_handler(route))
         if route.path == "/":
             app.router.add_route(route.method, BASE, http_handler(route))

@@ -87,7 +87,7 @@ class AlertReply(ReplyModel):
 
     @classmethod
     def of_alert(cls, alert: Alert, silenced_by: Sequence[int] = ()) -> Self:
-        """The JSON of a value of the core."""
+        """The payload of a core value."""
         return cls(
             id=alert.id,
             state=alert.state,
@@ -139,7 +139,7 @@ class TransitionReply(ReplyModel):
 
     @classmethod
     def of_transition(cls, step: AlertTransition) -> Self:
-        """The JSON of a value of the core."""
+        """The payload of a core value."""
         return cls(
             from_state=step.from_state,
             to_state=step.to_state,
@@ -232,7 +232,7 @@ class SilenceReply(ReplyModel):
 
     @classmethod
     def of_silence(cls, silence: Silence, now_ms: int) -> Self:
-        """The JSON of a value of the core."""
+        """The payload of a core value."""
         return cls(
             id=silence.id,
             matchers=[f"{one.name}{one.op.value}{one.value}" for one in silence.all_matchers],

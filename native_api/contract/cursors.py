@@ -1,7 +1,7 @@
-"""Cursors: opaque texts that say where a list goes on.
+"""Cursors: opaque texts that say where the next page of a list begins.
 
-A cursor belongs to its list and to the filters of the page it came with. With others it would skip
-or repeat entries without a sign, so it is refused.
+A cursor belongs to a list and to the filters of its page. With other filters it would silently skip
+or repeat entries, so it is refused.
 """
 
 import base64
@@ -21,14 +21,14 @@ Part = int | str
 
 
 def encode_cursor(query: QueryModel, *parts: Part) -> str:
-    """The cursor behind the entry that `parts` tell, of the list that was asked for by `query`."""
+    """The cursor after the entry that `parts` identify, for the list of `query`."""
     return base64.urlsafe_b64encode(orjson.dumps((_digest(query), *parts))).decode().rstrip("=")
 
 
 def decode_cursor(query: QueryModel, cursor: str, *kinds: type) -> list[Part]:
-    """The parts that `encode_cursor` was given, checked for kinds and size.
+    """The parts given to `encode_cursor`, checked for types and size.
 
-    Raises InvalidRequestError for another text, and for the cursor of another list or filter.
+Raises InvalidRequestError for any other text, and for a cursor of another list or other filters.
     """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)

@@ -1,4 +1,4 @@
-"""From a request to a handler: validates what the route's models say, answers problems."""
+"""Calls the handler of a request: validates parameters and body, answers errors as problems."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def http_handler(route: Route) -> HttpHandler:
-    """What the router calls for a route."""
+    """The aiohttp handler of a route."""
     adapter = None if route.body is None or route.reads_body else route.body_adapter()
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -72,7 +72,7 @@ async def _parse_body(
     check_media_type(request, route.media_types)
     limit = min(request.app[SETTINGS].write_max_decoded_bytes, _MAX_DOCUMENT_BYTES)
     body = await read_body(request, limit, limit)
-    # Expressions and templates in it are parsed too, so that its length does not say how long.
+    # In a thread: expressions and templates are parsed too, which may take long for a short body.
     return await asyncio.to_thread(_validated, route, adapter, body)
 
 
@@ -85,13 +85,13 @@ def _validated(route: Route, adapter: TypeAdapter[Any], body: bytes) -> object:
 
 @cache
 def expectations_of(model: Any) -> Expectations:
-    """What a model accepts; made once, at its first fault."""
+    """What a model accepts; created once, at the first fault."""
     return Expectations.of(model)
 
 
 @web.middleware
 async def answer_problems(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
-    """Whatever goes wrong below the native paths is answered as problem details."""
+    """Answer every error below the native paths with problem details."""
     if request.path != BASE and not request.path.startswith(f"{BASE}/"):
         return await handler(request)
     try:
@@ -111,7 +111,7 @@ async def answer_problems(request: web.Request, handler: HttpHandler) -> web.Str
     except asyncio.CancelledError:
         raise
     except Exception:
-        # The boundary of the process: whatever is wrong, the client is told no more than this.
+        # The boundary of the process: whatever went wrong, the client only learns this.
         _LOGGER.exception("request failed", extra={"path": request.path})
         return problem_response(500, "internal error, see the server log")
 
@@ -119,7 +119,7 @@ async def answer_problems(request: web.Request, handler: HttpHandler) -> web.Str
 def _http_problem(error: web.HTTPException) -> web.Response:
     match error:
         case web.HTTPMethodNotAllowed() if set(error.allowed_methods) != {hdrs.METH_OPTIONS}:
-            # OPTIONS is routed for every path, so a path it alone is allowed on does not exist.
+            # OPTIONS is routed for every path, so a path with no other method does not exist.
             allow = ", ".join(sorted(error.allowed_methods))
             reason = f"{error.method} is not allowed for this path"
             faults = [fault("request", "method", reason, f"one of {allow}")]

@@ -1,4 +1,4 @@
-"""`/docs`: the OpenAPI document as one page of HTML that loads nothing from elsewhere."""
+"""`/docs`: the OpenAPI document as a single HTML page without external resources."""
 
 import html
 import re
@@ -28,7 +28,7 @@ td, th { vertical-align: top } h3 { margin-top: 1.6rem }
 
 
 def render_docs(document: Json) -> str:
-    """The page of an OpenAPI document."""
+    """The HTML page of an OpenAPI document."""
     info = document["info"]
     title = f"{info['title']} {info['version']}"
     parts = [
@@ -138,7 +138,7 @@ def _problems() -> str:
 
 
 def _phrase(status: int) -> str:
-    # 499 is nginx' word for a client that did not wait.
+    # 499 is nginx's status for a client that disconnected.
     return HTTPStatus(status).phrase if status in set(HTTPStatus) else "Client Closed Request"
 
 
@@ -154,7 +154,7 @@ def _schemas(document: Json) -> str:
 
 
 def _resolve(node: Json, document: Json) -> Json:
-    """What a reference within the document points to."""
+    """The node itself, or the target of its reference within the document."""
     while "$ref" in node:
         target: Any = document
         for part in node["$ref"].removeprefix("#/").split("/"):

@@ -18,9 +18,9 @@ def etag_of(version: int) -> str:
 
 
 def precondition_of(request: web.Request) -> Precondition:
-    """What If-Match and If-None-Match ask for. Raises InvalidRequestError.
+    """The precondition of If-Match and If-None-Match. Raises InvalidRequestError.
 
-    A weak tag, and one we never gave, match nothing.
+Weak tags and unknown tags match nothing.
     """
     match = request.headers.get(hdrs.IF_MATCH)
     none_match = request.headers.get(hdrs.IF_NONE_MATCH)
@@ -38,7 +38,7 @@ def precondition_of(request: web.Request) -> Precondition:
 
 
 def is_not_modified(request: web.Request, version: int) -> bool:
-    """Whether the client has this version already (If-None-Match of a GET)."""
+    """Whether the client already has this version (If-None-Match of a GET)."""
     header = request.headers.get(hdrs.IF_NONE_MATCH, "")
     return header.strip() == "*" or version in {
         int(tag) for _, tag in _TAG.findall(header) if _VERSION.fullmatch(tag)

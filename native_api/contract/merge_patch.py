@@ -14,16 +14,16 @@ ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
 def patched(model: type[ModelT], present: Mapping[str, Any], patch: Mapping[str, Any]) -> ModelT:
-    """What a patch makes of a JSON document. Raises InvalidRequestError."""
+    """The model of a JSON document after a patch. Raises InvalidRequestError."""
     try:
-        # As JSON, since a strict model takes the words of an enumeration from JSON alone.
+        # As JSON, because a strict model accepts enumeration values as strings only in JSON.
         return model.model_validate_json(orjson.dumps(merge_patch(present, patch)))
     except ValidationError as exc:
         raise InvalidRequestError(faults_of(exc, "body", expectations_of(model))) from exc
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """`target` with the changes of `patch`: null removes, objects are merged, the rest replaces."""
+    """`target` changed by `patch`: null removes, objects are merged, other values replace."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(target) if isinstance(target, dict) else {}

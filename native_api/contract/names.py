@@ -1,13 +1,13 @@
-"""Which metric and label names are taken: those that PromQL can name.
+"""Which metric and label names are accepted: those that PromQL can express.
 
-Prometheus 3 names any UTF-8 in quotes. What is refused has no quoted form (nothing at all), is
-reserved, or is no text that PostgreSQL can hold (U+0000, lone surrogates).
+Prometheus 3 accepts any UTF-8 name in quotes. Refused are the empty name, reserved names, and texts
+that PostgreSQL cannot store (U+0000, lone surrogates).
 """
 
 from promcompat.core.model import METRIC_NAME
 
 MAX_NAME_BYTES = 2000
-"""A B-tree entry of PostgreSQL holds 2,704 bytes, and the metric name is in one."""
+"""Metric names are indexed, and a B-tree entry of PostgreSQL holds at most 2,704 bytes."""
 METRIC_NAME_TEXT = f"a name of 1 to {MAX_NAME_BYTES} bytes of UTF-8"
 LABEL_NAME_TEXT = "a non-empty UTF-8 name other than __name__"
 UNICODE_TEXT = "Unicode text without U+0000 or lone surrogates"
@@ -15,7 +15,7 @@ _SURROGATES = ("\ud800", "\udfff")
 
 
 def text_fault(text: str) -> str | None:
-    """Why the text cannot be stored, None when it can."""
+    """Why the text cannot be stored; None if it can."""
     if "\0" in text:
         return "contains U+0000, which the database cannot store"
     if any(_SURROGATES[0] <= char <= _SURROGATES[1] for char in text):
@@ -24,7 +24,7 @@ def text_fault(text: str) -> str | None:
 
 
 def metric_name_fault(name: str) -> str | None:
-    """Why this cannot be a metric's name, None when it can."""
+    """Why this cannot be a metric name; None if it can."""
     if not name:
         return "is empty, so PromQL could not select the metric"
     if found := text_fault(name):
@@ -35,7 +35,7 @@ def metric_name_fault(name: str) -> str | None:
 
 
 def label_name_fault(name: str) -> str | None:
-    """Why this cannot be a label's name, None when it can."""
+    """Why this cannot be a label name; None if it can."""
     if name == METRIC_NAME:
         return "is reserved for the metric name; use `name`"
     if not name:

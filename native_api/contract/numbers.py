@@ -1,4 +1,4 @@
-"""Numbers as JSON can have them."""
+"""Floats as JSON values."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""`/openapi.json`: OpenAPI 3.1, written from the routes and the models that validate them."""
+"""`/openapi.json`: OpenAPI 3.1, generated from the routes and their models."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -157,7 +157,7 @@ def _query_parameters(model: type[QueryModel]) -> list[Json]:
 
 
 def _inline(schema: Any, definitions: Json) -> Any:
-    """The schema with references to the model's own definitions (enumerations) put in."""
+    """The schema with references to the model's definitions (enumerations) resolved."""
     match schema:
         case {"$ref": str(ref), **rest}:
             target = definitions[ref.rsplit("/", 1)[1]]

@@ -26,9 +26,9 @@ _A_DURATION = "a duration of at least 1ms, such as 30s, 5m or 1h30m"
 _OPERATORS = {op.value: op for op in MatchOp}
 _MAX_PATTERN_LENGTH = 10_000
 _MAX_PATTERN_COST = 1_000
-"""Microseconds to compile it, about: a request has up to a hundred filters."""
+"""Approximate microseconds to compile a pattern: a request has up to a hundred filters."""
 MAX_ID = (1 << 63) - 1
-"""The largest id that the database can give."""
+"""The largest id in the database (bigint)."""
 
 
 def _time(value: object) -> object:
@@ -129,7 +129,7 @@ def parse_filter(text: str) -> LabelMatcher:
 
 
 def matchers_of(filters: list[str], source: str | None = None) -> tuple[LabelMatcher, ...]:
-    """The matchers of validated filters, and that of a source."""
+    """The matchers of validated filters, and of a source."""
     matchers = [parse_filter(text) for text in filters]
     if source is not None:
         matchers.append(LabelMatcher("source", MatchOp.EQUAL, source))
@@ -137,14 +137,14 @@ def matchers_of(filters: list[str], source: str | None = None) -> tuple[LabelMat
 
 
 def metric_name_of(path: str) -> str:
-    """The metric's name out of the path. Raises InvalidRequestError."""
+    """The metric name in the path. Raises InvalidRequestError."""
     if found := metric_name_fault(path):
         raise InvalidRequestError([fault("path", "name", found, METRIC_NAME_TEXT)])
     return path
 
 
 def id_of(text: str) -> int:
-    """The number of a thing out of the path. Raises InvalidRequestError."""
+    """The id in the path. Raises InvalidRequestError."""
     if not re.fullmatch(r"[1-9][0-9]{0,18}", text, re.ASCII) or int(text) > MAX_ID:
         raise InvalidRequestError(
             [fault("path", "id", f"is {quoted_value(text)}", "a positive integer id")]

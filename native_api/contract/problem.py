@@ -81,7 +81,7 @@ Part = Literal["body", "query", "path", "header", "request"]
 
 
 class Fault(BaseModel):
-    """One fault of a request: where it is, what is wrong there, what would be right."""
+    """A fault of a request: where it is, what is wrong, what is expected."""
 
     location: Part = Field(
         alias="in",
@@ -112,12 +112,12 @@ class Problem(BaseModel):
 
 
 class FieldError(ValueError):
-    """What a validator of a field raises: what is wrong, and what would be right."""
+    """Raised by a field validator: what is wrong, and what is expected."""
 
     def __init__(self, reason: str, expected: str = "", field: str = "") -> None:
-        """Without `expected` the field's JSON schema says what would be right.
+        """Without `expected`, the text is derived from the JSON schema of the field.
 
-        `field` is for a validator of several fields: the one to blame.
+A validator of several fields sets `field` to the one at fault.
         """
         super().__init__(reason)
         self.expected = expected
@@ -128,7 +128,7 @@ class InvalidRequestError(BadDataError):
     """Fields of the request are at fault (400)."""
 
     def __init__(self, faults: Sequence[Fault], detail: str = "") -> None:
-        """`faults` must not be empty; `detail` is the first of them unless given."""
+        """`faults` must not be empty; `detail` defaults to the first fault."""
         self.faults = tuple(faults)
         super().__init__(detail or describe_fault(self.faults[0]))
 
@@ -150,7 +150,7 @@ def describe_fault(found: Fault) -> str:
 
 @contextmanager
 def errors_blamed_on(location: Part, field: str, expected: str) -> Iterator[None]:
-    """Errors of the service below are faults of this field: what it says is the reason."""
+    """Report BadDataErrors raised in the block as faults of this field."""
     try:
         yield
     except BadDataError as exc:
@@ -160,12 +160,12 @@ def errors_blamed_on(location: Part, field: str, expected: str) -> Iterator[None
 
 
 def title_of(status: int) -> str:
-    """The kind of problem a status stands for."""
+    """The title of problems with a status."""
     return TITLES.get(status) or HTTPStatus(status).phrase
 
 
 def problem_slug(status: int) -> str:
-    """The fragment of the docs page that explains problems of a status."""
+    """The fragment of the docs page about problems with a status."""
     return "problem-" + title_of(status).lower().replace(" ", "-")
 
 
@@ -191,7 +191,7 @@ def problem_response(
 
 
 def fault_documents(faults: Sequence[Fault]) -> list[dict[str, object]]:
-    """Faults as JSON, whatever text they quote."""
+    """Faults as JSON; text that cannot be encoded is replaced."""
     return [
         {
             name: encodable(value) if isinstance(value, str) else value
@@ -202,7 +202,7 @@ def fault_documents(faults: Sequence[Fault]) -> list[dict[str, object]]:
 
 
 def _fault_of_status(status: int, detail: str) -> Fault:
-    """The one fault of a problem that is not about single fields."""
+    """The fault of a problem that is not about single fields."""
     location, field, expected = _FAULTS_OF_STATUS.get(
         status, ("request", "request", "a request as described in /docs")
     )
@@ -210,14 +210,14 @@ def _fault_of_status(status: int, detail: str) -> Fault:
 
 
 def error_status(error: PromcompatError) -> int:
-    """The status of an error: that of its nearest class in the table."""
+    """The status of an error, by its nearest class in the table."""
     return next(STATUS_OF_ERROR[kind] for kind in type(error).__mro__ if kind in STATUS_OF_ERROR)
 
 
 def problem_of(error: PromcompatError, path_part: str) -> web.Response:
-    """The response to an error of ours; Retry-After on what is worth trying again.
+    """The response to an error, with Retry-After if a retry may succeed.
 
-    `path_part` is the part of the path that names what may not exist.
+`path_part` is the part of the path that identifies the resource, for a 404.
     """
     headers: dict[str, str] = {}
     match error:
@@ -246,5 +246,5 @@ def problem_of(error: PromcompatError, path_part: str) -> web.Response:
 
 
 def encodable(text: str) -> str:
-    """The text with what UTF-8 cannot encode replaced."""
+    """The text with characters that UTF-8 cannot encode replaced."""
     return text.encode(errors="replace").decode()

@@ -1,4 +1,4 @@
-"""Reads the body of a request as its Content-Encoding says."""
+"""Reads the body of a request and decompresses it."""
 
 from aiohttp import hdrs, web
 
@@ -8,7 +8,7 @@ from promcompat.http.bodies import BODIES, media_type
 
 
 async def read_body(request: web.Request, max_bytes: int, max_decoded_bytes: int) -> bytes:
-    """The body, unpacked.
+    """The body, decompressed.
 
     Raises PayloadTooLargeError, RequestTimeoutError, OverloadedError, UnsupportedMediaTypeError for
     a coding other than gzip, and BadDataError for a body that is not what its coding says.
@@ -30,7 +30,7 @@ async def read_body(request: web.Request, max_bytes: int, max_decoded_bytes: int
 
 
 def check_media_type(request: web.Request, allowed: tuple[str, ...]) -> None:
-    """Raises UnsupportedMediaTypeError for another media type; one that is absent is taken."""
+    """Raises UnsupportedMediaTypeError for another media type; an absent one is accepted."""
     given = media_type(request)
     if given and given not in allowed:
         raise UnsupportedMediaTypeError(

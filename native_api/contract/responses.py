@@ -1,4 +1,4 @@
-"""Answers in JSON."""
+"""JSON responses."""
 
 import orjson
 from aiohttp import hdrs, web
@@ -13,7 +13,7 @@ def json_response(
     status: int = 200,
     headers: dict[str, str] | None = None,
 ) -> web.Response:
-    """JSON, packed when it is worth it: bytes that are JSON already, a model, or plain values."""
+    """A response of encoded JSON, a model or plain values; large ones are compressed."""
     if isinstance(data, bytes):
         body = data
     elif isinstance(data, BaseModel):

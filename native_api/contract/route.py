@@ -1,8 +1,8 @@
-"""A route of the native API: how it is called, what it answers, examples of both.
+"""A route of the native API: its request, its replies, and examples of both.
 
-One `Route` is everything there is to say of an operation: the router is filled from it, requests
-are validated by its models, and `/openapi.json` is written from it. A module of handlers ends in
-a tuple `ROUTES`; `native_api.routes` joins them.
+A `Route` describes an operation completely: the router is filled from it, its models validate
+requests, and `/openapi.json` is generated from it. Each module of handlers ends in a tuple
+`ROUTES`; `native_api.routes` joins them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -19,16 +19,16 @@ BASE = "/api/v1/metrics"
 
 
 class QueryModel(BaseModel):
-    """Base of the parameters of a URL: a field for each, a `list` field for a repeated one.
+    """Base of URL parameters: one field each, a `list` field for a repeated parameter.
 
-    A parameter that no field names is refused, as a typing error would else be silent.
+Unknown parameters are refused, since typing errors would go unnoticed otherwise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class BodyModel(BaseModel):
-    """Base of JSON bodies: nothing is coerced, an unknown field is refused."""
+    """Base of JSON bodies: values are not coerced, unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -38,7 +38,7 @@ class NoQuery(QueryModel):
 
 
 class ReplyModel(BaseModel):
-    """Base of JSON answers."""
+    """Base of JSON responses."""
 
 
 QueryT = TypeVar("QueryT")
@@ -47,7 +47,7 @@ BodyT = TypeVar("BodyT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[QueryT, BodyT]):
-    """A request that was found valid.
+    """A validated request.
 
     `path` holds the parts of the path by name. `body` is None for a route without a body model and
     for one that reads its body itself.
@@ -70,7 +70,7 @@ Handler = Callable[[Call[Any, Any]], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: what it means, the model of its JSON (None: no body), its headers with a text."""
+    """A response: its description, the model of its JSON (None: no body), and its headers."""
 
     description: str
     model: Any = None
@@ -79,11 +79,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Example:
-    """A request and the status it is answered with: shown in the docs, sent by a test.
+    """A request and its status; shown in the docs and sent by a test.
 
     Examples are sent in the order of the routes to one empty service, so an example may rely on
-    earlier ones. `answer` is shown and must fit the model of the reply; parts that vary (times)
-    need not be equal.
+    earlier ones. `answer` is shown in the docs and must match the model of the reply; values that
+    vary (times) may differ.
     """
 
     name: str
@@ -107,10 +107,10 @@ class PathPart:
 class Route:
     """One operation below `/api/v1/metrics`.
 
-    `path` starts with a slash; each `{part}` of it is in `parts`. `problems` are the statuses
-    answered as problem details besides those every route may answer with. `body` validates the
-    JSON body unless `reads_body` says that the handler reads it itself. `headers` names request
-    headers with a text.
+    `path` starts with a slash; each `{part}` of it is in `parts`. `problems` are the statuses of
+    problem details besides those of every route. `body` validates the JSON body, unless
+    `reads_body` says that the handler reads it itself. `headers` maps request headers to their
+    descriptions.
     """
 
     method: str
@@ -131,7 +131,7 @@ class Route:
 
     @property
     def operation_id(self) -> str:
-        """The name of the operation: that of its handler without `handle_`."""
+        """The name of the operation: the name of its handler without `handle_`."""
         name: str = getattr(self.handler, "__name__", self.path)
         return name.removeprefix("handle_")
 
@@ -144,5 +144,5 @@ class Route:
         return tuple(sorted(common - set(self.replies)))
 
     def body_adapter(self) -> TypeAdapter[Any]:
-        """What validates the body."""
+        """The validator of the body."""
         return TypeAdapter(self.body)

@@ -12,7 +12,7 @@ from promcompat.core.model import IntArray
 MIN_TIME_MS = -62_135_596_800_000
 """0001-01-01T00:00:00Z."""
 MAX_TIME_MS = 253_402_300_799_999
-"""9999-12-31T23:59:59.999Z: what RFC 3339 can write."""
+"""9999-12-31T23:59:59.999Z, the end of RFC 3339's range."""
 _ISO8601 = re.compile(
     r"(?P<date>\d{4}-\d\d-\d\d)[Tt ]"
     r"(?P<minutes>\d\d:\d\d)(?P<seconds>:\d\d)?(?:[.,](?P<fraction>\d+))?"
@@ -26,7 +26,7 @@ _RANGE = "is outside the years 1 to 9999"
 
 
 def parse_time_ms(value: str | int | float) -> int:
-    """Unix milliseconds; fractions of one are cut off from text and rounded from numbers.
+    """Unix milliseconds; fractions of a millisecond are truncated in text, rounded in numbers.
 
     Raises FieldError.
     """
@@ -34,7 +34,7 @@ def parse_time_ms(value: str | int | float) -> int:
         return parse_iso8601_ms(value)
     milliseconds = value * 1000
     if not MIN_TIME_MS <= milliseconds <= MAX_TIME_MS:
-        # NaN comes here too.
+        # NaN fails the comparison too.
         hint = ""
         if math.isfinite(value) and MIN_TIME_MS <= value <= MAX_TIME_MS:
             hint = "; Unix times are in seconds, but this looks like milliseconds"

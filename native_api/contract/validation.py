@@ -1,7 +1,7 @@
-"""What pydantic refuses, in our words: the place, what is wrong there and what would be right.
+"""Turns pydantic's errors into faults: the place, what is wrong and what is expected.
 
-What would be right is read from the JSON schema that `/openapi.json` shows for the same place, so
-both always say the same. The reasons are ours: no text of pydantic reaches a client.
+The expectation is derived from the JSON schema that `/openapi.json` shows for the same place, so
+both always agree. The reasons are our own: no text of pydantic reaches a client.
 """
 
 import re
@@ -23,14 +23,14 @@ _POSITION = re.compile(r"line (\d+) column (\d+)")
 
 
 class Expectations:
-    """What a JSON schema accepts, place by place, as text for people."""
+    """Texts that describe what a JSON schema accepts at each place."""
 
     def __init__(self, schema: Json) -> None:
         self._schema = schema
 
     @classmethod
     def of(cls, model: Any) -> "Expectations":
-        """Those of what a type accepts as input."""
+        """The expectations of a type as input."""
         return cls(TypeAdapter(model).json_schema(mode="validation"))
 
     def at(self, loc: Location) -> str:
@@ -80,7 +80,7 @@ class Expectations:
         return schema
 
     def _describe(self, schema: Json) -> str:
-        # Null is as absent, and in a URL there is none.
+        # Null means absent, and a URL has no null.
         options = [option for option in self._options(schema) if option.get("type") != "null"]
         texts = [_describe_plain(option) for option in options]
         return " or ".join(dict.fromkeys(text for text in texts if text))
@@ -147,7 +147,7 @@ def _such_as(schema: Json) -> str:
 def faults_of(
     error: ValidationError, location: Literal["body", "query"], expectations: Expectations
 ) -> list[Fault]:
-    """A fault for each field that is refused, the first where there are several."""
+    """One fault for each invalid field, the first if it has several."""
     faults: dict[str, Fault] = {}
     for found in error.errors(include_url=False):
         own = found.get("ctx", {}).get("error")
@@ -161,7 +161,7 @@ def faults_of(
 
 
 def field_path(loc: Location) -> str:
-    """A place in JSON as one writes it: `metrics[3].labels.host`."""
+    """A place in JSON as text: `metrics[3].labels.host`."""
     path = ""
     for part in loc:
         if isinstance(part, int):
@@ -172,13 +172,13 @@ def field_path(loc: Location) -> str:
 
 
 def reason_of(found: Any) -> str:
-    """What is wrong: one entry of `ValidationError.errors()` in our words."""
+    """What is wrong, for an entry of `ValidationError.errors()`."""
     reason = _REASONS.get(found["type"])
     return _not_valid(found) if reason is None else reason(found)
 
 
 def expected_of(found: Any, expectations: Expectations) -> str:
-    """What would be right at the place of an entry of `ValidationError.errors()`."""
+    """What is expected at the place of an entry of `ValidationError.errors()`."""
     own = found.get("ctx", {}).get("error")
     if isinstance(own, FieldError) and own.expected:
         return own.expected
@@ -192,7 +192,7 @@ def expected_of(found: Any, expectations: Expectations) -> str:
 
 
 def quoted_value(value: object) -> str:
-    """A value of a request as part of a sentence, cut where it is long."""
+    """A value of a request for use in a sentence; long values are truncated."""
     match value:
         case str():
             text = orjson.dumps(value.encode(errors="replace").decode()).decode()

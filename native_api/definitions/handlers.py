@@ -1,4 +1,4 @@
-"""`/definitions`: what a team says of its metrics."""
+"""`/definitions`: metric definitions of application teams."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -60,7 +60,7 @@ async def handle_get_definition(call: Call[NoQuery, None]) -> web.Response:
 
 
 async def handle_put_definition(call: Call[NoQuery, DefinitionPayload]) -> web.Response:
-    """Make or replace a definition."""
+    """Create or replace a definition."""
     name = metric_name_of(call.path["name"])
     _check_name(call.body.name, name)
     definition = call.body.to_definition(name)
@@ -71,7 +71,7 @@ async def handle_put_definition(call: Call[NoQuery, DefinitionPayload]) -> web.R
 
 
 async def handle_create_definition(call: Call[NoQuery, NewDefinitionPayload]) -> web.Response:
-    """Make a definition of a metric that has none."""
+    """Create the definition of a metric that has none."""
     name = call.body.name
     if found := metric_name_fault(name):
         raise InvalidRequestError([fault("body", "name", found, METRIC_NAME_TEXT)])

@@ -1,4 +1,4 @@
-"""Definitions as JSON: what is put, patched and answered."""
+"""Requests and replies of definitions."""
 
 import math
 from collections.abc import Mapping
@@ -68,7 +68,7 @@ LabelMap = Annotated[dict[str, str], AfterValidator(_check_labels)]
 
 
 def check_document(value: object, path: str) -> object:
-    """JSON that the database can hold and that comes back as it was. Raises FieldError."""
+    """Check that the database can store the JSON and return it unchanged. Raises FieldError."""
     match value:
         case str():
             if found := text_fault(value):
@@ -98,7 +98,7 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(_check_input)]
 
 
 class RemediationPayload(BodyModel):
-    """What is started when the alert fires: a Temporal workflow."""
+    """The Temporal workflow to start when the alert fires."""
 
     workflow_type: Annotated[StoredText, Field(min_length=1, max_length=200)]
     task_queue: Annotated[StoredText, Field(min_length=1, max_length=200)]
@@ -124,7 +124,7 @@ class RemediationPayload(BodyModel):
     )
 
     def to_spec(self) -> RemediationSpec:
-        """The value of the core."""
+        """The core value of this payload."""
         return RemediationSpec(
             workflow_type=self.workflow_type,
             task_queue=self.task_queue,
@@ -138,7 +138,7 @@ class RemediationPayload(BodyModel):
 
     @classmethod
     def of_spec(cls, spec: RemediationSpec) -> Self:
-        """The JSON of a value of the core."""
+        """The payload of a core value."""
         return cls(
             workflow_type=spec.workflow_type,
             task_queue=spec.task_queue,
@@ -152,9 +152,9 @@ class RemediationPayload(BodyModel):
 
 
 class OverridePayload(BodyModel):
-    """Other limits for the series that carry all of these labels; the first that fits counts.
+    """Different limits for the series with all of these labels; the first match applies.
 
-    What is left out is inherited from the threshold, as its direction and its `for` are.
+An omitted limit is inherited from the threshold, as are its direction and `for`.
     """
 
     labels: Annotated[dict[str, str], Field(min_length=1), AfterValidator(_check_labels)]
@@ -184,7 +184,7 @@ class OverridePayload(BodyModel):
     def __get_pydantic_json_schema__(
         cls, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """That of the fields: the serializer above leaves some out and changes none."""
+        """The schema of the fields: the serializer above omits fields but does not change any."""
         return handler(
             cast(
                 "CoreSchema", {key: part for key, part in schema.items() if key != "serialization"}
@@ -192,7 +192,7 @@ class OverridePayload(BodyModel):
         )
 
     def to_override(self) -> ThresholdOverride:
-        """The value of the core."""
+        """The core value of this payload."""
         named = {
             name: NO_LIMIT if limit is None else limit
             for name, limit in (("warning", self.warning), ("critical", self.critical))
@@ -202,7 +202,7 @@ class OverridePayload(BodyModel):
 
     @classmethod
     def of_override(cls, override: ThresholdOverride) -> Self:
-        """The JSON of a value of the core."""
+        """The payload of a core value."""
         limits = {"warning": override.warning, "critical": override.critical}
         named = {
             name: None if math.isnan(limit) else limit
@@ -213,7 +213,7 @@ class OverridePayload(BodyModel):
 
 
 def _check_order(limits: SeriesLimits, of_whom: str = "") -> None:
-    """Raises FieldError when a critical limit is reached before the warning one."""
+    """Raises FieldError if values reach the critical limit before the warning limit."""
     warning, critical = limits.warning, limits.critical
     side = "below" if limits.is_above else "above"
     if critical < warning if limits.is_above else critical > warning:
@@ -224,7 +224,7 @@ def _check_order(limits: SeriesLimits, of_whom: str = "") -> None:
 
 
 class ThresholdPayload(BodyModel):
-    """When values of the metric are a breach; a value equal to a limit is one."""
+    """Which values of the metric are a breach; a value equal to a limit is a breach."""
 
     warning: float | None = Field(None, description="The limit of the warning level.")
     critical: float | None = Field(None, description="The limit of the critical level.")
@@ -253,7 +253,7 @@ class ThresholdPayload(BodyModel):
 
     @staticmethod
     def _check_levels(threshold: AlertThreshold) -> None:
-        """Raises FieldError for a remediation bound to a level that no series can reach."""
+        """Raises FieldError for a remediation of a level that no series can reach."""
         limits = [
             threshold.limits_of(EMPTY_LABELS),
             *(threshold.limits_under(override) for override in threshold.overrides),
@@ -271,7 +271,7 @@ class ThresholdPayload(BodyModel):
                 )
 
     def to_threshold(self) -> AlertThreshold:
-        """The value of the core."""
+        """The core value of this payload."""
         return AlertThreshold(
             warning=self.warning,
             critical=self.critical,
@@ -283,9 +283,9 @@ class ThresholdPayload(BodyModel):
 
     @classmethod
     def of_threshold(cls, threshold: AlertThreshold) -> Self:
-        """The JSON of a value of the core."""
+        """The payload of a core value."""
         remediation = threshold.remediation
-        # The alias is a keyword of Python, so it cannot be written as an argument.
+        # The alias `for` is a Python keyword, so it cannot be a keyword argument.
         return cls(
             warning=threshold.warning,
             critical=threshold.critical,
@@ -297,7 +297,7 @@ class ThresholdPayload(BodyModel):
 
 
 class DefinitionFields(BodyModel):
-    """What is stored of a definition; what is left out has its default."""
+    """The stored fields of a definition; omitted fields have their defaults."""
 
     display_name: Annotated[StoredText, Field(max_length=500)] = ""
     description: Annotated[StoredText, Field(max_length=20_000)] = ""
@@ -322,7 +322,7 @@ class DefinitionFields(BodyModel):
     alert_threshold: ThresholdPayload | None = None
 
     def to_definition(self, name: str) -> MetricDefinition:
-        """The value of the core."""
+        """The core value of this payload."""
         threshold = self.alert_threshold
         return MetricDefinition(
             name=name,
@@ -338,7 +338,7 @@ class DefinitionFields(BodyModel):
 
     @classmethod
     def of_definition(cls, definition: MetricDefinition) -> Self:
-        """The JSON of a value of the core."""
+        """The payload of a core value."""
         threshold = definition.alert_threshold
         return cls(
             display_name=definition.display_name,
@@ -353,7 +353,7 @@ class DefinitionFields(BodyModel):
 
 
 class DefinitionPayload(DefinitionFields):
-    """A definition as it is sent: what GET answers is accepted unchanged."""
+    """A definition in a request; a GET response is accepted unchanged."""
 
     name: Annotated[StoredText, Field(min_length=1, max_length=MAX_NAME_BYTES)] | None = Field(
         None,
@@ -366,7 +366,7 @@ class DefinitionPayload(DefinitionFields):
 
 
 class NewDefinitionPayload(DefinitionPayload):
-    """A definition that is to be made."""
+    """A definition to create."""
 
     name: Annotated[StoredText, Field(min_length=1, max_length=MAX_NAME_BYTES)] = Field(
         description="The metric name."
@@ -374,7 +374,7 @@ class NewDefinitionPayload(DefinitionPayload):
 
 
 class DefinitionReply(ReplyModel):
-    """A definition as it is stored."""
+    """A stored definition."""
 
     name: str
     display_name: str
@@ -393,7 +393,7 @@ class DefinitionReply(ReplyModel):
 
     @classmethod
     def of_definition(cls, definition: MetricDefinition) -> Self:
-        """The JSON of a value of the core."""
+        """The payload of a core value."""
         payload = DefinitionFields.of_definition(definition)
         return cls(
             name=definition.name,
@@ -414,7 +414,7 @@ class DefinitionListReply(ReplyModel):
 
 
 class DefinitionDeletedReply(ReplyModel):
-    """What was deleted and what was not."""
+    """The result of a deletion."""
 
     name: str
     deleted: bool

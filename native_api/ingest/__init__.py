@@ -1,1 +1,1 @@
-"""Native JSON and NDJSON samples in."""
+"""Ingest of JSON samples."""

@@ -1,7 +1,7 @@
-"""From validated JSON samples to the columns of a WriteBatch.
+"""Converts validated JSON samples to the columns of a WriteBatch.
 
-Per sample only a tuple is built and looked up: what is in it was checked when it was first met,
-and the key of its series was made then. Values and times become columns at once.
+Per sample, only a tuple is built and looked up: its content was checked, and its series key built,
+when it first occurred. Values and times are converted as whole columns.
 """
 
 from collections.abc import Container, Mapping, Sequence
@@ -37,7 +37,7 @@ _SHOWN_CHARACTERS = 200
 
 @dataclass(frozen=True, slots=True)
 class SampleFault:
-    """A field of one sample that is at fault: what is wrong, and what would be right."""
+    """An invalid field of a sample: what is wrong, and what is expected."""
 
     index: int
     field: str
@@ -46,13 +46,13 @@ class SampleFault:
 
 
 class ColumnReader:
-    """Reads samples of any tenant; keys do not depend on the tenant."""
+    """Reads samples of all tenants; series keys do not depend on the tenant."""
 
     def __init__(self) -> None:
         self._keys = KeyCache()
 
     def recognise(self, items: Sequence[Any]) -> list[bytes | None]:
-        """The key of each item that is valid for certain but for the range of its time."""
+        """The key of each item that is valid but for the range of its time; None for others."""
         return self._keys.recognise(items)
 
     def read(
@@ -67,9 +67,9 @@ class ColumnReader:
     ) -> tuple[WriteBatch, list[int], list[SampleFault]]:
         """The batch of the valid items, their positions, and the faults of the others.
 
-        `positions[i]` is the place of `items[i]` in the request, `recognised[i]` what
-        `recognise` said of it. `latest_ms` is the latest time a
-        sample may have, None for any. Labels of keys in `known` are left out of the batch.
+        `positions[i]` is the position of `items[i]` in the request, `recognised[i]` the result of
+        `recognise` for it. `latest_ms` is the latest time a sample may have, None for no limit.
+        Labels of keys in `known` are left out of the batch.
         """
         faults: list[SampleFault] = []
         keys = self._series_keys(items, positions, recognised, limits, faults)
@@ -97,7 +97,7 @@ class ColumnReader:
         limits: LabelLimits,
         faults: list[SampleFault],
     ) -> list[bytes]:
-        """The key of each item's series, empty for one at fault."""
+        """The series key of each item, empty for an invalid one."""
         keys = [key or b"" for key in recognised]
         strangers = [row for row, key in enumerate(recognised) if key is None]
         identities = identities_of([items[row] for row in strangers])
@@ -123,7 +123,7 @@ class ColumnReader:
 
 
 def encode_series_key(name: str, labels: Mapping[str, str]) -> bytes:
-    """The wire bytes of the sorted labels, as most senders of remote write have them too."""
+    """The wire bytes of the sorted labels, the same as those of most remote-write senders."""
     pairs = sorted({**labels, METRIC_NAME: name}.items())
     message = SeriesKey(
         labels=[Label(name=key.encode(), value=value.encode()) for key, value in pairs if value]

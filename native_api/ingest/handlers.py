@@ -43,7 +43,7 @@ from promcompat.http.context import SETTINGS, TELEMETRY
 from promcompat.querying.metric_service import MetricService
 
 _MAX_JSON_TOKENS = 1_000_000
-"""Commas and opening brackets: the library makes their objects in one call."""
+"""Commas and opening brackets; the JSON library creates their objects in one call."""
 _BYTES_PER_FAULT = 200
 "Reporting a fault costs about as much as reading this many bytes."
 _BATCH: TypeAdapter[BatchPayload] = TypeAdapter(BatchPayload)
@@ -106,13 +106,13 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
 
 
 def _refusal(faults: Sequence[SampleFault], is_batch: bool) -> InvalidRequestError:
-    """The error of a request that is refused as a whole."""
+    """The error for a request that is rejected as a whole."""
     listed = [_fault_of(found, is_batch) for found in faults]
     return InvalidRequestError(listed, f"nothing was stored: {describe_fault(listed[0])}")
 
 
 def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> Read:
-    """Parse and check a body. Raises InvalidRequestError for what no sample can be read from."""
+    """Parse and check a body. Raises InvalidRequestError if it contains no readable samples."""
     if body.count(b",") + body.count(b"[") + body.count(b"{") > _MAX_JSON_TOKENS:
         text = f"has more than {_MAX_JSON_TOKENS:,} commas and opening brackets"
         raise InvalidRequestError([fault("body", "body", text, "a smaller batch")])
@@ -121,7 +121,7 @@ def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> R
     except orjson.JSONDecodeError as exc:
         raise InvalidRequestError([_unreadable(exc)]) from exc
     items, positions, keys, faults = _validate(document, is_batch)
-    # Also when some are at fault already: the client is to learn of everything at once.
+    # Also if some are invalid already, so that the client gets all faults at once.
     batch, kept, more = _COLUMNS.read(
         items,
         positions,
@@ -145,8 +145,8 @@ def _unreadable(error: orjson.JSONDecodeError) -> Fault:
 def _validate(
     document: Any, is_batch: bool
 ) -> tuple[Sequence[SamplePayload], Sequence[int], Sequence[bytes | None], list[SampleFault]]:
-    """The items that have the right shape, their positions, the keys of those whose series is
-    known already, and the faults of the others.
+    """The well-formed items, their positions, the keys of those with a known series, and the
+    faults of the other items.
     """
     items = _items_of(document, is_batch)
     keys = _COLUMNS.recognise(items)
@@ -160,7 +160,7 @@ def _validate(
 
 
 def _items_of(document: Any, is_batch: bool) -> Sequence[Any]:
-    """What should be samples. Raises InvalidRequestError when the body is no batch."""
+    """The items of the body. Raises InvalidRequestError if it is not a batch."""
     if not is_batch:
         return [document]
     match document:
@@ -179,7 +179,7 @@ def _invalid_body(error: ValidationError, is_batch: bool) -> InvalidRequestError
 def _shape_faults(
     items: Sequence[Any], positions: Sequence[int], is_batch: bool
 ) -> list[SampleFault]:
-    """What the models say of items at these positions of the request."""
+    """The faults that the models find in items at these positions of the request."""
     if not items:
         return []
     try:
@@ -212,7 +212,7 @@ def _sample_faults(error: ValidationError, is_batch: bool) -> list[SampleFault]:
 
 
 def _field_name(loc: Sequence[int | str]) -> str:
-    """The field a location is in; the branches of unions behind it are no fields."""
+    """The field of a location, without the union branches after it, which are not fields."""
     depth = 2 if loc and loc[0] == "labels" else 1
     return ".".join(map(str, loc[:depth])) or "sample"
 
@@ -247,7 +247,7 @@ async def _partly_stored(
     faults: Sequence[SampleFault],
     is_batch: bool,
 ) -> web.Response:
-    """Some samples could not be stored; every other one is, and the answer says which."""
+    """Answer a write of which some samples could not be stored, and all others were."""
     metrics = call.request.app[TELEMETRY].native_ingest
     refused = [SampleFault(positions[row], *_CONFLICT) for row in error.rows]
     metrics.refuse("conflict", len(refused))

@@ -1,4 +1,4 @@
-"""What is posted, and what is answered."""
+"""Requests and replies of ingest."""
 
 from typing import Annotated, Literal, NotRequired
 
@@ -23,7 +23,7 @@ SpecialValue = Literal["NaN", "Infinity", "+Infinity", "-Infinity", "Inf", "+Inf
 _STRICT = ConfigDict(strict=True, extra="forbid")
 
 
-# Typed dicts, not models: a batch of 10,000 is validated in 13 ms, where models take 30 ms.
+# Typed dicts, not models: a batch of 10,000 is validated in 13 ms instead of 30 ms.
 class SamplePayload(TypedDict):
     """One sample."""
 
@@ -79,7 +79,7 @@ class IngestQuery(QueryModel):
 
 
 class IngestReply(ReplyModel):
-    """What became of the samples. Accepted ones are committed and visible to every query."""
+    """The result of ingest. Accepted samples are committed and visible to every query."""
 
     accepted: int = Field(description="The number of samples stored.")
     rejected: int = Field(description="The number of samples not stored.")

@@ -1,8 +1,8 @@
-"""Samples of series met before are recognised by their text, and need no further check.
+"""Recognises samples of known series, which need little further validation.
 
-What tells a series was validated when it was first met, and an equal one is valid for that reason:
-only texts (and the absent source) equal those that are remembered. So of an item whose series is
-known just its fields and the types of value and time are left to look at, by column.
+The identity of a series was validated when it first occurred, and an equal identity is valid too.
+So for an item of a known series, only its fields and the types of value and time remain to be
+checked, column by column.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,20 +12,20 @@ from native_api.ingest.payloads import SamplePayload
 from promcompat.core.bounded_caches import GenerationalCache, texts_bytes
 
 Identity = tuple[Any, ...]
-"""What tells the series of an item: name, source, names of its labels as they came, values."""
+"""The identity of an item's series: name, source, label names in their given order, values."""
 _MAX_BYTES = 128 << 20
 _BYTES_PER_IDENTITY = 250
 _NO_LABELS: Mapping[str, str] = {}
 _NEEDED = {"name", "value"}
 _FIELDS = _NEEDED | {"labels", "source", "timestamp"}
-# A bool is no int here: types are compared, not classes.
+# Types are compared exactly, so that a bool is not an int.
 _VALUE_TYPES = {int, float}
 _TIME_TYPES = {int, float, str, type(None)}
 _LABEL_TYPES = {dict, type(None)}
 
 
 class KeyCache(GenerationalCache[Identity, bytes]):
-    """Valid identities to series keys."""
+    """Maps valid identities to series keys."""
 
     __slots__ = ()
 
@@ -33,9 +33,9 @@ class KeyCache(GenerationalCache[Identity, bytes]):
         super().__init__(_entry_bytes, _MAX_BYTES)
 
     def recognise(self, items: Sequence[Any]) -> list[bytes | None]:
-        """The key of each item of a known series; None for one that is yet to be validated.
+        """The key of each item of a known series; None for items still to be validated.
 
-        All are None when any has another shape than a sample without special values has.
+All are None if any item does not have the form of a sample without special values.
         """
         unknown: list[bytes | None] = [None] * len(items)
         if not _are_plain(items):
@@ -43,12 +43,12 @@ class KeyCache(GenerationalCache[Identity, bytes]):
         try:
             return self.get_recent(identities_of(items))
         except TypeError:
-            # A list or an object where a text belongs has no hash.
+            # A list or an object in place of a string is not hashable.
             return unknown
 
 
 def identities_of(items: Sequence[SamplePayload]) -> list[Identity]:
-    """The identity of each item. A flat tuple: one for each label would take half as long again."""
+    """The identity of each item, a flat tuple: nested tuples would take 50 % longer."""
     return [
         (item["name"], item.get("source"), *labels, *labels.values())
         for item in items
@@ -57,7 +57,7 @@ def identities_of(items: Sequence[SamplePayload]) -> list[Identity]:
 
 
 def labels_of(identity: Identity) -> dict[str, str]:
-    """The labels an identity was made of."""
+    """The labels of an identity."""
     n_labels = (len(identity) - 2) // 2
     return dict(zip(identity[2 : 2 + n_labels], identity[2 + n_labels :], strict=True))
 
@@ -68,7 +68,7 @@ def _entry_bytes(identity: Identity, key: bytes) -> int:
 
 
 def _are_plain(items: Sequence[Any]) -> bool:
-    """Whether all items have a sample's fields with values of the types of most samples."""
+    """Whether all items have the fields of a sample with values of the usual types."""
     if set(map(type, items)) != {dict}:
         return False
     if not all(_NEEDED <= set(shape) <= _FIELDS for shape in set(map(tuple, items))):

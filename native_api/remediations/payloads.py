@@ -84,7 +84,7 @@ class RemediationReply(ReplyModel):
 
     @classmethod
     def of_remediation(cls, remediation: Remediation) -> Self:
-        """The JSON of a value of the core."""
+        """The payload of a core value."""
         return cls(**_fields_of(remediation))
 
 

@@ -99,7 +99,7 @@ class RuleFields(BodyModel):
     remediation: RemediationPayload | None = None
 
     def to_rule(self, rule_id: int = 0, version: int = 0) -> AlertRule:
-        """The value of the core."""
+        """The core value of this payload."""
         return AlertRule(
             id=rule_id,
             group=self.group,
@@ -120,7 +120,7 @@ class RuleFields(BodyModel):
 
     @classmethod
     def of_rule(cls, rule: AlertRule) -> Self:
-        """The JSON of a value of the core."""
+        """The payload of a core value."""
         remediation = rule.remediation
         return cls(
             group=rule.group,
@@ -198,7 +198,7 @@ class RuleListQuery(QueryModel):
 
 
 class RuleDeletedReply(ReplyModel):
-    """What was deleted and what was not."""
+    """The result of a deletion."""
 
     id: int
     deleted: bool

@@ -1,4 +1,4 @@
-"""What an application team says of a metric: unit, type, retention, thresholds."""
+"""Metric definitions by application teams: unit, type, retention, thresholds."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from promcompat.core.thresholds import AlertThreshold
 
 
 class MetricType(StrEnum):
-    """The type of a metric, by the word of the exposition formats."""
+    """The type of a metric, named as in the exposition formats."""
 
     GAUGE = "gauge"
     COUNTER = "counter"
@@ -33,7 +33,7 @@ class Aggregation(StrEnum):
 
 
 class DuplicatePolicy(StrEnum):
-    """Which of two samples of one series and time stays."""
+    """Which of two samples of a series with the same time is kept."""
 
     FIRST = "first"
     LAST = "last"
@@ -43,9 +43,8 @@ class DuplicatePolicy(StrEnum):
 class MetricDefinition:
     """One definition; `version` grows with each change and is the ETag.
 
-    `aggregation` None means the type's own: gauge avg, counter rate, histogram
-    percentile, summary avg.
-    `retention_days` None keeps samples for ever.
+    `aggregation` None means the default of the type: avg for gauges and summaries, rate for
+    counters, percentile for histograms. `retention_days` None means the service's retention.
     """
 
     name: str

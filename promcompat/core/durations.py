@@ -18,13 +18,13 @@ _MAX_MS = ((1 << 63) - 1) // 1_000_000
 """Prometheus keeps a duration in an int64 of nanoseconds, about 292 years."""
 _MAX_AMOUNT = (1 << 64) - 1
 _MAX_DIGITS = 4000
-"""Python refuses to read longer numbers; those of more than 20 digits are zeros or too large."""
+"""Python refuses to parse longer numbers, which are zeros or too large anyway."""
 
 
 def parse_duration_ms(text: str) -> int:
-    """The milliseconds of a duration; units descend, each at most once, `0` needs none.
+    """The milliseconds of a duration; units must descend, each at most once; `0` needs none.
 
-    Raises ValueError in the words of Prometheus' `model.ParseDuration`.
+Raises ValueError with the text of Prometheus' `model.ParseDuration`.
     """
     if text == "0":
         return 0
@@ -51,7 +51,7 @@ def parse_duration_ms(text: str) -> int:
 
 
 def format_duration_ms(duration_ms: int) -> str:
-    """The shortest text that parses to the same; years and weeks only when nothing is left over."""
+    """The shortest text with the same value; years and weeks only if they divide it evenly."""
     if duration_ms < 0:
         return "-" + format_duration_ms(-duration_ms)
     if duration_ms == 0:

@@ -20,14 +20,14 @@ class BadDataError(PromcompatError):
 
 @dataclass(frozen=True, slots=True)
 class FieldFault:
-    """One fault of a document: the path of the field, what is wrong, what would be right."""
+    """A fault of a document: the path of the field, what is wrong, what is expected."""
 
     field: str
     reason: str
     expected: str
 
     def within(self, path: str) -> "FieldFault":
-        """The fault in a document that has this one at `path`."""
+        """The fault seen from a document that contains this one at `path`."""
         return FieldFault(
             f"{path}.{self.field}" if self.field else path, self.reason, self.expected
         )
@@ -50,7 +50,7 @@ class ExecutionError(PromcompatError):
 
 
 class QueryCanceledError(PromcompatError):
-    """The client went away or the query was cancelled (499)."""
+    """The client disconnected or the query was cancelled (499)."""
 
     error_type = "canceled"
 
@@ -62,28 +62,28 @@ class QueryTimeoutError(PromcompatError):
 
 
 class NotFoundError(PromcompatError):
-    """The named thing does not exist (404)."""
+    """The requested resource does not exist (404)."""
 
     error_type = "not_found"
 
 
 class StorageUnavailableError(PromcompatError):
-    """The database cannot answer now; senders must retry (503).
+    """The database is not available; senders must retry (503).
 
-    Prometheus has no such kind. It retries 5xx for ever, so 503 keeps the samples.
+Prometheus has no such kind of error. It retries 5xx forever, so 503 keeps the samples.
     """
 
     error_type = "unavailable"
 
 
 class ConnectionLostError(StorageUnavailableError):
-    """The connection ended during the work; a read may be tried again on another one (503)."""
+    """The connection was lost during the work; a read may be retried on another one (503)."""
 
 
 class DatabaseRefusedError(PromcompatError):
-    """The database can never be used as it is set; an operator has to change something.
+    """The database cannot be used as configured; an operator has to change something.
 
-    Ends a start, and answers no request: a service that runs treats it as unavailable.
+Aborts a start. Requests never get it: a running service treats it as unavailable.
     """
 
 
@@ -98,8 +98,8 @@ class OverloadedError(StorageUnavailableError):
 class WriteRejectedError(BadDataError):
     """Part of a write can never be stored (400); the rest of the request is committed.
 
-    `rows` are the rows of the batch whose place in time holds another value; `refused` has the
-    rows that cannot be stored for another reason, with that reason.
+    `rows` are the rows of the batch whose series has a different value at the same time; `refused`
+    maps rows that cannot be stored for another reason to that reason.
     """
 
     def __init__(
@@ -115,10 +115,10 @@ class WriteRejectedError(BadDataError):
     def of_larger_batch(
         self, positions: Sequence[int], refused: Mapping[int, str]
     ) -> "WriteRejectedError":
-        """The error of the batch that the refused part was taken from.
+        """The error for the batch from which the failed part was taken.
 
-        `positions` has the row in the larger batch of each row of the part; `refused` are rows of
-        the larger batch that were not in the part.
+`positions` maps each row of the part to its row in the larger batch; `refused` are rows of
+the larger batch that were not in the part.
         """
         mine = {positions[row]: reason for row, reason in self.refused.items()}
         rows = tuple(positions[row] for row in self.rows)
@@ -126,11 +126,11 @@ class WriteRejectedError(BadDataError):
 
 
 class UnsupportedMediaTypeError(BadDataError):
-    """The content type, protobuf message or encoding is not spoken here (415)."""
+    """The content type, protobuf message or encoding is not supported (415)."""
 
 
 class PayloadTooLargeError(BadDataError):
-    """The body is over the limit (413)."""
+    """The body exceeds a size limit (413)."""
 
 
 class RequestTimeoutError(BadDataError):
@@ -140,12 +140,12 @@ class RequestTimeoutError(BadDataError):
 
 
 class ConflictError(PromcompatError):
-    """What is asked for contradicts what is stored (409)."""
+    """The request conflicts with what is stored (409)."""
 
     error_type = "conflict"
 
 
 class PreconditionFailedError(PromcompatError):
-    """The resource is not in the version the client expects (412)."""
+    """The resource does not have the version that the client expects (412)."""
 
     error_type = "precondition_failed"

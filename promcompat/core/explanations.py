@@ -1,11 +1,11 @@
-"""How a selection is read, in words and numbers for people; its SQL is text and nothing more."""
+"""How a selection is read, for people; its SQL is text that is never executed."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class RuleOutcome:
-    """What became of one rule that can leave samples out, and why."""
+    """Whether a rule that can leave out samples applies, and why."""
 
     rule: str
     applies: bool
@@ -14,7 +14,7 @@ class RuleOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadMeasurement:
-    """What reading a selection took."""
+    """The cost of reading a selection."""
 
     rows: int
     seconds: float
@@ -24,9 +24,9 @@ class ReadMeasurement:
 class SelectionExplanation:
     """How a selection of `n_series` series is read.
 
-    `sql` is empty where storage has none or nothing can match; `parameters` are its values, long
-    lists shortened. `estimated_rows` is None where storage does not estimate. `measured` is there
-    when the selection was also read, `database_plan` when the database was asked for its own.
+    `sql` is empty if the store has none or nothing can match; `parameters` are its values, with
+    long lists shortened. `estimated_rows` is None if the store does not estimate. `measured` is set
+    if the selection was also read, `database_plan` if the plan of the database was requested.
     """
 
     n_series: int
@@ -42,8 +42,8 @@ class SelectionExplanation:
 class ExplanationDepth:
     """What an explanation does beyond planning.
 
-    `analyze` reads, and has the database measure its plan; `database_plan` alone has the database
-    tell its plan without running anything.
+    `analyze` reads the samples, and lets the database measure its plan; `database_plan` alone asks
+    for the plan without executing it.
     """
 
     analyze: bool = False

@@ -1,4 +1,4 @@
-"""How large a series may be, whoever makes it. Names and defaults are those of Mimir."""
+"""How large a series may be, whoever writes it. Names and defaults are those of Mimir."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,16 +6,16 @@ from typing import Final
 from promcompat.core.model import METRIC_NAME, Labels
 
 MAX_METRIC_NAME_BYTES: Final = 2000
-"""A B-tree entry of PostgreSQL holds 2,704 bytes, and the metric name is in one."""
+"""Metric names are indexed, and a B-tree entry of PostgreSQL holds at most 2,704 bytes."""
 MAX_SERIES_BYTES: Final = 512 << 10
-"""Of all names and values of a series together, whatever the settings say."""
+"""The limit of all names and values of a series together, independent of the settings."""
 _SHOWN_CHARACTERS: Final = 200
 _INFO_SUFFIX: Final = "_info"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelLimits:
-    """The metric name counts as a label. `max_metadata_bytes` is of a family's name, unit, help."""
+    """The metric name counts as a label; `max_metadata_bytes` limits family name, unit and help."""
 
     max_names: int = 30
     max_names_of_info: int = 80
@@ -24,7 +24,7 @@ class LabelLimits:
     max_metadata_bytes: int = 1024
 
     def fault_of(self, labels: Labels) -> str | None:
-        """Why a label set is too large to be a series, None when it is not."""
+        """Why a label set is too large for a series; None if it is not."""
         metric = labels.get(METRIC_NAME)
         max_names = self.max_names_of(metric)
         if len(labels) > max_names:
@@ -46,7 +46,7 @@ class LabelLimits:
         return self.max_names_of_info if metric_name.endswith(_INFO_SUFFIX) else self.max_names
 
     def label_fault(self, name: str, value: str) -> str | None:
-        """Why a label is too long, None when it is not."""
+        """Why a label is too long; None if it is not."""
         if _is_longer(name, self.max_name_bytes):
             limit = self.max_name_bytes
             return f"label name {_quoted(name)} is longer than the limit of {limit} bytes"
@@ -63,7 +63,7 @@ class LabelLimits:
 
     @property
     def label_text(self) -> str:
-        """What a label may be."""
+        """The limits of a label, for errors."""
         return (
             f"a name of at most {self.max_name_bytes} bytes, "
             f"a value of at most {self.max_value_bytes} bytes"
@@ -71,7 +71,7 @@ class LabelLimits:
 
     @property
     def max_key_bytes(self) -> int:
-        """No series within the limits takes more on the wire; longer ones need no decoding."""
+        """The most wire bytes of a series within the limits; longer keys need no decoding."""
         # A label has three tags and three lengths of up to 5 bytes.
         per_label = self.max_name_bytes + self.max_value_bytes + 18
         return max(self.max_names, self.max_names_of_info) * per_label

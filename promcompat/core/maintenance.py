@@ -1,4 +1,4 @@
-"""What maintenance works on: metrics kept for a time, chunks of samples, hours of rollups."""
+"""The values of maintenance: metrics with a retention, chunks of samples, hours of rollups."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RetainedMetric:
-    """A metric whose definition says for how long its samples are kept."""
+    """A metric with a retention in its definition."""
 
     tenant_id: int
     tenant: str
@@ -16,8 +16,7 @@ class RetainedMetric:
 
 @dataclass(frozen=True, slots=True)
 class SampleChunk:
-    """A piece of the stored samples that is dropped as a whole: those from `start_ms` to before
-    `end_ms`, Unix milliseconds.
+    """The samples in `[start_ms, end_ms)`, Unix milliseconds, which are dropped as a whole.
 
     `id` is the database's own; `name` is for people.
     """
@@ -30,7 +29,7 @@ class SampleChunk:
 
 @dataclass(frozen=True, slots=True)
 class OrphanSeries:
-    """Which of some series have no sample left; `last_id` is the last one that was looked at."""
+    """Series without samples; `last_id` is the last series that was checked."""
 
     last_id: int
     ids: Sequence[int]

@@ -1,4 +1,4 @@
-"""Label matchers: `=`, `!=`, `=~`, `!~` with RE2 and full anchoring, as Prometheus has them."""
+"""Label matchers: `=`, `!=`, `=~`, `!~` with RE2 and full anchoring, as in Prometheus."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,16 +31,16 @@ class LabelMatcher:
         return self.op in (MatchOp.REGEX, MatchOp.NOT_REGEX)
 
     def check_pattern(self, max_cost: int = MAX_COST) -> None:
-        """Raises BadDataError in Prometheus' words for a malformed regular expression.
+        """Raises BadDataError with Prometheus' text for a malformed regular expression.
 
-        So it does for one that costs more to compile, see `PatternSyntax`.
+Also raised if compiling it costs more than `max_cost`, see `PatternSyntax`.
         """
         if self.has_pattern:
             check_cost(self.value, max_cost)
             compile_pattern(self.value)
 
     def predicate(self) -> Callable[[str], bool]:
-        """What tells whether a label of some value satisfies the matcher, for many values."""
+        """A function that tells whether a value satisfies the matcher, for checking many values."""
         match self.op:
             case MatchOp.EQUAL:
                 return self.value.__eq__

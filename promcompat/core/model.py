@@ -1,4 +1,4 @@
-"""The values every layer shares. Time is Unix milliseconds as int; samples are numpy columns."""
+"""Values that every layer shares. Times are Unix milliseconds as int; samples are numpy columns."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,9 +11,9 @@ from promcompat.core.matchers import LabelMatcher
 
 METRIC_NAME = "__name__"
 METADATA_LABELS = frozenset((METRIC_NAME, "__type__", "__unit__"))
-"""What says of which metric a series is, and holds for no result computed from it."""
+"""The labels that identify the metric of a series; results computed from it do not have them."""
 STALE_NAN_BITS = 0x7FF0000000000002
-"""The bits of the stale marker: a NaN, told from other NaNs by its bits alone."""
+"""The bits of the stale marker, a NaN that differs from other NaNs only in its bits."""
 _BYTES_PER_LABEL_SET = 150
 _BYTES_PER_LABEL = 72
 """A tuple of two and its place in the tuples of the label set, with and without metadata."""
@@ -81,18 +81,18 @@ class Labels:
         return dict(self.pairs)
 
     def n_bytes(self) -> int:
-        """About what the label set takes in memory, for caches that count bytes."""
+        """The approximate memory of the label set, for caches that count bytes."""
         return _BYTES_PER_LABEL_SET + sum(
             _BYTES_PER_LABEL + getsizeof(name) + getsizeof(value) for name, value in self.pairs
         )
 
     def without(self, names: Iterable[str]) -> "Labels":
-        """The label set less the named labels."""
+        """The label set without the named labels."""
         dropped = frozenset(names)
         return Labels(pair for pair in self.pairs if pair[0] not in dropped)
 
     def only(self, names: Iterable[str]) -> "Labels":
-        """The label set of the named labels alone."""
+        """The label set with only the named labels."""
         kept = frozenset(names)
         return Labels(pair for pair in self.pairs if pair[0] in kept)
 
@@ -101,9 +101,9 @@ class Labels:
         return Labels([*(pair for pair in self.pairs if pair[0] != name), (name, value)])
 
     def without_metadata(self) -> "Labels":
-        """The label set less name, type and unit of the metric; the same object when it has none.
+        """The label set without name, type and unit of the metric; itself if it has none of them.
 
-        Kept, since nearly every query over a series asks for it again.
+Cached, since nearly every query over a series uses it.
         """
         if self._without_metadata is None:
             kept = [pair for pair in self.pairs if pair[0] not in METADATA_LABELS]
@@ -113,7 +113,7 @@ class Labels:
         return self._without_metadata
 
     def without_name(self) -> "Labels":
-        """The label set less the metric name."""
+        """The label set without the metric name."""
         return self.without((METRIC_NAME,))
 
 
@@ -122,7 +122,7 @@ EMPTY_LABELS = Labels()
 
 @dataclass(frozen=True, slots=True)
 class MetricMetadata:
-    """What a sender says of a metric family: `type` is the lower-case OpenMetrics word."""
+    """The metadata of a metric family; `type` is the lower-case OpenMetrics name."""
 
     family: str
     type: str
@@ -132,14 +132,14 @@ class MetricMetadata:
 
 @dataclass(frozen=True, slots=True)
 class WriteBatch:
-    """The samples of one write, a row each, as columns of one length.
+    """The samples of one write, one row each, as columns of equal length.
 
-    `series_keys[i]` are the wire bytes of row i's labels just as the sender encoded them: the
+    `series_keys[i]` are the wire bytes of row i's labels exactly as the sender encoded them: the
     cheapest exact key of a series (370k series/s against 160k/s for decoded labels). Two keys may
-    name one series (another label order); the same key always names the same series.
+    identify the same series (different label order), but a key always identifies one series.
     `labels` decodes every key that was not in the `known` container given to the decoder.
-    `server_timed` marks the rows whose timestamp is the server's clock and not the sender's: such a
-    row takes the next free millisecond of its series where its own is taken. None: no row.
+    `server_timed` marks the rows whose timestamp is the server's clock, not the sender's: if its
+    millisecond is taken, such a row gets the next free one of its series. None: no rows.
     """
 
     series_keys: list[bytes]
@@ -162,8 +162,8 @@ class SampleBlock:
     Series i holds `timestamps[offsets[i]:offsets[i + 1]]` (int64 ms, strictly ascending) and the
     `values` beside them (float64, exact bits, stale markers included). `offsets` has
     `len(labels) + 1` entries. A series without samples in the range may be left out.
-    `counts` int64 tells how many samples each one stands for, where what a query does not need was
-    left out but still has to be counted. None: each for itself.
+    `counts` (int64) is the number of stored samples that each one represents, where samples that a
+    query does not need were left out but still have to be counted. None: one each.
     """
 
     labels: tuple[Labels, ...]
@@ -174,13 +174,13 @@ class SampleBlock:
 
     @classmethod
     def empty(cls) -> "SampleBlock":
-        """A block of no series."""
+        """A block without series."""
         return cls((), np.empty(0, np.int64), np.empty(0), np.zeros(1, np.int64))
 
     def take(
         self, labels: tuple[Labels, ...], index: IntArray | BoolArray | slice, offsets: IntArray
     ) -> "SampleBlock":
-        """The samples of an index, as the series `labels` and `offsets` say."""
+        """The samples at an index, as the series given by `labels` and `offsets`."""
         return SampleBlock(
             labels,
             self.timestamps[index],
@@ -192,13 +192,13 @@ class SampleBlock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectHints:
-    """What the planner knows of the use of a selection; storage may ignore all of it.
+    """How the query uses a selection; the store may ignore all of it.
 
     `step_ms` is the distance of the eval steps (0 for a single one), `range_ms` the window of a
     matrix selector (0 for an instant selector, which needs the last sample of the lookback).
-    `reach_ms` is how far back samples are looked at from each eval time, the range or the lookback
-    delta; the eval times are then `start_ms + reach_ms`, one step later, and so on up to `end_ms`
-    of the selection. 0: not known, so no sample of the selection may be left out.
+    `reach_ms` is how far each eval time looks back, the range or the lookback delta; the eval times
+    are `start_ms + reach_ms`, one step later, and so on up to `end_ms` of the selection. 0 means
+    unknown, so no sample of the selection may be left out.
     """
 
     step_ms: int = 0

@@ -1,4 +1,4 @@
-"""What the native API asks of stored samples, and what comes back."""
+"""The queries of the native API for stored samples, and their results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class SamplePosition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplePageQuery:
-    """A page of samples, stale markers left out, in `[start_ms, end_ms)`.
+    """A page of samples, without stale markers, in `[start_ms, end_ms)`.
 
-    `after` is the position of the last sample of the page before, None for the first page.
+`after` is the position of the last sample of the previous page, None for the first page.
     """
 
     matchers: tuple[LabelMatcher, ...]
@@ -33,7 +33,7 @@ class SamplePageQuery:
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
-    """One sample of a list; the position is what a next page starts after."""
+    """One sample of a list; the next page starts after its position."""
 
     labels: Labels
     position: SamplePosition
@@ -42,9 +42,9 @@ class SampleRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """Statistics of the samples of a group; all but `count` are None for no sample.
+    """Statistics of the samples of a group; without samples, all but `count` are None.
 
-    Those of numpy, NaN included: one NaN makes all but the count NaN.
+Computed as by numpy: one NaN makes all but the count NaN.
     """
 
     labels: Labels
@@ -63,7 +63,7 @@ class LatestDistribution:
     """The newest state of a classic histogram or a summary: its counters since it began.
 
     `buckets` has the cumulative counts by upper bound, `quantiles` the values by quantile, both in
-    order and by the texts of the labels. What is not stored is None or empty.
+    ascending order, by their label values. Values that are not stored are None or absent.
     """
 
     labels: Labels
@@ -81,7 +81,7 @@ DEFAULT_PERCENTILES = (50.0, 95.0, 99.0)
 class BucketQuery:
     """A value for each bucket of a metric in `[start_ms, end_ms)`.
 
-    Buckets are `[b, b + bucket_ms)` as SQL's `time_bucket` has them, clipped to the range.
+    Buckets are `[b, b + bucket_ms)` as in SQL's `time_bucket`, clipped to the range.
     `percentiles` (0 to 100) are those of `Aggregation.PERCENTILE`. `group_by` None keeps each
     series apart; an empty one makes one group of all. With `looks_back` the answer also has the
     last value before the range.
@@ -100,7 +100,7 @@ class BucketQuery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketValues:
-    """Values of buckets and where there are any, both [n_layers, n_series, n_buckets]."""
+    """Values of buckets, and which are present; both have shape [n_layers, n_series, n_buckets]."""
 
     labels: Sequence[Labels]
     values: FloatArray

@@ -1,4 +1,4 @@
-"""Reads a regular expression before RE2 does: what it costs to compile, and whether it is a list.
+"""Analyses a regular expression before RE2 compiles it: the cost, and whether it is a list.
 
 RE2 compiles while it holds the interpreter lock, and a short text can keep it busy for minutes
 (`x{1000}` 20,000 times takes 11 s). So the cost is estimated from the text first. The rules that
@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from typing import Final
 
 MAX_PATTERN_LENGTH: Final = 1 << 21
-"""Characters. A list of 100,000 host names has about as many."""
+"""Characters; about the size of a list of 100,000 host names."""
 MAX_COST: Final = 50_000
-"""Microseconds of compilation, about. Go's bound of 128 MB is later: RE2 would take seconds."""
+"""Approximate microseconds to compile. Go's bound of 128 MB is larger: RE2 would take seconds."""
 MAX_NESTING: Final = 998
-"""As in Go, whose limit of 1,000 counts the group that Prometheus puts around the whole."""
+"""As in Go, whose limit of 1,000 includes the group that Prometheus adds around the pattern."""
 MAX_SHOWN: Final = 1_000
-"""Characters of a pattern in an error."""
+"""The most characters of a pattern in an error."""
 MAX_LISTED_VALUES: Final = 200_000
 MAX_COPIED_CHARACTERS: Final = 1 << 23
-"""While the values of a list are put together."""
+"""The most characters of values while a list is built."""
 
 _TOKEN: Final = re.compile(
     r"""
@@ -47,23 +47,23 @@ _COST_OF_FOLDING: Final = 15
 _COST_OF_NEGATED: Final = 10
 _COST_OF_PLAIN: Final = 3
 _COST_OF_OPTIONAL_PAIR: Final = 0.01
-"""RE2 takes a time quadratic in the number of optional parts, which are the copies that `x{0,n}`
-stands for, too: 5 ms for 1,000 and 203 s for 200,000."""
+"""RE2 takes time quadratic in the number of optional parts, including the copies of `x{0,n}`: 5 ms
+for 1,000 and 203 s for 200,000."""
 
 
 class PatternFaultError(Exception):
-    """The pattern is refused; the message is in the words of Go's regexp package."""
+    """The pattern is rejected; the message is that of Go's regexp package."""
 
 
 def fault(reason: str, part: str) -> PatternFaultError:
-    """An error that shows the part of the pattern it is about, or the beginning of a long one."""
+    """An error that quotes the part at fault, or the beginning of a long one."""
     shown = part if len(part) <= MAX_SHOWN else part[:MAX_SHOWN] + "…"
     return PatternFaultError(f"{reason}: `{shown}`")
 
 
 @dataclass(frozen=True, slots=True)
 class PatternSyntax:
-    """What is known of a pattern.
+    """The result of analysing a pattern.
 
     `uncaptured` is the pattern with its named groups without a name. `values` are all the texts it
     matches as a whole when these can be listed, else None. `cost` estimates the microseconds that
@@ -109,7 +109,7 @@ class _Group:
 
 
 def read_pattern(pattern: str) -> PatternSyntax:
-    """What can be told of a pattern without compiling it. Raises PatternFaultError."""
+    """Analyse a pattern without compiling it. Raises PatternFaultError."""
     if len(pattern) > MAX_PATTERN_LENGTH:
         raise fault("expression too large", pattern)
     return _Reader(pattern).read()
@@ -126,7 +126,7 @@ class _Reader:
         self._names: list[tuple[int, int]] = []
 
     def read(self) -> PatternSyntax:
-        # A whole value is matched, so these say nothing.
+        # Whole values are matched, so anchors have no effect.
         start = self._pattern.startswith("^")
         end = len(self._pattern) - (self._pattern.endswith("$") and self._pattern[-2:] != "\\$")
         position = int(start)
@@ -135,7 +135,7 @@ class _Reader:
             if not self._is_list and self._groups[-1].total_cost > MAX_COST:
                 raise fault("expression too large", self._pattern)
         if len(self._groups) > 1:
-            # Groups that are not closed are RE2's to find.
+            # Unclosed groups are left to RE2 to report.
             self._is_list = False
         while len(self._groups) > 1:
             self._close()
@@ -181,7 +181,7 @@ class _Reader:
 
     def _add_text(self, text: str) -> None:
         group = self._groups[-1]
-        # Only the last character is repeated by what follows.
+        # A following repetition applies to the last character only.
         group.add(float(len(text[:-1].encode(errors="replace"))))
         group.add(float(len(text[-1:].encode(errors="replace"))))
         self._append([text])
@@ -213,7 +213,7 @@ class _Reader:
         self._append([*group.finished, *group.current])
 
     def _append(self, values: list[str]) -> None:
-        """Each text so far goes on with each of the values."""
+        """Append each of the values to each text so far."""
         if not self._is_list:
             return
         current = self._groups[-1].current
@@ -241,8 +241,8 @@ def _up_to_bracket(rest: str) -> str:
 
 
 def _repetitions(match: re.Match[str]) -> tuple[int, int]:
-    """How many copies RE2 makes of what is repeated, and how many of them are optional."""
-    # RE2 refuses more than 1,000, and a larger number costs it nothing.
+    """How many copies RE2 makes of a repeated part, and how many of them are optional."""
+    # RE2 rejects more than 1,000 at no cost.
     least = min(int(match["least"][:5]), 1_001)
     if not match["comma"]:
         return max(least, 1), 0

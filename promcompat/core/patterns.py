@@ -1,7 +1,7 @@
-"""Regular expressions, as Prometheus has them: every one of the service is compiled here.
+"""Regular expressions with Prometheus' semantics: all expressions of the service are compiled here.
 
-RE2 matches in a time linear in the text. What it takes to compile an expression, and what is kept
-of it, is bounded here (see `pattern_syntax`); a match itself holds no interpreter lock.
+RE2 matches in time linear in the text. The time to compile an expression and the memory it keeps
+are bounded here (see `pattern_syntax`). Matching does not hold the interpreter lock.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -23,14 +23,14 @@ from promcompat.core.pattern_syntax import (
 TINY_MEMORY_BYTES: Final = 128 << 10
 SMALL_MEMORY_BYTES: Final = 1 << 20
 LARGE_MEMORY_BYTES: Final = 8 << 20
-"""What RE2 may take for one expression, the states it makes while it matches included."""
+"""The memory RE2 may use for an expression, including the states it builds while matching."""
 MAX_CACHE_BYTES: Final = 64 << 20
 MAX_CAPTURE_BYTES: Final = 16 << 20
-"""For the groups of one match: each state of the program has a copy of all."""
+"""The memory for the groups of a match: each state of the program has a copy of all groups."""
 _SMALL_FROM_COST: Final = 200
 _LARGE_FROM_COST: Final = 5_000
 _BYTES_PER_VALUE: Final = 50
-"""Of the table they are looked up in."""
+"""The size of an entry in the lookup table of values."""
 _BYTES_PER_CAPTURE: Final = 16
 
 _GO_WORDING: Final = {
@@ -42,14 +42,14 @@ _GO_WORDING: Final = {
     "missing ]": "missing closing ]",
     "no argument for repetition operator": "missing argument to repetition operator",
 }
-"""What Go's regexp package says where RE2 says it otherwise; clients know Go's words."""
+"""The error texts of Go's regexp package where RE2's differ; clients expect Go's."""
 
 
 class PatternMatch(Protocol):
-    """What is used of a match of RE2."""
+    """The part of RE2's match objects that is used."""
 
     def group(self, group: int | str = 0) -> str | None:
-        """The text of a group, None when it took no part."""
+        """The text of a group, None if it did not participate."""
 
     def start(self) -> int:
         """Where the match starts."""
@@ -59,7 +59,7 @@ class PatternMatch(Protocol):
 
 
 class CompiledPattern(Protocol):
-    """What is used of a compiled RE2 expression."""
+    """The part of RE2's compiled expressions that is used."""
 
     groups: int
     groupindex: Mapping[str, int]
@@ -72,15 +72,15 @@ class CompiledPattern(Protocol):
         """The first match."""
 
     def sub(self, replacement: Callable[[PatternMatch], str], text: str) -> str:
-        """The text with what `replacement` gives in place of each match."""
+        """The text with each match replaced by the result of `replacement`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
     """A regular expression that matches whole texts, by RE2 or as a list of the texts it matches.
 
-    `values` are all texts that it matches, as of `(a|b):80`; None when they cannot be listed.
-    `n_bytes` is what it may take in memory, at most.
+    `values` are all texts that it matches, as for `(a|b):80`; None if they cannot be listed.
+    `n_bytes` is the most memory it may use.
     """
 
     values: Collection[str] | None
@@ -100,8 +100,8 @@ _CACHE: Final = ByteBoundedCache[str, Pattern](MAX_CACHE_BYTES)
 def compile_pattern(text: str) -> Pattern:
     """The expression for whole texts, its dot matching newlines as Prometheus has it (`(?s:…)`).
 
-    Raises BadDataError in Prometheus' words for one that is malformed or too large. Compiling takes
-    up to 0.1 s, in which no other thread runs; a match may take as long, beside others.
+    Raises BadDataError with Prometheus' text for a malformed or too large expression. Compiling
+    takes up to 0.1 s, during which no other thread runs; a match may take as long, but others run.
     """
     pattern = _CACHE.get(text)
     if pattern is None:
@@ -111,7 +111,7 @@ def compile_pattern(text: str) -> Pattern:
 
 
 def check_cost(text: str, max_cost: int) -> None:
-    """Raises BadDataError for an expression that costs more to compile, see `PatternSyntax`."""
+    """Raises BadDataError if compiling the expression costs more, see `PatternSyntax`."""
     if max_cost < MAX_COST:
         syntax = _read(text)
         if syntax.values is None and syntax.cost > max_cost:
@@ -121,7 +121,7 @@ def check_cost(text: str, max_cost: int) -> None:
 def compile_capturing(
     text: str, *, dot_matches_newline: bool, max_cost: int = MAX_COST
 ) -> CompiledPattern:
-    """An expression with its groups, for replacements; it is not kept.
+    """An expression with its groups, for replacements; it is not cached.
 
     Raises BadDataError as `compile_pattern` does, and when its groups would take too much memory.
     """
@@ -174,7 +174,7 @@ def _compile_re2(
         return cast(CompiledPattern, re2.compile(wanted, options))
     except re2.error as exc:
         if wanted != text:
-            # Fails as well, with an error that shows the text as it was given.
+            # Fails too, with an error that quotes the original text.
             return _compile_re2(
                 text, syntax, captures=True, dot_matches_newline=dot_matches_newline
             )
@@ -182,12 +182,12 @@ def _compile_re2(
     except UnicodeEncodeError as exc:
         raise _refused(fault("invalid UTF-8", text)) from exc
     finally:
-        # RE2's module keeps what it compiled, 128 expressions of any size.
+        # The re2 module caches 128 compiled expressions of any size.
         re2.purge()
 
 
 def _regexp_fault(exc: Exception, pattern: str) -> str:
-    """The text Prometheus gives for a pattern that RE2 refused as `<fault>: <part>`."""
+    """Prometheus' text for a pattern that RE2 rejected as `<fault>: <part>`."""
     message = exc.args[0] if exc.args else ""
     text = message.decode(errors="replace") if isinstance(message, bytes) else str(message)
     if text.startswith("trailing \\"):

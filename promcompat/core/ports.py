@@ -1,4 +1,4 @@
-"""What the inner layers ask of the outside, as Protocols. A tenant is named by its `str` name."""
+"""The ports: Protocols that outer layers implement. A tenant is identified by its name."""
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -23,11 +23,11 @@ MatcherSets = Sequence[tuple[LabelMatcher, ...]]
 
 
 CheckBytes = Callable[[int], None]
-"""Told how many bytes the selections of a query take so far; raises when these are too many."""
+"""Called with the bytes that the selections of a query use so far; raises if these are too many."""
 
 
 def any_bytes(n_bytes: int) -> None:
-    """Lets selections take as many bytes as they will."""
+    """A CheckBytes without a limit."""
 
 
 class SampleReader(Protocol):
@@ -41,8 +41,8 @@ class SampleReader(Protocol):
     ) -> list[SampleBlock]:
         """One block for each selection, in their order; an unknown tenant has no series.
 
-        Raises StorageUnavailableError when the database cannot answer, and what `check_bytes`
-        raises, which is asked while samples arrive.
+        Raises StorageUnavailableError when the database is not available, and whatever
+        `check_bytes` raises, which is called while samples arrive.
         """
 
 
@@ -56,11 +56,11 @@ class Store(SampleReader, Protocol):
         """Store a batch and its metadata; returns only after its rows are committed.
 
         The tenant is created on its first write. A sample equal to a stored one (time and bits)
-        is accepted. One with the same time and other bits is not stored, every other row is, and
-        WriteRejectedError is raised in Prometheus' words. A row timed by the server never
-        conflicts and equals no stored one: it is stored at the next free millisecond of its
-        series, in the order of the batch. Raises OverloadedError when the queue
-        is full and StorageUnavailableError when the database fails; then nothing is acknowledged.
+        is accepted. A sample with the same time and other bits is not stored; all other rows are,
+        and WriteRejectedError is raised with Prometheus' text. A row timed by the server never
+        conflicts: it is stored at the next free millisecond of its series, in the order of the
+        batch. Raises OverloadedError when the queue is full and StorageUnavailableError when the
+        database fails; then nothing is acknowledged.
         """
 
     async def explain_select(
@@ -107,22 +107,22 @@ class Catalogue(Protocol):
         """The values of one label among matching series."""
 
     async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
-        """What senders said of one family, or of all, sorted by family."""
+        """The metadata that senders reported for one family, or for all, sorted by family."""
 
 
 class LateWriteReader(Protocol):
-    """What a cache of results asks for before it uses or makes an entry."""
+    """What a result cache reads before it uses or stores an entry."""
 
     async def late_writes(self, tenant: str, first_day: int, last_day: int) -> Mapping[int, int]:
         """How often each day's samples were changed late (see `promcompat.core.caching`).
 
-        Days are counted from 1970-01-01, both bounds included; a day that never was is left out.
-        Whoever sees a late sample sees its count.
+        Days are counted from 1970-01-01, both bounds included; a day without any is left out.
+        A reader that sees a late sample also sees its count.
         """
 
 
 class DefinitionRepository(Protocol):
-    """Where metric definitions are kept."""
+    """The store of metric definitions."""
 
     async def find(self, tenant: str, name: str) -> MetricDefinition | None:
         """The definition of a metric, if it has one."""
@@ -139,7 +139,7 @@ class DefinitionRepository(Protocol):
         """The threshold of each metric that has one, by metric name."""
 
     async def version(self, tenant: str) -> int:
-        """How often the tenant's definitions were changed: what a cache compares."""
+        """How often the tenant's definitions were changed, for caches to compare."""
 
     async def save(
         self, tenant: str, definition: MetricDefinition, expected_version: int
@@ -150,11 +150,11 @@ class DefinitionRepository(Protocol):
         """
 
     async def delete(self, tenant: str, name: str, expected_version: int) -> bool:
-        """Delete the definition of this version; False when there is none of it."""
+        """Delete the definition if it has this version; returns whether it was deleted."""
 
 
 class SampleListReader(Protocol):
-    """Where the native API reads single samples and metric names."""
+    """Reads individual samples and metric names for the native API."""
 
     async def sample_page(self, tenant: str, query: SamplePageQuery) -> list[SampleRow]:
         """The samples of a page in order of (time, series), at most `query.limit`."""
@@ -162,21 +162,21 @@ class SampleListReader(Protocol):
     async def latest_samples(
         self, tenant: str, matchers: tuple[LabelMatcher, ...], limit: int
     ) -> list[SampleRow]:
-        """The newest sample of each matching series that is no stale marker, sorted by labels."""
+        """The newest sample, not a stale marker, of each matching series, sorted by labels."""
 
     async def metric_names(self, tenant: str, prefix: str, after: str, limit: int) -> list[str]:
         """Names of metrics ever written that start with `prefix` and come after `after`, sorted."""
 
 
 class MaintenanceSteps(Protocol):
-    """What one process may do to the database while it holds the lock of maintenance.
+    """The maintenance work that a process may do while it holds the maintenance lock.
 
-    Each call is one bounded step, or several, and is all done or not at all unless it says so. All
-    raise StorageUnavailableError and QueryTimeoutError; another call may succeed afterwards.
+    Unless stated otherwise, a call is atomic. All raise StorageUnavailableError and
+    QueryTimeoutError; a later call may still succeed.
     """
 
     async def fit_edition(self) -> None:
-        """Make rollups and policies fit what the database can do today."""
+        """Adapt rollups and policies to the capabilities of the database."""
 
     async def retained_metrics(self) -> list[RetainedMetric]:
         """Every metric with a retention, of all tenants."""
@@ -185,10 +185,10 @@ class MaintenanceSteps(Protocol):
         """Every chunk of samples, the oldest first."""
 
     async def empty_chunks(self, ends_before_ms: int) -> list[SampleChunk]:
-        """Those that end before a time and hold no sample."""
+        """The chunks that end before a time and contain no sample."""
 
     async def drop_chunk(self, chunk: SampleChunk, *, only_empty: bool) -> bool:
-        """Drop a chunk, with `only_empty` unless it holds a sample by now; whether it went."""
+        """Drop a chunk, with `only_empty` only if it has no sample; whether it was dropped."""
 
     async def delete_expired(
         self, metric: RetainedMetric, chunk: SampleChunk, before_ms: int
@@ -199,33 +199,33 @@ class MaintenanceSteps(Protocol):
         """
 
     async def orphan_series(self, after_id: int) -> OrphanSeries | None:
-        """Look at some series in the order of their ids; None when there are none after that id."""
+        """Check some series in ascending order of id; None when there are none after that id."""
 
     async def remove_series(self, series_ids: Sequence[int]) -> int:
-        """Remove those that still have no sample and no open alert; returns how many.
+        """Remove the series that still have no sample and no open alert; returns how many.
 
-        A sample that is written under a removed id at the same time is not lost: its writer is told
-        and makes the series anew.
+        A sample written at the same time with a removed id is not lost: its writer gets an error
+        and creates the series again.
         """
 
     async def collect_stale_hours(self, first_ms: int | None) -> list[StaleHours]:
         """Hours that were computed before their samples changed, none before `first_ms`."""
 
     async def compute_again(self, stale: StaleHours) -> None:
-        """Compute hours again from the samples there are."""
+        """Compute hours again from the current samples."""
 
     async def hours_computed_before(self) -> int | None:
-        """The Unix ms up to which hours are computed; None when none was."""
+        """The Unix ms up to which hours are computed; None if none are."""
 
     async def compute_hours(self, start_ms: int, end_ms: int) -> None:
-        """Compute the hours of a time, whose start and end are whole hours."""
+        """Compute the hours of a time range, which starts and ends on the hour."""
 
     async def hours_are_computed(self, before_ms: int) -> None:
-        """There is no sample in hours before this time that are not computed."""
+        """Record that every hour before this time with samples is computed."""
 
 
 class MaintenanceRepository(Protocol):
-    """Where maintenance is done."""
+    """Gives access to maintenance."""
 
     def lock(self) -> AbstractAsyncContextManager[MaintenanceSteps | None]:
-        """Hold the lock of maintenance; None when another process holds it."""
+        """Hold the maintenance lock; None when another process holds it."""

@@ -1,4 +1,4 @@
-"""Addresses and texts without the secrets in them."""
+"""Removes secrets from addresses and texts."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 HIDDEN: Final = "<hidden>"
 _MIN_LENGTH: Final = 4
-"""Shorter texts are no secrets, and would be found in every line."""
+"""Shorter texts are not treated as secrets, since they would occur in every line."""
 _MIN_SEGMENT_LENGTH: Final = 8
 _URL: Final = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:(?P<user>[^?#]*)@)?(?P<rest>[^?#]*)(?P<tail>.*)",
@@ -28,7 +28,7 @@ def origin_of(url: str) -> str:
 
 
 def url_secrets(url: str, *, is_path_secret: bool = False) -> Iterator[str]:
-    """Every part of an address that nobody should see, as it is written and decoded.
+    """Every secret part of an address, as written and percent-decoded.
 
     With `is_path_secret` the path counts, as in the address of a webhook.
     """
