@@ -3,9 +3,11 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from sys import getsizeof
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic_core import CoreSchema, core_schema
 
 from promcompat.core.matchers import LabelMatcher
 
@@ -75,6 +77,16 @@ class Labels:
             if key == name:
                 return value
         return ""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: Any, _handler: Any) -> CoreSchema:
+        """In JSON documents a label set is an object."""
+        text = core_schema.str_schema()
+        return core_schema.no_info_after_validator_function(
+            cls.of,
+            core_schema.dict_schema(text, text),
+            serialization=core_schema.plain_serializer_function_ser_schema(cls.as_dict),
+        )
 
     def as_dict(self) -> dict[str, str]:
         """A new dict of names to values, in name order."""

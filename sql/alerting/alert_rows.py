@@ -1,19 +1,22 @@
 """Alerts, rules and silences as rows and JSON documents."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import orjson
+from pydantic import TypeAdapter
 
 from promcompat.core.alerts import Alert, AlertRule, AlertState, Silence
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import Labels
-from sql.definitions.threshold_json import remediation_document, remediation_of
+from sql.definitions.threshold_json import decode_remediation, encode_remediation
 from sql.series.resolver import fingerprint_of
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_ALERT: Final = TypeAdapter(Alert)
+_NOT_ACKNOWLEDGED: Final = {"acknowledged_at_ms": 0, "acknowledged_by": ""}
+_NOT_STORED: Final = {*_NOT_ACKNOWLEDGED, "noticed_at_ms"}
 
 
 def unix_ms(moment: datetime | None) -> int:
@@ -32,59 +35,21 @@ def labels_of(text: str) -> Labels:
 
 
 def alert_document(alert: Alert) -> dict[str, object]:
-    """An alert as JSON; its value as text, which keeps what JSON has no number for."""
+    """An alert as JSON; its value as text, since JSON has no number for NaN and the infinities."""
     return {
-        "id": alert.id,
-        "rule_id": alert.rule_id,
-        "series_id": alert.series_id,
-        "rule_group": alert.rule_group,
-        "rule_name": alert.rule_name,
+        **_ALERT.dump_python(alert, mode="json", exclude=_NOT_STORED),
         "fingerprint": (fingerprint_of(alert.labels) or b"").hex(),
-        "labels": alert.labels.as_dict(),
-        "series_labels": alert.series_labels.as_dict(),
-        "annotations": dict(alert.annotations),
-        "severity": alert.severity,
-        "expr": alert.expr,
-        "interval_ms": alert.interval_ms,
-        "remediation": remediation_document(alert.remediation),
-        "state": alert.state.value,
         "value": repr(alert.value),
-        "active_at_ms": alert.active_at_ms,
-        "fired_at_ms": alert.fired_at_ms,
-        "resolved_at_ms": alert.resolved_at_ms,
-        "keep_firing_since_ms": alert.keep_firing_since_ms,
     }
 
 
-def alert_of_document(found: Mapping[str, Any]) -> Alert:
-    """The alert of a document that `alert_document` made."""
-    return Alert(
-        id=found["id"],
-        rule_id=found["rule_id"],
-        series_id=found["series_id"],
-        rule_group=found["rule_group"],
-        rule_name=found["rule_name"],
-        labels=Labels.of(found["labels"]),
-        series_labels=Labels.of(found["series_labels"]),
-        annotations=found["annotations"],
-        severity=found["severity"],
-        expr=found["expr"],
-        interval_ms=found["interval_ms"],
-        remediation=remediation_of(found["remediation"]),
-        state=AlertState(found["state"]),
-        value=float(found["value"]),
-        active_at_ms=found["active_at_ms"],
-        fired_at_ms=found["fired_at_ms"],
-        resolved_at_ms=found["resolved_at_ms"],
-        keep_firing_since_ms=found["keep_firing_since_ms"],
-        acknowledged_at_ms=0,
-        acknowledged_by="",
-    )
+def decode_alert(text: str) -> Alert:
+    """The alert of a document that `alert_document` made, not acknowledged."""
+    return _ALERT.validate_python({**_NOT_ACKNOWLEDGED, **orjson.loads(text)})
 
 
 def alert_of_row(row: asyncpg.Record) -> Alert:
     """The alert of a row of the table."""
-    remediation = row["remediation_text"]
     return Alert(
         id=row["id"],
         rule_id=row["rule_id"],
@@ -97,7 +62,7 @@ def alert_of_row(row: asyncpg.Record) -> Alert:
         severity=row["severity"],
         expr=row["expr"],
         interval_ms=row["interval_ms"],
-        remediation=None if remediation is None else remediation_of(orjson.loads(remediation)),
+        remediation=decode_remediation(row["remediation_text"]),
         state=AlertState(row["state"]),
         value=row["value"],
         active_at_ms=unix_ms(row["active_at"]),
@@ -112,7 +77,6 @@ def alert_of_row(row: asyncpg.Record) -> Alert:
 
 def rule_columns(rule: AlertRule) -> tuple[object, ...]:
     """A rule as parameters, from its group to its remediation."""
-    remediation = remediation_document(rule.remediation)
     return (
         rule.group,
         rule.name,
@@ -125,13 +89,12 @@ def rule_columns(rule: AlertRule) -> tuple[object, ...]:
         document(dict(rule.labels)),
         document(dict(rule.annotations)),
         rule.enabled,
-        None if remediation is None else document(remediation),
+        encode_remediation(rule.remediation),
     )
 
 
 def rule_of_row(row: asyncpg.Record) -> AlertRule:
     """The rule of a row."""
-    remediation = row["remediation"]
     return AlertRule(
         id=row["id"],
         group=row["rule_group"],
@@ -145,7 +108,7 @@ def rule_of_row(row: asyncpg.Record) -> AlertRule:
         labels=orjson.loads(row["labels"]),
         annotations=orjson.loads(row["annotations"]),
         enabled=row["enabled"],
-        remediation=None if remediation is None else remediation_of(orjson.loads(remediation)),
+        remediation=decode_remediation(row["remediation"]),
         version=row["version"],
     )
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Final
 
 import asyncpg
-import orjson
 
 from promcompat.core.alert_ports import (
     AlertNote,
@@ -18,7 +17,7 @@ from promcompat.core.alert_ports import (
     StatePostponement,
 )
 from promcompat.core.alerts import AlertState
-from sql.alerting.alert_rows import alert_document, alert_of_document, alert_of_row, document
+from sql.alerting.alert_rows import alert_document, alert_of_row, decode_alert, document
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
 
@@ -164,7 +163,7 @@ def _delivery_of(row: asyncpg.Record) -> Delivery:
     return Delivery(
         id=row["id"],
         tenant=row["tenant"],
-        alert=alert_of_document(orjson.loads(row["alert"])),
+        alert=decode_alert(row["alert"]),
         attempts=row["attempts"],
         created_at_ms=row["created_at_ms"],
         is_over=not AlertState(row["current_state"]).is_open,
@@ -177,7 +176,7 @@ def _state_of(row: asyncpg.Record) -> LabelSetState:
     if row["id"] is not None:
         alert = alert_of_row(row)
     else:
-        told = alert_of_document(orjson.loads(row["told_alert"]))
+        told = decode_alert(row["told_alert"])
         alert = replace(told, state=AlertState.RESOLVED, resolved_at_ms=row["ended_at_ms"])
     return LabelSetState(
         tenant=row["tenant"],
