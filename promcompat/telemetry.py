@@ -170,7 +170,6 @@ _STORAGE_COUNTERS = {
     "select_seconds": "Time spent reading selectors.",
     "selector_cache_hits": "Selectors whose series were cached.",
     "selector_cache_misses": "Selectors whose series were not cached.",
-    "block_cache_hits": "Selectors answered from the block cache.",
     "sample_cache_hits": "Selectors answered in part from the sample cache.",
     "sample_cache_misses": "Selectors read in full.",
     "late_commits": "Transactions with samples old enough to be part of a cached result.",

@@ -350,7 +350,7 @@ class ConnectionServer(web.Server):
     def make_room(self, newcomer: Connection) -> bool:
         """Whether there is room for a new connection, if necessary by closing an idle one.
 
-The connection that has been sending a request head for the longest also counts as idle.
+        The connection that has been sending a request head for the longest also counts as idle.
         """
         if len(self._connections) <= self.max_connections:
             return True

@@ -64,7 +64,7 @@ def base_url(bound: socket.socket) -> str:
 def default_external_url(bound: socket.socket) -> str:
     """The address under which others reach the service; for every interface, the machine's name.
 
-Computed like Prometheus' default external URL.
+    Computed like Prometheus' default external URL.
     """
     return _url_of(bound, socket.gethostname())
 
@@ -150,8 +150,8 @@ class HttpServer:
     async def stop(self) -> None:
         """Accept no new connections, let requests in flight finish, then close the rest.
 
-This waits for requests itself, because aiohttp's shutdown discards what clients still send,
-and a write whose body is in transit would never be answered.
+        This waits for requests itself, because aiohttp's shutdown discards what clients still send,
+        and a write whose body is in transit would never be answered.
         """
         self._is_stopping = True
         for site in list(self._runner.sites):

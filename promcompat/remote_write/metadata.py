@@ -13,7 +13,7 @@ def decode_metadata(
 ) -> tuple[tuple[MetricMetadata, ...], list[str]]:
     """The last entry of each family, and the reasons why other entries are refused.
 
-Family names and units of more than `max_bytes` are refused; a longer help text is truncated.
+    Family names and units of more than `max_bytes` are refused; a longer help text is truncated.
     """
     decoded: dict[str, MetricMetadata] = {}
     refusals: list[str] = []

@@ -19,8 +19,8 @@ class WriteMessage(StrEnum):
 def check_content_encoding(header: str) -> None:
     """Raises UnsupportedMediaTypeError for a Content-Encoding other than snappy.
 
-Names of codings are case-insensitive (RFC 9110, 8.4.1). Some senders (Telegraf) omit the
-header, but send snappy.
+    Names of codings are case-insensitive (RFC 9110, 8.4.1). Some senders (Telegraf) omit the
+    header, but send snappy.
     """
     if header.lower() not in ("", "snappy"):
         raise UnsupportedMediaTypeError(

@@ -21,7 +21,7 @@ def declared_length(block: bytes) -> int:
 def checked_length(block: bytes, max_bytes: int) -> int:
     """The decompressed length of the block. Raises BadDataError for more than `max_bytes`.
 
-Call this before `unpack`, so that a small body cannot make us allocate gigabytes.
+    Call this before `unpack`, so that a small body cannot make us allocate gigabytes.
     """
     length = declared_length(block)
     if length > max_bytes:

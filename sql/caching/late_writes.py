@@ -49,23 +49,21 @@ class ReadState:
     """What a query knows before it reads: nothing it reads afterwards is older.
 
     `horizon_ms` is the latest time whose samples may be kept; `late_writes` counts the late
-    writes of each day since 1970-01-01 that the query looks at, days without any left out;
-    `snapshot` names all that is visible in the database. All of it holds within one epoch of the
-    `InstallationGuard`, whose number is part of `generation` and `snapshot`.
+    writes of each day since 1970-01-01 that the query looks at, days without any left out. All of
+    it holds within one epoch of the `InstallationGuard`, whose number is part of `generation`.
     """
 
     epoch: int
     generation: int
     horizon_ms: int
     late_writes: Mapping[int, int]
-    snapshot: str
 
     @classmethod
     def at(
-        cls, now_ms: int, epoch: int, generation: int, late_writes: Mapping[int, int], snapshot: str
+        cls, now_ms: int, epoch: int, generation: int, late_writes: Mapping[int, int]
     ) -> "ReadState":
         """The state read after the clock said `now_ms`."""
-        return cls(epoch, generation, now_ms - CACHEABLE_AFTER_MS, late_writes, snapshot)
+        return cls(epoch, generation, now_ms - CACHEABLE_AFTER_MS, late_writes)
 
 
 def wall_clock_ms() -> int:

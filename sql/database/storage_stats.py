@@ -30,7 +30,6 @@ class StorageStats:
     select_seconds: float = 0.0
     selector_cache_hits: int = 0
     selector_cache_misses: int = 0
-    block_cache_hits: int = 0
     sample_cache_hits: int = 0
     sample_cache_misses: int = 0
     late_commits: int = 0

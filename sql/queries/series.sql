@@ -52,11 +52,9 @@ SELECT
     ) AS generation
 
 -- read_state --
--- The same, the days from $2 to $3 whose samples changed late and how often, and the snapshot of a
--- query: one of equal text shows the same rows.
+-- The same, and the days from $2 to $3 whose samples changed late and how often.
 SELECT
     database_epoch() AS epoch,
-    pg_current_snapshot()::text AS snapshot,
     (
         SELECT coalesce(sum(g.generation), 0)::bigint
         FROM series_generation AS g

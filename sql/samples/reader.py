@@ -24,7 +24,6 @@ from sql.database.statements import Statement, inline_parameters
 from sql.database.storage_stats import StorageStats
 from sql.pushdown.read_planner import ReadPlanner
 from sql.pushdown.rules import Partial
-from sql.samples.block_cache import BlockCache
 from sql.samples.sample_cache import CachedSamples, SampleCache
 from sql.samples.series_samples import NO_SAMPLES, SeriesSamples, counted_samples
 from sql.series.reader import SeriesReader
@@ -48,7 +47,6 @@ class RowReader:
         stats: StorageStats,
         planner: ReadPlanner,
         cache: SampleCache,
-        blocks: BlockCache,
         *,
         max_samples: int,
         max_bytes: int = 0,
@@ -63,7 +61,6 @@ class RowReader:
         self._stats = stats
         self._planner = planner
         self._cache = cache
-        self._blocks = blocks
         self._max_samples = max_samples
         self._max_bytes = max_bytes
         self._now_ms = now_ms
@@ -96,26 +93,13 @@ class RowReader:
 
     async def _select(self, connection: Connection, request: "SelectionRequest") -> SampleBlock:
         started = time.perf_counter()
-        tenant_id, selection, snapshot = (
-            request.tenant_id,
-            request.selection,
-            request.state.snapshot,
-        )
-        block = self._blocks.get(tenant_id, selection, snapshot)
-        if block is None:
-            block, is_all = await self._read_block(connection, request)
-            self._blocks.add(tenant_id, selection, snapshot, block, is_all=is_all)
-        else:
-            request.allowance.add(len(block.timestamps))
+        block = await self._read_block(connection, request)
         self._stats.selections += 1
         self._stats.samples_selected += len(block.timestamps)
         self._stats.select_seconds += time.perf_counter() - started
         return block
 
-    async def _read_block(
-        self, connection: Connection, request: "SelectionRequest"
-    ) -> tuple[SampleBlock, bool]:
-        """A block, and whether all samples of the selection are in it."""
+    async def _read_block(self, connection: Connection, request: "SelectionRequest") -> SampleBlock:
         selector = await self._series_reader.resolve(
             connection,
             request.tenant_id,
@@ -123,24 +107,24 @@ class RowReader:
             request.state.generation,
         )
         if not len(selector.ids):
-            return SampleBlock.empty(), True
-        samples, is_all = await self._samples_of(connection, request, selector)
+            return SampleBlock.empty()
+        samples = await self._samples_of(connection, request, selector)
         if not len(samples):
-            return SampleBlock.empty(), is_all
-        return await self._block_of(connection, request, samples, selector), is_all
+            return SampleBlock.empty()
+        return await self._block_of(connection, request, samples, selector)
 
     async def _samples_of(
         self, connection: Connection, request: "SelectionRequest", selector: ResolvedSelector
-    ) -> tuple[SeriesSamples, bool]:
+    ) -> SeriesSamples:
         if not self._cache.is_enabled:
-            return await self._read_planned(connection, request, selector)
+            return (await self._read_planned(connection, request, selector))[0]
         cached = self._cache.get(request.key, request.selection, request.state)
         if cached is not None:
-            return await self._read_rest(connection, request, selector, cached), True
+            return await self._read_rest(connection, request, selector, cached)
         samples, is_all = await self._read_planned(connection, request, selector)
         if is_all:
             self._cache.add(request.key, request.selection, samples, request.state)
-        return samples, is_all
+        return samples
 
     async def _read_planned(
         self, connection: Connection, request: "SelectionRequest", selector: ResolvedSelector

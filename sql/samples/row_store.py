@@ -30,7 +30,6 @@ from sql.definitions.threshold_watch import ThresholdWatch
 from sql.pushdown.read_planner import PLAIN_PROBE_US, TIMESCALEDB_PROBE_US, ReadPlanner
 from sql.pushdown.rule_choice import PushdownMode
 from sql.query_loader import load_queries
-from sql.samples.block_cache import BlockCache
 from sql.samples.committer import SampleCommitter
 from sql.samples.read_explainer import ReadExplainer
 from sql.samples.reader import RowReader
@@ -44,8 +43,6 @@ from sql.series.resolver import ResolvedBatch, SeriesResolver
 
 _QUERIES: Final = load_queries("samples")
 _WRITE_ATTEMPTS: Final = 3
-_BLOCKS_SHARE: Final = 8
-"""The part of the sample cache for selections of the present moment."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +107,7 @@ class RowStore:
             options.group_commit,
             stats,
         )
-        block_bytes = options.sample_cache_bytes // _BLOCKS_SHARE
-        sample_cache = SampleCache(options.sample_cache_bytes - block_bytes, stats)
+        sample_cache = SampleCache(options.sample_cache_bytes, stats)
         planner = _read_planner(options, sample_cache.most_samples, is_plain=creates_partitions)
         self._reader = RowReader(
             database.read_pool,
@@ -119,7 +115,6 @@ class RowStore:
             stats,
             planner,
             sample_cache,
-            BlockCache(block_bytes, stats),
             max_samples=options.max_samples,
             max_bytes=options.max_memory_bytes,
             now_ms=options.now_ms,

@@ -80,7 +80,7 @@ class SeriesReader:
         epoch = self._guard.check_read(row["epoch"])
         generation = epoch * _GENERATIONS + row["generation"]
         late_writes = dict(zip(row["days"] or (), row["late_writes"] or (), strict=True))
-        return ReadState.at(now_ms, epoch, generation, late_writes, f"{epoch}/{row['snapshot']}")
+        return ReadState.at(now_ms, epoch, generation, late_writes)
 
     async def resolve(
         self,

@@ -134,7 +134,7 @@ def test_partial_results_are_for_what_does_not_stay_in_memory() -> None:
     few = replace(many, rows=7e6)
     kept = choose(days_of_maxima(), PushdownMode.AUTO, few)
     assert applied(kept) == []
-    assert "7,000,000 samples stay in memory" in kept.decisions[3].reason
+    assert "7,000,000 samples are cached" in kept.decisions[3].reason
 
 
 def test_sums_are_not_for_samples_that_are_no_whole_numbers() -> None:
