@@ -19,7 +19,7 @@ from promcompat.core.matchers import LabelMatcher
 
 
 class ValueType(StrEnum):
-    """The type of an expression, by the name the HTTP API and the error texts use."""
+    """The type of an expression, named as in the HTTP API and in error texts."""
 
     NONE = "none"
     SCALAR = "scalar"
@@ -29,7 +29,7 @@ class ValueType(StrEnum):
 
     @property
     def document_name(self) -> str:
-        """The words of Prometheus' error texts: `instant vector`, `range vector`, …."""
+        """The name in Prometheus' error texts: `instant vector`, `range vector`, …"""
         return {"vector": "instant vector", "matrix": "range vector"}.get(self.value, self.value)
 
 
@@ -51,7 +51,7 @@ def line_col(text: str, offset: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NumberLiteral:
-    """A number; `is_duration` keeps that it was written as a duration (`5m` is 300)."""
+    """A number; `is_duration` if it was written as a duration (`5m` is 300)."""
 
     value: float
     is_duration: bool
@@ -76,7 +76,7 @@ class StringLiteral:
 class DurationExpr:
     """Arithmetic on durations, as in `[5m*2]`; `op` is one of `+ - * / % ^`, `step`, `min`, `max`.
 
-    A unary minus has no `lhs`. Values are seconds. `wrapped` keeps the parentheses.
+    A unary minus has no `lhs`. Values are seconds. `wrapped` if it was written in parentheses.
     """
 
     op: str
@@ -93,9 +93,9 @@ AtPreprocessor = Literal["start", "end"]
 class TimeModifiers:
     """The `offset` and `@` modifiers of a selector or subquery.
 
-    `offset_ms` is positive into the past. `timestamp_ms` is the fixed time of `@ 123`, and
-    `at` says that it is to be the start or the end of the query instead. When `offset_expr` is
-    set, the planner computes `offset_ms` from it.
+    A positive `offset_ms` points into the past. `timestamp_ms` is the fixed time of `@ 123`; with
+    `at` the planner sets it to the start or the end of the query. If `offset_expr` is set, the
+    planner computes `offset_ms` from it.
     """
 
     offset_ms: int = 0
@@ -198,7 +198,7 @@ class AggregateExpr:
 
 
 class Cardinality(StrEnum):
-    """How the two sides of a binary operator pair up."""
+    """How the series of both sides of a binary operator are paired."""
 
     ONE_TO_ONE = "one-to-one"
     MANY_TO_ONE = "many-to-one"
@@ -210,8 +210,8 @@ class Cardinality(StrEnum):
 class VectorMatching:
     """How a binary operator between two vectors matches series.
 
-    `on` tells whether `labels` are the ones to match on or the ones to ignore; `include` are the
-    labels of `group_left`/`group_right`.
+    `labels` are those to match on if `on`, else those to ignore; `include` are the labels of
+    `group_left` or `group_right`.
     """
 
     card: Cardinality = Cardinality.ONE_TO_ONE
@@ -225,7 +225,7 @@ SET_OPERATORS = frozenset(("and", "or", "unless"))
 
 @dataclass(frozen=True, slots=True)
 class BinaryExpr:
-    """`lhs op rhs`; `matching` is set when both sides are vectors, `return_bool` by `bool`."""
+    """`lhs op rhs`; `matching` is set if both sides are vectors, `return_bool` by `bool`."""
 
     op: str
     lhs: "Expr"
@@ -276,14 +276,14 @@ Expr = (
 
 
 def unwrap_parens(expr: Expr) -> Expr:
-    """The expression inside of all parentheses around it."""
+    """The expression without the parentheses around it."""
     while isinstance(expr, ParenExpr):
         expr = expr.expr
     return expr
 
 
 def children(expr: Expr) -> tuple[Expr, ...]:
-    """The direct sub-expressions, in the order of the text; a matrix selector has its selector."""
+    """The direct subexpressions in the order of the text; a matrix selector has its selector."""
     match expr:
         case MatrixSelector():
             return (expr.vector_selector,)

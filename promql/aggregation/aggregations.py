@@ -1,7 +1,7 @@
-"""The aggregations that make one series of each group, for all steps at once.
+"""The aggregations that reduce each group to one series, for all steps at once.
 
-Rows are folded in their order, as Prometheus does, because a float sum depends on it. Each fold
-holds one state per group and step, so it needs no more memory than its result.
+Rows are folded in their order, as in Prometheus, because a float sum depends on it. A fold holds
+one state per group and step, so it needs no more memory than its result.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ from promql.values.row_pieces import take_cells
 from promql.values.shapes import floats_only
 
 _Fold = Callable[[Matrix, Grouping], FloatArray]
-"""Values float64 [n_groups, n_steps], meaningful where a member is present."""
+"""Returns float64 [n_groups, n_steps], meaningful where a member of the group is present."""
 
 
 def aggregate(
@@ -37,7 +37,7 @@ def aggregate(
     matrix = floats_only(matrix)
     grouping = group_series(matrix.labels, expr.grouping, expr.without)
     present = _any_member(matrix.present, grouping)
-    # Prometheus 3.5 asks for each group the series whose number is that of the group.
+    # Prometheus 3.5 takes the flag of group i from series i.
     drop_name = matrix.drop_name[: len(grouping.labels)]
     if param is None:
         values = _FOLDS[expr.op](matrix, grouping)
@@ -104,9 +104,10 @@ def _avg(matrix: Matrix, grouping: Grouping) -> FloatArray:
 
 
 def _careful_means(matrix: Matrix, rows: IntArray, steps: slice) -> FloatArray:
-    """The means of members `rows` [g, size] by Prometheus' own steps: [g, n_steps].
+    """The means of the members `rows` [g, size], where a sum overflows: [g, n_steps].
 
-    It sums until the sum would be infinite and goes on from there with an incremental mean.
+    As in Prometheus, members are summed until the sum would be infinite, and from there on an
+    incremental mean is kept.
     """
     shape = len(rows), steps.stop - steps.start
     count, total, compensation, mean = (np.zeros(shape) for _ in range(4))
@@ -143,7 +144,7 @@ def _extreme(
         best = pick(members)
         is_zero = best == 0
         if is_zero.any() and (np.signbit(members) & (members == 0)).any():
-            # 0 and -0 compare equal, so the first of them stays; fmin and fmax promise neither.
+            # 0 and -0 are equal, so the first of them counts; fmin and fmax may return either.
             first = (members == 0).argmax(axis=1)[:, None, :]
             zeros = np.take_along_axis(members, first, axis=1)[:, 0, :]
             best = np.where(is_zero, zeros, best)
@@ -152,12 +153,12 @@ def _extreme(
 
 
 def _min(matrix: Matrix, grouping: Grouping) -> FloatArray:
-    """NaN only where every member is NaN."""
+    """The least member; NaN only where every member is NaN."""
     return _extreme(matrix, grouping, lambda members: np.fmin.reduce(members, axis=1))
 
 
 def _max(matrix: Matrix, grouping: Grouping) -> FloatArray:
-    """NaN only where every member is NaN."""
+    """The greatest member; NaN only where every member is NaN."""
     return _extreme(matrix, grouping, lambda members: np.fmax.reduce(members, axis=1))
 
 
@@ -187,7 +188,7 @@ def _welford(matrix: Matrix, rows: IntArray, steps: slice) -> FloatArray:
         count += here
         delta = x - mean
         new_mean = mean + delta / count
-        # A first member starts at its own value exactly; x - x is NaN for an infinite one.
+        # The mean of the first member is exactly its value; x - x is NaN if that is infinite.
         new_mean = np.where(count == 1, x, new_mean)
         growth = np.where(count == 1, x - x, delta * (x - new_mean))
         mean = np.where(here, new_mean, mean)
@@ -201,10 +202,10 @@ def _stddev(matrix: Matrix, grouping: Grouping) -> FloatArray:
 
 
 def _quantile(matrix: Matrix, grouping: Grouping, quantiles: FloatArray) -> FloatArray:
-    """The quantile of the present members of each group: float64 [n_groups, n_steps].
+    """The quantile of the present members of each group, interpolated: float64 [n_groups, n_steps].
 
-    Between two members it is interpolated linearly; NaN sorts below every number. `quantiles` has
-    one quantile per step: below 0 gives -Inf, above 1 gives +Inf and NaN gives NaN.
+    NaN sorts below every number. `quantiles` has one quantile per step: below 0 gives -Inf, above 1
+    gives +Inf, and NaN gives NaN.
     """
     results = np.empty((len(grouping.labels), len(quantiles)))
     for groups, rows, steps in grouping.pieces(len(quantiles), whole=True):
@@ -227,7 +228,7 @@ def _interpolate(
     nan_counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]],
     quantiles: FloatArray,
 ) -> FloatArray:
-    """`ordered` [g, size, n_steps] has the numbers first, then NaN; the counts are [g, n_steps]."""
+    """`ordered` [g, size, n_steps] has numbers first, then NaN; the counts are [g, n_steps]."""
     usable = np.where((quantiles >= 0) & (quantiles <= 1), quantiles, 0.0)
     rank = usable * (counts - 1)
     lower = np.maximum(np.floor(rank), 0)
@@ -235,7 +236,7 @@ def _interpolate(
     weight = rank - np.floor(rank)
 
     def at(index: FloatArray) -> FloatArray:
-        # The NaN that stand below the numbers are counted, not stored.
+        # NaN sorts below the numbers, but comes after them in the array.
         place = np.clip(index - nan_counts, 0, ordered.shape[1] - 1).astype(np.intp)
         picked = np.take_along_axis(ordered, place[:, None, :], axis=1)[:, 0, :]
         return np.where(index < nan_counts, np.nan, picked)

@@ -1,4 +1,4 @@
-"""`count_values`: one series for each value that occurs in a group."""
+"""`count_values`: one series for each distinct value of a group."""
 
 from collections.abc import Callable, Sequence
 
@@ -13,17 +13,17 @@ from promql.values.matrix import Matrix
 from promql.values.shapes import floats_only
 
 _BYTES_PER_VALUE = 80
-"""Of a distinct value as a text."""
+"""A distinct value as a text."""
 _BYTES_PER_ROW = 64
-"""Of the columns that say where each sample is and what it counts for."""
+"""A sample in the columns of its row, step and value."""
 _PAIRS_PER_CHECK = 10_000
 
 
 def count_values(expr: AggregateExpr, matrix: Matrix, label: str, budget: QueryBudget) -> Matrix:
-    """How many members of each group have which value, the value being set as `label`.
+    """How many members of each group have a value; each distinct value becomes a series.
 
-    Raises ExecutionError when the result would have more cells than the budget has samples, or
-    take more bytes.
+    The value is set as `label`. Raises ExecutionError if the result would have more cells than
+    `budget` allows samples, or take too many bytes.
     """
     matrix = floats_only(matrix)
     budget.check_bytes(int(matrix.present.sum()) * _BYTES_PER_ROW)
@@ -32,7 +32,7 @@ def count_values(expr: AggregateExpr, matrix: Matrix, label: str, budget: QueryB
 
     def check(n_series: int) -> None:
         budget.check_time()
-        # The counts are there twice, as integers and as values.
+        # The counts exist twice, as integers and as floats.
         budget.check_size(n_series * matrix.present.shape[1], 2 * BYTES_PER_CELL)
         budget.check_bytes(n_series * BYTES_PER_LABELS)
 
@@ -47,7 +47,7 @@ def count_values(expr: AggregateExpr, matrix: Matrix, label: str, budget: QueryB
 
 def _distinct_values(values: FloatArray, budget: QueryBudget) -> tuple[list[str], IntArray]:
     """The distinct values as label values, and the index of each value among them."""
-    # By bits, so that -0 and 0 stay two values; every NaN is the same one.
+    # Comparing bits keeps -0 and 0 apart; all NaN count as one value.
     bits = np.where(np.isnan(values), np.nan, values).view(np.int64)
     distinct, inverse = np.unique(bits, return_inverse=True)
     budget.check_bytes(len(distinct) * _BYTES_PER_VALUE)
@@ -63,7 +63,7 @@ def _result_series(
     value_of: IntArray,
     check: Callable[[int], None],
 ) -> tuple[list[Labels], IntArray]:
-    """The series of the result, in the order they are met, and the one each sample counts for."""
+    """The series of the result, by first occurrence, and the index of the series of each sample."""
     names = expr.grouping if expr.without else (*expr.grouping, label)
     key_of = kept_pairs(names, expr.without)
     pairs, first_of, pair_of = np.unique(

@@ -1,4 +1,4 @@
-"""Which group of an aggregation a series belongs to, worked out once for all steps."""
+"""The groups of an aggregation, computed once for all steps."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ LabelPairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """`labels`: those of each group, in the order groups are met; `group_of` int64 [n_series]."""
+    """Labels of each group, by first occurrence, and the group of each row, int64 [n_series]."""
 
     labels: list[Labels]
     group_of: IntArray
 
     def blocks(self) -> Iterator[tuple[IntArray, IntArray]]:
-        """The groups, those of equal size together, as (groups [g], rows [g, size]).
+        """Groups of equal size together, as (groups [g], rows [g, size]).
 
-        A fold over the members then takes one numpy step per member of a *size* and not of a
-        group, whether there are many small groups or few large ones.
+        A fold over the members then takes one NumPy call per member of the groups of one size,
+        instead of one per member of each group.
         """
         if not self.labels:
             return
@@ -45,9 +45,9 @@ class Grouping:
     def pieces(
         self, n_steps: int, *, whole: bool = False
     ) -> Iterator[tuple[IntArray, IntArray, slice]]:
-        """The blocks cut into (groups [g], rows [g, size], steps) of few cells of groups.
+        """The blocks in pieces (groups [g], rows [g, size], steps) with a bounded number of cells.
 
-        With `whole` all members of a piece are few cells together.
+        A cell is one of a group, or with `whole` one of a member.
         """
         for groups, rows in self.blocks():
             weight = rows.shape[1] if whole else 1
@@ -58,7 +58,7 @@ class Grouping:
 def gathered_blocks(
     rows: IntArray, steps: slice, matrix: Matrix
 ) -> Iterator[tuple[FloatArray, BoolArray]]:
-    """Some members of each group after the other: values and presence [members, g, n_steps]."""
+    """The members of each group, several at a time: values and presence [members, g, n_steps]."""
     at_once = max(1, CELLS_PER_PIECE // (len(rows) * (steps.stop - steps.start)))
     for first in range(0, rows.shape[1], at_once):
         members = rows[:, first : first + at_once].T
@@ -68,13 +68,13 @@ def gathered_blocks(
 def gathered_members(
     rows: IntArray, steps: slice, matrix: Matrix
 ) -> Iterator[tuple[FloatArray, BoolArray]]:
-    """One member of each group after the other: values and presence [g, n_steps] of `rows`."""
+    """The members of each group, one at a time: values and presence [g, n_steps]."""
     for values, present in gathered_blocks(rows, steps, matrix):
         yield from zip(values, present, strict=True)
 
 
 def kept_pairs(names: Sequence[str], without: bool) -> Callable[[Labels], LabelPairs]:
-    """A function from a label set to the pairs `by (names)` or `without (names)` leaves of it."""
+    """A function from a label set to the pairs that `by (names)` or `without (names)` keeps."""
     if without:
         dropped = frozenset((*names, METRIC_NAME))
         return lambda labels: tuple(pair for pair in labels.pairs if pair[0] not in dropped)
@@ -85,7 +85,7 @@ def kept_pairs(names: Sequence[str], without: bool) -> Callable[[Labels], LabelP
 
 
 def group_series(labels: Sequence[Labels], names: Sequence[str], without: bool) -> Grouping:
-    """Group label sets by what `by (names)` or `without (names)` leaves of them."""
+    """Group label sets by what `by (names)` or `without (names)` keeps of them."""
     if not names and not without:
         only = [EMPTY_LABELS] if labels else []
         return Grouping(only, np.zeros(len(labels), np.int64))
@@ -98,7 +98,7 @@ def group_series(labels: Sequence[Labels], names: Sequence[str], without: bool) 
 
 
 def _group_by_one(pairs: Sequence[Pair | None]) -> Grouping:
-    """Group by one label, whose pair each series has or has not."""
+    """Group by the pairs of a single label."""
     groups = {pair: group for group, pair in enumerate(dict.fromkeys(pairs))}
     group_of = np.fromiter(map(groups.__getitem__, pairs), np.int64, len(pairs))
     return Grouping([Labels(() if pair is None else (pair,)) for pair in groups], group_of)

@@ -1,6 +1,6 @@
-"""The aggregations that pass samples on as they are: `topk`, `bottomk`, `limitk`, `limit_ratio`.
+"""The aggregations that select samples: `topk`, `bottomk`, `limitk` and `limit_ratio`.
 
-What is chosen is chosen step by step. The rows keep their labels, name included.
+They select at each step separately. The rows keep their labels, name included.
 """
 
 from dataclasses import dataclass, replace
@@ -22,17 +22,17 @@ from promql.values.shapes import floats_only, take_rows
 SELECTIONS = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 
 _MAX_INT64 = 9223372036854774784.0
-"""The largest float Prometheus takes for a k."""
+"""The largest float that Prometheus accepts as k."""
 
 _BYTES_PER_PLACE = 40
-"""Of a sample in a heap: its value and row, and where it came from once it is chosen."""
+"""A sample in a heap: its value and row, and its position once it is chosen."""
 
 _MAX_UINT64 = float((1 << 64) - 1)
 
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """What to choose from: `limits` int64 [n_steps] are the k of each step (0: nothing)."""
+    """The samples to choose from; `limits` int64 [n_steps] is k at each step (0: choose none)."""
 
     matrix: Matrix
     grouping: Grouping
@@ -49,8 +49,8 @@ def select_samples(
     """The chosen samples of `matrix`; `param` float64 [n_steps] is k or the ratio.
 
     On a grid of one step the rows come in Prometheus' order (`topk` descending, `bottomk`
-    ascending, each group by itself), otherwise as they were. Raises ExecutionError for a k that is
-    no int64 and a ratio that is NaN, at a step that has samples.
+    ascending, group by group), otherwise in the order of `matrix`. Raises ExecutionError for a k
+    that does not fit int64 or a ratio that is NaN, at a step with samples.
     """
     if expr.op in ("topk", "bottomk"):
         matrix = floats_only(matrix)
@@ -67,7 +67,7 @@ def select_samples(
 
 
 def _heap_places(choice: _Choice) -> int:
-    """How many samples the heaps of the largest block can hold together."""
+    """The most samples that the heaps of a block can hold together."""
     deepest = int(choice.limits.max(initial=0))
     sizes = (len(groups) * min(rows.shape[1], deepest) for groups, rows in choice.grouping.blocks())
     return max(sizes, default=0) * len(choice.limits)
@@ -141,7 +141,7 @@ def _take_first(choice: _Choice) -> Matrix:
 
 
 def _in_heap_order(choice: _Choice, offered: BoolArray) -> Matrix:
-    """On one step the result is a heap nobody sorts: rows in the order of its array."""
+    """For one step Prometheus returns an unsorted heap: rows in the order of its array."""
     order: dict[int, list[int]] = {}
     chosen = np.zeros(offered.shape, bool)
     for groups, rows in choice.grouping.blocks():

@@ -1,8 +1,8 @@
 """Bounded heaps, one per group and step, that all take their next sample at once.
 
-`topk` keeps a heap per group and step. Which of several equal samples stays depends on how a
-binary heap moves its elements, and so does the order of the result; so the moves are those of Go's
-`container/heap`, only made for many heaps together.
+`topk` keeps a heap per group and step. How a binary heap moves its elements decides which of
+several equal samples stay, so the moves are those of Go's `container/heap`, made for many heaps
+at once.
 """
 
 import numpy as np
@@ -14,9 +14,9 @@ from promql.numbers.value_order import Less, sorted_by_value
 class StepHeaps:
     """Heaps of at most `limits` elements each: `limits` int64 [n_heaps].
 
-    An element is a value and the row it came from; `rows` int64 and `values` float64 are
-    [max limit, n_heaps], of which the first `sizes[h]` of heap h are meaningful. A heap that is not
-    `replacing` refuses what it is offered once it is full.
+    An element is a value and its row. `rows` int64 and `values` float64 are [max limit, n_heaps];
+    the first `sizes[h]` elements of heap h are meaningful. Without `replacing`, a full heap ignores
+    further elements.
     """
 
     def __init__(self, limits: IntArray, less: Less, replacing: bool = True) -> None:
@@ -29,9 +29,9 @@ class StepHeaps:
         self.rows = np.zeros((depth, len(limits)), np.int64)
 
     def offer(self, rows: IntArray, values: FloatArray, offered: BoolArray) -> None:
-        """Offer one element to each heap where `offered`; all are [n_heaps].
+        """Offer one element to each heap where `offered`; all arrays are [n_heaps].
 
-        A heap that is not full takes it. A full one takes it in place of its first element when
+        A heap that is not full takes the element. A full one replaces its first element by it if
         that comes before the new one.
         """
         growing = offered & (self.sizes < self._limits)
@@ -86,7 +86,7 @@ class StepHeaps:
             column[a, heaps], column[b, heaps] = column[b, heaps], column[a, heaps]
 
     def ordered_rows(self, heap: int) -> list[int]:
-        """The rows of one heap, the element that comes last first (`sort.Reverse` of the heap)."""
+        """The rows of one heap in the reverse of its order (Go's `sort.Reverse`)."""
         size = int(self.sizes[heap])
         values, rows = self.values[:size, heap], self.rows[:size, heap].tolist()
         return [rows[k] for k in sorted_by_value(values, self._less)]

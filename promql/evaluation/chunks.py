@@ -82,10 +82,10 @@ def _chunk_grids(
     return [
         EvalRange(
             grid.start_ms + first * grid.step_ms,
-            grid.start_ms + (behind - 1) * grid.step_ms,
+            grid.start_ms + (end - 1) * grid.step_ms,
             grid.step_ms,
         )
-        for first, behind in pairwise(starts)
+        for first, end in pairwise(starts)
     ]
 
 

@@ -1,8 +1,7 @@
-"""Every PromQL function, one record each: its signature, its body and what evaluation must know.
+"""Every PromQL function as one record: its signature, its body and the facts evaluation needs.
 
 To add a function, write its body in a module of this package and its record here. Experimental
-functions are always enabled: Prometheus hides them behind a flag because they may change, which is
-no reason to refuse a query here.
+functions are always enabled: that they may change is no reason to refuse a query.
 """
 
 from collections.abc import Callable, Mapping
@@ -88,7 +87,7 @@ class Function:
 
     `variadic` 0 means exactly `arg_types`; otherwise the last type may be left out, or be given up
     to `variadic` times (`UNLIMITED`: any number of times).
-    `keeps_name`: series of the result keep the metric name they had in the argument.
+    `keeps_name`: the series of the result keep their metric names.
     `uses_eval_time`: the result depends on the eval time even if no argument does, so a fixed `@`
     in the arguments does not make the call the same at every step.
     `needs_whole_range`: two series with equal labels in the result fail the query even if they

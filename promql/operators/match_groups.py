@@ -1,4 +1,4 @@
-"""The match groups of a binary operator: series that agree in the labels that count."""
+"""The match groups of a binary operator: series with equal values of the matched labels."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from promql.values.matrix import Matrix
 
 @dataclass(frozen=True, slots=True)
 class MatchGroups:
-    """The group of each row of both sides, int64 [n_series]; `count` groups in all."""
+    """The group of each row of both sides, int64 [n_series]; there are `count` groups."""
 
     lhs: IntArray
     rhs: IntArray
@@ -29,7 +29,7 @@ def find_match_groups(lhs: Matrix, rhs: Matrix, matching: VectorMatching) -> Mat
 
 
 def group_key(matching: VectorMatching) -> Callable[[Labels], Hashable]:
-    """What tells the match group of a label set from others."""
+    """A function from a label set to a key that identifies its match group."""
     if matching.on:
         names = frozenset(matching.labels)
         return lambda labels: tuple(pair for pair in labels.pairs if pair[0] in names)
@@ -38,7 +38,7 @@ def group_key(matching: VectorMatching) -> Callable[[Labels], Hashable]:
 
 
 def match_group_labels(labels: Labels, matching: VectorMatching) -> Labels:
-    """The labels that make the match group, as error texts show them."""
+    """The labels of the match group, for error texts."""
     if matching.on:
         return labels.only(matching.labels)
     return labels.without((*matching.labels, METRIC_NAME))

@@ -61,12 +61,12 @@ def _present_by_group(present: BoolArray, group_of: IntArray) -> tuple[IntArray,
 
 
 def _with_present(matrix: Matrix, present: BoolArray) -> Matrix:
-    """The matrix with samples at other steps."""
+    """The matrix with another mask."""
     return Matrix(matrix.labels, matrix.values, present, matrix.drop_name, matrix.histograms)
 
 
 def _stack(parts: Sequence[Matrix]) -> Matrix:
-    """The rows of all, in their order; labels may repeat."""
+    """The rows of all parts in order; labels may repeat."""
     histograms = None
     if any(part.histograms is not None for part in parts):
         histograms = np.concatenate(
@@ -89,7 +89,7 @@ def _stack(parts: Sequence[Matrix]) -> Matrix:
 def united_operands(expr: BinaryExpr, apart: Container[Expr]) -> list[Expr]:
     """The operands of `a or b or c …` with one matching, from the left.
 
-    Other operators have none. The nodes in `apart` are operands whatever they are.
+    Other operators have one. A node in `apart` is never taken apart itself.
     """
     operands: list[Expr] = []
     rest: Expr = expr
@@ -102,7 +102,7 @@ def united_operands(expr: BinaryExpr, apart: Container[Expr]) -> list[Expr]:
 
 
 class Union:
-    """Takes the operands from the left. `n_samples` and `n_bytes` are what it has of them."""
+    """Takes the operands from the left; `n_samples` and `n_bytes` are the size of the union."""
 
     def __init__(self, matching: VectorMatching, n_steps: int) -> None:
         self.n_samples = 0
@@ -113,7 +113,7 @@ class Union:
         self._parts: list[Matrix] = []
 
     def add(self, operand: Matrix) -> None:
-        """Add the samples of match groups that have none at the same step in operands before."""
+        """Add the samples whose match group has none at the same step in an earlier operand."""
         known = len(self._numbers)
         groups = self._groups_of(operand)
         if known:
@@ -128,11 +128,11 @@ class Union:
         self.n_bytes += n_rows * (n_steps * BYTES_PER_CELL + BYTES_PER_MADE_LABELS)
 
     def matrix(self) -> Matrix:
-        """The rows of all operands, in their order; labels may repeat."""
+        """The rows of all operands in order; labels may repeat."""
         return _stack(self._parts)
 
     def _groups_of(self, operand: Matrix) -> IntArray:
-        """The numbers of the match groups of its rows, int64 [n_series]."""
+        """The match group of each row, int64 [n_series]."""
         numbers, key_of = self._numbers, self._key_of
         groups = [numbers.setdefault(key_of(row), len(numbers)) for row in operand.labels]
         if len(numbers) > len(self._covered):

@@ -1,7 +1,7 @@
-"""Arithmetic and comparison between two instant vectors, between a vector and a scalar.
+"""Arithmetic and comparisons between instant vectors and scalars.
 
-Signatures are made once per series. Rows of both sides whose match groups agree are paired, and
-each pair is computed on all steps at once; what Prometheus refuses at a step is found by masks.
+Match groups are computed once per series. Rows of both sides with the same match group are paired,
+and each pair is computed for all steps at once; masks find the steps at which Prometheus fails.
 """
 
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ _NOT_UNIQUE = "multiple matches for labels: grouping labels must ensure unique m
 
 @dataclass(frozen=True, slots=True)
 class VectorOperator:
-    """An operator between vectors and how it treats names: `delayed` is delayed name removal."""
+    """An operator between vectors; `delayed` is delayed name removal."""
 
     op: str
     matching: VectorMatching
@@ -47,9 +47,9 @@ def scalar_operation(op: str, lhs: ScalarGrid, rhs: ScalarGrid) -> ScalarGrid:
 def vector_scalar_operation(
     op: str, lhs: Matrix | ScalarGrid, rhs: Matrix | ScalarGrid, return_bool: bool, delayed: bool
 ) -> Matrix:
-    """`lhs op rhs` where one side is a vector; a filter keeps the values of the vector.
+    """`lhs op rhs` with one vector; a comparison keeps the samples of the vector that pass.
 
-    Raises ExecutionError when two rows have equal labels once the name is gone.
+    Raises ExecutionError if two rows have equal labels after their names are removed.
     """
     vector = lhs if isinstance(lhs, Matrix) else rhs
     assert isinstance(vector, Matrix)
@@ -70,21 +70,21 @@ def vector_operation(
 ) -> Matrix:
     """`lhs op rhs` of two vectors, one row per pair of matching series; labels may repeat.
 
-    Raises ExecutionError in Prometheus' words when the matching is many-to-many at a step, or
-    many-to-one without saying so, or when the pairs would take more memory than `budget` has.
+    Raises ExecutionError with Prometheus' text if the matching is many-to-many at a step, or
+    many-to-one without `group_left` or `group_right`, or if the pairs take too much memory.
     """
     matching = operator.matching
     swapped = matching.card is Cardinality.ONE_TO_MANY
     many, one = (rhs, lhs) if swapped else (lhs, rhs)
     many, one = floats_only(many), floats_only(one)
-    # Where a side has no sample at all Prometheus computes nothing, so it refuses nothing.
+    # At steps where a side has no samples, Prometheus computes nothing and cannot fail.
     active: BoolArray = np.logical_or.reduce(many.present, axis=0)
     active = active & np.logical_or.reduce(one.present, axis=0)
     groups = find_match_groups(many, one, matching)
     duplicates = _first_duplicate(one.present & active, groups.rhs)
     side = "left" if swapped else "right"
     if duplicates.step < len(active) and not active[: duplicates.step].any():
-        # No step before it can be refused, so nothing need be paired.
+        # No earlier step can fail, so the rows need not be paired.
         raise ExecutionError(_duplicate_text(lhs if swapped else rhs, duplicates, matching, side))
     one, one_groups = _merge_one_side(one, groups.rhs, matching)
     _check_pairs(groups.lhs, one_groups, len(active), budget)
@@ -101,7 +101,7 @@ def vector_operation(
 
 @dataclass(frozen=True, slots=True)
 class _Duplicate:
-    """The first step at which two rows of the `one` side share a group, and these rows."""
+    """The first step at which two rows of the "one" side are in one group, and these rows."""
 
     step: int
     row: int = 0
@@ -139,10 +139,10 @@ def _duplicate_text(one: Matrix, found: _Duplicate, matching: VectorMatching, si
 def _merge_one_side(
     one: Matrix, group_of: IntArray, matching: VectorMatching
 ) -> tuple[Matrix, IntArray]:
-    """Make one row of the rows that stand for each other: equal group, equal included labels.
+    """Merge rows with equal group and equal included labels.
 
-    They are series that followed each other in time (a restarted pod): a row of the other side
-    meets at most one of them at a step, and the result cannot tell them apart.
+    Such series follow each other in time (a restarted pod): at each step at most one of them
+    matches a row of the other side, and the result is the same for all of them.
     """
     if len(np.unique(group_of)) == len(group_of):
         return one, group_of
@@ -165,7 +165,7 @@ def _merge_one_side(
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """Rows that belong together: int64 [n_pairs] each, `groups` being their match group."""
+    """Paired rows and their match groups, int64 [n_pairs] each."""
 
     many: Matrix
     one: Matrix
@@ -184,7 +184,7 @@ def _check_pairs(
 
 
 def _pair_rows(many: Matrix, many_groups: IntArray, one: Matrix, one_groups: IntArray) -> _Pairs:
-    """Every row of the many side with every row of the one side in its group, in its order."""
+    """Every row of the many side with each row of the one side in its group, in order."""
     order = np.argsort(one_groups, kind="stable")
     ordered = one_groups[order]
     first = np.searchsorted(ordered, many_groups, "left")
@@ -196,7 +196,7 @@ def _pair_rows(many: Matrix, many_groups: IntArray, one: Matrix, one_groups: Int
 
 
 def _compute(pairs: _Pairs, operator: VectorOperator, swapped: bool) -> Matrix:
-    """The result of each pair; `present` where both sides are and a filter lets it pass."""
+    """The result of each pair; present where both sides are, and a comparison holds."""
     shape = len(pairs.many_rows), pairs.many.values.shape[1]
     values, present = np.empty(shape), np.empty(shape, bool)
     for rows, steps in cell_pieces(*shape):
@@ -239,7 +239,7 @@ def _label_pairs(pairs: _Pairs) -> list[tuple[Labels, Labels]]:
 
 
 def _base_labels(labels: Labels, matching: VectorMatching, computes: bool) -> Labels:
-    """The labels of the many side that stay; arithmetic changes what the metric is."""
+    """The labels kept of the many side; the result of arithmetic is another metric."""
     if matching.card is not Cardinality.ONE_TO_ONE:
         return labels.without_metadata() if computes else labels
     if matching.on:
@@ -257,9 +257,9 @@ def _with_included(labels: Labels, one: Labels, include: tuple[str, ...]) -> Lab
 
 
 def _first_crowded(result: Matrix, pairs: _Pairs, matching: VectorMatching) -> int:
-    """The first step with two results where one is allowed, n_steps when there is none.
+    """The first step with two results where one is allowed, n_steps if there is none.
 
-    One-to-one allows one result per match group; grouping allows one per group and label set.
+    One-to-one matching allows one result per match group, grouping one per group and label set.
     """
     n_steps: int = result.present.shape[1]
     place_of = pairs.groups

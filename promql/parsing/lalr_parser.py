@@ -1,9 +1,9 @@
-"""Runs the LALR table lark builds from `grammar.lark`, with yacc's manner of handling errors.
+"""Runs the LALR table that lark builds from `grammar.lark`, with the error handling of yacc.
 
-lark's own loop is not used because Prometheus' error texts depend on two habits of yacc:
-a state with a usual reduction takes it before it looks at the next token, so a semantic error
-comes before a lexical one behind it; and a token that fits nowhere unwinds the stack to the
-nearest state that accepts `_ERROR`, which names what had been expected.
+lark's own loop is not used, because Prometheus' error texts depend on two rules of yacc. A state
+with a default reduction applies it before it reads the next token, so a semantic error is reported
+before a lexical error after it. And an unexpected token unwinds the stack to the nearest state that
+accepts `_ERROR`, whose rule says what was expected.
 """
 
 from collections import Counter
@@ -24,7 +24,7 @@ from promql.parsing.tree_builder import TreeBuilder
 
 Start = Literal["expression", "metric_selector"]
 ParseCheck = Callable[[int], None]
-"""Told how many tokens were read so far; what it raises ends the parsing."""
+"""Called with the number of tokens read so far; what it raises ends the parsing."""
 _TOKENS_PER_CHECK = 1_000
 
 _ERROR = "_ERROR"
@@ -44,12 +44,12 @@ _EXPECTED: Mapping[str, tuple[str, str]] = {
     "expected_comma_or_paren": ("grouping opts", '"," or ")"'),
     "expected_label": ("grouping opts", "label"),
 }
-"""By the alias of an `_ERROR` rule: where the token is unexpected, and what would have fitted."""
+"""By alias of an `_ERROR` rule: where the token is unexpected, and what was expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Production:
-    """A rule: `size` symbols of the stack become one `origin`, made by `build` if there is one."""
+    """A rule: `size` symbols of the stack become one `origin`; `build` makes its value, if set."""
 
     origin: str
     alias: str
@@ -61,19 +61,19 @@ class Production:
 class State:
     """What the parser does in one state.
 
-    `shifts` lead on by a token or by a reduced rule. `usual` is the reduction for every token that
-    `reductions` and `shifts` do not name. `is_decided` states need no token to be read.
+    `shifts` is the next state by token or reduced rule. `default` is the reduction for every token
+    not in `reductions` or `shifts`. A state that `is_decided` reduces without reading a token.
     """
 
     shifts: Mapping[str, int]
     reductions: Mapping[str, Production]
-    usual: Production | None
+    default: Production | None
     is_decided: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ParseTable:
-    """The states of the grammar, and the ones each start rule begins and ends in."""
+    """The states of the grammar, and the first and last state of each start rule."""
 
     states: Mapping[int, State]
     start_states: Mapping[str, int]
@@ -81,7 +81,7 @@ class ParseTable:
 
 
 class _NoLexer(LarkLexer):
-    """lark wants a lexer to build a table; the tokens come from `promql.parsing.lexer` instead."""
+    """lark needs a lexer to build a table; the tokens come from `promql.parsing.lexer` instead."""
 
     def __init__(self, _lexer_conf: object) -> None:
         pass
@@ -92,7 +92,7 @@ class _NoLexer(LarkLexer):
 
 @cache
 def parse_table() -> ParseTable:
-    """The table of the grammar; the first call takes about 0.1 s, later ones nothing."""
+    """The table of the grammar, built by the first call in about 0.1 s."""
     grammar = files("promql.parsing").joinpath("grammar.lark").read_text(encoding="utf-8")
     starts: list[Start] = ["expression", "metric_selector"]
     lark = Lark(grammar, parser="lalr", lexer=_NoLexer, start=list(starts))
@@ -112,11 +112,11 @@ def _state_of(actions: Mapping[str, tuple[object, Any]], builder: TreeBuilder) -
             shifts[str(symbol)] = argument
         else:
             reductions[str(symbol)] = _production_of(argument, builder)
-    # As yacc: the most frequent reduction, unless the state has something to say about errors.
+    # As in yacc: the most frequent reduction, unless the state has an error rule.
     counts = Counter(reductions.values())
-    usual = counts.most_common(1)[0][0] if counts and _ERROR not in shifts else None
+    default = counts.most_common(1)[0][0] if counts and _ERROR not in shifts else None
     is_decided = len(counts) == 1 and not any(symbol.isupper() for symbol in shifts)
-    return State(shifts, reductions, usual, is_decided)
+    return State(shifts, reductions, default, is_decided)
 
 
 def _production_of(rule: Rule, builder: TreeBuilder) -> Production:
@@ -132,10 +132,10 @@ def no_check(n_tokens: int) -> None:
 
 
 def parse(text: str, start: Start, check: ParseCheck = no_check) -> object:
-    """What the tree builder makes of the whole of `text`, read as `start`.
+    """The value that the tree builder makes of all of `text`, parsed as `start`.
 
-    Raises PositionedError for the first fault. The stack is a list: no nesting can exhaust it.
-    `check` is asked every thousand tokens, and before each string, as that may be a regular
+    Raises PositionedError for the first error. The stack is a list, so no nesting exhausts it.
+    `check` is called every thousand tokens, and at each string, because a string may be a regular
     expression, which takes up to 0.1 s to compile.
     """
     table = parse_table()
@@ -146,7 +146,7 @@ def parse(text: str, start: Start, check: ParseCheck = no_check) -> object:
     n_tokens = 0
     while True:
         state = states[stack[-1]]
-        production = state.usual if state.is_decided else None
+        production = state.default if state.is_decided else None
         if production is None:
             token = token or lexer.next_token()
             follower = state.shifts.get(token.type)
@@ -158,7 +158,7 @@ def parse(text: str, start: Start, check: ParseCheck = no_check) -> object:
                     check(n_tokens)
                 token = None
                 continue
-            production = state.reductions.get(token.type, state.usual)
+            production = state.reductions.get(token.type, state.default)
             if production is None and token.type == END_OF_INPUT and stack[-1] == end_state:
                 return values[-1]
             if production is None:
@@ -179,7 +179,7 @@ def _unexpected(token: Token, stack: list[int], table: ParseTable) -> Positioned
         after_error = table.states[number].shifts.get(_ERROR)
         if after_error is None:
             continue
-        production = table.states[after_error].usual
+        production = table.states[after_error].default
         if production is not None:
             context, expected = _EXPECTED[production.alias]
             reason += f" in {context}" + (f", expected {expected}" if expected else "")

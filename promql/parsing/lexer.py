@@ -1,8 +1,8 @@
-"""Tokens of PromQL.
+"""The tokens of PromQL.
 
-Written by hand, not by lark: a colon, a word or a quote means something else inside braces and
-inside brackets, and Prometheus names the exact character in its errors. Token types are the
-terminals of `grammar.lark`; `$END` ends every query. Offsets are characters.
+lark's lexer is not used: a colon, a word or a quote has other meanings inside braces and brackets,
+and Prometheus names the exact character in its errors. Token types are the terminals of
+`grammar.lark`; `$END` ends every query. Offsets count characters.
 """
 
 import re
@@ -24,11 +24,11 @@ class Token(NamedTuple):
 
     @property
     def end(self) -> int:
-        """The offset behind the token."""
+        """The offset after the token."""
         return self.start + len(self.text)
 
     def description(self) -> str:
-        """How an error text names the token."""
+        """The token as error texts name it."""
         if self.type in _DESCRIBED:
             shortened = len(self.text.encode()) > 10 and self.type not in _WORDS
             text = f"{quote(self.text[:10])}..." if shortened else quote(self.text)
@@ -40,15 +40,15 @@ class Token(NamedTuple):
         if self.type == "AGGREGATOR":
             return f"<aggr:{self.text}>"
         if self.type in _OPERATOR_TYPES:
-            # Prometheus has no name for this one and shows its number.
+            # Prometheus has no name for `@` and shows a number.
             number = '"<Item 57400>" ' if self.type == "AT" else ""
             return f"{number}<op:{self.text}>"
         return quote(self.text)
 
 
 MAX_TOKENS = 500_000
-"""How long a query may be. Prometheus takes what the body of a request holds, 10 MB, but is lost in
-it: 100,000 operators keep it busy for minutes. Nothing here recurses, so depth needs no limit.
+"""The longest query. Prometheus accepts a request body of 10 MB, but 100,000 operators keep it busy
+for minutes. Nothing here recurses, so depth needs no limit.
 """
 
 END_OF_INPUT = "$END"
@@ -130,7 +130,7 @@ _PLAIN_NUMBER = re.compile(r"[0-9]++(?:\.[0-9]++)?(?![0-9a-zA-Z_.])")
 
 
 class Lexer:
-    """Makes the tokens of one query on demand, so that the parser's errors come in their order."""
+    """Makes the tokens of one query on demand, so that errors are reported in order."""
 
     __slots__ = (
         "_brace_open",
@@ -156,7 +156,7 @@ class Lexer:
         self._got_duration = False
 
     def next_token(self) -> Token:
-        """The next token; `$END` at the end. Raises PositionedError where there is none."""
+        """The next token; `$END` at the end. Raises PositionedError for an invalid one."""
         self._n_tokens += 1
         if self._n_tokens > MAX_TOKENS:
             raise PositionedError(self._pos, f"query has more than {MAX_TOKENS} tokens")
@@ -217,7 +217,7 @@ class Lexer:
             case "colon":
                 return self._duration_colon()
             case _:
-                # What follows a number is read as a statement, as Prometheus has it.
+                # As in Prometheus, the text after a number is read as a statement.
                 self._in_duration = False
                 self._got_duration = True
                 return self._number()
@@ -255,7 +255,7 @@ class Lexer:
         return token
 
     def _bracket_colon(self) -> Token:
-        # Prometheus takes any letter here for the colon between range and step.
+        # Prometheus accepts any word here as the colon between range and step.
         char = self._text[self._pos]
         if self._got_colon:
             raise PositionedError(self._pos, f"unexpected colon {quote_rune(char)}")

@@ -1,6 +1,6 @@
-"""The literals of PromQL, both ways: numbers and quoted strings.
+"""The values of PromQL's literals: numbers, durations in seconds, and quoted strings.
 
-The rules are those of Go's `strconv`: what it accepts and how it prints is part of the language.
+The rules are those of Go's `strconv`, which are part of the language.
 """
 
 import math
@@ -12,7 +12,7 @@ from promcompat.core.strconv import MAX_INT64, parse_float, parse_int, quote
 def parse_number(text: str) -> float:
     """The value of a number token; an integer with a leading zero is octal, as in Go.
 
-    Raises ValueError in Prometheus' words.
+    Raises ValueError with Prometheus' text.
     """
     whole = parse_int(text)
     if whole is not None and whole <= MAX_INT64:
@@ -24,7 +24,7 @@ def parse_number(text: str) -> float:
 
 
 def seconds_to_ms(seconds: float) -> int:
-    """Whole milliseconds of a duration in seconds, rounded to the nanosecond and then cut."""
+    """Milliseconds of a duration in seconds: rounded to nanoseconds, then truncated."""
     nanoseconds = abs(seconds * 1e9)
     whole = math.floor(nanoseconds)
     whole += nanoseconds - whole >= 0.5
@@ -52,10 +52,10 @@ ESCAPE = re.compile(
 
 
 def unquote(token: str) -> str:
-    """The value of a string token the lexer has accepted.
+    """The value of a string token that the lexer has accepted.
 
-    `\\xNN` and `\\NNN` are bytes of UTF-8; those that make no UTF-8 stand in the value as lone
-    surrogates (U+DC80…U+DCFF, Python's `surrogateescape`), for Prometheus keeps them.
+    `\\xNN` and `\\NNN` are bytes of UTF-8. Prometheus keeps bytes that are not valid UTF-8; in
+    the value they are lone surrogates (U+DC80…U+DCFF, Python's `surrogateescape`).
     """
     body = token[1:-1]
     if token[0] == "`" or "\\" not in body:

@@ -5,11 +5,11 @@ from promql.ast import line_col
 
 
 class ParseError(BadDataError):
-    """The query is no PromQL or is ill-typed; `str()` is Prometheus' `line:col: parse error: …`."""
+    """The query is not valid PromQL; `str()` is Prometheus' `line:col: parse error: …`."""
 
 
 class PositionedError(Exception):
-    """A fault at a character offset of a query; a ParseError is made of it with the text."""
+    """An error at a character offset of a query; `in_query` adds line and column."""
 
     def __init__(self, offset: int, reason: str) -> None:
         super().__init__(reason)
@@ -17,6 +17,6 @@ class PositionedError(Exception):
         self.reason = reason
 
     def in_query(self, text: str) -> ParseError:
-        """The error to show for this fault in the query `text`."""
+        """The error to report for the query `text`."""
         position = line_col(text, self.offset) if text else "unknown position"
         return ParseError(f"{position}: parse error: {self.reason}")

@@ -12,22 +12,22 @@ from promql.parsing.type_checker import check_types
 __all__ = ["BYTES_PER_TOKEN", "ParseError", "parse_expr", "parse_metric_selector"]
 
 BYTES_PER_TOKEN: Final = 512
-"""What the tree of a query takes, its plan included, in bytes for each token."""
+"""Bytes of the tree of a query and its plan, per token."""
 _LONGEST_REMEMBERED: Final = 16_384
-"""Characters: the tree of a text of 1 MB is far larger than the text, and nobody asks it twice."""
+"""Characters: the tree of a longer text takes far more memory, and such queries do not repeat."""
 _MAX_REMEMBERED_BYTES: Final = 32 << 20
 _BYTES_PER_CHARACTER: Final = 340
-"""A token has one character at least, mostly more."""
+"""A token has at least one character, usually more."""
 
 _EXPRESSIONS: Final = ByteBoundedCache[str, Expr](_MAX_REMEMBERED_BYTES)
 _SELECTORS: Final = ByteBoundedCache[str, tuple[LabelMatcher, ...]](_MAX_REMEMBERED_BYTES)
 
 
 def parse_expr(text: str, check: ParseCheck = no_check) -> Expr:
-    """The tree of a query, parsed and type-checked as Prometheus' `ParseExpr` does.
+    """The tree of a query, parsed and type-checked as by Prometheus' `ParseExpr`.
 
-    Raises ParseError, whose text is Prometheus' own, and what `check` raises, which is asked now
-    and then; the length is limited, see `promql.parsing.lexer.MAX_TOKENS`.
+    Raises ParseError with Prometheus' text, and what `check` raises, which is called from time to
+    time. `promql.parsing.lexer.MAX_TOKENS` limits the length.
     """
     expr = _EXPRESSIONS.get(text)
     if expr is not None:
@@ -45,8 +45,7 @@ def parse_expr(text: str, check: ParseCheck = no_check) -> Expr:
 def parse_metric_selector(text: str, check: ParseCheck = no_check) -> tuple[LabelMatcher, ...]:
     """The matchers of a series selector such as a `match[]` parameter; no offset, no range.
 
-    As in Prometheus, whether any matcher is non-empty is left to the caller. Raises as `parse_expr`
-    does.
+    As in Prometheus, the caller checks whether any matcher is non-empty. Raises as `parse_expr`.
     """
     matchers = _SELECTORS.get(text)
     if matchers is not None:

@@ -1,4 +1,4 @@
-"""What the parser's stack holds besides tokens and nodes: nodes in the making."""
+"""Values on the parser's stack besides tokens and nodes: parts of nodes."""
 
 from typing import NamedTuple
 
@@ -15,18 +15,18 @@ from promql.parsing.lexer import Token
 from promql.parsing.parse_errors import PositionedError
 
 MAX_DURATION_DEPTH = 250
-"""How deep arithmetic on durations may nest; computing and printing it recurses."""
+"""The depth of arithmetic on durations is limited, because computing and printing it recurses."""
 
 
 class Operand(NamedTuple):
-    """An expression with what the rules above it need to know of it."""
+    """An expression and its type."""
 
     expr: Expr
     type: ValueType
 
 
 class Duration(NamedTuple):
-    """A duration; `end` is the offset behind it, closing parentheses included."""
+    """A duration; `end` is the offset after it, closing parentheses included."""
 
     expr: DurationExpr | NumberLiteral
     end: int
@@ -34,14 +34,14 @@ class Duration(NamedTuple):
 
 
 class Arguments(NamedTuple):
-    """Arguments of a call; `end` is the offset behind the closing parenthesis."""
+    """Arguments of a call; `end` is the offset after the closing parenthesis."""
 
     operands: list[Operand]
     end: int
 
 
 class LabelNames(NamedTuple):
-    """Label names in parentheses; `end` is the offset behind them."""
+    """Label names in parentheses; `end` is the offset after them."""
 
     names: tuple[str, ...]
     end: int
@@ -55,7 +55,7 @@ class Grouping(NamedTuple):
 
 
 class BinaryModifier(NamedTuple):
-    """What stands between a binary operator and its right side."""
+    """The modifiers between a binary operator and its right side."""
 
     return_bool: bool
     matching: VectorMatching
@@ -74,7 +74,7 @@ def span(first: Token, last: Token) -> PositionRange:
 
 
 def depth_above(start: int, *depths: int) -> int:
-    """The depth of a duration at `start` over others; PositionedError past the limit."""
+    """The depth of a duration over its parts. Raises PositionedError beyond the limit."""
     depth = max(depths, default=0) + 1
     if depth > MAX_DURATION_DEPTH:
         reason = f"duration expression nests deeper than {MAX_DURATION_DEPTH} levels"

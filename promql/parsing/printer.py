@@ -1,9 +1,9 @@
 """Syntax tree to PromQL text: on one line as Prometheus' `String()`, or pretty as `Prettify()`.
 
-What is printed means the same when it is parsed. Prometheus 3.5 fails that in a few places: label
-names in `on`/`ignoring` that need quotes, `ignoring ()` before `group_left`, labels named
-`without`, `inf` or `nan`, milliseconds lost to rounding, parentheses lost in duration expressions.
-There the text differs from its, as little as makes it read back.
+The text parses to the same tree. Prometheus 3.5 prints some trees wrong: label names in `on` or
+`ignoring` that need quotes, `ignoring ()` before `group_left`, labels named `without`, `inf` or
+`nan`, milliseconds lost to rounding, parentheses lost in duration expressions. There the text
+differs from Prometheus' as little as necessary.
 """
 
 import re
@@ -36,7 +36,7 @@ from promql.ast import (
 )
 
 MAX_LINE_BYTES = 100
-"""Prettified expressions longer than this are split over lines."""
+"""Longer expressions are split over several lines by `prettify`."""
 MAX_PRETTY_CHARS = 64_000_000
 
 PartT = TypeVar("PartT")
@@ -52,9 +52,9 @@ def print_expr(expr: Expr) -> str:
 
 
 class OneLine:
-    """An expression on one line, of which every part of it has a stretch.
+    """An expression on one line; each part of it is a slice of the text.
 
-    Texts of all parts would be as long as the square of a chain of operators.
+    Separate texts of all parts would take memory quadratic in the length of a chain of operators.
     """
 
     def __init__(self, expr: Expr) -> None:
@@ -62,7 +62,7 @@ class OneLine:
         self._spans: dict[int, tuple[int, int]] = {}
         end = 0
         starts: list[int] = []
-        # A piece of text, a part to print, or the end of the part that was begun last.
+        # A piece of text, a part to print, or the end of the part that was started last.
         pending: list[str | Expr | _End] = [expr]
         while pending:
             match pending.pop():
@@ -78,22 +78,22 @@ class OneLine:
         self.text = "".join(pieces)
 
     def text_of(self, part: Expr, max_chars: int | None = None) -> str:
-        """The text of a part, or as much of its beginning."""
+        """The text of a part, or at most `max_chars` of its beginning."""
         if id(part) not in self._spans:
-            # Of a matrix selector, whose range stands between its selector and the modifiers.
+            # The selector of a matrix selector: the range is between its name and its modifiers.
             return print_expr(part)[:max_chars]
         start, end = self._spans[id(part)]
         return self.text[start : end if max_chars is None else min(end, start + max_chars)]
 
     def is_short(self, part: Expr) -> bool:
         """Whether a part fits on a line."""
-        # As every character takes a byte, no more of them need to be looked at.
+        # Every character takes at least one byte, so more characters need not be encoded.
         beginning = self.text_of(part, MAX_LINE_BYTES + 1)
         return len(beginning.encode(errors="surrogatepass")) <= MAX_LINE_BYTES
 
 
 class _End(NamedTuple):
-    """What stands behind a part."""
+    """The end of a part."""
 
     part: Expr
 
@@ -130,7 +130,7 @@ def _separated(parts: Sequence[PartT], separator: str) -> list[PartT | str]:
 
 
 class _Piece(NamedTuple):
-    """A part of the output still to be laid out; `inline` leaves its first line unindented."""
+    """A part still to be laid out; with `inline` its first line is not indented."""
 
     expr: Expr
     level: int
@@ -138,10 +138,10 @@ class _Piece(NamedTuple):
 
 
 def prettify(expr: Expr, max_chars: int = MAX_PRETTY_CHARS) -> str:
-    """The expression over as many lines as keep them short, indented by depth.
+    """The expression on as many lines as keep them short, indented by depth.
 
-    Raises BadDataError when that is more than `max_chars`: each operator of a chain indents what
-    is before it once more, so that 20,000 of them take 800 MB.
+    Raises BadDataError if that takes more than `max_chars`: each operator of a chain indents the
+    text before it once more, so 20,000 of them would take 800 MB.
     """
     line = OneLine(expr)
     pieces: list[str] = []
@@ -225,7 +225,7 @@ def _offset(offset_ms: int, expr: DurationExpr | None) -> str:
     first: DurationExpr | NumberLiteral | None = expr
     while isinstance(first, DurationExpr) and not first.wrapped:
         first = first.rhs if first.lhs is None else first.lhs
-    # An offset that starts with a bare number ends behind it: `offset (1m) + 2m` is one offset,
+    # An offset that starts with a bare number ends after it: `offset (1m) + 2m` is one offset,
     # `offset 1m + 2m` is a sum.
     return f"({text})" if isinstance(first, NumberLiteral) else text
 

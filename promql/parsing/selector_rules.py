@@ -1,4 +1,4 @@
-"""The rules of `grammar.lark` that make selectors, their modifiers and durations."""
+"""The rules of `grammar.lark` for selectors, their modifiers and durations."""
 
 import math
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class NumberRules:
         except ValueError as exc:
             raise PositionedError(token.start, str(exc)) from exc
         seconds, milliseconds = divmod(duration_ms, 1000)
-        # Summed as Go's `Duration.Seconds` does, so that the bits are the same.
+        # Go's `Duration.Seconds` adds them in the same way.
         return NumberLiteral(seconds + milliseconds / 1000, True, span(token, token))
 
     def signed_number(self, sign: Token, number: NumberLiteral) -> NumberLiteral:
@@ -57,7 +57,7 @@ class NumberRules:
 
 
 class DurationRules(NumberRules):
-    """Arithmetic on durations, in brackets and behind `offset`."""
+    """Arithmetic on durations, in brackets and after `offset`."""
 
     def duration_number(self, number: NumberLiteral) -> Duration:
         return _duration_of(number, number.pos.start)
@@ -98,14 +98,14 @@ class DurationRules(NumberRules):
 
 
 def _duration_of(number: NumberLiteral, start: int) -> Duration:
-    # Written so that NaN is refused too; Prometheus makes it minus 292 years.
+    # Negated so that NaN is refused too, which Prometheus converts to minus 292 years.
     if not abs(number.value) <= _MAX_DURATION_SECONDS:
         raise PositionedError(start, "duration out of range")
     return Duration(number, number.pos.end, 1)
 
 
 def _static_or_expr(duration: Duration) -> tuple[int, DurationExpr | None]:
-    """The milliseconds of a duration known now (else 0), and the expression of one that is not."""
+    """The milliseconds of a literal duration, or 0 and the expression that computes it."""
     if isinstance(duration.expr, DurationExpr):
         return 0, duration.expr
     return seconds_to_ms(duration.expr.value), None
@@ -141,7 +141,7 @@ class MatcherRules:
 
 
 def _label_value(token: Token) -> str:
-    # Stored labels are UTF-8, so bytes that are not need not be told apart, only be harmless.
+    # Stored labels are UTF-8, so invalid bytes match nothing and may all become U+FFFD.
     return to_unicode(unquote(token.text))
 
 
@@ -208,14 +208,14 @@ class RangeRules:
 
     def at_time(self, operand: Operand, _at: Token, time: NumberLiteral) -> Operand:
         seconds = time.value
-        # Written so that NaN is refused too.
+        # Negated so that NaN is refused too.
         if not -_MAX_TIMESTAMP < seconds < _MAX_TIMESTAMP:
             reason = f"timestamp out of bounds for @ modifier: {format_f(seconds)}"
             raise PositionedError(operand.expr.pos.start, reason)
         timestamp_ms = math.floor(abs(seconds * 1000) + 0.5)
         timestamp_ms = -timestamp_ms if seconds < 0 else timestamp_ms
         if not _LEAST_INT64 <= timestamp_ms <= -_LEAST_INT64 - 1:
-            # What Go makes on amd64 of a float that is no int64.
+            # Go's conversion on amd64 of a float that does not fit int64.
             timestamp_ms = _LEAST_INT64
         return _at_modified(
             operand,

@@ -1,6 +1,6 @@
-"""Character by character scanning of the tokens whose errors name a place inside them.
+"""Scans tokens character by character whose errors have a position inside the token.
 
-These follow Prometheus' lexer step by step, since its error texts quote what it had read so far.
+The functions follow Prometheus' lexer step by step, because its errors quote what it has read.
 """
 
 import re
@@ -27,7 +27,7 @@ def _skip_one(text: str, pos: int, valid: str) -> int:
 
 
 def scan_number(text: str, start: int) -> tuple[bool, int]:
-    """Whether a number token starts at `start`, and how far it was read to know."""
+    """Whether a number token starts at `start`, and the offset up to which it was read."""
     pos, digits = start, _DIGITS
     if text[start : start + 2] in ("0x", "0X"):
         digits = _HEX_DIGITS
@@ -37,7 +37,7 @@ def scan_number(text: str, start: int) -> tuple[bool, int]:
     pos = _skip_one(text, _skip_one(text, pos, "."), digits)
     seen: set[str] = set()
     while _is(text, pos, digits + _SEPARATORS):
-        # An `e` met here is an exponent even in a hexadecimal number; inside a run of digits not.
+        # As in Prometheus, an `e` after a separator is an exponent even in a hexadecimal number.
         if text[pos] not in _SEPARATORS:
             pos = _skip(text, pos, digits)
             continue
@@ -63,12 +63,12 @@ def _scan_separator(text: str, pos: int, seen: set[str], is_hex: bool) -> tuple[
 
 
 def scan_duration(text: str, pos: int) -> tuple[bool, int]:
-    """Whether the rest of a duration token is at `pos`, behind its first digits; see above."""
+    """As `scan_number`, for the rest of a duration token after its first digits."""
     units = "smhdwy"
     while True:
         if not _is(text, pos, units):
             return False, pos
-        # A wrong unit such as `hs` is found when the duration is parsed.
+        # An invalid unit such as `hs` is reported when the duration is parsed.
         pos = _skip_one(text, pos + 1, "s")
         if not _is(text, pos, _DIGITS):
             break
@@ -96,11 +96,11 @@ _DIGIT_ESCAPES = {
     "u": (1, 4, _HEX_DIGITS),
     "U": (1, 8, _HEX_DIGITS),
 }
-"""By its first character: where the digits of an escape start, how many, and which they are."""
+"""By first character of an escape: offset of its digits, their number, and the valid digits."""
 
 
 def string_fault(text: str, start: int) -> tuple[int, str]:
-    """The end of the string token at `start`, or what is wrong with it."""
+    """The end of the string token at `start`, and the error in it, "" if there is none."""
     opening = text[start]
     body = _BODIES[opening].match(text, start + 1)
     end = body.end() if body else start + 1

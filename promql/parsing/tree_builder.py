@@ -1,8 +1,8 @@
-"""Makes the nodes of the syntax tree, a method for each rule or alias of `grammar.lark`.
+"""Makes the nodes of the syntax tree: one method for each rule or alias of `grammar.lark`.
 
-Methods take the values of the rule's symbols, in order. They check what Prometheus checks while
-it parses; types are checked afterwards by `promql.parsing.type_checker`, as a syntax error further
-on in the text is reported first.
+Methods take the values of the rule's symbols, in order, and check what Prometheus checks while it
+parses. `promql.parsing.type_checker` checks types afterwards, because a later syntax error is
+reported before a type error.
 """
 
 from promcompat.core.matchers import LabelMatcher
@@ -176,7 +176,7 @@ def _matching(
     op: str, matching: VectorMatching, lhs_type: ValueType, rhs_type: ValueType
 ) -> VectorMatching | None:
     between_vectors = lhs_type is ValueType.VECTOR and rhs_type is ValueType.VECTOR
-    # Labels between other types are an error, which the type checker has yet to see.
+    # The type checker reports matching labels between other types.
     if not between_vectors and not matching.labels:
         return None
     if op in SET_OPERATORS and matching.card is Cardinality.ONE_TO_ONE:
@@ -187,7 +187,7 @@ def _matching(
 class TreeBuilder(
     ListRules, LabelNameRules, MatcherRules, DurationRules, RangeRules, CallRules, BinaryRules
 ):
-    """All rules; stateless."""
+    """All rules; it has no state."""
 
     def expression(self, operand: Operand) -> Expr:
         return operand.expr

@@ -1,4 +1,4 @@
-"""Types of expressions, and the checks Prometheus makes once a query has parsed, in its order."""
+"""Types of expressions, and Prometheus' checks of a parsed query, in the same order."""
 
 from typing import assert_never
 
@@ -53,7 +53,7 @@ def value_type(expr: Expr) -> ValueType:
 
 
 def _is_scalar(expr: BinaryExpr) -> bool:
-    """Whether all that the operators join is scalar."""
+    """Whether all operands are scalars."""
     operands: list[Expr] = [expr]
     while operands:
         match operands.pop():
@@ -69,14 +69,14 @@ def _is_scalar(expr: BinaryExpr) -> bool:
 
 
 Check = Nested[Expr, ValueType]
-"""A check in progress: yields a part to check first, is sent its type, returns its own type.
+"""A check in progress: it yields a part to check first, receives its type, and returns its own.
 
 Generators keep Prometheus' order of errors without recursion, which would limit the depth.
 """
 
 
 def check_types(expr: Expr, text: str) -> None:
-    """Raise PositionedError for the first ill-typed part of `expr`, parsed from `text`."""
+    """Raise PositionedError for the first type error in `expr`, which was parsed from `text`."""
     run_nested(TypeChecker(text).check, expr)
 
 
@@ -87,7 +87,7 @@ class TypeChecker:
         self._text = text
 
     def check(self, expr: Expr) -> Check:
-        """The check of `expr` and of every part of it."""
+        """Check `expr` and all its parts."""
         match expr:
             case SubqueryExpr():
                 return self._check_subquery(expr)
@@ -231,11 +231,11 @@ def _check_argument_count(call: Call, function: Function) -> None:
 
 
 def _check_info_selector(call: Call, selector: Expr, context: str) -> None:
-    """The second argument of `info`: label matchers alone, which may all match the empty string."""
+    """The second argument of `info` must be label matchers only; all may match the empty string."""
     got = value_type(selector)
     if got is not ValueType.VECTOR:
         raise PositionedError(call.pos.start, _type_fault(ValueType.VECTOR, got, context))
-    # Prometheus dies of any other vector here and answers "unexpected error".
+    # Prometheus panics on any other vector here and answers "unexpected error".
     if not isinstance(selector, VectorSelector) or selector.name:
         reason = "expected label selectors only, got vector selector instead"
         raise PositionedError(selector.pos.start, reason)

@@ -1,1 +1,1 @@
-"""From a checked tree to a plan: what is selected, over which times, at which steps."""
+"""From a checked tree to a plan: which samples are selected, and for which steps."""

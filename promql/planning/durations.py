@@ -1,4 +1,4 @@
-"""Computing duration expressions, as in `foo[5m * 2] offset (1h - 10m)`, into milliseconds."""
+"""Duration expressions, as in `foo[5m * 2] offset (1h - 10m)`, computed to milliseconds."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,13 +8,13 @@ from promql.ast import DurationExpr, NumberLiteral, PositionRange
 from promql.numbers.float_arithmetic import ARITHMETIC
 
 _MAX_SECONDS = (1 << 63) / 1e9
-"""What Prometheus can hold: an int64 of nanoseconds."""
+"""Prometheus stores durations as int64 nanoseconds."""
 
 _FOLDS: Mapping[str, Callable[[float, float], float]] = {"min": min, "max": max}
 
 
 class DurationError(BadDataError):
-    """A computed duration that is none; `pos` is where in the query it is computed."""
+    """A computed duration that is invalid; `pos` is its position in the query."""
 
     def __init__(self, reason: str, pos: PositionRange) -> None:
         super().__init__(f"{pos.start}:{pos.end}: {reason}")
@@ -22,7 +22,7 @@ class DurationError(BadDataError):
         self.pos = pos
 
     def in_bytes(self, query: str) -> "DurationError":
-        """The same error with offsets into the UTF-8 of the query, as Prometheus counts them."""
+        """The same error with byte offsets into the UTF-8 of the query, as in Prometheus."""
         start, end = (
             len(query[:offset].encode(errors="surrogatepass"))
             for offset in (self.pos.start, self.pos.end)
@@ -31,15 +31,15 @@ class DurationError(BadDataError):
 
 
 def duration_ms(expr: DurationExpr, step_ms: int, allow_negative: bool = False) -> int:
-    """The milliseconds `expr` stands for; `step_ms` is what `step()` gives.
+    """The milliseconds of `expr`; `step_ms` is the value of `step()`.
 
-    Raises DurationError in Prometheus' words for a division by zero, a duration that is not
+    Raises DurationError with Prometheus' text for a division by zero, a duration that is not
     positive where it has to be, or one out of range.
     """
     seconds = _seconds(expr, step_ms)
     if seconds <= 0 and not allow_negative:
         raise _error(expr, "duration must be greater than 0")
-    # Written so that NaN is refused as well.
+    # Negated so that NaN is refused too.
     if not abs(seconds) <= _MAX_SECONDS:
         raise _error(expr, "duration is out of range")
     return int(seconds * 1000)

@@ -1,4 +1,4 @@
-"""The plan of a query: the resolved tree and the leaves storage is asked for, all at once."""
+"""The plan of a query: the resolved tree, and all selections to read from storage."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,16 +9,15 @@ from promql.ast import Expr, ValueType, VectorSelector
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to fetch and what to compute.
+    """What to read and what to compute.
 
-    `parsed` is the query as it was written. `expr` has every duration expression computed and every
-    `@ start()`/`@ end()` resolved, so that only `offset_ms`, `range_ms`, `step_ms` and
-    `timestamp_ms` are left to read. `selections[leaf_of[selector]]` is what to fetch for a selector
-    of `expr`: it covers every step at which the evaluator can need it, subqueries, lookback,
-    offsets and `@` included. One statement of storage answers one selection. `step_invariant` are
-    the largest parts of `expr` that read samples and have one value at every step; they are
-    evaluated on one step. `shown_parens` are those in parentheses, with samples or without:
-    annotations show their parentheses, as Prometheus' do.
+    `parsed` is the query as it was written. In `expr` every duration expression is computed and
+    every `@ start()` and `@ end()` resolved: only `offset_ms`, `range_ms`, `step_ms` and
+    `timestamp_ms` remain. `selections[leaf_of[selector]]` is what to read for a selector of `expr`;
+    it covers every step the evaluator can need, with subqueries, lookback, offsets and `@`.
+    `step_invariant` are the largest parts of `expr` that read samples and have the same value at
+    every step; they are evaluated for one step. `shown_parens` are the step-invariant parts that
+    are in parentheses: annotations show their position with the parentheses, as in Prometheus.
     """
 
     parsed: Expr

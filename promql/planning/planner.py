@@ -1,8 +1,8 @@
-"""From a parsed query to its plan: resolve what depends on the query's range, list the leaves.
+"""From a parsed query to its plan: resolves what depends on the query's range, lists the leaves.
 
 Before: `sum(rate(foo[5m] @ end())) / bar offset 1m` over [0, 1h].
-After: every selector has a fixed `@` or none, and two selections, `foo` in `(55m, 60m]` and `bar`
-in `(-6m, 59m]`; `sum(…)` is step invariant, so it is evaluated on one step only.
+After: `@` is a fixed time, and there are two selections, `foo` in `(55m, 60m]` and `bar` in
+`(-6m, 59m]`; `sum(…)` is step invariant, so it is evaluated for one step only.
 """
 
 from dataclasses import dataclass, replace
@@ -44,7 +44,7 @@ def make_plan(
 ) -> Plan:
     """Plan the evaluation of `expr`, a type-checked query of `result_type`, over `eval_range`.
 
-    Raises BadDataError when a duration expression is not a usable duration.
+    Raises BadDataError for an invalid duration.
     """
     resolved = _resolve(expr, eval_range, default_subquery_step_ms)
     leaves = _Leaves(lookback_ms)
@@ -95,7 +95,7 @@ def _resolve(
 
 
 def _resolve_param(param: Expr | None, eval_range: EvalRange, default_step_ms: int) -> Expr | None:
-    """Once more, and without `@ start()` and `@ end()`, which Prometheus 3.5 overlooks in it."""
+    """The resolved parameter of an aggregation, where Prometheus 3.5 ignores `@ start()`."""
     if param is None:
         return None
     return _resolve(param, eval_range, default_step_ms, is_param=True)
@@ -123,14 +123,14 @@ def _resolve_subquery(
 
 
 def _call_args(call: Call, args: list[Expr]) -> tuple[Expr, ...]:
-    """The arguments, with the selector `info(v)` implies spelled out as that of `target_info`."""
+    """The arguments; `info(v)` gets the selector of `target_info` as its second one."""
     if call.func != "info":
         return tuple(args)
     if len(args) == 1:
         return (*args, VectorSelector("", (TARGET_INFO,), TimeModifiers(), call.pos))
     base, selector = args
     assert isinstance(selector, VectorSelector)
-    # Prometheus reads nothing but the matchers.
+    # Prometheus uses only the matchers of this selector.
     return (base, replace(selector, modifiers=TimeModifiers()))
 
 
@@ -153,7 +153,7 @@ def _resolve_modifiers(
 
 
 class _Part(NamedTuple):
-    """What is known of a part: whether its value is the same at every step, and reads samples."""
+    """A part, whether its value is the same at every step, and whether it reads samples."""
 
     expr: Expr
     is_invariant: bool
@@ -169,7 +169,7 @@ def _invariant_parts(expr: Expr) -> list[_Part]:
         if isinstance(node, SubqueryExpr) or not is_invariant:
             outermost = parts
         else:
-            # The parameter of an aggregation has no say in Prometheus.
+            # Prometheus ignores the parameter of an aggregation here.
             outermost = parts[:-1] if isinstance(node, AggregateExpr) else []
         found.extend(part for part in outermost if part.is_invariant)
         has_selector = isinstance(node, VectorSelector) or any(part.has_selector for part in parts)
@@ -189,7 +189,7 @@ def _is_invariant(node: Expr, parts: list[_Part]) -> bool:
         case AggregateExpr():
             return parts[-1].is_invariant
         case Call(func="info", args=(_, selector)) if selector.pos == node.pos:
-            # The selector that is not written has no say.
+            # The implied selector does not count.
             return parts[0].is_invariant
         case Call() if FUNCTIONS[node.func].uses_eval_time:
             return False
@@ -198,12 +198,12 @@ def _is_invariant(node: Expr, parts: list[_Part]) -> bool:
 
 
 _FARTHEST_MS = 1 << 62
-"""As far as `@` goes: there are no samples beyond, and times around it still fit an int64."""
+"""Bound of `@`: there are no samples beyond, and times around it still fit an int64."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """Where a node stands: the eval times it can be asked for and what is around it."""
+    """The context of a node: its possible eval times, and the nodes around it."""
 
     start_ms: int
     end_ms: int
@@ -215,7 +215,7 @@ class _Context:
     moves_info: bool = False
 
     def moved(self, modifiers: TimeModifiers, range_ms: int, step_ms: int) -> "_Context":
-        """The eval times a selector or subquery with these modifiers looks at (left-open)."""
+        """The times that a selector or subquery with these modifiers covers (left-open)."""
         at_ms = modifiers.timestamp_ms
         start_ms = self.start_ms if at_ms is None else at_ms
         end_ms = self.end_ms if at_ms is None else at_ms
@@ -227,14 +227,14 @@ class _Context:
         )
 
     def aligned(self) -> "_Context":
-        """The multiples of the step among the times: those a subquery is evaluated at."""
+        """The first and last multiple of the step, at which a subquery is evaluated."""
         first_ms = (self.start_ms // self.step_ms + 1) * self.step_ms
         last_ms = self.end_ms // self.step_ms * self.step_ms
         return replace(self, start_ms=first_ms, end_ms=last_ms)
 
 
 class _Leaves:
-    """Collects the selections; one that was asked for before is not fetched twice."""
+    """Collects the selections, equal ones only once."""
 
     def __init__(self, lookback_ms: int) -> None:
         self._lookback_ms = lookback_ms
@@ -293,7 +293,7 @@ class _Leaves:
                 )
             )
         elif self.selections[index].hints != hints:
-            # Two uses share the samples, so none of them may shape what is fetched.
+            # Two uses share these samples, so hints of only one of them must not apply.
             shared = SelectHints(
                 step_ms=hints.step_ms,
                 range_ms=hints.range_ms,
@@ -303,16 +303,16 @@ class _Leaves:
 
 
 def _matchers_of(selector: VectorSelector, context: _Context) -> tuple[LabelMatcher, ...]:
-    """The matchers of an instant selector; `info()` means `target_info` by one without a name."""
+    """The matchers of an instant selector; without a name, `info()` reads `target_info`."""
     is_named = any(matcher.name == METRIC_NAME for matcher in selector.matchers)
     adds_name = context.selects_info and not is_named
     return (TARGET_INFO, *selector.matchers) if adds_name else selector.matchers
 
 
 def _is_looked_up_elsewhere(selector: VectorSelector, context: _Context) -> bool:
-    """Whether a sample is looked for at another time than samples are selected for.
+    """Whether samples are looked up at other times than they are selected for.
 
-    `timestamp(x @ t offset d)` looks at t, see `Evaluator._sample_times`; for `info(x offset d)`
+    `timestamp(x @ t offset d)` looks them up at t, see `LeafSamples.times`; for `info(x offset d)`
     see `info_window`.
     """
     modifiers = selector.modifiers
@@ -321,7 +321,7 @@ def _is_looked_up_elsewhere(selector: VectorSelector, context: _Context) -> bool
 
 
 def _context_within(expr: Expr, context: _Context) -> _Context:
-    """Where the children of a node stand, with the hints each is to carry."""
+    """The context of the children of a node."""
     match expr:
         case SubqueryExpr():
             return context.moved(expr.modifiers, expr.range_ms, expr.step_ms).aligned()

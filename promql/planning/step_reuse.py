@@ -1,6 +1,6 @@
-"""Which range queries can be put together from steps of earlier answers, and what steps depend on.
+"""Which range queries can reuse steps of earlier answers, and which samples a step depends on.
 
-PromQL evaluates each step by itself, with exceptions; a query that has one is left alone here.
+PromQL evaluates each step separately, with a few exceptions; queries with one are not reusable.
 """
 
 from dataclasses import dataclass
@@ -27,14 +27,14 @@ _WHOLE_RANGE_AGGREGATIONS = frozenset({"limitk", "limit_ratio"})
 
 @dataclass(frozen=True, slots=True)
 class StepReach:
-    """The value at a step depends on the samples in `(step - back_ms, step + ahead_ms]` alone."""
+    """The value at a step depends only on the samples in `(step - back_ms, step + ahead_ms]`."""
 
     back_ms: int
     ahead_ms: int
 
 
 def step_reach(plan: Plan) -> StepReach:
-    """What a step of a reusable plan depends on; the same for every range of its step width."""
+    """The reach of a step of a reusable plan; it is the same for all ranges with this step."""
     grid: EvalRange = plan.eval_range
     return StepReach(
         max(grid.start_ms - selection.start_ms for selection in plan.selections),
@@ -43,10 +43,10 @@ def step_reach(plan: Plan) -> StepReach:
 
 
 def is_reusable(expr: Expr) -> bool:
-    """Whether every step of `expr`, as parsed, is the same in whatever range it is evaluated.
+    """Whether every step of `expr`, as parsed, has the same value in every range.
 
-    Not so with `@`, with computed durations, and where Prometheus compares the label sets of all
-    steps: in functions that rename labels, and where a metric name is dropped from a whole matrix
+    It has not with `@`, with computed durations, and where Prometheus compares the label sets of
+    all steps: in functions that rename labels, and where metric names are dropped from a matrix
     that may hold several metrics.
     """
     nodes = list(walk(expr))
