@@ -114,71 +114,50 @@ class PostgresAlertRepository:
             writer = self._writer(connection)
             yield PostgresThresholdSession(connection, self._database.tenants, writer)
 
-    @read_again
     async def active_alerts(self, tenant: str) -> list[Alert]:
         """See the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None:
-            return []
-        async with acquired(self._database.read_pool) as connection:
-            rows = await connection.fetch(_QUERIES["active_alerts"], tenant_id)
+        rows = await self._database.rows_of(tenant, _QUERIES["active_alerts"])
         return [alert_of_row(row) for row in rows]
 
-    @read_again
     async def list_alerts(self, tenant: str, wanted: AlertFilter) -> list[Alert]:
         """See the port. Equality is the database's, other matchers are tried here."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None:
-            return []
         equal = {
             one.name: one.value for one in wanted.matchers if one.op is MatchOp.EQUAL and one.value
         }
         found: list[Alert] = []
         before_id, n_scanned = wanted.before_id, 0
-        async with acquired(self._database.read_pool) as connection:
-            while len(found) < wanted.limit and n_scanned < _MAX_SCANNED:
-                rows = await connection.fetch(
-                    _QUERIES["list_alerts"],
-                    tenant_id,
-                    [state.value for state in wanted.states] or None,
-                    wanted.severity,
-                    wanted.rule_name,
-                    wanted.rule_id,
-                    before_id,
-                    document(equal),
-                    wanted.limit,
-                )
-                page = [alert_of_row(row) for row in rows]
-                found += await _matching(page, wanted.matchers)
-                if len(page) < wanted.limit:
-                    break
-                before_id, n_scanned = page[-1].id, n_scanned + len(page)
+        while len(found) < wanted.limit and n_scanned < _MAX_SCANNED:
+            rows = await self._database.rows_of(
+                tenant,
+                _QUERIES["list_alerts"],
+                [state.value for state in wanted.states] or None,
+                wanted.severity,
+                wanted.rule_name,
+                wanted.rule_id,
+                before_id,
+                document(equal),
+                wanted.limit,
+            )
+            page = [alert_of_row(row) for row in rows]
+            found += await _matching(page, wanted.matchers)
+            if len(page) < wanted.limit:
+                break
+            before_id, n_scanned = page[-1].id, n_scanned + len(page)
         return found[: wanted.limit]
 
-    @read_again
     async def find_alert(self, tenant: str, alert_id: int) -> Alert | None:
         """See the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None:
-            return None
-        async with acquired(self._database.read_pool) as connection:
-            row = await connection.fetchrow(_QUERIES["find_alert"], tenant_id, alert_id)
+        row = await self._database.row_of(tenant, _QUERIES["find_alert"], alert_id)
         return None if row is None else alert_of_row(row)
 
-    @read_again
     async def series_value(self, tenant: str, series_id: int) -> SeriesValue | None:
         """See the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        async with acquired(self._database.read_pool) as connection:
-            row = await connection.fetchrow(_THRESHOLDS["series_value"], tenant_id, series_id)
+        row = await self._database.row_of(tenant, _THRESHOLDS["series_value"], series_id)
         return None if row is None else SeriesValue(row["value"], row["ts_ms"] or 0)
 
-    @read_again
     async def history(self, tenant: str, alert_id: int) -> list[AlertTransition]:
         """See the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        async with acquired(self._database.read_pool) as connection:
-            rows = await connection.fetch(_QUERIES["alert_history"], tenant_id, alert_id)
+        rows = await self._database.rows_of(tenant, _QUERIES["alert_history"], alert_id)
         return [
             AlertTransition(
                 from_state=AlertState(row["from_state"]),
@@ -224,9 +203,8 @@ class PostgresAlertRepository:
 
     async def count_silences(self, tenant: str, now_ms: int) -> int:
         """See the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        async with acquired(self._database.read_pool) as connection:
-            return await connection.fetchval(_QUERIES["count_silences"], tenant_id, now_ms) or 0
+        row = await self._database.row_of(tenant, _QUERIES["count_silences"], now_ms)
+        return 0 if row is None else row[0]
 
     async def save_silence(self, tenant: str, silence: Silence) -> Silence:
         """See the port."""
@@ -245,12 +223,9 @@ class PostgresAlertRepository:
 
     async def end_silence(self, tenant: str, silence_id: int, at_ms: int) -> bool:
         """See the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        async with acquired(self._database.write_pool) as connection:
-            found = await connection.fetchval(_QUERIES["end_silence"], tenant_id, silence_id, at_ms)
-        return found is not None
+        statement = _QUERIES["end_silence"]
+        return await self._database.change_of(tenant, statement, silence_id, at_ms) is not None
 
-    @read_again
     async def list_silences(
         self,
         tenant: str,
@@ -261,11 +236,9 @@ class PostgresAlertRepository:
         limit: int = 100,
     ) -> list[Silence]:
         """See the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        async with acquired(self._database.read_pool) as connection:
-            rows = await connection.fetch(
-                _QUERIES["list_silences"], tenant_id, after_ms, silence_id, before_id, limit
-            )
+        rows = await self._database.rows_of(
+            tenant, _QUERIES["list_silences"], after_ms, silence_id, before_id, limit
+        )
         return [silence_of_row(row) for row in rows]
 
     @read_again
@@ -278,9 +251,7 @@ class PostgresAlertRepository:
 
     async def receiver_depths(self, tenant: str) -> Mapping[str, ReceiverDepth]:
         """See the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        async with acquired(self._database.read_pool) as connection:
-            rows = await connection.fetch(_DELIVERIES["receiver_depths"], tenant_id)
+        rows = await self._database.rows_of(tenant, _DELIVERIES["receiver_depths"])
         return {
             row["receiver"]: ReceiverDepth(
                 n_waiting=row["n_waiting"],

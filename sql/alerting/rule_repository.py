@@ -11,7 +11,7 @@ from promcompat.core.alerts import Alert, AlertChange, AlertRule, RuleEvaluation
 from promcompat.core.errors import ConflictError
 from sql.alerting.alert_rows import alert_of_row, rule_columns, rule_of_row
 from sql.alerting.alert_writer import AlertWriter
-from sql.database.connection_pool import Connection, acquired, read_again
+from sql.database.connection_pool import Connection, acquired
 from sql.database.database import Database
 from sql.query_loader import load_queries
 
@@ -24,26 +24,16 @@ class PostgresRuleRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    @read_again
     async def list_rules(
         self, tenant: str, group: str | None = None, rule_id: int | None = None
     ) -> list[AlertRule]:
         """Rules by group; see the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None:
-            return []
-        async with acquired(self._database.read_pool) as connection:
-            rows = await connection.fetch(_QUERIES["list_rules"], tenant_id, group, rule_id)
+        rows = await self._database.rows_of(tenant, _QUERIES["list_rules"], group, rule_id)
         return [rule_of_row(row) for row in rows]
 
-    @read_again
     async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
         """Last evaluations by rule; see the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None:
-            return {}
-        async with acquired(self._database.read_pool) as connection:
-            rows = await connection.fetch(_QUERIES["rule_evaluations"], tenant_id)
+        rows = await self._database.rows_of(tenant, _QUERIES["rule_evaluations"])
         return {
             row["rule_id"]: RuleEvaluation(
                 evaluated_at_ms=row["evaluated_at_ms"],
@@ -53,13 +43,10 @@ class PostgresRuleRepository:
             for row in rows
         }
 
-    @read_again
     async def count_rules(self, tenant: str, group: str) -> tuple[int, int]:
         """Rules of the tenant and of the group; see the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        async with acquired(self._database.read_pool) as connection:
-            row = await connection.fetchrow(_QUERIES["count_rules"], tenant_id, group)
-        return row["of_tenant"], row["of_group"]
+        row = await self._database.row_of(tenant, _QUERIES["count_rules"], group)
+        return (0, 0) if row is None else (row["of_tenant"], row["of_group"])
 
     async def save_rule(self, tenant: str, rule: AlertRule) -> AlertRule | None:
         """Make or replace; see the port."""
@@ -79,12 +66,8 @@ class PostgresRuleRepository:
 
     async def delete_rule(self, tenant: str, rule_id: int, version: int) -> bool:
         """Compare and delete; see the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None:
-            return False
-        async with acquired(self._database.write_pool) as connection:
-            found = await connection.fetchval(_QUERIES["delete_rule"], tenant_id, rule_id, version)
-        return found is not None
+        statement = _QUERIES["delete_rule"]
+        return await self._database.change_of(tenant, statement, rule_id, version) is not None
 
 
 class PostgresEvaluationSession:

@@ -9,7 +9,7 @@ import asyncpg
 
 from sql.database.capabilities import Capabilities, detect_capabilities
 from sql.database.connecting import CONNECT_SECONDS
-from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool
+from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool, read_again
 from sql.database.installation_guard import EPOCH_SETTING, NO_EPOCH, InstallationGuard
 from sql.database.liveness import Heartbeat, Readiness
 from sql.database.reader_priority import lower_priority
@@ -91,6 +91,33 @@ class Database:
             tenants=tenants,
             options=chosen,
         )
+
+    @read_again
+    async def rows_of(self, tenant: str, statement: str, *values: object) -> list[asyncpg.Record]:
+        """The rows of a reading statement whose $1 is the tenant's id; none of unknown tenants."""
+        tenant_id = await self.tenants.find(tenant)
+        if tenant_id is None:
+            return []
+        async with acquired(self.read_pool) as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(statement, tenant_id, *values)
+        return rows
+
+    async def row_of(self, tenant: str, statement: str, *values: object) -> asyncpg.Record | None:
+        """The first row of such a statement."""
+        return next(iter(await self.rows_of(tenant, statement, *values)), None)
+
+    async def change_of(
+        self, tenant: str, statement: str, *values: object
+    ) -> asyncpg.Record | None:
+        """The row that a changing statement, whose $1 is the tenant's id, returns.
+
+        None for an unknown tenant too: it has nothing to change.
+        """
+        tenant_id = await self.tenants.find(tenant)
+        if tenant_id is None:
+            return None
+        async with acquired(self.write_pool) as connection:
+            return await connection.fetchrow(statement, tenant_id, *values)
 
     async def close(self) -> None:
         """Disconnect."""

@@ -16,7 +16,7 @@ from promcompat.core.definitions import (
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.thresholds import AlertThreshold
 from sql.catalog import is_storable_text
-from sql.database.connection_pool import acquired, read_again
+from sql.database.connection_pool import acquired
 from sql.database.database import Database
 from sql.definitions.threshold_json import decode_threshold, encode_threshold
 from sql.query_loader import load_queries
@@ -30,58 +30,38 @@ class PostgresDefinitionRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    @read_again
     async def find(self, tenant: str, name: str) -> MetricDefinition | None:
         """One definition; see the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None or not is_storable_text(name):
+        if not is_storable_text(name):
             return None
-        async with acquired(self._database.read_pool) as connection:
-            row = await connection.fetchrow(_QUERIES["find_definition"], tenant_id, name)
+        row = await self._database.row_of(tenant, _QUERIES["find_definition"], name)
         return None if row is None else _definition_of(row)
 
-    @read_again
     async def list(
         self, tenant: str, *, prefix: str = "", after: str = "", limit: int = 1000
     ) -> list[MetricDefinition]:
         """Definitions by name; see the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None or not is_storable_text(prefix) or not is_storable_text(after):
+        if not is_storable_text(prefix) or not is_storable_text(after):
             return []
-        async with acquired(self._database.read_pool) as connection:
-            rows = await connection.fetch(
-                _QUERIES["list_definitions"], tenant_id, prefix, after, limit
-            )
+        statement = _QUERIES["list_definitions"]
+        rows = await self._database.rows_of(tenant, statement, prefix, after, limit)
         return [_definition_of(row) for row in rows]
 
-    @read_again
     async def count(self, tenant: str) -> int:
         """The number of definitions; see the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None:
-            return 0
-        async with acquired(self._database.read_pool) as connection:
-            return await connection.fetchval(_QUERIES["count_definitions"], tenant_id) or 0
+        row = await self._database.row_of(tenant, _QUERIES["count_definitions"])
+        return 0 if row is None else row[0]
 
-    @read_again
     async def list_thresholds(self, tenant: str) -> Mapping[str, AlertThreshold]:
         """Thresholds by metric name; see the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None:
-            return {}
-        async with acquired(self._database.read_pool) as connection:
-            rows = await connection.fetch(_QUERIES["list_thresholds"], tenant_id)
+        rows = await self._database.rows_of(tenant, _QUERIES["list_thresholds"])
         decoded = {row["name"]: decode_threshold(row["alert_threshold"]) for row in rows}
         return {name: threshold for name, threshold in decoded.items() if threshold is not None}
 
-    @read_again
     async def version(self, tenant: str) -> int:
         """The counter of changes; see the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None:
-            return 0
-        async with acquired(self._database.read_pool) as connection:
-            return await connection.fetchval(_QUERIES["definition_version"], tenant_id) or 0
+        row = await self._database.row_of(tenant, _QUERIES["definition_version"])
+        return 0 if row is None else row[0]
 
     async def save(
         self, tenant: str, definition: MetricDefinition, expected_version: int
@@ -104,14 +84,8 @@ class PostgresDefinitionRepository:
 
     async def delete(self, tenant: str, name: str, expected_version: int) -> bool:
         """Compare and delete; see the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None:
-            return False
-        async with acquired(self._database.write_pool) as connection:
-            row = await connection.fetchrow(
-                _QUERIES["delete_definition"], tenant_id, name, expected_version
-            )
-        return row is not None
+        statement = _QUERIES["delete_definition"]
+        return await self._database.change_of(tenant, statement, name, expected_version) is not None
 
 
 def _columns(definition: MetricDefinition) -> tuple[object, ...]:

@@ -152,27 +152,24 @@ class PostgresRemediationRepository:
         assert row is not None, "locked by this transaction"
         return _step_of(row)
 
-    @read_again
     async def find(self, tenant: str, remediation_id: int) -> Remediation | None:
         """One remediation; see the port."""
-        return await self._fetch_one("find_remediation", tenant, remediation_id)
+        row = await self._database.row_of(tenant, _QUERIES["find_remediation"], remediation_id)
+        return None if row is None else _remediation_of(row)
 
-    @read_again
     async def list(self, tenant: str, wanted: RemediationFilter) -> list[Remediation]:
         """Remediations, newest first; see the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None or not is_storable_text(wanted.rule_name or ""):
+        if not is_storable_text(wanted.rule_name or ""):
             return []
-        async with acquired(self._database.read_pool) as connection:
-            rows = await connection.fetch(
-                _QUERIES["list_remediations"],
-                tenant_id,
-                wanted.state.value if wanted.state else None,
-                wanted.rule_name,
-                wanted.alert_id,
-                wanted.before_id,
-                wanted.limit,
-            )
+        rows = await self._database.rows_of(
+            tenant,
+            _QUERIES["list_remediations"],
+            wanted.state.value if wanted.state else None,
+            wanted.rule_name,
+            wanted.alert_id,
+            wanted.before_id,
+            wanted.limit,
+        )
         return [_remediation_of(row) for row in rows]
 
     @read_again
@@ -186,24 +183,20 @@ class PostgresRemediationRepository:
         self, tenant: str, remediation_id: int, decision: Decision
     ) -> Remediation | None:
         """Record a decision if one is waited for; see the port."""
-        return await self._fetch_one("decide", tenant, remediation_id, *_decision_values(decision))
+        return await self._change("decide", tenant, remediation_id, *_decision_values(decision))
 
     async def record_cancel(
         self, tenant: str, remediation_id: int, actor: str, reason: str
     ) -> Remediation | None:
         """Record who cancels; see the port."""
-        return await self._fetch_one(
+        return await self._change(
             "record_cancel", tenant, remediation_id, _storable(actor), _storable(reason)
         )
 
-    async def _fetch_one(
+    async def _change(
         self, statement: str, tenant: str, remediation_id: int, *values: object
     ) -> Remediation | None:
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None:
-            return None
-        async with acquired(self._database.write_pool) as connection:
-            row = await connection.fetchrow(_QUERIES[statement], tenant_id, remediation_id, *values)
+        row = await self._database.change_of(tenant, _QUERIES[statement], remediation_id, *values)
         return None if row is None else _remediation_of(row)
 
     @read_again
