@@ -19,11 +19,10 @@ from native_api.alerts.payloads import (
     SilenceReply,
     TransitionReply,
 )
-from native_api.contract.cursors import decode_cursor, encode_cursor
-from native_api.contract.parameters import id_of, matchers_of
+from native_api.contract.pages import page_of, page_start
+from native_api.contract.parameters import ID_PART, id_of, matchers_of
 from native_api.contract.responses import json_response
 from native_api.contract.route import Call, Example, NoQuery, Reply, Route
-from native_api.rules.handlers import ID_PART
 from promcompat.core.alerts import Alert, AlertFilter
 
 
@@ -35,28 +34,26 @@ async def handle_list_alerts(call: Call[AlertListQuery, None]) -> web.Response:
         severity=query.severity,
         rule_name=query.rule,
         matchers=matchers_of(query.label),
-        before_id=_before_id(query),
+        before_id=page_start(query, 0),
         limit=query.limit + 1,
     )
     found = await call.services.alerts.list_alerts(call.tenant, wanted)
-    page = found[: query.limit]
+    page, next_cursor = page_of(query, found, lambda alert: alert.id)
     silenced_by = await call.services.alerts.silenced_by(call.tenant, page)
-    reply = AlertListReply(
-        alerts=[AlertReply.of_alert(one, silenced_by.get(one.id, ())) for one in page],
-        next_cursor=encode_cursor(query, page[-1].id) if len(found) > query.limit else None,
-    )
+    alerts = [AlertReply.of_alert(alert, silenced_by.get(alert.id, ())) for alert in page]
+    reply = AlertListReply(alerts=alerts, next_cursor=next_cursor)
     return json_response(call.request, reply)
 
 
 async def handle_get_alert(call: Call[NoQuery, None]) -> web.Response:
     """One alert."""
-    found = await call.services.alerts.get(call.tenant, id_of(call.path["id"]))
+    found = await call.services.alerts.get(call.tenant, id_of(call))
     return await _alert_response(call, found)
 
 
 async def handle_get_alert_history(call: Call[NoQuery, None]) -> web.Response:
     """The steps of an alert."""
-    steps = await call.services.alerts.history(call.tenant, id_of(call.path["id"]))
+    steps = await call.services.alerts.history(call.tenant, id_of(call))
     reply = HistoryReply(transitions=[TransitionReply.of_transition(step) for step in steps])
     return json_response(call.request, reply)
 
@@ -64,7 +61,7 @@ async def handle_get_alert_history(call: Call[NoQuery, None]) -> web.Response:
 async def handle_acknowledge_alert(call: Call[NoQuery, AcknowledgePayload]) -> web.Response:
     """Say who looks after an alert."""
     found = await call.services.alerts.acknowledge(
-        call.tenant, id_of(call.path["id"]), call.body.actor, call.body.reason
+        call.tenant, id_of(call), call.body.actor, call.body.reason
     )
     return await _alert_response(call, found)
 
@@ -72,7 +69,7 @@ async def handle_acknowledge_alert(call: Call[NoQuery, AcknowledgePayload]) -> w
 async def handle_resolve_alert(call: Call[NoQuery, ResolvePayload]) -> web.Response:
     """End an alert by hand."""
     found = await call.services.alerts.resolve(
-        call.tenant, id_of(call.path["id"]), call.body.actor, call.body.reason
+        call.tenant, id_of(call), call.body.actor, call.body.reason
     )
     return await _alert_response(call, found)
 
@@ -96,28 +93,26 @@ async def handle_list_silences(call: Call[SilenceListQuery, None]) -> web.Respon
     found = await call.services.alerts.silences(
         call.tenant,
         includes_ended=query.include_ended,
-        before_id=_before_id(query),
+        before_id=page_start(query, 0),
         limit=query.limit + 1,
     )
     now_ms = call.services.metrics.now_ms()
-    page = found[: query.limit]
-    reply = SilenceListReply(
-        silences=[SilenceReply.of_silence(one, now_ms) for one in page],
-        next_cursor=encode_cursor(query, page[-1].id) if len(found) > query.limit else None,
-    )
+    page, next_cursor = page_of(query, found, lambda silence: silence.id)
+    silences = [SilenceReply.of_silence(silence, now_ms) for silence in page]
+    reply = SilenceListReply(silences=silences, next_cursor=next_cursor)
     return json_response(call.request, reply)
 
 
 async def handle_get_silence(call: Call[NoQuery, None]) -> web.Response:
     """One silence."""
-    found = await call.services.alerts.get_silence(call.tenant, id_of(call.path["id"]))
+    found = await call.services.alerts.get_silence(call.tenant, id_of(call))
     now_ms = call.services.metrics.now_ms()
     return json_response(call.request, SilenceReply.of_silence(found, now_ms))
 
 
 async def handle_end_silence(call: Call[NoQuery, None]) -> web.Response:
     """End a silence now."""
-    found = await call.services.alerts.end_silence(call.tenant, id_of(call.path["id"]))
+    found = await call.services.alerts.end_silence(call.tenant, id_of(call))
     now_ms = call.services.metrics.now_ms()
     return json_response(call.request, SilenceReply.of_silence(found, now_ms))
 
@@ -127,10 +122,6 @@ async def handle_list_receivers(call: Call[NoQuery, None]) -> web.Response:
     found = await call.services.alerts.receivers(call.tenant)
     reply = ReceiverListReply(receivers=[ReceiverReply.of_receiver(*one) for one in found])
     return json_response(call.request, reply)
-
-
-def _before_id(query: AlertListQuery | SilenceListQuery) -> int:
-    return 0 if query.cursor is None else int(decode_cursor(query, query.cursor, int)[0])
 
 
 _PARTS = {"id": ID_PART}

@@ -6,10 +6,23 @@ from typing import Annotated, Final, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from native_api.contract.numbers import json_number
-from native_api.contract.parameters import LabelFilter, LabelFilters, StoredText, matchers_of
+from native_api.contract.pages import PageQuery
+from native_api.contract.parameters import (
+    LabelFilter,
+    LabelFilters,
+    PersonName,
+    Reason,
+    StoredText,
+    matchers_of,
+)
 from native_api.contract.problem import FieldError, InvalidRequestError, fault
-from native_api.contract.route import BodyModel, QueryModel, ReplyModel
-from native_api.contract.times import TIME_TEXT, format_time_ms, parse_iso8601_ms
+from native_api.contract.route import BodyModel, ReplyModel
+from native_api.contract.times import (
+    TIME_TEXT,
+    format_optional_time_ms,
+    format_time_ms,
+    parse_iso8601_ms,
+)
 from native_api.definitions.payloads import DurationText, LabelMap
 from promcompat.alerting.deliveries import Notifier
 from promcompat.core.alert_ports import ReceiverDepth
@@ -24,11 +37,6 @@ def _parse_moment(value: object) -> object:
     return parse_iso8601_ms(value)
 
 
-PersonName = Annotated[
-    StoredText,
-    Field(min_length=1, max_length=200, description="Who does this; recorded in the history."),
-]
-Reason = Annotated[StoredText, Field(min_length=1, max_length=2000)]
 Moment = Annotated[
     int,
     BeforeValidator(_parse_moment),
@@ -42,10 +50,6 @@ Value = float | str
 def _number(value: float) -> Value:
     number = json_number(value)
     return 0.0 if number is None else number
-
-
-def _time(unix_ms: int) -> str | None:
-    return format_time_ms(unix_ms) if unix_ms else None
 
 
 class AcknowledgementReply(ReplyModel):
@@ -99,9 +103,9 @@ class AlertReply(ReplyModel):
             annotations=dict(alert.annotations),
             value=_number(alert.value),
             query=alert.expr,
-            active_at=_time(alert.active_at_ms),
-            fired_at=_time(alert.fired_at_ms),
-            resolved_at=_time(alert.resolved_at_ms),
+            active_at=format_optional_time_ms(alert.active_at_ms),
+            fired_at=format_optional_time_ms(alert.fired_at_ms),
+            resolved_at=format_optional_time_ms(alert.resolved_at_ms),
             silenced_by=list(silenced_by),
             acknowledgement=AcknowledgementReply.of_alert(alert),
         )
@@ -116,15 +120,13 @@ class AlertListReply(ReplyModel):
     )
 
 
-class AlertListQuery(QueryModel):
+class AlertListQuery(PageQuery):
     """Parameters of the list."""
 
     state: list[AlertState] = Field(default_factory=list, description="May be repeated.")
     severity: StoredText = ""
     rule: StoredText = Field("", description="The name of a rule, or the metric of a threshold.")
     label: LabelFilters = Field(default_factory=list)
-    limit: int = Field(100, ge=1, le=1000)
-    cursor: str | None = Field(None, description="The `next_cursor` of the previous page.")
 
 
 class TransitionReply(ReplyModel):
@@ -160,14 +162,14 @@ class AcknowledgePayload(BodyModel):
     """Who looks after the alert."""
 
     actor: PersonName
-    reason: Annotated[StoredText, Field(max_length=2000)] = ""
+    reason: Reason = ""
 
 
 class ResolvePayload(BodyModel):
     """Who ends the alert, and why."""
 
     actor: PersonName
-    reason: Reason
+    reason: Annotated[Reason, Field(min_length=1)]
 
 
 class SilencePayload(BodyModel):
@@ -186,7 +188,7 @@ class SilencePayload(BodyModel):
     duration: DurationText | None = Field(
         None, description="How long the silence lasts. Default: 1h."
     )
-    reason: Reason
+    reason: Annotated[Reason, Field(min_length=1)]
     actor: PersonName
 
     def to_silence(self, now_ms: int) -> Silence:
@@ -253,12 +255,10 @@ class SilenceListReply(ReplyModel):
     )
 
 
-class SilenceListQuery(QueryModel):
+class SilenceListQuery(PageQuery):
     """Parameters of the list."""
 
     include_ended: bool = Field(False, description="Include silences that have ended.")
-    limit: int = Field(100, ge=1, le=1000)
-    cursor: str | None = Field(None, description="The `next_cursor` of the previous page.")
 
 
 class ReceiverReply(ReplyModel):
@@ -282,7 +282,7 @@ class ReceiverReply(ReplyModel):
             address=receiver.address,
             waiting=depth.n_waiting,
             failing=depth.n_failing,
-            waiting_since=_time(depth.since_ms),
+            waiting_since=format_optional_time_ms(depth.since_ms),
             last_error=depth.last_error,
         )
 

@@ -20,7 +20,7 @@ def etag_of(version: int) -> str:
 def precondition_of(request: web.Request) -> Precondition:
     """The precondition of If-Match and If-None-Match. Raises InvalidRequestError.
 
-Weak tags and unknown tags match nothing.
+    Weak tags and unknown tags match nothing.
     """
     match = request.headers.get(hdrs.IF_MATCH)
     none_match = request.headers.get(hdrs.IF_NONE_MATCH)

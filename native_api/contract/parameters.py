@@ -1,7 +1,9 @@
-"""The types of URL parameters: validated by pydantic and described in the OpenAPI document."""
+"""Types of parameters and fields: validated by pydantic, described in the OpenAPI document."""
 
+import math
 import re
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -13,12 +15,14 @@ from native_api.contract.names import (
     text_fault,
 )
 from native_api.contract.problem import FieldError, InvalidRequestError, fault
-from native_api.contract.route import PathPart
+from native_api.contract.route import Call, PathPart
 from native_api.contract.times import parse_time_parameter
 from native_api.contract.validation import quoted_value
 from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
+
+ValueT = TypeVar("ValueT")
 
 _FILTER = re.compile(r"(.+?)(=~|!~|!=|=)(.*)", re.DOTALL)
 _A_FILTER = "LABEL=VALUE, LABEL!=VALUE, LABEL=~REGEX or LABEL!~REGEX"
@@ -105,6 +109,16 @@ GroupBy = Annotated[
     AfterValidator(_label_names),
 ]
 
+PersonName = Annotated[
+    StoredText,
+    Field(min_length=1, max_length=200, description="Who does this; recorded in the history."),
+]
+Reason = Annotated[StoredText, Field(max_length=2000)]
+
+ID_PART = PathPart(
+    description="The id of the resource.",
+    schema={"type": "integer", "minimum": 1, "maximum": MAX_ID},
+)
 METRIC_NAME_PART = PathPart(description="The metric name, percent-encoded.")
 
 
@@ -143,10 +157,51 @@ def metric_name_of(path: str) -> str:
     return path
 
 
-def id_of(text: str) -> int:
+def id_of(call: Call[Any, Any]) -> int:
     """The id in the path. Raises InvalidRequestError."""
+    text = call.path["id"]
     if not re.fullmatch(r"[1-9][0-9]{0,18}", text, re.ASCII) or int(text) > MAX_ID:
         raise InvalidRequestError(
             [fault("path", "id", f"is {quoted_value(text)}", "a positive integer id")]
         )
     return int(text)
+
+
+def stored_json(name: str) -> AfterValidator:
+    """Accepts JSON that the database can give back unchanged; `name` begins the paths of faults."""
+
+    def check(value: ValueT) -> ValueT:
+        _check_json(value, name)
+        return value
+
+    return AfterValidator(check)
+
+
+def _check_json(value: object, path: str) -> None:
+    """Raises FieldError for JSON that the database cannot give back unchanged."""
+    match value:
+        case str():
+            if found := text_fault(value):
+                raise FieldError(f"{path} {found}", UNICODE_TEXT)
+        case int() if not -(1 << 63) <= value < 1 << 63:
+            raise FieldError(
+                f"{path} is an integer of more than 64 bits", "integers of at most 64 bits"
+            )
+        case float() if not math.isfinite(value):
+            raise FieldError(f"{path} is not a finite number", "finite numbers")
+        case Mapping():
+            for key, item in value.items():
+                _check_json(key, path)
+                _check_json(item, f"{path}.{key}")
+        case list():
+            for index, item in enumerate(value):
+                _check_json(item, f"{path}[{index}]")
+
+
+def check_repeated(name: str, given: object, in_path: int | str) -> None:
+    """A field of the body may only repeat its part of the path. Raises InvalidRequestError."""
+    if given is not None and given != in_path:
+        reason = f"is {quoted_value(given)}, but the path names {quoted_value(in_path)}"
+        raise InvalidRequestError(
+            [fault("body", name, reason, f"the {name} in the path, or no {name}")]
+        )

@@ -117,7 +117,7 @@ class FieldError(ValueError):
     def __init__(self, reason: str, expected: str = "", field: str = "") -> None:
         """Without `expected`, the text is derived from the JSON schema of the field.
 
-A validator of several fields sets `field` to the one at fault.
+        A validator of several fields sets `field` to the one at fault.
         """
         super().__init__(reason)
         self.expected = expected
@@ -217,7 +217,7 @@ def error_status(error: PromcompatError) -> int:
 def problem_of(error: PromcompatError, path_part: str) -> web.Response:
     """The response to an error, with Retry-After if a retry may succeed.
 
-`path_part` is the part of the path that identifies the resource, for a 404.
+    `path_part` is the part of the path that identifies the resource, for a 404.
     """
     headers: dict[str, str] = {}
     match error:

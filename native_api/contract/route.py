@@ -21,7 +21,7 @@ BASE = "/api/v1/metrics"
 class QueryModel(BaseModel):
     """Base of URL parameters: one field each, a `list` field for a repeated parameter.
 
-Unknown parameters are refused, since typing errors would go unnoticed otherwise.
+    Unknown parameters are refused, since typing errors would go unnoticed otherwise.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -76,6 +76,11 @@ def format_time_ms(time_ms: int) -> str:
     return format_times_ms(np.array([time_ms], np.int64))[0]
 
 
+def format_optional_time_ms(time_ms: int) -> str | None:
+    """RFC 3339 in UTC with milliseconds; None for 0, which stands for no time."""
+    return format_time_ms(time_ms) if time_ms else None
+
+
 def format_times_ms(times_ms: IntArray) -> list[str]:
     """RFC 3339 in UTC with milliseconds of a whole column."""
     texts = np.datetime_as_string(times_ms.astype("datetime64[ms]"), unit="ms")

@@ -7,18 +7,18 @@ from urllib.parse import quote
 
 from aiohttp import hdrs, web
 
-from native_api.contract.cursors import decode_cursor, encode_cursor
 from native_api.contract.etags import etag_of, is_not_modified, precondition_of
 from native_api.contract.merge_patch import patched
 from native_api.contract.names import METRIC_NAME_TEXT, metric_name_fault
+from native_api.contract.pages import page_of, page_start
 from native_api.contract.parameters import (
     METRIC_NAME_PART,
+    check_repeated,
     metric_name_of,
 )
 from native_api.contract.problem import InvalidRequestError, fault
 from native_api.contract.responses import json_response
 from native_api.contract.route import BASE, Call, Example, NoQuery, Reply, Route
-from native_api.contract.validation import quoted_value
 from native_api.definitions.payloads import (
     DefinitionDeletedReply,
     DefinitionFields,
@@ -37,16 +37,12 @@ from promcompat.metrics.definition_service import SavedDefinition
 async def handle_list_definitions(call: Call[DefinitionListQuery, None]) -> web.Response:
     """A page of definitions by name."""
     query = call.query
-    after = "" if query.cursor is None else str(decode_cursor(query, query.cursor, str)[0])
     found = await call.services.definitions.list(
-        call.tenant, prefix=query.prefix, after=after, limit=query.limit + 1
+        call.tenant, prefix=query.prefix, after=page_start(query, ""), limit=query.limit + 1
     )
-    page = found[: query.limit]
-    is_last = len(found) <= query.limit
-    reply = DefinitionListReply(
-        definitions=[DefinitionReply.of_definition(definition) for definition in page],
-        next_cursor=None if is_last else encode_cursor(query, page[-1].name),
-    )
+    page, next_cursor = page_of(query, found, lambda definition: definition.name)
+    definitions = [DefinitionReply.of_definition(definition) for definition in page]
+    reply = DefinitionListReply(definitions=definitions, next_cursor=next_cursor)
     return json_response(call.request, reply)
 
 
@@ -62,7 +58,7 @@ async def handle_get_definition(call: Call[NoQuery, None]) -> web.Response:
 async def handle_put_definition(call: Call[NoQuery, DefinitionPayload]) -> web.Response:
     """Create or replace a definition."""
     name = metric_name_of(call.path["name"])
-    _check_name(call.body.name, name)
+    check_repeated("name", call.body.name, name)
     definition = call.body.to_definition(name)
     saved = await call.services.definitions.change(
         call.tenant, name, precondition_of(call.request), lambda _current: definition
@@ -83,12 +79,13 @@ async def handle_create_definition(call: Call[NoQuery, NewDefinitionPayload]) ->
 async def handle_patch_definition(call: Call[NoQuery, dict[str, Any]]) -> web.Response:
     """Change fields of a definition."""
     name = metric_name_of(call.path["name"])
-    _check_name(call.body.get("name"), name)
+    check_repeated("name", call.body.get("name"), name)
 
     def edit(current: MetricDefinition | None) -> MetricDefinition:
         if current is None:
             raise NotFoundError(f"the metric {name!r} has no definition")
-        return _patched(current, call.body)
+        present = DefinitionFields.of_definition(current)
+        return patched(DefinitionPayload, present, call.body).to_definition(name)
 
     saved = await call.services.definitions.change(
         call.tenant, name, precondition_of(call.request), edit
@@ -108,20 +105,6 @@ async def handle_delete_definition(call: Call[NoQuery, None]) -> web.Response:
         "have a retention or threshold of their own.",
     )
     return json_response(call.request, reply)
-
-
-def _patched(current: MetricDefinition, patch: dict[str, Any]) -> MetricDefinition:
-    present = DefinitionFields.of_definition(current).model_dump(mode="json", by_alias=True)
-    return patched(DefinitionPayload, present, patch).to_definition(current.name)
-
-
-def _check_name(given: object, name: str) -> None:
-    """The name in the body may only repeat that of the path. Raises InvalidRequestError."""
-    if given is not None and given != name:
-        reason = f"is {quoted_value(given)}, but the path names {quoted_value(name)}"
-        raise InvalidRequestError(
-            [fault("body", "name", reason, "the name in the path, or no name")]
-        )
 
 
 def _reply(

@@ -1,7 +1,6 @@
 """Requests and replies of definitions."""
 
 import math
-from collections.abc import Mapping
 from typing import Annotated, Any, Self, cast
 
 from pydantic import (
@@ -15,10 +14,12 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
-from native_api.contract.names import MAX_NAME_BYTES, UNICODE_TEXT, label_name_fault, text_fault
-from native_api.contract.parameters import StoredText
+from native_api.contract.merge_patch import patch_type
+from native_api.contract.names import MAX_NAME_BYTES, label_name_fault, text_fault
+from native_api.contract.pages import PageQuery
+from native_api.contract.parameters import StoredText, stored_json
 from native_api.contract.problem import FieldError
-from native_api.contract.route import BodyModel, QueryModel, ReplyModel
+from native_api.contract.route import BodyModel, ReplyModel
 from native_api.contract.times import format_time_ms
 from native_api.contract.validation import quoted_value
 from promcompat.core.definitions import (
@@ -67,42 +68,12 @@ DurationText = Annotated[
 LabelMap = Annotated[dict[str, str], AfterValidator(_check_labels)]
 
 
-def check_document(value: object, path: str) -> object:
-    """Check that the database can store the JSON and return it unchanged. Raises FieldError."""
-    match value:
-        case str():
-            if found := text_fault(value):
-                raise FieldError(f"{path} {found}", UNICODE_TEXT)
-        case int() if not -(1 << 63) <= value < 1 << 63:
-            raise FieldError(
-                f"{path} is an integer of more than 64 bits", "integers of at most 64 bits"
-            )
-        case float() if not math.isfinite(value):
-            raise FieldError(f"{path} is not a finite number", "finite numbers")
-        case Mapping():
-            for key, item in value.items():
-                check_document(key, path)
-                check_document(item, f"{path}.{key}")
-        case list():
-            for index, item in enumerate(value):
-                check_document(item, f"{path}[{index}]")
-    return value
-
-
-def _check_input(value: dict[str, Any]) -> dict[str, Any]:
-    check_document(value, "input")
-    return value
-
-
-JsonObject = Annotated[dict[str, Any], AfterValidator(_check_input)]
-
-
 class RemediationPayload(BodyModel):
     """The Temporal workflow to start when the alert fires."""
 
     workflow_type: Annotated[StoredText, Field(min_length=1, max_length=200)]
     task_queue: Annotated[StoredText, Field(min_length=1, max_length=200)]
-    input: JsonObject = Field(
+    input: Annotated[dict[str, Any], stored_json("input")] = Field(
         default_factory=dict,
         description="The input of the workflow. Strings are templates that can use the alert, "
         "such as `{{ $labels.instance }}` and `{{ $value }}`.",
@@ -154,7 +125,7 @@ class RemediationPayload(BodyModel):
 class OverridePayload(BodyModel):
     """Different limits for the series with all of these labels; the first match applies.
 
-An omitted limit is inherited from the threshold, as are its direction and `for`.
+    An omitted limit is inherited from the threshold, as are its direction and `for`.
     """
 
     labels: Annotated[dict[str, str], Field(min_length=1), AfterValidator(_check_labels)]
@@ -422,32 +393,10 @@ class DefinitionDeletedReply(ReplyModel):
     detail: str
 
 
-class DefinitionListQuery(QueryModel):
+class DefinitionListQuery(PageQuery):
     """Parameters of the list."""
 
     prefix: StoredText = Field("", description="Only names that start with this prefix.")
-    limit: int = Field(100, ge=1, le=1000)
-    cursor: str | None = Field(None, description="The `next_cursor` of the previous page.")
 
 
-DEFINITION_PATCH_SCHEMA = {
-    "title": "DefinitionPatch",
-    "description": "The fields to change (RFC 7396). Null resets a field to its default; an "
-    "object is merged into the current one.",
-    "type": "object",
-    "properties": {
-        name: {"description": f"See DefinitionPayload. Null resets `{name}` to its default."}
-        for name in DefinitionPayload.model_fields
-    },
-    "additionalProperties": False,
-}
-
-
-def _check_patch(value: dict[str, Any]) -> dict[str, Any]:
-    check_document(value, "body")
-    return value
-
-
-DefinitionPatch = Annotated[
-    dict[str, Any], AfterValidator(_check_patch), WithJsonSchema(DEFINITION_PATCH_SCHEMA)
-]
+DefinitionPatch = patch_type(DefinitionPayload, "DefinitionPatch")

@@ -35,7 +35,7 @@ class KeyCache(GenerationalCache[Identity, bytes]):
     def recognise(self, items: Sequence[Any]) -> list[bytes | None]:
         """The key of each item of a known series; None for items still to be validated.
 
-All are None if any item does not have the form of a sample without special values.
+        All are None if any item does not have the form of a sample without special values.
         """
         unknown: list[bytes | None] = [None] * len(items)
         if not _are_plain(items):

@@ -5,8 +5,8 @@ import asyncio
 import numpy as np
 from aiohttp import web
 
-from native_api.contract.cursors import decode_cursor, encode_cursor, refused_cursor
 from native_api.contract.numbers import json_number, json_numbers
+from native_api.contract.pages import decode_cursor, encode_cursor, page_start, refused_cursor
 from native_api.contract.parameters import (
     METRIC_NAME_PART,
     matchers_of,
@@ -98,9 +98,8 @@ def _next_cursor(query: SampleListQuery, start_ms: int, end_ms: int, last: Sampl
 async def handle_list_names(call: Call[NameListQuery, None]) -> web.Response:
     """A page of metric names."""
     query = call.query
-    after = "" if query.cursor is None else str(decode_cursor(query, query.cursor, str)[0])
     names, has_more = await call.services.native_queries.metric_names(
-        call.tenant, query.prefix, after, query.limit
+        call.tenant, query.prefix, page_start(query, ""), query.limit
     )
     reply = {"names": names, "next_cursor": encode_cursor(query, names[-1]) if has_more else None}
     return json_response(call.request, reply)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
+from native_api.contract.pages import PageQuery
 from native_api.contract.parameters import (
     DurationParameter,
     GroupBy,
@@ -103,12 +104,11 @@ class SampleListQuery(_RangeQuery):
     )
 
 
-class NameListQuery(QueryModel):
+class NameListQuery(PageQuery):
     """Parameters of the list of names."""
 
     prefix: StoredText = Field("", description="Only names that start with this prefix.")
     limit: int = Field(1000, ge=1, le=10_000)
-    cursor: str | None = Field(None, description="The `next_cursor` of the previous page.")
 
 
 class LatestQuery(QueryModel):

@@ -1,13 +1,11 @@
 """`/remediations`: what was done about breaches, and the people's part in it."""
 
-from typing import Any
-
 from aiohttp import web
 
-from native_api.contract.cursors import decode_cursor, encode_cursor
-from native_api.contract.parameters import MAX_ID, id_of
+from native_api.contract.pages import page_of, page_start
+from native_api.contract.parameters import ID_PART, id_of
 from native_api.contract.responses import json_response
-from native_api.contract.route import Call, Example, NoQuery, PathPart, Reply, Route
+from native_api.contract.route import Call, Example, NoQuery, Reply, Route
 from native_api.remediations.payloads import (
     RemediationDetailReply,
     RemediationListQuery,
@@ -25,21 +23,19 @@ async def handle_list_remediations(call: Call[RemediationListQuery, None]) -> we
         state=query.state,
         rule_name=query.rule,
         alert_id=query.alert,
-        before_id=None if query.cursor is None else int(decode_cursor(query, query.cursor, int)[0]),
+        before_id=page_start(query, 0),
         limit=query.limit + 1,
     )
     found = await call.services.remediations.list(call.tenant, wanted)
-    page = found[: query.limit]
-    reply = RemediationListReply(
-        remediations=[RemediationReply.of_remediation(one) for one in page],
-        next_cursor=encode_cursor(query, page[-1].id) if len(found) > len(page) else None,
-    )
+    page, next_cursor = page_of(query, found, lambda remediation: remediation.id)
+    remediations = [RemediationReply.of_remediation(remediation) for remediation in page]
+    reply = RemediationListReply(remediations=remediations, next_cursor=next_cursor)
     return json_response(call.request, reply)
 
 
 async def handle_get_remediation(call: Call[NoQuery, None]) -> web.Response:
     """One remediation with its steps."""
-    found, steps = await call.services.remediations.get(call.tenant, _id_of(call))
+    found, steps = await call.services.remediations.get(call.tenant, id_of(call))
     return json_response(call.request, RemediationDetailReply.of_parts(found, steps))
 
 
@@ -56,7 +52,7 @@ async def handle_deny_remediation(call: Call[NoQuery, RulingPayload]) -> web.Res
 async def handle_cancel_remediation(call: Call[NoQuery, RulingPayload]) -> web.Response:
     """Ask an open remediation to clean up and end."""
     found = await call.services.remediations.cancel(
-        call.tenant, _id_of(call), call.body.actor, call.body.reason
+        call.tenant, id_of(call), call.body.actor, call.body.reason
     )
     reply = RemediationReply.of_remediation(found)
     return json_response(call.request, reply, status=200 if found.state.is_final else 202)
@@ -64,20 +60,11 @@ async def handle_cancel_remediation(call: Call[NoQuery, RulingPayload]) -> web.R
 
 async def _decide(call: Call[NoQuery, RulingPayload], verdict: Verdict) -> web.Response:
     decision = Decision(verdict, call.body.actor, call.body.reason)
-    found = await call.services.remediations.decide(call.tenant, _id_of(call), decision)
+    found = await call.services.remediations.decide(call.tenant, id_of(call), decision)
     return json_response(call.request, RemediationReply.of_remediation(found))
 
 
-def _id_of(call: Call[Any, Any]) -> int:
-    return id_of(call.path["id"])
-
-
-_PARTS = {
-    "id": PathPart(
-        description="The id of the remediation.",
-        schema={"type": "integer", "minimum": 1, "maximum": MAX_ID},
-    )
-}
+_PARTS = {"id": ID_PART}
 _UNKNOWN = {"id": "4711"}
 _RULING = {"actor": "ann@example.org", "reason": "the disk is really full"}
 _TAG = "Remediations"

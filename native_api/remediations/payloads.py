@@ -5,9 +5,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field
 
-from native_api.contract.parameters import MAX_ID, StoredText
-from native_api.contract.route import BodyModel, QueryModel, ReplyModel
-from native_api.contract.times import format_time_ms
+from native_api.contract.pages import PageQuery
+from native_api.contract.parameters import MAX_ID, PersonName, Reason, StoredText
+from native_api.contract.route import BodyModel, ReplyModel
+from native_api.contract.times import format_optional_time_ms, format_time_ms
 from promcompat.core.remediation import (
     Remediation,
     RemediationState,
@@ -17,7 +18,7 @@ from promcompat.core.remediation import (
 )
 
 
-class RemediationListQuery(QueryModel):
+class RemediationListQuery(PageQuery):
     """Which remediations to list."""
 
     state: RemediationState | None = Field(None, description="Only remediations in this state.")
@@ -27,19 +28,13 @@ class RemediationListQuery(QueryModel):
     alert: Annotated[int | None, Field(ge=1, le=MAX_ID)] = Field(
         None, description="Only remediations of the alert with this id."
     )
-    limit: int = Field(
-        100, ge=1, le=1000, description="The maximum number of remediations to return."
-    )
-    cursor: str | None = Field(None, description="The `next_cursor` of the previous page.")
 
 
 class RulingPayload(BodyModel):
     """Who decides, and why."""
 
-    actor: Annotated[StoredText, Field(min_length=1, max_length=200)] = Field(
-        description="Who decides; recorded with the decision."
-    )
-    reason: Annotated[StoredText, Field(max_length=2000)] = Field("", description="Why.")
+    actor: PersonName
+    reason: Reason = ""
 
 
 class DecisionReply(ReplyModel):
@@ -136,7 +131,7 @@ def _fields_of(remediation: Remediation) -> dict[str, Any]:
         "outcome": remediation.outcome,
         "decision": decision
         and DecisionReply(verdict=decision.verdict, actor=decision.actor, reason=decision.reason),
-        "approval_expires_at": _time(remediation.approval_expires_at_ms),
+        "approval_expires_at": format_optional_time_ms(remediation.approval_expires_at_ms),
         "cancellation": CancellationReply(
             actor=remediation.cancelled_by, reason=remediation.cancel_reason
         )
@@ -145,8 +140,8 @@ def _fields_of(remediation: Remediation) -> dict[str, Any]:
         "start_failures": remediation.start_failures,
         "last_error": remediation.last_error,
         "requested_at": format_time_ms(remediation.requested_at_ms),
-        "started_at": _time(remediation.started_at_ms),
-        "finished_at": _time(remediation.finished_at_ms),
+        "started_at": format_optional_time_ms(remediation.started_at_ms),
+        "finished_at": format_optional_time_ms(remediation.finished_at_ms),
     }
 
 
@@ -158,9 +153,5 @@ def _step_reply(step: RemediationStep) -> StepReply:
         tries=step.tries,
         detail=dict(step.detail),
         started_at=format_time_ms(step.started_at_ms),
-        finished_at=_time(step.finished_at_ms),
+        finished_at=format_optional_time_ms(step.finished_at_ms),
     )
-
-
-def _time(unix_ms: int) -> str | None:
-    return format_time_ms(unix_ms) if unix_ms else None

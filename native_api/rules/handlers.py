@@ -9,11 +9,9 @@ from aiohttp import hdrs, web
 
 from native_api.contract.etags import etag_of, precondition_of
 from native_api.contract.merge_patch import patched
-from native_api.contract.parameters import id_of
-from native_api.contract.problem import InvalidRequestError, fault
+from native_api.contract.parameters import ID_PART, check_repeated, id_of
 from native_api.contract.responses import json_response
-from native_api.contract.route import BASE, Call, Example, NoQuery, PathPart, Reply, Route
-from native_api.contract.validation import quoted_value
+from native_api.contract.route import BASE, Call, Example, NoQuery, Reply, Route
 from native_api.rules.payloads import (
     RuleDeletedReply,
     RuleFields,
@@ -56,22 +54,21 @@ async def handle_create_rule(call: Call[NoQuery, RulePayload]) -> web.Response:
 
 async def handle_get_rule(call: Call[NoQuery, None]) -> web.Response:
     """One rule."""
-    return await _answer(call, await call.services.rules.get(call.tenant, _id(call)))
+    return await _answer(call, await call.services.rules.get(call.tenant, id_of(call)))
 
 
 async def handle_put_rule(call: Call[NoQuery, RulePayload]) -> web.Response:
     """Replace a rule."""
     current = await _current(call)
-    _check_id(call.body.id, current.id)
+    check_repeated("id", call.body.id, current.id)
     return await _replaced(call, call.body.to_rule(current.id, current.version))
 
 
 async def handle_patch_rule(call: Call[NoQuery, dict[str, Any]]) -> web.Response:
     """Change fields of a rule."""
     current = await _current(call)
-    _check_id(call.body.get("id"), current.id)
-    present = RuleFields.of_rule(current).model_dump(mode="json", by_alias=True)
-    payload = patched(RulePayload, present, call.body)
+    check_repeated("id", call.body.get("id"), current.id)
+    payload = patched(RulePayload, RuleFields.of_rule(current), call.body)
     return await _replaced(call, payload.to_rule(current.id, current.version))
 
 
@@ -109,20 +106,9 @@ async def handle_delete_rule(call: Call[NoQuery, None]) -> web.Response:
     return json_response(call.request, reply)
 
 
-def _id(call: Call[Any, Any]) -> int:
-    return id_of(call.path["id"])
-
-
-def _check_id(given: object, rule_id: int) -> None:
-    """The id in the body may only repeat that of the path. Raises InvalidRequestError."""
-    if given is not None and given != rule_id:
-        reason = f"is {quoted_value(given)}, but the path names {rule_id}"
-        raise InvalidRequestError([fault("body", "id", reason, "the id in the path, or no id")])
-
-
 async def _current(call: Call[Any, Any]) -> AlertRule:
     """The rule to change, of a version that If-Match allows."""
-    rule = await call.services.rules.get(call.tenant, _id(call))
+    rule = await call.services.rules.get(call.tenant, id_of(call))
     versions = precondition_of(call.request).versions
     if versions is not None and rule.version not in versions:
         raise PreconditionFailedError(f"the rule has version {rule.version}")
@@ -135,7 +121,6 @@ async def _answer(call: Call[Any, Any], rule: AlertRule) -> web.Response:
     return json_response(call.request, reply, headers={hdrs.ETAG: etag_of(rule.version)})
 
 
-ID_PART = PathPart(description="The id of the resource.", schema={"type": "integer", "minimum": 1})
 _PARTS = {"id": ID_PART}
 _ETAG = {"ETag": "The version in quotes, for If-Match."}
 _LOCATION = {"Location": "The path of the rule."}

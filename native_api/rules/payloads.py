@@ -1,9 +1,10 @@
 """Alert rules as JSON."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, Field
 
+from native_api.contract.merge_patch import patch_type
 from native_api.contract.names import MAX_NAME_BYTES, label_name_fault
 from native_api.contract.parameters import StoredText
 from native_api.contract.problem import FieldError
@@ -14,7 +15,6 @@ from native_api.definitions.payloads import (
     READ_ONLY,
     DurationText,
     RemediationPayload,
-    check_document,
 )
 from promcompat.core.alerts import AlertRule, RuleEvaluation
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
@@ -205,24 +205,4 @@ class RuleDeletedReply(ReplyModel):
     detail: str
 
 
-RULE_PATCH_SCHEMA = {
-    "title": "RulePatch",
-    "description": "The fields to change (RFC 7396). Null resets a field to its default; an "
-    "object is merged into the current one.",
-    "type": "object",
-    "properties": {
-        info.alias or name: {"description": f"See `{info.alias or name}` of RulePayload."}
-        for name, info in RulePayload.model_fields.items()
-    },
-    "additionalProperties": False,
-}
-
-
-def _check_patch(value: dict[str, Any]) -> dict[str, Any]:
-    check_document(value, "body")
-    return value
-
-
-RulePatch = Annotated[
-    dict[str, Any], AfterValidator(_check_patch), WithJsonSchema(RULE_PATCH_SCHEMA)
-]
+RulePatch = patch_type(RulePayload, "RulePatch")

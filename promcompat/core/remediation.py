@@ -196,13 +196,13 @@ class RemediationStep:
 class RemediationFilter:
     """Which remediations to list: those that fit every part given, newest first.
 
-    `before_id` continues a list after the remediation with this id.
+    `before_id` is where the previous page ended (0: the first page).
     """
 
     state: RemediationState | None = None
     rule_name: str | None = None
     alert_id: int | None = None
-    before_id: int | None = None
+    before_id: int = 0
     limit: int = 100
 
 

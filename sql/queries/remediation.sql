@@ -92,7 +92,7 @@ JOIN tenant AS t ON t.id = r.tenant_id
 WHERE r.tenant_id = $1 AND r.id = $2
 
 -- list_remediations --
--- Remediations of a tenant, newest first; a NULL asks for nothing.
+-- Remediations of a tenant, newest first; a NULL condition holds for all.
 SELECT r.*, t.name AS tenant
 FROM remediation AS r
 JOIN tenant AS t ON t.id = r.tenant_id
@@ -100,7 +100,7 @@ WHERE r.tenant_id = $1
     AND ($2::text IS NULL OR r.state = $2)
     AND ($3::text IS NULL OR r.rule_name = $3)
     AND ($4::bigint IS NULL OR r.alert_id = $4)
-    AND ($5::bigint IS NULL OR r.id < $5)
+    AND ($5::bigint = 0 OR r.id < $5)
 ORDER BY r.id DESC
 LIMIT $6
 

@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 from yarl import URL
 
-from native_api.contract.cursors import encode_cursor
+from native_api.contract.pages import encode_cursor
 from native_api.contract.route import BASE, Route
 from native_api.query.payloads import SampleListQuery
 from native_api.routes import ROUTES

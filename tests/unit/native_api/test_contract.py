@@ -7,11 +7,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
-from native_api.contract.cursors import decode_cursor, encode_cursor
 from native_api.contract.docs_page import render_docs
 from native_api.contract.etags import is_not_modified, precondition_of
 from native_api.contract.merge_patch import merge_patch
 from native_api.contract.openapi import build_openapi
+from native_api.contract.pages import decode_cursor, encode_cursor
 from native_api.contract.parameters import parse_filter
 from native_api.contract.problem import TITLES, InvalidRequestError
 from native_api.definitions.payloads import DefinitionListQuery

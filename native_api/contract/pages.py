@@ -1,4 +1,4 @@
-"""Cursors: opaque texts that say where the next page of a list begins.
+"""Pages of lists, and the cursors between them: opaque texts that say where a page begins.
 
 A cursor belongs to a list and to the filters of its page. With other filters it would silently skip
 or repeat entries, so it is refused.
@@ -6,8 +6,11 @@ or repeat entries, so it is refused.
 
 import base64
 import hashlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import orjson
+from pydantic import Field
 
 from native_api.contract.names import text_fault
 from native_api.contract.problem import InvalidRequestError, fault
@@ -18,6 +21,34 @@ _MAY_CHANGE = {"cursor", "limit", "start", "end"}
 "Not part of the filters. Where a list has a time range, its cursors carry it."
 
 Part = int | str
+PartT = TypeVar("PartT", int, str)
+EntryT = TypeVar("EntryT")
+
+
+class PageQuery(QueryModel):
+    """Parameters of a list that is sorted by one unique part of its entries: an id or a name."""
+
+    limit: int = Field(100, ge=1, le=1000, description="The maximum number of entries to return.")
+    cursor: str | None = Field(None, description="The `next_cursor` of the previous page.")
+
+
+def page_start(query: PageQuery, first: PartT) -> PartT:
+    """The part behind which the page begins; `first` for the first page.
+
+    Raises InvalidRequestError for a cursor that does not belong here.
+    """
+    if query.cursor is None:
+        return first
+    kind = type(first)
+    return kind(decode_cursor(query, query.cursor, kind)[0])
+
+
+def page_of(
+    query: PageQuery, found: Sequence[EntryT], part_of: Callable[[EntryT], Part]
+) -> tuple[Sequence[EntryT], str | None]:
+    """The page and the cursor of the next one, out of up to `limit` + 1 entries from its start."""
+    page = found[: query.limit]
+    return page, encode_cursor(query, part_of(page[-1])) if len(found) > len(page) else None
 
 
 def encode_cursor(query: QueryModel, *parts: Part) -> str:
@@ -28,7 +59,7 @@ def encode_cursor(query: QueryModel, *parts: Part) -> str:
 def decode_cursor(query: QueryModel, cursor: str, *kinds: type) -> list[Part]:
     """The parts given to `encode_cursor`, checked for types and size.
 
-Raises InvalidRequestError for any other text, and for a cursor of another list or other filters.
+    Raises InvalidRequestError for any other text, and for a cursor of another list or other filters.
     """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
