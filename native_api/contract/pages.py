@@ -59,7 +59,7 @@ def encode_cursor(query: QueryModel, *parts: Part) -> str:
 def decode_cursor(query: QueryModel, cursor: str, *kinds: type) -> list[Part]:
     """The parts given to `encode_cursor`, checked for types and size.
 
-    Raises InvalidRequestError for any other text, and for a cursor of another list or other filters.
+    Raises InvalidRequestError for any other text, and for cursors of other lists or filters.
     """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)

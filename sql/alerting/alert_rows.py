@@ -1,6 +1,5 @@
 """Alerts, rules and silences as rows and JSON documents."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import asyncpg
@@ -10,18 +9,13 @@ from pydantic import TypeAdapter
 from promcompat.core.alerts import Alert, AlertRule, AlertState, Silence
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import Labels
+from sql.catalog import unix_ms
 from sql.definitions.threshold_json import decode_remediation, encode_remediation
 from sql.series.resolver import fingerprint_of
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _ALERT: Final = TypeAdapter(Alert)
 _NOT_ACKNOWLEDGED: Final = {"acknowledged_at_ms": 0, "acknowledged_by": ""}
 _NOT_STORED: Final = {*_NOT_ACKNOWLEDGED, "noticed_at_ms"}
-
-
-def unix_ms(moment: datetime | None) -> int:
-    """Unix milliseconds of a column, 0 for NULL."""
-    return 0 if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def document(value: object) -> str:

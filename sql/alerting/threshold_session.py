@@ -8,14 +8,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import asyncpg
-import orjson
 
 from promcompat.core.alert_ports import BreachEvent, LevelState, TenantAlert, ThresholdReview
 from promcompat.core.alerts import AlertChange
-from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.model import Labels
 from promcompat.core.thresholds import BreachLevel
 from sql.alerting.alert_rows import alert_of_row
 from sql.alerting.alert_writer import AlertWriter
+from sql.catalog import labels_of_series
 from sql.database.connection_pool import Connection
 from sql.database.tenants import Tenants
 from sql.query_loader import load_queries
@@ -134,6 +134,6 @@ def _level_state(row: asyncpg.Record) -> LevelState:
 
 
 def _series_labels(row: asyncpg.Record) -> Labels | None:
-    if row["labels"] is None:
-        return None
-    return Labels([(METRIC_NAME, row["metric_name"]), *orjson.loads(row["labels"]).items()])
+    """None when the series is gone."""
+    labels = row["labels"]
+    return None if labels is None else labels_of_series(row["metric_name"], labels)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Final
 
 import asyncpg
@@ -15,7 +14,7 @@ from promcompat.core.definitions import (
 )
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.thresholds import AlertThreshold
-from sql.catalog import is_storable_text
+from sql.catalog import is_storable_text, unix_ms
 from sql.database.connection_pool import acquired
 from sql.database.database import Database
 from sql.definitions.threshold_json import decode_threshold, encode_threshold
@@ -78,8 +77,8 @@ class PostgresDefinitionRepository:
         return replace(
             definition,
             version=row["version"],
-            created_ms=_unix_ms(row["created_at"]),
-            updated_ms=_unix_ms(row["updated_at"]),
+            created_ms=unix_ms(row["created_at"]),
+            updated_ms=unix_ms(row["updated_at"]),
         )
 
     async def delete(self, tenant: str, name: str, expected_version: int) -> bool:
@@ -114,13 +113,9 @@ def _definition_of(row: asyncpg.Record) -> MetricDefinition:
         duplicate_policy=DuplicatePolicy(row["duplicate_policy"]),
         alert_threshold=decode_threshold(row["alert_threshold"]),
         version=row["version"],
-        created_ms=_unix_ms(row["created_at"]),
-        updated_ms=_unix_ms(row["updated_at"]),
+        created_ms=unix_ms(row["created_at"]),
+        updated_ms=unix_ms(row["updated_at"]),
     )
-
-
-def _unix_ms(moment: datetime) -> int:
-    return round(moment.timestamp() * 1000)
 
 
 def _conforms(repository: PostgresDefinitionRepository) -> DefinitionRepository:

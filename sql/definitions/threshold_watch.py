@@ -13,8 +13,6 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-import orjson
-
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.thresholds import (
@@ -25,6 +23,7 @@ from promcompat.core.thresholds import (
     SeriesLimits,
     WatchedSeries,
 )
+from sql.catalog import labels_of_series
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.copy_format import SampleRows
 from sql.definitions.threshold_json import decode_threshold
@@ -99,7 +98,7 @@ class ThresholdWatch:
             )
             self._limits[tenant] |= {
                 row["id"]: thresholds[row["metric_name"]].limits_of(
-                    _labels_of(row["metric_name"], row["labels"])
+                    labels_of_series(row["metric_name"], row["labels"])
                 )
                 for row in found
             }
@@ -151,10 +150,6 @@ class ThresholdWatch:
         """From now on these are known."""
         for change in changes:
             self._watched.learn(change.series_id, change.level, change.timestamp_ms)
-
-
-def _labels_of(metric_name: str, document: str) -> Labels:
-    return Labels([(METRIC_NAME, metric_name), *orjson.loads(document).items()])
 
 
 async def insert_breaches(connection: Connection, changes: Sequence[LevelChange]) -> None:

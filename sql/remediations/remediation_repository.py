@@ -21,7 +21,7 @@ from promcompat.core.remediation import (
     StepState,
     Verdict,
 )
-from sql.catalog import is_storable_text
+from sql.catalog import is_storable_text, unix_ms
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
 from sql.query_loader import load_queries
@@ -225,14 +225,14 @@ def _remediation_of(row: asyncpg.Record) -> Remediation:
         state=RemediationState(row["state"]),
         outcome=row["outcome"],
         decision=decision,
-        approval_expires_at_ms=_unix_ms(row["approval_expires_at"]),
+        approval_expires_at_ms=unix_ms(row["approval_expires_at"]),
         cancelled_by=row["cancelled_by"],
         cancel_reason=row["cancel_reason"],
         start_failures=row["start_failures"],
         last_error=row["last_error"],
-        requested_at_ms=_unix_ms(row["requested_at"]),
-        started_at_ms=_unix_ms(row["started_at"]),
-        finished_at_ms=_unix_ms(row["finished_at"]),
+        requested_at_ms=unix_ms(row["requested_at"]),
+        started_at_ms=unix_ms(row["started_at"]),
+        finished_at_ms=unix_ms(row["finished_at"]),
     )
 
 
@@ -243,8 +243,8 @@ def _step_of(row: asyncpg.Record) -> RemediationStep:
         state=StepState(row["state"]),
         tries=row["tries"],
         detail=orjson.loads(row["detail"]),
-        started_at_ms=_unix_ms(row["started_at"]),
-        finished_at_ms=_unix_ms(row["finished_at"]),
+        started_at_ms=unix_ms(row["started_at"]),
+        finished_at_ms=unix_ms(row["finished_at"]),
     )
 
 
@@ -279,10 +279,6 @@ def _storable(text: str) -> str:
 
 def _moment(unix_ms: int) -> datetime:
     return datetime.fromtimestamp(unix_ms / 1000, UTC)
-
-
-def _unix_ms(moment: datetime | None) -> int:
-    return 0 if moment is None else round(moment.timestamp() * 1000)
 
 
 def _conforms(

@@ -11,7 +11,7 @@ import orjson
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.matchers import LabelMatcher
-from promcompat.core.model import METRIC_NAME, IntArray, Labels
+from promcompat.core.model import IntArray, Labels
 from promql.budget import TimeLimit, run_limited
 from sql.caching.late_writes import ReadState, clamp_day
 from sql.caching.selector_cache import (
@@ -21,7 +21,7 @@ from sql.caching.selector_cache import (
     SelectorKey,
 )
 from sql.caching.series_cache import LabelsCache
-from sql.catalog import MS_PER_DAY
+from sql.catalog import MS_PER_DAY, labels_of_series
 from sql.database.connection_pool import Connection
 from sql.database.installation_guard import InstallationGuard
 from sql.database.statements import Params
@@ -162,14 +162,10 @@ class SeriesReader:
         """Labels by id out of rows of id, metric_name and labels, remembered as well."""
         found: dict[int, Labels] = {}
         for series_id, metric_name, document in rows:
-            labels = self._labels_cache.get(series_id) or _parse_labels(metric_name, document)
+            labels = self._labels_cache.get(series_id) or labels_of_series(metric_name, document)
             self._labels_cache.add(series_id, labels)
             found[series_id] = labels
         return found
-
-
-def _parse_labels(metric_name: str, document: str) -> Labels:
-    return Labels([(METRIC_NAME, metric_name), *orjson.loads(document).items()])
 
 
 def _matching_ids_of(
