@@ -1,7 +1,7 @@
-"""The series `ALERTS` and `ALERTS_FOR_STATE`, which show alerts to PromQL as in Prometheus.
+"""The series `ALERTS` and `ALERTS_FOR_STATE`, through which PromQL sees alerts as in Prometheus.
 
-Every alert is shown, whether of a rule or of a threshold: one sample at each evaluation while it
-is pending or firing, a stale marker at the evaluation that ends it.
+Every alert has them, whether of a rule or of a threshold: a sample at each evaluation while it is
+pending or firing, and a stale marker at the evaluation that ends it.
 """
 
 import logging
@@ -27,9 +27,9 @@ async def write_alert_series(
     after: Iterable[Alert],
     at_ms: int,
 ) -> None:
-    """Write what an evaluation at `at_ms` made of alerts; those that are not open end.
+    """Write the series of alerts as an evaluation at `at_ms` left them; those of closed alerts end.
 
-    A sample somebody else wrote at that time is theirs. Raises StorageUnavailableError.
+    A sample that another writer stored for that time is kept. Raises StorageUnavailableError.
     """
     batch = _batch(_samples(after), _samples(before), at_ms)
     if not len(batch):
@@ -59,7 +59,7 @@ def _batch(samples: Mapping[Labels, float], before: Iterable[Labels], at_ms: int
     series = [*samples, *stale]
     values = np.array([*samples.values(), *[0.0] * len(stale)], np.float64)
     values.view(np.uint64)[len(samples) :] = STALE_NAN_BITS
-    # Any bytes that name a series alone are a key; no sender's begin with a bracket.
+    # A key is any bytes unique to the series; the keys of senders never begin with a bracket.
     keys = [orjson.dumps(labels.pairs) for labels in series]
     return WriteBatch(
         keys, np.full(len(series), at_ms, np.int64), values, dict(zip(keys, series, strict=True))

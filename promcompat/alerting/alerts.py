@@ -1,4 +1,4 @@
-"""Alerts for people: lists, history, acknowledgement, ends by hand, silences."""
+"""Alerts and silences: lists, history, acknowledgement, resolution by hand."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,9 +24,10 @@ class AlertService:
         max_silences: int,
         receivers: Sequence[Notifier] = (),
     ) -> None:
-        """`receivers` are told of alerts. A tenant has at most `max_silences` that have not ended.
+        """`receivers` get the notifications.
 
-        There may be a few more only when requests make some at the same time.
+        A tenant has at most `max_silences` that have not ended; concurrent requests may exceed that
+        a little.
         """
         self._alerts = alerts
         self._metrics = metrics
@@ -55,26 +56,26 @@ class AlertService:
         return await self._alerts.history(tenant, alert_id)
 
     async def silenced_by(self, tenant: str, alerts: Iterable[Alert]) -> Mapping[int, list[int]]:
-        """The ids of the silences that hold now for open alerts, by the ids of the alerts."""
+        """The ids of the active silences that match each open alert, by the id of the alert."""
         silences = await self._alerts.active_silences(tenant, self._now_ms())
         if not silences:
             return {}
-        # A thousand silences and as many alerts take a while.
+        # In a thread, as a thousand silences and as many alerts take long.
         return await asyncio.to_thread(_silenced_by, silences, alerts)
 
     async def acknowledge(self, tenant: str, alert_id: int, actor: str, reason: str) -> Alert:
-        """Say who looks after an open alert; the first one who says so stays.
+        """Record who takes care of an open alert; the first acknowledgement is kept.
 
-        Raises NotFoundError, and ConflictError for an alert that is over.
+        Raises NotFoundError, and ConflictError for an alert that has ended.
         """
         await self._get_open(tenant, alert_id)
         await self._alerts.acknowledge(tenant, alert_id, actor, self._now_ms(), reason)
         return await self.get(tenant, alert_id)
 
     async def resolve(self, tenant: str, alert_id: int, actor: str, reason: str) -> Alert:
-        """End an open alert by hand; it fires anew when its condition is found to hold again.
+        """End an open alert by hand. A new one fires when its condition is found to hold again.
 
-        Raises NotFoundError, and ConflictError for an alert that is over.
+        Raises NotFoundError, and ConflictError for an alert that has ended.
         """
         found, now_ms = await self._get_open(tenant, alert_id), self._now_ms()
         change = close_change(found, now_ms)
@@ -88,10 +89,10 @@ class AlertService:
         return await self.get(tenant, alert_id)
 
     async def receivers(self, tenant: str) -> list[tuple[Notifier, ReceiverDepth]]:
-        """Who is told of alerts, and what of the tenant waits for each."""
+        """The receivers of notifications, and what is waiting for each from this tenant."""
         depths = await self._alerts.receiver_depths(tenant)
         idle = ReceiverDepth(n_waiting=0, n_failing=0, since_ms=0, last_error="")
-        return [(one, depths.get(one.name, idle)) for one in self._receivers]
+        return [(receiver, depths.get(receiver.name, idle)) for receiver in self._receivers]
 
     async def _get_open(self, tenant: str, alert_id: int) -> Alert:
         found = await self.get(tenant, alert_id)
@@ -100,10 +101,10 @@ class AlertService:
         return found
 
     async def silence(self, tenant: str, silence: Silence) -> Silence:
-        """Make a silence.
+        """Create a silence.
 
-        Raises InvalidFieldsError for one that is over or would match everything, and ConflictError
-        when there are too many.
+        Raises InvalidFieldsError for one that has ended or would match every alert, and
+        ConflictError when there are too many.
         """
         if silence.ends_at_ms <= max(silence.starts_at_ms, self._now_ms()):
             fault = FieldFault(
@@ -150,7 +151,7 @@ class AlertService:
 
 def _silenced_by(silences: Sequence[Silence], alerts: Iterable[Alert]) -> Mapping[int, list[int]]:
     found = {
-        alert.id: [one.id for one in silences if one.matches(alert.labels)]
+        alert.id: [silence.id for silence in silences if silence.matches(alert.labels)]
         for alert in alerts
         if alert.state.is_open
     }

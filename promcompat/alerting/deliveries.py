@@ -35,18 +35,19 @@ _LOGGER = logging.getLogger(__name__)
 _PARALLEL: Final = 8
 """How many requests one receiver gets at once."""
 _CLAIM: Final = 128
-"""How many steps are claimed together, for the cost of looking for them."""
+"""How many steps are claimed together, as looking for them is costly."""
 _BATCH: Final = 256
-"""How many label sets one request tells an Alertmanager of at most, as Prometheus' does."""
+"""How many label sets one request to an Alertmanager has at most, as in Prometheus."""
 _LEASE_MS: Final = 20_000
 _ROUND_SECONDS: Final = 5.0
-"""After how long a round begins nothing new: with a request of 10 s it ends before its lease."""
+"""After this time a round begins nothing new, so that it ends within its lease: a request may take
+10 s."""
 _SILENCED_SECONDS: Final = 5.0
 _LATE_MS: Final = 60_000
 _MAX_DELAY_SECONDS: Final = 300.0
 _MAX_STATE_DELAY_SECONDS: Final = 60.0
 _REPETITION: Final = Repetition(every_ms=60_000, resolved_for_ms=15 * 60_000)
-"""Prometheus' resend delay, and for how long it keeps alerts that were resolved."""
+"""Prometheus' resend delay, and how long it keeps resolved alerts."""
 _SILENCES_MAX_AGE_SECONDS: Final = 0.5
 
 
@@ -55,7 +56,7 @@ class NotificationError(PromcompatError):
 
 
 class NotificationRefusedError(NotificationError):
-    """A receiver refused what it was sent: something in it is at fault, the rest may be fine."""
+    """A receiver refused what was sent: a part of it is at fault, the rest may be accepted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,21 +73,21 @@ class Notifier(Protocol):
 
     @property
     def name(self) -> str:
-        """What deliveries call it; the same for the same address in every process."""
+        """Its name in deliveries; the same in every process for the same address."""
 
     @property
     def address(self) -> str:
-        """Where it is, as anybody may see it."""
+        """Its address without secrets, to be shown."""
 
     async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
-        """Tell of all of them, which belong to one tenant.
+        """Send all of them; they belong to one tenant.
 
-        Raises NotificationError when not all were taken.
+        Raises NotificationError when not all were accepted.
         """
 
 
 class ActiveSilences:
-    """The silences of one round of notifications; a round that takes long reads them again."""
+    """The silences during one round of notifications; a long round reads them again."""
 
     def __init__(self, alerts: AlertRepository, now_ms: Callable[[], int]) -> None:
         self._alerts = alerts
@@ -100,7 +101,7 @@ class ActiveSilences:
             silences = await self._alerts.active_silences(tenant, self._now_ms())
             self._by_tenant[tenant] = time.monotonic(), silences
         now_ms = self._now_ms()
-        active = [one for one in silences if one.is_active(now_ms)]
+        active = [silence for silence in silences if silence.is_active(now_ms)]
         if any(matcher.has_pattern for silence in active for matcher in silence.matchers):
             return await asyncio.to_thread(_any_matches, active, alert.labels)
         return _any_matches(active, alert.labels)
@@ -111,7 +112,7 @@ def _any_matches(silences: Sequence[Silence], labels: Labels) -> bool:
 
 
 class StepNotifications:
-    """Tells webhooks of every step of an alert, in order."""
+    """Sends every step of an alert to webhooks, in order."""
 
     def __init__(
         self,
@@ -141,8 +142,9 @@ class StepNotifications:
             due = await self._deliveries.claim(notifier.name, _CLAIM, now_ms, now_ms + _LEASE_MS)
             if not due:
                 return
-            await _side_by_side(
-                self._deliver_in_time(notifier, one, silences, deadline, slots) for one in due
+            await _run_together(
+                self._deliver_in_time(notifier, delivery, silences, deadline, slots)
+                for delivery in due
             )
 
     async def _deliver_in_time(
@@ -153,7 +155,7 @@ class StepNotifications:
         deadline: float,
         slots: asyncio.Semaphore,
     ) -> None:
-        """Send, or give the work back when the round is over before its turn comes."""
+        """Send, or give the work back when the round ends before its turn."""
         async with slots:
             if time.monotonic() < deadline:
                 return await self._deliver_one(notifier, delivery, silences)
@@ -161,7 +163,7 @@ class StepNotifications:
             await self._deliveries.postpone([wait], self._now_ms())
 
     async def bound(self, notifier: Notifier) -> None:
-        """Give up the oldest steps when too many wait. Raises StorageUnavailableError."""
+        """Drop the oldest steps when too many wait. Raises StorageUnavailableError."""
         n_dropped = await self._deliveries.drop_overflow(
             notifier.name, self._max_waiting, self._now_ms()
         )
@@ -184,9 +186,9 @@ class StepNotifications:
             await self._send(notifier, delivery)
 
     def _is_outdated(self, delivery: Delivery) -> bool:
-        """Whether it is too late to say that an alert fires: it ended while the step waited.
+        """Whether it is too late to report a firing alert: it ended while the step waited.
 
-        An alert that lasts less than a moment is told of as it was, from its beginning to its end.
+        The steps of a short alert that were not delayed are all sent.
         """
         if not delivery.is_over or delivery.alert.state is not AlertState.FIRING:
             return False
@@ -194,7 +196,7 @@ class StepNotifications:
         return delivery.attempts > 0 or waited_ms >= _LATE_MS
 
     async def _keep_silent(self, notifier: Notifier, delivery: Delivery) -> None:
-        """The step waits, or goes when its alert is over: nobody hears of it then."""
+        """Postpone the step of a silenced alert, or drop it when the alert has ended."""
         await self._deliveries.drop_unheard(delivery.id)
         if not delivery.is_over or delivery.alert.state is not AlertState.FIRING:
             wait = Postponement(delivery.id, _SILENCED_SECONDS, "silenced", counts=False)
@@ -219,7 +221,7 @@ class StepNotifications:
             await self._deliveries.done([delivery.id])
 
     async def _retry_later(self, notifier: Notifier, delivery: Delivery, error: str) -> None:
-        """Wait longer each time, and give up when it was tried for long enough."""
+        """Wait longer each time, and give up after `retry_ms`."""
         now_ms = self._now_ms()
         if _tried_for_seconds(delivery.attempts) * 1000 < self._retry_ms:
             delay_seconds = _delay_seconds(delivery.attempts, _MAX_DELAY_SECONDS)
@@ -234,11 +236,11 @@ class StepNotifications:
 
 
 class StateNotifications:
-    """Tells Alertmanagers which label sets fire and which have ended, as Prometheus does.
+    """Sends Alertmanagers which label sets fire and which have ended, as Prometheus does.
 
-    Many alerts may have one label set, one after the other or of several rules: it fires as long
-    as any of them does. Changes are told at once, what fires again each minute, and what has ended
-    for 15 minutes unless it fires again.
+    Several alerts may have the same label set, one after the other or of different rules; it fires
+    while any of them does. A change is sent at once, a firing label set again each minute, and one
+    that ended for 15 minutes unless it fires again.
     """
 
     def __init__(
@@ -254,7 +256,7 @@ class StateNotifications:
         self._now_ms = now_ms
 
     async def deliver(self, notifier: Notifier) -> None:
-        """Tell a receiver what it does not know yet. Raises StorageUnavailableError."""
+        """Send a receiver the states that are due. Raises StorageUnavailableError."""
         silences = ActiveSilences(self._alerts, self._now_ms)
         deadline = time.monotonic() + _ROUND_SECONDS
         while time.monotonic() < deadline:
@@ -266,14 +268,14 @@ class StateNotifications:
                 return
             slots = asyncio.Semaphore(_PARALLEL)
             by_tenant = await self._without_silenced(notifier, due, silences)
-            await _side_by_side(
-                self._tell_tenant(notifier, states, deadline, slots) for states in by_tenant
+            await _run_together(
+                self._send_of_tenant(notifier, states, deadline, slots) for states in by_tenant
             )
 
     async def _without_silenced(
         self, notifier: Notifier, due: Sequence[LabelSetState], silences: ActiveSilences
     ) -> list[list[LabelSetState]]:
-        """The states of each tenant; those that are silenced wait."""
+        """The states of each tenant; silenced ones are postponed."""
         by_tenant: defaultdict[str, list[LabelSetState]] = defaultdict(list)
         waiting: list[StatePostponement] = []
         for state in due:
@@ -284,7 +286,7 @@ class StateNotifications:
         await self._states.postpone(notifier.name, waiting, self._now_ms())
         return list(by_tenant.values())
 
-    async def _tell_tenant(
+    async def _send_of_tenant(
         self,
         notifier: Notifier,
         states: Sequence[LabelSetState],
@@ -292,18 +294,18 @@ class StateNotifications:
         slots: asyncio.Semaphore,
     ) -> None:
         async with slots:
-            await self._tell(notifier, states, deadline)
+            await self._send(notifier, states, deadline)
 
-    async def _tell(
+    async def _send(
         self, notifier: Notifier, states: Sequence[LabelSetState], deadline: float
     ) -> None:
-        """Send a batch; one that is refused is halved until what is at fault is alone."""
+        """Send a batch; a refused one is halved until the state at fault is alone."""
         if time.monotonic() >= deadline:
             waiting = [StatePostponement(state, 0.0, "", False) for state in states]
             return await self._states.postpone(notifier.name, waiting, self._now_ms())
         notifications = [
-            Notification(key=f"{one.alert.id}", tenant=one.tenant, alert=one.alert)
-            for one in states
+            Notification(key=f"{state.alert.id}", tenant=state.tenant, alert=state.alert)
+            for state in states
         ]
         try:
             await notifier.send(notifications, self._now_ms())
@@ -311,8 +313,8 @@ class StateNotifications:
             if len(states) == 1:
                 return await self._retry_later(notifier, states, exc)
             middle = len(states) // 2
-            await self._tell(notifier, states[:middle], deadline)
-            await self._tell(notifier, states[middle:], deadline)
+            await self._send(notifier, states[:middle], deadline)
+            await self._send(notifier, states[middle:], deadline)
         except NotificationError as exc:
             await self._retry_later(notifier, states, exc)
         else:
@@ -333,8 +335,8 @@ class StateNotifications:
         await self._states.postpone(notifier.name, waiting, self._now_ms())
 
 
-async def _side_by_side(work: Iterable[Awaitable[None]]) -> None:
-    """Wait for all of it; then the first error is raised."""
+async def _run_together(work: Iterable[Awaitable[None]]) -> None:
+    """Wait for all of it, then raise the first error."""
     for outcome in await asyncio.gather(*work, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
@@ -353,5 +355,5 @@ def _delay_seconds(n_failures: int, longest: float) -> float:
 
 
 def _tried_for_seconds(n_failures: int) -> float:
-    """How long the waits of so many failures were together."""
+    """The sum of the delays after so many failures."""
     return sum(_delay_seconds(number, _MAX_DELAY_SECONDS) for number in range(n_failures))

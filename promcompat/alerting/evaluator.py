@@ -19,7 +19,7 @@ from promcompat.alerting.state_machine import (
     with_progress,
 )
 from promcompat.alerting.stats import AlertingStats
-from promcompat.alerting.templates.expansion import AlertTexts, Expand, elements_of
+from promcompat.alerting.templates.expansion import Expand, TemplateExpander, elements_of
 from promcompat.core.alert_ports import AlertRepository, EvaluationSession, ScheduledGroup
 from promcompat.core.alerts import ALERT_NAME, Alert, AlertChange, AlertRule, RuleEvaluation
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
@@ -34,7 +34,7 @@ _MAX_PARALLEL_GROUPS = 2
 
 @dataclass(frozen=True, slots=True)
 class _Element:
-    """An element of the result, with what the rule's templates make of it."""
+    """An element of the result, with its expanded annotations."""
 
     series_labels: Labels
     annotations: Mapping[str, str]
@@ -42,7 +42,7 @@ class _Element:
 
 
 class RuleEvaluator:
-    """What the loop of rules does."""
+    """The loop of rules."""
 
     def __init__(
         self,
@@ -51,16 +51,16 @@ class RuleEvaluator:
         stats: AlertingStats,
         external_url: str,
     ) -> None:
-        """`external_url` is where people reach this service."""
+        """`external_url` is the address of this service for people."""
         self._alerts = alerts
         self._metrics = metrics
         self._stats = stats
         self._external_url = external_url
 
     async def run_due(self) -> None:
-        """Evaluate every group whose time has come and that no other process evaluates.
+        """Evaluate every group that is due, unless another process evaluates it.
 
-        Raises StorageUnavailableError; what was not recorded is evaluated again.
+        Raises StorageUnavailableError; evaluations that were not recorded are repeated.
         """
         now_ms = self._metrics.now_ms()
         slots = asyncio.Semaphore(_MAX_PARALLEL_GROUPS)
@@ -91,7 +91,7 @@ class RuleEvaluator:
                     try:
                         await self._evaluate_rule(session, group.tenant, rule, at_ms)
                     except StorageUnavailableError as exc:
-                        # It may be this rule alone that the database does not answer.
+                        # The database may fail to answer the query of this rule only.
                         unavailable = exc
             if unavailable is not None:
                 raise unavailable
@@ -112,7 +112,7 @@ class RuleEvaluator:
                 changes = _closed(known, at_ms)
                 await self._write_series(tenant, known, changes, at_ms)
         except Exception:
-            # The boundary of one rule: whatever is wrong with it, the others are evaluated.
+            # The boundary of one rule: whatever is wrong with it, the others must be evaluated.
             _LOGGER.exception("rule failed", extra={"tenant": tenant, "rule": rule.name})
             error = "internal error, see the server log"
         if error:
@@ -129,7 +129,7 @@ class RuleEvaluator:
     async def _advance(
         self, tenant: str, rule: AlertRule, at_ms: int, known: Mapping[Labels, Alert]
     ) -> tuple[list[AlertChange], str]:
-        """What becomes of the rule's alerts, and what was wrong though they go on, or `""`."""
+        """The changes of the rule's alerts, and an error that did not stop them, or `""`."""
         found, fault = await self._find_elements(tenant, rule, at_ms)
         previous = {labels: progress_of(alert) for labels, alert in known.items()}
         timing = AlertTiming(rule.for_ms, rule.keep_firing_for_ms)
@@ -143,7 +143,7 @@ class RuleEvaluator:
             _change(rule, labels, progress, known.get(labels), found.get(labels))
             for labels, progress in advanced.items()
         ]
-        # Before the states: after a crash in between the same samples are written again.
+        # Before the states are recorded: a crash in between writes the same samples again.
         await self._write_series(tenant, known, changes, at_ms)
         return changes, fault
 
@@ -155,10 +155,10 @@ class RuleEvaluator:
         async def query(text: str) -> QueryResult:
             return await self._metrics.run(Query(tenant, text, EvalRange.instant(at_ms)))
 
-        texts = AlertTexts(query, self._external_url, at_ms)
+        templates = TemplateExpander(query, self._external_url, at_ms)
         result = await query(rule.expr)
-        found = await texts.run(lambda expand: _elements_of_alerts(rule, result, expand))
-        return found, texts.fault
+        found = await templates.run(lambda expand: _elements_of_alerts(rule, result, expand))
+        return found, templates.fault
 
     async def _write_series(
         self,
@@ -167,12 +167,12 @@ class RuleEvaluator:
         changes: list[AlertChange],
         at_ms: int,
     ) -> None:
-        after = [one.alert for one in changes]
+        after = [change.alert for change in changes]
         await write_alert_series(self._metrics, tenant, known.values(), after, at_ms)
 
 
 class _LimitExceededError(ExecutionError):
-    """More alerts than the rule allows: all of them are given up, as in Prometheus."""
+    """More alerts than the rule allows: all of them end, as in Prometheus."""
 
 
 def _elements_of_alerts(

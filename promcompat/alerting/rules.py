@@ -1,4 +1,4 @@
-"""Alert rules for people and their clients: kept, checked, and shown in groups."""
+"""Alert rules: checked, stored, and listed in groups."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,12 +33,12 @@ from promql.parsing.type_checker import value_type
 RULE_FILE: Final = "rules"
 THRESHOLD_FILE: Final = "definitions"
 _MAX_TEXT_BYTES: Final = 1 << 18
-"""Of labels and annotations together: every alert of the rule carries them."""
+"""Of labels and annotations together, as every alert of the rule has a copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleLimits:
-    """How many rules there may be; 0: no bound. Requests at the same moment may exceed it a bit."""
+    """How many rules there may be; 0: no limit. Concurrent requests may exceed it a little."""
 
     per_tenant: int = 0
     per_group: int = 0
@@ -49,7 +49,7 @@ _NO_LIMITS: Final = RuleLimits()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleStatus:
-    """A rule, how it went and its open alerts; `evaluation` is None before the first."""
+    """A rule, its last evaluation (None before the first) and its open alerts."""
 
     rule: AlertRule
     query: str
@@ -93,7 +93,7 @@ class RuleService:
         self._check_remediation = check_remediation
 
     async def list_rules(self, tenant: str, group: str | None = None) -> list[AlertRule]:
-        """Rules by group, then in the order of making."""
+        """Rules by group, then in the order of their creation."""
         return await self._rules.list_rules(tenant, group)
 
     async def get(self, tenant: str, rule_id: int) -> AlertRule:
@@ -108,10 +108,10 @@ class RuleService:
         return await self._rules.evaluations(tenant)
 
     async def create(self, tenant: str, rule: AlertRule) -> AlertRule:
-        """Make a rule.
+        """Create a rule.
 
-        Raises InvalidFieldsError for what is no rule, ConflictError for one that its group has
-        already, and when the tenant or the group has as many as it may.
+        Raises InvalidFieldsError for an invalid rule, and ConflictError when its group has the same
+        rule already or when the tenant or the group has as many rules as allowed.
         """
         await self._check(rule, None)
         await self._require_room(tenant, rule)
@@ -124,8 +124,10 @@ class RuleService:
         return saved
 
     async def replace(self, tenant: str, rule: AlertRule) -> AlertRule:
-        """Replace the rule of this id and version. Raises as `create`, and
-        PreconditionFailedError when somebody else was faster."""
+        """Replace the rule with this id and version.
+
+        Raises as `create`, and PreconditionFailedError when the rule has another version.
+        """
         known = await self.get(tenant, rule.id)
         await self._check(rule, known.remediation)
         if rule.group != known.group:
@@ -138,13 +140,13 @@ class RuleService:
         return saved
 
     async def _check(self, rule: AlertRule, known: RemediationSpec | None) -> None:
-        """Raises InvalidFieldsError. A remediation that the rule has already may stay as it is."""
-        # In a thread: the parsers may take long over what they are given.
+        """Raises InvalidFieldsError. A remediation that does not change is not checked again."""
+        # In a thread, as the parsers may take long.
         faults = await asyncio.to_thread(rule_faults, rule)
         if rule.remediation is not None and rule.remediation != known:
             faults += _level_faults(rule, rule.remediation)
             found = await asyncio.to_thread(self._check_remediation, rule.remediation)
-            faults += [one.within("remediation") for one in found]
+            faults += [fault.within("remediation") for fault in found]
         if faults:
             raise InvalidFieldsError(faults)
 
@@ -165,18 +167,18 @@ class RuleService:
             )
 
     async def delete(self, tenant: str, rule_id: int, version: int) -> None:
-        """Delete a rule; its open alerts end soon, its history stays."""
+        """Delete a rule. Its open alerts end soon, and their history is kept."""
         if not await self._rules.delete_rule(tenant, rule_id, version):
             await self.get(tenant, rule_id)
             raise PreconditionFailedError("the rule has been changed in the meantime")
 
     async def groups(self, tenant: str) -> Sequence[GroupStatus]:
-        """Every group with its rules, by file and name; thresholds are a group of their own."""
+        """Every group with its enabled rules, by file and name; thresholds are one group."""
         rules = [rule for rule in await self._rules.list_rules(tenant) if rule.enabled]
         evaluations = await self._rules.evaluations(tenant)
         alerts = await self._alerts.active_alerts(tenant)
         by_group: dict[str, list[RuleStatus]] = {}
-        # In a thread: thousands of rules take seconds to parse.
+        # In a thread, as parsing thousands of rules takes seconds.
         queries = await asyncio.to_thread(_canonical_texts, [rule.expr for rule in rules])
         for rule, query in zip(rules, queries, strict=True):
             status = RuleStatus(
@@ -223,7 +225,9 @@ class RuleService:
                 ),
                 query=query,
                 evaluation=RuleEvaluation(evaluated_at_ms=0, duration_seconds=0.0, error=""),
-                alerts=[one for one in alerts if one.rule_id is None and one.rule_name == name],
+                alerts=[
+                    alert for alert in alerts if alert.rule_id is None and alert.rule_name == name
+                ],
             )
             for (name, threshold), expr, query in zip(found, expressions, queries, strict=True)
         ]
@@ -241,7 +245,7 @@ def _canonical_texts(expressions: Sequence[str]) -> list[str]:
 
 
 def rule_faults(rule: AlertRule) -> list[FieldFault]:
-    """What is wrong with a rule, in Prometheus' words where it has some; may take a while."""
+    """The faults of a rule, in Prometheus' words where it has any. It may take long."""
     faults = _expression_faults(rule.expr)
     if METRIC_NAME in rule.labels:
         name = f"labels.{METRIC_NAME}"
@@ -262,9 +266,9 @@ def rule_faults(rule: AlertRule) -> list[FieldFault]:
 
 
 def _level_faults(rule: AlertRule, spec: RemediationSpec) -> list[FieldFault]:
-    """A remediation that is bound to levels that no alert of the rule has."""
+    """The fault of a remediation for severities that no alert of the rule can have."""
     severity = rule.all_labels.get(SEVERITY)
-    # Without one of the rule's own it is that of the series, if they have the label.
+    # A rule without a severity takes that of its series, if they have the label.
     if severity is None or "{{" in severity or spec.is_for(severity):
         return []
     reason = f"{', '.join(spec.levels)}: no alert of the rule has this severity"
@@ -273,7 +277,7 @@ def _level_faults(rule: AlertRule, spec: RemediationSpec) -> list[FieldFault]:
 
 
 def template_faults(templates: Iterable[tuple[str, str]], alert_name: str = "") -> list[FieldFault]:
-    """Which of these texts, each with its field, are no templates."""
+    """The faults of these templates, which come with the names of their fields."""
     faults: list[FieldFault] = []
     for name, template in templates:
         try:

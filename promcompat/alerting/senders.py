@@ -20,12 +20,12 @@ from promcompat.core.secrets import Redactor, origin_of, public_url, url_secrets
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
 TENANT_LABEL: Final = "promcompat_tenant"
-"""Tells alerts of several tenants apart at one Alertmanager."""
+"""Distinguishes the alerts of several tenants at one Alertmanager."""
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=10)
 _RESEND_DELAY_MS: Final = 60_000
 _MAX_ANSWER_BYTES: Final = 1024
 _REFUSALS: Final = frozenset([400, 413, 422])
-"""Answers that are about what was sent; others are about the receiver or the way to it."""
+"""Statuses that blame what was sent; others blame the receiver or the way to it."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -36,12 +36,12 @@ def format_time(unix_ms: int) -> str:
 
 
 def receiver_name(kind: str, url: str) -> str:
-    """Names a receiver without telling its address, which may hold a secret."""
+    """The name of a receiver; it hides the address, which may contain a secret."""
     return f"{kind}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
 
 
 def generator_url(external_url: str, alert: Alert) -> str:
-    """Where the expression of an alert can be looked at, as Prometheus links it."""
+    """The page that shows the expression of an alert, as Prometheus links it."""
     return f"{external_url}/graph?g0.expr={quote_plus(alert.expr, safe='~')}&g0.tab=1"
 
 
@@ -52,7 +52,7 @@ class HttpSender:
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, target: "Target", body: object, headers: dict[str, str]) -> None:
-        """Raises NotificationError unless the answer is 2xx; it does not tell the address."""
+        """Raises NotificationError, whose text hides the address, unless the answer is 2xx."""
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
         headers = {"Content-Type": "application/json", **headers}
@@ -69,7 +69,7 @@ class HttpSender:
         except TimeoutError:
             raise NotificationError("no response in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as exc:
-            # Without the cause: its text may be the address.
+            # Without the cause, as its text may contain the address.
             text = target.redactor.hide(str(exc) or type(exc).__name__)
             raise NotificationError(text) from None
 
@@ -80,7 +80,7 @@ class HttpSender:
 
 
 class Target:
-    """An address that is posted to, and what must not be seen of it."""
+    """An address to post to, and the parts of it that must not be shown."""
 
     def __init__(self, url: str, *, is_path_secret: bool) -> None:
         self.url = url
@@ -88,21 +88,21 @@ class Target:
 
 
 def alerts_url(url: str) -> str:
-    """Where an Alertmanager at an address takes alerts, its path prefix and query kept."""
+    """The URL to post alerts to at an Alertmanager; its path prefix and query are kept."""
     path, question_mark, query = url.partition("?")
     return path.rstrip("/") + "/api/v2/alerts" + question_mark + query
 
 
 class AlertmanagerNotifier:
-    """An Alertmanager; it forgets an alert that is not sent again before its `endsAt`."""
+    """An Alertmanager, which drops an alert that is not sent again before its `endsAt`."""
 
     def __init__(
         self, sender: HttpSender, url: str, external_url: str, *, has_tenants: bool
     ) -> None:
-        """`url` is the Alertmanager's, with its path prefix if it has one.
+        """`url` is the address of the Alertmanager with its path prefix, if it has one.
 
-        With `has_tenants` each alert says whose it is, as a label, and each request in Mimir's
-        header: equal alerts of two tenants would be one otherwise.
+        With `has_tenants` each alert has a label with its tenant, and each request has Mimir's
+        header: otherwise equal alerts of two tenants would become one.
         """
         self.name = receiver_name("alertmanager", url)
         self._sender = sender
@@ -116,11 +116,11 @@ class AlertmanagerNotifier:
         headers = {"User-Agent": f"Prometheus/{PROMETHEUS_VERSION}"}
         if self._has_tenants and notifications:
             headers["X-Scope-OrgID"] = notifications[0].tenant
-        items = [self._item(one, now_ms) for one in notifications]
+        items = [self._item(notification, now_ms) for notification in notifications]
         await self._sender.post(self._target, items, headers)
 
     def _item(self, notification: Notification, now_ms: int) -> dict[str, object]:
-        """One alert; a firing one ends by itself when it is not told of for four intervals."""
+        """One alert; a firing one ends when it is not sent again for four intervals."""
         alert = notification.alert
         labels = alert.labels.as_dict()
         if self._has_tenants:
@@ -139,7 +139,7 @@ class AlertmanagerNotifier:
 
 
 class WebhookNotifier:
-    """Any HTTP receiver: a POST with one alert for each step, in order, in JSON of our own."""
+    """Any HTTP receiver: for each step in order, a POST of one alert in our own JSON."""
 
     def __init__(self, sender: HttpSender, url: str, external_url: str) -> None:
         self.name = receiver_name("webhook", url)
@@ -149,13 +149,13 @@ class WebhookNotifier:
         self._external_url = external_url
 
     async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
-        """See the port. A receiver knows a repetition by `Idempotency-Key`."""
-        for one in notifications:
+        """See the port. A repetition has the same `Idempotency-Key`."""
+        for notification in notifications:
             headers = {
                 "User-Agent": f"promcompat/{promcompat_version()}",
-                "Idempotency-Key": one.key,
+                "Idempotency-Key": notification.key,
             }
-            await self._sender.post(self._target, self._document(one), headers)
+            await self._sender.post(self._target, self._document(notification), headers)
 
     def _document(self, notification: Notification) -> dict[str, object]:
         alert = notification.alert

@@ -38,7 +38,7 @@ def advance_alert(
 ) -> AlertProgress | None:
     """The alert after an evaluation at `at_ms`; `value` is None when the condition is not met.
 
-    `previous` is an open alert or None. None comes back when there is no alert still.
+    `previous` is an open alert or None; the result is None when there is still no alert.
     """
     if value is None:
         return None if previous is None else _without_value(previous, at_ms, timing)
@@ -72,7 +72,7 @@ def advance_alerts(
     at_ms: int,
     timing: AlertTiming,
 ) -> dict[Labels, AlertProgress]:
-    """All alerts of a rule after an evaluation: those still or newly open and those just closed.
+    """The alerts of a rule after an evaluation: the open ones and those that it closed.
 
     `previous` holds the open ones by their labels, `found` the value of each element for which
     the condition is met.
@@ -86,21 +86,21 @@ def advance_alerts(
 
 
 def check_limit(advanced: Iterable[AlertProgress], limit: int) -> None:
-    """Raises ExecutionError, in Prometheus' words, when more alerts are open than may be."""
+    """Raises ExecutionError, in Prometheus' words, when more than `limit` alerts are open."""
     n_open = sum(progress.state.is_open for progress in advanced)
     if 0 < limit < n_open:
         raise ExecutionError(f"exceeded limit of {limit} with {n_open} alerts")
 
 
 def close_alert(previous: AlertProgress, at_ms: int) -> AlertProgress:
-    """The alert when its rule is gone: nothing is kept firing."""
+    """The alert when its rule is gone: `keep_firing_for` does not count."""
     return _without_value(previous, at_ms, AlertTiming())
 
 
 def transitions_between(
     previous: AlertProgress | None, current: AlertProgress
 ) -> tuple[AlertTransition, ...]:
-    """The steps from one to the other; an alert that fires at once was pending for a moment."""
+    """The steps between the two; an alert that fires at once is pending for a moment first."""
     state = AlertState.INACTIVE if previous is None else previous.state
     steps: list[AlertTransition] = []
     if previous is None:
@@ -130,7 +130,7 @@ def slot_of(tenant: str, group: str, interval_ms: int, now_ms: int) -> int:
 
 
 def progress_of(alert: Alert) -> AlertProgress:
-    """What the state machine knows of an alert."""
+    """The part of an alert that the state machine works on."""
     return AlertProgress(
         state=alert.state,
         value=alert.value,
@@ -155,7 +155,7 @@ def with_progress(alert: Alert, progress: AlertProgress) -> Alert:
 
 
 def close_change(alert: Alert, at_ms: int) -> AlertChange:
-    """The end of an alert that is given up."""
+    """The end of an alert whose condition no longer counts."""
     before = progress_of(alert)
     after = close_alert(before, at_ms)
     return AlertChange(

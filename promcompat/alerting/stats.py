@@ -1,4 +1,4 @@
-"""Counters of alerting, for the app to publish; nothing here knows of telemetry."""
+"""Counters of alerting; the composition root publishes them."""
 
 from dataclasses import dataclass
 

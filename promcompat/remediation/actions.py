@@ -30,7 +30,7 @@ _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionPolicy:
-    """Allow lists. Commands and functions not in them cannot be run.
+    """Allow lists. Commands and functions that are not listed cannot run.
 
     `commands` maps a name to an argv whose elements may hold `{placeholder}`s. `http_hosts` are
     `host`, `host:port` or `*.domain`; empty allows every host. `sql_functions` are names of
@@ -62,11 +62,10 @@ class ActionPolicy:
             raise BadDataError(f"the SQL function {name} is not allowed")
 
     def command_line(self, name: str, arguments: Mapping[str, str]) -> list[str]:
-        """The argv of an allowed command with its placeholders filled.
+        """The argv of an allowed command with its placeholders filled; no shell is involved.
 
-        No shell sees it. A value may not begin an element with `-`, where it would become an
-        option of the command. Raises BadDataError for an unknown name, a missing or unused
-        argument, or such a value.
+        No value may make an element begin with `-`, as it would become an option of the command.
+        Raises BadDataError for an unknown name, a missing or unused argument, or such a value.
         """
         template = self.commands.get(name)
         if template is None:
@@ -93,14 +92,14 @@ def _matches_host(allowed: str, host: str, port: int) -> bool:
 
 
 class ActionFailedError(ExecutionError):
-    """The action did not work this time; another try may."""
+    """The action failed; another try may succeed."""
 
 
 class ActionRunner:
-    """Does actions under a policy.
+    """Runs actions under a policy.
 
-    A command or an HTTP request is done at least once: a worker that dies after the effect and
-    before its record does it again, with the same idempotency key. A function of the database is
+    A command or an HTTP request runs at least once: if a worker dies after the effect and before it
+    is recorded, the action runs again with the same idempotency key. A function of the database is
     called exactly once, as its effect and its record are one transaction.
     """
 
@@ -114,10 +113,10 @@ class ActionRunner:
     async def run(
         self, key: StepKey, action: HttpAction | CommandAction | SqlAction
     ) -> Mapping[str, Any]:
-        """Do the action and return what to record of it.
+        """Run the action and return the details to record.
 
-        Raises BadDataError for what the policy forbids and for a refusal (HTTP 3xx and 4xx),
-        ActionFailedError for what may work the next time.
+        Raises BadDataError for what the policy forbids and for a refusal (HTTP 3xx and 4xx), and
+        ActionFailedError for what may succeed the next time.
         """
         match action:
             case HttpAction():
@@ -192,7 +191,7 @@ class ActionRunner:
 
 
 async def _output_of(process: asyncio.subprocess.Process) -> tuple[bytes, int]:
-    """The end of the output, and the exit code; whatever more it writes is read and dropped."""
+    """The end of the output, and the exit code; earlier output is read and dropped."""
     assert process.stdout is not None, "opened with a pipe"
     output = b""
     while chunk := await process.stdout.read(_MAX_READ_BYTES):
@@ -201,18 +200,18 @@ async def _output_of(process: asyncio.subprocess.Process) -> tuple[bytes, int]:
 
 
 async def _end_group(process: asyncio.subprocess.Process) -> None:
-    """Kill what the command left running: nothing of it outlives its step."""
+    """Kill whatever the command left running, so that nothing outlives its step."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
 
 
 def _command_environment(key: StepKey) -> dict[str, str]:
-    """Ours without our settings, among which are passwords."""
+    """Our environment without our settings, which include passwords."""
     kept = {name: text for name, text in os.environ.items() if not name.startswith("PROMCOMPAT_")}
     return kept | {IDEMPOTENCY_VARIABLE: key.idempotency_key}
 
 
 def _recorded(output: bytes) -> str:
-    """The end of an output as text: that is where commands say what went wrong."""
+    """The end of an output as text, where commands report errors."""
     return output.decode(errors="replace")[-MAX_RECORDED_CHARACTERS:].replace("\0", "")

@@ -1,6 +1,6 @@
-"""The activities of the reference workflow; users' workflows may call them by their names too.
+"""The activities of the reference workflow; users' workflows may call them by name too.
 
-Each may run more than once: the record of a step says whether its effect is there already.
+Each may run more than once; the record of a step says whether it has already succeeded.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ _RECORD_AGAIN_SECONDS = 1.0
 
 
 class RemediationActivities:
-    """What the reference workflow does and records; one object for each worker."""
+    """The activities of the reference workflow; one object for each worker."""
 
     def __init__(
         self, journal: RemediationJournal, runner: ActionRunner, checker: ConditionChecker
@@ -80,7 +80,7 @@ class RemediationActivities:
 
     @activity.defn(name=BEGIN)
     async def begin(self, job: RemediationJob) -> str:
-        """Record that a workflow runs, even one that no launcher recorded; returns its state."""
+        """Record that a workflow runs, even if no launcher recorded it; returns its state."""
         info = activity.info()
         spec = RemediationSpec(
             workflow_type=info.workflow_type or "",
@@ -104,7 +104,7 @@ class RemediationActivities:
 
     @activity.defn(name=AWAIT_APPROVAL)
     async def await_approval(self, question: ApprovalQuestion) -> str:
-        """Record that a decision is waited for; returns the state."""
+        """Record that the workflow waits for a decision; returns the state."""
         return await self._journal.await_approval(question.workflow_id, question.expires_at_ms)
 
     @activity.defn(name=SETTLE_APPROVAL)
@@ -117,10 +117,10 @@ class RemediationActivities:
 
     @activity.defn(name=RUN_ACTION)
     async def run_action(self, call: ActionCall) -> StepOutcome:
-        """Do an action unless its step is recorded as done.
+        """Run an action unless its step is recorded as done.
 
-        How often it is tried is counted in the record and not by Temporal: a database that is
-        away must delay an action and not use up its tries.
+        The record counts the tries, not Temporal: an unavailable database must delay an action
+        without using up its tries.
         """
         key = call.name.key
         async with _heartbeats():
@@ -143,7 +143,7 @@ class RemediationActivities:
         return StepOutcome(True, dict(detail))
 
     async def _persist(self, key: StepKey, state: StepState, detail: Mapping[str, Any]) -> None:
-        """Record what happened as soon as the database answers: doing it again is the worse way."""
+        """Record an outcome as soon as the database answers; else the action would run again."""
         while True:
             try:
                 return await self._journal.finish_step(key, state, detail)
@@ -153,7 +153,7 @@ class RemediationActivities:
 
     @activity.defn(name=VERIFY)
     async def verify(self, call: VerifyCall) -> StepOutcome:
-        """Ask whether the condition cleared, and record the answer."""
+        """Check whether the condition has cleared, and record the result."""
         key = call.name.key
         recorded = await self._journal.begin_step(key)
         if recorded.state is StepState.SUCCEEDED:
@@ -175,12 +175,12 @@ class RemediationActivities:
 
     @activity.defn(name=RECORD_STEP)
     async def record_step(self, change: StepChange) -> None:
-        """Record how a step ended whose activity could not say so."""
+        """Record how a step ended when its activity could not."""
         await self._journal.finish_step(change.name.key, StepState(change.state), change.detail)
 
     @activity.defn(name=RECORD_STATE)
     async def record_state(self, change: StateChange) -> str:
-        """Record that the workflow moved on; returns the state, which may be final already."""
+        """Record a new state of the workflow; returns the one that counts, which may be final."""
         state = RemediationState(change.state)
         if state.is_final:
             fields = {"workflow_id": change.workflow_id, "state": state.value}
@@ -189,7 +189,7 @@ class RemediationActivities:
 
 
 def _expected_failure(error: PromcompatError, *, can_retry: bool) -> ApplicationError:
-    """A failure that is no fault of the worker: Temporal need not log its traceback."""
+    """A failure that the worker did not cause, so that Temporal logs no traceback."""
     return ApplicationError(
         str(error),
         type=type(error).__name__,
@@ -200,7 +200,7 @@ def _expected_failure(error: PromcompatError, *, can_retry: bool) -> Application
 
 @asynccontextmanager
 async def _heartbeats() -> AsyncIterator[None]:
-    """Sign of life as long as the block lasts; it is also how a cancellation gets here."""
+    """Send heartbeats during the block; cancellations arrive with their answers."""
 
     async def beat() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""Asks whether the condition of an alert still holds."""
+"""Checks whether the condition of an alert still holds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ _MAX_SHOWN_ELEMENTS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Whether a condition holds now, and what is known of it: values of JSON."""
+    """Whether a condition holds now, and details about it as JSON values."""
 
     holds: bool
     detail: Mapping[str, Any]
 
 
 class ConditionChecker(Protocol):
-    """Where a workflow learns whether a condition holds.
+    """Checks for workflows whether a condition holds.
 
-    Both methods raise the errors of the engine, and ExecutionError for an expression that gives no
-    instant vector.
+    Both methods raise the errors of the engine, and ExecutionError for an expression that does not
+    return an instant vector.
     """
 
     async def of_query(
@@ -43,7 +43,7 @@ class ConditionChecker(Protocol):
 
 
 class AlertConditionChecker:
-    """Asks our own engine and database, so that a worker needs nothing else."""
+    """Checks with our own engine and database, so that a worker needs nothing else."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class AlertConditionChecker:
         return await self._of_rule(tenant, alert, rules[0])
 
     async def _of_threshold(self, tenant: str, alert: Alert, series_id: int) -> Condition:
-        """By the newest sample of any age, as the threshold itself: it holds until the next one."""
+        """By the newest sample of any age, as a value holds until the next sample."""
         definition = await self._definitions.find(tenant, alert.rule_name)
         threshold = None if definition is None else definition.alert_threshold
         if threshold is None:
@@ -110,7 +110,7 @@ class AlertConditionChecker:
         return Condition(level is not BreachLevel.NONE, detail)
 
     async def _of_rule(self, tenant: str, alert: Alert, rule: AlertRule) -> Condition:
-        """By the expression of now, at this moment, as the rule's next evaluation."""
+        """By the rule's present expression at this moment, as its next evaluation would."""
         condition = await self.of_query(tenant, rule.expr, alert.series_labels.as_dict())
         if condition.holds:
             return condition

@@ -45,9 +45,9 @@ async def connect(options: TemporalOptions, *, lazy: bool) -> Client:
 def _translated_errors() -> Iterator[None]:
     """Turn the client's errors into ours.
 
-    What Temporal can never take is BadDataError, a workflow it does not know (any more)
-    NotFoundError, and the rest StorageUnavailableError: a missing permission or namespace too,
-    since an operator mends that and nothing may be lost meanwhile.
+    BadDataError for what Temporal can never accept, NotFoundError for a workflow that it does not
+    have (any more), and StorageUnavailableError for the rest: also for a missing permission or
+    namespace, as an operator can repair that and nothing may be lost until then.
     """
     try:
         yield
@@ -56,22 +56,25 @@ def _translated_errors() -> Iterator[None]:
             case RPCStatusCode.INVALID_ARGUMENT:
                 raise BadDataError(f"Temporal rejected the request: {exc.message}") from exc
             case RPCStatusCode.NOT_FOUND:
-                raise NotFoundError(f"Temporal has no such workflow: {exc.message}") from exc
+                raise NotFoundError(
+                    f"Temporal has no such workflow or namespace: {exc.message}"
+                ) from exc
             case _:
                 raise StorageUnavailableError(f"Temporal is not available: {exc.message}") from exc
     except TimeoutError as exc:
         raise StorageUnavailableError("Temporal did not respond in time") from exc
     except (RuntimeError, OSError) as exc:
-        # The client says RuntimeError when it cannot connect.
+        # The client raises RuntimeError when it cannot connect.
         raise StorageUnavailableError(f"Temporal cannot be reached: {exc}") from exc
 
 
 class TemporalRemediationLauncher:
-    """The port's Temporal side.
+    """The ports' Temporal side.
 
-    What is asked for is recorded before the workflow is started, and that it started after it. A
-    crash between the two heals by asking again: Temporal knows the workflow id and says so. The
-    record outlives Temporal's memory of closed workflows, so an id starts once for ever.
+    A request is recorded before its workflow is started, and the start is recorded after it. After
+    a crash in between, the same request is made again, and Temporal reports that the workflow id is
+    already in use. As our record outlives Temporal's record of closed workflows, an id is started
+    at most once.
     """
 
     def __init__(
@@ -91,8 +94,8 @@ class TemporalRemediationLauncher:
     async def start(self, request: RemediationRequest) -> None:
         """Start the workflow unless one with this id was ever started; see the port.
 
-        One that Temporal can never start is recorded as failed and not raised: asking again
-        would not help.
+        A workflow that Temporal can never start is recorded as failed; nothing is raised, as a
+        repetition would not help.
         """
         if await self._journal.request(request) is not RemediationState.REQUESTED:
             self.stats.already_started += 1

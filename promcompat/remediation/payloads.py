@@ -1,6 +1,6 @@
-"""What workflows, activities and the launcher say to each other, as JSON in Temporal's history.
+"""What workflows, activities and the launcher exchange: JSON in Temporal's history.
 
-A field may be added with a default and never renamed or removed: workflows that began before an
+A field may be added with a default, but never renamed or removed: workflows that began before an
 upgrade end after it.
 """
 
@@ -24,7 +24,7 @@ RECORD_STATE = "promcompat_record_state"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemediationJob:
-    """The one argument of a remediation workflow, the reference one's and users' own alike."""
+    """The one argument of a remediation workflow, the reference one or a user's own."""
 
     tenant: str
     workflow_id: str
@@ -40,7 +40,7 @@ class RemediationJob:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a person said: the argument of the decide signal. `verdict` is a Verdict's value."""
+    """A person's decision: the argument of the decide signal. `verdict` is a Verdict's value."""
 
     verdict: str
     actor: str
@@ -57,7 +57,7 @@ class ApprovalQuestion:
 
 @dataclass(frozen=True, slots=True)
 class ProposedAnswer:
-    """What a workflow heard; the first answer recorded counts."""
+    """The answer that a workflow received; the first one recorded counts."""
 
     workflow_id: str
     answer: Answer
@@ -65,7 +65,7 @@ class ProposedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class StepName:
-    """Which step of a workflow; see `core.remediation.StepKey`."""
+    """A step of a workflow; see `core.remediation.StepKey`."""
 
     workflow_id: str
     step: str
@@ -79,7 +79,7 @@ class StepName:
 
 @dataclass(frozen=True, slots=True)
 class ActionCall:
-    """An action to do as one step; `action` is a plan's action as JSON."""
+    """An action to run as one step; `action` is a plan's action as JSON."""
 
     name: StepName
     action: dict[str, Any]
@@ -87,19 +87,19 @@ class ActionCall:
 
 @dataclass(frozen=True, slots=True)
 class VerifyCall:
-    """A question whether a condition cleared, as one step."""
+    """A check whether a condition has cleared, as one step."""
 
     name: StepName
     tenant: str
     query: str
     series_labels: dict[str, str]
     alert_id: int = 0
-    """The alert whose own condition is asked for; 0, or one that is not known: `query`."""
+    """The alert whose own condition is checked; with 0 or an unknown alert `query` is."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepOutcome:
-    """How a step ended, and what is known of it."""
+    """How a step ended, with details."""
 
     has_succeeded: bool
     detail: dict[str, Any] = field(default_factory=dict)
@@ -107,7 +107,7 @@ class StepOutcome:
 
 @dataclass(frozen=True, slots=True)
 class StepChange:
-    """A step ended without its activity saying so; `state` is a StepState's value."""
+    """The end of a step that its activity did not record; `state` is a StepState's value."""
 
     name: StepName
     state: str
@@ -116,7 +116,7 @@ class StepChange:
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A workflow moved on; `state` is a RemediationState's value."""
+    """A new state of a workflow; `state` is a RemediationState's value."""
 
     workflow_id: str
     state: str

@@ -1,4 +1,4 @@
-"""The input of the reference workflow: what to do, how to see that it helped, and what else.
+"""The input of the reference workflow: what to do, how to verify it, and what to do otherwise.
 
 Pure: the workflow reads its input with this code, and the same code runs again in a replay.
 """
@@ -41,15 +41,15 @@ class _Value(BaseModel):
 
 
 class _ActionFields(_Value):
-    """`tries` bounds how often an action that fails, or whose worker died, is begun."""
+    """`tries` bounds how often an action that fails, or whose worker dies, is started."""
 
     tries: Annotated[int, Field(ge=1, le=100)] = 3
 
 
 class HttpAction(_ActionFields):
-    """An HTTP request; any 2xx is success, 5xx, 429, 408 and no answer are tried again.
+    """An HTTP request. 2xx is success; 5xx, 408, 425, 429 and no answer are tried again.
 
-    `body` goes out as JSON. Redirects are not followed.
+    `body` is sent as JSON. Redirects are not followed.
     """
 
     type: Literal["http"]
@@ -61,7 +61,7 @@ class HttpAction(_ActionFields):
 
 
 class CommandAction(_ActionFields):
-    """A command the operator allowed, by its name; `arguments` fill its template."""
+    """A command that the operator allows, by its name; `arguments` fill its template."""
 
     type: Literal["command"]
     name: str
@@ -70,7 +70,7 @@ class CommandAction(_ActionFields):
 
 
 class SqlAction(_ActionFields):
-    """A function of the database the operator allowed, called with one jsonb argument."""
+    """A function of the database that the operator allows, called with one jsonb argument."""
 
     type: Literal["sql"]
     function: str
@@ -82,9 +82,9 @@ Action: TypeAlias = Annotated[HttpAction | CommandAction | SqlAction, Field(disc
 
 
 class Verification(_Value):
-    """How to see that the condition cleared: wait, then ask up to `checks` times.
+    """How to verify that the condition has cleared: wait, then check up to `checks` times.
 
-    `query` None asks the alert's own.
+    Without a `query` the alert's own condition is checked.
     """
 
     query: str | None = None
@@ -94,7 +94,7 @@ class Verification(_Value):
 
 
 class Plan(_Value):
-    """The whole input. `cleanup` runs when it is cancelled (None: `rollback` does)."""
+    """The whole input. After a cancellation `cleanup` runs, or `rollback` if there is none."""
 
     action: Action
     verify: Verification = Verification()
@@ -107,7 +107,7 @@ _ACTION: TypeAdapter[HttpAction | CommandAction | SqlAction] = TypeAdapter(Actio
 
 
 def parse_plan(workflow_input: Mapping[str, Any]) -> Plan:
-    """Read a workflow's input. Raises BadDataError that names the first wrong field."""
+    """Read a workflow's input. Raises BadDataError, which names the first invalid field."""
     try:
         return Plan.model_validate(workflow_input)
     except ValidationError as exc:
@@ -115,9 +115,9 @@ def parse_plan(workflow_input: Mapping[str, Any]) -> Plan:
 
 
 def read_plan(input_template: Mapping[str, Any]) -> tuple[Plan | None, list[FieldFault]]:
-    """An input before its templates are expanded, and what is wrong with it for any alert.
+    """The plan of an input whose templates are not expanded, and the faults that no alert changes.
 
-    There is no plan when something is wrong, or when a template stands where no text does.
+    There is no plan when there are faults, or when a template is in place of a number or object.
     """
     try:
         return Plan.model_validate(input_template), []
@@ -126,7 +126,7 @@ def read_plan(input_template: Mapping[str, Any]) -> tuple[Plan | None, list[Fiel
 
 
 def parse_action(action: Mapping[str, Any]) -> HttpAction | CommandAction | SqlAction:
-    """Read one action. Raises BadDataError that names the first wrong field."""
+    """Read one action. Raises BadDataError, which names the first invalid field."""
     try:
         return _ACTION.validate_python(action)
     except ValidationError as exc:
@@ -139,7 +139,7 @@ def encode_action(action: HttpAction | CommandAction | SqlAction) -> dict[str, A
 
 
 def is_template(value: object) -> bool:
-    """Whether an alert changes the value."""
+    """Whether the value depends on the alert."""
     return isinstance(value, str) and "{{" in value
 
 

@@ -1,4 +1,4 @@
-"""Records begin and end of users' own workflows, so that the API shows them as it does ours."""
+"""Records start and end of users' own workflows, so that the API shows them like ours."""
 
 import asyncio
 from datetime import timedelta
@@ -28,12 +28,12 @@ _RETRY: Final = RetryPolicy(maximum_interval=timedelta(seconds=30))
 
 
 class RecordingInterceptor(Interceptor):
-    """Records begin and end of every workflow that takes a RemediationJob and is not ours."""
+    """Records start and end of every workflow that takes a RemediationJob and is not ours."""
 
     def workflow_interceptor_class(
         self, input: WorkflowInterceptorClassInput
     ) -> type[WorkflowInboundInterceptor]:
-        """What wraps each workflow."""
+        """The wrapper of each workflow."""
         return _RecordingInbound
 
 
@@ -61,7 +61,7 @@ class _RecordingInbound(WorkflowInboundInterceptor):
 
 
 async def _record(job: RemediationJob, state: RemediationState, outcome: str) -> None:
-    """Record an end; a final state that the workflow recorded itself stays."""
+    """Record an end; a final state that the workflow recorded itself is kept."""
     await workflow.execute_activity(
         RECORD_STATE,
         StateChange(job.workflow_id, state, outcome),

@@ -1,4 +1,4 @@
-"""The users' own workflows: a module or package that lists them in WORKFLOWS and ACTIVITIES."""
+"""Users' own workflows: a module or package that lists them in WORKFLOWS and ACTIVITIES."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -11,12 +11,12 @@ _DEFINITION = "__temporal_workflow_definition"
 
 
 class RegistryError(PromcompatError):
-    """The users' package cannot be used; the message says why."""
+    """The user's package cannot be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """Workflow classes and activity functions to register beside our own."""
+    """Workflow classes and activity functions to register with our own."""
 
     workflows: Sequence[type] = ()
     activities: Sequence[Callable[..., Any]] = ()
@@ -24,7 +24,7 @@ class Registered:
     @property
     def workflow_types(self) -> Sequence[str]:
         """The names the workflows are started by."""
-        return [getattr(one, _DEFINITION).name or one.__name__ for one in self.workflows]
+        return [getattr(cls, _DEFINITION).name or cls.__name__ for cls in self.workflows]
 
 
 def load_registered(package: str | None) -> Registered:

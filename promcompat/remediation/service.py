@@ -1,4 +1,4 @@
-"""What people do with remediations: look at them, approve, deny, cancel."""
+"""Remediations for people: lists, approval, denial, cancellation."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from promcompat.core.remediation import (
 
 
 class RemediationService:
-    """The use cases around remediations. Everything is done for one tenant."""
+    """The use cases of remediations, each for one tenant."""
 
     def __init__(
         self,
@@ -40,11 +40,11 @@ class RemediationService:
         return found, await self._repository.steps(remediation_id)
 
     async def decide(self, tenant: str, remediation_id: int, decision: Decision) -> Remediation:
-        """Approve or deny; the first decision recorded counts, the same one again is no error.
+        """Approve or deny; the first decision recorded counts, and repeating it is no error.
 
-        It is recorded before the workflow is told, so that a decision that could not be delivered
-        (StorageUnavailableError) still counts when the workflow asks. Raises ConflictError when
-        nobody waits for a decision or another one was made, NotFoundError.
+        The decision is recorded before the workflow is signalled, so that it counts even when the
+        signal fails (StorageUnavailableError). Raises NotFoundError, and ConflictError when the
+        remediation does not wait for a decision or another one was made.
         """
         recorded = await self._repository.decide(tenant, remediation_id, decision)
         if recorded is None:
@@ -57,10 +57,10 @@ class RemediationService:
                 raise ConflictError(f"the remediation has already been {recorded.decision.verdict}")
         if recorded.state is RemediationState.WAITING_FOR_APPROVAL:
             assert recorded.decision is not None, "recorded above"
-            await self._tell(recorded, recorded.decision)
+            await self._signal(recorded, recorded.decision)
         return recorded
 
-    async def _tell(self, remediation: Remediation, decision: Decision) -> None:
+    async def _signal(self, remediation: Remediation, decision: Decision) -> None:
         try:
             await self._control.decide(remediation.workflow_id, decision)
         except NotFoundError as exc:
@@ -69,9 +69,10 @@ class RemediationService:
     async def cancel(
         self, tenant: str, remediation_id: int, actor: str, reason: str
     ) -> Remediation:
-        """Ask the workflow to clean up and end; what never started just ends.
+        """Ask the workflow to clean up and end; a remediation that never started ends at once.
 
-        Cancelling again is no error. Raises ConflictError when it ended otherwise, NotFoundError.
+        Cancelling again is no error. Raises NotFoundError, and ConflictError when the remediation
+        has already ended in another way.
         """
         recorded = await self._repository.record_cancel(tenant, remediation_id, actor, reason)
         if recorded is None:

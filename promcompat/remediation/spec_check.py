@@ -1,4 +1,4 @@
-"""Checks a remediation when a rule or a definition names it, as far as the service can know it."""
+"""Checks the remediation of a rule or a definition, as far as the service can know."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +27,10 @@ _HTTP: Final = ("http://", "https://")
 
 @dataclass(frozen=True, slots=True)
 class SpecChecker:
-    """What the service knows of the workers that poll its own task queue.
+    """Checks remediations against what the workers of our own task queue can do.
 
-    Workers of that queue have its settings: `policy` and `workflow_types` (None: not known) are
-    theirs. Of other queues only the shape of the reference workflow's input is known.
+    Those workers have the settings of the service, so `policy` and `workflow_types` (None:
+    unknown) are theirs too. For other queues only the input of the reference workflow is checked.
     """
 
     task_queue: str
@@ -38,7 +38,7 @@ class SpecChecker:
     workflow_types: frozenset[str] | None
 
     def __call__(self, spec: RemediationSpec) -> Sequence[FieldFault]:
-        """What is wrong with a remediation; fields are relative to it."""
+        """The faults of a remediation; fields are relative to it."""
         is_ours = spec.task_queue == self.task_queue
         faults = [
             *template_faults((f"input{path}", text) for path, text in _texts(spec.input_template)),
@@ -46,7 +46,7 @@ class SpecChecker:
         ]
         if spec.workflow_type == REMEDIATION_WORKFLOW and not faults:
             plan, found = read_plan(spec.input_template)
-            faults += [one.within("input") for one in found]
+            faults += [fault.within("input") for fault in found]
             if plan is not None:
                 faults += self._plan_faults(plan, is_ours=is_ours)
         return faults
@@ -99,7 +99,7 @@ class SpecChecker:
 
 
 def _refused(path: str, check: Callable[[], object], expected: str) -> Iterator[FieldFault]:
-    """The fault that the check finds, if any."""
+    """The fault that a check raises, if any."""
     try:
         check()
     except BadDataError as exc:
@@ -107,13 +107,13 @@ def _refused(path: str, check: Callable[[], object], expected: str) -> Iterator[
 
 
 def _check_url(policy: ActionPolicy, url: str) -> None:
-    """Raises BadDataError for a URL that no alert can make right."""
+    """Raises BadDataError for a URL that is invalid whatever the alert fills in."""
     fixed = url.partition("{{")[0]
     if fixed == url:
         policy.check_url(url)
         return
-    # A part that an alert fills in: the host is known when the path has begun.
-    if fixed and not any(fixed.startswith(one) or one.startswith(fixed) for one in _HTTP):
+    # An alert fills in the rest: the host is complete once the path begins.
+    if fixed and not any(fixed.startswith(scheme) or scheme.startswith(fixed) for scheme in _HTTP):
         raise BadDataError("an action's URL must be http:// or https:// and name a host")
     if any(mark in fixed.partition("://")[2] for mark in "/?#"):
         policy.check_url(fixed)

@@ -1,7 +1,7 @@
-"""Starts the remediations of alerts that fired: the work that waits in `alert_delivery`.
+"""Starts the remediations of alerts that fired, which wait in table `alert_delivery`.
 
-The workflow service knows a second start of the same remediation by its id, so that work may be
-done again after a crash.
+The workflow service recognises a second start of the same remediation by its id, so that a start
+may be repeated after a crash.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ from typing import Final
 
 from promcompat.alerting.deliveries import ActiveSilences
 from promcompat.alerting.stats import AlertingStats
-from promcompat.alerting.templates.expansion import AlertTexts
+from promcompat.alerting.templates.expansion import TemplateExpander
 from promcompat.core.alert_ports import (
     AlertNote,
     AlertRepository,
@@ -33,7 +33,7 @@ _TEMPLATE_FAULT: Final = "<error expanding template: "
 
 
 class RemediationStarts:
-    """What the loop of remediations does; any number of processes may run it."""
+    """The loop of remediations; any number of processes may run it."""
 
     def __init__(
         self,
@@ -110,15 +110,15 @@ class RemediationStarts:
                 Query(delivery.tenant, text, EvalRange.instant(alert.fired_at_ms))
             )
 
-        texts = AlertTexts(query, self._external_url, alert.fired_at_ms)
+        templates = TemplateExpander(query, self._external_url, alert.fired_at_ms)
         rendered = {
-            name: await _render(value, texts, alert)
+            name: await _render(value, templates, alert)
             for name, value in alert.remediation.input_template.items()
         }
         cause = f"rule-{alert.rule_id}" if alert.rule_id else f"threshold-{alert.series_id}"
         return RemediationRequest(
             tenant=delivery.tenant,
-            # Ids start again in a new database and Temporal does not forget: the time tells apart.
+            # With the time: a new database gives the same ids again, and Temporal has the old ones.
             workflow_id=f"promcompat-{delivery.tenant}-{cause}-alert-{alert.id}-{alert.active_at_ms}",
             spec=alert.remediation,
             workflow_input=rendered,
@@ -129,16 +129,16 @@ class RemediationStarts:
         )
 
 
-async def _render(value: object, texts: AlertTexts, alert: Alert) -> object:
+async def _render(value: object, templates: TemplateExpander, alert: Alert) -> object:
     match value:
         case str():
-            text = await texts.expand(value, alert.rule_name, alert.labels, alert.value)
+            text = await templates.expand(value, alert.rule_name, alert.labels, alert.value)
             if text.startswith(_TEMPLATE_FAULT) and not value.startswith(_TEMPLATE_FAULT):
                 raise PromcompatError(text)
             return text
         case Mapping():
-            return {key: await _render(item, texts, alert) for key, item in value.items()}
+            return {key: await _render(item, templates, alert) for key, item in value.items()}
         case list() | tuple():
-            return [await _render(item, texts, alert) for item in value]
+            return [await _render(item, templates, alert) for item in value]
         case _:
             return value

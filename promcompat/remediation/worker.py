@@ -1,4 +1,4 @@
-"""Polls Temporal for remediations and does them, until asked to end."""
+"""Polls Temporal for remediations and runs them, until asked to end."""
 
 import asyncio
 import logging
@@ -45,8 +45,8 @@ async def run_worker(
 ) -> None:
     """Work until `ended` returns.
 
-    Connects as soon as Temporal answers and again when the worker fails; a connection that is cut
-    meanwhile is Temporal's client's to mend.
+    Connects as soon as Temporal answers, and again when the worker fails. Temporal's client itself
+    restores a connection that breaks in between.
     """
     ending = asyncio.ensure_future(ended())
     working = asyncio.create_task(_work(options, activities, registered, ending))

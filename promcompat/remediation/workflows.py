@@ -56,12 +56,12 @@ with workflow.unsafe.imports_passed_through():
 
 _RECORD_TIMEOUT: Final = timedelta(seconds=30)
 _RECORD_RETRY: Final = RetryPolicy(maximum_interval=timedelta(seconds=30))
-"""For ever: a database that is away delays a remediation and loses none of its history."""
+"""Without end: an unavailable database delays a remediation and loses none of its history."""
 _VERIFY_TIMEOUT: Final = timedelta(minutes=3)
 _HEARTBEAT_TIMEOUT: Final = timedelta(seconds=10)
-"""After this long without a sign of life an action's worker counts as dead."""
+"""After this long without a heartbeat the worker of an action counts as dead."""
 _ACTION_GRACE: Final = timedelta(minutes=5)
-"""How long an action that was done may wait for the database to record it."""
+"""How long a finished action may wait for the database to record it."""
 
 
 @workflow.defn(name=REMEDIATION_WORKFLOW)
@@ -83,18 +83,18 @@ class RemediationWorkflow:
 
     @workflow.query(name=STATUS_QUERY)
     def status(self) -> RemediationStatus:
-        """Where the remediation is, with every step so far."""
+        """The state of the remediation, with every step so far."""
         return RemediationStatus(
             self._state.value, self._outcome, self._steps, self._answer, self._expires_at_ms
         )
 
     @workflow.run
     async def run(self, job: RemediationJob) -> RemediationStatus:
-        """Remediate; the result is the last status. Fails on an input nobody understands."""
+        """Remediate; the result is the last status. Fails on an invalid input."""
         plan: Plan | None = None
         try:
             if RemediationState(await self._record_call(BEGIN, job)).is_final:
-                # Cancelled before it started: nothing was done and nothing is to be.
+                # Cancelled before it started: nothing was done, and nothing must be done.
                 self._state, self._outcome = RemediationState.CANCELLED, "never began"
                 return self.status()
             plan = parse_plan(job.input)
@@ -106,7 +106,7 @@ class RemediationWorkflow:
             if not is_cancelled_exception(exc):
                 raise
             if self._state.is_final:
-                # It was over and only had to be recorded; undoing it now would surprise.
+                # It had ended and only had to be recorded; undoing it now would surprise.
                 return await self._end(job, self._state, self._outcome)
             await self._clean_up(job, plan)
             raise
@@ -140,7 +140,7 @@ class RemediationWorkflow:
         else:
             assert self._answer is not None, "the condition waited for"
             heard = self._answer
-        # The table decides: an approval recorded there whose signal never came counts as well.
+        # The table decides: an approval recorded there counts even if its signal never came.
         settled: Answer = await workflow.execute_activity(
             SETTLE_APPROVAL,
             ProposedAnswer(job.workflow_id, heard),
@@ -154,7 +154,7 @@ class RemediationWorkflow:
         return Verdict(settled.verdict)
 
     async def _repair(self, job: RemediationJob, plan: Plan, attempt: int) -> bool:
-        """Act once and see whether the condition cleared."""
+        """Act once and check whether the condition has cleared."""
         if not await self._act(job, "action", attempt, plan.action):
             return False
         await workflow.sleep(timedelta(milliseconds=plan.verify.wait))
@@ -180,7 +180,7 @@ class RemediationWorkflow:
         return plan.escalate is None or await self._act(job, "escalate", 1, plan.escalate)
 
     async def _clean_up(self, job: RemediationJob, plan: Plan | None) -> None:
-        """Undo after a cancellation, if anything was begun that there is to undo."""
+        """Undo what was begun, after a cancellation."""
         for status in self._steps:
             if status.state == StepState.RUNNING:
                 status.state = StepState.CANCELLED
@@ -210,7 +210,7 @@ class RemediationWorkflow:
                 result_type=StepOutcome,
                 start_to_close_timeout=timedelta(milliseconds=action.timeout) + _ACTION_GRACE,
                 heartbeat_timeout=_HEARTBEAT_TIMEOUT,
-                # Its activity counts the tries of the action and says when there are no more.
+                # The activity counts the tries of the action and fails for good after the last.
                 retry_policy=_RECORD_RETRY,
                 # A clean-up must not overtake the action it undoes.
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -276,7 +276,7 @@ class RemediationWorkflow:
         )
 
     async def _record_call(self, activity: str, argument: object) -> str:
-        """Record something; the answer is the state that is recorded now."""
+        """Record something; returns the state that is now recorded."""
         state: str = await workflow.execute_activity(
             activity,
             argument,

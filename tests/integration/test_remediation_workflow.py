@@ -242,7 +242,7 @@ async def test_approved_remediation_acts_and_says_who_approved(
     record = await stage.wait_until_final(request.workflow_id)
     assert (record.state, record.decision) == (STATES.SUCCEEDED, approval)
     assert await service.decide(TENANT, record.id, Decision(Verdict.APPROVED, "bob")) == record
-    with pytest.raises(ConflictError, match="was approved already"):
+    with pytest.raises(ConflictError, match="has already been approved"):
         await service.decide(TENANT, record.id, Decision(Verdict.DENIED, "bob"))
 
 

@@ -1,4 +1,4 @@
-"""Templates of alerts with the queries they ask: fetched, then expanded again."""
+"""Expands templates of alerts and runs the queries in them."""
 
 import asyncio
 import time
@@ -21,9 +21,9 @@ from promql.values.matrix import Matrix, QueryResult, ScalarGrid
 T = TypeVar("T")
 Element = tuple[Labels, float]
 _MAX_QUERIES = 50
-"""How many queries the templates of one evaluation may ask: a label may make each another one."""
+"""How many queries the templates of one evaluation may run; labels can make each one different."""
 _MAX_ELEMENTS = 100_000
-"""Of all these queries together."""
+"""In the results of all these queries together."""
 _MAX_CHARACTERS = 32 << 20
 _MAX_SECONDS = 10
 
@@ -51,11 +51,11 @@ def elements_of(result: QueryResult) -> list[Element]:
 
 
 @dataclass(slots=True)
-class AlertTexts:
-    """Expands the templates of one evaluation, in a thread; each query is asked once.
+class TemplateExpander:
+    """Expands the templates of one evaluation, in a thread; each query runs once.
 
-    All of them together have 10 seconds, queries aside, as other rules wait meanwhile. `fault` is
-    why a template could not be expanded within its limits, the first time that happened.
+    All of them together have 10 seconds without their queries, as other rules wait for them.
+    `fault` is the first error about the limits of a template.
     """
 
     query: Callable[[str], Awaitable[QueryResult]]
@@ -75,7 +75,7 @@ class AlertTexts:
         return await self.run(lambda expand: expand(text, alert_name, labels, value))
 
     async def run(self, build: Callable[["Expand"], T]) -> T:
-        """What `build` makes in a thread; it is begun again when a template asks a new query.
+        """The result of `build`, in a thread; it starts again after each new query of a template.
 
         Raises what `build` raises, StorageUnavailableError of queries, and ExecutionError when all
         templates together take too long or give too much text.
@@ -84,7 +84,7 @@ class AlertTexts:
             try:
                 return await asyncio.to_thread(build, self._expand)
             except QueryNeededError as needed:
-                self._found[needed.query] = await self._ask(needed.query)
+                self._found[needed.query] = await self._run_query(needed.query)
 
     def _expand(self, text: str, alert_name: str, labels: Labels, value: float) -> str:
         if "{{" not in text:
@@ -121,7 +121,7 @@ class AlertTexts:
         finally:
             self._seconds_left -= time.monotonic() - started
 
-    async def _ask(self, text: str) -> Sequence[Element] | str:
+    async def _run_query(self, text: str) -> Sequence[Element] | str:
         if len(self._found) >= _MAX_QUERIES:
             return "too many queries in templates"
         try:
