@@ -319,7 +319,7 @@ class StateNotifications:
             await self._retry_later(notifier, states, exc)
         else:
             self._stats.notifications_sent += len(states)
-            await self._states.told(notifier.name, states, self._now_ms())
+            await self._states.sent(notifier.name, states, self._now_ms())
 
     async def _retry_later(
         self, notifier: Notifier, states: Sequence[LabelSetState], error: NotificationError

@@ -26,7 +26,7 @@ from promcompat.core.thresholds import BreachLevel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduledGroup:
-    """A rule group with enabled rules, and the oldest of the latest evaluations of its rules."""
+    """A rule group with enabled rules; each was evaluated at `evaluated_at_ms` or later."""
 
     tenant: str
     group: str
@@ -36,7 +36,7 @@ class ScheduledGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TenantAlert:
-    """An alert and whose it is."""
+    """An alert and its tenant."""
 
     tenant: str
     alert: Alert
@@ -44,7 +44,7 @@ class TenantAlert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreachEvent:
-    """A change of level out of the outbox; `labels` is None when the series is gone."""
+    """A change of level from the outbox; `labels` is None when the series no longer exists."""
 
     id: int
     series_id: int
@@ -57,10 +57,10 @@ class BreachEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelState:
-    """What was last handled of a series, and its newest sample since if there is one.
+    """The last recorded level of a series, and its newest sample since then if there is one.
 
-    `labels` is None when the series is gone. A series of which nothing was handled has no breach
-    and `timestamp_ms` 0.
+    `labels` is None when the series no longer exists. A series without a recorded level has no
+    breach and `timestamp_ms` 0.
     """
 
     series_id: int
@@ -83,7 +83,7 @@ class SeriesValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThresholdReview:
-    """Some series of a metric whose threshold changed, each with its newest sample of any age."""
+    """Series of a metric whose threshold changed, each with its newest sample of any age."""
 
     tenant: str
     metric_name: str
@@ -92,7 +92,7 @@ class ThresholdReview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A step that waits for a receiver; `alert` is what the alert was after the step."""
+    """A step that waits for a receiver; `alert` is the alert after the step."""
 
     id: int
     tenant: str
@@ -102,12 +102,12 @@ class Delivery:
     is_over: bool
     """Whether the alert has ended by now."""
     begins: bool
-    """Whether this step tells the receiver of the alert for the first time."""
+    """Whether this step is the first that the receiver gets about the alert."""
 
 
 @dataclass(frozen=True, slots=True)
 class Postponement:
-    """How long a delivery waits, and why; `counts` when it was tried."""
+    """How long a delivery waits, and why; `counts` if it was a failed attempt."""
 
     delivery_id: int
     delay_seconds: float
@@ -117,7 +117,7 @@ class Postponement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelSetState:
-    """A label set of which a receiver is to be told: `alert` fires or is resolved.
+    """A label set that is due for a receiver: `alert` is firing or resolved.
 
     `key` identifies it within its tenant.
     """
@@ -131,7 +131,7 @@ class LabelSetState:
 
 @dataclass(frozen=True, slots=True)
 class StatePostponement:
-    """How long a label set waits, and why; `counts` when the receiver did not take it."""
+    """How long a label set waits, and why; `counts` if it was a failed attempt."""
 
     state: LabelSetState
     delay_seconds: float
@@ -141,7 +141,7 @@ class StatePostponement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repetition:
-    """When a receiver of states is told again, and for how long of those that ended, in ms."""
+    """How often a receiver gets the same state again, and for how long after its end."""
 
     every_ms: int
     resolved_for_ms: int
@@ -158,7 +158,7 @@ class AlertNote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverDepth:
-    """What waits for a receiver: how many, since when, and what failed last."""
+    """The work that waits for a receiver: how much, since when, and the last error."""
 
     n_waiting: int
     n_failing: int
@@ -167,32 +167,33 @@ class ReceiverDepth:
 
 
 class RuleRepository(Protocol):
-    """Where alert rules are kept."""
+    """Stores alert rules."""
 
     async def list_rules(
         self, tenant: str, group: str | None = None, rule_id: int | None = None
     ) -> list[AlertRule]:
-        """Rules by group, then in the order they were made."""
+        """Rules by group, then in the order of their creation."""
 
     async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
-        """The last evaluation of each rule that had one."""
+        """The last evaluation of each rule that was evaluated."""
 
     async def count_rules(self, tenant: str, group: str) -> tuple[int, int]:
-        """How many rules the tenant has, and how many of them the group."""
+        """The numbers of rules of the tenant and of one of its groups."""
 
     async def save_rule(self, tenant: str, rule: AlertRule) -> AlertRule | None:
-        """Make a rule (id 0) or replace that of its id and version.
+        """Create a rule (id 0), or replace the one with its id and version.
 
-        None when there is none of this version, or a new one is in its group already, with the
-        same name, labels and expression. Raises ConflictError when a changed one is.
+        None when no rule has this id and version, or when the group of a new rule already has one
+        with the same name, labels and expression. For a changed rule the latter raises
+        ConflictError.
         """
 
     async def delete_rule(self, tenant: str, rule_id: int, version: int) -> bool:
-        """Delete the rule of this version; False when there is none."""
+        """Delete the rule with this id and version; False when there is none."""
 
 
 class EvaluationSession(Protocol):
-    """One group, held by nobody else; what is recorded is committed at its end, or nothing is."""
+    """One group, locked for this session; all records are committed at its end, or none."""
 
     rules: Sequence[tuple[AlertRule, int]]
     """The enabled rules in order, each with the time of its latest evaluation."""
@@ -203,29 +204,29 @@ class EvaluationSession(Protocol):
     async def record(
         self, rule_id: int, evaluation: RuleEvaluation, changes: Sequence[AlertChange]
     ) -> None:
-        """How an evaluation went and what became of the alerts."""
+        """Record an evaluation and the changes of alerts."""
 
 
 class ThresholdSession(Protocol):
-    """The outbox of breaches, held by nobody else; committed at its end or not at all."""
+    """The outbox of breaches, locked for this session; committed at its end, or not at all."""
 
     async def take_breaches(self, limit: int) -> list[BreachEvent]:
-        """Changes not handled yet, oldest first; they are gone when the session commits."""
+        """Changes that were not handled, oldest first; the session's commit removes them."""
 
     async def take_review(self, limit: int) -> ThresholdReview | None:
-        """Up to `limit` series of a metric whose threshold changed; None when there is nothing.
+        """Up to `limit` series of a metric whose threshold changed; None when there are none.
 
-        The next call continues. All series of the metric come twice, some seconds apart.
+        The next call continues. All series of the metric are reviewed twice, some seconds apart.
         """
 
     async def states(self, series_ids: Collection[int]) -> Mapping[int, tuple[BreachLevel, int]]:
-        """Level and time last handled of each series that has one."""
+        """The last recorded level and its time, of each series that has one."""
 
     async def verified_states(self) -> list[LevelState]:
-        """Every series that breaches or did a moment ago, with its newest sample."""
+        """Every series that breaches, or did recently, with its newest sample."""
 
     async def open_alerts(self, series_ids: Collection[int] | None) -> list[TenantAlert]:
-        """Open alerts of thresholds, of these series or of all."""
+        """Open alerts of thresholds, of these series or (None) of all."""
 
     async def orphans(self) -> list[TenantAlert]:
         """Open alerts of rules that were deleted or disabled."""
@@ -237,11 +238,11 @@ class ThresholdSession(Protocol):
         states: Sequence[LevelState] = (),
         forgotten: Sequence[int] = (),
     ) -> None:
-        """What became of alerts and levels; `forgotten` are series that are no longer watched."""
+        """Record alerts and levels; `forgotten` are series that are no longer watched."""
 
 
 class AlertRepository(Protocol):
-    """Where alerts, their history and silences are kept."""
+    """Stores alerts, their history, and silences."""
 
     async def scheduled_groups(self) -> list[ScheduledGroup]:
         """Every group that has an enabled rule, of all tenants."""
@@ -249,10 +250,10 @@ class AlertRepository(Protocol):
     def evaluating(
         self, tenant: str, group: str
     ) -> AbstractAsyncContextManager[EvaluationSession | None]:
-        """Hold a group; None when another process does."""
+        """Lock a group; None when another process has the lock."""
 
     def thresholds(self) -> AbstractAsyncContextManager[ThresholdSession | None]:
-        """Hold the outbox of breaches; None when another process does."""
+        """Lock the outbox of breaches; None when another process has the lock."""
 
     async def active_alerts(self, tenant: str) -> list[Alert]:
         """Every pending or firing alert."""
@@ -264,7 +265,7 @@ class AlertRepository(Protocol):
         """One alert."""
 
     async def series_value(self, tenant: str, series_id: int) -> SeriesValue | None:
-        """The newest sample of the series of a threshold's alert; None when it is gone."""
+        """The newest sample of the series of a threshold's alert; None when the series is gone."""
 
     async def history(self, tenant: str, alert_id: int) -> list[AlertTransition]:
         """The steps of an alert, oldest first."""
@@ -272,19 +273,19 @@ class AlertRepository(Protocol):
     async def acknowledge(
         self, tenant: str, alert_id: int, actor: str, at_ms: int, reason: str
     ) -> bool:
-        """Record who looks after an open alert; False when somebody does, or it is not open."""
+        """Record who takes care of an open alert; False when it is acknowledged or not open."""
 
     async def end_alert(self, tenant: str, change: AlertChange) -> bool:
-        """Store the end of an alert; False when it was over.
+        """Store the end of an alert; False when it had already ended.
 
-        A series of a threshold counts as one that does not breach until its next sample.
+        The series of a threshold counts as not breaching until its next sample.
         """
 
     async def count_silences(self, tenant: str, now_ms: int) -> int:
-        """How many silences have not ended."""
+        """The number of silences that have not ended."""
 
     async def save_silence(self, tenant: str, silence: Silence) -> Silence:
-        """Make a silence; its id is new."""
+        """Create a silence; it gets its id here."""
 
     async def end_silence(self, tenant: str, silence_id: int, at_ms: int) -> bool:
         """End a silence; False when it has ended or there is none."""
@@ -301,65 +302,65 @@ class AlertRepository(Protocol):
         """Silences, newest first; with `after_ms` those that end later."""
 
     async def active_silences(self, tenant: str, now_ms: int) -> Sequence[Silence]:
-        """The silences that hold at a time."""
+        """The silences that are active at a time."""
 
     async def receiver_depths(self, tenant: str) -> Mapping[str, ReceiverDepth]:
-        """What of a tenant waits, by the names of receivers; absent where nothing waits."""
+        """The waiting work of a tenant by receiver; receivers without any are absent."""
 
     async def counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
-        """Open alerts by state, and rows that wait by outbox."""
+        """The number of open alerts by state, and of waiting rows by outbox."""
 
     async def prune(self, before_ms: int, receivers: Sequence[str], now_ms: int) -> int:
-        """Forget alerts and silences that ended before a time, and work for other receivers."""
+        """Delete alerts and silences that ended before a time, and work for unknown receivers."""
 
 
 class StepDeliveries(Protocol):
-    """Steps of alerts that wait for receivers: each is told once, in order."""
+    """Steps of alerts that wait for receivers: each is sent once, in order."""
 
     async def claim(
         self, receiver: str, limit: int, now_ms: int, until_ms: int
     ) -> Sequence[Delivery]:
-        """Work that is due, for this caller alone until `until_ms`; the oldest of each subject."""
+        """The oldest due work of each subject, claimed for this caller until `until_ms`."""
 
     async def done(self, delivery_ids: Sequence[int], notes: Sequence[AlertNote] = ()) -> None:
-        """These are done, and this is to be remembered of them."""
+        """Remove finished work, and add notes to the histories of its alerts."""
 
     async def postpone(self, postponements: Sequence[Postponement], now_ms: int) -> None:
         """These wait."""
 
     async def drop_alert(self, receiver: str, alert_id: int) -> None:
-        """The receiver need not hear of this alert any more."""
+        """Remove the work of an alert for a receiver."""
 
     async def drop_unheard(self, delivery_id: int) -> None:
-        """The receiver need not hear of alerts that wait behind a delivery and are over."""
+        """Remove the work behind a delivery of alerts that have ended."""
 
     async def drop_overflow(self, receiver: str, max_waiting: int, now_ms: int) -> int:
-        """Give up the oldest work above the bound, noted in the alerts' history; how much."""
+        """Remove the oldest work above the limit, noted in the alerts' histories; how much."""
 
 
 class RemediationDeliveries(StepDeliveries, Protocol):
     """Steps that start remediations."""
 
     async def last_remediation_ms(self, alert_id: int) -> int:
-        """When a remediation for the same rule and labels was last started, 0 for never."""
+        """When a remediation of the same rule and labels was last started; 0 for never."""
 
     async def remediated(self, delivery_id: int, note: AlertNote) -> None:
-        """The remediation of a delivery was started."""
+        """Record that the remediation of a delivery was started."""
 
 
 class LabelSetStates(Protocol):
-    """What receivers know of label sets, compared with what is."""
+    """The states of label sets, compared with what receivers were last sent."""
 
     async def claim(
         self, receiver: str, limit: int, now_ms: int, until_ms: int, repetition: Repetition
     ) -> Sequence[LabelSetState]:
-        """Label sets to tell a receiver of, for this caller alone until `until_ms`.
+        """Label sets that are due for a receiver, claimed for this caller until `until_ms`.
 
-        Nothing when another process looks at the same time.
+        Empty when another process claims at the same time.
         """
 
-    async def told(self, receiver: str, states: Sequence[LabelSetState], at_ms: int) -> None:
-        """The receiver took these."""
+    async def sent(self, receiver: str, states: Sequence[LabelSetState], at_ms: int) -> None:
+        """The receiver accepted these."""
 
     async def postpone(
         self, receiver: str, postponements: Sequence[StatePostponement], now_ms: int

@@ -11,13 +11,13 @@ from promcompat.core.remediation import RemediationSpec
 ALERT_NAME = "alertname"
 SEVERITY = "severity"
 REMEDIATION_RECEIVER = "remediation"
-"""The receiver of deliveries that is not told of an alert but starts its remediation."""
+"""The receiver of deliveries that start a remediation and notify nobody."""
 
 
 class AlertState(StrEnum):
-    """Where an alert is; `resolved` is the end of one, a later breach opens another.
+    """The state of an alert. A `resolved` alert has ended; a later breach opens another one.
 
-    An alert that ends before it fired is `inactive`.
+    An alert that ends before it fires is `inactive`.
     """
 
     INACTIVE = "inactive"
@@ -38,7 +38,7 @@ class AlertRule:
     `labels` and `annotations` values are templates (Go text/template, as in Prometheus); a label
     that becomes empty is removed. Rules of a group may share a name, but not their name, labels
     and expression.
-    `max_alerts` bounds the open alerts of the rule (0: no bound), as `limit` does in Prometheus.
+    `max_alerts` limits the open alerts of the rule (0: no limit), as `limit` does in Prometheus.
     """
 
     id: int
@@ -58,14 +58,14 @@ class AlertRule:
 
     @property
     def all_labels(self) -> Mapping[str, str]:
-        """The labels the rule sets: its own, and its severity unless they name one."""
+        """The labels that the rule sets: its own, and its severity unless they contain one."""
         own = {SEVERITY: self.severity} if self.severity else {}
         return {**own, **self.labels}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleEvaluation:
-    """How the last evaluation of a rule went; `error` is empty when it went well."""
+    """The outcome of the last evaluation of a rule; `error` is empty after a success."""
 
     evaluated_at_ms: int
     duration_seconds: float
@@ -74,11 +74,11 @@ class RuleEvaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """One alert of one rule (or definition) and series; times are ms, 0 for not yet.
+    """One alert of one rule (or threshold) for one series; times are Unix ms, 0 for not yet.
 
-    `rule_id` is None for the alert of a definition's threshold, whose `rule_name` is the metric's
-    and whose series is `series_id`. `series_labels` are those of the element of the result of
-    `expr` that the alert is for, `labels` those after the rule's. An `id` of 0 is a new alert.
+    For the alert of a threshold `rule_id` is None, `rule_name` is the metric and `series_id` the
+    series. `series_labels` are the labels of the element of the result of `expr` that the alert is
+    for; `labels` include those of the rule. A new alert has the `id` 0.
     """
 
     id: int
@@ -106,12 +106,12 @@ class Alert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertTransition:
-    """One step of an alert; from and to are equal for an acknowledgement and other notes.
+    """One step of an alert; both states are equal for an acknowledgement and other notes.
 
-    Only steps that are about to be stored have severities: `severity` is the alert's after the
-    step (empty: that it ends up with), `from_severity` what it was before a step that changed it.
+    Only steps that are about to be stored have severities: `severity` is the alert's severity after
+    the step (empty: its last one), `from_severity` the one before a step that changed it.
 
-    `actor` is who did it by hand, empty for what the service did by itself.
+    `actor` is the person who took the step, empty for the service itself.
     """
 
     from_state: AlertState
@@ -126,14 +126,16 @@ class AlertTransition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertChange:
-    """An alert as it is from now on, and the steps that brought it there, oldest first."""
+    """The new state of an alert, and the steps that led to it, oldest first."""
 
     alert: Alert
     transitions: tuple[AlertTransition, ...] = ()
 
     def starts_remediation(self, step: AlertTransition) -> bool:
-        """Whether a step starts the alert's remediation: it fires at a level that is bound to
-        one, or gets there while it fires."""
+        """Whether a step starts the alert's remediation.
+
+        The alert begins to fire with a severity that has one, or gets that severity while it fires.
+        """
         spec = self.alert.remediation
         if spec is None or step.to_state is not AlertState.FIRING:
             return False
@@ -146,9 +148,9 @@ class AlertChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Silence:
-    """Keeps matching alerts from notifying and remediating until `ends_at_ms`.
+    """Suppresses notifications and remediations of matching alerts until `ends_at_ms`.
 
-    `labels` must all be equal and `matchers` must all match; one of them is never empty.
+    `labels` must all be equal and `matchers` must all match; they are never both empty.
     """
 
     id: int
@@ -161,16 +163,16 @@ class Silence:
 
     @property
     def all_matchers(self) -> tuple[LabelMatcher, ...]:
-        """The conditions of `labels` and `matchers` as one."""
+        """The conditions of `labels` and `matchers` together."""
         exact = (LabelMatcher(name, MatchOp.EQUAL, value) for name, value in self.labels)
         return (*exact, *self.matchers)
 
     def is_active(self, now_ms: int) -> bool:
-        """Whether it keeps alerts quiet at a time."""
+        """Whether it suppresses alerts at a time."""
         return self.starts_at_ms <= now_ms < self.ends_at_ms
 
     def matches(self, labels: Labels) -> bool:
-        """Whether an alert of these labels is meant."""
+        """Whether it applies to an alert with these labels."""
         return matches_labels(self.all_matchers, labels)
 
 
@@ -181,9 +183,9 @@ def matches_labels(matchers: Sequence[LabelMatcher], labels: Labels) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertFilter:
-    """Which alerts to list, newest first; an empty part asks nothing.
+    """Which alerts to list, newest first; an empty field is no condition.
 
-    `before_id` is where an earlier page ended (0: the first page).
+    `before_id` is where the previous page ended (0: the first page).
     """
 
     states: tuple[AlertState, ...] = ()

@@ -1,4 +1,4 @@
-"""What is to be done about a breach: values shared by rules, definitions and the launcher."""
+"""Remediations: values and ports shared by rules, definitions, workflows and the API."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +10,13 @@ from promcompat.core.errors import FieldFault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemediationSpec:
-    """The remediation a rule or a definition names.
+    """The remediation that a rule or a definition requests.
 
     `input_template` is the workflow's input, a JSON object whose strings are templates over the
     alert (`{{ $labels.instance }}`, `{{ $value }}`). `cooldown_ms` is how long after a start the
-    same alert starts nothing. With `needs_approval` the workflow waits for the approval signal and
-    gives up after `approval_timeout_ms`. `levels` are the severities of an alert that start it;
-    empty: every one.
+    same alert does not start another one. With `needs_approval` the workflow waits for the approval
+    signal and gives up after `approval_timeout_ms`. `levels` are the severities of an alert that
+    start it; empty: every one.
     """
 
     workflow_type: str
@@ -35,8 +35,8 @@ class RemediationSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemediationRequest:
-    """One remediation to start; `workflow_id` is derived from rule and breach, so that asking
-    again for the same breach can have no second effect. It is unique across tenants.
+    """One remediation to start. `workflow_id` is derived from the rule and the breach, so that a
+    repeated request for the same breach has no second effect. It is unique across tenants.
 
     `query` has a result as long as the condition holds. `series_labels` are the labels of the
     series the alert is for, as `query` returns them: the condition has cleared when no element
@@ -54,47 +54,47 @@ class RemediationRequest:
 
 
 RemediationCheck = Callable[[RemediationSpec], Sequence[FieldFault]]
-"""What is wrong with a remediation; fields are relative to it. It may take a while."""
+"""The faults of a remediation; fields are relative to it. It may take long."""
 
 
 def accept_remediation(_spec: RemediationSpec) -> Sequence[FieldFault]:
-    """The check of a service that knows nothing of remediations."""
+    """Accepts every remediation: the check of a service without remediation settings."""
     return ()
 
 
 class RemediationLauncher(Protocol):
-    """Where remediations are started."""
+    """Starts remediations."""
 
     async def start(self, request: RemediationRequest) -> None:
         """Start the workflow unless one with this id was ever started.
 
-        Raises StorageUnavailableError when the workflow service cannot be reached: ask again.
+        Raises StorageUnavailableError when the workflow service cannot be reached: try again.
         """
 
 
 class RemediationState(StrEnum):
-    """Where a remediation is; those after `running` are final."""
+    """The state of a remediation; those after `running` are final."""
 
     REQUESTED = "requested"
-    """Asked for; the workflow service did not take it yet."""
+    """Recorded; the workflow service has not accepted it yet."""
     STARTED = "started"
-    """The workflow exists; no worker said so yet."""
+    """The workflow exists; no worker has picked it up yet."""
     WAITING_FOR_APPROVAL = "waiting_for_approval"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     ESCALATED = "escalated"
-    """No attempt cleared the condition: somebody has to look."""
+    """No attempt cleared the condition: a person has to act."""
     ROLLED_BACK = "rolled_back"
     DENIED = "denied"
     EXPIRED = "expired"
     """Nobody approved in time."""
     CANCELLED = "cancelled"
     FAILED = "failed"
-    """It cannot run: an input nobody understands, or a workflow that raised."""
+    """It cannot run: the input is invalid, or the workflow raised an error."""
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing happens after it."""
+        """Whether the state never changes again."""
         return self not in OPEN_STATES
 
 
@@ -109,7 +109,7 @@ OPEN_STATES = frozenset(
 
 
 class StepState(StrEnum):
-    """How a step of a remediation went."""
+    """The state of a step of a remediation."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -118,7 +118,7 @@ class StepState(StrEnum):
 
 
 class Verdict(StrEnum):
-    """What became of the question whether a remediation may act."""
+    """The outcome of a request for approval."""
 
     APPROVED = "approved"
     DENIED = "denied"
@@ -127,7 +127,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict, and who gave it why."""
+    """A verdict, who gave it, and why."""
 
     verdict: Verdict
     actor: str
@@ -138,8 +138,8 @@ class Decision:
 class Remediation:
     """One remediation as recorded; times are Unix ms, 0 for not yet.
 
-    `outcome` says in a sentence why it is where it is. `start_failures` and `last_error` tell of
-    attempts to start it while the workflow service could not be reached.
+    `outcome` explains the state in a sentence. `start_failures` and `last_error` are about attempts
+    to start it while the workflow service could not be reached.
     """
 
     id: int
@@ -167,7 +167,7 @@ class Remediation:
 
 @dataclass(frozen=True, slots=True)
 class StepKey:
-    """Which step of which workflow: recording it again changes the one record."""
+    """A step of a workflow; it has one record, however often it is recorded."""
 
     workflow_id: str
     step: str
@@ -175,13 +175,13 @@ class StepKey:
 
     @property
     def idempotency_key(self) -> str:
-        """What receivers of an effect know a repetition by."""
+        """The key by which receivers of an effect recognise a repetition."""
         return f"{self.workflow_id}:{self.step}:{self.attempt}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemediationStep:
-    """One step as recorded. `tries` counts how often it was begun; `detail` is a JSON object."""
+    """One step as recorded. `tries` counts its starts; `detail` is a JSON object."""
 
     step: str
     attempt: int
@@ -194,7 +194,7 @@ class RemediationStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemediationFilter:
-    """Which remediations to list: those that fit every part given, newest first.
+    """Which remediations to list, newest first: those that match every field given.
 
     `before_id` is where the previous page ended (0: the first page).
     """
@@ -207,49 +207,49 @@ class RemediationFilter:
 
 
 class RemediationJournal(Protocol):
-    """What launcher and workflows record; everything may be said twice.
+    """What launcher and workflows record; every call may be repeated.
 
     Every method raises StorageUnavailableError when the database cannot answer.
     """
 
     async def request(self, request: RemediationRequest) -> RemediationState:
-        """Record what is asked for, unless it is recorded; returns the state it is in."""
+        """Record a request unless it is recorded already; returns its state."""
 
     async def mark_started(self, workflow_id: str, run_id: str) -> RemediationState:
-        """The workflow exists. Returns the state, which may be final: somebody cancelled."""
+        """Record that the workflow exists; returns the state: final after a cancellation."""
 
     async def mark_start_failed(self, workflow_id: str, error: str, *, is_final: bool) -> None:
-        """The workflow could not be started; `is_final` when it never can be."""
+        """Record that the workflow could not be started; `is_final` if it never can be."""
 
     async def mark_state(
         self, workflow_id: str, state: RemediationState, outcome: str = ""
     ) -> RemediationState:
-        """Move on, unless the state is final already; returns the state it is in."""
+        """Change the state unless it is final; returns the state."""
 
     async def await_approval(self, workflow_id: str, expires_at_ms: int) -> RemediationState:
-        """The workflow waits for a decision; returns the state it is in."""
+        """Record that the workflow waits for a decision; returns the state."""
 
     async def settle(self, workflow_id: str, proposed: Decision) -> Decision:
-        """The decision that counts: the first one recorded."""
+        """The decision that counts: the first one recorded, or the proposed one."""
 
     async def begin_step(self, key: StepKey) -> RemediationStep:
-        """A step begins, or begins again, unless it has succeeded; returns what is recorded."""
+        """Record the start of a step unless it has succeeded; returns the record."""
 
     async def finish_step(self, key: StepKey, state: StepState, detail: Mapping[str, Any]) -> None:
-        """A step ended; one that succeeded stays as it is."""
+        """Record the end of a step; a step that succeeded does not change."""
 
     async def call_function(
         self, key: StepKey, name: str, argument: object, timeout_seconds: float
     ) -> RemediationStep:
         """Call a function of the database and finish the step in one transaction.
 
-        Exactly one call for each step, however often this is called. Raises ExecutionError when
-        there is no such function of one jsonb or it fails.
+        The function is called exactly once for each step, however often this is called. Raises
+        ExecutionError when there is no such function of one jsonb, or when it fails.
         """
 
 
 class RemediationRepository(Protocol):
-    """What people ask of remediations."""
+    """Reads remediations, and records what people decide about them."""
 
     async def find(self, tenant: str, remediation_id: int) -> Remediation | None:
         """One remediation of the tenant."""
@@ -258,34 +258,34 @@ class RemediationRepository(Protocol):
         """Remediations of the tenant, newest first."""
 
     async def steps(self, remediation_id: int) -> Sequence[RemediationStep]:
-        """The steps of a remediation in the order they began."""
+        """The steps of a remediation in the order of their first start."""
 
     async def decide(
         self, tenant: str, remediation_id: int, decision: Decision
     ) -> Remediation | None:
-        """Record a decision if one is waited for and there is none; None when that is not so."""
+        """Record a decision; None when the remediation does not wait for one or has one."""
 
     async def record_cancel(
         self, tenant: str, remediation_id: int, actor: str, reason: str
     ) -> Remediation | None:
         """Record who cancels an open remediation; one that has not started ends here.
 
-        None when it is unknown or final.
+        None when it does not exist or has ended.
         """
 
     async def count_open(self) -> Mapping[RemediationState, int]:
-        """How many remediations of all tenants are in each open state."""
+        """The number of remediations of all tenants in each open state."""
 
 
 class RemediationControl(Protocol):
-    """How a running workflow is told what people decided.
+    """Passes decisions of people to running workflows.
 
-    Raises StorageUnavailableError when the workflow service cannot be reached, NotFoundError when
-    it has no such running workflow.
+    Every method raises StorageUnavailableError when the workflow service cannot be reached, and
+    NotFoundError when it has no such running workflow.
     """
 
     async def decide(self, workflow_id: str, decision: Decision) -> None:
-        """Tell the waiting workflow."""
+        """Signal the waiting workflow."""
 
     async def cancel(self, workflow_id: str, reason: str) -> None:
         """Ask the workflow to clean up and end."""

@@ -126,7 +126,7 @@ class PostgresLabelSetStates:
             )
         return list(map(_state_of, rows))
 
-    async def told(self, receiver: str, states: Sequence[LabelSetState], at_ms: int) -> None:
+    async def sent(self, receiver: str, states: Sequence[LabelSetState], at_ms: int) -> None:
         """See the port."""
         if not states:
             return
