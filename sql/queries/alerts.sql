@@ -1,5 +1,5 @@
 -- insert_rule --
--- Makes a rule; no row comes back when its group has it already.
+-- Creates a rule; returns no row when its group already has it.
 INSERT INTO alert_rule (
     tenant_id, rule_group, name, expr, interval_ms, for_ms, keep_firing_for_ms, max_alerts,
     severity, labels, annotations, enabled, remediation, version, identity
@@ -14,7 +14,7 @@ ON CONFLICT (tenant_id, identity) DO NOTHING
 RETURNING id, version
 
 -- update_rule --
--- Replaces a rule of version $15; no row comes back when it has another or is gone.
+-- Replaces a rule of version $15; returns no row when the rule has another version or is gone.
 UPDATE alert_rule
 SET
     rule_group = $2, name = $3, expr = $4, interval_ms = $5, for_ms = $6,
@@ -27,17 +27,17 @@ WHERE tenant_id = $1 AND id = $14 AND version = $15
 RETURNING id, version
 
 -- count_rules --
--- How many rules a tenant has, and how many of them are in group $2.
+-- The number of rules of a tenant, and of those in group $2.
 SELECT count(*) AS of_tenant, count(*) FILTER (WHERE rule_group = $2) AS of_group
 FROM alert_rule
 WHERE tenant_id = $1
 
 -- delete_rule --
--- Deletes a rule of version $3; its alerts stay, and are closed by the next evaluation.
+-- Deletes a rule of version $3; its alerts are kept, and the next verification closes them.
 DELETE FROM alert_rule WHERE tenant_id = $1 AND id = $2 AND version = $3 RETURNING id
 
 -- list_rules --
--- Rules of a tenant by group and order of making, perhaps of one group or one id only.
+-- Rules of a tenant by group and order of creation; optionally of one group or one id.
 SELECT
     id, rule_group, name, expr, interval_ms, for_ms, keep_firing_for_ms, max_alerts, severity,
     labels::text AS labels, annotations::text AS annotations, enabled,
@@ -50,7 +50,7 @@ WHERE
 ORDER BY rule_group, id
 
 -- rule_evaluations --
--- How the last evaluation of each rule of a tenant went.
+-- The last evaluation of each rule of a tenant.
 SELECT
     e.rule_id, (extract(epoch FROM e.evaluated_at) * 1000)::bigint AS evaluated_at_ms,
     e.duration_seconds, e.error
@@ -59,7 +59,7 @@ JOIN alert_rule AS r ON r.id = e.rule_id
 WHERE r.tenant_id = $1
 
 -- scheduled_groups --
--- Every group with enabled rules: its shortest interval and its latest evaluation.
+-- Every group with enabled rules: its shortest interval and the oldest last evaluation.
 SELECT
     t.name AS tenant, r.rule_group, min(r.interval_ms) AS interval_ms,
     (extract(epoch FROM min(coalesce(e.evaluated_at, 'epoch'))) * 1000)::bigint
@@ -71,11 +71,11 @@ WHERE r.enabled
 GROUP BY t.name, r.rule_group
 
 -- try_lock --
--- Takes a lock of that name until the transaction ends, unless another session holds it.
+-- Takes the lock with this name until the transaction ends, unless another session has it.
 SELECT pg_try_advisory_xact_lock(hashtextextended('promcompat.' || $1::text, 0))
 
 -- lock --
--- Takes a lock of that name until the transaction ends, when the other session that has it is done.
+-- Takes the lock with this name until the transaction ends; waits for a session that has it.
 SELECT pg_advisory_xact_lock(hashtextextended('promcompat.' || $1::text, 0))
 
 -- scheduled_rules --
@@ -91,7 +91,7 @@ WHERE r.tenant_id = $1 AND r.rule_group = $2 AND r.enabled
 ORDER BY r.id
 
 -- record_evaluation --
--- How an evaluation went; nothing for a rule that was deleted meanwhile.
+-- Records an evaluation, unless the rule was deleted in the meantime.
 INSERT INTO alert_rule_evaluation (rule_id, evaluated_at, duration_seconds, error)
 SELECT r.id, from_unix_ms($2), $3, $4 FROM alert_rule AS r WHERE r.id = $1 FOR KEY SHARE
 ON CONFLICT (rule_id) DO UPDATE SET
@@ -124,8 +124,8 @@ FROM jsonb_to_recordset($2::text::jsonb) AS a (
 )
 
 -- update_alerts --
--- Alerts as they are after an evaluation; one that somebody ended meanwhile stays ended. Tells
--- which ones were stored.
+-- Stores alerts after an evaluation; one that was ended in the meantime stays ended. Returns the
+-- stored ones.
 UPDATE alert AS t
 SET
     state = a.state, value = a.value::float8, labels = a.labels, annotations = a.annotations,
@@ -213,7 +213,7 @@ WHERE a.tenant_id = $1 AND a.id = $2
 ORDER BY s.id
 
 -- acknowledge_alert --
--- Records who looks after an open alert; a second acknowledgement changes nothing.
+-- Records who takes care of an open alert; a second acknowledgement changes nothing.
 UPDATE alert
 SET acknowledged_at = from_unix_ms($3), acknowledged_by = $4
 WHERE
@@ -221,29 +221,29 @@ WHERE
 RETURNING state, value
 
 -- count_silences --
--- How many silences of a tenant end after $2.
+-- The number of silences of a tenant that end after $2.
 SELECT count(*) FROM silence WHERE tenant_id = $1 AND ends_at > from_unix_ms($2)
 
 -- prune_silences --
--- Forgets silences that ended long ago, a thousand at a time.
+-- Deletes up to a thousand silences that ended before $1.
 DELETE FROM silence
 WHERE id IN (SELECT id FROM silence WHERE ends_at < from_unix_ms($1) LIMIT 1000)
 
 -- insert_silence --
--- Makes a silence.
+-- Creates a silence.
 INSERT INTO silence (tenant_id, matchers, reason, created_by, starts_at, ends_at)
 VALUES ($1, $2::text::jsonb, $3, $4, from_unix_ms($5), from_unix_ms($6))
 RETURNING id
 
 -- end_silence --
--- Ends a silence now, or makes it never have begun.
+-- Ends a silence at $3; one that has not begun becomes empty.
 UPDATE silence
 SET starts_at = least(starts_at, from_unix_ms($3)), ends_at = from_unix_ms($3)
 WHERE tenant_id = $1 AND id = $2 AND ends_at > from_unix_ms($3)
 RETURNING id
 
 -- list_silences --
--- A page of a tenant's silences, newest first, perhaps only those that have not ended.
+-- A page of a tenant's silences, newest first; optionally only those that have not ended.
 SELECT
     s.id, s.matchers::text AS matchers, s.reason, s.created_by,
     (extract(epoch FROM s.starts_at) * 1000)::bigint AS starts_at_ms,
@@ -258,7 +258,7 @@ ORDER BY s.id DESC
 LIMIT $5
 
 -- active_silences --
--- The silences of a tenant that hold at a time.
+-- The silences of a tenant that are active at a time.
 SELECT
     s.id, s.matchers::text AS matchers, s.reason, s.created_by,
     (extract(epoch FROM s.starts_at) * 1000)::bigint AS starts_at_ms,
@@ -272,13 +272,13 @@ WHERE
 SELECT state, count(*) AS n FROM alert WHERE state IN ('pending', 'firing') GROUP BY state
 
 -- outbox_depths --
--- How much work waits.
+-- The number of rows that wait in each outbox.
 SELECT
     (SELECT count(*) FROM breach_outbox) AS breaches,
     (SELECT count(*) FROM alert_delivery) AS deliveries
 
 -- prune_alerts --
--- Forgets alerts that ended long ago, with their history, a thousand at a time.
+-- Deletes up to a thousand alerts that ended before $1, with their history.
 DELETE FROM alert
 WHERE id IN (
     SELECT id

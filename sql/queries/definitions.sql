@@ -17,7 +17,7 @@ ORDER BY name
 LIMIT $4
 
 -- count_definitions --
--- How many definitions a tenant has.
+-- The number of definitions of a tenant.
 SELECT count(*) FROM metric_definition WHERE tenant_id = $1
 
 -- list_thresholds --
@@ -28,11 +28,11 @@ WHERE tenant_id = $1 AND alert_threshold IS NOT NULL
 ORDER BY name
 
 -- definition_version --
--- The counter of a tenant's changes; no row before the first one.
+-- The counter of changes of a tenant's definitions; no row before the first change.
 SELECT version FROM definition_change WHERE tenant_id = $1
 
 -- insert_definition --
--- Makes a definition; no row comes back when there is one already.
+-- Creates a definition; returns no row when there already is one.
 WITH change AS (
     INSERT INTO definition_change AS c (tenant_id, version)
     VALUES ($1, 1)
@@ -55,7 +55,7 @@ ON CONFLICT (tenant_id, name) DO NOTHING
 RETURNING version, created_at, updated_at
 
 -- update_definition --
--- Replaces a definition of version $11; no row comes back when it has another or is gone.
+-- Replaces a definition of version $11; returns no row when it has another version or is gone.
 WITH change AS (
     INSERT INTO definition_change AS c (tenant_id, version)
     VALUES ($1, 1)
@@ -82,7 +82,7 @@ WHERE d.tenant_id = $1 AND d.name = $2 AND d.version = $11
 RETURNING d.version, d.created_at, d.updated_at
 
 -- delete_definition --
--- Deletes a definition of version $3; no row comes back when it has another or is gone.
+-- Deletes a definition of version $3; returns no row when it has another version or is gone.
 WITH change AS (
     INSERT INTO definition_change AS c (tenant_id, version)
     VALUES ($1, 1)

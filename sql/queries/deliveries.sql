@@ -1,5 +1,5 @@
 -- insert_deliveries --
--- Work for receivers, in order, due at $7.
+-- Adds work for receivers, in order, due at $7.
 INSERT INTO alert_delivery (
     tenant_id, alert_id, receiver, subject, begins, alert, created_at, next_attempt_at
 )
@@ -11,8 +11,8 @@ FROM unnest($2::bigint[], $3::text[], $4::text[], $5::boolean[], $6::text[])
 ORDER BY d.ordinal
 
 -- claim_deliveries --
--- Takes work of a receiver ($1) that is due at $2, until $3: of each subject the oldest only, so
--- that order holds, and of each tenant in turn.
+-- Claims work of a receiver ($1) that is due at $2, until $3: only the oldest of each subject, so
+-- that the order is kept, and the work of each tenant in turn.
 WITH due AS (
     SELECT d.id, row_number() OVER (PARTITION BY d.tenant_id ORDER BY d.id) AS turn
     FROM alert_delivery AS d
@@ -45,11 +45,11 @@ RETURNING
     a.state AS current_state, (extract(epoch FROM d.created_at) * 1000)::bigint AS created_at_ms
 
 -- delete_deliveries --
--- Work that is done.
+-- Removes finished work.
 DELETE FROM alert_delivery WHERE id = ANY($1::bigint[])
 
 -- postpone_deliveries --
--- Work that failed, or is not wanted yet, waits a while from $5 on.
+-- Postpones work that failed, or that must not be done yet, from $5 on.
 UPDATE alert_delivery AS d
 SET
     attempts = d.attempts + u.attempts, last_error = coalesce(nullif(u.error, ''), d.last_error),
@@ -59,11 +59,11 @@ FROM unnest($1::bigint[], $2::integer[], $3::float8[], $4::text[])
 WHERE d.id = u.id
 
 -- drop_deliveries_of_alert --
--- Nobody was told that this alert fires, and it is over.
+-- Removes the work of an alert that ended before anybody was notified of it.
 DELETE FROM alert_delivery WHERE alert_id = $1 AND receiver = $2
 
 -- drop_unheard --
--- Alerts behind a delivery ($1) are over before anybody was told of them.
+-- Removes the work behind a delivery ($1) of alerts that ended before anybody was notified.
 DELETE FROM alert_delivery AS d
 USING alert_delivery AS h, alert AS a
 WHERE
@@ -73,7 +73,7 @@ WHERE
     AND a.id = d.alert_id AND a.state NOT IN ('pending', 'firing')
 
 -- drop_overflow --
--- Of the work that waits for a receiver the newest $2 stay; tells which alerts lost a step.
+-- Keeps only the newest $2 rows that wait for a receiver; returns the alerts of those removed.
 DELETE FROM alert_delivery
 WHERE id IN (
     SELECT id FROM alert_delivery WHERE receiver = $1 ORDER BY id DESC OFFSET $2 LIMIT 10000
@@ -81,7 +81,7 @@ WHERE id IN (
 RETURNING alert_id
 
 -- note_alerts --
--- Adds a note to the history of alerts that are still known.
+-- Adds a note to the histories of alerts that still exist.
 INSERT INTO alert_transition (alert_id, from_state, to_state, at, value, note)
 SELECT a.id, a.state, a.state, from_unix_ms(n.at_ms), a.value, n.note
 FROM unnest($1::bigint[], $2::bigint[], $3::text[])
@@ -90,17 +90,17 @@ JOIN alert AS a ON a.id = n.alert_id
 ORDER BY n.ordinal
 
 -- drop_foreign_deliveries --
--- Work for receivers that nobody configures any more, made before $2.
+-- Removes work for receivers that are no longer configured, created before $2.
 DELETE FROM alert_delivery WHERE receiver <> ALL($1::text[]) AND created_at < from_unix_ms($2)
 
 -- drop_foreign_states --
--- What receivers knew that nobody configures any more, and that were not told since $2.
+-- Removes the states of receivers that are no longer configured and were sent nothing since $2.
 DELETE FROM alertmanager_alert
 WHERE receiver <> ALL($1::text[]) AND next_attempt_at < from_unix_ms($2)
 
 -- forget_states --
--- Label sets a receiver ($1) need not hear of any more: those that ended before $3, and those that
--- ended before it was told of them.
+-- Removes label sets that are no longer due for a receiver ($1): those that ended before $3, and
+-- those that ended before they were sent.
 DELETE FROM alertmanager_alert AS m
 WHERE
     m.receiver = $1
@@ -113,9 +113,9 @@ WHERE
     )
 
 -- claim_states --
--- Takes, until $3, label sets of which a receiver ($1) is to be told at $2: those that began to
--- fire or ended, and again those that it was not told of since $4. One alert stands for each set:
--- while any alert of these labels fires the set fires, whatever others of them have ended.
+-- Claims, until $3, label sets that are due for a receiver ($1) at $2: those that began to fire or
+-- ended, and again those that it was not sent since $4. One alert represents each set: while any
+-- alert with these labels fires, the set fires, whichever others have ended.
 WITH firing AS (
     SELECT DISTINCT ON (a.tenant_id, a.fingerprint) a.tenant_id, a.fingerprint, a.id
     FROM alert AS a
@@ -194,7 +194,7 @@ JOIN tenant AS t ON t.id = c.tenant_id
 LEFT JOIN alert AS a ON a.id = d.alert_id
 
 -- record_told_states --
--- A receiver ($1) was told at $5.
+-- Records what a receiver ($1) was sent at $5.
 UPDATE alertmanager_alert AS m
 SET
     alert = u.alert::jsonb, state = u.alert::jsonb ->> 'state', told_at = from_unix_ms($5),
@@ -203,7 +203,7 @@ FROM unnest($2::integer[], $3::bytea[], $4::text[]) AS u (tenant_id, fingerprint
 WHERE m.receiver = $1 AND m.tenant_id = u.tenant_id AND m.fingerprint = u.fingerprint
 
 -- postpone_states --
--- A receiver ($1) did not take these, or is not to hear of them: they wait from $7 on.
+-- Postpones label sets that a receiver ($1) refused, or must not get yet, from $7 on.
 UPDATE alertmanager_alert AS m
 SET
     failures = m.failures + u.failures, last_error = coalesce(nullif(u.error, ''), m.last_error),
@@ -222,11 +222,11 @@ JOIN alert AS o
 WHERE a.id = $1 AND o.remediated_at IS NOT NULL
 
 -- mark_remediated --
--- A remediation of the alert was started.
+-- Records that a remediation of the alert was started.
 UPDATE alert SET remediated_at = from_unix_ms($2) WHERE id = $1
 
 -- receiver_depths --
--- What waits for each receiver, of one tenant: how much, since when, what failed last.
+-- The waiting work of a tenant by receiver: how much, since when, and the last error.
 SELECT
     w.receiver, count(*) AS n_waiting, count(*) FILTER (WHERE w.failures > 0) AS n_failing,
     (extract(epoch FROM min(w.since)) * 1000)::bigint AS since_ms,

@@ -1,5 +1,5 @@
 -- insert_remediation --
--- Records what is asked for, once.
+-- Records a request, once.
 INSERT INTO remediation (
     tenant_id, workflow_id, workflow_type, task_queue, alert_id, rule_name, query, input
 )
@@ -7,11 +7,11 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8::jsonb)
 ON CONFLICT (workflow_id) DO NOTHING
 
 -- remediation_state --
--- Where a workflow's remediation is.
+-- The state of a workflow's remediation.
 SELECT state FROM remediation WHERE workflow_id = $1
 
 -- mark_started --
--- The workflow exists; it may have told us more already.
+-- Records that the workflow exists; it may already have recorded a later state.
 UPDATE remediation
 SET
     run_id = $2,
@@ -22,7 +22,7 @@ WHERE workflow_id = $1
 RETURNING state
 
 -- mark_start_failed --
--- The workflow could not be started, now ($3 false) or ever.
+-- Records that the workflow could not be started, now ($3 false) or ever (true).
 UPDATE remediation
 SET
     start_failures = start_failures + 1,
@@ -33,7 +33,7 @@ SET
 WHERE workflow_id = $1 AND state = 'requested'
 
 -- mark_state --
--- Moves on unless finished; $4 says whether the new state is final.
+-- Changes the state unless it is final; $4 says whether the new state is final.
 UPDATE remediation
 SET
     state = CASE WHEN finished_at IS NULL THEN $2 ELSE state END,
@@ -44,7 +44,7 @@ WHERE workflow_id = $1
 RETURNING state
 
 -- await_approval --
--- The workflow waits for a decision until a time.
+-- Records that the workflow waits for a decision until a time.
 UPDATE remediation
 SET
     state = CASE WHEN finished_at IS NULL THEN 'waiting_for_approval' ELSE state END,
@@ -53,7 +53,7 @@ WHERE workflow_id = $1
 RETURNING state
 
 -- settle --
--- The decision that counts: the first recorded.
+-- Records a decision unless there is one; returns the one that counts.
 UPDATE remediation
 SET
     decided_by = CASE WHEN decision IS NULL THEN $3 ELSE decided_by END,
@@ -63,7 +63,7 @@ WHERE workflow_id = $1
 RETURNING decision, decided_by, decision_reason
 
 -- decide --
--- Records a decision where one is waited for and there is none.
+-- Records a decision if the remediation waits for one and has none.
 UPDATE remediation AS r
 SET decision = $3, decided_by = $4, decision_reason = $5
 FROM tenant AS t
@@ -72,7 +72,7 @@ WHERE r.tenant_id = $1 AND r.id = $2 AND t.id = r.tenant_id
 RETURNING r.*, t.name AS tenant
 
 -- record_cancel --
--- Records who cancels first; what was never started ends here.
+-- Records who cancels first; a remediation that was never started ends here.
 UPDATE remediation AS r
 SET
     cancel_reason = CASE WHEN cancelled_by = '' THEN $4 ELSE cancel_reason END,
@@ -105,7 +105,7 @@ ORDER BY r.id DESC
 LIMIT $6
 
 -- begin_step --
--- A step begins, or begins again unless it has succeeded.
+-- Records the start of a step unless it has succeeded.
 INSERT INTO remediation_step AS s (remediation_id, step, attempt, state)
 SELECT r.id, $2, $3, 'running'
 FROM remediation AS r
@@ -118,7 +118,7 @@ SET
 RETURNING *
 
 -- finish_step --
--- A step ended; one that succeeded stays as it is.
+-- Records the end of a step; a step that succeeded does not change.
 INSERT INTO remediation_step AS s (
     remediation_id, step, attempt, state, detail, finished_at
 )
@@ -130,7 +130,7 @@ SET state = EXCLUDED.state, detail = EXCLUDED.detail, finished_at = EXCLUDED.fin
 WHERE s.state <> 'succeeded'
 
 -- lock_step --
--- A step, kept from others until the transaction ends.
+-- A step, locked until the transaction ends.
 SELECT s.*
 FROM remediation_step AS s
 JOIN remediation AS r ON r.id = s.remediation_id
@@ -138,7 +138,7 @@ WHERE r.workflow_id = $1 AND s.step = $2 AND s.attempt = $3
 FOR UPDATE OF s
 
 -- limit_statement_time --
--- How long a statement may take until the end of the transaction.
+-- Limits how long a statement may take, until the transaction ends.
 SELECT set_config('statement_timeout', $1, true)
 
 -- call_function --
@@ -146,9 +146,9 @@ SELECT set_config('statement_timeout', $1, true)
 SELECT call_remediation_function($1, $2::jsonb)
 
 -- steps_of_remediation --
--- The steps in the order they began.
+-- The steps of a remediation in the order of their first start.
 SELECT * FROM remediation_step WHERE remediation_id = $1 ORDER BY started_at, step, attempt
 
 -- count_open --
--- How many remediations are in each state that is not final.
+-- The number of remediations in each state that is not final.
 SELECT state, count(*) AS n FROM remediation WHERE finished_at IS NULL GROUP BY state

@@ -1,5 +1,5 @@
 -- insert_breaches --
--- Level changes of a batch, in the transaction of its samples.
+-- Adds the level changes of a batch, in the transaction of its samples.
 INSERT INTO breach_outbox (series_id, level, value, ts)
 SELECT u.series_id, u.level, u.value, from_unix_ms(u.ts_ms)
 FROM unnest($1::bigint[], $2::smallint[], $3::float8[], $4::bigint[])
@@ -13,7 +13,7 @@ FROM unnest($1::bigint[]) AS u (series_id)
 CROSS JOIN newest_sample(u.series_id) AS n
 
 -- definition_versions --
--- Tells which tenants' definitions changed since they were read.
+-- The version of each tenant's definitions, which shows whether they changed.
 SELECT t.id AS tenant_id, t.name AS tenant, c.version
 FROM definition_change AS c
 JOIN tenant AS t ON t.id = c.tenant_id
@@ -25,7 +25,7 @@ FROM series
 WHERE tenant_id = $1 AND metric_name = ANY($2::text[])
 
 -- known_levels --
--- What was last recorded of series that breach or did: handled by $1 or later, and not handled.
+-- The last levels of series that breach or did: those handled at $1 or later, and unhandled ones.
 SELECT series_id, level, ts_ms
 FROM (
     SELECT series_id, level, (extract(epoch FROM ts) * 1000)::bigint AS ts_ms, 0 AS id
@@ -37,7 +37,7 @@ FROM (
 ORDER BY ts_ms, id
 
 -- take_breaches --
--- Changes not handled yet, oldest first, for the one who holds the lock.
+-- Unhandled changes, oldest first, for the session that has the lock.
 SELECT
     b.id, b.series_id, s.tenant_id, t.name AS tenant, s.metric_name, s.labels::text AS labels,
     b.level, b.value, (extract(epoch FROM b.ts) * 1000)::bigint AS ts_ms
@@ -49,17 +49,17 @@ LIMIT $1
 FOR UPDATE OF b SKIP LOCKED
 
 -- delete_breaches --
--- Changes that have been handled.
+-- Removes handled changes.
 DELETE FROM breach_outbox WHERE id = ANY($1::bigint[])
 
 -- threshold_states --
--- What was last handled of given series.
+-- The last handled levels of given series.
 SELECT series_id, level, value, (extract(epoch FROM ts) * 1000)::bigint AS ts_ms
 FROM threshold_state
 WHERE series_id = ANY($1::bigint[])
 
 -- save_threshold_states --
--- What is now handled of series; `changed_at` tells writers when to look again.
+-- Records the handled levels of series; writers look for rows with a new `changed_at`.
 INSERT INTO threshold_state (series_id, tenant_id, metric_name, level, value, ts)
 SELECT u.series_id, u.tenant_id, u.metric_name, u.level, u.value, from_unix_ms(u.ts_ms)
 FROM unnest(
@@ -69,7 +69,7 @@ ON CONFLICT (series_id) DO UPDATE SET
     level = excluded.level, value = excluded.value, ts = excluded.ts, changed_at = now()
 
 -- verified_states --
--- Each series with a level, or without one since a moment, and its newest sample.
+-- Each series that breaches, or did within 10 minutes, and its newest sample since its level.
 SELECT
     v.series_id, s.tenant_id, t.name AS tenant, v.metric_name, s.labels::text AS labels, v.level,
     (extract(epoch FROM v.ts) * 1000)::bigint AS ts_ms, n.value AS newest_value,
@@ -81,16 +81,16 @@ LEFT JOIN newest_sample(v.series_id) AS n ON n.ts > v.ts
 WHERE v.level > 0 OR v.changed_at > now() - interval '10 minutes'
 
 -- forget_levels --
--- Drops what nobody needs to know any more of series that do not breach.
+-- Deletes the levels of series that have not breached for an hour.
 DELETE FROM threshold_state
 WHERE level = 0 AND changed_at < now() - interval '1 hour'
 
 -- delete_states --
--- Drops what is known of series that are no longer watched.
+-- Deletes the levels of series that are no longer watched.
 DELETE FROM threshold_state WHERE series_id = ANY($1::bigint[])
 
 -- reset_level --
--- A series counts as one that does not breach, until a sample comes that is newer than all it has.
+-- Makes a series count as not breaching until it gets a sample that is newer than all it has.
 UPDATE threshold_state AS v
 SET
     level = 0, changed_at = now(),
@@ -98,7 +98,7 @@ SET
 WHERE v.series_id = $1
 
 -- open_threshold_alerts --
--- Open alerts of thresholds, of given series or ($1 null) of all.
+-- Open alerts of thresholds, of given series or (with $1 null) of all.
 SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
     a.annotations::text AS annotations_text, a.remediation::text AS remediation_text,
     t.name AS tenant
@@ -110,7 +110,7 @@ WHERE
     AND ($1::bigint[] IS NULL OR a.series_id = ANY($1))
 
 -- take_review --
--- The metric whose review has been due for longest, for the one who holds its row.
+-- The metric whose review has been due for longest; its row is locked.
 SELECT r.tenant_id, t.name AS tenant, r.metric_name, r.after_series_id, r.is_repeated
 FROM threshold_review AS r
 JOIN tenant AS t ON t.id = r.tenant_id
@@ -120,8 +120,8 @@ LIMIT 1
 FOR UPDATE OF r SKIP LOCKED
 
 -- review_series --
--- A page of series of metric $2 after series $3, with what was last handled of each and its newest
--- sample. Not those of which the outbox tells: that is handled next, by the threshold of now.
+-- A page of series of metric $2 after series $3, with the last handled level of each and its newest
+-- sample. Series in the outbox are left out: they are handled next, with the present threshold.
 SELECT
     s.id AS series_id, t.name AS tenant, s.metric_name, s.labels::text AS labels,
     coalesce(v.level, 0) AS level, (extract(epoch FROM v.ts) * 1000)::bigint AS ts_ms,
@@ -137,17 +137,17 @@ ORDER BY s.id
 LIMIT $4
 
 -- continue_review --
--- The next page of a review begins after series $3.
+-- Makes the next page of a review begin after series $3.
 UPDATE threshold_review SET after_series_id = $3 WHERE tenant_id = $1 AND metric_name = $2
 
 -- repeat_review --
--- The first time is over: once more after $3 seconds.
+-- Ends the first pass of a review; the second one is due in $3 seconds.
 UPDATE threshold_review
 SET after_series_id = 0, is_repeated = true, due_at = now() + make_interval(secs => $3)
 WHERE tenant_id = $1 AND metric_name = $2
 
 -- end_review --
--- Both times are over.
+-- Ends a review after its second pass.
 DELETE FROM threshold_review WHERE tenant_id = $1 AND metric_name = $2
 
 -- series_value --
