@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -10,6 +9,7 @@ from promcompat.alerting.rules import RuleLimits, RuleService
 from promcompat.core.alerts import AlertFilter, AlertState, Silence
 from promcompat.core.errors import BadDataError, ConflictError, NotFoundError
 from promcompat.core.model import Labels
+from promql.query import Query
 from promql.values.matrix import QueryResult
 from sql.alerting.rule_repository import PostgresRuleRepository
 from tests.alerting import (
@@ -295,14 +295,14 @@ async def test_one_bad_rule_is_that_rules_error(
         await one.rules.create(TENANT, make_rule("Runes", labels=labels))
         await one.rules.create(TENANT, make_rule("Unexpected", expr="m > 6"))
         await one.rules.create(TENANT, make_rule("Last"))
-        query = one.metrics.query
+        run = one.metrics.run
 
-        async def query_or_fail(tenant: str, text: str, *rest: Any) -> QueryResult:
-            if text == "m > 6":
-                raise ZeroDivisionError("of a kind nobody thought of")
-            return await query(tenant, text, *rest)
+        async def run_or_fail(query: Query) -> QueryResult:
+            if query.text == "m > 6":
+                raise ZeroDivisionError("an error that nobody expects")
+            return await run(query)
 
-        monkeypatch.setattr(one.metrics, "query", query_or_fail)
+        monkeypatch.setattr(one.metrics, "run", run_or_fail)
         await one.write(HOST, (0, 9.0))
         await one.evaluate(5_000)
         errors = {
