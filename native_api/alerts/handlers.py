@@ -120,7 +120,9 @@ async def handle_end_silence(call: Call[NoQuery, None]) -> web.Response:
 async def handle_list_receivers(call: Call[NoQuery, None]) -> web.Response:
     """Who is told of alerts."""
     found = await call.services.alerts.receivers(call.tenant)
-    reply = ReceiverListReply(receivers=[ReceiverReply.of_receiver(*one) for one in found])
+    reply = ReceiverListReply(
+        receivers=[ReceiverReply.of_receiver(*receiver) for receiver in found]
+    )
     return json_response(call.request, reply)
 
 

@@ -237,7 +237,10 @@ class SilenceReply(ReplyModel):
         """The payload of a core value."""
         return cls(
             id=silence.id,
-            matchers=[f"{one.name}{one.op.value}{one.value}" for one in silence.all_matchers],
+            matchers=[
+                f"{matcher.name}{matcher.op.value}{matcher.value}"
+                for matcher in silence.all_matchers
+            ],
             reason=silence.reason,
             actor=silence.created_by,
             starts_at=format_time_ms(silence.starts_at_ms),

@@ -122,7 +122,9 @@ class PostgresAlertRepository:
     async def list_alerts(self, tenant: str, wanted: AlertFilter) -> list[Alert]:
         """See the port. Equality is the database's, other matchers are tried here."""
         equal = {
-            one.name: one.value for one in wanted.matchers if one.op is MatchOp.EQUAL and one.value
+            matcher.name: matcher.value
+            for matcher in wanted.matchers
+            if matcher.op is MatchOp.EQUAL and matcher.value
         }
         found: list[Alert] = []
         before_id, n_scanned = wanted.before_id, 0

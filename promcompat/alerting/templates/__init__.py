@@ -1,1 +1,1 @@
-"""Go's text/template, as alert annotations use it."""
+"""Go's text/template for labels and annotations of alerts."""

@@ -40,10 +40,10 @@ from promcompat.core.strconv import MAX_INT64
 
 _NO_VALUE: Final = object()
 _MAX_MADE: Final = 16 << 20
-"""Characters of all texts that functions give; variables may hold any of them."""
+"""Characters of all texts that functions return, as variables may hold any of them."""
 _MAX_STEPS: Final = 100_000
 _MAX_DEPTH: Final = 50
-"""A template is written by a tenant: it may not take memory or time without end."""
+"""Tenants write templates, so their memory and time are limited."""
 
 
 class _LoopExitError(Exception):

@@ -26,13 +26,13 @@ from promcompat.core.patterns import CompiledPattern, PatternMatch, compile_capt
 from promcompat.core.strconv import parse_float
 
 _MAX_PATTERN_COST: Final = 5_000
-"""Microseconds, about: a template may compile many."""
+"""About microseconds, as a template may compile many patterns."""
 Vector: TypeAlias = Sequence[TemplateSample]
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionContext:
-    """What functions know of their surroundings; `query` gives the result of an expression."""
+    """What functions can use; `query` returns the result of an expression."""
 
     query: Callable[[str], Vector]
     external_url: str
@@ -41,7 +41,7 @@ class FunctionContext:
 
 @dataclass(frozen=True, slots=True)
 class TemplateFunction:
-    """`parameters` are the Go types expected, a last `...` repeating the one before it."""
+    """`parameters` are the expected Go types; a final `...` repeats the one before it."""
 
     parameters: tuple[str, ...]
     call: Callable[..., object]
@@ -54,7 +54,7 @@ def _first(vector: Vector) -> TemplateSample:
 
 
 def _replace_all(pattern: str, replacement: str, text: str) -> str:
-    # Go writes groups as $1 or ${name}, a longest name first; RE2's own as \1.
+    # Go writes groups as $1 or ${name} and takes the longest name; RE2 writes \1.
     compiled = _compile(pattern)
     n_characters = len(text)
 
@@ -114,7 +114,7 @@ def _strip_domain(text: str) -> str:
 
 
 def _to_float(value: object) -> float:
-    """The number of a number or of its text. Raises ValueError in Prometheus' words."""
+    """A number, given as one or as text. Raises ValueError in Prometheus' words."""
     if isinstance(value, str):
         return parse_float(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
@@ -292,13 +292,13 @@ _STATIC: Final[dict[str, TemplateFunction]] = {
     name: TemplateFunction(parameters, call)
     for name, parameters, call in (
         ("first", ("template.queryResult",), _first),
-        ("label", ("string", "*template.sample"), lambda name, one: one.labels.get(name, "")),
-        ("value", ("*template.sample",), lambda one: one.value),
-        ("strvalue", ("*template.sample",), lambda one: one.labels.get("__value__", "")),
+        ("label", ("string", "*template.sample"), lambda name, sample: sample.labels.get(name, "")),
+        ("value", ("*template.sample",), lambda sample: sample.value),
+        ("strvalue", ("*template.sample",), lambda sample: sample.labels.get("__value__", "")),
         (
             "sortByLabel",
             ("string", "template.queryResult"),
-            lambda name, vector: sorted(vector, key=lambda one: one.labels.get(name, "")),
+            lambda name, vector: sorted(vector, key=lambda sample: sample.labels.get(name, "")),
         ),
         ("args", ("any", "..."), lambda *given: {f"arg{n}": one for n, one in enumerate(given)}),
         ("reReplaceAll", ("string", "string", "string"), _replace_all),
@@ -334,25 +334,26 @@ _STATIC: Final[dict[str, TemplateFunction]] = {
         ("slice", ("any", "any", "..."), _slice),
         ("not", ("any",), lambda value: not is_true(value)),
         ("eq", ("any", "any", "..."), _equals_any),
-        ("ne", ("any", "any"), lambda one, other: not is_equal(one, other)),
+        ("ne", ("any", "any"), lambda left, right: not is_equal(left, right)),
         ("lt", ("any", "any"), compare_less),
         (
             "le",
             ("any", "any"),
-            lambda one, other: compare_less(one, other) or is_equal(one, other),
+            lambda left, right: compare_less(left, right) or is_equal(left, right),
         ),
         (
             "gt",
             ("any", "any"),
-            lambda one, other: not (compare_less(one, other) or is_equal(one, other)),
+            lambda left, right: not (compare_less(left, right) or is_equal(left, right)),
         ),
-        ("ge", ("any", "any"), lambda one, other: not compare_less(one, other)),
+        ("ge", ("any", "any"), lambda left, right: not compare_less(left, right)),
     )
 }
 FUNCTION_NAMES: Final = frozenset(_STATIC) | {
     "query", "now", "externalURL", "pathPrefix", "and", "or", "call",
 }  # fmt: skip
-"""Every function a template may call; `and` and `or` are the evaluator's, as they end early."""
+"""Every function a template may call, without `and` and `or`: the evaluator has them, as they may
+skip arguments."""
 
 
 def bind_functions(context: FunctionContext) -> Mapping[str, TemplateFunction]:

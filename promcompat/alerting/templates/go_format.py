@@ -49,17 +49,17 @@ def sprint(values: Sequence[object]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Verb:
-    """One verb of a pattern; a width or precision of None is not given."""
+    """One verb of a pattern; a width or precision of None is absent."""
 
     letter: str
     flags: str = ""
     width: int | None = None
     precision: int | None = None
     is_fallback: bool = False
-    """Whether it prints a value that the verb of the pattern does not fit."""
+    """Whether it prints a value that does not fit the verb of the pattern."""
 
     def has(self, flag: str) -> bool:
-        # With %v the plus asks for names of fields and the sharp for Go syntax instead.
+        # With %v a plus selects field names, and a sharp Go syntax.
         is_meant = self.letter != "v" or self.is_fallback or flag not in "+#"
         return flag in self.flags and is_meant
 
@@ -78,7 +78,7 @@ class _Verb:
         return text.rjust(width, "0" if "0" in self.flags else " ")
 
     def pad_number(self, sign: str, digits: str) -> str:
-        """Zeros go between sign and digits."""
+        """Zeros stand between sign and digits."""
         if "0" in self.flags and "-" not in self.flags:
             return sign + digits.rjust((self.width or 0) - len(sign), "0")
         return self.pad(sign + digits)
@@ -93,7 +93,7 @@ _PLAIN: Final = _Verb("v")
 
 
 def sprintf(pattern: str, values: Sequence[object]) -> str:
-    """`fmt.Sprintf` for what templates hold.
+    """`fmt.Sprintf` for the values of templates.
 
     Raises ValueError for a width or precision above 2^20, where Go allows ten times as much, and
     TooLongError.
@@ -192,7 +192,7 @@ class _Printer:
             if not digits:
                 return missing
             if len(digits) > 1 and int(digits[:9][:-1] or 0) > _GO_MAX_WIDTH:
-                # Go gives up on the whole pattern.
+                # Go stops formatting the whole pattern.
                 self.position = len(self.pattern)
                 return None
             return _checked_width(int(digits[:12]))
@@ -244,7 +244,7 @@ def _text(verb: _Verb, value: object) -> str:
 
 
 def _basic_text(verb: _Verb, value: object) -> str | None:
-    """A value without parts; None when the verb does not fit it."""
+    """A value without parts; None when it does not fit the verb."""
     match value:
         case bool():
             return verb.pad(str(value).lower()) if verb.letter in "tv" else None
@@ -341,7 +341,7 @@ def _float_digits(verb: _Verb, value: float) -> str:
 
 
 def _with_point(verb: _Verb, digits: str) -> str:
-    """The digits with a decimal point, and for %g with all zeros after it, as the sharp asks."""
+    """The digits with a decimal point, and for %g with its trailing zeros: the sharp flag."""
     mark = "p" if verb.letter in "xX" else "e"
     end = digits.lower().find(mark)
     mantissa, tail = (digits, "") if end < 0 else (digits[:end], digits[end:])

@@ -44,7 +44,7 @@ class Token:
 
 
 def unquote(text: str) -> str:
-    """The string a quoted Go literal stands for. Raises ValueError."""
+    """The string that a quoted Go literal denotes. Raises ValueError."""
     if text.startswith("`"):
         return text[1:-1]
 

@@ -1,4 +1,4 @@
-"""The tree of a template: what Go's text/template knows, less `block`."""
+"""The tree of a template: the nodes of Go's text/template without `block`."""
 
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -9,7 +9,7 @@ class TemplateError(Exception):
 
 
 class TemplateLimitError(TemplateError):
-    """A template that would take more time or memory than one may."""
+    """A template that would take more time or memory than allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Fields of what a parenthesized pipeline gives."""
+    """Fields of the value of a parenthesized pipeline."""
 
     pos: int
     operand: "Operand"
@@ -57,7 +57,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Commands, each given the value of the one before it, perhaps kept in variables."""
+    """Commands that pass their values on, and the variables that keep the last value."""
 
     pos: int
     variables: tuple[str, ...]
@@ -78,7 +78,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What is printed as it stands."""
+    """Literal text."""
 
     text: str
 
@@ -92,7 +92,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """`if`, `with` or `range`, with what is done otherwise."""
+    """`if`, `with` or `range`, with its `else` branch."""
 
     keyword: str
     pipeline: Pipeline
@@ -121,7 +121,7 @@ Node: TypeAlias = Text | Action | Branch | Invocation | LoopExit
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A parsed template and those it defines."""
+    """A parsed template and the templates that it defines."""
 
     name: str
     source: str
@@ -129,7 +129,7 @@ class Tree:
     definitions: dict[str, tuple[Node, ...]] = field(default_factory=dict)
 
     def location(self, pos: int) -> str:
-        """Where a position is, as Go says it: name, line and byte of the line."""
+        """A position in Go's form: name, line and byte of the line."""
         before = self.source[:pos]
         column = len(before[before.rfind("\n") + 1 :].encode())
         return f"{self.name}:{before.count(chr(10)) + 1}:{column}"

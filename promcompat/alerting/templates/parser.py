@@ -1,4 +1,4 @@
-"""Parses a template: https://pkg.go.dev/text/template says what is one."""
+"""Parses templates as https://pkg.go.dev/text/template defines them."""
 
 from collections.abc import Container
 from dataclasses import dataclass, field
@@ -33,7 +33,7 @@ _KEYWORDS: Final = frozenset(
 _MAX_UNSIGNED: Final = (1 << 64) - 1
 """More than any 64-bit number has in any base."""
 _MAX_DEPTH: Final = 100
-"""Deeper templates are refused: they could only be meant to exhaust the stack."""
+"""Deeper templates are refused, as they would exhaust the stack."""
 
 
 def parse_template(name: str, source: str, functions: Container[str]) -> Tree:
@@ -98,7 +98,7 @@ class _Parser:
     # Lists and actions
 
     def _list(self, *, is_nested: bool) -> tuple[tuple[Node, ...], str]:
-        """Nodes up to `end` or `else`, whose word comes back; the word is consumed, no more."""
+        """Nodes up to `end` or `else`; that word is consumed and returned."""
         nodes: list[Node] = []
         self.depth += 1
         if self.depth > _MAX_DEPTH:
@@ -191,7 +191,7 @@ class _Parser:
         return Invocation(word.pos, name, pipeline)
 
     def _define_body(self, name: str, context: str) -> None:
-        """Up to the end of a definition; of two of one name one must be empty."""
+        """Up to the end of a definition. Of two with the same name, one must be empty."""
         outer, self.variables = self.variables, ["$"]
         depth, self.range_depth = self.range_depth, 0
         body, ending = self._list(is_nested=True)
@@ -227,7 +227,7 @@ class _Parser:
     # Pipelines
 
     def _pipeline(self, context: str, end: str) -> Pipeline:
-        """Up to and with the token of kind `close`, or the mark `)`."""
+        """Up to and including the token of kind `close`, or the mark `)`."""
         start = self._skip_space()
         self.depth += 1
         if self.depth > _MAX_DEPTH:
@@ -264,7 +264,7 @@ class _Parser:
             token = self._skip_space()
             if token.kind == "declare" or (token.kind == "mark" and token.text == "="):
                 self._next()
-                # Whether an assigned variable is declared shows when the template is expanded.
+                # The expansion finds out whether an assigned variable is declared.
                 return names, token.text == "="
             if not (context == "range" and token.text == "," and len(names) == 1):
                 break
@@ -364,7 +364,7 @@ def _is_empty(body: tuple[Node, ...]) -> bool:
 
 
 def _number(text: str) -> int | float:
-    """An int, or a float when it is written as one: Go decides by the text.
+    """An int, or a float if it is written as one: Go decides by the text.
 
     Raises ValueError for a number that no Go type holds.
     """

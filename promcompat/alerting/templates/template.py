@@ -34,7 +34,7 @@ class QueryNeededError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateData:
-    """What a template is expanded over; `queries` holds results, or the error of a query.
+    """The data of a template; `queries` has results, or the error of a query.
 
     No template is worked on after `deadline`, a `time.monotonic()` value.
     """
@@ -51,7 +51,7 @@ class TemplateData:
 
 _TREES: Final = ByteBoundedCache[tuple[str, str], Tree](32 << 20)
 _BYTES_PER_CHARACTER: Final = 100
-"""Of a tree, about, for each character of its text."""
+"""About the size of a tree for each character of its text."""
 
 
 def _parse(alert_name: str, text: str) -> Tree:
@@ -64,7 +64,7 @@ def _parse(alert_name: str, text: str) -> Tree:
 
 
 def check_template(alert_name: str, text: str) -> None:
-    """Raises TemplateError, in Prometheus' words, when the text is no template."""
+    """Raises TemplateError, in Prometheus' words, when the text is not a template."""
     try:
         _parse(alert_name, text)
     except TemplateError as exc:
@@ -93,7 +93,7 @@ def expand_template(text: str, data: TemplateData) -> str:
 
 
 def error_text(fault: str) -> str:
-    """What stands in place of a text that could not be made, as in Prometheus."""
+    """What replaces a text that could not be expanded, as in Prometheus."""
     return f"<error expanding template: {fault}>"
 
 

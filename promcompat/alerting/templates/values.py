@@ -1,4 +1,4 @@
-"""The values that templates hold, by the names of their Go types, and how long they may be."""
+"""The values of templates, by the names of their Go types, and their maximum lengths."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 MAX_TEXT: Final = 1 << 20
-"""Characters of any text that a template makes."""
+"""Characters of any text that a template produces."""
 _LEAST_PER_PART: Final = 4
 """Characters: `k:v `."""
 
@@ -17,7 +17,7 @@ class LabelMap(dict[str, str]):
 
 @dataclass(frozen=True, slots=True)
 class RootData:
-    """What a template is expanded over: a struct in Go."""
+    """The data of a template: a struct in Go."""
 
     labels: LabelMap
     external_labels: LabelMap
@@ -85,14 +85,14 @@ def type_name(value: object) -> str:
 
 
 class TooLongError(ValueError):
-    """A text that nobody can mean to be so long."""
+    """A text is longer than allowed."""
 
     def __init__(self) -> None:
         super().__init__(f"a text is longer than {MAX_TEXT} characters")
 
 
 def check_length(values: Iterable[object], per_part: int = 0) -> None:
-    """Raises TooLongError when the text of values would be too long, before it is made.
+    """Raises TooLongError, before the text of values is made, when it would be too long.
 
     `per_part` is what each part of a value takes at least. A small value may be long: its parts may
     be the same value many times.
