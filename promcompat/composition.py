@@ -25,9 +25,10 @@ from promcompat.database import (
 )
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.maintenance_service import MaintenanceService
+from promcompat.metrics.metric_service import MetricService
 from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
-from promcompat.querying.metric_service import MetricService
 from promcompat.querying.native_query_service import NativeQueryService
+from promcompat.querying.query_service import QueryService
 from promcompat.querying.result_cache import RangeResultCache
 from promcompat.remediation.actions import ActionPolicy
 from promcompat.remediation.conditions import AlertConditionChecker
@@ -247,7 +248,12 @@ async def open_backend(
         HttpSender(),
     )
     try:
-        metrics = build_metric_service(settings, metric_storage, large_query_ended)
+        metrics = MetricService(
+            metric_storage.store,
+            metric_storage.catalogue,
+            max_future_ms=settings.max_future,
+            label_limits=label_limits(settings),
+        )
         async with _open_alert_pool(settings, metric_storage.database) as pool:
             alertmanagers, webhooks = _build_notifiers(settings, sender, external_url)
             storage = _build_storage(metric_storage, pool, webhooks, metrics.now_ms)
@@ -257,6 +263,7 @@ async def open_backend(
                 settings=settings,
                 storage=storage,
                 metrics=metrics,
+                queries=build_query_service(settings, metric_storage, large_query_ended),
                 alertmanagers=alertmanagers,
                 webhooks=webhooks,
                 external_url=external_url,
@@ -270,21 +277,15 @@ async def open_backend(
         telemetry.storage.update(dataclasses.asdict(metric_storage.stats))
 
 
-def build_metric_service(
+def build_query_service(
     settings: Settings,
     storage: MetricStorage,
     large_query_ended: Callable[[], None] = lambda: None,
-) -> MetricService:
-    """The use cases over one storage of metrics; `large_query_ended` as in Engine."""
+) -> QueryService:
+    """Queries over one storage of metrics; `large_query_ended` as in Engine."""
     engine = Engine(storage.store, engine_options(settings), large_query_ended)
-    return MetricService(
-        storage.store,
-        storage.catalogue,
-        engine,
-        max_future_ms=settings.max_future,
-        label_limits=label_limits(settings),
-        range_cache=build_range_cache(settings, engine, storage),
-    )
+    cache = build_range_cache(settings, engine, storage)
+    return QueryService(storage.store, engine, cache=cache)
 
 
 def build_range_cache(
@@ -309,6 +310,7 @@ class _ServiceBuilder:
     settings: Settings
     storage: Storage
     metrics: MetricService
+    queries: QueryService
     alertmanagers: Sequence[Notifier]
     webhooks: Sequence[Notifier]
     external_url: str
@@ -322,11 +324,12 @@ class _ServiceBuilder:
         return Services(
             database=storage.database.capabilities.describe(),
             metrics=metrics,
+            queries=self.queries,
             native_queries=NativeQueryService(
                 storage.metrics.sample_lists,
                 storage.metrics.catalogue,
                 storage.definitions,
-                metrics,
+                self.queries,
             ),
             definitions=self._definitions(),
             rules=self._rules(),
@@ -339,7 +342,9 @@ class _ServiceBuilder:
             remediations=RemediationService(
                 storage.remediations, storage.remediations, self.launcher
             ),
-            rule_evaluator=RuleEvaluator(storage.alerts, metrics, self.stats, self.external_url),
+            rule_evaluator=RuleEvaluator(
+                storage.alerts, metrics, self.queries, self.stats, self.external_url
+            ),
             thresholds=self._thresholds(),
             receivers=self._receivers(),
             remediation_starts=self._remediation_starts(),
@@ -400,7 +405,7 @@ class _ServiceBuilder:
             self.storage.steps,
             self.storage.alerts,
             self.launcher,
-            self.metrics,
+            self.queries,
             self.stats,
             external_url=self.external_url,
             now_ms=self.metrics.now_ms,
@@ -451,11 +456,11 @@ def _build_launcher(
     )
 
 
-def build_condition_checker(metrics: MetricService, database: Database) -> AlertConditionChecker:
+def build_condition_checker(queries: QueryService, database: Database) -> AlertConditionChecker:
     """What a remediation worker verifies conditions with."""
     return AlertConditionChecker(
-        metrics,
-        PostgresAlertRepository(database, database.read_pool, (), metrics.now_ms),
+        queries,
+        PostgresAlertRepository(database, database.read_pool, (), queries.now_ms),
         PostgresRuleRepository(database),
         PostgresDefinitionRepository(database),
     )

@@ -11,9 +11,10 @@ from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.core.alerts import REMEDIATION_RECEIVER
 from promcompat.metrics.definition_service import DefinitionService
+from promcompat.metrics.metric_service import MetricService
 from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
-from promcompat.querying.metric_service import MetricService
 from promcompat.querying.native_query_service import NativeQueryService
+from promcompat.querying.query_service import QueryService
 from promcompat.remediation.service import RemediationService
 from promcompat.remediation.starts import RemediationStarts
 from promcompat.remediation.temporal import LauncherStats
@@ -48,6 +49,7 @@ class Services:
 
     database: str
     metrics: MetricService
+    queries: QueryService
     native_queries: NativeQueryService
     definitions: DefinitionService
     rules: RuleService

@@ -24,7 +24,8 @@ from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import EvalRange, Labels
 from promcompat.core.remediation import RemediationRequest, RemediationSpec
 from promcompat.core.thresholds import AlertThreshold, Direction
-from promcompat.querying.metric_service import MetricService
+from promcompat.metrics.metric_service import MetricService
+from promcompat.querying.query_service import QueryService
 from promcompat.remediation.starts import RemediationStarts
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
@@ -99,6 +100,7 @@ class AlertingFixture:
     clock: Clock
     storage: MetricStorage
     metrics: MetricService
+    queries: QueryService
     repository: PostgresAlertRepository
     rules: RuleService
     alerts: AlertService
@@ -151,7 +153,7 @@ class AlertingFixture:
 
     async def series(self, expr: str, at_ms: int) -> list[dict[str, str]]:
         """The labels of the result of an expression."""
-        result = await self.metrics.run(Query(TENANT, expr, EvalRange.instant(NOW_MS + at_ms)))
+        result = await self.queries.run(Query(TENANT, expr, EvalRange.instant(NOW_MS + at_ms)))
         return [labels.as_dict() for labels in result.value.labels]  # type: ignore[union-attr]
 
 
@@ -178,13 +180,9 @@ async def running_alerting(
     async with opened_storage(url, **options) as storage:
         pool = await open_pool(url, PoolOptions(max_size=4))
         try:
-            metrics = MetricService(
-                storage.store,
-                storage.catalogue,
-                Engine(storage.store, EngineOptions()),
-                max_future_ms=0,
-                now_ms=clock,
-            )
+            metrics = MetricService(storage.store, storage.catalogue, max_future_ms=0, now_ms=clock)
+            engine = Engine(storage.store, EngineOptions())
+            queries = QueryService(storage.store, engine, now_ms=clock)
             alerts = PostgresAlertRepository(
                 storage.database, pool, [notifier.name, *webhooks], clock
             )
@@ -195,10 +193,11 @@ async def running_alerting(
                 clock=clock,
                 storage=storage,
                 metrics=metrics,
+                queries=queries,
                 repository=alerts,
                 rules=RuleService(PostgresRuleRepository(storage.database), alerts, definitions),
                 alerts=AlertService(alerts, metrics, max_silences=100),
-                evaluator=RuleEvaluator(alerts, metrics, stats, "http://here"),
+                evaluator=RuleEvaluator(alerts, metrics, queries, stats, "http://here"),
                 thresholds=ThresholdAlerts(
                     alerts, definitions, metrics, stats, clock, max_sample_age_ms, expiry_ms
                 ),
@@ -215,7 +214,7 @@ async def running_alerting(
                     deliveries,
                     alerts,
                     launcher,
-                    metrics,
+                    queries,
                     stats,
                     external_url="http://here",
                     now_ms=clock,

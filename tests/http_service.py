@@ -16,7 +16,8 @@ from promcompat.composition import engine_options, label_limits
 from promcompat.core.ports import Catalogue, Store
 from promcompat.http.context import ServiceState
 from promcompat.http.server import make_runner
-from promcompat.querying.metric_service import MetricService
+from promcompat.metrics.metric_service import MetricService
+from promcompat.querying.query_service import QueryService
 from promcompat.services import Services
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
@@ -52,12 +53,13 @@ class NoRules:
         return {}
 
 
-def services_of_metrics(metrics: MetricService) -> Services:
+def services_over(metrics: MetricService, queries: QueryService) -> Services:
     """What the Prometheus API needs; the native API needs a database."""
     unused: Any = None
     return Services(
         database="a database of a test",
         metrics=metrics,
+        queries=queries,
         native_queries=unused,
         definitions=unused,
         rules=NoRules(),
@@ -113,16 +115,16 @@ async def running_service(
     chosen, listed = GivenSettings(**settings), catalogue or store
     state, telemetry = ServiceState(), Telemetry()
     if is_ready:
-        engine = Engine(store, engine_options(chosen))
-        service = MetricService(
+        metrics = MetricService(
             store,
             listed,
-            engine,
             max_future_ms=chosen.max_future,
             label_limits=label_limits(chosen),
             now_ms=lambda: NOW_MS,
         )
-        state.open(services_of_metrics(service))
+        engine = Engine(store, engine_options(chosen))
+        queries = QueryService(store, engine, now_ms=lambda: NOW_MS)
+        state.open(services_over(metrics, queries))
     app = build_application(chosen, state, telemetry)
     async with TestClient(ServiceServer(app)) as client:
         yield Service(client, store, listed, state, telemetry)

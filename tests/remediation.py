@@ -22,7 +22,7 @@ from promcompat.core.remediation import (
     RemediationStep,
     StepState,
 )
-from promcompat.querying.metric_service import MetricService
+from promcompat.querying.query_service import QueryService
 from promcompat.remediation.actions import ActionPolicy, ActionRunner
 from promcompat.remediation.activities import RemediationActivities
 from promcompat.remediation.conditions import AlertConditionChecker
@@ -56,8 +56,8 @@ class Stage:
     @property
     def checker(self) -> AlertConditionChecker:
         engine = Engine(self.metrics.store, engine_options(Settings()))
-        metrics = MetricService(self.metrics.store, self.metrics.catalogue, engine, max_future_ms=0)
-        return build_condition_checker(metrics, self.metrics.database)
+        queries = QueryService(self.metrics.store, engine)
+        return build_condition_checker(queries, self.metrics.database)
 
     async def set_temperature(self, celsius: float, sensor: str = "a") -> None:
         """The sensor's newest sample."""

@@ -40,7 +40,7 @@ from promcompat.core.errors import PromcompatError, WriteRejectedError
 from promcompat.core.model import WriteBatch
 from promcompat.http.bodies import BODIES
 from promcompat.http.context import SETTINGS, TELEMETRY
-from promcompat.querying.metric_service import MetricService
+from promcompat.metrics.metric_service import MetricService
 
 _MAX_JSON_TOKENS = 1_000_000
 """Commas and opening brackets; the JSON library creates their objects in one call."""

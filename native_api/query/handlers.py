@@ -51,7 +51,7 @@ _US_PER_MS = 1000
 async def handle_list_samples(call: Call[SampleListQuery, None]) -> web.Response:
     """A page of single samples."""
     query = call.query
-    start_ms, end_ms, after = _page_bounds(query, call.services.metrics.now_ms())
+    start_ms, end_ms, after = _page_bounds(query, call.services.queries.now_ms())
     matchers = matchers_of(query.label, query.source)
     if query.name is not None:
         matchers = (LabelMatcher(METRIC_NAME, MatchOp.EQUAL, query.name), *matchers)
@@ -125,7 +125,7 @@ async def handle_latest(call: Call[LatestQuery, None]) -> web.Response:
 async def handle_aggregate(call: Call[AggregateQuery, None]) -> web.Response:
     """Statistics over the samples of a metric."""
     name, query = metric_name_of(call.path["name"]), call.query
-    start_ms, end_ms = query.bounds_ms(call.services.metrics.now_ms())
+    start_ms, end_ms = query.bounds_ms(call.services.queries.now_ms())
     metric_type, groups = await call.services.native_queries.statistics(
         call.tenant,
         name,
@@ -146,7 +146,7 @@ async def handle_aggregate(call: Call[AggregateQuery, None]) -> web.Response:
 async def handle_series(call: Call[SeriesQuery, None]) -> web.Response:
     """A value for each bucket of a metric."""
     name, query = metric_name_of(call.path["name"]), call.query
-    now_ms = call.services.metrics.now_ms()
+    now_ms = call.services.queries.now_ms()
     start_ms, end_ms = query.bounds_ms(now_ms)
     n_buckets = count_buckets(start_ms, end_ms, query.bucket)
     if n_buckets > MAX_BUCKETS:

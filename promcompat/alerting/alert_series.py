@@ -14,7 +14,7 @@ import orjson
 from promcompat.core.alerts import Alert
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.model import METRIC_NAME, STALE_NAN_BITS, Labels, WriteBatch
-from promcompat.querying.metric_service import MetricService
+from promcompat.metrics.metric_service import MetricService
 
 _LOGGER = logging.getLogger(__name__)
 _ALERT_STATE: Final = "alertstate"

@@ -10,7 +10,7 @@ from promcompat.alerting.state_machine import close_change
 from promcompat.core.alert_ports import AlertRepository, ReceiverDepth
 from promcompat.core.alerts import Alert, AlertFilter, AlertTransition, Silence
 from promcompat.core.errors import ConflictError, FieldFault, InvalidFieldsError, NotFoundError
-from promcompat.querying.metric_service import MetricService
+from promcompat.metrics.metric_service import MetricService
 
 
 class AlertService:

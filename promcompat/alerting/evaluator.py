@@ -24,8 +24,8 @@ from promcompat.core.alert_ports import AlertRepository, EvaluationSession, Sche
 from promcompat.core.alerts import ALERT_NAME, Alert, AlertChange, AlertRule, RuleEvaluation
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
 from promcompat.core.model import EvalRange, Labels
-from promcompat.querying.metric_service import MetricService
-from promql.query import Query
+from promcompat.metrics.metric_service import MetricService
+from promql.query import Query, QueryRunner
 from promql.values.matrix import QueryResult
 
 _LOGGER = logging.getLogger(__name__)
@@ -48,12 +48,14 @@ class RuleEvaluator:
         self,
         alerts: AlertRepository,
         metrics: MetricService,
+        queries: QueryRunner,
         stats: AlertingStats,
         external_url: str,
     ) -> None:
         """`external_url` is the address of this service for people."""
         self._alerts = alerts
         self._metrics = metrics
+        self._queries = queries
         self._stats = stats
         self._external_url = external_url
 
@@ -153,7 +155,7 @@ class RuleEvaluator:
         """The elements by the labels of their alerts, and the fault of a template or `""`."""
 
         async def query(text: str) -> QueryResult:
-            return await self._metrics.run(Query(tenant, text, EvalRange.instant(at_ms)))
+            return await self._queries.run(Query(tenant, text, EvalRange.instant(at_ms)))
 
         templates = TemplateExpander(query, self._external_url, at_ms)
         result = await query(rule.expr)

@@ -27,7 +27,7 @@ from promcompat.core.alerts import Alert, AlertState
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.thresholds import NEVER_MS, AlertThreshold, BreachLevel
-from promcompat.querying.metric_service import MetricService
+from promcompat.metrics.metric_service import MetricService
 
 _MAX_BREACHES: Final = 500
 """How many breaches one run takes."""

@@ -28,7 +28,7 @@ _FALSE = frozenset({"", "0", "f", "F", "false", "FALSE", "False"})
 async def handle_explain(request: web.Request) -> web.Response:
     """The parameters of `query_range` when any of its own is given, else those of `query`."""
     form = await read_form(request)
-    service = services_of(request).metrics
+    service = services_of(request).queries
     query = read_explained_query(form, tenant_of(request), service.now_ms())
     depth = read_depth(form)
     try:

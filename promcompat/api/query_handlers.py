@@ -39,7 +39,7 @@ async def handle_query(request: web.Request) -> web.StreamResponse:
     """Evaluate an expression at one time."""
     form = await read_form(request)
     limit = parse_limit(form)
-    now_ms = services_of(request).metrics.now_ms()
+    now_ms = services_of(request).queries.now_ms()
     at = EvalRange.instant(parse_optional_time_ms(form, "time", now_ms))
     return await _answer(request, form, at, limit)
 
@@ -61,7 +61,7 @@ async def _answer(
         use_cache=_NO_STORE not in request.headers.get(hdrs.CACHE_CONTROL, ""),
     )
     try:
-        result = await services_of(request).metrics.run(query)
+        result = await services_of(request).queries.run(query)
     except BadDataError as exc:
         raise invalid_parameter("query", str(exc)) from exc
     return await _respond(request, form, result)

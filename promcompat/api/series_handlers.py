@@ -25,7 +25,7 @@ from promcompat.api.query_parsing import parse_selectors, within_query_time
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import MetricMetadata
 from promcompat.http.context import services_of, tenant_of
-from promcompat.querying.metric_service import ItemT, Listing
+from promcompat.metrics.metric_service import ItemT, Listing
 
 _DUMPED_IN_THREAD_FROM: Final = 2_000
 """Items; this many label sets take some milliseconds."""

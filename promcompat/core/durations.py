@@ -24,7 +24,7 @@ _MAX_DIGITS = 4000
 def parse_duration_ms(text: str) -> int:
     """The milliseconds of a duration; units must descend, each at most once; `0` needs none.
 
-Raises ValueError with the text of Prometheus' `model.ParseDuration`.
+    Raises ValueError with the text of Prometheus' `model.ParseDuration`.
     """
     if text == "0":
         return 0

@@ -70,7 +70,7 @@ class NotFoundError(PromcompatError):
 class StorageUnavailableError(PromcompatError):
     """The database is not available; senders must retry (503).
 
-Prometheus has no such kind of error. It retries 5xx forever, so 503 keeps the samples.
+    Prometheus has no such kind of error. It retries 5xx forever, so 503 keeps the samples.
     """
 
     error_type = "unavailable"
@@ -83,7 +83,7 @@ class ConnectionLostError(StorageUnavailableError):
 class DatabaseRefusedError(PromcompatError):
     """The database cannot be used as configured; an operator has to change something.
 
-Aborts a start. Requests never get it: a running service treats it as unavailable.
+    Aborts a start. Requests never get it: a running service treats it as unavailable.
     """
 
 
@@ -117,8 +117,8 @@ class WriteRejectedError(BadDataError):
     ) -> "WriteRejectedError":
         """The error for the batch from which the failed part was taken.
 
-`positions` maps each row of the part to its row in the larger batch; `refused` are rows of
-the larger batch that were not in the part.
+        `positions` maps each row of the part to its row in the larger batch; `refused` are rows of
+        the larger batch that were not in the part.
         """
         mine = {positions[row]: reason for row, reason in self.refused.items()}
         rows = tuple(positions[row] for row in self.rows)

@@ -33,7 +33,7 @@ class LabelMatcher:
     def check_pattern(self, max_cost: int = MAX_COST) -> None:
         """Raises BadDataError with Prometheus' text for a malformed regular expression.
 
-Also raised if compiling it costs more than `max_cost`, see `PatternSyntax`.
+        Also raised if compiling it costs more than `max_cost`, see `PatternSyntax`.
         """
         if self.has_pattern:
             check_cost(self.value, max_cost)

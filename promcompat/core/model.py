@@ -115,7 +115,7 @@ class Labels:
     def without_metadata(self) -> "Labels":
         """The label set without name, type and unit of the metric; itself if it has none of them.
 
-Cached, since nearly every query over a series uses it.
+        Cached, since nearly every query over a series uses it.
         """
         if self._without_metadata is None:
             kept = [pair for pair in self.pairs if pair[0] not in METADATA_LABELS]

@@ -20,7 +20,7 @@ class SamplePosition:
 class SamplePageQuery:
     """A page of samples, without stale markers, in `[start_ms, end_ms)`.
 
-`after` is the position of the last sample of the previous page, None for the first page.
+    `after` is the position of the last sample of the previous page, None for the first page.
     """
 
     matchers: tuple[LabelMatcher, ...]
@@ -44,7 +44,7 @@ class SampleRow:
 class Statistics:
     """Statistics of the samples of a group; without samples, all but `count` are None.
 
-Computed as by numpy: one NaN makes all but the count NaN.
+    Computed as by numpy: one NaN makes all but the count NaN.
     """
 
     labels: Labels

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from promcompat.api.explain_handlers import read_depth, read_explained_query
 from promcompat.api.explanation_json import explanation_json
 from promcompat.api.params import Form
-from promcompat.composition import build_metric_service, open_storage
+from promcompat.composition import build_query_service, open_storage
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor, public_url, url_secrets
 from promcompat.database import Patience
@@ -111,7 +111,7 @@ async def _explain_here(settings: Settings, tenant: str, form: Form) -> Any:
     """What a service with these settings would answer. Raises PromcompatError."""
     # Nobody waits at a terminal for a database to start, as a service does.
     async with open_storage(settings, Patience(0.0)) as storage:
-        service = build_metric_service(settings, storage)
+        service = build_query_service(settings, storage)
         query = read_explained_query(form, tenant, service.now_ms())
         return explanation_json(await service.explain(query, read_depth(form)))
 

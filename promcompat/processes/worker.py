@@ -6,7 +6,7 @@ import uvloop
 from promcompat.composition import (
     action_policy,
     build_condition_checker,
-    build_metric_service,
+    build_query_service,
     connect_storage,
     temporal_options,
 )
@@ -69,7 +69,7 @@ async def _work_on(
     termination: Termination,
 ) -> None:
     journal = PostgresRemediationRepository(storage.database)
-    checker = build_condition_checker(build_metric_service(settings, storage), storage.database)
+    checker = build_condition_checker(build_query_service(settings, storage), storage.database)
     async with aiohttp.ClientSession() as session:
         runner = ActionRunner(session, action_policy(settings), journal)
         activities = RemediationActivities(journal, runner, checker)

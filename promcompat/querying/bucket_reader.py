@@ -24,7 +24,7 @@ from promcompat.querying.bucket_grid import (
     bucket_starts,
     count_buckets,
 )
-from promcompat.querying.metric_service import MetricService
+from promcompat.querying.query_service import QueryService
 from promcompat.querying.sample_statistics import bucket_percentiles, check_cells
 from promql.query import Query
 from promql.values.matrix import Matrix
@@ -41,8 +41,8 @@ Found = tuple[BucketValues, tuple[str, ...]]
 class BucketReader:
     """The buckets of a query. Everything is done for one tenant."""
 
-    def __init__(self, metrics: MetricService) -> None:
-        self._metrics = metrics
+    def __init__(self, queries: QueryService) -> None:
+        self._queries = queries
 
     async def read(
         self,
@@ -99,7 +99,7 @@ class BucketReader:
         table: "_Table",
     ) -> None:
         text = bucket_expression(query, shape, statistic, run.width_ms)
-        result = await self._metrics.run(Query(tenant, text, run.eval_range))
+        result = await self._queries.run(Query(tenant, text, run.eval_range))
         if not isinstance(result.value, Matrix):
             raise ExecutionError("the aggregation has no series")
         table.put(layer, run.first, result.value)
@@ -115,7 +115,7 @@ class BucketReader:
             hints=SelectHints(range_ms=query.bucket_ms, step_ms=query.bucket_ms),
         )
         starts_ms = bucket_starts(query.start_ms, query.end_ms, query.bucket_ms)
-        async with self._metrics.reading(tenant, [selection]) as (block,):
+        async with self._queries.reading(tenant, [selection]) as (block,):
             return await asyncio.to_thread(
                 bucket_percentiles, block, query.group_by, starts_ms, query.bucket_ms, percentiles
             )

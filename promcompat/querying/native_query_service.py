@@ -27,7 +27,7 @@ from promcompat.querying.distributions import (
     latest_distributions,
 )
 from promcompat.querying.metric_kinds import MetricKind, MetricKinds
-from promcompat.querying.metric_service import MetricService
+from promcompat.querying.query_service import QueryService
 from promcompat.querying.sample_statistics import group_statistics
 
 _MAX_PARTS = 1_000_000
@@ -50,13 +50,13 @@ class NativeQueryService:
         samples: SampleListReader,
         catalogue: Catalogue,
         definitions: DefinitionRepository,
-        metrics: MetricService,
+        queries: QueryService,
     ) -> None:
-        """`metrics` runs the queries of buckets, beside those of the Prometheus API."""
+        """`queries` evaluates buckets and reads samples, within the limits of all queries."""
         self._samples = samples
-        self._metrics = metrics
+        self._queries = queries
         self._kinds = MetricKinds(samples, catalogue, definitions)
-        self._buckets = BucketReader(metrics)
+        self._buckets = BucketReader(queries)
 
     async def sample_page(
         self, tenant: str, query: SamplePageQuery
@@ -118,7 +118,7 @@ class NativeQueryService:
         kind = await self._kinds.find(tenant, name)
         suffixes = _SUFFIXES[kind.shape]
         selections = [_selection(name + suffix, matchers, bounds_ms) for suffix in suffixes]
-        async with self._metrics.reading(tenant, selections) as blocks:
+        async with self._queries.reading(tenant, selections) as blocks:
             if kind.shape is MetricShape.SAMPLES:
                 return kind.type, await asyncio.to_thread(group_statistics, blocks[0], group_by)
             by_suffix = dict(zip(suffixes, blocks, strict=True))

@@ -11,7 +11,7 @@ from promcompat.core.alerts import Alert, AlertRule
 from promcompat.core.model import METRIC_NAME, EvalRange
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.thresholds import BreachLevel
-from promcompat.querying.metric_service import MetricService
+from promcompat.querying.query_service import QueryService
 from promql.query import Query
 
 _TIMEOUT_SECONDS: Final = 60.0
@@ -47,12 +47,12 @@ class AlertConditionChecker:
 
     def __init__(
         self,
-        metrics: MetricService,
+        queries: QueryService,
         alerts: AlertRepository,
         rules: RuleRepository,
         definitions: DefinitionRepository,
     ) -> None:
-        self._metrics = metrics
+        self._queries = queries
         self._alerts = alerts
         self._rules = rules
         self._definitions = definitions
@@ -61,8 +61,8 @@ class AlertConditionChecker:
         self, tenant: str, query: str, series_labels: Mapping[str, str]
     ) -> Condition:
         """See the port."""
-        now = EvalRange.instant(self._metrics.now_ms())
-        result = await self._metrics.run(
+        now = EvalRange.instant(self._queries.now_ms())
+        result = await self._queries.run(
             Query(tenant, query, now, timeout_seconds=_TIMEOUT_SECONDS)
         )
         left = [
@@ -115,7 +115,7 @@ class AlertConditionChecker:
         if condition.holds:
             return condition
         timing = AlertTiming(rule.for_ms, rule.keep_firing_for_ms)
-        next_progress = advance_alert(progress_of(alert), None, self._metrics.now_ms(), timing)
+        next_progress = advance_alert(progress_of(alert), None, self._queries.now_ms(), timing)
         if alert.state.is_open and next_progress is not None and next_progress.state.is_open:
             reason = "the expression has no element, but keep_firing_for has not passed yet"
             return Condition(True, {**condition.detail, "reason": reason})

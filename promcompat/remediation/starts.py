@@ -21,8 +21,7 @@ from promcompat.core.alerts import REMEDIATION_RECEIVER, Alert
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from promcompat.core.model import EvalRange
 from promcompat.core.remediation import RemediationLauncher, RemediationRequest
-from promcompat.querying.metric_service import MetricService
-from promql.query import Query
+from promql.query import Query, QueryRunner
 from promql.values.matrix import QueryResult
 
 _LEASE_MS: Final = 15_000
@@ -40,7 +39,7 @@ class RemediationStarts:
         deliveries: RemediationDeliveries,
         alerts: AlertRepository,
         launcher: RemediationLauncher,
-        metrics: MetricService,
+        queries: QueryRunner,
         stats: AlertingStats,
         *,
         external_url: str,
@@ -49,7 +48,7 @@ class RemediationStarts:
         self._deliveries = deliveries
         self._alerts = alerts
         self._launcher = launcher
-        self._metrics = metrics
+        self._queries = queries
         self._stats = stats
         self._external_url = external_url
         self._now_ms = now_ms
@@ -106,7 +105,7 @@ class RemediationStarts:
         assert alert.remediation is not None
 
         async def query(text: str) -> QueryResult:
-            return await self._metrics.run(
+            return await self._queries.run(
                 Query(delivery.tenant, text, EvalRange.instant(alert.fired_at_ms))
             )
 

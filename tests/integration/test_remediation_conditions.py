@@ -33,7 +33,7 @@ async def one(plain_database_url: str) -> AsyncIterator[AlertingFixture]:
 
 @pytest.fixture
 def checker(one: AlertingFixture) -> AlertConditionChecker:
-    return build_condition_checker(one.metrics, one.storage.database)
+    return build_condition_checker(one.queries, one.storage.database)
 
 
 async def only_alert(one: AlertingFixture) -> Alert:

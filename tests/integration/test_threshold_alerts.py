@@ -398,7 +398,7 @@ async def test_alerts_of_thresholds_are_shown_to_promql(database_url: str) -> No
         assert await one.series('{__name__=~"ALERTS.*"}', 901_000) == []
         assert await one.series("ALERTS", 900_999) == [firing]
         at = EvalRange.instant(NOW_MS + 900_000)
-        result = await one.metrics.run(Query("other", "ALERTS", at))
+        result = await one.queries.run(Query("other", "ALERTS", at))
         assert result.value.labels == ()  # type: ignore[union-attr]
 
 

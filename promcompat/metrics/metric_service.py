@@ -1,34 +1,20 @@
-"""What can be done with metrics, whoever asks: write, query, list series and labels, metadata."""
+"""Writes samples, and lists series, labels and metadata."""
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Container, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from promcompat.core.errors import WriteRejectedError
-from promcompat.core.explanations import ExplanationDepth
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
-from promcompat.core.model import (
-    METRIC_NAME,
-    BoolArray,
-    Labels,
-    MetricMetadata,
-    SampleBlock,
-    SeriesSelection,
-    WriteBatch,
-)
+from promcompat.core.model import METRIC_NAME, BoolArray, Labels, MetricMetadata, WriteBatch
 from promcompat.core.ports import Catalogue, MatcherSets, Store
-from promcompat.querying.query_explanation import QueryExplanation, explain_query
-from promql.engine import Engine
-from promql.query import Query, QueryRunner
-from promql.values.matrix import Matrix, QueryResult
+from promcompat.querying.query_service import TRUNCATION_WARNING
 
-TRUNCATION_WARNING = "results truncated due to limit"
 ALL_TIME_MS = (-(1 << 62), 1 << 62)
 MAX_COUNTED_SERIES = 200_000
 
@@ -74,22 +60,17 @@ class MetricService:
         self,
         store: Store,
         catalogue: Catalogue,
-        engine: Engine,
         *,
         max_future_ms: int,
-        range_cache: QueryRunner | None = None,
         label_limits: LabelLimits = DEFAULT_LABEL_LIMITS,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         """`max_future_ms` bounds how far ahead of now a sample may be; 0 sets no bound.
 
         `label_limits` are those of the store, for readers of requests that name what is wrong.
-        `range_cache` answers range queries in front of the engine.
         """
-        self._runner: QueryRunner = range_cache or engine
         self._store = store
         self._catalogue = catalogue
-        self._engine = engine
         self._max_future_ms = max_future_ms
         self.label_limits = label_limits
         self._now_ms = now_ms
@@ -129,23 +110,6 @@ class MetricService:
         except WriteRejectedError as exc:
             raise exc.of_larger_batch(np.flatnonzero(~too_late).tolist(), refused) from exc
         raise WriteRejectedError(reason, refused=refused)
-
-    async def run(self, query: Query) -> QueryResult:
-        """See the port; the answer is cut to the limit of the query."""
-        return truncate_result(await self._runner.run(query), query.limit)
-
-    def reading(
-        self, tenant: str, selections: Sequence[SeriesSelection]
-    ) -> AbstractAsyncContextManager[list[SampleBlock]]:
-        """The samples of selections; until the block ends they count as those of a query.
-
-        Raises the errors of the engine.
-        """
-        return self._engine.reading(tenant, selections)
-
-    async def explain(self, query: Query, depth: ExplanationDepth) -> QueryExplanation:
-        """How a query is answered. Raises the errors of the engine."""
-        return await explain_query(self._store, self._engine, query, depth)
 
     async def series(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int
@@ -195,42 +159,6 @@ class MetricService:
     async def check_ready(self) -> None:
         """Returns when the database answers; raises StorageUnavailableError otherwise."""
         await self._store.ping()
-
-
-def truncate_result(result: QueryResult, limit: int) -> QueryResult:
-    """The first `limit` series of a vector or matrix with a warning; other results unchanged."""
-    if not limit:
-        return result
-    value = result.value
-    match value:
-        case Matrix():
-            rows = np.flatnonzero(value.present.any(axis=1))
-            if len(rows) <= limit:
-                return result
-            kept: Matrix | SampleBlock = _matrix_rows(value, rows[:limit].tolist())
-        case SampleBlock():
-            if len(value.labels) <= limit:
-                return result
-            end = int(value.offsets[limit])
-            kept = SampleBlock(
-                value.labels[:limit],
-                value.timestamps[:end],
-                value.values[:end],
-                value.offsets[: limit + 1],
-            )
-        case _:
-            return result
-    return replace(result, value=kept, warnings=(*result.warnings, TRUNCATION_WARNING))
-
-
-def _matrix_rows(matrix: Matrix, rows: Sequence[int]) -> Matrix:
-    return Matrix(
-        [matrix.labels[row] for row in rows],
-        matrix.values[rows],
-        matrix.present[rows],
-        matrix.drop_name[rows],
-        None if matrix.histograms is None else matrix.histograms[rows],
-    )
 
 
 def count_series(
