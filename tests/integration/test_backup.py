@@ -7,10 +7,10 @@ import pytest
 
 from promcompat.__main__ import main
 from promcompat.core.errors import DatabaseRefusedError
-from sql.database.database import Database
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import PostgresDistribution
 from sql.migrate import migrate
+from sql.samples.metric_storage import MetricStorage
 from tests.factories import block_rows, make_batch, make_labels, select_name
 from tests.repositories import connected, discard, migrated_storage
 from tests.servers import DatabaseServer
@@ -143,5 +143,5 @@ async def test_incomplete_restore_is_refused_at_start(timescaledb_server: Databa
     copy = copy_database(timescaledb_server, url, as_documented=False)
     await migrate(copy, discard)
     with pytest.raises(DatabaseRefusedError, match="restored incompletely"):
-        await Database.open(copy)
+        await MetricStorage.open(copy)
     timescaledb_server.drop_database(copy)
