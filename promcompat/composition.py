@@ -243,17 +243,10 @@ async def open_backend(
     `external_url` is where people reach this service; `large_query_ended` as in Engine. At the end
     of the block waiting writes are answered. Errors as in `connect_storage`.
     """
-    metric_storage, sender = (
-        await connect_storage(settings, patience, is_checked=True),
-        HttpSender(),
-    )
+    metric_storage = await connect_storage(settings, patience, is_checked=True)
+    sender = HttpSender()
     try:
-        metrics = MetricService(
-            metric_storage.store,
-            metric_storage.catalogue,
-            max_future_ms=settings.max_future,
-            label_limits=label_limits(settings),
-        )
+        metrics = _build_metric_service(settings, metric_storage)
         async with _open_alert_pool(settings, metric_storage.database) as pool:
             alertmanagers, webhooks = _build_notifiers(settings, sender, external_url)
             storage = _build_storage(metric_storage, pool, webhooks, metrics.now_ms)
@@ -275,6 +268,15 @@ async def open_backend(
         await sender.close()
         await metric_storage.close()
         telemetry.storage.update(dataclasses.asdict(metric_storage.stats))
+
+
+def _build_metric_service(settings: Settings, storage: MetricStorage) -> MetricService:
+    return MetricService(
+        storage.store,
+        storage.catalogue,
+        max_future_ms=settings.max_future,
+        label_limits=label_limits(settings),
+    )
 
 
 def build_query_service(
