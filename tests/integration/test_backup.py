@@ -1,6 +1,7 @@
 """Back-ups that bring every sample back, and restores that are refused because they did not."""
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from sql.migrate import migrate
 from sql.samples.metric_storage import MetricStorage
 from tests.factories import block_rows, make_batch, make_labels, select_name
 from tests.repositories import connected, discard, migrated_storage
-from tests.servers import DatabaseServer
+from tests.servers import DatabaseServer, fast_folder
 
 pytestmark = pytest.mark.integration
 
@@ -22,6 +23,13 @@ DAY_MS = 86_400_000
 POINTS = [(T0 + day * DAY_MS, float(day)) for day in range(3)]
 UP = make_labels("up", job="a")
 EVER = select_name("up", -(2**62), 2**62)
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """In memory where there is plenty of it: these databases wait for the disk at each commit."""
+    with fast_folder(tmp_path) as folder:
+        yield folder
 
 
 async def write_samples(url: str, first: int = 0) -> None:

@@ -22,10 +22,18 @@ from sql.embedded.distributions import PostgresDistribution
 from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError, InstallError
 from sql.embedded.postgres_server import start_server
 from sql.embedded.server_account import choose_account
+from tests.servers import fast_folder
 
 pytestmark = pytest.mark.integration
 
 _CHECKOUT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """In memory where there is plenty of it: these databases wait for the disk at each commit."""
+    with fast_folder(tmp_path) as folder:
+        yield folder
 
 
 @pytest.fixture(params=["debian", "wheel"])
