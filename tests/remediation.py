@@ -42,7 +42,7 @@ from tests.repositories import opened_storage
 TENANT = "default"
 HOT = "temperature > 90"
 _NUMBERS = itertools.count(1)
-_WAIT_SECONDS = 60.0
+_WAIT_SECONDS = 120.0
 
 
 @dataclass(slots=True)

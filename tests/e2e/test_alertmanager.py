@@ -27,7 +27,7 @@ CONFIG = """
 route: {receiver: none, group_wait: 0s, group_interval: 1s, repeat_interval: 1h}
 receivers: [{name: none}]
 """
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")

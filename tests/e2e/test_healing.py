@@ -38,7 +38,7 @@ Json = dict[str, Any]
 Found = TypeVar("Found")
 LIMIT, BAD, GOOD = 90.0, 97.5, 20.0
 HOST = {"host": "db-1"}
-_WAIT_SECONDS = 60.0
+_WAIT_SECONDS = 120.0
 _HOLD_DISPATCH = "SELECT pg_advisory_lock(hashtextextended('promcompat.thresholds', 0))"
 """As another replica would that is busy with breaches: nobody else turns them into alerts."""
 

@@ -45,7 +45,7 @@ RULES = [
     {"alert": "Twice", "expr": "m", "labels": {"id": "x"}},
 ]
 VARYING = ("evaluationTime", "lastEvaluation", "activeAt", "file")
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 
 
 def settled(document: Any) -> Any:

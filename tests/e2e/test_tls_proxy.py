@@ -122,7 +122,7 @@ def proxy(
 
 
 def wait_until_listening(proxy: Proxy, process: "subprocess.Popen[bytes]", errors: Path) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while True:
         assert process.poll() is None, errors.read_text()
         assert time.monotonic() < deadline, errors.read_text()

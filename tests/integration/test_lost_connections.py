@@ -23,8 +23,8 @@ pytestmark = pytest.mark.integration
 T0 = 1_700_000_000_000
 UP = make_labels("up", job="a")
 LIMITS = {"query_timeout_seconds": 1.0, "write_timeout_seconds": 1.0}
-ENDS_WITHIN_SECONDS = 10.0
-"""Twice a limit of a second, and what cutting a connection takes; generous for a busy machine."""
+ENDS_WITHIN_SECONDS = 30.0
+"""Twice a limit of a second and what cutting a connection takes, on a very busy machine."""
 MANY_ROWS = 200_000
 """Of a write that fills every buffer on its way."""
 

@@ -381,7 +381,7 @@ async def test_receiver_that_never_answers_delays_nobody_else(database_url: str)
         async with running(list(receiver_loops(receivers)), Telemetry().loops):
             await evaluate(one, 10_000, 10.0)
             for receiver in hanging:
-                await asyncio.wait_for(receiver.asked.wait(), 30)
+                await asyncio.wait_for(receiver.asked.wait(), 60)
             await told(one, ["firing"])
             await evaluate(one, 20_000, 1.0)
             await told(one, ["firing", "resolved"])
@@ -389,6 +389,6 @@ async def test_receiver_that_never_answers_delays_nobody_else(database_url: str)
 
 async def told(one: AlertingFixture, states: list[str]) -> None:
     """Wait until both receivers that answer were told these states."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not one.notifier.states == one.alertmanager.states == states:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

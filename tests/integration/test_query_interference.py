@@ -20,7 +20,7 @@ OTHER_BYTES = 400_000_000
 """Bodies, trees that `parse_query` shows, and memory that was freed and not yet given back."""
 MAX_HEALTHY_SECONDS = 2.0
 """What is promised is 0.2 s, on a machine that does nothing else; others test here too."""
-QUERY_SECONDS = 4
+QUERY_SECONDS = 2
 HOSTILE = {
     "groups": 'up{a=~"' + "(" * 50_000 + "a" + ")" * 50_000 + '"}',
     "captures": 'up{a=~"' + "(a)" * 10_000 + '"}',
@@ -81,7 +81,7 @@ async def test_hostile_queries_neither_stop_the_service_nor_fill_its_memory(
     series = [
         encode_series((("__name__", "up"), ("job", f"j{n}")), (now_ms, 1.0)) for n in range(20)
     ]
-    timeout = ClientTimeout(total=10 * QUERY_SECONDS)
+    timeout = ClientTimeout(total=60)
     log = tmp_path / "promcompat.log"
     with running_promcompat(plain_database_url, log, **settings) as program:
         async with ClientSession(timeout=timeout) as session:

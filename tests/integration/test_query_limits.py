@@ -19,7 +19,7 @@ RUNNING = """
 SELECT count(*) FROM pg_stat_activity
 WHERE application_name = 'promcompat read' AND state = 'active' AND datname = current_database()
 """
-WAIT_SECONDS = 10.0
+WAIT_SECONDS = 60.0
 WRITE_HEADERS = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
 MEMORY_BYTES = 20_000_000
 TOO_MUCH = too_much_memory(MEMORY_BYTES)

@@ -205,7 +205,7 @@ async def waiting_reads(connection: asyncpg.Connection) -> int:
 
 
 async def wait_for_reads(connection: asyncpg.Connection, count: int) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await waiting_reads(connection) != count:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.01)
 
