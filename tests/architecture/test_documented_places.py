@@ -1,0 +1,42 @@
+"""Every path, module and name of ours that README, CONTRIBUTING and the docs mention exists."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_FOLDERS = "promcompat|native_api|promql|sql|conformance|tests"
+_PATH = re.compile(rf"(?<![\w/.~-])(?:{_FOLDERS})/[\w./*-]*\w")
+_MODULE = re.compile(r"`((?:promcompat|native_api|promql|sql)(?:\.\w+)+)(?:\(\))?`")
+_DATABASE_NAMES = {"promcompat.epoch", "promcompat.metrics", "promcompat.sample"}
+
+
+def _is_defined(name: str) -> bool:
+    """Whether a dotted name is a module, or a module and a name that is defined in it."""
+    module, attribute = name, ""
+    while not _is_module(module):
+        module, _, last = module.rpartition(".")
+        if not module or attribute:
+            return False
+        attribute = last
+    if not attribute:
+        return True
+    path = ROOT.joinpath(*module.split("."))
+    source = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+    definition = rf"^ *(?:(?:async )?def|class) {attribute}\b|^ *{attribute}\b.*="
+    return re.search(definition, source, re.MULTILINE) is not None
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_places_named_in_pages_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    paths = {path for path in _PATH.findall(text) if not list(ROOT.glob(path))}
+    modules = set(_MODULE.findall(text)) - _DATABASE_NAMES
+    assert paths | {name for name in modules if not _is_defined(name)} == set()
