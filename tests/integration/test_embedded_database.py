@@ -303,7 +303,7 @@ def test_interrupted_creation_is_repaired(
 
 def test_other_major_version_is_refused(timescaledb_folder: Path) -> None:
     (timescaledb_folder / "postgres" / "PG_VERSION").write_text("16\n", encoding="ascii")
-    with pytest.raises(EmbeddedDatabaseError, match=r"made by PostgreSQL 16.*PostgreSQL 17"):
+    with pytest.raises(EmbeddedDatabaseError, match=r"created by PostgreSQL 16.*PostgreSQL 17"):
         _start(timescaledb_folder)
 
 
