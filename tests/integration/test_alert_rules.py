@@ -227,7 +227,7 @@ async def test_a_tenant_and_a_group_have_a_bounded_number_of_rules(database_url:
         with pytest.raises(ConflictError, match="PROMCOMPAT_MAX_RULES"):
             await limited.create(TENANT, make_rule("D", group="h"))
         await limited.replace(TENANT, replace(second, for_ms=1))
-        with pytest.raises(ConflictError, match="'g' has 2 rules"):
+        with pytest.raises(ConflictError, match="'g' already has 2 rules"):
             await limited.replace(TENANT, replace(third, group="g"))
         await limited.create("other", make_rule("A"))
         # A limit that was lowered keeps nobody from changing what there is.
@@ -295,14 +295,14 @@ async def test_one_bad_rule_is_that_rules_error(
         await one.rules.create(TENANT, make_rule("Runes", labels=labels))
         await one.rules.create(TENANT, make_rule("Unexpected", expr="m > 6"))
         await one.rules.create(TENANT, make_rule("Last"))
-        run = one.metrics.run
+        run = one.queries.run
 
         async def run_or_fail(query: Query) -> QueryResult:
             if query.text == "m > 6":
                 raise ZeroDivisionError("an error that nobody expects")
             return await run(query)
 
-        monkeypatch.setattr(one.metrics, "run", run_or_fail)
+        monkeypatch.setattr(one.queries, "run", run_or_fail)
         await one.write(HOST, (0, 9.0))
         await one.evaluate(5_000)
         errors = {
