@@ -6,6 +6,7 @@ RUN useradd --system --create-home promcompat
 WORKDIR /opt/promcompat
 COPY pyproject.toml README.md LICENSE ./
 COPY promcompat ./promcompat
+COPY native_api ./native_api
 COPY promql ./promql
 COPY sql ./sql
 RUN pip install --no-cache-dir .
