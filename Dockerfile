@@ -1,5 +1,5 @@
 # The service alone; its database is the TimescaleDB container of docker-compose.yml.
-# Untested: no container engine runs where this project is built and checked.
+# Untested: there is no container engine where this project is built and tested.
 FROM python:3.12-slim
 
 RUN useradd --system --create-home promcompat
@@ -16,5 +16,5 @@ ENV PROMCOMPAT_LISTEN=0.0.0.0:9201
 EXPOSE 9201
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["python", "-c", \
     "import urllib.request; urllib.request.urlopen('http://127.0.0.1:9201/-/healthy', timeout=2)"]
-# Exec form: SIGTERM reaches the service, which then shuts down without losing a sample.
+# Exec form, so that SIGTERM reaches the service, which then shuts down cleanly.
 CMD ["promcompat", "serve"]
