@@ -5,8 +5,11 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
+from promcompat.core.model import SeriesSelection
 from promcompat.core.ports import MaintenanceSteps
 from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
+from sql.catalog import TimeBounds
+from sql.samples.deletion import delete_samples
 from sql.samples.maintenance_repository import PostgresMaintenanceSteps
 
 HOUR_MS = 3_600_000
@@ -35,12 +38,26 @@ class _OneConnection:
     async def lock(self) -> AsyncIterator[MaintenanceSteps | None]:
         yield PostgresMaintenanceSteps(self._connection)
 
+    async def delete(self, tenant: str, selection: SeriesSelection) -> int:
+        """As the row store does it; the selection names a metric."""
+        tenant_id = await self._connection.fetchval("SELECT id FROM tenant WHERE name = $1", tenant)
+        rows = await self._connection.fetch(
+            "SELECT id FROM series WHERE tenant_id = $1 AND metric_name = $2",
+            tenant_id,
+            selection.matchers[0].value,
+        )
+        bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
+        return await delete_samples(
+            self._connection, tenant_id, [row["id"] for row in rows], bounds
+        )
+
 
 async def do_maintenance(
     connection: asyncpg.Connection, *, retention_days: int = 0, now_ms: int = NOW_MS
 ) -> MaintenanceReport:
     """One run, in which nothing fails."""
-    service = MaintenanceService(_OneConnection(connection), retention_days, lambda: now_ms)
+    given = _OneConnection(connection)
+    service = MaintenanceService(given, given, retention_days, lambda: now_ms)
     report = await service.run_once()
     assert report.failures == []
     return report

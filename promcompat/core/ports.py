@@ -63,6 +63,13 @@ class Store(SampleReader, Protocol):
         database fails; then nothing is acknowledged.
         """
 
+    async def delete(self, tenant: str, selection: SeriesSelection) -> int:
+        """Delete the samples that `select` would return for a selection; returns how many.
+
+        Every query that begins afterwards is answered without them. After a failure the samples
+        deleted until then stay deleted. Raises QueryTimeoutError and StorageUnavailableError.
+        """
+
     async def explain_select(
         self, tenant: str, selections: Sequence[SeriesSelection], depth: ExplanationDepth
     ) -> list[SelectionExplanation]:
@@ -189,14 +196,6 @@ class MaintenanceSteps(Protocol):
 
     async def drop_chunk(self, chunk: SampleChunk, *, only_empty: bool) -> bool:
         """Drop a chunk, with `only_empty` only if it has no sample; whether it was dropped."""
-
-    async def delete_expired(
-        self, metric: RetainedMetric, chunk: SampleChunk, before_ms: int
-    ) -> int:
-        """Delete the metric's samples of a chunk before a time; returns how many.
-
-        What was deleted until a failure stays deleted.
-        """
 
     async def orphan_series(self, after_id: int) -> OrphanSeries | None:
         """Check some series in ascending order of id; None when there are none after that id."""

@@ -11,7 +11,9 @@ from typing import Final, TypeVar
 
 from promcompat.core.errors import ConnectionLostError, PromcompatError
 from promcompat.core.maintenance import RetainedMetric, SampleChunk
-from promcompat.core.ports import MaintenanceRepository, MaintenanceSteps
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import METRIC_NAME, SeriesSelection
+from promcompat.core.ports import MaintenanceRepository, MaintenanceSteps, Store
 
 StepResult = TypeVar("StepResult")
 
@@ -58,11 +60,13 @@ class MaintenanceService:
     def __init__(
         self,
         repository: MaintenanceRepository,
+        store: Store,
         retention_days: int,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         """Samples are kept for `retention_days`, 0 for ever."""
         self._repository = repository
+        self._store = store
         self._retention_days = retention_days
         self._now_ms = now_ms
         self._is_first_run = True
@@ -72,7 +76,7 @@ class MaintenanceService:
         async with self._repository.lock() as steps:
             if steps is None:
                 return MaintenanceReport(is_skipped=True)
-            run = _Run(steps, self._retention_days, self._now_ms())
+            run = _Run(steps, self._store, self._retention_days, self._now_ms())
             await run.do_everything(looks_for_orphans=self._is_first_run)
             self._is_first_run = False
             return run.report
@@ -81,9 +85,12 @@ class MaintenanceService:
 class _Run:
     """One run of maintenance."""
 
-    def __init__(self, steps: MaintenanceSteps, retention_days: int, now_ms: int) -> None:
+    def __init__(
+        self, steps: MaintenanceSteps, store: Store, retention_days: int, now_ms: int
+    ) -> None:
         self.report = MaintenanceReport()
         self._steps = steps
+        self._store = store
         self._retention_days = retention_days
         self._now_ms = now_ms
         self._keep_from_ms = now_ms - retention_days * _DAY_MS if retention_days else None
@@ -139,7 +146,9 @@ class _Run:
         n_deleted = 0
         for chunk in chunks:
             if chunk.start_ms < before_ms:
-                deleting = self._steps.delete_expired(metric, chunk, before_ms)
+                end_ms = min(chunk.end_ms, before_ms)
+                expired = _samples_between(metric, chunk.start_ms, end_ms)
+                deleting = self._store.delete(metric.tenant, expired)
                 n_deleted += await self._attempt("retention", subject, deleting) or 0
         if n_deleted:
             self.report.deleted.append((metric, n_deleted))
@@ -241,6 +250,12 @@ class _Run:
         except PromcompatError as exc:
             self.report.failures.append(MaintenanceFailure(task, subject, str(exc)))
             return None
+
+
+def _samples_between(metric: RetainedMetric, start_ms: int, end_ms: int) -> SeriesSelection:
+    """The samples of a metric in `[start_ms, end_ms)`."""
+    named = LabelMatcher(METRIC_NAME, MatchOp.EQUAL, metric.name)
+    return SeriesSelection(matchers=(named,), start_ms=start_ms - 1, end_ms=end_ms - 1)
 
 
 def _hour_of(unix_ms: int) -> int:

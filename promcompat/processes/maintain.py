@@ -34,4 +34,5 @@ def run_maintain(settings: Settings) -> int:
 async def _maintain(settings: Settings) -> MaintenanceReport:
     async with open_storage(settings, SHORT) as storage:
         maintenance = PostgresMaintenanceRepository(storage.database)
-        return await MaintenanceService(maintenance, settings.retention_days).run_once()
+        service = MaintenanceService(maintenance, storage.store, settings.retention_days)
+        return await service.run_once()

@@ -33,10 +33,6 @@ JOIN tenant AS t ON t.id = d.tenant_id
 WHERE d.retention_days IS NOT NULL
 ORDER BY d.tenant_id, d.name
 
--- series_of_metric --
--- The series of a metric.
-SELECT id FROM series WHERE tenant_id = $1 AND metric_name = $2 ORDER BY id
-
 -- sample_chunks --
 -- Chunks or partitions of samples, oldest first, with their ranges of Unix ms.
 SELECT

@@ -266,14 +266,15 @@ CROSS JOIN LATERAL (
     LIMIT 1
 ) AS l
 
--- delete_expired_samples --
--- Deletes samples of the series $1 of tenant $2 from $3 to before $4 ms, counts their days as changed
--- for caches of results and notes their hours; returns how many were deleted.
+-- delete_samples --
+-- Deletes samples of the series $1 of tenant $2 from $3 to $4, Unix ms (NULL: from the first, to the
+-- last one), counts their days as changed for caches and notes their hours; returns how many were
+-- deleted.
 WITH deleted AS (
     DELETE FROM sample
     WHERE series_id = ANY($1::bigint[])
-        AND ts >= from_unix_ms($3::bigint)
-        AND ts < from_unix_ms($4::bigint)
+        AND ($3::bigint IS NULL OR ts >= from_unix_ms($3))
+        AND ($4::bigint IS NULL OR ts < from_unix_ms($4 + 1))
     RETURNING ts
 ),
 hours AS MATERIALIZED (

@@ -12,15 +12,11 @@ from sql.catalog import MS_PER_HOUR
 from sql.database.connection_pool import Connection, acquired, translated_errors
 from sql.database.database import Database
 from sql.query_loader import load_queries
+from sql.samples.deletion import CLIENT_SECONDS, limit_step, limited_transaction
 
 _QUERIES: Final = {**load_queries("maintenance"), **load_queries("samples")}
-_SERIES_PER_STATEMENT: Final = 100
-"""With a chunk of a day and samples every 15 s, half a million rows in a transaction."""
 _SERIES_LOOKED_AT: Final = 5_000
 _SERIES_REMOVED_AT_ONCE: Final = 1_000
-_STEP_SECONDS: Final = 300
-_LOCK_MS: Final = 500
-"""Whoever waits for a lock that excludes others makes all of them wait behind it."""
 _PAUSES_SECONDS: Final = (0.5, 1.0)
 """Between attempts to drop a chunk: readers and writers pass meanwhile."""
 _MAX_STALE_DAYS: Final = 10_000
@@ -56,7 +52,7 @@ class PostgresMaintenanceSteps:
 
     async def fit_edition(self) -> None:
         """Make rollups and policies fit the edition; see the port."""
-        async with self._transaction():
+        async with limited_transaction(self._connection):
             await self._connection.execute(_QUERIES["ensure_metrics_hourly"])
 
     async def retained_metrics(self) -> list[RetainedMetric]:
@@ -73,7 +69,7 @@ class PostgresMaintenanceSteps:
 
     async def empty_chunks(self, ends_before_ms: int) -> list[SampleChunk]:
         """Chunks without samples; see the port."""
-        async with self._transaction():
+        async with limited_transaction(self._connection):
             rows = await self._connection.fetch(_QUERIES["empty_sample_chunks"], ends_before_ms)
         empty = {row["id"] for row in rows}
         return [chunk for chunk in await self.chunks() if chunk.id in empty]
@@ -91,31 +87,12 @@ class PostgresMaintenanceSteps:
         return await self._drop_chunk(chunk, only_empty=only_empty)
 
     async def _drop_chunk(self, chunk: SampleChunk, *, only_empty: bool) -> bool:
-        async with self._transaction():
+        async with limited_transaction(self._connection):
             return bool(await self._fetchval("drop_sample_chunk", chunk.id, only_empty))
-
-    async def delete_expired(
-        self, metric: RetainedMetric, chunk: SampleChunk, before_ms: int
-    ) -> int:
-        """Delete old samples of a metric; see the port."""
-        with translated_errors():
-            rows = await self._connection.fetch(
-                _QUERIES["series_of_metric"], metric.tenant_id, metric.name
-            )
-        ids = [row["id"] for row in rows]
-        end_ms = min(chunk.end_ms, before_ms)
-        n_deleted = 0
-        for start in range(0, len(ids), _SERIES_PER_STATEMENT):
-            some = ids[start : start + _SERIES_PER_STATEMENT]
-            async with self._transaction():
-                n_deleted += await self._fetchval(
-                    "delete_expired_samples", some, metric.tenant_id, chunk.start_ms, end_ms
-                )
-        return n_deleted
 
     async def orphan_series(self, after_id: int) -> OrphanSeries | None:
         """Series without samples; see the port."""
-        async with self._transaction():
+        async with limited_transaction(self._connection):
             row = await self._connection.fetchrow(
                 _QUERIES["orphan_series"], after_id, _SERIES_LOOKED_AT
             )
@@ -126,14 +103,14 @@ class PostgresMaintenanceSteps:
         n_removed = 0
         for start in range(0, len(series_ids), _SERIES_REMOVED_AT_ONCE):
             some = series_ids[start : start + _SERIES_REMOVED_AT_ONCE]
-            async with self._transaction():
+            async with limited_transaction(self._connection):
                 await self._connection.execute(_QUERIES["lock_series"])
                 n_removed += await self._fetchval("remove_series", some)
         return n_removed
 
     async def collect_stale_hours(self, first_ms: int | None) -> list[StaleHours]:
         """Hours to be computed again; see the port. At most 10,000 days of tenants at once."""
-        async with self._transaction():
+        async with limited_transaction(self._connection):
             await self._connection.execute(_QUERIES["collect_stale_hours"], first_ms)
             rows = await self._connection.fetch(_QUERIES["stale_hours"], _MAX_STALE_DAYS)
         return [StaleHours(*row) for row in rows]
@@ -144,10 +121,10 @@ class PostgresMaintenanceSteps:
         start_ms, end_ms = hours[0] * MS_PER_HOUR, (hours[-1] + 1) * MS_PER_HOUR
         if await self._uses_aggregate():
             await self._refresh_aggregate(start_ms, end_ms)
-            async with self._transaction():
+            async with limited_transaction(self._connection):
                 await self._connection.execute(_QUERIES["forget_stale_hours"], tenant_id, hours)
             return
-        async with self._transaction():
+        async with limited_transaction(self._connection):
             await self._connection.execute(_QUERIES["forget_stale_hours"], tenant_id, hours)
             for name in ("delete_hours", "insert_hours"):
                 await self._execute(name, start_ms, end_ms, tenant_id, hours)
@@ -163,14 +140,14 @@ class PostgresMaintenanceSteps:
         if await self._uses_aggregate():
             await self._refresh_aggregate(start_ms, end_ms)
             return await self.hours_are_computed(end_ms)
-        async with self._transaction():
+        async with limited_transaction(self._connection):
             for name in ("delete_hours", "insert_hours"):
                 await self._execute(name, start_ms, end_ms, None, None)
             await self._execute("set_hourly_progress", end_ms)
 
     async def hours_are_computed(self, before_ms: int) -> None:
         """Nothing is left to compute before a time; see the port."""
-        async with self._transaction():
+        async with limited_transaction(self._connection):
             await self._execute("set_hourly_progress", before_ms)
             await self._connection.execute(_QUERIES["ensure_refresh_policy"])
 
@@ -181,25 +158,14 @@ class PostgresMaintenanceSteps:
     async def _refresh_aggregate(self, start_ms: int, end_ms: int) -> None:
         """Not in a transaction, as it commits by itself; the limits stay with the session."""
         with translated_errors():
-            await self._limit(is_local=False)
+            await limit_step(self._connection, is_local=False)
             await self._execute("refresh_hourly_aggregate", start_ms, end_ms)
 
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[None]:
-        with translated_errors():
-            async with self._connection.transaction():
-                await self._limit(is_local=True)
-                yield
-
-    async def _limit(self, *, is_local: bool) -> None:
-        limits = str(_STEP_SECONDS * 1000), str(_LOCK_MS)
-        await self._connection.fetchrow(_QUERIES["limit_step"], *limits, is_local)
-
     async def _fetchval(self, name: str, *args: object) -> Any:
-        return await self._connection.fetchval(_QUERIES[name], *args, timeout=_STEP_SECONDS + 10)
+        return await self._connection.fetchval(_QUERIES[name], *args, timeout=CLIENT_SECONDS)
 
     async def _execute(self, name: str, *args: object) -> None:
-        await self._connection.execute(_QUERIES[name], *args, timeout=_STEP_SECONDS + 10)
+        await self._connection.execute(_QUERIES[name], *args, timeout=CLIENT_SECONDS)
 
 
 async def _release(connection: Connection) -> None:

@@ -6,9 +6,10 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.model import IntArray
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, TimeBounds
+from sql.catalog import TimeBounds
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
+from sql.samples.sample_table import sql_bounds
 from sql.series.catalogue import SampleProbes
 
 _QUERIES: Final = load_queries("samples")
@@ -21,9 +22,7 @@ class RowProbes:
         self, connection: Connection, tenant_id: int, bounds: TimeBounds
     ) -> list[str]:
         """Names of metrics with a sample within bounds; see the protocol."""
-        rows = await connection.fetch(
-            _QUERIES["live_metric_names"], tenant_id, *_sql_bounds(bounds)
-        )
+        rows = await connection.fetch(_QUERIES["live_metric_names"], tenant_id, *sql_bounds(bounds))
         return [row["metric_name"] for row in rows]
 
     async def newest_samples(
@@ -31,7 +30,7 @@ class RowProbes:
     ) -> tuple[IntArray, IntArray]:
         """The newest sample of each series within bounds; see the protocol."""
         packed = await connection.fetchval(
-            _QUERIES["newest_samples"], series_ids.tolist(), *_sql_bounds(bounds)
+            _QUERIES["newest_samples"], series_ids.tolist(), *sql_bounds(bounds)
         )
         ordinals, times_ms = _unpacked_pairs(packed)
         return ordinals - 1, times_ms
@@ -52,7 +51,7 @@ class RowProbes:
             series_ids,
             label,
             items,
-            *_sql_bounds(bounds),
+            *sql_bounds(bounds),
         )
         found = [] if row["items"] is None else row["items"].decode().split("\0")
         return found, *_unpacked_pairs(row["seen"])
@@ -61,14 +60,6 @@ class RowProbes:
 def _unpacked_pairs(packed: bytes | None) -> tuple[IntArray, IntArray]:
     pairs = np.frombuffer(packed or b"", ">i8").astype(np.int64).reshape(-1, 2)
     return pairs[:, 0], pairs[:, 1]
-
-
-def _sql_bounds(bounds: TimeBounds) -> tuple[int | None, int | None]:
-    """Inclusive Unix ms for SQL; None at the ends of time, with which TimescaleDB overflows."""
-    return (
-        bounds.start_ms if bounds.start_ms > MIN_TIMESTAMP_MS else None,
-        bounds.end_ms if bounds.end_ms < MAX_TIMESTAMP_MS else None,
-    )
 
 
 def _conforms(probes: RowProbes) -> SampleProbes:

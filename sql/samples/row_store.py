@@ -20,7 +20,7 @@ from promcompat.core.ports import CheckBytes, LateWriteReader, Store, any_bytes
 from promql.budget import DEFAULT_MAX_BYTES
 from sql.caching.late_writes import clamp_day, wall_clock_ms
 from sql.caching.series_cache import UNKNOWN_ID, SeriesCache
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
+from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, TimeBounds
 from sql.database.connection_pool import acquired, read_again
 from sql.database.copy_format import SampleRows
 from sql.database.database import Database
@@ -31,6 +31,7 @@ from sql.pushdown.read_planner import PLAIN_PROBE_US, TIMESCALEDB_PROBE_US, Read
 from sql.pushdown.rule_choice import PushdownMode
 from sql.query_loader import load_queries
 from sql.samples.committer import SampleCommitter
+from sql.samples.deletion import delete_samples
 from sql.samples.read_explainer import ReadExplainer
 from sql.samples.reader import RowReader
 from sql.samples.sample_cache import SampleCache
@@ -216,6 +217,27 @@ class RowStore:
             return await self._explainer.explain(tenant_id, selections, depth)
 
         return await self._database.guard.in_one_epoch(explain)
+
+    async def delete(self, tenant: str, selection: SeriesSelection) -> int:
+        """Delete the samples of a selection; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return 0
+        ids = await self._database.guard.in_one_epoch(
+            lambda: self._matching_ids(tenant_id, selection)
+        )
+        bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
+        async with acquired(self._database.write_pool) as connection:
+            return await delete_samples(connection, tenant_id, ids, bounds)
+
+    @read_again
+    async def _matching_ids(self, tenant_id: int, selection: SeriesSelection) -> list[int]:
+        reader = self._series.reader
+        async with acquired(self._database.read_pool) as connection:
+            generation = await reader.generation(connection, tenant_id)
+            resolved = await reader.resolve(connection, tenant_id, selection.matchers, generation)
+        ids: list[int] = resolved.ids.tolist()
+        return ids
 
     @read_again
     async def sample_bounds(self, tenant: str) -> tuple[int, int] | None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from promcompat.core.errors import DatabaseRefusedError
 from promcompat.core.model import IntArray
-from sql.catalog import MS_PER_DAY
+from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, MS_PER_DAY, TimeBounds
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
 
@@ -36,6 +36,14 @@ async def is_partitioned(connection: Connection) -> bool:
         "the table promcompat.sample is not a hypertable and has no partitions: the database was "
         "restored incompletely. Restore the backup again as described in docs/operations.md, "
         "with timescaledb_pre_restore() before and timescaledb_post_restore() after it"
+    )
+
+
+def sql_bounds(bounds: TimeBounds) -> tuple[int | None, int | None]:
+    """Inclusive Unix ms for SQL; None at the ends of time, with which TimescaleDB overflows."""
+    return (
+        bounds.start_ms if bounds.start_ms > MIN_TIMESTAMP_MS else None,
+        bounds.end_ms if bounds.end_ms < MAX_TIMESTAMP_MS else None,
     )
 
 

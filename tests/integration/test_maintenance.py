@@ -381,7 +381,9 @@ async def test_a_step_that_fails_stops_no_other(
     """Somebody keeps the oldest chunk locked; all else is done."""
     await write_days(storage, 5)
     await define(storage, "red", "load", 1)
-    service = MaintenanceService(PostgresMaintenanceRepository(storage.database), 3, lambda: NOW_MS)
+    service = MaintenanceService(
+        PostgresMaintenanceRepository(storage.database), storage.store, 3, lambda: NOW_MS
+    )
     async with connected(database_url) as other, other.transaction():
         oldest = await other.fetchval(
             "SELECT chunk::text FROM sample_chunks() ORDER BY range_start LIMIT 1"
@@ -401,7 +403,7 @@ async def test_one_process_at_a_time_does_maintenance(
     storage: MetricStorage,
 ) -> None:
     maintenance = PostgresMaintenanceRepository(storage.database)
-    service = MaintenanceService(maintenance, 0, lambda: NOW_MS)
+    service = MaintenanceService(maintenance, storage.store, 0, lambda: NOW_MS)
     async with maintenance.lock():
         assert (await service.run_once()).is_skipped
     assert not (await service.run_once()).is_skipped

@@ -6,10 +6,8 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.model import METRIC_NAME, Labels, SeriesSelection
 from promcompat.core.ports import MatcherSets
-from sql.database.connection_pool import acquired
-from sql.query_loader import load_queries
 from sql.samples.metric_storage import MetricStorage
 from tests.factories import make_batch, make_labels, make_matcher
 from tests.fakes import InMemoryStore
@@ -41,11 +39,8 @@ async def write(storage: MetricStorage, labels: Labels, time_ms: int) -> None:
 
 async def delete_before(storage: MetricStorage, time_ms: int) -> None:
     """As maintenance does it."""
-    async with acquired(storage.database.write_pool) as connection:
-        ids = [row["id"] for row in await connection.fetch("SELECT id FROM series")]
-        tenant_id = await connection.fetchval("SELECT min(id) FROM tenant")
-        statement = load_queries("samples")["delete_expired_samples"]
-        await connection.fetchval(statement, ids, tenant_id, 0, time_ms)
+    everything = SeriesSelection(matchers=(), start_ms=-1, end_ms=time_ms - 1)
+    await storage.store.delete(TENANT, everything)
 
 
 @pytest.mark.parametrize("bounds", [EVER, (T0, T0 + MINUTE_MS)])

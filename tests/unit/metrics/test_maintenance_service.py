@@ -7,6 +7,7 @@ import pytest
 
 from promcompat.core.errors import ConnectionLostError, QueryTimeoutError
 from promcompat.core.maintenance import OrphanSeries, RetainedMetric, SampleChunk, StaleHours
+from promcompat.core.model import SeriesSelection
 from promcompat.core.ports import MaintenanceSteps
 from promcompat.metrics.maintenance_service import MaintenanceService
 
@@ -59,10 +60,8 @@ class FakeSteps:
     async def drop_chunk(self, chunk: SampleChunk, *, only_empty: bool) -> bool:
         raise ConnectionLostError("gone")
 
-    async def delete_expired(
-        self, metric: RetainedMetric, chunk: SampleChunk, before_ms: int
-    ) -> int:
-        if metric.name == "bad":
+    async def delete(self, tenant: str, selection: SeriesSelection) -> int:
+        if selection.matchers[0].value == "bad":
             raise QueryTimeoutError("too slow")
         return 1
 
@@ -95,7 +94,7 @@ class FakeSteps:
 
 
 def service(steps: FakeSteps, retention_days: int = 0) -> MaintenanceService:
-    return MaintenanceService(steps, retention_days, lambda: NOW_MS)
+    return MaintenanceService(steps, steps, retention_days, lambda: NOW_MS)
 
 
 async def test_hours_are_computed_six_at_a_time_up_to_an_hour_ago() -> None:
