@@ -1,4 +1,4 @@
-"""What the database can do, found out once; the rest of the code asks this and no version."""
+"""What kind of database this is, detected once."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,7 +12,7 @@ _QUERIES: Final = load_queries("database")
 
 
 class Edition(StrEnum):
-    """Which of the three kinds of database this is."""
+    """The three kinds of database."""
 
     COMMUNITY = "TimescaleDB Community"
     APACHE = "TimescaleDB Apache edition"
@@ -36,10 +36,10 @@ class Capabilities:
 
 
 async def detect_capabilities(connection: Connection) -> Capabilities:
-    """Ask a migrated database what it is.
+    """Detect the edition of a migrated database.
 
-    The extension's row and the licence setting are the only things to rely on: every function
-    exists in the Apache edition too, and refuses when called.
+    Only the extension's row and the licence setting are reliable: every function also exists in the
+    Apache edition, where it raises an error when called.
     """
     row = await connection.fetchrow(_QUERIES["detect_capabilities"])
     if row is None:

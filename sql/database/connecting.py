@@ -1,4 +1,4 @@
-"""Connections on which no wait is endless, and what it means when the database refuses one.
+"""Connections whose waits are all bounded, and the errors for connections that fail.
 
 A network can be cut without a word: a firewall forgets a connection, a host freezes. TCP by itself
 notices after hours, so the kernel is asked to look sooner (`SOCKET_OPTIONS`), and every statement
@@ -23,9 +23,9 @@ from promcompat.core.errors import (
 )
 
 CONNECT_SECONDS: Final = 10.0
-"""How long one attempt to connect may take, with the name look-up and the password exchange."""
+"""How long one attempt to connect may take, name look-up and password exchange included."""
 GOODBYE_SECONDS: Final = 2.0
-"""How long cancelling a statement, resetting or closing a session may take before it is cut."""
+"""How long cancelling a statement, resetting or closing a session may take."""
 SOCKET_OPTIONS: Final = (
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
     (socket.IPPROTO_TCP, "TCP_KEEPIDLE", 10),
@@ -33,14 +33,14 @@ SOCKET_OPTIONS: Final = (
     (socket.IPPROTO_TCP, "TCP_KEEPCNT", 3),
     (socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", 25_000),
 )
-"""An unreachable peer is noticed in 25 seconds; options that a platform lacks are left out."""
+"""An unreachable peer is noticed in 25 seconds; options missing on a platform are skipped."""
 SESSION_KEEPALIVES: Final = {
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "60000",
 }
-"""The same on the server's side, which holds the locks of a client that it cannot see go."""
+"""The same for the server, which holds the locks of a vanished client until it notices."""
 CONNECT_FAULTS: Final = (
     OSError,
     asyncpg.PostgresError,
@@ -48,29 +48,29 @@ CONNECT_FAULTS: Final = (
     asyncpg.InternalClientError,
     ValueError,
 )
-"""What an attempt to connect may raise; `connect_fault` tells what it means."""
+"""What an attempt to connect may raise; `connect_fault` translates it."""
 _INVALID_ADDRESS: Final = (
     "the database URL is not valid; use postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with "
     "special characters in user and password percent-encoded (%2F for /, %40 for @)"
 )
-"""Without the address: what cannot be split may show a part of the password."""
+"""It leaves out the URL: parts of one that cannot be parsed may contain the password."""
 _FATAL_LOOK_UPS: Final = {
     getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA") if hasattr(socket, name)
 }
 
 
 class WatchedConnection(asyncpg.Connection):  # type: ignore[misc]
-    """A connection whose network the kernel watches."""
+    """A connection with TCP keepalives."""
 
     __slots__ = ()
 
     def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
-        """The driver makes it."""
+        """Called by the driver."""
         super().__init__(protocol, transport, *rest)
         _watch(transport.get_extra_info("socket"))
 
     async def close(self, **options: Any) -> None:
-        """End the session; a server that does not answer in time is cut off, which is no error."""
+        """End the session, or abort the connection when the server does not answer in time."""
         with suppress(OSError, asyncpg.InterfaceError, asyncpg.PostgresError):
             await super().close(**{"timeout": GOODBYE_SECONDS, **_given(options)})
 
@@ -85,41 +85,41 @@ class BoundedConnection(WatchedConnection):
     __slots__ = ("_sending", "idle_since", "limit_seconds")
 
     def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
-        """The driver makes it."""
+        """Called by the driver."""
         super().__init__(protocol, transport, *rest)
         self.limit_seconds = CONNECT_SECONDS
         self.idle_since = 0.0
         self._sending: asyncio.Timeout | None = None
 
     def cut(self) -> None:
-        """End the connection at once, and with it the statement that waits on it."""
+        """Abort the connection, and the statement that is waiting on it."""
         if self._sending is None:
             self.terminate()
         else:
-            # The driver would not notice: it waits for room in the send buffer.
+            # The driver would not notice: it is waiting for room in the send buffer.
             self._sending.reschedule(asyncio.get_running_loop().time())
 
     async def execute(self, query: str, *args: Any, **options: Any) -> Any:
-        """As the driver's, within the limit."""
+        """Like the driver's method, within the limit."""
         return await super().execute(query, *args, **self._within_limit(options))
 
     async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
-        """As the driver's, within the limit."""
+        """Like the driver's method, within the limit."""
         return await super().fetch(query, *args, **self._within_limit(options))
 
     async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
-        """As the driver's, within the limit."""
+        """Like the driver's method, within the limit."""
         return await super().fetchrow(query, *args, **self._within_limit(options))
 
     async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
-        """As the driver's, within the limit."""
+        """Like the driver's method, within the limit."""
         return await super().fetchval(query, *args, **self._within_limit(options))
 
     def _within_limit(self, options: dict[str, Any]) -> dict[str, Any]:
         return {"timeout": self.limit_seconds, **_given(options)}
 
     async def copy_from_query(self, query: str, *args: Any, **options: Any) -> Any:
-        """As the driver's, within the limit.
+        """Like the driver's method, within the limit.
 
         The driver's own timeout would cost a task for each 7 kB that arrive.
         """
@@ -127,7 +127,7 @@ class BoundedConnection(WatchedConnection):
             return await super().copy_from_query(query, *args, timeout=NO_TIMEOUT, **options)
 
     async def copy_to_table(self, table_name: str, **options: Any) -> Any:
-        """As the driver's, within the limit.
+        """Like the driver's method, within the limit.
 
         The driver's own timeout does not end its wait for room in the send buffer.
         """
@@ -181,7 +181,7 @@ def connect_fault(exc: BaseException, dsn: str) -> PromcompatError:
     DatabaseRefusedError, with the server's words, where trying again cannot help;
     StorageUnavailableError where it can.
     """
-    # With it the driver's ClientConfigurationError; a certificate's fault is both.
+    # ClientConfigurationError of the driver is one; errors of certificates are both.
     if isinstance(exc, ValueError) and not isinstance(exc, OSError):
         return DatabaseRefusedError(_INVALID_ADDRESS)
     place = describe_place(dsn)
@@ -193,7 +193,7 @@ def connect_fault(exc: BaseException, dsn: str) -> PromcompatError:
 
 
 def _refusal(exc: BaseException) -> str | None:
-    """Why no later attempt can succeed; None when one may."""
+    """Why no later attempt can succeed; None if one may."""
     match exc:
         case asyncpg.InvalidPasswordError():
             return "the password is wrong, or the user does not exist"
@@ -225,7 +225,7 @@ def _pooler_refusal(text: str) -> str:
 
 
 def _hindrance(exc: BaseException) -> str:
-    """What is in the way just now."""
+    """Why this attempt failed."""
     match exc:
         case ConnectionRefusedError():
             return "connection refused"

@@ -1,4 +1,4 @@
-"""asyncpg pools in which every wait ends, and the one place where driver errors become ours."""
+"""asyncpg pools whose waits are all bounded, and the translation of driver errors."""
 
 import asyncio
 import functools
@@ -37,14 +37,14 @@ SettingsOf = Callable[[], Mapping[str, str]]
 
 _LOGGER = logging.getLogger(__name__)
 _GRACE_SECONDS: Final = 10.0
-"""How much longer than the server we wait, so that in good health the server ends a statement."""
+"""How much longer than the server the client waits, so that usually the server cancels."""
 _TRUSTED_IDLE_SECONDS: Final = 1.0
-"""A connection that was idle for longer is asked first whether it still answers."""
+"""A connection that was idle for longer is pinged before it is used."""
 _CHECK_SECONDS: Final = 2.0
 _QUERIES: Final = load_queries("database")
 _UNAVAILABLE: Final = "the database is not available; try again"
 _CONNECTION_FAULTS: Final = (
-    OSError,  # With it TimeoutError: the driver's, and that of asyncio.
+    OSError,  # Includes TimeoutError, of the driver and of asyncio.
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
@@ -53,10 +53,10 @@ _CONNECTION_FAULTS: Final = (
     asyncpg.CannotConnectNowError,
     asyncpg.IdleSessionTimeoutError,
     asyncpg.IdleInTransactionSessionTimeoutError,
-    # The server became a standby: its successor is found by connecting again.
+    # The server became a standby; connecting again finds its successor.
     asyncpg.ReadOnlySQLTransactionError,
 )
-"""Faults after which the other connections of the pool are not to be trusted either."""
+"""Errors after which the other connections of the pool cannot be trusted either."""
 _TRANSIENT: Final = (
     *_CONNECTION_FAULTS,
     asyncpg.OperatorInterventionError,
@@ -66,19 +66,19 @@ _TRANSIENT: Final = (
     asyncpg.LockNotAvailableError,
     asyncpg.PostgresSystemError,
 )
-"""Faults that go away: the sender retries and nothing is lost."""
+"""Errors that pass: the sender retries, and nothing is lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolOptions:
     """How many connections a pool has, and how long it waits for the database.
 
-    `statement_timeout_seconds` is enforced by the server; a little later the client gives up too,
-    should the connection have been cut silently. A transaction in which nothing happens for
-    `idle_in_transaction_seconds` is ended by the server, with the locks of a client that is gone.
-    With `keeps_sessions` a connection goes back as it is, which saves a round trip each time: for
-    users that leave no settings, locks or cursors behind. Others get `reset_settings` whenever they
-    are reset, with the round trip that there is in any case.
+    The server enforces `statement_timeout_seconds`; the client gives up a little later, in case the
+    connection was lost silently. The server ends a transaction that is idle for
+    `idle_in_transaction_seconds`, which releases the locks of a vanished client. With
+    `keeps_sessions` a connection is returned without a reset, which saves a round trip; it is for
+    users that leave no settings, locks or cursors behind. Otherwise each reset also applies
+    `reset_settings`, in the same round trip.
     """
 
     max_size: int
@@ -98,10 +98,9 @@ class PoolOptions:
     def server_settings(self) -> Mapping[str, str]:
         """What every session sets.
 
-        Nothing depends on what the role or the database has for a search path. `public` comes after
-        our schema: the functions that remediations call live there. JIT costs more than it gives on
-        statements this short. A generic plan would hold every
-        partition there is, where constants exclude all but a few.
+        The search path of the role or database has no effect. `public` comes after our schema: it
+        has the functions that remediations call. JIT costs more than it saves on statements this
+        short. A generic plan would include every partition, while constants exclude all but a few.
         """
         return {
             "timezone": "UTC",
@@ -122,7 +121,7 @@ def _milliseconds(seconds: float) -> str:
 
 
 class Pool:
-    """Connections to one database. Used by `acquired`, opened by `open_pool`."""
+    """Connections to one database; opened by `open_pool`, used through `acquired`."""
 
     def __init__(
         self, dsn: str, options: PoolOptions, initialise: Initialise | None = None
@@ -132,8 +131,8 @@ class Pool:
         self._initialise = initialise
         self._dsn = dsn
         self._taken: dict[Connection, float] = {}
-        # No connection is kept for its own sake: asyncpg 0.32 logs a traceback for each failed
-        # attempt to restore one, twenty a second while the database is down.
+        # `min_size` is 0 because asyncpg 0.32 logs a traceback for each failed attempt to restore a
+        # connection, twenty a second while the database is down.
         self._connections = asyncpg.create_pool(
             dsn,
             min_size=0,
@@ -147,7 +146,7 @@ class Pool:
         )
 
     async def open(self, *, connects: bool = True) -> None:
-        """Must be awaited first; with `connects` there is a connection afterwards.
+        """Must be awaited first; `connects` makes it establish a connection.
 
         Raises DatabaseRefusedError or StorageUnavailableError.
         """
@@ -175,12 +174,12 @@ class Pool:
             async with asyncio.timeout(self._options.connect_timeout_seconds):
                 await self._initialise(connection)
         except BaseException:
-            # asyncpg would end the session politely, and wait for the answer.
+            # asyncpg would close the session gracefully, and wait for an answer.
             connection.terminate()
             raise
 
     async def _reset(self, connection: BoundedConnection) -> None:
-        """Before a connection rests in the pool."""
+        """Prepare a returned connection for its next use."""
         if not self._options.keeps_sessions:
             await connection.execute(self._reset_query(connection), timeout=GOODBYE_SECONDS)
         connection.idle_since = time.monotonic()
@@ -193,7 +192,7 @@ class Pool:
         return ";\n".join([connection.get_reset_query(), *settings])
 
     async def take(self) -> Connection:
-        """A connection that answered within the last second; it must be given back.
+        """A connection that answered within the last second; the caller must give it back.
 
         Raises StorageUnavailableError when none can be had in time.
         """
@@ -212,7 +211,7 @@ class Pool:
             return await self._connections.acquire()
 
     async def _answers(self, connection: Connection) -> bool:
-        """Whether a connection can be used; one that cannot is gone from the pool afterwards."""
+        """Whether a connection can be used; one that cannot is removed from the pool."""
         idle_since = connection.idle_since
         if not idle_since or time.monotonic() - idle_since < _TRUSTED_IDLE_SECONDS:
             return True
@@ -227,9 +226,9 @@ class Pool:
         return True
 
     async def give_back(self, connection: Connection) -> None:
-        """Take a connection back; one that cannot be reset in time is dropped, which is no error.
+        """Return a connection; one that cannot be reset in time is dropped, without an error.
 
-        What was done on it is done.
+        Work that was committed on it is not affected.
         """
         self._taken.pop(connection, None)
         try:
@@ -238,18 +237,18 @@ class Pool:
             _LOGGER.warning("connection not reset", extra={"reason": _describe(exc)})
 
     async def drop(self, connection: Connection, *, with_others: bool = False) -> None:
-        """End a connection at once; `with_others` no other one of now is used again either.
+        """Abort a connection; `with_others` retires all other present connections as well.
 
         Always after a fault: asyncpg 0.32 gives a connection that was killed during a COPY back to
         the pool, where it answers every command with an internal error.
         """
-        with suppress(asyncpg.InterfaceError):  # The pool may have noticed by itself.
+        with suppress(asyncpg.InterfaceError):  # The pool may have noticed already.
             connection.terminate()
         if with_others:
             await self._connections.expire_connections()
 
     async def cut_busy(self, taken_before: float) -> None:
-        """End the connections that are in use since before a time of the monotonic clock."""
+        """Abort connections taken before a time of the monotonic clock and still in use."""
         dead = [one for one, taken_at in self._taken.items() if taken_at < taken_before]
         for connection in dead:
             connection.cut()
@@ -258,7 +257,7 @@ class Pool:
             await self._connections.expire_connections()
 
     async def close(self, timeout_seconds: float = GOODBYE_SECONDS) -> None:
-        """Close after running statements end; connections that take longer are cut."""
+        """Close once running statements end; abort connections that take longer."""
         try:
             async with asyncio.timeout(timeout_seconds):
                 await self._connections.close()
@@ -266,7 +265,7 @@ class Pool:
             self.terminate()
 
     def terminate(self) -> None:
-        """Cut all connections."""
+        """Abort all connections."""
         self._connections.terminate()
 
 
@@ -283,7 +282,7 @@ async def open_pool(dsn: str, options: PoolOptions, initialise: Initialise | Non
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn driver errors into ours, and keep the driver's words in the log.
+    """Translate driver errors into ours, and log the driver's message.
 
     A statement that the server cut for its time is QueryTimeoutError; what will pass is
     StorageUnavailableError (ConnectionLostError, where the connection ended); the rest is a fault
@@ -297,7 +296,7 @@ def translated_errors() -> Iterator[None]:
         if isinstance(exc, ValueError):  # A parameter the driver could not encode.
             raise PromcompatError("a value cannot be stored, see the server log") from exc
         _log_fault(exc)
-        # After a timeout a read is not tried again: whoever asked has waited long enough.
+        # After a timeout a read is not repeated: the caller has waited long enough.
         if isinstance(exc, _CONNECTION_FAULTS) and not isinstance(exc, TimeoutError):
             raise ConnectionLostError(_UNAVAILABLE) from exc
         raise StorageUnavailableError(_UNAVAILABLE) from exc
@@ -326,7 +325,7 @@ async def acquired(pool: Pool) -> AsyncIterator[Connection]:
 def read_again(
     read: Callable[ParametersT, Coroutine[Any, Any, ResultT]],
 ) -> Callable[ParametersT, Coroutine[Any, Any, ResultT]]:
-    """Repeat a read once on a fresh connection when it lost its own; for what changes nothing."""
+    """Repeat a read once on a new connection when its connection was lost."""
 
     @functools.wraps(read)
     async def repeated(*args: ParametersT.args, **kwargs: ParametersT.kwargs) -> ResultT:
@@ -340,7 +339,7 @@ def read_again(
 
 def _describe(exc: BaseException) -> str:
     if isinstance(exc, asyncpg.InterfaceError) and exc.__context__ is not None:
-        # "The connection is closed", says the end of a transaction; why is in what came before.
+        # The end of a transaction only reports a closed connection; its context has the cause.
         return _describe(exc.__context__)
     if isinstance(exc, TimeoutError):
         return "no response in time"

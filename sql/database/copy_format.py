@@ -1,4 +1,4 @@
-"""PostgreSQL's binary COPY format in numpy: columns to bytes and back, nothing per row.
+"""PostgreSQL's binary COPY format in numpy: columns to bytes and back, without per-row work.
 
 https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format". A structured big-endian
 dtype lays out a tuple with its field lengths; filling it costs 0.02 µs a row.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 
 BitsArray = NDArray[np.uint64]
-"""Sample values by their bits: float arithmetic would not keep NaN payloads apart."""
+"""Sample values as bits: float comparison does not distinguish NaN payloads."""
 
 _HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
@@ -32,7 +32,7 @@ _SAMPLE_FIELDS: Final = [
 ]
 _SAMPLE_TUPLE: Final = np.dtype([("n_fields", ">i2"), *_SAMPLE_FIELDS])
 BYTES_PER_ROW: Final = _SAMPLE_TUPLE.itemsize
-"""What a row of series_id, ts and value takes in the stream."""
+"""The size of a row of series_id, ts and value in the stream."""
 _NUMBERED_TUPLE: Final = np.dtype(
     [("n_fields", ">i2"), *_SAMPLE_FIELDS, ("n_length", ">i4"), ("n", ">i8")]
 )
@@ -45,8 +45,8 @@ _STAGED_TUPLE: Final = np.dtype(
 class SampleRows:
     """Samples as columns of one length: series ids, Unix ms, value bits.
 
-    `server_timed` as in `WriteBatch`; None when no row is. `known_version` is that of the
-    `InstallationGuard` from before the ids were looked up.
+    `server_timed` is as in `WriteBatch`, None when no row is. `known_version` is the version of the
+    `InstallationGuard` before the ids were looked up.
     """
 
     series_ids: IntArray
@@ -121,8 +121,8 @@ def _fill_sample_fields(tuples: NDArray[np.void], rows: SampleRows) -> None:
 class SampleDecoder:
     """Collects a COPY stream of series_id, ts and value; `finish` gives its columns.
 
-    What has come is decoded a megabyte at a time, in 0.3 ms: of a row 24 bytes stay until the end,
-    where the stream would have 38, and twice that for a while.
+    It decodes a megabyte at a time, in 0.3 ms. A decoded row takes 24 bytes; keeping the stream
+    would take 38 a row, and twice that while it is joined.
     """
 
     __slots__ = ("_chunks", "_columns", "_n_pending", "_tuple", "n_bytes")
@@ -135,13 +135,13 @@ class SampleDecoder:
             name: [] for name in ("series_id", "ts", "value", "n") if name in names
         }
         self._chunks: list[bytes] = []
-        # The header is no row.
+        # The header is not a row.
         self._n_pending = -len(_HEADER)
         self.n_bytes = 0
 
     @property
     def n_rows(self) -> int:
-        """How many rows have come in, when the stream is at its end."""
+        """How many rows the stream has; exact once it has ended."""
         return max(0, self.n_bytes - len(_HEADER) - len(_TRAILER)) // self._tuple.itemsize
 
     def feed(self, chunk: bytes) -> None:
@@ -153,10 +153,10 @@ class SampleDecoder:
             self._decode()
 
     def _decode(self) -> None:
-        """Decode the whole rows there are; what comes behind them waits."""
+        """Decode the complete rows; a trailing partial row stays for the next call."""
         stream = b"".join(self._chunks)
         n_rows = max(0, self._n_pending) // self._tuple.itemsize
-        # The header is in front of the first piece alone.
+        # Only the first piece starts with the header.
         first = len(stream) - max(0, self._n_pending)
         tuples = np.frombuffer(stream, self._tuple, n_rows, first)
         for name, pieces in self._columns.items():
@@ -166,10 +166,10 @@ class SampleDecoder:
         self._n_pending = len(rest)
 
     def take_column(self, name: str) -> NDArray[Any]:
-        """A column of all rows, once: its pieces are gone then.
+        """A column of all rows; each column can be taken once.
 
-        The names are those of the columns of `sample`, and `n`. The stream must be at its end, and
-        have no NULL.
+        The names are `series_id`, `ts`, `value` and `n`. The stream must have ended, and have no
+        NULL.
         """
         if self._chunks:
             self._decode()
@@ -212,7 +212,7 @@ _COLUMNS: Final[Mapping[str, Callable[[NDArray[Any]], NDArray[Any]]]] = {
 
 @dataclass(frozen=True, slots=True)
 class DecodedSamples:
-    """Rows as they came: series ids, Unix ms (microseconds cut off), exact values, numbers."""
+    """Rows in stream order: series ids, Unix ms (microseconds truncated), exact values, numbers."""
 
     series_ids: IntArray
     timestamps: IntArray

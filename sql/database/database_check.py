@@ -1,4 +1,4 @@
-"""Looks at a database before it is used: whether it can be, and whether nothing stands between."""
+"""Checks before its use that a database is usable, and that no pooler is in front of it."""
 
 import asyncio
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ _READ_ONLY: Final = (
 
 
 async def check_database(dsn: str) -> None:
-    """Return when promcompat can work with the database at `dsn`.
+    """Return if promcompat can work with the database at `dsn`.
 
     Raises DatabaseRefusedError when it never can: a wrong password, an unknown database, a standby,
     a pooler that does not keep sessions. Raises StorageUnavailableError when it cannot now.

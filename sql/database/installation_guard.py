@@ -1,8 +1,8 @@
-"""Which database a process goes on with, and what it must forget when that one steps back.
+"""Notices when cached series ids may be wrong, and has them dropped.
 
-Series ids in memory are right for one course of events of one database. A restored dump, a
-promoted standby or a removed series ends that; docs/adr/0012-ids-across-restores.md says how each
-is noticed before a cached id is used.
+Series ids in memory are valid for one history of one database. A restored dump, a promoted standby
+or a removed series invalidates some or all of them; docs/adr/0012-ids-across-restores.md explains
+how each is noticed before a cached id is used.
 """
 
 import asyncio
@@ -21,32 +21,32 @@ _MIGRATION_QUERIES: Final = load_queries("migration")
 _OUT_OF_DATE: Final = "PC001"
 """The SQLSTATE of the trigger `check_writer`."""
 EPOCH_SETTING: Final = "promcompat.epoch"
-"""The setting of a session that stores samples in which it says what its process knows."""
+"""The session setting in which a writer declares the epoch that its process knows."""
 NO_EPOCH: Final = "unknown"
-"""What a session says that was not told yet; it stores nothing."""
+"""The value before the epoch is known; the database refuses samples under it."""
 _NEVER_READ: Final = -1
 _ATTEMPTS: Final = 3
 
 Forget: TypeAlias = Callable[[Collection[int] | None], None]
-"""Gives up what is remembered of these series, or with None everything."""
+"""Drops what is cached of these series, or of all series when it gets None."""
 
 
 class StaleKnowledgeError(StorageUnavailableError):
-    """What was looked up is out of date: the database stepped back, or series were removed."""
+    """Ids that were looked up may be gone: the database stepped back, or series were removed."""
 
 
 def is_out_of_date(exc: asyncpg.PostgresError) -> bool:
-    """Whether the database refused samples because of what this process knows of series."""
+    """Whether the database refused samples because this process may have stale ids."""
     return bool(exc.sqlstate == _OUT_OF_DATE)
 
 
 class InstallationGuard:
-    """What all connections of one process know of the database.
+    """The state of the database as all connections of one process know it.
 
-    `version` changes whenever something had to be forgotten: whoever read it before looking up ids
-    and finds another one afterwards holds ids that may be gone. `epoch_number` counts the steps
-    back alone. A database of another installation is refused for good. The schema version is asked
-    for only once: a newer service may migrate while this one still runs.
+    `version` changes whenever something had to be dropped: a caller that read it before looking up
+    ids, and reads another one afterwards, has ids that may be gone. `epoch_number` counts only the
+    steps back. A database of another installation is always refused. The schema version is checked
+    only once: a newer service may migrate while this one still runs.
     """
 
     def __init__(self) -> None:
@@ -61,11 +61,11 @@ class InstallationGuard:
 
     @property
     def known_epoch(self) -> str:
-        """What sessions that store samples say; see the trigger `check_writer`."""
+        """The value of `EPOCH_SETTING`; see the trigger `check_writer`."""
         return f"{self._epoch}/{self._position}"
 
     def subscribe(self, forget: Forget) -> None:
-        """Have `forget` called at each change, before anybody can act on the new state."""
+        """Have `forget` called at each change, before the new state is used."""
         self._forget.append(forget)
 
     def on_step_back(self, forget: Callable[[], None]) -> None:
@@ -73,12 +73,12 @@ class InstallationGuard:
         self._on_step_back.append(forget)
 
     async def check_writer(self, connection: asyncpg.Connection) -> None:
-        """As `check`, for a connection that writes: its session says what this process knows."""
+        """Check a new connection that will write, and declare the known epoch on it."""
         await self.check(connection)
         await self.tell(connection)
 
     async def check(self, connection: asyncpg.Connection) -> None:
-        """Look at a new connection.
+        """Check a new connection.
 
         Raises StorageUnavailableError when it leads to the wrong database.
         """
@@ -87,7 +87,7 @@ class InstallationGuard:
         await self.refresh(connection)
 
     async def refresh(self, connection: asyncpg.Connection | Connection) -> None:
-        """Learn the state of the database, and have forgotten what is no longer true.
+        """Read the state of the database, and have dropped what is no longer valid.
 
         Raises StorageUnavailableError when it is another database.
         """
@@ -106,11 +106,11 @@ class InstallationGuard:
             self._position = row["position"]
 
     async def tell(self, connection: asyncpg.Connection | Connection) -> None:
-        """Let a session that stores samples say what this process knows."""
+        """Declare on a session that stores samples the epoch that this process knows."""
         await connection.execute(_QUERIES["set_known_epoch"], self.known_epoch)
 
     async def catch_up(self, connection: Connection, version: int) -> None:
-        """After a refusal: learn why, and let the session say what is known now.
+        """After a refusal: read the new state, and declare it on the session.
 
         Raises StaleKnowledgeError when ids looked up under `version` may be gone.
         """
@@ -126,8 +126,8 @@ class InstallationGuard:
     def check_read(self, epoch: str) -> int:
         """The number of the epoch that was read at the start of a query.
 
-        Raises StaleKnowledgeError when it is a new one: what the query knows so far, such as the
-        id of its tenant, was read before.
+        Raises StaleKnowledgeError when the epoch is new: the query has read things before, such as
+        the id of its tenant.
         """
         if epoch != self._epoch:
             self._step_back(epoch)

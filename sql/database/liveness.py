@@ -14,7 +14,7 @@ from sql.query_loader import load_queries
 
 _PING: Final = load_queries("database")["ping"]
 _ANSWER_SECONDS: Final = 1.5
-"""Those who ask (kubelet, a load balancer) give up after a second or a few."""
+"""Callers (kubelet, a load balancer) give up after one or a few seconds."""
 _READINESS_OPTIONS: Final = PoolOptions(
     max_size=1,
     connect_timeout_seconds=_ANSWER_SECONDS,
@@ -25,7 +25,7 @@ _READINESS_OPTIONS: Final = PoolOptions(
 
 
 class Readiness:
-    """A connection of its own to ask by; made when somebody asks."""
+    """Pings on its own connection, which the first check opens."""
 
     def __init__(self, pool: Pool) -> None:
         """Use `open`."""
@@ -34,7 +34,7 @@ class Readiness:
 
     @classmethod
     async def open(cls, dsn: str, initialise: Initialise) -> "Readiness":
-        """`initialise` looks at the connection before it is used; see `Pool`."""
+        """`initialise` checks the connection before it is used; see `Pool`."""
         pool = Pool(dsn, _READINESS_OPTIONS, initialise)
         await pool.open(connects=False)
         return cls(pool)
@@ -42,7 +42,7 @@ class Readiness:
     async def check(self) -> None:
         """Return when the database answers; StorageUnavailableError when it does not in time.
 
-        All who ask at one time share one question.
+        Concurrent callers share one ping.
         """
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
@@ -67,18 +67,18 @@ class Readiness:
 
 
 def _note_failure(asking: asyncio.Task[None]) -> None:
-    """A failure that came too late for everybody who asked is no failure of ours."""
+    """Retrieve the exception of a ping for which no caller waited any more."""
     if not asking.cancelled():
         asking.exception()
 
 
 class Heartbeat:
-    """A question on a connection of its own, to be asked again and again.
+    """A periodic ping on its own connection.
 
-    A statement may take minutes, so that a connection on which nothing comes back is not dead yet.
-    This question takes no time: when it finds no answer, and a later one does on a new connection,
-    then what began before on other connections waits for nothing. It is ended, and reads that it
-    belongs to are done again.
+    A statement may take minutes, so silence on its connection does not prove the connection dead.
+    A ping takes no time: when one gets no answer, and a later one does on a new connection, then
+    statements sent before on other connections will never be answered. They are aborted, and reads
+    are repeated.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -89,9 +89,9 @@ class Heartbeat:
 
     @classmethod
     async def open(cls, dsn: str, initialise: Initialise, answer_seconds: float) -> "Heartbeat":
-        """`initialise` looks at the connection before it is used; see `Pool`.
+        """`initialise` checks the connection before it is used; see `Pool`.
 
-        A question that is not answered for `answer_seconds` never will be.
+        A ping without an answer for `answer_seconds` counts as lost.
         """
         options = PoolOptions(
             max_size=1,
@@ -105,11 +105,11 @@ class Heartbeat:
         return cls(pool)
 
     def watch(self, pool: Pool) -> None:
-        """End what waits in this pool when the network was cut."""
+        """Abort statements of this pool when the network was cut."""
         self._watched.append(pool)
 
     async def beat(self) -> None:
-        """Ask. Raises StorageUnavailableError without an answer."""
+        """Ping. Raises StorageUnavailableError without an answer."""
         try:
             async with acquired(self._pool) as connection:
                 await connection.execute(_PING)

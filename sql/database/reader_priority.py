@@ -1,8 +1,8 @@
 """Lowers the priority of reads: backends that answer queries run with a higher niceness.
 
 Measured on two cores with four hostile clients: a write spent nine tenths of its time waiting for a
-core that read backends had. Only for a server of our own on this machine; the process id of another
-one's backend says nothing here.
+core that read backends occupied. Only for a server of our own on this machine: process ids of any
+other server mean nothing here.
 """
 
 import asyncio
@@ -15,12 +15,12 @@ import asyncpg
 
 _LOGGER: Final = logging.getLogger(__name__)
 NICENESS: Final = 4
-"""Four tenths of a busy process' share of the processor. With 10, a tenth, reads starved on a
-machine busy with anything: an alert took 13 to 28 times Prometheus' time instead of 3 to 5."""
+"""Gives four tenths of a busy process' share of the processor. With 10, which gives a tenth, reads
+starved on a busy machine: an alert took 13 to 28 times Prometheus' time instead of 3 to 5."""
 _PROC: Final = Path("/proc")
 _ATTEMPTS: Final = 3
 _RETRY_SECONDS: Final = 0.11
-"""The kernel takes one change of a session's niceness per 100 ms from ordinary users."""
+"""The kernel accepts one change of a session's niceness per 100 ms from ordinary users."""
 
 
 async def lower_priority(connection: asyncpg.Connection) -> None:
@@ -43,7 +43,7 @@ def _is_backend(process_id: int) -> bool:
 
 
 async def _set_session_niceness(process_id: int) -> None:
-    """Where the kernel shares the processor among sessions it is theirs that counts.
+    """Where the kernel shares the processor among sessions, the niceness of the session counts.
 
     Each backend leads a session of its own (sched(7), "The autogroup feature").
     """

@@ -10,7 +10,7 @@ _PARAMETER: Final = re.compile(r"\$(\d+)\b")
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """SQL text and the values of its `$n`."""
+    """SQL text, and the values of its `$n`."""
 
     text: str
     params: tuple[object, ...]
@@ -18,12 +18,12 @@ class Statement:
 
 @dataclass(slots=True)
 class Params:
-    """The parameters of a statement being built."""
+    """The parameters of a statement that is being built."""
 
     values: list[object] = field(default_factory=list)
 
     def add(self, value: object) -> str:
-        """Take a value; returns its `$n`."""
+        """Add a value; returns its `$n`."""
         self.values.append(value)
         return f"${len(self.values)}"
 

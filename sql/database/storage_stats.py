@@ -1,11 +1,11 @@
-"""Counters of the storage adapter, for the app to publish; nothing here knows of telemetry."""
+"""Counters of the storage adapter; the telemetry publishes them."""
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class StorageStats:
-    """Running totals since the repository was opened; only ever grow, but for `rows_waiting`.
+    """Totals since the storage was opened; all but `rows_waiting` only grow.
 
     `rows_committed` counts rows in acknowledged commits, duplicates of stored rows included.
     `commits` and `commit_seconds` give the mean commit; `duplicate_commits` is how many of them

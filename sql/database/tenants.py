@@ -1,4 +1,4 @@
-"""Tenant names to ids; a tenant is made by its first write."""
+"""Tenant names to ids; the first write of a tenant creates it."""
 
 from typing import Final
 
@@ -14,11 +14,11 @@ _REMEMBERED_BYTES: Final = 4 << 20
 
 
 class Tenants:
-    """The tenants this process has met; only existing ones are remembered."""
+    """A cache of the tenants that exist."""
 
     def __init__(self, write_pool: Pool, read_pool: Pool, max_tenants: int) -> None:
-        """`max_tenants`: how many may exist in the database; several processes that make one at the
-        same time may go a little beyond.
+        """`max_tenants` bounds how many exist in the database; processes that create tenants at the
+        same time may exceed it slightly.
         """
         self._write_pool = write_pool
         self._read_pool = read_pool

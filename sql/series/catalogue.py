@@ -23,11 +23,11 @@ from sql.series.reader import SeriesReader
 ItemT = TypeVar("ItemT")
 _QUERIES: Final = load_queries("series")
 _NAME_SETS: Final = ""
-"""In place of a label: the sets of names. No label has an empty name."""
+"""Used as a label, it stands for the sets of label names. No label has an empty name."""
 
 
 class SampleProbes(Protocol):
-    """What a store tells about series on a connection the caller holds; bounds are inclusive."""
+    """Which series have samples, asked on the caller's connection; bounds are inclusive."""
 
     async def live_metric_names(
         self, connection: Connection, tenant_id: int, bounds: TimeBounds
@@ -57,7 +57,7 @@ class SampleProbes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """A list without its bounds: label sets (`label` None), values of a label or name sets."""
+    """The parameters of a list but its bounds; `label` None means label sets."""
 
     tenant_id: int
     label: str | None
@@ -66,8 +66,12 @@ class _Question:
     @property
     def n_bytes(self) -> int:
         """About what its texts take in memory."""
-        matchers = [matcher for one in self.matcher_sets for matcher in one]
-        return texts_bytes(text for one in matchers for text in (one.name, one.value))
+        return texts_bytes(
+            text
+            for matchers in self.matcher_sets
+            for matcher in matchers
+            for text in (matcher.name, matcher.value)
+        )
 
 
 class PostgresCatalogue:
@@ -140,7 +144,7 @@ class PostgresCatalogue:
 
     @read_again
     async def _metric_names(self, tenant: str, bounds: TimeBounds) -> list[str]:
-        """By one probe for each name, which takes less than remembering them."""
+        """One probe for each name, which costs less than caching them."""
         tenant_id = await self._database.tenants.find(tenant)
         if tenant_id is None or bounds.is_empty:
             return []
@@ -154,7 +158,7 @@ class PostgresCatalogue:
     async def _items(
         self, tenant: str, label: str | None, matcher_sets: MatcherSets, bounds: TimeBounds
     ) -> list[Labels] | list[str]:
-        """The items of a list that are of a series with a sample within bounds."""
+        """The items of a list of which some series has a sample within bounds."""
 
         async def read() -> list[Labels] | list[str]:
             return await self._read_items(tenant, label, matcher_sets, bounds)
@@ -177,13 +181,13 @@ class PostgresCatalogue:
             )
             if bounds.is_everything:
                 return list(catalogue.items)
-            is_live = await self._look(connection, question, catalogue, bounds, state)
+            is_live = await self._find_live(connection, question, catalogue, bounds, state)
         return catalogue.chosen(is_live)
 
     async def _catalogue(
         self, connection: Connection, question: _Question, generation: int
     ) -> Catalogue[object]:
-        """The remembered answer to a question, or a new one."""
+        """The cached list of a question, or a new one."""
         catalogue = self._cache.get(question, generation)
         if catalogue is None:
             ids = await self._matching_ids(
@@ -215,7 +219,7 @@ class PostgresCatalogue:
         items = tuple(labels[row] for row in order)
         return Catalogue(generation, items, ids[order], np.ones(len(ids), np.int64))
 
-    async def _look(
+    async def _find_live(
         self,
         connection: Connection,
         question: _Question,
@@ -223,32 +227,34 @@ class PostgresCatalogue:
         bounds: TimeBounds,
         state: ReadState,
     ) -> BoolArray:
-        """Which items have a series with a sample within bounds; what is seen is remembered.
+        """Which items have a series with a sample within bounds; the samples found are cached.
 
-        One series of each item is looked at first, and then all of those that are left.
+        It first probes one series of each item, then all series of the remaining items.
         """
         before = catalogue.sightings
         known = before.within(bounds, state)
         sought = np.flatnonzero(~known)
-        seen = await self._look_at(connection, sought, before.series_ids[sought], bounds)
+        seen = await self._probe_newest_series(
+            connection, sought, before.series_ids[sought], bounds
+        )
         left = sought[~np.isin(sought, seen.items) & (catalogue.sizes[sought] > 1)]
         if len(left):
-            others = await self._look_at_others(connection, question, catalogue, left, bounds)
+            others = await self._probe_all_series(connection, question, catalogue, left, bounds)
             seen = seen.and_others(others)
         catalogue.sightings = before.renewed(known, seen, state)
         known[seen.items] = True
         return known
 
-    async def _look_at(
+    async def _probe_newest_series(
         self, connection: Connection, items: IntArray, series_ids: IntArray, bounds: TimeBounds
     ) -> SeenSamples:
-        """Which items have a sample of their one series within bounds."""
+        """Which items have a sample of their newest series within bounds."""
         if not len(items):
             return SeenSamples(items, series_ids, items)
         rows, times_ms = await self._probes.newest_samples(connection, series_ids, bounds)
         return SeenSamples(items[rows], series_ids[rows], times_ms)
 
-    async def _look_at_others(
+    async def _probe_all_series(
         self,
         connection: Connection,
         question: _Question,
@@ -256,7 +262,7 @@ class PostgresCatalogue:
         items: IntArray,
         bounds: TimeBounds,
     ) -> SeenSamples:
-        """The same for all series of some items, which are values or name sets."""
+        """The same for all series of some items, which are label values or sets of names."""
         ids = await self._matching_ids(
             connection, question.tenant_id, question.matcher_sets, catalogue.generation
         )

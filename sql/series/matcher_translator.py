@@ -26,7 +26,7 @@ _FALSE: Final = "FALSE"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesCondition:
-    """What SQL decides of the matchers, over `series AS s`, and what is left.
+    """The condition on `series AS s` that SQL can decide, and the matchers that are left.
 
     `residual` holds regular expressions on labels, `residual_names` those on the metric name;
     a series satisfies the matchers when it satisfies `text` and every residual matcher.
@@ -38,7 +38,7 @@ class SeriesCondition:
 
     @property
     def reads_all_labels(self) -> bool:
-        """Whether so many values are looked at that all labels are read instead."""
+        """Whether there are so many residual matchers that whole label sets are read instead."""
         return len(self.residual) > MAX_RESIDUAL_COLUMNS
 
 
@@ -86,7 +86,7 @@ def _is_containment(matcher: LabelMatcher) -> bool:
 
 
 def _translate_matcher(matcher: LabelMatcher, params: Params) -> str | None:
-    """The term of one matcher; None when only RE2 can decide."""
+    """The term of one matcher; None when only RE2 can decide it."""
     if not is_storable_text(matcher.name):
         # No series has such a label, so its value is empty everywhere.
         return _TRUE if matcher.matches_empty() else _FALSE
@@ -105,7 +105,7 @@ def _translate_matcher(matcher: LabelMatcher, params: Params) -> str | None:
 
 
 def _translate_regex(matcher: LabelMatcher, params: Params) -> str | None:
-    """The regular expressions SQL decides exactly: anything, something, and lists of literals."""
+    """The regular expressions SQL decides exactly: `.*`, `.+` and alternatives of literals."""
     match matcher.value:
         case ".*":
             return _TRUE
@@ -135,7 +135,7 @@ def _translate_values(name: str, values: Collection[str], params: Params) -> str
         terms.append(f"coalesce(s.{LABELS_COLUMN} ->> {label} = ANY({listed}::text[]), FALSE)")
     if "" in values:
         terms.append(f"NOT s.{LABELS_COLUMN} ? {label}")
-    # In parentheses, because the caller joins it to others by AND.
+    # In parentheses, because the caller joins it to others with AND.
     return terms[0] if len(terms) == 1 else f"({' OR '.join(terms)})"
 
 

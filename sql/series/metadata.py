@@ -13,7 +13,7 @@ _REMEMBERED_BYTES: Final = 32 << 20
 
 
 class MetadataWriter:
-    """Stores metadata that changed: senders repeat all of it every minute."""
+    """Stores metadata that changed; senders repeat all of it every minute."""
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
@@ -22,7 +22,7 @@ class MetadataWriter:
         )
 
     async def store(self, tenant_id: int, metadata: Sequence[MetricMetadata]) -> None:
-        """Keep the last word on each family."""
+        """Store the last entry of each family."""
         latest = {entry.family: _storable(entry) for entry in metadata}
         changed = [
             entry
@@ -45,7 +45,7 @@ class MetadataWriter:
 
 
 def _storable(entry: MetricMetadata) -> MetricMetadata:
-    """PostgreSQL's text has no NUL; a help text can do without."""
+    """The entry without NUL characters, which PostgreSQL's text type cannot hold."""
     return MetricMetadata(
         *(text.replace("\0", "") for text in (entry.family, entry.type, entry.help, entry.unit))
     )

@@ -1,4 +1,4 @@
-"""Which series match, and what their labels are."""
+"""Finds the series that match, and their labels."""
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,10 +32,10 @@ from sql.series.matcher_translator import SeriesCondition, series_statement, tra
 T = TypeVar("T")
 _QUERIES: Final = load_queries("series")
 _GENERATIONS: Final = 1 << 63
-"""The numbers that generations of one epoch may have."""
+"""How many generations an epoch may have."""
 _MAX_MATCHING_THREADS: Final = 2
 _LABELS_AT_ONCE: Final = 2_000
-"""Reading them takes 10 ms, in which the event loop does nothing else."""
+"""Parsing so many blocks the event loop for 10 ms."""
 
 
 class SeriesReader:
@@ -52,15 +52,15 @@ class SeriesReader:
         """`match_timeout_seconds` bounds how long regular expressions of one selector may take."""
         self._guard = guard
         self._match_timeout_seconds = match_timeout_seconds
-        # Few and their own: an expression may take seconds for all values, for which nobody waits
-        # but the queries that have such expressions.
+        # Its own few threads: an expression may take seconds over all values, which delays only
+        # queries with such expressions.
         self._threads = ThreadPoolExecutor(_MAX_MATCHING_THREADS, "matching")
         self._labels_cache = labels_cache
         self._selectors = SelectorCache(selector_cache_bytes)
         self._stats = stats
 
     async def generation(self, connection: Connection, tenant_id: int) -> int:
-        """What tells whether a tenant's series changed; to be read at the start of each query.
+        """A number that changes with a tenant's series; read it at the start of each query.
 
         Raises StaleKnowledgeError when the database stepped back since it was read last.
         """
@@ -71,7 +71,7 @@ class SeriesReader:
     async def read_state(
         self, connection: Connection, tenant_id: int, start_ms: int, end_ms: int, now_ms: int
     ) -> ReadState:
-        """What a query of a span knows before it reads; the clock was read before this.
+        """The state that a query of a time range reads first; `now_ms` was read before this.
 
         Raises StaleKnowledgeError when the database stepped back since it was read last.
         """
@@ -116,8 +116,8 @@ class SeriesReader:
         """Ids, ascending, of the tenant's series that satisfy all matchers."""
         params = Params()
         if any(matcher.has_pattern for matcher in matchers):
-            # Expressions that are no longer known are compiled again.
-            condition = await self._aside(lambda _: translate_matchers(matchers, params))
+            # Patterns that left the cache are compiled again.
+            condition = await self._run_in_thread(lambda _: translate_matchers(matchers, params))
         else:
             condition = translate_matchers(matchers, params)
         names = await self._matching_names(connection, tenant_id, condition.residual_names)
@@ -125,10 +125,10 @@ class SeriesReader:
         rows = await connection.fetch(statement.text, *statement.params)
         if not condition.residual:
             return np.frombuffer(rows[0]["ids"] or b"", ">i8").astype(np.int64)
-        return await self._aside(lambda limit: _matching_ids_of(rows, condition, limit))
+        return await self._run_in_thread(lambda limit: _matching_ids_of(rows, condition, limit))
 
-    async def _aside(self, work: Callable[[TimeLimit], T]) -> T:
-        """Work in a thread. Raises QueryTimeoutError when it takes too long."""
+    async def _run_in_thread(self, work: Callable[[TimeLimit], T]) -> T:
+        """Run in a thread. Raises QueryTimeoutError when it takes too long."""
         limit = TimeLimit.after(self._match_timeout_seconds)
         return await run_limited(self._threads, limit, partial(work, limit))
 
@@ -139,7 +139,7 @@ class SeriesReader:
             return None
         rows = await connection.fetch(_QUERIES["metric_names"], tenant_id)
         names: list[str] = [row["metric_name"] for row in rows]
-        return await self._aside(lambda limit: _matching_texts(names, matchers, limit))
+        return await self._run_in_thread(lambda limit: _matching_texts(names, matchers, limit))
 
     async def labels_of(self, connection: Connection, series_ids: IntArray) -> list[Labels]:
         """The labels of each series, in the order of the ids.
@@ -159,7 +159,7 @@ class SeriesReader:
         return labels
 
     def labels_of_rows(self, rows: Sequence[asyncpg.Record]) -> dict[int, Labels]:
-        """Labels by id out of rows of id, metric_name and labels, remembered as well."""
+        """Labels by id from rows of id, metric_name and labels; they are also cached."""
         found: dict[int, Labels] = {}
         for series_id, metric_name, document in rows:
             labels = self._labels_cache.get(series_id) or labels_of_series(metric_name, document)
@@ -180,7 +180,7 @@ def _matching_ids_of(
             values = [row[column] for row in rows]
         else:
             values = [document.get(matcher.name, "") for document in documents]
-        # One match for each distinct value, not for each series.
+        # Each distinct value is matched once, not once for each series.
         matching = set(_matching_texts(set(values), (matcher,), limit))
         is_match &= np.fromiter((value in matching for value in values), np.bool_, len(values))
     ids = np.fromiter((row[0] for row in rows), np.int64, len(rows))

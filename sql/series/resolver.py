@@ -25,7 +25,7 @@ from sql.query_loader import load_queries
 _QUERIES: Final = load_queries("series")
 _MAX_ROUNDS: Final = 10
 _SERIES_AT_ONCE: Final = 2_000
-"""Of one statement: some 20 ms, in which the event loop does nothing else."""
+"""Series in one statement; preparing it blocks the event loop for 20 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def fingerprint_of(labels: Labels) -> bytes | None:
 
 @dataclass(frozen=True, slots=True)
 class _NewSeries:
-    """A series this process has not met: what identifies it and what it is."""
+    """A series that is not in the cache."""
 
     fingerprint: bytes
     labels: Labels
@@ -83,7 +83,7 @@ class SeriesResolver:
         limits: LabelLimits,
         guard: InstallationGuard,
     ) -> None:
-        """`watch` is shown every series before this process writes a sample of it."""
+        """`watch` gets every series before this process writes a sample of it."""
         self._limits = limits
         self._pool = pool
         self._watch = watch
@@ -103,12 +103,13 @@ class SeriesResolver:
     ) -> ResolvedBatch:
         """The ids of a batch's rows; new series are committed when this returns.
 
-        No series is made for the sake of rows that are not storable. `version` is the guard's from
-        before the tenant was looked up.
+        Rows that are not storable create no series. `version` is the version of the guard before
+        the tenant was looked up.
 
-        Raises StorageUnavailableError when a key is known neither here nor to the batch (it was
-        evicted since the decoder looked): the sender tries again. Raises StaleKnowledgeError when
-        something had to be forgotten meanwhile: what was found must not be remembered.
+        Raises StorageUnavailableError when neither the cache nor the batch has the labels of a key
+        (it was evicted after the decoder had seen it); the sender tries again. Raises
+        StaleKnowledgeError when cached ids had to be dropped meanwhile; the ids found must not be
+        cached then.
         """
         keys = batch.series_keys
         ids = self._series_cache.tenant(tenant).resolve(keys)
@@ -127,7 +128,7 @@ class SeriesResolver:
     async def _identify(
         self, keys: Mapping[bytes, None], labels_of: Mapping[bytes, Labels]
     ) -> tuple[dict[bytes, _NewSeries], str | None]:
-        """The series of each key, and why the first of those that cannot be stored cannot."""
+        """The series of each key that can be stored, and why the first of the others cannot."""
         if len(keys) <= _SERIES_AT_ONCE:
             return _split_storable(keys, labels_of, self._limits)
         return await asyncio.to_thread(_split_storable, keys, labels_of, self._limits)
@@ -135,7 +136,7 @@ class SeriesResolver:
     async def _resolve_missing(
         self, tenant: str, tenant_id: int, series_of: Mapping[bytes, _NewSeries], version: int
     ) -> dict[bytes, int]:
-        """The ids of series that are not remembered, so many at a time."""
+        """The ids of series that are not cached, in groups."""
         found: dict[bytes, int] = {}
         if not series_of:
             return found
@@ -174,7 +175,7 @@ def _groups(keys: list[bytes]) -> Iterator[list[bytes]]:
 async def _resolve_group(
     connection: Connection, tenant_id: int, group: Mapping[bytes, _NewSeries]
 ) -> dict[bytes, int]:
-    """The id of each key, after some rounds at most. Raises StorageUnavailableError."""
+    """The id of each key, in at most `_MAX_ROUNDS`. Raises StorageUnavailableError."""
     labels_of = {series.fingerprint: series.labels for series in group.values()}
     ids: dict[bytes, int] = {}
     for _ in range(_MAX_ROUNDS):
@@ -192,12 +193,12 @@ async def _resolve_round(
     labels_of: Mapping[bytes, Labels],
     ids: dict[bytes, int],
 ) -> None:
-    """One statement; what it makes gets ids in the order of the batch, metric by metric.
+    """One statement; new series get ids in the order of the batch, grouped by metric.
 
-    Queries take series in the order of ids, as Prometheus in the order it met them. Those of one
-    metric are neighbours, since samples are stored in the order of ids within a commit and a query
-    reads one metric. Keys are locked in another order, the same for all writers: concurrent ones
-    that make the same series cannot deadlock.
+    Queries return series in the order of ids, as Prometheus returns them in the order of creation.
+    Series of one metric get adjacent ids: within a commit samples are stored in the order of ids,
+    and a query reads one metric. Keys are locked in another order, which is the same for all
+    writers, so that writers that create the same series concurrently cannot deadlock.
     """
     places = _places_by_metric([labels_of[fingerprint].get(METRIC_NAME) for fingerprint in wanted])
     named = sorted(
@@ -216,7 +217,7 @@ async def _resolve_round(
 
 
 def _places_by_metric(names: Sequence[str]) -> list[int]:
-    """The rank of each series when metrics, and the series of each, come as they are met first."""
+    """The rank of each series, ordered by the first occurrence of its metric, then by position."""
     first_of: dict[str, int] = {}
     for index, name in enumerate(names):
         first_of.setdefault(name, index)
