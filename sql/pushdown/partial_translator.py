@@ -52,10 +52,10 @@ def partial_samples_statement(
 
 
 def _segment(segments: TimeSegments, params: Params) -> str:
-    """The number of the segment `p.ts` lies in; empty when there is but one."""
+    """The number of the segment that contains `p.ts`; empty when there is only one."""
     if len(segments) == 1:
         return ""
-    # Open at its start, so that a segment's first millisecond is the one after.
+    # A segment is open at its start, so its first millisecond is the next one.
     starts = params.add((segments.lows + 1).tolist())
     edges = f"ARRAY(SELECT from_unix_ms(u.low) FROM unnest({starts}::bigint[]) AS u (low))"
     return f"width_bucket(p.ts, {edges})"
@@ -63,7 +63,7 @@ def _segment(segments: TimeSegments, params: Params) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Aggregate:
-    """A value over the samples of a segment, and whether it has the bits of Prometheus' loop."""
+    """A value over the samples of a segment, and whether it equals Prometheus' value to the bit."""
 
     value: str
     is_exact: str
@@ -84,7 +84,7 @@ def _aggregate(kind: Partial, n_segments: int, params: Params) -> _Aggregate:
         case Partial.COUNT:
             return _Aggregate("0::float8", "TRUE")
         case Partial.MINIMUM:
-            # NaN sorts last here, and is the smallest of a window of nothing else there.
+            # PostgreSQL sorts NaN last; Prometheus returns it only for windows of nothing else.
             return _Aggregate("min(p.value)", _one_zero())
         case Partial.MAXIMUM:
             is_number = "FILTER (WHERE p.value <> 'NaN'::float8)"
@@ -96,14 +96,14 @@ def _aggregate(kind: Partial, n_segments: int, params: Params) -> _Aggregate:
 
 
 def _one_zero() -> str:
-    """That no sample is -0: of 0 and -0, Prometheus takes the one that comes first."""
+    """That no sample is -0: of 0 and -0, Prometheus returns the one that comes first."""
     return f"count(*) FILTER (WHERE p.value = 0 AND {_IS_NEGATIVE_ZERO}) = 0"
 
 
 def _sum(n_segments: int, params: Params) -> _Aggregate:
     """The sum of whole numbers, exact when no window of all segments can exceed 2^53.
 
-    Other values are kept out of the sum, since one that overflows is an error in SQL.
+    Other values are left out of the sum, since an overflow is an error in SQL.
     """
     largest = f"{params.add(float(_LARGEST_WHOLE // n_segments))}::float8"
     is_small = f"abs(p.value) <= {largest}"

@@ -1,4 +1,4 @@
-"""How a selection is read: all its samples, or a thinning that is exact and takes less time."""
+"""Plans how a selection is read: all samples, or a thinning that is exact and faster."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ class PlannedRead:
 
     @property
     def partial(self) -> Partial | None:
-        """What the statement's fourth column belongs to; None when it has none."""
+        """The partial result that the statement's fourth column belongs to; None without one."""
         return None if self.choice.thinning is None else self.choice.thinning.partial
 
 
@@ -83,9 +83,10 @@ class ReadPlanner:
         *,
         always_estimates: bool = False,
     ) -> PlannedRead:
-        """Choose how to read; `always_estimates` is for people who want to see the estimate.
+        """Choose how to read.
 
-        It does not take part in a choice that is made without it.
+        `always_estimates` is for explanations: it makes an estimate even where the choice does not
+        depend on one, and does not affect the choice.
         """
         estimate: Estimate | None = None
         decides = self._is_worth_estimating(selection, len(series_ids))
@@ -95,11 +96,11 @@ class ReadPlanner:
         return PlannedRead(self._statement(selection, choice, series_ids), choice, estimate)
 
     def whole(self, selection: SeriesSelection, series_ids: IntArray) -> Statement | None:
-        """What reads all samples of a selection.
+        """The statement that reads all samples of a selection.
 
-        A short stretch of the past is looked up series by series: PostgreSQL 17 goes on from the
-        end of one to the next series on the page, and there reads all that is before the stretch.
-        3 minutes of 1,000 series 10 minutes ago: 24,500 pages and 79 ms instead of 4,000 and 7.
+        A short range in the past is looked up series by series. In one scan PostgreSQL 17 continues
+        from the end of a series to the next one on the page, and reads what is before the range:
+        for 3 minutes of 1,000 series 10 minutes ago 24,500 pages in 79 ms, instead of 4,000 in 7.
         """
         is_short = selection.end_ms - selection.start_ms <= _SHORT_MS
         is_past = selection.end_ms < self._now_ms() - _PRESENT_MS
@@ -129,16 +130,16 @@ class ReadPlanner:
             return False
         verdicts = judge(selection)
         if n_series * range_ms < self._rows_kept * _SHORTEST_INTERVAL_MS:
-            # What stays in memory is not read as partial results.
+            # Samples that will be cached are not read as partial results.
             verdicts = [v for v in verdicts if v.thinning is None or v.thinning.partial is None]
         return needs_estimate(verdicts, self._mode)
 
     async def _estimate(
         self, connection: Connection, selection: SeriesSelection, series_ids: IntArray
     ) -> Estimate:
-        """Look at the newest hour of a few series, or the oldest if that is empty: 1 to 2 ms.
+        """Count the newest hour of a few series, or the oldest if that is empty: 1 to 2 ms.
 
-        Statistics of the tables would be free, but a chunk that was never analysed has none.
+        Table statistics would cost nothing, but a chunk that was never analysed has none.
         """
         range_ms = selection.end_ms - selection.start_ms
         span_ms = min(range_ms, _COUNTED_MS)

@@ -1,4 +1,4 @@
-"""The choice between exact rules: the one that takes least time, by estimated rows and probes."""
+"""Chooses the exact rule that takes the least time, by estimated rows and probes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ _NUMBERED_ROW_US: Final = 0.8
 _SEGMENT_US: Final = 0.6
 _STATEMENT_US: Final = 2_000.0
 _WORTH_IT: Final = 0.8
-"""A rule must save a fifth of the time: estimates are not better than that."""
+"""A rule must save a fifth of the time, as estimates are no more accurate than that."""
 SMALL_ROWS: Final = 5_000
-"""As many rows are read in the time that estimating and probing take."""
+"""Reading so many rows takes as long as estimating and probing."""
 
 
 class PushdownMode(Enum):
-    """Whether rules apply: never, where they are cheaper, or (for tests) wherever exact."""
+    """When rules apply: never, where they are cheaper, or (for tests) wherever they are exact."""
 
     OFF = "off"
     AUTO = "auto"
@@ -52,7 +52,7 @@ class Estimate:
 
     @property
     def stays_in_memory(self) -> bool:
-        """Whether the next query finds the samples in memory."""
+        """Whether the next query finds the samples in the cache."""
         return self.rows <= self.rows_kept
 
     @property
@@ -63,7 +63,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class RuleDecision:
-    """What became of one rule, for people to read."""
+    """Whether a rule applies, and why, for people to read."""
 
     rule: str
     applies: bool
@@ -72,7 +72,7 @@ class RuleDecision:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The thinning to read (None: every sample), and what became of each rule."""
+    """The thinning to read (None: every sample), and the decision on each rule."""
 
     thinning: Thinning | None
     decisions: tuple[RuleDecision, ...]
@@ -144,9 +144,9 @@ def choose(
 
 
 def _why_not(best: Thinning, selection: SeriesSelection, estimate: Estimate) -> str:
-    """Why not even the best rule is worth it; empty when it is.
+    """Why even the best rule is not worth it; empty when it is.
 
-    Partial results answer one query; samples in memory answer all that follow, and sooner.
+    Partial results serve one query; cached samples serve all that follow, and faster.
     """
     if best.partial is Partial.SUM and not estimate.are_whole:
         return "not of these samples, whose sums are rounded"

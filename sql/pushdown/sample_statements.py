@@ -30,7 +30,7 @@ def samples_statement(
     the server's sort, where numpy sorts the columns in 20 ms. Bounds are immutable functions
     of constants, so the planner excludes chunks by them. At most `max_samples + 1` rows come
     (0: no bound), so that the caller learns of one too many. What need not be read at all is
-    left out by `sql.pushdown.thinning_translator`. `by_series` looks each series up by itself.
+    left out by `sql.pushdown.thinning_translator`. `by_series` looks up each series separately.
     """
     bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
     if bounds.is_empty:
@@ -40,7 +40,7 @@ def samples_statement(
     columns = f"SELECT p.series_id, p.ts, p.value FROM {table} AS p"
     stretch = within(bounds, params)
     if by_series:
-        # OFFSET 0 keeps it from becoming a join, which could read whatever it likes.
+        # OFFSET 0 prevents a join, which could scan in any order.
         text = (
             f"SELECT l.series_id, l.ts, l.value FROM unnest({ids}) AS i (series_id)"
             " CROSS JOIN LATERAL"
@@ -76,8 +76,8 @@ def density_statement(
 def within(bounds: TimeBounds, params: Params) -> str:
     """The terms, after others, that keep the samples `p` within bounds.
 
-    The upper one is exclusive at the next millisecond, so that microseconds written through SQL
-    fall into their millisecond. Bounds at the end of time are left out: TimescaleDB computes with
+    The upper bound is exclusive at the next millisecond, so that a timestamp with microseconds
+    counts for its millisecond. Bounds at the ends of time are left out: TimescaleDB computes with
     them and overflows.
     """
     terms = ""

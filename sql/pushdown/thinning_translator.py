@@ -1,4 +1,4 @@
-"""Thinnings to SQL: the samples of some stretches of time, or the newest of each.
+"""Thinnings to SQL: the samples of some time ranges, or the newest of each.
 
 Pure. Measured: the bounds of a segment are computed once, behind OFFSET 0, and not in each probe
 (10 µs became 3). Each branch of UNION ALL has constant bounds of
@@ -27,7 +27,7 @@ _MAX_BRANCHES: Final = 64
 def thinned_samples_statement(
     table: str, thinning: Thinning, series_ids: IntArray, *, max_samples: int = 0
 ) -> Statement:
-    """The samples of given series that a thinning keeps, in no order.
+    """The samples of given series that a thinning keeps, in no particular order.
 
     Columns series_id, ts, value, as `sql.pushdown.sample_statements.samples_statement` has them.
     """
@@ -78,7 +78,7 @@ def _branch(table: str, thinning: Thinning, ids: str, piece: _Piece, params: Par
     )
     if thinning.skips_stale_markers:
         within += NOT_STALE
-    # The bounds of a piece are those of its only segment; without another a fifth is saved.
+    # A single segment has the bounds of its piece; leaving it out saves a fifth of the time.
     segments = [] if len(piece.segments) == 1 else [_segments(piece.segments, params)]
     if segments:
         within += " AND p.ts >= w.low AND p.ts < w.high"
@@ -90,7 +90,7 @@ def _branch(table: str, thinning: Thinning, ids: str, piece: _Piece, params: Par
             f" ORDER BY p.ts DESC LIMIT {params.add(thinning.newest)}"
         )
     else:
-        # One scan of all series for each segment: OFFSET 0 keeps it from becoming a join of all.
+        # One scan of all series for each segment; OFFSET 0 prevents a join.
         source = segments
         probe = f"{columns} WHERE p.series_id = ANY({ids}){within} OFFSET 0"
     probes = " CROSS JOIN ".join([*source, f"LATERAL ({probe}) AS l"])

@@ -1,4 +1,4 @@
-"""The times at which a selection is looked at, as stretches of time to fetch samples of."""
+"""The evaluation times of a selection, as the time ranges to fetch samples of."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from promcompat.core.model import IntArray, SeriesSelection
 
 @dataclass(frozen=True, slots=True)
 class TimeSegments:
-    """Stretches of time `(lows[i], highs[i]]`, Unix ms, ascending and apart from each other."""
+    """Time ranges `(lows[i], highs[i]]`, Unix ms, ascending and disjoint."""
 
     lows: IntArray
     highs: IntArray
@@ -19,7 +19,7 @@ class TimeSegments:
 
     @property
     def length_ms(self) -> int:
-        """How much time all of them cover."""
+        """How much time they cover."""
         return int((self.highs - self.lows).sum())
 
 
@@ -34,7 +34,7 @@ class WindowGrid:
 
     @classmethod
     def of(cls, selection: SeriesSelection) -> "WindowGrid | None":
-        """The windows of a selection; None when its planner did not say what it looks at."""
+        """The windows of a selection; None when its hints do not tell them."""
         hints = selection.hints
         first_ms = selection.start_ms + hints.reach_ms
         if hints.reach_ms <= 0 or first_ms > selection.end_ms:
@@ -53,7 +53,7 @@ class WindowGrid:
         return self.instants() if self.has_gaps else self._one_segment()
 
     def instants(self) -> TimeSegments:
-        """For each time what lies since the time before it, no further back than the reach."""
+        """For each time the range since the time before it, at most as long as the reach."""
         highs = self.first_ms + np.arange(self.n_steps, dtype=np.int64) * self.step_ms
         lows = np.maximum(highs - self.reach_ms, highs - self.step_ms)
         lows[0] = self.first_ms - self.reach_ms
@@ -62,8 +62,8 @@ class WindowGrid:
     def between_edges(self) -> TimeSegments:
         """The time that windows cover, cut wherever a window starts or ends.
 
-        Every window is a row of whole segments, so what is known of each segment by itself adds
-        up to what is known of the window.
+        Every window consists of whole segments, so the results of its segments combine to the
+        result of the window.
         """
         if self.has_gaps or self.n_steps == 1:
             return self.instants()

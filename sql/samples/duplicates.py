@@ -1,4 +1,4 @@
-"""Rows whose place holds another value, and the definitions that let the last value win."""
+"""Rows that conflict with a stored sample, and metrics whose last sample wins."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -25,19 +25,19 @@ class Conflict:
 async def override_stored(
     connection: Connection, rows: SampleRows, conflicts: list[Conflict]
 ) -> list[Conflict]:
-    """Give the samples in conflict their last value where the policy says so; returns the rest.
+    """Store the last value of conflicting samples where the policy says so; returns the others.
 
     Called only with conflicts, so that other rows cost nothing. The database is asked each time, so
     that a changed definition takes effect at once in every process.
-    `rows` are sorted by key, those of one key in the order they came.
+    `rows` are sorted by key, and rows of one key by arrival.
     """
-    series_ids = np.unique(rows.series_ids[[one.row for one in conflicts]])
+    series_ids = np.unique(rows.series_ids[[conflict.row for conflict in conflicts]])
     found = await connection.fetch(_LAST_WINS_SERIES, series_ids.tolist())
     overriding = {row["id"] for row in found}
     if not overriding:
         return conflicts
-    replaced = [one for one in conflicts if int(rows.series_ids[one.row]) in overriding]
-    last = _last_of_keys(rows, np.array([one.row for one in replaced], np.int64))
+    replaced = [c for c in conflicts if int(rows.series_ids[c.row]) in overriding]
+    last = _last_of_keys(rows, np.array([conflict.row for conflict in replaced], np.int64))
     times = rows.timestamps[last]
     await connection.execute(
         _QUERIES["override_samples"],
@@ -47,7 +47,7 @@ async def override_stored(
         int(times.min()),
         int(times.max()),
     )
-    return [one for one in conflicts if int(rows.series_ids[one.row]) not in overriding]
+    return [c for c in conflicts if int(rows.series_ids[c.row]) not in overriding]
 
 
 def _last_of_keys(rows: SampleRows, wanted: IntArray) -> IntArray:

@@ -26,7 +26,7 @@ LabelsOf = Callable[[Connection, IntArray], Awaitable[list[Labels]]]
 
 
 class PostgresSampleListReader:
-    """Single samples and metric names, each list in one statement."""
+    """Lists single samples and metric names, each list in one statement."""
 
     def __init__(self, database: Database, matching_ids: MatchingIds, labels_of: LabelsOf) -> None:
         self._database = database
@@ -91,9 +91,9 @@ class PostgresSampleListReader:
 
 
 def _first_position(query: SamplePageQuery) -> SamplePosition:
-    """Where the page starts; before the first sample there can be when none was seen yet.
+    """The position before the page; without one, a position before all samples of the range.
 
-    Ids start at 1, so id 0 is before all of a time and none is before it.
+    Ids start at 1, so id 0 comes before all series at the same time.
     """
     if query.after is not None:
         return query.after

@@ -18,12 +18,12 @@ _QUERIES: Final = {**load_queries("maintenance"), **load_queries("samples")}
 _SERIES_LOOKED_AT: Final = 5_000
 _SERIES_REMOVED_AT_ONCE: Final = 1_000
 _PAUSES_SECONDS: Final = (0.5, 1.0)
-"""Between attempts to drop a chunk: readers and writers pass meanwhile."""
+"""Pauses between attempts to drop a chunk, in which readers and writers proceed."""
 _MAX_STALE_DAYS: Final = 10_000
 
 
 class PostgresMaintenanceRepository:
-    """Maintenance on a connection of the pool of writers."""
+    """Maintenance on a connection of the write pool."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -32,7 +32,7 @@ class PostgresMaintenanceRepository:
     async def lock(self) -> AsyncIterator[MaintenanceSteps | None]:
         """Hold the lock of maintenance; see the port.
 
-        The lock and the work are one session's: should its connection be cut, both end.
+        One session holds the lock and does the work, so both end when its connection is lost.
         """
         async with acquired(self._database.write_pool) as connection:
             if not await connection.fetchval(_QUERIES["try_maintenance_lock"]):
@@ -45,7 +45,7 @@ class PostgresMaintenanceRepository:
 
 
 class PostgresMaintenanceSteps:
-    """Steps of maintenance on one connection, each with limits of its own."""
+    """Steps of maintenance on one connection, each within time limits."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -77,8 +77,8 @@ class PostgresMaintenanceSteps:
     async def drop_chunk(self, chunk: SampleChunk, *, only_empty: bool) -> bool:
         """Drop a chunk; see the port.
 
-        It excludes all readers and writers for a moment, and gives up soon if one of them takes
-        long: so it is tried some times.
+        It locks out all readers and writers briefly, and gives up soon if one of them takes long;
+        therefore it is attempted several times.
         """
         for pause_seconds in _PAUSES_SECONDS:
             with suppress(StorageUnavailableError):
@@ -99,7 +99,7 @@ class PostgresMaintenanceSteps:
         return None if row is None else OrphanSeries(*row)
 
     async def remove_series(self, series_ids: Sequence[int]) -> int:
-        """Remove series; see the port. Writers wait, so it is a few at a time."""
+        """Remove series; see the port. Writers wait meanwhile, so it removes few at a time."""
         n_removed = 0
         for start in range(0, len(series_ids), _SERIES_REMOVED_AT_ONCE):
             some = series_ids[start : start + _SERIES_REMOVED_AT_ONCE]
@@ -156,7 +156,7 @@ class PostgresMaintenanceSteps:
             return bool(await self._fetchval("uses_hourly_aggregate"))
 
     async def _refresh_aggregate(self, start_ms: int, end_ms: int) -> None:
-        """Not in a transaction, as it commits by itself; the limits stay with the session."""
+        """Outside a transaction, as the procedure commits; the limits apply to the session."""
         with translated_errors():
             await limit_step(self._connection, is_local=False)
             await self._execute("refresh_hourly_aggregate", start_ms, end_ms)
@@ -169,7 +169,7 @@ class PostgresMaintenanceSteps:
 
 
 async def _release(connection: Connection) -> None:
-    """Give the lock of a session back; one that may still hold it must not go on in the pool."""
+    """Release the lock; a session that may still hold it must not return to the pool."""
     try:
         await connection.fetchval(_QUERIES["release_maintenance_lock"])
     except BaseException:

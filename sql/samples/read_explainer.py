@@ -1,4 +1,4 @@
-"""How selections are read, for people: rules, statement, estimate; and measured when asked."""
+"""Explains to people how selections are read: rules, statement, estimate and measurements."""
 
 import re
 import time
@@ -24,7 +24,7 @@ from sql.pushdown.rules import RULES
 from sql.samples.reader import SampleAllowance, copy_out
 from sql.series.reader import SeriesReader
 
-_SHOWN_ITEMS: Final = 5
+_MAX_ITEMS: Final = 5
 _ARRAY: Final = re.compile(r"'\{([^{}']*)\}'")
 _NOTHING: Final = SelectionExplanation(
     n_series=0,
@@ -51,7 +51,7 @@ class ReadExplainer:
         selections: Sequence[SeriesSelection],
         depth: ExplanationDepth,
     ) -> list[SelectionExplanation]:
-        """One explanation for each selection, one after the other: they do not slow each other.
+        """One explanation for each selection, measured one after the other.
 
         Raises ExecutionError when analyzing reads more than `max_samples`.
         """
@@ -71,7 +71,7 @@ class ReadExplainer:
                     )
                     explanation = _explanation(selection, len(selector.ids), read)
                     measured = await _measure(connection, read, allowance)
-                    plan = await _ask_plan(connection, read.statement, depth)
+                    plan = await _database_plan(connection, read.statement, depth)
                     found.append(replace(explanation, measured=measured, database_plan=plan))
                 else:
                     found.append(_nothing(depth.analyze))
@@ -100,7 +100,7 @@ def _explanation(
         n_series=n_series,
         rules=tuple(RuleOutcome(d.rule, d.applies, d.reason) for d in read.choice.decisions),
         sql="" if statement is None else statement.text,
-        parameters=() if statement is None else tuple(map(shown_parameter, statement.params)),
+        parameters=() if statement is None else tuple(map(format_parameter, statement.params)),
         estimated_rows=rows,
     )
 
@@ -108,7 +108,7 @@ def _explanation(
 async def _measure(
     connection: Connection, read: PlannedRead, allowance: SampleAllowance | None
 ) -> ReadMeasurement | None:
-    """Read as a query does."""
+    """Read as a query does, and measure it."""
     if allowance is None:
         return None
     if read.statement is None:
@@ -120,33 +120,33 @@ async def _measure(
     return ReadMeasurement(rows=decoder.n_rows, seconds=time.perf_counter() - started)
 
 
-async def _ask_plan(
+async def _database_plan(
     connection: Connection, statement: Statement | None, depth: ExplanationDepth
 ) -> str:
-    """The database's own EXPLAIN, run only to be measured; empty when it is not asked for."""
+    """PostgreSQL's own EXPLAIN of the statement; empty unless `depth` includes it."""
     if statement is None or not (depth.analyze or depth.database_plan):
         return ""
     explain = "EXPLAIN (ANALYZE, BUFFERS)" if depth.analyze else "EXPLAIN"
-    # With literals, as the COPY has them, so that both have the same plan.
+    # With literals, like the COPY, so that both have the same plan.
     lines = await connection.fetch(f"{explain} {inline_parameters(statement)}")
     return shorten_arrays("\n".join(line[0] for line in lines))
 
 
-def shown_parameter(value: object) -> str:
-    """A parameter for people: of a long list the first few and how many there are."""
+def format_parameter(value: object) -> str:
+    """A parameter as text; a long list is shortened to its first items and its length."""
     match value:
         case list() | tuple() | np.ndarray():
-            return f"[{_shown_items([str(item) for item in value])}]"
+            return f"[{_format_items([str(item) for item in value])}]"
         case _:
             return str(value)
 
 
 def shorten_arrays(plan: str) -> str:
-    """A plan's text, in which each array of ids would be as long as there are series."""
-    return _ARRAY.sub(lambda found: f"'{{{_shown_items(found[1].split(','))}}}'", plan)
+    """The text of a plan with its arrays of ids shortened."""
+    return _ARRAY.sub(lambda found: f"'{{{_format_items(found[1].split(','))}}}'", plan)
 
 
-def _shown_items(items: Sequence[str]) -> str:
-    if len(items) <= _SHOWN_ITEMS:
+def _format_items(items: Sequence[str]) -> str:
+    if len(items) <= _MAX_ITEMS:
         return ", ".join(items)
-    return f"{', '.join(items[:_SHOWN_ITEMS])}, … {len(items):,} in all"
+    return f"{', '.join(items[:_MAX_ITEMS])}, … {len(items):,} in all"

@@ -31,10 +31,10 @@ from sql.series.reader import SeriesReader
 T = TypeVar("T")
 RequestT = TypeVar("RequestT")
 _ROWS_WORTH_A_THREAD: Final = 100_000
-"""Decoding and sorting a million rows takes 100 ms; the event loop has writes to answer."""
+"""Decoding and sorting a million rows takes 100 ms, which would delay writes."""
 _READS_AT_ONCE: Final = 8
-"""Of one query. Connections go to those who wait for them in turn: a query of 5,000 selectors that
-asked for all of its own at once kept others waiting for 20 s."""
+"""Concurrent reads of one query. The pool serves waiting callers in turn: a query of 5,000 selectors
+that requested all its connections at once kept others waiting for 20 s."""
 
 
 class RowReader:
@@ -54,7 +54,7 @@ class RowReader:
     ) -> None:
         """`max_samples`, `max_bytes` bound all selections of one query together (0: no bound).
 
-        `now_ms` is the clock that says which samples are old enough for the cache.
+        `now_ms` is the clock that decides which samples are old enough for the cache.
         """
         self._pool = pool
         self._series_reader = series_reader
@@ -84,10 +84,10 @@ class RowReader:
             requests = [SelectionRequest(tenant_id, one, state, allowance) for one in selections]
             if len(requests) == 1:
                 return [await self._select(connection, requests[0])]
-        # The connection is given back first: queries that wait for each other's would be stuck.
-        return await gather_reads(self._select_aside, requests)
+        # The connection is returned first: queries waiting for more would block each other.
+        return await gather_reads(self._select_on_own_connection, requests)
 
-    async def _select_aside(self, request: "SelectionRequest") -> SampleBlock:
+    async def _select_on_own_connection(self, request: "SelectionRequest") -> SampleBlock:
         async with acquired(self._pool) as connection:
             return await self._select(connection, request)
 
@@ -129,7 +129,7 @@ class RowReader:
     async def _read_planned(
         self, connection: Connection, request: "SelectionRequest", selector: ResolvedSelector
     ) -> tuple[SeriesSamples, bool]:
-        """The samples that the answer depends on, and whether these are all of the selection."""
+        """The samples that the answer depends on, and whether these are all samples selected."""
         read = await self._planner.plan(connection, request.selection, selector.ids)
         if read.partial is not None and read.statement is not None:
             return await self._read_partials(
@@ -145,11 +145,11 @@ class RowReader:
         statement: Statement,
         partial: Partial,
     ) -> SeriesSamples:
-        """Samples that stand for all; all samples of series for which none can."""
+        """Samples that stand for all, and every sample of series where that is not exact."""
         decoder = SampleDecoder(is_numbered=True)
         request.allowance.watch(decoder)
         await copy_out(connection, statement, decoder, request.allowance)
-        samples, whole_ids = await _aside(
+        samples, whole_ids = await _run_in_thread(
             lambda: counted_samples(decoder.finish().sorted(), partial), decoder.n_rows
         )
         if not len(whole_ids):
@@ -174,7 +174,7 @@ class RowReader:
             first = cached.samples.between(selection.start_ms, selection.end_ms)
             return first.then(later), self._cache.extended(cached, selection, later, state)
 
-        samples, extended = await _aside(joined, len(cached.samples))
+        samples, extended = await _run_in_thread(joined, len(cached.samples))
         if extended is not None:
             self._cache.put(request.key, extended)
         request.allowance.add(len(samples) - len(later))
@@ -188,7 +188,7 @@ class RowReader:
         decoder = SampleDecoder()
         allowance.watch(decoder)
         await copy_out(connection, statement, decoder, allowance)
-        return await _aside(lambda: SeriesSamples.read(decoder), decoder.n_rows)
+        return await _run_in_thread(lambda: SeriesSamples.read(decoder), decoder.n_rows)
 
     async def _block_of(
         self,
@@ -208,7 +208,7 @@ class RowReader:
 
 @dataclass(frozen=True, slots=True)
 class SelectionRequest:
-    """One selection of a query, with what was read for this query before its samples."""
+    """One selection of a query, with the state that the query read before its samples."""
 
     tenant_id: int
     selection: SeriesSelection
@@ -217,27 +217,27 @@ class SelectionRequest:
 
     @property
     def key(self) -> SelectorKey:
-        """What caches know the selector by."""
+        """The key of the selector in caches."""
         return self.tenant_id, self.selection.matchers
 
 
-async def _aside(work: Callable[[], T], n_rows: int) -> T:
-    """Work on so many rows, in a thread when it is worth one."""
+async def _run_in_thread(work: Callable[[], T], n_rows: int) -> T:
+    """The result of work on so many rows, done in a thread when it is worth one."""
     if n_rows < _ROWS_WORTH_A_THREAD:
         return work()
     return await asyncio.to_thread(work)
 
 
 class SampleAllowance:
-    """What all selections of one query may still bring, counted while it arrives.
+    """How much all selections of one query may read, counted while it arrives.
 
-    Bytes are those of the COPY stream, and of the columns of samples that came from elsewhere.
+    Bytes are those of the COPY stream, and of the columns of cached samples.
     """
 
     def __init__(
         self, max_samples: int, max_bytes: int = 0, check_bytes: CheckBytes = any_bytes
     ) -> None:
-        """0 sets no bound; `check_bytes` may set a further one."""
+        """0 sets no bound; `check_bytes` may set another one."""
         self._max_samples = max_samples
         self._max_bytes = max_bytes
         self._check_bytes = check_bytes
@@ -249,7 +249,7 @@ class SampleAllowance:
         self._n_series = 0
 
     def add(self, n_samples: int) -> None:
-        """Count samples that came from elsewhere; raises ExecutionError when they are too many."""
+        """Count cached samples; raises ExecutionError when they are too many."""
         self._n_added += n_samples
         self.check()
 
@@ -259,18 +259,18 @@ class SampleAllowance:
         self.check()
 
     def watch(self, decoder: SampleDecoder) -> None:
-        """Count what a decoder has."""
+        """Count the rows of a decoder from now on."""
         self._decoders.append(decoder)
 
     def settle(self, decoder: SampleDecoder) -> None:
-        """Count what a decoder has got for good; a query may have thousands of them."""
+        """Replace a finished decoder by its totals; a query may have thousands of them."""
         self._decoders.remove(decoder)
         self._n_settled += decoder.n_rows
         self._n_settled_bytes += decoder.n_bytes
 
     @property
     def is_exceeded(self) -> bool:
-        """Whether too much has come."""
+        """Whether too much was read."""
         try:
             self.check()
         except (ExecutionError, MemoryTakenError):
@@ -278,9 +278,10 @@ class SampleAllowance:
         return False
 
     def check(self) -> None:
-        """Raises ExecutionError when too much has come, MemoryTakenError as a budget does.
+        """Raises ExecutionError when too much was read, MemoryTakenError as a budget does.
 
-        Does so ever after: a stream that was cut off is not whole, even if memory is free again.
+        Later calls raise the same: a stream that was cut off is incomplete, even if memory has
+        become free again.
         """
         try:
             if self._excess is not None:
@@ -319,8 +320,8 @@ async def copy_out(
     text = inline_parameters(statement)
 
     async def feed(chunk: bytes) -> None:
-        # Must not raise: asyncpg 0.32 would wait for ever for a stream it no longer reads. A
-        # cancellation it hands on to the server.
+        # Must not raise: asyncpg 0.32 would wait forever for a stream that it no longer reads. It
+        # passes a cancellation on to the server.
         decoder.feed(chunk)
         if allowance.is_exceeded:
             copying.cancel()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sql.samples.read_explainer import shorten_arrays, shown_parameter
+from sql.samples.read_explainer import shorten_arrays, format_parameter
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from sql.samples.read_explainer import shorten_arrays, shown_parameter
     ],
 )
 def test_parameters(value: object, shown: str) -> None:
-    assert shown_parameter(value) == shown
+    assert format_parameter(value) == shown
 
 
 def test_arrays_of_a_plan() -> None:
