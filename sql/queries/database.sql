@@ -1,13 +1,13 @@
 -- detect_capabilities --
--- What this database is: the license setting alone tells Community from Apache.
+-- The versions and the licence; only the license setting distinguishes Community from Apache.
 SELECT
     current_setting('server_version') AS server_version,
     (SELECT extversion FROM pg_extension WHERE extname = 'timescaledb') AS timescaledb_version,
     current_setting('timescaledb.license', true) AS timescaledb_license
 
 -- database_state --
--- Which course of events this database is on, the number of the last removal of series, and what was
--- removed after number $1: NULL when records of it are gone.
+-- The epoch of this database, the number of the last removal of series, and the series removed after
+-- number $1: NULL when the records of those removals are gone.
 SELECT
     i.id AS installation_id,
     database_epoch() AS epoch,
@@ -23,7 +23,7 @@ SELECT
 FROM installation AS i
 
 -- set_known_epoch --
--- Says for the statements of this session that store samples what the process knows.
+-- Declares, for statements of this session that store samples, the epoch that the process knows.
 SELECT set_config('promcompat.epoch', $1, false)
 
 -- backend_pid --
@@ -31,15 +31,15 @@ SELECT set_config('promcompat.epoch', $1, false)
 SELECT pg_backend_pid()
 
 -- session_setting --
--- A setting as this session has it; NULL for one that does not exist.
+-- The value of a setting in this session; NULL for one that does not exist.
 SELECT current_setting($1, true)
 
 -- is_read_only --
--- Whether nothing can be written here: on a standby, or by the settings of the role or database.
+-- Whether writes are impossible: on a standby, or by settings of the role or database.
 SELECT pg_is_in_recovery() OR current_setting('transaction_read_only') = 'on'
 
 -- ping --
--- Answers when the database does.
+-- A statement without effect, to see whether the database answers.
 SELECT 1
 
 -- find_tenant --
@@ -47,7 +47,7 @@ SELECT 1
 SELECT id FROM tenant WHERE name = $1
 
 -- create_tenant --
--- Makes a tenant if there are fewer than so many; a concurrent first write may have made it already.
+-- Creates tenant $1 if there are fewer than $2; a concurrent first write may have created it already.
 INSERT INTO tenant (name)
 SELECT $1 WHERE (SELECT count(*) FROM tenant) < $2::bigint
 ON CONFLICT (name) DO NOTHING

@@ -1,9 +1,9 @@
 -- try_maintenance_lock --
--- Whether this session is the one that does maintenance now.
+-- Takes the maintenance lock; whether this session has it.
 SELECT pg_try_advisory_lock(hashtextextended('promcompat.maintenance', 0))
 
 -- release_maintenance_lock --
--- Lets others do maintenance.
+-- Releases the maintenance lock.
 SELECT pg_advisory_unlock(hashtextextended('promcompat.maintenance', 0))
 
 -- limit_step --
@@ -14,11 +14,11 @@ SELECT
     set_config('timescaledb.max_tuples_decompressed_per_dml_transaction', '0', $3)
 
 -- ensure_metrics_hourly --
--- Makes `metrics_hourly` and the policies fit the edition that the database has now.
+-- Adapts `metrics_hourly` and the policies to the edition that the database has now.
 SELECT ensure_metrics_hourly()
 
 -- ensure_refresh_policy --
--- Lets TimescaleDB Community keep the last hours up to date by itself once all before are there.
+-- Adds the refresh policy of TimescaleDB Community once all earlier hours are computed.
 SELECT ensure_refresh_policy()
 
 -- uses_hourly_aggregate --
@@ -48,27 +48,27 @@ ORDER BY c.range_start
 SELECT c::oid AS id FROM empty_sample_chunks(from_unix_ms($1::bigint)) AS c
 
 -- drop_sample_chunk --
--- Drops a chunk or partition ($2: only if it is empty), and says whether it went.
+-- Drops a chunk or partition ($2: only if it is empty); returns whether it was dropped.
 SELECT drop_sample_chunk($1::oid::regclass, $2)
 
 -- lock_series --
--- Waits for running writes and keeps new ones waiting until the end of the transaction.
+-- Waits for running writes, and blocks new ones until the end of the transaction.
 SELECT lock_series()
 
 -- hourly_progress --
--- Up to which Unix ms hours are computed; NULL when none ever was.
+-- The Unix ms up to which hours are computed; NULL when none was.
 SELECT CASE
     WHEN isfinite(p.computed_before) THEN floor(extract(epoch FROM p.computed_before) * 1000)::bigint
 END
 FROM hourly_progress AS p
 
 -- set_hourly_progress --
--- Hours before $1 ms are computed.
+-- Records that the hours before $1 ms are computed.
 UPDATE hourly_progress SET computed_before = from_unix_ms($1::bigint)
 
 -- collect_stale_hours --
--- Moves what was noted of hours to those that have to be computed again; not the hours before $1 ms,
--- whose samples are no longer all there, nor those that were not computed yet.
+-- Moves noted hours to those that have to be computed again; not hours before $1 ms, some of whose
+-- samples are gone, nor hours that were not computed yet.
 WITH taken AS (
     DELETE FROM hourly_change RETURNING tenant_id, hour
 )
@@ -89,7 +89,7 @@ ORDER BY s.tenant_id, floor(s.hour / 24.0)
 LIMIT $1
 
 -- forget_stale_hours --
--- The hours $2 of tenant $1 are computed.
+-- Records that the hours $2 of tenant $1 are computed again.
 DELETE FROM hourly_stale WHERE tenant_id = $1 AND hour = ANY($2::bigint[])
 
 -- delete_hours --

@@ -3,18 +3,18 @@
 SELECT reset_val FROM pg_settings WHERE name = 'search_path'
 
 -- schema_owner --
--- Who owns our schema, and whether that is this role or one whose rights it has; no row without it.
+-- The owner of our schema, and whether this role has its rights; no row without the schema.
 SELECT pg_get_userbyid(nspowner) AS owner, pg_has_role(nspowner, 'USAGE') AS is_ours
 FROM pg_namespace
 WHERE nspname = 'promcompat'
 
 -- create_schema --
--- Where everything of ours lives, so that an application may have tables of the same names.
+-- The schema of all our objects, so that an application may have tables of the same names.
 CREATE SCHEMA promcompat
 
 -- earlier_home --
--- The schema that holds our tables because an early version created them there, where the search
--- path led. Recognised by several tables together: an application may well have one of the names.
+-- The schema in which an early version created our tables, the first one of its search path. It is
+-- recognised by several tables together, as an application may well have one of the names.
 SELECT n.nspname AS schema, pg_get_userbyid(m.relowner) AS owner,
     pg_has_role(m.relowner, 'USAGE') AS is_ours
 FROM pg_class AS m
@@ -85,7 +85,7 @@ WHERE f.proname IN (
     )
 
 -- session_search_path --
--- Where a migration finds our tables and the extension's functions, and nothing else.
+-- The search path of migrations: our tables and the functions of the extension, nothing else.
 SELECT set_config(
     'search_path',
     concat_ws(', ', 'promcompat', (
@@ -98,11 +98,11 @@ SELECT set_config(
 )
 
 -- set_lock_timeout --
--- How long one statement of this transaction waits for a lock while others queue up behind it.
+-- How long a statement of this transaction waits for a lock while others queue behind it.
 SELECT set_config('lock_timeout', $1, true)
 
 -- oldest_lock_holder --
--- The session that has held a lock on something of ours for longest: the likeliest to be in the way.
+-- The session that has held a lock on one of our objects for longest: the likeliest blocker.
 SELECT
     a.pid,
     coalesce(a.application_name, '') AS application,
@@ -130,7 +130,7 @@ WHERE locktype = 'advisory'
     AND objid = (hashtextextended('promcompat.migrate', 0) & 4294967295)::oid
 
 -- create_migration_table --
--- Where applied migrations are recorded.
+-- The table of applied migrations.
 CREATE TABLE IF NOT EXISTS schema_migration (
     version integer PRIMARY KEY,
     name text NOT NULL,
@@ -139,14 +139,14 @@ CREATE TABLE IF NOT EXISTS schema_migration (
 )
 
 -- create_routine_table --
--- What was last applied of the re-applied scripts, all of them together.
+-- The table of the checksum over all routines that were applied last.
 CREATE TABLE IF NOT EXISTS schema_routine (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     checksum text NOT NULL
 )
 
 -- applied_routines --
--- The checksum of the routines this database has.
+-- The checksum of the routines in this database.
 SELECT checksum FROM schema_routine
 
 -- record_routines --
@@ -159,7 +159,7 @@ ON CONFLICT (singleton) DO UPDATE SET checksum = excluded.checksum
 SELECT pg_try_advisory_lock(hashtextextended('promcompat.migrate', 0))
 
 -- applied_migrations --
--- What was applied, in order.
+-- The applied migrations, in order.
 SELECT version, name, checksum FROM schema_migration ORDER BY version
 
 -- has_migration_table --
@@ -179,11 +179,11 @@ SELECT
     current_setting('server_version_num')::integer AS server_version
 
 -- create_extension --
--- Needs TimescaleDB in shared_preload_libraries; without, the server ends the connection.
+-- Needs TimescaleDB in shared_preload_libraries; otherwise the server ends the connection.
 CREATE EXTENSION IF NOT EXISTS timescaledb
 
 -- set_chunk_interval --
--- The width of chunks made from now on; older chunks keep theirs.
+-- Sets the width of new chunks; existing chunks keep theirs.
 SELECT set_chunk_time_interval('promcompat.sample', make_interval(days => $1))
 FROM timescaledb_information.dimensions
 WHERE hypertable_schema = 'promcompat' AND hypertable_name = 'sample'
@@ -201,5 +201,5 @@ SELECT format(
 )
 
 -- ensure_metrics_hourly --
--- Makes `metrics_hourly` and the policies fit the edition that the database has now.
+-- Adapts `metrics_hourly` and the policies to the edition that the database has now.
 SELECT ensure_metrics_hourly()

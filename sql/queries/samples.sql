@@ -1,18 +1,18 @@
 -- sample_table --
--- What the table of samples is: its kind, NULL without one, and whether the extension is here.
+-- The kind of the table of samples, NULL without one, and whether the extension is installed.
 SELECT
     (SELECT relkind FROM pg_class WHERE oid = to_regclass('promcompat.sample')) AS kind,
     EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') AS has_timescaledb
 
 -- is_hypertable --
--- Whether TimescaleDB knows the table of samples; only asked where the extension is.
+-- Whether the table of samples is a hypertable; only run where the extension is installed.
 SELECT EXISTS (
     SELECT FROM timescaledb_information.hypertables
     WHERE hypertable_schema = 'promcompat' AND hypertable_name = 'sample'
 )
 
 -- late_writes --
--- The days from $2 to $3 whose samples changed late, and how often.
+-- How often the samples of each day from $2 to $3 were changed late.
 SELECT
     database_epoch() AS epoch,
     array_agg(l.day) AS days,
@@ -21,9 +21,9 @@ FROM late_write AS l
 WHERE l.tenant_id = $1 AND l.day BETWEEN $2 AND $3
 
 -- count_late_writes --
--- Count days of the tenants of given series as changed, in one order for all writers, so that none
--- deadlock, and note the hours $3. The last statement of its transaction: its row locks make other
--- late writers wait.
+-- Counts days as changed for the tenants of given series, in the same order for all writers, so that
+-- none deadlock, and notes the hours $3. The last statement of its transaction, as its row locks make
+-- other late writers wait.
 WITH tenants AS MATERIALIZED (
     SELECT DISTINCT s.tenant_id FROM series AS s WHERE s.id = ANY($1::bigint[])
 ),
@@ -40,8 +40,8 @@ ON CONFLICT (tenant_id, day)
 DO UPDATE SET generation = greatest(l.generation + 1, excluded.generation)
 
 -- live_metric_names --
--- Those of them that have a sample from $2 to $3, Unix ms (NULL: from the first, to the last one).
--- The series of a name are probed until the first that has: OFFSET 0 keeps it from being a join.
+-- The metric names of a tenant that have a sample from $2 to $3, Unix ms (NULL: from the first, to the
+-- last one). The series of a name are probed up to the first that has one: OFFSET 0 prevents a join.
 SELECT n.metric_name
 FROM metric_names_of($1) AS n (metric_name)
 WHERE n.metric_name <> '' AND EXISTS (
@@ -59,8 +59,8 @@ WHERE n.metric_name <> '' AND EXISTS (
 )
 
 -- live_catalogue_items --
--- Which of the items $4 of the same list have any series with a sample from $5 to $6, Unix ms (NULL:
--- from the first, to the last one). Beside them, packed, that series and the time of its newest one.
+-- Which of the items $4 of the list `catalogue_items` have a series with a sample from $5 to $6, Unix ms
+-- (NULL: from the first, to the last one). With each, packed, that series and its newest Unix ms.
 SELECT
     string_agg(convert_to(g.value, 'UTF8'), '\x00'::bytea) AS items,
     string_agg(int8send(f.series_id) || int8send(f.unix_ms), ''::bytea) AS seen
@@ -130,8 +130,8 @@ CROSS JOIN LATERAL (
 ) AS n
 
 -- stored_samples --
--- What is stored of given keys; float8send gives the exact bits. One index probe for each key:
--- OFFSET 0 keeps the planner from hashing a whole day of samples instead.
+-- The stored samples of given keys; float8send returns the exact bits. One index probe for each key:
+-- OFFSET 0 prevents hashing a whole day of samples instead.
 SELECT u.ordinal, s.bits
 FROM unnest($1::bigint[], $2::bigint[]) WITH ORDINALITY AS u (series_id, unix_ms, ordinal)
 CROSS JOIN LATERAL (
@@ -167,7 +167,7 @@ CROSS JOIN LATERAL (
 ) AS f
 
 -- create_staging --
--- Where rows go first when others store the same keys at the same time.
+-- The table for rows of which others store the same keys at the same time.
 CREATE TEMPORARY TABLE IF NOT EXISTS sample_staging (
     row_number integer NOT NULL,
     series_id bigint NOT NULL,
@@ -176,13 +176,13 @@ CREATE TEMPORARY TABLE IF NOT EXISTS sample_staging (
 ) ON COMMIT DELETE ROWS
 
 -- insert_staged_samples --
--- Stores staged rows; of rows with one key the stored or else the first one stays.
+-- Stores staged rows; of rows with the same key the stored or else the first one stays.
 INSERT INTO sample (series_id, ts, value)
 SELECT series_id, ts, value FROM sample_staging ORDER BY series_id, ts, row_number
 ON CONFLICT (series_id, ts) DO NOTHING
 
 -- staged_conflicts --
--- Staged rows whose stored sample has other bits; float8send tells -0 from 0 and NaNs apart.
+-- Staged rows whose stored sample has other bits; float8send distinguishes -0 from 0, and NaNs.
 -- OFFSET 0 keeps one index probe for each row, as above.
 SELECT g.row_number, s.value AS existing
 FROM sample_staging AS g
@@ -199,11 +199,11 @@ WHERE float8send(s.value) <> float8send(g.value)
 ORDER BY g.row_number
 
 -- create_sample_partitions --
--- Partitions of the given days on plain PostgreSQL.
+-- Creates the partitions of the given days on plain PostgreSQL.
 SELECT create_sample_partitions($1::bigint[])
 
 -- override_samples --
--- Gives stored samples other values; rows come in the order of keys, so that most never deadlock.
+-- Replaces the values of stored samples; rows are in the order of keys, so that deadlocks are rare.
 WITH wanted AS MATERIALIZED (
     SELECT u.series_id, from_unix_ms(u.unix_ms) AS ts, u.value
     FROM unnest($1::bigint[], $2::bigint[], $3::float8[]) AS u (series_id, unix_ms, value)
@@ -218,8 +218,8 @@ WHERE p.series_id = w.series_id
 
 -- sample_page_ascending --
 -- Samples of series $1 after the position ($2 us, series $3), before $4 ms, oldest first.
--- One probe for each series of at most as many rows as the page holds: without, a series of years
--- would be read and sorted for a page of a hundred samples.
+-- One probe for each series, limited to the size of the page; otherwise a series of years would be
+-- read and sorted for a page of a hundred samples.
 SELECT l.series_id, (extract(epoch FROM l.ts) * 1000000)::bigint AS ts_us, l.value
 FROM unnest($1::bigint[]) AS i (id)
 CROSS JOIN LATERAL (
@@ -255,7 +255,7 @@ ORDER BY l.ts DESC, l.series_id DESC
 LIMIT $5
 
 -- latest_samples --
--- The newest sample of each of the series $1 that is no stale marker: one backward probe each.
+-- The newest sample, not a stale marker, of each of the series $1: one backward probe each.
 SELECT l.series_id, (extract(epoch FROM l.ts) * 1000000)::bigint AS ts_us, l.value
 FROM unnest($1::bigint[]) AS i (id)
 CROSS JOIN LATERAL (
@@ -294,7 +294,7 @@ counted AS (
 SELECT count(*) FROM deleted
 
 -- orphan_series --
--- Of the first $2 series after id $1: the last id, and those without a sample. No row for no series.
+-- Of the first $2 series after id $1: the last id, and those without a sample. No row without series.
 -- OFFSET 0 keeps one index probe for each series and chunk, up to the first that has a sample.
 SELECT
     max(s.id) AS last_id,

@@ -1,9 +1,10 @@
 -- resolve_series --
--- Ids of many series in one statement, made where missing: one call each gave Promscale 320-490/s.
--- Locks are taken in the order given, the same for every writer, so none deadlock; ids ascend by
--- `place`. A row that another transaction committed meanwhile is in neither half; the caller asks
--- again for it.
--- `counted` runs after all of `inserted`: who waits for its row holds no key its owner waits for.
+-- Ids of many series in one statement, created where missing (one call for each series gave Promscale
+-- 320-490/s). Locks are taken in the order given, which is the same for every writer, so that none
+-- deadlock; ids ascend by `place`. A row that another transaction committed meanwhile is in neither
+-- half of the result; the caller repeats the statement for it.
+-- `counted` runs last: a transaction waiting for the counter row then holds no key that the owner of
+-- that row still needs.
 WITH wanted AS (
     SELECT *
     FROM unnest($2::bytea[], $3::text[], $4::text[], $5::integer[])
@@ -42,7 +43,7 @@ UNION ALL
 SELECT id, fingerprint FROM inserted
 
 -- series_generation --
--- Changes whenever a tenant's series do; asked for before what is cached under it is used or made.
+-- A number that changes with a tenant's series; read before a cache entry of it is used or created.
 SELECT
     database_epoch() AS epoch,
     (
@@ -52,7 +53,7 @@ SELECT
     ) AS generation
 
 -- read_state --
--- The same, and the days from $2 to $3 whose samples changed late and how often.
+-- The same, and how often the samples of each day from $2 to $3 were changed late.
 SELECT
     database_epoch() AS epoch,
     (
@@ -74,10 +75,10 @@ SELECT id, metric_name, labels::text AS labels FROM series WHERE id = ANY($1::bi
 SELECT metric_name FROM metric_names_of($1) AS n (metric_name)
 
 -- catalogue_items --
--- The values of label $3 of the tenant's series ($2: of those, NULL: of all), or with '' the sets of
--- names they have, each as JSON: in the order of their bytes, 0-terminated but for the last. Beside
--- them the newest series of each and how many there are. One row of packed columns: numpy and
--- str.split read 100,000 of them at once.
+-- The values of label $3 of the tenant's series ($2: of those, NULL: of all), or with '' their sets of
+-- label names, each as JSON: in the order of their bytes, separated by NUL. With each the newest of its
+-- series and their number. One row of packed columns, of which numpy and str.split read 100,000 items
+-- at once.
 SELECT
     string_agg(
         convert_to(
@@ -109,7 +110,7 @@ FROM (
 ) AS g
 
 -- store_metadata --
--- What senders say of metric families; rows that would not change are left alone.
+-- Metadata of metric families from senders; unchanged rows are not written.
 INSERT INTO metric_metadata AS m (tenant_id, family, type, help, unit)
 SELECT $1, u.family, u.type, u.help, u.unit
 FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS u (family, type, help, unit)
@@ -119,7 +120,7 @@ SET type = excluded.type, help = excluded.help, unit = excluded.unit
 WHERE (m.type, m.help, m.unit) IS DISTINCT FROM (excluded.type, excluded.help, excluded.unit)
 
 -- list_metadata --
--- Metadata of one family, or of all when it is NULL; a definition wins over what senders say.
+-- Metadata of one family, or of all when it is NULL; a definition takes precedence over senders.
 SELECT
     coalesce(d.name, m.family) AS family,
     coalesce(d.type, m.type) AS type,

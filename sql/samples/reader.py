@@ -33,8 +33,8 @@ RequestT = TypeVar("RequestT")
 _ROWS_WORTH_A_THREAD: Final = 100_000
 """Decoding and sorting a million rows takes 100 ms, which would delay writes."""
 _READS_AT_ONCE: Final = 8
-"""Concurrent reads of one query. The pool serves waiting callers in turn: a query of 5,000 selectors
-that requested all its connections at once kept others waiting for 20 s."""
+"""Concurrent reads of one query. The pool serves callers in turn: a query of 5,000 selectors that
+requested all its connections at once kept others waiting for 20 s."""
 
 
 class RowReader:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sql.samples.read_explainer import shorten_arrays, format_parameter
+from sql.samples.read_explainer import format_parameter, shorten_arrays
 
 
 @pytest.mark.parametrize(
