@@ -48,14 +48,13 @@ _WRITE_ATTEMPTS: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageOptions:
-    """What can be set of the storage adapter; every queue and cache has a bound.
+    """The limits of queues, caches and queries, and how selections are read.
 
     `max_waiting_rows` bounds the rows of all unanswered writes together. `series_cache_bytes` is
-    for all that is remembered of series: keys, labels, selectors and lists. `max_samples` and
-    `max_memory_bytes` bound one query, `sample_cache_bytes` what is kept of samples that were read
-    (0: nothing).
-    `now_ms` is the clock that says which samples come late. A sample older than
-    `alert_max_sample_age_ms` when it is written raises no alert of a threshold (0: of any age).
+    for everything cached of series: keys, labels, selectors and lists. `max_samples` and
+    `max_memory_bytes` bound one query, `sample_cache_bytes` the cached samples (0: no cache).
+    `now_ms` is the clock that decides which samples are late. A sample older than
+    `alert_max_sample_age_ms` when it is written raises no threshold alert (0: no limit).
     """
 
     group_commit: GroupCommitOptions = field(default_factory=GroupCommitOptions)
@@ -99,15 +98,9 @@ class RowStore:
         self._threshold_watch = threshold_watch
         self._stats = stats
         self._max_waiting_rows = options.max_waiting_rows
-        partitions = SamplePartitions() if creates_partitions else None
-        if partitions is not None:
-            database.guard.on_step_back(partitions.forget)
         self._recent_stamps = RecentStamps()
-        self._writer = SampleWriter(
-            SampleCommitter(database.write_pool, partitions, stats, database.guard, options.now_ms),
-            options.group_commit,
-            stats,
-        )
+        partitions = SamplePartitions() if creates_partitions else None
+        self._writer = _sample_writer(database, partitions, stats, options)
         sample_cache = SampleCache(options.sample_cache_bytes, stats)
         planner = _read_planner(options, sample_cache.most_samples, is_plain=creates_partitions)
         self._reader = RowReader(
@@ -129,11 +122,11 @@ class RowStore:
         await self._writer.close()
 
     def known_series(self, tenant: str) -> Container[bytes]:
-        """The live container of series keys that need no decoding; see the port."""
+        """The live container of the cached series keys; see the port."""
         return self._series.known_keys.tenant(tenant)
 
     async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
-        """Store a batch; see the port for what is raised when."""
+        """Store a batch; see the port."""
         n_rows = len(batch)
         if (
             self._stats.rows_waiting > 0
@@ -149,7 +142,7 @@ class RowStore:
             self._stats.rows_waiting -= n_rows
 
     async def _write_known(self, tenant: str, batch: WriteBatch) -> None:
-        """Write; again when what was known of series had to be forgotten meanwhile."""
+        """Write; repeat when cached ids had to be dropped meanwhile."""
         for _ in range(_WRITE_ATTEMPTS - 1):
             with suppress(StaleKnowledgeError):
                 return await self._write_admitted(tenant, batch)
@@ -251,7 +244,7 @@ class RowStore:
 
     @read_again
     async def late_writes(self, tenant: str, first_day: int, last_day: int) -> dict[int, int]:
-        """How often days of samples were changed late; see `LateWriteReader`."""
+        """How often samples of each day were changed late; see `LateWriteReader`."""
 
         async def read() -> dict[int, int]:
             tenant_id = await self._database.tenants.find(tenant)
@@ -268,6 +261,20 @@ class RowStore:
     async def ping(self) -> None:
         """Returns when the database answers; see the port."""
         await self._database.readiness.check()
+
+
+def _sample_writer(
+    database: Database,
+    partitions: SamplePartitions | None,
+    stats: StorageStats,
+    options: StorageOptions,
+) -> SampleWriter:
+    if partitions is not None:
+        database.guard.on_step_back(partitions.forget)
+    committer = SampleCommitter(
+        database.write_pool, partitions, stats, database.guard, options.now_ms
+    )
+    return SampleWriter(committer, options.group_commit, stats)
 
 
 def _read_planner(options: StorageOptions, rows_kept: int, *, is_plain: bool) -> ReadPlanner:
