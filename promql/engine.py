@@ -57,17 +57,17 @@ ResultT = TypeVar("ResultT")
 FinalValue = Matrix | ScalarGrid | StringValue | SampleBlock
 
 _MAX_THREADS = max(2, os.cpu_count() or 1)
-"""More would take turns at the interpreter and the cores with the event loop, which has writes to
-answer: what takes it 1.8 ms (p99 22) beside two busy threads takes 4.0 (50) beside six."""
+"""More threads delay the event loop, which also answers writes: work that takes it 1.8 ms (p99 22)
+beside two busy threads takes 4.0 ms (p99 50) beside six."""
 _LARGE_QUERY_BYTES = 64 << 20
 _MEMORY_CHECK_SECONDS = 0.05
 _LONG_TEXT = 4_096
-"""Characters; parsing 20,000 takes 25 ms, and evaluating as many operators a second."""
+"""Characters. Parsing 20,000 takes 25 ms, and evaluating that many operators takes a second."""
 _BYTES_PER_COPIED_SAMPLE = 24
-"""A raw sample that is copied into the answer, and where it comes from."""
+"""A raw sample copied into the answer, and the index it is copied from."""
 _SORTED_IN_THREAD_FROM = 2_000
 _INLINE_CELLS = 50_000
-"""Below this many samples and grid cells an evaluation takes about as long as handing it over."""
+"""Below this many samples and grid cells, evaluating takes about as long as starting a thread."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class EngineOptions:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """One attempt to answer a query; `timings_seconds` grows as its stages end."""
+    """One attempt to answer a query; `timings_seconds` is filled as its stages end."""
 
     query: Query
     budget: QueryBudget
@@ -169,10 +169,10 @@ class Engine:
     async def _with_memory(
         self, run: _Run, work: Callable[[_Run], Awaitable[ResultT]]
     ) -> tuple[_Run, ResultT]:
-        """Do some work of a query, from the beginning again when others held the memory it needs.
+        """Do the work of a run, and repeat it when other queries hold the memory it needs.
 
-        What it held itself is given back meanwhile, so that no two queries wait for each other.
-        Returns the run that succeeded, which the caller has to end.
+        A waiting query holds no memory itself, so no two queries wait for each other. Returns the
+        run that succeeded, which the caller has to end.
         """
         while True:
             try:
@@ -189,13 +189,13 @@ class Engine:
             run = replace(run, budget=self._new_budget(run.budget.deadline))
 
     def _end(self, run: _Run, result: object = None, n_bytes: int = 0) -> None:
-        """Give back the memory of a run; that of its result once the result is gone."""
+        """Give back the memory of a run; that of its result once the result is collected."""
         run.budget.close(result, n_bytes)
         if run.budget.peak_bytes >= _LARGE_QUERY_BYTES:
             self._large_query_ended()
 
     async def _wait_for_memory(self, n_bytes: int, limit: TimeLimit) -> None:
-        """Wait until so much is free. Raises QueryTimeoutError when that takes too long."""
+        """Wait until this much memory is free. Raises QueryTimeoutError after the time limit."""
         while not self.memory.has_room(n_bytes):
             if not limit.remaining_seconds:
                 raise QueryTimeoutError(memory_stays_taken(self.memory.max_bytes))
@@ -277,7 +277,7 @@ class Engine:
         return blocks
 
     async def _evaluate(self, run: _Run, plan: Plan, blocks: Sequence[SampleBlock]) -> Evaluation:
-        """Evaluate here when it is short, else in a thread, so that ingest keeps its latency."""
+        """Evaluate a short query here and a long one in a thread, which spares ingest's latency."""
         options = EvaluationOptions(
             lookback_ms=run.lookback_ms,
             delayed_name_removal=self._options.delayed_name_removal,
@@ -313,7 +313,7 @@ def _token_counter(budget: QueryBudget) -> ParseCheck:
 
 
 def _held_by(value: FinalValue) -> tuple[object, int]:
-    """The array of a result that lives as long as the result, and what all of the result takes."""
+    """An array that lives as long as the result, and the size of the whole result in bytes."""
     match value:
         case Matrix():
             return value.values, byte_count(value) + len(value.labels) * BYTES_PER_MADE_LABELS
@@ -330,8 +330,9 @@ def _with_every_sample(selection: SeriesSelection) -> SeriesSelection:
 def _without_frames(error: BaseException) -> BaseException:
     """The error without the frames it came through, which hold all samples of the query.
 
-    An exception and the frames that refer to it would stay until the garbage collector comes by,
-    which here is seldom. None of these errors tells of a fault of ours.
+    An exception and the frames that refer to it form a cycle, which stays until the garbage
+    collector runs, and here that is seldom. None of these errors means a bug, so the traceback is
+    not missed.
     """
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
@@ -352,7 +353,7 @@ def _is_long(plan: Plan, blocks: Sequence[SampleBlock]) -> bool:
 
 
 def _may_take_long(node: Expr) -> bool:
-    """Whether a node may take long over few samples: many steps, or a regular expression."""
+    """Whether a node may take long even with few samples: many steps, or regular expressions."""
     match node:
         case SubqueryExpr():
             return True

@@ -31,7 +31,6 @@ from native_api.query.payloads import (
     SeriesQuery,
     SeriesReply,
 )
-from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
 from promcompat.core.native_queries import (
     BucketQuery,
@@ -41,9 +40,9 @@ from promcompat.core.native_queries import (
     SampleRow,
     Statistics,
 )
-from promcompat.querying.bucket_expressions import MetricShape
 from promcompat.querying.bucket_grid import count_buckets
 from promcompat.querying.bucket_reader import MAX_BUCKETS
+from promcompat.querying.metric_kinds import MetricShape, of_metric
 
 _US_PER_MS = 1000
 
@@ -54,7 +53,7 @@ async def handle_list_samples(call: Call[SampleListQuery, None]) -> web.Response
     start_ms, end_ms, after = _page_bounds(query, call.services.queries.now_ms())
     matchers = matchers_of(query.label, query.source)
     if query.name is not None:
-        matchers = (LabelMatcher(METRIC_NAME, MatchOp.EQUAL, query.name), *matchers)
+        matchers = of_metric(query.name, matchers)
     rows, has_more = await call.services.native_queries.sample_page(
         call.tenant,
         SamplePageQuery(

@@ -1,7 +1,8 @@
 """`series`, `labels`, `label/<name>/values` and `metadata`."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -39,30 +40,22 @@ async def handle_series(request: web.Request) -> web.Response:
     selectors = form.all("match[]")
     if not selectors:
         raise BadDataError("no match[] parameter provided")
-    limit, start_ms, end_ms = _bounds(form)
+    bounds = _bounds(form)
     try:
         matcher_sets = await parse_selectors(request, selectors)
     except BadDataError as exc:
         raise invalid_parameter("match[]", str(exc)) from exc
-    service, tenant = services_of(request).metrics, tenant_of(request)
-    if start_ms > end_ms:
-        return await success_response(request, [])
-    async with within_query_time(request):
-        listing = await service.series(tenant, matcher_sets, start_ms, end_ms, limit)
-    return await _respond(request, listing, lambda labels: dict(labels.pairs))
+    find = partial(services_of(request).metrics.series, tenant_of(request), matcher_sets)
+    return await _respond(request, find, bounds, lambda labels: dict(labels.pairs))
 
 
 async def handle_labels(request: web.Request) -> web.Response:
     """The label names of the series that match any selector, or of all."""
     form = await read_form(request)
-    limit, start_ms, end_ms = _bounds(form)
+    bounds = _bounds(form)
     matcher_sets = await parse_selectors(request, form.all("match[]"))
-    service, tenant = services_of(request).metrics, tenant_of(request)
-    if start_ms > end_ms:
-        return await success_response(request, [])
-    async with within_query_time(request):
-        listing = await service.label_names(tenant, matcher_sets, start_ms, end_ms, limit)
-    return await _respond(request, listing, str)
+    find = partial(services_of(request).metrics.label_names, tenant_of(request), matcher_sets)
+    return await _respond(request, find, bounds, str)
 
 
 async def handle_label_values(request: web.Request) -> web.Response:
@@ -70,20 +63,28 @@ async def handle_label_values(request: web.Request) -> web.Response:
     form = await read_form(request)
     name = unescape_label_name(_raw_label_name(request))
     check_label_name(name)
-    limit, start_ms, end_ms = _bounds(form)
+    bounds = _bounds(form)
     matcher_sets = await parse_selectors(request, form.all("match[]"))
-    service, tenant = services_of(request).metrics, tenant_of(request)
-    if start_ms > end_ms or "\x00" in name:
+    find = partial(
+        services_of(request).metrics.label_values, tenant_of(request), name, matcher_sets
+    )
+    if "\x00" in name:
         return await success_response(request, [])
-    async with within_query_time(request):
-        listing = await service.label_values(tenant, name, matcher_sets, start_ms, end_ms, limit)
-    return await _respond(request, listing, str)
+    return await _respond(request, find, bounds, str)
 
 
 async def _respond(
-    request: web.Request, listing: Listing[ItemT], to_json: Callable[[ItemT], object]
+    request: web.Request,
+    find: Callable[[int, int, int], Awaitable[Listing[ItemT]]],
+    bounds: tuple[int, int, int],
+    to_json: Callable[[ItemT], object],
 ) -> web.Response:
-    """A list, dumped in a thread when it is long."""
+    """The list found within `start`, `end` and `limit`, dumped in a thread when it is long."""
+    start_ms, end_ms, _ = bounds
+    if start_ms > end_ms:
+        return await success_response(request, [])
+    async with within_query_time(request):
+        listing = await find(*bounds)
     if len(listing.items) < _DUMPED_IN_THREAD_FROM:
         data = dump_json(list(map(to_json, listing.items)))
     else:
@@ -121,10 +122,10 @@ def _metadata_limit(form: Form, name: str) -> int:
 
 
 def _bounds(form: Form) -> tuple[int, int, int]:
-    """`limit`, `start` and `end`; the whole of time when they are absent."""
+    """`start`, `end` and `limit`; all of time and no limit when they are absent."""
     limit = parse_limit(form)
     start_ms = parse_optional_time_ms(form, "start", MIN_TIME_MS)
-    return limit, start_ms, parse_optional_time_ms(form, "end", MAX_TIME_MS)
+    return start_ms, parse_optional_time_ms(form, "end", MAX_TIME_MS), limit
 
 
 def _raw_label_name(request: web.Request) -> str:

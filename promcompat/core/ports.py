@@ -21,6 +21,8 @@ from promcompat.core.thresholds import AlertThreshold
 MatcherSets = Sequence[tuple[LabelMatcher, ...]]
 """Series that satisfy all matchers of any one set; no set at all means every series."""
 
+ALL_TIME_MS = (-(1 << 62), 1 << 62)
+"""Bounds that no time of a sample exceeds."""
 
 CheckBytes = Callable[[int], None]
 """Called with the bytes that the selections of a query use so far; raises if these are too many."""

@@ -12,10 +12,9 @@ import numpy as np
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promcompat.core.model import METRIC_NAME, BoolArray, Labels, MetricMetadata, WriteBatch
-from promcompat.core.ports import Catalogue, MatcherSets, Store
+from promcompat.core.ports import ALL_TIME_MS, Catalogue, MatcherSets, Store
 from promcompat.querying.query_service import TRUNCATION_WARNING
 
-ALL_TIME_MS = (-(1 << 62), 1 << 62)
 MAX_COUNTED_SERIES = 200_000
 
 ItemT = TypeVar("ItemT")

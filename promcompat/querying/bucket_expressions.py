@@ -1,46 +1,24 @@
-"""From an aggregation to PromQL: the native API computes buckets with the query engine."""
+"""PromQL for an aggregation: the native API computes buckets with the query engine."""
 
 import json
 from collections.abc import Sequence
-from enum import Enum
 from typing import assert_never
 
-from promcompat.core.definitions import Aggregation, MetricType
+from promcompat.core.definitions import Aggregation
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.native_queries import BucketQuery
+from promcompat.querying.metric_kinds import MetricShape
 
-_DEFAULT_OF_TYPE = {
-    MetricType.GAUGE: Aggregation.AVG,
-    MetricType.COUNTER: Aggregation.RATE,
-    MetricType.HISTOGRAM: Aggregation.PERCENTILE,
-    MetricType.SUMMARY: Aggregation.AVG,
-}
 _PERCENTILE_OF = {Aggregation.P50: 50.0, Aggregation.P95: 95.0, Aggregation.P99: 99.0}
 
 Statistic = Aggregation | float
-"""What a bucket shows: an aggregation that is no percentile, or a percentile from 0 to 100."""
-
-
-class MetricShape(Enum):
-    """How the series of a metric hold its observations."""
-
-    SAMPLES = "samples"
-    """Each sample under the metric's name is a value."""
-    HISTOGRAM = "histogram"
-    """A classic histogram: `_bucket` series with `le`, `_sum` and `_count`."""
-    SUMMARY = "summary"
-    """Series with `quantile` under the metric's name, `_sum` and `_count`."""
-
-
-def default_aggregation(metric_type: MetricType) -> Aggregation:
-    """What a bucket shows of a metric when nobody says: gauge avg, counter rate, …"""
-    return _DEFAULT_OF_TYPE[metric_type]
+"""The value of a bucket: an aggregation other than percentiles, or a percentile from 0 to 100."""
 
 
 def statistics_of(aggregation: Aggregation, percentiles: Sequence[float]) -> dict[str, Statistic]:
-    """What is computed for each bucket, by its name in the answer."""
+    """What to compute for each bucket, by its name in the answer."""
     if aggregation is Aggregation.PERCENTILE:
         return {percentile_name(percentile): percentile for percentile in percentiles}
     return {"value": _PERCENTILE_OF.get(aggregation, aggregation)}
@@ -52,23 +30,23 @@ def percentile_name(percentile: float) -> str:
 
 
 def quantile_text(percentile: float) -> str:
-    """A percentile as the `quantile` label and PromQL have it: `0.95`."""
+    """A percentile as PromQL and the label `quantile` write it: `0.95`."""
     return f"{percentile / 100:.10g}"
 
 
 def selector_text(name: str, matchers: Sequence[LabelMatcher], suffix: str = "") -> str:
-    """A series selector, everything quoted, so that any UTF-8 name is one."""
+    """A series selector with everything quoted, so that any UTF-8 name is valid."""
     terms = [_quote(name + suffix)]
-    terms += [f"{_quote(one.name)}{one.op.value}{_quote(one.value)}" for one in matchers]
+    terms += [f"{_quote(m.name)}{m.op.value}{_quote(m.value)}" for m in matchers]
     return "{" + ",".join(terms) + "}"
 
 
 def bucket_expression(
     query: BucketQuery, shape: MetricShape, statistic: Statistic, width_ms: int
 ) -> str:
-    """The expression whose value at the last millisecond of a bucket is the bucket's.
+    """The expression whose value at the last millisecond of a bucket is that of the bucket.
 
-    Raises BadDataError for what a classic histogram has no answer to.
+    Raises BadDataError for a statistic that cannot be computed from a classic histogram.
     """
     text = _Expressions(query, width_ms)
     match shape:
@@ -95,7 +73,7 @@ class _Expressions:
             case Aggregation.AVG:
                 if self._query.group_by is None:
                     return f"avg_over_time({window})"
-                # The mean of the samples: that of the series' means would weigh them wrongly.
+                # The mean of all samples; the mean of the series' means would weigh them wrongly.
                 total = self._grouped("sum", f"sum_over_time({window})")
                 count = self._grouped("sum", f"count_over_time({window})")
                 return f"{total} / {count}"
@@ -127,7 +105,7 @@ class _Expressions:
     def of_summary(self, statistic: Statistic) -> str:
         match statistic:
             case float():
-                # Quantiles cannot be combined exactly; their mean is what can be said.
+                # Quantiles cannot be combined exactly; their mean is an approximation.
                 quantile = f'"quantile"="{quantile_text(statistic)}"'
                 window = self._window(extra=quantile)
                 by = "without (quantile)"
@@ -172,5 +150,5 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _quote(text: str) -> str:
-    """A PromQL string: JSON escapes are Go's, but for surrogate pairs, which are not used here."""
+    """A PromQL string: Go reads JSON's escapes, except for surrogate pairs, which do not occur."""
     return json.dumps(text, ensure_ascii=False)

@@ -1,33 +1,21 @@
 """Computes the buckets of a metric: with the query engine, percentiles of samples in numpy."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.matchers import LabelMatcher, MatchOp
-from promcompat.core.model import (
-    METRIC_NAME,
-    BoolArray,
-    FloatArray,
-    Labels,
-    SelectHints,
-    SeriesSelection,
-)
+from promcompat.core.model import BoolArray, FloatArray, Labels, SelectHints, SeriesSelection
 from promcompat.core.native_queries import BucketQuery, BucketValues
-from promcompat.querying.bucket_expressions import MetricShape, Statistic, bucket_expression
-from promcompat.querying.bucket_grid import (
-    BucketRun,
-    bucket_runs,
-    bucket_starts,
-    count_buckets,
-)
+from promcompat.querying.bucket_expressions import Statistic, bucket_expression
+from promcompat.querying.bucket_grid import bucket_runs, bucket_starts
+from promcompat.querying.metric_kinds import MetricShape, of_metric
 from promcompat.querying.query_service import QueryService
 from promcompat.querying.sample_statistics import bucket_percentiles, check_cells
 from promql.query import Query
-from promql.values.matrix import Matrix
+from promql.values.matrix import Matrix, QueryResult
 
 MAX_BUCKETS = 11_000
 _LOOK_BACK_MS = 86_400_000
@@ -35,7 +23,7 @@ _EARLIEST_MS = -62_135_596_800_000
 """0001-01-01: no sample is earlier."""
 
 Found = tuple[BucketValues, tuple[str, ...]]
-"""Values, and what the engine warned of."""
+"""Values, and the warnings and infos of the engine."""
 
 
 class BucketReader:
@@ -56,15 +44,16 @@ class BucketReader:
         Raises BadDataError for a statistic that the shape does not have, and the errors of the
         engine.
         """
-        percentiles = [one for one in statistics if isinstance(one, float)]
+        percentiles = [statistic for statistic in statistics if isinstance(statistic, float)]
         if percentiles and shape is MetricShape.SAMPLES:
             return await self._percentiles(tenant, query, percentiles), ()
-        table = _Table(
-            len(statistics), count_buckets(query.start_ms, query.end_ms, query.bucket_ms)
-        )
+        runs = bucket_runs(query.start_ms, query.end_ms, query.bucket_ms)
+        table = _Table(len(statistics), sum(run.n_buckets for run in runs))
         for layer, statistic in enumerate(statistics):
-            for run in bucket_runs(query.start_ms, query.end_ms, query.bucket_ms):
-                await self._evaluate(tenant, query, shape, statistic, run, layer, table)
+            for run in runs:
+                text = bucket_expression(query, shape, statistic, run.width_ms)
+                result = await self._queries.run(Query(tenant, text, run.eval_range))
+                table.put(layer, run.first, result)
         return await asyncio.to_thread(table.values), tuple(table.warnings)
 
     async def read_before(
@@ -76,8 +65,8 @@ class BucketReader:
     ) -> BucketValues | None:
         """The last value before the range of the query, as values of a single bucket.
 
-        None when nothing can be earlier. It is looked for as far back as the range is long, at
-        least a day, in the same buckets.
+        None when no sample can be earlier. The search goes back by the length of the range, at
+        least a day, in buckets of the same width.
         """
         length_ms = max(query.end_ms - query.start_ms, _LOOK_BACK_MS)
         length_ms = min(length_ms, (MAX_BUCKETS - 1) * query.bucket_ms)
@@ -87,23 +76,6 @@ class BucketReader:
         earlier = replace(query, start_ms=start_ms, end_ms=query.start_ms)
         found, _ = await self.read(tenant, earlier, shape, statistics)
         return _last_of(found)
-
-    async def _evaluate(
-        self,
-        tenant: str,
-        query: BucketQuery,
-        shape: MetricShape,
-        statistic: Statistic,
-        run: BucketRun,
-        layer: int,
-        table: "_Table",
-    ) -> None:
-        text = bucket_expression(query, shape, statistic, run.width_ms)
-        result = await self._queries.run(Query(tenant, text, run.eval_range))
-        if not isinstance(result.value, Matrix):
-            raise ExecutionError("the aggregation has no series")
-        table.put(layer, run.first, result.value)
-        table.warn(*result.warnings, *result.infos)
 
     async def _percentiles(
         self, tenant: str, query: BucketQuery, percentiles: Sequence[float]
@@ -121,45 +93,57 @@ class BucketReader:
             )
 
 
-def of_metric(name: str, matchers: tuple[LabelMatcher, ...]) -> tuple[LabelMatcher, ...]:
-    """The matchers, and that of the metric's name."""
-    return (LabelMatcher(METRIC_NAME, MatchOp.EQUAL, name), *matchers)
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some cells of a table: `values` and `present` are those of `labels`, one row each."""
+
+    layers: int | slice
+    buckets: slice
+    labels: Sequence[Labels]
+    values: FloatArray
+    present: BoolArray
 
 
 class _Table:
-    """Joins what the engine answers, by labels: layers, series, buckets."""
+    """Joins the answers of the engine, by labels: layers, series, buckets."""
 
     def __init__(self, n_layers: int, n_buckets: int) -> None:
         self._n_layers = n_layers
         self._n_buckets = n_buckets
-        self._parts: list[tuple[int, int, list[Labels], FloatArray, BoolArray]] = []
+        self._parts: list[_Part] = []
         self._labels: set[Labels] = set()
         self.warnings: dict[str, None] = {}
 
-    def put(self, layer: int, first: int, matrix: Matrix) -> None:
+    def put(self, layer: int, first: int, result: QueryResult) -> None:
         """Add the answer for buckets from number `first` on. Raises ExecutionError."""
+        matrix = result.value
+        if not isinstance(matrix, Matrix):
+            raise ExecutionError("the aggregation has no series")
         rows = np.flatnonzero(matrix.present.any(axis=1))
         labels = [matrix.labels[row].without_name() for row in rows.tolist()]
         self._labels.update(labels)
         check_cells(self._n_layers * len(self._labels) * self._n_buckets)
-        self._parts.append((layer, first, labels, matrix.values[rows], matrix.present[rows]))
-
-    def warn(self, *texts: str) -> None:
-        """Add warnings, each once."""
-        self.warnings.update(dict.fromkeys(texts))
+        buckets = slice(first, first + matrix.values.shape[1])
+        part = _Part(layer, buckets, labels, matrix.values[rows], matrix.present[rows])
+        self._parts.append(part)
+        self.warnings.update(dict.fromkeys((*result.warnings, *result.infos)))
 
     def values(self) -> BucketValues:
-        """What was put, series sorted by labels."""
-        labels = sorted(self._labels)
-        number = {one: row for row, one in enumerate(labels)}
-        values = np.zeros((self._n_layers, len(labels), self._n_buckets))
-        present = np.zeros(values.shape, bool)
-        for layer, first, names, numbers, known in self._parts:
-            rows = [number[one] for one in names]
-            columns = slice(first, first + numbers.shape[1])
-            values[layer, rows, columns] = numbers
-            present[layer, rows, columns] = known
-        return BucketValues(labels=labels, values=values, present=present)
+        """All answers, series sorted by labels."""
+        return _join(sorted(self._labels), self._n_layers, self._n_buckets, self._parts)
+
+
+def _join(
+    labels: Sequence[Labels], n_layers: int, n_buckets: int, parts: Iterable[_Part]
+) -> BucketValues:
+    row_of = {series: row for row, series in enumerate(labels)}
+    values = np.zeros((n_layers, len(labels), n_buckets))
+    present = np.zeros(values.shape, bool)
+    for part in parts:
+        rows = [row_of[series] for series in part.labels]
+        values[part.layers, rows, part.buckets] = part.values
+        present[part.layers, rows, part.buckets] = part.present
+    return BucketValues(labels=labels, values=values, present=present)
 
 
 def _last_of(found: BucketValues) -> BucketValues:
@@ -174,19 +158,14 @@ def _last_of(found: BucketValues) -> BucketValues:
 
 
 def series_union(found: BucketValues, before: BucketValues) -> tuple[BucketValues, BucketValues]:
-    """Both with the series of either, sorted by labels."""
+    """Both with the series of either, sorted by labels. Raises ExecutionError."""
     labels = sorted({*found.labels, *before.labels})
-    number = {one: row for row, one in enumerate(labels)}
-    return _spread(found, labels, number), _spread(before, labels, number)
+    return _spread(found, labels), _spread(before, labels)
 
 
-def _spread(
-    some: BucketValues, labels: Sequence[Labels], number: Mapping[Labels, int]
-) -> BucketValues:
-    rows = [number[one] for one in some.labels]
+def _spread(some: BucketValues, labels: Sequence[Labels]) -> BucketValues:
     n_layers, _, n_buckets = some.values.shape
     check_cells(n_layers * len(labels) * n_buckets)
-    values = np.zeros((n_layers, len(labels), n_buckets))
-    present = np.zeros(values.shape, bool)
-    values[:, rows], present[:, rows] = some.values, some.present
-    return BucketValues(labels=labels, values=values, present=present)
+    every = slice(None)
+    part = _Part(every, every, some.labels, some.values, some.present)
+    return _join(labels, n_layers, n_buckets, [part])

@@ -1,15 +1,37 @@
-"""What a metric is: its type, the aggregation of its buckets, and how its series are made."""
+"""What is known of a metric: its type, the aggregation of its buckets, the shape of its series."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from promcompat.core.definitions import Aggregation, MetricType
 from promcompat.core.errors import NotFoundError
 from promcompat.core.matchers import LabelMatcher, MatchOp
-from promcompat.core.ports import Catalogue, DefinitionRepository, SampleListReader
-from promcompat.querying.bucket_expressions import MetricShape, default_aggregation
-from promcompat.querying.bucket_reader import of_metric
+from promcompat.core.model import METRIC_NAME
+from promcompat.core.ports import (
+    ALL_TIME_MS,
+    Catalogue,
+    DefinitionRepository,
+    SampleListReader,
+)
 
-_ALL_MS = (-(1 << 62), 1 << 62)
+_DEFAULT_OF_TYPE = {
+    MetricType.GAUGE: Aggregation.AVG,
+    MetricType.COUNTER: Aggregation.RATE,
+    MetricType.HISTOGRAM: Aggregation.PERCENTILE,
+    MetricType.SUMMARY: Aggregation.AVG,
+}
+_DISTRIBUTIONS = (MetricType.HISTOGRAM, MetricType.SUMMARY)
+
+
+class MetricShape(Enum):
+    """How the series of a metric hold its observations."""
+
+    SAMPLES = "samples"
+    """Each sample under the metric's name is a value."""
+    HISTOGRAM = "histogram"
+    """A classic histogram: `_bucket` series with `le`, `_sum` and `_count`."""
+    SUMMARY = "summary"
+    """Series with `quantile` under the metric's name, `_sum` and `_count`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +43,13 @@ class MetricKind:
     shape: MetricShape
 
 
+def of_metric(name: str, matchers: tuple[LabelMatcher, ...]) -> tuple[LabelMatcher, ...]:
+    """The matchers, and the one of the metric's name."""
+    return (LabelMatcher(METRIC_NAME, MatchOp.EQUAL, name), *matchers)
+
+
 class MetricKinds:
-    """Finds the kind of a metric from its definition, its senders and its series."""
+    """Finds the kind of a metric from its definition, its metadata and its series."""
 
     def __init__(
         self,
@@ -38,16 +65,16 @@ class MetricKinds:
         """The kind of a metric that was written. Raises NotFoundError."""
         definition = await self._definitions.find(tenant, name)
         if definition is not None:
-            told: MetricType | None = definition.type
+            metric_type: MetricType | None = definition.type
             aggregation = definition.aggregation
         else:
-            told, aggregation = await self._type_by_senders(tenant, name), None
-        shape = await self._shape(tenant, name, told)
-        metric_type = told or MetricType.GAUGE
+            metric_type, aggregation = await self._type_by_senders(tenant, name), None
+        shape = await self._shape(tenant, name, metric_type)
+        metric_type = metric_type or MetricType.GAUGE
         if shape is not MetricShape.SAMPLES and metric_type not in _DISTRIBUTIONS:
-            # Nobody said so, or there are no series of another kind.
+            # Nobody declared the type, or the series contradict it.
             metric_type, aggregation = MetricType(shape.value), None
-        return MetricKind(metric_type, aggregation or default_aggregation(metric_type), shape)
+        return MetricKind(metric_type, aggregation or _DEFAULT_OF_TYPE[metric_type], shape)
 
     async def _type_by_senders(self, tenant: str, name: str) -> MetricType | None:
         for entry in await self._catalogue.metadata(tenant, name):
@@ -55,22 +82,24 @@ class MetricKinds:
                 return MetricType(entry.type)
         return None
 
-    async def _shape(self, tenant: str, name: str, told: MetricType | None) -> MetricShape:
-        """How the series are made: as the type says, else as they are named.
+    async def _shape(self, tenant: str, name: str, declared: MetricType | None) -> MetricShape:
+        """The shape of the declared type where there are such series, else that of their names.
 
-        An application that posts its observations one by one has a histogram or summary without
-        the series of one. Raises NotFoundError when there are no series at all.
+        An application that posts its observations one by one may declare a histogram or summary
+        and have plain samples. Raises NotFoundError when there are no series at all.
         """
-        if told in (MetricType.GAUGE, MetricType.COUNTER) and await self._is_written(tenant, name):
+        if declared in (MetricType.GAUGE, MetricType.COUNTER) and await self._is_written(
+            tenant, name
+        ):
             return MetricShape.SAMPLES
-        if told is not MetricType.SUMMARY and await self._is_written(tenant, f"{name}_bucket"):
+        if declared is not MetricType.SUMMARY and await self._is_written(tenant, f"{name}_bucket"):
             return MetricShape.HISTOGRAM
         has_counters = await self._has_counters(tenant, name)
         if not await self._is_written(tenant, name):
             if has_counters:
                 return MetricShape.SUMMARY
             raise NotFoundError(f"the metric {name!r} has never been written")
-        may_be_summary = has_counters or told is MetricType.SUMMARY
+        may_be_summary = has_counters or declared is MetricType.SUMMARY
         if may_be_summary and await self._has_only_quantiles(tenant, name):
             return MetricShape.SUMMARY
         return MetricShape.SAMPLES
@@ -81,13 +110,10 @@ class MetricKinds:
         )
 
     async def _has_only_quantiles(self, tenant: str, name: str) -> bool:
-        """Whether every series under the name itself has the label `quantile`."""
+        """Whether all series of that name have the label `quantile`."""
         without_quantile = LabelMatcher("quantile", MatchOp.EQUAL, "")
         matchers = of_metric(name, (without_quantile,))
-        return not await self._catalogue.series(tenant, [matchers], *_ALL_MS, 1)
+        return not await self._catalogue.series(tenant, [matchers], *ALL_TIME_MS, 1)
 
     async def _is_written(self, tenant: str, name: str) -> bool:
         return await self._samples.metric_names(tenant, name, "", 1) == [name]
-
-
-_DISTRIBUTIONS = (MetricType.HISTOGRAM, MetricType.SUMMARY)

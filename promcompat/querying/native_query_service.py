@@ -1,4 +1,4 @@
-"""What the native API answers: pages of samples, newest samples, statistics, buckets."""
+"""The reads of the native API: pages of samples, newest samples, statistics, buckets."""
 
 import asyncio
 from dataclasses import replace
@@ -15,9 +15,9 @@ from promcompat.core.native_queries import (
     Statistics,
 )
 from promcompat.core.ports import Catalogue, DefinitionRepository, SampleListReader
-from promcompat.querying.bucket_expressions import MetricShape, statistics_of
+from promcompat.querying.bucket_expressions import statistics_of
 from promcompat.querying.bucket_grid import bucket_starts
-from promcompat.querying.bucket_reader import BucketReader, of_metric, series_union
+from promcompat.querying.bucket_reader import BucketReader, series_union
 from promcompat.querying.distributions import (
     BUCKET,
     COUNT,
@@ -26,7 +26,7 @@ from promcompat.querying.distributions import (
     distribution_statistics,
     latest_distributions,
 )
-from promcompat.querying.metric_kinds import MetricKind, MetricKinds
+from promcompat.querying.metric_kinds import MetricKind, MetricKinds, MetricShape, of_metric
 from promcompat.querying.query_service import QueryService
 from promcompat.querying.sample_statistics import group_statistics
 
@@ -41,8 +41,8 @@ _SUFFIXES = {
 class NativeQueryService:
     """The reading use cases of the native API. Everything is done for one tenant.
 
-    Buckets are computed by the query engine, so a rate is PromQL's and whatever makes queries
-    fast (pushdown, rollups, caches) serves here too.
+    The query engine computes buckets, so a rate is PromQL's, and pushdown, rollups and caches
+    make buckets fast as well.
     """
 
     def __init__(
@@ -134,11 +134,9 @@ class NativeQueryService:
         kind = await self._kinds.find(tenant, query.name)
         aggregation = query.aggregation or kind.aggregation
         statistics = statistics_of(aggregation, query.percentiles)
-        asked = query, kind.shape, list(statistics.values())
-        found, warnings = await self._buckets.read(tenant, *asked)
-        before = None
-        if query.looks_back:
-            before = await self._buckets.read_before(tenant, *asked)
+        arguments = tenant, query, kind.shape, list(statistics.values())
+        found, warnings = await self._buckets.read(*arguments)
+        before = await self._buckets.read_before(*arguments) if query.looks_back else None
         if before is not None:
             found, before = series_union(found, before)
         return BucketedSeries(

@@ -1,8 +1,8 @@
 """Answers range queries from the steps of earlier answers where that is exact.
 
-Dashboards ask the same query again and again with the window moved by a step or two. Kept are the
-steps of an answer that no write can change without being counted (see docs/adr/0010); a new
-request on the same step grid takes those and has only the rest evaluated.
+Dashboards repeat the same query with the window moved by a step or two. The cache keeps the steps
+of an answer that no write can change without being counted (see docs/adr/0010); a later query on
+the same step grid takes those, and the engine evaluates only the rest.
 """
 
 import time
@@ -22,17 +22,17 @@ from promql.values.matrix import Matrix, QueryResult, QueryStats
 
 DAY_MS: Final = 86_400_000
 _MIN_STEPS: Final = 2
-"""One step alone would be taken for an instant query, whose rules differ."""
+"""A single step is evaluated as an instant query, whose rules differ."""
 _BYTES_PER_SERIES: Final = 400
-"""What a label set of ten labels takes, roughly."""
+"""Roughly the size of a set of ten labels."""
 _BYTES_PER_CELL: Final = 9
 _LONGEST_TEXT: Final = 4_096
-"""Characters: planning a longer text once more than the engine does takes long."""
+"""Characters. The engine plans the query again, which takes too long for a longer text."""
 
 
 @dataclass(slots=True)
 class ResultCacheStats:
-    """Totals, and what the cache holds now."""
+    """Totals since the start, and the present content."""
 
     hits: int = 0
     misses: int = 0
@@ -66,7 +66,7 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Request:
-    """A range query on its way, with what was known when it came."""
+    """A range query, with what was known when it arrived."""
 
     query: Query
     key: _Key
@@ -77,7 +77,7 @@ class _Request:
 
 
 class RangeResultCache:
-    """A `QueryRunner` that keeps what the engine answered; at most `max_bytes` of it."""
+    """A `QueryRunner` that keeps answers of the engine, at most `max_bytes` of them."""
 
     def __init__(
         self,
@@ -97,9 +97,9 @@ class RangeResultCache:
         self._n_forgotten = 0
 
     def forget(self) -> None:
-        """Keep nothing of what was answered so far or is being answered now.
+        """Drop every entry, and keep nothing of the queries that are running now.
 
-        To be called when the database stepped back: its counts of late writes may repeat.
+        Called when the database went back in time: its counts of late writes may repeat.
         """
         self._n_forgotten += 1
         self._entries.clear()
@@ -111,7 +111,8 @@ class RangeResultCache:
         if reach is None:
             return await self._engine.run(query)
         asked = query.eval_range
-        # The clock first, then the late writes, then samples: what is kept can only be too little.
+        # Read the clock before the late writes, and these before samples: a write in between then
+        # makes an entry smaller or invalid, never wrong.
         horizon_ms = self._now_ms() - CACHEABLE_AFTER_MS - reach.ahead_ms
         late_writes = await self._late_writes.late_writes(
             query.tenant,
@@ -152,7 +153,7 @@ class RangeResultCache:
         for grid in _missing_steps(asked, reused):
             pieces.append((grid, await self._evaluate(request, grid)))
             if _joined_bytes(asked, entry, pieces) > self._max_bytes:
-                # Together they would take what the limit of one query does not know of.
+                # The limit of one query does not cover the joined answer.
                 pieces.clear()
                 return await self._evaluate(request, asked)
         known = take_steps(entry.matrix, entry.grid, reused)
@@ -164,7 +165,7 @@ class RangeResultCache:
         return await self._engine.run(replace(request.query, eval_range=grid))
 
     def _keep(self, request: _Request, result: QueryResult) -> None:
-        """Remember the steps that are old enough of an answer there is nothing to say about."""
+        """Store the steps that are old enough, of an answer without annotations."""
         grid = request.query.eval_range
         n_steps = (min(request.horizon_ms, grid.end_ms) - grid.start_ms) // grid.step_ms + 1
         matrix = result.value
@@ -204,7 +205,7 @@ def _cell_bytes(n_series: int, n_steps: int) -> int:
 def _joined_bytes(
     grid: EvalRange, entry: _Entry, pieces: Sequence[tuple[EvalRange, QueryResult]]
 ) -> int:
-    """What an answer on `grid` takes at most that is joined from these."""
+    """The largest size of an answer on `grid` that is joined from these."""
     values = [entry.matrix, *(result.value for _, result in pieces)]
     n_series = sum(len(value.labels) for value in values if isinstance(value, Matrix))
     return _cell_bytes(n_series, grid.n_steps)
@@ -226,13 +227,13 @@ def _changed_days(entry: _Entry, request: _Request, grid: EvalRange) -> list[int
 
 
 def _is_current(entry: _Entry, request: _Request) -> bool:
-    """Whether all of an entry is as the database is; only days the request read are known."""
+    """Whether an entry agrees with the database, as far as the days of the request tell."""
     asked = request.query.eval_range
     return _is_within(entry.grid, asked) and not _changed_days(entry, request, entry.grid)
 
 
 def _usable_steps(entry: _Entry, request: _Request) -> EvalRange | None:
-    """The longest run of the entry's steps that are asked for and did not change."""
+    """The longest run of the entry's steps that the query needs and that did not change."""
     asked, reach = request.query.eval_range, request.reach
     step_ms = asked.step_ms
     start_ms = max(asked.start_ms, entry.grid.start_ms)
@@ -255,7 +256,7 @@ def _usable_steps(entry: _Entry, request: _Request) -> EvalRange | None:
 
 
 def _missing_steps(asked: EvalRange, known: EvalRange) -> list[EvalRange]:
-    """The steps before and after the known ones; at least two each, be some known ones among."""
+    """The steps before and after the known ones, each filled up to two with known steps."""
     step_ms = asked.step_ms
     missing = []
     if known.start_ms > asked.start_ms:

@@ -4,7 +4,8 @@ import pytest
 
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.model import Labels, MetricMetadata
-from promcompat.metrics.metric_service import ALL_TIME_MS, Listing, MetricService, count_series
+from promcompat.core.ports import ALL_TIME_MS
+from promcompat.metrics.metric_service import Listing, MetricService, count_series
 from promcompat.querying.query_service import TRUNCATION_WARNING
 from tests.factories import (
     block_rows,
