@@ -5,7 +5,6 @@ end, so these functions leave a grid of several steps as it is.
 """
 
 import re
-from functools import lru_cache
 
 import numpy as np
 
@@ -59,7 +58,6 @@ def _sorted_by_labels(call: InstantCall, *, descending: bool) -> Matrix:
     return take_rows(matrix, sorted(rows, key=key, reverse=descending))
 
 
-@lru_cache(maxsize=4_096)
 def natural_key(text: str) -> list[tuple[str, int, str]]:
     """Sorts `x9` before `x10`: runs of digits compare as numbers, anything else as text.
 
