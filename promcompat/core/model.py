@@ -1,5 +1,6 @@
 """Values that every layer shares. Times are Unix milliseconds as int; samples are numpy columns."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from sys import getsizeof
@@ -10,12 +11,14 @@ from numpy.typing import NDArray
 from pydantic_core import CoreSchema, core_schema
 
 from promcompat.core.matchers import LabelMatcher
+from promcompat.core.strconv import quote
 
 METRIC_NAME = "__name__"
 METADATA_LABELS = frozenset((METRIC_NAME, "__type__", "__unit__"))
 """The labels that identify the metric of a series; results computed from it do not have them."""
 STALE_NAN_BITS = 0x7FF0000000000002
 """The bits of the stale marker, a NaN that differs from other NaNs only in its bits."""
+_LEGACY_NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
 _BYTES_PER_LABEL_SET = 150
 _BYTES_PER_LABEL = 72
 """A tuple of two and its place in the tuples of the label set, with and without metadata."""
@@ -70,6 +73,14 @@ class Labels:
 
     def __repr__(self) -> str:
         return f"Labels({dict(self.pairs)!r})"
+
+    def __str__(self) -> str:
+        """As Prometheus prints it: `{__name__="m", a="x"}`, with UTF-8 names in quotes."""
+        pairs = (
+            f"{name if _LEGACY_NAME.fullmatch(name) else quote(name)}={quote(value)}"
+            for name, value in self.pairs
+        )
+        return "{" + ", ".join(pairs) + "}"
 
     def get(self, name: str) -> str:
         """The value of a label, `""` when the label is absent."""

@@ -15,7 +15,6 @@ from promql.ast import Cardinality, VectorMatching
 from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
 from promql.numbers.float_arithmetic import apply_arithmetic, apply_comparison, is_comparison
 from promql.operators.match_groups import find_match_groups, match_group_labels
-from promql.text_format import format_labels
 from promql.values.matrix import Matrix, ScalarGrid
 from promql.values.name_removal import drop_names
 from promql.values.row_pieces import cell_pieces, map_cells, take_cells
@@ -127,8 +126,8 @@ def _first_duplicate(present: BoolArray, group_of: IntArray) -> _Duplicate:
 
 def _duplicate_text(one: Matrix, found: _Duplicate, matching: VectorMatching, side: str) -> str:
     labels = one.labels[found.row]
-    group = format_labels(match_group_labels(labels, matching))
-    both = f"{format_labels(labels)}, {format_labels(one.labels[found.earlier_row])}"
+    group = match_group_labels(labels, matching)
+    both = f"{labels}, {one.labels[found.earlier_row]}"
     return (
         f"found duplicate series for the match group {group} on the {side} hand-side of the "
         f"operation: [{both}];many-to-many matching not allowed: matching labels must be unique "

@@ -8,7 +8,6 @@ from promcompat.core.model import EvalRange, Labels, SampleBlock, SeriesSelectio
 from promcompat.core.ports import CheckBytes, any_bytes
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
-from promql.text_format import format_labels
 from promql.values.matrix import Matrix, QueryResult
 from tests.factories import Points, make_block
 from tests.fakes import matches_all
@@ -76,4 +75,4 @@ def rows(result: QueryResult) -> list[tuple[str, list[float | None]]]:
     matrix = result.value
     assert isinstance(matrix, Matrix)
     values = np.where(matrix.present, matrix.values.astype(object), None).tolist()
-    return list(zip(map(format_labels, matrix.labels), values, strict=True))
+    return list(zip(map(str, matrix.labels), values, strict=True))
