@@ -1,8 +1,8 @@
-"""Brings a database to the schema of this code: forward only, one transaction a step.
+"""Migrates a database to the schema of this code: forward only, one transaction for each step.
 
-Readers and writers may run meanwhile. A step that changes a table needs a lock on it that conflicts
-with theirs, and while it waits for that lock, everybody who comes later waits behind it. So no step
-waits longer than `_LOCK_TIMEOUT`: it gives up what it has, lets the others pass and tries again.
+Readers and writers may run meanwhile. A step that changes a table needs a lock that conflicts with
+theirs, and while it waits for the lock, later readers and writers queue behind it. So no step waits
+longer than `_LOCK_TIMEOUT`: it rolls back, lets the others proceed and tries again.
 """
 
 import asyncio
@@ -26,12 +26,12 @@ from sql.query_loader import SqlFile, load_migrations, load_queries, load_routin
 _QUERIES: Final = load_queries("migration")
 _MIN_SERVER_VERSION: Final = 150000
 _LOCK_TIMEOUT: Final = "500ms"
-"""How long writers may be held up by one attempt of a step."""
+"""How long one attempt of a step may block writers."""
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _SESSION_SETTINGS: Final = {
     "timezone": "UTC",
-    # The lock of the migration ends with the session, also when this machine just vanishes.
+    # The migration lock ends with the session, also when this machine vanishes.
     **SESSION_KEEPALIVES,
 }
 
@@ -39,7 +39,7 @@ Report = Callable[[str], None]
 
 
 class MigrationError(PromcompatError):
-    """The database cannot be brought to the schema of this code; the message says what to do."""
+    """The database cannot be migrated; the message says what to do."""
 
 
 async def migrate(
@@ -50,13 +50,12 @@ async def migrate(
     chunk_days: int = 1,
     migrations: Sequence[SqlFile] | None = None,
 ) -> int:
-    """Apply what is missing and return the schema version; `report` is told of each step.
+    """Apply the missing migrations and return the schema version; `report` gets a line for each.
 
     `use_timescaledb`: None creates the extension where the server has it, False stays on plain
-    PostgreSQL, True insists on it. It decides only before the first migration. `chunk_days` is
-    the width of chunks made from now on (hypertables only). Safe to run from several processes
-    at once: the second waits for the first. Raises MigrationError,
-    DatabaseRefusedError or StorageUnavailableError.
+    PostgreSQL, True requires it. It matters only before the first migration. `chunk_days` is the
+    width of new chunks (hypertables only). Several processes may call it at once: the second waits
+    for the first. Raises MigrationError, DatabaseRefusedError or StorageUnavailableError.
     """
     steps = load_migrations() if migrations is None else migrations
     connection = await _connect(dsn, **_SESSION_SETTINGS)
@@ -123,14 +122,14 @@ async def _migrate_locked(
         if step.version not in applied:
             await _apply_step(connection, report, step)
     await _apply_routines(connection, report)
-    await _lead_to_schema(connection, default_path)
+    await _extend_search_path(connection, default_path)
     return max((step.version for step in steps), default=0)
 
 
 async def _prepare_schema(connection: asyncpg.Connection, report: Report) -> None:
-    """Make our schema, and move into it what an early version created elsewhere.
+    """Create our schema, and move into it what an early version created elsewhere.
 
-    Raises MigrationError when either belongs to somebody else, whose objects we would trust.
+    Raises MigrationError when another role owns either, as we would trust its objects.
     """
     home = await connection.fetchrow(_QUERIES["schema_owner"])
     earlier = await connection.fetchrow(_QUERIES["earlier_home"])
@@ -175,9 +174,9 @@ async def _with_short_locks(
     apply: Callable[[], Awaitable[None]],
     schemas: Sequence[str] = (SCHEMA,),
 ) -> None:
-    """Run `apply` in a transaction; again from its start whenever a lock is not to be had soon.
+    """Run `apply` in a transaction; repeat it whenever a lock is not available soon.
 
-    `report` is told which session of those with locks in `schemas` is the oldest.
+    `report` names the session that has held locks in `schemas` for longest.
     """
     pause = _FIRST_PAUSE_SECONDS
     while True:
@@ -222,10 +221,10 @@ def _check_server(state: asyncpg.Record) -> None:
 async def _choose_edition(
     dsn: str, state: asyncpg.Record, use_timescaledb: bool | None, report: Report
 ) -> None:
-    """Create the extension before the first migration decides what the sample table is.
+    """Create the extension before the first migration chooses the kind of the sample table.
 
-    On a connection of its own: without the preload library the server ends the connection. A
-    failure is an error, never a silent fall-back, as a plain table cannot become a hypertable.
+    On a separate connection: without the preload library the server ends it. A failure is an error,
+    never a silent fall-back, as a plain table cannot become a hypertable.
     """
     if use_timescaledb is False or state["created"]:
         return
@@ -235,7 +234,7 @@ async def _choose_edition(
         report("TimescaleDB is not installed on this server: using plain PostgreSQL partitions")
         return
     report("creating the extension timescaledb")
-    # Without this it would go into our schema where that is named like the role.
+    # With the default path it would go into our schema when that has the name of the role.
     connection = await _connect(dsn, search_path="public")
     try:
         await connection.execute(_QUERIES["create_extension"])
@@ -278,7 +277,7 @@ async def _apply_step(connection: asyncpg.Connection, report: Report, step: SqlF
 async def _apply_routines(connection: asyncpg.Connection, report: Report) -> None:
     """Re-apply views and functions when they changed.
 
-    Not every time: replacing a view waits for its readers and makes new ones wait.
+    Only then: replacing a view waits for its readers and makes new ones wait.
     """
     routines = load_routines()
     state = await _extension_state(connection)
@@ -297,8 +296,8 @@ async def _apply_routines(connection: asyncpg.Connection, report: Report) -> Non
     await _with_short_locks(connection, report, apply)
 
 
-async def _lead_to_schema(connection: asyncpg.Connection, default_path: str) -> None:
-    """Put our schema into the search path that sessions of this role begin with."""
+async def _extend_search_path(connection: asyncpg.Connection, default_path: str) -> None:
+    """Add our schema to the search path with which sessions of this role start."""
     schemas = [name.strip().strip('"') for name in default_path.split(",")]
     if SCHEMA in schemas:
         return

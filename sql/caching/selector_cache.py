@@ -1,9 +1,9 @@
-"""Resolved selectors: which series of a tenant match, for as long as its series do not change.
+"""Resolved selectors: which series of a tenant match, as long as the tenant's series do not change.
 
-An entry holds the ids that were read after its generation was, so it has every series of that
-generation; while the generation stays, no series came or went since. Who reads the generation from
-the database at the start of a query therefore never uses an entry that lacks a series whose write
-was answered before, whichever process wrote it.
+The ids of an entry were read after its generation, so it has every series of that generation; while
+the generation stays the same, no series was created or removed. A query that reads the generation
+from the database first therefore never uses an entry that lacks a series whose write was
+acknowledged before, whichever process wrote it.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class LabelledSeries:
 class ResolvedSelector:
     """The series of a selector, ids ascending, at a generation of the tenant's series.
 
-    `with_samples` are the series that had samples the last time: most often they have them again.
+    `with_samples` are the series that had samples in the last read, which is likely to repeat.
     """
 
     __slots__ = ("generation", "ids", "with_samples")
@@ -45,7 +45,7 @@ class ResolvedSelector:
         self.with_samples: LabelledSeries | None = None
 
     def labels_of(self, ids: IntArray) -> tuple[Labels, ...] | None:
-        """The remembered label sets, if they are those of these series."""
+        """The cached label sets, if they are those of these series."""
         known = self.with_samples
         return known.labels if known is not None and np.array_equal(known.ids, ids) else None
 
@@ -57,20 +57,20 @@ class SelectorCache:
         self._entries: ByteBoundedCache[SelectorKey, ResolvedSelector] = ByteBoundedCache(max_bytes)
 
     def get(self, key: SelectorKey, generation: int) -> ResolvedSelector | None:
-        """The series of a selector at a generation read from the database just now."""
+        """The cached series of a selector at the current generation."""
         found = self._entries.get(key)
         return found if found is not None and found.generation == generation else None
 
     def add(self, key: SelectorKey, resolved: ResolvedSelector) -> None:
-        """Remember what was read after the generation was."""
+        """Cache series that were read after their generation."""
         self._entries.add(key, resolved, _n_bytes_of(key, resolved))
 
     def add_labels(
         self, key: SelectorKey, resolved: ResolvedSelector, series: LabelledSeries
     ) -> None:
-        """Remember the label sets of a selector's series too, if it still is remembered itself.
+        """Cache the label sets of a selector's series too, if the selector is still cached.
 
-        When they take too much, the ids alone stay.
+        If they take too much memory, only the ids stay.
         """
         if self._entries.get(key) is not resolved:
             return

@@ -79,7 +79,7 @@ class BoundedConnection(WatchedConnection):
     """A connection on which every statement ends, or raises TimeoutError after its limit.
 
     Other exchanges (cancelling, introspection of types) are bounded by the driver's
-    `command_timeout`, which whoever connects sets to `GOODBYE_SECONDS`.
+    `command_timeout`, which is set to `GOODBYE_SECONDS` when connecting.
     """
 
     __slots__ = ("_sending", "idle_since", "limit_seconds")

@@ -249,7 +249,7 @@ class Pool:
 
     async def cut_busy(self, taken_before: float) -> None:
         """Abort connections taken before a time of the monotonic clock and still in use."""
-        dead = [one for one, taken_at in self._taken.items() if taken_at < taken_before]
+        dead = [taken for taken, taken_at in self._taken.items() if taken_at < taken_before]
         for connection in dead:
             connection.cut()
         if dead:

@@ -1,8 +1,8 @@
-"""The rules of what need not be fetched. Each is a thinning: the samples left give the same answer.
+"""Rules for samples that need not be fetched: the remaining samples give the same answer.
 
-A rule says only whether it would be exact and what it would do; `sql.pushdown.rule_choice` weighs
-what that costs. Most rules leave samples out and compute nothing, so no rounding can differ;
-`partials_of_window` lets the database compute what no rounding can differ in.
+A rule decides whether it is exact for a selection, and which thinning it makes;
+`sql.pushdown.rule_choice` compares the costs. Most rules leave samples out and compute nothing, so
+that rounding cannot differ; `partials_of_window` has the database compute only exact results.
 """
 
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from sql.pushdown.window_grid import TimeSegments, WindowGrid
 _LAST_OF_WINDOW: Final = frozenset(
     {"absent_over_time", "last_over_time", "present_over_time", "ts_of_last_over_time"}
 )
-"""What only asks for the newest sample of a window, or whether there is one."""
+"""Functions that depend only on the newest sample of a window, or on its existence."""
 _LAST_TWO_OF_WINDOW: Final = frozenset({"irate", "idelta"})
 
 
 class Partial(Enum):
-    """What is fetched of a segment in the place of its samples.
+    """What is fetched of a segment instead of its samples.
 
     Of `COUNT`, `MINIMUM`, `MAXIMUM` and `SUM` one sample that stands for all of them, with that
     value. Of `ENDS` the first and the last sample, of `ENDS_AND_RESETS` also the two around each
@@ -38,7 +38,7 @@ class Partial(Enum):
 
     @property
     def is_aggregate(self) -> bool:
-        """Whether one sample is left of each segment."""
+        """Whether a segment is reduced to one sample."""
         return self not in (Partial.ENDS, Partial.ENDS_AND_RESETS)
 
 
@@ -54,17 +54,18 @@ _PARTIAL_OF: Final = {
     "sum_over_time": Partial.SUM,
 }
 _ROUNDED: Final = frozenset({"stddev_over_time", "stdvar_over_time"})
-"""Each sample rounds a running mean: no combination of partial results has these bits."""
+"""Each sample rounds a running mean, so partial results cannot be combined to the same bits."""
 MAX_SEGMENTS: Final = 50_000
-"""As many go into a statement; a subquery of a million steps is read whole."""
+"""The most segments in a statement; a subquery of a million steps is read whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thinning:
     """Which samples of each series to fetch: `newest` of every segment (0: all of them).
 
-    With `skips_stale_markers` these are left out before the newest are chosen. `partial` is what
-    is fetched of each segment instead of its samples; the segments follow on each other then.
+    With `skips_stale_markers` stale markers are left out before the newest samples are chosen.
+    `partial` is what is fetched of each segment instead of its samples; the segments are adjacent
+    then.
     """
 
     rule: str
@@ -76,7 +77,7 @@ class Thinning:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a rule says of a selection: a thinning that is exact, or none, and why."""
+    """The result of a rule for a selection: an exact thinning, or None, and the reason."""
 
     rule: str
     thinning: Thinning | None
@@ -97,8 +98,8 @@ def last_sample(selection: SeriesSelection, grid: WindowGrid) -> Verdict:
 def last_sample_per_step(selection: SeriesSelection, grid: WindowGrid) -> Verdict:
     """`up` at many steps. Before: every sample. After: the newest of each step.
 
-    A step sees the newest sample of its lookback. If that is older than the step before, it was
-    the newest there as well, so it is among what is kept.
+    A step sees the newest sample of its lookback. If that is older than the previous step, it was
+    the newest there as well, so it is among the samples kept.
     """
     name = "last_sample_per_step"
     if selection.hints.range_ms:
@@ -144,9 +145,9 @@ def window_gaps(selection: SeriesSelection, grid: WindowGrid) -> Verdict:
 def partials_of_window(selection: SeriesSelection, grid: WindowGrid) -> Verdict:
     """`max_over_time(x[1d])`, `increase(x[30d])`. After: one to a few samples between window edges.
 
-    A window is a row of whole segments. The largest of their largest is its largest, sums of whole
-    numbers below 2^53 are exact in any order (a series with others is read whole), and a rate sees
-    the ends of a window, the resets within it and how many samples there are.
+    A window consists of whole segments. Its maximum is the largest of their maxima, sums of whole
+    numbers below 2^53 are exact in any order (series with other values are read whole), and a rate
+    depends on the ends of a window, the resets in it and the number of its samples.
     """
     name = "partials_of_window"
     function = selection.hints.function
@@ -182,7 +183,7 @@ RULES: Final[tuple[Rule, ...]] = (
 
 
 def judge(selection: SeriesSelection) -> list[Verdict]:
-    """What every rule says of a selection; whether it is worth it is another question."""
+    """The verdict of every rule on a selection, regardless of costs."""
     grid = WindowGrid.of(selection)
     if grid is None:
         reason = "its evaluation times are not known"

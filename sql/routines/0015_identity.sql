@@ -1,30 +1,30 @@
--- Who a series is, for ever: ids that do not repeat, and the check that stands before each sample.
+-- The identity of series: ids that never repeat, and the check before samples are stored.
 --
--- A running service keeps the ids of series in memory. Three things keep them honest
+-- A running service caches the ids of series. Three rules keep them valid
 -- (docs/adr/0012-ids-across-restores.md):
--- 1. No id is handed out twice, whatever state the database is brought back to.
--- 2. Statements that store samples say in the setting `promcompat.epoch` what the service knows of the
---    database. A trigger compares it and refuses them (SQLSTATE PC001) after a restore, a failover
---    or the removal of a series; the service then looks again and the sender repeats.
--- 3. Whoever removes series waits for statements that store samples, and they for it.
+-- 1. No id is handed out twice, whatever state the database is restored to.
+-- 2. Statements that store samples declare in the setting `promcompat.epoch` the state of the database
+--    that the service knows. A trigger compares it and refuses them (SQLSTATE PC001) after a restore, a
+--    failover or the removal of a series; the service then reads the state and the sender repeats.
+-- 3. The removal of series and statements that store samples exclude each other.
 --
 -- How to remove series (`DELETE FROM series` by hand does all but the first by its triggers):
 --   BEGIN;
 --   SELECT lock_series();                        -- waits for running writes; new ones wait for us
 --   DELETE FROM series WHERE id = ANY (…) AND NOT EXISTS (SELECT FROM sample …);
 --   COMMIT;                                      -- soon: writers wait
--- The lock needs a statement of its own. A DELETE that waits for it itself would still look at the
--- samples of before it waited, and would remove a series that just got its first one.
+-- The lock needs a separate statement. A DELETE that waits for it itself would still see the samples
+-- from before it waited, and would remove a series that just got its first one.
 
--- The microseconds since 2020. Counters that begin with it and never fall behind it do not repeat a
--- number when the database is brought back to an older state: it goes on above all it ever gave.
+-- The microseconds since 2020. Counters that start with it and never fall behind it do not repeat a
+-- number when the database is restored to an older state: they continue above every earlier number.
 CREATE OR REPLACE FUNCTION change_stamp() RETURNS bigint
 LANGUAGE sql VOLATILE
 RETURN (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - 1577836800000000;
 
 -- A new id of a series: the milliseconds since 2020 (41 bits last until 2089) before the last 22 bits
--- of a counter. Within a millisecond the counter tells ids apart, and a database that was brought back
--- is in a later one. Without a lock, so that nobody who makes series waits for another one's commit.
+-- of a counter. The counter distinguishes ids within a millisecond, and a restored database is in a
+-- later one. It takes no lock, so that writers that create series do not wait for each other's commit.
 CREATE OR REPLACE FUNCTION take_series_id() RETURNS bigint
 LANGUAGE sql VOLATILE
 RETURN ((promcompat.change_stamp() / 1000) << 22)
@@ -37,7 +37,7 @@ AS $$
 DECLARE
     new_id integer;
 BEGIN
-    -- Against others who do the same, until the end of the transaction; tenants are made seldom.
+    -- Excludes other calls until the end of the transaction; tenants are rarely created.
     LOCK TABLE promcompat.installation IN SHARE UPDATE EXCLUSIVE MODE;
     SELECT greatest(last_value + 1, promcompat.change_stamp() / 1000000) INTO new_id
     FROM promcompat.tenant_id_seq;
@@ -46,10 +46,10 @@ BEGIN
 END
 $$;
 
--- Which course of events this database is on. It changes when the server starts or is promoted (the
--- timeline is the first part of a WAL file's name), and when the database, the table `series` or the
--- row of `installation` is made anew, which every way to restore a dump does: the path of a table's
--- file names the database, and a row has the number of the transaction that wrote it.
+-- The epoch of the database. It changes when the server starts or is promoted (the timeline is the
+-- first part of a WAL file's name), and when the database, the table `series` or the row of
+-- `installation` is created again, as every way to restore a dump does: the path of a table's file
+-- contains the database, and a row has the number of the transaction that wrote it.
 -- No pinned search path: a writer calls this for each COPY, and each SET takes 20 µs.
 CREATE OR REPLACE FUNCTION database_epoch() RETURNS text
 LANGUAGE plpgsql STABLE
@@ -79,9 +79,9 @@ BEGIN
 END
 $$;
 
--- Waits until no transaction that stores samples runs, and keeps new ones waiting until the end of this
--- one. A lock of a table, for which one must be allowed to write to it: everybody who may connect can
--- take an advisory lock, and could stop all writes with it. pg_dump does not wait for this one.
+-- Waits until no transaction that stores samples runs, and blocks new ones until the end of this one.
+-- It is a table lock, which needs the right to write to the table: every role that can connect could
+-- take an advisory lock, and stop all writes with it. pg_dump does not wait for this lock.
 CREATE OR REPLACE FUNCTION lock_series() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
@@ -90,8 +90,8 @@ BEGIN
 END
 $$;
 
--- Refuses samples and new series of a service whose knowledge of tenants and series is out of date. SQL
--- users have no knowledge to be wrong; a session of the service that lost its setting is refused too.
+-- Refuses samples and new series of a service whose cached tenants and series may be out of date. SQL
+-- users have no cache; a session of the service that lost its setting is refused too.
 CREATE OR REPLACE FUNCTION check_writer() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
@@ -101,7 +101,7 @@ BEGIN
     IF known = '' AND current_setting('application_name') NOT LIKE 'promcompat write%' THEN
         RETURN NULL;
     END IF;
-    -- First the lock, then the look: what is seen now stays true until these samples are committed.
+    -- The lock comes first, so that the state read below stays true until these samples are committed.
     LOCK TABLE promcompat.series_removal IN ROW EXCLUSIVE MODE;
     IF known <> concat(promcompat.database_epoch(), '/', promcompat.removal_position()) THEN
         RAISE EXCEPTION 'the series that the writer knows are out of date'
@@ -148,9 +148,9 @@ BEGIN
 END
 $$;
 
--- Samples that SQL users change or delete may be in caches of samples and results. Which ones is not
--- looked up: writing the row of `installation` again changes the epoch, and everything is forgotten. The
--- sessions of the service, known by their application_name, count what they change (late_write).
+-- Samples that SQL users change or delete may be in caches of samples and results. Instead of finding
+-- out which, rewriting the row of `installation` changes the epoch, and all caches are dropped. The
+-- sessions of the service, recognised by application_name, count their changes instead (late_write).
 CREATE OR REPLACE FUNCTION note_changed_samples() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
 AS $$

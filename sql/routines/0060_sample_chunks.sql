@@ -1,7 +1,7 @@
--- The pieces of the sample table that are dropped as a whole: a hypertable's chunks, or partitions.
+-- The chunks of a hypertable, or partitions, of the sample table, which are dropped as a whole.
 
--- Every piece with the range of time it holds. Static SQL in PL/pgSQL is looked up when it runs, so
--- the view of TimescaleDB need not exist elsewhere.
+-- Every chunk with its time range. PL/pgSQL resolves static SQL when it runs, so the view of
+-- TimescaleDB need not exist elsewhere.
 CREATE OR REPLACE FUNCTION sample_chunks()
 RETURNS TABLE (chunk regclass, range_start timestamptz, range_end timestamptz)
 LANGUAGE plpgsql STABLE
@@ -32,7 +32,7 @@ BEGIN
 END
 $$;
 
--- Which pieces that end before a time hold no sample.
+-- The chunks that end before a time and have no sample.
 CREATE OR REPLACE FUNCTION empty_sample_chunks(ends_before timestamptz)
 RETURNS SETOF regclass
 LANGUAGE plpgsql STABLE
@@ -52,9 +52,9 @@ BEGIN
 END
 $$;
 
--- Drops one piece; with `only_empty` not if it has got a sample meanwhile. Returns whether it went.
--- Caches of every tenant learn that its days changed. The table is locked first, as readers and
--- writers do: the other way round would deadlock with those of a partition, and a query of a
+-- Drops one chunk; with `only_empty` only if it has no sample by now. Returns whether it was dropped.
+-- It counts the days of the chunk as changed for every tenant. The table is locked first, in the order
+-- of readers and writers: the opposite order would deadlock with those of a partition, and a query of a
 -- hypertable could be planned to read a chunk that is gone when it starts.
 CREATE OR REPLACE FUNCTION drop_sample_chunk(wanted regclass, only_empty boolean) RETURNS boolean
 LANGUAGE plpgsql

@@ -1,17 +1,17 @@
 -- The view `metrics_hourly`, what it reads on each edition, and the policies of TimescaleDB Community.
 
--- What of a value goes into sums. PostgreSQL refuses a sum of float8 that overflows, and one such
--- hour would stop every other: values from 1e290 on count as infinite instead.
+-- The value that goes into sums. PostgreSQL raises an error when a sum of float8 overflows, and one
+-- such hour would stop all others: values from 1e290 on count as infinite instead.
 CREATE OR REPLACE FUNCTION summable(value float8) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN abs(value) < 1e290 THEN value ELSE value * 'Infinity'::float8 END;
 
--- The mean of summed values; a quotient that would underflow, which PostgreSQL refuses, is 0.
+-- The mean of summed values; a quotient that would underflow, which is an error in PostgreSQL, is 0.
 CREATE OR REPLACE FUNCTION mean_of(sum float8, count bigint) RETURNS float8
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN abs(sum) < 1e-300 THEN 0 ELSE sum / count END;
 
--- Whether the features under the Timescale licence can be used.
+-- Whether the features of the Timescale licence are available.
 CREATE OR REPLACE FUNCTION has_columnstore() RETURNS boolean
 LANGUAGE sql STABLE
 AS $$
@@ -20,8 +20,8 @@ AS $$
         AND (SELECT relkind = 'r' FROM pg_class WHERE oid = 'sample'::regclass)
 $$;
 
--- Compresses samples after seven days. Settings and policies that are there already stay as they are:
--- they may be somebody's choice.
+-- Compresses samples after seven days. Existing settings and policies stay unchanged, as somebody may
+-- have chosen them.
 CREATE OR REPLACE FUNCTION ensure_columnstore() RETURNS void
 LANGUAGE plpgsql
 AS $$

@@ -79,7 +79,7 @@ def _series_access(
     options: StorageOptions,
     eighth: int,
 ) -> SeriesAccess:
-    """Three eighths of the memory for series go to their keys, and as much to their labels."""
+    """Keys get three eighths of the memory for series, and so do labels."""
     guard, known_keys, labels = database.guard, SeriesCache(3 * eighth), LabelsCache(3 * eighth)
     guard.subscribe(known_keys.forget)
     guard.on_step_back(labels.clear)

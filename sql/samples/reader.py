@@ -77,11 +77,13 @@ class RowReader:
             state = await self._series_reader.read_state(
                 connection,
                 tenant_id,
-                min((one.start_ms for one in selections), default=0),
-                max((one.end_ms for one in selections), default=0),
+                min((selection.start_ms for selection in selections), default=0),
+                max((selection.end_ms for selection in selections), default=0),
                 self._now_ms(),
             )
-            requests = [SelectionRequest(tenant_id, one, state, allowance) for one in selections]
+            requests = [
+                SelectionRequest(tenant_id, selection, state, allowance) for selection in selections
+            ]
             if len(requests) == 1:
                 return [await self._select(connection, requests[0])]
         # The connection is returned first: queries waiting for more would block each other.

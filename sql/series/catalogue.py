@@ -284,8 +284,8 @@ class PostgresCatalogue:
         if not matcher_sets:
             return None
         found = [
-            (await self._series_reader.resolve(connection, tenant_id, one, generation)).ids
-            for one in matcher_sets
+            (await self._series_reader.resolve(connection, tenant_id, matchers, generation)).ids
+            for matchers in matcher_sets
         ]
         return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
 
