@@ -14,6 +14,7 @@ from promcompat.querying.explanation import QueryExplanation, explain_query
 from promql.engine import Engine
 from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult
+from promql.values.shapes import take_rows
 
 TRUNCATION_WARNING = "results truncated due to limit"
 
@@ -67,7 +68,7 @@ def truncate_result(result: QueryResult, limit: int) -> QueryResult:
             rows = np.flatnonzero(value.present.any(axis=1))
             if len(rows) <= limit:
                 return result
-            kept: Matrix | SampleBlock = _matrix_rows(value, rows[:limit].tolist())
+            kept: Matrix | SampleBlock = take_rows(value, rows[:limit].tolist())
         case SampleBlock():
             if len(value.labels) <= limit:
                 return result
@@ -81,13 +82,3 @@ def truncate_result(result: QueryResult, limit: int) -> QueryResult:
         case _:
             return result
     return replace(result, value=kept, warnings=(*result.warnings, TRUNCATION_WARNING))
-
-
-def _matrix_rows(matrix: Matrix, rows: Sequence[int]) -> Matrix:
-    return Matrix(
-        [matrix.labels[row] for row in rows],
-        matrix.values[rows],
-        matrix.present[rows],
-        matrix.drop_name[rows],
-        None if matrix.histograms is None else matrix.histograms[rows],
-    )

@@ -173,7 +173,7 @@ class RangeResultCache:
             return
         if request.n_forgotten != self._n_forgotten:
             return
-        if not isinstance(matrix, Matrix) or matrix.histograms is not None:
+        if not isinstance(matrix, Matrix):
             return
         if _cell_bytes(len(matrix.labels), n_steps) > self._largest_entry:
             return

@@ -21,7 +21,6 @@ from promql.numbers.value_order import sort_samples
 from promql.values.annotation_texts import invalid_quantile
 from promql.values.matrix import Annotations, Matrix
 from promql.values.row_pieces import take_cells
-from promql.values.shapes import floats_only
 
 _Fold = Callable[[Matrix, Grouping], FloatArray]
 """Returns float64 [n_groups, n_steps], meaningful where a member of the group is present."""
@@ -34,7 +33,6 @@ def aggregate(
 
     `param` float64 [n_steps] is the quantile, None for the others.
     """
-    matrix = floats_only(matrix)
     grouping = group_series(matrix.labels, expr.grouping, expr.without)
     present = _any_member(matrix.present, grouping)
     # Prometheus 3.5 takes the flag of group i from series i.

@@ -10,7 +10,6 @@ from promql.aggregation.grouping import kept_pairs
 from promql.ast import AggregateExpr
 from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
 from promql.values.matrix import Matrix
-from promql.values.shapes import floats_only
 
 _BYTES_PER_VALUE = 80
 """A distinct value as a text."""
@@ -25,7 +24,6 @@ def count_values(expr: AggregateExpr, matrix: Matrix, label: str, budget: QueryB
     The value is set as `label`. Raises ExecutionError if the result would have more cells than
     `budget` allows samples, or take too many bytes.
     """
-    matrix = floats_only(matrix)
     budget.check_bytes(int(matrix.present.sum()) * _BYTES_PER_ROW)
     rows, steps = np.nonzero(matrix.present)
     distinct, value_of = _distinct_values(matrix.values[rows, steps], budget)

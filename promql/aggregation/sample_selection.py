@@ -17,7 +17,7 @@ from promql.ast import AggregateExpr, unwrap_parens
 from promql.budget import QueryBudget
 from promql.numbers.value_order import Less, larger_first, smaller_first
 from promql.values.matrix import Annotations, Matrix
-from promql.values.shapes import floats_only, take_rows
+from promql.values.shapes import take_rows
 
 SELECTIONS = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 
@@ -52,8 +52,6 @@ def select_samples(
     ascending, group by group), otherwise in the order of `matrix`. Raises ExecutionError for a k
     that does not fit int64 or a ratio that is NaN, at a step with samples.
     """
-    if expr.op in ("topk", "bottomk"):
-        matrix = floats_only(matrix)
     grouping = group_series(matrix.labels, expr.grouping, expr.without)
     if expr.op == "limit_ratio":
         return _limit_ratio(expr, _Choice(matrix, grouping, _no_limits(matrix)), param, annotations)

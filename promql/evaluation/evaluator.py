@@ -49,7 +49,6 @@ from promql.values.name_removal import drop_names, merge_rows
 from promql.values.range_vectors import RangeVector
 from promql.values.shapes import (
     byte_count,
-    floats_only,
     repeat_step,
     sample_count,
     without_empty_rows,
@@ -374,7 +373,6 @@ class Evaluator:
         if isinstance(value, ScalarGrid):
             return ScalarGrid(-value.values)
         assert isinstance(value, Matrix)
-        value = floats_only(value)
         negative = replace(value, values=-value.values)
         return drop_names(negative, self._options.delayed_name_removal, merge=False)
 

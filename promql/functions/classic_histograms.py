@@ -61,7 +61,7 @@ _Groups = dict[Labels, list[tuple[float, int]]]
 
 def histogram_quantile(call: InstantCall) -> Value:
     """`histogram_quantile(q, v)`: interpolates linearly within the bucket of the quantile."""
-    quantiles, matrix = call.scalar(0), call.floats(1)
+    quantiles, matrix = call.scalar(0), call.matrix(1)
     outside = ~((quantiles >= 0) & (quantiles <= 1))
     for quantile in dict.fromkeys(quantiles[outside].tolist()):
         call.annotations.warn(invalid_quantile(quantile), call.arg_positions[0])
@@ -80,7 +80,7 @@ def histogram_quantile(call: InstantCall) -> Value:
 
 def histogram_fraction(call: InstantCall) -> Value:
     """`histogram_fraction(lower, upper, v)`: the share of observations between two values."""
-    lower, upper, matrix = call.scalar(0), call.scalar(1), call.floats(2)
+    lower, upper, matrix = call.scalar(0), call.scalar(1), call.matrix(2)
     groups = _bucket_rows(matrix, call.annotations, call.arg_positions[2])
     call.budget.check_bytes(len(groups) * call.n_steps * (BYTES_PER_CELL + 1))
     results = np.zeros((len(groups), call.n_steps))

@@ -89,7 +89,7 @@ def timestamp(call: InstantCall) -> Value:
     """
     matrix = call.matrix(0)
     values = np.broadcast_to(call.timestamps / 1000, matrix.values.shape)
-    return replace(matrix, values=values, histograms=None)
+    return replace(matrix, values=values)
 
 
 def _date_function(part: Callable[[_Dates], IntArray]) -> Callable[[InstantCall], Value]:
@@ -100,7 +100,7 @@ def _date_function(part: Callable[[_Dates], IntArray]) -> Callable[[InstantCall]
             seconds = np.trunc(call.timestamps / 1000).astype(np.int64)
             values = part(_Dates.of(seconds)).astype(np.float64)[None, :]
             return Matrix.of((EMPTY_LABELS,), values, np.ones(values.shape, bool))
-        matrix = call.floats(0)
+        matrix = call.matrix(0)
         values = map_cells(
             lambda cells: part(_Dates.of(unix_seconds(cells))), matrix.values.shape, matrix.values
         )

@@ -7,7 +7,6 @@ from promcompat.core.model import FloatArray, IntArray
 from promql.ast import Expr, PositionRange
 from promql.budget import QueryBudget
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
-from promql.values.shapes import floats_only
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +58,6 @@ class InstantCall:
     def matrix(self, index: int) -> Matrix:
         """The instant vector argument at `index`."""
         return self._arg(index, Matrix)
-
-    def floats(self, index: int) -> Matrix:
-        """The instant vector argument at `index` without its native histograms."""
-        return floats_only(self.matrix(index))
 
     def scalar(self, index: int) -> FloatArray:
         """The scalar argument at `index`, float64 [n_steps]."""

@@ -233,5 +233,4 @@ def _assemble(base: Matrix, parts: Sequence[tuple[int, Labels, BoolArray]]) -> M
         base.values[rows],
         np.array([present for _, _, present in parts]),
         np.zeros(len(rows), bool),
-        None if base.histograms is None else base.histograms[rows],
     )

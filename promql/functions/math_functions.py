@@ -37,7 +37,7 @@ def each_sample(function: Callable[[FloatArray], FloatArray]) -> Callable[[Insta
 def _map_floats(
     call: InstantCall, function: Callable[..., FloatArray], *operands: FloatArray
 ) -> Matrix:
-    matrix = call.floats(0)
+    matrix = call.matrix(0)
     with np.errstate(all="ignore"):
         values = map_cells(function, matrix.values.shape, matrix.values, *operands)
     return replace(matrix, values=values)
@@ -74,7 +74,7 @@ def clamp_max(call: InstantCall) -> Value:
 
 
 def _clamped(call: InstantCall, least: FloatArray, most: FloatArray) -> Matrix:
-    matrix = call.floats(0)
+    matrix = call.matrix(0)
     with np.errstate(all="ignore"):
         present = matrix.present & ~(most < least)
         values = map_cells(_between, matrix.values.shape, least, most, matrix.values)
@@ -109,7 +109,7 @@ def vector(call: InstantCall) -> Value:
 
 def scalar(call: InstantCall) -> Value:
     """`scalar(v)`: the sample of each step that has exactly one, else NaN."""
-    matrix = call.floats(0)
+    matrix = call.matrix(0)
     values = np.full(call.n_steps, np.nan)
     alone = matrix.present.sum(axis=0) == 1
     rows = matrix.present[:, alone].argmax(axis=0) if alone.any() else np.empty(0, np.intp)

@@ -18,12 +18,12 @@ _CHUNKS = re.compile(r"[0-9]+|[^0-9]+")
 
 def sort(call: InstantCall) -> Value:
     """Rows by rising value, NaN last."""
-    return _sorted_by_value(call.floats(0), larger_first)
+    return _sorted_by_value(call.matrix(0), larger_first)
 
 
 def sort_desc(call: InstantCall) -> Value:
     """Rows by falling value, NaN last."""
-    return _sorted_by_value(call.floats(0), smaller_first)
+    return _sorted_by_value(call.matrix(0), smaller_first)
 
 
 def _sorted_by_value(matrix: Matrix, last_first: Less) -> Matrix:

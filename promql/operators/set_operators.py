@@ -5,6 +5,7 @@ grouped everything before it, a chain of 5,000 selectors would take 80 times as 
 """
 
 from collections.abc import Callable, Container, Hashable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -23,17 +24,17 @@ def apply_set_operator(op: str, lhs: Matrix, rhs: Matrix, matching: VectorMatchi
 
 def _and(lhs: Matrix, rhs: Matrix, groups: MatchGroups) -> Matrix:
     matched = _any_present(rhs.present, groups.rhs, groups.count)[groups.lhs]
-    return _with_present(lhs, lhs.present & matched)
+    return replace(lhs, present=lhs.present & matched)
 
 
 def _unless(lhs: Matrix, rhs: Matrix, groups: MatchGroups) -> Matrix:
     matched = _any_present(rhs.present, groups.rhs, groups.count)[groups.lhs]
-    return _with_present(lhs, lhs.present & ~matched)
+    return replace(lhs, present=lhs.present & ~matched)
 
 
 def _or(lhs: Matrix, rhs: Matrix, groups: MatchGroups) -> Matrix:
     matched = _any_present(lhs.present, groups.lhs, groups.count)[groups.rhs]
-    return _stack((lhs, _with_present(rhs, rhs.present & ~matched)))
+    return _stack((lhs, replace(rhs, present=rhs.present & ~matched)))
 
 
 _OPERATORS: Mapping[str, Callable[[Matrix, Matrix, MatchGroups], Matrix]] = {
@@ -60,29 +61,13 @@ def _present_by_group(present: BoolArray, group_of: IntArray) -> tuple[IntArray,
     return groups, np.logical_or.reduceat(present[order], starts, axis=0)
 
 
-def _with_present(matrix: Matrix, present: BoolArray) -> Matrix:
-    """The matrix with another mask."""
-    return Matrix(matrix.labels, matrix.values, present, matrix.drop_name, matrix.histograms)
-
-
 def _stack(parts: Sequence[Matrix]) -> Matrix:
     """The rows of all parts in order; labels may repeat."""
-    histograms = None
-    if any(part.histograms is not None for part in parts):
-        histograms = np.concatenate(
-            [
-                np.full(part.values.shape, None, np.object_)
-                if part.histograms is None
-                else part.histograms
-                for part in parts
-            ]
-        )
     return Matrix(
         [labels for part in parts for labels in part.labels],
         np.concatenate([part.values for part in parts]),
         np.concatenate([part.present for part in parts]),
         np.concatenate([part.drop_name for part in parts]),
-        histograms,
     )
 
 
@@ -117,7 +102,7 @@ class Union:
         known = len(self._numbers)
         groups = self._groups_of(operand)
         if known:
-            rest = _with_present(operand, operand.present & ~self._covered[groups])
+            rest = replace(operand, present=operand.present & ~self._covered[groups])
             operand = without_empty_rows(rest)
             groups = self._groups_of(operand)
         present_groups, present = _present_by_group(operand.present, groups)

@@ -18,7 +18,6 @@ from promql.operators.match_groups import find_match_groups, match_group_labels
 from promql.values.matrix import Matrix, ScalarGrid
 from promql.values.name_removal import drop_names
 from promql.values.row_pieces import cell_pieces, map_cells, take_cells
-from promql.values.shapes import floats_only
 
 _NOT_EXPLICIT = (
     "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
@@ -52,7 +51,6 @@ def vector_scalar_operation(
     """
     vector = lhs if isinstance(lhs, Matrix) else rhs
     assert isinstance(vector, Matrix)
-    vector = floats_only(vector)
     left = vector.values if isinstance(lhs, Matrix) else lhs.values
     right = vector.values if isinstance(rhs, Matrix) else rhs.values
     if not is_comparison(op):
@@ -75,7 +73,6 @@ def vector_operation(
     matching = operator.matching
     swapped = matching.card is Cardinality.ONE_TO_MANY
     many, one = (rhs, lhs) if swapped else (lhs, rhs)
-    many, one = floats_only(many), floats_only(one)
     # At steps where a side has no samples, Prometheus computes nothing and cannot fail.
     active: BoolArray = np.logical_or.reduce(many.present, axis=0)
     active = active & np.logical_or.reduce(one.present, axis=0)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
 from promql.ast import PositionRange
@@ -21,15 +20,12 @@ class Matrix:
     `values` float64 [n_series, n_steps]: meaningful where `present` bool [n_series, n_steps].
     `drop_name` bool [n_series]: rows whose metric name is removed at the end of the query (delayed
     name removal); all False if names are removed at once.
-    `histograms` object [n_series, n_steps] or None: a native histogram where the sample is one,
-    None where it is a float. None for the whole array means that there are no histograms.
     """
 
     labels: Sequence[Labels]
     values: FloatArray
     present: BoolArray
     drop_name: BoolArray
-    histograms: NDArray[np.object_] | None = None
 
     @classmethod
     def empty(cls, n_steps: int) -> "Matrix":

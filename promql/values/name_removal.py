@@ -10,12 +10,11 @@ the two are never present at the same step. `merge` says which of the two applie
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import BoolArray, IntArray, Labels
+from promcompat.core.model import IntArray, Labels
 from promql.values.matrix import Matrix, ScalarGrid, StringValue, Value, Windows
-from promql.values.row_pieces import CellT, cell_pieces, take_cells
+from promql.values.row_pieces import cell_pieces, take_cells
 from promql.values.shapes import take_rows
 
 SAME_LABELSET = "vector cannot contain metrics with the same labelset"
@@ -115,13 +114,5 @@ def _merge_into(merged: Matrix, target: IntArray, matrix: Matrix, rows: IntArray
         if (added & known).any():
             raise ExecutionError(SAME_LABELSET)
         merged.present[goal, steps] = added | known
-        _replace_cells(merged.values, goal, steps, added, matrix.values[source, steps])
-        if merged.histograms is not None and matrix.histograms is not None:
-            found = matrix.histograms[source, steps]
-            _replace_cells(merged.histograms, goal, steps, added, found)
-
-
-def _replace_cells(
-    cells: NDArray[CellT], rows: IntArray, steps: slice, where: BoolArray, by: NDArray[CellT]
-) -> None:
-    cells[rows, steps] = np.where(where, by, take_cells(cells, rows, steps))
+        kept = take_cells(merged.values, goal, steps)
+        merged.values[goal, steps] = np.where(added, matrix.values[source, steps], kept)

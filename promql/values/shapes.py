@@ -1,7 +1,6 @@
 """The size of values, and values with fewer rows, fewer samples or more steps."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +36,6 @@ def take_rows(matrix: Matrix, rows: Sequence[int]) -> Matrix:
         matrix.values[index],
         matrix.present[index],
         matrix.drop_name[index],
-        None if matrix.histograms is None else matrix.histograms[index],
     )
 
 
@@ -47,26 +45,15 @@ def without_empty_rows(matrix: Matrix) -> Matrix:
     return matrix if kept.all() else take_rows(matrix, np.flatnonzero(kept).tolist())
 
 
-def floats_only(matrix: Matrix) -> Matrix:
-    """The matrix with its native histogram samples made absent."""
-    if matrix.histograms is None:
-        return matrix
-    is_float = np.array([h is None for h in matrix.histograms.flat], bool)
-    is_float = is_float.reshape(matrix.present.shape)
-    return replace(matrix, present=matrix.present & is_float, histograms=None)
-
-
 def repeat_step(value: Value, n_steps: int) -> Value:
     """The value of a grid of one step, at each of `n_steps` steps."""
     match value:
         case Matrix():
-            histograms = value.histograms
             return Matrix(
                 value.labels,
                 _repeated(value.values, n_steps),
                 _repeated(value.present, n_steps),
                 value.drop_name,
-                None if histograms is None else _repeated(histograms, n_steps),
             )
         case ScalarGrid():
             return ScalarGrid(np.repeat(value.values, n_steps))

@@ -29,7 +29,7 @@ def test_the_evaluator_computes_two_functions_itself() -> None:
 
 async def test_a_record_is_all_that_a_new_function_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     def twice(call: InstantCall) -> Value:
-        matrix = call.floats(0)
+        matrix = call.matrix(0)
         return replace(matrix, values=2 * matrix.values)
 
     record = InstantFunction("twice", (ValueType.VECTOR,), twice)
