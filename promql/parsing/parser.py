@@ -6,10 +6,8 @@ from promcompat.core.bounded_caches import ByteBoundedCache
 from promcompat.core.matchers import LabelMatcher
 from promql.ast import Expr
 from promql.parsing.lalr_parser import ParseCheck, no_check, parse
-from promql.parsing.parse_errors import ParseError, PositionedError
+from promql.parsing.parse_errors import PositionedError
 from promql.parsing.type_checker import check_types
-
-__all__ = ["BYTES_PER_TOKEN", "ParseError", "parse_expr", "parse_metric_selector"]
 
 BYTES_PER_TOKEN: Final = 512
 """Bytes of the tree of a query and its plan, per token."""

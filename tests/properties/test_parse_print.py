@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promql.ast import Expr, MatrixSelector, children
-from promql.parsing.parser import ParseError, parse_expr, parse_metric_selector
+from promql.parsing.parse_errors import ParseError
+from promql.parsing.parser import parse_expr, parse_metric_selector
 from promql.parsing.printer import prettify, print_expr
 from tests.strategies import ANY_EXPRESSION, canonical
 

@@ -12,7 +12,7 @@ from promcompat.core.model import EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
 from promql.ast import PositionRange
 from promql.engine import Engine, EngineOptions
-from promql.parsing.parser import ParseError
+from promql.parsing.parse_errors import ParseError
 from promql.query import Query
 from promql.values.annotation_texts import annotation_texts
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue

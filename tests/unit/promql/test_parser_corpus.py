@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from promql.parsing.parser import ParseError, parse_expr
+from promql.parsing.parse_errors import ParseError
+from promql.parsing.parser import parse_expr
 from promql.parsing.printer import prettify, print_expr
 from tests.promqltest.script import Eval
 from tests.promqltest.script_parser import read_script

@@ -7,7 +7,8 @@ import pytest
 
 from promcompat.core.errors import BadDataError
 from promql.ast import line_col
-from promql.parsing.parser import ParseError, parse_expr, parse_metric_selector
+from promql.parsing.parse_errors import ParseError
+from promql.parsing.parser import parse_expr, parse_metric_selector
 
 ERROR_TEXTS = Path(__file__).with_name("error_texts.txt")
 
