@@ -106,7 +106,7 @@ def run_range(
 
 def _rows(values: FloatArray, present: np.ndarray) -> list[list[float | None]]:
     return [
-        [value if shown else None for value, shown in zip(row, mask, strict=True)]
+        [value if is_present else None for value, is_present in zip(row, mask, strict=True)]
         for row, mask in zip(values.tolist(), present.tolist(), strict=True)
     ]
 

@@ -20,7 +20,7 @@ class SeriesReader:
 
     def __init__(self, series: Series) -> None:
         self._series = series
-        self.asked: Sequence[SeriesSelection] = ()
+        self.selections: Sequence[SeriesSelection] = ()
 
     async def select(
         self,
@@ -29,7 +29,7 @@ class SeriesReader:
         check_bytes: CheckBytes = any_bytes,
     ) -> list[SampleBlock]:
         """See SampleReader."""
-        self.asked = selections
+        self.selections = selections
         return [self._select(selection) for selection in selections]
 
     def _select(self, selection: SeriesSelection) -> SampleBlock:

@@ -90,7 +90,7 @@ async def test_quantile(quantile: str, values: list[float], expected: float) -> 
     assert value == pytest.approx(expected, nan_ok=True)
 
 
-async def test_quantile_outside_its_range_is_told() -> None:
+async def test_quantile_out_of_range_warns() -> None:
     result = await run_range(
         "quantile(scalar(q), m)",
         {make_labels("q"): steps([2.0, -1.0, 0.5]), make_labels("m"): steps([1.0, 1.0, 1.0])},

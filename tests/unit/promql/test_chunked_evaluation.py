@@ -42,7 +42,7 @@ async def evaluate(
     return evaluate_plan(plan, blocks, options, budget, cells_per_chunk)
 
 
-def shown(evaluation: Evaluation) -> str:
+def as_text(evaluation: Evaluation) -> str:
     value = evaluation.value
     if isinstance(value, ScalarGrid):
         return json.dumps(value.values.tolist())
@@ -81,22 +81,22 @@ def shown(evaluation: Evaluation) -> str:
         "vector(1) unless a",
     ],
 )
-async def test_pieces_give_what_the_whole_gives(text: str, delayed: bool) -> None:
+async def test_pieces_equal_the_whole(text: str, delayed: bool) -> None:
     whole = await evaluate(text, 10**6, delayed=delayed)
     for cells in (1, 10, 40):
-        assert shown(await evaluate(text, cells, delayed=delayed)) == shown(whole)
+        assert as_text(await evaluate(text, cells, delayed=delayed)) == as_text(whole)
 
 
-async def test_series_that_live_apart_take_the_room_of_their_samples() -> None:
+async def test_series_that_never_coexist_take_memory_for_their_samples_only() -> None:
     # As a whole the selector needs 3 x 30 cells, a piece of two steps no more than 2 x 2.
-    assert shown(await evaluate("count(a)", 1, max_samples=45)) == shown(
+    assert as_text(await evaluate("count(a)", 1, max_samples=45)) == as_text(
         await evaluate("count(a)", 10**6)
     )
     with pytest.raises(ExecutionError, match="too many samples"):
         await evaluate("count(a)", 10**6, max_samples=45)
 
 
-async def test_annotations_of_all_pieces_are_told() -> None:
+async def test_annotations_of_all_pieces_are_reported() -> None:
     evaluation = await evaluate("rate(b[5m])", 1)
     ((text, _),) = evaluation.annotations.infos
     assert text.startswith("metric might not be a counter")

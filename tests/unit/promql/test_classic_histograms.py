@@ -194,16 +194,16 @@ def test_quantile_in_special_cases(q: float, rows: dict[str, float], expected: f
 
 
 @pytest.mark.parametrize(
-    ("q", "shown", "expected"),
+    ("q", "formatted", "expected"),
     [(1.01, "1.01", math.inf), (-1.0, "-1", -math.inf), (math.nan, "NaN", math.nan)],
 )
 def test_a_quantile_outside_zero_to_one_warns_even_without_data(
-    q: float, shown: str, expected: float
+    q: float, formatted: str, expected: float
 ):
     assert quantile(q, {"1": 10.0, "+Inf": 20.0}) == pytest.approx(expected, nan_ok=True)
     annotations = Annotations()
     run_instant("histogram_quantile", q, matrix({}), annotations=annotations)
-    text = f"quantile value should be between 0 and 1, got {shown}"
+    text = f"quantile value should be between 0 and 1, got {formatted}"
     assert annotations.warnings == [(text, POSITIONS[0])]
 
 
@@ -260,7 +260,7 @@ def test_rounding_differences_are_taken_out_without_an_info():
     assert forced_texts(rows, delayed=False) == []
 
 
-def test_only_the_first_step_of_a_histogram_knows_its_name():
+def test_only_the_first_step_names_the_histogram():
     rows = {"1": [10.0, 10.0], "2": [5.0, 5.0], "+Inf": [20.0, 20.0]}
     assert forced_texts(rows, delayed=False) == ['"h_bucket"', '""']
     assert forced_texts(rows, delayed=True) == ['"h_bucket"']

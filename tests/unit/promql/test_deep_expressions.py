@@ -102,7 +102,7 @@ def test_fold_goes_from_the_leaves_up() -> None:
     assert fold(parse_expr("^".join(["1"] * N)), depth) == N
 
 
-def test_nested_computations_answer_each_other() -> None:
+def test_nested_computations_receive_their_results() -> None:
     def count_leaves(depth: int) -> Nested[int, int]:
         if depth <= 0:
             return 1

@@ -65,10 +65,10 @@ async def test_time_modifiers(text: str, expected: float) -> None:
 
 
 async def test_last_over_time_restores_a_name_that_is_removed_at_the_end() -> None:
-    for func, shown in (("last_over_time", '{__name__="m"}'), ("max_over_time", "{}")):
+    for func, expected in (("last_over_time", '{__name__="m"}'), ("max_over_time", "{}")):
         text = f"{func}((-m)[2m:1m])"
         result = await run(text, RAMP, 20 * MINUTE, delayed_name_removal=True)
-        assert [labels for labels, _ in vector(result)] == [shown]
+        assert [labels for labels, _ in vector(result)] == [expected]
 
 
 async def test_subquery_steps_are_multiples_of_the_step_after_the_window_start() -> None:
@@ -158,10 +158,10 @@ async def test_evaluation_stops_when_time_is_up() -> None:
 
 
 class BlockedReader:
-    """A SampleReader that answers when it is told to."""
+    """A SampleReader that answers once `release` is set."""
 
     def __init__(self) -> None:
-        self.asked = asyncio.Event()
+        self.was_called = asyncio.Event()
         self.release = asyncio.Event()
 
     async def select(
@@ -171,7 +171,7 @@ class BlockedReader:
         check_bytes: CheckBytes = any_bytes,
     ) -> list[SampleBlock]:
         """See SampleReader."""
-        self.asked.set()
+        self.was_called.set()
         await self.release.wait()
         return [SampleBlock.empty() for _ in selections]
 
@@ -186,7 +186,7 @@ async def test_queries_wait_for_their_turn_only_so_long() -> None:
     reader = BlockedReader()
     engine = Engine(reader, EngineOptions(max_concurrency=1))
     first = asyncio.create_task(engine.run(m_at_0()))
-    await reader.asked.wait()
+    await reader.was_called.wait()
     with pytest.raises(QueryTimeoutError, match=r"^query timed out in query queue$"):
         await engine.run(m_at_0(timeout_seconds=0.01))
     reader.release.set()
@@ -198,7 +198,7 @@ async def test_cancelled_query_frees_its_place() -> None:
     reader = BlockedReader()
     engine = Engine(reader, EngineOptions(max_concurrency=1))
     task = asyncio.create_task(engine.run(m_at_0()))
-    await reader.asked.wait()
+    await reader.was_called.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -216,7 +216,7 @@ async def test_one_selection_for_equal_selectors() -> None:
     reader = SeriesReader(RAMP)
     query = Query("t", "m + m", EvalRange(0, MINUTE, MINUTE))
     await Engine(reader, EngineOptions()).run(query)
-    assert len(reader.asked) == 1
+    assert len(reader.selections) == 1
 
 
 async def test_long_evaluation_gives_the_same_in_a_thread() -> None:
@@ -231,7 +231,7 @@ async def test_statistics() -> None:
     assert set(result.stats.timings_seconds) >= {"execTotalTime", "innerEvalTime"}
 
 
-def test_annotations_are_told_apart_by_text_and_cut_at_ten() -> None:
+def test_annotations_with_equal_texts_merge_and_ten_are_shown() -> None:
     notes = Annotations()
     for number in range(12):
         notes.warn(f"w{number}", PositionRange(4, 6))
@@ -298,7 +298,7 @@ async def test_annotations_say_where_an_argument_in_parentheses_is(text: str, co
 
 @pytest.mark.parametrize("at", ["1e16", "-1e16", "9223372036854775", "-9223372036854775"])
 @pytest.mark.parametrize("text", ["m @ {}", "last_over_time(m[5m] @ {})", "rate(m[5m:1m] @ {})"])
-async def test_there_is_nothing_at_the_ends_of_time(text: str, at: str) -> None:
+async def test_no_samples_at_the_ends_of_time(text: str, at: str) -> None:
     assert vector(await run(text.format(at), RAMP, 20 * MINUTE)) == []
 
 
@@ -321,7 +321,7 @@ async def test_samples_that_are_to_be_counted_may_not_be_left_out() -> None:
         at = EvalRange.instant(20 * MINUTE)
         query = Query("t", "last_over_time(m[3m])", at, counts_samples=counts_samples)
         result = await engine.run(query)
-        (selection,) = reader.asked
+        (selection,) = reader.selections
         assert selection.hints.reach_ms == reach_ms
         assert result.stats.total_samples == 3
 

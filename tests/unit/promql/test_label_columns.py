@@ -22,5 +22,5 @@ ALIKE = [make_labels("up", job=job, n="1") for job in "abca"]
 )
 def test_label_pairs_are_those_of_each_series(labels: list) -> None:
     for name in ("job", "__name__", "n", "absent"):
-        expected = [(name, one.get(name)) if one.get(name) else None for one in labels]
+        expected = [(name, row.get(name)) if row.get(name) else None for row in labels]
         assert label_pairs(labels, name) == expected

@@ -75,7 +75,7 @@ def check_call(func: str, *texts: str) -> None:
     check(Call(func, (NumberLiteral(0.0, False, position), *literals), position))
 
 
-async def test_the_outer_one_of_two_errors_is_told():
+async def test_outer_of_two_nested_errors_is_reported():
     inner = "double_exponential_smoothing(m[5m], 0.5, 2)"
     with pytest.raises(ExecutionError, match="invalid destination label name in label_join"):
         await run(f'label_join({inner}, "", "-", "a")', {make_labels("m"): [(0, 1.0)]})
@@ -206,7 +206,7 @@ def test_sort_by_label_puts_series_without_the_label_first():
     assert order_by_label("sort_by_label_desc", ["2", "", "3", "1"]) == ["3", "2", "1", ""]
 
 
-def test_sort_by_label_takes_leading_zeros_for_nothing():
+def test_sort_by_label_ignores_leading_zeros():
     rows = matrix({make_labels("x", a=a, b=b): [1.0] for a, b in (("1", "2"), ("01", "3"))})
     result = rows_of(run_instant("sort_by_label", rows, "a", "b"))
     assert [labels.get("b") for labels in result] == ["2", "3"]

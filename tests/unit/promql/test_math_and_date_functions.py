@@ -136,7 +136,7 @@ def test_round_ties_up_to_the_nearest_multiple(sample: float, to_nearest: float,
     assert same(of_sample("round", sample, to_nearest), expected)
 
 
-def test_round_is_to_one_unless_told():
+def test_round_rounds_to_one_by_default():
     assert of_sample("round", 0.5) == 1.0
 
 

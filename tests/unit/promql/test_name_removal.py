@@ -49,7 +49,7 @@ def test_functions_of_whole_series_refuse_equal_rows_that_never_meet():
     assert rows_of(drop_names(absent, delayed=False, merge=False)) == {JOB: [1.0, None]}
 
 
-def test_merged_rows_stand_where_the_first_of_them_stood():
+def test_merged_row_keeps_the_place_of_the_first():
     other = make_labels(job="y")
     merged = merge_rows(
         drop_names(matrix({A: [1.0, None], other: [7.0, 7.0], B: [None, 2.0]}), delayed=False)

@@ -52,9 +52,7 @@ def bounds(selections: Sequence[SeriesSelection]) -> list[tuple[int, int]]:
         ("max_over_time(max_over_time(foo[1m:1m])[20m:1m] @ end())", (36, 60)),
     ],
 )
-def test_selection_covers_what_the_evaluator_can_ask_for(
-    text: str, expected: tuple[int, int]
-) -> None:
+def test_selection_covers_what_the_evaluator_can_read(text: str, expected: tuple[int, int]) -> None:
     assert bounds(plan(text).selections) == [expected]
 
 
@@ -83,7 +81,7 @@ def test_shared_selection_has_no_hint_of_one_use_only() -> None:
     assert selection.hints == SelectHints(step_ms=MINUTE, reach_ms=5 * MINUTE)
 
 
-def test_preprocessors_are_overlooked_inside_parameters() -> None:
+def test_at_start_and_end_are_ignored_in_parameters() -> None:
     found = plan("topk(scalar(k @ end()), foo @ start())")
     assert bounds(found.selections) == [(-5, 60), (-5, 0)]
 
@@ -106,7 +104,7 @@ def test_inside_of_a_subquery_is_invariant_by_itself() -> None:
     assert len(found.step_invariant) == 1
 
 
-def test_constant_is_not_worth_a_step_of_its_own() -> None:
+def test_constant_is_not_evaluated_apart() -> None:
     assert plan("vector(1) + 1").step_invariant == frozenset()
 
 
@@ -144,7 +142,7 @@ def test_default_step_of_a_subquery() -> None:
     assert expr.args[0].step_ms == MINUTE
 
 
-def test_info_reads_target_info_when_not_told_otherwise() -> None:
+def test_info_reads_target_info_by_default() -> None:
     selections = plan("info(foo)").selections
     assert [(m.name, m.value) for m in selections[1].matchers] == [(METRIC_NAME, "target_info")]
     selections = plan('info(foo, {version=~".+"})').selections
@@ -158,7 +156,7 @@ def test_timestamp_at_a_moved_time_may_leave_nothing_out() -> None:
     assert selection.hints.reach_ms == 5 * MINUTE
 
 
-def test_subquery_asks_at_multiples_of_its_step() -> None:
+def test_subquery_is_evaluated_at_multiples_of_its_step() -> None:
     found = plan("max_over_time(foo[20m:7m])", EvalRange(HOUR, HOUR, 0)).selections[0]
     first_ms = found.start_ms + found.hints.reach_ms
     assert first_ms == 42 * MINUTE

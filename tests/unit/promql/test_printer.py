@@ -77,7 +77,7 @@ def test_prints_as_prometheus(query: str, expected: str) -> None:
         (r'"\ufffd"', r'"\ufffd"'),
     ],
 )
-def test_prints_what_reads_back_where_prometheus_does_not(query: str, expected: str) -> None:
+def test_output_parses_where_that_of_prometheus_does_not(query: str, expected: str) -> None:
     printed = print_expr(parse_expr(query))
     assert printed == expected
     assert print_expr(parse_expr(printed)) == printed

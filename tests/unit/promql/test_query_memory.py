@@ -128,7 +128,7 @@ async def test_memory_of_a_result_is_held_until_it_is_gone() -> None:
     assert engine.memory.held_bytes == 0
 
 
-async def test_query_that_waits_in_vain_times_out_and_says_why() -> None:
+async def test_query_that_waits_too_long_times_out_with_the_reason() -> None:
     engine = shared_engine(await filled(), LIMIT)
     engine.memory.take(LIMIT - 1_000, 0)
     with pytest.raises(QueryTimeoutError) as refused:

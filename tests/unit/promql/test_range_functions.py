@@ -223,7 +223,7 @@ def test_quantile_over_time_interpolates_and_sorts_nan_first():
 
 
 @pytest.mark.parametrize(
-    ("quantile", "shown", "result"),
+    ("quantile", "formatted", "result"),
     [
         (1.5, "1.5", math.inf),
         (-0.1, "-0.1", -math.inf),
@@ -233,14 +233,14 @@ def test_quantile_over_time_interpolates_and_sorts_nan_first():
     ],
 )
 def test_quantile_over_time_warns_of_a_quantile_outside_zero_to_one(
-    quantile: float, shown: str, result: float
+    quantile: float, formatted: str, result: float
 ):
     annotations = Annotations()
     got = run_range(
         "quantile_over_time", ONE_STEP, [regular([1.0])], quantile, annotations=annotations
     )
     assert got == [[pytest.approx(result, nan_ok=True)]]
-    text = f"quantile value should be between 0 and 1, got {shown}"
+    text = f"quantile value should be between 0 and 1, got {formatted}"
     assert annotations.warnings == [(text, POSITIONS[0])]
 
 

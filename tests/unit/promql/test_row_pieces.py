@@ -93,7 +93,7 @@ QUERIES = [
 ]
 
 
-async def shown(query: str) -> str:
+async def answer_text(query: str) -> str:
     result = await run_range(query, DATA, N_STEPS)
     assert isinstance(result.value, Matrix)
     cells = np.where(result.value.present, result.value.values, np.nan)
@@ -110,14 +110,12 @@ def cut_small(monkeypatch: pytest.MonkeyPatch, n_cells: int) -> None:
 
 
 @pytest.mark.parametrize("query", QUERIES)
-async def test_pieces_give_what_the_whole_gives(
-    query: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole = await shown(query)
+async def test_pieces_equal_the_whole(query: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = await answer_text(query)
     assert json.loads(whole)[0]
     for n_cells in (1, 9, 60):
         cut_small(monkeypatch, n_cells)
-        assert await shown(query) == whole, n_cells
+        assert await answer_text(query) == whole, n_cells
 
 
 def test_pieces_of_series_have_few_cells_and_samples() -> None:
@@ -197,7 +195,7 @@ def filled_block(name: str) -> SampleBlock:
             make_labels(name, le=bounds[n % 3], n=f"{n // 3 if name == 'h' else n:04}")
             for n in range(N_SERIES)
         ),
-        key=lambda one: one.pairs,
+        key=lambda labels: labels.pairs,
     )
     times = np.tile(np.arange(N_SAMPLES) * STEP_MS, N_SERIES)
     values = np.random.default_rng(1).integers(0, 1000, len(times)).astype(np.float64)

@@ -38,12 +38,12 @@ async def test_bottomk_is_ascending_with_nan_last() -> None:
     assert names(vector(await run("bottomk(1, m)", data))) == ["a"]
 
 
-async def test_number_takes_the_place_of_nan() -> None:
+async def test_number_replaces_nan() -> None:
     assert names(vector(await run("topk(1, m)", series(a=[math.nan], b=[-5.0])))) == ["b"]
     assert names(vector(await run("bottomk(1, m)", series(a=[math.nan], b=[5.0])))) == ["b"]
 
 
-async def test_of_equal_samples_the_heap_decides_as_in_prometheus() -> None:
+async def test_heap_decides_between_equal_samples_as_in_prometheus() -> None:
     # Two 1s fill the heap, the 2 replaces its root, which is the 1 that came first.
     assert names(vector(await run("topk(2, m)", series(a=[1.0], b=[1.0], c=[2.0])))) == ["c", "b"]
 
@@ -77,9 +77,9 @@ async def test_k_below_one_chooses_nothing(op: str) -> None:
     assert vector(await run(f"{op}(-1, m)", series(a=[1.0]))) == []
 
 
-@pytest.mark.parametrize(("k", "shown"), [("NaN", "NaN"), ("1e30", "1e\\+30"), ("Inf", "\\+Inf")])
-async def test_k_that_is_no_int64_fails_where_there_are_samples(k: str, shown: str) -> None:
-    with pytest.raises(ExecutionError, match=f"^Scalar value {shown} overflows int64$"):
+@pytest.mark.parametrize(("k", "text"), [("NaN", "NaN"), ("1e30", "1e\\+30"), ("Inf", "\\+Inf")])
+async def test_k_beyond_int64_fails_where_there_are_samples(k: str, text: str) -> None:
+    with pytest.raises(ExecutionError, match=f"^Scalar value {text} overflows int64$"):
         await run(f"topk({k}, m)", series(a=[1.0]))
     assert vector(await run(f"topk({k}, missing)", series(a=[1.0]))) == []
 

@@ -45,7 +45,7 @@ def random_series(seed: int) -> Series:
         ("sum(a or b or c or d)", "sum(((a or b) or c) or d)"),
     ],
 )
-async def test_chain_is_what_its_parts_are(
+async def test_chain_equals_its_parts(
     chain: str, one_by_one: str, delayed: bool, seed: int
 ) -> None:
     series = random_series(seed)

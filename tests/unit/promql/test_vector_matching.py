@@ -159,7 +159,7 @@ async def test_ambiguous_matching_is_refused(text: str, message: str) -> None:
     assert str(caught.value) == message
 
 
-async def test_nothing_is_refused_where_a_side_is_empty() -> None:
+async def test_steps_with_an_empty_side_do_not_fail() -> None:
     assert vector(await run("missing + on(host) cpu", DATA)) == []
 
 

@@ -102,9 +102,9 @@ def test_matrix_to_block_keeps_present_samples_only() -> None:
 
 def test_windows_to_block_sorts_series_and_leaves_out_empty_ones() -> None:
     block = SampleBlock((B, A), times(1, 2, 5), np.array([1.0, 2.0, 3.0]), times(0, 2, 3))
-    shown = windows_to_block(make_windows(block, times(5), 4))
-    assert shown.labels == (A, B)
-    assert shown.values.tolist() == [3.0, 2.0]
+    copied = windows_to_block(make_windows(block, times(5), 4))
+    assert copied.labels == (A, B)
+    assert copied.values.tolist() == [3.0, 2.0]
     assert windows_to_block(make_windows(block, times(0), 1)).labels == ()
 
 
