@@ -30,11 +30,11 @@ def degrees(values: FloatArray) -> FloatArray:
 
 
 def each_sample(function: Callable[[FloatArray], FloatArray]) -> Callable[[InstantCall], Value]:
-    """A function that applies another one to every float sample."""
-    return lambda call: _map_floats(call, function)
+    """A function that applies another one to every sample."""
+    return lambda call: _map_samples(call, function)
 
 
-def _map_floats(
+def _map_samples(
     call: InstantCall, function: Callable[..., FloatArray], *operands: FloatArray
 ) -> Matrix:
     matrix = call.matrix(0)
@@ -51,7 +51,7 @@ def round_to(call: InstantCall) -> Value:
     to_nearest = call.scalar(1) if len(call.args) > 1 else np.ones(call.n_steps)
     with np.errstate(all="ignore"):
         inverse = 1.0 / to_nearest
-    return _map_floats(call, _round_to, inverse)
+    return _map_samples(call, _round_to, inverse)
 
 
 def _round_to(values: FloatArray, inverse: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""The size of values, and values with fewer rows, fewer samples or more steps."""
+"""The size of values, and values with fewer rows or more steps."""
 
 from collections.abc import Sequence
 
