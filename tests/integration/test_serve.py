@@ -96,7 +96,7 @@ def wait_until_gone(pid: int) -> None:
 def test_own_database_survives_restarts_and_kill_9(
     timescaledb_distribution: PostgresDistribution, tmp_path: Path
 ) -> None:
-    """One life ends by SIGTERM, one by SIGKILL under load; the third finds every sample."""
+    """One life ends by SIGTERM, one by SIGKILL under load; two workers then find every sample."""
     data_dir, log, port = str(tmp_path / "data"), tmp_path / "log", find_free_port()
     now_ms = time.time_ns() // 1_000_000
     with running_promcompat(None, log, port=port, data_dir=data_dir) as first:
@@ -113,7 +113,8 @@ def test_own_database_survives_restarts_and_kill_9(
         except (URLError, OSError):
             killer.join()
     assert len(acknowledged) > 1
-    with running_promcompat(None, log, port=port, data_dir=data_dir) as third:
+    with running_promcompat(None, log, port=port, data_dir=data_dir, workers="2") as third:
+        wait_for_text(log, "workers     2")
         (values,) = values_of(third.url, "up[1h]", now_ms / 1000 + 1800)
         assert [float(value) for value in values][: len(acknowledged)] == [
             1.0,
