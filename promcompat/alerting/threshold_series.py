@@ -3,7 +3,6 @@
 Pure: time comes in as a parameter, and the caller stores what becomes of the alert.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from promcompat.core.alerts import (
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.thresholds import AlertThreshold, BreachLevel, Direction
+from promql.parsing.literals import quote_literal
 
 THRESHOLD_GROUP: Final = "thresholds"
 THRESHOLD_INTERVAL_MS: Final = 60_000
@@ -205,8 +205,7 @@ def threshold_query(threshold: AlertThreshold, labels: Labels) -> str:
     limits = threshold.limits_of(labels)
     limit = limits.critical if math.isnan(limits.warning) else limits.warning
     name = labels.get(METRIC_NAME)
-    quoted = json.dumps(name, ensure_ascii=False)
-    selector = name if _PLAIN_NAME.fullmatch(name) else f"{{{quoted}}}"
+    selector = name if _PLAIN_NAME.fullmatch(name) else f"{{{quote_literal(name)}}}"
     return f"{selector} {'>=' if threshold.direction is Direction.ABOVE else '<='} {limit!r}"
 
 

@@ -1,7 +1,8 @@
 """Durations as Prometheus writes them in queries, flags and parameters: `5m`, `1h30m`, `500ms`."""
 
-import json
 import re
+
+from promcompat.core.strconv import quote
 
 _UNITS_MS = {
     "y": 365 * 86_400_000,
@@ -30,8 +31,7 @@ def parse_duration_ms(text: str) -> int:
         return 0
     if not text:
         raise ValueError("empty duration string")
-    # JSON quotes the texts that get here as Go does: Prometheus' lexer passes ASCII alone.
-    quoted = json.dumps(text, ensure_ascii=False)
+    quoted = quote(text)
     total_ms, end, last_unit = 0, 0, -1
     while end < len(text):
         part = _PART.match(text, end)
@@ -39,7 +39,7 @@ def parse_duration_ms(text: str) -> int:
             raise ValueError(f"not a valid duration string: {quoted}")
         unit = part[2]
         if unit not in _UNITS_MS:
-            raise ValueError(f"unknown unit {json.dumps(unit)} in duration {quoted}")
+            raise ValueError(f"unknown unit {quote(unit)} in duration {quoted}")
         if _UNITS.index(unit) <= last_unit:
             raise ValueError(f"not a valid duration string: {quoted}")
         last_unit = _UNITS.index(unit)

@@ -1,6 +1,5 @@
 """PromQL for an aggregation: the native API computes buckets with the query engine."""
 
-import json
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -10,6 +9,7 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.native_queries import BucketQuery
 from promcompat.querying.metric_kinds import MetricShape
+from promql.parsing.literals import quote_literal
 
 _PERCENTILE_OF = {Aggregation.P50: 50.0, Aggregation.P95: 95.0, Aggregation.P99: 99.0}
 
@@ -36,8 +36,8 @@ def quantile_text(percentile: float) -> str:
 
 def selector_text(name: str, matchers: Sequence[LabelMatcher], suffix: str = "") -> str:
     """A series selector with everything quoted, so that any UTF-8 name is valid."""
-    terms = [_quote(name + suffix)]
-    terms += [f"{_quote(m.name)}{m.op.value}{_quote(m.value)}" for m in matchers]
+    terms = [quote_literal(name + suffix)]
+    terms += [f"{quote_literal(m.name)}{m.op.value}{quote_literal(m.value)}" for m in matchers]
     return "{" + ",".join(terms) + "}"
 
 
@@ -146,9 +146,4 @@ class _Expressions:
 
 
 def _names(names: Sequence[str]) -> str:
-    return ", ".join(_quote(name) for name in names)
-
-
-def _quote(text: str) -> str:
-    """A PromQL string: Go reads JSON's escapes, except for surrogate pairs, which do not occur."""
-    return json.dumps(text, ensure_ascii=False)
+    return ", ".join(quote_literal(name) for name in names)

@@ -81,6 +81,14 @@ def _escaped_bytes(escape: re.Match[str]) -> bytes:
             return chr(int(escape["short"] or escape["long"], 16)).encode()
 
 
+def quote_literal(text: str) -> str:
+    """The text as a string literal.
+
+    U+FFFD is escaped, since the lexer of Prometheus refuses it bare, as its own printer writes it.
+    """
+    return quote(text).replace("\ufffd", "\\ufffd")
+
+
 def quote_rune(char: str) -> str:
     """The character as error texts show it; an empty string is the end of input."""
     if char == "" or char == "\ufffd" or "\ud800" <= char <= "\udfff":

@@ -14,7 +14,7 @@ from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import METRIC_NAME
-from promcompat.core.strconv import format_decimal, quote
+from promcompat.core.strconv import format_decimal
 from promql.ast import (
     NO_MODIFIERS,
     AggregateExpr,
@@ -34,6 +34,7 @@ from promql.ast import (
     VectorSelector,
     children,
 )
+from promql.parsing.literals import quote_literal
 
 MAX_LINE_BYTES = 100
 """Longer expressions are split over several lines by `prettify`."""
@@ -103,7 +104,7 @@ def _parts(expr: Expr) -> list[str | Expr]:
         case NumberLiteral():
             return [_number(expr)]
         case StringLiteral():
-            return [_quote(expr.value)]
+            return [quote_literal(expr.value)]
         case VectorSelector():
             return [_selector(expr) + _modifiers(expr.modifiers)]
         case MatrixSelector():
@@ -264,13 +265,13 @@ def _is_name(selector: VectorSelector, matcher: LabelMatcher) -> bool:
 
 def _matcher(matcher: LabelMatcher) -> str:
     is_bare = _BARE_MATCHER_NAME.fullmatch(matcher.name)
-    name = matcher.name if is_bare else _quote(matcher.name)
-    return f"{name}{matcher.op}{_quote(matcher.value)}"
+    name = matcher.name if is_bare else quote_literal(matcher.name)
+    return f"{name}{matcher.op}{quote_literal(matcher.value)}"
 
 
 def _labels(names: tuple[str, ...]) -> str:
     return ", ".join(
-        name if _BARE_GROUPING_LABEL.fullmatch(name) else _quote(name) for name in names
+        name if _BARE_GROUPING_LABEL.fullmatch(name) else quote_literal(name) for name in names
     )
 
 
@@ -294,11 +295,3 @@ def _matching(matching: VectorMatching) -> str:
         side = "left" if matching.card is Cardinality.MANY_TO_ONE else "right"
         text += f" group_{side} ({_labels(matching.include)})"
     return text
-
-
-def _quote(text: str) -> str:
-    """The text as a string literal.
-
-    U+FFFD is escaped, since the lexer of Prometheus refuses it bare, as its own printer writes it.
-    """
-    return quote(text).replace("\ufffd", "\\ufffd")

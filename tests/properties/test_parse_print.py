@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promql.ast import Expr, MatrixSelector, children
+from promql.ast import Expr, MatrixSelector, StringLiteral, children
+from promql.parsing.literals import quote_literal
 from promql.parsing.parse_errors import ParseError
 from promql.parsing.parser import parse_expr, parse_metric_selector
 from promql.parsing.printer import prettify, print_expr
@@ -46,6 +47,13 @@ def test_text_at_the_position_of_a_node_is_that_node(expr: Expr) -> None:
     for node in _standalone_nodes(parse_expr(text)):
         part = text[node.pos.start : node.pos.end]
         assert canonical(parse_expr(part)) == canonical(node)
+
+
+@given(st.text(max_size=20))
+def test_string_literals_are_read_back(text: str) -> None:
+    expr = parse_expr(quote_literal(text))
+    assert isinstance(expr, StringLiteral)
+    assert expr.value == text
 
 
 def _standalone_nodes(expr: Expr) -> Iterator[Expr]:

@@ -29,6 +29,7 @@ def test_parses_units_from_large_to_small(text: str, expected: int) -> None:
         ("5", 'not a valid duration string: "5"'),
         ("m", 'not a valid duration string: "m"'),
         ("-5m", 'not a valid duration string: "-5m"'),
+        ("\x01m\ufffd", 'not a valid duration string: "\\x01m\ufffd"'),
         ("5m5m", 'not a valid duration string: "5m5m"'),
         ("5m1h", 'not a valid duration string: "5m1h"'),
         ("1.5h", 'unknown unit "." in duration "1.5h"'),
