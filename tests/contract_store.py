@@ -337,6 +337,8 @@ class StoreContract:
         await store.write_batch("default", make_batch({UP_A: [(T0, 1.0)]}))
         assert await store.delete("default", select_name("load1", *ALL_TIME)) == 0
         assert await store.delete("default", select_name("up", T0, T0 + 1000)) == 0
+        assert await store.delete("default", select_name("up", T0 + 1000, T0)) == 0
+        assert await store.delete("default", select_name("up", 1 << 62, 1 << 63)) == 0
 
     async def test_deleted_time_takes_another_value(self, store: Store) -> None:
         await store.write_batch("default", make_batch({UP_A: [(T0, 1.0)]}))

@@ -68,8 +68,8 @@ class Store(SampleReader, Protocol):
     async def delete(self, tenant: str, selection: SeriesSelection) -> int:
         """Delete the samples that `select` would return for a selection; returns how many.
 
-        Every query that begins afterwards is answered without them. After a failure the samples
-        deleted until then stay deleted. Raises QueryTimeoutError and StorageUnavailableError.
+        Queries that begin afterwards no longer see them. After a failure the samples deleted until
+        then stay deleted. Raises QueryTimeoutError and StorageUnavailableError.
         """
 
     async def explain_select(
@@ -88,10 +88,10 @@ class Store(SampleReader, Protocol):
 
 
 class Catalogue(Protocol):
-    """What is known of series and metrics.
+    """The series of a tenant, and the metadata of its metrics.
 
-    Lists are sorted, and of series with a sample in `[start_ms, end_ms]`. `limit` bounds them
-    (0: no limit); callers ask for one more to learn of a truncation.
+    Lists are sorted, and cover series with a sample in `[start_ms, end_ms]`. `limit` bounds them
+    (0: no limit); callers pass one more to detect a truncation.
     """
 
     async def series(

@@ -30,7 +30,7 @@ class Readiness:
     def __init__(self, pool: Pool) -> None:
         """Use `open`."""
         self._pool = pool
-        self._asking: asyncio.Task[None] | None = None
+        self._pinging: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, dsn: str, initialise: Initialise) -> "Readiness":
@@ -44,32 +44,32 @@ class Readiness:
 
         Concurrent callers share one ping.
         """
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-            self._asking.add_done_callback(_note_failure)
+        if self._pinging is None or self._pinging.done():
+            self._pinging = asyncio.create_task(self._ping())
+            self._pinging.add_done_callback(_note_failure)
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
-                await asyncio.shield(self._asking)
+                await asyncio.shield(self._pinging)
         except TimeoutError as exc:
             raise StorageUnavailableError(
                 f"the database did not respond within {_ANSWER_SECONDS} seconds"
             ) from exc
 
-    async def _ask(self) -> None:
+    async def _ping(self) -> None:
         async with acquired(self._pool) as connection:
             await connection.execute(_PING)
 
     async def close(self) -> None:
         """Disconnect."""
-        if self._asking is not None:
-            self._asking.cancel()
+        if self._pinging is not None:
+            self._pinging.cancel()
         await self._pool.close()
 
 
-def _note_failure(asking: asyncio.Task[None]) -> None:
+def _note_failure(pinging: asyncio.Task[None]) -> None:
     """Retrieve the exception of a ping for which no caller waited any more."""
-    if not asking.cancelled():
-        asking.exception()
+    if not pinging.cancelled():
+        pinging.exception()
 
 
 class Heartbeat:

@@ -213,24 +213,27 @@ class RowStore:
 
     async def delete(self, tenant: str, selection: SeriesSelection) -> int:
         """Delete the samples of a selection; see the port."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None:
-            return 0
-        ids = await self._database.guard.in_one_epoch(
-            lambda: self._matching_ids(tenant_id, selection)
-        )
         bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
+        tenant_id, ids = await self._database.guard.in_one_epoch(
+            lambda: self._matching_ids(tenant, selection)
+        )
+        if tenant_id is None or bounds.is_empty:
+            return 0
         async with acquired(self._database.write_pool) as connection:
             return await delete_samples(connection, tenant_id, ids, bounds)
 
     @read_again
-    async def _matching_ids(self, tenant_id: int, selection: SeriesSelection) -> list[int]:
-        reader = self._series.reader
+    async def _matching_ids(
+        self, tenant: str, selection: SeriesSelection
+    ) -> tuple[int | None, list[int]]:
+        """The tenant's id (None if it never wrote) and those of the selected series."""
+        tenant_id, reader = await self._database.tenants.find(tenant), self._series.reader
+        if tenant_id is None:
+            return None, []
         async with acquired(self._database.read_pool) as connection:
             generation = await reader.generation(connection, tenant_id)
-            resolved = await reader.resolve(connection, tenant_id, selection.matchers, generation)
-        ids: list[int] = resolved.ids.tolist()
-        return ids
+            found = await reader.resolve(connection, tenant_id, selection.matchers, generation)
+        return tenant_id, found.ids.tolist()
 
     @read_again
     async def sample_bounds(self, tenant: str) -> tuple[int, int] | None:
