@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,9 @@ from time import monotonic, sleep
 from urllib.error import URLError
 from urllib.request import urlopen
 
+_SETPRIV = shutil.which("setpriv")
+END_WITH_US = (_SETPRIV, "--pdeathsig", "TERM") if _SETPRIV else ()
+"""Before a command: the program ends when this process is killed and cannot stop it."""
 START_TIMEOUT_SECONDS = 120.0
 STOP_TIMEOUT_SECONDS = 60.0
 
@@ -77,7 +81,7 @@ def start_program(
     """Start a program that will serve HTTP on `port`; the caller waits and stops it."""
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [str(part) for part in command],
+            [*END_WITH_US, *map(str, command)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

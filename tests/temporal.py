@@ -11,7 +11,7 @@ from time import monotonic, sleep
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from conformance.processes import find_free_port
+from conformance.processes import END_WITH_US, find_free_port
 from tests.components import require_component
 
 _START_SECONDS = 60.0
@@ -39,7 +39,7 @@ class TemporalServer:
         ]
         with (self.folder / "temporal.log").open("ab") as output:
             self._process = subprocess.Popen(
-                [str(part) for part in command],
+                [*END_WITH_US, *map(str, command)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
