@@ -1,9 +1,9 @@
-"""What the lists of the API were made of, for as long as a tenant's series do not change.
+"""The items of the API's lists, cached as long as a tenant's series do not change.
 
-A list without bounds of time is true while the generation of the series stays, as resolved
-selectors are (`sql.caching.selector_cache`). With bounds it holds what has a sample within them.
-For that a *sighting* is kept of each item: a sample of one of its series. It stands until samples
-of its day are changed late, however young it is: whoever removes samples counts their days.
+A list without time bounds is valid for one generation of the series, like resolved selectors
+(`sql.caching.selector_cache`). A list with bounds has the items with a sample within them. To find
+these, a *sighting* of each item is cached: a sample of one of its series. It is valid until samples
+of its day are changed late, however young it is, since every removal of samples counts their days.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -19,15 +19,15 @@ from sql.catalog import MS_PER_DAY, TimeBounds
 
 ItemT = TypeVar("ItemT")
 _BYTES_PER_ITEM: Final = 40
-"""The place in the list, and the numbers of a sighting."""
+"""For the place in the list and for the sighting."""
 _NEVER: Final = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, slots=True)
 class Sightings:
-    """For each item a series and the time, Unix ms, of a sample it has (`_NEVER` for none).
+    """For each item one of its series and the Unix ms of a sample of it (`_NEVER` for none).
 
-    `late_writes` counts those of each day when the samples were seen.
+    `late_writes` are the counts of each day at that moment.
     """
 
     series_ids: IntArray
@@ -48,9 +48,9 @@ class Sightings:
         return np.asarray(known)
 
     def renewed(self, known: BoolArray, found: "SeenSamples", state: ReadState) -> "Sightings":
-        """What is known after the others than `known` were looked for and some `found`.
+        """The sightings after all items but the `known` ones were probed and some `found`.
 
-        What was seen at other times than these bounds is let go: its days were not read.
+        Sightings outside of these bounds are dropped, as the counts of their days were not read.
         """
         series_ids = self.series_ids.copy()
         times_ms = np.where(known, self.times_ms, _NEVER)
@@ -60,7 +60,7 @@ class Sightings:
 
 @dataclass(frozen=True, slots=True)
 class SeenSamples:
-    """Items that have a sample within some bounds: a series of each, and its time, Unix ms."""
+    """Items with a sample within some bounds: a series of each, and the Unix ms of the sample."""
 
     items: IntArray
     series_ids: IntArray
@@ -90,12 +90,12 @@ class Catalogue(Generic[ItemT]):
     sightings: Sightings = field(init=False)
 
     def __post_init__(self) -> None:
-        """Nothing was seen yet."""
+        """Start without sightings."""
         self.sightings = Sightings(self.newest, np.full(len(self.items), _NEVER), {})
 
     @property
     def n_bytes(self) -> int:
-        """About what it takes in memory."""
+        """The approximate size in memory."""
         return _BYTES_PER_ITEM * len(self.items) + estimated_bytes(self.items, _item_bytes)
 
     def chosen(self, is_chosen: BoolArray) -> list[ItemT]:
@@ -115,10 +115,10 @@ class CatalogueCache:
         self._entries: ByteBoundedCache[Hashable, Catalogue[object]] = ByteBoundedCache(max_bytes)
 
     def get(self, question: Hashable, generation: int) -> Catalogue[object] | None:
-        """The answer at a generation read from the database just now."""
+        """The cached list of a question, if it is of the current generation."""
         found = self._entries.get(question)
         return found if found is not None and found.generation == generation else None
 
     def add(self, question: Hashable, question_bytes: int, catalogue: Catalogue[object]) -> None:
-        """Remember what was read after its generation was."""
+        """Cache a list that was read after its generation."""
         self._entries.add(question, catalogue, question_bytes + catalogue.n_bytes)

@@ -1,9 +1,9 @@
-"""Which writes may change what was computed of samples before, and what to note for them.
+"""Which writes may change earlier results, and what is recorded for them.
 
 A cache keeps no step within the last `CACHEABLE_AFTER_MS` of now (see docs/adr/0010). A write of
-samples that are younger than `LATE_AFTER_MS` cannot touch such a step unless it takes minutes to
-commit; all others count their days in the transaction that stores them. Those of an hour that
-`metrics_hourly` may hold already note the hour too.
+samples that are younger than `LATE_AFTER_MS` cannot affect such a step unless it takes minutes to
+commit; all others count their days in the transaction that stores them. They also note hours that
+`metrics_hourly` may have computed already.
 """
 
 import time
@@ -46,11 +46,11 @@ class LateWrites:
 
 @dataclass(frozen=True, slots=True)
 class ReadState:
-    """What a query knows before it reads: nothing it reads afterwards is older.
+    """The state that a query reads first: nothing it reads afterwards is older.
 
-    `horizon_ms` is the latest time whose samples may be kept; `late_writes` counts the late
-    writes of each day since 1970-01-01 that the query looks at, days without any left out. All of
-    it holds within one epoch of the `InstallationGuard`, whose number is part of `generation`.
+    `horizon_ms` is the latest time whose samples may be cached; `late_writes` counts the late
+    writes of each day since 1970-01-01 that the query covers, without days that have none. All of
+    it is valid within one epoch of the `InstallationGuard`, whose number is part of `generation`.
     """
 
     epoch: int

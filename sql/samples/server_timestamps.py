@@ -1,4 +1,4 @@
-"""Samples without a timestamp of the sender: each gets the next free millisecond of its series.
+"""Samples without a sender's timestamp: each gets the next free millisecond of its series.
 
 The server's clock gives the same millisecond to several samples of one series: within a request,
 in concurrent requests, and in other processes. Such samples are different measurements, so none of
@@ -31,7 +31,7 @@ class RecentStamps:
         self._last: dict[int, int] = {}
 
     def assign(self, rows: SampleRows) -> SampleRows:
-        """The rows with timestamps of the server that no earlier row of this process has."""
+        """The rows with server timestamps that no earlier row of this process has."""
         if rows.server_timed is None:
             return rows
         at = np.flatnonzero(rows.server_timed)

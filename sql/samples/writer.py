@@ -101,7 +101,7 @@ class SampleWriter:
             await asyncio.gather(*self._commits, return_exceptions=True)
 
     def _schedule(self) -> None:
-        """Start a commit now, or see to it that one starts soon.
+        """Start a commit now, or schedule one.
 
         `call_soon` lets the other writes that are ready in this turn of the loop join the first.
         """
@@ -134,7 +134,7 @@ class SampleWriter:
         self._schedule()
 
     def _take_group(self) -> list[_Write]:
-        """The oldest waiting writes up to `max_rows`; callers that went away are left out.
+        """The oldest waiting writes up to `max_rows`; writes of cancelled callers are skipped.
 
         A write over years of days goes alone: it may take a minute, and the others have senders
         that wait.
@@ -155,7 +155,7 @@ class SampleWriter:
         return group
 
     async def _commit(self, group: list[_Write]) -> None:
-        """Commit a group; when it fails for other reasons than the database, each by itself.
+        """Commit a group; if it fails for a reason other than the database, each write separately.
 
         What is wrong with one caller's rows must not fail the others. However this ends, every
         caller is answered.
