@@ -37,7 +37,7 @@ _STAGES = (
 
 
 def render_query_data(result: QueryResult, with_stats: bool, *, per_step: bool = False) -> bytes:
-    """The `data` object of a query: `resultType`, `result` and, when asked for, `stats`.
+    """The `data` object of a query: `resultType`, `result` and, if requested, `stats`.
 
     `per_step` adds how many samples each step read.
     """

@@ -67,7 +67,7 @@ async def _write(request: web.Request, tenant: str) -> None:
     service = services_of(request).metrics
     settings = request.app[SETTINGS]
     bodies = request.app[BODIES]
-    telling = _Telling()
+    left_out = _LeftOut()
     for piece in await _read_pieces(request):
         decoded = await bodies.work(
             len(piece),
@@ -78,13 +78,13 @@ async def _write(request: web.Request, tenant: str) -> None:
             settings.write_max_series,
         )
         _account(request.app[TELEMETRY].remote_write, decoded, tenant)
-        telling.add(decoded)
+        left_out.add(decoded)
         if len(decoded.batch) or decoded.batch.metadata:
             try:
                 await service.write(tenant, decoded.batch)
             except WriteRejectedError as exc:
-                telling.rejections.append(str(exc))
-    telling.tell()
+                left_out.rejections.append(str(exc))
+    left_out.report()
 
 
 async def _read_pieces(request: web.Request) -> list[bytes]:
@@ -100,7 +100,7 @@ async def _read_pieces(request: web.Request) -> list[bytes]:
 
 
 @dataclass(slots=True)
-class _Telling:
+class _LeftOut:
     """The part of a request that was not stored, to be reported to the sender."""
 
     rejections: list[str] = field(default_factory=list)
@@ -113,7 +113,7 @@ class _Telling:
         self.n_refused += len(decoded.refusals)
         self.refusals += decoded.refusals[: _REASONS_SHOWN - len(self.refusals)]
 
-    def tell(self) -> None:
+    def report(self) -> None:
         """Raises WriteRejectedError if there is anything to report."""
         lines = self.rejections[:_REASONS_SHOWN]
         if self.n_refused:

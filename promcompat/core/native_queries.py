@@ -112,7 +112,7 @@ class BucketedSeries:
     """The answer to a BucketQuery, its series sorted by labels.
 
     `layers` names the values of a bucket: `value`, or `p50` and so on. `before` is the last value
-    before the range, of the same series and with one bucket; None unless it was asked for.
+    before the range, of the same series and with one bucket; None unless requested.
     """
 
     type: MetricType

@@ -195,7 +195,7 @@ def _head_end(data: bytearray, start: int) -> int:
 
 
 def _is_unusual(head: bytes) -> bool:
-    """Whether there is raw UTF-8, a line that ends with LF alone, or a field that goes on.
+    """Whether there is raw UTF-8, a line that ends with LF alone, or a continued field.
 
     Regular expressions would take 0.1 s for a megabyte.
     """
@@ -211,7 +211,7 @@ def normalized_head(head: bytes) -> bytes:
     """The head of a request, up to its empty line, as RFC 9112 wants it.
 
     Raises BadStatusLine, UnsupportedVersionError for anything but HTTP/1, and HeadTooLargeError for
-    a large one that is in another form.
+    a large one that is not in that form.
     """
     request_line, _, fields = head.partition(b"\n")
     request_line = request_line.rstrip(b"\r")

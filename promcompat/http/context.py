@@ -30,7 +30,7 @@ class Phase(Enum):
 class ServiceUnavailableError(Exception):
     """There are no services yet: the Prometheus API answers 503 in plain text, as Prometheus does.
 
-    It is no PromcompatError, so that no handler takes it for a fault of its request.
+    It is not a PromcompatError, so that no handler treats it as a fault of its request.
     """
 
 

@@ -35,10 +35,10 @@ _SERIES = "series and metadata entries"
 class DecodedWrite:
     """A decoded request: the samples that can be stored, and what was left out.
 
-    `invalid_reasons` has a text for each distinct series that Prometheus skips without telling the
-    sender. `refusals` has one for each distinct series and each metadata entry that is too large.
-    `n_received` counts every float sample of the request. Refusals, and histograms, which are not
-    in the batch either, must be reported to the sender.
+    `invalid_reasons` has a text for each distinct series that Prometheus skips without an error to
+    the sender. `refusals` has one for each distinct series and each metadata entry that is too
+    large. `n_received` counts every float sample of the request. Refusals, and histograms, which
+    are not in the batch either, must be reported to the sender.
     """
 
     batch: WriteBatch
