@@ -77,8 +77,8 @@ async def test_headers_may_be_missing(service: Service) -> None:
         ),
         (
             {"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"},
-            "io.prometheus.write.v2.Request (remote write 2.0) is not spoken by this server yet; "
-            "configure protobuf_message: prometheus.WriteRequest",
+            "io.prometheus.write.v2.Request (remote write 2.0) is not supported by this server "
+            "yet; configure protobuf_message: prometheus.WriteRequest",
         ),
     ],
 )
