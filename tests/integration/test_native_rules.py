@@ -149,13 +149,14 @@ async def test_a_rule_that_takes_long_to_check_holds_up_nobody(native: NativeCli
     texts = {f"n{n}": "{{ if $value }}{{ $labels.a }}{{ end }}" * 100 for n in range(50)}
     loop = asyncio.get_running_loop()
     making = asyncio.create_task(make(native, expr=expr, annotations=texts))
-    longest = 0.0
+    begun, longest = loop.time(), 0.0
     while not making.done():
         started = loop.time()
         await asyncio.sleep(0.001)
         longest = max(longest, loop.time() - started)
     await making
-    assert longest < 1.0
+    # On a busy machine everything takes longer, but nobody waits for the whole of it.
+    assert longest < max(1.0, (loop.time() - begun) / 4)
 
 
 async def test_remediations_are_checked_when_they_are_defined(native: NativeClient) -> None:

@@ -117,7 +117,7 @@ async def test_function_is_called_once_for_a_step(stage: Stage) -> None:
         ("broken", "division by zero"),
         ("slow", "slow took longer than 0.2 s"),
         ("no_such_function", r"no function no_such_function\(jsonb\)"),
-        ("repair(jsonb); DROP TABLE called; --", "refused"),
+        ("repair(jsonb); DROP TABLE called; --", "rejected"),
     ],
 )
 async def test_function_that_fails_leaves_nothing(stage: Stage, function: str, reason: str) -> None:

@@ -270,7 +270,7 @@ async def test_approval_that_expires_escalates_and_does_nothing_else(
     record = await stage.wait_until_final(request.workflow_id)
     assert record.state is STATES.EXPIRED
     assert receiver.paths() == ["/page"]
-    with pytest.raises(ConflictError, match="was expired already"):
+    with pytest.raises(ConflictError, match="has already been expired"):
         await make_service(stage, launcher).decide(
             TENANT, record.id, Decision(Verdict.APPROVED, "late")
         )

@@ -194,4 +194,4 @@ async def test_live_writes_count_no_day(database_url: str) -> None:
     world = await with_world(
         database_url, [("write", 0, 0, age, "m_total") for age in (0, 15_000, LATE_AFTER_MS - 1)]
     )
-    assert world.repositories[0].stats.late_commits == 0
+    assert world.storages[0].stats.late_commits == 0

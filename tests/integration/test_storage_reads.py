@@ -77,7 +77,7 @@ async def test_pushdown_of_an_instant_gives_the_last_sample_of_each_series(
             for reach_ms in (5 * MINUTE_MS, 20 * MINUTE_MS):
                 selection = select_up(end_ms - reach_ms, end_ms, reach_ms=reach_ms)
                 [every] = await plain.store.select("default", [selection])
-                [last] = await pushing.select("default", [selection])
+                [last] = await pushing.store.select("default", [selection])
                 expected = {labels: rows[-1:] for labels, rows in block_rows(every).items()}
                 assert block_rows(last) == expected
 
