@@ -21,23 +21,23 @@ DAY = 86_400_000
 @pytest.fixture
 async def service(plain_database_url: str) -> AsyncIterator[NativeClient]:
     """A service with a threshold whose only series breaches it."""
-    async with running_native_service(plain_database_url, max_silences=3) as one:
+    async with running_native_service(plain_database_url, max_silences=3) as client:
         threshold = {"alert_threshold": {"critical": 8}}
-        await one.send("PUT", "/definitions/queue", status=201, body=threshold)
-        await one.ingest({"name": "queue", "value": 9, "labels": {"host": "a"}})
-        await settle(one)
-        yield one
+        await client.send("PUT", "/definitions/queue", status=201, body=threshold)
+        await client.ingest({"name": "queue", "value": 9, "labels": {"host": "a"}})
+        await settle(client)
+        yield client
 
 
-async def settle(one: NativeClient) -> None:
+async def settle(client: NativeClient) -> None:
     """Handle breaches and look at levels, as the loops do."""
-    while await one.services.thresholds.dispatch_breaches():
+    while await client.services.thresholds.dispatch_breaches():
         pass
-    await one.services.thresholds.verify()
+    await client.services.thresholds.verify()
 
 
-async def only_alert(one: NativeClient) -> dict[str, Any]:
-    (alert,) = (await one.get("/alerts", state="firing"))["alerts"]
+async def only_alert(client: NativeClient) -> dict[str, Any]:
+    (alert,) = (await client.get("/alerts", state="firing"))["alerts"]
     found: dict[str, Any] = alert
     return found
 
@@ -97,8 +97,8 @@ async def test_silenced_is_shown_and_silences_may_start_later(service: NativeCli
     active = await service.send("POST", "/silences", status=201, body=until)
     assert abs(_unix(active["ends_at"]) - now.timestamp() - 7200) < 0.01
     assert (await only_alert(service))["silenced_by"] == [active["id"]]
-    one = await service.get(f"/alerts/{alert['id']}")
-    assert one["silenced_by"] == [active["id"]]
+    alerting = await service.get(f"/alerts/{alert['id']}")
+    assert alerting["silenced_by"] == [active["id"]]
     (shown,) = (await service.prometheus("alerts"))["alerts"]
     assert shown["silencedBy"] == [str(active["id"])]
     await service.send("DELETE", f"/silences/{active['id']}", status=200)
@@ -138,48 +138,52 @@ async def test_silences_of_a_tenant_are_bounded(service: NativeClient) -> None:
 async def test_rule_alert_that_was_ended_by_hand_stays_ended_beside_an_evaluation(
     plain_database_url: str,
 ) -> None:
-    async with running_alerting(plain_database_url) as one:
-        await one.rules.create(TENANT, make_rule(expr="queue > 5"))
-        await one.write(HOST, (0, 9.0))
-        await one.evaluate(5_000)
-        (alert,) = await one.alerts.active(TENANT)
-        async with one.repository.evaluating(TENANT, "g") as session:
+    async with running_alerting(plain_database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule(expr="queue > 5"))
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.evaluate(5_000)
+        (alert,) = await alerting.alerts.active(TENANT)
+        async with alerting.repository.evaluating(TENANT, "g") as session:
             assert session is not None
             ((rule, _),) = session.rules
             known = await session.open_alerts(rule.id)
-            await one.alerts.resolve(TENANT, alert.id, "ana", "gone")
-            evaluation = (await one.rules.groups(TENANT))[0].rules[0].evaluation
+            await alerting.alerts.resolve(TENANT, alert.id, "ana", "gone")
+            evaluation = (await alerting.rules.groups(TENANT))[0].rules[0].evaluation
             assert evaluation is not None
             await session.record(rule.id, evaluation, [AlertChange(alert=known[0])])
-        found = await one.alerts.get(TENANT, alert.id)
+        found = await alerting.alerts.get(TENANT, alert.id)
         assert found.state is AlertState.RESOLVED
-        assert await one.series("ALERTS", 5_001) == []
-        await one.deliver()
-        assert one.notifier.states == ["firing", "resolved"]
-        await one.evaluate(15_000)
-        (again,) = await one.alerts.active(TENANT)
+        assert await alerting.series("ALERTS", 5_001) == []
+        await alerting.deliver()
+        assert alerting.notifier.states == ["firing", "resolved"]
+        await alerting.evaluate(15_000)
+        (again,) = await alerting.alerts.active(TENANT)
         assert again.id != alert.id
 
 
 async def test_threshold_alert_of_a_series_that_sends_nothing_expires(
     plain_database_url: str,
 ) -> None:
-    async with running_alerting(plain_database_url, expiry_ms=DAY) as one:
-        await one.define("queue", make_threshold())
+    async with running_alerting(plain_database_url, expiry_ms=DAY) as alerting:
+        await alerting.define("queue", make_threshold())
         other = make_labels("queue", host="b")
-        await one.write(HOST, (0, 9.0))
-        await one.write(other, (0, 9.0))
-        await one.settle()
-        one.clock.now_ms = NOW_MS + DAY
-        await one.write(other, (DAY, 9.0))
-        await one.settle()
-        assert len(await one.alerts.active(TENANT)) == 2
-        one.clock.now_ms += 1
-        await one.settle()
-        (left,) = await one.alerts.active(TENANT)
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.write(other, (0, 9.0))
+        await alerting.settle()
+        alerting.clock.now_ms = NOW_MS + DAY
+        await alerting.write(other, (DAY, 9.0))
+        await alerting.settle()
+        assert len(await alerting.alerts.active(TENANT)) == 2
+        alerting.clock.now_ms += 1
+        await alerting.settle()
+        (left,) = await alerting.alerts.active(TENANT)
         assert left.labels.get("host") == "b"
-        (ended,) = await one.alerts.list_alerts(TENANT, AlertFilter(states=(AlertState.RESOLVED,)))
-        assert (await one.alerts.history(TENANT, ended.id))[-1].note == "expired: no sample for 1d"
-        await one.write(HOST, (DAY + 1, 9.0))
-        await one.settle()
-        assert len(await one.alerts.active(TENANT)) == 2
+        (ended,) = await alerting.alerts.list_alerts(
+            TENANT, AlertFilter(states=(AlertState.RESOLVED,))
+        )
+        assert (await alerting.alerts.history(TENANT, ended.id))[
+            -1
+        ].note == "expired: no sample for 1d"
+        await alerting.write(HOST, (DAY + 1, 9.0))
+        await alerting.settle()
+        assert len(await alerting.alerts.active(TENANT)) == 2

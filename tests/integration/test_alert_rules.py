@@ -34,81 +34,83 @@ async def test_an_alert_from_first_sight_to_its_end(database_url: str) -> None:
         labels={"team": "{{ $labels.host }}-team"},
         annotations={"summary": "{{ $labels.host }} is {{ $value }}"},
     )
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, rule)
-        await one.write(HOST, (0, 9.0))
-        await one.evaluate(5_000)
-        (pending,) = await one.alerts.active(TENANT)
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, rule)
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.evaluate(5_000)
+        (pending,) = await alerting.alerts.active(TENANT)
         assert (pending.state, pending.value) == (AlertState.PENDING, 9.0)
         assert pending.labels.as_dict() == {
             "alertname": "R", "host": "a", "severity": "critical", "team": "a-team",
         }  # fmt: skip
         assert pending.annotations == {"summary": "a is 9"}
-        assert [s["alertstate"] for s in await one.series("ALERTS", 6_000)] == ["pending"]
-        await one.evaluate(15_000)
-        await one.evaluate(25_000)
-        (firing,) = await one.alerts.active(TENANT)
+        assert [s["alertstate"] for s in await alerting.series("ALERTS", 6_000)] == ["pending"]
+        await alerting.evaluate(15_000)
+        await alerting.evaluate(25_000)
+        (firing,) = await alerting.alerts.active(TENANT)
         assert (firing.state, firing.id) == (AlertState.FIRING, pending.id)
         assert firing.fired_at_ms - firing.active_at_ms == 20_000
-        assert [s["alertstate"] for s in await one.series("ALERTS", 26_000)] == ["firing"]
-        assert len(await one.series(f"ALERTS_FOR_STATE == {firing.active_at_ms // 1000}", 26_000))
-        await one.write(HOST, (27_000, 1.0))
-        await one.evaluate(40_000)
-        assert await one.alerts.active(TENANT) == []
-        assert await one.series('{__name__=~"ALERTS.*"}', 41_000) == []
-        steps = await one.alerts.history(TENANT, firing.id)
+        assert [s["alertstate"] for s in await alerting.series("ALERTS", 26_000)] == ["firing"]
+        assert len(
+            await alerting.series(f"ALERTS_FOR_STATE == {firing.active_at_ms // 1000}", 26_000)
+        )
+        await alerting.write(HOST, (27_000, 1.0))
+        await alerting.evaluate(40_000)
+        assert await alerting.alerts.active(TENANT) == []
+        assert await alerting.series('{__name__=~"ALERTS.*"}', 41_000) == []
+        steps = await alerting.alerts.history(TENANT, firing.id)
         assert [(step.from_state, step.to_state) for step in steps] == [
             (AlertState.INACTIVE, AlertState.PENDING),
             (AlertState.PENDING, AlertState.FIRING),
             (AlertState.FIRING, AlertState.RESOLVED),
         ]
-        await one.settle()
-        assert one.notifier.states == ["firing", "resolved"]
-        assert [n.alert.fired_at_ms for n in one.notifier.told] == [firing.fired_at_ms] * 2
-        assert one.stats.rule_evaluations == 4
+        await alerting.settle()
+        assert alerting.notifier.states == ["firing", "resolved"]
+        assert [n.alert.fired_at_ms for n in alerting.notifier.told] == [firing.fired_at_ms] * 2
+        assert alerting.stats.rule_evaluations == 4
 
 
 async def test_a_pending_alert_that_ends_never_fired(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, make_rule(for_ms=MINUTE))
-        await one.write(HOST, (0, 9.0), (12_000, 0.0))
-        await one.evaluate(5_000)
-        await one.evaluate(25_000)
-        (ended,) = await one.alerts.list_alerts(TENANT, AlertFilter())
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule(for_ms=MINUTE))
+        await alerting.write(HOST, (0, 9.0), (12_000, 0.0))
+        await alerting.evaluate(5_000)
+        await alerting.evaluate(25_000)
+        (ended,) = await alerting.alerts.list_alerts(TENANT, AlertFilter())
         assert ended.state is AlertState.INACTIVE
-        await one.settle()
-        assert one.notifier.told == []
+        await alerting.settle()
+        assert alerting.notifier.told == []
 
 
 async def test_keep_firing_for_outlives_the_condition(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, make_rule(keep_firing_for_ms=20_000))
-        await one.write(HOST, (0, 9.0), (12_000, 0.0))
-        await one.evaluate(5_000)
-        await one.evaluate(25_000)
-        (kept,) = await one.alerts.active(TENANT)
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule(keep_firing_for_ms=20_000))
+        await alerting.write(HOST, (0, 9.0), (12_000, 0.0))
+        await alerting.evaluate(5_000)
+        await alerting.evaluate(25_000)
+        (kept,) = await alerting.alerts.active(TENANT)
         assert kept.keep_firing_since_ms > 0
-        await one.evaluate(35_000)
-        assert len(await one.alerts.active(TENANT)) == 1
-        await one.evaluate(45_000)
-        assert await one.alerts.active(TENANT) == []
+        await alerting.evaluate(35_000)
+        assert len(await alerting.alerts.active(TENANT)) == 1
+        await alerting.evaluate(45_000)
+        assert await alerting.alerts.active(TENANT) == []
 
 
 async def test_equal_labels_and_limits_are_errors(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
+    async with running_alerting(database_url) as alerting:
         same = make_rule("Same", expr='{__name__=~"m|n"} > 5')
         few = make_rule("Few", max_alerts=1)
         for rule in (same, few):
-            await one.rules.create(TENANT, rule)
-        await one.write(HOST, (0, 9.0))
-        await one.evaluate(5_000)
-        assert len(await one.alerts.active(TENANT)) == 2
-        await one.write(make_labels("m", host="b"), (6_000, 9.0))
-        await one.write(make_labels("n", host="a"), (6_000, 9.0))
-        await one.evaluate(25_000)
+            await alerting.rules.create(TENANT, rule)
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.evaluate(5_000)
+        assert len(await alerting.alerts.active(TENANT)) == 2
+        await alerting.write(make_labels("m", host="b"), (6_000, 9.0))
+        await alerting.write(make_labels("n", host="a"), (6_000, 9.0))
+        await alerting.evaluate(25_000)
         errors = {
             status.rule.name: status.evaluation.error
-            for group in await one.rules.groups(TENANT)
+            for group in await alerting.rules.groups(TENANT)
             for status in group.rules
             if status.evaluation
         }
@@ -116,52 +118,52 @@ async def test_equal_labels_and_limits_are_errors(database_url: str) -> None:
             "Same": "vector contains metrics with the same labelset after applying alert labels",
             "Few": "exceeded limit of 1 with 2 alerts",
         }
-        (left,) = await one.alerts.active(TENANT)
+        (left,) = await alerting.alerts.active(TENANT)
         assert left.rule_name == "Same"
 
 
 async def test_a_restart_changes_nothing(database_url: str) -> None:
     rule = make_rule(for_ms=30_000)
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, rule)
-        await one.write(HOST, (0, 9.0))
-        await one.evaluate(5_000)
-        (before,) = await one.alerts.active(TENANT)
-    async with running_alerting(database_url) as two:
-        await two.evaluate(45_000)
-        (after,) = await two.alerts.active(TENANT)
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, rule)
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.evaluate(5_000)
+        (before,) = await alerting.alerts.active(TENANT)
+    async with running_alerting(database_url) as other:
+        await other.evaluate(45_000)
+        (after,) = await other.alerts.active(TENANT)
     assert after.id == before.id
     assert after.active_at_ms == before.active_at_ms
     assert after.state is AlertState.FIRING
 
 
 async def test_replicas_evaluate_each_slot_once(database_url: str) -> None:
-    async with running_alerting(database_url) as one, running_alerting(database_url) as two:
+    async with running_alerting(database_url) as alerting, running_alerting(database_url) as other:
         for name in "ABC":
-            await one.rules.create(TENANT, make_rule(name, group=f"g{name}"))
-        await one.write(HOST, (0, 9.0))
+            await alerting.rules.create(TENANT, make_rule(name, group=f"g{name}"))
+        await alerting.write(HOST, (0, 9.0))
         for at_ms in range(10_000, 60_000, 10_000):
-            one.clock.now_ms = two.clock.now_ms = NOW_MS + at_ms
-            await asyncio.gather(one.evaluator.run_due(), two.evaluator.run_due())
-            await asyncio.gather(one.evaluator.run_due(), two.evaluator.run_due())
-        assert one.stats.rule_evaluations + two.stats.rule_evaluations == 15
-        assert len(await one.alerts.list_alerts(TENANT, AlertFilter())) == 3
-        await asyncio.gather(*(each.deliver() for each in (one, two) * 3))
-        assert len(one.notifier.told) + len(two.notifier.told) == 3
+            alerting.clock.now_ms = other.clock.now_ms = NOW_MS + at_ms
+            await asyncio.gather(alerting.evaluator.run_due(), other.evaluator.run_due())
+            await asyncio.gather(alerting.evaluator.run_due(), other.evaluator.run_due())
+        assert alerting.stats.rule_evaluations + other.stats.rule_evaluations == 15
+        assert len(await alerting.alerts.list_alerts(TENANT, AlertFilter())) == 3
+        await asyncio.gather(*(each.deliver() for each in (alerting, other) * 3))
+        assert len(alerting.notifier.told) + len(other.notifier.told) == 3
 
 
 async def test_a_deleted_rule_ends_its_alerts(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        rule = await one.rules.create(TENANT, make_rule())
-        await one.write(HOST, (0, 9.0))
-        await one.evaluate(5_000)
-        await one.rules.delete(TENANT, rule.id, rule.version)
-        await one.settle()
-        assert await one.alerts.active(TENANT) == []
-        assert await one.series("ALERTS", 5_001) == []
-        assert one.notifier.states == ["firing", "resolved"]
+    async with running_alerting(database_url) as alerting:
+        rule = await alerting.rules.create(TENANT, make_rule())
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.evaluate(5_000)
+        await alerting.rules.delete(TENANT, rule.id, rule.version)
+        await alerting.settle()
+        assert await alerting.alerts.active(TENANT) == []
+        assert await alerting.series("ALERTS", 5_001) == []
+        assert alerting.notifier.states == ["firing", "resolved"]
         with pytest.raises(NotFoundError):
-            await one.rules.get(TENANT, rule.id)
+            await alerting.rules.get(TENANT, rule.id)
 
 
 @pytest.mark.parametrize(
@@ -179,46 +181,46 @@ async def test_a_deleted_rule_ends_its_alerts(database_url: str) -> None:
 async def test_what_is_no_rule_is_refused(
     database_url: str, changes: dict[str, object], text: str
 ) -> None:
-    async with running_alerting(database_url) as one:
+    async with running_alerting(database_url) as alerting:
         with pytest.raises(BadDataError) as found:
-            await one.rules.create(TENANT, make_rule(**changes))
+            await alerting.rules.create(TENANT, make_rule(**changes))
         assert text in str(found.value)
 
 
 async def test_rules_of_a_group_may_share_a_name(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        first = await one.rules.create(TENANT, make_rule("A", severity="warning"))
-        second = await one.rules.create(TENANT, make_rule("A", "m > 8", severity="critical"))
-        await one.rules.create(TENANT, make_rule("A", labels={"team": "x"}))
+    async with running_alerting(database_url) as alerting:
+        first = await alerting.rules.create(TENANT, make_rule("A", severity="warning"))
+        second = await alerting.rules.create(TENANT, make_rule("A", "m > 8", severity="critical"))
+        await alerting.rules.create(TENANT, make_rule("A", labels={"team": "x"}))
         with pytest.raises(ConflictError):
-            await one.rules.create(TENANT, make_rule("A", severity="warning"))
+            await alerting.rules.create(TENANT, make_rule("A", severity="warning"))
         with pytest.raises(ConflictError):
-            await one.rules.replace(TENANT, replace(second, expr="m > 5", severity="warning"))
-        await one.rules.create("other", make_rule("A", severity="warning"))
-        await one.rules.replace(TENANT, replace(first, for_ms=1))
-        await one.write(HOST, (0, 9.0))
-        await one.evaluate(15_000)
-        found = await one.alerts.active(TENANT)
+            await alerting.rules.replace(TENANT, replace(second, expr="m > 5", severity="warning"))
+        await alerting.rules.create("other", make_rule("A", severity="warning"))
+        await alerting.rules.replace(TENANT, replace(first, for_ms=1))
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.evaluate(15_000)
+        found = await alerting.alerts.active(TENANT)
         assert sorted(alert.severity for alert in found) == ["", "critical", "warning"]
 
 
 async def test_a_label_that_is_or_becomes_empty_is_removed(database_url: str) -> None:
     labels = {"host": "", "zone": "{{ $labels.nothing }}", "severity": "", "alertname": "Other"}
-    async with running_alerting(database_url) as one:
+    async with running_alerting(database_url) as alerting:
         rule = make_rule(severity="critical", labels=labels, annotations={"a": ""})
-        await one.rules.create(TENANT, rule)
-        await one.write(make_labels("m", host="a", zone="z", job="j"), (0, 9.0))
-        await one.evaluate(15_000)
-        (alert,) = await one.alerts.active(TENANT)
+        await alerting.rules.create(TENANT, rule)
+        await alerting.write(make_labels("m", host="a", zone="z", job="j"), (0, 9.0))
+        await alerting.evaluate(15_000)
+        (alert,) = await alerting.alerts.active(TENANT)
         assert alert.labels.as_dict() == {"alertname": "R", "job": "j"}
-        (stored,) = await one.rules.list_rules(TENANT)
+        (stored,) = await alerting.rules.list_rules(TENANT)
         assert (stored.labels, stored.annotations) == (labels, {"a": ""})
 
 
 async def test_a_tenant_and_a_group_have_a_bounded_number_of_rules(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        rules = PostgresRuleRepository(one.storage.database)
-        limited = RuleService(rules, one.repository, one.definitions, RuleLimits(3, 2))
+    async with running_alerting(database_url) as alerting:
+        rules = PostgresRuleRepository(alerting.storage.database)
+        limited = RuleService(rules, alerting.repository, alerting.definitions, RuleLimits(3, 2))
         await limited.create(TENANT, make_rule("A"))
         second = await limited.create(TENANT, make_rule("B"))
         with pytest.raises(ConflictError, match="PROMCOMPAT_MAX_RULES_PER_GROUP"):
@@ -231,7 +233,7 @@ async def test_a_tenant_and_a_group_have_a_bounded_number_of_rules(database_url:
             await limited.replace(TENANT, replace(third, group="g"))
         await limited.create("other", make_rule("A"))
         # A limit that was lowered keeps nobody from changing what there is.
-        lower = RuleService(rules, one.repository, one.definitions, RuleLimits(1, 1))
+        lower = RuleService(rules, alerting.repository, alerting.definitions, RuleLimits(1, 1))
         await lower.replace(TENANT, replace(third, enabled=False))
 
 
@@ -244,36 +246,38 @@ async def test_silences_and_acknowledgement(database_url: str) -> None:
         starts_at_ms=NOW_MS,
         ends_at_ms=NOW_MS + MINUTE,
     )
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, make_rule(remediation=make_remediation()))
-        made = await one.alerts.silence(TENANT, silence)
-        await one.write(HOST, (0, 9.0))
-        await one.write(make_labels("m", host="b"), (0, 9.0))
-        await one.evaluate(5_000)
-        await one.settle()
-        assert [n.alert.labels.get("host") for n in one.notifier.told] == ["b"]
-        assert [r.workflow_input["host"] for r in one.launcher.started.values()] == ["b"]
-        (first, second) = await one.alerts.active(TENANT)
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule(remediation=make_remediation()))
+        made = await alerting.alerts.silence(TENANT, silence)
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.write(make_labels("m", host="b"), (0, 9.0))
+        await alerting.evaluate(5_000)
+        await alerting.settle()
+        assert [n.alert.labels.get("host") for n in alerting.notifier.told] == ["b"]
+        assert [r.workflow_input["host"] for r in alerting.launcher.started.values()] == ["b"]
+        (first, second) = await alerting.alerts.active(TENANT)
         quiet = first if first.labels.get("host") == "a" else second
-        seen = await one.alerts.acknowledge(TENANT, quiet.id, "ana", "on it")
-        again = await one.alerts.acknowledge(TENANT, quiet.id, "bob", "")
+        seen = await alerting.alerts.acknowledge(TENANT, quiet.id, "ana", "on it")
+        again = await alerting.alerts.acknowledge(TENANT, quiet.id, "bob", "")
         assert (seen.acknowledged_by, again.acknowledged_by) == ("ana", "ana")
-        notes = [step.note for step in await one.alerts.history(TENANT, quiet.id)]
+        notes = [step.note for step in await alerting.alerts.history(TENANT, quiet.id)]
         assert notes == ["", "", "acknowledged by ana: on it"]
-        ended = await one.alerts.end_silence(TENANT, made.id)
-        assert not ended.is_active(one.clock())
-        assert await one.alerts.silences(TENANT, includes_ended=False, before_id=0, limit=9) == []
+        ended = await alerting.alerts.end_silence(TENANT, made.id)
+        assert not ended.is_active(alerting.clock())
+        assert (
+            await alerting.alerts.silences(TENANT, includes_ended=False, before_id=0, limit=9) == []
+        )
         with pytest.raises(NotFoundError):
-            await one.alerts.acknowledge("other", quiet.id, "eve", "")
+            await alerting.alerts.acknowledge("other", quiet.id, "eve", "")
 
 
 async def test_tenants_see_their_own(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.rules.create("other", make_rule())
-        await one.write(HOST, (0, 9.0))
-        await one.evaluate(5_000)
-        assert await one.alerts.active(TENANT) == []
-        assert await one.alerts.active("other") == []
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create("other", make_rule())
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.evaluate(5_000)
+        assert await alerting.alerts.active(TENANT) == []
+        assert await alerting.alerts.active("other") == []
 
 
 HOSTILE_ANNOTATIONS = {
@@ -287,31 +291,31 @@ HOSTILE_ANNOTATIONS = {
 async def test_one_bad_rule_is_that_rules_error(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with running_alerting(database_url) as one:
+    async with running_alerting(database_url) as alerting:
         for name, text in HOSTILE_ANNOTATIONS.items():
             rule = make_rule(name, annotations={"summary": text})
-            await one.rules.create(TENANT, rule)
+            await alerting.rules.create(TENANT, rule)
         labels = {"rune": '{{ printf "%c" 55296 }}', "zero": '{{ printf "%c" 0 }}'}
-        await one.rules.create(TENANT, make_rule("Runes", labels=labels))
-        await one.rules.create(TENANT, make_rule("Unexpected", expr="m > 6"))
-        await one.rules.create(TENANT, make_rule("Last"))
-        run = one.queries.run
+        await alerting.rules.create(TENANT, make_rule("Runes", labels=labels))
+        await alerting.rules.create(TENANT, make_rule("Unexpected", expr="m > 6"))
+        await alerting.rules.create(TENANT, make_rule("Last"))
+        run = alerting.queries.run
 
         async def run_or_fail(query: Query) -> QueryResult:
             if query.text == "m > 6":
                 raise ZeroDivisionError("an error that nobody expects")
             return await run(query)
 
-        monkeypatch.setattr(one.queries, "run", run_or_fail)
-        await one.write(HOST, (0, 9.0))
-        await one.evaluate(5_000)
+        monkeypatch.setattr(alerting.queries, "run", run_or_fail)
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.evaluate(5_000)
         errors = {
             status.rule.name: status.evaluation.error
-            for group in await one.rules.groups(TENANT)
+            for group in await alerting.rules.groups(TENANT)
             for status in group.rules
             if status.evaluation is not None
         }
-        active = {alert.rule_name: alert for alert in await one.alerts.active(TENANT)}
+        active = {alert.rule_name: alert for alert in await alerting.alerts.active(TENANT)}
     assert errors.pop("Runes") == errors.pop("Last") == ""
     assert errors.pop("Unexpected") == "internal error, see the server log"
     assert errors.keys() == HOSTILE_ANNOTATIONS.keys()
@@ -330,16 +334,16 @@ async def test_templates_of_a_rule_together_have_a_bounded_time_and_size(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("promcompat.alerting.templates.expansion._MAX_CHARACTERS", 1_000_000)
-    async with running_alerting(database_url) as one:
+    async with running_alerting(database_url) as alerting:
         annotations = {"summary": "{{ printf `%300000d` 1 }}"}
-        await one.rules.create(TENANT, make_rule("Large", annotations=annotations))
-        await one.rules.create(TENANT, make_rule("Small"))
+        await alerting.rules.create(TENANT, make_rule("Large", annotations=annotations))
+        await alerting.rules.create(TENANT, make_rule("Small"))
         for host in "abcd":
-            await one.write(make_labels("m", host=host), (0, 9.0))
-        await one.evaluate(5_000)
-        (group,) = await one.rules.groups(TENANT)
+            await alerting.write(make_labels("m", host=host), (0, 9.0))
+        await alerting.evaluate(5_000)
+        (group,) = await alerting.rules.groups(TENANT)
         errors = {status.rule.name: status.evaluation.error for status in group.rules}  # type: ignore[union-attr]
-        active = [alert.rule_name for alert in await one.alerts.active(TENANT)]
+        active = [alert.rule_name for alert in await alerting.alerts.active(TENANT)]
     assert errors == {
         "Large": "the templates of the rule produce more than 1000000 characters",
         "Small": "",

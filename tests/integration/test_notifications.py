@@ -31,166 +31,167 @@ MINUTE = 60_000
 REPETITION = Repetition(every_ms=MINUTE, resolved_for_ms=15 * MINUTE)
 
 
-async def evaluate(one: AlertingFixture, at_ms: int, value: float) -> None:
+async def evaluate(alerting: AlertingFixture, at_ms: int, value: float) -> None:
     """Write a value and evaluate rules a moment later, at whole ten seconds after NOW_MS."""
-    await one.write(HOST, (at_ms, value))
-    await one.evaluate(at_ms + 5_000)
+    await alerting.write(HOST, (at_ms, value))
+    await alerting.evaluate(at_ms + 5_000)
 
 
-def label_values(one: AlertingFixture, name: str) -> list[tuple[str, str]]:
+def label_values(alerting: AlertingFixture, name: str) -> list[tuple[str, str]]:
     """State and a label of everything the Alertmanager was told."""
-    return [(n.alert.state.value, n.alert.labels.get(name)) for n in one.alertmanager.told]
+    return [(n.alert.state.value, n.alert.labels.get(name)) for n in alerting.alertmanager.told]
 
 
-async def fire_resolve_and_fire_again(one: AlertingFixture) -> None:
+async def fire_resolve_and_fire_again(alerting: AlertingFixture) -> None:
     """The gauge is 10, then 1, then 10 again; receivers hear of each step."""
     for at_ms, value in ((10_000, 10.0), (20_000, 1.0), (40_000, 10.0)):
-        await evaluate(one, at_ms, value)
-        await one.deliver()
+        await evaluate(alerting, at_ms, value)
+        await alerting.deliver()
 
 
 async def test_an_alertmanager_is_told_again_each_minute_and_of_the_end_for_15_minutes(
     database_url: str,
 ) -> None:
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, make_rule())
-        await evaluate(one, 10_000, 10.0)
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule())
+        await evaluate(alerting, 10_000, 10.0)
         told = []
         for at_ms in (15_000, 30_000, 76_000, 80_000, 137_000):
-            one.clock.now_ms = NOW_MS + at_ms
-            await one.deliver()
-            told.append(len(one.alertmanager.told))
+            alerting.clock.now_ms = NOW_MS + at_ms
+            await alerting.deliver()
+            told.append(len(alerting.alertmanager.told))
         assert told == [1, 1, 2, 2, 3]
-        await evaluate(one, 140_000, 1.0)
-        await one.deliver()
-        assert one.alertmanager.states == ["firing"] * 3 + ["resolved"]
+        await evaluate(alerting, 140_000, 1.0)
+        await alerting.deliver()
+        assert alerting.alertmanager.states == ["firing"] * 3 + ["resolved"]
         for number in range(30):
-            one.clock.now_ms = NOW_MS + 160_000 + number * 61_000
-            await one.deliver()
-        assert 14 <= one.alertmanager.states.count("resolved") <= 16
-        assert one.alertmanager.states.count("firing") == 3
-        assert len({n.alert.resolved_at_ms for n in one.alertmanager.told[3:]}) == 1
+            alerting.clock.now_ms = NOW_MS + 160_000 + number * 61_000
+            await alerting.deliver()
+        assert 14 <= alerting.alertmanager.states.count("resolved") <= 16
+        assert alerting.alertmanager.states.count("firing") == 3
+        assert len({n.alert.resolved_at_ms for n in alerting.alertmanager.told[3:]}) == 1
 
 
 async def test_alert_that_fires_again_is_never_told_as_resolved(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, make_rule())
-        await fire_resolve_and_fire_again(one)
-        assert one.alertmanager.states == ["firing", "resolved", "firing"]
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule())
+        await fire_resolve_and_fire_again(alerting)
+        assert alerting.alertmanager.states == ["firing", "resolved", "firing"]
         for number in range(1, 20):
-            await evaluate(one, 40_000 + number * MINUTE, 10.0)
-            await one.deliver()
-        assert one.alertmanager.states == ["firing", "resolved"] + ["firing"] * 20
-        assert one.notifier.states == ["firing", "resolved", "firing"]
+            await evaluate(alerting, 40_000 + number * MINUTE, 10.0)
+            await alerting.deliver()
+        assert alerting.alertmanager.states == ["firing", "resolved"] + ["firing"] * 20
+        assert alerting.notifier.states == ["firing", "resolved", "firing"]
 
 
 async def test_resolved_alert_is_not_told_again_once_it_is_pending_again(
     database_url: str,
 ) -> None:
-    async with running_alerting(database_url) as one:
+    async with running_alerting(database_url) as alerting:
         rule = make_rule(for_ms=30 * MINUTE)
-        rule = await one.rules.create(TENANT, replace(rule, for_ms=0))
-        await evaluate(one, 10_000, 10.0)
-        await one.deliver()
-        await evaluate(one, 20_000, 1.0)
-        await one.deliver()
-        await one.rules.replace(TENANT, replace(rule, for_ms=30 * MINUTE))
+        rule = await alerting.rules.create(TENANT, replace(rule, for_ms=0))
+        await evaluate(alerting, 10_000, 10.0)
+        await alerting.deliver()
+        await evaluate(alerting, 20_000, 1.0)
+        await alerting.deliver()
+        await alerting.rules.replace(TENANT, replace(rule, for_ms=30 * MINUTE))
         for number in range(1, 5):
-            await evaluate(one, 20_000 + number * MINUTE, 10.0)
-            await one.deliver()
-        assert one.alertmanager.states == ["firing", "resolved"]
+            await evaluate(alerting, 20_000 + number * MINUTE, 10.0)
+            await alerting.deliver()
+        assert alerting.alertmanager.states == ["firing", "resolved"]
 
 
 async def test_equal_label_sets_of_two_rules_fire_until_the_last_of_them_ends(
     database_url: str,
 ) -> None:
-    async with running_alerting(database_url) as one:
+    async with running_alerting(database_url) as alerting:
         for group, limit in (("low", 5), ("high", 50)):
-            await one.rules.create(TENANT, make_rule(group=group, expr=f"m > {limit}"))
+            await alerting.rules.create(TENANT, make_rule(group=group, expr=f"m > {limit}"))
         for at_ms, value in ((10_000, 100.0), (20_000, 10.0), (90_000, 10.0), (100_000, 1.0)):
-            await evaluate(one, at_ms, value)
-            await one.deliver()
-        assert one.alertmanager.states == ["firing", "firing", "resolved"]
-        assert one.notifier.states.count("resolved") == 2
+            await evaluate(alerting, at_ms, value)
+            await alerting.deliver()
+        assert alerting.alertmanager.states == ["firing", "firing", "resolved"]
+        assert alerting.notifier.states.count("resolved") == 2
 
 
 async def test_rule_and_threshold_with_one_label_set_are_one_alert_to_an_alertmanager(
     database_url: str,
 ) -> None:
-    async with running_alerting(database_url) as one:
-        await one.define("m", make_threshold(warning=None, critical=8.0))
-        await one.rules.create(TENANT, make_rule("m", severity="critical"))
-        await evaluate(one, 10_000, 10.0)
-        await one.settle()
-        await evaluate(one, 20_000, 6.0)  # Below the threshold, above the rule's limit.
-        await one.settle()
-        assert one.alertmanager.states == ["firing"]
-        await evaluate(one, 30_000, 1.0)
-        await one.settle()
-        assert one.alertmanager.states == ["firing", "resolved"]
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("m", make_threshold(warning=None, critical=8.0))
+        await alerting.rules.create(TENANT, make_rule("m", severity="critical"))
+        await evaluate(alerting, 10_000, 10.0)
+        await alerting.settle()
+        await evaluate(alerting, 20_000, 6.0)  # Below the threshold, above the rule's limit.
+        await alerting.settle()
+        assert alerting.alertmanager.states == ["firing"]
+        await evaluate(alerting, 30_000, 1.0)
+        await alerting.settle()
+        assert alerting.alertmanager.states == ["firing", "resolved"]
 
 
 async def test_changed_labels_end_the_alert_under_its_old_labels(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.define("m", make_threshold())
-        await one.write(HOST, (0, 6.0))
-        await one.settle()
-        await one.write(HOST, (10, 9.0))
-        await one.settle()
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("m", make_threshold())
+        await alerting.write(HOST, (0, 6.0))
+        await alerting.settle()
+        await alerting.write(HOST, (10, 9.0))
+        await alerting.settle()
         told = [
-            (n.alert.state.value, n.alert.labels.get("severity")) for n in one.alertmanager.told
+            (n.alert.state.value, n.alert.labels.get("severity"))
+            for n in alerting.alertmanager.told
         ]
         assert told[0] == ("firing", "warning")
         assert sorted(told[1:]) == [("firing", "critical"), ("resolved", "warning")]
-        rule = await one.rules.create(TENANT, make_rule(labels={"team": "x"}))
-        await evaluate(one, 10_000, 10.0)
-        await one.deliver()
-        await one.rules.replace(TENANT, replace(rule, labels={"team": "y"}))
-        await evaluate(one, 20_000, 10.0)
-        one.alertmanager.told.clear()
-        await one.deliver()
-        told = label_values(one, "team")
+        rule = await alerting.rules.create(TENANT, make_rule(labels={"team": "x"}))
+        await evaluate(alerting, 10_000, 10.0)
+        await alerting.deliver()
+        await alerting.rules.replace(TENANT, replace(rule, labels={"team": "y"}))
+        await evaluate(alerting, 20_000, 10.0)
+        alerting.alertmanager.told.clear()
+        await alerting.deliver()
+        told = label_values(alerting, "team")
         assert sorted(told) == [("firing", "y"), ("resolved", "x")]
 
 
 async def test_restart_after_sending_repeats_one_equal_request(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, make_rule())
-        await evaluate(one, 10_000, 10.0)
-        now_ms = one.clock.now_ms
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule())
+        await evaluate(alerting, 10_000, 10.0)
+        now_ms = alerting.clock.now_ms
         # The process dies after the requests and before it has recorded them.
-        (claimed,) = await one.deliveries.claim("webhook-test", 8, now_ms, now_ms + 20_000)
-        (state,) = await one.label_sets.claim(
+        (claimed,) = await alerting.deliveries.claim("webhook-test", 8, now_ms, now_ms + 20_000)
+        (state,) = await alerting.label_sets.claim(
             "alertmanager-test",
             8,
             now_ms,
             now_ms + 20_000,
             Repetition(every_ms=MINUTE, resolved_for_ms=MINUTE),
         )
-    async with running_alerting(database_url) as two:
-        two.clock.now_ms = now_ms
-        await two.deliver()
-        assert (two.notifier.told, two.alertmanager.told) == ([], []), "the lease holds"
-        two.clock.now_ms = now_ms + 20_000
-        await two.deliver()
-        await two.deliver()
-        (step,), (again,) = two.notifier.told, two.alertmanager.told
+    async with running_alerting(database_url) as other:
+        other.clock.now_ms = now_ms
+        await other.deliver()
+        assert (other.notifier.told, other.alertmanager.told) == ([], []), "the lease holds"
+        other.clock.now_ms = now_ms + 20_000
+        await other.deliver()
+        await other.deliver()
+        (step,), (again,) = other.notifier.told, other.alertmanager.told
         assert (step.key, step.alert) == (f"{claimed.alert.id}-{claimed.id}", claimed.alert)
         assert again.alert == state.alert
 
 
 async def test_replicas_tell_each_thing_once(database_url: str) -> None:
-    async with running_alerting(database_url) as one, running_alerting(database_url) as two:
-        await one.rules.create(TENANT, make_rule())
+    async with running_alerting(database_url) as alerting, running_alerting(database_url) as other:
+        await alerting.rules.create(TENANT, make_rule())
         rows = {make_labels("m", host=f"h{number}"): 9.0 for number in range(40)}
         for labels, value in rows.items():
-            await one.write(labels, (0, value))
-        await one.evaluate(10_000)
-        two.clock.now_ms = one.clock.now_ms
-        await asyncio.gather(*(each.deliver() for each in (one, two) * 3))
+            await alerting.write(labels, (0, value))
+        await alerting.evaluate(10_000)
+        other.clock.now_ms = alerting.clock.now_ms
+        await asyncio.gather(*(each.deliver() for each in (alerting, other) * 3))
         for told in (
-            one.notifier.told + two.notifier.told,
-            one.alertmanager.told + two.alertmanager.told,
+            alerting.notifier.told + other.notifier.told,
+            alerting.alertmanager.told + other.alertmanager.told,
         ):
             assert len(told) == 40
             assert len({n.alert.id for n in told}) == 40
@@ -204,24 +205,24 @@ async def test_refused_alert_keeps_nobody_elses_from_being_told(database_url: st
         database_url,
         notifier=RememberingNotifier(refused=is_bad),
         alertmanager=RememberingNotifier("alertmanager-test", refused=is_bad),
-    ) as one:
+    ) as alerting:
         for tenant in (TENANT, "other"):
-            await one.rules.create(tenant, make_rule())
-        await one.write(make_labels("m", host="bad"), (0, 9.0))
+            await alerting.rules.create(tenant, make_rule())
+        await alerting.write(make_labels("m", host="bad"), (0, 9.0))
         for number in range(20):
-            await one.write(make_labels("m", host=f"h{number}"), (0, 9.0), tenant=TENANT)
-        await one.write(HOST, (0, 9.0), tenant="other")
-        await one.evaluate(10_000)
-        await one.deliver()
-        for receiver in (one.notifier, one.alertmanager):
+            await alerting.write(make_labels("m", host=f"h{number}"), (0, 9.0), tenant=TENANT)
+        await alerting.write(HOST, (0, 9.0), tenant="other")
+        await alerting.evaluate(10_000)
+        await alerting.deliver()
+        for receiver in (alerting.notifier, alerting.alertmanager):
             assert len(receiver.told) == 21
             assert {n.tenant for n in receiver.told} == {TENANT, "other"}
-        assert one.stats.notifications_failed == 2
-        depths = await one.receiver_depths(TENANT)
+        assert alerting.stats.notifications_failed == 2
+        depths = await alerting.receiver_depths(TENANT)
         for name in ("webhook-test", "alertmanager-test"):
             assert (depths[name].n_waiting, depths[name].n_failing) == (1, 1)
             assert depths[name].last_error == "answered 400: no"
-        assert await one.receiver_depths("other") == {}
+        assert await alerting.receiver_depths("other") == {}
 
 
 @dataclass
@@ -237,82 +238,82 @@ async def test_answer_that_cannot_be_stored_stops_nothing(plain_database_url: st
         plain_database_url,
         notifier=OddNotifier(),
         alertmanager=OddNotifier("alertmanager-test"),
-    ) as one:
-        await one.rules.create(TENANT, make_rule())
-        await evaluate(one, 10_000, 10.0)
-        await one.deliver()
-        depths = await one.receiver_depths(TENANT)
+    ) as alerting:
+        await alerting.rules.create(TENANT, make_rule())
+        await evaluate(alerting, 10_000, 10.0)
+        await alerting.deliver()
+        depths = await alerting.receiver_depths(TENANT)
         assert {depth.last_error for depth in depths.values()} == {"answered 500: \ufffd ?"}
         for _ in range(40):
-            one.clock.now_ms += 5 * MINUTE
-            await one.deliver()
-        assert one.stats.notifications_given_up == 1
+            alerting.clock.now_ms += 5 * MINUTE
+            await alerting.deliver()
+        assert alerting.stats.notifications_given_up == 1
 
 
 async def test_alert_that_ended_while_its_receiver_was_down_is_never_told_as_firing(
     database_url: str,
 ) -> None:
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, make_rule())
-        one.notifier.is_down = one.alertmanager.is_down = True
-        await fire_resolve_and_fire_again(one)
-        await evaluate(one, 50_000, 1.0)
-        one.notifier.is_down = one.alertmanager.is_down = False
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule())
+        alerting.notifier.is_down = alerting.alertmanager.is_down = True
+        await fire_resolve_and_fire_again(alerting)
+        await evaluate(alerting, 50_000, 1.0)
+        alerting.notifier.is_down = alerting.alertmanager.is_down = False
         for _ in range(3):
-            one.clock.now_ms += 5 * MINUTE
-            await one.deliver()
-        assert one.notifier.states == ["resolved", "resolved"]
-        assert one.alertmanager.told == [], "it never knew of the alert"
+            alerting.clock.now_ms += 5 * MINUTE
+            await alerting.deliver()
+        assert alerting.notifier.states == ["resolved", "resolved"]
+        assert alerting.alertmanager.told == [], "it never knew of the alert"
 
 
 async def test_alert_that_fires_when_its_receiver_is_back_is_told_in_order(
     database_url: str,
 ) -> None:
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, make_rule())
-        one.notifier.is_down = one.alertmanager.is_down = True
-        await fire_resolve_and_fire_again(one)
-        one.notifier.is_down = one.alertmanager.is_down = False
-        one.clock.now_ms += 5 * MINUTE
-        await one.deliver()
-        assert one.notifier.states == ["resolved", "firing"]
-        assert one.alertmanager.states == ["firing"]
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule())
+        alerting.notifier.is_down = alerting.alertmanager.is_down = True
+        await fire_resolve_and_fire_again(alerting)
+        alerting.notifier.is_down = alerting.alertmanager.is_down = False
+        alerting.clock.now_ms += 5 * MINUTE
+        await alerting.deliver()
+        assert alerting.notifier.states == ["resolved", "firing"]
+        assert alerting.alertmanager.states == ["firing"]
 
 
 async def test_step_that_is_never_taken_is_given_up_and_the_history_says_why(
     database_url: str,
 ) -> None:
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, make_rule())
-        await evaluate(one, 10_000, 10.0)
-        one.notifier.is_down = True
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule())
+        await evaluate(alerting, 10_000, 10.0)
+        alerting.notifier.is_down = True
         for _ in range(40):
-            await one.deliver()
-            one.clock.now_ms += 5 * MINUTE
-        assert one.stats.notifications_given_up == 1
-        (alert,) = await one.alerts.list_alerts(TENANT, AlertFilter())
-        notes = [step.note for step in await one.alerts.history(TENANT, alert.id)]
+            await alerting.deliver()
+            alerting.clock.now_ms += 5 * MINUTE
+        assert alerting.stats.notifications_given_up == 1
+        (alert,) = await alerting.alerts.list_alerts(TENANT, AlertFilter())
+        notes = [step.note for step in await alerting.alerts.history(TENANT, alert.id)]
         assert notes[-1] == "notification to webhook-test given up after 1h: down"
-        assert "webhook-test" not in await one.receiver_depths(TENANT)
+        assert "webhook-test" not in await alerting.receiver_depths(TENANT)
 
 
 async def test_queue_of_a_receiver_is_bounded_and_the_newest_steps_stay(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, make_rule())
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule())
         for number in range(104):
-            await one.write(make_labels("m", host=f"h{number}"), (0, 9.0))
-        await one.evaluate(10_000)
-        await one.steps.bound(one.notifier)
-        assert (await one.receiver_depths(TENANT))["webhook-test"].n_waiting == 100
-        assert one.stats.notifications_given_up == 4
-        found = await one.alerts.list_alerts(TENANT, AlertFilter(limit=200))
-        oldest = await one.alerts.history(TENANT, min(alert.id for alert in found))
+            await alerting.write(make_labels("m", host=f"h{number}"), (0, 9.0))
+        await alerting.evaluate(10_000)
+        await alerting.steps.bound(alerting.notifier)
+        assert (await alerting.receiver_depths(TENANT))["webhook-test"].n_waiting == 100
+        assert alerting.stats.notifications_given_up == 4
+        found = await alerting.alerts.list_alerts(TENANT, AlertFilter(limit=200))
+        oldest = await alerting.alerts.history(TENANT, min(alert.id for alert in found))
         assert oldest[-1].note == "notification to webhook-test given up: more than 100 are waiting"
 
 
 async def test_silences_hold_exactly_while_they_are_active(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, make_rule())
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule())
         silence = Silence(
             id=0,
             labels=Labels.of({"host": "a"}),
@@ -321,24 +322,24 @@ async def test_silences_hold_exactly_while_they_are_active(database_url: str) ->
             starts_at_ms=NOW_MS + 20_000,
             ends_at_ms=NOW_MS + 100_000,
         )
-        await one.alerts.silence(TENANT, silence)
-        await fire_resolve_and_fire_again(one)
-        assert one.notifier.states == ["firing"], "told before the silence began"
-        one.clock.now_ms = NOW_MS + 99_999
-        await one.deliver()
-        assert one.notifier.states == one.alertmanager.states == ["firing"]
+        await alerting.alerts.silence(TENANT, silence)
+        await fire_resolve_and_fire_again(alerting)
+        assert alerting.notifier.states == ["firing"], "told before the silence began"
+        alerting.clock.now_ms = NOW_MS + 99_999
+        await alerting.deliver()
+        assert alerting.notifier.states == alerting.alertmanager.states == ["firing"]
         for _ in range(2):
-            one.clock.now_ms += 5_000
-            await one.deliver()
-        assert one.notifier.states == ["firing", "resolved", "firing"]
-        assert one.alertmanager.states == ["firing", "firing"]
+            alerting.clock.now_ms += 5_000
+            await alerting.deliver()
+        assert alerting.notifier.states == ["firing", "resolved", "firing"]
+        assert alerting.alertmanager.states == ["firing", "firing"]
 
 
 async def test_alert_that_ends_silenced_is_told_to_those_only_who_heard_of_it(
     database_url: str,
 ) -> None:
-    async with running_alerting(database_url) as one:
-        await one.rules.create(TENANT, make_rule())
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule())
         silence = Silence(
             id=0,
             labels=Labels.of({"host": "a"}),
@@ -347,14 +348,14 @@ async def test_alert_that_ends_silenced_is_told_to_those_only_who_heard_of_it(
             starts_at_ms=NOW_MS,
             ends_at_ms=NOW_MS + MINUTE,
         )
-        await one.alerts.silence(TENANT, silence)
+        await alerting.alerts.silence(TENANT, silence)
         for at_ms, value in ((10_000, 10.0), (20_000, 1.0)):
-            await evaluate(one, at_ms, value)
-            await one.deliver()
+            await evaluate(alerting, at_ms, value)
+            await alerting.deliver()
         for _ in range(3):
-            one.clock.now_ms += 2 * MINUTE
-            await one.deliver()
-        assert (one.notifier.told, one.alertmanager.told) == ([], [])
+            alerting.clock.now_ms += 2 * MINUTE
+            await alerting.deliver()
+        assert (alerting.notifier.told, alerting.alertmanager.told) == ([], [])
 
 
 @dataclass
@@ -370,25 +371,25 @@ class HangingNotifier(RememberingNotifier):
 
 async def test_receiver_that_never_answers_delays_nobody_else(database_url: str) -> None:
     hanging = [HangingNotifier("webhook-hangs"), HangingNotifier("alertmanager-hangs")]
-    async with running_alerting(database_url, webhooks=[hanging[0].name]) as one:
+    async with running_alerting(database_url, webhooks=[hanging[0].name]) as alerting:
         receivers = Receivers(
-            alertmanagers=[hanging[1], one.alertmanager],
-            webhooks=[hanging[0], one.notifier],
-            states=one.state_changes,
-            steps=one.steps,
+            alertmanagers=[hanging[1], alerting.alertmanager],
+            webhooks=[hanging[0], alerting.notifier],
+            states=alerting.state_changes,
+            steps=alerting.steps,
         )
-        await one.rules.create(TENANT, make_rule())
+        await alerting.rules.create(TENANT, make_rule())
         async with running(list(receiver_loops(receivers)), Telemetry().loops):
-            await evaluate(one, 10_000, 10.0)
+            await evaluate(alerting, 10_000, 10.0)
             for receiver in hanging:
                 await asyncio.wait_for(receiver.asked.wait(), 60)
-            await told(one, ["firing"])
-            await evaluate(one, 20_000, 1.0)
-            await told(one, ["firing", "resolved"])
+            await told(alerting, ["firing"])
+            await evaluate(alerting, 20_000, 1.0)
+            await told(alerting, ["firing", "resolved"])
 
 
-async def told(one: AlertingFixture, states: list[str]) -> None:
+async def told(alerting: AlertingFixture, states: list[str]) -> None:
     """Wait until both receivers that answer were told these states."""
     async with asyncio.timeout(60):
-        while not one.notifier.states == one.alertmanager.states == states:  # noqa: ASYNC110
+        while not alerting.notifier.states == alerting.alertmanager.states == states:  # noqa: ASYNC110
             await asyncio.sleep(0.05)

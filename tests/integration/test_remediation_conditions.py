@@ -26,18 +26,18 @@ HOUR = 3_600_000
 
 
 @pytest.fixture
-async def one(plain_database_url: str) -> AsyncIterator[AlertingFixture]:
-    async with running_alerting(plain_database_url) as one:
-        yield one
+async def alerting(plain_database_url: str) -> AsyncIterator[AlertingFixture]:
+    async with running_alerting(plain_database_url) as alerting:
+        yield alerting
 
 
 @pytest.fixture
-def checker(one: AlertingFixture) -> AlertConditionChecker:
-    return build_condition_checker(one.queries, one.storage.database)
+def checker(alerting: AlertingFixture) -> AlertConditionChecker:
+    return build_condition_checker(alerting.queries, alerting.storage.database)
 
 
-async def only_alert(one: AlertingFixture) -> Alert:
-    (alert,) = await one.alerts.active(TENANT)
+async def only_alert(alerting: AlertingFixture) -> Alert:
+    (alert,) = await alerting.alerts.active(TENANT)
     return alert
 
 
@@ -48,93 +48,93 @@ async def holds(checker: AlertConditionChecker, alert: Alert) -> bool:
 
 
 async def test_threshold_holds_until_the_next_sample_however_late(
-    one: AlertingFixture, checker: AlertConditionChecker
+    alerting: AlertingFixture, checker: AlertConditionChecker
 ) -> None:
-    await one.define("m", make_threshold())
-    await one.write(HOST, (0, 9.0))
-    await one.settle()
-    alert = await only_alert(one)
-    one.clock.now_ms = NOW_MS + HOUR
+    await alerting.define("m", make_threshold())
+    await alerting.write(HOST, (0, 9.0))
+    await alerting.settle()
+    alert = await only_alert(alerting)
+    alerting.clock.now_ms = NOW_MS + HOUR
     found = await checker.of_alert(TENANT, alert.id)
     assert found is not None
     assert found.holds
     assert found.detail == {"value": "9", "timestamp_ms": NOW_MS, "level": "critical"}
     # The expression has no result by now, which is no sign of a repair.
     assert not (await checker.of_query(TENANT, alert.expr, {"host": "a"})).holds
-    await one.write(HOST, (HOUR, 6.0))
+    await alerting.write(HOST, (HOUR, 6.0))
     assert await holds(checker, alert), "the alert goes on as a warning"
-    await one.write(HOST, (HOUR + 1, 1.0))
+    await alerting.write(HOST, (HOUR + 1, 1.0))
     assert not await holds(checker, alert), "before the alert itself has ended"
-    await one.settle()
-    assert await one.alerts.active(TENANT) == []
+    await alerting.settle()
+    assert await alerting.alerts.active(TENANT) == []
 
 
 async def test_threshold_of_now_decides(
-    one: AlertingFixture, checker: AlertConditionChecker
+    alerting: AlertingFixture, checker: AlertConditionChecker
 ) -> None:
-    await one.define("m", make_threshold())
-    await one.write(HOST, (0, 9.0))
-    await one.settle()
-    alert = await only_alert(one)
+    await alerting.define("m", make_threshold())
+    await alerting.write(HOST, (0, 9.0))
+    await alerting.settle()
+    alert = await only_alert(alerting)
     override = ThresholdOverride(Labels.of({"host": "a"}), 50.0, 90.0)
-    await one.define("m", make_threshold(overrides=(override,)))
+    await alerting.define("m", make_threshold(overrides=(override,)))
     assert not await holds(checker, alert)
-    await one.define("m", make_threshold())
-    await one.write(HOST, (1, STALE_NAN))
+    await alerting.define("m", make_threshold())
+    await alerting.write(HOST, (1, STALE_NAN))
     assert not await holds(checker, alert)
-    await one.write(HOST, (2, 9.0))
+    await alerting.write(HOST, (2, 9.0))
     assert await holds(checker, alert)
-    await one.define("m", None)
+    await alerting.define("m", None)
     assert not await holds(checker, alert)
 
 
 async def test_rule_is_asked_as_its_evaluator_asks(
-    one: AlertingFixture, checker: AlertConditionChecker
+    alerting: AlertingFixture, checker: AlertConditionChecker
 ) -> None:
-    rule = await one.rules.create(TENANT, make_rule(labels={"team": "x"}))
-    await one.write(HOST, (0, 9.0))
-    await one.write(make_labels("m", host="b"), (0, 1.0))
-    await one.evaluate(5_000)
-    alert = await only_alert(one)
-    one.clock.now_ms = NOW_MS + 299_000
+    rule = await alerting.rules.create(TENANT, make_rule(labels={"team": "x"}))
+    await alerting.write(HOST, (0, 9.0))
+    await alerting.write(make_labels("m", host="b"), (0, 1.0))
+    await alerting.evaluate(5_000)
+    alert = await only_alert(alerting)
+    alerting.clock.now_ms = NOW_MS + 299_000
     assert await holds(checker, alert), "within the lookback of the evaluator"
-    await one.write(make_labels("m", host="b"), (299_000, 9.0))
-    one.clock.now_ms = NOW_MS + 301_000
+    await alerting.write(make_labels("m", host="b"), (299_000, 9.0))
+    alerting.clock.now_ms = NOW_MS + 301_000
     assert not await holds(checker, alert), "another host's element is not this alert's"
-    await one.write(HOST, (301_000, 9.0))
+    await alerting.write(HOST, (301_000, 9.0))
     assert await holds(checker, alert)
-    await one.write(HOST, (302_000, STALE_NAN))
-    one.clock.now_ms = NOW_MS + 302_000
+    await alerting.write(HOST, (302_000, STALE_NAN))
+    alerting.clock.now_ms = NOW_MS + 302_000
     assert not await holds(checker, alert)
-    await one.write(HOST, (303_000, 9.0))
-    one.clock.now_ms = NOW_MS + 303_000
+    await alerting.write(HOST, (303_000, 9.0))
+    alerting.clock.now_ms = NOW_MS + 303_000
     assert await holds(checker, alert)
-    await one.rules.delete(TENANT, rule.id, rule.version)
+    await alerting.rules.delete(TENANT, rule.id, rule.version)
     assert not await holds(checker, alert)
 
 
 async def test_alert_that_is_kept_firing_has_not_cleared(
-    one: AlertingFixture, checker: AlertConditionChecker
+    alerting: AlertingFixture, checker: AlertConditionChecker
 ) -> None:
-    await one.rules.create(TENANT, make_rule(keep_firing_for_ms=60_000))
-    await one.write(HOST, (0, 9.0))
-    await one.evaluate(5_000)
-    alert = await only_alert(one)
-    await one.write(HOST, (6_000, 1.0))
-    await one.evaluate(20_000)
+    await alerting.rules.create(TENANT, make_rule(keep_firing_for_ms=60_000))
+    await alerting.write(HOST, (0, 9.0))
+    await alerting.evaluate(5_000)
+    alert = await only_alert(alerting)
+    await alerting.write(HOST, (6_000, 1.0))
+    await alerting.evaluate(20_000)
     found = await checker.of_alert(TENANT, alert.id)
     assert found is not None
     assert (found.holds, found.detail["elements"]) == (True, 0)
-    one.clock.now_ms = NOW_MS + 100_000
+    alerting.clock.now_ms = NOW_MS + 100_000
     assert not await holds(checker, alert)
 
 
 async def test_alerts_of_others_and_unknown_ones_have_no_condition(
-    one: AlertingFixture, checker: AlertConditionChecker
+    alerting: AlertingFixture, checker: AlertConditionChecker
 ) -> None:
-    await one.define("m", make_threshold())
-    await one.write(HOST, (0, 9.0))
-    await one.settle()
-    alert = await only_alert(one)
+    await alerting.define("m", make_threshold())
+    await alerting.write(HOST, (0, 9.0))
+    await alerting.settle()
+    alert = await only_alert(alerting)
     assert await checker.of_alert("other", alert.id) is None
     assert await checker.of_alert(TENANT, alert.id + 1) is None

@@ -37,118 +37,118 @@ async def outbox(url: str) -> int:
         return count
 
 
-async def states(one: AlertingFixture) -> list[tuple[str, str]]:
+async def states(alerting: AlertingFixture) -> list[tuple[str, str]]:
     """State and severity of all alerts, oldest first."""
-    found = await one.alerts.list_alerts(TENANT, AlertFilter())
+    found = await alerting.alerts.list_alerts(TENANT, AlertFilter())
     return [(alert.state.value, alert.severity) for alert in reversed(found)]
 
 
 async def test_a_breach_becomes_one_alert_and_one_of_everything(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.define("queue", make_threshold(remediation=make_remediation()))
-        await one.write(HOST, (0, 1.0))
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold(remediation=make_remediation()))
+        await alerting.write(HOST, (0, 1.0))
         assert await outbox(database_url) == 0
         for at_ms in range(1, 1001, 50):
-            await one.write(HOST, *((at_ms + step, 9.0) for step in range(50)))
+            await alerting.write(HOST, *((at_ms + step, 9.0) for step in range(50)))
         assert await outbox(database_url) == 1
-        await one.settle()
-        assert await states(one) == [("firing", "critical")]
-        assert one.notifier.states == ["firing"]
-        (request,) = one.launcher.started.values()
+        await alerting.settle()
+        assert await states(alerting) == [("firing", "critical")]
+        assert alerting.notifier.states == ["firing"]
+        (request,) = alerting.launcher.started.values()
         assert request.workflow_input == {"host": "a", "n": 1, "deep": [{"v": "9"}]}
         assert (request.query, request.series_labels) == ("queue >= 5.0", {"host": "a"})
         # A new database counts alerts from 1 again, and Temporal may remember an older one's.
         assert request.workflow_id.endswith(f"-alert-{request.alert_id}-{NOW_MS + 1}")
-        await one.write(HOST, (2000, 1.0))
-        await one.settle()
-        assert await states(one) == [("resolved", "critical")]
-        assert one.notifier.states == ["firing", "resolved"]
-        assert one.launcher.n_calls == 1
+        await alerting.write(HOST, (2000, 1.0))
+        await alerting.settle()
+        assert await states(alerting) == [("resolved", "critical")]
+        assert alerting.notifier.states == ["firing", "resolved"]
+        assert alerting.launcher.n_calls == 1
 
 
 async def test_threshold_holds_for_the_first_sample_after_its_definition(
     plain_database_url: str,
 ) -> None:
-    async with running_native_service(plain_database_url) as one:
+    async with running_native_service(plain_database_url) as alerting:
         threshold = {"alert_threshold": {"critical": 8}}
-        await one.send("PUT", "/definitions/queue", status=201, body=threshold)
-        await one.ingest({"name": "queue", "value": 9})
+        await alerting.send("PUT", "/definitions/queue", status=201, body=threshold)
+        await alerting.ingest({"name": "queue", "value": 9})
         assert await outbox(plain_database_url) == 1
-        await one.send("DELETE", "/definitions/queue", status=200)
-        await one.ingest({"name": "queue", "value": 1}, {"name": "other", "value": 9})
+        await alerting.send("DELETE", "/definitions/queue", status=200)
+        await alerting.ingest({"name": "queue", "value": 1}, {"name": "other", "value": 9})
         assert await outbox(plain_database_url) == 1
 
 
 async def test_levels_change_within_one_alert(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.define("queue", make_threshold())
-        await one.write(HOST, (0, 6.0), (10, 9.0), (20, 6.0))
-        await one.settle()
-        (alert,) = await one.alerts.active(TENANT)
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold())
+        await alerting.write(HOST, (0, 6.0), (10, 9.0), (20, 6.0))
+        await alerting.settle()
+        (alert,) = await alerting.alerts.active(TENANT)
         assert (alert.severity, alert.labels.get("severity")) == ("warning", "warning")
-        notes = [step.note for step in await one.alerts.history(TENANT, alert.id)]
+        notes = [step.note for step in await alerting.alerts.history(TENANT, alert.id)]
         assert notes == ["", "", "severity: warning → critical", "severity: critical → warning"]
-        await one.write(HOST, (30, 0.0), (40, 9.0))
-        await one.settle()
-        assert await states(one) == [("resolved", "warning"), ("firing", "critical")]
+        await alerting.write(HOST, (30, 0.0), (40, 9.0))
+        await alerting.settle()
+        assert await states(alerting) == [("resolved", "warning"), ("firing", "critical")]
 
 
 async def test_for_is_waited_for(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.define("queue", make_threshold(for_ms=60_000))
-        await one.write(HOST, (0, 9.0))
-        await one.settle()
-        assert await states(one) == [("pending", "critical")]
-        await one.write(HOST, (59_000, 9.0))
-        await one.settle()
-        assert await states(one) == [("pending", "critical")]
-        await one.write(HOST, (61_000, 9.0))
-        await one.settle()
-        assert await states(one) == [("firing", "critical")]
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold(for_ms=60_000))
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.settle()
+        assert await states(alerting) == [("pending", "critical")]
+        await alerting.write(HOST, (59_000, 9.0))
+        await alerting.settle()
+        assert await states(alerting) == [("pending", "critical")]
+        await alerting.write(HOST, (61_000, 9.0))
+        await alerting.settle()
+        assert await states(alerting) == [("firing", "critical")]
         other = make_labels("queue", host="b")
-        await one.write(other, (0, 9.0), (30_000, 0.0))
-        await one.settle()
-        assert await states(one) == [("firing", "critical"), ("inactive", "critical")]
+        await alerting.write(other, (0, 9.0), (30_000, 0.0))
+        await alerting.settle()
+        assert await states(alerting) == [("firing", "critical"), ("inactive", "critical")]
 
 
 async def test_late_and_stale_samples(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.define("queue", make_threshold())
-        await one.write(HOST, (10_000, 1.0))
-        await one.write(HOST, (5_000, 9.0))
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold())
+        await alerting.write(HOST, (10_000, 1.0))
+        await alerting.write(HOST, (5_000, 9.0))
         with pytest.raises(WriteRejectedError):
-            await one.write(HOST, (10_000, 9.0))
+            await alerting.write(HOST, (10_000, 9.0))
         assert await outbox(database_url) == 0
-        await one.write(HOST, (20_000, 9.0))
-        await one.write(HOST, (15_000, 0.0))
-        await one.settle()
-        assert await states(one) == [("firing", "critical")]
-        await one.write(HOST, (30_000, STALE_NAN))
-        await one.settle()
-        assert await states(one) == [("resolved", "critical")]
+        await alerting.write(HOST, (20_000, 9.0))
+        await alerting.write(HOST, (15_000, 0.0))
+        await alerting.settle()
+        assert await states(alerting) == [("firing", "critical")]
+        await alerting.write(HOST, (30_000, STALE_NAN))
+        await alerting.settle()
+        assert await states(alerting) == [("resolved", "critical")]
 
 
 async def test_overrides_and_changed_definitions(database_url: str) -> None:
     override = ThresholdOverride(Labels.of({"host": "big"}), 100.0, NO_LIMIT)
     big = make_labels("queue", host="big")
-    async with running_alerting(database_url) as one:
-        await one.write(big, (0, 50.0))
-        await one.define("queue", make_threshold(overrides=(override,)))
-        await one.write(big, (1, 50.0))
-        await one.write(HOST, (1, 6.0))
-        await one.settle()
-        assert await states(one) == [("firing", "warning")]
-        await one.define("queue", None)
-        await one.settle()
-        assert await states(one) == [("resolved", "warning")]
+    async with running_alerting(database_url) as alerting:
+        await alerting.write(big, (0, 50.0))
+        await alerting.define("queue", make_threshold(overrides=(override,)))
+        await alerting.write(big, (1, 50.0))
+        await alerting.write(HOST, (1, 6.0))
+        await alerting.settle()
+        assert await states(alerting) == [("firing", "warning")]
+        await alerting.define("queue", None)
+        await alerting.settle()
+        assert await states(alerting) == [("resolved", "warning")]
 
 
 async def test_nothing_is_recorded_of_what_was_not_stored(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.define("queue", make_threshold())
-        await one.write(HOST, (0, 1.0))
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold())
+        await alerting.write(HOST, (0, 1.0))
         async with locked_samples(database_url):
-            writing = asyncio.create_task(one.write(HOST, (1, 9.0)))
+            writing = asyncio.create_task(alerting.write(HOST, (1, 9.0)))
             await asyncio.wait({writing}, timeout=0.2)
             async with connected(database_url) as connection:
                 await connection.execute(
@@ -158,20 +158,20 @@ async def test_nothing_is_recorded_of_what_was_not_stored(database_url: str) -> 
             with pytest.raises(StorageUnavailableError):
                 await writing
         assert await outbox(database_url) == 0
-        await one.write(HOST, (1, 9.0))
+        await alerting.write(HOST, (1, 9.0))
         assert await outbox(database_url) == 1
 
 
 async def test_a_breach_survives_the_process(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.define("queue", make_threshold(remediation=make_remediation()))
-        await one.write(HOST, (0, 9.0))
-    async with running_alerting(database_url) as two:
-        await two.write(HOST, (1, 9.0))
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold(remediation=make_remediation()))
+        await alerting.write(HOST, (0, 9.0))
+    async with running_alerting(database_url) as other:
+        await other.write(HOST, (1, 9.0))
         assert await outbox(database_url) == 1
-        await two.settle()
-        assert two.notifier.states == ["firing"]
-        assert two.launcher.n_calls == 1
+        await other.settle()
+        assert other.notifier.states == ["firing"]
+        assert other.launcher.n_calls == 1
     async with running_alerting(database_url) as three:
         await three.write(HOST, (2, 9.0))
         assert await outbox(database_url) == 0
@@ -181,85 +181,85 @@ async def test_a_breach_survives_the_process(database_url: str) -> None:
 
 
 async def test_two_processes_that_know_little_of_each_other(database_url: str) -> None:
-    async with running_alerting(database_url) as one, running_alerting(database_url) as two:
-        await one.define("queue", make_threshold(remediation=make_remediation()))
-        await two.storage.threshold_watch.refresh()
-        await one.write(HOST, (0, 9.0))
-        await two.write(HOST, (1, 9.0))
-        await asyncio.gather(one.settle(), two.settle())
-        await one.settle()
-        assert await states(one) == [("firing", "critical")]
+    async with running_alerting(database_url) as alerting, running_alerting(database_url) as other:
+        await alerting.define("queue", make_threshold(remediation=make_remediation()))
+        await other.storage.threshold_watch.refresh()
+        await alerting.write(HOST, (0, 9.0))
+        await other.write(HOST, (1, 9.0))
+        await asyncio.gather(alerting.settle(), other.settle())
+        await alerting.settle()
+        assert await states(alerting) == [("firing", "critical")]
         # The second knows no breach and tells nothing of its end; the look at samples finds it.
-        await two.write(HOST, (2, 9.0))
+        await other.write(HOST, (2, 9.0))
         async with connected(database_url) as connection:
             await connection.execute("DELETE FROM breach_outbox")
-        await one.write(HOST, (3, 0.0))
+        await alerting.write(HOST, (3, 0.0))
         async with connected(database_url) as connection:
             await connection.execute("DELETE FROM breach_outbox")
-        await asyncio.gather(one.settle(), two.settle())
-        await one.settle()
-        assert await states(one) == [("resolved", "critical")]
-        told = sorted(one.notifier.states + two.notifier.states)
+        await asyncio.gather(alerting.settle(), other.settle())
+        await alerting.settle()
+        assert await states(alerting) == [("resolved", "critical")]
+        told = sorted(alerting.notifier.states + other.notifier.states)
         assert told == ["firing", "resolved"]
-        assert len({*one.launcher.started, *two.launcher.started}) == 1
-        assert one.launcher.n_calls + two.launcher.n_calls == 1
+        assert len({*alerting.launcher.started, *other.launcher.started}) == 1
+        assert alerting.launcher.n_calls + other.launcher.n_calls == 1
 
 
 async def test_what_fails_is_done_later(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.define("queue", make_threshold(remediation=make_remediation()))
-        one.notifier.is_down = one.launcher.is_down = True
-        await one.write(HOST, (0, 9.0), (1, 0.0))
-        await one.settle()
-        assert one.notifier.told == []
-        assert one.stats.notifications_failed == 1
-        one.notifier.is_down = one.launcher.is_down = False
-        await one.settle()
-        assert one.notifier.told == [], "it waits"
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold(remediation=make_remediation()))
+        alerting.notifier.is_down = alerting.launcher.is_down = True
+        await alerting.write(HOST, (0, 9.0), (1, 0.0))
+        await alerting.settle()
+        assert alerting.notifier.told == []
+        assert alerting.stats.notifications_failed == 1
+        alerting.notifier.is_down = alerting.launcher.is_down = False
+        await alerting.settle()
+        assert alerting.notifier.told == [], "it waits"
         async with connected(database_url) as connection:
             await connection.execute("UPDATE alert_delivery SET next_attempt_at = to_timestamp(0)")
-        await one.settle()
-        assert one.notifier.states == ["resolved"], "it ended before it could be told"
-        assert len(one.launcher.started) == 1
-        states_left, depths = await one.repository.counts()
+        await alerting.settle()
+        assert alerting.notifier.states == ["resolved"], "it ended before it could be told"
+        assert len(alerting.launcher.started) == 1
+        states_left, depths = await alerting.repository.counts()
         assert (states_left, depths) == ({}, {"breaches": 0, "deliveries": 0})
 
 
 async def test_cooldown_and_broken_templates_start_nothing(database_url: str) -> None:
     spec = make_remediation(cooldown_ms=60_000)
     broken = make_remediation(input_template={"x": "{{ nope }}"})
-    async with running_alerting(database_url) as one:
-        await one.define("queue", make_threshold(remediation=spec))
-        await one.define("other", make_threshold(remediation=broken))
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold(remediation=spec))
+        await alerting.define("other", make_threshold(remediation=broken))
         for at_ms in range(0, 30, 10):
-            await one.write(HOST, (at_ms, 9.0), (at_ms + 1, 0.0))
-            await one.settle()
-        await one.write(make_labels("other"), (0, 9.0))
-        await one.settle()
-        assert one.launcher.n_calls == 1
-        one.clock.now_ms = NOW_MS + 61_000
-        await one.write(HOST, (61_000, 9.0))
-        await one.settle()
-        assert one.launcher.n_calls == 2
-        found = await one.alerts.list_alerts(TENANT, AlertFilter(rule_name="other"))
-        notes = [step.note for step in await one.alerts.history(TENANT, found[0].id)]
+            await alerting.write(HOST, (at_ms, 9.0), (at_ms + 1, 0.0))
+            await alerting.settle()
+        await alerting.write(make_labels("other"), (0, 9.0))
+        await alerting.settle()
+        assert alerting.launcher.n_calls == 1
+        alerting.clock.now_ms = NOW_MS + 61_000
+        await alerting.write(HOST, (61_000, 9.0))
+        await alerting.settle()
+        assert alerting.launcher.n_calls == 2
+        found = await alerting.alerts.list_alerts(TENANT, AlertFilter(rule_name="other"))
+        notes = [step.note for step in await alerting.alerts.history(TENANT, found[0].id)]
         assert 'function "nope" not defined' in notes[-1]
 
 
 async def test_alerts_are_listed_in_pages(database_url: str) -> None:
-    async with running_alerting(database_url) as one:
-        await one.define("queue", make_threshold())
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold())
         for number in range(5):
-            await one.write(make_labels("queue", host=f"h{number}"), (number, 9.0))
-        await one.settle()
-        first = await one.alerts.list_alerts(TENANT, AlertFilter(limit=3))
-        rest = await one.alerts.list_alerts(
+            await alerting.write(make_labels("queue", host=f"h{number}"), (number, 9.0))
+        await alerting.settle()
+        first = await alerting.alerts.list_alerts(TENANT, AlertFilter(limit=3))
+        rest = await alerting.alerts.list_alerts(
             TENANT, AlertFilter(limit=3, before_id=first[-1].id, states=(AlertState.FIRING,))
         )
         hosts = [alert.labels.get("host") for alert in (*first, *rest)]
         assert hosts == ["h4", "h3", "h2", "h1", "h0"]
-        assert await one.alerts.list_alerts(TENANT, AlertFilter(severity="warning")) == []
-        assert await one.repository.prune(NOW_MS + 10**9, [], NOW_MS) == 0
+        assert await alerting.alerts.list_alerts(TENANT, AlertFilter(severity="warning")) == []
+        assert await alerting.repository.prune(NOW_MS + 10**9, [], NOW_MS) == 0
 
 
 async def review_again(url: str) -> None:
@@ -271,15 +271,15 @@ async def review_again(url: str) -> None:
 async def test_what_another_process_writes_before_it_knows_a_threshold_is_found(
     database_url: str,
 ) -> None:
-    async with running_alerting(database_url) as one, running_alerting(database_url) as other:
-        await one.define("queue", make_threshold())
-        await one.settle()
+    async with running_alerting(database_url) as alerting, running_alerting(database_url) as other:
+        await alerting.define("queue", make_threshold())
+        await alerting.settle()
         await other.write(HOST, (0, 9.0))
-        await one.settle()
-        assert await states(one) == []
+        await alerting.settle()
+        assert await states(alerting) == []
         await review_again(database_url)
-        await one.settle()
-        assert await states(one) == [("firing", "critical")]
+        await alerting.settle()
+        assert await states(alerting) == [("firing", "critical")]
         async with connected(database_url) as connection:
             assert await connection.fetchval("SELECT count(*) FROM threshold_review") == 0
 
@@ -303,31 +303,33 @@ CHANGES: dict[str, tuple[AlertThreshold | None, tuple[str, str]]] = {
 async def test_a_changed_threshold_is_held_against_the_last_sample_at_once(
     database_url: str,
 ) -> None:
-    async with running_alerting(database_url) as one:
+    async with running_alerting(database_url) as alerting:
 
         async def newest(name: str) -> tuple[str, str, int]:
-            found = await one.alerts.list_alerts(TENANT, AlertFilter(rule_name=name))
+            found = await alerting.alerts.list_alerts(TENANT, AlertFilter(rule_name=name))
             return found[0].state.value, found[0].severity, found[0].resolved_at_ms
 
         for name in CHANGES:
-            await one.define(name, make_threshold())
-            await one.write(make_labels(name, host="a"), (0, 9.0))
-        await one.settle()
-        one.clock.now_ms = NOW_MS + 600_000
+            await alerting.define(name, make_threshold())
+            await alerting.write(make_labels(name, host="a"), (0, 9.0))
+        await alerting.settle()
+        alerting.clock.now_ms = NOW_MS + 600_000
         for name, (changed, _) in CHANGES.items():
             assert await newest(name) == ("firing", "critical", 0)
-            await one.define(name, changed)
-        await one.settle()
-        (lowered,) = await one.alerts.list_alerts(TENANT, AlertFilter(rule_name="lowered_level"))
+            await alerting.define(name, changed)
+        await alerting.settle()
+        (lowered,) = await alerting.alerts.list_alerts(
+            TENANT, AlertFilter(rule_name="lowered_level")
+        )
         assert lowered.expr == "lowered_level >= 7.0"
         assert "its warning limit of 7" in lowered.annotations["summary"]
-        notes = [step.note for step in await one.alerts.history(TENANT, lowered.id)]
+        notes = [step.note for step in await alerting.alerts.history(TENANT, lowered.id)]
         assert notes[-1] == "severity: critical → warning"
         for name, (_, expected) in CHANGES.items():
-            ended_ms = one.clock.now_ms if expected[0] == "resolved" else 0
+            ended_ms = alerting.clock.now_ms if expected[0] == "resolved" else 0
             assert await newest(name) == (*expected, ended_ms), name
-            await one.define(name, make_threshold())
-        await one.settle()
+            await alerting.define(name, make_threshold())
+        await alerting.settle()
         for name in CHANGES:
             assert await newest(name) == ("firing", "critical", 0), name
 
@@ -335,70 +337,70 @@ async def test_a_changed_threshold_is_held_against_the_last_sample_at_once(
 async def test_a_new_threshold_is_held_against_the_last_sample_of_each_series(
     database_url: str,
 ) -> None:
-    async with running_alerting(database_url, max_sample_age_ms=3_600_000) as one:
-        await one.write(HOST, (0, 9.0))
-        await one.write(make_labels("queue", host="b"), (0, 1.0))
-        await one.write(make_labels("queue", host="old"), (-3_600_001, 9.0))
-        await one.define("queue", make_threshold())
-        await one.settle()
-        (alert,) = await one.alerts.active(TENANT)
+    async with running_alerting(database_url, max_sample_age_ms=3_600_000) as alerting:
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.write(make_labels("queue", host="b"), (0, 1.0))
+        await alerting.write(make_labels("queue", host="old"), (-3_600_001, 9.0))
+        await alerting.define("queue", make_threshold())
+        await alerting.settle()
+        (alert,) = await alerting.alerts.active(TENANT)
         assert (alert.labels.get("host"), alert.severity) == ("a", "critical")
 
 
 async def test_old_samples_raise_no_alert_and_may_end_one(database_url: str) -> None:
-    async with running_alerting(database_url, max_sample_age_ms=3_600_000) as one:
-        await one.define("queue", make_threshold(remediation=make_remediation()))
-        await one.write(HOST, (-7_200_000, 9.0))
-        await one.settle()
-        await one.write(HOST, (-3_600_001, 9.0))
-        await one.settle()
-        assert (await states(one), one.notifier.told) == ([], [])
+    async with running_alerting(database_url, max_sample_age_ms=3_600_000) as alerting:
+        await alerting.define("queue", make_threshold(remediation=make_remediation()))
+        await alerting.write(HOST, (-7_200_000, 9.0))
+        await alerting.settle()
+        await alerting.write(HOST, (-3_600_001, 9.0))
+        await alerting.settle()
+        assert (await states(alerting), alerting.notifier.told) == ([], [])
         # The level of the old samples is not taken as known: the first new one alerts.
-        await one.write(HOST, (-3_600_000, 9.0))
-        await one.settle()
-        assert await states(one) == [("firing", "critical")]
-        one.clock.now_ms += 10_000_000
-        await one.write(HOST, (-1000, 6.0))
-        await one.settle()
-        assert await states(one) == [("firing", "warning")]
-        await one.write(HOST, (-500, 9.0))
-        await one.settle()
-        assert await states(one) == [("firing", "warning")]
-        await one.write(HOST, (0, 1.0))
-        await one.settle()
-        assert await states(one) == [("resolved", "warning")]
-        assert one.launcher.n_calls == 1
+        await alerting.write(HOST, (-3_600_000, 9.0))
+        await alerting.settle()
+        assert await states(alerting) == [("firing", "critical")]
+        alerting.clock.now_ms += 10_000_000
+        await alerting.write(HOST, (-1000, 6.0))
+        await alerting.settle()
+        assert await states(alerting) == [("firing", "warning")]
+        await alerting.write(HOST, (-500, 9.0))
+        await alerting.settle()
+        assert await states(alerting) == [("firing", "warning")]
+        await alerting.write(HOST, (0, 1.0))
+        await alerting.settle()
+        assert await states(alerting) == [("resolved", "warning")]
+        assert alerting.launcher.n_calls == 1
 
 
 async def test_alerts_of_thresholds_are_shown_to_promql(database_url: str) -> None:
     labels = {"alertname": "queue", "host": "a"}
-    async with running_alerting(database_url) as one:
-        await one.define("queue", make_threshold(for_ms=60_000))
-        await one.write(HOST, (0, 6.0))
-        await one.settle()
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold(for_ms=60_000))
+        await alerting.write(HOST, (0, 6.0))
+        await alerting.settle()
         pending = {"__name__": "ALERTS", "alertstate": "pending", **labels, "severity": "warning"}
-        assert await one.series("ALERTS", 1000) == [pending]
-        (alert,) = await one.alerts.active(TENANT)
+        assert await alerting.series("ALERTS", 1000) == [pending]
+        (alert,) = await alerting.alerts.active(TENANT)
         since = alert.active_at_ms // 1000
-        assert len(await one.series(f"ALERTS_FOR_STATE == {since}", 1000)) == 1
-        one.clock.now_ms = NOW_MS + 61_000
-        await one.write(HOST, (61_000, 9.0))
-        await one.settle()
+        assert len(await alerting.series(f"ALERTS_FOR_STATE == {since}", 1000)) == 1
+        alerting.clock.now_ms = NOW_MS + 61_000
+        await alerting.write(HOST, (61_000, 9.0))
+        await alerting.settle()
         firing = {**pending, "alertstate": "firing", "severity": "critical"}
-        assert await one.series("ALERTS", 61_000) == [firing]
+        assert await alerting.series("ALERTS", 61_000) == [firing]
         # A threshold holds until the next sample, and so does its series.
         for at_ms in range(90_000, 900_000, 30_000):
-            one.clock.now_ms = NOW_MS + at_ms
-            await one.settle()
-        assert await one.series("ALERTS", 900_000) == [firing]
-        assert await one.series("count_over_time(ALERTS[5m]) >= 4", 880_000) != []
-        one.clock.now_ms = NOW_MS + 901_000
-        await one.write(HOST, (900_500, 1.0))
-        await one.settle()
-        assert await one.series('{__name__=~"ALERTS.*"}', 901_000) == []
-        assert await one.series("ALERTS", 900_999) == [firing]
+            alerting.clock.now_ms = NOW_MS + at_ms
+            await alerting.settle()
+        assert await alerting.series("ALERTS", 900_000) == [firing]
+        assert await alerting.series("count_over_time(ALERTS[5m]) >= 4", 880_000) != []
+        alerting.clock.now_ms = NOW_MS + 901_000
+        await alerting.write(HOST, (900_500, 1.0))
+        await alerting.settle()
+        assert await alerting.series('{__name__=~"ALERTS.*"}', 901_000) == []
+        assert await alerting.series("ALERTS", 900_999) == [firing]
         at = EvalRange.instant(NOW_MS + 900_000)
-        result = await one.queries.run(Query("other", "ALERTS", at))
+        result = await alerting.queries.run(Query("other", "ALERTS", at))
         assert result.value.labels == ()  # type: ignore[union-attr]
 
 
@@ -408,45 +410,45 @@ async def test_an_override_inherits_what_it_does_not_name(database_url: str) -> 
         ThresholdOverride(Labels.of({"host": "quiet"}), NO_LIMIT, NO_LIMIT),
         ThresholdOverride(Labels.of({"host": "no-warning"}), warning=NO_LIMIT),
     )
-    async with running_alerting(database_url) as one:
-        await one.define("queue", make_threshold(overrides=overrides))
-        stored = await one.definitions.find(TENANT, "queue")
+    async with running_alerting(database_url) as alerting:
+        await alerting.define("queue", make_threshold(overrides=overrides))
+        stored = await alerting.definitions.find(TENANT, "queue")
         assert stored is not None
         assert stored.alert_threshold == make_threshold(overrides=overrides)
         for host, value in (("critical", 9.0), ("quiet", 1e9), ("no-warning", 6.0)):
-            await one.write(make_labels("queue", host=host), (0, value))
-        await one.settle()
-        found = await one.alerts.active(TENANT)
+            await alerting.write(make_labels("queue", host=host), (0, value))
+        await alerting.settle()
+        found = await alerting.alerts.active(TENANT)
         assert [(a.labels.get("host"), a.severity) for a in found] == [("critical", "warning")]
-        await one.write(make_labels("queue", host="no-warning"), (1, 8.0))
-        await one.settle()
-        assert (await states(one))[-1] == ("firing", "critical")
+        await alerting.write(make_labels("queue", host="no-warning"), (1, 8.0))
+        await alerting.settle()
+        assert (await states(alerting))[-1] == ("firing", "critical")
 
 
 async def test_a_remediation_bound_to_a_level_starts_when_the_alert_gets_there(
     database_url: str,
 ) -> None:
-    async with running_alerting(database_url) as one:
+    async with running_alerting(database_url) as alerting:
         bound = make_remediation(levels=("critical",))
-        await one.define("queue", make_threshold(remediation=bound))
-        await one.write(HOST, (0, 6.0))
-        await one.settle()
-        assert (one.notifier.states, one.launcher.n_calls) == (["firing"], 0)
-        await one.write(HOST, (10, 9.0))
-        await one.settle()
-        assert one.launcher.n_calls == 1
-        await one.write(HOST, (20, 6.0), (30, 9.0), (40, 6.0))
-        await one.settle()
+        await alerting.define("queue", make_threshold(remediation=bound))
+        await alerting.write(HOST, (0, 6.0))
+        await alerting.settle()
+        assert (alerting.notifier.states, alerting.launcher.n_calls) == (["firing"], 0)
+        await alerting.write(HOST, (10, 9.0))
+        await alerting.settle()
+        assert alerting.launcher.n_calls == 1
+        await alerting.write(HOST, (20, 6.0), (30, 9.0), (40, 6.0))
+        await alerting.settle()
         # The same alert: its workflow is known and nothing starts twice.
-        assert len(one.launcher.started) == 1
+        assert len(alerting.launcher.started) == 1
         # Two levels in one batch: it was critical for a moment.
         other = make_labels("queue", host="b")
-        await one.write(other, (0, 6.0), (1, 9.0), (2, 6.0))
-        await one.settle()
-        assert len(one.launcher.started) == 2
-        await one.write(make_labels("queue", host="c"), (0, 6.0), (1, 1.0))
-        await one.settle()
-        assert len(one.launcher.started) == 2
+        await alerting.write(other, (0, 6.0), (1, 9.0), (2, 6.0))
+        await alerting.settle()
+        assert len(alerting.launcher.started) == 2
+        await alerting.write(make_labels("queue", host="c"), (0, 6.0), (1, 1.0))
+        await alerting.settle()
+        assert len(alerting.launcher.started) == 2
 
 
 async def test_overrides_and_levels_as_json(plain_database_url: str) -> None:
@@ -459,40 +461,40 @@ async def test_overrides_and_levels_as_json(plain_database_url: str) -> None:
         ],
         "remediation": {"workflow_type": "W", "task_queue": "q", "levels": ["critical"]},
     }
-    async with running_native_service(plain_database_url) as one:
+    async with running_native_service(plain_database_url) as alerting:
         body = {"alert_threshold": threshold}
-        await one.send("PUT", "/definitions/queue", status=201, body=body)
-        found = await one.send("GET", "/definitions/queue", status=200)
+        await alerting.send("PUT", "/definitions/queue", status=201, body=body)
+        found = await alerting.send("GET", "/definitions/queue", status=200)
         stored = found["alert_threshold"]
         assert stored["overrides"] == threshold["overrides"]
         assert stored["remediation"]["levels"] == ["critical"]
         again = {"alert_threshold": stored}
-        await one.send("PUT", "/definitions/queue", status=200, body=again)
+        await alerting.send("PUT", "/definitions/queue", status=200, body=again)
         threshold["overrides"] = [{"labels": {"queue": "mail"}, "warning": 1000.0}]
-        found = await one.send("PUT", "/definitions/queue", status=400, body=body)
+        found = await alerting.send("PUT", "/definitions/queue", status=400, body=body)
         assert "has critical 500.0 below warning 1000.0 in overrides[0]" in found["detail"]
         threshold["overrides"] = [{"labels": {"queue": "mail"}}]
-        found = await one.send("PUT", "/definitions/queue", status=400, body=body)
+        found = await alerting.send("PUT", "/definitions/queue", status=400, body=body)
         assert found["errors"][0]["field"] == "alert_threshold.overrides[0]"
         threshold |= {"overrides": [], "remediation": {**stored["remediation"], "levels": ["bad"]}}
-        found = await one.send("PUT", "/definitions/queue", status=400, body=body)
+        found = await alerting.send("PUT", "/definitions/queue", status=400, body=body)
         assert found["errors"][0]["expected"] == "warning or critical"
         del threshold["critical"]
         threshold["remediation"] = {**stored["remediation"], "levels": ["critical"]}
-        found = await one.send("PUT", "/definitions/queue", status=400, body=body)
+        found = await alerting.send("PUT", "/definitions/queue", status=400, body=body)
         assert found["errors"][0]["expected"] == "warning"
 
 
 async def test_an_expired_alert_does_not_come_back_with_a_changed_threshold(
     plain_database_url: str,
 ) -> None:
-    async with running_alerting(plain_database_url, expiry_ms=60_000) as one:
-        await one.define("queue", make_threshold())
-        await one.write(HOST, (0, 9.0))
-        await one.settle()
-        one.clock.now_ms = NOW_MS + 60_001
-        await one.settle()
-        assert await states(one) == [("resolved", "critical")]
-        await one.define("queue", make_threshold(critical=9.0))
-        await one.settle()
-        assert await states(one) == [("resolved", "critical")]
+    async with running_alerting(plain_database_url, expiry_ms=60_000) as alerting:
+        await alerting.define("queue", make_threshold())
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.settle()
+        alerting.clock.now_ms = NOW_MS + 60_001
+        await alerting.settle()
+        assert await states(alerting) == [("resolved", "critical")]
+        await alerting.define("queue", make_threshold(critical=9.0))
+        await alerting.settle()
+        assert await states(alerting) == [("resolved", "critical")]
