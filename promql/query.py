@@ -1,4 +1,4 @@
-"""One query on its way through the service, and the port of what answers it."""
+"""A query as it passes through the service, and the port of those who answer it."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Protocol

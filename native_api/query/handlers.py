@@ -67,8 +67,8 @@ async def handle_list_samples(call: Call[SampleListQuery, None]) -> web.Response
     )
     reply = {
         "samples": [
-            {"name": row.labels.get(METRIC_NAME), **one}
-            for row, one in zip(rows, _row_documents(rows), strict=True)
+            {"name": row.labels.get(METRIC_NAME), **document}
+            for row, document in zip(rows, _row_documents(rows), strict=True)
         ],
         "next_cursor": _next_cursor(query, start_ms, end_ms, rows[-1]) if has_more else None,
     }
@@ -116,7 +116,7 @@ async def handle_latest(call: Call[LatestQuery, None]) -> web.Response:
         states, is_cut = await service.latest_distributions(
             call.tenant, name, kind.shape, matchers, call.query.limit
         )
-        series = [_distribution_document(one) for one in states]
+        series = list(map(_distribution_document, states))
     reply = {"name": name, "type": kind.type.value, "series": series, "truncated": is_cut}
     return json_response(call.request, reply)
 
@@ -137,7 +137,7 @@ async def handle_aggregate(call: Call[AggregateQuery, None]) -> web.Response:
         "type": metric_type.value,
         "start": format_time_ms(start_ms),
         "end": format_time_ms(end_ms),
-        "groups": [_statistics_document(one) for one in groups],
+        "groups": list(map(_statistics_document, groups)),
     }
     return json_response(call.request, reply)
 
@@ -188,21 +188,25 @@ def _row_documents(rows: list[SampleRow]) -> list[dict[str, object]]:
     ]
 
 
-def _distribution_document(one: LatestDistribution) -> dict[str, object]:
+def _distribution_document(state: LatestDistribution) -> dict[str, object]:
     return {
-        "labels": one.labels.as_dict(),
-        "timestamp": format_time_ms(one.timestamp_ms),
-        "count": json_number(one.count),
-        "sum": json_number(one.sum),
-        "buckets": {le: json_number(count) for le, count in one.buckets.items()},
-        "quantiles": {quantile: json_number(value) for quantile, value in one.quantiles.items()},
+        "labels": state.labels.as_dict(),
+        "timestamp": format_time_ms(state.timestamp_ms),
+        "count": json_number(state.count),
+        "sum": json_number(state.sum),
+        "buckets": {le: json_number(count) for le, count in state.buckets.items()},
+        "quantiles": {quantile: json_number(value) for quantile, value in state.quantiles.items()},
     }
 
 
-def _statistics_document(one: Statistics) -> dict[str, object]:
+def _statistics_document(statistics: Statistics) -> dict[str, object]:
     names = ("avg", "min", "max", "sum", "p50", "p95", "p99")
-    numbers = {name: json_number(getattr(one, name)) for name in names}
-    return {"labels": one.labels.as_dict(), "count": json_number(one.count), **numbers}
+    numbers = {name: json_number(getattr(statistics, name)) for name in names}
+    return {
+        "labels": statistics.labels.as_dict(),
+        "count": json_number(statistics.count),
+        **numbers,
+    }
 
 
 _PARTS = {"name": METRIC_NAME_PART}

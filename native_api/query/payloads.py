@@ -55,7 +55,7 @@ def _percentiles(value: list[str]) -> list[str]:
 
 
 def _split(value: list[str]) -> list[str]:
-    return [one.strip() for part in value for one in part.split(",")]
+    return [text.strip() for part in value for text in part.split(",")]
 
 
 _PERCENTILE = re.compile(r"[0-9]{1,3}(\.[0-9]{1,6})?", re.ASCII)
@@ -188,7 +188,7 @@ class SeriesQuery(_RangeQuery):
     @property
     def percentiles(self) -> tuple[float, ...]:
         """The percentiles asked for, or the usual ones."""
-        found = dict.fromkeys(float(one) for one in _split(self.percentile))
+        found = dict.fromkeys(map(float, _split(self.percentile)))
         return tuple(found) or DEFAULT_PERCENTILES
 
     @property

@@ -1,8 +1,8 @@
 """Query results as the JSON of the Prometheus HTTP API, without Python work per point.
 
 A point is `[<seconds>,"<value>"]`. The text before a value depends on its step only and is made
-once for each step; the texts of all values of a run of series come from one pass of orjson. What
-is left per point is C: slices of a list and `bytes.join`.
+once for each step; one pass of orjson makes the texts of all values of a run of series. The work
+left for each point runs in C: slices of a list and `bytes.join`.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,8 +23,8 @@ from promcompat.core.strconv import format_decimal
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid, StringValue
 
 _POINTS_PER_RUN = 20_000
-"""Bounds the memory of the texts in between (some 60 bytes a point) for results of any size, and
-the time for which a call keeps the interpreter from waiting writes: 2 ms."""
+"""Bounds the memory of intermediate texts (some 60 bytes a point) for results of any size, and the
+time for which one call keeps the interpreter from other requests: 2 ms."""
 
 _STAGES = (
     "evalTotalTime",
@@ -36,18 +36,14 @@ _STAGES = (
 )
 
 
-def render_query_data(result: QueryResult, with_stats: bool, *, per_step: bool = False) -> bytes:
-    """The `data` object of a query: `resultType`, `result` and, if requested, `stats`.
-
-    `per_step` adds how many samples each step read.
-    """
-    return b"".join(query_data_parts(result, with_stats, per_step=per_step))
-
-
 def query_data_parts(
     result: QueryResult, with_stats: bool, *, per_step: bool = False
 ) -> Iterator[bytes]:
-    """The same in pieces, so that only a few of them need to be in memory at a time."""
+    """The `data` object of a query: `resultType`, `result` and, when asked for, `stats`.
+
+    It comes in pieces, so that only a few of them need to be in memory at a time. `per_step` adds
+    how many samples each step read.
+    """
     kind, items = _typed_items(result)
     yield b'{"resultType":"' + kind + b'","result":'
     yield from items
@@ -63,8 +59,6 @@ def _typed_items(result: QueryResult) -> tuple[bytes, Iterable[bytes]]:
             return b"matrix", _listed(_matrix(value, result.timestamps))
         case Matrix():
             return b"vector", _listed(_vector(value, result.timestamps))
-        case ScalarGrid() if result.is_range:
-            return b"matrix", _listed(_matrix(_as_matrix(value), result.timestamps))
         case ScalarGrid():
             text = format_decimal(float(value.values[0]))
             return b"scalar", [_single(result.timestamps, text)]
@@ -82,11 +76,6 @@ def _listed(items: Iterable[bytes]) -> Iterator[bytes]:
         yield before + item
         before = b","
     yield b"]" if before == b"," else b"[]"
-
-
-def _as_matrix(grid: ScalarGrid) -> Matrix:
-    values = grid.values.reshape(1, -1)
-    return Matrix.of((Labels(),), values, np.ones(values.shape, bool))
 
 
 def _single(timestamps: IntArray, text: str) -> bytes:

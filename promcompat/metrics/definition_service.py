@@ -1,4 +1,4 @@
-"""What can be done with metric definitions: read, change under preconditions, delete."""
+"""Reads metric definitions, changes them under preconditions, and deletes them."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ Edit = Callable[[MetricDefinition | None], MetricDefinition]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Precondition:
-    """What a client expects of a definition before it is changed (RFC 9110, 13.1).
+    """The state of a definition that a client requires for its change (RFC 9110, 13.1).
 
     `versions`: the versions it may have (If-Match), None for any state. `must_exist` is
     `If-Match: *`, `must_not_exist` is `If-None-Match: *`.
@@ -62,7 +62,7 @@ class SavedDefinition:
 
 
 class DefinitionService:
-    """The use cases around definitions. Everything is done for one tenant."""
+    """Definitions of metrics, each call for one tenant."""
 
     def __init__(
         self,
@@ -71,10 +71,9 @@ class DefinitionService:
         max_definitions: int,
         check_remediation: RemediationCheck = accept_remediation,
     ) -> None:
-        """`on_change` is awaited after each change: what follows it is under the new definition.
+        """`on_change` is awaited after each change, so that later writes use the new definition.
 
-        A tenant has at most `max_definitions`, and a few more only when requests make some at the
-        same moment.
+        A tenant has at most `max_definitions`; concurrent requests may exceed that by a few.
         """
         self._repository = repository
         self._on_change = on_change
@@ -95,13 +94,13 @@ class DefinitionService:
     async def list(
         self, tenant: str, *, prefix: str, after: str, limit: int
     ) -> list[MetricDefinition]:
-        "Definitions, ordered by name."
+        """Definitions, ordered by name."""
         return await self._repository.list(tenant, prefix=prefix, after=after, limit=limit)
 
     async def create(self, tenant: str, definition: MetricDefinition) -> MetricDefinition:
         """Store the definition of a metric that has none.
 
-        Raises ConflictError when it has one, and when the tenant has as many as it may.
+        Raises ConflictError when it has one, or when the tenant is at its limit.
         """
         await self._check(definition, None)
         await self._require_room(tenant)
@@ -114,11 +113,11 @@ class DefinitionService:
     async def change(
         self, tenant: str, name: str, precondition: Precondition, edit: Edit
     ) -> SavedDefinition:
-        """Replace the definition by what `edit` makes of it, atomically.
+        """Replace the definition by the result of `edit`, atomically.
 
-        `edit` is pure; it is called again when somebody else changed the definition meanwhile.
-        Raises PreconditionFailedError, ConflictError for one more than the tenant may have, and
-        what `edit` raises.
+        `edit` must be pure; it is called again when another request changed the definition in the
+        meantime. Raises PreconditionFailedError, ConflictError when the tenant is at its limit, and
+        whatever `edit` raises.
         """
         for _ in range(_MAX_ATTEMPTS):
             current = await self._repository.find(tenant, name)
@@ -156,7 +155,9 @@ class DefinitionService:
             return
         faults = await asyncio.to_thread(self._check_remediation, spec)
         if faults:
-            raise InvalidFieldsError([one.within("alert_threshold.remediation") for one in faults])
+            raise InvalidFieldsError(
+                [fault.within("alert_threshold.remediation") for fault in faults]
+            )
 
     async def _require_room(self, tenant: str) -> None:
         count = await self._repository.count(tenant)

@@ -1,7 +1,6 @@
-"""Upkeep of the database: retention, empty chunks, and the hours of `metrics_hourly`.
+"""Maintains the database: retention, empty chunks, and the hours of `metrics_hourly`.
 
-Every step is a transaction of its own and fails by itself: what cannot be done now is reported, and
-everything else is done all the same.
+Every step is a transaction of its own. A step that fails is reported, and the others still run.
 """
 
 import time
@@ -24,7 +23,7 @@ _HOURS_PER_STEP: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class MaintenanceFailure:
-    """A step that failed: which task, of what, and why."""
+    """A step that failed: its task, its subject and the reason."""
 
     task: str
     subject: str
@@ -33,11 +32,11 @@ class MaintenanceFailure:
 
 @dataclass(slots=True)
 class MaintenanceReport:
-    """What one run did.
+    """The results of one run.
 
-    `deleted`: how many samples of each metric whose definition keeps it shorter than the service
-    does. `ignored`: definitions that ask for more days than the service keeps anything.
-    `is_skipped`: another process was at it, and nothing was done.
+    `deleted`: the number of samples deleted of each metric with a shorter retention than the
+    service's. `ignored`: metrics with a longer one. `is_skipped`: another process was doing
+    maintenance, so this run did nothing.
     """
 
     deleted: list[tuple[RetainedMetric, int]] = field(default_factory=list)
@@ -50,12 +49,12 @@ class MaintenanceReport:
 
     @property
     def n_deleted(self) -> int:
-        """How many single samples were deleted; those of dropped chunks are not counted."""
+        """The number of samples deleted one by one, without those of dropped chunks."""
         return sum(count for _, count in self.deleted)
 
 
 class MaintenanceService:
-    """One process at a time does maintenance."""
+    """Runs maintenance in one process at a time."""
 
     def __init__(
         self,
@@ -64,7 +63,7 @@ class MaintenanceService:
         retention_days: int,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """Samples are kept for `retention_days`, 0 for ever."""
+        """Samples are kept for `retention_days` (0: forever)."""
         self._repository = repository
         self._store = store
         self._retention_days = retention_days
@@ -72,7 +71,7 @@ class MaintenanceService:
         self._is_first_run = True
 
     async def run_once(self) -> MaintenanceReport:
-        """Do all there is to do. Raises StorageUnavailableError when the database fails."""
+        """Do everything that is due. Raises StorageUnavailableError when the database fails."""
         async with self._repository.lock() as steps:
             if steps is None:
                 return MaintenanceReport(is_skipped=True)
@@ -96,10 +95,10 @@ class _Run:
         self._keep_from_ms = now_ms - retention_days * _DAY_MS if retention_days else None
 
     async def do_everything(self, *, looks_for_orphans: bool) -> None:
-        """Retention first: no hour is computed of samples that go.
+        """Apply retention first, so that no hour is computed from samples that expire.
 
-        Only samples that go leave series without any. Whether others took some is not known, so
-        `looks_for_orphans` says to look all the same.
+        A series is orphaned only when samples were deleted. Other processes may have deleted some,
+        so `looks_for_orphans` forces the search.
         """
         await self._drop_expired_chunks()
         await self._delete_expired_samples()
@@ -117,7 +116,7 @@ class _Run:
                 await self._drop(chunk, only_empty=False)
 
     async def _drop_empty_chunks(self) -> None:
-        """Not those of the last day, which are about to be written to."""
+        """Drop empty chunks, but not those of the last day, which writes are about to fill."""
         before_ms = self._now_ms - _DAY_MS
         found = self._steps.empty_chunks(before_ms)
         for chunk in await self._attempt("empty chunks", "chunks", found) or ():
@@ -130,7 +129,7 @@ class _Run:
             self.report.n_chunks_dropped += 1
 
     async def _delete_expired_samples(self) -> None:
-        """Samples of metrics that are kept for a shorter time than all others."""
+        """Delete samples of metrics with a shorter retention than the service's."""
         metrics = await self._attempt("retention", "metrics", self._steps.retained_metrics())
         chunks = await self._attempt("retention", "chunks", self._steps.chunks())
         for metric in metrics or ():
@@ -140,7 +139,7 @@ class _Run:
                 await self._delete_expired(metric, chunks or ())
 
     async def _delete_expired(self, metric: RetainedMetric, chunks: Sequence[SampleChunk]) -> None:
-        """Up to a whole hour, so that `metrics_hourly` never shows a part of one."""
+        """Delete up to a full hour, so that `metrics_hourly` never shows a part of one."""
         before_ms = _hour_of(self._now_ms - metric.retention_days * _DAY_MS)
         subject = f"metric {metric.name} of tenant {metric.tenant}"
         n_deleted = 0
@@ -154,7 +153,7 @@ class _Run:
             self.report.deleted.append((metric, n_deleted))
 
     async def _remove_orphan_series(self) -> None:
-        """Series whose last sample went."""
+        """Remove series that have no samples left."""
         last_id = 0
         while page := await self._attempt("series", "orphans", self._steps.orphan_series(last_id)):
             last_id = page.last_id
@@ -174,9 +173,9 @@ class _Run:
             await self._compute_new_hours(first_ms, chunks)
 
     def _first_kept_ms(self, chunks: Sequence[SampleChunk]) -> int | None:
-        """From where on all samples are there: the start of the oldest chunk that is kept.
+        """The time from which all samples are kept: the start of the oldest chunk that is kept.
 
-        Hours before are never computed again: they would lose what retention took. None without a
+        Earlier hours are not computed again, since their samples are partly deleted. None without
         retention.
         """
         keep_from_ms = self._keep_from_ms
@@ -193,10 +192,10 @@ class _Run:
             await self._attempt("metrics_hourly", subject, computing)
 
     async def _compute_new_hours(self, first_ms: int | None, chunks: Sequence[SampleChunk]) -> None:
-        """Hours that ended an hour ago, chunk by chunk; readers compute later ones by themselves.
+        """Compute the hours that ended an hour ago, chunk by chunk; readers compute later ones.
 
-        It ends at the first hour that fails: readers take what comes after the computed hours from
-        the samples, and nothing may be left out in between.
+        Stops at the first hour that fails: readers compute everything after the last computed hour
+        from samples, so there must be no gap.
         """
         end_ms = _hour_of(self._now_ms - _HOUR_MS)
         known_ms = await self._attempt("metrics_hourly", "progress", self._known_ms(first_ms))
@@ -217,7 +216,7 @@ class _Run:
         return max(-(1 << 62) if bound is None else bound for bound in (known_ms, first_ms))
 
     async def _compute_between(self, start_ms: int, end_ms: int) -> bool:
-        """Whether all hours of a time are computed; what takes too long is tried hour by hour."""
+        """Compute the hours of a time, one by one when several take too long; whether all are."""
         n_hours = _HOURS_PER_STEP
         while start_ms < end_ms:
             stop_ms = min(start_ms + n_hours * _HOUR_MS, end_ms)
@@ -239,9 +238,9 @@ class _Run:
     async def _attempt(
         self, task: str, subject: str, step: Awaitable[StepResult]
     ) -> StepResult | None:
-        """The result of a step, None after a failure, which is noted.
+        """The result of a step; None after a failure, which is reported.
 
-        A lost connection ends the run: no other step could succeed on it.
+        A lost connection ends the run, since no other step could succeed on it.
         """
         try:
             return await step

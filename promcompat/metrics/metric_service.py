@@ -22,14 +22,14 @@ ItemT = TypeVar("ItemT")
 
 @dataclass(frozen=True, slots=True)
 class Listing(Generic[ItemT]):
-    """The head of a sorted list, with a warning when it was cut."""
+    """The start of a sorted list, with a warning when it was cut."""
 
     items: list[ItemT]
     warnings: tuple[str, ...] = ()
 
     @classmethod
     def cut(cls, items: list[ItemT], limit: int) -> "Listing[ItemT]":
-        """The first `limit` items (0: all) of a list asked for with one more."""
+        """The first `limit` items (0: all) of a list that was read with one more."""
         if limit and len(items) > limit:
             return cls(items[:limit], (TRUNCATION_WARNING,))
         return cls(items)
@@ -37,7 +37,7 @@ class Listing(Generic[ItemT]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesStatistics:
-    """How many series there are of what: each counter maps a name to a number.
+    """Counts of series, label values and bytes; each counter maps a name to a number.
 
     `bounds_ms` are the times of the first and the last sample; None without samples.
     """
@@ -53,7 +53,7 @@ class SeriesStatistics:
 
 
 class MetricService:
-    """The use cases around samples. Everything is done for one tenant."""
+    """Writes and listings, each for one tenant."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class MetricService:
     ) -> None:
         """`max_future_ms` bounds how far ahead of now a sample may be; 0 sets no bound.
 
-        `label_limits` are those of the store, for readers of requests that name what is wrong.
+        `label_limits` are those of the store, for request readers that report what is too long.
         """
         self._store = store
         self._catalogue = catalogue
@@ -75,29 +75,25 @@ class MetricService:
         self._now_ms = now_ms
 
     def now_ms(self) -> int:
-        """The time of the clock, Unix milliseconds."""
+        """The current time, Unix milliseconds."""
         return self._now_ms()
 
     def latest_ms(self) -> int | None:
-        """The latest time a sample may have now, None for any."""
+        """The latest time that a sample may have now, None without a bound."""
         return self._now_ms() + self._max_future_ms if self._max_future_ms else None
 
     def known_series(self, tenant: str) -> Container[bytes]:
-        """The series keys whose labels a decoder need not look at."""
+        """The series keys whose labels a decoder may skip."""
         return self._store.known_series(tenant)
 
     async def write(self, tenant: str, batch: WriteBatch) -> None:
         """Store a batch; returns only when its rows are committed.
 
-        A sample too far ahead of the clock is not stored, every other one is, and
-        WriteRejectedError is raised in Prometheus' words. Other errors are those of
-        `Store.write_batch`.
+        A sample too far in the future is not stored; all others are, and WriteRejectedError is
+        raised with Prometheus' text. Other errors are those of `Store.write_batch`.
         """
-        if not self._max_future_ms:
-            await self._store.write_batch(tenant, batch)
-            return
-        too_late = batch.timestamps > self._now_ms() + self._max_future_ms
-        if not too_late.any():
+        latest_ms = self.latest_ms()
+        if latest_ms is None or not (too_late := batch.timestamps > latest_ms).any():
             await self._store.write_batch(tenant, batch)
             return
         reason = "out of bounds: timestamp is too far in the future"
@@ -144,14 +140,14 @@ class MetricService:
         return Listing.cut(found, limit)
 
     async def metadata(self, tenant: str, family: str | None) -> list[MetricMetadata]:
-        """What senders said of one metric family, or of all, sorted by family."""
+        """The metadata that senders reported for one family, or for all, sorted by family."""
         return await self._catalogue.metadata(tenant, family)
 
     async def series_statistics(self, tenant: str) -> SeriesStatistics:
-        """Counts over the series of a tenant; over the first 200,000 with a warning beyond."""
+        """Counts over a tenant's series; of more than 200,000 the first, with a warning."""
         found = await self._catalogue.series(tenant, (), *ALL_TIME_MS, MAX_COUNTED_SERIES + 1)
         bounds_ms = await self._store.sample_bounds(tenant)
-        # Seconds of work for the largest tenants, which others need not wait for.
+        # In a thread: this takes seconds for the largest tenants.
         listing = Listing.cut(found, MAX_COUNTED_SERIES)
         return await asyncio.to_thread(count_series, listing, bounds_ms)
 

@@ -1,4 +1,4 @@
-"""Maintenance as a loop of the service: what it did is logged and counted."""
+"""Maintenance as a loop of the service: it logs and counts its results."""
 
 import logging
 
@@ -14,7 +14,7 @@ _LOGGER = logging.getLogger(__name__)
 
 
 class PeriodicMaintenance:
-    """Maintenance of a serving process: logged and counted."""
+    """Runs maintenance in a serving process, logs it and counts it."""
 
     def __init__(self, service: MaintenanceService, metrics: MaintenanceMetrics) -> None:
         self._service = service
@@ -23,7 +23,7 @@ class PeriodicMaintenance:
         self._ignored: set[RetainedMetric] = set()
 
     async def run_once(self) -> None:
-        """Do all that is due. Raises StorageUnavailableError when the database fails."""
+        """Do everything that is due. Raises StorageUnavailableError when the database fails."""
         report = await self._service.run_once()
         if report.is_skipped:
             return
@@ -39,7 +39,7 @@ class PeriodicMaintenance:
         )
 
     def _log_new_failures(self, failures: list[MaintenanceFailure]) -> None:
-        """What fails every hour is logged once, and again when it has worked in between."""
+        """Log a step that fails every hour once, and again after it has succeeded in between."""
         reasons = {(failure.task, failure.subject): failure.reason for failure in failures}
         for (task, subject), reason in reasons.items():
             if (task, subject) not in self._failing:

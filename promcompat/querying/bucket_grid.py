@@ -1,6 +1,6 @@
-"""Buckets of time as SQL's `time_bucket` has them: `[start, start + width)`, named by their start.
+"""Buckets of time as in SQL's `time_bucket`: `[start, start + width)`, named by their start.
 
-The query engine has windows `(t - range, t]`. Times are whole milliseconds, so the bucket
+The windows of the query engine are `(t - range, t]`. Times are whole milliseconds, so the bucket
 `[b, b + width)` is the window of this width at `b + width - 1`.
 """
 
@@ -11,12 +11,12 @@ import numpy as np
 from promcompat.core.model import EvalRange, IntArray
 
 ORIGIN_MS = 946_857_600_000
-"""2000-01-03, a Monday: from where `time_bucket` counts widths below a month."""
+"""2000-01-03, a Monday: the origin of `time_bucket` for widths below a month."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BucketRun:
-    """Neighbouring buckets of one width, the first of them number `first`.
+    """Adjacent buckets of one width, the first of which has the index `first`.
 
     All begin `step_ms` apart. Only a bucket that the range cuts off is narrower than that, and is
     then a run of its own.
@@ -30,18 +30,18 @@ class BucketRun:
 
     @property
     def eval_range(self) -> EvalRange:
-        """The times at which the engine's windows of this width are the buckets."""
+        """The steps at which the engine's windows of this width equal the buckets."""
         first_ms = self.start_ms + self.width_ms - 1
         return EvalRange(first_ms, first_ms + (self.n_buckets - 1) * self.step_ms, self.step_ms)
 
 
 def bucket_start(time_ms: int, bucket_ms: int) -> int:
-    """The start of the bucket that a time is in."""
+    """The start of the bucket that contains a time."""
     return time_ms - (time_ms - ORIGIN_MS) % bucket_ms
 
 
 def count_buckets(start_ms: int, end_ms: int, bucket_ms: int) -> int:
-    """How many buckets have a part in `[start_ms, end_ms)`, which is not empty."""
+    """The number of buckets that overlap `[start_ms, end_ms)`, which must not be empty."""
     first, last = bucket_start(start_ms, bucket_ms), bucket_start(end_ms - 1, bucket_ms)
     return (last - first) // bucket_ms + 1
 
@@ -54,7 +54,7 @@ def bucket_starts(start_ms: int, end_ms: int, bucket_ms: int) -> IntArray:
 
 
 def bucket_runs(start_ms: int, end_ms: int, bucket_ms: int) -> list[BucketRun]:
-    """The same buckets clipped to `[start_ms, end_ms)`; a cut one is a run of its own."""
+    """The same buckets clipped to `[start_ms, end_ms)`; a clipped bucket is a run of its own."""
     n_buckets = count_buckets(start_ms, end_ms, bucket_ms)
     first_ms = bucket_start(start_ms, bucket_ms)
     last_ms = first_ms + (n_buckets - 1) * bucket_ms

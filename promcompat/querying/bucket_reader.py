@@ -1,4 +1,4 @@
-"""Computes the buckets of a metric: with the query engine, percentiles of samples in numpy."""
+"""Computes the buckets of a metric with the query engine, percentiles of samples in numpy."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -27,7 +27,7 @@ Found = tuple[BucketValues, tuple[str, ...]]
 
 
 class BucketReader:
-    """The buckets of a query. Everything is done for one tenant."""
+    """Reads the buckets of a query, each call for one tenant."""
 
     def __init__(self, queries: QueryService) -> None:
         self._queries = queries
@@ -41,7 +41,7 @@ class BucketReader:
     ) -> Found:
         """A layer for each statistic: its value for each series or group and bucket.
 
-        Raises BadDataError for a statistic that the shape does not have, and the errors of the
+        Raises BadDataError for a statistic that the shape does not support, and the errors of the
         engine.
         """
         percentiles = [statistic for statistic in statistics if isinstance(statistic, float)]

@@ -1,4 +1,4 @@
-"""Classic histograms and summaries put together from the series they are stored as."""
+"""Classic histograms and summaries, assembled from the series they are stored as."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from promcompat.querying.bucket_expressions import quantile_text
 from promql.functions.classic_histograms import parse_bound
 
 BUCKET, SUM, COUNT, QUANTILE = "_bucket", "_sum", "_count", ""
-"""What is behind the metric's name in the names of its series."""
+"""The suffixes of the metric's name in the names of its series."""
 _US_PER_MS = 1000
 
 ItemT = TypeVar("ItemT")
@@ -25,7 +25,7 @@ ItemT = TypeVar("ItemT")
 
 @dataclass(slots=True)
 class _Parts:
-    """What belongs to one distribution."""
+    """The values of the series of one distribution."""
 
     timestamp_ms: int = 0
     count: float | None = None
@@ -34,7 +34,7 @@ class _Parts:
     quantiles: dict[str, list[float]] = field(default_factory=dict)
 
     def add(self, suffix: str, labels: Labels, value: float) -> None:
-        """Add the value of one series; those of several series of a group add up."""
+        """Add the value of one series; values of several series of a group are summed."""
         match suffix:
             case "_bucket":
                 le = labels.get("le")
@@ -135,9 +135,9 @@ def histogram_percentile(buckets: dict[str, float], percentile: float) -> float 
 
 
 def _by_bound(items: Iterable[tuple[str, ItemT]]) -> list[tuple[str, ItemT]]:
-    """Sorted by the number that the key is; keys that are none are left out."""
+    """The items sorted by their key as a number, without keys that are not numbers."""
     found = [(bound, key, item) for key, item in items if (bound := parse_bound(key)) is not None]
-    return [(key, item) for _, key, item in sorted(found, key=lambda one: one[0])]
+    return [(key, item) for _, key, item in sorted(found, key=lambda item: item[0])]
 
 
 def _reduced(
@@ -151,7 +151,7 @@ def _reduced(
 
 
 def _increase(values: FloatArray) -> float:
-    """What a counter grew by from its first sample to its last, resets included."""
+    """The increase of a counter from its first sample to its last, resets included."""
     steps = np.diff(values)
     return float(np.sum(np.where(steps < 0, values[1:], steps)))
 

@@ -1,4 +1,4 @@
-"""How a query is answered: its tree, the samples it needs, how they are read, what that took."""
+"""Explains how a query is answered: its tree, its selections, how they are read, in what time."""
 
 import asyncio
 from collections.abc import Mapping
@@ -19,7 +19,10 @@ _MAX_FORMATTED_CHARS: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryExplanation:
-    """`leaves[i]` says how `plan.selections[i]` is read; `stages_seconds` what the run took."""
+    """`leaves[i]` explains how `plan.selections[i]` is read.
+
+    `stages_seconds` are the durations of the run's stages, None when the query was not run.
+    """
 
     text: str
     formatted: str

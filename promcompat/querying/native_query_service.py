@@ -39,7 +39,7 @@ _SUFFIXES = {
 
 
 class NativeQueryService:
-    """The reading use cases of the native API. Everything is done for one tenant.
+    """The reads of the native API, each for one tenant.
 
     The query engine computes buckets, so a rate is PromQL's, and pushdown, rollups and caches
     make buckets fast as well.
@@ -61,19 +61,19 @@ class NativeQueryService:
     async def sample_page(
         self, tenant: str, query: SamplePageQuery
     ) -> tuple[list[SampleRow], bool]:
-        """The samples of a page, and whether more follow."""
+        """The samples of a page, and whether there are more."""
         found = await self._samples.sample_page(tenant, replace(query, limit=query.limit + 1))
         return found[: query.limit], len(found) > query.limit
 
     async def metric_names(
         self, tenant: str, prefix: str, after: str, limit: int
     ) -> tuple[list[str], bool]:
-        """Names of metrics, and whether more follow."""
+        """Metric names of a page, and whether there are more."""
         found = await self._samples.metric_names(tenant, prefix, after, limit + 1)
         return found[:limit], len(found) > limit
 
     async def kind(self, tenant: str, name: str) -> MetricKind:
-        """What a metric is. Raises NotFoundError for one that was never written."""
+        """The kind of a metric. Raises NotFoundError for one that was never written."""
         return await self._kinds.find(tenant, name)
 
     async def latest(
@@ -129,7 +129,7 @@ class NativeQueryService:
         """A value for each series or group and bucket.
 
         Raises NotFoundError for a metric that was never written, BadDataError for an aggregation
-        that its type does not have, and the errors of the engine.
+        that its type does not support, and the errors of the engine.
         """
         kind = await self._kinds.find(tenant, query.name)
         aggregation = query.aggregation or kind.aggregation

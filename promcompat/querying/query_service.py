@@ -30,7 +30,7 @@ class QueryService:
         cache: QueryRunner | None = None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """`cache` answers queries in front of `engine`, which reads from `store`."""
+        """`engine` reads from `store`; `cache`, if any, answers queries in front of it."""
         self._store = store
         self._engine = engine
         self._runner: QueryRunner = cache or engine

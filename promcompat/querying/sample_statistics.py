@@ -1,4 +1,4 @@
-"""Statistics of columns of samples, by group and by bucket, in numpy."""
+"""Statistics of samples by group and by bucket, in numpy."""
 
 from collections.abc import Sequence
 
@@ -20,9 +20,9 @@ MAX_CELLS = 20_000_000
 
 
 def group_statistics(block: SampleBlock, group_by: Sequence[str]) -> list[Statistics]:
-    """Statistics of each group of series, sorted by labels; without `group_by` of all together.
+    """Statistics of each group of series, sorted by labels; an empty `group_by` makes one group.
 
-    Percentiles interpolate linearly between ranks, as numpy's and SQL's percentile_cont do.
+    Percentiles interpolate linearly between ranks, as numpy and SQL's percentile_cont do.
     """
     groups, group_of_sample = _groups_of(block, group_by)
     values, group_of_sample = _without_stale(block, group_of_sample)
@@ -38,7 +38,7 @@ def group_statistics(block: SampleBlock, group_by: Sequence[str]) -> list[Statis
 def _statistics_of(labels: Labels, values: FloatArray) -> Statistics:
     if not len(values):
         return Statistics(labels=labels, count=0)
-    # Infinities of both signs, and sums beyond the range of a float, are values like others.
+    # Infinities and sums beyond the range of a float are valid results.
     with np.errstate(invalid="ignore", over="ignore"):
         p50, p95, p99 = np.percentile(values, DEFAULT_PERCENTILES).tolist()
         return Statistics(
@@ -55,7 +55,7 @@ def _statistics_of(labels: Labels, values: FloatArray) -> Statistics:
 
 
 def _groups_of(block: SampleBlock, group_by: Sequence[str] | None) -> tuple[list[Labels], IntArray]:
-    """The distinct groups, sorted, and the number of the group of each sample."""
+    """The distinct groups, sorted, and the index of the group of each sample."""
     if group_by is None:
         group_of_series = [labels.without_name() for labels in block.labels]
     elif group_by:
@@ -110,7 +110,7 @@ def bucket_percentiles(
 
 
 def check_cells(n_cells: int) -> None:
-    """Raises ExecutionError for more values than a query of buckets may compute."""
+    """Raises ExecutionError when a query of buckets would compute too many values."""
     if n_cells > MAX_CELLS:
         raise ExecutionError(
             f"the buckets of all series have {n_cells:,} values, more than the limit of "
@@ -121,12 +121,12 @@ def check_cells(n_cells: int) -> None:
 def _interpolate(
     values: FloatArray, starts: IntArray, counts: IntArray, percentile: float
 ) -> FloatArray:
-    """The percentile of each run of sorted values, as SQL's percentile_cont: NaN is the largest."""
+    """The percentile of each run of sorted values, as SQL's percentile_cont; NaN sorts last."""
     rank = (counts - 1) * (percentile / 100)
     below = np.floor(rank).astype(np.int64)
     above = np.ceil(rank).astype(np.int64)
     low, high = values[starts + below], values[starts + above]
     with np.errstate(invalid="ignore", over="ignore"):
         between = low + (high - low) * (rank - below)
-    # Equal infinities have no difference, and beside one there is nothing to add to a whole rank.
+    # Equal infinities have no difference, and at a whole rank there is nothing to interpolate.
     return np.asarray(np.where((low == high) | (below == above), low, between))

@@ -1,4 +1,4 @@
-"""Cutting and joining matrices of range queries along their steps."""
+"""Cuts and joins matrices of range queries along their steps."""
 
 from collections.abc import Sequence
 
@@ -30,12 +30,12 @@ def drop_empty_rows(matrix: Matrix) -> Matrix:
 
 
 def join_steps(grid: EvalRange, pieces: Sequence[tuple[EvalRange, Matrix]]) -> Matrix:
-    """One matrix over `grid`, its rows sorted by labels; of shared steps the later piece counts.
+    """One matrix over `grid`, its rows sorted by labels; where pieces overlap, the later one wins.
 
-    The pieces together have every step of `grid`, and each piece's rows are sorted.
+    The pieces together have every step of `grid`, and the rows of each piece are sorted.
     """
     labels = _all_labels([matrix.labels for _, matrix in pieces])
-    row_of = {one: row for row, one in enumerate(labels)}
+    row_of = {series: row for row, series in enumerate(labels)}
     values = np.zeros((len(labels), grid.n_steps))
     present = np.zeros(values.shape, bool)
     for piece, matrix in pieces:
@@ -46,7 +46,7 @@ def join_steps(grid: EvalRange, pieces: Sequence[tuple[EvalRange, Matrix]]) -> M
             present[:, steps] = matrix.present
         else:
             present[:, steps] = False
-            rows = np.array([row_of[one] for one in matrix.labels], np.intp)
+            rows = np.array([row_of[series] for series in matrix.labels], np.intp)
             values[rows, steps] = matrix.values
             present[rows, steps] = matrix.present
     return drop_empty_rows(Matrix.of(labels, values, present))
@@ -56,4 +56,4 @@ def _all_labels(parts: Sequence[Sequence[Labels]]) -> list[Labels]:
     first = list(parts[0])
     if all(list(other) == first for other in parts[1:]):
         return first
-    return sorted({one for part in parts for one in part}, key=lambda one: one.pairs)
+    return sorted({labels for part in parts for labels in part}, key=lambda labels: labels.pairs)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
 from promcompat.api.float_format import format_sample_value, format_sample_values
-from promcompat.api.result_json import render_query_data
+from promcompat.api.result_json import query_data_parts
 from promcompat.core.model import SampleBlock
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid
 from tests.factories import make_labels
@@ -84,7 +84,7 @@ def test_matrices(drawn: tuple[np.ndarray, np.ndarray, list[int]]) -> None:
         for row in range(len(values))
         if present[row].any()
     ]
-    assert json.loads(render_query_data(result, False)) == {
+    assert json.loads(b"".join(query_data_parts(result, False))) == {
         "resultType": "matrix",
         "result": expected,
     }
@@ -105,7 +105,7 @@ def test_raw_samples(series: list[list[tuple[int, float]]]) -> None:
         for i, points in enumerate(series)
         if points
     ]
-    assert json.loads(render_query_data(result, False))["result"] == expected
+    assert json.loads(b"".join(query_data_parts(result, False)))["result"] == expected
 
 
 @given(floats, times)
@@ -113,10 +113,10 @@ def test_instant_vectors_and_scalars(value: float, time: int) -> None:
     grid = np.array([[value]])
     matrix = Matrix.of((make_labels("m"),), grid, np.ones((1, 1), bool))
     vector = QueryResult(matrix, np.array([time]), False)
-    assert json.loads(render_query_data(vector, False))["result"] == [
+    assert json.loads(b"".join(query_data_parts(vector, False)))["result"] == [
         {"metric": {"__name__": "m"}, "value": point(time, value)}
     ]
     scalar = QueryResult(ScalarGrid(grid[0]), np.array([time]), False)
-    seconds, text = json.loads(render_query_data(scalar, False))["result"]
+    seconds, text = json.loads(b"".join(query_data_parts(scalar, False)))["result"]
     assert seconds == time / 1000
     assert "e" not in text
