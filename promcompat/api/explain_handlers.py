@@ -9,12 +9,12 @@ from promcompat.api.explanation_json import explanation_json
 from promcompat.api.forms import read_form
 from promcompat.api.params import (
     Form,
+    errors_naming,
     invalid_parameter,
     parse_eval_range,
     parse_optional_time_ms,
 )
 from promcompat.api.query_parsing import read_query
-from promcompat.core.errors import BadDataError
 from promcompat.core.explanations import ExplanationDepth
 from promcompat.core.model import EvalRange
 from promcompat.http.context import services_of, tenant_of
@@ -31,10 +31,8 @@ async def handle_explain(request: web.Request) -> web.Response:
     service = services_of(request).queries
     query = read_explained_query(form, tenant_of(request), service.now_ms())
     depth = read_depth(form)
-    try:
+    with errors_naming("query"):
         explanation = await service.explain(query, depth)
-    except BadDataError as exc:
-        raise invalid_parameter("query", str(exc)) from exc
     # The query may be a megabyte long.
     data = await asyncio.to_thread(explanation_json, explanation)
     return await success_response(request, data)

@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import unquote_to_bytes
 
@@ -212,10 +213,8 @@ def parse_eval_range(form: Form) -> EvalRange:
 
 
 def _named(name: str, parse: Callable[[str], int], form: Form) -> int:
-    try:
+    with errors_naming(name):
         return parse(form.get(name))
-    except BadDataError as exc:
-        raise invalid_parameter(name, str(exc)) from exc
 
 
 def parse_timeout_seconds(form: Form) -> float | None:
@@ -315,3 +314,12 @@ def check_label_name(name: str) -> None:
 def invalid_parameter(name: str, text: str) -> BadDataError:
     """The error Prometheus gives for a parameter."""
     return BadDataError(f'invalid parameter "{name}": {text}')
+
+
+@contextmanager
+def errors_naming(name: str) -> Iterator[None]:
+    """Turns a BadDataError of the block into the error for the parameter of this name."""
+    try:
+        yield
+    except BadDataError as exc:
+        raise invalid_parameter(name, str(exc)) from exc

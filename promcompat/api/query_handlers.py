@@ -12,7 +12,7 @@ from promcompat.api.params import (
     MAX_TIME_MS,
     MIN_TIME_MS,
     Form,
-    invalid_parameter,
+    errors_naming,
     parse_eval_range,
     parse_limit,
     parse_optional_time_ms,
@@ -60,10 +60,8 @@ async def _answer(
         counts_samples=bool(form.get("stats")),
         use_cache=_NO_STORE not in request.headers.get(hdrs.CACHE_CONTROL, ""),
     )
-    try:
+    with errors_naming("query"):
         result = await services_of(request).queries.run(query)
-    except BadDataError as exc:
-        raise invalid_parameter("query", str(exc)) from exc
     return await _respond(request, form, result)
 
 
@@ -99,10 +97,8 @@ async def _respond_parsed(
 ) -> web.Response:
     """The result of `render` for the query, in a thread, since a query may have a megabyte."""
     form = await read_form(request)
-    try:
+    with errors_naming("query"):
         data = await parse_query(request, form.get("query"), render)
-    except BadDataError as exc:
-        raise invalid_parameter("query", str(exc)) from exc
     return await success_response(request, data)
 
 

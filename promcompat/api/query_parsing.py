@@ -1,4 +1,4 @@
-"""Parses the queries of requests outside the event loop, within the time of a query."""
+"""Reads the queries and selectors of requests; parses them within the time of a query."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -28,7 +28,7 @@ _SHORT: Final = 1_000
 
 
 def read_query(form: Form, tenant: str, eval_range: EvalRange) -> Query:
-    """The `query` parameter, as every endpoint reads it. Raises BadDataError."""
+    """The query of a form, as every endpoint reads it. Raises BadDataError."""
     return Query(
         tenant,
         form.get("query"),
@@ -65,7 +65,7 @@ async def parse_selectors(
 
 @asynccontextmanager
 async def within_query_time(request: web.Request) -> AsyncIterator[None]:
-    """Raises QueryTimeoutError when parsing takes longer than a query may."""
+    """Raises QueryTimeoutError when the block takes longer than a query may."""
     try:
         async with asyncio.timeout(time_limit(request).remaining_seconds):
             yield

@@ -16,7 +16,7 @@ from promcompat.api.params import (
     MIN_TIME_MS,
     Form,
     check_label_name,
-    invalid_parameter,
+    errors_naming,
     parse_go_int,
     parse_limit,
     parse_optional_time_ms,
@@ -41,10 +41,8 @@ async def handle_series(request: web.Request) -> web.Response:
     if not selectors:
         raise BadDataError("no match[] parameter provided")
     bounds = _bounds(form)
-    try:
+    with errors_naming("match[]"):
         matcher_sets = await parse_selectors(request, selectors)
-    except BadDataError as exc:
-        raise invalid_parameter("match[]", str(exc)) from exc
     find = partial(services_of(request).metrics.series, tenant_of(request), matcher_sets)
     return await _respond(request, find, bounds, lambda labels: dict(labels.pairs))
 
