@@ -77,8 +77,8 @@ def distribution_statistics(
 ) -> list[Statistics]:
     """Statistics of the observations counted in a range, for each group, sorted by labels.
 
-    `blocks` are the samples of the range by suffix. What was observed is what the counters grew by
-    from sample to sample; after a reset they count from 0. Extremes are not known.
+    `blocks` are the samples of the range by suffix. The number of observations is the increase of
+    the counters, resets included. Minimum and maximum are unknown.
     """
     groups: dict[Labels, _Parts] = {} if group_by else {EMPTY_LABELS: _Parts()}
     for suffix, block in blocks.items():
