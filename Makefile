@@ -25,7 +25,7 @@ serve: $(SERVICE_READY) ## Run promcompat and its database until Ctrl-C or SIGTE
 
 test: check components ## Lint, type check, check the import contracts and run every test
 	@echo '==> pytest'
-	@exec $(VENV)/bin/pytest --numprocesses=auto --maxprocesses=4
+	@exec $(VENV)/bin/pytest --numprocesses=auto --maxprocesses=4 $(if $(CI),--durations=20)
 
 check: $(DEVELOPMENT_READY) ## Lint, type check and check the import contracts only
 	@echo '==> ruff'
