@@ -4,7 +4,7 @@ from typing import Final
 
 from promcompat.core.explanations import SelectionExplanation
 from promcompat.core.model import SeriesSelection
-from promcompat.querying.explanation import QueryExplanation
+from promcompat.querying.query_service import QueryExplanation
 from promql.ast import (
     AggregateExpr,
     BinaryExpr,

@@ -1,22 +1,42 @@
 """Answers PromQL queries, reads samples for other computations, and explains queries."""
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
-from promcompat.core.explanations import ExplanationDepth
+from promcompat.core.errors import BadDataError
+from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.core.ports import Store
-from promcompat.querying.explanation import QueryExplanation, explain_query
+from promql.ast import Expr
 from promql.engine import Engine
+from promql.parsing.printer import prettify, print_expr
+from promql.planning.plan import Plan
 from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult
 from promql.values.shapes import take_rows
 
 TRUNCATION_WARNING = "results truncated due to limit"
+_MAX_FORMATTED_CHARS: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryExplanation:
+    """`leaves[i]` explains how `plan.selections[i]` is read.
+
+    `stages_seconds` are the durations of the run's stages, None when the query was not run.
+    """
+
+    text: str
+    formatted: str
+    plan: Plan
+    leaves: tuple[SelectionExplanation, ...]
+    stages_seconds: Mapping[str, float] | None
 
 
 class QueryService:
@@ -54,8 +74,21 @@ class QueryService:
         return self._engine.reading(tenant, selections)
 
     async def explain(self, query: Query, depth: ExplanationDepth) -> QueryExplanation:
-        """How the engine answers a query. Raises its errors."""
-        return await explain_query(self._store, self._engine, query, depth)
+        """How the engine answers a query; runs it when `depth` says so. Raises its errors.
+
+        The query runs before its selections are explained, so that a query that fails is explained
+        by its own error.
+        """
+        plan = await self._engine.plan(query)
+        result = await self._engine.run(query) if depth.analyze else None
+        leaves = await self._store.explain_select(query.tenant, plan.selections, depth)
+        return QueryExplanation(
+            text=query.text,
+            formatted=await asyncio.to_thread(_formatted, plan.parsed),
+            plan=plan,
+            leaves=tuple(leaves),
+            stages_seconds=None if result is None else result.stats.timings_seconds,
+        )
 
 
 def truncate_result(result: QueryResult, limit: int) -> QueryResult:
@@ -82,3 +115,11 @@ def truncate_result(result: QueryResult, limit: int) -> QueryResult:
         case _:
             return result
     return replace(result, value=kept, warnings=(*result.warnings, TRUNCATION_WARNING))
+
+
+def _formatted(expr: Expr) -> str:
+    """The query laid out, or on one line where indentation would be most of it."""
+    try:
+        return prettify(expr, max_chars=_MAX_FORMATTED_CHARS)
+    except BadDataError:
+        return print_expr(expr)
