@@ -1,12 +1,7 @@
-"""The identifiers of the database, the bounds of its values, and what its columns mean."""
+"""The identifiers and the bounds of the database; Python takes table and column names from here."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final
-
-import orjson
-
-from promcompat.core.model import METRIC_NAME, Labels
 
 SCHEMA: Final = "promcompat"
 """Where all our tables, views and functions live."""
@@ -24,7 +19,6 @@ MIN_TIMESTAMP_MS: Final = -210_866_803_200_000
 """The first millisecond of timestamptz: 4714-11-24 BC, 00:00 UTC."""
 MAX_TIMESTAMP_MS: Final = 9_223_371_331_200_000 - 1
 """The last millisecond of TimescaleDB's range: 294247-01-01, 23:59:59.999 UTC."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +47,3 @@ class TimeBounds:
 def is_storable_text(text: str) -> bool:
     """Whether PostgreSQL can hold the text: no NUL, no lone surrogate."""
     return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
-
-
-def unix_ms(moment: datetime | None) -> int:
-    """Unix milliseconds of a timestamptz column; 0 for NULL."""
-    return 0 if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)
-
-
-def labels_of_series(metric_name: str, labels: str) -> Labels:
-    """The label set of a row of table `series`, whose labels are a JSON object."""
-    return Labels([(METRIC_NAME, metric_name), *orjson.loads(labels).items()])

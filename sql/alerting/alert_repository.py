@@ -17,7 +17,6 @@ from promcompat.core.alerts import (
     Alert,
     AlertChange,
     AlertFilter,
-    AlertState,
     AlertTransition,
     Silence,
     matches_labels,
@@ -36,6 +35,7 @@ from sql.alerting.rule_repository import PostgresEvaluationSession
 from sql.alerting.threshold_session import PostgresThresholdSession
 from sql.database.connection_pool import Connection, Pool, acquired, read_again
 from sql.database.database import Database
+from sql.database.rows import row_reader
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("alerts")
@@ -46,6 +46,10 @@ _FOREIGN_MS: Final = 86_400_000
 _MAX_SCANNED: Final = 20_000
 _MATCH_SECONDS: Final = 10.0
 """How many alerts one page looks at when matchers cannot be left to the database."""
+
+_group_of_row: Final = row_reader(ScheduledGroup)
+_transition_of_row: Final = row_reader(AlertTransition)
+_depth_of_row: Final = row_reader(ReceiverDepth)
 
 
 class PostgresAlertRepository:
@@ -81,15 +85,7 @@ class PostgresAlertRepository:
         """See the port."""
         async with acquired(self._sessions) as connection:
             rows = await connection.fetch(_QUERIES["scheduled_groups"])
-        return [
-            ScheduledGroup(
-                tenant=row["tenant"],
-                group=row["rule_group"],
-                interval_ms=row["interval_ms"],
-                evaluated_at_ms=row["evaluated_at_ms"],
-            )
-            for row in rows
-        ]
+        return [_group_of_row(row) for row in rows]
 
     @asynccontextmanager
     async def evaluating(self, tenant: str, group: str) -> AsyncIterator[EvaluationSession | None]:
@@ -160,17 +156,7 @@ class PostgresAlertRepository:
     async def history(self, tenant: str, alert_id: int) -> list[AlertTransition]:
         """See the port."""
         rows = await self._database.rows_of(tenant, _QUERIES["alert_history"], alert_id)
-        return [
-            AlertTransition(
-                from_state=AlertState(row["from_state"]),
-                to_state=AlertState(row["to_state"]),
-                at_ms=row["at_ms"],
-                value=row["value"],
-                note=row["note"],
-                actor=row["actor"],
-            )
-            for row in rows
-        ]
+        return [_transition_of_row(row) for row in rows]
 
     async def acknowledge(
         self, tenant: str, alert_id: int, actor: str, at_ms: int, reason: str
@@ -254,15 +240,7 @@ class PostgresAlertRepository:
     async def receiver_depths(self, tenant: str) -> Mapping[str, ReceiverDepth]:
         """See the port."""
         rows = await self._database.rows_of(tenant, _DELIVERIES["receiver_depths"])
-        return {
-            row["receiver"]: ReceiverDepth(
-                n_waiting=row["n_waiting"],
-                n_failing=row["n_failing"],
-                since_ms=row["since_ms"],
-                last_error=row["last_error"],
-            )
-            for row in rows
-        }
+        return {row["receiver"]: _depth_of_row(row) for row in rows}
 
     async def counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
         """See the port."""

@@ -13,9 +13,12 @@ from sql.alerting.alert_rows import alert_of_row, rule_columns, rule_of_row
 from sql.alerting.alert_writer import AlertWriter
 from sql.database.connection_pool import Connection, acquired
 from sql.database.database import Database
+from sql.database.rows import row_reader
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("alerts")
+
+_evaluation_of_row: Final = row_reader(RuleEvaluation)
 
 
 class PostgresRuleRepository:
@@ -34,14 +37,7 @@ class PostgresRuleRepository:
     async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
         """Last evaluations by rule; see the port."""
         rows = await self._database.rows_of(tenant, _QUERIES["rule_evaluations"])
-        return {
-            row["rule_id"]: RuleEvaluation(
-                evaluated_at_ms=row["evaluated_at_ms"],
-                duration_seconds=row["duration_seconds"],
-                error=row["error"],
-            )
-            for row in rows
-        }
+        return {row["rule_id"]: _evaluation_of_row(row) for row in rows}
 
     async def count_rules(self, tenant: str, group: str) -> tuple[int, int]:
         """Rules of the tenant and of the group; see the port."""

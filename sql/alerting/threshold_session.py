@@ -15,8 +15,8 @@ from promcompat.core.model import Labels
 from promcompat.core.thresholds import BreachLevel
 from sql.alerting.alert_rows import alert_of_row
 from sql.alerting.alert_writer import AlertWriter
-from sql.catalog import labels_of_series
 from sql.database.connection_pool import Connection
+from sql.database.rows import labels_of_series
 from sql.database.tenants import Tenants
 from sql.query_loader import load_queries
 

@@ -7,20 +7,20 @@ from typing import Final
 import asyncpg
 
 from promcompat.core.definitions import (
-    Aggregation,
-    DuplicatePolicy,
     MetricDefinition,
-    MetricType,
 )
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.thresholds import AlertThreshold
-from sql.catalog import is_storable_text, unix_ms
+from sql.catalog import is_storable_text
 from sql.database.connection_pool import acquired
 from sql.database.database import Database
+from sql.database.rows import row_reader, unix_ms
 from sql.definitions.threshold_json import decode_threshold, encode_threshold
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("definitions")
+
+_definition_of_row: Final = row_reader(MetricDefinition)
 
 
 class PostgresDefinitionRepository:
@@ -102,20 +102,8 @@ def _columns(definition: MetricDefinition) -> tuple[object, ...]:
 
 
 def _definition_of(row: asyncpg.Record) -> MetricDefinition:
-    return MetricDefinition(
-        name=row["name"],
-        display_name=row["display_name"],
-        description=row["description"],
-        unit=row["unit"],
-        type=MetricType(row["type"]),
-        aggregation=Aggregation(row["aggregation"]) if row["aggregation"] else None,
-        retention_days=row["retention_days"],
-        duplicate_policy=DuplicatePolicy(row["duplicate_policy"]),
-        alert_threshold=decode_threshold(row["alert_threshold"]),
-        version=row["version"],
-        created_ms=unix_ms(row["created_at"]),
-        updated_ms=unix_ms(row["updated_at"]),
-    )
+    threshold = decode_threshold(row["alert_threshold"])
+    return _definition_of_row({**row, "alert_threshold": threshold})
 
 
 def _conforms(repository: PostgresDefinitionRepository) -> DefinitionRepository:

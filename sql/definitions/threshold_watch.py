@@ -23,9 +23,9 @@ from promcompat.core.thresholds import (
     SeriesLimits,
     WatchedSeries,
 )
-from sql.catalog import labels_of_series
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.copy_format import SampleRows
+from sql.database.rows import labels_of_series
 from sql.definitions.threshold_json import decode_threshold
 from sql.query_loader import load_queries
 

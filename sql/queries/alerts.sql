@@ -39,9 +39,8 @@ DELETE FROM alert_rule WHERE tenant_id = $1 AND id = $2 AND version = $3 RETURNI
 -- list_rules --
 -- Rules of a tenant by group and order of creation; optionally of one group or one id.
 SELECT
-    id, rule_group, name, expr, interval_ms, for_ms, keep_firing_for_ms, max_alerts, severity,
-    labels::text AS labels, annotations::text AS annotations, enabled,
-    remediation::text AS remediation, version
+    id, rule_group AS "group", name, expr, interval_ms, for_ms, keep_firing_for_ms, max_alerts,
+    severity, labels, annotations, enabled, remediation, version
 FROM alert_rule
 WHERE
     tenant_id = $1
@@ -61,7 +60,7 @@ WHERE r.tenant_id = $1
 -- scheduled_groups --
 -- Every group with enabled rules: its shortest interval and the oldest last evaluation.
 SELECT
-    t.name AS tenant, r.rule_group, min(r.interval_ms) AS interval_ms,
+    t.name AS tenant, r.rule_group AS "group", min(r.interval_ms) AS interval_ms,
     (extract(epoch FROM min(coalesce(e.evaluated_at, 'epoch'))) * 1000)::bigint
         AS evaluated_at_ms
 FROM alert_rule AS r
@@ -81,9 +80,8 @@ SELECT pg_advisory_xact_lock(hashtextextended('promcompat.' || $1::text, 0))
 -- scheduled_rules --
 -- The enabled rules of a group in order, with their latest evaluation.
 SELECT
-    r.id, r.rule_group, r.name, r.expr, r.interval_ms, r.for_ms, r.keep_firing_for_ms,
-    r.max_alerts, r.severity, r.labels::text AS labels, r.annotations::text AS annotations,
-    r.enabled, r.remediation::text AS remediation, r.version,
+    r.id, r.rule_group AS "group", r.name, r.expr, r.interval_ms, r.for_ms, r.keep_firing_for_ms,
+    r.max_alerts, r.severity, r.labels, r.annotations, r.enabled, r.remediation, r.version,
     (extract(epoch FROM coalesce(e.evaluated_at, 'epoch')) * 1000)::bigint AS evaluated_at_ms
 FROM alert_rule AS r
 LEFT JOIN alert_rule_evaluation AS e ON e.rule_id = r.id
@@ -153,16 +151,13 @@ ORDER BY s.ordinal
 
 -- open_alerts_of_rule --
 -- The open alerts of a rule.
-SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
-    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text
+SELECT a.*
 FROM alert AS a
 WHERE a.rule_id = $1 AND a.state IN ('pending', 'firing')
 
 -- orphaned_alerts --
 -- Open alerts of rules that were deleted or disabled.
-SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
-    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text,
-    t.name AS tenant
+SELECT a.*, t.name AS tenant
 FROM alert AS a
 JOIN tenant AS t ON t.id = a.tenant_id
 WHERE
@@ -173,8 +168,7 @@ LIMIT 1000
 
 -- list_alerts --
 -- A page of a tenant's alerts, newest first.
-SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
-    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text
+SELECT a.*
 FROM alert AS a
 WHERE
     a.tenant_id = $1
@@ -189,16 +183,14 @@ LIMIT $8
 
 -- active_alerts --
 -- Every open alert of a tenant.
-SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
-    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text
+SELECT a.*
 FROM alert AS a
 WHERE a.tenant_id = $1 AND a.state IN ('pending', 'firing')
 ORDER BY a.id
 
 -- find_alert --
 -- One alert of a tenant.
-SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
-    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text
+SELECT a.*
 FROM alert AS a
 WHERE a.tenant_id = $1 AND a.id = $2
 

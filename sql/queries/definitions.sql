@@ -2,7 +2,7 @@
 -- One definition.
 SELECT
     name, display_name, description, unit, type, aggregation, retention_days, duplicate_policy,
-    alert_threshold::text AS alert_threshold, version, created_at, updated_at
+    alert_threshold, version, created_at AS created, updated_at AS updated
 FROM metric_definition
 WHERE tenant_id = $1 AND name = $2
 
@@ -10,7 +10,7 @@ WHERE tenant_id = $1 AND name = $2
 -- Definitions by name: those that start with $2 and come after $3, at most $4.
 SELECT
     name, display_name, description, unit, type, aggregation, retention_days, duplicate_policy,
-    alert_threshold::text AS alert_threshold, version, created_at, updated_at
+    alert_threshold, version, created_at AS created, updated_at AS updated
 FROM metric_definition
 WHERE tenant_id = $1 AND starts_with(name, $2) AND name > $3
 ORDER BY name
@@ -22,7 +22,7 @@ SELECT count(*) FROM metric_definition WHERE tenant_id = $1
 
 -- list_thresholds --
 -- The thresholds of a tenant's definitions.
-SELECT name, alert_threshold::text AS alert_threshold
+SELECT name, alert_threshold
 FROM metric_definition
 WHERE tenant_id = $1 AND alert_threshold IS NOT NULL
 ORDER BY name

@@ -185,9 +185,7 @@ claimed AS (
 )
 SELECT
     c.tenant_id AS claimed_tenant_id, c.fingerprint AS claimed_fingerprint, c.told_alert,
-    c.failures, c.ended_at_ms, t.name AS tenant, a.*, a.labels::text AS labels_text,
-    a.series_labels::text AS series_labels_text, a.annotations::text AS annotations_text,
-    a.remediation::text AS remediation_text
+    c.failures, c.ended_at_ms, t.name AS tenant, a.*
 FROM claimed AS c
 JOIN due AS d ON d.tenant_id = c.tenant_id AND d.fingerprint = c.fingerprint
 JOIN tenant AS t ON t.id = c.tenant_id

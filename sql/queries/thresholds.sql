@@ -99,9 +99,7 @@ WHERE v.series_id = $1
 
 -- open_threshold_alerts --
 -- Open alerts of thresholds, of given series or (with $1 null) of all.
-SELECT a.*, a.labels::text AS labels_text, a.series_labels::text AS series_labels_text,
-    a.annotations::text AS annotations_text, a.remediation::text AS remediation_text,
-    t.name AS tenant
+SELECT a.*, t.name AS tenant
 FROM alert AS a
 JOIN tenant AS t ON t.id = a.tenant_id
 WHERE

@@ -21,14 +21,18 @@ from promcompat.core.remediation import (
     StepState,
     Verdict,
 )
-from sql.catalog import is_storable_text, unix_ms
+from sql.catalog import is_storable_text
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
+from sql.database.rows import row_reader
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("remediation")
 _GRACE_SECONDS: Final = 10.0
 """How much longer than the server the driver waits for a called function."""
+
+_remediation_of_row: Final = row_reader(Remediation, json=("input",))
+_step_of_row: Final = row_reader(RemediationStep, json=("detail",))
 
 
 class PostgresRemediationRepository:
@@ -103,7 +107,7 @@ class PostgresRemediationRepository:
             row = await connection.fetchrow(_QUERIES["begin_step"], *_key_values(key))
         if row is None:
             raise PromcompatError(f"no remediation is recorded for workflow {key.workflow_id}")
-        return _step_of(row)
+        return _step_of_row(row)
 
     async def finish_step(self, key: StepKey, state: StepState, detail: Mapping[str, Any]) -> None:
         """A step ended; see the port."""
@@ -135,7 +139,7 @@ class PostgresRemediationRepository:
             if row is None:
                 raise ExecutionError("the step was never started")
             if row["state"] == StepState.SUCCEEDED:
-                return _step_of(row)
+                return _step_of_row(row)
             limit = str(max(1, round(timeout_seconds * 1000)))
             await connection.fetchval(_QUERIES["limit_statement_time"], limit)
             answer = await connection.fetchval(
@@ -150,7 +154,7 @@ class PostgresRemediationRepository:
             )
             row = await connection.fetchrow(_QUERIES["lock_step"], *_key_values(key))
         assert row is not None, "locked by this transaction"
-        return _step_of(row)
+        return _step_of_row(row)
 
     async def find(self, tenant: str, remediation_id: int) -> Remediation | None:
         """One remediation; see the port."""
@@ -177,7 +181,7 @@ class PostgresRemediationRepository:
         """The steps of a remediation; see the port."""
         async with acquired(self._database.read_pool) as connection:
             rows = await connection.fetch(_QUERIES["steps_of_remediation"], remediation_id)
-        return [_step_of(row) for row in rows]
+        return [_step_of_row(row) for row in rows]
 
     async def decide(
         self, tenant: str, remediation_id: int, decision: Decision
@@ -211,41 +215,7 @@ def _remediation_of(row: asyncpg.Record) -> Remediation:
     decision = None
     if row["decision"] is not None:
         decision = Decision(Verdict(row["decision"]), row["decided_by"], row["decision_reason"])
-    return Remediation(
-        id=row["id"],
-        tenant=row["tenant"],
-        workflow_id=row["workflow_id"],
-        run_id=row["run_id"],
-        workflow_type=row["workflow_type"],
-        task_queue=row["task_queue"],
-        alert_id=row["alert_id"],
-        rule_name=row["rule_name"],
-        query=row["query"],
-        input=orjson.loads(row["input"]),
-        state=RemediationState(row["state"]),
-        outcome=row["outcome"],
-        decision=decision,
-        approval_expires_at_ms=unix_ms(row["approval_expires_at"]),
-        cancelled_by=row["cancelled_by"],
-        cancel_reason=row["cancel_reason"],
-        start_failures=row["start_failures"],
-        last_error=row["last_error"],
-        requested_at_ms=unix_ms(row["requested_at"]),
-        started_at_ms=unix_ms(row["started_at"]),
-        finished_at_ms=unix_ms(row["finished_at"]),
-    )
-
-
-def _step_of(row: asyncpg.Record) -> RemediationStep:
-    return RemediationStep(
-        step=row["step"],
-        attempt=row["attempt"],
-        state=StepState(row["state"]),
-        tries=row["tries"],
-        detail=orjson.loads(row["detail"]),
-        started_at_ms=unix_ms(row["started_at"]),
-        finished_at_ms=unix_ms(row["finished_at"]),
-    )
+    return _remediation_of_row({**row, "decision": decision})
 
 
 def _key_values(key: StepKey) -> tuple[str, str, int]:

@@ -21,9 +21,10 @@ from sql.caching.selector_cache import (
     SelectorKey,
 )
 from sql.caching.series_cache import LabelsCache
-from sql.catalog import MS_PER_DAY, labels_of_series
+from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection
 from sql.database.installation_guard import InstallationGuard
+from sql.database.rows import labels_of_series
 from sql.database.statements import Params
 from sql.database.storage_stats import StorageStats
 from sql.query_loader import load_queries

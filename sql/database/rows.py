@@ -1,0 +1,49 @@
+"""Rows of the database as values."""
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, TypeVar
+
+import orjson
+from pydantic import TypeAdapter
+
+from promcompat.core.model import METRIC_NAME, Labels
+
+ValueT = TypeVar("ValueT")
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def row_reader(
+    cls: type[ValueT], json: Collection[str] = ()
+) -> Callable[[Mapping[str, Any]], ValueT]:
+    """A function from a row to the dataclass whose fields have the names of its columns.
+
+    `json` names the columns with JSON. A timestamptz column `x` is the field `x_ms`, in Unix ms and
+    0 for NULL. Columns without a field are ignored.
+    """
+    adapter = TypeAdapter(cls)
+    names = inspect.signature(cls).parameters
+
+    def read(row: Mapping[str, Any]) -> ValueT:
+        fields: dict[str, Any] = {}
+        for name, value in row.items():
+            if name in json:
+                fields[name] = None if value is None else orjson.loads(value)
+            elif f"{name}_ms" in names:
+                fields[f"{name}_ms"] = unix_ms(value)
+            else:
+                fields[name] = value
+        return adapter.validate_python(fields)
+
+    return read
+
+
+def unix_ms(moment: datetime | None) -> int:
+    """Unix milliseconds of a timestamptz column; 0 for NULL."""
+    return 0 if moment is None else (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def labels_of_series(metric_name: str, labels: str) -> Labels:
+    """The label set of a row of table `series`, whose labels are a JSON object."""
+    return Labels([(METRIC_NAME, metric_name), *orjson.loads(labels).items()])
