@@ -1,4 +1,4 @@
-"""`/alerts` and `/silences`: what is wrong now and was, who looks after it, what is kept quiet."""
+"""`/alerts`, `/silences` and `/receivers`."""
 
 from typing import Any
 
@@ -59,7 +59,7 @@ async def handle_get_alert_history(call: Call[NoQuery, None]) -> web.Response:
 
 
 async def handle_acknowledge_alert(call: Call[NoQuery, AcknowledgePayload]) -> web.Response:
-    """Say who looks after an alert."""
+    """Acknowledge an alert."""
     found = await call.services.alerts.acknowledge(
         call.tenant, id_of(call), call.body.actor, call.body.reason
     )
@@ -80,7 +80,7 @@ async def _alert_response(call: Call[Any, Any], alert: Alert) -> web.Response:
 
 
 async def handle_create_silence(call: Call[NoQuery, SilencePayload]) -> web.Response:
-    """Keep alerts quiet."""
+    """Create a silence."""
     now_ms = call.services.metrics.now_ms()
     silence = call.body.to_silence(now_ms)
     saved = await call.services.alerts.silence(call.tenant, silence)
@@ -118,7 +118,7 @@ async def handle_end_silence(call: Call[NoQuery, None]) -> web.Response:
 
 
 async def handle_list_receivers(call: Call[NoQuery, None]) -> web.Response:
-    """Who is told of alerts."""
+    """The receivers of notifications."""
     found = await call.services.alerts.receivers(call.tenant)
     reply = ReceiverListReply(
         receivers=[ReceiverReply.of_receiver(*receiver) for receiver in found]

@@ -1,4 +1,4 @@
-"""Alerts, their history and silences as JSON."""
+"""Requests and replies of alerts, silences and receivers."""
 
 from collections.abc import Sequence
 from typing import Annotated, Final, Self
@@ -53,14 +53,14 @@ def _number(value: float) -> Value:
 
 
 class AcknowledgementReply(ReplyModel):
-    """Who looks after an alert; the reason is in its history."""
+    """Who takes care of an alert; the reason is in its history."""
 
     actor: str
     at: str
 
     @classmethod
     def of_alert(cls, alert: Alert) -> Self | None:
-        """The JSON of what an alert says, None when nobody acknowledged it."""
+        """The payload of an acknowledged alert; None for any other."""
         if not alert.acknowledged_at_ms:
             return None
         return cls(actor=alert.acknowledged_by, at=format_time_ms(alert.acknowledged_at_ms))
@@ -130,7 +130,7 @@ class AlertListQuery(PageQuery):
 
 
 class TransitionReply(ReplyModel):
-    """One step; from and to are equal for notes, such as an acknowledgement."""
+    """One step. Both states are equal for notes, such as an acknowledgement."""
 
     from_state: AlertState
     to_state: AlertState
@@ -159,7 +159,7 @@ class HistoryReply(ReplyModel):
 
 
 class AcknowledgePayload(BodyModel):
-    """Who looks after the alert."""
+    """Who takes care of the alert."""
 
     actor: PersonName
     reason: Reason = ""
@@ -173,7 +173,7 @@ class ResolvePayload(BodyModel):
 
 
 class SilencePayload(BodyModel):
-    """Which alerts to keep quiet, until when and why."""
+    """Which alerts to silence, until when, and why."""
 
     labels: LabelMap = Field(default_factory=dict, description="Labels that must all be equal.")
     matchers: Annotated[list[LabelFilter], Field(max_length=100)] = Field(
@@ -192,7 +192,7 @@ class SilencePayload(BodyModel):
     actor: PersonName
 
     def to_silence(self, now_ms: int) -> Silence:
-        """The value of the core. Raises InvalidRequestError when its end is named twice."""
+        """The core value of this payload. Raises InvalidRequestError when it has two ends."""
         if self.ends_at is not None and self.duration is not None:
             raise InvalidRequestError(
                 [
@@ -265,7 +265,7 @@ class SilenceListQuery(PageQuery):
 
 
 class ReceiverReply(ReplyModel):
-    """Who is told of alerts, and what of the tenant's waits for it."""
+    """A receiver of notifications, and the work of the tenant that waits for it."""
 
     name: str = Field(description="The name of the receiver in the histories of alerts.")
     address: str = Field(description="The address without secrets; for a webhook only its host.")
@@ -279,7 +279,7 @@ class ReceiverReply(ReplyModel):
 
     @classmethod
     def of_receiver(cls, receiver: Notifier, depth: ReceiverDepth) -> Self:
-        """The JSON of values of the core."""
+        """The payload of core values."""
         return cls(
             name=receiver.name,
             address=receiver.address,
@@ -291,6 +291,6 @@ class ReceiverReply(ReplyModel):
 
 
 class ReceiverListReply(ReplyModel):
-    """Everybody who is told of alerts."""
+    """The receivers of notifications."""
 
     receivers: list[ReceiverReply]

@@ -1,4 +1,4 @@
-"""`/remediations`: what was done about breaches, and the people's part in it."""
+"""`/remediations`: repairs of breaches, and the decisions of people about them."""
 
 from aiohttp import web
 
@@ -40,12 +40,12 @@ async def handle_get_remediation(call: Call[NoQuery, None]) -> web.Response:
 
 
 async def handle_approve_remediation(call: Call[NoQuery, RulingPayload]) -> web.Response:
-    """Let a waiting remediation act."""
+    """Approve a waiting remediation."""
     return await _decide(call, Verdict.APPROVED)
 
 
 async def handle_deny_remediation(call: Call[NoQuery, RulingPayload]) -> web.Response:
-    """End a waiting remediation before it acts."""
+    """Deny a waiting remediation, which ends without acting."""
     return await _decide(call, Verdict.DENIED)
 
 

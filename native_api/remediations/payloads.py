@@ -1,4 +1,4 @@
-"""The JSON of remediations."""
+"""Requests and replies of remediations."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Self
@@ -38,7 +38,7 @@ class RulingPayload(BodyModel):
 
 
 class DecisionReply(ReplyModel):
-    """What became of the question whether the remediation may act."""
+    """The outcome of the request for approval."""
 
     verdict: Verdict
     actor: str
@@ -84,7 +84,7 @@ class RemediationReply(ReplyModel):
 
 
 class StepReply(ReplyModel):
-    """One step: action, verify, rollback, escalate or cleanup; `tries` counts its begins."""
+    """One step: action, verify, rollback, escalate or cleanup; `tries` counts its starts."""
 
     step: str
     attempt: int
@@ -96,13 +96,13 @@ class StepReply(ReplyModel):
 
 
 class RemediationDetailReply(RemediationReply):
-    """A remediation with its steps in the order they began."""
+    """A remediation with its steps in the order of their first start."""
 
     steps: list[StepReply]
 
     @classmethod
     def of_parts(cls, remediation: Remediation, steps: Sequence[RemediationStep]) -> Self:
-        """The JSON of a remediation and its steps."""
+        """The payload of a remediation and its steps."""
         return cls(**_fields_of(remediation), steps=[_step_reply(step) for step in steps])
 
 

@@ -1,4 +1,4 @@
-"""`/rules`: alert rules as data."""
+"""`/rules`: alert rules."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -43,7 +43,7 @@ def _list_json(rules: Sequence[AlertRule], evaluations: Mapping[int, RuleEvaluat
 
 
 async def handle_create_rule(call: Call[NoQuery, RulePayload]) -> web.Response:
-    """Make a rule."""
+    """Create a rule."""
     saved = await call.services.rules.create(call.tenant, call.body.to_rule())
     headers: dict[str, str] = {
         hdrs.ETAG: etag_of(saved.version),
@@ -73,12 +73,12 @@ async def handle_patch_rule(call: Call[NoQuery, dict[str, Any]]) -> web.Response
 
 
 async def handle_enable_rule(call: Call[NoQuery, None]) -> web.Response:
-    """Evaluate a rule from now on."""
+    """Enable a rule."""
     return await _switched(call, is_enabled=True)
 
 
 async def handle_disable_rule(call: Call[NoQuery, None]) -> web.Response:
-    """Evaluate a rule no more."""
+    """Disable a rule."""
     return await _switched(call, is_enabled=False)
 
 
@@ -107,7 +107,7 @@ async def handle_delete_rule(call: Call[NoQuery, None]) -> web.Response:
 
 
 async def _current(call: Call[Any, Any]) -> AlertRule:
-    """The rule to change, of a version that If-Match allows."""
+    """The rule to change, if its version satisfies If-Match."""
     rule = await call.services.rules.get(call.tenant, id_of(call))
     versions = precondition_of(call.request).versions
     if versions is not None and rule.version not in versions:

@@ -1,4 +1,4 @@
-"""Alert rules as JSON."""
+"""Requests and replies of alert rules."""
 
 from typing import Annotated, Self
 
@@ -55,7 +55,7 @@ Annotations = Annotated[dict[StoredText, StoredText], AfterValidator(_check_anno
 
 
 class RuleFields(BodyModel):
-    """What is stored of an alert rule; what is left out has its default."""
+    """The stored fields of an alert rule; absent fields have their defaults."""
 
     group: RuleName = Field(
         "default",
@@ -139,7 +139,7 @@ class RuleFields(BodyModel):
 
 
 class RulePayload(RuleFields):
-    """An alert rule as it is sent: what GET answers is accepted unchanged."""
+    """An alert rule in a request; a GET response is accepted unchanged."""
 
     id: int | None = Field(None, description="The id in the path, or no id.")
     version: int | None = Field(None, description=READ_ONLY)
@@ -150,7 +150,7 @@ class RulePayload(RuleFields):
 
 
 class RuleReply(RuleFields):
-    """A rule as it is stored, and how its last evaluation went."""
+    """A stored rule and its last evaluation."""
 
     id: int
     version: int = Field(
@@ -163,7 +163,7 @@ class RuleReply(RuleFields):
 
     @classmethod
     def of_evaluated(cls, rule: AlertRule, evaluation: RuleEvaluation | None) -> Self:
-        """The JSON of values of the core."""
+        """The payload of core values."""
         fields = RuleFields.of_rule(rule)
         health = "unknown"
         if evaluation is not None:
@@ -186,7 +186,7 @@ class RuleReply(RuleFields):
 
 
 class RuleListReply(ReplyModel):
-    """Rules by group, then in the order they were made."""
+    """Rules by group, then in the order of their creation."""
 
     rules: list[RuleReply]
 

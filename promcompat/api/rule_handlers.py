@@ -114,7 +114,7 @@ async def handle_alerts(request: web.Request) -> web.Response:
 
 
 async def handle_alertmanagers(request: web.Request) -> web.Response:
-    """Where alerts are sent."""
+    """The Alertmanagers that alerts are sent to."""
     services = request.app[STATE].services
     active = [] if services is None else [{"url": url} for url in services.alertmanager_urls]
     data = {"activeAlertmanagers": active, "droppedAlertmanagers": []}

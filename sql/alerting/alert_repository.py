@@ -42,10 +42,10 @@ _QUERIES: Final = load_queries("alerts")
 _THRESHOLDS: Final = load_queries("thresholds")
 _DELIVERIES: Final = load_queries("deliveries")
 _FOREIGN_MS: Final = 86_400_000
-"""How long work waits for a receiver that this process does not know: another may."""
+"""How long work is kept for a receiver that only another process may have."""
 _MAX_SCANNED: Final = 20_000
+"""How many alerts one page reads when the database cannot evaluate its matchers."""
 _MATCH_SECONDS: Final = 10.0
-"""How many alerts one page looks at when matchers cannot be left to the database."""
 
 _group_of_row: Final = row_reader(ScheduledGroup)
 _transition_of_row: Final = row_reader(AlertTransition)
@@ -55,8 +55,8 @@ _depth_of_row: Final = row_reader(ReceiverDepth)
 class PostgresAlertRepository:
     """Alerts and silences in PostgreSQL.
 
-    Sessions hold a connection for as long as a query or a receiver takes, so they have a pool of
-    their own: no sender waits for them.
+    Sessions hold a connection for as long as a query or a receiver takes. They have a pool of their
+    own, so that no sender waits for them.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class PostgresAlertRepository:
         receivers: Sequence[str],
         now_ms: Callable[[], int],
     ) -> None:
-        """`receivers` are the names of those who are told of every step of an alert."""
+        """`receivers` are the names of those that get every step of an alert."""
         self._database = database
         self._sessions = session_pool
         self._receivers = receivers
@@ -116,7 +116,7 @@ class PostgresAlertRepository:
         return [alert_of_row(row) for row in rows]
 
     async def list_alerts(self, tenant: str, wanted: AlertFilter) -> list[Alert]:
-        """See the port. Equality is the database's, other matchers are tried here."""
+        """See the port. The database checks equality; other matchers are checked here."""
         equal = {
             matcher.name: matcher.value
             for matcher in wanted.matchers
@@ -267,7 +267,7 @@ def _conforms(repository: PostgresAlertRepository) -> AlertRepository:
 
 
 async def _matching(alerts: list[Alert], matchers: Sequence[LabelMatcher]) -> list[Alert]:
-    """The alerts that satisfy all matchers, found in a thread. Raises QueryTimeoutError."""
+    """The alerts that satisfy all matchers, in a thread. Raises QueryTimeoutError."""
     limit = TimeLimit.after(_MATCH_SECONDS)
 
     def find() -> list[Alert]:

@@ -25,16 +25,16 @@ class AlertWriter:
     """Stores changes of alerts, with their steps and the work that these make for receivers."""
 
     def __init__(self, connection: Connection, receivers: Sequence[str], now_ms: int) -> None:
-        """`receivers` are told of every step of an alert that fires or has fired and ends."""
+        """`receivers` get every step with which an alert fires, or ends after it fired."""
         self._connection = connection
         self._receivers = receivers
         self._now_ms = now_ms
 
     async def save(self, tenant_id: int, changes: Sequence[AlertChange]) -> bool:
-        """Store changes; new alerts get their ids here. Whether anything was stored."""
+        """Store changes; new alerts get their ids here. Returns whether anything was stored."""
         known = await self._with_ids([change for change in changes if not change.alert.id])
         old = [change for change in changes if change.alert.id]
-        # Ends before beginnings: one alert may be open for a rule and series.
+        # Ends before beginnings, as only one alert may be open for a rule and series.
         if old:
             old = await self._update(old)
         if known:
@@ -42,7 +42,7 @@ class AlertWriter:
             await self._connection.execute(
                 _QUERIES["insert_alerts"], tenant_id, documents, self._now_ms
             )
-        # Ends before beginnings here too: receivers are told in this order.
+        # Ends before beginnings here too, as receivers get the steps in this order.
         stepped = [change for change in (*old, *known) if change.transitions]
         if stepped:
             await self._save_steps(stepped)
@@ -50,7 +50,7 @@ class AlertWriter:
         return bool(old or known)
 
     async def _update(self, changes: Sequence[AlertChange]) -> list[AlertChange]:
-        """Store known alerts; those that somebody ended meanwhile stay as they are."""
+        """Store known alerts; those that were ended in the meantime do not change."""
         documents = document([alert_document(change.alert) for change in changes])
         rows = await self._connection.fetch(_QUERIES["update_alerts"], documents)
         stored = {row["id"] for row in rows}
@@ -109,7 +109,7 @@ class AlertWriter:
 
 
 def _subject_of(alert: Alert) -> str:
-    """What receivers are told of in order: the series of a threshold, the labels of a rule."""
+    """The subject whose steps are sent in order: a threshold's series, a rule's label set."""
     if alert.series_id is not None:
         return f"series {alert.series_id}"
     return (fingerprint_of(alert.labels) or b"").hex()

@@ -40,7 +40,7 @@ class PostgresStepDeliveries:
             rows = await connection.fetch(
                 _QUERIES["claim_deliveries"], receiver, now_ms, until_ms, limit
             )
-        return sorted(map(_delivery_of, rows), key=lambda one: one.id)
+        return sorted(map(_delivery_of, rows), key=lambda delivery: delivery.id)
 
     async def done(self, delivery_ids: Sequence[int], notes: Sequence[AlertNote] = ()) -> None:
         """See the port."""
@@ -58,10 +58,10 @@ class PostgresStepDeliveries:
         async with acquired(self._pool) as connection:
             await connection.execute(
                 _QUERIES["postpone_deliveries"],
-                [one.delivery_id for one in postponements],
-                [int(one.counts) for one in postponements],
-                [one.delay_seconds for one in postponements],
-                [_storable(one.error) for one in postponements],
+                [postponement.delivery_id for postponement in postponements],
+                [int(postponement.counts) for postponement in postponements],
+                [postponement.delay_seconds for postponement in postponements],
+                [_storable(postponement.error) for postponement in postponements],
                 now_ms,
             )
 
@@ -109,7 +109,7 @@ class PostgresLabelSetStates:
     async def claim(
         self, receiver: str, limit: int, now_ms: int, until_ms: int, repetition: Repetition
     ) -> Sequence[LabelSetState]:
-        """See the port. The lock makes the second of two processes see what the first claimed."""
+        """See the port. With the lock a second process sees what the first one claimed."""
         async with acquired(self._pool) as connection, connection.transaction():
             if not await connection.fetchval(_TRY_LOCK, f"receiver {receiver}"):
                 return []
@@ -134,9 +134,9 @@ class PostgresLabelSetStates:
             await connection.execute(
                 _QUERIES["record_told_states"],
                 receiver,
-                [one.tenant_id for one in states],
-                [one.key for one in states],
-                [document(alert_document(one.alert)) for one in states],
+                [state.tenant_id for state in states],
+                [state.key for state in states],
+                [document(alert_document(state.alert)) for state in states],
                 at_ms,
             )
 
@@ -150,11 +150,11 @@ class PostgresLabelSetStates:
             await connection.execute(
                 _QUERIES["postpone_states"],
                 receiver,
-                [one.state.tenant_id for one in postponements],
-                [one.state.key for one in postponements],
-                [int(one.counts) for one in postponements],
-                [one.delay_seconds for one in postponements],
-                [_storable(one.error) for one in postponements],
+                [postponement.state.tenant_id for postponement in postponements],
+                [postponement.state.key for postponement in postponements],
+                [int(postponement.counts) for postponement in postponements],
+                [postponement.delay_seconds for postponement in postponements],
+                [_storable(postponement.error) for postponement in postponements],
                 now_ms,
             )
 
@@ -172,7 +172,7 @@ def _delivery_of(row: asyncpg.Record) -> Delivery:
 
 
 def _state_of(row: asyncpg.Record) -> LabelSetState:
-    """The alert that fires, or the one that was told last, as resolved."""
+    """The firing alert, or the one that was last sent, as resolved."""
     if row["id"] is not None:
         alert = alert_of_row(row)
     else:
@@ -193,7 +193,7 @@ def _note_columns(notes: Sequence[AlertNote]) -> tuple[list[int], list[int], lis
 
 
 def _storable(text: str) -> str:
-    """A text of any receiver as PostgreSQL takes it: not long, no NUL, no lone surrogates."""
+    """A receiver's text as PostgreSQL can store it: short, without NUL and lone surrogates."""
     short = text[:_MAX_ERROR_LENGTH].replace("\0", "\ufffd")
     return short.encode("utf-8", "replace").decode()
 

@@ -1,10 +1,9 @@
-"""Finds changes of breach levels in what is written, for the outbox in the samples' transaction.
+"""Finds changes of breach levels in written samples; they are stored in the samples' transaction.
 
-What a process believes of a series may be a moment old when another process writes it too. That
-costs no breach: a change that was recorded already is recorded again, and the dispatcher knows it;
-one that was missed is found by the dispatcher's look at the newest samples
-(`ThresholdAlerts.verify`). So does it find what was written under a threshold that had changed and
-was not known here yet (table `threshold_review`).
+The levels in this process may be out of date when another process writes the same series. No breach
+is lost: a change that is recorded twice is handled once, and `ThresholdAlerts.verify` finds missed
+changes in the newest samples. It also finds what was written under a changed threshold before this
+process had it (table `threshold_review`).
 """
 
 import asyncio
@@ -57,12 +56,12 @@ class ThresholdWatch:
         return len(self._watched)
 
     def forget(self) -> None:
-        """Take over everything anew at the next refresh: the database stepped back."""
+        """Read everything again at the next refresh, as the database was set back."""
         self._versions.clear()
         self._read_at = _LONG_AGO
 
     async def refresh(self) -> None:
-        """Take over definitions and levels that changed since the last call."""
+        """Read definitions and levels that changed since the last call."""
         self._is_used = True
         async with self._refreshing, acquired(self._pool) as connection:
             for tenant_id, tenant, version in await connection.fetch(
@@ -75,20 +74,22 @@ class ThresholdWatch:
                 await self._read_levels(connection)
 
     async def catch_up(self) -> None:
-        """Take over what was just changed, unless this process watches nothing.
+        """Read recent changes, unless this process watches nothing.
 
-        Not now if the database is away: the next refresh does it.
+        When the database does not answer, the next refresh does it.
         """
         if self._is_used:
             with suppress(StorageUnavailableError):
                 await self.refresh()
 
     async def _read_tenant(self, connection: Connection, tenant_id: int, tenant: str) -> None:
-        """Take over a tenant's thresholds."""
+        """Read a tenant's thresholds and the series that have one."""
         rows = await connection.fetch(_DEFINITION_QUERIES["list_thresholds"], tenant_id)
         decoded = {row["name"]: decode_threshold(row["alert_threshold"]) for row in rows}
-        thresholds = {name: one for name, one in decoded.items() if one is not None}
-        # Before the series are read: one that is made meanwhile is offered, and found by this.
+        thresholds = {
+            name: threshold for name, threshold in decoded.items() if threshold is not None
+        }
+        # Set before the series are read, so that `offer` accepts a series created in the meantime.
         self._thresholds[tenant] = thresholds
         self._limits[tenant] = {}
         self._read_at = _LONG_AGO
@@ -117,7 +118,7 @@ class ThresholdWatch:
         self._read_at = started - _OVERLAP
 
     def offer(self, tenant: str, series: Mapping[int, Labels]) -> None:
-        """Watch those of these series whose metric has a threshold."""
+        """Watch the series whose metric has a threshold."""
         thresholds = self._thresholds.get(tenant)
         if not thresholds:
             return
@@ -139,7 +140,7 @@ class ThresholdWatch:
         changes = self._watched.find_changes(*columns)
         if not changes:
             return ()
-        # Only now, as changes are rare: is the sample older than what is stored?
+        # Changes are rare, so only now: the newest stored samples show which ones are late.
         ids = list({change.series_id for change in changes})
         async with acquired(self._pool) as connection:
             newest = await connection.fetch(_QUERIES["newest_samples"], ids)
@@ -147,7 +148,7 @@ class ThresholdWatch:
         return self._watched.find_changes(*columns)
 
     def committed(self, changes: Sequence[LevelChange]) -> None:
-        """From now on these are known."""
+        """Take over the levels of changes that were committed."""
         for change in changes:
             self._watched.learn(change.series_id, change.level, change.timestamp_ms)
 

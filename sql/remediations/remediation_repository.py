@@ -1,4 +1,4 @@
-"""The PostgreSQL side of the ports of remediations: what workflows record and people ask."""
+"""The PostgreSQL side of `promcompat.core.remediation`."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("remediation")
 _GRACE_SECONDS: Final = 10.0
-"""How much longer than the server the driver waits for a called function."""
+"""How much longer than the server the driver waits for a function call."""
 
 _remediation_of_row: Final = row_reader(Remediation, json=("input",))
 _step_of_row: Final = row_reader(RemediationStep, json=("detail",))
@@ -38,7 +38,7 @@ _step_of_row: Final = row_reader(RemediationStep, json=("detail",))
 class PostgresRemediationRepository:
     """Remediations and their steps in PostgreSQL.
 
-    Every statement may be repeated: an activity whose answer was lost records the same again.
+    Every statement may be repeated, as an activity whose answer was lost records the same again.
     """
 
     def __init__(self, database: Database) -> None:
@@ -125,8 +125,8 @@ class PostgresRemediationRepository:
         except QueryTimeoutError as exc:
             raise ExecutionError(f"{name} took longer than {timeout_seconds:g} s") from exc
         except PromcompatError as exc:
-            # The exact class is a refusal by the database; its subclasses say why themselves. The
-            # words are those of a function of the operator, who has to know why it failed.
+            # This class itself means a refusal by the database; its subclasses explain themselves.
+            # The text comes from a function of the operator, who must learn why it failed.
             if type(exc) is PromcompatError:
                 raise ExecutionError(f"the call was rejected: {exc.__cause__ or exc}") from exc
             raise
@@ -231,7 +231,7 @@ def _encode(value: object) -> str:
 
 
 def _without_nul(value: object) -> object:
-    """PostgreSQL's jsonb has no NUL; the output of a command may."""
+    """JSON without NUL, which jsonb cannot store and the output of a command may contain."""
     match value:
         case str():
             return _storable(value)
