@@ -103,30 +103,36 @@ class RuleEvaluator:
     ) -> None:
         started = time.perf_counter()
         known = {alert.labels: alert for alert in await session.open_alerts(rule.id)}
-        changes: list[AlertChange] = []
-        try:
-            changes, error = await self._advance(tenant, rule, at_ms, known)
-        except StorageUnavailableError:
-            raise
-        except PromcompatError as exc:
-            error = str(exc)
-            if isinstance(exc, _LimitExceededError):
-                changes = _closed(known, at_ms)
-                await self._write_series(tenant, known, changes, at_ms)
-        except Exception:
-            # The boundary of one rule: whatever is wrong with it, the others must be evaluated.
-            _LOGGER.exception("rule failed", extra={"tenant": tenant, "rule": rule.name})
-            error = "internal error, see the server log"
-        if error:
-            _LOGGER.warning(
-                "rule failed", extra={"tenant": tenant, "rule": rule.name, "reason": error}
-            )
+        changes, error = await self._try_to_advance(tenant, rule, at_ms, known)
         seconds = time.perf_counter() - started
         self._stats.rule_evaluations += 1
         self._stats.rule_evaluation_failures += bool(error)
         self._stats.rule_evaluation_seconds += seconds
+        if error:
+            _LOGGER.warning(
+                "rule failed", extra={"tenant": tenant, "rule": rule.name, "reason": error}
+            )
         evaluation = RuleEvaluation(evaluated_at_ms=at_ms, duration_seconds=seconds, error=error)
         await session.record(rule.id, evaluation, changes)
+
+    async def _try_to_advance(
+        self, tenant: str, rule: AlertRule, at_ms: int, known: Mapping[Labels, Alert]
+    ) -> tuple[list[AlertChange], str]:
+        """As `_advance`, with its errors as text. Raises StorageUnavailableError."""
+        try:
+            return await self._advance(tenant, rule, at_ms, known)
+        except StorageUnavailableError:
+            raise
+        except _LimitExceededError as exc:
+            changes = [close_change(alert, at_ms) for alert in known.values()]
+            await self._write_series(tenant, known, changes, at_ms)
+            return changes, str(exc)
+        except PromcompatError as exc:
+            return [], str(exc)
+        except Exception:
+            # The boundary of one rule: whatever is wrong with it, the others must be evaluated.
+            _LOGGER.exception("rule failed", extra={"tenant": tenant, "rule": rule.name})
+            return [], "internal error, see the server log"
 
     async def _advance(
         self, tenant: str, rule: AlertRule, at_ms: int, known: Mapping[Labels, Alert]
@@ -236,7 +242,3 @@ def _change(
     )
     before = None if known is None else progress_of(known)
     return AlertChange(alert=current, transitions=transitions_between(before, progress))
-
-
-def _closed(known: Mapping[Labels, Alert], at_ms: int) -> list[AlertChange]:
-    return [close_change(alert, at_ms) for alert in known.values()]

@@ -1,6 +1,7 @@
 """Alert rules: checked, stored, and listed in groups."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -25,6 +26,7 @@ from promcompat.core.errors import (
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.remediation import RemediationCheck, RemediationSpec, accept_remediation
+from promcompat.core.thresholds import AlertThreshold
 from promql.ast import ValueType
 from promql.parsing.parser import parse_expr
 from promql.parsing.printer import print_expr
@@ -177,7 +179,10 @@ class RuleService:
         rules = [rule for rule in await self._rules.list_rules(tenant) if rule.enabled]
         evaluations = await self._rules.evaluations(tenant)
         alerts = await self._alerts.active_alerts(tenant)
-        by_group: dict[str, list[RuleStatus]] = {}
+        alerts_of: defaultdict[int | None, list[Alert]] = defaultdict(list)
+        for alert in alerts:
+            alerts_of[alert.rule_id].append(alert)
+        members: defaultdict[str, list[RuleStatus]] = defaultdict(list)
         # In a thread, as parsing thousands of rules takes seconds.
         queries = await asyncio.to_thread(_canonical_texts, [rule.expr for rule in rules])
         for rule, query in zip(rules, queries, strict=True):
@@ -185,59 +190,66 @@ class RuleService:
                 rule=rule,
                 query=query,
                 evaluation=evaluations.get(rule.id),
-                alerts=[alert for alert in alerts if alert.rule_id == rule.id],
+                alerts=alerts_of.get(rule.id, ()),
             )
-            by_group.setdefault(rule.group, []).append(status)
+            members[rule.group].append(status)
         groups = [
             GroupStatus(
                 file=RULE_FILE,
                 name=name,
-                interval_ms=min(status.rule.interval_ms for status in members),
-                rules=members,
+                interval_ms=min(status.rule.interval_ms for status in statuses),
+                rules=statuses,
             )
-            for name, members in sorted(by_group.items())
+            for name, statuses in sorted(members.items())
         ]
-        thresholds = await self._threshold_group(tenant, alerts)
-        return [*thresholds, *groups]
+        return [*await self._threshold_group(tenant, alerts_of[None]), *groups]
 
-    async def _threshold_group(self, tenant: str, alerts: Sequence[Alert]) -> list[GroupStatus]:
+    async def _threshold_group(self, tenant: str, alerts: Iterable[Alert]) -> list[GroupStatus]:
+        """The group of thresholds, if there are any."""
         found = sorted((await self._definitions.list_thresholds(tenant)).items())
-        expressions = [
-            threshold_query(threshold, Labels.of({METRIC_NAME: name})) for name, threshold in found
-        ]
-        queries = await asyncio.to_thread(_canonical_texts, expressions)
-        members = [
+        if not found:
+            return []
+        rules = [_threshold_rule(name, threshold) for name, threshold in found]
+        queries = await asyncio.to_thread(_canonical_texts, [rule.expr for rule in rules])
+        alerts_of: defaultdict[str, list[Alert]] = defaultdict(list)
+        for alert in alerts:
+            alerts_of[alert.rule_name].append(alert)
+        statuses = [
             RuleStatus(
-                rule=AlertRule(
-                    id=0,
-                    group=THRESHOLD_GROUP,
-                    name=name,
-                    expr=expr,
-                    interval_ms=THRESHOLD_INTERVAL_MS,
-                    for_ms=threshold.for_ms,
-                    keep_firing_for_ms=0,
-                    severity="",
-                    labels={},
-                    annotations={},
-                    enabled=True,
-                    remediation=threshold.remediation,
-                    version=0,
-                ),
+                rule=rule,
                 query=query,
                 evaluation=RuleEvaluation(evaluated_at_ms=0, duration_seconds=0.0, error=""),
-                alerts=[
-                    alert for alert in alerts if alert.rule_id is None and alert.rule_name == name
-                ],
+                alerts=alerts_of.get(rule.name, ()),
             )
-            for (name, threshold), expr, query in zip(found, expressions, queries, strict=True)
+            for rule, query in zip(rules, queries, strict=True)
         ]
-        group = GroupStatus(
-            file=THRESHOLD_FILE,
-            name=THRESHOLD_GROUP,
-            interval_ms=THRESHOLD_INTERVAL_MS,
-            rules=members,
-        )
-        return [group] if members else []
+        return [
+            GroupStatus(
+                file=THRESHOLD_FILE,
+                name=THRESHOLD_GROUP,
+                interval_ms=THRESHOLD_INTERVAL_MS,
+                rules=statuses,
+            )
+        ]
+
+
+def _threshold_rule(metric_name: str, threshold: AlertThreshold) -> AlertRule:
+    """The rule as which clients of Prometheus see a threshold."""
+    return AlertRule(
+        id=0,
+        group=THRESHOLD_GROUP,
+        name=metric_name,
+        expr=threshold_query(threshold, Labels.of({METRIC_NAME: metric_name})),
+        interval_ms=THRESHOLD_INTERVAL_MS,
+        for_ms=threshold.for_ms,
+        keep_firing_for_ms=0,
+        severity="",
+        labels={},
+        annotations={},
+        enabled=True,
+        remediation=threshold.remediation,
+        version=0,
+    )
 
 
 def _canonical_texts(expressions: Sequence[str]) -> list[str]:
