@@ -23,7 +23,7 @@ class AlertTiming:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertProgress:
-    """Where one alert is; times are Unix ms, 0 for not yet."""
+    """The state of one alert and its times in Unix ms, 0 for not yet."""
 
     state: AlertState
     value: float

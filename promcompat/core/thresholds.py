@@ -1,7 +1,7 @@
 """Thresholds of metric definitions: the values, and the pure rules that find breaches.
 
-They are here and not with the alerting because a write finds its breaches itself: they are stored
-in the transaction of the samples.
+They are in the core because every write applies them: its breaches are stored in the transaction of
+its samples.
 """
 
 import math
