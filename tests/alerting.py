@@ -75,7 +75,7 @@ class RememberingNotifier:
     @property
     def states(self) -> list[str]:
         """The states told, in order."""
-        return [one.alert.state.value for one in self.told]
+        return [notification.alert.state.value for notification in self.told]
 
 
 @dataclass

@@ -68,7 +68,7 @@ class Stage:
     async def recorded(self, workflow_id: str) -> Remediation:
         """The record of a workflow."""
         found = await self.remediations.list(TENANT, RemediationFilter(limit=1000))
-        return next(one for one in found if one.workflow_id == workflow_id)
+        return next(record for record in found if record.workflow_id == workflow_id)
 
     async def steps(self, workflow_id: str) -> list[RemediationStep]:
         """The recorded steps of a workflow."""
@@ -90,7 +90,8 @@ class Stage:
         async with asyncio.timeout(_WAIT_SECONDS):
             while True:
                 if any(
-                    (one.step, one.state) == (step, state) for one in await self.steps(workflow_id)
+                    (done.step, done.state) == (step, state)
+                    for done in await self.steps(workflow_id)
                 ):
                     return
                 await asyncio.sleep(0.05)

@@ -129,7 +129,7 @@ async def _fire_and_resolve(
     await asyncio.to_thread(call, f"{native}/ingest", {**ingest, "value": 1})
     await wait_for(lambda: not alerts_there())
     await wait_for(lambda: len(told) == 2)
-    assert [one["status"] for one in told] == ["firing", "resolved"]
+    assert [news["status"] for news in told] == ["firing", "resolved"]
     assert told[0]["alert"]["labels"]["host"] == "a"
 
 
@@ -159,6 +159,6 @@ async def _fire_again(
             assert time.monotonic() < deadline, "not told again"
             await asyncio.sleep(0.05)
             seen = await asyncio.to_thread(active)
-            assert [one["startsAt"] for one in seen] == [first["startsAt"]]
+            assert [alert["startsAt"] for alert in seen] == [first["startsAt"]]
     await wait_for(lambda: len(told) == 3)
-    assert [one["status"] for one in told] == ["firing", "resolved", "firing"]
+    assert [news["status"] for news in told] == ["firing", "resolved", "firing"]

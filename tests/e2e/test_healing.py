@@ -83,7 +83,7 @@ class Api:
 
         async def ask() -> Json | None:
             alerts, records = await self.alerts(rule), await self.remediations(rule)
-            if [one["state"] for one in alerts] != ["resolved"] or not records:
+            if [alert["state"] for alert in alerts] != ["resolved"] or not records:
                 return None
             (record,) = records
             return record if record["finished_at"] else None
@@ -181,7 +181,9 @@ def check_healed(record: Json, receiver: Receiver) -> None:
     assert record["input"]["action"]["body"] == body
     assert record["run_id"]
     assert record["outcome"] == "the condition cleared in attempt 1"
-    steps = [(one["step"], one["attempt"], one["state"], one["tries"]) for one in record["steps"]]
+    steps = [
+        (step["step"], step["attempt"], step["state"], step["tries"]) for step in record["steps"]
+    ]
     assert steps[0] == ("action", 1, "succeeded", 1)
     assert steps[-1][:3] == ("verify", 1, "succeeded")
 
@@ -192,7 +194,7 @@ async def workflow_runs(temporal: TemporalServer, workflow_id: str) -> list[str]
 
     async def ask() -> list[str]:
         found = client.list_workflows(f'WorkflowId = "{workflow_id}"')
-        return [one.run_id async for one in found]
+        return [run.run_id async for run in found]
 
     return await eventually(ask)
 
@@ -239,7 +241,7 @@ async def test_breach_is_repaired_verified_and_recorded(world: World, way: str) 
         (alert,) = await api.alerts(metric)
         assert (alert["id"], alert["severity"]) == (record["alert_id"], "critical")
         history = await api.call("GET", f"/alerts/{alert['id']}/history")
-        notes = [one["note"] for one in history["transitions"] if one["note"]]
+        notes = [step["note"] for step in history["transitions"] if step["note"]]
         assert notes == [f"remediation requested: {record['workflow_id']}"]
 
 
@@ -265,7 +267,9 @@ async def test_repair_that_does_not_help_is_not_verified_by_silence(world: World
     """The last sample is older than PromQL looks back, and its threshold still holds."""
 
     async def in_state(wanted: str) -> Json | None:
-        found = [one for one in await api.remediations("disk_full") if one["state"] == wanted]
+        found = [
+            record for record in await api.remediations("disk_full") if record["state"] == wanted
+        ]
         return found[0] if found else None
 
     async def repair() -> None:
@@ -308,7 +312,7 @@ async def test_approval_of_a_breach(world: World, decision: str | None, state: s
     metric = f"temperature_{state}"
 
     async def in_state(wanted: str) -> Json | None:
-        found = [one for one in await api.remediations(metric) if one["state"] == wanted]
+        found = [record for record in await api.remediations(metric) if record["state"] == wanted]
         return found[0] if found else None
 
     async with (
@@ -402,7 +406,9 @@ async def test_temporal_that_is_away_and_a_service_that_is_killed_meanwhile(
 
             async def waits() -> bool:
                 records = await api.remediations("disk_used")
-                return any(one["state"] == "requested" and one["last_error"] for one in records)
+                return any(
+                    record["state"] == "requested" and record["last_error"] for record in records
+                )
 
             await eventually(waits)
             first.kill()
@@ -412,7 +418,7 @@ async def test_temporal_that_is_away_and_a_service_that_is_killed_meanwhile(
                 # Both wait for Temporal; the service answers meanwhile.
                 with running_worker(database_url, address, queue, tmp_path / "worker.log"):
                     second.wait_ready("/-/ready")
-                    assert [one["state"] for one in await api.alerts("disk_used")] == ["firing"]
+                    assert [alert["state"] for alert in await api.alerts("disk_used")] == ["firing"]
                     async with running_temporal(tmp_path, temporal_port) as server:
                         record = await api.healed("disk_used")
                         runs = await workflow_runs(server, record["workflow_id"])

@@ -88,9 +88,14 @@ async def test_definitions_are_listed_by_name_and_tenant(
     for name in ("b", "a_2", "a_1", "A"):
         await definitions.save("t", MetricDefinition(name=name), 0)
     await definitions.save("other", MetricDefinition(name="a_3"), 0)
-    assert [one.name for one in await definitions.list("t")] == ["A", "a_1", "a_2", "b"]
+    assert [definition.name for definition in await definitions.list("t")] == [
+        "A",
+        "a_1",
+        "a_2",
+        "b",
+    ]
     page = await definitions.list("t", prefix="a_", after="a_1", limit=1)
-    assert [one.name for one in page] == ["a_2"]
+    assert [definition.name for definition in page] == ["a_2"]
     assert await definitions.list("nobody") == []
     assert await definitions.list("t", prefix="\0") == []
 

@@ -75,7 +75,7 @@ async def test_same_request_a_thousand_times_is_one_workflow_and_one_effect(
     assert sum(launcher.stats.already_started for launcher in launchers) == 999
     client = await Client.connect(temporal_server.address)
     found = client.list_workflows(f'WorkflowId = "{request.workflow_id}"')
-    assert {one.run_id async for one in found} <= {record.run_id}
+    assert {run.run_id async for run in found} <= {record.run_id}
 
 
 async def test_crash_between_start_and_record_heals_by_asking_again(

@@ -141,7 +141,7 @@ async def test_api_shows_and_decides_as_recorded(plain_database_url: str) -> Non
         first = await native.get("/remediations", limit=2, state="waiting_for_approval")
         again = {"state": "waiting_for_approval", "cursor": first["next_cursor"]}
         rest = await native.get("/remediations", limit=2, **again)
-        shown = [one["id"] for one in first["remediations"] + rest["remediations"]]
+        shown = [record["id"] for record in first["remediations"] + rest["remediations"]]
         assert shown == sorted(numbers, reverse=True)
         assert rest["next_cursor"] is None
         path, ruling = f"/remediations/{numbers[0]}", {"actor": "ann", "reason": "yes"}

@@ -111,39 +111,39 @@ class Model:
 
     def evaluate(self, high: set[LabelSet], at_ms: int) -> None:
         """The alerts after an evaluation."""
-        for one in self.firing.keys() - high:
-            del self.firing[one]
-            self.ended[one] = at_ms
-            self.waiting[one].append(("resolved", at_ms))
-        for one in high - self.firing.keys():
-            self.firing[one] = at_ms
-            self.waiting[one].append(("firing", at_ms))
+        for label_set in self.firing.keys() - high:
+            del self.firing[label_set]
+            self.ended[label_set] = at_ms
+            self.waiting[label_set].append(("resolved", at_ms))
+        for label_set in high - self.firing.keys():
+            self.firing[label_set] = at_ms
+            self.waiting[label_set].append(("firing", at_ms))
 
     def deliver(self, silenced_hosts: set[str], now_ms: int) -> None:
         """What receivers hear now."""
-        for one in self.waiting.keys() | self.firing.keys() | self.ended.keys():
-            if one[0] in silenced_hosts:
-                self._drop_unheard(one)
+        for label_set in self.waiting.keys() | self.firing.keys() | self.ended.keys():
+            if label_set[0] in silenced_hosts:
+                self._drop_unheard(label_set)
             else:
-                self.steps[one] += self.waiting.pop(one, [])
-                self._tell_change(one, now_ms)
+                self.steps[label_set] += self.waiting.pop(label_set, [])
+                self._tell_change(label_set, now_ms)
 
-    def _drop_unheard(self, one: LabelSet) -> None:
+    def _drop_unheard(self, label_set: LabelSet) -> None:
         """Of alerts that came and went in a silence nobody hears."""
         kept: list[Told] = []
-        for step in self.waiting[one]:
+        for step in self.waiting[label_set]:
             if step[0] == "resolved" and kept and kept[-1][0] == "firing":
                 kept.pop()
             else:
                 kept.append(step)
-        self.waiting[one] = kept
+        self.waiting[label_set] = kept
 
-    def _tell_change(self, one: LabelSet, now_ms: int) -> None:
-        told = self.changes[one]
-        if one in self.firing:
-            change = ("firing", self.firing[one])
-        elif told and told[-1][0] == "firing" and now_ms - self.ended[one] <= RESOLVED_FOR:
-            change = ("resolved", self.ended[one])
+    def _tell_change(self, label_set: LabelSet, now_ms: int) -> None:
+        told = self.changes[label_set]
+        if label_set in self.firing:
+            change = ("firing", self.firing[label_set])
+        elif told and told[-1][0] == "firing" and now_ms - self.ended[label_set] <= RESOLVED_FOR:
+            change = ("resolved", self.ended[label_set])
         else:
             return
         if change not in told[-1:]:
@@ -169,7 +169,7 @@ class Week:
     async def start_process(self, place: int) -> None:
         """Start a process, or one in the place of another that ends."""
         stack = AsyncExitStack()
-        names = [one.name for one in self.notifiers.values()]
+        names = [notifier.name for notifier in self.notifiers.values()]
         process = await stack.enter_async_context(
             running_alerting(self.url, clock=self.clock, webhooks=names[1:])
         )
@@ -337,10 +337,10 @@ async def test_healthy_receivers_hear_each_transition_of_a_week_once_and_in_orde
         await week.deliver()
         assert week.clock.now_ms - NOW_MS > WEEK
         healthy, alertmanager = week.receivers["healthy"], week.receivers["alertmanager"]
-        expected = {one: told for one, told in week.model.steps.items() if told}
+        expected = {label_set: told for label_set, told in week.model.steps.items() if told}
         assert sum(map(len, expected.values())) > N_STEPS
         assert healthy.steps() == expected
-        changes = {one: told for one, told in week.model.changes.items() if told}
+        changes = {label_set: told for label_set, told in week.model.changes.items() if told}
         assert alertmanager.changes() == changes
         check_repetitions(week)
         await check_slow_and_refusing(week)
@@ -365,10 +365,10 @@ async def check_slow_and_refusing(week: Week) -> None:
         week.clock.now_ms += MINUTE
         await week.deliver()
     slow = week.receivers["slow"].steps()
-    for one, expected in week.model.steps.items():
-        if one[0] == SILENCED_HOST:
+    for label_set, expected in week.model.steps.items():
+        if label_set[0] == SILENCED_HOST:
             continue  # It may not have been served while a silence held.
-        told = slow.get(one, [])
+        told = slow.get(label_set, [])
         assert [step for step in expected if step in told] == told
         assert {step for step in expected if step[0] == "resolved"} <= set(told)
     assert week.receivers["refusing"].requests == []

@@ -69,7 +69,7 @@ def test_times_are_those_of_the_evaluations() -> None:
     assert back.keep_firing_since_ms == 0
     ended = close_alert(kept, 13_000)
     assert (ended.state, ended.resolved_at_ms) == (AlertState.RESOLVED, 13_000)
-    steps = [(one.from_state, one.to_state) for one in transitions_between(None, firing)]
+    steps = [(step.from_state, step.to_state) for step in transitions_between(None, firing)]
     assert steps == [
         (AlertState.INACTIVE, AlertState.PENDING),
         (AlertState.PENDING, AlertState.FIRING),

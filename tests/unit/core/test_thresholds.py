@@ -26,7 +26,7 @@ def changes_of(
     )
     for change in found:
         assert rows[change.row] == (change.series_id, change.timestamp_ms, change.value)
-    return [(one.series_id, one.timestamp_ms, one.value, one.level) for one in found]
+    return [(change.series_id, change.timestamp_ms, change.value, change.level) for change in found]
 
 
 def test_a_level_that_stays_is_no_change() -> None:
@@ -111,7 +111,7 @@ def test_batches_give_what_a_loop_gives(batches: list[list[tuple[int, int, float
     for batch in batches:
         expected = []
         newest = {series_id: time for series_id, (_, time) in known.items()}
-        level = {series_id: one for series_id, (one, _) in known.items()}
+        level = {series_id: known_level for series_id, (known_level, _) in known.items()}
         seen: set[tuple[int, int]] = set()
         for series_id, time, value in sorted(batch, key=lambda row: (row[0], row[1])):
             if series_id not in LIMITS or time <= newest[series_id] or (series_id, time) in seen:
