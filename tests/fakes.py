@@ -160,7 +160,11 @@ class InMemoryStore:
     async def sample_bounds(self, tenant: str) -> tuple[int, int] | None:
         """See the port."""
         data = self._tenants.get(tenant)
-        times = [] if data is None else [time for one in data.series.values() for time in one.times]
+        times = (
+            []
+            if data is None
+            else [time for series in data.series.values() for time in series.times]
+        )
         return (min(times), max(times)) if times else None
 
     async def label_names(

@@ -45,9 +45,9 @@ class NativeClient:
     async def get(self, path: str, status: int = 200, **parameters: Any) -> Any:
         """A GET with parameters; a list repeats one."""
         pairs = [
-            (name, str(one))
+            (name, str(item))
             for name, value in parameters.items()
-            for one in (value if isinstance(value, list) else [value])
+            for item in (value if isinstance(value, list) else [value])
         ]
         return await self.send("GET", path, status=status, params=pairs)
 

@@ -67,9 +67,9 @@ class CuttableNetwork:
         except (OSError, asyncio.CancelledError):
             return
         finally:
-            for one in (writer, there[1]):
-                one.transport.abort()
-                self._open.discard(one)
+            for stream in (writer, there[1]):
+                stream.transport.abort()
+                self._open.discard(stream)
             self._tasks.discard(task)
 
     async def _pass_on(

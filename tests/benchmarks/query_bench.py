@@ -207,10 +207,10 @@ def print_table(results: list[Timings]) -> None:
     table.add_column("query")
     for column in ("promcompat", "Prometheus", "VictoriaMetrics", "ours/Prom", "ours/VM"):
         table.add_column(column, justify="right")
-    for one in results:
-        ours, prometheus, victoria = (one.median_of(name) for name in SERVERS)
+    for result in results:
+        ours, prometheus, victoria = (result.median_of(name) for name in SERVERS)
         row = [f"{value:.1f}" for value in (ours, prometheus, victoria)]
-        table.add_row(one.title, *row, f"{ours / prometheus:.2f}", f"{ours / victoria:.2f}")
+        table.add_row(result.title, *row, f"{ours / prometheus:.2f}", f"{ours / victoria:.2f}")
     Console(width=120).print(table)
 
 
@@ -240,7 +240,7 @@ def main() -> int:
         results = asyncio.run(measure_all(urls, options))
     print_table(results)
     if options.json is not None:
-        rows = [{"query": one.title, "milliseconds": one.milliseconds} for one in results]
+        rows = [{"query": result.title, "milliseconds": result.milliseconds} for result in results]
         options.json.write_text(json.dumps({"cores": cpu_count(), "queries": rows}, indent=2))
     return 0
 

@@ -20,14 +20,14 @@ def print_table(measurements: Iterable[Measurement]) -> None:
     table.add_column("measurement")
     for title in ("unit", "promcompat", "Prometheus", "ours / theirs"):
         table.add_column(title, justify="right", no_wrap=True)
-    for one in measurements:
-        better = "more is better" if one.is_rate else "less is better"
+    for measurement in measurements:
+        better = "more is better" if measurement.is_rate else "less is better"
         table.add_row(
-            one.name,
-            one.unit,
-            _format(median(one.ours)),
-            _format(median(one.prometheus)),
-            f"{one.ratio:.2f} ({better})",
+            measurement.name,
+            measurement.unit,
+            _format(median(measurement.ours)),
+            _format(median(measurement.prometheus)),
+            f"{measurement.ratio:.2f} ({better})",
         )
     Console(width=130).print(table)
 
@@ -40,16 +40,16 @@ def to_json(measurements: Iterable[Measurement], thresholds: ThresholdCost) -> s
     """All single figures beside the medians."""
     rows = [
         {
-            "name": one.name,
-            "unit": one.unit,
-            "more_is_better": one.is_rate,
-            "promcompat": median(one.ours),
-            "prometheus": median(one.prometheus),
-            "ratio": one.ratio,
-            "promcompat_all": one.ours,
-            "prometheus_all": one.prometheus,
+            "name": measurement.name,
+            "unit": measurement.unit,
+            "more_is_better": measurement.is_rate,
+            "promcompat": median(measurement.ours),
+            "prometheus": median(measurement.prometheus),
+            "ratio": measurement.ratio,
+            "promcompat_all": measurement.ours,
+            "prometheus_all": measurement.prometheus,
         }
-        for one in measurements
+        for measurement in measurements
     ]
     document = {"cores": cpu_count(), "measurements": rows, "thresholds": asdict(thresholds)}
     return json.dumps(document, indent=2) + "\n"

@@ -56,7 +56,7 @@ async def write_until_death(
     labels = series_of(writer)
     round_number = 0
     while True:
-        points = {one: [(start_ms + round_number, float(round_number))] for one in labels}
+        points = {series: [(start_ms + round_number, float(round_number))] for series in labels}
         (body,) = encode_write_requests(points)
         try:
             await api.write_body(body)

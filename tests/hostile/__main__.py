@@ -33,14 +33,14 @@ _N_EACH = 20
 async def attack(service: AttackedService, only: str) -> int:
     """Carry out the known attacks whose names hold a text; how many faults there were."""
     n_faults = 0
-    for one in ATTACKS:
-        if only not in one.name:
+    for known in ATTACKS:
+        if only not in known.name:
             continue
         started = time.monotonic()
-        faults = await carry_out(service, one)
+        faults = await carry_out(service, known)
         worst = service.worst_health_seconds(started)
         say(
-            f"{one.name}: {time.monotonic() - started:.1f} s, worst health {worst:.3f} s, "
+            f"{known.name}: {time.monotonic() - started:.1f} s, worst health {worst:.3f} s, "
             f"resident {service.resident_bytes // MEBIBYTE} MiB, "
             f"peak {service.peak_resident_bytes // MEBIBYTE} MiB"
         )

@@ -218,9 +218,9 @@ def targets() -> tuple[Target, ...]:
     install_native_api(app)
     described = {(route.method, (BASE + route.path).rstrip("/")): route for route in ROUTES}
     found: dict[tuple[str, str], Target] = {}
-    for one in app.router.routes():
-        path = one.resource.canonical if one.resource is not None else "/"
-        method = "POST" if one.method == "*" else one.method
+    for served in app.router.routes():
+        path = served.resource.canonical if served.resource is not None else "/"
+        method = "POST" if served.method == "*" else served.method
         route = described.get((method, path.rstrip("/")))
         found[method, path] = Target(method, path, route)
     return tuple(found.values())
@@ -279,7 +279,7 @@ class RequestMaker:
         return (("Content-Type", kind),), body
 
     def _json_body(self, route: Route) -> tuple[tuple[tuple[str, str], ...], bytes]:
-        examples = [one.body for one in route.examples if one.body is not None] or [{}]
+        examples = [example.body for example in route.examples if example.body is not None] or [{}]
         document = copy.deepcopy(self._random.choice(examples))
         for _ in range(self._random.choice((0, 1, 1, 2))):
             document = self._changed(document)
@@ -316,7 +316,7 @@ class RequestMaker:
             )
             for _ in range(self._random.randrange(4))
         ]
-        message = b"".join(encode_field(1, self._bent(one)) for one in series)
+        message = b"".join(encode_field(1, self._bent(entry)) for entry in series)
         if self._random.random() < 0.5:
             entry = encode_metadata(self._plain(), self._random.randrange(20), self._plain())
             message += encode_field(3, entry)

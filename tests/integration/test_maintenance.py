@@ -361,7 +361,7 @@ async def test_a_series_with_an_open_alert_stays_until_it_has_ended(
 ) -> None:
     old_ms = NOW_MS - 5 * DAY_MS
     await storage.store.write_batch(
-        "red", make_batch({one: [(old_ms, 1.0)] for one in (JOBS, *LOAD)})
+        "red", make_batch({labels: [(old_ms, 1.0)] for labels in (JOBS, *LOAD)})
     )
     await connection.execute(
         "INSERT INTO alert (tenant_id, series_id, rule_group, rule_name, fingerprint, labels, "

@@ -41,7 +41,9 @@ async def test_posted_samples_are_visible_to_promql_and_lists(native: NativeClie
     found = await native.prometheus("query", query='{"a ünïcode.name"}', time=str(START))
     assert found["result"][0]["value"] == [START, "1.5"]
     page = await native.get("/", name="m", order="asc", **RANGE)
-    assert [(one["timestamp"], one["value"], one["labels"]) for one in page["samples"]] == [
+    assert [
+        (sample["timestamp"], sample["value"], sample["labels"]) for sample in page["samples"]
+    ] == [
         ("2023-11-14T22:15:00.500Z", "-Infinity", {}),
         ("2023-11-14T22:15:01.000Z", "NaN", {"source": "s"}),
     ]
@@ -63,7 +65,7 @@ async def test_nothing_of_an_invalid_batch_is_stored(native: NativeClient) -> No
         {"name": "nul\0", "value": 1},
     ]
     problem = await native.ingest(*batch, status=400)
-    fields = [one["field"] for one in problem["errors"]]
+    fields = [fault["field"] for fault in problem["errors"]]
     assert fields == [
         "metrics[1].name",
         "metrics[2].value",
@@ -80,7 +82,7 @@ async def test_nothing_of_an_invalid_batch_is_stored(native: NativeClient) -> No
     assert await native.get("/names") == {"names": [], "next_cursor": None}
     reply = await native.ingest(*batch, params={"partial": "true"})
     assert (reply["accepted"], reply["rejected"]) == (1, 10)
-    assert [one["index"] for one in reply["errors"]] == list(range(1, 11))
+    assert [fault["index"] for fault in reply["errors"]] == list(range(1, 11))
     assert (await native.get("/names"))["names"] == ["good"]
 
 
@@ -121,8 +123,8 @@ async def test_samples_without_a_timestamp_are_all_kept(native: NativeClient) ->
         *(native.send("POST", "/ingest", status=200, body=body) for _ in range(20))
     )
     page = await native.get("/", name="req_ms", order="asc", limit=100)
-    assert [one["value"] for one in page["samples"]] == [12, *[15] * 21]
-    assert len({one["timestamp"] for one in page["samples"]}) == 22
+    assert [sample["value"] for sample in page["samples"]] == [12, *[15] * 21]
+    assert len({sample["timestamp"] for sample in page["samples"]}) == 22
 
 
 async def test_every_level_of_one_millisecond_is_noticed(native: NativeClient) -> None:
@@ -138,7 +140,9 @@ async def test_conflicts_keep_the_first_value_unless_the_last_wins(native: Nativ
     await native.ingest(sample("m", 1), sample("n", 1))
     partly = await native.ingest(sample("m", 2), sample("m", 3, 60), status=207)
     assert (partly["accepted"], partly["rejected"]) == (1, 1)
-    assert [(one["field"], one["index"]) for one in partly["errors"]] == [("metrics[0].value", 0)]
+    assert [(fault["field"], fault["index"]) for fault in partly["errors"]] == [
+        ("metrics[0].value", 0)
+    ]
     assert await values_of(native, "m") == [1, 3]
     problem = await native.ingest(sample("m", 2), status=409)
     assert problem["detail"].startswith("nothing was stored: metrics[0].value")
@@ -166,15 +170,15 @@ async def test_a_repeated_batch_may_hold_samples_without_a_timestamp(
     for _ in range(3):
         assert (await native.ingest(*batch))["accepted"] == 2
     partly = await native.ingest(sample("m", 5), {"name": "now", "value": 3}, status=207)
-    assert [one["index"] for one in partly["errors"]] == [0]
+    assert [fault["index"] for fault in partly["errors"]] == [0]
     assert await values_of(native, "m") == [1]
     found = await native.get("/", name="now")
-    assert [one["value"] for one in found["samples"]] == [3, 2, 2, 2]
+    assert [sample["value"] for sample in found["samples"]] == [3, 2, 2, 2]
 
 
 async def values_of(native: NativeClient, name: str) -> list[object]:
     page = await native.get("/", name=name, order="asc", **RANGE)
-    return [one["value"] for one in page["samples"]]
+    return [sample["value"] for sample in page["samples"]]
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
@@ -187,16 +191,16 @@ async def test_pages_neither_repeat_nor_skip_while_others_write(
         for index in range(0, 30, 3)
     ]
     await native.ingest(*batch)
-    expected = sorted((one["timestamp"], one["labels"]["series"]) for one in batch)  # type: ignore[index]
+    expected = sorted((sample["timestamp"], sample["labels"]["series"]) for sample in batch)  # type: ignore[index]
     seen: list[tuple[float, str]] = []
     cursor: dict[str, str] = {}
     for page_number in range(100):
         bounds = {"start": START, "end": START + 100}
         page = await native.get("/", name="m", order=order, limit=7, **bounds, **cursor)
         seen += [
-            (START + int(one["timestamp"][17:19]) - 0, one["labels"]["series"])
-            for one in page["samples"]
-            if one["labels"]["series"] != "new"
+            (START + int(sample["timestamp"][17:19]) - 0, sample["labels"]["series"])
+            for sample in page["samples"]
+            if sample["labels"]["series"] != "new"
         ]
         if page["next_cursor"] is None:
             break
@@ -221,7 +225,7 @@ async def test_a_cursor_carries_its_range_and_belongs_to_its_filters(
     while cursor:
         await native.ingest({"name": "m", "value": 9, "timestamp": now - 3600 * 2})
         page = await native.get("/", name="m", order="asc", limit=1, cursor=cursor)
-        values += [one["value"] for one in page["samples"]]
+        values += [sample["value"] for sample in page["samples"]]
         cursor = page["next_cursor"]
     assert values == [0, 1, 2]
     bounds = {"start": now - 3600, "end": now + 1}
@@ -241,7 +245,7 @@ async def test_filters_select_series(native: NativeClient) -> None:
 
     async def hosts(*filters: str) -> list[str]:
         found = await native.get("/latest/m", label=list(filters))
-        return [one["labels"]["host"] for one in found["series"]]
+        return [series["labels"]["host"] for series in found["series"]]
 
     assert await hosts("host=a1") == ["a1"]
     assert await hosts("host!=a1", "dc=e") == ["a2", "b1"]
@@ -299,7 +303,7 @@ async def test_buckets_are_filled_and_grouped(native: NativeClient) -> None:
 
     async def points(**parameters: object) -> list[object]:
         answer = await native.get("/series/g", **span, **parameters)
-        return [[point["value"] for point in one["points"]] for one in answer["series"]]
+        return [[point["value"] for point in series["points"]] for series in answer["series"]]
 
     assert await points(group_by="dc") == [[11.0], [7.0]]
     assert await points(group_by="dc", fill="null") == [[11.0, None, None], [None, None, 7.0]]

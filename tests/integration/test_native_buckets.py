@@ -50,7 +50,7 @@ async def points(native: NativeClient, name: str = "m", **parameters: Any) -> li
     """Time of day and value of each point of the only series."""
     answer = await native.get(f"/series/{name}", **parameters)
     (series,) = answer["series"] or [{"points": []}]
-    return [(one["timestamp"][11:16], one["value"]) for one in series["points"]]
+    return [(point["timestamp"][11:16], point["value"]) for point in series["points"]]
 
 
 async def test_a_bucket_begins_at_its_timestamp_and_ends_before_the_next(
@@ -126,11 +126,11 @@ async def test_buckets_are_those_of_sql(native: NativeClient, database_url: str)
                 expected[row["key"]].append((row["bucket"], row["value"]))
             found = await ours(native, bucket, start, end, name, group)
             where = (bucket, start, end, name, group)
-            assert [[at for at, _ in one] for one in found] == [
-                [at for at, _ in one] for one in by_key(expected)
+            assert [[at for at, _ in points] for points in found] == [
+                [at for at, _ in points] for points in by_key(expected)
             ], where
-            assert [value for one in found for _, value in one] == pytest.approx(
-                [value for one in by_key(expected) for _, value in one], rel=1e-12
+            assert [value for points in found for _, value in points] == pytest.approx(
+                [value for points in by_key(expected) for _, value in points], rel=1e-12
             ), where
 
 
@@ -161,7 +161,7 @@ async def ours(
     )
     column = name if name == "p99.9" else "value"
     return [
-        [(datetime.fromisoformat(one["timestamp"]), one[column]) for one in series["points"]]
+        [(datetime.fromisoformat(point["timestamp"]), point[column]) for point in series["points"]]
         for series in answer["series"]
     ]
 

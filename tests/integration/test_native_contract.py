@@ -28,9 +28,9 @@ async def send_example(native: NativeClient, route: Route, example: Example) -> 
     for part, value in example.path.items():
         path = path.replace(f"{{{part}}}", quote(value, safe=""))
     pairs = [
-        (name, one)
+        (name, item)
         for name, value in example.query.items()
-        for one in (value if isinstance(value, list) else [value])
+        for item in (value if isinstance(value, list) else [value])
     ]
     options: dict[str, Any] = {"params": pairs, "headers": dict(example.headers)}
     if example.body is not None:

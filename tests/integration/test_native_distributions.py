@@ -23,16 +23,16 @@ async def native(database_url: str) -> AsyncIterator[NativeClient]:
 def scrape(name: str, factor: float, offset: int, **labels: str) -> list[dict[str, Any]]:
     """A scrape of a histogram that has counted `factor` times 40 observations of 60 in all."""
     counters = {f"{name}_sum": 60.0, f"{name}_count": 40.0}
-    rows = [(one, value, {}) for one, value in counters.items()]
+    rows = [(metric, value, {}) for metric, value in counters.items()]
     rows += [(f"{name}_bucket", float(count), {"le": le}) for le, count in BUCKETS.items()]
     return [
         {
-            "name": one,
+            "name": metric,
             "value": value * factor,
             "timestamp": TEN + offset,
             "labels": {**labels, **le},
         }
-        for one, value, le in rows
+        for metric, value, le in rows
     ]
 
 
@@ -51,7 +51,7 @@ async def test_a_classic_histogram_needs_no_definition(native: NativeClient) -> 
         "buckets": {"1": 30.0, "2": 90.0, "+Inf": 120.0},
         "quantiles": {},
     }
-    assert [one["labels"]["host"] for one in latest["series"]] == ["a", "b"]
+    assert [series["labels"]["host"] for series in latest["series"]] == ["a", "b"]
     assert (await native.get("/latest/h", limit=1))["truncated"] is True
     statistics = await native.get("/aggregate/h", group_by="host", **SPAN)
     a, b = statistics["groups"]
@@ -110,8 +110,8 @@ async def test_a_summary_has_its_quantiles(native: NativeClient, is_defined: boo
 async def test_samples_beside_counters_of_their_name_are_samples(native: NativeClient) -> None:
     for offset in (0, 60):
         rows = [
-            {"name": one, "value": 1, "timestamp": TEN + offset}
-            for one in ("g", "g_count", "g_sum")
+            {"name": metric, "value": 1, "timestamp": TEN + offset}
+            for metric in ("g", "g_count", "g_sum")
         ]
         await native.ingest(*rows)
     latest = await native.get("/latest/g")

@@ -82,15 +82,17 @@ async def send(
     assert not [word for word in LIBRARY_WORDS if word in text], where
     # A head that is too large is refused by the server before it knows whose path it is.
     if response.status >= 400 and response.status not in (414, 431):
-        for one in json.loads(text)["errors"]:
-            assert one["in"], where
-            assert one["field"], where
-            assert one["reason"], where
-            assert one["expected"], where
+        for fault in json.loads(text)["errors"]:
+            assert fault["in"], where
+            assert fault["field"], where
+            assert fault["reason"], where
+            assert fault["expected"], where
 
 
 def valid_body(route: Route) -> Any:
-    return next((one.body for one in route.examples if one.body and one.status < 300), {})
+    return next(
+        (example.body for example in route.examples if example.body and example.status < 300), {}
+    )
 
 
 def bodies_of(route: Route) -> Iterator[bytes]:

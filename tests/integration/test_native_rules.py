@@ -129,7 +129,7 @@ async def test_what_no_rule_has_is_refused_with_its_place(
     native: NativeClient, changes: dict[str, Any], field: str
 ) -> None:
     found = await native.send("POST", "/rules", status=400, body=RULE | changes)
-    assert [one["field"] for one in found["errors"]] == [field]
+    assert [fault["field"] for fault in found["errors"]] == [field]
     assert found["errors"][0]["expected"]
 
 
@@ -172,7 +172,7 @@ async def test_remediations_are_checked_when_they_are_defined(native: NativeClie
     ):
         spec["input"] = {"action": {"type": "command", "name": "rm", "args": []}}
         found = await native.send(method, path, status=400, body=body)
-        assert [one["field"] for one in found["errors"]] == [f"{prefix}.input.action.args"]
+        assert [fault["field"] for fault in found["errors"]] == [f"{prefix}.input.action.args"]
         assert found["errors"][0]["expected"] == "one of tries, type, name, arguments, timeout"
         spec["input"] = {"action": {"type": "command", "name": "rm"}}
         found = await native.send(method, path, status=400, body=body)
@@ -199,8 +199,8 @@ async def test_a_remediation_that_is_no_longer_allowed_keeps_no_rule_from_changi
     spec = {"workflow_type": "RemediationWorkflow", "task_queue": "promcompat"}
     rule = {**RULE, "remediation": {**spec, "input": {"action": action}}}
     commands = {"fix": ("/bin/true",)}
-    async with running_native_service(plain_database_url, remediation_commands=commands) as one:
-        made = await one.send("POST", "/rules", status=201, body=rule)
+    async with running_native_service(plain_database_url, remediation_commands=commands) as client:
+        made = await client.send("POST", "/rules", status=201, body=rule)
     async with running_native_service(plain_database_url) as two:
         await two.send("POST", f"/rules/{made['id']}/disable", status=200)
         await two.send("POST", "/rules", status=400, body={**rule, "name": "Other"})

@@ -87,13 +87,13 @@ async def test_samples_of_all_selections_count_together(database_url: str) -> No
         await storage.store.write_batch(
             TENANT, make_batch({make_labels("a"): points, make_labels("b"): points})
         )
-        one, other = select_name("a", -1, 100), select_name("b", -1, 100)
-        (block,) = await storage.store.select(TENANT, [one])
+        selection, other = select_name("a", -1, 100), select_name("b", -1, 100)
+        (block,) = await storage.store.select(TENANT, [selection])
         assert len(block.timestamps) == 100
         with pytest.raises(ExecutionError, match=TOO_MANY_SAMPLES):
-            await storage.store.select(TENANT, [one, other])
+            await storage.store.select(TENANT, [selection, other])
         # The connections are still good.
-        assert len(await storage.store.select(TENANT, [one])) == 1
+        assert len(await storage.store.select(TENANT, [selection])) == 1
 
 
 async def test_bytes_of_all_selections_count_together(database_url: str) -> None:

@@ -147,8 +147,8 @@ async def with_world(url: str, actions: list[tuple[object, ...]]) -> World:
             {"pushdown": PushdownMode.OFF, "sample_cache_bytes": 0},
         ]
         *storages, reference = [
-            await stack.enter_async_context(opened_storage(url, now_ms=now_ms, **one))
-            for one in options
+            await stack.enter_async_context(opened_storage(url, now_ms=now_ms, **changed))
+            for changed in options
         ]
         world = World(storages, reference)
         clock.append(world)

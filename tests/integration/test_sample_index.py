@@ -110,7 +110,7 @@ async def test_migration_of_a_database_with_samples(
             await make_old_partitions(connection)
         await insert_days(connection, FIRST_DAY, n_series=3, per_day=20)
         before = await checksum(connection)
-        assert not any("INCLUDE" in str(one) for one in await partition_indexes(connection))
+        assert not any("INCLUDE" in str(index) for index in await partition_indexes(connection))
 
         await migrate(empty_database_url, discard)
         assert_covering(await partition_indexes(connection), N_DAYS)

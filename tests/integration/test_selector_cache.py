@@ -28,7 +28,10 @@ async def test_services_that_make_the_same_series_at_once_do_not_block_each_othe
     series = {make_labels("up", number=str(number)): [(1, 1.0)] for number in range(500)}
     async with opened_storage(database_url) as ours, opened_storage(database_url) as other:
         await asyncio.gather(
-            *(one.store.write_batch("default", make_batch(series)) for one in (ours, other) * 4)
+            *(
+                storage.store.write_batch("default", make_batch(series))
+                for storage in (ours, other) * 4
+            )
         )
         (block,) = await ours.store.select("default", [select_name("up", 0, 1)])
         assert len(block.labels) == 500

@@ -52,8 +52,8 @@ async def test_new_series_of_another_service_is_in_the_next_list(
         labels = make_labels("up", job=f"j{number}", **{f"only{number}": "1"})
         await write(other, labels, T0)
         for _ in range(2):
-            jobs = [f"j{one}" for one in range(number + 1)]
-            names = sorted([METRIC_NAME, "job", *(f"only{one}" for one in range(number + 1))])
+            jobs = [f"j{n}" for n in range(number + 1)]
+            names = sorted([METRIC_NAME, "job", *(f"only{n}" for n in range(number + 1))])
             assert await ours.catalogue.label_values(TENANT, "job", UP, *bounds, 0) == jobs
             assert await ours.catalogue.label_names(TENANT, UP, *bounds, 0) == names
             assert len(await ours.catalogue.series(TENANT, UP, *bounds, 0)) == number + 1

@@ -105,7 +105,7 @@ async def test_grouped_callers_are_answered_for_their_own_rows(
     other = make_labels("up", job="b")
     # With known series the writes reach the group in the order they are made.
     await storage.store.write_batch(
-        "default", make_batch({one: [(T0 - 1, 0.0)] for one in (UP, other)})
+        "default", make_batch({series: [(T0 - 1, 0.0)] for series in (UP, other)})
     )
     commits = storage.stats.commits
     results = await asyncio.gather(
@@ -132,12 +132,12 @@ async def test_batches_after_repeated_ones_are_copied_again(
     storage: MetricStorage, repeats: int
 ) -> None:
     labels = [make_labels("up", number=str(number)) for number in range(50)]
-    batch = make_batch({one: [(T0, 1.0)] for one in labels})
+    batch = make_batch({series: [(T0, 1.0)] for series in labels})
     for _ in range(1 + repeats):
         await storage.store.write_batch("default", batch)
     assert storage.stats.duplicate_commits == repeats
     for step in range(1, 4):
-        fresh = make_batch({one: [(T0 + step, 1.0)] for one in labels})
+        fresh = make_batch({series: [(T0 + step, 1.0)] for series in labels})
         await storage.store.write_batch("default", fresh)
     assert storage.stats.duplicate_commits == repeats
     assert storage.stats.staged_commits == 0
@@ -149,11 +149,13 @@ async def test_half_repeated_batch_stores_the_other_half(
 ) -> None:
     labels = [make_labels("up", number=f"{number:02}") for number in range(40)]
     await storage.store.write_batch(
-        "default", make_batch({one: [(T0, 1.0)] for one in labels[::2]})
+        "default", make_batch({series: [(T0, 1.0)] for series in labels[::2]})
     )
-    batch = make_batch({one: [(T0, 1.0), (T0 + 1, 2.0), (T0 + 1, 2.0)] for one in labels})
+    batch = make_batch({series: [(T0, 1.0), (T0 + 1, 2.0), (T0 + 1, 2.0)] for series in labels})
     await storage.store.write_batch("default", batch)
-    conflicting = make_batch({one: [(T0 + 1, 3.0), (T0 + 2, 4.0), (T0 + 2, 5.0)] for one in labels})
+    conflicting = make_batch(
+        {series: [(T0 + 1, 3.0), (T0 + 2, 4.0), (T0 + 2, 5.0)] for series in labels}
+    )
     with pytest.raises(WriteRejectedError, match=r"existing 2, new value 3$"):
         await storage.store.write_batch("default", conflicting)
     assert storage.stats.rows_rejected == 80
@@ -189,10 +191,10 @@ async def test_every_order_of_writes_keeps_the_first(storage: MetricStorage) -> 
     for _ in range(40):
         picks = random.integers(0, [4, 6, 3], (random.integers(1, 12), 3)).tolist()
         rows = [(labels[series], T0 + step, float(value)) for series, step, value in picks]
-        batch = make_batch([(one, [(timestamp, value)]) for one, timestamp, value in rows])
+        batch = make_batch([(series, [(timestamp, value)]) for series, timestamp, value in rows])
         conflicts = False
-        for one, timestamp, value in rows:
-            kept = model.setdefault((one, timestamp), value_bits(value))
+        for series, timestamp, value in rows:
+            kept = model.setdefault((series, timestamp), value_bits(value))
             conflicts |= kept != value_bits(value)
         if conflicts:
             with pytest.raises(WriteRejectedError):
@@ -200,8 +202,8 @@ async def test_every_order_of_writes_keeps_the_first(storage: MetricStorage) -> 
         else:
             await storage.store.write_batch("default", batch)
     stored = {
-        (one, timestamp): bits
-        for one, points in block_rows(await read(storage)).items()
+        (series, timestamp): bits
+        for series, points in block_rows(await read(storage)).items()
         for timestamp, bits in points
     }
     assert stored == model
@@ -231,15 +233,15 @@ async def test_many_writers_of_the_same_new_series_make_each_once(
 
 async def test_two_services_on_one_database_agree(database_url: str) -> None:
     labels = [make_labels("up", number=str(number)) for number in range(100)]
-    async with opened_storage(database_url) as one, opened_storage(database_url) as two:
+    async with opened_storage(database_url) as first, opened_storage(database_url) as second:
 
         async def write(storage: MetricStorage, step: int) -> None:
             points = [(T0 + step, float(step)), (T0 + step + 1, float(step + 1))]
             batch = make_batch(dict.fromkeys(labels, points))
             await storage.store.write_batch("default", batch)
 
-        await asyncio.gather(*(write(both, step) for step in range(12) for both in (one, two)))
-        for storage in (one, two):
+        await asyncio.gather(*(write(both, step) for step in range(12) for both in (first, second)))
+        for storage in (first, second):
             block = await read(storage)
             assert len(block.labels) == 100
             assert block.values.reshape(100, 13).tolist() == [list(range(13))] * 100
@@ -452,7 +454,7 @@ async def test_tiny_cache_stores_everything(database_url: str) -> None:
     async with opened_storage(database_url, series_cache_bytes=10_000) as storage:
         labels = [make_labels("up", number=f"{number:03}") for number in range(200)]
         for step in range(3):
-            batch = make_batch({one: [(T0 + step, step)] for one in labels})
+            batch = make_batch({series: [(T0 + step, step)] for series in labels})
             await storage.store.write_batch("default", batch)
         block = await read(storage)
         assert block.labels == tuple(labels)
@@ -517,7 +519,7 @@ async def test_connection_killed_during_writes_loses_nothing_acknowledged(
 
     async def write(first: int) -> None:
         for step in range(first, first + 20):
-            batch = make_batch({one: [(T0 + step, 1.0)] for one in labels})
+            batch = make_batch({series: [(T0 + step, 1.0)] for series in labels})
             try:
                 await storage.store.write_batch("default", batch)
             except StorageUnavailableError:
@@ -535,8 +537,8 @@ async def test_connection_killed_during_writes_loses_nothing_acknowledged(
     await storage.store.write_batch("default", make_batch({UP: [(T0 - 1, 1.0)]}))
     stored = block_rows(await read(storage))
     assert acknowledged
-    for one in labels:
-        assert acknowledged <= {timestamp for timestamp, _ in stored[one]}
+    for series in labels:
+        assert acknowledged <= {timestamp for timestamp, _ in stored[series]}
 
 
 async def test_caller_that_goes_away_harms_nobody(storage: MetricStorage) -> None:

@@ -65,8 +65,8 @@ async def asked(connection: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -
 async def test_the_connection_that_is_idle_for_longest_makes_room() -> None:
     async with serving(max_connections=3) as connect:
         first, second, third = [await connect() for _ in range(3)]
-        for one in (second, first, third):
-            assert await asked(one) == 200
+        for connection in (second, first, third):
+            assert await asked(connection) == 200
         newcomer = await connect()
         assert await asked(newcomer) == 200
         assert await asyncio.wait_for(second[0].read(), 30) == b""

@@ -12,9 +12,9 @@ def test_labels_are_sorted_by_name_and_lose_empty_values() -> None:
 
 
 def test_equal_label_sets_hash_alike_whatever_the_order_given() -> None:
-    one, other = Labels([("a", "1"), ("b", "2")]), Labels([("b", "2"), ("a", "1")])
-    assert one == other
-    assert len({one, other}) == 1
+    labels, other = Labels([("a", "1"), ("b", "2")]), Labels([("b", "2"), ("a", "1")])
+    assert labels == other
+    assert len({labels, other}) == 1
 
 
 def test_labels_compare_pair_by_pair_then_by_length() -> None:

@@ -131,7 +131,7 @@ async def test_a_metric_that_fails_stops_no_other() -> None:
 async def test_stale_hours_that_fail_stop_no_other() -> None:
     bad = NOW_MS // HOUR_MS - 90
     report = await service(FakeSteps(failing=[bad])).run_once()
-    assert f"hours {bad} to {bad} of tenant 1" in {one.subject for one in report.failures}
+    assert f"hours {bad} to {bad} of tenant 1" in {failure.subject for failure in report.failures}
     assert report.n_hours_computed == 24 + 24 + 11 + 1
 
 

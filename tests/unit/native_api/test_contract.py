@@ -65,7 +65,7 @@ def test_the_docs_page_needs_nothing_from_elsewhere() -> None:
     assert len(page.ids) == len(set(page.ids))
     assert {link for link in page.links if not link.startswith("#")} == {"openapi.json"}
     assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
-    assert len([one for one in page.ids if one.startswith("problem-")]) == len(TITLES)
+    assert len([element for element in page.ids if element.startswith("problem-")]) == len(TITLES)
 
 
 def request_with(**headers: str) -> web.Request:

@@ -46,7 +46,7 @@ def test_rows_keep_their_place_and_known_series_are_not_decoded() -> None:
         DEFAULT_LABEL_LIMITS,
     )
     assert kept == [5, 8]
-    assert [(one.index, one.field) for one in faults] == [(6, "name"), (7, "timestamp")]
+    assert [(fault.index, fault.field) for fault in faults] == [(6, "name"), (7, "timestamp")]
     assert batch.series_keys[0] == batch.series_keys[1]
     assert batch.timestamps.tolist() == [1000, 9000]
     assert batch.values.tolist() == [1.0, -np.inf]
@@ -63,7 +63,7 @@ def test_times_beyond_the_latest_are_faults_by_their_index() -> None:
     _, kept, faults = ColumnReader().read(
         items, [0, 1, 2], [None] * 3, 0, 2_500, frozenset(), DEFAULT_LABEL_LIMITS
     )  # type: ignore[arg-type]
-    assert (kept, [one.index for one in faults]) == ([0, 2], [1])
+    assert (kept, [fault.index for fault in faults]) == ([0, 2], [1])
 
 
 _TEXTS = st.sampled_from(["", "a", "b", "1"])
@@ -134,11 +134,11 @@ def test_labels_beyond_the_limits_are_faults_of_their_sample_alone() -> None:
         {"abcdefghi": "1"},
         {str(number): "1" for number in range(4)},
     ]
-    items = [{"name": "m", "value": 1, "timestamp": 1, "labels": one} for one in labels]
+    items = [{"name": "m", "value": 1, "timestamp": 1, "labels": given} for given in labels]
     items += [{"name": "m" * 7, "value": 1, "timestamp": 1}]
     _, kept, faults = ColumnReader().read(items, range(5), [None] * 5, 9, None, (), limits)  # type: ignore[arg-type]
     assert kept == [0]
-    assert [(one.index, one.field) for one in faults] == [
+    assert [(fault.index, fault.field) for fault in faults] == [
         (1, "labels.a"),
         (2, "labels.abcdefghi"),
         (3, "labels"),

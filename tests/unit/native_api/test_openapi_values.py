@@ -31,7 +31,7 @@ def shown_values(schema: Json) -> Iterator[Any]:
 
 def parameters_of(route: Route) -> list[Json]:
     operation = DOCUMENT["paths"][BASE + route.path][route.method.lower()]
-    return [one for one in operation["parameters"] if one.get("in") == "query"]
+    return [parameter for parameter in operation["parameters"] if parameter.get("in") == "query"]
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation_id)
@@ -60,7 +60,9 @@ def test_values_of_bodies(route: Route) -> None:
     operation = DOCUMENT["paths"][BASE + route.path][route.method.lower()]
     schema = next(iter(operation["requestBody"]["content"].values()))["schema"]
     valid = next(
-        one.body for one in route.examples if one.body and one.status in _STATUSES_OF_VALID_BODIES
+        example.body
+        for example in route.examples
+        if example.body and example.status in _STATUSES_OF_VALID_BODIES
     )
     assert isinstance(valid, dict)
     adapter = TypeAdapter(route.body)
@@ -82,10 +84,10 @@ def resolved(schema: Json) -> Json:
 
 def test_there_are_values_to_check() -> None:
     bucket = next(
-        one
+        parameter
         for route in ROUTES
         if route.path == "/series/{name}"
-        for one in parameters_of(route)
-        if one["name"] == "bucket"
+        for parameter in parameters_of(route)
+        if parameter["name"] == "bucket"
     )
     assert list(shown_values(bucket["schema"])) == ["5m", "30s", "5m", "1h"]

@@ -131,6 +131,6 @@ def test_values_are_shown_short() -> None:
     assert quoted_value("a" * 1000) == '"' + "a" * 59 + "…"
     assert quoted_value(10**400) == "an integer of more than 64 bits"
     assert quoted_value("\ud800") == '"?"'
-    assert [quoted_value(one) for one in (None, True, 1.5, [1], {})] == [
+    assert [quoted_value(value) for value in (None, True, 1.5, [1], {})] == [
         "null", "true", "1.5", "a list", "an object",
     ]  # fmt: skip

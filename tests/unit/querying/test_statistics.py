@@ -60,10 +60,10 @@ def test_buckets_have_numpys_percentiles(
     starts = first + np.arange(6, dtype=np.int64) * bucket
     group_by = None if by is None else [by]
     found = bucket_percentiles(block, group_by, starts, bucket, [50.0, 99.9])
-    group_of_series = [one if by is None else one.only([by]) for one in block.labels]
+    group_of_series = [labels if by is None else labels.only([by]) for labels in block.labels]
     seen = 0
     for group in set(group_of_series):
-        of_group = np.array([one == group for one in group_of_series], bool)
+        of_group = np.array([labels == group for labels in group_of_series], bool)
         of_sample = np.repeat(of_group, np.diff(block.offsets))
         for column, start in enumerate(starts.tolist()):
             inside = (block.timestamps >= start) & (block.timestamps < start + bucket)

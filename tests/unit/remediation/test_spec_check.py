@@ -25,7 +25,7 @@ def faults(
     spec = RemediationSpec(
         workflow_type=workflow_type, task_queue=task_queue, input_template=workflow_input
     )
-    return [(one.field, one.reason) for one in CHECK(spec)]
+    return [(fault.field, fault.reason) for fault in CHECK(spec)]
 
 
 @pytest.mark.parametrize(
