@@ -427,7 +427,7 @@ async def test_tenants_are_bounded_and_those_that_exist_go_on(database_url: str)
         batch = make_batch({UP: [(T0, 1.0)]})
         for tenant in ("a", "b", "c"):
             await storage.store.write_batch(tenant, batch)
-        with pytest.raises(BadDataError, match="3 tenants already"):
+        with pytest.raises(BadDataError, match="already 3 tenants"):
             await storage.store.write_batch("d", batch)
         await storage.store.write_batch("c", make_batch({UP: [(T0 + 1, 1.0)]}))
 
