@@ -146,7 +146,7 @@ async def test_series_beyond_a_limit_are_counted_in_a_400_and_the_rest_is_stored
     response = await write(service, body)
     text = await response.text()
     assert response.status == 400
-    assert text.startswith("5 series or metadata entries exceed a limit and were not stored, ")
+    assert text.startswith("5 series or metadata entries exceed a limit and were not stored; ")
     assert len(text.splitlines()) == 6
     assert len(text) < 10_000
     assert await stored_series(service) == [dict(UP)]
