@@ -578,5 +578,5 @@ async def test_replaced_database_is_refused(
         for step in range(3):
             with pytest.raises(StorageUnavailableError):
                 await storage.store.write_batch("default", make_batch({UP: [(T0 + step, 1.0)]}))
-        with pytest.raises(StorageUnavailableError, match="another database"):
+        with pytest.raises(StorageUnavailableError, match="a different database"):
             await storage.store.ping()
