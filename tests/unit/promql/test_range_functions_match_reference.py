@@ -303,9 +303,9 @@ def test_predict_linear_equals_the_scalar_reference(
 def test_quantile_over_time_equals_the_scalar_reference(
     grid: Grid, series: list[Series], data: st.DataObject
 ) -> None:
-    quantile = st.one_of(st.floats(0, 1), st.floats())
+    any_quantile = st.one_of(st.floats(0, 1), st.floats())
     n_steps = len(grid.step_times_ms)
-    quantiles = data.draw(st.lists(quantile, min_size=n_steps, max_size=n_steps))
+    quantiles = data.draw(st.lists(any_quantile, min_size=n_steps, max_size=n_steps))
     got = run_range("quantile_over_time", grid, series, quantiles)
     # Neither Go's sort nor numpy's is stable, so which of -0 and 0 comes first is anyone's guess.
     unsigned = [[None if value is None else value + 0.0 for value in row] for row in got]
