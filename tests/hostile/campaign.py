@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 
 from tests.hostile.attacks import Attack
-from tests.hostile.service import MAX_HEALTH_SECONDS, AttackedService, Request
+from tests.hostile.service import AttackedService, Request, max_health_seconds
 
 _AT_ONCE = 8
 _TRIES = 4
@@ -23,7 +23,7 @@ async def carry_out(service: AttackedService, attack: Attack) -> list[str]:
         faults += [answer.fault for answer in answers if answer.fault]
         await asyncio.sleep(0.1)
         worst = service.worst_health_seconds(started)
-        if worst <= MAX_HEALTH_SECONDS:
+        if worst <= max_health_seconds():
             break
     else:
         faults.append(f"/-/healthy took {worst:.3f} s")
