@@ -67,7 +67,7 @@ def parse_time_parameter(text: str) -> int:
     """The time of a URL parameter, where Unix seconds are text too. Raises FieldError."""
     if _NUMBER.fullmatch(text):
         return parse_time_ms(float(text))
-    # An unescaped `+` of a zone arrives as a space; the one before the time of day is none.
+    # An unescaped `+` of a zone arrives as a space; the one before the time of day is a real space.
     return parse_iso8601_ms(text[:11] + _UNESCAPED_PLUS.sub("+", text[11:]))
 
 

@@ -99,13 +99,13 @@ class ColumnReader:
     ) -> list[bytes]:
         """The series key of each item, empty for an invalid one."""
         keys = [key or b"" for key in recognised]
-        strangers = [row for row, key in enumerate(recognised) if key is None]
-        identities = identities_of([items[row] for row in strangers])
-        for row, identity in zip(strangers, identities, strict=True):
-            keys[row] = self._old_or_new_key(identity, positions[row], limits, faults)
+        unknown = [row for row, key in enumerate(recognised) if key is None]
+        identities = identities_of([items[row] for row in unknown])
+        for row, identity in zip(unknown, identities, strict=True):
+            keys[row] = self._key_of(identity, positions[row], limits, faults)
         return keys
 
-    def _old_or_new_key(
+    def _key_of(
         self, identity: Identity, position: int, limits: LabelLimits, faults: list[SampleFault]
     ) -> bytes:
         known = self._keys.get(identity)
@@ -184,7 +184,7 @@ def _timestamps(
         in_range = (seconds >= MIN_TIME_MS / 1000) & (seconds <= MAX_TIME_MS / 1000)
         if in_range.all():
             times = np.rint(seconds * 1000).astype(np.int64)
-            return _not_too_late(times, positions, latest_ms, faults)
+            return _check_not_in_future(times, positions, latest_ms, faults)
     times = np.full(len(raw), now_ms, np.int64)
     for row, value in enumerate(raw):
         if value is None:
@@ -193,10 +193,10 @@ def _timestamps(
             times[row] = parse_time_ms(value)
         except ValueError as exc:
             faults.append(SampleFault(positions[row], "timestamp", str(exc), TIME_TEXT))
-    return _not_too_late(times, positions, latest_ms, faults)
+    return _check_not_in_future(times, positions, latest_ms, faults)
 
 
-def _not_too_late(
+def _check_not_in_future(
     times: IntArray, positions: Sequence[int], latest_ms: int | None, faults: list[SampleFault]
 ) -> IntArray:
     if latest_ms is not None:

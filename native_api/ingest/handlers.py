@@ -150,8 +150,8 @@ def _validate(
     """
     items = _items_of(document, is_batch)
     keys = _COLUMNS.recognise(items)
-    strangers = [row for row, key in enumerate(keys) if key is None]
-    faults = _shape_faults([items[row] for row in strangers], strangers, is_batch)
+    unknown = [row for row, key in enumerate(keys) if key is None]
+    faults = _shape_faults([items[row] for row in unknown], unknown, is_batch)
     if not faults:
         return items, range(len(items)), keys, faults
     bad = {found.index for found in faults}

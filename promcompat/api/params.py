@@ -208,7 +208,7 @@ def parse_eval_range(form: Form) -> EvalRange:
             "exceeded maximum resolution of 11,000 points per timeseries. "
             "Try decreasing the query resolution (?step=XX)"
         )
-    # Prometheus cuts the step to ms and then divides by the zero of a step below 1 ms.
+    # Prometheus truncates the step to ms, and then divides by zero for a step below 1 ms.
     return EvalRange(start_ms, end_ms, max(step_ns // 1_000_000, 1))
 
 

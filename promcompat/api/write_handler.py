@@ -43,7 +43,7 @@ async def handle_write(request: web.Request) -> web.Response:
     try:
         await _write(request, tenant)
     except PromcompatError as exc:
-        error = _retried(exc) if isinstance(exc, RequestTimeoutError) else exc
+        error = _as_retryable(exc) if isinstance(exc, RequestTimeoutError) else exc
         status = error_status(error)
         request.app[TELEMETRY].remote_write.requests_rejected.labels(str(status)).inc()
         _log_rejection(error, status, tenant)
@@ -51,7 +51,7 @@ async def handle_write(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-def _retried(error: RequestTimeoutError) -> PromcompatError:
+def _as_retryable(error: RequestTimeoutError) -> PromcompatError:
     """503 instead of 408: a sender drops its samples on 4xx, and a slow network is no reason to."""
     return OverloadedError(f"{error}; send the request again")
 
