@@ -307,7 +307,7 @@ def test_quantile_over_time_equals_the_scalar_reference(
     n_steps = len(grid.step_times_ms)
     quantiles = data.draw(st.lists(any_quantile, min_size=n_steps, max_size=n_steps))
     got = run_range("quantile_over_time", grid, series, quantiles)
-    # Neither Go's sort nor numpy's is stable, so which of -0 and 0 comes first is anyone's guess.
+    # The reference does not keep the order of -0 and 0.
     unsigned = [[None if value is None else value + 0.0 for value in row] for row in got]
     check(
         grid,
