@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
@@ -119,11 +119,22 @@ class Catalogue(Protocol):
         """The metadata that senders reported for one family, or for all, sorted by family."""
 
 
+LATE_AFTER_MS: Final = 120_000
+"""A sample that is older than this when written is late: its day counts as changed."""
+
+CACHEABLE_AFTER_MS: Final = 300_000
+"""Only steps and samples older than this are cached.
+
+The three minutes between the two allow for differing clocks and slow writes: a write takes at most
+70 s, then its statement is cancelled.
+"""
+
+
 class LateWriteReader(Protocol):
     """What a result cache reads before it uses or stores an entry."""
 
     async def late_writes(self, tenant: str, first_day: int, last_day: int) -> Mapping[int, int]:
-        """How often each day's samples were changed late (see `promcompat.core.caching`).
+        """How often each day's samples were changed late (see `LATE_AFTER_MS`).
 
         Days are counted from 1970-01-01, both bounds included; a day without any is left out.
         A reader that sees a late sample also sees its count.

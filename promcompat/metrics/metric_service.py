@@ -111,7 +111,7 @@ class MetricService:
     ) -> Listing[Labels]:
         """The label sets of matching series with samples in `[start_ms, end_ms]`."""
         found = await self._catalogue.series(
-            tenant, matcher_sets, start_ms, end_ms, _one_more(limit)
+            tenant, matcher_sets, start_ms, end_ms, _plus_one(limit)
         )
         return Listing.cut(found, limit)
 
@@ -120,7 +120,7 @@ class MetricService:
     ) -> Listing[str]:
         """The label names of such series."""
         found = await self._catalogue.label_names(
-            tenant, matcher_sets, start_ms, end_ms, _one_more(limit)
+            tenant, matcher_sets, start_ms, end_ms, _plus_one(limit)
         )
         return Listing.cut(found, limit)
 
@@ -135,7 +135,7 @@ class MetricService:
     ) -> Listing[str]:
         """The values of one label among such series."""
         found = await self._catalogue.label_values(
-            tenant, name, matcher_sets, start_ms, end_ms, _one_more(limit)
+            tenant, name, matcher_sets, start_ms, end_ms, _plus_one(limit)
         )
         return Listing.cut(found, limit)
 
@@ -189,5 +189,5 @@ def _rows(batch: WriteBatch, kept: BoolArray) -> WriteBatch:
     )
 
 
-def _one_more(limit: int) -> int:
+def _plus_one(limit: int) -> int:
     return limit + 1 if limit else 0

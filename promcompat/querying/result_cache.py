@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from promcompat.core.bounded_caches import ByteBoundedCache, texts_bytes
-from promcompat.core.caching import CACHEABLE_AFTER_MS
 from promcompat.core.model import EvalRange
-from promcompat.core.ports import LateWriteReader
+from promcompat.core.ports import CACHEABLE_AFTER_MS, LateWriteReader
 from promcompat.querying.step_columns import drop_empty_rows, join_steps, take_steps
 from promql.engine import Engine
 from promql.planning.step_reuse import StepReach, is_reusable, step_reach

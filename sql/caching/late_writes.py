@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from promcompat.core.caching import CACHEABLE_AFTER_MS, LATE_AFTER_MS
 from promcompat.core.model import IntArray
+from promcompat.core.ports import CACHEABLE_AFTER_MS, LATE_AFTER_MS
 from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.database.copy_format import SampleRows
 

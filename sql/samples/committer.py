@@ -87,7 +87,11 @@ class SampleCommitter:
                     )
                     conflicts += [Conflict(int(piece[c.row]), c.existing) for c in found]
             if timed is not None:
-                own = [(row, one) for one in changes for row in np.flatnonzero(timed == one.row)]
+                own = [
+                    (row, change)
+                    for change in changes
+                    for row in np.flatnonzero(timed == change.row)
+                ]
                 await self._commit_server_timed(connection, rows.take(timed), own)
         return conflicts
 

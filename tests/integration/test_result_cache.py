@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from promcompat.core.caching import CACHEABLE_AFTER_MS, LATE_AFTER_MS
 from promcompat.core.errors import PromcompatError, WriteRejectedError
 from promcompat.core.model import EvalRange, Labels
+from promcompat.core.ports import CACHEABLE_AFTER_MS, LATE_AFTER_MS
 from promcompat.querying.result_cache import DAY_MS, RangeResultCache
 from promql.engine import Engine, EngineOptions
 from promql.query import Query, QueryRunner

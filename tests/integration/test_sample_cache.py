@@ -7,9 +7,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from promcompat.core.caching import CACHEABLE_AFTER_MS, LATE_AFTER_MS
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import SampleBlock
+from promcompat.core.ports import CACHEABLE_AFTER_MS, LATE_AFTER_MS
 from sql.samples.metric_storage import MetricStorage
 from tests.factories import Points, make_batch, make_labels, select_name
 from tests.repositories import opened_storage

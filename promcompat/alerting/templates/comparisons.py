@@ -38,27 +38,27 @@ def _kind(value: object) -> str:
             return "other"
 
 
-def is_equal(one: object, other: object) -> bool:
+def is_equal(left: object, right: object) -> bool:
     """Whether two basic values are equal; an int and a float cannot be compared, as in Go."""
-    if one is None or other is None:
-        return one is other
-    kind = _kind(one)
-    if kind == "uncomparable" or _kind(other) == "uncomparable":
+    if left is None or right is None:
+        return left is right
+    kind = _kind(left)
+    if kind == "uncomparable" or _kind(right) == "uncomparable":
         raise ValueError("non-comparable type")
-    if kind != _kind(other):
-        raise ValueError(_incompatible(one, other))
-    return one == other
+    if kind != _kind(right):
+        raise ValueError(_incompatible(left, right))
+    return left == right
 
 
-def compare_less(one: object, other: object) -> bool:
-    """Whether `one < other`, for two numbers of a kind or two strings."""
-    kind = _kind(one)
-    if kind not in ("int", "float", "string") or _kind(other) not in ("int", "float", "string"):
+def compare_less(left: object, right: object) -> bool:
+    """Whether `left < right`, for two numbers of a kind or two strings."""
+    kind = _kind(left)
+    if kind not in ("int", "float", "string") or _kind(right) not in ("int", "float", "string"):
         raise ValueError("invalid type for comparison")
-    if kind != _kind(other):
-        raise ValueError(_incompatible(one, other))
-    return one < other  # type: ignore[operator,no-any-return]
+    if kind != _kind(right):
+        raise ValueError(_incompatible(left, right))
+    return left < right  # type: ignore[operator,no-any-return]
 
 
-def _incompatible(one: object, other: object) -> str:
-    return f"incompatible types for comparison: {type_name(one)} and {type_name(other)}"
+def _incompatible(left: object, right: object) -> str:
+    return f"incompatible types for comparison: {type_name(left)} and {type_name(right)}"

@@ -300,7 +300,7 @@ _STATIC: Final[dict[str, TemplateFunction]] = {
             ("string", "template.queryResult"),
             lambda name, vector: sorted(vector, key=lambda sample: sample.labels.get(name, "")),
         ),
-        ("args", ("any", "..."), lambda *given: {f"arg{n}": one for n, one in enumerate(given)}),
+        ("args", ("any", "..."), lambda *args: {f"arg{n}": arg for n, arg in enumerate(args)}),
         ("reReplaceAll", ("string", "string", "string"), _replace_all),
         (
             "match",
