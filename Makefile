@@ -12,6 +12,9 @@ PIP_INSTALL := $(VENV)/bin/python .ci/install_packages.py $(VENV)/install.log
 # Where there is setpriv, a service whose make is killed stops too.
 STOP_WITH_MAKE := $(shell command -v setpriv >/dev/null && echo setpriv --pdeathsig TERM)
 
+# Every test that starts a command would compile all modules again, a second each.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -25,7 +28,7 @@ serve: $(SERVICE_READY) ## Run promcompat and its database until Ctrl-C or SIGTE
 
 test: check components ## Lint, type check, check the import contracts and run every test
 	@echo '==> pytest'
-	@exec $(VENV)/bin/pytest --numprocesses=auto --maxprocesses=4 $(if $(CI),--durations=20)
+	@exec $(VENV)/bin/pytest --numprocesses=3 $(if $(CI),--durations=20)
 
 check: $(DEVELOPMENT_READY) ## Lint, type check and check the import contracts only
 	@echo '==> ruff'

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from sql.embedded.distributions import PostgresDistribution
 from tests.community import running_community
@@ -21,6 +22,11 @@ from tests.servers import DatabaseServer, fast_folder, run_server
 
 if TYPE_CHECKING:
     from tests.temporal import TemporalServer
+
+
+# The time that an example takes depends on what else the machine does.
+settings.register_profile("promcompat", settings(), deadline=None)
+settings.load_profile("promcompat")
 
 
 def _discard(_line: str) -> None:
