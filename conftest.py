@@ -8,6 +8,7 @@ With `-n`, each worker is a session: it has servers of its own, which start when
 them. Tests of one file run in one worker, so that they may share what takes long to start.
 """
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -157,3 +158,9 @@ def plain_database_url(plain_postgres_server: DatabaseServer) -> Iterator[str]:
     url = plain_postgres_server.create_database()
     yield url
     plain_postgres_server.drop_database(url)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the collected tests from garbage collection, which took 3 % of the time of unit tests."""
+    gc.collect()
+    gc.freeze()
