@@ -161,6 +161,6 @@ def plain_database_url(plain_postgres_server: DatabaseServer) -> Iterator[str]:
 
 
 def pytest_collection_finish() -> None:
-    """Exempt the collected tests from garbage collection, which took 3 % of the time of unit tests."""
+    """Exempt the collected tests from garbage collection: 3 % of the time of unit tests."""
     gc.collect()
     gc.freeze()
