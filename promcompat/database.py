@@ -74,16 +74,16 @@ async def own_database(settings: Settings) -> AsyncIterator[EmbeddedDatabase | N
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a start waits for a database that does not answer, and who is told the reason."""
+    """How long a start waits for a database that does not answer; `tell` gets the reason."""
 
     seconds: float = math.inf
     tell: Callable[[str], None] = lambda _reason: None
 
 
 ENDLESS: Final = Patience()
-"""Of a service: a database that starts later is no reason to exit, as senders keep samples."""
+"""For a service: it waits for a database that starts later; senders keep their samples."""
 SHORT: Final = Patience(30.0)
-"""Of a command that somebody waits for."""
+"""For a command: its user waits for it."""
 
 
 async def migrate_when_answering(settings: Settings, patience: Patience = ENDLESS) -> int:

@@ -52,7 +52,7 @@ async def handle_write(request: web.Request) -> web.Response:
 
 
 def _as_retryable(error: RequestTimeoutError) -> PromcompatError:
-    """503 instead of 408: a sender drops its samples on 4xx, and a slow network is no reason to."""
+    """503 instead of 408: senders drop samples on 4xx, and must not because of a slow network."""
     return OverloadedError(f"{error}; send the request again")
 
 

@@ -183,7 +183,7 @@ def matches_labels(matchers: Sequence[LabelMatcher], labels: Labels) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertFilter:
-    """Which alerts to list, newest first; an empty field is no condition.
+    """Which alerts to list, newest first; an empty field does not restrict the list.
 
     `before_id` is where the previous page ended (0: the first page).
     """

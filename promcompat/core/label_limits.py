@@ -1,4 +1,4 @@
-"""How large a series may be, whoever writes it. Names and defaults are those of Mimir."""
+"""How large a series may be, through every API. Names and defaults are those of Mimir."""
 
 from dataclasses import dataclass
 from typing import Final

@@ -144,7 +144,7 @@ async def _open_services(
 
 
 async def _check_own_database(database: EmbeddedDatabase, termination: Termination) -> None:
-    """End the process when its database has ended; whoever runs us starts both again."""
+    """End the process when its database has ended; the supervisor of the service restarts both."""
     if not database.is_running:
         termination.fail("the database stopped unexpectedly")
 

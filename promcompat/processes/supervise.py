@@ -60,7 +60,7 @@ class WorkerLink:
 
 
 def worker_link(environment: Mapping[str, str] = os.environ) -> WorkerLink | None:
-    """The link to the parent; None in a process that is no worker."""
+    """The link to the parent; None unless this process is a worker."""
     text = environment.get(_WORKER_VARIABLE)
     return None if text is None else WorkerLink(**json.loads(text))
 

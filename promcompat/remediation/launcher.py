@@ -162,7 +162,7 @@ class TemporalRemediationLauncher:
             self._note(exc)
             raise
         except Exception:
-            # Any other error is an answer.
+            # Any other error shows that Temporal is reachable.
             self._note(None)
             raise
         self._note(None)

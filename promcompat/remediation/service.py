@@ -40,7 +40,7 @@ class RemediationService:
         return found, await self._repository.steps(remediation_id)
 
     async def decide(self, tenant: str, remediation_id: int, decision: Decision) -> Remediation:
-        """Approve or deny; the first decision recorded counts, and repeating it is no error.
+        """Approve or deny; the first decision recorded counts, and repeating it succeeds.
 
         The decision is recorded before the workflow is signalled, so that it counts even when the
         signal fails (StorageUnavailableError). Raises NotFoundError, and ConflictError when the
@@ -71,7 +71,7 @@ class RemediationService:
     ) -> Remediation:
         """Ask the workflow to clean up and end; a remediation that never started ends at once.
 
-        Cancelling again is no error. Raises NotFoundError, and ConflictError when the remediation
+        Cancelling again succeeds. Raises NotFoundError, and ConflictError when the remediation
         has already ended in another way.
         """
         recorded = await self._repository.record_cancel(tenant, remediation_id, actor, reason)

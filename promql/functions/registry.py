@@ -1,7 +1,7 @@
 """Every PromQL function as one record: its signature, its body and the facts evaluation needs.
 
 To add a function, write its body in a module of this package and its record here. Experimental
-functions are always enabled: that they may change is no reason to refuse a query.
+functions are always enabled: refusing a query because its function may change helps nobody.
 """
 
 from collections.abc import Callable, Mapping

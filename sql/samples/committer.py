@@ -120,10 +120,10 @@ class SampleCommitter:
     async def _commit_piece(
         self, connection: Connection, rows: SampleRows, changes: Sequence[LevelChange]
     ) -> list[Conflict]:
-        """Store a piece; again after a failure whose reason can be put right here.
+        """Store a piece; try again after a failure that can be repaired here.
 
-        A session says what the process knew when the session was last told. That is never newer
-        than what it knew before it looked up these ids: each attempt begins with a look.
+        A session carries the epoch that the process knew when the session was last set. That epoch
+        is never newer than the one these ids were looked up in, and each attempt checks it first.
         """
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             self._guard.require(rows.known_version)
@@ -157,10 +157,10 @@ class SampleCommitter:
         return isinstance(exc, asyncpg.TransactionRollbackError)
 
     async def _store_in_time(self, connection: Connection, rows: SampleRows) -> list[Conflict]:
-        """Store rows and see to it that cached results of their time are given up.
+        """Store rows, and invalidate the cached results of their times.
 
-        Rows of the last minutes are in no cache (`late_writes`) and cost nothing. If storing them
-        took so long that they may be by now, they are counted after all before anybody is told.
+        Samples of the last minutes are not cached (`late_writes`), so they need no count. If the
+        statement takes so long that they may be cached by now, they are counted before the answer.
         """
         late = late_writes(rows, self._now_ms())
         if late is not None:

@@ -119,11 +119,14 @@ def _unix(text: str) -> float:
         {"starts_at": "tomorrow"},
     ],
 )
-async def test_times_of_a_silence_that_cannot_be(
+async def test_impossible_times_of_a_silence_are_refused_by_field(
     service: NativeClient, times: dict[str, str]
 ) -> None:
     body = {"labels": {"host": "a"}, **ANA, **times}
-    await service.send("POST", "/silences", status=400, body=body)
+    problem = await service.send("POST", "/silences", status=400, body=body)
+    assert {fault["field"] for fault in problem["errors"]} <= {*times}
+    assert problem["errors"]
+    assert (await service.get("/silences"))["silences"] == []
 
 
 async def test_silences_of_a_tenant_are_bounded(service: NativeClient) -> None:
