@@ -23,6 +23,8 @@ MAX_HEADERS: Final = 10_000
 MAX_PATH_BYTES: Final = 16 << 10
 """The limit of a URL up to its question mark. aiohttp looks up every prefix of a path, which takes
 minutes for a megabyte of slashes."""
+MAX_PIPELINED: Final = 100
+"""Requests that one read from a connection may bring. No client of ours pipelines at all."""
 MAX_HELD_HEAD_BYTES: Final = 32 << 20
 """For all connections together."""
 DEFAULT_STALL_SECONDS: Final = 300.0
@@ -76,6 +78,12 @@ class UnsupportedVersionError(HttpProcessingError):
     code = HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
 
 
+class TooManyPipelinedError(HttpProcessingError):
+    """More than `MAX_PIPELINED` requests came at once, none of them waiting for its response."""
+
+    code = HTTPStatus.TOO_MANY_REQUESTS
+
+
 class TooManyHeadBytesError(HttpProcessingError):
     """The incomplete heads of all requests take too much memory."""
 
@@ -112,6 +120,19 @@ class HeadNormalizer:
         """As aiohttp's parser: the messages that are complete, whether the protocol changes, the
         bytes that are left. Raises HttpProcessingError.
         """
+        messages: list[Any] = []
+        for _ in range(MAX_PIPELINED):
+            more, is_upgraded, data = self._feed_one(data)
+            messages += more
+            if is_upgraded or not data:
+                return messages, is_upgraded, data
+        raise TooManyPipelinedError
+
+    def _feed_one(self, data: bytes) -> tuple[Any, bool, bytes]:
+        """Feed the rest of a body, or the data up to the end of one head.
+
+        The bytes that are left come after that head.
+        """
         if self._is_refused:
             return (), False, b""
         if not data or self._is_in_body():
@@ -132,11 +153,7 @@ class HeadNormalizer:
         received = bytes(self._head)
         self.let_go()
         messages, is_upgraded, tail = self._feed(normalized_head(received[:end]))
-        body = received[end:]
-        if is_upgraded or not body:
-            return messages, is_upgraded, tail + body
-        more, is_upgraded, tail = self.feed_data(body)
-        return [*messages, *more], is_upgraded, tail
+        return messages, is_upgraded, tail + received[end:]
 
     def let_go(self) -> None:
         """Drop the held part of a head."""
@@ -330,6 +347,7 @@ def _status_of(error: HttpProcessingError) -> HTTPStatus:
             | UnknownExpectationError()
             | UnsupportedVersionError()
             | TooManyHeadBytesError()
+            | TooManyPipelinedError()
         ):
             return HTTPStatus(error.code)
         case _:
