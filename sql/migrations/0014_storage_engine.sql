@@ -41,11 +41,15 @@ CREATE INDEX arrival_aside ON arrival (tenant_id) WHERE is_aside;
 -- What a drain has reached; its row is updated by drains only.
 CREATE TABLE drain_state (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
-    drained_through bigint NOT NULL DEFAULT 0
+    drained_through bigint NOT NULL DEFAULT 0,
+    -- Rows of sample_change up to this id were pruned: whoever has seen less has missed changes.
+    changes_pruned_through bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
 INSERT INTO drain_state DEFAULT VALUES;
 
--- What drains, deletions, merges and retention touched, for the caches of every process.
+-- What drains and retention touched, for the caches of every process. A merge changes no answer, and
+-- a deletion is an arrival. Its rows are written by holders of `drain_order` only, so ids become visible
+-- in their order.
 CREATE TABLE sample_change (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -56,17 +60,39 @@ CREATE TABLE sample_change (
     last_ms bigint NOT NULL
 );
 
+-- The UTC days (since 1970-01-01) whose blocks are in partitions of `sample_block`: those that were near
+-- now when a sample of theirs was first drained. A day stays here until its partition is dropped, so
+-- that of one day everything far arrived before everything near. All other days are far: their runs have
+-- the `day` -2147483648, and their blocks are in `sample_block_far`.
+CREATE TABLE block_day (day integer PRIMARY KEY);
+
+-- Bounds of what was drained, by tenant and day (-2147483648: all far days), and how many samples are in
+-- blocks that are to be merged, and in those that were merged after the end of the day.
+CREATE TABLE drained_extent (
+    tenant_id integer NOT NULL,
+    day integer NOT NULL,
+    first_ms bigint NOT NULL,
+    last_ms bigint NOT NULL,
+    unmerged_samples bigint NOT NULL DEFAULT 0,
+    merged_samples bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant_id, day)
+) WITH (fillfactor = 50);
+
 -- Pages of many series, sorted by series and time. A run near now lies within one UTC day; the samples
--- of one far from now (`day` is NULL) may be years apart.
+-- of one far from now may be years apart. Runs of one drain or merge have the same range of arrivals;
+-- the ranges of others with samples of the same series and day are disjoint. Deletions up to the larger
+-- of `last_arrival` and `deleted_through` have been applied to the samples.
 CREATE TABLE sample_run (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id integer NOT NULL,
+    day integer NOT NULL,
     level smallint NOT NULL,
-    day integer,
     replaces boolean NOT NULL,
     first_arrival bigint NOT NULL,
     last_arrival bigint NOT NULL,
+    deleted_through bigint NOT NULL,
     n_samples integer NOT NULL,
+    n_series integer NOT NULL,
     first_series bigint NOT NULL,
     last_series bigint NOT NULL,
     first_ms bigint NOT NULL,
@@ -74,9 +100,11 @@ CREATE TABLE sample_run (
     payload bytea NOT NULL
 );
 CREATE INDEX sample_run_tenant ON sample_run (tenant_id, last_ms, first_ms);
+CREATE INDEX sample_run_group ON sample_run (tenant_id, day, level, last_arrival)
+    INCLUDE (n_samples, n_series);
 
--- Blocks of one series: of one UTC day (`day` counts from 1970-01-01), at most 8,192 samples and 64 KB.
--- Where `day` is partitioned, far samples go to `sample_block_far`.
+-- Blocks of one series and one UTC day (`day` counts from 1970-01-01), at most 8,192 samples and 64 KB.
+-- `level` is 0 for blocks made of runs, 1 for those merged after the end of their day.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN
@@ -86,8 +114,11 @@ BEGIN
             last_ms bigint NOT NULL,
             first_arrival bigint NOT NULL,
             last_arrival bigint NOT NULL,
+            deleted_through bigint NOT NULL,
+            tenant_id integer NOT NULL,
             day integer NOT NULL,
             n_samples integer NOT NULL,
+            level smallint NOT NULL,
             replaces boolean NOT NULL,
             payload bytea NOT NULL
         );
@@ -101,8 +132,11 @@ BEGIN
             last_ms bigint NOT NULL,
             first_arrival bigint NOT NULL,
             last_arrival bigint NOT NULL,
+            deleted_through bigint NOT NULL,
+            tenant_id integer NOT NULL,
             day integer NOT NULL,
             n_samples integer NOT NULL,
+            level smallint NOT NULL,
             replaces boolean NOT NULL,
             payload bytea NOT NULL
         ) PARTITION BY RANGE (day);
@@ -117,8 +151,11 @@ CREATE TABLE sample_block_far (
     last_ms bigint NOT NULL,
     first_arrival bigint NOT NULL,
     last_arrival bigint NOT NULL,
+    deleted_through bigint NOT NULL,
+    tenant_id integer NOT NULL,
     day integer NOT NULL,
     n_samples integer NOT NULL,
+    level smallint NOT NULL,
     replaces boolean NOT NULL,
     payload bytea NOT NULL
 );
