@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench bench-query fuzz components clean
+.PHONY: help serve test check bench bench-ingest bench-query fuzz components clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ check: $(DEVELOPMENT_READY) ## Lint, type check and check the import contracts o
 bench: $(DEVELOPMENT_READY) components ## Measure ingest and queries beside a real Prometheus
 	@$(VENV)/bin/python -m tests.benchmarks
 	@exec $(VENV)/bin/python -m tests.benchmarks.hostile_load
+
+bench-ingest: $(DEVELOPMENT_READY) components ## Measure ingest beside Prometheus and VictoriaMetrics, half an hour
+	@exec $(VENV)/bin/python -m tests.benchmarks.ingest_bench $(ARGS)
 
 bench-query: $(DEVELOPMENT_READY) components ## Measure queries beside Prometheus and VictoriaMetrics
 	@exec $(VENV)/bin/python -m tests.benchmarks.query_bench

@@ -11,8 +11,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from os import cpu_count
 from pathlib import Path
@@ -22,8 +22,6 @@ from rich.console import Console
 from rich.table import Table
 
 from conformance.processes import (
-    find_free_port,
-    running_program,
     running_promcompat,
     running_prometheus,
 )
@@ -34,6 +32,7 @@ from conformance.prometheus_api import (
     format_seconds,
     open_session,
 )
+from tests.benchmarks.ingest_systems import running_victoria_metrics
 from tests.benchmarks.queries import BenchmarkError
 from tests.benchmarks.query_data import DAY_MS, Sizes, populations, write_bodies
 from tests.components import find_program
@@ -156,23 +155,6 @@ async def measure(
     return timings
 
 
-@contextmanager
-def running_victoria_metrics(folder: Path) -> Iterator[str]:
-    """Run an empty VictoriaMetrics; its URL."""
-    folder.mkdir()
-    port = find_free_port()
-    command: list[str | Path] = [
-        find_program("victoria-metrics"),
-        f"-storageDataPath={folder / 'data'}",
-        f"-httpListenAddr=127.0.0.1:{port}",
-        "-retentionPeriod=100y",
-        "-search.latencyOffset=0s",
-        "-search.maxUniqueTimeseries=1000000",
-    ]
-    with running_program(command, port, folder / "log", "/health") as program:
-        yield program.url
-
-
 async def load(apis: dict[str, PrometheusApi], sizes: Sizes, end_ms: int) -> None:
     """The same bodies into every server, and a moment to settle."""
     for body in write_bodies(populations(sizes), end_ms):
@@ -232,7 +214,7 @@ def main() -> int:
         folder.chmod(0o755)
         start = stack.enter_context
         prometheus = start(running_prometheus(find_program("prometheus"), folder / "prometheus"))
-        victoria_url = start(running_victoria_metrics(folder / "victoria"))
+        victoria_url = start(running_victoria_metrics(folder / "victoria")).url
         settings = {"query_sample_cache_bytes": "0"} if options.cold else {}
         log, data = folder / "promcompat.log", str(folder / "data")
         service = start(running_promcompat(None, log, data_dir=data, **settings))
