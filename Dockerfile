@@ -12,6 +12,8 @@ COPY sql ./sql
 RUN pip install --no-cache-dir .
 
 USER promcompat
+# For the processor that builds the image; on another one the service compiles them when it starts.
+RUN promcompat compile-kernels
 ENV PROMCOMPAT_LISTEN=0.0.0.0:9201
 EXPOSE 9201
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s CMD ["python", "-c", \

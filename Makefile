@@ -18,15 +18,15 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench bench-ingest bench-query fuzz components clean
+.PHONY: help serve test check bench bench-ingest bench-query fuzz components kernels clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-serve: $(SERVICE_READY) ## Run promcompat and its database until Ctrl-C or SIGTERM
+serve: $(SERVICE_READY) kernels ## Run promcompat and its database until Ctrl-C or SIGTERM
 	@exec $(STOP_WITH_MAKE) $(VENV)/bin/promcompat serve
 
-test: check components ## Lint, type check, check the import contracts and run every test
+test: check components kernels ## Lint, type check, check the import contracts and run every test
 	@echo '==> pytest'
 	@exec $(VENV)/bin/pytest --numprocesses=3 $(if $(CI),--durations=20)
 
@@ -59,6 +59,10 @@ clean: ## Remove what set-up and the tools made here; data and downloads stay
 # The databases and programs that tests run against; cached per user.
 components: $(DEVELOPMENT_READY)
 	@$(VENV)/bin/python -m tests.components
+
+# The machine code of hot loops; cached per user, and prints nothing when nothing has changed.
+kernels:
+	@$(VENV)/bin/promcompat compile-kernels
 
 $(SERVICE_READY): | $(VENV)/.created
 	@echo '==> Installing promcompat and the libraries it runs on'

@@ -1,5 +1,5 @@
 """The command line: `promcompat serve`, `migrate`, `maintain`, `worker`, `explain`, `sql`,
-`backup`, `restore`."""
+`backup`, `restore`, `compile-kernels`."""
 
 import argparse
 import logging
@@ -16,9 +16,8 @@ from promcompat.core.secrets import Redactor
 from promcompat.logs import set_up_logging
 from promcompat.processes.backup import add_backup_parsers, run_backup_command
 from promcompat.processes.explain import add_explain_parser, run_explain
-from promcompat.processes.maintain import run_maintain
+from promcompat.processes.kernel_compilation import compile_at_start, run_compile_kernels
 from promcompat.processes.migrate import run_migrate
-from promcompat.processes.serve import run_serve
 from promcompat.processes.sql_shell import add_sql_parser, run_psql
 from promcompat.settings import Settings
 from promcompat.settings_text import (
@@ -82,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         case "explain":
             return run_explain(vars(options))
+        case "compile-kernels":
+            return run_compile_kernels()
         case _:
             return _run_with_settings(options, given, others)
 
@@ -114,18 +115,38 @@ def _run(
         case "migrate":
             return run_migrate(settings)
         case "maintain":
-            return run_maintain(settings)
+            return _maintain(settings)
         case "worker":
-            # Here, as no other command needs Temporal's libraries.
-            from promcompat.processes.worker import run_work
-
-            return run_work(settings)
+            return _work(settings)
         case "sql":
             return run_psql(settings, others)
         case "backup" | "restore":
             return run_backup_command(options.command, settings, Path(options.file))
         case _:
-            return run_serve(settings, given)
+            return _serve(settings, given)
+
+
+# These import their processes late, because the kernels are among what is imported: other commands
+# need not wait for numba (or for Temporal's libraries), and the progress of compiling is logged.
+def _serve(settings: Settings, given: Sequence[str]) -> int:
+    compile_at_start()
+    from promcompat.processes.serve import run_serve
+
+    return run_serve(settings, given)
+
+
+def _maintain(settings: Settings) -> int:
+    compile_at_start()
+    from promcompat.processes.maintain import run_maintain
+
+    return run_maintain(settings)
+
+
+def _work(settings: Settings) -> int:
+    compile_at_start()
+    from promcompat.processes.worker import run_work
+
+    return run_work(settings)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -153,6 +174,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_explain_parser(commands)
     add_sql_parser(commands)
     add_backup_parsers(commands)
+    compile_text = "compile what services run as machine code; without it, they do so at start"
+    commands.add_parser("compile-kernels", help=compile_text, description=compile_text)
     commands.add_parser("version", help="print the version and exit")
     return parser
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import asyncpg
 
+from promcompat.core.cache_folder import default_cache_folder
 from sql.embedded.errors import InstallError
-from sql.embedded.install_cache import default_cache_folder, install_once
+from sql.embedded.install_cache import install_once
 
 _SOURCE = Path(__file__).parent / "community"
 _FILES = ("package.json", "package-lock.json", "serve.mjs")

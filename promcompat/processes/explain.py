@@ -17,14 +17,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from promcompat.api.explain_handlers import read_depth, read_explained_query
-from promcompat.api.explanation_json import explanation_json
-from promcompat.api.params import Form
-from promcompat.composition import build_query_service, open_storage
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor, public_url, url_secrets
-from promcompat.database import Patience
-from promcompat.http.context import DEFAULT_TENANT
 from promcompat.processes.explanation_text import render_explanation
 from promcompat.settings import Settings
 from promcompat.settings_text import faults_of, secrets_of
@@ -96,24 +90,17 @@ def _explain(options: Mapping[str, Any]) -> Any:
     form |= {name: "true" for name in _FLAGS if options[name]}
     if options["database_url"] is None:
         return _fetch(_request(options, form))
-    tenant = DEFAULT_TENANT if options["tenant"] is None else options["tenant"]
     try:
         settings = Settings(**{"database_url": options["database_url"]})
     except ValidationError as exc:
         raise ExplainError("; ".join(faults_of(exc))) from exc
+    # Here, as planning needs the kernels, for which other commands need not wait.
+    from promcompat.processes.database_explanation import explain_on_database
+
     try:
-        return asyncio.run(_explain_here(settings, tenant, Form(form.items())))
+        return asyncio.run(explain_on_database(settings, options["tenant"], form))
     except PromcompatError as exc:
         raise ExplainError(Redactor(secrets_of(settings)).hide(str(exc))) from exc
-
-
-async def _explain_here(settings: Settings, tenant: str, form: Form) -> Any:
-    """What a service with these settings would answer. Raises PromcompatError."""
-    # Nobody waits at a terminal for a database to start, as a service does.
-    async with open_storage(settings, Patience(0.0)) as storage:
-        service = build_query_service(settings, storage)
-        query = read_explained_query(form, tenant, service.now_ms())
-        return explanation_json(await service.explain(query, read_depth(form)))
 
 
 def _request(options: Mapping[str, Any], form: Mapping[str, str]) -> urllib.request.Request:

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final, NoReturn
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
+from promcompat.core.cache_folder import default_cache_folder
 from promcompat.core.errors import PromcompatError
 from promcompat.database import database_url
 from promcompat.settings import Settings, default_data_dir
 from sql.embedded.distributions import find_bundled_psql
-from sql.embedded.install_cache import default_cache_folder
 
 _CONNECT_SECONDS: Final = 2.0
 

@@ -6,11 +6,11 @@ import sys
 from pathlib import Path
 from types import FrameType
 
+from promcompat.core.cache_folder import default_cache_folder
 from sql.embedded.data_folder import read_database_url
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import choose_distribution
 from sql.embedded.errors import EmbeddedDatabaseError
-from sql.embedded.install_cache import default_cache_folder
 
 
 def main() -> int:

@@ -10,12 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
+from promcompat.core.cache_folder import default_cache_folder
 from sql.embedded.cluster import DATABASE_NAME, SERVICE_ROLE, SUPERUSER, Cluster
 from sql.embedded.data_folder import read_database_url, read_distribution
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import choose_distribution
 from sql.embedded.errors import DataFolderInUseError, EmbeddedDatabaseError
-from sql.embedded.install_cache import Report, default_cache_folder
+from sql.embedded.install_cache import Report
 
 _RESTORED: Final = "promcompat_restored"
 

@@ -1,29 +1,15 @@
 """The per-user folder of downloaded programs, safe for concurrent and interrupted installs."""
 
-import fcntl
-import os
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
+from promcompat.core.cache_folder import exclusive_lock, make_readable_folder
 from sql.embedded.errors import InstallError
 
 Report = Callable[[str], None]
 """Receives one line of progress, written for a person, without a line end."""
-
-
-def default_cache_folder() -> Path:
-    """Return `$XDG_CACHE_HOME/promcompat`, by default `~/.cache/promcompat`.
-
-    For root it is /var/cache/promcompat: PostgreSQL runs as another account, which must reach its
-    programs, and access(2), by which they look for each other, honours no capability in /root.
-    """
-    if os.geteuid() == 0:
-        return Path("/var/cache/promcompat")
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "promcompat"
 
 
 def install_once(
@@ -41,8 +27,8 @@ def install_once(
     if is_healthy(target):
         return target
     try:
-        _make_readable_folder(target.parent)
-        with _exclusive_lock(target.with_name(f"{target.name}.lock")):
+        make_readable_folder(target.parent)
+        with exclusive_lock(target.with_name(f"{target.name}.lock")):
             if not is_healthy(target):
                 _build_and_rename(target, build)
     except OSError as error:
@@ -50,20 +36,6 @@ def install_once(
     if not is_healthy(target):
         raise InstallError(f"the programs installed in {target} do not run on this machine")
     return target
-
-
-@contextmanager
-def _exclusive_lock(path: Path) -> Iterator[None]:
-    # The lock file is never deleted: unlinking one that others wait on would let two of them in.
-    with path.open("w", encoding="utf-8") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _make_readable_folder(path: Path) -> None:
-    if not path.is_dir():
-        path.mkdir(parents=True)
-        path.chmod(0o755)
 
 
 def _build_and_rename(target: Path, build: Callable[[Path], None]) -> None:

@@ -13,8 +13,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from promcompat.core.cache_folder import default_cache_folder
 from sql.embedded.distributions import install_timescaledb
-from sql.embedded.install_cache import default_cache_folder
 from tests.hostile.attacks import ATTACKS
 from tests.hostile.campaign import carry_out, send_all
 from tests.hostile.generator import RequestMaker

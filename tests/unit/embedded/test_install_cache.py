@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sql.embedded.errors import InstallError
-from sql.embedded.install_cache import default_cache_folder, install_once
+from sql.embedded.install_cache import install_once
 
 
 def _is_healthy(folder: Path) -> bool:
@@ -92,13 +92,3 @@ def test_installed_files_are_readable_by_the_servers_account(tmp_path: Path) -> 
     installed = install_once(tmp_path / "tool", build, _is_healthy)
     assert installed.stat().st_mode & 0o055 == 0o055
     assert (installed / "program").stat().st_mode & 0o055 == 0o055
-
-
-def test_cache_of_root_is_where_other_accounts_reach_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "/home/someone/cache")
-    monkeypatch.setattr("os.geteuid", lambda: 0)
-    assert default_cache_folder() == Path("/var/cache/promcompat")
-    monkeypatch.setattr("os.geteuid", lambda: 1000)
-    assert default_cache_folder() == Path("/home/someone/cache/promcompat")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_cache_folder() == Path.home() / ".cache" / "promcompat"

@@ -1,0 +1,26 @@
+"""An explanation without a service: this process plans the query on the database."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from promcompat.api.explain_handlers import read_depth, read_explained_query
+from promcompat.api.explanation_json import explanation_json
+from promcompat.api.params import Form
+from promcompat.composition import build_query_service, open_storage
+from promcompat.database import Patience
+from promcompat.http.context import DEFAULT_TENANT
+from promcompat.settings import Settings
+
+
+async def explain_on_database(
+    settings: Settings, tenant: str | None, parameters: Mapping[str, str]
+) -> Any:
+    """What a service with these settings would answer. Raises PromcompatError."""
+    form = Form(parameters.items())
+    # Nobody waits at a terminal for a database to start, as a service does.
+    async with open_storage(settings, Patience(0.0)) as storage:
+        service = build_query_service(settings, storage)
+        query = read_explained_query(
+            form, DEFAULT_TENANT if tenant is None else tenant, service.now_ms()
+        )
+        return explanation_json(await service.explain(query, read_depth(form)))

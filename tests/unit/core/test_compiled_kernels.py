@@ -1,0 +1,109 @@
+"""Where the machine code of kernels is kept, and when it is compiled."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from promcompat.core import compiled_kernels
+from promcompat.core.compiled_kernels import choose_folder, kernel, kernel_modules
+from promcompat.processes.kernel_compilation import compile_kernels
+
+VARIABLE = "_PROMCOMPAT_KERNELS"
+
+
+@pytest.fixture(autouse=True)
+def _no_inherited_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+
+
+def test_the_folder_belongs_to_the_user_alone(tmp_path: Path) -> None:
+    folder = choose_folder(tmp_path / "cache", "key")
+    assert folder == tmp_path / "cache" / "kernels" / "key"
+    assert folder.stat().st_mode & 0o077 == 0
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o755
+    assert choose_folder(tmp_path / "cache", "key") == folder
+
+
+def test_kernels_are_kept_in_a_private_folder_when_the_cache_cannot_be_made(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    folder = choose_folder(tmp_path / "file" / "cache", "key")
+    assert folder.stat().st_mode & 0o077 == 0
+    assert not folder.is_relative_to(tmp_path / "file")
+    assert [record.__dict__["reason"] for record in caplog.records] == ["Not a directory"]
+    assert Path(os.environ[VARIABLE]) == folder.parent
+    # A process that this one starts uses the same folder.
+    assert choose_folder(tmp_path / "file" / "cache", "key") == folder
+
+
+def test_what_others_can_write_is_not_loaded(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shared = choose_folder(tmp_path, "key")
+    (shared / "kernel").touch()
+    shared.chmod(0o777)
+    folder = choose_folder(tmp_path, "key")
+    assert [*folder.iterdir()] == []
+    assert [record.__dict__["reason"] for record in caplog.records] == [
+        "other users can write to it"
+    ]
+
+
+def test_a_read_only_folder_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (choose_folder(tmp_path, "key") / "kernel").touch()
+
+    def refuse(**_options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    folder = choose_folder(tmp_path, "key")
+    assert not folder.is_relative_to(tmp_path)
+    assert [path.name for path in folder.iterdir()] == ["kernel"]
+
+
+def test_kernels_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = choose_folder(tmp_path, "key")
+    monkeypatch.setattr(compiled_kernels, "KERNEL_FOLDER", folder)
+    monkeypatch.setattr(compiled_kernels, "kernel_modules", lambda: ["json", "math"])
+    lines: list[str] = []
+    assert compile_kernels(lines.append)
+    assert lines == ["compiling kernels 1/2: json", "compiling kernels 2/2: math"]
+    assert not compile_kernels(lines.append)
+    assert len(lines) == 2
+
+
+def test_kernels_of_old_versions_are_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for age in range(30):
+        folder = choose_folder(tmp_path, f"old-{age:02}")
+        os.utime(folder, (1e9 - age, 1e9 - age))
+    current = choose_folder(tmp_path, "current")
+    os.utime(current, (0, 0))
+    monkeypatch.setattr(compiled_kernels, "KERNEL_FOLDER", current)
+    monkeypatch.setattr(compiled_kernels, "kernel_modules", list)
+    assert compile_kernels(lambda _: None)
+    kept = sorted(path.name for path in (tmp_path / "kernels").iterdir())
+    assert kept == ["current", *(f"old-{age:02}" for age in range(24))]
+
+
+def test_every_kernel_module_can_be_named() -> None:
+    assert "promcompat.core.compiled_kernels" not in kernel_modules()
+    assert all(name.endswith("_kernels") for name in kernel_modules())
+
+
+def test_a_kernel_takes_only_the_types_it_declares() -> None:
+    @kernel("f8(f8[::1])")
+    def total(values: np.ndarray) -> float:  # type: ignore[type-arg]
+        result = 0.0
+        for value in values:
+            result += value
+        return result
+
+    assert total(np.array([1.0, 2.5])) == 3.5
+    with pytest.raises(TypeError, match="No matching definition"):
+        total(np.array([1, 2]))
