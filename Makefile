@@ -18,7 +18,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench bench-ingest bench-query fuzz components kernels clean
+.PHONY: help serve test check bench bench-ingest bench-query chaos fuzz components kernels clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ bench-ingest: $(DEVELOPMENT_READY) components ## Measure ingest beside Prometheu
 
 bench-query: $(DEVELOPMENT_READY) components ## Measure queries beside Prometheus and VictoriaMetrics
 	@exec $(VENV)/bin/python -m tests.benchmarks.query_bench
+
+chaos: $(DEVELOPMENT_READY) components ## Kill services and databases at random while senders write
+	@exec $(VENV)/bin/python -m tests.chaos $(ARGS)
 
 fuzz: $(DEVELOPMENT_READY) components ## Attack every endpoint of a service for five minutes
 	@exec $(VENV)/bin/python -m tests.hostile

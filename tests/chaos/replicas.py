@@ -1,0 +1,112 @@
+"""Services on one database that are killed and started again, as a supervisor does."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+
+from conformance.processes import RunningProgram, find_free_port, start_promcompat
+from tests.benchmarks.process_usage import descendants
+from tests.chaos.crashing_database import CrashingDatabase
+
+_DRAINING_SESSIONS = """
+SELECT DISTINCT a.client_port
+FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+WHERE l.granted AND l.locktype = 'relation'
+    AND l.relation = to_regclass('promcompat.drain_order')
+"""
+
+
+@dataclass(slots=True)
+class Replica:
+    """One `promcompat serve` with its workers."""
+
+    name: str
+    database_url: str
+    folder: Path
+    settings: Mapping[str, str]
+    port: int = field(default_factory=find_free_port)
+    program: RunningProgram | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it serves."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it and return at once."""
+        log = self.folder / f"{self.name}.log"
+        self.program = start_promcompat(self.database_url, log, port=self.port, **self.settings)
+
+    def processes(self) -> list[int]:
+        """The service and its workers; empty when it does not run."""
+        if self.program is None or self.program.process.poll() is not None:
+            return []
+        return descendants(self.program.process.pid)
+
+    def kill(self) -> None:
+        """End the service and its workers at once."""
+        for process in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        if self.program is not None:
+            self.program.process.wait(60)
+
+    async def wait_ready(self) -> None:
+        """Return once it serves. Raises ProcessError when it ends instead."""
+        assert self.program is not None
+        await asyncio.to_thread(self.program.wait_ready, "/-/ready")
+
+    def has_ended(self) -> bool:
+        """Whether its main process is gone."""
+        return self.program is None or self.program.process.poll() is not None
+
+
+@contextmanager
+def running_replicas(
+    names: Sequence[str], database_url: str, folder: Path, settings: Mapping[str, str]
+) -> Iterator[list[Replica]]:
+    """Services that start now, one of them first because it migrates; stopped at the end."""
+    replicas = [Replica(name, database_url, folder, settings) for name in names]
+    try:
+        for replica in replicas:
+            replica.start()
+            assert replica.program is not None
+            replica.program.wait_ready("/-/ready")
+        yield replicas
+    finally:
+        for replica in replicas:
+            if replica.program is not None:
+                replica.program.stop()
+
+
+async def find_drainer(database: CrashingDatabase, replicas: Sequence[Replica]) -> int | None:
+    """The process that drains at this moment; None if none does, or the database is away."""
+    try:
+        rows = await database.fetch(_DRAINING_SESSIONS)
+    except (OSError, asyncpg.PostgresError):
+        return None
+    ports = {row["client_port"] for row in rows}
+    for replica in replicas:
+        for process in replica.processes():
+            if ports & set(_local_ports(process)):
+                return process
+    return None
+
+
+def _local_ports(process: int) -> Iterator[int]:
+    """The TCP ports of a process' own ends of its connections."""
+    sockets = set()
+    with suppress(OSError):
+        for descriptor in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(OSError):
+                sockets.add(os.readlink(descriptor))
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if f"socket:[{fields[9]}]" in sockets:
+            yield int(fields[1].rpartition(":")[2], 16)
