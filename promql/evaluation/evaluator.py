@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import BoolArray, EvalRange, FloatArray, IntArray, SampleBlock
+from promcompat.core.model import EvalRange, FloatArray, IntArray, SampleBlock
 from promcompat.core.strconv import is_utf8, quote
 from promql.aggregation.aggregations import aggregate
 from promql.aggregation.count_values import count_values
@@ -34,8 +34,14 @@ from promql.ast import (
 )
 from promql.budget import BYTES_PER_MADE_LABELS, BYTES_PER_SAMPLE, QueryBudget
 from promql.evaluation.leaf_samples import BYTES_PER_STEP, LeafSamples, moved_times
+from promql.functions.absent_functions import absence
 from promql.functions.function_calls import InstantCall, RangeCall
-from promql.functions.registry import FUNCTIONS, InstantFunction, RangeFunction
+from promql.functions.registry import (
+    FUNCTIONS,
+    PRESENT_OVER_TIME,
+    InstantFunction,
+    RangeFunction,
+)
 from promql.operators.set_operators import Union, apply_set_operator, united_operands
 from promql.operators.vector_matching import (
     VectorOperator,
@@ -218,8 +224,10 @@ class Evaluator:
             case InstantFunction():
                 return (yield from self._eval_instant_call(function, call, grid))
         if call.func == "absent_over_time":
-            vector = yield from self._range_vector(call.args[0], grid)
-            return self._leaves.absent_over_time(call, vector)
+            found = yield from self._reduce_windows(PRESENT_OVER_TIME, call, grid)
+            return without_empty_rows(
+                absence(np.logical_or.reduce(found.present, axis=0), call.args[0])
+            )
         base = yield call.args[0], grid
         assert call.func == "info"
         assert isinstance(base, Matrix)
@@ -228,27 +236,32 @@ class Evaluator:
     def _eval_range_call(
         self, function: RangeFunction, call: Call, grid: EvalRange
     ) -> Evaluating[Matrix]:
+        result = yield from self._reduce_windows(function, call, grid)
+        if function.keeps_name:
+            # Rows of a subquery keep even the names that were to be removed at the end.
+            return replace(result, drop_name=np.zeros(len(result.labels), bool))
+        return drop_names(result, self._options.delayed_name_removal, merge=False)
+
+    def _reduce_windows(
+        self, function: RangeFunction, call: Call, grid: EvalRange
+    ) -> Evaluating[Matrix]:
         range_arg = function.arg_types.index(ValueType.MATRIX)
         vector = yield from self._range_vector(call.args[range_arg], grid)
         scalars = []
         for index, arg in enumerate(call.args):
             if index != range_arg:
                 scalars.append((yield from self._eval_scalar(arg, grid)))
-        positions = self._arg_positions(call)
-        timestamps = grid.timestamps()
-
-        def reduce(steps: slice, windows: Windows) -> tuple[FloatArray, BoolArray]:
-            self._leaves.per_step[steps] += windows.sizes().sum(axis=0)
-            arguments = tuple(scalar[steps] for scalar in scalars)
-            return function.body(
-                RangeCall(windows, arguments, positions, timestamps[steps], self._annotations)
+        return function.body(
+            RangeCall(
+                vector,
+                tuple(scalars),
+                self._arg_positions(call),
+                grid.timestamps(),
+                self._annotations,
+                self._budget,
+                self._leaves.per_step,
             )
-
-        result = vector.reduce(reduce, self._budget)
-        if function.keeps_name:
-            # Rows of a subquery keep even the names that were to be removed at the end.
-            return replace(result, drop_name=np.zeros(len(result.labels), bool))
-        return drop_names(result, self._options.delayed_name_removal, merge=False)
+        )
 
     def _eval_scalar(self, expr: Expr, grid: EvalRange) -> Evaluating[FloatArray]:
         value = yield expr, grid

@@ -15,13 +15,11 @@ from promcompat.core.model import (
 )
 from promql.ast import Call, MatrixSelector, TimeModifiers, VectorSelector
 from promql.budget import BYTES_PER_SAMPLE, QueryBudget
-from promql.functions.absent_functions import absence
 from promql.functions.info_function import add_info_labels, info_window, look_up_info
 from promql.planning.plan import Plan
 from promql.values.matrix import Matrix
 from promql.values.range_vectors import RangeVector
 from promql.values.row_pieces import RowWriter, series_pieces, step_pieces, take_series
-from promql.values.shapes import without_empty_rows
 from promql.values.windows import InstantSamples, look_up, without_stale_markers
 
 _BYTES_LOOKED_UP = 25
@@ -108,16 +106,6 @@ class LeafSamples:
                 self._budget.keep(len(block.timestamps) * BYTES_PER_SAMPLE)
             self._range_blocks[leaf] = block
         return self._range_blocks[leaf]
-
-    def absent_over_time(self, call: Call, vector: RangeVector) -> Matrix:
-        """The value of `absent_over_time`: unlike of other functions, one series in any case."""
-        has_sample = np.zeros(vector.n_steps, bool)
-        for _, part in vector.series_pieces():
-            for steps, windows in part.step_windows(self._budget):
-                counts = windows.hi - windows.lo
-                self.per_step[steps] += counts.sum(axis=0)
-                has_sample[steps] |= (counts > 0).any(axis=0)
-        return without_empty_rows(absence(has_sample, call.args[0]))
 
     def info(self, call: Call, base: Matrix, grid: EvalRange) -> Matrix:
         """The value of `info`, whose first argument has the value `base`."""

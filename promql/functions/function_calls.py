@@ -6,7 +6,8 @@ from typing import TypeVar
 from promcompat.core.model import FloatArray, IntArray
 from promql.ast import Expr, PositionRange
 from promql.budget import QueryBudget
-from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
+from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value
+from promql.values.range_vectors import RangeVector
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,14 +16,17 @@ class RangeCall:
 
     `scalars` are the scalar arguments in argument order, each float64 [n_steps].
     `arg_positions` are the positions of all arguments, for annotations. `timestamps` int64 ms
-    [n_steps] are the eval times, which offsets and `@` do not move.
+    [n_steps] are the eval times, which offsets and `@` do not move. The function adds the number of
+    samples that it reads at each step to `samples_per_step`, int64 [n_steps].
     """
 
-    windows: Windows
+    vector: RangeVector
     scalars: tuple[FloatArray, ...]
     arg_positions: tuple[PositionRange, ...]
     timestamps: IntArray
     annotations: Annotations
+    budget: QueryBudget
+    samples_per_step: IntArray
 
 
 _ValueT = TypeVar("_ValueT", Matrix, ScalarGrid, StringValue)

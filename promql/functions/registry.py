@@ -9,8 +9,8 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
-from promcompat.core.model import BoolArray, FloatArray
 from promql.ast import Call, ValueType
+from promql.functions import window_kernels as kernels
 from promql.functions.absent_functions import absent
 from promql.functions.classic_histograms import (
     histogram_fraction,
@@ -29,8 +29,7 @@ from promql.functions.date_functions import (
     timestamp,
     year,
 )
-from promql.functions.extrapolation import delta, idelta, increase, irate, rate
-from promql.functions.function_calls import InstantCall, RangeCall
+from promql.functions.function_calls import InstantCall
 from promql.functions.label_functions import (
     check_label_join,
     check_label_replace,
@@ -51,28 +50,13 @@ from promql.functions.math_functions import (
     vector,
 )
 from promql.functions.sort_functions import sort, sort_by_label, sort_by_label_desc, sort_desc
-from promql.functions.trend_functions import deriv, double_exponential_smoothing, predict_linear
-from promql.functions.window_order import (
-    mad_over_time,
-    max_over_time,
-    min_over_time,
+from promql.functions.window_functions import (
+    RangeBody,
+    double_exponential_smoothing,
+    increase,
     quantile_over_time,
-    ts_of_max_over_time,
-    ts_of_min_over_time,
-)
-from promql.functions.window_reductions import (
-    changes,
-    count_over_time,
-    last_over_time,
-    present_over_time,
-    resets,
-    ts_of_last_over_time,
-)
-from promql.functions.window_sums import (
-    avg_over_time,
-    stddev_over_time,
-    stdvar_over_time,
-    sum_over_time,
+    rate,
+    window_function,
 )
 from promql.values.matrix import Matrix, Value
 from promql.values.name_removal import drop_names
@@ -124,12 +108,9 @@ class InstantFunction(Function):
 
 @dataclass(frozen=True, slots=True)
 class RangeFunction(Function):
-    """A function of windows: values and where there is one, [n_series, n_steps] each.
+    """A function of windows; the evaluator drops metric names."""
 
-    The rows of the result are the series of the windows; the evaluator drops metric names.
-    """
-
-    body: Callable[[RangeCall], tuple[FloatArray, BoolArray]]
+    body: RangeBody
 
 
 _NONE: tuple[ValueType, ...] = ()
@@ -137,6 +118,9 @@ _SCALAR = (ValueType.SCALAR,)
 _STRING = (ValueType.STRING,)
 _VECTOR = (ValueType.VECTOR,)
 _MATRIX = (ValueType.MATRIX,)
+
+PRESENT_OVER_TIME = RangeFunction("present_over_time", _MATRIX, window_function(kernels.PRESENT))
+"""Says where `absent_over_time` has samples too."""
 
 _ALL: tuple[Function, ...] = (
     # Mathematics.
@@ -232,33 +216,38 @@ _ALL: tuple[Function, ...] = (
     InstantFunction("absent", _VECTOR, absent, keeps_name=True),
     Function("absent_over_time", _MATRIX, keeps_name=True),
     # Counters and trends.
-    RangeFunction("changes", _MATRIX, changes),
-    RangeFunction("delta", _MATRIX, delta),
-    RangeFunction("deriv", _MATRIX, deriv),
+    RangeFunction("changes", _MATRIX, window_function(kernels.CHANGES)),
+    RangeFunction("delta", _MATRIX, window_function(kernels.DELTA)),
+    RangeFunction("deriv", _MATRIX, window_function(kernels.DERIV)),
     RangeFunction(
         "double_exponential_smoothing", _MATRIX + 2 * _SCALAR, double_exponential_smoothing
     ),
-    RangeFunction("idelta", _MATRIX, idelta),
+    RangeFunction("idelta", _MATRIX, window_function(kernels.IDELTA)),
     RangeFunction("increase", _MATRIX, increase),
-    RangeFunction("irate", _MATRIX, irate),
-    RangeFunction("predict_linear", _MATRIX + _SCALAR, predict_linear, uses_eval_time=True),
+    RangeFunction("irate", _MATRIX, window_function(kernels.IRATE)),
+    RangeFunction(
+        "predict_linear",
+        _MATRIX + _SCALAR,
+        window_function(kernels.PREDICT_LINEAR),
+        uses_eval_time=True,
+    ),
     RangeFunction("rate", _MATRIX, rate),
-    RangeFunction("resets", _MATRIX, resets),
+    RangeFunction("resets", _MATRIX, window_function(kernels.RESETS)),
     # Windows of samples.
-    RangeFunction("avg_over_time", _MATRIX, avg_over_time),
-    RangeFunction("count_over_time", _MATRIX, count_over_time),
-    RangeFunction("last_over_time", _MATRIX, last_over_time, keeps_name=True),
-    RangeFunction("mad_over_time", _MATRIX, mad_over_time),
-    RangeFunction("max_over_time", _MATRIX, max_over_time),
-    RangeFunction("min_over_time", _MATRIX, min_over_time),
-    RangeFunction("present_over_time", _MATRIX, present_over_time),
+    RangeFunction("avg_over_time", _MATRIX, window_function(kernels.AVG)),
+    RangeFunction("count_over_time", _MATRIX, window_function(kernels.COUNT)),
+    RangeFunction("last_over_time", _MATRIX, window_function(kernels.LAST), keeps_name=True),
+    RangeFunction("mad_over_time", _MATRIX, window_function(kernels.MEDIAN_DISTANCE)),
+    RangeFunction("max_over_time", _MATRIX, window_function(kernels.MAX)),
+    RangeFunction("min_over_time", _MATRIX, window_function(kernels.MIN)),
+    PRESENT_OVER_TIME,
     RangeFunction("quantile_over_time", _SCALAR + _MATRIX, quantile_over_time),
-    RangeFunction("stddev_over_time", _MATRIX, stddev_over_time),
-    RangeFunction("stdvar_over_time", _MATRIX, stdvar_over_time),
-    RangeFunction("sum_over_time", _MATRIX, sum_over_time),
-    RangeFunction("ts_of_last_over_time", _MATRIX, ts_of_last_over_time),
-    RangeFunction("ts_of_max_over_time", _MATRIX, ts_of_max_over_time),
-    RangeFunction("ts_of_min_over_time", _MATRIX, ts_of_min_over_time),
+    RangeFunction("stddev_over_time", _MATRIX, window_function(kernels.DEVIATION)),
+    RangeFunction("stdvar_over_time", _MATRIX, window_function(kernels.VARIANCE)),
+    RangeFunction("sum_over_time", _MATRIX, window_function(kernels.SUM)),
+    RangeFunction("ts_of_last_over_time", _MATRIX, window_function(kernels.TIME_OF_LAST)),
+    RangeFunction("ts_of_max_over_time", _MATRIX, window_function(kernels.TIME_OF_MAX)),
+    RangeFunction("ts_of_min_over_time", _MATRIX, window_function(kernels.TIME_OF_MIN)),
 )
 
 FUNCTIONS: Mapping[str, Function] = {function.name: function for function in _ALL}

@@ -18,8 +18,6 @@ CellT = TypeVar("CellT", bound=np.generic)
 CELLS_PER_PIECE = 1 << 17
 """Series times steps; 1 MiB for each scratch array."""
 SAMPLES_PER_PIECE = 1 << 20
-_MIN_WINDOWS = 1024
-"""With fewer windows, long ones are summed in several parts, which may change the last bit."""
 
 
 def step_pieces(n_rows: int, n_steps: int) -> Iterator[slice]:
@@ -66,17 +64,16 @@ def series_pieces(offsets: IntArray, n_steps: int) -> list[slice]:
     """The series of a block with these offsets, some at a time; at least one piece.
 
     A piece has at most `CELLS_PER_PIECE` cells and `SAMPLES_PER_PIECE` samples, unless one series
-    or `_MIN_WINDOWS` windows have more.
+    has more.
     """
     n_series = len(offsets) - 1
     weights = np.arange(n_series + 1) * (n_steps / CELLS_PER_PIECE) + offsets / SAMPLES_PER_PIECE
     if weights[-1] <= 1:
         return [slice(0, n_series)]
     ends = np.searchsorted(weights, np.arange(1, int(weights[-1]) + 1), "right") - 1
-    least = -(-_MIN_WINDOWS // n_steps)
     cuts = [0]
     for end in ends.tolist():
-        if end - cuts[-1] >= least and n_series - end >= least:
+        if cuts[-1] < end < n_series:
             cuts.append(end)
     return [slice(*bounds) for bounds in zip(cuts, [*cuts[1:], n_series], strict=True)]
 

@@ -116,6 +116,13 @@ def without_stale_markers(block: SampleBlock) -> SampleBlock:
     return block.take(block.labels, kept, before[block.offsets].astype(np.int64))
 
 
+def counted_until(block: SampleBlock) -> IntArray:
+    """How many samples those before each index of a block represent; empty if one each."""
+    if block.counts is None:
+        return np.empty(0, np.int64)
+    return np.concatenate(([0], np.cumsum(block.counts))).astype(np.int64)
+
+
 def make_windows(
     block: SampleBlock, end_ms: IntArray, range_ms: int, drop_name: BoolArray | None = None
 ) -> Windows:

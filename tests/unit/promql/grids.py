@@ -1,6 +1,5 @@
-"""Windows and calls for tests of functions, made series by series in plain Python."""
+"""Calls of functions for their tests, with samples and results as plain Python numbers."""
 
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +17,8 @@ from promql.ast import (
 from promql.budget import QueryBudget
 from promql.functions.function_calls import InstantCall, RangeCall
 from promql.functions.registry import FUNCTIONS, InstantFunction, RangeFunction
-from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
+from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value
+from promql.values.range_vectors import RangeVector
 
 Series = Sequence[tuple[int, float]]
 """Samples of one series: (Unix ms, value), by time."""
@@ -39,53 +39,18 @@ class Grid:
         return [sample for sample in series if end - self.range_ms < sample[0] <= end]
 
 
-def windows(grid: Grid, series: Mapping[Labels, Series] | Sequence[Series]) -> Windows:
-    """The windows of a grid over some series (with labels, or numbered)."""
-    if not isinstance(series, Mapping):
-        series = {Labels.of({"__name__": "x", "n": str(n)}): row for n, row in enumerate(series)}
+def range_vector(grid: Grid, series: Mapping[Labels, Series]) -> RangeVector:
+    """The range vector of some series."""
     rows = list(series.values())
-    offsets = np.cumsum([0, *(len(row) for row in rows)])
     samples = [sample for row in rows for sample in row]
     block = SampleBlock(
         tuple(series),
         np.array([t for t, _ in samples], np.int64),
         np.array([v for _, v in samples], np.float64),
-        offsets,
+        np.cumsum([0, *(len(row) for row in rows)]),
     )
-    lo = np.zeros((len(rows), len(grid.step_times_ms)), np.int64)
-    hi = lo.copy()
-    ends = [t - grid.offset_ms for t in grid.step_times_ms]
-    for number, row in enumerate(rows):
-        times = [t for t, _ in row]
-        for step, end in enumerate(ends):
-            lo[number, step] = offsets[number] + bisect_right(times, end - grid.range_ms)
-            hi[number, step] = offsets[number] + bisect_right(times, end)
-    return Windows(
-        block,
-        lo,
-        hi,
-        np.array(ends, np.int64) - grid.range_ms,
-        np.array(ends, np.int64),
-        grid.range_ms,
-        np.zeros(len(rows), bool),
-    )
-
-
-def range_call(
-    grid: Grid,
-    series: Mapping[Labels, Series] | Sequence[Series],
-    *scalars: float | Sequence[float],
-    annotations: Annotations | None = None,
-) -> RangeCall:
-    """A call of a range function; a scalar is one number or one for each step."""
-    n_steps = len(grid.step_times_ms)
-    return RangeCall(
-        windows(grid, series),
-        tuple(np.array(np.broadcast_to(scalar, n_steps), np.float64) for scalar in scalars),
-        POSITIONS,
-        np.array(grid.step_times_ms, np.int64),
-        annotations or Annotations(),
-    )
+    ends = np.array(grid.step_times_ms, np.int64) - grid.offset_ms
+    return RangeVector.of(block, ends, grid.range_ms)
 
 
 def run_range(
@@ -95,13 +60,27 @@ def run_range(
     *scalars: float | Sequence[float],
     annotations: Annotations | None = None,
 ) -> list[list[float | None]]:
-    """What a range function gives: for each series and step a number, None where it is absent."""
-    call = range_call(grid, series, *scalars, annotations=annotations)
+    """What a range function gives: for each series and step a number, None where it is absent.
+
+    A scalar is one number or one for each step.
+    """
+    if not isinstance(series, Mapping):
+        series = {Labels.of({"__name__": "x", "n": str(n)}): row for n, row in enumerate(series)}
+    n_steps = len(grid.step_times_ms)
+    call = RangeCall(
+        range_vector(grid, series),
+        tuple(np.array(np.broadcast_to(scalar, n_steps), np.float64) for scalar in scalars),
+        POSITIONS,
+        np.array(grid.step_times_ms, np.int64),
+        annotations or Annotations(),
+        QueryBudget(float("inf"), 10**6),
+        np.zeros(n_steps, np.int64),
+    )
     function = FUNCTIONS[func]
     assert isinstance(function, RangeFunction)
-    values, present = function.body(call)
-    assert values.shape == present.shape == call.windows.lo.shape
-    return _rows(values, present)
+    found = rows_of(function.body(call))
+    assert all(any(value is not None for value in row) for row in found.values())
+    return [found.get(labels, [None] * n_steps) for labels in series]
 
 
 def _rows(values: FloatArray, present: np.ndarray) -> list[list[float | None]]:

@@ -162,7 +162,7 @@ def test_variance_of_samples_far_from_zero_keeps_its_digits():
     "func", ["sum_over_time", "avg_over_time", "stdvar_over_time", "stddev_over_time", "deriv"]
 )
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_long_windows_cut_into_lanes_agree_with_the_same_windows_in_order(func: str, seed: int):
+def test_few_long_windows_agree_with_many_of_them(func: str, seed: int):
     generator = random.Random(seed)
     series = regular([generator.uniform(0, 1000) for _ in range(3000)], 1000)
     end = series[-1][0]
@@ -303,7 +303,7 @@ def test_double_exponential_smoothing_refuses_factors_outside_zero_to_one(
     assert run_range("double_exponential_smoothing", ONE_STEP, [[]], smoothing, trend) == [[None]]
 
 
-# chunks
+# equal windows
 
 
 @pytest.mark.parametrize(
@@ -320,13 +320,13 @@ def test_double_exponential_smoothing_refuses_factors_outside_zero_to_one(
         ("double_exponential_smoothing", (0.3, 0.6)),
     ],
 )
-def test_more_windows_than_fit_one_chunk_have_the_results_of_a_few(
+def test_windows_with_the_same_samples_have_the_results_of_one(
     func: str, scalars: tuple[float, ...]
 ):
     series = regular([float(k * k % 23) for k in range(90)], 1000)
-    ends = [20_000, 90_000, 100_000, 61_500, 75_000, 140_000, 500_000]
+    ends = [20_000, 61_500, 75_000, 90_000, 100_000, 140_000, 500_000]
     few = run_range(func, Grid(ends, 60_000), [series], *scalars)[0]
-    many = run_range(func, Grid(ends * 3000, 60_000), [series], *scalars)[0]
+    many = run_range(func, Grid(sorted(ends * 3000), 60_000), [series], *scalars)[0]
     assert few[0] is not None
     assert few[-1] is None
-    assert many == few * 3000
+    assert many == [value for value in few for _ in range(3000)]

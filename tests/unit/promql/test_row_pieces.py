@@ -16,7 +16,7 @@ from promql.functions import classic_histograms
 from promql.parsing.parser import parse_expr
 from promql.parsing.type_checker import value_type
 from promql.planning.planner import make_plan
-from promql.values import row_pieces
+from promql.values import range_vectors, row_pieces
 from promql.values.matrix import Matrix, ScalarGrid
 from promql.values.row_pieces import RowWriter, series_pieces, take_series
 from tests.factories import make_block, make_labels
@@ -106,7 +106,7 @@ def cut_small(monkeypatch: pytest.MonkeyPatch, n_cells: int) -> None:
     for module in (row_pieces, grouping, classic_histograms):
         monkeypatch.setattr(module, "CELLS_PER_PIECE", n_cells)
     monkeypatch.setattr(row_pieces, "SAMPLES_PER_PIECE", 2 * n_cells)
-    monkeypatch.setattr(row_pieces, "_MIN_WINDOWS", 1)
+    monkeypatch.setattr(range_vectors, "_VISITS_PER_PIECE", 2 * n_cells)
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -128,8 +128,6 @@ def test_pieces_of_series_have_few_cells_and_samples() -> None:
         (piece.stop - piece.start) * 1000 <= row_pieces.CELLS_PER_PIECE + 1000 for piece in pieces
     )
     assert alone[0].stop - alone[0].start <= 2 * row_pieces.CELLS_PER_PIECE // 1000
-    # Few windows would be summed in another order.
-    assert series_pieces(np.arange(3) * 5_000_000, 1) == [slice(0, 2)]
 
 
 def test_series_taken_share_their_samples() -> None:
