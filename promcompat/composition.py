@@ -53,7 +53,7 @@ from sql.pushdown.rule_choice import PushdownMode
 from sql.remediations.remediation_repository import PostgresRemediationRepository
 from sql.samples.maintenance_repository import PostgresMaintenanceRepository
 from sql.samples.metric_storage import MetricStorage
-from sql.samples.row_store import StorageOptions
+from sql.samples.storage_options import StorageOptions, StoreKind
 
 if TYPE_CHECKING:
     from promcompat.remediation.launcher import TemporalRemediationLauncher
@@ -98,6 +98,7 @@ def database_options(settings: Settings) -> DatabaseOptions:
 def storage_options(settings: Settings) -> StorageOptions:
     """The limits of what is kept and remembered."""
     return StorageOptions(
+        store=None if settings.store is None else StoreKind(settings.store),
         max_samples=settings.query_max_samples,
         max_memory_bytes=settings.query_max_memory_bytes,
         sample_cache_bytes=settings.query_sample_cache_bytes,

@@ -250,6 +250,12 @@ class Settings(BaseSettings):
         "without it. off: plain PostgreSQL partitions, unless the database has the extension "
         "already, as the service's own one does. Decided when the schema is created.",
     )
+    store: Literal["blocks", "rows"] | None = Field(
+        None,
+        description="blocks: samples are compressed blocks, and recent ones are in memory. rows: "
+        "every sample is a row of the table `sample`. Default: the store of the database; for a "
+        "new one rows. promcompat migrate-store moves rows into blocks.",
+    )
     chunk_interval: DurationMs = Field(
         DAY_MS,
         description="Time range of each chunk created from now on: whole days, such as 1d or 1w.",

@@ -11,7 +11,7 @@ from sql.database.database import DatabaseOptions
 from sql.migrate import migrate
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
-from sql.samples.row_store import StorageOptions
+from sql.samples.storage_options import StorageOptions
 
 
 def discard(_line: str) -> None:

@@ -53,6 +53,7 @@ class InstallationGuard:
         self.version = 0
         self.epoch_number = 0
         self._id: object = None
+        self._store: str | None = None
         self._epoch = NO_EPOCH
         self._position = _NEVER_READ
         self._forget: list[Forget] = []
@@ -72,6 +73,10 @@ class InstallationGuard:
         """Have `forget` called when the database was restored, replaced or restarted."""
         self._on_step_back.append(forget)
 
+    def expect_store(self, store: str) -> None:
+        """Refuse the database when another store keeps its samples from now on."""
+        self._store = store
+
     async def check_writer(self, connection: asyncpg.Connection) -> None:
         """Check a new connection that will write, and declare the known epoch on it."""
         await self.check(connection)
@@ -89,13 +94,17 @@ class InstallationGuard:
     async def refresh(self, connection: asyncpg.Connection | Connection) -> None:
         """Read the state of the database, and have dropped what is no longer valid.
 
-        Raises StorageUnavailableError when it is another database.
+        Raises StorageUnavailableError when it is another database, or has another store.
         """
         async with self._refreshing:
             row = await connection.fetchrow(_QUERIES["database_state"], self._position)
             if row is None or (self._id is not None and row["installation_id"] != self._id):
                 raise StorageUnavailableError(
                     "a different database now answers at this address; restart promcompat"
+                )
+            if self._store is not None and row["store"] != self._store:
+                raise StorageUnavailableError(
+                    f"the samples are now in the store `{row['store']}`; restart promcompat"
                 )
             self._id = row["installation_id"]
             is_behind = row["position"] < self._position or row["removed"] is None

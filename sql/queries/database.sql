@@ -6,10 +6,11 @@ SELECT
     current_setting('timescaledb.license', true) AS timescaledb_license
 
 -- database_state --
--- The epoch of this database, the number of the last removal of series, and the series removed after
+-- The store and the epoch of this database, the number of the last removal of series, and the series removed after
 -- number $1: NULL when the records of those removals are gone.
 SELECT
     i.id AS installation_id,
+    i.store,
     database_epoch() AS epoch,
     removal_position() AS position,
     CASE WHEN $1::bigint >= removal_position() THEN '{}'
@@ -51,3 +52,19 @@ SELECT id FROM tenant WHERE name = $1
 INSERT INTO tenant (name)
 SELECT $1 WHERE (SELECT count(*) FROM tenant) < $2::bigint
 ON CONFLICT (name) DO NOTHING
+
+-- store_in_use --
+-- Which store keeps the samples of this database (NULL: no service has chosen one), and whether it has
+-- samples of the store `blocks`.
+SELECT
+    i.store,
+    EXISTS (SELECT FROM arrival WHERE kind < 3)
+        OR EXISTS (SELECT FROM sample_run)
+        OR EXISTS (SELECT FROM sample_block)
+        OR EXISTS (SELECT FROM sample_block_far) AS has_blocks
+FROM installation AS i
+
+-- set_store --
+-- Chooses the store. The row is written anew, so the epoch of the database changes, and services that
+-- use the other store notice.
+UPDATE installation SET store = $1

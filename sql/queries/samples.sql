@@ -342,3 +342,7 @@ WHERE p.ts >= from_unix_ms($1::bigint)
     AND ($3::integer IS NULL OR s.tenant_id = $3)
     AND ($4::bigint[] IS NULL OR floor(extract(epoch FROM p.ts) / 3600)::bigint = ANY($4))
 GROUP BY 1, 2, 3
+
+-- has_rows --
+-- Whether there is any sample.
+SELECT EXISTS (SELECT FROM sample)

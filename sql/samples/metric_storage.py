@@ -9,8 +9,11 @@ from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
 from sql.samples.list_reader import PostgresSampleListReader
 from sql.samples.probes import RowProbes
-from sql.samples.row_store import RowStore, SeriesAccess, StorageOptions
+from sql.samples.row_store import RowStore
 from sql.samples.sample_table import is_partitioned
+from sql.samples.series_access import SeriesAccess
+from sql.samples.storage_options import StorageOptions
+from sql.samples.store_choice import choose_store
 from sql.series.catalogue import PostgresCatalogue
 from sql.series.metadata import MetadataWriter
 from sql.series.reader import SeriesReader
@@ -35,15 +38,20 @@ class MetricStorage:
         options: StorageOptions | None = None,
         database_options: DatabaseOptions | None = None,
     ) -> "MetricStorage":
-        """Connect to a migrated database; errors as in `Database.open`."""
+        """Connect to a migrated database; errors as in `Database.open` and `choose_store`."""
+        chosen = options or StorageOptions()
         database = await Database.open(url, database_options)
         try:
             async with acquired(database.write_pool) as connection:
+                kind = await choose_store(connection, chosen.store)
+                database.guard.expect_store(kind)
+                await database.guard.refresh(connection)
+                await database.guard.tell(connection)
                 creates_partitions = await is_partitioned(connection)
         except BaseException:
             await database.close()
             raise
-        return _build(database, options or StorageOptions(), creates_partitions)
+        return _build(database, chosen, creates_partitions)
 
     async def close(self) -> None:
         """Answer all waiting writes, then disconnect."""
@@ -60,9 +68,7 @@ def _build(database: Database, options: StorageOptions, creates_partitions: bool
     catalogue = PostgresCatalogue(database, series.reader, RowProbes(), eighth)
     return MetricStorage(
         database=database,
-        store=RowStore(
-            database, series, watch, stats, options, creates_partitions=creates_partitions
-        ),
+        store=RowStore(series, watch, stats, options, creates_partitions=creates_partitions),
         catalogue=catalogue,
         sample_lists=PostgresSampleListReader(
             database, catalogue.matching_ids, series.reader.labels_of
@@ -84,6 +90,7 @@ def _series_access(
     guard.subscribe(known_keys.forget)
     guard.on_step_back(labels.clear)
     return SeriesAccess(
+        database=database,
         known_keys=known_keys,
         resolver=SeriesResolver(
             database.write_pool, known_keys, labels, stats, watch, options.label_limits, guard

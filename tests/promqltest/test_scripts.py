@@ -13,7 +13,7 @@ from promcompat.core.ports import Store
 from promql.engine import Engine, EngineOptions
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
-from sql.samples.row_store import StorageOptions
+from sql.samples.storage_options import StorageOptions
 from tests.fakes import InMemoryStore
 from tests.promqltest.engine_target import EngineTarget
 from tests.promqltest.ratchet import KNOWN_FAILURES, find_surprises, read_known_failures

@@ -1,0 +1,132 @@
+"""What every store does with a batch: back-pressure, series ids, thresholds, and group commit."""
+
+from collections.abc import Container, Sequence
+from contextlib import suppress
+from typing import Final
+
+import numpy as np
+
+from promcompat.core.errors import (
+    OverloadedError,
+    QueryTimeoutError,
+    StorageUnavailableError,
+    WriteRejectedError,
+)
+from promcompat.core.model import BoolArray, WriteBatch
+from sql.caching.series_cache import UNKNOWN_ID
+from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
+from sql.database.copy_format import SampleRows
+from sql.database.installation_guard import StaleKnowledgeError
+from sql.database.storage_stats import StorageStats
+from sql.definitions.threshold_watch import ThresholdWatch
+from sql.samples.series_access import SeriesAccess
+from sql.samples.server_timestamps import RecentStamps
+from sql.samples.writer import SampleWriter
+from sql.series.resolver import ResolvedBatch
+
+_WRITE_ATTEMPTS: Final = 3
+
+
+class BatchWriter:
+    """Turns batches into rows of known series, and waits until these are committed."""
+
+    def __init__(
+        self,
+        series: SeriesAccess,
+        threshold_watch: ThresholdWatch,
+        writer: SampleWriter,
+        stats: StorageStats,
+        max_waiting_rows: int,
+    ) -> None:
+        """At most `max_waiting_rows` rows of unanswered writes are in memory."""
+        self._database = series.database
+        self._series = series
+        self._threshold_watch = threshold_watch
+        self._writer = writer
+        self._stats = stats
+        self._max_waiting_rows = max_waiting_rows
+        self._recent_stamps = RecentStamps()
+
+    def known_series(self, tenant: str) -> Container[bytes]:
+        """The live container of the cached series keys; see `Store.known_series`."""
+        return self._series.known_keys.tenant(tenant)
+
+    async def close(self) -> None:
+        """Answer all waiting writes and refuse further ones."""
+        await self._writer.close()
+
+    async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
+        """Store a batch; see `Store.write_batch`."""
+        n_rows = len(batch)
+        if (
+            self._stats.rows_waiting > 0
+            and self._stats.rows_waiting + n_rows > self._max_waiting_rows
+        ):
+            raise OverloadedError("too many samples are waiting to be written")
+        self._stats.rows_waiting += n_rows
+        try:
+            await self._write_known(tenant, batch)
+        except QueryTimeoutError as exc:
+            raise StorageUnavailableError("the database did not finish the write in time") from exc
+        finally:
+            self._stats.rows_waiting -= n_rows
+
+    async def _write_known(self, tenant: str, batch: WriteBatch) -> None:
+        """Write; repeat when cached ids had to be dropped meanwhile."""
+        for _ in range(_WRITE_ATTEMPTS - 1):
+            with suppress(StaleKnowledgeError):
+                return await self._write_admitted(tenant, batch)
+        return await self._write_admitted(tenant, batch)
+
+    async def _write_admitted(self, tenant: str, batch: WriteBatch) -> None:
+        version = self._database.guard.version
+        tenant_id = await self._database.tenants.find_or_create(tenant)
+        if batch.metadata:
+            await self._series.metadata.store(tenant_id, batch.metadata)
+        if not len(batch):
+            return
+        in_bounds = (batch.timestamps >= MIN_TIMESTAMP_MS) & (batch.timestamps <= MAX_TIMESTAMP_MS)
+        resolved = await self._series.resolver.resolve(
+            tenant, tenant_id, batch, is_storable=in_bounds, version=version
+        )
+        rows, kept, rejection = _storable_rows(resolved, batch, in_bounds, version)
+        if rejection is None:
+            await self._write_rows(rows)
+            return
+        refused = dict.fromkeys(sorted({*range(len(batch))} - {*kept}), rejection)
+        self._stats.rows_rejected += len(refused)
+        try:
+            if kept:
+                await self._write_rows(rows)
+        except WriteRejectedError as exc:
+            raise exc.of_larger_batch(kept, refused) from exc
+        raise WriteRejectedError(rejection, refused=refused)
+
+    async def _write_rows(self, rows: SampleRows) -> None:
+        rows = self._recent_stamps.assign(rows)
+        changes = await self._threshold_watch.check(rows)
+        try:
+            await self._writer.write(rows, changes)
+        except WriteRejectedError:
+            self._threshold_watch.committed(changes)
+            raise
+        self._threshold_watch.committed(changes)
+
+
+def _storable_rows(
+    resolved: ResolvedBatch, batch: WriteBatch, in_bounds: BoolArray, version: int
+) -> tuple[SampleRows, Sequence[int], str | None]:
+    """The rows that can be stored, their places in the batch, and why the others cannot."""
+    rows = SampleRows(
+        resolved.series_ids,
+        batch.timestamps,
+        batch.values.view(np.uint64),
+        batch.server_timed,
+        version,
+    )
+    is_storable = in_bounds & (resolved.series_ids != UNKNOWN_ID)
+    if is_storable.all():
+        return rows, range(len(batch)), None
+    rejection = "out of bounds" if not in_bounds.all() else resolved.rejection
+    kept = np.flatnonzero(is_storable)
+    return rows.take(kept), kept.tolist(), rejection

@@ -1,0 +1,48 @@
+"""The choices of one process about its storage of samples."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
+from promql.budget import DEFAULT_MAX_BYTES
+from sql.caching.late_writes import wall_clock_ms
+from sql.pushdown.rule_choice import PushdownMode
+from sql.samples.writer import GroupCommitOptions
+
+
+class StoreKind(StrEnum):
+    """How a database keeps its samples."""
+
+    BLOCKS = "blocks"
+    ROWS = "rows"
+
+
+DEFAULT_STORE: Final = StoreKind.ROWS
+"""The store of a database that was never served, when no setting names one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageOptions:
+    """The store, the limits of queues, caches and queries, and how selections are read.
+
+    `store` None takes the one that the database has. `max_waiting_rows` bounds the rows of all
+    unanswered writes together. `series_cache_bytes` is for everything cached of series: keys,
+    labels, selectors and lists. `max_samples` and `max_memory_bytes` bound one query,
+    `sample_cache_bytes` the cached samples (0: no cache). `now_ms` is the clock that decides which
+    samples are late. A sample older than `alert_max_sample_age_ms` when it is written raises no
+    threshold alert (0: no limit).
+    """
+
+    store: StoreKind | None = None
+    group_commit: GroupCommitOptions = field(default_factory=GroupCommitOptions)
+    max_waiting_rows: int = 500_000
+    series_cache_bytes: int = 1 << 30
+    label_limits: LabelLimits = DEFAULT_LABEL_LIMITS
+    max_samples: int = 50_000_000
+    max_memory_bytes: int = DEFAULT_MAX_BYTES
+    sample_cache_bytes: int = 256 << 20
+    pushdown: PushdownMode = PushdownMode.AUTO
+    now_ms: Callable[[], int] = wall_clock_ms
+    alert_max_sample_age_ms: int = 0
