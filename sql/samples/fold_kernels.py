@@ -16,7 +16,7 @@ MANY_ROWS: Final = 64
 """Making slices of arrays takes as long as copying about as many rows one by one."""
 
 
-@kernel()
+@kernel(allocates=False)
 def _position(ids: IntArray, start: int, wanted: int) -> int:
     """The first position from `start` whose id is not below `wanted`: a galloping search."""
     step = 1
@@ -36,7 +36,7 @@ def _position(ids: IntArray, start: int, wanted: int) -> int:
     return low
 
 
-@kernel()
+@kernel(allocates=False)
 def _first_after(timestamps: IntArray, low: int, high: int, time_ms: int) -> int:
     """The first row in `[low, high)` after a time, or `high`."""
     while low < high:
@@ -48,7 +48,7 @@ def _first_after(timestamps: IntArray, low: int, high: int, time_ms: int) -> int
     return low
 
 
-@kernel("i8(i8[::1], i8[::1], i8[::1], i8[::1], i8, i8, i8[::1], i8[::1])")
+@kernel("i8(i8[::1], i8[::1], i8[::1], i8[::1], i8, i8, i8[::1], i8[::1])", allocates=False)
 def find_rows(
     ids: IntArray,
     offsets: IntArray,
@@ -84,7 +84,7 @@ def find_rows(
     return total
 
 
-@kernel()
+@kernel(allocates=False)
 def _move_many(source: IntArray, start: int, target: IntArray, begin: int, n_rows: int) -> None:
     """Copy rows, forwards. Slices whose index starts at 0 let the compiler use vectors."""
     read = source[start : start + n_rows]
@@ -93,7 +93,7 @@ def _move_many(source: IntArray, start: int, target: IntArray, begin: int, n_row
         written[row] = read[row]
 
 
-@kernel("void(i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1])")
+@kernel("void(i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1], i8[::1])", allocates=False)
 def copy_rows(
     timestamps: IntArray,
     bits: IntArray,
@@ -118,7 +118,7 @@ def copy_rows(
             out_bits[target + row] = bits[source + row]
 
 
-@kernel()
+@kernel(allocates=False)
 def _run_end(timestamps: IntArray, start: int, stop: int) -> int:
     """Where the run of ascending times that begins at `start` ends."""
     end = start + 1
@@ -127,7 +127,7 @@ def _run_end(timestamps: IntArray, start: int, stop: int) -> int:
     return min(end, stop)
 
 
-@kernel()
+@kernel(allocates=False)
 def _merge_runs(
     timestamps: IntArray,
     bits: IntArray,
@@ -165,7 +165,7 @@ def _merge_runs(
     return n_runs
 
 
-@kernel()
+@kernel(allocates=False)
 def _is_ascending(timestamps: IntArray, start: int, stop: int) -> bool:
     """Whether the times of rows `[start, stop)` ascend strictly."""
     rows = timestamps[start:stop]
