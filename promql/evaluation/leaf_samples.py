@@ -1,17 +1,14 @@
 """The samples of a plan's selectors on a grid, and how many of them each step reads."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from promcompat.core.model import (
-    BoolArray,
     EvalRange,
-    FloatArray,
     IntArray,
     SampleBlock,
-    is_stale,
 )
 from promql.ast import Call, MatrixSelector, TimeModifiers, VectorSelector
 from promql.budget import BYTES_PER_SAMPLE, QueryBudget
@@ -20,7 +17,12 @@ from promql.planning.plan import Plan
 from promql.values.matrix import Matrix
 from promql.values.range_vectors import RangeVector
 from promql.values.row_pieces import RowWriter, series_pieces, step_pieces, take_series
-from promql.values.windows import InstantSamples, look_up, without_stale_markers
+from promql.values.windows import (
+    InstantSamples,
+    fill_samples,
+    has_stale_markers,
+    without_stale_markers,
+)
 
 _BYTES_LOOKED_UP = 25
 """A cell whose sample time is needed too: index, time, value and presence."""
@@ -49,9 +51,7 @@ class LeafSamples:
 
     def values(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
         """The value of an instant selector."""
-        return self._look_up(
-            selector, grid, selector.modifiers, lambda samples: (samples.values, samples.present)
-        )
+        return self._look_up(selector, grid, selector.modifiers, wants_times=False)
 
     def times(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
         """The times of the samples of an instant selector, in seconds."""
@@ -60,16 +60,15 @@ class LeafSamples:
             # Prometheus 3.5 ignores an offset beside `@` when `timestamp(selector)` looks for the
             # sample, though not when it selects samples.
             modifiers = replace(modifiers, offset_ms=0)
-        return self._look_up(
-            selector, grid, modifiers, lambda samples: (samples.timestamps / 1000, samples.present)
-        )
+        return self._look_up(selector, grid, modifiers, wants_times=True)
 
     def _look_up(
         self,
         selector: VectorSelector,
         grid: EvalRange,
         modifiers: TimeModifiers,
-        value_of: Callable[[InstantSamples], tuple[FloatArray, BoolArray]],
+        *,
+        wants_times: bool,
     ) -> Matrix:
         block = self._block_of(selector)
         n_series = len(block.labels)
@@ -82,9 +81,15 @@ class LeafSamples:
             values, present = result.next_rows(len(part.labels))
             for steps in step_pieces(len(part.labels), grid.n_steps):
                 self._budget.check_time()
-                samples = look_up(part, times_ms[steps], self._lookback_ms)
-                values[:, steps], present[:, steps] = value_of(samples)
-            self.per_step += present.sum(axis=0)
+                found = InstantSamples(
+                    values[:, steps],
+                    np.empty(values[:, steps].shape if wants_times else (0, 0), np.int64),
+                    present[:, steps],
+                )
+                counts = fill_samples(found, part, times_ms[steps], self._lookback_ms)
+                self.per_step[steps] += counts
+                if wants_times:
+                    values[:, steps] = found.timestamps / 1000
             result.close_rows(series)
         return result.matrix(block.labels, np.zeros(n_series, bool))
 
@@ -100,7 +105,7 @@ class LeafSamples:
         leaf = self._leaf_of[selector.vector_selector]
         if leaf not in self._range_blocks:
             block = self._blocks[leaf]
-            if is_stale(block.values).any():
+            if has_stale_markers(block):
                 self._budget.check_bytes(len(block.timestamps) * _BYTES_PER_UNMARKED_SAMPLE)
                 block = without_stale_markers(block)
                 self._budget.keep(len(block.timestamps) * BYTES_PER_SAMPLE)

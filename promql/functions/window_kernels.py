@@ -20,6 +20,7 @@ from promql.functions.window_value_kernels import (
     variance,
     window_quantile,
 )
+from promql.values.sample_kernels import TIMES, VALUES, first_later
 
 # The operations, in the groups that `reduce_windows` tells apart.
 RATE, INCREASE, DELTA = 0, 1, 2
@@ -29,33 +30,6 @@ IRATE, IDELTA, DERIV = 8, 9, 10
 PRESENT, LAST, TIME_OF_LAST, COUNT, MEDIAN_DISTANCE = 11, 12, 13, 14, 15
 AVG, SUM, VARIANCE, DEVIATION = 16, 17, 18, 19
 MIN, MAX, TIME_OF_MIN, TIME_OF_MAX = 20, 21, 22, 23
-
-_NEAR = 8
-"""How many samples to look at before searching: windows usually move by a few."""
-_TIMES = "Array(int64, 1, 'C', True)"
-_VALUES = "Array(float64, 1, 'C', True)"
-
-
-@kernel(allocates=False)
-def _first_later(timestamps: IntArray, at: int, end: int, time_ms: int) -> int:
-    """The first index in [at, end] whose sample is later: found near `at`, or by galloping."""
-    near = min(at + _NEAR, end)
-    while at < near and timestamps[at] <= time_ms:
-        at += 1
-    if at < near:
-        return at
-    stride = 1
-    while at + stride <= end and timestamps[at + stride - 1] <= time_ms:
-        at += stride
-        stride *= 2
-    high = min(at + stride - 1, end)
-    while at < high:
-        middle = (at + high) // 2
-        if timestamps[middle] <= time_ms:
-            at = middle + 1
-        else:
-            high = middle
-    return at
 
 
 @kernel(allocates=False)
@@ -67,7 +41,7 @@ def _walk(
     highs: IntArray,
 ) -> None:
     """The bounds of the windows `(end - range, end]` over the samples of a series."""
-    n_steps, n_samples = len(end_ms), len(timestamps)
+    n_steps = len(end_ms)
     step_ms = end_ms[1] - end_ms[0] if n_steps > 1 else 0
     # Where a window starts, an earlier one may have ended.
     earlier = range_ms // step_ms if step_ms > 0 and range_ms % step_ms == 0 else n_steps
@@ -76,8 +50,8 @@ def _walk(
         if step >= earlier:
             lo = highs[step - earlier]
         else:
-            lo = _first_later(timestamps, lo, n_samples, end_ms[step] - range_ms)
-        hi = _first_later(timestamps, max(lo, hi), n_samples, end_ms[step])
+            lo = first_later(timestamps, lo, end_ms[step] - range_ms)
+        hi = first_later(timestamps, max(lo, hi), end_ms[step])
         lows[step], highs[step] = lo, hi
 
 
@@ -292,8 +266,8 @@ def _unusable_factor(lows: IntArray, highs: IntArray, first: FloatArray, second:
 
 
 @kernel(
-    f"int64(int64, {_TIMES}, {_TIMES}, {_VALUES}, {_TIMES}, {_TIMES}, {_TIMES}, int64,"
-    f"{_VALUES}, {_VALUES}, int64[:, ::1], int64[::1], float64[::1],"
+    f"int64(int64, {TIMES}, {TIMES}, {VALUES}, {TIMES}, {TIMES}, {TIMES}, int64,"
+    f"{VALUES}, {VALUES}, int64[:, ::1], int64[::1], float64[::1],"
     "float64[:, :], boolean[:, :], int64[::1])",
     allocates=False,
 )
