@@ -43,7 +43,10 @@ CREATE TABLE drain_state (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     drained_through bigint NOT NULL DEFAULT 0,
     -- Rows of sample_change up to this id were pruned: whoever has seen less has missed changes.
-    changes_pruned_through bigint NOT NULL DEFAULT 0
+    changes_pruned_through bigint NOT NULL DEFAULT 0,
+    -- Which process compacts, and when it last did; another one takes over after a minute.
+    compactor text NOT NULL DEFAULT '',
+    compacted_at timestamptz NOT NULL DEFAULT '-infinity'
 ) WITH (fillfactor = 10);
 INSERT INTO drain_state DEFAULT VALUES;
 
@@ -53,6 +56,8 @@ INSERT INTO drain_state DEFAULT VALUES;
 CREATE TABLE sample_change (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The last arrival of the drain that this is about; NULL for what changes answers by itself.
+    drained_through bigint,
     tenant_id integer NOT NULL,
     first_series bigint NOT NULL,
     last_series bigint NOT NULL,
@@ -67,21 +72,25 @@ CREATE TABLE sample_change (
 CREATE TABLE block_day (day integer PRIMARY KEY);
 
 -- Bounds of what was drained, by tenant and day (-2147483648: all far days), and how many samples are in
--- blocks that are to be merged, and in those that were merged after the end of the day.
+-- blocks (and how many blocks) made of runs, and in those that were merged after the end of the day.
 CREATE TABLE drained_extent (
     tenant_id integer NOT NULL,
     day integer NOT NULL,
     first_ms bigint NOT NULL,
     last_ms bigint NOT NULL,
     unmerged_samples bigint NOT NULL DEFAULT 0,
+    unmerged_blocks bigint NOT NULL DEFAULT 0,
     merged_samples bigint NOT NULL DEFAULT 0,
+    -- The level of the newest merge after the end of the day.
+    final_level smallint NOT NULL DEFAULT 99,
     PRIMARY KEY (tenant_id, day)
 ) WITH (fillfactor = 50);
 
 -- Pages of many series, sorted by series and time. A run near now lies within one UTC day; the samples
--- of one far from now may be years apart. Runs of one drain or merge have the same range of arrivals;
--- the ranges of others with samples of the same series and day are disjoint. Deletions up to the larger
--- of `last_arrival` and `deleted_through` have been applied to the samples.
+-- of one far from now may be years apart. What has samples of the same series and day arrived in the
+-- order of `last_arrival`; runs and blocks that share it never have the same series and time, unless one
+-- `replaces`. Deletions up to the larger of `last_arrival` and `deleted_through` have been applied.
+-- `level`: 0 for what a drain wrote, more for what was merged, from 100 on after the end of the day.
 CREATE TABLE sample_run (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     tenant_id integer NOT NULL,
@@ -104,7 +113,7 @@ CREATE INDEX sample_run_group ON sample_run (tenant_id, day, level, last_arrival
     INCLUDE (n_samples, n_series);
 
 -- Blocks of one series and one UTC day (`day` counts from 1970-01-01), at most 8,192 samples and 64 KB.
--- `level` is 0 for blocks made of runs, 1 for those merged after the end of their day.
+-- `level` is 0 for blocks made of runs, from 100 on for those merged after the end of their day.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb') THEN

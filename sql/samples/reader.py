@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import SampleBlock, SeriesSelection
@@ -230,6 +230,18 @@ async def _run_in_thread(work: Callable[[], T], n_rows: int) -> T:
     return await asyncio.to_thread(work)
 
 
+class CountedStream(Protocol):
+    """A stream that counts what has arrived."""
+
+    @property
+    def n_rows(self) -> int:
+        """How many samples."""
+
+    @property
+    def n_bytes(self) -> int:
+        """How many bytes."""
+
+
 class SampleAllowance:
     """How much all selections of one query may read, counted while it arrives.
 
@@ -244,7 +256,7 @@ class SampleAllowance:
         self._max_bytes = max_bytes
         self._check_bytes = check_bytes
         self._excess: ExecutionError | MemoryTakenError | None = None
-        self._decoders: list[SampleDecoder] = []
+        self._decoders: list[CountedStream] = []
         self._n_settled = 0
         self._n_settled_bytes = 0
         self._n_added = 0
@@ -260,11 +272,11 @@ class SampleAllowance:
         self._n_series += n_series
         self.check()
 
-    def watch(self, decoder: SampleDecoder) -> None:
+    def watch(self, decoder: CountedStream) -> None:
         """Count the rows of a decoder from now on."""
         self._decoders.append(decoder)
 
-    def settle(self, decoder: SampleDecoder) -> None:
+    def settle(self, decoder: CountedStream) -> None:
         """Replace a finished decoder by its totals; a query may have thousands of them."""
         self._decoders.remove(decoder)
         self._n_settled += decoder.n_rows

@@ -7,7 +7,7 @@ from typing import Final, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
+from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
 from sql.database.copy_format import DecodedSamples, SampleDecoder
 from sql.pushdown.rules import Partial
 
@@ -74,6 +74,20 @@ class SeriesSamples:
             rows.gathered(self.timestamps),
             rows.gathered(self.values),
             None if self.counts is None else rows.gathered(self.counts),
+        )
+
+    def where(self, is_kept: BoolArray) -> "SeriesSamples":
+        """The samples whose element of a mask is set."""
+        n_kept = np.add.reduceat(is_kept, self.offsets[:-1], dtype=np.int64)
+        series = np.flatnonzero(n_kept)
+        offsets = np.zeros(len(series) + 1, np.int64)
+        np.cumsum(n_kept[series], out=offsets[1:])
+        return SeriesSamples(
+            self.ids[series],
+            offsets,
+            self.timestamps[is_kept],
+            self.values[is_kept],
+            None if self.counts is None else self.counts[is_kept],
         )
 
     def between(self, start_ms: int, end_ms: int) -> "SeriesSamples":

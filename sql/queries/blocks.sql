@@ -1,0 +1,269 @@
+-- limit_drain --
+-- Bounds this transaction: $1 ms for a statement, $2 ms of idleness, $3 ms of waiting for a lock.
+SELECT
+    set_config('statement_timeout', $1, true),
+    set_config('idle_in_transaction_session_timeout', $2, true),
+    set_config('lock_timeout', $3, true)
+
+-- try_drain_lock --
+-- Whether this transaction has the lock of drains and compaction now.
+SELECT try_drain_lock()
+
+-- undrained --
+-- How many arrivals, samples and bytes no drain has reached.
+SELECT
+    count(*) AS n_arrivals,
+    coalesce(sum(a.n_samples), 0)::bigint AS n_samples,
+    coalesce(sum(octet_length(a.payload)), 0)::bigint AS n_bytes
+FROM arrival AS a
+WHERE a.id > (SELECT drained_through FROM drain_state)
+
+-- drained_through --
+-- The last arrival that a drain has reached.
+SELECT drained_through FROM drain_state
+
+-- next_arrivals --
+-- The oldest arrivals after $1: at most $2, with at most $3 samples and $4 bytes, but at least one.
+SELECT a.id, a.tenant_id, a.kind, a.n_samples, a.first_ms, a.last_ms, a.payload
+FROM (
+    SELECT
+        o.*,
+        row_number() OVER w AS n,
+        sum(o.n_samples) OVER w AS n_samples_until,
+        sum(octet_length(o.payload)) OVER w AS n_bytes_until
+    FROM (SELECT * FROM arrival WHERE id > $1 ORDER BY id LIMIT $2) AS o
+    WINDOW w AS (ORDER BY o.id ROWS UNBOUNDED PRECEDING)
+) AS a
+WHERE a.n = 1 OR (a.n_samples_until <= $3 AND a.n_bytes_until <= $4)
+ORDER BY a.id
+
+-- delete_arrivals --
+-- Deletes exactly these arrivals; returns how many there were.
+WITH deleted AS (DELETE FROM arrival WHERE id = ANY($1::bigint[]) RETURNING 1)
+SELECT count(*) FROM deleted
+
+-- set_arrival_aside --
+-- Leaves an arrival where it is, so that drains pass it; returns how many there were.
+WITH passed AS (UPDATE arrival SET is_aside = true WHERE id = $1 RETURNING 1)
+SELECT count(*) FROM passed
+
+-- advance_drain --
+-- Moves the end of what is drained from $1 to $2; returns how many rows did.
+WITH moved AS (
+    UPDATE drain_state SET drained_through = $2 WHERE drained_through = $1 RETURNING 1
+)
+SELECT count(*) FROM moved
+
+-- block_days --
+-- The days whose blocks are in partitions.
+SELECT coalesce(array_agg(day), '{}') FROM block_day
+
+-- add_block_days --
+-- Notes days whose blocks will be in partitions.
+INSERT INTO block_day SELECT * FROM unnest($1::integer[]) ON CONFLICT DO NOTHING
+
+-- insert_runs --
+-- Inserts pages of many series.
+INSERT INTO sample_run (
+    day, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
+    n_samples, first_series, last_series, first_ms, last_ms, payload, n_series
+)
+SELECT * FROM unnest(
+    $1::integer[], $2::integer[], $3::smallint[], $4::boolean[], $5::bigint[], $6::bigint[],
+    $7::bigint[], $8::integer[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
+    $13::bytea[], $14::integer[]
+)
+
+-- insert_blocks --
+-- Inserts blocks of days that have partitions.
+INSERT INTO sample_block (
+    day, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
+    n_samples, series_id, first_ms, last_ms, payload
+)
+SELECT
+    p.day, p.tenant_id, p.level, p.replaces, p.first_arrival, p.last_arrival, p.deleted_through,
+    p.n_samples, p.first_series, p.first_ms, p.last_ms, p.payload
+FROM unnest(
+    $1::integer[], $2::integer[], $3::smallint[], $4::boolean[], $5::bigint[], $6::bigint[],
+    $7::bigint[], $8::integer[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
+    $13::bytea[]
+) AS p (
+    day, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
+    n_samples, first_series, last_series, first_ms, last_ms, payload
+)
+
+-- insert_far_blocks --
+-- Inserts blocks of other days.
+INSERT INTO sample_block_far (
+    day, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
+    n_samples, series_id, first_ms, last_ms, payload
+)
+SELECT
+    p.day, p.tenant_id, p.level, p.replaces, p.first_arrival, p.last_arrival, p.deleted_through,
+    p.n_samples, p.first_series, p.first_ms, p.last_ms, p.payload
+FROM unnest(
+    $1::integer[], $2::integer[], $3::smallint[], $4::boolean[], $5::bigint[], $6::bigint[],
+    $7::bigint[], $8::integer[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
+    $13::bytea[]
+) AS p (
+    day, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
+    n_samples, first_series, last_series, first_ms, last_ms, payload
+)
+
+-- insert_deletion --
+-- Keeps a deletion for what arrived before it.
+INSERT INTO sample_deletion (arrival_id, tenant_id, series_ids, first_ms, last_ms)
+VALUES ($1, $2, $3, $4, $5)
+
+-- widen_extents --
+-- Widens the bounds of tenants and days to what is being drained.
+INSERT INTO drained_extent AS e (tenant_id, day, first_ms, last_ms)
+SELECT * FROM unnest($1::integer[], $2::integer[], $3::bigint[], $4::bigint[])
+ON CONFLICT (tenant_id, day) DO UPDATE SET
+    first_ms = least(e.first_ms, excluded.first_ms),
+    last_ms = greatest(e.last_ms, excluded.last_ms)
+
+-- insert_changes --
+-- Logs what a drain through arrival $6 touched, or retention (NULL): tenants, series and times.
+INSERT INTO sample_change (
+    tenant_id, first_series, last_series, first_ms, last_ms, drained_through
+)
+SELECT c.*, $6::bigint
+FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS c
+
+-- prune_changes --
+-- Forgets changes older than $1 seconds, and notes that.
+WITH pruned AS (
+    DELETE FROM sample_change
+    WHERE changed_at < clock_timestamp() - make_interval(secs => $1)
+    RETURNING id
+)
+UPDATE drain_state
+SET changes_pruned_through = (SELECT max(id) FROM pruned)
+WHERE EXISTS (SELECT FROM pruned)
+
+-- stored_pages --
+-- For COPY: the pages of tenant $1 with samples of series $2 in ($3, $4], whose days are $5 to $6, and
+-- the deletions to read them with, as rows of source 3. The ids are ascending.
+SELECT
+    0::smallint AS source, r.day, r.replaces, r.last_arrival, r.first_arrival,
+    r.first_series, r.last_series, r.first_ms, r.payload
+FROM sample_run AS r
+WHERE r.tenant_id = $1
+    AND r.last_ms > $3 AND r.first_ms <= $4
+    AND width_bucket(r.last_series, $2::bigint[]) > width_bucket(r.first_series - 1, $2::bigint[])
+UNION ALL
+SELECT
+    1::smallint, 0, b.replaces, b.last_arrival, b.first_arrival,
+    b.series_id, b.series_id, b.first_ms, b.payload
+FROM sample_block AS b
+WHERE b.series_id = ANY($2::bigint[])
+    AND b.last_ms > $3 AND b.first_ms <= $4
+    AND b.day BETWEEN $5 AND $6
+UNION ALL
+SELECT
+    2::smallint, 0, f.replaces, f.last_arrival, f.first_arrival,
+    f.series_id, f.series_id, f.first_ms, f.payload
+FROM sample_block_far AS f
+WHERE f.series_id = ANY($2::bigint[])
+    AND f.last_ms > $3 AND f.first_ms <= $4
+UNION ALL
+SELECT
+    3::smallint, 0, false, d.arrival_id, 0::bigint,
+    d.first_ms, d.last_ms, 0::bigint, array_send(d.series_ids)
+FROM sample_deletion AS d
+WHERE d.tenant_id = $1 AND d.last_ms > $3 AND d.first_ms <= $4
+
+-- drained_bounds --
+-- The first and the last time of what is drained of a tenant, NULL if nothing is.
+SELECT min(first_ms) AS first_ms, max(last_ms) AS last_ms FROM drained_extent WHERE tenant_id = $1
+
+-- compactor --
+-- Whether process $1 may compact: nobody else did within $2 seconds. It notes that it does; `is_new`:
+-- somebody else was the last one.
+UPDATE drain_state AS s
+SET compactor = $1, compacted_at = clock_timestamp()
+FROM (SELECT compactor FROM drain_state) AS o (compactor)
+WHERE s.compactor = $1 OR s.compacted_at < clock_timestamp() - make_interval(secs => $2)
+RETURNING o.compactor <> $1 AS is_new
+
+-- run_layers --
+-- The layers of runs by tenant and day, in arrival order.
+SELECT
+    tenant_id, day, last_arrival, level,
+    sum(n_samples)::bigint AS n_samples, sum(n_series)::bigint AS n_series
+FROM sample_run
+GROUP BY tenant_id, day, last_arrival, level
+ORDER BY tenant_id, day, last_arrival, level DESC
+
+-- deletions --
+-- The deletions of a tenant that are in force, in their order.
+SELECT arrival_id, series_ids, first_ms, last_ms
+FROM sample_deletion
+WHERE tenant_id = $1
+ORDER BY arrival_id
+
+-- extents --
+-- How much of each tenant and near day is in blocks.
+SELECT tenant_id, day, unmerged_samples, unmerged_blocks, merged_samples
+FROM drained_extent
+WHERE day > $1
+
+-- tenants_with_arrivals_aside --
+-- The tenants that have arrivals set aside, with the newest one.
+SELECT tenant_id, max(id) AS newest_id FROM arrival WHERE is_aside GROUP BY tenant_id
+
+-- begin_final_merge --
+-- The level of a merge that begins.
+UPDATE drained_extent SET final_level = greatest(100, (final_level + 1) % 30000)
+WHERE tenant_id = $1 AND day = $2
+RETURNING final_level
+
+-- job_runs --
+-- The first $5 runs of tenant $1 and day $2 up to level $3 and arrival $4, in their order.
+SELECT
+    id, level, replaces, first_arrival, last_arrival, deleted_through, n_samples,
+    first_series, last_series, first_ms, last_ms
+FROM sample_run
+WHERE tenant_id = $1 AND day = $2 AND level <= $3 AND last_arrival <= $4
+ORDER BY first_series, first_ms, id
+LIMIT $5
+
+-- job_blocks --
+-- The first $5 blocks of tenant $1 and day $2 up to level $3 and arrival $4, from series $6 on.
+SELECT
+    0::bigint AS id, level, replaces, first_arrival, last_arrival, deleted_through, n_samples,
+    series_id AS first_series, series_id AS last_series, first_ms, last_ms
+FROM sample_block
+WHERE tenant_id = $1 AND day = $2 AND level <= $3 AND last_arrival <= $4 AND series_id >= $6
+ORDER BY series_id, first_ms, last_arrival, replaces
+LIMIT $5
+
+-- take_runs --
+-- Deletes exactly these runs; returns their payloads.
+DELETE FROM sample_run WHERE id = ANY($1::bigint[]) RETURNING id, payload
+
+-- take_blocks --
+-- Deletes exactly these blocks of day $1; returns their payloads with their ordinals, from 1.
+WITH wanted AS (
+    SELECT * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[])
+        WITH ORDINALITY AS w (series_id, first_ms, last_ms, last_arrival, replaces, n)
+)
+DELETE FROM sample_block AS b
+USING wanted AS w
+WHERE b.day = $1
+    AND b.series_id = w.series_id AND b.last_ms = w.last_ms AND b.first_ms = w.first_ms
+    AND b.last_arrival = w.last_arrival AND b.replaces = w.replaces
+RETURNING w.n AS id, b.payload
+
+-- count_blocks --
+-- Counts blocks that were written or deleted, unmerged and merged ones.
+UPDATE drained_extent SET
+    unmerged_samples = unmerged_samples + $3,
+    unmerged_blocks = unmerged_blocks + $4,
+    merged_samples = merged_samples + $5
+WHERE tenant_id = $1 AND day = $2
+
+-- create_block_partition --
+-- Makes the partition of a day if it is missing.
+SELECT create_block_partition($1)
