@@ -143,6 +143,10 @@ class InstallationGuard:
             raise StaleKnowledgeError("the database was restarted or restored; try again")
         return self.epoch_number
 
+    def step_back(self) -> None:
+        """Have everything dropped: an id went back, though the epoch is the same."""
+        self._step_back(self._epoch)
+
     async def in_one_epoch(self, read: Callable[[], Awaitable[T]]) -> T:
         """The result of a read that began and ended in one epoch; it may run again.
 

@@ -1,49 +1,13 @@
 """The fold equals a dictionary that takes the samples one by one, to the bit of each value."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
 from sql.samples.fold import Deletion, Piece, fold, gathered, in_order
-from sql.samples.series_samples import NO_SAMPLES, SeriesSamples
-
-Sample = tuple[int, int, int]
-"""Series id, Unix ms, bits of the value."""
-
-BITS = st.one_of(
-    st.integers(0, 3),
-    st.sampled_from([0x7FF0000000000002, 0x7FF8000000000001, 1 << 63, (1 << 64) - 1]),
-)
-SERIES = st.integers(1, 5)
-TIMES = st.integers(-3, 12)
-
-
-def samples_of(rows: dict[tuple[int, int], int]) -> SeriesSamples:
-    """The samples of a dictionary from (series, ms) to bits."""
-    keys = sorted(rows)
-    if not keys:
-        return NO_SAMPLES
-    series = np.array([key[0] for key in keys], np.int64)
-    ids, starts = np.unique(series, return_index=True)
-    return SeriesSamples(
-        ids,
-        np.append(starts, len(keys)).astype(np.int64),
-        np.array([key[1] for key in keys], np.int64),
-        np.array([rows[key] for key in keys], np.uint64).view(np.float64),
-    )
-
-
-def rows_of(samples: SeriesSamples) -> dict[tuple[int, int], int]:
-    """The opposite of `samples_of`; fails unless the samples are well-formed."""
-    assert np.all(np.diff(samples.ids) > 0)
-    assert np.all(np.diff(samples.offsets) > 0)
-    series = np.repeat(samples.ids, np.diff(samples.offsets)).tolist()
-    keys = list(zip(series, samples.timestamps.tolist(), strict=True))
-    assert keys == sorted(set(keys))
-    return dict(zip(keys, samples.values.view(np.uint64).tolist(), strict=True))
+from sql.samples.series_samples import SeriesSamples
+from tests.sample_model import BITS, SERIES, TIMES, folded, rows_of, samples_of
 
 
 @st.composite
@@ -72,34 +36,12 @@ def deletions(draw: DrawFn) -> list[Deletion]:
     return made
 
 
-def is_deleted(piece: Piece, series: int, time_ms: int, deletions: Sequence[Deletion]) -> bool:
-    """Whether a deletion removes a sample of a piece."""
-    return any(
-        piece.last_arrival < deletion.arrival_id
-        and (deletion.series_ids is None or series in deletion.series_ids)
-        and deletion.first_ms <= time_ms <= deletion.last_ms
-        for deletion in deletions
-    )
-
-
-def model(pieces: Sequence[Piece], deletions: Sequence[Deletion]) -> dict[tuple[int, int], int]:
-    """What `fold` promises, one sample after the other."""
-    answer: dict[tuple[int, int], int] = {}
-    for piece in sorted(pieces, key=lambda piece: piece.last_arrival):
-        for (series, time_ms), bits in rows_of(piece.samples).items():
-            if is_deleted(piece, series, time_ms, deletions):
-                continue
-            if piece.replaces or (series, time_ms) not in answer:
-                answer[series, time_ms] = bits
-    return answer
-
-
 @given(pieces(), deletions())
 @example([], [])
 def test_a_fold_equals_the_samples_taken_one_by_one(
     pieces: list[Piece], deletions: list[Deletion]
 ) -> None:
-    assert rows_of(fold(pieces, deletions)) == model(pieces, deletions)
+    assert rows_of(fold(pieces, deletions)) == folded(pieces, deletions)
 
 
 @given(pieces(), deletions(), st.data())
@@ -135,7 +77,7 @@ def test_gathered_samples_are_those_of_the_series_and_times(
     wanted = np.array(sorted(series), np.int64)
     expected = {
         (one, time_ms): bits
-        for (one, time_ms), bits in model(pieces, ()).items()
+        for (one, time_ms), bits in folded(pieces, ()).items()
         if one in series and start_ms < time_ms <= end_ms
     }
     assert rows_of(gathered(parts, wanted, start_ms, end_ms)) == expected
