@@ -8,14 +8,10 @@ import numpy as np
 from promcompat.core.model import (
     EMPTY_LABELS,
     METRIC_NAME,
-    BoolArray,
-    FloatArray,
     IntArray,
     Labels,
 )
 from promql.values.label_columns import Pair, label_pairs
-from promql.values.matrix import Matrix
-from promql.values.row_pieces import CELLS_PER_PIECE, cell_pieces, take_cells
 
 LabelPairs = tuple[tuple[str, str], ...]
 
@@ -26,6 +22,12 @@ class Grouping:
 
     labels: list[Labels]
     group_of: IntArray
+
+    def members(self) -> tuple[IntArray, IntArray]:
+        """Rows in the order of their groups, and where those of each group start: CSR, int64."""
+        counts = np.bincount(self.group_of, minlength=len(self.labels))
+        starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+        return np.argsort(self.group_of, kind="stable"), starts
 
     def blocks(self) -> Iterator[tuple[IntArray, IntArray]]:
         """Groups of equal size together, as (groups [g], rows [g, size]).
@@ -41,36 +43,6 @@ class Grouping:
         for size in np.unique(counts).tolist():
             groups = np.flatnonzero(counts == size)
             yield groups, order[starts[groups][:, None] + np.arange(size)]
-
-    def pieces(
-        self, n_steps: int, *, whole: bool = False
-    ) -> Iterator[tuple[IntArray, IntArray, slice]]:
-        """The blocks in pieces (groups [g], rows [g, size], steps) with a bounded number of cells.
-
-        A cell is one of a group, or with `whole` one of a member.
-        """
-        for groups, rows in self.blocks():
-            weight = rows.shape[1] if whole else 1
-            for part, steps in cell_pieces(len(groups), n_steps, weight):
-                yield groups[part], rows[part], steps
-
-
-def gathered_blocks(
-    rows: IntArray, steps: slice, matrix: Matrix
-) -> Iterator[tuple[FloatArray, BoolArray]]:
-    """The members of each group, several at a time: values and presence [members, g, n_steps]."""
-    at_once = max(1, CELLS_PER_PIECE // (len(rows) * (steps.stop - steps.start)))
-    for first in range(0, rows.shape[1], at_once):
-        members = rows[:, first : first + at_once].T
-        yield take_cells(matrix.values, members, steps), take_cells(matrix.present, members, steps)
-
-
-def gathered_members(
-    rows: IntArray, steps: slice, matrix: Matrix
-) -> Iterator[tuple[FloatArray, BoolArray]]:
-    """The members of each group, one at a time: values and presence [g, n_steps]."""
-    for values, present in gathered_blocks(rows, steps, matrix):
-        yield from zip(values, present, strict=True)
 
 
 def kept_pairs(names: Sequence[str], without: bool) -> Callable[[Labels], LabelPairs]:

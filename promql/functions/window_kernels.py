@@ -20,7 +20,7 @@ from promql.functions.window_value_kernels import (
     variance,
     window_quantile,
 )
-from promql.values.sample_kernels import TIMES, VALUES, first_later
+from promql.values.sample_kernels import FLOATS, INTEGERS, first_later
 
 # The operations, in the groups that `reduce_windows` tells apart.
 RATE, INCREASE, DELTA = 0, 1, 2
@@ -266,8 +266,8 @@ def _unusable_factor(lows: IntArray, highs: IntArray, first: FloatArray, second:
 
 
 @kernel(
-    f"int64(int64, {TIMES}, {TIMES}, {VALUES}, {TIMES}, {TIMES}, {TIMES}, int64,"
-    f"{VALUES}, {VALUES}, int64[:, ::1], int64[::1], float64[::1],"
+    f"int64(int64, {INTEGERS}, {INTEGERS}, {FLOATS}, {INTEGERS}, {INTEGERS}, {INTEGERS}, int64,"
+    f"{FLOATS}, {FLOATS}, int64[:, ::1], int64[::1], float64[::1],"
     "float64[:, :], boolean[:, :], int64[::1])",
     allocates=False,
 )

@@ -8,18 +8,10 @@ import numpy as np
 
 from promcompat.core.compiled_kernels import kernel
 from promcompat.core.model import FloatArray, IntArray
+from promql.numbers.kahan_kernels import kahan_add
 
 _EXTRAPOLATION_SLACK = 1.1
 _SORTED_RUN = 16
-
-
-@kernel(allocates=False)
-def _add(total: float, compensation: float, x: float) -> tuple[float, float]:
-    """Kahan's sum as in `promql.numbers.kahan.kahan_add`."""
-    new_total = total + x
-    added = new_total - total
-    error = (total - (new_total - added)) + (x - added)
-    return new_total, 0.0 if np.isinf(new_total) else compensation + error
 
 
 @kernel(allocates=False)
@@ -74,10 +66,10 @@ def line(times: IntArray, samples: FloatArray, origin_ms: int) -> tuple[float, f
     for i in range(n):
         x, y = (times[i] - origin_ms) / 1000, samples[i]
         is_constant = is_constant and y == level
-        sum_x, c_x = _add(sum_x, c_x, x)
-        sum_y, c_y = _add(sum_y, c_y, y)
-        sum_xy, c_xy = _add(sum_xy, c_xy, x * y)
-        sum_xx, c_xx = _add(sum_xx, c_xx, x * x)
+        sum_x, c_x = kahan_add(sum_x, c_x, x)
+        sum_y, c_y = kahan_add(sum_y, c_y, y)
+        sum_xy, c_xy = kahan_add(sum_xy, c_xy, x * y)
+        sum_xx, c_xx = kahan_add(sum_xx, c_xx, x * x)
     if is_constant:
         return (np.nan, np.nan) if np.isinf(level) else (0.0, level)
     # Unlike in sum_over_time, infinite sums are used as they are: the slope is NaN then.
@@ -103,7 +95,7 @@ def total(samples: FloatArray) -> float:
     """The compensated sum of a window."""
     total = compensation = 0.0
     for x in samples:
-        total, compensation = _add(total, compensation, x)
+        total, compensation = kahan_add(total, compensation, x)
     return total if np.isinf(total) else total + compensation
 
 
@@ -113,7 +105,7 @@ def mean(samples: FloatArray, count: int) -> float:
     total: float = samples[0]
     compensation = 0.0
     for i in range(1, len(samples)):
-        new_total, new_compensation = _add(total, compensation, samples[i])
+        new_total, new_compensation = kahan_add(total, compensation, samples[i])
         if np.isinf(new_total):
             return _running_mean(samples, i, total, compensation)
         total, compensation = new_total, new_compensation
@@ -127,7 +119,7 @@ def _running_mean(samples: FloatArray, count: int, total: float, compensation: f
     for x in samples[count:]:
         count += 1
         share = (count - 1) / count
-        mean, compensation = _add(share * mean, share * compensation, x / count)
+        mean, compensation = kahan_add(share * mean, share * compensation, x / count)
     return mean + compensation
 
 
@@ -138,8 +130,8 @@ def variance(samples: FloatArray) -> float:
     for i in range(len(samples)):
         x = samples[i]
         delta = x - (mean + mean_c)
-        mean, mean_c = _add(mean, mean_c, delta / (i + 1))
-        squares, squares_c = _add(squares, squares_c, delta * (x - (mean + mean_c)))
+        mean, mean_c = kahan_add(mean, mean_c, delta / (i + 1))
+        squares, squares_c = kahan_add(squares, squares_c, delta * (x - (mean + mean_c)))
     return (squares + squares_c) / len(samples)
 
 

@@ -3,8 +3,8 @@
 from promcompat.core.compiled_kernels import kernel
 from promcompat.core.model import STALE_NAN_BITS, BoolArray, FloatArray, IntArray
 
-TIMES = "Array(int64, 1, 'C', True)"
-VALUES = "Array(float64, 1, 'C', True)"
+INTEGERS = "Array(int64, 1, 'C', True)"
+FLOATS = "Array(float64, 1, 'C', True)"
 """Types of arrays that a kernel only reads; they may be read-only."""
 
 _NEAR = 8
@@ -35,7 +35,7 @@ def first_later(timestamps: IntArray, at: int, time_ms: int) -> int:
     return at
 
 
-@kernel(f"void({TIMES}, {TIMES}, {TIMES}, int64[:, ::1])", allocates=False)
+@kernel(f"void({INTEGERS}, {INTEGERS}, {INTEGERS}, int64[:, ::1])", allocates=False)
 def upper_bounds(
     offsets: IntArray, timestamps: IntArray, times_ms: IntArray, bounds: IntArray
 ) -> None:
@@ -54,7 +54,7 @@ def upper_bounds(
 
 
 @kernel(
-    f"void({TIMES}, {TIMES}, {VALUES}, {TIMES}, {TIMES}, int64,"
+    f"void({INTEGERS}, {INTEGERS}, {FLOATS}, {INTEGERS}, {INTEGERS}, int64,"
     "float64[:, :], int64[:, :], boolean[:, :], int64[::1])",
     allocates=False,
 )
@@ -93,7 +93,7 @@ def look_up(
                 found_at_ms[row, step] = times[last] if is_present else 0
 
 
-@kernel(f"int64({TIMES})", allocates=False)
+@kernel(f"int64({INTEGERS})", allocates=False)
 def count_stale(bits: IntArray) -> int:
     """How many samples are stale markers; `bits` are the values as integers."""
     n_stale = 0

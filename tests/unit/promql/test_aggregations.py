@@ -1,6 +1,7 @@
 """Aggregations against a plain loop over steps and members, and where floats are delicate."""
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,6 +15,13 @@ from promql.ast import AggregateExpr, PositionRange
 from promql.values.matrix import Annotations, Matrix
 from tests.factories import make_labels
 from tests.unit.promql.queries import Series, rows, run, run_range, steps, vector
+from tests.unit.promql.test_range_functions_match_reference import (
+    average,
+    extreme,
+    quantile,
+    same,
+    total_of,
+)
 
 POS = PositionRange(0, 0)
 
@@ -174,7 +182,7 @@ REFERENCE: dict[str, Callable[[list[float]], float]] = {
 @given(st.sampled_from(sorted(REFERENCE)), GROUPED)
 def test_folds_agree_with_a_loop(op: str, members: list[tuple[int, list[int | None]]]) -> None:
     labels = [make_labels("m", g=str(g), n=str(n)) for n, (g, _) in enumerate(members)]
-    values = np.array([[0.0 if v is None else v for v in row] for _, row in members])
+    values = np.array([[float(v or 0) for v in row] for _, row in members])
     present = np.array([[v is not None for v in row] for _, row in members])
     matrix = Matrix.of(labels, values, present)
     expr = AggregateExpr(op, None, None, ("g",), False, POS)  # type: ignore[arg-type]
@@ -189,3 +197,53 @@ def test_folds_agree_with_a_loop(op: str, members: list[tuple[int, list[int | No
             assert result.present[row, step] == bool(xs)
             if xs:
                 assert result.values[row, step] == pytest.approx(REFERENCE[op](xs), abs=1e-12)
+
+
+def exact_sum(xs: list[float]) -> float:
+    total, compensation = total_of(xs)
+    return total if math.isinf(total) else total + compensation
+
+
+def exact_variance(xs: list[float]) -> float:
+    mean, squares = xs[0], xs[0] - xs[0]
+    for count, x in enumerate(xs[1:], 2):
+        delta = x - mean
+        mean += delta / count
+        squares += delta * (x - mean)
+    return squares / len(xs)
+
+
+EXACT: dict[str, Callable[[list[float]], float]] = {
+    "sum": exact_sum,
+    "avg": lambda xs: average([(0, x) for x in xs]),
+    "min": lambda xs: extreme([(0, x) for x in xs], operator.lt)[1],
+    "max": lambda xs: extreme([(0, x) for x in xs], operator.gt)[1],
+    "stdvar": exact_variance,
+    "quantile": lambda xs: quantile(0.3, xs),
+}
+any_floats = st.one_of(st.floats(-1e6, 1e6), st.floats(width=64), st.just(-0.0))
+
+
+@given(
+    st.sampled_from(sorted(EXACT)),
+    st.lists(
+        st.tuples(st.integers(0, 2), st.lists(st.none() | any_floats, min_size=2, max_size=2)),
+        min_size=1,
+        max_size=40,
+    ),
+)
+def test_folds_equal_a_loop_to_the_last_bit(
+    op: str, members: list[tuple[int, list[float | None]]]
+) -> None:
+    labels = [make_labels("m", g=str(g), n=str(n)) for n, (g, _) in enumerate(members)]
+    values = np.array([[0.0 if v is None else v for v in row] for _, row in members])
+    present = np.array([[v is not None for v in row] for _, row in members])
+    expr = AggregateExpr(op, None, None, ("g",), False, POS)  # type: ignore[arg-type]
+    param = np.full(2, 0.3) if op == "quantile" else None
+    result = aggregate(expr, Matrix.of(labels, values, present), param, Annotations())
+    for row, group in enumerate(result.labels):
+        for step in range(2):
+            rows = [v[step] for g, v in members if str(g) == group.get("g")]
+            xs = [x for x in rows if x is not None]
+            if xs:
+                assert same(result.values[row, step] + 0.0, EXACT[op](xs) + 0.0)

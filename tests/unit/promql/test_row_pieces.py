@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from promcompat.core.model import EvalRange, SampleBlock
-from promql.aggregation import grouping
 from promql.budget import QueryBudget
 from promql.evaluation.chunks import evaluate_plan
 from promql.evaluation.evaluator import EvaluationOptions
@@ -103,7 +102,7 @@ async def answer_text(query: str) -> str:
 
 
 def cut_small(monkeypatch: pytest.MonkeyPatch, n_cells: int) -> None:
-    for module in (row_pieces, grouping, classic_histograms):
+    for module in (row_pieces, classic_histograms):
         monkeypatch.setattr(module, "CELLS_PER_PIECE", n_cells)
     monkeypatch.setattr(row_pieces, "SAMPLES_PER_PIECE", 2 * n_cells)
     monkeypatch.setattr(range_vectors, "_VISITS_PER_PIECE", 2 * n_cells)
@@ -205,7 +204,7 @@ BLOCKS = {name: filled_block(name) for name in ("x", "y", "h")}
 
 @pytest.mark.parametrize("query", MEASURED)
 def test_what_is_counted_is_what_is_taken(query: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (row_pieces, grouping, classic_histograms):
+    for module in (row_pieces, classic_histograms):
         monkeypatch.setattr(module, "CELLS_PER_PIECE", 1 << 13)
     expr = parse_expr(query)
     grid = EvalRange(0, (N_SAMPLES - 1) * STEP_MS, STEP_MS)
