@@ -206,12 +206,12 @@ def decode_joined(
     ids, offsets = samples.ids, samples.offsets
     if len(ids) < 2:
         return samples
-    is_next = np.diff(ids) > 0
+    is_next = ids[1:] > ids[:-1]
     if is_next.all():
         return samples
     starts = offsets[1:-1]
     is_later = samples.timestamps[starts] > samples.timestamps[starts - 1]
-    if not (is_next | ((np.diff(ids) == 0) & is_later)).all():
+    if not (is_next | ((ids[1:] == ids[:-1]) & is_later)).all():
         raise ValueError("the pages to be joined are not in the order of series and time")
     firsts = np.append(0, np.flatnonzero(is_next) + 1)
     return SeriesSamples(

@@ -276,7 +276,9 @@ def get_page(
     for section in range(n_sections):
         begin, position = position, position + section_bytes[section]
         first, behind = behind, behind + section_series[section]
-        n = counts[first:behind].sum()
+        n = signed(0)
+        for series in range(first, behind):
+            n += counts[series]
         if page[begin] != SAME_TIMES:
             source, source_end, source_rows = begin, position, n
         elif source < 0 or source_rows != n:

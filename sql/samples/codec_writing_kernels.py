@@ -11,9 +11,10 @@ from sql.samples.column_kernels import Bytes, signed
 from sql.samples.column_writing_kernels import (
     WritingWork,
     bit_length,
+    choose_integers,
     put_integers,
     put_number,
-    put_values,
+    put_values_head,
 )
 
 Batch = tuple[IntArray, IntArray, IntArray, FloatArray, IntArray]
@@ -37,56 +38,57 @@ def has_times_of(times: IntArray, begin: int, other: int, n: int) -> bool:
 
 
 @kernel()
+def put_section(
+    batch: Batch, begin: int, n: int, is_same: bool, out: Bytes, position: int, work: WritingWork
+) -> int:
+    """Write a column of times, or that they are the same as before, and one of values."""
+    _, _, times, values, bits = batch
+    numbers = work[0]
+    if is_same:
+        position = put_number(out, position, SAME_TIMES, 1)
+    for column in range(is_same, 2):
+        if column == 0:
+            for i in range(n):
+                numbers[i] = times[begin + i]
+        else:
+            head, count = choose_integers(values, bits, begin, n, work)
+            position = put_values_head(bits, begin, head, count, out, position, work)
+        position = put_integers(numbers, n, out, position, work)
+    return position
+
+
+@kernel()
 def put_sections(
     batch: Batch,
     first: int,
     behind: int,
     group: int,
-    directory: IntArray,
-    out: Bytes,
+    layout: int,
+    directories: IntArray,
+    bodies: Bytes,
     work: WritingWork,
 ) -> tuple[int, int]:
     """Write the sections of series `first` to `behind`, of at least `group` samples each.
 
-    Fills `directory` with the series and bytes of each; returns `(sections, bytes)`.
+    Fills the `directories` of the layout with the series and bytes of each, and its body; returns
+    `(sections, bytes)`.
     """
-    _, offsets, times, values, bits = batch
-    numbers = work[0]
+    offsets, times = batch[1], batch[2]
+    out = bodies[layout]
     n_sections, position = 0, signed(0)
-    series, last, last_n = first, signed(-1), signed(0)
+    series, last, last_n = first, signed(0), signed(0)
     while series < behind:
         begin, section_first, section_begin = offsets[series], series, position
         while series < behind and (offsets[series] - begin < group or series == section_first):
             series += 1
         n = offsets[series] - begin
-        if last_n == n and has_times_of(times, begin, last, n):
-            out[position] = SAME_TIMES
-            position += 1
-        else:
-            numbers[:n] = times[begin : begin + n]
-            position = put_integers(numbers, n, out, position, work)
+        is_same = last_n == n and has_times_of(times, begin, last, n)
+        position = put_section(batch, begin, n, is_same, out, position, work)
         last, last_n = begin, n
-        position = put_values(values, bits, begin, n, out, position, work)
-        directory[0, n_sections] = series - section_first
-        directory[1, n_sections] = position - section_begin
+        directories[layout, 0, n_sections] = series - section_first
+        directories[layout, 1, n_sections] = position - section_begin
         n_sections += 1
     return n_sections, position
-
-
-@kernel()
-def unsigned_bytes(number: int) -> int:
-    """How many bytes a positive number takes."""
-    return (bit_length(np.uint64(number)) + 7) >> 3
-
-
-@kernel()
-def put_counts(
-    counts: IntArray, n: int, total: int, out: Bytes, position: int, work: WritingWork
-) -> int:
-    """Write counts, unless they follow from the total; changes them."""
-    if n == 1 or n == total:
-        return position
-    return put_integers(counts, n, out, position, work)
 
 
 @kernel()
@@ -104,21 +106,27 @@ def put_page(
     ids, offsets = batch[0], batch[1]
     numbers = work[0]
     n_series, n_samples = behind - first, offsets[behind] - offsets[first]
-    out[begin] = VERSION
+    put_number(out, begin, VERSION, 1)
     position, lengths = begin + 6, 0
-    for k, number in enumerate((n_samples, n_series, n_sections)):
-        n_bytes = unsigned_bytes(number)
+    for k in range(3):
+        number = n_samples if k == 0 else (n_series if k == 1 else n_sections)
+        n_bytes = (bit_length(np.uint64(number)) + 7) >> 3
         position = put_number(out, position, number, n_bytes)
         lengths |= (n_bytes - 1) << (2 * k)
-    out[begin + 5] = lengths
-    numbers[:n_series] = ids[first:behind]
-    position = put_integers(numbers, n_series, out, position, work)
-    for i in range(n_series):
-        numbers[i] = offsets[first + i + 1] - offsets[first + i]
-    position = put_counts(numbers, n_series, n_samples, out, position, work)
-    position = put_counts(directory[0], n_sections, n_series, out, position, work)
-    if n_sections > 1:
-        position = put_integers(directory[1], n_sections, out, position, work)
+    put_number(out, begin + 5, lengths, 1)
+    for column in range(4):
+        n = n_series if column < 2 else n_sections
+        total = n_samples if column == 1 else n_series
+        if ((column == 1 or column == 2) and (n == 1 or n == total)) or (column == 3 and n == 1):
+            continue
+        for i in range(n):
+            if column == 0:
+                numbers[i] = ids[first + i]
+            elif column == 1:
+                numbers[i] = offsets[first + i + 1] - offsets[first + i]
+            else:
+                numbers[i] = directory[column - 2, i]
+        position = put_integers(numbers, n, out, position, work)
     return position
 
 
@@ -129,16 +137,18 @@ def choose_layout(
     """Write the sections one series each, in groups, or both; `(the smaller, sections, bytes)`."""
     offsets = batch[1]
     n_series, n_samples = behind - first, offsets[behind] - offsets[first]
-    sections, n_bytes = signed(0), signed(0)
-    if n_samples > n_series or n_series == 1:
-        sections, n_bytes = put_sections(batch, first, behind, 1, directories[0], bodies[0], work)
-    if n_series > 1 and n_samples < _MANY * n_series:
-        groups, group_bytes = put_sections(
-            batch, first, behind, _GROUP, directories[1], bodies[1], work
+    best, n_sections, n_bytes = 0, signed(0), signed(0)
+    for layout in range(2):
+        if layout == 0 and n_samples == n_series and n_series > 1:
+            continue
+        if layout == 1 and (n_series == 1 or n_samples >= _MANY * n_series):
+            continue
+        sections, size = put_sections(
+            batch, first, behind, _GROUP if layout else 1, layout, directories, bodies, work
         )
-        if sections == 0 or group_bytes + groups * 2 < n_bytes + sections * 2:
-            return 1, groups, group_bytes
-    return 0, sections, n_bytes
+        if n_sections == 0 or size + sections * 2 < n_bytes + n_sections * 2:
+            best, n_sections, n_bytes = layout, sections, size
+    return best, n_sections, n_bytes
 
 
 @kernel(
@@ -174,7 +184,8 @@ def write_pages(
         best, n_sections, n_bytes = choose_layout(batch, first, behind, directories, bodies, work)
         begin = ends[k]
         position = put_page(batch, first, behind, n_sections, directories[best], out, begin, work)
-        out[position : position + n_bytes] = bodies[best, :n_bytes]
+        for i in range(n_bytes):
+            out[position + i] = bodies[best, i]
         position += n_bytes
         put_number(out, begin + 1, checksum(out, begin, position), 4)
         ends[k + 1] = position

@@ -8,8 +8,8 @@
   longer; the packed residuals; how many are longer, the bytes of each, their places, and they.
 
 With residual r and its signed number z (zigzag code), number i is base + scale r (PLAIN), base +
-i step + scale z (LINEAR), the number before + step + scale z (DELTA), or the number before + d, where
-d is the difference before + scale z, and step at first (DOUBLE_DELTA).
+i step + scale z (LINEAR), the number before + step + scale z (DELTA), or the number before + d,
+where d is the difference before + scale z, and step at first (DOUBLE_DELTA).
 
 A column of values is a byte (exponent of ten, BITS, EXCEPTIONS), the exceptions (how many, places,
 bit patterns), and a column of integers.
@@ -162,7 +162,7 @@ def get_integers(
     lengths = signed(page[position + 1])
     base_bytes, step_bytes, scale_bytes = head >> 4, lengths & 15, lengths >> 4
     position += 2
-    if head & 8 or max(base_bytes, step_bytes, scale_bytes) > 8:
+    if head & 8 or base_bytes > 8 or step_bytes > 8 or scale_bytes > 8:
         return INCONSISTENT
     if base_bytes + step_bytes + scale_bytes > end - position:
         return TRUNCATED

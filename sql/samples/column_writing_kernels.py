@@ -3,9 +3,13 @@
 `column_kernels` has the format. The output is as large as the worst case: nothing is checked here.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final, cast
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from promcompat.core.compiled_kernels import kernel
 from promcompat.core.model import FloatArray, IntArray
@@ -34,18 +38,23 @@ _WIDEST_RANGE: Final = np.uint64(2**61)
 _LARGEST_STEP: Final = 2**61
 _EXACT: Final = 2.0**53
 _LARGEST_INTEGER: Final = 2.0**60
+_FEW_FRAMES: Final = 8
 _TRIED: Final = 32
 """Values that a decimal exponent is chosen by."""
 
 
-@kernel()
-def bit_length(number: np.uint64) -> int:
-    length = signed(0)
-    for shift in (32, 16, 8, 4, 2, 1):
-        if number >> np.uint64(shift):
-            number >>= np.uint64(shift)
-            length += shift
-    return length + signed(number)
+def _bit_length(_context: Any, _number: Any) -> Any:
+    """What numba compiles `bit_length` to: one instruction, which it does not offer itself."""
+
+    def build(_: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        zeros = builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+        return builder.sub(ir.Constant(ir.IntType(64), 64), zeros)
+
+    return types.int64(types.uint64), build
+
+
+bit_length = cast(Callable[[np.uint64], int], intrinsic(_bit_length))
+"""How many bits a number takes."""
 
 
 @kernel()
@@ -82,7 +91,8 @@ def frame_width(residuals: Words, begin: int, end: int, lengths: IntArray) -> tu
     best = (size * width + 7) >> 3
     if longest <= 1:
         return width, longest_bytes, best
-    lengths[:] = 0
+    for length in range(longest + 1):
+        lengths[length] = 0
     for i in range(begin, end):
         lengths[bit_length(residuals[i])] += 1
     n_outliers = signed(0)
@@ -99,8 +109,10 @@ def frame_width(residuals: Words, begin: int, end: int, lengths: IntArray) -> tu
 
 @kernel()
 def frames_size(residuals: Words, n: int, lengths: IntArray) -> int:
+    """The bytes of the frames, or in proportion: of many frames, every fourth is looked at."""
     size = signed(0)
-    for begin in range(0, n, FRAME):
+    stride = FRAME if n < _FEW_FRAMES * FRAME else 4 * FRAME
+    for begin in range(0, n, stride):
         size += 1 + frame_width(residuals, begin, min(n, begin + FRAME), lengths)[2]
     return size
 
@@ -233,39 +245,63 @@ def survey(numbers: IntArray, n: int) -> tuple[int, int, bool]:
 
 
 @kernel()
-def put_integers(numbers: IntArray, n: int, out: Bytes, position: int, work: WritingWork) -> int:
-    """Write an integer column; changes `numbers`."""
+def choose_transform(
+    numbers: IntArray, n: int, start: int, scale: int, work: WritingWork
+) -> tuple[int, int]:
+    """The transform with the shortest residuals, and its step, for at least two numbers."""
     residuals, lengths = work[2], work[3]
-    low, high, is_regular = survey(numbers, n)
-    first = numbers[0]
-    if np.uint64(high) - np.uint64(low) >= _WIDEST_RANGE:
-        position = put_column_head(out, position, PLAIN, signed(0), signed(0), signed(1))
-        fill_residuals(PLAIN, signed(0), signed(0), n, numbers, residuals)
-        return put_frames(residuals, n, out, position, lengths)
-    if is_regular:
-        step = numbers[1] - first if n > 1 else signed(0)
-        return put_column_head(out, position, LINEAR | ALL_ZERO, first, step, signed(1))
-    scale = common_divisor(numbers, n)
-    for i in range(n):
-        numbers[i] = (numbers[i] - first) // scale
-    start = (low - first) // scale
-    best, best_step = PLAIN, signed(0)
-    fill_residuals(PLAIN, start, signed(0), n, numbers, residuals)
-    size = frames_size(residuals, n, lengths)
-    steps = (
-        signed(0), numbers[n - 1] // (n - 1), median_difference(numbers, n), numbers[1],
-    )  # fmt: skip
-    for transform in range(LINEAR, DOUBLE_DELTA + 1):
-        step = steps[transform]
+    best, best_step, best_size = PLAIN, signed(0), signed(0)
+    linear, median = numbers[n - 1] // (n - 1), median_difference(numbers, n)
+    for transform in range(PLAIN, DOUBLE_DELTA + 1):
+        step = signed(0)
+        if transform == LINEAR:
+            step = linear
+        elif transform == DELTA:
+            step = median
+        elif transform == DOUBLE_DELTA:
+            step = numbers[1]
         if abs(step) < _LARGEST_STEP // n // scale:
             fill_residuals(transform, start, step, n, numbers, residuals)
-            other = frames_size(residuals, n, lengths)
-            if other < size:
-                best, best_step, size = transform, step, other
-    base = low if best == PLAIN else first
-    position = put_column_head(out, position, best, base, best_step * scale, scale)
-    fill_residuals(best, start, best_step, n, numbers, residuals)
-    return put_frames(residuals, n, out, position, lengths)
+            size = frames_size(residuals, n, lengths)
+            if transform == PLAIN or size < best_size:
+                best, best_step, best_size = transform, step, size
+    return best, best_step
+
+
+@kernel()
+def put_integers(numbers: IntArray, n: int, out: Bytes, position: int, work: WritingWork) -> int:
+    """Write an integer column; changes `numbers`."""
+    low, high, is_regular = survey(numbers, n)
+    first = numbers[0]
+    transform, base, step, scale, start = PLAIN, signed(0), signed(0), signed(1), signed(0)
+    if np.uint64(high) - np.uint64(low) < _WIDEST_RANGE:
+        base = first
+        if is_regular:
+            transform = LINEAR | ALL_ZERO
+            if n > 1:
+                step = numbers[1] - first
+        else:
+            scale = common_divisor(numbers, n)
+            subtract(numbers, n, first, scale)
+            start = (low - first) // scale
+            transform, step = choose_transform(numbers, n, start, scale, work)
+            if transform == PLAIN:
+                base = low
+    position = put_column_head(out, position, transform, base, step * scale, scale)
+    if transform & ALL_ZERO:
+        return position
+    fill_residuals(transform, start, step, n, numbers, work[2])
+    return put_frames(work[2], n, out, position, work[3])
+
+
+@kernel()
+def subtract(numbers: IntArray, n: int, first: int, scale: int) -> None:
+    if scale == 1:
+        for i in range(n):
+            numbers[i] -= first
+    else:
+        for i in range(n):
+            numbers[i] = (numbers[i] - first) // scale
 
 
 @kernel()
@@ -325,7 +361,8 @@ def fill_decimals(
         if abs(scaled) <= limit and scaled / power == value and not is_minus_zero:
             number = signed(scaled)
             if n_exceptions == i:
-                numbers[:i] = number
+                for k in range(i):
+                    numbers[k] = number
         else:
             exceptions[n_exceptions] = i
             n_exceptions += 1
@@ -342,36 +379,36 @@ def fill_bits(bits: IntArray, begin: int, n: int, numbers: IntArray) -> None:
 
 
 @kernel()
-def put_values(
-    values: FloatArray,
-    bits: IntArray,
-    begin: int,
-    n: int,
-    out: Bytes,
-    position: int,
-    work: WritingWork,
-) -> int:
-    """Write a column of `n` values."""
+def choose_integers(
+    values: FloatArray, bits: IntArray, begin: int, n: int, work: WritingWork
+) -> tuple[int, int]:
+    """Fill the integers that stand for values; `(first byte of the column, exceptions)`."""
     numbers, exceptions = work[0], work[1]
-    exponent = choose_exponent(values, bits, begin, n, min(n, _TRIED))
-    n_exceptions = n
-    if exponent >= 0:
+    tried = min(n, _TRIED)
+    while True:
+        exponent = choose_exponent(values, bits, begin, n, tried)
+        if exponent < 0:
+            break
         n_exceptions = fill_decimals(values, bits, begin, n, exponent, numbers, exceptions)
-        if n_exceptions * 16 > n and n > _TRIED:
-            exponent = choose_exponent(values, bits, begin, n, n)
-            if exponent >= 0:
-                n_exceptions = fill_decimals(values, bits, begin, n, exponent, numbers, exceptions)
-    if exponent < 0 or n_exceptions * 3 > n:
-        fill_bits(bits, begin, n, numbers)
-        out[position] = BITS
-        return put_integers(numbers, n, out, position + 1, work)
-    out[position] = exponent
-    position += 1
-    if n_exceptions:
-        out[position - 1] |= EXCEPTIONS
-        position = put_number(out, position, signed(n_exceptions), 2)
-        for k in range(n_exceptions):
-            position = put_number(out, position, exceptions[k], 2)
-        for k in range(n_exceptions):
-            position = put_number(out, position, bits[begin + exceptions[k]], 8)
-    return put_integers(numbers, n, out, position, work)
+        if n_exceptions * 16 <= n or (tried == n and n_exceptions * 3 <= n):
+            return (exponent | EXCEPTIONS if n_exceptions else exponent), n_exceptions
+        if tried == n:
+            break
+        tried = n
+    fill_bits(bits, begin, n, numbers)
+    return BITS, 0
+
+
+@kernel()
+def put_values_head(
+    bits: IntArray, begin: int, head: int, count: int, out: Bytes, position: int, work: WritingWork
+) -> int:
+    """Write the first byte and the exceptions of a column of values."""
+    exceptions = work[1]
+    position = put_number(out, position, head, 1)
+    if count:
+        position = put_number(out, position, count, 2)
+        for k in range(count):
+            put_number(out, position + 2 * k, exceptions[k], 2)
+            put_number(out, position + 2 * count + 8 * k, bits[begin + exceptions[k]], 8)
+    return position + 10 * count
