@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 
@@ -58,8 +58,10 @@ class CuttableNetwork:
         self._open.add(writer)
         if self.is_cut:
             self._dead.add(writer)
+        streams = [writer]
         try:
             there = await asyncio.open_connection(self._target.hostname, self._target.port)
+            streams.append(there[1])
             self._open.add(there[1])
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._pass_on(reader, there[1], writer))
@@ -67,7 +69,7 @@ class CuttableNetwork:
         except (OSError, asyncio.CancelledError):
             return
         finally:
-            for stream in (writer, there[1]):
+            for stream in streams:
                 stream.transport.abort()
                 self._open.discard(stream)
             self._tasks.discard(task)
@@ -78,12 +80,13 @@ class CuttableNetwork:
         writer: asyncio.StreamWriter,
         client: asyncio.StreamWriter,
     ) -> None:
-        while data := await reader.read(1 << 16):
+        while data := await _read(reader):
             if client in self._dead:
                 # Neither read nor closed any more: the sender's buffer fills up.
                 await asyncio.Event().wait()
             writer.write(data)
-            await writer.drain()
+            with suppress(ConnectionError):
+                await writer.drain()
             if writer is not client and self._bytes_left is not None:
                 self._bytes_left -= len(data)
                 if self._bytes_left <= 0:
@@ -99,6 +102,14 @@ class CuttableNetwork:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    """The next bytes; none at the end, and where the connection was reset."""
+    try:
+        return await reader.read(1 << 16)
+    except ConnectionError:
+        return b""
 
 
 @asynccontextmanager

@@ -131,6 +131,7 @@ class Pool:
         self._initialise = initialise
         self._dsn = dsn
         self._taken: dict[Connection, float] = {}
+        self._silent_at: float | None = None
         # `min_size` is 0 because asyncpg 0.32 logs a traceback for each failed attempt to restore a
         # connection, twenty a second while the database is down.
         self._connections = asyncpg.create_pool(
@@ -217,13 +218,23 @@ class Pool:
             return True
         try:
             await connection.execute(_QUERIES["ping"], timeout=_CHECK_SECONDS)
-        except (asyncpg.PostgresError, *_CONNECTION_FAULTS):
+        except (asyncpg.PostgresError, *_CONNECTION_FAULTS) as exc:
+            if isinstance(exc, TimeoutError):
+                self._silent_at = time.monotonic()
             await self.drop(connection, with_others=True)
             return False
         except BaseException:
             await self.drop(connection)
             raise
         return True
+
+    def pop_silence(self) -> float | None:
+        """When an idle connection last turned out to be dead without a word, once; None if never.
+
+        A time of the monotonic clock.
+        """
+        silent_at, self._silent_at = self._silent_at, None
+        return silent_at
 
     async def give_back(self, connection: Connection) -> None:
         """Return a connection; one that cannot be reset in time is dropped, without an error.

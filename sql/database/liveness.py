@@ -116,8 +116,10 @@ class Heartbeat:
         except StorageUnavailableError:
             self._lost_at = self._lost_at or time.monotonic()
             raise
-        if self._lost_at is not None:
-            lost_at, self._lost_at = self._lost_at, None
+        # A cut that was mended between two pings only killed the connection of the last one.
+        silent_at = self._pool.pop_silence()
+        lost_at, self._lost_at = self._lost_at or silent_at, None
+        if lost_at is not None:
             for pool in self._watched:
                 await pool.cut_busy(lost_at)
 

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import asyncpg
-
 from conformance.prometheus_api import PrometheusApi, open_session
 from sql.embedded.distributions import PostgresDistribution
 from tests.chaos.crashing_database import CrashingDatabase, crashing_database
 from tests.chaos.replicas import Replica, find_drainer, running_replicas
-from tests.chaos.sql_comparison import compare_rows
+from tests.chaos.sql_comparison import compare_rows_of
 from tests.chaos.traffic import Difference, Findings, Timeline, Writer, compare_answers
 
 SERVICE: Final = "service"
@@ -203,11 +201,7 @@ async def _compare(
     by_api = Difference()
     for api in apis:
         by_api += await compare_answers(api, writers)
-    connection = await asyncpg.connect(system.database.superuser_url)
-    try:
-        by_sql = await compare_rows(connection, writers)
-    finally:
-        await connection.close()
+    by_sql = await compare_rows_of(system.database.superuser_url, writers)
     return Verdict(by_api, by_sql, system.findings)
 
 

@@ -26,3 +26,12 @@ async def compare_rows(connection: asyncpg.Connection, writers: Sequence[Writer]
             difference.compare(stored.pop(str(series), []), writer.expected(series))
         difference.invented += sum(map(len, stored.values()))
     return difference
+
+
+async def compare_rows_of(url: str, writers: Sequence[Writer]) -> Difference:
+    """The same over a connection of its own."""
+    connection = await asyncpg.connect(url)
+    try:
+        return await compare_rows(connection, writers)
+    finally:
+        await connection.close()

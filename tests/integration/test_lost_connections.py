@@ -240,6 +240,20 @@ async def test_write_that_waits_on_a_dead_connection_is_told_soon(
     await write(patient, T0 + 1)
 
 
+async def test_cut_that_is_mended_between_two_beats_is_noticed(
+    network: CuttableNetwork, patient: MetricStorage
+) -> None:
+    network.cut_after(MANY_ROWS)
+    writing = asyncio.create_task(write(patient, T0 + 1, MANY_ROWS))
+    await until(lambda: asyncio.sleep(0, network.is_cut))
+    network.mend()
+    await asyncio.sleep(1.1)  # Idle connections are trusted for a second.
+    await patient.database.heartbeat.beat()
+    async with asyncio.timeout(ENDS_WITHIN_SECONDS):
+        with pytest.raises(StorageUnavailableError):
+            await writing
+
+
 async def test_heartbeat_leaves_long_statements_alone(patient: MetricStorage) -> None:
     async with acquired(patient.database.read_pool) as connection:
         sleeping = asyncio.ensure_future(connection.execute("SELECT pg_sleep(0.5)"))

@@ -1,0 +1,69 @@
+"""A sender may try again whatever happens to the database, and nothing is lost or doubled."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sql.embedded.distributions import PostgresDistribution
+from tests.chaos.crashing_database import CrashingDatabase, crashing_database
+from tests.chaos.faults import FAULTS, LONG_FOR_ROWS, SmallDisk, small_disk
+from tests.chaos.stores import STORES
+from tests.chaos.survival import scene, survive
+
+pytestmark = pytest.mark.e2e
+
+FAULT_SECONDS = 1.0
+DISK_MEBIBYTES = 320
+
+
+@pytest.fixture(scope="module", params=STORES)
+def store(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def database(
+    store: str, wheel_distribution: PostgresDistribution, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CrashingDatabase]:
+    folder = tmp_path_factory.mktemp("database")
+    with crashing_database(wheel_distribution, folder) as database:
+        yield database
+
+
+async def test_faults_come_and_go(store: str, database: CrashingDatabase, tmp_path: Path) -> None:
+    """One service lives through all of them, one after the other."""
+    async with scene(database, tmp_path, {"store": store}, seed=3) as there:
+        for name, make in FAULTS.items():
+            if store == "rows" and name in LONG_FOR_ROWS:
+                continue
+            await survive(there, name, partial(make, there.faulty), FAULT_SECONDS)
+        assert there.findings.write_answers["503"] > 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small file system")
+async def test_full_disk(
+    store: str, wheel_distribution: PostgresDistribution, tmp_path: Path
+) -> None:
+    with (
+        small_disk(tmp_path / "disk", DISK_MEBIBYTES) as disk,
+        crashing_database(wheel_distribution, disk.folder) as database,
+    ):
+        async with scene(database, tmp_path, {"store": store}, seed=4) as there:
+            await survive(there, "full disk", partial(full, disk, database), 3 * FAULT_SECONDS)
+            assert there.findings.write_answers["503"] > 0
+
+
+@asynccontextmanager
+async def full(disk: SmallDisk, database: CrashingDatabase) -> AsyncIterator[None]:
+    """No space is left. A server that cannot write its log ends; somebody starts it later."""
+    disk.fill()
+    try:
+        yield
+    finally:
+        disk.free()
+        if not database.is_running:
+            database.start()
