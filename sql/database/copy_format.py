@@ -46,7 +46,8 @@ class SampleRows:
     """Samples as columns of one length: series ids, Unix ms, value bits.
 
     `server_timed` is as in `WriteBatch`, None when no row is. `known_version` is the version of the
-    `InstallationGuard` before the ids were looked up.
+    `InstallationGuard` before the ids were looked up. `tenant_ids` has the tenant of each row,
+    None where nobody asks for it.
     """
 
     series_ids: IntArray
@@ -54,6 +55,7 @@ class SampleRows:
     bits: BitsArray
     server_timed: BoolArray | None = None
     known_version: int = 0
+    tenant_ids: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.series_ids)
@@ -66,11 +68,12 @@ class SampleRows:
             self.bits[index],
             None if self.server_timed is None else self.server_timed[index],
             self.known_version,
+            None if self.tenant_ids is None else self.tenant_ids[index],
         )
 
     @classmethod
     def concatenate(cls, parts: "list[SampleRows]") -> "SampleRows":
-        """The rows of all parts, in order."""
+        """The rows of all parts, in order; all of them have `tenant_ids`, or none has."""
         if len(parts) == 1:
             return parts[0]
         return cls(
@@ -79,6 +82,7 @@ class SampleRows:
             np.concatenate([part.bits for part in parts]),
             _concatenate_marks(parts),
             min(part.known_version for part in parts),
+            _concatenate_tenants(parts),
         )
 
 
@@ -91,6 +95,11 @@ def _concatenate_marks(parts: list[SampleRows]) -> BoolArray | None:
             for part in parts
         ]
     )
+
+
+def _concatenate_tenants(parts: list[SampleRows]) -> IntArray | None:
+    tenants = [part.tenant_ids for part in parts if part.tenant_ids is not None]
+    return np.concatenate(tenants) if len(tenants) == len(parts) else None
 
 
 def encode_samples(rows: SampleRows) -> bytes:

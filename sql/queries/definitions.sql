@@ -108,3 +108,15 @@ SELECT s.id
 FROM series AS s
 JOIN metric_definition AS d ON d.tenant_id = s.tenant_id AND d.name = s.metric_name
 WHERE s.id = ANY($1::bigint[]) AND d.duplicate_policy = 'last'
+
+-- policy_versions --
+-- The version of each of the tenants' definitions (0: none), and whether one of them says that the last
+-- sample of a time counts.
+SELECT
+    t.tenant_id, coalesce(c.version, 0) AS version,
+    EXISTS (
+        SELECT FROM metric_definition AS d
+        WHERE d.tenant_id = t.tenant_id AND d.duplicate_policy = 'last'
+    ) AS has_last_wins
+FROM unnest($1::integer[]) AS t (tenant_id)
+LEFT JOIN definition_change AS c ON c.tenant_id = t.tenant_id

@@ -1,5 +1,6 @@
 """What every store does with a batch: back-pressure, series ids, thresholds, and group commit."""
 
+from collections import Counter
 from collections.abc import Container, Sequence
 from contextlib import suppress
 from typing import Final
@@ -14,11 +15,12 @@ from promcompat.core.errors import (
 )
 from promcompat.core.model import BoolArray, WriteBatch
 from sql.caching.series_cache import UNKNOWN_ID
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
+from sql.catalog import ALL_TIMESTAMPS, TimeBounds
 from sql.database.copy_format import SampleRows
 from sql.database.installation_guard import StaleKnowledgeError
 from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
+from sql.samples.backlog import Backlog
 from sql.samples.series_access import SeriesAccess
 from sql.samples.server_timestamps import RecentStamps
 from sql.samples.writer import SampleWriter
@@ -37,14 +39,23 @@ class BatchWriter:
         writer: SampleWriter,
         stats: StorageStats,
         max_waiting_rows: int,
+        bounds: TimeBounds = ALL_TIMESTAMPS,
+        backlog: Backlog | None = None,
     ) -> None:
-        """At most `max_waiting_rows` rows of unanswered writes are in memory."""
+        """At most `max_waiting_rows` rows of unanswered writes are in memory.
+
+        Seven eighths of them may be of one tenant. Rows outside `bounds` are refused, and the
+        others of their batch stored. `backlog` may refuse writes.
+        """
         self._database = series.database
         self._series = series
         self._threshold_watch = threshold_watch
         self._writer = writer
         self._stats = stats
         self._max_waiting_rows = max_waiting_rows
+        self._bounds = bounds
+        self._backlog = backlog
+        self._waiting_of = Counter[str]()
         self._recent_stamps = RecentStamps()
 
     def known_series(self, tenant: str) -> Container[bytes]:
@@ -58,18 +69,26 @@ class BatchWriter:
     async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
         """Store a batch; see `Store.write_batch`."""
         n_rows = len(batch)
-        if (
-            self._stats.rows_waiting > 0
-            and self._stats.rows_waiting + n_rows > self._max_waiting_rows
-        ):
-            raise OverloadedError("too many samples are waiting to be written")
+        self._check_waiting(tenant, n_rows)
         self._stats.rows_waiting += n_rows
+        self._waiting_of[tenant] += n_rows
         try:
             await self._write_known(tenant, batch)
         except QueryTimeoutError as exc:
             raise StorageUnavailableError("the database did not finish the write in time") from exc
         finally:
             self._stats.rows_waiting -= n_rows
+            self._waiting_of[tenant] -= n_rows
+            if not self._waiting_of[tenant]:
+                del self._waiting_of[tenant]
+
+    def _check_waiting(self, tenant: str, n_rows: int) -> None:
+        """Raises OverloadedError when too much waits; a write of any size may be the only one."""
+        limit = self._max_waiting_rows
+        n_waiting, n_own = self._stats.rows_waiting, self._waiting_of[tenant]
+        is_too_much = n_waiting and n_waiting + n_rows > limit
+        if is_too_much or (n_own and n_own + n_rows > limit * 7 // 8):
+            raise OverloadedError("too many samples are waiting to be written")
 
     async def _write_known(self, tenant: str, batch: WriteBatch) -> None:
         """Write; repeat when cached ids had to be dropped meanwhile."""
@@ -81,15 +100,18 @@ class BatchWriter:
     async def _write_admitted(self, tenant: str, batch: WriteBatch) -> None:
         version = self._database.guard.version
         tenant_id = await self._database.tenants.find_or_create(tenant)
+        if self._backlog is not None:
+            await self._backlog.admit(tenant_id)
         if batch.metadata:
             await self._series.metadata.store(tenant_id, batch.metadata)
         if not len(batch):
             return
-        in_bounds = (batch.timestamps >= MIN_TIMESTAMP_MS) & (batch.timestamps <= MAX_TIMESTAMP_MS)
+        bounds = self._bounds
+        in_bounds = (batch.timestamps >= bounds.start_ms) & (batch.timestamps <= bounds.end_ms)
         resolved = await self._series.resolver.resolve(
             tenant, tenant_id, batch, is_storable=in_bounds, version=version
         )
-        rows, kept, rejection = _storable_rows(resolved, batch, in_bounds, version)
+        rows, kept, rejection = _storable_rows(tenant_id, resolved, batch, in_bounds, version)
         if rejection is None:
             await self._write_rows(rows)
             return
@@ -114,7 +136,11 @@ class BatchWriter:
 
 
 def _storable_rows(
-    resolved: ResolvedBatch, batch: WriteBatch, in_bounds: BoolArray, version: int
+    tenant_id: int,
+    resolved: ResolvedBatch,
+    batch: WriteBatch,
+    in_bounds: BoolArray,
+    version: int,
 ) -> tuple[SampleRows, Sequence[int], str | None]:
     """The rows that can be stored, their places in the batch, and why the others cannot."""
     rows = SampleRows(
@@ -123,6 +149,7 @@ def _storable_rows(
         batch.values.view(np.uint64),
         batch.server_timed,
         version,
+        np.full(len(batch), tenant_id, np.int64),
     )
     is_storable = in_bounds & (resolved.series_ids != UNKNOWN_ID)
     if is_storable.all():

@@ -264,17 +264,18 @@ class SampleCommitter:
         return [Conflict(row["row_number"], row["existing"]) for row in found]
 
 
+def spans_many_days(rows: SampleRows) -> bool:
+    """Whether rows may take many transactions, one after the other: minutes, for years of days."""
+    span_ms = int(rows.timestamps.max()) - int(rows.timestamps.min())
+    return span_ms >= MAX_DAYS_PER_TRANSACTION * MS_PER_DAY
+
+
 def _changes_of(piece: NDArray[np.intp], changes: Sequence[LevelChange]) -> Sequence[LevelChange]:
     """The changes whose row is in a piece of the rows, in their order."""
     if not changes:
         return ()
     is_in = np.isin([change.row for change in changes], piece)
     return [change for change, here in zip(changes, is_in, strict=True) if here]
-
-
-def renumbered(changes: Sequence[LevelChange], first_row: int) -> Sequence[LevelChange]:
-    """The changes of rows that come to stand after `first_row` others."""
-    return [replace(change, row=change.row + first_row) for change in changes]
 
 
 async def _in_chunks(stream: bytes) -> AsyncIterator[memoryview]:

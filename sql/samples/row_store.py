@@ -15,7 +15,7 @@ from sql.definitions.threshold_watch import ThresholdWatch
 from sql.pushdown.read_planner import PLAIN_PROBE_US, TIMESCALEDB_PROBE_US, ReadPlanner
 from sql.query_loader import load_queries
 from sql.samples.batch_writer import BatchWriter
-from sql.samples.committer import SampleCommitter
+from sql.samples.committer import SampleCommitter, spans_many_days
 from sql.samples.deletion import delete_samples
 from sql.samples.read_explainer import ReadExplainer
 from sql.samples.reader import RowReader
@@ -160,7 +160,7 @@ def _sample_writer(
     committer = SampleCommitter(
         database.write_pool, partitions, stats, database.guard, options.now_ms
     )
-    return SampleWriter(committer, options.group_commit, stats)
+    return SampleWriter(committer, options.group_commit, stats, spans_many_days)
 
 
 def _read_planner(options: StorageOptions, rows_kept: int, *, is_plain: bool) -> ReadPlanner:

@@ -6,6 +6,7 @@ them is a duplicate, whatever its value. `RecentStamps` keeps those of one proce
 anything is stored; `move_past_stored` finds a place for those that met a stored sample.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -15,6 +16,7 @@ from promcompat.core.model import BoolArray, IntArray
 from sql.database.connection_pool import Connection
 from sql.database.copy_format import SampleRows
 from sql.query_loader import load_queries
+from sql.samples.series_samples import SeriesSamples
 
 _QUERIES: Final = load_queries("samples")
 _MAX_SERIES: Final = 100_000
@@ -58,6 +60,29 @@ def ascending(series_ids: IntArray, timestamps: IntArray, last: dict[int, int]) 
         last[series_id] = stamp
         stamps.append(stamp)
     return np.array(stamps, np.int64)
+
+
+def move_past_taken(rows: SampleRows, taken: Sequence[SeriesSamples]) -> SampleRows:
+    """The rows with times at which their series have no sample yet, each at or after its own.
+
+    `rows` are ordered by tenant, series and time; `taken` has, for each tenant, all samples of
+    these series from the first of its rows on. Rows with the same time move apart.
+    """
+    used: dict[int, set[int]] = {}
+    for samples in taken:
+        for index, series_id in enumerate(samples.ids.tolist()):
+            own = samples.timestamps[samples.offsets[index] : samples.offsets[index + 1]]
+            used[series_id] = set(own.tolist())
+    timestamps = rows.timestamps.copy()
+    last: dict[int, int] = {}
+    for row, (series_id, timestamp) in enumerate(
+        zip(rows.series_ids.tolist(), rows.timestamps.tolist(), strict=True)
+    ):
+        free = max(timestamp, last.get(series_id, timestamp - 1) + 1)
+        while free in used.get(series_id, ()):
+            free += 1
+        timestamps[row] = last[series_id] = free
+    return replace(rows, timestamps=timestamps)
 
 
 async def move_past_stored(

@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -17,16 +16,11 @@ from promcompat.core.errors import (
 )
 from promcompat.core.strconv import format_g
 from promcompat.core.thresholds import LevelChange
-from sql.catalog import MS_PER_DAY
 from sql.database.copy_format import SampleRows
 from sql.database.installation_guard import StaleKnowledgeError
 from sql.database.storage_stats import StorageStats
-from sql.samples.committer import (
-    MAX_DAYS_PER_TRANSACTION,
-    SampleCommitter,
-    renumbered,
-)
 from sql.samples.duplicates import Conflict
+from sql.samples.write_queue import Write, WriteQueue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +36,12 @@ class GroupCommitOptions:
     max_parallel: int = 2
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
-    rows: SampleRows
-    changes: Sequence[LevelChange]
-    done: asyncio.Future[list[Conflict]]
+class Committer(Protocol):
+    """Stores the rows of a group."""
 
-    @property
-    def is_wide(self) -> bool:
-        """Whether the rows may take many transactions, one after the other."""
-        span_ms = int(self.rows.timestamps.max()) - int(self.rows.timestamps.min())
-        return span_ms >= MAX_DAYS_PER_TRANSACTION * MS_PER_DAY
+    async def commit(self, rows: SampleRows, changes: Sequence[LevelChange] = ()) -> list[Conflict]:
+        """Store rows and level changes; returns the rows whose place held other bits."""
+        ...
 
 
 _SHUTTING_DOWN: Final = "the service is shutting down; try again"
@@ -62,13 +51,17 @@ class SampleWriter:
     """The queue of writes in front of the committer."""
 
     def __init__(
-        self, committer: SampleCommitter, options: GroupCommitOptions, stats: StorageStats
+        self,
+        committer: Committer,
+        options: GroupCommitOptions,
+        stats: StorageStats,
+        goes_alone: Callable[[SampleRows], bool] = lambda _rows: False,
     ) -> None:
+        """`goes_alone`: whether rows may take long, so that no other write should wait for them."""
         self._committer = committer
         self._options = options
         self._stats = stats
-        self._waiting: deque[_Write] = deque()
-        self._waiting_rows = 0
+        self._waiting = WriteQueue(options.max_rows, goes_alone)
         self._commits: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._is_closed = False
@@ -81,9 +74,8 @@ class SampleWriter:
         """
         if self._is_closed:
             raise StorageUnavailableError(_SHUTTING_DOWN)
-        write = _Write(rows, changes, asyncio.get_running_loop().create_future())
-        self._waiting.append(write)
-        self._waiting_rows += len(rows)
+        write = Write(rows, changes, asyncio.get_running_loop().create_future())
+        self._waiting.put(write)
         self._schedule()
         conflicts = await write.done
         if conflicts:
@@ -108,7 +100,7 @@ class SampleWriter:
         if not self._waiting or len(self._commits) >= self._options.max_parallel:
             return
         loop = asyncio.get_running_loop()
-        is_due = not self._commits or self._waiting_rows >= self._options.max_rows
+        is_due = not self._commits or self._waiting.n_rows >= self._options.max_rows
         if is_due:
             self._cancel_timer()
             self._timer = loop.call_soon(self._start_commit)
@@ -122,7 +114,7 @@ class SampleWriter:
 
     def _start_commit(self) -> None:
         self._cancel_timer()
-        group = self._take_group()
+        group = self._waiting.take_group()
         if group:
             task = asyncio.get_running_loop().create_task(self._commit(group))
             self._commits.add(task)
@@ -133,28 +125,7 @@ class SampleWriter:
         self._commits.discard(task)
         self._schedule()
 
-    def _take_group(self) -> list[_Write]:
-        """The oldest waiting writes up to `max_rows`; writes of cancelled callers are skipped.
-
-        A write over years of days goes alone: it may take a minute, and the others have senders
-        that wait.
-        """
-        group: list[_Write] = []
-        n_rows = 0
-        while self._waiting and n_rows < self._options.max_rows:
-            is_wide = self._waiting[0].is_wide
-            if is_wide and group:
-                break
-            write = self._waiting.popleft()
-            self._waiting_rows -= len(write.rows)
-            if not write.done.cancelled():
-                group.append(write)
-                n_rows += len(write.rows)
-                if is_wide:
-                    break
-        return group
-
-    async def _commit(self, group: list[_Write]) -> None:
+    async def _commit(self, group: list[Write]) -> None:
         """Commit a group; if it fails for a reason other than the database, each write separately.
 
         What is wrong with one caller's rows must not fail the others. However this ends, every
@@ -182,7 +153,7 @@ class SampleWriter:
         finally:
             _fail(group, StorageUnavailableError("the commit was interrupted; try again"))
 
-    async def _commit_together(self, group: list[_Write]) -> None:
+    async def _commit_together(self, group: list[Write]) -> None:
         rows = SampleRows.concatenate([write.rows for write in group])
         changes = _join_changes(group)
         started = time.perf_counter()
@@ -197,18 +168,20 @@ class SampleWriter:
         _answer(group, conflicts)
 
 
-def _join_changes(group: list[_Write]) -> list[LevelChange]:
+def _join_changes(group: list[Write]) -> list[LevelChange]:
     """The changes of all writes, their rows numbered as in the joined rows."""
     changes: list[LevelChange] = []
     first_row = 0
     for write in group:
         if write.changes:
-            changes += renumbered(write.changes, first_row)
+            changes += [
+                replace(change, row=change.row + first_row) for change in write.changes
+            ]
         first_row += len(write.rows)
     return changes
 
 
-def _answer(group: list[_Write], conflicts: list[Conflict]) -> None:
+def _answer(group: list[Write], conflicts: list[Conflict]) -> None:
     """Give each caller the conflicts of its own rows, numbered as it gave them."""
     ends = np.cumsum([len(write.rows) for write in group])
     owned: list[list[Conflict]] = [[] for _ in group]
@@ -221,7 +194,7 @@ def _answer(group: list[_Write], conflicts: list[Conflict]) -> None:
             write.done.set_result(own)
 
 
-def _fail(group: list[_Write], exc: PromcompatError) -> None:
+def _fail(group: list[Write], exc: PromcompatError) -> None:
     for write in group:
         if not write.done.done():
             write.done.set_exception(exc)

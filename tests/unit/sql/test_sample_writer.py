@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from promcompat.core.errors import (
 from promcompat.core.thresholds import LevelChange
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
+from sql.samples.committer import spans_many_days
 from sql.samples.duplicates import Conflict
 from sql.samples.writer import GroupCommitOptions, SampleWriter
 
@@ -48,7 +50,7 @@ class GatedCommitter:
 
 def make_writer(committer: GatedCommitter, **options: float) -> SampleWriter:
     chosen = GroupCommitOptions(**options)  # type: ignore[arg-type]
-    return SampleWriter(committer, chosen, StorageStats())  # type: ignore[arg-type]
+    return SampleWriter(committer, chosen, StorageStats(), spans_many_days)
 
 
 async def turns(count: int = 5) -> None:
@@ -230,3 +232,70 @@ async def test_close_of_an_idle_writer_returns() -> None:
     committer = GatedCommitter()
     await make_writer(committer).close()
     assert committer.commits == []
+
+
+def rows_of(tenant: int, n_rows: int, first: int = 0) -> SampleRows:
+    rows = make_rows(*range(first, first + n_rows))
+    return replace(rows, tenant_ids=np.full(n_rows, tenant, np.int64))
+
+
+class GroupRecorder(GatedCommitter):
+    """Records how many rows of each tenant a commit has, and the first ids of its series."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups: list[dict[int, list[int]]] = []
+
+    async def commit(self, rows: SampleRows, changes: Sequence[LevelChange]) -> list[Conflict]:
+        assert rows.tenant_ids is not None
+        self.groups.append(
+            {
+                tenant: rows.series_ids[rows.tenant_ids == tenant].tolist()
+                for tenant in np.unique(rows.tenant_ids).tolist()
+            }
+        )
+        return await super().commit(rows, changes)
+
+
+async def groups_of(writes: Sequence[SampleRows], **options: float) -> list[dict[int, list[int]]]:
+    """What is committed together when these writes wait for a commit that runs."""
+    committer = GroupRecorder()
+    committer.gate.clear()
+    writer = make_writer(committer, delay_seconds=3600.0, max_parallel=1, **options)
+    tasks = [asyncio.create_task(writer.write(rows_of(0, 1)))]
+    await turns()
+    tasks += [asyncio.create_task(writer.write(rows)) for rows in writes]
+    await turns()
+    committer.gate.set()
+    await asyncio.gather(*tasks)
+    return committer.groups[1:]
+
+
+async def test_tenant_that_sends_much_leaves_the_others_their_share() -> None:
+    """Without shares the tenant with two rows would wait for all forty of the other one."""
+    busy = [rows_of(1, 10, 10 * number) for number in range(4)]
+    groups = await groups_of([*busy, rows_of(2, 1, 70), rows_of(2, 1, 71)], max_rows=12)
+    assert groups == [
+        {1: list(range(10)), 2: [70, 71]},
+        {1: list(range(10, 30))},
+        {1: list(range(30, 40))},
+    ]
+
+
+async def test_writes_as_large_as_a_group_take_turns() -> None:
+    writes = [rows_of(1, 5, 10 * number) for number in range(3)] + [rows_of(2, 5, 50)]
+    groups = await groups_of(writes, max_rows=5)
+    assert [[*group] for group in groups] == [[1], [2], [1], [1]]
+
+
+async def test_each_tenant_keeps_its_order() -> None:
+    random = np.random.default_rng(5)
+    tenants = random.integers(1, 5, 60).tolist()
+    writes = [rows_of(tenant, 1 + at % 4, 10 * at) for at, tenant in enumerate(tenants)]
+    groups = await groups_of(writes, max_rows=16)
+    for tenant in range(1, 5):
+        ids = [series for group in groups for series in group.get(tenant, [])]
+        assert ids == sorted(ids)
+        assert len(ids) == sum(len(rows) for rows in writes if rows.tenant_ids[0] == tenant)
+    # As long as all of them wait, a group has rows of each.
+    assert all(len(group) == 4 for group in groups[:3])

@@ -1,0 +1,60 @@
+-- append_arrivals --
+-- Appends arrivals; returns their ids. The parameters are those of the function.
+SELECT append_arrivals(
+    $1, $2::integer[], $3::bigint[], $4, $5::integer[], $6::smallint[], $7::integer[], $8::bigint[],
+    $9::bigint[], $10::bigint[], $11::bigint[], $12::bytea[], $13::bigint[], $14::smallint[],
+    $15::float8[], $16::bigint[]
+)
+
+-- sync --
+-- One snapshot's state, and what came after arrival $1 and after change $2, a row each (source 1 and 2);
+-- one row with source NULL when nothing came. The arrivals are the oldest ones, at most $3, with at most
+-- $4 bytes, but at least one; all that were set aside are among them. The changes are the oldest ones,
+-- at most $5.
+WITH state AS (
+    SELECT
+        database_epoch() AS epoch,
+        s.drained_through,
+        greatest(s.drained_through, (SELECT max(a.id) FROM arrival AS a)) AS last_id,
+        greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change,
+        $2 < s.changes_pruned_through AS is_gap
+    FROM drain_state AS s
+),
+next_arrivals AS (
+    SELECT
+        a.*,
+        row_number() OVER w AS ordinal,
+        sum(octet_length(a.payload)) OVER w AS n_bytes
+    FROM (SELECT * FROM arrival WHERE id > $1 ORDER BY id LIMIT $3) AS a
+    WINDOW w AS (ORDER BY a.id ROWS UNBOUNDED PRECEDING)
+)
+SELECT s.*, r.*
+FROM state AS s
+LEFT JOIN (
+    SELECT
+        1 AS source, a.id, a.tenant_id, a.kind, a.n_samples, a.first_series, a.last_series,
+        a.first_ms, a.last_ms, a.is_aside, a.payload, NULL::bigint AS of_drain
+    FROM arrival AS a
+    WHERE a.is_aside AND a.id <= $1
+    UNION ALL
+    SELECT
+        1, n.id, n.tenant_id, n.kind, n.n_samples, n.first_series, n.last_series,
+        n.first_ms, n.last_ms, n.is_aside, n.payload, NULL
+    FROM next_arrivals AS n
+    WHERE n.ordinal = 1 OR n.n_bytes <= $4
+    UNION ALL
+    SELECT
+        2, c.id, c.tenant_id, NULL, NULL, c.first_series, c.last_series,
+        c.first_ms, c.last_ms, NULL, NULL, c.drained_through
+    FROM (SELECT * FROM sample_change WHERE id > $2 ORDER BY id LIMIT $5) AS c
+) AS r ON true
+
+-- undrained_bytes --
+-- The memory that the undrained arrivals of each tenant need, with $1 bytes for a sample and $2 for an
+-- arrival. Those that were set aside do not count: no drain will take them.
+SELECT
+    tenant_id,
+    sum(greatest($1::bigint * n_samples, octet_length(payload)) + $2::bigint)::bigint AS n_bytes
+FROM arrival
+WHERE NOT is_aside
+GROUP BY tenant_id

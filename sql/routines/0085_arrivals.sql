@@ -1,0 +1,143 @@
+-- Appending arrivals, and what a process asks to learn of them (docs/adr/0013-storage-engine.md).
+--
+-- An append is one statement that commits by itself. It holds `arrival_order` from before it draws its ids
+-- until its rows are visible, as locks are released after the commit is visible. So ids become visible in
+-- their order: whoever has read the arrivals up to an id has missed none below it. A client that
+-- vanishes holds no lock, because the server ends the statement by itself.
+
+-- Appends pages of samples, or deletions, and the changes of breach levels that their samples cause.
+-- Returns the ids of the pages, ascending. Each array has an element for each page, but those of breaches
+-- and of definitions.
+-- * `known_epoch`: as in check_writer; refused with PC001 when it is not that of the database, or series
+--   were removed since.
+-- * `known_tenants` and `known_definitions`: the versions of their metric definitions that decided which
+--   pages replace samples (0: the tenant has none); refused with PC002 when one changed.
+-- * `read_through`: NULL, or the last arrival that was read before the times of these samples were
+--   chosen. Refused with PC003 when a later arrival may hold a sample of the same series and time.
+-- No pinned search path, as in database_epoch.
+CREATE OR REPLACE FUNCTION append_arrivals(
+    known_epoch text,
+    known_tenants integer[],
+    known_definitions bigint[],
+    read_through bigint,
+    tenant_ids integer[],
+    kinds smallint[],
+    n_samples integer[],
+    first_series bigint[],
+    last_series bigint[],
+    first_ms bigint[],
+    last_ms bigint[],
+    payloads bytea[],
+    breach_series bigint[],
+    breach_levels smallint[],
+    breach_values float8[],
+    breach_ms bigint[]
+) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE
+AS $$
+DECLARE
+    last_id bigint;
+    new_ids bigint[];
+BEGIN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+        RAISE EXCEPTION 'arrivals can only be appended in a READ COMMITTED transaction'
+            USING HINT = 'An older snapshot does not show which ids are taken.';
+    END IF;
+    IF current_setting('synchronous_commit') = 'off' THEN
+        SET LOCAL synchronous_commit = on;
+    END IF;
+    -- This lock comes before the check, as in check_writer.
+    LOCK TABLE promcompat.series_removal IN ROW EXCLUSIVE MODE;
+    IF known_epoch <> concat(promcompat.database_epoch(), '/', promcompat.removal_position()) THEN
+        RAISE EXCEPTION 'the series that the writer knows are out of date'
+            USING ERRCODE = 'PC001';
+    END IF;
+    IF EXISTS (
+        SELECT FROM unnest(known_tenants, known_definitions) AS k (tenant_id, version)
+        LEFT JOIN promcompat.definition_change AS c ON c.tenant_id = k.tenant_id
+        WHERE k.version <> coalesce(c.version, 0)
+    ) THEN
+        RAISE EXCEPTION 'the metric definitions that the writer knows are out of date'
+            USING ERRCODE = 'PC002';
+    END IF;
+    IF cardinality(breach_series) > 0 THEN
+        INSERT INTO promcompat.breach_outbox (series_id, level, value, ts)
+        SELECT b.series_id, b.level, b.value, promcompat.from_unix_ms(b.ts_ms)
+        FROM unnest(breach_series, breach_levels, breach_values, breach_ms)
+            WITH ORDINALITY AS b (series_id, level, value, ts_ms, ordinal)
+        ORDER BY b.ordinal;
+    END IF;
+    LOCK TABLE promcompat.arrival_order IN SHARE UPDATE EXCLUSIVE MODE;
+    IF read_through IS NOT NULL AND promcompat.has_arrival_since(
+        read_through, tenant_ids, first_series, last_series, first_ms, last_ms
+    ) THEN
+        RAISE EXCEPTION 'other samples of these series and times arrived meanwhile'
+            USING ERRCODE = 'PC003';
+    END IF;
+    -- Above every id so far, also those of a later state that this database was restored from.
+    last_id := greatest(promcompat.last_arrival(), promcompat.change_stamp());
+    WITH appended AS (
+        INSERT INTO promcompat.arrival (
+            id, tenant_id, kind, n_samples, first_series, last_series, first_ms, last_ms, payload
+        )
+        SELECT
+            last_id + p.ordinal, p.tenant_id, p.kind, p.n_samples, p.first_series, p.last_series,
+            p.first_ms, p.last_ms, p.payload
+        FROM unnest(
+            tenant_ids, kinds, n_samples, first_series, last_series, first_ms, last_ms, payloads
+        ) WITH ORDINALITY AS p (
+            tenant_id, kind, n_samples, first_series, last_series, first_ms, last_ms, payload, ordinal
+        )
+        RETURNING id
+    )
+    SELECT coalesce(array_agg(a.id ORDER BY a.id), '{}') INTO new_ids FROM appended AS a;
+    RETURN new_ids;
+END
+$$;
+
+-- The last id of an arrival, drained ones included.
+CREATE OR REPLACE FUNCTION last_arrival() RETURNS bigint
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    RETURN (
+        SELECT greatest(s.drained_through, (SELECT max(a.id) FROM promcompat.arrival AS a))
+        FROM promcompat.drain_state AS s
+    );
+END
+$$;
+
+-- Whether an arrival after `read_through` may hold a sample of one of these pages' series and times. If
+-- drains have moved such arrivals it may.
+CREATE OR REPLACE FUNCTION has_arrival_since(
+    read_through bigint,
+    tenant_ids integer[],
+    first_series bigint[],
+    last_series bigint[],
+    first_ms bigint[],
+    last_ms bigint[]
+) RETURNS boolean
+LANGUAGE plpgsql STABLE
+AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM promcompat.drain_state AS s WHERE s.drained_through > read_through)
+        OR EXISTS (
+            SELECT FROM unnest(tenant_ids, first_series, last_series, first_ms, last_ms)
+                AS p (tenant_id, first_series, last_series, first_ms, last_ms)
+            JOIN promcompat.arrival AS a
+                ON a.tenant_id = p.tenant_id
+                AND p.first_series <= a.last_series AND p.last_series >= a.first_series
+                AND p.first_ms <= a.last_ms AND p.last_ms >= a.first_ms
+            WHERE a.id > read_through AND a.kind < 3
+        );
+END
+$$;
+
+REVOKE EXECUTE ON FUNCTION append_arrivals(
+    text, integer[], bigint[], bigint, integer[], smallint[], integer[], bigint[], bigint[], bigint[],
+    bigint[], bytea[], bigint[], smallint[], float8[], bigint[]
+) FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION last_arrival() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION has_arrival_since(
+    bigint, integer[], bigint[], bigint[], bigint[], bigint[]
+) FROM PUBLIC;

@@ -1,0 +1,303 @@
+"""The log of arrivals: appending to it, and learning what was appended.
+
+Every acknowledged sample is appended as part of a page. The ids of arrivals become visible in their
+order (sql/routines/0085_arrivals.sql), so a process that asks for what came after the last id it
+has read misses nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+import asyncpg
+import numpy as np
+
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.model import IntArray
+from promcompat.core.thresholds import LevelChange
+from sql.database.connection_pool import Connection, Pool, acquired
+from sql.database.installation_guard import InstallationGuard, is_out_of_date
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("arrivals")
+_MAX_ARRIVALS: Final = 4_096
+_MAX_CHANGES: Final = 4_096
+_MAX_ATTEMPTS: Final = 4
+_ALL_SERIES: Final = (-(1 << 63), (1 << 63) - 1)
+
+
+class ArrivalKind(IntEnum):
+    """What an arrival is; see table `arrival`."""
+
+    SAMPLES = 1
+    REPLACEMENTS = 2
+    DELETION = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A row of table `arrival`: a page of samples, or a deletion.
+
+    Bounds are inclusive, times are Unix ms. The payload of a deletion has the ids of its series,
+    see `deleted_series`.
+    """
+
+    id: int
+    tenant_id: int
+    kind: ArrivalKind
+    n_samples: int
+    first_series: int
+    last_series: int
+    first_ms: int
+    last_ms: int
+    is_aside: bool
+    payload: bytes
+
+    @property
+    def deleted_series(self) -> IntArray | None:
+        """The series that a deletion is for, ascending; None: every series of the tenant."""
+        return np.frombuffer(self.payload, ">i8").astype(np.int64) if self.payload else None
+
+
+@dataclass(frozen=True, slots=True)
+class SampleChange:
+    """Drains or retention touched samples of these series and times; bounds are inclusive.
+
+    `drained_through` is the last arrival of the drain, None for what changes answers by itself.
+    """
+
+    id: int
+    tenant_id: int
+    first_series: int
+    last_series: int
+    first_ms: int
+    last_ms: int
+    drained_through: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncAnswer:
+    """What one snapshot of the database says.
+
+    `last_id` is the highest id of an arrival that was appended, `last_change` that of a change.
+    `arrivals` ascend by id; with `is_complete` they are all that came after the position that was
+    asked for, and otherwise the oldest ones. Those set aside are always among them. With
+    `has_change_gap` the changes after the position are not known: the log no longer has all of
+    them, or they are too many.
+    """
+
+    epoch: str
+    drained_through: int
+    last_id: int
+    last_change: int
+    arrivals: list[Arrival]
+    changes: list[SampleChange]
+    is_complete: bool
+    has_change_gap: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewArrival:
+    """A page of samples or a deletion to append; the fields are those of `Arrival`."""
+
+    tenant_id: int
+    kind: ArrivalKind
+    n_samples: int
+    first_series: int
+    last_series: int
+    first_ms: int
+    last_ms: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppendConditions:
+    """What an append relies on; it is refused when that is no longer true.
+
+    `version` is that of the `InstallationGuard` before the ids of series were looked up.
+    `definitions` are the versions of the metric definitions by tenant that decided about kinds.
+    `read_through` is the last arrival that was read before times of samples were chosen, None when
+    their senders chose them.
+    """
+
+    version: int
+    definitions: Mapping[int, int] = field(default_factory=dict)
+    read_through: int | None = None
+
+
+class DefinitionsChangedError(StorageUnavailableError):
+    """Metric definitions that decided about the kinds of arrivals have changed."""
+
+
+class OvertakenError(StorageUnavailableError):
+    """Samples of the same series and times may have arrived since their times were chosen."""
+
+
+class ArrivalLog:
+    """Appends to the table `arrival`, and reads what was appended."""
+
+    def __init__(self, pool: Pool, guard: InstallationGuard) -> None:
+        """`pool` is for writing."""
+        self._pool = pool
+        self._guard = guard
+
+    async def append(
+        self,
+        arrivals: Sequence[NewArrival],
+        conditions: AppendConditions,
+        changes: Sequence[LevelChange] = (),
+    ) -> list[int]:
+        """Append pages and level changes in one transaction; returns the ids of the pages.
+
+        Raises StaleKnowledgeError when ids of series may be gone, ChangedDefinitionsError and
+        OvertakenError as the conditions say, and StorageUnavailableError when it is not known
+        whether they were appended: appending them again changes no answer.
+        """
+        columns = (*_page_columns(arrivals), *_change_columns(changes))
+        async with acquired(self._pool) as connection:
+            for attempt in range(1, _MAX_ATTEMPTS + 1):
+                self._guard.require(conditions.version)
+                known_epoch = self._guard.known_epoch
+                try:
+                    ids: list[int] = await connection.fetchval(
+                        _QUERIES["append_arrivals"],
+                        known_epoch,
+                        list(conditions.definitions),
+                        list(conditions.definitions.values()),
+                        conditions.read_through,
+                        *columns,
+                    )
+                except asyncpg.PostgresError as exc:
+                    _raise_refusal(exc)
+                    if attempt == _MAX_ATTEMPTS or not await self._put_right(connection, exc):
+                        raise
+                else:
+                    return ids
+        raise AssertionError("unreachable")
+
+    async def _put_right(self, connection: Connection, exc: asyncpg.PostgresError) -> bool:
+        """Whether the next attempt may succeed; the next one checks the version first."""
+        if is_out_of_date(exc):
+            await self._guard.refresh(connection)
+            return True
+        return isinstance(exc, asyncpg.TransactionRollbackError)
+
+    async def delete(
+        self,
+        tenant_id: int,
+        series_ids: IntArray | None,
+        first_ms: int,
+        last_ms: int,
+        *,
+        version: int | None = None,
+    ) -> None:
+        """Delete samples that arrived earlier, of series (None: all) from `first_ms` to `last_ms`.
+
+        The ids ascend; both times are inclusive. `version` as in `AppendConditions`, None: the
+        present one. Errors as in `append`.
+        """
+        payload, bounds = b"", _ALL_SERIES
+        if series_ids is not None:
+            if not len(series_ids):
+                return
+            payload, bounds = series_ids.astype(">i8").tobytes(), (series_ids[0], series_ids[-1])
+        first, last = int(bounds[0]), int(bounds[1])
+        kind = ArrivalKind.DELETION
+        deletion = NewArrival(tenant_id, kind, 0, first, last, first_ms, last_ms, payload)
+        known = self._guard.version if version is None else version
+        await self.append([deletion], AppendConditions(version=known))
+
+    async def sync(
+        self, connection: Connection, after_id: int, after_change: int, max_bytes: int
+    ) -> SyncAnswer:
+        """What came after these positions, and the state they belong to, of one snapshot.
+
+        At least one arrival comes if there is one; more of them as long as their payloads have
+        `max_bytes` together.
+        """
+        rows = await connection.fetch(
+            _QUERIES["sync"], after_id, after_change, _MAX_ARRIVALS, max_bytes, _MAX_CHANGES
+        )
+        state = rows[0]
+        arrivals = sorted(
+            (_arrival(row) for row in rows if row["source"] == 1), key=lambda row: row.id
+        )
+        changes = sorted(
+            (_change(row) for row in rows if row["source"] == 2), key=lambda row: row.id
+        )
+        last_arrival = max([after_id, state["drained_through"], *(row.id for row in arrivals)])
+        has_all_changes = not changes or changes[-1].id == state["last_change"]
+        return SyncAnswer(
+            epoch=state["epoch"],
+            drained_through=state["drained_through"],
+            last_id=state["last_id"],
+            last_change=state["last_change"],
+            arrivals=arrivals,
+            changes=changes,
+            is_complete=last_arrival >= state["last_id"],
+            has_change_gap=state["is_gap"] or not has_all_changes,
+        )
+
+
+def _raise_refusal(exc: asyncpg.PostgresError) -> None:
+    match exc.sqlstate:
+        case "PC002":
+            raise DefinitionsChangedError(
+                "metric definitions changed during the write; try again"
+            ) from exc
+        case "PC003":
+            raise OvertakenError(
+                "samples of the same series and times arrived meanwhile; try again"
+            ) from exc
+
+
+def _page_columns(arrivals: Sequence[NewArrival]) -> tuple[list[object], ...]:
+    """The parameters of the statement that describe pages."""
+    return (
+        [arrival.tenant_id for arrival in arrivals],
+        [int(arrival.kind) for arrival in arrivals],
+        [arrival.n_samples for arrival in arrivals],
+        [arrival.first_series for arrival in arrivals],
+        [arrival.last_series for arrival in arrivals],
+        [arrival.first_ms for arrival in arrivals],
+        [arrival.last_ms for arrival in arrivals],
+        [arrival.payload for arrival in arrivals],
+    )
+
+
+def _change_columns(changes: Sequence[LevelChange]) -> tuple[list[object], ...]:
+    """The parameters of the statement that describe level changes."""
+    return (
+        [change.series_id for change in changes],
+        [int(change.level) for change in changes],
+        [change.value for change in changes],
+        [change.timestamp_ms for change in changes],
+    )
+
+
+def _arrival(row: asyncpg.Record) -> Arrival:
+    return Arrival(
+        row["id"],
+        row["tenant_id"],
+        ArrivalKind(row["kind"]),
+        row["n_samples"],
+        row["first_series"],
+        row["last_series"],
+        row["first_ms"],
+        row["last_ms"],
+        row["is_aside"],
+        row["payload"],
+    )
+
+
+def _change(row: asyncpg.Record) -> SampleChange:
+    return SampleChange(
+        row["id"],
+        row["tenant_id"],
+        row["first_series"],
+        row["last_series"],
+        row["first_ms"],
+        row["last_ms"],
+        row["of_drain"],
+    )
