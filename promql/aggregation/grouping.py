@@ -1,6 +1,6 @@
 """The groups of an aggregation, computed once for all steps."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,21 +28,6 @@ class Grouping:
         counts = np.bincount(self.group_of, minlength=len(self.labels))
         starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
         return np.argsort(self.group_of, kind="stable"), starts
-
-    def blocks(self) -> Iterator[tuple[IntArray, IntArray]]:
-        """Groups of equal size together, as (groups [g], rows [g, size]).
-
-        A fold over the members then takes one NumPy call per member of the groups of one size,
-        instead of one per member of each group.
-        """
-        if not self.labels:
-            return
-        order = np.argsort(self.group_of, kind="stable")
-        counts = np.bincount(self.group_of, minlength=len(self.labels))
-        starts = np.cumsum(counts) - counts
-        for size in np.unique(counts).tolist():
-            groups = np.flatnonzero(counts == size)
-            yield groups, order[starts[groups][:, None] + np.arange(size)]
 
 
 def kept_pairs(names: Sequence[str], without: bool) -> Callable[[Labels], LabelPairs]:

@@ -3,6 +3,7 @@
 They select at each step separately. The rows keep their labels, name included.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,10 +13,15 @@ from promcompat.core.errors import ExecutionError
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels
 from promcompat.core.strconv import format_g
 from promql.aggregation.grouping import Grouping, group_series
-from promql.aggregation.step_heaps import StepHeaps
+from promql.aggregation.selection_kernels import (
+    FIRST_COME,
+    LARGEST_FIRST,
+    SMALLEST_FIRST,
+    choose_samples,
+)
 from promql.ast import AggregateExpr, unwrap_parens
 from promql.budget import QueryBudget
-from promql.numbers.value_order import Less, larger_first, smaller_first
+from promql.numbers.value_order import order_by_value
 from promql.values.matrix import Annotations, Matrix
 from promql.values.shapes import take_rows
 
@@ -24,8 +30,9 @@ SELECTIONS = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 _MAX_INT64 = 9223372036854774784.0
 """The largest float that Prometheus accepts as k."""
 
-_BYTES_PER_PLACE = 40
-"""A sample in a heap: its value and row, and its position once it is chosen."""
+_BYTES_PER_PLACE = 16
+"""A sample in a heap: its value and row."""
+_ORDERS = {"topk": SMALLEST_FIRST, "bottomk": LARGEST_FIRST, "limitk": FIRST_COME}
 
 _MAX_UINT64 = float((1 << 64) - 1)
 
@@ -54,21 +61,13 @@ def select_samples(
     """
     grouping = group_series(matrix.labels, expr.grouping, expr.without)
     if expr.op == "limit_ratio":
-        return _limit_ratio(expr, _Choice(matrix, grouping, _no_limits(matrix)), param, annotations)
+        return _limit_ratio(
+            expr, _Choice(matrix, grouping, _no_limits(matrix)), param, annotations, budget
+        )
     if param.max(initial=-np.inf) < 1:
         return take_rows(matrix, ())
     choice = _Choice(matrix, grouping, _limits(matrix, param))
-    budget.check_scratch(_heap_places(choice) * _BYTES_PER_PLACE)
-    if expr.op == "limitk":
-        return _take_first(choice)
-    return _take_best(choice, smaller_first if expr.op == "topk" else larger_first)
-
-
-def _heap_places(choice: _Choice) -> int:
-    """The most samples that the heaps of a block can hold together."""
-    deepest = int(choice.limits.max(initial=0))
-    sizes = (len(groups) * min(rows.shape[1], deepest) for groups, rows in choice.grouping.blocks())
-    return max(sizes, default=0) * len(choice.limits)
+    return _choose(choice, _ORDERS[expr.op], matrix.present, budget)
 
 
 def _no_limits(matrix: Matrix) -> IntArray:
@@ -84,76 +83,47 @@ def _limits(matrix: Matrix, param: FloatArray) -> IntArray:
     return np.clip(np.where(usable, param, 0), 0, len(matrix.labels)).astype(np.int64)
 
 
-def _take_best(choice: _Choice, less: Less) -> Matrix:
+def _choose(choice: _Choice, order: int, offered: BoolArray, budget: QueryBudget) -> Matrix:
+    """Choose from the samples where `offered`."""
     matrix = choice.matrix
-    chosen = np.zeros(matrix.present.shape, bool)
-    order: dict[int, list[int]] = {}
-    for groups, rows in choice.grouping.blocks():
-        limits = np.minimum(choice.limits, rows.shape[1])
-        if len(limits) > 1 and limits.min() >= rows.shape[1]:
-            chosen[rows] = matrix.present[rows]
-            continue
-        heaps = StepHeaps(np.tile(limits, len(groups)), less)
-        _fill_heaps(heaps, matrix, rows, matrix.present)
-        _mark_chosen(heaps, len(groups), chosen)
-        if len(limits) == 1:
-            order.update((int(g), heaps.ordered_rows(k)) for k, g in enumerate(groups))
-    return _chosen_samples(matrix, chosen, order)
-
-
-def _fill_heaps(heaps: StepHeaps, matrix: Matrix, rows: IntArray, offered: BoolArray) -> None:
-    """Offer the members `rows` [g, size] in their order to a heap per group and step."""
-    n_steps = offered.shape[1]
-    for member in rows.T:
-        heaps.offer(
-            np.repeat(member, n_steps), matrix.values[member].ravel(), offered[member].ravel()
-        )
-
-
-def _mark_chosen(heaps: StepHeaps, n_groups: int, chosen: BoolArray) -> None:
-    n_steps = chosen.shape[1]
-    steps = np.tile(np.arange(n_steps), n_groups)
-    filled = np.arange(len(heaps.rows))[:, None] < heaps.sizes
-    chosen[heaps.rows[filled], np.broadcast_to(steps, filled.shape)[filled]] = True
-
-
-def _chosen_samples(matrix: Matrix, chosen: BoolArray, order: dict[int, list[int]]) -> Matrix:
+    members, starts = choice.grouping.members()
+    largest = int(np.diff(starts).max(initial=0))
+    n_steps = len(choice.limits)
+    # The heaps of a single step are kept, because they have the order of the result.
+    n_kept = len(choice.grouping.labels) if n_steps == 1 else 1
+    shape = n_kept, n_steps, min(largest, int(choice.limits.max(initial=0)))
+    budget.check_scratch(math.prod(shape) * _BYTES_PER_PLACE)
+    sizes, heap_values = np.zeros(shape[:2], np.int64), np.empty(shape)
+    heap_rows, chosen = np.empty(shape, np.int64), np.zeros(offered.shape, bool)
+    choose_samples(
+        order,
+        np.ascontiguousarray(matrix.values),
+        np.ascontiguousarray(offered),
+        members,
+        starts,
+        choice.limits,
+        sizes,
+        heap_values,
+        heap_rows,
+        chosen,
+    )
     result = replace(matrix, present=chosen)
-    if chosen.shape[1] == 1:
-        return take_rows(result, [row for group in sorted(order) for row in order[group]])
-    return result
-
-
-def _take_first(choice: _Choice) -> Matrix:
-    """The first k present members of each group."""
-    present = choice.matrix.present
-    if present.shape[1] == 1:
-        return _in_heap_order(choice, present)
-    chosen = np.zeros(present.shape, bool)
-    for _, rows in choice.grouping.blocks():
-        taken = np.zeros((len(rows), present.shape[1]), np.int64)
-        for member in rows.T:
-            chosen[member] = present[member] & (taken < choice.limits)
-            taken += chosen[member]
-    return replace(choice.matrix, present=chosen)
-
-
-def _in_heap_order(choice: _Choice, offered: BoolArray) -> Matrix:
-    """For one step Prometheus returns an unsorted heap: rows in the order of its array."""
-    order: dict[int, list[int]] = {}
-    chosen = np.zeros(offered.shape, bool)
-    for groups, rows in choice.grouping.blocks():
-        limits = np.minimum(choice.limits, rows.shape[1])
-        heaps = StepHeaps(np.tile(limits, len(groups)), smaller_first, replacing=False)
-        _fill_heaps(heaps, choice.matrix, rows, offered)
-        _mark_chosen(heaps, len(groups), chosen)
-        for k, group in enumerate(groups.tolist()):
-            order[group] = heaps.rows[: heaps.sizes[k], k].tolist()
-    return _chosen_samples(choice.matrix, chosen, order)
+    if n_steps > 1:
+        return result
+    filled = np.arange(shape[2]) < sizes
+    rows, values = heap_rows[:, 0][filled], heap_values[:, 0][filled]
+    if order != FIRST_COME:
+        groups = np.repeat(np.arange(n_kept), sizes[:, 0])
+        rows = rows[order_by_value(values, descending=order == SMALLEST_FIRST, groups=groups)]
+    return take_rows(result, rows.tolist())
 
 
 def _limit_ratio(
-    expr: AggregateExpr, choice: _Choice, ratios: FloatArray, annotations: Annotations
+    expr: AggregateExpr,
+    choice: _Choice,
+    ratios: FloatArray,
+    annotations: Annotations,
+    budget: QueryBudget,
 ) -> Matrix:
     matrix = choice.matrix
     if not ratios.any():
@@ -171,7 +141,7 @@ def _limit_ratio(
     sampled = np.where(ratios >= 0, offsets < ratios, offsets >= 1 + ratios) & (ratios != 0)
     sampled &= matrix.present
     if len(ratios) == 1:
-        return _in_heap_order(choice, sampled)
+        return _choose(choice, FIRST_COME, sampled, budget)
     return replace(matrix, present=sampled)
 
 

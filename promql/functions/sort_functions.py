@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from promql.functions.function_calls import InstantCall
-from promql.numbers.value_order import Less, larger_first, smaller_first, sorted_by_value
+from promql.numbers.value_order import order_by_value
 from promql.values.matrix import Matrix, Value
 from promql.values.shapes import take_rows
 
@@ -18,19 +18,19 @@ _CHUNKS = re.compile(r"[0-9]+|[^0-9]+")
 
 def sort(call: InstantCall) -> Value:
     """Rows by rising value, NaN last."""
-    return _sorted_by_value(call.matrix(0), larger_first)
+    return _sorted_by_value(call.matrix(0), descending=False)
 
 
 def sort_desc(call: InstantCall) -> Value:
     """Rows by falling value, NaN last."""
-    return _sorted_by_value(call.matrix(0), smaller_first)
+    return _sorted_by_value(call.matrix(0), descending=True)
 
 
-def _sorted_by_value(matrix: Matrix, last_first: Less) -> Matrix:
+def _sorted_by_value(matrix: Matrix, *, descending: bool) -> Matrix:
     if matrix.present.shape[1] != 1:
         return matrix
     rows = np.flatnonzero(matrix.present[:, 0])
-    order = sorted_by_value(matrix.values[rows, 0], last_first)
+    order = order_by_value(matrix.values[rows, 0], descending=descending)
     return take_rows(matrix, rows[order].tolist())
 
 

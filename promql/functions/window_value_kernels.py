@@ -173,8 +173,8 @@ def _merge(source: FloatArray, target: FloatArray, first: int, middle: int, end:
 
 
 @kernel(allocates=False)
-def _sort(samples: FloatArray, scratch: FloatArray, n: int) -> None:
-    """Sort `samples[:n]`, none of which is NaN. A stable sort: 0 and -0 keep their order."""
+def stable_sort(samples: FloatArray, scratch: FloatArray, n: int) -> None:
+    """Sort `samples[:n]`, none of which is NaN; 0 and -0 keep their order."""
     for first in range(0, n, _SORTED_RUN):
         _insert_sorted(samples, first, min(first + _SORTED_RUN, n))
     width = _SORTED_RUN
@@ -216,7 +216,7 @@ def window_quantile(quantile: float, samples: FloatArray, scratch: FloatArray) -
         if not np.isnan(x):
             scratch[n_numbers] = x
             n_numbers += 1
-    _sort(scratch, scratch[n_samples:], n_numbers)
+    stable_sort(scratch, scratch[n_samples:], n_numbers)
     return _quantile(quantile, scratch, n_samples - n_numbers, n_samples)
 
 
@@ -230,5 +230,5 @@ def median_distance(samples: FloatArray, scratch: FloatArray) -> float:
         if not np.isnan(distance):
             scratch[n_numbers] = distance
             n_numbers += 1
-    _sort(scratch, scratch[n_samples:], n_numbers)
+    stable_sort(scratch, scratch[n_samples:], n_numbers)
     return _quantile(0.5, scratch, n_samples - n_numbers, n_samples)

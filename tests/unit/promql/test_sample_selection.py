@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
-from promql.aggregation.sample_selection import hash_labels
-from promql.aggregation.step_heaps import StepHeaps
-from promql.numbers.value_order import larger_first, smaller_first
+from promql.aggregation.sample_selection import hash_labels, select_samples
+from promql.ast import AggregateExpr, PositionRange
+from promql.budget import QueryBudget
+from promql.values.matrix import Annotations, Matrix
 from tests.factories import make_labels
 from tests.unit.promql.queries import Series, rows, run, run_range, steps, vector
 
@@ -144,12 +145,17 @@ async def test_limit_ratio_of_nan_fails() -> None:
     st.integers(1, 6),
     st.booleans(),
 )
-def test_step_heaps_keep_the_best(samples: list[list[int]], limit: int, largest: bool) -> None:
-    """The values kept are those `heapq` would keep, heap by heap."""
-    heaps = StepHeaps(np.full(4, limit, np.int64), smaller_first if largest else larger_first)
-    for row, values in enumerate(samples):
-        heaps.offer(np.full(4, row), np.array(values, float), np.ones(4, bool))
+def test_heaps_keep_the_best(samples: list[list[int]], limit: int, largest: bool) -> None:
+    """The values kept are those `heapq` would keep, step by step, in two groups."""
+    values = np.array(samples, np.float64)
+    labels = [make_labels("m", n=f"{n:02}", g=str(n % 2)) for n in range(len(samples))]
+    op = "topk" if largest else "bottomk"
+    expr = AggregateExpr(op, None, None, ("g",), False, PositionRange(0, 0))
+    matrix = Matrix.of(labels, values, np.ones(values.shape, bool))
+    budget = QueryBudget(math.inf, 10**6)
+    chosen = select_samples(expr, matrix, np.full(4, float(limit)), Annotations(), budget)
     best = heapq.nlargest if largest else heapq.nsmallest
-    for heap in range(4):
-        ordered = [float(samples[row][heap]) for row in heaps.ordered_rows(heap)]
-        assert ordered == best(limit, [float(values[heap]) for values in samples])
+    for group in range(min(2, len(samples))):
+        for step in range(4):
+            kept = chosen.values[group::2, step][chosen.present[group::2, step]]
+            assert sorted(kept) == sorted(best(limit, values[group::2, step]))
