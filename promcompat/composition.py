@@ -212,7 +212,9 @@ def _build_storage(
         metrics=metrics,
         definitions=PostgresDefinitionRepository(database),
         rules=PostgresRuleRepository(database),
-        alerts=PostgresAlertRepository(database, alert_pool, step_receivers, now_ms),
+        alerts=PostgresAlertRepository(
+            database, alert_pool, metrics.sample_lookup, step_receivers, now_ms
+        ),
         states=PostgresLabelSetStates(alert_pool),
         steps=PostgresStepDeliveries(alert_pool),
         remediations=PostgresRemediationRepository(database),
@@ -461,11 +463,12 @@ def _build_launcher(
     )
 
 
-def build_condition_checker(queries: QueryService, database: Database) -> AlertConditionChecker:
+def build_condition_checker(queries: QueryService, storage: MetricStorage) -> AlertConditionChecker:
     """What a remediation worker verifies conditions with."""
+    database, samples = storage.database, storage.sample_lookup
     return AlertConditionChecker(
         queries,
-        PostgresAlertRepository(database, database.read_pool, (), queries.now_ms),
+        PostgresAlertRepository(database, database.read_pool, samples, (), queries.now_ms),
         PostgresRuleRepository(database),
         PostgresDefinitionRepository(database),
     )

@@ -184,7 +184,7 @@ async def running_alerting(
             engine = Engine(storage.store, EngineOptions())
             queries = QueryService(storage.store, engine, now_ms=clock)
             alerts = PostgresAlertRepository(
-                storage.database, pool, [notifier.name, *webhooks], clock
+                storage.database, pool, storage.sample_lookup, [notifier.name, *webhooks], clock
             )
             deliveries, label_sets = PostgresStepDeliveries(pool), PostgresLabelSetStates(pool)
             definitions = PostgresDefinitionRepository(storage.database)

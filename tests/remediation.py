@@ -57,7 +57,7 @@ class Stage:
     def checker(self) -> AlertConditionChecker:
         engine = Engine(self.metrics.store, engine_options(Settings()))
         queries = QueryService(self.metrics.store, engine)
-        return build_condition_checker(queries, self.metrics.database)
+        return build_condition_checker(queries, self.metrics)
 
     async def set_temperature(self, celsius: float, sensor: str = "a") -> None:
         """The sensor's newest sample."""

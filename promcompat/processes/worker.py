@@ -69,7 +69,7 @@ async def _work_on(
     termination: Termination,
 ) -> None:
     journal = PostgresRemediationRepository(storage.database)
-    checker = build_condition_checker(build_query_service(settings, storage), storage.database)
+    checker = build_condition_checker(build_query_service(settings, storage), storage)
     async with aiohttp.ClientSession() as session:
         runner = ActionRunner(session, action_policy(settings), journal)
         activities = RemediationActivities(journal, runner, checker)

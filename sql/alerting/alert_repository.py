@@ -36,6 +36,7 @@ from sql.alerting.threshold_session import PostgresThresholdSession
 from sql.database.connection_pool import Connection, Pool, acquired, read_again
 from sql.database.database import Database
 from sql.database.rows import row_reader
+from sql.definitions.sample_lookup import NewestSample, SampleLookup
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("alerts")
@@ -63,12 +64,14 @@ class PostgresAlertRepository:
         self,
         database: Database,
         session_pool: Pool,
+        samples: SampleLookup,
         receivers: Sequence[str],
         now_ms: Callable[[], int],
     ) -> None:
         """`receivers` are the names of those that get every step of an alert."""
         self._database = database
         self._sessions = session_pool
+        self._samples = samples
         self._receivers = receivers
         self._now_ms = now_ms
 
@@ -108,7 +111,9 @@ class PostgresAlertRepository:
                 yield None
                 return
             writer = self._writer(connection)
-            yield PostgresThresholdSession(connection, self._database.tenants, writer)
+            yield PostgresThresholdSession(
+                connection, self._database.tenants, writer, self._samples
+            )
 
     async def active_alerts(self, tenant: str) -> list[Alert]:
         """See the port."""
@@ -150,8 +155,21 @@ class PostgresAlertRepository:
 
     async def series_value(self, tenant: str, series_id: int) -> SeriesValue | None:
         """See the port."""
-        row = await self._database.row_of(tenant, _THRESHOLDS["series_value"], series_id)
-        return None if row is None else SeriesValue(row["value"], row["ts_ms"] or 0)
+        row = await self._database.row_of(tenant, _THRESHOLDS["has_series"], series_id)
+        if row is None or not row[0]:
+            return None
+        newest = await self._newest(tenant, series_id)
+        return (
+            SeriesValue(None, 0)
+            if newest is None
+            else SeriesValue(newest.value, newest.timestamp_ms)
+        )
+
+    async def _newest(self, tenant: str, series_id: int) -> NewestSample | None:
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return None
+        return (await self._samples.newest(tenant_id, [series_id])).get(series_id)
 
     async def history(self, tenant: str, alert_id: int) -> list[AlertTransition]:
         """See the port."""
@@ -186,7 +204,9 @@ class PostgresAlertRepository:
                 await connection.execute(_QUERIES["lock"], "thresholds")
             is_stored = await self._writer(connection).save(tenant_id, [change])
             if series_id is not None:
-                await connection.execute(_THRESHOLDS["reset_level"], series_id)
+                newest = await self._newest(tenant, series_id)
+                newest_ms = None if newest is None else newest.timestamp_ms
+                await connection.execute(_THRESHOLDS["reset_level"], series_id, newest_ms)
         return is_stored
 
     async def count_silences(self, tenant: str, now_ms: int) -> int:

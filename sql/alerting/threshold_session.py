@@ -4,7 +4,9 @@ Its advisory lock belongs to the transaction: a process that dies, or loses its 
 changed nothing and holds nothing.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import asyncpg
@@ -18,6 +20,7 @@ from sql.alerting.alert_writer import AlertWriter
 from sql.database.connection_pool import Connection
 from sql.database.rows import labels_of_series
 from sql.database.tenants import Tenants
+from sql.definitions.sample_lookup import NewestSample, SampleLookup
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("thresholds")
@@ -29,26 +32,41 @@ _REPEATED_AFTER_SECONDS: Final = 5.0
 class PostgresThresholdSession:
     """See `promcompat.core.alert_ports.ThresholdSession`."""
 
-    def __init__(self, connection: Connection, tenants: Tenants, writer: AlertWriter) -> None:
+    def __init__(
+        self, connection: Connection, tenants: Tenants, writer: AlertWriter, samples: SampleLookup
+    ) -> None:
         self._connection = connection
+        self._samples = samples
         self._tenants = tenants
         self._writer = writer
 
     async def take_breaches(self, limit: int) -> list[BreachEvent]:
-        """See the port."""
+        """See the port.
+
+        A breach counts if its sample is stored. The sample may have lost its place to another one
+        of the same time, whose value counts then, or have been deleted since.
+        """
         rows = await self._connection.fetch(_QUERIES["take_breaches"], limit)
         await self._connection.execute(_QUERIES["delete_breaches"], [row["id"] for row in rows])
+        stored: dict[int, float] = {}
+        for tenant_id, of_tenant in _by_tenant(rows).items():
+            keys = [row["series_id"] for row in of_tenant], [row["ts_ms"] for row in of_tenant]
+            values = await self._samples.values_at(tenant_id, *keys)
+            for row, value in zip(of_tenant, values, strict=True):
+                if value is not None:
+                    stored[row["id"]] = value
         return [
             BreachEvent(
                 id=row["id"],
                 series_id=row["series_id"],
-                tenant=row["tenant"] or "",
+                tenant=row["tenant"],
                 labels=_series_labels(row),
                 level=BreachLevel(row["level"]),
-                value=row["value"],
+                value=stored[row["id"]],
                 timestamp_ms=row["ts_ms"],
             )
             for row in rows
+            if row["id"] in stored
         ]
 
     async def take_review(self, limit: int) -> ThresholdReview | None:
@@ -71,7 +89,7 @@ class PostgresThresholdSession:
         return ThresholdReview(
             tenant=review["tenant"],
             metric_name=review["metric_name"],
-            series=[_level_state(row) for row in rows],
+            series=await self._level_states(rows),
         )
 
     async def states(self, series_ids: Collection[int]) -> Mapping[int, tuple[BreachLevel, int]]:
@@ -82,7 +100,18 @@ class PostgresThresholdSession:
     async def verified_states(self) -> list[LevelState]:
         """See the port."""
         rows = await self._connection.fetch(_QUERIES["verified_states"])
-        return [_level_state(row) for row in rows]
+        states = await self._level_states(rows)
+        return [
+            state if state.newest_ms > state.timestamp_ms else _alone(state) for state in states
+        ]
+
+    async def _level_states(self, rows: Sequence[asyncpg.Record]) -> list[LevelState]:
+        """The states of rows, each with the newest sample of its series."""
+        newest: dict[int, NewestSample] = {}
+        for tenant_id, of_tenant in _by_tenant(rows).items():
+            ids = [row["series_id"] for row in of_tenant]
+            newest |= await self._samples.newest(tenant_id, ids)
+        return [_level_state(row, newest.get(row["series_id"])) for row in rows]
 
     async def open_alerts(self, series_ids: Collection[int] | None) -> list[TenantAlert]:
         """See the port."""
@@ -120,7 +149,16 @@ class PostgresThresholdSession:
             await self._connection.execute(_QUERIES["delete_states"], list(forgotten))
 
 
-def _level_state(row: asyncpg.Record) -> LevelState:
+def _by_tenant(rows: Sequence[asyncpg.Record]) -> Mapping[int, list[asyncpg.Record]]:
+    """Rows by the tenant of their series, without those whose series is gone."""
+    found: defaultdict[int, list[asyncpg.Record]] = defaultdict(list)
+    for row in rows:
+        if row["tenant_id"] is not None:
+            found[row["tenant_id"]].append(row)
+    return found
+
+
+def _level_state(row: asyncpg.Record, newest: NewestSample | None) -> LevelState:
     return LevelState(
         series_id=row["series_id"],
         tenant=row["tenant"] or "",
@@ -128,9 +166,14 @@ def _level_state(row: asyncpg.Record) -> LevelState:
         labels=_series_labels(row),
         level=BreachLevel(row["level"]),
         timestamp_ms=row["ts_ms"] or 0,
-        newest_value=row["newest_value"],
-        newest_ms=row["newest_ts_ms"] or 0,
+        newest_value=None if newest is None else newest.value,
+        newest_ms=0 if newest is None else newest.timestamp_ms,
     )
+
+
+def _alone(state: LevelState) -> LevelState:
+    """The state without a newest sample."""
+    return replace(state, newest_value=None, newest_ms=0)
 
 
 def _series_labels(row: asyncpg.Record) -> Labels | None:

@@ -25,6 +25,7 @@ from promcompat.core.thresholds import (
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.copy_format import SampleRows
 from sql.database.rows import labels_of_series
+from sql.definitions.sample_lookup import SampleLookup
 from sql.definitions.threshold_json import decode_threshold
 from sql.query_loader import load_queries
 
@@ -37,9 +38,12 @@ _LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class ThresholdWatch:
     """The watched series of all tenants of this process."""
 
-    def __init__(self, pool: Pool, now_ms: Callable[[], int], max_age_ms: int) -> None:
+    def __init__(
+        self, pool: Pool, samples: SampleLookup, now_ms: Callable[[], int], max_age_ms: int
+    ) -> None:
         """A sample older than `max_age_ms` when it is written raises no alert (0: of any age)."""
         self._pool = pool
+        self._samples = samples
         self._now_ms = now_ms
         self._max_age_ms = max_age_ms
         self._thresholds: dict[str, Mapping[str, AlertThreshold]] = {}
@@ -132,8 +136,8 @@ class ThresholdWatch:
             self._limits[tenant] |= found
             self._watched = self._watched.with_series(found)
 
-    async def check(self, rows: SampleRows) -> Sequence[LevelChange]:
-        """The level changes that must be recorded with these rows."""
+    async def check(self, tenant_id: int, rows: SampleRows) -> Sequence[LevelChange]:
+        """The level changes that must be recorded with these rows of a tenant."""
         values = rows.bits.view("float64")
         oldest_ms = self._now_ms() - self._max_age_ms if self._max_age_ms else NEVER_MS
         columns = rows.series_ids, rows.timestamps, values, oldest_ms
@@ -142,9 +146,10 @@ class ThresholdWatch:
             return ()
         # Changes are rare, so only now: the newest stored samples show which ones are late.
         ids = list({change.series_id for change in changes})
-        async with acquired(self._pool) as connection:
-            newest = await connection.fetch(_QUERIES["newest_samples"], ids)
-        self._watched.learn_newest((row["series_id"], row["ts_ms"]) for row in newest)
+        newest = await self._samples.newest(tenant_id, ids)
+        self._watched.learn_newest(
+            (series_id, sample.timestamp_ms) for series_id, sample in newest.items()
+        )
         return self._watched.find_changes(*columns)
 
     def committed(self, changes: Sequence[LevelChange]) -> None:

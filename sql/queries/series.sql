@@ -74,6 +74,47 @@ SELECT id, metric_name, labels::text AS labels FROM series WHERE id = ANY($1::bi
 -- The distinct metric names of a tenant.
 SELECT metric_name FROM metric_names_of($1) AS n (metric_name)
 
+-- newest_series_of_names --
+-- The newest series of each metric of a tenant that has a name.
+SELECT n.metric_name, s.id AS newest
+FROM metric_names_of($1) AS n (metric_name)
+CROSS JOIN LATERAL (
+    SELECT max(i.id) AS id FROM series AS i WHERE i.tenant_id = $1 AND i.metric_name = n.metric_name
+) AS s
+WHERE n.metric_name <> '' AND s.id IS NOT NULL
+
+-- series_of_names --
+-- Every series of given metrics of a tenant.
+SELECT id, metric_name FROM series WHERE tenant_id = $1 AND metric_name = ANY($2::text[])
+
+-- series_of_items --
+-- The series of each of the items $4 of the list `catalogue_items`, the newest first: items separated by
+-- NUL, the number of series of each, and their ids, packed.
+SELECT
+    string_agg(convert_to(g.value, 'UTF8'), '\x00'::bytea ORDER BY g.value) AS items,
+    string_agg(int8send(g.size), ''::bytea ORDER BY g.value) AS sizes,
+    string_agg(g.ids, ''::bytea ORDER BY g.value) AS series_ids
+FROM (
+    SELECT
+        v.value, count(*) AS size, string_agg(int8send(v.id), ''::bytea ORDER BY v.id DESC) AS ids
+    FROM (
+        SELECT
+            s.id,
+            CASE $3::text
+                WHEN '' THEN array_to_json(
+                    CASE WHEN s.metric_name = '' THEN '{}'::text[] ELSE '{__name__}' END
+                    || ARRAY(SELECT jsonb_object_keys(s.labels))
+                )::text
+                WHEN '__name__' THEN nullif(s.metric_name, '')
+                ELSE s.labels ->> $3::text
+            END AS value
+        FROM series AS s
+        WHERE s.tenant_id = $1 AND ($2::bigint[] IS NULL OR s.id = ANY($2))
+    ) AS v
+    WHERE v.value = ANY($4::text[])
+    GROUP BY 1
+) AS g
+
 -- catalogue_items --
 -- The values of label $3 of the tenant's series ($2: of those, NULL: of all), or with '' their sets of
 -- label names, each as JSON: in the order of their bytes, separated by NUL. With each the newest of its

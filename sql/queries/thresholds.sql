@@ -69,15 +69,13 @@ ON CONFLICT (series_id) DO UPDATE SET
     level = excluded.level, value = excluded.value, ts = excluded.ts, changed_at = now()
 
 -- verified_states --
--- Each series that breaches, or did within 10 minutes, and its newest sample since its level.
+-- Each series that breaches, or did within 10 minutes.
 SELECT
     v.series_id, s.tenant_id, t.name AS tenant, v.metric_name, s.labels::text AS labels, v.level,
-    (extract(epoch FROM v.ts) * 1000)::bigint AS ts_ms, n.value AS newest_value,
-    (extract(epoch FROM n.ts) * 1000)::bigint AS newest_ts_ms
+    (extract(epoch FROM v.ts) * 1000)::bigint AS ts_ms
 FROM threshold_state AS v
 LEFT JOIN series AS s ON s.id = v.series_id
 LEFT JOIN tenant AS t ON t.id = s.tenant_id
-LEFT JOIN newest_sample(v.series_id) AS n ON n.ts > v.ts
 WHERE v.level > 0 OR v.changed_at > now() - interval '10 minutes'
 
 -- forget_levels --
@@ -90,11 +88,10 @@ WHERE level = 0 AND changed_at < now() - interval '1 hour'
 DELETE FROM threshold_state WHERE series_id = ANY($1::bigint[])
 
 -- reset_level --
--- Makes a series count as not breaching until it gets a sample that is newer than all it has.
+-- Makes a series count as not breaching until it gets a sample that is newer than all it has, the newest
+-- of which is at $2 (Unix ms; NULL without one).
 UPDATE threshold_state AS v
-SET
-    level = 0, changed_at = now(),
-    ts = greatest(v.ts, (SELECT n.ts FROM newest_sample(v.series_id) AS n))
+SET level = 0, changed_at = now(), ts = greatest(v.ts, from_unix_ms($2::bigint))
 WHERE v.series_id = $1
 
 -- open_threshold_alerts --
@@ -118,16 +115,13 @@ LIMIT 1
 FOR UPDATE OF r SKIP LOCKED
 
 -- review_series --
--- A page of series of metric $2 after series $3, with the last handled level of each and its newest
--- sample. Series in the outbox are left out: they are handled next, with the present threshold.
+-- A page of series of metric $2 after series $3, with the last handled level of each. Series in the outbox are left out: they are handled next, with the present threshold.
 SELECT
-    s.id AS series_id, t.name AS tenant, s.metric_name, s.labels::text AS labels,
-    coalesce(v.level, 0) AS level, (extract(epoch FROM v.ts) * 1000)::bigint AS ts_ms,
-    n.value AS newest_value, (extract(epoch FROM n.ts) * 1000)::bigint AS newest_ts_ms
+    s.id AS series_id, s.tenant_id, t.name AS tenant, s.metric_name, s.labels::text AS labels,
+    coalesce(v.level, 0) AS level, (extract(epoch FROM v.ts) * 1000)::bigint AS ts_ms
 FROM series AS s
 JOIN tenant AS t ON t.id = s.tenant_id
 LEFT JOIN threshold_state AS v ON v.series_id = s.id
-LEFT JOIN newest_sample(s.id) AS n ON true
 WHERE
     s.tenant_id = $1 AND s.metric_name = $2 AND s.id > $3
     AND NOT EXISTS (SELECT FROM breach_outbox AS b WHERE b.series_id = s.id)
@@ -148,9 +142,6 @@ WHERE tenant_id = $1 AND metric_name = $2
 -- Ends a review after its second pass.
 DELETE FROM threshold_review WHERE tenant_id = $1 AND metric_name = $2
 
--- series_value --
--- The newest sample of a series of a tenant; its columns are null when it has none.
-SELECT n.value, (extract(epoch FROM n.ts) * 1000)::bigint AS ts_ms
-FROM series AS s
-LEFT JOIN newest_sample(s.id) AS n ON true
-WHERE s.tenant_id = $1 AND s.id = $2
+-- has_series --
+-- Whether a tenant has a series.
+SELECT EXISTS (SELECT FROM series WHERE tenant_id = $1 AND id = $2)

@@ -113,20 +113,20 @@ class BatchWriter:
         )
         rows, kept, rejection = _storable_rows(tenant_id, resolved, batch, in_bounds, version)
         if rejection is None:
-            await self._write_rows(rows)
+            await self._write_rows(tenant_id, rows)
             return
         refused = dict.fromkeys(sorted({*range(len(batch))} - {*kept}), rejection)
         self._stats.rows_rejected += len(refused)
         try:
             if kept:
-                await self._write_rows(rows)
+                await self._write_rows(tenant_id, rows)
         except WriteRejectedError as exc:
             raise exc.of_larger_batch(kept, refused) from exc
         raise WriteRejectedError(rejection, refused=refused)
 
-    async def _write_rows(self, rows: SampleRows) -> None:
+    async def _write_rows(self, tenant_id: int, rows: SampleRows) -> None:
         rows = self._recent_stamps.assign(rows)
-        changes = await self._threshold_watch.check(rows)
+        changes = await self._threshold_watch.check(tenant_id, rows)
         try:
             await self._writer.write(rows, changes)
         except WriteRejectedError:

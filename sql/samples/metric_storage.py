@@ -6,9 +6,11 @@ from sql.caching.series_cache import LabelsCache, SeriesCache
 from sql.database.connection_pool import acquired
 from sql.database.database import Database, DatabaseOptions
 from sql.database.storage_stats import StorageStats
+from sql.definitions.sample_lookup import SampleLookup
 from sql.definitions.threshold_watch import ThresholdWatch
 from sql.samples.list_reader import PostgresSampleListReader
 from sql.samples.probes import RowProbes
+from sql.samples.row_lookup import RowLookup
 from sql.samples.row_store import RowStore
 from sql.samples.sample_table import is_partitioned
 from sql.samples.series_access import SeriesAccess
@@ -28,6 +30,7 @@ class MetricStorage:
     store: RowStore
     catalogue: PostgresCatalogue
     sample_lists: PostgresSampleListReader
+    sample_lookup: SampleLookup
     threshold_watch: ThresholdWatch
     stats: StorageStats
 
@@ -60,19 +63,23 @@ class MetricStorage:
 
 
 def _build(database: Database, options: StorageOptions, creates_partitions: bool) -> MetricStorage:
-    stats = StorageStats()
-    watch = ThresholdWatch(database.write_pool, options.now_ms, options.alert_max_sample_age_ms)
+    stats, lookup = StorageStats(), RowLookup(database.read_pool)
+    watch = ThresholdWatch(
+        database.write_pool, lookup, options.now_ms, options.alert_max_sample_age_ms
+    )
     database.guard.on_step_back(watch.forget)
     eighth = options.series_cache_bytes // 8
     series = _series_access(database, watch, stats, options, eighth)
-    catalogue = PostgresCatalogue(database, series.reader, RowProbes(), eighth)
+    probes = RowProbes(database.read_pool, series.reader)
+    catalogue = PostgresCatalogue(database, series.reader, probes, eighth)
     return MetricStorage(
         database=database,
         store=RowStore(series, watch, stats, options, creates_partitions=creates_partitions),
         catalogue=catalogue,
         sample_lists=PostgresSampleListReader(
-            database, catalogue.matching_ids, series.reader.labels_of
+            database, lookup, catalogue.matching_ids, series.reader.labels_of
         ),
+        sample_lookup=lookup,
         threshold_watch=watch,
         stats=stats,
     )

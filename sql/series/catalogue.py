@@ -13,7 +13,7 @@ from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels, Metr
 from promcompat.core.ports import Catalogue as CataloguePort
 from promcompat.core.ports import MatcherSets
 from sql.caching.catalogue_cache import Catalogue, CatalogueCache, SeenSamples
-from sql.caching.late_writes import ReadState, wall_clock_ms
+from sql.caching.late_writes import ReadState
 from sql.catalog import TimeBounds, is_storable_text
 from sql.database.connection_pool import Connection, acquired, read_again
 from sql.database.database import Database
@@ -27,21 +27,30 @@ _NAME_SETS: Final = ""
 
 
 class SampleProbes(Protocol):
-    """Which series have samples, asked on the caller's connection; bounds are inclusive."""
+    """Which series have samples; bounds are inclusive.
 
-    async def live_metric_names(
-        self, connection: Connection, tenant_id: int, bounds: TimeBounds
-    ) -> list[str]:
+    The caller holds no connection, but where one is given: callers that wait for another one would
+    block each other.
+    """
+
+    async def live_metric_names(self, tenant_id: int, bounds: TimeBounds) -> list[str]:
         """The names of the tenant's metrics that have a sample within bounds."""
 
+    async def read_state(
+        self, connection: Connection, tenant_id: int, bounds: TimeBounds
+    ) -> tuple[int, ReadState | None]:
+        """The generation of the tenant's series, and what decides whether sightings are valid.
+
+        None: sightings are not kept.
+        """
+
     async def newest_samples(
-        self, connection: Connection, series_ids: IntArray, bounds: TimeBounds
+        self, tenant_id: int, series_ids: IntArray, bounds: TimeBounds
     ) -> tuple[IntArray, IntArray]:
         """Which of the series (indices) have a sample within bounds, and the newest's Unix ms."""
 
     async def live_items(
         self,
-        connection: Connection,
         tenant_id: int,
         series_ids: Sequence[int] | None,
         label: str | None,
@@ -148,9 +157,9 @@ class PostgresCatalogue:
         tenant_id = await self._database.tenants.find(tenant)
         if tenant_id is None or bounds.is_empty:
             return []
+        if not bounds.is_everything:
+            return await self._probes.live_metric_names(tenant_id, bounds)
         async with acquired(self._database.read_pool) as connection:
-            if not bounds.is_everything:
-                return await self._probes.live_metric_names(connection, tenant_id, bounds)
             rows = await connection.fetch(_QUERIES["metric_names"], tenant_id)
         return [row["metric_name"] for row in rows if row["metric_name"]]
 
@@ -173,15 +182,13 @@ class PostgresCatalogue:
             return []
         question = _Question(tenant_id, label, tuple(dict.fromkeys(matcher_sets)))
         async with acquired(self._database.read_pool) as connection:
-            state = await self._series_reader.read_state(
-                connection, tenant_id, bounds.start_ms, bounds.end_ms, wall_clock_ms()
-            )
+            generation, state = await self._probes.read_state(connection, tenant_id, bounds)
             catalogue = cast(
-                Catalogue[str], await self._catalogue(connection, question, state.generation)
+                Catalogue[str], await self._catalogue(connection, question, generation)
             )
-            if bounds.is_everything:
-                return list(catalogue.items)
-            is_live = await self._find_live(connection, question, catalogue, bounds, state)
+        if bounds.is_everything:
+            return list(catalogue.items)
+        is_live = await self._find_live(question, catalogue, bounds, state)
         return catalogue.chosen(is_live)
 
     async def _catalogue(
@@ -221,54 +228,61 @@ class PostgresCatalogue:
 
     async def _find_live(
         self,
-        connection: Connection,
         question: _Question,
         catalogue: Catalogue[str],
         bounds: TimeBounds,
-        state: ReadState,
+        state: ReadState | None,
     ) -> BoolArray:
-        """Which items have a series with a sample within bounds; the samples found are cached.
+        """Which items have a series with a sample within bounds.
+
+        With a `state` the samples found are cached.
 
         It first probes one series of each item, then all series of the remaining items.
         """
         before = catalogue.sightings
-        known = before.within(bounds, state)
+        known = np.zeros(len(catalogue.items), np.bool_)
+        if state is not None:
+            known = before.within(bounds, state)
         sought = np.flatnonzero(~known)
         seen = await self._probe_newest_series(
-            connection, sought, before.series_ids[sought], bounds
+            question.tenant_id, sought, before.series_ids[sought], bounds
         )
         left = sought[~np.isin(sought, seen.items) & (catalogue.sizes[sought] > 1)]
         if len(left):
-            others = await self._probe_all_series(connection, question, catalogue, left, bounds)
+            others = await self._probe_all_series(question, catalogue, left, bounds)
             seen = seen.and_others(others)
-        catalogue.sightings = before.renewed(known, seen, state)
+        if state is not None:
+            catalogue.sightings = before.renewed(known, seen, state)
         known[seen.items] = True
         return known
 
     async def _probe_newest_series(
-        self, connection: Connection, items: IntArray, series_ids: IntArray, bounds: TimeBounds
+        self,
+        tenant_id: int,
+        items: IntArray,
+        series_ids: IntArray,
+        bounds: TimeBounds,
     ) -> SeenSamples:
         """Which items have a sample of their newest series within bounds."""
         if not len(items):
             return SeenSamples(items, series_ids, items)
-        rows, times_ms = await self._probes.newest_samples(connection, series_ids, bounds)
+        rows, times_ms = await self._probes.newest_samples(tenant_id, series_ids, bounds)
         return SeenSamples(items[rows], series_ids[rows], times_ms)
 
     async def _probe_all_series(
         self,
-        connection: Connection,
         question: _Question,
         catalogue: Catalogue[str],
         items: IntArray,
         bounds: TimeBounds,
     ) -> SeenSamples:
         """The same for all series of some items, which are label values or sets of names."""
-        ids = await self._matching_ids(
-            connection, question.tenant_id, question.matcher_sets, catalogue.generation
-        )
+        async with acquired(self._database.read_pool) as connection:
+            ids = await self._matching_ids(
+                connection, question.tenant_id, question.matcher_sets, catalogue.generation
+            )
         number_of = {catalogue.items[item]: item for item in items.tolist()}
         found, series_ids, times_ms = await self._probes.live_items(
-            connection,
             question.tenant_id,
             _ids_or_none(ids),
             question.label,

@@ -127,7 +127,9 @@ async def test_alert_evaluation_that_is_cut_ends_and_the_next_one_works(
     network: CuttableNetwork, storage: MetricStorage
 ) -> None:
     pool = await open_pool(network.url, PoolOptions(max_size=1, statement_timeout_seconds=1.0))
-    alerts = PostgresAlertRepository(storage.database, pool, ["none"], lambda: T0)
+    alerts = PostgresAlertRepository(
+        storage.database, pool, storage.sample_lookup, ["none"], lambda: T0
+    )
     try:
         async with alerts.thresholds() as session:
             assert session is not None

@@ -33,7 +33,7 @@ async def alerting(plain_database_url: str) -> AsyncIterator[AlertingFixture]:
 
 @pytest.fixture
 def checker(alerting: AlertingFixture) -> AlertConditionChecker:
-    return build_condition_checker(alerting.queries, alerting.storage.database)
+    return build_condition_checker(alerting.queries, alerting.storage)
 
 
 async def only_alert(alerting: AlertingFixture) -> Alert:
