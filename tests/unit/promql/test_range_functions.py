@@ -1,6 +1,7 @@
 """Range functions: hand-computed values, special cases and annotations."""
 
 import math
+import random
 
 import pytest
 
@@ -155,6 +156,20 @@ def test_variance_of_samples_far_from_zero_keeps_its_digits():
     assert single("stddev_over_time", values) == pytest.approx(math.sqrt(1.25), rel=1e-12)
     assert single("stdvar_over_time", [7.0]) == 0.0
     assert math.isnan(single("stdvar_over_time", [1.0, math.inf]))
+
+
+@pytest.mark.parametrize(
+    "func", ["sum_over_time", "avg_over_time", "stdvar_over_time", "stddev_over_time", "deriv"]
+)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_few_long_windows_agree_with_many_of_them(func: str, seed: int):
+    generator = random.Random(seed)
+    series = regular([generator.uniform(0, 1000) for _ in range(3000)], 1000)
+    end = series[-1][0]
+    few = run_range(func, Grid([end, end - 1000], end), [series])[0]
+    # A thousand windows and more are never cut.
+    many = run_range(func, Grid([end, end - 1000] * 600, end), [series])[0]
+    assert few == pytest.approx(many[:2], rel=1e-12)
 
 
 @pytest.mark.parametrize(

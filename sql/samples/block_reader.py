@@ -1,0 +1,134 @@
+"""Reads what is stored for good, runs and blocks near now and far from it, in one statement."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Final
+
+from promcompat.core.model import IntArray
+from sql.catalog import MS_PER_DAY
+from sql.database.connection_pool import Connection
+from sql.database.statements import Statement, inline_parameters
+from sql.samples.block_table import QUERIES
+from sql.samples.codec import decode_joined
+from sql.samples.fold import Deletion, Piece
+from sql.samples.page_stream import PageRow, PageStream
+from sql.samples.reader import SampleAllowance
+
+_DECODED_BYTES: Final = 1 << 20
+"""Pages are decoded by the megabyte while they arrive, so that the allowance counts samples."""
+_BYTES_WORTH_A_THREAD: Final = 64 * 1024
+_MIN_DAY: Final = -(2**31)
+_MAX_DAY: Final = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSamples:
+    """Pieces in arrival order, and the deletions to fold them with, in theirs."""
+
+    pieces: list[Piece]
+    deletions: list[Deletion]
+
+
+class BlockReader:
+    """Reads runs and blocks in the caller's snapshot."""
+
+    async def read(
+        self,
+        connection: Connection,
+        tenant_id: int,
+        wanted: IntArray,
+        start_ms: int,
+        end_ms: int,
+        allowance: SampleAllowance,
+    ) -> StoredSamples:
+        """The samples of series (ascending ids of the tenant) with times in `(start_ms, end_ms]`.
+
+        Raises what the allowance raises, as soon as too much has arrived, and CorruptPageError.
+        """
+        if not len(wanted):
+            return StoredSamples([], [])
+        statement = Statement(
+            QUERIES["stored_pages"],
+            (tenant_id, wanted.tolist(), start_ms, end_ms, _day_of(start_ms), _day_of(end_ms)),
+        )
+        copy = _Copy(PageStream(), allowance, wanted, start_ms, end_ms)
+        pieces = await copy.run(connection, statement)
+        pieces.sort(key=attrgetter("last_arrival"))
+        deletions = sorted(copy.stream.deletions, key=attrgetter("arrival_id"))
+        return StoredSamples(pieces, deletions)
+
+    async def bounds(self, connection: Connection, tenant_id: int) -> tuple[int, int] | None:
+        """The first and last time of what is drained of a tenant; deletions do not shrink them."""
+        row = await connection.fetchrow(QUERIES["drained_bounds"], tenant_id)
+        return None if row["first_ms"] is None else (row["first_ms"], row["last_ms"])
+
+
+@dataclass(slots=True)
+class _Copy:
+    """One COPY whose pages are decoded while they arrive."""
+
+    stream: PageStream
+    allowance: SampleAllowance
+    wanted: IntArray
+    start_ms: int
+    end_ms: int
+
+    async def run(self, connection: Connection, statement: Statement) -> list[Piece]:
+        pieces: list[Piece] = []
+        failures: list[Exception] = []
+        self.allowance.watch(self.stream)
+
+        async def feed(chunk: bytes) -> None:
+            # Must not raise; see `copy_out`.
+            try:
+                self.stream.feed(chunk)
+                if self.stream.n_pending_bytes >= _DECODED_BYTES:
+                    pieces.extend(await self._decoded())
+            except Exception as exc:
+                failures.append(exc)
+            if failures or self.allowance.is_exceeded:
+                copying.cancel()
+
+        text = inline_parameters(statement)
+        copying = asyncio.ensure_future(
+            connection.copy_from_query(text, output=feed, format="binary")
+        )
+        try:
+            await copying
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is None or current.cancelling() or not copying.cancelled():
+                raise
+        if failures:
+            raise failures[0]
+        self.allowance.check()
+        pieces.extend(await self._decoded())
+        self.allowance.check()
+        self.allowance.settle(self.stream)
+        return pieces
+
+    async def _decoded(self) -> list[Piece]:
+        is_large = self.stream.n_pending_bytes >= _BYTES_WORTH_A_THREAD
+        pages = self.stream.take_pages()
+        pieces = await asyncio.to_thread(self._decode, pages) if is_large else self._decode(pages)
+        self.stream.n_rows += sum(len(piece.samples) for piece in pieces)
+        return pieces
+
+    def _decode(self, pages: Sequence[PageRow]) -> list[Piece]:
+        pieces = []
+        for _, group in groupby(pages, attrgetter("layer")):
+            layer = list(group)
+            samples = decode_joined(
+                [page.payload for page in layer], self.wanted, self.start_ms, self.end_ms
+            )
+            if len(samples):
+                first = min(page.first_arrival for page in layer)
+                pieces.append(Piece(samples, first, layer[0].last_arrival, layer[0].replaces))
+        return pieces
+
+
+def _day_of(time_ms: int) -> int:
+    return max(_MIN_DAY, min(time_ms // MS_PER_DAY, _MAX_DAY))

@@ -1,0 +1,355 @@
+"""Merges runs into larger runs and blocks, one bounded step a transaction; see `compaction_plan`.
+
+A step takes the samples of some series, in the order of series and time, from every run and block
+of its job: it deletes those rows, counts them, folds them, and writes the result and what comes
+after the step. The order of arrivals stays the same, so no reader's answer changes.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from promcompat.core.model import IntArray
+from sql.catalog import MIN_TIMESTAMP_MS, MS_PER_DAY
+from sql.database.connection_pool import Connection, Pool
+from sql.samples.block_table import (
+    FAR_DAY,
+    FINAL_LEVEL,
+    QUERIES,
+    BlockRow,
+    Origin,
+    RunRow,
+    block_rows,
+    insert_blocks,
+    insert_runs,
+    run_rows,
+    worth_a_block,
+)
+from sql.samples.codec import decode_pages
+from sql.samples.compaction_plan import Extent, Job, Layer, next_job
+from sql.samples.drain_transaction import ChangedMeanwhileError, drain_transaction
+from sql.samples.drainer import DrainStats
+from sql.samples.fold import Deletion, Piece, fold
+from sql.samples.fold_conflicts import count_conflicts
+from sql.samples.series_samples import NO_SAMPLES, SeriesSamples
+
+_MAX_SAMPLES: Final = 2_000_000
+_MAX_PAGES: Final = 20_000
+_TAKEOVER_SECONDS: Final = 60.0
+"""Another process compacts when the last one has not for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionResult:
+    """What one step did; `is_done`: nothing is left to do, or another process does it."""
+
+    n_samples: int = 0
+    n_runs: int = 0
+    n_blocks: int = 0
+    is_done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPage:
+    """A run or a block that a step takes, without its payload; `id` is that of a run."""
+
+    is_block: bool
+    id: int
+    origin: Origin
+    n_samples: int
+    first_series: int
+    last_series: int
+    first_ms: int
+    last_ms: int
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """No sample of the page comes before this series and time."""
+        return self.first_series, self.first_ms
+
+
+@dataclass(slots=True)
+class _Written:
+    """What a step writes."""
+
+    runs: list[RunRow] = field(default_factory=list)
+    blocks: list[BlockRow] = field(default_factory=list)
+    n_conflicts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The pages of one step, and the series and time where it ends, exclusively."""
+
+    pages: list[StoredPage]
+    end: tuple[int, int] | None
+
+
+class Compactor:
+    """Compacts. Any number of processes may try; one at a time does."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        stats: DrainStats,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        max_samples: int = _MAX_SAMPLES,
+    ) -> None:
+        """`now_ms` is the clock that decides which days have ended; a step takes `max_samples`."""
+        self._pool = pool
+        self._stats = stats
+        self._now_ms = now_ms
+        self._max_samples = max_samples
+        self._name = uuid.uuid4().hex
+        self._job: Job | None = None
+        self._from_series = 0
+
+    async def compact(self) -> CompactionResult:
+        """Do the next step, in one transaction.
+
+        Raises StorageUnavailableError or QueryTimeoutError, and then a later call may succeed.
+        """
+        started = time.perf_counter()
+        job = self._job
+        try:
+            async with drain_transaction(self._pool) as connection:
+                if connection is None or not await self._may_compact(connection):
+                    return CompactionResult(is_done=True)
+                job = self._job or await self._begin_job(connection)
+                if job is None:
+                    return CompactionResult(is_done=True)
+                result, end = await self._merge(connection, job)
+        except BaseException:
+            self._job = None
+            raise
+        self._job = job if end is not None else None
+        self._from_series = 0 if end is None else end[0]
+        self._stats.merges += 1
+        self._stats.samples_merged += result.n_samples
+        self._stats.merge_seconds += time.perf_counter() - started
+        return result
+
+    async def _may_compact(self, connection: Connection) -> bool:
+        """Whether no other process compacts; forgets the own job if one has meanwhile."""
+        row = await connection.fetchrow(QUERIES["compactor"], self._name, _TAKEOVER_SECONDS)
+        if row is None or row["is_new"]:
+            self._job = None
+        return row is not None
+
+    async def _begin_job(self, connection: Connection) -> Job | None:
+        layers = [Layer(*row) for row in await connection.fetch(QUERIES["run_layers"])]
+        extents = [Extent(*row) for row in await connection.fetch(QUERIES["extents"], FAR_DAY)]
+        aside = dict(await connection.fetch(QUERIES["tenants_with_arrivals_aside"]))
+        job = next_job(layers, extents, aside, self._now_ms())
+        self._from_series = 0
+        if job is None or not job.is_final:
+            return job
+        level = await connection.fetchval(QUERIES["begin_final_merge"], job.tenant_id, job.day)
+        through = await connection.fetchval(QUERIES["drained_through"])
+        return replace(job, max_level=level - 1, through=through)
+
+    async def _merge(
+        self, connection: Connection, job: Job
+    ) -> tuple[CompactionResult, tuple[int, int] | None]:
+        """One step of a job, and where it ended; None at the end of the job."""
+        step = await self._next_step(connection, job)
+        pieces = await _take(connection, job, step.pages)
+        deletions = await _deletions(connection, job.tenant_id)
+        through = await connection.fetchval(QUERIES["drained_through"])
+        near_days = await connection.fetchval(QUERIES["block_days"])
+        merge = _Merge(job, step, deletions, through, near_days)
+        written = await asyncio.to_thread(merge.run, pieces)
+        await _write(connection, job, step.pages, written)
+        self._stats.conflicts_resolved += written.n_conflicts
+        n_samples = sum(page.n_samples for page in step.pages)
+        return CompactionResult(n_samples, len(written.runs), len(written.blocks)), step.end
+
+    async def _next_step(self, connection: Connection, job: Job) -> _Step:
+        group = (job.tenant_id, job.day, job.max_level, job.through, _MAX_PAGES)
+        runs = await connection.fetch(QUERIES["job_runs"], *group)
+        blocks = []
+        if job.is_final:
+            blocks = await connection.fetch(QUERIES["job_blocks"], *group, self._from_series)
+        pages = [
+            _stored_page(row, job, is_block=is_block)
+            for is_block, rows in ((False, runs), (True, blocks))
+            for row in rows
+        ]
+        pages.sort(key=lambda page: page.key)
+        # Of the rows beyond the limit nothing is known but that they come later.
+        ends = [
+            (rows[-1]["first_series"], rows[-1]["first_ms"])
+            for rows in (runs, blocks)
+            if len(rows) == _MAX_PAGES
+        ]
+        return bounded_step(pages, min(ends, default=None), self._max_samples)
+
+
+def bounded_step(
+    pages: Sequence[StoredPage], end: tuple[int, int] | None, max_samples: int
+) -> _Step:
+    """The first pages with about so many samples, and the key up to which they are taken.
+
+    A step ends between two series if it can, else between two times of one series. `pages` are
+    sorted by key and complete before `end`.
+    """
+    n_samples = 0
+    for page in pages:
+        if end is not None and page.key >= end:
+            break
+        if n_samples and n_samples + page.n_samples > max_samples and page.key > pages[0].key:
+            end = page.key
+            break
+        n_samples += page.n_samples
+    if end is not None and pages and end[0] > pages[0].first_series:
+        end = (end[0], MIN_TIMESTAMP_MS)
+    return _Step([page for page in pages if end is None or page.key < end], end)
+
+
+def _stored_page(row: Sequence[Any], job: Job, *, is_block: bool) -> StoredPage:
+    run_id, level, replaces, first, last, deleted_through, *rest = row
+    origin = Origin(job.tenant_id, job.day, level, replaces, first, last, deleted_through)
+    return StoredPage(is_block, run_id, origin, *rest)
+
+
+async def _take(
+    connection: Connection, job: Job, pages: Sequence[StoredPage]
+) -> list[tuple[StoredPage, bytes]]:
+    """Delete exactly these rows; returns them with their payloads, in arrival order."""
+    runs = [page for page in pages if not page.is_block]
+    blocks = [page for page in pages if page.is_block]
+    taken = await connection.fetch(QUERIES["take_runs"], [page.id for page in runs])
+    payloads = dict(taken)
+    found = [(page, payloads[page.id]) for page in runs if page.id in payloads]
+    if blocks:
+        taken = await connection.fetch(
+            QUERIES["take_blocks"],
+            job.day,
+            [page.first_series for page in blocks],
+            [page.first_ms for page in blocks],
+            [page.last_ms for page in blocks],
+            [page.origin.last_arrival for page in blocks],
+            [page.origin.replaces for page in blocks],
+        )
+        found += [(blocks[number - 1], payload) for number, payload in taken]
+    if len(found) != len(pages):
+        raise ChangedMeanwhileError(
+            f"{len(found)} pages are left of {len(pages)} that were read; nothing was changed"
+        )
+    return sorted(found, key=lambda taken: taken[0].origin.last_arrival)
+
+
+async def _deletions(connection: Connection, tenant_id: int) -> list[Deletion]:
+    rows = await connection.fetch(QUERIES["deletions"], tenant_id)
+    return [
+        Deletion(
+            row["arrival_id"],
+            None if row["series_ids"] is None else np.array(row["series_ids"], np.int64),
+            row["first_ms"],
+            row["last_ms"],
+        )
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Merge:
+    """The folding of a step, without the database."""
+
+    job: Job
+    step: _Step
+    deletions: list[Deletion]
+    deleted_through: int
+    near_days: list[int]
+
+    def run(self, taken: Sequence[tuple[StoredPage, bytes]]) -> _Written:
+        """The runs and blocks that replace the pages taken."""
+        written = _Written()
+        pieces = []
+        decoded = decode_pages([payload for _, payload in taken])
+        for (page, _), samples in zip(taken, decoded, strict=True):
+            inside, beyond = self._cut(samples)
+            origin = page.origin
+            if self.job.day == FAR_DAY:
+                inside, carried = self._without_near_days(inside)
+                written.runs += run_rows(replace(origin, level=FINAL_LEVEL), carried)
+            if len(inside):
+                first, last = origin.first_arrival, origin.last_arrival
+                pieces.append(Piece(inside, first, last, origin.replaces))
+            if page.is_block:
+                written.blocks += block_rows(origin, beyond)
+            else:
+                written.runs += run_rows(origin, beyond)
+        for replaces in (False, True):
+            chosen = [piece for piece in pieces if piece.replaces is replaces]
+            if chosen:
+                self._fold(chosen, written, replaces=replaces)
+        return written
+
+    def _without_near_days(self, samples: SeriesSamples) -> tuple[SeriesSamples, SeriesSamples]:
+        """Samples of far days, and of days that have become near since these were drained.
+
+        The latter arrived before everything near of their day, and must not be merged with what
+        arrived later.
+        """
+        if not len(samples):
+            return samples, samples
+        is_near = np.isin(samples.timestamps // MS_PER_DAY, self.near_days)
+        return samples.where(~is_near), samples.where(is_near)
+
+    def _cut(self, samples: SeriesSamples) -> tuple[SeriesSamples, SeriesSamples]:
+        """The samples before the end of the step, and those beyond it."""
+        end = self.step.end
+        if end is None or int(samples.ids[-1]) < end[0]:
+            return samples, NO_SAMPLES
+        ids = np.repeat(samples.ids, np.diff(samples.offsets))
+        is_inside = (ids < end[0]) | ((ids == end[0]) & (samples.timestamps < end[1]))
+        return samples.where(is_inside), samples.where(~is_inside)
+
+    def _fold(self, pieces: Sequence[Piece], written: _Written, *, replaces: bool) -> None:
+        samples = fold(pieces, self.deletions)
+        written.n_conflicts += 0 if replaces else count_conflicts(pieces, samples)
+        job = self.job
+        first_arrival = min(piece.first_arrival for piece in pieces)
+        origin = Origin(
+            job.tenant_id,
+            job.day,
+            job.out_level,
+            replaces,
+            first_arrival,
+            job.through,
+            self.deleted_through,
+        )
+        if job.makes_blocks and len(samples):
+            is_large = worth_a_block(samples)
+            level = job.out_level if job.is_final else 0
+            written.blocks += block_rows(replace(origin, level=level), samples.where(is_large))
+            samples = samples.where(~is_large)
+        written.runs += run_rows(origin, samples)
+
+
+async def _write(
+    connection: Connection, job: Job, taken: Sequence[StoredPage], written: _Written
+) -> None:
+    await insert_runs(connection, written.runs)
+    if written.blocks and job.day != FAR_DAY:
+        await connection.execute(QUERIES["create_block_partition"], job.day)
+    await insert_blocks(connection, written.blocks)
+    if job.day == FAR_DAY:
+        return
+    before = [(page.origin.level, page.n_samples) for page in taken if page.is_block]
+    after = [(row.origin.level, row.page.n_samples) for row in written.blocks]
+    changes = _block_counts(after) - _block_counts(before)
+    await connection.execute(QUERIES["count_blocks"], job.tenant_id, job.day, *changes.tolist())
+
+
+def _block_counts(blocks: Sequence[tuple[int, int]]) -> IntArray:
+    """Samples and number of the blocks that are not merged, and samples of those that are."""
+    unmerged = [n_samples for level, n_samples in blocks if level < FINAL_LEVEL]
+    merged = [n_samples for level, n_samples in blocks if level >= FINAL_LEVEL]
+    return np.array([sum(unmerged), len(unmerged), sum(merged)], np.int64)
