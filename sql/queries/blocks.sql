@@ -222,8 +222,8 @@ RETURNING final_level
 -- job_runs --
 -- The first $5 runs of tenant $1 and day $2 up to level $3 and arrival $4, in their order.
 SELECT
-    id, level, replaces, first_arrival, last_arrival, deleted_through, n_samples,
-    first_series, last_series, first_ms, last_ms
+    id, tenant_id, day, level, replaces, first_arrival, last_arrival, deleted_through,
+    n_samples, first_series, last_series, first_ms, last_ms
 FROM sample_run
 WHERE tenant_id = $1 AND day = $2 AND level <= $3 AND last_arrival <= $4
 ORDER BY first_series, first_ms, id
@@ -232,8 +232,8 @@ LIMIT $5
 -- job_blocks --
 -- The first $5 blocks of tenant $1 and day $2 up to level $3 and arrival $4, from series $6 on.
 SELECT
-    0::bigint AS id, level, replaces, first_arrival, last_arrival, deleted_through, n_samples,
-    series_id AS first_series, series_id AS last_series, first_ms, last_ms
+    0::bigint AS id, tenant_id, day, level, replaces, first_arrival, last_arrival, deleted_through,
+    n_samples, series_id AS first_series, series_id AS last_series, first_ms, last_ms
 FROM sample_block
 WHERE tenant_id = $1 AND day = $2 AND level <= $3 AND last_arrival <= $4 AND series_id >= $6
 ORDER BY series_id, first_ms, last_arrival, replaces
@@ -244,17 +244,85 @@ LIMIT $5
 DELETE FROM sample_run WHERE id = ANY($1::bigint[]) RETURNING id, payload
 
 -- take_blocks --
--- Deletes exactly these blocks of day $1; returns their payloads with their ordinals, from 1.
+-- Deletes exactly these blocks of day $6; returns their payloads with their ordinals, from 1.
 WITH wanted AS (
-    SELECT * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[])
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[])
         WITH ORDINALITY AS w (series_id, first_ms, last_ms, last_arrival, replaces, n)
 )
 DELETE FROM sample_block AS b
 USING wanted AS w
-WHERE b.day = $1
+WHERE b.day = $6
     AND b.series_id = w.series_id AND b.last_ms = w.last_ms AND b.first_ms = w.first_ms
     AND b.last_arrival = w.last_arrival AND b.replaces = w.replaces
 RETURNING w.n AS id, b.payload
+
+-- take_far_blocks --
+-- The same for blocks of far days.
+WITH wanted AS (
+    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[])
+        WITH ORDINALITY AS w (series_id, first_ms, last_ms, last_arrival, replaces, n)
+)
+DELETE FROM sample_block_far AS b
+USING wanted AS w
+WHERE b.series_id = w.series_id AND b.last_ms = w.last_ms AND b.first_ms = w.first_ms
+    AND b.last_arrival = w.last_arrival AND b.replaces = w.replaces
+RETURNING w.n AS id, b.payload
+
+-- oldest_deletion --
+-- The oldest deletion that can be worked off: no older arrival of its tenant is set aside.
+SELECT d.arrival_id, d.tenant_id, d.series_ids, d.first_ms, d.last_ms
+FROM sample_deletion AS d
+WHERE NOT EXISTS (
+    SELECT FROM arrival AS a
+    WHERE a.is_aside AND a.tenant_id = d.tenant_id AND a.id < d.arrival_id
+)
+ORDER BY d.arrival_id
+LIMIT 1
+
+-- deletion_runs --
+-- At most $6 runs that a deletion $2 of tenant $1 still has to be applied to.
+SELECT
+    id, tenant_id, day, level, replaces, first_arrival, last_arrival, deleted_through,
+    n_samples, first_series, last_series, first_ms, last_ms
+FROM sample_run
+WHERE tenant_id = $1
+    AND greatest(last_arrival, deleted_through) < $2
+    AND last_ms >= $4 AND first_ms <= $5
+    AND (
+        $3::bigint[] IS NULL
+        OR width_bucket(last_series, $3) > width_bucket(first_series - 1, $3)
+    )
+LIMIT $6
+
+-- deletion_blocks --
+-- The same for blocks, of days $7 to $8.
+SELECT
+    0::bigint AS id, tenant_id, day, level, replaces, first_arrival, last_arrival, deleted_through,
+    n_samples, series_id AS first_series, series_id AS last_series, first_ms, last_ms
+FROM sample_block
+WHERE tenant_id = $1
+    AND greatest(last_arrival, deleted_through) < $2
+    AND last_ms >= $4 AND first_ms <= $5
+    AND ($3::bigint[] IS NULL OR series_id = ANY($3))
+    AND day BETWEEN $7 AND $8
+LIMIT $6
+
+-- deletion_far_blocks --
+-- The same for blocks of far days, whose day is given as -2147483648.
+SELECT
+    0::bigint AS id, tenant_id, -2147483648 AS day, level, replaces, first_arrival, last_arrival,
+    deleted_through, n_samples, series_id AS first_series, series_id AS last_series,
+    first_ms, last_ms
+FROM sample_block_far
+WHERE tenant_id = $1
+    AND greatest(last_arrival, deleted_through) < $2
+    AND last_ms >= $4 AND first_ms <= $5
+    AND ($3::bigint[] IS NULL OR series_id = ANY($3))
+LIMIT $6
+
+-- finish_deletion --
+-- Forgets a deletion that has been applied to everything.
+DELETE FROM sample_deletion WHERE arrival_id = $1
 
 -- count_blocks --
 -- Counts blocks that were written or deleted, unmerged and merged ones.

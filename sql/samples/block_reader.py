@@ -8,10 +8,9 @@ from operator import attrgetter
 from typing import Final
 
 from promcompat.core.model import IntArray
-from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection
 from sql.database.statements import Statement, inline_parameters
-from sql.samples.block_table import QUERIES
+from sql.samples.block_table import QUERIES, day_of
 from sql.samples.codec import decode_joined
 from sql.samples.fold import Deletion, Piece
 from sql.samples.page_stream import PageRow, PageStream
@@ -20,8 +19,6 @@ from sql.samples.reader import SampleAllowance
 _DECODED_BYTES: Final = 1 << 20
 """Pages are decoded by the megabyte while they arrive, so that the allowance counts samples."""
 _BYTES_WORTH_A_THREAD: Final = 64 * 1024
-_MIN_DAY: Final = -(2**31)
-_MAX_DAY: Final = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class BlockReader:
             return StoredSamples([], [])
         statement = Statement(
             QUERIES["stored_pages"],
-            (tenant_id, wanted.tolist(), start_ms, end_ms, _day_of(start_ms), _day_of(end_ms)),
+            (tenant_id, wanted.tolist(), start_ms, end_ms, day_of(start_ms), day_of(end_ms)),
         )
         copy = _Copy(PageStream(), allowance, wanted, start_ms, end_ms)
         pieces = await copy.run(connection, statement)
@@ -128,7 +125,3 @@ class _Copy:
                 first = min(page.first_arrival for page in layer)
                 pieces.append(Piece(samples, first, layer[0].last_arrival, layer[0].replaces))
         return pieces
-
-
-def _day_of(time_ms: int) -> int:
-    return max(_MIN_DAY, min(time_ms // MS_PER_DAY, _MAX_DAY))

@@ -62,6 +62,11 @@ class BlockRow:
         return self.page.first_ms // MS_PER_DAY
 
 
+def day_of(time_ms: int) -> int:
+    """The UTC day of a time, within the days that a column can hold."""
+    return max(FAR_DAY, min(time_ms // MS_PER_DAY, -FAR_DAY - 1))
+
+
 def run_rows(origin: Origin, samples: SeriesSamples) -> list[RunRow]:
     """The samples as pages of many series."""
     if not len(samples):

@@ -9,33 +9,37 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 
-from promcompat.core.model import IntArray
 from sql.catalog import MIN_TIMESTAMP_MS, MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool
 from sql.samples.block_table import (
     FAR_DAY,
     FINAL_LEVEL,
     QUERIES,
-    BlockRow,
     Origin,
     RunRow,
     block_rows,
-    insert_blocks,
-    insert_runs,
     run_rows,
     worth_a_block,
 )
 from sql.samples.codec import decode_pages
 from sql.samples.compaction_plan import Extent, Job, Layer, next_job
-from sql.samples.drain_transaction import ChangedMeanwhileError, drain_transaction
+from sql.samples.deletion_work import work_off_deletion
+from sql.samples.drain_transaction import drain_transaction
 from sql.samples.drainer import DrainStats
 from sql.samples.fold import Deletion, Piece, fold
 from sql.samples.fold_conflicts import count_conflicts
+from sql.samples.page_moves import (
+    StoredPage,
+    Written,
+    deletions_of,
+    take_pages,
+    write_pages,
+)
 from sql.samples.series_samples import NO_SAMPLES, SeriesSamples
 
 _MAX_SAMPLES: Final = 2_000_000
@@ -52,34 +56,6 @@ class CompactionResult:
     n_runs: int = 0
     n_blocks: int = 0
     is_done: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class StoredPage:
-    """A run or a block that a step takes, without its payload; `id` is that of a run."""
-
-    is_block: bool
-    id: int
-    origin: Origin
-    n_samples: int
-    first_series: int
-    last_series: int
-    first_ms: int
-    last_ms: int
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """No sample of the page comes before this series and time."""
-        return self.first_series, self.first_ms
-
-
-@dataclass(slots=True)
-class _Written:
-    """What a step writes."""
-
-    runs: list[RunRow] = field(default_factory=list)
-    blocks: list[BlockRow] = field(default_factory=list)
-    n_conflicts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +98,8 @@ class Compactor:
                     return CompactionResult(is_done=True)
                 job = self._job or await self._begin_job(connection)
                 if job is None:
-                    return CompactionResult(is_done=True)
+                    n_samples = await work_off_deletion(connection, self._max_samples)
+                    return CompactionResult(n_samples or 0, is_done=n_samples is None)
                 result, end = await self._merge(connection, job)
         except BaseException:
             self._job = None
@@ -158,13 +135,13 @@ class Compactor:
     ) -> tuple[CompactionResult, tuple[int, int] | None]:
         """One step of a job, and where it ended; None at the end of the job."""
         step = await self._next_step(connection, job)
-        pieces = await _take(connection, job, step.pages)
-        deletions = await _deletions(connection, job.tenant_id)
+        pieces = await take_pages(connection, step.pages)
+        deletions = await deletions_of(connection, job.tenant_id)
         through = await connection.fetchval(QUERIES["drained_through"])
         near_days = await connection.fetchval(QUERIES["block_days"])
         merge = _Merge(job, step, deletions, through, near_days)
         written = await asyncio.to_thread(merge.run, pieces)
-        await _write(connection, job, step.pages, written)
+        await write_pages(connection, step.pages, written)
         self._stats.conflicts_resolved += written.n_conflicts
         n_samples = sum(page.n_samples for page in step.pages)
         return CompactionResult(n_samples, len(written.runs), len(written.blocks)), step.end
@@ -176,9 +153,8 @@ class Compactor:
         if job.is_final:
             blocks = await connection.fetch(QUERIES["job_blocks"], *group, self._from_series)
         pages = [
-            _stored_page(row, job, is_block=is_block)
-            for is_block, rows in ((False, runs), (True, blocks))
-            for row in rows
+            *(StoredPage.of(row, is_block=False) for row in runs),
+            *(StoredPage.of(row, is_block=True) for row in blocks),
         ]
         pages.sort(key=lambda page: page.key)
         # Of the rows beyond the limit nothing is known but that they come later.
@@ -211,52 +187,6 @@ def bounded_step(
     return _Step([page for page in pages if end is None or page.key < end], end)
 
 
-def _stored_page(row: Sequence[Any], job: Job, *, is_block: bool) -> StoredPage:
-    run_id, level, replaces, first, last, deleted_through, *rest = row
-    origin = Origin(job.tenant_id, job.day, level, replaces, first, last, deleted_through)
-    return StoredPage(is_block, run_id, origin, *rest)
-
-
-async def _take(
-    connection: Connection, job: Job, pages: Sequence[StoredPage]
-) -> list[tuple[StoredPage, bytes]]:
-    """Delete exactly these rows; returns them with their payloads, in arrival order."""
-    runs = [page for page in pages if not page.is_block]
-    blocks = [page for page in pages if page.is_block]
-    taken = await connection.fetch(QUERIES["take_runs"], [page.id for page in runs])
-    payloads = dict(taken)
-    found = [(page, payloads[page.id]) for page in runs if page.id in payloads]
-    if blocks:
-        taken = await connection.fetch(
-            QUERIES["take_blocks"],
-            job.day,
-            [page.first_series for page in blocks],
-            [page.first_ms for page in blocks],
-            [page.last_ms for page in blocks],
-            [page.origin.last_arrival for page in blocks],
-            [page.origin.replaces for page in blocks],
-        )
-        found += [(blocks[number - 1], payload) for number, payload in taken]
-    if len(found) != len(pages):
-        raise ChangedMeanwhileError(
-            f"{len(found)} pages are left of {len(pages)} that were read; nothing was changed"
-        )
-    return sorted(found, key=lambda taken: taken[0].origin.last_arrival)
-
-
-async def _deletions(connection: Connection, tenant_id: int) -> list[Deletion]:
-    rows = await connection.fetch(QUERIES["deletions"], tenant_id)
-    return [
-        Deletion(
-            row["arrival_id"],
-            None if row["series_ids"] is None else np.array(row["series_ids"], np.int64),
-            row["first_ms"],
-            row["last_ms"],
-        )
-        for row in rows
-    ]
-
-
 @dataclass(frozen=True, slots=True)
 class _Merge:
     """The folding of a step, without the database."""
@@ -267,9 +197,9 @@ class _Merge:
     deleted_through: int
     near_days: list[int]
 
-    def run(self, taken: Sequence[tuple[StoredPage, bytes]]) -> _Written:
+    def run(self, taken: Sequence[tuple[StoredPage, bytes]]) -> Written:
         """The runs and blocks that replace the pages taken."""
-        written = _Written()
+        written = Written()
         pieces = []
         decoded = decode_pages([payload for _, payload in taken])
         for (page, _), samples in zip(taken, decoded, strict=True):
@@ -284,12 +214,27 @@ class _Merge:
             if page.is_block:
                 written.blocks += block_rows(origin, beyond)
             else:
-                written.runs += run_rows(origin, beyond)
+                written.runs += self._runs_beyond(origin, beyond)
         for replaces in (False, True):
             chosen = [piece for piece in pieces if piece.replaces is replaces]
             if chosen:
                 self._fold(chosen, written, replaces=replaces)
         return written
+
+    def _runs_beyond(self, origin: Origin, beyond: SeriesSamples) -> list[RunRow]:
+        """What a run has beyond the end of the step.
+
+        If that is within a series, the series gets pages of its own. Their first time is then the one of
+        its first sample; with that of another series, the next step could end before it again.
+        """
+        end = self.step.end
+        if end is None or not len(beyond) or beyond.ids[0] != end[0]:
+            return run_rows(origin, beyond)
+        is_same = np.arange(len(beyond)) < beyond.offsets[1]
+        return [
+            *run_rows(origin, beyond.where(is_same)),
+            *run_rows(origin, beyond.where(~is_same)),
+        ]
 
     def _without_near_days(self, samples: SeriesSamples) -> tuple[SeriesSamples, SeriesSamples]:
         """Samples of far days, and of days that have become near since these were drained.
@@ -311,7 +256,7 @@ class _Merge:
         is_inside = (ids < end[0]) | ((ids == end[0]) & (samples.timestamps < end[1]))
         return samples.where(is_inside), samples.where(~is_inside)
 
-    def _fold(self, pieces: Sequence[Piece], written: _Written, *, replaces: bool) -> None:
+    def _fold(self, pieces: Sequence[Piece], written: Written, *, replaces: bool) -> None:
         samples = fold(pieces, self.deletions)
         written.n_conflicts += 0 if replaces else count_conflicts(pieces, samples)
         job = self.job
@@ -331,25 +276,3 @@ class _Merge:
             written.blocks += block_rows(replace(origin, level=level), samples.where(is_large))
             samples = samples.where(~is_large)
         written.runs += run_rows(origin, samples)
-
-
-async def _write(
-    connection: Connection, job: Job, taken: Sequence[StoredPage], written: _Written
-) -> None:
-    await insert_runs(connection, written.runs)
-    if written.blocks and job.day != FAR_DAY:
-        await connection.execute(QUERIES["create_block_partition"], job.day)
-    await insert_blocks(connection, written.blocks)
-    if job.day == FAR_DAY:
-        return
-    before = [(page.origin.level, page.n_samples) for page in taken if page.is_block]
-    after = [(row.origin.level, row.page.n_samples) for row in written.blocks]
-    changes = _block_counts(after) - _block_counts(before)
-    await connection.execute(QUERIES["count_blocks"], job.tenant_id, job.day, *changes.tolist())
-
-
-def _block_counts(blocks: Sequence[tuple[int, int]]) -> IntArray:
-    """Samples and number of the blocks that are not merged, and samples of those that are."""
-    unmerged = [n_samples for level, n_samples in blocks if level < FINAL_LEVEL]
-    merged = [n_samples for level, n_samples in blocks if level >= FINAL_LEVEL]
-    return np.array([sum(unmerged), len(unmerged), sum(merged)], np.int64)

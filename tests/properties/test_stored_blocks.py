@@ -54,7 +54,7 @@ async def blocks(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 
 @settings(
-    max_examples=400,
+    max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(script=st.lists(steps, min_size=5, max_size=40))
