@@ -335,3 +335,92 @@ WHERE tenant_id = $1 AND day = $2
 -- create_block_partition --
 -- Makes the partition of a day if it is missing.
 SELECT create_block_partition($1)
+
+-- has_undrained_before --
+-- Whether samples before a time wait for a drain.
+SELECT EXISTS (
+    SELECT FROM arrival
+    WHERE first_ms < $1 AND kind <> 3 AND id > (SELECT drained_through FROM drain_state)
+)
+
+-- block_days_before --
+-- The days before $1 whose blocks are in partitions, the oldest first.
+SELECT coalesce(array_agg(day ORDER BY day), '{}') FROM block_day WHERE day < $1
+
+-- log_dropped_day --
+-- Logs that the samples of a near day are gone, for every tenant that has any.
+INSERT INTO sample_change (tenant_id, first_series, last_series, first_ms, last_ms)
+SELECT tenant_id, -9223372036854775808, 9223372036854775807, first_ms, last_ms
+FROM drained_extent
+WHERE day = $1
+
+-- drop_block_partition --
+-- Drops the partition of a day.
+SELECT drop_block_partition($1)
+
+-- delete_runs_of_day --
+-- Deletes the runs of a near day.
+DELETE FROM sample_run WHERE day = $1
+
+-- forget_block_day --
+-- Forgets a near day, and the bounds of its samples.
+WITH forgotten AS (DELETE FROM block_day WHERE day = $1)
+DELETE FROM drained_extent WHERE day = $1
+
+-- delete_far_runs --
+-- Deletes at most $2 far runs that end before $1; returns how many.
+WITH deleted AS (
+    DELETE FROM sample_run
+    WHERE id IN (
+        SELECT id FROM sample_run WHERE day = -2147483648 AND last_ms < $1 ORDER BY id LIMIT $2
+    )
+    RETURNING 1
+)
+SELECT count(*) FROM deleted
+
+-- delete_far_blocks --
+-- Deletes at most $2 far blocks that end before $1; returns how many.
+WITH deleted AS (
+    DELETE FROM sample_block_far
+    WHERE ctid IN (SELECT ctid FROM sample_block_far WHERE last_ms < $1 LIMIT $2)
+    RETURNING 1
+)
+SELECT count(*) FROM deleted
+
+-- far_runs_around --
+-- At most $2 far runs that begin before $1 and end after it.
+SELECT
+    id, tenant_id, day, level, replaces, first_arrival, last_arrival, deleted_through,
+    n_samples, first_series, last_series, first_ms, last_ms
+FROM sample_run
+WHERE day = -2147483648 AND first_ms < $1 AND last_ms >= $1
+ORDER BY id
+LIMIT $2
+
+-- log_clipped_extents --
+-- Logs that the samples of day $2 before $1 are gone, for every tenant that has any.
+INSERT INTO sample_change (tenant_id, first_series, last_series, first_ms, last_ms)
+SELECT tenant_id, -9223372036854775808, 9223372036854775807, first_ms, least(last_ms, $1 - 1)
+FROM drained_extent
+WHERE day = $2 AND first_ms < $1
+
+-- clip_extents --
+-- Narrows the bounds of day $2 to what is left from $1 on.
+WITH forgotten AS (DELETE FROM drained_extent WHERE day = $2 AND last_ms < $1)
+UPDATE drained_extent SET first_ms = $1 WHERE day = $2 AND first_ms < $1 AND last_ms >= $1
+
+-- series_with_blocks --
+-- Which of the series $1 have a block.
+SELECT coalesce(array_agg(w.id ORDER BY w.id), '{}')
+FROM unnest($1::bigint[]) AS w (id)
+WHERE EXISTS (SELECT FROM sample_block AS b WHERE b.series_id = w.id)
+    OR EXISTS (SELECT FROM sample_block_far AS f WHERE f.series_id = w.id)
+
+-- runs_of_series --
+-- The payloads of at most $4 runs of tenant $1 that may have samples of the series $2, after run $3.
+SELECT id, payload
+FROM sample_run
+WHERE tenant_id = $1 AND id > $3
+    AND width_bucket(last_series, $2::bigint[]) > width_bucket(first_series - 1, $2::bigint[])
+ORDER BY id
+LIMIT $4

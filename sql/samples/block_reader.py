@@ -7,17 +7,20 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
+import numpy as np
+
 from promcompat.core.model import IntArray
 from sql.database.connection_pool import Connection
 from sql.database.statements import Statement, inline_parameters
 from sql.samples.block_table import QUERIES, day_of
-from sql.samples.codec import decode_joined
+from sql.samples.codec import decode_joined, decode_pages
 from sql.samples.fold import Deletion, Piece
 from sql.samples.page_stream import PageRow, PageStream
 from sql.samples.reader import SampleAllowance
 
 _DECODED_BYTES: Final = 1 << 20
 """Pages are decoded by the megabyte while they arrive, so that the allowance counts samples."""
+_RUNS_AT_ONCE: Final = 200
 _BYTES_WORTH_A_THREAD: Final = 64 * 1024
 
 
@@ -56,6 +59,29 @@ class BlockReader:
         pieces.sort(key=attrgetter("last_arrival"))
         deletions = sorted(copy.stream.deletions, key=attrgetter("arrival_id"))
         return StoredSamples(pieces, deletions)
+
+    async def stored_series(
+        self, connection: Connection, tenant_id: int, series_ids: IntArray
+    ) -> IntArray:
+        """Those of some series (ascending ids of the tenant) that have drained samples.
+
+        Samples of deletions that were not worked off yet count as samples.
+        """
+        found = np.array(
+            await connection.fetchval(QUERIES["series_with_blocks"], series_ids.tolist()), np.int64
+        )
+        missing, after = np.setdiff1d(series_ids, found), 0
+        while len(missing):
+            rows = await connection.fetch(
+                QUERIES["runs_of_series"], tenant_id, missing.tolist(), after, _RUNS_AT_ONCE
+            )
+            if not rows:
+                break
+            payloads = [row["payload"] for row in rows]
+            runs = await asyncio.to_thread(decode_pages, payloads, missing)
+            found = np.union1d(found, np.concatenate([run.ids for run in runs]))
+            missing, after = np.setdiff1d(series_ids, found), rows[-1]["id"]
+        return found
 
     async def bounds(self, connection: Connection, tenant_id: int) -> tuple[int, int] | None:
         """The first and last time of what is drained of a tenant; deletions do not shrink them."""

@@ -224,8 +224,8 @@ class _Merge:
     def _runs_beyond(self, origin: Origin, beyond: SeriesSamples) -> list[RunRow]:
         """What a run has beyond the end of the step.
 
-        If that is within a series, the series gets pages of its own. Their first time is then the one of
-        its first sample; with that of another series, the next step could end before it again.
+        If that is within a series, the series gets pages of its own. Their first time is then that
+        of its first sample; with one of another series, the next step could end before it again.
         """
         end = self.step.end
         if end is None or not len(beyond) or beyond.ids[0] != end[0]:
