@@ -8,8 +8,9 @@ import numpy as np
 
 from promcompat.core.model import IntArray
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
-from sql.database.connection_pool import Pool, PoolOptions, acquired, open_pool
+from sql.database.connection_pool import Connection, Pool, PoolOptions, acquired, open_pool
 from sql.samples.block_reader import BlockReader
+from sql.samples.block_retention import BlockRetention
 from sql.samples.codec import decode_pages, encode_pages
 from sql.samples.compaction import Compactor
 from sql.samples.drainer import Drainer, DrainOptions, DrainStats
@@ -52,7 +53,9 @@ class StoredBlocks:
     step_samples: int = 2_000_000
 
     def __post_init__(self) -> None:
+        self.reader = BlockReader()
         self.drainer = Drainer(self.pool, self.options, self.stats, self.clock)
+        self.retention = BlockRetention(self.pool, self.drainer)
         self.compactor = Compactor(self.pool, self.stats, self.clock, self.step_samples)
 
     async def clear(self) -> None:
@@ -78,6 +81,12 @@ class StoredBlocks:
         """Append a deletion."""
         payload = b"" if series_ids is None else np.array(series_ids, ">i8").tobytes()
         await self.insert(tenant_id, 3, 0, 0, 0, first_ms, last_ms, payload)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection of the pool."""
+        async with acquired(self.pool) as connection:
+            yield connection
 
     async def insert(self, *row: object) -> None:
         """Append an arrival of any columns."""
@@ -111,7 +120,7 @@ class StoredBlocks:
             acquired(self.pool) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            stored = await BlockReader().read(
+            stored = await self.reader.read(
                 connection, tenant_id, ids, start_ms, end_ms, SampleAllowance(0)
             )
             arrivals = await connection.fetch(
@@ -149,6 +158,9 @@ class Model:
             is_wanted = series_ids is None or key[1] in series_ids
             if key[0] == tenant_id and is_wanted and first_ms <= key[2] <= last_ms:
                 del self.samples[key]
+
+    def drop_before(self, day: int) -> None:
+        self.samples = {key: v for key, v in self.samples.items() if key[2] >= day * DAY_MS}
 
     def read(
         self,

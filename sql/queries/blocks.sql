@@ -59,8 +59,11 @@ SELECT count(*) FROM moved
 SELECT coalesce(array_agg(day), '{}') FROM block_day
 
 -- add_block_days --
--- Notes days whose blocks will be in partitions.
-INSERT INTO block_day SELECT * FROM unnest($1::integer[]) ON CONFLICT DO NOTHING
+-- Notes days whose blocks will be in partitions; returns those that are new.
+WITH added AS (
+    INSERT INTO block_day SELECT * FROM unnest($1::integer[]) ON CONFLICT DO NOTHING RETURNING day
+)
+SELECT coalesce(array_agg(day), '{}') FROM added
 
 -- insert_runs --
 -- Inserts pages of many series.
@@ -333,7 +336,7 @@ UPDATE drained_extent SET
 WHERE tenant_id = $1 AND day = $2
 
 -- create_block_partition --
--- Makes the partition of a day if it is missing.
+-- Makes the partition of a day; false if it is there already.
 SELECT create_block_partition($1)
 
 -- has_undrained_before --
@@ -400,14 +403,14 @@ LIMIT $2
 -- log_clipped_extents --
 -- Logs that the samples of day $2 before $1 are gone, for every tenant that has any.
 INSERT INTO sample_change (tenant_id, first_series, last_series, first_ms, last_ms)
-SELECT tenant_id, -9223372036854775808, 9223372036854775807, first_ms, least(last_ms, $1 - 1)
+SELECT tenant_id, -9223372036854775808, 9223372036854775807, first_ms, least(last_ms, $1::bigint - 1)
 FROM drained_extent
 WHERE day = $2 AND first_ms < $1
 
 -- clip_extents --
 -- Narrows the bounds of day $2 to what is left from $1 on.
 WITH forgotten AS (DELETE FROM drained_extent WHERE day = $2 AND last_ms < $1)
-UPDATE drained_extent SET first_ms = $1 WHERE day = $2 AND first_ms < $1 AND last_ms >= $1
+UPDATE drained_extent SET first_ms = $1::bigint WHERE day = $2 AND first_ms < $1 AND last_ms >= $1
 
 -- series_with_blocks --
 -- Which of the series $1 have a block.

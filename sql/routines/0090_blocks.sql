@@ -18,19 +18,44 @@ CREATE OR REPLACE FUNCTION block_partition_name(unix_day integer) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN 'sample_block_' || to_char(date '1970-01-01' + unix_day, 'YYYYMMDD');
 
--- Makes the partition of a day on plain PostgreSQL if it is missing; TimescaleDB makes its chunks itself.
+-- Makes the chunk of a day with TimescaleDB, which makes chunks for rows only; false if it is there.
+CREATE OR REPLACE FUNCTION create_block_chunk(unix_day integer) RETURNS boolean
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM timescaledb_information.chunks
+        WHERE hypertable_schema = 'promcompat' AND hypertable_name = 'sample_block'
+            AND range_start_integer = unix_day
+    ) THEN
+        RETURN false;
+    END IF;
+    INSERT INTO promcompat.sample_block (
+        series_id, first_ms, last_ms, first_arrival, last_arrival, deleted_through, tenant_id, day,
+        n_samples, level, replaces, payload
+    )
+    VALUES (0, 0, 0, 0, 0, 0, 0, unix_day, 0, 0, false, '');
+    DELETE FROM promcompat.sample_block WHERE day = unix_day AND series_id = 0 AND n_samples = 0;
+    RETURN true;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION create_block_chunk(integer) FROM PUBLIC;
+
+-- Makes the partition of a day; false if it is there already. It must be there in an earlier
+-- transaction than the first blocks: a statement that was planned without it would not read them.
 -- As in create_sample_partitions, the table is made first and attached then: CREATE TABLE … PARTITION OF
 -- would lock out every reader, ATTACH PARTITION locks out only another ATTACH.
-CREATE OR REPLACE FUNCTION create_block_partition(unix_day integer) RETURNS void
+CREATE OR REPLACE FUNCTION create_block_partition(unix_day integer) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
 DECLARE
     partition_name text := block_partition_name(unix_day);
 BEGIN
-    IF (SELECT relkind <> 'p' FROM pg_class WHERE oid = 'promcompat.sample_block'::regclass)
-        OR to_regclass('promcompat.' || quote_ident(partition_name)) IS NOT NULL
-    THEN
-        RETURN;
+    IF (SELECT relkind <> 'p' FROM pg_class WHERE oid = 'promcompat.sample_block'::regclass) THEN
+        RETURN promcompat.create_block_chunk(unix_day);
+    END IF;
+    IF to_regclass('promcompat.' || quote_ident(partition_name)) IS NOT NULL THEN
+        RETURN false;
     END IF;
     LOCK TABLE ONLY promcompat.sample_block IN SHARE UPDATE EXCLUSIVE MODE;
     EXECUTE format(
@@ -40,6 +65,7 @@ BEGIN
         'ALTER TABLE promcompat.sample_block ATTACH PARTITION promcompat.%I FOR VALUES FROM (%L) TO (%L)',
         partition_name, unix_day, unix_day + 1
     );
+    RETURN true;
 END
 $$;
 REVOKE EXECUTE ON FUNCTION create_block_partition(integer) FROM PUBLIC;

@@ -100,6 +100,9 @@ class Compactor:
                 if job is None:
                     n_samples = await work_off_deletion(connection, self._max_samples)
                     return CompactionResult(n_samples or 0, is_done=n_samples is None)
+                if job is not self._job and await _makes_partition(connection, job):
+                    self._job = job
+                    return CompactionResult()
                 result, end = await self._merge(connection, job)
         except BaseException:
             self._job = None
@@ -164,6 +167,13 @@ class Compactor:
             if len(rows) == _MAX_PAGES
         ]
         return bounded_step(pages, min(ends, default=None), self._max_samples)
+
+
+async def _makes_partition(connection: Connection, job: Job) -> bool:
+    """Whether the job's day had no partition: a process stopped after it noted the day."""
+    return job.day != FAR_DAY and await connection.fetchval(
+        QUERIES["create_block_partition"], job.day
+    )
 
 
 def bounded_step(

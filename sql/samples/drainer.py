@@ -214,11 +214,18 @@ class Drainer:
                 return DrainResult()
             near_days = await self._near_days(connection, arrivals)
             folded = await asyncio.to_thread(_fold_arrivals, arrivals, near_days)
-            await _store(connection, folded, arrivals[-1].id)
+            new_days = await _store(connection, folded, arrivals[-1].id)
             await change_exactly(connection, "advance_drain", 1, drained_through, arrivals[-1].id)
+        await self._make_partitions(new_days)
         n_samples = sum(arrival.n_samples for arrival in arrivals)
         self._count(len(arrivals), n_samples, folded.n_conflicts, started)
         return DrainResult(len(arrivals), n_samples)
+
+    async def _make_partitions(self, days: Sequence[int]) -> None:
+        """Make partitions before they are needed: compaction fills them later."""
+        for day in days:
+            async with acquired(self._pool) as connection:
+                await connection.execute(QUERIES["create_block_partition"], day)
 
     async def _take(self, connection: Connection, max_arrivals: int) -> tuple[int, list[_Arrival]]:
         """The position of the last drain, and the next arrivals, which are deleted."""
@@ -311,10 +318,11 @@ def _deletion(arrival: _Arrival) -> Deletion:
     return Deletion(arrival.id, ids, arrival.first_ms, arrival.last_ms)
 
 
-async def _store(connection: Connection, folded: _Folded, through: int) -> None:
+async def _store(connection: Connection, folded: _Folded, through: int) -> Sequence[int]:
+    """Store what was folded; returns the near days that are new."""
     extents = folded.extents
     near_days = sorted({row.origin.day for row in folded.runs} - {FAR_DAY})
-    await connection.execute(QUERIES["add_block_days"], near_days)
+    new_days: Sequence[int] = await connection.fetchval(QUERIES["add_block_days"], near_days)
     await insert_runs(connection, folded.runs)
     if extents:
         tenants, days, first_series, last_series, first_ms, last_ms = zip(*extents, strict=True)
@@ -334,3 +342,4 @@ async def _store(connection: Connection, folded: _Folded, through: int) -> None:
             deletion.last_ms,
         )
     await connection.execute(QUERIES["prune_changes"], _KEPT_CHANGES_SECONDS)
+    return new_days

@@ -98,13 +98,13 @@ async def _take_blocks(
 async def write_pages(
     connection: Connection, taken: Sequence[StoredPage], written: Written
 ) -> None:
-    """Write pages in place of others, and count the blocks of each near day."""
+    """Write pages in place of others, and count the blocks of each near day.
+
+    A near day needs its partition, see `create_block_partition`.
+    """
     await insert_runs(connection, written.runs)
     before = _block_counts((page.origin, page.n_samples) for page in taken if page.is_block)
     after = _block_counts((row.origin, row.page.n_samples) for row in written.blocks)
-    for _, day in after.keys() - before.keys():
-        if day != FAR_DAY:
-            await connection.execute(QUERIES["create_block_partition"], day)
     await insert_blocks(connection, written.blocks)
     for group in sorted(before.keys() | after.keys()):
         change = after.get(group, _NO_BLOCKS) - before.get(group, _NO_BLOCKS)

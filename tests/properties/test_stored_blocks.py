@@ -37,6 +37,7 @@ steps = st.one_of(
     ),
     st.tuples(st.just("drain")),
     st.tuples(st.just("compact"), st.integers(1, 6)),
+    st.tuples(st.just("drop"), st.sampled_from([TODAY - 39, TODAY, TODAY + 1])),
     st.tuples(st.just("move clock"), st.integers(-1, 3)),
     st.tuples(st.just("read"), tenants, bounds),
 )
@@ -91,6 +92,9 @@ async def take_step(
         case "compact", (int(n_steps),):
             for _ in range(n_steps):
                 await blocks.compactor.compact()
+        case "drop", (int(day),):
+            await blocks.retention.drop_before(day)
+            model.drop_before(day)
         case "move clock", (int(days),):
             blocks.clock.now_ms += days * DAY_MS
         case "read", (int(tenant), (int(day), int(last_day), int(ms))):

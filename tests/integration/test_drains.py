@@ -1,0 +1,373 @@
+"""Drains and compaction on real databases: exactly once, whoever stops or comes between."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+import numpy as np
+import pytest
+
+from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from sql.samples import drainer as drainer_module
+from sql.samples.block_table import FAR_DAY
+from sql.samples.codec import encode_pages
+from sql.samples.drainer import DrainOptions
+from tests.repositories import connected
+from tests.stored_blocks import (
+    DAY_MS,
+    NOW_MS,
+    TODAY,
+    Key,
+    Model,
+    StoredBlocks,
+    samples_of,
+    stored_blocks,
+)
+
+pytestmark = pytest.mark.integration
+
+TENANT = 7
+ONE = 4607182418800017408  # The bits of 1.0.
+
+
+@pytest.fixture
+async def blocks(database_url: str) -> AsyncIterator[StoredBlocks]:
+    async with stored_blocks(database_url) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def plain_blocks(plain_database_url: str) -> AsyncIterator[StoredBlocks]:
+    async with stored_blocks(plain_database_url) as opened:
+        yield opened
+
+
+def scrapes(n_series: int, times: range, value: int = ONE) -> dict[Key, int]:
+    return {(series_id, NOW_MS + ms): value for series_id in range(1, n_series + 1) for ms in times}
+
+
+async def n_rows(blocks: StoredBlocks, table: str, condition: str = "true") -> int:
+    return await blocks.fetchval(f"SELECT count(*) FROM {table} WHERE {condition}")  # noqa: S608
+
+
+class TestExactlyOnce:
+    async def test_two_drainers_at_once_store_each_sample_once(self, blocks: StoredBlocks) -> None:
+        other = StoredBlocks(blocks.pool, options=DrainOptions(max_arrivals=3))
+        for number in range(20):
+            await blocks.append(TENANT, scrapes(5, range(number, number + 1)))
+        await asyncio.gather(*(drainer.drain() for drainer in [blocks.drainer, other.drainer] * 4))
+        await blocks.drainer.drain_all()
+        assert await n_rows(blocks, "arrival") == 0
+        assert await blocks.fetchval("SELECT sum(n_samples) FROM sample_run") == 100
+        assert await blocks.read(TENANT, range(1, 6)) == scrapes(5, range(20))
+
+    async def test_a_drainer_without_its_lock_changes_nothing(
+        self, plain_blocks: StoredBlocks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A drainer froze after it read; the server ended its transaction, and another drained."""
+        blocks = plain_blocks
+        await blocks.append(TENANT, scrapes(2, range(3)))
+        frozen, other = asyncio.Event(), StoredBlocks(blocks.pool)
+        awake = asyncio.Event()
+        real_fold = drainer_module._fold_arrivals
+
+        async def freeze(*args: Any) -> Any:
+            frozen.set()
+            await awake.wait()
+            return real_fold(*args[1:])
+
+        monkeypatch.setattr(drainer_module.asyncio, "to_thread", freeze)
+        sleeping = asyncio.ensure_future(blocks.drainer.drain())
+        await frozen.wait()
+        assert (await other.drainer.drain()).is_busy
+        await blocks.fetchval(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+            "WHERE state = 'idle in transaction' AND datname = current_database()"
+        )
+        monkeypatch.undo()
+        while (await other.drainer.drain()).is_busy:  # noqa: ASYNC110 - the server ends it soon
+            await asyncio.sleep(0.01)
+        awake.set()
+        with pytest.raises(StorageUnavailableError):
+            await sleeping
+        assert await blocks.fetchval("SELECT sum(n_samples) FROM sample_run") == 6
+        assert await blocks.read(TENANT, [1, 2]) == scrapes(2, range(3))
+
+    async def test_arrivals_that_are_gone_are_noticed(
+        self, plain_blocks: StoredBlocks, plain_database_url: str
+    ) -> None:
+        """Even without any lock: the count of the deleted rows decides."""
+        await plain_blocks.append(TENANT, scrapes(1, range(3)))
+        await plain_blocks.append(TENANT, scrapes(1, range(3, 6)))
+        async with connected(plain_database_url) as thief:
+            await thief.execute(
+                "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS "
+                "'BEGIN RETURN NULL; END'; "
+                "CREATE TRIGGER keep BEFORE DELETE ON arrival FOR EACH ROW EXECUTE FUNCTION keep()"
+            )
+            with pytest.raises(PromcompatError, match="0 rows are left of 2 that were read"):
+                await plain_blocks.drainer.drain()
+            await thief.execute("DROP FUNCTION keep CASCADE")
+        assert await n_rows(plain_blocks, "sample_run") == 0
+        await plain_blocks.drainer.drain_all()
+        assert await plain_blocks.read(TENANT, [1]) == scrapes(1, range(6))
+
+    @pytest.mark.parametrize("n_statements", range(2, 14))
+    async def test_killed_between_any_two_statements(
+        self, plain_blocks: StoredBlocks, n_statements: int
+    ) -> None:
+        """The session of a drain ends before one of its statements; the next drain does it all."""
+        blocks = plain_blocks
+        await blocks.append(TENANT, scrapes(2, range(3)))
+        await blocks.delete(TENANT, [1], NOW_MS + 1, NOW_MS + 1)
+        kills = _Kills(n_statements)
+        with kills, suppress(StorageUnavailableError):
+            await blocks.drainer.drain()
+        await blocks.drainer.drain_all()
+        expected = scrapes(2, range(3))
+        del expected[1, NOW_MS + 1]
+        assert await blocks.fetchval("SELECT sum(n_samples) FROM sample_run") == 5
+        assert await n_rows(blocks, "sample_deletion") == 1
+        assert await blocks.read(TENANT, [1, 2]) == expected
+
+
+class _Kills:
+    """Ends the server's session of a connection before its n-th statement within the block."""
+
+    def __init__(self, n_statements: int) -> None:
+        self._n_left = n_statements
+        self._patch = pytest.MonkeyPatch()
+
+    def __enter__(self) -> None:
+        for name in ("fetch", "fetchval", "fetchrow", "execute"):
+            self._patch.setattr(asyncpg.Connection, name, self._wrapped(name))
+
+    def _wrapped(self, name: str) -> Any:
+        real = getattr(asyncpg.Connection, name)
+
+        async def statement(connection: asyncpg.Connection, *args: Any, **options: Any) -> Any:
+            self._n_left -= 1
+            if self._n_left == 0:
+                connection.terminate()
+            return await real(connection, *args, **options)
+
+        return statement
+
+    def __exit__(self, *_: object) -> None:
+        self._patch.undo()
+
+
+class TestPoison:
+    async def test_is_set_aside_counted_and_passed(self, blocks: StoredBlocks) -> None:
+        model = Model()
+        for number in range(9):
+            new = scrapes(3, range(number, number + 1))
+            await blocks.append(TENANT, new)
+            model.append(TENANT, new)
+            if number in (2, 5):
+                await blocks.insert(TENANT, 1, 1, 1, 1, NOW_MS, NOW_MS, b"\xff not a page")
+        await blocks.insert(TENANT, 3, 0, 0, 0, NOW_MS, NOW_MS, b"odd")  # No ids of 8 bytes.
+        await blocks.drainer.drain_all()
+        assert blocks.stats.arrivals_set_aside == 3
+        assert await n_rows(blocks, "arrival", "is_aside") == 3
+        assert await n_rows(blocks, "arrival", "NOT is_aside") == 0
+        await blocks.fetchval("WITH d AS (DELETE FROM arrival RETURNING 1) SELECT count(*) FROM d")
+        assert await blocks.read(TENANT, [1, 2, 3]) == model.read(TENANT, [1, 2, 3])
+
+    async def test_what_the_database_refuses_is_set_aside_and_readable(
+        self, plain_blocks: StoredBlocks, plain_database_url: str
+    ) -> None:
+        async with connected(plain_database_url) as admin:
+            await admin.execute("ALTER TABLE sample_run ADD CHECK (tenant_id <> 13)")
+        await plain_blocks.append(TENANT, {(1, NOW_MS): ONE})
+        await plain_blocks.append(13, {(3, NOW_MS): ONE})
+        await plain_blocks.append(TENANT, {(1, NOW_MS): 0, (2, NOW_MS): ONE})
+        await plain_blocks.drainer.drain_all()
+        assert await n_rows(plain_blocks, "arrival", "is_aside") == 1
+        assert await n_rows(plain_blocks, "arrival", "NOT is_aside") == 0
+        assert await plain_blocks.read(13, [3]) == {(3, NOW_MS): ONE}
+        assert await plain_blocks.read(TENANT, [1, 2]) == {(1, NOW_MS): ONE, (2, NOW_MS): ONE}
+
+    async def test_nothing_is_merged_across_what_is_aside(self, plain_blocks: StoredBlocks) -> None:
+        """The first sample of a time is in the arrival set aside, between two others."""
+        blocks = plain_blocks
+        await blocks.append(TENANT, {(1, NOW_MS): ONE})
+        await blocks.drainer.drain_all()
+        await blocks.append(TENANT, {(1, NOW_MS + 1): ONE})
+        await blocks.drainer._set_aside()
+        for number in range(20):
+            await blocks.append(TENANT, {(1, NOW_MS + 1): 0, (1, NOW_MS + 2 + number): ONE})
+            await blocks.drainer.drain_all()
+        await blocks.compact_all()
+        assert (await blocks.read(TENANT, [1]))[1, NOW_MS + 1] == ONE
+
+
+class TestPartitions:
+    async def test_ten_thousand_past_days_make_none(self, blocks: StoredBlocks) -> None:
+        long_ago: dict[Key, int] = {
+            (series_id, (TODAY - day) * DAY_MS): ONE
+            for day in range(33, 10_033)
+            for series_id in (1, 2)
+        }
+        long_ago |= {(1, 0): ONE, (1, 47_500 * DAY_MS): ONE, (1, NOW_MS): ONE}
+        await blocks.append(TENANT, long_ago)
+        await blocks.drainer.drain_all()
+        await blocks.compact_all()
+        assert await n_rows(blocks, "block_day") == 1
+        assert await n_rows(blocks, "sample_run") < 10
+        assert await n_rows(blocks, "sample_run", f"day = {FAR_DAY}") > 0
+        assert await blocks.read(TENANT, [1, 2]) == long_ago
+
+    async def test_a_partition_is_made_for_a_day_and_dropped_with_it(
+        self, blocks: StoredBlocks
+    ) -> None:
+        today, yesterday = scrapes(2, range(300)), {}
+        for (series_id, time_ms), bits in today.items():
+            yesterday[series_id, time_ms - DAY_MS] = bits
+        await blocks.append(TENANT, today | yesterday)
+        await blocks.drainer.drain_all()
+        blocks.clock.now_ms += 2 * DAY_MS
+        await blocks.compact_all()
+        assert await n_rows(blocks, "sample_block") == 4
+        assert await n_rows(blocks, "sample_run") == 0
+        assert await blocks.retention.drop_before(TODAY) == 1
+        assert await n_rows(blocks, "sample_block") == 2
+        assert await n_rows(blocks, "block_day") == 1
+        assert await blocks.read(TENANT, [1, 2]) == today
+
+    async def test_readers_are_not_locked_out_while_one_is_made(
+        self, blocks: StoredBlocks, database_url: str
+    ) -> None:
+        await blocks.append(TENANT, scrapes(1, range(300)))
+        async with connected(database_url) as reader, reader.transaction():
+            await reader.fetchval("SELECT count(*) FROM sample_block")
+            await blocks.drainer.drain_all()
+        async with connected(database_url) as reader, reader.transaction():
+            assert await reader.fetchval("SELECT count(*) FROM sample_block") == 0
+            blocks.clock.now_ms += 2 * DAY_MS
+            assert await blocks.compact_all() == 1
+            assert await reader.fetchval("SELECT count(*) FROM sample_block") == 1
+
+
+class TestWorkload:
+    async def test_few_samples_of_many_series_stay_in_packed_runs(
+        self, blocks: StoredBlocks
+    ) -> None:
+        for number in range(10):
+            await blocks.append(TENANT, scrapes(2_000, range(number, number + 1)))
+            await blocks.drainer.drain_all()
+        blocks.clock.now_ms += 2 * DAY_MS
+        await blocks.compact_all()
+        assert await n_rows(blocks, "sample_block") == 0
+        assert await n_rows(blocks, "sample_run") <= 4
+        assert await blocks.compact_all() == 0
+
+    async def test_a_fast_series_makes_full_blocks(self, blocks: StoredBlocks) -> None:
+        samples = samples_of({(1, NOW_MS + ms): ms for ms in range(50_000)})
+        for page in encode_pages(samples, 10_000, 1 << 20):
+            bounds = (page.first_series, page.last_series, page.first_ms, page.last_ms)
+            await blocks.insert(TENANT, 1, page.n_samples, *bounds, page.payload)
+        await blocks.drainer.drain_all()
+        blocks.clock.now_ms += 2 * DAY_MS
+        await blocks.compact_all()
+        assert await n_rows(blocks, "sample_run") == 0
+        assert await n_rows(blocks, "sample_block", "n_samples = 8192") == 50_000 // 8192
+        read = await blocks.read(TENANT, [1], NOW_MS + 9_999, NOW_MS + 10_009)
+        assert read == {(1, NOW_MS + ms): ms for ms in range(10_000, 10_010)}
+
+    async def test_late_samples_are_merged_when_they_have_become_an_eighth(
+        self, plain_blocks: StoredBlocks
+    ) -> None:
+        blocks = plain_blocks
+        await blocks.append(TENANT, scrapes(1, range(0, 4_000, 4)))
+        await blocks.drainer.drain_all()
+        blocks.clock.now_ms += 2 * DAY_MS
+        await blocks.compact_all()
+        first_block = await blocks.fetchval("SELECT last_arrival FROM sample_block")
+        for number in range(124):
+            await blocks.append(TENANT, {(1, NOW_MS + 4 * number + 1): ONE})
+            await blocks.drainer.drain_all()
+            await blocks.compact_all()
+        assert await blocks.fetchval("SELECT last_arrival FROM sample_block") == first_block
+        assert await n_rows(blocks, "sample_run") <= 3 * 8
+        await blocks.append(TENANT, {(1, NOW_MS + 4 * 124 + 1): ONE})
+        await blocks.drainer.drain_all()
+        await blocks.compact_all()
+        assert await blocks.fetchval("SELECT n_samples FROM sample_block") == 1_125
+        assert await n_rows(blocks, "sample_run") == 0
+
+    async def test_conflicts_are_counted(self, plain_blocks: StoredBlocks) -> None:
+        for value in (ONE, ONE, 0, 1):
+            await plain_blocks.append(TENANT, {(1, NOW_MS): value})
+        await plain_blocks.drainer.drain_all()
+        assert plain_blocks.stats.conflicts_resolved == 2
+        assert await plain_blocks.read(TENANT, [1]) == {(1, NOW_MS): ONE}
+
+
+class TestDeletions:
+    async def test_are_worked_off_and_forgotten(self, blocks: StoredBlocks) -> None:
+        stored = scrapes(3, range(300)) | {(series_id, 5): ONE for series_id in (1, 2, 3)}
+        await blocks.append(TENANT, stored)
+        await blocks.append(TENANT + 1, {(9, NOW_MS): ONE})
+        await blocks.drainer.drain_all()
+        blocks.clock.now_ms += 2 * DAY_MS
+        await blocks.compact_all()
+        await blocks.delete(TENANT, [1, 2], NOW_MS, NOW_MS + 250)
+        await blocks.delete(TENANT, [3], 0, NOW_MS + DAY_MS)
+        await blocks.delete(TENANT + 1, None, 0, NOW_MS - 1)
+        await blocks.drainer.drain_all()
+        expected = {
+            key: bits
+            for key, bits in stored.items()
+            if key[0] != 3 and not NOW_MS <= key[1] <= NOW_MS + 250
+        }
+        assert await n_rows(blocks, "sample_deletion") == 3
+        assert await blocks.read(TENANT, [1, 2, 3]) == expected
+        await blocks.compact_all()
+        assert await n_rows(blocks, "sample_deletion") == 0
+        assert await blocks.read(TENANT, [1, 2, 3]) == expected
+        assert await blocks.fetchval("SELECT sum(n_samples) FROM sample_block") == 98
+        assert await blocks.read(TENANT + 1, [9]) == {(9, NOW_MS): ONE}
+
+
+async def test_changes_are_logged_and_pruned(plain_blocks: StoredBlocks) -> None:
+    await plain_blocks.append(TENANT, scrapes(2, range(3)))
+    await plain_blocks.drainer.drain_all()
+    change = "SELECT count(*) FROM sample_change WHERE first_ms = $1 AND last_ms = $2"
+    assert await plain_blocks.fetchval(change, NOW_MS, NOW_MS + 2) == 1
+    await plain_blocks.fetchval(
+        "WITH aged AS (UPDATE sample_change SET changed_at = changed_at - interval '3 hours' "
+        "RETURNING 1) SELECT count(*) FROM aged"
+    )
+    await plain_blocks.append(TENANT, scrapes(2, range(3, 6)))
+    await plain_blocks.drainer.drain_all()
+    assert await n_rows(plain_blocks, "sample_change") == 1
+    assert await plain_blocks.fetchval("SELECT changes_pruned_through FROM drain_state") == 1
+
+
+async def test_stored_series_and_bounds(blocks: StoredBlocks) -> None:
+    await blocks.append(TENANT, scrapes(2, range(300)) | {(3, 5): ONE})
+    await blocks.drainer.drain_all()
+    blocks.clock.now_ms += 2 * DAY_MS
+    await blocks.compact_all()
+    async with blocks.connection() as connection:
+        ids = np.arange(1, 6)
+        stored = await blocks.reader.stored_series(connection, TENANT, ids)
+        assert stored.tolist() == [1, 2, 3]
+        assert await blocks.reader.bounds(connection, TENANT) == (5, NOW_MS + 299)
+        assert await blocks.reader.bounds(connection, TENANT + 1) is None
+
+
+async def test_draining_starts_when_enough_waits_and_leaves_the_newest(
+    plain_blocks: StoredBlocks,
+) -> None:
+    options = DrainOptions(start_bytes=16 * 100, max_samples=10)
+    blocks = StoredBlocks(plain_blocks.pool, options=options)
+    for number in range(9):
+        await blocks.append(TENANT, scrapes(10, range(number, number + 1)))
+    assert await blocks.drainer.drain_due() == 0
+    await blocks.append(TENANT, scrapes(10, range(9, 10)))
+    assert await blocks.drainer.drain_due() == 50
+    assert await blocks.fetchval("SELECT min(first_ms) FROM arrival") == NOW_MS + 5
