@@ -150,7 +150,7 @@ WHERE EXISTS (SELECT FROM pruned)
 -- the deletions to read them with, as rows of source 3. The ids are ascending.
 SELECT
     0::smallint AS source, r.day, r.replaces, r.last_arrival, r.first_arrival,
-    r.first_series, r.last_series, r.first_ms, r.payload
+    r.first_series, r.last_series, r.first_ms, r.n_samples, r.payload
 FROM sample_run AS r
 WHERE r.tenant_id = $1
     AND r.last_ms > $3 AND r.first_ms <= $4
@@ -158,7 +158,7 @@ WHERE r.tenant_id = $1
 UNION ALL
 SELECT
     1::smallint, 0, b.replaces, b.last_arrival, b.first_arrival,
-    b.series_id, b.series_id, b.first_ms, b.payload
+    b.series_id, b.series_id, b.first_ms, b.n_samples, b.payload
 FROM sample_block AS b
 WHERE b.series_id = ANY($2::bigint[])
     AND b.last_ms > $3 AND b.first_ms <= $4
@@ -166,14 +166,14 @@ WHERE b.series_id = ANY($2::bigint[])
 UNION ALL
 SELECT
     2::smallint, 0, f.replaces, f.last_arrival, f.first_arrival,
-    f.series_id, f.series_id, f.first_ms, f.payload
+    f.series_id, f.series_id, f.first_ms, f.n_samples, f.payload
 FROM sample_block_far AS f
 WHERE f.series_id = ANY($2::bigint[])
     AND f.last_ms > $3 AND f.first_ms <= $4
 UNION ALL
 SELECT
     3::smallint, 0, false, d.arrival_id, 0::bigint,
-    d.first_ms, d.last_ms, 0::bigint, array_send(d.series_ids)
+    d.first_ms, d.last_ms, 0::bigint, 0, array_send(d.series_ids)
 FROM sample_deletion AS d
 WHERE d.tenant_id = $1 AND d.last_ms > $3 AND d.first_ms <= $4
 

@@ -11,9 +11,9 @@ from promcompat.core.model import IntArray
 from sql.samples.fold import Deletion
 
 _HEADER_BYTES: Final = 19
-_ROW: Final = struct.Struct(">hih ii i? iq iq iq iq iq i")
+_ROW: Final = struct.Struct(">hih ii i? iq iq iq iq iq ii i")
 """The number of fields, and each field after its length, up to the length of the payload."""
-_N_FIELDS: Final = 9
+_N_FIELDS: Final = 10
 _DELETION: Final = 3
 _ARRAY_HEADER_BYTES: Final = 20
 _ARRAY_ELEMENT: Final = np.dtype([("length", ">i4"), ("id", ">i8")])
@@ -50,12 +50,10 @@ class PageStream:
         self._is_started = False
         self._rest = b""
         self._pages: list[PageRow] = []
-        self._n_page_bytes = 0
-
-    @property
-    def n_pending_bytes(self) -> int:
+        self.n_pending_bytes = 0
         """The size of the pages that were not taken yet."""
-        return self._n_page_bytes
+        self.n_pending_samples = 0
+        """How many samples they have, those that nobody wants included."""
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes of the stream."""
@@ -84,13 +82,14 @@ class PageStream:
 
     def _add(self, columns: tuple[int, ...], payload: bytes | None) -> None:
         source, day, replaces, last_arrival, first_arrival, *bounds = columns
-        first_series, last_series, first_ms = bounds
+        first_series, last_series, first_ms, n_samples = bounds
         if source == _DELETION:
             ids = None if payload is None else _array_of(payload)
             self.deletions.append(Deletion(last_arrival, ids, first_series, last_series))
             return
         assert payload is not None
-        self._n_page_bytes += len(payload)
+        self.n_pending_bytes += len(payload)
+        self.n_pending_samples += n_samples
         self._pages.append(
             PageRow(
                 source,
@@ -107,7 +106,8 @@ class PageStream:
 
     def take_pages(self) -> list[PageRow]:
         """The pages read since the last call, sorted."""
-        pages, self._pages, self._n_page_bytes = self._pages, [], 0
+        pages, self._pages = self._pages, []
+        self.n_pending_bytes = self.n_pending_samples = 0
         pages.sort()
         return pages
 

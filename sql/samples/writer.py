@@ -174,9 +174,7 @@ def _join_changes(group: list[Write]) -> list[LevelChange]:
     first_row = 0
     for write in group:
         if write.changes:
-            changes += [
-                replace(change, row=change.row + first_row) for change in write.changes
-            ]
+            changes += [replace(change, row=change.row + first_row) for change in write.changes]
         first_row += len(write.rows)
     return changes
 
