@@ -11,8 +11,6 @@ CREATE TABLE arrival_order (nothing boolean);
 -- The same for drains and compaction.
 CREATE TABLE drain_order (nothing boolean);
 
-CREATE SEQUENCE arrival_id AS bigint;
-
 CREATE TABLE arrival (
     id bigint PRIMARY KEY,
     tenant_id integer NOT NULL,
