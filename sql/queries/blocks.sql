@@ -147,20 +147,23 @@ WHERE EXISTS (SELECT FROM pruned)
 
 -- stored_pages --
 -- For COPY: the pages of tenant $1 with samples of series $2 in ($3, $4], whose days are $5 to $6, and
--- the deletions to read them with, as rows of source 3. The ids are ascending.
+-- the deletions to read them with, as rows of source 3. The ids are ascending. They come from a
+-- subquery: of a constant array the planner would estimate each element, in each partition.
+WITH wanted AS MATERIALIZED (SELECT $2::bigint[] AS ids)
 SELECT
     0::smallint AS source, r.day, r.replaces, r.last_arrival, r.first_arrival,
     r.first_series, r.last_series, r.first_ms, r.n_samples, r.payload
 FROM sample_run AS r
 WHERE r.tenant_id = $1
     AND r.last_ms > $3 AND r.first_ms <= $4
-    AND width_bucket(r.last_series, $2::bigint[]) > width_bucket(r.first_series - 1, $2::bigint[])
+    AND width_bucket(r.last_series, (SELECT ids FROM wanted))
+        > width_bucket(r.first_series - 1, (SELECT ids FROM wanted))
 UNION ALL
 SELECT
     1::smallint, 0, b.replaces, b.last_arrival, b.first_arrival,
     b.series_id, b.series_id, b.first_ms, b.n_samples, b.payload
 FROM sample_block AS b
-WHERE b.series_id = ANY($2::bigint[])
+WHERE b.series_id = ANY((SELECT ids FROM wanted)::bigint[])
     AND b.last_ms > $3 AND b.first_ms <= $4
     AND b.day BETWEEN $5 AND $6
 UNION ALL
@@ -168,7 +171,7 @@ SELECT
     2::smallint, 0, f.replaces, f.last_arrival, f.first_arrival,
     f.series_id, f.series_id, f.first_ms, f.n_samples, f.payload
 FROM sample_block_far AS f
-WHERE f.series_id = ANY($2::bigint[])
+WHERE f.series_id = ANY((SELECT ids FROM wanted)::bigint[])
     AND f.last_ms > $3 AND f.first_ms <= $4
 UNION ALL
 SELECT

@@ -86,9 +86,7 @@ class _Keys:
 class ArrivalCommitter:
     """Appends rows so that they are committed when `commit` returns."""
 
-    def __init__(
-        self, log: ArrivalLog, policies: DuplicatePolicies, stored: StoredSamples
-    ) -> None:
+    def __init__(self, log: ArrivalLog, policies: DuplicatePolicies, stored: StoredSamples) -> None:
         self._log = log
         self._policies = policies
         self._stored = stored
@@ -184,9 +182,7 @@ class ArrivalCommitter:
         self._newest.put(series_ids, np.where(is_new, times, np.maximum(newest, times)))
         return keys.timestamps <= np.repeat(newest, n_keys)
 
-    async def _commit_server_timed(
-        self, rows: SampleRows, changes: Sequence[LevelChange]
-    ) -> None:
+    async def _commit_server_timed(self, rows: SampleRows, changes: Sequence[LevelChange]) -> None:
         """Store rows, each at the next free millisecond of its series.
 
         The milliseconds are chosen from what was read of the series; the append is refused if one

@@ -62,9 +62,7 @@ class ReadLog:
         self, tenant_id: int, series_ids: np.ndarray, timestamps: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         self.n_look_ups += 1
-        stored = {
-            (series, at): value for series, at, value in await self.stored(tenant_id, float)
-        }
+        stored = {(series, at): value for series, at, value in await self.stored(tenant_id, float)}
         keys = list(zip(series_ids.tolist(), (timestamps - T0).tolist(), strict=True))
         values = np.array([stored.get(key, 0.0) for key in keys])
         return np.array([key in stored for key in keys]), values.view(np.uint64)
@@ -96,9 +94,7 @@ class Store:
         self.policies = DuplicatePolicies(database.write_pool)
         self.committer = ArrivalCommitter(self.log, self.policies, self.read)
 
-    async def commit(
-        self, rows: SampleRows, changes: Sequence[LevelChange] = ()
-    ) -> list[Conflict]:
+    async def commit(self, rows: SampleRows, changes: Sequence[LevelChange] = ()) -> list[Conflict]:
         known = SampleRows(
             rows.series_ids,
             rows.timestamps,

@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import numpy as np
 import pytest
 
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from sql.database.connection_pool import Pool
+from sql.migrate import migrate
 from sql.samples import drainer as drainer_module
 from sql.samples.block_table import FAR_DAY
 from sql.samples.codec import encode_pages
 from sql.samples.drainer import DrainOptions
-from tests.repositories import connected
+from tests.community import community_connection
+from tests.repositories import connected, discard
 from tests.stored_blocks import (
     DAY_MS,
     NOW_MS,
@@ -371,3 +374,40 @@ async def test_draining_starts_when_enough_waits_and_leaves_the_newest(
     await blocks.append(TENANT, scrapes(10, range(9, 10)))
     assert await blocks.drainer.drain_due() == 50
     assert await blocks.fetchval("SELECT min(first_ms) FROM arrival") == NOW_MS + 5
+
+
+class _OneConnection:
+    """A pool of the one connection that the Community edition of the tests can have."""
+
+    def __init__(self, connection: asyncpg.Connection) -> None:
+        self._connection = connection
+
+    async def take(self) -> asyncpg.Connection:
+        return self._connection
+
+    async def give_back(self, _connection: asyncpg.Connection) -> None:
+        """It stays open."""
+
+    async def drop(self, _connection: asyncpg.Connection, **_options: bool) -> None:
+        raise AssertionError("the only connection was dropped")
+
+
+async def test_on_the_community_edition(community_url: str) -> None:
+    await migrate(community_url, discard)
+    async with community_connection(community_url) as connection:
+        blocks, model = StoredBlocks(cast(Pool, _OneConnection(connection))), Model()
+        for number in range(10):
+            new = scrapes(3, range(100 * number, 100 * number + 40)) | {(1, number): ONE}
+            await blocks.append(TENANT, new)
+            model.append(TENANT, new)
+            await blocks.drainer.drain_all()
+        assert await blocks.compact_all() > 0
+        assert await n_rows(blocks, "sample_block") == 3
+        await blocks.delete(TENANT, [2], NOW_MS, NOW_MS + 500)
+        model.delete(TENANT, [2], NOW_MS, NOW_MS + 500)
+        await blocks.drainer.drain_all()
+        await blocks.compact_all()
+        assert await n_rows(blocks, "sample_deletion") == 0
+        assert await blocks.read(TENANT, [1, 2, 3]) == model.read(TENANT, [1, 2, 3])
+        assert await blocks.retention.drop_before(TODAY + 1) == 1
+        assert await blocks.read(TENANT, [1, 2, 3]) == {}
