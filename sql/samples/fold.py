@@ -17,6 +17,7 @@ from promcompat.core.ports import ALL_TIME_MS
 from sql.samples.fold_kernels import copy_rows, find_rows, settle_rows
 from sql.samples.series_samples import NO_SAMPLES, SeriesSamples
 
+_PARTS_AT_ONCE: Final = 8
 _EARLIEST_MS: Final = -(1 << 63)
 _SERIES_AT_ONCE: Final = 4_096
 """What is written of these stays in the processor's cache until the last part was copied."""
@@ -68,9 +69,15 @@ def first_of(parts: Sequence[SeriesSamples]) -> SeriesSamples:
     """The samples of all parts; of those of one series and millisecond the first."""
     if not parts:
         return NO_SAMPLES
-    if len(parts) == 1:
-        return parts[0]
-    return gathered(parts, _all_ids(parts), *ALL_TIME_MS)
+    while len(parts) > 1:
+        ids = _all_ids(parts)
+        n_samples = sum(len(part) for part in parts)
+        if len(parts) <= _PARTS_AT_ONCE or len(parts) * len(ids) <= 4 * n_samples:
+            return gathered(parts, ids, *ALL_TIME_MS)
+        # Neighbours first: of each part most series would be looked up in vain.
+        starts = range(0, len(parts), _PARTS_AT_ONCE)
+        parts = [first_of(parts[start : start + _PARTS_AT_ONCE]) for start in starts]
+    return parts[0]
 
 
 def _all_ids(parts: Sequence[SeriesSamples]) -> IntArray:
