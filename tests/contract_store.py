@@ -13,6 +13,7 @@ from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
     METRIC_NAME,
     STALE_NAN_BITS,
+    UNKNOWN_SERIES,
     Labels,
     MetricMetadata,
     SampleBlock,
@@ -73,7 +74,7 @@ class StoreContract:
         # A stale marker, and a NaN with a sign and a payload of its own.
         values.view(np.uint64)[[0, 8]] = (STALE_NAN_BITS, 0xFFF8_0000_DEAD_BEEF)
         batch = make_batch({UP_A: [(T0 + step, 0.0) for step in range(9)]})
-        batch = WriteBatch(batch.series_keys, batch.timestamps, values, batch.labels)
+        batch = WriteBatch.of_keys(batch.unknown_keys, batch.timestamps, values, batch.labels)
         await store.write_batch("default", batch)
         block = await self.select_one(store, select_name("up", T0 - 1, T0 + 100))
         assert block.values.view(np.uint64).tolist() == values.view(np.uint64).tolist()
@@ -272,7 +273,7 @@ class StoreContract:
         pairs = list(UP_A)
         keys = [encode_labels(pairs), encode_labels(reversed(pairs))]
         assert keys[0] != keys[1]
-        batch = WriteBatch(
+        batch = WriteBatch.of_keys(
             keys, np.array([T0, T0 + 1]), float_column([1.0, 2.0]), dict.fromkeys(keys, UP_A)
         )
         await store.write_batch("default", batch)
@@ -280,16 +281,37 @@ class StoreContract:
         assert block.labels == (UP_A,)
         assert block.values.tolist() == [1.0, 2.0]
 
-    async def test_batch_without_labels_of_known_series_is_stored(self, store: Store) -> None:
+    async def test_batch_of_known_series_needs_no_labels(self, store: Store) -> None:
         first = make_batch({UP_A: [(T0, 1.0)]})
-        assert first.series_keys[0] not in store.known_series("default")
+        assert store.known_series("default").find(first.unknown_keys).tolist() == [UNKNOWN_SERIES]
         await store.write_batch("default", first)
-        if first.series_keys[0] not in store.known_series("default"):
+        known = store.known_series("default")
+        ids = known.find(first.unknown_keys)
+        if UNKNOWN_SERIES in ids.tolist():
             pytest.skip("this store keeps no series in memory")
-        again = WriteBatch(first.series_keys, first.timestamps + 1, first.values, {})
+        again = WriteBatch(
+            ids, first.timestamps + 1, first.values, [], {}, known_version=known.version
+        )
         await store.write_batch("default", again)
         block = await self.select_one(store, select_name("up", *ALL_TIME))
         assert block.timestamps.tolist() == [T0, T0 + 1]
+
+    async def test_known_and_new_series_of_one_batch_keep_their_samples(
+        self, store: Store
+    ) -> None:
+        await store.write_batch("default", make_batch({UP_A: [(T0, 1.0)]}))
+        new = make_labels("up", instance="new")
+        batch = make_batch({new: [(T0, 5.0)], UP_A: [(T0 + 1, 2.0)]})
+        known = store.known_series("default")
+        ids = known.find(batch.unknown_keys)
+        keys = [key for key, found in zip(batch.unknown_keys, ids, strict=True) if found < 0]
+        mixed = replace(batch, series_ids=ids, unknown_keys=keys, known_version=known.version)
+        await store.write_batch("default", mixed)
+        block = await self.select_one(store, select_name("up", *ALL_TIME))
+        assert dict(zip(block.labels, block.offsets[1:] - block.offsets[:-1], strict=True)) == {
+            UP_A: 2,
+            new: 1,
+        }
 
     async def test_empty_batch_is_accepted(self, store: Store, catalogue: Catalogue) -> None:
         await store.write_batch("default", make_batch({}))
@@ -413,8 +435,8 @@ class StoreContract:
 
     async def test_tenants_share_nothing(self, store: Store, catalogue: Catalogue) -> None:
         await self.write_four(store, "first")
-        key = make_batch({UP_A: [(T0, 1.0)]}).series_keys[0]
-        assert key not in store.known_series("second")
+        key = make_batch({UP_A: [(T0, 1.0)]}).unknown_keys[0]
+        assert store.known_series("second").find([key]).tolist() == [UNKNOWN_SERIES]
         assert await catalogue.series("second", [], *ALL_TIME, 0) == []
         assert await catalogue.label_names("second", [], *ALL_TIME, 0) == []
         assert await catalogue.label_values("second", "job", [], *ALL_TIME, 0) == []

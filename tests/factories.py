@@ -67,7 +67,7 @@ def make_batch(
     items = list(series.items() if isinstance(series, Mapping) else series)
     keys = [series_key(labels) for labels, points in items for _ in points]
     rows = [point for _, points in items for point in points]
-    return WriteBatch(
+    return WriteBatch.of_keys(
         keys,
         np.array([timestamp for timestamp, _ in rows], np.int64),
         float_column(value for _, value in rows),

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from promcompat.core.errors import WriteRejectedError
 from promcompat.core.explanations import ExplanationDepth, ReadMeasurement, SelectionExplanation
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
+    UNKNOWN_SERIES,
     Labels,
     MetricMetadata,
     SampleBlock,
@@ -19,6 +20,8 @@ from promcompat.core.model import (
     WriteBatch,
 )
 from promcompat.core.ports import CheckBytes, MatcherSets, any_bytes
+from promcompat.core.series_table import KnownSeries, PendingKeys
+from tests.known_series import NO_SERIES
 
 
 def matches_all(labels: Labels, matchers: Sequence[LabelMatcher]) -> bool:
@@ -84,16 +87,25 @@ class TenantData:
     metadata: dict[str, MetricMetadata] = field(default_factory=dict)
 
 
+def _labels_of_rows(batch: WriteBatch, data: TenantData) -> list[Labels]:
+    known, unknown = list(data.labels_by_key.values()), iter(batch.unknown_keys)
+    return [
+        data.labels_by_key[next(unknown)] if series_id == UNKNOWN_SERIES else known[series_id]
+        for series_id in batch.series_ids.tolist()
+    ]
+
+
 class InMemoryStore:
     """A `Store` and a `Catalogue` in plain dicts, for tests that need no database."""
 
     def __init__(self) -> None:
         self._tenants: dict[str, TenantData] = {}
 
-    def known_series(self, tenant: str) -> Container[bytes]:
-        """See the port."""
-        data = self._tenants.get(tenant)
-        return frozenset() if data is None else data.labels_by_key.keys()
+    def known_series(self, tenant: str) -> KnownSeries:
+        """See the port; an id is the place among the label sets seen."""
+        data = self._tenants.get(tenant, TenantData())
+        ids = {key: number for number, key in enumerate(data.labels_by_key)}
+        return KnownSeries(NO_SERIES, 0, PendingKeys(ids), version=0)
 
     async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
         """See the port."""
@@ -105,8 +117,9 @@ class InMemoryStore:
         times = batch.timestamps.tolist()
         n_rows = len(batch)
         is_timed = [False] * n_rows if batch.server_timed is None else batch.server_timed.tolist()
+        series_of = _labels_of_rows(batch, data)
         for row in sorted(range(n_rows), key=is_timed.__getitem__):
-            series = data.series[data.labels_by_key[batch.series_keys[row]]]
+            series = data.series[series_of[row]]
             if is_timed[row]:
                 series.add(series.next_free_time(times[row]), bits[row])
             elif (stored := series.add(times[row], bits[row])) is not None:

@@ -4,8 +4,9 @@ Per sample, only a tuple is built and looked up: its content was checked, and it
 when it first occurred. Values and times are converted as whole columns.
 """
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ from native_api.contract.times import (
 from native_api.ingest.payloads import SPECIAL_VALUES, SamplePayload
 from native_api.ingest.series_identities import Identity, KeyCache, identities_of, labels_of
 from promcompat.core.label_limits import LabelLimits
-from promcompat.core.model import METRIC_NAME, IntArray, WriteBatch
+from promcompat.core.model import METRIC_NAME, UNKNOWN_SERIES, IntArray, WriteBatch
+from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.remote_pb2 import Label, SeriesKey
 from promcompat.remote_write.series_key import decode_series_key
 
@@ -62,14 +64,14 @@ class ColumnReader:
         recognised: Sequence[bytes | None],
         now_ms: int,
         latest_ms: int | None,
-        known: Container[bytes],
+        known: KnownSeries,
         limits: LabelLimits,
     ) -> tuple[WriteBatch, list[int], list[SampleFault]]:
         """The batch of the valid items, their positions, and the faults of the others.
 
         `positions[i]` is the position of `items[i]` in the request, `recognised[i]` the result of
         `recognise` for it. `latest_ms` is the latest time a sample may have, None for no limit.
-        Labels of keys in `known` are left out of the batch.
+        Labels of known series are left out of the batch.
         """
         faults: list[SampleFault] = []
         keys = self._series_keys(items, positions, recognised, limits, faults)
@@ -84,9 +86,17 @@ class ColumnReader:
             keys = [keys[row] for row in rows]
             timestamps, values = timestamps[rows], values[rows]
             server_timed = server_timed[rows]
-        labels = {key: decode_series_key(key) for key in set(keys) if key not in known}
-        marks = server_timed if server_timed.any() else None
-        batch = WriteBatch(keys, timestamps, values, labels, server_timed=marks)
+        ids = known.find(keys)
+        unknown_keys = list(compress(keys, (ids == UNKNOWN_SERIES).tolist()))
+        batch = WriteBatch(
+            ids,
+            timestamps,
+            values,
+            unknown_keys,
+            {key: decode_series_key(key) for key in set(unknown_keys)},
+            server_timed=server_timed if server_timed.any() else None,
+            known_version=known.version,
+        )
         return batch, list(kept), faults
 
     def _series_keys(

@@ -1,6 +1,7 @@
 """`POST /ingest` and `POST /ingest/batch`: samples as JSON into the write path of remote write."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +37,7 @@ from native_api.ingest.payloads import (
     IngestReply,
     SamplePayload,
 )
-from promcompat.core.errors import PromcompatError, WriteRejectedError
+from promcompat.core.errors import PromcompatError, StaleKnowledgeError, WriteRejectedError
 from promcompat.core.model import WriteBatch
 from promcompat.http.bodies import BODIES
 from promcompat.http.context import SETTINGS, TELEMETRY
@@ -46,6 +47,7 @@ _MAX_JSON_TOKENS = 1_000_000
 """Commas and opening brackets; the JSON library creates their objects in one call."""
 _BYTES_PER_FAULT = 200
 "Reporting a fault costs about as much as reading this many bytes."
+_ATTEMPTS = 3
 _BATCH: TypeAdapter[BatchPayload] = TypeAdapter(BatchPayload)
 _SAMPLE: TypeAdapter[SamplePayload] = TypeAdapter(SamplePayload)
 _COLUMNS = ColumnReader()
@@ -83,9 +85,11 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
         call.request, settings.write_max_body_bytes, settings.write_max_decoded_bytes
     )
     bodies = call.request.app[BODIES]
-    batch, positions, faults = await bodies.work(
-        len(body), _read, body, is_batch, service, call.tenant
-    )
+
+    async def read() -> Read:
+        return await bodies.work(len(body), _read, body, is_batch, service, call.tenant)
+
+    batch, positions, faults = await read()
     metrics = call.request.app[TELEMETRY].native_ingest
     metrics.requests.inc()
     metrics.refuse("invalid", len({found.index for found in faults}))
@@ -95,7 +99,7 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
     if not len(batch):
         return await _reply(call.request, 0, faults, is_batch)
     try:
-        await service.write(call.tenant, batch)
+        await _write(call, batch, read)
     except WriteRejectedError as exc:
         return await _partly_stored(call, exc, positions, faults, is_batch)
     except PromcompatError:
@@ -103,6 +107,17 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
         raise
     metrics.samples_accepted.inc(len(batch))
     return await _reply(call.request, len(batch), faults, is_batch)
+
+
+async def _write(
+    call: Call[IngestQuery, None], batch: WriteBatch, read: Callable[[], Awaitable[Read]]
+) -> None:
+    """Store a batch; read it again when series that it knew were removed meanwhile."""
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(StaleKnowledgeError):
+            return await call.services.metrics.write(call.tenant, batch)
+        batch, _, _ = await read()
+    await call.services.metrics.write(call.tenant, batch)
 
 
 def _refusal(faults: Sequence[SampleFault], is_batch: bool) -> InvalidRequestError:

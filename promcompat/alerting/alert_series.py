@@ -61,6 +61,6 @@ def _batch(samples: Mapping[Labels, float], before: Iterable[Labels], at_ms: int
     values.view(np.uint64)[len(samples) :] = STALE_NAN_BITS
     # A key is any bytes unique to the series; the keys of senders never begin with a bracket.
     keys = [orjson.dumps(labels.pairs) for labels in series]
-    return WriteBatch(
+    return WriteBatch.of_keys(
         keys, np.full(len(series), at_ms, np.int64), values, dict(zip(keys, series, strict=True))
     )

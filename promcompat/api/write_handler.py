@@ -5,6 +5,7 @@ them); 5xx with Retry-After for samples that may be stored later (the sender ret
 """
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aiohttp import hdrs, web
@@ -14,9 +15,11 @@ from promcompat.core.errors import (
     OverloadedError,
     PromcompatError,
     RequestTimeoutError,
+    StaleKnowledgeError,
     UnsupportedMediaTypeError,
     WriteRejectedError,
 )
+from promcompat.core.model import WriteBatch
 from promcompat.http.bodies import BODIES, held_by
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
 from promcompat.remote_write.decoder import (
@@ -35,6 +38,7 @@ from promcompat.telemetry import RemoteWriteMetrics
 
 _LOGGER = logging.getLogger(__name__)
 _REASONS_SHOWN = 10
+_ATTEMPTS = 3
 
 
 async def handle_write(request: web.Request) -> web.Response:
@@ -64,27 +68,45 @@ async def _write(request: web.Request, tenant: str) -> None:
             f"{message.value} (remote write 2.0) is not supported by this server yet; configure "
             f"protobuf_message: {WriteMessage.V1.value}"
         )
-    service = services_of(request).metrics
-    settings = request.app[SETTINGS]
-    bodies = request.app[BODIES]
     left_out = _LeftOut()
     for piece in await _read_pieces(request):
-        decoded = await bodies.work(
-            len(piece),
-            decode_write_request,
-            piece,
-            service.known_series(tenant),
-            service.label_limits,
-            settings.write_max_series,
-        )
-        _account(request.app[TELEMETRY].remote_write, decoded, tenant)
-        left_out.add(decoded)
-        if len(decoded.batch) or decoded.batch.metadata:
-            try:
-                await service.write(tenant, decoded.batch)
-            except WriteRejectedError as exc:
-                left_out.rejections.append(str(exc))
+        await _store(request, tenant, piece, left_out)
     left_out.report()
+
+
+async def _store(request: web.Request, tenant: str, piece: bytes, left_out: "_LeftOut") -> None:
+    """Store a piece; decode it again when series that it knew were removed meanwhile."""
+    decoded = await _decode(request, tenant, piece)
+    _account(request.app[TELEMETRY].remote_write, decoded, tenant)
+    left_out.add(decoded)
+    for _ in range(_ATTEMPTS - 1):
+        with suppress(StaleKnowledgeError):
+            return await _write_batch(request, tenant, decoded.batch, left_out)
+        decoded = await _decode(request, tenant, piece)
+    await _write_batch(request, tenant, decoded.batch, left_out)
+
+
+async def _write_batch(
+    request: web.Request, tenant: str, batch: WriteBatch, left_out: "_LeftOut"
+) -> None:
+    if not len(batch) and not batch.metadata:
+        return
+    try:
+        await services_of(request).metrics.write(tenant, batch)
+    except WriteRejectedError as exc:
+        left_out.rejections.append(str(exc))
+
+
+async def _decode(request: web.Request, tenant: str, piece: bytes) -> DecodedWrite:
+    service = services_of(request).metrics
+    return await request.app[BODIES].work(
+        len(piece),
+        decode_write_request,
+        piece,
+        service.known_series(tenant),
+        service.label_limits,
+        request.app[SETTINGS].write_max_series,
+    )
 
 
 async def _read_pieces(request: web.Request) -> list[bytes]:

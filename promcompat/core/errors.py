@@ -80,6 +80,10 @@ class ConnectionLostError(StorageUnavailableError):
     """The connection was lost during the work; a read may be retried on another one (503)."""
 
 
+class StaleKnowledgeError(StorageUnavailableError):
+    """Ids that were looked up may be gone: the database stepped back, or series were removed."""
+
+
 class DatabaseRefusedError(PromcompatError):
     """The database cannot be used as configured; an operator has to change something.
 

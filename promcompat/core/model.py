@@ -1,8 +1,9 @@
 """Values that every layer shares. Times are Unix milliseconds as int; samples are numpy columns."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import compress
 from sys import getsizeof
 from typing import Any
 
@@ -153,27 +154,61 @@ class MetricMetadata:
     unit: str
 
 
+UNKNOWN_SERIES = -1
+"""In place of a series id: the series is identified by its key."""
+
+
 @dataclass(frozen=True, slots=True)
 class WriteBatch:
     """The samples of one write, one row each, as columns of equal length.
 
-    `series_keys[i]` are the wire bytes of row i's labels exactly as the sender encoded them: the
-    cheapest exact key of a series (370k series/s against 160k/s for decoded labels). Two keys may
-    identify the same series (different label order), but a key always identifies one series.
-    `labels` decodes every key that was not in the `known` container given to the decoder.
+    `series_ids[i]` is the id of row i's series in the store, or UNKNOWN_SERIES. `unknown_keys` has
+    a key for each unknown row, in their order: the wire bytes of its labels exactly as the sender
+    encoded them, the cheapest exact key of a series. Two keys may identify the same series
+    (different label order), but a key always identifies one series. `labels` has the label set of
+    every unknown key. The ids are those of `Store.known_series` at its `known_version`; the store
+    refuses them when series were removed since.
     `server_timed` marks the rows whose timestamp is the server's clock, not the sender's: if its
     millisecond is taken, such a row gets the next free one of its series. None: no rows.
     """
 
-    series_keys: list[bytes]
+    series_ids: IntArray
     timestamps: IntArray
     values: FloatArray
+    unknown_keys: Sequence[bytes]
     labels: Mapping[bytes, Labels]
     metadata: tuple[MetricMetadata, ...] = ()
     server_timed: BoolArray | None = None
+    known_version: int = 0
+
+    @classmethod
+    def of_keys(
+        cls,
+        keys: Sequence[bytes],
+        timestamps: IntArray,
+        values: FloatArray,
+        labels: Mapping[bytes, Labels],
+        metadata: tuple[MetricMetadata, ...] = (),
+    ) -> "WriteBatch":
+        """A batch of which no series is known; `keys` has the key of each row."""
+        ids = np.full(len(keys), UNKNOWN_SERIES, np.int64)
+        return cls(ids, timestamps, values, keys, labels, metadata)
 
     def __len__(self) -> int:
-        return len(self.series_keys)
+        return len(self.series_ids)
+
+    def rows(self, kept: BoolArray) -> "WriteBatch":
+        """The batch of the marked rows, with all metadata."""
+        is_unknown = self.series_ids == UNKNOWN_SERIES
+        kept_keys = kept[is_unknown].tolist()
+        return replace(
+            self,
+            series_ids=self.series_ids[kept],
+            timestamps=self.timestamps[kept],
+            values=self.values[kept],
+            unknown_keys=list(compress(self.unknown_keys, kept_keys)),
+            server_timed=None if self.server_timed is None else self.server_timed[kept],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The ports: Protocols that outer layers implement. A tenant is identified by its name."""
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
@@ -16,6 +16,7 @@ from promcompat.core.model import (
     WriteBatch,
 )
 from promcompat.core.native_queries import SamplePageQuery, SampleRow
+from promcompat.core.series_table import KnownSeries
 from promcompat.core.thresholds import AlertThreshold
 
 MatcherSets = Sequence[tuple[LabelMatcher, ...]]
@@ -51,8 +52,8 @@ class SampleReader(Protocol):
 class Store(SampleReader, Protocol):
     """Where samples are kept."""
 
-    def known_series(self, tenant: str) -> Container[bytes]:
-        """The series keys (see `WriteBatch`) whose labels need not be decoded again."""
+    def known_series(self, tenant: str) -> KnownSeries:
+        """The series whose ids are at hand, for the decoder of one batch; see `WriteBatch`."""
 
     async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
         """Store a batch and its metadata; returns only after its rows are committed.
@@ -61,7 +62,8 @@ class Store(SampleReader, Protocol):
         is accepted. A sample with the same time and other bits is not stored; all other rows are,
         and WriteRejectedError is raised with Prometheus' text. A row timed by the server never
         conflicts: it is stored at the next free millisecond of its series, in the order of the
-        batch. Raises OverloadedError when the queue is full and StorageUnavailableError when the
+        batch. Raises StaleKnowledgeError when known ids in the batch may be gone: decode it again.
+        Raises OverloadedError when the queue is full and StorageUnavailableError when the
         database fails; then nothing is acknowledged.
         """
 

@@ -3,16 +3,17 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Container
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
-from promcompat.core.model import METRIC_NAME, BoolArray, Labels, MetricMetadata, WriteBatch
+from promcompat.core.model import METRIC_NAME, Labels, MetricMetadata, WriteBatch
 from promcompat.core.ports import ALL_TIME_MS, Catalogue, MatcherSets, Store
+from promcompat.core.series_table import KnownSeries
 from promcompat.querying.query_service import TRUNCATION_WARNING
 
 MAX_COUNTED_SERIES = 200_000
@@ -82,8 +83,8 @@ class MetricService:
         """The latest time that a sample may have now, None without a bound."""
         return self._now_ms() + self._max_future_ms if self._max_future_ms else None
 
-    def known_series(self, tenant: str) -> Container[bytes]:
-        """The series keys whose labels a decoder may skip."""
+    def known_series(self, tenant: str) -> KnownSeries:
+        """The series whose labels a decoder may skip; see the port."""
         return self._store.known_series(tenant)
 
     async def write(self, tenant: str, batch: WriteBatch) -> None:
@@ -98,7 +99,7 @@ class MetricService:
             return
         reason = "out of bounds: timestamp is too far in the future"
         refused = dict.fromkeys(np.flatnonzero(too_late).tolist(), reason)
-        kept = _rows(batch, ~too_late)
+        kept = batch.rows(~too_late)
         try:
             if len(kept) or kept.metadata:
                 await self._store.write_batch(tenant, kept)
@@ -175,17 +176,6 @@ def count_series(
         bytes_by_label_name=sizes,
         series_by_label_pair=Counter({f"{name}={value}": n for (name, value), n in pairs.items()}),
         warnings=listing.warnings,
-    )
-
-
-def _rows(batch: WriteBatch, kept: BoolArray) -> WriteBatch:
-    indices = np.flatnonzero(kept)
-    return replace(
-        batch,
-        series_keys=[batch.series_keys[i] for i in indices.tolist()],
-        timestamps=batch.timestamps[indices],
-        values=batch.values[indices],
-        server_timed=None if batch.server_timed is None else batch.server_timed[indices],
     )
 
 

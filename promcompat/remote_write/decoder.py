@@ -1,13 +1,16 @@
 """Remote write 1.0: protobuf in, a columnar WriteBatch out.
 
 A sender repeats the labels of its series in every request, so their wire bytes are the cheapest
-key of a series. Nearly every series message is such a key followed by one sample field of a fixed
-size; when the key is already known, one slice and one set lookup are all that is done per series,
-and the sample fields are decoded together in numpy. Whatever does not fit is parsed in full.
+key of a series. One kernel finds the keys of a message in the table of known series and decodes
+their samples; it also decodes the samples of other series that are written as usual, with labels
+first. What is left is the labels of new series, and series with something unusual, such as
+exemplars and histograms: these are parsed by the protobuf library, one by one.
 """
 
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -15,20 +18,27 @@ from numpy.typing import NDArray
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.label_limits import LabelLimits
-from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, WriteBatch
+from promcompat.core.model import UNKNOWN_SERIES, BoolArray, IntArray, Labels, WriteBatch
+from promcompat.core.series_table import KnownSeries
+from promcompat.remote_write.decode_kernels import (
+    UNUSUAL,
+    count_fields,
+    decode_samples,
+    split_points,
+)
 from promcompat.remote_write.metadata import decode_metadata
 from promcompat.remote_write.remote_pb2 import TimeSeries, WriteRequest
 from promcompat.remote_write.series_key import InvalidLabelsError, decode_series_key
 from promcompat.remote_write.wire_fields import check_field_count, split_fields
 
-ByteMatrix = NDArray[np.uint8]
-
-PIECE_BYTES = 1 << 20
+PIECE_BYTES: Final = 1 << 20
 """The size of the pieces in which a larger request is decoded and written."""
-_COUNTED_FROM_BYTES = 1 << 16
+_COUNTED_FROM_BYTES: Final = 1 << 16
 """The protobuf library decodes fewer bytes too fast to delay other requests."""
-_MAX_FIELDS_OF_SERIES = 100_000
-_SERIES = "series and metadata entries"
+_MAX_FIELDS_OF_SERIES: Final = 100_000
+_SERIES: Final = "series and metadata entries"
+_DROPPED: Final = -2
+"""In place of the id of a series that cannot be stored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,170 +64,244 @@ def split_write_request(message: bytes, max_series: int) -> list[bytes]:
 
     Raises BadDataError for a request with more than `max_series` series and metadata entries.
     """
-    return split_fields(message, PIECE_BYTES, max_series, _SERIES)
+    ends = np.empty(len(message) // PIECE_BYTES, np.int64)
+    n_pieces, n_fields = split_points(np.frombuffer(message, np.uint8), PIECE_BYTES, ends)
+    if n_pieces == UNUSUAL or n_fields > max_series:
+        return split_fields(message, PIECE_BYTES, max_series, _SERIES)
+    bounds = [0, *ends[:n_pieces].tolist(), len(message)]
+    return [message[start:end] for start, end in pairwise(bounds) if start < end]
 
 
 def decode_write_request(
-    message: bytes, known: Container[bytes], limits: LabelLimits, max_series: int
+    message: bytes, known: KnownSeries, limits: LabelLimits, max_series: int
 ) -> DecodedWrite:
     """Decode a `prometheus.WriteRequest`.
 
-    Labels of a key in `known` are not decoded. Rows keep the order of the request. Raises
-    BadDataError for malformed protobuf and for more than `max_series` series, metadata entries or
-    fields of one series.
+    Labels of known series are not decoded. Rows keep the order of the request. Raises BadDataError
+    for malformed protobuf and for more than `max_series` series, metadata entries or fields of one
+    series.
     """
-    if len(message) > _COUNTED_FROM_BYTES:
-        check_field_count(message, max_series, _SERIES)
-    try:
-        request = WriteRequest.FromString(message)
-    except DecodeError as exc:
-        raise BadDataError("proto: cannot decode prometheus.WriteRequest") from exc
-    raws = list(request.timeseries)
-    pending: Sequence[int] = range(len(raws))
-    parts: list[_Rows] = []
-    for tail in _TAILS:
-        rows, pending = _take_known(raws, pending, known, tail)
-        parts.append(rows)
-    slow = _SlowPath(known, limits)
-    slow.add_all(raws, pending)
-    parts.append(slow.rows())
-    rows = _in_order(parts)
-    metadata, metadata_refusals = decode_metadata(request.metadata, limits.max_metadata_bytes)
-    batch = WriteBatch(rows.keys, rows.timestamps, rows.values, slow.labels, metadata)
+    wire = _read_wire(message, known, max_series)
+    metadata, refusals = decode_metadata(wire.rest.metadata, limits.max_metadata_bytes)
+    left = _LeftSeries.of(wire.left)
+    check = _LabelCheck(limits)
+    ids = left.resolve(known, check)
+    rows = _join(wire.rows, left, ids)
+    is_kept = rows.ids != _DROPPED
+    kept = rows if is_kept.all() else rows.take(is_kept)
+    batch = WriteBatch(
+        kept.ids,
+        kept.timestamps,
+        kept.bits.view(np.float64),
+        left.unknown_keys(ids),
+        check.labels,
+        metadata,
+        known_version=known.version,
+    )
     return DecodedWrite(
         batch=batch,
-        n_received=len(rows.keys) + slow.n_dropped,
-        n_exemplars=slow.n_exemplars,
-        n_histograms=slow.n_histograms,
-        invalid_reasons=tuple(slow.invalid.values()),
-        refusals=(*slow.refused.values(), *metadata_refusals),
+        n_received=len(rows.ids),
+        n_exemplars=left.n_exemplars,
+        n_histograms=left.n_histograms(ids),
+        invalid_reasons=tuple(check.invalid.values()),
+        refusals=(*check.refused.values(), *refusals),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """Columns of samples; `positions[i]` is the place of row i's series in the request."""
+    """Samples in the order of the request."""
 
-    positions: Sequence[int]
-    keys: list[bytes]
+    ids: IntArray
     timestamps: IntArray
-    values: FloatArray
+    bits: NDArray[np.uint64]
+
+    @classmethod
+    def empty(cls, n_rows: int) -> "_Rows":
+        return cls(np.empty(n_rows, np.int64), np.empty(n_rows, np.int64), np.empty(n_rows, "u8"))
+
+    def take(self, index: BoolArray | slice) -> "_Rows":
+        return _Rows(self.ids[index], self.timestamps[index], self.bits[index])
 
 
 @dataclass(frozen=True, slots=True)
-class _Tail:
-    """A sample field of one fixed size that ends most series messages.
+class _Left:
+    """A series that is not in the table: its key and its rows, or (UNUSUAL) its whole message."""
 
-    `fixed` are the bytes it has at fixed places (tags and lengths); its last six bytes are the
-    timestamp, a varint of exactly six bytes: every millisecond from 1971-02-03 to 2109-05-15.
-    """
-
-    length: int
-    fixed: tuple[tuple[int, int], ...]
-    values_of: Callable[[ByteMatrix], FloatArray]
+    wire: bytes
+    first_row: int
+    end_row: int
 
 
-def _doubles(tails: ByteMatrix) -> FloatArray:
-    return np.ascontiguousarray(tails[:, 3:11]).view("<f8").ravel()
+@dataclass(frozen=True, slots=True)
+class _Wire:
+    """What the kernel read of a message; `rest` are the fields that are not series."""
+
+    rows: _Rows
+    left: Sequence[_Left]
+    rest: WriteRequest
 
 
-def _zeros(tails: ByteMatrix) -> FloatArray:
-    return np.zeros(len(tails))
+_NO_FIELDS: Final = WriteRequest()
 
 
-_TAILS = (
-    _Tail(18, ((0, 0x12), (1, 0x10), (2, 0x09), (11, 0x10)), _doubles),
-    # Proto3 omits a zero, and zero is the most common value.
-    _Tail(9, ((0, 0x12), (1, 0x07), (2, 0x10)), _zeros),
-)
-_TIMESTAMP_SHIFTS = np.arange(6, dtype=np.int64) * 7
+def _read_wire(message: bytes, known: KnownSeries, max_series: int) -> _Wire:
+    view = np.frombuffer(message, np.uint8)
+    n_series, n_others, n_samples = count_fields(view)
+    if n_series == UNUSUAL:
+        return _parse_wire(message, max_series)
+    if n_series + n_others > max_series:
+        raise BadDataError(f"the request has more than {max_series} {_SERIES}")
+    rows = _Rows.empty(n_samples)
+    left, others = np.empty((n_series, 4), np.int64), np.empty((n_others, 2), np.int64)
+    table, columns = known.table.arrays(), (rows.ids, rows.timestamps, rows.bits)
+    n_rows, n_left, _ = decode_samples(*table, known.tenant, view, *columns, left, others)
+    return _Wire(
+        rows.take(slice(n_rows)),
+        [
+            _Left(message[first:end], first_row, end_row)
+            for first, end, first_row, end_row in left[:n_left].tolist()
+        ],
+        _parse(b"".join([message[first:end] for first, end in others.tolist()])),
+    )
 
 
-def _take_known(
-    raws: Sequence[bytes], pending: Sequence[int], known: Container[bytes], tail: _Tail
-) -> tuple[_Rows, Sequence[int]]:
-    """The rows of series that are a known key followed by such a tail, and the remaining series."""
-    length = tail.length
-    found = [(i, key) for i in pending if (key := raws[i][:-length]) in known]
-    packed = b"".join([raws[i][-length:] for i, _ in found])
-    if len(packed) != length * len(found):
-        # A message can only be shorter than the tail if `known` contains the empty key.
-        found, packed = [], b""
-    tails = np.frombuffer(packed, np.uint8).reshape(-1, length)
-    fits = _fits(tails, tail)
-    if not fits.all():
-        found = [pair for pair, ok in zip(found, fits.tolist(), strict=True) if ok]
-        tails = tails[fits]
-    positions = [i for i, _ in found]
-    rows = _Rows(positions, [key for _, key in found], _timestamps(tails), tail.values_of(tails))
-    if len(found) == len(pending):
-        return rows, ()
-    taken = frozenset(positions)
-    return rows, [i for i in pending if i not in taken]
+def _parse_wire(message: bytes, max_series: int) -> _Wire:
+    """The same for a message with unusual fields. Raises BadDataError if it is malformed."""
+    if len(message) > _COUNTED_FROM_BYTES:
+        check_field_count(message, max_series, _SERIES)
+    request = _parse(message)
+    return _Wire(_Rows.empty(0), [_Left(wire, 0, UNUSUAL) for wire in request.timeseries], request)
 
 
-def _fits(tails: ByteMatrix, tail: _Tail) -> BoolArray:
-    fits = (tails[:, -6:-1] >= 0x80).all(axis=1) & (tails[:, -1] < 0x80)
-    for column, byte in tail.fixed:
-        fits &= tails[:, column] == byte
-    return np.asarray(fits)
-
-
-def _timestamps(tails: ByteMatrix) -> IntArray:
-    groups = (tails[:, -6:] & 0x7F).astype(np.int64) << _TIMESTAMP_SHIFTS
-    return np.asarray(groups.sum(axis=1), np.int64)
+def _parse(message: bytes) -> WriteRequest:
+    if not message:
+        return _NO_FIELDS
+    try:
+        return WriteRequest.FromString(message)
+    except DecodeError as exc:
+        raise BadDataError("proto: cannot decode prometheus.WriteRequest") from exc
 
 
 @dataclass(slots=True)
-class _SlowPath:
-    """Full parse of series messages: new series, several samples, odd encodings."""
+class _LeftSeries:
+    """Keys of the series that are left, and the samples of those that are parsed.
 
-    known: Container[bytes]
+    `n_rows` is the number of samples of each series; `is_parsed` says that they are not among the
+    rows of the kernel, but here: `places` has for each the row of the kernel that follows it.
+    """
+
+    keys: list[bytes] = field(default_factory=list)
+    n_rows: list[int] = field(default_factory=list)
+    is_parsed: list[bool] = field(default_factory=list)
+    n_exemplars: int = 0
+    places: list[int] = field(default_factory=list)
+    timestamps: list[int] = field(default_factory=list)
+    bits: list[int] = field(default_factory=list)
+    histograms: list[int] = field(default_factory=list)
+    fault: BadDataError | None = None
+
+    @classmethod
+    def of(cls, left: Sequence[_Left]) -> "_LeftSeries":
+        """Stops at a malformed one, so that what is wrong before it is reported first."""
+        found = cls()
+        try:
+            for series in left:
+                if series.end_row == UNUSUAL:
+                    found._parse(series)
+                else:
+                    found._add(series.wire, series.end_row - series.first_row)
+        except BadDataError as fault:
+            found.fault = fault
+        return found
+
+    def resolve(self, known: KnownSeries, check: "_LabelCheck") -> IntArray:
+        """The id of each series, UNKNOWN_SERIES for a new one, or _DROPPED.
+
+        Raises BadDataError when a series is malformed.
+        """
+        ids = known.find(self.keys) if self.keys else np.empty(0, np.int64)
+        for index in np.flatnonzero(ids == UNKNOWN_SERIES).tolist():
+            if not check.accepts(self.keys[index]):
+                ids[index] = _DROPPED
+        if self.fault is not None:
+            raise self.fault
+        return ids
+
+    def unknown_keys(self, ids: IntArray) -> list[bytes]:
+        """The key of each row of a new series."""
+        return [
+            key
+            for key, series_id, n_rows in zip(self.keys, ids.tolist(), self.n_rows, strict=True)
+            if series_id == UNKNOWN_SERIES
+            for _ in range(n_rows)
+        ]
+
+    def n_histograms(self, ids: IntArray) -> int:
+        """How many histograms the series have that are not dropped."""
+        counted = zip(self.histograms, ids.tolist(), strict=True)
+        return sum(n for n, series_id in counted if series_id != _DROPPED)
+
+    def _add(
+        self, key: bytes, n_rows: int, n_histograms: int = 0, *, is_parsed: bool = False
+    ) -> None:
+        self.keys.append(key)
+        self.n_rows.append(n_rows)
+        self.histograms.append(n_histograms)
+        self.is_parsed.append(is_parsed)
+
+    def _parse(self, left: _Left) -> None:
+        if len(left.wire) > _COUNTED_FROM_BYTES:
+            check_field_count(left.wire, _MAX_FIELDS_OF_SERIES, "fields in one series")
+        try:
+            series = TimeSeries.FromString(left.wire)
+        except DecodeError as exc:
+            raise BadDataError("proto: cannot decode prometheus.TimeSeries") from exc
+        n_rows = len(series.samples)
+        self.places += [left.first_row] * n_rows
+        self.timestamps += [sample.timestamp for sample in series.samples]
+        self.bits += [sample.value for sample in series.samples]
+        self.n_exemplars += len(series.exemplars)
+        n_histograms = len(series.histograms)
+        self._add(_take_key(series), n_rows, n_histograms, is_parsed=True)
+
+
+def _take_key(series: TimeSeries) -> bytes:
+    """The label fields alone, as encoded, joined; the message is modified."""
+    series.ClearField("samples")
+    series.ClearField("exemplars")
+    series.ClearField("histograms")
+    series.DiscardUnknownFields()
+    return series.SerializeToString()
+
+
+def _join(rows: _Rows, left: _LeftSeries, ids: IntArray) -> _Rows:
+    """All rows in the order of the request, which decides between duplicates of one request."""
+    if not left.keys:
+        return rows
+    is_parsed, n_rows = np.array(left.is_parsed), np.array(left.n_rows)
+    rows.ids[rows.ids == UNKNOWN_SERIES] = np.repeat(ids[~is_parsed], n_rows[~is_parsed])
+    if not left.places:
+        return rows
+    return _Rows(
+        np.insert(rows.ids, left.places, np.repeat(ids[is_parsed], n_rows[is_parsed])),
+        np.insert(rows.timestamps, left.places, np.array(left.timestamps, np.int64)),
+        np.insert(rows.bits, left.places, np.array(left.bits, np.uint64)),
+    )
+
+
+@dataclass(slots=True)
+class _LabelCheck:
+    """Decodes the labels of new series and checks them."""
+
     limits: LabelLimits
     labels: dict[bytes, Labels] = field(default_factory=dict)
     invalid: dict[bytes, str] = field(default_factory=dict)
     refused: dict[bytes, str] = field(default_factory=dict)
-    n_exemplars: int = 0
-    n_histograms: int = 0
-    n_dropped: int = 0
-    _positions: list[int] = field(default_factory=list)
-    _keys: list[bytes] = field(default_factory=list)
-    _timestamps: list[int] = field(default_factory=list)
-    _bits: list[int] = field(default_factory=list)
 
-    def add_all(self, raws: Sequence[bytes], positions: Sequence[int]) -> None:
-        """Parse the messages at these positions; BadDataError when one is malformed."""
-        for position in positions:
-            if len(raws[position]) > _COUNTED_FROM_BYTES:
-                check_field_count(raws[position], _MAX_FIELDS_OF_SERIES, "fields in one series")
-            try:
-                series = TimeSeries.FromString(raws[position])
-            except DecodeError as exc:
-                raise BadDataError("proto: cannot decode prometheus.TimeSeries") from exc
-            self._add(position, series)
-
-    def rows(self) -> _Rows:
-        """The samples of every valid series."""
-        values = np.array(self._bits, np.uint64).view(np.float64)
-        return _Rows(self._positions, self._keys, np.array(self._timestamps, np.int64), values)
-
-    def _add(self, position: int, series: TimeSeries) -> None:
-        samples = [(sample.timestamp, sample.value) for sample in series.samples]
-        self.n_exemplars += len(series.exemplars)
-        n_histograms = len(series.histograms)
-        key = _take_key(series)
-        if not self._is_valid(key):
-            self.n_dropped += len(samples)
-            return
-        self.n_histograms += n_histograms
-        if samples:
-            self._positions += [position] * len(samples)
-            self._keys += [key] * len(samples)
-            self._timestamps += [timestamp for timestamp, _ in samples]
-            self._bits += [bits for _, bits in samples]
-
-    def _is_valid(self, key: bytes) -> bool:
-        if key in self.labels or key in self.known:
+    def accepts(self, key: bytes) -> bool:
+        """Whether the series can be stored. Raises BadDataError when the labels are malformed."""
+        if key in self.labels:
             return True
         if key in self.invalid or key in self.refused:
             return False
@@ -236,28 +320,3 @@ class _SlowPath:
             return False
         self.labels[key] = labels
         return True
-
-
-def _take_key(series: TimeSeries) -> bytes:
-    """The label fields alone, as encoded, joined; the message is modified."""
-    series.ClearField("samples")
-    series.ClearField("exemplars")
-    series.ClearField("histograms")
-    series.DiscardUnknownFields()
-    return series.SerializeToString()
-
-
-def _in_order(parts: Sequence[_Rows]) -> _Rows:
-    """All rows in the order of the request, which decides between duplicates of one request."""
-    filled = [part for part in parts if part.keys]
-    if len(filled) == 1:
-        return filled[0]
-    positions = [position for part in filled for position in part.positions]
-    keys = [key for part in filled for key in part.keys]
-    order = np.argsort(np.array(positions, np.int64), kind="stable")
-    return _Rows(
-        positions,
-        [keys[i] for i in order.tolist()],
-        np.concatenate([np.empty(0, np.int64), *(part.timestamps for part in filled)])[order],
-        np.concatenate([np.empty(0), *(part.values for part in filled)])[order],
-    )

@@ -5,91 +5,99 @@ series and the labels of an id stay correct. The id of a key is correct until it
 or the database steps back, which `InstallationGuard` reports.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
-import numpy as np
-
 from promcompat.core.bounded_caches import GenerationalCache
-from promcompat.core.model import IntArray, Labels
+from promcompat.core.model import UNKNOWN_SERIES, Labels
+from promcompat.core.series_table import KnownSeries, PendingKeys, SeriesTableBuilder
 
-UNKNOWN_ID: Final = -1
-_BYTES_PER_KEY: Final = 150
-"""What a series key takes besides its content: the headers of two objects, two dictionary slots."""
 _BYTES_PER_ID: Final = 110
-"""The same for an id that is the key of labels."""
+"""What the labels of an id take besides their content."""
+_BYTES_PER_PENDING: Final = 150
+"""What a key in a dictionary takes besides its content."""
+_TABLE_SHARE: Final = 3, 5
+"""Of the memory; as much is needed while entries move to a smaller table."""
+_PENDING_SHARE: Final = 8
+_FEWEST_PENDING: Final = 256
+_TABLE_PER_PENDING: Final = 64
+"""Publishing copies the slots, so it waits for keys in proportion to the table, or for look-ups
+that took the slower way as often."""
+_NO_TENANT: Final = -1
 
 
-class TenantSeries(GenerationalCache[bytes, int]):
-    """The known series keys of one tenant; a `Container[bytes]` for the decoder.
+@dataclass(slots=True)
+class _TenantKeys:
+    number: int
+    pending: PendingKeys = field(default_factory=PendingKeys)
 
-    A key found in the old generation moves to the young one, so what a decoder saw here is still
-    here when its batch is resolved unless the whole cache turned over twice in between.
-    `SeriesCache` bounds the keys of all tenants together.
+
+class SeriesCache:
+    """Series keys to ids of all tenants, at most `max_bytes` together, roughly.
+
+    For one thread, that of the event loop; what `known` returns is for all threads.
     """
 
-    __slots__ = ()
+    def __init__(self, max_bytes: int) -> None:
+        self._table = SeriesTableBuilder(max_bytes * _TABLE_SHARE[0] // _TABLE_SHARE[1])
+        self._max_pending_bytes = max_bytes // _PENDING_SHARE
+        self._pending_bytes = 0
+        self._n_pending = 0
+        self._tenants: dict[str, _TenantKeys] = {}
 
-    def __init__(self) -> None:
-        super().__init__(_key_bytes)
+    def known(self, tenant: str, version: int) -> KnownSeries:
+        """What is known of a tenant now, which is version `version` of the guard."""
+        keys = self._tenants.get(tenant)
+        if keys is None:
+            return KnownSeries(self._table.table, _NO_TENANT, PendingKeys(), version)
+        if keys.pending.n_found >= self._most_pending():
+            self._publish()
+        return KnownSeries(self._table.table, keys.number, keys.pending, version)
 
-    def __contains__(self, key: object) -> bool:
-        return key in self.young or (isinstance(key, bytes) and self.get(key) is not None)
+    def add(self, tenant: str, ids: Mapping[bytes, int]) -> None:
+        """Remember the ids of keys."""
+        keys = self._tenants.setdefault(tenant, _TenantKeys(len(self._tenants)))
+        wanted = list(ids)
+        found = self._table.table.find(keys.number, wanted).tolist()
+        for key, known in zip(wanted, found, strict=True):
+            if known == UNKNOWN_SERIES and key not in keys.pending.ids:
+                keys.pending.ids[key] = ids[key]
+                self._n_pending += 1
+                self._pending_bytes += len(key) + _BYTES_PER_PENDING
+        if (
+            self._n_pending >= self._most_pending()
+            or self._pending_bytes > self._max_pending_bytes
+        ):
+            self._publish()
 
     def forget(self, series_ids: Collection[int] | None) -> None:
         """Drop the keys of these series, or with None all keys."""
         if series_ids is None:
-            self.clear()
+            self._table.clear()
+            self._tenants.clear()
+            self._n_pending = self._pending_bytes = 0
             return
-        # A million keys take 60 ms, and series are removed once an hour.
-        self.old = {key: known for key, known in self.old.items() if known not in series_ids}
-        for key in [key for key, known in self.young.items() if known in series_ids]:
-            self.young_bytes -= _key_bytes(key, self.young.pop(key))
-
-    def resolve(self, keys: Sequence[bytes]) -> IntArray:
-        """The series id of each key, UNKNOWN_ID where there is none."""
-        found = self.get_recent(keys)
-        if None in found:
-            found = [UNKNOWN_ID if (known := self.get(key)) is None else known for key in keys]
-        return np.array(found, np.int64)
-
-
-class SeriesCache:
-    """Series keys to ids of all tenants, at most `max_bytes` together, roughly."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_young_bytes = max_bytes // 2
-        self._tenants: dict[str, TenantSeries] = {}
-
-    def tenant(self, tenant: str) -> TenantSeries:
-        """The live keys of one tenant; of a tenant that never wrote, an empty container."""
-        known = self._tenants.get(tenant)
-        return TenantSeries() if known is None else known
-
-    def add(self, tenant: str, entries: Iterable[tuple[bytes, int]]) -> None:
-        """Remember the ids of keys."""
-        known = self._tenants.setdefault(tenant, TenantSeries())
-        for key, series_id in entries:
-            known.add(key, series_id)
-        if sum(known.young_bytes for known in self._tenants.values()) > self._max_young_bytes:
-            self._age()
-
-    def forget(self, series_ids: Collection[int] | None) -> None:
-        """Drop the keys of these series, or with None all keys.
-
-        In place: a decoder may hold the container of its tenant.
-        """
-        for known in self._tenants.values():
-            known.forget(series_ids)
+        self._publish()
+        self._table.remove(series_ids)
 
     def __len__(self) -> int:
-        return sum(map(len, self._tenants.values()))
+        return len(self._table) + self._n_pending
 
-    def _age(self) -> None:
-        for tenant, known in list(self._tenants.items()):
-            known.age()
-            if not known.old:
-                del self._tenants[tenant]
+    def _most_pending(self) -> int:
+        return _FEWEST_PENDING + len(self._table) // _TABLE_PER_PENDING
+
+    def _publish(self) -> None:
+        """Move all pending keys into the table; those that were not used lately make room."""
+        for keys in self._tenants.values():
+            ids, keys.pending = keys.pending.ids, PendingKeys()
+            if ids and not self._table.has_room(ids):
+                self._table.keep_used()
+                if not self._table.has_room(ids):
+                    self._table.clear()
+            if ids and self._table.has_room(ids):
+                self._table.add(keys.number, ids)
+        self._n_pending = self._pending_bytes = 0
 
 
 class LabelsCache(GenerationalCache[int, Labels]):
@@ -99,10 +107,6 @@ class LabelsCache(GenerationalCache[int, Labels]):
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(_labels_bytes, max_bytes)
-
-
-def _key_bytes(key: bytes, _series_id: int) -> int:
-    return len(key) + _BYTES_PER_KEY
 
 
 def _labels_bytes(_series_id: int, labels: Labels) -> int:

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias, TypeVar
 
 import asyncpg
 
-from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.errors import StaleKnowledgeError, StorageUnavailableError
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_migrations, load_queries
 
@@ -29,10 +29,6 @@ _ATTEMPTS: Final = 3
 
 Forget: TypeAlias = Callable[[Collection[int] | None], None]
 """Drops what is cached of these series, or of all series when it gets None."""
-
-
-class StaleKnowledgeError(StorageUnavailableError):
-    """Ids that were looked up may be gone: the database stepped back, or series were removed."""
 
 
 def is_out_of_date(exc: asyncpg.PostgresError) -> bool:

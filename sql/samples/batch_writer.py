@@ -1,7 +1,7 @@
 """What every store does with a batch: back-pressure, series ids, thresholds, and group commit."""
 
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -10,14 +10,14 @@ import numpy as np
 from promcompat.core.errors import (
     OverloadedError,
     QueryTimeoutError,
+    StaleKnowledgeError,
     StorageUnavailableError,
     WriteRejectedError,
 )
-from promcompat.core.model import BoolArray, WriteBatch
-from sql.caching.series_cache import UNKNOWN_ID
+from promcompat.core.model import UNKNOWN_SERIES, BoolArray, WriteBatch
+from promcompat.core.series_table import KnownSeries
 from sql.catalog import ALL_TIMESTAMPS, TimeBounds
 from sql.database.copy_format import SampleRows
-from sql.database.installation_guard import StaleKnowledgeError
 from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
 from sql.samples.backlog import Backlog
@@ -58,9 +58,9 @@ class BatchWriter:
         self._waiting_of = Counter[str]()
         self._recent_stamps = RecentStamps()
 
-    def known_series(self, tenant: str) -> Container[bytes]:
-        """The live container of the cached series keys; see `Store.known_series`."""
-        return self._series.known_keys.tenant(tenant)
+    def known_series(self, tenant: str) -> KnownSeries:
+        """The series in the cache; see `Store.known_series`."""
+        return self._series.known_keys.known(tenant, self._database.guard.version)
 
     async def close(self) -> None:
         """Answer all waiting writes and refuse further ones."""
@@ -99,6 +99,8 @@ class BatchWriter:
 
     async def _write_admitted(self, tenant: str, batch: WriteBatch) -> None:
         version = self._database.guard.version
+        if len(batch.unknown_keys) < len(batch) and batch.known_version != version:
+            raise StaleKnowledgeError("series were removed during the write; try again")
         tenant_id = await self._database.tenants.find_or_create(tenant)
         if self._backlog is not None:
             await self._backlog.admit(tenant_id)
@@ -151,7 +153,7 @@ def _storable_rows(
         version,
         np.full(len(batch), tenant_id, np.int64),
     )
-    is_storable = in_bounds & (resolved.series_ids != UNKNOWN_ID)
+    is_storable = in_bounds & (resolved.series_ids != UNKNOWN_SERIES)
     if is_storable.all():
         return rows, range(len(batch)), None
     rejection = "out of bounds" if not in_bounds.all() else resolved.rejection

@@ -1,11 +1,12 @@
 """The store that keeps one row for each sample; see `promcompat.core.ports.Store`."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.model import SampleBlock, SeriesSelection, WriteBatch
 from promcompat.core.ports import CheckBytes, LateWriteReader, Store, any_bytes
+from promcompat.core.series_table import KnownSeries
 from sql.caching.late_writes import clamp_day
 from sql.catalog import TimeBounds
 from sql.database.connection_pool import acquired, read_again
@@ -72,8 +73,8 @@ class RowStore:
         """Answer all waiting writes and refuse further ones."""
         await self._writer.close()
 
-    def known_series(self, tenant: str) -> Container[bytes]:
-        """The live container of the cached series keys; see the port."""
+    def known_series(self, tenant: str) -> KnownSeries:
+        """The series in the cache; see the port."""
         return self._writer.known_series(tenant)
 
     async def write_batch(self, tenant: str, batch: WriteBatch) -> None:

@@ -11,13 +11,13 @@ import numpy as np
 from promcompat.core.errors import (
     PromcompatError,
     QueryTimeoutError,
+    StaleKnowledgeError,
     StorageUnavailableError,
     WriteRejectedError,
 )
 from promcompat.core.strconv import format_g
 from promcompat.core.thresholds import LevelChange
 from sql.database.copy_format import SampleRows
-from sql.database.installation_guard import StaleKnowledgeError
 from sql.database.storage_stats import StorageStats
 from sql.samples.duplicates import Conflict
 from sql.samples.write_queue import Write, WriteQueue

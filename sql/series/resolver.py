@@ -5,7 +5,7 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress
 from typing import Final
 
 import asyncpg
@@ -14,8 +14,15 @@ import orjson
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.label_limits import LabelLimits
-from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels, WriteBatch
-from sql.caching.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
+from promcompat.core.model import (
+    METRIC_NAME,
+    UNKNOWN_SERIES,
+    BoolArray,
+    IntArray,
+    Labels,
+    WriteBatch,
+)
+from sql.caching.series_cache import LabelsCache, SeriesCache
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.installation_guard import InstallationGuard, is_out_of_date
 from sql.database.storage_stats import StorageStats
@@ -30,7 +37,10 @@ _SERIES_AT_ONCE: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class ResolvedBatch:
-    """The series id of each row, UNKNOWN_ID where `rejection` says why it can never be stored."""
+    """The series id of each row, UNKNOWN_SERIES where it can never be stored.
+
+    `rejection` says why, except for rows that were not storable to begin with.
+    """
 
     series_ids: IntArray
     rejection: str | None
@@ -106,27 +116,47 @@ class SeriesResolver:
         Rows that are not storable create no series. `version` is the version of the guard before
         the tenant was looked up.
 
-        Raises StorageUnavailableError when neither the cache nor the batch has the labels of a key
-        (it was evicted after the decoder had seen it); the sender tries again. Raises
-        StaleKnowledgeError when cached ids had to be dropped meanwhile; the ids found must not be
-        cached then.
+        Raises StaleKnowledgeError when cached ids had to be dropped meanwhile; the ids found must
+        not be cached then.
         """
-        keys = batch.series_keys
-        ids = self._series_cache.tenant(tenant).resolve(keys)
-        missing_rows = np.flatnonzero((ids == UNKNOWN_ID) & is_storable)
-        self._stats.series_cache_hits += len(keys) - len(missing_rows)
-        self._stats.series_cache_misses += len(missing_rows)
-        if not len(missing_rows):
+        ids = batch.series_ids
+        is_unknown = ids == UNKNOWN_SERIES
+        n_unknown = int(np.count_nonzero(is_unknown))
+        self._stats.series_cache_hits += len(ids) - n_unknown
+        self._stats.series_cache_misses += n_unknown
+        if not n_unknown:
             return ResolvedBatch(ids, None)
-        missing_keys = {keys[row]: None for row in missing_rows.tolist()}
-        series_of, rejection = await self._identify(missing_keys, batch.labels)
-        found = await self._resolve_missing(tenant, tenant_id, series_of, version)
-        for row in missing_rows.tolist():
-            ids[row] = found.get(keys[row], UNKNOWN_ID)
+        keys = list(compress(batch.unknown_keys, is_storable[is_unknown].tolist()))
+        found, rejection = await self._find_or_make(tenant, tenant_id, keys, batch.labels, version)
+        ids = ids.copy()
+        ids[is_unknown & is_storable] = [found.get(key, UNKNOWN_SERIES) for key in keys]
         return ResolvedBatch(ids, rejection)
 
+    async def _find_or_make(
+        self,
+        tenant: str,
+        tenant_id: int,
+        keys: Sequence[bytes],
+        labels_of: Mapping[bytes, Labels],
+        version: int,
+    ) -> tuple[dict[bytes, int], str | None]:
+        """The id of each key that can be stored, and why the first of the others cannot."""
+        distinct = list(dict.fromkeys(keys))
+        # Another write may have made some of them since the batch was decoded.
+        cached = self._series_cache.known(tenant, version).find(distinct).tolist()
+        found = {
+            key: series_id
+            for key, series_id in zip(distinct, cached, strict=True)
+            if series_id != UNKNOWN_SERIES
+        }
+        missing = [key for key in distinct if key not in found]
+        if not missing:
+            return found, None
+        series_of, rejection = await self._identify(missing, labels_of)
+        return found | await self._resolve_missing(tenant, tenant_id, series_of, version), rejection
+
     async def _identify(
-        self, keys: Mapping[bytes, None], labels_of: Mapping[bytes, Labels]
+        self, keys: Sequence[bytes], labels_of: Mapping[bytes, Labels]
     ) -> tuple[dict[bytes, _NewSeries], str | None]:
         """The series of each key that can be stored, and why the first of the others cannot."""
         if len(keys) <= _SERIES_AT_ONCE:
@@ -164,7 +194,7 @@ class SeriesResolver:
         self._watch.offer(tenant, {ids[key]: series.labels for key, series in group.items()})
         for key, series in group.items():
             self._labels_cache.add(ids[key], series.labels)
-        self._series_cache.add(tenant, ids.items())
+        self._series_cache.add(tenant, ids)
 
 
 def _groups(keys: list[bytes]) -> Iterator[list[bytes]]:
@@ -233,17 +263,12 @@ def _labels_document(labels: Labels) -> str:
 
 
 def _split_storable(
-    keys: Mapping[bytes, None], labels_of: Mapping[bytes, Labels], limits: LabelLimits
+    keys: Sequence[bytes], labels_of: Mapping[bytes, Labels], limits: LabelLimits
 ) -> tuple[dict[bytes, _NewSeries], str | None]:
     storable: dict[bytes, _NewSeries] = {}
     rejection: str | None = None
     for key in keys:
-        labels = labels_of.get(key)
-        if labels is None:
-            raise StorageUnavailableError(
-                "a series was evicted from the cache during the write; try again"
-            )
-        series = identify_series(labels, limits)
+        series = identify_series(labels_of[key], limits)
         if isinstance(series, str):
             rejection = rejection or series
         else:

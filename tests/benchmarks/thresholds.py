@@ -60,7 +60,7 @@ def make_batches(at_ms: int) -> list[WriteBatch]:
     ]
     keys = [series_key(labels) for labels in series]
     return [
-        WriteBatch(
+        WriteBatch.of_keys(
             keys[start : start + ROWS_PER_BATCH],
             np.full(len(keys[start : start + ROWS_PER_BATCH]), at_ms, np.int64),
             np.random.default_rng(start).random(len(keys[start : start + ROWS_PER_BATCH])),

@@ -44,7 +44,7 @@ async def storage(network: CuttableNetwork) -> AsyncIterator[MetricStorage]:
 async def write(storage: MetricStorage, first_ms: int, n_rows: int = 1) -> None:
     key = series_key(UP)
     times = np.arange(first_ms, first_ms + n_rows)
-    batch = WriteBatch([key] * n_rows, times, np.ones(n_rows), {key: UP}, ())
+    batch = WriteBatch.of_keys([key] * n_rows, times, np.ones(n_rows), {key: UP}, ())
     await storage.store.write_batch("default", batch)
 
 

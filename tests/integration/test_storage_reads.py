@@ -67,7 +67,7 @@ async def test_pushdown_of_an_instant_gives_the_last_sample_of_each_series(
         extra = make_batch({SERIES[0]: [(T0 + 20 * MINUTE_MS, 0.0)]})
         stale = np.array([STALE_NAN_BITS], np.uint64).view(np.float64)
         await plain.store.write_batch(
-            "default", WriteBatch(extra.series_keys, extra.timestamps, stale, extra.labels)
+            "default", WriteBatch.of_keys(extra.unknown_keys, extra.timestamps, stale, extra.labels)
         )
         old = make_labels("up", job="old")
         await plain.store.write_batch(

@@ -10,6 +10,7 @@ import pytest
 from promcompat.core.errors import (
     BadDataError,
     OverloadedError,
+    StaleKnowledgeError,
     StorageUnavailableError,
     WriteRejectedError,
 )
@@ -48,7 +49,7 @@ def bits_batch(labels: Labels, rows: list[tuple[int, int]]) -> WriteBatch:
     """A batch of one series with values by their bits."""
     batch = make_batch({labels: [(timestamp, 0.0) for timestamp, _ in rows]})
     values = np.array([bits for _, bits in rows], np.uint64).view(np.float64)
-    return WriteBatch(batch.series_keys, batch.timestamps, values, batch.labels)
+    return WriteBatch.of_keys(batch.unknown_keys, batch.timestamps, values, batch.labels)
 
 
 async def backend_pids(url: str, application: str) -> list[int]:
@@ -440,14 +441,22 @@ async def test_many_new_series_in_one_batch_are_all_made(
     assert set((await read(storage)).labels) == set(series)
 
 
-async def test_key_unknown_to_cache_and_batch_asks_for_a_retry(
-    storage: MetricStorage,
-) -> None:
-    batch = make_batch({UP: [(T0, 1.0)]})
-    with pytest.raises(StorageUnavailableError, match="try again"):
-        await storage.store.write_batch(
-            "default", WriteBatch(batch.series_keys, batch.timestamps, batch.values, {})
-        )
+async def test_ids_known_before_series_were_removed_are_refused(storage: MetricStorage) -> None:
+    await storage.store.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
+    batch = make_batch({UP: [(T0 + 1, 1.0)]})
+    known = storage.store.known_series("default")
+    decoded = replace(
+        batch,
+        series_ids=known.find(batch.unknown_keys),
+        unknown_keys=[],
+        known_version=known.version,
+    )
+    storage.database.guard.version += 1
+    with pytest.raises(StaleKnowledgeError, match="try again"):
+        await storage.store.write_batch("default", decoded)
+    known = storage.store.known_series("default")
+    await storage.store.write_batch("default", replace(decoded, known_version=known.version))
+    assert (await read(storage)).timestamps.tolist() == [T0, T0 + 1]
 
 
 async def test_tiny_cache_stores_everything(database_url: str) -> None:

@@ -52,7 +52,7 @@ async def storage(database_url: str) -> AsyncIterator[MetricStorage]:
 
 
 def batch_of(rows: list[Row]) -> WriteBatch:
-    return WriteBatch(
+    return WriteBatch.of_keys(
         [series_key(labels) for labels, _, _ in rows],
         np.array([timestamp for _, timestamp, _ in rows], np.int64),
         np.array([value for _, _, value in rows], np.uint64).view(np.float64),

@@ -15,6 +15,7 @@ from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.remote_write.series_key import decode_series_key
 from tests.factories import encode_labels
+from tests.known_series import NOTHING_KNOWN, known_series
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=5)
 _NAMES = _TEXT.filter(lambda text: text not in ("", METRIC_NAME))
@@ -42,26 +43,26 @@ def test_rows_keep_their_place_and_known_series_are_not_decoded() -> None:
         [None] * 4,
         9_000,
         None,
-        frozenset(),
+        NOTHING_KNOWN,
         DEFAULT_LABEL_LIMITS,
     )
     assert kept == [5, 8]
     assert [(fault.index, fault.field) for fault in faults] == [(6, "name"), (7, "timestamp")]
-    assert batch.series_keys[0] == batch.series_keys[1]
+    assert batch.unknown_keys[0] == batch.unknown_keys[1]
     assert batch.timestamps.tolist() == [1000, 9000]
     assert batch.values.tolist() == [1.0, -np.inf]
     assert list(batch.labels.values()) == [Labels.of({METRIC_NAME: "m", "a": "1", "b": "2"})]
     recognised = reader.recognise(items[:1])
     again, _, _ = reader.read(
-        items[:1], [0], recognised, 0, None, {batch.series_keys[0]}, DEFAULT_LABEL_LIMITS
+        items[:1], [0], recognised, 0, None, known_series(batch.unknown_keys), DEFAULT_LABEL_LIMITS
     )  # type: ignore[arg-type]
-    assert (again.series_keys, again.labels) == (batch.series_keys[:1], {})
+    assert (again.series_ids.tolist(), again.unknown_keys, again.labels) == ([100], [], {})
 
 
 def test_times_beyond_the_latest_are_faults_by_their_index() -> None:
     items = [{"name": "m", "value": 1, "timestamp": second} for second in (1, 5, 2.5)]
     _, kept, faults = ColumnReader().read(
-        items, [0, 1, 2], [None] * 3, 0, 2_500, frozenset(), DEFAULT_LABEL_LIMITS
+        items, [0, 1, 2], [None] * 3, 0, 2_500, NOTHING_KNOWN, DEFAULT_LABEL_LIMITS
     )  # type: ignore[arg-type]
     assert (kept, [fault.index for fault in faults]) == ([0, 2], [1])
 
@@ -98,7 +99,7 @@ _WARM.read(
     [None] * len(_ALL_SERIES),
     0,
     None,
-    (),
+    NOTHING_KNOWN,
     DEFAULT_LABEL_LIMITS,
 )  # type: ignore[arg-type]
 
@@ -110,9 +111,9 @@ def test_what_is_recognised_would_be_valid_and_has_the_same_series(items: list[A
         if key is not None:
             TypeAdapter(SamplePayload).validate_python(item)
             batch, _, faults = ColumnReader().read(
-                [item], [0], [None], 0, None, (), DEFAULT_LABEL_LIMITS
+                [item], [0], [None], 0, None, NOTHING_KNOWN, DEFAULT_LABEL_LIMITS
             )
-            assert (batch.series_keys, faults) == ([key], [])
+            assert (batch.unknown_keys, faults) == ([key], [])
 
 
 @pytest.mark.parametrize("item", _ALL_SERIES[:20])
@@ -136,7 +137,9 @@ def test_labels_beyond_the_limits_are_faults_of_their_sample_alone() -> None:
     ]
     items = [{"name": "m", "value": 1, "timestamp": 1, "labels": given} for given in labels]
     items += [{"name": "m" * 7, "value": 1, "timestamp": 1}]
-    _, kept, faults = ColumnReader().read(items, range(5), [None] * 5, 9, None, (), limits)  # type: ignore[arg-type]
+    _, kept, faults = ColumnReader().read(
+        items, range(5), [None] * 5, 9, None, NOTHING_KNOWN, limits
+    )  # type: ignore[arg-type]
     assert kept == [0]
     assert [(fault.index, fault.field) for fault in faults] == [
         (1, "labels.a"),
@@ -150,5 +153,7 @@ def test_labels_beyond_the_limits_are_faults_of_their_sample_alone() -> None:
 def test_a_million_labels_are_one_fault() -> None:
     labels = {str(number): "x" for number in range(100_000)}
     item = {"name": "m", "value": 1, "timestamp": 1, "labels": labels}
-    _, _, faults = ColumnReader().read([item], [0], [None], 9, None, (), DEFAULT_LABEL_LIMITS)  # type: ignore[list-item]
+    _, _, faults = ColumnReader().read(
+        [item], [0], [None], 9, None, NOTHING_KNOWN, DEFAULT_LABEL_LIMITS
+    )  # type: ignore[list-item]
     assert len(faults) == 1

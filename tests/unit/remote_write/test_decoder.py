@@ -6,10 +6,12 @@ import snappy
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
-from promcompat.core.model import STALE_NAN_BITS, Labels, MetricMetadata
+from promcompat.core.model import STALE_NAN_BITS, UNKNOWN_SERIES, Labels, MetricMetadata
+from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.decoder import DecodedWrite, decode_write_request
 from promcompat.remote_write.snappy_block import checked_length, unpack
 from tests.factories import encode_field, encode_labels
+from tests.known_series import NOTHING_KNOWN, known_series
 from tests.wire import encode_metadata, encode_request, encode_series
 
 NOW = 1_700_000_000_123
@@ -18,15 +20,24 @@ DOWN = (("__name__", "down"), ("job", "node"))
 LIMIT = 1 << 25
 
 
-def decode(body: bytes, known: frozenset[bytes] = frozenset(), limit: int = LIMIT) -> DecodedWrite:
+def decode(
+    body: bytes, known: KnownSeries = NOTHING_KNOWN, limit: int = LIMIT
+) -> DecodedWrite:
     checked_length(body, limit)
     return decode_write_request(unpack(body), known, DEFAULT_LABEL_LIMITS, 250_000)
 
 
 def rows(decoded: DecodedWrite) -> list[tuple[bytes, int, float]]:
+    """The rows, all of unknown series, with their keys."""
     batch = decoded.batch
-    columns = batch.series_keys, batch.timestamps.tolist(), batch.values.tolist()
+    assert set(batch.series_ids.tolist()) <= {UNKNOWN_SERIES}
+    columns = batch.unknown_keys, batch.timestamps.tolist(), batch.values.tolist()
     return list(zip(*columns, strict=True))
+
+
+def samples(decoded: DecodedWrite) -> list[tuple[int, float]]:
+    batch = decoded.batch
+    return list(zip(batch.timestamps.tolist(), batch.values.tolist(), strict=True))
 
 
 def test_unknown_series_come_with_their_labels() -> None:
@@ -39,21 +50,28 @@ def test_unknown_series_come_with_their_labels() -> None:
 
 def test_known_series_are_not_decoded_again() -> None:
     key = encode_labels(UP)
-    decoded = decode(encode_request([encode_series(UP, (NOW, 1.5))]), frozenset([key]))
-    assert rows(decoded) == [(key, NOW, 1.5)]
-    assert decoded.batch.labels == {}
+    body = encode_request([encode_series(UP, (NOW, 1.5))])
+    for known, series_id in ((known_series([key]), 100), (known_series([], [key]), 200)):
+        batch = decode(body, known).batch
+        assert (batch.series_ids.tolist(), batch.timestamps.tolist()) == ([series_id], [NOW])
+        assert (batch.values.tolist(), batch.unknown_keys, batch.labels) == ([1.5], [], {})
+
+
+def test_the_batch_says_when_its_ids_were_known() -> None:
+    known = known_series([encode_labels(UP)], version=7)
+    assert decode(encode_request([]), known).batch.known_version == 7
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 1.0, float("inf"), 5e-324])
 def test_known_and_unknown_series_decode_to_the_same_rows(value: float) -> None:
     body = encode_request([encode_series(UP, (NOW, value)), encode_series(DOWN, (NOW + 1, 2.0))])
-    known = frozenset([encode_labels(UP)])
-    assert repr(rows(decode(body, known))) == repr(rows(decode(body)))
+    known = known_series([encode_labels(UP)])
+    assert repr(samples(decode(body, known))) == repr(samples(decode(body)))
 
 
 @pytest.mark.parametrize("bits", [STALE_NAN_BITS, 0x7FF8000000000001, 0xFFF8000000000000])
-@pytest.mark.parametrize("known", [frozenset(), frozenset([encode_labels(UP)])])
-def test_bits_of_nan_are_kept(bits: int, known: frozenset[bytes]) -> None:
+@pytest.mark.parametrize("known", [NOTHING_KNOWN, known_series([encode_labels(UP)])])
+def test_bits_of_nan_are_kept(bits: int, known: KnownSeries) -> None:
     decoded = decode(encode_request([encode_series(UP, (NOW, bits))]), known)
     assert decoded.batch.values.view(np.uint64).tolist() == [bits]
 
@@ -63,7 +81,7 @@ def test_bits_of_nan_are_kept(bits: int, known: frozenset[bytes]) -> None:
 def test_every_timestamp_is_kept(time: int) -> None:
     body = encode_request([encode_series(UP, (time, 3.0), (time, 0.0))])
     single = encode_request([encode_series(UP, (time, 3.0)), encode_series(UP, (time, 0.0))])
-    known = frozenset([encode_labels(UP)])
+    known = known_series([encode_labels(UP)])
     for decoded in (decode(body), decode(body, known), decode(single, known)):
         assert decoded.batch.timestamps.tolist() == [time, time]
         assert decoded.batch.values.tolist() == [3.0, 0.0]
@@ -77,7 +95,7 @@ def test_rows_keep_the_order_of_the_request() -> None:
         encode_series(UP, (5, 4.0)),
         encode_series(UP, (NOW + 3, 0.0)),
     ]
-    decoded = decode(encode_request(series), frozenset([encode_labels(UP)]))
+    decoded = decode(encode_request(series), known_series([encode_labels(UP)]))
     assert decoded.batch.timestamps.tolist() == [NOW, NOW, NOW + 1, NOW + 2, 5, NOW + 3]
     assert decoded.batch.values.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 0.0]
 
@@ -88,14 +106,14 @@ def test_a_label_that_ends_like_a_sample_is_not_one() -> None:
     message = encode_labels(UP) + encode_field(
         1, encode_field(1, b"a") + encode_field(2, looks_like_a_sample)
     )
-    decoded = decode(encode_request([message]), frozenset([encode_labels(UP)]))
+    decoded = decode(encode_request([message]), known_series([encode_labels(UP)]))
     assert len(decoded.batch) == 0
 
 
 def test_samples_before_labels_and_unknown_fields_give_the_same_key() -> None:
     sample = encode_series((), (NOW, 1.0))
     message = sample + encode_labels(UP) + encode_field(15, b"from a later version")
-    assert decode(encode_request([message])).batch.series_keys == [encode_labels(UP)]
+    assert decode(encode_request([message])).batch.unknown_keys == [encode_labels(UP)]
 
 
 def test_labels_are_sorted_and_empty_values_dropped() -> None:
@@ -200,4 +218,4 @@ def test_an_empty_known_key_does_not_mislead() -> None:
     """A message shorter than a sample field must not be cut from its neighbours."""
     series = [encode_labels([("__name__", "u")])[:4] + b"", encode_series(UP, (NOW, 1.0))]
     with pytest.raises(BadDataError):
-        decode(encode_request(series), frozenset([b""]))
+        decode(encode_request(series), known_series([b""]))

@@ -2,70 +2,112 @@
 
 import numpy as np
 
-from sql.caching.series_cache import UNKNOWN_ID, LabelsCache, SeriesCache
+from promcompat.core.model import UNKNOWN_SERIES
+from sql.caching.series_cache import LabelsCache, SeriesCache
 from tests.factories import make_labels
 
 
-def test_resolve_gives_ids_and_marks_unknown_keys() -> None:
-    cache = SeriesCache(10_000)
-    cache.add("a", [(b"x", 1), (b"y", 2)])
-    ids = cache.tenant("a").resolve([b"y", b"z", b"x", b"y"])
+def numbered(first: int, end: int, length: int = 8) -> dict[bytes, int]:
+    return {f"{number:0{length}}".encode(): number for number in range(first, end)}
+
+
+def test_known_series_have_ids_and_others_do_not() -> None:
+    cache = SeriesCache(100_000)
+    cache.add("a", {b"x": 1, b"y": 2})
+    ids = cache.known("a", 0).find([b"y", b"z", b"x", b"y"])
     assert ids.dtype == np.int64
-    assert ids.tolist() == [2, UNKNOWN_ID, 1, 2]
-    assert cache.tenant("a").resolve([]).tolist() == []
+    assert ids.tolist() == [2, UNKNOWN_SERIES, 1, 2]
+    assert cache.known("a", 0).find([]).tolist() == []
 
 
 def test_tenants_do_not_share_keys() -> None:
-    cache = SeriesCache(10_000)
-    cache.add("a", [(b"x", 1)])
-    cache.add("b", [(b"x", 2)])
-    assert cache.tenant("a").resolve([b"x"]).tolist() == [1]
-    assert cache.tenant("b").resolve([b"x"]).tolist() == [2]
-    assert b"x" not in cache.tenant("c")
+    cache = SeriesCache(1_000_000)
+    cache.add("a", numbered(0, 1000))
+    cache.add("b", {b"00000007": 5000})
+    assert cache.known("a", 0).find([b"00000007"]).tolist() == [7]
+    assert cache.known("b", 0).find([b"00000007", b"00000008"]).tolist() == [5000, UNKNOWN_SERIES]
+    assert cache.known("c", 0).find([b"00000007"]).tolist() == [UNKNOWN_SERIES]
 
 
-def test_container_is_live() -> None:
-    cache = SeriesCache(10_000)
-    cache.add("a", [(b"x", 1)])
-    known = cache.tenant("a")
-    assert b"y" not in known
-    cache.add("a", [(b"y", 2)])
-    assert b"y" in known
-    assert "y" not in known
+def test_what_is_known_at_one_moment_does_not_change() -> None:
+    cache = SeriesCache(1_000_000)
+    cache.add("a", numbered(0, 1000))
+    before = cache.known("a", 7)
+    cache.add("a", numbered(1000, 3000))
+    cache.forget([1, 2, 3])
+    cache.forget(None)
+    keys = list(numbered(0, 1000))
+    assert before.find(keys).tolist() == list(range(1000))
+    assert before.version == 7
+    assert cache.known("a", 8).find(keys).tolist() == [UNKNOWN_SERIES] * 1000
+    assert len(cache) == 0
+
+
+def test_removed_series_are_forgotten_and_others_stay() -> None:
+    cache = SeriesCache(1_000_000)
+    cache.add("a", numbered(0, 1000))
+    cache.add("a", {b"pending": 2000, b"removed": 2001})
+    cache.forget({3, 999, 2001})
+    known = cache.known("a", 0)
+    assert known.find([b"pending", b"removed"]).tolist() == [2000, UNKNOWN_SERIES]
+    ids = known.find(list(numbered(0, 1000))).tolist()
+    assert ids == [UNKNOWN_SERIES if number in (3, 999) else number for number in range(1000)]
+    cache.add("a", {b"00000003": 3000})
+    assert cache.known("a", 0).find([b"00000003"]).tolist() == [3000]
+
+
+def test_keys_move_to_the_table_when_there_are_many_or_they_are_often_looked_up() -> None:
+    cache = SeriesCache(1_000_000)
+    cache.add("a", numbered(0, 300))
+    assert cache.known("a", 0).pending.ids == {}
+    cache.add("a", numbered(300, 310))
+    keys = list(numbered(0, 310))
+    for _ in range(30):
+        assert cache.known("a", 0).find(keys).tolist() == list(range(310))
+    assert cache.known("a", 0).pending.ids == {}
+    assert len(cache) == 310
+
+
+def test_a_key_added_twice_is_kept_once() -> None:
+    cache = SeriesCache(1_000_000)
+    for _ in range(3):
+        cache.add("a", numbered(0, 300))
+        cache.add("a", {b"pending": 1000})
+    assert len(cache) == 301
 
 
 def test_cache_stays_within_its_bound() -> None:
-    cache = SeriesCache(20_000)
-    for number in range(10_000):
-        cache.add(f"tenant {number % 7}", [(str(number).encode(), number)])
-        assert len(cache) <= 20_000 // 150 + 1
-    assert str(9_999).encode() in cache.tenant(f"tenant {9_999 % 7}")
+    cache = SeriesCache(200_000)
+    for first in range(0, 20_000, 50):
+        tenant = f"tenant {first % 7}"
+        cache.add(tenant, numbered(first, first + 50, 200))
+        assert len(cache) <= 1000
+        newest = list(numbered(first, first + 50, 200))
+        assert cache.known(tenant, 0).find(newest).tolist() == list(range(first, first + 50))
 
 
 def test_used_entries_outlive_unused_ones() -> None:
-    cache = SeriesCache(20 * 152)
-    cache.add("a", [(b"used", 1), (b"unused", 2)])
-    for number in range(100):
-        cache.add("a", [(str(number).encode(), number)])
-        assert b"used" in cache.tenant("a")
-    assert b"unused" not in cache.tenant("a")
-
-
-def test_key_seen_by_the_decoder_survives_one_turn_of_generations() -> None:
-    cache = SeriesCache(20 * 152)
-    cache.add("a", [(b"seen", 7)])
-    cache.add("a", [(str(number).encode(), number) for number in range(11)])
-    known = cache.tenant("a")
-    assert b"seen" in known
-    cache.add("a", [(str(number).encode(), number) for number in range(11, 22)])
-    assert cache.tenant("a").resolve([b"seen"]).tolist() == [7]
+    cache = SeriesCache(200_000)
+    used, unused = numbered(0, 100), numbered(100, 200)
+    cache.add("a", used | unused)
+    for first in range(1000, 10_000, 100):
+        cache.add("a", numbered(first, first + 100))
+        assert cache.known("a", 0).find(list(used)).tolist() == list(range(100))
+    assert set(cache.known("a", 0).find(list(unused)).tolist()) == {UNKNOWN_SERIES}
 
 
 def test_long_keys_fill_the_cache_sooner() -> None:
     cache = SeriesCache(10_000_000)
     for number in range(400):
-        cache.add("a", [(str(number).encode() + bytes(1_000_000), number)])
+        cache.add("a", {str(number).encode() + bytes(1_000_000): number})
         assert len(cache) <= 12
+
+
+def test_a_key_larger_than_the_cache_is_not_kept() -> None:
+    cache = SeriesCache(10_000)
+    cache.add("a", {bytes(20_000): 1})
+    cache.add("a", {b"x": 2})
+    assert cache.known("a", 0).find([bytes(20_000), b"x"]).tolist() == [UNKNOWN_SERIES, 2]
 
 
 def test_labels_cache_is_bounded_and_keeps_what_is_used() -> None:

@@ -1,0 +1,241 @@
+"""The series that are known by the bytes of their labels, as a table which kernels search.
+
+A table never changes for those who search it. Its builder appends entries behind those that a
+published table has, and publishes the next table with slots of its own.
+"""
+
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promcompat.core.model import UNKNOWN_SERIES, IntArray
+from promcompat.core.series_table_kernels import (
+    NOT_FOUND,
+    copy_keys,
+    fill_slots,
+    find_keys,
+    hash_entries,
+)
+
+_SECRET: Final = np.array([secrets.randbits(64), secrets.randbits(64)], np.uint64)
+"""The key of the hash. All tables of the process have the same."""
+_FEWEST_SLOTS: Final = 1 << 10
+_ENTRY_BYTES: Final = 49
+"""Hash, tenant, id, end of the key, marks, and between two and four slots."""
+_SMALLEST_SHARE_BYTES: Final = 128
+"""The memory is divided between entries and keys so that keys of this size, less the entry, fit."""
+
+TableArrays = tuple[
+    NDArray[np.uint64],
+    NDArray[np.int32],
+    NDArray[np.uint64],
+    IntArray,
+    IntArray,
+    IntArray,
+    NDArray[np.uint8],
+    NDArray[np.uint8],
+]
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesTable:
+    """Keys of series by tenant, with their ids; see `series_table_kernels`.
+
+    `starts[i]` and `starts[i + 1]` bound the key of entry i in `keys`. Who finds an entry sets its
+    mark to 1, which says that it is in use; marks may be set by several threads.
+    """
+
+    slots: NDArray[np.int32]
+    hashes: NDArray[np.uint64]
+    tenants: IntArray
+    ids: IntArray
+    starts: IntArray
+    keys: NDArray[np.uint8]
+    marks: NDArray[np.uint8]
+
+    def arrays(self) -> TableArrays:
+        """The first arguments of the kernels that search."""
+        return (
+            _SECRET,
+            self.slots,
+            self.hashes,
+            self.tenants,
+            self.ids,
+            self.starts,
+            self.keys,
+            self.marks,
+        )
+
+    def find(self, tenant: int, keys: Sequence[bytes]) -> IntArray:
+        """The id of each key, UNKNOWN_SERIES where there is none."""
+        found = np.empty(len(keys), np.int64)
+        ends = np.cumsum(np.fromiter(map(len, keys), np.int64, len(keys)))
+        find_keys(*self.arrays(), tenant, np.frombuffer(b"".join(keys), np.uint8), ends, found)
+        return found
+
+
+@dataclass(slots=True)
+class PendingKeys:
+    """The ids of keys of a tenant that are in no table yet, and how often one was found here."""
+
+    ids: dict[bytes, int] = field(default_factory=dict)
+    n_found: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KnownSeries:
+    """The series of one tenant that are known at one moment, for decoders in any thread.
+
+    `version` says until when the ids may be used; see `WriteBatch.known_version`.
+    """
+
+    table: SeriesTable
+    tenant: int
+    pending: PendingKeys
+    version: int
+
+    def find(self, keys: Sequence[bytes]) -> IntArray:
+        """The id of each key, UNKNOWN_SERIES where there is none."""
+        found = self.table.find(self.tenant, keys)
+        if self.pending.ids:
+            missing = np.flatnonzero(found == UNKNOWN_SERIES).tolist()
+            ids = [self.pending.ids.get(keys[index], UNKNOWN_SERIES) for index in missing]
+            found[missing] = ids
+            self.pending.n_found += len(ids) - ids.count(UNKNOWN_SERIES)
+        return found
+
+
+class SeriesTableBuilder:
+    """Adds and removes entries, and publishes tables; for one thread.
+
+    Memory for all entries is reserved at once, but the system provides it only when it is used.
+    """
+
+    _n_entries: int
+    _n_live: int
+    _hashes: NDArray[np.uint64]
+    _tenants: IntArray
+    _ids: IntArray
+    _starts: IntArray
+    _keys: NDArray[np.uint8]
+    _marks: NDArray[np.uint8]
+    _is_live: NDArray[np.uint8]
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_entries = max(1, max_bytes // _SMALLEST_SHARE_BYTES)
+        self._max_key_bytes = max(1, max_bytes - self._max_entries * _ENTRY_BYTES)
+        self._reserve()
+        self._slots = _empty_slots(_FEWEST_SLOTS)
+        self._publish()
+
+    def clear(self) -> None:
+        """Remove everything, and publish an empty table."""
+        self._reserve()
+        self._slots = _empty_slots(_FEWEST_SLOTS)
+        self._publish()
+
+    def __len__(self) -> int:
+        return self._n_live
+
+    def has_room(self, keys: Collection[bytes]) -> bool:
+        """Whether these keys fit beside the others."""
+        n_bytes = int(self._starts[self._n_entries]) + sum(map(len, keys))
+        n_entries = self._n_entries + len(keys)
+        return n_entries <= self._max_entries and n_bytes <= self._max_key_bytes
+
+    def add(self, tenant: int, ids: dict[bytes, int]) -> None:
+        """Publish a table with more keys of a tenant, which must be new and have room."""
+        first, end = self._n_entries, self._n_entries + len(ids)
+        ends = np.fromiter(map(len, ids), np.int64, len(ids)).cumsum() + self._starts[first]
+        self._starts[first + 1 : end + 1] = ends
+        self._keys[self._starts[first] : self._starts[end]] = np.frombuffer(b"".join(ids), np.uint8)
+        self._ids[first:end] = np.fromiter(ids.values(), np.int64, len(ids))
+        self._tenants[first:end] = tenant
+        self._is_live[first:end] = 1
+        self._n_entries = end
+        self._n_live += len(ids)
+        hash_entries(_SECRET, self._tenants, self._starts, self._keys, first, end, self._hashes)
+        self._add_to_slots(first)
+
+    def remove(self, series_ids: Collection[int]) -> None:
+        """Publish a table without these series."""
+        ids = self._ids[: self._n_entries]
+        gone = np.isin(ids, np.fromiter(series_ids, np.int64, len(series_ids)))
+        self._is_live[: self._n_entries][gone] = 0
+        self._n_live = int(np.count_nonzero(self._is_live))
+        self._slots = _empty_slots(_slots_for(self._n_entries))
+        fill_slots(self._slots, self._hashes, self._is_live, 0, self._n_entries)
+        self._publish()
+
+    def keep_used(self) -> None:
+        """Publish a table of the newest entries and those that were found since the last call.
+
+        It has at most half of the entries.
+        """
+        n_entries = self._n_entries
+        is_kept = self._marks[:n_entries].copy()
+        is_kept[n_entries - n_entries // 4 :] = 1
+        kept = np.flatnonzero(self._is_live[:n_entries] & is_kept)
+        kept = kept[max(0, len(kept) - n_entries // 2) :]
+        table = self.table
+        self._reserve()
+        self._n_entries = self._n_live = len(kept)
+        copy_keys(kept, table.starts, table.keys, self._starts, self._keys)
+        for target, source in (
+            (self._hashes, table.hashes),
+            (self._tenants, table.tenants),
+            (self._ids, table.ids),
+        ):
+            target[: len(kept)] = source[kept]
+        self._is_live[: len(kept)] = 1
+        self._slots = _empty_slots(_slots_for(len(kept)))
+        fill_slots(self._slots, self._hashes, self._is_live, 0, len(kept))
+        self._publish()
+
+    def _reserve(self) -> None:
+        n_entries = self._max_entries
+        self._n_entries = 0
+        self._n_live = 0
+        self._hashes = np.empty(n_entries, np.uint64)
+        self._tenants = np.empty(n_entries, np.int64)
+        self._ids = np.empty(n_entries, np.int64)
+        self._starts = np.empty(n_entries + 1, np.int64)
+        self._starts[0] = 0
+        self._keys = np.empty(self._max_key_bytes, np.uint8)
+        self._marks = np.zeros(n_entries, np.uint8)
+        self._is_live = np.zeros(n_entries, np.uint8)
+
+    def _add_to_slots(self, first: int) -> None:
+        """Publish a table whose entries from `first` on are new."""
+        n_slots = _slots_for(self._n_entries)
+        if n_slots == len(self._slots):
+            # Not in place: threads search the published slots.
+            self._slots = self._slots.copy()
+        else:
+            self._slots, first = _empty_slots(n_slots), 0
+        fill_slots(self._slots, self._hashes, self._is_live, first, self._n_entries)
+        self._publish()
+
+    def _publish(self) -> None:
+        self.table = SeriesTable(
+            self._slots,
+            self._hashes,
+            self._tenants,
+            self._ids,
+            self._starts,
+            self._keys,
+            self._marks,
+        )
+
+
+def _slots_for(n_entries: int) -> int:
+    """The smallest power of two of which these are at most half."""
+    return max(_FEWEST_SLOTS, 1 << (2 * n_entries - 1).bit_length())
+
+
+def _empty_slots(n_slots: int) -> NDArray[np.int32]:
+    return np.full(n_slots, NOT_FOUND, np.int32)

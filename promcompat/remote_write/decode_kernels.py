@@ -1,0 +1,238 @@
+"""The kernels that decode remote write: fields to pieces, and samples of known series to columns.
+
+They take any bytes. Every position is compared with the end of the message that encloses it, and
+whatever is malformed or unusual is left to `promcompat.remote_write.decoder`, which parses it by
+the protobuf library and words the errors.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promcompat.core.compiled_kernels import kernel
+from promcompat.core.series_table_kernels import NOT_FOUND, find_entry, load_word
+
+Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint64]
+Ints = NDArray[np.int64]
+Slots = NDArray[np.int32]
+
+UNUSUAL = -1
+_SERIES = 0x0A
+_LABEL = 0x0A
+_SAMPLE = 0x12
+_VALUE = 0x09
+_TIMESTAMP = 0x10
+_MAX_USUAL_BYTES = 1 << 16
+"""The fields of larger series are counted first, which the decoder does."""
+_VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
+
+
+@kernel(allocates=False)
+def _varint(message: Bytes, position: int, end: int) -> tuple[int, int]:
+    """The number at a position, as signed, and the position after it.
+
+    That is UNUSUAL if the number does not end before `end`, or has more than 64 bits.
+    """
+    value = shift = 0
+    while position < end and shift < 70:
+        byte = int(message[position])
+        position += 1
+        if shift == 63 and byte > 1:
+            return value, UNUSUAL
+        value |= int(byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position
+        shift += 7
+    return value, UNUSUAL
+
+
+@kernel(allocates=False)
+def _content(message: Bytes, position: int, end: int) -> tuple[int, int]:
+    """First and end of the content whose length is at a position; UNUSUAL if it does not fit."""
+    length, first = _varint(message, position, end)
+    if first < 0 or length < 0 or length > end - first:
+        return UNUSUAL, UNUSUAL
+    return first, first + length
+
+
+@kernel(allocates=False)
+def _field_end(message: Bytes, position: int, end: int) -> int:
+    """The end of the field at a position, or UNUSUAL; its tag must have one byte."""
+    tag = message[position]
+    if tag >= 0x80 or tag < 0x08:
+        return UNUSUAL
+    wire_type = tag & 7
+    if wire_type == _DELIMITED:
+        return _content(message, position + 1, end)[1]
+    if wire_type == _VARINT:
+        return _varint(message, position + 1, end)[1]
+    size = 9 if wire_type == _FIXED64 else 5
+    if (wire_type != _FIXED64 and wire_type != _FIXED32) or size > end - position:
+        return UNUSUAL
+    return position + size
+
+
+@kernel(allocates=False)
+def _count_samples(message: Bytes, position: int, end: int) -> int:
+    """The sample fields of a series up to the first unusual field."""
+    n_samples = 0
+    while position < end:
+        tag = message[position]
+        if tag != _LABEL and tag != _SAMPLE:
+            return n_samples
+        position = _content(message, position + 1, end)[1]
+        if position < 0:
+            return n_samples
+        n_samples += tag == _SAMPLE
+    return n_samples
+
+
+@kernel("UniTuple(i8, 3)(Array(u1, 1, 'C', readonly=True))", allocates=False)
+def count_fields(message: Bytes) -> tuple[int, int, int]:
+    """How many series, other fields and samples a WriteRequest has; UNUSUAL for the first.
+
+    The samples are at least as many as `decode_samples` finds.
+    """
+    position, end = 0, len(message)
+    n_series = n_others = n_samples = 0
+    while position < end:
+        after = _field_end(message, position, end)
+        if after < 0:
+            return UNUSUAL, 0, 0
+        if message[position] == _SERIES:
+            n_series += 1
+            first, _ = _content(message, position + 1, end)
+            n_samples += _count_samples(message, first, after)
+        else:
+            n_others += 1
+        position = after
+    return n_series, n_others, n_samples
+
+
+@kernel("UniTuple(i8, 2)(Array(u1, 1, 'C', readonly=True), i8, i8[::1])", allocates=False)
+def split_points(message: Bytes, piece_bytes: int, ends: Ints) -> tuple[int, int]:
+    """Fill `ends` with the ends of pieces of whole fields, each of at least `piece_bytes`.
+
+    How many there are, and how many fields; (UNUSUAL, 0) if there is an unusual one. `ends` has
+    room for `len(message) // piece_bytes` of them.
+    """
+    position, end, start = 0, len(message), 0
+    n_pieces = n_fields = 0
+    while position < end:
+        position = _field_end(message, position, end)
+        if position < 0:
+            return UNUSUAL, 0
+        n_fields += 1
+        if position - start >= piece_bytes and n_pieces < len(ends):
+            ends[n_pieces] = position
+            n_pieces += 1
+            start = position
+    return n_pieces, n_fields
+
+
+@kernel(allocates=False)
+def _read_samples(
+    message: Bytes, position: int, end: int, timestamps: Ints, bits: Words, n_rows: int
+) -> int:
+    """Append the samples of a series; the new number of rows, or UNUSUAL."""
+    while position < end:
+        if message[position] != _SAMPLE or n_rows >= len(timestamps):
+            return UNUSUAL
+        inner, position = _content(message, position + 1, end)
+        if position < 0:
+            return UNUSUAL
+        timestamp, value = 0, np.uint64(0)
+        while inner < position:
+            tag = message[inner]
+            if tag == _VALUE:
+                if inner + 9 > position:
+                    return UNUSUAL
+                value = load_word(message, inner + 1)
+                inner += 9
+            elif tag == _TIMESTAMP:
+                timestamp, inner = _varint(message, inner + 1, position)
+                if inner < 0:
+                    return UNUSUAL
+            else:
+                return UNUSUAL
+        timestamps[n_rows] = timestamp
+        bits[n_rows] = value
+        n_rows += 1
+    return n_rows
+
+
+@kernel(allocates=False)
+def _labels_end(message: Bytes, position: int, end: int) -> int:
+    """The end of the label fields that start at a position; UNUSUAL if one does not fit."""
+    while position >= 0 and position < end and message[position] == _LABEL:
+        position = _content(message, position + 1, end)[1]
+    return position
+
+
+@kernel(
+    "UniTuple(i8, 3)(u8[::1], i4[::1], u8[::1], i8[::1], i8[::1], i8[::1], u1[::1], u1[::1], i8,"
+    " Array(u1, 1, 'C', readonly=True), i8[::1], i8[::1], u8[::1], i8[:, ::1], i8[:, ::1])",
+    allocates=False,
+)
+def decode_samples(
+    secret: Words,
+    slots: Slots,
+    hashes: Words,
+    tenants: Ints,
+    table_ids: Ints,
+    starts: Ints,
+    keys: Bytes,
+    marks: Bytes,
+    tenant: int,
+    message: Bytes,
+    ids: Ints,
+    timestamps: Ints,
+    bits: Words,
+    left: Ints,
+    others: Ints,
+) -> tuple[int, int, int]:
+    """Decode the samples of a WriteRequest; the numbers of rows, of left series and of `others`.
+
+    `count_fields` gives the sizes of the outputs. Rows of a series that is not in the table have
+    the id NOT_FOUND, and the series is in `left`: start and end of its key in the message, first
+    and end of its rows. A series whose fields are not labels and then samples has no rows; it is
+    in `left` with start and end of its message, its place among the rows, and UNUSUAL. `others`
+    has first and end of all other fields.
+    """
+    position, end = 0, len(message)
+    n_rows = n_left = n_others = 0
+    while position < end:
+        after = _field_end(message, position, end)
+        if after < 0:
+            break
+        if message[position] != _SERIES:
+            if n_others < len(others):
+                others[n_others, 0] = position
+                others[n_others, 1] = after
+                n_others += 1
+            position = after
+            continue
+        first, _ = _content(message, position + 1, end)
+        labels_end = _labels_end(message, first, after)
+        rows_end = UNUSUAL
+        if labels_end >= 0 and after - first <= _MAX_USUAL_BYTES:
+            rows_end = _read_samples(message, labels_end, after, timestamps, bits, n_rows)
+        entry = NOT_FOUND
+        if rows_end >= 0:
+            entry = find_entry(
+                secret, slots, hashes, tenants, starts, keys, tenant, message, first, labels_end
+            )
+            series_id = table_ids[entry] if entry >= 0 else NOT_FOUND
+            for row in range(n_rows, rows_end):
+                ids[row] = series_id
+        if entry >= 0:
+            marks[entry] = 1
+        elif n_left < len(left):
+            left[n_left, 0] = first
+            left[n_left, 1] = labels_end if rows_end >= 0 else after
+            left[n_left, 2] = n_rows
+            left[n_left, 3] = rows_end
+            n_left += 1
+        n_rows = max(n_rows, rows_end)
+        position = after
+    return n_rows, n_left, n_others
