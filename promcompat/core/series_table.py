@@ -1,7 +1,8 @@
 """The series that are known by the bytes of their labels, as a table which kernels search.
 
-A table never changes for those who search it. Its builder appends entries behind those that a
-published table has, and publishes the next table with slots of its own.
+A table does not change for those who search it, except that it loses removed series. Its builder
+appends entries behind those of the published table, and publishes the next one with slots of its
+own.
 """
 
 import secrets
@@ -45,7 +46,8 @@ TableArrays = tuple[
 class SeriesTable:
     """Keys of series by tenant, with their ids; see `series_table_kernels`.
 
-    `starts[i]` and `starts[i + 1]` bound the key of entry i in `keys`. Who finds an entry sets its
+    `starts[i]` and `starts[i + 1]` bound the key of entry i in `keys`. The id of an entry that was
+    removed is UNKNOWN_SERIES. Who finds an entry sets its
     mark to 1, which says that it is in use; marks may be set by several threads.
     """
 
@@ -162,10 +164,11 @@ class SeriesTableBuilder:
         self._add_to_slots(first)
 
     def remove(self, series_ids: Collection[int]) -> None:
-        """Publish a table without these series."""
+        """Publish a table without these series; tables published before lose them too."""
         ids = self._ids[: self._n_entries]
         gone = np.isin(ids, np.fromiter(series_ids, np.int64, len(series_ids)))
         self._is_live[: self._n_entries][gone] = 0
+        ids[gone] = UNKNOWN_SERIES
         self._n_live = int(np.count_nonzero(self._is_live))
         self._slots = _empty_slots(_slots_for(self._n_entries))
         fill_slots(self._slots, self._hashes, self._is_live, 0, self._n_entries)
@@ -221,14 +224,15 @@ class SeriesTableBuilder:
         self._publish()
 
     def _publish(self) -> None:
+        n_entries = self._n_entries
         self.table = SeriesTable(
             self._slots,
-            self._hashes,
-            self._tenants,
-            self._ids,
-            self._starts,
+            self._hashes[:n_entries],
+            self._tenants[:n_entries],
+            self._ids[:n_entries],
+            self._starts[: n_entries + 1],
             self._keys,
-            self._marks,
+            self._marks[:n_entries],
         )
 
 

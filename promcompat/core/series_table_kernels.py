@@ -85,7 +85,8 @@ def hash_key(secret: Words, tenant: int, data: Bytes, start: int, end: int) -> n
 
 
 @kernel(allocates=False)
-def _are_equal(data: Bytes, start: int, end: int, keys: Bytes, key_start: int) -> bool:
+def are_equal(data: Bytes, start: int, end: int, keys: Bytes, key_start: int) -> bool:
+    """Whether `data[start:end]` are the bytes of `keys` from `key_start` on, as many."""
     position, key_position = start, key_start
     while position + 8 <= end:
         if load_word(data, position) != load_word(keys, key_position):
@@ -126,7 +127,7 @@ def find_entry(
             hashes[entry] == wanted
             and tenants[entry] == tenant
             and starts[entry + 1] - starts[entry] == end - start
-            and _are_equal(data, start, end, keys, starts[entry])
+            and are_equal(data, start, end, keys, starts[entry])
         ):
             return entry
         slot = (slot + 1) & mask

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.compiled_kernels import kernel
-from promcompat.core.series_table_kernels import NOT_FOUND, find_entry, load_word
+from promcompat.core.series_table_kernels import NOT_FOUND, are_equal, find_entry, load_word
 
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
@@ -169,6 +169,66 @@ def _labels_end(message: Bytes, position: int, end: int) -> int:
     return position
 
 
+@kernel(allocates=False)
+def _note(notes: Ints, index: int, first: int, end: int, first_row: int, end_row: int) -> int:
+    """Fill a line of `notes`, if it has this line, which has four columns; the next line."""
+    if index < len(notes):
+        notes[index, 0] = first
+        notes[index, 1] = end
+        notes[index, 2] = first_row
+        notes[index, 3] = end_row
+    return index + 1
+
+
+@kernel(allocates=False)
+def _key_end(
+    tenants: Ints,
+    table_ids: Ints,
+    starts: Ints,
+    keys: Bytes,
+    tenant: int,
+    entry: int,
+    message: Bytes,
+    first: int,
+    end: int,
+) -> int:
+    """The end of the labels of a series if they are the key of an entry; UNUSUAL otherwise."""
+    if entry >= len(table_ids) or table_ids[entry] == NOT_FOUND or tenants[entry] != tenant:
+        return UNUSUAL
+    labels_end = first + starts[entry + 1] - starts[entry]
+    if labels_end > end or (labels_end < end and message[labels_end] == _LABEL):
+        return UNUSUAL
+    return labels_end if are_equal(message, first, labels_end, keys, starts[entry]) else UNUSUAL
+
+
+@kernel(allocates=False)
+def _locate(
+    secret: Words,
+    slots: Slots,
+    hashes: Words,
+    tenants: Ints,
+    table_ids: Ints,
+    starts: Ints,
+    keys: Bytes,
+    tenant: int,
+    guess: int,
+    message: Bytes,
+    first: int,
+    end: int,
+) -> tuple[int, int]:
+    """The entry of a series and the end of its labels; NOT_FOUND and UNUSUAL for what has none."""
+    labels_end = _key_end(tenants, table_ids, starts, keys, tenant, guess, message, first, end)
+    if labels_end >= 0:
+        return guess, labels_end
+    labels_end = _labels_end(message, first, end)
+    if labels_end < 0:
+        return NOT_FOUND, UNUSUAL
+    entry = find_entry(
+        secret, slots, hashes, tenants, starts, keys, tenant, message, first, labels_end
+    )
+    return entry, labels_end
+
+
 @kernel(
     "UniTuple(i8, 3)(u8[::1], i4[::1], u8[::1], i8[::1], i8[::1], i8[::1], u1[::1], u1[::1], i8,"
     " Array(u1, 1, 'C', readonly=True), i8[::1], i8[::1], u8[::1], i8[:, ::1], i8[:, ::1])",
@@ -197,42 +257,47 @@ def decode_samples(
     the id NOT_FOUND, and the series is in `left`: start and end of its key in the message, first
     and end of its rows. A series whose fields are not labels and then samples has no rows; it is
     in `left` with start and end of its message, its place among the rows, and UNUSUAL. `others`
-    has first and end of all other fields.
+    has start and end of all other fields, and zeros.
     """
     position, end = 0, len(message)
     n_rows = n_left = n_others = 0
+    last_entry = NOT_FOUND
     while position < end:
-        after = _field_end(message, position, end)
-        if after < 0:
+        start = position
+        position = _field_end(message, start, end)
+        if position < 0:
             break
-        if message[position] != _SERIES:
-            if n_others < len(others):
-                others[n_others, 0] = position
-                others[n_others, 1] = after
-                n_others += 1
-            position = after
+        if message[start] != _SERIES:
+            n_others = _note(others, n_others, start, position, 0, 0)
             continue
-        first, _ = _content(message, position + 1, end)
-        labels_end = _labels_end(message, first, after)
+        first, _ = _content(message, start + 1, end)
+        # Senders repeat the order of their series, in which the entries were made.
+        entry, labels_end = _locate(
+            secret,
+            slots,
+            hashes,
+            tenants,
+            table_ids,
+            starts,
+            keys,
+            tenant,
+            last_entry + 1,
+            message,
+            first,
+            position,
+        )
         rows_end = UNUSUAL
-        if labels_end >= 0 and after - first <= _MAX_USUAL_BYTES:
-            rows_end = _read_samples(message, labels_end, after, timestamps, bits, n_rows)
-        entry = NOT_FOUND
-        if rows_end >= 0:
-            entry = find_entry(
-                secret, slots, hashes, tenants, starts, keys, tenant, message, first, labels_end
-            )
-            series_id = table_ids[entry] if entry >= 0 else NOT_FOUND
-            for row in range(n_rows, rows_end):
-                ids[row] = series_id
+        if labels_end >= 0 and position - first <= _MAX_USUAL_BYTES:
+            rows_end = _read_samples(message, labels_end, position, timestamps, bits, n_rows)
+        if rows_end < 0:
+            n_left = _note(left, n_left, first, position, n_rows, UNUSUAL)
+            continue
         if entry >= 0:
             marks[entry] = 1
-        elif n_left < len(left):
-            left[n_left, 0] = first
-            left[n_left, 1] = labels_end if rows_end >= 0 else after
-            left[n_left, 2] = n_rows
-            left[n_left, 3] = rows_end
-            n_left += 1
-        n_rows = max(n_rows, rows_end)
-        position = after
+            last_entry = entry
+        else:
+            n_left = _note(left, n_left, first, labels_end, n_rows, rows_end)
+        for row in range(n_rows, rows_end):
+            ids[row] = table_ids[entry] if entry >= 0 else NOT_FOUND
+        n_rows = rows_end
     return n_rows, n_left, n_others

@@ -153,7 +153,7 @@ def _read_wire(message: bytes, known: KnownSeries, max_series: int) -> _Wire:
     if n_series + n_others > max_series:
         raise BadDataError(f"the request has more than {max_series} {_SERIES}")
     rows = _Rows.empty(n_samples)
-    left, others = np.empty((n_series, 4), np.int64), np.empty((n_others, 2), np.int64)
+    left, others = np.empty((n_series, 4), np.int64), np.empty((n_others, 4), np.int64)
     table, columns = known.table.arrays(), (rows.ids, rows.timestamps, rows.bits)
     n_rows, n_left, _ = decode_samples(*table, known.tenant, view, *columns, left, others)
     return _Wire(
@@ -162,7 +162,7 @@ def _read_wire(message: bytes, known: KnownSeries, max_series: int) -> _Wire:
             _Left(message[first:end], first_row, end_row)
             for first, end, first_row, end_row in left[:n_left].tolist()
         ],
-        _parse(b"".join([message[first:end] for first, end in others.tolist()])),
+        _parse(b"".join([message[first:end] for first, end, _, _ in others.tolist()])),
     )
 
 

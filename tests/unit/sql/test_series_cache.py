@@ -34,7 +34,6 @@ def test_what_is_known_at_one_moment_does_not_change() -> None:
     cache.add("a", numbered(0, 1000))
     before = cache.known("a", 7)
     cache.add("a", numbered(1000, 3000))
-    cache.forget([1, 2, 3])
     cache.forget(None)
     keys = list(numbered(0, 1000))
     assert before.find(keys).tolist() == list(range(1000))
