@@ -8,11 +8,10 @@ import asyncpg
 import numpy as np
 import pytest
 
-from promcompat.core.errors import OverloadedError
+from promcompat.core.errors import OverloadedError, StaleKnowledgeError
 from promcompat.core.thresholds import BreachLevel, LevelChange
 from sql.database.connection_pool import acquired
 from sql.database.database import Database
-from sql.database.installation_guard import StaleKnowledgeError
 from sql.samples.arrival_log import (
     AppendConditions,
     ArrivalKind,
