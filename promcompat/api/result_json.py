@@ -90,7 +90,7 @@ def _vector(matrix: Matrix, timestamps: IntArray) -> Iterator[bytes]:
         rows = present[first : first + _POINTS_PER_RUN]
         texts = format_sample_values(matrix.values[rows, 0])
         for row, text in zip(rows.tolist(), texts, strict=True):
-            labels = _labels(matrix.labels[row])
+            labels = matrix.labels[row].json()
             yield b'{"metric":' + labels + b',"value":[' + time + b',"' + text + b'"]}'
 
 
@@ -141,7 +141,7 @@ def _series(labels: Labels, leads: Sequence[bytes], texts: Sequence[bytes]) -> b
 
 
 def _head(labels: Labels) -> bytes:
-    return b'{"metric":' + _labels(labels) + b',"values":['
+    return b'{"metric":' + labels.json() + b',"values":['
 
 
 def _points(leads: Sequence[bytes], texts: Sequence[bytes]) -> bytes:
@@ -154,10 +154,6 @@ def _points(leads: Sequence[bytes], texts: Sequence[bytes]) -> bytes:
 def _leads(timestamps: IntArray) -> list[bytes]:
     """`"],[<seconds>,"` for each time: what stands between two values."""
     return [b'"],[' + time + b',"' for time in format_timestamps(timestamps)]
-
-
-def _labels(labels: Labels) -> bytes:
-    return orjson.dumps(dict(labels.pairs))
 
 
 def _stats(result: QueryResult, per_step: bool) -> bytes:

@@ -8,6 +8,7 @@ from sys import getsizeof
 from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from pydantic_core import CoreSchema, core_schema
 
@@ -20,9 +21,10 @@ METADATA_LABELS = frozenset((METRIC_NAME, "__type__", "__unit__"))
 STALE_NAN_BITS = 0x7FF0000000000002
 """The bits of the stale marker, a NaN that differs from other NaNs only in its bits."""
 _LEGACY_NAME = re.compile("[a-zA-Z_][a-zA-Z0-9_]*")
-_BYTES_PER_LABEL_SET = 150
-_BYTES_PER_LABEL = 72
-"""A tuple of two and its place in the tuples of the label set, with and without metadata."""
+_BYTES_PER_LABEL_SET = 190
+_BYTES_PER_LABEL = 78
+"""A tuple of two, its place in the tuples of the label set, with and without metadata, and the
+punctuation of its JSON."""
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float64]
@@ -41,16 +43,18 @@ class Labels:
     `str` equals byte order of UTF-8, so plain tuple comparison gives it.
     """
 
-    __slots__ = ("_hash", "_without_metadata", "pairs")
+    __slots__ = ("_hash", "_json", "_without_metadata", "pairs")
 
     pairs: tuple[tuple[str, str], ...]
     _without_metadata: "Labels | None"
+    _json: bytes | None
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         """Sorts the pairs and drops empty values; names must be unique."""
         self.pairs = tuple(sorted(pair for pair in pairs if pair[1]))
         self._hash = hash(self.pairs)
         self._without_metadata = None
+        self._json = None
 
     @classmethod
     def of(cls, mapping: Mapping[str, str]) -> "Labels":
@@ -104,10 +108,17 @@ class Labels:
         """A new dict of names to values, in name order."""
         return dict(self.pairs)
 
+    def json(self) -> bytes:
+        """The label set as a JSON object; cached, since each answer with the series has it."""
+        if self._json is None:
+            self._json = orjson.dumps(dict(self.pairs))
+        return self._json
+
     def n_bytes(self) -> int:
         """The approximate memory of the label set, for caches that count bytes."""
         return _BYTES_PER_LABEL_SET + sum(
-            _BYTES_PER_LABEL + getsizeof(name) + getsizeof(value) for name, value in self.pairs
+            _BYTES_PER_LABEL + getsizeof(name) + getsizeof(value) + len(name) + len(value)
+            for name, value in self.pairs
         )
 
     def without(self, names: Iterable[str]) -> "Labels":
