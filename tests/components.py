@@ -19,6 +19,8 @@ from tests.community import find_community
 
 _SUITE = "sid"
 _SERVER_SUITE = "trixie"
+_OLD_SUITE = "bookworm"
+_CLOCK = "usr/lib/*/faketime/libfaketimeMT.so.1"
 _PACKAGES = ("prometheus", "promtool", "prometheus-node-exporter", "victoria-metrics")
 _PROGRAMS = ("prometheus", "promtool", "prometheus-node-exporter", "vmagent", "victoria-metrics")
 
@@ -80,6 +82,23 @@ def find_alertmanager() -> Path:
 
 
 @cache
+def _install_clock() -> Path:
+    """Return the library that gives a program another clock, by LD_PRELOAD.
+
+    It is of an old suite, because it runs on the C library of this machine.
+    """
+
+    def build(partial: Path) -> None:
+        unpack_packages(_OLD_SUITE, ("libfaketime",), partial, report=_report_line)
+
+    def is_healthy(folder: Path) -> bool:
+        return any(folder.glob(_CLOCK))
+
+    target = default_cache_folder() / f"libfaketime-{_OLD_SUITE}-1"
+    return next(install_once(target, build, is_healthy).glob(_CLOCK))
+
+
+@cache
 def _install_dynamic(name: str) -> tuple[str, ...]:
     """Return the command that runs one of Debian's servers on the libraries it was built with."""
 
@@ -133,6 +152,7 @@ COMPONENTS: Mapping[str, Callable[[], Any]] = {
     "Alertmanager": find_alertmanager,
     "PgBouncer": lambda: _install_dynamic("pgbouncer"),
     "nginx": lambda: _install_dynamic("nginx"),
+    "libfaketime": _install_clock,
     "Temporal": _find_temporal,
     "curl": _find_curl,
 }

@@ -94,6 +94,23 @@ class LoadResult:
         return [float(count * per_request * n_parts / self.seconds) for count in counts]
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server answered, or that the connection was cut (status 0)."""
+
+    status: int
+    text: bytes
+    names_retry_time: bool = False
+    """Whether it has the header Retry-After."""
+
+    @property
+    def kind(self) -> str:
+        """Under which name a refusal is counted."""
+        if self.status != 503:
+            return str(self.status or "cut")
+        return "503" if self.names_retry_time else "503 without Retry-After"
+
+
 class Connection:
     """One HTTP connection, which is opened again when it was lost."""
 
@@ -103,8 +120,8 @@ class Connection:
         self._host = parts.netloc
         self._socket: socket.socket | None = None
 
-    def post(self, body: bytes) -> tuple[int, bytes]:
-        """Send a body; the status and the text of the answer. Raises OSError."""
+    def post(self, body: bytes) -> Answer:
+        """Send a body. Raises OSError."""
         try:
             connected = self._socket or self._open()
             header = _HEADER.format(host=self._host, length=len(body)).encode()
@@ -119,7 +136,7 @@ class Connection:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return self._socket
 
-    def _read_answer(self, connected: socket.socket) -> tuple[int, bytes]:
+    def _read_answer(self, connected: socket.socket) -> Answer:
         answer = b""
         while b"\r\n\r\n" not in answer:
             answer += self._receive(connected)
@@ -133,7 +150,7 @@ class Connection:
         # A text in chunks, of an error, is not read to its end.
         if b"transfer-encoding" in fields or fields.get(b"connection", b"").strip() == b"close":
             self.close()
-        return int(head.split(b" ", 2)[1]), text
+        return Answer(int(head.split(b" ", 2)[1]), text, b"retry-after" in fields)
 
     @staticmethod
     def _receive(connected: socket.socket) -> bytes:
@@ -173,17 +190,17 @@ class _Sender:
         while True:
             started = time.perf_counter()
             try:
-                status, text = self.connection.post(body)
+                answer = self.connection.post(body)
             except OSError as exc:
-                status, text = 0, str(exc).encode()
-            ended = time.perf_counter()
+                answer = Answer(0, str(exc).encode())
+            ended, status = time.perf_counter(), answer.status
             if status // 100 == 2:
                 self.request_ms.append((ended - started) * 1000)
                 self.ended.append(ended)
                 return
             if (status and status not in _RETRIED) or time.monotonic() > give_up:
-                raise LoadError(f"{status}: {text[:300].decode(errors='replace')}")
-            self.refused[str(status or "cut")] += 1
+                raise LoadError(f"{status}: {answer.text[:300].decode(errors='replace')}")
+            self.refused[answer.kind] += 1
             time.sleep(RETRY_SECONDS)
 
 

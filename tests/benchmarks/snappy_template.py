@@ -61,7 +61,9 @@ def make_template(prefixes: Sequence[bytes], seed: int = 1) -> SnappyTemplate:
     """The template of series whose encoded labels are `prefixes`.
 
     Samples are random bytes when the stream is made, so that the compressor finds no repetition in
-    them. Where it does by chance, other bytes are drawn. Raises TemplateError if that never ends.
+    them. Where it does by chance, other bytes are drawn. That takes series of 250 bytes or more: of
+    shorter ones, so many are in a block of snappy that any last byte was there before. Raises
+    TemplateError then.
     """
     rng = np.random.default_rng(seed)
     samples = rng.integers(0, 256, (len(prefixes), VALUE_BYTES + TIME_BYTES), dtype=np.uint8)

@@ -1,5 +1,6 @@
 """A sender may try again whatever happens to the database, and nothing is lost or doubled."""
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,13 +11,17 @@ import pytest
 
 from sql.embedded.distributions import PostgresDistribution
 from tests.chaos.crashing_database import CrashingDatabase, crashing_database
-from tests.chaos.faults import FAULTS, LONG_FOR_ROWS, SmallDisk, small_disk
+from tests.chaos.faults import FAULTS, LONG_FOR_ROWS, SmallDisk, SteppedClock, small_disk
 from tests.chaos.stores import STORES
 from tests.chaos.survival import scene, survive
+from tests.components import require_component
 
 pytestmark = pytest.mark.e2e
 
 FAULT_SECONDS = 1.0
+HOUR_SECONDS = 3600
+CLOCK_SECONDS = 1.5
+"""The service looks at its clock at least once in that time."""
 DISK_MEBIBYTES = 320
 
 
@@ -42,6 +47,37 @@ async def test_faults_come_and_go(store: str, database: CrashingDatabase, tmp_pa
                 continue
             await survive(there, name, partial(make, there.faulty), FAULT_SECONDS)
         assert there.findings.write_answers["503"] > 0
+
+
+async def test_clock_steps_back_and_forth(
+    store: str,
+    database: CrashingDatabase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The senders' samples are older than any step back: those of the future are refused."""
+    clock = SteppedClock(require_component("libfaketime"), tmp_path / "clock")
+    with monkeypatch.context() as patch:
+        for name, value in clock.environment().items():
+            patch.setenv(name, value)
+        starting = scene(database, tmp_path, {"store": store}, seed=5)
+        there = await starting.__aenter__()
+    try:
+        await survive(there, "clock", partial(stepping, clock), FAULT_SECONDS)
+    finally:
+        await starting.__aexit__(None, None, None)
+
+
+@asynccontextmanager
+async def stepping(clock: SteppedClock) -> AsyncIterator[None]:
+    """Ahead by an hour, back by a day, far ahead, and true again."""
+    for seconds in (HOUR_SECONDS, -24 * HOUR_SECONDS, 40 * 24 * HOUR_SECONDS):
+        clock.step(seconds)
+        await asyncio.sleep(CLOCK_SECONDS)
+    try:
+        yield
+    finally:
+        clock.step(0)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small file system")
