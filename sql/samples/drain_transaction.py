@@ -11,7 +11,7 @@ from sql.samples.block_table import QUERIES
 _STATEMENT_SECONDS: Final = 60
 _IDLE_SECONDS: Final = 30
 """The server ends the transaction of a process that stops within it; folding takes seconds."""
-_LOCK_SECONDS: Final = 2
+_LOCK_SECONDS: Final = 0.5
 
 
 class ChangedMeanwhileError(PromcompatError):
@@ -28,7 +28,7 @@ async def drain_transaction(pool: Pool) -> AsyncIterator[Connection | None]:
         await connection.execute(
             QUERIES["limit_drain"],
             *(
-                str(seconds * 1000)
+                str(round(1000 * seconds))
                 for seconds in (_STATEMENT_SECONDS, _IDLE_SECONDS, _LOCK_SECONDS)
             ),
         )

@@ -1,0 +1,117 @@
+"""Which runs and blocks are merged next, and where a step of a merge ends."""
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sql.samples.block_table import FAR_DAY, FINAL_LEVEL, Origin
+from sql.samples.compaction import bounded_step
+from sql.samples.compaction_plan import Extent, Job, Layer, next_job
+from sql.samples.page_moves import StoredPage
+
+DAY_MS = 86_400_000
+DAY = 20_000
+DURING = DAY * DAY_MS + DAY_MS // 2
+AFTER = (DAY + 1) * DAY_MS + DAY_MS // 2
+EMPTY = Extent(1, DAY, 0, 0, 0)
+
+
+def layers(*levels: int, n_samples: int = 1_000, day: int = DAY) -> list[Layer]:
+    """Layers in arrival order."""
+    return [Layer(1, day, arrival, level, n_samples, 10) for arrival, level in enumerate(levels, 1)]
+
+
+class TestNextJob:
+    def test_nothing_to_do(self) -> None:
+        assert next_job([], [], {}, DURING) is None
+        assert next_job(layers(0, 0, 0), [EMPTY], {}, DURING) is None
+
+    def test_eight_layers_are_merged_into_the_next_level(self) -> None:
+        job = next_job(layers(*[0] * 8), [EMPTY], {}, DURING)
+        assert job == Job(1, DAY, max_level=0, through=8, makes_blocks=True)
+        assert job.out_level == 1
+
+    def test_a_larger_older_level_is_left_alone_and_no_block_is_made(self) -> None:
+        stored = [replace(layers(1)[0], n_samples=20_000), *layers(0, *[0] * 8)[1:]]
+        job = next_job(stored, [EMPTY], {}, DURING)
+        assert job == Job(1, DAY, max_level=0, through=9, makes_blocks=False)
+
+    def test_a_smaller_older_level_is_merged_with_it(self) -> None:
+        stored = [*layers(2, 1), *layers(0, 0, *[0] * 8)[2:]]
+        assert next_job(stored, [EMPTY], {}, DURING) == Job(1, DAY, 2, 10, makes_blocks=True)
+
+    def test_the_highest_full_level_decides(self) -> None:
+        job = next_job(layers(*[1] * 8, *[0] * 8), [EMPTY], {}, DURING)
+        assert job == Job(1, DAY, max_level=1, through=16, makes_blocks=True)
+
+    def test_far_runs_are_merged_by_layers_and_never_as_an_ended_day(self) -> None:
+        assert next_job(layers(*[0] * 7, day=FAR_DAY), [], {}, AFTER) is None
+        job = next_job(layers(*[0] * 8, day=FAR_DAY), [], {}, AFTER)
+        assert job == Job(1, FAR_DAY, 0, 8, makes_blocks=True)
+
+    def test_nothing_is_merged_across_an_arrival_set_aside(self) -> None:
+        assert next_job(layers(*[0] * 10), [EMPTY], {1: 3}, AFTER) is None
+        job = next_job(layers(*[0] * 11), [EMPTY], {1: 3}, AFTER)
+        assert job == Job(1, DAY, 0, 11, makes_blocks=False)
+
+    def test_an_ended_day_is_merged_once(self) -> None:
+        job = next_job(layers(0), [EMPTY], {}, AFTER)
+        assert job is not None
+        assert job.is_final
+        assert job.makes_blocks
+        assert next_job(layers(FINAL_LEVEL), [EMPTY], {}, AFTER) is None
+        assert next_job([], [replace(EMPTY, merged_samples=9)], {}, AFTER) is None
+
+    def test_a_day_has_not_ended_before_its_last_samples_have_arrived(self) -> None:
+        assert next_job(layers(0), [EMPTY], {}, (DAY + 1) * DAY_MS + 60_000) is None
+
+    def test_late_samples_wait_until_they_are_an_eighth(self) -> None:
+        merged = replace(EMPTY, merged_samples=8_001)
+        assert next_job(layers(0), [merged], {}, AFTER) is None
+        assert next_job(layers(0), [replace(EMPTY, merged_samples=8_000)], {}, AFTER) is not None
+
+    def test_full_blocks_are_not_merged_again(self) -> None:
+        full = replace(EMPTY, unmerged_samples=8_192_000, unmerged_blocks=1_000)
+        assert next_job([], [full], {}, AFTER) is None
+        small = replace(EMPTY, unmerged_samples=8_192_000, unmerged_blocks=10_000)
+        assert next_job([], [small], {}, AFTER) is not None
+
+
+@st.composite
+def page_lists(draw: st.DrawFn) -> list[StoredPage]:
+    origin = Origin(1, DAY, 0, False, 1, 1, 1)
+    pages = []
+    for _ in range(draw(st.integers(0, 8))):
+        first, last = sorted(draw(st.tuples(st.integers(1, 4), st.integers(1, 4))))
+        start, end = sorted(draw(st.tuples(st.integers(0, 9), st.integers(0, 9))))
+        n_samples = draw(st.integers(1, 5))
+        pages.append(StoredPage(False, 0, origin, n_samples, first, last, start, end))
+    return sorted(pages, key=lambda page: page.key)
+
+
+@given(pages=page_lists(), max_samples=st.integers(1, 12))
+def test_steps_cover_every_page_once_and_end(pages: list[StoredPage], max_samples: int) -> None:
+    """Without what is left over of a page, the steps take each page, in order."""
+    left, taken = list(pages), 0
+    while left:
+        step = bounded_step(left, None, max_samples)
+        assert step.pages
+        assert step.end is None or all(page.key < step.end for page in step.pages)
+        rest = left[len(step.pages) :]
+        assert step.end is not None or not rest
+        assert all(page.key >= step.end for page in rest if step.end is not None)
+        taken, left = taken + len(step.pages), rest
+    assert taken == len(pages)
+
+
+@given(pages=page_lists(), max_samples=st.integers(1, 12), limit=st.integers(1, 8))
+def test_a_step_stays_before_the_rows_that_were_not_read(
+    pages: list[StoredPage], max_samples: int, limit: int
+) -> None:
+    """Of 20,000 rows and more only the first are read; the last one read is the limit."""
+    known = pages[:limit]
+    if len(known) < len(pages) and known[-1].key > known[0].key:
+        step = bounded_step(known, known[-1].key, max_samples)
+        assert step.pages
+        assert all(page.key < known[-1].key for page in step.pages)
