@@ -74,10 +74,45 @@ def first_of(parts: Sequence[SeriesSamples]) -> SeriesSamples:
         n_samples = sum(len(part) for part in parts)
         if len(parts) <= _PARTS_AT_ONCE or len(parts) * len(ids) <= 4 * n_samples:
             return gathered(parts, ids, *ALL_TIME_MS)
-        # Neighbours first: of each part most series would be looked up in vain.
+        # Of each part, most series would be looked up in vain.
+        keys = _sort_keys(parts)
+        if keys is not None:
+            return _first_by_key(parts, keys)
         starts = range(0, len(parts), _PARTS_AT_ONCE)
         parts = [first_of(parts[start : start + _PARTS_AT_ONCE]) for start in starts]
     return parts[0]
+
+
+def _sort_keys(parts: Sequence[SeriesSamples]) -> IntArray | None:
+    """One number for series and time of each sample; None where 63 bits are not enough."""
+    first_id = min(int(part.ids[0]) for part in parts)
+    last_id = max(int(part.ids[-1]) for part in parts)
+    first_ms = min(int(part.timestamps.min()) for part in parts)
+    span_ms = max(int(part.timestamps.max()) for part in parts) - first_ms + 1
+    if (last_id - first_id + 1) * span_ms >= 1 << 63:
+        return None
+    ids = np.concatenate([np.repeat(part.ids, np.diff(part.offsets)) for part in parts])
+    ids -= first_id
+    ids *= span_ms
+    ids += np.concatenate([part.timestamps for part in parts])
+    ids -= first_ms
+    return ids
+
+
+def _first_by_key(parts: Sequence[SeriesSamples], keys: IntArray) -> SeriesSamples:
+    """The first sample of each key; the keys of a part ascend, so that sorting merges runs."""
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    is_first = np.append(True, keys[1:] != keys[:-1])
+    order = order[is_first]
+    ids = np.concatenate([np.repeat(part.ids, np.diff(part.offsets)) for part in parts])[order]
+    starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+    return SeriesSamples(
+        ids[starts],
+        np.append(starts, len(ids)),
+        np.concatenate([part.timestamps for part in parts])[order],
+        np.concatenate([part.values for part in parts])[order],
+    )
 
 
 def _all_ids(parts: Sequence[SeriesSamples]) -> IntArray:

@@ -102,3 +102,22 @@ def test_pieces_that_do_not_overlap_are_joined() -> None:
 def test_one_piece_is_its_own_fold() -> None:
     samples = samples_of({(1, 1): 5})
     assert fold([Piece(samples, 1, 1, True)]) is samples
+
+
+# Thirty pieces of a few samples each, of so many series that pieces have few in common. The second
+# set of times is too long to be one number together with a series.
+@given(
+    st.lists(
+        st.dictionaries(
+            st.tuples(st.integers(0, 400), st.sampled_from([0, 1, 7, 5_000])), BITS, min_size=1
+        ),
+        min_size=30,
+        max_size=30,
+    ),
+    st.booleans(),
+)
+def test_many_pieces_of_many_series(content: list[dict[tuple[int, int], int]], far: bool) -> None:
+    if far:
+        content[0][0, -(1 << 61)] = 5
+    made = [Piece(samples_of(rows), k, k, replaces=k % 3 == 0) for k, rows in enumerate(content)]
+    assert rows_of(fold(made)) == folded(made, ())
