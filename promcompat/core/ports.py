@@ -121,25 +121,33 @@ class Catalogue(Protocol):
         """The metadata that senders reported for one family, or for all, sorted by family."""
 
 
-LATE_AFTER_MS: Final = 120_000
-"""A sample that is older than this when written is late: its day counts as changed."""
-
-CACHEABLE_AFTER_MS: Final = 300_000
-"""Only steps and samples older than this are cached.
-
-The three minutes between the two allow for differing clocks and slow writes: a write takes at most
-70 s, then its statement is cancelled.
-"""
+TimeRange = tuple[int, int]
+"""First and last Unix ms, both inclusive."""
+ALL_TIME: Final[TimeRange] = ALL_TIME_MS
 
 
-class LateWriteReader(Protocol):
-    """What a result cache reads before it uses or stores an entry."""
+class SampleState(Protocol):
+    """Which changes of a tenant's samples a store had made at some moment."""
 
-    async def late_writes(self, tenant: str, first_day: int, last_day: int) -> Mapping[int, int]:
-        """How often each day's samples were changed late (see `LATE_AFTER_MS`).
+    @property
+    def settled_ms(self) -> int:
+        """What is read of samples after this time may change without a trace (Unix ms)."""
 
-        Days are counted from 1970-01-01, both bounds included; a day without any is left out.
-        A reader that sees a late sample also sees its count.
+    def changed_since(self, earlier: "SampleState") -> Sequence[TimeRange]:
+        """The times whose samples have changed since an earlier state of the same store and tenant.
+
+        The ranges ascend and are apart. They may cover more than what changed, and mean nothing for
+        times that one of the states was not asked for.
+        """
+
+
+class ChangeReader(Protocol):
+    """Tells caches of answers whether these are still valid."""
+
+    async def sample_state(self, tenant: str, start_ms: int, end_ms: int) -> SampleState:
+        """The state of samples in `[start_ms, end_ms]`; what is read afterwards is not older.
+
+        Raises StorageUnavailableError.
         """
 
 

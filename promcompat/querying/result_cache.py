@@ -1,25 +1,25 @@
 """Answers range queries from the steps of earlier answers where that is exact.
 
 Dashboards repeat the same query with the window moved by a step or two. The cache keeps the steps
-of an answer that no write can change without being counted (see docs/adr/0010); a later query on
-the same step grid takes those, and the engine evaluates only the rest.
+of an answer, and what the store knew of changes before (see docs/adr/0010); a later query on the
+same step grid takes those whose samples did not change, and the engine evaluates only the rest.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
+
 from promcompat.core.bounded_caches import ByteBoundedCache, texts_bytes
-from promcompat.core.model import EvalRange
-from promcompat.core.ports import CACHEABLE_AFTER_MS, LateWriteReader
+from promcompat.core.model import BoolArray, EvalRange
+from promcompat.core.ports import ChangeReader, SampleState
 from promcompat.querying.step_columns import drop_empty_rows, join_steps, take_steps
 from promql.engine import Engine
 from promql.planning.step_reuse import StepReach, is_reusable, step_reach
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult, QueryStats
 
-DAY_MS: Final = 86_400_000
 _MIN_STEPS: Final = 2
 """A single step is evaluated as an instant query, whose rules differ."""
 _BYTES_PER_SERIES: Final = 400
@@ -51,11 +51,11 @@ class _Key:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """The steps `grid` of an answer without annotations, and the late writes it includes."""
+    """The steps `grid` of an answer without annotations, which includes the changes of `state`."""
 
     grid: EvalRange
     matrix: Matrix
-    late_writes: Mapping[int, int]
+    state: SampleState
 
     @property
     def n_bytes(self) -> int:
@@ -70,35 +70,26 @@ class _Request:
     query: Query
     key: _Key
     reach: StepReach
-    horizon_ms: int
-    late_writes: Mapping[int, int]
+    state: SampleState
     n_forgotten: int
 
 
 class RangeResultCache:
     """A `QueryRunner` that keeps answers of the engine, at most `max_bytes` of them."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        late_writes: LateWriteReader,
-        *,
-        max_bytes: int,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
-    ) -> None:
+    def __init__(self, engine: Engine, changes: ChangeReader, *, max_bytes: int) -> None:
         self.stats = ResultCacheStats()
         self._engine = engine
-        self._late_writes = late_writes
+        self._changes = changes
         self._max_bytes = max_bytes
         self._largest_entry = max_bytes // 4
-        self._now_ms = now_ms
         self._entries: ByteBoundedCache[_Key, _Entry] = ByteBoundedCache(max_bytes)
         self._n_forgotten = 0
 
     def forget(self) -> None:
         """Drop every entry, and keep nothing of the queries that are running now.
 
-        Called when the database went back in time: its counts of late writes may repeat.
+        Called when the database went back in time: a state may then equal an unrelated one.
         """
         self._n_forgotten += 1
         self._entries.clear()
@@ -110,20 +101,15 @@ class RangeResultCache:
         if reach is None:
             return await self._engine.run(query)
         asked = query.eval_range
-        # Read the clock before the late writes, and these before samples: a write in between then
-        # makes an entry smaller or invalid, never wrong.
-        horizon_ms = self._now_ms() - CACHEABLE_AFTER_MS - reach.ahead_ms
-        late_writes = await self._late_writes.late_writes(
-            query.tenant,
-            (asked.start_ms - reach.back_ms) // DAY_MS,
-            (asked.end_ms + reach.ahead_ms) // DAY_MS,
+        # Read the state before samples: a change in between makes an entry invalid, never wrong.
+        state = await self._changes.sample_state(
+            query.tenant, asked.start_ms - reach.back_ms, asked.end_ms + reach.ahead_ms
         )
         request = _Request(
             query=query,
             key=_key_of(query),
             reach=reach,
-            horizon_ms=horizon_ms,
-            late_writes=late_writes,
+            state=state,
             n_forgotten=self._n_forgotten,
         )
         return await self._answer(request)
@@ -164,9 +150,10 @@ class RangeResultCache:
         return await self._engine.run(replace(request.query, eval_range=grid))
 
     def _keep(self, request: _Request, result: QueryResult) -> None:
-        """Store the steps that are old enough, of an answer without annotations."""
+        """Store the steps of settled samples, of an answer without annotations."""
         grid = request.query.eval_range
-        n_steps = (min(request.horizon_ms, grid.end_ms) - grid.start_ms) // grid.step_ms + 1
+        settled_ms = request.state.settled_ms - request.reach.ahead_ms
+        n_steps = (min(settled_ms, grid.end_ms) - grid.start_ms) // grid.step_ms + 1
         matrix = result.value
         if n_steps < _MIN_STEPS or result.warnings or result.infos:
             return
@@ -181,7 +168,7 @@ class RangeResultCache:
         if old is not None and _is_within(kept, old.grid) and _is_current(old, request):
             return
         columns = drop_empty_rows(take_steps(matrix, grid, kept))
-        entry = _Entry(kept, columns, request.late_writes)
+        entry = _Entry(kept, columns, request.state)
         key_bytes = texts_bytes((request.key.tenant, request.key.text))
         self._entries.add(request.key, entry, key_bytes + entry.n_bytes)
         self._count_entries()
@@ -214,44 +201,39 @@ def _is_within(inner: EvalRange, outer: EvalRange) -> bool:
     return outer.start_ms <= inner.start_ms and inner.end_ms <= outer.end_ms
 
 
-def _changed_days(entry: _Entry, request: _Request, grid: EvalRange) -> list[int]:
-    """The days of samples the steps of `grid` depend on that changed since the entry was made."""
-    first = (grid.start_ms - request.reach.back_ms) // DAY_MS
-    last = (grid.end_ms + request.reach.ahead_ms) // DAY_MS
-    return sorted(
-        day
-        for day in entry.late_writes.keys() | request.late_writes.keys()
-        if first <= day <= last and entry.late_writes.get(day, 0) != request.late_writes.get(day, 0)
-    )
+def _unchanged_steps(entry: _Entry, request: _Request, grid: EvalRange) -> BoolArray:
+    """Which steps of `grid` depend on no sample that changed since the entry was made."""
+    is_unchanged = np.ones(grid.n_steps, np.bool_)
+    for first_ms, last_ms in request.state.changed_since(entry.state):
+        first = -((grid.start_ms + request.reach.ahead_ms - first_ms) // grid.step_ms)
+        behind = (last_ms + request.reach.back_ms - grid.start_ms) // grid.step_ms + 1
+        is_unchanged[max(0, first) : max(0, behind)] = False
+    return is_unchanged
 
 
 def _is_current(entry: _Entry, request: _Request) -> bool:
-    """Whether an entry agrees with the database, as far as the days of the request tell."""
-    asked = request.query.eval_range
-    return _is_within(entry.grid, asked) and not _changed_days(entry, request, entry.grid)
+    """Whether an entry agrees with the database, as far as the state of the request tells."""
+    if not _is_within(entry.grid, request.query.eval_range):
+        return False
+    return bool(_unchanged_steps(entry, request, entry.grid).all())
 
 
 def _usable_steps(entry: _Entry, request: _Request) -> EvalRange | None:
     """The longest run of the entry's steps that the query needs and that did not change."""
-    asked, reach = request.query.eval_range, request.reach
-    step_ms = asked.step_ms
+    asked = request.query.eval_range
     start_ms = max(asked.start_ms, entry.grid.start_ms)
     end_ms = min(asked.end_ms, entry.grid.end_ms)
     if end_ms < start_ms:
         return None
-    changed = _changed_days(entry, request, EvalRange(start_ms, end_ms, step_ms))
-    if changed:
-        before_ms = changed[0] * DAY_MS - reach.ahead_ms - 1
-        after_ms = (changed[-1] + 1) * DAY_MS + reach.back_ms
-        n_before = max(0, (before_ms - start_ms) // step_ms + 1)
-        n_after = max(0, (end_ms - after_ms) // step_ms + 1)
-        if n_before >= n_after:
-            end_ms = start_ms + (n_before - 1) * step_ms
-        else:
-            start_ms = end_ms - (n_after - 1) * step_ms
-    if end_ms < start_ms:
+    shared = EvalRange(start_ms, end_ms, asked.step_ms)
+    changed = np.flatnonzero(~_unchanged_steps(entry, request, shared))
+    starts, ends = np.append(-1, changed) + 1, np.append(changed, shared.n_steps)
+    longest = int(np.argmax(ends - starts))
+    first, behind = int(starts[longest]), int(ends[longest])
+    if first == behind:
         return None
-    return EvalRange(start_ms, end_ms, step_ms)
+    first_ms = start_ms + first * asked.step_ms
+    return EvalRange(first_ms, first_ms + (behind - first - 1) * asked.step_ms, asked.step_ms)
 
 
 def _missing_steps(asked: EvalRange, known: EvalRange) -> list[EvalRange]:

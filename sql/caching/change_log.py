@@ -6,20 +6,19 @@ valid until samples that it depends on change under a later version.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+
+from promcompat.core.ports import ALL_TIME, SampleState, TimeRange
 
 _NARROWEST_MS: Final = 1 << 14
 """16 seconds. Bounds how much older samples seem to change with those of now."""
 _WIDEST: Final = 49
 _MAX_BUCKETS: Final = 8_192
 """For each tenant: a day and a half of steady writes; 100 bytes each."""
-_EVER_MS: Final = 1 << 62
-
-TimeRange = tuple[int, int]
-"""First and last Unix ms, both inclusive."""
-EVERYTHING: Final[TimeRange] = (-_EVER_MS, _EVER_MS)
 
 
 class _TenantChanges:
@@ -36,7 +35,7 @@ class _TenantChanges:
         self.known_since = known_since
 
     def add(self, first_ms: int, last_ms: int, version: int) -> None:
-        first_ms, last_ms = max(first_ms, -_EVER_MS), min(last_ms, _EVER_MS)
+        first_ms, last_ms = max(first_ms, ALL_TIME[0]), min(last_ms, ALL_TIME[1])
         width = 0
         while width < _WIDEST and (_NARROWEST_MS << width) <= last_ms - first_ms:
             width += 1
@@ -54,7 +53,7 @@ class _TenantChanges:
 
     def since(self, version: int) -> list[TimeRange]:
         if version < self.known_since:
-            return [EVERYTHING]
+            return [ALL_TIME]
         ranges = []
         for (width, number), changed in self._versions.items():
             if changed > version:
@@ -107,6 +106,29 @@ class ChangeLog:
         Bounds are inclusive. The ranges may cover more than what changed.
         """
         if version < self._known_since:
-            return [EVERYTHING]
+            return [ALL_TIME]
         tenant = self._tenants.get(tenant_id)
         return tenant.since(version) if tenant is not None else []
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeLogState:
+    """The `SampleState` of a version of a log; `tenant_id` is None for an unknown tenant."""
+
+    log: ChangeLog
+    tenant_id: int | None
+    version: int
+
+    @property
+    def settled_ms(self) -> int:
+        """The log has the changes of all times."""
+        return ALL_TIME[1]
+
+    def changed_since(self, earlier: SampleState) -> Sequence[TimeRange]:
+        """The times that changed under later versions, which may be later than this one."""
+        assert isinstance(earlier, ChangeLogState)
+        if self.tenant_id is None:
+            return []
+        if earlier.tenant_id != self.tenant_id:
+            return [ALL_TIME]
+        return self.log.since(self.tenant_id, earlier.version)

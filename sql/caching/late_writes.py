@@ -1,4 +1,4 @@
-"""Which writes may change earlier results, and what is recorded for them.
+"""Which writes of the row store may change earlier results, and what is recorded for them.
 
 A cache keeps no step within the last `CACHEABLE_AFTER_MS` of now (see docs/adr/0010). A write of
 samples that are younger than `LATE_AFTER_MS` cannot affect such a step unless it takes minutes to
@@ -7,16 +7,26 @@ commit; all others count their days in the transaction that stores them. They al
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from promcompat.core.model import IntArray
-from promcompat.core.ports import CACHEABLE_AFTER_MS, LATE_AFTER_MS
+from promcompat.core.ports import ALL_TIME, SampleState, TimeRange
 from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.database.copy_format import SampleRows
+
+LATE_AFTER_MS: Final = 120_000
+"""A sample that is older than this when written is late: its day counts as changed."""
+
+CACHEABLE_AFTER_MS: Final = 300_000
+"""Only steps and samples older than this are cached.
+
+The three minutes between the two allow for differing clocks and slow writes: a write takes at most
+70 s, then its statement is cancelled.
+"""
 
 _MAX_DAY: Final = (1 << 31) - 1
 _HOUR_NOTED_AFTER_MS: Final = 50 * 60_000
@@ -64,6 +74,28 @@ class ReadState:
     ) -> "ReadState":
         """The state read after the clock said `now_ms`."""
         return cls(epoch, generation, now_ms - CACHEABLE_AFTER_MS, late_writes)
+
+
+@dataclass(frozen=True, slots=True)
+class LateWriteState:
+    """The `SampleState` of the row store: how often each day's samples were changed late.
+
+    Days without a late write are left out. The counts are valid within one epoch of the
+    `InstallationGuard`.
+    """
+
+    settled_ms: int
+    epoch: int
+    late_writes: Mapping[int, int]
+
+    def changed_since(self, earlier: SampleState) -> Sequence[TimeRange]:
+        """The days whose counts differ; see the port."""
+        assert isinstance(earlier, LateWriteState)
+        if earlier.epoch != self.epoch:
+            return [ALL_TIME]
+        own, others = self.late_writes, earlier.late_writes
+        days = sorted(day for day in own.keys() | others.keys() if own.get(day) != others.get(day))
+        return [(day * MS_PER_DAY, (day + 1) * MS_PER_DAY - 1) for day in days]
 
 
 def wall_clock_ms() -> int:

@@ -5,10 +5,10 @@ from typing import Final
 
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.model import SampleBlock, SeriesSelection, WriteBatch
-from promcompat.core.ports import CheckBytes, LateWriteReader, Store, any_bytes
+from promcompat.core.ports import ChangeReader, CheckBytes, Store, any_bytes
 from promcompat.core.series_table import KnownSeries
-from sql.caching.late_writes import clamp_day
-from sql.catalog import TimeBounds
+from sql.caching.late_writes import CACHEABLE_AFTER_MS, LateWriteState, clamp_day
+from sql.catalog import MS_PER_DAY, TimeBounds
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
 from sql.database.storage_stats import StorageStats
@@ -44,6 +44,7 @@ class RowStore:
         """`creates_partitions`: the table is a plain one, see `sample_table.is_partitioned`."""
         database = series.database
         self._database = database
+        self._now_ms = options.now_ms
         self._series = series
         partitions = SamplePartitions() if creates_partitions else None
         self._writer = BatchWriter(
@@ -130,18 +131,22 @@ class RowStore:
         return None if first_ms is None else (first_ms, last_ms)
 
     @read_again
-    async def late_writes(self, tenant: str, first_day: int, last_day: int) -> dict[int, int]:
-        """How often samples of each day were changed late; see `LateWriteReader`."""
+    async def sample_state(self, tenant: str, start_ms: int, end_ms: int) -> LateWriteState:
+        """How often samples were changed late; see `ChangeReader`."""
+        # Read the clock before the counts: a write in between then makes an entry smaller or
+        # invalid, never wrong.
+        settled_ms = self._now_ms() - CACHEABLE_AFTER_MS
+        days = clamp_day(start_ms // MS_PER_DAY), clamp_day(end_ms // MS_PER_DAY)
 
-        async def read() -> dict[int, int]:
+        async def read() -> LateWriteState:
             tenant_id = await self._database.tenants.find(tenant)
             if tenant_id is None:
-                return {}
-            first, last = clamp_day(first_day), clamp_day(last_day)
+                return LateWriteState(settled_ms, self._database.guard.epoch_number, {})
             async with acquired(self._database.read_pool) as connection:
-                row = await connection.fetchrow(_QUERIES["late_writes"], tenant_id, first, last)
-            self._database.guard.check_read(row["epoch"])
-            return dict(zip(row["days"] or (), row["late_writes"] or (), strict=True))
+                row = await connection.fetchrow(_QUERIES["late_writes"], tenant_id, *days)
+            epoch = self._database.guard.check_read(row["epoch"])
+            counts = dict(zip(row["days"] or (), row["late_writes"] or (), strict=True))
+            return LateWriteState(settled_ms, epoch, counts)
 
         return await self._database.guard.in_one_epoch(read)
 
@@ -176,6 +181,6 @@ def _read_planner(options: StorageOptions, rows_kept: int, *, is_plain: bool) ->
     )
 
 
-def _conforms(store: RowStore) -> tuple[Store, LateWriteReader]:
+def _conforms(store: RowStore) -> tuple[Store, ChangeReader]:
     """Checked by mypy: the store has the shape of its ports."""
     return store, store

@@ -223,16 +223,17 @@ async def test_whole_chunks_are_dropped_after_the_retention_and_hours_stay(
     await write_days(storage, 4)
     await do_maintenance(connection)
     hours = await hours_shown(connection)
-    days = NOW_MS // DAY_MS - 9, NOW_MS // DAY_MS
-    before = await storage.store.late_writes("red", *days)
+    bounds = NOW_MS - 9 * DAY_MS, NOW_MS
+    before = await storage.store.sample_state("red", *bounds)
     report = await do_maintenance(connection, retention_days=2)
     # Of the day two days ago a part is still to be kept, so the whole of it is.
     assert await sample_days(connection) == [0, 1, 2]
     assert report.n_chunks_dropped == 2
     assert report.n_deleted == 0
     assert await hours_shown(connection) == hours
-    after = await storage.store.late_writes("red", *days)
-    assert {days[1] - day for day, count in after.items() if count != before[day]} == {3, 4}
+    changed = (await storage.store.sample_state("red", *bounds)).changed_since(before)
+    assert {(NOW_MS - first_ms) // DAY_MS for first_ms, _ in changed} == {3, 4}
+    assert {(NOW_MS - last_ms) // DAY_MS for _, last_ms in changed} <= {2, 3, 4}
     # What comes later than the retention is taken, and goes again.
     await storage.store.write_batch("red", make_batch({JOBS: [(NOW_MS - 4 * DAY_MS, 1.0)]}))
     assert (await do_maintenance(connection, retention_days=2)).n_chunks_dropped == 1

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from promcompat.core.errors import PromcompatError, WriteRejectedError
 from promcompat.core.model import EvalRange, Labels
-from promcompat.core.ports import CACHEABLE_AFTER_MS, LATE_AFTER_MS
-from promcompat.querying.result_cache import DAY_MS, RangeResultCache
+from promcompat.querying.result_cache import RangeResultCache
 from promql.engine import Engine, EngineOptions
 from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult
+from sql.caching.late_writes import CACHEABLE_AFTER_MS, LATE_AFTER_MS
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from tests.factories import Points, make_batch, make_labels
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.integration
 
 STEP_MS = 60_000
 MINUTE_MS = 60_000
+DAY_MS = 24 * 60 * MINUTE_MS
 T0 = 20_000 * DAY_MS - 30 * MINUTE_MS
 """Half an hour before midnight, so that two days are read and one may change alone."""
 TENANT = "default"
@@ -51,10 +52,7 @@ class World:
         self.now_ms = T0
         self.caches = [
             RangeResultCache(
-                Engine(storage.store, EngineOptions()),
-                storage.store,
-                max_bytes=1 << 20,
-                now_ms=lambda: self.now_ms,
+                Engine(storage.store, EngineOptions()), storage.store, max_bytes=1 << 20
             )
             for storage in storages
         ]

@@ -9,7 +9,7 @@ import pytest
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import SampleBlock
-from promcompat.core.ports import CACHEABLE_AFTER_MS, LATE_AFTER_MS
+from sql.caching.late_writes import CACHEABLE_AFTER_MS, LATE_AFTER_MS
 from sql.samples.metric_storage import MetricStorage
 from tests.factories import Points, make_batch, make_labels, select_name
 from tests.repositories import opened_storage

@@ -1,10 +1,12 @@
-"""The cache of results copies no answer it cannot keep, and joins none that is large."""
+"""Which steps the cache of results keeps, uses and joins."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from promcompat.core.model import EvalRange
+from promcompat.core.ports import ALL_TIME, ChangeReader, SampleState, TimeRange
 from promcompat.querying.result_cache import RangeResultCache
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
@@ -18,11 +20,18 @@ MAX_BYTES = 40_000
 NOW_MS = 1_000 * STEP_MS
 
 
-class NoLateWrites:
-    """A database to which nothing is written late."""
+@dataclass(frozen=True)
+class Changes:
+    """The state of a store, and its changes since any other state."""
 
-    async def late_writes(self, tenant: str, first_day: int, last_day: int) -> Mapping[int, int]:
-        return {}
+    settled_ms: int = NOW_MS
+    changed: tuple[TimeRange, ...] = ()
+
+    async def sample_state(self, tenant: str, start_ms: int, end_ms: int) -> SampleState:
+        return self
+
+    def changed_since(self, earlier: SampleState) -> Sequence[TimeRange]:
+        return self.changed
 
 
 class CountingEngine(Engine):
@@ -37,7 +46,9 @@ class CountingEngine(Engine):
         return await super().run(query)
 
 
-async def world(n_early: int, n_late: int) -> tuple[CountingEngine, RangeResultCache]:
+async def world(
+    n_early: int, n_late: int, changes: ChangeReader = Changes()
+) -> tuple[CountingEngine, RangeResultCache]:
     """Series from the first step on, and others that begin at the last one of `grid(0)`."""
     store = InMemoryStore()
     times = [step * STEP_MS for step in range(2 * N_STEPS)]
@@ -46,8 +57,7 @@ async def world(n_early: int, n_late: int) -> tuple[CountingEngine, RangeResultC
     series |= {make_labels("x", late=str(n)): points[N_STEPS:] for n in range(n_late)}
     await store.write_batch("default", make_batch(series))
     engine = CountingEngine(store)
-    cache = RangeResultCache(engine, NoLateWrites(), max_bytes=MAX_BYTES, now_ms=lambda: NOW_MS)
-    return engine, cache
+    return engine, RangeResultCache(engine, changes, max_bytes=MAX_BYTES)
 
 
 def grid(first_step: int) -> EvalRange:
@@ -89,3 +99,32 @@ async def test_answer_that_grows_too_large_is_evaluated_whole() -> None:
     await check(engine, cache, grid(0))
     assert cache.stats.bytes_held > 0
     assert await check(engine, cache, grid(20)) == [20, N_STEPS]
+
+
+def at(step: int) -> int:
+    return step * STEP_MS
+
+
+async def evaluated_after(*changed: TimeRange) -> list[int]:
+    """How many steps are evaluated when a query is repeated after changes."""
+    engine, cache = await world(n_early=3, n_late=0, changes=Changes(changed=changed))
+    await check(engine, cache, grid(0))
+    return await check(engine, cache, grid(0))
+
+
+async def test_steps_are_used_again_until_their_samples_change() -> None:
+    lookback = 5
+    assert await evaluated_after() == []
+    assert await evaluated_after((at(N_STEPS), ALL_TIME[1])) == []
+    assert await evaluated_after((ALL_TIME[0], at(-lookback) - 1)) == []
+    assert await evaluated_after(ALL_TIME) == [N_STEPS]
+    assert await evaluated_after((at(90) - 10, at(90) - 5)) == [10]
+    assert await evaluated_after((at(20), at(20))) == [20 + lookback + 1]
+    # Of two runs of unchanged steps the longer one is used.
+    assert await evaluated_after((at(10), at(10)), (at(80), at(80))) == [10 + lookback + 1, 20]
+
+
+async def test_steps_whose_samples_may_still_change_are_not_kept() -> None:
+    engine, cache = await world(n_early=3, n_late=0, changes=Changes(settled_ms=at(59)))
+    await check(engine, cache, grid(0))
+    assert await check(engine, cache, grid(0)) == [N_STEPS - 60]

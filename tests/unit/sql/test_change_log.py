@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sql.caching.change_log import EVERYTHING, ChangeLog
+from promcompat.core.ports import ALL_TIME
+from sql.caching.change_log import ChangeLog
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -41,7 +42,7 @@ def test_what_was_forgotten_makes_everything_stale() -> None:
     log = ChangeLog()
     before = log.version
     log.forget()
-    assert log.since(TENANT, before) == [EVERYTHING]
+    assert log.since(TENANT, before) == [ALL_TIME]
     assert log.since(TENANT, log.version) == []
 
 
@@ -52,7 +53,7 @@ def test_old_changes_are_forgotten_when_there_are_too_many() -> None:
         changed(log, number * HOUR, number * HOUR)
     late = log.version
     before_last = changed(log, 5 * HOUR, 5 * HOUR)
-    assert log.since(TENANT, first) == [EVERYTHING]
+    assert log.since(TENANT, first) == [ALL_TIME]
     assert len(log.since(TENANT, before_last)) == 1
     assert covers(log.since(TENANT, late), 5 * HOUR)
 
@@ -61,11 +62,11 @@ def test_bounds_of_everything_are_a_change_of_everything() -> None:
     log = ChangeLog()
     before = changed(log, -(1 << 63), (1 << 63) - 1)
     ranges = log.since(TENANT, before)
-    assert covers(ranges, EVERYTHING[0])
-    assert covers(ranges, EVERYTHING[1])
+    assert covers(ranges, ALL_TIME[0])
+    assert covers(ranges, ALL_TIME[1])
 
 
-TIMES = st.one_of(st.integers(-3 * HOUR, 3 * HOUR), st.integers(*EVERYTHING))
+TIMES = st.one_of(st.integers(-3 * HOUR, 3 * HOUR), st.integers(*ALL_TIME))
 
 
 @given(st.lists(st.tuples(TIMES, TIMES), min_size=1, max_size=20), st.data())
