@@ -1,0 +1,32 @@
+-- start --
+-- Where a head that may hold $1 samples begins: the newest arrivals with at most that many samples
+-- together come after held_after. last_change is the newest change.
+WITH counted AS (
+    SELECT a.id, sum(a.n_samples) OVER (ORDER BY a.id DESC) AS n_samples
+    FROM arrival AS a
+    WHERE NOT a.is_aside
+)
+SELECT
+    greatest(s.drained_through, (SELECT max(n.id) FROM counted AS n WHERE n.n_samples > $1))
+    AS held_after,
+    greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change
+FROM drain_state AS s
+
+-- undrained_deletions --
+-- The undrained deletions up to arrival $1.
+SELECT
+    id, tenant_id, kind, n_samples, first_series, last_series, first_ms, last_ms, is_aside, payload
+FROM arrival
+WHERE id <= $1 AND kind = 3 AND NOT is_aside
+ORDER BY id
+
+-- undrained_samples --
+-- Arrivals of tenant $1 from behind id $2 to id $3 with samples in ($4, $5] ms, the oldest $6 of them.
+SELECT
+    id, tenant_id, kind, n_samples, first_series, last_series, first_ms, last_ms, is_aside, payload
+FROM arrival
+WHERE
+    id > $2 AND id <= $3 AND tenant_id = $1 AND kind IN (1, 2) AND NOT is_aside
+    AND last_ms > $4 AND first_ms <= $5
+ORDER BY id
+LIMIT $6

@@ -1,0 +1,383 @@
+"""The head of a process beside real writers, drains and other processes."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import asyncpg
+import numpy as np
+import pytest
+
+from promcompat.core.ports import ALL_TIME, ALL_TIME_MS
+from sql.database.connection_pool import Connection, acquired
+from sql.database.database import Database
+from sql.samples import head as head_module
+from sql.samples.arrival_log import (
+    AppendConditions,
+    ArrivalKind,
+    ArrivalLog,
+    NewArrival,
+    SyncAnswer,
+)
+from sql.samples.block_reader import BlockReader
+from sql.samples.codec import encode_pages
+from sql.samples.drainer import Drainer, DrainOptions, DrainStats
+from sql.samples.fold import fold
+from sql.samples.head import Head, StaleViewError
+from sql.samples.head_view import HeadView
+from sql.samples.reader import SampleAllowance
+from tests.repositories import connected
+from tests.sample_model import Rows, rows_of, samples_of
+
+pytestmark = pytest.mark.integration
+
+TENANT = 1
+ALL_SERIES = np.arange(0, 100, dtype=np.int64)
+HOUR = 3_600_000
+
+
+class PausingLog(ArrivalLog):
+    """A log whose answers to `sync` can be held back on their way to the head."""
+
+    n_syncs = 0
+    hold: asyncio.Event | None = None
+    is_held: asyncio.Event
+
+    async def sync(
+        self, connection: Connection, after_id: int, after_change: int, max_bytes: int
+    ) -> SyncAnswer:
+        self.n_syncs += 1
+        answer = await super().sync(connection, after_id, after_change, max_bytes)
+        if (hold := self.hold) is not None:
+            self.hold = None
+            self.is_held.set()
+            await hold.wait()
+        return answer
+
+    def hold_next(self) -> asyncio.Event:
+        """Hold back the next answer until the returned event is set."""
+        self.is_held = asyncio.Event()
+        self.hold = asyncio.Event()
+        return self.hold
+
+
+class Replica:
+    """A process with a head."""
+
+    def __init__(self, database: Database, max_bytes: int = 1 << 30) -> None:
+        self.database = database
+        self.log = PausingLog(database.write_pool, database.guard)
+        self.head = Head(self.log, database.read_pool, database.guard, max_bytes=max_bytes)
+
+    async def append(
+        self, rows: Rows, kind: ArrivalKind = ArrivalKind.SAMPLES, tenant_id: int = TENANT
+    ) -> int:
+        """Append samples; returns the id of their arrival."""
+        [page] = encode_pages(samples_of(rows), 65_536, 1 << 20)
+        conditions = AppendConditions(version=self.database.guard.version)
+        arrival = NewArrival(
+            tenant_id,
+            kind,
+            page.n_samples,
+            page.first_series,
+            page.last_series,
+            page.first_ms,
+            page.last_ms,
+            page.payload,
+        )
+        [arrival_id] = await self.log.append([arrival], conditions)
+        return arrival_id
+
+    async def seen(self) -> Rows:
+        """What a query reads: the head and the runs of one snapshot."""
+        async with acquired(self.database.read_pool) as connection, snapshot(connection):
+            view = await self.head.view_in(connection)
+            view = await self.head.complete(view, connection, TENANT, None, *ALL_TIME_MS)
+            return await answer(view, connection)
+
+
+def snapshot(connection: Connection) -> asyncpg.transaction.Transaction:
+    """A transaction that reads one snapshot."""
+    return connection.transaction(isolation="repeatable_read", readonly=True)
+
+
+async def answer(view: HeadView, connection: Connection) -> Rows:
+    """The fold of a view and of the runs and blocks that a connection sees."""
+    stored = await BlockReader().read(
+        connection, TENANT, ALL_SERIES, *ALL_TIME_MS, SampleAllowance(0)
+    )
+    pieces = [*stored.pieces, *view.samples(TENANT, ALL_SERIES, *ALL_TIME_MS)]
+    return rows_of(fold(pieces, [*stored.deletions, *view.deletions(TENANT)]))
+
+
+def held(view: HeadView, tenant_id: int = TENANT) -> Rows:
+    """What is in memory alone."""
+    pieces = view.samples(tenant_id, ALL_SERIES, *ALL_TIME_MS)
+    return rows_of(fold(pieces, view.deletions(tenant_id)))
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = await Database.open(database_url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def replica(database: Database) -> AsyncIterator[Replica]:
+    replica = Replica(database)
+    yield replica
+    await replica.head.close()
+
+
+@pytest.fixture
+async def writer(database_url: str) -> AsyncIterator[Replica]:
+    """Another process."""
+    database = await Database.open(database_url)
+    yield Replica(database)
+    await database.close()
+
+
+@pytest.fixture
+def drain(writer: Replica) -> Callable[[], Awaitable[int]]:
+    """Drains everything."""
+    return Drainer(writer.database.write_pool, DrainOptions(), DrainStats()).drain_all
+
+
+async def test_a_view_has_what_any_process_wrote_before(replica: Replica, writer: Replica) -> None:
+    assert held(await replica.head.view()) == {}
+    await writer.append({(1, 10): 5, (2, 10): 6})
+    assert held(await replica.head.view()) == {(1, 10): 5, (2, 10): 6}
+    await replica.append({(1, 10): 7, (1, 11): 8})
+    await writer.append({(2, 10): 9}, ArrivalKind.REPLACEMENTS)
+    await writer.append({(3, 1): 1}, tenant_id=2)
+    view = await replica.head.view()
+    assert held(view) == {(1, 10): 5, (1, 11): 8, (2, 10): 9}
+    assert held(view, 2) == {(3, 1): 1}
+    await writer.log.delete(TENANT, np.array([1], np.int64), 0, 10)
+    assert held(await replica.head.view()) == {(1, 11): 8, (2, 10): 9}
+
+
+async def test_views_that_come_during_a_sync_share_the_next_one(replica: Replica) -> None:
+    hold = replica.log.hold_next()
+    early = asyncio.create_task(replica.head.view())
+    await replica.log.is_held.wait()
+    await replica.append({(1, 10): 5})
+    late = [asyncio.create_task(replica.head.view()) for _ in range(20)]
+    await asyncio.sleep(0)
+    hold.set()
+    assert held(await early) == {}
+    for view in await asyncio.gather(*late):
+        assert held(view) == {(1, 10): 5}
+    assert replica.log.n_syncs == 2
+
+
+async def test_a_caller_that_gives_up_does_not_disturb_the_others(replica: Replica) -> None:
+    hold = replica.log.hold_next()
+    callers = [asyncio.create_task(replica.head.view()) for _ in range(2)]
+    await replica.log.is_held.wait()
+    callers[0].cancel()
+    hold.set()
+    assert held(await callers[1]) == {}
+
+
+async def test_a_drain_between_sync_and_blocks_loses_and_doubles_nothing(
+    replica: Replica, writer: Replica, drain: Callable[[], Awaitable[int]]
+) -> None:
+    await writer.append({(1, 10): 5})
+    await writer.append({(1, 20): 6})
+    expected = {(1, 10): 5, (1, 20): 6}
+    async with acquired(replica.database.read_pool) as connection, snapshot(connection):
+        view = await replica.head.view_in(connection)
+        await drain()
+        # Another query learns of the drain, and trims the head.
+        assert held(await replica.head.view()) == {}
+        await writer.append({(1, 30): 7})
+        assert await answer(view, connection) == expected
+    assert await replica.seen() == {**expected, (1, 30): 7}
+
+
+async def test_a_snapshot_that_is_older_than_the_last_drain_is_refused(
+    replica: Replica, writer: Replica, drain: Callable[[], Awaitable[int]]
+) -> None:
+    await writer.append({(1, 10): 5})
+    await replica.head.view()
+    hold = replica.log.hold_next()
+
+    async def read_in_old_snapshot() -> None:
+        async with acquired(replica.database.read_pool) as connection, snapshot(connection):
+            await replica.head.view_in(connection)
+
+    old = asyncio.create_task(read_in_old_snapshot())
+    await replica.log.is_held.wait()
+    await drain()
+    await replica.head.view()
+    hold.set()
+    with pytest.raises(StaleViewError):
+        await old
+    assert await replica.seen() == {(1, 10): 5}
+
+
+async def test_ids_that_go_back_discard_the_head_and_what_caches_know(
+    replica: Replica, writer: Replica, database_url: str
+) -> None:
+    await writer.append({(1, 10): 5})
+    view = await replica.head.view()
+    assert held(view) == {(1, 10): 5}
+    n_epochs = replica.database.guard.epoch_number
+    async with connected(database_url) as connection:
+        await connection.execute("DELETE FROM arrival")
+    assert held(await replica.head.view()) == {}
+    assert replica.database.guard.epoch_number == n_epochs + 1
+    assert replica.head.changes.since(TENANT, view.version) == [ALL_TIME]
+    assert replica.head.stats.samples == 0
+
+
+async def test_another_epoch_discards_the_head_and_what_caches_know(
+    replica: Replica, writer: Replica, database_url: str
+) -> None:
+    await writer.append({(1, 10): 5})
+    view = await replica.head.view()
+    async with connected(database_url) as connection:
+        await connection.execute(
+            "UPDATE arrival SET payload = $1",
+            encode_pages(samples_of({(1, 10): 8}), 1_000, 1 << 20)[0].payload,
+        )
+        await connection.execute(
+            "CREATE OR REPLACE FUNCTION database_epoch() RETURNS text LANGUAGE sql STABLE"
+            " AS $$ SELECT 'restored' $$"
+        )
+    assert held(await replica.head.view()) == {(1, 10): 8}
+    assert replica.head.changes.since(TENANT, view.version) == [ALL_TIME]
+
+
+async def test_a_drain_of_arrivals_that_were_read_changes_nothing(
+    replica: Replica, writer: Replica, drain: Callable[[], Awaitable[int]]
+) -> None:
+    drained = await writer.append({(1, HOUR): 5})
+    version = (await replica.head.view()).version
+    await drain()
+    view = await replica.head.view()
+    assert view.drained_through == drained
+    assert replica.head.changes.since(TENANT, version) == []
+
+
+async def test_an_idle_process_learns_of_what_was_drained_meanwhile(
+    replica: Replica, writer: Replica, drain: Callable[[], Awaitable[int]]
+) -> None:
+    version = (await replica.head.view()).version
+    await writer.append({(1, HOUR): 5})
+    await writer.append({(1, HOUR + 1): 5})
+    await drain()
+    assert held(await replica.head.view()) == {}
+    [(first_ms, last_ms)] = replica.head.changes.since(TENANT, version)
+    assert 0 < first_ms <= HOUR < last_ms < 2 * HOUR
+    assert replica.head.changes.since(TENANT + 1, version) == []
+
+
+async def test_an_idle_process_whose_changes_were_pruned_flushes_what_caches_know(
+    replica: Replica,
+    writer: Replica,
+    drain: Callable[[], Awaitable[int]],
+    database_url: str,
+) -> None:
+    version = (await replica.head.view()).version
+    await writer.append({(1, HOUR): 5})
+    await drain()
+    async with connected(database_url) as connection:
+        await connection.execute(
+            "WITH pruned AS (DELETE FROM sample_change RETURNING id)"
+            " UPDATE drain_state SET changes_pruned_through = (SELECT max(id) FROM pruned)"
+        )
+    await replica.head.view()
+    assert replica.head.changes.since(TENANT, version) == [ALL_TIME]
+    assert replica.head.changes.since(TENANT + 1, version) == [ALL_TIME]
+
+
+async def test_arrivals_without_room_are_read_when_a_query_needs_them(
+    database: Database, writer: Replica
+) -> None:
+    replica = Replica(database, max_bytes=2_000)
+    expected: Rows = {}
+    for number in range(30):
+        rows = {(series, number): number + series for series in range(10)}
+        await writer.append(rows)
+        expected |= rows
+        view = await replica.head.view()
+        assert replica.head.stats.bytes_held <= 2_000
+    assert view.not_held(TENANT) is not None
+    assert held(view) != expected
+    assert await replica.seen() == expected
+    await replica.head.close()
+
+
+async def test_a_cold_start_reads_no_more_than_it_can_hold(
+    database: Database, writer: Replica
+) -> None:
+    first = await writer.append({(series, 1): 1 for series in range(10)})
+    await writer.log.delete(TENANT, None, 1, 1)
+    expected = {(series, 2): 2 for series in range(10)}
+    await writer.append(expected)
+    for number in range(3, 20):
+        rows = {(series, number): number for series in range(10)}
+        await writer.append(rows)
+        expected |= rows
+    replica = Replica(database, max_bytes=2_000)
+    view = await replica.head.view()
+    missing = view.not_held(TENANT)
+    assert missing is not None
+    assert missing.through > first
+    assert replica.head.stats.arrivals <= 10
+    assert await replica.seen() == expected
+    await replica.head.close()
+
+
+async def test_a_large_backlog_comes_in_pieces(
+    replica: Replica, writer: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(head_module, "_SYNC_BYTES", 1)
+    expected = {(1, number): number for number in range(10)}
+    for key, bits in expected.items():
+        await writer.append({key: bits})
+    assert held(await replica.head.view()) == expected
+    assert replica.log.n_syncs == 10
+
+
+async def test_arrivals_that_were_set_aside_stay_readable(
+    replica: Replica,
+    writer: Replica,
+    drain: Callable[[], Awaitable[int]],
+    database_url: str,
+) -> None:
+    await writer.append({(1, 10): 5})
+    await drain()
+    aside = await writer.append({(1, 20): 6})
+    async with connected(database_url) as connection:
+        await connection.execute("UPDATE arrival SET is_aside = true WHERE id = $1", aside)
+        await connection.execute("UPDATE drain_state SET drained_through = $1", aside)
+    await writer.append({(1, 30): 7})
+    await drain()
+    assert held(await replica.head.view()) == {(1, 20): 6}
+    for _ in range(2):
+        assert await replica.seen() == {(1, 10): 5, (1, 20): 6, (1, 30): 7}
+
+
+async def test_a_page_that_cannot_be_decoded_stops_nothing(
+    replica: Replica, writer: Replica, database_url: str
+) -> None:
+    await writer.append({(1, 10): 5})
+    bad = await writer.append({(1, 20): 6})
+    await writer.append({(1, 30): 7})
+    async with connected(database_url) as connection:
+        await connection.execute("UPDATE arrival SET payload = '\\xdead' WHERE id = $1", bad)
+    assert held(await replica.head.view()) == {(1, 10): 5, (1, 30): 7}
+    assert replica.head.stats.unreadable == 1
+
+
+async def test_segments_are_merged_in_the_background(replica: Replica) -> None:
+    expected: Rows = {}
+    for number in range(40):
+        await replica.append({(1, number): number})
+        expected[1, number] = number
+        assert held(await replica.head.view()) == expected
+    assert replica.head.stats.merges > 0
+    assert replica.head.stats.segments < 20
