@@ -15,6 +15,7 @@ from promcompat.alerting.senders import HttpSender, build_alertmanagers, build_w
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.core.label_limits import LabelLimits
+from promcompat.core.ports import MaintenanceRepository
 from promcompat.core.remediation import RemediationCheck, RemediationJournal
 from promcompat.database import (
     ENDLESS,
@@ -51,7 +52,6 @@ from sql.database.database_check import check_database
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.pushdown.rule_choice import PushdownMode
 from sql.remediations.remediation_repository import PostgresRemediationRepository
-from sql.samples.maintenance_repository import PostgresMaintenanceRepository
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StorageOptions, StoreKind
 
@@ -156,7 +156,7 @@ class Storage:
     states: PostgresLabelSetStates
     steps: PostgresStepDeliveries
     remediations: PostgresRemediationRepository
-    maintenance: PostgresMaintenanceRepository
+    maintenance: MaintenanceRepository
 
 
 async def connect_storage(
@@ -218,7 +218,7 @@ def _build_storage(
         states=PostgresLabelSetStates(alert_pool),
         steps=PostgresStepDeliveries(alert_pool),
         remediations=PostgresRemediationRepository(database),
-        maintenance=PostgresMaintenanceRepository(database),
+        maintenance=metrics.maintenance,
     )
 
 

@@ -68,6 +68,11 @@ def every_loop(
             partial(_publish_remediations, telemetry, backend),
         ),
     ]
+    if storage.metrics.drains is not None:
+        loops += [
+            PeriodicLoop("drain", 0.5, storage.metrics.drains.drain_due),
+            PeriodicLoop("compaction", 5.0, storage.metrics.drains.compact, _HOUR_SECONDS),
+        ]
     if check_own_database is not None:
         loops.append(PeriodicLoop("own database", 0.5, check_own_database))
     if not settings.alerting:

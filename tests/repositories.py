@@ -1,5 +1,6 @@
 """Opening the PostgreSQL storage on a test database."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,7 +12,10 @@ from sql.database.database import DatabaseOptions
 from sql.migrate import migrate
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
-from sql.samples.storage_options import StorageOptions
+from sql.samples.storage_options import DEFAULT_STORE, StorageOptions, StoreKind
+
+TESTED_STORE = StoreKind(os.environ.get("PROMCOMPAT_STORE", DEFAULT_STORE))
+"""The store that tests use which do not depend on one: `PROMCOMPAT_STORE=blocks pytest …`."""
 
 
 def discard(_line: str) -> None:
@@ -40,8 +44,9 @@ async def locked_samples(url: str) -> AsyncIterator[None]:
 async def opened_storage(url: str, **options: Any) -> AsyncIterator[MetricStorage]:
     """Storage on a migrated database, closed at the end.
 
-    Without pushdown unless asked for.
+    Without pushdown unless asked for. The store is the one of the test run unless given.
     """
+    options.setdefault("store", TESTED_STORE)
     of_database = {
         name: options.pop(name) for name in DatabaseOptions.__dataclass_fields__ if name in options
     }

@@ -211,6 +211,12 @@ class MaintenanceSteps(Protocol):
     async def retained_metrics(self) -> list[RetainedMetric]:
         """Every metric with a retention, of all tenants."""
 
+    async def drop_days_before(self, before_ms: int) -> int:
+        """Drop whole days of samples before a time, in a store without chunks; returns how many.
+
+        It does as much as it can at once, and a later call goes on.
+        """
+
     async def chunks(self) -> list[SampleChunk]:
         """Every chunk of samples, the oldest first."""
 

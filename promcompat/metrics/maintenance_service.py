@@ -111,6 +111,8 @@ class _Run:
     async def _drop_expired_chunks(self) -> None:
         if self._keep_from_ms is None:
             return
+        dropping = self._steps.drop_days_before(self._keep_from_ms)
+        self.report.n_chunks_dropped += await self._attempt("retention", "days", dropping) or 0
         for chunk in await self._attempt("retention", "chunks", self._steps.chunks()) or ():
             if chunk.end_ms <= self._keep_from_ms:
                 await self._drop(chunk, only_empty=False)

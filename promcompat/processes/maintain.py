@@ -9,7 +9,6 @@ from promcompat.database import SHORT
 from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
 from promcompat.metrics.periodic_maintenance import log_deleted
 from promcompat.settings import Settings
-from sql.samples.maintenance_repository import PostgresMaintenanceRepository
 
 
 def run_maintain(settings: Settings) -> int:
@@ -33,6 +32,5 @@ def run_maintain(settings: Settings) -> int:
 
 async def _maintain(settings: Settings) -> MaintenanceReport:
     async with open_storage(settings, SHORT) as storage:
-        maintenance = PostgresMaintenanceRepository(storage.database)
-        service = MaintenanceService(maintenance, storage.store, settings.retention_days)
+        service = MaintenanceService(storage.maintenance, storage.store, settings.retention_days)
         return await service.run_once()

@@ -430,3 +430,12 @@ WHERE tenant_id = $1 AND id > $3
     AND width_bucket(last_series, $2::bigint[]) > width_bucket(first_series - 1, $2::bigint[])
 ORDER BY id
 LIMIT $4
+
+-- bounds_of_all_samples --
+-- The first and the last time of all samples, NULL without any; deletions do not shrink them.
+SELECT min(b.first_ms) AS first_ms, max(b.last_ms) AS last_ms
+FROM (
+    SELECT first_ms, last_ms FROM drained_extent
+    UNION ALL
+    SELECT first_ms, last_ms FROM arrival WHERE kind < 3
+) AS b

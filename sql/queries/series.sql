@@ -194,3 +194,11 @@ WITH RECURSIVE names AS (
     WHERE starts_with(n.metric_name, $2)
 )
 SELECT metric_name FROM names WHERE starts_with(metric_name, $2) LIMIT $4
+
+-- series_after --
+-- The first $2 series after id $1, in order.
+SELECT id, tenant_id FROM series WHERE id > $1 ORDER BY id LIMIT $2
+
+-- tenants_of_series --
+-- The tenants of series, in order of id.
+SELECT id, tenant_id FROM series WHERE id = ANY($1::bigint[]) ORDER BY id

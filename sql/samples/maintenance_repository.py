@@ -9,13 +9,13 @@ from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.maintenance import OrphanSeries, RetainedMetric, SampleChunk, StaleHours
 from promcompat.core.ports import MaintenanceRepository, MaintenanceSteps
 from sql.catalog import MS_PER_HOUR
-from sql.database.connection_pool import Connection, acquired, translated_errors
+from sql.database.connection_pool import Connection, Pool, acquired, translated_errors
 from sql.database.database import Database
 from sql.query_loader import load_queries
 from sql.samples.deletion import CLIENT_SECONDS, limit_step, limited_transaction
 
 _QUERIES: Final = {**load_queries("maintenance"), **load_queries("samples")}
-_SERIES_LOOKED_AT: Final = 5_000
+SERIES_LOOKED_AT: Final = 5_000
 _SERIES_REMOVED_AT_ONCE: Final = 1_000
 _PAUSES_SECONDS: Final = (0.5, 1.0)
 """Pauses between attempts to drop a chunk, in which readers and writers proceed."""
@@ -30,18 +30,25 @@ class PostgresMaintenanceRepository:
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[MaintenanceSteps | None]:
-        """Hold the lock of maintenance; see the port.
+        """Hold the lock of maintenance; see the port."""
+        async with maintenance_lock(self._database.write_pool) as connection:
+            yield None if connection is None else PostgresMaintenanceSteps(connection)
 
-        One session holds the lock and does the work, so both end when its connection is lost.
-        """
-        async with acquired(self._database.write_pool) as connection:
-            if not await connection.fetchval(_QUERIES["try_maintenance_lock"]):
-                yield None
-                return
-            try:
-                yield PostgresMaintenanceSteps(connection)
-            finally:
-                await _release(connection)
+
+@asynccontextmanager
+async def maintenance_lock(pool: Pool) -> AsyncIterator[Connection | None]:
+    """Hold the lock of maintenance; None when another process holds it.
+
+    One session holds the lock and does the work, so both end when its connection is lost.
+    """
+    async with acquired(pool) as connection:
+        if not await connection.fetchval(_QUERIES["try_maintenance_lock"]):
+            yield None
+            return
+        try:
+            yield connection
+        finally:
+            await _release(connection)
 
 
 class PostgresMaintenanceSteps:
@@ -60,6 +67,10 @@ class PostgresMaintenanceSteps:
         with translated_errors():
             rows = await self._connection.fetch(_QUERIES["retained_metrics"])
         return [RetainedMetric(*row) for row in rows]
+
+    async def drop_days_before(self, before_ms: int) -> int:
+        """None: the row store drops its chunks one by one."""
+        return 0
 
     async def chunks(self) -> list[SampleChunk]:
         """Every chunk; see the port."""
@@ -94,7 +105,7 @@ class PostgresMaintenanceSteps:
         """Series without samples; see the port."""
         async with limited_transaction(self._connection):
             row = await self._connection.fetchrow(
-                _QUERIES["orphan_series"], after_id, _SERIES_LOOKED_AT
+                _QUERIES["orphan_series"], after_id, SERIES_LOOKED_AT
             )
         return None if row is None else OrphanSeries(*row)
 

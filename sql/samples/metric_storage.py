@@ -1,36 +1,56 @@
 """Puts together what a process needs to store samples and to find their series."""
 
 from dataclasses import dataclass
+from typing import Protocol, Self, assert_never
 
+from promcompat.core.ports import ChangeReader, MaintenanceRepository, Store
 from sql.caching.series_cache import LabelsCache, SeriesCache
 from sql.database.connection_pool import acquired
 from sql.database.database import Database, DatabaseOptions
 from sql.database.storage_stats import StorageStats
 from sql.definitions.sample_lookup import SampleLookup
 from sql.definitions.threshold_watch import ThresholdWatch
+from sql.samples.block_lookup import BlockLookup
+from sql.samples.block_maintenance import BlockMaintenanceRepository
+from sql.samples.block_probes import BlockProbes
+from sql.samples.block_store import BlockSources, BlockStore
+from sql.samples.drains import Drains
 from sql.samples.list_reader import PostgresSampleListReader
+from sql.samples.maintenance_repository import PostgresMaintenanceRepository
 from sql.samples.probes import RowProbes
 from sql.samples.row_lookup import RowLookup
 from sql.samples.row_store import RowStore
 from sql.samples.sample_table import is_partitioned
 from sql.samples.series_access import SeriesAccess
-from sql.samples.storage_options import StorageOptions
+from sql.samples.storage_options import StorageOptions, StoreKind
 from sql.samples.store_choice import choose_store
-from sql.series.catalogue import PostgresCatalogue
+from sql.series.catalogue import PostgresCatalogue, SampleProbes
 from sql.series.metadata import MetadataWriter
 from sql.series.reader import SeriesReader
 from sql.series.resolver import SeriesResolver
 
 
+class SampleStore(Store, ChangeReader, Protocol):
+    """A store that can be closed."""
+
+    async def close(self) -> None:
+        """Answer all waiting writes and refuse further ones."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricStorage:
-    """The samples, series and metadata of one database, each behind its own port."""
+    """The samples, series and metadata of one database, each behind its own port.
+
+    `drains` moves arrivals into blocks; None in the row store.
+    """
 
     database: Database
-    store: RowStore
+    store: SampleStore
     catalogue: PostgresCatalogue
     sample_lists: PostgresSampleListReader
     sample_lookup: SampleLookup
+    maintenance: MaintenanceRepository
+    drains: Drains | None
     threshold_watch: ThresholdWatch
     stats: StorageStats
 
@@ -54,7 +74,13 @@ class MetricStorage:
         except BaseException:
             await database.close()
             raise
-        return _build(database, chosen, creates_partitions)
+        match kind:
+            case StoreKind.ROWS:
+                return _row_storage(database, chosen, creates_partitions)
+            case StoreKind.BLOCKS:
+                return _block_storage(database, chosen)
+            case _:
+                assert_never(kind)
 
     async def close(self) -> None:
         """Answer all waiting writes, then disconnect."""
@@ -62,26 +88,82 @@ class MetricStorage:
         await self.database.close()
 
 
-def _build(database: Database, options: StorageOptions, creates_partitions: bool) -> MetricStorage:
-    stats, lookup = StorageStats(), RowLookup(database.read_pool)
-    watch = ThresholdWatch(
-        database.write_pool, lookup, options.now_ms, options.alert_max_sample_age_ms
-    )
-    database.guard.on_step_back(watch.forget)
-    eighth = options.series_cache_bytes // 8
-    series = _series_access(database, watch, stats, options, eighth)
-    probes = RowProbes(database.read_pool, series.reader)
-    catalogue = PostgresCatalogue(database, series.reader, probes, eighth)
-    return MetricStorage(
-        database=database,
-        store=RowStore(series, watch, stats, options, creates_partitions=creates_partitions),
-        catalogue=catalogue,
-        sample_lists=PostgresSampleListReader(
-            database, lookup, catalogue.matching_ids, series.reader.labels_of
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the parts of either store are built from."""
+
+    database: Database
+    options: StorageOptions
+    stats: StorageStats
+    watch: ThresholdWatch
+    series: SeriesAccess
+
+    @classmethod
+    def of(cls, database: Database, options: StorageOptions, lookup: SampleLookup) -> Self:
+        stats = StorageStats()
+        watch = ThresholdWatch(
+            database.write_pool, lookup, options.now_ms, options.alert_max_sample_age_ms
+        )
+        database.guard.on_step_back(watch.forget)
+        series = _series_access(database, watch, stats, options)
+        return cls(database, options, stats, watch, series)
+
+    def storage(
+        self,
+        store: SampleStore,
+        probes: SampleProbes,
+        lookup: RowLookup | BlockLookup,
+        maintenance: MaintenanceRepository,
+        drains: Drains | None = None,
+    ) -> MetricStorage:
+        """The storage around a store."""
+        database, reader = self.database, self.series.reader
+        eighth = self.options.series_cache_bytes // 8
+        catalogue = PostgresCatalogue(database, reader, probes, eighth)
+        return MetricStorage(
+            database=database,
+            store=store,
+            catalogue=catalogue,
+            sample_lists=PostgresSampleListReader(
+                database, lookup, catalogue.matching_ids, reader.labels_of
+            ),
+            sample_lookup=lookup,
+            maintenance=maintenance,
+            drains=drains,
+            threshold_watch=self.watch,
+            stats=self.stats,
+        )
+
+
+def _row_storage(
+    database: Database, options: StorageOptions, creates_partitions: bool
+) -> MetricStorage:
+    lookup = RowLookup(database.read_pool)
+    shared = _Shared.of(database, options, lookup)
+    return shared.storage(
+        RowStore(
+            shared.series,
+            shared.watch,
+            shared.stats,
+            options,
+            creates_partitions=creates_partitions,
         ),
-        sample_lookup=lookup,
-        threshold_watch=watch,
-        stats=stats,
+        RowProbes(database.read_pool, shared.series.reader),
+        lookup,
+        PostgresMaintenanceRepository(database),
+    )
+
+
+def _block_storage(database: Database, options: StorageOptions) -> MetricStorage:
+    sources = BlockSources.of(database, options.max_head_bytes)
+    drains = Drains.of(database.write_pool, options.drains, options.now_ms)
+    shared = _Shared.of(database, options, sources.lookup)
+    return shared.storage(
+        BlockStore(shared.series, sources, shared.watch, shared.stats, options),
+        BlockProbes(database.read_pool, sources.snapshots, shared.series.reader),
+        sources.lookup,
+        BlockMaintenanceRepository(database, sources, drains),
+        drains,
     )
 
 
@@ -90,9 +172,9 @@ def _series_access(
     watch: ThresholdWatch,
     stats: StorageStats,
     options: StorageOptions,
-    eighth: int,
 ) -> SeriesAccess:
     """Keys get three eighths of the memory for series, and so do labels."""
+    eighth = options.series_cache_bytes // 8
     guard, known_keys, labels = database.guard, SeriesCache(3 * eighth), LabelsCache(3 * eighth)
     guard.subscribe(known_keys.forget)
     guard.on_step_back(labels.clear)

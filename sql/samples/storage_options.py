@@ -9,6 +9,8 @@ from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promql.budget import DEFAULT_MAX_BYTES
 from sql.caching.late_writes import wall_clock_ms
 from sql.pushdown.rule_choice import PushdownMode
+from sql.samples.backlog import BacklogLimits
+from sql.samples.drainer import DrainOptions
 from sql.samples.writer import GroupCommitOptions
 
 
@@ -30,9 +32,10 @@ class StorageOptions:
     `store` None takes the one that the database has. `max_waiting_rows` bounds the rows of all
     unanswered writes together. `series_cache_bytes` is for everything cached of series: keys,
     labels, selectors and lists. `max_samples` and `max_memory_bytes` bound one query,
-    `sample_cache_bytes` the cached samples (0: no cache). `now_ms` is the clock that decides which
-    samples are late. A sample older than `alert_max_sample_age_ms` when it is written raises no
-    threshold alert (0: no limit).
+    `sample_cache_bytes` the cached samples (0: no cache). `max_head_bytes` bounds the head of a
+    process, `backlog` what is not drained yet, and `drains` says when it is drained. `now_ms` is
+    the clock that decides which samples are late. A sample older than `alert_max_sample_age_ms`
+    when it is written raises no threshold alert (0: no limit).
     """
 
     store: StoreKind | None = None
@@ -44,5 +47,8 @@ class StorageOptions:
     max_memory_bytes: int = DEFAULT_MAX_BYTES
     sample_cache_bytes: int = 256 << 20
     pushdown: PushdownMode = PushdownMode.AUTO
+    max_head_bytes: int = 1 << 30
+    backlog: BacklogLimits = field(default_factory=BacklogLimits)
+    drains: DrainOptions = field(default_factory=DrainOptions)
     now_ms: Callable[[], int] = wall_clock_ms
     alert_max_sample_age_ms: int = 0

@@ -25,6 +25,7 @@ from tests.promqltest.suites import (
     shared_folder,
     upstream_scripts,
 )
+from tests.repositories import TESTED_STORE
 
 
 def script_name(path: Path) -> str:
@@ -47,9 +48,9 @@ UPSTREAM = [pytest.param(path, id=path.name) for path in upstream_scripts()] or 
 
 
 @pytest.fixture
-async def row_store(database_url: str) -> AsyncIterator[Store]:
+async def stored(database_url: str) -> AsyncIterator[Store]:
     # Scripts have few samples; by their number alone hardly a rule would ever apply.
-    options = StorageOptions(pushdown=PushdownMode.FORCED)
+    options = StorageOptions(store=TESTED_STORE, pushdown=PushdownMode.FORCED)
     storage = await MetricStorage.open(database_url, options)
     yield storage.store
     await storage.close()
@@ -98,11 +99,11 @@ async def test_upstream_script(path: Path) -> None:
 
 @pytest.mark.integration
 @pytest.mark.parametrize("path", OWN)
-async def test_own_script_on_database(path: Path, row_store: Store) -> None:
-    await check_own(path, row_store, with_variants=False)
+async def test_own_script_on_database(path: Path, stored: Store) -> None:
+    await check_own(path, stored, with_variants=False)
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("path", UPSTREAM)
-async def test_upstream_script_on_database(path: Path, row_store: Store) -> None:
-    await check_upstream(path, row_store, with_variants=False)
+async def test_upstream_script_on_database(path: Path, stored: Store) -> None:
+    await check_upstream(path, stored, with_variants=False)
