@@ -1,0 +1,85 @@
+"""`decode_page`, the decoder in plain SQL, reads every page as the kernels do, to the bit."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import asyncpg
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sql.samples.codec import decode_pages, encode_pages
+from sql.samples.series_samples import SeriesSamples
+from tests.sample_columns import STALE_BITS, T0, samples_of, series_samples
+
+pytestmark = pytest.mark.integration
+
+Columns = list[tuple[int, int, int]]
+Decode = Callable[..., Columns]
+
+
+def columns(samples: SeriesSamples) -> Columns:
+    """Rows of series id, time and value bits, in order."""
+    ids = np.repeat(samples.ids, np.diff(samples.offsets))
+    bits = samples.values.view(np.int64)
+    return list(zip(ids.tolist(), samples.timestamps.tolist(), bits.tolist(), strict=True))
+
+
+@pytest.fixture
+def decode(database_url: str) -> Iterator[Decode]:
+    """Calls `decode_page` with a payload and the arguments behind it."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(database_url))
+        yield lambda *arguments: runner.run(_decoded(connection, *arguments))
+        runner.run(connection.close())
+
+
+async def _decoded(connection: asyncpg.Connection, *arguments: object) -> Columns:
+    places = ", ".join(f"${k + 1}" for k in range(len(arguments)))
+    rows = await connection.fetch(f"SELECT * FROM decode_page({places})", *arguments)  # noqa: S608
+    return [(row[0], row[1], _bits(row[2]) if row[3] is None else row[3]) for row in rows]
+
+
+def _bits(value: float) -> int:
+    return int(np.float64(value).view(np.int64))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(samples=series_samples())
+def test_sql_decodes_what_the_kernels_decode(decode: Decode, samples: SeriesSamples) -> None:
+    for page in encode_pages(samples, 1000, 1 << 20):
+        assert decode(page.payload) == columns(decode_pages([page.payload])[0])
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(samples=series_samples(), data=st.data())
+def test_sql_decodes_wanted_series_and_times(
+    decode: Decode, samples: SeriesSamples, data: st.DataObject
+) -> None:
+    wanted = sorted(data.draw(st.sets(st.sampled_from([*samples.ids.tolist(), 5]))))
+    times = st.sampled_from(samples.timestamps.tolist())
+    first_ms, last_ms = data.draw(times), data.draw(times)
+    [page] = encode_pages(samples, 10_000, 1 << 20)
+    assert decode(page.payload, wanted, first_ms, last_ms) == [
+        row for row in columns(samples) if row[0] in wanted and first_ms <= row[1] <= last_ms
+    ]
+
+
+@pytest.mark.parametrize("n_series", [1, 700])
+def test_sql_decodes_long_pages_of_every_width(decode: Decode, n_series: int) -> None:
+    rng = np.random.default_rng(3)
+    for width in range(0, 63, 3):
+        steps = rng.integers(0, 2**width, 700) - 2 ** max(0, width - 1)
+        numbers = np.cumsum(np.cumsum(steps)) if width < 36 else steps
+        bits = np.where(rng.random(700) < 0.01, STALE_BITS, numbers.astype(float).view(np.int64))
+        rows = [(T0 + 1000 * i, b) for i, b in enumerate(bits.tolist())]
+        series = [(1, rows)] if n_series == 1 else [(k + 1, [row]) for k, row in enumerate(rows)]
+        samples = samples_of(series)
+        [page] = encode_pages(samples, 10_000, 1 << 20)
+        assert decode(page.payload) == columns(samples)
+
+
+def test_sql_refuses_a_format_it_does_not_know(decode: Decode) -> None:
+    with pytest.raises(asyncpg.DataCorruptedError, match="format 2"):
+        decode(b"\x02" + bytes(60))
