@@ -1,17 +1,21 @@
--- What SQL users read: the view `metrics`, bound to the tenants their role was granted.
+-- What SQL users read: the view `metrics` and the function `samples`, bound to the tenants their role
+-- was granted.
 --
 -- A role sees the tenants that `grant_tenant_reader` bound it to; a role with the rights of the
 -- tables' owner sees all. No setting that a session can change widens that. Only the owner may read
 -- `sample` itself: row-level security and TimescaleDB's columnstore exclude each other.
 --
--- `metrics_hourly`, which shows the same by the hour, is made in 0070_metrics_hourly.sql.
+-- `metrics_hourly`, which shows the same by the hour, is made in 0070_metrics_hourly.sql. The pages of
+-- samples are decoded by 0080_sample_codec.sql.
 --
 -- Readers are not trusted. They may create temporary tables, views, functions, operators and types,
 -- and whatever they have a schema for. Therefore:
 -- * a function with the owner's rights (SECURITY DEFINER) pins its search path, pg_temp last and
 --   written out (else a temporary table is found first), and qualifies the names of our tables;
 -- * views and policies are security barriers: a reader's function sees only rows that the reader may
---   see. A view holds what its names meant when it was made, so the names in it cannot be replaced;
+--   see. A view holds what its names meant when it was made, so the names in it cannot be replaced.
+--   A view that is itself a UNION is no barrier: the planner puts any condition into its parts. So
+--   every UNION is in a subquery;
 -- * only who was granted it has USAGE on the schema, and what changes something is no PUBLIC function.
 
 -- SECURITY DEFINER, so that a reader needs no grant on tenant_reader; the role is an argument
@@ -48,22 +52,203 @@ BEGIN
 END
 $$;
 
--- Stale markers say that a series ended; they are no measurements and would turn averages to NaN.
-CREATE OR REPLACE VIEW metrics WITH (security_barrier) AS
-SELECT
-    p.ts AS "timestamp",
-    s.tenant_id,
-    s.metric_name AS name,
-    p.value,
-    s.labels,
-    s.labels ->> 'source' AS source
+-- What is stored of the tenants that the caller may see, for `stored_samples`: rows of `sample`, pages of
+-- samples, and deletions that pages have still to be read with. All bounds are inclusive.
+CREATE OR REPLACE VIEW visible_row WITH (security_barrier) AS
+SELECT s.tenant_id, p.series_id, p.ts, p.value
 FROM sample AS p
 JOIN series AS s ON s.id = p.series_id
-WHERE NOT is_stale_marker(p.value)
-    AND (
-        (SELECT sees_all_tenants(current_user))
-        OR s.tenant_id IN (SELECT visible_tenants(current_user))
-    );
+WHERE (SELECT sees_all_tenants(current_user))
+    OR s.tenant_id IN (SELECT visible_tenants(current_user));
+
+CREATE OR REPLACE VIEW visible_arrival WITH (security_barrier) AS
+SELECT a.id, a.tenant_id, a.kind, a.first_series, a.last_series, a.first_ms, a.last_ms, a.payload
+FROM arrival AS a
+WHERE (SELECT sees_all_tenants(current_user))
+    OR a.tenant_id IN (SELECT visible_tenants(current_user));
+
+CREATE OR REPLACE VIEW visible_run WITH (security_barrier) AS
+SELECT r.tenant_id, r.last_arrival, r.replaces, r.first_series, r.last_series, r.first_ms, r.last_ms,
+    r.payload
+FROM sample_run AS r
+WHERE (SELECT sees_all_tenants(current_user))
+    OR r.tenant_id IN (SELECT visible_tenants(current_user));
+
+-- `block_day`: NULL for blocks far from now, which are in no partition of a day.
+CREATE OR REPLACE VIEW visible_block WITH (security_barrier) AS
+SELECT b.tenant_id, b.series_id, b.block_day, b.last_arrival, b.replaces, b.first_ms, b.last_ms,
+    b.payload
+FROM (
+    SELECT tenant_id, series_id, day AS block_day, last_arrival, replaces, first_ms, last_ms, payload
+    FROM sample_block
+    UNION ALL
+    SELECT tenant_id, series_id, NULL, last_arrival, replaces, first_ms, last_ms, payload
+    FROM sample_block_far
+) AS b
+WHERE (SELECT sees_all_tenants(current_user))
+    OR b.tenant_id IN (SELECT visible_tenants(current_user));
+
+CREATE OR REPLACE VIEW visible_deletion WITH (security_barrier) AS
+SELECT d.arrival_id, d.tenant_id, d.series_ids, d.first_ms, d.last_ms
+FROM (
+    SELECT arrival_id, tenant_id, series_ids, first_ms, last_ms FROM sample_deletion
+    UNION ALL
+    SELECT id, tenant_id,
+        CASE WHEN payload <> '' THEN ARRAY(
+            SELECT ('x' || encode(substr(payload, at, 8), 'hex'))::bit(64)::bigint
+            FROM generate_series(1, length(payload), 8) AS at
+        ) END,
+        first_ms, last_ms
+    FROM arrival
+    WHERE kind = 3
+) AS d
+WHERE (SELECT sees_all_tenants(current_user))
+    OR d.tenant_id IN (SELECT visible_tenants(current_user));
+
+-- The samples of a tenant, of these series (NULL: all) with times from `from_ms` to `to_ms`, in one
+-- snapshot: rows, arrivals, runs and blocks. This is the fold of sql/samples/fold.py in SQL: the first
+-- sample of a series and millisecond counts, unless a later one replaces it; a deletion removes what
+-- arrived before it. `nan_bits` is as in `decode_page`. It has no rights but the caller's.
+CREATE OR REPLACE FUNCTION stored_samples(
+    of_tenant integer, of_series bigint[], from_ms bigint, to_ms bigint
+)
+RETURNS TABLE (series_id bigint, unix_ms bigint, value float8, nan_bits bigint)
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, promcompat, pg_temp
+-- The bounds decide which partitions are read.
+SET plan_cache_mode = force_custom_plan
+AS $$
+DECLARE
+    least_series bigint := (SELECT min(s) FROM unnest(of_series) AS s);
+    greatest_series bigint := (SELECT max(s) FROM unnest(of_series) AS s);
+BEGIN
+    RETURN QUERY
+    WITH page AS (
+        SELECT a.id AS last_arrival, a.kind = 2 AS replaces, a.payload
+        FROM promcompat.visible_arrival AS a
+        WHERE a.tenant_id = of_tenant AND a.kind IN (1, 2)
+            AND a.last_ms >= from_ms AND a.first_ms <= to_ms
+            AND (of_series IS NULL
+                OR a.last_series >= least_series AND a.first_series <= greatest_series)
+        UNION ALL
+        SELECT r.last_arrival, r.replaces, r.payload
+        FROM promcompat.visible_run AS r
+        WHERE r.tenant_id = of_tenant
+            AND r.last_ms >= from_ms AND r.first_ms <= to_ms
+            AND (of_series IS NULL
+                OR r.last_series >= least_series AND r.first_series <= greatest_series)
+        UNION ALL
+        SELECT b.last_arrival, b.replaces, b.payload
+        FROM promcompat.visible_block AS b
+        WHERE b.tenant_id = of_tenant
+            AND (of_series IS NULL OR b.series_id = ANY (of_series))
+            AND b.last_ms >= from_ms AND b.first_ms <= to_ms
+            AND (b.block_day IS NULL OR b.block_day BETWEEN
+                floor(from_ms / 86400000.0) AND floor(to_ms / 86400000.0))
+    ),
+    stored AS (
+        SELECT p.last_arrival, p.replaces, d.series_id, d.unix_ms, d.value, d.nan_bits
+        FROM page AS p
+        CROSS JOIN LATERAL promcompat.decode_page(p.payload, of_series, from_ms, to_ms) AS d
+        UNION ALL
+        -- A row has arrived before every page.
+        SELECT 0, false, r.series_id, floor(extract(epoch FROM r.ts) * 1000)::bigint, r.value,
+            CASE WHEN r.value = 'NaN' THEN
+                ('x' || encode(float8send(r.value), 'hex'))::bit(64)::bigint END
+        FROM promcompat.visible_row AS r
+        WHERE r.tenant_id = of_tenant
+            AND (of_series IS NULL OR r.series_id = ANY (of_series))
+            AND r.ts >= promcompat.from_unix_ms(from_ms)
+            AND r.ts < promcompat.from_unix_ms(to_ms + 1)
+    )
+    SELECT DISTINCT ON (s.series_id, s.unix_ms) s.series_id, s.unix_ms, s.value, s.nan_bits
+    FROM stored AS s
+    WHERE NOT EXISTS (
+        SELECT
+        FROM promcompat.visible_deletion AS d
+        WHERE d.tenant_id = of_tenant AND d.arrival_id > s.last_arrival
+            AND s.unix_ms BETWEEN d.first_ms AND d.last_ms
+            AND (d.series_ids IS NULL OR s.series_id = ANY (d.series_ids))
+    )
+    ORDER BY s.series_id, s.unix_ms, s.replaces DESC,
+        CASE WHEN s.replaces THEN -s.last_arrival ELSE s.last_arrival END;
+END
+$$;
+
+-- The Unix milliseconds of a time, rounded up; the ends of the calendar for what is outside.
+CREATE OR REPLACE FUNCTION bounding_unix_ms(ts timestamptz) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE
+    WHEN ts < timestamptz '0001-01-01 00:00:00+00' THEN -62135596800000
+    WHEN ts > timestamptz '9999-12-31 23:59:59.999+00' THEN 253402300800000
+    ELSE ceil(extract(epoch FROM ts) * 1000)::bigint
+END;
+
+-- Stale markers say that a series ended; they are no measurements and would turn averages to NaN.
+-- As long as there are no pages, only the first part runs, and TimescaleDB reads its own rows. With
+-- pages, the samples of each name are read by a call of its own, so that the name reaches the indexes.
+CREATE OR REPLACE VIEW metrics WITH (security_barrier) AS
+SELECT m."timestamp", m.tenant_id, m.name, m.value, m.labels, m.source
+FROM (
+    SELECT
+        p.ts AS "timestamp",
+        s.tenant_id,
+        s.metric_name AS name,
+        p.value,
+        s.labels,
+        s.labels ->> 'source' AS source
+    FROM sample AS p
+    JOIN series AS s ON s.id = p.series_id
+    WHERE NOT is_stale_marker(p.value)
+        AND NOT (SELECT EXISTS (SELECT FROM arrival) OR EXISTS (SELECT FROM drained_extent))
+        AND (
+            (SELECT sees_all_tenants(current_user))
+            OR s.tenant_id IN (SELECT visible_tenants(current_user))
+        )
+    UNION ALL
+    SELECT from_unix_ms(d.unix_ms), n.tenant_id, n.metric_name, d.value, s.labels,
+        s.labels ->> 'source'
+    FROM (
+        SELECT s.tenant_id, s.metric_name, array_agg(s.id ORDER BY s.id) AS ids
+        FROM series AS s
+        WHERE (SELECT EXISTS (SELECT FROM arrival) OR EXISTS (SELECT FROM drained_extent))
+            AND (
+                (SELECT sees_all_tenants(current_user))
+                OR s.tenant_id IN (SELECT visible_tenants(current_user))
+            )
+        GROUP BY s.tenant_id, s.metric_name
+    ) AS n
+    CROSS JOIN LATERAL stored_samples(n.tenant_id, n.ids, -62135596800000, 253402300799999) AS d
+    JOIN series AS s ON s.id = d.series_id
+    WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314
+) AS m;
+
+-- The rows of `metrics` of one name, from `from_time` on and before `to_time`, of the series that have
+-- these labels. The name and the times reach the indexes, whatever stores the samples.
+CREATE OR REPLACE FUNCTION samples(
+    name text, from_time timestamptz, to_time timestamptz, labels jsonb DEFAULT '{}'
+)
+RETURNS SETOF metrics
+LANGUAGE plpgsql STABLE
+SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY
+    WITH found AS MATERIALIZED (
+        SELECT s.id, s.tenant_id, s.labels
+        FROM promcompat.series AS s
+        WHERE s.metric_name = $1 AND s.labels @> $4
+    )
+    SELECT promcompat.from_unix_ms(d.unix_ms), f.tenant_id, $1, d.value, f.labels,
+        f.labels ->> 'source'
+    FROM (SELECT f.tenant_id, array_agg(f.id ORDER BY f.id) AS ids FROM found AS f GROUP BY 1) AS n
+    CROSS JOIN LATERAL promcompat.stored_samples(
+        n.tenant_id, n.ids, promcompat.bounding_unix_ms($2), promcompat.bounding_unix_ms($3) - 1
+    ) AS d
+    JOIN found AS f ON f.id = d.series_id
+    WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314;
+END
+$$;
 
 -- The search path of a role's sessions in this database with our schema in front. Settings for the
 -- role here win over those for the role, and these over those for the database.
@@ -104,7 +289,12 @@ BEGIN
         RAISE EXCEPTION 'there is no tenant %', quote_literal(tenant_name);
     END IF;
     EXECUTE format('GRANT USAGE ON SCHEMA promcompat TO %I', reader);
-    EXECUTE format('GRANT SELECT ON promcompat.metrics, promcompat.series TO %I', reader);
+    EXECUTE format(
+        'GRANT SELECT ON promcompat.metrics, promcompat.series, promcompat.visible_row,'
+        ' promcompat.visible_arrival, promcompat.visible_run, promcompat.visible_block,'
+        ' promcompat.visible_deletion TO %I',
+        reader
+    );
     -- Not yet there when this is called below; ensure_metrics_hourly then lets every reader read it.
     IF to_regclass('promcompat.metrics_hourly') IS NOT NULL THEN
         EXECUTE format('GRANT SELECT ON promcompat.metrics_hourly TO %I', reader);
@@ -121,13 +311,14 @@ END
 $$;
 REVOKE EXECUTE ON FUNCTION grant_tenant_reader(name, text) FROM PUBLIC;
 
--- Readers whose tables were moved here from another schema.
+-- Readers whose tables were moved here from another schema, or who came before what they read now.
 DO $$
 BEGIN
     PERFORM promcompat.grant_tenant_reader(r.role_name, t.name)
     FROM promcompat.tenant_reader AS r
     JOIN promcompat.tenant AS t ON t.id = r.tenant_id
     JOIN pg_catalog.pg_roles AS a ON a.rolname = r.role_name
-    WHERE NOT has_schema_privilege(a.oid, 'promcompat', 'USAGE');
+    WHERE NOT has_schema_privilege(a.oid, 'promcompat', 'USAGE')
+        OR NOT has_table_privilege(a.oid, 'promcompat.visible_deletion', 'SELECT');
 END
 $$;

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
+from sql.samples.codec import encode_pages
 from tests.factories import make_batch, make_labels
 from tests.repositories import connected, opened_storage
+from tests.sample_columns import samples_of
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
@@ -43,6 +45,100 @@ async def names_seen(reader: asyncpg.Connection) -> set[str]:
         seen |= {row[0] for row in await reader.fetch(f"SELECT name FROM {view}")}  # noqa: S608
     rows = await reader.fetch("SELECT metric_name FROM promcompat.series")
     return seen | {row[0] for row in rows}
+
+
+PAGE_READERS = (
+    "SELECT series_id FROM promcompat.visible_row",
+    "SELECT first_series FROM promcompat.visible_arrival",
+    "SELECT first_series FROM promcompat.visible_run",
+    "SELECT series_id FROM promcompat.visible_block",
+    "SELECT first_ms FROM promcompat.visible_deletion",
+    "SELECT s.series_id FROM generate_series(1, 3) AS t,"
+    " promcompat.stored_samples((SELECT max(tenant_id) FROM promcompat.series) + t - 2, NULL,"
+    " -62135596800000, 253402300799999) AS s",
+    "SELECT 0 FROM promcompat.samples('theirs', '-infinity', 'infinity')",
+)
+
+
+async def store_pages(database_url: str) -> set[int]:
+    """Store pages of both tenants in every table; return the ids of the reader's series."""
+    async with connected(database_url) as owner:
+        series = await owner.fetch("SELECT id, tenant_id, metric_name FROM series")
+        await owner.execute("SELECT create_block_partition($1)", T0 // DAY_MS)
+        for number, (series_id, tenant_id, _) in enumerate(series, 1):
+            [page] = encode_pages(samples_of([(series_id, [(T0 + 5, 0)])]), 10, 1000)
+            for statement in INSERT_PAGES:
+                placed = statement.replace("TENANT", str(tenant_id)).replace(
+                    "SERIES", str(series_id)
+                )
+                await owner.execute(placed.replace("NUMBER", str(number)), page.payload)
+        return {row[0] for row in series if row[2] == "mine"}
+
+
+DAY_MS = 86_400_000
+INSERT_PAGES = [
+    statement.replace("BOUNDS", f"{T0}, {T0 + 10}").replace("DAY", str(T0 // DAY_MS))
+    for statement in (
+        "INSERT INTO arrival"
+        " VALUES (NUMBER, TENANT, 1, 1, SERIES, SERIES, BOUNDS, false, now(), $1)",
+        "INSERT INTO sample_run (tenant_id, day, level, replaces, first_arrival, last_arrival,"
+        " deleted_through, n_samples, n_series, first_series, last_series, first_ms, last_ms,"
+        " payload)"
+        " VALUES (TENANT, DAY, 0, false, NUMBER, NUMBER, 0, 1, 1, SERIES, SERIES, BOUNDS, $1)",
+        "INSERT INTO sample_block (series_id, first_ms, last_ms, first_arrival, last_arrival,"
+        " deleted_through, tenant_id, day, n_samples, level, replaces, payload)"
+        " VALUES (SERIES, BOUNDS, NUMBER, NUMBER, 0, TENANT, DAY, 1, 0, false, $1)",
+        "INSERT INTO sample_block_far (series_id, first_ms, last_ms, first_arrival, last_arrival,"
+        " deleted_through, tenant_id, day, n_samples, level, replaces, payload)"
+        " VALUES (SERIES, BOUNDS, NUMBER, NUMBER, 0, TENANT, DAY, 1, 0, false, $1)",
+        "INSERT INTO sample_deletion"
+        " SELECT NUMBER, TENANT, ARRAY[SERIES::bigint], NUMBER + 1000, NUMBER + 1000"
+        " WHERE $1::bytea IS NOT NULL",
+        "INSERT INTO drained_extent (tenant_id, day, first_ms, last_ms)"
+        " SELECT TENANT, DAY, BOUNDS WHERE $1::bytea IS NOT NULL",
+    )
+]
+
+
+async def test_pages_of_other_tenants_are_seen_by_no_way(
+    database_url: str, reader: asyncpg.Connection
+) -> None:
+    pages = await store_pages(database_url)
+    for path in ("promcompat", "pg_temp, attack, promcompat"):
+        await reader.execute(f"SET search_path = {path}")
+        assert await names_seen(reader) == {"mine"}
+        assert await reader.fetchval("SELECT count(*) FROM promcompat.metrics") == 2
+        for statement in PAGE_READERS:
+            seen = {row[0] for row in await reader.fetch(statement)}
+            assert seen - {1001, 1002} <= pages, statement
+        assert await reader.fetch(PAGE_READERS[1])
+        assert len(await reader.fetch(PAGE_READERS[4])) == 1
+        if path == "promcompat":
+            await reader.execute(SHADOWS + FUNCTIONS)
+            assert len(await reader.fetch("SELECT * FROM samples('mine', '-infinity', now())")) == 2
+
+
+async def test_functions_of_the_reader_see_only_pages_it_may_see(
+    database_url: str, reader: asyncpg.Connection
+) -> None:
+    pages = await store_pages(database_url)
+    heard: list[str] = []
+    reader.add_log_listener(lambda _connection, message: heard.append(message.message))
+    await reader.execute(
+        "CREATE FUNCTION pg_temp.leak(what bigint) RETURNS boolean LANGUAGE plpgsql COST 0.0000001"
+        " AS $$ BEGIN RAISE NOTICE '%', what; RETURN true; END $$"
+    )
+    for view, column in (
+        ("visible_row", "series_id"),
+        ("visible_arrival", "first_series"),
+        ("visible_run", "first_series"),
+        ("visible_block", "series_id"),
+        ("visible_deletion", "series_ids[1]"),
+    ):
+        heard.clear()
+        query = f"SELECT count(*) FROM promcompat.{view} WHERE pg_temp.leak({column})"  # noqa: S608
+        await reader.fetch(query)
+        assert {int(text) for text in heard} == pages, view
 
 
 SHADOWS = """
@@ -87,10 +183,13 @@ async def test_objects_of_the_reader_take_the_place_of_none_of_ours(
     assert len(await reader.fetch("SELECT promcompat.visible_tenants(current_user::name)")) == 1
 
 
+@pytest.mark.parametrize("stored", ["rows", "pages"])
 async def test_functions_of_the_reader_see_only_rows_it_may_see(
-    reader: asyncpg.Connection,
+    database_url: str, reader: asyncpg.Connection, stored: str
 ) -> None:
     """A cheap function in WHERE would run first, if the views let it."""
+    if stored == "pages":
+        await store_pages(database_url)
     heard: list[str] = []
     reader.add_log_listener(lambda _connection, message: heard.append(message.message))
     await reader.execute(
@@ -114,6 +213,9 @@ async def test_functions_of_the_reader_see_only_rows_it_may_see(
 async def test_reader_changes_nothing_and_reads_no_table(reader: asyncpg.Connection) -> None:
     refused = [
         "TABLE promcompat.sample",
+        "TABLE promcompat.arrival",
+        "TABLE promcompat.sample_run",
+        "TABLE promcompat.sample_block",
         "TABLE promcompat.tenant",
         "TABLE promcompat.tenant_reader",
         "TABLE promcompat.metric_metadata",

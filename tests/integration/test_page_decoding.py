@@ -15,6 +15,7 @@ from tests.sample_columns import STALE_BITS, T0, samples_of, series_samples
 
 pytestmark = pytest.mark.integration
 
+SLOW = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
 Columns = list[tuple[int, int, int]]
 Decode = Callable[..., Columns]
 
@@ -45,14 +46,14 @@ def _bits(value: float) -> int:
     return int(np.float64(value).view(np.int64))
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=SLOW)
 @given(samples=series_samples())
 def test_sql_decodes_what_the_kernels_decode(decode: Decode, samples: SeriesSamples) -> None:
     for page in encode_pages(samples, 1000, 1 << 20):
         assert decode(page.payload) == columns(decode_pages([page.payload])[0])
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=SLOW)
 @given(samples=series_samples(), data=st.data())
 def test_sql_decodes_wanted_series_and_times(
     decode: Decode, samples: SeriesSamples, data: st.DataObject

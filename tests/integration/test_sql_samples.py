@@ -1,0 +1,267 @@
+"""`samples()` and `metrics` fold rows, arrivals, runs and blocks as the reader in Python does."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sql.samples.codec import encode_pages
+from sql.samples.fold import Deletion, Piece, fold
+from tests.repositories import connected
+from tests.sample_columns import STALE_BITS, T0, samples_of
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.integration
+
+TENANT, OTHER = 1, 2
+IDS = (11, 12, 13)
+FAR_DAY = -(2**31)
+DAY_MS = 86_400_000
+INSERT_BLOCK = (
+    "INSERT INTO sample_block (series_id, first_ms, last_ms, first_arrival, last_arrival,"
+    " deleted_through, tenant_id, day, n_samples, level, replaces, payload)"
+    " VALUES ($1, $2, $3, $4, $4, 0, $5, $6, $7, 0, $8, $9)"
+)
+PLACES = ("row", "far block", "block", "run", "arrival")
+
+SLOW = (HealthCheck.function_scoped_fixture, HealthCheck.too_slow)
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """An arrival: values by series and time, or the deletion of a range."""
+
+    values: dict[tuple[int, int], float]
+    replaces: bool = False
+    deletes: tuple[tuple[int, ...] | None, int, int] | None = None
+
+
+@pytest.fixture
+def session(
+    database_url: str, database_server: DatabaseServer
+) -> Iterator[tuple[Run, asyncpg.Connection]]:
+    """An event loop, and a connection of the owner to a database with the series of two tenants."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(database_url))
+        try:
+            runner.run(_prepare(connection))
+            yield runner.run, connection
+        finally:
+            runner.run(connection.close())
+
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    await connection.execute("INSERT INTO tenant (id, name) VALUES (1, 'mine'), (2, 'theirs')")
+    await connection.executemany(
+        "INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint)"
+        " VALUES ($1::bigint, $2, $3, jsonb_build_object('n', $1::bigint::text),"
+        " decode(md5($1::bigint::text), 'hex'))",
+        [(11, TENANT, "m"), (12, TENANT, "m"), (13, TENANT, "other"), (21, OTHER, "m")],
+    )
+    for day in (T0 // DAY_MS, T0 // DAY_MS - 1, T0 // DAY_MS + 1):
+        await connection.execute("SELECT create_block_partition($1)", day)
+    if await connection.fetchval("SELECT relkind = 'p' FROM pg_class WHERE relname = 'sample'"):
+        await connection.execute("SELECT create_sample_partitions(ARRAY[$1::bigint])", T0 // DAY_MS)
+
+
+def _piece(number: int, write: Write) -> Piece:
+    rows = {
+        series: [
+            (t, int(np.float64(v).view(np.int64)) if v < 90 else STALE_BITS)
+            for (s, t), v in sorted(write.values.items())
+            if s == series
+        ]
+        for series in IDS
+    }
+    return Piece(samples_of(rows.items()), number, number, write.replaces)
+
+
+async def _store(
+    connection: asyncpg.Connection, number: int, write: Write, place: str, tenant: int = TENANT
+) -> None:
+    if write.deletes is not None:
+        series, first_ms, last_ms = write.deletes
+        if place == "arrival":
+            payload = b"".join(s.to_bytes(8, "big") for s in series or ())
+            await connection.execute(
+                "INSERT INTO arrival VALUES ($1, $2, 3, 0, 0, 0, $3, $4, false, now(), $5)",
+                number, tenant, first_ms, last_ms, payload,
+            )  # fmt: skip
+        elif place != "row":
+            await connection.execute(
+                "INSERT INTO sample_deletion VALUES ($1, $2, $3, $4, $5)",
+                number, tenant, series and list(series), first_ms, last_ms,
+            )  # fmt: skip
+        return
+    samples = _piece(number, write).samples
+    if place == "row":
+        ids = np.repeat(samples.ids, np.diff(samples.offsets)).tolist()
+        rows = zip(ids, samples.timestamps.tolist(), samples.values.tolist(), strict=True)
+        await connection.executemany(
+            "INSERT INTO sample (series_id, ts, value) VALUES ($1, from_unix_ms($2), $3)",
+            list(rows),
+        )
+        return
+    for page in encode_pages(samples, 100, 1 << 16, per_series=place.endswith("block")):
+        bounds = (page.first_series, page.last_series, page.first_ms, page.last_ms)
+        if place == "arrival":
+            await connection.execute(
+                "INSERT INTO arrival VALUES ($1, $2, $3, $4, $5, $6, $7, $8, false, now(), $9)",
+                number, tenant, 2 if write.replaces else 1, page.n_samples, *bounds, page.payload,
+            )  # fmt: skip
+        elif place == "run":
+            await connection.execute(
+                "INSERT INTO sample_run (tenant_id, day, level, replaces, first_arrival,"
+                " last_arrival, deleted_through, n_samples, n_series, first_series, last_series,"
+                " first_ms, last_ms, payload)"
+                " VALUES ($1, $2, 0, $3, $4, $4, 0, $5, 1, $6, $7, $8, $9, $10)",
+                tenant, FAR_DAY, write.replaces, number, page.n_samples, *bounds, page.payload,
+            )  # fmt: skip
+        else:
+            await connection.execute(
+                INSERT_BLOCK if place == "block" else INSERT_BLOCK.replace("_block", "_block_far"),
+                page.first_series, page.first_ms, page.last_ms, number, tenant,
+                page.first_ms // DAY_MS, page.n_samples, write.replaces, page.payload,
+            )  # fmt: skip
+        if place != "arrival":
+            await connection.execute(
+                "INSERT INTO drained_extent (tenant_id, day, first_ms, last_ms)"
+                " VALUES ($1, $2, 0, 0) ON CONFLICT DO NOTHING",
+                tenant, FAR_DAY,
+            )  # fmt: skip
+
+
+TIMES = st.integers(0, 3).map(lambda k: T0 + k)
+SAMPLES = st.builds(
+    Write,
+    st.dictionaries(
+        st.tuples(st.sampled_from(IDS), TIMES), st.integers(0, 99).map(float), min_size=1
+    ),
+    st.booleans(),
+)
+DELETIONS = st.builds(
+    lambda series, a, b: Write({}, False, (series, min(a, b), max(a, b))),
+    st.none() | st.sets(st.sampled_from(IDS), min_size=1).map(lambda s: tuple(sorted(s))),
+    TIMES,
+    TIMES,
+)
+
+
+def _expected(writes: list[Write], first_ms: int, end_ms: int) -> dict[tuple[int, int], float]:
+    pieces = [_piece(k, w) for k, w in enumerate(writes, 1) if w.deletes is None]
+    deletions = [
+        Deletion(k, None if w.deletes[0] is None else np.array(w.deletes[0]), *w.deletes[1:])
+        for k, w in enumerate(writes, 1)
+        if w.deletes is not None
+    ]
+    found = fold(pieces, deletions)
+    ids = np.repeat(found.ids, np.diff(found.offsets)).tolist()
+    return {
+        (series, t): value
+        for series, t, value in zip(
+            ids, found.timestamps.tolist(), found.values.tolist(), strict=True
+        )
+        if first_ms <= t < end_ms and not np.isnan(value)
+    }
+
+
+@settings(max_examples=40, suppress_health_check=SLOW)
+@given(
+    writes=st.lists(SAMPLES | DELETIONS, min_size=1, max_size=6),
+    cuts=st.lists(st.integers(0, 6), min_size=3, max_size=3).map(sorted),
+    first_ms=TIMES,
+    end_ms=TIMES.map(lambda t: t + 1),
+)
+def test_samples_are_those_of_the_fold(
+    session: tuple[Run, asyncpg.Connection],
+    writes: list[Write],
+    cuts: list[int],
+    first_ms: int,
+    end_ms: int,
+) -> None:
+    run, connection = session
+    run(_check(connection, writes, cuts, first_ms, end_ms))
+
+
+async def _check(
+    connection: asyncpg.Connection, writes: list[Write], cuts: list[int], first_ms: int, end_ms: int
+) -> None:
+    """Store older writes in blocks, then in runs and arrivals; compare what SQL reads."""
+    transaction = connection.transaction()
+    await transaction.start()
+    for k, write in enumerate(writes):
+        place = PLACES[1 + sum(k >= cut for cut in cuts)]
+        await _store(connection, k + 1, write, place)
+    theirs = Write({(11, T0): 5.0})
+    await _store(connection, 50, theirs, "run", tenant=OTHER)
+    read = await connection.fetch(
+        "SELECT (labels ->> 'n')::bigint AS id, timestamp, value, name FROM samples('m',"
+        " from_unix_ms($1), from_unix_ms($2)) WHERE tenant_id = 1",
+        first_ms,
+        end_ms,
+    )
+    viewed = await connection.fetch(
+        "SELECT (labels ->> 'n')::bigint AS id, timestamp, value, name FROM metrics"
+        " WHERE tenant_id = 1"
+    )
+    await transaction.rollback()
+    expected = _expected(writes, first_ms, end_ms)
+    assert _found(read) == {key: v for key, v in expected.items() if key[0] in (11, 12)}
+    assert _found(viewed) == _expected(writes, 0, 2**62)
+
+
+def _found(rows: list[asyncpg.Record]) -> dict[tuple[int, int], float]:
+    found = {(row["id"], round(row["timestamp"].timestamp() * 1000)): row["value"] for row in rows}
+    assert len(found) == len(rows)
+    return found
+
+
+async def test_rows_and_pages_are_read_together(database_url: str) -> None:
+    """The rows of an installation that is moving its samples count as the first ones."""
+    async with connected(database_url) as connection:
+        await _prepare(connection)
+        await _store(connection, 0, Write({(11, T0): 1.0, (12, T0): 2.0}), "row")
+        query = "SELECT value FROM samples('m', '-infinity', 'infinity', $1) ORDER BY value"
+        everything = "SELECT value FROM metrics WHERE name = 'm' ORDER BY value"
+        assert [row[0] for row in await connection.fetch(query, "{}")] == [1.0, 2.0]
+        assert [row[0] for row in await connection.fetch(everything)] == [1.0, 2.0]
+        await _store(connection, 1, Write({(11, T0): 3.0, (11, T0 + 1): 4.0}), "block")
+        assert [row[0] for row in await connection.fetch(query, "{}")] == [1.0, 2.0, 4.0]
+        assert [row[0] for row in await connection.fetch(everything)] == [1.0, 2.0, 4.0]
+        await _store(connection, 2, Write({(11, T0): 7.0}, replaces=True), "arrival")
+        assert [row[0] for row in await connection.fetch(query, '{"n": "11"}')] == [4.0, 7.0]
+
+
+@pytest.mark.parametrize("place", ["run", "block", "far block"])
+async def test_name_and_times_reach_the_indexes(
+    database_url: str, database_server: DatabaseServer, place: str
+) -> None:
+    index = {"run": "tenant", "block": "series", "far block": "far_series"}[place]
+    async with connected(database_url) as connection:
+        await _prepare(connection)
+        for number in range(1, 200):
+            await _store(connection, number, Write({(11, T0 + number): 1.0}), place)
+        await connection.execute("ANALYZE")
+        await connection.execute("SET enable_seqscan = off")
+        count = "SELECT sum(idx_scan) FROM pg_stat_user_indexes WHERE indexrelname LIKE $1"
+        pattern = f"%sample_{place.split()[-1]}%{index}%"
+        before = await _flushed(connection, count, pattern)
+        rows = await connection.fetch(
+            "SELECT * FROM samples('m', from_unix_ms($1), from_unix_ms($2))", T0 + 50, T0 + 60
+        )
+        assert len(rows) == 10
+        assert await _flushed(connection, count, pattern) > before
+
+
+async def _flushed(connection: asyncpg.Connection, query: str, *arguments: object) -> int:
+    """The answer of a query on statistics, once those of this session have been added."""
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    await connection.execute("SELECT pg_stat_clear_snapshot()")
+    return int(await connection.fetchval(query, *arguments) or 0)
