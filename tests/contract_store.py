@@ -296,9 +296,7 @@ class StoreContract:
         block = await self.select_one(store, select_name("up", *ALL_TIME))
         assert block.timestamps.tolist() == [T0, T0 + 1]
 
-    async def test_known_and_new_series_of_one_batch_keep_their_samples(
-        self, store: Store
-    ) -> None:
+    async def test_known_and_new_series_of_one_batch_keep_their_samples(self, store: Store) -> None:
         await store.write_batch("default", make_batch({UP_A: [(T0, 1.0)]}))
         new = make_labels("up", instance="new")
         batch = make_batch({new: [(T0, 5.0)], UP_A: [(T0 + 1, 2.0)]})

@@ -11,7 +11,7 @@ from promcompat.core.model import (
     IntArray,
     Labels,
 )
-from promql.values.label_columns import Pair, label_pairs
+from promql.values.label_columns import label_pairs
 
 LabelPairs = tuple[tuple[str, str], ...]
 
@@ -46,16 +46,17 @@ def group_series(labels: Sequence[Labels], names: Sequence[str], without: bool) 
     if not names and not without:
         only = [EMPTY_LABELS] if labels else []
         return Grouping(only, np.zeros(len(labels), np.int64))
-    if len(names) == 1 and not without:
-        return _group_by_one(label_pairs(labels, names[0]))
+    if not without:
+        return _group_by(labels, sorted(set(names)))
     key_of = kept_pairs(names, without)
     groups: dict[LabelPairs, int] = {}
     group_of = [groups.setdefault(key_of(row), len(groups)) for row in labels]
     return Grouping([Labels(pairs) for pairs in groups], np.array(group_of, np.int64))
 
 
-def _group_by_one(pairs: Sequence[Pair | None]) -> Grouping:
-    """Group by the pairs of a single label."""
-    groups = {pair: group for group, pair in enumerate(dict.fromkeys(pairs))}
-    group_of = np.fromiter(map(groups.__getitem__, pairs), np.int64, len(pairs))
-    return Grouping([Labels(() if pair is None else (pair,)) for pair in groups], group_of)
+def _group_by(labels: Sequence[Labels], names: Sequence[str]) -> Grouping:
+    """Group by the pairs of some labels, one column of pairs at a time."""
+    keys = list(zip(*(label_pairs(labels, name) for name in names), strict=True))
+    groups = {key: group for group, key in enumerate(dict.fromkeys(keys))}
+    group_of = np.fromiter(map(groups.__getitem__, keys), np.int64, len(keys))
+    return Grouping([Labels(pair for pair in key if pair is not None) for key in groups], group_of)

@@ -8,10 +8,9 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -23,7 +22,6 @@ from promcompat.core.ports import CheckBytes, any_bytes
 from promcompat.processes.memory_allocator import keep_freed_memory
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
-from promql.values.matrix import QueryResult
 from tests.factories import make_labels
 
 HOUR_MS = 3_600_000
@@ -98,25 +96,21 @@ class BlockReader:
         return [self._block] * len(selections)
 
 
-def timed_ms(work: Callable[[], Any]) -> tuple[float, Any]:
-    """The processor time of all threads while `work` runs, and its result."""
-    started = time.process_time()
-    result = work()
-    return (time.process_time() - started) * 1000, result
+async def measure(case: Case, block: SampleBlock, repetitions: int) -> tuple[float, float]:
+    """Median milliseconds of the query and of its JSON; the first two rounds do not count.
 
-
-def measure(case: Case, block: SampleBlock, repetitions: int) -> tuple[float, float]:
-    """Median milliseconds of the query and of its JSON; the first two rounds do not count."""
+    It is the processor time of all threads.
+    """
     engine = Engine(BlockReader(block), EngineOptions())
     query = Query("bench", case.expr, case.grid)
     spent: list[tuple[float, float]] = []
-    with asyncio.Runner() as runner:
-        for _ in range(repetitions + 2):
-            query_ms, result = timed_ms(lambda: runner.run(engine.run(query)))
-            assert isinstance(result, QueryResult)
-            json_ms, _ = timed_ms(lambda: b"".join(query_data_parts(result, with_stats=False)))  # noqa: B023
-            spent.append((query_ms, json_ms))
-    return median(q for q, _ in spent[2:]), median(j for _, j in spent[2:])
+    for _ in range(repetitions + 2):
+        started = time.process_time()
+        result = await engine.run(query)
+        answered = time.process_time()
+        b"".join(query_data_parts(result, with_stats=False))
+        spent.append((answered - started, time.process_time() - answered))
+    return median(q for q, _ in spent[2:]) * 1000, median(j for _, j in spent[2:]) * 1000
 
 
 def main() -> int:
@@ -133,7 +127,7 @@ def main() -> int:
             key = (case.n_series, case.span_ms)
             if key not in blocks:
                 blocks[key] = counters(*key)
-            query_ms, json_ms = measure(case, blocks[key], options.repetitions)
+            query_ms, json_ms = asyncio.run(measure(case, blocks[key], options.repetitions))
             row = (case.expr, f"{case.n_series:,}", f"{case.grid.n_steps:,}")
             table.add_row(*row, f"{query_ms:.2f}", f"{json_ms:.2f}")
     Console(width=120).print(table)

@@ -53,9 +53,9 @@ usual_series = st.builds(
     st.lists(labels, max_size=2),
     st.lists(samples, max_size=3),
 )
-odd_series = st.lists(
-    st.one_of(named, labels, samples, samples, unusual_fields), max_size=6
-).map(b"".join)
+odd_series = st.lists(st.one_of(named, labels, samples, samples, unusual_fields), max_size=6).map(
+    b"".join
+)
 messages = st.lists(
     st.one_of(
         st.builds(encode_field, st.just(1), st.one_of(usual_series, usual_series, odd_series)),

@@ -20,9 +20,7 @@ DOWN = (("__name__", "down"), ("job", "node"))
 LIMIT = 1 << 25
 
 
-def decode(
-    body: bytes, known: KnownSeries = NOTHING_KNOWN, limit: int = LIMIT
-) -> DecodedWrite:
+def decode(body: bytes, known: KnownSeries = NOTHING_KNOWN, limit: int = LIMIT) -> DecodedWrite:
     checked_length(body, limit)
     return decode_write_request(unpack(body), known, DEFAULT_LABEL_LIMITS, 250_000)
 
