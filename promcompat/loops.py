@@ -68,6 +68,8 @@ def every_loop(
             partial(_publish_remediations, telemetry, backend),
         ),
     ]
+    if storage.metrics.head is not None:
+        loops.append(PeriodicLoop("head", 0.5, storage.metrics.head.catch_up))
     if storage.metrics.drains is not None:
         loops += [
             PeriodicLoop("drain", 0.5, storage.metrics.drains.drain_due),
@@ -103,7 +105,13 @@ def receiver_loops(receivers: Receivers) -> Iterator[PeriodicLoop]:
 
 
 async def _publish_storage(telemetry: Telemetry, backend: Backend) -> None:
-    telemetry.storage.update(dataclasses.asdict(backend.storage.metrics.stats))
+    metrics = backend.storage.metrics
+    telemetry.storage.update(dataclasses.asdict(metrics.stats))
+    if metrics.head is not None:
+        totals = dataclasses.asdict(metrics.head.stats)
+        telemetry.block_store.update_head(totals | {"lag_seconds": metrics.head.lag_seconds})
+    if metrics.drains is not None:
+        telemetry.block_store.update_drains(dataclasses.asdict(metrics.drains.stats))
 
 
 async def _publish_remediations(telemetry: Telemetry, backend: Backend) -> None:

@@ -185,6 +185,11 @@ class Settings(BaseSettings):
         description="Memory of a worker for cached samples that earlier queries read; 0 disables "
         "the cache.",
     )
+    head_bytes: PositiveInt = Field(
+        512 * MEBIBYTE,
+        description="Memory of a worker for recent samples, which the block store has not moved "
+        "into blocks yet. What does not fit is read from the database when a query needs it.",
+    )
     series_cache_bytes: PositiveInt = Field(
         1024 * MEBIBYTE,
         description="Memory of a worker for its caches of series: three eighths each for series "

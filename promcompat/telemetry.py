@@ -8,6 +8,7 @@ which the supervisor sets) and whichever worker is scraped answers for all of th
 import os
 import platform
 from collections.abc import Iterable, Mapping
+from typing import Final, Literal
 
 from prometheus_client import (
     CollectorRegistry,
@@ -217,6 +218,58 @@ class StorageCounters:
         self._rows_waiting.set(totals.get("rows_waiting", 0.0))
 
 
+_HEAD_COUNTERS = {
+    "syncs": "Times the head asked the database what had arrived.",
+    "sync_seconds": "Time spent on that, decoding included.",
+    "arrivals": "Arrivals read by the head.",
+    "merges": "Merges of segments of the head.",
+    "evictions": "Segments given up because the head was full; queries read their samples from the "
+    "database.",
+    "resets": "Times the head was dropped because the database was restarted or restored.",
+    "unreadable": "Arrivals whose samples the head could not decode.",
+}
+_HEAD_GAUGES: Final[Mapping[str, tuple[str, Literal["livesum", "livemax"]]]] = {
+    "segments": ("Segments of samples in the head.", "livesum"),
+    "samples": ("Samples in the head.", "livesum"),
+    "bytes_held": ("Bytes of memory that the samples in the head take.", "livesum"),
+    "lag_arrivals": ("Arrivals that the last sync brought.", "livemax"),
+    "lag_seconds": ("Time since the last sync; the maximum over all workers.", "livemax"),
+}
+_DRAIN_COUNTERS = {
+    "drains": "Transactions that moved arrivals into runs.",
+    "arrivals_drained": "Arrivals moved into runs.",
+    "samples_drained": "Samples of these arrivals.",
+    "conflicts_resolved": "Samples dropped because another value arrived for the same time.",
+    "arrivals_set_aside": "Arrivals that could not be moved; queries still read them.",
+    "drain_seconds": "Time spent in drains.",
+    "merges": "Merges of runs and blocks.",
+    "samples_merged": "Samples written by merges.",
+    "merge_seconds": "Time spent in merges.",
+}
+
+
+class BlockStoreMetrics:
+    """What the block store holds in memory, and what it moves from arrivals into blocks."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._head = _Totals("promcompat_head", _HEAD_COUNTERS, registry)
+        self._drains = _Totals("promcompat_blocks", _DRAIN_COUNTERS, registry)
+        self._gauges = {
+            name: Gauge(f"promcompat_head_{name}", text, registry=registry, multiprocess_mode=mode)
+            for name, (text, mode) in _HEAD_GAUGES.items()
+        }
+
+    def update_head(self, stats: Mapping[str, float]) -> None:
+        """Publish the totals of the head, and what it holds at this moment."""
+        self._head.follow(stats)
+        for name, gauge in self._gauges.items():
+            gauge.set(stats[name])
+
+    def update_drains(self, totals: Mapping[str, float]) -> None:
+        """Publish totals of drains and merges."""
+        self._drains.follow(totals)
+
+
 _REMEDIATION_COUNTERS = {
     "started": "Remediation workflows started.",
     "already_started": "Starts of workflows that were already running.",
@@ -390,6 +443,7 @@ class Telemetry:
         self.native_ingest = NativeIngestMetrics(self.registry)
         self.query = QueryMetrics(self.registry)
         self.storage = StorageCounters(self.registry)
+        self.block_store = BlockStoreMetrics(self.registry)
         self.remediation = RemediationMetrics(self.registry)
         self.alerting = AlertingMetrics(self.registry)
         self.loops = LoopMetrics(self.registry)

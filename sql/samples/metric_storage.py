@@ -15,6 +15,7 @@ from sql.samples.block_maintenance import BlockMaintenanceRepository
 from sql.samples.block_probes import BlockProbes
 from sql.samples.block_store import BlockSources, BlockStore
 from sql.samples.drains import Drains
+from sql.samples.head import Head
 from sql.samples.list_reader import PostgresSampleListReader
 from sql.samples.maintenance_repository import PostgresMaintenanceRepository
 from sql.samples.probes import RowProbes
@@ -41,7 +42,7 @@ class SampleStore(Store, ChangeReader, Protocol):
 class MetricStorage:
     """The samples, series and metadata of one database, each behind its own port.
 
-    `drains` moves arrivals into blocks; None in the row store.
+    `head` has undrained arrivals in memory, `drains` moves them into blocks; None in the row store.
     """
 
     database: Database
@@ -50,6 +51,7 @@ class MetricStorage:
     sample_lists: PostgresSampleListReader
     sample_lookup: SampleLookup
     maintenance: MaintenanceRepository
+    head: Head | None
     drains: Drains | None
     threshold_watch: ThresholdWatch
     stats: StorageStats
@@ -114,6 +116,7 @@ class _Shared:
         probes: SampleProbes,
         lookup: RowLookup | BlockLookup,
         maintenance: MaintenanceRepository,
+        head: Head | None = None,
         drains: Drains | None = None,
     ) -> MetricStorage:
         """The storage around a store."""
@@ -129,6 +132,7 @@ class _Shared:
             ),
             sample_lookup=lookup,
             maintenance=maintenance,
+            head=head,
             drains=drains,
             threshold_watch=self.watch,
             stats=self.stats,
@@ -163,6 +167,7 @@ def _block_storage(database: Database, options: StorageOptions) -> MetricStorage
         BlockProbes(database.read_pool, sources.snapshots, shared.series.reader),
         sources.lookup,
         BlockMaintenanceRepository(database, sources, drains),
+        sources.head,
         drains,
     )
 

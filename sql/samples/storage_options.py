@@ -47,7 +47,7 @@ class StorageOptions:
     max_memory_bytes: int = DEFAULT_MAX_BYTES
     sample_cache_bytes: int = 256 << 20
     pushdown: PushdownMode = PushdownMode.AUTO
-    max_head_bytes: int = 1 << 30
+    max_head_bytes: int = 512 << 20
     backlog: BacklogLimits = field(default_factory=BacklogLimits)
     drains: DrainOptions = field(default_factory=DrainOptions)
     now_ms: Callable[[], int] = wall_clock_ms

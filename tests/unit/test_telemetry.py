@@ -4,6 +4,8 @@ from dataclasses import fields
 
 from promcompat.telemetry import Telemetry
 from sql.database.storage_stats import StorageStats
+from sql.samples.drainer import DrainStats
+from sql.samples.head_memory import HeadStats
 
 
 def test_storage_totals_come_over_as_differences() -> None:
@@ -21,6 +23,19 @@ def test_every_storage_total_is_published() -> None:
     text = telemetry.render().decode()
     for field in fields(StorageStats):
         assert f"\npromcompat_storage_{field.name}" in text
+
+
+def test_every_total_of_the_block_store_is_published() -> None:
+    telemetry = Telemetry()
+    head = {field.name: 1.0 for field in fields(HeadStats)} | {"lag_seconds": 2.0}
+    telemetry.block_store.update_head(head)
+    telemetry.block_store.update_drains({field.name: 1.0 for field in fields(DrainStats)})
+    text = telemetry.render().decode()
+    for name in head:
+        assert f"\npromcompat_head_{name}" in text
+    for field in fields(DrainStats):
+        assert f"\npromcompat_blocks_{field.name}" in text
+    assert telemetry.registry.get_sample_value("promcompat_head_lag_seconds") == 2.0
 
 
 def test_queries_are_observed() -> None:
