@@ -275,13 +275,14 @@ WHERE b.series_id = w.series_id AND b.last_ms = w.last_ms AND b.first_ms = w.fir
 RETURNING w.n AS id, b.payload
 
 -- oldest_deletion --
--- The oldest deletion that can be worked off: no older arrival of its tenant is set aside.
+-- The oldest deletion that can be worked off: no older arrival of its tenant is set aside, and its
+-- tenant is none of $1.
 SELECT d.arrival_id, d.tenant_id, d.series_ids, d.first_ms, d.last_ms
 FROM sample_deletion AS d
 WHERE NOT EXISTS (
     SELECT FROM arrival AS a
     WHERE a.is_aside AND a.tenant_id = d.tenant_id AND a.id < d.arrival_id
-)
+) AND d.tenant_id <> ALL($1::integer[])
 ORDER BY d.arrival_id
 LIMIT 1
 

@@ -13,10 +13,11 @@ from promcompat.core.model import IntArray
 from sql.database.connection_pool import Connection
 from sql.database.statements import Statement, inline_parameters
 from sql.samples.block_table import QUERIES, day_of
-from sql.samples.codec import decode_joined, decode_pages
+from sql.samples.codec import CorruptPageError, decode_joined, decode_pages
 from sql.samples.fold import Deletion, Piece
 from sql.samples.page_stream import PageRow, PageStream
 from sql.samples.reader import SampleAllowance
+from sql.samples.series_samples import SeriesSamples
 
 _DECODED_SAMPLES: Final = 8_000_000
 _DECODED_BYTES: Final = 32 << 20
@@ -153,10 +154,23 @@ class _Copy:
         pieces = []
         for _, group in groupby(pages, attrgetter("layer")):
             layer = list(group)
-            samples = decode_joined(
-                [page.payload for page in layer], self.wanted, self.start_ms, self.end_ms
-            )
-            if len(samples):
-                first = min(page.first_arrival for page in layer)
-                pieces.append(Piece(samples, first, layer[0].last_arrival, layer[0].replaces))
+            first = min(page.first_arrival for page in layer)
+            pieces += [
+                Piece(samples, first, layer[0].last_arrival, layer[0].replaces)
+                for samples in self._samples_of(layer)
+                if len(samples)
+            ]
         return pieces
+
+    def _samples_of(self, layer: Sequence[PageRow]) -> Sequence[SeriesSamples]:
+        """The samples of pages that never overlap; apart if their series and times alternate.
+
+        That happens where a merge left far samples alone because their day has become near.
+        """
+        scope = [page.payload for page in layer], self.wanted, self.start_ms, self.end_ms
+        try:
+            return [decode_joined(*scope)]
+        except CorruptPageError:
+            raise
+        except ValueError:
+            return decode_pages(*scope)

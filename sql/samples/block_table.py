@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from promcompat.core.model import BoolArray
+from promcompat.core.model import BoolArray, IntArray
 from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
@@ -92,12 +92,20 @@ def by_day(samples: SeriesSamples) -> Iterator[tuple[int, SeriesSamples]]:
     if not len(samples):
         return
     days = samples.timestamps // MS_PER_DAY
-    first, last = int(days.min()), int(days.max())
-    if first == last:
-        yield first, samples
+    found = distinct_days(days)
+    if len(found) == 1:
+        yield found[0], samples
         return
-    for day in np.unique(days).tolist():
+    for day in found:
         yield day, samples.where(days == day)
+
+
+def distinct_days(days: IntArray) -> list[int]:
+    """The distinct elements, ascending; of days that are close to each other without sorting."""
+    first, last = int(days.min()), int(days.max())
+    if last - first > len(days):
+        return [int(day) for day in np.unique(days)]
+    return [first + int(index) for index in np.flatnonzero(np.bincount(days - first))]
 
 
 def near_and_far(
@@ -107,12 +115,15 @@ def near_and_far(
     if not len(samples):
         return
     days = samples.timestamps // MS_PER_DAY
-    near = [day for day in np.unique(days).tolist() if day in near_days]
+    found = distinct_days(days)
+    near = [day for day in found if day in near_days]
+    if len(found) == 1:
+        yield (near[0] if near else FAR_DAY), samples
+        return
     for day in near:
         yield day, samples.where(days == day)
-    far = samples.where(~np.isin(days, near))
-    if len(far):
-        yield FAR_DAY, far
+    if len(near) < len(found):
+        yield FAR_DAY, samples.where(~np.isin(days, near))
 
 
 def worth_a_block(samples: SeriesSamples) -> BoolArray:

@@ -6,6 +6,7 @@ after the step. The order of arrivals stays the same, so no reader's answer chan
 """
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -29,7 +30,7 @@ from sql.samples.block_table import (
 from sql.samples.codec import decode_pages
 from sql.samples.compaction_plan import Extent, Job, Layer, next_job
 from sql.samples.deletion_work import work_off_deletion
-from sql.samples.drain_transaction import drain_transaction
+from sql.samples.drain_transaction import CONTENT_FAULTS, PASSING_FAULTS, drain_transaction
 from sql.samples.drainer import DrainStats
 from sql.samples.fold import Deletion, Piece, fold
 from sql.samples.fold_conflicts import count_conflicts
@@ -42,6 +43,7 @@ from sql.samples.page_moves import (
 )
 from sql.samples.series_samples import NO_SAMPLES, SeriesSamples
 
+_LOGGER: Final = logging.getLogger(__name__)
 _MAX_SAMPLES: Final = 2_000_000
 _MAX_PAGES: Final = 20_000
 _TAKEOVER_SECONDS: Final = 60.0
@@ -84,35 +86,68 @@ class Compactor:
         self._name = uuid.uuid4().hex
         self._job: Job | None = None
         self._from_series = 0
+        self._subject: tuple[int, int | None] | None = None
+        self._given_up: set[tuple[int, int | None]] = set()
 
     async def compact(self) -> CompactionResult:
         """Do the next step, in one transaction.
 
         Raises StorageUnavailableError or QueryTimeoutError, and then a later call may succeed.
         """
-        started = time.perf_counter()
-        job = self._job
+        self._subject = None
         try:
-            async with drain_transaction(self._pool) as connection:
-                if connection is None or not await self._may_compact(connection):
-                    return CompactionResult(is_done=True)
-                job = self._job or await self._begin_job(connection)
-                if job is None:
-                    n_samples = await work_off_deletion(connection, self._max_samples)
-                    return CompactionResult(n_samples or 0, is_done=n_samples is None)
-                if job is not self._job and await _makes_partition(connection, job):
-                    self._job = job
-                    return CompactionResult()
-                result, end = await self._merge(connection, job)
+            return await self._step()
+        except PASSING_FAULTS:
+            self._job = None
+            raise
+        except CONTENT_FAULTS as exc:
+            return self._give_up(exc)
         except BaseException:
             self._job = None
             raise
+
+    def _give_up(self, exc: Exception) -> CompactionResult:
+        """Leave a tenant and day as they are until this process ends, so that others are compacted.
+
+        Readers that need a page that cannot be decoded will fail; all else stays readable.
+        """
+        self._job = None
+        if self._subject is None:
+            raise exc
+        tenant_id, day = self._subject
+        self._given_up.add(self._subject)
+        self._stats.merges_given_up += 1
+        fields = {"tenant_id": tenant_id, "day": day, "reason": str(exc)}
+        _LOGGER.error("samples cannot be compacted", extra=fields)
+        return CompactionResult()
+
+    async def _step(self) -> CompactionResult:
+        started = time.perf_counter()
+        async with drain_transaction(self._pool) as connection:
+            if connection is None or not await self._may_compact(connection):
+                return CompactionResult(is_done=True)
+            job = self._job or await self._begin_job(connection)
+            if job is None:
+                return await self._work_off_deletion(connection)
+            self._subject = job.tenant_id, job.day
+            if job is not self._job and await _makes_partition(connection, job):
+                self._job = job
+                return CompactionResult()
+            result, end = await self._merge(connection, job)
         self._job = job if end is not None else None
         self._from_series = 0 if end is None else end[0]
         self._stats.merges += 1
         self._stats.samples_merged += result.n_samples
         self._stats.merge_seconds += time.perf_counter() - started
         return result
+
+    async def _work_off_deletion(self, connection: Connection) -> CompactionResult:
+        given_up = [tenant_id for tenant_id, day in self._given_up if day is None]
+        deletion = await connection.fetchrow(QUERIES["oldest_deletion"], given_up)
+        if deletion is None:
+            return CompactionResult(is_done=True)
+        self._subject = deletion["tenant_id"], None
+        return CompactionResult(await work_off_deletion(connection, deletion, self._max_samples))
 
     async def _may_compact(self, connection: Connection) -> bool:
         """Whether no other process compacts; forgets the own job if one has meanwhile."""
@@ -125,7 +160,12 @@ class Compactor:
         layers = [Layer(*row) for row in await connection.fetch(QUERIES["run_layers"])]
         extents = [Extent(*row) for row in await connection.fetch(QUERIES["extents"], FAR_DAY)]
         aside = dict(await connection.fetch(QUERIES["tenants_with_arrivals_aside"]))
-        job = next_job(layers, extents, aside, self._now_ms())
+        job = next_job(
+            [one for one in layers if (one.tenant_id, one.day) not in self._given_up],
+            [one for one in extents if (one.tenant_id, one.day) not in self._given_up],
+            aside,
+            self._now_ms(),
+        )
         self._from_series = 0
         if job is None or not job.is_final:
             return job

@@ -14,21 +14,21 @@ from sql.samples.page_moves import StoredPage, Written, deletions_of, take_pages
 _MAX_PAGES: Final = 2_000
 
 
-async def work_off_deletion(connection: Connection, max_samples: int) -> int | None:
-    """Apply the oldest deletion to some pages; returns how many samples they had.
+async def work_off_deletion(
+    connection: Connection, deletion: Sequence[Any], max_samples: int
+) -> int:
+    """Apply a row of `oldest_deletion` to some pages; returns how many samples they had.
 
-    None: there is nothing to do. Pages are rewritten where they are: the order of arrivals stays
-    the same. Once no page is left, the deletion is forgotten.
+    Pages are rewritten where they are: the order of arrivals stays the same. Once no page is left,
+    the deletion is forgotten.
     """
-    row = await connection.fetchrow(QUERIES["oldest_deletion"])
-    if row is None:
-        return None
-    pages = await _affected_pages(connection, row, max_samples)
+    arrival_id, tenant_id, *_ = deletion
+    pages = await _affected_pages(connection, deletion, max_samples)
     if not pages:
-        await connection.execute(QUERIES["finish_deletion"], row["arrival_id"])
+        await connection.execute(QUERIES["finish_deletion"], arrival_id)
         return 0
     taken = await take_pages(connection, pages)
-    deletions = await deletions_of(connection, row["tenant_id"])
+    deletions = await deletions_of(connection, tenant_id)
     through = await connection.fetchval(QUERIES["drained_through"])
     written = await asyncio.to_thread(_without_deleted, taken, deletions, through)
     await write_pages(connection, pages, written)

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from promcompat.core.errors import PromcompatError
+from promcompat.core.errors import PromcompatError, QueryTimeoutError, StorageUnavailableError
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.block_table import QUERIES
 
@@ -16,6 +16,19 @@ _LOCK_SECONDS: Final = 0.5
 
 class ChangedMeanwhileError(PromcompatError):
     """Rows that were read are gone: somebody else has moved them. Nothing was changed."""
+
+
+CONTENT_FAULTS: Final = (
+    PromcompatError,
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    TypeError,
+    ValueError,
+)
+"""What samples with impossible content may raise, and the state of the database does not."""
+PASSING_FAULTS: Final = (StorageUnavailableError, QueryTimeoutError, ChangedMeanwhileError)
+"""What may succeed when it is tried again; to be caught first."""
 
 
 @asynccontextmanager

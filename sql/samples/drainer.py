@@ -16,7 +16,6 @@ from typing import Final
 
 import numpy as np
 
-from promcompat.core.errors import PromcompatError, QueryTimeoutError, StorageUnavailableError
 from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.block_table import (
@@ -32,7 +31,8 @@ from sql.samples.block_table import (
 )
 from sql.samples.codec import decode_pages
 from sql.samples.drain_transaction import (
-    ChangedMeanwhileError,
+    CONTENT_FAULTS,
+    PASSING_FAULTS,
     change_exactly,
     drain_transaction,
 )
@@ -45,16 +45,6 @@ _BYTES_PER_SAMPLE: Final = 16
 """What the head needs for a sample: a time and a value."""
 _DELETES: Final = 3
 _REPLACES: Final = 2
-_POISON: Final = (
-    PromcompatError,
-    ArithmeticError,
-    LookupError,
-    MemoryError,
-    TypeError,
-    ValueError,
-)
-"""What an arrival with impossible content may raise, and the state of the database does not."""
-_PASSING: Final = (StorageUnavailableError, QueryTimeoutError, ChangedMeanwhileError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +73,7 @@ class DrainStats:
     arrivals_set_aside: int = 0
     drain_seconds: float = 0.0
     merges: int = 0
+    merges_given_up: int = 0
     samples_merged: int = 0
     merge_seconds: float = 0.0
 
@@ -184,9 +175,9 @@ class Drainer:
         while True:
             try:
                 result = await self._drain(self._max_arrivals)
-            except _PASSING:
+            except PASSING_FAULTS:
                 raise
-            except _POISON as exc:
+            except CONTENT_FAULTS as exc:
                 # Something in the batch is to blame: half of it may do, in the end all but one.
                 _LOGGER.warning(
                     "arrivals cannot be drained",

@@ -206,6 +206,31 @@ class TestPoison:
         await blocks.compact_all()
         assert (await blocks.read(TENANT, [1]))[1, NOW_MS + 1] == ONE
 
+    async def test_a_page_that_cannot_be_decoded_stops_no_other_merge(
+        self, plain_blocks: StoredBlocks
+    ) -> None:
+        blocks = plain_blocks
+        for tenant_id in (TENANT, TENANT + 1):
+            await blocks.append(tenant_id, {(tenant_id, NOW_MS): ONE})
+            await blocks.append(tenant_id, {(tenant_id, NOW_MS + 1): ONE})
+        await blocks.append(TENANT, {(TENANT, NOW_MS - DAY_MS): ONE})
+        await blocks.drainer.drain_all()
+        for tenant_id in (TENANT, TENANT + 1):
+            await blocks.delete(tenant_id, None, NOW_MS, NOW_MS)
+        await blocks.drainer.drain_all()
+        await blocks.fetchval(
+            "WITH broken AS (UPDATE sample_run SET payload = '\\x00' "
+            "WHERE tenant_id = $1 AND day = $2 RETURNING 1) SELECT count(*) FROM broken",
+            TENANT,
+            TODAY,
+        )
+        blocks.clock.now_ms += 2 * DAY_MS
+        await blocks.compact_all()
+        assert blocks.stats.merges_given_up == 2
+        assert await n_rows(blocks, "sample_deletion") == 1
+        assert await n_rows(blocks, "sample_run", "level < 100") == 1
+        assert await blocks.read(TENANT + 1, [TENANT + 1]) == {(TENANT + 1, NOW_MS + 1): ONE}
+
 
 class TestPartitions:
     async def test_ten_thousand_past_days_make_none(self, blocks: StoredBlocks) -> None:
