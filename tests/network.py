@@ -18,6 +18,7 @@ class CuttableNetwork:
         self._target = urlsplit(target_url)
         self.is_cut = False
         self._bytes_left: int | None = None
+        self._loses_answers = False
         self._dead: set[asyncio.StreamWriter] = set()
         self._open: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -47,9 +48,14 @@ class CuttableNetwork:
         """Cut once clients have sent so many bytes more."""
         self._bytes_left = n_bytes
 
+    def lose_answers(self) -> None:
+        """Pass on what clients send, and nothing that comes back."""
+        self._loses_answers = True
+        self._dead |= self._open
+
     def mend(self) -> None:
         """Pass on what new connections send."""
-        self.is_cut = False
+        self.is_cut = self._loses_answers = False
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -81,7 +87,7 @@ class CuttableNetwork:
         client: asyncio.StreamWriter,
     ) -> None:
         while data := await _read(reader):
-            if client in self._dead:
+            if client in self._dead and (writer is client or not self._loses_answers):
                 # Neither read nor closed any more: the sender's buffer fills up.
                 await asyncio.Event().wait()
             writer.write(data)

@@ -47,6 +47,22 @@ class SeriesColumn:
             self._large = self._large.updated(self._recent.ids, self._recent.numbers)
             self._recent = _SortedColumn()
 
+    def raise_to(self, series_ids: IntArray, numbers: IntArray, default: int) -> IntArray:
+        """Set each series' number to the larger of its own and the given one.
+
+        Returns the numbers before, `default` where there was none. The ids ascend strictly.
+        """
+        for column in (self._large, self._recent):
+            at, is_known = column.find(series_ids)
+            if is_known.all():
+                before = column.numbers[at]
+                column.numbers[at] = np.maximum(before, numbers)
+                return before
+        earlier = self.get(series_ids, default)
+        is_new = earlier == default
+        self.put(series_ids, np.where(is_new, numbers, np.maximum(earlier, numbers)))
+        return earlier
+
     def clear(self) -> None:
         """Forget everything."""
         self._large = self._recent = _SortedColumn()
@@ -63,10 +79,10 @@ class _SortedColumn:
 
     def find(self, wanted: IntArray) -> tuple[IntArray, BoolArray]:
         """Where each id is or would be, and which ones are there."""
+        if not len(self.ids):
+            return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.bool_)
         at: IntArray = np.searchsorted(self.ids, wanted)
-        is_known = np.zeros(len(wanted), np.bool_)
-        is_within = at < len(self.ids)
-        is_known[is_within] = self.ids[at[is_within]] == wanted[is_within]
+        is_known: BoolArray = self.ids.take(at, mode="clip") == wanted
         return at, is_known
 
     def updated(self, ids: IntArray, numbers: IntArray) -> "_SortedColumn":

@@ -22,6 +22,11 @@ _READER_SETTINGS: Final = {"timescaledb.enable_runtime_exclusion": "off"}
 """Statements name their chunks by constants; choosing again in each probe took twice the time."""
 
 
+_LOG_SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+"""The same few statements again and again, by keys of tables without partitions: planning them took
+longer than running them. A plan must not depend on how little a table had when it was made."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatabaseOptions:
     """How many connections a process has, and how long it waits on them.
@@ -34,6 +39,7 @@ class DatabaseOptions:
 
     write_connections: int = 4
     read_connections: int = 8
+    log_connections: int = 4
     connect_timeout_seconds: float = CONNECT_SECONDS
     heartbeat_seconds: float = CONNECT_SECONDS
     write_timeout_seconds: float = 60.0
@@ -46,11 +52,13 @@ class DatabaseOptions:
 class Database:
     """What every repository of a process works on.
 
-    Writes and reads have separate pools, so that no query keeps a sender waiting.
+    Writes and reads have separate pools, so that no query keeps a sender waiting. `log_pool` is for
+    the log of arrivals only: for appending to it and for asking what was appended.
     """
 
     write_pool: Pool
     read_pool: Pool
+    log_pool: Pool
     readiness: Readiness
     heartbeat: Heartbeat
     guard: InstallationGuard
@@ -71,19 +79,22 @@ class Database:
             opened.push_async_callback(write_pool.close)
             read_pool = await _open_read_pool(url, chosen, guard)
             opened.push_async_callback(read_pool.close)
+            log_pool = await _open_log_pool(url, chosen, guard)
+            opened.push_async_callback(log_pool.close)
             async with acquired(write_pool) as connection:
                 capabilities = await detect_capabilities(connection)
             readiness = await Readiness.open(url, guard.check)
             opened.push_async_callback(readiness.close)
             heartbeat = await Heartbeat.open(url, guard.check, chosen.heartbeat_seconds)
             opened.pop_all()
-        for pool in (write_pool, read_pool):
+        for pool in (write_pool, read_pool, log_pool):
             heartbeat.watch(pool)
         tenants = Tenants(write_pool, read_pool, chosen.max_tenants)
         guard.on_step_back(tenants.forget)
         return cls(
             write_pool=write_pool,
             read_pool=read_pool,
+            log_pool=log_pool,
             readiness=readiness,
             heartbeat=heartbeat,
             guard=guard,
@@ -126,6 +137,7 @@ class Database:
             self.heartbeat.close(),
             self.read_pool.close(),
             self.write_pool.close(),
+            self.log_pool.close(),
         )
 
 
@@ -156,3 +168,18 @@ async def _open_read_pool(url: str, options: DatabaseOptions, guard: Installatio
         extra_settings=_READER_SETTINGS,
     )
     return await open_pool(url, pool_options, prepare)
+
+
+async def _open_log_pool(url: str, options: DatabaseOptions, guard: InstallationGuard) -> Pool:
+    """It connects when it is first used: not every store has a log."""
+    pool_options = PoolOptions(
+        max_size=options.log_connections,
+        connect_timeout_seconds=options.connect_timeout_seconds,
+        statement_timeout_seconds=options.write_timeout_seconds,
+        application_name="promcompat log",
+        keeps_sessions=True,
+        extra_settings=_LOG_SETTINGS,
+    )
+    pool = Pool(url, pool_options, guard.check)
+    await pool.open(connects=False)
+    return pool

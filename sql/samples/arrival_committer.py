@@ -176,10 +176,8 @@ class ArrivalCommitter:
         is_last = np.ones(len(keys), np.bool_)
         is_last[:-1] = keys.series_ids[1:] != keys.series_ids[:-1]
         series_ids, times = keys.series_ids[is_last], keys.timestamps[is_last]
-        newest = self._newest.get(series_ids, _NEVER_SEEN)
+        newest = self._newest.raise_to(series_ids, times, _NEVER_SEEN)
         n_keys = np.diff(np.flatnonzero(is_last), prepend=-1)
-        is_new = newest == _NEVER_SEEN
-        self._newest.put(series_ids, np.where(is_new, times, np.maximum(newest, times)))
         return keys.timestamps <= np.repeat(newest, n_keys)
 
     async def _commit_server_timed(self, rows: SampleRows, changes: Sequence[LevelChange]) -> None:

@@ -138,7 +138,7 @@ class ArrivalLog:
     """Appends to the table `arrival`, and reads what was appended."""
 
     def __init__(self, pool: Pool, guard: InstallationGuard) -> None:
-        """`pool` is for writing."""
+        """`pool` is the `log_pool` of the database."""
         self._pool = pool
         self._guard = guard
 

@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 import numpy as np
 import pytest
 
+from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.thresholds import BreachLevel, LevelChange
 from sql.database.connection_pool import acquired
 from sql.database.copy_format import SampleRows
-from sql.database.database import Database
+from sql.database.database import Database, DatabaseOptions
 from sql.samples.arrival_committer import ArrivalCommitter
 from sql.samples.arrival_log import ArrivalKind, ArrivalLog
 from sql.samples.codec import decode_pages
@@ -17,6 +18,7 @@ from sql.samples.duplicate_policies import DuplicatePolicies
 from sql.samples.duplicates import Conflict
 from sql.samples.fold import Piece, fold
 from sql.samples.series_samples import SeriesSamples
+from tests.network import cuttable_network
 from tests.repositories import connected
 
 pytestmark = pytest.mark.integration
@@ -49,7 +51,7 @@ class ReadLog:
         self.n_look_ups = 0
 
     async def pieces(self, tenant_id: int) -> tuple[int, list[Piece]]:
-        async with acquired(self._database.read_pool) as connection:
+        async with acquired(self._database.log_pool) as connection:
             answer = await self._log.sync(connection, 0, 0, 1 << 30)
         own = [arrival for arrival in answer.arrivals if arrival.tenant_id == tenant_id]
         decoded = decode_pages([arrival.payload for arrival in own])
@@ -89,7 +91,7 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self.log = ArrivalLog(database.write_pool, database.guard)
+        self.log = ArrivalLog(database.log_pool, database.guard)
         self.read = ReadLog(database, self.log)
         self.policies = DuplicatePolicies(database.write_pool)
         self.committer = ArrivalCommitter(self.log, self.policies, self.read)
@@ -312,3 +314,46 @@ async def test_processes_never_give_one_millisecond_to_two_samples(
     ]
     for own in stores[1:]:
         await own.database.close()
+
+
+# -- R6: unknown outcomes ------------------------------------------------------------------------
+
+
+async def test_cut_between_commit_and_reply_is_an_error_and_a_repeat_changes_nothing(
+    database_url: str, store: Store
+) -> None:
+    """The sender gets 503 and repeats; in the meantime the samples can already be read."""
+    rows = make_rows([(1, 0, 1.0), (2, 0, 2.0)])
+    async with cuttable_network(database_url) as network:
+        options = DatabaseOptions(write_timeout_seconds=1.0)
+        far = Store(await Database.open(network.url, options))
+        await far.commit(make_rows([(1, -9, 0.0), (2, -9, 0.0)]))
+        network.lose_answers()
+        with pytest.raises(StorageUnavailableError):
+            await far.commit(rows)
+        first = await store.read.stored(1)
+        assert first == [(1, -9, 0.0), (1, 0, 1.0), (2, -9, 0.0), (2, 0, 2.0)]
+        network.mend()
+        again = Store(await Database.open(network.url, options))
+        assert await again.commit(rows) == []
+        assert await store.read.stored(1) == first
+        for opened in (far, again):
+            await opened.database.close()
+
+
+async def test_samples_that_arrived_twice_count_once(store: Store) -> None:
+    """A process whose head does not have the first ones appends all of them again."""
+    rows = make_rows([(1, 0, 1.0), (2, 0, 2.0)])
+    for _ in range(2):
+        unknowing = Store(store.database)
+        unknowing.read.bits_in_head = nothing_found  # type: ignore[method-assign]
+        unknowing.committer = ArrivalCommitter(unknowing.log, unknowing.policies, unknowing.read)
+        assert await unknowing.commit(rows) == []
+    assert await store.n_arrived() == 4
+    assert await store.read.stored(1) == [(1, 0, 1.0), (2, 0, 2.0)]
+
+
+async def nothing_found(
+    _tenant: int, series_ids: np.ndarray, _times: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros(len(series_ids), np.bool_), np.zeros(len(series_ids), np.uint64)

@@ -62,7 +62,7 @@ class Log(ArrivalLog):
     """A log with the database it belongs to."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__(database.write_pool, database.guard)
+        super().__init__(database.log_pool, database.guard)
         self.database = database
 
     def now(self, **conditions: object) -> AppendConditions:
@@ -75,7 +75,7 @@ class Log(ArrivalLog):
     async def read(
         self, after: int = 0, after_change: int = 0, max_bytes: int = MANY_BYTES
     ) -> SyncAnswer:
-        async with acquired(self.database.read_pool) as connection:
+        async with acquired(self.database.log_pool) as connection:
             return await self.sync(connection, after, after_change, max_bytes)
 
 
