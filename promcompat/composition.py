@@ -52,6 +52,7 @@ from sql.database.database_check import check_database
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.pushdown.rule_choice import PushdownMode
 from sql.remediations.remediation_repository import PostgresRemediationRepository
+from sql.samples.backlog import BacklogLimits
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StorageOptions, StoreKind
 
@@ -107,7 +108,15 @@ def storage_options(settings: Settings) -> StorageOptions:
         label_limits=label_limits(settings),
         pushdown=PushdownMode.AUTO if settings.pushdown else PushdownMode.OFF,
         alert_max_sample_age_ms=settings.alert_max_sample_age,
+        backlog=backlog_limits(settings),
     )
+
+
+def backlog_limits(settings: Settings) -> BacklogLimits:
+    """How much may wait to be drained."""
+    max_bytes = settings.max_undrained_bytes
+    of_tenant = settings.max_tenant_undrained_bytes or max_bytes * 3 // 4
+    return BacklogLimits(max_bytes=max_bytes, max_tenant_bytes=of_tenant)
 
 
 def label_limits(settings: Settings) -> LabelLimits:

@@ -244,6 +244,17 @@ class Settings(BaseSettings):
         description="Memory of a worker for request bodies, as sent and as unpacked; a request "
         "that needs more gets 503, and its sender tries again.",
     )
+    max_undrained_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
+        1024 * MEBIBYTE,
+        description="Memory that samples which wait to be moved into blocks may need, 16 bytes "
+        "each; while there are more, writes get 503, and their senders try again. Only for the "
+        "store blocks.",
+    )
+    max_tenant_undrained_bytes: NonNegativeInt = Field(
+        0,
+        description="The same for the samples of one tenant, so that the others can go on. 0: "
+        "three quarters of what all may need.",
+    )
     max_future: DurationMs = Field(
         600_000,
         description="How far ahead of now a sample may be; later ones get 400, as in Prometheus. "

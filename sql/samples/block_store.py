@@ -45,8 +45,8 @@ class BlockSources:
     @classmethod
     def of(cls, database: Database, max_head_bytes: int) -> "BlockSources":
         """The sources of a database, with a head of at most about so many bytes."""
-        log, blocks = ArrivalLog(database.write_pool, database.guard), BlockReader()
-        head = Head(log, database.read_pool, database.guard, max_bytes=max_head_bytes)
+        log, blocks = ArrivalLog(database.log_pool, database.guard), BlockReader()
+        head = Head(log, database.log_pool, database.guard, max_bytes=max_head_bytes)
         snapshots = SampleSnapshots(database.read_pool, head, blocks)
         lookup = BlockLookup(head, snapshots)
         return cls(log=log, head=head, blocks=blocks, snapshots=snapshots, lookup=lookup)
