@@ -44,16 +44,24 @@ class Merge(NamedTuple):
 
 
 class HeadMemory:
-    """The heads of all tenants. `tenants` is replaced, never changed, so views may keep it."""
+    """The heads of all tenants."""
 
     def __init__(self, stats: HeadStats) -> None:
-        self.tenants: Mapping[int, TenantHead] = {}
+        self._heads: dict[int, TenantHead] = {}
+        self._copy: Mapping[int, TenantHead] | None = None
         self._stats = stats
         self._unmerged: set[int] = set()
 
+    @property
+    def tenants(self) -> Mapping[int, TenantHead]:
+        """The heads as they are now; what is returned never changes, so views may keep it."""
+        if self._copy is None:
+            self._copy = dict(self._heads)
+        return self._copy
+
     def clear(self) -> None:
         """Drop everything."""
-        self.tenants = {}
+        self._heads, self._copy = {}, None
         self._unmerged.clear()
         self._stats.segments = self._stats.samples = self._stats.bytes_held = 0
 
@@ -61,20 +69,22 @@ class HeadMemory:
         self, tenant_id: int, segments: Iterable[Segment], deletions: Iterable[Deletion]
     ) -> None:
         """Add what arrived for a tenant."""
-        head = self.tenants.get(tenant_id, _NOTHING).appended(segments, deletions)
-        self._put({tenant_id: head})
+        head = self._heads.get(tenant_id, _NOTHING).appended(segments, deletions)
+        self._put(tenant_id, head)
 
     def drain(self, through: int) -> None:
         """Drop the arrivals up to this id."""
-        self._put({tenant_id: head.drained(through) for tenant_id, head in self.tenants.items()})
+        for tenant_id, head in list(self._heads.items()):
+            left = head.drained(through)
+            self._put(tenant_id, left)
+            if not left.segments and not left.deletions and left.held_after <= through:
+                del self._heads[tenant_id]
 
     def evict(self, max_bytes: int) -> None:
         """Drop the oldest segments of the largest tenants until the bound holds."""
         while self._stats.bytes_held > max_bytes:
-            largest = max(self.tenants, key=lambda tenant_id: self.tenants[tenant_id].n_bytes)
-            if not self.tenants[largest].segments:
-                return
-            self._put({largest: self.tenants[largest].evicted()})
+            largest = max(self._heads, key=lambda tenant_id: self._heads[tenant_id].n_bytes)
+            self._put(largest, self._heads[largest].evicted())
             self._stats.evictions += 1
 
     @property
@@ -86,7 +96,7 @@ class HeadMemory:
         """What is to be merged next."""
         while self._unmerged:
             tenant_id = next(iter(self._unmerged))
-            head = self.tenants.get(tenant_id, _NOTHING)
+            head = self._heads.get(tenant_id, _NOTHING)
             if sources := next_merge(head.segments):
                 return Merge(tenant_id, sources, head.deletions)
             self._unmerged.discard(tenant_id)
@@ -94,17 +104,17 @@ class HeadMemory:
 
     def replace(self, merge: Merge, result: Segment) -> None:
         """Put the result in place of its sources, if all of them are still there."""
-        head = self.tenants.get(merge.tenant_id, _NOTHING).merged(merge.sources, result)
+        head = self._heads.get(merge.tenant_id, _NOTHING).merged(merge.sources, result)
         if head is not None:
-            self._put({merge.tenant_id: head})
+            self._put(merge.tenant_id, head)
             self._stats.merges += 1
 
-    def _put(self, changed: Mapping[int, TenantHead]) -> None:
-        for tenant_id, head in changed.items():
-            self._count(self.tenants.get(tenant_id, _NOTHING), -1)
-            self._count(head, 1)
-        self.tenants = {**self.tenants, **changed}
-        self._unmerged.update(changed)
+    def _put(self, tenant_id: int, head: TenantHead) -> None:
+        self._count(self._heads.get(tenant_id, _NOTHING), -1)
+        self._count(head, 1)
+        self._heads[tenant_id] = head
+        self._copy = None
+        self._unmerged.add(tenant_id)
 
     def _count(self, head: TenantHead, sign: int) -> None:
         self._stats.segments += sign * len(head.segments)
