@@ -1,5 +1,5 @@
-"""The command line: `promcompat serve`, `migrate`, `maintain`, `worker`, `explain`, `sql`,
-`backup`, `restore`, `compile-kernels`."""
+"""The command line: `promcompat serve`, `migrate`, `migrate-store`, `maintain`, `worker`,
+`explain`, `sql`, `backup`, `restore`, `compile-kernels`."""
 
 import argparse
 import logging
@@ -63,6 +63,7 @@ read from it:  Grafana data source of type Prometheus with the URL http://127.0.
 _COMMANDS_WITH_SETTINGS = {
     "serve": "serve until Ctrl-C or SIGTERM",
     "migrate": "bring the database schema up to date and exit",
+    "migrate-store": "move the samples of an older installation from rows into blocks and exit",
     "maintain": "apply retention and compute metrics_hourly once, then exit",
     "worker": "run remediation workflows for Temporal until Ctrl-C or SIGTERM",
 }
@@ -114,6 +115,8 @@ def _run(
     match options.command:
         case "migrate":
             return run_migrate(settings)
+        case "migrate-store":
+            return _migrate_store(settings)
         case "maintain":
             return _maintain(settings)
         case "worker":
@@ -140,6 +143,13 @@ def _maintain(settings: Settings) -> int:
     from promcompat.processes.maintain import run_maintain
 
     return run_maintain(settings)
+
+
+def _migrate_store(settings: Settings) -> int:
+    compile_at_start()
+    from promcompat.processes.migrate_store import run_migrate_store
+
+    return run_migrate_store(settings)
 
 
 def _work(settings: Settings) -> int:

@@ -98,10 +98,7 @@ class InstallationGuard:
                 raise StorageUnavailableError(
                     "a different database now answers at this address; restart promcompat"
                 )
-            if self._store is not None and row["store"] != self._store:
-                raise StorageUnavailableError(
-                    f"the samples are now in the store `{row['store']}`; restart promcompat"
-                )
+            self._check_store(row["store"])
             self._id = row["installation_id"]
             is_behind = row["position"] < self._position or row["removed"] is None
             if row["epoch"] != self._epoch or is_behind:
@@ -132,9 +129,10 @@ class InstallationGuard:
         """The number of the epoch that was read at the start of a query.
 
         Raises StaleKnowledgeError when the epoch is new: the query has read things before, such as
-        the id of its tenant.
+        the id of its tenant. Raises StorageUnavailableError when another store has the samples.
         """
         if epoch != self._epoch:
+            self._check_store(epoch.rpartition(":")[2])
             self._step_back(epoch)
             raise StaleKnowledgeError("the database was restarted or restored; try again")
         return self.epoch_number
@@ -157,6 +155,12 @@ class InstallationGuard:
             if number == self.epoch_number:
                 return result
         raise StaleKnowledgeError("the database keeps being restarted or restored")
+
+    def _check_store(self, store: str) -> None:
+        if self._store is not None and store != self._store:
+            raise StorageUnavailableError(
+                f"the samples are now in the store `{store}`; restart promcompat"
+            )
 
     def _step_back(self, epoch: str) -> None:
         self._epoch = epoch

@@ -105,3 +105,30 @@ WHERE h.bucket >= from_unix_ms($1::bigint)
 -- refresh_hourly_aggregate --
 -- Brings the continuous aggregate up to date from $1 to $2 ms; commits by itself.
 CALL refresh_hourly_aggregate($1, $2)
+
+-- moved_chunks --
+-- Chunks or partitions of samples, oldest first, how far each was moved, and about how many rows it has.
+-- Times are texts, as Python has no years before 1.
+SELECT
+    c.chunk::oid AS id, c.chunk::text AS name,
+    c.range_start::text AS range_start, c.range_end::text AS range_end,
+    coalesce(m.series_id, 0) AS series_id, coalesce(m.ts, '-infinity')::text AS ts,
+    coalesce(m.n_rows, 0) AS n_rows,
+    greatest(r.reltuples, m.n_rows, 0)::bigint AS expected_rows
+FROM sample_chunks() AS c
+JOIN pg_class AS r ON r.oid = c.chunk
+LEFT JOIN store_move AS m ON m.chunk = c.chunk
+ORDER BY c.range_start
+
+-- record_move --
+-- Records that $4 more rows of chunk $1 were moved, up to series $2 and the end of millisecond $3; returns
+-- that time.
+INSERT INTO store_move AS m (chunk, series_id, ts, n_rows)
+VALUES ($1::oid, $2, from_unix_ms($3::bigint + 1) - interval '1 microsecond', $4)
+ON CONFLICT (chunk) DO UPDATE
+SET series_id = excluded.series_id, ts = excluded.ts, n_rows = m.n_rows + excluded.n_rows
+RETURNING ts::text
+
+-- forget_move --
+-- Forgets how far a chunk was moved.
+DELETE FROM store_move WHERE chunk = $1::oid

@@ -346,3 +346,21 @@ GROUP BY 1, 2, 3
 -- has_rows --
 -- Whether there is any sample.
 SELECT EXISTS (SELECT FROM sample)
+
+-- rows_to_move --
+-- For COPY: the first $5 rows after series $1 and time $2, from $3 on and before $4.
+SELECT series_id, ts, value
+FROM sample
+WHERE (series_id, ts) > ($1::bigint, $2::timestamptz)
+    AND ts >= $3::timestamptz
+    AND ts < $4::timestamptz
+ORDER BY series_id, ts
+LIMIT $5
+
+-- count_rows --
+-- How many rows there are from $1 on and before $2.
+SELECT count(*) FROM sample WHERE ts >= $1::text::timestamptz AND ts < $2::text::timestamptz
+
+-- lock_rows --
+-- Nobody else writes rows until the end of the transaction.
+LOCK TABLE sample IN SHARE ROW EXCLUSIVE MODE

@@ -49,7 +49,8 @@ $$;
 -- The epoch of the database. It changes when the server starts or is promoted (the timeline is the
 -- first part of a WAL file's name), and when the database, the table `series` or the row of
 -- `installation` is created again, as every way to restore a dump does: the path of a table's file
--- contains the database, and a row has the number of the transaction that wrote it.
+-- contains the database, and a row has the number of the transaction that wrote it. Its last part is the
+-- store, once one is chosen.
 -- No pinned search path: a writer calls this for each COPY, and each SET takes 20 µs.
 CREATE OR REPLACE FUNCTION database_epoch() RETURNS text
 LANGUAGE plpgsql STABLE
@@ -63,7 +64,8 @@ BEGIN
                 ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
             pg_relation_filepath('promcompat.series'::regclass),
             i.xmin,
-            i.id
+            i.id,
+            i.store
         )
         FROM promcompat.installation AS i
     );

@@ -109,23 +109,44 @@ BEGIN
 END
 $$;
 
--- Makes `metrics_hourly` read what this edition has. Called by every migration and maintenance, as
--- the edition of a database may change: then all hours are computed again.
+-- Makes `metrics_hourly` read what this edition and store have. Called by every migration and maintenance,
+-- as the edition of a database may change: then all hours are computed again. The hours of blocks are
+-- computed from `metrics` whenever somebody reads them.
 CREATE OR REPLACE FUNCTION ensure_metrics_hourly() RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
-    wanted text := CASE WHEN has_columnstore() THEN 'aggregate 1' ELSE 'table 1' END;
+    wanted text := CASE
+        WHEN (SELECT i.store FROM installation AS i) = 'blocks' THEN 'blocks 1'
+        WHEN has_columnstore() THEN 'aggregate 1'
+        ELSE 'table 1'
+    END;
     present text;
     reader name;
 BEGIN
     SELECT source INTO present FROM hourly_progress FOR UPDATE;
-    IF has_columnstore() THEN
+    IF wanted = 'aggregate 1' THEN
         PERFORM ensure_columnstore();
         PERFORM ensure_hourly_aggregate();
     END IF;
     IF present <> wanted OR to_regclass('metrics_hourly') IS NULL THEN
-        IF has_columnstore() THEN
+        IF wanted = 'blocks 1' THEN
+            CREATE OR REPLACE VIEW metrics_hourly WITH (security_barrier) AS
+            SELECT h.bucket, h.tenant_id, h.name, h.count, mean_of(h.sum, h.count) AS avg, h.min,
+                h.max, h.sum
+            FROM (
+                SELECT
+                    time_bucket('1 hour', m."timestamp") AS bucket,
+                    m.tenant_id,
+                    m.name,
+                    count(*) AS count,
+                    min(m.value) AS min,
+                    max(m.value) AS max,
+                    sum(summable(m.value)) AS sum
+                FROM metrics AS m
+                GROUP BY 1, 2, 3
+            ) AS h;
+        ELSIF wanted = 'aggregate 1' THEN
             CREATE OR REPLACE VIEW metrics_hourly WITH (security_barrier) AS
             SELECT h.bucket, h.tenant_id, h.name, h.count, mean_of(h.sum, h.count) AS avg, h.min,
                 h.max, h.sum
@@ -167,7 +188,9 @@ BEGIN
             EXECUTE format('GRANT SELECT ON metrics_hourly TO %I', reader);
         END LOOP;
     END IF;
-    PERFORM ensure_refresh_policy();
+    IF wanted <> 'blocks 1' THEN
+        PERFORM ensure_refresh_policy();
+    END IF;
 END
 $$;
 

@@ -68,5 +68,11 @@ async def choose_store(connection: Connection, wanted: StoreKind | None) -> Stor
         in_use = await _InUse.read(connection)
         store = in_use.chosen(wanted)
         if in_use.recorded is not store:
-            await connection.execute(_QUERIES["set_store"], store)
+            await record_store(connection, store)
     return store
+
+
+async def record_store(connection: Connection, store: StoreKind) -> None:
+    """Record the store of the database, and make `metrics_hourly` read it."""
+    await connection.execute(_QUERIES["set_store"], store)
+    await connection.execute(_QUERIES["ensure_metrics_hourly"])

@@ -30,7 +30,10 @@ async def add_block_run(connection: asyncpg.Connection) -> None:
 
 
 async def test_without_a_setting_the_default_is_recorded(plain_database_url: str) -> None:
-    async with opened_storage(plain_database_url), connected(plain_database_url) as connection:
+    async with (
+        opened_storage(plain_database_url, store=None),
+        connected(plain_database_url) as connection,
+    ):
         assert await recorded_store(connection) == DEFAULT_STORE
 
 
@@ -66,7 +69,7 @@ async def test_rows_that_were_not_moved_are_noticed(database_url: str) -> None:
     with pytest.raises(
         DatabaseRefusedError, match=r"some samples .* are still rows.*migrate-store"
     ):
-        async with opened_storage(database_url):
+        async with opened_storage(database_url, store=None):
             pass
 
 
