@@ -34,6 +34,13 @@ def _discard(_line: str) -> None:
     """Progress is for people; pytest shows the reason of a failure instead."""
 
 
+@pytest.fixture(autouse=True)
+def _store_of_marked_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of the row store use it whatever store the others are run with."""
+    if request.node.get_closest_marker("rows") is not None:
+        monkeypatch.setenv("PROMCOMPAT_STORE", "rows")
+
+
 @pytest.fixture(scope="session")
 def timescaledb_distribution() -> PostgresDistribution:
     """The programs of PostgreSQL 17 with TimescaleDB, Apache edition."""

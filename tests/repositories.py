@@ -14,8 +14,13 @@ from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import DEFAULT_STORE, StorageOptions, StoreKind
 
-TESTED_STORE = StoreKind(os.environ.get("PROMCOMPAT_STORE", DEFAULT_STORE))
-"""The store that tests use which do not depend on one: `PROMCOMPAT_STORE=blocks pytest …`."""
+
+def tested_store() -> StoreKind:
+    """The store of tests that do not name one: `PROMCOMPAT_STORE=blocks pytest …`.
+
+    Tests with the mark `rows` are about the row store.
+    """
+    return StoreKind(os.environ.get("PROMCOMPAT_STORE", DEFAULT_STORE))
 
 
 def discard(_line: str) -> None:
@@ -36,7 +41,10 @@ async def connected(url: str) -> AsyncIterator[asyncpg.Connection]:
 async def locked_samples(url: str) -> AsyncIterator[None]:
     """Nobody else reads or writes samples as long as the block lasts."""
     async with connected(url) as connection, connection.transaction():
-        await connection.execute("LOCK TABLE sample IN ACCESS EXCLUSIVE MODE")
+        await connection.execute(
+            "LOCK TABLE sample, arrival, drain_state, sample_run, sample_block "
+            "IN ACCESS EXCLUSIVE MODE"
+        )
         yield
 
 
@@ -46,7 +54,7 @@ async def opened_storage(url: str, **options: Any) -> AsyncIterator[MetricStorag
 
     Without pushdown unless asked for. The store is the one of the test run unless given.
     """
-    options.setdefault("store", TESTED_STORE)
+    options.setdefault("store", tested_store())
     of_database = {
         name: options.pop(name) for name in DatabaseOptions.__dataclass_fields__ if name in options
     }

@@ -21,7 +21,7 @@ from tests.maintenance import (
 )
 from tests.repositories import discard
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.rows]
 
 NOW_MS = time.time_ns() // 1_000_000
 """The policies of the database go by its own clock."""

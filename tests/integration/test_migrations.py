@@ -90,7 +90,9 @@ async def test_failed_step_leaves_no_trace_and_can_be_repeated(empty_database_ur
 
 
 async def test_changed_routines_are_applied_again(database_url: str) -> None:
-    await execute(database_url, "DROP VIEW metrics; UPDATE schema_routine SET checksum = 'old'")
+    await execute(
+        database_url, "DROP VIEW metrics CASCADE; UPDATE schema_routine SET checksum = 'old'"
+    )
     lines: list[str] = []
     await migrate(database_url, lines.append)
     assert "views and functions" in lines

@@ -20,7 +20,7 @@ from sql.samples.metric_storage import MetricStorage
 from tests.factories import STALE_NAN, Points, make_batch, make_labels
 from tests.repositories import opened_storage
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.rows]
 
 MIDNIGHT = 19_700 * 86_400_000
 VALUES = st.sampled_from(

@@ -54,6 +54,7 @@ async def wait_for_running(connection: asyncpg.Connection, wanted: bool) -> None
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.rows
 async def test_client_that_goes_away_ends_its_statement(database_url: str) -> None:
     async with opened_storage(database_url) as storage, connected(database_url) as watcher:
         await storage.store.write_batch(TENANT, make_batch({make_labels("up"): [(NOW_MS, 1.0)]}))
@@ -68,6 +69,7 @@ async def test_client_that_goes_away_ends_its_statement(database_url: str) -> No
             await wait_for_running(watcher, False)
 
 
+@pytest.mark.rows
 async def test_query_out_of_time_ends_its_statement(database_url: str) -> None:
     async with opened_storage(database_url) as storage, connected(database_url) as watcher:
         await storage.store.write_batch(TENANT, make_batch({make_labels("up"): [(NOW_MS, 1.0)]}))

@@ -14,7 +14,7 @@ from sql.samples.metric_storage import MetricStorage
 from tests.factories import Points, make_batch, make_labels, select_name
 from tests.repositories import opened_storage
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.rows]
 
 HOUR_MS = 3_600_000
 T0 = 20_000 * 24 * HOUR_MS + 12 * HOUR_MS

@@ -20,7 +20,7 @@ from tests.early_version import make_early_database
 from tests.repositories import connected, discard
 from tests.servers import DatabaseServer
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.rows]
 
 FIRST_DAY = 20_000
 N_DAYS = 3

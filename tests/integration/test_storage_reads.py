@@ -55,6 +55,7 @@ def select_up(start_ms: int, end_ms: int, **hints: int) -> SeriesSelection:
 # -- pushdown ---------------------------------------------------------------------------------
 
 
+@pytest.mark.rows
 async def test_pushdown_of_an_instant_gives_the_last_sample_of_each_series(
     database_url: str,
 ) -> None:
@@ -119,6 +120,7 @@ async def test_samples_across_many_days_come_in_order(
     assert np.array_equal(block.values, block.timestamps.astype(np.float64))
 
 
+@pytest.mark.rows
 async def test_microseconds_written_through_sql_fall_into_their_millisecond(
     database_url: str, storage: MetricStorage
 ) -> None:
@@ -210,6 +212,7 @@ async def wait_for_reads(connection: asyncpg.Connection, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.rows
 async def test_cancelled_select_cancels_its_sql_and_frees_its_connections(
     database_url: str,
 ) -> None:
@@ -343,6 +346,7 @@ async def test_sessions_of_readers_are_given_back_without_a_reset(database_url: 
             assert found == kept
 
 
+@pytest.mark.rows
 async def test_short_stretch_of_the_past_is_looked_up_series_by_series(database_url: str) -> None:
     now_ms = T0 + 10 * MINUTE_MS
     async with opened_storage(database_url, now_ms=lambda: now_ms) as storage:
