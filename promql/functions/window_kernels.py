@@ -9,8 +9,8 @@ import numpy as np
 from promcompat.core.compiled_kernels import kernel
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.functions.window_value_kernels import (
+    better_extreme,
     extrapolation,
-    extreme,
     latest_rate,
     line,
     mean,
@@ -96,10 +96,6 @@ def _value_of_samples(
         value = line(times, samples, times[0])[0]
     elif operation == MEDIAN_DISTANCE:
         value = median_distance(samples, scratch)
-    elif operation >= MIN:
-        is_max, is_time = operation in (MAX, TIME_OF_MAX), operation >= TIME_OF_MIN
-        at = extreme(samples, is_max, is_time)
-        value = times[at] / 1000 if is_time else samples[at]
     elif operation >= SUM:
         value = _statistic(operation, samples)
     return value
@@ -137,6 +133,32 @@ def _reduce_row(
             results[step] = results[step - 1]
         else:
             results[step] = _value_of_samples(operation, timestamps[lo:hi], values[lo:hi], scratch)
+
+
+@kernel(allocates=False)
+def _extreme_row(
+    operation: int,
+    timestamps: IntArray,
+    values: FloatArray,
+    lows: IntArray,
+    highs: IntArray,
+    results: FloatArray,
+    present: BoolArray,
+) -> None:
+    """MIN, MAX and their times. An extreme that is still in the window only meets new samples."""
+    is_max, is_time = operation in (MAX, TIME_OF_MAX), operation >= TIME_OF_MIN
+    at, seen = -1, 0
+    for step in range(len(results)):
+        if not present[step]:
+            continue
+        lo, hi = lows[step], highs[step]
+        if at < lo:
+            at, seen = lo, lo + 1
+        better = better_extreme(values[at], values[seen:hi], is_max, is_time)
+        if better >= 0:
+            at = seen + better
+        seen = hi
+        results[step] = timestamps[at] / 1000 if is_time else values[at]
 
 
 @kernel(allocates=False)
@@ -322,6 +344,8 @@ def reduce_windows(
             )
         elif operation <= RESETS:
             _count_pairs_row(operation, samples, lows, highs, pairs, cells, here)
+        elif operation >= MIN:
+            _extreme_row(operation, times, samples, lows, highs, cells, here)
         else:
             _reduce_row(operation, times, samples, lows, highs, sizes, scratch, cells, here)
     return -1

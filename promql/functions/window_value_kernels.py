@@ -136,14 +136,14 @@ def variance(samples: FloatArray) -> float:
 
 
 @kernel(allocates=False)
-def extreme(samples: FloatArray, is_max: bool, takes_last: bool) -> int:
-    """The index of the extreme of a window, of a NaN only if all are; of equal ones the first.
+def better_extreme(best: float, samples: FloatArray, is_max: bool, takes_last: bool) -> int:
+    """The index of the extreme of `samples` if it is better than `best`, -1 otherwise.
 
-    With `takes_last` of equal ones the last.
+    NaN is the worst. Of equal samples the first counts, with `takes_last` the last.
     """
     sign = -1.0 if is_max else 1.0
-    found, best = 0, sign * samples[0]
-    for i in range(1, len(samples)):
+    found, best = -1, sign * best
+    for i in range(len(samples)):
         x = sign * samples[i]
         if x < best or (takes_last and x == best) or np.isnan(best):
             found, best = i, x
