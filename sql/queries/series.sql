@@ -10,18 +10,22 @@ WITH wanted AS (
     FROM unnest($2::bytea[], $3::text[], $4::text[], $5::integer[])
         WITH ORDINALITY AS u (fingerprint, metric_name, labels, place, ordinal)
 ),
-existing AS (
+existing AS MATERIALIZED (
     SELECT s.id, s.fingerprint
-    FROM wanted AS w
-    JOIN series AS s ON s.tenant_id = $1 AND s.fingerprint = w.fingerprint
+    FROM series AS s
+    WHERE s.tenant_id = $1 AND s.fingerprint = ANY($2::bytea[])
+),
+clock AS MATERIALIZED (
+    SELECT change_stamp() AS stamp
 ),
 numbered AS (
-    SELECT m.*, take_series_id() AS id
+    SELECT m.*, take_series_id(c.stamp) AS id
     FROM (
         SELECT * FROM wanted AS w
         WHERE NOT EXISTS (SELECT FROM existing AS e WHERE e.fingerprint = w.fingerprint)
         ORDER BY w.place
     ) AS m
+    CROSS JOIN clock AS c
 ),
 inserted AS (
     INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint)

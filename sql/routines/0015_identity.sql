@@ -30,6 +30,12 @@ LANGUAGE sql VOLATILE
 RETURN ((promcompat.change_stamp() / 1000) << 22)
     | (nextval('promcompat.series_id_seq') & 4194303);
 
+-- The same for a statement that takes many, and its change_stamp(): reading the clock for each one
+-- takes ten times as long as the rest.
+CREATE OR REPLACE FUNCTION take_series_id(stamp bigint) RETURNS bigint
+LANGUAGE sql VOLATILE
+RETURN ((stamp / 1000) << 22) | (nextval('promcompat.series_id_seq') & 4194303);
+
 -- A new id of a tenant: the seconds since 2020, or one more than the last one. 31 bits last until 2088.
 CREATE OR REPLACE FUNCTION take_tenant_id() RETURNS integer
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, promcompat, pg_temp
@@ -165,6 +171,7 @@ END
 $$;
 
 REVOKE EXECUTE ON FUNCTION take_series_id() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION take_series_id(bigint) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION take_tenant_id() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION lock_series() FROM PUBLIC;
 

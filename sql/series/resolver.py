@@ -32,7 +32,9 @@ from sql.query_loader import load_queries
 _QUERIES: Final = load_queries("series")
 _MAX_ROUNDS: Final = 10
 _SERIES_AT_ONCE: Final = 2_000
-"""Series in one statement; preparing it blocks the event loop for 20 ms."""
+"""Series in one statement; encoding its parameters blocks the event loop for some milliseconds."""
+_IN_THREAD_FROM: Final = 200
+"""Fewer series are prepared before a thread would have started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ class SeriesResolver:
         self, keys: Sequence[bytes], labels_of: Mapping[bytes, Labels]
     ) -> tuple[dict[bytes, _NewSeries], str | None]:
         """The series of each key that can be stored, and why the first of the others cannot."""
-        if len(keys) <= _SERIES_AT_ONCE:
+        if len(keys) < _IN_THREAD_FROM:
             return _split_storable(keys, labels_of, self._limits)
         return await asyncio.to_thread(_split_storable, keys, labels_of, self._limits)
 
@@ -191,7 +193,8 @@ class SeriesResolver:
     def _remember(
         self, tenant: str, group: Mapping[bytes, _NewSeries], ids: Mapping[bytes, int]
     ) -> None:
-        self._watch.offer(tenant, {ids[key]: series.labels for key, series in group.items()})
+        if self._watch.has_thresholds(tenant):
+            self._watch.offer(tenant, {ids[key]: series.labels for key, series in group.items()})
         for key, series in group.items():
             self._labels_cache.add(ids[key], series.labels)
         self._series_cache.add(tenant, ids)
@@ -230,20 +233,26 @@ async def _resolve_round(
     and a query reads one metric. Keys are locked in another order, which is the same for all
     writers, so that writers that create the same series concurrently cannot deadlock.
     """
-    places = _places_by_metric([labels_of[fingerprint].get(METRIC_NAME) for fingerprint in wanted])
-    named = sorted(
-        (labels_of[fingerprint].get(METRIC_NAME), fingerprint, place)
-        for fingerprint, place in zip(wanted, places, strict=True)
-    )
-    rows = await connection.fetch(
-        _QUERIES["resolve_series"],
-        tenant_id,
+    if len(wanted) < _IN_THREAD_FROM:
+        columns = _columns(wanted, labels_of)
+    else:
+        columns = await asyncio.to_thread(_columns, wanted, labels_of)
+    rows = await connection.fetch(_QUERIES["resolve_series"], tenant_id, *columns)
+    ids.update((row["fingerprint"], row["id"]) for row in rows)
+
+
+def _columns(
+    wanted: Sequence[bytes], labels_of: Mapping[bytes, Labels]
+) -> tuple[list[bytes], list[str], list[str], list[int]]:
+    """Fingerprints, metric names, other labels and places, in the order of locking."""
+    names = [labels_of[fingerprint].get(METRIC_NAME) for fingerprint in wanted]
+    named = sorted(zip(names, wanted, _places_by_metric(names), strict=True))
+    return (
         [fingerprint for _, fingerprint, _ in named],
         [name for name, _, _ in named],
         [_labels_document(labels_of[fingerprint]) for _, fingerprint, _ in named],
         [place for _, _, place in named],
     )
-    ids.update((row["fingerprint"], row["id"]) for row in rows)
 
 
 def _places_by_metric(names: Sequence[str]) -> list[int]:
