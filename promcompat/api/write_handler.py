@@ -19,7 +19,9 @@ from promcompat.core.errors import (
     UnsupportedMediaTypeError,
     WriteRejectedError,
 )
+from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import WriteBatch
+from promcompat.core.series_table import KnownSeries
 from promcompat.http.bodies import BODIES, held_by
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
 from promcompat.remote_write.decoder import (
@@ -74,7 +76,7 @@ async def _write(request: web.Request, tenant: str) -> None:
     left_out.report()
 
 
-async def _store(request: web.Request, tenant: str, piece: bytes, left_out: "_LeftOut") -> None:
+async def _store(request: web.Request, tenant: str, piece: "_Piece", left_out: "_LeftOut") -> None:
     """Store a piece; decode it again when series that it knew were removed meanwhile."""
     decoded = await _decode(request, tenant, piece)
     _account(request.app[TELEMETRY].remote_write, decoded, tenant)
@@ -97,28 +99,44 @@ async def _write_batch(
         left_out.rejections.append(str(exc))
 
 
-async def _decode(request: web.Request, tenant: str, piece: bytes) -> DecodedWrite:
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A message of `n_bytes`, as it was sent or decompressed."""
+
+    content: bytes
+    n_bytes: int
+    is_packed: bool
+
+    def decode(self, known: KnownSeries, limits: LabelLimits, max_series: int) -> DecodedWrite:
+        message = unpack(self.content) if self.is_packed else self.content
+        return decode_write_request(message, known, limits, max_series)
+
+
+async def _decode(request: web.Request, tenant: str, piece: _Piece) -> DecodedWrite:
     service = services_of(request).metrics
     return await request.app[BODIES].work(
-        len(piece),
-        decode_write_request,
-        piece,
+        piece.n_bytes,
+        piece.decode,
         service.known_series(tenant),
         service.label_limits,
         request.app[SETTINGS].write_max_series,
     )
 
 
-async def _read_pieces(request: web.Request) -> list[bytes]:
-    """The decompressed request, in pieces that are decoded and stored one after another."""
+async def _read_pieces(request: web.Request) -> list[_Piece]:
+    """The request in pieces that are decoded and stored one after another.
+
+    A small one is decompressed and decoded by one call in a thread.
+    """
     settings, bodies = request.app[SETTINGS], request.app[BODIES]
     body = await bodies.read(request, settings.write_max_body_bytes)
     n_bytes = checked_length(body, settings.write_max_decoded_bytes)
     held_by(request).take(n_bytes)
-    message = await bodies.work(n_bytes, unpack, body)
     if n_bytes <= PIECE_BYTES:
-        return [message]
-    return await bodies.work(n_bytes, split_write_request, message, settings.write_max_series)
+        return [_Piece(body, n_bytes, is_packed=True)]
+    message = await bodies.work(n_bytes, unpack, body)
+    pieces = await bodies.work(n_bytes, split_write_request, message, settings.write_max_series)
+    return [_Piece(piece, len(piece), is_packed=False) for piece in pieces]
 
 
 @dataclass(slots=True)

@@ -207,8 +207,13 @@ def _has_tiny_chunks(data: bytes) -> bool:
 
 def _head_end(data: bytearray, start: int) -> int:
     """The position after the first empty line, 0 when there is none yet."""
-    found = ((data.find(end, start), len(end)) for end in _HEAD_ENDS)
-    return min((position + length for position, length in found if position >= 0), default=0)
+    head_end = 0
+    for mark in _HEAD_ENDS:
+        # Not beyond the end found first: the rest is the body.
+        position = data.find(mark, start, head_end or len(data))
+        if position >= 0:
+            head_end = position + len(mark)
+    return head_end
 
 
 def _is_unusual(head: bytes) -> bool:
