@@ -28,7 +28,7 @@ from tests.maintenance import (
 from tests.repositories import connected, opened_storage
 from tests.servers import DatabaseServer
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.rows]
 
 MINUTE_MS = 60_000
 LOAD = [make_labels("load", host=host) for host in ("a", "b")]

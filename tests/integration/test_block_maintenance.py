@@ -1,0 +1,171 @@
+"""Retention, orphans and hours of the block store."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+
+import pytest
+
+from promcompat.core.definitions import MetricDefinition
+from promcompat.core.model import Labels
+from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
+from sql.definitions.definition_repository import PostgresDefinitionRepository
+from sql.samples.metric_storage import MetricStorage
+from sql.samples.storage_options import StoreKind
+from tests.factories import block_rows, make_batch, make_labels, make_matcher, select_name
+from tests.repositories import connected, opened_storage
+
+pytestmark = pytest.mark.integration
+
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
+NOW_MS = 1_700_000_000_000 // DAY_MS * DAY_MS + 22 * HOUR_MS
+EVER = (-(2**60), 2**60)
+LOAD, JOBS = make_labels("load", host="a"), make_labels("jobs")
+
+
+@pytest.fixture
+async def storage(database_url: str) -> AsyncIterator[MetricStorage]:
+    options = {"store": StoreKind.BLOCKS, "now_ms": lambda: NOW_MS}
+    async with opened_storage(database_url, **options) as storage:
+        yield storage
+
+
+async def write(storage: MetricStorage, *series: Labels, times: list[int]) -> None:
+    points = [(at, float(at % 7)) for at in times]
+    await storage.store.write_batch("red", make_batch(dict.fromkeys(series, points)))
+
+
+async def drain(storage: MetricStorage) -> None:
+    assert storage.drains is not None
+    await storage.drains.drainer.drain_all()
+    await storage.drains.compact()
+
+
+async def maintain(storage: MetricStorage, retention_days: int = 0) -> MaintenanceReport:
+    service = MaintenanceService(storage.maintenance, storage.store, retention_days, lambda: NOW_MS)
+    report = await service.run_once()
+    assert report.failures == []
+    return report
+
+
+async def times_of(storage: MetricStorage) -> Mapping[str, list[int]]:
+    """The times of the samples of each metric."""
+    found = {}
+    for name in ("load", "jobs"):
+        (block,) = await storage.store.select("red", [select_name(name, *EVER)])
+        for rows in block_rows(block).values():
+            found[name] = [at for at, _ in rows]
+    return found
+
+
+def every_eight_hours(days: int) -> list[int]:
+    return list(range(NOW_MS - days * DAY_MS, NOW_MS + 1, 8 * HOUR_MS))
+
+
+@pytest.mark.parametrize("is_drained", [False, True])
+async def test_whole_days_are_dropped_after_the_retention(
+    storage: MetricStorage, *, is_drained: bool
+) -> None:
+    times = every_eight_hours(5)
+    await write(storage, LOAD, times=times)
+    if is_drained:
+        await drain(storage)
+    await write(storage, JOBS, times=[7, *times])
+    await maintain(storage, retention_days=2)
+    first_ms = (NOW_MS - 2 * DAY_MS) // DAY_MS * DAY_MS
+    kept = [at for at in times if at >= first_ms]
+    assert await times_of(storage) == {"load": kept, "jobs": kept}
+    # What comes later than the retention is taken, and goes again.
+    await write(storage, JOBS, times=[NOW_MS - 4 * DAY_MS])
+    await maintain(storage, retention_days=2)
+    assert await times_of(storage) == {"load": kept, "jobs": kept}
+
+
+async def test_without_a_retention_samples_of_any_age_stay(storage: MetricStorage) -> None:
+    await write(storage, LOAD, times=[7, NOW_MS])
+    await drain(storage)
+    assert (await maintain(storage)).n_chunks_dropped == 0
+    assert await times_of(storage) == {"load": [7, NOW_MS]}
+
+
+async def test_metrics_kept_shorter_lose_their_samples(storage: MetricStorage) -> None:
+    definitions = PostgresDefinitionRepository(storage.database)
+    for name, days in (("load", 1), ("jobs", 40)):
+        definition = replace(MetricDefinition(name=name), retention_days=days)
+        await definitions.save("red", definition, 0)
+    times = every_eight_hours(3)
+    await write(storage, LOAD, JOBS, times=times[:5])
+    await drain(storage)
+    await write(storage, LOAD, JOBS, times=times[5:])
+    report = await maintain(storage, retention_days=30)
+    assert [(metric.name, count) for metric, count in report.deleted] == [("load", 6)]
+    assert [metric.name for metric in report.ignored] == ["jobs"]
+    assert await times_of(storage) == {"load": times[6:], "jobs": times}
+    await drain(storage)
+    assert await times_of(storage) == {"load": times[6:], "jobs": times}
+
+
+@pytest.mark.parametrize("is_drained", [False, True])
+async def test_series_go_with_their_last_sample(
+    storage: MetricStorage, *, is_drained: bool
+) -> None:
+    await write(storage, LOAD, JOBS, times=[NOW_MS - 5 * DAY_MS])
+    await write(storage, JOBS, times=[NOW_MS])
+    if is_drained:
+        await drain(storage)
+    report = await maintain(storage, retention_days=2)
+    assert report.n_series_removed == 1
+    assert await storage.catalogue.series("red", [], *EVER, 0) == [JOBS]
+    # Its writer learns that the id is gone, and makes the series again.
+    await write(storage, LOAD, times=[NOW_MS])
+    assert await times_of(storage) == {"load": [NOW_MS], "jobs": [NOW_MS]}
+
+
+async def test_a_series_that_gets_a_sample_before_it_is_removed_stays(
+    storage: MetricStorage,
+) -> None:
+    await write(storage, LOAD, JOBS, times=[NOW_MS - DAY_MS])
+    for name in ("load", "jobs"):
+        await storage.store.delete("red", select_name(name, *EVER))
+    async with storage.maintenance.lock() as steps:
+        assert steps is not None
+        page = await steps.orphan_series(0)
+        assert page is not None
+        assert len(page.ids) == 2
+        await write(storage, JOBS, times=[NOW_MS])
+        assert await steps.remove_series(page.ids) == 1
+        assert await steps.orphan_series(page.last_id) is None
+    assert await times_of(storage) == {"jobs": [NOW_MS]}
+
+
+async def test_hours_are_those_of_all_samples(storage: MetricStorage, database_url: str) -> None:
+    hour_ms = NOW_MS - 3 * HOUR_MS
+    await write(storage, LOAD, times=[hour_ms, hour_ms + 1, hour_ms + 2])
+    await drain(storage)
+    await write(storage, LOAD, make_labels("load", host="b"), times=[hour_ms + 2, hour_ms + 3])
+    await maintain(storage)
+    async with connected(database_url) as connection:
+        rows = await connection.fetch(
+            "SELECT extract(epoch FROM bucket)::bigint * 1000 AS at, name, count, min, max, sum"
+            " FROM metrics_hourly"
+        )
+    values = [float(at % 7) for at in (hour_ms + step for step in (0, 1, 2, 3, 2, 3))]
+    assert [tuple(row) for row in rows] == [
+        (hour_ms, "load", 6, min(values), max(values), sum(values))
+    ]
+
+
+async def test_deleted_samples_of_head_and_blocks_are_gone(storage: MetricStorage) -> None:
+    await write(storage, LOAD, times=[NOW_MS - 2 * DAY_MS, NOW_MS - DAY_MS])
+    await drain(storage)
+    await write(storage, LOAD, times=[NOW_MS - 2, NOW_MS - 1])
+    matchers = (make_matcher("host", "=", "a"),)
+    selection = replace(select_name("load", NOW_MS - DAY_MS - 1, NOW_MS - 2), matchers=matchers)
+    assert await storage.store.delete("red", selection) == 2
+    kept = {"load": [NOW_MS - 2 * DAY_MS, NOW_MS - 1]}
+    assert await times_of(storage) == kept
+    await write(storage, LOAD, times=[NOW_MS - 2])
+    kept["load"].insert(1, NOW_MS - 2)
+    assert await times_of(storage) == kept
+    await drain(storage)
+    assert await times_of(storage) == kept
