@@ -382,3 +382,32 @@ async def test_writes_are_refused_until_arrivals_are_drained(database_url: str, 
     now = 4.5
     for tenant in (1, 2, 3):
         await backlog.admit(tenant)
+
+
+# -- R2: the epoch -------------------------------------------------------------------------------
+
+
+async def test_log_that_was_set_back_is_noticed_and_repeats_no_id(
+    database_url: str, log: Log
+) -> None:
+    """As by a restore into the same database while its connections stay open."""
+    await log.add(pages(1, [1]))
+    kept = await log.read()
+    async with connected(database_url) as admin:
+        tables = ("installation", "arrival", "drain_state")
+        rows = {table: await admin.fetch(f"TABLE {table}") for table in tables}
+        conditions = log.now()
+        (lost,) = await log.append(pages(1, [2]), conditions)
+        async with admin.transaction():
+            for table in tables:
+                await admin.execute(f"DELETE FROM {table}")  # noqa: S608
+                await admin.copy_records_to_table(
+                    table, schema_name="promcompat", records=[tuple(row) for row in rows[table]]
+                )
+    with pytest.raises(StaleKnowledgeError):
+        await log.append(pages(1, [3]), conditions)
+    answer = await log.read()
+    assert answer.epoch != kept.epoch
+    assert [arrival.id for arrival in answer.arrivals] == [kept.last_id]
+    (later,) = await log.add(pages(1, [3]))
+    assert later > lost
