@@ -243,6 +243,7 @@ _DRAIN_COUNTERS = {
     "arrivals_set_aside": "Arrivals that could not be moved; queries still read them.",
     "drain_seconds": "Time spent in drains.",
     "merges": "Merges of runs and blocks.",
+    "merges_given_up": "Tenants and days that cannot be merged; queries still read them.",
     "samples_merged": "Samples written by merges.",
     "merge_seconds": "Time spent in merges.",
 }

@@ -210,10 +210,16 @@ WHERE tenant_id = $1
 ORDER BY arrival_id
 
 -- extents --
--- How much of each tenant and near day is in blocks.
-SELECT tenant_id, day, unmerged_samples, unmerged_blocks, merged_samples
-FROM drained_extent
-WHERE day > $1
+-- How much of each tenant and near day is in blocks, where something is not merged.
+SELECT e.tenant_id, e.day, e.unmerged_samples, e.unmerged_blocks, e.merged_samples
+FROM drained_extent AS e
+WHERE e.day > $1 AND (
+    e.unmerged_samples > 0
+    OR EXISTS (
+        SELECT FROM sample_run AS r
+        WHERE r.tenant_id = e.tenant_id AND r.day = e.day AND r.level < 100
+    )
+)
 
 -- tenants_with_arrivals_aside --
 -- The tenants that have arrivals set aside, with the newest one.

@@ -16,6 +16,7 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.errors import PromcompatError
 from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.block_table import (
@@ -43,6 +44,9 @@ _LOGGER: Final = logging.getLogger(__name__)
 _KEPT_CHANGES_SECONDS: Final = 2 * 3600.0
 _BYTES_PER_SAMPLE: Final = 16
 """What the head needs for a sample: a time and a value."""
+_MAX_REFUSED: Final = 8
+"""So many arrivals in a row may be set aside because the database refuses what they become."""
+_ALL_SERIES: Final = (-(1 << 63), (1 << 63) - 1)
 _DELETES: Final = 3
 _REPLACES: Final = 2
 
@@ -107,6 +111,18 @@ class _Folded:
     n_conflicts: int = 0
 
     @property
+    def changes(self) -> list[tuple[int, int, int, int, int]]:
+        """Tenant, first and last series, first and last ms of what the arrivals changed.
+
+        A process that sees these arrivals only when they are gone learns from it what is new.
+        """
+        deleted = [
+            (tenant_id, *_series_bounds(deletion), deletion.first_ms, deletion.last_ms)
+            for tenant_id, deletion in self.deletions
+        ]
+        return [*((extent[0], *extent[2:]) for extent in self.extents), *deleted]
+
+    @property
     def extents(self) -> list[tuple[int, int, int, int, int, int]]:
         """Tenant, day, first and last series, first and last ms of the runs, by tenant and day."""
         found = []
@@ -142,6 +158,8 @@ class Drainer:
         self._stats = stats
         self._now_ms = now_ms
         self._max_arrivals = options.max_arrivals
+        self._taken: list[int] = []
+        self._n_refused = 0
 
     async def drain_due(self) -> int:
         """Drain if enough is undrained, until half of that is left; returns how many samples."""
@@ -173,22 +191,34 @@ class Drainer:
         Raises StorageUnavailableError or QueryTimeoutError, and then a later call may succeed.
         """
         while True:
+            self._taken = []
             try:
                 result = await self._drain(self._max_arrivals)
             except PASSING_FAULTS:
                 raise
             except CONTENT_FAULTS as exc:
-                # Something in the batch is to blame: half of it may do, in the end all but one.
-                _LOGGER.warning(
-                    "arrivals cannot be drained",
-                    extra={"arrivals": self._max_arrivals, "reason": str(exc)},
-                )
-                if self._max_arrivals == 1:
-                    return await self._set_aside()
-                self._max_arrivals //= 2
+                self._check_blame(exc)
+                if len(self._taken) == 1:
+                    return await self._set_aside(self._taken[0])
+                # Half of the batch may do, in the end all but one.
+                self._max_arrivals = len(self._taken) // 2
             else:
                 self._max_arrivals = min(2 * self._max_arrivals, self._options.max_arrivals)
+                self._n_refused = 0
                 return result
+
+    def _check_blame(self, exc: Exception) -> None:
+        """Raise a fault again for which the arrivals of the batch are hardly to blame.
+
+        The database may refuse one arrival; when it refuses one after the other, the reason is
+        another one, such as a newer schema.
+        """
+        fields = {"arrivals": len(self._taken), "reason": str(exc)}
+        _LOGGER.warning("arrivals cannot be drained", extra=fields)
+        if isinstance(exc, PromcompatError) and len(self._taken) == 1:
+            self._n_refused += 1
+        if not self._taken or self._n_refused > _MAX_REFUSED:
+            raise exc
 
     async def _undrained(self) -> tuple[int, int]:
         async with acquired(self._pool) as connection:
@@ -230,8 +260,8 @@ class Drainer:
             options.max_bytes,
         )
         arrivals = [_Arrival(*row) for row in rows]
-        ids = [arrival.id for arrival in arrivals]
-        await change_exactly(connection, "delete_arrivals", len(ids), ids)
+        self._taken = [arrival.id for arrival in arrivals]
+        await change_exactly(connection, "delete_arrivals", len(arrivals), self._taken)
         return drained_through, arrivals
 
     async def _near_days(
@@ -245,15 +275,18 @@ class Drainer:
         window = range(max(first, today - NEAR_DAYS_BACK), min(last, today + NEAR_DAYS_AHEAD) + 1)
         return known | set(window)
 
-    async def _set_aside(self) -> DrainResult:
-        """Leave the oldest arrival where it is: readers read it there, and drains pass it."""
+    async def _set_aside(self, arrival_id: int) -> DrainResult:
+        """Leave the oldest arrival where it is: readers read it there, and drains pass it.
+
+        Does nothing if another process has moved it or set it aside meanwhile.
+        """
         async with drain_transaction(self._pool) as connection:
             if connection is None:
                 return DrainResult(is_busy=True)
             drained_through = await connection.fetchval(QUERIES["drained_through"])
             row = await connection.fetchrow(QUERIES["next_arrivals"], drained_through, 1, 0, 0)
-            if row is None:
-                return DrainResult()
+            if row is None or row["id"] != arrival_id:
+                return DrainResult(is_busy=True)
             await change_exactly(connection, "set_arrival_aside", 1, row["id"])
             await change_exactly(connection, "advance_drain", 1, drained_through, row["id"])
         self._stats.arrivals_set_aside += 1
@@ -309,6 +342,11 @@ def _deletion(arrival: _Arrival) -> Deletion:
     return Deletion(arrival.id, ids, arrival.first_ms, arrival.last_ms)
 
 
+def _series_bounds(deletion: Deletion) -> tuple[int, int]:
+    ids = deletion.series_ids
+    return _ALL_SERIES if ids is None else (int(ids[0]), int(ids[-1]))
+
+
 async def _store(connection: Connection, folded: _Folded, through: int) -> Sequence[int]:
     """Store what was folded; returns the near days that are new."""
     extents = folded.extents
@@ -316,12 +354,11 @@ async def _store(connection: Connection, folded: _Folded, through: int) -> Seque
     new_days: Sequence[int] = await connection.fetchval(QUERIES["add_block_days"], near_days)
     await insert_runs(connection, folded.runs)
     if extents:
-        tenants, days, first_series, last_series, first_ms, last_ms = zip(*extents, strict=True)
+        tenants, days, _, _, first_ms, last_ms = zip(*extents, strict=True)
         await connection.execute(QUERIES["widen_extents"], tenants, days, first_ms, last_ms)
-        await connection.execute(
-            QUERIES["insert_changes"],
-            *(tenants, first_series, last_series, first_ms, last_ms, through),
-        )
+    if changes := folded.changes:
+        columns = zip(*changes, strict=True)
+        await connection.execute(QUERIES["insert_changes"], *columns, through)
     for tenant_id, deletion in folded.deletions:
         ids = None if deletion.series_ids is None else deletion.series_ids.tolist()
         await connection.execute(

@@ -193,13 +193,30 @@ class TestPoison:
         assert await plain_blocks.read(13, [3]) == {(3, NOW_MS): ONE}
         assert await plain_blocks.read(TENANT, [1, 2]) == {(1, NOW_MS): ONE, (2, NOW_MS): ONE}
 
+    async def test_a_database_that_refuses_everything_makes_drains_fail(
+        self, plain_blocks: StoredBlocks, plain_database_url: str
+    ) -> None:
+        async with connected(plain_database_url) as admin:
+            await admin.execute("ALTER TABLE sample_run RENAME COLUMN n_series TO series_count")
+            for number in range(20):
+                await plain_blocks.append(TENANT, scrapes(1, range(number, number + 1)))
+            with pytest.raises(PromcompatError):
+                await plain_blocks.drainer.drain_all()
+            assert await n_rows(plain_blocks, "arrival", "is_aside") == 8
+            await admin.execute("ALTER TABLE sample_run RENAME COLUMN series_count TO n_series")
+        await plain_blocks.drainer.drain_all()
+        assert await n_rows(plain_blocks, "arrival") == 8
+        assert await plain_blocks.read(TENANT, [1]) == scrapes(1, range(20))
+
     async def test_nothing_is_merged_across_what_is_aside(self, plain_blocks: StoredBlocks) -> None:
         """The first sample of a time is in the arrival set aside, between two others."""
         blocks = plain_blocks
         await blocks.append(TENANT, {(1, NOW_MS): ONE})
         await blocks.drainer.drain_all()
         await blocks.append(TENANT, {(1, NOW_MS + 1): ONE})
-        await blocks.drainer._set_aside()
+        newest = await blocks.fetchval("SELECT max(id) FROM arrival")
+        await blocks.drainer._set_aside(newest)
+        assert (await blocks.drainer._set_aside(newest)).is_busy
         for number in range(20):
             await blocks.append(TENANT, {(1, NOW_MS + 1): 0, (1, NOW_MS + 2 + number): ONE})
             await blocks.drainer.drain_all()
@@ -358,6 +375,18 @@ class TestDeletions:
         assert await blocks.read(TENANT, [1, 2, 3]) == expected
         assert await blocks.fetchval("SELECT sum(n_samples) FROM sample_block") == 98
         assert await blocks.read(TENANT + 1, [9]) == {(9, NOW_MS): ONE}
+
+
+async def test_a_deletion_is_logged_as_a_change(plain_blocks: StoredBlocks) -> None:
+    await plain_blocks.delete(TENANT, [3, 9], 100, 200)
+    await plain_blocks.delete(TENANT, None, 300, 400)
+    await plain_blocks.drainer.drain_all()
+    change = (
+        "SELECT count(*) FROM sample_change WHERE first_series = $1 AND last_series = $2 "
+        "AND first_ms = $3 AND drained_through = 2"
+    )
+    assert await plain_blocks.fetchval(change, 3, 9, 100) == 1
+    assert await plain_blocks.fetchval(change, -(1 << 63), (1 << 63) - 1, 300) == 1
 
 
 async def test_changes_are_logged_and_pruned(plain_blocks: StoredBlocks) -> None:
