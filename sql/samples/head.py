@@ -13,7 +13,7 @@ from typing import Final
 
 from promcompat.core.errors import StaleKnowledgeError, StorageUnavailableError
 from promcompat.core.model import IntArray
-from sql.caching.change_log import ChangeLog, ChangeLogState
+from sql.caching.change_log import ChangeLog
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.installation_guard import InstallationGuard
 from sql.query_loader import load_queries
@@ -115,10 +115,6 @@ class Head:
             self._next.add_done_callback(_note_failure)
         return await asyncio.shield(self._next)
 
-    async def state(self, tenant_id: int | None) -> ChangeLogState:
-        """What is known of the changes of a tenant's samples after a sync; None: no such tenant."""
-        return ChangeLogState(self.changes, tenant_id, (await self.view()).version)
-
     async def _next_view(self) -> HeadView:
         try:
             await self._syncing.acquire()
@@ -216,7 +212,7 @@ class Head:
             deletions = [one for one in arrived.deletions if one.arrival_id > position.arrival]
             if segments or deletions:
                 memory.append(tenant_id, segments, deletions)
-        newest = max((one.id for one in decoded.arrivals), default=0)
+        newest = max((one.id for one in answer.arrivals), default=0)
         read_through = max(position.arrival, answer.drained_through, newest)
         self._position = replace(
             position,
@@ -318,6 +314,8 @@ def _note_failure(task: asyncio.Task[HeadView] | asyncio.Task[None]) -> None:
 
 
 async def _decoded(arrivals: Sequence[Arrival]) -> DecodedArrivals:
+    if not arrivals:
+        return DecodedArrivals()
     if sum(len(arrival.payload) for arrival in arrivals) <= _IN_PLACE_BYTES:
         return decoded_arrivals(arrivals)
     return await asyncio.to_thread(decoded_arrivals, arrivals)
