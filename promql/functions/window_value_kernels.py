@@ -12,6 +12,7 @@ from promql.numbers.kahan_kernels import kahan_add
 
 _EXTRAPOLATION_SLACK = 1.1
 _SORTED_RUN = 16
+_COMPARED_AT_ONCE = 16
 
 
 @kernel(allocates=False)
@@ -143,10 +144,18 @@ def better_extreme(best: float, samples: FloatArray, is_max: bool, takes_last: b
     """
     sign = -1.0 if is_max else 1.0
     found, best = -1, sign * best
-    for i in range(len(samples)):
-        x = sign * samples[i]
-        if x < best or (takes_last and x == best) or np.isnan(best):
-            found, best = i, x
+    for first in range(0, len(samples), _COMPARED_AT_ONCE):
+        end = min(first + _COMPARED_AT_ONCE, len(samples))
+        # Independent comparisons are fast; most parts of a window have no better sample.
+        n_worse = 0
+        for i in range(first, end):
+            n_worse += sign * samples[i] > best
+        if n_worse == end - first:
+            continue
+        for i in range(first, end):
+            x = sign * samples[i]
+            if x < best or (takes_last and x == best) or np.isnan(best):
+                found, best = i, x
     return found
 
 
