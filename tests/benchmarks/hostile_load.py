@@ -1,9 +1,10 @@
 """`python -m tests.benchmarks.hostile_load`: what hostile queries cost the latency of ingest.
 
-One service takes the same writes without and with clients that send costly queries. Nothing
-is asserted: figures of a shared machine are for people to judge, as the ratio of one run.
+One service takes writes without and with clients that send costly queries, in turn. Nothing is
+asserted: figures of a shared machine are for people to judge, as the ratio of one run.
 """
 
+import argparse
 import asyncio
 import sys
 import tempfile
@@ -18,7 +19,10 @@ from conformance.prometheus_api import PrometheusApi, open_session
 from tests.benchmarks.payload import INTERVAL_MS, Fleet, WriteRequest
 
 N_SERIES = 10_000
-N_SCRAPES = 8
+N_SCRAPES = 6
+"""Of a burst; with 2,000 samples a write, 30 writes."""
+N_BURSTS = 4
+"""Without hostile queries, and as many with them."""
 HOSTILE = (
     '{__name__=~".+"}[1y:1s]',
     "max_over_time({__name__=~'.+'}[1d:1s])",
@@ -46,27 +50,36 @@ async def attack(api: PrometheusApi, query: str) -> None:
 async def measure(url: str) -> tuple[list[float], list[float]]:
     """Milliseconds of writes without and with hostile queries."""
     now_ms = time.time_ns() // 1_000_000
-    fleet = Fleet("hostile", N_SERIES, now_ms - (2 * N_SCRAPES + 1) * INTERVAL_MS)
+    n_scrapes = 2 * N_BURSTS * N_SCRAPES + 1
+    fleet = Fleet("hostile", N_SERIES, now_ms - n_scrapes * INTERVAL_MS)
+    quiet_ms, busy_ms = [], []
     async with open_session(limit=16) as session:
         api = PrometheusApi(session, url)
         await write_all(api, fleet.scrape(1))
-        quiet_ms = await write_all(api, fleet.scrape(N_SCRAPES))
-        attacks = [asyncio.create_task(attack(api, query)) for query in HOSTILE]
-        busy_ms = await write_all(api, fleet.scrape(N_SCRAPES))
-        for task in attacks:
-            task.cancel()
-        await asyncio.gather(*attacks, return_exceptions=True)
+        for _ in range(N_BURSTS):
+            quiet_ms += await write_all(api, fleet.scrape(N_SCRAPES))
+            attacks = [asyncio.create_task(attack(api, query)) for query in HOSTILE]
+            busy_ms += await write_all(api, fleet.scrape(N_SCRAPES))
+            for task in attacks:
+                task.cancel()
+            await asyncio.gather(*attacks, return_exceptions=True)
     return quiet_ms, busy_ms
 
 
 def main() -> int:
     """Measure and print; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.hostile_load", description=__doc__
+    )
+    parser.add_argument("--store", choices=("blocks", "rows"), help="the store of the service")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="promcompat-bench-") as name:
         folder = Path(name)
         # The database runs as an ordinary user, who must get there.
         folder.chmod(0o755)
-        data = {"data_dir": str(folder / "data")}
-        with running_promcompat(None, folder / "promcompat.log", **data) as service:
+        chosen = {"store": options.store} if options.store else {}
+        chosen["data_dir"] = str(folder / "data")
+        with running_promcompat(None, folder / "promcompat.log", **chosen) as service:
             quiet_ms, busy_ms = asyncio.run(measure(service.url))
     for percent in (50, 99):
         quiet, busy = (float(np.percentile(times, percent)) for times in (quiet_ms, busy_ms))
