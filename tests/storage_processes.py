@@ -67,10 +67,24 @@ async def _delete(
     await storage.store.delete(tenant, _selection(numbers, start_ms, end_ms))
 
 
+async def _drain(storage: MetricStorage) -> None:
+    """Move all that has arrived into runs."""
+    if storage.drains is not None:
+        await storage.drains.drainer.drain_all()
+
+
+async def _compact(storage: MetricStorage) -> None:
+    """One step of merging."""
+    if storage.drains is not None:
+        await storage.drains.compactor.compact()
+
+
 _COMMANDS: Final[Mapping[str, Callable[..., Coroutine[Any, Any, object]]]] = {
     "write": _write,
     "ask": _ask,
     "delete": _delete,
+    "drain": _drain,
+    "compact": _compact,
 }
 
 

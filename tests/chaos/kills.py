@@ -7,7 +7,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,8 @@ from typing import Final
 from conformance.prometheus_api import PrometheusApi, open_session
 from sql.embedded.distributions import PostgresDistribution
 from tests.chaos.crashing_database import CrashingDatabase, crashing_database
-from tests.chaos.replicas import Replica, find_drainer, running_replicas
+from tests.chaos.draining import DrainerProcess, drain_once, running_drainer
+from tests.chaos.replicas import Replica, is_draining, running_replicas
 from tests.chaos.sql_comparison import compare_rows_of
 from tests.chaos.traffic import Difference, Findings, Timeline, Writer, compare_answers
 
@@ -26,7 +27,6 @@ DATABASE: Final = "database"
 TARGETS: Final = (SERVICE, WORKER, DRAINER, DATABASE)
 _DAY_MS: Final = 86_400_000
 _FIND_SECONDS: Final = 3.0
-_DRAINED_SECONDS: Final = 60.0
 
 
 @dataclass(slots=True)
@@ -35,6 +35,8 @@ class System:
 
     database: CrashingDatabase
     replicas: list[Replica]
+    drainer: DrainerProcess | None
+    """None where nothing is drained."""
     findings: Findings = field(default_factory=Findings)
     killed: Counter[str] = field(default_factory=Counter)
 
@@ -47,13 +49,15 @@ def running_system(
 
     The server's default is not to wait for the log: the service must ask for it where it promises.
     """
-    asynchronous = {"synchronous_commit": "off"} if settings.get("store") == "blocks" else {}
+    has_blocks = settings.get("store") != "rows"
+    asynchronous = {"synchronous_commit": "off"} if has_blocks else {}
     with (
         crashing_database(distribution, folder / "database", asynchronous) as database,
         running_replicas(["first"], database.url, folder, {**settings, "workers": "2"}) as first,
         running_replicas(["second"], database.url, folder, settings) as second,
+        running_drainer(database.url, folder) if has_blocks else nullcontext() as drainer,
     ):
-        yield System(database, [*first, *second])
+        yield System(database, [*first, *second], drainer)
 
 
 def make_writers(
@@ -95,10 +99,12 @@ async def _kill(system: System, target: str, rng: random.Random) -> None:
             await asyncio.to_thread(rng.choice(system.replicas).kill)
         case "worker":
             await _kill_process(rng.choice(_workers(system)))
+        case _ if system.drainer is None:
+            # Who writes has drained.
+            await _kill_process(rng.choice(_workers(system)))
         case _:
-            drainer = await _wait_for_drainer(system)
-            # Where nothing is drained apart from writing, whoever writes is killed.
-            await _kill_process(drainer or rng.choice(_workers(system)))
+            await _wait_for_drain(system.database)
+            await asyncio.to_thread(system.drainer.kill)
 
 
 async def _kill_process(process: int) -> None:
@@ -126,13 +132,11 @@ def _workers(system: System) -> list[int]:
     return found
 
 
-async def _wait_for_drainer(system: System) -> int | None:
+async def _wait_for_drain(database: CrashingDatabase) -> None:
+    """Return in the middle of a drain or a merge, or after three seconds without one."""
     deadline = time.monotonic() + _FIND_SECONDS
-    while time.monotonic() < deadline:
-        if (found := await find_drainer(system.database, system.replicas)) is not None:
-            return found
+    while time.monotonic() < deadline and not await is_draining(database):  # noqa: ASYNC110
         await asyncio.sleep(0.002)
-    return None
 
 
 async def _restore(system: System) -> None:
@@ -142,6 +146,8 @@ async def _restore(system: System) -> None:
     for replica in system.replicas:
         if replica.has_ended():
             replica.start()
+    if system.drainer is not None:
+        system.drainer.start()
     for replica in system.replicas:
         await replica.wait_ready()
 
@@ -191,7 +197,10 @@ async def write_through_kills(
         first = await _compare(system, apis, writers)
         if not first.is_good:
             return first
-        await wait_until_drained(system.database)
+        if system.drainer is not None:
+            system.drainer.kill()
+            await drain_once(system.database.url)
+            assert await system.database.fetch("SELECT FROM promcompat.arrival LIMIT 1") == []
         return await _compare(system, apis, writers)
 
 
@@ -203,11 +212,3 @@ async def _compare(
         by_api += await compare_answers(api, writers)
     by_sql = await compare_rows_of(system.database.superuser_url, writers)
     return Verdict(by_api, by_sql, system.findings)
-
-
-async def wait_until_drained(database: CrashingDatabase) -> None:
-    """Return once the last arrival of now was drained; at once where there are none."""
-    deadline = time.monotonic() + _DRAINED_SECONDS
-    while await database.fetch("SELECT FROM promcompat.arrival WHERE NOT is_aside LIMIT 1"):
-        assert time.monotonic() < deadline, "arrivals are not drained"
-        await asyncio.sleep(0.2)

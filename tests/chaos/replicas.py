@@ -15,8 +15,7 @@ from tests.benchmarks.process_usage import descendants
 from tests.chaos.crashing_database import CrashingDatabase
 
 _DRAINING_SESSIONS = """
-SELECT DISTINCT a.client_port
-FROM pg_locks AS l JOIN pg_stat_activity AS a ON a.pid = l.pid
+SELECT FROM pg_locks AS l
 WHERE l.granted AND l.locktype = 'relation'
     AND l.relation = to_regclass('promcompat.drain_order')
 """
@@ -85,28 +84,9 @@ def running_replicas(
                 replica.program.stop()
 
 
-async def find_drainer(database: CrashingDatabase, replicas: Sequence[Replica]) -> int | None:
-    """The process that drains at this moment; None if none does, or the database is away."""
+async def is_draining(database: CrashingDatabase) -> bool:
+    """Whether a drain or a merge is under way; False too when the database is away."""
     try:
-        rows = await database.fetch(_DRAINING_SESSIONS)
+        return bool(await database.fetch(_DRAINING_SESSIONS))
     except (OSError, asyncpg.PostgresError):
-        return None
-    ports = {row["client_port"] for row in rows}
-    for replica in replicas:
-        for process in replica.processes():
-            if ports & set(_local_ports(process)):
-                return process
-    return None
-
-
-def _local_ports(process: int) -> Iterator[int]:
-    """The TCP ports of a process' own ends of its connections."""
-    sockets = set()
-    with suppress(OSError):
-        for descriptor in Path(f"/proc/{process}/fd").iterdir():
-            with suppress(OSError):
-                sockets.add(os.readlink(descriptor))
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if f"socket:[{fields[9]}]" in sockets:
-            yield int(fields[1].rpartition(":")[2], 16)
+        return False

@@ -2,4 +2,6 @@
 
 from typing import Final
 
-STORES: Final = ("rows",)
+STORES: Final = ("blocks", "rows")
+SHORT: Final = "blocks"
+"""The store of those tests that start services of their own; `make chaos` takes either."""

@@ -12,7 +12,7 @@ import pytest
 from sql.embedded.distributions import PostgresDistribution
 from tests.chaos.crashing_database import CrashingDatabase, crashing_database
 from tests.chaos.faults import FAULTS, LONG_FOR_ROWS, SmallDisk, SteppedClock, small_disk
-from tests.chaos.stores import STORES
+from tests.chaos.stores import SHORT, STORES
 from tests.chaos.survival import scene, survive
 from tests.components import require_component
 
@@ -25,20 +25,15 @@ CLOCK_SECONDS = 1.5
 DISK_MEBIBYTES = 320
 
 
-@pytest.fixture(scope="module", params=STORES)
-def store(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def database(
-    store: str, wheel_distribution: PostgresDistribution, tmp_path_factory: pytest.TempPathFactory
+    wheel_distribution: PostgresDistribution, tmp_path: Path
 ) -> Iterator[CrashingDatabase]:
-    folder = tmp_path_factory.mktemp("database")
-    with crashing_database(wheel_distribution, folder) as database:
+    with crashing_database(wheel_distribution, tmp_path / "database") as database:
         yield database
 
 
+@pytest.mark.parametrize("store", STORES)
 async def test_faults_come_and_go(store: str, database: CrashingDatabase, tmp_path: Path) -> None:
     """One service lives through all of them, one after the other."""
     async with scene(database, tmp_path, {"store": store}, seed=3) as there:
@@ -50,17 +45,14 @@ async def test_faults_come_and_go(store: str, database: CrashingDatabase, tmp_pa
 
 
 async def test_clock_steps_back_and_forth(
-    store: str,
-    database: CrashingDatabase,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    database: CrashingDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The senders' samples are older than any step back: those of the future are refused."""
     clock = SteppedClock(require_component("libfaketime"), tmp_path / "clock")
     with monkeypatch.context() as patch:
         for name, value in clock.environment().items():
             patch.setenv(name, value)
-        starting = scene(database, tmp_path, {"store": store}, seed=5)
+        starting = scene(database, tmp_path, {"store": SHORT}, seed=5)
         there = await starting.__aenter__()
     try:
         await survive(there, "clock", partial(stepping, clock), FAULT_SECONDS)
@@ -81,14 +73,12 @@ async def stepping(clock: SteppedClock) -> AsyncIterator[None]:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small file system")
-async def test_full_disk(
-    store: str, wheel_distribution: PostgresDistribution, tmp_path: Path
-) -> None:
+async def test_full_disk(wheel_distribution: PostgresDistribution, tmp_path: Path) -> None:
     with (
         small_disk(tmp_path / "disk", DISK_MEBIBYTES) as disk,
         crashing_database(wheel_distribution, disk.folder) as database,
     ):
-        async with scene(database, tmp_path, {"store": store}, seed=4) as there:
+        async with scene(database, tmp_path, {"store": SHORT}, seed=4) as there:
             await survive(there, "full disk", partial(full, disk, database), 3 * FAULT_SECONDS)
             assert there.findings.write_answers["503"] > 0
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.model import STALE_NAN_BITS
@@ -25,6 +25,7 @@ pytestmark = pytest.mark.integration
 
 N_PROCESSES: Final = 3
 N_SERIES: Final = 6
+N_EXAMPLES: Final = 20
 _DAY_MS: Final = 86_400_000
 _TODAY_MS: Final = time.time_ns() // 1_000_000 // _DAY_MS * _DAY_MS
 _STARTS: Final = (
@@ -185,7 +186,21 @@ def rows_processes(server: DatabaseServer) -> Iterator[list[StorageProcess]]:
         yield processes
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@pytest.fixture(scope="module")
+def block_processes(server: DatabaseServer) -> Iterator[list[StorageProcess]]:
+    with storage_processes(server.create_database(), StoreKind.BLOCKS, N_PROCESSES) as processes:
+        yield processes
+
+
+@settings(max_examples=N_EXAMPLES)
+@given(moments(["drain", "compact"]))
+def test_blocks_answer_as_the_model(
+    block_processes: list[StorageProcess], story: list[tuple[Step, ...]]
+) -> None:
+    run(block_processes, f"tenant-{next(_TENANTS)}", story)
+
+
+@settings(max_examples=N_EXAMPLES // 2)
 @given(moments(()))
 def test_rows_answer_as_the_model(
     rows_processes: list[StorageProcess], story: list[tuple[Step, ...]]
