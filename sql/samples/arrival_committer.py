@@ -10,6 +10,7 @@ Duplicates, for which docs/architecture.md gives the reasons:
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +18,7 @@ from typing import Final, Protocol, TypeVar
 
 import numpy as np
 
-from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.errors import QueryTimeoutError, StorageUnavailableError
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.thresholds import LevelChange
 from sql.caching.series_column import SeriesColumn
@@ -46,6 +47,9 @@ _MAX_MOVES: Final = 20
 """How often rows timed by the server may meet samples that arrive at the same moment."""
 _LOOKED_AHEAD_MS: Final = 60_000
 """How far from its time a free millisecond is searched at once."""
+_HEAD_SECONDS: Final = 1.0
+_HEAD_PAUSE_SECONDS: Final = 5.0
+"""How long a commit waits for the head, and for how long others do not ask it afterwards."""
 _INLINE_ROWS: Final = 1_000
 """So few rows are sorted and encoded on the event loop: a thread costs 0.1 ms."""
 _MAX_NEWEST: Final = 4_000_000
@@ -91,6 +95,7 @@ class ArrivalCommitter:
         self._policies = policies
         self._stored = stored
         self._newest = SeriesColumn(_MAX_NEWEST)
+        self._asks_again_at = 0.0
 
     async def commit(self, rows: SampleRows, changes: Sequence[LevelChange] = ()) -> list[Conflict]:
         """Store rows of any order and age; returns those whose place held other bits.
@@ -156,14 +161,29 @@ class ArrivalCommitter:
                 keeps_last[part] = last
             asked = np.flatnonzero(self._note_times(own) & ~keeps_last[part])
             if len(asked):
-                is_in_head, bits = await self._stored.bits_in_head(
+                is_stored[part][asked], stored[part][asked] = await self._bits_in_head(
                     tenant, own.series_ids[asked], own.timestamps[asked]
                 )
-                is_stored[part][asked] = is_in_head
-                stored[part][asked] = bits
         return _Keys(keeps_last, is_stored, stored)
 
+    async def _bits_in_head(
+        self, tenant: int, series_ids: IntArray, timestamps: IntArray
+    ) -> tuple[BoolArray, BitsArray]:
+        """What the head has of these keys, or nothing while it does not answer soon.
+
+        It may have to read a large backlog first, after a start; writes do not wait for that.
+        """
+        if time.monotonic() >= self._asks_again_at:
+            try:
+                async with asyncio.timeout(_HEAD_SECONDS):
+                    return await self._stored.bits_in_head(tenant, series_ids, timestamps)
+            except (TimeoutError, StorageUnavailableError, QueryTimeoutError):
+                self._asks_again_at = time.monotonic() + _HEAD_PAUSE_SECONDS
+        return np.zeros(len(series_ids), np.bool_), np.zeros(len(series_ids), np.uint64)
+
     async def _keep_last(self, tenant: int, keys: SampleRows) -> BoolArray | None:
+        if not self._policies.may_keep_last(tenant):
+            return None
         series_ids, of_rows = np.unique(keys.series_ids, return_inverse=True)
         last = await self._policies.keeps_last(tenant, series_ids)
         return None if last is None else last[of_rows]

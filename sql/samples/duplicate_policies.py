@@ -50,6 +50,10 @@ class DuplicatePolicies:
             self._versions.pop(tenant, None)
             self._with_last.pop(tenant, None)
 
+    def may_keep_last(self, tenant_id: int) -> bool:
+        """Whether a definition of the tenant keeps the last sample; ask for `versions` before."""
+        return tenant_id in self._with_last
+
     async def keeps_last(self, tenant_id: int, series_ids: IntArray) -> BoolArray | None:
         """Which series keep the last sample; None when no series of the tenant does.
 

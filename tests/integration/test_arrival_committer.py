@@ -11,6 +11,7 @@ from promcompat.core.thresholds import BreachLevel, LevelChange
 from sql.database.connection_pool import acquired
 from sql.database.copy_format import SampleRows
 from sql.database.database import Database, DatabaseOptions
+from sql.samples import arrival_committer
 from sql.samples.arrival_committer import ArrivalCommitter
 from sql.samples.arrival_log import ArrivalKind, ArrivalLog
 from sql.samples.codec import decode_pages
@@ -357,3 +358,24 @@ async def nothing_found(
     _tenant: int, series_ids: np.ndarray, _times: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     return np.zeros(len(series_ids), np.bool_), np.zeros(len(series_ids), np.uint64)
+
+
+@pytest.mark.parametrize("fault", ["slow", "gone"])
+async def test_commits_do_not_wait_for_a_head_that_does_not_answer(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    asked = 0
+
+    async def no_answer(*_keys: object) -> None:
+        nonlocal asked
+        asked += 1
+        if fault == "gone":
+            raise StorageUnavailableError("no head")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(arrival_committer, "_HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(store.read, "bits_in_head", no_answer)
+    for at in range(3):
+        assert await store.commit(make_rows([(at, 0, 1.0)])) == []
+    assert asked == 1
+    assert await store.n_arrived() == 3
