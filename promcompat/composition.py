@@ -53,6 +53,7 @@ from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.pushdown.rule_choice import PushdownMode
 from sql.remediations.remediation_repository import PostgresRemediationRepository
 from sql.samples.backlog import BacklogLimits
+from sql.samples.drainer import DrainOptions
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StorageOptions, StoreKind
 
@@ -109,6 +110,7 @@ def storage_options(settings: Settings) -> StorageOptions:
         pushdown=PushdownMode.AUTO if settings.pushdown else PushdownMode.OFF,
         alert_max_sample_age_ms=settings.alert_max_sample_age,
         backlog=backlog_limits(settings),
+        drains=drain_options(settings),
     )
 
 
@@ -117,6 +119,13 @@ def backlog_limits(settings: Settings) -> BacklogLimits:
     max_bytes = settings.max_undrained_bytes
     of_tenant = settings.max_tenant_undrained_bytes or max_bytes * 3 // 4
     return BacklogLimits(max_bytes=max_bytes, max_tenant_bytes=of_tenant)
+
+
+def drain_options(settings: Settings) -> DrainOptions:
+    """Draining begins at half of what fits into the head, and of what may wait of a tenant."""
+    backlog = backlog_limits(settings)
+    most = min(settings.head_bytes, backlog.max_bytes, backlog.max_tenant_bytes)
+    return DrainOptions(start_bytes=most // 2)
 
 
 def label_limits(settings: Settings) -> LabelLimits:

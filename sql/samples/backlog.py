@@ -16,9 +16,9 @@ from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("arrivals")
-_BYTES_PER_SAMPLE: Final = 16
+BYTES_PER_SAMPLE: Final = 16
 """A time and a value."""
-_BYTES_PER_ARRIVAL: Final = 400
+BYTES_PER_ARRIVAL: Final = 400
 _MEASURED_EVERY_SECONDS: Final = 1.0
 _COST_RATIO: Final = 20
 """A measurement that takes long comes so much more rarely: it takes a twentieth of the time."""
@@ -79,7 +79,7 @@ class Backlog:
             started = self._now_seconds()
             async with acquired(self._pool) as connection:
                 rows = await connection.fetch(
-                    _QUERIES["undrained_bytes"], _BYTES_PER_SAMPLE, _BYTES_PER_ARRIVAL
+                    _QUERIES["undrained_bytes"], BYTES_PER_SAMPLE, BYTES_PER_ARRIVAL
                 )
             self._bytes = {row["tenant_id"]: row["n_bytes"] for row in rows}
             now = self._now_seconds()

@@ -19,6 +19,7 @@ import numpy as np
 from promcompat.core.errors import PromcompatError
 from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
+from sql.samples.backlog import BYTES_PER_ARRIVAL, BYTES_PER_SAMPLE
 from sql.samples.block_table import (
     FAR_DAY,
     NEAR_DAYS_AHEAD,
@@ -42,8 +43,6 @@ from sql.samples.fold_conflicts import count_conflicts
 
 _LOGGER: Final = logging.getLogger(__name__)
 _KEPT_CHANGES_SECONDS: Final = 2 * 3600.0
-_BYTES_PER_SAMPLE: Final = 16
-"""What the head needs for a sample: a time and a value."""
 _MAX_REFUSED: Final = 8
 """So many arrivals in a row may be set aside because the database refuses what they become."""
 _ALL_SERIES: Final = (-(1 << 63), (1 << 63) - 1)
@@ -56,7 +55,8 @@ class DrainOptions:
     """When a drain begins, and how much one transaction moves.
 
     Draining starts when the head of undrained samples would take `start_bytes`, or when there are
-    `start_arrivals`, and goes on until half of that is left: the newest samples stay in memory.
+    `start_arrivals`, and goes on until less than half of that is left: the newest samples stay in
+    memory.
     """
 
     start_bytes: int = 128 * 1024 * 1024
@@ -64,6 +64,11 @@ class DrainOptions:
     max_arrivals: int = 4_096
     max_samples: int = 2_000_000
     max_bytes: int = 64 * 1024 * 1024
+
+    def is_reached(self, n_samples: int, n_arrivals: int, share: float) -> bool:
+        """Whether so much is undrained, or more, as a share of what starts a drain."""
+        n_bytes = BYTES_PER_SAMPLE * n_samples + BYTES_PER_ARRIVAL * n_arrivals
+        return n_bytes >= share * self.start_bytes or n_arrivals >= share * self.start_arrivals
 
 
 @dataclass(slots=True)
@@ -162,17 +167,14 @@ class Drainer:
         self._n_refused = 0
 
     async def drain_due(self) -> int:
-        """Drain if enough is undrained, until half of that is left; returns how many samples."""
+        """Drain if enough is undrained, until less than half is left; returns how many samples."""
         n_samples, n_arrivals = await self._undrained()
-        options = self._options
-        start_samples = options.start_bytes // _BYTES_PER_SAMPLE
-        if n_samples < start_samples and n_arrivals < options.start_arrivals:
-            return 0
-        n_drained = 0
-        while n_samples > start_samples // 2 or n_arrivals > options.start_arrivals // 2:
+        n_drained, share = 0, 1.0
+        while self._options.is_reached(n_samples, n_arrivals, share):
             result = await self.drain()
             if not result.n_arrivals:
                 break
+            share = 0.5
             n_samples -= result.n_samples
             n_arrivals -= result.n_arrivals
             n_drained += result.n_samples

@@ -420,14 +420,14 @@ async def test_stored_series_and_bounds(blocks: StoredBlocks) -> None:
 async def test_draining_starts_when_enough_waits_and_leaves_the_newest(
     plain_blocks: StoredBlocks,
 ) -> None:
-    options = DrainOptions(start_bytes=16 * 100, max_samples=10)
+    options = DrainOptions(start_bytes=10 * (16 * 10 + 400), max_samples=10)
     blocks = StoredBlocks(plain_blocks.pool, options=options)
     for number in range(9):
         await blocks.append(TENANT, scrapes(10, range(number, number + 1)))
     assert await blocks.drainer.drain_due() == 0
     await blocks.append(TENANT, scrapes(10, range(9, 10)))
-    assert await blocks.drainer.drain_due() == 50
-    assert await blocks.fetchval("SELECT min(first_ms) FROM arrival") == NOW_MS + 5
+    assert await blocks.drainer.drain_due() == 60
+    assert await blocks.fetchval("SELECT min(first_ms) FROM arrival") == NOW_MS + 6
 
 
 class _OneConnection:
