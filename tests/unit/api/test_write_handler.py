@@ -8,8 +8,9 @@ import pytest
 import snappy
 from aiohttp import ClientResponse
 
-from promcompat.core.errors import OverloadedError, StorageUnavailableError
+from promcompat.core.errors import OverloadedError, StaleKnowledgeError, StorageUnavailableError
 from promcompat.core.model import MetricMetadata, WriteBatch
+from promcompat.core.series_table import KnownSeries
 from tests.factories import encode_field, make_labels, make_matcher
 from tests.fakes import InMemoryStore
 from tests.http_service import NOW_MS, Service
@@ -308,6 +309,40 @@ async def test_transient_faults_are_503_with_retry_after(
     response = await write(service, encode_request([encode_series(UP, (NOW_MS, 1.0))]))
     assert (response.status, await response.text()) == (503, f"{error}\n")
     assert response.headers["Retry-After"] == retry_after
+
+
+class ForgettingRepository(InMemoryStore):
+    """Says of the first writes that series were removed since their batch was decoded."""
+
+    def __init__(self, n_stale: int) -> None:
+        super().__init__()
+        self.n_stale = n_stale
+        self.n_decoded = 0
+
+    def known_series(self, tenant: str) -> KnownSeries:
+        self.n_decoded += 1
+        return super().known_series(tenant)
+
+    async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
+        self.n_stale -= 1
+        if self.n_stale >= 0:
+            raise StaleKnowledgeError("series were removed")
+        await super().write_batch(tenant, batch)
+
+
+@pytest.mark.parametrize(
+    ("n_stale", "n_decoded", "status"), [(0, 1, 204), (2, 3, 204), (3, 3, 503)]
+)
+async def test_a_request_is_decoded_again_when_series_were_removed_meanwhile(
+    start_service: StartService, n_stale: int, n_decoded: int, status: int
+) -> None:
+    store = ForgettingRepository(n_stale)
+    service = await start_service(store)
+    response = await write(service, encode_request([encode_series(UP, (NOW_MS, 1.0))]))
+    assert (response.status, store.n_decoded) == (status, n_decoded)
+    assert len(await stored_series(service)) == (status == 204)
+    sample = service.telemetry.registry.get_sample_value
+    assert sample("promcompat_remote_write_samples_received_total") == 1
 
 
 async def test_before_the_database_is_up_senders_are_told_to_wait(
