@@ -47,8 +47,8 @@ class SeriesTable:
     """Keys of series by tenant, with their ids; see `series_table_kernels`.
 
     `starts[i]` and `starts[i + 1]` bound the key of entry i in `keys`. The id of an entry that was
-    removed is UNKNOWN_SERIES. Who finds an entry sets its
-    mark to 1, which says that it is in use; marks may be set by several threads.
+    removed is UNKNOWN_SERIES. A search that finds an entry sets its mark to 1, which says that it
+    is in use; several threads may do so.
     """
 
     slots: NDArray[np.int32]
