@@ -65,10 +65,7 @@ class SeriesCache:
                 keys.pending.ids[key] = ids[key]
                 self._n_pending += 1
                 self._pending_bytes += len(key) + _BYTES_PER_PENDING
-        if (
-            self._n_pending >= self._most_pending()
-            or self._pending_bytes > self._max_pending_bytes
-        ):
+        if self._n_pending >= self._most_pending() or self._pending_bytes > self._max_pending_bytes:
             self._publish()
 
     def forget(self, series_ids: Collection[int] | None) -> None:

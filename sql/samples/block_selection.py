@@ -71,8 +71,13 @@ class BlockSelections:
         """The blocks of a query's selections; see `promcompat.core.ports.SampleReader`."""
         started = time.perf_counter()
         allowance = SampleAllowance(self._max_samples, self._max_bytes, check_bytes)
-        requests = await self._requests(tenant_id, selections)
-        collected = await self._collect(tenant_id, requests, allowance)
+        # At the same time: a series that is created in between has no sample in the snapshot, or
+        # only samples that nobody was told are stored.
+        requests, recent = await asyncio.gather(
+            self._requests(tenant_id, selections),
+            self._snapshots.of_head([tenant_id], *_times_of(selections)),
+        )
+        collected = await self._collect(tenant_id, requests, recent, allowance)
         blocks = [
             await self._block_of(tenant_id, request, unfolded, allowance)
             for request, unfolded in zip(requests, collected, strict=True)
@@ -85,10 +90,7 @@ class BlockSelections:
     async def _requests(
         self, tenant_id: int, selections: Sequence[SeriesSelection]
     ) -> list[_Request]:
-        """The selections with their series, which are read before their samples.
-
-        A series that is created in between has only samples that nobody was told are stored.
-        """
+        """The selections with their series."""
         reader, requests = self._series_reader, []
         async with acquired(self._pool) as connection:
             generation = await reader.generation(connection, tenant_id)
@@ -96,23 +98,23 @@ class BlockSelections:
                 selector = await reader.resolve(
                     connection, tenant_id, selection.matchers, generation
                 )
-                bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
-                requests.append(_Request(selection, selector, bounds.start_ms - 1, bounds.end_ms))
+                requests.append(_Request(selection, selector, *_times_of([selection])))
         return requests
 
     async def _collect(
-        self, tenant_id: int, requests: Sequence[_Request], allowance: SampleAllowance
+        self,
+        tenant_id: int,
+        requests: Sequence[_Request],
+        recent: SampleSnapshot | None,
+        allowance: SampleAllowance,
     ) -> list[UnfoldedSamples]:
-        """What each request reads, of one snapshot."""
-        filled = [request for request in requests if not request.is_empty]
-        if not filled:
+        """What each request reads: of the snapshot of the head, or (None) of one with blocks."""
+        if recent is not None:
+            return [await _collect_one(recent, tenant_id, one, allowance) for one in requests]
+        if all(request.is_empty for request in requests):
             return [UnfoldedSamples((), ()) for _ in requests]
-        start_ms = min(request.start_ms for request in filled)
-        end_ms = max(request.end_ms for request in filled)
-        async with self._snapshots.open([tenant_id], start_ms, end_ms) as snapshot:
-            return [
-                await _collect_one(snapshot, tenant_id, request, allowance) for request in requests
-            ]
+        async with self._snapshots.open_transaction([tenant_id]) as snapshot:
+            return [await _collect_one(snapshot, tenant_id, one, allowance) for one in requests]
 
     async def _block_of(
         self,
@@ -152,6 +154,14 @@ class BlockSelections:
             async with self._snapshots.open([tenant_id], *times) as snapshot:
                 found.append(await _explain_one(snapshot, tenant_id, request, depth, allowance))
         return found
+
+
+def _times_of(selections: Sequence[SeriesSelection]) -> tuple[int, int]:
+    """The times of all selections together, `(start_ms, end_ms]`, as far as samples can be."""
+    start_ms = min((selection.start_ms for selection in selections), default=0)
+    end_ms = max((selection.end_ms for selection in selections), default=0)
+    bounds = TimeBounds.clamp(start_ms + 1, end_ms)
+    return bounds.start_ms - 1, bounds.end_ms
 
 
 async def _collect_one(

@@ -161,7 +161,7 @@ class SampleSnapshots:
         Raises StorageUnavailableError.
         """
         async with AsyncExitStack() as opened:
-            snapshot = await self._of_head(tenant_ids, start_ms, end_ms)
+            snapshot = await self.of_head(tenant_ids, start_ms, end_ms)
             if snapshot is None:
                 snapshot = await self._of_transaction(opened, tenant_ids)
             yield snapshot
@@ -172,10 +172,10 @@ class SampleSnapshots:
         async with AsyncExitStack() as opened:
             yield await self._of_transaction(opened, tenant_ids)
 
-    async def _of_head(
+    async def of_head(
         self, tenant_ids: Sequence[int], start_ms: int, end_ms: int
     ) -> SampleSnapshot | None:
-        """A snapshot of the head if it has everything of the time range."""
+        """A snapshot of the head if it has everything of the time range; see `open`."""
         known: Mapping[int, _Drained] = self._drained
         if any(known[one].is_within(start_ms, end_ms) for one in tenant_ids if one in known):
             return None
