@@ -49,6 +49,7 @@ async def insert(connection: asyncpg.Connection, number: int) -> None:
     )
 
 
+@pytest.mark.rows
 async def test_young_sample_of_another_writer_is_in_the_next_answer(
     storage: MetricStorage, database_url: str
 ) -> None:
@@ -61,6 +62,7 @@ async def test_young_sample_of_another_writer_is_in_the_next_answer(
             assert len((await read(storage)).timestamps) == len(before.timestamps) + 2
 
 
+@pytest.mark.rows
 async def test_transaction_that_was_open_is_seen_when_it_ends(
     storage: MetricStorage, database_url: str
 ) -> None:
@@ -82,6 +84,7 @@ async def test_transaction_that_was_open_is_seen_when_it_ends(
             assert len((await read(storage)).timestamps) == 17
 
 
+@pytest.mark.rows
 async def test_deleted_samples_are_gone_from_the_next_answer(
     storage: MetricStorage, database_url: str
 ) -> None:

@@ -13,7 +13,6 @@ from yarl import URL
 
 from promcompat.metrics.maintenance_service import MaintenanceService
 from sql.database.connection_pool import acquired
-from sql.samples.maintenance_repository import PostgresMaintenanceRepository
 from tests.native_service import BASE, NativeClient, running_native_service
 
 pytestmark = pytest.mark.integration
@@ -434,7 +433,7 @@ async def test_maintenance_deletes_what_a_definition_does_not_retain(
     day = 86_400
     await native.ingest(*(sample(name, 1, -n * day) for name in ("m", "n") for n in range(5)))
     await native.send("PUT", "/definitions/m", status=201, body={"retention_days": 2})
-    repository = PostgresMaintenanceRepository(native.storage.database)
+    repository = native.storage.metrics.maintenance
     service = MaintenanceService(repository, native.storage.store, 0, now_ms=lambda: START * 1000)
     async with repository.lock() as steps:
         assert steps is not None
