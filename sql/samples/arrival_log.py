@@ -150,7 +150,7 @@ class ArrivalLog:
     ) -> list[int]:
         """Append pages and level changes in one transaction; returns the ids of the pages.
 
-        Raises StaleKnowledgeError when ids of series may be gone, ChangedDefinitionsError and
+        Raises StaleKnowledgeError when ids of series may be gone, DefinitionsChangedError and
         OvertakenError as the conditions say, and StorageUnavailableError when it is not known
         whether they were appended: appending them again changes no answer.
         """
