@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from promcompat.core.ports import ALL_TIME_MS
@@ -90,6 +90,24 @@ UNDRAINED = st.lists(st.one_of(APPEND, APPEND, APPEND, DELETE, MERGE), max_size=
 Step = tuple[object, ...]
 
 
+DELETED_BETWEEN: list[Step] = [
+    ("append", {(1, 1): 1, (2, 2): 2}, False),
+    ("append", {(1, 1): 3, (2, 3): 4}, True),
+    ("delete", {1}, 0, 5),
+    ("append", {(2, 2): 5, (3, 3): 6}, False),
+    ("append", {(3, 3): 7}, True),
+    ("delete", None, 3, 0),
+    ("append", {(3, 3): 8}, False),
+    ("append", {(2, 3): 9}, True),
+]
+"""Deletions that a merge and a look-up in several segments have to apply."""
+MERGED: list[Step] = [
+    *DELETED_BETWEEN,
+    ("merge", 0, 3, False),
+    ("merge", 0, 2, True),
+]
+
+
 def played(steps: list[Step]) -> Log:
     log = Log()
     for name, *arguments in steps:
@@ -98,6 +116,10 @@ def played(steps: list[Step]) -> Log:
 
 
 @given(STEPS, TIMES, TIMES)
+@example(DELETED_BETWEEN, -9, 99)
+@example(MERGED, -9, 99)
+@example([*MERGED, ("drain", 4)], -9, 99)
+@example([*MERGED, ("evict",)], -9, 99)
 def test_a_view_and_the_blocks_of_its_snapshot_have_every_sample_once(
     steps: list[Step], start_ms: int, end_ms: int
 ) -> None:
@@ -131,6 +153,8 @@ def _answers(view: HeadView) -> list[Rows]:
 
 
 @given(UNDRAINED, st.sets(SERIES))
+@example(DELETED_BETWEEN, {1, 2, 3})
+@example(MERGED, {1, 2, 3})
 def test_the_newest_samples_are_those_of_the_fold(steps: list[Step], wanted: set[int]) -> None:
     log = played(steps)
     rows = folded(log.pieces, log.deletions)
@@ -145,6 +169,8 @@ def test_the_newest_samples_are_those_of_the_fold(steps: list[Step], wanted: set
 
 
 @given(UNDRAINED, TIMES, TIMES)
+@example(DELETED_BETWEEN, 0, 9)
+@example(MERGED, 0, 9)
 def test_live_series_have_a_sample_between_the_bounds(
     steps: list[Step], first_ms: int, last_ms: int
 ) -> None:
@@ -159,6 +185,8 @@ def test_live_series_have_a_sample_between_the_bounds(
 
 
 @given(UNDRAINED, st.lists(st.tuples(SERIES, TIMES), max_size=12))
+@example(DELETED_BETWEEN, [(1, 1), (2, 2), (2, 3), (3, 3)])
+@example(MERGED, [(1, 1), (2, 2), (2, 3), (3, 3)])
 def test_stored_bits_are_those_of_the_fold(
     steps: list[Step], points: list[tuple[int, int]]
 ) -> None:
