@@ -31,7 +31,7 @@ from sql.samples.column_kernels import (
 )
 
 WritingWork = tuple[IntArray, IntArray, Words, IntArray]
-"""Integers, exceptions, residuals, and how many residuals of a frame have each bit length."""
+"""Integers, exceptions, residuals, and a few numbers to count and to sort with."""
 
 _WIDEST_RANGE: Final = np.uint64(2**61)
 """Of numbers whose differences are stored: SQL, which decodes them too, must not overflow."""
@@ -196,10 +196,9 @@ def common_divisor(numbers: IntArray, n: int) -> int:
 
 
 @kernel()
-def median_difference(numbers: IntArray, n: int) -> int:
+def median_difference(numbers: IntArray, n: int, tried: IntArray) -> int:
     """The median of up to 17 differences of neighbours."""
     count = min(n - 1, 17)
-    tried = np.empty(count, np.int64)
     for k in range(count):
         i = 1 + k * (n - 1) // count
         difference = numbers[i] - numbers[i - 1]
@@ -251,12 +250,10 @@ def choose_transform(
     """The transform with the shortest residuals, and its step, for at least two numbers."""
     residuals, lengths = work[2], work[3]
     best, best_step, best_size = PLAIN, signed(0), signed(0)
-    linear, median = numbers[n - 1] // (n - 1), median_difference(numbers, n)
+    median = median_difference(numbers, n, lengths)
     for transform in range(PLAIN, DOUBLE_DELTA + 1):
         step = signed(0)
-        if transform == LINEAR:
-            step = linear
-        elif transform == DELTA:
+        if transform == LINEAR or transform == DELTA:  # noqa: SIM109
             step = median
         elif transform == DOUBLE_DELTA:
             step = numbers[1]
@@ -323,12 +320,17 @@ def least_exponent(value: float, bits: int) -> int:
 
 
 @kernel()
-def choose_exponent(values: FloatArray, bits: IntArray, begin: int, n: int, tried: int) -> int:
+def choose_exponent(
+    values: FloatArray, bits: IntArray, begin: int, n: int, tried: int, exponents: IntArray
+) -> int:
     """The exponent that `tried` values, evenly spaced, are shortest with, or -1 for none."""
-    exponents = np.zeros(MAX_EXPONENT + 2, np.int64)
+    for exponent in range(MAX_EXPONENT + 1):
+        exponents[exponent] = 0
     for k in range(tried):
         row = begin + k * n // tried
-        exponents[least_exponent(values[row], bits[row])] += 1
+        least = least_exponent(values[row], bits[row])
+        if least >= 0:
+            exponents[least] += 1
     n_exceptions = tried
     best, best_bits = -1, 64 * tried
     for exponent in range(MAX_EXPONENT + 1):
@@ -386,7 +388,7 @@ def choose_integers(
     numbers, exceptions = work[0], work[1]
     tried = min(n, _TRIED)
     while True:
-        exponent = choose_exponent(values, bits, begin, n, tried)
+        exponent = choose_exponent(values, bits, begin, n, tried, work[3])
         if exponent < 0:
             break
         n_exceptions = fill_decimals(values, bits, begin, n, exponent, numbers, exceptions)
