@@ -334,12 +334,24 @@ SELECT
     min(p.value),
     max(p.value),
     sum(summable(p.value))
-FROM sample AS p
+FROM (
+    SELECT r.series_id, r.ts, r.value
+    FROM sample AS r
+    WHERE NOT (SELECT EXISTS (SELECT FROM arrival) OR EXISTS (SELECT FROM drained_extent))
+        AND r.ts >= from_unix_ms($1::bigint)
+        AND r.ts < from_unix_ms($2::bigint)
+        AND NOT is_stale_marker(r.value)
+    UNION ALL
+    -- As soon as there are pages, this reads the rows too.
+    SELECT d.series_id, from_unix_ms(d.unix_ms), d.value
+    FROM tenant AS t
+    CROSS JOIN LATERAL stored_samples(t.id, NULL, $1::bigint, $2::bigint - 1) AS d
+    WHERE (SELECT EXISTS (SELECT FROM arrival) OR EXISTS (SELECT FROM drained_extent))
+        AND ($3::integer IS NULL OR t.id = $3)
+        AND d.nan_bits IS DISTINCT FROM 9218868437227405314
+) AS p
 JOIN series AS s ON s.id = p.series_id
-WHERE p.ts >= from_unix_ms($1::bigint)
-    AND p.ts < from_unix_ms($2::bigint)
-    AND NOT is_stale_marker(p.value)
-    AND ($3::integer IS NULL OR s.tenant_id = $3)
+WHERE ($3::integer IS NULL OR s.tenant_id = $3)
     AND ($4::bigint[] IS NULL OR floor(extract(epoch FROM p.ts) / 3600)::bigint = ANY($4))
 GROUP BY 1, 2, 3
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sql.query_loader import load_queries
 from sql.samples.codec import encode_pages
 from sql.samples.fold import Deletion, Piece, fold
 from tests.repositories import connected
@@ -237,6 +238,29 @@ async def test_rows_and_pages_are_read_together(database_url: str) -> None:
         assert [row[0] for row in await connection.fetch(everything)] == [1.0, 2.0, 4.0]
         await _store(connection, 2, Write({(11, T0): 7.0}, replaces=True), "arrival")
         assert [row[0] for row in await connection.fetch(query, '{"n": "11"}')] == [4.0, 7.0]
+
+
+async def test_hours_are_those_of_rows_and_pages(database_url: str) -> None:
+    hour = T0 // 3_600_000 * 3_600_000
+    async with connected(database_url) as connection:
+        await _prepare(connection)
+        await _store(connection, 0, Write({(11, T0): 1.0}), "row")
+        for number, place in enumerate(PLACES[1:], 1):
+            await _store(connection, number, Write({(12, T0 + number): 2.0 * number}), place)
+        await _store(connection, 9, Write({(12, T0 + 9): 99.0, (13, hour): 5.0}), "arrival")
+        query = (
+            "SELECT name, bucket = from_unix_ms($1), count, min, max, sum FROM metrics_hourly"
+            " ORDER BY name"
+        )
+        expected = [("m", True, 5, 1.0, 8.0, 21.0), ("other", True, 1, 5.0, 5.0, 5.0)]
+        assert [tuple(row) for row in await connection.fetch(query, hour)] == expected
+        insert = load_queries("samples")["insert_hours"]
+        await connection.execute(insert, hour, hour + 3_600_000, TENANT, None)
+        await connection.execute(
+            "UPDATE hourly_progress SET computed_before = from_unix_ms($1)", hour + 3_600_000
+        )
+        assert [tuple(row) for row in await connection.fetch(query, hour)] == expected
+        assert await connection.fetchval("SELECT sum(count) FROM hourly_rollup") == 6
 
 
 @pytest.mark.parametrize("place", ["run", "block", "far block"])

@@ -16,7 +16,11 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(
     "module",
-    ["tests/properties/test_decoder.py", "tests/unit/core/test_series_table.py"],
+    [
+        "tests/properties/test_decoder.py",
+        "tests/unit/core/test_series_table.py",
+        "tests/unit/sql/test_codec.py",
+    ],
 )
 def test_properties_hold_with_bounds_checks(module: str) -> None:
     done = subprocess.run(
