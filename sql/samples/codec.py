@@ -18,6 +18,10 @@ from sql.samples.series_samples import NO_SAMPLES, SeriesSamples
 _HEAD_BYTES: Final = 256
 _SAMPLES_AT_ONCE: Final = 1 << 17
 """Bounds the buffer that pages are written to, to 21 MB."""
+_LARGEST_SAMPLE_BYTES: Final = 24
+"""What a sample of a long page takes at most."""
+_TRIED_BYTES: Final = 16
+"""So many bytes of a page are allowed for each sample that its size is judged by."""
 _FAULTS: Final = {
     -1: "it ends too early",
     -2: "it has no known format version",
@@ -62,6 +66,8 @@ def encode_pages(
     if samples.timestamps.min() < MIN_MS or samples.timestamps.max() > MAX_MS:
         raise ValueError("times of samples must be in the years 1 to 9999")
     largest = max(1, min(max_samples, MAX_SAMPLES))
+    if not per_series:
+        largest = _fitting(samples, largest, max_bytes)
     cuts = _page_cuts(samples.offsets, largest, per_series)
     starts, ends = cuts[:-1], cuts[1:]
     finished: list[tuple[int, Page]] = []
@@ -76,6 +82,16 @@ def encode_pages(
         starts, ends = halves[:, :2].reshape(-1), halves[:, 1:].reshape(-1)
     finished.sort(key=lambda item: item[0])
     return [page for _, page in finished]
+
+
+def _fitting(samples: SeriesSamples, largest: int, max_bytes: int) -> int:
+    """How many samples fit into a page, judged by some, as too large a page is encoded again."""
+    tried = min(largest, len(samples), max(1, max_bytes // _TRIED_BYTES))
+    if largest * _LARGEST_SAMPLE_BYTES <= max_bytes or tried == len(samples):
+        return largest
+    begin = (len(samples) - tried) // 2
+    [page] = _write(samples, np.array([begin]), np.array([begin + tried]))
+    return max(1, min(largest, int(0.9 * max_bytes * tried / len(page.payload))))
 
 
 def _page_cuts(offsets: IntArray, largest: int, per_series: bool) -> IntArray:

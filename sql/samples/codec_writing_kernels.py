@@ -25,7 +25,7 @@ SAMPLE_BYTES: Final = 32
 """The worst case of a page: so many bytes for each series and sample, and as many for the page."""
 _GROUP: Final = 256
 """Samples of a section of many series."""
-_MANY: Final = 8
+_MANY: Final = 32
 """Series of so many samples each always have sections of their own."""
 
 
