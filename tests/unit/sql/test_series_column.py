@@ -8,9 +8,7 @@ from sql.caching import series_column
 from sql.caching.series_column import SeriesColumn
 
 STEPS = st.lists(
-    st.tuples(
-        st.booleans(), st.dictionaries(st.integers(-20, 20), st.integers(0, 9), max_size=12)
-    ),
+    st.tuples(st.booleans(), st.dictionaries(st.integers(-20, 20), st.integers(0, 9), max_size=12)),
     max_size=12,
 )
 
