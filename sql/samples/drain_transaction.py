@@ -1,8 +1,10 @@
 """The transaction of drains and compaction: one at a time, bounded, with nothing left behind."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from promcompat.core.errors import PromcompatError, QueryTimeoutError, StorageUnavailableError
 from sql.database.connection_pool import Connection, Pool, acquired
@@ -30,14 +32,18 @@ CONTENT_FAULTS: Final = (
 PASSING_FAULTS: Final = (StorageUnavailableError, QueryTimeoutError, ChangedMeanwhileError)
 """What may succeed when it is tried again; to be caught first."""
 
+_turns: Final[WeakKeyDictionary[Pool, asyncio.Lock]] = WeakKeyDictionary()
+
 
 @asynccontextmanager
 async def drain_transaction(pool: Pool) -> AsyncIterator[Connection | None]:
     """A transaction that holds the lock of drains and compaction; None if somebody else holds it.
 
-    The lock ends with the transaction, whatever happens to this process or its connection.
+    The lock ends with the transaction, whatever happens to this process or its connection. Callers
+    with the same pool take turns: a drain begins after the step of compaction that is running.
     """
-    async with acquired(pool) as connection, connection.transaction():
+    turn = _turns.setdefault(pool, asyncio.Lock())
+    async with turn, acquired(pool) as connection, connection.transaction():
         await connection.execute(
             QUERIES["limit_drain"],
             *(

@@ -56,24 +56,29 @@ async def n_rows(blocks: StoredBlocks, table: str, condition: str = "true") -> i
 
 
 class TestExactlyOnce:
-    async def test_two_drainers_at_once_store_each_sample_once(self, blocks: StoredBlocks) -> None:
-        other = StoredBlocks(blocks.pool, options=DrainOptions(max_arrivals=3))
+    async def test_two_drainers_at_once_store_each_sample_once(
+        self, blocks: StoredBlocks, database_url: str
+    ) -> None:
         for number in range(20):
             await blocks.append(TENANT, scrapes(5, range(number, number + 1)))
-        await asyncio.gather(*(drainer.drain() for drainer in [blocks.drainer, other.drainer] * 4))
+        async with stored_blocks(database_url, options=DrainOptions(max_arrivals=3)) as other:
+            drainers = [blocks.drainer, other.drainer] * 4
+            await asyncio.gather(*(drainer.drain() for drainer in drainers))
         await blocks.drainer.drain_all()
         assert await n_rows(blocks, "arrival") == 0
         assert await blocks.fetchval("SELECT sum(n_samples) FROM sample_run") == 100
         assert await blocks.read(TENANT, range(1, 6)) == scrapes(5, range(20))
 
     async def test_a_drainer_without_its_lock_changes_nothing(
-        self, plain_blocks: StoredBlocks, monkeypatch: pytest.MonkeyPatch
+        self,
+        plain_blocks: StoredBlocks,
+        plain_database_url: str,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """A drainer froze after it read; the server ended its transaction, and another drained."""
         blocks = plain_blocks
         await blocks.append(TENANT, scrapes(2, range(3)))
-        frozen, other = asyncio.Event(), StoredBlocks(blocks.pool)
-        awake = asyncio.Event()
+        frozen, awake = asyncio.Event(), asyncio.Event()
         real_fold = drainer_module._fold_arrivals
 
         async def freeze(*args: Any) -> Any:
@@ -84,19 +89,32 @@ class TestExactlyOnce:
         monkeypatch.setattr(drainer_module.asyncio, "to_thread", freeze)
         sleeping = asyncio.ensure_future(blocks.drainer.drain())
         await frozen.wait()
-        assert (await other.drainer.drain()).is_busy
-        await blocks.fetchval(
-            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
-            "WHERE state = 'idle in transaction' AND datname = current_database()"
-        )
-        monkeypatch.undo()
-        while (await other.drainer.drain()).is_busy:  # noqa: ASYNC110 - the server ends it soon
-            await asyncio.sleep(0.01)
+        async with stored_blocks(plain_database_url) as other:
+            assert (await other.drainer.drain()).is_busy
+            await other.fetchval(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                "WHERE state = 'idle in transaction' AND datname = current_database()"
+            )
+            monkeypatch.undo()
+            while (await other.drainer.drain()).is_busy:  # noqa: ASYNC110 - the server ends it soon
+                await asyncio.sleep(0.01)
         awake.set()
         with pytest.raises(StorageUnavailableError):
             await sleeping
         assert await blocks.fetchval("SELECT sum(n_samples) FROM sample_run") == 6
         assert await blocks.read(TENANT, [1, 2]) == scrapes(2, range(3))
+
+    async def test_a_drain_takes_its_turn_between_steps_of_compaction(
+        self, plain_blocks: StoredBlocks
+    ) -> None:
+        blocks = plain_blocks
+        await blocks.append(TENANT, scrapes(9, range(3)))
+        await blocks.drainer.drain_all()
+        await blocks.append(TENANT, scrapes(9, range(3, 6)))
+        compacting = asyncio.ensure_future(blocks.compactor.compact())
+        await asyncio.sleep(0)
+        result, _ = await asyncio.gather(blocks.drainer.drain(), compacting)
+        assert result.n_samples == 27
 
     async def test_arrivals_that_are_gone_are_noticed(
         self, plain_blocks: StoredBlocks, plain_database_url: str
