@@ -38,20 +38,20 @@ check: $(DEVELOPMENT_READY) ## Lint, type check and check the import contracts o
 	@echo '==> lint-imports'
 	@$(VENV)/bin/lint-imports
 
-bench: $(DEVELOPMENT_READY) components ## Measure ingest and queries beside a real Prometheus
+bench: $(DEVELOPMENT_READY) components kernels ## Measure ingest and queries beside a real Prometheus
 	@$(VENV)/bin/python -m tests.benchmarks
 	@exec $(VENV)/bin/python -m tests.benchmarks.hostile_load
 
-bench-ingest: $(DEVELOPMENT_READY) components ## Measure ingest beside Prometheus and VictoriaMetrics, half an hour
+bench-ingest: $(DEVELOPMENT_READY) components kernels ## Measure ingest beside Prometheus and VictoriaMetrics, half an hour
 	@exec $(VENV)/bin/python -m tests.benchmarks.ingest_bench $(ARGS)
 
-bench-query: $(DEVELOPMENT_READY) components ## Measure queries beside Prometheus and VictoriaMetrics
+bench-query: $(DEVELOPMENT_READY) components kernels ## Measure queries beside Prometheus and VictoriaMetrics
 	@exec $(VENV)/bin/python -m tests.benchmarks.query_bench
 
-chaos: $(DEVELOPMENT_READY) components ## Kill services and databases at random while senders write
+chaos: $(DEVELOPMENT_READY) components kernels ## Kill services and databases at random while senders write
 	@exec $(VENV)/bin/python -m tests.chaos $(ARGS)
 
-fuzz: $(DEVELOPMENT_READY) components ## Attack every endpoint of a service for five minutes
+fuzz: $(DEVELOPMENT_READY) components kernels ## Attack every endpoint of a service for five minutes
 	@exec $(VENV)/bin/python -m tests.hostile
 
 clean: ## Remove what set-up and the tools made here; data and downloads stay
