@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from promcompat.__main__ import main
+from promcompat.core.explanations import ExplanationDepth
 from sql.pushdown.rule_choice import PushdownMode
-from tests.factories import make_batch, make_labels
+from sql.samples.storage_options import StoreKind
+from tests.factories import make_batch, make_labels, select_name
 from tests.http_service import Service, running_service
 from tests.repositories import opened_storage
 
@@ -33,6 +35,7 @@ def applied(leaf: Any) -> list[str]:
     return [outcome["rule"] for outcome in leaf["rules"] if outcome["applies"]]
 
 
+@pytest.mark.rows
 async def test_reads_are_explained(database_url: str) -> None:
     async with (
         opened_storage(database_url, pushdown=PushdownMode.AUTO) as storage,
@@ -47,6 +50,7 @@ async def test_reads_are_explained(database_url: str) -> None:
         await check_other_tenants(service)
 
 
+@pytest.mark.rows
 async def test_reads_of_partial_results_are_explained(database_url: str) -> None:
     async with (
         opened_storage(database_url, pushdown=PushdownMode.AUTO, sample_cache_bytes=0) as storage,
@@ -150,6 +154,7 @@ async def test_faults_are_those_of_the_query(database_url: str) -> None:
             assert await service.ask("explain", **parameters, analyze="true") == expected
 
 
+@pytest.mark.rows
 async def test_the_choice_is_that_of_the_query(database_url: str) -> None:
     """A read too small to estimate is read whole, whatever an estimate would say."""
     async with (
@@ -163,3 +168,26 @@ async def test_the_choice_is_that_of_the_query(database_url: str) -> None:
         (leaf,) = answer["data"]["leaves"]
         assert leaf["actual_rows"] == fetched > leaf["estimated_rows"] / 2
         assert applied(leaf) == []
+
+
+async def test_what_head_and_blocks_contribute_is_explained(database_url: str) -> None:
+    async with opened_storage(database_url, store=StoreKind.BLOCKS) as storage:
+        series = {make_labels("up", job=f"j{job}"): [(0, 1.0), (1, 2.0)] for job in range(3)}
+        await storage.store.write_batch("default", make_batch(series))
+        depth = ExplanationDepth(analyze=True)
+        for is_drained in (False, True):
+            (leaf,) = await storage.store.explain_select(
+                "default", [select_name("up", -1, 1)], depth
+            )
+            head, blocks, *pushdown = leaf.rules
+            if is_drained:
+                assert (head.applies, head.reason) == (False, "0 samples of 0 series")
+                assert blocks.reason == "about 6 samples come from runs and blocks"
+            else:
+                assert (head.applies, head.reason) == (True, "6 samples of 3 series")
+                assert not blocks.applies
+            assert leaf.measured is not None
+            assert leaf.measured.rows == 6
+            assert not any(outcome.applies for outcome in pushdown)
+            assert storage.drains is not None
+            await storage.drains.drainer.drain_all()

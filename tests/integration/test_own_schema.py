@@ -94,7 +94,7 @@ async def test_names_need_no_prefix_for_the_role_of_the_service_and_for_readers(
     async with migrated_storage(service_url) as storage:
         await storage.store.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
     async with connected(service_url) as owner:
-        assert await owner.fetchval("SELECT count(*) FROM metrics, sample, series") == 1
+        assert await owner.fetchval("SELECT count(*) FROM metrics, series, tenant") == 1
         await owner.execute("SELECT grant_tenant_reader($1, 'default')", role_of(reader_url))
         await owner.execute("SELECT grant_tenant_reader($1, 'default')", role_of(reader_url))
     async with connected(reader_url) as reader:
@@ -136,6 +136,7 @@ async def test_installation_of_an_early_version_is_moved_with_its_data(
     assert again == []
 
 
+@pytest.mark.rows
 async def test_partitions_and_chunks_of_an_early_version_keep_their_samples(
     empty_database_url: str, database_server: DatabaseServer
 ) -> None:

@@ -98,6 +98,7 @@ async def test_samples_of_all_selections_count_together(database_url: str) -> No
         assert len(await storage.store.select(TENANT, [selection])) == 1
 
 
+@pytest.mark.rows
 async def test_bytes_of_all_selections_count_together(database_url: str) -> None:
     # A row of the COPY stream takes 38 bytes.
     async with opened_storage(database_url, max_memory_bytes=6000) as storage:

@@ -85,7 +85,16 @@ async def write_again_and_check(storage: MetricStorage) -> None:
     assert sorted(found) == sorted([BLUE_BEFORE, BLUE_AFTER])
 
 
-TABLES = ("installation", "tenant", "series", "series_generation", "late_write", "sample")
+TABLES = (
+    "installation",
+    "tenant",
+    "series",
+    "series_generation",
+    "late_write",
+    "sample",
+    "arrival",
+    "drain_state",
+)
 
 
 async def test_tables_reloaded_in_place_under_open_connections(database_url: str) -> None:
@@ -113,7 +122,7 @@ async def test_rows_reloaded_in_place_by_delete(database_url: str) -> None:
         kept = {table: await admin.fetch(f"TABLE {table}") for table in TABLES}
         await go_on(storage)
         async with admin.transaction():
-            for table in ("sample", "series", "series_generation", "late_write"):
+            for table in ("sample", "arrival", "series", "series_generation", "late_write"):
                 await admin.execute(f"DELETE FROM {table}")  # noqa: S608
                 await admin.copy_records_to_table(
                     table, schema_name="promcompat", records=[tuple(row) for row in kept[table]]
@@ -294,6 +303,7 @@ async def session_in_transaction(url: str) -> AsyncIterator[asyncpg.Connection]:
         yield connection
 
 
+@pytest.mark.rows
 async def test_removal_waits_for_running_writes_and_sees_their_samples(
     database_url: str, storage: MetricStorage
 ) -> None:
@@ -343,6 +353,7 @@ async def test_refused_sample_leaves_no_series_behind(
     assert await n_series(database_url) == 1
 
 
+@pytest.mark.rows
 @pytest.mark.parametrize(
     ("statement", "left"),
     [
