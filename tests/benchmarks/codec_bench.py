@@ -123,7 +123,9 @@ async def _report_table(connection: asyncpg.Connection, samples: SeriesSamples) 
         " WHERE i.inhparent = 'sample_block'::regclass"
     )
     sizes = [
-        await connection.fetchrow("SELECT pg_table_size($1), pg_indexes_size($1)", row["oid"])
+        await connection.fetchrow(
+            "SELECT pg_table_size($1::oid), pg_indexes_size($1::oid)", row["oid"]
+        )
         for row in tables
     ]
     table, index = sum(row[0] for row in sizes), sum(row[1] for row in sizes)
@@ -148,7 +150,7 @@ async def _report_table(connection: asyncpg.Connection, samples: SeriesSamples) 
     )
     decoding = time.perf_counter() - start
     start = time.perf_counter()
-    await connection.fetchval("SELECT count(*) FROM generate_series(1, $1)", in_sql)
+    await connection.fetchval("SELECT count(*) FROM generate_series(1, $1::bigint)", in_sql)
     counting = time.perf_counter() - start
     _say(
         f"decode_page: {in_sql / decoding / 1e6:.2f} M/s; the server counts a series of as many "
