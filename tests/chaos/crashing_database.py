@@ -24,7 +24,7 @@ _MACHINE: Final = Machine(
 # The pages that a killed process had written survive it in the kernel; only a power cut would need
 # fsync. Recovery needs full pages only after one, too.
 _FASTER: Final = {"fsync": "off", "full_page_writes": "off", "scram_iterations": "1"}
-_LESS_WAL: Final = {"min_wal_size": "64MB", "max_wal_size": "256MB", "max_connections": "40"}
+_LESS_WAL: Final = {"min_wal_size": "64MB", "max_wal_size": "256MB"}
 
 
 def _nothing(_line: str) -> None:
