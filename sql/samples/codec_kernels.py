@@ -150,6 +150,8 @@ def get_directory(page: Bytes, position: int, end: int, head: Head, work: Work) 
     if position < 0:
         return position
     if n_sections == 1:
+        if position >= end:
+            return TRUNCATED
         section_bytes[0] = end - position
         return position
     position = get_integers(page, position, end, n_sections, section_bytes, residuals)
