@@ -15,7 +15,7 @@ from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import DEFAULT_STORE, StorageOptions, StoreKind
 
 
-def tested_store() -> StoreKind:
+def store_under_test() -> StoreKind:
     """The store of tests that do not name one: `PROMCOMPAT_STORE=blocks pytest …`.
 
     Tests with the mark `rows` are about the row store.
@@ -54,7 +54,7 @@ async def opened_storage(url: str, **options: Any) -> AsyncIterator[MetricStorag
 
     Without pushdown unless asked for. The store is the one of the test run unless given.
     """
-    options.setdefault("store", tested_store())
+    options.setdefault("store", store_under_test())
     of_database = {
         name: options.pop(name) for name in DatabaseOptions.__dataclass_fields__ if name in options
     }

@@ -433,7 +433,7 @@ async def test_maintenance_deletes_what_a_definition_does_not_retain(
     day = 86_400
     await native.ingest(*(sample(name, 1, -n * day) for name in ("m", "n") for n in range(5)))
     await native.send("PUT", "/definitions/m", status=201, body={"retention_days": 2})
-    repository = native.storage.metrics.maintenance
+    repository = native.storage.maintenance
     service = MaintenanceService(repository, native.storage.store, 0, now_ms=lambda: START * 1000)
     async with repository.lock() as steps:
         assert steps is not None

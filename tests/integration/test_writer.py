@@ -24,7 +24,7 @@ from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from sql.samples.writer import GroupCommitOptions
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
-from tests.repositories import connected, opened_storage, tested_store
+from tests.repositories import connected, opened_storage, store_under_test
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
@@ -280,7 +280,7 @@ async def test_invalid_tenant_name_is_refused(storage: MetricStorage) -> None:
 async def test_samples_of_any_age_are_stored(storage: MetricStorage) -> None:
     times = [-62_135_596_800_000, -1, 0, 1, DAY_MS - 1, DAY_MS, T0, 4_070_908_800_000]
     times += [253_402_300_799_999]
-    if tested_store() is StoreKind.ROWS:
+    if store_under_test() is StoreKind.ROWS:
         # Blocks hold the years 1 to 9999.
         times = [MIN_TIMESTAMP_MS, times[0] - 1, *times, times[-1] + 1, MAX_TIMESTAMP_MS]
     points = [(timestamp, float(index)) for index, timestamp in enumerate(times)]

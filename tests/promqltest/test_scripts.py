@@ -25,7 +25,7 @@ from tests.promqltest.suites import (
     shared_folder,
     upstream_scripts,
 )
-from tests.repositories import tested_store
+from tests.repositories import store_under_test
 
 
 def script_name(path: Path) -> str:
@@ -50,7 +50,7 @@ UPSTREAM = [pytest.param(path, id=path.name) for path in upstream_scripts()] or 
 @pytest.fixture
 async def stored(database_url: str) -> AsyncIterator[Store]:
     # Scripts have few samples; by their number alone hardly a rule would ever apply.
-    options = StorageOptions(store=tested_store(), pushdown=PushdownMode.FORCED)
+    options = StorageOptions(store=store_under_test(), pushdown=PushdownMode.FORCED)
     storage = await MetricStorage.open(database_url, options)
     yield storage.store
     await storage.close()

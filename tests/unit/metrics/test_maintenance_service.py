@@ -51,6 +51,9 @@ class FakeSteps:
     async def retained_metrics(self) -> list[RetainedMetric]:
         return [RetainedMetric(1, "red", name, 1) for name in self._metrics]
 
+    async def drop_days_before(self, before_ms: int) -> int:
+        return 0
+
     async def chunks(self) -> list[SampleChunk]:
         return self._chunks
 
