@@ -412,7 +412,8 @@ async def test_temporal_that_is_away_and_a_service_that_is_killed_meanwhile(
 
             await eventually(waits)
             first.kill()
-            assert await outbox(database_url) == (0, 1)
+            # The start waits. A breach may, too: one that was found twice is handled once.
+            assert (await outbox(database_url))[1] == 1
             second = start()
             try:
                 # Both wait for Temporal; the service answers meanwhile.
