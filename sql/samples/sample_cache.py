@@ -162,10 +162,7 @@ class SampleCache:
         self._remove(key)
         if entry.n_bytes > self._largest_entry:
             return
-        # An answer may be these very arrays.
-        entry.samples.timestamps.setflags(write=False)
-        entry.samples.values.setflags(write=False)
-        self._entries[key] = entry
+        self._entries[key] = replace(entry, samples=_read_only(entry.samples))
         self._n_bytes += entry.n_bytes
         while self._n_bytes > self._max_bytes:
             self._remove(next(iter(self._entries)))
@@ -174,3 +171,15 @@ class SampleCache:
         removed = self._entries.pop(key, None)
         if removed is not None:
             self._n_bytes -= removed.n_bytes
+
+
+def _read_only(samples: SeriesSamples) -> SeriesSamples:
+    """The samples in read-only views, because an answer may be these very arrays.
+
+    The arrays themselves stay writable: others hold them too (`NO_SAMPLES` is everybody's), and a
+    kernel that is declared for writable arrays refuses read-only ones.
+    """
+    timestamps, values = samples.timestamps.view(), samples.values.view()
+    timestamps.setflags(write=False)
+    values.setflags(write=False)
+    return replace(samples, timestamps=timestamps, values=values)
