@@ -270,7 +270,7 @@ class Settings(BaseSettings):
         None,
         description="blocks: samples are compressed blocks, and recent ones are in memory. rows: "
         "every sample is a row of the table `sample`. Default: the store of the database; for a "
-        "new one rows. promcompat migrate-store moves rows into blocks.",
+        "new one blocks. promcompat migrate-store moves rows into blocks.",
     )
     chunk_interval: DurationMs = Field(
         DAY_MS,

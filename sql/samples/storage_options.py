@@ -21,7 +21,7 @@ class StoreKind(StrEnum):
     ROWS = "rows"
 
 
-DEFAULT_STORE: Final = StoreKind.ROWS
+DEFAULT_STORE: Final = StoreKind.BLOCKS
 """The store of a database that was never served, when no setting names one."""
 
 
