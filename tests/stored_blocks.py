@@ -64,7 +64,9 @@ class StoredBlocks:
             await connection.execute(
                 "DELETE FROM arrival; DELETE FROM sample_run; DELETE FROM sample_block; "
                 "DELETE FROM sample_block_far; DELETE FROM sample_deletion; "
-                "DELETE FROM drained_extent; DELETE FROM block_day; DELETE FROM sample_change"
+                "DELETE FROM drained_extent; DELETE FROM block_day; DELETE FROM sample_change; "
+                "DELETE FROM rollup_day; DELETE FROM rollup_mark; DELETE FROM sample_rollup; "
+                "DELETE FROM sample_hour"
             )
 
     async def append(

@@ -40,6 +40,7 @@ from sql.samples.drain_transaction import (
 )
 from sql.samples.fold import Deletion, Piece, fold
 from sql.samples.fold_conflicts import count_conflicts
+from sql.samples.rollup_marks import Touched, deleted_by, note_touched, touched_by
 
 _LOGGER: Final = logging.getLogger(__name__)
 _KEPT_CHANGES_SECONDS: Final = 2 * 3600.0
@@ -113,6 +114,7 @@ class _Folded:
 
     runs: list[RunRow] = field(default_factory=list)
     deletions: list[tuple[int, Deletion]] = field(default_factory=list)
+    touched: list[Touched] = field(default_factory=list)
     n_conflicts: int = 0
 
     @property
@@ -316,6 +318,8 @@ def _fold_arrivals(arrivals: Sequence[_Arrival], near_days: Collection[int]) -> 
         of_tenant = list(group)
         deletions = [_deletion(arrival) for arrival in of_tenant if arrival.kind == _DELETES]
         folded.deletions += [(tenant_id, deletion) for deletion in deletions]
+        for deletion in deletions:
+            folded.touched += deleted_by(tenant_id, deletion)
         pieces = _pieces([arrival for arrival in of_tenant if arrival.kind != _DELETES])
         for replaces in (False, True):
             chosen = [piece for piece in pieces if piece.replaces is replaces]
@@ -324,6 +328,7 @@ def _fold_arrivals(arrivals: Sequence[_Arrival], near_days: Collection[int]) -> 
             samples = fold(chosen, deletions)
             if not replaces:
                 folded.n_conflicts += count_conflicts(chosen, samples)
+            folded.touched += touched_by(tenant_id, samples)
             for day, of_day in near_and_far(samples, near_days):
                 first, last = arrivals[0].id, arrivals[-1].id
                 origin = Origin(tenant_id, day, 0, replaces, first, last, last)
@@ -361,6 +366,7 @@ async def _store(connection: Connection, folded: _Folded, through: int) -> Seque
     if changes := folded.changes:
         columns = zip(*changes, strict=True)
         await connection.execute(QUERIES["insert_changes"], *columns, through)
+    await note_touched(connection, folded.touched)
     for tenant_id, deletion in folded.deletions:
         ids = None if deletion.series_ids is None else deletion.series_ids.tolist()
         await connection.execute(
