@@ -52,10 +52,10 @@ from sql.database.database_check import check_database
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.pushdown.rule_choice import PushdownMode
 from sql.remediations.remediation_repository import PostgresRemediationRepository
-from sql.samples.backlog import BacklogLimits
-from sql.samples.drainer import DrainOptions
+from sql.samples.draining.drainer import DrainOptions
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StorageOptions, StoreKind
+from sql.samples.writing.backlog import BacklogLimits
 
 if TYPE_CHECKING:
     from promcompat.remediation.launcher import TemporalRemediationLauncher

@@ -9,8 +9,8 @@ from promcompat.core.model import SeriesSelection
 from promcompat.core.ports import MaintenanceSteps
 from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
 from sql.catalog import TimeBounds
-from sql.samples.deletion import delete_samples
-from sql.samples.maintenance_repository import PostgresMaintenanceSteps
+from sql.samples.stores.maintenance_repository import PostgresMaintenanceSteps
+from sql.samples.tables.deletion import delete_samples
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

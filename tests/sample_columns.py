@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from sql.samples.codec_kernels import MAX_MS, MIN_MS
-from sql.samples.series_samples import SeriesSamples
+from sql.samples.codec.page_kernels import MAX_MS, MIN_MS
+from sql.samples.columns.series_samples import SeriesSamples
 
 STALE_BITS = 0x7FF0000000000002
 T0 = 1_700_000_000_000

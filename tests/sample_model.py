@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from sql.samples.fold import Deletion, Piece
-from sql.samples.series_samples import NO_SAMPLES, SeriesSamples
+from sql.samples.columns.fold import Deletion, Piece
+from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 
 Rows = dict[tuple[int, int], int]
 """The bits of values by series id and Unix ms."""

@@ -9,14 +9,14 @@ import numpy as np
 from promcompat.core.model import IntArray
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection, Pool, PoolOptions, acquired, open_pool
-from sql.samples.block_reader import BlockReader
-from sql.samples.block_retention import BlockRetention
-from sql.samples.codec import decode_pages, encode_pages
-from sql.samples.compaction import Compactor
-from sql.samples.drainer import Drainer, DrainOptions, DrainStats
-from sql.samples.fold import Deletion, Piece, fold
-from sql.samples.reader import SampleAllowance
-from sql.samples.series_samples import SeriesSamples
+from sql.samples.codec.pages import decode_pages, encode_pages
+from sql.samples.columns.fold import Deletion, Piece, fold
+from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.draining.block_retention import BlockRetention
+from sql.samples.draining.compaction import Compactor
+from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats
+from sql.samples.reading.block_reader import BlockReader
+from sql.samples.reading.reader import SampleAllowance
 
 DAY_MS = 86_400_000
 NOW_MS = 1_700_000_000_000

@@ -9,7 +9,7 @@ from promcompat.composition import database_options, storage_options
 from promcompat.database import SHORT, database_url, migrate_when_answering, own_database
 from promcompat.settings import Settings
 from sql.database.database import Database
-from sql.samples.drains import Drains
+from sql.samples.draining.drains import Drains
 from sql.samples.store_move import MoveProgress, StoreMove
 
 _REPORT_SECONDS = 5.0

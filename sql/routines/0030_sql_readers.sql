@@ -106,7 +106,7 @@ WHERE (SELECT sees_all_tenants(current_user))
     OR d.tenant_id IN (SELECT visible_tenants(current_user));
 
 -- The samples of a tenant, of these series (NULL: all) with times from `from_ms` to `to_ms`, in one
--- snapshot: rows, arrivals, runs and blocks. This is the fold of sql/samples/fold.py in SQL: the first
+-- snapshot: rows, arrivals, runs and blocks. This is the fold of sql/samples/columns/fold.py in SQL: the first
 -- sample of a series and millisecond counts, unless a later one replaces it; a deletion removes what
 -- arrived before it. `nan_bits` is as in `decode_page`. It has no rights but the caller's.
 CREATE OR REPLACE FUNCTION stored_samples(

@@ -1,5 +1,5 @@
 -- Pages of the sample codec in plain SQL (docs/adr/0014-sample-codec.md; the format is in
--- sql/samples/codec_kernels.py and column_kernels.py). These functions read no tables and trust their
+-- sql/samples/codec/page_kernels.py and column_kernels.py). These functions read no tables and trust their
 -- input: whoever calls them learns nothing but what is in the bytes. The checksum is not verified.
 
 -- A number of up to 8 bytes, little endian, in two's complement; 0 for none.

@@ -10,21 +10,21 @@ from sql.database.database import Database, DatabaseOptions
 from sql.database.storage_stats import StorageStats
 from sql.definitions.sample_lookup import SampleLookup
 from sql.definitions.threshold_watch import ThresholdWatch
-from sql.samples.block_lookup import BlockLookup
-from sql.samples.block_maintenance import BlockMaintenanceRepository
-from sql.samples.block_probes import BlockProbes
-from sql.samples.block_store import BlockSources, BlockStore
-from sql.samples.drains import Drains
-from sql.samples.head import Head
-from sql.samples.list_reader import PostgresSampleListReader
-from sql.samples.maintenance_repository import PostgresMaintenanceRepository
-from sql.samples.probes import RowProbes
-from sql.samples.row_lookup import RowLookup
-from sql.samples.row_store import RowStore
-from sql.samples.sample_table import is_partitioned
-from sql.samples.series_access import SeriesAccess
+from sql.samples.draining.drains import Drains
+from sql.samples.head.head import Head
+from sql.samples.reading.block_lookup import BlockLookup
+from sql.samples.reading.block_probes import BlockProbes
+from sql.samples.reading.list_reader import PostgresSampleListReader
+from sql.samples.reading.row_lookup import RowLookup
+from sql.samples.reading.row_probes import RowProbes
 from sql.samples.storage_options import StorageOptions, StoreKind
 from sql.samples.store_choice import choose_store
+from sql.samples.stores.block_maintenance import BlockMaintenanceRepository
+from sql.samples.stores.block_store import BlockSources, BlockStore
+from sql.samples.stores.maintenance_repository import PostgresMaintenanceRepository
+from sql.samples.stores.row_store import RowStore
+from sql.samples.tables.sample_table import is_partitioned
+from sql.samples.writing.series_access import SeriesAccess
 from sql.series.catalogue import PostgresCatalogue, SampleProbes
 from sql.series.metadata import MetadataWriter
 from sql.series.reader import SeriesReader

@@ -9,9 +9,9 @@ from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promql.budget import DEFAULT_MAX_BYTES
 from sql.caching.late_writes import wall_clock_ms
 from sql.pushdown.rule_choice import PushdownMode
-from sql.samples.backlog import BacklogLimits
-from sql.samples.drainer import DrainOptions
-from sql.samples.writer import GroupCommitOptions
+from sql.samples.draining.drainer import DrainOptions
+from sql.samples.writing.backlog import BacklogLimits
+from sql.samples.writing.writer import GroupCommitOptions
 
 
 class StoreKind(StrEnum):

@@ -18,15 +18,15 @@ from sql.database.copy_format import DecodedSamples, SampleDecoder
 from sql.database.database import Database
 from sql.database.statements import Statement
 from sql.query_loader import load_queries
-from sql.samples.arrival_log import AppendConditions, ArrivalKind, ArrivalLog, NewArrival
-from sql.samples.block_table import MAX_PAGE_BYTES, MAX_PAGE_SAMPLES
-from sql.samples.codec import encode_pages
-from sql.samples.deletion import limit_step, limited_transaction
-from sql.samples.drains import Drains
-from sql.samples.reader import SampleAllowance, copy_out
-from sql.samples.series_samples import SeriesSamples
+from sql.samples.arrivals.arrival_log import AppendConditions, ArrivalKind, ArrivalLog, NewArrival
+from sql.samples.codec.pages import encode_pages
+from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.draining.drains import Drains
+from sql.samples.reading.reader import SampleAllowance, copy_out
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_choice import record_store
+from sql.samples.tables.block_table import MAX_PAGE_BYTES, MAX_PAGE_SAMPLES
+from sql.samples.tables.deletion import limit_step, limited_transaction
 
 _QUERIES: Final = {
     name: text

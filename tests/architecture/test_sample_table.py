@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("promcompat", "native_api", "promql", "sql")
-ROW_STORE = {"sql/queries/samples.sql", "sql/samples/sample_table.py"}
+ROW_STORE = {"sql/queries/samples.sql", "sql/samples/tables/sample_table.py"}
 """One file of statements, and one module for the name that COPY and pushdown need."""
 SCHEMA = {"sql/queries/migration.sql"}
 """Beside migrations and routines: what moves and alters the tables of the schema."""

@@ -20,12 +20,12 @@ from sql.database.connection_pool import acquired
 from sql.database.copy_format import SampleRows
 from sql.database.database import Database
 from sql.database.storage_stats import StorageStats
-from sql.samples.arrival_committer import ArrivalCommitter
-from sql.samples.arrival_log import ArrivalLog
-from sql.samples.block_store import BlockSources
-from sql.samples.committer import SampleCommitter
-from sql.samples.duplicate_policies import DuplicatePolicies
-from sql.samples.writer import Committer, GroupCommitOptions, SampleWriter
+from sql.samples.arrivals.arrival_committer import ArrivalCommitter
+from sql.samples.arrivals.arrival_log import ArrivalLog
+from sql.samples.stores.block_store import BlockSources
+from sql.samples.stores.committer import SampleCommitter
+from sql.samples.writing.duplicate_policies import DuplicatePolicies
+from sql.samples.writing.writer import Committer, GroupCommitOptions, SampleWriter
 from tests.components import require_component
 from tests.servers import run_server
 

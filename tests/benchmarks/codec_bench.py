@@ -18,8 +18,8 @@ from typing import TypeVar
 import asyncpg
 import numpy as np
 
-from sql.samples.codec import Page, decode_joined, encode_pages
-from sql.samples.series_samples import SeriesSamples
+from sql.samples.codec.pages import Page, decode_joined, encode_pages
+from sql.samples.columns.series_samples import SeriesSamples
 from tests.components import require_component
 from tests.servers import DatabaseServer, fast_folder, run_server
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from promcompat.core.errors import PromcompatError
-from sql.samples.drainer import DrainOptions
+from sql.samples.draining.drainer import DrainOptions
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from tests.repositories import opened_storage

@@ -11,14 +11,14 @@ from promcompat.core.thresholds import BreachLevel, LevelChange
 from sql.database.connection_pool import acquired
 from sql.database.copy_format import SampleRows
 from sql.database.database import Database, DatabaseOptions
-from sql.samples import arrival_committer
-from sql.samples.arrival_committer import ArrivalCommitter
-from sql.samples.arrival_log import ArrivalKind, ArrivalLog
-from sql.samples.codec import decode_pages
-from sql.samples.duplicate_policies import DuplicatePolicies
-from sql.samples.duplicates import Conflict
-from sql.samples.fold import Piece, fold
-from sql.samples.series_samples import SeriesSamples
+from sql.samples.arrivals import arrival_committer
+from sql.samples.arrivals.arrival_committer import ArrivalCommitter
+from sql.samples.arrivals.arrival_log import ArrivalKind, ArrivalLog
+from sql.samples.codec.pages import decode_pages
+from sql.samples.columns.fold import Piece, fold
+from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.writing.duplicate_policies import DuplicatePolicies
+from sql.samples.writing.duplicates import Conflict
 from tests.network import cuttable_network
 from tests.repositories import connected
 

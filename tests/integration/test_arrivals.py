@@ -12,7 +12,7 @@ from promcompat.core.errors import OverloadedError, StaleKnowledgeError
 from promcompat.core.thresholds import BreachLevel, LevelChange
 from sql.database.connection_pool import acquired
 from sql.database.database import Database
-from sql.samples.arrival_log import (
+from sql.samples.arrivals.arrival_log import (
     AppendConditions,
     ArrivalKind,
     ArrivalLog,
@@ -21,9 +21,9 @@ from sql.samples.arrival_log import (
     SampleChange,
     SyncAnswer,
 )
-from sql.samples.backlog import Backlog, BacklogLimits
-from sql.samples.codec import decode_pages, encode_pages
-from sql.samples.series_samples import SeriesSamples
+from sql.samples.codec.pages import decode_pages, encode_pages
+from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.writing.backlog import Backlog, BacklogLimits
 from tests.repositories import connected
 
 pytestmark = pytest.mark.integration

@@ -10,9 +10,9 @@ import pytest
 from promcompat.core.errors import OverloadedError, WriteRejectedError
 from promcompat.core.model import WriteBatch
 from sql.catalog import YEARS_1_TO_9999
-from sql.samples.backlog import BacklogLimits
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
+from sql.samples.writing.backlog import BacklogLimits
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
 from tests.repositories import opened_storage
 

@@ -12,10 +12,10 @@ import pytest
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from sql.database.connection_pool import Pool
 from sql.migrate import migrate
-from sql.samples import drainer as drainer_module
-from sql.samples.block_table import FAR_DAY
-from sql.samples.codec import encode_pages
-from sql.samples.drainer import DrainOptions
+from sql.samples.codec.pages import encode_pages
+from sql.samples.draining import drainer as drainer_module
+from sql.samples.draining.drainer import DrainOptions
+from sql.samples.tables.block_table import FAR_DAY
 from tests.community import community_connection
 from tests.repositories import connected, discard
 from tests.stored_blocks import (

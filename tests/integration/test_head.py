@@ -10,21 +10,21 @@ import pytest
 from promcompat.core.ports import ALL_TIME, ALL_TIME_MS
 from sql.database.connection_pool import Connection, acquired
 from sql.database.database import Database
-from sql.samples import head as head_module
-from sql.samples.arrival_log import (
+from sql.samples.arrivals.arrival_log import (
     AppendConditions,
     ArrivalKind,
     ArrivalLog,
     NewArrival,
     SyncAnswer,
 )
-from sql.samples.block_reader import BlockReader
-from sql.samples.codec import encode_pages
-from sql.samples.drainer import Drainer, DrainOptions, DrainStats
-from sql.samples.fold import fold
-from sql.samples.head import Head, StaleViewError
-from sql.samples.head_view import HeadView
-from sql.samples.reader import SampleAllowance
+from sql.samples.codec.pages import encode_pages
+from sql.samples.columns.fold import fold
+from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats
+from sql.samples.head.head import Head, StaleViewError
+from sql.samples.head.head import head as head_module
+from sql.samples.head.view import HeadView
+from sql.samples.reading.block_reader import BlockReader
+from sql.samples.reading.reader import SampleAllowance
 from tests.repositories import connected
 from tests.sample_model import Rows, rows_of, samples_of
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from sql.samples.codec import encode_pages
+from sql.samples.codec.pages import encode_pages
 from tests.factories import make_batch, make_labels
 from tests.repositories import connected, opened_storage
 from tests.sample_columns import samples_of

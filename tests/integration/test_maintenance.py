@@ -10,11 +10,11 @@ import pytest
 from promcompat.core.definitions import DuplicatePolicy, MetricDefinition
 from promcompat.metrics.maintenance_service import MaintenanceService
 from sql.definitions.definition_repository import PostgresDefinitionRepository
-from sql.samples.maintenance_repository import (
+from sql.samples.metric_storage import MetricStorage
+from sql.samples.stores.maintenance_repository import (
     PostgresMaintenanceRepository,
     PostgresMaintenanceSteps,
 )
-from sql.samples.metric_storage import MetricStorage
 from tests.factories import STALE_NAN, make_batch, make_labels
 from tests.maintenance import (
     DAY_MS,

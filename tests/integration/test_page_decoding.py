@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sql.samples.codec import decode_pages, encode_pages
-from sql.samples.series_samples import SeriesSamples
+from sql.samples.codec.pages import decode_pages, encode_pages
+from sql.samples.columns.series_samples import SeriesSamples
 from tests.sample_columns import STALE_BITS, T0, samples_of, series_samples
 
 pytestmark = pytest.mark.integration

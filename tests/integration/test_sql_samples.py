@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sql.query_loader import load_queries
-from sql.samples.codec import encode_pages
-from sql.samples.fold import Deletion, Piece, fold
+from sql.samples.codec.pages import encode_pages
+from sql.samples.columns.fold import Deletion, Piece, fold
 from tests.repositories import connected
 from tests.sample_columns import STALE_BITS, T0, samples_of
 from tests.servers import DatabaseServer

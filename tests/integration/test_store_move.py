@@ -9,8 +9,8 @@ from promcompat.core.errors import DatabaseRefusedError, StorageUnavailableError
 from promcompat.core.model import Labels
 from promcompat.core.ports import Store
 from sql.database.database import Database
-from sql.samples.drainer import DrainOptions
-from sql.samples.drains import Drains
+from sql.samples.draining.drainer import DrainOptions
+from sql.samples.draining.drains import Drains
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_move import MoveProgress, StoreMove, StoreMoveError

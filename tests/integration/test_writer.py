@@ -18,11 +18,11 @@ from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock, WriteBatch
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.copy_format import SampleRows
-from sql.samples.committer import SampleCommitter
-from sql.samples.duplicates import Conflict
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from sql.samples.writer import GroupCommitOptions
+from sql.samples.stores.committer import SampleCommitter
+from sql.samples.writing.duplicates import Conflict
+from sql.samples.writing.writer import GroupCommitOptions
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
 from tests.repositories import connected, opened_storage, store_under_test
 from tests.servers import DatabaseServer

@@ -5,8 +5,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn
 
-from sql.samples.fold import Deletion, Piece, fold, gathered, in_order
-from sql.samples.series_samples import SeriesSamples
+from sql.samples.columns.fold import Deletion, Piece, fold, gathered, in_order
+from sql.samples.columns.series_samples import SeriesSamples
 from tests.sample_model import BITS, SERIES, TIMES, folded, rows_of, samples_of
 
 

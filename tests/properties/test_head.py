@@ -8,11 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from promcompat.core.ports import ALL_TIME_MS
-from sql.samples.fold import Deletion, Piece, fold
-from sql.samples.head_memory import HeadMemory, HeadStats, Merge
-from sql.samples.head_segments import Segment, TenantHead, next_merge
-from sql.samples.head_view import HeadView
-from sql.samples.series_samples import SeriesSamples
+from sql.samples.columns.fold import Deletion, Piece, fold
+from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.head.memory import HeadMemory, HeadStats, Merge
+from sql.samples.head.segments import Segment, TenantHead, next_merge
+from sql.samples.head.view import HeadView
 from tests.sample_model import BITS, SERIES, TIMES, Rows, folded, rows_of, samples_of
 
 TENANT = 7

@@ -4,8 +4,8 @@ from dataclasses import fields
 
 from promcompat.telemetry import Telemetry
 from sql.database.storage_stats import StorageStats
-from sql.samples.drainer import DrainStats
-from sql.samples.head_memory import HeadStats
+from sql.samples.draining.drainer import DrainStats
+from sql.samples.head.memory import HeadStats
 
 
 def test_storage_totals_come_over_as_differences() -> None:

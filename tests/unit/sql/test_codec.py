@@ -9,9 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.model import IntArray
-from sql.samples.codec import CorruptPageError, Page, decode_joined, decode_pages, encode_pages
-from sql.samples.codec_kernels import MAX_MS, MAX_SAMPLES, MIN_MS
-from sql.samples.series_samples import NO_SAMPLES, SeriesSamples
+from sql.samples.codec.page_kernels import MAX_MS, MAX_SAMPLES, MIN_MS
+from sql.samples.codec.pages import (
+    CorruptPageError,
+    Page,
+    decode_joined,
+    decode_pages,
+    encode_pages,
+)
+from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from tests.sample_columns import samples_of, series_samples
 
 LARGE = 1 << 30

@@ -5,10 +5,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sql.samples.block_table import FAR_DAY, FINAL_LEVEL, Origin
-from sql.samples.compaction import bounded_step
-from sql.samples.compaction_plan import Extent, Job, Layer, next_job
-from sql.samples.page_moves import StoredPage
+from sql.samples.draining.compaction import bounded_step
+from sql.samples.draining.compaction_plan import Extent, Job, Layer, next_job
+from sql.samples.draining.page_moves import StoredPage
+from sql.samples.tables.block_table import FAR_DAY, FINAL_LEVEL, Origin
 
 DAY_MS = 86_400_000
 DAY = 20_000

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sql.samples.reader import gather_reads
+from sql.samples.reading.reader import gather_reads
 
 
 class Reads:

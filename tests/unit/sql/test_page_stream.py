@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.core.errors import PromcompatError
-from sql.samples.page_stream import PageRow, PageStream
+from sql.samples.tables.page_stream import PageRow, PageStream
 
 HEADER = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sql.samples.read_explainer import format_parameter, shorten_arrays
+from sql.samples.reading.read_explainer import format_parameter, shorten_arrays
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """Whose arrays the cache of samples may make read-only."""
 
 from sql.database.storage_stats import StorageStats
-from sql.samples.sample_cache import CachedSamples, SampleCache
-from sql.samples.series_samples import NO_SAMPLES
+from sql.samples.columns.series_samples import NO_SAMPLES
+from sql.samples.reading.sample_cache import CachedSamples, SampleCache
 
 
 def test_cached_samples_are_read_only_but_the_arrays_given_stay_writable() -> None:

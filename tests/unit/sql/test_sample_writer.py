@@ -16,9 +16,9 @@ from promcompat.core.errors import (
 from promcompat.core.thresholds import LevelChange
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
-from sql.samples.committer import spans_many_days
-from sql.samples.duplicates import Conflict
-from sql.samples.writer import GroupCommitOptions, SampleWriter
+from sql.samples.stores.committer import spans_many_days
+from sql.samples.writing.duplicates import Conflict
+from sql.samples.writing.writer import GroupCommitOptions, SampleWriter
 
 DAY_MS = 86_400_000
 

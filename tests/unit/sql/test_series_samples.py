@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from sql.database import copy_format
 from sql.database.copy_format import DecodedSamples, SampleDecoder, SampleRows, encode_samples
-from sql.samples import series_samples
-from sql.samples.series_samples import NO_SAMPLES, SeriesSamples
+from sql.samples.columns import series_samples
+from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 
 Rows = list[tuple[int, int]]
 ROWS = st.sets(st.tuples(st.integers(0, 6), st.integers(-20, 20)), max_size=60).map(sorted)

@@ -1,0 +1,1 @@
+"""The log of arrivals: every acknowledged sample is appended to it."""

@@ -1,0 +1,1 @@
+"""The sample codec: pages of samples to columns and back, to the bit."""

@@ -1,0 +1,359 @@
+"""Kernels that read pages of the sample codec.
+
+docs/adr/0014-sample-codec.md describes the format. All numbers are little endian. A page is:
+
+* a head: version (low 4 bits) and kind (high 4 bits), CRC-32 of the other bytes, one byte with the
+  lengths of the next three numbers less one (2 bits each), then how many samples, series and
+  sections the page has;
+* integer columns: the ids of the series, their sample counts (left out if they follow from the
+  numbers above), the series of each section (left out for one section, or one series a section),
+  the bytes of each section (left out for one section);
+* the sections. Each has the samples of consecutive series: a column of times, then one of values.
+
+`column_kernels` has the columns. Input may be anything: every position is checked before it is
+read, and counts are bounded.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from promcompat.core.compiled_kernels import kernel
+from promcompat.core.model import IntArray
+from sql.samples.codec.column_kernels import (
+    INCONSISTENT,
+    TRUNCATED,
+    Bytes,
+    Words,
+    Work,
+    get_integers,
+    get_unsigned,
+    get_values,
+    signed,
+)
+
+Head = tuple[int, int, int]
+"""How many samples, series and sections a page has."""
+Chosen = tuple[IntArray, bool, int, int]
+"""Wanted series and whether all are, and the bounds of times: after the first, up to the second."""
+Found = tuple[IntArray, IntArray, IntArray, IntArray]
+"""Ids, ends of series, times and value bits."""
+SectionPlace = tuple[int, int, int, int, int]
+Source = tuple[int, int, bool]
+
+
+VERSION: Final = 1
+MAX_SAMPLES: Final = 65_536
+"""Of one page. What a page claims to hold is allocated, so this bounds 20 bytes to 1 MB."""
+SAME_TIMES: Final = 255
+"""Instead of a column of times: those of the section before."""
+MIN_MS: Final = -62_135_596_800_000
+"""The first and last millisecond of the years 1 to 9999."""
+MAX_MS: Final = 253_402_300_799_999
+
+NOT_A_PAGE: Final = -2
+BAD_CHECKSUM: Final = -3
+OUT_OF_TIME: Final = -5
+
+_LOW_BYTE: Final = np.uint32(255)
+
+
+def _crc_table() -> NDArray[np.uint32]:
+    table = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        table = np.where(table & 1, (table >> 1) ^ np.uint32(0xEDB88320), table >> 1)
+    return table.astype(np.uint32)
+
+
+_CRC_TABLE: Final = _crc_table()
+
+
+@kernel()
+def checksum(page: Bytes, begin: int, end: int) -> int:
+    """CRC-32 of a page without the four bytes that hold it."""
+    crc = np.uint32(0xFFFFFFFF)
+    for position in range(begin, end):
+        if begin < position < begin + 5:
+            continue
+        low = (crc ^ np.uint32(page[position])) & _LOW_BYTE
+        crc = (crc >> np.uint32(8)) ^ _CRC_TABLE[low]
+    return signed(~crc & np.uint32(0xFFFFFFFF))
+
+
+@kernel()
+def get_head(page: Bytes, begin: int, end: int) -> tuple[int, int, int, int]:
+    """`(position behind the head or error, samples, series, sections)`."""
+    if end - begin < 9:
+        return TRUNCATED, 0, 0, 0
+    if page[begin] != VERSION:
+        return NOT_A_PAGE, 0, 0, 0
+    lengths = signed(page[begin + 5])
+    position = begin + 6
+    first, second, third = (lengths & 3) + 1, ((lengths >> 2) & 3) + 1, ((lengths >> 4) & 3) + 1
+    if first + second + third > end - position or lengths >> 6:
+        return TRUNCATED, 0, 0, 0
+    n_samples = signed(get_unsigned(page, position, first))
+    position += first
+    n_series = signed(get_unsigned(page, position, second))
+    position += second
+    n_sections = signed(get_unsigned(page, position, third))
+    position += third
+    if not (1 <= n_sections <= n_series <= n_samples <= MAX_SAMPLES):
+        return INCONSISTENT, 0, 0, 0
+    return position, n_samples, n_series, n_sections
+
+
+@kernel()
+def is_counted(numbers: IntArray, n: int, total: int) -> bool:
+    """Whether `n` numbers are positive and add up to a total of at most `MAX_SAMPLES`."""
+    left = total
+    for i in range(n):
+        if numbers[i] < 1 or numbers[i] > left:
+            return False
+        left -= numbers[i]
+    return left == 0
+
+
+@kernel()
+def get_counts(
+    page: Bytes, position: int, end: int, n: int, total: int, counts: IntArray, residuals: Words
+) -> int:
+    """Read `n` positive counts that add up to a total; left out if there is only one way."""
+    if n == 1 or n == total:
+        for i in range(n):
+            counts[i] = total if n == 1 else signed(1)
+        return position
+    position = get_integers(page, position, end, n, counts, residuals)
+    if position >= 0 and not is_counted(counts, n, total):
+        return INCONSISTENT
+    return position
+
+
+@kernel()
+def get_directory(page: Bytes, position: int, end: int, head: Head, work: Work) -> int:
+    """Read what stands before the sections; the position of the first one, or an error."""
+    n_samples, n_series, n_sections = head
+    ids, counts, section_series, section_bytes, residuals = (
+        work[0], work[1], work[2], work[3], work[6],
+    )  # fmt: skip
+    position = get_integers(page, position, end, n_series, ids, residuals)
+    if position < 0:
+        return position
+    for i in range(1, n_series):
+        if ids[i] <= ids[i - 1]:
+            return INCONSISTENT
+    position = get_counts(page, position, end, n_series, n_samples, counts, residuals)
+    if position < 0:
+        return position
+    position = get_counts(page, position, end, n_sections, n_series, section_series, residuals)
+    if position < 0:
+        return position
+    if n_sections == 1:
+        if position >= end:
+            return TRUNCATED
+        section_bytes[0] = end - position
+        return position
+    position = get_integers(page, position, end, n_sections, section_bytes, residuals)
+    if position >= 0 and not is_counted(section_bytes, n_sections, end - position):
+        return INCONSISTENT
+    return position
+
+
+@kernel()
+def first_of(numbers: IntArray, begin: int, end: int, bound: int) -> int:
+    """The first place from `begin` to `end` whose number is not smaller."""
+    while begin < end:
+        middle = (begin + end) >> 1
+        if numbers[middle] < bound:
+            begin = middle + 1
+        else:
+            end = middle
+    return begin
+
+
+@kernel()
+def is_ordered(times: IntArray, counts: IntArray, first: int, behind: int) -> bool:
+    """Whether the times of each series ascend, within the years 1 to 9999."""
+    row = 0
+    for series in range(first, behind):
+        before = MIN_MS - 1
+        for _ in range(counts[series]):
+            if times[row] <= before or times[row] > MAX_MS:
+                return False
+            before = times[row]
+            row += 1
+    return True
+
+
+@kernel()
+def is_wanted(wanted: IntArray, number: int) -> bool:
+    place = first_of(wanted, 0, len(wanted), number)
+    return place < len(wanted) and wanted[place] == number
+
+
+@kernel()
+def append_chosen(
+    first: int,
+    behind: int,
+    chosen: Chosen,
+    work: Work,
+    found: Found,
+    found_series: int,
+    found_samples: int,
+) -> tuple[int, int]:
+    """Append the chosen samples of a section that was read; `(series, samples)` so far."""
+    wanted, is_all, start_ms, end_ms = chosen
+    ids, counts, times, bits = work[0], work[1], work[4], work[8]
+    out_ids, out_ends, out_times, out_bits = found
+    row = 0
+    for series in range(first, behind):
+        row_end = row + counts[series]
+        low = first_of(times, row, row_end, start_ms + 1)
+        high = first_of(times, low, row_end, end_ms + 1)
+        row = row_end
+        if high > low and (is_all or is_wanted(wanted, ids[series])):
+            for i in range(low, high):
+                out_times[found_samples + i - low] = times[i]
+                out_bits[found_samples + i - low] = bits[i]
+            found_samples += high - low
+            out_ids[found_series] = ids[series]
+            found_series += 1
+            out_ends[found_series] = found_samples
+    return found_series, found_samples
+
+
+@kernel()
+def get_section(page: Bytes, section: SectionPlace, source: Source, work: Work) -> int:
+    """Read a section: 0, or an error.
+
+    `section` is its first byte, end, first series, the series behind it and its samples; `source`
+    where its column of times begins and what bounds it, and whether that was read before.
+    """
+    position, section_end, first, behind, n = section
+    source_position, source_end, is_read = source
+    times, residuals = work[4], work[6]
+    values_at = position + 1
+    if not is_read:
+        times_end = get_integers(page, source_position, source_end, n, times, residuals)
+        if times_end < 0:
+            return times_end
+        if source_position == position:
+            values_at = times_end
+    if not is_ordered(times, work[1], first, behind):
+        return OUT_OF_TIME
+    values_end = get_values(page, values_at, section_end, n, work)
+    if values_end < 0:
+        return values_end
+    return 0 if values_end == section_end else INCONSISTENT
+
+
+@kernel()
+def is_any_wanted(wanted: IntArray, low: int, high: int) -> bool:
+    """Whether a number from `low` to `high` is wanted."""
+    place = first_of(wanted, 0, len(wanted), low)
+    return place < len(wanted) and wanted[place] <= high
+
+
+@kernel()
+def get_page(
+    page: Bytes,
+    begin: int,
+    end: int,
+    chosen: Chosen,
+    work: Work,
+    found: Found,
+    found_series: int,
+    found_samples: int,
+) -> tuple[int, int]:
+    """Append the chosen samples of a page to `found`; `(series, samples)` so far, or an error."""
+    ids, counts, section_series, section_bytes = work[0], work[1], work[2], work[3]
+    position, n_samples, n_series, n_sections = get_head(page, begin, end)
+    head = (n_samples, n_series, n_sections)
+    position = get_directory(page, position, end, head, work)
+    if position < 0:
+        return position, found_samples
+    behind = signed(0)
+    source, source_end, source_rows, read_source = -1, -1, signed(0), -1
+    for section in range(n_sections):
+        begin, position = position, position + section_bytes[section]
+        first, behind = behind, behind + section_series[section]
+        n = signed(0)
+        for series in range(first, behind):
+            n += counts[series]
+        if page[begin] != SAME_TIMES:
+            source, source_end, source_rows = begin, position, n
+        elif source < 0 or source_rows != n:
+            return INCONSISTENT, found_samples
+        if chosen[1] or is_any_wanted(chosen[0], ids[first], ids[behind - 1]):
+            error = get_section(
+                page, (begin, position, first, behind, n),
+                (source, source_end, read_source == source), work,
+            )  # fmt: skip
+            if error:
+                return error, found_samples
+            read_source = source
+            found_series, found_samples = append_chosen(
+                first, behind, chosen, work, found, found_series, found_samples
+            )
+    return found_series, found_samples
+
+
+@kernel("UniTuple(i8, 2)(u1[::1], i8[::1], i8[:, ::1])")
+def measure_pages(pages: Bytes, bounds: IntArray, sizes: IntArray) -> tuple[int, int]:
+    """Check the pages `bounds[k]` to `bounds[k + 1]`; fill `sizes` with their samples and series.
+
+    Returns `(0, 0)`, or an error and the number of its page.
+    """
+    for k in range(len(bounds) - 1):
+        begin, end = bounds[k], bounds[k + 1]
+        position, n_samples, n_series, _ = get_head(pages, begin, end)
+        if position < 0:
+            return position, k
+        if checksum(pages, begin, end) != signed(get_unsigned(pages, begin + 1, 4)):
+            return BAD_CHECKSUM, k
+        sizes[k, 0], sizes[k, 1] = n_samples, n_series
+    return 0, 0
+
+
+@kernel(
+    "UniTuple(i8, 2)(u1[::1], i8[::1], i8[::1], b1, i8, i8, i8, i8[::1], i8[::1], i8[::1], i8[::1],"
+    " i8[::1])"
+)
+def read_pages(
+    pages: Bytes,
+    bounds: IntArray,
+    wanted: IntArray,
+    is_all: bool,
+    start_ms: int,
+    end_ms: int,
+    largest: int,
+    ids: IntArray,
+    ends: IntArray,
+    times: IntArray,
+    bits: IntArray,
+    page_ends: IntArray,
+) -> tuple[int, int]:
+    """Read the samples of wanted series (ascending, or all) with times in `(start_ms, end_ms]`.
+
+    `measure_pages` has accepted the pages; none has more than `largest` samples. Series `i` of the
+    answer has the id `ids[i]` and the samples from `ends[i]` to `ends[i + 1]`; page `k` has the
+    series from `page_ends[k]` to `page_ends[k + 1]`. Returns as `measure_pages` does.
+    """
+    values = np.empty(largest, np.float64)
+    work = (
+        np.empty(largest, np.int64), np.empty(largest, np.int64), np.empty(largest, np.int64),
+        np.empty(largest, np.int64), np.empty(largest, np.int64), np.empty(largest, np.int64),
+        np.empty(largest, np.uint64), values, values.view(np.int64),
+    )  # fmt: skip
+    chosen = (wanted, is_all, start_ms, end_ms)
+    found = (ids, ends, times, bits)
+    n_series, n_samples = signed(0), signed(0)
+    for k in range(len(bounds) - 1):
+        n_series, n_samples = get_page(
+            pages, bounds[k], bounds[k + 1], chosen, work, found, n_series, n_samples
+        )
+        if n_series < 0:
+            return n_series, k
+        page_ends[k + 1] = n_series
+    return 0, 0

@@ -1,0 +1,276 @@
+"""The sample codec: samples of many series to pages and back, to the bit.
+
+One self-describing format holds arrivals, runs and blocks; docs/adr/0014-sample-codec.md describes
+it, and `sql/samples/codec/page_kernels.py` has its layout. `decode_page` reads it in SQL.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from promcompat.core.model import IntArray
+from sql.samples.codec.page_kernels import MAX_MS, MAX_SAMPLES, MIN_MS, measure_pages, read_pages
+from sql.samples.codec.page_writing_kernels import SAMPLE_BYTES, SERIES_BYTES, write_pages
+from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
+
+_HEAD_BYTES: Final = 256
+_SAMPLES_AT_ONCE: Final = 1 << 17
+"""Bounds the buffer that pages are written to, to 21 MB."""
+_LARGEST_SAMPLE_BYTES: Final = 24
+"""What a sample of a long page takes at most."""
+_TRIED_BYTES: Final = 16
+"""So many bytes of a page are allowed for each sample that its size is judged by."""
+_FAULTS: Final = {
+    -1: "it ends too early",
+    -2: "it has no known format version",
+    -3: "its checksum does not match its bytes",
+    -4: "its columns contradict each other",
+    -5: "times do not ascend, or are not in the years 1 to 9999",
+}
+_NO_INTEGERS: Final = np.empty(0, np.int64)
+
+
+class CorruptPageError(ValueError):
+    """Bytes are no page of samples; `index` is the place of the payload among those decoded."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(f"page {index} cannot be decoded: {reason}")
+        self.index = index
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Encoded samples, sorted by series and time, and their bounds; all bounds are inclusive."""
+
+    payload: bytes
+    n_samples: int
+    first_series: int
+    last_series: int
+    first_ms: int
+    last_ms: int
+
+
+def encode_pages(
+    samples: SeriesSamples, max_samples: int, max_bytes: int, per_series: bool = False
+) -> list[Page]:
+    """Pages in the order of the samples, cut within a series only where it does not fit.
+
+    With `per_series`, no page has samples of two series. A page has at most `MAX_SAMPLES` (65,536)
+    samples; one of a single sample may exceed `max_bytes`. Raises ValueError for times outside the
+    years 1 to 9999.
+    """
+    if not len(samples):
+        return []
+    if samples.timestamps.min() < MIN_MS or samples.timestamps.max() > MAX_MS:
+        raise ValueError("times of samples must be in the years 1 to 9999")
+    largest = max(1, min(max_samples, MAX_SAMPLES))
+    if not per_series:
+        largest = _fitting(samples, largest, max_bytes)
+    cuts = _page_cuts(samples.offsets, largest, per_series)
+    starts, ends = cuts[:-1], cuts[1:]
+    finished: list[tuple[int, Page]] = []
+    while len(starts):
+        too_large = []
+        for begin, end, page in _written(samples, starts, ends):
+            if len(page.payload) > max_bytes and page.n_samples > 1:
+                too_large.append((begin, _middle(samples.offsets, begin, end), end))
+            else:
+                finished.append((begin, page))
+        halves = np.array(too_large, np.int64).reshape(-1, 3)
+        starts, ends = halves[:, :2].reshape(-1), halves[:, 1:].reshape(-1)
+    finished.sort(key=lambda item: item[0])
+    return [page for _, page in finished]
+
+
+def _fitting(samples: SeriesSamples, largest: int, max_bytes: int) -> int:
+    """How many samples fit into a page, judged by some, as too large a page is encoded again."""
+    tried = min(largest, len(samples), max(1, max_bytes // _TRIED_BYTES))
+    if largest * _LARGEST_SAMPLE_BYTES <= max_bytes or tried == len(samples):
+        return largest
+    begin = (len(samples) - tried) // 2
+    [page] = _write(samples, np.array([begin]), np.array([begin + tried]))
+    return max(1, min(largest, int(0.9 * max_bytes * tried / len(page.payload))))
+
+
+def _page_cuts(offsets: IntArray, largest: int, per_series: bool) -> IntArray:
+    """The first rows of pages, and the row behind the last one."""
+    if per_series:
+        parts = -(-np.diff(offsets) // largest)
+        within = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+        return np.append(np.repeat(offsets[:-1], parts) + within * largest, offsets[-1])
+    cuts = [0]
+    while cuts[-1] < offsets[-1]:
+        cuts.append(_last_boundary(offsets, cuts[-1], cuts[-1] + largest))
+    return np.array(cuts, np.int64)
+
+
+def _last_boundary(offsets: IntArray, begin: int, limit: int) -> int:
+    """The last row up to `limit` that a series ends at; `limit` if there is none after `begin`."""
+    boundary = int(offsets[np.searchsorted(offsets, limit, "right") - 1])
+    return boundary if boundary > begin else limit
+
+
+def _middle(offsets: IntArray, begin: int, end: int) -> int:
+    """Where to cut a page in two: between two series if it has several."""
+    middle = (begin + end) // 2
+    boundary = _last_boundary(offsets, begin, middle)
+    if boundary < middle:
+        return boundary
+    following = int(offsets[np.searchsorted(offsets, middle, "left")])
+    return following if following < end else middle
+
+
+def _written(
+    samples: SeriesSamples, starts: IntArray, ends: IntArray
+) -> list[tuple[int, int, Page]]:
+    """Each page with its first row and the row behind it, some pages at a time."""
+    written: list[tuple[int, int, Page]] = []
+    sizes = np.cumsum(ends - starts)
+    begin = 0
+    while begin < len(starts):
+        done = sizes[begin - 1] if begin else 0
+        end = max(begin + 1, int(np.searchsorted(sizes, done + _SAMPLES_AT_ONCE, "right")))
+        pages = _write(samples, starts[begin:end], ends[begin:end])
+        written += zip(starts[begin:end].tolist(), ends[begin:end].tolist(), pages, strict=True)
+        begin = end
+    return written
+
+
+def _write(samples: SeriesSamples, starts: IntArray, ends: IntArray) -> list[Page]:
+    """The pages of ascending, not necessarily adjacent, ranges of rows."""
+    first = np.searchsorted(samples.offsets, starts, "right") - 1
+    behind = np.searchsorted(samples.offsets, ends, "left")
+    n_series = behind - first
+    pages = np.append(0, np.cumsum(n_series))
+    series = np.arange(pages[-1]) + np.repeat(first - pages[:-1], n_series)
+    low = np.maximum(samples.offsets[series], np.repeat(starts, n_series))
+    high = np.minimum(samples.offsets[series + 1], np.repeat(ends, n_series))
+    offsets = np.append(0, np.cumsum(high - low))
+    rows: IntArray | slice = slice(int(starts[0]), int(ends[-1]))
+    if offsets[-1] != ends[-1] - starts[0]:
+        rows = np.arange(offsets[-1]) + np.repeat(low - offsets[:-1], high - low)
+    times = np.ascontiguousarray(samples.timestamps[rows])
+    values = np.ascontiguousarray(samples.values[rows])
+    ids = np.ascontiguousarray(samples.ids[series])
+    most_series, most_samples = int(n_series.max()), int((ends - starts).max())
+    out = np.empty(
+        SERIES_BYTES * len(ids) + SAMPLE_BYTES * len(times) + _HEAD_BYTES * len(starts), np.uint8
+    )
+    positions = np.zeros(len(pages), np.int64)
+    write_pages(
+        ids, offsets, times, values, values.view(np.int64), pages, most_series, most_samples, out,
+        positions,
+    )  # fmt: skip
+    payloads = out[: positions[-1]].tobytes()
+    bounds = np.column_stack(
+        (
+            positions[:-1],
+            positions[1:],
+            ends - starts,
+            ids[pages[:-1]],
+            ids[pages[1:] - 1],
+            np.minimum.reduceat(times, offsets[pages[:-1]]),
+            np.maximum.reduceat(times, offsets[pages[:-1]]),
+        )
+    )
+    return [Page(payloads[begin:end], *rest) for begin, end, *rest in bounds.tolist()]
+
+
+def decode_pages(
+    payloads: Sequence[bytes],
+    wanted: IntArray | None = None,
+    start_ms: int = MIN_MS - 1,
+    end_ms: int = MAX_MS,
+) -> list[SeriesSamples]:
+    """The samples of each page: of the `wanted` series (ids, ascending) in `(start_ms, end_ms]`.
+
+    Raises CorruptPageError for bytes that are no page. Nothing is read outside them, and at most
+    2 MB is allocated for each payload.
+    """
+    samples, page_ends = _read(payloads, wanted, start_ms, end_ms)
+    offsets = samples.offsets
+    parts = []
+    for first, behind in zip(page_ends[:-1].tolist(), page_ends[1:].tolist(), strict=True):
+        rows = slice(int(offsets[first]), int(offsets[behind]))
+        parts.append(
+            SeriesSamples(
+                samples.ids[first:behind],
+                offsets[first : behind + 1] - offsets[first],
+                samples.timestamps[rows],
+                samples.values[rows],
+            )
+            if behind > first
+            else NO_SAMPLES
+        )
+    return parts
+
+
+def decode_joined(
+    payloads: Sequence[bytes],
+    wanted: IntArray | None = None,
+    start_ms: int = MIN_MS - 1,
+    end_ms: int = MAX_MS,
+) -> SeriesSamples:
+    """The samples of pages whose samples ascend by series and time, as one.
+
+    The arguments and errors are those of `decode_pages`. Raises ValueError if the samples do not
+    ascend.
+    """
+    samples, _ = _read(payloads, wanted, start_ms, end_ms)
+    ids, offsets = samples.ids, samples.offsets
+    if len(ids) < 2:
+        return samples
+    is_next = ids[1:] > ids[:-1]
+    if is_next.all():
+        return samples
+    starts = offsets[1:-1]
+    is_later = samples.timestamps[starts] > samples.timestamps[starts - 1]
+    if not (is_next | ((ids[1:] == ids[:-1]) & is_later)).all():
+        raise ValueError("the pages to be joined are not in the order of series and time")
+    firsts = np.append(0, np.flatnonzero(is_next) + 1)
+    return SeriesSamples(
+        ids[firsts], np.append(offsets[firsts], offsets[-1]), samples.timestamps, samples.values
+    )
+
+
+def _read(
+    payloads: Sequence[bytes], wanted: IntArray | None, start_ms: int, end_ms: int
+) -> tuple[SeriesSamples, IntArray]:
+    """The samples of pages one behind the other, and where the series of each page end."""
+    pages = np.frombuffer(bytearray().join(payloads), np.uint8)
+    bounds = np.append(0, np.cumsum(np.fromiter(map(len, payloads), np.int64, len(payloads))))
+    sizes = np.zeros((len(payloads), 2), np.int64)
+    page_ends = np.zeros(len(payloads) + 1, np.int64)
+    _check(*measure_pages(pages, bounds, sizes))
+    n_samples, n_series = (int(total) for total in sizes.sum(axis=0))
+    ids, ends = np.empty(n_series, np.int64), np.zeros(n_series + 1, np.int64)
+    times, values = np.empty(n_samples, np.int64), np.empty(n_samples, np.float64)
+    _check(
+        *read_pages(
+            pages,
+            bounds,
+            _NO_INTEGERS if wanted is None else wanted,
+            wanted is None,
+            max(start_ms, MIN_MS - 1),
+            min(end_ms, MAX_MS),
+            int(sizes[:, 0].max(initial=0)),
+            ids,
+            ends,
+            times,
+            values.view(np.int64),
+            page_ends,
+        )
+    )
+    found = int(page_ends[-1])
+    rows = int(ends[found])
+    columns = (ids[:found], ends[: found + 1], times[:rows], values[:rows])
+    if rows * 2 < n_samples:
+        columns = tuple(column.copy() for column in columns)  # type: ignore[assignment]
+    return SeriesSamples(*columns), page_ends
+
+
+def _check(error: int, index: int) -> None:
+    if error < 0:
+        raise CorruptPageError(index, _FAULTS[error])

@@ -1,0 +1,1 @@
+"""The background work: arrivals become runs, runs become blocks, and past days go."""

@@ -1,0 +1,328 @@
+"""Merges runs into larger runs and blocks, one bounded step a transaction; see `compaction_plan`.
+
+A step takes the samples of some series, in the order of series and time, from every run and block
+of its job: it deletes those rows, counts them, folds them, and writes the result and what comes
+after the step. The order of arrivals stays the same, so no reader's answer changes.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+
+from sql.catalog import MIN_TIMESTAMP_MS, MS_PER_DAY
+from sql.database.connection_pool import Connection, Pool
+from sql.samples.codec.pages import decode_pages
+from sql.samples.columns.fold import Deletion, Piece, fold
+from sql.samples.columns.fold_conflicts import count_conflicts
+from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
+from sql.samples.draining.compaction_plan import Extent, Job, Layer, next_job
+from sql.samples.draining.deletion_work import work_off_deletion
+from sql.samples.draining.drain_transaction import CONTENT_FAULTS, PASSING_FAULTS, drain_transaction
+from sql.samples.draining.drainer import DrainStats
+from sql.samples.draining.page_moves import (
+    StoredPage,
+    Written,
+    deletions_of,
+    take_pages,
+    write_pages,
+)
+from sql.samples.tables.block_table import (
+    FAR_DAY,
+    FINAL_LEVEL,
+    QUERIES,
+    Origin,
+    RunRow,
+    block_rows,
+    run_rows,
+    worth_a_block,
+)
+
+_LOGGER: Final = logging.getLogger(__name__)
+_MAX_SAMPLES: Final = 2_000_000
+_MAX_PAGES: Final = 20_000
+_TAKEOVER_SECONDS: Final = 60.0
+"""Another process compacts when the last one has not for so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionResult:
+    """What one step did; `is_done`: nothing is left to do, or another process does it."""
+
+    n_samples: int = 0
+    n_runs: int = 0
+    n_blocks: int = 0
+    is_done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The pages of one step, and the series and time where it ends, exclusively."""
+
+    pages: list[StoredPage]
+    end: tuple[int, int] | None
+
+
+class Compactor:
+    """Compacts. Any number of processes may try; one at a time does."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        stats: DrainStats,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        max_samples: int = _MAX_SAMPLES,
+    ) -> None:
+        """`now_ms` is the clock that decides which days have ended; a step takes `max_samples`."""
+        self._pool = pool
+        self._stats = stats
+        self._now_ms = now_ms
+        self._max_samples = max_samples
+        self._name = uuid.uuid4().hex
+        self._job: Job | None = None
+        self._from_series = 0
+        self._subject: tuple[int, int | None] | None = None
+        self._given_up: set[tuple[int, int | None]] = set()
+
+    async def compact(self) -> CompactionResult:
+        """Do the next step, in one transaction.
+
+        Raises StorageUnavailableError or QueryTimeoutError, and then a later call may succeed.
+        """
+        self._subject = None
+        try:
+            return await self._step()
+        except PASSING_FAULTS:
+            self._job = None
+            raise
+        except CONTENT_FAULTS as exc:
+            return self._give_up(exc)
+        except BaseException:
+            self._job = None
+            raise
+
+    def _give_up(self, exc: Exception) -> CompactionResult:
+        """Leave a tenant and day as they are until this process ends, so that others are compacted.
+
+        Readers that need a page that cannot be decoded will fail; all else stays readable.
+        """
+        self._job = None
+        if self._subject is None:
+            raise exc
+        tenant_id, day = self._subject
+        self._given_up.add(self._subject)
+        self._stats.merges_given_up += 1
+        fields = {"tenant_id": tenant_id, "day": day, "reason": str(exc)}
+        _LOGGER.error("samples cannot be compacted", extra=fields)
+        return CompactionResult()
+
+    async def _step(self) -> CompactionResult:
+        started = time.perf_counter()
+        async with drain_transaction(self._pool) as connection:
+            if connection is None or not await self._may_compact(connection):
+                return CompactionResult(is_done=True)
+            job = self._job or await self._begin_job(connection)
+            if job is None:
+                return await self._work_off_deletion(connection)
+            self._subject = job.tenant_id, job.day
+            if job is not self._job and await _makes_partition(connection, job):
+                self._job = job
+                return CompactionResult()
+            result, end = await self._merge(connection, job)
+        self._job = job if end is not None else None
+        self._from_series = 0 if end is None else end[0]
+        self._stats.merges += 1
+        self._stats.samples_merged += result.n_samples
+        self._stats.merge_seconds += time.perf_counter() - started
+        return result
+
+    async def _work_off_deletion(self, connection: Connection) -> CompactionResult:
+        given_up = [tenant_id for tenant_id, day in self._given_up if day is None]
+        deletion = await connection.fetchrow(QUERIES["oldest_deletion"], given_up)
+        if deletion is None:
+            return CompactionResult(is_done=True)
+        self._subject = deletion["tenant_id"], None
+        return CompactionResult(await work_off_deletion(connection, deletion, self._max_samples))
+
+    async def _may_compact(self, connection: Connection) -> bool:
+        """Whether no other process compacts; forgets the own job if one has meanwhile."""
+        row = await connection.fetchrow(QUERIES["compactor"], self._name, _TAKEOVER_SECONDS)
+        if row is None or row["is_new"]:
+            self._job = None
+        return row is not None
+
+    async def _begin_job(self, connection: Connection) -> Job | None:
+        layers = [Layer(*row) for row in await connection.fetch(QUERIES["run_layers"])]
+        extents = [Extent(*row) for row in await connection.fetch(QUERIES["extents"], FAR_DAY)]
+        aside = dict(await connection.fetch(QUERIES["tenants_with_arrivals_aside"]))
+        job = next_job(
+            [one for one in layers if (one.tenant_id, one.day) not in self._given_up],
+            [one for one in extents if (one.tenant_id, one.day) not in self._given_up],
+            aside,
+            self._now_ms(),
+        )
+        self._from_series = 0
+        if job is None or not job.is_final:
+            return job
+        level = await connection.fetchval(QUERIES["begin_final_merge"], job.tenant_id, job.day)
+        through = await connection.fetchval(QUERIES["drained_through"])
+        return replace(job, max_level=level - 1, through=through)
+
+    async def _merge(
+        self, connection: Connection, job: Job
+    ) -> tuple[CompactionResult, tuple[int, int] | None]:
+        """One step of a job, and where it ended; None at the end of the job."""
+        step = await self._next_step(connection, job)
+        pieces = await take_pages(connection, step.pages)
+        deletions = await deletions_of(connection, job.tenant_id)
+        through = await connection.fetchval(QUERIES["drained_through"])
+        near_days = await connection.fetchval(QUERIES["block_days"])
+        merge = _Merge(job, step, deletions, through, near_days)
+        written = await asyncio.to_thread(merge.run, pieces)
+        await write_pages(connection, step.pages, written)
+        self._stats.conflicts_resolved += written.n_conflicts
+        n_samples = sum(page.n_samples for page in step.pages)
+        return CompactionResult(n_samples, len(written.runs), len(written.blocks)), step.end
+
+    async def _next_step(self, connection: Connection, job: Job) -> _Step:
+        group = (job.tenant_id, job.day, job.max_level, job.through, _MAX_PAGES)
+        runs = await connection.fetch(QUERIES["job_runs"], *group)
+        blocks = []
+        if job.is_final:
+            blocks = await connection.fetch(QUERIES["job_blocks"], *group, self._from_series)
+        pages = [
+            *(StoredPage.of(row, is_block=False) for row in runs),
+            *(StoredPage.of(row, is_block=True) for row in blocks),
+        ]
+        pages.sort(key=lambda page: page.key)
+        # Of the rows beyond the limit nothing is known but that they come later.
+        ends = [
+            (rows[-1]["first_series"], rows[-1]["first_ms"])
+            for rows in (runs, blocks)
+            if len(rows) == _MAX_PAGES
+        ]
+        return bounded_step(pages, min(ends, default=None), self._max_samples)
+
+
+async def _makes_partition(connection: Connection, job: Job) -> bool:
+    """Whether the job's day had no partition: a process stopped after it noted the day."""
+    return job.day != FAR_DAY and await connection.fetchval(
+        QUERIES["create_block_partition"], job.day
+    )
+
+
+def bounded_step(
+    pages: Sequence[StoredPage], end: tuple[int, int] | None, max_samples: int
+) -> _Step:
+    """The first pages with about so many samples, and the key up to which they are taken.
+
+    A step ends between two series if it can, else between two times of one series. `pages` are
+    sorted by key and complete before `end`.
+    """
+    n_samples = 0
+    for page in pages:
+        if end is not None and page.key >= end:
+            break
+        if n_samples and n_samples + page.n_samples > max_samples and page.key > pages[0].key:
+            end = page.key
+            break
+        n_samples += page.n_samples
+    if end is not None and pages and end[0] > pages[0].first_series:
+        end = (end[0], MIN_TIMESTAMP_MS)
+    return _Step([page for page in pages if end is None or page.key < end], end)
+
+
+@dataclass(frozen=True, slots=True)
+class _Merge:
+    """The folding of a step, without the database."""
+
+    job: Job
+    step: _Step
+    deletions: list[Deletion]
+    deleted_through: int
+    near_days: list[int]
+
+    def run(self, taken: Sequence[tuple[StoredPage, bytes]]) -> Written:
+        """The runs and blocks that replace the pages taken."""
+        written = Written()
+        pieces = []
+        decoded = decode_pages([payload for _, payload in taken])
+        for (page, _), samples in zip(taken, decoded, strict=True):
+            inside, beyond = self._cut(samples)
+            origin = page.origin
+            if self.job.day == FAR_DAY:
+                inside, carried = self._without_near_days(inside)
+                written.runs += run_rows(replace(origin, level=FINAL_LEVEL), carried)
+            if len(inside):
+                first, last = origin.first_arrival, origin.last_arrival
+                pieces.append(Piece(inside, first, last, origin.replaces))
+            if page.is_block:
+                written.blocks += block_rows(origin, beyond)
+            else:
+                written.runs += self._runs_beyond(origin, beyond)
+        for replaces in (False, True):
+            chosen = [piece for piece in pieces if piece.replaces is replaces]
+            if chosen:
+                self._fold(chosen, written, replaces=replaces)
+        return written
+
+    def _runs_beyond(self, origin: Origin, beyond: SeriesSamples) -> list[RunRow]:
+        """What a run has beyond the end of the step.
+
+        If that is within a series, the series gets pages of its own. Their first time is then that
+        of its first sample; with one of another series, the next step could end before it again.
+        """
+        end = self.step.end
+        if end is None or not len(beyond) or beyond.ids[0] != end[0]:
+            return run_rows(origin, beyond)
+        is_same = np.arange(len(beyond)) < beyond.offsets[1]
+        return [
+            *run_rows(origin, beyond.where(is_same)),
+            *run_rows(origin, beyond.where(~is_same)),
+        ]
+
+    def _without_near_days(self, samples: SeriesSamples) -> tuple[SeriesSamples, SeriesSamples]:
+        """Samples of far days, and of days that have become near since these were drained.
+
+        The latter arrived before everything near of their day, and must not be merged with what
+        arrived later.
+        """
+        if not len(samples):
+            return samples, samples
+        is_near = np.isin(samples.timestamps // MS_PER_DAY, self.near_days)
+        return samples.where(~is_near), samples.where(is_near)
+
+    def _cut(self, samples: SeriesSamples) -> tuple[SeriesSamples, SeriesSamples]:
+        """The samples before the end of the step, and those beyond it."""
+        end = self.step.end
+        if end is None or int(samples.ids[-1]) < end[0]:
+            return samples, NO_SAMPLES
+        ids = np.repeat(samples.ids, np.diff(samples.offsets))
+        is_inside = (ids < end[0]) | ((ids == end[0]) & (samples.timestamps < end[1]))
+        return samples.where(is_inside), samples.where(~is_inside)
+
+    def _fold(self, pieces: Sequence[Piece], written: Written, *, replaces: bool) -> None:
+        samples = fold(pieces, self.deletions)
+        written.n_conflicts += 0 if replaces else count_conflicts(pieces, samples)
+        job = self.job
+        first_arrival = min(piece.first_arrival for piece in pieces)
+        origin = Origin(
+            job.tenant_id,
+            job.day,
+            job.out_level,
+            replaces,
+            first_arrival,
+            job.through,
+            self.deleted_through,
+        )
+        if job.makes_blocks and len(samples):
+            is_large = worth_a_block(samples)
+            level = job.out_level if job.is_final else 0
+            written.blocks += block_rows(replace(origin, level=level), samples.where(is_large))
+            samples = samples.where(~is_large)
+        written.runs += run_rows(origin, samples)

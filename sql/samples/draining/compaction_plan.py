@@ -1,0 +1,136 @@
+"""What compaction does next: which runs and blocks of which tenant and day are merged.
+
+Runs of a tenant and day form layers, one for each drain or merge. Layers are merged by eights, so a
+sample is rewritten once for each power of eight of what there is, however late it came. A merge of
+all layers also moves series that have enough samples into blocks. After the end of the day, all
+runs and blocks are merged once more, and again when late samples have added an eighth to them.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Final
+
+from sql.catalog import MS_PER_DAY, MS_PER_HOUR
+from sql.samples.tables.block_table import FINAL_LEVEL, MAX_PAGE_SAMPLES
+
+_LAYERS_MERGED: Final = 8
+_LATE_SHARE: Final = 8
+_SETTLED_MS: Final = MS_PER_HOUR
+"""How long after its end a day is merged: the last samples of the day have arrived by then."""
+_FULL_BLOCK_SAMPLES: Final = MAX_PAGE_SAMPLES // 2
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Runs of one tenant and day that were written by the same drain or merge."""
+
+    tenant_id: int
+    day: int
+    last_arrival: int
+    level: int
+    n_samples: int
+    n_series: int
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much of a tenant and near day is in blocks."""
+
+    tenant_id: int
+    day: int
+    unmerged_samples: int
+    unmerged_blocks: int
+    merged_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A merge of the runs of a tenant and day up to a level and arrival.
+
+    `makes_blocks`: no run is left out, so series with enough samples become blocks. `is_final`: the
+    day has ended, and its blocks are merged as well.
+    """
+
+    tenant_id: int
+    day: int
+    max_level: int
+    through: int
+    makes_blocks: bool
+    is_final: bool = False
+
+    @property
+    def out_level(self) -> int:
+        """The level of what the merge writes."""
+        return self.max_level + 1
+
+
+def next_job(
+    layers: Sequence[Layer],
+    extents: Sequence[Extent],
+    aside: Mapping[int, int],
+    now_ms: int,
+) -> Job | None:
+    """The job that is due first; `layers` are sorted by tenant, day and arrival.
+
+    `aside` has the newest arrival set aside of tenants that have any: nothing is merged across it,
+    as its samples would come into another order.
+    """
+    groups = {key: list(group) for key, group in groupby(layers, attrgetter("tenant_id", "day"))}
+    jobs = _layer_jobs(groups, aside)
+    if (job := next(jobs, None)) is not None:
+        return job
+    ended_day = (now_ms - _SETTLED_MS) // MS_PER_DAY
+    for extent in extents:
+        if extent.day < ended_day and extent.tenant_id not in aside:
+            of_day = groups.get((extent.tenant_id, extent.day), [])
+            if _is_final_merge_due(extent, of_day):
+                return Job(extent.tenant_id, extent.day, 0, 0, True, is_final=True)
+    return None
+
+
+def _layer_jobs(
+    groups: Mapping[tuple[int, int], Sequence[Layer]], aside: Mapping[int, int]
+) -> Iterator[Job]:
+    for (tenant_id, day), layers in groups.items():
+        newest_aside = aside.get(tenant_id, -1)
+        open_layers = [
+            layer
+            for layer in layers
+            if layer.level < FINAL_LEVEL and layer.last_arrival > newest_aside
+        ]
+        level = _crowded_level(open_layers)
+        if level is not None:
+            through = max(layer.last_arrival for layer in open_layers)
+            is_all = level == max(layer.level for layer in open_layers)
+            yield Job(tenant_id, day, level, through, is_all and newest_aside < 0)
+
+
+def _crowded_level(layers: Sequence[Layer]) -> int | None:
+    """The level up to which layers are merged: the highest that has enough of them.
+
+    Higher levels are merged with it as long as they are not larger than what is merged anyway.
+    """
+    found = None
+    n_merged = 0
+    for level in sorted({layer.level for layer in layers}):
+        of_level = [layer for layer in layers if layer.level == level]
+        n_samples = sum(layer.n_samples for layer in of_level)
+        is_small = found is not None and n_samples <= n_merged
+        if is_small or len({layer.last_arrival for layer in of_level}) >= _LAYERS_MERGED:
+            found = level
+        n_merged += n_samples
+    return found
+
+
+def _is_final_merge_due(extent: Extent, layers: Sequence[Layer]) -> bool:
+    late = sum(layer.n_samples for layer in layers if layer.level < FINAL_LEVEL)
+    settled = extent.merged_samples + sum(
+        layer.n_samples for layer in layers if layer.level >= FINAL_LEVEL
+    )
+    if extent.unmerged_samples >= extent.unmerged_blocks * _FULL_BLOCK_SAMPLES:
+        settled += extent.unmerged_samples
+    else:
+        late += extent.unmerged_samples
+    return late > 0 and late * _LATE_SHARE >= settled

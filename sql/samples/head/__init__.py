@@ -1,0 +1,1 @@
+"""The head: the undrained arrivals in the memory of a process."""

@@ -1,0 +1,212 @@
+"""What one snapshot of the database says about the undrained arrivals, answered from memory."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from promcompat.core.model import BoolArray, IntArray
+from promcompat.core.ports import ALL_TIME_MS
+from sql.samples.columns.fold import (
+    Deletion,
+    Piece,
+    first_of,
+    gathered,
+    in_order,
+    rows_between,
+    without_deleted,
+    writable,
+)
+from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.head.lookup_kernels import find_samples
+from sql.samples.head.segments import Segment, TenantHead
+
+_NO_HEAD: Final = TenantHead()
+
+
+class ArrivalRange(NamedTuple):
+    """Arrivals with an id above `after`, up to `through`."""
+
+    after: int
+    through: int
+
+
+class LiveSeries(NamedTuple):
+    """Series, ascending, and the Unix ms of the newest sample of each."""
+
+    ids: IntArray
+    newest_ms: IntArray
+
+
+@dataclass(frozen=True, slots=True)
+class HeadView:
+    """The undrained arrivals of a snapshot, or of a later one that drained no more.
+
+    Nothing of it ever changes. Its methods run for as long as their answers are large, and most of
+    that without the GIL. `version` is that of the `ChangeLog`: what is read by this view is valid
+    until samples change under a later version.
+    """
+
+    epoch: str
+    drained_through: int
+    last_id: int
+    version: int
+    held_after: int
+    tenants: Mapping[int, TenantHead]
+
+    def deletions(self, tenant_id: int) -> Sequence[Deletion]:
+        """The undrained deletions, for folding them with pieces of the head and of blocks."""
+        return self._head(tenant_id).deletions
+
+    def not_held(self, tenant_id: int) -> ArrivalRange | None:
+        """Undrained arrivals that are not in memory, and have to be read in this snapshot."""
+        through = max(self.held_after, self._head(tenant_id).held_after)
+        return (
+            ArrivalRange(self.drained_through, through) if through > self.drained_through else None
+        )
+
+    def with_pieces(self, tenant_id: int, pieces: Sequence[Piece]) -> "HeadView":
+        """The view with arrivals that were not in memory, as far as an answer needs them."""
+        return self.with_arrivals(tenant_id, [_segment(one) for one in pieces], ())
+
+    def with_arrivals(
+        self, tenant_id: int, segments: Sequence[Segment], deletions: Sequence[Deletion]
+    ) -> "HeadView":
+        """The view with arrivals of a tenant that the head does not have."""
+        head = self._head(tenant_id).appended(segments, deletions)
+        return replace(self, tenants={**self.tenants, tenant_id: head})
+
+    def bounds(self, tenant_id: int) -> tuple[int, int] | None:
+        """Bounds of the times in memory, Unix ms; they may be wider where samples were deleted."""
+        segments = self._head(tenant_id).segments
+        if not segments:
+            return None
+        return min(one.first_ms for one in segments), max(one.last_ms for one in segments)
+
+    def samples(self, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int) -> list[Piece]:
+        """The samples of wanted series (ascending) in `(start_ms, end_ms]`.
+
+        Their fold with `deletions` is the answer of the head; pieces of blocks may be added.
+        """
+        head, wanted = self._head(tenant_id), writable(wanted)
+        segments = list(_between(head.segments, start_ms + 1, end_ms))
+        pieces = []
+        for replaces in (False, True):
+            same = [one.piece for one in segments if one.piece.replaces == replaces]
+            groups = _undivided(same, head.deletions)
+            pieces += [_gathered(group, wanted, start_ms, end_ms) for group in groups]
+        return [piece for piece in pieces if len(piece.samples)]
+
+    def newest(self, tenant_id: int, wanted: IntArray) -> SeriesSamples:
+        """The newest sample of each wanted series that has one; the ids of `wanted` ascend."""
+        return self._newest(tenant_id, writable(wanted), *ALL_TIME_MS)
+
+    def live_series(self, tenant_id: int, first_ms: int, last_ms: int) -> LiveSeries:
+        """The series with a sample from `first_ms` to `last_ms`, both inclusive."""
+        found = self._newest(tenant_id, None, max(first_ms, ALL_TIME_MS[0]) - 1, last_ms)
+        return LiveSeries(found.ids, found.timestamps)
+
+    def stored_bits(
+        self, tenant_id: int, series_ids: IntArray, timestamps: IntArray
+    ) -> tuple[BoolArray, IntArray]:
+        """Which of these samples are in memory, and the bits of their values, 0 where not found."""
+        is_found = np.zeros(len(series_ids), np.bool_)
+        bits = np.zeros(len(series_ids), np.int64)
+        if not len(series_ids):
+            return is_found, bits
+        head, columns = self._head(tenant_id), (writable(series_ids), writable(timestamps))
+        bounds = int(timestamps.min()), int(timestamps.max())
+        pieces = [one.piece for one in _between(head.segments, *bounds)]
+        for piece in in_order(pieces):
+            is_here, bits_here = _stored_in(piece, *columns)
+            for deletion in _later_deletions(piece, head.deletions):
+                is_here &= ~_is_deleted(deletion, *columns)
+            is_new = is_here & ~is_found
+            bits[is_new] = bits_here[is_new]
+            is_found |= is_here
+        return is_found, bits
+
+    def _newest(
+        self, tenant_id: int, wanted: IntArray | None, start_ms: int, end_ms: int
+    ) -> SeriesSamples:
+        head = self._head(tenant_id)
+        pieces = [one.piece for one in _between(head.segments, start_ms + 1, end_ms)]
+        parts = []
+        for piece in in_order(pieces):
+            later = _later_deletions(piece, head.deletions)
+            parts.append(
+                _last_rows(without_deleted(piece, later).samples, wanted, start_ms, end_ms)
+            )
+        joined = first_of([part for part in parts if len(part)])
+        return _last_rows(joined, None, *ALL_TIME_MS)
+
+    def _head(self, tenant_id: int) -> TenantHead:
+        return self.tenants.get(tenant_id, _NO_HEAD)
+
+
+def _segment(piece: Piece) -> Segment:
+    times = piece.samples.timestamps
+    return Segment(piece, int(times.min()), int(times.max()))
+
+
+def _between(segments: Sequence[Segment], first_ms: int, last_ms: int) -> Iterator[Segment]:
+    """The segments that may have samples of these times, both inclusive."""
+    return (one for one in segments if one.first_ms <= last_ms and one.last_ms >= first_ms)
+
+
+def _later_deletions(piece: Piece, deletions: Sequence[Deletion]) -> list[Deletion]:
+    return [one for one in deletions if piece.last_arrival < one.arrival_id]
+
+
+def _undivided(pieces: Sequence[Piece], deletions: Sequence[Deletion]) -> Iterator[list[Piece]]:
+    """Rows of pieces without a deletion between the last arrivals of two; none is empty."""
+    row: list[Piece] = []
+    for piece in pieces:
+        if row and any(
+            row[-1].last_arrival < one.arrival_id <= piece.last_arrival for one in deletions
+        ):
+            yield row
+            row = []
+        row.append(piece)
+    if row:
+        yield row
+
+
+def _gathered(pieces: Sequence[Piece], wanted: IntArray, start_ms: int, end_ms: int) -> Piece:
+    """One piece of several of one kind; their last arrivals ascend."""
+    parts = [piece.samples for piece in in_order(pieces)]
+    samples = gathered(parts, wanted, start_ms, end_ms)
+    first = min(piece.first_arrival for piece in pieces)
+    return Piece(samples, first, pieces[-1].last_arrival, pieces[-1].replaces)
+
+
+def _last_rows(
+    samples: SeriesSamples, wanted: IntArray | None, start_ms: int, end_ms: int
+) -> SeriesSamples:
+    """The last sample of each series in `(start_ms, end_ms]`."""
+    ids = samples.ids if wanted is None else wanted
+    first, lengths = np.empty((2, len(ids)), np.int64)
+    rows_between(samples, writable(ids), start_ms, end_ms, first, lengths)
+    has_rows = lengths > 0
+    rows = (first + lengths)[has_rows] - 1
+    offsets = np.arange(len(rows) + 1, dtype=np.int64)
+    return SeriesSamples(ids[has_rows], offsets, samples.timestamps[rows], samples.values[rows])
+
+
+def _stored_in(
+    piece: Piece, series_ids: IntArray, timestamps: IntArray
+) -> tuple[BoolArray, IntArray]:
+    samples = piece.samples
+    is_found, bits = np.empty(len(series_ids), np.bool_), np.empty(len(series_ids), np.int64)
+    columns = samples.ids, samples.offsets, samples.timestamps, samples.values.view(np.int64)
+    find_samples(*columns, series_ids, timestamps, is_found, bits)
+    return is_found, bits
+
+
+def _is_deleted(deletion: Deletion, series_ids: IntArray, timestamps: IntArray) -> BoolArray:
+    """Which of these samples a deletion removes if they came before it."""
+    is_within = (timestamps >= deletion.first_ms) & (timestamps <= deletion.last_ms)
+    if deletion.series_ids is not None:
+        is_within &= np.isin(series_ids, deletion.series_ids)
+    return is_within

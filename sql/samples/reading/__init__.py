@@ -1,0 +1,1 @@
+"""Reading: the head and the tables of drained samples, as of one snapshot."""

@@ -1,0 +1,145 @@
+"""Single samples of the block store: the newest of series, those at given times, and pages."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from promcompat.core.model import BoolArray, FloatArray, IntArray
+from promcompat.core.native_queries import SamplePageQuery
+from sql.catalog import TimeBounds
+from sql.database.copy_format import BitsArray
+from sql.definitions.sample_lookup import NewestSample, SampleLookup
+from sql.samples.arrivals.arrival_committer import StoredSamples
+from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.head.head import Head
+from sql.samples.reading.list_reader import ListedSample, SamplePages
+from sql.samples.reading.newest import ALL_TIMES, newest_samples, windows_of, without_stale
+from sql.samples.reading.reader import SampleAllowance
+from sql.samples.reading.snapshots import SampleSnapshots
+
+_US_PER_MS: Final = 1000
+
+
+class BlockLookup:
+    """Answers from one snapshot each."""
+
+    def __init__(self, head: Head, snapshots: SampleSnapshots) -> None:
+        self._head = head
+        self._snapshots = snapshots
+
+    async def newest(self, tenant_id: int, series_ids: Sequence[int]) -> Mapping[int, NewestSample]:
+        """The newest samples; see `SampleLookup`."""
+        wanted = np.unique(np.array(series_ids, np.int64))
+        found = await newest_samples(self._snapshots, tenant_id, wanted, *ALL_TIMES)
+        columns = found.ids.tolist(), found.timestamps.tolist(), found.values.tolist()
+        return {
+            series_id: NewestSample(time_ms, value)
+            for series_id, time_ms, value in zip(*columns, strict=True)
+        }
+
+    async def values_at(
+        self, tenant_id: int, series_ids: Sequence[int], times_ms: Sequence[int]
+    ) -> list[float | None]:
+        """The values at given times; see `SampleLookup`."""
+        if not series_ids:
+            return []
+        wanted = np.unique(np.array(series_ids, np.int64))
+        start_ms, end_ms = min(times_ms) - 1, max(times_ms)
+        async with self._snapshots.open([tenant_id], start_ms, end_ms) as snapshot:
+            samples = await snapshot.read(tenant_id, wanted, start_ms, end_ms, SampleAllowance(0))
+        return [
+            _value_at(samples, series_id, time_ms)
+            for series_id, time_ms in zip(series_ids, times_ms, strict=True)
+        ]
+
+    async def bits_in_head(
+        self, tenant_id: int, series_ids: IntArray, timestamps: IntArray
+    ) -> tuple[BoolArray, BitsArray]:
+        """What the head has of some keys; see `StoredSamples`."""
+        view = await self._head.view()
+        is_found, bits = view.stored_bits(tenant_id, series_ids, timestamps)
+        return is_found, bits.view(np.uint64)
+
+    async def times_between(
+        self, wanted: Sequence[tuple[int, IntArray]], start_ms: int, end_ms: int
+    ) -> tuple[int, list[SeriesSamples]]:
+        """The samples of some series of several tenants; see `StoredSamples`."""
+        bounds, tenants = (start_ms - 1, end_ms), [tenant_id for tenant_id, _ in wanted]
+        async with self._snapshots.open(tenants, *bounds) as snapshot:
+            found = [
+                await snapshot.read(tenant_id, series_ids, *bounds, SampleAllowance(0))
+                for tenant_id, series_ids in wanted
+            ]
+            return snapshot.view.last_id, found
+
+    async def latest(self, tenant_id: int, series_ids: IntArray) -> list[ListedSample]:
+        """The newest sample of each series, stale markers aside; see `SamplePages`."""
+        found = await newest_samples(
+            self._snapshots, tenant_id, series_ids, *ALL_TIMES, passes_stale=True
+        )
+        return _listed(found.ids, found.timestamps, found.values)
+
+    async def page(
+        self, tenant_id: int, series_ids: IntArray, query: SamplePageQuery
+    ) -> list[ListedSample]:
+        """A page of samples; see `SamplePages`."""
+        start_ms, end_ms = _range_of(query)
+        windows = await windows_of(
+            self._snapshots, tenant_id, start_ms, end_ms, descending=query.descending
+        )
+        found: list[ListedSample] = []
+        while len(found) < query.limit and not windows.is_done:
+            samples = await windows.read(self._snapshots, tenant_id, series_ids)
+            found += _page_of(without_stale(samples), query, query.limit - len(found))
+        return found
+
+
+def _value_at(samples: SeriesSamples, series_id: int, time_ms: int) -> float | None:
+    row = int(np.searchsorted(samples.ids, series_id))
+    if row == len(samples.ids) or samples.ids[row] != series_id:
+        return None
+    first, behind = samples.offsets[row], samples.offsets[row + 1]
+    place = first + int(np.searchsorted(samples.timestamps[first:behind], time_ms))
+    if place == behind or samples.timestamps[place] != time_ms:
+        return None
+    return float(samples.values[place])
+
+
+def _range_of(query: SamplePageQuery) -> tuple[int, int]:
+    """The times of a page, `(start_ms, end_ms]`; those of its first position included."""
+    start_ms, end_ms = query.start_ms - 1, query.end_ms - 1
+    if query.after is not None:
+        after_ms = query.after.timestamp_us // _US_PER_MS
+        if query.descending:
+            end_ms = min(end_ms, after_ms)
+        else:
+            start_ms = max(start_ms, after_ms - 1)
+    bounds = TimeBounds.clamp(start_ms + 1, end_ms)
+    return bounds.start_ms - 1, bounds.end_ms
+
+
+def _page_of(samples: SeriesSamples, query: SamplePageQuery, limit: int) -> list[ListedSample]:
+    """The first samples of a window that come after the position of the page."""
+    ids = np.repeat(samples.ids, np.diff(samples.offsets))
+    order = np.lexsort((ids, samples.timestamps))
+    if query.after is not None:
+        times_us, series_id = samples.timestamps * _US_PER_MS, query.after.series_id
+        is_same_time = times_us == query.after.timestamp_us
+        if query.descending:
+            is_after = (times_us < query.after.timestamp_us) | is_same_time & (ids < series_id)
+        else:
+            is_after = (times_us > query.after.timestamp_us) | is_same_time & (ids > series_id)
+        order = order[is_after[order]]
+    chosen = order[::-1][:limit] if query.descending else order[:limit]
+    return _listed(ids[chosen], samples.timestamps[chosen], samples.values[chosen])
+
+
+def _listed(ids: IntArray, timestamps: IntArray, values: FloatArray) -> list[ListedSample]:
+    columns = ids.tolist(), (timestamps * _US_PER_MS).tolist(), values.tolist()
+    return list(zip(*columns, strict=True))
+
+
+def _conforms(lookup: BlockLookup) -> tuple[SampleLookup, SamplePages, StoredSamples]:
+    """Checked by mypy: the lookup has the shapes of its protocols."""
+    return lookup, lookup, lookup

@@ -1,0 +1,176 @@
+"""Reads what is stored for good, runs and blocks near now and far from it, in one statement."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Final
+
+import numpy as np
+
+from promcompat.core.model import IntArray
+from sql.database.connection_pool import Connection
+from sql.database.statements import Statement, inline_parameters
+from sql.samples.codec.pages import CorruptPageError, decode_joined, decode_pages
+from sql.samples.columns.fold import Deletion, Piece
+from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.reading.reader import SampleAllowance
+from sql.samples.tables.block_table import QUERIES, day_of
+from sql.samples.tables.page_stream import PageRow, PageStream
+
+_DECODED_SAMPLES: Final = 8_000_000
+_DECODED_BYTES: Final = 32 << 20
+"""Pages of so many samples or bytes are decoded while more arrive: the allowance counts samples.
+A day of 1,000 series at 15 s is decoded at once, and needs no fold."""
+_RUNS_AT_ONCE: Final = 200
+_BYTES_WORTH_A_THREAD: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSamples:
+    """Pieces in arrival order, and the deletions to fold them with, in theirs."""
+
+    pieces: list[Piece]
+    deletions: list[Deletion]
+
+
+class BlockReader:
+    """Reads runs and blocks in the caller's snapshot."""
+
+    async def read(
+        self,
+        connection: Connection,
+        tenant_id: int,
+        wanted: IntArray,
+        start_ms: int,
+        end_ms: int,
+        allowance: SampleAllowance,
+    ) -> StoredSamples:
+        """The samples of series (ascending ids of the tenant) with times in `(start_ms, end_ms]`.
+
+        Raises what the allowance raises, as soon as too much has arrived, and CorruptPageError.
+        """
+        if not len(wanted):
+            return StoredSamples([], [])
+        statement = Statement(
+            QUERIES["stored_pages"],
+            (tenant_id, wanted.tolist(), start_ms, end_ms, day_of(start_ms), day_of(end_ms)),
+        )
+        copy = _Copy(PageStream(), allowance, wanted, start_ms, end_ms)
+        pieces = await copy.run(connection, statement)
+        pieces.sort(key=attrgetter("last_arrival"))
+        deletions = sorted(copy.stream.deletions, key=attrgetter("arrival_id"))
+        return StoredSamples(pieces, deletions)
+
+    async def stored_series(
+        self, connection: Connection, tenant_id: int, series_ids: IntArray
+    ) -> IntArray:
+        """Those of some series (ascending ids of the tenant) that have drained samples.
+
+        Samples of deletions that were not worked off yet count as samples.
+        """
+        found = np.array(
+            await connection.fetchval(QUERIES["series_with_blocks"], series_ids.tolist()), np.int64
+        )
+        missing, after = np.setdiff1d(series_ids, found), 0
+        while len(missing):
+            rows = await connection.fetch(
+                QUERIES["runs_of_series"], tenant_id, missing.tolist(), after, _RUNS_AT_ONCE
+            )
+            if not rows:
+                break
+            payloads = [row["payload"] for row in rows]
+            runs = await asyncio.to_thread(decode_pages, payloads, missing)
+            found = np.union1d(found, np.concatenate([run.ids for run in runs]))
+            missing, after = np.setdiff1d(series_ids, found), rows[-1]["id"]
+        return found
+
+    async def bounds(self, connection: Connection, tenant_id: int) -> tuple[int, int] | None:
+        """The first and last time of what is drained of a tenant; deletions do not shrink them."""
+        row = await connection.fetchrow(QUERIES["drained_bounds"], tenant_id)
+        return None if row["first_ms"] is None else (row["first_ms"], row["last_ms"])
+
+
+@dataclass(slots=True)
+class _Copy:
+    """One COPY whose pages are decoded while they arrive."""
+
+    stream: PageStream
+    allowance: SampleAllowance
+    wanted: IntArray
+    start_ms: int
+    end_ms: int
+
+    async def run(self, connection: Connection, statement: Statement) -> list[Piece]:
+        pieces: list[Piece] = []
+        failures: list[Exception] = []
+        self.allowance.watch(self.stream)
+
+        async def feed(chunk: bytes) -> None:
+            # Must not raise; see `copy_out`.
+            try:
+                self.stream.feed(chunk)
+                if self._is_enough:
+                    pieces.extend(await self._decoded())
+            except Exception as exc:
+                failures.append(exc)
+            if failures or self.allowance.is_exceeded:
+                copying.cancel()
+
+        text = inline_parameters(statement)
+        copying = asyncio.ensure_future(
+            connection.copy_from_query(text, output=feed, format="binary")
+        )
+        try:
+            await copying
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is None or current.cancelling() or not copying.cancelled():
+                raise
+        if failures:
+            raise failures[0]
+        self.allowance.check()
+        pieces.extend(await self._decoded())
+        self.allowance.check()
+        self.allowance.settle(self.stream)
+        return pieces
+
+    @property
+    def _is_enough(self) -> bool:
+        stream = self.stream
+        return (
+            stream.n_pending_samples >= _DECODED_SAMPLES or stream.n_pending_bytes >= _DECODED_BYTES
+        )
+
+    async def _decoded(self) -> list[Piece]:
+        is_large = self.stream.n_pending_bytes >= _BYTES_WORTH_A_THREAD
+        pages = self.stream.take_pages()
+        pieces = await asyncio.to_thread(self._decode, pages) if is_large else self._decode(pages)
+        self.stream.n_rows += sum(len(piece.samples) for piece in pieces)
+        return pieces
+
+    def _decode(self, pages: Sequence[PageRow]) -> list[Piece]:
+        pieces = []
+        for _, group in groupby(pages, attrgetter("layer")):
+            layer = list(group)
+            first = min(page.first_arrival for page in layer)
+            pieces += [
+                Piece(samples, first, layer[0].last_arrival, layer[0].replaces)
+                for samples in self._samples_of(layer)
+                if len(samples)
+            ]
+        return pieces
+
+    def _samples_of(self, layer: Sequence[PageRow]) -> Sequence[SeriesSamples]:
+        """The samples of pages that never overlap; apart if their series and times alternate.
+
+        That happens where a merge left far samples alone because their day has become near.
+        """
+        scope = [page.payload for page in layer], self.wanted, self.start_ms, self.end_ms
+        try:
+            return [decode_joined(*scope)]
+        except CorruptPageError:
+            raise
+        except ValueError:
+            return decode_pages(*scope)

@@ -1,0 +1,221 @@
+"""Answers the selections of a query from one snapshot of the block store."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from promcompat.core.explanations import (
+    ExplanationDepth,
+    ReadMeasurement,
+    RuleOutcome,
+    SelectionExplanation,
+)
+from promcompat.core.model import SampleBlock, SeriesSelection
+from promcompat.core.ports import CheckBytes, any_bytes
+from sql.caching.selector_cache import LabelledSeries, ResolvedSelector
+from sql.catalog import TimeBounds
+from sql.database.connection_pool import Pool, acquired
+from sql.database.storage_stats import StorageStats
+from sql.pushdown.rules import RULES
+from sql.samples.reading.reader import SampleAllowance
+from sql.samples.reading.snapshots import SampleSnapshot, SampleSnapshots, UnfoldedSamples
+from sql.series.reader import SeriesReader
+
+_NOT_PUSHED: Final = "the store `blocks` reads its own memory and decodes blocks itself"
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A selection of a query, its series, and its times as `(start_ms, end_ms]`."""
+
+    selection: SeriesSelection
+    selector: ResolvedSelector
+    start_ms: int
+    end_ms: int
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing can be selected."""
+        return not len(self.selector.ids) or self.start_ms >= self.end_ms
+
+
+class BlockSelections:
+    """Reads the samples of selections; all of one query come from one snapshot."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        series_reader: SeriesReader,
+        snapshots: SampleSnapshots,
+        stats: StorageStats,
+        *,
+        max_samples: int,
+        max_bytes: int,
+    ) -> None:
+        """`max_samples`, `max_bytes` bound all selections of one query together (0: no bound)."""
+        self._pool = pool
+        self._series_reader = series_reader
+        self._snapshots = snapshots
+        self._stats = stats
+        self._max_samples = max_samples
+        self._max_bytes = max_bytes
+
+    async def select(
+        self,
+        tenant_id: int,
+        selections: Sequence[SeriesSelection],
+        check_bytes: CheckBytes = any_bytes,
+    ) -> list[SampleBlock]:
+        """The blocks of a query's selections; see `promcompat.core.ports.SampleReader`."""
+        started = time.perf_counter()
+        allowance = SampleAllowance(self._max_samples, self._max_bytes, check_bytes)
+        # At the same time: a series that is created in between has no sample in the snapshot, or
+        # only samples that nobody was told are stored.
+        requests, recent = await asyncio.gather(
+            self._requests(tenant_id, selections),
+            self._snapshots.of_head([tenant_id], *_times_of(selections)),
+        )
+        collected = await self._collect(tenant_id, requests, recent, allowance)
+        blocks = [
+            await self._block_of(tenant_id, request, unfolded, allowance)
+            for request, unfolded in zip(requests, collected, strict=True)
+        ]
+        self._stats.selections += len(blocks)
+        self._stats.samples_selected += sum(len(block.timestamps) for block in blocks)
+        self._stats.select_seconds += time.perf_counter() - started
+        return blocks
+
+    async def _requests(
+        self, tenant_id: int, selections: Sequence[SeriesSelection]
+    ) -> list[_Request]:
+        """The selections with their series."""
+        reader, requests = self._series_reader, []
+        async with acquired(self._pool) as connection:
+            generation = await reader.generation(connection, tenant_id)
+            for selection in selections:
+                selector = await reader.resolve(
+                    connection, tenant_id, selection.matchers, generation
+                )
+                requests.append(_Request(selection, selector, *_times_of([selection])))
+        return requests
+
+    async def _collect(
+        self,
+        tenant_id: int,
+        requests: Sequence[_Request],
+        recent: SampleSnapshot | None,
+        allowance: SampleAllowance,
+    ) -> list[UnfoldedSamples]:
+        """What each request reads: of the snapshot of the head, or (None) of one with blocks."""
+        if recent is not None:
+            return [await _collect_one(recent, tenant_id, one, allowance) for one in requests]
+        if all(request.is_empty for request in requests):
+            return [UnfoldedSamples((), ()) for _ in requests]
+        async with self._snapshots.open_transaction([tenant_id]) as snapshot:
+            return [await _collect_one(snapshot, tenant_id, one, allowance) for one in requests]
+
+    async def _block_of(
+        self,
+        tenant_id: int,
+        request: _Request,
+        unfolded: UnfoldedSamples,
+        allowance: SampleAllowance,
+    ) -> SampleBlock:
+        samples = await unfolded.folded()
+        if not len(samples):
+            return SampleBlock.empty()
+        labels = request.selector.labels_of(samples.ids)
+        if labels is None:
+            allowance.add_series(len(samples.ids))
+            async with acquired(self._pool) as connection:
+                labels = tuple(await self._series_reader.labels_of(connection, samples.ids))
+            key = tenant_id, request.selection.matchers
+            known = LabelledSeries(samples.ids, labels)
+            self._series_reader.remember_labels(key, request.selector, known)
+        return samples.as_block(labels)
+
+    async def explain(
+        self,
+        tenant_id: int | None,
+        selections: Sequence[SeriesSelection],
+        depth: ExplanationDepth,
+    ) -> list[SelectionExplanation]:
+        """What head and blocks contribute to each selection; see `Store.explain_select`."""
+        if tenant_id is None:
+            return [_nothing(depth) for _ in selections]
+        found, allowance = [], SampleAllowance(self._max_samples)
+        for request in await self._requests(tenant_id, selections):
+            if request.is_empty:
+                found.append(_nothing(depth))
+                continue
+            times = request.start_ms, request.end_ms
+            async with self._snapshots.open([tenant_id], *times) as snapshot:
+                found.append(await _explain_one(snapshot, tenant_id, request, depth, allowance))
+        return found
+
+
+def _times_of(selections: Sequence[SeriesSelection]) -> tuple[int, int]:
+    """The times of all selections together, `(start_ms, end_ms]`, as far as samples can be."""
+    start_ms = min((selection.start_ms for selection in selections), default=0)
+    end_ms = max((selection.end_ms for selection in selections), default=0)
+    bounds = TimeBounds.clamp(start_ms + 1, end_ms)
+    return bounds.start_ms - 1, bounds.end_ms
+
+
+async def _collect_one(
+    snapshot: SampleSnapshot, tenant_id: int, request: _Request, allowance: SampleAllowance
+) -> UnfoldedSamples:
+    if request.is_empty:
+        return UnfoldedSamples((), ())
+    times = request.start_ms, request.end_ms
+    return await snapshot.collect(tenant_id, request.selector.ids, *times, allowance)
+
+
+async def _explain_one(
+    snapshot: SampleSnapshot,
+    tenant_id: int,
+    request: _Request,
+    depth: ExplanationDepth,
+    allowance: SampleAllowance,
+) -> SelectionExplanation:
+    question = tenant_id, request.selector.ids, request.start_ms, request.end_ms
+    recent = await asyncio.to_thread(snapshot.view.samples, *question)
+    n_recent = sum(len(piece.samples) for piece in recent)
+    n_series = max((len(piece.samples.ids) for piece in recent), default=0)
+    has_blocks = snapshot.connection is not None
+    blocks = "nothing in the time range was drained from the head"
+    if has_blocks:
+        blocks = "runs and blocks of the time range are read in the snapshot of the head"
+    measured = None
+    if depth.analyze:
+        started = time.perf_counter()
+        samples = await snapshot.read(*question, allowance)
+        measured = ReadMeasurement(rows=len(samples), seconds=time.perf_counter() - started)
+        if has_blocks:
+            blocks = f"about {max(len(samples) - n_recent, 0):,} samples come from runs and blocks"
+    head = f"{n_recent:,} samples of {n_series:,} series"
+    return SelectionExplanation(
+        n_series=len(request.selector.ids),
+        rules=(
+            RuleOutcome("head", n_recent > 0, head),
+            RuleOutcome("blocks", has_blocks, blocks),
+            *_no_pushdown(),
+        ),
+        estimated_rows=None if has_blocks else float(n_recent),
+        measured=measured,
+    )
+
+
+def _no_pushdown() -> list[RuleOutcome]:
+    return [RuleOutcome(rule.__name__, False, _NOT_PUSHED) for rule in RULES]
+
+
+def _nothing(depth: ExplanationDepth) -> SelectionExplanation:
+    return SelectionExplanation(
+        n_series=0,
+        rules=tuple(RuleOutcome(rule.__name__, False, "no series matches") for rule in RULES),
+        estimated_rows=0.0,
+        measured=ReadMeasurement(rows=0, seconds=0.0) if depth.analyze else None,
+    )

@@ -1,0 +1,224 @@
+"""What one question sees of the block store: the head alone, or the head and what is drained.
+
+Recent samples are in the memory of the process. A question that reaches further back reads runs and
+blocks in a REPEATABLE READ transaction, whose snapshot also says which arrivals the head counts:
+so no sample is seen twice or missed while a drain moves it.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final
+
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.model import IntArray
+from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
+from sql.database.connection_pool import Connection, Pool, acquired
+from sql.samples.columns.fold import Deletion, Piece, fold
+from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.head.head import Head, StaleViewError
+from sql.samples.head.view import HeadView
+from sql.samples.reading.block_reader import BlockReader
+from sql.samples.reading.reader import SampleAllowance
+
+_ATTEMPTS: Final = 5
+_SERIES_WORTH_A_THREAD: Final = 64
+_SAMPLES_WORTH_A_THREAD: Final = 20_000
+
+Bounds = tuple[int, int] | None
+"""The first and last Unix ms of samples, inclusive; None without samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnfoldedSamples:
+    """Pieces of one tenant, and the deletions to fold them with."""
+
+    pieces: Sequence[Piece]
+    deletions: Sequence[Deletion]
+
+    async def folded(self) -> SeriesSamples:
+        """The samples that count, ascending by series id and time."""
+        n_samples = sum(len(piece.samples) for piece in self.pieces)
+        if n_samples < _SAMPLES_WORTH_A_THREAD:
+            return fold(self.pieces, self.deletions)
+        return await asyncio.to_thread(fold, self.pieces, self.deletions)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSnapshot:
+    """The samples of some tenants at one moment, for the time range it was opened for.
+
+    `connection` is in the transaction of the snapshot; None when the head has every sample of the
+    time range.
+    """
+
+    view: HeadView
+    head: Head
+    blocks: BlockReader
+    connection: Connection | None
+
+    async def collect(
+        self,
+        tenant_id: int,
+        wanted: IntArray,
+        start_ms: int,
+        end_ms: int,
+        allowance: SampleAllowance,
+    ) -> UnfoldedSamples:
+        """The samples of series (ascending ids) in `(start_ms, end_ms]`, which are folded later.
+
+        Raises what the allowance raises, and CorruptPageError.
+        """
+        question = tenant_id, wanted, start_ms, end_ms
+        view, pieces, deletions = self.view, [], list(self.view.deletions(tenant_id))
+        if self.connection is not None:
+            stored = await self.blocks.read(self.connection, *question, allowance)
+            pieces += stored.pieces
+            deletions += stored.deletions
+            view = await self.head.complete(view, self.connection, *question)
+        recent = await _samples_of(view, *question)
+        allowance.add(sum(len(piece.samples) for piece in recent))
+        deletions.sort(key=attrgetter("arrival_id"))
+        return UnfoldedSamples([*pieces, *recent], deletions)
+
+    async def read(
+        self,
+        tenant_id: int,
+        wanted: IntArray,
+        start_ms: int,
+        end_ms: int,
+        allowance: SampleAllowance,
+    ) -> SeriesSamples:
+        """The samples of series (ascending ids) in `(start_ms, end_ms]`; errors as `collect`."""
+        unfolded = await self.collect(tenant_id, wanted, start_ms, end_ms, allowance)
+        return await unfolded.folded()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSnapshot(SampleSnapshot):
+    """A snapshot of head and blocks."""
+
+    connection: Connection
+
+
+async def _samples_of(
+    view: HeadView, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int
+) -> Sequence[Piece]:
+    if len(wanted) < _SERIES_WORTH_A_THREAD:
+        return view.samples(tenant_id, wanted, start_ms, end_ms)
+    return await asyncio.to_thread(view.samples, tenant_id, wanted, start_ms, end_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drained:
+    """The bounds of what was drained of a tenant up to an arrival."""
+
+    epoch: str
+    through: int
+    bounds: Bounds
+
+    def is_within(self, start_ms: int, end_ms: int) -> bool:
+        """Whether drained samples may have times in `(start_ms, end_ms]`."""
+        return self.bounds is not None and self.bounds[0] <= end_ms and self.bounds[1] > start_ms
+
+
+class SampleSnapshots:
+    """Opens snapshots, with as few questions to the database as the time range allows."""
+
+    def __init__(self, pool: Pool, head: Head, blocks: BlockReader) -> None:
+        """`pool` is for reading."""
+        self._pool = pool
+        self._head = head
+        self._blocks = blocks
+        self._drained: dict[int, _Drained] = {}
+
+    async def bounds_of_drained(self, tenant_id: int) -> Bounds:
+        """The times of what is drained of a tenant, as of some view of the head or later."""
+        known = self._drained.get(tenant_id)
+        if known is None:
+            known = await self._ask_drained(tenant_id, await self._head.view(), None)
+        return known.bounds
+
+    async def bounds(self, tenant_id: int) -> Bounds:
+        """The times between which a tenant has samples now; deletions do not shrink them."""
+        view = await self._head.view()
+        if view.not_held(tenant_id) is not None:
+            return MIN_TIMESTAMP_MS, MAX_TIMESTAMP_MS
+        drained = await self._ask_drained(tenant_id, view, None)
+        found = [bounds for bounds in (view.bounds(tenant_id), drained.bounds) if bounds]
+        if not found:
+            return None
+        return min(first for first, _ in found), max(last for _, last in found)
+
+    @asynccontextmanager
+    async def open(
+        self, tenant_ids: Sequence[int], start_ms: int, end_ms: int
+    ) -> AsyncIterator[SampleSnapshot]:
+        """A snapshot taken after the call, for times in `(start_ms, end_ms]`.
+
+        Raises StorageUnavailableError.
+        """
+        async with AsyncExitStack() as opened:
+            snapshot = await self.of_head(tenant_ids, start_ms, end_ms)
+            if snapshot is None:
+                snapshot = await self._of_transaction(opened, tenant_ids)
+            yield snapshot
+
+    @asynccontextmanager
+    async def open_transaction(self, tenant_ids: Sequence[int]) -> AsyncIterator[StoredSnapshot]:
+        """The same for all times, always with a connection."""
+        async with AsyncExitStack() as opened:
+            yield await self._of_transaction(opened, tenant_ids)
+
+    async def of_head(
+        self, tenant_ids: Sequence[int], start_ms: int, end_ms: int
+    ) -> SampleSnapshot | None:
+        """A snapshot of the head if it has everything of the time range; see `open`."""
+        known: Mapping[int, _Drained] = self._drained
+        if any(known[one].is_within(start_ms, end_ms) for one in tenant_ids if one in known):
+            return None
+        view = await self._head.view()
+        for tenant_id in tenant_ids:
+            # Asked after the view was taken, so everything that the view leaves out is within.
+            drained = await self._ask_drained(tenant_id, view, None)
+            if drained.is_within(start_ms, end_ms) or view.not_held(tenant_id) is not None:
+                return None
+        return SampleSnapshot(view, self._head, self._blocks, None)
+
+    async def _of_transaction(
+        self, opened: AsyncExitStack, tenant_ids: Sequence[int]
+    ) -> StoredSnapshot:
+        """A snapshot of head and blocks; `opened` ends its transaction."""
+        for _ in range(_ATTEMPTS):
+            async with AsyncExitStack() as attempt:
+                connection = await attempt.enter_async_context(acquired(self._pool))
+                await attempt.enter_async_context(
+                    connection.transaction(isolation="repeatable_read", readonly=True)
+                )
+                try:
+                    view = await self._head.view_in(connection)
+                except StaleViewError:
+                    continue
+                for tenant_id in tenant_ids:
+                    await self._ask_drained(tenant_id, view, connection)
+                opened.push_async_exit(attempt.pop_all())
+                return StoredSnapshot(view, self._head, self._blocks, connection)
+        raise StorageUnavailableError("samples are drained faster than they can be read; try again")
+
+    async def _ask_drained(
+        self, tenant_id: int, view: HeadView, connection: Connection | None
+    ) -> _Drained:
+        """The bounds of what is drained, which only drains and retention change."""
+        known = self._drained.get(tenant_id)
+        state = view.epoch, view.drained_through
+        if known is not None and (known.epoch, known.through) == state:
+            return known
+        if connection is not None:
+            bounds = await self._blocks.bounds(connection, tenant_id)
+        else:
+            async with acquired(self._pool) as own:
+                bounds = await self._blocks.bounds(own, tenant_id)
+        drained = self._drained[tenant_id] = _Drained(*state, bounds)
+        return drained

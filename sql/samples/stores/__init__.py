@@ -1,0 +1,1 @@
+"""The two stores, of blocks and of rows, and their maintenance."""

@@ -1,0 +1,203 @@
+"""The store of arrivals, head, runs and blocks; see `promcompat.core.ports.Store`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
+from promcompat.core.model import IntArray, SampleBlock, SeriesSelection, WriteBatch
+from promcompat.core.ports import ChangeReader, CheckBytes, Store, any_bytes
+from promcompat.core.series_table import KnownSeries
+from sql.caching.change_log import ChangeLogState
+from sql.catalog import YEARS_1_TO_9999, TimeBounds
+from sql.database.connection_pool import acquired, read_again
+from sql.database.database import Database
+from sql.database.storage_stats import StorageStats
+from sql.definitions.threshold_watch import ThresholdWatch
+from sql.samples.arrivals.arrival_committer import ArrivalCommitter
+from sql.samples.arrivals.arrival_log import ArrivalLog
+from sql.samples.columns.series_samples import NO_SAMPLES
+from sql.samples.head.head import Head
+from sql.samples.reading.block_lookup import BlockLookup
+from sql.samples.reading.block_reader import BlockReader
+from sql.samples.reading.block_selection import BlockSelections
+from sql.samples.reading.newest import first_and_last, windows_of
+from sql.samples.reading.snapshots import SampleSnapshots
+from sql.samples.storage_options import StorageOptions
+from sql.samples.writing.backlog import Backlog
+from sql.samples.writing.batch_writer import BatchWriter
+from sql.samples.writing.duplicate_policies import DuplicatePolicies
+from sql.samples.writing.series_access import SeriesAccess
+from sql.samples.writing.writer import SampleWriter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockSources:
+    """What reads of the block store share; it needs only the database."""
+
+    log: ArrivalLog
+    head: Head
+    blocks: BlockReader
+    snapshots: SampleSnapshots
+    lookup: BlockLookup
+
+    @classmethod
+    def of(cls, database: Database, max_head_bytes: int) -> "BlockSources":
+        """The sources of a database, with a head of at most about so many bytes."""
+        log, blocks = ArrivalLog(database.log_pool, database.guard), BlockReader()
+        head = Head(log, database.log_pool, database.guard, max_bytes=max_head_bytes)
+        snapshots = SampleSnapshots(database.read_pool, head, blocks)
+        lookup = BlockLookup(head, snapshots)
+        return cls(log=log, head=head, blocks=blocks, snapshots=snapshots, lookup=lookup)
+
+
+class BlockStore:
+    """Samples as arrivals, which the head has in memory, and as runs and blocks."""
+
+    def __init__(
+        self,
+        series: SeriesAccess,
+        sources: BlockSources,
+        threshold_watch: ThresholdWatch,
+        stats: StorageStats,
+        options: StorageOptions,
+    ) -> None:
+        self._database = series.database
+        self._series = series
+        self._sources = sources
+        self._writer = _batch_writer(series, sources, threshold_watch, stats, options)
+        self._selections = BlockSelections(
+            series.database.read_pool,
+            series.reader,
+            sources.snapshots,
+            stats,
+            max_samples=options.max_samples,
+            max_bytes=options.max_memory_bytes,
+        )
+
+    async def close(self) -> None:
+        """Answer all waiting writes and refuse further ones."""
+        await self._writer.close()
+        await self._sources.head.close()
+
+    def known_series(self, tenant: str) -> KnownSeries:
+        """The series in the cache; see the port."""
+        return self._writer.known_series(tenant)
+
+    async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
+        """Store a batch; see the port."""
+        await self._writer.write_batch(tenant, batch)
+
+    @read_again
+    async def select(
+        self,
+        tenant: str,
+        selections: Sequence[SeriesSelection],
+        check_bytes: CheckBytes = any_bytes,
+    ) -> list[SampleBlock]:
+        """One block for each selection, all of one snapshot; see the port."""
+
+        async def read() -> list[SampleBlock]:
+            tenant_id = await self._database.tenants.find(tenant)
+            if tenant_id is None:
+                return [SampleBlock.empty() for _ in selections]
+            return await self._selections.select(tenant_id, selections, check_bytes)
+
+        return await self._database.guard.in_one_epoch(read)
+
+    @read_again
+    async def explain_select(
+        self, tenant: str, selections: Sequence[SeriesSelection], depth: ExplanationDepth
+    ) -> list[SelectionExplanation]:
+        """How each selection is read; see the port."""
+
+        async def explain() -> list[SelectionExplanation]:
+            tenant_id = await self._database.tenants.find(tenant)
+            return await self._selections.explain(tenant_id, selections, depth)
+
+        return await self._database.guard.in_one_epoch(explain)
+
+    async def delete(self, tenant: str, selection: SeriesSelection) -> int:
+        """Delete the samples of a selection; see the port.
+
+        The number is that of the samples just before the deletion.
+        """
+        bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
+        version = self._database.guard.version
+        tenant_id, ids = await self._series.selected_ids(tenant, selection)
+        if tenant_id is None or bounds.is_empty or not len(ids):
+            return 0
+        found, n_samples = await self._count(tenant_id, ids, bounds)
+        if n_samples:
+            await self._sources.log.delete(
+                tenant_id, found, bounds.start_ms, bounds.end_ms, version=version
+            )
+        return n_samples
+
+    @read_again
+    async def _count(
+        self, tenant_id: int, ids: IntArray, bounds: TimeBounds
+    ) -> tuple[IntArray, int]:
+        """Those of the series that have samples within bounds, and how many samples they have."""
+        found, n_samples, snapshots = [NO_SAMPLES.ids], 0, self._sources.snapshots
+        times = bounds.start_ms - 1, bounds.end_ms
+        windows = await windows_of(snapshots, tenant_id, *times, descending=False)
+        while not windows.is_done:
+            samples = await windows.read(snapshots, tenant_id, ids)
+            found.append(samples.ids)
+            n_samples += len(samples)
+        return np.unique(np.concatenate(found)), n_samples
+
+    @read_again
+    async def sample_bounds(self, tenant: str) -> tuple[int, int] | None:
+        """Times of the first and last sample; see the port."""
+        tenant_id = await self._database.tenants.find(tenant)
+        if tenant_id is None:
+            return None
+        async with acquired(self._database.read_pool) as connection:
+            generation = await self._series.reader.generation(connection, tenant_id)
+            every = await self._series.reader.resolve(connection, tenant_id, (), generation)
+        return await first_and_last(self._sources.snapshots, tenant_id, every.ids)
+
+    @read_again
+    async def sample_state(self, tenant: str, start_ms: int, end_ms: int) -> ChangeLogState:
+        """What the head knows of changed samples; see `ChangeReader`."""
+
+        async def read() -> ChangeLogState:
+            tenant_id = await self._database.tenants.find(tenant)
+            head = self._sources.head
+            return ChangeLogState(head.changes, tenant_id, (await head.view()).version)
+
+        return await self._database.guard.in_one_epoch(read)
+
+    async def ping(self) -> None:
+        """Returns when the database answers; see the port."""
+        await self._database.readiness.check()
+
+
+def _batch_writer(
+    series: SeriesAccess,
+    sources: BlockSources,
+    threshold_watch: ThresholdWatch,
+    stats: StorageStats,
+    options: StorageOptions,
+) -> BatchWriter:
+    database = series.database
+    policies = DuplicatePolicies(database.write_pool)
+    database.guard.on_step_back(policies.forget_all)
+    committer = ArrivalCommitter(sources.log, policies, sources.lookup)
+    return BatchWriter(
+        series,
+        threshold_watch,
+        SampleWriter(committer, options.group_commit, stats),
+        stats,
+        options.max_waiting_rows,
+        bounds=YEARS_1_TO_9999,
+        backlog=Backlog(database.write_pool, options.backlog),
+    )
+
+
+def _conforms(store: BlockStore) -> tuple[Store, ChangeReader]:
+    """Checked by mypy: the store has the shape of its ports."""
+    return store, store

@@ -1,0 +1,1 @@
+"""The tables of drained samples: runs, blocks and rows."""

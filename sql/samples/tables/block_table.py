@@ -1,0 +1,196 @@
+"""The tables of what is stored for good: runs, blocks near now by day, and blocks far from now."""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+import numpy as np
+
+from promcompat.core.model import BoolArray, IntArray
+from sql.catalog import MS_PER_DAY
+from sql.database.connection_pool import Connection
+from sql.query_loader import load_queries
+from sql.samples.codec.pages import Page, encode_pages
+from sql.samples.columns.series_samples import SeriesSamples
+
+QUERIES: Final = load_queries("blocks")
+FAR_DAY: Final = -(2**31)
+"""The `day` of runs that are far from now: they have samples of any days."""
+NEAR_DAYS_BACK: Final = 32
+NEAR_DAYS_AHEAD: Final = 2
+MAX_PAGE_SAMPLES: Final = 8192
+MAX_PAGE_BYTES: Final = 64 * 1024
+MIN_BLOCK_SAMPLES: Final = 240
+"""Fewer samples of a series and day stay in runs: a row of their own would cost more than they."""
+FINAL_LEVEL: Final = 100
+"""The first level of what was merged after the end of its day."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the samples of a run or block come from, and what was done to them; see the table."""
+
+    tenant_id: int
+    day: int
+    level: int
+    replaces: bool
+    first_arrival: int
+    last_arrival: int
+    deleted_through: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRow:
+    """A row of `sample_run`."""
+
+    origin: Origin
+    n_series: int
+    page: Page
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRow:
+    """A row of `sample_block`, or of `sample_block_far` if the origin's day is FAR_DAY."""
+
+    origin: Origin
+    page: Page
+
+    @property
+    def day(self) -> int:
+        """The UTC day of the samples."""
+        return self.page.first_ms // MS_PER_DAY
+
+
+def day_of(time_ms: int) -> int:
+    """The UTC day of a time, within the days that a column can hold."""
+    return max(FAR_DAY, min(time_ms // MS_PER_DAY, -FAR_DAY - 1))
+
+
+def run_rows(origin: Origin, samples: SeriesSamples) -> list[RunRow]:
+    """The samples as pages of many series."""
+    if not len(samples):
+        return []
+    pages = encode_pages(samples, MAX_PAGE_SAMPLES, MAX_PAGE_BYTES)
+    firsts = np.searchsorted(samples.ids, [page.first_series for page in pages])
+    lasts = np.searchsorted(samples.ids, [page.last_series for page in pages])
+    counts = (lasts - firsts + 1).tolist()
+    return [RunRow(origin, n, page) for n, page in zip(counts, pages, strict=True)]
+
+
+def block_rows(origin: Origin, samples: SeriesSamples) -> list[BlockRow]:
+    """The samples as blocks, each of one series and one UTC day."""
+    rows = []
+    for _, of_day in by_day(samples):
+        pages = encode_pages(of_day, MAX_PAGE_SAMPLES, MAX_PAGE_BYTES, per_series=True)
+        rows += [BlockRow(origin, page) for page in pages]
+    return rows
+
+
+def by_day(samples: SeriesSamples) -> Iterator[tuple[int, SeriesSamples]]:
+    """The samples of each UTC day, as days since 1970-01-01."""
+    if not len(samples):
+        return
+    days = samples.timestamps // MS_PER_DAY
+    found = distinct_days(days)
+    if len(found) == 1:
+        yield found[0], samples
+        return
+    for day in found:
+        yield day, samples.where(days == day)
+
+
+def distinct_days(days: IntArray) -> list[int]:
+    """The distinct elements, ascending; of days that are close to each other without sorting."""
+    first, last = int(days.min()), int(days.max())
+    if last - first > len(days):
+        return [int(day) for day in np.unique(days)]
+    return [first + int(index) for index in np.flatnonzero(np.bincount(days - first))]
+
+
+def near_and_far(
+    samples: SeriesSamples, near_days: Collection[int]
+) -> Iterator[tuple[int, SeriesSamples]]:
+    """The samples of each near day, and those of all other days together as FAR_DAY."""
+    if not len(samples):
+        return
+    days = samples.timestamps // MS_PER_DAY
+    found = distinct_days(days)
+    near = [day for day in found if day in near_days]
+    if len(found) == 1:
+        yield (near[0] if near else FAR_DAY), samples
+        return
+    for day in near:
+        yield day, samples.where(days == day)
+    if len(near) < len(found):
+        yield FAR_DAY, samples.where(~np.isin(days, near))
+
+
+def worth_a_block(samples: SeriesSamples) -> BoolArray:
+    """Of each sample, whether its series and UTC day have enough samples for a block."""
+    days = samples.timestamps // MS_PER_DAY
+    is_first = np.diff(days, prepend=days[:1] - 1) != 0
+    is_first[samples.offsets[:-1]] = True
+    starts = np.flatnonzero(is_first)
+    sizes = np.diff(np.append(starts, len(days)))
+    return np.repeat(sizes >= MIN_BLOCK_SAMPLES, sizes)
+
+
+async def insert_runs(connection: Connection, rows: Sequence[RunRow]) -> None:
+    """Insert runs of any tenants and days, in one statement."""
+    if not rows:
+        return
+    columns = list(
+        zip(
+            *(
+                (
+                    row.origin.day,
+                    *_origin_columns(row.origin),
+                    *_page_columns(row.page),
+                    row.n_series,
+                )
+                for row in rows
+            ),
+            strict=True,
+        )
+    )
+    await connection.execute(QUERIES["insert_runs"], *columns)
+
+
+async def insert_blocks(connection: Connection, rows: Sequence[BlockRow]) -> None:
+    """Insert blocks; a near day needs its partition, see `create_block_partition`."""
+    for is_far, group in groupby(rows, lambda row: row.origin.day == FAR_DAY):
+        columns = list(
+            zip(
+                *(
+                    (row.day, *_origin_columns(row.origin), *_page_columns(row.page))
+                    for row in group
+                ),
+                strict=True,
+            )
+        )
+        await connection.execute(
+            QUERIES["insert_far_blocks" if is_far else "insert_blocks"], *columns
+        )
+
+
+def _origin_columns(origin: Origin) -> tuple[object, ...]:
+    return (
+        origin.tenant_id,
+        origin.level,
+        origin.replaces,
+        origin.first_arrival,
+        origin.last_arrival,
+        origin.deleted_through,
+    )
+
+
+def _page_columns(page: Page) -> tuple[object, ...]:
+    return (
+        page.n_samples,
+        page.first_series,
+        page.last_series,
+        page.first_ms,
+        page.last_ms,
+        page.payload,
+    )

@@ -1,0 +1,95 @@
+"""Says which rollups no longer hold, in the transaction that changes their samples."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from promcompat.core.model import IntArray
+from sql.catalog import MS_PER_DAY
+from sql.database.connection_pool import Connection
+from sql.query_loader import load_queries
+from sql.samples.columns.fold import Deletion
+from sql.samples.columns.series_samples import SeriesSamples
+
+QUERIES: Final = load_queries("rollups")
+_SERIES_APART: Final = 32
+"""Up to so many series of a day are marked each for itself, more of them as one range."""
+_ALL_SERIES: Final = (-(1 << 63), (1 << 63) - 1)
+
+
+class Touched(NamedTuple):
+    """Samples of a tenant that have changed; all bounds are inclusive, times are Unix ms."""
+
+    tenant_id: int
+    first_series: int
+    last_series: int
+    first_ms: int
+    last_ms: int
+
+
+async def note_touched(connection: Connection, touched: Sequence[Touched]) -> None:
+    """Mark the rollups of samples that are being changed, so that nobody reads them any more.
+
+    To be called in the transaction that changes the samples, while it holds the lock of drains and
+    compaction (see `drain_transaction`). What is not rolled up needs no mark, and gets none. The
+    next run of rollups computes what is marked from the samples that are left.
+    """
+    if touched:
+        await connection.execute(QUERIES["note_touched"], *zip(*touched, strict=True))
+
+
+async def forget_rolled_days(
+    connection: Connection, before_day: int, tenant_id: int | None = None
+) -> None:
+    """Forget the rollups of the days before one, of one tenant or of all, with their samples.
+
+    To be called in the transaction that drops the samples, as `note_touched`. Their rows are
+    deleted later, by the next run of rollups.
+    """
+    await connection.execute(QUERIES["forget_rolled_days"], before_day, tenant_id)
+
+
+def touched_by(tenant_id: int, samples: SeriesSamples) -> list[Touched]:
+    """What new samples of a tenant touch, each within one UTC day."""
+    if not len(samples):
+        return []
+    days = samples.timestamps // MS_PER_DAY
+    if days.min() == days.max():
+        return _touched_in_day(tenant_id, samples)
+    order = np.argsort(days, kind="stable")
+    starts = np.flatnonzero(np.diff(days[order], prepend=days[order[0]] - 1))
+    ids = np.repeat(samples.ids, np.diff(samples.offsets))[order]
+    times = samples.timestamps[order]
+    return _ranges(tenant_id, starts, ids, times)
+
+
+def deleted_by(tenant_id: int, deletion: Deletion) -> list[Touched]:
+    """What a deletion touches."""
+    times = deletion.first_ms, deletion.last_ms
+    ids = deletion.series_ids
+    if ids is None:
+        return [Touched(tenant_id, *_ALL_SERIES, *times)]
+    if len(ids) > _SERIES_APART:
+        return [Touched(tenant_id, int(ids[0]), int(ids[-1]), *times)]
+    return [Touched(tenant_id, one, one, *times) for one in ids.tolist()]
+
+
+def _touched_in_day(tenant_id: int, samples: SeriesSamples) -> list[Touched]:
+    starts = samples.offsets[:-1]
+    if len(samples.ids) > _SERIES_APART:
+        starts = starts[:1]
+    ids = np.repeat(samples.ids, np.diff(samples.offsets))
+    return _ranges(tenant_id, starts, ids, samples.timestamps)
+
+
+def _ranges(tenant_id: int, starts: IntArray, ids: IntArray, times: IntArray) -> list[Touched]:
+    """One range for the rows from each start to the next."""
+    columns = (
+        np.minimum.reduceat(ids, starts),
+        np.maximum.reduceat(ids, starts),
+        np.minimum.reduceat(times, starts),
+        np.maximum.reduceat(times, starts),
+    )
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return [Touched(tenant_id, *row) for row in rows]
