@@ -269,7 +269,12 @@ class Engine:
         budget = run.budget
         try:
             async with asyncio.timeout(budget.remaining_seconds):
-                blocks = await self._reader.select(run.query.tenant, selections, budget.check_bytes)
+                blocks = await self._reader.select(
+                    run.query.tenant,
+                    selections,
+                    budget.check_bytes,
+                    asked_at=run.query.asked_at,
+                )
         except TimeoutError as exc:
             raise QueryTimeoutError("query timed out in query execution") from exc
         n_samples = sum(len(block.timestamps) for block in blocks)

@@ -15,7 +15,9 @@ class Query:
     engine's when None; a query may ask for less time than the engine allows, never for more.
     `QueryService` cuts the answer to its first `limit` series (0: all). With `counts_samples` the
     samples no answer depends on are read as well, for the statistics to count them, and no step
-    comes from a cache; without `use_cache` no step does either.
+    comes from a cache; without `use_cache` no step does either. The answer has what was stored
+    before `asked_at`, a time of `time.monotonic` (None: before it is run): questions that were
+    asked at once may share what is read for one of them.
     """
 
     tenant: str
@@ -27,6 +29,7 @@ class Query:
     limit: int = 0
     counts_samples: bool = False
     use_cache: bool = True
+    asked_at: float | None = None
 
     @property
     def is_range(self) -> bool:

@@ -133,6 +133,8 @@ class InMemoryStore:
         tenant: str,
         selections: Sequence[SeriesSelection],
         check_bytes: CheckBytes = any_bytes,
+        *,
+        asked_at: float | None = None,
     ) -> list[SampleBlock]:
         """See the port."""
         data = self._tenants.get(tenant)

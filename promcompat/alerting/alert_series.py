@@ -26,18 +26,20 @@ async def write_alert_series(
     before: Iterable[Alert],
     after: Iterable[Alert],
     at_ms: int,
-) -> None:
+) -> bool:
     """Write the series of alerts as an evaluation at `at_ms` left them; those of closed alerts end.
 
-    A sample that another writer stored for that time is kept. Raises StorageUnavailableError.
+    Returns whether there was something to write. A sample that another writer stored for that time
+    is kept. Raises StorageUnavailableError.
     """
     batch = _batch(_samples(after), _samples(before), at_ms)
     if not len(batch):
-        return
+        return False
     try:
         await metrics.write(tenant, batch)
     except WriteRejectedError as exc:
         _LOGGER.debug("alert series could not be written", extra={"reason": str(exc)})
+    return True
 
 
 def _samples(alerts: Iterable[Alert]) -> dict[Labels, float]:

@@ -30,6 +30,38 @@ from promql.values.matrix import QueryResult
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_PARALLEL_GROUPS = 2
+_SHARED_SECONDS = 1.0
+"""So long the rules of a group share what the store asked the database for one of them."""
+
+
+class _Moment:
+    """The time of `time.monotonic` before which everything stored is seen by the rules of a group.
+
+    A rule sees the alerts of the rules before it, so whoever writes them renews the moment.
+    """
+
+    def __init__(self) -> None:
+        self._asked_at = time.monotonic()
+
+    def renew(self) -> None:
+        self._asked_at = time.monotonic()
+
+    @property
+    def asked_at(self) -> float:
+        if time.monotonic() - self._asked_at > _SHARED_SECONDS:
+            self.renew()
+        return self._asked_at
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    """One evaluation of a rule, and the alerts that are open before it."""
+
+    tenant: str
+    rule: AlertRule
+    at_ms: int
+    moment: _Moment
+    known: Mapping[Labels, Alert]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +118,13 @@ class RuleEvaluator:
             if session is None:
                 return
             unavailable: StorageUnavailableError | None = None
+            moment = _Moment()
             for rule, evaluated_ms in session.rules:
                 now_ms = self._metrics.now_ms()
                 at_ms = slot_of(group.tenant, group.group, rule.interval_ms, now_ms)
                 if at_ms > evaluated_ms:
                     try:
-                        await self._evaluate_rule(session, group.tenant, rule, at_ms)
+                        await self._evaluate_rule(session, group.tenant, rule, at_ms, moment)
                     except StorageUnavailableError as exc:
                         # The database may fail to answer the query of this rule only.
                         unavailable = exc
@@ -99,11 +132,16 @@ class RuleEvaluator:
                 raise unavailable
 
     async def _evaluate_rule(
-        self, session: EvaluationSession, tenant: str, rule: AlertRule, at_ms: int
+        self,
+        session: EvaluationSession,
+        tenant: str,
+        rule: AlertRule,
+        at_ms: int,
+        moment: _Moment,
     ) -> None:
         started = time.perf_counter()
         known = {alert.labels: alert for alert in await session.open_alerts(rule.id)}
-        changes, error = await self._try_to_advance(tenant, rule, at_ms, known)
+        changes, error = await self._try_to_advance(_Evaluation(tenant, rule, at_ms, moment, known))
         seconds = time.perf_counter() - started
         self._stats.rule_evaluations += 1
         self._stats.rule_evaluation_failures += bool(error)
@@ -115,30 +153,28 @@ class RuleEvaluator:
         evaluation = RuleEvaluation(evaluated_at_ms=at_ms, duration_seconds=seconds, error=error)
         await session.record(rule.id, evaluation, changes)
 
-    async def _try_to_advance(
-        self, tenant: str, rule: AlertRule, at_ms: int, known: Mapping[Labels, Alert]
-    ) -> tuple[list[AlertChange], str]:
+    async def _try_to_advance(self, asked: _Evaluation) -> tuple[list[AlertChange], str]:
         """As `_advance`, with its errors as text. Raises StorageUnavailableError."""
         try:
-            return await self._advance(tenant, rule, at_ms, known)
+            return await self._advance(asked)
         except StorageUnavailableError:
             raise
         except _LimitExceededError as exc:
-            changes = [close_change(alert, at_ms) for alert in known.values()]
-            await self._write_series(tenant, known, changes, at_ms)
+            changes = [close_change(alert, asked.at_ms) for alert in asked.known.values()]
+            await self._write_series(asked, changes)
             return changes, str(exc)
         except PromcompatError as exc:
             return [], str(exc)
         except Exception:
             # The boundary of one rule: whatever is wrong with it, the others must be evaluated.
-            _LOGGER.exception("rule failed", extra={"tenant": tenant, "rule": rule.name})
+            fields = {"tenant": asked.tenant, "rule": asked.rule.name}
+            _LOGGER.exception("rule failed", extra=fields)
             return [], "internal error, see the server log"
 
-    async def _advance(
-        self, tenant: str, rule: AlertRule, at_ms: int, known: Mapping[Labels, Alert]
-    ) -> tuple[list[AlertChange], str]:
+    async def _advance(self, asked: _Evaluation) -> tuple[list[AlertChange], str]:
         """The changes of the rule's alerts, and an error that did not stop them, or `""`."""
-        found, fault = await self._find_elements(tenant, rule, at_ms)
+        rule, at_ms, known = asked.rule, asked.at_ms, asked.known
+        found, fault = await self._find_elements(asked)
         previous = {labels: progress_of(alert) for labels, alert in known.items()}
         timing = AlertTiming(rule.for_ms, rule.keep_firing_for_ms)
         values = {labels: element.value for labels, element in found.items()}
@@ -152,31 +188,26 @@ class RuleEvaluator:
             for labels, progress in advanced.items()
         ]
         # Before the states are recorded: a crash in between writes the same samples again.
-        await self._write_series(tenant, known, changes, at_ms)
+        await self._write_series(asked, changes)
         return changes, fault
 
-    async def _find_elements(
-        self, tenant: str, rule: AlertRule, at_ms: int
-    ) -> tuple[dict[Labels, _Element], str]:
+    async def _find_elements(self, asked: _Evaluation) -> tuple[dict[Labels, _Element], str]:
         """The elements by the labels of their alerts, and the fault of a template or `""`."""
+        rule, at = asked.rule, EvalRange.instant(asked.at_ms)
 
         async def query(text: str) -> QueryResult:
-            return await self._queries.run(Query(tenant, text, EvalRange.instant(at_ms)))
+            question = Query(asked.tenant, text, at, asked_at=asked.moment.asked_at)
+            return await self._queries.run(question)
 
-        templates = TemplateExpander(query, self._external_url, at_ms)
+        templates = TemplateExpander(query, self._external_url, asked.at_ms)
         result = await query(rule.expr)
         found = await templates.run(lambda expand: _elements_of_alerts(rule, result, expand))
         return found, templates.fault
 
-    async def _write_series(
-        self,
-        tenant: str,
-        known: Mapping[Labels, Alert],
-        changes: list[AlertChange],
-        at_ms: int,
-    ) -> None:
-        after = [change.alert for change in changes]
-        await write_alert_series(self._metrics, tenant, known.values(), after, at_ms)
+    async def _write_series(self, asked: _Evaluation, changes: list[AlertChange]) -> None:
+        after, before = [change.alert for change in changes], asked.known.values()
+        if await write_alert_series(self._metrics, asked.tenant, before, after, asked.at_ms):
+            asked.moment.renew()
 
 
 class _LimitExceededError(ExecutionError):

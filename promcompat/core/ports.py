@@ -41,9 +41,13 @@ class SampleReader(Protocol):
         tenant: str,
         selections: Sequence[SeriesSelection],
         check_bytes: CheckBytes = any_bytes,
+        *,
+        asked_at: float | None = None,
     ) -> list[SampleBlock]:
         """One block for each selection, in their order; an unknown tenant has no series.
 
+        They have every write that was acknowledged before `asked_at`, a time of `time.monotonic`
+        (None: before the call): questions with one such time may share what was read for one.
         Raises StorageUnavailableError when the database is not available, and whatever
         `check_bytes` raises, which is called while samples arrive.
         """
@@ -144,10 +148,13 @@ class SampleState(Protocol):
 class ChangeReader(Protocol):
     """Tells caches of answers whether these are still valid."""
 
-    async def sample_state(self, tenant: str, start_ms: int, end_ms: int) -> SampleState:
+    async def sample_state(
+        self, tenant: str, start_ms: int, end_ms: int, *, asked_at: float | None = None
+    ) -> SampleState:
         """The state of samples in `[start_ms, end_ms]`; what is read afterwards is not older.
 
-        Raises StorageUnavailableError.
+        It includes what was acknowledged before `asked_at`, as in `SampleReader`. Raises
+        StorageUnavailableError.
         """
 
 

@@ -5,6 +5,7 @@ of an answer, and what the store knew of changes before (see docs/adr/0010); a l
 same step grid takes those whose samples did not change, and the engine evaluates only the rest.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -100,10 +101,15 @@ class RangeResultCache:
         reach = await self._reach(query)
         if reach is None:
             return await self._engine.run(query)
-        asked = query.eval_range
+        # So that the store asks the database once, for the state and for samples.
+        asked_at = time.monotonic() if query.asked_at is None else query.asked_at
+        query, asked = replace(query, asked_at=asked_at), query.eval_range
         # Read the state before samples: a change in between makes an entry invalid, never wrong.
         state = await self._changes.sample_state(
-            query.tenant, asked.start_ms - reach.back_ms, asked.end_ms + reach.ahead_ms
+            query.tenant,
+            asked.start_ms - reach.back_ms,
+            asked.end_ms + reach.ahead_ms,
+            asked_at=asked_at,
         )
         request = _Request(
             query=query,

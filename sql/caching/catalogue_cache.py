@@ -79,8 +79,8 @@ class SeenSamples:
 class Catalogue(Generic[ItemT]):
     """The items of a list, complete for `generation`, which was read before.
 
-    Item `i` is of `sizes[i]` series, at least one; `newest[i]`, the likeliest to have samples, is
-    one of them.
+    Item `i` is of `sizes[i]` series (2: of any number); `newest[i]`, the likeliest to have samples,
+    is one of them.
     """
 
     generation: int

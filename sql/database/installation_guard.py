@@ -137,6 +137,15 @@ class InstallationGuard:
             raise StaleKnowledgeError("the database was restarted or restored; try again")
         return self.epoch_number
 
+    def number_of(self, epoch: str) -> int:
+        """The number of an epoch that `check_read` has seen.
+
+        Raises StaleKnowledgeError when the database has stepped back since.
+        """
+        if epoch != self._epoch:
+            raise StaleKnowledgeError("the database was restarted or restored; try again")
+        return self.epoch_number
+
     def step_back(self) -> None:
         """Have everything dropped: an id went back, though the epoch is the same."""
         self._step_back(self._epoch)

@@ -10,14 +10,23 @@ SELECT append_arrivals(
 -- One snapshot's state, and what came after arrival $1 and after change $2, a row each (source 1 and 2);
 -- one row with source NULL when nothing came. The arrivals are the oldest ones, at most $3, with at most
 -- $4 bytes, but at least one; all that were set aside are among them. The changes are the oldest ones,
--- at most $5.
+-- at most $5. The generations are those of the series of tenants $6, in their order.
 WITH state AS (
     SELECT
         database_epoch() AS epoch,
         s.drained_through,
         greatest(s.drained_through, (SELECT max(a.id) FROM arrival AS a)) AS last_id,
         greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change,
-        $2 < s.changes_pruned_through AS is_gap
+        $2 < s.changes_pruned_through AS is_gap,
+        ARRAY(
+            SELECT (
+                SELECT coalesce(sum(g.generation), 0)::bigint
+                FROM series_generation AS g
+                WHERE g.tenant_id = t.id
+            )
+            FROM unnest($6::integer[]) WITH ORDINALITY AS t (id, n)
+            ORDER BY t.n
+        ) AS generations
     FROM drain_state AS s
 ),
 next_arrivals AS (

@@ -39,25 +39,6 @@ ORDER BY t.tenant_id, d.day
 ON CONFLICT (tenant_id, day)
 DO UPDATE SET generation = greatest(l.generation + 1, excluded.generation)
 
--- live_metric_names --
--- The metric names of a tenant that have a sample from $2 to $3, Unix ms (NULL: from the first, to the
--- last one). The series of a name are probed up to the first that has one: OFFSET 0 prevents a join.
-SELECT n.metric_name
-FROM metric_names_of($1) AS n (metric_name)
-WHERE n.metric_name <> '' AND EXISTS (
-    SELECT
-    FROM series AS s
-    WHERE s.tenant_id = $1 AND s.metric_name = n.metric_name AND EXISTS (
-        SELECT
-        FROM sample AS p
-        WHERE p.series_id = s.id
-            AND ($2::bigint IS NULL OR p.ts >= from_unix_ms($2))
-            AND ($3::bigint IS NULL OR p.ts < from_unix_ms($3 + 1))
-        OFFSET 0
-    )
-    OFFSET 0
-)
-
 -- live_catalogue_items --
 -- Which of the items $4 of the list `catalogue_items` have a series with a sample from $5 to $6, Unix ms
 -- (NULL: from the first, to the last one). With each, packed, that series and its newest Unix ms.
@@ -79,6 +60,7 @@ FROM (
             END AS value
         FROM series AS s
         WHERE s.tenant_id = $1 AND ($2::bigint[] IS NULL OR s.id = ANY($2))
+            AND ($3 <> '__name__' OR s.metric_name = ANY($4::text[]))
     ) AS v
     WHERE v.value = ANY($4::text[])
     GROUP BY 1

@@ -87,10 +87,6 @@ CROSS JOIN LATERAL (
 ) AS s
 WHERE n.metric_name <> '' AND s.id IS NOT NULL
 
--- series_of_names --
--- Every series of given metrics of a tenant.
-SELECT id, metric_name FROM series WHERE tenant_id = $1 AND metric_name = ANY($2::text[])
-
 -- series_of_items --
 -- The series of each of the items $4 of the list `catalogue_items`, the newest first: items separated by
 -- NUL, the number of series of each, and their ids, packed.
@@ -114,6 +110,7 @@ FROM (
             END AS value
         FROM series AS s
         WHERE s.tenant_id = $1 AND ($2::bigint[] IS NULL OR s.id = ANY($2))
+            AND ($3 <> '__name__' OR s.metric_name = ANY($4::text[]))
     ) AS v
     WHERE v.value = ANY($4::text[])
     GROUP BY 1

@@ -1,5 +1,6 @@
 """The lists of the API: label sets, label names and label values of a tenant's series."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar, cast
@@ -21,41 +22,48 @@ from sql.query_loader import load_queries
 from sql.series.reader import SeriesReader
 
 ItemT = TypeVar("ItemT")
+_UNCOUNTED: Final = 2
+"""The series of a name are not counted; there may be others than the newest one."""
 _QUERIES: Final = load_queries("series")
 _NAME_SETS: Final = ""
 """Used as a label, it stands for the sets of label names. No label has an empty name."""
 
 
-class SampleProbes(Protocol):
-    """Which series have samples; bounds are inclusive.
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A tenant whose samples are looked for, of which times, and since when they are stored.
 
-    The caller holds no connection, but where one is given: callers that wait for another one would
-    block each other.
+    The bounds are inclusive; `asked_at` as in `promcompat.core.ports.SampleReader`.
     """
 
-    async def live_metric_names(self, tenant_id: int, bounds: TimeBounds) -> list[str]:
-        """The names of the tenant's metrics that have a sample within bounds."""
+    tenant_id: int
+    bounds: TimeBounds
+    asked_at: float
 
-    async def read_state(
-        self, connection: Connection, tenant_id: int, bounds: TimeBounds
-    ) -> tuple[int, ReadState | None]:
+
+class SampleProbes(Protocol):
+    """Which series have samples.
+
+    The caller holds no connection: callers that wait for another one would block each other.
+    """
+
+    async def read_state(self, sought: Sought) -> tuple[int, ReadState | None]:
         """The generation of the tenant's series, and what decides whether sightings are valid.
 
         None: sightings are not kept.
         """
 
     async def newest_samples(
-        self, tenant_id: int, series_ids: IntArray, bounds: TimeBounds
+        self, sought: Sought, series_ids: IntArray
     ) -> tuple[IntArray, IntArray]:
         """Which of the series (indices) have a sample within bounds, and the newest's Unix ms."""
 
     async def live_items(
         self,
-        tenant_id: int,
+        sought: Sought,
         series_ids: Sequence[int] | None,
         label: str | None,
         items: Sequence[str],
-        bounds: TimeBounds,
     ) -> tuple[list[str], IntArray, IntArray]:
         """The items that some series with a sample within bounds has.
 
@@ -127,11 +135,6 @@ class PostgresCatalogue:
         bounds = TimeBounds.clamp(start_ms, end_ms)
         if not name or not is_storable_text(name):
             return []
-        if name == METRIC_NAME and not matcher_sets:
-            names = await self._database.guard.in_one_epoch(
-                lambda: self._metric_names(tenant, bounds)
-            )
-            return _limited(names, limit)
         found = cast(list[str], await self._items(tenant, name, matcher_sets, bounds))
         return _limited(found, limit)
 
@@ -152,18 +155,6 @@ class PostgresCatalogue:
             return await self._matching_ids(connection, tenant_id, matcher_sets, generation)
 
     @read_again
-    async def _metric_names(self, tenant: str, bounds: TimeBounds) -> list[str]:
-        """One probe for each name, which costs less than caching them."""
-        tenant_id = await self._database.tenants.find(tenant)
-        if tenant_id is None or bounds.is_empty:
-            return []
-        if not bounds.is_everything:
-            return await self._probes.live_metric_names(tenant_id, bounds)
-        async with acquired(self._database.read_pool) as connection:
-            rows = await connection.fetch(_QUERIES["metric_names"], tenant_id)
-        return [row["metric_name"] for row in rows if row["metric_name"]]
-
-    @read_again
     async def _items(
         self, tenant: str, label: str | None, matcher_sets: MatcherSets, bounds: TimeBounds
     ) -> list[Labels] | list[str]:
@@ -181,26 +172,23 @@ class PostgresCatalogue:
         if tenant_id is None or bounds.is_empty:
             return []
         question = _Question(tenant_id, label, tuple(dict.fromkeys(matcher_sets)))
-        async with acquired(self._database.read_pool) as connection:
-            generation, state = await self._probes.read_state(connection, tenant_id, bounds)
-            catalogue = cast(
-                Catalogue[str], await self._catalogue(connection, question, generation)
-            )
+        sought = Sought(tenant_id, bounds, time.monotonic())
+        generation, state = await self._probes.read_state(sought)
+        catalogue = cast(Catalogue[str], await self._catalogue(question, generation))
         if bounds.is_everything:
             return list(catalogue.items)
-        is_live = await self._find_live(question, catalogue, bounds, state)
+        is_live = await self._find_live(question, catalogue, sought, state)
         return catalogue.chosen(is_live)
 
-    async def _catalogue(
-        self, connection: Connection, question: _Question, generation: int
-    ) -> Catalogue[object]:
+    async def _catalogue(self, question: _Question, generation: int) -> Catalogue[object]:
         """The cached list of a question, or a new one."""
         catalogue = self._cache.get(question, generation)
         if catalogue is None:
-            ids = await self._matching_ids(
-                connection, question.tenant_id, question.matcher_sets, generation
-            )
-            catalogue = await self._read(connection, question, generation, ids)
+            async with acquired(self._database.read_pool) as connection:
+                ids = await self._matching_ids(
+                    connection, question.tenant_id, question.matcher_sets, generation
+                )
+                catalogue = await self._read(connection, question, generation, ids)
             self._cache.add(question, question.n_bytes, catalogue)
         return catalogue
 
@@ -209,6 +197,8 @@ class PostgresCatalogue:
     ) -> Catalogue[object]:
         if question.label is None:
             return await self._label_sets(connection, question.tenant_id, generation, ids)
+        if question.label == METRIC_NAME and ids is None:
+            return await _metric_names(connection, question.tenant_id, generation)
         row = await connection.fetchrow(
             _QUERIES["catalogue_items"], question.tenant_id, _ids_or_none(ids), question.label
         )
@@ -230,7 +220,7 @@ class PostgresCatalogue:
         self,
         question: _Question,
         catalogue: Catalogue[str],
-        bounds: TimeBounds,
+        sought: Sought,
         state: ReadState | None,
     ) -> BoolArray:
         """Which items have a series with a sample within bounds.
@@ -242,14 +232,12 @@ class PostgresCatalogue:
         before = catalogue.sightings
         known = np.zeros(len(catalogue.items), np.bool_)
         if state is not None:
-            known = before.within(bounds, state)
-        sought = np.flatnonzero(~known)
-        seen = await self._probe_newest_series(
-            question.tenant_id, sought, before.series_ids[sought], bounds
-        )
-        left = sought[~np.isin(sought, seen.items) & (catalogue.sizes[sought] > 1)]
+            known = before.within(sought.bounds, state)
+        missing = np.flatnonzero(~known)
+        seen = await self._probe_newest_series(sought, missing, before.series_ids[missing])
+        left = missing[~np.isin(missing, seen.items) & (catalogue.sizes[missing] > 1)]
         if len(left):
-            others = await self._probe_all_series(question, catalogue, left, bounds)
+            others = await self._probe_all_series(question, catalogue, left, sought)
             seen = seen.and_others(others)
         if state is not None:
             catalogue.sightings = before.renewed(known, seen, state)
@@ -257,16 +245,12 @@ class PostgresCatalogue:
         return known
 
     async def _probe_newest_series(
-        self,
-        tenant_id: int,
-        items: IntArray,
-        series_ids: IntArray,
-        bounds: TimeBounds,
+        self, sought: Sought, items: IntArray, series_ids: IntArray
     ) -> SeenSamples:
         """Which items have a sample of their newest series within bounds."""
         if not len(items):
             return SeenSamples(items, series_ids, items)
-        rows, times_ms = await self._probes.newest_samples(tenant_id, series_ids, bounds)
+        rows, times_ms = await self._probes.newest_samples(sought, series_ids)
         return SeenSamples(items[rows], series_ids[rows], times_ms)
 
     async def _probe_all_series(
@@ -274,7 +258,7 @@ class PostgresCatalogue:
         question: _Question,
         catalogue: Catalogue[str],
         items: IntArray,
-        bounds: TimeBounds,
+        sought: Sought,
     ) -> SeenSamples:
         """The same for all series of some items, which are label values or sets of names."""
         async with acquired(self._database.read_pool) as connection:
@@ -283,11 +267,7 @@ class PostgresCatalogue:
             )
         number_of = {catalogue.items[item]: item for item in items.tolist()}
         found, series_ids, times_ms = await self._probes.live_items(
-            question.tenant_id,
-            _ids_or_none(ids),
-            question.label,
-            list(number_of),
-            bounds,
+            sought, _ids_or_none(ids), question.label, list(number_of)
         )
         numbers = [number_of[item] for item in found]
         return SeenSamples(np.array(numbers, np.int64), series_ids, times_ms)
@@ -302,6 +282,18 @@ class PostgresCatalogue:
             for matchers in matcher_sets
         ]
         return found[0] if len(found) == 1 else np.unique(np.concatenate(found))
+
+
+async def _metric_names(
+    connection: Connection, tenant_id: int, generation: int
+) -> Catalogue[object]:
+    """The names of all metrics: a probe for each, however many series there are."""
+    rows = await connection.fetch(_QUERIES["newest_series_of_names"], tenant_id)
+    names = sorted((row["metric_name"], row["newest"]) for row in rows)
+    newest = np.array([series_id for _, series_id in names], np.int64)
+    return Catalogue(
+        generation, [name for name, _ in names], newest, np.full(len(names), _UNCOUNTED)
+    )
 
 
 def _limited(items: list[ItemT], limit: int) -> list[ItemT]:

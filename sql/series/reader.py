@@ -66,8 +66,14 @@ class SeriesReader:
         Raises StaleKnowledgeError when the database stepped back since it was read last.
         """
         row = await connection.fetchrow(_QUERIES["series_generation"], tenant_id)
-        epoch = self._guard.check_read(row["epoch"])
-        return epoch * _GENERATIONS + int(row["generation"])
+        return self._guard.check_read(row["epoch"]) * _GENERATIONS + int(row["generation"])
+
+    def generation_in(self, epoch: str, generation: int) -> int:
+        """The same of a generation that the head read, and of the epoch that it read with it.
+
+        Raises StaleKnowledgeError when the database has stepped back since.
+        """
+        return self._guard.number_of(epoch) * _GENERATIONS + generation
 
     async def read_state(
         self, connection: Connection, tenant_id: int, start_ms: int, end_ms: int, now_ms: int
@@ -94,16 +100,22 @@ class SeriesReader:
 
         `generation` must have been read before, on any connection, since the query began.
         """
-        key = (tenant_id, tuple(matchers))
-        resolved = self._selectors.get(key, generation)
-        if resolved is not None:
-            self._stats.selector_cache_hits += 1
-            return resolved
+        known = self.resolved(tenant_id, matchers, generation)
+        if known is not None:
+            return known
         self._stats.selector_cache_misses += 1
         ids = await self._matching_ids(connection, tenant_id, matchers)
         resolved = ResolvedSelector(generation, ids)
-        self._selectors.add(key, resolved)
+        self._selectors.add((tenant_id, tuple(matchers)), resolved)
         return resolved
+
+    def resolved(
+        self, tenant_id: int, matchers: Sequence[LabelMatcher], generation: int
+    ) -> ResolvedSelector | None:
+        """The same from the cache; None if it does not know."""
+        found = self._selectors.get((tenant_id, tuple(matchers)), generation)
+        self._stats.selector_cache_hits += found is not None
+        return found
 
     def remember_labels(
         self, key: SelectorKey, selector: ResolvedSelector, series: LabelledSeries

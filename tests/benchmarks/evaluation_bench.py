@@ -92,6 +92,8 @@ class BlockReader:
         _tenant: str,
         selections: Sequence[SeriesSelection],
         _check_bytes: CheckBytes = any_bytes,
+        *,
+        asked_at: float | None = None,
     ) -> list[SampleBlock]:
         return [self._block] * len(selections)
 

@@ -1,8 +1,9 @@
 """`python -m tests.benchmarks.query_bench`: queries beside Prometheus and VictoriaMetrics.
 
 All three hold the same data and are asked the same queries in turn, over HTTP. Caches of results
-are passed by but for the refreshes. Nothing is asserted: figures of a shared machine are for
-people to judge, as ratios.
+are passed by but for the refreshes. As it is, the newest samples are in memory, and with `--cold`
+none are: everything was drained and compacted, and the service started again. Nothing is asserted:
+figures of a shared machine are for people to judge, as ratios.
 """
 
 import argparse
@@ -35,6 +36,7 @@ from conformance.prometheus_api import (
 from tests.benchmarks.ingest_systems import running_victoria_metrics
 from tests.benchmarks.queries import BenchmarkError
 from tests.benchmarks.query_data import DAY_MS, Sizes, populations, write_bodies
+from tests.benchmarks.settled_data import settle
 from tests.components import find_program
 from tests.factories import make_labels
 
@@ -162,13 +164,20 @@ async def load(apis: dict[str, PrometheusApi], sizes: Sizes, end_ms: int) -> Non
     await asyncio.sleep(3)
 
 
-async def measure_all(urls: dict[str, str], options: argparse.Namespace) -> list[Timings]:
-    """Load, then every measurement in the order of the table."""
-    end_ms = (time.time_ns() // 1_000_000 // 60_000) * 60_000
+async def load_all(urls: dict[str, str], scale: float, end_ms: int) -> None:
+    """Load every server with samples until `end_ms`."""
+    async with open_session() as session:
+        apis = {name: PrometheusApi(session, url) for name, url in urls.items()}
+        await load(apis, Sizes().scaled(scale), end_ms)
+
+
+async def measure_all(
+    urls: dict[str, str], end_ms: int, options: argparse.Namespace
+) -> list[Timings]:
+    """Every measurement in the order of the table."""
     async with open_session() as session:
         apis = {name: PrometheusApi(session, url) for name, url in urls.items()}
         fresh = {name: PrometheusApi(session, url, FRESH[name]) for name, url in urls.items()}
-        await load(apis, Sizes().scaled(options.scale), end_ms)
         results = []
         for query in QUERIES:
             asked = apis if query.refreshed else fresh
@@ -183,9 +192,9 @@ async def measure_all(urls: dict[str, str], options: argparse.Namespace) -> list
         return results
 
 
-def print_table(results: list[Timings]) -> None:
-    """Medians, and ours as a multiple of the others'."""
-    table = Table(title=f"{cpu_count()} cores; medians in ms")
+def print_table(results: list[Timings], place: str) -> None:
+    """Medians, and ours as a multiple of the others'; `place` says where our samples are."""
+    table = Table(title=f"{cpu_count()} cores; medians in ms; {place}")
     table.add_column("query")
     for column in ("promcompat", "Prometheus", "VictoriaMetrics", "ours/Prom", "ours/VM"):
         table.add_column(column, justify="right")
@@ -202,25 +211,33 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="multiple of the series loaded")
     parser.add_argument("--repetitions", type=int, default=9)
     parser.add_argument(
-        "--cold", action="store_true", help="read all samples from the database each time"
+        "--cold", action="store_true", help="drain and compact all samples before asking"
     )
     parser.add_argument(
         "--writes", action="store_true", help="write a sample to each server before each question"
     )
     parser.add_argument("--json", type=Path, help="file to write all figures to")
     options = parser.parse_args()
+    end_ms = (time.time_ns() // 1_000_000 // 60_000) * 60_000
     with tempfile.TemporaryDirectory(prefix="promcompat-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)
         start = stack.enter_context
         prometheus = start(running_prometheus(find_program("prometheus"), folder / "prometheus"))
         victoria_url = start(running_victoria_metrics(folder / "victoria")).url
-        settings = {"query_sample_cache_bytes": "0"} if options.cold else {}
-        log, data = folder / "promcompat.log", str(folder / "data")
-        service = start(running_promcompat(None, log, data_dir=data, **settings))
-        urls = dict(zip(SERVERS, (service.url, prometheus.url, victoria_url), strict=True))
-        results = asyncio.run(measure_all(urls, options))
-    print_table(results)
+        log, data = folder / "promcompat.log", folder / "data"
+        place = "recent samples in memory"
+        with running_promcompat(None, log, data_dir=str(data)) as service:
+            urls = dict(zip(SERVERS, (service.url, prometheus.url, victoria_url), strict=True))
+            asyncio.run(load_all(urls, options.scale, end_ms))
+            if not options.cold:
+                results = asyncio.run(measure_all(urls, end_ms, options))
+        if options.cold:
+            place = settle(data)
+            with running_promcompat(None, log, data_dir=str(data)) as service:
+                urls["promcompat"] = service.url
+                results = asyncio.run(measure_all(urls, end_ms, options))
+    print_table(results, place)
     if options.json is not None:
         rows = [{"query": result.title, "milliseconds": result.milliseconds} for result in results]
         options.json.write_text(json.dumps({"cores": cpu_count(), "queries": rows}, indent=2))

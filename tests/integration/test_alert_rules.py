@@ -70,6 +70,31 @@ async def test_an_alert_from_first_sight_to_its_end(database_url: str) -> None:
         assert alerting.stats.rule_evaluations == 4
 
 
+async def test_rules_of_a_group_ask_the_database_for_new_samples_once(database_url: str) -> None:
+    async with running_alerting(database_url) as alerting:
+        head = alerting.storage.head
+        if head is None:
+            pytest.skip("the store has no head")
+        for number in range(5):
+            await alerting.rules.create(TENANT, make_rule(f"quiet {number}", "m > 100"))
+        await alerting.write(HOST, (0, 9.0))
+        before = head.stats.syncs
+        await alerting.evaluate(5_000)
+        assert alerting.stats.rule_evaluations == 5
+        assert head.stats.syncs == before + 1
+
+
+async def test_a_rule_sees_the_alerts_of_the_rules_before_it(database_url: str) -> None:
+    async with running_alerting(database_url) as alerting:
+        await alerting.rules.create(TENANT, make_rule("quiet", "m > 100"))
+        await alerting.rules.create(TENANT, make_rule("first"))
+        await alerting.rules.create(TENANT, make_rule("second", 'ALERTS{alertname="first"}'))
+        await alerting.write(HOST, (0, 9.0))
+        await alerting.evaluate(5_000)
+        active = await alerting.alerts.active(TENANT)
+        assert sorted(alert.rule_name for alert in active) == ["first", "second"]
+
+
 async def test_a_pending_alert_that_ends_never_fired(database_url: str) -> None:
     async with running_alerting(database_url) as alerting:
         await alerting.rules.create(TENANT, make_rule(for_ms=MINUTE))

@@ -1,7 +1,8 @@
 """The head of a process beside real writers, drains and other processes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import asyncpg
 import numpy as np
@@ -43,10 +44,15 @@ class PausingLog(ArrivalLog):
     is_held: asyncio.Event
 
     async def sync(
-        self, connection: Connection, after_id: int, after_change: int, max_bytes: int
+        self,
+        connection: Connection,
+        after_id: int,
+        after_change: int,
+        max_bytes: int,
+        tenant_ids: Sequence[int] = (),
     ) -> SyncAnswer:
         self.n_syncs += 1
-        answer = await super().sync(connection, after_id, after_change, max_bytes)
+        answer = await super().sync(connection, after_id, after_change, max_bytes, tenant_ids)
         if (hold := self.hold) is not None:
             self.hold = None
             self.is_held.set()
@@ -168,6 +174,29 @@ async def test_views_that_come_during_a_sync_share_the_next_one(replica: Replica
     assert held(await early) == {}
     for view in await asyncio.gather(*late):
         assert held(view) == {(1, 10): 5}
+    assert replica.log.n_syncs == 2
+
+
+async def test_questions_asked_at_one_time_share_a_sync_that_began_since(
+    replica: Replica, writer: Replica
+) -> None:
+    await writer.append({(1, 10): 5})
+    asked_at = time.monotonic()
+    view = await replica.head.view(asked_at=asked_at)
+    await writer.append({(1, 20): 6})
+    assert await replica.head.view(asked_at=asked_at) is view
+    assert replica.log.n_syncs == 1
+    # Whoever asks after the write sees it, and so does whoever needs another tenant's series.
+    assert held(await replica.head.view(asked_at=time.monotonic())) == {(1, 10): 5, (1, 20): 6}
+    assert (await replica.head.view([TENANT], asked_at)).generations == {TENANT: 0}
+    assert replica.log.n_syncs == 3
+
+
+async def test_no_view_is_shared_once_the_database_was_another_one(replica: Replica) -> None:
+    asked_at = time.monotonic()
+    await replica.head.view(asked_at=asked_at)
+    replica.database.guard.step_back()
+    await replica.head.view(asked_at=asked_at)
     assert replica.log.n_syncs == 2
 
 

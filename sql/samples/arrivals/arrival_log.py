@@ -84,7 +84,7 @@ class SyncAnswer:
     `arrivals` ascend by id; with `is_complete` they are all that came after the position that was
     asked for, and otherwise the oldest ones. Those set aside are always among them. With
     `has_change_gap` the changes after the position are not known: the log no longer has all of
-    them, or they are too many.
+    them, or they are too many. `generations` are numbers, by tenant, that change with its series.
     """
 
     epoch: str
@@ -95,6 +95,7 @@ class SyncAnswer:
     changes: list[SampleChange]
     is_complete: bool
     has_change_gap: bool
+    generations: Mapping[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,16 +210,20 @@ class ArrivalLog:
         await self.append([deletion], AppendConditions(version=known))
 
     async def sync(
-        self, connection: Connection, after_id: int, after_change: int, max_bytes: int
+        self,
+        connection: Connection,
+        after_id: int,
+        after_change: int,
+        max_bytes: int,
+        tenant_ids: Sequence[int] = (),
     ) -> SyncAnswer:
         """What came after these positions, and the state they belong to, of one snapshot.
 
         At least one arrival comes if there is one; more of them as long as their payloads have
-        `max_bytes` together.
+        `max_bytes` together. The generations are those of the given tenants.
         """
-        rows = await connection.fetch(
-            _QUERIES["sync"], after_id, after_change, _MAX_ARRIVALS, max_bytes, _MAX_CHANGES
-        )
+        limits = _MAX_ARRIVALS, max_bytes, _MAX_CHANGES
+        rows = await connection.fetch(_QUERIES["sync"], after_id, after_change, *limits, tenant_ids)
         state = rows[0]
         arrivals = sorted(
             (_arrival(row) for row in rows if row["source"] == 1), key=lambda row: row.id
@@ -237,6 +242,7 @@ class ArrivalLog:
             changes=changes,
             is_complete=last_arrival >= state["last_id"],
             has_change_gap=state["is_gap"] or not has_all_changes,
+            generations=dict(zip(tenant_ids, state["generations"], strict=True)),
         )
 
 

@@ -41,6 +41,20 @@ class StaleViewError(StorageUnavailableError):
 
 
 @dataclass(frozen=True, slots=True)
+class _LatestView:
+    """The view of the last sync that ended, and the time of the monotonic clock when it began."""
+
+    view: HeadView
+    began: float
+
+    def answers(self, asked_at: float | None, tenant_ids: Sequence[int]) -> bool:
+        """Whether the view may answer a question about these tenants that was asked at a time."""
+        if asked_at is None or self.began < asked_at:
+            return False
+        return all(tenant_id in self.view.generations for tenant_id in tenant_ids)
+
+
+@dataclass(frozen=True, slots=True)
 class _Position:
     """What has been read: all arrivals and changes up to these ids.
 
@@ -77,6 +91,8 @@ class Head:
         self._aside: tuple[list[int], DecodedArrivals] = ([], DecodedArrivals())
         self._syncing = asyncio.Lock()
         self._next: asyncio.Task[HeadView] | None = None
+        self._next_tenants: set[int] = set()
+        self._latest: _LatestView | None = None
         self._merging: asyncio.Task[None] | None = None
         guard.on_step_back(self.forget)
 
@@ -88,6 +104,7 @@ class Head:
     def forget(self) -> None:
         """Drop everything: the database was restarted, restored or replaced."""
         self._generation += 1
+        self._latest = None
         self._position = _Position()
         self._memory.clear()
         self.changes.forget()
@@ -104,12 +121,17 @@ class Head:
         """Sync, so that the next query has little to read. Raises StorageUnavailableError."""
         await self.view()
 
-    async def view(self) -> HeadView:
-        """The undrained arrivals, with everything that was acknowledged before this call.
+    async def view(self, tenant_ids: Sequence[int] = (), asked_at: float | None = None) -> HeadView:
+        """The undrained arrivals, with everything that was acknowledged before `asked_at`.
 
-        Calls that come while a sync is under way share the next one. Raises
-        StorageUnavailableError.
+        That is a time of `time.monotonic`, and None means this call: a sync that began since then
+        is enough. Calls that come while a sync is under way share the next one. The view has the
+        `generations` of these tenants. Raises StorageUnavailableError.
         """
+        latest = self._latest
+        if latest is not None and latest.answers(asked_at, tenant_ids):
+            return latest.view
+        self._next_tenants.update(tenant_ids)
         if self._next is None:
             self._next = asyncio.create_task(self._next_view(), name="sync of the head")
             self._next.add_done_callback(_note_failure)
@@ -121,21 +143,26 @@ class Head:
         finally:
             # Whoever comes from now on may ask for a write that this sync does not see.
             self._next = None
+            tenant_ids, self._next_tenants = self._next_tenants, set()
         try:
-            return await self._view_in_any_snapshot()
+            return await self._view_in_any_snapshot(list(tenant_ids))
         finally:
             self._syncing.release()
 
-    async def _view_in_any_snapshot(self) -> HeadView:
+    async def _view_in_any_snapshot(self, tenant_ids: Sequence[int]) -> HeadView:
         for _ in range(_ATTEMPTS):
+            began, generation = time.monotonic(), self._generation
             try:
                 async with acquired(self._pool) as connection:
-                    return await self.view_in(connection)
+                    view = await self.view_in(connection, tenant_ids)
+                if generation == self._generation:
+                    self._latest = _LatestView(view, began)
+                return view
             except (StaleViewError, StaleKnowledgeError):
                 continue
         raise StaleViewError("drains or restarts of the database keep overtaking a query")
 
-    async def view_in(self, connection: Connection) -> HeadView:
+    async def view_in(self, connection: Connection, tenant_ids: Sequence[int] = ()) -> HeadView:
         """The same in a transaction that reads one snapshot, of which it is the first statement.
 
         Raises StaleViewError when the snapshot was overtaken, and StaleKnowledgeError when the
@@ -147,7 +174,9 @@ class Head:
         begun, version, n_arrivals = self._position, self.changes.version, 0
         while True:
             asked = self._position
-            answer = await self._log.sync(connection, asked.arrival, asked.change, _SYNC_BYTES)
+            answer = await self._log.sync(
+                connection, asked.arrival, asked.change, _SYNC_BYTES, tenant_ids
+            )
             self._check(answer, begun, generation)
             arrivals = [arrival for arrival in answer.arrivals if not arrival.is_aside]
             decoded = await _decoded(arrivals)
@@ -168,6 +197,7 @@ class Head:
             version=version,
             held_after=self._position.held_after,
             tenants=self._memory.tenants,
+            generations=answer.generations,
         )
         return await self._with_aside(view, answer)
 

@@ -1,7 +1,7 @@
 """What one snapshot of the database says about the undrained arrivals, answered from memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -45,7 +45,8 @@ class HeadView:
 
     Nothing of it ever changes. Its methods run for as long as their answers are large, and most of
     that without the GIL. `version` is that of the `ChangeLog`: what is read by this view is valid
-    until samples change under a later version.
+    until samples change under a later version. `generations` has those of the series of tenants
+    that were asked for: while one stays the same, so do the tenant's series.
     """
 
     epoch: str
@@ -54,6 +55,7 @@ class HeadView:
     version: int
     held_after: int
     tenants: Mapping[int, TenantHead]
+    generations: Mapping[int, int] = field(default_factory=dict)
 
     def deletions(self, tenant_id: int) -> Sequence[Deletion]:
         """The undrained deletions, for folding them with pieces of the head and of blocks."""
@@ -98,9 +100,15 @@ class HeadView:
             pieces += [_gathered(group, wanted, start_ms, end_ms) for group in groups]
         return [piece for piece in pieces if len(piece.samples)]
 
-    def newest(self, tenant_id: int, wanted: IntArray) -> SeriesSamples:
-        """The newest sample of each wanted series that has one; the ids of `wanted` ascend."""
-        return self._newest(tenant_id, writable(wanted), *ALL_TIME_MS)
+    def newest(
+        self,
+        tenant_id: int,
+        wanted: IntArray,
+        start_ms: int = ALL_TIME_MS[0],
+        end_ms: int = ALL_TIME_MS[1],
+    ) -> SeriesSamples:
+        """The newest sample in `(start_ms, end_ms]` of wanted series (ascending) that have one."""
+        return self._newest(tenant_id, writable(wanted), start_ms, end_ms)
 
     def live_series(self, tenant_id: int, first_ms: int, last_ms: int) -> LiveSeries:
         """The series with a sample from `first_ms` to `last_ms`, both inclusive."""

@@ -12,6 +12,7 @@ from promcompat.core.explanations import (
     RuleOutcome,
     SelectionExplanation,
 )
+from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
 from sql.caching.selector_cache import LabelledSeries, ResolvedSelector
@@ -67,17 +68,17 @@ class BlockSelections:
         tenant_id: int,
         selections: Sequence[SeriesSelection],
         check_bytes: CheckBytes = any_bytes,
+        asked_at: float | None = None,
     ) -> list[SampleBlock]:
         """The blocks of a query's selections; see `promcompat.core.ports.SampleReader`."""
         started = time.perf_counter()
         allowance = SampleAllowance(self._max_samples, self._max_bytes, check_bytes)
-        # At the same time: a series that is created in between has no sample in the snapshot, or
-        # only samples that nobody was told are stored.
-        requests, recent = await asyncio.gather(
-            self._requests(tenant_id, selections),
-            self._snapshots.of_head([tenant_id], *_times_of(selections)),
-        )
-        collected = await self._collect(tenant_id, requests, recent, allowance)
+        times = _times_of(selections)
+        async with self._snapshots.open([tenant_id], *times, asked_at) as snapshot:
+            requests = await self._requests(snapshot, tenant_id, selections)
+            collected = [
+                await _collect_one(snapshot, tenant_id, request, allowance) for request in requests
+            ]
         blocks = [
             await self._block_of(tenant_id, request, unfolded, allowance)
             for request, unfolded in zip(requests, collected, strict=True)
@@ -88,33 +89,30 @@ class BlockSelections:
         return blocks
 
     async def _requests(
-        self, tenant_id: int, selections: Sequence[SeriesSelection]
+        self, snapshot: SampleSnapshot, tenant_id: int, selections: Sequence[SeriesSelection]
     ) -> list[_Request]:
-        """The selections with their series."""
-        reader, requests = self._series_reader, []
-        async with acquired(self._pool) as connection:
-            generation = await reader.generation(connection, tenant_id)
-            for selection in selections:
-                selector = await reader.resolve(
-                    connection, tenant_id, selection.matchers, generation
-                )
-                requests.append(_Request(selection, selector, *_times_of([selection])))
+        """The selections with their series, which are those of the snapshot or later."""
+        view, reader = snapshot.view, self._series_reader
+        generation = reader.generation_in(view.epoch, view.generations[tenant_id])
+        requests = []
+        for selection in selections:
+            asked = tenant_id, selection.matchers, generation
+            selector = reader.resolved(*asked) or await self._resolve(snapshot, *asked)
+            requests.append(_Request(selection, selector, *_times_of([selection])))
         return requests
 
-    async def _collect(
+    async def _resolve(
         self,
+        snapshot: SampleSnapshot,
         tenant_id: int,
-        requests: Sequence[_Request],
-        recent: SampleSnapshot | None,
-        allowance: SampleAllowance,
-    ) -> list[UnfoldedSamples]:
-        """What each request reads: of the snapshot of the head, or (None) of one with blocks."""
-        if recent is not None:
-            return [await _collect_one(recent, tenant_id, one, allowance) for one in requests]
-        if all(request.is_empty for request in requests):
-            return [UnfoldedSamples((), ()) for _ in requests]
-        async with self._snapshots.open_transaction([tenant_id]) as snapshot:
-            return [await _collect_one(snapshot, tenant_id, one, allowance) for one in requests]
+        matchers: tuple[LabelMatcher, ...],
+        generation: int,
+    ) -> ResolvedSelector:
+        if snapshot.connection is not None:
+            asked = snapshot.connection, tenant_id, matchers, generation
+            return await self._series_reader.resolve(*asked)
+        async with acquired(self._pool) as connection:
+            return await self._series_reader.resolve(connection, tenant_id, matchers, generation)
 
     async def _block_of(
         self,
@@ -146,13 +144,13 @@ class BlockSelections:
         if tenant_id is None:
             return [_nothing(depth) for _ in selections]
         found, allowance = [], SampleAllowance(self._max_samples)
-        for request in await self._requests(tenant_id, selections):
-            if request.is_empty:
-                found.append(_nothing(depth))
-                continue
-            times = request.start_ms, request.end_ms
-            async with self._snapshots.open([tenant_id], *times) as snapshot:
-                found.append(await _explain_one(snapshot, tenant_id, request, depth, allowance))
+        for selection in selections:
+            async with self._snapshots.open([tenant_id], *_times_of([selection])) as snapshot:
+                (request,) = await self._requests(snapshot, tenant_id, [selection])
+                if request.is_empty:
+                    found.append(_nothing(depth))
+                else:
+                    found.append(await _explain_one(snapshot, tenant_id, request, depth, allowance))
         return found
 
 

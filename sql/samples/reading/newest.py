@@ -4,6 +4,7 @@ A window grows as long as too few samples are found, and shrinks when it has too
 neither a year without samples nor a lone sample of 1970 makes a question read everything.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -35,6 +36,7 @@ class Windows:
     start_ms: int
     end_ms: int
     descending: bool
+    asked_at: float
     size_ms: int = _FIRST_WINDOW_MS
 
     @property
@@ -49,7 +51,7 @@ class Windows:
         while True:
             start, end = await self._next(snapshots, tenant_id)
             try:
-                async with snapshots.open([tenant_id], start, end) as snapshot:
+                async with snapshots.open([tenant_id], start, end, self.asked_at) as snapshot:
                     allowance = SampleAllowance(_MAX_SAMPLES)
                     samples = await snapshot.read(tenant_id, wanted, start, end, allowance)
             except ExecutionError:
@@ -74,13 +76,25 @@ class Windows:
 
 
 async def windows_of(
-    snapshots: SampleSnapshots, tenant_id: int, start_ms: int, end_ms: int, *, descending: bool
+    snapshots: SampleSnapshots,
+    tenant_id: int,
+    start_ms: int,
+    end_ms: int,
+    *,
+    descending: bool,
+    asked_at: float | None = None,
 ) -> Windows:
-    """Windows over the part of `(start_ms, end_ms]` in which the tenant has samples."""
-    bounds = await snapshots.bounds(tenant_id)
+    """Windows over the part of `(start_ms, end_ms]` in which the tenant has samples.
+
+    They have what was acknowledged before `asked_at`, as in `Head.view`.
+    """
+    if asked_at is None:
+        asked_at = time.monotonic()
+    bounds = await snapshots.bounds(tenant_id, asked_at)
     if bounds is None:
-        return Windows(start_ms, start_ms, descending)
-    return Windows(max(start_ms, bounds[0] - 1), min(end_ms, bounds[1]), descending)
+        return Windows(start_ms, start_ms, descending, asked_at)
+    first_ms, last_ms = max(start_ms, bounds[0] - 1), min(end_ms, bounds[1])
+    return Windows(first_ms, last_ms, descending, asked_at)
 
 
 @dataclass(slots=True)
@@ -107,15 +121,25 @@ async def newest_samples(
     end_ms: int,
     *,
     passes_stale: bool = False,
+    asked_at: float | None = None,
 ) -> SeriesSamples:
     """The newest sample in `(start_ms, end_ms]` of each series (ascending ids) that has one.
 
-    `passes_stale`: stale markers do not count as samples.
+    `passes_stale`: stale markers do not count as samples. `asked_at` as in `Head.view`.
     """
-    parts: list[SeriesSamples] = []
-    for first in range(0, len(wanted), _SERIES_AT_ONCE):
-        search = _Search(wanted[first : first + _SERIES_AT_ONCE], passes_stale)
-        windows = await windows_of(snapshots, tenant_id, start_ms, end_ms, descending=True)
+    if asked_at is None:
+        asked_at = time.monotonic()
+    search, latest_ms = _Search(wanted, passes_stale), end_ms
+    if not passes_stale:
+        times = start_ms, end_ms, asked_at
+        recent, latest_ms = await snapshots.newest_of_head(tenant_id, wanted, *times)
+        search.take(recent)
+    missing, parts = search.wanted, search.found
+    for first in range(0, len(missing), _SERIES_AT_ONCE):
+        search = _Search(missing[first : first + _SERIES_AT_ONCE], passes_stale)
+        windows = await windows_of(
+            snapshots, tenant_id, start_ms, latest_ms, descending=True, asked_at=asked_at
+        )
         while len(search.wanted) and not windows.is_done:
             search.take(await windows.read(snapshots, tenant_id, search.wanted))
         parts += search.found

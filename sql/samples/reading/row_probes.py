@@ -7,11 +7,10 @@ import numpy as np
 
 from promcompat.core.model import IntArray
 from sql.caching.late_writes import ReadState, wall_clock_ms
-from sql.catalog import TimeBounds
-from sql.database.connection_pool import Connection, Pool, acquired
+from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
 from sql.samples.tables.sample_table import sql_bounds
-from sql.series.catalogue import SampleProbes
+from sql.series.catalogue import SampleProbes, Sought
 from sql.series.reader import SeriesReader
 
 _QUERIES: Final = load_queries("samples")
@@ -24,43 +23,35 @@ class RowProbes:
         self._pool = pool
         self._series_reader = series_reader
 
-    async def read_state(
-        self, connection: Connection, tenant_id: int, bounds: TimeBounds
-    ) -> tuple[int, ReadState | None]:
+    async def read_state(self, sought: Sought) -> tuple[int, ReadState | None]:
         """The generation of the series and the late writes within bounds; see the protocol."""
-        times = bounds.start_ms, bounds.end_ms
-        state = await self._series_reader.read_state(connection, tenant_id, *times, wall_clock_ms())
+        times, now_ms = (sought.bounds.start_ms, sought.bounds.end_ms), wall_clock_ms()
+        async with acquired(self._pool) as connection:
+            state = await self._series_reader.read_state(
+                connection, sought.tenant_id, *times, now_ms
+            )
         return state.generation, state
 
-    async def live_metric_names(self, tenant_id: int, bounds: TimeBounds) -> list[str]:
-        """Names of metrics with a sample within bounds; see the protocol."""
-        async with acquired(self._pool) as connection:
-            rows = await connection.fetch(
-                _QUERIES["live_metric_names"], tenant_id, *sql_bounds(bounds)
-            )
-        return [row["metric_name"] for row in rows]
-
     async def newest_samples(
-        self, tenant_id: int, series_ids: IntArray, bounds: TimeBounds
+        self, sought: Sought, series_ids: IntArray
     ) -> tuple[IntArray, IntArray]:
         """The newest sample of each series within bounds; see the protocol."""
         async with acquired(self._pool) as connection:
             packed = await connection.fetchval(
-                _QUERIES["newest_samples"], series_ids.tolist(), *sql_bounds(bounds)
+                _QUERIES["newest_samples"], series_ids.tolist(), *sql_bounds(sought.bounds)
             )
         ordinals, times_ms = _unpacked_pairs(packed)
         return ordinals - 1, times_ms
 
     async def live_items(
         self,
-        tenant_id: int,
+        sought: Sought,
         series_ids: Sequence[int] | None,
         label: str | None,
         items: Sequence[str],
-        bounds: TimeBounds,
     ) -> tuple[list[str], IntArray, IntArray]:
         """The items that a series with a sample within bounds has; see the protocol."""
-        question = tenant_id, series_ids, label, items, *sql_bounds(bounds)
+        question = sought.tenant_id, series_ids, label, items, *sql_bounds(sought.bounds)
         async with acquired(self._pool) as connection:
             row = await connection.fetchrow(_QUERIES["live_catalogue_items"], *question)
         found = [] if row["items"] is None else row["items"].decode().split("\0")

@@ -17,7 +17,7 @@ from promcompat.core.model import IntArray
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.columns.fold import Deletion, Piece, fold
-from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.head.head import Head, StaleViewError
 from sql.samples.head.view import HeadView
 from sql.samples.reading.block_reader import BlockReader
@@ -134,6 +134,11 @@ class SampleSnapshots:
         self._blocks = blocks
         self._drained: dict[int, _Drained] = {}
 
+    async def generation(self, tenant_id: int, asked_at: float | None = None) -> tuple[str, int]:
+        """The epoch, and the generation of a tenant's series; `asked_at` as in `Head.view`."""
+        view = await self._head.view([tenant_id], asked_at)
+        return view.epoch, view.generations[tenant_id]
+
     async def bounds_of_drained(self, tenant_id: int) -> Bounds:
         """The times of what is drained of a tenant, as of some view of the head or later."""
         known = self._drained.get(tenant_id)
@@ -141,9 +146,31 @@ class SampleSnapshots:
             known = await self._ask_drained(tenant_id, await self._head.view(), None)
         return known.bounds
 
-    async def bounds(self, tenant_id: int) -> Bounds:
-        """The times between which a tenant has samples now; deletions do not shrink them."""
-        view = await self._head.view()
+    async def newest_of_head(
+        self,
+        tenant_id: int,
+        wanted: IntArray,
+        start_ms: int,
+        end_ms: int,
+        asked_at: float | None = None,
+    ) -> tuple[SeriesSamples, int]:
+        """The newest sample in `(start_ms, end_ms]` of series with one after all that was drained.
+
+        With it the time up to which the other series (ids ascending) have to be looked up.
+        """
+        view = await self._head.view([tenant_id], asked_at)
+        drained = await self._ask_drained(tenant_id, view, None)
+        since_ms = start_ms if drained.bounds is None else max(start_ms, drained.bounds[1])
+        if since_ms >= end_ms or view.not_held(tenant_id) is not None:
+            return NO_SAMPLES, end_ms
+        question = tenant_id, wanted, since_ms, end_ms
+        if len(wanted) < _SERIES_WORTH_A_THREAD:
+            return view.newest(*question), since_ms
+        return await asyncio.to_thread(view.newest, *question), since_ms
+
+    async def bounds(self, tenant_id: int, asked_at: float | None = None) -> Bounds:
+        """The times between which a tenant has samples; deletions do not shrink them."""
+        view = await self._head.view([tenant_id], asked_at)
         if view.not_held(tenant_id) is not None:
             return MIN_TIMESTAMP_MS, MAX_TIMESTAMP_MS
         drained = await self._ask_drained(tenant_id, view, None)
@@ -154,14 +181,18 @@ class SampleSnapshots:
 
     @asynccontextmanager
     async def open(
-        self, tenant_ids: Sequence[int], start_ms: int, end_ms: int
+        self,
+        tenant_ids: Sequence[int],
+        start_ms: int,
+        end_ms: int,
+        asked_at: float | None = None,
     ) -> AsyncIterator[SampleSnapshot]:
-        """A snapshot taken after the call, for times in `(start_ms, end_ms]`.
+        """A snapshot for times in `(start_ms, end_ms]`, taken after `asked_at` as in `Head.view`.
 
-        Raises StorageUnavailableError.
+        Its view has the generations of the tenants' series. Raises StorageUnavailableError.
         """
         async with AsyncExitStack() as opened:
-            snapshot = await self.of_head(tenant_ids, start_ms, end_ms)
+            snapshot = await self._of_head(tenant_ids, start_ms, end_ms, asked_at)
             if snapshot is None:
                 snapshot = await self._of_transaction(opened, tenant_ids)
             yield snapshot
@@ -172,14 +203,14 @@ class SampleSnapshots:
         async with AsyncExitStack() as opened:
             yield await self._of_transaction(opened, tenant_ids)
 
-    async def of_head(
-        self, tenant_ids: Sequence[int], start_ms: int, end_ms: int
+    async def _of_head(
+        self, tenant_ids: Sequence[int], start_ms: int, end_ms: int, asked_at: float | None
     ) -> SampleSnapshot | None:
         """A snapshot of the head if it has everything of the time range; see `open`."""
         known: Mapping[int, _Drained] = self._drained
         if any(known[one].is_within(start_ms, end_ms) for one in tenant_ids if one in known):
             return None
-        view = await self._head.view()
+        view = await self._head.view(tenant_ids, asked_at)
         for tenant_id in tenant_ids:
             # Asked after the view was taken, so everything that the view leaves out is within.
             drained = await self._ask_drained(tenant_id, view, None)
@@ -198,7 +229,7 @@ class SampleSnapshots:
                     connection.transaction(isolation="repeatable_read", readonly=True)
                 )
                 try:
-                    view = await self._head.view_in(connection)
+                    view = await self._head.view_in(connection, tenant_ids)
                 except StaleViewError:
                     continue
                 for tenant_id in tenant_ids:

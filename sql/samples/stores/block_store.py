@@ -95,6 +95,8 @@ class BlockStore:
         tenant: str,
         selections: Sequence[SeriesSelection],
         check_bytes: CheckBytes = any_bytes,
+        *,
+        asked_at: float | None = None,
     ) -> list[SampleBlock]:
         """One block for each selection, all of one snapshot; see the port."""
 
@@ -102,7 +104,7 @@ class BlockStore:
             tenant_id = await self._database.tenants.find(tenant)
             if tenant_id is None:
                 return [SampleBlock.empty() for _ in selections]
-            return await self._selections.select(tenant_id, selections, check_bytes)
+            return await self._selections.select(tenant_id, selections, check_bytes, asked_at)
 
         return await self._database.guard.in_one_epoch(read)
 
@@ -161,13 +163,16 @@ class BlockStore:
         return await first_and_last(self._sources.snapshots, tenant_id, every.ids)
 
     @read_again
-    async def sample_state(self, tenant: str, start_ms: int, end_ms: int) -> ChangeLogState:
+    async def sample_state(
+        self, tenant: str, start_ms: int, end_ms: int, *, asked_at: float | None = None
+    ) -> ChangeLogState:
         """What the head knows of changed samples; see `ChangeReader`."""
 
         async def read() -> ChangeLogState:
             tenant_id = await self._database.tenants.find(tenant)
-            head = self._sources.head
-            return ChangeLogState(head.changes, tenant_id, (await head.view()).version)
+            head, tenant_ids = self._sources.head, [] if tenant_id is None else [tenant_id]
+            view = await head.view(tenant_ids, asked_at)
+            return ChangeLogState(head.changes, tenant_id, view.version)
 
         return await self._database.guard.in_one_epoch(read)
 

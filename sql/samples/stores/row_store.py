@@ -88,6 +88,8 @@ class RowStore:
         tenant: str,
         selections: Sequence[SeriesSelection],
         check_bytes: CheckBytes = any_bytes,
+        *,
+        asked_at: float | None = None,
     ) -> list[SampleBlock]:
         """One block for each selection, fetched side by side; see the port."""
 
@@ -131,7 +133,9 @@ class RowStore:
         return None if first_ms is None else (first_ms, last_ms)
 
     @read_again
-    async def sample_state(self, tenant: str, start_ms: int, end_ms: int) -> LateWriteState:
+    async def sample_state(
+        self, tenant: str, start_ms: int, end_ms: int, *, asked_at: float | None = None
+    ) -> LateWriteState:
         """How often samples were changed late; see `ChangeReader`."""
         # Read the clock before the counts: a write in between then makes an entry smaller or
         # invalid, never wrong.

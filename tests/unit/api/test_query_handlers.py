@@ -267,6 +267,8 @@ class FailingRepository(InMemoryStore):
         tenant: str,
         selections: Sequence[SeriesSelection],
         check_bytes: CheckBytes = any_bytes,
+        *,
+        asked_at: float | None = None,
     ) -> list[SampleBlock]:
         raise self._error
 

@@ -240,6 +240,8 @@ class SlowRepository(InMemoryStore):
         tenant: str,
         selections: Sequence[SeriesSelection],
         check_bytes: CheckBytes = any_bytes,
+        *,
+        asked_at: float | None = None,
     ) -> list[SampleBlock]:
         self.started.set()
         try:

@@ -27,6 +27,8 @@ class SeriesReader:
         tenant: str,
         selections: Sequence[SeriesSelection],
         check_bytes: CheckBytes = any_bytes,
+        *,
+        asked_at: float | None = None,
     ) -> list[SampleBlock]:
         """See SampleReader."""
         self.selections = selections

@@ -169,6 +169,8 @@ class BlockedReader:
         tenant: str,
         selections: Sequence[SeriesSelection],
         check_bytes: CheckBytes = any_bytes,
+        *,
+        asked_at: float | None = None,
     ) -> list[SampleBlock]:
         """See SampleReader."""
         self.was_called.set()

@@ -27,7 +27,9 @@ class Changes:
     settled_ms: int = NOW_MS
     changed: tuple[TimeRange, ...] = ()
 
-    async def sample_state(self, tenant: str, start_ms: int, end_ms: int) -> SampleState:
+    async def sample_state(
+        self, tenant: str, start_ms: int, end_ms: int, *, asked_at: float | None = None
+    ) -> SampleState:
         return self
 
     def changed_since(self, earlier: SampleState) -> Sequence[TimeRange]:

@@ -1,0 +1,47 @@
+"""Drains and compacts what a stopped service has stored, as days of its background work do."""
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from sql.database.connection_pool import acquired
+from sql.embedded.database import EmbeddedDatabase
+from sql.samples.metric_storage import MetricStorage
+
+_RELEASE: Final = "UPDATE drain_state SET compacted_at = '-infinity'"
+"""The stopped service was the one that compacts, and would be waited for."""
+_COUNTS: Final = """
+SELECT
+    (SELECT count(*) FROM arrival) AS arrivals,
+    (SELECT coalesce(sum(n_samples), 0) FROM sample_run) AS in_runs,
+    (SELECT coalesce(sum(n_samples), 0) FROM sample_block)
+    + (SELECT coalesce(sum(n_samples), 0) FROM sample_block_far) AS in_blocks
+"""
+
+
+def settle(data: Path) -> str:
+    """Move every sample of a data folder into runs and blocks; returns what is where."""
+    database = EmbeddedDatabase.start(data, report=lambda _: None)
+    try:
+        return asyncio.run(_settle(database.url))
+    finally:
+        database.stop()
+
+
+async def _settle(url: str) -> str:
+    storage = await MetricStorage.open(url)
+    try:
+        assert storage.drains is not None
+        async with acquired(storage.database.write_pool) as connection:
+            await connection.execute(_RELEASE)
+        await storage.drains.drainer.drain_all()
+        await storage.drains.compact()
+        async with acquired(storage.database.read_pool) as connection:
+            await connection.execute("ANALYZE")
+            row = await connection.fetchrow(_COUNTS)
+    finally:
+        await storage.close()
+    return (
+        f"{row['in_blocks']:,} samples in blocks, {row['in_runs']:,} in runs, "
+        f"{row['arrivals']:,} arrivals left"
+    )
