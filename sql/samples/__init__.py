@@ -1,1 +1,1 @@
-"""Storage of samples: writing, reading and maintaining the table of samples."""
+"""The storage engine: arrivals, head, runs and blocks; or rows. See docs/architecture.md."""
