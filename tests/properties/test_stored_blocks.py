@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sql.samples import block_table, compaction_plan
+from sql.samples.draining import compaction_plan
+from sql.samples.tables import block_table
 from tests.stored_blocks import DAY_MS, NOW_MS, TODAY, Model, StoredBlocks, stored_blocks
 
 pytestmark = pytest.mark.integration
