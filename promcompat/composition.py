@@ -24,6 +24,7 @@ from promcompat.database import (
     is_own_database,
     try_until_answered,
 )
+from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.maintenance_service import MaintenanceService
 from promcompat.metrics.metric_service import MetricService
@@ -356,6 +357,7 @@ class _ServiceBuilder:
                 self.queries,
             ),
             definitions=self._definitions(),
+            corrections=CorrectionService(storage.metrics.corrections, storage.definitions),
             rules=self._rules(),
             alerts=AlertService(
                 storage.alerts,

@@ -10,6 +10,7 @@ from promcompat.alerting.rules import RuleService
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.core.alerts import REMEDIATION_RECEIVER
+from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
@@ -52,6 +53,7 @@ class Services:
     queries: QueryService
     native_queries: NativeQueryService
     definitions: DefinitionService
+    corrections: CorrectionService
     rules: RuleService
     alerts: AlertService
     remediations: RemediationService

@@ -62,6 +62,7 @@ def services_over(metrics: MetricService, queries: QueryService) -> Services:
         queries=queries,
         native_queries=unused,
         definitions=unused,
+        corrections=unused,
         rules=NoRules(),
         alerts=NoRules(),
         remediations=unused,

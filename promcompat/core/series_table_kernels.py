@@ -160,9 +160,7 @@ def find_keys(
     start = 0
     for index in range(len(ends)):
         end = ends[index]
-        entry = find_entry(
-            secret, slots, hashes, tenants, starts, keys, tenant, wanted, start, end
-        )
+        entry = find_entry(secret, slots, hashes, tenants, starts, keys, tenant, wanted, start, end)
         found[index] = NOT_FOUND
         if entry >= 0:
             found[index] = ids[entry]
@@ -176,9 +174,7 @@ def hash_entries(
 ) -> None:
     """Fill the hashes of the entries from `first` to before `end`."""
     for entry in range(first, end):
-        hashes[entry] = hash_key(
-            secret, tenants[entry], keys, starts[entry], starts[entry + 1]
-        )
+        hashes[entry] = hash_key(secret, tenants[entry], keys, starts[entry], starts[entry + 1])
 
 
 @kernel("void(i4[::1], u8[::1], u1[::1], i8, i8)", allocates=False)
@@ -195,9 +191,7 @@ def fill_slots(slots: Slots, hashes: Words, is_live: Bytes, first: int, end: int
 
 
 @kernel("void(i8[::1], i8[::1], u1[::1], i8[::1], u1[::1])", allocates=False)
-def copy_keys(
-    kept: Ints, starts: Ints, keys: Bytes, kept_starts: Ints, kept_keys: Bytes
-) -> None:
+def copy_keys(kept: Ints, starts: Ints, keys: Bytes, kept_starts: Ints, kept_keys: Bytes) -> None:
     """Fill `kept_starts` and `kept_keys` with the keys of the entries in `kept`."""
     end = 0
     kept_starts[0] = 0

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol, Self, assert_never
 
+from promcompat.core.corrections import CorrectionRepository
 from promcompat.core.ports import ChangeReader, MaintenanceRepository, Store
 from sql.caching.series_cache import LabelsCache, SeriesCache
 from sql.database.connection_pool import acquired
@@ -10,6 +11,8 @@ from sql.database.database import Database, DatabaseOptions
 from sql.database.storage_stats import StorageStats
 from sql.definitions.sample_lookup import SampleLookup
 from sql.definitions.threshold_watch import ThresholdWatch
+from sql.samples.corrections.repository import PostgresCorrections
+from sql.samples.corrections.steps import CorrectionSources
 from sql.samples.draining.drains import Drains
 from sql.samples.head.head import Head
 from sql.samples.reading.block_lookup import BlockLookup
@@ -24,6 +27,8 @@ from sql.samples.stores.block_store import BlockSources, BlockStore
 from sql.samples.stores.maintenance_repository import PostgresMaintenanceRepository
 from sql.samples.stores.row_store import RowStore
 from sql.samples.tables.sample_table import is_partitioned
+from sql.samples.writing.backlog import Backlog
+from sql.samples.writing.duplicate_policies import DuplicatePolicies
 from sql.samples.writing.series_access import SeriesAccess
 from sql.series.catalogue import PostgresCatalogue, SampleProbes
 from sql.series.metadata import MetadataWriter
@@ -42,7 +47,8 @@ class SampleStore(Store, ChangeReader, Protocol):
 class MetricStorage:
     """The samples, series and metadata of one database, each behind its own port.
 
-    `head` has undrained arrivals in memory, `drains` moves them into blocks; None in the row store.
+    `head` has undrained arrivals in memory, `drains` moves them into blocks, and `corrections` are
+    such arrivals; None in the row store.
     """
 
     database: Database
@@ -51,6 +57,7 @@ class MetricStorage:
     sample_lists: PostgresSampleListReader
     sample_lookup: SampleLookup
     maintenance: MaintenanceRepository
+    corrections: CorrectionRepository | None
     head: Head | None
     drains: Drains | None
     threshold_watch: ThresholdWatch
@@ -116,7 +123,7 @@ class _Shared:
         probes: SampleProbes,
         lookup: RowLookup | BlockLookup,
         maintenance: MaintenanceRepository,
-        head: Head | None = None,
+        sources: BlockSources | None = None,
         drains: Drains | None = None,
     ) -> MetricStorage:
         """The storage around a store."""
@@ -132,10 +139,27 @@ class _Shared:
             ),
             sample_lookup=lookup,
             maintenance=maintenance,
-            head=head,
+            corrections=None
+            if sources is None or drains is None
+            else PostgresCorrections(
+                self._correction_sources(sources), catalogue.matching_ids, drains
+            ),
+            head=None if sources is None else sources.head,
             drains=drains,
             threshold_watch=self.watch,
             stats=self.stats,
+        )
+
+    def _correction_sources(self, sources: BlockSources) -> CorrectionSources:
+        pool, guard = self.database.write_pool, self.database.guard
+        policies = DuplicatePolicies(pool)
+        guard.on_step_back(policies.forget_all)
+        return CorrectionSources(
+            series=self.series,
+            log=sources.log,
+            snapshots=sources.snapshots,
+            policies=policies,
+            backlog=Backlog(pool, self.options.backlog),
         )
 
 
@@ -167,7 +191,7 @@ def _block_storage(database: Database, options: StorageOptions) -> MetricStorage
         BlockProbes(database.read_pool, sources.snapshots, shared.series.reader),
         sources.lookup,
         BlockMaintenanceRepository(database, sources, drains),
-        sources.head,
+        sources,
         drains,
     )
 

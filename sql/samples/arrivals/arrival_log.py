@@ -8,7 +8,7 @@ has read misses nothing.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 import numpy as np
@@ -155,14 +155,40 @@ class ArrivalLog:
         OvertakenError as the conditions say, and StorageUnavailableError when it is not known
         whether they were appended: appending them again changes no answer.
         """
-        columns = (*_page_columns(arrivals), *_change_columns(changes))
+        statement = _QUERIES["append_arrivals"]
+        ids: list[int] = await self._execute(statement, arrivals, conditions, changes)
+        return ids
+
+    async def append_recorded(
+        self,
+        statement: str,
+        arrivals: Sequence[NewArrival],
+        conditions: AppendConditions,
+        record: Sequence[object],
+    ) -> Any:
+        """Append with a statement that records something in the same transaction.
+
+        The statement calls `append_arrivals` with its first parameters; `record` are the others.
+        Returns its value; errors as in `append`.
+        """
+        return await self._execute(statement, arrivals, conditions, (), record)
+
+    async def _execute(
+        self,
+        statement: str,
+        arrivals: Sequence[NewArrival],
+        conditions: AppendConditions,
+        changes: Sequence[LevelChange] = (),
+        record: Sequence[object] = (),
+    ) -> Any:
+        columns = (*_page_columns(arrivals), *_change_columns(changes), *record)
         async with acquired(self._pool) as connection:
             for attempt in range(1, _MAX_ATTEMPTS + 1):
                 self._guard.require(conditions.version)
                 known_epoch = self._guard.known_epoch
                 try:
-                    ids: list[int] = await connection.fetchval(
-                        _QUERIES["append_arrivals"],
+                    return await connection.fetchval(
+                        statement,
                         known_epoch,
                         list(conditions.definitions),
                         list(conditions.definitions.values()),
@@ -173,8 +199,6 @@ class ArrivalLog:
                     _raise_refusal(exc)
                     if attempt == _MAX_ATTEMPTS or not await self._put_right(connection, exc):
                         raise
-                else:
-                    return ids
         raise AssertionError("unreachable")
 
     async def _put_right(self, connection: Connection, exc: asyncpg.PostgresError) -> bool:
@@ -198,14 +222,9 @@ class ArrivalLog:
         The ids ascend; both times are inclusive. `version` as in `AppendConditions`, None: the
         present one. Errors as in `append`.
         """
-        payload, bounds = b"", _ALL_SERIES
-        if series_ids is not None:
-            if not len(series_ids):
-                return
-            payload, bounds = series_ids.astype(">i8").tobytes(), (series_ids[0], series_ids[-1])
-        first, last = int(bounds[0]), int(bounds[1])
-        kind = ArrivalKind.DELETION
-        deletion = NewArrival(tenant_id, kind, 0, first, last, first_ms, last_ms, payload)
+        if series_ids is not None and not len(series_ids):
+            return
+        deletion = deletion_of(tenant_id, series_ids, first_ms, last_ms)
         known = self._guard.version if version is None else version
         await self.append([deletion], AppendConditions(version=known))
 
@@ -244,6 +263,18 @@ class ArrivalLog:
             has_change_gap=state["is_gap"] or not has_all_changes,
             generations=dict(zip(tenant_ids, state["generations"], strict=True)),
         )
+
+
+def deletion_of(
+    tenant_id: int, series_ids: IntArray | None, first_ms: int, last_ms: int
+) -> NewArrival:
+    """A deletion of samples of series, ascending and at least one; None: of all series."""
+    payload, bounds = b"", _ALL_SERIES
+    if series_ids is not None:
+        payload = series_ids.astype(">i8").tobytes()
+        bounds = int(series_ids[0]), int(series_ids[-1])
+    kind = ArrivalKind.DELETION
+    return NewArrival(tenant_id, kind, 0, *bounds, first_ms, last_ms, payload)
 
 
 def _raise_refusal(exc: asyncpg.PostgresError) -> None:

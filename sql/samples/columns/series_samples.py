@@ -76,6 +76,13 @@ class SeriesSamples:
             None if self.counts is None else rows.gathered(self.counts),
         )
 
+    def with_ids(self, rows: IntArray, ids: IntArray) -> "SeriesSamples":
+        """The series at some rows, in their order, under other ids, which ascend."""
+        runs = _Runs(ids, self.offsets[rows], np.diff(self.offsets)[rows])
+        return SeriesSamples(
+            ids, runs.offsets(), runs.gathered(self.timestamps), runs.gathered(self.values)
+        )
+
     def where(self, is_kept: BoolArray) -> "SeriesSamples":
         """The samples whose element of a mask is set."""
         n_kept = np.add.reduceat(is_kept, self.offsets[:-1], dtype=np.int64)

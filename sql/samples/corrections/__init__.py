@@ -1,0 +1,1 @@
+"""Corrections of stored samples: deletions, replacements, scaling and new labels."""
