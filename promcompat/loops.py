@@ -75,6 +75,9 @@ def every_loop(
             PeriodicLoop("drain", 0.5, storage.metrics.drains.drain_due),
             PeriodicLoop("compaction", 5.0, storage.metrics.drains.compact, _HOUR_SECONDS),
             PeriodicLoop("corrections", 2.0, services.corrections.run_due),
+            PeriodicLoop(
+                "set aside", _HOUR_SECONDS, storage.metrics.drains.aside.retry, _HOUR_SECONDS
+            ),
         ]
     if check_own_database is not None:
         loops.append(PeriodicLoop("own database", 0.5, check_own_database))

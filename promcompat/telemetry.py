@@ -241,6 +241,7 @@ _DRAIN_COUNTERS = {
     "samples_drained": "Samples of these arrivals.",
     "conflicts_resolved": "Samples dropped because another value arrived for the same time.",
     "arrivals_set_aside": "Arrivals that could not be moved; queries still read them.",
+    "arrivals_moved_later": "Arrivals that were set aside and have been moved since.",
     "drain_seconds": "Time spent in drains.",
     "merges": "Merges of runs and blocks.",
     "merges_given_up": "Tenants and days that cannot be merged; queries still read them.",

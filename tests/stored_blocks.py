@@ -12,6 +12,7 @@ from sql.database.connection_pool import Connection, Pool, PoolOptions, acquired
 from sql.samples.codec.pages import decode_pages, encode_pages
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.draining.arrivals_aside import ArrivalsAside
 from sql.samples.draining.block_retention import BlockRetention
 from sql.samples.draining.compaction import Compactor
 from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats
@@ -55,6 +56,7 @@ class StoredBlocks:
     def __post_init__(self) -> None:
         self.reader = BlockReader()
         self.drainer = Drainer(self.pool, self.options, self.stats, self.clock)
+        self.aside = ArrivalsAside(self.pool, self.drainer, self.stats)
         self.retention = BlockRetention(self.pool, self.drainer)
         self.compactor = Compactor(self.pool, self.stats, self.clock, self.step_samples)
 
@@ -100,6 +102,14 @@ class StoredBlocks:
         async with acquired(self.pool) as connection:
             value: int = await connection.fetchval(statement, *args)
         return value
+
+    async def set_next_aside(self) -> None:
+        """Let the next drain set the oldest arrival aside, and pass it."""
+        oldest = await self.fetchval(
+            "SELECT min(id) FROM arrival WHERE id > (SELECT drained_through FROM drain_state)"
+        )
+        if oldest is not None:
+            await self.drainer._set_aside(oldest)
 
     async def compact_all(self) -> int:
         """Compact until nothing is left to do; returns how many steps that took."""

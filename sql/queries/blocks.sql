@@ -225,6 +225,60 @@ WHERE e.day > $1 AND (
 -- The tenants that have arrivals set aside, with the newest one.
 SELECT tenant_id, max(id) AS newest_id FROM arrival WHERE is_aside GROUP BY tenant_id
 
+-- arrival_aside --
+-- The first arrival set aside after $1.
+SELECT id, tenant_id, kind, n_samples, first_ms, last_ms, payload
+FROM arrival
+WHERE is_aside AND id > $1
+ORDER BY id
+LIMIT 1
+
+-- arrivals_aside --
+-- What is known of the arrivals set aside.
+SELECT
+    a.id, t.name AS tenant, a.kind, a.n_samples, a.first_ms, a.last_ms, octet_length(a.payload) AS n_bytes,
+    a.appended_at
+FROM arrival AS a
+LEFT JOIN tenant AS t ON t.id = a.tenant_id
+WHERE a.is_aside
+ORDER BY a.id
+
+-- drop_arrival_aside --
+-- Deletes an arrival that was set aside; returns its tenant and bounds.
+DELETE FROM arrival WHERE is_aside AND id = $1
+RETURNING tenant_id, first_series, last_series, first_ms, last_ms
+
+-- has_later_far_samples --
+-- Whether samples of tenant $1 from $3 to $4 that arrived after arrival $2 may be stored as far ones.
+SELECT
+    EXISTS (
+        SELECT FROM sample_run
+        WHERE tenant_id = $1 AND day = -2147483648 AND last_arrival > $2
+            AND first_ms <= $4 AND last_ms >= $3
+    )
+    OR EXISTS (
+        SELECT FROM sample_block_far
+        WHERE tenant_id = $1 AND last_arrival > $2 AND first_ms <= $4 AND last_ms >= $3
+    )
+
+-- settle_levels --
+-- Gives the runs of tenant $1 up to arrival $2 at least the level of the later ones of their day: of two
+-- runs that are merged with what came between them, none may be left out.
+UPDATE sample_run AS r
+SET level = later.level
+FROM (
+    SELECT day, max(level) AS level
+    FROM sample_run
+    WHERE tenant_id = $1 AND last_arrival > $2 AND level < 100
+    GROUP BY day
+) AS later
+WHERE r.tenant_id = $1 AND r.day = later.day AND r.last_arrival <= $2 AND r.level < later.level
+
+-- deletions_applied_through --
+-- The last arrival whose deletions are known when one of tenant $1 is worked off.
+SELECT least(s.drained_through, (SELECT min(a.id) - 1 FROM arrival AS a WHERE a.is_aside AND a.tenant_id = $1))
+FROM drain_state AS s
+
 -- begin_final_merge --
 -- The level of a merge that begins.
 UPDATE drained_extent SET final_level = greatest(100, (final_level + 1) % 30000)
@@ -232,12 +286,12 @@ WHERE tenant_id = $1 AND day = $2
 RETURNING final_level
 
 -- job_runs --
--- The first $5 runs of tenant $1 and day $2 up to level $3 and arrival $4, in their order.
+-- The first $5 runs of tenant $1 and day $2 up to level $3 and arrival $4, after arrival $6, in their order.
 SELECT
     id, tenant_id, day, level, replaces, first_arrival, last_arrival, deleted_through,
     n_samples, first_series, last_series, first_ms, last_ms
 FROM sample_run
-WHERE tenant_id = $1 AND day = $2 AND level <= $3 AND last_arrival <= $4
+WHERE tenant_id = $1 AND day = $2 AND level <= $3 AND last_arrival <= $4 AND last_arrival > $6
 ORDER BY first_series, first_ms, id
 LIMIT $5
 

@@ -79,7 +79,7 @@ class TestExactlyOnce:
         blocks = plain_blocks
         await blocks.append(TENANT, scrapes(2, range(3)))
         frozen, awake = asyncio.Event(), asyncio.Event()
-        real_fold = drainer_module._fold_arrivals
+        real_fold = drainer_module.fold_arrivals
 
         async def freeze(*args: Any) -> Any:
             frozen.set()

@@ -28,11 +28,16 @@ _ALL_SERIES: Final = (-(1 << 63), (1 << 63) - 1)
 
 
 class ArrivalKind(IntEnum):
-    """What an arrival is; see table `arrival`."""
+    """What an arrival is; see table `arrival`. UNKNOWN: something that a later version appended."""
 
+    UNKNOWN = 0
     SAMPLES = 1
     REPLACEMENTS = 2
     DELETION = 3
+
+    @classmethod
+    def _missing_(cls, _value: object) -> "ArrivalKind":
+        return cls.UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,7 @@ class Compactor:
 
     async def _next_step(self, connection: Connection, job: Job) -> _Step:
         group = (job.tenant_id, job.day, job.max_level, job.through, _MAX_PAGES)
-        runs = await connection.fetch(QUERIES["job_runs"], *group)
+        runs = await connection.fetch(QUERIES["job_runs"], *group, job.after)
         blocks = []
         if job.is_final:
             blocks = await connection.fetch(QUERIES["job_blocks"], *group, self._from_series)

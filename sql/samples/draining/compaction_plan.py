@@ -47,7 +47,7 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A merge of the runs of a tenant and day up to a level and arrival.
+    """A merge of the runs of a tenant and day up to a level, after an arrival and up to another.
 
     `makes_blocks`: no run is left out, so series with enough samples become blocks. `is_final`: the
     day has ended, and its blocks are merged as well.
@@ -59,6 +59,7 @@ class Job:
     through: int
     makes_blocks: bool
     is_final: bool = False
+    after: int = -1
 
     @property
     def out_level(self) -> int:
@@ -104,7 +105,8 @@ def _layer_jobs(
         if level is not None:
             through = max(layer.last_arrival for layer in open_layers)
             is_all = level == max(layer.level for layer in open_layers)
-            yield Job(tenant_id, day, level, through, is_all and newest_aside < 0)
+            makes_blocks = is_all and newest_aside < 0
+            yield Job(tenant_id, day, level, through, makes_blocks, after=newest_aside)
 
 
 def _crowded_level(layers: Sequence[Layer]) -> int | None:

@@ -35,7 +35,7 @@ async def work_off_deletion(
         return 0
     taken = await take_pages(connection, pages)
     deletions = await deletions_of(connection, tenant_id)
-    through = await connection.fetchval(QUERIES["drained_through"])
+    through = await connection.fetchval(QUERIES["deletions_applied_through"], tenant_id)
     written = await asyncio.to_thread(_without_deleted, taken, deletions, through)
     await write_pages(connection, pages, written)
     return sum(page.n_samples for page in pages)
@@ -73,7 +73,7 @@ def _without_deleted(
         origin = page.origin
         piece = Piece(samples, origin.first_arrival, origin.last_arrival, origin.replaces)
         kept = fold([piece], deletions)
-        origin = replace(origin, deleted_through=through)
+        origin = replace(origin, deleted_through=max(origin.deleted_through, through))
         if page.is_block:
             written.blocks += block_rows(origin, kept)
         else:

@@ -47,8 +47,9 @@ _KEPT_CHANGES_SECONDS: Final = 2 * 3600.0
 _MAX_REFUSED: Final = 8
 """So many arrivals in a row may be set aside because the database refuses what they become."""
 _ALL_SERIES: Final = (-(1 << 63), (1 << 63) - 1)
-_DELETES: Final = 3
+_SAMPLES: Final = 1
 _REPLACES: Final = 2
+_DELETES: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +82,7 @@ class DrainStats:
     samples_drained: int = 0
     conflicts_resolved: int = 0
     arrivals_set_aside: int = 0
+    arrivals_moved_later: int = 0
     drain_seconds: float = 0.0
     merges: int = 0
     merges_given_up: int = 0
@@ -98,7 +100,9 @@ class DrainResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Arrival:
+class DrainedArrival:
+    """A row of table `arrival` that is being moved."""
+
     id: int
     tenant_id: int
     kind: int
@@ -109,7 +113,7 @@ class _Arrival:
 
 
 @dataclass(slots=True)
-class _Folded:
+class FoldedArrivals:
     """What a drain stores."""
 
     runs: list[RunRow] = field(default_factory=list)
@@ -237,22 +241,24 @@ class Drainer:
             drained_through, arrivals = await self._take(connection, max_arrivals)
             if not arrivals:
                 return DrainResult()
-            near_days = await self._near_days(connection, arrivals)
-            folded = await asyncio.to_thread(_fold_arrivals, arrivals, near_days)
-            new_days = await _store(connection, folded, arrivals[-1].id)
+            near_days = await self.near_days(connection, arrivals)
+            folded = await asyncio.to_thread(fold_arrivals, arrivals, near_days)
+            new_days = await store_folded(connection, folded, arrivals[-1].id)
             await change_exactly(connection, "advance_drain", 1, drained_through, arrivals[-1].id)
-        await self._make_partitions(new_days)
+        await self.make_partitions(new_days)
         n_samples = sum(arrival.n_samples for arrival in arrivals)
         self._count(len(arrivals), n_samples, folded.n_conflicts, started)
         return DrainResult(len(arrivals), n_samples)
 
-    async def _make_partitions(self, days: Sequence[int]) -> None:
+    async def make_partitions(self, days: Sequence[int]) -> None:
         """Make partitions before they are needed: compaction fills them later."""
         for day in days:
             async with acquired(self._pool) as connection:
                 await connection.execute(QUERIES["create_block_partition"], day)
 
-    async def _take(self, connection: Connection, max_arrivals: int) -> tuple[int, list[_Arrival]]:
+    async def _take(
+        self, connection: Connection, max_arrivals: int
+    ) -> tuple[int, list[DrainedArrival]]:
         """The position of the last drain, and the next arrivals, which are deleted."""
         options = self._options
         drained_through = await connection.fetchval(QUERIES["drained_through"])
@@ -263,13 +269,13 @@ class Drainer:
             options.max_samples,
             options.max_bytes,
         )
-        arrivals = [_Arrival(*row) for row in rows]
+        arrivals = [DrainedArrival(*row) for row in rows]
         self._taken = [arrival.id for arrival in arrivals]
         await change_exactly(connection, "delete_arrivals", len(arrivals), self._taken)
         return drained_through, arrivals
 
-    async def _near_days(
-        self, connection: Connection, arrivals: Sequence[_Arrival]
+    async def near_days(
+        self, connection: Connection, arrivals: Sequence[DrainedArrival]
     ) -> Collection[int]:
         """The days with partitions; notes those that get one now. See table `block_day`."""
         known = set(await connection.fetchval(QUERIES["block_days"]))
@@ -306,16 +312,17 @@ class Drainer:
         self._stats.drain_seconds += time.perf_counter() - started
 
 
-def _fold_arrivals(arrivals: Sequence[_Arrival], near_days: Collection[int]) -> _Folded:
+def fold_arrivals(arrivals: Sequence[DrainedArrival], near_days: Collection[int]) -> FoldedArrivals:
     """The runs of a closed range of arrivals, whose own deletions are applied.
 
     What replaces earlier samples is folded apart from what does not: at a time that both have, the
     former counts, whatever came first, also before what other runs hold.
     """
-    folded = _Folded()
+    folded = FoldedArrivals()
     by_tenant = attrgetter("tenant_id")
     for tenant_id, group in groupby(sorted(arrivals, key=by_tenant), by_tenant):
         of_tenant = list(group)
+        _check_kinds(of_tenant)
         deletions = [_deletion(arrival) for arrival in of_tenant if arrival.kind == _DELETES]
         folded.deletions += [(tenant_id, deletion) for deletion in deletions]
         for deletion in deletions:
@@ -336,7 +343,13 @@ def _fold_arrivals(arrivals: Sequence[_Arrival], near_days: Collection[int]) -> 
     return folded
 
 
-def _pieces(arrivals: Sequence[_Arrival]) -> list[Piece]:
+def _check_kinds(arrivals: Sequence[DrainedArrival]) -> None:
+    kinds = {arrival.kind for arrival in arrivals} - {_SAMPLES, _REPLACES, _DELETES}
+    if kinds:
+        raise ValueError(f"arrivals of kind {min(kinds)} are for a later version of promcompat")
+
+
+def _pieces(arrivals: Sequence[DrainedArrival]) -> list[Piece]:
     decoded = decode_pages([arrival.payload for arrival in arrivals])
     return [
         Piece(samples, arrival.id, arrival.id, arrival.kind == _REPLACES)
@@ -344,7 +357,7 @@ def _pieces(arrivals: Sequence[_Arrival]) -> list[Piece]:
     ]
 
 
-def _deletion(arrival: _Arrival) -> Deletion:
+def _deletion(arrival: DrainedArrival) -> Deletion:
     ids = np.frombuffer(arrival.payload, ">i8").astype(np.int64) if arrival.payload else None
     return Deletion(arrival.id, ids, arrival.first_ms, arrival.last_ms)
 
@@ -354,8 +367,13 @@ def _series_bounds(deletion: Deletion) -> tuple[int, int]:
     return _ALL_SERIES if ids is None else (int(ids[0]), int(ids[-1]))
 
 
-async def _store(connection: Connection, folded: _Folded, through: int) -> Sequence[int]:
-    """Store what was folded; returns the near days that are new."""
+async def store_folded(
+    connection: Connection, folded: FoldedArrivals, through: int | None
+) -> Sequence[int]:
+    """Store what was folded; returns the near days that are new.
+
+    `through` is the last arrival of the drain; None if readers may not have seen the arrivals.
+    """
     extents = folded.extents
     near_days = sorted({row.origin.day for row in folded.runs} - {FAR_DAY})
     new_days: Sequence[int] = await connection.fetchval(QUERIES["add_block_days"], near_days)

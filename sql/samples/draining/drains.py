@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sql.database.connection_pool import Pool
+from sql.samples.draining.arrivals_aside import ArrivalsAside
 from sql.samples.draining.compaction import Compactor
 from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats
 
@@ -14,13 +15,16 @@ class Drains:
 
     drainer: Drainer
     compactor: Compactor
+    aside: ArrivalsAside
     stats: DrainStats
 
     @classmethod
     def of(cls, pool: Pool, options: DrainOptions, now_ms: Callable[[], int]) -> "Drains":
         """`pool` is for writing; `now_ms` is the clock that decides which days are near now."""
         stats = DrainStats()
-        return cls(Drainer(pool, options, stats, now_ms), Compactor(pool, stats, now_ms), stats)
+        drainer = Drainer(pool, options, stats, now_ms)
+        aside = ArrivalsAside(pool, drainer, stats)
+        return cls(drainer, Compactor(pool, stats, now_ms), aside, stats)
 
     async def drain_due(self) -> int:
         """Drain if enough has arrived; returns how many samples. Errors as of `Drainer.drain`."""

@@ -25,7 +25,8 @@ class TenantArrivals:
 class DecodedArrivals:
     """Arrivals by tenant, and all of them in their order.
 
-    `unreadable` are the ids of those whose pages cannot be decoded.
+    `unreadable` are the ids of those that cannot be decoded, or are of a kind that a later version
+    has brought.
     """
 
     arrivals: Sequence[Arrival] = ()
@@ -47,9 +48,12 @@ def decoded_arrivals(arrivals: Sequence[Arrival]) -> DecodedArrivals:
     pages = dict(_decoded_pages(arrivals, decoded.unreadable))
     for arrival in arrivals:
         if arrival.kind == ArrivalKind.DELETION:
-            decoded.tenants[arrival.tenant_id].deletions.append(_deletion(arrival))
+            if not _append_deletion(decoded, arrival):
+                continue
             for kind in (ArrivalKind.SAMPLES, ArrivalKind.REPLACEMENTS):
                 _close(decoded, rows.pop((arrival.tenant_id, kind), []))
+        elif arrival.kind == ArrivalKind.UNKNOWN:
+            decoded.unreadable.append(arrival.id)
         elif arrival.id in pages:
             rows[arrival.tenant_id, arrival.kind].append((arrival, pages[arrival.id]))
     for row in rows.values():
@@ -57,9 +61,15 @@ def decoded_arrivals(arrivals: Sequence[Arrival]) -> DecodedArrivals:
     return decoded
 
 
-def _deletion(arrival: Arrival) -> Deletion:
-    series_ids = arrival.deleted_series
-    return Deletion(arrival.id, series_ids, arrival.first_ms, arrival.last_ms)
+def _append_deletion(decoded: DecodedArrivals, arrival: Arrival) -> bool:
+    try:
+        series_ids = arrival.deleted_series
+    except ValueError:
+        decoded.unreadable.append(arrival.id)
+        return False
+    deletion = Deletion(arrival.id, series_ids, arrival.first_ms, arrival.last_ms)
+    decoded.tenants[arrival.tenant_id].deletions.append(deletion)
+    return True
 
 
 def _close(decoded: DecodedArrivals, row: Sequence[tuple[Arrival, SeriesSamples]]) -> None:
@@ -99,7 +109,8 @@ def _decoded_pages(
     end_ms: int = ALL_TIME_MS[1],
 ) -> Iterator[tuple[int, SeriesSamples]]:
     """The ids of arrivals with samples, and their pages."""
-    left = [arrival for arrival in arrivals if arrival.kind != ArrivalKind.DELETION]
+    with_samples = (ArrivalKind.SAMPLES, ArrivalKind.REPLACEMENTS)
+    left = [arrival for arrival in arrivals if arrival.kind in with_samples]
     while True:
         payloads = [arrival.payload for arrival in left]
         try:

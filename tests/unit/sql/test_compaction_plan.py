@@ -53,7 +53,7 @@ class TestNextJob:
     def test_nothing_is_merged_across_an_arrival_set_aside(self) -> None:
         assert next_job(layers(*[0] * 10), [EMPTY], {1: 3}, AFTER) is None
         job = next_job(layers(*[0] * 11), [EMPTY], {1: 3}, AFTER)
-        assert job == Job(1, DAY, 0, 11, makes_blocks=False)
+        assert job == Job(1, DAY, 0, 11, makes_blocks=False, after=3)
 
     def test_an_ended_day_is_merged_once(self) -> None:
         job = next_job(layers(0), [EMPTY], {}, AFTER)
