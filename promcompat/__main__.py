@@ -1,5 +1,5 @@
 """The command line: `promcompat serve`, `migrate`, `migrate-store`, `maintain`, `worker`,
-`explain`, `sql`, `backup`, `restore`, `compile-kernels`."""
+`set-aside`, `explain`, `sql`, `backup`, `restore`, `compile-kernels`."""
 
 import argparse
 import logging
@@ -64,6 +64,7 @@ _COMMANDS_WITH_SETTINGS = {
     "serve": "serve until Ctrl-C or SIGTERM",
     "migrate": "bring the database schema up to date and exit",
     "migrate-store": "move the samples of an older installation from rows into blocks and exit",
+    "set-aside": "show, retry or drop the arrivals that could not be moved into blocks, and exit",
     "maintain": "apply retention and compute metrics_hourly once, then exit",
     "worker": "run remediation workflows for Temporal until Ctrl-C or SIGTERM",
 }
@@ -117,6 +118,8 @@ def _run(
             return run_migrate(settings)
         case "migrate-store":
             return _migrate_store(settings)
+        case "set-aside":
+            return _set_aside(settings, retries=options.retry, dropped=options.drop)
         case "maintain":
             return _maintain(settings)
         case "worker":
@@ -143,6 +146,13 @@ def _maintain(settings: Settings) -> int:
     from promcompat.processes.maintain import run_maintain
 
     return run_maintain(settings)
+
+
+def _set_aside(settings: Settings, *, retries: bool, dropped: Sequence[int]) -> int:
+    compile_at_start()
+    from promcompat.processes.set_aside import run_set_aside
+
+    return run_set_aside(settings, retries=retries, dropped=dropped)
 
 
 def _migrate_store(settings: Settings) -> int:
@@ -180,6 +190,8 @@ def build_parser() -> argparse.ArgumentParser:
             epilog=_EXAMPLES,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        if name == "set-aside":
+            _add_set_aside_options(command)
         _add_settings(command)
     add_explain_parser(commands)
     add_sql_parser(commands)
@@ -188,6 +200,18 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("compile-kernels", help=compile_text, description=compile_text)
     commands.add_parser("version", help="print the version and exit")
     return parser
+
+
+def _add_set_aside_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--retry", action="store_true", help="try to move all of them now")
+    command.add_argument(
+        "--drop",
+        metavar="ID",
+        type=int,
+        action="append",
+        default=[],
+        help="delete this arrival with its samples; may be repeated",
+    )
 
 
 def _version_text() -> str:
