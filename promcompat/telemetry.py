@@ -205,6 +205,13 @@ class StorageCounters:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._totals = _Totals("promcompat_storage", _STORAGE_COUNTERS, registry)
+        self._undrained_bytes = Gauge(
+            "promcompat_storage_undrained_bytes",
+            "Memory that samples not yet moved into blocks need, as last measured for a write; the "
+            "maximum over all workers.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self._rows_waiting = Gauge(
             "promcompat_storage_rows_waiting",
             "Rows accepted but not yet committed.",
@@ -213,9 +220,10 @@ class StorageCounters:
         )
 
     def update(self, totals: Mapping[str, float]) -> None:
-        """Publish totals that only grow, and `rows_waiting`, which does not."""
+        """Publish totals that only grow, and `rows_waiting` and `undrained_bytes`."""
         self._totals.follow(totals)
         self._rows_waiting.set(totals.get("rows_waiting", 0.0))
+        self._undrained_bytes.set(totals.get("undrained_bytes", 0.0))
 
 
 _HEAD_COUNTERS = {
@@ -247,6 +255,7 @@ _DRAIN_COUNTERS = {
     "merges_given_up": "Tenants and days that cannot be merged; queries still read them.",
     "samples_merged": "Samples written by merges.",
     "merge_seconds": "Time spent in merges.",
+    "pages_unreadable": "Queries that failed because a stored page is damaged.",
 }
 
 

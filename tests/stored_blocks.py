@@ -54,7 +54,7 @@ class StoredBlocks:
     step_samples: int = 2_000_000
 
     def __post_init__(self) -> None:
-        self.reader = BlockReader()
+        self.reader = BlockReader(self.stats)
         self.drainer = Drainer(self.pool, self.options, self.stats, self.clock)
         self.aside = ArrivalsAside(self.pool, self.drainer, self.stats)
         self.retention = BlockRetention(self.pool, self.drainer)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class StorageStats:
-    """Totals since the storage was opened; all but `rows_waiting` only grow.
+    """Totals since the storage was opened; all but `rows_waiting` and `undrained_bytes` only grow.
 
     `rows_committed` counts rows in acknowledged commits, duplicates of stored rows included.
     `commits` and `commit_seconds` give the mean commit; `duplicate_commits` is how many of them
@@ -21,6 +21,7 @@ class StorageStats:
     failed_commits: int = 0
     rows_rejected: int = 0
     rows_waiting: int = 0
+    undrained_bytes: int = 0
     series_cache_hits: int = 0
     series_cache_misses: int = 0
     series_resolved: int = 0

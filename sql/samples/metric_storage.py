@@ -159,7 +159,7 @@ class _Shared:
             log=sources.log,
             snapshots=sources.snapshots,
             policies=policies,
-            backlog=Backlog(pool, self.options.backlog),
+            backlog=Backlog(pool, self.options.backlog, self.stats),
         )
 
 
@@ -183,8 +183,8 @@ def _row_storage(
 
 
 def _block_storage(database: Database, options: StorageOptions) -> MetricStorage:
-    sources = BlockSources.of(database, options.max_head_bytes)
     drains = Drains.of(database.write_pool, options.drains, options.now_ms)
+    sources = BlockSources.of(database, options.max_head_bytes, drains.stats)
     shared = _Shared.of(database, options, sources.lookup)
     return shared.storage(
         BlockStore(shared.series, sources, shared.watch, shared.stats, options),

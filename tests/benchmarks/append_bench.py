@@ -22,6 +22,7 @@ from sql.database.database import Database
 from sql.database.storage_stats import StorageStats
 from sql.samples.arrivals.arrival_committer import ArrivalCommitter
 from sql.samples.arrivals.arrival_log import ArrivalLog
+from sql.samples.draining.drainer import DrainStats
 from sql.samples.stores.block_store import BlockSources
 from sql.samples.stores.committer import SampleCommitter
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
@@ -111,7 +112,7 @@ async def sizes(database: Database) -> tuple[int, int]:
 async def run(url: str) -> None:
     """Measure both stores, and print a line for each."""
     database = await Database.open(url)
-    sources = BlockSources.of(database, max_head_bytes=1 << 30)
+    sources = BlockSources.of(database, 1 << 30, DrainStats())
     log = ArrivalLog(database.log_pool, database.guard)
     n_samples = N_SERIES * N_SCRAPES
     for number, parallel in enumerate((1, 2, 1, 2)):

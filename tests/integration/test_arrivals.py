@@ -12,6 +12,7 @@ from promcompat.core.errors import OverloadedError, StaleKnowledgeError
 from promcompat.core.thresholds import BreachLevel, LevelChange
 from sql.database.connection_pool import acquired
 from sql.database.database import Database
+from sql.database.storage_stats import StorageStats
 from sql.samples.arrivals.arrival_log import (
     AppendConditions,
     ArrivalKind,
@@ -363,7 +364,8 @@ async def test_deletions_are_arrivals(log: Log) -> None:
 async def test_writes_are_refused_until_arrivals_are_drained(database_url: str, log: Log) -> None:
     now = 0.0
     limits = BacklogLimits(max_bytes=100_000, max_tenant_bytes=60_000)
-    backlog = Backlog(log.database.write_pool, limits, lambda: now)
+    stats = StorageStats()
+    backlog = Backlog(log.database.write_pool, limits, stats, lambda: now)
     await backlog.admit(1)
     ids = await log.add(pages(1, range(4_000)))
     await backlog.admit(1)
@@ -371,6 +373,7 @@ async def test_writes_are_refused_until_arrivals_are_drained(database_url: str, 
     with pytest.raises(OverloadedError, match="of this tenant") as raised:
         await backlog.admit(1)
     assert raised.value.retry_after_seconds > 1
+    assert stats.undrained_bytes == backlog.n_bytes > limits.max_tenant_bytes
     await backlog.admit(2)
     ids += await log.add(pages(2, range(3_000)))
     now = 3.0

@@ -14,6 +14,7 @@ from sql.database.connection_pool import Pool
 from sql.migrate import migrate
 from sql.samples.codec.pages import encode_pages
 from sql.samples.draining import drainer as drainer_module
+from sql.samples.draining.arrivals_aside import RetryResult
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.tables.block_table import FAR_DAY
 from tests.community import community_connection
@@ -240,6 +241,76 @@ class TestPoison:
             await blocks.drainer.drain_all()
         await blocks.compact_all()
         assert (await blocks.read(TENANT, [1]))[1, NOW_MS + 1] == ONE
+
+    async def test_nothing_older_is_merged_across_what_is_aside(
+        self, plain_blocks: StoredBlocks
+    ) -> None:
+        """The first sample of a time came before the arrival set aside, which has another one."""
+        blocks = plain_blocks
+        await blocks.append(TENANT, {(1, NOW_MS): ONE})
+        await blocks.drainer.drain_all()
+        await blocks.append(TENANT, {(1, NOW_MS): 0})
+        await blocks.set_next_aside()
+        for number in range(20):
+            await blocks.append(TENANT, {(1, NOW_MS + 1 + number): ONE})
+            await blocks.drainer.drain_all()
+        await blocks.compact_all()
+        assert (await blocks.read(TENANT, [1]))[1, NOW_MS] == ONE
+        assert (await blocks.aside.retry()).n_moved == 1
+        await blocks.compact_all()
+        assert (await blocks.read(TENANT, [1]))[1, NOW_MS] == ONE
+
+    async def test_what_can_be_moved_later_is_moved_in_its_place(
+        self, plain_blocks: StoredBlocks, plain_database_url: str
+    ) -> None:
+        blocks = plain_blocks
+        async with connected(plain_database_url) as admin:
+            await admin.execute("ALTER TABLE sample_run ADD CONSTRAINT odd CHECK (tenant_id <> 13)")
+            await blocks.append(13, {(3, NOW_MS): ONE, (3, NOW_MS + 1): ONE})
+            await blocks.drainer.drain_all()
+            assert await blocks.aside.retry() == RetryResult(0, 1, is_busy=False)
+            await admin.execute("ALTER TABLE sample_run DROP CONSTRAINT odd")
+        await blocks.append(13, {(3, NOW_MS): 0})
+        await blocks.delete(13, [3], NOW_MS + 1, NOW_MS + 1)
+        await blocks.drainer.drain_all()
+        await blocks.compact_all()
+        [shown] = await blocks.aside.list()
+        assert (shown.tenant, shown.kind, shown.n_samples, shown.first_ms) == (None, 1, 2, NOW_MS)
+        newest_change = await blocks.fetchval("SELECT max(id) FROM sample_change")
+        assert await blocks.aside.retry() == RetryResult(1, 0, is_busy=False)
+        assert blocks.stats.arrivals_moved_later == 1
+        assert await n_rows(blocks, "sample_change", f"id > {newest_change}") == 1
+        assert await n_rows(blocks, "arrival") == 0
+        await blocks.compact_all()
+        assert await blocks.read(13, [3]) == {(3, NOW_MS): ONE}
+
+    async def test_a_deletion_that_is_moved_later_is_worked_off(
+        self, plain_blocks: StoredBlocks
+    ) -> None:
+        """Although an older deletion was worked off while it was set aside."""
+        blocks = plain_blocks
+        await blocks.append(TENANT, {(1, NOW_MS): ONE, (1, NOW_MS + 1): ONE, (2, NOW_MS): ONE})
+        await blocks.delete(TENANT, [1], NOW_MS, NOW_MS)
+        await blocks.drainer.drain_all()
+        await blocks.delete(TENANT, [2], NOW_MS, NOW_MS)
+        await blocks.set_next_aside()
+        await blocks.append(TENANT, {(3, NOW_MS): ONE})
+        await blocks.drainer.drain_all()
+        await blocks.compact_all()
+        await blocks.aside.retry()
+        await blocks.compact_all()
+        assert await n_rows(blocks, "sample_deletion") == 0
+        assert await blocks.read(TENANT, [1, 2, 3]) == {(1, NOW_MS + 1): ONE, (3, NOW_MS): ONE}
+
+    async def test_what_is_dropped_is_gone_and_logged(self, plain_blocks: StoredBlocks) -> None:
+        blocks = plain_blocks
+        await blocks.append(TENANT, {(1, NOW_MS): ONE})
+        arrival_id = await blocks.fetchval("SELECT max(id) FROM arrival")
+        assert not await blocks.aside.drop(arrival_id)
+        await blocks.set_next_aside()
+        assert await blocks.aside.drop(arrival_id)
+        assert await blocks.read(TENANT, [1]) == {}
+        assert await n_rows(blocks, "sample_change", "drained_through IS NULL") == 1
 
     async def test_a_page_that_cannot_be_decoded_stops_no_other_merge(
         self, plain_blocks: StoredBlocks

@@ -21,8 +21,8 @@ from sql.samples.arrivals.arrival_log import (
 from sql.samples.codec.pages import encode_pages
 from sql.samples.columns.fold import fold
 from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats
+from sql.samples.head import head as head_module
 from sql.samples.head.head import Head, StaleViewError
-from sql.samples.head.head import head as head_module
 from sql.samples.head.view import HeadView
 from sql.samples.reading.block_reader import BlockReader
 from sql.samples.reading.reader import SampleAllowance
@@ -108,7 +108,7 @@ def snapshot(connection: Connection) -> asyncpg.transaction.Transaction:
 
 async def answer(view: HeadView, connection: Connection) -> Rows:
     """The fold of a view and of the runs and blocks that a connection sees."""
-    stored = await BlockReader().read(
+    stored = await BlockReader(DrainStats()).read(
         connection, TENANT, ALL_SERIES, *ALL_TIME_MS, SampleAllowance(0)
     )
     pieces = [*stored.pieces, *view.samples(TENANT, ALL_SERIES, *ALL_TIME_MS)]
@@ -400,6 +400,34 @@ async def test_a_page_that_cannot_be_decoded_stops_nothing(
         await connection.execute("UPDATE arrival SET payload = '\\xdead' WHERE id = $1", bad)
     assert held(await replica.head.view()) == {(1, 10): 5, (1, 30): 7}
     assert replica.head.stats.unreadable == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "payload = '\\xdead'",
+        "payload = substr(payload, 1, octet_length(payload) - 1)",
+        "payload = set_byte(payload, 0, 7)",  # A version of the format to come.
+        "kind = 3, payload = 'no ids'",
+        "kind = 9",
+    ],
+)
+@pytest.mark.parametrize("is_aside", [False, True])
+async def test_no_poison_stops_other_samples(
+    replica: Replica, writer: Replica, database_url: str, change: str, is_aside: bool
+) -> None:
+    """Neither before nor after a drain passed it."""
+    await writer.append({(1, 10): 5})
+    bad = await writer.append({(1, 20): 6})
+    await writer.append({(1, 30): 7})
+    async with connected(database_url) as connection:
+        await connection.execute(f"UPDATE arrival SET {change} WHERE id = $1", bad)  # noqa: S608
+    if is_aside:
+        drainer = Drainer(writer.database.write_pool, DrainOptions(), DrainStats())
+        await drainer.drain_all()
+        async with connected(database_url) as connection:
+            assert await connection.fetchval("SELECT id FROM arrival WHERE is_aside") == bad
+    assert await replica.seen() == {(1, 10): 5, (1, 30): 7}
 
 
 async def test_segments_are_merged_in_the_background(replica: Replica) -> None:

@@ -38,6 +38,7 @@ class CorruptPageError(ValueError):
     def __init__(self, index: int, reason: str) -> None:
         super().__init__(f"page {index} cannot be decoded: {reason}")
         self.index = index
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)

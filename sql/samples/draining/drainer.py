@@ -75,7 +75,10 @@ class DrainOptions:
 
 @dataclass(slots=True)
 class DrainStats:
-    """Totals of this process; conflicts are samples that had another value in their place."""
+    """Totals of this process; conflicts are samples that had another value in their place.
+
+    `pages_unreadable` counts queries that needed a stored page which cannot be decoded.
+    """
 
     drains: int = 0
     arrivals_drained: int = 0
@@ -88,6 +91,7 @@ class DrainStats:
     merges_given_up: int = 0
     samples_merged: int = 0
     merge_seconds: float = 0.0
+    pages_unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)

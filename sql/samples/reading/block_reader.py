@@ -1,6 +1,7 @@
 """Reads what is stored for good, runs and blocks near now and far from it, in one statement."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -9,16 +10,19 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.errors import PromcompatError
 from promcompat.core.model import IntArray
 from sql.database.connection_pool import Connection
 from sql.database.statements import Statement, inline_parameters
 from sql.samples.codec.pages import CorruptPageError, decode_joined, decode_pages
 from sql.samples.columns.fold import Deletion, Piece
 from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.draining.drainer import DrainStats
 from sql.samples.reading.reader import SampleAllowance
 from sql.samples.tables.block_table import QUERIES, day_of
 from sql.samples.tables.page_stream import PageRow, PageStream
 
+_LOGGER: Final = logging.getLogger(__name__)
 _DECODED_SAMPLES: Final = 8_000_000
 _DECODED_BYTES: Final = 32 << 20
 """Pages of so many samples or bytes are decoded while more arrive: the allowance counts samples.
@@ -35,8 +39,22 @@ class StoredSamples:
     deletions: list[Deletion]
 
 
+class StoredPageError(PromcompatError):
+    """A stored page cannot be decoded, so a query that needs it has no answer (500).
+
+    Leaving it out would be a wrong answer that nobody notices.
+    """
+
+
+_TABLES: Final = ("sample_run", "sample_block", "sample_block_far")
+
+
 class BlockReader:
     """Reads runs and blocks in the caller's snapshot."""
+
+    def __init__(self, stats: DrainStats) -> None:
+        """`stats` counts pages that cannot be decoded."""
+        self._stats = stats
 
     async def read(
         self,
@@ -49,7 +67,7 @@ class BlockReader:
     ) -> StoredSamples:
         """The samples of series (ascending ids of the tenant) with times in `(start_ms, end_ms]`.
 
-        Raises what the allowance raises, as soon as too much has arrived, and CorruptPageError.
+        Raises what the allowance raises, as soon as too much has arrived, and StoredPageError.
         """
         if not len(wanted):
             return StoredSamples([], [])
@@ -58,7 +76,13 @@ class BlockReader:
             (tenant_id, wanted.tolist(), start_ms, end_ms, day_of(start_ms), day_of(end_ms)),
         )
         copy = _Copy(PageStream(), allowance, wanted, start_ms, end_ms)
-        pieces = await copy.run(connection, statement)
+        try:
+            pieces = await copy.run(connection, statement)
+        except StoredPageError as exc:
+            self._stats.pages_unreadable += 1
+            fields = {"tenant_id": tenant_id, "reason": str(exc)}
+            _LOGGER.error("a stored page cannot be decoded", extra=fields)
+            raise
         pieces.sort(key=attrgetter("last_arrival"))
         deletions = sorted(copy.stream.deletions, key=attrgetter("arrival_id"))
         return StoredSamples(pieces, deletions)
@@ -170,7 +194,18 @@ class _Copy:
         scope = [page.payload for page in layer], self.wanted, self.start_ms, self.end_ms
         try:
             return [decode_joined(*scope)]
-        except CorruptPageError:
-            raise
+        except CorruptPageError as exc:
+            raise _named(layer[exc.index], exc) from exc
         except ValueError:
             return decode_pages(*scope)
+
+
+def _named(page: PageRow, exc: CorruptPageError) -> StoredPageError:
+    """The error with what finds the row of the page."""
+    column = "first_series" if page.source == 0 else "series_id"
+    return StoredPageError(
+        f"stored samples are damaged: the page of {_TABLES[page.source]} with "
+        f"{column} = {page.first_series}, first_ms = {page.first_ms} and "
+        f"last_arrival = {page.last_arrival} cannot be decoded ({exc.reason}). "
+        "Other series and times can be queried; see docs/runbooks/damaged-page.md"
+    )

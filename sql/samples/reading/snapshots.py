@@ -69,7 +69,7 @@ class SampleSnapshot:
     ) -> UnfoldedSamples:
         """The samples of series (ascending ids) in `(start_ms, end_ms]`, which are folded later.
 
-        Raises what the allowance raises, and CorruptPageError.
+        Raises what the allowance raises, and StoredPageError.
         """
         question = tenant_id, wanted, start_ms, end_ms
         view, pieces, deletions = self.view, [], list(self.view.deletions(tenant_id))

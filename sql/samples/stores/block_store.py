@@ -18,6 +18,7 @@ from sql.definitions.threshold_watch import ThresholdWatch
 from sql.samples.arrivals.arrival_committer import ArrivalCommitter
 from sql.samples.arrivals.arrival_log import ArrivalLog
 from sql.samples.columns.series_samples import NO_SAMPLES
+from sql.samples.draining.drainer import DrainStats
 from sql.samples.head.head import Head
 from sql.samples.reading.block_lookup import BlockLookup
 from sql.samples.reading.block_reader import BlockReader
@@ -43,9 +44,9 @@ class BlockSources:
     lookup: BlockLookup
 
     @classmethod
-    def of(cls, database: Database, max_head_bytes: int) -> "BlockSources":
+    def of(cls, database: Database, max_head_bytes: int, stats: DrainStats) -> "BlockSources":
         """The sources of a database, with a head of at most about so many bytes."""
-        log, blocks = ArrivalLog(database.log_pool, database.guard), BlockReader()
+        log, blocks = ArrivalLog(database.log_pool, database.guard), BlockReader(stats)
         head = Head(log, database.log_pool, database.guard, max_bytes=max_head_bytes)
         snapshots = SampleSnapshots(database.read_pool, head, blocks)
         lookup = BlockLookup(head, snapshots)
@@ -199,7 +200,7 @@ def _batch_writer(
         stats,
         options.max_waiting_rows,
         bounds=YEARS_1_TO_9999,
-        backlog=Backlog(database.write_pool, options.backlog),
+        backlog=Backlog(database.write_pool, options.backlog, stats),
     )
 
 

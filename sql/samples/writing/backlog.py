@@ -13,6 +13,7 @@ from typing import Final
 
 from promcompat.core.errors import OverloadedError
 from sql.database.connection_pool import Pool, acquired
+from sql.database.storage_stats import StorageStats
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("arrivals")
@@ -44,10 +45,12 @@ class Backlog:
         self,
         pool: Pool,
         limits: BacklogLimits,
+        stats: StorageStats,
         now_seconds: Callable[[], float] = time.monotonic,
     ) -> None:
         self._pool = pool
         self._limits = limits
+        self._stats = stats
         self._now_seconds = now_seconds
         self._bytes: Mapping[int, int] = {}
         self._due_seconds = -1.0
@@ -82,5 +85,6 @@ class Backlog:
                     _QUERIES["undrained_bytes"], BYTES_PER_SAMPLE, BYTES_PER_ARRIVAL
                 )
             self._bytes = {row["tenant_id"]: row["n_bytes"] for row in rows}
+            self._stats.undrained_bytes = self.n_bytes
             now = self._now_seconds()
             self._due_seconds = now + max(_MEASURED_EVERY_SECONDS, _COST_RATIO * (now - started))

@@ -1,0 +1,35 @@
+"""Stored pages whose bytes have changed: a query that needs one says which, and others go on."""
+
+import time
+
+import pytest
+
+from tests.native_service import running_native_service
+from tests.repositories import connected
+
+pytestmark = pytest.mark.integration
+
+DAMAGE = "UPDATE sample_run SET payload = set_byte(payload, 9, get_byte(payload, 9) # 1)"
+
+
+async def test_a_query_that_needs_a_damaged_page_names_it(plain_database_url: str) -> None:
+    now = int(time.time())
+    async with running_native_service(plain_database_url) as native:
+        for name, age_seconds in (("damaged", 60), ("damaged", 10), ("whole", 20)):
+            batch = {"name": name, "value": 1, "timestamp": now - age_seconds}
+            await native.ingest(batch)
+            if age_seconds == 60:
+                assert native.storage.drains is not None
+                await native.storage.drains.drainer.drain_all()
+        async with connected(plain_database_url) as admin:
+            await admin.execute(DAMAGE)
+            series_id = await admin.fetchval("SELECT first_series FROM sample_run")
+        parameters = {"query": "damaged[1h]", "time": str(now)}
+        response = await native.client.get("/api/v1/query", params=parameters)
+        answer = await response.json()
+        assert response.status == 500, answer
+        assert f"sample_run with first_series = {series_id}, first_ms = " in answer["error"]
+        assert "docs/runbooks/damaged-page.md" in answer["error"]
+        assert native.storage.drains.stats.pages_unreadable == 1
+        found = await native.prometheus("query", query="whole[1h]", time=str(now))
+        assert len(found["result"]) == 1
