@@ -54,8 +54,9 @@ class CuttableNetwork:
         self._dead |= self._open
 
     def mend(self) -> None:
-        """Pass on what new connections send."""
+        """Pass on what new connections send; a cut that has not come yet does not come."""
         self.is_cut = self._loses_answers = False
+        self._bytes_left = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -31,7 +31,7 @@ def series_labels(number: int) -> Labels:
     return make_labels(METRIC, number=str(number))
 
 
-async def _write(storage: MetricStorage, tenant: str, rows: Sequence[Row]) -> bool:
+async def write_rows(storage: MetricStorage, tenant: str, rows: Sequence[Row]) -> bool:
     """Write rows in one batch; False when one of them was refused as a duplicate."""
     values = np.array([bits for _, _, bits in rows], np.uint64).view(np.float64)
     batch = make_batch(
@@ -51,7 +51,7 @@ def _selection(numbers: Sequence[int], start_ms: int, end_ms: int) -> SeriesSele
     return SeriesSelection(matchers=matchers, start_ms=start_ms, end_ms=end_ms)
 
 
-async def _ask(
+async def ask_samples(
     storage: MetricStorage, tenant: str, numbers: Sequence[int], start_ms: int, end_ms: int
 ) -> Rows:
     """The samples of some series in `(start_ms, end_ms]`."""
@@ -63,7 +63,7 @@ async def _ask(
 async def _delete(
     storage: MetricStorage, tenant: str, numbers: Sequence[int], start_ms: int, end_ms: int
 ) -> None:
-    """Delete the samples that `_ask` would answer."""
+    """Delete the samples that `ask_samples` would answer."""
     await storage.store.delete(tenant, _selection(numbers, start_ms, end_ms))
 
 
@@ -80,8 +80,8 @@ async def _compact(storage: MetricStorage) -> None:
 
 
 _COMMANDS: Final[Mapping[str, Callable[..., Coroutine[Any, Any, object]]]] = {
-    "write": _write,
-    "ask": _ask,
+    "write": write_rows,
+    "ask": ask_samples,
     "delete": _delete,
     "drain": _drain,
     "compact": _compact,
@@ -136,6 +136,7 @@ def storage_processes(
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, url, store), daemon=True)
             process.start()
+            theirs.close()  # So that nobody waits for a process that has ended.
             started.append(StorageProcess(process, ours))
         for each in started:
             each.finish()

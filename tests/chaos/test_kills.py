@@ -1,4 +1,7 @@
-"""The short form of `make chaos`: one sudden death of each kind while senders write."""
+"""The short form of `make chaos`: one sudden death of each kind while senders write.
+
+The service has two workers; `make chaos` has a second service as well.
+"""
 
 import random
 from pathlib import Path
@@ -19,7 +22,7 @@ async def test_nothing_acknowledged_is_lost_or_doubled(
 ) -> None:
     rng = random.Random(11)
     targets = rng.sample(TARGETS, len(TARGETS))
-    with running_system(timescaledb_distribution, tmp_path, {"store": SHORT}) as system:
+    with running_system(timescaledb_distribution, tmp_path, {"store": SHORT}, ()) as system:
         verdict = await write_through_kills(system, targets, rng, N_SERIES, lambda _line: None)
     assert verdict.by_api.n_compared > 0
     assert verdict.is_good, str(verdict)

@@ -78,16 +78,41 @@ class Log:
         return [piece for piece in self.pieces if piece.last_arrival <= self.drained]
 
 
-ROWS = st.dictionaries(st.tuples(SERIES, TIMES), BITS, min_size=1, max_size=8)
-SOME_SERIES = st.none() | st.sets(SERIES, max_size=3)
-APPEND = st.tuples(st.just("append"), ROWS, st.booleans())
-DELETE = st.tuples(st.just("delete"), SOME_SERIES, TIMES, st.integers(0, 8))
 MERGE = st.tuples(st.just("merge"), st.integers(0, 3), st.integers(2, 4), st.booleans())
 DRAIN = st.tuples(st.just("drain"), st.integers(1, 3))
 EVICT = st.tuples(st.just("evict"))
-STEPS = st.lists(st.one_of(APPEND, APPEND, APPEND, DELETE, MERGE, MERGE, DRAIN, EVICT), max_size=14)
-UNDRAINED = st.lists(st.one_of(APPEND, APPEND, APPEND, DELETE, MERGE), max_size=14)
+FEW_SERIES = st.integers(1, 2)
+FEW_TIMES = st.integers(0, 2)
+FEW_POINTS = [(series, time_ms) for series in (1, 2) for time_ms in range(3)]
 Step = tuple[object, ...]
+
+
+def stories(*others: st.SearchStrategy[Step]) -> st.SearchStrategy[list[Step]]:
+    """Appends, deletions and `others`: of many samples, or of few that meet each other often.
+
+    With few samples, almost every deletion lies between two samples of the same series and time.
+    """
+    return st.one_of(
+        _stories(SERIES, TIMES, st.integers(0, 8), others),
+        _stories(FEW_SERIES, FEW_TIMES, st.integers(0, 1), others),
+    )
+
+
+def _stories(
+    series: st.SearchStrategy[int],
+    times: st.SearchStrategy[int],
+    lengths: st.SearchStrategy[int],
+    others: tuple[st.SearchStrategy[Step], ...],
+) -> st.SearchStrategy[list[Step]]:
+    rows = st.dictionaries(st.tuples(series, times), BITS, min_size=1, max_size=8)
+    append = st.tuples(st.just("append"), rows, st.booleans())
+    some_series = st.none() | st.sets(series, max_size=3)
+    delete = st.tuples(st.just("delete"), some_series, times, lengths)
+    return st.lists(st.one_of(append, append, delete, *others), min_size=3, max_size=14)
+
+
+STEPS = stories(MERGE, MERGE, DRAIN, EVICT)
+UNDRAINED = stories(MERGE)
 
 
 DELETED_BETWEEN: list[Step] = [
@@ -192,14 +217,8 @@ def test_stored_bits_are_those_of_the_fold(
 ) -> None:
     log = played(steps)
     rows = folded(log.pieces, log.deletions)
-    series, times = (
-        (np.array(column, np.int64) for column in zip(*points, strict=True))
-        if points
-        else (
-            np.empty(0, np.int64),
-            np.empty(0, np.int64),
-        )
-    )
+    points = [*points, *FEW_POINTS]
+    series, times = (np.array(column, np.int64) for column in zip(*points, strict=True))
     is_found, bits = log.view().stored_bits(TENANT, series, times)
     assert is_found.tolist() == [point in rows for point in points]
     assert bits.view(np.uint64).tolist() == [rows.get(point, 0) for point in points]
