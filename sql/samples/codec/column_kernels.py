@@ -14,7 +14,8 @@ where d is the difference before + scale z, and step at first (DOUBLE_DELTA).
 A column of values is a byte (exponent of ten, BITS, EXCEPTIONS), the exceptions (how many, places,
 bit patterns), and a column of integers.
 
-Input may be anything: every position is checked before it is read. Positions and counts are int64,
+Input may be anything: every position is checked before it is read, and at least `READ_AHEAD` bytes
+follow the last page. Positions and counts are int64,
 bit patterns uint64; the two never meet in one operation.
 """
 
@@ -35,6 +36,8 @@ Work = tuple[
     IntArray, IntArray, IntArray, IntArray, IntArray, IntArray, Words, FloatArray, IntArray
 ]
 """Ids, counts, series and bytes of sections; times, integers, residuals, values and their bits."""
+READ_AHEAD: Final = 8
+"""What a number is read by may begin in the last byte of a page."""
 FRAME: Final = 128
 """Residuals that share a bit width."""
 
@@ -101,26 +104,38 @@ def get_frames(page: Bytes, position: int, end: int, n: int, residuals: Words) -
 
 
 @kernel()
+def get_word(page: Bytes, position: np.uint64) -> np.uint64:
+    """The 8 bytes from a position on. Of unsigned positions the compiler makes one load of them."""
+    word = np.uint64(page[position])
+    word |= np.uint64(page[position + np.uint64(1)]) << np.uint64(8)
+    word |= np.uint64(page[position + np.uint64(2)]) << np.uint64(16)
+    word |= np.uint64(page[position + np.uint64(3)]) << np.uint64(24)
+    word |= np.uint64(page[position + np.uint64(4)]) << np.uint64(32)
+    word |= np.uint64(page[position + np.uint64(5)]) << np.uint64(40)
+    word |= np.uint64(page[position + np.uint64(6)]) << np.uint64(48)
+    word |= np.uint64(page[position + np.uint64(7)]) << np.uint64(56)
+    return word
+
+
+@kernel()
 def get_packed(
     page: Bytes, position: int, begin: int, size: int, width: int, residuals: Words
 ) -> None:
-    """Read `size` residuals of `width` bits; the caller has checked the bounds."""
-    if width == 64:
-        for i in range(size):
-            residuals[begin + i] = get_unsigned(page, position + 8 * i, 8)
+    """Read `size` residuals of `width` bits; the caller has checked the bounds.
+
+    Each is read from the 8 bytes that it begins in, some of which may be behind the packed ones.
+    """
+    out = residuals[begin : begin + size]
+    if width == 0:
+        out[:] = 0
         return
-    pending = np.uint64(0)
-    n_pending = np.uint64(0)
-    bits = np.uint64(width)
-    mask = (np.uint64(1) << bits) - np.uint64(1)
-    for i in range(size):
-        while n_pending < bits:
-            pending |= np.uint64(page[position]) << n_pending
-            n_pending += np.uint64(8)
-            position += 1
-        residuals[begin + i] = pending & mask
-        pending >>= bits
-        n_pending -= bits
+    bits, start = np.uint64(width), np.uint64(position)
+    mask = np.uint64(0xFFFF_FFFF_FFFF_FFFF) >> (np.uint64(64) - bits)
+    bit = np.uint64(0)
+    for i in range(len(out)):
+        word = get_word(page, start + (bit >> np.uint64(3)))
+        out[i] = (word >> (bit & np.uint64(7))) & mask
+        bit += bits
 
 
 @kernel()

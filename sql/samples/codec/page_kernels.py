@@ -23,6 +23,7 @@ from promcompat.core.compiled_kernels import kernel
 from promcompat.core.model import IntArray
 from sql.samples.codec.column_kernels import (
     INCONSISTENT,
+    READ_AHEAD,
     TRUNCATED,
     Bytes,
     Words,
@@ -30,8 +31,10 @@ from sql.samples.codec.column_kernels import (
     get_integers,
     get_unsigned,
     get_values,
+    get_word,
     signed,
 )
+from sql.samples.columns.fold_kernels import MANY_ROWS
 
 Head = tuple[int, int, int]
 """How many samples, series and sections a page has."""
@@ -56,29 +59,42 @@ NOT_A_PAGE: Final = -2
 BAD_CHECKSUM: Final = -3
 OUT_OF_TIME: Final = -5
 
-_LOW_BYTE: Final = np.uint32(255)
-
-
-def _crc_table() -> NDArray[np.uint32]:
+def _crc_tables() -> NDArray[np.uint32]:
+    """Row `k` has the CRC of each byte that `k` bytes of 0 follow."""
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = np.where(table & 1, (table >> 1) ^ np.uint32(0xEDB88320), table >> 1)
-    return table.astype(np.uint32)
+    rows = [table.astype(np.uint32)]
+    for _ in range(7):
+        rows.append((rows[-1] >> 8) ^ rows[0][rows[-1] & 255])
+    return np.array(rows, np.uint32)
 
 
-_CRC_TABLE: Final = _crc_table()
+_CRC: Final = _crc_tables()
+
+
+@kernel()
+def crc_of_byte(crc: np.uint32, byte: np.uint8) -> np.uint32:
+    """The CRC after one more byte."""
+    of_byte = np.uint32(_CRC[0, (crc ^ np.uint32(byte)) & np.uint32(255)])
+    return (crc >> np.uint32(8)) ^ of_byte
 
 
 @kernel()
 def checksum(page: Bytes, begin: int, end: int) -> int:
-    """CRC-32 of a page without the four bytes that hold it."""
-    crc = np.uint32(0xFFFFFFFF)
-    for position in range(begin, end):
-        if begin < position < begin + 5:
-            continue
-        low = (crc ^ np.uint32(page[position])) & _LOW_BYTE
-        crc = (crc >> np.uint32(8)) ^ _CRC_TABLE[low]
-    return signed(~crc & np.uint32(0xFFFFFFFF))
+    """CRC-32 of a page without the four bytes that hold it; of 8 bytes at a time."""
+    crc = crc_of_byte(np.uint32(0xFFFF_FFFF), page[begin])
+    position = begin + 5
+    while position + 8 <= end:
+        word = get_word(page, np.uint64(position)) ^ np.uint64(crc)
+        crc = np.uint32(0)
+        for k in range(8):
+            crc ^= _CRC[7 - k, (word >> np.uint64(8 * k)) & np.uint64(255)]
+        position += 8
+    while position < end:
+        crc = crc_of_byte(crc, page[position])
+        position += 1
+    return signed(~crc & np.uint32(0xFFFF_FFFF))
 
 
 @kernel()
@@ -175,14 +191,16 @@ def first_of(numbers: IntArray, begin: int, end: int, bound: int) -> int:
 @kernel()
 def is_ordered(times: IntArray, counts: IntArray, first: int, behind: int) -> bool:
     """Whether the times of each series ascend, within the years 1 to 9999."""
-    row = 0
+    row = signed(0)
     for series in range(first, behind):
-        before = MIN_MS - 1
-        for _ in range(counts[series]):
-            if times[row] <= before or times[row] > MAX_MS:
-                return False
-            before = times[row]
-            row += 1
+        of_series = times[row : row + counts[series]]
+        # Without a way out the compiler uses vectors.
+        n_steps_back = 0
+        for i in range(1, len(of_series)):
+            n_steps_back += of_series[i] <= of_series[i - 1]
+        if n_steps_back or of_series[0] < MIN_MS or of_series[-1] > MAX_MS:
+            return False
+        row += counts[series]
     return True
 
 
@@ -213,10 +231,15 @@ def append_chosen(
         high = first_of(times, low, row_end, end_ms + 1)
         row = row_end
         if high > low and (is_all or is_wanted(wanted, ids[series])):
-            for i in range(low, high):
-                out_times[found_samples + i - low] = times[i]
-                out_bits[found_samples + i - low] = bits[i]
-            found_samples += high - low
+            found_end = found_samples + high - low
+            if high - low > MANY_ROWS:
+                out_times[found_samples:found_end] = times[low:high]
+                out_bits[found_samples:found_end] = bits[low:high]
+            else:
+                for i in range(low, high):
+                    out_times[found_samples + i - low] = times[i]
+                    out_bits[found_samples + i - low] = bits[i]
+            found_samples = found_end
             out_ids[found_series] = ids[series]
             found_series += 1
             out_ends[found_series] = found_samples
@@ -303,8 +326,11 @@ def get_page(
 def measure_pages(pages: Bytes, bounds: IntArray, sizes: IntArray) -> tuple[int, int]:
     """Check the pages `bounds[k]` to `bounds[k + 1]`; fill `sizes` with their samples and series.
 
-    Returns `(0, 0)`, or an error and the number of its page.
+    Returns `(0, 0)`, or an error and the number of its page. `READ_AHEAD` bytes follow the last
+    page.
     """
+    if bounds[-1] + READ_AHEAD > len(pages):
+        return TRUNCATED, 0
     for k in range(len(bounds) - 1):
         begin, end = bounds[k], bounds[k + 1]
         position, n_samples, n_series, _ = get_head(pages, begin, end)

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.model import IntArray
+from sql.samples.codec.column_kernels import READ_AHEAD
 from sql.samples.codec.page_kernels import MAX_MS, MAX_SAMPLES, MIN_MS, measure_pages, read_pages
 from sql.samples.codec.page_writing_kernels import SAMPLE_BYTES, SERIES_BYTES, write_pages
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
@@ -240,7 +241,7 @@ def _read(
     payloads: Sequence[bytes], wanted: IntArray | None, start_ms: int, end_ms: int
 ) -> tuple[SeriesSamples, IntArray]:
     """The samples of pages one behind the other, and where the series of each page end."""
-    pages = np.frombuffer(bytearray().join(payloads), np.uint8)
+    pages = np.frombuffer(bytearray().join([*payloads, bytes(READ_AHEAD)]), np.uint8)
     bounds = np.append(0, np.cumsum(np.fromiter(map(len, payloads), np.int64, len(payloads))))
     sizes = np.zeros((len(payloads), 2), np.int64)
     page_ends = np.zeros(len(payloads) + 1, np.int64)

@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -15,13 +16,16 @@ _ROW: Final = struct.Struct(">hih ii i? iq iq iq iq iq ii i")
 """The number of fields, and each field after its length, up to the length of the payload."""
 _N_FIELDS: Final = 10
 _DELETION: Final = 3
+_JOINING_ORDER: Final = attrgetter(
+    "source", "day", "replaces", "last_arrival", "first_series", "first_ms"
+)
 _ARRAY_HEADER_BYTES: Final = 20
 _ARRAY_ELEMENT: Final = np.dtype([("length", ">i4"), ("id", ">i8")])
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class PageRow:
-    """A page of a table (`source`), in the order in which pages are joined."""
+    """A page of a table (`source`)."""
 
     source: int
     day: int
@@ -105,10 +109,10 @@ class PageStream:
         )
 
     def take_pages(self) -> list[PageRow]:
-        """The pages read since the last call, sorted."""
+        """The pages read since the last call, in the order in which those of a layer are joined."""
         pages, self._pages = self._pages, []
         self.n_pending_bytes = self.n_pending_samples = 0
-        pages.sort()
+        pages.sort(key=_JOINING_ORDER)
         return pages
 
 
