@@ -1,0 +1,74 @@
+"""Lets concurrent work on a database proceed one statement at a time, in a chosen order."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from typing import Any, Final
+
+import pytest
+
+from sql.database.connection_pool import BoundedConnection
+
+_STATEMENTS: Final = ("execute", "fetch", "fetchrow", "fetchval", "copy_from_query")
+_STALLED_SECONDS: Final = 0.03
+"""Work that has not come to its next statement by then waits for other work, and that goes on."""
+
+_schedule: ContextVar["StatementSchedule | None"] = ContextVar("schedule", default=None)
+
+
+def pause_before_statements(patch: pytest.MonkeyPatch) -> None:
+    """Let the connections of pools ask the schedule of their task before each statement."""
+    for name in _STATEMENTS:
+        patch.setattr(BoundedConnection, name, _pausing(getattr(BoundedConnection, name)))
+
+
+def _pausing(real: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    async def statement(connection: BoundedConnection, *args: Any, **options: Any) -> Any:
+        schedule = _schedule.get()
+        if schedule is not None:
+            await schedule.pause()
+        return await real(connection, *args, **options)
+
+    return statement
+
+
+class StatementSchedule:
+    """Some coroutines that pause before each statement, until it is their turn."""
+
+    def __init__(self, choices: Sequence[int]) -> None:
+        """Of what waits, each number chooses the next (modulo); then the first in the row."""
+        self._choices = list(choices)
+        self._waiting: list[asyncio.Future[None]] = []
+        self._has_changed = asyncio.Event()
+
+    async def pause(self) -> None:
+        """Return when it is the turn of the caller."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._has_changed.set()
+        await turn
+
+    async def run(self, *work: Coroutine[Any, Any, None]) -> None:
+        """Carry out all of it; raises what it raises."""
+        token = _schedule.set(self)
+        tasks = [asyncio.ensure_future(each) for each in work]
+        _schedule.reset(token)
+        for task in tasks:
+            task.add_done_callback(lambda _task: self._has_changed.set())
+        while not all(task.done() for task in tasks):
+            await self._settle(len(tasks))
+            if self._waiting:
+                choice = self._choices.pop(0) if self._choices else 0
+                turn = self._waiting.pop(choice % len(self._waiting))
+                if not turn.done():
+                    turn.set_result(None)
+        await asyncio.gather(*tasks)
+
+    async def _settle(self, n_tasks: int) -> None:
+        """Wait until something has come to its next statement or ended."""
+        self._has_changed.clear()
+        if len(self._waiting) < n_tasks:
+            try:
+                await asyncio.wait_for(self._has_changed.wait(), _STALLED_SECONDS)
+            except TimeoutError:
+                return
