@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from yarl import URL
 
+from promcompat.core.errors import StaleKnowledgeError
+from promcompat.core.model import WriteBatch
 from promcompat.metrics.maintenance_service import MaintenanceService
 from sql.database.connection_pool import acquired
 from tests.native_service import BASE, NativeClient, running_native_service
@@ -479,3 +481,24 @@ async def test_what_becomes_of_samples_is_counted(native: NativeClient) -> None:
         'samples_refused_total{reason="conflict"}': 1,
         'samples_refused_total{reason="failed"}': 0,
     }
+
+
+@pytest.mark.parametrize(("n_stale", "status"), [(2, 200), (3, 503)])
+async def test_a_batch_is_read_again_when_series_were_removed_meanwhile(
+    plain_database_url: str, monkeypatch: pytest.MonkeyPatch, n_stale: int, status: int
+) -> None:
+    async with running_native_service(plain_database_url) as native:
+        store, batches = native.storage.store, []
+        real = store.write_batch
+
+        async def write_batch(tenant: str, batch: WriteBatch) -> None:
+            batches.append(batch)
+            if len(batches) <= n_stale:
+                raise StaleKnowledgeError("series were removed")
+            await real(tenant, batch)
+
+        monkeypatch.setattr(store, "write_batch", write_batch)
+        await native.ingest(sample("m", 1), status=status)
+        assert len(set(map(id, batches))) == 3
+        found = await native.prometheus("query", query="m", time=str(START))
+        assert len(found["result"]) == (status == 200)
