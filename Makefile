@@ -12,6 +12,9 @@ PIP_INSTALL := $(VENV)/bin/python .ci/install_packages.py $(VENV)/install.log
 # Where there is setpriv, a service whose make is killed stops too.
 STOP_WITH_MAKE := $(shell command -v setpriv >/dev/null && echo setpriv --pdeathsig TERM)
 
+KERNEL_PROPERTIES := tests/properties/test_decoder.py tests/properties/test_fold.py tests/properties/test_head.py \
+	tests/unit/core/test_series_table.py tests/unit/sql/test_codec.py
+
 # Every test that starts a command would compile all modules again, a second each.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -51,7 +54,8 @@ bench-query: $(DEVELOPMENT_READY) components kernels ## Measure queries beside P
 chaos: $(DEVELOPMENT_READY) components kernels ## Kill services and databases at random while senders write
 	@exec $(VENV)/bin/python -m tests.chaos $(ARGS)
 
-fuzz: $(DEVELOPMENT_READY) components kernels ## Attack every endpoint of a service for five minutes
+fuzz: $(DEVELOPMENT_READY) components kernels ## Fuzz kernels with bounds checks, then a service for five minutes
+	@NUMBA_BOUNDSCHECK=1 $(VENV)/bin/pytest -q $(KERNEL_PROPERTIES)
 	@exec $(VENV)/bin/python -m tests.hostile
 
 clean: ## Remove what set-up and the tools made here; data and downloads stay
