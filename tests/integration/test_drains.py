@@ -251,14 +251,17 @@ class TestPoison:
         await blocks.drainer.drain_all()
         await blocks.append(TENANT, {(1, NOW_MS): 0})
         await blocks.set_next_aside()
-        for number in range(20):
-            await blocks.append(TENANT, {(1, NOW_MS + 1 + number): ONE})
-            await blocks.drainer.drain_all()
-        await blocks.compact_all()
-        assert (await blocks.read(TENANT, [1]))[1, NOW_MS] == ONE
+
+        async def drain_and_merge_more() -> None:
+            for number in range(9):
+                await blocks.append(TENANT, {(1, NOW_MS): 0, (1, NOW_MS + 1 + number): ONE})
+                await blocks.drainer.drain_all()
+            await blocks.compact_all()
+            assert (await blocks.read(TENANT, [1]))[1, NOW_MS] == ONE
+
+        await drain_and_merge_more()
         assert (await blocks.aside.retry()).n_moved == 1
-        await blocks.compact_all()
-        assert (await blocks.read(TENANT, [1]))[1, NOW_MS] == ONE
+        await drain_and_merge_more()
 
     async def test_what_can_be_moved_later_is_moved_in_its_place(
         self, plain_blocks: StoredBlocks, plain_database_url: str
