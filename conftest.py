@@ -9,6 +9,7 @@ them. Tests of one file run in one worker, so that they may share what takes lon
 """
 
 import gc
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 # The time that an example takes depends on what else the machine does.
 settings.register_profile("promcompat", settings(), deadline=None)
 settings.load_profile("promcompat")
+# Every program that a test starts would compile all modules again, a second each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def _discard(_line: str) -> None:

@@ -17,6 +17,7 @@ from promcompat.logs import set_up_logging
 from promcompat.processes.backup import add_backup_parsers, run_backup_command
 from promcompat.processes.explain import add_explain_parser, run_explain
 from promcompat.processes.kernel_compilation import compile_at_start, run_compile_kernels
+from promcompat.processes.late_imports import without_collection
 from promcompat.processes.migrate import run_migrate
 from promcompat.processes.sql_shell import add_sql_parser, run_psql
 from promcompat.settings import Settings
@@ -143,7 +144,8 @@ def _serve(settings: Settings, given: Sequence[str]) -> int:
 
 def _maintain(settings: Settings) -> int:
     compile_at_start()
-    from promcompat.processes.maintain import run_maintain
+    with without_collection():
+        from promcompat.processes.maintain import run_maintain
 
     return run_maintain(settings)
 
@@ -157,14 +159,16 @@ def _set_aside(settings: Settings, *, retries: bool, dropped: Sequence[int]) -> 
 
 def _migrate_store(settings: Settings) -> int:
     compile_at_start()
-    from promcompat.processes.migrate_store import run_migrate_store
+    with without_collection():
+        from promcompat.processes.migrate_store import run_migrate_store
 
     return run_migrate_store(settings)
 
 
 def _work(settings: Settings) -> int:
     compile_at_start()
-    from promcompat.processes.worker import run_work
+    with without_collection():
+        from promcompat.processes.worker import run_work
 
     return run_work(settings)
 

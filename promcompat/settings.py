@@ -31,6 +31,8 @@ from promcompat.core.secrets import public_url
 ENV_PREFIX = "PROMCOMPAT_"
 MEBIBYTE = 1 << 20
 DAY_MS = 86_400_000
+TENANT_HEADER = "X-Scope-OrgID"
+"""Names the tenant of a request with the setting `tenancy=header`."""
 
 
 def to_milliseconds(value: object) -> object:
@@ -123,7 +125,7 @@ class Settings(BaseSettings):
     tenancy: Literal["single", "header"] = Field(
         "single",
         description="single: everything belongs to the tenant `default`. header: every request "
-        "names its tenant in X-Scope-OrgID.",
+        f"names its tenant in {TENANT_HEADER}.",
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="Number of processes that serve requests, all on the same port."

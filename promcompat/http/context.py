@@ -8,11 +8,10 @@ from enum import Enum
 from aiohttp import web
 
 from promcompat.services import Services
-from promcompat.settings import Settings
+from promcompat.settings import TENANT_HEADER, Settings
 from promcompat.telemetry import Telemetry
 
 DEFAULT_TENANT = "default"
-TENANT_HEADER = "X-Scope-OrgID"
 _MAX_TENANT_LENGTH = 150
 _NOT_IN_TENANT = re.compile(r"[^A-Za-z0-9!\-_.*'()]")
 _RESERVED_TENANTS = frozenset([".", "..", "__mimir_cluster"])

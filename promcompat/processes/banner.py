@@ -2,9 +2,8 @@
 
 import sys
 
-from promcompat.http.context import TENANT_HEADER
 from promcompat.processes.sql_shell import sql_hint
-from promcompat.settings import Settings
+from promcompat.settings import TENANT_HEADER, Settings
 from promcompat.settings_text import hide_password
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 

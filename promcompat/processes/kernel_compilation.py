@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from promcompat.core.cache_folder import exclusive_lock
+from promcompat.processes.late_imports import without_collection
 
 _LOGGER = logging.getLogger(__name__)
 _DONE: Final = "compiled"
@@ -48,7 +49,8 @@ def compile_kernels(report: Callable[[str], None]) -> bool:
     other.
     """
     # Here, because numba takes half a second to import, which other commands need not wait for.
-    from promcompat.core.compiled_kernels import KERNEL_FOLDER, kernel_modules
+    with without_collection():
+        from promcompat.core.compiled_kernels import KERNEL_FOLDER, kernel_modules
 
     if (KERNEL_FOLDER / _DONE).exists():
         return False

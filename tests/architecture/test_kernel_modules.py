@@ -32,7 +32,11 @@ def test_only_kernel_modules_import_a_compiler() -> None:
     assert {path for path in importers if not path.endswith("_kernels.py")} == set()
 
 
-@pytest.mark.parametrize("module", ["promcompat.__main__", "promcompat.processes.migrate"])
+@pytest.mark.parametrize(
+    "module",
+    # The last one is what the parent of workers imports.
+    ["promcompat.__main__", "promcompat.processes.migrate", "promcompat.processes.serve"],
+)
 def test_commands_without_kernels_do_not_import_numba(module: str) -> None:
     code = f"import sys, {module}; sys.exit('numba' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,10 @@ def _sql_files() -> Iterator[tuple[str, str]]:
         yield path.relative_to(ROOT).as_posix(), "\n".join(statements)
 
 
-def _python_files() -> Iterator[tuple[str, list[str]]]:
+@cache
+def _python_files() -> list[tuple[str, list[str]]]:
+    """The path of each module, and the texts in it; parsing all takes seconds."""
+    files = []
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
             tree = ast.parse(path.read_text())
@@ -31,7 +35,8 @@ def _python_files() -> Iterator[tuple[str, list[str]]]:
                 for node in ast.walk(tree)
                 if isinstance(node, ast.Constant) and isinstance(node.value, str)
             ]
-            yield path.relative_to(ROOT).as_posix(), texts
+            files.append((path.relative_to(ROOT).as_posix(), texts))
+    return files
 
 
 def test_statements_on_samples_stand_in_one_file() -> None:

@@ -1,0 +1,59 @@
+"""The socket that the service listens on, and its address."""
+
+import errno
+import socket
+
+from promcompat.core.errors import PromcompatError
+
+
+class ListenError(PromcompatError):
+    """The address cannot be used; the message says why."""
+
+
+def bind_socket(host: str, port: int, *, share_port: bool = False) -> socket.socket:
+    """A bound TCP socket that does not listen yet.
+
+    `share_port` lets several processes of one user listen on the port (SO_REUSEPORT); it must be
+    set in all of them. Raises ListenError.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, kind, protocol)
+    except OSError as exc:
+        raise ListenError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind(address)
+    except OSError as exc:
+        bound.close()
+        reason = (
+            "the port is already in use"
+            if exc.errno == errno.EADDRINUSE
+            else exc.strerror or str(exc)
+        )
+        raise ListenError(f"cannot listen on {host}:{port}: {reason}") from exc
+    return bound
+
+
+def base_url(bound: socket.socket) -> str:
+    """The address a person can open here; localhost for a socket on every interface."""
+    return _url_of(bound, "127.0.0.1")
+
+
+def default_external_url(bound: socket.socket) -> str:
+    """The address under which others reach the service; for every interface, the machine's name.
+
+    Computed like Prometheus' default external URL.
+    """
+    return _url_of(bound, socket.gethostname())
+
+
+def _url_of(bound: socket.socket, any_host: str) -> str:
+    host, port = bound.getsockname()[:2]
+    if host in ("0.0.0.0", "::"):
+        host = any_host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,138 @@
+"""One serving process from start to clean end, alone or as one of several."""
+
+import asyncio
+import gc
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+from native_api.routes import install_native_api
+from promcompat.api.routes import build_application
+from promcompat.composition import open_backend
+from promcompat.database import Patience, migrate_when_answering, own_database
+from promcompat.http.context import Phase, ServiceState
+from promcompat.http.listening import default_external_url
+from promcompat.http.server import HttpServer
+from promcompat.loops import every_loop, running
+from promcompat.processes.memory_allocator import FreedMemory, keep_freed_memory
+from promcompat.processes.supervise import WorkerLink
+from promcompat.processes.termination import Termination
+from promcompat.services import Services
+from promcompat.settings import Settings
+from promcompat.telemetry import Telemetry
+from promql.parsing.parser import parse_expr
+from sql.embedded.database import EmbeddedDatabase
+
+_LOGGER = logging.getLogger(__name__)
+_SWITCH_SECONDS = 0.0005
+"""How long a thread that evaluates may keep the interpreter while a write waits for it."""
+
+
+async def serve(
+    settings: Settings,
+    bound: socket.socket,
+    announce: Callable[[str], None],
+    link: WorkerLink | None = None,
+) -> int:
+    """Serve until asked to end, and return the exit code of the process.
+
+    Raises PromcompatError when the service cannot start, after undoing what had been started.
+
+    `announce` is called with a description of the database once requests are served. Requests are
+    answered 503 until the database is there, unless the process is a worker, which has a `link` to
+    its parent. A worker shares its port and must not listen early: the kernel spreads connections
+    over all listeners, and a client that saw one worker ready would meet one that is not.
+    """
+    keep_freed_memory()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    termination, state, telemetry = Termination(), ServiceState(), Telemetry()
+    server = _build_server(settings, bound, state, telemetry)
+    if link is None:
+        await server.start()
+    else:
+        link.follow(termination)
+    opened = AsyncExitStack()
+    opening = _open_services(settings, bound, state, telemetry, termination, is_worker=bool(link))
+    try:
+        services = await termination.unless_asked(opened.enter_async_context(opening))
+        if services is not None:
+            state.open(services)
+            if link is not None:
+                await server.start()
+            _relax_garbage_collection()
+            announce(services.database)
+            await termination.wait()
+    finally:
+        state.phase = Phase.STOPPING
+        await server.stop()
+        await opened.aclose()
+    _LOGGER.info("stopped")
+    return termination.exit_code
+
+
+def _build_server(
+    settings: Settings, bound: socket.socket, state: ServiceState, telemetry: Telemetry
+) -> HttpServer:
+    app = build_application(settings, state, telemetry)
+    install_native_api(app)
+    return HttpServer(
+        app,
+        bound,
+        settings.shutdown_timeout / 1000,
+        max_connections=settings.max_connections,
+        read_seconds=settings.read_timeout / 1000,
+    )
+
+
+@asynccontextmanager
+async def _open_services(
+    settings: Settings,
+    bound: socket.socket,
+    state: ServiceState,
+    telemetry: Telemetry,
+    termination: Termination,
+    *,
+    is_worker: bool,
+) -> AsyncIterator[Services]:
+    """The services, with the loops and the database they need, for the time of a block.
+
+    The parent of a worker has started and migrated the database. Raises PromcompatError when the
+    services can never be opened.
+    """
+    patience, freed = Patience(tell=state.wait_for), FreedMemory()
+    external_url = settings.external_url or default_external_url(bound)
+    check_own_database = None
+    async with AsyncExitStack() as opened:
+        if not is_worker:
+            own = await opened.enter_async_context(own_database(settings))
+            if own is not None:
+                check_own_database = partial(_check_own_database, own, termination)
+            await migrate_when_answering(settings, patience)
+        backend = await opened.enter_async_context(
+            open_backend(settings, telemetry, external_url, patience, freed.large_query_ended)
+        )
+        loops = every_loop(settings, telemetry, backend, freed.give_back, check_own_database)
+        await opened.enter_async_context(running(loops, telemetry.loops))
+        # The first parse builds the tables of the grammar, 0.1 s that no write has to wait for.
+        await asyncio.to_thread(parse_expr, "0")
+        yield backend.services
+
+
+async def _check_own_database(database: EmbeddedDatabase, termination: Termination) -> None:
+    """End the process when its database has ended; the supervisor of the service restarts both."""
+    if not database.is_running:
+        termination.fail("the database stopped unexpectedly")
+
+
+def _relax_garbage_collection() -> None:
+    """Look for cycles less often: requests make hundreds of thousands of objects and no cycle.
+
+    With Python's own thresholds a native batch of 10,000 samples took 75 ms to read, of which 30 ms
+    was looking in vain through what modules, caches and the batch itself had allocated.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
