@@ -1,8 +1,8 @@
 """Prometheus' own test scripts hold for our service as programs see it: over HTTP.
 
-On each edition of the database, with the pushdown and without it. Two cases run at a time, as
-requests overlap in use; each has a tenant of its own. Selectors pinned to other times are asked for
-with the pushdown only: without it, `tests/promqltest` asks the same engine for them.
+Store `blocks` runs on TimescaleDB and store `rows` on PostgreSQL; `tests/promqltest` runs the same
+scripts on both editions without HTTP. Two cases run at a time, as requests overlap in use; each has
+a tenant of its own.
 """
 
 import asyncio
@@ -35,9 +35,8 @@ _AT_A_TIME = 2
 class ScriptRun:
     """Runs scripts against one service; no two cases have the same tenant."""
 
-    def __init__(self, api: PrometheusApi, *, with_variants: bool) -> None:
+    def __init__(self, api: PrometheusApi) -> None:
         self._api = api
-        self._with_variants = with_variants
         self._turn = asyncio.Semaphore(_AT_A_TIME)
         self._numbers = itertools.count()
 
@@ -50,14 +49,18 @@ class ScriptRun:
     async def _run_case(self, case: Case) -> Sequence[Outcome]:
         tenant = {"X-Scope-OrgID": f"case-{next(self._numbers)}"}
         target = HttpTarget(PrometheusApi(self._api.session, self._api.url, tenant))
-        runner = CaseRunner(target, with_variants=self._with_variants)
+        runner = CaseRunner(target, with_variants=True)
         async with self._turn:
             return [outcome async for outcome in runner.run(case)]
 
 
-@pytest.mark.parametrize("pushdown", ["true", "false"])
+@pytest.mark.parametrize(
+    ("database_server", "store"),
+    [("timescaledb", "blocks"), ("postgresql", "rows")],
+    indirect=["database_server"],
+)
 async def test_scripts_hold_over_http(
-    database_server: DatabaseServer, pushdown: str, tmp_path: Path
+    database_server: DatabaseServer, store: str, tmp_path: Path
 ) -> None:
     scripts = upstream_scripts()
     if not scripts:
@@ -71,10 +74,10 @@ async def test_scripts_hold_over_http(
     surprises: list[str] = []
     n_passed = 0
     with running_promcompat(
-        url, tmp_path / "log", tenancy="header", delayed_name_removal="true", pushdown=pushdown
+        url, tmp_path / "log", tenancy="header", delayed_name_removal="true", store=store
     ) as service:
         async with open_session() as session:
-            run = ScriptRun(PrometheusApi(session, service.url), with_variants=pushdown == "true")
+            run = ScriptRun(PrometheusApi(session, service.url))
             for path in scripts:
                 outcomes = await run.run(path)
                 surprises += find_surprises(path.name, outcomes, known)
