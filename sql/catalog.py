@@ -6,9 +6,7 @@ from typing import Final
 SCHEMA: Final = "promcompat"
 """Where all our tables, views and functions live."""
 
-TENANT_TABLE: Final = "tenant"
 SERIES_TABLE: Final = "series"
-METADATA_TABLE: Final = "metric_metadata"
 
 METRIC_NAME_COLUMN: Final = "metric_name"
 LABELS_COLUMN: Final = "labels"

@@ -50,9 +50,6 @@ class Precondition:
             )
 
 
-NO_PRECONDITION = Precondition()
-
-
 @dataclass(frozen=True, slots=True)
 class SavedDefinition:
     """A definition after a change, and whether there was none before."""

@@ -32,13 +32,6 @@ class ArrivalRange(NamedTuple):
     through: int
 
 
-class LiveSeries(NamedTuple):
-    """Series, ascending, and the Unix ms of the newest sample of each."""
-
-    ids: IntArray
-    newest_ms: IntArray
-
-
 @dataclass(frozen=True, slots=True)
 class HeadView:
     """The undrained arrivals of a snapshot, or of a later one that drained no more.
@@ -108,12 +101,15 @@ class HeadView:
         end_ms: int = ALL_TIME_MS[1],
     ) -> SeriesSamples:
         """The newest sample in `(start_ms, end_ms]` of wanted series (ascending) that have one."""
-        return self._newest(tenant_id, writable(wanted), start_ms, end_ms)
-
-    def live_series(self, tenant_id: int, first_ms: int, last_ms: int) -> LiveSeries:
-        """The series with a sample from `first_ms` to `last_ms`, both inclusive."""
-        found = self._newest(tenant_id, None, max(first_ms, ALL_TIME_MS[0]) - 1, last_ms)
-        return LiveSeries(found.ids, found.timestamps)
+        head = self._head(tenant_id)
+        pieces = [one.piece for one in _between(head.segments, start_ms + 1, end_ms)]
+        parts = []
+        for piece in in_order(pieces):
+            later = _later_deletions(piece, head.deletions)
+            kept = without_deleted(piece, later).samples
+            parts.append(_last_rows(kept, wanted, start_ms, end_ms))
+        joined = first_of([part for part in parts if len(part)])
+        return _last_rows(joined, joined.ids, *ALL_TIME_MS)
 
     def stored_bits(
         self, tenant_id: int, series_ids: IntArray, timestamps: IntArray
@@ -134,20 +130,6 @@ class HeadView:
             bits[is_new] = bits_here[is_new]
             is_found |= is_here
         return is_found, bits
-
-    def _newest(
-        self, tenant_id: int, wanted: IntArray | None, start_ms: int, end_ms: int
-    ) -> SeriesSamples:
-        head = self._head(tenant_id)
-        pieces = [one.piece for one in _between(head.segments, start_ms + 1, end_ms)]
-        parts = []
-        for piece in in_order(pieces):
-            later = _later_deletions(piece, head.deletions)
-            parts.append(
-                _last_rows(without_deleted(piece, later).samples, wanted, start_ms, end_ms)
-            )
-        joined = first_of([part for part in parts if len(part)])
-        return _last_rows(joined, None, *ALL_TIME_MS)
 
     def _head(self, tenant_id: int) -> TenantHead:
         return self.tenants.get(tenant_id, _NO_HEAD)
@@ -190,10 +172,9 @@ def _gathered(pieces: Sequence[Piece], wanted: IntArray, start_ms: int, end_ms: 
 
 
 def _last_rows(
-    samples: SeriesSamples, wanted: IntArray | None, start_ms: int, end_ms: int
+    samples: SeriesSamples, ids: IntArray, start_ms: int, end_ms: int
 ) -> SeriesSamples:
-    """The last sample of each series in `(start_ms, end_ms]`."""
-    ids = samples.ids if wanted is None else wanted
+    """The last sample of each of these series in `(start_ms, end_ms]`."""
     first, lengths = np.empty((2, len(ids)), np.int64)
     rows_between(samples, writable(ids), start_ms, end_ms, first, lengths)
     has_rows = lengths > 0
