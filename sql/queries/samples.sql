@@ -47,22 +47,8 @@ SELECT
     string_agg(int8send(f.series_id) || int8send(f.unix_ms), ''::bytea) AS seen
 FROM (
     SELECT v.value, array_agg(v.id) AS ids
-    FROM (
-        SELECT
-            s.id,
-            CASE $3::text
-                WHEN '' THEN array_to_json(
-                    CASE WHEN s.metric_name = '' THEN '{}'::text[] ELSE '{__name__}' END
-                    || ARRAY(SELECT jsonb_object_keys(s.labels))
-                )::text
-                WHEN '__name__' THEN nullif(s.metric_name, '')
-                ELSE s.labels ->> $3::text
-            END AS value
-        FROM series AS s
-        WHERE s.tenant_id = $1 AND ($2::bigint[] IS NULL OR s.id = ANY($2))
-            AND ($3 <> '__name__' OR s.metric_name = ANY($4::text[]))
-    ) AS v
-    WHERE v.value = ANY($4::text[])
+    FROM items_of_series($1, $2, $3) AS v
+    WHERE v.value = ANY($4::text[]) AND ($3 <> '__name__' OR v.metric_name = ANY($4::text[]))
     GROUP BY 1
 ) AS g
 CROSS JOIN LATERAL (

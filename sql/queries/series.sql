@@ -97,22 +97,8 @@ SELECT
 FROM (
     SELECT
         v.value, count(*) AS size, string_agg(int8send(v.id), ''::bytea ORDER BY v.id DESC) AS ids
-    FROM (
-        SELECT
-            s.id,
-            CASE $3::text
-                WHEN '' THEN array_to_json(
-                    CASE WHEN s.metric_name = '' THEN '{}'::text[] ELSE '{__name__}' END
-                    || ARRAY(SELECT jsonb_object_keys(s.labels))
-                )::text
-                WHEN '__name__' THEN nullif(s.metric_name, '')
-                ELSE s.labels ->> $3::text
-            END AS value
-        FROM series AS s
-        WHERE s.tenant_id = $1 AND ($2::bigint[] IS NULL OR s.id = ANY($2))
-            AND ($3 <> '__name__' OR s.metric_name = ANY($4::text[]))
-    ) AS v
-    WHERE v.value = ANY($4::text[])
+    FROM items_of_series($1, $2, $3) AS v
+    WHERE v.value = ANY($4::text[]) AND ($3 <> '__name__' OR v.metric_name = ANY($4::text[]))
     GROUP BY 1
 ) AS g
 
@@ -122,31 +108,12 @@ FROM (
 -- series and their number. One row of packed columns, of which numpy and str.split read 100,000 items
 -- at once.
 SELECT
-    string_agg(
-        convert_to(
-            CASE $3::text WHEN '' THEN array_to_json(g.value::text[])::text ELSE g.value END, 'UTF8'
-        ),
-        '\x00'::bytea
-        ORDER BY g.value
-    ) AS items,
+    string_agg(convert_to(g.value, 'UTF8'), '\x00'::bytea ORDER BY g.value) AS items,
     string_agg(int8send(g.newest), ''::bytea ORDER BY g.value) AS series_ids,
     string_agg(int8send(g.size), ''::bytea ORDER BY g.value) AS sizes
 FROM (
     SELECT v.value COLLATE "C" AS value, max(v.id) AS newest, count(*) AS size
-    FROM (
-        SELECT
-            s.id,
-            CASE $3::text
-                WHEN '' THEN (
-                    CASE WHEN s.metric_name = '' THEN '{}'::text[] ELSE '{__name__}' END
-                    || ARRAY(SELECT jsonb_object_keys(s.labels))
-                )::text
-                WHEN '__name__' THEN nullif(s.metric_name, '')
-                ELSE s.labels ->> $3::text
-            END AS value
-        FROM series AS s
-        WHERE s.tenant_id = $1 AND ($2::bigint[] IS NULL OR s.id = ANY($2))
-    ) AS v
+    FROM items_of_series($1, $2, $3) AS v
     WHERE v.value IS NOT NULL
     GROUP BY 1
 ) AS g
