@@ -152,7 +152,8 @@ def _maintain(settings: Settings) -> int:
 
 def _set_aside(settings: Settings, *, retries: bool, dropped: Sequence[int]) -> int:
     compile_at_start()
-    from promcompat.processes.set_aside import run_set_aside
+    with without_collection():
+        from promcompat.processes.set_aside import run_set_aside
 
     return run_set_aside(settings, retries=retries, dropped=dropped)
 
