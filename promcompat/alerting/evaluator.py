@@ -31,7 +31,7 @@ from promql.values.matrix import QueryResult
 _LOGGER = logging.getLogger(__name__)
 _MAX_PARALLEL_GROUPS = 2
 _SHARED_SECONDS = 1.0
-"""So long the rules of a group share what the store asked the database for one of them."""
+"""How long the rules of a group share what the store asked the database for one of them."""
 
 
 class _Moment:

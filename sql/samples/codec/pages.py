@@ -22,7 +22,7 @@ _SAMPLES_AT_ONCE: Final = 1 << 17
 _LARGEST_SAMPLE_BYTES: Final = 24
 """What a sample of a long page takes at most."""
 _TRIED_BYTES: Final = 16
-"""So many bytes of a page are allowed for each sample that its size is judged by."""
+"""Bytes allowed for each sample that is encoded on trial, to judge how many fit into a page."""
 _FAULTS: Final = {
     -1: "it ends too early",
     -2: "it has no known format version",

@@ -20,7 +20,7 @@ from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 _PARTS_AT_ONCE: Final = 8
 _EARLIEST_MS: Final = -(1 << 63)
 _SERIES_AT_ONCE: Final = 4_096
-"""What is written of these stays in the processor's cache until the last part was copied."""
+"""The rows written for so many series stay in the processor's cache until all parts are copied."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def first_of(parts: Sequence[SeriesSamples]) -> SeriesSamples:
         n_samples = sum(len(part) for part in parts)
         if len(parts) <= _PARTS_AT_ONCE or len(parts) * len(ids) <= 4 * n_samples:
             return gathered(parts, ids, *ALL_TIME_MS)
-        # Of each part, most series would be looked up in vain.
+        # Looking up every series in every part would mostly find nothing.
         keys = _sort_keys(parts)
         if keys is not None:
             return _first_by_key(parts, keys)

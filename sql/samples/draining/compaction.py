@@ -47,7 +47,7 @@ _LOGGER: Final = logging.getLogger(__name__)
 _MAX_SAMPLES: Final = 2_000_000
 _MAX_PAGES: Final = 20_000
 _TAKEOVER_SECONDS: Final = 60.0
-"""Another process compacts when the last one has not for so long."""
+"""Another process takes over when the last one has not compacted for this long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Compactor:
         return CompactionResult(await work_off_deletion(connection, deletion, self._max_samples))
 
     async def _may_compact(self, connection: Connection) -> bool:
-        """Whether no other process compacts; forgets the own job if one has meanwhile."""
+        """Whether no other process compacts; forgets its own job if one has done so meanwhile."""
         row = await connection.fetchrow(QUERIES["compactor"], self._name, _TAKEOVER_SECONDS)
         if row is None or row["is_new"]:
             self._job = None
@@ -200,7 +200,7 @@ class Compactor:
             *(StoredPage.of(row, is_block=True) for row in blocks),
         ]
         pages.sort(key=lambda page: page.key)
-        # Of the rows beyond the limit nothing is known but that they come later.
+        # All that is known of the rows beyond the limit is that they come later.
         ends = [
             (rows[-1]["first_series"], rows[-1]["first_ms"])
             for rows in (runs, blocks)

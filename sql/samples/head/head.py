@@ -26,12 +26,12 @@ from sql.samples.head.view import HeadView
 _LOGGER = logging.getLogger(__name__)
 _QUERIES: Final = load_queries("head")
 _SYNC_BYTES: Final = 8 << 20
-"""Of payloads in one answer: about 2 million samples, 40 MB in memory."""
+"""Most bytes of payloads in one answer: about 2 million samples, 40 MB in memory."""
 _IN_PLACE_BYTES: Final = 64 << 10
-"""Payloads of this size are decoded sooner than a thread takes over."""
+"""Smaller payloads are decoded in less time than a thread takes to start."""
 _ATTEMPTS: Final = 5
 _BYTES_PER_SAMPLE: Final = 20
-"""A sample takes 16, and its share of a series some more."""
+"""A sample takes 16 bytes, and its share of its series takes the rest."""
 _READ_AT_ONCE: Final = 256
 """Arrivals that are read because there was no room for them; up to 16 MB."""
 

@@ -14,7 +14,7 @@ _SMALLEST_CLASS: Final = 4_096
 _CLASS_RATIO: Final = 4
 _MAX_SMALLEST: Final = 8
 _LARGEST: Final = 1 << 24
-"""Samples. Merging takes the size of the result in memory once more, for about a second."""
+"""Samples of the largest result: for about a second, a merge needs its size in memory again."""
 
 
 @dataclass(frozen=True, slots=True)

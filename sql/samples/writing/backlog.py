@@ -22,7 +22,7 @@ BYTES_PER_SAMPLE: Final = 16
 BYTES_PER_ARRIVAL: Final = 400
 _MEASURED_EVERY_SECONDS: Final = 1.0
 _COST_RATIO: Final = 20
-"""A measurement that takes long comes so much more rarely: it takes a twentieth of the time."""
+"""A slow measurement is repeated less often, so that measuring takes a twentieth of the time."""
 _RETRY_AFTER_SECONDS: Final = 5
 
 
@@ -39,7 +39,7 @@ class BacklogLimits:
 
 
 class Backlog:
-    """What is not drained yet, measured once a second while somebody writes."""
+    """What is not drained yet, measured once a second while there are writes."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Backlog:
             )
 
     async def _measure_if_due(self) -> None:
-        """Measure, unless that was done just now or somebody is at it."""
+        """Measure, unless that was done just now or another call is measuring."""
         if self._now_seconds() < self._due_seconds or self._measuring.locked():
             return
         async with self._measuring:
