@@ -54,6 +54,24 @@ async def test_samples_timed_by_the_server_find_a_free_millisecond(
     assert await points(storage) == [(T0 + at, value_bits(at + 1.0)) for at in range(3)]
 
 
+async def test_the_newest_sample_is_found_wherever_it_is(storage: MetricStorage) -> None:
+    """A late sample in memory is not the newest one of its series if a later one was drained."""
+    early, late, new = (make_labels("up", job=job) for job in ("early", "late", "new"))
+    await storage.store.write_batch("red", make_batch({early: [(T0, 1.0)], late: [(T0 + 9, 2.0)]}))
+    await drain(storage)
+    await storage.store.write_batch(
+        "red", make_batch({early: [(T0 + 20, 3.0)], late: [(T0 + 1, 4.0)], new: [(T0 + 5, 5.0)]})
+    )
+    rows = await storage.sample_lists.latest_samples("red", (), 10)
+    tenant_id = await storage.database.tenants.find("red")
+    assert tenant_id is not None
+    ids = [row.position.series_id for row in rows]
+    found = await storage.sample_lookup.newest(tenant_id, ids)
+    assert [(found[one].timestamp_ms - T0, found[one].value) for one in ids] == [
+        (20, 3.0), (9, 2.0), (5, 5.0),
+    ]  # fmt: skip
+
+
 async def test_first_value_stays_where_a_conflict_was_not_noticed(storage: MetricStorage) -> None:
     """After the drain the head does not have the first value, and the fold decides."""
     await storage.store.write_batch("red", make_batch({UP: [(T0, 1.0)]}))

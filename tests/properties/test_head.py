@@ -177,17 +177,24 @@ def _answers(view: HeadView) -> list[Rows]:
     return [rows_of(piece.samples) for piece in pieces]
 
 
-@given(UNDRAINED, st.sets(SERIES))
-@example(DELETED_BETWEEN, {1, 2, 3})
-@example(MERGED, {1, 2, 3})
-def test_the_newest_samples_are_those_of_the_fold(steps: list[Step], wanted: set[int]) -> None:
+@given(UNDRAINED, st.sets(SERIES), TIMES, TIMES)
+@example(DELETED_BETWEEN, {1, 2, 3}, -4, 12)
+@example(MERGED, {1, 2, 3}, -4, 12)
+@example(MERGED, {1, 2, 3}, 0, 3)
+def test_the_newest_samples_are_those_of_the_fold(
+    steps: list[Step], wanted: set[int], start_ms: int, end_ms: int
+) -> None:
     log = played(steps)
-    rows = folded(log.pieces, log.deletions)
+    rows = {
+        key: bits
+        for key, bits in folded(log.pieces, log.deletions).items()
+        if key[0] in wanted and start_ms < key[1] <= end_ms
+    }
     newest = {
         series: max(time_ms for one, time_ms in rows if one == series)
-        for series in wanted & {series for series, _ in rows}
+        for series in {series for series, _ in rows}
     }
-    found = log.view().newest(TENANT, np.array(sorted(wanted), np.int64))
+    found = log.view().newest(TENANT, np.array(sorted(wanted), np.int64), start_ms, end_ms)
     assert rows_of(found) == {
         (series, time_ms): rows[series, time_ms] for series, time_ms in newest.items()
     }
