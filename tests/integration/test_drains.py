@@ -293,6 +293,7 @@ class TestPoison:
         """Although an older deletion was worked off while it was set aside."""
         blocks = plain_blocks
         await blocks.append(TENANT, {(1, NOW_MS): ONE, (1, NOW_MS + 1): ONE, (2, NOW_MS): ONE})
+        await blocks.drainer.drain_all()
         await blocks.delete(TENANT, [1], NOW_MS, NOW_MS)
         await blocks.drainer.drain_all()
         await blocks.delete(TENANT, [2], NOW_MS, NOW_MS)
