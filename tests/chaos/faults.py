@@ -20,6 +20,8 @@ from sql.embedded.cluster import DATABASE_NAME
 from tests.chaos.crashing_database import CrashingDatabase
 from tests.network import CuttableNetwork
 
+_CUT_SECONDS: Final = 120.0
+"""Until then, senders have sent what a cut waits for."""
 _SESSIONS: Final = "FROM pg_stat_activity WHERE application_name LIKE 'promcompat %'"
 _TABLES: Final = """
 SELECT c.oid::regclass::text AS name
@@ -148,8 +150,9 @@ async def cut_in_a_statement(faulty: Faulty) -> AsyncIterator[None]:
     """The network falls silent in the middle of what is being sent."""
     faulty.network.cut_after(faulty.rng.randrange(1, 20_000))
     try:
-        while not faulty.network.is_cut:  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(_CUT_SECONDS):
+            while not faulty.network.is_cut:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
         yield
     finally:
         faulty.network.mend()
