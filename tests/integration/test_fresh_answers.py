@@ -9,6 +9,7 @@ from promcompat.core.errors import ExecutionError
 from promcompat.core.model import METRIC_NAME, SampleBlock, SeriesSelection
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
+from sql.samples.storage_options import StoreKind
 from tests.factories import make_batch, make_labels, make_matcher
 from tests.repositories import connected, opened_storage
 
@@ -106,3 +107,26 @@ async def test_selections_of_a_query_count_together(
         await storage.store.select(TENANT, [selection])
         with pytest.raises(ExecutionError, match="too many samples"):
             await storage.store.select(TENANT, [selection, selection])
+
+
+async def test_arrivals_set_aside_and_moved_later_stay_in_every_answer(
+    plain_database_url: str,
+) -> None:
+    """Also in those of a process that has asked before, and believes that nothing is drained."""
+    options = {"store": StoreKind.BLOCKS, "now_ms": lambda: T0}
+    async with (
+        opened_storage(plain_database_url, **options) as storage,
+        opened_storage(plain_database_url, **options) as other,
+    ):
+        assert other.drains is not None
+        await other.store.write_batch(TENANT, make_batch({SERIES[0]: [(T0, 1.0)]}))
+        assert len((await read(storage)).timestamps) == 1
+        async with connected(plain_database_url) as connection:
+            arrival_id = await connection.fetchval("SELECT id FROM arrival")
+            await other.drains.drainer._set_aside(arrival_id)
+            assert len((await read(storage)).timestamps) == 1
+            # As a version before the bounds were widened left it.
+            await connection.execute("DELETE FROM drained_extent")
+        assert len((await read(storage)).timestamps) == 1
+        assert (await other.drains.aside.retry()).n_moved == 1
+        assert len((await read(storage)).timestamps) == 1

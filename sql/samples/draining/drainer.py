@@ -302,6 +302,10 @@ class Drainer:
             if row is None or row["id"] != arrival_id:
                 return DrainResult(is_busy=True)
             await change_exactly(connection, "set_arrival_aside", 1, row["id"])
+            if row["kind"] != _DELETES:
+                # Moved later, it must not have times that processes think nothing drained has.
+                extent = row["tenant_id"], FAR_DAY, row["first_ms"], row["last_ms"]
+                await connection.execute(QUERIES["widen_extents"], *([one] for one in extent))
             await change_exactly(connection, "advance_drain", 1, drained_through, row["id"])
         self._stats.arrivals_set_aside += 1
         _LOGGER.error("an arrival was set aside", extra={"arrival": row["id"]})

@@ -198,6 +198,7 @@ class Head:
             held_after=self._position.held_after,
             tenants=self._memory.tenants,
             generations=answer.generations,
+            last_change=answer.last_change,
         )
         return await self._with_aside(view, answer)
 

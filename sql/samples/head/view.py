@@ -39,7 +39,8 @@ class HeadView:
     Nothing of it ever changes. Its methods run for as long as their answers are large, and most of
     that without the GIL. `version` is that of the `ChangeLog`: what is read by this view is valid
     until samples change under a later version. `generations` has those of the series of tenants
-    that were asked for: while one stays the same, so do the tenant's series.
+    that were asked for: while one stays the same, so do the tenant's series. `last_change` is the
+    newest row of `sample_change` in the snapshot.
     """
 
     epoch: str
@@ -49,6 +50,7 @@ class HeadView:
     held_after: int
     tenants: Mapping[int, TenantHead]
     generations: Mapping[int, int] = field(default_factory=dict)
+    last_change: int = 0
 
     def deletions(self, tenant_id: int) -> Sequence[Deletion]:
         """The undrained deletions, for folding them with pieces of the head and of blocks."""

@@ -113,10 +113,11 @@ async def _samples_of(
 
 @dataclass(frozen=True, slots=True)
 class _Drained:
-    """The bounds of what was drained of a tenant up to an arrival."""
+    """The bounds of what was drained of a tenant up to an arrival and a change."""
 
     epoch: str
     through: int
+    change: int
     bounds: Bounds
 
     def is_within(self, start_ms: int, end_ms: int) -> bool:
@@ -241,10 +242,10 @@ class SampleSnapshots:
     async def _ask_drained(
         self, tenant_id: int, view: HeadView, connection: Connection | None
     ) -> _Drained:
-        """The bounds of what is drained, which only drains and retention change."""
+        """The bounds of what is drained, which only drains and logged changes change."""
         known = self._drained.get(tenant_id)
-        state = view.epoch, view.drained_through
-        if known is not None and (known.epoch, known.through) == state:
+        state = view.epoch, view.drained_through, view.last_change
+        if known is not None and (known.epoch, known.through, known.change) == state:
             return known
         if connection is not None:
             bounds = await self._blocks.bounds(connection, tenant_id)
