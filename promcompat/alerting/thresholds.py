@@ -121,7 +121,9 @@ class ThresholdAlerts:
             level = series.level_of(event.value)
             if event.timestamp_ms > series.known_ms and level is not series.level:
                 series.advance(level, event.value, event.timestamp_ms)
-        await self._record(session, list(found.values()))
+        # A breach whose sample lost its place to another one may leave a series without a state.
+        known = [series for series in found.values() if series.known_ms != NEVER_MS]
+        await self._record(session, known)
 
     async def _review(self, session: ThresholdSession, review: ThresholdReview) -> None:
         """Compare series with their changed threshold."""

@@ -252,16 +252,17 @@ class TestPoison:
         await blocks.append(TENANT, {(1, NOW_MS): 0})
         await blocks.set_next_aside()
 
-        async def drain_and_merge_more() -> None:
-            for number in range(9):
-                await blocks.append(TENANT, {(1, NOW_MS): 0, (1, NOW_MS + 1 + number): ONE})
+        async def drain_and_merge_more(n_samples: int) -> None:
+            for _ in range(9):
+                await blocks.append(TENANT, {(1, NOW_MS): 0} | scrapes(1, range(1, n_samples)))
                 await blocks.drainer.drain_all()
             await blocks.compact_all()
             assert (await blocks.read(TENANT, [1]))[1, NOW_MS] == ONE
 
-        await drain_and_merge_more()
+        # What was merged first is too large to be merged with what comes then.
+        await drain_and_merge_more(100)
         assert (await blocks.aside.retry()).n_moved == 1
-        await drain_and_merge_more()
+        await drain_and_merge_more(2)
 
     async def test_what_can_be_moved_later_is_moved_in_its_place(
         self, plain_blocks: StoredBlocks, plain_database_url: str

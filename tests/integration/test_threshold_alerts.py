@@ -162,6 +162,25 @@ async def test_nothing_is_recorded_of_what_was_not_stored(database_url: str) -> 
         assert await outbox(database_url) == 1
 
 
+async def test_a_breach_counts_only_with_the_value_that_is_stored(
+    plain_database_url: str,
+) -> None:
+    """Another process may commit a breach whose sample loses its place, or is deleted."""
+    async with running_alerting(plain_database_url) as alerting:
+        await alerting.define("queue", make_threshold())
+        await alerting.write(HOST, (0, 1.0), (1, 2.0))
+        async with connected(plain_database_url) as connection:
+            await connection.execute(
+                "INSERT INTO breach_outbox (series_id, level, value, ts)"
+                " SELECT s.id, 2, 9.0, from_unix_ms($1::bigint + n)"
+                " FROM series AS s, generate_series(1, 2) AS n WHERE s.metric_name = 'queue'",
+                NOW_MS,
+            )
+        await alerting.settle()
+        assert await outbox(plain_database_url) == 0
+        assert await states(alerting) == []
+
+
 async def test_a_breach_survives_the_process(database_url: str) -> None:
     async with running_alerting(database_url) as alerting:
         await alerting.define("queue", make_threshold(remediation=make_remediation()))
