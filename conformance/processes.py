@@ -138,6 +138,7 @@ def running_prometheus(
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
         "--web.enable-remote-write-receiver",
+        "--web.enable-admin-api",
         "--storage.tsdb.retention.time=100y",
         "--log.level=warn",
         f"--enable-feature={','.join(features)}",

@@ -8,19 +8,18 @@ of one run.
 
 import argparse
 import json
-import platform
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from os import cpu_count
 from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.ingest_cases import LOADS, Load, LoadSizes, percentile
-from tests.benchmarks.ingest_load import LoadResult, load_process, send_load
-from tests.benchmarks.ingest_report import Figures, format_markdown
+from tests.benchmarks.ingest_load import Bodies, LoadResult, load_process, send_load
+from tests.benchmarks.ingest_recorded import Recorded, measure_recorded
+from tests.benchmarks.ingest_report import Figures, describe_machine, format_markdown, ratios
 from tests.benchmarks.ingest_senders import SENDERS, measure_sender
 from tests.benchmarks.ingest_systems import SYSTEMS, System, running_system
 from tests.benchmarks.process_usage import (
@@ -32,7 +31,9 @@ from tests.benchmarks.process_usage import (
 )
 
 N_CONNECTIONS: Final = 4
-CASES: Final = (*LOADS, *SENDERS)
+RECORDED: Final = "recorded"
+CASES: Final = (*LOADS, *SENDERS, RECORDED)
+_ONCE: Final = ("sustained", RECORDED)
 _DEFAULT_CASES: Final = ("steady", "wide", "churn", "prometheus", "vmagent")
 
 
@@ -65,6 +66,7 @@ def measure_load(system: System, load: Load, process: ProcessPoolExecutor) -> Fi
     n_samples += result.n_samples
     figures = _figures(result, before, used, peak.memory_bytes)
     figures["undrained"] = system.n_undrained()
+    figures["head_mib"] = system.head_mib()
     log_bytes = system.log_bytes()
     if log_bytes is not None and before.log_bytes is not None:
         figures["log_bytes"] = (log_bytes - before.log_bytes) / result.n_samples
@@ -109,22 +111,36 @@ class Options:
     sizes: LoadSizes
     settings: dict[str, str]
     folder: Path
+    recorded: Path | None
+
+
+def _measurement(case: str, options: Options) -> Callable[[System, Path], Figures]:
+    """What measures a system that runs on an empty store; the path is of a folder for it alone."""
+    if case in SENDERS:
+        return lambda system, folder: measure_sender(case, system, folder, options.sizes.seconds)
+    if case == RECORDED:
+        assert options.recorded is not None
+        requests = Bodies(list(Recorded.read(options.recorded).requests()))
+        return lambda system, _folder: measure_recorded(system, requests)
+    load = LOADS[case](options.sizes)
+
+    def measured(system: System, _folder: Path) -> Figures:
+        with load_process() as process:
+            return measure_load(system, load, process)
+
+    return measured
 
 
 def run_case(case: str, options: Options) -> dict[str, list[Figures]]:
     """Every run of a case: the figures of each system, whose order changes from run to run."""
     figures: dict[str, list[Figures]] = {name: [] for name in options.systems}
-    load = LOADS[case](options.sizes) if case in LOADS else None
-    for number in range(1 if case == "sustained" else options.runs):
+    measure = _measurement(case, options)
+    for number in range(1 if case in _ONCE else options.runs):
         for name in options.systems if number % 2 == 0 else reversed(options.systems):
             with tempfile.TemporaryDirectory(dir=options.folder) as folder:
                 Path(folder).chmod(0o755)
                 with running_system(name, Path(folder) / "system", options.settings) as system:
-                    if load is None:
-                        measured = measure_sender(case, system, Path(folder), options.sizes.seconds)
-                    else:
-                        with load_process() as process:
-                            measured = measure_load(system, load, process)
+                    measured = measure(system, Path(folder))
             figures[name].append(measured)
             _tell(f"{case}, run {number + 1}, {name}: {measured['samples_per_second']:,.0f}/s")
     return figures
@@ -150,8 +166,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--minutes", type=float, default=0.0, help="also the case `sustained`, for so long, once"
     )
     parser.add_argument("--churn-series", type=int, default=1_000_000)
+    parser.add_argument(
+        "--recorded",
+        type=Path,
+        help="also the case `recorded`, with the samples of this file, once",
+    )
     parser.add_argument("--store", choices=("blocks", "rows"), help="the store of promcompat")
     parser.add_argument("--json", type=Path, help="file to write all figures to")
+    parser.add_argument("--markdown", type=Path, help="file to write the tables to")
     parser.add_argument(
         "--folder", type=Path, default=Path(tempfile.gettempdir()), help="where the data goes"
     )
@@ -162,6 +184,10 @@ def _options(parsed: argparse.Namespace) -> Options:
     cases = tuple(filter(None, parsed.cases.split(",")))
     if parsed.minutes and "sustained" not in cases:
         cases += ("sustained",)
+    if parsed.recorded is None and RECORDED in cases:
+        raise SystemExit("the case `recorded` needs --recorded FILE")
+    if parsed.recorded is not None and RECORDED not in cases:
+        cases += (RECORDED,)
     for given, known in ((cases, CASES), (parsed.systems.split(","), SYSTEMS)):
         if unknown := set(given) - set(known):
             raise SystemExit(f"unknown: {', '.join(sorted(unknown))}; known: {', '.join(known)}")
@@ -172,6 +198,7 @@ def _options(parsed: argparse.Namespace) -> Options:
         LoadSizes(parsed.seconds, parsed.minutes or 1.0, parsed.churn_series),
         {"store": parsed.store} if parsed.store else {},
         parsed.folder,
+        parsed.recorded,
     )
 
 
@@ -180,14 +207,17 @@ def main() -> int:
     parsed = parse_arguments()
     options = _options(parsed)
     measured = {case: run_case(case, options) for case in options.cases}
-    sys.stdout.write(format_markdown(measured))
+    markdown = format_markdown(measured)
+    sys.stdout.write(markdown)
+    if parsed.markdown is not None:
+        parsed.markdown.write_text(markdown)
     if parsed.json is not None:
         document = {
-            "machine": platform.machine(),
-            "cores": cpu_count(),
+            "machine": describe_machine(),
             "sizes": asdict(options.sizes),
             "settings": options.settings,
             "cases": measured,
+            "ratios": {case: ratios(systems) for case, systems in measured.items()},
         }
         parsed.json.write_text(json.dumps(document, indent=2) + "\n")
     return 0

@@ -21,8 +21,12 @@ _ROWS: Final = {
     "service_cpu": "CPU seconds per million samples, service",
     "database_cpu": "CPU seconds per million samples, database",
     "memory_mib": "peak memory, MiB",
+    "head_mib": "of which samples in the head at the end, MiB",
     "stored_bytes": "bytes on disk a sample, without the log",
+    "rest_bytes": "bytes on disk a sample after merging, index included",
+    "index_bytes": "of which index",
     "log_bytes": "bytes of write-ahead log a sample",
+    "log_bytes_in_all": "bytes of write-ahead log a sample, draining and merging included",
     "written_bytes": "bytes written to the disk a sample",
     "pending": "waiting in the sender at the end",
     "refused": "refused requests, or samples the sender gave up",
@@ -43,6 +47,21 @@ def format_markdown(measured: Mapping[str, Mapping[str, Sequence[Figures]]]) -> 
         lines += [_row(key, title, systems) for key, title in _ROWS.items()]
         parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines if line))
     return "\n\n".join(parts) + "\n"
+
+
+def ratios(systems: Mapping[str, Sequence[Figures]]) -> dict[str, dict[str, float]]:
+    """Our medians as multiples of each other system's, by system and figure."""
+    if OURS not in systems:
+        return {}
+    return {
+        name: {
+            key: ours / theirs
+            for key in _ROWS
+            if (ours := _median(systems[OURS], key)) is not None and (theirs := _median(runs, key))
+        }
+        for name, runs in systems.items()
+        if name != OURS
+    }
 
 
 def _row(key: str, title: str, systems: Mapping[str, Sequence[Figures]]) -> list[str]:

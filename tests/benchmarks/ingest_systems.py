@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.request import urlopen
 
 import asyncpg
 
@@ -65,6 +66,15 @@ class System:
     def n_undrained(self) -> int | None:
         """Samples that our database has not moved to its final place yet."""
         return int(self._ask(_UNDRAINED)) if self.name == OURS else None
+
+    def head_mib(self) -> float | None:
+        """Memory of the samples in the heads of our processes."""
+        if self.name != OURS:
+            return None
+        with urlopen(f"{self.url}/metrics", timeout=30) as response:
+            lines = response.read().decode().splitlines()
+        held = [line for line in lines if line.startswith("promcompat_head_bytes_held")]
+        return sum(float(line.rpartition(" ")[2]) for line in held) / (1 << 20)
 
     def _ask(self, statement: str) -> Any:
         url = read_database_url(self.data)

@@ -1,0 +1,207 @@
+"""Recorded samples in the three systems: what they take at rest, after everything was merged.
+
+The file is an `.npz` with the arrays `labels` (a line of JSON for each series, as bytes), `offsets`
+(of the series, one more than there are), `timestamps_delta` (the differences of all times, in ms)
+and `value_bits`. The samples are moved in time, so that they end shortly before today: every system
+then takes them for complete.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.request import Request, urlopen
+
+import asyncpg
+import numpy as np
+import snappy
+
+from promcompat.core.model import IntArray, Labels
+from sql.embedded.data_folder import read_database_url
+from sql.samples.metric_storage import MetricStorage
+from tests.benchmarks.ingest_load import Bodies, send_load
+from tests.benchmarks.ingest_report import Figures
+from tests.benchmarks.ingest_systems import OURS, VICTORIA, System
+from tests.benchmarks.process_usage import folder_bytes, watched_memory
+from tests.benchmarks.snappy_template import TIME_BYTES, VALUE_BYTES, encode_times
+from tests.factories import encode_field, encode_labels
+
+DAY_MS: Final = 86_400_000
+_BEFORE_MIDNIGHT_MS: Final = 600_000
+_SECONDS_PER_REQUEST: Final = 10
+_MESSAGE_BYTES: Final = 2 + 1 + VALUE_BYTES + 1 + TIME_BYTES
+_PATIENCE_SECONDS: Final = 300.0
+_TABLES: Final = """
+    WITH RECURSIVE part (oid) AS (
+        SELECT t.name::regclass::oid
+        FROM unnest($1::text[]) AS t (name)
+        UNION
+        SELECT i.inhrelid FROM pg_inherits AS i JOIN part AS p ON i.inhparent = p.oid
+    )
+    SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint,
+        coalesce(sum(pg_indexes_size(oid)), 0)::bigint
+    FROM part
+"""
+_OF_SAMPLES: Final = [
+    f"promcompat.{name}" for name in ("arrival", "sample_run", "sample_block", "sample_block_far")
+]
+_QUIET_SECONDS: Final = 15.0
+"""A service looks every five seconds whether there is something to merge."""
+_STATE: Final = """
+    SELECT
+        (SELECT count(*) FROM promcompat.arrival),
+        (SELECT array_agg(r.xmin::text ORDER BY r.ctid) FROM promcompat.sample_run AS r),
+        (SELECT array_agg((b.level, b.n) ORDER BY b.level) FROM (
+            SELECT level, count(*) AS n FROM promcompat.sample_block GROUP BY level
+        ) AS b)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Samples of series, one series after the other."""
+
+    labels: list[Labels]
+    offsets: IntArray
+    times: IntArray
+    bits: np.ndarray
+
+    @classmethod
+    def read(cls, path: Path) -> "Recorded":
+        """The samples of a file, moved so that they end before today (UTC)."""
+        with np.load(path) as arrays:
+            lines = arrays["labels"].tobytes().decode().splitlines()
+            labels = [Labels.of(json.loads(line)) for line in lines]
+            offsets = arrays["offsets"].astype(np.int64)
+            times = np.cumsum(arrays["timestamps_delta"]).astype(np.int64)
+            bits = arrays["value_bits"].astype(np.uint64)
+        midnight_ms = int(time.time() * 1000) // DAY_MS * DAY_MS
+        moved = times + (midnight_ms - _BEFORE_MIDNIGHT_MS - int(times.max()))
+        return cls(labels, offsets, moved, bits)
+
+    def requests(self) -> Iterator[tuple[bytes, int]]:
+        """Remote-write bodies of all series for some seconds each, in the order of time."""
+        messages = self._messages()
+        prefixes = [encode_labels(labels) for labels in self.labels]
+        step_ms = _SECONDS_PER_REQUEST * 1000
+        first_ms, last_ms = int(self.times.min()), int(self.times.max())
+        starts, ends = self.offsets[:-1].tolist(), self.offsets[1:].tolist()
+        for end_ms in range(first_ms + step_ms, last_ms + step_ms + 1, step_ms):
+            parts, n_samples = [], 0
+            for series, prefix in enumerate(prefixes):
+                begin = starts[series]
+                end = begin + int(np.searchsorted(self.times[begin : ends[series]], end_ms))
+                if end > begin:
+                    parts.append(encode_field(1, prefix + messages[begin:end].tobytes()))
+                    n_samples += end - begin
+                starts[series] = end
+            yield snappy.compress(b"".join(parts)), n_samples
+
+    def _messages(self) -> np.ndarray:
+        """uint8[n, 19]: each sample as a field of its series."""
+        encoded = np.empty((len(self.times), _MESSAGE_BYTES), np.uint8)
+        encoded[:, 0], encoded[:, 1], encoded[:, 2] = 0x12, _MESSAGE_BYTES - 2, 0x09
+        encoded[:, 3 : 3 + VALUE_BYTES] = self.bits.view(np.uint8).reshape(-1, VALUE_BYTES)
+        encoded[:, 3 + VALUE_BYTES] = 0x10
+        encoded[:, 4 + VALUE_BYTES :] = encode_times(self.times)
+        return encoded
+
+
+def measure_recorded(system: System, requests: Bodies) -> Figures:
+    """Load all samples, let the system merge what it has, stop it, and measure its files."""
+    log_before = system.log_bytes()
+    with watched_memory(system.program.process.pid) as peak:
+        # One connection: the order of time.
+        result = send_load(system.url, requests, 1, None)
+        log_loaded = system.log_bytes()
+        at_rest, index = _settle(system)
+    n_samples = result.n_samples
+    figures: Figures = {
+        "samples_per_second": result.samples_per_second,
+        "memory_mib": sum(peak.memory_bytes.values()) / (1 << 20),
+        "refused": sum(result.refused.values()),
+        "n_samples": n_samples,
+    }
+    if log_before is not None and log_loaded is not None:
+        figures["log_bytes"] = (log_loaded - log_before) / n_samples
+        if system.name == OURS:
+            figures["log_bytes_in_all"] = ((system.log_bytes() or 0) - log_before) / n_samples
+    system.program.stop()
+    if system.name == VICTORIA:
+        at_rest = folder_bytes(system.data / "data") + folder_bytes(system.data / "indexdb")
+        index = folder_bytes(system.data / "indexdb")
+    figures["rest_bytes"] = at_rest / n_samples
+    figures["index_bytes"] = index / n_samples
+    return figures
+
+
+def _settle(system: System) -> tuple[int, int]:
+    """Have everything merged; the bytes of the samples with their index, and those of the index."""
+    match system.name:
+        case "promcompat":
+            return asyncio.run(_settle_ours(system))
+        case "Prometheus":
+            return _snapshot_prometheus(system)
+        case _:
+            _merge_victoria(system)
+            return 0, 0
+
+
+async def _settle_ours(system: System) -> tuple[int, int]:
+    """Drain everything, wait for the merge of the day, and vacuum."""
+    url = read_database_url(system.data)
+    assert url is not None
+    storage = await MetricStorage.open(url)
+    try:
+        assert storage.drains is not None
+        await storage.drains.drainer.drain_all()
+        connection = await asyncpg.connect(url)
+        await _wait_until_merged(connection)
+        await connection.execute("VACUUM")
+        samples = await connection.fetchrow(_TABLES, _OF_SAMPLES)
+        series = await connection.fetchrow(_TABLES, ["promcompat.series"])
+        await connection.close()
+        return samples[0] + series[0], samples[1] + series[0]
+    finally:
+        await storage.close()
+
+
+async def _wait_until_merged(connection: asyncpg.Connection) -> None:
+    """Wait until the service has changed no run and no block for a while."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    state, since = None, time.monotonic()
+    while time.monotonic() - since < _QUIET_SECONDS:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the service still merges runs and blocks")
+        await asyncio.sleep(1)
+        found = await connection.fetchrow(_STATE)
+        if found != state:
+            state, since = found, time.monotonic()
+
+
+def _snapshot_prometheus(system: System) -> tuple[int, int]:
+    """Blocks of everything, as compaction would write them, and their index."""
+    answer = json.loads(_post(f"{system.url}/api/v1/admin/tsdb/snapshot"))
+    blocks = system.data / "snapshots" / answer["data"]["name"]
+    chunks = sum(folder_bytes(folder) for folder in blocks.glob("*/chunks"))
+    index = sum(path.stat().st_size for path in blocks.glob("*/index"))
+    return chunks + index, index
+
+
+def _merge_victoria(system: System) -> None:
+    _post(f"{system.url}/internal/force_flush")
+    _post(f"{system.url}/internal/force_merge")
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    time.sleep(1)
+    while "vm_active_force_merges 0" not in _post(f"{system.url}/metrics", "GET"):
+        if time.monotonic() > deadline:
+            raise TimeoutError("VictoriaMetrics still merges")
+        time.sleep(0.5)
+
+
+def _post(url: str, method: str = "POST") -> str:
+    with urlopen(Request(url, method=method), timeout=_PATIENCE_SECONDS) as response:
+        return str(response.read().decode())
