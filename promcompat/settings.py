@@ -194,9 +194,9 @@ class Settings(BaseSettings):
     )
     series_cache_bytes: PositiveInt = Field(
         1024 * MEBIBYTE,
-        description="Memory of a worker for its caches of series: three eighths each for series "
-        "that are written and for labels that are read, one eighth each for the series of "
-        "selectors and for lists of labels.",
+        description="Memory of a worker for its caches of series: half for series that are "
+        "written, a quarter for labels that are read, one eighth each for the series of selectors "
+        "and for lists of labels. The default holds a million series that are written.",
     )
     query_default_step: DurationMs = Field(
         60_000,

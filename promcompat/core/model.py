@@ -172,6 +172,18 @@ UNKNOWN_SERIES = -1
 
 
 @dataclass(frozen=True, slots=True)
+class SeriesIdentity:
+    """What identifies a series in the database: see `promcompat.core.series_identity`.
+
+    `document` has the labels but the metric's name as a JSON object.
+    """
+
+    fingerprint: bytes
+    metric_name: str
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
 class WriteBatch:
     """The samples of one write, one row each, as columns of equal length.
 
@@ -193,6 +205,7 @@ class WriteBatch:
     metadata: tuple[MetricMetadata, ...] = ()
     server_timed: BoolArray | None = None
     known_version: int = 0
+    identities: Mapping[bytes, SeriesIdentity] = field(default_factory=dict)
 
     @classmethod
     def of_keys(

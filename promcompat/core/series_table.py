@@ -27,8 +27,6 @@ _SECRET: Final = np.array([secrets.randbits(64), secrets.randbits(64)], np.uint6
 _FEWEST_SLOTS: Final = 1 << 10
 _ENTRY_BYTES: Final = 49
 """Hash, tenant, id, end of the key, marks, and between two and four slots."""
-_SMALLEST_SHARE_BYTES: Final = 128
-"""The memory is divided between entries and keys so that keys of this size, less the entry, fit."""
 
 TableArrays = tuple[
     NDArray[np.uint64],
@@ -114,7 +112,8 @@ class KnownSeries:
 class SeriesTableBuilder:
     """Adds and removes entries, and publishes tables; for one thread.
 
-    Memory for all entries is reserved at once, but the system provides it only when it is used.
+    Memory for as many entries, and for as many bytes of keys, as could fit is reserved at once, but
+    the system provides it only when it is used.
     """
 
     _n_entries: int
@@ -128,8 +127,8 @@ class SeriesTableBuilder:
     _is_live: NDArray[np.uint8]
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_entries = max(1, max_bytes // _SMALLEST_SHARE_BYTES)
-        self._max_key_bytes = max(1, max_bytes - self._max_entries * _ENTRY_BYTES)
+        """The entries and their keys together take at most `max_bytes`."""
+        self._max_bytes = max(_ENTRY_BYTES, max_bytes)
         self._reserve()
         self._slots = _empty_slots(_FEWEST_SLOTS)
         self._publish()
@@ -146,8 +145,7 @@ class SeriesTableBuilder:
     def has_room(self, keys: Collection[bytes]) -> bool:
         """Whether these keys fit beside the others."""
         n_bytes = int(self._starts[self._n_entries]) + sum(map(len, keys))
-        n_entries = self._n_entries + len(keys)
-        return n_entries <= self._max_entries and n_bytes <= self._max_key_bytes
+        return n_bytes + _ENTRY_BYTES * (self._n_entries + len(keys)) <= self._max_bytes
 
     def add(self, tenant: int, ids: dict[bytes, int]) -> None:
         """Publish a table with more keys of a tenant, which must be new and have room."""
@@ -200,7 +198,7 @@ class SeriesTableBuilder:
         self._publish()
 
     def _reserve(self) -> None:
-        n_entries = self._max_entries
+        n_entries = self._max_bytes // _ENTRY_BYTES
         self._n_entries = 0
         self._n_live = 0
         self._hashes = np.empty(n_entries, np.uint64)
@@ -208,7 +206,7 @@ class SeriesTableBuilder:
         self._ids = np.empty(n_entries, np.int64)
         self._starts = np.empty(n_entries + 1, np.int64)
         self._starts[0] = 0
-        self._keys = np.empty(self._max_key_bytes, np.uint8)
+        self._keys = np.empty(self._max_bytes, np.uint8)
         self._marks = np.zeros(n_entries, np.uint8)
         self._is_live = np.zeros(n_entries, np.uint8)
 

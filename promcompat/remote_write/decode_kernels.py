@@ -47,7 +47,7 @@ def _varint(message: Bytes, position: int, end: int) -> tuple[int, int]:
 
 
 @kernel(allocates=False)
-def _content(message: Bytes, position: int, end: int) -> tuple[int, int]:
+def content_bounds(message: Bytes, position: int, end: int) -> tuple[int, int]:
     """First and end of the content whose length is at a position; UNUSUAL if it does not fit."""
     length, first = _varint(message, position, end)
     if first < 0 or length < 0 or length > end - first:
@@ -63,7 +63,7 @@ def _field_end(message: Bytes, position: int, end: int) -> int:
         return UNUSUAL
     wire_type = tag & 7
     if wire_type == _DELIMITED:
-        return _content(message, position + 1, end)[1]
+        return content_bounds(message, position + 1, end)[1]
     if wire_type == _VARINT:
         return _varint(message, position + 1, end)[1]
     size = 9 if wire_type == _FIXED64 else 5
@@ -80,7 +80,7 @@ def _count_samples(message: Bytes, position: int, end: int) -> int:
         tag = message[position]
         if tag != _LABEL and tag != _SAMPLE:
             return n_samples
-        position = _content(message, position + 1, end)[1]
+        position = content_bounds(message, position + 1, end)[1]
         if position < 0:
             return n_samples
         n_samples += tag == _SAMPLE
@@ -101,7 +101,7 @@ def count_fields(message: Bytes) -> tuple[int, int, int]:
             return UNUSUAL, 0, 0
         if message[position] == _SERIES:
             n_series += 1
-            first, _ = _content(message, position + 1, end)
+            first, _ = content_bounds(message, position + 1, end)
             n_samples += _count_samples(message, first, after)
         else:
             n_others += 1
@@ -138,7 +138,7 @@ def _read_samples(
     while position < end:
         if message[position] != _SAMPLE or n_rows >= len(timestamps):
             return UNUSUAL
-        inner, position = _content(message, position + 1, end)
+        inner, position = content_bounds(message, position + 1, end)
         if position < 0:
             return UNUSUAL
         timestamp, value = 0, np.uint64(0)
@@ -165,7 +165,7 @@ def _read_samples(
 def _labels_end(message: Bytes, position: int, end: int) -> int:
     """The end of the label fields that start at a position; UNUSUAL if one does not fit."""
     while position >= 0 and position < end and message[position] == _LABEL:
-        position = _content(message, position + 1, end)[1]
+        position = content_bounds(message, position + 1, end)[1]
     return position
 
 
@@ -270,7 +270,7 @@ def decode_samples(
         if message[start] != _SERIES:
             n_others = _note(others, n_others, start, position, 0, 0)
             continue
-        first, _ = _content(message, start + 1, end)
+        first, _ = content_bounds(message, start + 1, end)
         # Senders repeat the order of their series, in which the entries were made.
         entry, labels_end = _locate(
             secret,

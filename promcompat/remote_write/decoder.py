@@ -9,8 +9,8 @@ exemplars and histograms: these are parsed by the protobuf library, one by one.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import Final
+from itertools import compress, pairwise
+from typing import Final, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.label_limits import LabelLimits
-from promcompat.core.model import UNKNOWN_SERIES, BoolArray, IntArray, Labels, WriteBatch
+from promcompat.core.model import UNKNOWN_SERIES, BoolArray, IntArray, WriteBatch
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.decode_kernels import (
     UNUSUAL,
@@ -27,8 +27,8 @@ from promcompat.remote_write.decode_kernels import (
     split_points,
 )
 from promcompat.remote_write.metadata import decode_metadata
+from promcompat.remote_write.new_series import NewSeries
 from promcompat.remote_write.remote_pb2 import TimeSeries, WriteRequest
-from promcompat.remote_write.series_key import InvalidLabelsError, decode_series_key
 from promcompat.remote_write.wire_fields import check_field_count, split_fields
 
 PIECE_BYTES: Final = 1 << 20
@@ -84,8 +84,8 @@ def decode_write_request(
     wire = _read_wire(message, known, max_series)
     metadata, refusals = decode_metadata(wire.rest.metadata, limits.max_metadata_bytes)
     left = _LeftSeries.of(wire.left)
-    check = _LabelCheck(limits)
-    ids = left.resolve(known, check)
+    new = NewSeries(limits)
+    ids = left.resolve(known, new)
     rows = _join(wire.rows, left, ids)
     is_kept = rows.ids != _DROPPED
     kept = rows if is_kept.all() else rows.take(is_kept)
@@ -94,17 +94,18 @@ def decode_write_request(
         kept.timestamps,
         kept.bits.view(np.float64),
         left.unknown_keys(ids),
-        check.labels,
+        new.labels,
         metadata,
         known_version=known.version,
+        identities=new.identities,
     )
     return DecodedWrite(
         batch=batch,
         n_received=len(rows.ids),
         n_exemplars=left.n_exemplars,
         n_histograms=left.n_histograms(ids),
-        invalid_reasons=tuple(check.invalid.values()),
-        refusals=(*check.refused.values(), *refusals),
+        invalid_reasons=tuple(new.invalid.values()),
+        refusals=(*new.refused.values(), *refusals),
     )
 
 
@@ -124,8 +125,7 @@ class _Rows:
         return _Rows(self.ids[index], self.timestamps[index], self.bits[index])
 
 
-@dataclass(frozen=True, slots=True)
-class _Left:
+class _Left(NamedTuple):
     """A series that is not in the table: its key and its rows, or (UNUSUAL) its whole message."""
 
     wire: bytes
@@ -205,6 +205,9 @@ class _LeftSeries:
     def of(cls, left: Sequence[_Left]) -> "_LeftSeries":
         """Stops at a malformed one, so that what is wrong before it is reported first."""
         found = cls()
+        if all(series.end_row != UNUSUAL for series in left):
+            found._add_usual(left)
+            return found
         try:
             for series in left:
                 if series.end_row == UNUSUAL:
@@ -215,32 +218,39 @@ class _LeftSeries:
             found.fault = fault
         return found
 
-    def resolve(self, known: KnownSeries, check: "_LabelCheck") -> IntArray:
+    def resolve(self, known: KnownSeries, new: NewSeries) -> IntArray:
         """The id of each series, UNKNOWN_SERIES for a new one, or _DROPPED.
 
         Raises BadDataError when a series is malformed.
         """
         ids = known.find(self.keys) if self.keys else np.empty(0, np.int64)
-        for index in np.flatnonzero(ids == UNKNOWN_SERIES).tolist():
-            if not check.accepts(self.keys[index]):
-                ids[index] = _DROPPED
+        unknown = np.flatnonzero(ids == UNKNOWN_SERIES)
+        if len(unknown):
+            accepted = new.accept([self.keys[index] for index in unknown.tolist()])
+            ids[unknown[~np.array(accepted)]] = _DROPPED
         if self.fault is not None:
             raise self.fault
         return ids
 
     def unknown_keys(self, ids: IntArray) -> list[bytes]:
         """The key of each row of a new series."""
-        return [
-            key
-            for key, series_id, n_rows in zip(self.keys, ids.tolist(), self.n_rows, strict=True)
-            if series_id == UNKNOWN_SERIES
-            for _ in range(n_rows)
-        ]
+        is_unknown = (ids == UNKNOWN_SERIES).tolist()
+        if self.n_rows == [1] * len(self.n_rows):
+            return list(compress(self.keys, is_unknown))
+        n_rows = compress(self.n_rows, is_unknown)
+        keys = compress(self.keys, is_unknown)
+        return [key for key, n in zip(keys, n_rows, strict=True) for _ in range(n)]
 
     def n_histograms(self, ids: IntArray) -> int:
         """How many histograms the series have that are not dropped."""
         counted = zip(self.histograms, ids.tolist(), strict=True)
         return sum(n for n, series_id in counted if series_id != _DROPPED)
+
+    def _add_usual(self, left: Sequence[_Left]) -> None:
+        self.keys = [series.wire for series in left]
+        self.n_rows = [series.end_row - series.first_row for series in left]
+        self.is_parsed = [False] * len(left)
+        self.histograms = [0] * len(left)
 
     def _add(
         self, key: bytes, n_rows: int, n_histograms: int = 0, *, is_parsed: bool = False
@@ -288,35 +298,3 @@ def _join(rows: _Rows, left: _LeftSeries, ids: IntArray) -> _Rows:
         np.insert(rows.timestamps, left.places, np.array(left.timestamps, np.int64)),
         np.insert(rows.bits, left.places, np.array(left.bits, np.uint64)),
     )
-
-
-@dataclass(slots=True)
-class _LabelCheck:
-    """Decodes the labels of new series and checks them."""
-
-    limits: LabelLimits
-    labels: dict[bytes, Labels] = field(default_factory=dict)
-    invalid: dict[bytes, str] = field(default_factory=dict)
-    refused: dict[bytes, str] = field(default_factory=dict)
-
-    def accepts(self, key: bytes) -> bool:
-        """Whether the series can be stored. Raises BadDataError when the labels are malformed."""
-        if key in self.labels:
-            return True
-        if key in self.invalid or key in self.refused:
-            return False
-        if len(key) > self.limits.max_key_bytes:
-            self.refused[key] = (
-                f"the labels of a series take {len(key)} bytes, more than the limits allow"
-            )
-            return False
-        try:
-            labels = decode_series_key(key)
-        except InvalidLabelsError as exc:
-            self.invalid[key] = str(exc)
-            return False
-        if fault := self.limits.fault_of(labels):
-            self.refused[key] = fault
-            return False
-        self.labels[key] = labels
-        return True

@@ -9,9 +9,9 @@ from pydantic import TypeAdapter
 from promcompat.core.alerts import Alert, AlertRule, Silence
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import Labels
+from promcompat.core.series_identity import fingerprint_of
 from sql.database.rows import row_reader
 from sql.definitions.threshold_json import encode_remediation
-from sql.series.resolver import fingerprint_of
 
 _ALERT: Final = TypeAdapter(Alert)
 _NOT_ACKNOWLEDGED: Final = {"acknowledged_at_ms": 0, "acknowledged_by": ""}

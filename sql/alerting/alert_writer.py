@@ -12,10 +12,10 @@ from promcompat.core.alerts import (
     AlertState,
     AlertTransition,
 )
+from promcompat.core.series_identity import fingerprint_of
 from sql.alerting.alert_rows import alert_document, document
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
-from sql.series.resolver import fingerprint_of
 
 _QUERIES: Final = load_queries("alerts")
 _INSERT_DELIVERIES: Final = load_queries("deliveries")["insert_deliveries"]

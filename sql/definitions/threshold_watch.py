@@ -7,7 +7,7 @@ process had it (table `threshold_review`).
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -121,9 +121,9 @@ class ThresholdWatch:
             self._watched.learn(row["series_id"], BreachLevel(row["level"]), row["ts_ms"])
         self._read_at = started - _OVERLAP
 
-    def has_thresholds(self, tenant: str) -> bool:
-        """Whether any metric of a tenant has a threshold."""
-        return bool(self._thresholds.get(tenant))
+    def watched_metrics(self, tenant: str) -> Collection[str]:
+        """The names of a tenant's metrics that have a threshold."""
+        return self._thresholds.get(tenant, {}).keys()
 
     def offer(self, tenant: str, series: Mapping[int, Labels]) -> None:
         """Watch the series whose metric has a threshold."""

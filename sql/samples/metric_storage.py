@@ -202,16 +202,19 @@ def _series_access(
     stats: StorageStats,
     options: StorageOptions,
 ) -> SeriesAccess:
-    """Keys get three eighths of the memory for series, and so do labels."""
+    """Keys get half of the memory for series, and labels a quarter.
+
+    A worker needs the key of every series that is written, but labels only of those that are read.
+    """
     eighth = options.series_cache_bytes // 8
-    guard, known_keys, labels = database.guard, SeriesCache(3 * eighth), LabelsCache(3 * eighth)
+    guard, known_keys, labels = database.guard, SeriesCache(4 * eighth), LabelsCache(2 * eighth)
     guard.subscribe(known_keys.forget)
     guard.on_step_back(labels.clear)
     return SeriesAccess(
         database=database,
         known_keys=known_keys,
         resolver=SeriesResolver(
-            database.write_pool, known_keys, labels, stats, watch, options.label_limits, guard
+            database.write_pool, known_keys, stats, watch, options.label_limits, guard
         ),
         reader=SeriesReader(labels, stats, eighth, database.options.query_timeout_seconds, guard),
         metadata=MetadataWriter(database.write_pool),

@@ -1,16 +1,14 @@
 """Series keys of a batch to series ids: from the cache, else one bulk statement."""
 
 import asyncio
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress
+from itertools import compress
 from typing import Final
 
 import asyncpg
 import numpy as np
-import orjson
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.label_limits import LabelLimits
@@ -20,9 +18,11 @@ from promcompat.core.model import (
     BoolArray,
     IntArray,
     Labels,
+    SeriesIdentity,
     WriteBatch,
 )
-from sql.caching.series_cache import LabelsCache, SeriesCache
+from promcompat.core.series_identity import identity_of
+from sql.caching.series_cache import SeriesCache
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.installation_guard import InstallationGuard, is_out_of_date
 from sql.database.storage_stats import StorageStats
@@ -48,38 +48,12 @@ class ResolvedBatch:
     rejection: str | None
 
 
-def fingerprint_of(labels: Labels) -> bytes | None:
-    """The 16 bytes that identify a label set in the database, or None if it cannot be stored.
-
-    BLAKE2b-128 of names and values in order of name, separated by NUL. It is stored, so it may
-    never change. PostgreSQL's text has no NUL, so a label with one has no fingerprint.
-    """
-    joined = "\0".join(chain.from_iterable(labels.pairs))
-    if joined.count("\0") != max(0, 2 * len(labels) - 1):
-        return None
-    try:
-        encoded = joined.encode()
-    except UnicodeEncodeError:  # A lone surrogate is no text.
-        return None
-    return hashlib.blake2b(encoded, digest_size=16).digest()
-
-
-@dataclass(frozen=True, slots=True)
-class _NewSeries:
-    """A series that is not in the cache."""
-
-    fingerprint: bytes
-    labels: Labels
-
-
-def identify_series(labels: Labels, limits: LabelLimits) -> _NewSeries | str:
-    """The series of a label set, or why the database can never hold it."""
-    fingerprint = fingerprint_of(labels)
-    if fingerprint is None:
+def identify_series(labels: Labels, limits: LabelLimits) -> SeriesIdentity | str:
+    """The identity of a label set, or why the database can never hold it."""
+    identity = identity_of(labels)
+    if identity is None:
         return f"a label of {labels.get(METRIC_NAME)!r} is not text or contains U+0000"
-    if fault := limits.fault_of(labels):
-        return fault
-    return _NewSeries(fingerprint, labels)
+    return limits.fault_of(labels) or identity
 
 
 class SeriesResolver:
@@ -89,7 +63,6 @@ class SeriesResolver:
         self,
         pool: Pool,
         series_cache: SeriesCache,
-        labels_cache: LabelsCache,
         stats: StorageStats,
         watch: ThresholdWatch,
         limits: LabelLimits,
@@ -101,7 +74,6 @@ class SeriesResolver:
         self._watch = watch
         self._guard = guard
         self._series_cache = series_cache
-        self._labels_cache = labels_cache
         self._stats = stats
 
     async def resolve(
@@ -129,7 +101,7 @@ class SeriesResolver:
         if not n_unknown:
             return ResolvedBatch(ids, None)
         keys = list(compress(batch.unknown_keys, is_storable[is_unknown].tolist()))
-        found, rejection = await self._find_or_make(tenant, tenant_id, keys, batch.labels, version)
+        found, rejection = await self._find_or_make(tenant, tenant_id, keys, batch, version)
         ids = ids.copy()
         ids[is_unknown & is_storable] = [found.get(key, UNKNOWN_SERIES) for key in keys]
         return ResolvedBatch(ids, rejection)
@@ -139,7 +111,7 @@ class SeriesResolver:
         tenant: str,
         tenant_id: int,
         keys: Sequence[bytes],
-        labels_of: Mapping[bytes, Labels],
+        batch: WriteBatch,
         version: int,
     ) -> tuple[dict[bytes, int], str | None]:
         """The id of each key that can be stored, and why the first of the others cannot."""
@@ -154,28 +126,34 @@ class SeriesResolver:
         missing = [key for key in distinct if key not in found]
         if not missing:
             return found, None
-        series_of, rejection = await self._identify(missing, labels_of)
-        return found | await self._resolve_missing(tenant, tenant_id, series_of, version), rejection
+        identities, rejection = await self._identify(missing, batch)
+        made = await self._resolve_missing(tenant, tenant_id, identities, batch.labels, version)
+        return found | made, rejection
 
     async def _identify(
-        self, keys: Sequence[bytes], labels_of: Mapping[bytes, Labels]
-    ) -> tuple[dict[bytes, _NewSeries], str | None]:
-        """The series of each key that can be stored, and why the first of the others cannot."""
-        if len(keys) < _IN_THREAD_FROM:
-            return _split_storable(keys, labels_of, self._limits)
-        return await asyncio.to_thread(_split_storable, keys, labels_of, self._limits)
+        self, keys: Sequence[bytes], batch: WriteBatch
+    ) -> tuple[dict[bytes, SeriesIdentity], str | None]:
+        """The identity of each key that can be stored, and why the first of the others cannot."""
+        if len(keys) - len(batch.identities) < _IN_THREAD_FROM:
+            return _split_storable(keys, batch, self._limits)
+        return await asyncio.to_thread(_split_storable, keys, batch, self._limits)
 
     async def _resolve_missing(
-        self, tenant: str, tenant_id: int, series_of: Mapping[bytes, _NewSeries], version: int
+        self,
+        tenant: str,
+        tenant_id: int,
+        identities: Mapping[bytes, SeriesIdentity],
+        labels_of: Mapping[bytes, Labels],
+        version: int,
     ) -> dict[bytes, int]:
         """The ids of series that are not cached, in groups."""
         found: dict[bytes, int] = {}
-        if not series_of:
+        if not identities:
             return found
         started = time.perf_counter()
         async with acquired(self._pool) as connection:
-            for keys in _groups(list(series_of)):
-                group = {key: series_of[key] for key in keys}
+            for keys in _groups(list(identities)):
+                group = {key: identities[key] for key in keys}
                 try:
                     ids = await _resolve_group(connection, tenant_id, group)
                 except asyncpg.PostgresError as exc:
@@ -184,20 +162,31 @@ class SeriesResolver:
                     await self._guard.catch_up(connection, version)
                     ids = await _resolve_group(connection, tenant_id, group)
                 self._guard.require(version)
-                self._remember(tenant, group, ids)
+                self._watch_thresholds(tenant, group, ids, labels_of)
+                self._series_cache.add(tenant, ids)
                 found.update(ids)
         self._stats.series_resolved += len(found)
         self._stats.series_resolve_seconds += time.perf_counter() - started
         return found
 
-    def _remember(
-        self, tenant: str, group: Mapping[bytes, _NewSeries], ids: Mapping[bytes, int]
+    def _watch_thresholds(
+        self,
+        tenant: str,
+        group: Mapping[bytes, SeriesIdentity],
+        ids: Mapping[bytes, int],
+        labels_of: Mapping[bytes, Labels],
     ) -> None:
-        if self._watch.has_thresholds(tenant):
-            self._watch.offer(tenant, {ids[key]: series.labels for key, series in group.items()})
-        for key, series in group.items():
-            self._labels_cache.add(ids[key], series.labels)
-        self._series_cache.add(tenant, ids)
+        """Watch the series whose metric has a threshold; only their labels are decoded."""
+        watched = self._watch.watched_metrics(tenant)
+        if watched:
+            self._watch.offer(
+                tenant,
+                {
+                    ids[key]: labels_of[key]
+                    for key, series in group.items()
+                    if series.metric_name in watched
+                },
+            )
 
 
 def _groups(keys: list[bytes]) -> Iterator[list[bytes]]:
@@ -206,16 +195,16 @@ def _groups(keys: list[bytes]) -> Iterator[list[bytes]]:
 
 
 async def _resolve_group(
-    connection: Connection, tenant_id: int, group: Mapping[bytes, _NewSeries]
+    connection: Connection, tenant_id: int, group: Mapping[bytes, SeriesIdentity]
 ) -> dict[bytes, int]:
     """The id of each key, in at most `_MAX_ROUNDS`. Raises StorageUnavailableError."""
-    labels_of = {series.fingerprint: series.labels for series in group.values()}
+    series_of = {series.fingerprint: series for series in group.values()}
     ids: dict[bytes, int] = {}
     for _ in range(_MAX_ROUNDS):
-        wanted = [fingerprint for fingerprint in labels_of if fingerprint not in ids]
+        wanted = [fingerprint for fingerprint in series_of if fingerprint not in ids]
         if not wanted:
             return {key: ids[series.fingerprint] for key, series in group.items()}
-        await _resolve_round(connection, tenant_id, wanted, labels_of, ids)
+        await _resolve_round(connection, tenant_id, wanted, series_of, ids)
     raise StorageUnavailableError("series are being created and removed too fast; try again")
 
 
@@ -223,7 +212,7 @@ async def _resolve_round(
     connection: Connection,
     tenant_id: int,
     wanted: Sequence[bytes],
-    labels_of: Mapping[bytes, Labels],
+    series_of: Mapping[bytes, SeriesIdentity],
     ids: dict[bytes, int],
 ) -> None:
     """One statement; new series get ids in the order of the batch, grouped by metric.
@@ -234,23 +223,23 @@ async def _resolve_round(
     writers, so that writers that create the same series concurrently cannot deadlock.
     """
     if len(wanted) < _IN_THREAD_FROM:
-        columns = _columns(wanted, labels_of)
+        columns = _columns(wanted, series_of)
     else:
-        columns = await asyncio.to_thread(_columns, wanted, labels_of)
+        columns = await asyncio.to_thread(_columns, wanted, series_of)
     rows = await connection.fetch(_QUERIES["resolve_series"], tenant_id, *columns)
     ids.update((row["fingerprint"], row["id"]) for row in rows)
 
 
 def _columns(
-    wanted: Sequence[bytes], labels_of: Mapping[bytes, Labels]
+    wanted: Sequence[bytes], series_of: Mapping[bytes, SeriesIdentity]
 ) -> tuple[list[bytes], list[str], list[str], list[int]]:
     """Fingerprints, metric names, other labels and places, in the order of locking."""
-    names = [labels_of[fingerprint].get(METRIC_NAME) for fingerprint in wanted]
+    names = [series_of[fingerprint].metric_name for fingerprint in wanted]
     named = sorted(zip(names, wanted, _places_by_metric(names), strict=True))
     return (
         [fingerprint for _, fingerprint, _ in named],
         [name for name, _, _ in named],
-        [_labels_document(labels_of[fingerprint]) for _, fingerprint, _ in named],
+        [series_of[fingerprint].document for _, fingerprint, _ in named],
         [place for _, _, place in named],
     )
 
@@ -267,17 +256,13 @@ def _places_by_metric(names: Sequence[str]) -> list[int]:
     return places
 
 
-def _labels_document(labels: Labels) -> str:
-    return orjson.dumps({name: value for name, value in labels if name != METRIC_NAME}).decode()
-
-
 def _split_storable(
-    keys: Sequence[bytes], labels_of: Mapping[bytes, Labels], limits: LabelLimits
-) -> tuple[dict[bytes, _NewSeries], str | None]:
-    storable: dict[bytes, _NewSeries] = {}
+    keys: Sequence[bytes], batch: WriteBatch, limits: LabelLimits
+) -> tuple[dict[bytes, SeriesIdentity], str | None]:
+    storable: dict[bytes, SeriesIdentity] = {}
     rejection: str | None = None
     for key in keys:
-        series = identify_series(labels_of[key], limits)
+        series = batch.identities.get(key) or identify_series(batch.labels[key], limits)
         if isinstance(series, str):
             rejection = rejection or series
         else:

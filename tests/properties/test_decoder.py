@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promcompat.core.model import UNKNOWN_SERIES, Labels
+from promcompat.core.series_identity import identity_of
 from promcompat.remote_write.decode_kernels import split_points
 from promcompat.remote_write.decoder import DecodedWrite, decode_write_request
+from promcompat.remote_write.new_series import NewSeries, identify_usual
 from promcompat.remote_write.remote_pb2 import TimeSeries, WriteRequest
 from promcompat.remote_write.series_key import InvalidLabelsError, decode_series_key
 from promcompat.remote_write.snappy_block import unpack
@@ -99,12 +101,18 @@ def _check(message: bytes, choice: int) -> None:
         assert str(raised.value) == expected.error
         return
     decoded = decode_write_request(message, known, DEFAULT_LABEL_LIMITS, LIMIT)
+    _check_identities(decoded)
     assert _rows(decoded, labels_of_id) == expected.rows
     assert decoded.n_received == expected.n_received
     assert (decoded.n_exemplars, decoded.n_histograms) == (
         expected.n_exemplars,
         expected.n_histograms,
     )
+
+
+def _check_identities(decoded: DecodedWrite) -> None:
+    for key, identity in decoded.batch.identities.items():
+        assert identity == identity_of(decode_series_key(key))
 
 
 def _rows(decoded: DecodedWrite, labels_of_id: dict[int, Labels]) -> list[Row]:
@@ -175,3 +183,39 @@ def test_metadata_of_any_text(entries: list[tuple[str, int, str]]) -> None:
 @given(st.binary(max_size=30))
 def test_any_bytes_as_one_label(label: bytes) -> None:
     _check(encode_field(1, encode_field(1, label) + encode_series((), (NOW, 1.0))), 2)
+
+
+plain = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), min_size=1, max_size=9)
+awkward = st.text(st.characters(codec="utf-8", max_codepoint=0x17F), max_size=9)
+label_names = st.one_of(st.just("__name__"), plain, awkward)
+label_lists = st.lists(st.tuples(label_names, st.one_of(plain, plain, awkward)), max_size=5)
+SMALL_LIMITS = LabelLimits(
+    max_names=3, max_names_of_info=3, max_name_bytes=8, max_value_bytes=8, max_metadata_bytes=8
+)
+
+
+@settings(max_examples=400)
+@given(
+    st.lists(st.tuples(label_lists, st.booleans(), st.binary(max_size=2)), max_size=4),
+    st.sampled_from([DEFAULT_LABEL_LIMITS, SMALL_LIMITS]),
+)
+def test_labels_are_identified_as_those_that_are_decoded(
+    series: list[tuple[list[tuple[str, str]], bool, bytes]], limits: LabelLimits
+) -> None:
+    """Whatever the kernel identifies, decoding would accept, and identify in the same way."""
+    keys = [
+        encode_labels(sorted(pairs) if is_sorted else pairs) + (b"" if is_sorted else rest)
+        for pairs, is_sorted, rest in series
+    ]
+    for key, identity in identify_usual(keys, limits).items():
+        labels = decode_series_key(key)
+        assert limits.fault_of(labels) is None
+        assert identity == identity_of(labels)
+
+
+def test_usual_labels_are_not_decoded() -> None:
+    key = encode_labels([("__name__", "up"), ("instance", "a:9100"), ("job", "x{y}")])
+    new = NewSeries(DEFAULT_LABEL_LIMITS)
+    assert new.accept([key, key]) == [True, True]
+    assert new.identities[key].document == '{"instance":"a:9100","job":"x{y}"}'
+    assert new.labels == {key: decode_series_key(key)}

@@ -38,6 +38,20 @@ def test_the_table_is_at_most_half_full() -> None:
         assert np.count_nonzero(slots >= 0) == len(builder) <= len(slots) // 2
 
 
+@given(st.integers(1, 2_000))
+def test_short_and_long_keys_share_the_memory(length: int) -> None:
+    """Each entry counts with 49 bytes and its key, so long keys leave no room unused."""
+    builder = SeriesTableBuilder(1 << 16)
+    n_fitting = (1 << 16) // (length + 49)
+    wanted = [number.to_bytes(2, "big").rjust(length, b" ") for number in range(n_fitting)]
+    wanted = list(dict.fromkeys(key[-length:] for key in wanted))
+    assert builder.has_room(wanted)
+    builder.add(0, {key: number for number, key in enumerate(wanted)})
+    assert builder.table.find(0, wanted).tolist() == list(range(len(wanted)))
+    if len(wanted) == n_fitting:
+        assert not builder.has_room([bytes(length)])
+
+
 def test_equal_hashes_do_not_make_keys_equal() -> None:
     """As if somebody had found other bytes, or another tenant, with the hash of a key."""
     builder = SeriesTableBuilder(1 << 16)

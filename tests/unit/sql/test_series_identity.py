@@ -4,7 +4,8 @@ import pytest
 
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
 from promcompat.core.model import Labels
-from sql.series.resolver import fingerprint_of, identify_series
+from promcompat.core.series_identity import fingerprint_of
+from sql.series.resolver import identify_series
 from tests.factories import make_labels
 
 
