@@ -86,6 +86,29 @@ class _Keys:
     is_stored: BoolArray
     stored: BitsArray
 
+    @property
+    def is_any(self) -> bool:
+        """Whether something else than the first row of each key is to be stored."""
+        return bool(self.keeps_last.any() or self.is_stored.any())
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """Sorted rows, the first one of each key, and the pages of these.
+
+    Nearly always these are what is stored, so that one call in a thread sorts and encodes.
+    """
+
+    ordered: SortedRows
+    keys: SampleRows
+    arrivals: list[NewArrival]
+
+    @classmethod
+    def of(cls, rows: SampleRows) -> "_Prepared":
+        ordered = SortedRows.of(rows)
+        keys = ordered.first_of_keys()
+        return cls(ordered, keys, _pages(keys, ArrivalKind.SAMPLES))
+
 
 class ArrivalCommitter:
     """Appends rows so that they are committed when `commit` returns."""
@@ -119,12 +142,14 @@ class ArrivalCommitter:
     async def _commit_sent(
         self, rows: SampleRows, changes: Sequence[LevelChange]
     ) -> list[Conflict]:
-        ordered = await _computed(len(rows), lambda: SortedRows.of(rows))
-        keys = ordered.first_of_keys()
+        prepared = await _computed(len(rows), partial(_Prepared.of, rows))
+        ordered, keys = prepared.ordered, prepared.keys
         for attempt in range(1, _MAX_ATTEMPTS + 1):
             conditions = await self._conditions(keys)
             found = await self._look_up(keys)
-            arrivals = await _computed(len(rows), partial(_arrivals, ordered, found))
+            arrivals = prepared.arrivals
+            if found.is_any:
+                arrivals = await _computed(len(rows), partial(_arrivals, ordered, found))
             try:
                 await self._log.append(arrivals, conditions, changes)
             except DefinitionsChangedError:
