@@ -46,8 +46,9 @@ _TABLES: Final = """
     FROM part
 """
 _OF_SAMPLES: Final = [
-    f"promcompat.{name}" for name in ("arrival", "sample_run", "sample_block", "sample_block_far")
+    f"promcompat.{name}" for name in ("sample_run", "sample_block", "sample_block_far")
 ]
+"""Arrivals, which are drained, do not count, nor do the logs of the others."""
 _QUIET_SECONDS: Final = 15.0
 """A service looks every five seconds whether there is something to merge."""
 _STATE: Final = """
@@ -131,8 +132,9 @@ def measure_recorded(system: System, requests: Bodies) -> Figures:
             figures["log_bytes_in_all"] = ((system.log_bytes() or 0) - log_before) / n_samples
     system.program.stop()
     if system.name == VICTORIA:
-        at_rest = folder_bytes(system.data / "data") + folder_bytes(system.data / "indexdb")
-        index = folder_bytes(system.data / "indexdb")
+        folders = [system.data / "data", system.data / "indexdb"]
+        at_rest = sum(folder_bytes(folder) for folder in folders)
+        index = sum(folder_bytes(folder) for folder in system.data.rglob("indexdb"))
     figures["rest_bytes"] = at_rest / n_samples
     figures["index_bytes"] = index / n_samples
     return figures
