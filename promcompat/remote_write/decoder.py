@@ -3,8 +3,9 @@
 A sender repeats the labels of its series in every request, so their wire bytes are the cheapest
 key of a series. One kernel finds the keys of a message in the table of known series and decodes
 their samples; it also decodes the samples of other series that are written as usual, with labels
-first. What is left is the labels of new series, and series with something unusual, such as
-exemplars and histograms: these are parsed by the protobuf library, one by one.
+first. The labels of new series are checked by a second kernel (`new_series`). What is left is
+series with something unusual, such as exemplars and histograms, and labels that are not plain
+ASCII: these are parsed by the protobuf library, one by one.
 """
 
 from collections.abc import Sequence
