@@ -12,6 +12,7 @@ from native_api.contract.docs_page import render_docs
 from native_api.contract.openapi import build_openapi
 from native_api.contract.responses import json_response
 from native_api.contract.route import BASE, Route
+from native_api.corrections.handlers import ROUTES as CORRECTION_ROUTES
 from native_api.definitions.handlers import ROUTES as DEFINITION_ROUTES
 from native_api.ingest.handlers import ROUTES as INGEST_ROUTES
 from native_api.query.handlers import ROUTES as QUERY_ROUTES
@@ -26,6 +27,7 @@ ROUTES: tuple[Route, ...] = (
     *ALERT_ROUTES,
     *REMEDIATION_ROUTES,
     *QUERY_ROUTES,
+    *CORRECTION_ROUTES,
 )
 """In the order of the docs. Where two paths match a request, the fixed one comes first."""
 

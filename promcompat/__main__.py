@@ -54,7 +54,7 @@ examples:
   promcompat sql -c "SELECT count(*) FROM metrics"
       Open psql on the database in use; further arguments are passed to psql.
   promcompat backup metrics.dump
-      Back up the service's own database; promcompat restore restores it.
+      Back up the database; promcompat restore restores it.
   promcompat explain 'rate(http_requests_total[5m])' --analyze
       Show how a running service executes a query, and what it costs.
 

@@ -1,10 +1,10 @@
 """The composition root: settings become storage and services. What runs them is in `processes`."""
 
-import dataclasses
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from promcompat.alerting.alerts import AlertService
@@ -29,6 +29,7 @@ from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.maintenance_service import MaintenanceService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
+from promcompat.metrics.snapshot_service import SnapshotService
 from promcompat.querying.native_query_service import NativeQueryService
 from promcompat.querying.query_service import QueryService
 from promcompat.querying.result_cache import RangeResultCache
@@ -51,6 +52,7 @@ from sql.database.connection_pool import Pool, PoolOptions, open_pool
 from sql.database.database import Database, DatabaseOptions
 from sql.database.database_check import check_database
 from sql.definitions.definition_repository import PostgresDefinitionRepository
+from sql.embedded.client_programs import dump_snapshot
 from sql.pushdown.rule_choice import PushdownMode
 from sql.remediations.remediation_repository import PostgresRemediationRepository
 from sql.samples.draining.drainer import DrainOptions
@@ -225,8 +227,7 @@ def _build_storage(
     webhooks: Sequence[Notifier],
     now_ms: Callable[[], int],
 ) -> Storage:
-    database = metrics.database
-    step_receivers = [webhook.name for webhook in webhooks]
+    database, step_receivers = metrics.database, [webhook.name for webhook in webhooks]
     return Storage(
         database=database,
         metrics=metrics,
@@ -290,7 +291,7 @@ async def open_backend(
     finally:
         await sender.close()
         await metric_storage.close()
-        telemetry.storage.update(dataclasses.asdict(metric_storage.stats))
+        telemetry.storage.update(asdict(metric_storage.stats))
 
 
 def _build_metric_service(settings: Settings, storage: MetricStorage) -> MetricService:
@@ -358,6 +359,10 @@ class _ServiceBuilder:
             ),
             definitions=self._definitions(),
             corrections=CorrectionService(storage.metrics.corrections, storage.definitions),
+            snapshots=SnapshotService(
+                self.settings.data_dir.expanduser() / "snapshots",
+                partial(dump_snapshot, database_url(self.settings)),
+            ),
             rules=self._rules(),
             alerts=AlertService(
                 storage.alerts,

@@ -14,6 +14,7 @@ from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
+from promcompat.metrics.snapshot_service import SnapshotService
 from promcompat.querying.native_query_service import NativeQueryService
 from promcompat.querying.query_service import QueryService
 from promcompat.remediation.service import RemediationService
@@ -54,6 +55,7 @@ class Services:
     native_queries: NativeQueryService
     definitions: DefinitionService
     corrections: CorrectionService
+    snapshots: SnapshotService
     rules: RuleService
     alerts: AlertService
     remediations: RemediationService

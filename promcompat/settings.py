@@ -134,6 +134,11 @@ class Settings(BaseSettings):
         True,
         description="Let the database compute the parts of a query that it can compute exactly.",
     )
+    admin_api: bool = Field(
+        False,
+        description="Enable Prometheus' admin API, which deletes series and makes snapshots "
+        "(Prometheus: --web.enable-admin-api).",
+    )
     delayed_name_removal: bool = Field(
         False,
         description="Remove metric names at the end of a query instead of in each function "

@@ -63,6 +63,7 @@ def services_over(metrics: MetricService, queries: QueryService) -> Services:
         native_queries=unused,
         definitions=unused,
         corrections=unused,
+        snapshots=unused,
         rules=NoRules(),
         alerts=NoRules(),
         remediations=unused,

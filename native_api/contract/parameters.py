@@ -16,7 +16,7 @@ from native_api.contract.names import (
 )
 from native_api.contract.problem import FieldError, InvalidRequestError, fault
 from native_api.contract.route import Call, PathPart
-from native_api.contract.times import parse_time_parameter
+from native_api.contract.times import TIME_TEXT, parse_time_ms, parse_time_parameter
 from native_api.contract.validation import quoted_value
 from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
@@ -37,6 +37,12 @@ MAX_ID = (1 << 63) - 1
 
 def _time(value: object) -> object:
     return parse_time_parameter(value) if isinstance(value, str) else value
+
+
+def _body_time(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise FieldError("is not a time", TIME_TEXT)
+    return parse_time_ms(value)
 
 
 def _duration(value: object) -> object:
@@ -76,6 +82,18 @@ TimeParameter = Annotated[
     WithJsonSchema({"type": "string", "examples": ["2026-11-24T05:00:00Z", "1795496400"]}),
 ]
 """ISO 8601 with a zone or Unix seconds; kept as int Unix milliseconds."""
+
+TimeField = Annotated[
+    int,
+    BeforeValidator(_body_time),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "string"}, {"type": "number"}],
+            "examples": ["2026-11-24T05:00:00Z", 1795496400.5],
+        }
+    ),
+]
+"""The same in a JSON body, where Unix seconds are a number."""
 
 DurationParameter = Annotated[
     int,

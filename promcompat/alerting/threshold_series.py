@@ -34,6 +34,7 @@ THRESHOLD_GROUP: Final = "thresholds"
 THRESHOLD_INTERVAL_MS: Final = 60_000
 """What clients see as the evaluation interval of thresholds: Prometheus' default."""
 _CHANGED: Final = "the threshold changed"
+_NO_SAMPLES: Final = "the samples were deleted or moved"
 _PLAIN_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
 
 
@@ -86,9 +87,14 @@ class ThresholdSeries:
     def review(self, state: LevelState, level: BreachLevel, at_ms: int) -> bool:
         """Take over the level that the newest sample has under a changed threshold.
 
-        Returns whether that changes anything.
+        Without any sample, as after they were deleted, nothing breaches. Returns whether that
+        changes anything.
         """
         value = state.newest_value
+        if value is None and self.level is not BreachLevel.NONE:
+            self.level = BreachLevel.NONE
+            self.step(BreachLevel.NONE, self._last_value, at_ms, _NO_SAMPLES)
+            return True
         if value is not None and level is not self.level:
             self.level, self.known_ms = level, max(self.known_ms, state.newest_ms)
             self.step(level, value, at_ms, _CHANGED)
@@ -126,6 +132,10 @@ class ThresholdSeries:
         self.level, self.known_ms = BreachLevel.NONE, last_ms
         silent = format_duration_ms((at_ms - last_ms) // 1000 * 1000)
         self.step(BreachLevel.NONE, self.alert.value, at_ms, f"expired: no sample for {silent}")
+
+    @property
+    def _last_value(self) -> float:
+        return 0.0 if self.alert is None else self.alert.value
 
     def finish(self) -> None:
         """Complete the change of the alert."""

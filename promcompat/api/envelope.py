@@ -12,6 +12,7 @@ from promcompat.core.errors import (
     BadDataError,
     ExecutionError,
     NotFoundError,
+    NotSupportedError,
     OverloadedError,
     PayloadTooLargeError,
     PromcompatError,
@@ -35,6 +36,7 @@ STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
     QueryTimeoutError: 503,
     # Prometheus answers storage errors with 500; senders retry 503 too, and honour Retry-After.
     StorageUnavailableError: 503,
+    NotSupportedError: 501,
 }
 RETRY_AFTER_SECONDS = 1
 

@@ -260,18 +260,21 @@ def parse_go_int(text: str) -> int:
 
 
 def parse_matcher_sets(
-    selectors: Iterable[str], check_time: Callable[[], None] = lambda: None
+    selectors: Iterable[str],
+    check_time: Callable[[], None] = lambda: None,
+    *,
+    may_match_all: bool = False,
 ) -> list[tuple[LabelMatcher, ...]]:
     """The matchers of each distinct series selector of `match[]`.
 
-    Raises BadDataError for a parse error or a selector that would match every series, and
-    whatever `check_time` raises, which is called now and then.
+    Raises BadDataError for a parse error or, unless it may, a selector that would match every
+    series, and whatever `check_time` raises, which is called now and then.
     """
     texts = dict.fromkeys(selectors)
     matcher_sets = [parse_metric_selector(text, lambda _: check_time()) for text in texts]
     for matchers in matcher_sets:
         check_time()
-        if all(matcher.matches_empty() for matcher in matchers):
+        if not may_match_all and all(matcher.matches_empty() for matcher in matchers):
             raise BadDataError("match[] must contain at least one non-empty matcher")
     return matcher_sets
 

@@ -63,6 +63,17 @@ async def parse_selectors(
     return await run_limited(None, limit, lambda: parse_matcher_sets(selectors, limit.check_time))
 
 
+async def parse_any_selectors(
+    request: web.Request, selectors: list[str]
+) -> list[tuple[LabelMatcher, ...]]:
+    """The same, but a selector may match every series, as in the admin API."""
+    limit = time_limit(request)
+    check_time = limit.check_time
+    return await run_limited(
+        None, limit, lambda: parse_matcher_sets(selectors, check_time, may_match_all=True)
+    )
+
+
 @asynccontextmanager
 async def within_query_time(request: web.Request) -> AsyncIterator[None]:
     """Raises QueryTimeoutError when the block takes longer than a query may."""

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from promcompat.api import (
+    admin_handlers,
     explain_handlers,
     operation_handlers,
     query_handlers,
@@ -58,9 +59,9 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     (f"{API}/status/walreplay", _GET, status_handlers.handle_wal_replay),
     (f"{API}/notifications", _GET, status_handlers.handle_notifications),
     (f"{API}/notifications/live", _GET, status_handlers.handle_notifications_live),
-    (f"{API}/admin/tsdb/delete_series", _POST_PUT, status_handlers.handle_admin),
-    (f"{API}/admin/tsdb/clean_tombstones", _POST_PUT, status_handlers.handle_admin),
-    (f"{API}/admin/tsdb/snapshot", _POST_PUT, status_handlers.handle_admin),
+    (f"{API}/admin/tsdb/delete_series", _POST_PUT, admin_handlers.handle_delete_series),
+    (f"{API}/admin/tsdb/clean_tombstones", _POST_PUT, admin_handlers.handle_clean_tombstones),
+    (f"{API}/admin/tsdb/snapshot", _POST_PUT, admin_handlers.handle_snapshot),
     (f"{API}/write", _POST, handle_write),
     # Where Mimir, Cortex and Grafana's recording rules write.
     (f"{API}/push", _POST, handle_write),

@@ -16,7 +16,7 @@ from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.params import parse_go_int
 from promcompat.core.durations import format_duration_ms
-from promcompat.core.errors import BadDataError, PromcompatError
+from promcompat.core.errors import BadDataError
 from promcompat.http.context import SETTINGS, STATE, services_of, tenant_of
 from promcompat.settings_text import public_values
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
@@ -54,7 +54,7 @@ async def handle_flags(request: web.Request) -> web.Response:
         "query.max-samples": str(settings.query_max_samples),
         "query.timeout": format_duration_ms(settings.query_timeout),
         "web.enable-remote-write-receiver": "true",
-        "web.enable-admin-api": "false",
+        "web.enable-admin-api": str(settings.admin_api).lower(),
         "web.enable-lifecycle": "false",
     }
     return await success_response(request, dict(sorted(flags.items())))
@@ -125,17 +125,6 @@ async def handle_notifications(request: web.Request) -> web.Response:
 async def handle_notifications_live(request: web.Request) -> web.Response:
     """There are never live notices; 204 tells the web interface so."""
     return web.Response(status=204)
-
-
-class _AdminDisabledError(PromcompatError):
-    """Prometheus answers 500 if the admin API is not enabled."""
-
-    error_type = "unavailable"
-
-
-async def handle_admin(request: web.Request) -> web.Response:
-    """The admin API, which is disabled."""
-    raise _AdminDisabledError("admin APIs disabled")
 
 
 def _parse_top(text: str) -> int:

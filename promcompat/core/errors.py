@@ -84,6 +84,12 @@ class StaleKnowledgeError(StorageUnavailableError):
     """Ids that were looked up may be gone: the database stepped back, or series were removed."""
 
 
+class NotSupportedError(PromcompatError):
+    """This installation lacks what the request needs; the message says what that is (501)."""
+
+    error_type = "unavailable"
+
+
 class DatabaseRefusedError(PromcompatError):
     """The database cannot be used as configured; an operator has to change something.
 

@@ -14,7 +14,12 @@ from promcompat.core.corrections import (
     SampleScope,
     names_of,
 )
-from promcompat.core.errors import ExecutionError, NotFoundError, StorageUnavailableError
+from promcompat.core.errors import (
+    ExecutionError,
+    NotFoundError,
+    QueryTimeoutError,
+    StorageUnavailableError,
+)
 from promcompat.core.model import METRIC_NAME
 from promcompat.core.ports import DefinitionRepository
 
@@ -73,7 +78,7 @@ class CorrectionService:
         _LOGGER.info("samples are corrected", extra=fields)
         try:
             await self._run(correction_id, _PATIENCE_SECONDS)
-        except StorageUnavailableError as exc:
+        except (StorageUnavailableError, QueryTimeoutError) as exc:
             _LOGGER.warning("correction waits", extra={**fields, "reason": str(exc)})
         return await self.get(tenant, correction_id)
 

@@ -1,38 +1,41 @@
-"""`promcompat backup` and `promcompat restore`: the service's own database into a file and back."""
+"""`promcompat backup` and `promcompat restore`: the database into a file and back."""
 
 import argparse
 import sys
 from pathlib import Path
 
-from promcompat.core.errors import PromcompatError
 from promcompat.settings import Settings
 from sql.embedded.backup import back_up, restore
-
-
-class BackupCommandError(PromcompatError):
-    """The command is not for this database; the message says what to use instead."""
+from sql.embedded.client_programs import dump_database, restore_database
 
 
 def add_backup_parsers(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add both commands."""
     for name, text in (
-        ("backup", "back up the service's own database to a file, whether it is running or not"),
-        ("restore", "replace the service's own database by such a backup"),
+        ("backup", "back up the database to a file, whether the service is running or not"),
+        ("restore", "replace the service's own database by a backup, or fill an empty database"),
     ):
         parser = commands.add_parser(name, help=text, description=text)
         parser.add_argument("file", help="the backup file, in pg_dump's custom format")
-        parser.add_argument("--data-dir", help="folder of the service's own database")
+        where = parser.add_mutually_exclusive_group()
+        where.add_argument("--database-url", help="postgresql:// URL [PROMCOMPAT_DATABASE_URL]")
+        where.add_argument("--data-dir", help="folder of the service's own database")
 
 
 def run_backup_command(command: str, settings: Settings, file: Path) -> int:
     """Run one of them; progress goes to standard error. Raises PromcompatError."""
+    path = file.expanduser().absolute()
     if settings.database_url is not None:
-        raise BackupCommandError(
-            f"{command} is for the service's own database, but PROMCOMPAT_DATABASE_URL is set; "
-            "use pg_dump and pg_restore as described in docs/operations.md"
-        )
+        url = settings.database_url.get_secret_value()
+        if command == "backup":
+            _report(f"Writing {path}")
+            dump_database(url, path)
+        else:
+            restore_database(url, path, _report)
+            _report("Restored; run promcompat migrate, or start the service, before others use it")
+        return 0
     run = back_up if command == "backup" else restore
-    run(settings.data_dir.expanduser(), file.expanduser().absolute(), _report)
+    run(settings.data_dir.expanduser(), path, _report)
     return 0
 
 

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NoReturn
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from promcompat.core.cache_folder import default_cache_folder
 from promcompat.core.errors import PromcompatError
 from promcompat.database import database_url
 from promcompat.settings import Settings, default_data_dir
+from sql.embedded.client_programs import split_password
 from sql.embedded.distributions import find_bundled_psql
 
 _CONNECT_SECONDS: Final = 2.0
@@ -65,18 +66,6 @@ def psql_command(
     address, password = split_password(url)
     environment = {"PGPASSWORD": password} if password else {}
     return [_find_psql(is_own), f"--dbname={address}", *arguments], environment
-
-
-def split_password(url: str) -> tuple[str, str]:
-    """An address without its password, and the password (`""` for none)."""
-    parts = urlsplit(url)
-    userinfo, at, hosts = parts.netloc.rpartition("@")
-    user, _, password = userinfo.partition(":")
-    options = parse_qsl(parts.query, keep_blank_values=True)
-    kept = [(name, value) for name, value in options if name != "password"]
-    given = [value for name, value in options if name == "password"]
-    address = parts._replace(netloc=f"{user}{at}{hosts}", query=urlencode(kept))
-    return urlunsplit(address), unquote(password) or "".join(given[-1:])
 
 
 def _require_running(url: str, data_dir: Path) -> None:

@@ -4,13 +4,11 @@ Restoring a database with TimescaleDB needs a superuser, whose password only thi
 pg_dump must not be older than the server.
 """
 
-import os
-import subprocess
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
 from promcompat.core.cache_folder import default_cache_folder
+from sql.embedded.client_programs import run_program, write_dump
 from sql.embedded.cluster import DATABASE_NAME, SERVICE_ROLE, SUPERUSER, Cluster
 from sql.embedded.data_folder import read_database_url, read_distribution
 from sql.embedded.database import EmbeddedDatabase
@@ -39,24 +37,8 @@ def _dump(data_folder: Path, url: str, file: Path, report: Report) -> None:
     distribution = choose_distribution(
         read_distribution(data_folder), default_cache_folder(), report
     )
-    account, _, address = url.partition("@")
-    password = account.rpartition(":")[2]
-    target = f"postgresql://{SERVICE_ROLE}@{address}"
-    unfinished = file.with_name(f"{file.name}.unfinished")
     report(f"Writing {file}")
-    try:
-        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "wb") as output:
-            _run(
-                [distribution.program("pg_dump"), "--format=custom", f"--dbname={target}"],
-                {"PATH": os.environ.get("PATH", os.defpath), "PGPASSWORD": password},
-                output=output,
-            )
-        unfinished.replace(file)
-    except OSError as exc:
-        raise EmbeddedDatabaseError(f"cannot write {file}: {exc.strerror}") from exc
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_dump([distribution.program("pg_dump")], url, file)
 
 
 def restore(data_folder: Path, file: Path, report: Report) -> None:
@@ -88,7 +70,7 @@ def _make_empty(cluster: Cluster, port: int) -> None:
 def _fill(cluster: Cluster, port: int, source: IO[bytes]) -> None:
     """Restore without grants, whose roles may not exist here; a migration grants them again."""
     address = f"postgresql://{SUPERUSER}@127.0.0.1:{port}/{_RESTORED}"
-    _run(
+    run_program(
         cluster.command("pg_restore", "--exit-on-error", "--no-privileges", f"--dbname={address}"),
         {**cluster.environment(), "PGPASSWORD": cluster.password},
         source=source,
@@ -105,26 +87,3 @@ def _take_its_place(cluster: Cluster, port: int) -> None:
             cluster.run_sql(port, "-c", statement, database=_RESTORED)
     cluster.run_sql(port, "-c", f"DROP DATABASE {DATABASE_NAME} WITH (FORCE)")
     cluster.run_sql(port, "-c", f"ALTER DATABASE {_RESTORED} RENAME TO {DATABASE_NAME}")
-
-
-def _run(
-    command: Sequence[str],
-    environment: Mapping[str, str],
-    *,
-    source: IO[bytes] | None = None,
-    output: IO[bytes] | None = None,
-) -> None:
-    """Run a program with files for its input and output. Raises EmbeddedDatabaseError."""
-    result = subprocess.run(
-        command,
-        cwd="/",
-        env=dict(environment),
-        stdin=source or subprocess.DEVNULL,
-        stdout=output or subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
-    if result.returncode != 0:
-        lines = result.stderr.decode(errors="replace").strip().splitlines()
-        program = Path(next(part for part in command if "pg_" in part)).name
-        raise EmbeddedDatabaseError(f"{program} failed: {' / '.join(lines[-3:])}")

@@ -299,6 +299,10 @@ BEGIN
     IF to_regclass('promcompat.metrics_hourly') IS NOT NULL THEN
         EXECUTE format('GRANT SELECT ON promcompat.metrics_hourly TO %I', reader);
     END IF;
+    -- The same; 0087_corrections.sql lets every reader read it.
+    IF to_regclass('promcompat.corrections') IS NOT NULL THEN
+        EXECUTE format('GRANT SELECT ON promcompat.corrections TO %I', reader);
+    END IF;
     BEGIN
         PERFORM set_config('search_path', promcompat.reader_search_path(reader), true);
         EXECUTE format(

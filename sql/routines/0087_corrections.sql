@@ -105,8 +105,9 @@ $$;
 
 -- Has the thresholds of metrics compared with the newest samples again, as after a change of a threshold.
 CREATE OR REPLACE FUNCTION review_thresholds(of_tenant integer, metric_names text[]) RETURNS void
-LANGUAGE sql VOLATILE
-BEGIN ATOMIC
+LANGUAGE plpgsql VOLATILE
+AS $$
+BEGIN
     INSERT INTO promcompat.threshold_review (tenant_id, metric_name)
     SELECT d.tenant_id, d.name
     FROM promcompat.metric_definition AS d
@@ -114,7 +115,8 @@ BEGIN ATOMIC
     ORDER BY d.name
     ON CONFLICT (tenant_id, metric_name) DO UPDATE SET
         after_series_id = 0, is_repeated = false, due_at = now();
-END;
+END
+$$;
 
 REVOKE EXECUTE ON FUNCTION has_change_between(
     bigint, bigint, integer, bigint[], bigint, bigint
@@ -125,3 +127,30 @@ REVOKE EXECUTE ON FUNCTION append_correction_step(
     bigint, bigint, bigint, bigint, bigint, integer, bigint, bigint, bigint[], bigint, bigint
 ) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION review_thresholds(integer, text[]) FROM PUBLIC;
+
+-- The record of corrections, for SQL users: those of the tenants that they may read.
+CREATE OR REPLACE VIEW corrections WITH (security_barrier) AS
+SELECT
+    c.id, c.tenant_id, c.kind, c.selectors,
+    from_unix_ms(c.first_ms) AS start_time, from_unix_ms(c.last_ms + 1) AS end_time,
+    c.factor, c.addend, c.labels, c.requested_by, c.reason, c.requested_at, c.state, c.failure,
+    c.finished_at, c.n_series, c.n_series_done, c.n_samples, c.is_counted
+FROM correction AS c
+WHERE (SELECT sees_all_tenants(current_user))
+    OR c.tenant_id IN (SELECT visible_tenants(current_user));
+
+-- Readers who came before it; grant_tenant_reader grants it to others.
+DO $$
+DECLARE
+    reader name;
+BEGIN
+    FOR reader IN
+        SELECT DISTINCT r.role_name
+        FROM promcompat.tenant_reader AS r
+        JOIN pg_catalog.pg_roles AS a ON a.rolname = r.role_name
+        WHERE NOT has_table_privilege(a.oid, 'promcompat.corrections', 'SELECT')
+    LOOP
+        EXECUTE format('GRANT SELECT ON promcompat.corrections TO %I', reader);
+    END LOOP;
+END
+$$;

@@ -1,5 +1,6 @@
 """Back-ups that bring every sample back, and restores that are refused because they did not."""
 
+import asyncio
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from promcompat.__main__ import main
+from promcompat.core.corrections import CorrectionRequest, DeleteSamples, SampleScope
 from promcompat.core.errors import DatabaseRefusedError
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import PostgresDistribution
@@ -89,17 +91,60 @@ async def test_damaged_backup_leaves_the_database_as_it_is(tmp_path: Path) -> No
         assert await times_of(database.url) == [at for at, _ in POINTS]
 
 
-def test_commands_for_another_database_name_the_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", "postgresql://somebody@127.0.0.1/else")
-    assert main(["backup", str(tmp_path / "metrics.dump")]) == 1
-    assert (
-        "use pg_dump and pg_restore as described in docs/operations.md" in capsys.readouterr().err
-    )
-
-
 # -- a database of one's own ------------------------------------------------------------------
+
+
+async def answers_of(url: str) -> list[object]:
+    """What the API and SQL users read."""
+    async with connected(url) as owner:
+        rows = await owner.fetch(
+            "SELECT timestamp, name, value, labels::text FROM promcompat.metrics ORDER BY 1, 2, 4"
+        )
+        series = await owner.fetch("SELECT id, metric_name, labels::text FROM promcompat.series")
+        definitions = await owner.fetch("SELECT name, unit FROM promcompat.metric_definition")
+    return [await times_of(url), rows, sorted(series), definitions]
+
+
+@pytest.mark.parametrize("edition", ["timescaledb", "postgresql"])
+async def test_commands_copy_a_database_of_ones_own(
+    edition: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fixture = "timescaledb_server" if edition == "timescaledb" else "plain_postgres_server"
+    server: DatabaseServer = request.getfixturevalue(fixture)
+    url, file = server.create_database(), tmp_path / "metrics.dump"
+    await write_samples(url)
+    async with migrated_storage(url) as storage:
+        assert storage.drains is not None
+        await storage.drains.drainer.drain_all()
+        await storage.drains.compact()
+        if storage.corrections is not None:
+            scope = SampleScope([EVER.matchers], T0 + DAY_MS, T0 + DAY_MS)
+            await storage.corrections.begin(
+                "default", CorrectionRequest(DeleteSamples(scope), "ann", "")
+            )
+    await write_samples(url, first=1)
+    async with connected(url) as owner:
+        await owner.execute(
+            "INSERT INTO metric_definition (tenant_id, name, display_name, description, unit, type,"
+            " aggregation, duplicate_policy, version)"
+            " SELECT id, 'up', '', '', 's', 'gauge', 'avg', 'first', 1 FROM tenant"
+        )
+    before = await answers_of(url)
+    monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", url)
+    assert await asyncio.to_thread(main, ["backup", str(file)]) == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert await asyncio.to_thread(main, ["restore", str(file)]) == 1, "it is not empty"
+    assert await answers_of(url) == before
+    name = f"copy_of_{url.rpartition('/')[2]}"
+    server.run_sql(f"CREATE DATABASE {name} OWNER promcompat")
+    copy = server.url(name)
+    restored = ["restore", str(file), "--database-url", server.superuser_url(copy)]
+    assert await asyncio.to_thread(main, restored) == 0
+    await migrate(copy, discard)
+    assert await answers_of(copy) == before
+    await write_samples(copy, first=2)
+    assert len(await times_of(copy)) == len(await times_of(url)) + len(POINTS)
+    server.drop_database(copy)
 
 
 def copy_database(server: DatabaseServer, url: str, *, as_documented: bool) -> str:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
 
+import asyncpg
 import numpy as np
 import pytest
 
@@ -35,6 +36,7 @@ from tests.factories import (
     value_bits,
 )
 from tests.repositories import connected, opened_storage
+from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
 
@@ -304,3 +306,24 @@ async def test_unknown_tenant_has_nothing(storage: MetricStorage) -> None:
     assert (await repository.count("nobody", scope_of("m"))).n_samples == 0
     assert await repository.list("nobody", 1 << 62, 10) == ()
     await repository.clean_tombstones("nobody")
+
+
+async def test_sql_readers_see_the_record_of_their_tenants(
+    storage: MetricStorage, database_url: str, database_server: DatabaseServer
+) -> None:
+    await write(storage, {A: points(1)})
+    await storage.store.write_batch("other", make_batch({A: points(1)}))
+    await correct(storage, DeleteSamples(scope_of("m")))
+    database = database_url.rpartition("/")[2]
+    role = f"reader_of_{database}"
+    database_server.run_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
+    for tenant, seen in (("other", []), (TENANT, [("delete", "ann", 1)])):
+        async with connected(database_url) as owner:
+            await owner.execute("SELECT grant_tenant_reader($1, $2)", role, tenant)
+        async with connected(database_server.url(database, role)) as reader:
+            rows = await reader.fetch(
+                "SELECT kind, requested_by, n_samples FROM promcompat.corrections"
+            )
+            assert [tuple(row) for row in rows] == seen
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await reader.fetch("SELECT FROM promcompat.correction")

@@ -24,7 +24,7 @@ from conformance.processes import (
     running_promcompat,
     start_promcompat,
 )
-from promcompat.processes.sql_shell import split_password
+from sql.embedded.client_programs import split_password
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import PostgresDistribution
 from tests.wire import encode_request, encode_series

@@ -1,0 +1,1 @@
+"""The resource `/corrections`: deleting, replacing, scaling and renaming stored samples."""
