@@ -1,5 +1,6 @@
 """The command line: `promcompat serve`, `migrate`, `migrate-store`, `maintain`, `worker`,
-`set-aside`, `explain`, `sql`, `backup`, `restore`, `compile-kernels`."""
+`set-aside`, `explain`, `sql`, `backup`, `restore`, `export`, `import-parquet`,
+`compile-kernels`."""
 
 import argparse
 import logging
@@ -14,7 +15,11 @@ from pydantic import ValidationError
 from promcompat.core.errors import PromcompatError
 from promcompat.core.secrets import Redactor
 from promcompat.logs import set_up_logging
-from promcompat.processes.backup import add_backup_parsers, run_backup_command
+from promcompat.processes.backup import (
+    add_backup_parsers,
+    add_parquet_parsers,
+    run_backup_command,
+)
 from promcompat.processes.explain import add_explain_parser, run_explain
 from promcompat.processes.kernel_compilation import compile_at_start, run_compile_kernels
 from promcompat.processes.late_imports import without_collection
@@ -55,6 +60,8 @@ examples:
       Open psql on the database in use; further arguments are passed to psql.
   promcompat backup metrics.dump
       Back up the database; promcompat restore restores it.
+  promcompat export up.parquet --match up --start 2026-11-01T00:00:00Z
+      Write samples into a Parquet file; promcompat import-parquet reads it.
   promcompat explain 'rate(http_requests_total[5m])' --analyze
       Show how a running service executes a query, and what it costs.
 
@@ -127,6 +134,8 @@ def _run(
             return _work(settings)
         case "sql":
             return run_psql(settings, others)
+        case "export" | "import-parquet":
+            return _move_parquet(options, settings)
         case "backup" | "restore":
             return run_backup_command(options.command, settings, Path(options.file))
         case _:
@@ -174,6 +183,13 @@ def _work(settings: Settings) -> int:
     return run_work(settings)
 
 
+def _move_parquet(options: Namespace, settings: Settings) -> int:
+    compile_at_start()
+    from promcompat.processes.parquet import run_parquet_command
+
+    return run_parquet_command(options, settings)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line; its flags are the fields of Settings."""
     parser = argparse.ArgumentParser(
@@ -201,6 +217,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_explain_parser(commands)
     add_sql_parser(commands)
     add_backup_parsers(commands)
+    add_parquet_parsers(commands)
     compile_text = "compile what services run as machine code; without it, they do so at start"
     commands.add_parser("compile-kernels", help=compile_text, description=compile_text)
     commands.add_parser("version", help="print the version and exit")

@@ -59,6 +59,7 @@ NOT_A_PAGE: Final = -2
 BAD_CHECKSUM: Final = -3
 OUT_OF_TIME: Final = -5
 
+
 def _crc_tables() -> NDArray[np.uint32]:
     """Row `k` has the CRC of each byte that `k` bytes of 0 follow."""
     table = np.arange(256, dtype=np.uint32)

@@ -1,0 +1,57 @@
+"""Reads all samples of a tenant or selector in bounded portions, for exports."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from promcompat.core.errors import ExecutionError
+from promcompat.core.matchers import LabelMatcher
+from promcompat.core.model import SampleBlock, SeriesSelection
+from promcompat.core.ports import Store
+
+_FIRST_WINDOW_MS: Final = 3_600_000
+_ENOUGH_SAMPLES: Final = 250_000
+_GROWTH: Final = 4
+_SHRINKAGE: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """The samples of a window of time, which ends at `end_ms`."""
+
+    block: SampleBlock
+    end_ms: int
+
+
+async def sample_portions(
+    store: Store,
+    tenant: str,
+    matchers: tuple[LabelMatcher, ...],
+    start_ms: int,
+    end_ms: int,
+) -> AsyncIterator[Portion]:
+    """The samples of matching series from `start_ms` to `end_ms`, both inclusive, by window.
+
+    Each window is of one moment; what arrives later for a window that was read is left out. The
+    store bounds the samples of a window: its limits are those of one query. Raises as
+    `Store.select`, and ExecutionError when one millisecond has too many samples.
+    """
+    bounds = await store.sample_bounds(tenant)
+    if bounds is None:
+        return
+    position, last = max(start_ms, bounds[0]) - 1, min(end_ms, bounds[1])
+    size_ms = _FIRST_WINDOW_MS
+    while position < last:
+        end = min(position + size_ms, last)
+        selection = SeriesSelection(matchers=matchers, start_ms=position, end_ms=end)
+        try:
+            (block,) = await store.select(tenant, [selection])
+        except ExecutionError:
+            if end - position == 1:
+                raise
+            size_ms = max((end - position) // _SHRINKAGE, 1)
+            continue
+        if len(block.timestamps) < _ENOUGH_SAMPLES:
+            size_ms *= _GROWTH
+        position = end
+        yield Portion(block, end)

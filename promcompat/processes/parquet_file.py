@@ -1,0 +1,175 @@
+"""Samples as Parquet: a row for each sample, with the exact bits of its value.
+
+Columns: `name`, `labels` (the other labels as a JSON object), `timestamp` (milliseconds, UTC) and
+`value`. Names and labels are in dictionaries; values are not, as a dictionary would make all NaNs
+one, and lose stale markers.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import orjson
+
+from promcompat.core.errors import NotSupportedError, PromcompatError
+from promcompat.core.model import METRIC_NAME, Labels, SampleBlock, WriteBatch
+
+_ROWS_AT_ONCE: Final = 100_000
+_COLUMNS: Final = ("name", "labels", "timestamp", "value")
+
+
+class ParquetError(PromcompatError):
+    """The file cannot be written or read as samples."""
+
+
+def _pyarrow() -> tuple[ModuleType, ModuleType]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as exc:
+        raise NotSupportedError(
+            "Parquet needs the Python package pyarrow: pip install 'promcompat[parquet]'"
+        ) from exc
+    return pyarrow, pyarrow.parquet
+
+
+class ParquetWriter:
+    """Writes blocks of samples; the file appears when the context ends without an error."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises NotSupportedError without pyarrow."""
+        self._arrow, self._parquet = _pyarrow()
+        self._file = file
+        self._unfinished = file.with_name(f"{file.name}.unfinished")
+        self._schema = self._arrow.schema(
+            [
+                ("name", self._arrow.dictionary(self._arrow.int32(), self._arrow.string())),
+                ("labels", self._arrow.dictionary(self._arrow.int32(), self._arrow.string())),
+                ("timestamp", self._arrow.timestamp("ms", tz="UTC")),
+                ("value", self._arrow.float64()),
+            ]
+        )
+        self._writer: Any = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._writer = self._parquet.ParquetWriter(
+                self._unfinished,
+                self._schema,
+                compression="zstd",
+                use_dictionary=["name", "labels"],
+                column_encoding={
+                    "timestamp": "DELTA_BINARY_PACKED",
+                    "value": "BYTE_STREAM_SPLIT",
+                },
+            )
+        except OSError as exc:
+            raise ParquetError(f"cannot write {self._file}: {exc.strerror}") from exc
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+        if error is None:
+            self._unfinished.replace(self._file)
+        else:
+            self._unfinished.unlink(missing_ok=True)
+
+    def write(self, block: SampleBlock) -> None:
+        """Append the samples of a block as a row group. Raises ParquetError."""
+        if not len(block.timestamps):
+            return
+        rows = np.repeat(np.arange(len(block.labels), dtype=np.int32), np.diff(block.offsets))
+        columns = [
+            self._texts(rows, [labels.get(METRIC_NAME) for labels in block.labels]),
+            self._texts(rows, [_labels_json(labels) for labels in block.labels]),
+            self._arrow.array(block.timestamps).cast(self._schema.field("timestamp").type),
+            self._arrow.array(block.values),
+        ]
+        try:
+            self._writer.write_table(self._arrow.Table.from_arrays(columns, schema=self._schema))
+        except OSError as exc:
+            raise ParquetError(f"cannot write {self._file}: {exc.strerror}") from exc
+
+    def _texts(self, rows: Any, texts: list[str]) -> Any:
+        distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        places = np.array([distinct[text] for text in texts], np.int32)
+        return self._arrow.DictionaryArray.from_arrays(places[rows], list(distinct))
+
+
+def _labels_json(labels: Labels) -> str:
+    return orjson.dumps(labels.without_name().as_dict()).decode()
+
+
+class ParquetReader:
+    """Reads what `ParquetWriter` wrote, or a file with the same columns."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises ParquetError, and NotSupportedError without pyarrow."""
+        self._arrow, parquet = _pyarrow()
+        self._file = file
+        try:
+            self._reader = parquet.ParquetFile(file, read_dictionary=["name", "labels"])
+        except (OSError, self._arrow.ArrowException) as exc:
+            raise ParquetError(f"cannot read {file} as Parquet: {exc}") from exc
+        missing = set(_COLUMNS) - set(self._reader.schema_arrow.names)
+        if missing:
+            raise ParquetError(
+                f"{file} has no column {sorted(missing)[0]}; expected {', '.join(_COLUMNS)}"
+            )
+
+    @property
+    def n_rows(self) -> int:
+        """How many samples the file has."""
+        return int(self._reader.metadata.num_rows)
+
+    def batches(self) -> Iterator[WriteBatch]:
+        """The samples in bounded portions. Raises ParquetError."""
+        try:
+            for batch in self._reader.iter_batches(_ROWS_AT_ONCE, columns=list(_COLUMNS)):
+                yield self._batch(batch)
+        except (OSError, ValueError, self._arrow.ArrowException) as exc:
+            raise ParquetError(f"cannot read {self._file}: {exc}") from exc
+
+    def _batch(self, batch: Any) -> WriteBatch:
+        names, name_rows = _dictionary(batch.column("name"))
+        labels, label_rows = _dictionary(batch.column("labels"))
+        stamps = batch.column("timestamp").cast(self._arrow.timestamp("ms", tz="UTC"))
+        timestamps = stamps.cast(self._arrow.int64()).to_numpy()
+        values = batch.column("value").to_numpy()
+        series = name_rows * len(labels) + label_rows
+        distinct, rows = np.unique(series, return_inverse=True)
+        known: dict[bytes, Labels] = {}
+        keys = []
+        for one in distinct.tolist():
+            found = _labels_of(names[one // len(labels)], labels[one % len(labels)])
+            keys.append(orjson.dumps(found.pairs))
+            known[keys[-1]] = found
+        return WriteBatch.of_keys(
+            [keys[row] for row in rows.tolist()],
+            timestamps.astype(np.int64),
+            values.astype(np.float64),
+            known,
+        )
+
+
+def _dictionary(column: Any) -> tuple[list[str], Any]:
+    """The distinct texts of a column, and the place of each row's text; nothing may be null."""
+    if column.null_count:
+        raise ValueError("a name or label set is missing")
+    return column.dictionary.to_pylist(), column.indices.to_numpy().astype(np.int64)
+
+
+def _labels_of(name: str, text: str) -> Labels:
+    document = orjson.loads(text)
+    if not isinstance(document, dict) or not all(
+        isinstance(value, str) for value in document.values()
+    ):
+        raise ValueError(f"the labels {text!r} are no JSON object of texts")
+    return Labels.of({**document, METRIC_NAME: name})
