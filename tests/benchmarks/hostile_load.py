@@ -21,8 +21,8 @@ from tests.benchmarks.payload import INTERVAL_MS, Fleet, WriteRequest
 N_SERIES = 10_000
 N_SCRAPES = 6
 """Of a burst; with 2,000 samples a write, 30 writes."""
-N_BURSTS = 4
-"""Without hostile queries, and as many with them."""
+N_BURSTS = 10
+"""Without hostile queries, and as many with them: 300 writes each, so that three are above p99."""
 HOSTILE = (
     '{__name__=~".+"}[1y:1s]',
     "max_over_time({__name__=~'.+'}[1d:1s])",
@@ -47,16 +47,16 @@ async def attack(api: PrometheusApi, query: str) -> None:
         await api.post("query", {"query": query})
 
 
-async def measure(url: str) -> tuple[list[float], list[float]]:
+async def measure(url: str, n_bursts: int) -> tuple[list[float], list[float]]:
     """Milliseconds of writes without and with hostile queries."""
     now_ms = time.time_ns() // 1_000_000
-    n_scrapes = 2 * N_BURSTS * N_SCRAPES + 1
+    n_scrapes = 2 * n_bursts * N_SCRAPES + 1
     fleet = Fleet("hostile", N_SERIES, now_ms - n_scrapes * INTERVAL_MS)
     quiet_ms, busy_ms = [], []
     async with open_session(limit=16) as session:
         api = PrometheusApi(session, url)
         await write_all(api, fleet.scrape(1))
-        for _ in range(N_BURSTS):
+        for _ in range(n_bursts):
             quiet_ms += await write_all(api, fleet.scrape(N_SCRAPES))
             attacks = [asyncio.create_task(attack(api, query)) for query in HOSTILE]
             busy_ms += await write_all(api, fleet.scrape(N_SCRAPES))
@@ -72,6 +72,7 @@ def main() -> int:
         prog="python -m tests.benchmarks.hostile_load", description=__doc__
     )
     parser.add_argument("--store", choices=("blocks", "rows"), help="the store of the service")
+    parser.add_argument("--bursts", type=int, default=N_BURSTS, help="of 30 writes, each way")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="promcompat-bench-") as name:
         folder = Path(name)
@@ -80,7 +81,7 @@ def main() -> int:
         chosen = {"store": options.store} if options.store else {}
         chosen["data_dir"] = str(folder / "data")
         with running_promcompat(None, folder / "promcompat.log", **chosen) as service:
-            quiet_ms, busy_ms = asyncio.run(measure(service.url))
+            quiet_ms, busy_ms = asyncio.run(measure(service.url, options.bursts))
     for percent in (50, 99):
         quiet, busy = (float(np.percentile(times, percent)) for times in (quiet_ms, busy_ms))
         sys.stdout.write(
