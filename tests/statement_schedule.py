@@ -13,7 +13,8 @@ _STATEMENTS: Final = ("execute", "fetch", "fetchrow", "fetchval", "copy_from_que
 _STALLED_SECONDS: Final = 0.03
 """Work that has not come to its next statement by then waits for other work, and that goes on."""
 
-_schedule: ContextVar["StatementSchedule | None"] = ContextVar("schedule", default=None)
+_turns: ContextVar["tuple[StatementSchedule, int] | None"] = ContextVar("turns", default=None)
+"""The schedule of a task, and the number of the work that the task belongs to."""
 
 
 def pause_before_statements(patch: pytest.MonkeyPatch) -> None:
@@ -24,9 +25,8 @@ def pause_before_statements(patch: pytest.MonkeyPatch) -> None:
 
 def _pausing(real: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
     async def statement(connection: BoundedConnection, *args: Any, **options: Any) -> Any:
-        schedule = _schedule.get()
-        if schedule is not None:
-            await schedule.pause()
+        if (turns := _turns.get()) is not None:
+            await turns[0].pause(turns[1])
         return await real(connection, *args, **options)
 
     return statement
@@ -36,30 +36,36 @@ class StatementSchedule:
     """Some coroutines that pause before each statement, until it is their turn."""
 
     def __init__(self, choices: Sequence[int]) -> None:
-        """Of what waits, each number chooses the next (modulo); then the first in the row."""
+        """Each number is that of the work to go on with next, or of the one after it that waits.
+
+        After the last of them it is always the first work.
+        """
         self._choices = list(choices)
-        self._waiting: list[asyncio.Future[None]] = []
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._has_changed = asyncio.Event()
 
-    async def pause(self) -> None:
-        """Return when it is the turn of the caller."""
+    async def pause(self, number: int) -> None:
+        """Return when it is the turn of this work."""
         turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        self._waiting.append((number, turn))
         self._has_changed.set()
         await turn
 
     async def run(self, *work: Coroutine[Any, Any, None]) -> None:
         """Carry out all of it; raises what it raises."""
-        token = _schedule.set(self)
-        tasks = [asyncio.ensure_future(each) for each in work]
-        _schedule.reset(token)
+        tasks = []
+        for number, each in enumerate(work):
+            token = _turns.set((self, number))
+            tasks.append(asyncio.ensure_future(each))
+            _turns.reset(token)
         for task in tasks:
             task.add_done_callback(lambda _task: self._has_changed.set())
         while not all(task.done() for task in tasks):
             await self._settle(len(tasks))
             if self._waiting:
                 choice = self._choices.pop(0) if self._choices else 0
-                turn = self._waiting.pop(choice % len(self._waiting))
+                following = [(number - choice) % len(tasks) for number, _ in self._waiting]
+                _, turn = self._waiting.pop(following.index(min(following)))
                 if not turn.done():
                     turn.set_result(None)
         await asyncio.gather(*tasks)

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final
 
+import asyncpg
 import numpy as np
 
 from promcompat.core.errors import WriteRejectedError
@@ -24,6 +26,7 @@ Row = tuple[int, int, int]
 Rows = dict[int, list[tuple[int, int]]]
 """Times and bits of each series' samples."""
 _STOP_SECONDS: Final = 30
+_SEARCH_PATH: Final = "SET search_path = promcompat, public"
 
 
 def series_labels(number: int) -> Labels:
@@ -88,8 +91,16 @@ _COMMANDS: Final[Mapping[str, Callable[..., Coroutine[Any, Any, object]]]] = {
 }
 
 
-def _serve(pipe: Connection, url: str, store: StoreKind) -> None:
+def _share_one_session() -> None:
+    """Prepare nothing by name and reset nothing: connections of this process share a session."""
+    asyncpg.create_pool = partial(asyncpg.create_pool, statement_cache_size=0)
+    asyncpg.Connection.get_reset_query = lambda _connection: _SEARCH_PATH
+
+
+def _serve(pipe: Connection, url: str, store: StoreKind, shares_session: bool) -> None:
     """Carry out commands until the pipe ends."""
+    if shares_session:
+        _share_one_session()
 
     async def serve() -> None:
         async with opened_storage(url, store=store) as storage:
@@ -127,19 +138,27 @@ class StorageProcess:
 
 @contextmanager
 def storage_processes(
-    url: str, store: StoreKind, n_processes: int
+    url: str, store: StoreKind, n_processes: int, *, shares_session: bool = False
 ) -> Iterator[list[StorageProcess]]:
-    """Processes that are ready; they end with the block."""
+    """Processes that are ready; they end with the block.
+
+    `shares_session`: all connections to this database share one session, see `tests.community`.
+    Only one process at a time may then have a command.
+    """
     context, started = get_context("spawn"), []
     try:
         for _ in range(n_processes):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(theirs, url, store), daemon=True)
+            arguments = (theirs, url, store, shares_session)
+            process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             theirs.close()  # So that nobody waits for a process that has ended.
             started.append(StorageProcess(process, ours))
-        for each in started:
-            each.finish()
+            if shares_session:
+                ours.recv()
+        if not shares_session:
+            for each in started:
+                each.finish()
         yield started
     finally:
         for each in started:

@@ -6,6 +6,7 @@ everything that was there before it, and nothing but what is there after it. The
 moment is compared to the bit.
 """
 
+import asyncio
 import itertools
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.model import STALE_NAN_BITS
+from sql.migrate import migrate
 from sql.samples.storage_options import StoreKind
+from tests.community import running_community
+from tests.components import require_component
+from tests.repositories import discard
 from tests.servers import DatabaseServer
 from tests.storage_processes import Row, Rows, StorageProcess, storage_processes
 
@@ -81,12 +86,14 @@ deletes = spans.map(lambda span: Delete(span[0] - 1, span[1]))
 questions = st.one_of(spans.map(lambda span: Ask(*span)), st.just(Ask(*_ALL)))
 
 
-def moments(tidying: Sequence[str]) -> st.SearchStrategy[list[tuple[Step, ...]]]:
+def moments(
+    tidying: Sequence[str], n_processes: int = N_PROCESSES
+) -> st.SearchStrategy[list[tuple[Step, ...]]]:
     """What the processes do, moment by moment."""
     steps: st.SearchStrategy[Step] = st.one_of(writes, writes, questions, deletes)
     if tidying:
         steps = st.one_of(steps, st.sampled_from([Tidy(command) for command in tidying]))
-    moment = st.lists(steps, min_size=1, max_size=N_PROCESSES).map(tuple)
+    moment = st.lists(steps, min_size=1, max_size=n_processes).map(tuple)
     return st.lists(moment, min_size=1, max_size=12)
 
 
@@ -148,23 +155,36 @@ def check_between(answer: Rows, before: Rows, after: Rows, step: Ask) -> None:
         assert len(found) == len(answer.get(number, [])), (step, number)
 
 
-def run(processes: Sequence[StorageProcess], tenant: str, story: list[tuple[Step, ...]]) -> None:
-    """Carry out a story, and compare after each moment."""
+def run(
+    processes: Sequence[StorageProcess],
+    tenant: str,
+    story: list[tuple[Step, ...]],
+    *,
+    at_once: bool = True,
+) -> None:
+    """Carry out a story, and compare after each moment.
+
+    Without `at_once` the processes carry out the steps of a moment one after the other.
+    """
     model = Model()
     for number, moment in enumerate(story):
         # Each process gets another kind of step from moment to moment.
-        order = [(number + place) % N_PROCESSES for place in range(len(moment))]
+        order = [(number + place) % len(processes) for place in range(len(moment))]
         before = Model(dict(model.samples))
+        answers = []
         for process, step in zip(order, moment, strict=True):
             begin(processes[process], process, tenant, step)
-        answers = [processes[process].finish() for process in order]
+            if not at_once:
+                answers.append(processes[process].finish())
+        if at_once:
+            answers = [processes[process].finish() for process in order]
         for process, step in zip(order, moment, strict=True):
             model.apply(process, step)
         for step, answer in zip(moment, answers, strict=True):
             if isinstance(step, Ask):
                 span = step.start_ms, step.end_ms
                 check_between(answer, before.answer(*span), model.answer(*span), step)
-        asked = processes[number % N_PROCESSES]
+        asked = processes[number % len(processes)]
         asked.begin("ask", tenant, range(N_SERIES), *_ALL)
         assert asked.finish() == model.answer(*_ALL), moment
 
@@ -206,3 +226,24 @@ def test_rows_answer_as_the_model(
     rows_processes: list[StorageProcess], story: list[tuple[Step, ...]]
 ) -> None:
     run(rows_processes, f"tenant-{next(_TENANTS)}", story)
+
+
+# -- on the Community edition, whose connections share one session -----------------------------
+
+
+@pytest.fixture(scope="module")
+def community_processes() -> Iterator[list[StorageProcess]]:
+    require_component("TimescaleDB Community")
+    with running_community() as url:
+        asyncio.run(migrate(url, discard))
+        shared = f"{url}&search_path=promcompat,public"
+        with storage_processes(shared, StoreKind.BLOCKS, 2, shares_session=True) as processes:
+            yield processes
+
+
+@settings(max_examples=N_EXAMPLES // 4)
+@given(moments(["drain", "compact"], 2))
+def test_blocks_answer_as_the_model_on_the_community_edition(
+    community_processes: list[StorageProcess], story: list[tuple[Step, ...]]
+) -> None:
+    run(community_processes, f"tenant-{next(_TENANTS)}", story, at_once=False)
