@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench bench-ingest bench-query chaos fuzz components kernels clean
+.PHONY: help serve test check bench bench-ingest bench-query bench-rollups chaos fuzz components kernels clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench-ingest: $(DEVELOPMENT_READY) components kernels ## Measure ingest beside P
 
 bench-query: $(DEVELOPMENT_READY) components kernels ## Measure queries beside Prometheus and VictoriaMetrics
 	@exec $(VENV)/bin/python -m tests.benchmarks.query_bench
+
+bench-rollups: $(DEVELOPMENT_READY) components kernels ## Measure panels of a month and a year beside Prometheus and VictoriaMetrics
+	@exec $(VENV)/bin/python -m tests.benchmarks.rollup_bench
 
 chaos: $(DEVELOPMENT_READY) components kernels ## Kill services and databases at random while senders write
 	@exec $(VENV)/bin/python -m tests.chaos $(ARGS)

@@ -22,6 +22,8 @@ from promcompat.telemetry import LoopMetrics, Telemetry
 
 _LOGGER = logging.getLogger(__name__)
 _HOUR_SECONDS = 3600.0
+_ROLLUP_STEPS = 1_000
+"""The most transactions of a run, so that the loop reports before a backlog is done."""
 _PUBLISH_SECONDS = 5.0
 _MAX_PAUSE_SECONDS = 5.0
 """Between failures: alerts must not be late because the database was away for long."""
@@ -79,6 +81,9 @@ def every_loop(
                 "set aside", _HOUR_SECONDS, storage.metrics.drains.aside.retry, _HOUR_SECONDS
             ),
         ]
+    if storage.metrics.rollups is not None:
+        roll_up = partial(storage.metrics.rollups.run, _ROLLUP_STEPS)
+        loops.append(PeriodicLoop("rollups", 30.0, roll_up, _HOUR_SECONDS))
     if check_own_database is not None:
         loops.append(PeriodicLoop("own database", 0.5, check_own_database))
     if not settings.alerting:

@@ -132,7 +132,8 @@ class Settings(BaseSettings):
     )
     pushdown: bool = Field(
         True,
-        description="Let the database compute the parts of a query that it can compute exactly.",
+        description="Let the database compute the parts of a query that it can compute exactly, "
+        "and read rollups of past days where the answer stays the same.",
     )
     admin_api: bool = Field(
         False,

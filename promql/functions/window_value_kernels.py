@@ -102,7 +102,11 @@ def total(samples: FloatArray) -> float:
 
 @kernel(allocates=False)
 def mean(samples: FloatArray, count: int) -> float:
-    """The sum divided by the count; from where the sum overflows on, a running mean."""
+    """The compensated sum divided by the count; from where the sum overflows on, a running mean.
+
+    Prometheus divides sum and compensation, each for itself, which may differ in the last bit. The
+    sum as a whole does not depend on the order of the samples, so that rollups can have it too.
+    """
     total: float = samples[0]
     compensation = 0.0
     for i in range(1, len(samples)):
@@ -110,7 +114,8 @@ def mean(samples: FloatArray, count: int) -> float:
         if np.isinf(new_total):
             return _running_mean(samples, i, total, compensation)
         total, compensation = new_total, new_compensation
-    return total / count + compensation / count
+    whole = total + compensation
+    return whole / count if np.isfinite(whole) else total / count + compensation / count
 
 
 @kernel(allocates=False)

@@ -9,7 +9,8 @@ CREATE TABLE rollup_day (
     rolled_through bigint NOT NULL DEFAULT -9223372036854775808,
     PRIMARY KEY (tenant_id, day)
 ) WITH (fillfactor = 50);
-CREATE INDEX rollup_day_open ON rollup_day (tenant_id, day) WHERE rolled_through < 9223372036854775807;
+CREATE INDEX rollup_day_open ON rollup_day (tenant_id, day)
+    WHERE rolled_through < 9223372036854775807;
 
 -- Samples that have changed since their day was rolled up: readers take raw samples there, until the
 -- day is rolled up again for these series. A mark lies within one day; all bounds are inclusive.
@@ -59,8 +60,9 @@ CREATE TABLE sample_hour (
     last float8 NOT NULL,
     -- What a counter rose by between the first and the last sample of the hour, resets included.
     increase float8 NOT NULL,
-    PRIMARY KEY (bucket, series_id)
+    PRIMARY KEY (series_id, bucket)
 );
+CREATE INDEX sample_hour_bucket ON sample_hour USING brin (bucket) WITH (pages_per_range = 32);
 
 -- What was drained before this migration; days far from now are not known, and are read raw.
 INSERT INTO rollup_day (tenant_id, day)

@@ -30,3 +30,166 @@ WITH marks AS (
     DELETE FROM rollup_mark WHERE day < $1 AND ($2::integer IS NULL OR tenant_id = $2)
 )
 DELETE FROM rollup_day WHERE day < $1 AND ($2::integer IS NULL OR tenant_id = $2)
+
+-- open_day --
+-- The first day before $1 that is not rolled up, without those of the tenants and days $2, $3.
+SELECT d.tenant_id, d.day
+FROM rollup_day AS d
+WHERE d.rolled_through < 9223372036854775807 AND d.day < $1
+    AND NOT EXISTS (
+        SELECT FROM unnest($2::integer[], $3::integer[]) AS g (tenant_id, day)
+        WHERE g.tenant_id = d.tenant_id AND g.day = d.day
+    )
+ORDER BY d.tenant_id, d.day
+LIMIT 1
+
+-- days_as_open_as --
+-- The days $2 to $3 of tenant $1 that are rolled up as far as day $2, and how far that is.
+SELECT array_agg(d.day ORDER BY d.day) AS days, max(d.rolled_through) AS rolled_through
+FROM rollup_day AS d
+WHERE d.tenant_id = $1 AND d.day BETWEEN $2 AND $3 AND d.rolled_through = (
+    SELECT o.rolled_through FROM rollup_day AS o WHERE o.tenant_id = $1 AND o.day = $2
+)
+
+-- series_to_roll_up --
+-- At most $3 series of tenant $1 after series $2.
+SELECT coalesce(array_agg(o.id ORDER BY o.id), '{}')
+FROM (SELECT id FROM series WHERE tenant_id = $1 AND id > $2 ORDER BY id LIMIT $3) AS o
+
+-- advance_days --
+-- Notes how far the days $2 of tenant $1 are rolled up.
+UPDATE rollup_day SET rolled_through = $3 WHERE tenant_id = $1 AND day = ANY($2::integer[])
+
+-- marked_day --
+-- The tenant and day with the oldest mark, without those of the tenants and days $1, $2.
+SELECT m.tenant_id, m.day
+FROM rollup_mark AS m
+WHERE NOT EXISTS (
+    SELECT FROM unnest($1::integer[], $2::integer[]) AS g (tenant_id, day)
+    WHERE g.tenant_id = m.tenant_id AND g.day = m.day
+)
+ORDER BY m.id
+LIMIT 1
+
+-- marked_series --
+-- At most $3 of the first series of tenant $1 that have a mark on day $2.
+SELECT coalesce(array_agg(o.id ORDER BY o.id), '{}')
+FROM (
+    SELECT s.id
+    FROM series AS s
+    WHERE s.tenant_id = $1 AND EXISTS (
+        SELECT FROM rollup_mark AS m
+        WHERE m.tenant_id = $1 AND m.day = $2 AND s.id BETWEEN m.first_series AND m.last_series
+    )
+    ORDER BY s.id
+    LIMIT $3
+) AS o
+
+-- erase_marks --
+-- Erases what tenant $1 has marked of day $2, up to series $3.
+WITH erased AS (
+    DELETE FROM rollup_mark WHERE tenant_id = $1 AND day = $2 AND last_series <= $3
+)
+UPDATE rollup_mark SET first_series = least($3::bigint, 9223372036854775806) + 1
+WHERE tenant_id = $1 AND day = $2 AND first_series <= $3 AND last_series > $3
+
+-- rollups_of --
+-- The rows of buckets $1 of the series $2 (ascending ids) and periods $3 to $4.
+SELECT r.series_id, r.period, r.ends, r.extremes, r.sums
+FROM sample_rollup AS r
+WHERE r.bucket_seconds = $1 AND r.series_id = ANY($2::bigint[]) AND r.period BETWEEN $3 AND $4
+ORDER BY r.series_id, r.period
+
+-- delete_rollups --
+-- Deletes the same rows.
+DELETE FROM sample_rollup AS r
+WHERE r.bucket_seconds = $1 AND r.series_id = ANY($2::bigint[]) AND r.period BETWEEN $3 AND $4
+
+-- insert_rollups --
+-- Inserts rows of buckets $1 of tenant $2.
+INSERT INTO sample_rollup (
+    bucket_seconds, tenant_id, series_id, period, ends, extremes, sums
+)
+SELECT $1, $2, r.*
+FROM unnest($3::bigint[], $4::integer[], $5::bytea[], $6::bytea[], $7::bytea[]) AS r
+
+-- delete_hours --
+-- Deletes the hours of the series $1 from hour $2 (since 1970-01-01) on and before hour $3.
+DELETE FROM sample_hour
+WHERE series_id = ANY($1::bigint[])
+    AND bucket >= from_unix_ms($2::bigint * 3600000) AND bucket < from_unix_ms($3::bigint * 3600000)
+
+-- insert_hours --
+-- Inserts hours of tenant $1.
+INSERT INTO sample_hour (
+    tenant_id, bucket, series_id, count, min, max, sum, first, last, increase
+)
+SELECT
+    $1, from_unix_ms(h.hour * 3600000), h.series_id, h.count, h.low, h.high, h.total, h.first, h.last,
+    h.increase
+FROM unnest(
+    $2::bigint[], $3::bigint[], $4::integer[], $5::float8[], $6::float8[], $7::float8[], $8::float8[],
+    $9::float8[], $10::float8[]
+) AS h (hour, series_id, count, low, high, total, first, last, increase)
+
+-- delete_left_rollups --
+-- Deletes at most $2 rows of buckets $1 whose days are forgotten; $3 days are in a period.
+WITH deleted AS (
+    DELETE FROM sample_rollup
+    WHERE (bucket_seconds, series_id, period) IN (
+        SELECT r.bucket_seconds, r.series_id, r.period
+        FROM (
+            SELECT DISTINCT tenant_id, period FROM sample_rollup WHERE bucket_seconds = $1
+        ) AS p
+        JOIN sample_rollup AS r
+            ON r.bucket_seconds = $1 AND r.tenant_id = p.tenant_id AND r.period = p.period
+        WHERE NOT EXISTS (
+            SELECT FROM rollup_day AS d
+            WHERE d.tenant_id = p.tenant_id
+                AND d.day BETWEEN p.period * $3::integer AND p.period * $3::integer + $3::integer - 1
+        )
+        LIMIT $2
+    )
+    RETURNING 1
+)
+SELECT count(*) FROM deleted
+
+-- delete_left_hours --
+-- Deletes at most $1 hours before every day that is known.
+DELETE FROM sample_hour
+WHERE ctid IN (
+    SELECT h.ctid
+    FROM sample_hour AS h
+    WHERE h.bucket < (SELECT from_unix_ms(min(day) * 86400000::bigint) FROM rollup_day)
+    LIMIT $1
+)
+
+-- rolled_days --
+-- The days $2 to $3 of tenant $1 that are rolled up.
+SELECT coalesce(array_agg(day ORDER BY day), '{}')
+FROM rollup_day
+WHERE tenant_id = $1 AND day BETWEEN $2 AND $3 AND rolled_through = 9223372036854775807
+
+-- marks --
+-- What is marked of the days $2 to $3 of tenant $1, for series from $4 to $5.
+SELECT DISTINCT day, first_series, last_series
+FROM rollup_mark
+WHERE tenant_id = $1 AND day BETWEEN $2 AND $3 AND last_series >= $4 AND first_series <= $5
+
+-- ends_of --
+-- The payloads `ends` of buckets $1, series $2 (ascending ids) and periods $3 to $4, in their order.
+SELECT r.ends FROM sample_rollup AS r
+WHERE r.bucket_seconds = $1 AND r.series_id = ANY($2::bigint[]) AND r.period BETWEEN $3 AND $4
+ORDER BY r.series_id, r.period
+
+-- extremes_of --
+-- The same of the payloads `extremes`.
+SELECT r.extremes FROM sample_rollup AS r
+WHERE r.bucket_seconds = $1 AND r.series_id = ANY($2::bigint[]) AND r.period BETWEEN $3 AND $4
+ORDER BY r.series_id, r.period
+
+-- sums_of --
+-- The same of the payloads `sums`.
+SELECT r.sums FROM sample_rollup AS r
+WHERE r.bucket_seconds = $1 AND r.series_id = ANY($2::bigint[]) AND r.period BETWEEN $3 AND $4
+ORDER BY r.series_id, r.period

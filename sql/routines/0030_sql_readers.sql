@@ -296,8 +296,13 @@ BEGIN
         reader
     );
     -- Not yet there when this is called below; ensure_metrics_hourly then lets every reader read it.
-    IF to_regclass('promcompat.metrics_hourly') IS NOT NULL THEN
-        EXECUTE format('GRANT SELECT ON promcompat.metrics_hourly TO %I', reader);
+    IF to_regclass('promcompat.metrics_hourly') IS NOT NULL
+        AND to_regclass('promcompat.metrics_hourly_by_series') IS NOT NULL
+    THEN
+        EXECUTE format(
+            'GRANT SELECT ON promcompat.metrics_hourly, promcompat.metrics_hourly_by_series TO %I',
+            reader
+        );
     END IF;
     -- The same; 0087_corrections.sql lets every reader read it.
     IF to_regclass('promcompat.corrections') IS NOT NULL THEN

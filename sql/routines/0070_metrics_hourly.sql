@@ -111,13 +111,13 @@ $$;
 
 -- Makes `metrics_hourly` read what this edition and store have. Called by every migration and maintenance,
 -- as the edition of a database may change: then all hours are computed again. The hours of blocks are
--- computed from `metrics` whenever somebody reads them.
+-- those of `metrics_hourly_by_series` (0075_series_hours.sql).
 CREATE OR REPLACE FUNCTION ensure_metrics_hourly() RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
     wanted text := CASE
-        WHEN (SELECT i.store FROM installation AS i) = 'blocks' THEN 'blocks 1'
+        WHEN (SELECT i.store FROM installation AS i) = 'blocks' THEN 'blocks 2'
         WHEN has_columnstore() THEN 'aggregate 1'
         ELSE 'table 1'
     END;
@@ -130,20 +130,20 @@ BEGIN
         PERFORM ensure_hourly_aggregate();
     END IF;
     IF present <> wanted OR to_regclass('metrics_hourly') IS NULL THEN
-        IF wanted = 'blocks 1' THEN
+        IF wanted = 'blocks 2' THEN
             CREATE OR REPLACE VIEW metrics_hourly WITH (security_barrier) AS
             SELECT h.bucket, h.tenant_id, h.name, h.count, mean_of(h.sum, h.count) AS avg, h.min,
                 h.max, h.sum
             FROM (
                 SELECT
-                    time_bucket('1 hour', m."timestamp") AS bucket,
-                    m.tenant_id,
-                    m.name,
-                    count(*) AS count,
-                    min(m.value) AS min,
-                    max(m.value) AS max,
-                    sum(summable(m.value)) AS sum
-                FROM metrics AS m
+                    r.bucket,
+                    r.tenant_id,
+                    r.name,
+                    sum(r.count)::bigint AS count,
+                    min(r.min) AS min,
+                    max(r.max) AS max,
+                    sum(summable(r.sum)) AS sum
+                FROM metrics_hourly_by_series AS r
                 GROUP BY 1, 2, 3
             ) AS h;
         ELSIF wanted = 'aggregate 1' THEN
@@ -185,10 +185,12 @@ BEGIN
             FROM tenant_reader AS t
             JOIN pg_roles AS r ON r.rolname = t.role_name
         LOOP
-            EXECUTE format('GRANT SELECT ON metrics_hourly TO %I', reader);
+            EXECUTE format(
+                'GRANT SELECT ON metrics_hourly, metrics_hourly_by_series TO %I', reader
+            );
         END LOOP;
     END IF;
-    IF wanted <> 'blocks 1' THEN
+    IF wanted <> 'blocks 2' THEN
         PERFORM ensure_refresh_policy();
     END IF;
 END

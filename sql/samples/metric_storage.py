@@ -25,6 +25,7 @@ from sql.samples.store_choice import choose_store
 from sql.samples.stores.block_maintenance import BlockMaintenanceRepository
 from sql.samples.stores.block_store import BlockSources, BlockStore
 from sql.samples.stores.maintenance_repository import PostgresMaintenanceRepository
+from sql.samples.stores.rollup_work import Rollups
 from sql.samples.stores.row_store import RowStore
 from sql.samples.tables.sample_table import is_partitioned
 from sql.samples.writing.backlog import Backlog
@@ -60,6 +61,7 @@ class MetricStorage:
     corrections: CorrectionRepository | None
     head: Head | None
     drains: Drains | None
+    rollups: Rollups | None
     threshold_watch: ThresholdWatch
     stats: StorageStats
 
@@ -125,6 +127,7 @@ class _Shared:
         maintenance: MaintenanceRepository,
         sources: BlockSources | None = None,
         drains: Drains | None = None,
+        rollups: Rollups | None = None,
     ) -> MetricStorage:
         """The storage around a store."""
         database, reader = self.database, self.series.reader
@@ -146,6 +149,7 @@ class _Shared:
             ),
             head=None if sources is None else sources.head,
             drains=drains,
+            rollups=rollups,
             threshold_watch=self.watch,
             stats=self.stats,
         )
@@ -184,6 +188,7 @@ def _row_storage(
 
 def _block_storage(database: Database, options: StorageOptions) -> MetricStorage:
     drains = Drains.of(database.write_pool, options.drains, options.now_ms)
+    rollups = Rollups(database.write_pool, drains.drainer, drains.stats, options.now_ms)
     sources = BlockSources.of(database, options.max_head_bytes, drains.stats)
     shared = _Shared.of(database, options, sources.lookup)
     return shared.storage(
@@ -193,6 +198,7 @@ def _block_storage(database: Database, options: StorageOptions) -> MetricStorage
         BlockMaintenanceRepository(database, sources, drains),
         sources,
         drains,
+        rollups,
     )
 
 

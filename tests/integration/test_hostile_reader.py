@@ -200,6 +200,7 @@ async def test_functions_of_the_reader_see_only_rows_it_may_see(
         ("metrics", "name"),
         ("metrics", "labels::text"),
         ("metrics_hourly", "name"),
+        ("metrics_hourly_by_series", "name"),
         ("series", "metric_name"),
         ("series", "labels::text"),
     ):

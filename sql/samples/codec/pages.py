@@ -86,6 +86,14 @@ def encode_pages(
     return [page for _, page in finished]
 
 
+def encode_cut(samples: SeriesSamples, cuts: IntArray) -> list[Page]:
+    """A page for the samples from each cut to the next one; the last cut is behind all samples.
+
+    The ids need to ascend within a page only, and a page has at most `MAX_SAMPLES` samples.
+    """
+    return [page for _, _, page in _written(samples, cuts[:-1], cuts[1:])]
+
+
 def _fitting(samples: SeriesSamples, largest: int, max_bytes: int) -> int:
     """How many samples fit into a page, judged by some, as too large a page is encoded again."""
     tried = min(largest, len(samples), max(1, max_bytes // _TRIED_BYTES))

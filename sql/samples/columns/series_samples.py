@@ -1,6 +1,8 @@
 """Samples by series in CSR form: sorting, cutting and joining in numpy."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import Final, Self, TypeVar
 
@@ -95,6 +97,12 @@ class SeriesSamples:
             self.timestamps[is_kept],
             self.values[is_kept],
             None if self.counts is None else self.counts[is_kept],
+        )
+
+    def where_series(self, is_kept: BoolArray) -> "SeriesSamples":
+        """The samples of the series whose element of a mask is set."""
+        return (
+            self.where(np.repeat(is_kept, np.diff(self.offsets))) if is_kept.any() else NO_SAMPLES
         )
 
     def between(self, start_ms: int, end_ms: int) -> "SeriesSamples":
@@ -208,6 +216,36 @@ def _spread(starts: IntArray, offsets: IntArray) -> IntArray:
 NO_SAMPLES = SeriesSamples(
     np.empty(0, np.int64), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0, np.float64)
 )
+
+
+def joined_samples(parts: Sequence[SeriesSamples]) -> SeriesSamples:
+    """The samples of all parts, of which no two have the same series and time."""
+    parts = sorted(
+        (part for part in parts if len(part)), key=lambda part: int(part.timestamps.min())
+    )
+    if len(parts) <= 1:
+        return parts[0] if parts else NO_SAMPLES
+    ends = [int(part.timestamps.max()) for part in parts]
+    if all(end < later.timestamps.min() for end, later in zip(ends, parts[1:], strict=False)):
+        return reduce(SeriesSamples.then, parts)
+    ids = np.concatenate([np.repeat(part.ids, np.diff(part.offsets)) for part in parts])
+    times = np.concatenate([part.timestamps for part in parts])
+    order = np.lexsort((times, ids))
+    ids = ids[order]
+    starts = np.flatnonzero(np.diff(ids, prepend=ids[:1] - 1))
+    counts = None
+    if any(part.counts is not None for part in parts):
+        ones = [
+            np.ones(len(part), np.int64) if part.counts is None else part.counts for part in parts
+        ]
+        counts = np.concatenate(ones)[order]
+    return SeriesSamples(
+        ids[starts],
+        np.append(starts, len(ids)),
+        times[order],
+        np.concatenate([part.values for part in parts])[order],
+        counts,
+    )
 
 
 def counted_samples(rows: DecodedSamples, partial: Partial) -> tuple[SeriesSamples, IntArray]:

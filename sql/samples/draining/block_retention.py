@@ -13,6 +13,7 @@ from sql.samples.draining.drain_transaction import drain_transaction
 from sql.samples.draining.drainer import Drainer
 from sql.samples.draining.page_moves import StoredPage, Written, take_pages, write_pages
 from sql.samples.tables.block_table import FAR_DAY, QUERIES, run_rows
+from sql.samples.tables.rollup_marks import forget_rolled_days
 
 _PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
 """Pauses between attempts, in which drains, compaction and readers proceed."""
@@ -39,6 +40,8 @@ class BlockRetention:
         while await self._fetchval("has_undrained_before", before_ms):
             if not (await self._drainer.drain()).n_arrivals:
                 raise StorageUnavailableError("another process drains arrivals; try again")
+        # First: what is left of a day from now on is read raw.
+        await self._repeat(self._forget_rollups, day)
         days = await self._fetchval("block_days_before", day)
         for past_day in days:
             await self._repeat(self._drop_day, past_day)
@@ -66,6 +69,10 @@ class BlockRetention:
             if connection is None:
                 raise StorageUnavailableError("another process drains or compacts; try again")
             return await step(connection, limit)
+
+    async def _forget_rollups(self, connection: Connection, day: int) -> int:
+        await forget_rolled_days(connection, day)
+        return 0
 
     async def _drop_day(self, connection: Connection, day: int) -> int:
         await connection.execute(QUERIES["log_dropped_day"], day)

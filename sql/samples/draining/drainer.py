@@ -92,6 +92,10 @@ class DrainStats:
     samples_merged: int = 0
     merge_seconds: float = 0.0
     pages_unreadable: int = 0
+    rollup_steps: int = 0
+    rollups_given_up: int = 0
+    samples_rolled_up: int = 0
+    rollup_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

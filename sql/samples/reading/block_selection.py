@@ -21,7 +21,14 @@ from sql.database.connection_pool import Pool, acquired
 from sql.database.storage_stats import StorageStats
 from sql.pushdown.rules import RULES
 from sql.samples.reading.reader import SampleAllowance
-from sql.samples.reading.snapshots import SampleSnapshot, SampleSnapshots, UnfoldedSamples
+from sql.samples.reading.rollup_choice import judge_rollups
+from sql.samples.reading.rollup_reader import RolledSamples, RollupQuestion, RollupReader
+from sql.samples.reading.snapshots import (
+    SampleSnapshot,
+    SampleSnapshots,
+    StoredSnapshot,
+    UnfoldedSamples,
+)
 from sql.series.reader import SeriesReader
 
 _NOT_PUSHED: Final = "the store `blocks` reads its own memory and decodes blocks itself"
@@ -54,6 +61,7 @@ class BlockSelections:
         *,
         max_samples: int,
         max_bytes: int,
+        uses_rollups: bool = True,
     ) -> None:
         """`max_samples`, `max_bytes` bound all selections of one query together (0: no bound)."""
         self._pool = pool
@@ -62,6 +70,8 @@ class BlockSelections:
         self._stats = stats
         self._max_samples = max_samples
         self._max_bytes = max_bytes
+        self._uses_rollups = uses_rollups
+        self._rollups = RollupReader()
 
     async def select(
         self,
@@ -77,7 +87,7 @@ class BlockSelections:
         async with self._snapshots.open([tenant_id], *times, asked_at) as snapshot:
             requests = await self._requests(snapshot, tenant_id, selections)
             collected = [
-                await _collect_one(snapshot, tenant_id, request, allowance) for request in requests
+                await self._collect(snapshot, tenant_id, request, allowance) for request in requests
             ]
         blocks = [
             await self._block_of(tenant_id, request, unfolded, allowance)
@@ -114,11 +124,43 @@ class BlockSelections:
         async with acquired(self._pool) as connection:
             return await self._series_reader.resolve(connection, tenant_id, matchers, generation)
 
+    async def _collect(
+        self,
+        snapshot: SampleSnapshot,
+        tenant_id: int,
+        request: _Request,
+        allowance: SampleAllowance,
+    ) -> UnfoldedSamples | RolledSamples:
+        if request.is_empty:
+            return UnfoldedSamples((), ())
+        times = request.start_ms, request.end_ms
+        rolled = await self._from_rollups(snapshot, tenant_id, request, allowance)
+        if rolled is not None:
+            return rolled
+        return await snapshot.collect(tenant_id, request.selector.ids, *times, allowance)
+
+    async def _from_rollups(
+        self,
+        snapshot: SampleSnapshot,
+        tenant_id: int,
+        request: _Request,
+        allowance: SampleAllowance,
+    ) -> RolledSamples | None:
+        """The samples of a request if some of them can be read from rollups."""
+        if not self._uses_rollups or not isinstance(snapshot, StoredSnapshot):
+            return None
+        use = judge_rollups(request.selection).use
+        if use is None:
+            return None
+        times = request.start_ms, request.end_ms
+        question = RollupQuestion(tenant_id, request.selector.ids, *times)
+        return await self._rollups.read(snapshot, question, use, allowance)
+
     async def _block_of(
         self,
         tenant_id: int,
         request: _Request,
-        unfolded: UnfoldedSamples,
+        unfolded: UnfoldedSamples | RolledSamples,
         allowance: SampleAllowance,
     ) -> SampleBlock:
         samples = await unfolded.folded()
@@ -150,8 +192,67 @@ class BlockSelections:
                 if request.is_empty:
                     found.append(_nothing(depth))
                 else:
-                    found.append(await _explain_one(snapshot, tenant_id, request, depth, allowance))
+                    found.append(
+                        await self._explain_one(snapshot, tenant_id, request, depth, allowance)
+                    )
         return found
+
+    async def _explain_one(
+        self,
+        snapshot: SampleSnapshot,
+        tenant_id: int,
+        request: _Request,
+        depth: ExplanationDepth,
+        allowance: SampleAllowance,
+    ) -> SelectionExplanation:
+        question = tenant_id, request.selector.ids, request.start_ms, request.end_ms
+        recent = await asyncio.to_thread(snapshot.view.samples, *question)
+        n_recent = sum(len(piece.samples) for piece in recent)
+        n_series = max((len(piece.samples.ids) for piece in recent), default=0)
+        has_blocks = snapshot.connection is not None
+        blocks = "nothing in the time range was drained from the head"
+        if has_blocks:
+            blocks = "runs and blocks of the time range are read in the snapshot of the head"
+        rollups, measured = await self._explain_rollups(snapshot, tenant_id, request), None
+        if depth.analyze:
+            started = time.perf_counter()
+            collected = await self._collect(snapshot, tenant_id, request, allowance)
+            samples = await collected.folded()
+            measured = ReadMeasurement(rows=len(samples), seconds=time.perf_counter() - started)
+            if isinstance(collected, RolledSamples):
+                blocks = _explain_rolled(collected)
+            elif has_blocks:
+                n_stored = max(len(samples) - n_recent, 0)
+                blocks = f"about {n_stored:,} samples come from runs and blocks"
+        head = f"{n_recent:,} samples of {n_series:,} series"
+        return SelectionExplanation(
+            n_series=len(request.selector.ids),
+            rules=(
+                RuleOutcome("head", n_recent > 0, head),
+                RuleOutcome("blocks", has_blocks, blocks),
+                rollups,
+                *_no_pushdown(),
+            ),
+            estimated_rows=None if has_blocks else float(n_recent),
+            measured=measured,
+        )
+
+    async def _explain_rollups(
+        self, snapshot: SampleSnapshot, tenant_id: int, request: _Request
+    ) -> RuleOutcome:
+        verdict = judge_rollups(request.selection)
+        if not self._uses_rollups:
+            return RuleOutcome("rollups", False, "pushdown is turned off")
+        if verdict.use is None:
+            return RuleOutcome("rollups", False, verdict.reason)
+        if not isinstance(snapshot, StoredSnapshot):
+            return RuleOutcome("rollups", False, f"{verdict.reason}, but the head has everything")
+        times = request.start_ms, request.end_ms
+        question = RollupQuestion(tenant_id, request.selector.ids, *times)
+        n_days = await self._rollups.count_days(snapshot, question)
+        if not n_days:
+            return RuleOutcome("rollups", False, f"{verdict.reason}, but no day is rolled up yet")
+        return RuleOutcome("rollups", True, f"{n_days:,} days are rolled up; {verdict.reason}")
 
 
 def _times_of(selections: Sequence[SeriesSelection]) -> tuple[int, int]:
@@ -162,48 +263,12 @@ def _times_of(selections: Sequence[SeriesSelection]) -> tuple[int, int]:
     return bounds.start_ms - 1, bounds.end_ms
 
 
-async def _collect_one(
-    snapshot: SampleSnapshot, tenant_id: int, request: _Request, allowance: SampleAllowance
-) -> UnfoldedSamples:
-    if request.is_empty:
-        return UnfoldedSamples((), ())
-    times = request.start_ms, request.end_ms
-    return await snapshot.collect(tenant_id, request.selector.ids, *times, allowance)
-
-
-async def _explain_one(
-    snapshot: SampleSnapshot,
-    tenant_id: int,
-    request: _Request,
-    depth: ExplanationDepth,
-    allowance: SampleAllowance,
-) -> SelectionExplanation:
-    question = tenant_id, request.selector.ids, request.start_ms, request.end_ms
-    recent = await asyncio.to_thread(snapshot.view.samples, *question)
-    n_recent = sum(len(piece.samples) for piece in recent)
-    n_series = max((len(piece.samples.ids) for piece in recent), default=0)
-    has_blocks = snapshot.connection is not None
-    blocks = "nothing in the time range was drained from the head"
-    if has_blocks:
-        blocks = "runs and blocks of the time range are read in the snapshot of the head"
-    measured = None
-    if depth.analyze:
-        started = time.perf_counter()
-        samples = await snapshot.read(*question, allowance)
-        measured = ReadMeasurement(rows=len(samples), seconds=time.perf_counter() - started)
-        if has_blocks:
-            blocks = f"about {max(len(samples) - n_recent, 0):,} samples come from runs and blocks"
-    head = f"{n_recent:,} samples of {n_series:,} series"
-    return SelectionExplanation(
-        n_series=len(request.selector.ids),
-        rules=(
-            RuleOutcome("head", n_recent > 0, head),
-            RuleOutcome("blocks", has_blocks, blocks),
-            *_no_pushdown(),
-        ),
-        estimated_rows=None if has_blocks else float(n_recent),
-        measured=measured,
-    )
+def _explain_rolled(rolled: RolledSamples) -> str:
+    raw = len(rolled.samples) - rolled.n_rolled
+    text = f"{raw:,} samples are read besides {rolled.n_rolled:,} of rollups"
+    if rolled.n_series_raw:
+        text += f"; rollups are not exact for {rolled.n_series_raw:,} series, which are read raw"
+    return text
 
 
 def _no_pushdown() -> list[RuleOutcome]:

@@ -15,6 +15,7 @@ from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
 from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
+from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.arrivals.arrival_committer import ArrivalCommitter
 from sql.samples.arrivals.arrival_log import ArrivalLog
 from sql.samples.columns.series_samples import NO_SAMPLES
@@ -75,6 +76,7 @@ class BlockStore:
             stats,
             max_samples=options.max_samples,
             max_bytes=options.max_memory_bytes,
+            uses_rollups=options.pushdown is not PushdownMode.OFF,
         )
 
     async def close(self) -> None:

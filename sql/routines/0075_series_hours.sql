@@ -1,0 +1,116 @@
+-- `metrics_hourly_by_series`, and what it is made of: hours that are rolled up, and hours that are
+-- computed from samples when somebody reads them.
+
+-- The days of tenants whose rollups hold. A day with an undrained arrival or a mark is not among them:
+-- its samples may have changed. Only other views read it.
+CREATE OR REPLACE VIEW rolled_day AS
+SELECT d.tenant_id, d.day
+FROM rollup_day AS d
+WHERE d.rolled_through = 9223372036854775807
+    AND NOT EXISTS (
+        SELECT FROM rollup_mark AS m WHERE m.tenant_id = d.tenant_id AND m.day = d.day
+    )
+    AND NOT EXISTS (
+        SELECT FROM arrival AS a
+        WHERE a.tenant_id = d.tenant_id
+            AND a.last_ms >= d.day * 86400000::bigint
+            AND a.first_ms < (d.day + 1) * 86400000::bigint
+    );
+
+-- The times of a tenant that no rollup holds for, Unix ms, both inclusive.
+CREATE OR REPLACE VIEW unrolled_time AS
+SELECT t.tenant_id, t.from_ms, t.to_ms
+FROM (
+    SELECT
+        d.tenant_id,
+        coalesce((lag(d.day) OVER days + 1) * 86400000::bigint, -62135596800000) AS from_ms,
+        d.day * 86400000::bigint - 1 AS to_ms
+    FROM rolled_day AS d
+    WINDOW days AS (PARTITION BY d.tenant_id ORDER BY d.day)
+    UNION ALL
+    SELECT
+        t.id,
+        coalesce(
+            ((SELECT max(d.day) FROM rolled_day AS d WHERE d.tenant_id = t.id) + 1)
+                * 86400000::bigint,
+            -62135596800000
+        ),
+        253402300799999
+    FROM tenant AS t
+) AS t
+WHERE t.from_ms <= t.to_ms;
+
+-- The hours of stored samples, without stale markers; it has no rights but the caller's.
+CREATE OR REPLACE FUNCTION stored_hours(
+    of_tenant integer, of_series bigint[], from_ms bigint, to_ms bigint
+)
+RETURNS TABLE (
+    bucket timestamptz, series_id bigint, count bigint, min float8, max float8, sum float8,
+    first float8, last float8, increase float8
+)
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+    SELECT h.bucket, h.series_id, h.count, h.min, h.max, h.sum, h.first, h.last,
+        CASE WHEN greatest(abs(h.first), abs(h.last)) < 1e290
+            THEN h.last - h.first + coalesce(h.fallen, 0) ELSE 'NaN' END
+    FROM (
+        SELECT
+            promcompat.from_unix_ms(s.hour * 3600000) AS bucket, s.series_id, count(*) AS count,
+            min(s.value) AS min, max(s.value) AS max, sum(promcompat.summable(s.value)) AS sum,
+            (array_agg(s.value ORDER BY s.unix_ms))[1] AS first,
+            (array_agg(s.value ORDER BY s.unix_ms DESC))[1] AS last,
+            -- NaN is the largest number in SQL.
+            sum(promcompat.summable(s.before)) FILTER (
+                WHERE s.value < s.before AND s.before <> 'NaN'
+            ) AS fallen
+        FROM (
+            SELECT d.series_id, d.unix_ms, d.value, h.hour,
+                lag(d.value) OVER (PARTITION BY d.series_id, h.hour ORDER BY d.unix_ms) AS before
+            FROM promcompat.stored_samples(of_tenant, of_series, from_ms, to_ms) AS d
+            CROSS JOIN LATERAL (SELECT floor(d.unix_ms / 3600000.0)::bigint) AS h (hour)
+            WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314
+        ) AS s
+        GROUP BY s.series_id, s.hour
+    ) AS h
+$$;
+
+-- One row for each series and hour, [bucket, bucket + 1 hour), that has samples.
+CREATE OR REPLACE VIEW metrics_hourly_by_series WITH (security_barrier) AS
+SELECT h.bucket, h.tenant_id, s.metric_name AS name, s.labels, h.count,
+    mean_of(h.sum, h.count) AS avg, h.min, h.max, h.sum, h.first, h.last, h.increase, h.series_id
+FROM (
+    SELECT r.bucket, r.tenant_id, r.series_id, r.count::bigint AS count, r.min, r.max, r.sum,
+        r.first, r.last, r.increase
+    FROM sample_hour AS r
+    JOIN rolled_day AS d ON d.tenant_id = r.tenant_id
+        AND d.day = floor(extract(epoch FROM r.bucket) / 86400)::integer
+    WHERE (SELECT sees_all_tenants(current_user))
+        OR r.tenant_id IN (SELECT visible_tenants(current_user))
+    UNION ALL
+    SELECT l.bucket, n.tenant_id, l.series_id, l.count, l.min, l.max, l.sum, l.first, l.last,
+        l.increase
+    FROM (
+        SELECT s.tenant_id, s.metric_name, array_agg(s.id ORDER BY s.id) AS ids
+        FROM series AS s
+        WHERE (SELECT sees_all_tenants(current_user))
+            OR s.tenant_id IN (SELECT visible_tenants(current_user))
+        GROUP BY s.tenant_id, s.metric_name
+    ) AS n
+    JOIN unrolled_time AS u ON u.tenant_id = n.tenant_id
+    CROSS JOIN LATERAL stored_hours(n.tenant_id, n.ids, u.from_ms, u.to_ms) AS l
+) AS h
+JOIN series AS s ON s.id = h.series_id;
+
+-- Readers who were granted a tenant before this view was made.
+DO $$
+DECLARE
+    reader name;
+BEGIN
+    FOR reader IN
+        SELECT DISTINCT t.role_name FROM tenant_reader AS t JOIN pg_roles AS r ON r.rolname = t.role_name
+    LOOP
+        EXECUTE format('GRANT SELECT ON metrics_hourly_by_series TO %I', reader);
+    END LOOP;
+END
+$$;

@@ -1,0 +1,1 @@
+"""What stands for the samples of past days, as columns and as pages."""

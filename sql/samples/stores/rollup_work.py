@@ -1,0 +1,325 @@
+"""Computes rollups from the folded samples of days that have ended, one bounded step a transaction.
+
+A step takes some series of some days of a tenant. What is marked comes first: days that were rolled
+up before their samples changed. How far a day is rolled up is in the table `rollup_day`, so after a
+crash the next step goes on where the last one was committed.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Final
+
+import numpy as np
+
+from promcompat.core.errors import ExecutionError
+from promcompat.core.model import IntArray
+from sql.catalog import MS_PER_DAY, MS_PER_HOUR
+from sql.database.connection_pool import Connection, Pool, acquired
+from sql.samples.columns.fold import fold
+from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.draining.drain_transaction import CONTENT_FAULTS, PASSING_FAULTS, drain_transaction
+from sql.samples.draining.drainer import Drainer, DrainStats
+from sql.samples.reading.block_reader import BlockReader
+from sql.samples.reading.reader import SampleAllowance
+from sql.samples.rollups.rollup_pages import (
+    FIVE_MINUTES,
+    HOUR,
+    LEVELS,
+    PAYLOADS,
+    Column,
+    Columns,
+    HourRow,
+    Level,
+    RollupRow,
+    decoded,
+    hours_of,
+    replaced,
+    rolled_up,
+    rollup_rows,
+)
+from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
+from sql.samples.tables.rollup_marks import QUERIES
+
+_LOGGER: Final = logging.getLogger(__name__)
+_GRACE_MS: Final = MS_PER_HOUR
+"""How long after its end a day is rolled up: nearly all of its samples have arrived by then."""
+_STEP_SAMPLES: Final = 2_000_000
+_MOST_SAMPLES: Final = 8_000_000
+"""A step with more samples is given up, and repeated with fewer series."""
+_FIRST_SERIES: Final = 64
+_MOST_SERIES: Final = 10_000
+_MOST_DRAINS: Final = 64
+_DELETED_AT_ONCE: Final = 5_000
+_EVERYTHING: Final = (1 << 63) - 1
+_HOURS_PER_DAY: Final = 24
+_HOUR_SECONDS: Final = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class RollupProgress:
+    """What a run did. `is_done`: nothing is left to do now, or another process does it."""
+
+    n_steps: int
+    n_samples: int
+    is_done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Some series of adjacent days of a tenant, and how far these are rolled up then."""
+
+    tenant_id: int
+    days: Sequence[int]
+    ids: Sequence[int]
+    is_marked: bool
+    rolled_through: int
+
+    @property
+    def bounds_ms(self) -> tuple[int, int]:
+        """The times from the first to the last day, `(start_ms, end_ms]`."""
+        return self.days[0] * MS_PER_DAY - 1, (self.days[-1] + 1) * MS_PER_DAY - 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """The rows that a step writes, by level, and the hours."""
+
+    rows: Sequence[tuple[Level, Sequence[RollupRow]]]
+    hours: Sequence[HourRow]
+
+
+class Rollups:
+    """Rolls up. Any number of processes may try; one step at a time is done."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        drainer: Drainer,
+        stats: DrainStats,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        step_samples: int = _STEP_SAMPLES,
+    ) -> None:
+        """`now_ms` is the clock that decides which days have ended."""
+        self._pool = pool
+        self._drainer = drainer
+        self._now_ms = now_ms
+        self._step_samples = step_samples
+        self._n_series = _FIRST_SERIES
+        self._deletes_at = 0.0
+        self._given_up: set[tuple[int, int]] = set()
+        self._subject: _Job | None = None
+        self._reader = BlockReader(stats)
+        self._stats = stats
+
+    async def run(self, step_limit: int) -> RollupProgress:
+        """Do up to so many steps, each in a transaction of its own.
+
+        Raises StorageUnavailableError or QueryTimeoutError; what was done until then stays done.
+        """
+        await self._drain_ended_days()
+        n_steps = n_samples = 0
+        while n_steps < step_limit:
+            found = await self.step()
+            if found is None:
+                await self._delete_left_rows()
+                return RollupProgress(n_steps, n_samples, is_done=True)
+            n_steps += 1
+            n_samples += found
+        return RollupProgress(n_steps, n_samples, is_done=False)
+
+    async def step(self) -> int | None:
+        """Do the next step; returns how many samples it rolled up, None if there was none to do."""
+        started = time.perf_counter()
+        self._subject = None
+        try:
+            n_samples = await self._step()
+        except PASSING_FAULTS:
+            raise
+        except ExecutionError:
+            # Too many samples: fewer series may do.
+            if self._n_series == 1:
+                return self._give_up("a series has too many samples in a day")
+            self._n_series = max(1, self._n_series // 8)
+            return 0
+        except CONTENT_FAULTS as exc:
+            return self._give_up(str(exc))
+        if n_samples is not None:
+            self._stats.rollup_steps += 1
+            self._stats.samples_rolled_up += n_samples
+            self._stats.rollup_seconds += time.perf_counter() - started
+        return n_samples
+
+    def _give_up(self, reason: str) -> int:
+        """Leave days as they are until this process ends, so that others are rolled up."""
+        assert self._subject is not None
+        tenant_id, days = self._subject.tenant_id, self._subject.days
+        self._given_up.update((tenant_id, day) for day in days)
+        self._stats.rollups_given_up += len(days)
+        fields = {"tenant_id": tenant_id, "days": list(days), "reason": reason}
+        _LOGGER.error("samples cannot be rolled up", extra=fields)
+        return 0
+
+    @property
+    def _ended_day(self) -> int:
+        """Days before it have ended."""
+        return (self._now_ms() - _GRACE_MS) // MS_PER_DAY
+
+    async def _drain_ended_days(self) -> None:
+        """Drain what has arrived of days that are to be rolled up."""
+        async with acquired(self._pool) as connection:
+            day = await connection.fetchrow(QUERIES["open_day"], self._ended_day, [], [])
+        if day is None:
+            return
+        for _ in range(_MOST_DRAINS):
+            before_ms = self._ended_day * MS_PER_DAY
+            async with acquired(self._pool) as connection:
+                if not await connection.fetchval(BLOCK_QUERIES["has_undrained_before"], before_ms):
+                    return
+            if not (await self._drainer.drain()).n_arrivals:
+                return
+
+    async def _step(self) -> int | None:
+        async with drain_transaction(self._pool) as connection:
+            if connection is None:
+                return None
+            job = await self._next_job(connection)
+            if job is None:
+                return None
+            self._subject = job
+            n_samples = await self._roll_up(connection, job)
+            await self._note_done(connection, job)
+        self._fit_batch(job, n_samples)
+        return n_samples
+
+    async def _next_job(self, connection: Connection) -> _Job | None:
+        given_up = [list(part) for part in zip(*self._given_up, strict=True)] or [[], []]
+        marked = await connection.fetchrow(QUERIES["marked_day"], *given_up)
+        if marked is not None:
+            return await self._marked_job(connection, *marked)
+        opened = await connection.fetchrow(QUERIES["open_day"], self._ended_day, *given_up)
+        if opened is not None:
+            return await self._opened_job(connection, *opened)
+        return None
+
+    async def _marked_job(self, connection: Connection, tenant_id: int, day: int) -> _Job:
+        limit = min(_MOST_SERIES, self._n_series * HOUR.period_days)
+        ids = await connection.fetchval(QUERIES["marked_series"], tenant_id, day, limit)
+        through = ids[-1] if len(ids) == limit else _EVERYTHING
+        return _Job(tenant_id, [day], ids, True, through)
+
+    async def _opened_job(self, connection: Connection, tenant_id: int, day: int) -> _Job:
+        """The next series of a day, and of the days after it that are as far."""
+        last_day = (day // HOUR.period_days + 1) * HOUR.period_days - 1
+        last_day = min(last_day, self._ended_day - 1)
+        row = await connection.fetchrow(QUERIES["days_as_open_as"], tenant_id, day, last_day)
+        open_days = {one for one in row["days"] if (tenant_id, one) not in self._given_up}
+        days = list(takewhile(open_days.__contains__, range(day, last_day + 1)))
+        limit = min(_MOST_SERIES, max(1, self._n_series * HOUR.period_days // len(days)))
+        after = row["rolled_through"]
+        ids = await connection.fetchval(QUERIES["series_to_roll_up"], tenant_id, after, limit)
+        through = ids[-1] if len(ids) == limit else _EVERYTHING
+        return _Job(tenant_id, days, ids, False, through)
+
+    def _fit_batch(self, job: _Job, n_samples: int) -> None:
+        """Choose how many series the next step takes, by the samples that this one had."""
+        if job.rolled_through == _EVERYTHING:
+            return
+        if n_samples > self._step_samples:
+            self._n_series = max(1, self._n_series // 2)
+        elif n_samples < self._step_samples // 4:
+            self._n_series = min(_MOST_SERIES, self._n_series * 2)
+
+    async def _note_done(self, connection: Connection, job: _Job) -> None:
+        if job.is_marked:
+            scope = job.tenant_id, job.days[0], job.rolled_through
+            await connection.execute(QUERIES["erase_marks"], *scope)
+        else:
+            await connection.execute(
+                QUERIES["advance_days"], job.tenant_id, job.days, job.rolled_through
+            )
+
+    async def _roll_up(self, connection: Connection, job: _Job) -> int:
+        """Replace the rollups of a job by new ones; returns of how many samples these are."""
+        if not job.ids:
+            return 0
+        ids, bounds = np.array(job.ids, np.int64), job.bounds_ms
+        allowance = SampleAllowance(_MOST_SAMPLES)
+        stored = await self._reader.read(connection, job.tenant_id, ids, *bounds, allowance)
+        samples = await asyncio.to_thread(fold, stored.pieces, stored.deletions)
+        old = {level: await self._stored(connection, level, job, ids) for level in LEVELS}
+        result = await asyncio.to_thread(_computed, samples, job.days, old)
+        await self._replace(connection, job, result)
+        return len(samples)
+
+    async def _stored(
+        self, connection: Connection, level: Level, job: _Job, ids: IntArray
+    ) -> Columns:
+        """The columns of the rows that cover the days of a job, and of other days too."""
+        if level is FIVE_MINUTES:
+            return {}
+        rows = await connection.fetch(QUERIES["rollups_of"], *_scope(level, job))
+        columns: dict[Column, SeriesSamples] = {}
+        start_ms = job.days[0] * MS_PER_DAY // level.period_ms * level.period_ms - 1
+        end_ms = (job.days[-1] * MS_PER_DAY // level.period_ms + 1) * level.period_ms
+        for payload, names in PAYLOADS.items():
+            payloads = [row[payload] for row in rows]
+            columns.update(await asyncio.to_thread(decoded, payloads, ids, names, start_ms, end_ms))
+        return columns
+
+    async def _replace(self, connection: Connection, job: _Job, result: _Result) -> None:
+        for level, rows in result.rows:
+            await connection.execute(QUERIES["delete_rollups"], *_scope(level, job))
+            if rows:
+                payloads = zip(*(row.payloads for row in rows), strict=True)
+                await connection.execute(
+                    QUERIES["insert_rollups"],
+                    level.bucket_seconds,
+                    job.tenant_id,
+                    [row.series_id for row in rows],
+                    [row.period for row in rows],
+                    *payloads,
+                )
+        for day in job.days:
+            hours = day * _HOURS_PER_DAY, (day + 1) * _HOURS_PER_DAY
+            await connection.execute(QUERIES["delete_hours"], job.ids, *hours)
+        if result.hours:
+            columns = zip(*result.hours, strict=True)
+            await connection.execute(QUERIES["insert_hours"], job.tenant_id, *columns)
+
+    async def _delete_left_rows(self) -> None:
+        """Delete some rows of days that were forgotten, once an hour; see `forget_rolled_days`."""
+        if time.monotonic() < self._deletes_at:
+            return
+        self._deletes_at = time.monotonic() + _HOUR_SECONDS
+        for level in LEVELS:
+            async with drain_transaction(self._pool) as connection:
+                if connection is None:
+                    return
+                await connection.fetchval(
+                    QUERIES["delete_left_rollups"],
+                    level.bucket_seconds,
+                    _DELETED_AT_ONCE,
+                    level.period_days,
+                )
+                await connection.execute(QUERIES["delete_left_hours"], _DELETED_AT_ONCE)
+
+
+def _scope(level: Level, job: _Job) -> tuple[int, Sequence[int], int, int]:
+    """The parameters of statements that find the rows of a job."""
+    first, last = job.days[0] // level.period_days, job.days[-1] // level.period_days
+    return level.bucket_seconds, job.ids, first, last
+
+
+def _computed(samples: SeriesSamples, days: Sequence[int], old: Mapping[Level, Columns]) -> _Result:
+    """What a step writes: its days from the samples, other days of the same rows as they were."""
+    rows = []
+    for level, columns in old.items():
+        new = rolled_up(samples, level)
+        if columns:
+            new = replaced(columns, new, np.array(days, np.int64))
+        rows.append((level, rollup_rows(new, level)))
+    return _Result(rows, hours_of(samples))

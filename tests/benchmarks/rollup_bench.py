@@ -1,0 +1,218 @@
+"""`python -m tests.benchmarks.rollup_bench`: panels of a month and of a year, from rollups.
+
+Prometheus, VictoriaMetrics and promcompat hold the same counters and gauges, of 30 days at a minute
+and of a year at 15 minutes. Ours were drained, compacted and rolled up, and the service was started
+again. The same service without pushdown answers from raw samples. Nothing is asserted: figures of a
+shared machine are for people to judge, as ratios.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from rich.console import Console
+
+from conformance.processes import running_promcompat, running_prometheus
+from conformance.prometheus_api import PrometheusApi, encode_write_requests, open_session
+from promcompat.core.model import Labels
+from sql.database.connection_pool import acquired
+from sql.embedded.database import EmbeddedDatabase
+from sql.samples.metric_storage import MetricStorage
+from tests.benchmarks.ingest_systems import running_victoria_metrics
+from tests.benchmarks.query_bench import (
+    FRESH,
+    HOUR_MS,
+    SERVERS,
+    TimedQuery,
+    Timings,
+    asking,
+    measure,
+    print_table,
+)
+from tests.benchmarks.query_data import DAY_MS
+from tests.benchmarks.settled_data import settle
+from tests.components import find_program
+from tests.factories import make_labels
+
+_MINUTE_MS: Final = 60_000
+_SPANS: Final = {"month": (30 * DAY_MS, _MINUTE_MS), "year": (365 * DAY_MS, 15 * _MINUTE_MS)}
+_PIECE_MS: Final = DAY_MS
+QUERIES: Final = (
+    TimedQuery(
+        "30 days, rate[5m] every hour", "sum by (job) (rate(month_total[5m]))", 30 * DAY_MS, HOUR_MS
+    ),
+    TimedQuery(
+        "30 days, rate[1h] every hour", "sum by (job) (rate(month_total[1h]))", 30 * DAY_MS, HOUR_MS
+    ),
+    TimedQuery(
+        "30 days, avg[1h] of gauges",
+        "avg by (job) (avg_over_time(month_gauge[1h]))",
+        30 * DAY_MS,
+        HOUR_MS,
+    ),
+    TimedQuery(
+        "30 days, max[1h] of gauges",
+        "max by (job) (max_over_time(month_gauge[1h]))",
+        30 * DAY_MS,
+        HOUR_MS,
+    ),
+    TimedQuery("30 days, gauges as they are", "avg by (job) (month_gauge)", 30 * DAY_MS, HOUR_MS),
+    TimedQuery(
+        "a year, rate[1d] every day", "sum by (job) (rate(year_total[1d]))", 365 * DAY_MS, DAY_MS
+    ),
+    TimedQuery(
+        "a year, avg[6h] every 6 hours",
+        "avg by (job) (avg_over_time(year_gauge[6h]))",
+        365 * DAY_MS,
+        6 * HOUR_MS,
+    ),
+)
+_SIZES: Final = """
+SELECT bucket_seconds, count(*) AS n_rows,
+    sum(pg_column_size(ends))::bigint AS ends, sum(pg_column_size(extremes))::bigint AS extremes,
+    sum(pg_column_size(sums))::bigint AS sums
+FROM sample_rollup GROUP BY 1 ORDER BY 1
+"""
+_TOTALS: Final = """
+SELECT
+    (SELECT sum(n_samples) FROM (
+        SELECT n_samples FROM sample_run
+        UNION ALL SELECT n_samples FROM sample_block
+        UNION ALL SELECT n_samples FROM sample_block_far
+    ) AS p) AS samples,
+    pg_total_relation_size('sample_rollup') AS rollups,
+    pg_total_relation_size('sample_hour') AS hours
+"""
+
+
+def write_bodies(n_series: int, end_ms: int) -> Iterator[bytes]:
+    """Remote-write bodies of all series, a day after the other."""
+    random = np.random.default_rng(7)
+    for start_ms in range(end_ms - _SPANS["year"][0], end_ms + 1, _PIECE_MS):
+        for name, (span_ms, interval_ms) in _SPANS.items():
+            first_ms = max(start_ms, end_ms - span_ms)
+            times = np.arange(first_ms, min(start_ms + _PIECE_MS, end_ms + 1), interval_ms) + 4_321
+            if not len(times):
+                continue
+            for number in range(n_series):
+                counter = times // 1_000 % 100_000_000 * (1 + number % 7)
+                yield from encode_write_requests(
+                    [
+                        (_labels(f"{name}_total", number), _points(times, counter.astype(float))),
+                        (
+                            _labels(f"{name}_gauge", number),
+                            _points(times, random.random(len(times))),
+                        ),
+                    ]
+                )
+
+
+def _labels(name: str, number: int) -> Labels:
+    return make_labels(name, job=f"job-{number % 10}", instance=f"10.0.0.{number}:9100")
+
+
+def _points(times: np.ndarray, values: np.ndarray) -> list[tuple[int, float]]:
+    return list(zip(times.tolist(), values.tolist(), strict=True))
+
+
+async def load(urls: Mapping[str, str], n_series: int, end_ms: int) -> None:
+    """The same samples into every server."""
+    async with open_session() as session:
+        apis = [PrometheusApi(session, url) for url in urls.values()]
+        for body in write_bodies(n_series, end_ms):
+            await asyncio.gather(*(api.write_body(body) for api in apis))
+
+
+async def ask_all(
+    urls: Mapping[str, str], end_ms: int, options: argparse.Namespace
+) -> list[Timings]:
+    """Every query at every server in turn."""
+    async with open_session() as session:
+        apis = {name: PrometheusApi(session, url, FRESH[name]) for name, url in urls.items()}
+        aligned = [(query, end_ms // query.step_ms * query.step_ms) for query in QUERIES]
+        return [
+            await measure(apis, query.title, asking(query, end + 40 * 15_000), options)
+            for query, end in aligned
+        ]
+
+
+def roll_up(data: Path) -> str:
+    """Roll up what a stopped service has stored; returns how many bytes that takes."""
+    database = EmbeddedDatabase.start(data, report=lambda _: None)
+    try:
+        return asyncio.run(_roll_up(database.url))
+    finally:
+        database.stop()
+
+
+async def _roll_up(url: str) -> str:
+    storage = await MetricStorage.open(url)
+    started = time.perf_counter()
+    try:
+        assert storage.rollups is not None
+        while not (await storage.rollups.run(100)).is_done:
+            pass
+        seconds = time.perf_counter() - started
+        async with acquired(storage.database.write_pool) as connection:
+            await connection.execute("VACUUM FULL sample_rollup")
+            await connection.execute("ANALYZE")
+            sizes = await connection.fetch(_SIZES)
+            totals = await connection.fetchrow(_TOTALS)
+    finally:
+        await storage.close()
+    lines = [f"rolled up {int(totals['samples']):,} samples in {seconds:.1f} s"]
+    for row in sizes:
+        n_bytes = row["ends"] + row["extremes"] + row["sums"]
+        lines.append(
+            f"buckets of {row['bucket_seconds']} s: {row['n_rows']:,} rows, "
+            f"{n_bytes / int(totals['samples']):.3f} bytes a raw sample "
+            f"(ends {row['ends']:,}, extremes {row['extremes']:,}, sums {row['sums']:,})"
+        )
+    n_samples = int(totals["samples"])
+    lines += [
+        f"{name} in all: {totals[name] / n_samples:.3f} bytes a raw sample"
+        for name in ("rollups", "hours")
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Run the benchmark; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.rollup_bench")
+    parser.add_argument("--series", type=int, default=50, help="counters and gauges, of each span")
+    parser.add_argument("--repetitions", type=int, default=5)
+    options = parser.parse_args()
+    options.writes = False
+    end_ms = (time.time_ns() // 1_000_000 // HOUR_MS) * HOUR_MS
+    with tempfile.TemporaryDirectory(prefix="promcompat-bench-") as name, ExitStack() as stack:
+        folder = Path(name)
+        folder.chmod(0o755)
+        start = stack.enter_context
+        prometheus = start(running_prometheus(find_program("prometheus"), folder / "prometheus"))
+        victoria_url = start(running_victoria_metrics(folder / "victoria")).url
+        log, data = folder / "promcompat.log", folder / "data"
+        with running_promcompat(None, log, data_dir=str(data)) as service:
+            urls = dict(zip(SERVERS, (service.url, prometheus.url, victoria_url), strict=True))
+            asyncio.run(load(urls, options.series, end_ms))
+        console = Console()
+        console.print(settle(data))
+        console.print(roll_up(data))
+        for pushdown in ("true", "false"):
+            place = "rollups" if pushdown else "raw samples"
+            with running_promcompat(
+                None, log, data_dir=str(data), pushdown=str(pushdown).lower()
+            ) as service:
+                urls["promcompat"] = service.url
+                print_table(asyncio.run(ask_all(urls, end_ms, options)), place)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,284 @@
+"""Rollups change no answer, whatever was written, deleted, drained, merged and rolled up before."""
+
+import asyncio
+import struct
+import uuid
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from promcompat.core.errors import PromcompatError
+from promcompat.core.explanations import ExplanationDepth
+from promcompat.core.model import EvalRange
+from promql.engine import Engine, EngineOptions
+from promql.query import Query
+from promql.values.matrix import Matrix, QueryResult
+from sql.pushdown.rule_choice import PushdownMode
+from sql.samples.metric_storage import MetricStorage
+from sql.samples.storage_options import StoreKind
+from tests.factories import STALE_NAN, make_batch, make_labels, select_name
+from tests.repositories import connected, opened_storage
+
+pytestmark = pytest.mark.integration
+
+DAY_MS, HOUR_MS, BUCKET_MS = 86_400_000, 3_600_000, 300_000
+MIDNIGHT = 19_712 * DAY_MS
+"""The first day of a period of 128 days: later days are in other rows than earlier ones."""
+NOW_MS = MIDNIGHT + 3 * DAY_MS + 5 * HOUR_MS
+FLOATS = [0.0, -0.0, 1.0, 2.0, 3.0, 7.0, -7.0, 0.1, 0.3, 2.7, 1e17, 1e300, 5e-324]
+VALUES = st.sampled_from([*FLOATS, float("nan"), STALE_NAN, float("inf"), float("-inf")])
+TIMES = st.builds(
+    lambda bucket, within: MIDNIGHT + bucket * BUCKET_MS + within,
+    st.integers(-300, 600) | st.integers(0, 15) | st.sampled_from([-288, 0, 288, 576, 12, 300]),
+    st.sampled_from([0, 0, 1, 7_000, 60_000, 150_000, BUCKET_MS - 1]),
+)
+SERIES = st.integers(0, 2)
+WRITE = st.tuples(st.just("write"), SERIES, st.dictionaries(TIMES, VALUES, min_size=1, max_size=40))
+DELETE = st.tuples(st.just("delete"), TIMES, st.integers(0, 400) | st.just(0))
+WORK = st.sampled_from(
+    [("drain",), ("drain",), ("merge",), ("roll up", 1), ("roll up", 100), ("roll up", 100)]
+)
+STEPS = st.lists(st.one_of(WRITE, WORK, WORK, DELETE), min_size=3, max_size=14)
+FUNCTIONS = st.sampled_from(
+    [
+        *("absent_over_time", "avg_over_time", "changes", "count_over_time", "delta"),
+        *("increase", "last_over_time", "max_over_time", "min_over_time", "present_over_time"),
+        *("rate", "resets", "stddev_over_time", "sum_over_time", "ts_of_last_over_time"),
+    ]
+)
+SHELLS = st.sampled_from(
+    [
+        "E",
+        "E",
+        "sum(E)",
+        "count by (n) (E)",
+        "E offset 1d",
+        "E offset 5m",
+        "max_over_time((E)[1h:5m])",
+    ]
+)
+
+
+@st.composite
+def expressions(draw: st.DrawFn) -> str:
+    """A selector or a function of windows, most of which are made of buckets."""
+    if draw(st.integers(0, 4)) == 0:
+        return draw(st.sampled_from(["x", "timestamp(x)", "sum by (n) (x)", "x offset 10m"]))
+    shell = draw(SHELLS)
+    width = draw(st.sampled_from(["5m", "10m", "1h", "2h", "1d", "7m"]))
+    modifiers = shell[1:] if shell.startswith("E offset") else ""
+    expression = f"{draw(FUNCTIONS)}(x[{width}]{modifiers})"
+    return expression if modifiers else shell.replace("E", expression)
+
+
+@st.composite
+def grids(draw: st.DrawFn) -> EvalRange:
+    step_ms = draw(st.sampled_from([BUCKET_MS, 2 * BUCKET_MS, HOUR_MS, DAY_MS]))
+    start_ms = MIDNIGHT + draw(st.integers(-2, 3)) * HOUR_MS * draw(st.sampled_from([1, 24]))
+    start_ms += draw(st.sampled_from([0, 0, 0, -1, 60_000]))
+    return EvalRange(start_ms, start_ms + draw(st.integers(1, 30)) * step_ms, step_ms)
+
+
+QUERIES = st.lists(st.tuples(expressions(), grids()), min_size=3, max_size=10)
+
+
+def bits(result: QueryResult) -> object:
+    """Everything of an answer, floats by their bits (any NaN as one)."""
+    value = result.value
+    assert isinstance(value, Matrix)
+    rows = {}
+    for labels, row, present in zip(value.labels, value.values, value.present, strict=True):
+        shown = np.where(np.isnan(row), np.nan, row)[present]
+        rows[labels] = (present.tobytes(), struct.pack(f"{len(shown)}d", *shown))
+    return rows, result.warnings, result.infos
+
+
+async def answer(storage: MetricStorage, tenant: str, text: str, grid: EvalRange) -> object:
+    engine = Engine(storage.store, EngineOptions())
+    try:
+        return bits(await engine.run(Query(tenant, text, grid)))
+    except PromcompatError as exc:
+        return str(exc)
+
+
+async def take_step(storage: MetricStorage, tenant: str, step: tuple[object, ...]) -> None:
+    drains = storage.drains
+    assert drains is not None
+    match step:
+        case "write", int(n), dict(points):
+            labels = make_labels("x", n=str(n))
+            await storage.store.write_batch(tenant, make_batch({labels: sorted(points.items())}))
+        case "delete", int(time_ms), int(n_buckets):
+            start_ms = time_ms - 1
+            deleted = select_name("x", start_ms, start_ms + 1 + n_buckets * BUCKET_MS)
+            await storage.store.delete(tenant, deleted)
+        case "drain", *_:
+            await drains.drainer.drain_all()
+        case "merge", *_:
+            await drains.compactor.compact()
+        case "roll up", int(n_steps):
+            assert storage.rollups is not None
+            await storage.rollups.run(n_steps)
+
+
+async def play(
+    url: str, steps: Sequence[tuple[object, ...]], queries: Sequence[tuple[str, EvalRange]]
+) -> None:
+    tenant = uuid.uuid4().hex
+    async with (
+        opened_storage(url, store=StoreKind.BLOCKS, now_ms=lambda: NOW_MS) as raw,
+        opened_storage(
+            url, store=StoreKind.BLOCKS, now_ms=lambda: NOW_MS, pushdown=PushdownMode.AUTO
+        ) as rolled,
+    ):
+        # Steps of few series, so that days are rolled up in several.
+        assert rolled.rollups is not None
+        rolled.rollups._n_series = 1
+        for step in steps:
+            try:
+                await take_step(rolled, tenant, step)
+            except PromcompatError:
+                continue  # A sample that conflicts with one in the head.
+        for text, grid in queries:
+            expected = await answer(raw, tenant, text, grid)
+            assert await answer(rolled, tenant, text, grid) == expected, (text, grid)
+
+
+@pytest.mark.parametrize("edition", ["timescaledb", "plain_postgres"])
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(steps=STEPS, queries=QUERIES)
+def test_rollups_change_no_answer(
+    request: pytest.FixtureRequest,
+    edition: str,
+    steps: list[tuple[object, ...]],
+    queries: list[tuple[str, EvalRange]],
+) -> None:
+    asyncio.run(play(request.getfixturevalue(f"{edition}_url"), steps, queries))
+
+
+async def rolled_storage(storage: MetricStorage, tenant: str) -> None:
+    """Three series for two days and a bit, drained and rolled up."""
+    times = range(MIDNIGHT - 2 * DAY_MS + 3_000, MIDNIGHT + 2 * HOUR_MS, 60_000)
+    series = {
+        make_labels("x", n=str(n)): [(t, float((t // 60_000) % 500 + n) / 4) for t in times]
+        for n in range(3)
+    }
+    await storage.store.write_batch(tenant, make_batch(series))
+    assert storage.drains is not None
+    assert storage.rollups is not None
+    await storage.drains.drainer.drain_all()
+    assert (await storage.rollups.run(1_000)).is_done
+
+
+GRID = EvalRange(MIDNIGHT - DAY_MS, MIDNIGHT + 2 * HOUR_MS, HOUR_MS)
+
+
+async def count_rows(url: str, statement: str) -> int:
+    async with connected(url) as connection:
+        number: int = await connection.fetchval(statement)
+    return number
+
+
+async def test_few_numbers_are_read_of_days_that_are_rolled_up(plain_database_url: str) -> None:
+    options = {"store": StoreKind.BLOCKS, "now_ms": lambda: NOW_MS}
+    async with (
+        opened_storage(plain_database_url, **options) as raw,
+        opened_storage(plain_database_url, **options, pushdown=PushdownMode.AUTO) as rolled,
+    ):
+        await rolled_storage(rolled, "default")
+        for text, share in (("avg_over_time(x[1h])", 50), ("rate(x[5m])", 2), ("x", 2)):
+            before = raw.stats.samples_selected, rolled.stats.samples_selected
+            expected = await answer(raw, "default", text, GRID)
+            assert await answer(rolled, "default", text, GRID) == expected
+            n_raw = raw.stats.samples_selected - before[0]
+            assert 0 < share * (rolled.stats.samples_selected - before[1]) < n_raw, text
+        for text, why in (
+            (
+                "avg_over_time(x[1h])",
+                "3 days are rolled up; windows are made of buckets",
+            ),
+            ("deriv(x[1h])", "deriv() looks at every sample"),
+            ("rate(x[7m])", "its windows or steps are not made of buckets of 5 minutes"),
+        ):
+            plan = await Engine(rolled.store, EngineOptions()).plan(Query("default", text, GRID))
+            depth = ExplanationDepth(analyze=True)
+            (leaf,) = await rolled.store.explain_select("default", plan.selections, depth)
+            (rollups,) = [rule for rule in leaf.rules if rule.rule == "rollups"]
+            assert rollups.reason.startswith(why)
+
+
+async def test_a_late_sample_is_seen_at_once_and_only_its_series_is_rolled_up_again(
+    plain_database_url: str,
+) -> None:
+    options = {"store": StoreKind.BLOCKS, "now_ms": lambda: NOW_MS}
+    async with opened_storage(plain_database_url, **options, pushdown=PushdownMode.AUTO) as rolled:
+        await rolled_storage(rolled, "default")
+        drains = rolled.drains
+        assert drains is not None
+        before = await answer(rolled, "default", "sum(count_over_time(x[1d]))", GRID)
+        late = {make_labels("x", n="1"): [(MIDNIGHT - HOUR_MS + 1, 7.0)]}
+        await rolled.store.write_batch("default", make_batch(late))
+        seen = await answer(rolled, "default", "sum(count_over_time(x[1d]))", GRID)
+        assert seen != before
+        await drains.drainer.drain_all()
+        assert await answer(rolled, "default", "sum(count_over_time(x[1d]))", GRID) == seen
+        marks = "SELECT count(*) FROM rollup_mark"
+        assert await count_rows(plain_database_url, marks) == 1
+        rolled_before = drains.stats.samples_rolled_up
+        assert rolled.rollups is not None
+        await rolled.rollups.run(100)
+        # The late sample, and the 1,440 of its series and day.
+        assert drains.stats.samples_rolled_up - rolled_before == 1_441
+        assert await count_rows(plain_database_url, marks) == 0
+        assert await answer(rolled, "default", "sum(count_over_time(x[1d]))", GRID) == seen
+
+
+async def test_hours_in_sql_are_those_of_the_samples_before_and_after_they_are_rolled_up(
+    database_url: str,
+) -> None:
+    options = {"store": StoreKind.BLOCKS, "now_ms": lambda: NOW_MS}
+    values = [(1, -3.5), (2_000, float("nan")), (HOUR_MS - 1, 7.0), (HOUR_MS, STALE_NAN)]
+    values += [(HOUR_MS + 5, 1e300), (HOUR_MS + 6, 1e300), (3 * HOUR_MS, 2.0)]
+    series = {make_labels("x", n="nan"): [(MIDNIGHT + t, v) for t, v in values]}
+    hours = (
+        "SELECT name, labels ->> 'n', bucket, count, avg, min, max, sum, first, last, increase "
+        "FROM metrics_hourly_by_series ORDER BY 2, 3"
+    )
+    by_name = "SELECT * FROM metrics_hourly ORDER BY bucket"
+    async with opened_storage(database_url, **options) as storage, connected(database_url) as sql:
+        await storage.store.write_batch("default", make_batch(series))
+        drains = storage.drains
+        assert drains is not None
+        await drains.drainer.drain_all()
+        live = [repr(await sql.fetch(statement)) for statement in (hours, by_name)]
+        assert storage.rollups is not None
+        await storage.rollups.run(100)
+        assert await sql.fetchval("SELECT count(*) FROM rolled_day") == 1
+        rolled = [repr(await sql.fetch(statement)) for statement in (hours, by_name)]
+    assert rolled == live
+    assert "count=3 " in live[0]
+
+
+async def test_days_that_retention_dropped_are_no_longer_rolled_up(plain_database_url: str) -> None:
+    options = {"store": StoreKind.BLOCKS, "now_ms": lambda: NOW_MS}
+    async with opened_storage(plain_database_url, **options, pushdown=PushdownMode.AUTO) as rolled:
+        await rolled_storage(rolled, "default")
+        async with rolled.maintenance.lock() as steps:
+            assert steps is not None
+            await steps.drop_days_before(MIDNIGHT)
+        left = await answer(rolled, "default", "sum(count_over_time(x[1d]))", GRID)
+        async with opened_storage(plain_database_url, **options) as raw:
+            assert await answer(raw, "default", "sum(count_over_time(x[1d]))", GRID) == left
+        # Rows are deleted by the first run of a process, and once an hour.
+        async with opened_storage(plain_database_url, **options) as another:
+            assert another.rollups is not None
+            await another.rollups.run(100)
+        old = "SELECT count(*) FROM sample_hour WHERE bucket < timestamptz '2023-12-21 00:00:00+00'"
+        assert await count_rows(plain_database_url, old) == 0

@@ -1,0 +1,140 @@
+"""What stands for the samples of buckets: sums that no order of adding changes, and pages of it."""
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promcompat.core.model import SelectHints, SeriesSelection
+from sql.catalog import MS_PER_DAY
+from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.reading.rollup_choice import RollupUse, Stand, judge_rollups
+from sql.samples.reading.rollup_reader import _inexact_series, _standing
+from sql.samples.rollups.rollup_pages import (
+    DAY,
+    FIVE_MINUTES,
+    HOUR,
+    LEVELS,
+    PAYLOADS,
+    Column,
+    decoded,
+    replaced,
+    rolled_up,
+    rollup_rows,
+)
+from tests.sample_columns import series_samples
+
+START_MS: Final = 19_712 * MS_PER_DAY
+FLOATS = st.floats(-1e6, 1e6) | st.sampled_from([0.1, -0.1, 1e16, 1.0, 1e-9, 0.0])
+
+
+def selection(start_ms: int, end_ms: int, **hints: object) -> SeriesSelection:
+    hints.setdefault("reach_ms", hints.get("range_ms", 300_000))
+    return SeriesSelection(
+        matchers=(), start_ms=start_ms, end_ms=end_ms, hints=SelectHints(**hints)
+    )
+
+
+def compensated_sum(values: list[float]) -> float:
+    """The sum of a window as Prometheus computes it."""
+    total = lost = 0.0
+    for x in values:
+        new = total + x
+        lost += (total - new) + x if abs(total) >= abs(x) else (x - new) + total
+        total = new
+    return total + lost
+
+
+@given(values=st.lists(FLOATS, min_size=1, max_size=200))
+def test_sums_that_are_certain_do_not_depend_on_rollups(values: list[float]) -> None:
+    times = START_MS + 7 + np.arange(len(values)) * 60_000
+    samples = SeriesSamples(
+        np.array([5]), np.array([0, len(values)]), times, np.array(values, np.float64)
+    )
+    question = selection(
+        START_MS, START_MS + MS_PER_DAY, range_ms=MS_PER_DAY, function="sum_over_time"
+    )
+    found = judge_rollups(question).use
+    assert found is not None
+    rolled = _standing(rolled_up(samples, HOUR), Stand.SUM)
+    inexact = _inexact_series(rolled, RollupUse(HOUR, Stand.SUM, found.grid))
+    if not len(inexact):
+        assert compensated_sum(rolled.samples.values.tolist()) == compensated_sum(values)
+    assert rolled.samples.counts is not None
+    assert rolled.samples.counts.sum() == len(values)
+
+
+def test_sums_of_random_numbers_are_certain_and_those_that_cancel_are_not() -> None:
+    random = np.random.default_rng(1).random(1_440)
+    times = START_MS + 7 + np.arange(1_440) * 60_000
+    cancelling = np.where(np.arange(1_440) < 720, random, -np.roll(random, 720))
+    samples = SeriesSamples(
+        np.array([1, 2]),
+        np.array([0, 1_440, 2_880]),
+        np.tile(times, 2),
+        np.concatenate([random, cancelling]),
+    )
+    use = judge_rollups(
+        selection(START_MS, START_MS + MS_PER_DAY, range_ms=MS_PER_DAY, function="avg_over_time")
+    ).use
+    assert use is not None
+    assert use.level is DAY
+    inexact = _inexact_series(_standing(rolled_up(samples, FIVE_MINUTES), Stand.SUM), use)
+    assert inexact.tolist() == [2]
+
+
+def stored_samples() -> st.SearchStrategy[SeriesSamples]:
+    """Samples with ids as a database gives them."""
+    return series_samples(max_series=4, max_samples=60).map(
+        lambda samples: replace(samples, ids=np.arange(1, len(samples.ids) + 1))
+    )
+
+
+@settings(max_examples=30)
+@given(samples=stored_samples())
+def test_columns_are_read_back_from_their_rows(samples: SeriesSamples) -> None:
+    for level in LEVELS:
+        columns = rolled_up(samples, level)
+        rows = rollup_rows(columns, level)
+        for number, names in enumerate(PAYLOADS.values()):
+            payloads = [row.payloads[number] for row in rows]
+            found = decoded(payloads, samples.ids, names, -(1 << 62), 1 << 62)
+            for name in names:
+                assert_equal(found[name], columns[name])
+
+
+@settings(max_examples=30)
+@given(samples=stored_samples(), days=st.sets(st.integers(19_000, 20_000), max_size=3))
+def test_days_are_replaced_by_what_is_new(samples: SeriesSamples, days: set[int]) -> None:
+    present = np.unique(samples.timestamps // MS_PER_DAY)
+    again = np.array(sorted({*days, int(present[0])}), np.int64)
+    columns = rolled_up(samples, HOUR)
+    is_again = np.isin(samples.timestamps // MS_PER_DAY, again)
+    changed = replaced(columns, rolled_up(samples.where(is_again), HOUR), again)
+    for name in Column:
+        assert_equal(changed[name], columns[name])
+
+
+def assert_equal(found: SeriesSamples, expected: SeriesSamples) -> None:
+    assert found.ids.tolist() == expected.ids.tolist()
+    assert found.offsets.tolist() == expected.offsets.tolist()
+    assert found.timestamps.tolist() == expected.timestamps.tolist()
+    assert found.values.view(np.int64).tolist() == expected.values.view(np.int64).tolist()
+
+
+def test_the_widest_buckets_that_windows_are_made_of_are_read() -> None:
+    def level(start_ms: int, **hints: object) -> object:
+        use = judge_rollups(selection(start_ms, START_MS + 7 * MS_PER_DAY, **hints)).use
+        return None if use is None else use.level
+
+    assert level(START_MS, range_ms=MS_PER_DAY, step_ms=MS_PER_DAY, function="rate") is DAY
+    assert level(START_MS, range_ms=MS_PER_DAY, step_ms=3_600_000, function="rate") is HOUR
+    assert level(START_MS - 1, range_ms=3_600_000, step_ms=3_600_000, function="delta") is HOUR
+    assert level(START_MS, range_ms=300_000, step_ms=3_600_000, function="increase") is FIVE_MINUTES
+    assert level(START_MS, step_ms=3_600_000) is FIVE_MINUTES
+    assert level(START_MS + 1, step_ms=3_600_000) is None
+    assert level(START_MS, range_ms=420_000, step_ms=3_600_000, function="rate") is None
+    assert level(START_MS, range_ms=3_600_000, step_ms=3_600_000, function="deriv") is None
+    assert level(START_MS, range_ms=3_600_000, reach_ms=0, function="rate") is None
