@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from sql.samples.codec.pages import encode_pages
+from sql.samples.storage_options import StoreKind
 from tests.factories import make_batch, make_labels
 from tests.repositories import connected, opened_storage
 from tests.sample_columns import samples_of
@@ -26,7 +27,7 @@ async def reader(
     """
     database = database_url.rpartition("/")[2]
     role = f"hostile_reader_of_{database}"
-    async with opened_storage(database_url) as storage:
+    async with opened_storage(database_url, store=StoreKind.ROWS) as storage:
         for tenant in ("mine", "theirs"):
             labels = make_labels(tenant, secret=tenant)
             await storage.store.write_batch(tenant, make_batch({labels: [(T0, 1.0)]}))
@@ -242,7 +243,7 @@ async def test_reader_changes_nothing_and_reads_no_table(reader: asyncpg.Connect
 async def test_every_function_with_the_rights_of_the_owner_pins_its_search_path(
     database_url: str,
 ) -> None:
-    async with opened_storage(database_url), connected(database_url) as owner:
+    async with opened_storage(database_url, store=StoreKind.ROWS), connected(database_url) as owner:
         rows = await owner.fetch(
             "SELECT proname, proconfig FROM pg_proc"
             " WHERE pronamespace = 'promcompat'::regnamespace AND prosecdef"

@@ -1,5 +1,7 @@
 """The loops of a serving process, wired to a real database."""
 
+from typing import Literal
+
 import pytest
 
 from promcompat.composition import open_backend
@@ -12,6 +14,7 @@ from tests.repositories import discard
 pytestmark = pytest.mark.integration
 
 ALWAYS = ["heartbeat", "free memory", "maintenance", "storage metrics", "remediation metrics"]
+OF_BLOCKS = ["head", "drain", "compaction", "corrections", "set aside", "rollups"]
 ALERTING = ["thresholds", "rules", "breaches", "levels", "remediations", "alert metrics"]
 
 
@@ -37,14 +40,18 @@ async def test_every_loop_runs_on_an_empty_database(database_url: str) -> None:
         for loop in loops:
             await loop.run()
     receivers = ["notify alertmanager", *["notify webhook", "bound webhook"] * 2]
-    expected = [*ALWAYS, "own database", *ALERTING, "alert retention", *receivers]
+    expected = [*ALWAYS, *OF_BLOCKS, "own database", *ALERTING, "alert retention", *receivers]
     assert names_of(loops) == expected
     assert len({loop.name for loop in loops}) == len(loops)
 
 
-async def test_without_alerting_only_the_others_run(plain_database_url: str) -> None:
+@pytest.mark.parametrize(("store", "expected"), [("blocks", OF_BLOCKS), ("rows", [])])
+async def test_without_alerting_only_the_others_run(
+    plain_database_url: str, store: Literal["blocks", "rows"], expected: list[str]
+) -> None:
     await migrate(plain_database_url, discard)
-    settings = Settings(database_url=plain_database_url, alerting=False)
+    settings = Settings(database_url=plain_database_url, alerting=False, store=store)
     telemetry = Telemetry()
     async with open_backend(settings, telemetry, "http://here") as backend:
-        assert names_of(every_loop(settings, telemetry, backend, nothing, None)) == ALWAYS
+        loops = every_loop(settings, telemetry, backend, nothing, None)
+    assert names_of(loops) == [*ALWAYS, *expected]
