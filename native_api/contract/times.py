@@ -1,6 +1,5 @@
 """Times of the native API: ISO 8601 with a zone or Unix seconds in, RFC 3339 in UTC out."""
 
-import math
 import re
 from datetime import UTC, datetime
 
@@ -34,9 +33,9 @@ def parse_time_ms(value: str | int | float) -> int:
         return parse_iso8601_ms(value)
     milliseconds = value * 1000
     if not MIN_TIME_MS <= milliseconds <= MAX_TIME_MS:
-        # NaN fails the comparison too.
+        # NaN fails both comparisons. An int may be too large for a float.
         hint = ""
-        if math.isfinite(value) and MIN_TIME_MS <= value <= MAX_TIME_MS:
+        if MIN_TIME_MS <= value <= MAX_TIME_MS:
             hint = "; Unix times are in seconds, but this looks like milliseconds"
         raise FieldError(f"{_RANGE}{hint}", TIME_TEXT)
     return round(milliseconds)

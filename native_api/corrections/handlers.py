@@ -192,9 +192,14 @@ ROUTES = (
         problems=(422,),
         examples=(
             Example(
-                name="Another name",
+                name="Another name and label",
                 status=200,
-                body={"name": "queue_length", "new_name": "queue_jobs", "dry_run": True},
+                body={
+                    **_ONE_HOST,
+                    "new_name": "queue_jobs",
+                    "set_labels": {"queue": "post"},
+                    "dry_run": True,
+                },
             ),
             Example(
                 name="Another label",

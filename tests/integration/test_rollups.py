@@ -147,7 +147,6 @@ async def play(
             assert await answer(rolled, tenant, text, grid) == expected, (text, grid)
 
 
-@pytest.mark.parametrize("edition", ["timescaledb", "plain_postgres"])
 @settings(
     max_examples=20,
     deadline=None,
@@ -155,12 +154,11 @@ async def play(
 )
 @given(steps=STEPS, queries=QUERIES)
 def test_rollups_change_no_answer(
-    request: pytest.FixtureRequest,
-    edition: str,
+    database_url: str,
     steps: list[tuple[object, ...]],
     queries: list[tuple[str, EvalRange]],
 ) -> None:
-    asyncio.run(play(request.getfixturevalue(f"{edition}_url"), steps, queries))
+    asyncio.run(play(database_url, steps, queries))
 
 
 async def rolled_storage(storage: MetricStorage, tenant: str) -> None:
