@@ -245,7 +245,9 @@ async def test_failed_selection_cancels_its_siblings(database_url: str) -> None:
 
 
 async def test_slow_query_times_out(database_url: str) -> None:
-    async with opened_storage(database_url, query_timeout_seconds=0.2) as storage:
+    # The statement that brings the head up to date has the limit of writes.
+    limits = {"query_timeout_seconds": 0.2, "write_timeout_seconds": 1.0}
+    async with opened_storage(database_url, **limits) as storage:
         await write_minutes(storage)
         async with locked_samples(database_url):
             with pytest.raises(QueryTimeoutError, match="timed out"):
