@@ -2,8 +2,8 @@
 
 Compiled as usual, a kernel does not check indexes. These properties run in another process, in
 which numba compiles the checks in: an index out of bounds is an IndexError there. Compiling takes
-most of the time, so here are the kernels that read what senders send; `make fuzz` begins with the
-properties of all kernels.
+most of the time, so here are the kernels that read what senders send and stored pages; `make fuzz`
+begins with the properties of all kernels.
 """
 
 import os
@@ -15,7 +15,11 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_properties_hold_with_bounds_checks() -> None:
-    modules = ["tests/properties/test_decoder.py", "tests/unit/core/test_series_table.py"]
+    modules = [
+        "tests/properties/test_decoder.py",
+        "tests/unit/core/test_series_table.py",
+        "tests/unit/sql/test_codec.py",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *modules],
         cwd=ROOT,
