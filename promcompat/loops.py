@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from promcompat.composition import Backend
+from promcompat.composition.services import Backend
 from promcompat.core.errors import PromcompatError
 from promcompat.core.remediation import OPEN_STATES
 from promcompat.services import Receivers

@@ -12,7 +12,7 @@ from aiohttp.web import AppRunner
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from promcompat.api.routes import build_application
-from promcompat.composition import engine_options, label_limits
+from promcompat.composition.options import engine_options, label_limits
 from promcompat.core.ports import Catalogue, Store
 from promcompat.http.context import ServiceState
 from promcompat.http.server import make_runner

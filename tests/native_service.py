@@ -8,7 +8,7 @@ from aiohttp.test_utils import TestClient
 
 from native_api.routes import install_native_api
 from promcompat.api.routes import build_application
-from promcompat.composition import Backend, open_backend
+from promcompat.composition.services import Backend, open_backend
 from promcompat.http.context import ServiceState
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry

@@ -13,7 +13,8 @@ import aiohttp
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from promcompat.composition import build_condition_checker, engine_options
+from promcompat.composition.options import engine_options
+from promcompat.composition.remediation import build_condition_checker
 from promcompat.core.remediation import (
     Remediation,
     RemediationFilter,

@@ -6,7 +6,8 @@ from typing import Any
 from promcompat.api.explain_handlers import read_depth, read_explained_query
 from promcompat.api.explanation_json import explanation_json
 from promcompat.api.params import Form
-from promcompat.composition import build_query_service, open_storage
+from promcompat.composition.services import build_query_service
+from promcompat.composition.storage import open_storage
 from promcompat.database import Patience
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.settings import Settings

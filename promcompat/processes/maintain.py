@@ -4,7 +4,7 @@ import sys
 
 import uvloop
 
-from promcompat.composition import open_storage
+from promcompat.composition.storage import open_storage
 from promcompat.database import SHORT
 from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
 from promcompat.metrics.periodic_maintenance import log_deleted

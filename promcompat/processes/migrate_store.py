@@ -5,7 +5,7 @@ import time
 
 import uvloop
 
-from promcompat.composition import database_options, storage_options
+from promcompat.composition.options import database_options, storage_options
 from promcompat.database import SHORT, database_url, migrate_when_answering, own_database
 from promcompat.settings import Settings
 from sql.database.database import Database

@@ -13,7 +13,7 @@ from typing import Final
 import uvloop
 
 from promcompat.api.params import MAX_TIME_MS, MIN_TIME_MS, parse_time_ms
-from promcompat.composition import open_storage
+from promcompat.composition.storage import open_storage
 from promcompat.core.errors import OverloadedError, StaleKnowledgeError, WriteRejectedError
 from promcompat.core.model import WriteBatch
 from promcompat.database import SHORT, migrate_when_answering, own_database

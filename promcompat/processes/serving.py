@@ -11,7 +11,7 @@ from functools import partial
 
 from native_api.routes import install_native_api
 from promcompat.api.routes import build_application
-from promcompat.composition import open_backend
+from promcompat.composition.services import open_backend
 from promcompat.database import Patience, migrate_when_answering, own_database
 from promcompat.http.context import Phase, ServiceState
 from promcompat.http.listening import default_external_url

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import uvloop
 
-from promcompat.composition import open_storage
+from promcompat.composition.storage import open_storage
 from promcompat.core.errors import PromcompatError
 from promcompat.database import SHORT
 from promcompat.settings import Settings

@@ -3,13 +3,10 @@
 import aiohttp
 import uvloop
 
-from promcompat.composition import (
-    action_policy,
-    build_condition_checker,
-    build_query_service,
-    connect_storage,
-    temporal_options,
-)
+from promcompat.composition.options import action_policy, temporal_options
+from promcompat.composition.remediation import build_condition_checker
+from promcompat.composition.services import build_query_service
+from promcompat.composition.storage import connect_storage
 from promcompat.core.errors import PromcompatError
 from promcompat.processes.termination import Termination
 from promcompat.remediation.actions import ActionRunner

@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from promcompat.composition import open_backend
+from promcompat.composition.services import open_backend
 from promcompat.loops import PeriodicLoop, every_loop
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from promcompat.composition import build_condition_checker
+from promcompat.composition.remediation import build_condition_checker
 from promcompat.core.alerts import Alert
 from promcompat.core.model import Labels
 from promcompat.core.thresholds import ThresholdOverride

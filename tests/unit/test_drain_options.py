@@ -2,7 +2,7 @@
 
 import pytest
 
-from promcompat.composition import drain_options
+from promcompat.composition.options import drain_options
 from promcompat.settings import Settings
 
 MEBIBYTE = 1 << 20

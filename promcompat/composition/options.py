@@ -1,0 +1,107 @@
+"""Settings as the options of each part."""
+
+from typing import TYPE_CHECKING
+
+from promcompat.core.label_limits import LabelLimits
+from promcompat.database import (
+    is_own_database,
+)
+from promcompat.remediation.actions import ActionPolicy
+from promcompat.remediation.temporal import TemporalOptions
+from promcompat.settings import Settings
+from promql.engine import EngineOptions
+from sql.database.database import DatabaseOptions
+from sql.pushdown.rule_choice import PushdownMode
+from sql.samples.draining.drainer import DrainOptions
+from sql.samples.storage_options import StorageOptions, StoreKind
+from sql.samples.writing.backlog import BacklogLimits
+
+if TYPE_CHECKING:
+    pass
+
+
+def engine_options(settings: Settings) -> EngineOptions:
+    """The limits of queries."""
+    return EngineOptions(
+        lookback_delta_ms=settings.query_lookback_delta,
+        max_samples=settings.query_max_samples,
+        max_memory_bytes=settings.query_max_memory_bytes,
+        max_shared_memory_bytes=settings.queries_max_memory_bytes
+        or 2 * settings.query_max_memory_bytes,
+        timeout_seconds=settings.query_timeout / 1000,
+        delayed_name_removal=settings.delayed_name_removal,
+        default_subquery_step_ms=settings.query_default_step,
+        max_concurrency=settings.query_max_concurrency,
+    )
+
+
+def database_options(settings: Settings) -> DatabaseOptions:
+    """The limits of connections."""
+    return DatabaseOptions(
+        query_timeout_seconds=settings.query_timeout / 1000,
+        is_own_server=is_own_database(settings),
+        max_tenants=settings.max_tenants,
+    )
+
+
+def storage_options(settings: Settings) -> StorageOptions:
+    """The limits of what is kept and remembered."""
+    return StorageOptions(
+        store=None if settings.store is None else StoreKind(settings.store),
+        max_samples=settings.query_max_samples,
+        max_memory_bytes=settings.query_max_memory_bytes,
+        sample_cache_bytes=settings.query_sample_cache_bytes,
+        max_head_bytes=settings.head_bytes,
+        series_cache_bytes=settings.series_cache_bytes,
+        label_limits=label_limits(settings),
+        pushdown=PushdownMode.AUTO if settings.pushdown else PushdownMode.OFF,
+        alert_max_sample_age_ms=settings.alert_max_sample_age,
+        backlog=backlog_limits(settings),
+        drains=drain_options(settings),
+    )
+
+
+def backlog_limits(settings: Settings) -> BacklogLimits:
+    """How much may wait to be drained."""
+    max_bytes = settings.max_undrained_bytes
+    of_tenant = settings.max_tenant_undrained_bytes or max_bytes * 3 // 4
+    return BacklogLimits(max_bytes=max_bytes, max_tenant_bytes=of_tenant)
+
+
+def drain_options(settings: Settings) -> DrainOptions:
+    """Draining begins at half of what fits into the head, and of what may wait of a tenant."""
+    backlog = backlog_limits(settings)
+    most = min(settings.head_bytes, backlog.max_bytes, backlog.max_tenant_bytes)
+    return DrainOptions(start_bytes=most // 2)
+
+
+def label_limits(settings: Settings) -> LabelLimits:
+    """How large a series may be."""
+    return LabelLimits(
+        max_names=settings.max_label_names_per_series,
+        max_names_of_info=settings.max_label_names_per_info_series,
+        max_name_bytes=settings.max_label_name_bytes,
+        max_value_bytes=settings.max_label_value_bytes,
+        max_metadata_bytes=settings.max_metadata_bytes,
+    )
+
+
+def action_policy(settings: Settings) -> ActionPolicy:
+    """What the operator lets remediations touch."""
+    return ActionPolicy(
+        commands=settings.remediation_commands,
+        http_hosts=frozenset(settings.remediation_http_hosts),
+        sql_functions=frozenset(settings.remediation_sql_functions),
+    )
+
+
+def temporal_options(settings: Settings, address: str) -> TemporalOptions:
+    """How to reach the Temporal at an address."""
+    api_key = settings.temporal_api_key
+    return TemporalOptions(
+        address=address,
+        namespace=settings.temporal_namespace,
+        api_key=api_key.get_secret_value() if api_key else None,
+        uses_tls=settings.temporal_tls,
+        timeout_seconds=settings.temporal_timeout / 1000,
+    )

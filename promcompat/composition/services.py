@@ -1,0 +1,259 @@
+"""The services of a serving process, built from the settings and its storage."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from promcompat.alerting.alerts import AlertService
+from promcompat.alerting.deliveries import Notifier, StateNotifications, StepNotifications
+from promcompat.alerting.evaluator import RuleEvaluator
+from promcompat.alerting.rules import RuleLimits, RuleService
+from promcompat.alerting.senders import HttpSender, build_alertmanagers, build_webhooks
+from promcompat.alerting.stats import AlertingStats
+from promcompat.alerting.thresholds import ThresholdAlerts
+from promcompat.core.remediation import RemediationCheck
+from promcompat.database import (
+    ENDLESS,
+    Patience,
+    database_url,
+)
+from promcompat.metrics.correction_service import CorrectionService
+from promcompat.metrics.definition_service import DefinitionService
+from promcompat.metrics.maintenance_service import MaintenanceService
+from promcompat.metrics.metric_service import MetricService
+from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
+from promcompat.metrics.snapshot_service import SnapshotService
+from promcompat.querying.native_query_service import NativeQueryService
+from promcompat.querying.query_service import QueryService
+from promcompat.querying.result_cache import RangeResultCache
+from promcompat.remediation.service import RemediationService
+from promcompat.remediation.starts import RemediationStarts
+from promcompat.remediation.temporal import UnconfiguredRemediationLauncher
+from promcompat.services import Receivers, Services
+from promcompat.settings import Settings
+from promcompat.telemetry import Telemetry
+from promql.engine import Engine
+from sql.embedded.client_programs import dump_snapshot
+from sql.samples.metric_storage import MetricStorage
+
+if TYPE_CHECKING:
+    from promcompat.remediation.launcher import TemporalRemediationLauncher
+
+
+from promcompat.composition.options import engine_options, label_limits
+from promcompat.composition.remediation import build_launcher, build_remediation_check
+from promcompat.composition.storage import Storage, build_storage, connect_storage, open_alert_pool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """Everything behind the HTTP application of a serving process."""
+
+    storage: Storage
+    services: Services
+
+
+@asynccontextmanager
+async def open_backend(
+    settings: Settings,
+    telemetry: Telemetry,
+    external_url: str,
+    patience: Patience = ENDLESS,
+    large_query_ended: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Backend]:
+    """Storage and services on a migrated database that is known to be usable.
+
+    `external_url` is where people reach this service; `large_query_ended` as in Engine. At the end
+    of the block waiting writes are answered. Errors as in `connect_storage`.
+    """
+    metric_storage = await connect_storage(settings, patience, is_checked=True)
+    sender = HttpSender()
+    try:
+        metrics = _build_metric_service(settings, metric_storage)
+        async with open_alert_pool(settings, metric_storage.database) as pool:
+            alertmanagers, webhooks = _build_notifiers(settings, sender, external_url)
+            storage = build_storage(metric_storage, pool, webhooks, metrics.now_ms)
+            if settings.alerting:
+                await metric_storage.threshold_watch.refresh()
+            services = _ServiceBuilder(
+                settings=settings,
+                storage=storage,
+                metrics=metrics,
+                queries=build_query_service(settings, metric_storage, large_query_ended),
+                alertmanagers=alertmanagers,
+                webhooks=webhooks,
+                external_url=external_url,
+                check_remediation=build_remediation_check(settings),
+                launcher=build_launcher(settings, storage.remediations),
+            ).build(telemetry)
+            yield Backend(storage=storage, services=services)
+    finally:
+        await sender.close()
+        await metric_storage.close()
+        telemetry.storage.update(asdict(metric_storage.stats))
+
+
+def _build_metric_service(settings: Settings, storage: MetricStorage) -> MetricService:
+    return MetricService(
+        storage.store,
+        storage.catalogue,
+        max_future_ms=settings.max_future,
+        label_limits=label_limits(settings),
+    )
+
+
+def build_query_service(
+    settings: Settings,
+    storage: MetricStorage,
+    large_query_ended: Callable[[], None] = lambda: None,
+) -> QueryService:
+    """Queries over one storage of metrics; `large_query_ended` as in Engine."""
+    engine = Engine(storage.store, engine_options(settings), large_query_ended)
+    cache = build_range_cache(settings, engine, storage)
+    return QueryService(storage.store, engine, cache=cache)
+
+
+def build_range_cache(
+    settings: Settings, engine: Engine, storage: MetricStorage
+) -> RangeResultCache | None:
+    """The cache of range queries' answers; None where it could not be used.
+
+    With delayed name removal label sets are compared over all steps at once, so that no step is
+    independent of the others.
+    """
+    if not settings.query_cache_bytes or settings.delayed_name_removal:
+        return None
+    cache = RangeResultCache(engine, storage.store, max_bytes=settings.query_cache_bytes)
+    storage.database.guard.on_step_back(cache.forget)
+    return cache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ServiceBuilder:
+    """Builds the services of a serving process from what several of them need."""
+
+    settings: Settings
+    storage: Storage
+    metrics: MetricService
+    queries: QueryService
+    alertmanagers: Sequence[Notifier]
+    webhooks: Sequence[Notifier]
+    external_url: str
+    check_remediation: RemediationCheck
+    launcher: "TemporalRemediationLauncher | UnconfiguredRemediationLauncher"
+    stats: AlertingStats = field(default_factory=AlertingStats)
+
+    def build(self, telemetry: Telemetry) -> Services:
+        """Every service."""
+        storage, metrics = self.storage, self.metrics
+        return Services(
+            database=storage.database.capabilities.describe(),
+            metrics=metrics,
+            queries=self.queries,
+            native_queries=NativeQueryService(
+                storage.metrics.sample_lists,
+                storage.metrics.catalogue,
+                storage.definitions,
+                self.queries,
+            ),
+            definitions=self._definitions(),
+            corrections=CorrectionService(storage.metrics.corrections, storage.definitions),
+            snapshots=SnapshotService(
+                self.settings.data_dir.expanduser() / "snapshots",
+                partial(dump_snapshot, database_url(self.settings)),
+            ),
+            rules=self._rules(),
+            alerts=AlertService(
+                storage.alerts,
+                metrics,
+                max_silences=self.settings.max_silences,
+                receivers=[*self.alertmanagers, *self.webhooks],
+            ),
+            remediations=RemediationService(
+                storage.remediations, storage.remediations, self.launcher
+            ),
+            rule_evaluator=RuleEvaluator(
+                storage.alerts, metrics, self.queries, self.stats, self.external_url
+            ),
+            thresholds=self._thresholds(),
+            receivers=self._receivers(),
+            remediation_starts=self._remediation_starts(),
+            maintenance=PeriodicMaintenance(
+                MaintenanceService(
+                    storage.maintenance, storage.metrics.store, self.settings.retention_days
+                ),
+                telemetry.maintenance,
+            ),
+            alerting_stats=self.stats,
+            launcher_stats=self.launcher.stats,
+        )
+
+    def _definitions(self) -> DefinitionService:
+        return DefinitionService(
+            self.storage.definitions,
+            self.storage.metrics.threshold_watch.catch_up,
+            self.settings.max_definitions,
+            self.check_remediation,
+        )
+
+    def _rules(self) -> RuleService:
+        return RuleService(
+            self.storage.rules,
+            self.storage.alerts,
+            self.storage.definitions,
+            RuleLimits(self.settings.max_rules, self.settings.max_rules_per_group),
+            self.check_remediation,
+        )
+
+    def _thresholds(self) -> ThresholdAlerts:
+        return ThresholdAlerts(
+            self.storage.alerts,
+            self.storage.definitions,
+            self.metrics,
+            self.stats,
+            self.metrics.now_ms,
+            max_sample_age_ms=self.settings.alert_max_sample_age,
+            expiry_ms=self.settings.threshold_expiry,
+        )
+
+    def _receivers(self) -> Receivers:
+        storage, now_ms = self.storage, self.metrics.now_ms
+        return Receivers(
+            alertmanagers=self.alertmanagers,
+            webhooks=self.webhooks,
+            states=StateNotifications(storage.states, storage.alerts, self.stats, now_ms),
+            steps=StepNotifications(
+                storage.steps,
+                storage.alerts,
+                self.stats,
+                retry_ms=self.settings.notification_retry,
+                max_waiting=self.settings.max_waiting_notifications,
+                now_ms=now_ms,
+            ),
+        )
+
+    def _remediation_starts(self) -> RemediationStarts:
+        return RemediationStarts(
+            self.storage.steps,
+            self.storage.alerts,
+            self.launcher,
+            self.queries,
+            self.stats,
+            external_url=self.external_url,
+            now_ms=self.metrics.now_ms,
+        )
+
+
+def _build_notifiers(
+    settings: Settings, sender: HttpSender, external_url: str
+) -> tuple[Sequence[Notifier], Sequence[Notifier]]:
+    """The Alertmanagers and the webhooks of the settings."""
+    alertmanagers = build_alertmanagers(
+        sender,
+        settings.alertmanager_url_list,
+        external_url,
+        has_tenants=settings.tenancy == "header",
+    )
+    return alertmanagers, build_webhooks(sender, settings.webhook_url_list, external_url)
