@@ -1,7 +1,5 @@
 """Settings as the options of each part."""
 
-from typing import TYPE_CHECKING
-
 from promcompat.core.label_limits import LabelLimits
 from promcompat.database import (
     is_own_database,
@@ -15,9 +13,6 @@ from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.storage_options import StorageOptions, StoreKind
 from sql.samples.writing.backlog import BacklogLimits
-
-if TYPE_CHECKING:
-    pass
 
 
 def engine_options(settings: Settings) -> EngineOptions:

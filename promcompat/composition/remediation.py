@@ -3,6 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
+from promcompat.composition.options import action_policy, temporal_options
 from promcompat.core.remediation import RemediationJournal
 from promcompat.querying.query_service import QueryService
 from promcompat.remediation.conditions import AlertConditionChecker
@@ -19,8 +20,6 @@ from sql.samples.metric_storage import MetricStorage
 if TYPE_CHECKING:
     from promcompat.remediation.launcher import TemporalRemediationLauncher
 
-
-from promcompat.composition.options import action_policy, temporal_options
 
 _LOGGER = logging.getLogger(__name__)
 

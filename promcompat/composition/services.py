@@ -13,6 +13,9 @@ from promcompat.alerting.rules import RuleLimits, RuleService
 from promcompat.alerting.senders import HttpSender, build_alertmanagers, build_webhooks
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts
+from promcompat.composition.options import engine_options, label_limits
+from promcompat.composition.remediation import build_launcher, build_remediation_check
+from promcompat.composition.storage import Storage, build_storage, connect_storage, open_alert_pool
 from promcompat.core.remediation import RemediationCheck
 from promcompat.database import (
     ENDLESS,
@@ -40,11 +43,6 @@ from sql.samples.metric_storage import MetricStorage
 
 if TYPE_CHECKING:
     from promcompat.remediation.launcher import TemporalRemediationLauncher
-
-
-from promcompat.composition.options import engine_options, label_limits
-from promcompat.composition.remediation import build_launcher, build_remediation_check
-from promcompat.composition.storage import Storage, build_storage, connect_storage, open_alert_pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

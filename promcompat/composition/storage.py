@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from promcompat.alerting.deliveries import Notifier
+from promcompat.composition.options import database_options, storage_options
 from promcompat.core.ports import MaintenanceRepository
 from promcompat.database import (
     ENDLESS,
@@ -23,12 +24,6 @@ from sql.database.database_check import check_database
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.remediations.remediation_repository import PostgresRemediationRepository
 from sql.samples.metric_storage import MetricStorage
-
-if TYPE_CHECKING:
-    pass
-
-
-from promcompat.composition.options import database_options, storage_options
 
 _ALERT_POOL: Final = PoolOptions(
     max_size=4,
