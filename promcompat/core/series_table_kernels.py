@@ -22,10 +22,19 @@ NOT_FOUND = -1
 
 @kernel(allocates=False)
 def load_word(data: Bytes, position: int) -> np.uint64:
-    """The 8 bytes at a position as a little-endian number; the caller checks the bounds."""
-    word = np.uint64(0)
-    for index in range(8):
-        word |= np.uint64(data[position + index]) << np.uint64(8 * index)
+    """The 8 bytes at a position as a little-endian number; the caller checks the bounds.
+
+    Of unsigned positions, which cannot count from the end, the compiler makes one load of them.
+    """
+    first = np.uint64(position)
+    word = np.uint64(data[first])
+    word |= np.uint64(data[first + np.uint64(1)]) << np.uint64(8)
+    word |= np.uint64(data[first + np.uint64(2)]) << np.uint64(16)
+    word |= np.uint64(data[first + np.uint64(3)]) << np.uint64(24)
+    word |= np.uint64(data[first + np.uint64(4)]) << np.uint64(32)
+    word |= np.uint64(data[first + np.uint64(5)]) << np.uint64(40)
+    word |= np.uint64(data[first + np.uint64(6)]) << np.uint64(48)
+    word |= np.uint64(data[first + np.uint64(7)]) << np.uint64(56)
     return word
 
 

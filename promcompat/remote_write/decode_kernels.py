@@ -49,7 +49,10 @@ def _varint(message: Bytes, position: int, end: int) -> tuple[int, int]:
 @kernel(allocates=False)
 def content_bounds(message: Bytes, position: int, end: int) -> tuple[int, int]:
     """First and end of the content whose length is at a position; UNUSUAL if it does not fit."""
-    length, first = _varint(message, position, end)
+    if position < end and message[position] < 0x80:
+        length, first = int(message[position]), position + 1
+    else:
+        length, first = _varint(message, position, end)
     if first < 0 or length < 0 or length > end - first:
         return UNUSUAL, UNUSUAL
     return first, first + length
