@@ -79,6 +79,11 @@ class RemoteWriteMetrics:
             "Native histogram samples rejected with 400.",
             registry=registry,
         )
+        self.start_timestamps_received = Counter(
+            "promcompat_remote_write_start_timestamps_received",
+            "Start timestamps of samples received by remote write 2.0; they are not stored.",
+            registry=registry,
+        )
         self.metadata_received = Counter(
             "promcompat_remote_write_metadata_received",
             "Metadata entries in decoded remote-write requests.",

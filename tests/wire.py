@@ -11,9 +11,14 @@ from tests.factories import encode_field, encode_labels, encode_varint
 Pairs = Sequence[tuple[str, str]]
 
 
+def bits_of(value: float | int) -> int:
+    """The bits of a value; an int is bits already."""
+    return value if isinstance(value, int) else struct.unpack("<Q", struct.pack("<d", value))[0]
+
+
 def encode_sample(timestamp_ms: int, value: float | int) -> bytes:
     """A sample field as gogo-protobuf writes it: zeros are left out; an int is the value's bits."""
-    bits = value if isinstance(value, int) else struct.unpack("<Q", struct.pack("<d", value))[0]
+    bits = bits_of(value)
     payload = b""
     if bits:
         payload += b"\x09" + struct.pack("<Q", bits)

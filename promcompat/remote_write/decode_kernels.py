@@ -28,7 +28,7 @@ _VARINT, _FIXED64, _DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 
 @kernel(allocates=False)
-def _varint(message: Bytes, position: int, end: int) -> tuple[int, int]:
+def read_varint(message: Bytes, position: int, end: int) -> tuple[int, int]:
     """The number at a position, as signed, and the position after it.
 
     That is UNUSUAL if the number does not end before `end`, or has more than 64 bits.
@@ -52,14 +52,14 @@ def content_bounds(message: Bytes, position: int, end: int) -> tuple[int, int]:
     if position < end and message[position] < 0x80:
         length, first = int(message[position]), position + 1
     else:
-        length, first = _varint(message, position, end)
+        length, first = read_varint(message, position, end)
     if first < 0 or length < 0 or length > end - first:
         return UNUSUAL, UNUSUAL
     return first, first + length
 
 
 @kernel(allocates=False)
-def _field_end(message: Bytes, position: int, end: int) -> int:
+def field_end(message: Bytes, position: int, end: int) -> int:
     """The end of the field at a position, or UNUSUAL; its tag must have one byte."""
     tag = message[position]
     if tag >= 0x80 or tag < 0x08:
@@ -68,7 +68,7 @@ def _field_end(message: Bytes, position: int, end: int) -> int:
     if wire_type == _DELIMITED:
         return content_bounds(message, position + 1, end)[1]
     if wire_type == _VARINT:
-        return _varint(message, position + 1, end)[1]
+        return read_varint(message, position + 1, end)[1]
     size = 9 if wire_type == _FIXED64 else 5
     if (wire_type != _FIXED64 and wire_type != _FIXED32) or size > end - position:
         return UNUSUAL
@@ -99,7 +99,7 @@ def count_fields(message: Bytes) -> tuple[int, int, int]:
     position, end = 0, len(message)
     n_series = n_others = n_samples = 0
     while position < end:
-        after = _field_end(message, position, end)
+        after = field_end(message, position, end)
         if after < 0:
             return UNUSUAL, 0, 0
         if message[position] == _SERIES:
@@ -122,7 +122,7 @@ def split_points(message: Bytes, piece_bytes: int, ends: Ints) -> tuple[int, int
     position, end, start = 0, len(message), 0
     n_pieces = n_fields = 0
     while position < end:
-        position = _field_end(message, position, end)
+        position = field_end(message, position, end)
         if position < 0:
             return UNUSUAL, 0
         n_fields += 1
@@ -153,7 +153,7 @@ def _read_samples(
                 value = load_word(message, inner + 1)
                 inner += 9
             elif tag == _TIMESTAMP:
-                timestamp, inner = _varint(message, inner + 1, position)
+                timestamp, inner = read_varint(message, inner + 1, position)
                 if inner < 0:
                     return UNUSUAL
             else:
@@ -267,7 +267,7 @@ def decode_samples(
     last_entry = NOT_FOUND
     while position < end:
         start = position
-        position = _field_end(message, start, end)
+        position = field_end(message, start, end)
         if position < 0:
             break
         if message[start] != _SERIES:

@@ -48,8 +48,8 @@ class DecodedWrite:
 
     `invalid_reasons` has a text for each distinct series that Prometheus skips without an error to
     the sender. `refusals` has one for each distinct series and each metadata entry that is too
-    large. `n_received` counts every float sample of the request. Refusals, and histograms, which
-    are not in the batch either, must be reported to the sender.
+    large; `n_undescribed` are further ones. `n_received` counts every float sample of the request.
+    Refusals, and histograms, which are not in the batch either, must be reported to the sender.
     """
 
     batch: WriteBatch
@@ -58,6 +58,8 @@ class DecodedWrite:
     n_histograms: int = 0
     invalid_reasons: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
+    n_undescribed: int = 0
+    n_start_timestamps: int = 0
 
 
 def split_write_request(message: bytes, max_series: int) -> list[bytes]:

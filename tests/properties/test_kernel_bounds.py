@@ -29,3 +29,17 @@ def test_properties_hold_with_bounds_checks() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_symbols_are_written_out_within_bounds() -> None:
+    """As Python, whose arrays check every index; compiling these kernels again takes longer."""
+    module = "tests/properties/test_symbols.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", module],
+        cwd=ROOT,
+        env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-4000:]

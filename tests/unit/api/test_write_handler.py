@@ -76,11 +76,6 @@ async def test_headers_may_be_missing(service: Service) -> None:
             "got application/x-protobuf;proto=x content type; unknown remote write protobuf "
             "message x, supported: prometheus.WriteRequest, io.prometheus.write.v2.Request",
         ),
-        (
-            {"Content-Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"},
-            "io.prometheus.write.v2.Request (remote write 2.0) is not supported by this server "
-            "yet; configure protobuf_message: prometheus.WriteRequest",
-        ),
     ],
 )
 async def test_other_media_are_415_whatever_the_body(

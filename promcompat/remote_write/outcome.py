@@ -1,0 +1,74 @@
+"""What became of a remote-write request: what was stored, and what the sender is told."""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from promcompat.core.errors import WriteRejectedError
+from promcompat.remote_write.decoder import DecodedWrite
+from promcompat.remote_write.negotiation import WriteMessage
+
+_REASONS_SHOWN: Final = 10
+_WRITTEN: Final = "X-Prometheus-Remote-Write-{}-Written"
+
+
+@dataclass(slots=True)
+class WriteOutcome:
+    """Counts of what was written, and texts for what was not. `message` is None until it is known.
+
+    Repeats of samples that were stored before count as written: senders send a whole request again
+    after a failure.
+    """
+
+    message: WriteMessage | None = None
+    n_samples_written: int = 0
+    n_histograms: int = 0
+    n_refused: int = 0
+    rejections: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)
+    is_decoded: bool = False
+
+    def add(self, decoded: DecodedWrite) -> None:
+        """Note what a part of the request has that is not in its batch."""
+        self.is_decoded = True
+        self.n_histograms += decoded.n_histograms
+        self.n_refused += len(decoded.refusals) + decoded.n_undescribed
+        self.refusals += decoded.refusals[: _REASONS_SHOWN - len(self.refusals)]
+
+    def add_rejection(self, n_rows: int, error: WriteRejectedError) -> None:
+        """Note that a batch was stored but for some rows."""
+        self.n_samples_written += n_rows - len({*error.rows, *error.refused})
+        self.rejections.append(str(error))
+
+    def report(self) -> None:
+        """Raises WriteRejectedError if part of the request was not stored."""
+        lines = self.rejections[:_REASONS_SHOWN]
+        if self.n_refused:
+            # Version 1.0 skips invalid series without an error, as Prometheus does.
+            fault = "are invalid or exceed" if self.message is WriteMessage.V2 else "exceed"
+            lines.append(
+                f"{self.n_refused} series or metadata entries {fault} a limit and were not stored; "
+                "the rest of the request was stored:"
+            )
+            lines += self.refusals
+        if self.n_histograms:
+            lines.append(
+                f"native histograms are not supported by this server yet: {self.n_histograms} "
+                "histogram samples were not stored; float samples were stored"
+            )
+        if lines:
+            raise WriteRejectedError("\n".join(lines))
+
+    def headers(self, status: int) -> dict[str, str]:
+        """The headers that count what was written.
+
+        Version 2.0 demands them. Without them, a sender of version 1.0 takes everything as written
+        after 2xx, and nothing after 400: so a 400 has them in both versions, if part of the request
+        may have been stored. After 5xx the sender sends everything again, so nothing counts.
+        """
+        if self.message is None:
+            return {}
+        if self.message is WriteMessage.V1 and not (status == 400 and self.is_decoded):
+            return {}
+        counts = {"Samples": self.n_samples_written, "Histograms": 0, "Exemplars": 0}
+        is_kept = status < 500
+        return {_WRITTEN.format(what): str(n if is_kept else 0) for what, n in counts.items()}

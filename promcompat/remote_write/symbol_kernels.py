@@ -1,0 +1,471 @@
+"""The kernels of remote write 2.0: they write its series out as those of remote write 1.0.
+
+A series of version 2.0 names its labels by numbers of the request's symbols. Written out, its
+labels are the key under which the series is known already, whatever version its sender speaks.
+
+The kernels take any bytes: every position is compared with the end of the message that encloses it.
+What is malformed or written in an unusual way is NOT_CANONICAL;
+`promcompat.remote_write.request_v2` parses it by the protobuf library, and writes it as usual.
+"""
+
+import numpy as np
+
+from promcompat.core.compiled_kernels import kernel
+from promcompat.core.series_table_kernels import load_word
+from promcompat.remote_write.decode_kernels import (
+    UNUSUAL,
+    Bytes,
+    Ints,
+    content_bounds,
+    field_end,
+    read_varint,
+)
+
+_SYMBOL, _SERIES = 0x22, 0x2A
+"""The tags of a Request."""
+_REFS, _SAMPLE, _HISTOGRAM, _EXEMPLAR, _METADATA = 0x0A, 0x12, 0x1A, 0x22, 0x2A
+_UNPACKED_REF = 0x08
+"""The tags of a TimeSeries."""
+_VALUE, _TIMESTAMP, _START_TIMESTAMP = 0x09, 0x10, 0x18
+"""The tags of a Sample."""
+_EXEMPLAR_VALUE, _EXEMPLAR_TIMESTAMP = 0x11, 0x18
+_TYPE, _HELP_REF, _UNIT_REF = 0x08, 0x18, 0x20
+_OUT_SERIES, _OUT_LABEL, _OUT_SAMPLE, _OUT_EXEMPLAR = 0x0A, 0x0A, 0x12, 0x1A
+_OUT_NAME, _OUT_TEXT = 0x0A, 0x12
+_METRIC_NAME = np.uint64(int.from_bytes(b"__name__", "little"))
+_MAX_EXEMPLAR_BYTES = 512
+"""The labels of an exemplar have at most 128 characters."""
+
+(
+    FINE,
+    NOT_CANONICAL,
+    ODD_REFS,
+    REF_OUTSIDE,
+    METADATA_REF_OUTSIDE,
+    NO_SAMPLES,
+    LABELS_TOO_LONG,
+    EXEMPLAR_REFS,
+) = range(8)
+"""What is wrong with a series; with EXEMPLAR_REFS only with an exemplar of it."""
+N_SAMPLES, N_HISTOGRAMS, N_EXEMPLARS, N_LONG_EXEMPLARS, N_START_TIMESTAMPS = range(5)
+"""The places of the counts in the argument `totals`."""
+N_TOTALS = 5
+(
+    _REFS_FIRST,
+    _REFS_END,
+    _META_FIRST,
+    _META_END,
+    _LABEL_BYTES,
+    _NAME_REF,
+    _OUT_BYTES,
+    _SAMPLES,
+    _HISTOGRAMS,
+    _EXEMPLARS,
+    _LONG_EXEMPLARS,
+    _STARTS,
+    _BAD_EXEMPLARS,
+) = range(13)
+N_SCRATCH = 13
+"""The elements of the argument `scratch`, which describes the series at hand."""
+
+
+@kernel(
+    "UniTuple(i8, 2)(Array(u1, 1, 'C', readonly=True), i8[:, ::1], i8[:, ::1])", allocates=False
+)
+def find_parts(message: Bytes, symbols: Ints, series: Ints) -> tuple[int, int]:
+    """How many symbols and series a Request has; UNUSUAL first if its fields are not as usual.
+
+    `symbols` and `series` get first and end of each, as far as they have room.
+    """
+    position, end = 0, len(message)
+    n_symbols = n_series = 0
+    while position < end:
+        start = position
+        position = field_end(message, start, end)
+        if position < 0:
+            return UNUSUAL, 0
+        tag = message[start]
+        if tag != _SYMBOL and tag != _SERIES:
+            continue
+        first, _ = content_bounds(message, start + 1, end)
+        if tag == _SYMBOL:
+            if n_symbols < len(symbols):
+                symbols[n_symbols, 0], symbols[n_symbols, 1] = first, position
+            n_symbols += 1
+        else:
+            if n_series < len(series):
+                series[n_series, 0], series[n_series, 1] = first, position
+            n_series += 1
+    return n_symbols, n_series
+
+
+@kernel(allocates=False)
+def _varint_size(number: int) -> int:
+    size = 1
+    while number > 0x7F:
+        number >>= 7
+        size += 1
+    return size
+
+
+@kernel(allocates=False)
+def _field_size(length: int) -> int:
+    """The bytes of a field whose content has a length."""
+    return 1 + _varint_size(length) + length
+
+
+@kernel(allocates=False)
+def _put_varint(out: Bytes, at: int, number: int) -> int:
+    while number > 0x7F:
+        out[at] = number & 0x7F | 0x80
+        number >>= 7
+        at += 1
+    out[at] = number
+    return at + 1
+
+
+@kernel(allocates=False)
+def _copy(message: Bytes, first: int, end: int, out: Bytes, at: int) -> int:
+    for position in range(first, end):
+        out[at] = message[position]
+        at += 1
+    return at
+
+
+@kernel(allocates=False)
+def _text_size(length: int) -> int:
+    """The bytes of a text field in one of a label; an empty one is left out."""
+    return _field_size(length) if length else 0
+
+
+@kernel(allocates=False)
+def _labels_size(
+    message: Bytes, first: int, end: int, symbols: Ints, scratch: Ints
+) -> tuple[int, int]:
+    """What is wrong with packed references to labels, and the bytes of these labels as fields.
+
+    The reference of the metric's name goes into `scratch`.
+    """
+    scratch[_NAME_REF] = UNUSUAL
+    size = name_bytes = 0
+    is_name, is_metric = True, False
+    outside = False
+    while first < end:
+        ref, first = read_varint(message, first, end)
+        if first < 0 or ref < 0 or ref > 0xFFFFFFFF:
+            return NOT_CANONICAL, 0
+        if ref >= len(symbols):
+            outside, is_name = True, not is_name
+            continue
+        start, length = symbols[ref, 0], symbols[ref, 1] - symbols[ref, 0]
+        if is_name:
+            name_bytes = _text_size(length)
+            is_metric = length == 8 and load_word(message, start) == _METRIC_NAME
+        else:
+            content = name_bytes + _text_size(length)
+            size += _field_size(content)
+            if is_metric:
+                scratch[_NAME_REF] = ref
+        is_name = not is_name
+    if not is_name:
+        return ODD_REFS, 0
+    return (REF_OUTSIDE, 0) if outside else (FINE, size)
+
+
+@kernel(allocates=False)
+def _put_text(message: Bytes, symbols: Ints, ref: int, tag: int, out: Bytes, at: int) -> int:
+    start, end = symbols[ref, 0], symbols[ref, 1]
+    if start == end:
+        return at
+    out[at] = tag
+    at = _put_varint(out, at + 1, end - start)
+    return _copy(message, start, end, out, at)
+
+
+@kernel(allocates=False)
+def _put_labels(message: Bytes, first: int, end: int, symbols: Ints, out: Bytes, at: int) -> int:
+    """Write the labels whose references `_labels_size` found to be right."""
+    while first < end:
+        name, first = read_varint(message, first, end)
+        value, first = read_varint(message, first, end)
+        content = _text_size(symbols[name, 1] - symbols[name, 0])
+        content += _text_size(symbols[value, 1] - symbols[value, 0])
+        out[at] = _OUT_LABEL
+        at = _put_varint(out, at + 1, content)
+        at = _put_text(message, symbols, name, _OUT_NAME, out, at)
+        at = _put_text(message, symbols, value, _OUT_TEXT, out, at)
+    return at
+
+
+@kernel(allocates=False)
+def _sample_size(message: Bytes, first: int, end: int, scratch: Ints) -> int:
+    """The bytes of a sample without its start timestamp; UNUSUAL if it is not as usual."""
+    size = end - first
+    while first < end:
+        tag, start = message[first], first
+        if tag != _VALUE and tag != _TIMESTAMP and tag != _START_TIMESTAMP:
+            return UNUSUAL
+        first = field_end(message, start, end)
+        if first < 0:
+            return UNUSUAL
+        if tag == _START_TIMESTAMP:
+            size -= first - start
+            scratch[_STARTS] += 1
+    return size
+
+
+@kernel(allocates=False)
+def _put_sample(message: Bytes, first: int, end: int, size: int, out: Bytes, at: int) -> int:
+    out[at] = _OUT_SAMPLE
+    at = _put_varint(out, at + 1, size)
+    while first < end:
+        after = field_end(message, first, end)
+        if message[first] != _START_TIMESTAMP:
+            at = _copy(message, first, after, out, at)
+        first = after
+    return at
+
+
+@kernel(allocates=False)
+def _exemplar_size(
+    message: Bytes, first: int, end: int, symbols: Ints, scratch: Ints
+) -> tuple[int, int]:
+    """What is wrong with an exemplar, and the bytes of its content."""
+    size, n_refs = end - first, 0
+    while first < end:
+        tag, start = message[first], first
+        if tag != _REFS and tag != _EXEMPLAR_VALUE and tag != _EXEMPLAR_TIMESTAMP:
+            return NOT_CANONICAL, 0
+        first = field_end(message, start, end)
+        if first < 0:
+            return NOT_CANONICAL, 0
+        if tag == _REFS:
+            n_refs += 1
+            inner, _ = content_bounds(message, start + 1, end)
+            name_ref = scratch[_NAME_REF]
+            fault, label_bytes = _labels_size(message, inner, first, symbols, scratch)
+            scratch[_NAME_REF] = name_ref
+            if fault != FINE or n_refs > 1:
+                return (NOT_CANONICAL if fault == FINE else fault), 0
+            if label_bytes > _MAX_EXEMPLAR_BYTES:
+                return LABELS_TOO_LONG, 0
+            size += label_bytes - (first - start)
+    return FINE, size
+
+
+@kernel(allocates=False)
+def _put_exemplar(
+    message: Bytes, first: int, end: int, size: int, symbols: Ints, out: Bytes, at: int
+) -> int:
+    out[at] = _OUT_EXEMPLAR
+    at = _put_varint(out, at + 1, size)
+    while first < end:
+        after = field_end(message, first, end)
+        if message[first] == _REFS:
+            inner, _ = content_bounds(message, first + 1, end)
+            at = _put_labels(message, inner, after, symbols, out, at)
+        else:
+            at = _copy(message, first, after, out, at)
+        first = after
+    return at
+
+
+@kernel(allocates=False)
+def _find_labels(message: Bytes, first: int, end: int, symbols: Ints, scratch: Ints) -> int:
+    """Note references, metadata and the size of the labels of a series; what is wrong with it."""
+    for place in range(N_SCRATCH):
+        scratch[place] = 0
+    scratch[_NAME_REF] = UNUSUAL
+    n_refs = n_metadata = 0
+    while first < end:
+        tag, start = message[first], first
+        first = field_end(message, start, end)
+        if first < 0 or tag == _UNPACKED_REF:
+            return NOT_CANONICAL
+        if tag == _REFS:
+            n_refs += 1
+            scratch[_REFS_FIRST], _ = content_bounds(message, start + 1, end)
+            scratch[_REFS_END] = first
+        elif tag == _METADATA:
+            n_metadata += 1
+            scratch[_META_FIRST], _ = content_bounds(message, start + 1, end)
+            scratch[_META_END] = first
+    if n_refs > 1 or n_metadata > 1:
+        return NOT_CANONICAL
+    fault, scratch[_LABEL_BYTES] = _labels_size(
+        message, scratch[_REFS_FIRST], scratch[_REFS_END], symbols, scratch
+    )
+    return fault
+
+
+@kernel(allocates=False)
+def _measure(
+    message: Bytes, first: int, end: int, symbols: Ints, max_label_bytes: int, scratch: Ints
+) -> int:
+    """Fill `scratch` for a series; what is wrong with it."""
+    fault = _find_labels(message, first, end, symbols, scratch)
+    is_too_long = scratch[_LABEL_BYTES] > max_label_bytes
+    size = scratch[_LABEL_BYTES]
+    while first < end and fault != NOT_CANONICAL:
+        tag, start = message[first], first
+        first = field_end(message, start, end)
+        if tag == _HISTOGRAM:
+            scratch[_HISTOGRAMS] += 1
+            continue
+        if tag != _SAMPLE and tag != _EXEMPLAR:
+            continue
+        inner, _ = content_bounds(message, start + 1, end)
+        if tag == _SAMPLE:
+            scratch[_SAMPLES] += 1
+            content = _sample_size(message, inner, first, scratch)
+            if content < 0:
+                return NOT_CANONICAL
+        else:
+            scratch[_EXEMPLARS] += 1
+            wrong, content = _exemplar_size(message, inner, first, symbols, scratch)
+            if wrong == NOT_CANONICAL:
+                return NOT_CANONICAL
+            if wrong != FINE:
+                scratch[_LONG_EXEMPLARS] += wrong == LABELS_TOO_LONG
+                scratch[_BAD_EXEMPLARS] += wrong != LABELS_TOO_LONG
+                continue
+        size += _field_size(content)
+    scratch[_OUT_BYTES] = size
+    if fault == FINE and is_too_long:
+        return LABELS_TOO_LONG
+    if fault == FINE and not (scratch[_SAMPLES] or scratch[_HISTOGRAMS] or scratch[_EXEMPLARS]):
+        return NO_SAMPLES
+    return fault
+
+
+@kernel(allocates=False)
+def _put_series(
+    message: Bytes, first: int, end: int, symbols: Ints, scratch: Ints, out: Bytes, at: int
+) -> int:
+    """Write a series of which `_measure` found nothing wrong."""
+    out[at] = _OUT_SERIES
+    at = _put_varint(out, at + 1, scratch[_OUT_BYTES])
+    at = _put_labels(message, scratch[_REFS_FIRST], scratch[_REFS_END], symbols, out, at)
+    for wanted in (_SAMPLE, _EXEMPLAR):
+        position = first
+        while position < end:
+            tag, start = message[position], position
+            position = field_end(message, start, end)
+            if tag != wanted:
+                continue
+            inner, _ = content_bounds(message, start + 1, end)
+            if tag == _SAMPLE:
+                size = _sample_size(message, inner, position, scratch)
+                at = _put_sample(message, inner, position, size, out, at)
+                continue
+            wrong, size = _exemplar_size(message, inner, position, symbols, scratch)
+            if wrong == FINE:
+                at = _put_exemplar(message, inner, position, size, symbols, out, at)
+    return at
+
+
+@kernel(allocates=False)
+def _read_metadata(
+    message: Bytes, first: int, end: int, n_symbols: int, metadata: Ints, line: int
+) -> int:
+    """Fill a line of `metadata` after its first column; what is wrong with it."""
+    metadata[line, 1] = metadata[line, 2] = metadata[line, 3] = 0
+    while first < end:
+        tag = message[first]
+        if tag != _TYPE and tag != _HELP_REF and tag != _UNIT_REF:
+            return NOT_CANONICAL
+        number, first = read_varint(message, first + 1, end)
+        if first < 0 or number < 0 or number > 0xFFFFFFFF:
+            return NOT_CANONICAL
+        if tag == _TYPE:
+            metadata[line, 1] = number
+        elif number >= n_symbols:
+            return METADATA_REF_OUTSIDE
+        else:
+            metadata[line, 2 if tag == _HELP_REF else 3] = number
+    return FINE
+
+
+@kernel(allocates=False)
+def _examine(
+    message: Bytes,
+    first: int,
+    end: int,
+    symbols: Ints,
+    max_label_bytes: int,
+    metadata: Ints,
+    line: int,
+    scratch: Ints,
+) -> tuple[int, int]:
+    """What is wrong with a series, and how many lines of metadata it has (0 or 1)."""
+    fault = _measure(message, first, end, symbols, max_label_bytes, scratch)
+    meta_first, meta_end = scratch[_META_FIRST], scratch[_META_END]
+    if fault != FINE or meta_first == meta_end:
+        return fault, 0
+    metadata[line, 0] = scratch[_NAME_REF]
+    fault = _read_metadata(message, meta_first, meta_end, len(symbols), metadata, line)
+    is_empty = metadata[line, 1] == 0 and metadata[line, 2] == 0 and metadata[line, 3] == 0
+    return fault, int(fault == FINE and not is_empty)
+
+
+@kernel(allocates=False)
+def _count(scratch: Ints, totals: Ints) -> None:
+    totals[N_SAMPLES] += scratch[_SAMPLES]
+    totals[N_HISTOGRAMS] += scratch[_HISTOGRAMS]
+    totals[N_EXEMPLARS] += scratch[_EXEMPLARS]
+    totals[N_LONG_EXEMPLARS] += scratch[_LONG_EXEMPLARS]
+    totals[N_START_TIMESTAMPS] += scratch[_STARTS]
+
+
+@kernel(
+    "UniTuple(i8, 4)(Array(u1, 1, 'C', readonly=True), i8[:, ::1], i8[:, ::1], i8, i8, u1[::1],"
+    " i8[:, ::1], i8[:, ::1], i8[::1], i8[::1])",
+    allocates=False,
+)
+def write_out(
+    message: Bytes,
+    symbols: Ints,
+    series: Ints,
+    first_series: int,
+    max_label_bytes: int,
+    out: Bytes,
+    faults: Ints,
+    metadata: Ints,
+    totals: Ints,
+    scratch: Ints,
+) -> tuple[int, int, int, int]:
+    """Write series from `first_series` on as a WriteRequest of version 1.0 into `out`.
+
+    Returns the number of the next series, the bytes written, and the lines of `faults` and
+    `metadata`. It ends when an output is full, and before a series that is NOT_CANONICAL, for which
+    it adds a fault. If not even the first series fits, nothing is written, and the second number
+    is how many bytes `out` needs. `faults` has series and fault, `metadata` the symbols of the
+    metric's name (UNUSUAL: it has none), type, and symbols of help and unit. `totals` counts what
+    the series have that were read, faulty ones included. Histograms are only counted.
+    """
+    at = n_faults = n_metadata = 0
+    number = first_series
+    while number < len(series) and n_faults < len(faults) and n_metadata < len(metadata):
+        first, end = series[number, 0], series[number, 1]
+        fault, n_lines = _examine(
+            message, first, end, symbols, max_label_bytes, metadata, n_metadata, scratch
+        )
+        size = scratch[_OUT_BYTES]
+        is_written = fault == FINE and size > scratch[_LABEL_BYTES]
+        if is_written and at + _field_size(size) > len(out):
+            if at == 0:
+                return number, _field_size(size), 0, 0
+            break
+        if fault == FINE and scratch[_BAD_EXEMPLARS]:
+            fault = EXEMPLAR_REFS
+        if fault != FINE:
+            faults[n_faults, 0], faults[n_faults, 1] = number, fault
+            n_faults += 1
+        if fault == NOT_CANONICAL:
+            break
+        _count(scratch, totals)
+        if is_written:
+            at = _put_series(message, first, end, symbols, scratch, out, at)
+        n_metadata += n_lines
+        number += 1
+    return number, at, n_faults, n_metadata

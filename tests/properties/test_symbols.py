@@ -1,0 +1,165 @@
+"""Requests of version 2.0 hold, written out, what the protobuf library reads in them."""
+
+from dataclasses import dataclass, field
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from promcompat.core.errors import BadDataError
+from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.remote_write.remote_pb2 import Label, WriteRequest
+from promcompat.remote_write.remote_pb2 import TimeSeries as SeriesV1
+from promcompat.remote_write.remote_v2_pb2 import Exemplar, Metadata, Request, Sample, TimeSeries
+from promcompat.remote_write.request_v2 import SymbolRequest
+from tests.factories import encode_field, encode_varint
+
+LIMIT = 1 << 20
+
+
+@dataclass
+class Expected:
+    """Labels, samples and exemplars of the series that are right, and counts of the rest."""
+
+    series: list[tuple[list[tuple[bytes, bytes]], list[tuple[int, int]], list[bytes]]] = field(
+        default_factory=list
+    )
+    n_faults: int = 0
+    n_samples: int = 0
+    n_histograms: int = 0
+    n_starts: int = 0
+
+
+def _labels(refs: list[int], symbols: list[bytes]) -> list[tuple[bytes, bytes]] | None:
+    if len(refs) % 2 or any(ref >= len(symbols) for ref in refs):
+        return None
+    return [(symbols[a], symbols[b]) for a, b in zip(refs[::2], refs[1::2], strict=True)]
+
+
+def _read(message: bytes) -> Expected | None:
+    """None if the message is malformed."""
+    expected = Expected()
+    try:
+        request = Request.FromString(message)
+        parsed = [TimeSeries.FromString(wire) for wire in request.timeseries]
+    except DecodeError:
+        return None
+    symbols = list(request.symbols)
+    for series in parsed:
+        expected.n_histograms += len(series.histograms)
+        labels = _labels(list(series.labels_refs), symbols)
+        meta = series.metadata
+        exemplars = [_labels(list(item.labels_refs), symbols) for item in series.exemplars]
+        if (
+            labels is None
+            or max(meta.help_ref, meta.unit_ref) >= max(1, len(symbols))
+            or (not symbols and series.HasField("metadata") and _names_a_symbol(series))
+        ):
+            expected.n_faults += 1
+            continue
+        if not (series.samples or series.histograms or series.exemplars):
+            expected.n_faults += 1
+            continue
+        expected.n_faults += any(found is None for found in exemplars)
+        kept = [
+            SeriesV1(
+                labels=[Label(name=n, value=v).SerializeToString() for n, v in found]
+            ).SerializeToString()
+            for found in exemplars
+            if found is not None
+        ]
+        samples = [(sample.timestamp, sample.value) for sample in series.samples]
+        if samples or kept:
+            expected.series.append((labels, samples, kept))
+    return expected
+
+
+def _names_a_symbol(series: TimeSeries) -> bool:
+    return bool(series.metadata.help_ref or series.metadata.unit_ref)
+
+
+def _written(message: bytes) -> Expected:
+    request, found = SymbolRequest(message, DEFAULT_LABEL_LIMITS, LIMIT, LIMIT), Expected()
+    while not request.is_done:
+        piece = request.next_piece()
+        found.n_faults += piece.n_faults
+        found.n_histograms += piece.n_histograms
+        for wire in WriteRequest.FromString(piece.message).timeseries:
+            series = SeriesV1.FromString(wire)
+            labels = [Label.FromString(label) for label in series.labels]
+            found.series.append(
+                (
+                    [(label.name, label.value) for label in labels],
+                    [(sample.timestamp, sample.value) for sample in series.samples],
+                    [
+                        SeriesV1(labels=SeriesV1.FromString(item).labels).SerializeToString()
+                        for item in series.exemplars
+                    ],
+                )
+            )
+    return found
+
+
+def _check(message: bytes) -> None:
+    expected = _read(message)
+    if expected is None:
+        with pytest.raises(BadDataError):
+            _written(message)
+        return
+    assert _written(message) == expected
+
+
+texts = st.binary(max_size=4) | st.sampled_from([b"", b"__name__", b"x" * 60])
+refs = st.lists(st.integers(0, 6), max_size=6)
+words = st.integers(0, (1 << 64) - 1)
+times = st.integers(-(1 << 63), (1 << 63) - 1)
+samples = st.builds(
+    Sample, value=words, timestamp=times, start_timestamp=st.sampled_from([0, 0, 5])
+)
+exemplars = st.builds(Exemplar, labels_refs=refs, value=words, timestamp=times)
+series = st.builds(
+    TimeSeries,
+    labels_refs=refs,
+    samples=st.lists(samples, max_size=2),
+    histograms=st.lists(st.binary(max_size=3), max_size=1),
+    exemplars=st.lists(exemplars, max_size=2),
+    metadata=st.none() | st.builds(Metadata, type=st.integers(0, 9), help_ref=st.integers(0, 7)),
+    created_timestamp=st.sampled_from([0, 0, 7]),
+).map(lambda message: message.SerializeToString())
+odd_fields = st.one_of(
+    st.builds(encode_field, st.sampled_from([1, 2, 3, 4, 5, 9, 16]), st.binary(max_size=6)),
+    st.builds(lambda number: b"\x08" + encode_varint(number), st.integers(0, 1 << 40)),
+    st.builds(lambda number: b"\x30" + encode_varint(number), words),
+    st.sampled_from([b"\x00", b"\x0b\x0c", b"\x0f", b"\x12\x80\x00", b"\x8a\x00\x00"]),
+    st.binary(max_size=5),
+)
+odd_series = st.lists(st.one_of(series, series, odd_fields), max_size=4).map(b"".join)
+messages = st.lists(
+    st.one_of(
+        st.builds(encode_field, st.just(4), texts),
+        st.builds(encode_field, st.just(4), texts),
+        st.builds(encode_field, st.just(5), series),
+        st.builds(encode_field, st.just(5), odd_series),
+        odd_fields,
+    ),
+    max_size=9,
+).map(b"".join)
+
+
+@settings(max_examples=500)
+@given(messages)
+def test_series_are_written_out_as_the_protobuf_library_reads_them(message: bytes) -> None:
+    _check(message)
+
+
+@settings(max_examples=200)
+@given(messages, st.data())
+def test_damaged_messages_are_read_as_the_protobuf_library_reads_them(
+    message: bytes, data: st.DataObject
+) -> None:
+    if not message:
+        return
+    start = data.draw(st.integers(0, len(message) - 1))
+    end = data.draw(st.integers(start, len(message)))
+    _check(message[:start] + data.draw(st.binary(max_size=3)) + message[end:])

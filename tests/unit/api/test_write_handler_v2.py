@@ -1,0 +1,109 @@
+"""Remote write 2.0 over HTTP, and what both versions say of partial writes."""
+
+import io
+
+from aiohttp import ClientResponse
+
+from promcompat.core.errors import OverloadedError
+from promcompat.core.model import WriteBatch
+from tests.factories import encode_field
+from tests.fakes import InMemoryStore
+from tests.http_service import NOW_MS, Service
+from tests.unit.api.conftest import StartService
+from tests.unit.api.test_write_handler import HEADERS, UP, stored_series
+from tests.wire import encode_request, encode_series
+from tests.wire_v2 import V2_HEADERS, RequestV2
+
+
+async def write(
+    service: Service, body: bytes, headers: dict[str, str] = V2_HEADERS
+) -> ClientResponse:
+    return await service.post("/api/v1/write", data=io.BytesIO(body), headers=headers)
+
+
+def written(response: ClientResponse) -> tuple[str | None, ...]:
+    """The three headers: samples, histograms, exemplars."""
+    names = ("Samples", "Histograms", "Exemplars")
+    return tuple(
+        response.headers.get(f"X-Prometheus-Remote-Write-{name}-Written") for name in names
+    )
+
+
+async def test_samples_are_stored_and_counted(service: Service) -> None:
+    request = RequestV2()
+    request.add(UP, (NOW_MS - 1, 1.0), (NOW_MS, 2.0), metadata=(2, "a help", ""))
+    response = await write(service, request.body())
+    assert (response.status, await response.read(), written(response)) == (
+        204,
+        b"",
+        ("2", "0", "0"),
+    )
+    assert await stored_series(service) == [dict(UP)]
+    _, answer = await service.ask("metadata")
+    assert answer["data"] == {"up": [{"type": "gauge", "help": "a help", "unit": ""}]}
+
+
+async def test_repeated_samples_count_as_written(service: Service) -> None:
+    request = RequestV2()
+    request.add(UP, (NOW_MS, 1.0))
+    for _ in range(2):
+        response = await write(service, request.body())
+        assert (response.status, written(response)) == (204, ("1", "0", "0"))
+
+
+async def test_what_is_wrong_is_told_and_the_rest_is_stored(service: Service) -> None:
+    request = RequestV2()
+    request.add(UP, (NOW_MS, 1.0))
+    request.add([("job", "a")], (NOW_MS, 1.0))
+    request.add([("__name__", "h")], n_histograms=2)
+    request.add([("__name__", "late")], (NOW_MS + 3_600_000, 1.0), (NOW_MS, 1.0))
+    response = await write(service, request.body())
+    assert (response.status, written(response)) == (400, ("2", "0", "0"))
+    text = await response.text()
+    assert "out of bounds: timestamp is too far in the future" in text
+    assert 'invalid metric name or labels, got {job="a"}' in text
+    assert "2 histogram samples were not stored; float samples were stored" in text
+    assert {found["__name__"] for found in await stored_series(service)} == {"up", "late"}
+
+
+async def test_malformed_requests_are_400_and_nothing_is_written(service: Service) -> None:
+    request = RequestV2()
+    request.add(UP, (NOW_MS, 1.0))
+    request.series.append(b"\x12\x80")
+    response = await write(service, request.body())
+    assert (response.status, written(response)) == (400, ("0", "0", "0"))
+    assert "cannot decode io.prometheus.write.v2.Request" in await response.text()
+    assert await stored_series(service) == []
+
+
+async def test_a_body_of_version_1_is_no_data(service: Service) -> None:
+    """Prometheus takes 2xx with zeros as a failure, so a wrong setting is noticed."""
+    response = await write(service, encode_request([encode_series(UP, (NOW_MS, 1.0))]))
+    assert (response.status, written(response)) == (204, ("0", "0", "0"))
+    assert await stored_series(service) == []
+
+
+async def test_a_failure_that_is_repeated_counts_nothing(start_service: StartService) -> None:
+    class Full(InMemoryStore):
+        async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
+            raise OverloadedError("full")
+
+    request = RequestV2()
+    request.add(UP, (NOW_MS, 1.0))
+    response = await write(await start_service(Full()), request.body())
+    assert (response.status, written(response)) == (503, ("0", "0", "0"))
+    assert response.headers["Retry-After"] == "1"
+
+
+async def test_headers_of_other_failures_say_nothing(service: Service) -> None:
+    response = await write(service, b"", V2_HEADERS | {"Content-Encoding": "gzip"})
+    assert (response.status, written(response)) == (415, (None, None, None))
+
+
+async def test_a_histogram_in_version_1_fails_alone(service: Service) -> None:
+    """Prometheus counts by these headers what a 400 did not store, whatever the version."""
+    histogram = encode_series([("__name__", "h")]) + encode_field(4, b"\x18\x00")
+    series = [encode_series(UP, (NOW_MS, 1.0)), histogram]
+    response = await write(service, encode_request(series), HEADERS)
+    assert (response.status, written(response)) == (400, ("1", "0", "0"))
+    assert "1 histogram samples were not stored" in await response.text()

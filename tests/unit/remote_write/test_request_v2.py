@@ -1,0 +1,139 @@
+"""Requests of remote write 2.0: their labels, metadata and faults."""
+
+import numpy as np
+import pytest
+
+from promcompat.core.errors import BadDataError
+from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.model import MetricMetadata
+from promcompat.remote_write.decoder import DecodedWrite
+from promcompat.remote_write.remote_v2_pb2 import Metadata, Request, Sample, TimeSeries
+from promcompat.remote_write.request_v2 import SymbolPieces, SymbolRequest, family_of
+from tests.factories import encode_labels
+from tests.known_series import NOTHING_KNOWN, known_series
+from tests.wire_v2 import RequestV2
+
+LIMIT = 1 << 20
+UP = (("__name__", "up"), ("job", "a"))
+
+
+def decode(request: RequestV2, known=NOTHING_KNOWN) -> DecodedWrite:  # type: ignore[no-untyped-def]
+    body = request.body()
+    pieces = SymbolPieces(body, len(body), LIMIT)
+    decoded = pieces.decode(known, DEFAULT_LABEL_LIMITS, LIMIT)
+    assert not pieces.advance()
+    return decoded
+
+
+def test_series_are_those_that_senders_of_version_1_made_known() -> None:
+    request = RequestV2()
+    request.add(UP, (1_000, 1.5), (2_000, 0x7FF0000000000002), start_ms=500)
+    decoded = decode(request, known_series([encode_labels(UP)]))
+    batch = decoded.batch
+    assert (batch.series_ids.tolist(), batch.timestamps.tolist()) == ([100, 100], [1_000, 2_000])
+    assert batch.values.view(np.uint64).tolist() == [0x3FF8000000000000, 0x7FF0000000000002]
+    assert (decoded.n_received, decoded.n_start_timestamps, decoded.refusals) == (2, 2, ())
+
+
+def test_metadata_is_that_of_families_and_comes_once() -> None:
+    request = RequestV2()
+    for name, kind in (("h_bucket", 3), ("h_sum", 3), ("s_count", 5), ("c_total", 1), ("_sum", 3)):
+        for instance in ("a", "b"):
+            request.add(
+                [("__name__", name), ("instance", instance)],
+                (1, 1.0),
+                metadata=(kind, f"help {kind}", "s"),
+            )
+    request.add([("__name__", "new")], (1, 1.0), metadata=(1 << 31, "", ""))
+    assert sorted(decode(request).batch.metadata, key=lambda entry: entry.family) == [
+        MetricMetadata("_sum", "histogram", "help 3", "s"),
+        MetricMetadata("c_total", "counter", "help 1", "s"),
+        MetricMetadata("h", "histogram", "help 3", "s"),
+        MetricMetadata("new", "unknown", "", ""),
+        MetricMetadata("s", "summary", "help 5", "s"),
+    ]
+
+
+def test_only_histograms_and_summaries_have_families_of_other_names() -> None:
+    assert family_of(b"x_sum", 3) == family_of(b"x_sum", 5) == b"x"
+    assert family_of(b"x_sum", 1) == b"x_sum"
+    assert family_of(b"x_bucket", 5) == b"x_bucket"
+
+
+def test_faults_are_told_in_the_words_of_prometheus_and_the_rest_is_decoded() -> None:
+    sample = [Sample(value=1, timestamp=1)]
+    series = [
+        TimeSeries(labels_refs=[1, 2, 3], samples=sample),
+        TimeSeries(labels_refs=[9, 2], samples=sample),
+        TimeSeries(labels_refs=[1, 2], samples=sample, metadata=Metadata(help_ref=7)),
+        TimeSeries(labels_refs=[1, 2], samples=sample, metadata=Metadata(unit_ref=8)),
+        TimeSeries(labels_refs=[1, 2, 3, 4]),
+        TimeSeries(labels_refs=[3, 4], samples=sample),
+        TimeSeries(labels_refs=[1, 2], samples=sample),
+    ]
+    request = RequestV2(["", "__name__", "up", "job", "a"], [s.SerializeToString() for s in series])
+    decoded = decode(request)
+    assert decoded.refusals == (
+        "parsing labels for series [1 2 3]: invalid labelRefs length 3",
+        "parsing labels for series [9 2]: labelRefs 9 (name) = 2 (value) outside of symbols table "
+        "(size 5)",
+        "parsing metadata for series [1 2]: metadata help_ref 7 outside of symbols table (size 5)",
+        "parsing metadata for series [1 2]: metadata unit_ref 8 outside of symbols table (size 5)",
+        'TimeSeries must contain at least one sample or histogram for series {__name__="up", '
+        'job="a"}',
+        'invalid metric name or labels, got {job="a"}',
+    )
+    assert len(decoded.batch) == 1
+
+
+def test_histograms_are_counted_and_take_nothing_from_the_floats_beside_them() -> None:
+    request = RequestV2()
+    request.add(UP, (1, 1.0))
+    request.add([("__name__", "h")], n_histograms=3)
+    decoded = decode(request)
+    assert (len(decoded.batch), decoded.n_histograms, decoded.refusals) == (1, 3, ())
+
+
+def test_series_with_only_an_exemplar_are_no_fault() -> None:
+    request = RequestV2()
+    request.add(UP, exemplars=[([("trace_id", "x")], 1.0, 1)])
+    request.add(UP, exemplars=[([("trace_id", "x" * 600)], 1.0, 1)])
+    decoded = decode(request)
+    assert (len(decoded.batch), decoded.n_exemplars, decoded.refusals) == (0, 2, ())
+
+
+def test_large_requests_are_read_in_pieces_that_hold_every_series_once() -> None:
+    request = RequestV2()
+    long_value = "v" * 2_000
+    for number in range(1_500):
+        pairs = [("__name__", "m"), ("long", long_value), ("number", str(number))]
+        request.add(pairs, (number, 1.0))
+    opened = SymbolRequest(request.message(), DEFAULT_LABEL_LIMITS, LIMIT, LIMIT)
+    pieces = []
+    while not opened.is_done:
+        pieces.append(opened.next_piece().message)
+    assert len(pieces) == 3
+    assert sum(piece.count(long_value.encode()) for piece in pieces) == 1_500
+
+
+def test_what_is_larger_written_out_than_any_request_may_be_is_refused() -> None:
+    request = RequestV2()
+    for _ in range(500):
+        request.add([("__name__", "m"), ("long", "v" * 2_000)], (1, 1.0))
+    opened = SymbolRequest(request.message(), DEFAULT_LABEL_LIMITS, LIMIT, 100_000)
+    with pytest.raises(BadDataError, match="take more than 400000 bytes"):
+        opened.next_piece()
+
+
+def test_labels_beyond_every_limit_are_refused_before_they_are_written_out() -> None:
+    request = RequestV2()
+    request.add([("__name__", "m"), *((f"l{n}", "v" * 60_000) for n in range(5))], (1, 1.0))
+    (refusal,) = decode(request).refusals
+    assert refusal.startswith("the labels of a series take more than")
+
+
+@pytest.mark.parametrize(("n_symbols", "n_series"), [(41, 1), (1, 11)])
+def test_the_number_of_symbols_and_series_is_bounded(n_symbols: int, n_series: int) -> None:
+    message = Request(symbols=[b""] * n_symbols, timeseries=[b""] * n_series).SerializeToString()
+    with pytest.raises(BadDataError, match="more than"):
+        SymbolRequest(message, DEFAULT_LABEL_LIMITS, 10, LIMIT)
