@@ -326,9 +326,11 @@ class RemediationMetrics:
 
 
 _ALERTING_COUNTERS = {
-    "rule_evaluations": "Evaluations of alert rules.",
+    "rule_evaluations": "Evaluations of rules.",
     "rule_evaluation_failures": "Evaluations that ended in an error.",
-    "rule_evaluation_seconds": "Time spent evaluating alert rules.",
+    "rule_evaluations_missed": "Evaluations that were skipped because earlier ones took too long "
+    "or no process ran.",
+    "rule_evaluation_seconds": "Time spent evaluating rules.",
     "breaches_handled": "Changes of breach levels read from the outbox.",
     "notifications_sent": "Alerts that receivers accepted.",
     "notifications_failed": "Alerts that receivers did not accept; they are sent again.",

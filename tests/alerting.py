@@ -18,7 +18,7 @@ from promcompat.alerting.rules import RuleService
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.core.alert_ports import ReceiverDepth
-from promcompat.core.alerts import AlertRule
+from promcompat.core.alerts import Rule
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import EvalRange, Labels
@@ -231,7 +231,7 @@ async def running_alerting(
             await pool.close()
 
 
-def make_rule(name: str = "R", expr: str = "m > 5", **changes: Any) -> AlertRule:
+def make_rule(name: str = "R", expr: str = "m > 5", **changes: Any) -> Rule:
     """A rule that is evaluated every ten seconds."""
     values: dict[str, Any] = {
         "id": 0,
@@ -248,7 +248,7 @@ def make_rule(name: str = "R", expr: str = "m > 5", **changes: Any) -> AlertRule
         "remediation": None,
         "version": 0,
     }
-    return AlertRule(**values | changes)
+    return Rule(**values | changes)
 
 
 def make_threshold(**changes: Any) -> AlertThreshold:

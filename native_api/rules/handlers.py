@@ -21,7 +21,7 @@ from native_api.rules.payloads import (
     RulePayload,
     RuleReply,
 )
-from promcompat.core.alerts import AlertRule, RuleEvaluation
+from promcompat.core.alerts import Rule, RuleEvaluation
 from promcompat.core.errors import PreconditionFailedError
 
 
@@ -35,7 +35,7 @@ async def handle_list_rules(call: Call[RuleListQuery, None]) -> web.Response:
     return json_response(call.request, body)
 
 
-def _list_json(rules: Sequence[AlertRule], evaluations: Mapping[int, RuleEvaluation]) -> bytes:
+def _list_json(rules: Sequence[Rule], evaluations: Mapping[int, RuleEvaluation]) -> bytes:
     reply = RuleListReply(
         rules=[RuleReply.of_evaluated(rule, evaluations.get(rule.id)) for rule in rules]
     )
@@ -89,7 +89,7 @@ async def _switched(call: Call[NoQuery, None], *, is_enabled: bool) -> web.Respo
     return await _replaced(call, replace(current, enabled=is_enabled))
 
 
-async def _replaced(call: Call[Any, Any], rule: AlertRule) -> web.Response:
+async def _replaced(call: Call[Any, Any], rule: Rule) -> web.Response:
     return await _answer(call, await call.services.rules.replace(call.tenant, rule))
 
 
@@ -106,7 +106,7 @@ async def handle_delete_rule(call: Call[NoQuery, None]) -> web.Response:
     return json_response(call.request, reply)
 
 
-async def _current(call: Call[Any, Any]) -> AlertRule:
+async def _current(call: Call[Any, Any]) -> Rule:
     """The rule to change, if its version satisfies If-Match."""
     rule = await call.services.rules.get(call.tenant, id_of(call))
     versions = precondition_of(call.request).versions
@@ -115,7 +115,7 @@ async def _current(call: Call[Any, Any]) -> AlertRule:
     return rule
 
 
-async def _answer(call: Call[Any, Any], rule: AlertRule) -> web.Response:
+async def _answer(call: Call[Any, Any], rule: Rule) -> web.Response:
     evaluations = await call.services.rules.evaluations(call.tenant)
     reply = RuleReply.of_evaluated(rule, evaluations.get(rule.id))
     return json_response(call.request, reply, headers={hdrs.ETAG: etag_of(rule.version)})

@@ -1,4 +1,4 @@
-"""Requests and replies of alert rules."""
+"""Requests and replies of rules."""
 
 from typing import Annotated, Self
 
@@ -16,7 +16,7 @@ from native_api.definitions.payloads import (
     DurationText,
     RemediationPayload,
 )
-from promcompat.core.alerts import AlertRule, RuleEvaluation
+from promcompat.core.alerts import DEFAULT_NAMESPACE, Rule, RuleEvaluation, RuleKind
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
 
 _MIN_INTERVAL_MS, _MAX_INTERVAL_MS = 1_000, 366 * 86_400_000
@@ -55,20 +55,35 @@ Annotations = Annotated[dict[StoredText, StoredText], AfterValidator(_check_anno
 
 
 class RuleFields(BodyModel):
-    """The stored fields of an alert rule; absent fields have their defaults."""
+    """The stored fields of a rule; absent fields have their defaults."""
 
+    kind: RuleKind = Field(
+        RuleKind.ALERT,
+        description="`alert`: each element of the result is an alert. `record`: the result is "
+        "written as samples of the metric `name`. A rule keeps its kind.",
+    )
+    namespace: RuleName = Field(
+        DEFAULT_NAMESPACE,
+        description="What the group belongs to: the `file` of Prometheus' API, the namespace of "
+        "Mimir's.",
+    )
     group: RuleName = Field(
         "default",
         description="The rule group. The rules of a group are evaluated one after another.",
     )
     name: RuleName = Field(
-        description="Becomes the label `alertname`. Rules of a group may have the same name if "
-        "their labels or expressions differ."
+        description="Becomes the label `alertname`, or the name of the recorded metric. Rules of a "
+        "group may have the same name if their labels or expressions differ."
     )
     expr: Annotated[StoredText, Field(min_length=1, max_length=100_000)] = Field(
-        description="A PromQL expression; each element of its result is an alert."
+        description="A PromQL expression that returns an instant vector or a scalar."
     )
     interval: Interval = Field("1m", description="How often the rule is evaluated.")
+    query_offset: DurationText = Field(
+        "0s",
+        description="How long before the time of an evaluation the expression is evaluated, for "
+        "samples that arrive late. What the rule writes has that earlier time too.",
+    )
     for_duration: DurationText = Field(
         "0s", alias="for", description="How long an element must be present before its alert fires."
     )
@@ -80,8 +95,8 @@ class RuleFields(BodyModel):
     )
     labels: RuleLabels | None = Field(
         default_factory=dict,
-        description="Labels added to the alerts; values are templates. An empty value, also as "
-        "the result of a template, removes the label from the alert.",
+        description="Labels added to the alerts or recorded series; values of alert rules are "
+        "templates. An empty value, also as the result of a template, removes the label.",
     )
     annotations: Annotations | None = Field(
         default_factory=dict,
@@ -92,15 +107,15 @@ class RuleFields(BodyModel):
         0,
         ge=0,
         le=1_000_000,
-        description="The maximum number of alerts; an evaluation with more is an error. 0 means "
-        "no limit.",
+        description="The maximum number of alerts, or of recorded series; an evaluation with more "
+        "is an error. 0 means no limit.",
     )
     enabled: bool = True
     remediation: RemediationPayload | None = None
 
-    def to_rule(self, rule_id: int = 0, version: int = 0) -> AlertRule:
+    def to_rule(self, rule_id: int = 0, version: int = 0) -> Rule:
         """The core value of this payload."""
-        return AlertRule(
+        return Rule(
             id=rule_id,
             group=self.group,
             name=self.name,
@@ -116,17 +131,23 @@ class RuleFields(BodyModel):
             enabled=self.enabled,
             remediation=None if self.remediation is None else self.remediation.to_spec(),
             version=version,
+            kind=self.kind,
+            namespace=self.namespace,
+            query_offset_ms=parse_duration_ms(self.query_offset),
         )
 
     @classmethod
-    def of_rule(cls, rule: AlertRule) -> Self:
+    def of_rule(cls, rule: Rule) -> Self:
         """The payload of a core value."""
         remediation = rule.remediation
         return cls(
+            kind=rule.kind,
+            namespace=rule.namespace,
             group=rule.group,
             name=rule.name,
             expr=rule.expr,
             interval=format_duration_ms(rule.interval_ms),
+            query_offset=format_duration_ms(rule.query_offset_ms),
             **{"for": format_duration_ms(rule.for_ms)},
             keep_firing_for=format_duration_ms(rule.keep_firing_for_ms),
             severity=rule.severity,
@@ -139,7 +160,7 @@ class RuleFields(BodyModel):
 
 
 class RulePayload(RuleFields):
-    """An alert rule in a request; a GET response is accepted unchanged."""
+    """A rule in a request; a GET response is accepted unchanged."""
 
     id: int | None = Field(None, description="The id in the path, or no id.")
     version: int | None = Field(None, description=READ_ONLY)
@@ -162,7 +183,7 @@ class RuleReply(RuleFields):
     evaluation_seconds: float
 
     @classmethod
-    def of_evaluated(cls, rule: AlertRule, evaluation: RuleEvaluation | None) -> Self:
+    def of_evaluated(cls, rule: Rule, evaluation: RuleEvaluation | None) -> Self:
         """The payload of core values."""
         fields = RuleFields.of_rule(rule)
         health = "unknown"
@@ -186,7 +207,7 @@ class RuleReply(RuleFields):
 
 
 class RuleListReply(ReplyModel):
-    """Rules by group, then in the order of their creation."""
+    """Rules by namespace and group, in the order of their evaluation."""
 
     rules: list[RuleReply]
 

@@ -5,15 +5,13 @@ pending or firing, and a stale marker at the evaluation that ends it.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
-import numpy as np
-import orjson
-
+from promcompat.alerting.written_series import rule_batch
 from promcompat.core.alerts import Alert
 from promcompat.core.errors import WriteRejectedError
-from promcompat.core.model import METRIC_NAME, STALE_NAN_BITS, Labels, WriteBatch
+from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.metrics.metric_service import MetricService
 
 _LOGGER = logging.getLogger(__name__)
@@ -32,7 +30,9 @@ async def write_alert_series(
     Returns whether there was something to write. A sample that another writer stored for that time
     is kept. Raises StorageUnavailableError.
     """
-    batch = _batch(_samples(after), _samples(before), at_ms)
+    samples = _samples(after)
+    stale = [labels for labels in _samples(before) if labels not in samples]
+    batch = rule_batch(samples, stale, at_ms)
     if not len(batch):
         return False
     try:
@@ -53,16 +53,3 @@ def _samples(alerts: Iterable[Alert]) -> dict[Labels, float]:
                 alert.active_at_ms // 1000
             )
     return samples
-
-
-def _batch(samples: Mapping[Labels, float], before: Iterable[Labels], at_ms: int) -> WriteBatch:
-    """The samples, and a stale marker for each series that ended, all of one time."""
-    stale = [labels for labels in before if labels not in samples]
-    series = [*samples, *stale]
-    values = np.array([*samples.values(), *[0.0] * len(stale)], np.float64)
-    values.view(np.uint64)[len(samples) :] = STALE_NAN_BITS
-    # A key is any bytes unique to the series; the keys of senders never begin with a bracket.
-    keys = [orjson.dumps(labels.pairs) for labels in series]
-    return WriteBatch.of_keys(
-        keys, np.full(len(series), at_ms, np.int64), values, dict(zip(keys, series, strict=True))
-    )

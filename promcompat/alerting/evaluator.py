@@ -1,4 +1,4 @@
-"""Evaluates alert rules: each group in each interval by exactly one process."""
+"""Evaluates rules: each group in each interval by exactly one process."""
 
 import asyncio
 import logging
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from promcompat.alerting.alert_series import write_alert_series
+from promcompat.alerting.moment import Moment
+from promcompat.alerting.recording import Recorder
 from promcompat.alerting.state_machine import (
     AlertProgress,
     AlertTiming,
@@ -21,7 +23,14 @@ from promcompat.alerting.state_machine import (
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Expand, TemplateExpander, elements_of
 from promcompat.core.alert_ports import AlertRepository, EvaluationSession, ScheduledGroup
-from promcompat.core.alerts import ALERT_NAME, Alert, AlertChange, AlertRule, RuleEvaluation
+from promcompat.core.alerts import (
+    ALERT_NAME,
+    DEFAULT_NAMESPACE,
+    Alert,
+    AlertChange,
+    Rule,
+    RuleEvaluation,
+)
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
 from promcompat.core.model import EvalRange, Labels
 from promcompat.metrics.metric_service import MetricService
@@ -30,27 +39,6 @@ from promql.values.matrix import QueryResult
 
 _LOGGER = logging.getLogger(__name__)
 _MAX_PARALLEL_GROUPS = 2
-_SHARED_SECONDS = 1.0
-"""How long the rules of a group share what the store asked the database for one of them."""
-
-
-class _Moment:
-    """The time of `time.monotonic` before which everything stored is seen by the rules of a group.
-
-    A rule sees the alerts of the rules before it, so whoever writes them renews the moment.
-    """
-
-    def __init__(self) -> None:
-        self._asked_at = time.monotonic()
-
-    def renew(self) -> None:
-        self._asked_at = time.monotonic()
-
-    @property
-    def asked_at(self) -> float:
-        if time.monotonic() - self._asked_at > _SHARED_SECONDS:
-            self.renew()
-        return self._asked_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +46,9 @@ class _Evaluation:
     """One evaluation of a rule, and the alerts that are open before it."""
 
     tenant: str
-    rule: AlertRule
+    rule: Rule
     at_ms: int
-    moment: _Moment
+    moment: Moment
     known: Mapping[Labels, Alert]
 
 
@@ -85,6 +73,7 @@ class RuleEvaluator:
         external_url: str,
     ) -> None:
         """`external_url` is the address of this service for people."""
+        self._recorder = Recorder(metrics, queries)
         self._alerts = alerts
         self._metrics = metrics
         self._queries = queries
@@ -106,23 +95,32 @@ class RuleEvaluator:
         due = [
             group
             for group in await self._alerts.scheduled_groups()
-            if slot_of(group.tenant, group.group, group.interval_ms, now_ms) > group.evaluated_at_ms
+            if _slot(group, group.interval_ms, now_ms) > group.evaluated_at_ms
         ]
         outcomes = await asyncio.gather(*map(evaluate, due), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
 
+    async def end_removed(self) -> None:
+        """Write stale markers for the series of recording rules that were removed."""
+        async with self._alerts.removed_rules(self._metrics.now_ms()) as removed:
+            for rule in removed:
+                await self._recorder.end_series(rule.tenant, rule.series, rule.at_ms)
+
     async def _evaluate_group(self, group: ScheduledGroup) -> None:
-        async with self._alerts.evaluating(group.tenant, group.group) as session:
+        async with self._alerts.evaluating(group.tenant, group.namespace, group.group) as session:
             if session is None:
                 return
             unavailable: StorageUnavailableError | None = None
-            moment = _Moment()
+            moment, sample_ms = Moment(), 0
             for rule, evaluated_ms in session.rules:
-                now_ms = self._metrics.now_ms()
-                at_ms = slot_of(group.tenant, group.group, rule.interval_ms, now_ms)
+                at_ms = _slot(group, rule.interval_ms, self._metrics.now_ms())
                 if at_ms > evaluated_ms:
+                    if evaluated_ms:
+                        missed = (at_ms - evaluated_ms) // rule.interval_ms - 1
+                        self._stats.rule_evaluations_missed += max(0, missed)
+                    sample_ms = at_ms - rule.query_offset_ms
                     try:
                         await self._evaluate_rule(session, group.tenant, rule, at_ms, moment)
                     except StorageUnavailableError as exc:
@@ -130,18 +128,23 @@ class RuleEvaluator:
                         unavailable = exc
             if unavailable is not None:
                 raise unavailable
+            # After the rules, as Prometheus: what another rule has just written does not end.
+            if sample_ms and (series := await session.take_removed()):
+                await self._recorder.end_series(group.tenant, series, sample_ms)
 
     async def _evaluate_rule(
         self,
         session: EvaluationSession,
         tenant: str,
-        rule: AlertRule,
+        rule: Rule,
         at_ms: int,
-        moment: _Moment,
+        moment: Moment,
     ) -> None:
         started = time.perf_counter()
-        known = {alert.labels: alert for alert in await session.open_alerts(rule.id)}
-        changes, error = await self._try_to_advance(_Evaluation(tenant, rule, at_ms, moment, known))
+        opened = [] if rule.is_recording else await session.open_alerts(rule.id)
+        known = {alert.labels: alert for alert in opened}
+        asked = _Evaluation(tenant, rule, at_ms, moment, known)
+        changes, error = await self._try_to_advance(session, asked)
         seconds = time.perf_counter() - started
         self._stats.rule_evaluations += 1
         self._stats.rule_evaluation_failures += bool(error)
@@ -153,21 +156,27 @@ class RuleEvaluator:
         evaluation = RuleEvaluation(evaluated_at_ms=at_ms, duration_seconds=seconds, error=error)
         await session.record(rule.id, evaluation, changes)
 
-    async def _try_to_advance(self, asked: _Evaluation) -> tuple[list[AlertChange], str]:
+    async def _try_to_advance(
+        self, session: EvaluationSession, asked: _Evaluation
+    ) -> tuple[list[AlertChange], str]:
         """As `_advance`, with its errors as text. Raises StorageUnavailableError."""
+        tenant, rule, at_ms = asked.tenant, asked.rule, asked.at_ms
         try:
+            if rule.is_recording:
+                error = await self._recorder.record(session, tenant, rule, at_ms, asked.moment)
+                return [], error
             return await self._advance(asked)
         except StorageUnavailableError:
             raise
         except _LimitExceededError as exc:
-            changes = [close_change(alert, asked.at_ms) for alert in asked.known.values()]
+            changes = [close_change(alert, at_ms) for alert in asked.known.values()]
             await self._write_series(asked, changes)
             return changes, str(exc)
         except PromcompatError as exc:
             return [], str(exc)
         except Exception:
             # The boundary of one rule: whatever is wrong with it, the others must be evaluated.
-            fields = {"tenant": asked.tenant, "rule": asked.rule.name}
+            fields = {"tenant": tenant, "rule": rule.name}
             _LOGGER.exception("rule failed", extra=fields)
             return [], "internal error, see the server log"
 
@@ -193,30 +202,37 @@ class RuleEvaluator:
 
     async def _find_elements(self, asked: _Evaluation) -> tuple[dict[Labels, _Element], str]:
         """The elements by the labels of their alerts, and the fault of a template or `""`."""
-        rule, at = asked.rule, EvalRange.instant(asked.at_ms)
+        rule = asked.rule
 
-        async def query(text: str) -> QueryResult:
+        async def query(text: str, at_ms: int = asked.at_ms) -> QueryResult:
+            at = EvalRange.instant(at_ms)
             question = Query(asked.tenant, text, at, asked_at=asked.moment.asked_at)
             return await self._queries.run(question)
 
+        # Templates know nothing of the offset, as in Prometheus.
         templates = TemplateExpander(query, self._external_url, asked.at_ms)
-        result = await query(rule.expr)
+        result = await query(rule.expr, asked.at_ms - rule.query_offset_ms)
         found = await templates.run(lambda expand: _elements_of_alerts(rule, result, expand))
         return found, templates.fault
 
     async def _write_series(self, asked: _Evaluation, changes: list[AlertChange]) -> None:
         after, before = [change.alert for change in changes], asked.known.values()
-        if await write_alert_series(self._metrics, asked.tenant, before, after, asked.at_ms):
+        sample_ms = asked.at_ms - asked.rule.query_offset_ms
+        if await write_alert_series(self._metrics, asked.tenant, before, after, sample_ms):
             asked.moment.renew()
+
+
+def _slot(group: ScheduledGroup, interval_ms: int, now_ms: int) -> int:
+    """See `slot_of`; groups without a namespace keep the times they had before there were any."""
+    named = () if group.namespace == DEFAULT_NAMESPACE else (group.namespace,)
+    return slot_of((group.tenant, *named, group.group), interval_ms, now_ms)
 
 
 class _LimitExceededError(ExecutionError):
     """More alerts than the rule allows: all of them end, as in Prometheus."""
 
 
-def _elements_of_alerts(
-    rule: AlertRule, result: QueryResult, expand: Expand
-) -> dict[Labels, _Element]:
+def _elements_of_alerts(rule: Rule, result: QueryResult, expand: Expand) -> dict[Labels, _Element]:
     """The elements of a result by the labels of their alerts.
 
     Raises ExecutionError when two alerts would have the same labels.
@@ -240,7 +256,7 @@ def _elements_of_alerts(
 
 
 def _change(
-    rule: AlertRule,
+    rule: Rule,
     labels: Labels,
     progress: AlertProgress,
     known: Alert | None,

@@ -1,4 +1,4 @@
-"""Alert rules: checked, stored, and listed in groups."""
+"""Rules: checked, stored, and listed in groups."""
 
 import asyncio
 from collections import defaultdict
@@ -14,7 +14,7 @@ from promcompat.alerting.threshold_series import (
     threshold_query,
 )
 from promcompat.core.alert_ports import AlertRepository, RuleRepository
-from promcompat.core.alerts import SEVERITY, Alert, AlertRule, AlertState, RuleEvaluation
+from promcompat.core.alerts import SEVERITY, Alert, AlertState, Rule, RuleEvaluation
 from promcompat.core.errors import (
     BadDataError,
     ConflictError,
@@ -32,7 +32,6 @@ from promql.parsing.parser import parse_expr
 from promql.parsing.printer import print_expr
 from promql.parsing.type_checker import value_type
 
-RULE_FILE: Final = "rules"
 THRESHOLD_FILE: Final = "definitions"
 _MAX_TEXT_BYTES: Final = 1 << 18
 """Of labels and annotations together, as every alert of the rule has a copy."""
@@ -53,7 +52,7 @@ _NO_LIMITS: Final = RuleLimits()
 class RuleStatus:
     """A rule, its last evaluation (None before the first) and its open alerts."""
 
-    rule: AlertRule
+    rule: Rule
     query: str
     evaluation: RuleEvaluation | None
     alerts: Sequence[Alert]
@@ -76,9 +75,15 @@ class GroupStatus:
     interval_ms: int
     rules: Sequence[RuleStatus] = field(default_factory=tuple)
 
+    @property
+    def limit(self) -> int:
+        """The limit that all its rules have, else 0."""
+        limits = {status.rule.max_alerts for status in self.rules}
+        return limits.pop() if len(limits) == 1 else 0
+
 
 class RuleService:
-    """Alert rules of tenants."""
+    """Rules of tenants."""
 
     def __init__(
         self,
@@ -94,11 +99,11 @@ class RuleService:
         self._limits = limits
         self._check_remediation = check_remediation
 
-    async def list_rules(self, tenant: str, group: str | None = None) -> list[AlertRule]:
-        """Rules by group, then in the order of their creation."""
+    async def list_rules(self, tenant: str, group: str | None = None) -> list[Rule]:
+        """Rules by namespace and group, in the order of their evaluation."""
         return await self._rules.list_rules(tenant, group)
 
-    async def get(self, tenant: str, rule_id: int) -> AlertRule:
+    async def get(self, tenant: str, rule_id: int) -> Rule:
         """One rule. Raises NotFoundError."""
         found = await self._rules.list_rules(tenant, rule_id=rule_id)
         if not found:
@@ -109,7 +114,7 @@ class RuleService:
         """The last evaluation of each rule."""
         return await self._rules.evaluations(tenant)
 
-    async def create(self, tenant: str, rule: AlertRule) -> AlertRule:
+    async def create(self, tenant: str, rule: Rule) -> Rule:
         """Create a rule.
 
         Raises InvalidFieldsError for an invalid rule, and ConflictError when its group has the same
@@ -125,15 +130,19 @@ class RuleService:
             )
         return saved
 
-    async def replace(self, tenant: str, rule: AlertRule) -> AlertRule:
+    async def replace(self, tenant: str, rule: Rule) -> Rule:
         """Replace the rule with this id and version.
 
         Raises as `create`, and PreconditionFailedError when the rule has another version.
         """
         known = await self.get(tenant, rule.id)
+        rule = replace(rule, position=known.position)
+        if rule.kind is not known.kind:
+            reason = f"is {rule.kind.value}, but the rule is of the kind {known.kind.value}"
+            raise InvalidFieldsError([FieldFault("kind", reason, "the kind it has, or a new rule")])
         await self._check(rule, known.remediation)
-        if rule.group != known.group:
-            _, of_group = await self._rules.count_rules(tenant, rule.group)
+        if (rule.namespace, rule.group) != (known.namespace, known.group):
+            _, of_group = await self._rules.count_rules(tenant, rule.namespace, rule.group)
             self._require_room_in_group(rule.group, of_group)
         saved = await self._rules.save_rule(tenant, rule)
         if saved is None:
@@ -141,7 +150,7 @@ class RuleService:
             raise PreconditionFailedError("the rule has been changed in the meantime")
         return saved
 
-    async def _check(self, rule: AlertRule, known: RemediationSpec | None) -> None:
+    async def _check(self, rule: Rule, known: RemediationSpec | None) -> None:
         """Raises InvalidFieldsError. A remediation that does not change is not checked again."""
         # In a thread, as the parsers may take long.
         faults = await asyncio.to_thread(rule_faults, rule)
@@ -152,11 +161,11 @@ class RuleService:
         if faults:
             raise InvalidFieldsError(faults)
 
-    async def _require_room(self, tenant: str, rule: AlertRule) -> None:
-        of_tenant, of_group = await self._rules.count_rules(tenant, rule.group)
+    async def _require_room(self, tenant: str, rule: Rule) -> None:
+        of_tenant, of_group = await self._rules.count_rules(tenant, rule.namespace, rule.group)
         if of_tenant >= self._limits.per_tenant > 0:
             raise ConflictError(
-                f"the tenant already has {of_tenant} alert rules, and the limit is "
+                f"the tenant already has {of_tenant} rules, and the limit is "
                 f"{self._limits.per_tenant} (PROMCOMPAT_MAX_RULES); delete one first"
             )
         self._require_room_in_group(rule.group, of_group)
@@ -182,7 +191,7 @@ class RuleService:
         alerts_of: defaultdict[int | None, list[Alert]] = defaultdict(list)
         for alert in alerts:
             alerts_of[alert.rule_id].append(alert)
-        members: defaultdict[str, list[RuleStatus]] = defaultdict(list)
+        members: defaultdict[tuple[str, str], list[RuleStatus]] = defaultdict(list)
         # In a thread, as parsing thousands of rules takes seconds.
         queries = await asyncio.to_thread(_canonical_texts, [rule.expr for rule in rules])
         for rule, query in zip(rules, queries, strict=True):
@@ -192,17 +201,18 @@ class RuleService:
                 evaluation=evaluations.get(rule.id),
                 alerts=alerts_of.get(rule.id, ()),
             )
-            members[rule.group].append(status)
+            members[rule.namespace, rule.group].append(status)
         groups = [
             GroupStatus(
-                file=RULE_FILE,
+                file=namespace,
                 name=name,
                 interval_ms=min(status.rule.interval_ms for status in statuses),
                 rules=statuses,
             )
-            for name, statuses in sorted(members.items())
+            for (namespace, name), statuses in members.items()
         ]
-        return [*await self._threshold_group(tenant, alerts_of[None]), *groups]
+        found = [*await self._threshold_group(tenant, alerts_of[None]), *groups]
+        return sorted(found, key=lambda group: (group.file, group.name))
 
     async def _threshold_group(self, tenant: str, alerts: Iterable[Alert]) -> list[GroupStatus]:
         """The group of thresholds, if there are any."""
@@ -233,9 +243,9 @@ class RuleService:
         ]
 
 
-def _threshold_rule(metric_name: str, threshold: AlertThreshold) -> AlertRule:
+def _threshold_rule(metric_name: str, threshold: AlertThreshold) -> Rule:
     """The rule as which clients of Prometheus see a threshold."""
-    return AlertRule(
+    return Rule(
         id=0,
         group=THRESHOLD_GROUP,
         name=metric_name,
@@ -256,7 +266,7 @@ def _canonical_texts(expressions: Sequence[str]) -> list[str]:
     return [print_expr(parse_expr(expr)) for expr in expressions]
 
 
-def rule_faults(rule: AlertRule) -> list[FieldFault]:
+def rule_faults(rule: Rule) -> list[FieldFault]:
     """The faults of a rule, in Prometheus' words where it has any. It may take long."""
     faults = _expression_faults(rule.expr)
     if METRIC_NAME in rule.labels:
@@ -269,6 +279,8 @@ def rule_faults(rule: AlertRule) -> list[FieldFault]:
     if n_bytes > _MAX_TEXT_BYTES:
         reason = f"labels and annotations together have {n_bytes} bytes"
         return [*faults, FieldFault("annotations", reason, f"at most {_MAX_TEXT_BYTES} bytes")]
+    if rule.is_recording:
+        return [*faults, *_recording_faults(rule)]
     templates = [
         *((f"labels.{name}", text) for name, text in rule.labels.items()),
         ("severity", rule.severity),
@@ -277,7 +289,27 @@ def rule_faults(rule: AlertRule) -> list[FieldFault]:
     return [*faults, *template_faults(templates, rule.name)]
 
 
-def _level_faults(rule: AlertRule, spec: RemediationSpec) -> list[FieldFault]:
+def _recording_faults(rule: Rule) -> list[FieldFault]:
+    """What a recording rule cannot have, and a name that no metric can have."""
+    faults = []
+    if "{" in rule.name or "}" in rule.name:
+        reason = f"braces present in the recording rule name; should it be in expr?: {rule.name}"
+        faults.append(FieldFault("name", reason, "the name of a metric"))
+    only_for_alerts: dict[str, object] = {
+        "for": rule.for_ms,
+        "keep_firing_for": rule.keep_firing_for_ms,
+        "annotations": rule.annotations,
+        "severity": rule.severity,
+        "remediation": rule.remediation,
+    }
+    return faults + [
+        FieldFault(name, f"invalid field '{name}' in recording rule", "a rule without it")
+        for name, value in only_for_alerts.items()
+        if value
+    ]
+
+
+def _level_faults(rule: Rule, spec: RemediationSpec) -> list[FieldFault]:
     """The fault of a remediation for severities that no alert of the rule can have."""
     severity = rule.all_labels.get(SEVERITY)
     # A rule without a severity takes that of its series, if they have the label.

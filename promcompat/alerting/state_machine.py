@@ -5,7 +5,7 @@ checks). Time comes in as a parameter, so that a restart at any point changes no
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from promcompat.core.alerts import Alert, AlertChange, AlertState, AlertTransition
@@ -118,13 +118,14 @@ def _step(
     return AlertTransition(from_state=from_state, to_state=to_state, at_ms=at_ms, value=value)
 
 
-def slot_of(tenant: str, group: str, interval_ms: int, now_ms: int) -> int:
+def slot_of(group: Sequence[str], interval_ms: int, now_ms: int) -> int:
     """The latest time at or before now at which a group is due.
 
-    Groups are spread over the interval by a hash of their name, the same in every process, so
-    that not all of them run at once and that replicas agree on the times.
+    `group` is what identifies it: tenant, namespace and name. Groups are spread over the interval
+    by a hash of these, the same in every process, so that not all of them run at once and that
+    replicas agree on the times.
     """
-    digest = hashlib.blake2b(f"{tenant}\0{group}".encode(), digest_size=8).digest()
+    digest = hashlib.blake2b("\0".join(group).encode(), digest_size=8).digest()
     offset_ms = int.from_bytes(digest) % interval_ms
     return (now_ms - offset_ms) // interval_ms * interval_ms + offset_ms
 

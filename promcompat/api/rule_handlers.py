@@ -39,13 +39,15 @@ class _Filter:
 
     def rules_of(self, group: GroupStatus) -> list[RuleStatus]:
         """The requested rules of a group."""
-        if self.kind == "record" or not _is_in(group.file, self.files):
+        if not _is_in(group.file, self.files):
             return []
         if not _is_in(group.name, self.groups):
             return []
         return [rule for rule in group.rules if self._wants(rule)]
 
     def _wants(self, status: RuleStatus) -> bool:
+        if self.kind and status.rule.kind.value != self.kind:
+            return False
         if not _is_in(status.rule.name, self.names):
             return False
         # A template is not a value yet and cannot be matched, so it is left out.

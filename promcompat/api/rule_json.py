@@ -41,8 +41,10 @@ def alert_json(alert: Alert, silenced_by: Sequence[int] = ()) -> dict[str, objec
 
 
 def rule_json(status: RuleStatus, *, with_alerts: bool) -> dict[str, object]:
-    """One alerting rule, its annotations as they are written."""
-    rule, evaluation = status.rule, status.evaluation
+    """One rule, its annotations as they are written."""
+    if status.rule.is_recording:
+        return _recording_json(status)
+    rule = status.rule
     document: dict[str, object] = {
         "state": status.state.value,
         "name": rule.name,
@@ -52,15 +54,26 @@ def rule_json(status: RuleStatus, *, with_alerts: bool) -> dict[str, object]:
         "labels": dict(sorted(rule.all_labels.items())),
         "annotations": dict(sorted(rule.annotations.items())),
         "alerts": [alert_json(alert) for alert in status.alerts] if with_alerts else None,
-        "health": _health(status),
     }
+    return {**document, **_evaluation_json(status), "type": "alerting"}
+
+
+def _recording_json(status: RuleStatus) -> dict[str, object]:
+    document: dict[str, object] = {"name": status.rule.name, "query": status.query}
+    if labels := {name: text for name, text in sorted(status.rule.labels.items()) if text}:
+        document["labels"] = labels
+    return {**document, **_evaluation_json(status), "type": "recording"}
+
+
+def _evaluation_json(status: RuleStatus) -> dict[str, object]:
+    evaluation = status.evaluation
+    document: dict[str, object] = {"health": _health(status)}
     if evaluation is not None and evaluation.error:
         document["lastError"] = evaluation.error
     return {
         **document,
         "evaluationTime": 0.0 if evaluation is None else evaluation.duration_seconds,
         "lastEvaluation": format_time(0 if evaluation is None else evaluation.evaluated_at_ms),
-        "type": "alerting",
     }
 
 
@@ -81,7 +94,7 @@ def group_json(
         "file": group.file,
         "rules": [rule_json(rule, with_alerts=with_alerts) for rule in rules],
         "interval": group.interval_ms / 1000,
-        "limit": 0,
+        "limit": group.limit,
         "evaluationTime": sum(evaluation.duration_seconds for evaluation in evaluations),
         "lastEvaluation": format_time(last_ms),
     }

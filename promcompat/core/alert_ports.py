@@ -15,8 +15,8 @@ from promcompat.core.alerts import (
     Alert,
     AlertChange,
     AlertFilter,
-    AlertRule,
     AlertTransition,
+    Rule,
     RuleEvaluation,
     Silence,
 )
@@ -29,9 +29,23 @@ class ScheduledGroup:
     """A rule group with enabled rules; each was evaluated at `evaluated_at_ms` or later."""
 
     tenant: str
+    namespace: str
     group: str
     interval_ms: int
     evaluated_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedRule:
+    """A recording rule that is gone or disabled, and the series that it wrote last.
+
+    They end at `at_ms`.
+    """
+
+    rule_id: int
+    tenant: str
+    at_ms: int
+    series: Collection[Labels]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,21 +180,44 @@ class ReceiverDepth:
     last_error: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuleGroupsChange:
+    """What to do to bring groups of rules into a wanted state.
+
+    `kept` are rules with their ids and versions that have changed, `new` those without ids.
+    """
+
+    kept: Sequence[Rule]
+    new: Sequence[Rule]
+    deleted_ids: Sequence[int]
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to do."""
+        return bool(self.kept or self.new or self.deleted_ids)
+
+
 class RuleRepository(Protocol):
-    """Stores alert rules."""
+    """Stores rules."""
 
     async def list_rules(
-        self, tenant: str, group: str | None = None, rule_id: int | None = None
-    ) -> list[AlertRule]:
-        """Rules by group, then in the order of their creation."""
+        self,
+        tenant: str,
+        group: str | None = None,
+        rule_id: int | None = None,
+        namespace: str | None = None,
+    ) -> list[Rule]:
+        """Rules by namespace and group, in the order of their evaluation."""
 
     async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
         """The last evaluation of each rule that was evaluated."""
 
-    async def count_rules(self, tenant: str, group: str) -> tuple[int, int]:
+    async def count_rules(self, tenant: str, namespace: str, group: str) -> tuple[int, int]:
         """The numbers of rules of the tenant and of one of its groups."""
 
-    async def save_rule(self, tenant: str, rule: AlertRule) -> AlertRule | None:
+    async def store_groups(self, tenant: str, change: RuleGroupsChange) -> None:
+        """Make the rules of some groups what they shall be, all of them or none."""
+
+    async def save_rule(self, tenant: str, rule: Rule) -> Rule | None:
         """Create a rule (id 0), or replace the one with its id and version.
 
         None when no rule has this id and version, or when the group of a new rule already has one
@@ -195,7 +232,7 @@ class RuleRepository(Protocol):
 class EvaluationSession(Protocol):
     """One group, locked for this session; all records are committed at its end, or none."""
 
-    rules: Sequence[tuple[AlertRule, int]]
+    rules: Sequence[tuple[Rule, int]]
     """The enabled rules in order, each with the time of its latest evaluation."""
 
     async def open_alerts(self, rule_id: int) -> list[Alert]:
@@ -205,6 +242,15 @@ class EvaluationSession(Protocol):
         self, rule_id: int, evaluation: RuleEvaluation, changes: Sequence[AlertChange]
     ) -> None:
         """Record an evaluation and the changes of alerts."""
+
+    async def recorded_series(self, rule_id: int) -> Collection[Labels]:
+        """The series that the last successful evaluation of a recording rule wrote."""
+
+    async def save_recorded(self, rule: Rule, series: Collection[Labels]) -> None:
+        """Remember the series that a recording rule wrote."""
+
+    async def take_removed(self) -> Collection[Labels]:
+        """The last series of recording rules that were in this group; they are forgotten."""
 
 
 class ThresholdSession(Protocol):
@@ -248,9 +294,15 @@ class AlertRepository(Protocol):
         """Every group that has an enabled rule, of all tenants."""
 
     def evaluating(
-        self, tenant: str, group: str
+        self, tenant: str, namespace: str, group: str
     ) -> AbstractAsyncContextManager[EvaluationSession | None]:
         """Lock a group; None when another process has the lock."""
+
+    def removed_rules(self, now_ms: int) -> AbstractAsyncContextManager[Sequence[RemovedRule]]:
+        """Recording rules that were removed two intervals ago; they are forgotten afterwards.
+
+        Without series that another rule records by now. Empty while another process has the lock.
+        """
 
     def thresholds(self) -> AbstractAsyncContextManager[ThresholdSession | None]:
         """Lock the outbox of breaches; None when another process has the lock."""

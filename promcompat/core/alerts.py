@@ -1,4 +1,4 @@
-"""Alert rules as data, alerts and their states, silences."""
+"""Rules as data, alerts and their states, silences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,14 +31,31 @@ class AlertState(StrEnum):
         return self in (AlertState.PENDING, AlertState.FIRING)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertRule:
-    """A PromQL alert rule.
+DEFAULT_NAMESPACE = "rules"
+"""The namespace of rules that were created without one."""
 
-    `labels` and `annotations` values are templates (Go text/template, as in Prometheus); a label
-    that becomes empty is removed. Rules of a group may share a name, but not their name, labels
-    and expression.
-    `max_alerts` limits the open alerts of the rule (0: no limit), as `limit` does in Prometheus.
+
+class RuleKind(StrEnum):
+    """What a rule makes of its result: alerts, or samples of the metric that is its name."""
+
+    ALERT = "alert"
+    RECORD = "record"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A PromQL rule.
+
+    A group is identified by its namespace and its name. The namespace is the name of a rule file
+    for Prometheus and for Mimir's ruler.
+
+    `labels` and `annotations` values of alerts are templates (Go text/template, as in Prometheus);
+    a label that becomes empty is removed. Rules of a group at the same `position` may share a name,
+    but not their name, labels and expression. Rules are evaluated by position, then by id.
+    `max_alerts` limits the open alerts of the rule, or the series that it records (0: no limit), as
+    `limit` does in Prometheus. The expression is evaluated `query_offset_ms` before the time of
+    the evaluation, and samples are written with that earlier time. `inherits_interval`: its group
+    states no interval.
     """
 
     id: int
@@ -55,6 +72,16 @@ class AlertRule:
     remediation: RemediationSpec | None
     version: int
     max_alerts: int = 0
+    namespace: str = DEFAULT_NAMESPACE
+    kind: RuleKind = RuleKind.ALERT
+    position: int = 0
+    query_offset_ms: int = 0
+    inherits_interval: bool = False
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether the rule writes samples instead of alerts."""
+        return self.kind is RuleKind.RECORD
 
     @property
     def all_labels(self) -> Mapping[str, str]:

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 from promcompat.alerting.state_machine import AlertTiming, advance_alert, progress_of
 from promcompat.alerting.templates.expansion import elements_of
 from promcompat.core.alert_ports import AlertRepository, RuleRepository
-from promcompat.core.alerts import Alert, AlertRule
+from promcompat.core.alerts import Alert, Rule
 from promcompat.core.model import METRIC_NAME, EvalRange
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.thresholds import BreachLevel
@@ -109,7 +109,7 @@ class AlertConditionChecker:
         }
         return Condition(level is not BreachLevel.NONE, detail)
 
-    async def _of_rule(self, tenant: str, alert: Alert, rule: AlertRule) -> Condition:
+    async def _of_rule(self, tenant: str, alert: Alert, rule: Rule) -> Condition:
         """By the rule's present expression at this moment, as its next evaluation would."""
         condition = await self.of_query(tenant, rule.expr, alert.series_labels.as_dict())
         if condition.holds:

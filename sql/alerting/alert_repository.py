@@ -9,6 +9,7 @@ from promcompat.core.alert_ports import (
     AlertRepository,
     EvaluationSession,
     ReceiverDepth,
+    RemovedRule,
     ScheduledGroup,
     SeriesValue,
     ThresholdSession,
@@ -22,15 +23,16 @@ from promcompat.core.alerts import (
     matches_labels,
 )
 from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import Labels
 from promql.budget import TimeLimit, run_limited
 from sql.alerting.alert_rows import (
     alert_of_row,
     document,
-    rule_of_row,
     silence_matchers,
     silence_of_row,
 )
 from sql.alerting.alert_writer import AlertWriter
+from sql.alerting.recorded_series import RecordedSeriesCache, joined_series
 from sql.alerting.rule_repository import PostgresEvaluationSession
 from sql.alerting.threshold_session import PostgresThresholdSession
 from sql.database.connection_pool import Connection, Pool, acquired, read_again
@@ -74,6 +76,7 @@ class PostgresAlertRepository:
         self._samples = samples
         self._receivers = receivers
         self._now_ms = now_ms
+        self._recorded = RecordedSeriesCache()
 
     def _writer(self, connection: Connection) -> AlertWriter:
         return AlertWriter(connection, self._receivers, self._now_ms())
@@ -91,17 +94,46 @@ class PostgresAlertRepository:
         return [_group_of_row(row) for row in rows]
 
     @asynccontextmanager
-    async def evaluating(self, tenant: str, group: str) -> AsyncIterator[EvaluationSession | None]:
+    async def evaluating(
+        self, tenant: str, namespace: str, group: str
+    ) -> AsyncIterator[EvaluationSession | None]:
         """See the port."""
         tenant_id = await self._database.tenants.find(tenant)
         async with self._transaction() as connection:
-            lock = f"rules\0{tenant}\0{group}".replace("\0", "\x1f")
+            lock = f"rules\x1f{tenant}\x1f{namespace}\x1f{group}"
             if tenant_id is None or not await connection.fetchval(_QUERIES["try_lock"], lock):
                 yield None
                 return
-            rows = await connection.fetch(_QUERIES["scheduled_rules"], tenant_id, group)
-            rules = [(rule_of_row(row), row["evaluated_at_ms"]) for row in rows]
-            yield PostgresEvaluationSession(connection, tenant_id, rules, self._writer(connection))
+            key = tenant_id, namespace, group
+            rows = await connection.fetch(_QUERIES["scheduled_rules"], *key)
+            yield PostgresEvaluationSession(
+                connection, key, rows, self._writer(connection), self._recorded
+            )
+
+    @asynccontextmanager
+    async def removed_rules(self, now_ms: int) -> AsyncIterator[Sequence[RemovedRule]]:
+        """See the port."""
+        async with self._transaction() as connection:
+            if not await connection.fetchval(_QUERIES["try_lock"], "removed rules"):
+                yield ()
+                return
+            await connection.execute(_QUERIES["note_removed_rules"], now_ms)
+            rows = await connection.fetch(_QUERIES["removed_rules"], now_ms)
+            living: dict[str, frozenset[Labels]] = {}
+            for tenant in {row["tenant"] for row in rows}:
+                others = await connection.fetch(_QUERIES["living_series"], tenant)
+                living[tenant] = joined_series(other["series"] for other in others)
+            yield [
+                RemovedRule(
+                    rule_id=row["rule_id"],
+                    tenant=row["tenant"],
+                    at_ms=row["removed_at_ms"] - row["query_offset_ms"],
+                    series=joined_series([row["series"]]) - living[row["tenant"]],
+                )
+                for row in rows
+            ]
+            ids = [row["rule_id"] for row in rows]
+            await connection.execute(_QUERIES["forget_recorded_series"], ids)
 
     @asynccontextmanager
     async def thresholds(self) -> AsyncIterator[ThresholdSession | None]:

@@ -6,7 +6,7 @@ import asyncpg
 import orjson
 from pydantic import TypeAdapter
 
-from promcompat.core.alerts import Alert, AlertRule, Silence
+from promcompat.core.alerts import Alert, Rule, Silence
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import Labels
 from promcompat.core.series_identity import fingerprint_of
@@ -20,7 +20,7 @@ _NOT_STORED: Final = {*_NOT_ACKNOWLEDGED, "noticed_at_ms"}
 alert_of_row: Final = row_reader(
     Alert, json=("labels", "series_labels", "annotations", "remediation")
 )
-rule_of_row: Final = row_reader(AlertRule, json=("labels", "annotations", "remediation"))
+rule_of_row: Final = row_reader(Rule, json=("labels", "annotations", "remediation"))
 
 
 def document(value: object) -> str:
@@ -42,8 +42,8 @@ def decode_alert(text: str) -> Alert:
     return _ALERT.validate_python({**_NOT_ACKNOWLEDGED, **orjson.loads(text)})
 
 
-def rule_columns(rule: AlertRule) -> tuple[object, ...]:
-    """A rule as parameters, from its group to its remediation."""
+def rule_columns(rule: Rule) -> tuple[object, ...]:
+    """A rule as parameters, from its group to whether its interval is inherited."""
     return (
         rule.group,
         rule.name,
@@ -57,6 +57,11 @@ def rule_columns(rule: AlertRule) -> tuple[object, ...]:
         document(dict(rule.annotations)),
         rule.enabled,
         encode_remediation(rule.remediation),
+        rule.namespace,
+        rule.kind.value,
+        rule.position,
+        rule.query_offset_ms,
+        rule.inherits_interval,
     )
 
 

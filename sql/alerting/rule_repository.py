@@ -1,16 +1,18 @@
 """The PostgreSQL side of `promcompat.core.alert_ports`: rules, and the evaluation of a group."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 import asyncpg
 
-from promcompat.core.alert_ports import RuleRepository
-from promcompat.core.alerts import Alert, AlertChange, AlertRule, RuleEvaluation
-from promcompat.core.errors import ConflictError
+from promcompat.core.alert_ports import RuleGroupsChange, RuleRepository
+from promcompat.core.alerts import Alert, AlertChange, Rule, RuleEvaluation
+from promcompat.core.errors import ConflictError, PreconditionFailedError
+from promcompat.core.model import Labels
 from sql.alerting.alert_rows import alert_of_row, rule_columns, rule_of_row
 from sql.alerting.alert_writer import AlertWriter
+from sql.alerting.recorded_series import PackedSeries, RecordedSeriesCache, joined_series
 from sql.database.connection_pool import Connection, acquired
 from sql.database.database import Database
 from sql.database.rows import row_reader
@@ -28,10 +30,15 @@ class PostgresRuleRepository:
         self._database = database
 
     async def list_rules(
-        self, tenant: str, group: str | None = None, rule_id: int | None = None
-    ) -> list[AlertRule]:
+        self,
+        tenant: str,
+        group: str | None = None,
+        rule_id: int | None = None,
+        namespace: str | None = None,
+    ) -> list[Rule]:
         """Rules by group; see the port."""
-        rows = await self._database.rows_of(tenant, _QUERIES["list_rules"], group, rule_id)
+        statement = _QUERIES["list_rules"]
+        rows = await self._database.rows_of(tenant, statement, group, rule_id, namespace)
         return [rule_of_row(row) for row in rows]
 
     async def evaluations(self, tenant: str) -> Mapping[int, RuleEvaluation]:
@@ -39,12 +46,12 @@ class PostgresRuleRepository:
         rows = await self._database.rows_of(tenant, _QUERIES["rule_evaluations"])
         return {row["rule_id"]: _evaluation_of_row(row) for row in rows}
 
-    async def count_rules(self, tenant: str, group: str) -> tuple[int, int]:
+    async def count_rules(self, tenant: str, namespace: str, group: str) -> tuple[int, int]:
         """Rules of the tenant and of the group; see the port."""
-        row = await self._database.row_of(tenant, _QUERIES["count_rules"], group)
+        row = await self._database.row_of(tenant, _QUERIES["count_rules"], namespace, group)
         return (0, 0) if row is None else (row["of_tenant"], row["of_group"])
 
-    async def save_rule(self, tenant: str, rule: AlertRule) -> AlertRule | None:
+    async def save_rule(self, tenant: str, rule: Rule) -> Rule | None:
         """Make or replace; see the port."""
         tenant_id = await self._database.tenants.find_or_create(tenant)
         statement, values = "insert_rule", (tenant_id, *rule_columns(rule))
@@ -65,6 +72,25 @@ class PostgresRuleRepository:
         statement = _QUERIES["delete_rule"]
         return await self._database.change_of(tenant, statement, rule_id, version) is not None
 
+    async def store_groups(self, tenant: str, change: RuleGroupsChange) -> None:
+        """See the port. Raises PreconditionFailedError when a rule was changed in the meantime."""
+        tenant_id = await self._database.tenants.find_or_create(tenant)
+        async with (
+            acquired(self._database.write_pool) as connection,
+            connection.transaction(),
+        ):
+            kept_ids = [rule.id for rule in change.kept]
+            await connection.execute(_QUERIES["delete_rules"], tenant_id, change.deleted_ids)
+            await connection.execute(_QUERIES["free_identities"], tenant_id, kept_ids)
+            for rule in change.kept:
+                values = (tenant_id, *rule_columns(rule), rule.id, rule.version)
+                if await connection.fetchrow(_QUERIES["update_rule"], *values) is None:
+                    raise PreconditionFailedError("the rules were changed in the meantime")
+            for rule in change.new:
+                values = (tenant_id, *rule_columns(rule))
+                if await connection.fetchrow(_QUERIES["insert_rule"], *values) is None:
+                    raise PreconditionFailedError("the rules were changed in the meantime")
+
 
 class PostgresEvaluationSession:
     """See `promcompat.core.alert_ports.EvaluationSession`."""
@@ -72,14 +98,20 @@ class PostgresEvaluationSession:
     def __init__(
         self,
         connection: Connection,
-        tenant_id: int,
-        rules: Sequence[tuple[AlertRule, int]],
+        group: tuple[int, str, str],
+        rows: Sequence[asyncpg.Record],
         writer: AlertWriter,
+        recorded: RecordedSeriesCache,
     ) -> None:
-        self.rules = rules
+        """`group` is the tenant's id, namespace and name; `rows` are its `scheduled_rules`."""
+        self.rules: Sequence[tuple[Rule, int]] = [
+            (rule_of_row(row), row["evaluated_at_ms"]) for row in rows
+        ]
+        self._digests: dict[int, bytes | None] = {row["id"]: row["digest"] for row in rows}
         self._connection = connection
-        self._tenant_id = tenant_id
+        self._group = group
         self._writer = writer
+        self._recorded = recorded
 
     async def open_alerts(self, rule_id: int) -> list[Alert]:
         """See the port."""
@@ -97,7 +129,44 @@ class PostgresEvaluationSession:
             evaluation.duration_seconds,
             evaluation.error,
         )
-        await self._writer.save(self._tenant_id, changes)
+        await self._writer.save(self._group[0], changes)
+
+    async def recorded_series(self, rule_id: int) -> Collection[Labels]:
+        """See the port."""
+        digest = self._digests.get(rule_id)
+        if digest is None:
+            return ()
+        known = self._recorded.find(rule_id, digest)
+        if known is None:
+            packed = await self._connection.fetchval(_QUERIES["recorded_series"], rule_id)
+            known = joined_series([packed])
+            self._recorded.keep(rule_id, digest, known)
+        return known
+
+    async def save_recorded(self, rule: Rule, series: Collection[Labels]) -> None:
+        """See the port. Series that did not change are not written again."""
+        packed = PackedSeries.of(series)
+        self._recorded.keep(rule.id, packed.digest, series)
+        if packed.digest == self._digests.get(rule.id):
+            return
+        await self._connection.execute(
+            _QUERIES["save_recorded_series"],
+            rule.id,
+            *self._group,
+            rule.interval_ms,
+            rule.query_offset_ms,
+            packed.digest,
+            packed.packed,
+        )
+
+    async def take_removed(self) -> Collection[Labels]:
+        """See the port."""
+        rows = await self._connection.fetch(_QUERIES["removed_rules_of_group"], *self._group)
+        if not rows:
+            return ()
+        ids = [row["rule_id"] for row in rows]
+        await self._connection.execute(_QUERIES["forget_recorded_series"], ids)
+        return joined_series(row["series"] for row in rows)
 
 
 def _conforms(repository: PostgresRuleRepository) -> RuleRepository:

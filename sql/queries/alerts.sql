@@ -2,33 +2,52 @@
 -- Creates a rule; returns no row when its group already has it.
 INSERT INTO alert_rule (
     tenant_id, rule_group, name, expr, interval_ms, for_ms, keep_firing_for_ms, max_alerts,
-    severity, labels, annotations, enabled, remediation, version, identity
+    severity, labels, annotations, enabled, remediation, namespace, kind, position,
+    query_offset_ms, inherits_interval, version, identity
 )
 VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::jsonb, $11::text::jsonb, $12,
-    $13::text::jsonb, 1, sha256(convert_to(
-        jsonb_build_array($2::text, $3::text, $4::text, $9::text, $10::text::jsonb)::text, 'UTF8'
+    $13::text::jsonb, $14, $15, $16, $17, $18, 1, sha256(convert_to(
+        jsonb_build_array(
+            $14::text, $2::text, $16::integer, $15::text, $3::text, $4::text, $9::text,
+            $10::text::jsonb
+        )::text, 'UTF8'
     ))
 )
 ON CONFLICT (tenant_id, identity) DO NOTHING
 RETURNING id, version
 
 -- update_rule --
--- Replaces a rule of version $15; returns no row when the rule has another version or is gone.
+-- Replaces a rule of version $20; returns no row when the rule has another version or is gone.
 UPDATE alert_rule
 SET
     rule_group = $2, name = $3, expr = $4, interval_ms = $5, for_ms = $6,
     keep_firing_for_ms = $7, max_alerts = $8, severity = $9, labels = $10::text::jsonb,
     annotations = $11::text::jsonb, enabled = $12, remediation = $13::text::jsonb,
+    namespace = $14, kind = $15, position = $16, query_offset_ms = $17, inherits_interval = $18,
     version = version + 1, updated_at = now(), identity = sha256(convert_to(
-        jsonb_build_array($2::text, $3::text, $4::text, $9::text, $10::text::jsonb)::text, 'UTF8'
+        jsonb_build_array(
+            $14::text, $2::text, $16::integer, $15::text, $3::text, $4::text, $9::text,
+            $10::text::jsonb
+        )::text, 'UTF8'
     ))
-WHERE tenant_id = $1 AND id = $14 AND version = $15
+WHERE tenant_id = $1 AND id = $19 AND version = $20
 RETURNING id, version
 
+-- free_identities --
+-- Lets rules change places: until they are stored again, each is known by its id alone.
+UPDATE alert_rule SET identity = sha256(convert_to(id::text, 'UTF8'))
+WHERE tenant_id = $1 AND id = ANY($2::bigint[])
+
+-- delete_rules --
+-- Deletes rules of a tenant by their ids.
+DELETE FROM alert_rule WHERE tenant_id = $1 AND id = ANY($2::bigint[])
+
 -- count_rules --
--- The number of rules of a tenant, and of those in group $2.
-SELECT count(*) AS of_tenant, count(*) FILTER (WHERE rule_group = $2) AS of_group
+-- The number of rules of a tenant, and of those in group $3 of namespace $2.
+SELECT
+    count(*) AS of_tenant,
+    count(*) FILTER (WHERE namespace = $2 AND rule_group = $3) AS of_group
 FROM alert_rule
 WHERE tenant_id = $1
 
@@ -37,16 +56,18 @@ WHERE tenant_id = $1
 DELETE FROM alert_rule WHERE tenant_id = $1 AND id = $2 AND version = $3 RETURNING id
 
 -- list_rules --
--- Rules of a tenant by group and order of creation; optionally of one group or one id.
+-- Rules of a tenant by namespace, group and place; optionally of one group, id or namespace.
 SELECT
     id, rule_group AS "group", name, expr, interval_ms, for_ms, keep_firing_for_ms, max_alerts,
-    severity, labels, annotations, enabled, remediation, version
+    severity, labels, annotations, enabled, remediation, version, namespace, kind, position,
+    query_offset_ms, inherits_interval
 FROM alert_rule
 WHERE
     tenant_id = $1
     AND ($2::text IS NULL OR rule_group = $2)
     AND ($3::bigint IS NULL OR id = $3)
-ORDER BY rule_group, id
+    AND ($4::text IS NULL OR namespace = $4)
+ORDER BY namespace, rule_group, position, id
 
 -- rule_evaluations --
 -- The last evaluation of each rule of a tenant.
@@ -60,14 +81,14 @@ WHERE r.tenant_id = $1
 -- scheduled_groups --
 -- Every group with enabled rules: its shortest interval and the oldest last evaluation.
 SELECT
-    t.name AS tenant, r.rule_group AS "group", min(r.interval_ms) AS interval_ms,
+    t.name AS tenant, r.namespace, r.rule_group AS "group", min(r.interval_ms) AS interval_ms,
     (extract(epoch FROM min(coalesce(e.evaluated_at, 'epoch'))) * 1000)::bigint
         AS evaluated_at_ms
 FROM alert_rule AS r
 JOIN tenant AS t ON t.id = r.tenant_id
 LEFT JOIN alert_rule_evaluation AS e ON e.rule_id = r.id
 WHERE r.enabled
-GROUP BY t.name, r.rule_group
+GROUP BY t.name, r.namespace, r.rule_group
 
 -- try_lock --
 -- Takes the lock with this name until the transaction ends, unless another session has it.
@@ -82,11 +103,67 @@ SELECT pg_advisory_xact_lock(hashtextextended('promcompat.' || $1::text, 0))
 SELECT
     r.id, r.rule_group AS "group", r.name, r.expr, r.interval_ms, r.for_ms, r.keep_firing_for_ms,
     r.max_alerts, r.severity, r.labels, r.annotations, r.enabled, r.remediation, r.version,
-    (extract(epoch FROM coalesce(e.evaluated_at, 'epoch')) * 1000)::bigint AS evaluated_at_ms
+    r.namespace, r.kind, r.position, r.query_offset_ms, r.inherits_interval,
+    (extract(epoch FROM coalesce(e.evaluated_at, 'epoch')) * 1000)::bigint AS evaluated_at_ms,
+    w.digest
 FROM alert_rule AS r
 LEFT JOIN alert_rule_evaluation AS e ON e.rule_id = r.id
-WHERE r.tenant_id = $1 AND r.rule_group = $2 AND r.enabled
-ORDER BY r.id
+LEFT JOIN recorded_series AS w ON w.rule_id = r.id
+WHERE r.tenant_id = $1 AND r.namespace = $2 AND r.rule_group = $3 AND r.enabled
+ORDER BY r.position, r.id
+
+-- recorded_series --
+-- The series that the last successful evaluation of a rule wrote.
+SELECT series FROM recorded_series WHERE rule_id = $1
+
+-- save_recorded_series --
+-- Replaces the series of a rule.
+INSERT INTO recorded_series (
+    rule_id, tenant_id, namespace, rule_group, interval_ms, query_offset_ms, digest, series
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+ON CONFLICT (rule_id) DO UPDATE SET
+    namespace = excluded.namespace, rule_group = excluded.rule_group,
+    interval_ms = excluded.interval_ms, query_offset_ms = excluded.query_offset_ms,
+    digest = excluded.digest, series = excluded.series, removed_at = NULL
+
+-- note_removed_rules --
+-- Notes that rules with recorded series are gone or disabled; those that came back are not.
+UPDATE recorded_series AS w
+SET removed_at = CASE WHEN r.id IS NULL THEN from_unix_ms($1) END
+FROM recorded_series AS o
+LEFT JOIN alert_rule AS r ON r.id = o.rule_id AND r.enabled
+WHERE w.rule_id = o.rule_id AND (r.id IS NULL) <> (w.removed_at IS NOT NULL)
+
+-- removed_rules --
+-- The series of rules that were removed at least two of their intervals before $1.
+SELECT
+    w.rule_id, t.name AS tenant, w.query_offset_ms, w.series,
+    (extract(epoch FROM w.removed_at) * 1000)::bigint AS removed_at_ms
+FROM recorded_series AS w
+JOIN tenant AS t ON t.id = w.tenant_id
+WHERE w.removed_at <= from_unix_ms($1) - 2 * w.interval_ms * interval '1 millisecond'
+ORDER BY w.rule_id
+LIMIT 100
+
+-- removed_rules_of_group --
+-- The series of rules that are gone or disabled and were in a group that is evaluated.
+SELECT w.rule_id, w.series
+FROM recorded_series AS w
+WHERE
+    w.tenant_id = $1 AND w.namespace = $2 AND w.rule_group = $3
+    AND NOT EXISTS (SELECT FROM alert_rule AS r WHERE r.id = w.rule_id AND r.enabled)
+
+-- living_series --
+-- What the rules of a tenant that are not removed have recorded.
+SELECT w.series
+FROM recorded_series AS w
+JOIN tenant AS t ON t.id = w.tenant_id
+WHERE t.name = $1 AND w.removed_at IS NULL
+
+-- forget_recorded_series --
+-- The series of these rules have ended.
+DELETE FROM recorded_series WHERE rule_id = ANY($1::bigint[])
 
 -- record_evaluation --
 -- Records an evaluation, unless the rule was deleted in the meantime.

@@ -146,7 +146,7 @@ async def test_rule_alert_that_was_ended_by_hand_stays_ended_beside_an_evaluatio
         await alerting.write(HOST, (0, 9.0))
         await alerting.evaluate(5_000)
         (alert,) = await alerting.alerts.active(TENANT)
-        async with alerting.repository.evaluating(TENANT, "g") as session:
+        async with alerting.repository.evaluating(TENANT, "rules", "g") as session:
             assert session is not None
             ((rule, _),) = session.rules
             known = await session.open_alerts(rule.id)

@@ -20,7 +20,7 @@ from aiohttp.test_utils import TestServer
 
 from promcompat.alerting.deliveries import Notifier
 from promcompat.alerting.senders import AlertmanagerNotifier, HttpSender, WebhookNotifier
-from promcompat.core.alerts import AlertFilter, AlertRule, Silence
+from promcompat.core.alerts import AlertFilter, Rule, Silence
 from promcompat.core.model import Labels
 from tests.alerting import NOW_MS, TENANT, AlertingFixture, Clock, make_rule, running_alerting
 from tests.factories import make_batch, make_labels
@@ -299,7 +299,7 @@ async def running_week(url: str) -> AsyncIterator[Week]:
             await sender.close()
 
 
-async def live_through(week: Week, rule: AlertRule) -> None:
+async def live_through(week: Week, rule: Rule) -> None:
     """Everything that happens in the week."""
     values = dict.fromkeys(HOSTS, 1.0)
     team = "x"

@@ -1,0 +1,86 @@
+"""Evaluates recording rules: the result of an expression becomes samples of another metric."""
+
+from collections.abc import Collection, Mapping
+from typing import Final
+
+from promcompat.alerting.moment import Moment
+from promcompat.alerting.templates.expansion import Element, elements_of
+from promcompat.alerting.written_series import rule_batch
+from promcompat.core.alert_ports import EvaluationSession
+from promcompat.core.alerts import Rule
+from promcompat.core.errors import ExecutionError, WriteRejectedError
+from promcompat.core.model import METRIC_NAME, EvalRange, Labels
+from promcompat.metrics.metric_service import MetricService
+from promql.query import Query, QueryRunner
+
+_SAME_LABELS: Final = "vector contains metrics with the same labelset after applying rule labels"
+
+
+def recorded_samples(rule: Rule, elements: Collection[Element]) -> dict[Labels, float]:
+    """The samples of a recording rule by their series.
+
+    Raises ExecutionError, in Prometheus' words, for two elements with the same labels after those
+    of the rule, and for more than the rule may record.
+    """
+    samples: dict[Labels, float] = {}
+    for found, value in elements:
+        labels = found.with_label(METRIC_NAME, rule.name)
+        for name, text in rule.labels.items():
+            labels = labels.with_label(name, text)
+        if labels in samples:
+            raise ExecutionError(_SAME_LABELS)
+        samples[labels] = value
+    if 0 < rule.max_alerts < len(samples):
+        raise ExecutionError(f"exceeded limit of {rule.max_alerts} with {len(samples)} series")
+    return samples
+
+
+class Recorder:
+    """Evaluates recording rules of groups that are locked."""
+
+    def __init__(self, metrics: MetricService, queries: QueryRunner) -> None:
+        self._metrics = metrics
+        self._queries = queries
+
+    async def record(
+        self, session: EvaluationSession, tenant: str, rule: Rule, at_ms: int, moment: Moment
+    ) -> str:
+        """Evaluate a rule at `at_ms` and write its samples; series that are gone end.
+
+        Returns an error that concerns single samples, or `""`. Raises PromcompatError when nothing
+        was written; the series of the last evaluation are then still those that may end.
+        """
+        sample_ms = at_ms - rule.query_offset_ms
+        question = Query(tenant, rule.expr, EvalRange.instant(sample_ms), asked_at=moment.asked_at)
+        samples = recorded_samples(rule, elements_of(await self._queries.run(question)))
+        before = await session.recorded_series(rule.id)
+        failed, error = await self._write(tenant, samples, before, sample_ms)
+        moment.renew()
+        await session.save_recorded(rule, samples.keys() - failed)
+        return error
+
+    async def end_series(
+        self, tenant: str, series: Collection[Labels], at_ms: int, moment: Moment | None = None
+    ) -> None:
+        """Write stale markers; a sample that is there already is kept."""
+        await self._write(tenant, {}, series, at_ms)
+        if moment is not None:
+            moment.renew()
+
+    async def _write(
+        self, tenant: str, samples: Mapping[Labels, float], before: Collection[Labels], at_ms: int
+    ) -> tuple[set[Labels], str]:
+        """The series whose samples were refused, and why.
+
+        That a stale marker is refused is no error, as in Prometheus.
+        """
+        batch = rule_batch(samples, [labels for labels in before if labels not in samples], at_ms)
+        if not len(batch):
+            return set(), ""
+        try:
+            await self._metrics.write(tenant, batch)
+        except WriteRejectedError as exc:
+            series = list(samples)
+            rows = {row for row in (*exc.rows, *exc.refused) if row < len(series)}
+            return {series[row] for row in rows}, str(exc) if rows else ""
+        return set(), ""
