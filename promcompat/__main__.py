@@ -1,5 +1,5 @@
 """The command line: `promcompat serve`, `migrate`, `migrate-store`, `maintain`, `worker`,
-`set-aside`, `explain`, `sql`, `backup`, `restore`, `export`, `import-parquet`,
+`set-aside`, `explain`, `sql`, `backup`, `restore`, `export`, `import-parquet`, `rules`,
 `compile-kernels`."""
 
 import argparse
@@ -24,6 +24,7 @@ from promcompat.processes.explain import add_explain_parser, run_explain
 from promcompat.processes.kernel_compilation import compile_at_start, run_compile_kernels
 from promcompat.processes.late_imports import without_collection
 from promcompat.processes.migrate import run_migrate
+from promcompat.processes.rule_parsers import add_rules_parser
 from promcompat.processes.sql_shell import add_sql_parser, run_psql
 from promcompat.settings import Settings
 from promcompat.settings_text import (
@@ -62,6 +63,8 @@ examples:
       Back up the database; promcompat restore restores it.
   promcompat export up.parquet --match up --start 2026-11-01T00:00:00Z
       Write samples into a Parquet file; promcompat import-parquet reads it.
+  promcompat rules load rules/*.yml
+      Store the rules of Prometheus' rule files; promcompat rules check only checks them.
   promcompat explain 'rate(http_requests_total[5m])' --analyze
       Show how a running service executes a query, and what it costs.
 
@@ -93,6 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_explain(vars(options))
         case "compile-kernels":
             return run_compile_kernels()
+        case "rules" if options.rules_command == "check":
+            return _check_rules(options)
         case _:
             return _run_with_settings(options, given, others)
 
@@ -134,6 +139,8 @@ def _run(
             return _work(settings)
         case "sql":
             return run_psql(settings, others)
+        case "rules":
+            return _run_rules(options, settings)
         case "export" | "import-parquet":
             return _move_parquet(options, settings)
         case "backup" | "restore":
@@ -190,6 +197,20 @@ def _move_parquet(options: Namespace, settings: Settings) -> int:
     return run_parquet_command(options, settings)
 
 
+def _check_rules(options: Namespace) -> int:
+    compile_at_start()
+    from promcompat.processes.rules import run_check
+
+    return run_check(options.files)
+
+
+def _run_rules(options: Namespace, settings: Settings) -> int:
+    compile_at_start()
+    from promcompat.processes.rules import run_rules_command
+
+    return run_rules_command(options, settings)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the command line; its flags are the fields of Settings."""
     parser = argparse.ArgumentParser(
@@ -218,6 +239,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_sql_parser(commands)
     add_backup_parsers(commands)
     add_parquet_parsers(commands)
+    add_rules_parser(commands)
     compile_text = "compile what services run as machine code; without it, they do so at start"
     commands.add_parser("compile-kernels", help=compile_text, description=compile_text)
     commands.add_parser("version", help="print the version and exit")

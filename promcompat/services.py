@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from promcompat.alerting.alerts import AlertService
 from promcompat.alerting.deliveries import Notifier, StateNotifications, StepNotifications
 from promcompat.alerting.evaluator import RuleEvaluator
+from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.rules import RuleService
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts
@@ -57,6 +58,7 @@ class Services:
     corrections: CorrectionService
     snapshots: SnapshotService
     rules: RuleService
+    rule_groups: RuleGroups
     alerts: AlertService
     remediations: RemediationService
 

@@ -140,17 +140,23 @@ class Settings(BaseSettings):
         description="Enable Prometheus' admin API, which deletes series and makes snapshots "
         "(Prometheus: --web.enable-admin-api).",
     )
+    ruler_feature: bool = Field(
+        False,
+        description="Announce the ruler API in /api/v1/status/buildinfo, as Mimir does: Grafana "
+        "then lets people edit rules, and treats the data source as a Mimir. The API itself is "
+        "always on.",
+    )
     delayed_name_removal: bool = Field(
         False,
         description="Remove metric names at the end of a query instead of in each function "
         "(Prometheus: --enable-feature=promql-delayed-name-removal).",
     )
     max_rules: PositiveInt = Field(
-        10_000, description="Most alert rules of a tenant; another one is refused with 409."
+        10_000, description="Most rules of a tenant; another one is refused with 409."
     )
     max_rules_per_group: PositiveInt = Field(
         1_000,
-        description="Most alert rules of a group, which are evaluated one after another; another "
+        description="Most rules of a group, which are evaluated one after another; another "
         "one is refused with 409.",
     )
     max_definitions: PositiveInt = Field(

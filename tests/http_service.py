@@ -65,6 +65,7 @@ def services_over(metrics: MetricService, queries: QueryService) -> Services:
         corrections=unused,
         snapshots=unused,
         rules=NoRules(),
+        rule_groups=unused,
         alerts=NoRules(),
         remediations=unused,
         rule_evaluator=unused,

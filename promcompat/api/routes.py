@@ -10,6 +10,7 @@ from promcompat.api import (
     operation_handlers,
     query_handlers,
     rule_handlers,
+    ruler_handlers,
     series_handlers,
     status_handlers,
     target_handlers,
@@ -34,6 +35,22 @@ _GET_POST = ("GET", "POST")
 _POST = ("POST",)
 _POST_PUT = ("POST", "PUT")
 
+
+def _ruler_routes(root: str, *, has_list: bool) -> tuple[tuple[str, tuple[str, ...], Handler], ...]:
+    """The ruler API below one of its roots."""
+    namespace = f"{root}/{{namespace}}"
+    group = f"{namespace}/{{group}}"
+    listed = ((root, _GET, ruler_handlers.handle_list_groups),) if has_list else ()
+    return (
+        *listed,
+        (namespace, _GET, ruler_handlers.handle_list_groups),
+        (namespace, _POST, ruler_handlers.handle_store_group),
+        (namespace, ("DELETE",), ruler_handlers.handle_delete_groups),
+        (group, _GET, ruler_handlers.handle_get_group),
+        (group, ("DELETE",), ruler_handlers.handle_delete_groups),
+    )
+
+
 ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     (f"{API}/query", _GET_POST, query_handlers.handle_query),
     (f"{API}/query_range", _GET_POST, query_handlers.handle_query_range),
@@ -51,6 +68,10 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     (f"{API}/rules", _GET, rule_handlers.handle_rules),
     (f"{API}/alerts", _GET, rule_handlers.handle_alerts),
     (f"{API}/alertmanagers", _GET, rule_handlers.handle_alertmanagers),
+    # Mimir's ruler API, and Cortex', whose list would be Prometheus' /api/v1/rules.
+    *_ruler_routes("/config/v1/rules", has_list=True),
+    *_ruler_routes("/api/prom/rules", has_list=True),
+    *_ruler_routes(f"{API}/rules", has_list=False),
     (f"{API}/status/buildinfo", _GET, status_handlers.handle_build_information),
     (f"{API}/status/config", _GET, status_handlers.handle_config),
     (f"{API}/status/flags", _GET, status_handlers.handle_flags),

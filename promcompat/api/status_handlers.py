@@ -41,7 +41,10 @@ def build_information() -> dict[str, str]:
 
 async def handle_build_information(request: web.Request) -> web.Response:
     """Version and build."""
-    return await success_response(request, build_information())
+    data: dict[str, object] = dict(build_information())
+    if request.app[SETTINGS].ruler_feature:
+        data["features"] = {"ruler_config_api": "true", "alertmanager_config_api": "false"}
+    return await success_response(request, data)
 
 
 async def handle_flags(request: web.Request) -> web.Response:

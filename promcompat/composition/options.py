@@ -1,5 +1,6 @@
 """Settings as the options of each part."""
 
+from promcompat.alerting.rules import RuleLimits
 from promcompat.core.label_limits import LabelLimits
 from promcompat.database import (
     is_own_database,
@@ -100,3 +101,8 @@ def temporal_options(settings: Settings, address: str) -> TemporalOptions:
         uses_tls=settings.temporal_tls,
         timeout_seconds=settings.temporal_timeout / 1000,
     )
+
+
+def rule_limits(settings: Settings) -> RuleLimits:
+    """How many rules there may be."""
+    return RuleLimits(settings.max_rules, settings.max_rules_per_group)

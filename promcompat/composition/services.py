@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from promcompat.alerting.alerts import AlertService
 from promcompat.alerting.deliveries import Notifier, StateNotifications, StepNotifications
 from promcompat.alerting.evaluator import RuleEvaluator
-from promcompat.alerting.rules import RuleLimits, RuleService
+from promcompat.alerting.rule_groups import RuleGroups
+from promcompat.alerting.rules import RuleService
 from promcompat.alerting.senders import HttpSender, build_alertmanagers, build_webhooks
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts
-from promcompat.composition.options import engine_options, label_limits
+from promcompat.composition.options import engine_options, label_limits, rule_limits
 from promcompat.composition.remediation import build_launcher, build_remediation_check
 from promcompat.composition.storage import Storage, build_storage, connect_storage, open_alert_pool
 from promcompat.core.remediation import RemediationCheck
@@ -163,6 +164,7 @@ class _ServiceBuilder:
                 partial(dump_snapshot, database_url(self.settings)),
             ),
             rules=self._rules(),
+            rule_groups=RuleGroups(storage.rules, rule_limits(self.settings)),
             alerts=AlertService(
                 storage.alerts,
                 metrics,
@@ -201,7 +203,7 @@ class _ServiceBuilder:
             self.storage.rules,
             self.storage.alerts,
             self.storage.definitions,
-            RuleLimits(self.settings.max_rules, self.settings.max_rules_per_group),
+            rule_limits(self.settings),
             self.check_remediation,
         )
 

@@ -11,7 +11,10 @@ from tests.native_service import NativeClient, running_native_service
 pytestmark = pytest.mark.integration
 
 RULE = {
+    "kind": "alert",
+    "namespace": "files",
     "group": "queues",
+    "query_offset": "10s",
     "name": "QueueTooLong",
     "expr": "queue_length > 500",
     "interval": "30s",

@@ -1,0 +1,1 @@
+"""Rule files of Prometheus: read, checked, written, and tested without a database."""

@@ -1,0 +1,198 @@
+"""Whole groups of rules, as rule files and Mimir's ruler API exchange them."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from promcompat.alerting.rule_files.rule_document import (
+    GroupDocument,
+    RuleDocument,
+    RuleFileError,
+    group_faults,
+)
+from promcompat.alerting.rules import RuleLimits
+from promcompat.core.alert_ports import RuleGroupsChange, RuleRepository
+from promcompat.core.alerts import Rule, RuleKind
+from promcompat.core.errors import BadDataError
+
+DEFAULT_INTERVAL_MS: Final = 60_000
+"""The interval of groups that state none: Prometheus' default."""
+
+
+class RuleGroups:
+    """Groups of rules by namespace, of each tenant."""
+
+    def __init__(self, rules: RuleRepository, limits: RuleLimits) -> None:
+        self._rules = rules
+        self._limits = limits
+
+    async def groups(
+        self, tenant: str, namespace: str | None = None
+    ) -> Mapping[str, Sequence[GroupDocument]]:
+        """The groups of each namespace, or of one, in the order of their names."""
+        rules = await self._rules.list_rules(tenant, namespace=namespace)
+        found: defaultdict[str, list[GroupDocument]] = defaultdict(list)
+        for members in _by_group(rules).values():
+            found[members[0].namespace].append(document_of(members))
+        return found
+
+    async def store_group(self, tenant: str, namespace: str, group: GroupDocument) -> bool:
+        """Create or replace a group; returns whether anything changed.
+
+        Raises RuleFileError for what Prometheus refuses, and BadDataError for too many rules.
+        """
+        known = await self._rules.list_rules(tenant, group.name, namespace=namespace)
+        return await self._store(tenant, namespace, [group], known)
+
+    async def store_namespace(
+        self, tenant: str, namespace: str, groups: Sequence[GroupDocument]
+    ) -> bool:
+        """Make these the groups of a namespace; returns whether anything changed.
+
+        Raises as `store_group`.
+        """
+        known = await self._rules.list_rules(tenant, namespace=namespace)
+        return await self._store(tenant, namespace, groups, known)
+
+    async def delete(self, tenant: str, namespace: str, group: str | None = None) -> bool:
+        """Delete a group, or all of a namespace; False when there is none."""
+        known = await self._rules.list_rules(tenant, group, namespace=namespace)
+        ids = [rule.id for rule in known]
+        await self._rules.store_groups(tenant, RuleGroupsChange(kept=(), new=(), deleted_ids=ids))
+        return bool(ids)
+
+    async def _store(
+        self,
+        tenant: str,
+        namespace: str,
+        groups: Sequence[GroupDocument],
+        known: Sequence[Rule],
+    ) -> bool:
+        # In a thread, as the parsers may take long.
+        if faults := await asyncio.to_thread(group_faults, groups):
+            raise RuleFileError(faults)
+        await self._require_room(tenant, groups, len(known))
+        wanted = [rule for group in groups for rule in rules_of(namespace, group)]
+        change = changes_between(known, wanted)
+        if change:
+            await self._rules.store_groups(tenant, change)
+        return bool(change)
+
+    async def _require_room(
+        self, tenant: str, groups: Sequence[GroupDocument], n_replaced: int
+    ) -> None:
+        for group in groups:
+            if len(group.rules) > self._limits.per_group > 0:
+                # Mimir's text.
+                raise BadDataError(
+                    f"per-user rules per rule group limit (limit: {self._limits.per_group} "
+                    f"actual: {len(group.rules)}) exceeded"
+                )
+        of_tenant, _ = await self._rules.count_rules(tenant, "", "")
+        n_rules = of_tenant - n_replaced + sum(len(group.rules) for group in groups)
+        if n_rules > self._limits.per_tenant > 0 and n_rules > of_tenant:
+            raise BadDataError(
+                f"the tenant would have {n_rules} rules, and the limit is "
+                f"{self._limits.per_tenant} (PROMCOMPAT_MAX_RULES)"
+            )
+
+
+def rules_of(namespace: str, group: GroupDocument) -> list[Rule]:
+    """The rules of a group, with positions from 1 on; labels of the group are among theirs."""
+    return [
+        Rule(
+            id=0,
+            version=0,
+            namespace=namespace,
+            group=group.name,
+            position=position,
+            kind=RuleKind.RECORD if rule.record else RuleKind.ALERT,
+            name=rule.name,
+            expr=rule.expr,
+            interval_ms=group.interval_ms or DEFAULT_INTERVAL_MS,
+            inherits_interval=group.interval_ms is None,
+            query_offset_ms=group.query_offset_ms or 0,
+            for_ms=rule.for_ms,
+            keep_firing_for_ms=rule.keep_firing_for_ms,
+            max_alerts=group.limit,
+            severity="",
+            labels={**group.labels, **rule.labels},
+            annotations=dict(rule.annotations),
+            enabled=True,
+            remediation=None,
+        )
+        for position, rule in enumerate(group.rules, 1)
+    ]
+
+
+def document_of(rules: Sequence[Rule]) -> GroupDocument:
+    """The group of these rules, which are all of it.
+
+    Rules of the native API may differ in interval, limit and offset: then the group has the
+    shortest interval, the largest offset, and no limit.
+    """
+    limits = {rule.max_alerts for rule in rules}
+    inherits = all(rule.inherits_interval for rule in rules)
+    return GroupDocument(
+        name=rules[0].group,
+        interval_ms=None if inherits else min(rule.interval_ms for rule in rules),
+        limit=limits.pop() if len(limits) == 1 else 0,
+        query_offset_ms=max(rule.query_offset_ms for rule in rules) or None,
+        rules=[_document_of_rule(rule) for rule in rules],
+    )
+
+
+def _document_of_rule(rule: Rule) -> RuleDocument:
+    return RuleDocument(
+        record=rule.name if rule.is_recording else "",
+        alert="" if rule.is_recording else rule.name,
+        expr=rule.expr,
+        for_ms=rule.for_ms,
+        keep_firing_for_ms=rule.keep_firing_for_ms,
+        labels=dict(rule.all_labels),
+        annotations=dict(rule.annotations),
+    )
+
+
+def changes_between(known: Sequence[Rule], wanted: Sequence[Rule]) -> RuleGroupsChange:
+    """What to do to known rules so that they become the wanted ones.
+
+    A rule with the same group, name and labels is the same rule, in the order of evaluation: it
+    keeps its alerts and recorded series, as in Prometheus, and its remediation.
+    """
+    waiting: defaultdict[object, list[Rule]] = defaultdict(list)
+    for rule in reversed(known):
+        waiting[_identity(rule)].append(rule)
+    kept: list[Rule] = []
+    new: list[Rule] = []
+    for rule in wanted:
+        found = waiting[_identity(rule)]
+        if not found:
+            new.append(rule)
+            continue
+        old = found.pop()
+        current = replace(
+            rule,
+            id=old.id,
+            version=old.version,
+            enabled=old.enabled,
+            remediation=old.remediation,
+        )
+        if current != old:
+            kept.append(current)
+    deleted = [rule.id for left in waiting.values() for rule in left]
+    return RuleGroupsChange(kept=kept, new=new, deleted_ids=deleted)
+
+
+def _identity(rule: Rule) -> object:
+    labels = tuple(sorted(rule.all_labels.items()))
+    return rule.namespace, rule.group, rule.kind, rule.name, labels
+
+
+def _by_group(rules: Iterable[Rule]) -> Mapping[tuple[str, str], list[Rule]]:
+    found: defaultdict[tuple[str, str], list[Rule]] = defaultdict(list)
+    for rule in rules:
+        found[rule.namespace, rule.group].append(rule)
+    return found

@@ -1,0 +1,79 @@
+"""`promcompat rules`: rule files are checked, tested, loaded and exported."""
+
+import argparse
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import uvloop
+
+from promcompat.alerting.rule_files.checking import check_file
+from promcompat.alerting.rule_files.rule_document import (
+    RuleFile,
+    RuleFileError,
+    parse_namespaces,
+)
+from promcompat.alerting.rule_files.rule_writer import file_value, yaml_text
+from promcompat.alerting.rule_groups import RuleGroups
+from promcompat.composition.options import rule_limits
+from promcompat.core.errors import BadDataError
+from promcompat.http.context import DEFAULT_TENANT
+from promcompat.processes.command_storage import command_storage
+from promcompat.settings import Settings
+from sql.alerting.rule_repository import PostgresRuleRepository
+
+
+def run_check(files: Sequence[str]) -> int:
+    """Print what promtool would; exit code 1 if Prometheus would refuse a file."""
+    is_loadable = True
+    for file in files:
+        report = check_file(Path(file))
+        is_loadable &= report.is_loadable
+        sys.stdout.writelines(f"{line}\n" for line in report.lines)
+    return 0 if is_loadable else 1
+
+
+def run_rules_command(options: argparse.Namespace, settings: Settings) -> int:
+    """Run a command that needs the database. Raises PromcompatError."""
+    tenant = options.tenant or DEFAULT_TENANT
+    if options.rules_command == "load":
+        files = [file for path in options.files for file in _read(Path(path), options.namespace)]
+        uvloop.run(_load(tenant, files, settings))
+    else:
+        uvloop.run(_export(tenant, options.namespace or None, settings))
+    return 0
+
+
+def _read(path: Path, namespace: str) -> Sequence[RuleFile]:
+    """Raises BadDataError with the name of the file."""
+    try:
+        return parse_namespaces(path.read_text(encoding="utf-8"), namespace or path.stem)
+    except RuleFileError as exc:
+        raise BadDataError("\n".join(f"{path}: {fault}" for fault in exc.faults)) from exc
+    except (OSError, UnicodeDecodeError) as exc:
+        raise BadDataError(f"{path}: {exc}") from exc
+
+
+@asynccontextmanager
+async def _rule_groups(settings: Settings) -> AsyncIterator[RuleGroups]:
+    async with command_storage(settings) as storage:
+        yield RuleGroups(PostgresRuleRepository(storage.database), rule_limits(settings))
+
+
+async def _load(tenant: str, files: Sequence[RuleFile], settings: Settings) -> None:
+    async with _rule_groups(settings) as service:
+        for file in files:
+            is_changed = await service.store_namespace(tenant, file.namespace, file.groups)
+            n_rules = sum(len(group.rules) for group in file.groups)
+            outcome = "loaded" if is_changed else "nothing has changed"
+            sys.stdout.write(f"{file.namespace}: {n_rules} rules, {outcome}\n")
+
+
+async def _export(tenant: str, namespace: str | None, settings: Settings) -> None:
+    async with _rule_groups(settings) as service:
+        found = await service.groups(tenant, namespace)
+    documents = [
+        yaml_text({"namespace": name, **file_value(groups)}) for name, groups in found.items()
+    ]
+    sys.stdout.write("---\n".join(documents))

@@ -1,0 +1,87 @@
+"""The ruler API of Mimir: what Grafana and mimirtool send, and what they get."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.native_service import NativeClient, running_native_service
+
+pytestmark = pytest.mark.integration
+
+BASE = "/prometheus/config/v1/rules"
+GROUP = """\
+name: g
+interval: 1m
+query_offset: 10s
+unknown: ignored
+rules:
+  - record: a:b
+    expr: sum by (job) (up)
+  - alert: Down
+    expr: |
+      up == 0
+    for: 5m
+    labels: {severity: page}
+    annotations: {summary: "{{ $labels.job }} is down"}
+"""
+STORED: dict[str, Any] = {name: v for name, v in yaml.safe_load(GROUP).items() if name != "unknown"}
+ACCEPTED = {"status": "success", "data": None, "errorType": "", "error": ""}
+
+
+@pytest.fixture
+async def native(plain_database_url: str) -> AsyncIterator[NativeClient]:
+    async with running_native_service(plain_database_url) as client:
+        yield client
+
+
+async def ask(native: NativeClient, method: str, path: str, body: str = "") -> tuple[int, str, str]:
+    """Status, content type and text of an answer."""
+    response = await native.client.request(method, path, data=body or None)
+    return response.status, response.content_type, await response.text()
+
+
+async def test_a_group_is_stored_read_replaced_and_deleted(native: NativeClient) -> None:
+    assert await ask(native, "GET", BASE) == (200, "application/yaml", "{}\n")
+    status, kind, text = await ask(native, "POST", f"{BASE}/team%2Fx", GROUP)
+    assert (status, kind, yaml.safe_load(text)) == (202, "application/json", ACCEPTED)
+    status, kind, text = await ask(native, "GET", f"{BASE}/team%2Fx/g")
+    assert (status, kind, yaml.safe_load(text)) == (200, "application/yaml", STORED)
+    for root in ("/config/v1/rules", "/api/prom/rules"):
+        assert yaml.safe_load((await ask(native, "GET", root))[2]) == {"team/x": [STORED]}
+    legacy = await ask(native, "GET", "/api/v1/rules/team%2Fx/g")
+    assert yaml.safe_load(legacy[2]) == STORED
+    (group,) = (await native.prometheus("rules"))["groups"]
+    assert (group["file"], group["name"], group["interval"]) == ("team/x", "g", 60)
+    assert [rule["type"] for rule in group["rules"]] == ["recording", "alerting"]
+    changed = GROUP.replace("5m", "6m")
+    ids = [rule["id"] for rule in (await native.get("/rules"))["rules"]]
+    assert (await ask(native, "POST", f"{BASE}/team%2Fx", changed))[0] == 202
+    rules = (await native.get("/rules"))["rules"]
+    assert ([rule["id"] for rule in rules], rules[1]["for"]) == (ids, "6m")
+    assert (await ask(native, "POST", f"{BASE}/other", GROUP))[0] == 202
+    assert (await ask(native, "DELETE", f"{BASE}/team%2Fx/g"))[0] == 202
+    assert (await ask(native, "DELETE", f"{BASE}/other"))[0] == 202
+    assert (await ask(native, "GET", BASE))[2] == "{}\n"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "text"),
+    [
+        ("GET", "/n/g", "", 404, "group does not exist"),
+        ("DELETE", "/n/g", "", 404, "group does not exist"),
+        ("DELETE", "/n", "", 404, "group namespace does not exist"),
+        ("POST", "/n", "rules: [", 400, "unable to decode rule group"),
+        ("POST", "/n", "rules: []", 400, "rule group name must not be empty"),
+        ("POST", "/n", "name: x", 400, "invalid rules configuration: rule group 'x' has no rules"),
+        ("POST", "/n", "{name: x, rules: [{record: a, expr: sum(}]}", 400, "could not parse"),
+        ("POST", "/%00", GROUP, 400, "NUL"),
+    ],
+)
+async def test_errors_are_plain_text(
+    native: NativeClient, method: str, path: str, body: str, status: int, text: str
+) -> None:
+    answer = await ask(native, method, BASE + path, body)
+    assert answer[:2] == (status, "text/plain")
+    assert text in answer[2]
