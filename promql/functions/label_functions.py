@@ -1,6 +1,5 @@
 """`label_replace` and `label_join`: functions of the series, not of their samples."""
 
-import re
 import sys
 from dataclasses import replace
 
@@ -8,15 +7,14 @@ import numpy as np
 
 from promcompat.core.errors import BadDataError, ExecutionError
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.core.patterns import CompiledPattern, PatternMatch, compile_capturing
+from promcompat.core.pattern_expansion import count_references, expand
+from promcompat.core.patterns import CompiledPattern, compile_capturing
 from promcompat.core.strconv import is_utf8, to_unicode
 from promql.ast import Call, StringLiteral, unwrap_parens
 from promql.functions.function_calls import InstantCall
 from promql.values.matrix import Matrix, Value
 from promql.values.name_removal import reject_same_labels
 
-_REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|(?P<name>\w+)|\{(?P<braced>\w+)\})")
-_MAX_GROUP_NUMBER_DIGITS = 9
 _BYTES_PER_TEXT = 50
 """The size of a str without its characters."""
 
@@ -67,7 +65,7 @@ def label_replace(call: InstantCall) -> Value:
     # A pattern of an outer call must be able to match the new value.
     replacement = to_unicode(replacement)
     expanded: dict[str, str | None] = {}
-    n_references = len(_REFERENCE.findall(replacement))
+    n_references = count_references(replacement)
 
     def new_value(labels: Labels) -> str | None:
         value = labels.get(source)
@@ -119,26 +117,3 @@ def _with_label(matrix: Matrix, target: str, values: list[str | None]) -> Matrix
     if target == METRIC_NAME:
         drop_name = drop_name & np.array([value is None for value in values], bool)
     return reject_same_labels(replace(matrix, labels=labels, drop_name=drop_name))
-
-
-def expand(template: str, pattern: CompiledPattern, match: PatternMatch) -> str:
-    """The template with `$1`, `$name`, `${name}` replaced as Go's `Regexp.Expand` does.
-
-    A name is as long as possible; `$$` is a dollar; a reference to no group becomes empty; a
-    dollar that starts no reference stays.
-    """
-
-    def text_of(reference: re.Match[str]) -> str:
-        if reference["dollar"]:
-            return "$"
-        group = _group_number(reference["name"] or reference["braced"], pattern)
-        return "" if group is None else match.group(group) or ""
-
-    return _REFERENCE.sub(text_of, template)
-
-
-def _group_number(name: str, pattern: CompiledPattern) -> int | None:
-    is_number = name.isascii() and name.isdigit() and len(name) <= _MAX_GROUP_NUMBER_DIGITS
-    if is_number and (name == "0" or name[0] != "0"):
-        return int(name) if int(name) <= pattern.groups else None
-    return pattern.groupindex.get(name)
