@@ -1,5 +1,5 @@
 """The command line: `promcompat serve`, `migrate`, `migrate-store`, `maintain`, `worker`,
-`set-aside`, `explain`, `sql`, `backup`, `restore`, `export`, `import-parquet`, `rules`,
+`set-aside`, `tenant`, `explain`, `sql`, `backup`, `restore`, `export`, `import-parquet`, `rules`,
 `compile-kernels`."""
 
 import argparse
@@ -26,6 +26,7 @@ from promcompat.processes.late_imports import without_collection
 from promcompat.processes.migrate import run_migrate
 from promcompat.processes.rule_parsers import add_rules_parser
 from promcompat.processes.sql_shell import add_sql_parser, run_psql
+from promcompat.processes.tenant import add_tenant_arguments, run_tenant
 from promcompat.settings import Settings
 from promcompat.settings_text import (
     default_text,
@@ -127,6 +128,19 @@ def _run(
     options: Namespace, settings: Settings, given: Sequence[str], others: Sequence[str]
 ) -> int:
     match options.command:
+        case "serve":
+            return _serve(settings, given)
+        case "worker":
+            return _work(settings)
+        case "sql":
+            return run_psql(settings, others)
+        case _:
+            return _run_once(options, settings)
+
+
+def _run_once(options: Namespace, settings: Settings) -> int:
+    """The commands that do one thing to a database."""
+    match options.command:
         case "migrate":
             return run_migrate(settings)
         case "migrate-store":
@@ -135,18 +149,14 @@ def _run(
             return _set_aside(settings, retries=options.retry, dropped=options.drop)
         case "maintain":
             return _maintain(settings)
-        case "worker":
-            return _work(settings)
-        case "sql":
-            return run_psql(settings, others)
+        case "tenant":
+            return run_tenant(options, settings)
         case "rules":
             return _run_rules(options, settings)
         case "export" | "import-parquet":
             return _move_parquet(options, settings)
-        case "backup" | "restore":
-            return run_backup_command(options.command, settings, Path(options.file))
         case _:
-            return _serve(settings, given)
+            return run_backup_command(options.command, settings, Path(options.file))
 
 
 # These import their processes late, because the kernels are among what is imported: other commands
@@ -235,6 +245,10 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "set-aside":
             _add_set_aside_options(command)
         _add_settings(command)
+    tenant_text = "list tenants, and say which roles of the database read them in SQL"
+    tenant = commands.add_parser("tenant", help=tenant_text, description=tenant_text)
+    _add_settings(tenant)
+    add_tenant_arguments(tenant)
     add_explain_parser(commands)
     add_sql_parser(commands)
     add_backup_parsers(commands)

@@ -18,12 +18,15 @@
 --   every UNION is in a subquery;
 -- * only who was granted it has USAGE on the schema, and what changes something is no PUBLIC function.
 
--- SECURITY DEFINER, so that a reader needs no grant on tenant_reader; the role is an argument
--- because current_user inside would be the owner.
+-- The tenants of a role and of the roles whose rights it inherits. SECURITY DEFINER, so that a reader needs
+-- no grant on tenant_reader; the role is an argument because current_user inside would be the owner.
 CREATE OR REPLACE FUNCTION visible_tenants(reader name) RETURNS SETOF integer
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
-    SELECT tenant_id FROM promcompat.tenant_reader WHERE role_name = reader
+    SELECT t.tenant_id
+    FROM promcompat.tenant_reader AS t
+    JOIN pg_catalog.pg_roles AS r ON r.rolname = t.role_name
+    WHERE pg_has_role(reader, r.oid, 'USAGE')
 $$;
 
 CREATE OR REPLACE FUNCTION sees_all_tenants(reader name) RETURNS boolean
@@ -38,17 +41,52 @@ CREATE OR REPLACE FUNCTION is_stale_marker(value float8) RETURNS boolean
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN value = 'NaN'::float8 AND float8send(value) = '\x7ff0000000000002'::bytea;
 
--- Only once: both statements lock out every reader and writer of series.
+-- Only once: both statements lock out every reader and writer of series. Roles with the rights of the owner
+-- are subject to no policy.
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = 'series'::regclass) THEN
         ALTER TABLE series ENABLE ROW LEVEL SECURITY;
         CREATE POLICY series_of_visible_tenants ON series FOR SELECT
-        USING (
-            (SELECT sees_all_tenants(current_user))
-            OR tenant_id IN (SELECT visible_tenants(current_user))
-        );
+        USING (tenant_id = ANY (ARRAY(SELECT visible_tenants(current_user))));
     END IF;
+END
+$$;
+
+-- The role whose rights a statement has, also inside a function with the owner's rights. Both settings are
+-- out of a reader's control: nobody becomes a role that was not granted to him.
+CREATE OR REPLACE FUNCTION calling_role() RETURNS name
+LANGUAGE sql STABLE
+SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+    SELECT CASE pg_catalog.current_setting('role') WHEN 'none' THEN session_user
+        ELSE pg_catalog.current_setting('role')::name END
+$$;
+
+-- The series of a metric (NULL: of every metric) that have these labels, of the tenants that the caller may
+-- see. It has the rights of the owner because `@>` is not leakproof: in a statement of a reader it is only
+-- applied to what the policy has let through, and no index of labels is used.
+CREATE OR REPLACE FUNCTION series_matching(name text, labels jsonb DEFAULT '{}')
+RETURNS TABLE (id bigint, tenant_id integer, metric_name text, series_labels jsonb)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, promcompat, pg_temp
+-- Which index is best depends on the name and the labels.
+SET plan_cache_mode = force_custom_plan
+AS $$
+DECLARE
+    reader name := promcompat.calling_role();
+    tenants integer[];
+BEGIN
+    IF NOT promcompat.sees_all_tenants(reader) THEN
+        tenants := ARRAY(SELECT promcompat.visible_tenants(reader));
+    END IF;
+    -- Conditions that are always true are gone before this is planned: `{}` would read the whole index.
+    RETURN QUERY
+    SELECT s.id, s.tenant_id, s.metric_name, s.labels
+    FROM promcompat.series AS s
+    WHERE (tenants IS NULL OR s.tenant_id = ANY (tenants))
+        AND ($1 IS NULL OR s.metric_name = $1)
+        AND ($2 = '{}' OR s.labels @> $2);
 END
 $$;
 
@@ -235,9 +273,8 @@ AS $$
 BEGIN
     RETURN QUERY
     WITH found AS MATERIALIZED (
-        SELECT s.id, s.tenant_id, s.labels
-        FROM promcompat.series AS s
-        WHERE s.metric_name = $1 AND s.labels @> $4
+        SELECT s.id, s.tenant_id, s.series_labels AS labels
+        FROM promcompat.series_matching($1, $4) AS s
     )
     SELECT promcompat.from_unix_ms(d.unix_ms), f.tenant_id, $1, d.value, f.labels,
         f.labels ->> 'source'
@@ -247,87 +284,5 @@ BEGIN
     ) AS d
     JOIN found AS f ON f.id = d.series_id
     WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314;
-END
-$$;
-
--- The search path of a role's sessions in this database with our schema in front. Settings for the
--- role here win over those for the role, and these over those for the database.
-CREATE OR REPLACE FUNCTION reader_search_path(reader name) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, promcompat, pg_temp
-AS $$
-    SELECT CASE WHEN p.path ~ '(^|[ ,"])promcompat($|[ ,"])' THEN p.path
-        ELSE concat_ws(', ', 'promcompat', nullif(p.path, '')) END
-    FROM (
-        SELECT coalesce(
-            (
-                SELECT substr(c.setting, length('search_path=') + 1)
-                FROM pg_db_role_setting AS s
-                CROSS JOIN LATERAL unnest(s.setconfig) AS c (setting)
-                WHERE c.setting LIKE 'search\_path=%'
-                    AND s.setrole IN (0, (SELECT oid FROM pg_roles WHERE rolname = reader))
-                    AND s.setdatabase IN (
-                        0, (SELECT oid FROM pg_database WHERE datname = current_database())
-                    )
-                ORDER BY s.setrole = 0, s.setdatabase = 0
-                LIMIT 1
-            ),
-            '"$user", public'
-        ) AS path
-    ) AS p
-$$;
-
--- Lets a role read one tenant through `metrics`, `metrics_hourly` and `series`, and find them without
--- a prefix from its next session on. Called by the owner of the tables.
-CREATE OR REPLACE FUNCTION grant_tenant_reader(reader name, tenant_name text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
-AS $$
-BEGIN
-    INSERT INTO promcompat.tenant_reader (role_name, tenant_id)
-    SELECT reader, id FROM promcompat.tenant WHERE name = tenant_name
-    ON CONFLICT DO NOTHING;
-    IF NOT EXISTS (SELECT FROM promcompat.tenant WHERE name = tenant_name) THEN
-        RAISE EXCEPTION 'there is no tenant %', quote_literal(tenant_name);
-    END IF;
-    EXECUTE format('GRANT USAGE ON SCHEMA promcompat TO %I', reader);
-    EXECUTE format(
-        'GRANT SELECT ON promcompat.metrics, promcompat.series, promcompat.visible_row,'
-        ' promcompat.visible_arrival, promcompat.visible_run, promcompat.visible_block,'
-        ' promcompat.visible_deletion TO %I',
-        reader
-    );
-    -- Not yet there when this is called below; ensure_metrics_hourly then lets every reader read it.
-    IF to_regclass('promcompat.metrics_hourly') IS NOT NULL
-        AND to_regclass('promcompat.metrics_hourly_by_series') IS NOT NULL
-    THEN
-        EXECUTE format(
-            'GRANT SELECT ON promcompat.metrics_hourly, promcompat.metrics_hourly_by_series TO %I',
-            reader
-        );
-    END IF;
-    -- The same; 0087_corrections.sql lets every reader read it.
-    IF to_regclass('promcompat.corrections') IS NOT NULL THEN
-        EXECUTE format('GRANT SELECT ON promcompat.corrections TO %I', reader);
-    END IF;
-    BEGIN
-        PERFORM set_config('search_path', promcompat.reader_search_path(reader), true);
-        EXECUTE format(
-            'ALTER ROLE %I IN DATABASE %I SET search_path FROM CURRENT', reader, current_database()
-        );
-    EXCEPTION WHEN insufficient_privilege THEN
-        RAISE NOTICE 'the search path of % cannot be set: it must write promcompat.metrics', reader;
-    END;
-END
-$$;
-REVOKE EXECUTE ON FUNCTION grant_tenant_reader(name, text) FROM PUBLIC;
-
--- Readers whose tables were moved here from another schema, or who came before what they read now.
-DO $$
-BEGIN
-    PERFORM promcompat.grant_tenant_reader(r.role_name, t.name)
-    FROM promcompat.tenant_reader AS r
-    JOIN promcompat.tenant AS t ON t.id = r.tenant_id
-    JOIN pg_catalog.pg_roles AS a ON a.rolname = r.role_name
-    WHERE NOT has_schema_privilege(a.oid, 'promcompat', 'USAGE')
-        OR NOT has_table_privilege(a.oid, 'promcompat.visible_deletion', 'SELECT');
 END
 $$;

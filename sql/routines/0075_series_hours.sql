@@ -101,16 +101,3 @@ FROM (
     CROSS JOIN LATERAL stored_hours(n.tenant_id, n.ids, u.from_ms, u.to_ms) AS l
 ) AS h
 JOIN series AS s ON s.id = h.series_id;
-
--- Readers who were granted a tenant before this view was made.
-DO $$
-DECLARE
-    reader name;
-BEGIN
-    FOR reader IN
-        SELECT DISTINCT t.role_name FROM tenant_reader AS t JOIN pg_roles AS r ON r.rolname = t.role_name
-    LOOP
-        EXECUTE format('GRANT SELECT ON metrics_hourly_by_series TO %I', reader);
-    END LOOP;
-END
-$$;

@@ -138,19 +138,3 @@ SELECT
 FROM correction AS c
 WHERE (SELECT sees_all_tenants(current_user))
     OR c.tenant_id IN (SELECT visible_tenants(current_user));
-
--- Readers who came before it; grant_tenant_reader grants it to others.
-DO $$
-DECLARE
-    reader name;
-BEGIN
-    FOR reader IN
-        SELECT DISTINCT r.role_name
-        FROM promcompat.tenant_reader AS r
-        JOIN pg_catalog.pg_roles AS a ON a.rolname = r.role_name
-        WHERE NOT has_table_privilege(a.oid, 'promcompat.corrections', 'SELECT')
-    LOOP
-        EXECUTE format('GRANT SELECT ON promcompat.corrections TO %I', reader);
-    END LOOP;
-END
-$$;

@@ -15,6 +15,11 @@ from tests.servers import DatabaseServer
 pytestmark = pytest.mark.integration
 
 T0 = 1_700_000_000_000
+DEFINITIONS = (
+    "INSERT INTO metric_definition (tenant_id, name, display_name, description, unit, type,"
+    " duplicate_policy, version)"
+    " SELECT id, name, '', '', 's', 'gauge', 'first', 1 FROM tenant"
+)
 
 
 @pytest.fixture
@@ -35,6 +40,7 @@ async def reader(
     database_server.run_sql(f"CREATE SCHEMA attack AUTHORIZATION {role}", database)
     async with connected(database_url) as owner:
         await owner.execute("SELECT grant_tenant_reader($1, 'mine')", role)
+        await owner.execute(DEFINITIONS)
     async with connected(database_server.url(database, role)) as connection:
         yield connection
 
@@ -44,8 +50,14 @@ async def names_seen(reader: asyncpg.Connection) -> set[str]:
     seen: set[str] = set()
     for view in ("promcompat.metrics", "promcompat.metrics_hourly"):
         seen |= {row[0] for row in await reader.fetch(f"SELECT name FROM {view}")}  # noqa: S608
-    rows = await reader.fetch("SELECT metric_name FROM promcompat.series")
-    return seen | {row[0] for row in rows}
+    for statement in (
+        "SELECT metric_name FROM promcompat.series",
+        "SELECT metric_name FROM promcompat.series_matching(NULL)",
+        "SELECT name FROM promcompat.tenants",
+        "SELECT name FROM promcompat.definitions",
+    ):
+        seen |= {row[0] for row in await reader.fetch(statement)}
+    return seen
 
 
 PAGE_READERS = (
@@ -157,6 +169,10 @@ CREATE FUNCTION attack.visible_tenants(reader name) RETURNS SETOF integer
     LANGUAGE sql AS 'SELECT generate_series(1, 1000)';
 CREATE FUNCTION attack.sees_all_tenants(reader name) RETURNS boolean
     LANGUAGE sql AS 'SELECT true';
+CREATE FUNCTION attack.calling_role() RETURNS name
+    LANGUAGE sql AS $$ SELECT 'promcompat'::name $$;
+CREATE FUNCTION attack.current_setting(setting text) RETURNS text
+    LANGUAGE sql AS $$ SELECT 'promcompat' $$;
 CREATE FUNCTION attack.pg_has_role(reader name, owner oid, wanted text) RETURNS boolean
     LANGUAGE sql AS 'SELECT true';
 CREATE FUNCTION attack.is_stale_marker(value float8) RETURNS boolean
@@ -204,6 +220,10 @@ async def test_functions_of_the_reader_see_only_rows_it_may_see(
         ("metrics_hourly_by_series", "name"),
         ("series", "metric_name"),
         ("series", "labels::text"),
+        ("tenants", "name"),
+        ("definitions", "name"),
+        ("series_matching(NULL)", "series_labels::text"),
+        ("series_matching('theirs')", "metric_name"),
     ):
         query = f"SELECT count(*) FROM promcompat.{view} WHERE pg_temp.leak({column})"  # noqa: S608
         await reader.fetch(query)
@@ -234,10 +254,35 @@ async def test_reader_changes_nothing_and_reads_no_table(reader: asyncpg.Connect
         "CREATE TRIGGER t BEFORE INSERT ON promcompat.series EXECUTE FUNCTION promcompat.f()",
         "ALTER VIEW promcompat.metrics RESET (security_barrier)",
         "SET ROLE promcompat",
+        "SELECT set_config('role', 'promcompat', false)",
+        "SET SESSION AUTHORIZATION promcompat",
+        "SELECT promcompat.revoke_tenant_reader(current_user, 'mine')",
+        "SELECT promcompat.set_reader_rights(current_user, true)",
+        "SELECT promcompat.create_reader_role('another', '')",
+        "TABLE promcompat.metric_definition",
+        "TABLE promcompat.metric_view",
+        "CREATE OR REPLACE FUNCTION promcompat.calling_role() RETURNS name"
+        " LANGUAGE sql AS $$ SELECT 'promcompat'::name $$",
     ]
     for statement in refused:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await reader.execute(statement)
+
+
+async def test_no_function_of_the_reader_lends_it_the_rights_of_another_role(
+    reader: asyncpg.Connection,
+) -> None:
+    """`series_matching` has the rights of the owner, and goes by the role of the session."""
+    await reader.execute(
+        "CREATE FUNCTION attack.all_series() RETURNS SETOF text LANGUAGE sql SECURITY DEFINER"
+        " SET search_path = promcompat AS 'SELECT metric_name FROM series_matching(NULL)';"
+        "CREATE VIEW attack.series AS SELECT * FROM promcompat.series_matching(NULL);"
+        "GRANT USAGE ON SCHEMA attack TO PUBLIC; GRANT SELECT ON attack.series TO PUBLIC"
+    )
+    for statement in ("SELECT attack.all_series()", "SELECT metric_name FROM attack.series"):
+        assert [row[0] for row in await reader.fetch(statement)] == ["mine"]
+    await reader.execute("SET SESSION AUTHORIZATION DEFAULT; RESET ROLE")
+    assert await names_seen(reader) == {"mine"}
 
 
 async def test_every_function_with_the_rights_of_the_owner_pins_its_search_path(
@@ -250,4 +295,4 @@ async def test_every_function_with_the_rights_of_the_owner_pins_its_search_path(
         )
     assert rows
     for row in rows:
-        assert row["proconfig"] == ["search_path=pg_catalog, promcompat, pg_temp"], row["proname"]
+        assert "search_path=pg_catalog, promcompat, pg_temp" in row["proconfig"], row["proname"]

@@ -1,0 +1,102 @@
+"""`promcompat tenant`: the tenants of a database, and which roles read them in SQL."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import uvloop
+
+from promcompat.core.errors import NotFoundError
+from promcompat.database import SHORT, database_url, try_until_answered
+from promcompat.settings import Settings
+from sql.database.database import Database
+from sql.database.tenant_readers import grant_tenant, list_readers, revoke_tenant
+
+ResultT = TypeVar("ResultT")
+
+
+def add_tenant_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="list the tenants and the roles that read them")
+    grant = actions.add_parser("grant", help="let a role of the database read a tenant in SQL")
+    revoke = actions.add_parser("revoke", help="take a tenant back from a role")
+    for action in (grant, revoke):
+        action.add_argument("tenant", metavar="TENANT", help="the name of the tenant")
+        action.add_argument("role", metavar="ROLE", help="the name of the role")
+    grant.add_argument(
+        "--create", action="store_true", help="make the role, and print an address for it"
+    )
+
+
+def run_tenant(options: Namespace, settings: Settings) -> int:
+    """Carry out the command. Raises PromcompatError."""
+    match options.action:
+        case "grant":
+            return _grant(settings, options.tenant, options.role, creates=options.create)
+        case "revoke":
+            return _revoke(settings, options.tenant, options.role)
+        case _:
+            return _list(settings)
+
+
+def _list(settings: Settings) -> int:
+    for one in _on_database(settings, list_readers):
+        roles = ", ".join(one.roles) or "no role"
+        sys.stdout.write(f"{one.tenant}: read by {roles}\n")
+    return 0
+
+
+def _grant(settings: Settings, tenant: str, role: str, *, creates: bool) -> int:
+    password = _on_database(
+        settings, lambda database: grant_tenant(database, tenant, role, creates=creates)
+    )
+    sys.stdout.write(f"{role} reads {tenant}\n")
+    if password is not None:
+        sys.stdout.write(f"{address_of(database_url(settings), role, password)}\n")
+    return 0
+
+
+def _revoke(settings: Settings, tenant: str, role: str) -> int:
+    if not _on_database(settings, lambda database: revoke_tenant(database, tenant, role)):
+        raise NotFoundError(
+            f"{role!r} did not read {tenant!r}; promcompat tenant list shows who does"
+        )
+    sys.stdout.write(f"{role} no longer reads {tenant}\n")
+    return 0
+
+
+def address_of(url: str, role: str, password: str) -> str:
+    """The address of the same database for another role."""
+    parts = urlsplit(url)
+    kept = [
+        (name, value)
+        for name, value in parse_qsl(parts.query, keep_blank_values=True)
+        if name not in ("user", "password")
+    ]
+    user = f"{quote(role, safe='')}:{quote(password, safe='')}"
+    hosts = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}@{hosts}", query=urlencode(kept)))
+
+
+def _on_database(settings: Settings, act: Callable[[Database], Awaitable[ResultT]]) -> ResultT:
+    async def run() -> ResultT:
+        database = await _open(settings)
+        try:
+            return await act(database)
+        finally:
+            await database.close()
+
+    return uvloop.run(run())
+
+
+async def _open(settings: Settings) -> Database:
+    # Late, because the kernels are among what it imports.
+    from promcompat.composition.options import database_options
+
+    async def attempt() -> Database:
+        return await Database.open(database_url(settings), database_options(settings))
+
+    return await try_until_answered(attempt, SHORT)
