@@ -19,6 +19,7 @@ from promcompat.core.remediation import OPEN_STATES
 from promcompat.services import Receivers
 from promcompat.settings import Settings
 from promcompat.telemetry import LoopMetrics, Telemetry
+from sql.database.metric_views import refresh_metric_views
 
 _LOGGER = logging.getLogger(__name__)
 _HOUR_SECONDS = 3600.0
@@ -61,6 +62,9 @@ def every_loop(
         PeriodicLoop("heartbeat", 5.0, storage.database.heartbeat.beat),
         PeriodicLoop("free memory", 5.0, give_back_memory),
         PeriodicLoop("maintenance", _HOUR_SECONDS, services.maintenance.run_once, _HOUR_SECONDS),
+        PeriodicLoop(
+            "metric views", 60.0, partial(refresh_metric_views, storage.database), _HOUR_SECONDS
+        ),
         PeriodicLoop(
             "storage metrics", _PUBLISH_SECONDS, partial(_publish_storage, telemetry, backend)
         ),

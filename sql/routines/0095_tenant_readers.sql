@@ -54,6 +54,9 @@ AS $$
     ]) AS v
     -- ensure_metrics_hourly makes the hours later than the first migration, and grants them itself.
     WHERE to_regclass('promcompat.' || v) IS NOT NULL
+    UNION ALL
+    -- Views of single metrics show what `metrics` shows.
+    SELECT to_regclass(format('promcompat.%I', m.view_name)) FROM promcompat.metric_view AS m
 $$;
 
 -- Grants, or takes back, what a reader needs besides the row of `tenant_reader`.

@@ -13,7 +13,8 @@ from tests.repositories import discard
 
 pytestmark = pytest.mark.integration
 
-ALWAYS = ["heartbeat", "free memory", "maintenance", "storage metrics", "remediation metrics"]
+ALWAYS = ["heartbeat", "free memory", "maintenance", "metric views"]
+ALWAYS += ["storage metrics", "remediation metrics"]
 OF_BLOCKS = ["head", "drain", "compaction", "corrections", "set aside", "rollups"]
 ALERTING = ["thresholds", "rules", "breaches", "levels", "remediations", "alert metrics"]
 
