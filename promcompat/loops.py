@@ -74,17 +74,15 @@ def every_loop(
             partial(_publish_remediations, telemetry, backend),
         ),
     ]
-    if storage.metrics.head is not None:
-        loops.append(PeriodicLoop("head", 0.5, storage.metrics.head.catch_up))
-    if storage.metrics.drains is not None:
-        loops += [
-            PeriodicLoop("drain", 0.5, storage.metrics.drains.drain_due),
-            PeriodicLoop("compaction", 5.0, storage.metrics.drains.compact, _HOUR_SECONDS),
-            PeriodicLoop("corrections", 2.0, services.corrections.run_due),
-            PeriodicLoop(
-                "set aside", _HOUR_SECONDS, storage.metrics.drains.aside.retry, _HOUR_SECONDS
-            ),
-        ]
+    drains = storage.metrics.drains
+    loops += [
+        PeriodicLoop("head", 0.5, storage.metrics.head.catch_up),
+        PeriodicLoop("drain", 0.5, drains.drain_due),
+        PeriodicLoop("corrections", 2.0, services.corrections.run_due),
+        PeriodicLoop("set aside", _HOUR_SECONDS, drains.aside.retry, _HOUR_SECONDS),
+    ]
+    if drains.compactor is not None:
+        loops.append(PeriodicLoop("compaction", 5.0, drains.compact, _HOUR_SECONDS))
     if storage.metrics.rollups is not None:
         roll_up = partial(storage.metrics.rollups.run, _ROLLUP_STEPS)
         loops.append(PeriodicLoop("rollups", 30.0, roll_up, _HOUR_SECONDS))
@@ -121,11 +119,9 @@ def receiver_loops(receivers: Receivers) -> Iterator[PeriodicLoop]:
 async def _publish_storage(telemetry: Telemetry, backend: Backend) -> None:
     metrics = backend.storage.metrics
     telemetry.storage.update(dataclasses.asdict(metrics.stats))
-    if metrics.head is not None:
-        totals = dataclasses.asdict(metrics.head.stats)
-        telemetry.block_store.update_head(totals | {"lag_seconds": metrics.head.lag_seconds})
-    if metrics.drains is not None:
-        telemetry.block_store.update_drains(dataclasses.asdict(metrics.drains.stats))
+    totals = dataclasses.asdict(metrics.head.stats)
+    telemetry.sample_store.update_head(totals | {"lag_seconds": metrics.head.lag_seconds})
+    telemetry.sample_store.update_drains(dataclasses.asdict(metrics.drains.stats))
 
 
 async def _publish_remediations(telemetry: Telemetry, backend: Backend) -> None:

@@ -194,15 +194,10 @@ class Settings(BaseSettings):
         64 * MEBIBYTE,
         description="Memory of a worker for the results of earlier range queries; 0 keeps none.",
     )
-    query_sample_cache_bytes: Annotated[int, Field(ge=0)] = Field(
-        256 * MEBIBYTE,
-        description="Memory of a worker for cached samples that earlier queries read; 0 disables "
-        "the cache.",
-    )
     head_bytes: PositiveInt = Field(
         512 * MEBIBYTE,
-        description="Memory of a worker for recent samples, which the block store has not moved "
-        "into blocks yet. What does not fit is read from the database when a query needs it.",
+        description="Memory of a worker for recent samples, which are not moved into blocks or "
+        "rows yet. What does not fit is read from the database when a query needs it.",
     )
     series_cache_bytes: PositiveInt = Field(
         1024 * MEBIBYTE,

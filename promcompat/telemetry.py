@@ -162,8 +162,6 @@ _STORAGE_COUNTERS = {
     "rows_committed": "Sample rows in committed transactions, including repeated rows.",
     "commits": "Committed transactions with sample rows.",
     "commit_seconds": "Time spent in transactions with sample rows.",
-    "duplicate_commits": "Commits with samples that were already stored.",
-    "staged_commits": "Commits with rows that another service was writing at the same time.",
     "failed_commits": "Failed transactions with sample rows; their senders got an error.",
     "rows_rejected": "Samples not stored because their series has a different value at the same "
     "time.",
@@ -176,9 +174,6 @@ _STORAGE_COUNTERS = {
     "select_seconds": "Time spent reading selectors.",
     "selector_cache_hits": "Selectors whose series were cached.",
     "selector_cache_misses": "Selectors whose series were not cached.",
-    "sample_cache_hits": "Selectors answered in part from the sample cache.",
-    "sample_cache_misses": "Selectors read in full.",
-    "late_commits": "Transactions with samples old enough to be part of a cached result.",
 }
 
 
@@ -249,8 +244,8 @@ _HEAD_GAUGES: Final[Mapping[str, tuple[str, Literal["livesum", "livemax"]]]] = {
     "lag_seconds": ("Time since the last sync; the maximum over all workers.", "livemax"),
 }
 _DRAIN_COUNTERS = {
-    "drains": "Transactions that moved arrivals into runs.",
-    "arrivals_drained": "Arrivals moved into runs.",
+    "drains": "Transactions that moved arrivals into runs or rows.",
+    "arrivals_drained": "Arrivals moved into runs or rows.",
     "samples_drained": "Samples of these arrivals.",
     "conflicts_resolved": "Samples dropped because another value arrived for the same time.",
     "arrivals_set_aside": "Arrivals that could not be moved; queries still read them.",
@@ -268,8 +263,8 @@ _DRAIN_COUNTERS = {
 }
 
 
-class BlockStoreMetrics:
-    """What the block store holds in memory, and what it moves from arrivals into blocks."""
+class SampleStoreMetrics:
+    """What the store holds in memory, and what it moves from arrivals into blocks or rows."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._head = _Totals("promcompat_head", _HEAD_COUNTERS, registry)
@@ -465,7 +460,7 @@ class Telemetry:
         self.native_ingest = NativeIngestMetrics(self.registry)
         self.query = QueryMetrics(self.registry)
         self.storage = StorageCounters(self.registry)
-        self.block_store = BlockStoreMetrics(self.registry)
+        self.sample_store = SampleStoreMetrics(self.registry)
         self.remediation = RemediationMetrics(self.registry)
         self.alerting = AlertingMetrics(self.registry)
         self.loops = LoopMetrics(self.registry)

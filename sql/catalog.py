@@ -42,8 +42,6 @@ class TimeBounds:
         return self.start_ms <= MIN_TIMESTAMP_MS and self.end_ms >= MAX_TIMESTAMP_MS
 
 
-ALL_TIMESTAMPS: Final = TimeBounds(MIN_TIMESTAMP_MS, MAX_TIMESTAMP_MS)
-"""What a column of type timestamptz can hold on every edition."""
 YEARS_1_TO_9999: Final = TimeBounds(-62_135_596_800_000, 253_402_300_799_999)
 """What pages of samples can hold."""
 

@@ -4,19 +4,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import asyncpg
+import numpy as np
 
-from promcompat.core.model import SeriesSelection
+from promcompat.core.model import IntArray, SeriesSelection
 from promcompat.core.ports import MaintenanceSteps
 from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
-from sql.catalog import TimeBounds
-from sql.samples.stores.maintenance_repository import PostgresMaintenanceSteps
-from sql.samples.tables.deletion import delete_samples
+from sql.query_loader import load_queries
+from sql.samples.stores.maintenance_repository import RowMaintenanceSteps
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 NOW_MS = 1_700_000_000_000 // HOUR_MS * HOUR_MS + 20 * 60_000
 """Twenty minutes past an hour."""
 
+_QUERIES = load_queries("rows")
 _OF_SAMPLES = """
 SELECT time_bucket('1 hour', timestamp) AS bucket, tenant_id, name, count(*) AS count,
     avg(value) AS avg, min(value) AS min, max(value) AS max, sum(value) AS sum
@@ -36,20 +37,30 @@ class _OneConnection:
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[MaintenanceSteps | None]:
-        yield PostgresMaintenanceSteps(self._connection)
+        yield RowMaintenanceSteps(self._connection, self, self.drain)
+
+    async def drain(self) -> None:
+        """Nothing is undrained."""
+
+    async def among(self, tenant_ids: IntArray, series_ids: IntArray) -> IntArray:
+        """Series without rows: nothing is undrained."""
+        used = await self._connection.fetchval(_QUERIES["rows_exist"], series_ids.tolist())
+        return np.setdiff1d(series_ids, np.array(used, np.int64))
 
     async def delete(self, tenant: str, selection: SeriesSelection) -> int:
-        """As the row store does it; the selection names a metric."""
+        """As a drain of the store `rows` does it; the selection names a metric."""
         tenant_id = await self._connection.fetchval("SELECT id FROM tenant WHERE name = $1", tenant)
         rows = await self._connection.fetch(
             "SELECT id FROM series WHERE tenant_id = $1 AND metric_name = $2",
             tenant_id,
             selection.matchers[0].value,
         )
-        bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
-        return await delete_samples(
-            self._connection, tenant_id, [row["id"] for row in rows], bounds
+        ids = [row["id"] for row in rows]
+        bounds = max(selection.start_ms + 1, 0), min(selection.end_ms, 1 << 43)
+        n_deleted: int = await self._connection.fetchval(
+            _QUERIES["delete_rows"], ids, tenant_id, *bounds
         )
+        return n_deleted
 
 
 async def do_maintenance(

@@ -4,15 +4,17 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
+from promcompat.core.model import SeriesSelection, WriteBatch
 from sql.database.database import DatabaseOptions
 from sql.migrate import migrate
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import DEFAULT_STORE, StorageOptions, StoreKind
+from sql.samples.stores.arrival_store import ArrivalStore
 
 
 def store_under_test() -> StoreKind:
@@ -49,6 +51,14 @@ async def locked_samples(url: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
+async def locked_rows(url: str) -> AsyncIterator[None]:
+    """Nobody else reads or writes the table `sample` as long as the block lasts."""
+    async with connected(url) as connection, connection.transaction():
+        await connection.execute("LOCK TABLE sample IN ACCESS EXCLUSIVE MODE")
+        yield
+
+
+@asynccontextmanager
 async def opened_storage(url: str, **options: Any) -> AsyncIterator[MetricStorage]:
     """Storage on a migrated database, closed at the end.
 
@@ -64,6 +74,43 @@ async def opened_storage(url: str, **options: Any) -> AsyncIterator[MetricStorag
         yield storage
     finally:
         await storage.close()
+
+
+class DrainedStore:
+    """A store whose samples are drained and compacted as soon as they are written."""
+
+    def __init__(self, storage: MetricStorage) -> None:
+        self._store, self._drains = storage.store, storage.drains
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
+        try:
+            await self._store.write_batch(tenant, batch)
+        finally:
+            await self._drains.drainer.drain_all()
+            await self._drains.compact()
+
+    async def delete(self, tenant: str, selection: SeriesSelection) -> int:
+        n_deleted = await self._store.delete(tenant, selection)
+        await self._drains.drainer.drain_all()
+        return n_deleted
+
+
+@asynccontextmanager
+async def drained_storage(url: str, **options: Any) -> AsyncIterator[MetricStorage]:
+    """The same with a store that is always drained."""
+    async with opened_storage(url, **options) as storage:
+        store = cast(ArrivalStore, DrainedStore(storage))
+        yield replace(storage, store=store)
+
+
+@asynccontextmanager
+async def drained_rows(url: str, **options: Any) -> AsyncIterator[MetricStorage]:
+    """The same with rows."""
+    async with drained_storage(url, store=StoreKind.ROWS, **options) as storage:
+        yield storage
 
 
 @asynccontextmanager

@@ -72,14 +72,12 @@ async def _delete(
 
 async def _drain(storage: MetricStorage) -> None:
     """Move all that has arrived into runs."""
-    if storage.drains is not None:
-        await storage.drains.drainer.drain_all()
+    await storage.drains.drainer.drain_all()
 
 
 async def _compact(storage: MetricStorage) -> None:
     """One step of merging."""
-    if storage.drains is not None:
-        await storage.drains.compactor.compact()
+    await storage.drains.compact_step()
 
 
 _COMMANDS: Final[Mapping[str, Callable[..., Coroutine[Any, Any, object]]]] = {

@@ -13,10 +13,12 @@ from sql.samples.codec.pages import decode_pages, encode_pages
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.arrivals_aside import ArrivalsAside
+from sql.samples.draining.block_drain import BlockTarget
 from sql.samples.draining.block_retention import BlockRetention
 from sql.samples.draining.compaction import Compactor
 from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats
 from sql.samples.reading.block_reader import BlockReader
+from sql.samples.reading.drained_reader import DrainedQuestion
 from sql.samples.reading.reader import SampleAllowance
 
 DAY_MS = 86_400_000
@@ -55,8 +57,9 @@ class StoredBlocks:
 
     def __post_init__(self) -> None:
         self.reader = BlockReader(self.stats)
-        self.drainer = Drainer(self.pool, self.options, self.stats, self.clock)
-        self.aside = ArrivalsAside(self.pool, self.drainer, self.stats)
+        target = BlockTarget(self.pool, self.clock)
+        self.drainer = Drainer(self.pool, self.options, self.stats, target)
+        self.aside = ArrivalsAside(self.pool, target, self.stats)
         self.retention = BlockRetention(self.pool, self.drainer)
         self.compactor = Compactor(self.pool, self.stats, self.clock, self.step_samples)
 
@@ -132,9 +135,8 @@ class StoredBlocks:
             acquired(self.pool) as connection,
             connection.transaction(isolation="repeatable_read", readonly=True),
         ):
-            stored = await self.reader.read(
-                connection, tenant_id, ids, start_ms, end_ms, SampleAllowance(0)
-            )
+            question = DrainedQuestion(tenant_id, ids, start_ms, end_ms, 0)
+            stored = await self.reader.read(connection, question, SampleAllowance(0))
             arrivals = await connection.fetch(
                 "SELECT id, kind, first_ms, last_ms, payload FROM arrival WHERE tenant_id = $1 "
                 "ORDER BY id",

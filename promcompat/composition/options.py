@@ -46,7 +46,6 @@ def storage_options(settings: Settings) -> StorageOptions:
         store=None if settings.store is None else StoreKind(settings.store),
         max_samples=settings.query_max_samples,
         max_memory_bytes=settings.query_max_memory_bytes,
-        sample_cache_bytes=settings.query_sample_cache_bytes,
         max_head_bytes=settings.head_bytes,
         series_cache_bytes=settings.series_cache_bytes,
         label_limits=label_limits(settings),

@@ -15,7 +15,6 @@ from promcompat.core.corrections import (
     names_of,
 )
 from promcompat.core.errors import (
-    ExecutionError,
     NotFoundError,
     QueryTimeoutError,
     StorageUnavailableError,
@@ -34,21 +33,9 @@ _NEWEST = (1 << 63) - 1
 class CorrectionService:
     """Corrections of one database, each of one tenant."""
 
-    def __init__(
-        self, repository: CorrectionRepository | None, definitions: DefinitionRepository
-    ) -> None:
-        """`repository` is None for a store that cannot correct samples."""
-        self._found = repository
+    def __init__(self, repository: CorrectionRepository, definitions: DefinitionRepository) -> None:
+        self._repository = repository
         self._definitions = definitions
-
-    @property
-    def _repository(self) -> CorrectionRepository:
-        if self._found is None:
-            raise ExecutionError(
-                "the store `rows` cannot correct samples; promcompat migrate-store moves them into "
-                "blocks, which can be corrected"
-            )
-        return self._found
 
     async def preview(self, tenant: str, scope: SampleScope) -> Affected:
         """How many series and samples a correction would concern."""
@@ -104,8 +91,6 @@ class CorrectionService:
 
     async def run_due(self) -> None:
         """Go on with corrections that are not finished, for a while."""
-        if self._found is None:
-            return
         until = time.monotonic() + _RUN_SECONDS
         while (remaining := until - time.monotonic()) > 0:
             correction_id = await self._repository.claim()

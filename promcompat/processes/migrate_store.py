@@ -9,7 +9,6 @@ from promcompat.composition.options import database_options, storage_options
 from promcompat.database import SHORT, database_url, migrate_when_answering, own_database
 from promcompat.settings import Settings
 from sql.database.database import Database
-from sql.samples.draining.drains import Drains
 from sql.samples.store_move import MoveProgress, StoreMove
 
 _REPORT_SECONDS = 5.0
@@ -31,8 +30,9 @@ async def _migrate_store(settings: Settings) -> int:
         database = await Database.open(database_url(settings), database_options(settings))
         try:
             options = storage_options(settings)
-            drains = Drains.of(database.write_pool, options.drains, options.now_ms)
-            return await StoreMove(database, drains, _ProgressReport().show).run()
+            report = _ProgressReport().show
+            move = await StoreMove.of(database, options.drains, options.now_ms, report)
+            return await move.run()
         finally:
             await database.close()
 

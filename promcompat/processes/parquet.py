@@ -97,8 +97,7 @@ async def _write(storage: MetricStorage, tenant: str, batch: WriteBatch) -> int:
         else:
             return 0
         finally:
-            if storage.drains is not None:
-                await storage.drains.drain_due()
+            await storage.drains.drain_due()
 
 
 @dataclass(slots=True)

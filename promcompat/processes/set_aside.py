@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import uvloop
 
 from promcompat.composition.storage import open_storage
-from promcompat.core.errors import PromcompatError
 from promcompat.database import SHORT
 from promcompat.settings import Settings
 from sql.samples.draining.arrivals_aside import ArrivalAside, ArrivalsAside
@@ -25,8 +24,6 @@ def run_set_aside(settings: Settings, *, retries: bool, dropped: Sequence[int]) 
 
 async def _run(settings: Settings, retries: bool, dropped: Sequence[int]) -> int:
     async with open_storage(settings, SHORT) as storage:
-        if storage.drains is None:
-            raise PromcompatError("this database keeps its samples as rows; nothing is set aside")
         aside, n_missing = storage.drains.aside, 0
         for arrival_id in dropped:
             n_missing += not await _drop(aside, arrival_id)

@@ -36,9 +36,6 @@ BYTES_PER_ROW: Final = _SAMPLE_TUPLE.itemsize
 _NUMBERED_TUPLE: Final = np.dtype(
     [("n_fields", ">i2"), *_SAMPLE_FIELDS, ("n_length", ">i4"), ("n", ">i8")]
 )
-_STAGED_TUPLE: Final = np.dtype(
-    [("n_fields", ">i2"), ("row_length", ">i4"), ("row_number", ">i4"), *_SAMPLE_FIELDS]
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +103,6 @@ def encode_samples(rows: SampleRows) -> bytes:
     """A whole COPY stream of the columns series_id, ts and value."""
     tuples = np.empty(len(rows), _SAMPLE_TUPLE)
     tuples["n_fields"] = 3
-    _fill_sample_fields(tuples, rows)
-    return b"".join((_HEADER, tuples.data, _TRAILER))
-
-
-def encode_staged_samples(rows: SampleRows) -> bytes:
-    """A whole COPY stream of row_number, series_id, ts and value; row numbers count from 0."""
-    tuples = np.empty(len(rows), _STAGED_TUPLE)
-    tuples["n_fields"] = 4
-    tuples["row_length"] = 4
-    tuples["row_number"] = np.arange(len(rows))
     _fill_sample_fields(tuples, rows)
     return b"".join((_HEADER, tuples.data, _TRAILER))
 

@@ -8,16 +8,12 @@ class StorageStats:
     """Totals since the storage was opened; all but `rows_waiting` and `undrained_bytes` only grow.
 
     `rows_committed` counts rows in acknowledged commits, duplicates of stored rows included.
-    `commits` and `commit_seconds` give the mean commit; `duplicate_commits` is how many of them
-    held rows that were stored already, `staged_commits` how many needed the staging table because
-    another service wrote the same rows at the same time.
+    `commits` and `commit_seconds` give the mean commit.
     """
 
     rows_committed: int = 0
     commits: int = 0
     commit_seconds: float = 0.0
-    duplicate_commits: int = 0
-    staged_commits: int = 0
     failed_commits: int = 0
     rows_rejected: int = 0
     rows_waiting: int = 0
@@ -31,6 +27,3 @@ class StorageStats:
     select_seconds: float = 0.0
     selector_cache_hits: int = 0
     selector_cache_misses: int = 0
-    sample_cache_hits: int = 0
-    sample_cache_misses: int = 0
-    late_commits: int = 0

@@ -17,6 +17,7 @@ from sql.pushdown.rule_choice import (
     Estimate,
     PushdownMode,
     choose,
+    choose_none,
     needs_estimate,
 )
 from sql.pushdown.rules import Partial, judge
@@ -24,7 +25,6 @@ from sql.pushdown.sample_statements import density_statement, samples_statement
 from sql.pushdown.thinning_translator import thinned_samples_statement
 
 _ASSUMED_INTERVAL_MS: Final = 15_000
-_SHORTEST_INTERVAL_MS: Final = 1_000
 _SHORT_MS: Final = 3_600_000
 _PRESENT_MS: Final = 60_000
 _COUNTED_SERIES: Final = 8
@@ -56,7 +56,6 @@ class ReadPlanner:
         mode: PushdownMode,
         *,
         probe_us: float,
-        rows_kept: int,
         max_samples: int,
         max_bytes: int,
         now_ms: Callable[[], int],
@@ -64,12 +63,10 @@ class ReadPlanner:
         """`table` holds the samples, one a row. A maximum of 0 sets no bound.
 
         `probe_us` is what finding one sample takes, in µs.
-        `rows_kept` is up to how many samples of a selection the sample cache keeps.
         """
         self._table = table
         self._mode = mode
         self._probe_us = probe_us
-        self._rows_kept = rows_kept
         self._max_samples = max_samples
         self._now_ms = now_ms
         bounds = max_samples, max_bytes // BYTES_PER_ROW
@@ -82,17 +79,21 @@ class ReadPlanner:
         series_ids: IntArray,
         *,
         always_estimates: bool = False,
+        must_be_whole: str = "",
     ) -> PlannedRead:
-        """Choose how to read.
+        """Choose how to read; `must_be_whole` says why every sample is needed, if it is.
 
         `always_estimates` is for explanations: it makes an estimate even where the choice does not
         depend on one, and does not affect the choice.
         """
         estimate: Estimate | None = None
-        decides = self._is_worth_estimating(selection, len(series_ids))
+        decides = not must_be_whole and self._is_worth_estimating(selection, len(series_ids))
         if always_estimates or decides:
             estimate = await self._estimate(connection, selection, series_ids)
-        choice = choose(selection, self._mode, estimate if decides else None)
+        if must_be_whole:
+            choice = choose_none(selection, must_be_whole)
+        else:
+            choice = choose(selection, self._mode, estimate if decides else None)
         return PlannedRead(self._statement(selection, choice, series_ids), choice, estimate)
 
     def whole(self, selection: SeriesSelection, series_ids: IntArray) -> Statement | None:
@@ -128,11 +129,7 @@ class ReadPlanner:
         range_ms = selection.end_ms - selection.start_ms
         if n_series * range_ms < SMALL_ROWS * _ASSUMED_INTERVAL_MS:
             return False
-        verdicts = judge(selection)
-        if n_series * range_ms < self._rows_kept * _SHORTEST_INTERVAL_MS:
-            # Samples that will be cached are not read as partial results.
-            verdicts = [v for v in verdicts if v.thinning is None or v.thinning.partial is None]
-        return needs_estimate(verdicts, self._mode)
+        return needs_estimate(judge(selection), self._mode)
 
     async def _estimate(
         self, connection: Connection, selection: SeriesSelection, series_ids: IntArray
@@ -156,7 +153,6 @@ class ReadPlanner:
             n_series=len(series_ids),
             rows=counted * share,
             probe_us=self._probe_us,
-            rows_kept=self._rows_kept,
             rows_allowed=self._rows_allowed,
             are_whole=are_whole,
         )

@@ -38,22 +38,15 @@ class Estimate:
     `rows` is how many samples lie in its range. `probe_us` is what the database takes to find the
     newest sample of one series and segment: 3 µs with plain partitions, 8 with TimescaleDB, whose
     chunk scans start more slowly (measured, 240,000 probes; reading takes 0.7 µs a row).
-    `rows_kept` is up to how many samples of a selection stay in memory once all of it was read,
-    `rows_allowed` how many samples a query may read (0: no bound). `are_whole`: those samples that
-    were looked at are whole numbers.
+    `rows_allowed` is how many samples a query may read (0: no bound). `are_whole`: those samples
+    that were looked at are whole numbers.
     """
 
     n_series: int
     rows: float
     probe_us: float
-    rows_kept: int = 0
     rows_allowed: int = 0
     are_whole: bool = True
-
-    @property
-    def stays_in_memory(self) -> bool:
-        """Whether the next query finds the samples in the cache."""
-        return self.rows <= self.rows_kept
 
     @property
     def is_too_much(self) -> bool:
@@ -143,17 +136,17 @@ def choose(
     return Choice(best, tuple(_decision(v, best, selection, estimate) for v in verdicts))
 
 
-def _why_not(best: Thinning, selection: SeriesSelection, estimate: Estimate) -> str:
-    """Why even the best rule is not worth it; empty when it is.
+def choose_none(selection: SeriesSelection, reason: str) -> Choice:
+    """Every sample, as there is a reason to read them all."""
+    return _none_chosen(judge(selection), reason)
 
-    Partial results serve one query; cached samples serve all that follow, and faster.
-    """
+
+def _why_not(best: Thinning, selection: SeriesSelection, estimate: Estimate) -> str:
+    """Why even the best rule is not worth it; empty when it is."""
     if best.partial is Partial.SUM and not estimate.are_whole:
         return "not of these samples, whose sums are rounded"
     if estimate.is_too_much:
         return ""
-    if best.partial is not None and estimate.stays_in_memory:
-        return f"its {estimate.rows:,.0f} samples are cached for the next query"
     if cost_us(best, selection, estimate) > _WORTH_IT * cost_us(None, selection, estimate):
         return _comparison(best, selection, estimate)
     return ""

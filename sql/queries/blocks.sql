@@ -3,7 +3,8 @@
 SELECT
     set_config('statement_timeout', $1, true),
     set_config('idle_in_transaction_session_timeout', $2, true),
-    set_config('lock_timeout', $3, true)
+    set_config('lock_timeout', $3, true),
+    set_config('timescaledb.max_tuples_decompressed_per_dml_transaction', '0', true)
 
 -- try_drain_lock --
 -- Whether this transaction has the lock of drains and compaction now.
@@ -22,9 +23,15 @@ WHERE a.id > (SELECT drained_through FROM drain_state)
 -- The last arrival that a drain has reached.
 SELECT drained_through FROM drain_state
 
+-- drain_position --
+-- The last arrival that a drain has reached, and the store of the database (NULL: none was chosen).
+SELECT s.drained_through, i.store FROM drain_state AS s CROSS JOIN installation AS i
+
 -- next_arrivals --
 -- The oldest arrivals after $1: at most $2, with at most $3 samples and $4 bytes, but at least one.
-SELECT a.id, a.tenant_id, a.kind, a.n_samples, a.first_ms, a.last_ms, a.payload
+SELECT
+    a.id, a.tenant_id, a.kind, a.n_samples, a.first_series, a.last_series, a.first_ms, a.last_ms,
+    a.payload
 FROM (
     SELECT
         o.*,
@@ -227,7 +234,7 @@ SELECT tenant_id, max(id) AS newest_id FROM arrival WHERE is_aside GROUP BY tena
 
 -- arrival_aside --
 -- The first arrival set aside after $1.
-SELECT id, tenant_id, kind, n_samples, first_ms, last_ms, payload
+SELECT id, tenant_id, kind, n_samples, first_series, last_series, first_ms, last_ms, payload
 FROM arrival
 WHERE is_aside AND id > $1
 ORDER BY id

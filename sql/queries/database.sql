@@ -54,14 +54,16 @@ SELECT $1 WHERE (SELECT count(*) FROM tenant) < $2::bigint
 ON CONFLICT (name) DO NOTHING
 
 -- store_in_use --
--- Which store keeps the samples of this database (NULL: no service has chosen one), and whether it has
--- samples of the store `blocks`.
+-- Which store keeps the samples of this database (NULL: no service has chosen one), whether it has samples
+-- of the store `blocks`, arrivals of the store `rows`, and arrivals that wait for a drain.
 SELECT
     i.store,
-    EXISTS (SELECT FROM arrival WHERE kind < 3)
+    EXISTS (SELECT FROM arrival WHERE kind < 3 AND i.store IS DISTINCT FROM 'rows')
         OR EXISTS (SELECT FROM sample_run)
         OR EXISTS (SELECT FROM sample_block)
-        OR EXISTS (SELECT FROM sample_block_far) AS has_blocks
+        OR EXISTS (SELECT FROM sample_block_far) AS has_blocks,
+    i.store = 'rows' AND EXISTS (SELECT FROM arrival WHERE kind < 3) AS has_arrivals_of_rows,
+    EXISTS (SELECT FROM arrival WHERE NOT is_aside) AS is_undrained
 FROM installation AS i
 
 -- set_store --

@@ -56,20 +56,6 @@ SELECT
         WHERE g.tenant_id = $1
     ) AS generation
 
--- read_state --
--- The same, and how often the samples of each day from $2 to $3 were changed late.
-SELECT
-    database_epoch() AS epoch,
-    (
-        SELECT coalesce(sum(g.generation), 0)::bigint
-        FROM series_generation AS g
-        WHERE g.tenant_id = $1
-    ) AS generation,
-    array_agg(l.day ORDER BY l.day) AS days,
-    array_agg(l.generation ORDER BY l.day) AS late_writes
-FROM late_write AS l
-WHERE l.tenant_id = $1 AND l.day BETWEEN $2 AND $3
-
 -- labels_of_series --
 -- The label sets of given series, which never change.
 SELECT id, metric_name, labels::text AS labels FROM series WHERE id = ANY($1::bigint[])

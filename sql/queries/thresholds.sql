@@ -6,12 +6,6 @@ FROM unnest($1::bigint[], $2::smallint[], $3::float8[], $4::bigint[])
     WITH ORDINALITY AS u (series_id, level, value, ts_ms, ordinal)
 ORDER BY u.ordinal
 
--- newest_samples --
--- The newest sample of each series.
-SELECT u.series_id, (extract(epoch FROM n.ts) * 1000)::bigint AS ts_ms, n.value
-FROM unnest($1::bigint[]) AS u (series_id)
-CROSS JOIN newest_sample(u.series_id) AS n
-
 -- definition_versions --
 -- The version of each tenant's definitions, which shows whether they changed.
 SELECT t.id AS tenant_id, t.name AS tenant, c.version

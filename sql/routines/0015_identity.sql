@@ -3,15 +3,16 @@
 -- A running service caches the ids of series. Three rules keep them valid
 -- (docs/adr/0012-ids-across-restores.md):
 -- 1. No id is handed out twice, whatever state the database is restored to.
--- 2. Statements that store samples declare in the setting `promcompat.epoch` the state of the database
---    that the service knows. A trigger compares it and refuses them (SQLSTATE PC001) after a restore, a
---    failover or the removal of a series; the service then reads the state and the sender repeats.
+-- 2. Statements that store samples or series declare the state of the database that the service knows:
+--    as an argument of append_arrivals, and in the setting `promcompat.epoch` for a trigger on `series`.
+--    Both compare it and refuse (SQLSTATE PC001) after a restore, a failover or the removal of a series;
+--    the service then reads the state and the sender repeats.
 -- 3. The removal of series and statements that store samples exclude each other.
 --
 -- How to remove series (`DELETE FROM series` by hand does all but the first by its triggers):
 --   BEGIN;
 --   SELECT lock_series();                        -- waits for running writes; new ones wait for us
---   DELETE FROM series WHERE id = ANY (…) AND NOT EXISTS (SELECT FROM sample …);
+--   DELETE FROM series WHERE id = ANY (…) AND …; -- those that stored_samples() shows nothing of
 --   COMMIT;                                      -- soon: writers wait
 -- The lock needs a separate statement. A DELETE that waits for it itself would still see the samples
 -- from before it waited, and would remove a series that just got its first one.
@@ -158,7 +159,7 @@ $$;
 
 -- Samples that SQL users change or delete may be in caches of samples and results. Instead of finding
 -- out which, rewriting the row of `installation` changes the epoch, and all caches are dropped. The
--- sessions of the service, recognised by application_name, count their changes instead (late_write).
+-- sessions of the service, recognised by application_name, log their changes instead (sample_change).
 CREATE OR REPLACE FUNCTION note_changed_samples() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
@@ -180,12 +181,10 @@ DO $$
 BEGIN
     IF NOT EXISTS (
         SELECT FROM pg_trigger
-        WHERE tgrelid = 'promcompat.sample'::regclass AND tgname = 'check_writer'
+        WHERE tgrelid = 'promcompat.series'::regclass AND tgname = 'check_writer'
     ) THEN
         ALTER TABLE promcompat.series ALTER COLUMN id SET DEFAULT promcompat.take_series_id();
         ALTER TABLE promcompat.tenant ALTER COLUMN id SET DEFAULT promcompat.take_tenant_id();
-        CREATE TRIGGER check_writer BEFORE INSERT OR UPDATE ON promcompat.sample
-        FOR EACH STATEMENT EXECUTE FUNCTION promcompat.check_writer();
         CREATE TRIGGER note_changes AFTER UPDATE OR DELETE OR TRUNCATE ON promcompat.sample
         FOR EACH STATEMENT EXECUTE FUNCTION promcompat.note_changed_samples();
         CREATE TRIGGER check_writer BEFORE INSERT ON promcompat.series

@@ -92,8 +92,14 @@ $$;
 
 -- What is stored of the tenants that the caller may see, for `stored_samples`: rows of `sample`, pages of
 -- samples, and deletions that pages have still to be read with. All bounds are inclusive.
+-- `last_arrival`: rows have arrived before everything that is undrained, and after what is set aside.
+-- Rows that are being moved into the store `blocks` come before everything.
 CREATE OR REPLACE VIEW visible_row WITH (security_barrier) AS
-SELECT s.tenant_id, p.series_id, p.ts, p.value
+SELECT s.tenant_id, p.series_id, p.ts, p.value,
+    (
+        SELECT CASE WHEN i.store = 'blocks' THEN 0 ELSE d.drained_through END
+        FROM installation AS i CROSS JOIN drain_state AS d
+    ) AS last_arrival
 FROM sample AS p
 JOIN series AS s ON s.id = p.series_id
 WHERE (SELECT sees_all_tenants(current_user))
@@ -189,8 +195,7 @@ BEGIN
         FROM page AS p
         CROSS JOIN LATERAL promcompat.decode_page(p.payload, of_series, from_ms, to_ms) AS d
         UNION ALL
-        -- A row has arrived before every page.
-        SELECT 0, false, r.series_id, floor(extract(epoch FROM r.ts) * 1000)::bigint, r.value,
+        SELECT r.last_arrival, false, r.series_id, floor(extract(epoch FROM r.ts) * 1000)::bigint, r.value,
             CASE WHEN r.value = 'NaN' THEN
                 ('x' || encode(float8send(r.value), 'hex'))::bit(64)::bigint END
         FROM promcompat.visible_row AS r
@@ -222,9 +227,72 @@ RETURN CASE
     ELSE ceil(extract(epoch FROM ts) * 1000)::bigint
 END;
 
+-- The samples of a page. `decode_page` is made later, and a view needs what it calls.
+CREATE OR REPLACE FUNCTION page_samples(payload bytea, from_ms bigint, to_ms bigint)
+RETURNS TABLE (series_id bigint, unix_ms bigint, value float8, nan_bits bigint)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+BEGIN
+    RETURN QUERY SELECT d.* FROM promcompat.decode_page(payload, NULL, from_ms, to_ms) AS d;
+END
+$$;
+
+-- The tenants with arrivals that replace or delete samples, or are set aside, and whether the store is
+-- `blocks`. Readers are not granted these views: the views below read them.
+CREATE OR REPLACE VIEW folded_tenant AS
+SELECT a.tenant_id FROM arrival AS a WHERE a.kind > 1 OR a.is_aside;
+
+CREATE OR REPLACE VIEW store_in_use AS
+SELECT coalesce(i.store = 'blocks', false) AS is_blocks FROM installation AS i;
+
+-- What `metrics` shows of a tenant in the store `rows`, but for its rows: samples that no drain has reached,
+-- where no row has the same series and millisecond. Only of tenants whose undrained samples are plain
+-- ones: those of `folded_tenant` need the fold.
+CREATE OR REPLACE VIEW undrained_metric WITH (security_barrier) AS
+SELECT from_unix_ms(u.unix_ms) AS "timestamp", s.tenant_id, s.metric_name AS name, u.value, s.labels
+FROM (
+    SELECT DISTINCT ON (d.series_id, d.unix_ms)
+        a.tenant_id, d.series_id, d.unix_ms, d.value, d.nan_bits
+    FROM arrival AS a
+    CROSS JOIN LATERAL page_samples(a.payload, a.first_ms, a.last_ms) AS d
+    WHERE a.kind = 1
+        AND NOT (SELECT u.is_blocks FROM store_in_use AS u)
+        AND a.tenant_id NOT IN (SELECT t.tenant_id FROM folded_tenant AS t)
+        AND (
+            (SELECT sees_all_tenants(current_user))
+            OR a.tenant_id IN (SELECT visible_tenants(current_user))
+        )
+    ORDER BY d.series_id, d.unix_ms, a.id
+) AS u
+JOIN series AS s ON s.id = u.series_id
+LEFT JOIN row_extent AS e ON e.tenant_id = u.tenant_id
+WHERE u.nan_bits IS DISTINCT FROM 9218868437227405314
+    AND CASE WHEN u.unix_ms BETWEEN e.first_ms AND e.last_ms THEN NOT EXISTS (
+        SELECT FROM sample AS p
+        WHERE p.series_id = u.series_id
+            AND p.ts >= from_unix_ms(u.unix_ms) AND p.ts < from_unix_ms(u.unix_ms + 1)
+    ) ELSE true END;
+
+-- What `metrics` shows of the store `blocks`, and of tenants of the store `rows` whose undrained arrivals
+-- replace or delete samples, or are set aside. The samples of each name are read by a call of its own, so
+-- that the name reaches the indexes.
+CREATE OR REPLACE VIEW folded_metric WITH (security_barrier) AS
+SELECT from_unix_ms(d.unix_ms) AS "timestamp", n.tenant_id, n.metric_name AS name, d.value, s.labels
+FROM (
+    SELECT s.tenant_id, s.metric_name, array_agg(s.id ORDER BY s.id) AS ids
+    FROM series AS s
+    WHERE ((SELECT u.is_blocks FROM store_in_use AS u) OR s.tenant_id IN (SELECT t.tenant_id FROM folded_tenant AS t))
+        AND (
+            (SELECT sees_all_tenants(current_user))
+            OR s.tenant_id IN (SELECT visible_tenants(current_user))
+        )
+    GROUP BY s.tenant_id, s.metric_name
+) AS n
+CROSS JOIN LATERAL stored_samples(n.tenant_id, n.ids, -62135596800000, 253402300799999) AS d
+JOIN series AS s ON s.id = d.series_id
+WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314;
+
 -- Stale markers say that a series ended; they are no measurements and would turn averages to NaN.
--- As long as there are no pages, only the first part runs, and TimescaleDB reads its own rows. With
--- pages, the samples of each name are read by a call of its own, so that the name reaches the indexes.
 CREATE OR REPLACE VIEW metrics WITH (security_barrier) AS
 SELECT m."timestamp", m.tenant_id, m.name, m.value, m.labels, m.source
 FROM (
@@ -238,27 +306,18 @@ FROM (
     FROM sample AS p
     JOIN series AS s ON s.id = p.series_id
     WHERE NOT is_stale_marker(p.value)
-        AND NOT (SELECT EXISTS (SELECT FROM arrival) OR EXISTS (SELECT FROM drained_extent))
+        AND NOT (SELECT u.is_blocks FROM store_in_use AS u)
+        AND s.tenant_id NOT IN (SELECT t.tenant_id FROM folded_tenant AS t)
         AND (
             (SELECT sees_all_tenants(current_user))
             OR s.tenant_id IN (SELECT visible_tenants(current_user))
         )
     UNION ALL
-    SELECT from_unix_ms(d.unix_ms), n.tenant_id, n.metric_name, d.value, s.labels,
-        s.labels ->> 'source'
-    FROM (
-        SELECT s.tenant_id, s.metric_name, array_agg(s.id ORDER BY s.id) AS ids
-        FROM series AS s
-        WHERE (SELECT EXISTS (SELECT FROM arrival) OR EXISTS (SELECT FROM drained_extent))
-            AND (
-                (SELECT sees_all_tenants(current_user))
-                OR s.tenant_id IN (SELECT visible_tenants(current_user))
-            )
-        GROUP BY s.tenant_id, s.metric_name
-    ) AS n
-    CROSS JOIN LATERAL stored_samples(n.tenant_id, n.ids, -62135596800000, 253402300799999) AS d
-    JOIN series AS s ON s.id = d.series_id
-    WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314
+    SELECT u."timestamp", u.tenant_id, u.name, u.value, u.labels, u.labels ->> 'source'
+    FROM undrained_metric AS u
+    UNION ALL
+    SELECT f."timestamp", f.tenant_id, f.name, f.value, f.labels, f.labels ->> 'source'
+    FROM folded_metric AS f
 ) AS m;
 
 -- The rows of `metrics` of one name, from `from_time` on and before `to_time`, of the series that have

@@ -53,7 +53,7 @@ END
 $$;
 
 -- Drops one chunk; with `only_empty` only if it has no sample by now. Returns whether it was dropped.
--- It counts the days of the chunk as changed for every tenant. The table is locked first, in the order
+-- It logs the change for every tenant with rows. The table is locked first, in the order
 -- of readers and writers: the opposite order would deadlock with those of a partition, and a query of a
 -- hypertable could be planned to read a chunk that is gone when it starts.
 CREATE OR REPLACE FUNCTION drop_sample_chunk(wanted regclass, only_empty boolean) RETURNS boolean
@@ -63,6 +63,8 @@ DECLARE
     piece record;
     is_used boolean;
 BEGIN
+    -- In the order of drains, which log changes too.
+    LOCK TABLE drain_order IN SHARE UPDATE EXCLUSIVE MODE;
     LOCK TABLE ONLY sample IN ACCESS EXCLUSIVE MODE;
     SELECT c.* INTO piece FROM sample_chunks() AS c WHERE c.chunk = wanted;
     IF NOT FOUND THEN
@@ -81,16 +83,15 @@ BEGIN
             'sample', older_than => piece.range_end, newer_than => piece.range_start
         );
     END IF;
-    INSERT INTO late_write AS l (tenant_id, day, generation)
-    SELECT t.id, d.day, change_stamp()
-    FROM tenant AS t
-    CROSS JOIN generate_series(
-        floor(extract(epoch FROM piece.range_start) / 86400)::integer,
-        ceil(extract(epoch FROM piece.range_end) / 86400)::integer - 1
-    ) AS d (day)
-    ORDER BY t.id, d.day
-    ON CONFLICT (tenant_id, day)
-    DO UPDATE SET generation = greatest(l.generation + 1, excluded.generation);
+    INSERT INTO sample_change (tenant_id, first_series, last_series, first_ms, last_ms)
+    SELECT e.tenant_id, -9223372036854775808, 9223372036854775807, p.first_ms, p.last_ms
+    FROM row_extent AS e
+    CROSS JOIN (
+        SELECT
+            floor(extract(epoch FROM piece.range_start) * 1000)::bigint AS first_ms,
+            ceil(extract(epoch FROM piece.range_end) * 1000)::bigint - 1 AS last_ms
+    ) AS p
+    WHERE NOT only_empty AND e.first_ms <= p.last_ms AND e.last_ms >= p.first_ms;
     RETURN true;
 END
 $$;

@@ -111,21 +111,22 @@ $$;
 
 -- Makes `metrics_hourly` read what this edition and store have. Called by every migration and maintenance,
 -- as the edition of a database may change: then all hours are computed again. The hours of blocks are
--- those of `metrics_hourly_by_series` (0075_series_hours.sql).
+-- those of `metrics_hourly_by_series` (0075_series_hours.sql). Of the store `rows`, undrained samples are
+-- added to the hours that are kept.
 CREATE OR REPLACE FUNCTION ensure_metrics_hourly() RETURNS void
 LANGUAGE plpgsql
 AS $$
 DECLARE
     wanted text := CASE
         WHEN (SELECT i.store FROM installation AS i) = 'blocks' THEN 'blocks 2'
-        WHEN has_columnstore() THEN 'aggregate 1'
-        ELSE 'table 1'
+        WHEN has_columnstore() THEN 'aggregate 2'
+        ELSE 'table 2'
     END;
     present text;
     reader name;
 BEGIN
     SELECT source INTO present FROM hourly_progress FOR UPDATE;
-    IF wanted = 'aggregate 1' THEN
+    IF wanted = 'aggregate 2' THEN
         PERFORM ensure_columnstore();
         PERFORM ensure_hourly_aggregate();
     END IF;
@@ -146,18 +147,13 @@ BEGIN
                 FROM metrics_hourly_by_series AS r
                 GROUP BY 1, 2, 3
             ) AS h;
-        ELSIF wanted = 'aggregate 1' THEN
-            CREATE OR REPLACE VIEW metrics_hourly WITH (security_barrier) AS
-            SELECT h.bucket, h.tenant_id, h.name, h.count, mean_of(h.sum, h.count) AS avg, h.min,
-                h.max, h.sum
-            FROM sample_hourly AS h
-            WHERE (SELECT sees_all_tenants(current_user))
-                OR h.tenant_id IN (SELECT visible_tenants(current_user));
         ELSE
-            CREATE OR REPLACE VIEW metrics_hourly WITH (security_barrier) AS
-            SELECT h.bucket, h.tenant_id, h.name, h.count, mean_of(h.sum, h.count) AS avg, h.min,
-                h.max, h.sum
-            FROM (
+            IF wanted = 'aggregate 2' THEN
+                CREATE OR REPLACE VIEW kept_hour AS
+                SELECT h.bucket, h.tenant_id, h.name, h.count, h.min, h.max, h.sum
+                FROM sample_hourly AS h;
+            ELSE
+                CREATE OR REPLACE VIEW kept_hour AS
                 SELECT r.bucket, r.tenant_id, r.name, r.count, r.min, r.max, r.sum
                 FROM hourly_rollup AS r
                 WHERE r.bucket < (SELECT computed_before FROM hourly_progress)
@@ -174,12 +170,42 @@ BEGIN
                 JOIN series AS s ON s.id = p.series_id
                 WHERE p.ts >= (SELECT computed_before FROM hourly_progress)
                     AND NOT is_stale_marker(p.value)
+                GROUP BY 1, 2, 3;
+            END IF;
+            -- Samples of the same hour may be in rows and undrained.
+            CREATE OR REPLACE VIEW metrics_hourly WITH (security_barrier) AS
+            SELECT h.bucket, h.tenant_id, h.name, sum(h.count)::bigint AS count,
+                mean_of(sum(h.sum), sum(h.count)::bigint) AS avg, min(h.min) AS min,
+                max(h.max) AS max, sum(h.sum) AS sum
+            FROM (
+                SELECT k.bucket, k.tenant_id, k.name, k.count, k.min, k.max, k.sum
+                FROM kept_hour AS k
+                WHERE k.tenant_id NOT IN (SELECT t.tenant_id FROM folded_tenant AS t)
+                UNION ALL
+                SELECT
+                    time_bucket('1 hour', m."timestamp"),
+                    m.tenant_id,
+                    m.name,
+                    count(*),
+                    min(m.value),
+                    max(m.value),
+                    sum(summable(m.value))
+                FROM (
+                    SELECT u."timestamp", u.tenant_id, u.name, u.value FROM undrained_metric AS u
+                    UNION ALL
+                    SELECT f."timestamp", f.tenant_id, f.name, f.value FROM folded_metric AS f
+                ) AS m
                 GROUP BY 1, 2, 3
             ) AS h
             WHERE (SELECT sees_all_tenants(current_user))
-                OR h.tenant_id IN (SELECT visible_tenants(current_user));
+                OR h.tenant_id IN (SELECT visible_tenants(current_user))
+            GROUP BY 1, 2, 3;
         END IF;
-        UPDATE hourly_progress SET source = wanted, computed_before = '-infinity';
+        UPDATE hourly_progress
+        SET source = wanted, computed_before = CASE
+            WHEN split_part(present, ' ', 1) = split_part(wanted, ' ', 1) THEN computed_before
+            ELSE '-infinity'
+        END;
         FOR reader IN
             SELECT DISTINCT t.role_name
             FROM tenant_reader AS t

@@ -1,66 +1,67 @@
 """Puts together what a process needs to store samples and to find their series."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, Self, assert_never
+from functools import partial
+from typing import Self, assert_never
 
 from promcompat.core.corrections import CorrectionRepository
-from promcompat.core.ports import ChangeReader, MaintenanceRepository, Store
+from promcompat.core.ports import MaintenanceRepository, MaintenanceSteps
 from sql.caching.series_cache import LabelsCache, SeriesCache
-from sql.database.connection_pool import acquired
+from sql.database.connection_pool import Connection, acquired
 from sql.database.database import Database, DatabaseOptions
 from sql.database.storage_stats import StorageStats
 from sql.definitions.sample_lookup import SampleLookup
 from sql.definitions.threshold_watch import ThresholdWatch
+from sql.pushdown.read_planner import PLAIN_PROBE_US, TIMESCALEDB_PROBE_US, ReadPlanner
 from sql.samples.corrections.repository import PostgresCorrections
 from sql.samples.corrections.steps import CorrectionSources
+from sql.samples.draining.block_retention import BlockRetention
 from sql.samples.draining.drains import Drains
 from sql.samples.head.head import Head
-from sql.samples.reading.block_lookup import BlockLookup
-from sql.samples.reading.block_probes import BlockProbes
+from sql.samples.reading.block_reader import BlockReader
+from sql.samples.reading.drained_reader import DrainedReader
 from sql.samples.reading.list_reader import PostgresSampleListReader
-from sql.samples.reading.row_lookup import RowLookup
-from sql.samples.reading.row_probes import RowProbes
+from sql.samples.reading.probes import SnapshotProbes
+from sql.samples.reading.row_reader import RowReader
 from sql.samples.storage_options import StorageOptions, StoreKind
 from sql.samples.store_choice import choose_store
-from sql.samples.stores.block_maintenance import BlockMaintenanceRepository
-from sql.samples.stores.block_store import BlockSources, BlockStore
-from sql.samples.stores.maintenance_repository import PostgresMaintenanceRepository
+from sql.samples.stores.arrival_store import ArrivalStore, SampleSources
+from sql.samples.stores.block_maintenance import BlockMaintenanceSteps
+from sql.samples.stores.maintenance_repository import (
+    RowMaintenanceSteps,
+    SnapshotUnusedSeries,
+    StoreMaintenance,
+    UnusedSeries,
+)
 from sql.samples.stores.rollup_work import Rollups
-from sql.samples.stores.row_store import RowStore
-from sql.samples.tables.sample_table import is_partitioned
+from sql.samples.tables.sample_table import SAMPLE_TABLE, SamplePartitions, is_partitioned
 from sql.samples.writing.backlog import Backlog
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
 from sql.samples.writing.series_access import SeriesAccess
-from sql.series.catalogue import PostgresCatalogue, SampleProbes
+from sql.series.catalogue import PostgresCatalogue
 from sql.series.metadata import MetadataWriter
 from sql.series.reader import SeriesReader
 from sql.series.resolver import SeriesResolver
-
-
-class SampleStore(Store, ChangeReader, Protocol):
-    """A store that can be closed."""
-
-    async def close(self) -> None:
-        """Answer all waiting writes and refuse further ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricStorage:
     """The samples, series and metadata of one database, each behind its own port.
 
-    `head` has undrained arrivals in memory, `drains` moves them into blocks, and `corrections` are
-    such arrivals; None in the row store.
+    `head` has undrained arrivals in memory, `drains` moves them into blocks or rows, and
+    `corrections` are such arrivals.
     """
 
     database: Database
-    store: SampleStore
+    store: ArrivalStore
     catalogue: PostgresCatalogue
     sample_lists: PostgresSampleListReader
     sample_lookup: SampleLookup
     maintenance: MaintenanceRepository
-    corrections: CorrectionRepository | None
-    head: Head | None
-    drains: Drains | None
+    corrections: CorrectionRepository
+    head: Head
+    drains: Drains
     rollups: Rollups | None
     threshold_watch: ThresholdWatch
     stats: StorageStats
@@ -106,62 +107,60 @@ class _Shared:
     database: Database
     options: StorageOptions
     stats: StorageStats
+    sources: SampleSources
     watch: ThresholdWatch
     series: SeriesAccess
 
     @classmethod
-    def of(cls, database: Database, options: StorageOptions, lookup: SampleLookup) -> Self:
+    def of(cls, database: Database, options: StorageOptions, drained: DrainedReader) -> Self:
         stats = StorageStats()
+        sources = SampleSources.of(database, drained, options.max_head_bytes)
         watch = ThresholdWatch(
-            database.write_pool, lookup, options.now_ms, options.alert_max_sample_age_ms
+            database.write_pool, sources.lookup, options.now_ms, options.alert_max_sample_age_ms
         )
         database.guard.on_step_back(watch.forget)
         series = _series_access(database, watch, stats, options)
-        return cls(database, options, stats, watch, series)
+        return cls(database, options, stats, sources, watch, series)
 
     def storage(
         self,
-        store: SampleStore,
-        probes: SampleProbes,
-        lookup: RowLookup | BlockLookup,
-        maintenance: MaintenanceRepository,
-        sources: BlockSources | None = None,
-        drains: Drains | None = None,
+        drains: Drains,
+        make_steps: Callable[[Connection, UnusedSeries], MaintenanceSteps],
         rollups: Rollups | None = None,
     ) -> MetricStorage:
-        """The storage around a store."""
-        database, reader = self.database, self.series.reader
+        """The storage whose arrivals are drained by `drains`."""
+        database, reader, sources = self.database, self.series.reader, self.sources
         eighth = self.options.series_cache_bytes // 8
+        probes = SnapshotProbes(database.read_pool, sources.snapshots, reader)
         catalogue = PostgresCatalogue(database, reader, probes, eighth)
+        unused = SnapshotUnusedSeries(sources)
         return MetricStorage(
             database=database,
-            store=store,
+            store=ArrivalStore(self.series, sources, self.watch, self.stats, self.options),
             catalogue=catalogue,
             sample_lists=PostgresSampleListReader(
-                database, lookup, catalogue.matching_ids, reader.labels_of
+                database, sources.lookup, catalogue.matching_ids, reader.labels_of
             ),
-            sample_lookup=lookup,
-            maintenance=maintenance,
-            corrections=None
-            if sources is None or drains is None
-            else PostgresCorrections(
-                self._correction_sources(sources), catalogue.matching_ids, drains
+            sample_lookup=sources.lookup,
+            maintenance=StoreMaintenance(database, lambda found: make_steps(found, unused)),
+            corrections=PostgresCorrections(
+                self._correction_sources(), catalogue.matching_ids, drains
             ),
-            head=None if sources is None else sources.head,
+            head=sources.head,
             drains=drains,
             rollups=rollups,
             threshold_watch=self.watch,
             stats=self.stats,
         )
 
-    def _correction_sources(self, sources: BlockSources) -> CorrectionSources:
+    def _correction_sources(self) -> CorrectionSources:
         pool, guard = self.database.write_pool, self.database.guard
         policies = DuplicatePolicies(pool)
         guard.on_step_back(policies.forget_all)
         return CorrectionSources(
             series=self.series,
-            log=sources.log,
-            snapshots=sources.snapshots,
+            log=self.sources.log,
+            snapshots=self.sources.snapshots,
             policies=policies,
             backlog=Backlog(pool, self.options.backlog, self.stats),
         )
@@ -170,36 +169,28 @@ class _Shared:
 def _row_storage(
     database: Database, options: StorageOptions, creates_partitions: bool
 ) -> MetricStorage:
-    lookup = RowLookup(database.read_pool)
-    shared = _Shared.of(database, options, lookup)
-    return shared.storage(
-        RowStore(
-            shared.series,
-            shared.watch,
-            shared.stats,
-            options,
-            creates_partitions=creates_partitions,
-        ),
-        RowProbes(database.read_pool, shared.series.reader),
-        lookup,
-        PostgresMaintenanceRepository(database),
+    partitions = SamplePartitions() if creates_partitions else None
+    if partitions is not None:
+        database.guard.on_step_back(partitions.forget)
+    planner = ReadPlanner(
+        SAMPLE_TABLE,
+        options.pushdown,
+        probe_us=PLAIN_PROBE_US if creates_partitions else TIMESCALEDB_PROBE_US,
+        max_samples=options.max_samples,
+        max_bytes=options.max_memory_bytes,
+        now_ms=options.now_ms,
     )
+    drains = Drains.into_rows(database.write_pool, options.drains, options.now_ms, partitions)
+    shared = _Shared.of(database, options, RowReader(planner))
+    return shared.storage(drains, partial(RowMaintenanceSteps, drain=drains.drainer.drain_all))
 
 
 def _block_storage(database: Database, options: StorageOptions) -> MetricStorage:
-    drains = Drains.of(database.write_pool, options.drains, options.now_ms)
+    drains = Drains.into_blocks(database.write_pool, options.drains, options.now_ms)
     rollups = Rollups(database.write_pool, drains.drainer, drains.stats, options.now_ms)
-    sources = BlockSources.of(database, options.max_head_bytes, drains.stats)
-    shared = _Shared.of(database, options, sources.lookup)
-    return shared.storage(
-        BlockStore(shared.series, sources, shared.watch, shared.stats, options),
-        BlockProbes(database.read_pool, sources.snapshots, shared.series.reader),
-        sources.lookup,
-        BlockMaintenanceRepository(database, sources, drains),
-        sources,
-        drains,
-        rollups,
-    )
+    retention = BlockRetention(database.write_pool, drains.drainer)
+    shared = _Shared.of(database, options, BlockReader(drains.stats))
+    return shared.storage(drains, partial(BlockMaintenanceSteps, retention=retention), rollups)
 
 
 def _series_access(

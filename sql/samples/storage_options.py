@@ -1,5 +1,6 @@
 """The choices of one process about its storage of samples."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -7,11 +8,15 @@ from typing import Final
 
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
 from promql.budget import DEFAULT_MAX_BYTES
-from sql.caching.late_writes import wall_clock_ms
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.writing.backlog import BacklogLimits
 from sql.samples.writing.writer import GroupCommitOptions
+
+
+def wall_clock_ms() -> int:
+    """Now, Unix milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 class StoreKind(StrEnum):
@@ -32,10 +37,9 @@ class StorageOptions:
     `store` None takes the one that the database has. `max_waiting_rows` bounds the rows of all
     unanswered writes together. `series_cache_bytes` is for everything cached of series: keys,
     labels, selectors and lists. `max_samples` and `max_memory_bytes` bound one query,
-    `sample_cache_bytes` the cached samples (0: no cache). `max_head_bytes` bounds the head of a
-    process, `backlog` what is not drained yet, and `drains` says when it is drained. `now_ms` is
-    the clock that decides which samples are late. A sample older than `alert_max_sample_age_ms`
-    when it is written raises no threshold alert (0: no limit).
+    `max_head_bytes` the head of a process, `backlog` what is not drained yet, and `drains` says
+    when it is drained. `now_ms` is the clock that decides which days are near now. A sample older
+    than `alert_max_sample_age_ms` when it is written raises no threshold alert (0: no limit).
     """
 
     store: StoreKind | None = None
@@ -45,7 +49,6 @@ class StorageOptions:
     label_limits: LabelLimits = DEFAULT_LABEL_LIMITS
     max_samples: int = 50_000_000
     max_memory_bytes: int = DEFAULT_MAX_BYTES
-    sample_cache_bytes: int = 256 << 20
     pushdown: PushdownMode = PushdownMode.AUTO
     max_head_bytes: int = 512 << 20
     backlog: BacklogLimits = field(default_factory=BacklogLimits)

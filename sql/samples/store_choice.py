@@ -10,7 +10,7 @@ from sql.samples.storage_options import DEFAULT_STORE, StoreKind
 
 _QUERIES: Final = {
     name: text
-    for group in ("database", "maintenance", "samples")
+    for group in ("database", "maintenance", "rows", "samples")
     for name, text in load_queries(group).items()
 }
 
@@ -27,7 +27,7 @@ class _InUse:
     async def read(cls, connection: Connection) -> Self:
         found = await connection.fetchrow(_QUERIES["store_in_use"])
         recorded = None if found["store"] is None else StoreKind(found["store"])
-        has_rows = await connection.fetchval(_QUERIES["has_rows"])
+        has_rows = found["has_arrivals_of_rows"] or await connection.fetchval(_QUERIES["has_rows"])
         return cls(recorded, has_rows, found["has_blocks"])
 
     def chosen(self, wanted: StoreKind | None) -> StoreKind:
@@ -63,8 +63,9 @@ async def choose_store(connection: Connection, wanted: StoreKind | None) -> Stor
     if in_use.recorded is in_use.chosen(wanted):
         return in_use.recorded
     async with connection.transaction():
-        # Nobody writes samples until the choice is committed; afterwards writers notice it.
+        # Nobody writes or drains samples until this is committed; afterwards writers notice it.
         await connection.execute(_QUERIES["lock_series"])
+        await connection.execute(_QUERIES["lock_drains"])
         in_use = await _InUse.read(connection)
         store = in_use.chosen(wanted)
         if in_use.recorded is not store:

@@ -21,20 +21,23 @@ from sql.query_loader import load_queries
 from sql.samples.arrivals.arrival_log import AppendConditions, ArrivalKind, ArrivalLog, NewArrival
 from sql.samples.codec.pages import encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.draining.drainer import DrainOptions
 from sql.samples.draining.drains import Drains
 from sql.samples.reading.reader import SampleAllowance, copy_out
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_choice import record_store
 from sql.samples.tables.block_table import MAX_PAGE_BYTES, MAX_PAGE_SAMPLES
-from sql.samples.tables.deletion import limit_step, limited_transaction
+from sql.samples.tables.sample_table import SamplePartitions, is_partitioned
+from sql.samples.tables.step_limits import limit_step, limited_transaction
 
 _QUERIES: Final = {
     name: text
-    for group in ("database", "series", "samples", "maintenance")
+    for group in ("database", "series", "samples", "maintenance", "rows")
     for name, text in load_queries(group).items()
 }
 _ROWS_AT_ONCE: Final = 500_000
 _PAGES_AT_ONCE: Final = 256
+_ATTEMPTS: Final = 10
 
 
 class StoreMoveError(PromcompatError):
@@ -71,15 +74,37 @@ class StoreMove:
         self,
         database: Database,
         drains: Drains,
+        row_drains: Drains,
         report: Callable[[MoveProgress], None],
         rows_at_once: int = _ROWS_AT_ONCE,
     ) -> None:
-        """`report` is called after each step of at most `rows_at_once` rows."""
+        """`drains` are those of blocks, `row_drains` those of rows.
+
+        `report` is called after each step of at most `rows_at_once` rows.
+        """
         self._database = database
         self._drains = drains
+        self._row_drains = row_drains
         self._log = ArrivalLog(database.write_pool, database.guard)
         self._report = report
         self._rows_at_once = rows_at_once
+
+    @classmethod
+    async def of(
+        cls,
+        database: Database,
+        options: DrainOptions,
+        now_ms: Callable[[], int],
+        report: Callable[[MoveProgress], None],
+        rows_at_once: int = _ROWS_AT_ONCE,
+    ) -> "StoreMove":
+        """The move of a database, with drains of its own."""
+        pool = database.write_pool
+        async with acquired(pool) as connection:
+            partitions = SamplePartitions() if await is_partitioned(connection) else None
+        row_drains = Drains.into_rows(pool, options, now_ms, partitions)
+        drains = Drains.into_blocks(pool, options, now_ms)
+        return cls(database, drains, row_drains, report, rows_at_once)
 
     async def run(self) -> int:
         """Move everything; returns how many rows this call moved. It may be repeated at any time.
@@ -99,20 +124,42 @@ class StoreMove:
         return n_moved
 
     async def _choose_blocks(self, connection: Connection) -> None:
+        """Record the new store, when no arrival is left that belongs to the rows before it."""
         guard = self._database.guard
-        async with connection.transaction():
-            await connection.execute(_QUERIES["lock_series"])
+        for _ in range(_ATTEMPTS):
             found = await connection.fetchrow(_QUERIES["store_in_use"])
             if found["store"] != StoreKind.BLOCKS:
-                if found["has_blocks"]:
-                    raise StoreMoveError(
-                        "the store of the database is `rows`, but it has blocks too; its record of "
-                        "the store (table installation) was changed by hand"
-                    )
-                await record_store(connection, StoreKind.BLOCKS)
+                await self._row_drains.drainer.drain_all()
+            if await self._record_blocks(connection):
+                break
+        else:
+            raise StoreMoveError(
+                "samples keep arriving for the store `rows`: stop the services, and run promcompat "
+                "migrate-store again"
+            )
         guard.expect_store(StoreKind.BLOCKS)
         await guard.refresh(connection)
         await guard.tell(connection)
+
+    async def _record_blocks(self, connection: Connection) -> bool:
+        """Record the store; False if samples arrived since the last drain."""
+        async with connection.transaction():
+            # Nobody appends or drains meanwhile.
+            await connection.execute(_QUERIES["lock_series"])
+            await connection.execute(_QUERIES["lock_drains"])
+            found = await connection.fetchrow(_QUERIES["store_in_use"])
+            if found["store"] == StoreKind.BLOCKS:
+                return True
+            if found["is_undrained"]:
+                return False
+            if found["has_blocks"]:
+                raise StoreMoveError(
+                    "the store of the database is `rows`, but it has blocks too; its record of "
+                    "the store (table installation) was changed by hand"
+                )
+            await connection.execute(_QUERIES["forget_row_extents"])
+            await record_store(connection, StoreKind.BLOCKS)
+            return True
 
     async def _move_chunk(self, chunk: _Chunk, chunks: list[_Chunk]) -> int:
         """Move the rows of a chunk that are left, and drop it."""

@@ -13,8 +13,7 @@ from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, BoolArray, IntArray, Labels, MetricMetadata
 from promcompat.core.ports import Catalogue as CataloguePort
 from promcompat.core.ports import MatcherSets
-from sql.caching.catalogue_cache import Catalogue, CatalogueCache, SeenSamples
-from sql.caching.late_writes import ReadState
+from sql.caching.catalogue_cache import Catalogue, CatalogueCache
 from sql.catalog import TimeBounds, is_storable_text
 from sql.database.connection_pool import Connection, acquired, read_again
 from sql.database.database import Database
@@ -47,11 +46,8 @@ class SampleProbes(Protocol):
     The caller holds no connection: callers that wait for another one would block each other.
     """
 
-    async def read_state(self, sought: Sought) -> tuple[int, ReadState | None]:
-        """The generation of the tenant's series, and what decides whether sightings are valid.
-
-        None: sightings are not kept.
-        """
+    async def generation(self, sought: Sought) -> int:
+        """The generation of the tenant's series."""
 
     async def newest_samples(
         self, sought: Sought, series_ids: IntArray
@@ -64,11 +60,11 @@ class SampleProbes(Protocol):
         series_ids: Sequence[int] | None,
         label: str | None,
         items: Sequence[str],
-    ) -> tuple[list[str], IntArray, IntArray]:
+    ) -> list[str]:
         """The items that some series with a sample within bounds has.
 
         Items are values of `label`, or sets of names when it is `""`, of the tenant's series
-        (None: of all of them). Beside them one such series of each, and its newest Unix ms.
+        (None: of all of them).
         """
 
 
@@ -173,11 +169,11 @@ class PostgresCatalogue:
             return []
         question = _Question(tenant_id, label, tuple(dict.fromkeys(matcher_sets)))
         sought = Sought(tenant_id, bounds, time.monotonic())
-        generation, state = await self._probes.read_state(sought)
+        generation = await self._probes.generation(sought)
         catalogue = cast(Catalogue[str], await self._catalogue(question, generation))
         if bounds.is_everything:
             return list(catalogue.items)
-        is_live = await self._find_live(question, catalogue, sought, state)
+        is_live = await self._find_live(question, catalogue, sought)
         return catalogue.chosen(is_live)
 
     async def _catalogue(self, question: _Question, generation: int) -> Catalogue[object]:
@@ -217,41 +213,20 @@ class PostgresCatalogue:
         return Catalogue(generation, items, ids[order], np.ones(len(ids), np.int64))
 
     async def _find_live(
-        self,
-        question: _Question,
-        catalogue: Catalogue[str],
-        sought: Sought,
-        state: ReadState | None,
+        self, question: _Question, catalogue: Catalogue[str], sought: Sought
     ) -> BoolArray:
         """Which items have a series with a sample within bounds.
 
-        With a `state` the samples found are cached.
-
         It first probes one series of each item, then all series of the remaining items.
         """
-        before = catalogue.sightings
-        known = np.zeros(len(catalogue.items), np.bool_)
-        if state is not None:
-            known = before.within(sought.bounds, state)
-        missing = np.flatnonzero(~known)
-        seen = await self._probe_newest_series(sought, missing, before.series_ids[missing])
-        left = missing[~np.isin(missing, seen.items) & (catalogue.sizes[missing] > 1)]
+        is_live = np.zeros(len(catalogue.items), np.bool_)
+        if len(is_live):
+            rows, _ = await self._probes.newest_samples(sought, catalogue.newest)
+            is_live[rows] = True
+        left = np.flatnonzero(~is_live & (catalogue.sizes > 1))
         if len(left):
-            others = await self._probe_all_series(question, catalogue, left, sought)
-            seen = seen.and_others(others)
-        if state is not None:
-            catalogue.sightings = before.renewed(known, seen, state)
-        known[seen.items] = True
-        return known
-
-    async def _probe_newest_series(
-        self, sought: Sought, items: IntArray, series_ids: IntArray
-    ) -> SeenSamples:
-        """Which items have a sample of their newest series within bounds."""
-        if not len(items):
-            return SeenSamples(items, series_ids, items)
-        rows, times_ms = await self._probes.newest_samples(sought, series_ids)
-        return SeenSamples(items[rows], series_ids[rows], times_ms)
+            is_live[await self._probe_all_series(question, catalogue, left, sought)] = True
+        return is_live
 
     async def _probe_all_series(
         self,
@@ -259,18 +234,17 @@ class PostgresCatalogue:
         catalogue: Catalogue[str],
         items: IntArray,
         sought: Sought,
-    ) -> SeenSamples:
-        """The same for all series of some items, which are label values or sets of names."""
+    ) -> IntArray:
+        """Which of some items, label values or sets of names, have any such series."""
         async with acquired(self._database.read_pool) as connection:
             ids = await self._matching_ids(
                 connection, question.tenant_id, question.matcher_sets, catalogue.generation
             )
         number_of = {catalogue.items[item]: item for item in items.tolist()}
-        found, series_ids, times_ms = await self._probes.live_items(
+        found = await self._probes.live_items(
             sought, _ids_or_none(ids), question.label, list(number_of)
         )
-        numbers = [number_of[item] for item in found]
-        return SeenSamples(np.array(numbers, np.int64), series_ids, times_ms)
+        return np.array([number_of[item] for item in found], np.int64)
 
     async def _matching_ids(
         self, connection: Connection, tenant_id: int, matcher_sets: MatcherSets, generation: int

@@ -13,7 +13,6 @@ from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import IntArray, Labels
 from promql.budget import TimeLimit, run_limited
-from sql.caching.late_writes import ReadState, clamp_day
 from sql.caching.selector_cache import (
     LabelledSeries,
     ResolvedSelector,
@@ -21,7 +20,6 @@ from sql.caching.selector_cache import (
     SelectorKey,
 )
 from sql.caching.series_cache import LabelsCache
-from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection
 from sql.database.installation_guard import InstallationGuard
 from sql.database.rows import labels_of_series
@@ -74,20 +72,6 @@ class SeriesReader:
         Raises StaleKnowledgeError when the database has stepped back since.
         """
         return self._guard.number_of(epoch) * _GENERATIONS + generation
-
-    async def read_state(
-        self, connection: Connection, tenant_id: int, start_ms: int, end_ms: int, now_ms: int
-    ) -> ReadState:
-        """The state that a query of a time range reads first; `now_ms` was read before this.
-
-        Raises StaleKnowledgeError when the database stepped back since it was read last.
-        """
-        first, last = clamp_day(start_ms // MS_PER_DAY), clamp_day(end_ms // MS_PER_DAY)
-        row = await connection.fetchrow(_QUERIES["read_state"], tenant_id, first, last)
-        epoch = self._guard.check_read(row["epoch"])
-        generation = epoch * _GENERATIONS + row["generation"]
-        late_writes = dict(zip(row["days"] or (), row["late_writes"] or (), strict=True))
-        return ReadState.at(now_ms, epoch, generation, late_writes)
 
     async def resolve(
         self,

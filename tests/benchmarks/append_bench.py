@@ -3,8 +3,7 @@
     .venv/bin/python -m tests.benchmarks.append_bench
 
 Writes of 2,000 samples of 20,000 series go through group commit into a real TimescaleDB, whose
-fsync is off. Neither HTTP nor series are part of it. The rate of the row store's COPY, measured in
-the same run, shows what the machine does at the moment.
+fsync is off. Neither HTTP nor series are part of it.
 """
 
 import asyncio
@@ -23,8 +22,8 @@ from sql.database.storage_stats import StorageStats
 from sql.samples.arrivals.arrival_committer import ArrivalCommitter
 from sql.samples.arrivals.arrival_log import ArrivalLog
 from sql.samples.draining.drainer import DrainStats
-from sql.samples.stores.block_store import BlockSources
-from sql.samples.stores.committer import SampleCommitter
+from sql.samples.reading.block_reader import BlockReader
+from sql.samples.stores.arrival_store import SampleSources
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
 from sql.samples.writing.writer import Committer, GroupCommitOptions, SampleWriter
 from tests.components import require_component
@@ -110,9 +109,9 @@ async def sizes(database: Database) -> tuple[int, int]:
 
 
 async def run(url: str) -> None:
-    """Measure both stores, and print a line for each."""
+    """Measure, and print a line for each number of writes at a time."""
     database = await Database.open(url)
-    sources = BlockSources.of(database, 1 << 30, DrainStats())
+    sources = SampleSources.of(database, BlockReader(DrainStats()), 1 << 30)
     log = ArrivalLog(database.log_pool, database.guard)
     n_samples = N_SERIES * N_SCRAPES
     for number, parallel in enumerate((1, 2, 1, 2)):
@@ -121,9 +120,6 @@ async def run(url: str) -> None:
         writes = make_writes(database.guard.version, START_MS + number * 10**9)
         name = f"append, {parallel} at a time"
         print((await measure(name, database, committer, writes, parallel)).line(n_samples))  # noqa: T201
-    copying = SampleCommitter(database.write_pool, None, StorageStats(), database.guard)
-    writes = make_writes(database.guard.version, START_MS)
-    print((await measure("COPY of rows", database, copying, writes, 2)).line(n_samples))  # noqa: T201
     await sources.head.close()
     await database.close()
 

@@ -158,7 +158,6 @@ async def _settle_ours(system: System) -> tuple[int, int]:
     assert url is not None
     storage = await MetricStorage.open(url)
     try:
-        assert storage.drains is not None
         await storage.drains.drainer.drain_all()
         connection = await asyncpg.connect(url)
         await _wait_until_merged(connection)

@@ -39,7 +39,6 @@ def _in_two_days() -> int:
 async def _settle(url: str) -> str:
     storage = await MetricStorage.open(url, StorageOptions(now_ms=_in_two_days))
     try:
-        assert storage.drains is not None
         async with acquired(storage.database.write_pool) as connection:
             await connection.execute(_RELEASE)
         await storage.drains.drainer.drain_all()

@@ -1,4 +1,4 @@
-"""`python -m tests.chaos.draining URL`: drains and merges the little that tests write.
+"""`python -m tests.chaos.draining URL STORE`: drains and merges the little that tests write.
 
 A service drains when a hundred megabytes have arrived, which a short test never has. This process
 does the same work all the time, in small transactions, so that it can be killed in the middle.
@@ -26,16 +26,15 @@ _PAUSE_SECONDS: Final = 0.2
 
 async def drain_and_compact(storage: MetricStorage) -> None:
     """Move everything that has arrived by now as far as it goes."""
-    if storage.drains is not None:
-        await storage.drains.drainer.drain_all()
-        await storage.drains.compact()
+    await storage.drains.drainer.drain_all()
+    await storage.drains.compact()
 
 
-async def drain_forever(url: str) -> None:
+async def drain_forever(url: str, store: StoreKind) -> None:
     """Again and again, whatever happens to the database."""
     while True:
         try:
-            async with opened_storage(url, store=StoreKind.BLOCKS, drains=_SMALL) as storage:
+            async with opened_storage(url, store=store, drains=_SMALL) as storage:
                 while True:
                     await drain_and_compact(storage)
                     await asyncio.sleep(random.uniform(0, _PAUSE_SECONDS))
@@ -44,9 +43,9 @@ async def drain_forever(url: str) -> None:
             await asyncio.sleep(_PAUSE_SECONDS)
 
 
-async def drain_once(url: str) -> None:
+async def drain_once(url: str, store: StoreKind) -> None:
     """Everything, so that nothing is left in arrivals."""
-    async with opened_storage(url, store=StoreKind.BLOCKS, drains=_SMALL) as storage:
+    async with opened_storage(url, store=store, drains=_SMALL) as storage:
         await drain_and_compact(storage)
 
 
@@ -55,13 +54,14 @@ class DrainerProcess:
     """The process that drains, started again after it was killed."""
 
     url: str
+    store: StoreKind
     log: Path
     process: "subprocess.Popen[bytes] | None" = None
 
     def start(self) -> None:
         """Start it, unless it runs."""
         if self.process is None or self.process.poll() is not None:
-            command = [sys.executable, "-m", "tests.chaos.draining", self.url]
+            command = [sys.executable, "-m", "tests.chaos.draining", self.url, self.store]
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(command, stdout=log, stderr=log)
 
@@ -73,9 +73,9 @@ class DrainerProcess:
 
 
 @contextmanager
-def running_drainer(url: str, folder: Path) -> Iterator[DrainerProcess]:
+def running_drainer(url: str, store: StoreKind, folder: Path) -> Iterator[DrainerProcess]:
     """A process that drains for as long as the block lasts."""
-    drainer = DrainerProcess(url, folder / "drainer.log")
+    drainer = DrainerProcess(url, store, folder / "drainer.log")
     drainer.start()
     try:
         yield drainer
@@ -84,4 +84,4 @@ def running_drainer(url: str, folder: Path) -> Iterator[DrainerProcess]:
 
 
 if __name__ == "__main__":
-    asyncio.run(drain_forever(sys.argv[1]))
+    asyncio.run(drain_forever(sys.argv[1], StoreKind(sys.argv[2])))

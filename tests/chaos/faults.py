@@ -173,11 +173,6 @@ FAULTS: Final[dict[str, Fault]] = {
 }
 
 
-LONG_FOR_ROWS: Final = (cut_in_a_statement.__name__, silent_network.__name__)
-"""The store `rows` writes in a transaction of several statements. A server that does not learn that
-its client vanished keeps the locks of that transaction for a minute, and new writes wait."""
-
-
 @dataclass(frozen=True, slots=True)
 class SteppedClock:
     """The wall clock of a service that was started with `environment`."""

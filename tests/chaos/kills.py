@@ -7,13 +7,14 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from conformance.prometheus_api import PrometheusApi, open_session
 from sql.embedded.distributions import PostgresDistribution
+from sql.samples.storage_options import DEFAULT_STORE, StoreKind
 from tests.chaos.crashing_database import CrashingDatabase, crashing_database
 from tests.chaos.draining import DrainerProcess, drain_once, running_drainer
 from tests.chaos.replicas import Replica, is_draining, running_replicas
@@ -35,8 +36,7 @@ class System:
 
     database: CrashingDatabase
     replicas: list[Replica]
-    drainer: DrainerProcess | None
-    """None where nothing is drained."""
+    drainer: DrainerProcess
     findings: Findings = field(default_factory=Findings)
     killed: Counter[str] = field(default_factory=Counter)
 
@@ -52,13 +52,13 @@ def running_system(
 
     The server's default is not to wait for the log: the service must ask for it where it promises.
     """
-    has_blocks = settings.get("store") != "rows"
-    asynchronous = {"synchronous_commit": "off"} if has_blocks else {}
+    store = StoreKind(settings.get("store", DEFAULT_STORE))
+    asynchronous = {"synchronous_commit": "off"}
     with (
         crashing_database(distribution, folder / "database", asynchronous) as database,
         running_replicas(["first"], database.url, folder, {**settings, "workers": "2"}) as first,
         running_replicas(others, database.url, folder, settings) as rest,
-        running_drainer(database.url, folder) if has_blocks else nullcontext() as drainer,
+        running_drainer(database.url, store, folder) as drainer,
     ):
         yield System(database, [*first, *rest], drainer)
 
@@ -101,9 +101,6 @@ async def _kill(system: System, target: str, rng: random.Random) -> None:
         case "service":
             await asyncio.to_thread(rng.choice(system.replicas).kill)
         case "worker":
-            await _kill_process(rng.choice(_workers(system)))
-        case _ if system.drainer is None:
-            # Who writes has drained.
             await _kill_process(rng.choice(_workers(system)))
         case _:
             await _wait_for_drain(system.database)
@@ -149,8 +146,7 @@ async def _restore(system: System) -> None:
     for replica in system.replicas:
         if replica.has_ended():
             replica.start()
-    if system.drainer is not None:
-        system.drainer.start()
+    system.drainer.start()
     for replica in system.replicas:
         await replica.wait_ready()
 
@@ -200,10 +196,9 @@ async def write_through_kills(
         first = await _compare(system, apis, writers)
         if not first.is_good:
             return first
-        if system.drainer is not None:
-            system.drainer.kill()
-            await drain_once(system.database.url)
-            assert await system.database.fetch("SELECT FROM promcompat.arrival LIMIT 1") == []
+        system.drainer.kill()
+        await drain_once(system.database.url, system.drainer.store)
+        assert await system.database.fetch("SELECT FROM promcompat.arrival LIMIT 1") == []
         return await _compare(system, apis, writers)
 
 

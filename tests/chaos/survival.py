@@ -12,7 +12,7 @@ from typing import Final
 
 from conformance.prometheus_api import PrometheusApi, open_session
 from tests.chaos.crashing_database import CrashingDatabase
-from tests.chaos.faults import FAULTS, LONG_FOR_ROWS, Faulty
+from tests.chaos.faults import FAULTS, Faulty
 from tests.chaos.replicas import Replica, running_replicas
 from tests.chaos.sql_comparison import compare_rows_of
 from tests.chaos.traffic import Findings, Timeline, Writer, compare_answers
@@ -104,10 +104,7 @@ async def survive_all(
     there: Scene, seconds: float, tell: Callable[[str], None] = lambda _line: None
 ) -> None:
     """Each of FAULTS, one after the other, for some seconds each."""
-    is_rows = there.replica.settings.get("store") == "rows"
     for name, make in FAULTS.items():
-        if is_rows and name in LONG_FOR_ROWS:
-            continue
         await survive(there, name, partial(make, there.faulty), seconds)
         tell(f"survived {name}")
     assert there.findings.write_answers["503"] > 0, there.findings

@@ -21,7 +21,6 @@ SETTINGS = {
     "query_timeout": "2s",
     "query_max_memory_bytes": str(128 * MEBIBYTE),
     "query_cache_bytes": str(8 * MEBIBYTE),
-    "query_sample_cache_bytes": str(16 * MEBIBYTE),
     "series_cache_bytes": str(32 * MEBIBYTE),
     "max_held_body_bytes": str(128 * MEBIBYTE),
 }

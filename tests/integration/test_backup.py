@@ -114,14 +114,12 @@ async def test_commands_copy_a_database_of_ones_own(
     url, file = server.create_database(), tmp_path / "metrics.dump"
     await write_samples(url)
     async with migrated_storage(url) as storage:
-        assert storage.drains is not None
         await storage.drains.drainer.drain_all()
         await storage.drains.compact()
-        if storage.corrections is not None:
-            scope = SampleScope([EVER.matchers], T0 + DAY_MS, T0 + DAY_MS)
-            await storage.corrections.begin(
-                "default", CorrectionRequest(DeleteSamples(scope), "ann", "")
-            )
+        scope = SampleScope([EVER.matchers], T0 + DAY_MS, T0 + DAY_MS)
+        await storage.corrections.begin(
+            "default", CorrectionRequest(DeleteSamples(scope), "ann", "")
+        )
     await write_samples(url, first=1)
     async with connected(url) as owner:
         await owner.execute(

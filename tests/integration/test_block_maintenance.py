@@ -36,7 +36,6 @@ async def write(storage: MetricStorage, *series: Labels, times: list[int]) -> No
 
 
 async def drain(storage: MetricStorage) -> None:
-    assert storage.drains is not None
     await storage.drains.drainer.drain_all()
     await storage.drains.compact()
 

@@ -42,7 +42,6 @@ class BlockWorld(World):
 
     async def drain(self) -> None:
         drains = self.storages[0].drains
-        assert drains is not None
         await drains.drainer.drain_all()
         await drains.compact()
 

@@ -34,7 +34,6 @@ async def points(storage: MetricStorage, tenant: str = "red") -> list[tuple[int,
 
 
 async def drain(storage: MetricStorage) -> None:
-    assert storage.drains is not None
     await storage.drains.drainer.drain_all()
 
 

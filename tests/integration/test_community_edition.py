@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.rows]
 
 NOW_MS = time.time_ns() // 1_000_000
 """The policies of the database go by its own clock."""
-_COUNT_LATE_WRITES = load_queries("samples")["count_late_writes"]
+_NOTE_HOURS = load_queries("rows")["note_hours"]
 
 
 @pytest.fixture
@@ -66,8 +66,9 @@ async def write_late(connection: asyncpg.Connection, rows: Sequence[tuple[int, f
             "FROM unnest($1::bigint[], $2::bigint[], $3::float8[]) AS u (id, ms, value)",
             *(ids, times, values),
         )
-        days, hours = ({at // unit for at in times} for unit in (DAY_MS, HOUR_MS))
-        await connection.execute(_COUNT_LATE_WRITES, ids, list(days), list(hours))
+        hours = {at // HOUR_MS for at in times}
+        tenant_id = await connection.fetchval("SELECT max(id) FROM tenant")
+        await connection.execute(_NOTE_HOURS, [tenant_id] * len(hours), list(hours))
 
 
 async def run_policies(connection: asyncpg.Connection, *names: str) -> None:
@@ -209,6 +210,6 @@ async def test_a_database_that_becomes_community_computes_all_hours_anew(
         if is_community:
             await connection.execute(has_columnstore)
         await do_maintenance(connection, now_ms=NOW_MS)
-        definition = await connection.fetchval("SELECT pg_get_viewdef('metrics_hourly'::regclass)")
+        definition = await connection.fetchval("SELECT pg_get_viewdef('kept_hour'::regclass)")
         assert ("sample_hourly" in definition) is is_community
         await assert_hours_agree(connection)

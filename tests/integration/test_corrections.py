@@ -55,19 +55,18 @@ def is_drained(request: pytest.FixtureRequest) -> bool:
     return bool(request.param == "drained")
 
 
+@pytest.fixture(params=["blocks", pytest.param("rows", marks=pytest.mark.rows)])
+def store(request: pytest.FixtureRequest) -> StoreKind:
+    return StoreKind(request.param)
+
+
 @pytest.fixture
-async def storage(database_url: str) -> AsyncIterator[MetricStorage]:
-    async with opened_storage(database_url, store=StoreKind.BLOCKS) as storage:
+async def storage(database_url: str, store: StoreKind) -> AsyncIterator[MetricStorage]:
+    async with opened_storage(database_url, store=store) as storage:
         yield storage
 
 
-def corrections_of(storage: MetricStorage) -> CorrectionRepository:
-    assert storage.corrections is not None
-    return storage.corrections
-
-
 async def drain(storage: MetricStorage) -> None:
-    assert storage.drains is not None
     await storage.drains.drainer.drain_all()
     await storage.drains.compact()
 
@@ -102,7 +101,7 @@ async def stored(storage: MetricStorage, name: str = "m") -> dict[Labels, dict[i
 
 async def correct(storage: MetricStorage, change: SampleChange) -> int:
     """Do a correction to its end; returns its id."""
-    repository = corrections_of(storage)
+    repository = storage.corrections
     request = CorrectionRequest(change, "ann", "a test")
     correction_id = await repository.begin(TENANT, request)
     while await repository.advance(correction_id):
@@ -116,14 +115,14 @@ async def test_deletion_hides_samples_at_once_and_is_worked_off(
     await write(storage, {A: points(1, 2, 3, 4), B: points(5, 6), OTHER: points(7)})
     if is_drained:
         await drain(storage)
-    affected = await corrections_of(storage).count(TENANT, scope_of("m", 1, 2))
+    affected = await storage.corrections.count(TENANT, scope_of("m", 1, 2))
     assert (affected.n_series, affected.n_samples, affected.is_counted) == (2, 3, True)
     correction_id = await correct(storage, DeleteSamples(scope_of("m", 1, 2)))
     expected = {A: {0: 1, 3: 4}, B: {0: 5}}
     assert await stored(storage) == expected
     assert await stored(storage, "other") == {OTHER: {0: 7}}
     await write(storage, {A: points(9, start=2)})
-    (record,) = await corrections_of(storage).list(TENANT, 1 << 62, 10)
+    (record,) = await storage.corrections.list(TENANT, 1 << 62, 10)
     assert (record.id, record.state, record.affected.n_samples) == (
         correction_id,
         CorrectionState.DONE,
@@ -132,9 +131,9 @@ async def test_deletion_hides_samples_at_once_and_is_worked_off(
     assert (record.requested_by, record.reason) == ("ann", "a test")
     assert record.selectors == ['{"__name__"="m"}']
     assert record.has_tombstones
-    await corrections_of(storage).clean_tombstones(TENANT)
+    await storage.corrections.clean_tombstones(TENANT)
     assert await stored(storage) == {A: {0: 1, 2: 9, 3: 4}, B: {0: 5}}
-    (record,) = await corrections_of(storage).list(TENANT, 1 << 62, 10)
+    (record,) = await storage.corrections.list(TENANT, 1 << 62, 10)
     assert not record.has_tombstones
 
 
@@ -181,7 +180,7 @@ async def test_scaling_leaves_nan_and_stale_markers(
         ]
         assert [bits for _, bits in rows[B]] == [value_bits(1.5), value_bits(1.6)]
         await drain(storage)
-    (record,) = await corrections_of(storage).list(TENANT, 1 << 62, 10, correction_id)
+    (record,) = await storage.corrections.list(TENANT, 1 << 62, 10, correction_id)
     assert (record.affected.n_samples, record.n_series_done) == (4, 2)
 
 
@@ -236,22 +235,22 @@ async def test_label_that_cannot_be_stored_fails_and_changes_nothing(
 ) -> None:
     await write(storage, {A: points(1)})
     correction_id = await correct(storage, RelabelSeries(scope_of("m"), {"host": "x" * 100_000}))
-    (record,) = await corrections_of(storage).list(TENANT, 1 << 62, 1, correction_id)
+    (record,) = await storage.corrections.list(TENANT, 1 << 62, 1, correction_id)
     assert record.state is CorrectionState.FAILED
     assert record.failure
     assert await stored(storage) == {A: {0: 1}}
 
 
 async def test_each_step_is_done_once_however_many_processes_try(
-    storage: MetricStorage, database_url: str, monkeypatch: pytest.MonkeyPatch
+    storage: MetricStorage, store: StoreKind, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also when a process is killed anywhere: a step and its position are one transaction."""
     monkeypatch.setattr(correction_steps, "_MAX_SAMPLES", 4)
     monkeypatch.setattr(correction_steps, "_SERIES_PER_STEP", 2)
     series = {make_labels("m", host=f"h{at}"): points(*range(1, 8)) for at in range(5)}
     await write(storage, series)
-    async with opened_storage(database_url, store=StoreKind.BLOCKS) as second:
-        repositories = [corrections_of(storage), corrections_of(second)]
+    async with opened_storage(database_url, store=store) as second:
+        repositories = [storage.corrections, second.corrections]
         request = CorrectionRequest(ScaleSamples(scope_of("m"), 10.0, 1.0), "ann", "")
         correction_id = await repositories[0].begin(TENANT, request)
 
@@ -302,7 +301,7 @@ async def test_samples_that_arrive_during_a_step_are_not_lost(
 
 
 async def test_unknown_tenant_has_nothing(storage: MetricStorage) -> None:
-    repository = corrections_of(storage)
+    repository = storage.corrections
     assert (await repository.count("nobody", scope_of("m"))).n_samples == 0
     assert await repository.list("nobody", 1 << 62, 10) == ()
     await repository.clean_tombstones("nobody")

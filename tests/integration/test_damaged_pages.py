@@ -19,7 +19,6 @@ async def test_a_query_that_needs_a_damaged_page_names_it(plain_database_url: st
             batch = {"name": name, "value": 1, "timestamp": now - age_seconds}
             await native.ingest(batch)
             if age_seconds == 60:
-                assert native.storage.drains is not None
                 await native.storage.drains.drainer.drain_all()
         async with connected(plain_database_url) as admin:
             await admin.execute(DAMAGE)

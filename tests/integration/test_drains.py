@@ -13,7 +13,7 @@ from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from sql.database.connection_pool import Pool
 from sql.migrate import migrate
 from sql.samples.codec.pages import encode_pages
-from sql.samples.draining import drainer as drainer_module
+from sql.samples.draining import block_drain
 from sql.samples.draining.arrivals_aside import RetryResult
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.tables.block_table import FAR_DAY
@@ -80,14 +80,14 @@ class TestExactlyOnce:
         blocks = plain_blocks
         await blocks.append(TENANT, scrapes(2, range(3)))
         frozen, awake = asyncio.Event(), asyncio.Event()
-        real_fold = drainer_module.fold_arrivals
+        real_fold = block_drain._fold_arrivals
 
         async def freeze(*args: Any) -> Any:
             frozen.set()
             await awake.wait()
             return real_fold(*args[1:])
 
-        monkeypatch.setattr(drainer_module.asyncio, "to_thread", freeze)
+        monkeypatch.setattr(block_drain.asyncio, "to_thread", freeze)
         sleeping = asyncio.ensure_future(blocks.drainer.drain())
         await frozen.wait()
         async with stored_blocks(plain_database_url) as other:
@@ -144,7 +144,7 @@ class TestExactlyOnce:
         blocks = plain_blocks
         await blocks.append(TENANT, scrapes(2, range(3)))
         await blocks.delete(TENANT, [1], NOW_MS + 1, NOW_MS + 1)
-        kills = _Kills(n_statements)
+        kills = Kills(n_statements)
         with kills, suppress(StorageUnavailableError):
             await blocks.drainer.drain()
         await blocks.drainer.drain_all()
@@ -155,7 +155,7 @@ class TestExactlyOnce:
         assert await blocks.read(TENANT, [1, 2]) == expected
 
 
-class _Kills:
+class Kills:
     """Ends the server's session of a connection before its n-th statement within the block."""
 
     def __init__(self, n_statements: int) -> None:

@@ -8,11 +8,12 @@ import pytest
 
 from promcompat.__main__ import main
 from promcompat.core.explanations import ExplanationDepth
+from promcompat.core.model import SelectHints, SeriesSelection
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.storage_options import StoreKind
 from tests.factories import make_batch, make_labels, select_name
 from tests.http_service import Service, running_service
-from tests.repositories import opened_storage
+from tests.repositories import drained_rows, opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -32,13 +33,14 @@ async def explain(service: Service, tenant: str = "one", **parameters: str) -> A
 
 
 def applied(leaf: Any) -> list[str]:
-    return [outcome["rule"] for outcome in leaf["rules"] if outcome["applies"]]
+    """The rules of pushdown that apply; the first two say what head and rows contribute."""
+    return [outcome["rule"] for outcome in leaf["rules"][2:] if outcome["applies"]]
 
 
 @pytest.mark.rows
 async def test_reads_are_explained(database_url: str) -> None:
     async with (
-        opened_storage(database_url, pushdown=PushdownMode.AUTO) as storage,
+        drained_rows(database_url, pushdown=PushdownMode.AUTO) as storage,
         running_service(storage.store, storage.catalogue, tenancy="header") as service,
     ):
         dense = {make_labels("x", n=str(n)): SAMPLES for n in range(N_SERIES)}
@@ -53,7 +55,7 @@ async def test_reads_are_explained(database_url: str) -> None:
 @pytest.mark.rows
 async def test_reads_of_partial_results_are_explained(database_url: str) -> None:
     async with (
-        opened_storage(database_url, pushdown=PushdownMode.AUTO, sample_cache_bytes=0) as storage,
+        drained_rows(database_url, pushdown=PushdownMode.AUTO) as storage,
         running_service(storage.store, storage.catalogue) as service,
     ):
         dense = {make_labels("x", n=str(n)): SAMPLES for n in range(N_SERIES)}
@@ -70,6 +72,8 @@ async def check_pushed_read(service: Service) -> None:
     data = await explain(service, query="sum(x)", **RANGE, analyze="true")
     (leaf,) = data["leaves"]
     assert [outcome["rule"] for outcome in leaf["rules"]] == [
+        "head",
+        "rows",
         "last_sample",
         "last_sample_per_step",
         "newest_of_window",
@@ -91,7 +95,7 @@ async def check_pushed_read(service: Service) -> None:
 async def check_whole_read(service: Service) -> None:
     (leaf,) = (await explain(service, query="rate(x[1h])", **RANGE, buffers="true"))["leaves"]
     assert applied(leaf) == []
-    assert "there are few enough samples to read them all" in json.dumps(leaf["rules"])
+    assert "rows in about" in json.dumps(leaf["rules"])
     assert leaf["actual_rows"] == len(SAMPLES) * N_SERIES
     # By the newest hour, over a range that begins before the first sample.
     assert leaf["actual_rows"] <= leaf["estimated_rows"] <= 1.2 * leaf["actual_rows"]
@@ -158,7 +162,7 @@ async def test_faults_are_those_of_the_query(database_url: str) -> None:
 async def test_the_choice_is_that_of_the_query(database_url: str) -> None:
     """A read too small to estimate is read whole, whatever an estimate would say."""
     async with (
-        opened_storage(database_url, pushdown=PushdownMode.AUTO) as storage,
+        drained_rows(database_url, pushdown=PushdownMode.AUTO) as storage,
         running_service(storage.store, storage.catalogue) as service,
     ):
         await storage.store.write_batch("default", make_batch({make_labels("x"): SAMPLES}))
@@ -189,5 +193,34 @@ async def test_what_head_and_blocks_contribute_is_explained(database_url: str) -
             assert leaf.measured is not None
             assert leaf.measured.rows == 6
             assert not any(outcome.applies for outcome in pushdown)
-            assert storage.drains is not None
             await storage.drains.drainer.drain_all()
+
+
+@pytest.mark.rows
+async def test_rows_are_read_whole_while_the_head_has_samples_of_the_time_range(
+    database_url: str,
+) -> None:
+    """The answer is that of both, and the rules say why none of them applies."""
+    async with opened_storage(database_url, pushdown=PushdownMode.FORCED) as storage:
+        labels = make_labels("up")
+        await storage.store.write_batch("default", make_batch({labels: [(0, 1.0), (9, 2.0)]}))
+        asked = SeriesSelection(
+            matchers=select_name("up", 0, 0).matchers,
+            start_ms=-1,
+            end_ms=9,
+            hints=SelectHints(reach_ms=10),
+        )
+        for is_drained, rules in ((False, []), (True, ["last_sample"])):
+            (leaf,) = await storage.store.explain_select("default", [asked], ExplanationDepth())
+            assert [one.rule for one in leaf.rules[2:] if one.applies] == rules
+            assert bool(leaf.sql) == is_drained
+            await storage.drains.drainer.drain_all()
+        await storage.store.write_batch("default", make_batch({labels: [(5, 3.0)]}))
+        (leaf,) = await storage.store.explain_select("default", [asked], ExplanationDepth())
+        head, rows, *pushdown = leaf.rules
+        assert head.applies
+        assert rows.applies
+        assert not any(rule.applies for rule in pushdown)
+        assert "the head has samples of the time range" in pushdown[0].reason
+        (block,) = await storage.store.select("default", [asked])
+        assert block.timestamps.tolist() == [0, 5, 9]

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 
-import asyncpg
 import pytest
 
 from promcompat.core.errors import ExecutionError
@@ -42,53 +41,11 @@ async def read(storage: MetricStorage) -> SampleBlock:
     return block
 
 
-async def insert(connection: asyncpg.Connection, number: int) -> None:
-    """One more sample of the first series, as an SQL user writes it."""
-    await connection.execute(
-        "INSERT INTO sample (series_id, ts, value) SELECT min(id), from_unix_ms($1), 1 FROM series",
-        T0 - number,
-    )
-
-
-@pytest.mark.rows
-async def test_young_sample_of_another_writer_is_in_the_next_answer(
-    storage: MetricStorage, database_url: str
-) -> None:
-    async with connected(database_url) as connection, opened_storage(database_url) as other:
-        for number in range(1, 4):
-            before = await read(storage)
-            await insert(connection, number)
-            assert len((await read(storage)).timestamps) == len(before.timestamps) + 1
-            await other.store.write_batch(TENANT, make_batch({SERIES[1]: [(T0 - 9 - number, 1.0)]}))
-            assert len((await read(storage)).timestamps) == len(before.timestamps) + 2
-
-
-@pytest.mark.rows
-async def test_transaction_that_was_open_is_seen_when_it_ends(
-    storage: MetricStorage, database_url: str
-) -> None:
-    async with connected(database_url) as connection, connected(database_url) as later:
-        outer = connection.transaction()
-        await outer.start()
-        await insert(connection, 1)
-        async with connection.transaction():
-            await insert(connection, 2)
-        aborted = later.transaction()
-        await aborted.start()
-        await insert(later, 3)
-        for _ in range(2):
-            assert len((await read(storage)).timestamps) == 15
-        await aborted.rollback()
-        assert len((await read(storage)).timestamps) == 15
-        await outer.commit()
-        for _ in range(2):
-            assert len((await read(storage)).timestamps) == 17
-
-
 @pytest.mark.rows
 async def test_deleted_samples_are_gone_from_the_next_answer(
     storage: MetricStorage, database_url: str
 ) -> None:
+    await storage.drains.drainer.drain_all()
     async with connected(database_url) as connection:
         await read(storage)
         await connection.execute("DELETE FROM sample WHERE ts > from_unix_ms($1)", T0 - 1)
@@ -118,7 +75,6 @@ async def test_arrivals_set_aside_and_moved_later_stay_in_every_answer(
         opened_storage(plain_database_url, **options) as storage,
         opened_storage(plain_database_url, **options) as other,
     ):
-        assert other.drains is not None
         await other.store.write_batch(TENANT, make_batch({SERIES[0]: [(T0, 1.0)]}))
         assert len((await read(storage)).timestamps) == 1
         async with connected(plain_database_url) as connection:

@@ -20,11 +20,13 @@ from sql.samples.arrivals.arrival_log import (
 )
 from sql.samples.codec.pages import encode_pages
 from sql.samples.columns.fold import fold
+from sql.samples.draining.block_drain import BlockTarget
 from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats
 from sql.samples.head import head as head_module
 from sql.samples.head.head import Head, StaleViewError
 from sql.samples.head.view import HeadView
 from sql.samples.reading.block_reader import BlockReader
+from sql.samples.reading.drained_reader import DrainedQuestion
 from sql.samples.reading.reader import SampleAllowance
 from tests.repositories import connected
 from tests.sample_model import Rows, rows_of, samples_of
@@ -108,9 +110,8 @@ def snapshot(connection: Connection) -> asyncpg.transaction.Transaction:
 
 async def answer(view: HeadView, connection: Connection) -> Rows:
     """The fold of a view and of the runs and blocks that a connection sees."""
-    stored = await BlockReader(DrainStats()).read(
-        connection, TENANT, ALL_SERIES, *ALL_TIME_MS, SampleAllowance(0)
-    )
+    question = DrainedQuestion(TENANT, ALL_SERIES, *ALL_TIME_MS, view.drained_through)
+    stored = await BlockReader(DrainStats()).read(connection, question, SampleAllowance(0))
     pieces = [*stored.pieces, *view.samples(TENANT, ALL_SERIES, *ALL_TIME_MS)]
     return rows_of(fold(pieces, [*stored.deletions, *view.deletions(TENANT)]))
 
@@ -146,7 +147,8 @@ async def writer(database_url: str) -> AsyncIterator[Replica]:
 @pytest.fixture
 def drain(writer: Replica) -> Callable[[], Awaitable[int]]:
     """Drains everything."""
-    return Drainer(writer.database.write_pool, DrainOptions(), DrainStats()).drain_all
+    pool = writer.database.write_pool
+    return Drainer(pool, DrainOptions(), DrainStats(), BlockTarget(pool)).drain_all
 
 
 async def test_a_view_has_what_any_process_wrote_before(replica: Replica, writer: Replica) -> None:
@@ -423,7 +425,8 @@ async def test_no_poison_stops_other_samples(
     async with connected(database_url) as connection:
         await connection.execute(f"UPDATE arrival SET {change} WHERE id = $1", bad)  # noqa: S608
     if is_aside:
-        drainer = Drainer(writer.database.write_pool, DrainOptions(), DrainStats())
+        pool = writer.database.write_pool
+        drainer = Drainer(pool, DrainOptions(), DrainStats(), BlockTarget(pool))
         await drainer.drain_all()
         async with connected(database_url) as connection:
             assert await connection.fetchval("SELECT id FROM arrival WHERE is_aside") == bad

@@ -36,6 +36,7 @@ async def reader(
         for tenant in ("mine", "theirs"):
             labels = make_labels(tenant, secret=tenant)
             await storage.store.write_batch(tenant, make_batch({labels: [(T0, 1.0)]}))
+        await storage.drains.drainer.drain_all()
     database_server.run_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
     database_server.run_sql(f"CREATE SCHEMA attack AUTHORIZATION {role}", database)
     async with connected(database_url) as owner:

@@ -15,7 +15,8 @@ pytestmark = pytest.mark.integration
 
 ALWAYS = ["heartbeat", "free memory", "maintenance", "metric views"]
 ALWAYS += ["storage metrics", "remediation metrics"]
-OF_BLOCKS = ["head", "drain", "compaction", "corrections", "set aside", "rollups"]
+DRAINS = ["head", "drain", "corrections", "set aside"]
+BLOCKS = ["compaction", "rollups"]
 ALERTING = ["thresholds", "rules", "breaches", "levels", "remediations", "alert metrics"]
 
 
@@ -41,12 +42,20 @@ async def test_every_loop_runs_on_an_empty_database(database_url: str) -> None:
         for loop in loops:
             await loop.run()
     receivers = ["notify alertmanager", *["notify webhook", "bound webhook"] * 2]
-    expected = [*ALWAYS, *OF_BLOCKS, "own database", *ALERTING, "alert retention", *receivers]
+    expected = [
+        *ALWAYS,
+        *DRAINS,
+        *BLOCKS,
+        "own database",
+        *ALERTING,
+        "alert retention",
+        *receivers,
+    ]
     assert names_of(loops) == expected
     assert len({loop.name for loop in loops}) == len(loops)
 
 
-@pytest.mark.parametrize(("store", "expected"), [("blocks", OF_BLOCKS), ("rows", [])])
+@pytest.mark.parametrize(("store", "expected"), [("blocks", BLOCKS), ("rows", [])])
 async def test_without_alerting_only_the_others_run(
     plain_database_url: str, store: Literal["blocks", "rows"], expected: list[str]
 ) -> None:
@@ -55,4 +64,4 @@ async def test_without_alerting_only_the_others_run(
     telemetry = Telemetry()
     async with open_backend(settings, telemetry, "http://here") as backend:
         loops = every_loop(settings, telemetry, backend, nothing, None)
-    assert names_of(loops) == [*ALWAYS, *expected]
+    assert names_of(loops) == [*ALWAYS, *DRAINS, *expected]

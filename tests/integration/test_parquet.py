@@ -32,7 +32,7 @@ async def write_bits(url: str, first_ms: int, bits: list[int]) -> None:
         batch = WriteBatch.of_keys(batch.unknown_keys, batch.timestamps, values, batch.labels)
         await storage.store.write_batch("default", batch)
         await storage.store.write_batch("default", make_batch({DOWN: [(first_ms, 1.5)]}))
-        if storage.drains is not None and first_ms < T0:
+        if first_ms < T0:
             await storage.drains.drainer.drain_all()
             await storage.drains.compact()
 

@@ -18,7 +18,7 @@ from promql.values.matrix import Matrix, QueryResult
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from tests.factories import STALE_NAN, Points, make_batch, make_labels
-from tests.repositories import opened_storage
+from tests.repositories import drained_rows
 
 pytestmark = [pytest.mark.integration, pytest.mark.rows]
 
@@ -112,8 +112,8 @@ async def compare(
     }
     tenant = uuid.uuid4().hex
     async with (
-        opened_storage(url) as raw,
-        opened_storage(url, pushdown=PushdownMode.FORCED) as forced,
+        drained_rows(url) as raw,
+        drained_rows(url, pushdown=PushdownMode.FORCED) as forced,
     ):
         await raw.store.write_batch(tenant, make_batch(series))
         for text, grid, instant in queries:
@@ -143,8 +143,8 @@ async def test_long_range_is_read_by_the_rule_that_saves_time(database_url: str)
     }
     grid = EvalRange(MIDNIGHT + 1_800_000, MIDNIGHT + 4 * 3_600_000, 1_800_000)
     async with (
-        opened_storage(database_url) as raw,
-        opened_storage(database_url, pushdown=PushdownMode.AUTO) as chosen,
+        drained_rows(database_url) as raw,
+        drained_rows(database_url, pushdown=PushdownMode.AUTO) as chosen,
     ):
         await raw.store.write_batch("default", make_batch(dense))
         for text, most in (("x", 200), ("rate(x[1m])", 2_500), ("rate(x[1h])", 80_000)):
@@ -155,7 +155,7 @@ async def test_long_range_is_read_by_the_rule_that_saves_time(database_url: str)
             assert most / 5 < fetched <= most
 
 
-async def test_partial_results_are_read_of_what_would_not_stay_in_memory(database_url: str) -> None:
+async def test_partial_results_are_read_where_they_save_time(database_url: str) -> None:
     times = range(0, 4 * 3_600_000, 2_000)
     dense = {
         make_labels("x", n=str(n)): [(MIDNIGHT + t, float(t % 7)) for t in times] for n in range(10)
@@ -167,8 +167,8 @@ async def test_partial_results_are_read_of_what_would_not_stay_in_memory(databas
     ]
     grid = EvalRange(MIDNIGHT + 2 * 3_600_000, MIDNIGHT + 4 * 3_600_000, 1_800_000)
     async with (
-        opened_storage(database_url) as raw,
-        opened_storage(database_url, pushdown=PushdownMode.AUTO, sample_cache_bytes=0) as chosen,
+        drained_rows(database_url) as raw,
+        drained_rows(database_url, pushdown=PushdownMode.AUTO) as chosen,
     ):
         await raw.store.write_batch("default", make_batch(dense))
         for text, most in (("max_over_time(x[1h])", 100), ("avg_over_time(x[1h])", 5_500)):
@@ -186,10 +186,8 @@ async def test_increase_over_more_samples_than_a_query_may_read_is_answered(
     counters = {make_labels("x_total", n=str(n)): points for n in range(6)}
     grid = EvalRange(MIDNIGHT, MIDNIGHT + 4 * 3_600_000, 1_800_000)
     async with (
-        opened_storage(database_url) as raw,
-        opened_storage(
-            database_url, pushdown=PushdownMode.AUTO, sample_cache_bytes=0, max_samples=80_000
-        ) as limited,
+        drained_rows(database_url) as raw,
+        drained_rows(database_url, pushdown=PushdownMode.AUTO, max_samples=80_000) as limited,
     ):
         await raw.store.write_batch("default", make_batch(counters))
         text = "increase(x_total[4h])"

@@ -75,7 +75,6 @@ async def test_hostile_queries_neither_stop_the_service_nor_fill_its_memory(
         "queries_max_memory_bytes": str(LIMIT_BYTES),
         "query_timeout": f"{QUERY_SECONDS}s",
         "query_cache_bytes": "0",
-        "query_sample_cache_bytes": "0",
     }
     now_ms = time.time_ns() // 1_000_000
     series = [

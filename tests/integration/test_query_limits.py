@@ -9,7 +9,12 @@ from promcompat.core.errors import ExecutionError
 from promql.budget import TOO_MANY_SAMPLES, too_much_memory
 from tests.factories import make_batch, make_labels, select_name
 from tests.http_service import NOW_MS, Service, running_service
-from tests.repositories import connected, locked_samples, opened_storage
+from tests.repositories import (
+    connected,
+    drained_rows,
+    locked_rows,
+    opened_storage,
+)
 from tests.wire import encode_request, encode_series
 
 pytestmark = pytest.mark.integration
@@ -56,11 +61,11 @@ async def wait_for_running(connection: asyncpg.Connection, wanted: bool) -> None
 
 @pytest.mark.rows
 async def test_client_that_goes_away_ends_its_statement(database_url: str) -> None:
-    async with opened_storage(database_url) as storage, connected(database_url) as watcher:
+    async with drained_rows(database_url) as storage, connected(database_url) as watcher:
         await storage.store.write_batch(TENANT, make_batch({make_labels("up"): [(NOW_MS, 1.0)]}))
         async with (
             running_service(storage.store, storage.catalogue) as service,
-            locked_samples(database_url),
+            locked_rows(database_url),
         ):
             request = asyncio.create_task(service.ask("query", query="up[5m]"))
             await wait_for_running(watcher, True)
@@ -71,11 +76,11 @@ async def test_client_that_goes_away_ends_its_statement(database_url: str) -> No
 
 @pytest.mark.rows
 async def test_query_out_of_time_ends_its_statement(database_url: str) -> None:
-    async with opened_storage(database_url) as storage, connected(database_url) as watcher:
+    async with drained_rows(database_url) as storage, connected(database_url) as watcher:
         await storage.store.write_batch(TENANT, make_batch({make_labels("up"): [(NOW_MS, 1.0)]}))
         async with (
             running_service(storage.store, storage.catalogue) as service,
-            locked_samples(database_url),
+            locked_rows(database_url),
         ):
             status, body = await service.ask("query", query="up[5m]", timeout="300ms")
             assert status == 503
@@ -101,7 +106,7 @@ async def test_samples_of_all_selections_count_together(database_url: str) -> No
 @pytest.mark.rows
 async def test_bytes_of_all_selections_count_together(database_url: str) -> None:
     # A row of the COPY stream takes 38 bytes.
-    async with opened_storage(database_url, max_memory_bytes=6000) as storage:
+    async with drained_rows(database_url, max_memory_bytes=6000) as storage:
         points = [(NOW_MS + step, 1.0) for step in range(100)]
         await storage.store.write_batch(
             TENANT, make_batch({make_labels("a"): points, make_labels("b"): points})

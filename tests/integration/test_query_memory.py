@@ -104,7 +104,6 @@ async def limited_service(database_url: str, folder: Path) -> AsyncIterator[Limi
     settings = {
         "query_max_memory_bytes": str(LIMIT_BYTES),
         "query_cache_bytes": "0",
-        "query_sample_cache_bytes": "0",
     }
     with running_promcompat(database_url, folder / "promcompat.log", **settings) as program:
         async with ClientSession() as session:

@@ -15,7 +15,6 @@ import pytest
 from promcompat.core.errors import StorageUnavailableError, WriteRejectedError
 from promcompat.core.model import Labels
 from sql.catalog import MAX_TIMESTAMP_MS
-from sql.database.connection_pool import acquired
 from sql.embedded.cluster import Cluster
 from sql.embedded.distributions import PostgresDistribution
 from sql.embedded.postgres_server import PostgresServer
@@ -90,7 +89,6 @@ TABLES = (
     "tenant",
     "series",
     "series_generation",
-    "late_write",
     "sample",
     "arrival",
     "drain_state",
@@ -122,7 +120,7 @@ async def test_rows_reloaded_in_place_by_delete(database_url: str) -> None:
         kept = {table: await admin.fetch(f"TABLE {table}") for table in TABLES}
         await go_on(storage)
         async with admin.transaction():
-            for table in ("sample", "arrival", "series", "series_generation", "late_write"):
+            for table in ("sample", "arrival", "series", "series_generation"):
                 await admin.execute(f"DELETE FROM {table}")  # noqa: S608
                 await admin.copy_records_to_table(
                     table, schema_name="promcompat", records=[tuple(row) for row in kept[table]]
@@ -303,43 +301,40 @@ async def session_in_transaction(url: str) -> AsyncIterator[asyncpg.Connection]:
         yield connection
 
 
-@pytest.mark.rows
 async def test_removal_waits_for_running_writes_and_sees_their_samples(
     database_url: str, storage: MetricStorage
 ) -> None:
-    """A series that gets its first sample meanwhile is no orphan."""
+    """A series that gets its first sample meanwhile stays."""
     await begin(storage)
-    async with connected(database_url) as admin:
-        await admin.execute("DELETE FROM sample")
-        async with acquired(storage.database.write_pool) as writer:
-            await storage.database.guard.refresh(writer)
-            writing = writer.transaction()
-            await writing.start()
-            await writer.execute("SELECT set_config('promcompat.epoch', $1, true)", epoch(storage))
-            await writer.execute(
-                "INSERT INTO sample SELECT min(id), from_unix_ms($1), 1 FROM series", T0
-            )
-            removing = asyncio.create_task(remove_orphans(admin))
-            await asyncio.sleep(0.1)
-            assert not removing.done()
-            await writing.commit()
-        assert await removing == "DELETE 1"
+    for tenant in ("red", "blue"):
+        await storage.store.delete(tenant, EVERYTHING)
+    async with storage.maintenance.lock() as steps:
+        assert steps is not None
+        orphans = await steps.orphan_series(0)
+        assert orphans is not None
+        async with session_in_transaction(database_url) as holding:
+            await holding.execute("LOCK TABLE arrival_order IN SHARE UPDATE EXCLUSIVE MODE")
+            writing = asyncio.create_task(write(storage, "red", RED_BEFORE, 1, RED))
+            await wait_for_waiting(holding, 1)
+            removing = asyncio.create_task(steps.remove_series(orphans.ids))
+            await wait_for_waiting(holding, 2)
+        await writing
+        assert (len(orphans.ids), await removing) == (2, 1)
+    assert await read(storage, "red") == {RED_BEFORE: [(T0 + 1, value_bits(RED))]}
     assert await n_series(database_url) == 1
 
 
-def epoch(storage: MetricStorage) -> str:
-    return storage.database.guard.known_epoch
-
-
-async def remove_orphans(admin: asyncpg.Connection) -> str:
-    """As sql/routines/0015_identity.sql says that it is to be done."""
-    async with admin.transaction():
-        await admin.execute("SELECT lock_series()")
-        result: str = await admin.execute(
-            "DELETE FROM series AS s"
-            " WHERE NOT EXISTS (SELECT FROM sample AS p WHERE p.series_id = s.id)"
-        )
-    return result
+async def wait_for_waiting(connection: asyncpg.Connection, wanted: int) -> None:
+    """Until so many sessions of this database wait for a lock."""
+    statement = (
+        "SELECT count(*) FROM pg_locks AS l JOIN pg_database AS d ON d.oid = l.database"
+        " WHERE NOT l.granted AND d.datname = current_database()"
+    )
+    for _ in range(500):
+        if await connection.fetchval(statement) >= wanted:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"fewer than {wanted} sessions wait for a lock")
 
 
 async def test_refused_sample_leaves_no_series_behind(
@@ -376,6 +371,7 @@ async def test_samples_changed_in_sql_are_in_no_cache(
     storage.database.guard.on_step_back(lambda: forgotten.append("results"))
     for at in (0, 1):
         await write(storage, "red", RED_BEFORE, at, RED)
+    await storage.drains.drainer.drain_all()
     asked = [select_name("m", T0 - 60_000, T0 + 60_000)]
     for _ in range(2):
         (block,) = await storage.store.select("red", asked)

@@ -15,7 +15,6 @@ from promcompat.querying.result_cache import RangeResultCache
 from promql.engine import Engine, EngineOptions
 from promql.query import Query, QueryRunner
 from promql.values.matrix import Matrix, QueryResult
-from sql.caching.late_writes import CACHEABLE_AFTER_MS, LATE_AFTER_MS
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from tests.factories import Points, make_batch, make_labels
@@ -25,6 +24,7 @@ pytestmark = pytest.mark.integration
 
 STEP_MS = 60_000
 MINUTE_MS = 60_000
+LATE_MS = 120_000
 DAY_MS = 24 * 60 * MINUTE_MS
 T0 = 20_000 * DAY_MS - 30 * MINUTE_MS
 """Half an hour before midnight, so that two days are read and one may change alone."""
@@ -104,8 +104,8 @@ WRITES = st.tuples(
     st.integers(0, 1),
     st.integers(0, 3),
     st.one_of(
-        st.integers(-60_000, LATE_AFTER_MS),
-        st.integers(LATE_AFTER_MS, 90 * MINUTE_MS),
+        st.integers(-60_000, LATE_MS),
+        st.integers(LATE_MS, 90 * MINUTE_MS),
     ),
     st.sampled_from(["m_total", "m_total", "m_other", "other"]),
 )
@@ -136,13 +136,13 @@ async def with_world(url: str, actions: list[tuple[object, ...]]) -> World:
         return clock[0].now_ms if clock else T0
 
     async with connected(url) as connection:
-        await connection.execute("TRUNCATE series, sample, series_generation, late_write")
+        await connection.execute("TRUNCATE series, sample, series_generation")
     async with AsyncExitStack() as stack:
-        # One that leaves samples out wherever it can, and one that keeps all it reads.
+        # One that leaves samples out wherever it can, and one that reads all.
         options: list[dict[str, object]] = [
             {"pushdown": PushdownMode.FORCED},
             {"pushdown": PushdownMode.OFF},
-            {"pushdown": PushdownMode.OFF, "sample_cache_bytes": 0},
+            {"pushdown": PushdownMode.OFF},
         ]
         *storages, reference = [
             await stack.enter_async_context(opened_storage(url, now_ms=now_ms, **changed))
@@ -174,23 +174,3 @@ async def test_refresh_evaluates_new_steps_only_until_a_late_write(database_url:
         assert (cache.stats.hits, cache.stats.misses) == (2, 1)
         assert cache.stats.steps_reused > 30
         assert 0 < cache.stats.bytes_held < 1 << 20
-
-
-@pytest.mark.rows  # With blocks, the steps that the late sample does not reach are used again.
-async def test_late_write_of_one_service_is_seen_by_the_cache_of_the_other(
-    database_url: str,
-) -> None:
-    live = [("write", 0, 0, age * 15_000, "m_total") for age in range(160)]
-    refresh = ("check", "m_total", 30, 30)
-    late = [("write", 1, 5, CACHEABLE_AFTER_MS + 5 * MINUTE_MS, "m_total"), refresh]
-    world = await with_world(database_url, [*live, refresh, refresh, *late])
-    for cache in world.caches:
-        assert cache.stats.hits == 1
-        assert cache.stats.misses == 2
-
-
-async def test_live_writes_count_no_day(database_url: str) -> None:
-    world = await with_world(
-        database_url, [("write", 0, 0, age, "m_total") for age in (0, 15_000, LATE_AFTER_MS - 1)]
-    )
-    assert world.storages[0].stats.late_commits == 0

@@ -106,7 +106,6 @@ async def answer(storage: MetricStorage, tenant: str, text: str, grid: EvalRange
 
 async def take_step(storage: MetricStorage, tenant: str, step: tuple[object, ...]) -> None:
     drains = storage.drains
-    assert drains is not None
     match step:
         case "write", int(n), dict(points):
             labels = make_labels("x", n=str(n))
@@ -169,7 +168,6 @@ async def rolled_storage(storage: MetricStorage, tenant: str) -> None:
         for n in range(3)
     }
     await storage.store.write_batch(tenant, make_batch(series))
-    assert storage.drains is not None
     assert storage.rollups is not None
     await storage.drains.drainer.drain_all()
     assert (await storage.rollups.run(1_000)).is_done
@@ -219,7 +217,6 @@ async def test_a_late_sample_is_seen_at_once_and_only_its_series_is_rolled_up_ag
     async with opened_storage(plain_database_url, **options, pushdown=PushdownMode.AUTO) as rolled:
         await rolled_storage(rolled, "default")
         drains = rolled.drains
-        assert drains is not None
         before = await answer(rolled, "default", "sum(count_over_time(x[1d]))", GRID)
         late = {make_labels("x", n="1"): [(MIDNIGHT - HOUR_MS + 1, 7.0)]}
         await rolled.store.write_batch("default", make_batch(late))
@@ -253,7 +250,6 @@ async def test_hours_in_sql_are_those_of_the_samples_before_and_after_they_are_r
     async with opened_storage(database_url, **options) as storage, connected(database_url) as sql:
         await storage.store.write_batch("default", make_batch(series))
         drains = storage.drains
-        assert drains is not None
         await drains.drainer.drain_all()
         live = [repr(await sql.fetch(statement)) for statement in (hours, by_name)]
         assert storage.rollups is not None

@@ -167,18 +167,3 @@ async def test_vacuumed_samples_are_read_from_the_index_alone(
         assert samples
         for scan in samples:
             assert (scan["Node Type"], scan["Heap Fetches"]) == ("Index Only Scan", 0)
-
-
-async def test_newest_sample_is_a_part_of_the_statement_that_calls_it(
-    database_url: str, database_server: DatabaseServer
-) -> None:
-    """A call of the function for each series would plan its statement each time."""
-    statement = Statement(load_queries("thresholds")["newest_samples"], ([1, 2, 3],))
-    async with connected(database_url) as connection:
-        if database_server.edition == "postgresql":
-            await connection.execute(CREATE_PARTITIONS, DAYS)
-        await insert_days(connection, FIRST_DAY, n_series=3, per_day=1)
-        explain = f"EXPLAIN (FORMAT JSON) {inline_parameters(statement)}"
-        nodes = nodes_of(json.loads(await connection.fetchval(explain))[0]["Plan"])
-    assert not any(node.get("Function Name") == "newest_sample" for node in nodes)
-    assert any(str(node.get("Relation Name")).startswith(PARTITIONS) for node in nodes)

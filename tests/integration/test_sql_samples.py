@@ -59,6 +59,7 @@ def session(
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:
+    await connection.execute("UPDATE installation SET store = 'blocks'")
     await connection.execute("INSERT INTO tenant (id, name) VALUES (1, 'mine'), (2, 'theirs')")
     await connection.executemany(
         "INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint)"

@@ -82,13 +82,11 @@ class Processes:
 
     async def drain(self) -> None:
         """Two drains."""
-        assert self.drainer.drains is not None
         for _ in range(2):
             await self.drainer.drains.drainer.drain()
 
     async def merge(self) -> None:
         """Two steps of compaction."""
-        assert self.merger.drains is not None
         for _ in range(2):
             await self.merger.drains.compactor.compact()
 

@@ -21,7 +21,13 @@ from sql.database.connection_pool import acquired
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from tests.factories import block_rows, make_batch, make_labels, make_matcher, select_name
-from tests.repositories import connected, locked_samples, opened_storage
+from tests.repositories import (
+    connected,
+    drained_rows,
+    locked_rows,
+    locked_samples,
+    opened_storage,
+)
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
@@ -60,7 +66,7 @@ async def test_pushdown_of_an_instant_gives_the_last_sample_of_each_series(
     database_url: str,
 ) -> None:
     async with (
-        opened_storage(database_url) as plain,
+        drained_rows(database_url) as plain,
         opened_storage(database_url, pushdown=PushdownMode.AUTO) as pushing,
     ):
         await write_minutes(plain)
@@ -124,7 +130,9 @@ async def test_samples_across_many_days_come_in_order(
 async def test_microseconds_written_through_sql_fall_into_their_millisecond(
     database_url: str, storage: MetricStorage
 ) -> None:
-    await storage.store.write_batch("default", make_batch({SERIES[0]: [(T0, 1.0)]}))
+    points = [(T0, 1.0), (T0 + 99, 1.0)]
+    await storage.store.write_batch("default", make_batch({SERIES[0]: points}))
+    await storage.drains.drainer.drain_all()
     async with connected(database_url) as connection:
         await connection.execute(
             "INSERT INTO sample SELECT id, from_unix_ms($1) + interval '999 microseconds', 2"
@@ -217,13 +225,13 @@ async def test_cancelled_select_cancels_its_sql_and_frees_its_connections(
     database_url: str,
 ) -> None:
     async with (
-        opened_storage(database_url, read_connections=2) as storage,
+        drained_rows(database_url, read_connections=2) as storage,
         connected(database_url) as observer,
     ):
         await write_minutes(storage)
-        async with locked_samples(database_url):
+        async with locked_rows(database_url):
             query = asyncio.create_task(storage.store.select("default", [select_up(*EVER)] * 5))
-            await wait_for_reads(observer, 2)
+            await wait_for_reads(observer, 1)
             query.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await query
@@ -351,7 +359,7 @@ async def test_sessions_of_readers_are_given_back_without_a_reset(database_url: 
 @pytest.mark.rows
 async def test_short_stretch_of_the_past_is_looked_up_series_by_series(database_url: str) -> None:
     now_ms = T0 + 10 * MINUTE_MS
-    async with opened_storage(database_url, now_ms=lambda: now_ms) as storage:
+    async with drained_rows(database_url, now_ms=lambda: now_ms) as storage:
         await write_minutes(storage)
         for end_ms, by_series in ((now_ms, False), (now_ms - 5 * MINUTE_MS, True)):
             asked = select_up(end_ms - 3 * MINUTE_MS, end_ms)

@@ -7,7 +7,7 @@ from promcompat.core.errors import DatabaseRefusedError, StorageUnavailableError
 from sql.samples.storage_options import DEFAULT_STORE, StoreKind
 from sql.samples.store_choice import choose_store
 from tests.factories import make_batch, make_labels
-from tests.repositories import connected, opened_storage
+from tests.repositories import connected, drained_rows, opened_storage
 
 T0 = 1_700_000_000_000
 UP = make_labels("up")
@@ -51,9 +51,12 @@ async def test_an_empty_database_takes_another_store(plain_database_url: str) ->
             assert await recorded_store(connection) == store
 
 
-async def test_rows_are_not_served_as_blocks(database_url: str) -> None:
+@pytest.mark.parametrize("is_drained", [False, True])
+async def test_rows_are_not_served_as_blocks(database_url: str, *, is_drained: bool) -> None:
     async with opened_storage(database_url, store=StoreKind.ROWS) as storage:
         await storage.store.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
+        if is_drained:
+            await storage.drains.drainer.drain_all()
     with pytest.raises(DatabaseRefusedError, match=r"in the store `rows`.*migrate-store"):
         async with opened_storage(database_url, store=StoreKind.BLOCKS):
             pass
@@ -62,7 +65,7 @@ async def test_rows_are_not_served_as_blocks(database_url: str) -> None:
 
 
 async def test_rows_that_were_not_moved_are_noticed(database_url: str) -> None:
-    async with opened_storage(database_url, store=StoreKind.ROWS) as storage:
+    async with drained_rows(database_url) as storage:
         await storage.store.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
     async with connected(database_url) as connection:
         await connection.execute("UPDATE promcompat.installation SET store = 'blocks'")

@@ -1,17 +1,16 @@
 """Every store keeps the contract of its ports on every edition."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import cast
 
 import pytest
 
-from promcompat.core.model import WriteBatch
 from promcompat.core.ports import Catalogue, Store
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from tests.contract_store import ALL_TIME, T0, UP_A, UP_B, StoreContract
 from tests.factories import block_rows, make_batch, select_name, value_bits
-from tests.repositories import opened_storage
+from tests.repositories import DrainedStore, opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -33,42 +32,22 @@ class _StoredContract(StoreContract):
         return storage.catalogue
 
 
-class TestRowStore(_StoredContract):
-    kind = StoreKind.ROWS
-
-
-class TestBlockStore(_StoredContract):
+class TestHeadOfBlocks(_StoredContract):
     """The head answers, as so few samples are never due to be drained."""
 
     kind = StoreKind.BLOCKS
 
 
-class _Drained:
-    """The block store when everything is drained and compacted at once."""
+class TestHeadOfRows(_StoredContract):
+    """The same with the other store."""
 
-    def __init__(self, storage: MetricStorage) -> None:
-        self._store, self._drains = storage.store, storage.drains
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def write_batch(self, tenant: str, batch: WriteBatch) -> None:
-        try:
-            await self._store.write_batch(tenant, batch)
-        finally:
-            assert self._drains is not None
-            await self._drains.drainer.drain_all()
-            await self._drains.compact()
+    kind = StoreKind.ROWS
 
 
-class TestDrainedBlockStore(_StoredContract):
-    """Runs and blocks answer."""
-
-    kind = StoreKind.BLOCKS
-
+class _DrainedContract(_StoredContract):
     @pytest.fixture
     def store(self, storage: MetricStorage) -> Store:
-        return _Drained(storage)
+        return cast(Store, DrainedStore(storage))
 
     async def test_other_value_at_a_stored_time_is_rejected_and_the_rest_kept(
         self, store: Store
@@ -88,3 +67,15 @@ class TestDrainedBlockStore(_StoredContract):
         await store.write_batch("default", make_batch({UP_A: [(T0, -0.0)]}))
         block = await self.select_one(store, select_name("up", *ALL_TIME))
         assert block_rows(block) == {UP_A: [(T0, value_bits(0.0))]}
+
+
+class TestDrainedBlocks(_DrainedContract):
+    """Runs and blocks answer."""
+
+    kind = StoreKind.BLOCKS
+
+
+class TestDrainedRows(_DrainedContract):
+    """Rows answer."""
+
+    kind = StoreKind.ROWS

@@ -10,7 +10,6 @@ from promcompat.core.model import Labels
 from promcompat.core.ports import Store
 from sql.database.database import Database
 from sql.samples.draining.drainer import DrainOptions
-from sql.samples.draining.drains import Drains
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_move import MoveProgress, StoreMove, StoreMoveError
@@ -57,8 +56,8 @@ async def opened_move(
 ) -> AsyncIterator[StoreMove]:
     database = await Database.open(url)
     try:
-        drains = Drains.of(database.write_pool, DrainOptions(), lambda: T0 + 3 * DAY_MS)
-        yield StoreMove(database, drains, report, rows_at_once)
+        now_ms = T0 + 3 * DAY_MS
+        yield await StoreMove.of(database, DrainOptions(), lambda: now_ms, report, rows_at_once)
     finally:
         await database.close()
 
@@ -144,4 +143,4 @@ async def test_there_may_be_nothing_to_move(plain_database_url: str) -> None:
     async with opened_move(plain_database_url) as move:
         assert await move.run() == 0
     async with opened_storage(plain_database_url, store=None) as storage:
-        assert storage.drains is not None
+        assert storage.rollups is not None, "the store is `blocks`"

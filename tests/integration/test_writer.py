@@ -17,14 +17,10 @@ from promcompat.core.errors import (
 from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock, WriteBatch
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
-from sql.database.copy_format import SampleRows
 from sql.samples.metric_storage import MetricStorage
-from sql.samples.storage_options import StoreKind
-from sql.samples.stores.committer import SampleCommitter
-from sql.samples.writing.duplicates import Conflict
 from sql.samples.writing.writer import GroupCommitOptions
 from tests.factories import block_rows, make_batch, make_labels, select_name, value_bits
-from tests.repositories import connected, opened_storage, store_under_test
+from tests.repositories import connected, opened_storage
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.integration
@@ -129,24 +125,6 @@ async def test_grouped_callers_are_answered_for_their_own_rows(
     assert stored[other][1:] == [(T0, value_bits(4.0)), (T0 + 1, value_bits(5.0))]
 
 
-@pytest.mark.rows
-@pytest.mark.parametrize("repeats", [1, 5])
-async def test_batches_after_repeated_ones_are_copied_again(
-    storage: MetricStorage, repeats: int
-) -> None:
-    labels = [make_labels("up", number=str(number)) for number in range(50)]
-    batch = make_batch({series: [(T0, 1.0)] for series in labels})
-    for _ in range(1 + repeats):
-        await storage.store.write_batch("default", batch)
-    assert storage.stats.duplicate_commits == repeats
-    for step in range(1, 4):
-        fresh = make_batch({series: [(T0 + step, 1.0)] for series in labels})
-        await storage.store.write_batch("default", fresh)
-    assert storage.stats.duplicate_commits == repeats
-    assert storage.stats.staged_commits == 0
-    assert len((await read(storage)).timestamps) == 200
-
-
 async def test_half_repeated_batch_stores_the_other_half(
     storage: MetricStorage,
 ) -> None:
@@ -164,27 +142,6 @@ async def test_half_repeated_batch_stores_the_other_half(
     assert storage.stats.rows_rejected == 80
     block = await read(storage)
     assert block.values.reshape(40, 3).tolist() == [[1.0, 2.0, 4.0]] * 40
-
-
-@pytest.mark.rows
-async def test_rows_stored_by_another_service_meanwhile_go_through_staging(
-    storage: MetricStorage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What the look-up misses, because it comes in just after, must still be found."""
-    await storage.store.write_batch("default", make_batch({UP: [(T0, 1.0), (T0 + 1, 2.0)]}))
-
-    async def see_nothing(
-        _committer: SampleCommitter, _connection: object, rows: SampleRows
-    ) -> tuple[np.ndarray, list[Conflict]]:
-        return np.zeros(len(rows), np.bool_), []
-
-    monkeypatch.setattr(SampleCommitter, "_compare_with_stored", see_nothing)
-    points = [(T0 + 1, 2.0), (T0, 9.0), (T0 + 2, 3.0), (T0 + 2, 4.0), (T0 + 2, 3.0)]
-    with pytest.raises(WriteRejectedError, match=f"{T0}; .* existing 1, new value 9"):
-        await storage.store.write_batch("default", make_batch({UP: points}))
-    assert storage.stats.staged_commits == 1
-    assert storage.stats.rows_rejected == 2
-    assert (await read(storage)).values.tolist() == [1.0, 2.0, 3.0]
 
 
 async def test_every_order_of_writes_keeps_the_first(storage: MetricStorage) -> None:
@@ -280,9 +237,6 @@ async def test_invalid_tenant_name_is_refused(storage: MetricStorage) -> None:
 async def test_samples_of_any_age_are_stored(storage: MetricStorage) -> None:
     times = [-62_135_596_800_000, -1, 0, 1, DAY_MS - 1, DAY_MS, T0, 4_070_908_800_000]
     times += [253_402_300_799_999]
-    if store_under_test() is StoreKind.ROWS:
-        # Blocks hold the years 1 to 9999.
-        times = [MIN_TIMESTAMP_MS, times[0] - 1, *times, times[-1] + 1, MAX_TIMESTAMP_MS]
     points = [(timestamp, float(index)) for index, timestamp in enumerate(times)]
     await storage.store.write_batch("default", make_batch({UP: points}))
     block = await read(storage)
@@ -314,20 +268,6 @@ async def test_write_over_many_days_is_stored(storage: MetricStorage) -> None:
             "default", make_batch({UP: [*points, (points[150][0], 7.0)]})
         )
     assert (await read(storage)).values.tolist() == [float(day) for day in range(199, -1, -1)]
-
-
-@pytest.mark.rows
-async def test_dropped_partition_is_made_again(
-    database_url: str, database_server: DatabaseServer, storage: MetricStorage
-) -> None:
-    await storage.store.write_batch("default", make_batch({UP: [(T0, 1.0)]}))
-    async with connected(database_url) as connection:
-        if database_server.edition == "timescaledb":
-            await connection.execute("SELECT drop_chunks('sample', now())")
-        else:
-            await connection.execute("DROP TABLE sample_20231114")
-    await storage.store.write_batch("default", make_batch({UP: [(T0, 2.0)]}))
-    assert (await read(storage)).values.tolist() == [2.0]
 
 
 # -- timestamps of the server -----------------------------------------------------------------

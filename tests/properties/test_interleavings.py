@@ -221,7 +221,7 @@ def test_blocks_answer_as_the_model(
 
 
 @settings(max_examples=N_EXAMPLES // 2)
-@given(moments(()))
+@given(moments(["drain"]))
 def test_rows_answer_as_the_model(
     rows_processes: list[StorageProcess], story: list[tuple[Step, ...]]
 ) -> None:

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.model import METRIC_NAME, STALE_NAN_BITS, Labels, WriteBatch
-from sql.catalog import ALL_TIMESTAMPS, YEARS_1_TO_9999
+from sql.catalog import YEARS_1_TO_9999
 from sql.samples.metric_storage import MetricStorage
-from sql.samples.storage_options import StoreKind
 from tests.factories import block_rows, select_name, series_key
-from tests.repositories import opened_storage, store_under_test
+from tests.repositories import opened_storage
 
 pytestmark = pytest.mark.integration
 
@@ -23,7 +22,7 @@ Row = tuple[Labels, int, int]
 DAY_MS = 86_400_000
 ODD_BITS = [STALE_NAN_BITS, 0x7FF8000000000001, 0xFFF8000000000001, 0x7FF0000000000000]
 ODD_BITS += [0xFFF0000000000000, 0, 1 << 63, 1, 0x000F_FFFF_FFFF_FFFF, 0x7FEF_FFFF_FFFF_FFFF]
-BOUNDS = YEARS_1_TO_9999 if store_under_test() is StoreKind.BLOCKS else ALL_TIMESTAMPS
+BOUNDS = YEARS_1_TO_9999
 ODD_TIMES = [BOUNDS.start_ms, -1, 0, 1, DAY_MS - 1, DAY_MS, 946_684_800_000, BOUNDS.end_ms]
 
 # Any text but NUL and surrogates, which no label in the database can have.

@@ -25,11 +25,11 @@ def test_every_storage_total_is_published() -> None:
         assert f"\npromcompat_storage_{field.name}" in text
 
 
-def test_every_total_of_the_block_store_is_published() -> None:
+def test_every_total_of_the_store_is_published() -> None:
     telemetry = Telemetry()
     head = {field.name: 1.0 for field in fields(HeadStats)} | {"lag_seconds": 2.0}
-    telemetry.block_store.update_head(head)
-    telemetry.block_store.update_drains({field.name: 1.0 for field in fields(DrainStats)})
+    telemetry.sample_store.update_head(head)
+    telemetry.sample_store.update_drains({field.name: 1.0 for field in fields(DrainStats)})
     text = telemetry.render().decode()
     for name in head:
         assert f"\npromcompat_head_{name}" in text

@@ -256,8 +256,7 @@ class PostgresCorrections:
             through = await connection.fetchval(_QUERIES["last_arrival"])
         while await self._has_tombstones(tenant_id, through):
             await self._drains.drainer.drain_all()
-            result = await self._drains.compactor.compact()
-            if result.is_done:
+            if await self._drains.compact_step():
                 await asyncio.sleep(_CLEANING_PAUSE_SECONDS)
 
     async def _has_tombstones(self, tenant_id: int, through: int) -> bool:

@@ -5,15 +5,13 @@ may move it: its samples then go into runs of their own, in their place in the o
 nothing is merged across an arrival while it is set aside (see `next_job`).
 """
 
-import asyncio
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 from promcompat.core.errors import StorageUnavailableError
-from sql.database.connection_pool import Connection, Pool, acquired
+from sql.database.connection_pool import Pool, acquired
 from sql.samples.draining.drain_transaction import (
     CONTENT_FAULTS,
     PASSING_FAULTS,
@@ -21,15 +19,8 @@ from sql.samples.draining.drain_transaction import (
     change_exactly,
     drain_transaction,
 )
-from sql.samples.draining.drainer import (
-    DrainedArrival,
-    Drainer,
-    DrainStats,
-    FoldedArrivals,
-    fold_arrivals,
-    store_folded,
-)
-from sql.samples.tables.block_table import FAR_DAY, QUERIES
+from sql.samples.draining.drainer import ArrivalRow, DrainStats, DrainTarget
+from sql.samples.tables.block_table import QUERIES
 from sql.samples.tables.rollup_marks import Touched, note_touched
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -64,10 +55,10 @@ class RetryResult:
 class ArrivalsAside:
     """Works on arrivals set aside; several processes may do so."""
 
-    def __init__(self, pool: Pool, drainer: Drainer, stats: DrainStats) -> None:
-        """`pool` is for writing; `drainer` belongs to the same database."""
+    def __init__(self, pool: Pool, target: DrainTarget, stats: DrainStats) -> None:
+        """`pool` is for writing; `target` is where drains move samples."""
         self._pool = pool
-        self._drainer = drainer
+        self._target = target
         self._stats = stats
 
     async def retry(self) -> RetryResult:
@@ -83,7 +74,7 @@ class ArrivalsAside:
                 row = await connection.fetchrow(QUERIES["arrival_aside"], after_id)
             if row is None:
                 return RetryResult(n_moved, n_left, is_busy=False)
-            is_moved = await self._try(DrainedArrival(*row))
+            is_moved = await self._try(ArrivalRow(*row))
             n_moved, n_left = n_moved + is_moved, n_left + (not is_moved)
             after_id = row["id"]
 
@@ -110,13 +101,15 @@ class ArrivalsAside:
         _LOGGER.warning("an arrival that was set aside was dropped", extra={"arrival": arrival_id})
         return True
 
-    async def _try(self, arrival: DrainedArrival) -> bool:
+    async def _try(self, arrival: ArrivalRow) -> bool:
         """Move an arrival; False if it stays, or is gone."""
         try:
             async with drain_transaction(self._pool) as connection:
                 if connection is None:
                     return False
-                new_days = await self._move(connection, arrival)
+                is_moved = await self._target.move_aside(connection, arrival)
+                if is_moved:
+                    await change_exactly(connection, "delete_arrivals", 1, [arrival.id])
         except ChangedMeanwhileError:
             return False
         except PASSING_FAULTS:
@@ -125,36 +118,9 @@ class ArrivalsAside:
             fields = {"arrival": arrival.id, "reason": str(exc)}
             _LOGGER.warning("an arrival stays set aside", extra=fields)
             return False
-        if new_days is None:
+        if not is_moved:
             return False
         self._stats.arrivals_moved_later += 1
         _LOGGER.info("an arrival that was set aside was moved", extra={"arrival": arrival.id})
-        await self._drainer.make_partitions(new_days)
+        await self._target.committed()
         return True
-
-    async def _move(self, connection: Connection, arrival: DrainedArrival) -> Sequence[int] | None:
-        """Store the samples of an arrival; the days that are new, None if it has to stay."""
-        near_days = await self._drainer.near_days(connection, [arrival])
-        folded = await asyncio.to_thread(fold_arrivals, [arrival], near_days)
-        if await _comes_before_far(connection, arrival, folded):
-            return None
-        await change_exactly(connection, "delete_arrivals", 1, [arrival.id])
-        new_days = await store_folded(connection, folded, None)
-        await connection.execute(QUERIES["settle_levels"], arrival.tenant_id, arrival.id)
-        return new_days
-
-
-async def _comes_before_far(
-    connection: Connection, arrival: DrainedArrival, folded: FoldedArrivals
-) -> bool:
-    """Whether later samples of a day that is near now were stored while it was far.
-
-    Of one day, everything far has to arrive before everything near (see table `block_day`).
-    """
-    near = [row.page for row in folded.runs if row.origin.day != FAR_DAY]
-    if not near:
-        return False
-    bounds = min(page.first_ms for page in near), max(page.last_ms for page in near)
-    scope = arrival.tenant_id, arrival.id, *bounds
-    is_before: bool = await connection.fetchval(QUERIES["has_later_far_samples"], *scope)
-    return is_before

@@ -1,55 +1,42 @@
-"""Moves a closed prefix of the arrivals into runs: pages of many series, folded and sorted.
+"""Moves a closed prefix of the arrivals to where samples are stored for good: runs, or rows.
 
 A drain deletes exactly the arrivals that it read, first, and counts them, in the transaction that
 inserts their samples. So a second drainer, or one that was frozen and wakes up, cannot store a
 sample twice or lose one: whichever comes second finds the rows gone, and changes nothing.
 """
 
-import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
-from operator import attrgetter
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 import numpy as np
 
 from promcompat.core.errors import PromcompatError
-from sql.catalog import MS_PER_DAY
+from promcompat.core.model import IntArray
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.codec.pages import decode_pages
-from sql.samples.columns.fold import Deletion, Piece, fold
-from sql.samples.columns.fold_conflicts import count_conflicts
+from sql.samples.columns.fold import Deletion, Piece
 from sql.samples.draining.drain_transaction import (
     CONTENT_FAULTS,
     PASSING_FAULTS,
     change_exactly,
     drain_transaction,
 )
-from sql.samples.tables.block_table import (
-    FAR_DAY,
-    NEAR_DAYS_AHEAD,
-    NEAR_DAYS_BACK,
-    QUERIES,
-    Origin,
-    RunRow,
-    insert_runs,
-    near_and_far,
-    run_rows,
-)
-from sql.samples.tables.rollup_marks import Touched, deleted_by, note_touched, touched_by
+from sql.samples.tables.block_table import QUERIES
 from sql.samples.writing.backlog import BYTES_PER_ARRIVAL, BYTES_PER_SAMPLE
 
 _LOGGER: Final = logging.getLogger(__name__)
 _KEPT_CHANGES_SECONDS: Final = 2 * 3600.0
 _MAX_REFUSED: Final = 8
 """So many arrivals in a row may be set aside because the database refuses what they become."""
+_MAX_PREPARATIONS: Final = 4
 _ALL_SERIES: Final = (-(1 << 63), (1 << 63) - 1)
 _SAMPLES: Final = 1
 _REPLACES: Final = 2
-_DELETES: Final = 3
+DELETES: Final = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,74 +95,87 @@ class DrainResult:
 
 
 @dataclass(frozen=True, slots=True)
-class DrainedArrival:
-    """A row of table `arrival` that is being moved."""
+class ArrivalRow:
+    """An arrival as a drain reads it; bounds are inclusive."""
 
     id: int
     tenant_id: int
     kind: int
     n_samples: int
+    first_series: int
+    last_series: int
     first_ms: int
     last_ms: int
     payload: bytes
 
 
-@dataclass(slots=True)
-class FoldedArrivals:
-    """What a drain stores."""
+Change = tuple[int, int, int, int, int]
+"""Tenant, first and last series, first and last ms of samples that changed."""
 
-    runs: list[RunRow] = field(default_factory=list)
-    deletions: list[tuple[int, Deletion]] = field(default_factory=list)
-    touched: list[Touched] = field(default_factory=list)
-    n_conflicts: int = 0
 
-    @property
-    def changes(self) -> list[tuple[int, int, int, int, int]]:
-        """Tenant, first and last series, first and last ms of what the arrivals changed.
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """What became of a prefix of the arrivals.
 
-        A process that sees these arrivals only when they are gone learns from it what is new.
+    `n_conflicts` are samples that were left out because another value counts in their place.
+    """
+
+    n_conflicts: int
+    changes: Sequence[Change]
+
+
+class UnpreparedError(Exception):
+    """The arrivals cannot be moved in one transaction before `prepare` was called.
+
+    `prepare` works in transactions of its own, none of which changes an answer.
+    """
+
+    def __init__(self, prepare: Callable[[], Awaitable[None]]) -> None:
+        super().__init__("the arrivals need more than one transaction")
+        self.prepare = prepare
+
+
+class DrainTarget(Protocol):
+    """Where drains move samples. `store` is the store that it belongs to."""
+
+    store: str
+
+    def prefix(self, arrivals: Sequence[ArrivalRow], drained_through: int) -> Sequence[ArrivalRow]:
+        """The first of these undrained arrivals, which one transaction moves; at least one."""
+        ...
+
+    async def move(
+        self, connection: Connection, arrivals: Sequence[ArrivalRow], drained_through: int
+    ) -> Moved:
+        """Store a prefix of the undrained arrivals.
+
+        Raises UnpreparedError, and then nothing of this transaction stays.
         """
-        deleted = [
-            (tenant_id, *_series_bounds(deletion), deletion.first_ms, deletion.last_ms)
-            for tenant_id, deletion in self.deletions
-        ]
-        return [*((extent[0], *extent[2:]) for extent in self.extents), *deleted]
+        ...
 
-    @property
-    def extents(self) -> list[tuple[int, int, int, int, int, int]]:
-        """Tenant, day, first and last series, first and last ms of the runs, by tenant and day."""
-        found = []
-        key = attrgetter("origin.tenant_id", "origin.day")
-        for (tenant_id, day), rows in groupby(sorted(self.runs, key=key), key):
-            pages = [row.page for row in rows]
-            found.append(
-                (
-                    tenant_id,
-                    day,
-                    min(page.first_series for page in pages),
-                    max(page.last_series for page in pages),
-                    min(page.first_ms for page in pages),
-                    max(page.last_ms for page in pages),
-                )
-            )
-        return found
+    async def passed(self, connection: Connection, arrival: ArrivalRow) -> None:
+        """Note that samples are being set aside, which may be moved later."""
+        ...
+
+    async def move_aside(self, connection: Connection, arrival: ArrivalRow) -> bool:
+        """Store an arrival that was set aside, in its place in the order; False if it stays."""
+        ...
+
+    async def committed(self) -> None:
+        """Called after the transaction of `move` or `move_aside`."""
+        ...
 
 
 class Drainer:
-    """Drains arrivals into runs. Any number of processes may try; one at a time does."""
+    """Drains arrivals. Any number of processes may try; one at a time does."""
 
     def __init__(
-        self,
-        pool: Pool,
-        options: DrainOptions,
-        stats: DrainStats,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        self, pool: Pool, options: DrainOptions, stats: DrainStats, target: DrainTarget
     ) -> None:
-        """`now_ms` is the clock that decides which days are near now."""
         self._pool = pool
         self._options = options
         self._stats = stats
-        self._now_ms = now_ms
+        self._target = target
         self._max_arrivals = options.max_arrivals
         self._taken: list[int] = []
         self._n_refused = 0
@@ -209,7 +209,7 @@ class Drainer:
         while True:
             self._taken = []
             try:
-                result = await self._drain(self._max_arrivals)
+                result = await self._drain_prepared()
             except PASSING_FAULTS:
                 raise
             except CONTENT_FAULTS as exc:
@@ -241,35 +241,42 @@ class Drainer:
             row = await connection.fetchrow(QUERIES["undrained"])
         return row["n_samples"], row["n_arrivals"]
 
+    async def _drain_prepared(self) -> DrainResult:
+        for _ in range(_MAX_PREPARATIONS):
+            try:
+                return await self._drain(self._max_arrivals)
+            except UnpreparedError as exc:
+                with suppress(UnpreparedError):
+                    await exc.prepare()
+        # Another process drains between the transactions of this one.
+        return DrainResult(is_busy=True)
+
     async def _drain(self, max_arrivals: int) -> DrainResult:
         started = time.perf_counter()
         async with drain_transaction(self._pool) as connection:
             if connection is None:
                 return DrainResult(is_busy=True)
-            drained_through, arrivals = await self._take(connection, max_arrivals)
+            position = await connection.fetchrow(QUERIES["drain_position"])
+            if position["store"] not in (None, self._target.store):
+                # The database has moved to the other store, whose drains take the arrivals.
+                return DrainResult(is_busy=True)
+            drained_through = position["drained_through"]
+            arrivals = await self._take(connection, drained_through, max_arrivals)
             if not arrivals:
                 return DrainResult()
-            near_days = await self.near_days(connection, arrivals)
-            folded = await asyncio.to_thread(fold_arrivals, arrivals, near_days)
-            new_days = await store_folded(connection, folded, arrivals[-1].id)
+            moved = await self._target.move(connection, arrivals, drained_through)
+            await note_changes(connection, moved.changes, arrivals[-1].id)
             await change_exactly(connection, "advance_drain", 1, drained_through, arrivals[-1].id)
-        await self.make_partitions(new_days)
+        await self._target.committed()
         n_samples = sum(arrival.n_samples for arrival in arrivals)
-        self._count(len(arrivals), n_samples, folded.n_conflicts, started)
+        self._count(len(arrivals), n_samples, moved.n_conflicts, started)
         return DrainResult(len(arrivals), n_samples)
 
-    async def make_partitions(self, days: Sequence[int]) -> None:
-        """Make partitions before they are needed: compaction fills them later."""
-        for day in days:
-            async with acquired(self._pool) as connection:
-                await connection.execute(QUERIES["create_block_partition"], day)
-
     async def _take(
-        self, connection: Connection, max_arrivals: int
-    ) -> tuple[int, list[DrainedArrival]]:
-        """The position of the last drain, and the next arrivals, which are deleted."""
+        self, connection: Connection, drained_through: int, max_arrivals: int
+    ) -> Sequence[ArrivalRow]:
+        """The next arrivals, which are deleted."""
         options = self._options
-        drained_through = await connection.fetchval(QUERIES["drained_through"])
         rows = await connection.fetch(
             QUERIES["next_arrivals"],
             drained_through,
@@ -277,21 +284,13 @@ class Drainer:
             options.max_samples,
             options.max_bytes,
         )
-        arrivals = [DrainedArrival(*row) for row in rows]
-        self._taken = [arrival.id for arrival in arrivals]
-        await change_exactly(connection, "delete_arrivals", len(arrivals), self._taken)
-        return drained_through, arrivals
-
-    async def near_days(
-        self, connection: Connection, arrivals: Sequence[DrainedArrival]
-    ) -> Collection[int]:
-        """The days with partitions; notes those that get one now. See table `block_day`."""
-        known = set(await connection.fetchval(QUERIES["block_days"]))
-        today = self._now_ms() // MS_PER_DAY
-        first = min(arrival.first_ms for arrival in arrivals) // MS_PER_DAY
-        last = max(arrival.last_ms for arrival in arrivals) // MS_PER_DAY
-        window = range(max(first, today - NEAR_DAYS_BACK), min(last, today + NEAR_DAYS_AHEAD) + 1)
-        return known | set(window)
+        arrivals = [ArrivalRow(*row) for row in rows]
+        if not arrivals:
+            return arrivals
+        chosen = self._target.prefix(arrivals, drained_through)
+        self._taken = [arrival.id for arrival in chosen]
+        await change_exactly(connection, "delete_arrivals", len(chosen), self._taken)
+        return chosen
 
     async def _set_aside(self, arrival_id: int) -> DrainResult:
         """Leave the oldest arrival where it is: readers read it there, and drains pass it.
@@ -306,10 +305,8 @@ class Drainer:
             if row is None or row["id"] != arrival_id:
                 return DrainResult(is_busy=True)
             await change_exactly(connection, "set_arrival_aside", 1, row["id"])
-            if row["kind"] != _DELETES:
-                # Moved later, it must not have times that processes think nothing drained has.
-                extent = row["tenant_id"], FAR_DAY, row["first_ms"], row["last_ms"]
-                await connection.execute(QUERIES["widen_extents"], *([one] for one in extent))
+            if row["kind"] != DELETES:
+                await self._target.passed(connection, ArrivalRow(*row))
             await change_exactly(connection, "advance_drain", 1, drained_through, row["id"])
         self._stats.arrivals_set_aside += 1
         _LOGGER.error("an arrival was set aside", extra={"arrival": row["id"]})
@@ -324,44 +321,35 @@ class Drainer:
         self._stats.drain_seconds += time.perf_counter() - started
 
 
-def fold_arrivals(arrivals: Sequence[DrainedArrival], near_days: Collection[int]) -> FoldedArrivals:
-    """The runs of a closed range of arrivals, whose own deletions are applied.
+async def note_changes(
+    connection: Connection, changes: Sequence[Change], through: int | None
+) -> None:
+    """Log what a drain changed, and forget what was logged long ago.
 
-    What replaces earlier samples is folded apart from what does not: at a time that both have, the
-    former counts, whatever came first, also before what other runs hold.
+    A process that learns of these arrivals only when they are gone knows from it what is new.
+    `through` is the last arrival of the drain; None if readers may not have seen the arrivals.
     """
-    folded = FoldedArrivals()
-    by_tenant = attrgetter("tenant_id")
-    for tenant_id, group in groupby(sorted(arrivals, key=by_tenant), by_tenant):
-        of_tenant = list(group)
-        _check_kinds(of_tenant)
-        deletions = [_deletion(arrival) for arrival in of_tenant if arrival.kind == _DELETES]
-        folded.deletions += [(tenant_id, deletion) for deletion in deletions]
-        for deletion in deletions:
-            folded.touched += deleted_by(tenant_id, deletion)
-        pieces = _pieces([arrival for arrival in of_tenant if arrival.kind != _DELETES])
-        for replaces in (False, True):
-            chosen = [piece for piece in pieces if piece.replaces is replaces]
-            if not chosen:
-                continue
-            samples = fold(chosen, deletions)
-            if not replaces:
-                folded.n_conflicts += count_conflicts(chosen, samples)
-            folded.touched += touched_by(tenant_id, samples)
-            for day, of_day in near_and_far(samples, near_days):
-                first, last = arrivals[0].id, arrivals[-1].id
-                origin = Origin(tenant_id, day, 0, replaces, first, last, last)
-                folded.runs += run_rows(origin, of_day)
-    return folded
+    if changes:
+        columns = zip(*changes, strict=True)
+        await connection.execute(QUERIES["insert_changes"], *columns, through)
+    await connection.execute(QUERIES["prune_changes"], _KEPT_CHANGES_SECONDS)
 
 
-def _check_kinds(arrivals: Sequence[DrainedArrival]) -> None:
-    kinds = {arrival.kind for arrival in arrivals} - {_SAMPLES, _REPLACES, _DELETES}
+def change_of(tenant_id: int, deletion: Deletion) -> Change:
+    """What a deletion changed."""
+    ids = deletion.series_ids
+    bounds = _ALL_SERIES if ids is None else (int(ids[0]), int(ids[-1]))
+    return (tenant_id, *bounds, deletion.first_ms, deletion.last_ms)
+
+
+def pieces_of(arrivals: Sequence[ArrivalRow]) -> list[Piece]:
+    """The samples of arrivals, each a piece. Raises CorruptPageError, and ValueError.
+
+    The latter for arrivals of a later version.
+    """
+    kinds = {arrival.kind for arrival in arrivals} - {_SAMPLES, _REPLACES}
     if kinds:
         raise ValueError(f"arrivals of kind {min(kinds)} are for a later version of promcompat")
-
-
-def _pieces(arrivals: Sequence[DrainedArrival]) -> list[Piece]:
     decoded = decode_pages([arrival.payload for arrival in arrivals])
     return [
         Piece(samples, arrival.id, arrival.id, arrival.kind == _REPLACES)
@@ -369,43 +357,9 @@ def _pieces(arrivals: Sequence[DrainedArrival]) -> list[Piece]:
     ]
 
 
-def _deletion(arrival: DrainedArrival) -> Deletion:
-    ids = np.frombuffer(arrival.payload, ">i8").astype(np.int64) if arrival.payload else None
+def deletion_of(arrival: ArrivalRow) -> Deletion:
+    """The deletion that an arrival is."""
+    ids: IntArray | None = None
+    if arrival.payload:
+        ids = np.frombuffer(arrival.payload, ">i8").astype(np.int64)
     return Deletion(arrival.id, ids, arrival.first_ms, arrival.last_ms)
-
-
-def _series_bounds(deletion: Deletion) -> tuple[int, int]:
-    ids = deletion.series_ids
-    return _ALL_SERIES if ids is None else (int(ids[0]), int(ids[-1]))
-
-
-async def store_folded(
-    connection: Connection, folded: FoldedArrivals, through: int | None
-) -> Sequence[int]:
-    """Store what was folded; returns the near days that are new.
-
-    `through` is the last arrival of the drain; None if readers may not have seen the arrivals.
-    """
-    extents = folded.extents
-    near_days = sorted({row.origin.day for row in folded.runs} - {FAR_DAY})
-    new_days: Sequence[int] = await connection.fetchval(QUERIES["add_block_days"], near_days)
-    await insert_runs(connection, folded.runs)
-    if extents:
-        tenants, days, _, _, first_ms, last_ms = zip(*extents, strict=True)
-        await connection.execute(QUERIES["widen_extents"], tenants, days, first_ms, last_ms)
-    if changes := folded.changes:
-        columns = zip(*changes, strict=True)
-        await connection.execute(QUERIES["insert_changes"], *columns, through)
-    await note_touched(connection, folded.touched)
-    for tenant_id, deletion in folded.deletions:
-        ids = None if deletion.series_ids is None else deletion.series_ids.tolist()
-        await connection.execute(
-            QUERIES["insert_deletion"],
-            deletion.arrival_id,
-            tenant_id,
-            ids,
-            deletion.first_ms,
-            deletion.last_ms,
-        )
-    await connection.execute(QUERIES["prune_changes"], _KEPT_CHANGES_SECONDS)
-    return new_days

@@ -1,12 +1,20 @@
-"""The background work of the block store: draining arrivals, and compacting what was drained."""
+"""The background work of a store: draining arrivals, and compacting what was drained."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from sql.database.connection_pool import Pool
 from sql.samples.draining.arrivals_aside import ArrivalsAside
+from sql.samples.draining.block_drain import BlockTarget
 from sql.samples.draining.compaction import Compactor
-from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats
+from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats, DrainTarget
+from sql.samples.draining.row_drain import RowTarget
+from sql.samples.tables.sample_table import SamplePartitions
+
+_MAX_UNDRAINED_BYTES: Final = 16 << 20
+_MAX_UNDRAINED_ARRIVALS: Final = 2_000
+"""A million samples: SQL decodes them in about a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,17 +22,30 @@ class Drains:
     """Drains and compacts for one process; others may do so at the same time."""
 
     drainer: Drainer
-    compactor: Compactor
+    compactor: Compactor | None
     aside: ArrivalsAside
     stats: DrainStats
 
     @classmethod
-    def of(cls, pool: Pool, options: DrainOptions, now_ms: Callable[[], int]) -> "Drains":
+    def into_blocks(cls, pool: Pool, options: DrainOptions, now_ms: Callable[[], int]) -> "Drains":
         """`pool` is for writing; `now_ms` is the clock that decides which days are near now."""
         stats = DrainStats()
-        drainer = Drainer(pool, options, stats, now_ms)
-        aside = ArrivalsAside(pool, drainer, stats)
+        target = BlockTarget(pool, now_ms)
+        drainer, aside = _both(pool, options, stats, target)
         return cls(drainer, Compactor(pool, stats, now_ms), aside, stats)
+
+    @classmethod
+    def into_rows(
+        cls,
+        pool: Pool,
+        options: DrainOptions,
+        now_ms: Callable[[], int],
+        partitions: SamplePartitions | None,
+    ) -> "Drains":
+        """The same for rows, which need no compaction; `partitions` as in `RowTarget`."""
+        stats, target = DrainStats(), RowTarget(pool, partitions, now_ms)
+        drainer, aside = _both(pool, _sooner(options), stats, target)
+        return cls(drainer, None, aside, stats)
 
     async def drain_due(self) -> int:
         """Drain if enough has arrived; returns how many samples. Errors as of `Drainer.drain`."""
@@ -32,5 +53,24 @@ class Drains:
 
     async def compact(self) -> None:
         """Compact until nothing is left to do; errors as of `Compactor.compact`."""
-        while not (await self.compactor.compact()).is_done:
+        while not await self.compact_step():
             pass
+
+    async def compact_step(self) -> bool:
+        """Do the next step of compaction; returns whether nothing is left to do."""
+        return self.compactor is None or (await self.compactor.compact()).is_done
+
+
+def _both(
+    pool: Pool, options: DrainOptions, stats: DrainStats, target: DrainTarget
+) -> tuple[Drainer, ArrivalsAside]:
+    return Drainer(pool, options, stats, target), ArrivalsAside(pool, target, stats)
+
+
+def _sooner(options: DrainOptions) -> DrainOptions:
+    """SQL decodes what is undrained each time it is asked, so of rows there is less of it."""
+    return replace(
+        options,
+        start_bytes=min(options.start_bytes, _MAX_UNDRAINED_BYTES),
+        start_arrivals=min(options.start_arrivals, _MAX_UNDRAINED_ARRIVALS),
+    )

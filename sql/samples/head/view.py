@@ -173,9 +173,7 @@ def _gathered(pieces: Sequence[Piece], wanted: IntArray, start_ms: int, end_ms: 
     return Piece(samples, first, pieces[-1].last_arrival, pieces[-1].replaces)
 
 
-def _last_rows(
-    samples: SeriesSamples, ids: IntArray, start_ms: int, end_ms: int
-) -> SeriesSamples:
+def _last_rows(samples: SeriesSamples, ids: IntArray, start_ms: int, end_ms: int) -> SeriesSamples:
     """The last sample of each of these series in `(start_ms, end_ms]`."""
     first, lengths = np.empty((2, len(ids)), np.int64)
     rows_between(samples, writable(ids), start_ms, end_ms, first, lengths)

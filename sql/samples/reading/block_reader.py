@@ -11,13 +11,16 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.errors import PromcompatError
-from promcompat.core.model import IntArray
+from promcompat.core.explanations import ExplanationDepth, RuleOutcome, SelectionExplanation
+from promcompat.core.model import IntArray, SeriesSelection
 from sql.database.connection_pool import Connection
 from sql.database.statements import Statement, inline_parameters
+from sql.pushdown.rules import RULES
 from sql.samples.codec.pages import CorruptPageError, decode_joined, decode_pages
-from sql.samples.columns.fold import Deletion, Piece
+from sql.samples.columns.fold import Piece
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drainer import DrainStats
+from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
 from sql.samples.reading.reader import SampleAllowance
 from sql.samples.tables.block_table import QUERIES, day_of
 from sql.samples.tables.page_stream import PageRow, PageStream
@@ -29,14 +32,7 @@ _DECODED_BYTES: Final = 32 << 20
 A day of 1,000 series at 15 s is decoded at once, and needs no fold."""
 _RUNS_AT_ONCE: Final = 200
 _BYTES_WORTH_A_THREAD: Final = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSamples:
-    """Pieces in arrival order, and the deletions to fold them with, in theirs."""
-
-    pieces: list[Piece]
-    deletions: list[Deletion]
+_NOT_PUSHED: Final = "the store `blocks` reads its own memory and decodes blocks itself"
 
 
 class StoredPageError(PromcompatError):
@@ -52,35 +48,31 @@ _TABLES: Final = ("sample_run", "sample_block", "sample_block_far")
 class BlockReader:
     """Reads runs and blocks in the caller's snapshot."""
 
+    name = "blocks"
+    contents = "runs and blocks"
+    has_rollups = True
+
     def __init__(self, stats: DrainStats) -> None:
         """`stats` counts pages that cannot be decoded."""
         self._stats = stats
 
     async def read(
-        self,
-        connection: Connection,
-        tenant_id: int,
-        wanted: IntArray,
-        start_ms: int,
-        end_ms: int,
-        allowance: SampleAllowance,
+        self, connection: Connection, question: DrainedQuestion, allowance: SampleAllowance
     ) -> StoredSamples:
-        """The samples of series (ascending ids of the tenant) with times in `(start_ms, end_ms]`.
-
-        Raises what the allowance raises, as soon as too much has arrived, and StoredPageError.
-        """
-        if not len(wanted):
-            return StoredSamples([], [])
+        """The samples; see `DrainedReader`. Raises StoredPageError too."""
+        if not len(question.wanted):
+            return StoredSamples((), ())
+        times = question.start_ms, question.end_ms
         statement = Statement(
             QUERIES["stored_pages"],
-            (tenant_id, wanted.tolist(), start_ms, end_ms, day_of(start_ms), day_of(end_ms)),
+            (question.tenant_id, question.wanted.tolist(), *times, *map(day_of, times)),
         )
-        copy = _Copy(PageStream(), allowance, wanted, start_ms, end_ms)
+        copy = _Copy(PageStream(), allowance, question.wanted, *times)
         try:
             pieces = await copy.run(connection, statement)
         except StoredPageError as exc:
             self._stats.pages_unreadable += 1
-            fields = {"tenant_id": tenant_id, "reason": str(exc)}
+            fields = {"tenant_id": question.tenant_id, "reason": str(exc)}
             _LOGGER.error("a stored page cannot be decoded", extra=fields)
             raise
         pieces.sort(key=attrgetter("last_arrival"))
@@ -114,6 +106,19 @@ class BlockReader:
         """The first and last time of what is drained of a tenant; deletions do not shrink them."""
         row = await connection.fetchrow(QUERIES["drained_bounds"], tenant_id)
         return None if row["first_ms"] is None else (row["first_ms"], row["last_ms"])
+
+    async def explain(
+        self,
+        connection: Connection | None,
+        selection: SeriesSelection,
+        question: DrainedQuestion,
+        depth: ExplanationDepth,
+    ) -> SelectionExplanation:
+        """No rule applies; see `DrainedReader`."""
+        rules = tuple(RuleOutcome(rule.__name__, False, _NOT_PUSHED) for rule in RULES)
+        estimate = 0.0 if connection is None else None
+        n_series = len(question.wanted)
+        return SelectionExplanation(n_series=n_series, rules=rules, estimated_rows=estimate)
 
 
 @dataclass(slots=True)
@@ -234,3 +239,8 @@ def _named(page: PageRow, exc: CorruptPageError) -> StoredPageError:
         f"last_arrival = {page.last_arrival} cannot be decoded ({exc.reason}). "
         "Other series and times can be queried; see docs/runbooks/damaged-page.md"
     )
+
+
+def _conforms(reader: BlockReader) -> DrainedReader:
+    """Checked by mypy: the reader has the protocol's shape."""
+    return reader

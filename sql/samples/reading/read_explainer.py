@@ -1,123 +1,51 @@
-"""Explains to people how selections are read: rules, statement, estimate and measurements."""
+"""Explains to people how rows are read: rules, statement, estimate and the database's plan."""
 
 import re
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from promcompat.core.explanations import (
-    ExplanationDepth,
-    ReadMeasurement,
-    RuleOutcome,
-    SelectionExplanation,
-)
+from promcompat.core.explanations import ExplanationDepth, RuleOutcome, SelectionExplanation
 from promcompat.core.model import SeriesSelection
-from sql.database.connection_pool import Connection, Pool, acquired
-from sql.database.copy_format import SampleDecoder
+from sql.database.connection_pool import Connection
 from sql.database.statements import Statement, inline_parameters
-from sql.pushdown.read_planner import PlannedRead, ReadPlanner
-from sql.pushdown.rule_choice import estimated_rows
-from sql.pushdown.rules import RULES
-from sql.samples.reading.reader import SampleAllowance, copy_out
-from sql.series.reader import SeriesReader
+from sql.pushdown.read_planner import PlannedRead
+from sql.pushdown.rule_choice import Choice, choose_none, estimated_rows
 
 _MAX_ITEMS: Final = 5
 _ARRAY: Final = re.compile(r"'\{([^{}']*)\}'")
-_NOTHING: Final = SelectionExplanation(
-    n_series=0,
-    rules=tuple(RuleOutcome(rule.__name__, False, "no series matches") for rule in RULES),
-    estimated_rows=0.0,
-)
 
 
-class ReadExplainer:
-    """Explains the reads that a `RowReader` of the same parts would do."""
-
-    def __init__(
-        self, pool: Pool, series_reader: SeriesReader, planner: ReadPlanner, *, max_samples: int
-    ) -> None:
-        """`max_samples` bounds what is read of all selections together (0: no bound)."""
-        self._pool = pool
-        self._series_reader = series_reader
-        self._planner = planner
-        self._max_samples = max_samples
-
-    async def explain(
-        self,
-        tenant_id: int | None,
-        selections: Sequence[SeriesSelection],
-        depth: ExplanationDepth,
-    ) -> list[SelectionExplanation]:
-        """One explanation for each selection, measured one after the other.
-
-        Raises ExecutionError when analyzing reads more than `max_samples`.
-        """
-        if tenant_id is None:
-            return [_nothing(depth.analyze) for _ in selections]
-        allowance = SampleAllowance(self._max_samples) if depth.analyze else None
-        async with acquired(self._pool) as connection:
-            generation = await self._series_reader.generation(connection, tenant_id)
-            found = []
-            for selection in selections:
-                selector = await self._series_reader.resolve(
-                    connection, tenant_id, selection.matchers, generation
-                )
-                if len(selector.ids):
-                    read = await self._planner.plan(
-                        connection, selection, selector.ids, always_estimates=True
-                    )
-                    explanation = _explanation(selection, len(selector.ids), read)
-                    measured = await _measure(connection, read, allowance)
-                    plan = await _database_plan(connection, read.statement, depth)
-                    found.append(replace(explanation, measured=measured, database_plan=plan))
-                else:
-                    found.append(_nothing(depth.analyze))
-        return found
-
-
-def _nothing(analyze: bool) -> SelectionExplanation:
-    if not analyze:
-        return _NOTHING
-    return SelectionExplanation(
-        n_series=0,
-        rules=_NOTHING.rules,
-        estimated_rows=0.0,
-        measured=ReadMeasurement(rows=0, seconds=0.0),
-    )
-
-
-def _explanation(
-    selection: SeriesSelection, n_series: int, read: PlannedRead
+async def explained_read(
+    connection: Connection,
+    selection: SeriesSelection,
+    n_series: int,
+    read: PlannedRead,
+    depth: ExplanationDepth,
 ) -> SelectionExplanation:
+    """The rules of a planned read, its statement, and the plan of the database if that is asked."""
     thinning, estimate, statement = read.choice.thinning, read.estimate, read.statement
     rows = None if estimate is None else estimate.rows
     if estimate is not None and thinning is not None:
         rows = estimated_rows(thinning, selection, estimate)
     return SelectionExplanation(
         n_series=n_series,
-        rules=tuple(RuleOutcome(d.rule, d.applies, d.reason) for d in read.choice.decisions),
+        rules=_outcomes(read.choice),
         sql="" if statement is None else statement.text,
         parameters=() if statement is None else tuple(map(format_parameter, statement.params)),
         estimated_rows=rows,
+        database_plan=await _database_plan(connection, statement, depth),
     )
 
 
-async def _measure(
-    connection: Connection, read: PlannedRead, allowance: SampleAllowance | None
-) -> ReadMeasurement | None:
-    """Read as a query does, and measure it."""
-    if allowance is None:
-        return None
-    if read.statement is None:
-        return ReadMeasurement(rows=0, seconds=0.0)
-    decoder = SampleDecoder(is_numbered=read.partial is not None)
-    allowance.watch(decoder)
-    started = time.perf_counter()
-    await copy_out(connection, read.statement, decoder, allowance)
-    return ReadMeasurement(rows=decoder.n_rows, seconds=time.perf_counter() - started)
+def not_pushed(selection: SeriesSelection, reason: str) -> tuple[RuleOutcome, ...]:
+    """Every rule, none of which applies for this reason."""
+    return _outcomes(choose_none(selection, reason))
+
+
+def _outcomes(choice: Choice) -> tuple[RuleOutcome, ...]:
+    return tuple(RuleOutcome(d.rule, d.applies, d.reason) for d in choice.decisions)
 
 
 async def _database_plan(

@@ -1,13 +1,9 @@
-"""Selections to blocks of samples: one binary COPY each, read by numpy."""
+"""Bounds what a query reads of the database, counted while it arrives."""
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Protocol, TypeVar
+from typing import Protocol
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
 from promql.budget import (
     BYTES_PER_LABELS,
@@ -16,218 +12,9 @@ from promql.budget import (
     MemoryTakenError,
     too_much_memory,
 )
-from sql.caching.late_writes import ReadState
-from sql.caching.selector_cache import LabelledSeries, ResolvedSelector, SelectorKey
-from sql.database.connection_pool import Connection, Pool, acquired
+from sql.database.connection_pool import Connection
 from sql.database.copy_format import SampleDecoder
 from sql.database.statements import Statement, inline_parameters
-from sql.database.storage_stats import StorageStats
-from sql.pushdown.read_planner import ReadPlanner
-from sql.pushdown.rules import Partial
-from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, counted_samples
-from sql.samples.reading.sample_cache import CachedSamples, SampleCache
-from sql.series.reader import SeriesReader
-
-T = TypeVar("T")
-RequestT = TypeVar("RequestT")
-_ROWS_WORTH_A_THREAD: Final = 100_000
-"""Decoding and sorting a million rows takes 100 ms, which would delay writes."""
-_READS_AT_ONCE: Final = 8
-"""Concurrent reads of one query. The pool serves callers in turn: a query of 5,000 selectors that
-requested all its connections at once kept others waiting for 20 s."""
-
-
-class RowReader:
-    """Reads the samples of selections."""
-
-    def __init__(
-        self,
-        pool: Pool,
-        series_reader: SeriesReader,
-        stats: StorageStats,
-        planner: ReadPlanner,
-        cache: SampleCache,
-        *,
-        max_samples: int,
-        max_bytes: int = 0,
-        now_ms: Callable[[], int],
-    ) -> None:
-        """`max_samples`, `max_bytes` bound all selections of one query together (0: no bound).
-
-        `now_ms` is the clock that decides which samples are old enough for the cache.
-        """
-        self._pool = pool
-        self._series_reader = series_reader
-        self._stats = stats
-        self._planner = planner
-        self._cache = cache
-        self._max_samples = max_samples
-        self._max_bytes = max_bytes
-        self._now_ms = now_ms
-
-    async def select(
-        self,
-        tenant_id: int,
-        selections: Sequence[SeriesSelection],
-        check_bytes: CheckBytes = any_bytes,
-    ) -> list[SampleBlock]:
-        """The blocks of a query's selections; see `promcompat.core.ports.SampleReader`."""
-        allowance = SampleAllowance(self._max_samples, self._max_bytes, check_bytes)
-        async with acquired(self._pool) as connection:
-            state = await self._series_reader.read_state(
-                connection,
-                tenant_id,
-                min((selection.start_ms for selection in selections), default=0),
-                max((selection.end_ms for selection in selections), default=0),
-                self._now_ms(),
-            )
-            requests = [
-                SelectionRequest(tenant_id, selection, state, allowance) for selection in selections
-            ]
-            if len(requests) == 1:
-                return [await self._select(connection, requests[0])]
-        # The connection is returned first: queries waiting for more would block each other.
-        return await gather_reads(self._select_on_own_connection, requests)
-
-    async def _select_on_own_connection(self, request: "SelectionRequest") -> SampleBlock:
-        async with acquired(self._pool) as connection:
-            return await self._select(connection, request)
-
-    async def _select(self, connection: Connection, request: "SelectionRequest") -> SampleBlock:
-        started = time.perf_counter()
-        block = await self._read_block(connection, request)
-        self._stats.selections += 1
-        self._stats.samples_selected += len(block.timestamps)
-        self._stats.select_seconds += time.perf_counter() - started
-        return block
-
-    async def _read_block(self, connection: Connection, request: "SelectionRequest") -> SampleBlock:
-        selector = await self._series_reader.resolve(
-            connection,
-            request.tenant_id,
-            request.selection.matchers,
-            request.state.generation,
-        )
-        if not len(selector.ids):
-            return SampleBlock.empty()
-        samples = await self._samples_of(connection, request, selector)
-        if not len(samples):
-            return SampleBlock.empty()
-        return await self._block_of(connection, request, samples, selector)
-
-    async def _samples_of(
-        self, connection: Connection, request: "SelectionRequest", selector: ResolvedSelector
-    ) -> SeriesSamples:
-        if not self._cache.is_enabled:
-            return (await self._read_planned(connection, request, selector))[0]
-        cached = self._cache.get(request.key, request.selection, request.state)
-        if cached is not None:
-            return await self._read_rest(connection, request, selector, cached)
-        samples, is_all = await self._read_planned(connection, request, selector)
-        if is_all:
-            self._cache.add(request.key, request.selection, samples, request.state)
-        return samples
-
-    async def _read_planned(
-        self, connection: Connection, request: "SelectionRequest", selector: ResolvedSelector
-    ) -> tuple[SeriesSamples, bool]:
-        """The samples that the answer depends on, and whether these are all samples selected."""
-        read = await self._planner.plan(connection, request.selection, selector.ids)
-        if read.partial is not None and read.statement is not None:
-            return await self._read_partials(
-                connection, request, read.statement, read.partial
-            ), False
-        samples = await self._copy_out(connection, read.statement, request.allowance)
-        return samples, read.choice.thinning is None
-
-    async def _read_partials(
-        self,
-        connection: Connection,
-        request: "SelectionRequest",
-        statement: Statement,
-        partial: Partial,
-    ) -> SeriesSamples:
-        """Samples that stand for all, and every sample of series where that is not exact."""
-        decoder = SampleDecoder(is_numbered=True)
-        request.allowance.watch(decoder)
-        await copy_out(connection, statement, decoder, request.allowance)
-        samples, whole_ids = await _run_in_thread(
-            lambda: counted_samples(decoder.finish().sorted(), partial), decoder.n_rows
-        )
-        if not len(whole_ids):
-            return samples
-        whole = self._planner.whole(request.selection, whole_ids)
-        return samples.then(await self._copy_out(connection, whole, request.allowance))
-
-    async def _read_rest(
-        self,
-        connection: Connection,
-        request: "SelectionRequest",
-        selector: ResolvedSelector,
-        cached: CachedSamples,
-    ) -> SeriesSamples:
-        """The samples of a selection that begins with cached ones."""
-        selection, state = request.selection, request.state
-        rest = replace(selection, start_ms=min(cached.until_ms, selection.end_ms))
-        statement = self._planner.whole(rest, selector.ids)
-        later = await self._copy_out(connection, statement, request.allowance)
-
-        def joined() -> tuple[SeriesSamples, CachedSamples | None]:
-            first = cached.samples.between(selection.start_ms, selection.end_ms)
-            return first.then(later), self._cache.extended(cached, selection, later, state)
-
-        samples, extended = await _run_in_thread(joined, len(cached.samples))
-        if extended is not None:
-            self._cache.put(request.key, extended)
-        request.allowance.add(len(samples) - len(later))
-        return samples
-
-    async def _copy_out(
-        self, connection: Connection, statement: Statement | None, allowance: "SampleAllowance"
-    ) -> SeriesSamples:
-        if statement is None:
-            return NO_SAMPLES
-        decoder = SampleDecoder()
-        allowance.watch(decoder)
-        await copy_out(connection, statement, decoder, allowance)
-        return await _run_in_thread(lambda: SeriesSamples.read(decoder), decoder.n_rows)
-
-    async def _block_of(
-        self,
-        connection: Connection,
-        request: "SelectionRequest",
-        samples: SeriesSamples,
-        selector: ResolvedSelector,
-    ) -> SampleBlock:
-        labels = selector.labels_of(samples.ids)
-        if labels is None:
-            request.allowance.add_series(len(samples.ids))
-            labels = tuple(await self._series_reader.labels_of(connection, samples.ids))
-            known = LabelledSeries(samples.ids, labels)
-            self._series_reader.remember_labels(request.key, selector, known)
-        return samples.as_block(labels)
-
-
-@dataclass(frozen=True, slots=True)
-class SelectionRequest:
-    """One selection of a query, with the state that the query read before its samples."""
-
-    tenant_id: int
-    selection: SeriesSelection
-    state: ReadState
-    allowance: "SampleAllowance"
-
-    @property
-    def key(self) -> SelectorKey:
-        """The key of the selector in caches."""
-        return self.tenant_id, self.selection.matchers
-
-
-async def _run_in_thread(work: Callable[[], T], n_rows: int) -> T:
-    """The result of work on so many rows, done in a thread when it is worth one."""
-    if n_rows < _ROWS_WORTH_A_THREAD:
-        return work()
-    return await asyncio.to_thread(work)
 
 
 class CountedStream(Protocol):
@@ -245,7 +32,7 @@ class CountedStream(Protocol):
 class SampleAllowance:
     """How much all selections of one query may read, counted while it arrives.
 
-    Bytes are those of the COPY stream, and of the columns of cached samples.
+    Bytes are those of the COPY stream, and of the columns of samples in memory.
     """
 
     def __init__(
@@ -263,7 +50,7 @@ class SampleAllowance:
         self._n_series = 0
 
     def add(self, n_samples: int) -> None:
-        """Count cached samples; raises ExecutionError when they are too many."""
+        """Count samples in memory; raises ExecutionError when they are too many."""
         self._n_added += n_samples
         self.check()
 
@@ -349,24 +136,3 @@ async def copy_out(
             raise
     allowance.check()
     allowance.settle(decoder)
-
-
-async def gather_reads(
-    read: Callable[[RequestT], Awaitable[T]], requests: Sequence[RequestT]
-) -> list[T]:
-    """All results, in order; the first failure cancels the rest, and with them their SQL."""
-    found: dict[int, T] = {}
-    waiting = iter(enumerate(requests))
-
-    async def read_in_turn() -> None:
-        for index, request in waiting:
-            found[index] = await read(request)
-
-    tasks = [asyncio.ensure_future(read_in_turn()) for _ in requests[:_READS_AT_ONCE]]
-    try:
-        await asyncio.gather(*tasks)
-        return [found[index] for index in range(len(requests))]
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

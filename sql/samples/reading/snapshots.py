@@ -1,8 +1,8 @@
-"""What one question sees of the block store: the head alone, or the head and what is drained.
+"""What one question sees of the samples: the head alone, or the head and what is drained.
 
 Recent samples are in the memory of the process. A question that reaches further back reads runs and
-blocks in a REPEATABLE READ transaction, whose snapshot also says which arrivals the head counts:
-so no sample is seen twice or missed while a drain moves it.
+blocks, or rows, in a REPEATABLE READ transaction, whose snapshot also says which arrivals the head
+counts: so no sample is seen twice or missed while a drain moves it.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from operator import attrgetter
 from typing import Final
 
 from promcompat.core.errors import StorageUnavailableError
-from promcompat.core.model import IntArray
+from promcompat.core.model import IntArray, SeriesSelection
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.head.head import Head, StaleViewError
 from sql.samples.head.view import HeadView
-from sql.samples.reading.block_reader import BlockReader
+from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader
 from sql.samples.reading.reader import SampleAllowance
 
 _ATTEMPTS: Final = 5
@@ -56,7 +56,7 @@ class SampleSnapshot:
 
     view: HeadView
     head: Head
-    blocks: BlockReader
+    drained: DrainedReader
     connection: Connection | None
 
     async def collect(
@@ -66,22 +66,47 @@ class SampleSnapshot:
         start_ms: int,
         end_ms: int,
         allowance: SampleAllowance,
+        selection: SeriesSelection | None = None,
     ) -> UnfoldedSamples:
         """The samples of series (ascending ids) in `(start_ms, end_ms]`, which are folded later.
 
-        Raises what the allowance raises, and StoredPageError.
+        Of a `selection`, some samples may stand for others. Raises what the allowance raises, and
+        StoredPageError.
         """
         question = tenant_id, wanted, start_ms, end_ms
-        view, pieces, deletions = self.view, [], list(self.view.deletions(tenant_id))
-        if self.connection is not None:
-            stored = await self.blocks.read(self.connection, *question, allowance)
-            pieces += stored.pieces
-            deletions += stored.deletions
-            view = await self.head.complete(view, self.connection, *question)
-        recent = await _samples_of(view, *question)
-        allowance.add(sum(len(piece.samples) for piece in recent))
+        recent = await self.recent(*question)
+        allowance.add(sum(len(piece.samples) for piece in recent.pieces))
+        if self.connection is None:
+            return recent
+        asked = self.question_of(question, recent, selection)
+        stored = await self.drained.read(self.connection, asked, allowance)
+        deletions = [*stored.deletions, *recent.deletions]
         deletions.sort(key=attrgetter("arrival_id"))
-        return UnfoldedSamples([*pieces, *recent], deletions)
+        return UnfoldedSamples([*stored.pieces, *recent.pieces], deletions)
+
+    async def recent(
+        self, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int
+    ) -> UnfoldedSamples:
+        """What is undrained of these samples, and the undrained deletions of the tenant."""
+        view, question = self.view, (tenant_id, wanted, start_ms, end_ms)
+        if self.connection is not None:
+            view = await self.head.complete(view, self.connection, *question)
+        return UnfoldedSamples(await _samples_of(view, *question), view.deletions(tenant_id))
+
+    def question_of(
+        self,
+        question: tuple[int, IntArray, int, int],
+        recent: UnfoldedSamples,
+        selection: SeriesSelection | None,
+    ) -> DrainedQuestion:
+        """What to ask about drained samples, given what is undrained of the same ones."""
+        _, _, start_ms, end_ms = question
+        is_alone = not recent.pieces and not any(
+            deletion.first_ms <= end_ms and deletion.last_ms > start_ms
+            for deletion in recent.deletions
+        )
+        alone = selection if is_alone else None
+        return DrainedQuestion(*question, self.view.drained_through, alone)
 
     async def read(
         self,
@@ -98,7 +123,7 @@ class SampleSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class StoredSnapshot(SampleSnapshot):
-    """A snapshot of head and blocks."""
+    """A snapshot of the head and of what is drained."""
 
     connection: Connection
 
@@ -128,11 +153,11 @@ class _Drained:
 class SampleSnapshots:
     """Opens snapshots, with as few questions to the database as the time range allows."""
 
-    def __init__(self, pool: Pool, head: Head, blocks: BlockReader) -> None:
+    def __init__(self, pool: Pool, head: Head, drained_reader: DrainedReader) -> None:
         """`pool` is for reading."""
         self._pool = pool
         self._head = head
-        self._blocks = blocks
+        self._reader = drained_reader
         self._drained: dict[int, _Drained] = {}
 
     async def generation(self, tenant_id: int, asked_at: float | None = None) -> tuple[str, int]:
@@ -217,12 +242,12 @@ class SampleSnapshots:
             drained = await self._ask_drained(tenant_id, view, None)
             if drained.is_within(start_ms, end_ms) or view.not_held(tenant_id) is not None:
                 return None
-        return SampleSnapshot(view, self._head, self._blocks, None)
+        return SampleSnapshot(view, self._head, self._reader, None)
 
     async def _of_transaction(
         self, opened: AsyncExitStack, tenant_ids: Sequence[int]
     ) -> StoredSnapshot:
-        """A snapshot of head and blocks; `opened` ends its transaction."""
+        """A snapshot of the head and of what is drained; `opened` ends its transaction."""
         for _ in range(_ATTEMPTS):
             async with AsyncExitStack() as attempt:
                 connection = await attempt.enter_async_context(acquired(self._pool))
@@ -236,7 +261,7 @@ class SampleSnapshots:
                 for tenant_id in tenant_ids:
                     await self._ask_drained(tenant_id, view, connection)
                 opened.push_async_exit(attempt.pop_all())
-                return StoredSnapshot(view, self._head, self._blocks, connection)
+                return StoredSnapshot(view, self._head, self._reader, connection)
         raise StorageUnavailableError("samples are drained faster than they can be read; try again")
 
     async def _ask_drained(
@@ -248,9 +273,9 @@ class SampleSnapshots:
         if known is not None and (known.epoch, known.through, known.change) == state:
             return known
         if connection is not None:
-            bounds = await self._blocks.bounds(connection, tenant_id)
+            bounds = await self._reader.bounds(connection, tenant_id)
         else:
             async with acquired(self._pool) as own:
-                bounds = await self._blocks.bounds(own, tenant_id)
+                bounds = await self._reader.bounds(own, tenant_id)
         drained = self._drained[tenant_id] = _Drained(*state, bounds)
         return drained

@@ -1,38 +1,82 @@
 """The PostgreSQL side of `promcompat.core.ports.MaintenanceRepository`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Any, Final, Protocol
+
+import numpy as np
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.maintenance import OrphanSeries, RetainedMetric, SampleChunk, StaleHours
+from promcompat.core.model import IntArray
 from promcompat.core.ports import MaintenanceRepository, MaintenanceSteps
 from sql.catalog import MS_PER_HOUR
 from sql.database.connection_pool import Connection, Pool, acquired, translated_errors
 from sql.database.database import Database
 from sql.query_loader import load_queries
-from sql.samples.tables.deletion import CLIENT_SECONDS, limit_step, limited_transaction
+from sql.samples.reading.newest import ALL_TIMES
+from sql.samples.stores.arrival_store import SampleSources
+from sql.samples.tables.step_limits import CLIENT_SECONDS, limit_step, limited_transaction
 
-_QUERIES: Final = {**load_queries("maintenance"), **load_queries("samples")}
-SERIES_LOOKED_AT: Final = 5_000
+_QUERIES: Final = {
+    **load_queries("maintenance"),
+    **load_queries("series"),
+    **load_queries("samples"),
+}
+_LOOKED_AT: Final = 5_000
+"""Series whose samples are looked for at once."""
 _SERIES_REMOVED_AT_ONCE: Final = 1_000
 _PAUSES_SECONDS: Final = (0.5, 1.0)
 """Pauses between attempts to drop a chunk, in which readers and writers proceed."""
 _MAX_STALE_DAYS: Final = 10_000
 
 
-class PostgresMaintenanceRepository:
+class UnusedSeries(Protocol):
+    """Finds series without samples."""
+
+    async def among(self, tenant_ids: IntArray, series_ids: IntArray) -> IntArray:
+        """Those of some series (ascending ids, each with its tenant) that have no sample."""
+        ...
+
+
+class SnapshotUnusedSeries:
+    """Finds them in one snapshot of the head and of what is drained."""
+
+    def __init__(self, sources: SampleSources) -> None:
+        self._sources = sources
+
+    async def among(self, tenant_ids: IntArray, series_ids: IntArray) -> IntArray:
+        """Those that have neither a recent nor a drained sample; see `UnusedSeries`."""
+        sources, used = self._sources, [np.empty(0, np.int64)]
+        tenants = np.unique(tenant_ids).tolist()
+        async with sources.snapshots.open_transaction(tenants) as snapshot:
+            for tenant_id in tenants:
+                some = series_ids[tenant_ids == tenant_id]
+                view = await sources.head.complete(
+                    snapshot.view, snapshot.connection, tenant_id, some, *ALL_TIMES
+                )
+                used.append(view.newest(tenant_id, some).ids)
+                used.append(
+                    await sources.drained.stored_series(snapshot.connection, tenant_id, some)
+                )
+        return np.setdiff1d(series_ids, np.concatenate(used))
+
+
+class StoreMaintenance:
     """Maintenance on a connection of the write pool."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, make_steps: Callable[[Connection], MaintenanceSteps]
+    ) -> None:
         self._database = database
+        self._make_steps = make_steps
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[MaintenanceSteps | None]:
         """Hold the lock of maintenance; see the port."""
         async with maintenance_lock(self._database.write_pool) as connection:
-            yield None if connection is None else PostgresMaintenanceSteps(connection)
+            yield None if connection is None else self._make_steps(connection)
 
 
 @asynccontextmanager
@@ -51,11 +95,12 @@ async def maintenance_lock(pool: Pool) -> AsyncIterator[Connection | None]:
             await _release(connection)
 
 
-class PostgresMaintenanceSteps:
-    """Steps of maintenance on one connection, each within time limits."""
+class SharedSteps:
+    """Steps of maintenance that all stores do alike, on one connection, within time limits."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, unused: UnusedSeries) -> None:
         self._connection = connection
+        self._unused = unused
 
     async def fit_edition(self) -> None:
         """Make rollups and policies fit the edition; see the port."""
@@ -68,8 +113,62 @@ class PostgresMaintenanceSteps:
             rows = await self._connection.fetch(_QUERIES["retained_metrics"])
         return [RetainedMetric(*row) for row in rows]
 
+    async def orphan_series(self, after_id: int) -> OrphanSeries | None:
+        """Series without samples; see the port."""
+        async with limited_transaction(self._connection):
+            rows = await self._connection.fetch(_QUERIES["series_after"], after_id, _LOOKED_AT)
+        if not rows:
+            return None
+        tenant_ids, ids = _series_columns(rows)
+        orphans = await self._unused.among(tenant_ids, ids)
+        return OrphanSeries(int(ids[-1]), orphans.tolist())
+
+    async def remove_series(self, series_ids: Sequence[int]) -> int:
+        """Remove series; see the port. Writers wait meanwhile, so it removes few at a time.
+
+        What writers appended before they had to wait is in the snapshot that decides.
+        """
+        n_removed = 0
+        for start in range(0, len(series_ids), _SERIES_REMOVED_AT_ONCE):
+            some = series_ids[start : start + _SERIES_REMOVED_AT_ONCE]
+            async with limited_transaction(self._connection):
+                await self._connection.execute(_QUERIES["lock_series"])
+                rows = await self._connection.fetch(_QUERIES["tenants_of_series"], some)
+                orphans = await self._unused.among(*_series_columns(rows))
+                n_removed += await self._fetchval("remove_series", orphans.tolist())
+        return n_removed
+
+    async def _fetchval(self, name: str, *args: object) -> Any:
+        return await self._connection.fetchval(_QUERIES[name], *args, timeout=CLIENT_SECONDS)
+
+    async def _execute(self, name: str, *args: object) -> None:
+        await self._connection.execute(_QUERIES[name], *args, timeout=CLIENT_SECONDS)
+
+
+def _series_columns(rows: Sequence[Any]) -> tuple[IntArray, IntArray]:
+    """The tenants and the ids of rows, ascending by id."""
+    tenant_ids = np.array([row["tenant_id"] for row in rows], np.int64)
+    return tenant_ids, np.array([row["id"] for row in rows], np.int64)
+
+
+class RowMaintenanceSteps(SharedSteps):
+    """Steps of maintenance of the store `rows`."""
+
+    def __init__(
+        self, connection: Connection, unused: UnusedSeries, drain: Callable[[], Awaitable[object]]
+    ) -> None:
+        """`drain` moves what has arrived into rows, before chunks go and hours are computed."""
+        super().__init__(connection, unused)
+        self._drain = drain
+
+    async def fit_edition(self) -> None:
+        """Make rollups and policies fit the edition; see the port."""
+        await self._drain()
+        await super().fit_edition()
+
     async def drop_days_before(self, before_ms: int) -> int:
-        """None: the row store drops its chunks one by one."""
+        """None: chunks are dropped one by one, with what has arrived for them."""
+        await self._drain()
         return 0
 
     async def chunks(self) -> list[SampleChunk]:
@@ -100,24 +199,6 @@ class PostgresMaintenanceSteps:
     async def _drop_chunk(self, chunk: SampleChunk, *, only_empty: bool) -> bool:
         async with limited_transaction(self._connection):
             return bool(await self._fetchval("drop_sample_chunk", chunk.id, only_empty))
-
-    async def orphan_series(self, after_id: int) -> OrphanSeries | None:
-        """Series without samples; see the port."""
-        async with limited_transaction(self._connection):
-            row = await self._connection.fetchrow(
-                _QUERIES["orphan_series"], after_id, SERIES_LOOKED_AT
-            )
-        return None if row is None else OrphanSeries(*row)
-
-    async def remove_series(self, series_ids: Sequence[int]) -> int:
-        """Remove series; see the port. Writers wait meanwhile, so it removes few at a time."""
-        n_removed = 0
-        for start in range(0, len(series_ids), _SERIES_REMOVED_AT_ONCE):
-            some = series_ids[start : start + _SERIES_REMOVED_AT_ONCE]
-            async with limited_transaction(self._connection):
-                await self._connection.execute(_QUERIES["lock_series"])
-                n_removed += await self._fetchval("remove_series", some)
-        return n_removed
 
     async def collect_stale_hours(self, first_ms: int | None) -> list[StaleHours]:
         """Hours to be computed again; see the port. At most 10,000 days of tenants at once."""
@@ -172,12 +253,6 @@ class PostgresMaintenanceSteps:
             await limit_step(self._connection, is_local=False)
             await self._execute("refresh_hourly_aggregate", start_ms, end_ms)
 
-    async def _fetchval(self, name: str, *args: object) -> Any:
-        return await self._connection.fetchval(_QUERIES[name], *args, timeout=CLIENT_SECONDS)
-
-    async def _execute(self, name: str, *args: object) -> None:
-        await self._connection.execute(_QUERIES[name], *args, timeout=CLIENT_SECONDS)
-
 
 async def _release(connection: Connection) -> None:
     """Release the lock; a session that may still hold it must not return to the pool."""
@@ -188,6 +263,6 @@ async def _release(connection: Connection) -> None:
         raise
 
 
-def _conforms(repository: PostgresMaintenanceRepository) -> MaintenanceRepository:
+def _conforms(repository: StoreMaintenance) -> MaintenanceRepository:
     """Checked by mypy: the repository has the port's shape."""
     return repository

@@ -24,6 +24,7 @@ from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drain_transaction import CONTENT_FAULTS, PASSING_FAULTS, drain_transaction
 from sql.samples.draining.drainer import Drainer, DrainStats
 from sql.samples.reading.block_reader import BlockReader
+from sql.samples.reading.drained_reader import DrainedQuestion
 from sql.samples.reading.reader import SampleAllowance
 from sql.samples.rollups.rollup_pages import (
     FIVE_MINUTES,
@@ -248,7 +249,9 @@ class Rollups:
             return 0
         ids, bounds = np.array(job.ids, np.int64), job.bounds_ms
         allowance = SampleAllowance(_MOST_SAMPLES)
-        stored = await self._reader.read(connection, job.tenant_id, ids, *bounds, allowance)
+        # Blocks say themselves which arrivals they are of.
+        question = DrainedQuestion(job.tenant_id, ids, *bounds, drained_through=0)
+        stored = await self._reader.read(connection, question, allowance)
         samples = await asyncio.to_thread(fold, stored.pieces, stored.deletions)
         old = {level: await self._stored(connection, level, job, ids) for level in LEVELS}
         result = await asyncio.to_thread(_computed, samples, job.days, old)

@@ -6,14 +6,13 @@ import numpy as np
 
 from promcompat.core.errors import DatabaseRefusedError
 from promcompat.core.model import IntArray
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, MS_PER_DAY, TimeBounds
+from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
 
 SAMPLE_TABLE: Final = "sample"
 SAMPLE_COLUMNS: Final = ("series_id", "ts", "value")
 STAGING_TABLE: Final = "sample_staging"
-STAGING_COLUMNS: Final = ("row_number", *SAMPLE_COLUMNS)
 _QUERIES: Final = load_queries("samples")
 _DAYS_PER_TRANSACTION: Final = 64
 """Each new table takes a handful of the server's lock slots until its transaction ends."""
@@ -39,14 +38,6 @@ async def is_partitioned(connection: Connection) -> bool:
     )
 
 
-def sql_bounds(bounds: TimeBounds) -> tuple[int | None, int | None]:
-    """Inclusive Unix ms for SQL; None at the ends of time, with which TimescaleDB overflows."""
-    return (
-        bounds.start_ms if bounds.start_ms > MIN_TIMESTAMP_MS else None,
-        bounds.end_ms if bounds.end_ms < MAX_TIMESTAMP_MS else None,
-    )
-
-
 def unix_days(timestamps: IntArray) -> IntArray:
     """The distinct days of Unix ms timestamps, ascending, as days since 1970-01-01."""
     return np.unique(timestamps // MS_PER_DAY)
@@ -57,6 +48,10 @@ class SamplePartitions:
 
     def __init__(self) -> None:
         self._known: set[int] = set()
+
+    def has_all(self, days: IntArray) -> bool:
+        """Whether all of these days are known to have a partition."""
+        return self._known.issuperset(days.tolist())
 
     async def ensure(self, connection: Connection, days: IntArray) -> None:
         """Create the missing ones, in separate transactions; other processes may do the same."""

@@ -1,4 +1,4 @@
-"""What every store does with a batch: back-pressure, series ids, thresholds, and group commit."""
+"""What happens to a batch: back-pressure, series ids, thresholds, and group commit."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from promcompat.core.errors import (
 )
 from promcompat.core.model import UNKNOWN_SERIES, BoolArray, WriteBatch
 from promcompat.core.series_table import KnownSeries
-from sql.catalog import ALL_TIMESTAMPS, TimeBounds
+from sql.catalog import YEARS_1_TO_9999
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
@@ -39,13 +39,12 @@ class BatchWriter:
         writer: SampleWriter,
         stats: StorageStats,
         max_waiting_rows: int,
-        bounds: TimeBounds = ALL_TIMESTAMPS,
-        backlog: Backlog | None = None,
+        backlog: Backlog,
     ) -> None:
         """At most `max_waiting_rows` rows of unanswered writes are in memory.
 
-        Seven eighths of them may be of one tenant. Rows outside `bounds` are refused, and the
-        others of their batch stored. `backlog` may refuse writes.
+        Seven eighths of them may be of one tenant. Rows of other times than pages hold are refused,
+        and the others of their batch stored. `backlog` may refuse writes.
         """
         self._database = series.database
         self._series = series
@@ -53,7 +52,6 @@ class BatchWriter:
         self._writer = writer
         self._stats = stats
         self._max_waiting_rows = max_waiting_rows
-        self._bounds = bounds
         self._backlog = backlog
         self._waiting_of = Counter[str]()
         self._recent_stamps = RecentStamps()
@@ -102,14 +100,13 @@ class BatchWriter:
         if len(batch.unknown_keys) < len(batch) and batch.known_version != version:
             raise StaleKnowledgeError("series were removed during the write; try again")
         tenant_id = await self._database.tenants.find_or_create(tenant)
-        if self._backlog is not None:
-            await self._backlog.admit(tenant_id)
+        await self._backlog.admit(tenant_id)
         if batch.metadata:
             await self._series.metadata.store(tenant_id, batch.metadata)
         if not len(batch):
             return
-        bounds = self._bounds
-        in_bounds = (batch.timestamps >= bounds.start_ms) & (batch.timestamps <= bounds.end_ms)
+        times, bounds = batch.timestamps, YEARS_1_TO_9999
+        in_bounds = (times >= bounds.start_ms) & (times <= bounds.end_ms)
         resolved = await self._series.resolver.resolve(
             tenant, tenant_id, batch, is_storable=in_bounds, version=version
         )

@@ -3,7 +3,7 @@
 The server's clock gives the same millisecond to several samples of one series: within a request,
 in concurrent requests, and in other processes. Such samples are different measurements, so none of
 them is a duplicate, whatever its value. `RecentStamps` keeps those of one process apart before
-anything is stored; `move_past_stored` finds a place for those that met a stored sample.
+anything is stored; `move_past_taken` finds a place for those that met a stored sample.
 """
 
 from collections.abc import Sequence
@@ -12,13 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from promcompat.core.model import BoolArray, IntArray
-from sql.database.connection_pool import Connection
+from promcompat.core.model import IntArray
 from sql.database.copy_format import SampleRows
-from sql.query_loader import load_queries
 from sql.samples.columns.series_samples import SeriesSamples
 
-_QUERIES: Final = load_queries("samples")
 _MAX_SERIES: Final = 100_000
 
 
@@ -82,27 +79,4 @@ def move_past_taken(rows: SampleRows, taken: Sequence[SeriesSamples]) -> SampleR
         while free in used.get(series_id, ()):
             free += 1
         timestamps[row] = last[series_id] = free
-    return replace(rows, timestamps=timestamps)
-
-
-async def move_past_stored(
-    connection: Connection, rows: SampleRows, is_stored: BoolArray
-) -> SampleRows:
-    """The rows with later timestamps in the series that have a stored sample at one of theirs.
-
-    The first such row of a series goes to the next free millisecond and the rows behind it follow.
-    Rows with the same time move apart. `rows` are ordered by series and time.
-    """
-    timestamps = rows.timestamps.copy()
-    stored = np.flatnonzero(is_stored)
-    if len(stored):
-        series_ids, first = np.unique(rows.series_ids[stored], return_index=True)
-        at = stored[first]
-        starts = timestamps[at]
-        found = await connection.fetch(
-            _QUERIES["next_free_times"], series_ids.tolist(), starts.tolist(), int(starts.min())
-        )
-        for row in found:
-            timestamps[at[row["ordinal"] - 1]] = row["unix_ms"]
-    timestamps = ascending(rows.series_ids, timestamps, {})
     return replace(rows, timestamps=timestamps)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -42,10 +42,9 @@ class WriteQueue:
     tenant, or while a group takes all, the order is that of arrival.
     """
 
-    def __init__(self, max_rows: int, goes_alone: Callable[[SampleRows], bool]) -> None:
-        """A group ends at `max_rows` rows; a write that `goes_alone` is a group of its own."""
+    def __init__(self, max_rows: int) -> None:
+        """A group ends at `max_rows` rows."""
         self._max_rows = max_rows
-        self._goes_alone = goes_alone
         self._tenants: dict[int, _TenantQueue] = {}
         self._clock = 0
         self._n_put = 0
@@ -77,15 +76,10 @@ class WriteQueue:
         while order and n_rows < self._max_rows:
             self._clock, _, tenant = heappop(order)
             queue = self._tenants[tenant]
-            is_alone = self._goes_alone(queue.writes[0][1].rows)
-            if is_alone and group:
-                continue
             write = self._take(queue)
             if not write.done.cancelled():
                 group.append(write)
                 n_rows += len(write.rows)
-                if is_alone:
-                    break
             if queue.writes:
                 heappush(order, (queue.taken, queue.writes[0][0], tenant))
         if not self:

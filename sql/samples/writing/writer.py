@@ -1,8 +1,8 @@
-"""Group commit: concurrent writes share one sorted COPY, each waits for its own rows."""
+"""Group commit: concurrent writes share one commit, each waits for its own rows."""
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -51,17 +51,12 @@ class SampleWriter:
     """The queue of writes in front of the committer."""
 
     def __init__(
-        self,
-        committer: Committer,
-        options: GroupCommitOptions,
-        stats: StorageStats,
-        goes_alone: Callable[[SampleRows], bool] = lambda _rows: False,
+        self, committer: Committer, options: GroupCommitOptions, stats: StorageStats
     ) -> None:
-        """`goes_alone`: whether rows may take long, so that no other write should wait for them."""
         self._committer = committer
         self._options = options
         self._stats = stats
-        self._waiting = WriteQueue(options.max_rows, goes_alone)
+        self._waiting = WriteQueue(options.max_rows)
         self._commits: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._is_closed = False

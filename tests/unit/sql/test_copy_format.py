@@ -12,7 +12,6 @@ from sql.database.copy_format import (
     SampleDecoder,
     SampleRows,
     encode_samples,
-    encode_staged_samples,
 )
 
 ROWS = SampleRows(
@@ -35,14 +34,6 @@ def test_encode_samples_writes_the_documented_bytes() -> None:
     )
     tuple_bytes = struct.pack(">hiqiqiQ", 3, 8, 7, 8, 1000, 8, 1)
     assert encode_samples(rows) == b"PGCOPY\n\xff\r\n\0" + bytes(8) + tuple_bytes + b"\xff\xff"
-
-
-def test_encode_staged_samples_numbers_the_rows() -> None:
-    stream = encode_staged_samples(ROWS)
-    body = stream[19:-2]
-    assert len(body) == 3 * 46
-    numbers = [struct.unpack_from(">hii", body, 46 * row) for row in range(3)]
-    assert numbers == [(4, 4, 0), (4, 4, 1), (4, 4, 2)]
 
 
 @pytest.mark.parametrize("chunk_size", [1, 7, 1000])

@@ -127,16 +127,6 @@ def days_of_maxima() -> SeriesSelection:
     return over_time("max_over_time", DAY, HOUR, n_steps=24)
 
 
-def test_partial_results_are_for_what_does_not_stay_in_memory() -> None:
-    many = Estimate(n_series=100, rows=20e6, probe_us=3.0, rows_kept=8_000_000)
-    chosen = choose(days_of_maxima(), PushdownMode.AUTO, many)
-    assert applied(chosen) == ["partials_of_window"]
-    few = replace(many, rows=7e6)
-    kept = choose(days_of_maxima(), PushdownMode.AUTO, few)
-    assert applied(kept) == []
-    assert "7,000,000 samples are cached" in kept.decisions[3].reason
-
-
 def test_sums_are_not_for_samples_that_are_no_whole_numbers() -> None:
     many = Estimate(n_series=100, rows=20e6, probe_us=3.0)
     for function, are_whole, rules in (

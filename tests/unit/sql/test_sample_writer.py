@@ -16,7 +16,6 @@ from promcompat.core.errors import (
 from promcompat.core.thresholds import LevelChange
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
-from sql.samples.stores.committer import spans_many_days
 from sql.samples.writing.duplicates import Conflict
 from sql.samples.writing.writer import GroupCommitOptions, SampleWriter
 
@@ -50,7 +49,7 @@ class GatedCommitter:
 
 def make_writer(committer: GatedCommitter, **options: float) -> SampleWriter:
     chosen = GroupCommitOptions(**options)  # type: ignore[arg-type]
-    return SampleWriter(committer, chosen, StorageStats(), spans_many_days)
+    return SampleWriter(committer, chosen, StorageStats())
 
 
 async def turns(count: int = 5) -> None:
@@ -192,14 +191,6 @@ async def test_write_cancelled_while_waiting_is_left_out() -> None:
     committer.gate.set()
     await asyncio.gather(first, third)
     assert committer.commits == [[1], [3]]
-
-
-async def test_write_over_years_goes_alone() -> None:
-    committer = GatedCommitter()
-    writer = make_writer(committer)
-    wide = make_rows(9, 9, step_ms=1000 * DAY_MS)
-    await asyncio.gather(writer.write(make_rows(1)), writer.write(wide), writer.write(make_rows(2)))
-    assert sorted(committer.commits) == [[1], [2], [9, 9]]
 
 
 async def test_close_answers_waiting_writes_and_refuses_new_ones() -> None:

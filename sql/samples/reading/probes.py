@@ -1,4 +1,4 @@
-"""Which series of the block store have samples within some bounds; see `SampleProbes`."""
+"""Which series have samples within some bounds; see `SampleProbes`."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -6,7 +6,6 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.model import IntArray
-from sql.caching.late_writes import ReadState
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
 from sql.samples.reading.newest import newest_samples
@@ -17,8 +16,8 @@ from sql.series.reader import SeriesReader
 _QUERIES: Final = load_queries("series")
 
 
-class BlockProbes:
-    """Asks the head first, and blocks only about series that have no recent sample."""
+class SnapshotProbes:
+    """Asks the head first, and the database only about series that have no recent sample."""
 
     def __init__(self, pool: Pool, snapshots: SampleSnapshots, series_reader: SeriesReader) -> None:
         """`pool` is for reading."""
@@ -26,10 +25,10 @@ class BlockProbes:
         self._snapshots = snapshots
         self._series_reader = series_reader
 
-    async def read_state(self, sought: Sought) -> tuple[int, ReadState | None]:
-        """The generation alone: probing again costs less than knowing what changed."""
+    async def generation(self, sought: Sought) -> int:
+        """The generation of the series; see the protocol."""
         state = await self._snapshots.generation(sought.tenant_id, sought.asked_at)
-        return self._series_reader.generation_in(*state), None
+        return self._series_reader.generation_in(*state)
 
     async def newest_samples(
         self, sought: Sought, series_ids: IntArray
@@ -48,7 +47,7 @@ class BlockProbes:
         series_ids: Sequence[int] | None,
         label: str | None,
         items: Sequence[str],
-    ) -> tuple[list[str], IntArray, IntArray]:
+    ) -> list[str]:
         """The items that a series with a sample within bounds has; see the protocol."""
         async with acquired(self._pool) as connection:
             row = await connection.fetchrow(
@@ -57,12 +56,11 @@ class BlockProbes:
         ids = np.frombuffer(row["series_ids"] or b"", ">i8").astype(np.int64)
         sizes = np.frombuffer(row["sizes"] or b"", ">i8").astype(np.int64)
         values = [] if row["items"] is None else row["items"].decode().split("\0")
-        at, times_ms = await self.newest_samples(sought, ids)
+        at, _ = await self.newest_samples(sought, ids)
         item_of_series = np.repeat(np.arange(len(values)), sizes)
-        numbers, first = np.unique(item_of_series[at], return_index=True)
-        return [values[number] for number in numbers], ids[at][first], times_ms[first]
+        return [values[number] for number in np.unique(item_of_series[at])]
 
 
-def _conforms(probes: BlockProbes) -> SampleProbes:
+def _conforms(probes: SnapshotProbes) -> SampleProbes:
     """Checked by mypy: the probes have the protocol's shape."""
     return probes

@@ -1,10 +1,8 @@
-"""Answers the selections of a query from one snapshot of the block store."""
+"""Answers the selections of a query from one snapshot."""
 
-import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
 
 from promcompat.core.explanations import (
     ExplanationDepth,
@@ -31,8 +29,6 @@ from sql.samples.reading.snapshots import (
 )
 from sql.series.reader import SeriesReader
 
-_NOT_PUSHED: Final = "the store `blocks` reads its own memory and decodes blocks itself"
-
 
 @dataclass(frozen=True, slots=True)
 class _Request:
@@ -49,7 +45,7 @@ class _Request:
         return not len(self.selector.ids) or self.start_ms >= self.end_ms
 
 
-class BlockSelections:
+class SnapshotSelections:
     """Reads the samples of selections; all of one query come from one snapshot."""
 
     def __init__(
@@ -133,11 +129,11 @@ class BlockSelections:
     ) -> UnfoldedSamples | RolledSamples:
         if request.is_empty:
             return UnfoldedSamples((), ())
-        times = request.start_ms, request.end_ms
         rolled = await self._from_rollups(snapshot, tenant_id, request, allowance)
         if rolled is not None:
             return rolled
-        return await snapshot.collect(tenant_id, request.selector.ids, *times, allowance)
+        scope = tenant_id, request.selector.ids, request.start_ms, request.end_ms
+        return await snapshot.collect(*scope, allowance, request.selection)
 
     async def _from_rollups(
         self,
@@ -147,7 +143,8 @@ class BlockSelections:
         allowance: SampleAllowance,
     ) -> RolledSamples | None:
         """The samples of a request if some of them can be read from rollups."""
-        if not self._uses_rollups or not isinstance(snapshot, StoredSnapshot):
+        can_use = self._uses_rollups and snapshot.drained.has_rollups
+        if not can_use or not isinstance(snapshot, StoredSnapshot):
             return None
         use = judge_rollups(request.selection).use
         if use is None:
@@ -205,14 +202,16 @@ class BlockSelections:
         depth: ExplanationDepth,
         allowance: SampleAllowance,
     ) -> SelectionExplanation:
-        question = tenant_id, request.selector.ids, request.start_ms, request.end_ms
-        recent = await asyncio.to_thread(snapshot.view.samples, *question)
-        n_recent = sum(len(piece.samples) for piece in recent)
-        n_series = max((len(piece.samples.ids) for piece in recent), default=0)
-        has_blocks = snapshot.connection is not None
-        blocks = "nothing in the time range was drained from the head"
-        if has_blocks:
-            blocks = "runs and blocks of the time range are read in the snapshot of the head"
+        scope = tenant_id, request.selector.ids, request.start_ms, request.end_ms
+        recent = await snapshot.recent(*scope)
+        n_recent = sum(len(piece.samples) for piece in recent.pieces)
+        n_series = max((len(piece.samples.ids) for piece in recent.pieces), default=0)
+        reader, connection, selection = snapshot.drained, snapshot.connection, request.selection
+        question = snapshot.question_of(scope, recent, selection)
+        found = await reader.explain(connection, selection, question, depth)
+        drained = f"{reader.contents} of the time range are read in the snapshot of the head"
+        if connection is None:
+            drained = "nothing in the time range was drained from the head"
         rollups, measured = await self._explain_rollups(snapshot, tenant_id, request), None
         if depth.analyze:
             started = time.perf_counter()
@@ -220,24 +219,30 @@ class BlockSelections:
             samples = await collected.folded()
             measured = ReadMeasurement(rows=len(samples), seconds=time.perf_counter() - started)
             if isinstance(collected, RolledSamples):
-                blocks = _explain_rolled(collected)
-            elif has_blocks:
-                n_stored = max(len(samples) - n_recent, 0)
-                blocks = f"about {n_stored:,} samples come from runs and blocks"
+                drained = _explain_rolled(collected)
+            elif connection is not None:
+                n_drained = max(len(samples) - n_recent, 0)
+                drained = f"about {n_drained:,} samples come from {reader.contents}"
         head = f"{n_recent:,} samples of {n_series:,} series"
-        return SelectionExplanation(
-            n_series=len(request.selector.ids),
-            rules=(
-                RuleOutcome("head", n_recent > 0, head),
-                RuleOutcome("blocks", has_blocks, blocks),
-                rollups,
-                *_no_pushdown(),
-            ),
-            estimated_rows=None if has_blocks else float(n_recent),
-            measured=measured,
+        rules = (
+            RuleOutcome("head", n_recent > 0, head),
+            RuleOutcome(reader.name, connection is not None, drained),
+            *rollups,
+            *found.rules,
         )
+        estimate = found.estimated_rows
+        rows = None if estimate is None else estimate + n_recent
+        return replace(found, rules=rules, estimated_rows=rows, measured=measured)
 
     async def _explain_rollups(
+        self, snapshot: SampleSnapshot, tenant_id: int, request: _Request
+    ) -> Sequence[RuleOutcome]:
+        """How rollups are used; nothing if the store has none."""
+        if not snapshot.drained.has_rollups:
+            return ()
+        return [await self._judge_rollups(snapshot, tenant_id, request)]
+
+    async def _judge_rollups(
         self, snapshot: SampleSnapshot, tenant_id: int, request: _Request
     ) -> RuleOutcome:
         verdict = judge_rollups(request.selection)
@@ -269,10 +274,6 @@ def _explain_rolled(rolled: RolledSamples) -> str:
     if rolled.n_series_raw:
         text += f"; rollups are not exact for {rolled.n_series_raw:,} series, which are read raw"
     return text
-
-
-def _no_pushdown() -> list[RuleOutcome]:
-    return [RuleOutcome(rule.__name__, False, _NOT_PUSHED) for rule in RULES]
 
 
 def _nothing(depth: ExplanationDepth) -> SelectionExplanation:

@@ -1,4 +1,4 @@
-"""Single samples of the block store: the newest of series, those at given times, and pages."""
+"""Single samples: the newest of series, those at given times, and pages."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -21,7 +21,7 @@ from sql.samples.reading.snapshots import SampleSnapshots
 _US_PER_MS: Final = 1000
 
 
-class BlockLookup:
+class SnapshotLookup:
     """Answers from one snapshot each."""
 
     def __init__(self, head: Head, snapshots: SampleSnapshots) -> None:
@@ -140,6 +140,6 @@ def _listed(ids: IntArray, timestamps: IntArray, values: FloatArray) -> list[Lis
     return list(zip(*columns, strict=True))
 
 
-def _conforms(lookup: BlockLookup) -> tuple[SampleLookup, SamplePages, StoredSamples]:
+def _conforms(lookup: SnapshotLookup) -> tuple[SampleLookup, SamplePages, StoredSamples]:
     """Checked by mypy: the lookup has the shapes of its protocols."""
     return lookup, lookup, lookup

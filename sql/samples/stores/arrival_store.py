@@ -1,4 +1,4 @@
-"""The store of arrivals, head, runs and blocks; see `promcompat.core.ports.Store`."""
+"""The store of arrivals, the head and what is drained; see `promcompat.core.ports.Store`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from promcompat.core.model import IntArray, SampleBlock, SeriesSelection, WriteB
 from promcompat.core.ports import ChangeReader, CheckBytes, Store, any_bytes
 from promcompat.core.series_table import KnownSeries
 from sql.caching.change_log import ChangeLogState
-from sql.catalog import YEARS_1_TO_9999, TimeBounds
+from sql.catalog import TimeBounds
 from sql.database.connection_pool import acquired, read_again
 from sql.database.database import Database
 from sql.database.storage_stats import StorageStats
@@ -19,12 +19,11 @@ from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.arrivals.arrival_committer import ArrivalCommitter
 from sql.samples.arrivals.arrival_log import ArrivalLog
 from sql.samples.columns.series_samples import NO_SAMPLES
-from sql.samples.draining.drainer import DrainStats
 from sql.samples.head.head import Head
-from sql.samples.reading.block_lookup import BlockLookup
-from sql.samples.reading.block_reader import BlockReader
-from sql.samples.reading.block_selection import BlockSelections
+from sql.samples.reading.drained_reader import DrainedReader
+from sql.samples.reading.lookup import SnapshotLookup
 from sql.samples.reading.newest import first_and_last, windows_of
+from sql.samples.reading.selections import SnapshotSelections
 from sql.samples.reading.snapshots import SampleSnapshots
 from sql.samples.storage_options import StorageOptions
 from sql.samples.writing.backlog import Backlog
@@ -35,32 +34,32 @@ from sql.samples.writing.writer import SampleWriter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlockSources:
-    """What reads of the block store share; it needs only the database."""
+class SampleSources:
+    """What reads of samples share. `drained` reads what is stored for good."""
 
     log: ArrivalLog
     head: Head
-    blocks: BlockReader
+    drained: DrainedReader
     snapshots: SampleSnapshots
-    lookup: BlockLookup
+    lookup: SnapshotLookup
 
     @classmethod
-    def of(cls, database: Database, max_head_bytes: int, stats: DrainStats) -> "BlockSources":
+    def of(cls, database: Database, drained: DrainedReader, max_head_bytes: int) -> "SampleSources":
         """The sources of a database, with a head of at most about so many bytes."""
-        log, blocks = ArrivalLog(database.log_pool, database.guard), BlockReader(stats)
+        log = ArrivalLog(database.log_pool, database.guard)
         head = Head(log, database.log_pool, database.guard, max_bytes=max_head_bytes)
-        snapshots = SampleSnapshots(database.read_pool, head, blocks)
-        lookup = BlockLookup(head, snapshots)
-        return cls(log=log, head=head, blocks=blocks, snapshots=snapshots, lookup=lookup)
+        snapshots = SampleSnapshots(database.read_pool, head, drained)
+        lookup = SnapshotLookup(head, snapshots)
+        return cls(log=log, head=head, drained=drained, snapshots=snapshots, lookup=lookup)
 
 
-class BlockStore:
-    """Samples as arrivals, which the head has in memory, and as runs and blocks."""
+class ArrivalStore:
+    """Samples as arrivals, which the head has in memory, and as what drains make of them."""
 
     def __init__(
         self,
         series: SeriesAccess,
-        sources: BlockSources,
+        sources: SampleSources,
         threshold_watch: ThresholdWatch,
         stats: StorageStats,
         options: StorageOptions,
@@ -69,7 +68,7 @@ class BlockStore:
         self._series = series
         self._sources = sources
         self._writer = _batch_writer(series, sources, threshold_watch, stats, options)
-        self._selections = BlockSelections(
+        self._selections = SnapshotSelections(
             series.database.read_pool,
             series.reader,
             sources.snapshots,
@@ -186,7 +185,7 @@ class BlockStore:
 
 def _batch_writer(
     series: SeriesAccess,
-    sources: BlockSources,
+    sources: SampleSources,
     threshold_watch: ThresholdWatch,
     stats: StorageStats,
     options: StorageOptions,
@@ -201,11 +200,10 @@ def _batch_writer(
         SampleWriter(committer, options.group_commit, stats),
         stats,
         options.max_waiting_rows,
-        bounds=YEARS_1_TO_9999,
-        backlog=Backlog(database.write_pool, options.backlog, stats),
+        Backlog(database.write_pool, options.backlog, stats),
     )
 
 
-def _conforms(store: BlockStore) -> tuple[Store, ChangeReader]:
+def _conforms(store: ArrivalStore) -> tuple[Store, ChangeReader]:
     """Checked by mypy: the store has the shape of its ports."""
     return store, store

@@ -1,0 +1,80 @@
+"""What head and drains have in common with every way of storing samples for good."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
+from promcompat.core.model import IntArray, SeriesSelection
+from sql.database.connection_pool import Connection
+from sql.samples.columns.fold import Deletion, Piece
+from sql.samples.reading.reader import SampleAllowance
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSamples:
+    """Pieces in arrival order, and the deletions to fold them with, in theirs."""
+
+    pieces: Sequence[Piece]
+    deletions: Sequence[Deletion]
+
+
+@dataclass(frozen=True, slots=True)
+class DrainedQuestion:
+    """Which drained samples are asked for: those of series (ascending ids) in `(start_ms, end_ms]`.
+
+    `drained_through` is the last arrival that had been drained in the snapshot. `alone` is the
+    selection of a query if nothing undrained is to be folded with the answer: then some samples may
+    stand for the others, as far as the selection's use allows it.
+    """
+
+    tenant_id: int
+    wanted: IntArray
+    start_ms: int
+    end_ms: int
+    drained_through: int
+    alone: SeriesSelection | None = None
+
+
+class DrainedReader(Protocol):
+    """Reads what is stored for good, in the caller's snapshot.
+
+    `name` is the store, `contents` what it consists of, for people. `has_rollups`: rollups of what
+    it reads are computed.
+    """
+
+    name: str
+    contents: str
+    has_rollups: bool
+
+    async def read(
+        self, connection: Connection, question: DrainedQuestion, allowance: SampleAllowance
+    ) -> StoredSamples:
+        """The samples. Raises what the allowance raises, as soon as too much has arrived."""
+        ...
+
+    async def stored_series(
+        self, connection: Connection, tenant_id: int, series_ids: IntArray
+    ) -> IntArray:
+        """Those of some series (ascending ids of the tenant) that have drained samples.
+
+        Samples of deletions that were not worked off yet count as samples.
+        """
+        ...
+
+    async def bounds(self, connection: Connection, tenant_id: int) -> tuple[int, int] | None:
+        """The first and last time of what is drained of a tenant; deletions do not shrink them."""
+        ...
+
+    async def explain(
+        self,
+        connection: Connection | None,
+        selection: SeriesSelection,
+        question: DrainedQuestion,
+        depth: ExplanationDepth,
+    ) -> SelectionExplanation:
+        """How a selection is read, without measurements.
+
+        `connection` is None when nothing drained is read of it.
+        """
+        ...

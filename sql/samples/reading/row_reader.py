@@ -1,0 +1,142 @@
+"""Reads the rows of table `sample`: one binary COPY for each selection, read by numpy."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import numpy as np
+
+from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
+from promcompat.core.model import IntArray, SeriesSelection
+from sql.database.connection_pool import Connection
+from sql.database.copy_format import SampleDecoder
+from sql.database.statements import Statement
+from sql.pushdown.read_planner import ReadPlanner
+from sql.pushdown.rules import Partial
+from sql.query_loader import load_queries
+from sql.samples.columns.fold import Piece
+from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, counted_samples
+from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
+from sql.samples.reading.read_explainer import explained_read, not_pushed
+from sql.samples.reading.reader import SampleAllowance, copy_out
+
+T = TypeVar("T")
+_QUERIES: Final = load_queries("rows")
+_ROWS_WORTH_A_THREAD: Final = 100_000
+"""Decoding and sorting a million rows takes 100 ms, which would delay writes."""
+_IN_HEAD: Final = "the head has samples of the time range, so all samples are read"
+
+
+class RowReader:
+    """Reads rows in the caller's snapshot.
+
+    A row has arrived before everything that is undrained, and after everything that is set aside.
+    """
+
+    name = "rows"
+    contents = "rows"
+    has_rollups = False
+
+    def __init__(self, planner: ReadPlanner) -> None:
+        self._planner = planner
+
+    async def read(
+        self, connection: Connection, question: DrainedQuestion, allowance: SampleAllowance
+    ) -> StoredSamples:
+        """The samples, or some that stand for all; see `DrainedReader`."""
+        if not len(question.wanted):
+            return StoredSamples((), ())
+        if question.alone is None:
+            statement = self._planner.whole(_selection(question), question.wanted)
+            samples = await _copied(connection, statement, allowance)
+        else:
+            samples = await self._read_planned(
+                connection, question.alone, question.wanted, allowance
+            )
+        return StoredSamples((Piece(samples, 0, question.drained_through, False),), ())
+
+    async def _read_planned(
+        self,
+        connection: Connection,
+        selection: SeriesSelection,
+        series_ids: IntArray,
+        allowance: SampleAllowance,
+    ) -> SeriesSamples:
+        """The samples that the answer depends on."""
+        read = await self._planner.plan(connection, selection, series_ids)
+        if read.partial is None or read.statement is None:
+            return await _copied(connection, read.statement, allowance)
+        samples, whole_ids = await _partials(connection, read.statement, read.partial, allowance)
+        if not len(whole_ids):
+            return samples
+        whole = self._planner.whole(selection, whole_ids)
+        return samples.then(await _copied(connection, whole, allowance))
+
+    async def stored_series(
+        self, connection: Connection, tenant_id: int, series_ids: IntArray
+    ) -> IntArray:
+        """The series with rows; see `DrainedReader`."""
+        found = await connection.fetchval(_QUERIES["rows_exist"], series_ids.tolist())
+        return np.array(found, np.int64)
+
+    async def bounds(self, connection: Connection, tenant_id: int) -> tuple[int, int] | None:
+        """The bounds of the rows; see `DrainedReader`."""
+        row = await connection.fetchrow(_QUERIES["row_bounds"], tenant_id)
+        return None if row is None else (row["first_ms"], row["last_ms"])
+
+    async def explain(
+        self,
+        connection: Connection | None,
+        selection: SeriesSelection,
+        question: DrainedQuestion,
+        depth: ExplanationDepth,
+    ) -> SelectionExplanation:
+        """The rules, and the statement if rows are read; see `DrainedReader`."""
+        n_series = len(question.wanted)
+        if connection is None:
+            rules = not_pushed(selection, "the head has every sample of the time range")
+            return SelectionExplanation(n_series=n_series, rules=rules, estimated_rows=0.0)
+        reason = "" if question.alone is not None else _IN_HEAD
+        read = await self._planner.plan(
+            connection, selection, question.wanted, always_estimates=True, must_be_whole=reason
+        )
+        return await explained_read(connection, selection, n_series, read, depth)
+
+
+def _selection(question: DrainedQuestion) -> SeriesSelection:
+    return SeriesSelection(matchers=(), start_ms=question.start_ms, end_ms=question.end_ms)
+
+
+async def _copied(
+    connection: Connection, statement: Statement | None, allowance: SampleAllowance
+) -> SeriesSamples:
+    if statement is None:
+        return NO_SAMPLES
+    decoder = SampleDecoder()
+    allowance.watch(decoder)
+    await copy_out(connection, statement, decoder, allowance)
+    return await _run_in_thread(lambda: SeriesSamples.read(decoder), decoder.n_rows)
+
+
+async def _partials(
+    connection: Connection, statement: Statement, partial: Partial, allowance: SampleAllowance
+) -> tuple[SeriesSamples, IntArray]:
+    """Samples that stand for all, and the series of which that is not exact."""
+    decoder = SampleDecoder(is_numbered=True)
+    allowance.watch(decoder)
+    await copy_out(connection, statement, decoder, allowance)
+    return await _run_in_thread(
+        lambda: counted_samples(decoder.finish().sorted(), partial), decoder.n_rows
+    )
+
+
+async def _run_in_thread(work: Callable[[], T], n_rows: int) -> T:
+    """The result of work on so many rows, done in a thread when it is worth one."""
+    if n_rows < _ROWS_WORTH_A_THREAD:
+        return work()
+    return await asyncio.to_thread(work)
+
+
+def _conforms(reader: RowReader) -> DrainedReader:
+    """Checked by mypy: the reader has the protocol's shape."""
+    return reader
