@@ -17,7 +17,7 @@ DAY_MS = 24 * HOUR_MS
 NOW_MS = 1_700_000_000_000 // HOUR_MS * HOUR_MS + 20 * 60_000
 """Twenty minutes past an hour."""
 
-_QUERIES = load_queries("rows")
+_QUERIES = load_queries("samples")
 _OF_SAMPLES = """
 SELECT time_bucket('1 hour', timestamp) AS bucket, tenant_id, name, count(*) AS count,
     avg(value) AS avg, min(value) AS min, max(value) AS max, sum(value) AS sum

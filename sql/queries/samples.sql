@@ -84,3 +84,119 @@ SELECT count(*) FROM sample WHERE ts >= $1::text::timestamptz AND ts < $2::text:
 -- lock_rows --
 -- Nobody else writes rows until the end of the transaction.
 LOCK TABLE sample IN SHARE ROW EXCLUSIVE MODE
+
+-- create_staging --
+-- The table for samples of which some are stored already.
+CREATE TEMPORARY TABLE IF NOT EXISTS sample_staging (
+    series_id bigint NOT NULL,
+    ts timestamptz NOT NULL,
+    value float8 NOT NULL
+) ON COMMIT DELETE ROWS
+
+-- clear_staging --
+-- Forgets the staged samples.
+DELETE FROM sample_staging
+
+-- insert_staged --
+-- Stores the staged samples that are not stored yet; returns how many of the others have other bits than
+-- the stored one. float8send distinguishes -0 from 0, and NaNs. OFFSET 0 keeps one index probe a row.
+WITH stored AS MATERIALIZED (
+    SELECT g.series_id, g.ts, float8send(s.value) <> float8send(g.value) AS differs
+    FROM sample_staging AS g
+    CROSS JOIN LATERAL (
+        SELECT p.value
+        FROM sample AS p
+        WHERE p.series_id = g.series_id
+            AND p.ts = g.ts
+            AND p.ts >= from_unix_ms($1)
+            AND p.ts <= from_unix_ms($2)
+        OFFSET 0
+    ) AS s
+),
+inserted AS (
+    INSERT INTO sample (series_id, ts, value)
+    SELECT g.series_id, g.ts, g.value FROM sample_staging AS g ORDER BY g.series_id, g.ts
+    ON CONFLICT (series_id, ts) DO NOTHING
+)
+SELECT count(*) FROM stored AS s WHERE s.differs
+
+-- replace_staged --
+-- Stores the staged samples, also in place of others.
+INSERT INTO sample (series_id, ts, value)
+SELECT g.series_id, g.ts, g.value FROM sample_staging AS g ORDER BY g.series_id, g.ts
+ON CONFLICT (series_id, ts) DO UPDATE SET value = excluded.value
+
+-- widen_row_extents --
+-- Widens the bounds of tenants to what is being drained.
+INSERT INTO row_extent AS e (tenant_id, first_ms, last_ms)
+SELECT * FROM unnest($1::integer[], $2::bigint[], $3::bigint[])
+ON CONFLICT (tenant_id) DO UPDATE SET
+    first_ms = least(e.first_ms, excluded.first_ms),
+    last_ms = greatest(e.last_ms, excluded.last_ms)
+WHERE e.first_ms > excluded.first_ms OR e.last_ms < excluded.last_ms
+
+-- row_bounds --
+-- The bounds of the rows of a tenant; no row without any.
+SELECT first_ms, last_ms FROM row_extent WHERE tenant_id = $1
+
+-- note_hours --
+-- Notes hours whose samples changed after `metrics_hourly` may have computed them.
+INSERT INTO hourly_change (tenant_id, hour) SELECT * FROM unnest($1::integer[], $2::bigint[])
+
+-- row_chunks --
+-- The chunks or partitions with rows from $1 to $2 ms, as their first and last ms.
+SELECT
+    greatest(floor(extract(epoch FROM c.range_start) * 1000)::bigint, $1) AS first_ms,
+    least(ceil(extract(epoch FROM c.range_end) * 1000)::bigint - 1, $2) AS last_ms
+FROM sample_chunks() AS c
+WHERE c.range_end > from_unix_ms($1) AND c.range_start <= from_unix_ms($2)
+ORDER BY c.range_start
+
+-- series_of_tenant --
+-- Every series of a tenant.
+SELECT coalesce(array_agg(id ORDER BY id), '{}') FROM series WHERE tenant_id = $1
+
+-- delete_rows --
+-- Deletes the rows of the series $1 of tenant $2 from $3 to $4 ms, and notes their hours; returns how
+-- many.
+WITH deleted AS (
+    DELETE FROM sample
+    WHERE series_id = ANY($1::bigint[]) AND ts >= from_unix_ms($3) AND ts < from_unix_ms($4::bigint + 1)
+    RETURNING ts
+),
+noted AS (
+    INSERT INTO hourly_change (tenant_id, hour)
+    SELECT DISTINCT $2::integer, floor(extract(epoch FROM ts) / 3600)::bigint FROM deleted
+)
+SELECT count(*) FROM deleted
+
+-- keep_deletion_aside --
+-- Appends deletion $1 again, set aside, if arrivals are set aside that came before it.
+INSERT INTO arrival (
+    id, tenant_id, kind, n_samples, first_series, last_series, first_ms, last_ms, is_aside, payload
+)
+SELECT
+    $1::bigint, $2::integer, 3, 0, $3::bigint, $4::bigint, $5::bigint, $6::bigint, true, $7::bytea
+WHERE EXISTS (
+    SELECT FROM arrival AS o WHERE o.is_aside AND o.kind < 3 AND o.tenant_id = $2 AND o.id < $1
+)
+
+-- rows_exist --
+-- Which of the series $1 have a row.
+SELECT coalesce(array_agg(w.id ORDER BY w.id), '{}')
+FROM unnest($1::bigint[]) AS w (id)
+WHERE EXISTS (SELECT FROM sample AS p WHERE p.series_id = w.id OFFSET 0)
+
+-- lock_drains --
+-- Waits for a drain that is running, and blocks others until the end of the transaction.
+LOCK TABLE drain_order IN SHARE UPDATE EXCLUSIVE MODE
+
+-- forget_row_extents --
+-- Forgets the bounds of rows, which nobody reads any more.
+DELETE FROM row_extent
+
+-- has_older_aside --
+-- Whether samples of tenant $1 that arrived before arrival $2 are set aside.
+SELECT EXISTS (
+    SELECT FROM arrival WHERE is_aside AND kind < 3 AND tenant_id = $1::integer AND id < $2::bigint
+)

@@ -10,7 +10,7 @@ from sql.samples.storage_options import DEFAULT_STORE, StoreKind
 
 _QUERIES: Final = {
     name: text
-    for group in ("database", "maintenance", "rows", "samples")
+    for group in ("database", "maintenance", "samples")
     for name, text in load_queries(group).items()
 }
 

@@ -32,7 +32,7 @@ from sql.samples.tables.step_limits import limit_step, limited_transaction
 
 _QUERIES: Final = {
     name: text
-    for group in ("database", "series", "samples", "maintenance", "rows")
+    for group in ("database", "series", "samples", "maintenance")
     for name, text in load_queries(group).items()
 }
 _ROWS_AT_ONCE: Final = 500_000

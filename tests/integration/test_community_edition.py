@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.rows]
 
 NOW_MS = time.time_ns() // 1_000_000
 """The policies of the database go by its own clock."""
-_NOTE_HOURS = load_queries("rows")["note_hours"]
+_NOTE_HOURS = load_queries("samples")["note_hours"]
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ async def test_sample_table_fits_the_edition(
 async def test_every_named_query_prepares(database_url: str, group: str) -> None:
     queries = dict(load_queries(group))
     async with connected(database_url) as connection:
-        if group == "rows":
+        if group == "samples":
             await connection.execute(queries.pop("create_staging"))
         if not await connection.fetchval("SELECT to_regproc('set_chunk_time_interval')"):
             for name in ("set_chunk_interval", "is_hypertable"):

@@ -49,7 +49,7 @@ from sql.samples.tables.sample_table import (
     unix_days,
 )
 
-_QUERIES: Final = load_queries("rows")
+_QUERIES: Final = load_queries("samples")
 _MAX_DAYS: Final = 64
 """A transaction locks each chunk and its index; the server's lock table is finite."""
 _ROWS_AT_ONCE: Final = 200_000

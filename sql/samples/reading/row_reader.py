@@ -21,7 +21,7 @@ from sql.samples.reading.read_explainer import explained_read, not_pushed
 from sql.samples.reading.reader import SampleAllowance, copy_out
 
 T = TypeVar("T")
-_QUERIES: Final = load_queries("rows")
+_QUERIES: Final = load_queries("samples")
 _ROWS_WORTH_A_THREAD: Final = 100_000
 """Decoding and sorting a million rows takes 100 ms, which would delay writes."""
 _IN_HEAD: Final = "the head has samples of the time range, so all samples are read"
