@@ -16,6 +16,7 @@ from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
 from promcompat.metrics.snapshot_service import SnapshotService
+from promcompat.otlp.reader import OtlpReader
 from promcompat.querying.native_query_service import NativeQueryService
 from promcompat.querying.query_service import QueryService
 from promcompat.remediation.service import RemediationService
@@ -57,6 +58,7 @@ class Services:
     definitions: DefinitionService
     corrections: CorrectionService
     snapshots: SnapshotService
+    otlp: OtlpReader
     rules: RuleService
     rule_groups: RuleGroups
     alerts: AlertService

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -20,41 +20,21 @@ from pydantic import (
     PositiveInt,
     SecretStr,
     field_validator,
+    model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
-from promcompat.core.durations import parse_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.patterns import compile_pattern
 from promcompat.core.secrets import public_url
+from promcompat.ingest_settings import IngestSettings
+from promcompat.setting_types import DurationMs, Names, split_list
 
 ENV_PREFIX = "PROMCOMPAT_"
 MEBIBYTE = 1 << 20
 DAY_MS = 86_400_000
 TENANT_HEADER = "X-Scope-OrgID"
 """Names the tenant of a request with the setting `tenancy=header`."""
-
-
-def to_milliseconds(value: object) -> object:
-    """The validator that makes a setting a duration."""
-    return parse_duration_ms(value) if isinstance(value, str) else value
-
-
-DurationMs = Annotated[int, BeforeValidator(to_milliseconds), Field(ge=0)]
-"""Written as `5m` or `500ms`, kept as int milliseconds."""
-
-
-def split_list(text: str) -> tuple[str, ...]:
-    """The parts of a comma-separated list."""
-    return tuple(part for piece in text.split(",") if (part := piece.strip()))
-
-
-Names = Annotated[
-    tuple[str, ...],
-    NoDecode,
-    BeforeValidator(lambda value: split_list(value) if isinstance(value, str) else value),
-]
-"""Written as `a,b`."""
 
 
 def split_listen_address(address: str) -> tuple[str, int]:
@@ -101,7 +81,7 @@ def default_data_dir() -> Path:
     return Path(base) / "promcompat"
 
 
-class Settings(BaseSettings):
+class Settings(IngestSettings):
     """The configuration of one process; immutable."""
 
     model_config = SettingsConfigDict(
@@ -455,6 +435,12 @@ class Settings(BaseSettings):
         except BadDataError as exc:
             raise ValueError(str(exc)) from exc
         return value
+
+    @model_validator(mode="after")
+    def _check_deltas(self) -> Self:
+        if self.otlp_delta == "cumulative" and self.workers > 1:
+            raise ValueError("otlp_delta=cumulative needs workers=1: sums are kept in one process")
+        return self
 
     @property
     def alertmanager_url_list(self) -> tuple[str, ...]:

@@ -10,7 +10,8 @@ from pydantic_core import PydanticUndefined
 
 from promcompat.core.durations import format_duration_ms
 from promcompat.core.secrets import HIDDEN, origin_of, public_url, url_secrets
-from promcompat.settings import ENV_PREFIX, Settings, to_milliseconds
+from promcompat.setting_types import to_milliseconds
+from promcompat.settings import ENV_PREFIX, Settings
 
 
 def env_name(field_name: str) -> str:

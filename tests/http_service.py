@@ -12,11 +12,12 @@ from aiohttp.web import AppRunner
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from promcompat.api.routes import build_application
-from promcompat.composition.options import engine_options, label_limits
+from promcompat.composition.options import engine_options, label_limits, otlp_options
 from promcompat.core.ports import Catalogue, Store
 from promcompat.http.context import ServiceState
 from promcompat.http.server import make_runner
 from promcompat.metrics.metric_service import MetricService
+from promcompat.otlp.reader import OtlpReader
 from promcompat.querying.query_service import QueryService
 from promcompat.services import Services
 from promcompat.settings import Settings
@@ -53,7 +54,9 @@ class NoRules:
         return {}
 
 
-def services_over(metrics: MetricService, queries: QueryService) -> Services:
+def services_over(
+    metrics: MetricService, queries: QueryService, otlp: OtlpReader | None = None
+) -> Services:
     """What the Prometheus API needs; the native API needs a database."""
     unused: Any = None
     return Services(
@@ -64,6 +67,7 @@ def services_over(metrics: MetricService, queries: QueryService) -> Services:
         definitions=unused,
         corrections=unused,
         snapshots=unused,
+        otlp=OtlpReader() if otlp is None else otlp,
         rules=NoRules(),
         rule_groups=unused,
         alerts=NoRules(),
@@ -127,7 +131,7 @@ async def running_service(
         )
         engine = Engine(store, engine_options(chosen))
         queries = QueryService(store, engine, now_ms=lambda: NOW_MS)
-        state.open(services_over(metrics, queries))
+        state.open(services_over(metrics, queries, OtlpReader(otlp_options(chosen))))
     app = build_application(chosen, state, telemetry)
     async with TestClient(ServiceServer(app)) as client:
         yield Service(client, store, listed, state, telemetry)

@@ -16,6 +16,7 @@ from promcompat.api import (
     target_handlers,
 )
 from promcompat.api.middleware import CORS_ORIGIN, add_common_headers, answer_errors, observe
+from promcompat.api.otlp_handler import handle_export
 from promcompat.api.write_handler import handle_write
 from promcompat.core.patterns import compile_pattern
 from promcompat.http.bodies import BODIES, BodyLimits, RequestBodies, hold_bodies
@@ -87,6 +88,10 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     # Where Mimir, Cortex and Grafana's recording rules write.
     (f"{API}/push", _POST, handle_write),
     ("/api/prom/push", _POST, handle_write),
+    (f"{API}/otlp/v1/metrics", _POST, handle_export),
+    # Where Mimir and the Collector have it; exporters append the path to a base address.
+    ("/otlp/v1/metrics", _POST, handle_export),
+    ("/v1/metrics", _POST, handle_export),
     ("/-/healthy", _GET_HEAD, operation_handlers.handle_healthy),
     ("/-/ready", _GET_HEAD, operation_handlers.handle_ready),
     ("/-/reload", ("*",), operation_handlers.handle_lifecycle),

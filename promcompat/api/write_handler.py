@@ -25,6 +25,7 @@ from promcompat.core.model import WriteBatch
 from promcompat.core.series_table import KnownSeries
 from promcompat.http.bodies import BODIES, held_by
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
+from promcompat.ingest_telemetry import RemoteWriteMetrics
 from promcompat.remote_write.decoder import (
     PIECE_BYTES,
     DecodedWrite,
@@ -39,7 +40,6 @@ from promcompat.remote_write.negotiation import (
 from promcompat.remote_write.outcome import WriteOutcome
 from promcompat.remote_write.request_v2 import SymbolPieces
 from promcompat.remote_write.snappy_block import checked_length, unpack
-from promcompat.telemetry import RemoteWriteMetrics
 
 _LOGGER = logging.getLogger(__name__)
 _ATTEMPTS = 3

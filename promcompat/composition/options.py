@@ -5,6 +5,8 @@ from promcompat.core.label_limits import LabelLimits
 from promcompat.database import (
     is_own_database,
 )
+from promcompat.otlp.names import TranslationStrategy
+from promcompat.otlp.resources import OtlpOptions
 from promcompat.remediation.actions import ActionPolicy
 from promcompat.remediation.temporal import TemporalOptions
 from promcompat.settings import Settings
@@ -68,6 +70,22 @@ def drain_options(settings: Settings) -> DrainOptions:
     backlog = backlog_limits(settings)
     most = min(settings.head_bytes, backlog.max_bytes, backlog.max_tenant_bytes)
     return DrainOptions(start_bytes=most // 2)
+
+
+def otlp_options(settings: Settings) -> OtlpOptions:
+    """How OTLP is translated."""
+    promotes_all = settings.otlp_promote_all_resource_attributes
+    promoted = settings.otlp_promote_resource_attributes
+    ignored = settings.otlp_ignore_resource_attributes
+    return OtlpOptions(
+        strategy=TranslationStrategy(settings.otlp_translation_strategy),
+        promoted=frozenset(ignored if promotes_all else promoted),
+        promotes_all=promotes_all,
+        keeps_identifying=settings.otlp_keep_identifying_resource_attributes,
+        promotes_scope=settings.otlp_promote_scope_metadata,
+        target_info_interval_ms=max(1, settings.query_lookback_delta // 2),
+        sums_deltas=settings.otlp_delta == "cumulative",
+    )
 
 
 def label_limits(settings: Settings) -> LabelLimits:

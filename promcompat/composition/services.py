@@ -14,7 +14,7 @@ from promcompat.alerting.rules import RuleService
 from promcompat.alerting.senders import HttpSender, build_alertmanagers, build_webhooks
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts
-from promcompat.composition.options import engine_options, label_limits, rule_limits
+from promcompat.composition.options import engine_options, label_limits, otlp_options, rule_limits
 from promcompat.composition.remediation import build_launcher, build_remediation_check
 from promcompat.composition.storage import Storage, build_storage, connect_storage, open_alert_pool
 from promcompat.core.remediation import RemediationCheck
@@ -29,6 +29,7 @@ from promcompat.metrics.maintenance_service import MaintenanceService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
 from promcompat.metrics.snapshot_service import SnapshotService
+from promcompat.otlp.reader import OtlpReader
 from promcompat.querying.native_query_service import NativeQueryService
 from promcompat.querying.query_service import QueryService
 from promcompat.querying.result_cache import RangeResultCache
@@ -159,6 +160,7 @@ class _ServiceBuilder:
             ),
             definitions=self._definitions(),
             corrections=CorrectionService(storage.metrics.corrections, storage.definitions),
+            otlp=OtlpReader(otlp_options(self.settings)),
             snapshots=SnapshotService(
                 self.settings.data_dir.expanduser() / "snapshots",
                 partial(dump_snapshot, database_url(self.settings)),

@@ -35,6 +35,20 @@ def check_field_count(message: bytes, max_fields: int, what: str) -> None:
         pass
 
 
+def read_fields(message: bytes) -> Iterator[tuple[int, int, int, int]]:
+    """Number, start, start of the content, and end of each field.
+
+    The content of a field that is not delimited by a length starts after its tag.
+    """
+    start = 0
+    for end in _field_ends(message):
+        tag, first = _varint(message, start)
+        if tag & 7 == _DELIMITED:
+            _, first = _varint(message, first)
+        yield tag >> 3, start, first, end
+        start = end
+
+
 def _counted_ends(message: bytes, max_fields: int, what: str) -> Iterator[int]:
     for number, end in enumerate(_field_ends(message), start=1):
         if number > max_fields:

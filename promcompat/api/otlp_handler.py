@@ -1,0 +1,140 @@
+"""`POST /api/v1/otlp/v1/metrics`: metrics of OpenTelemetry SDKs and collectors, by OTLP/HTTP.
+
+Exporters send again after 429, 502, 503 and 504 only, and drop everything after other errors. So
+what could not be stored of a request is reported with 200, as a partial success, and a database
+that does not answer with 503.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Final
+
+from aiohttp import hdrs, web
+
+from promcompat.api.envelope import error_headers, error_status
+from promcompat.core.errors import (
+    OverloadedError,
+    PayloadTooLargeError,
+    PromcompatError,
+    RequestTimeoutError,
+    StaleKnowledgeError,
+    UnsupportedMediaTypeError,
+    WriteRejectedError,
+)
+from promcompat.http.bodies import BODIES, held_by, media_type
+from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
+from promcompat.otlp.batches import PointBatch, count_rejected, make_batch
+from promcompat.otlp.requests import split_request
+from promcompat.otlp.responses import failure_body, success_body
+from promcompat.otlp.translation import Samples
+
+_LOGGER = logging.getLogger(__name__)
+_JSON, _PROTOBUF = "application/json", "application/x-protobuf"
+_ATTEMPTS: Final = 3
+_JSON_SHARE: Final = 4
+"""A parsed document takes so many times the memory of a protobuf message."""
+
+
+async def handle_export(request: web.Request) -> web.Response:
+    """Store the data points of a request; answers have the encoding of the request."""
+    tenant, is_json = tenant_of(request), media_type(request) == _JSON
+    content_type = _JSON if is_json else _PROTOBUF
+    try:
+        rejected = await _export(request, tenant, is_json=is_json)
+    except PromcompatError as exc:
+        return _failure(request, exc, tenant, is_json=is_json)
+    if rejected:
+        fields = {"tenant": tenant, "points": rejected.total(), "first": next(iter(rejected))}
+        _LOGGER.warning("OTLP data points rejected", extra=fields)
+    body = success_body(rejected, is_json=is_json)
+    return web.Response(body=body, content_type=content_type)
+
+
+def _failure(
+    request: web.Request, error: PromcompatError, tenant: str, *, is_json: bool
+) -> web.Response:
+    if isinstance(error, RequestTimeoutError):
+        # Exporters drop what gets 408, and must not because of a slow network.
+        error = OverloadedError(f"{error}; send the request again")
+    status = error_status(error)
+    request.app[TELEMETRY].otlp.requests_rejected.labels(str(status)).inc()
+    fields = {"tenant": tenant, "status": status, "reason": str(error)}
+    _LOGGER.warning("OTLP request rejected", extra=fields)
+    return web.Response(
+        status=status,
+        body=failure_body(status, str(error), is_json=is_json),
+        content_type=_JSON if is_json else _PROTOBUF,
+        headers=error_headers(error),
+    )
+
+
+async def _export(request: web.Request, tenant: str, *, is_json: bool) -> Counter[str]:
+    """Store the request piece by piece; how many data points are rejected, by reason."""
+    body = await _read(request, is_json=is_json)
+    pieces = iter((body,)) if is_json else split_request(body)
+    rejected: Counter[str] = Counter()
+    n_bytes = len(body)
+    while (piece := await request.app[BODIES].work(n_bytes, _next, pieces)) is not None:
+        rejected += await _store(request, tenant, piece, is_json=is_json)
+    return rejected
+
+
+def _next(pieces: Iterator[bytes]) -> bytes | None:
+    return next(pieces, None)
+
+
+async def _read(request: web.Request, *, is_json: bool) -> bytes:
+    """The body, decompressed. Raises UnsupportedMediaTypeError and PayloadTooLargeError."""
+    if not is_json and media_type(request) != _PROTOBUF:
+        raise UnsupportedMediaTypeError(
+            f"unsupported content type: {media_type(request)[:200]}, supported: "
+            f"[{_JSON}, {_PROTOBUF}]"
+        )
+    settings, bodies = request.app[SETTINGS], request.app[BODIES]
+    max_bytes = settings.write_max_decoded_bytes // (_JSON_SHARE if is_json else 1)
+    encoding = request.headers.get(hdrs.CONTENT_ENCODING, "").lower()
+    if encoding == "gzip":
+        return await bodies.read_unpacked(request, settings.write_max_body_bytes, max_bytes)
+    if encoding not in ("", "identity"):
+        raise UnsupportedMediaTypeError(
+            f'unsupported compression: {encoding[:200]}. Only "gzip" or no compression supported'
+        )
+    body = await bodies.read(request, settings.write_max_body_bytes)
+    if len(body) > max_bytes:
+        raise PayloadTooLargeError(f"the request body is larger than {max_bytes} bytes")
+    return body
+
+
+async def _store(
+    request: web.Request, tenant: str, message: bytes, *, is_json: bool
+) -> Counter[str]:
+    services, bodies = services_of(request), request.app[BODIES]
+    held_by(request).take(len(message))
+    samples = await bodies.work(len(message), services.otlp.read, message, tenant, is_json=is_json)
+    metrics = request.app[TELEMETRY].otlp
+    metrics.points_received.inc(samples.n_points + samples.rejected.total())
+    for attempt in range(1, _ATTEMPTS + 1):
+        known, limits = services.metrics.known_series(tenant), services.metrics.label_limits
+        made = await bodies.work(len(message), make_batch, samples, known, limits)
+        if attempt == _ATTEMPTS:
+            break
+        with suppress(StaleKnowledgeError):
+            return await _write(request, tenant, samples, made)
+    return await _write(request, tenant, samples, made)
+
+
+async def _write(
+    request: web.Request, tenant: str, samples: Samples, made: PointBatch
+) -> Counter[str]:
+    """Store a batch; how many data points are rejected, by reason."""
+    refused_rows: dict[int, str] = {}
+    if len(made.batch) or made.batch.metadata:
+        try:
+            await services_of(request).metrics.write(tenant, made.batch)
+        except WriteRejectedError as exc:
+            refused_rows = {**dict.fromkeys(exc.rows, str(exc)), **exc.refused}
+    rejected = samples.rejected + count_rejected(made.refused, made, refused_rows)
+    request.app[TELEMETRY].otlp.points_rejected.inc(rejected.total())
+    return rejected

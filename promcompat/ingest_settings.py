@@ -1,0 +1,56 @@
+"""The settings of protocols other than remote write."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from promcompat.setting_types import Names
+
+
+class IngestSettings(BaseSettings):
+    """How OTLP is translated; the names and defaults are those of Prometheus' section `otlp`."""
+
+    otlp_translation_strategy: Literal[
+        "UnderscoreEscapingWithSuffixes",
+        "UnderscoreEscapingWithoutSuffixes",
+        "NoUTF8EscapingWithSuffixes",
+        "NoTranslation",
+    ] = Field(
+        "UnderscoreEscapingWithSuffixes",
+        description="How names of OpenTelemetry become names of Prometheus, by the words of "
+        "Prometheus' otlp.translation_strategy: whether characters such as dots become "
+        "underscores, and whether names get their unit and _total.",
+    )
+    otlp_promote_resource_attributes: Names = Field(
+        (),
+        description="Resource attributes that become labels of every series, comma-separated "
+        "(Prometheus: otlp.promote_resource_attributes).",
+    )
+    otlp_promote_all_resource_attributes: bool = Field(
+        False,
+        description="Make labels of all resource attributes (Prometheus: "
+        "otlp.promote_all_resource_attributes).",
+    )
+    otlp_ignore_resource_attributes: Names = Field(
+        (),
+        description="Resource attributes that do not become labels although all others do "
+        "(Prometheus: otlp.ignore_resource_attributes).",
+    )
+    otlp_keep_identifying_resource_attributes: bool = Field(
+        False,
+        description="Keep service.name, service.namespace and service.instance.id as labels of "
+        "target_info, beside job and instance (Prometheus: "
+        "otlp.keep_identifying_resource_attributes).",
+    )
+    otlp_promote_scope_metadata: bool = Field(
+        False,
+        description="Make labels of the name, version, schema URL and attributes of scopes "
+        "(Prometheus: otlp.promote_scope_metadata).",
+    )
+    otlp_delta: Literal["refuse", "cumulative"] = Field(
+        "refuse",
+        description="What happens to sums and histograms of deltas. cumulative: they are added up "
+        "in memory, which needs one worker and one replica; a restart begins at zero, as a counter "
+        "does. refuse: they are reported as rejected.",
+    )

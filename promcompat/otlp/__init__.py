@@ -1,0 +1,1 @@
+"""OTLP metrics: an export request in, a columnar WriteBatch out, translated as Prometheus does."""

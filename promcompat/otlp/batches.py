@@ -1,0 +1,77 @@
+"""Translated samples as a batch for the store."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from promcompat.core.label_limits import LabelLimits
+from promcompat.core.model import (
+    STALE_NAN_BITS,
+    UNKNOWN_SERIES,
+    IntArray,
+    MetricMetadata,
+    WriteBatch,
+)
+from promcompat.core.series_table import KnownSeries
+from promcompat.otlp.translation import Samples
+from promcompat.remote_write.new_series import NewSeries
+
+
+@dataclass(frozen=True, slots=True)
+class PointBatch:
+    """A batch; row i belongs to the data point `points[i]`, or (-1) to none.
+
+    `refused` has the data points of which a series cannot be stored, with the reason.
+    """
+
+    batch: WriteBatch
+    points: IntArray
+    refused: dict[int, str]
+
+
+def make_batch(samples: Samples, known: KnownSeries, limits: LabelLimits) -> PointBatch:
+    """The rows whose series can be stored. Series that are known are not decoded."""
+    new = NewSeries(limits)
+    ids = known.find(samples.keys) if samples.keys else np.empty(0, np.int64)
+    unknown = np.flatnonzero(ids == UNKNOWN_SERIES)
+    unknown_keys = [samples.keys[row] for row in unknown.tolist()]
+    is_kept = np.ones(len(ids), np.bool_)
+    if unknown_keys:
+        is_kept[unknown] = new.accept(unknown_keys)
+    values = np.array(samples.values, np.float64)
+    values.view(np.uint64)[samples.stale_rows] = STALE_NAN_BITS
+    points = np.array(samples.points, np.int64)
+    batch = WriteBatch(
+        ids[is_kept],
+        np.array(samples.timestamps, np.int64)[is_kept],
+        values[is_kept],
+        [samples.keys[row] for row in unknown[is_kept[unknown]].tolist()],
+        new.labels,
+        tuple(_within_limits(samples.metadata.values(), limits.max_metadata_bytes)),
+        known_version=known.version,
+        identities=new.identities,
+    )
+    reasons = new.invalid | new.refused
+    dropped = np.flatnonzero(~is_kept).tolist()
+    refused = {samples.points[row]: reasons[samples.keys[row]] for row in dropped}
+    return PointBatch(batch, points[is_kept], refused)
+
+
+def _within_limits(metadata: Iterable[MetricMetadata], max_bytes: int) -> Iterable[MetricMetadata]:
+    for entry in metadata:
+        if max(len(entry.family.encode()), len(entry.unit.encode())) <= max_bytes:
+            shortened = entry.help.encode()[:max_bytes].decode(errors="ignore")
+            yield MetricMetadata(entry.family, entry.type, shortened, entry.unit)
+
+
+def count_rejected(
+    refused_points: dict[int, str], made: PointBatch, refused_rows: dict[int, str]
+) -> Counter[str]:
+    """How many data points are not stored completely, by reason; `refused_rows` of the batch."""
+    reasons = dict(refused_points)
+    for row, reason in refused_rows.items():
+        reasons.setdefault(int(made.points[row]), reason)
+    reasons.pop(-1, None)
+    return Counter(reasons.values())

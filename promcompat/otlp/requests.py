@@ -1,0 +1,114 @@
+"""Export requests as they arrive, protobuf or JSON, in pieces that are stored one after another.
+
+The protobuf library decodes a message in one call, during which nothing else runs, and needs up to
+a hundred times its size. So a large request is split first, down to its data points.
+"""
+
+import base64
+from collections.abc import Iterator
+from typing import Any, Final
+
+import orjson
+from google.protobuf.json_format import ParseDict, ParseError
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+
+from promcompat.core.errors import BadDataError
+from promcompat.remote_write.wire_fields import read_fields
+
+PIECE_BYTES: Final = 1 << 20
+_Fields = frozenset[int]
+_PATH: Final = tuple(map(frozenset, ((1,), (2,), (2,), (5, 7, 9, 10, 11), (1,))))
+"""The fields that lead from a request to its data points: those of the resources, scopes, metrics,
+kinds of metrics, and points."""
+_MAX_DEPTH: Final = 60
+_IDS: Final = frozenset(("traceId", "spanId"))
+
+
+def split_request(body: bytes) -> Iterator[bytes]:
+    """A request as several of about a megabyte, each with the resource and scope of its points.
+
+    Raises BadDataError for a malformed one, and for a data point of more than a megabyte.
+    """
+    if len(body) <= PIECE_BYTES:
+        yield body
+    else:
+        yield from _split(body, _PATH)
+
+
+def _split(message: bytes, path: tuple[_Fields, ...]) -> Iterator[bytes]:
+    """Messages that share out the parts of a message, which are the fields that the path names.
+
+    Every message has all other fields. A part that is too large is split by the rest of the path.
+    """
+    if not path:
+        raise BadDataError(f"a data point takes more than {PIECE_BYTES} bytes")
+    parts, *rest = path
+    fields = list(read_fields(message))
+    head = b"".join(message[start:end] for number, start, _, end in fields if number not in parts)
+    held: list[bytes] = []
+    n_bytes = 0
+    for number, start, first, end in fields:
+        if number not in parts:
+            continue
+        if end - start > PIECE_BYTES:
+            for piece in _split(message[first:end], tuple(rest)):
+                yield head + _varint(number << 3 | 2) + _varint(len(piece)) + piece
+            continue
+        held.append(message[start:end])
+        n_bytes += end - start
+        if n_bytes >= PIECE_BYTES:
+            yield head + b"".join(held)
+            held, n_bytes = [], 0
+    if held:
+        yield head + b"".join(held)
+
+
+def _varint(length: int) -> bytes:
+    out = bytearray()
+    while length > 0x7F:
+        out.append(length & 0x7F | 0x80)
+        length >>= 7
+    out.append(length)
+    return bytes(out)
+
+
+def parse_protobuf(message: bytes) -> ExportMetricsServiceRequest:
+    """Raises BadDataError if the message is malformed."""
+    try:
+        return ExportMetricsServiceRequest.FromString(message)
+    except DecodeError as exc:
+        raise BadDataError("cannot decode the ExportMetricsServiceRequest") from exc
+
+
+def parse_json(body: bytes) -> ExportMetricsServiceRequest:
+    """Raises BadDataError if the document is no request. Ids are hexadecimal in OTLP's JSON."""
+    try:
+        document = orjson.loads(body or b"{}")
+    except orjson.JSONDecodeError as exc:
+        raise BadDataError(f"the body is not JSON: {exc}") from exc
+    if not isinstance(document, dict):
+        raise BadDataError("the body is not a JSON object")
+    try:
+        _ids_to_base64(document, 0)
+        return ParseDict(document, ExportMetricsServiceRequest(), ignore_unknown_fields=True)
+    except (ParseError, ValueError) as exc:
+        text = str(exc)[:300]
+        raise BadDataError(f"the body is not an ExportMetricsServiceRequest: {text}") from exc
+
+
+def _ids_to_base64(node: Any, depth: int) -> None:
+    """Change trace and span ids to what protobuf's JSON has for bytes."""
+    if depth > _MAX_DEPTH:
+        raise ValueError(f"it is nested more than {_MAX_DEPTH} levels deep")
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name in _IDS and isinstance(value, str):
+                node[name] = base64.b64encode(bytes.fromhex(value)).decode()
+            else:
+                _ids_to_base64(value, depth + 1)
+    elif isinstance(node, list):
+        for item in node:
+            _ids_to_base64(item, depth + 1)

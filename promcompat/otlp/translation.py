@@ -1,0 +1,301 @@
+"""Data points of an export request as samples of series, by the rules of Prometheus 3.5."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    AggregationTemporality,
+    DataPointFlags,
+    Exemplar,
+    HistogramDataPoint,
+    Metric,
+    NumberDataPoint,
+    ResourceMetrics,
+    SummaryDataPoint,
+)
+
+from promcompat.core.exemplars import MAX_EXEMPLAR_CHARACTERS
+from promcompat.core.model import MetricMetadata
+from promcompat.core.strconv import format_decimal
+from promcompat.otlp.attribute_text import sorted_pairs
+from promcompat.otlp.deltas import DeltaTotals
+from promcompat.otlp.names import MetricKind, metric_name, unit_words
+from promcompat.otlp.point_keys import PointKeys
+from promcompat.otlp.resources import (
+    TARGET_INFO,
+    OtlpOptions,
+    SeriesLabels,
+    series_labels,
+    target_info_labels,
+)
+
+_NS_PER_MS: Final = 1_000_000
+_LARGEST_NS: Final = (1 << 63) - 1
+_MAX_TARGET_INFO: Final = 1_000
+"""Samples of `target_info` that one resource of a request may make."""
+_NO_VALUE: Final = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
+_NO_HISTOGRAMS: Final = "exponential histograms are not supported by this server yet"
+_bound_text = lru_cache(4_096)(format_decimal)
+
+
+@dataclass(frozen=True, slots=True)
+class PointExemplar:
+    """An exemplar of the series with a key."""
+
+    key: bytes
+    labels: Sequence[tuple[str, str]]
+    value: float
+    timestamp_ms: int
+
+
+@dataclass(slots=True)
+class Samples:
+    """What a request becomes: rows of a batch, and what was not translated.
+
+    Row i is a sample of the series with key `keys[i]`, a stale marker where `is_stale[i]`, and
+    belongs to the data point with the number `points[i]` (-1: to none). `rejected` counts data
+    points by the reason for which they were not translated.
+    """
+
+    keys: list[bytes] = field(default_factory=list)
+    timestamps: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+    stale_rows: list[int] = field(default_factory=list)
+    points: list[int] = field(default_factory=list)
+    exemplars: list[PointExemplar] = field(default_factory=list)
+    metadata: dict[str, MetricMetadata] = field(default_factory=dict)
+    rejected: Counter[str] = field(default_factory=Counter)
+    n_points: int = 0
+
+    def add(self, key: bytes, timestamp_ms: int, value: float, *, is_stale: bool = False) -> None:
+        """Add a row of the data point at hand."""
+        if is_stale:
+            self.stale_rows.append(len(self.keys))
+        self.keys.append(key)
+        self.timestamps.append(timestamp_ms)
+        self.values.append(value)
+        self.points.append(self.n_points)
+
+    def add_to_no_point(self, key: bytes, timestamp_ms: int, value: float) -> None:
+        """Add a row that no data point stands for."""
+        self.add(key, timestamp_ms, value)
+        self.points[-1] = -1
+
+
+def translate(
+    request: ExportMetricsServiceRequest, options: OtlpOptions, totals: DeltaTotals, tenant: str
+) -> Samples:
+    """The samples of a request; what cannot be translated is counted, the rest is not affected."""
+    samples = Samples()
+    for resource in request.resource_metrics:
+        _Resource(resource, options, totals, tenant, samples).translate()
+    return samples
+
+
+@dataclass(slots=True)
+class _Resource:
+    """Translates the metrics of a resource."""
+
+    wire: ResourceMetrics
+    options: OtlpOptions
+    totals: DeltaTotals
+    tenant: str
+    samples: Samples
+    earliest_ms: int = _LARGEST_NS
+    latest_ms: int = -1
+
+    def translate(self) -> None:
+        """Add everything to the samples."""
+        of_resource = series_labels(self.wire.resource, self.options)
+        for group in self.wire.scope_metrics:
+            labels = of_resource
+            if self.options.promotes_scope:
+                labels = of_resource.within(group.scope, group.schema_url)
+            for metric in group.metrics:
+                self._translate_metric(metric, labels)
+        if self.latest_ms >= 0:
+            self._add_target_info()
+
+    def _translate_metric(self, metric: Metric, labels: SeriesLabels) -> None:
+        kind = metric.WhichOneof("data")
+        if kind is None:
+            self.samples.rejected[f'metric "{metric.name}" has no data'] += 1
+            return
+        n_points = len(getattr(metric, kind).data_points)
+        name = self._name_of(metric)
+        if not name:
+            reason = f'normalization for metric "{metric.name}" resulted in empty name'
+            self.samples.rejected[reason] += n_points
+        elif kind == "exponential_histogram":
+            self.samples.rejected[_NO_HISTOGRAMS] += n_points
+        elif not self._has_valid_temporality(metric, kind):
+            reason = f'invalid temporality and type combination for metric "{metric.name}"'
+            self.samples.rejected[reason] += n_points
+        else:
+            self._note_metadata(metric, name, kind)
+            self._translate_points(metric, name, kind, labels)
+
+    def _name_of(self, metric: Metric) -> str:
+        kind = MetricKind.OTHER
+        if metric.HasField("gauge"):
+            kind = MetricKind.GAUGE
+        elif metric.HasField("sum") and metric.sum.is_monotonic:
+            kind = MetricKind.MONOTONIC_COUNTER
+        return metric_name(metric.name, metric.unit, kind, self.options.strategy)
+
+    def _has_valid_temporality(self, metric: Metric, kind: str) -> bool:
+        if kind not in ("sum", "histogram"):
+            return True
+        temporality = getattr(metric, kind).aggregation_temporality
+        if temporality == AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA:
+            return self.options.sums_deltas
+        return bool(temporality == AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE)
+
+    def _note_metadata(self, metric: Metric, name: str, kind: str) -> None:
+        if kind == "sum":
+            kind = "counter" if metric.sum.is_monotonic else "gauge"
+        self.samples.metadata[name] = MetricMetadata(
+            name, kind, metric.description, unit_words(metric.unit).text
+        )
+
+    def _translate_points(self, metric: Metric, name: str, kind: str, labels: SeriesLabels) -> None:
+        is_delta = kind in ("sum", "histogram") and (
+            getattr(metric, kind).aggregation_temporality
+            == AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+        )
+        for point in getattr(metric, kind).data_points:
+            time_ms = min(point.time_unix_nano, _LARGEST_NS) // _NS_PER_MS
+            self.earliest_ms = min(self.earliest_ms, time_ms)
+            self.latest_ms = max(self.latest_ms, time_ms)
+            own = labels.of_point(point.attributes)
+            if kind == "histogram":
+                self._add_histogram(point, name, own, time_ms, is_delta=is_delta)
+            elif kind == "summary":
+                self._add_summary(point, name, own, time_ms)
+            else:
+                self._add_number(point, kind, name, own, time_ms, is_delta=is_delta)
+            self.samples.n_points += 1
+
+    def _add_number(
+        self,
+        point: NumberDataPoint,
+        kind: str,
+        name: str,
+        labels: dict[str, str],
+        time_ms: int,
+        *,
+        is_delta: bool,
+    ) -> None:
+        value = float(point.as_int) if point.HasField("as_int") else point.as_double
+        is_stale = bool(point.flags & _NO_VALUE)
+        key = PointKeys(labels).key(name)
+        if is_delta and not is_stale:
+            totals = self._totals(key, point.time_unix_nano, (value,))
+            if totals is None:
+                return
+            (value,) = totals
+        self.samples.add(key, time_ms, value, is_stale=is_stale)
+        if kind == "sum":
+            self._add_exemplars(point.exemplars, (), (key,))
+
+    def _totals(
+        self, key: bytes, time_ns: int, deltas: Sequence[float]
+    ) -> tuple[float, ...] | None:
+        found = self.totals.add(self.tenant, key, time_ns, deltas)
+        if isinstance(found, str):
+            self.samples.rejected[found] += 1
+            return None
+        return found
+
+    def _add_histogram(
+        self,
+        point: HistogramDataPoint,
+        name: str,
+        labels: dict[str, str],
+        time_ms: int,
+        *,
+        is_delta: bool,
+    ) -> None:
+        # Counts without a bound of their own only count for +Inf, which `count` says.
+        n_bounds = min(len(point.explicit_bounds), len(point.bucket_counts))
+        bounds = list(point.explicit_bounds[:n_bounds])
+        numbers = [point.sum, float(point.count), *map(float, point.bucket_counts[:n_bounds])]
+        is_stale = bool(point.flags & _NO_VALUE)
+        keys = PointKeys(labels, "le")
+        if is_delta and not is_stale:
+            totals = self._totals(keys.key(name), point.time_unix_nano, numbers)
+            if totals is None:
+                return
+            numbers = list(totals)
+        total, count, *counts = numbers
+        if point.HasField("sum"):
+            self.samples.add(keys.key(f"{name}_sum"), time_ms, total, is_stale=is_stale)
+        self.samples.add(keys.key(f"{name}_count"), time_ms, count, is_stale=is_stale)
+        bucket_keys, cumulative = [], 0.0
+        for bound, in_bucket in zip(bounds, counts, strict=True):
+            cumulative += in_bucket
+            bucket_keys.append(keys.key(f"{name}_bucket", _bound_text(bound)))
+            self.samples.add(bucket_keys[-1], time_ms, cumulative, is_stale=is_stale)
+        bucket_keys.append(keys.key(f"{name}_bucket", "+Inf"))
+        self.samples.add(bucket_keys[-1], time_ms, count, is_stale=is_stale)
+        self._add_exemplars(point.exemplars, bounds, bucket_keys)
+
+    def _add_summary(
+        self, point: SummaryDataPoint, name: str, labels: dict[str, str], time_ms: int
+    ) -> None:
+        is_stale = bool(point.flags & _NO_VALUE)
+        keys = PointKeys(labels, "quantile")
+        self.samples.add(keys.key(f"{name}_sum"), time_ms, point.sum, is_stale=is_stale)
+        count = float(point.count)
+        self.samples.add(keys.key(f"{name}_count"), time_ms, count, is_stale=is_stale)
+        for part in point.quantile_values:
+            key = keys.key(name, _bound_text(part.quantile))
+            self.samples.add(key, time_ms, part.value, is_stale=is_stale)
+
+    def _add_exemplars(
+        self, exemplars: Iterable[Exemplar], bounds: Sequence[float], keys: Sequence[bytes]
+    ) -> None:
+        """Each exemplar belongs to the first bucket that its value fits in."""
+        for exemplar in exemplars:
+            if exemplar.WhichOneof("value") is None:
+                continue
+            value = float(exemplar.as_int) if exemplar.HasField("as_int") else exemplar.as_double
+            bucket = next((n for n, bound in enumerate(bounds) if value <= bound), len(bounds))
+            time_ms = min(exemplar.time_unix_nano, _LARGEST_NS) // _NS_PER_MS
+            found = PointExemplar(keys[bucket], _exemplar_labels(exemplar), value, time_ms)
+            self.samples.exemplars.append(found)
+
+    def _add_target_info(self) -> None:
+        labels = target_info_labels(self.wire.resource, self.options)
+        if labels is None:
+            return
+        key = PointKeys(labels).key(TARGET_INFO)
+        interval_ms = self.options.target_info_interval_ms
+        first_ms = max(self.earliest_ms, self.latest_ms - _MAX_TARGET_INFO * interval_ms)
+        for time_ms in range(first_ms, self.latest_ms, interval_ms):
+            self.samples.add_to_no_point(key, time_ms, 1.0)
+        self.samples.add_to_no_point(key, self.latest_ms, 1.0)
+        self.samples.metadata[TARGET_INFO] = MetricMetadata(
+            TARGET_INFO, "gauge", "Target metadata", ""
+        )
+
+
+def _exemplar_labels(exemplar: Exemplar) -> list[tuple[str, str]]:
+    """Trace and span, and the filtered attributes unless all together would be too long."""
+    labels = []
+    if any(exemplar.trace_id):
+        labels.append(("trace_id", exemplar.trace_id.hex()))
+    if any(exemplar.span_id):
+        labels.append(("span_id", exemplar.span_id.hex()))
+    attributes = sorted_pairs(exemplar.filtered_attributes)
+    if sum(map(len, (text for pair in labels + attributes for text in pair))) > (
+        MAX_EXEMPLAR_CHARACTERS
+    ):
+        return labels
+    return labels + attributes

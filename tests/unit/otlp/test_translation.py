@@ -1,0 +1,240 @@
+"""Data points become the samples that Prometheus makes of them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, Metric, ScopeMetrics
+
+from promcompat.otlp.attribute_text import text_of
+from promcompat.otlp.deltas import DeltaTotals
+from promcompat.otlp.names import TranslationStrategy
+from promcompat.otlp.point_keys import PointKeys
+from promcompat.otlp.resources import OtlpOptions
+from promcompat.otlp.translation import Samples, translate
+from promcompat.remote_write.series_key import decode_series_key
+from tests.factories import encode_labels
+from tests.otlp_payloads import attributes, value
+
+TIME_MS = 1_700_000_000_000
+RESOURCE = {"service.name": "shop", "service.namespace": "demo", "service.instance.id": "a"}
+DEFAULT = OtlpOptions()
+Row = tuple[dict[str, str], int, float]
+
+
+def rows_of(
+    fill: Callable[[ScopeMetrics], object],
+    options: OtlpOptions = DEFAULT,
+    resource: dict[str, Any] | None = None,
+) -> tuple[list[Row], Samples]:
+    """The rows of what `fill` puts into a scope; those of `target_info` are left out."""
+    request = ExportMetricsServiceRequest()
+    wire = request.resource_metrics.add()
+    wire.resource.attributes.extend(attributes(RESOURCE if resource is None else resource))
+    fill(wire.scope_metrics.add(schema_url="https://schema"))
+    samples = translate(request, options, DeltaTotals(), "default")
+    labels = [decode_series_key(key).as_dict() for key in samples.keys]
+    rows = list(zip(labels, samples.timestamps, samples.values, strict=True))
+    return [row for row in rows if row[0]["__name__"] != "target_info"], samples
+
+
+def labels_of_gauge(
+    raw: dict[str, Any],
+    options: OtlpOptions = DEFAULT,
+    resource: dict[str, Any] | None = None,
+) -> dict[str, str]:
+    """The labels of a gauge with attributes."""
+
+    def fill(scope: ScopeMetrics) -> None:
+        scope.scope.name, scope.scope.version = "lib", "v1"
+        scope.scope.attributes.extend(attributes({"s.attr": 7}))
+        metric = scope.metrics.add(name="g")
+        metric.gauge.data_points.add(time_unix_nano=TIME_MS * 1_000_000, attributes=attributes(raw))
+
+    ((labels, _, _),), _ = rows_of(fill, options, resource)
+    return {name: text for name, text in labels.items() if name != "__name__"}
+
+
+def test_resources_give_job_and_instance() -> None:
+    assert labels_of_gauge({}) == {"job": "demo/shop", "instance": "a"}
+    assert labels_of_gauge({"job": "x"}, resource={"service.name": "y"}) == {"job": "y"}
+    assert labels_of_gauge({"job": "x"}, resource={}) == {"job": "x"}
+
+
+def test_attributes_with_one_name_are_joined_in_order_of_their_keys() -> None:
+    labels = labels_of_gauge({"a_b": "2", "a.b": "1", "a-b": "0", "empty": "", "none": None})
+    assert labels == {"a_b": "0;1;2", "job": "demo/shop", "instance": "a"}
+
+
+def test_promoted_attributes_give_way_to_those_of_points() -> None:
+    resource = {"host.name": "h", "region": "eu", "other": 1}
+    options = OtlpOptions(promoted=frozenset(("host.name", "region")))
+    labels = labels_of_gauge({"host.name": "own"}, options, resource)
+    assert labels == {"host_name": "own", "region": "eu"}
+    every = OtlpOptions(promotes_all=True, promoted=frozenset(("region",)))
+    assert labels_of_gauge({}, every, resource) == {"host_name": "h", "other": "1"}
+
+
+def test_scopes_become_labels_if_wanted() -> None:
+    options = OtlpOptions(promotes_scope=True, strategy=TranslationStrategy.KEPT)
+    assert labels_of_gauge({}, options, {}) == {
+        "otel_scope_name": "lib",
+        "otel_scope_version": "v1",
+        "otel_scope_schema_url": "https://schema",
+        "otel_scope_s.attr": "7",
+    }
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (True, "true"),
+        (-5, "-5"),
+        (b"\x00\xff", "AP8="),
+        (1.0, "1"),
+        (0.1, "0.1"),
+        (1e-6, "0.000001"),
+        (1e-7, "1e-7"),
+        (1.5e-10, "1.5e-10"),
+        (1e20, "100000000000000000000"),
+        (1e21, "1e+21"),
+        (float("nan"), "NaN"),
+        (float("-inf"), "-Infinity"),
+        (None, ""),
+        ([1, "ü\n", 2.5, None, [b"\x01"]], '[1,"ü\\n",2.5,null,["AQ=="]]'),
+        ({"b": 1, "a": {"<": "&"}}, '{"a":{"<":"&"},"b":1}'),
+    ],
+)
+def test_values_of_attributes(raw: object, text: str) -> None:
+    assert text_of(value(raw)) == text
+
+
+def test_histograms_become_classic_ones() -> None:
+    def fill(scope: ScopeMetrics) -> None:
+        histogram = scope.metrics.add(name="h", unit="ms").histogram
+        histogram.aggregation_temporality = 2
+        histogram.data_points.add(
+            time_unix_nano=TIME_MS * 1_000_000 + 999_999,
+            count=9,
+            sum=12.5,
+            bucket_counts=[1, 2, 3, 1],
+            explicit_bounds=[0.005, 1, 250_000_000],
+            attributes=attributes({"le": "x", "zone": "z"}),
+        )
+        histogram.data_points.add(time_unix_nano=TIME_MS * 1_000_000, count=3)
+
+    rows, samples = rows_of(fill, resource={})
+    assert {time for _, time, _ in rows} == {TIME_MS}
+    name = "h_milliseconds"
+    assert [(labels, number) for labels, _, number in rows] == [
+        ({"__name__": f"{name}_sum", "zone": "z"}, 12.5),
+        ({"__name__": f"{name}_count", "zone": "z"}, 9.0),
+        ({"__name__": f"{name}_bucket", "zone": "z", "le": "0.005"}, 1.0),
+        ({"__name__": f"{name}_bucket", "zone": "z", "le": "1"}, 3.0),
+        ({"__name__": f"{name}_bucket", "zone": "z", "le": "250000000"}, 6.0),
+        ({"__name__": f"{name}_bucket", "zone": "z", "le": "+Inf"}, 9.0),
+        ({"__name__": f"{name}_count"}, 3.0),
+        ({"__name__": f"{name}_bucket", "le": "+Inf"}, 3.0),
+    ]
+    assert samples.metadata[name].type == "histogram"
+
+
+def test_summaries_have_quantiles() -> None:
+    def fill(scope: ScopeMetrics) -> None:
+        point = scope.metrics.add(name="s").summary.data_points.add(count=4, sum=2.0)
+        point.quantile_values.add(quantile=0.5, value=7.0)
+
+    rows, _ = rows_of(fill, resource={})
+    assert [(labels, number) for labels, _, number in rows] == [
+        ({"__name__": "s_sum"}, 2.0),
+        ({"__name__": "s_count"}, 4.0),
+        ({"__name__": "s", "quantile": "0.5"}, 7.0),
+    ]
+
+
+def test_target_info_covers_the_time_of_the_points() -> None:
+    def fill(scope: ScopeMetrics) -> None:
+        for minutes in (0, 4):
+            moment = (TIME_MS + minutes * 60_000) * 1_000_000
+            scope.metrics.add(name="g").gauge.data_points.add(time_unix_nano=moment)
+
+    _, samples = rows_of(fill, resource=RESOURCE | {"host.name": "h"})
+    info = [
+        (decode_series_key(key).as_dict(), time)
+        for key, time in zip(samples.keys, samples.timestamps, strict=True)
+        if b"target_info" in key
+    ]
+    labels = {"__name__": "target_info", "job": "demo/shop", "instance": "a", "host_name": "h"}
+    times = (TIME_MS, TIME_MS + 150_000, TIME_MS + 240_000)
+    assert info == [(labels, time) for time in times]
+    assert not [key for key in rows_of(fill)[1].keys if b"target_info" in key]
+    assert not [key for key in rows_of(fill, resource={"host.name": "h"})[1].keys if b"info" in key]
+
+
+def test_exemplars_belong_to_their_bucket_and_lose_attributes_that_are_too_long() -> None:
+    trace, span = bytes(range(16)), bytes(range(8))
+
+    def fill(scope: ScopeMetrics) -> None:
+        histogram = scope.metrics.add(name="h").histogram
+        histogram.aggregation_temporality = 2
+        point = histogram.data_points.add(bucket_counts=[1, 1], explicit_bounds=[1.0])
+        for number, length in ((1.0, 5), (2.0, 200)):
+            raw = attributes({"key": "x" * length})
+            point.exemplars.append(
+                Exemplar(
+                    time_unix_nano=5_000_000,
+                    as_double=number,
+                    trace_id=trace,
+                    span_id=span,
+                    filtered_attributes=raw,
+                )
+            )
+
+    _, samples = rows_of(fill, resource={})
+    ids = [("trace_id", trace.hex()), ("span_id", span.hex())]
+    found = [
+        (decode_series_key(item.key).get("le"), item.labels, item.value, item.timestamp_ms)
+        for item in samples.exemplars
+    ]
+    assert found == [("1", [*ids, ("key", "xxxxx")], 1.0, 5), ("+Inf", ids, 2.0, 5)]
+
+
+@pytest.mark.parametrize("temporality", [0, 1])
+def test_only_cumulative_sums_are_accepted(temporality: int) -> None:
+    def fill(scope: ScopeMetrics) -> None:
+        metric = Metric(name="m")
+        metric.sum.aggregation_temporality = temporality
+        metric.sum.data_points.add()
+        metric.sum.data_points.add()
+        scope.metrics.append(metric)
+
+    rows, samples = rows_of(fill)
+    assert not rows
+    assert dict(samples.rejected) == {'invalid temporality and type combination for metric "m"': 2}
+
+
+texts = st.text(st.characters(codec="utf-8"), max_size=4)
+
+
+@given(st.dictionaries(texts, texts, max_size=5), st.sampled_from(["", "le", "quantile"]), texts)
+def test_keys_are_those_of_a_sender_of_remote_write(
+    labels: dict[str, str], label_name: str, label_value: str
+) -> None:
+    chosen = {**labels, "__name__": "m", **({label_name: label_value} if label_name else {})}
+    pairs = sorted(pair for pair in chosen.items() if pair[1])
+    assert PointKeys(labels, label_name).key("m", label_value) == encode_labels(pairs)
+
+
+def test_the_streams_of_deltas_are_bounded() -> None:
+    totals, hour_ns = DeltaTotals(max_streams=2), 3_600 * 10**9
+    assert totals.add("t", b"a", 1, (1.0,)) == (1.0,)
+    assert totals.add("t", b"b", 1, (1.0,)) == (1.0,)
+    assert totals.add("t", b"c", 2, (1.0,)) == "there are more than 2 series of deltas"
+    assert totals.add("t", b"b", 2, (1.0,)) == (2.0,)
+    assert totals.add("t", b"c", hour_ns + 1, (5.0,)) == (5.0,)
+    assert totals.add("t", b"b", hour_ns + 2, (1.0,)) == (3.0,)
