@@ -17,7 +17,8 @@ ALWAYS = ["heartbeat", "free memory", "maintenance", "metric views"]
 ALWAYS += ["storage metrics", "remediation metrics"]
 DRAINS = ["head", "drain", "corrections", "set aside"]
 BLOCKS = ["compaction", "rollups"]
-ALERTING = ["thresholds", "rules", "breaches", "levels", "remediations", "alert metrics"]
+ALERTING = ["thresholds", "rules", "removed rules", "breaches", "levels"]
+ALERTING += ["remediations", "alert metrics"]
 
 
 async def nothing() -> None:
