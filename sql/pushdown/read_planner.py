@@ -12,12 +12,14 @@ from sql.database.copy_format import BYTES_PER_ROW
 from sql.database.statements import Statement
 from sql.pushdown.partial_translator import partial_samples_statement
 from sql.pushdown.rule_choice import (
+    IN_HEAD,
     SMALL_ROWS,
     Choice,
     Estimate,
     PushdownMode,
     choose,
     choose_none,
+    choose_until,
     needs_estimate,
 )
 from sql.pushdown.rules import Partial, judge
@@ -35,11 +37,15 @@ TIMESCALEDB_PROBE_US: Final = 8.0
 
 @dataclass(frozen=True, slots=True)
 class PlannedRead:
-    """The statement that reads a selection (None: no time lies within), and how it was chosen."""
+    """The statement that reads a selection (None: no time lies within), and how it was chosen.
+
+    The statement reads the samples up to `end_ms`; those after it are still to be read whole.
+    """
 
     statement: Statement | None
     choice: Choice
     estimate: Estimate | None
+    end_ms: int
 
     @property
     def partial(self) -> Partial | None:
@@ -77,24 +83,30 @@ class ReadPlanner:
         connection: Connection,
         selection: SeriesSelection,
         series_ids: IntArray,
+        thinned_until_ms: int,
         *,
         always_estimates: bool = False,
-        must_be_whole: str = "",
     ) -> PlannedRead:
-        """Choose how to read; `must_be_whole` says why every sample is needed, if it is.
+        """Choose how to read; every sample after `thinned_until_ms` is needed.
 
         `always_estimates` is for explanations: it makes an estimate even where the choice does not
         depend on one, and does not affect the choice.
         """
         estimate: Estimate | None = None
-        decides = not must_be_whole and self._is_worth_estimating(selection, len(series_ids))
+        can_thin = thinned_until_ms > selection.start_ms
+        decides = can_thin and self._is_worth_estimating(selection, len(series_ids))
         if always_estimates or decides:
             estimate = await self._estimate(connection, selection, series_ids)
-        if must_be_whole:
-            choice = choose_none(selection, must_be_whole)
-        else:
-            choice = choose(selection, self._mode, estimate if decides else None)
-        return PlannedRead(self._statement(selection, choice, series_ids), choice, estimate)
+        choice = choose(selection, self._mode, estimate if decides else None)
+        if can_thin:
+            choice = choose_until(choice, selection, thinned_until_ms)
+        elif self._mode is not PushdownMode.OFF:
+            choice = choose_none(selection, IN_HEAD)
+        end_ms = selection.end_ms
+        if choice.thinning is not None and thinned_until_ms < end_ms:
+            end_ms = int(choice.thinning.segments.highs[-1])
+        statement = self._statement(selection, choice, series_ids)
+        return PlannedRead(statement, choice, estimate, end_ms)
 
     def whole(self, selection: SeriesSelection, series_ids: IntArray) -> Statement | None:
         """The statement that reads all samples of a selection.

@@ -1,7 +1,7 @@
 """Chooses the exact rule that takes the least time, by estimated rows and probes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -17,6 +17,8 @@ _GROUP_US: Final = 5.0
 _NUMBERED_ROW_US: Final = 0.8
 _SEGMENT_US: Final = 0.6
 _STATEMENT_US: Final = 2_000.0
+IN_HEAD: Final = "the head has samples of the time range, so all samples are read"
+_IN_PART: Final = "; the time from the first sample of the head on is read whole"
 _WORTH_IT: Final = 0.8
 """A rule must save a fifth of the time, as estimates are no more accurate than that."""
 SMALL_ROWS: Final = 5_000
@@ -134,6 +136,28 @@ def choose(
         if why_not:
             return _none_chosen(verdicts, why_not)
     return Choice(best, tuple(_decision(v, best, selection, estimate) for v in verdicts))
+
+
+def choose_until(choice: Choice, selection: SeriesSelection, end_ms: int) -> Choice:
+    """The same choice for the segments that end at `end_ms` or before.
+
+    What comes after them is to be read whole, as other samples are added to it. The samples of
+    windows that reach over it are then thinned in part, which is as exact: windows consist of whole
+    segments, and what is thinned comes first.
+    """
+    thinning = choice.thinning
+    if thinning is None:
+        return choice
+    segments = thinning.segments.until(end_ms)
+    if not len(segments):
+        return choose_none(selection, IN_HEAD)
+    if len(segments) == len(thinning.segments):
+        return choice
+    decisions = tuple(
+        replace(decision, reason=decision.reason + _IN_PART) if decision.applies else decision
+        for decision in choice.decisions
+    )
+    return Choice(replace(thinning, segments=segments), decisions)
 
 
 def choose_none(selection: SeriesSelection, reason: str) -> Choice:

@@ -17,6 +17,11 @@ class TimeSegments:
     def __len__(self) -> int:
         return len(self.lows)
 
+    def until(self, end_ms: int) -> "TimeSegments":
+        """Those that end at `end_ms` or before."""
+        n_segments = int(np.searchsorted(self.highs, end_ms, "right"))
+        return TimeSegments(self.lows[:n_segments], self.highs[:n_segments])
+
     @property
     def length_ms(self) -> int:
         """How much time they cover."""

@@ -224,3 +224,30 @@ async def test_rows_are_read_whole_while_the_head_has_samples_of_the_time_range(
         assert "the head has samples of the time range" in pushdown[0].reason
         (block,) = await storage.store.select("default", [asked])
         assert block.timestamps.tolist() == [0, 5, 9]
+
+
+@pytest.mark.rows
+async def test_rows_before_the_first_sample_of_the_head_are_thinned(database_url: str) -> None:
+    """Of nine steps the newest row, then every row of the tenth, and the sample of the head."""
+    async with opened_storage(database_url, pushdown=PushdownMode.FORCED) as storage:
+        labels = make_labels("up")
+        rows = [(second * 1000, float(second)) for second in range(100)]
+        await storage.store.write_batch("default", make_batch({labels: rows}))
+        await storage.drains.drainer.drain_all()
+        await storage.store.write_batch("default", make_batch({labels: [(95_500, 7.0)]}))
+        asked = SeriesSelection(
+            matchers=select_name("up", 0, 0).matchers,
+            start_ms=-1,
+            end_ms=99_999,
+            hints=SelectHints(reach_ms=10_000, step_ms=10_000),
+        )
+        depth = ExplanationDepth(analyze=True)
+        (leaf,) = await storage.store.explain_select("default", [asked], depth)
+        (rule,) = [one for one in leaf.rules[2:] if one.applies]
+        assert rule.rule == "last_sample_per_step"
+        assert "from the first sample of the head on is read whole" in rule.reason
+        assert leaf.measured is not None
+        assert leaf.measured.rows == 20
+        (block,) = await storage.store.select("default", [asked])
+        thinned = [*range(9_000, 90_000, 10_000), *range(90_000, 96_000, 1_000), 95_500]
+        assert block.timestamps.tolist() == [*thinned, *range(96_000, 100_000, 1_000)]

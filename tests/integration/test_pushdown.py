@@ -3,6 +3,8 @@
 import asyncio
 import struct
 import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.errors import PromcompatError
-from promcompat.core.model import EvalRange, Labels
+from promcompat.core.model import EvalRange, Labels, WriteBatch
 from promql.budget import TOO_MANY_SAMPLES
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
@@ -18,7 +20,7 @@ from promql.values.matrix import Matrix, QueryResult
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from tests.factories import STALE_NAN, Points, make_batch, make_labels
-from tests.repositories import drained_rows
+from tests.repositories import drained_rows, opened_storage
 
 pytestmark = [pytest.mark.integration, pytest.mark.rows]
 
@@ -92,31 +94,54 @@ async def answer(
         return str(exc)
 
 
-@st.composite
-def cases(draw: st.DrawFn) -> tuple[list[dict[int, float]], list[tuple[str, EvalRange, bool]]]:
-    """The samples of a few series, by seconds from midnight, and what to ask of them."""
-    query = st.tuples(expressions(), grids(), st.booleans())
-    return (
-        draw(st.lists(SAMPLES, min_size=1, max_size=3)),
-        draw(st.lists(query, min_size=5, max_size=15)),
-    )
+@dataclass(frozen=True)
+class Case:
+    """The samples of a few series, by seconds from midnight, and what to ask of them.
+
+    Those of the seconds `undrained` are in the head, the others are rows.
+    """
+
+    rows: list[dict[int, float]]
+    undrained: range
+    queries: list[tuple[str, EvalRange, bool]]
 
 
-async def compare(
-    url: str, rows: list[dict[int, float]], queries: list[tuple[str, EvalRange, bool]]
-) -> None:
+EVERY_SECOND = range(-400, 401)
+CUTS = st.integers(EVERY_SECOND.start, EVERY_SECOND.stop)
+CASES = st.builds(
+    Case,
+    st.lists(SAMPLES, min_size=1, max_size=3),
+    st.just(range(0))
+    | CUTS.map(lambda cut: range(cut, EVERY_SECOND.stop))
+    | st.tuples(CUTS, CUTS).map(lambda cuts: range(*cuts)),
+    st.lists(st.tuples(expressions(), grids(), st.booleans()), min_size=5, max_size=15),
+)
+
+
+def batch_of(rows: list[dict[int, float]], seconds: Callable[[int], bool]) -> WriteBatch:
+    """The samples of the seconds that are asked for."""
     series: dict[Labels, Points] = {
-        make_labels("x", n=str(n)): [(MIDNIGHT + 1_000 * t, v) for t, v in sorted(row.items())]
+        make_labels("x", n=str(n)): [
+            (MIDNIGHT + 1_000 * t, v) for t, v in sorted(row.items()) if seconds(t)
+        ]
         for n, row in enumerate(rows)
-        if row
+        if any(map(seconds, row))
     }
+    return make_batch(series)
+
+
+async def compare(url: str, case: Case) -> None:
     tenant = uuid.uuid4().hex
     async with (
-        drained_rows(url) as raw,
-        drained_rows(url, pushdown=PushdownMode.FORCED) as forced,
+        opened_storage(url) as raw,
+        opened_storage(url, pushdown=PushdownMode.FORCED) as forced,
     ):
-        await raw.store.write_batch(tenant, make_batch(series))
-        for text, grid, instant in queries:
+        drained = batch_of(case.rows, lambda second: second not in case.undrained)
+        await raw.store.write_batch(tenant, drained)
+        await raw.drains.drainer.drain_all()
+        undrained = batch_of(case.rows, lambda second: second in case.undrained)
+        await raw.store.write_batch(tenant, undrained)
+        for text, grid, instant in case.queries:
             expected = await answer(raw, tenant, text, grid, instant)
             assert await answer(forced, tenant, text, grid, instant) == expected, text
 
@@ -127,13 +152,11 @@ async def compare(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(case=cases())
+@given(case=CASES)
 def test_pushdown_changes_no_answer(
-    request: pytest.FixtureRequest,
-    edition: str,
-    case: tuple[list[dict[int, float]], list[tuple[str, EvalRange, bool]]],
+    request: pytest.FixtureRequest, edition: str, case: Case
 ) -> None:
-    asyncio.run(compare(request.getfixturevalue(f"{edition}_url"), *case))
+    asyncio.run(compare(request.getfixturevalue(f"{edition}_url"), case))
 
 
 async def test_long_range_is_read_by_the_rule_that_saves_time(database_url: str) -> None:

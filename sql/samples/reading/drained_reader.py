@@ -6,26 +6,32 @@ from typing import Protocol
 
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.model import IntArray, SeriesSelection
+from sql.catalog import MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection
 from sql.samples.columns.fold import Deletion, Piece
+from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.reading.reader import SampleAllowance
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSamples:
-    """Pieces in arrival order, and the deletions to fold them with, in theirs."""
+    """Pieces in arrival order, and the deletions to fold them with, in theirs.
+
+    `settled` are samples before the times of all pieces, which need no fold.
+    """
 
     pieces: Sequence[Piece]
     deletions: Sequence[Deletion]
+    settled: SeriesSamples = NO_SAMPLES
 
 
 @dataclass(frozen=True, slots=True)
 class DrainedQuestion:
     """Which drained samples are asked for: those of series (ascending ids) in `(start_ms, end_ms]`.
 
-    `drained_through` is the last arrival that had been drained in the snapshot. `alone` is the
-    selection of a query if nothing undrained is to be folded with the answer: then some samples may
-    stand for the others, as far as the selection's use allows it.
+    `drained_through` is the last arrival that had been drained in the snapshot. Up to
+    `settled_until_ms` nothing undrained is to be folded with the answer: of a `selection` of a
+    query, some samples may stand for the others there, as far as its use allows it.
     """
 
     tenant_id: int
@@ -33,7 +39,8 @@ class DrainedQuestion:
     start_ms: int
     end_ms: int
     drained_through: int
-    alone: SeriesSelection | None = None
+    settled_until_ms: int = MIN_TIMESTAMP_MS - 1
+    selection: SeriesSelection | None = None
 
 
 class DrainedReader(Protocol):

@@ -28,7 +28,8 @@ async def explained_read(
     thinning, estimate, statement = read.choice.thinning, read.estimate, read.statement
     rows = None if estimate is None else estimate.rows
     if estimate is not None and thinning is not None:
-        rows = estimated_rows(thinning, selection, estimate)
+        left_ms, range_ms = selection.end_ms - read.end_ms, selection.end_ms - selection.start_ms
+        rows = estimated_rows(thinning, selection, estimate) + estimate.rows * left_ms / range_ms
     return SelectionExplanation(
         n_series=n_series,
         rules=_outcomes(read.choice),

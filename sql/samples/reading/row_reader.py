@@ -11,7 +11,7 @@ from promcompat.core.model import IntArray, SeriesSelection
 from sql.database.connection_pool import Connection
 from sql.database.copy_format import SampleDecoder
 from sql.database.statements import Statement
-from sql.pushdown.read_planner import ReadPlanner
+from sql.pushdown.read_planner import PlannedRead, ReadPlanner
 from sql.pushdown.rules import Partial
 from sql.query_loader import load_queries
 from sql.samples.columns.fold import Piece
@@ -24,7 +24,6 @@ T = TypeVar("T")
 _QUERIES: Final = load_queries("samples")
 _ROWS_WORTH_A_THREAD: Final = 100_000
 """Decoding and sorting a million rows takes 100 ms, which would delay writes."""
-_IN_HEAD: Final = "the head has samples of the time range, so all samples are read"
 
 
 class RowReader:
@@ -46,29 +45,32 @@ class RowReader:
         """The samples, or some that stand for all; see `DrainedReader`."""
         if not len(question.wanted):
             return StoredSamples((), ())
-        if question.alone is None:
-            statement = self._planner.whole(_selection(question), question.wanted)
-            samples = await _copied(connection, statement, allowance)
-        else:
-            samples = await self._read_planned(
-                connection, question.alone, question.wanted, allowance
-            )
-        return StoredSamples((Piece(samples, 0, question.drained_through, False),), ())
+        settled, start_ms = NO_SAMPLES, question.start_ms
+        if question.selection is not None:
+            asked = connection, question.selection, question.wanted, question.settled_until_ms
+            read = await self._planner.plan(*asked)
+            if read.choice.thinning is not None:
+                settled = await self._thinned(connection, question, read, allowance)
+                start_ms = read.end_ms
+        rest = SeriesSelection(matchers=(), start_ms=start_ms, end_ms=question.end_ms)
+        statement = self._planner.whole(rest, question.wanted)
+        samples = await _copied(connection, statement, allowance)
+        return StoredSamples((Piece(samples, 0, question.drained_through, False),), (), settled)
 
-    async def _read_planned(
+    async def _thinned(
         self,
         connection: Connection,
-        selection: SeriesSelection,
-        series_ids: IntArray,
+        question: DrainedQuestion,
+        read: PlannedRead,
         allowance: SampleAllowance,
     ) -> SeriesSamples:
-        """The samples that the answer depends on."""
-        read = await self._planner.plan(connection, selection, series_ids)
+        """The samples up to the end of a planned read that the answer depends on."""
         if read.partial is None or read.statement is None:
             return await _copied(connection, read.statement, allowance)
         samples, whole_ids = await _partials(connection, read.statement, read.partial, allowance)
         if not len(whole_ids):
             return samples
+        selection = SeriesSelection(matchers=(), start_ms=question.start_ms, end_ms=read.end_ms)
         whole = self._planner.whole(selection, whole_ids)
         return samples.then(await _copied(connection, whole, allowance))
 
@@ -96,15 +98,9 @@ class RowReader:
         if connection is None:
             rules = not_pushed(selection, "the head has every sample of the time range")
             return SelectionExplanation(n_series=n_series, rules=rules, estimated_rows=0.0)
-        reason = "" if question.alone is not None else _IN_HEAD
-        read = await self._planner.plan(
-            connection, selection, question.wanted, always_estimates=True, must_be_whole=reason
-        )
+        asked = connection, selection, question.wanted, question.settled_until_ms
+        read = await self._planner.plan(*asked, always_estimates=True)
         return await explained_read(connection, selection, n_series, read, depth)
-
-
-def _selection(question: DrainedQuestion) -> SeriesSelection:
-    return SeriesSelection(matchers=(), start_ms=question.start_ms, end_ms=question.end_ms)
 
 
 async def _copied(

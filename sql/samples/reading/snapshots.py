@@ -33,17 +33,21 @@ Bounds = tuple[int, int] | None
 
 @dataclass(frozen=True, slots=True)
 class UnfoldedSamples:
-    """Pieces of one tenant, and the deletions to fold them with."""
+    """Pieces of one tenant, and the deletions to fold them with; `settled` as in StoredSamples."""
 
     pieces: Sequence[Piece]
     deletions: Sequence[Deletion]
+    settled: SeriesSamples = NO_SAMPLES
 
     async def folded(self) -> SeriesSamples:
         """The samples that count, ascending by series id and time."""
-        n_samples = sum(len(piece.samples) for piece in self.pieces)
+        n_samples = len(self.settled) + sum(len(piece.samples) for piece in self.pieces)
         if n_samples < _SAMPLES_WORTH_A_THREAD:
-            return fold(self.pieces, self.deletions)
-        return await asyncio.to_thread(fold, self.pieces, self.deletions)
+            return self._folded()
+        return await asyncio.to_thread(self._folded)
+
+    def _folded(self) -> SeriesSamples:
+        return self.settled.then(fold(self.pieces, self.deletions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class SampleSnapshot:
         stored = await self.drained.read(self.connection, asked, allowance)
         deletions = [*stored.deletions, *recent.deletions]
         deletions.sort(key=attrgetter("arrival_id"))
-        return UnfoldedSamples([*stored.pieces, *recent.pieces], deletions)
+        return UnfoldedSamples([*stored.pieces, *recent.pieces], deletions, stored.settled)
 
     async def recent(
         self, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int
@@ -101,12 +105,10 @@ class SampleSnapshot:
     ) -> DrainedQuestion:
         """What to ask about drained samples, given what is undrained of the same ones."""
         _, _, start_ms, end_ms = question
-        is_alone = not recent.pieces and not any(
-            deletion.first_ms <= end_ms and deletion.last_ms > start_ms
-            for deletion in recent.deletions
-        )
-        alone = selection if is_alone else None
-        return DrainedQuestion(*question, self.view.drained_through, alone)
+        firsts = [int(piece.samples.timestamps.min()) for piece in recent.pieces]
+        firsts += [one.first_ms for one in recent.deletions if one.last_ms > start_ms]
+        settled_until_ms = min([end_ms, *(first_ms - 1 for first_ms in firsts)])
+        return DrainedQuestion(*question, self.view.drained_through, settled_until_ms, selection)
 
     async def read(
         self,
