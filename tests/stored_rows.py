@@ -11,6 +11,7 @@ from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import PoolOptions, acquired, open_pool
 from sql.samples.codec.pages import decode_pages
 from sql.samples.columns.fold import Deletion, Piece, fold
+from sql.samples.draining.arrivals_aside import ArrivalsAside
 from sql.samples.draining.drainer import Drainer
 from sql.samples.draining.row_drain import RowTarget
 from sql.samples.tables.sample_table import SamplePartitions, is_partitioned
@@ -32,6 +33,7 @@ class StoredRows(StoredBlocks):
         partitions = SamplePartitions() if self.is_partitioned else None
         target = RowTarget(self.pool, partitions, self.clock)
         self.drainer = Drainer(self.pool, self.options, self.stats, target)
+        self.aside = ArrivalsAside(self.pool, target, self.stats)
 
     async def clear(self) -> None:
         """Delete everything."""

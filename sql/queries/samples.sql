@@ -200,3 +200,22 @@ DELETE FROM row_extent
 SELECT EXISTS (
     SELECT FROM arrival WHERE is_aside AND kind < 3 AND tenant_id = $1::integer AND id < $2::bigint
 )
+
+-- can_move_aside --
+-- Whether arrival $2 of tenant $1 is set aside, and no older one that may have samples of series from $3
+-- to $4 from $5 to $6 ms.
+SELECT
+    EXISTS (SELECT FROM arrival WHERE is_aside AND tenant_id = $1::integer AND id = $2::bigint)
+    AND NOT EXISTS (
+        SELECT FROM arrival
+        WHERE is_aside AND kind < 3 AND tenant_id = $1 AND id < $2
+            AND first_series <= $4::bigint AND last_series >= $3::bigint
+            AND first_ms <= $6::bigint AND last_ms >= $5::bigint
+    )
+
+-- deletions_after --
+-- The deletions of tenant $1 after arrival $2 that are still arrivals.
+SELECT id, tenant_id, kind, n_samples, first_series, last_series, first_ms, last_ms, payload
+FROM arrival
+WHERE kind = 3 AND tenant_id = $1 AND id > $2
+ORDER BY id

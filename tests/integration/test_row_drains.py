@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from promcompat.core.errors import StorageUnavailableError
 from sql.samples.draining import row_drain
+from sql.samples.draining.arrivals_aside import RetryResult
 from sql.samples.draining.drainer import DrainOptions
 from tests.integration.test_drains import ONE, TENANT, Kills, scrapes
 from tests.properties.test_stored_blocks import bounds, compare, samples, take_step, tenants
@@ -176,8 +177,64 @@ async def test_what_is_set_aside_stays_readable_and_deletable(rows: StoredRows) 
     }
 
 
+async def test_what_is_set_aside_becomes_rows_when_it_can(rows: StoredRows) -> None:
+    """With the deletion that came after it; nothing that a query sees changes."""
+    far = {(1, NOW_MS - day * DAY_MS): day for day in range(150)}
+    await rows.append(TENANT, far | {(2, NOW_MS): ONE})
+    await rows.set_next_aside()
+    await rows.append(TENANT, {(2, NOW_MS): 9}, replaces=True)
+    await rows.set_next_aside()
+    await rows.append(TENANT, {(2, NOW_MS + 1): ONE, (3, NOW_MS): ONE})
+    await rows.delete(TENANT, [1], NOW_MS - 2 * DAY_MS, NOW_MS - DAY_MS)
+    await rows.drainer.drain_all()
+    await rows.delete(TENANT, [1], NOW_MS, NOW_MS)
+    seen = await rows.read(TENANT, [1, 2, 3])
+    assert len(seen) == 150
+    assert seen[2, NOW_MS] == 9
+    assert await rows.aside.retry() == RetryResult(3, 0, is_busy=False)
+    assert await rows.rows([1, 2, 3]) == seen
+    assert await rows.read(TENANT, [1, 2, 3]) == seen
+    assert await rows.fetchval("SELECT count(*) FROM arrival") == 1
+    assert await rows.fetchval("SELECT first_ms FROM row_extent") == NOW_MS - 149 * DAY_MS
+
+
+async def test_what_is_set_aside_leaves_rows_that_came_meanwhile(rows: StoredRows) -> None:
+    await rows.append(TENANT, {(1, NOW_MS): ONE, (1, NOW_MS + 1): ONE})
+    await rows.set_next_aside()
+    await rows.append(TENANT, {(1, NOW_MS): 9}, replaces=True)
+    await rows.drainer.drain_all()
+    assert await rows.aside.retry() == RetryResult(1, 0, is_busy=False)
+    assert await rows.rows([1]) == {(1, NOW_MS): 9, (1, NOW_MS + 1): ONE}
+
+
+async def test_the_older_of_two_set_aside_has_to_become_rows_first(rows: StoredRows) -> None:
+    """Also the deletion waits, but not what cannot have the same samples."""
+    await rows.insert(TENANT, 1, 1, 1, 1, NOW_MS, NOW_MS, b"\xff not a page")
+    await rows.append(TENANT, {(1, NOW_MS): 9})
+    await rows.append(TENANT, {(2, NOW_MS): 9})
+    for _ in range(3):
+        await rows.set_next_aside()
+    await rows.delete(TENANT, [2], NOW_MS, NOW_MS)
+    await rows.drainer.drain_all()
+    assert await rows.aside.retry() == RetryResult(1, 3, is_busy=False)
+    assert await rows.rows([1, 2]) == {}
+    await rows.fetchval("DELETE FROM arrival WHERE payload = $1", b"\xff not a page")
+    assert await rows.aside.retry() == RetryResult(2, 0, is_busy=False)
+    assert await rows.rows([1, 2]) == {(1, NOW_MS): 9}
+
+
 async def test_a_database_of_the_other_store_is_left_alone(rows: StoredRows) -> None:
     await rows.append(TENANT, scrapes(1, range(3)))
     await rows.fetchval("UPDATE installation SET store = 'blocks'")
     assert (await rows.drainer.drain()).is_busy
+    assert await rows.rows([1]) == {}
+
+
+async def test_what_is_set_aside_is_left_alone_in_a_database_of_the_other_store(
+    rows: StoredRows,
+) -> None:
+    await rows.append(TENANT, {(1, NOW_MS): ONE})
+    await rows.set_next_aside()
+    await rows.fetchval("UPDATE installation SET store = 'blocks'")
+    assert await rows.aside.retry() == RetryResult(0, 1, is_busy=False)
     assert await rows.rows([1]) == {}

@@ -1,13 +1,14 @@
 """The arrivals that drains set aside: moved later if they can be, shown, and dropped by a person.
 
 A drain passes an arrival that it cannot move. A later version, or a database that has been mended,
-may move it: its samples then go into runs of their own, in their place in the order of arrival. So
-nothing is merged across an arrival while it is set aside (see `next_job`).
+may move it. Its samples then go into runs of their own, in their place in the order of arrival: so
+nothing is merged across an arrival while it is set aside (see `next_job`). Or they become rows.
 """
 
 import logging
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from promcompat.core.errors import StorageUnavailableError
@@ -19,7 +20,13 @@ from sql.samples.draining.drain_transaction import (
     change_exactly,
     drain_transaction,
 )
-from sql.samples.draining.drainer import ArrivalRow, DrainStats, DrainTarget
+from sql.samples.draining.drainer import (
+    ArrivalRow,
+    DrainStats,
+    DrainTarget,
+    drain_position,
+    prepared,
+)
 from sql.samples.tables.block_table import QUERIES
 from sql.samples.tables.rollup_marks import Touched, note_touched
 
@@ -104,12 +111,7 @@ class ArrivalsAside:
     async def _try(self, arrival: ArrivalRow) -> bool:
         """Move an arrival; False if it stays, or is gone."""
         try:
-            async with drain_transaction(self._pool) as connection:
-                if connection is None:
-                    return False
-                is_moved = await self._target.move_aside(connection, arrival)
-                if is_moved:
-                    await change_exactly(connection, "delete_arrivals", 1, [arrival.id])
+            is_moved = await prepared(partial(self._move, arrival))
         except ChangedMeanwhileError:
             return False
         except PASSING_FAULTS:
@@ -123,4 +125,13 @@ class ArrivalsAside:
         self._stats.arrivals_moved_later += 1
         _LOGGER.info("an arrival that was set aside was moved", extra={"arrival": arrival.id})
         await self._target.committed()
+        return True
+
+    async def _move(self, arrival: ArrivalRow) -> bool:
+        async with drain_transaction(self._pool) as connection:
+            if connection is None or await drain_position(connection, self._target) is None:
+                return False
+            if not await self._target.move_aside(connection, arrival):
+                return False
+            await change_exactly(connection, "delete_arrivals", 1, [arrival.id])
         return True

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from sql.samples.draining.drain_transaction import (
 from sql.samples.tables.block_table import QUERIES
 from sql.samples.writing.backlog import BYTES_PER_ARRIVAL, BYTES_PER_SAMPLE
 
+T = TypeVar("T")
 _LOGGER: Final = logging.getLogger(__name__)
 _KEPT_CHANGES_SECONDS: Final = 2 * 3600.0
 _MAX_REFUSED: Final = 8
@@ -158,7 +159,10 @@ class DrainTarget(Protocol):
         ...
 
     async def move_aside(self, connection: Connection, arrival: ArrivalRow) -> bool:
-        """Store an arrival that was set aside, in its place in the order; False if it stays."""
+        """Store an arrival that was set aside, in its place in the order; False if it stays.
+
+        Raises UnpreparedError as `move`.
+        """
         ...
 
     async def committed(self) -> None:
@@ -209,7 +213,7 @@ class Drainer:
         while True:
             self._taken = []
             try:
-                result = await self._drain_prepared()
+                result = await prepared(self._drain) or DrainResult(is_busy=True)
             except PASSING_FAULTS:
                 raise
             except CONTENT_FAULTS as exc:
@@ -241,27 +245,15 @@ class Drainer:
             row = await connection.fetchrow(QUERIES["undrained"])
         return row["n_samples"], row["n_arrivals"]
 
-    async def _drain_prepared(self) -> DrainResult:
-        for _ in range(_MAX_PREPARATIONS):
-            try:
-                return await self._drain(self._max_arrivals)
-            except UnpreparedError as exc:
-                with suppress(UnpreparedError):
-                    await exc.prepare()
-        # Another process drains between the transactions of this one.
-        return DrainResult(is_busy=True)
-
-    async def _drain(self, max_arrivals: int) -> DrainResult:
+    async def _drain(self) -> DrainResult:
         started = time.perf_counter()
         async with drain_transaction(self._pool) as connection:
             if connection is None:
                 return DrainResult(is_busy=True)
-            position = await connection.fetchrow(QUERIES["drain_position"])
-            if position["store"] not in (None, self._target.store):
-                # The database has moved to the other store, whose drains take the arrivals.
+            drained_through = await drain_position(connection, self._target)
+            if drained_through is None:
                 return DrainResult(is_busy=True)
-            drained_through = position["drained_through"]
-            arrivals = await self._take(connection, drained_through, max_arrivals)
+            arrivals = await self._take(connection, drained_through)
             if not arrivals:
                 return DrainResult()
             moved = await self._target.move(connection, arrivals, drained_through)
@@ -272,15 +264,13 @@ class Drainer:
         self._count(len(arrivals), n_samples, moved.n_conflicts, started)
         return DrainResult(len(arrivals), n_samples)
 
-    async def _take(
-        self, connection: Connection, drained_through: int, max_arrivals: int
-    ) -> Sequence[ArrivalRow]:
+    async def _take(self, connection: Connection, drained_through: int) -> Sequence[ArrivalRow]:
         """The next arrivals, which are deleted."""
         options = self._options
         rows = await connection.fetch(
             QUERIES["next_arrivals"],
             drained_through,
-            max_arrivals,
+            self._max_arrivals,
             options.max_samples,
             options.max_bytes,
         )
@@ -319,6 +309,32 @@ class Drainer:
         self._stats.samples_drained += n_samples
         self._stats.conflicts_resolved += n_conflicts
         self._stats.drain_seconds += time.perf_counter() - started
+
+
+async def prepared(move: Callable[[], Awaitable[T]]) -> T | None:
+    """What `move` returns, prepared as often as it asks for it.
+
+    None if another process drains between the transactions of this one.
+    """
+    for _ in range(_MAX_PREPARATIONS):
+        try:
+            return await move()
+        except UnpreparedError as exc:
+            with suppress(UnpreparedError):
+                await exc.prepare()
+    return None
+
+
+async def drain_position(connection: Connection, target: DrainTarget) -> int | None:
+    """The last arrival that was drained; None if the database has moved to the other store.
+
+    Drains of that store then take the arrivals.
+    """
+    position = await connection.fetchrow(QUERIES["drain_position"])
+    if position["store"] not in (None, target.store):
+        return None
+    drained_through: int = position["drained_through"]
+    return drained_through
 
 
 async def note_changes(

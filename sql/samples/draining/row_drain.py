@@ -25,7 +25,7 @@ from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.copy_format import SampleRows, encode_samples
 from sql.query_loader import load_queries
-from sql.samples.columns.fold import fold
+from sql.samples.columns.fold import Deletion, fold
 from sql.samples.columns.fold_conflicts import count_conflicts
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drain_transaction import drain_transaction
@@ -37,6 +37,7 @@ from sql.samples.draining.drainer import (
     UnpreparedError,
     change_of,
     deletion_of,
+    note_changes,
     pieces_of,
 )
 from sql.samples.tables.block_table import QUERIES as DRAIN_QUERIES
@@ -122,6 +123,7 @@ class RowTarget:
         self._partitions = partitions
         self._now_ms = now_ms
         self._prepared: _Position | None = None
+        self._prepared_aside: int | None = None
 
     def prefix(self, arrivals: Sequence[ArrivalRow], drained_through: int) -> Sequence[ArrivalRow]:
         """Those before the first deletion, or that alone; see `DrainTarget`."""
@@ -150,24 +152,60 @@ class RowTarget:
             days = folded.days()
             if len(days) > _MAX_DAYS:
                 raise UnpreparedError(partial(self._store_by_days, position, folded, days))
-            if self._partitions is not None and not self._partitions.has_all(days):
-                raise UnpreparedError(partial(self._make_partitions, days))
-            n_conflicts += await self._store(connection, folded)
+            n_conflicts += await self._store_prepared(connection, folded, days)
         await _note(connection, folded, arrivals)
         return Moved(n_conflicts, folded.changes)
 
     async def passed(self, connection: Connection, arrival: ArrivalRow) -> None:
-        """Nothing, as they are never moved; see `DrainTarget`."""
+        """Moved later, they must not have times that processes think no row has."""
+        await _widen_extents(connection, [arrival])
 
     async def move_aside(self, connection: Connection, arrival: ArrivalRow) -> bool:
-        """Samples stay, as rows do not know what arrived before them; see `DrainTarget`.
+        """Store the samples of an arrival as rows; see `DrainTarget`.
 
-        A deletion goes when nothing that came before it is set aside any more.
+        Rows do not know what arrived before them: they stay, unless the arrival replaces samples. A
+        deletion goes when nothing that came before it is set aside any more.
         """
-        if arrival.kind != DELETES:
+        if arrival.kind == DELETES:
+            asked = arrival.tenant_id, arrival.id
+            return not await connection.fetchval(_QUERIES["has_older_aside"], *asked)
+        folded = await self._fold_aside(connection, arrival)
+        if folded is None:
             return False
-        asked = arrival.tenant_id, arrival.id
-        return not await connection.fetchval(_QUERIES["has_older_aside"], *asked)
+        if self._prepared_aside != arrival.id:
+            days = folded.days()
+            if len(days) > _MAX_DAYS:
+                raise UnpreparedError(partial(self._store_aside_by_days, arrival, days))
+            await self._store_prepared(connection, folded, days)
+        await _note(connection, folded, [arrival])
+        await note_changes(connection, folded.changes, None)
+        return True
+
+    async def _fold_aside(self, connection: Connection, arrival: ArrivalRow) -> _Folded | None:
+        """What an arrival stores that is set aside; None if it has to stay, or is gone.
+
+        Of two that may have the same samples, the older one has to become rows first.
+        """
+        bounds = arrival.first_series, arrival.last_series, arrival.first_ms, arrival.last_ms
+        asked = arrival.tenant_id, arrival.id, *bounds
+        if not await connection.fetchval(_QUERIES["can_move_aside"], *asked):
+            return None
+        found = await connection.fetch(_QUERIES["deletions_after"], *asked[:2])
+        deletions = [deletion_of(ArrivalRow(*row)) for row in found]
+        return await asyncio.to_thread(_fold_arrivals, [arrival], self._now_ms(), deletions)
+
+    async def _store_aside_by_days(self, arrival: ArrivalRow, days: IntArray) -> None:
+        """Store the samples of some days after the other, while they are still set aside."""
+        for start in range(0, len(days), _MAX_DAYS):
+            some = days[start : start + _MAX_DAYS]
+            await self._make_partitions(some)
+            async with drain_transaction(self._pool) as connection:
+                # Deletions may have arrived meanwhile.
+                folded = connection and await self._fold_aside(connection, arrival)
+                if connection is None or folded is None:
+                    return
+                await self._store(connection, folded.of_days(some))
+        self._prepared_aside = arrival.id
 
     async def committed(self) -> None:
         """Nothing is left to do; see `DrainTarget`."""
@@ -198,6 +236,12 @@ class RowTarget:
                 if found != position.after:
                     connection = None
             yield connection
+
+    async def _store_prepared(self, connection: Connection, folded: _Folded, days: IntArray) -> int:
+        """The same as `_store`, for which partitions have to be there."""
+        if self._partitions is not None and not self._partitions.has_all(days):
+            raise UnpreparedError(partial(self._make_partitions, days))
+        return await self._store(connection, folded)
 
     async def _store(self, connection: Connection, folded: _Folded) -> int:
         """Insert and replace rows; returns how many samples other rows conflict with."""
@@ -276,8 +320,10 @@ class RowTarget:
         return True
 
 
-def _fold_arrivals(arrivals: Sequence[ArrivalRow], now_ms: int) -> _Folded:
-    """What arrivals without a deletion among them store.
+def _fold_arrivals(
+    arrivals: Sequence[ArrivalRow], now_ms: int, deletions: Sequence[Deletion] = ()
+) -> _Folded:
+    """What arrivals without a deletion among them store; `deletions` are of their one tenant.
 
     What replaces earlier samples is folded apart from what does not, as it replaces rows too.
     """
@@ -287,7 +333,7 @@ def _fold_arrivals(arrivals: Sequence[ArrivalRow], now_ms: int) -> _Folded:
         pieces = pieces_of(list(group))
         for parts, replaces in ((folded.added, False), (folded.replacing, True)):
             chosen = [piece for piece in pieces if piece.replaces is replaces]
-            samples = fold(chosen)
+            samples = fold(chosen, deletions)
             if not len(samples):
                 continue
             parts.append(samples)
@@ -357,6 +403,13 @@ async def _in_chunks(stream: bytes) -> AsyncIterator[memoryview]:
 
 async def _note(connection: Connection, folded: _Folded, arrivals: Sequence[ArrivalRow]) -> None:
     """Widen the bounds of the tenants' rows, and note hours that may have been computed."""
+    await _widen_extents(connection, arrivals)
+    if folded.hours:
+        await connection.execute(_QUERIES["note_hours"], *zip(*folded.hours, strict=True))
+
+
+async def _widen_extents(connection: Connection, arrivals: Sequence[ArrivalRow]) -> None:
+    """Widen the bounds of the tenants' rows by those of arrivals."""
     by_tenant = attrgetter("tenant_id")
     extents = []
     for tenant_id, group in groupby(sorted(arrivals, key=by_tenant), by_tenant):
@@ -364,5 +417,3 @@ async def _note(connection: Connection, folded: _Folded, arrivals: Sequence[Arri
         last_ms = max(arrival.last_ms for arrival in own)
         extents.append((tenant_id, min(arrival.first_ms for arrival in own), last_ms))
     await connection.execute(_QUERIES["widen_row_extents"], *zip(*extents, strict=True))
-    if folded.hours:
-        await connection.execute(_QUERIES["note_hours"], *zip(*folded.hours, strict=True))
