@@ -146,17 +146,14 @@ async def compare(url: str, case: Case) -> None:
             assert await answer(forced, tenant, text, grid, instant) == expected, text
 
 
-@pytest.mark.parametrize("edition", ["timescaledb", "plain_postgres"])
 @settings(
     max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(case=CASES)
-def test_pushdown_changes_no_answer(
-    request: pytest.FixtureRequest, edition: str, case: Case
-) -> None:
-    asyncio.run(compare(request.getfixturevalue(f"{edition}_url"), case))
+def test_pushdown_changes_no_answer(database_url: str, case: Case) -> None:
+    asyncio.run(compare(database_url, case))
 
 
 async def test_long_range_is_read_by_the_rule_that_saves_time(database_url: str) -> None:
