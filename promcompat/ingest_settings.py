@@ -1,15 +1,20 @@
-"""The settings of protocols other than remote write."""
+"""The settings of OTLP and of exemplars."""
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, NonNegativeInt, PositiveInt
 from pydantic_settings import BaseSettings
 
-from promcompat.setting_types import Names
+from promcompat.setting_types import DurationMs, Names
+
+_DAY_MS = 86_400_000
 
 
 class IngestSettings(BaseSettings):
-    """How OTLP is translated; the names and defaults are those of Prometheus' section `otlp`."""
+    """How OTLP is translated, and what is kept of exemplars.
+
+    Names and defaults of OTLP are those of Prometheus' section `otlp`.
+    """
 
     otlp_translation_strategy: Literal[
         "UnderscoreEscapingWithSuffixes",
@@ -54,3 +59,12 @@ class IngestSettings(BaseSettings):
         "in memory, which needs one worker and one replica; a restart begins at zero, as a counter "
         "does. refuse: they are reported as rejected.",
     )
+    max_exemplars: NonNegativeInt = Field(
+        100_000,
+        description="Most exemplars of a tenant that are kept, the newest ones (Prometheus: "
+        "storage.exemplars.max_exemplars). 0 keeps none.",
+    )
+    max_exemplars_per_series: PositiveInt = Field(
+        1_000, description="Most exemplars of a series that are kept, the newest ones."
+    )
+    exemplar_retention: DurationMs = Field(15 * _DAY_MS, description="How long exemplars are kept.")

@@ -23,9 +23,14 @@ class RemoteWriteMetrics:
             "Series skipped because of invalid labels, as Prometheus skips them.",
             registry=registry,
         )
+        self.exemplars_stored = Counter(
+            "promcompat_remote_write_exemplars_stored",
+            "Exemplars stored, and repeats of stored ones.",
+            registry=registry,
+        )
         self.exemplars_ignored = Counter(
             "promcompat_remote_write_exemplars_ignored",
-            "Exemplars received; they are not stored.",
+            "Exemplars not stored: out of order, invalid, too many, or of no storable series.",
             registry=registry,
         )
         self.histograms_rejected = Counter(

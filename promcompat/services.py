@@ -13,6 +13,7 @@ from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.core.alerts import REMEDIATION_RECEIVER
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
+from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
 from promcompat.metrics.snapshot_service import SnapshotService
@@ -59,6 +60,7 @@ class Services:
     corrections: CorrectionService
     snapshots: SnapshotService
     otlp: OtlpReader
+    exemplars: ExemplarService
     rules: RuleService
     rule_groups: RuleGroups
     alerts: AlertService

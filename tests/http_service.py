@@ -13,9 +13,11 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from promcompat.api.routes import build_application
 from promcompat.composition.options import engine_options, label_limits, otlp_options
+from promcompat.core.exemplars import ExemplarLimits
 from promcompat.core.ports import Catalogue, Store
 from promcompat.http.context import ServiceState
 from promcompat.http.server import make_runner
+from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.otlp.reader import OtlpReader
 from promcompat.querying.query_service import QueryService
@@ -23,6 +25,7 @@ from promcompat.services import Services
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine
+from tests.in_memory_exemplars import InMemoryExemplars
 
 NOW_MS = 1_700_000_000_000
 
@@ -68,6 +71,12 @@ def services_over(
         corrections=unused,
         snapshots=unused,
         otlp=OtlpReader() if otlp is None else otlp,
+        exemplars=ExemplarService(
+            InMemoryExemplars(),
+            ExemplarLimits(max_per_series=1_000, max_per_tenant=100_000, retention_ms=1 << 60),
+            metrics.now_ms,
+            metrics.latest_ms,
+        ),
         rules=NoRules(),
         rule_groups=unused,
         alerts=NoRules(),

@@ -8,7 +8,6 @@ that does not answer with 503.
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Final
 
 from aiohttp import hdrs, web
@@ -25,7 +24,7 @@ from promcompat.core.errors import (
 )
 from promcompat.http.bodies import BODIES, held_by, media_type
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
-from promcompat.otlp.batches import PointBatch, count_rejected, make_batch
+from promcompat.otlp.batches import count_rejected, decode_exemplars, make_batch
 from promcompat.otlp.requests import split_request
 from promcompat.otlp.responses import failure_body, success_body
 from promcompat.otlp.translation import Samples
@@ -110,31 +109,39 @@ async def _read(request: web.Request, *, is_json: bool) -> bytes:
 async def _store(
     request: web.Request, tenant: str, message: bytes, *, is_json: bool
 ) -> Counter[str]:
+    """Store a piece; how many of its data points are rejected, by reason."""
     services, bodies = services_of(request), request.app[BODIES]
     held_by(request).take(len(message))
     samples = await bodies.work(len(message), services.otlp.read, message, tenant, is_json=is_json)
+    refused = await _write(request, tenant, samples, len(message))
+    if samples.exemplars:
+        exemplars = await bodies.work(len(message), decode_exemplars, samples.exemplars)
+        await services.exemplars.write(tenant, exemplars)
+    rejected = samples.rejected + refused
     metrics = request.app[TELEMETRY].otlp
     metrics.points_received.inc(samples.n_points + samples.rejected.total())
-    for attempt in range(1, _ATTEMPTS + 1):
-        known, limits = services.metrics.known_series(tenant), services.metrics.label_limits
-        made = await bodies.work(len(message), make_batch, samples, known, limits)
-        if attempt == _ATTEMPTS:
-            break
-        with suppress(StaleKnowledgeError):
-            return await _write(request, tenant, samples, made)
-    return await _write(request, tenant, samples, made)
-
-
-async def _write(
-    request: web.Request, tenant: str, samples: Samples, made: PointBatch
-) -> Counter[str]:
-    """Store a batch; how many data points are rejected, by reason."""
-    refused_rows: dict[int, str] = {}
-    if len(made.batch) or made.batch.metadata:
-        try:
-            await services_of(request).metrics.write(tenant, made.batch)
-        except WriteRejectedError as exc:
-            refused_rows = {**dict.fromkeys(exc.rows, str(exc)), **exc.refused}
-    rejected = samples.rejected + count_rejected(made.refused, made, refused_rows)
-    request.app[TELEMETRY].otlp.points_rejected.inc(rejected.total())
+    metrics.points_rejected.inc(rejected.total())
     return rejected
+
+
+async def _write(request: web.Request, tenant: str, samples: Samples, n_bytes: int) -> Counter[str]:
+    """Store samples; make the batch again when series that it knew were removed meanwhile.
+
+    Returns how many data points are rejected, by reason.
+    """
+    service, bodies = services_of(request).metrics, request.app[BODIES]
+    for attempt in range(1, _ATTEMPTS + 1):
+        known = service.known_series(tenant)
+        made = await bodies.work(n_bytes, make_batch, samples, known, service.label_limits)
+        try:
+            if len(made.batch) or made.batch.metadata:
+                await service.write(tenant, made.batch)
+        except WriteRejectedError as exc:
+            refused = {**dict.fromkeys(exc.rows, str(exc)), **exc.refused}
+            return count_rejected(made.refused, made, refused)
+        except StaleKnowledgeError:
+            if attempt == _ATTEMPTS:
+                raise
+        else:
+            return count_rejected(made.refused, made, {})
+    raise AssertionError("unreachable: the last attempt returns or raises")

@@ -1,4 +1,4 @@
-"""`query`, `query_range`, `query_exemplars`, `format_query` and `parse_query`."""
+"""`query`, `query_range`, `format_query` and `parse_query`."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,8 +9,6 @@ from promcompat.api.ast_json import expr_json
 from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.params import (
-    MAX_TIME_MS,
-    MIN_TIME_MS,
     Form,
     errors_naming,
     parse_eval_range,
@@ -20,10 +18,9 @@ from promcompat.api.params import (
 from promcompat.api.query_parsing import parse_query, read_query
 from promcompat.api.result_json import query_data_parts
 from promcompat.api.streamed_response import stream_success
-from promcompat.core.errors import BadDataError
 from promcompat.core.model import EvalRange, SampleBlock
 from promcompat.http.context import TELEMETRY, services_of, tenant_of
-from promql.ast import Expr, VectorSelector, walk
+from promql.ast import Expr
 from promql.parsing.printer import prettify
 from promql.values.matrix import Matrix, QueryResult
 
@@ -63,23 +60,6 @@ async def _answer(
     with errors_naming("query"):
         result = await services_of(request).queries.run(query)
     return await _respond(request, form, result)
-
-
-async def handle_query_exemplars(request: web.Request) -> web.Response:
-    """Exemplars are not stored, so there are none; an expression without a selector gets 204."""
-    form = await read_form(request)
-    start_ms = parse_optional_time_ms(form, "start", MIN_TIME_MS)
-    end_ms = parse_optional_time_ms(form, "end", MAX_TIME_MS)
-    if end_ms < start_ms:
-        raise BadDataError("end timestamp must not be before start timestamp")
-    tenant_of(request)
-    if not await parse_query(request, form.get("query"), _has_selector):
-        return web.Response(status=204)
-    return await success_response(request, [])
-
-
-def _has_selector(expr: Expr) -> bool:
-    return any(isinstance(node, VectorSelector) for node in walk(expr))
 
 
 async def handle_format_query(request: web.Request) -> web.Response:

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from promcompat.api import (
     admin_handlers,
+    exemplar_handlers,
     explain_handlers,
     operation_handlers,
     query_handlers,
@@ -55,7 +56,7 @@ def _ruler_routes(root: str, *, has_list: bool) -> tuple[tuple[str, tuple[str, .
 ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     (f"{API}/query", _GET_POST, query_handlers.handle_query),
     (f"{API}/query_range", _GET_POST, query_handlers.handle_query_range),
-    (f"{API}/query_exemplars", _GET_POST, query_handlers.handle_query_exemplars),
+    (f"{API}/query_exemplars", _GET_POST, exemplar_handlers.handle_query_exemplars),
     (f"{API}/format_query", _GET_POST, query_handlers.handle_format_query),
     (f"{API}/parse_query", _GET_POST, query_handlers.handle_parse_query),
     (f"{API}/explain", _GET_POST, explain_handlers.handle_explain),

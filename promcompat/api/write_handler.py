@@ -6,7 +6,6 @@ a request with 4xx has that could be stored is stored, and headers count it.
 """
 
 import logging
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +31,7 @@ from promcompat.remote_write.decoder import (
     decode_write_request,
     split_write_request,
 )
+from promcompat.remote_write.exemplars import decode_exemplars
 from promcompat.remote_write.negotiation import (
     WriteMessage,
     check_content_encoding,
@@ -88,11 +88,16 @@ async def _store(
     decoded = await _decode(request, tenant, piece)
     _account(request.app[TELEMETRY].remote_write, decoded, tenant)
     outcome.add(decoded)
-    for _ in range(_ATTEMPTS - 1):
-        with suppress(StaleKnowledgeError):
-            return await _write_batch(request, tenant, decoded.batch, outcome)
-        decoded = await _decode(request, tenant, piece)
-    await _write_batch(request, tenant, decoded.batch, outcome)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            await _write_batch(request, tenant, decoded.batch, outcome)
+        except StaleKnowledgeError:
+            if attempt == _ATTEMPTS:
+                raise
+            decoded = await _decode(request, tenant, piece)
+        else:
+            break
+    await _write_exemplars(request, tenant, decoded, outcome)
 
 
 async def _write_batch(
@@ -106,6 +111,23 @@ async def _write_batch(
         outcome.add_rejection(len(batch), exc)
     else:
         outcome.n_samples_written += len(batch)
+
+
+async def _write_exemplars(
+    request: web.Request, tenant: str, decoded: DecodedWrite, outcome: WriteOutcome
+) -> None:
+    """Store the exemplars after the samples, which count even if this fails."""
+    n_stored = 0
+    if decoded.exemplars:
+        n_bytes = sum(len(exemplar.message) for exemplar in decoded.exemplars)
+        bodies, service = request.app[BODIES], services_of(request).exemplars
+        exemplars = await bodies.work(n_bytes, decode_exemplars, decoded.exemplars)
+        appended = await service.write(tenant, exemplars)
+        outcome.add_exemplars(appended)
+        n_stored = appended.n_stored
+    metrics = request.app[TELEMETRY].remote_write
+    metrics.exemplars_stored.inc(n_stored)
+    metrics.exemplars_ignored.inc(decoded.n_exemplars - n_stored)
 
 
 class _Decodable(Protocol):
@@ -176,7 +198,6 @@ def _account(metrics: RemoteWriteMetrics, decoded: DecodedWrite, tenant: str) ->
     metrics.metadata_received.inc(len(decoded.batch.metadata))
     n_refused = len(decoded.refusals) + decoded.n_undescribed
     metrics.series_invalid.inc(len(decoded.invalid_reasons) + n_refused)
-    metrics.exemplars_ignored.inc(decoded.n_exemplars)
     metrics.histograms_rejected.inc(decoded.n_histograms)
     metrics.start_timestamps_received.inc(decoded.n_start_timestamps)
     if decoded.invalid_reasons:

@@ -1,6 +1,7 @@
 """Settings as the options of each part."""
 
 from promcompat.alerting.rules import RuleLimits
+from promcompat.core.exemplars import ExemplarLimits
 from promcompat.core.label_limits import LabelLimits
 from promcompat.database import (
     is_own_database,
@@ -85,6 +86,15 @@ def otlp_options(settings: Settings) -> OtlpOptions:
         promotes_scope=settings.otlp_promote_scope_metadata,
         target_info_interval_ms=max(1, settings.query_lookback_delta // 2),
         sums_deltas=settings.otlp_delta == "cumulative",
+    )
+
+
+def exemplar_limits(settings: Settings) -> ExemplarLimits:
+    """What is kept of exemplars."""
+    return ExemplarLimits(
+        max_per_series=settings.max_exemplars_per_series,
+        max_per_tenant=settings.max_exemplars,
+        retention_ms=settings.exemplar_retention,
     )
 
 

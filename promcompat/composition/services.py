@@ -14,7 +14,13 @@ from promcompat.alerting.rules import RuleService
 from promcompat.alerting.senders import HttpSender, build_alertmanagers, build_webhooks
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts
-from promcompat.composition.options import engine_options, label_limits, otlp_options, rule_limits
+from promcompat.composition.options import (
+    engine_options,
+    exemplar_limits,
+    label_limits,
+    otlp_options,
+    rule_limits,
+)
 from promcompat.composition.remediation import build_launcher, build_remediation_check
 from promcompat.composition.storage import Storage, build_storage, connect_storage, open_alert_pool
 from promcompat.core.remediation import RemediationCheck
@@ -25,6 +31,7 @@ from promcompat.database import (
 )
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
+from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.maintenance_service import MaintenanceService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
@@ -160,6 +167,7 @@ class _ServiceBuilder:
             ),
             definitions=self._definitions(),
             corrections=CorrectionService(storage.metrics.corrections, storage.definitions),
+            exemplars=self._exemplars(),
             otlp=OtlpReader(otlp_options(self.settings)),
             snapshots=SnapshotService(
                 self.settings.data_dir.expanduser() / "snapshots",
@@ -190,6 +198,14 @@ class _ServiceBuilder:
             ),
             alerting_stats=self.stats,
             launcher_stats=self.launcher.stats,
+        )
+
+    def _exemplars(self) -> ExemplarService:
+        return ExemplarService(
+            self.storage.exemplars,
+            exemplar_limits(self.settings),
+            self.metrics.now_ms,
+            self.metrics.latest_ms,
         )
 
     def _definitions(self) -> DefinitionService:

@@ -22,6 +22,7 @@ from sql.database.connection_pool import Pool, PoolOptions, open_pool
 from sql.database.database import Database
 from sql.database.database_check import check_database
 from sql.definitions.definition_repository import PostgresDefinitionRepository
+from sql.exemplars.exemplar_repository import PostgresExemplarRepository
 from sql.remediations.remediation_repository import PostgresRemediationRepository
 from sql.samples.metric_storage import MetricStorage
 
@@ -40,6 +41,7 @@ class Storage:
 
     database: Database
     metrics: MetricStorage
+    exemplars: PostgresExemplarRepository
     definitions: PostgresDefinitionRepository
     rules: PostgresRuleRepository
     alerts: PostgresAlertRepository
@@ -99,6 +101,7 @@ def build_storage(
     return Storage(
         database=database,
         metrics=metrics,
+        exemplars=PostgresExemplarRepository(database),
         definitions=PostgresDefinitionRepository(database),
         rules=PostgresRuleRepository(database),
         alerts=PostgresAlertRepository(

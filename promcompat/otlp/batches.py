@@ -1,22 +1,26 @@
 """Translated samples as a batch for the store."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from promcompat.core.exemplars import Exemplar, SeriesExemplar
 from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import (
     STALE_NAN_BITS,
     UNKNOWN_SERIES,
     IntArray,
+    Labels,
     MetricMetadata,
     WriteBatch,
 )
 from promcompat.core.series_table import KnownSeries
-from promcompat.otlp.translation import Samples
+from promcompat.otlp.translation import PointExemplar, Samples
+from promcompat.remote_write.exemplars import MAX_EXEMPLARS
 from promcompat.remote_write.new_series import NewSeries
+from promcompat.remote_write.series_key import InvalidLabelsError, decode_series_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +79,16 @@ def count_rejected(
         reasons.setdefault(int(made.points[row]), reason)
     reasons.pop(-1, None)
     return Counter(reasons.values())
+
+
+def decode_exemplars(exemplars: Sequence[PointExemplar]) -> list[SeriesExemplar]:
+    """The exemplars of a request with the labels of their series, the oldest first."""
+    decoded = []
+    for found in sorted(exemplars[:MAX_EXEMPLARS], key=lambda found: found.timestamp_ms):
+        try:
+            series = decode_series_key(found.key)
+        except InvalidLabelsError:
+            continue
+        exemplar = Exemplar(Labels.of(dict(found.labels)), found.value, found.timestamp_ms)
+        decoded.append(SeriesExemplar(series, exemplar))
+    return decoded

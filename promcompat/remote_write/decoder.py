@@ -42,20 +42,29 @@ _DROPPED: Final = -2
 """In place of the id of a series that cannot be stored."""
 
 
+class WireExemplar(NamedTuple):
+    """An Exemplar message, and the key of its series."""
+
+    series_key: bytes
+    message: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedWrite:
     """A decoded request: the samples that can be stored, and what was left out.
 
-    `invalid_reasons` has a text for each distinct series that Prometheus skips without an error to
-    the sender. `refusals` has one for each distinct series and each metadata entry that is too
-    large; `n_undescribed` are further ones. `n_received` counts every float sample of the request.
-    Refusals, and histograms, which are not in the batch either, must be reported to the sender.
+    `exemplars` are those of series that can be stored. `invalid_reasons` has a text for each
+    distinct series that Prometheus skips without an error to the sender. `refusals` has one for
+    each distinct series and each metadata entry that is too large; `n_undescribed` are further
+    ones. `n_received` counts every float sample of the request. Refusals, and histograms, which
+    are not in the batch either, must be reported to the sender.
     """
 
     batch: WriteBatch
     n_received: int
     n_exemplars: int = 0
     n_histograms: int = 0
+    exemplars: tuple[WireExemplar, ...] = ()
     invalid_reasons: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
     n_undescribed: int = 0
@@ -105,8 +114,9 @@ def decode_write_request(
     return DecodedWrite(
         batch=batch,
         n_received=len(rows.ids),
-        n_exemplars=left.n_exemplars,
+        n_exemplars=len(left.exemplars),
         n_histograms=left.n_histograms(ids),
+        exemplars=tuple(left.kept_exemplars(ids)),
         invalid_reasons=tuple(new.invalid.values()),
         refusals=(*new.refused.values(), *refusals),
     )
@@ -197,7 +207,7 @@ class _LeftSeries:
     keys: list[bytes] = field(default_factory=list)
     n_rows: list[int] = field(default_factory=list)
     is_parsed: list[bool] = field(default_factory=list)
-    n_exemplars: int = 0
+    exemplars: list[tuple[int, bytes]] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     timestamps: list[int] = field(default_factory=list)
     bits: list[int] = field(default_factory=list)
@@ -249,6 +259,14 @@ class _LeftSeries:
         counted = zip(self.histograms, ids.tolist(), strict=True)
         return sum(n for n, series_id in counted if series_id != _DROPPED)
 
+    def kept_exemplars(self, ids: IntArray) -> list[WireExemplar]:
+        """The exemplars of the series that are not dropped."""
+        return [
+            WireExemplar(self.keys[index], message)
+            for index, message in self.exemplars
+            if ids[index] != _DROPPED
+        ]
+
     def _add_usual(self, left: Sequence[_Left]) -> None:
         self.keys = [series.wire for series in left]
         self.n_rows = [series.end_row - series.first_row for series in left]
@@ -274,7 +292,7 @@ class _LeftSeries:
         self.places += [left.first_row] * n_rows
         self.timestamps += [sample.timestamp for sample in series.samples]
         self.bits += [sample.value for sample in series.samples]
-        self.n_exemplars += len(series.exemplars)
+        self.exemplars += [(len(self.keys), message) for message in series.exemplars]
         n_histograms = len(series.histograms)
         self._add(_take_key(series), n_rows, n_histograms, is_parsed=True)
 

@@ -4,10 +4,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from promcompat.core.errors import WriteRejectedError
+from promcompat.core.exemplars import MAX_EXEMPLAR_CHARACTERS, AppendedExemplars
 from promcompat.remote_write.decoder import DecodedWrite
 from promcompat.remote_write.negotiation import WriteMessage
 
 _REASONS_SHOWN: Final = 10
+_TOO_LONG: Final = (
+    f"label length for exemplar exceeds maximum of {MAX_EXEMPLAR_CHARACTERS} UTF-8 characters"
+)
 _WRITTEN: Final = "X-Prometheus-Remote-Write-{}-Written"
 
 
@@ -21,6 +25,7 @@ class WriteOutcome:
 
     message: WriteMessage | None = None
     n_samples_written: int = 0
+    n_exemplars_written: int = 0
     n_histograms: int = 0
     n_refused: int = 0
     rejections: list[str] = field(default_factory=list)
@@ -39,15 +44,28 @@ class WriteOutcome:
         self.n_samples_written += n_rows - len({*error.rows, *error.refused})
         self.rejections.append(str(error))
 
+    def add_exemplars(self, appended: AppendedExemplars) -> None:
+        """Note what became of exemplars; version 1.0 does not tell of those that are refused."""
+        self.n_exemplars_written += appended.n_stored
+        if self.message is not WriteMessage.V2:
+            return
+        refusals = [
+            *(f"out of order exemplar for series {series}" for series in appended.out_of_order),
+            *(f"{_TOO_LONG} for series {series}" for series in appended.invalid),
+        ]
+        self.n_refused += len(refusals)
+        self.refusals += refusals[: _REASONS_SHOWN - len(self.refusals)]
+
     def report(self) -> None:
         """Raises WriteRejectedError if part of the request was not stored."""
         lines = self.rejections[:_REASONS_SHOWN]
         if self.n_refused:
             # Version 1.0 skips invalid series without an error, as Prometheus does.
-            fault = "are invalid or exceed" if self.message is WriteMessage.V2 else "exceed"
+            what = "series or metadata entries exceed a limit"
+            if self.message is WriteMessage.V2:
+                what = "series, exemplars or metadata entries are invalid or exceed a limit"
             lines.append(
-                f"{self.n_refused} series or metadata entries {fault} a limit and were not stored; "
-                "the rest of the request was stored:"
+                f"{self.n_refused} {what} and were not stored; the rest of the request was stored:"
             )
             lines += self.refusals
         if self.n_histograms:
@@ -69,6 +87,10 @@ class WriteOutcome:
             return {}
         if self.message is WriteMessage.V1 and not (status == 400 and self.is_decoded):
             return {}
-        counts = {"Samples": self.n_samples_written, "Histograms": 0, "Exemplars": 0}
+        counts = {
+            "Samples": self.n_samples_written,
+            "Histograms": 0,
+            "Exemplars": self.n_exemplars_written,
+        }
         is_kept = status < 500
         return {_WRITTEN.format(what): str(n if is_kept else 0) for what, n in counts.items()}

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$promcompat/remote_write/remote.proto\x12\x17promcompat.remote_write\"c\n\x0cWriteRequest\x12\x12\n\ntimeseries\x18\x01 \x03(\x0c\x12\x39\n\x08metadata\x18\x03 \x03(\x0b\x32\'.promcompat.remote_write.MetricMetadataJ\x04\x08\x02\x10\x03\"u\n\nTimeSeries\x12\x0e\n\x06labels\x18\x01 \x03(\x0c\x12\x30\n\x07samples\x18\x02 \x03(\x0b\x32\x1f.promcompat.remote_write.Sample\x12\x11\n\texemplars\x18\x03 \x03(\x0c\x12\x12\n\nhistograms\x18\x04 \x03(\x0c\";\n\tSeriesKey\x12.\n\x06labels\x18\x01 \x03(\x0b\x32\x1e.promcompat.remote_write.Label\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"*\n\x06Sample\x12\r\n\x05value\x18\x01 \x01(\x06\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\"\x85\x02\n\x0eMetricMetadata\x12@\n\x04type\x18\x01 \x01(\x0e\x32\x32.promcompat.remote_write.MetricMetadata.MetricType\x12\x1a\n\x12metric_family_name\x18\x02 \x01(\x0c\x12\x0c\n\x04help\x18\x04 \x01(\x0c\x12\x0c\n\x04unit\x18\x05 \x01(\x0c\"y\n\nMetricType\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07\x43OUNTER\x10\x01\x12\t\n\x05GAUGE\x10\x02\x12\r\n\tHISTOGRAM\x10\x03\x12\x12\n\x0eGAUGEHISTOGRAM\x10\x04\x12\x0b\n\x07SUMMARY\x10\x05\x12\x08\n\x04INFO\x10\x06\x12\x0c\n\x08STATESET\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$promcompat/remote_write/remote.proto\x12\x17promcompat.remote_write\"c\n\x0cWriteRequest\x12\x12\n\ntimeseries\x18\x01 \x03(\x0c\x12\x39\n\x08metadata\x18\x03 \x03(\x0b\x32\'.promcompat.remote_write.MetricMetadataJ\x04\x08\x02\x10\x03\"u\n\nTimeSeries\x12\x0e\n\x06labels\x18\x01 \x03(\x0c\x12\x30\n\x07samples\x18\x02 \x03(\x0b\x32\x1f.promcompat.remote_write.Sample\x12\x11\n\texemplars\x18\x03 \x03(\x0c\x12\x12\n\nhistograms\x18\x04 \x03(\x0c\";\n\tSeriesKey\x12.\n\x06labels\x18\x01 \x03(\x0b\x32\x1e.promcompat.remote_write.Label\"$\n\x05Label\x12\x0c\n\x04name\x18\x01 \x01(\x0c\x12\r\n\x05value\x18\x02 \x01(\x0c\"*\n\x06Sample\x12\r\n\x05value\x18\x01 \x01(\x06\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\"\\\n\x08\x45xemplar\x12.\n\x06labels\x18\x01 \x03(\x0b\x32\x1e.promcompat.remote_write.Label\x12\r\n\x05value\x18\x02 \x01(\x01\x12\x11\n\ttimestamp\x18\x03 \x01(\x03\"\x85\x02\n\x0eMetricMetadata\x12@\n\x04type\x18\x01 \x01(\x0e\x32\x32.promcompat.remote_write.MetricMetadata.MetricType\x12\x1a\n\x12metric_family_name\x18\x02 \x01(\x0c\x12\x0c\n\x04help\x18\x04 \x01(\x0c\x12\x0c\n\x04unit\x18\x05 \x01(\x0c\"y\n\nMetricType\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x0b\n\x07\x43OUNTER\x10\x01\x12\t\n\x05GAUGE\x10\x02\x12\r\n\tHISTOGRAM\x10\x03\x12\x12\n\x0eGAUGEHISTOGRAM\x10\x04\x12\x0b\n\x07SUMMARY\x10\x05\x12\x08\n\x04INFO\x10\x06\x12\x0c\n\x08STATESET\x10\x07\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,8 +41,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LABEL']._serialized_end=382
   _globals['_SAMPLE']._serialized_start=384
   _globals['_SAMPLE']._serialized_end=426
-  _globals['_METRICMETADATA']._serialized_start=429
-  _globals['_METRICMETADATA']._serialized_end=690
-  _globals['_METRICMETADATA_METRICTYPE']._serialized_start=569
-  _globals['_METRICMETADATA_METRICTYPE']._serialized_end=690
+  _globals['_EXEMPLAR']._serialized_start=428
+  _globals['_EXEMPLAR']._serialized_end=520
+  _globals['_METRICMETADATA']._serialized_start=523
+  _globals['_METRICMETADATA']._serialized_end=784
+  _globals['_METRICMETADATA_METRICTYPE']._serialized_start=663
+  _globals['_METRICMETADATA_METRICTYPE']._serialized_end=784
 # @@protoc_insertion_point(module_scope)

@@ -277,7 +277,7 @@ class SymbolPieces:
             n_histograms=piece.n_histograms,
             invalid_reasons=(),
             refusals=(*piece.faults, *decoded.invalid_reasons, *decoded.refusals),
-            n_undescribed=piece.n_faults - len(piece.faults),
+            n_undescribed=piece.n_faults - len(piece.faults) + piece.n_long_exemplars,
             n_start_timestamps=piece.n_start_timestamps,
         )
 

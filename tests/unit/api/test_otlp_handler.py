@@ -233,3 +233,16 @@ def test_large_requests_are_split_into_the_same_points() -> None:
         for p in m.gauge.data_points
     ]
     assert sorted(points) == sorted(expected)
+
+
+async def test_exemplars_of_sums_are_stored(service: Service) -> None:
+    metric = counter(1, NOW_NS, temporality=2)
+    other = gauge("g", 1)
+    for point in (metric.sum.data_points[0], other.gauge.data_points[0]):
+        point.exemplars.add(time_unix_nano=NOW_NS, as_int=3, trace_id=b"\x01" * 16)
+    await send(service, metric, other)
+    assert (await service.ask("query_exemplars", query="g"))[1]["data"] == []
+    _, answer = await service.ask("query_exemplars", query="c_total")
+    (series,) = answer["data"]
+    expected = {"labels": {"trace_id": "01" * 16}, "value": "3", "timestamp": NOW_MS // 1000}
+    assert series["exemplars"] == [expected]

@@ -107,3 +107,40 @@ async def test_a_histogram_in_version_1_fails_alone(service: Service) -> None:
     response = await write(service, encode_request(series), HEADERS)
     assert (response.status, written(response)) == (400, ("1", "0", "0"))
     assert "1 histogram samples were not stored" in await response.text()
+
+
+async def test_exemplars_are_stored_and_those_refused_are_told(service: Service) -> None:
+    request = RequestV2()
+    trace, long = [("trace_id", "x")], [("trace_id", "y" * 129)]
+    request.add(UP, (NOW_MS, 1.0), exemplars=[(trace, 5.0, NOW_MS), (trace, 5.0, NOW_MS)])
+    request.add(UP, exemplars=[(trace, 1.0, NOW_MS - 1), (long, 1.0, NOW_MS + 1)])
+    response = await write(service, request.body())
+    assert (response.status, written(response)) == (400, ("1", "0", "2"))
+    text = await response.text()
+    assert 'out of order exemplar for series {__name__="up", job="a"}' in text
+    assert "label length for exemplar exceeds maximum of 128 UTF-8 characters" in text
+    _, answer = await service.ask("query_exemplars", query="rate(up[5m])")
+    exemplar = {"labels": {"trace_id": "x"}, "value": "5", "timestamp": NOW_MS // 1000}
+    assert answer["data"] == [{"seriesLabels": dict(UP), "exemplars": [exemplar]}]
+
+
+async def test_version_1_is_not_told_of_exemplars(service: Service) -> None:
+    exemplar = encode_field(3, b"\x11" + bytes(8) + b"\x18\x05")
+    old = encode_field(3, b"\x11" + bytes(8) + b"\x18\x04")
+    series = [encode_series(UP, (NOW_MS, 1.0)) + exemplar + old]
+    response = await write(service, encode_request(series), HEADERS)
+    assert (response.status, written(response)) == (204, (None, None, None))
+    _, answer = await service.ask("query_exemplars", query="up")
+    assert answer["data"][0]["exemplars"] == [{"labels": {}, "value": "0", "timestamp": 0.005}]
+    sample = service.telemetry.registry.get_sample_value
+    assert sample("promcompat_remote_write_exemplars_stored_total") == 1
+    assert sample("promcompat_remote_write_exemplars_ignored_total") == 1
+
+
+async def test_malformed_exemplars_are_400(service: Service) -> None:
+    series = [encode_series(UP, (NOW_MS, 1.0)) + encode_field(3, b"\x11")]
+    response = await write(service, encode_request(series), HEADERS)
+    assert (response.status, await response.text()) == (
+        400,
+        "proto: cannot decode prometheus.Exemplar\n",
+    )

@@ -1,0 +1,68 @@
+"""Stores exemplars within their limits, and finds them."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from promcompat.core.exemplars import (
+    AppendedExemplars,
+    ExemplarLimits,
+    ExemplarRepository,
+    ExemplarsOfSeries,
+    SeriesExemplar,
+)
+from promcompat.core.ports import MatcherSets
+
+_EXCESS_SHARE: Final = 4
+"""A tenant has at most a quarter more than its limit, for each process."""
+
+
+class ExemplarService:
+    """Exemplars of every tenant; none are kept if the limit of a tenant is 0."""
+
+    def __init__(
+        self,
+        repository: ExemplarRepository,
+        limits: ExemplarLimits,
+        now_ms: Callable[[], int],
+        latest_ms: Callable[[], int | None],
+    ) -> None:
+        """`latest_ms` is the latest time that an exemplar may have now; None without a bound."""
+        self._repository = repository
+        self._limits = limits
+        self._now_ms = now_ms
+        self._latest_ms = latest_ms
+        self._n_appended: Counter[str] = Counter()
+
+    async def write(self, tenant: str, exemplars: Sequence[SeriesExemplar]) -> AppendedExemplars:
+        """Store exemplars; those too far in the future are left out, as in Prometheus.
+
+        Raises StorageUnavailableError.
+        """
+        if not self._limits.max_per_tenant or not exemplars:
+            return AppendedExemplars()
+        latest_ms = self._latest_ms()
+        timely = [
+            found
+            for found in exemplars
+            if latest_ms is None or found.exemplar.timestamp_ms <= latest_ms
+        ]
+        appended = await self._repository.append(tenant, timely)
+        self._n_appended[tenant] += appended.n_stored
+        if self._n_appended[tenant] > self._limits.max_per_tenant // _EXCESS_SHARE:
+            del self._n_appended[tenant]
+            await self._repository.trim(self._limits, self._now_ms(), tenant)
+        return appended
+
+    async def select(
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
+    ) -> list[ExemplarsOfSeries]:
+        """The exemplars of matching series in `[start_ms, end_ms]`, sorted by series."""
+        if not matcher_sets:
+            return []
+        return await self._repository.select(tenant, matcher_sets, start_ms, end_ms)
+
+    async def trim(self) -> None:
+        """Delete what exceeds the limits, of all tenants."""
+        self._n_appended.clear()
+        await self._repository.trim(self._limits, self._now_ms())

@@ -1,0 +1,227 @@
+"""The PostgreSQL side of `promcompat.core.exemplars.ExemplarRepository`."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import asyncpg
+import orjson
+import xxhash
+
+from promcompat.core.exemplars import (
+    AppendedExemplars,
+    Exemplar,
+    ExemplarLimits,
+    ExemplarRepository,
+    ExemplarsOfSeries,
+    SeriesExemplar,
+)
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import METRIC_NAME, Labels, SeriesIdentity
+from promcompat.core.ports import MatcherSets
+from promcompat.core.series_identity import identity_of
+from sql.catalog import is_storable_text
+from sql.database.connection_pool import Connection, acquired
+from sql.database.database import Database
+from sql.query_loader import load_queries
+
+_QUERIES: Final = load_queries("exemplars")
+_IN_THREAD_FROM: Final = 1_000
+"""Series that are matched in some milliseconds."""
+_LAST_MS: Final = (1 << 63) - 1
+Place = tuple[int, float, int]
+"""Time, value, and hash of the labels: exemplars of a series ascend in it."""
+
+
+class PostgresExemplarRepository:
+    """Exemplars in PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def append(self, tenant: str, exemplars: Sequence[SeriesExemplar]) -> AppendedExemplars:
+        """Store exemplars; see the port."""
+        batch = _Batch()
+        for found in exemplars:
+            batch.add(found)
+        if batch.series:
+            tenant_id = await self._database.tenants.find_or_create(tenant)
+            async with (
+                acquired(self._database.write_pool) as connection,
+                connection.transaction(),
+            ):
+                await _append(connection, tenant_id, batch)
+        return AppendedExemplars(batch.n_stored, tuple(batch.out_of_order), tuple(batch.invalid))
+
+    async def select(
+        self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int
+    ) -> list[ExemplarsOfSeries]:
+        """The exemplars of series; see the port."""
+        names = _metric_names(matcher_sets)
+        rows = await self._database.rows_of(tenant, _QUERIES["exemplar_series"], names)
+        if len(rows) < _IN_THREAD_FROM:
+            matching = _matching(rows, matcher_sets)
+        else:
+            matching = await asyncio.to_thread(_matching, rows, matcher_sets)
+        if not matching:
+            return []
+        async with acquired(self._database.read_pool) as connection:
+            found = await connection.fetch(
+                _QUERIES["exemplars"],
+                list(matching),
+                max(start_ms, -_LAST_MS),
+                min(end_ms, _LAST_MS),
+            )
+        exemplars: defaultdict[int, list[Exemplar]] = defaultdict(list)
+        for row in found:
+            labels = Labels.of(orjson.loads(row["labels"]))
+            exemplars[row["series_id"]].append(Exemplar(labels, row["value"], row["time_ms"]))
+        return sorted(
+            (
+                ExemplarsOfSeries(matching[series_id], tuple(of_series))
+                for series_id, of_series in exemplars.items()
+            ),
+            key=lambda item: item.series.pairs,
+        )
+
+    async def trim(self, limits: ExemplarLimits, now_ms: int, tenant: str | None = None) -> int:
+        """Delete what exceeds the limits; see the port."""
+        tenant_id = None
+        if tenant is not None:
+            tenant_id = await self._database.tenants.find(tenant)
+            if tenant_id is None:
+                return 0
+        async with acquired(self._database.write_pool) as connection:
+            n_deleted: int = await connection.fetchval(
+                _QUERIES["delete_excess_exemplars"],
+                tenant_id,
+                now_ms - limits.retention_ms,
+                limits.max_per_series,
+                limits.max_per_tenant,
+            )
+            if tenant_id is None:
+                await connection.execute(_QUERIES["delete_unused_exemplar_series"])
+        return n_deleted
+
+
+@dataclass(slots=True)
+class _OfSeries:
+    """The exemplars of a series in a batch."""
+
+    labels: Labels
+    identity: SeriesIdentity
+    exemplars: list[Exemplar] = field(default_factory=list)
+
+    def accepted(
+        self, newest: Place | None, batch: "_Batch"
+    ) -> tuple[list[Exemplar], Place | None]:
+        """Those to be stored after `newest`, and the newest one then; all are counted."""
+        kept = []
+        for exemplar in self.exemplars:
+            place = exemplar.timestamp_ms, exemplar.value, label_hash(exemplar.labels)
+            if newest is not None and place < newest:
+                batch.out_of_order.append(self.labels)
+                continue
+            batch.n_stored += 1
+            if place != newest:
+                kept.append(exemplar)
+                newest = place
+        return kept, newest
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Exemplars by series, and what became of them."""
+
+    series: dict[bytes, _OfSeries] = field(default_factory=dict)
+    n_stored: int = 0
+    out_of_order: list[Labels] = field(default_factory=list)
+    invalid: list[Labels] = field(default_factory=list)
+
+    def add(self, found: SeriesExemplar) -> None:
+        """Add one, unless it can never be stored."""
+        identity = identity_of(found.series)
+        exemplar = found.exemplar
+        texts = (text for pair in exemplar.labels for text in pair)
+        is_storable = identity is not None and all(map(is_storable_text, texts))
+        if identity is None or not is_storable or exemplar.is_too_long:
+            self.invalid.append(found.series)
+            return
+        of_series = self.series.setdefault(identity.fingerprint, _OfSeries(found.series, identity))
+        of_series.exemplars.append(exemplar)
+
+
+async def _append(connection: Connection, tenant_id: int, batch: _Batch) -> None:
+    ordered = [batch.series[fingerprint] for fingerprint in sorted(batch.series)]
+    rows = await connection.fetch(
+        _QUERIES["lock_exemplar_series"],
+        tenant_id,
+        [series.identity.fingerprint for series in ordered],
+        [series.identity.metric_name for series in ordered],
+        [series.identity.document for series in ordered],
+    )
+    stored: list[tuple[int, int, float, str]] = []
+    newest: list[tuple[int, int, float, int]] = []
+    for row in rows:
+        before = None
+        if row["newest_ms"] is not None:
+            before = row["newest_ms"], row["newest_value"], row["newest_label_hash"]
+        kept, last = batch.series[row["fingerprint"]].accepted(before, batch)
+        for exemplar in kept:
+            document = orjson.dumps(exemplar.labels.as_dict()).decode()
+            stored.append((row["id"], exemplar.timestamp_ms, exemplar.value, document))
+        if kept and last is not None:
+            newest.append((row["id"], *last))
+    if stored:
+        columns = [list(column) for column in zip(*stored, strict=True)]
+        await connection.execute(_QUERIES["append_exemplars"], tenant_id, *columns)
+        columns = [list(column) for column in zip(*newest, strict=True)]
+        await connection.execute(_QUERIES["set_newest_exemplars"], *columns)
+
+
+def label_hash(labels: Labels) -> int:
+    """The hash by which Prometheus orders exemplars of one time and value, minus 2**63."""
+    parts = []
+    for text in (text for pair in labels for text in pair):
+        encoded = text.encode()
+        size = len(encoded)
+        head = bytes((size,)) if size < 255 else b"\xff" + size.to_bytes(3, "little")
+        parts.append(head + encoded)
+    return xxhash.xxh64_intdigest(b"".join(parts)) - (1 << 63)
+
+
+def _metric_names(matcher_sets: MatcherSets) -> list[str] | None:
+    """The names of the only metrics that can match; None if there may be others."""
+    names = []
+    for matchers in matcher_sets:
+        exact = [
+            matcher.value
+            for matcher in matchers
+            if matcher.name == METRIC_NAME and matcher.op is MatchOp.EQUAL
+        ]
+        if not exact or not is_storable_text(exact[0]):
+            return None
+        names.append(exact[0])
+    return names
+
+
+def _matching(rows: Sequence[asyncpg.Record], matcher_sets: MatcherSets) -> Mapping[int, Labels]:
+    """The labels of the series that satisfy all matchers of a set, by id."""
+    matching = {}
+    for row in rows:
+        documents = orjson.loads(row["labels"])
+        labels = Labels.of({METRIC_NAME: row["metric_name"], **documents})
+        if any(_matches(labels, matchers) for matchers in matcher_sets):
+            matching[row["id"]] = labels
+    return matching
+
+
+def _matches(labels: Labels, matchers: Sequence[LabelMatcher]) -> bool:
+    return all(matcher.matches(labels.get(matcher.name)) for matcher in matchers)
+
+
+def _conforms(repository: PostgresExemplarRepository) -> ExemplarRepository:
+    """Checked by mypy: the repository has the shape of its port."""
+    return repository
