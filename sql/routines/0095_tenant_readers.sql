@@ -59,6 +59,21 @@ AS $$
     SELECT to_regclass(format('promcompat.%I', m.view_name)) FROM promcompat.metric_view AS m
 $$;
 
+-- Lets a role find our objects without a prefix from its next session on.
+CREATE OR REPLACE FUNCTION extend_reader_path(reader name) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+BEGIN
+    PERFORM set_config('search_path', promcompat.reader_search_path(reader), true);
+    EXECUTE format(
+        'ALTER ROLE %I IN DATABASE %I SET search_path FROM CURRENT', reader, current_database()
+    );
+EXCEPTION WHEN insufficient_privilege THEN
+    RAISE NOTICE 'the search path of % cannot be set: it must write promcompat.metrics', reader;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION extend_reader_path(name) FROM PUBLIC;
+
 -- Grants, or takes back, what a reader needs besides the row of `tenant_reader`.
 CREATE OR REPLACE FUNCTION set_reader_rights(reader name, is_reader boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
@@ -69,6 +84,7 @@ BEGIN
     IF is_reader THEN
         EXECUTE format('GRANT USAGE ON SCHEMA promcompat TO %I', reader);
         EXECUTE format('GRANT SELECT ON %s TO %I', views, reader);
+        PERFORM promcompat.extend_reader_path(reader);
     ELSE
         EXECUTE format('REVOKE SELECT ON %s FROM %I', views, reader);
         EXECUTE format('REVOKE USAGE ON SCHEMA promcompat FROM %I', reader);
@@ -76,8 +92,7 @@ BEGIN
 END
 $$;
 
--- Lets a role read one tenant through the views above and `samples`, and find them without a prefix from
--- its next session on. Called by the owner of the tables.
+-- Lets a role read one tenant through the views above and `samples`. Called by the owner of the tables.
 CREATE OR REPLACE FUNCTION grant_tenant_reader(reader name, tenant_name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
@@ -106,14 +121,6 @@ BEGIN
     PERFORM promcompat.set_reader_rights(reader, true);
     INSERT INTO promcompat.tenant_reader (role_name, tenant_id) VALUES (reader, of_tenant)
     ON CONFLICT DO NOTHING;
-    BEGIN
-        PERFORM set_config('search_path', promcompat.reader_search_path(reader), true);
-        EXECUTE format(
-            'ALTER ROLE %I IN DATABASE %I SET search_path FROM CURRENT', reader, current_database()
-        );
-    EXCEPTION WHEN insufficient_privilege THEN
-        RAISE NOTICE 'the search path of % cannot be set: it must write promcompat.metrics', reader;
-    END;
 END
 $$;
 

@@ -10,6 +10,7 @@ _PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").
 _FOLDERS = "promcompat|native_api|promql|sql|conformance|tests"
 _PATH = re.compile(rf"(?<![\w/.~-])(?:{_FOLDERS})/[\w./*-]*\w")
 _MODULE = re.compile(r"`((?:promcompat|native_api|promql|sql)(?:\.\w+)+)(?:\(\))?`")
+_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 _DATABASE_NAMES = {"promcompat.epoch", "promcompat.metrics", "promcompat.sample"}
 
 
@@ -40,3 +41,10 @@ def test_places_named_in_pages_exist(page: Path) -> None:
     paths = {path for path in _PATH.findall(text) if not list(ROOT.glob(path))}
     modules = set(_MODULE.findall(text)) - _DATABASE_NAMES
     assert paths | {name for name in modules if not _is_defined(name)} == set()
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_tests_named_in_pages_exist(page: Path) -> None:
+    for path, name in _TEST.findall(page.read_text(encoding="utf-8")):
+        source = (ROOT / path).read_text(encoding="utf-8")
+        assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), f"{path}::{name}"
