@@ -10,11 +10,14 @@ import pytest
 from promcompat.__main__ import main
 from promcompat.core.corrections import CorrectionRequest, DeleteSamples, SampleScope
 from promcompat.core.errors import DatabaseRefusedError
+from promcompat.core.model import MetricMetadata
 from sql.embedded.database import EmbeddedDatabase
 from sql.embedded.distributions import PostgresDistribution
 from sql.migrate import migrate
 from sql.samples.metric_storage import MetricStorage
+from sql.samples.storage_options import StoreKind
 from tests.factories import block_rows, make_batch, make_labels, select_name
+from tests.native_service import running_native_service
 from tests.repositories import connected, discard, migrated_storage
 from tests.servers import DatabaseServer, fast_folder
 
@@ -94,52 +97,129 @@ async def test_damaged_backup_leaves_the_database_as_it_is(tmp_path: Path) -> No
 # -- a database of one's own ------------------------------------------------------------------
 
 
-async def answers_of(url: str) -> list[object]:
-    """What the API and SQL users read."""
+PANEL = {"start": str(T0 // 1000), "end": str((T0 + 3 * DAY_MS) // 1000), "step": "3600"}
+MOMENT = {"time": str((T0 + DAY_MS * 95 // 48) // 1000)}
+EXPRESSIONS = (
+    "up",
+    "sum by (job) (rate(requests_total[6h]))",
+    "increase(requests_total[1d])",
+    "max_over_time(up[2d])",
+    "histogram_quantile(0.9, sum by (le) (rate(latency_bucket[1d])))",
+    "count_over_time(up[1d])",
+    "last_over_time({__name__=~'.+'}[1d])",
+    "absent(up) or quantile(0.5, up)",
+)
+LISTS = ("labels", "label/__name__/values", "label/job/values", "metadata", "rules", "alerts")
+NATIVE = ("/definitions", "/rules", "/corrections", "/alerts")
+VIEWS = (
+    "SELECT * FROM metrics ORDER BY name, labels, timestamp",
+    "SELECT * FROM metrics_hourly ORDER BY name, bucket",
+    "SELECT * FROM metrics_hourly_by_series ORDER BY series_id, bucket",
+    "SELECT * FROM samples('up', '-infinity', 'infinity') ORDER BY labels, timestamp",
+    "SELECT * FROM metric_up ORDER BY job, time",
+    "SELECT * FROM series ORDER BY id",
+    "SELECT * FROM definitions ORDER BY name",
+    "SELECT * FROM corrections ORDER BY id",
+    "SELECT * FROM tenants ORDER BY id",
+    "SELECT role_name, tenant_id FROM tenant_reader",
+)
+
+
+async def answers_of(url: str) -> dict[str, object]:
+    """What the APIs answer and SQL users read, by what was asked."""
+    answers: dict[str, object] = {}
+    async with running_native_service(url) as native:
+        for expression in EXPRESSIONS:
+            for path, times in (("query_range", PANEL), ("query", MOMENT)):
+                answer = await native.prometheus(path, query=expression, **times)
+                answers[f"{path} {expression}"] = answer["result"]
+        for path in LISTS:
+            answers[path] = await native.prometheus(path)
+        answers["series"] = await native.prometheus("series", **{"match[]": "{__name__!=''}"})
+        for path in NATIVE:
+            answers[path] = await native.get(path)
     async with connected(url) as owner:
-        rows = await owner.fetch(
-            "SELECT timestamp, name, value, labels::text FROM promcompat.metrics ORDER BY 1, 2, 4"
-        )
-        series = await owner.fetch("SELECT id, metric_name, labels::text FROM promcompat.series")
-        definitions = await owner.fetch("SELECT name, unit FROM promcompat.metric_definition")
-    return [await times_of(url), rows, sorted(series), definitions]
+        await owner.execute("SET search_path = promcompat, public")
+        for statement in VIEWS:
+            answers[statement] = [tuple(row) for row in await owner.fetch(statement)]
+    return answers
 
 
-@pytest.mark.parametrize("edition", ["timescaledb", "postgresql"])
+def points(first: int, rise: float) -> list[tuple[int, float]]:
+    """Two days of samples every half hour, from three days before the end of PANEL on."""
+    return [(T0 + k * DAY_MS // 48 + first, k * rise % 100) for k in range(96)]
+
+
+async def write_everything(url: str) -> None:
+    """Samples in every table that has some, a definition, a rule, a correction and a reader."""
+    series = {make_labels("up", job=job): points(0, rise) for job, rise in (("a", 1), ("b", 2))}
+    series[make_labels("requests_total", job="a")] = points(0, 7)
+    for bound in ("0.1", "1", "+Inf"):
+        series[make_labels("latency_bucket", le=bound)] = points(0, 3)
+    metadata = [MetricMetadata("up", "gauge", "Whether it is up.", "")]
+    async with running_native_service(url) as native:
+        storage = native.storage
+        await storage.store.write_batch("default", make_batch(series, metadata))
+        await storage.drains.drainer.drain_all()
+        await storage.drains.compact()
+        if storage.rollups is not None:
+            await storage.rollups.run(100)
+        if storage.corrections is not None:
+            scope = SampleScope([EVER.matchers], T0 + DAY_MS, T0 + DAY_MS + DAY_MS // 8)
+            request = CorrectionRequest(DeleteSamples(scope), "ann", "")
+            await storage.corrections.begin("default", request)
+        late = {labels: [(at + 1, v) for at, v in some[:3]] for labels, some in series.items()}
+        await storage.store.write_batch("default", make_batch(late))
+        definition = {"unit": "s", "type": "gauge", "description": "It's up."}
+        await native.send("PUT", "/definitions/up", status=201, body={"name": "up", **definition})
+        rule = {"name": "Down", "expr": "up == 0", "severity": "critical", "interval": "30s"}
+        await native.send("POST", "/rules", status=201, body=rule)
+    async with connected(url) as owner:
+        await owner.execute("SELECT promcompat.create_metric_view('up')")
+
+
+@pytest.mark.parametrize(
+    ("edition", "store"),
+    [
+        ("timescaledb", StoreKind.BLOCKS),
+        ("timescaledb", StoreKind.ROWS),
+        ("postgresql", StoreKind.BLOCKS),
+    ],
+)
 async def test_commands_copy_a_database_of_ones_own(
-    edition: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edition: str,
+    store: StoreKind,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """The copy gives every answer of the original."""
+    monkeypatch.setenv("PROMCOMPAT_STORE", store.value)
     fixture = "timescaledb_server" if edition == "timescaledb" else "plain_postgres_server"
     server: DatabaseServer = request.getfixturevalue(fixture)
     url, file = server.create_database(), tmp_path / "metrics.dump"
-    await write_samples(url)
-    async with migrated_storage(url) as storage:
-        await storage.drains.drainer.drain_all()
-        await storage.drains.compact()
-        scope = SampleScope([EVER.matchers], T0 + DAY_MS, T0 + DAY_MS)
-        await storage.corrections.begin(
-            "default", CorrectionRequest(DeleteSamples(scope), "ann", "")
-        )
-    await write_samples(url, first=1)
+    role = f"reader_of_{url.rpartition('/')[2]}"
+    server.run_sql(f"CREATE ROLE {role}")
+    await write_everything(url)
     async with connected(url) as owner:
-        await owner.execute(
-            "INSERT INTO metric_definition (tenant_id, name, display_name, description, unit, type,"
-            " aggregation, duplicate_policy, version)"
-            " SELECT id, 'up', '', '', 's', 'gauge', 'avg', 'first', 1 FROM tenant"
-        )
+        await owner.execute("SELECT grant_tenant_reader($1, 'default')", role)
     before = await answers_of(url)
+    assert [question for question, answer in before.items() if not answer] == []
     monkeypatch.setenv("PROMCOMPAT_DATABASE_URL", url)
     assert await asyncio.to_thread(main, ["backup", str(file)]) == 0
     assert file.stat().st_mode & 0o777 == 0o600
     assert await asyncio.to_thread(main, ["restore", str(file)]) == 1, "it is not empty"
-    assert await answers_of(url) == before
     name = f"copy_of_{url.rpartition('/')[2]}"
     server.run_sql(f"CREATE DATABASE {name} OWNER promcompat")
     copy = server.url(name)
     restored = ["restore", str(file), "--database-url", server.superuser_url(copy)]
     assert await asyncio.to_thread(main, restored) == 0
-    await migrate(copy, discard)
-    assert await answers_of(copy) == before
+    after = await answers_of(copy)
+    for question, answer in before.items():
+        assert after[question] == answer, question
+    async with connected(copy) as owner:
+        can_read = "SELECT has_table_privilege($1, 'promcompat.metrics', 'SELECT')"
+        assert await owner.fetchval(can_read, role) is True
     await write_samples(copy, first=2)
     assert len(await times_of(copy)) == len(await times_of(url)) + len(POINTS)
     server.drop_database(copy)
