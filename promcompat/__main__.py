@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_explain(vars(options))
         case "compile-kernels":
             return run_compile_kernels()
-        case "rules" if options.rules_command == "check":
+        case "rules" if options.rules_command in ("check", "test"):
             return _check_rules(options)
         case _:
             return _run_with_settings(options, given, others)
@@ -209,9 +209,10 @@ def _move_parquet(options: Namespace, settings: Settings) -> int:
 
 def _check_rules(options: Namespace) -> int:
     compile_at_start()
-    from promcompat.processes.rules import run_check
+    from promcompat.processes.rules import run_check, run_tests
 
-    return run_check(options.files)
+    run = run_check if options.rules_command == "check" else run_tests
+    return run(options.files)
 
 
 def _run_rules(options: Namespace, settings: Settings) -> int:

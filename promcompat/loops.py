@@ -95,6 +95,7 @@ def every_loop(
         *loops,
         PeriodicLoop("thresholds", 2.0, storage.metrics.threshold_watch.refresh),
         PeriodicLoop("rules", 1.0, services.rule_evaluator.run_due),
+        PeriodicLoop("rule files", 5.0, services.rule_files.refresh),
         PeriodicLoop("removed rules", 5.0, services.rule_evaluator.end_removed),
         PeriodicLoop("breaches", 0.5, services.thresholds.dispatch_breaches),
         PeriodicLoop("levels", 3.0, services.thresholds.verify),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from promcompat.alerting.alerts import AlertService
 from promcompat.alerting.deliveries import Notifier, StateNotifications, StepNotifications
 from promcompat.alerting.evaluator import RuleEvaluator
+from promcompat.alerting.rule_file_watch import RuleFileWatch
 from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.alerting.rules import RuleService
 from promcompat.alerting.stats import AlertingStats
@@ -63,6 +64,7 @@ class Services:
     exemplars: ExemplarService
     rules: RuleService
     rule_groups: RuleGroups
+    rule_files: RuleFileWatch
     alerts: AlertService
     remediations: RemediationService
 

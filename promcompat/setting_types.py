@@ -1,11 +1,13 @@
 """The types of settings, as they are written in the environment."""
 
+import json
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from promcompat.core.durations import parse_duration_ms
+from promcompat.core.model import METRIC_NAME, Labels
 
 
 def to_milliseconds(value: object) -> object:
@@ -28,3 +30,59 @@ Names = Annotated[
     BeforeValidator(lambda value: split_list(value) if isinstance(value, str) else value),
 ]
 """Written as `a,b`."""
+
+
+def split_listen_address(address: str) -> tuple[str, int]:
+    """Host and port of `host:port`, `[v6]:port` or `:port` (every interface); else ValueError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ValueError("must be HOST:PORT, for example 127.0.0.1:9201")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError("an IPv6 address must be in brackets, for example [::1]:9201")
+    return host or "0.0.0.0", int(port)
+
+
+def _check_address(value: str) -> str:
+    split_listen_address(value)
+    return value
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+"""Written as `host:port`."""
+
+
+def _to_commands(value: object) -> object:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError as exc:
+        raise ValueError('must be JSON, for example {"restart": ["systemctl", "restart"]}') from exc
+
+
+Commands = Annotated[
+    dict[str, Annotated[tuple[str, ...], Field(min_length=1)]],
+    NoDecode,
+    BeforeValidator(_to_commands),
+]
+"""Written as a JSON object of names to lists of strings."""
+
+
+def parse_labels(text: str) -> Labels:
+    """The labels of `cluster=eu-1,replica=a`; ValueError for another text."""
+    pairs: dict[str, str] = {}
+    for part in filter(None, map(str.strip, text.split(","))):
+        name, equals, value = part.partition("=")
+        if not equals or not name.strip() or name.strip() in (METRIC_NAME, *pairs):
+            raise ValueError("must be NAME=VALUE,…, for example cluster=eu-1,replica=a")
+        pairs[name.strip()] = value.strip()
+    return Labels.of(pairs)
+
+
+def _check_labels(text: str) -> str:
+    parse_labels(text)
+    return text
+
+
+LabelList = Annotated[str, AfterValidator(_check_labels)]
+"""Written as `name=value,name=value`."""

@@ -5,7 +5,6 @@ flag wins over the environment. The description of each field is what `--help` p
 are written and shown is in `promcompat.settings_text`.
 """
 
-import json
 import os
 import re
 from pathlib import Path
@@ -13,8 +12,6 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveInt,
@@ -22,13 +19,23 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import NoDecode, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.model import Labels
 from promcompat.core.patterns import compile_pattern
 from promcompat.core.secrets import public_url
 from promcompat.ingest_settings import IngestSettings
-from promcompat.setting_types import DurationMs, Names, split_list
+from promcompat.setting_types import (
+    Address,
+    Commands,
+    DurationMs,
+    LabelList,
+    Names,
+    parse_labels,
+    split_list,
+    split_listen_address,
+)
 
 ENV_PREFIX = "PROMCOMPAT_"
 MEBIBYTE = 1 << 20
@@ -37,40 +44,6 @@ TENANT_HEADER = "X-Scope-OrgID"
 """Names the tenant of a request with the setting `tenancy=header`."""
 
 
-def split_listen_address(address: str) -> tuple[str, int]:
-    """Host and port of `host:port`, `[v6]:port` or `:port` (every interface); else ValueError."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise ValueError("must be HOST:PORT, for example 127.0.0.1:9201")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise ValueError("an IPv6 address must be in brackets, for example [::1]:9201")
-    return host or "0.0.0.0", int(port)
-
-
-def _check_address(value: str) -> str:
-    split_listen_address(value)
-    return value
-
-
-Address = Annotated[str, AfterValidator(_check_address)]
-"""Written as `host:port`."""
-
-
-def _to_commands(value: object) -> object:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError as exc:
-        raise ValueError('must be JSON, for example {"restart": ["systemctl", "restart"]}') from exc
-
-
-Commands = Annotated[
-    dict[str, Annotated[tuple[str, ...], Field(min_length=1)]],
-    NoDecode,
-    BeforeValidator(_to_commands),
-]
-"""Written as a JSON object of names to lists of strings."""
 
 _SQL_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?", re.ASCII)
 
@@ -284,6 +257,22 @@ class Settings(IngestSettings):
     alertmanager_urls: str = Field(
         "", description="Addresses of the Alertmanagers that alerts are sent to, comma-separated."
     )
+    external_labels: LabelList = Field(
+        "",
+        description="Labels that alerts get when they are sent to Alertmanagers, unless they have "
+        "them, as name=value,name=value (Prometheus: external_labels). Templates see them too.",
+    )
+    alert_relabel_file: Path | None = Field(
+        None,
+        description="File with a YAML list of relabelling rules for alerts on their way to "
+        "Alertmanagers (Prometheus: alert_relabel_configs).",
+    )
+    rule_files: Names = Field(
+        (),
+        description="Rule files of Prometheus, as comma-separated patterns such as "
+        "/etc/rules/*.yml. They are loaded at start and whenever they change; their rules belong "
+        "to the tenant `default`.",
+    )
     webhook_urls: SecretStr | None = Field(
         None, description="Addresses of the webhooks that alerts are sent to, comma-separated."
     )
@@ -451,6 +440,11 @@ class Settings(IngestSettings):
     def webhook_url_list(self) -> tuple[str, ...]:
         """The addresses of webhooks."""
         return () if self.webhook_urls is None else split_list(self.webhook_urls.get_secret_value())
+
+    @property
+    def external_label_set(self) -> Labels:
+        """The labels of alerts that are sent."""
+        return parse_labels(self.external_labels)
 
     @property
     def listen_address(self) -> tuple[str, int]:

@@ -255,6 +255,8 @@ _ALERTING_COUNTERS = {
     "rule_evaluations_missed": "Evaluations that were skipped because earlier ones took too long "
     "or no process ran.",
     "rule_evaluation_seconds": "Time spent evaluating rules.",
+    "rule_file_loads": "Times that changed rule files were loaded.",
+    "rule_file_failures": "Times that changed rule files were refused, so that the old rules stay.",
     "breaches_handled": "Changes of breach levels read from the outbox.",
     "notifications_sent": "Alerts that receivers accepted.",
     "notifications_failed": "Alerts that receivers did not accept; they are sent again.",

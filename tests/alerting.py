@@ -14,8 +14,10 @@ from promcompat.alerting.deliveries import (
     StepNotifications,
 )
 from promcompat.alerting.evaluator import RuleEvaluator
+from promcompat.alerting.rule_runner import RuleRunner
 from promcompat.alerting.rules import RuleService
 from promcompat.alerting.stats import AlertingStats
+from promcompat.alerting.templates.expansion import Surroundings
 from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.core.alert_ports import ReceiverDepth
 from promcompat.core.alerts import Rule
@@ -197,7 +199,12 @@ async def running_alerting(
                 repository=alerts,
                 rules=RuleService(PostgresRuleRepository(storage.database), alerts, definitions),
                 alerts=AlertService(alerts, metrics, max_silences=100),
-                evaluator=RuleEvaluator(alerts, metrics, queries, stats, "http://here"),
+                evaluator=RuleEvaluator(
+                    alerts,
+                    metrics,
+                    RuleRunner(metrics, queries, stats, Surroundings("http://here")),
+                    stats,
+                ),
                 thresholds=ThresholdAlerts(
                     alerts, definitions, metrics, stats, clock, max_sample_age_ms, expiry_ms
                 ),

@@ -79,6 +79,7 @@ def services_over(
         ),
         rules=NoRules(),
         rule_groups=unused,
+        rule_files=SimpleNamespace(faults=()),
         alerts=NoRules(),
         remediations=unused,
         rule_evaluator=unused,

@@ -12,14 +12,14 @@ from promcompat.alerting.written_series import rule_batch
 from promcompat.core.alerts import Alert
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.metrics.metric_service import MetricService
+from promcompat.core.ports import SampleWriter
 
 _LOGGER = logging.getLogger(__name__)
 _ALERT_STATE: Final = "alertstate"
 
 
 async def write_alert_series(
-    metrics: MetricService,
+    writer: SampleWriter,
     tenant: str,
     before: Iterable[Alert],
     after: Iterable[Alert],
@@ -36,7 +36,7 @@ async def write_alert_series(
     if not len(batch):
         return False
     try:
-        await metrics.write(tenant, batch)
+        await writer.write(tenant, batch)
     except WriteRejectedError as exc:
         _LOGGER.debug("alert series could not be written", extra={"reason": str(exc)})
     return True

@@ -10,7 +10,7 @@ from promcompat.core.alert_ports import EvaluationSession
 from promcompat.core.alerts import Rule
 from promcompat.core.errors import ExecutionError, WriteRejectedError
 from promcompat.core.model import METRIC_NAME, EvalRange, Labels
-from promcompat.metrics.metric_service import MetricService
+from promcompat.core.ports import SampleWriter
 from promql.query import Query, QueryRunner
 
 _SAME_LABELS: Final = "vector contains metrics with the same labelset after applying rule labels"
@@ -38,8 +38,8 @@ def recorded_samples(rule: Rule, elements: Collection[Element]) -> dict[Labels, 
 class Recorder:
     """Evaluates recording rules of groups that are locked."""
 
-    def __init__(self, metrics: MetricService, queries: QueryRunner) -> None:
-        self._metrics = metrics
+    def __init__(self, writer: SampleWriter, queries: QueryRunner) -> None:
+        self._writer = writer
         self._queries = queries
 
     async def record(
@@ -78,7 +78,7 @@ class Recorder:
         if not len(batch):
             return set(), ""
         try:
-            await self._metrics.write(tenant, batch)
+            await self._writer.write(tenant, batch)
         except WriteRejectedError as exc:
             series = list(samples)
             rows = {row for row in (*exc.rows, *exc.refused) if row < len(series)}

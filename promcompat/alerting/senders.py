@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote_plus
@@ -16,6 +17,8 @@ from promcompat.alerting.deliveries import (
     Notifier,
 )
 from promcompat.core.alerts import Alert, AlertState
+from promcompat.core.model import EMPTY_LABELS, Labels
+from promcompat.core.relabelling import RelabelRule, relabel
 from promcompat.core.secrets import Redactor, origin_of, public_url, url_secrets
 from promcompat.version import PROMETHEUS_VERSION, promcompat_version
 
@@ -93,11 +96,32 @@ def alerts_url(url: str) -> str:
     return path.rstrip("/") + "/api/v2/alerts" + question_mark + query
 
 
+@dataclass(frozen=True, slots=True)
+class OutgoingLabels:
+    """How the labels of alerts change on their way to Alertmanagers, as in Prometheus."""
+
+    external: Labels = EMPTY_LABELS
+    rules: Sequence[RelabelRule] = ()
+
+    def of(self, labels: Labels) -> Labels | None:
+        """The labels to send; None if the alert is not to be sent."""
+        return relabel(Labels.of({**self.external.as_dict(), **labels.as_dict()}), self.rules)
+
+
+_UNCHANGED: Final = OutgoingLabels()
+
+
 class AlertmanagerNotifier:
     """An Alertmanager, which drops an alert that is not sent again before its `endsAt`."""
 
     def __init__(
-        self, sender: HttpSender, url: str, external_url: str, *, has_tenants: bool
+        self,
+        sender: HttpSender,
+        url: str,
+        external_url: str,
+        labels: OutgoingLabels = _UNCHANGED,
+        *,
+        has_tenants: bool,
     ) -> None:
         """`url` is the address of the Alertmanager with its path prefix, if it has one.
 
@@ -109,6 +133,7 @@ class AlertmanagerNotifier:
         self._target = Target(alerts_url(url), is_path_secret=False)
         self.address = public_url(alerts_url(url))
         self._external_url = external_url
+        self._labels = labels
         self._has_tenants = has_tenants
 
     async def send(self, notifications: Sequence[Notification], now_ms: int) -> None:
@@ -116,13 +141,19 @@ class AlertmanagerNotifier:
         headers = {"User-Agent": f"Prometheus/{PROMETHEUS_VERSION}"}
         if self._has_tenants and notifications:
             headers["X-Scope-OrgID"] = notifications[0].tenant
-        items = [self._item(notification, now_ms) for notification in notifications]
-        await self._sender.post(self._target, items, headers)
+        items = [
+            self._item(notification, outgoing.as_dict(), now_ms)
+            for notification in notifications
+            if (outgoing := self._labels.of(notification.alert.labels)) is not None
+        ]
+        if items:
+            await self._sender.post(self._target, items, headers)
 
-    def _item(self, notification: Notification, now_ms: int) -> dict[str, object]:
+    def _item(
+        self, notification: Notification, labels: dict[str, str], now_ms: int
+    ) -> dict[str, object]:
         """One alert; a firing one ends when it is not sent again for four intervals."""
         alert = notification.alert
-        labels = alert.labels.as_dict()
         if self._has_tenants:
             labels[TENANT_LABEL] = notification.tenant
         if alert.state is AlertState.FIRING:
@@ -182,11 +213,17 @@ class WebhookNotifier:
 
 
 def build_alertmanagers(
-    sender: HttpSender, urls: Sequence[str], external_url: str, *, has_tenants: bool
+    sender: HttpSender,
+    urls: Sequence[str],
+    external_url: str,
+    labels: OutgoingLabels,
+    *,
+    has_tenants: bool,
 ) -> list[Notifier]:
     """An Alertmanager for each address."""
     return [
-        AlertmanagerNotifier(sender, url, external_url, has_tenants=has_tenants) for url in urls
+        AlertmanagerNotifier(sender, url, external_url, labels, has_tenants=has_tenants)
+        for url in urls
     ]
 
 

@@ -10,6 +10,8 @@ class AlertingStats:
     rule_evaluations: int = 0
     rule_evaluation_failures: int = 0
     rule_evaluations_missed: int = 0
+    rule_file_loads: int = 0
+    rule_file_failures: int = 0
     rule_evaluation_seconds: float = 0.0
     breaches_handled: int = 0
     notifications_sent: int = 0

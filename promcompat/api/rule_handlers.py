@@ -100,7 +100,8 @@ async def handle_rules(request: web.Request) -> web.Response:
     }
     if len(shown) < len(found):
         data["groupNextToken"] = page_token(found[len(shown)][0])
-    return await success_response(request, data)
+    warnings = () if services is None else services.rule_files.faults
+    return await success_response(request, data, warnings)
 
 
 async def handle_alerts(request: web.Request) -> web.Response:

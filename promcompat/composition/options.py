@@ -1,8 +1,11 @@
 """Settings as the options of each part."""
 
 from promcompat.alerting.rules import RuleLimits
+from promcompat.alerting.senders import OutgoingLabels
+from promcompat.core.errors import BadDataError
 from promcompat.core.exemplars import ExemplarLimits
 from promcompat.core.label_limits import LabelLimits
+from promcompat.core.relabel_document import parse_relabel_rules
 from promcompat.database import (
     is_own_database,
 )
@@ -133,3 +136,18 @@ def temporal_options(settings: Settings, address: str) -> TemporalOptions:
 def rule_limits(settings: Settings) -> RuleLimits:
     """How many rules there may be."""
     return RuleLimits(settings.max_rules, settings.max_rules_per_group)
+
+
+def outgoing_labels(settings: Settings) -> OutgoingLabels:
+    """How the labels of alerts change on their way out.
+
+    Raises BadDataError for a relabelling file that cannot be used.
+    """
+    path = settings.alert_relabel_file
+    if path is None:
+        return OutgoingLabels(settings.external_label_set)
+    try:
+        rules = parse_relabel_rules(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, BadDataError) as exc:
+        raise BadDataError(f"PROMCOMPAT_ALERT_RELABEL_FILE {path}: {exc}") from exc
+    return OutgoingLabels(settings.external_label_set, tuple(rules))

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 from promcompat.alerting.alerts import AlertService
 from promcompat.alerting.deliveries import Notifier, StateNotifications, StepNotifications
 from promcompat.alerting.evaluator import RuleEvaluator
+from promcompat.alerting.rule_file_watch import RuleFileWatch
 from promcompat.alerting.rule_groups import RuleGroups
+from promcompat.alerting.rule_runner import RuleRunner
 from promcompat.alerting.rules import RuleService
 from promcompat.alerting.senders import HttpSender, build_alertmanagers, build_webhooks
 from promcompat.alerting.stats import AlertingStats
+from promcompat.alerting.templates.expansion import Surroundings
 from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.composition.options import (
     engine_options,
     exemplar_limits,
     label_limits,
     otlp_options,
+    outgoing_labels,
     rule_limits,
 )
 from promcompat.composition.remediation import build_launcher, build_remediation_check
@@ -29,6 +33,7 @@ from promcompat.database import (
     Patience,
     database_url,
 )
+from promcompat.http.context import DEFAULT_TENANT
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.exemplar_service import ExemplarService
@@ -155,6 +160,7 @@ class _ServiceBuilder:
     def build(self, telemetry: Telemetry) -> Services:
         """Every service."""
         storage, metrics = self.storage, self.metrics
+        groups = RuleGroups(storage.rules, rule_limits(self.settings))
         return Services(
             database=storage.database.capabilities.describe(),
             metrics=metrics,
@@ -174,7 +180,10 @@ class _ServiceBuilder:
                 partial(dump_snapshot, database_url(self.settings)),
             ),
             rules=self._rules(),
-            rule_groups=RuleGroups(storage.rules, rule_limits(self.settings)),
+            rule_groups=groups,
+            rule_files=RuleFileWatch(
+                groups, DEFAULT_TENANT, self.settings.rule_files, self.stats
+            ),
             alerts=AlertService(
                 storage.alerts,
                 metrics,
@@ -184,9 +193,7 @@ class _ServiceBuilder:
             remediations=RemediationService(
                 storage.remediations, storage.remediations, self.launcher
             ),
-            rule_evaluator=RuleEvaluator(
-                storage.alerts, metrics, self.queries, self.stats, self.external_url
-            ),
+            rule_evaluator=self._rule_evaluator(),
             thresholds=self._thresholds(),
             receivers=self._receivers(),
             remediation_starts=self._remediation_starts(),
@@ -224,6 +231,11 @@ class _ServiceBuilder:
             rule_limits(self.settings),
             self.check_remediation,
         )
+
+    def _rule_evaluator(self) -> RuleEvaluator:
+        surroundings = Surroundings(self.external_url, self.settings.external_label_set)
+        runner = RuleRunner(self.metrics, self.queries, self.stats, surroundings)
+        return RuleEvaluator(self.storage.alerts, self.metrics, runner, self.stats)
 
     def _thresholds(self) -> ThresholdAlerts:
         return ThresholdAlerts(
@@ -272,6 +284,7 @@ def _build_notifiers(
         sender,
         settings.alertmanager_url_list,
         external_url,
+        outgoing_labels(settings),
         has_tenants=settings.tenancy == "header",
     )
     return alertmanagers, build_webhooks(sender, settings.webhook_url_list, external_url)

@@ -53,6 +53,13 @@ class SampleReader(Protocol):
         """
 
 
+class SampleWriter(Protocol):
+    """Where whoever is no sender writes samples."""
+
+    async def write(self, tenant: str, batch: WriteBatch) -> None:
+        """Store a batch; returns when its rows are committed. Raises as `Store.write_batch`."""
+
+
 class Store(SampleReader, Protocol):
     """Where samples are kept."""
 

@@ -5,11 +5,13 @@ import argparse
 
 def add_rules_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command with its own commands."""
-    text = "check, load and export rule files of Prometheus"
+    text = "check, test, load and export rule files of Prometheus"
     parser = commands.add_parser("rules", help=text, description=text)
     own = parser.add_subparsers(dest="rules_command", required=True, metavar="COMMAND")
     check = own.add_parser("check", help="check rule files, as promtool check rules does")
     check.add_argument("files", nargs="+", metavar="FILE", help="a rule file")
+    test = own.add_parser("test", help="run unit tests of rules, as promtool test rules does")
+    test.add_argument("files", nargs="+", metavar="FILE", help="a file of tests")
     load = own.add_parser(
         "load",
         help="make files the rules of their namespaces, in place of what these had before",

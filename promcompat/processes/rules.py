@@ -15,6 +15,7 @@ from promcompat.alerting.rule_files.rule_document import (
     parse_namespaces,
 )
 from promcompat.alerting.rule_files.rule_writer import file_value, yaml_text
+from promcompat.alerting.rule_files.unit_tests import report_of, run_test_file
 from promcompat.alerting.rule_groups import RuleGroups
 from promcompat.composition.options import rule_limits
 from promcompat.core.errors import BadDataError
@@ -32,6 +33,17 @@ def run_check(files: Sequence[str]) -> int:
         is_loadable &= report.is_loadable
         sys.stdout.writelines(f"{line}\n" for line in report.lines)
     return 0 if is_loadable else 1
+
+
+def run_tests(files: Sequence[str]) -> int:
+    """Run unit tests and print what promtool would; exit code 1 if one fails."""
+
+    def warn(text: str) -> None:
+        sys.stdout.write(f"{text}\n")
+
+    failures = {file: run_test_file(Path(file), warn) for file in files}
+    sys.stdout.writelines(f"{line}\n" for line in report_of(failures))
+    return 1 if any(failures.values()) else 0
 
 
 def run_rules_command(options: argparse.Namespace, settings: Settings) -> int:

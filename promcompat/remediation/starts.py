@@ -9,7 +9,7 @@ from typing import Final
 
 from promcompat.alerting.deliveries import ActiveSilences
 from promcompat.alerting.stats import AlertingStats
-from promcompat.alerting.templates.expansion import TemplateExpander
+from promcompat.alerting.templates.expansion import Surroundings, TemplateExpander
 from promcompat.core.alert_ports import (
     AlertNote,
     AlertRepository,
@@ -109,7 +109,7 @@ class RemediationStarts:
                 Query(delivery.tenant, text, EvalRange.instant(alert.fired_at_ms))
             )
 
-        templates = TemplateExpander(query, self._external_url, alert.fired_at_ms)
+        templates = TemplateExpander(query, Surroundings(self._external_url), alert.fired_at_ms)
         rendered = {
             name: await _render(value, templates, alert)
             for name, value in alert.remediation.input_template.items()

@@ -6,10 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
+from promcompat.setting_types import parse_labels, split_listen_address
 from promcompat.settings import (
     Settings,
     default_data_dir,
-    split_listen_address,
 )
 from promcompat.settings_text import env_name, public_values, unknown_variables
 
@@ -108,3 +108,12 @@ def test_durations(text: str, milliseconds: int) -> None:
 def test_no_durations(text: str) -> None:
     with pytest.raises(ValueError, match="duration"):
         parse_duration_ms(text)
+
+
+def test_labels_are_written_as_pairs() -> None:
+    assert parse_labels(" cluster = eu-1, replica=a=b, ").as_dict() == {
+        "cluster": "eu-1", "replica": "a=b",
+    }  # fmt: skip
+    for text in ("cluster", "=x", "a=1,a=2", "__name__=x"):
+        with pytest.raises(ValueError, match="NAME=VALUE"):
+            parse_labels(text)

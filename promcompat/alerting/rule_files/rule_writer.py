@@ -38,17 +38,18 @@ def group_value(group: GroupDocument) -> dict[str, object]:
         value["query_offset"] = format_duration_ms(group.query_offset_ms)
     if group.limit:
         value["limit"] = group.limit
-    return {**value, "rules": [_rule_value(rule) for rule in group.rules]}
+    return {**value, "rules": [_rule_value(rule, group.labels) for rule in group.rules]}
 
 
-def _rule_value(rule: RuleDocument) -> dict[str, object]:
+def _rule_value(rule: RuleDocument, group_labels: Mapping[str, str]) -> dict[str, object]:
+    """One rule; it gets the labels of its group, since Grafana knows no labels of groups."""
     value: dict[str, object] = {"record": rule.record} if rule.record else {"alert": rule.alert}
     value["expr"] = rule.expr
     for name, duration_ms in (("for", rule.for_ms), ("keep_firing_for", rule.keep_firing_for_ms)):
         if duration_ms:
             value[name] = format_duration_ms(duration_ms)
-    if rule.labels:
-        value["labels"] = dict(rule.labels)
+    if labels := {**group_labels, **rule.labels}:
+        value["labels"] = labels
     if rule.annotations:
         value["annotations"] = dict(rule.annotations)
     return value

@@ -35,6 +35,14 @@ class Expand(Protocol):
         """The text of a template."""
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What templates are told of the service: its address for people, and its external labels."""
+
+    external_url: str = ""
+    external_labels: Labels = EMPTY_LABELS
+
+
 def elements_of(result: QueryResult) -> list[Element]:
     """The elements of an instant query's result; a scalar is one element without labels.
 
@@ -59,7 +67,7 @@ class TemplateExpander:
     """
 
     query: Callable[[str], Awaitable[QueryResult]]
-    external_url: str
+    surroundings: Surroundings
     now_ms: int
     fault: str = ""
     _found: dict[str, Sequence[Element] | str] = field(default_factory=dict)
@@ -109,7 +117,8 @@ class TemplateExpander:
             labels=labels,
             value=value,
             now_ms=self.now_ms,
-            external_url=self.external_url,
+            external_url=self.surroundings.external_url,
+            external_labels=self.surroundings.external_labels,
             queries=self._found,
             deadline=started + self._seconds_left,
         )

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promcompat.alerting.rule_files.checking import check_file
+from promcompat.alerting.rule_files.rule_conversion import document_of, rules_of
 from promcompat.alerting.rule_files.rule_document import (
     GroupDocument,
     RuleDocument,
@@ -17,7 +18,7 @@ from promcompat.alerting.rule_files.rule_document import (
     parse_rule_file,
 )
 from promcompat.alerting.rule_files.rule_writer import file_value, yaml_text
-from promcompat.alerting.rule_groups import changes_between, document_of, rules_of
+from promcompat.alerting.rule_groups import changes_between
 
 FILES = {
     "good": """

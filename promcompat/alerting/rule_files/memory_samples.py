@@ -1,0 +1,129 @@
+"""Samples and states of rules in memory, for tests of rules without a database."""
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from promcompat.core.alerts import Alert, AlertChange, Rule, RuleEvaluation
+from promcompat.core.errors import WriteRejectedError
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.model import METRIC_NAME, Labels, SampleBlock, SeriesSelection, WriteBatch
+from promcompat.core.ports import CheckBytes, any_bytes
+
+
+@dataclass(slots=True)
+class _Series:
+    times: list[int] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
+
+
+class MemorySamples:
+    """A `SampleReader` and `SampleWriter`; samples of a series arrive in the order of time."""
+
+    def __init__(self) -> None:
+        self._series: dict[Labels, _Series] = {}
+        self._by_name: defaultdict[str, list[Labels]] = defaultdict(list)
+
+    def add(self, labels: Labels, time_ms: int, value: float) -> bool:
+        """Store a sample; False for one that is not newer than the last one and different."""
+        if labels not in self._series:
+            self._series[labels] = _Series()
+            self._by_name[labels.get(METRIC_NAME)].append(labels)
+        series = self._series[labels]
+        if series.times and series.times[-1] >= time_ms:
+            return series.times[-1] == time_ms and _bits(series.values[-1]) == _bits(value)
+        series.times.append(time_ms)
+        series.values.append(value)
+        return True
+
+    async def write(self, tenant: str, batch: WriteBatch) -> None:
+        """See the port."""
+        rows = zip(
+            batch.unknown_keys, batch.timestamps.tolist(), batch.values.tolist(), strict=True
+        )
+        refused = [
+            number
+            for number, (key, time_ms, value) in enumerate(rows)
+            if not self.add(batch.labels[key], time_ms, value)
+        ]
+        if refused:
+            raise WriteRejectedError("duplicate sample for timestamp", tuple(refused))
+
+    async def select(
+        self,
+        tenant: str,
+        selections: Sequence[SeriesSelection],
+        check_bytes: CheckBytes = any_bytes,
+        *,
+        asked_at: float | None = None,
+    ) -> list[SampleBlock]:
+        """See the port."""
+        return [self._select(selection) for selection in selections]
+
+    def _select(self, selection: SeriesSelection) -> SampleBlock:
+        found: list[tuple[Labels, list[int], list[float]]] = []
+        for labels in self._candidates(selection.matchers):
+            if all(matcher.matches(labels.get(matcher.name)) for matcher in selection.matchers):
+                series = self._series[labels]
+                first = bisect_right(series.times, selection.start_ms)
+                last = bisect_right(series.times, selection.end_ms)
+                if first < last:
+                    found.append((labels, series.times[first:last], series.values[first:last]))
+        sizes = [len(times) for _, times, _ in found]
+        return SampleBlock(
+            labels=tuple(labels for labels, _, _ in found),
+            timestamps=np.array([time for _, times, _ in found for time in times], np.int64),
+            values=np.array([value for _, _, values in found for value in values], np.float64),
+            offsets=np.concatenate(([0], np.cumsum(sizes))).astype(np.int64),
+        )
+
+    def _candidates(self, matchers: Sequence[LabelMatcher]) -> Collection[Labels]:
+        for matcher in matchers:
+            if matcher.name == METRIC_NAME and matcher.op is MatchOp.EQUAL:
+                return self._by_name.get(matcher.value, ())
+        return self._series
+
+
+def _bits(value: float) -> int:
+    return int(np.float64(value).view(np.uint64))
+
+
+class MemorySession:
+    """An `EvaluationSession` of one group; rules are known by their ids."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self.rules: Sequence[tuple[Rule, int]] = [(rule, 0) for rule in rules]
+        self.errors: dict[int, str] = {}
+        self._alerts: dict[int, Mapping[Labels, Alert]] = {}
+        self._recorded: dict[int, Collection[Labels]] = {}
+
+    async def open_alerts(self, rule_id: int) -> list[Alert]:
+        """See the port."""
+        return list(self._alerts.get(rule_id, {}).values())
+
+    async def record(
+        self, rule_id: int, evaluation: RuleEvaluation, changes: Sequence[AlertChange]
+    ) -> None:
+        """See the port."""
+        known = dict(self._alerts.get(rule_id, {}))
+        for change in changes:
+            known[change.alert.labels] = change.alert
+        self._alerts[rule_id] = {
+            labels: alert for labels, alert in known.items() if alert.state.is_open
+        }
+        self.errors[rule_id] = evaluation.error
+
+    async def recorded_series(self, rule_id: int) -> Collection[Labels]:
+        """See the port."""
+        return self._recorded.get(rule_id, ())
+
+    async def save_recorded(self, rule: Rule, series: Collection[Labels]) -> None:
+        """See the port."""
+        self._recorded[rule.id] = series
+
+    async def take_removed(self) -> Collection[Labels]:
+        """See the port. Rules of a test do not change."""
+        return ()

@@ -1,0 +1,61 @@
+"""The notation of series in promtool's unit tests: `m{a="b"}` and `1+2x3 _ stale`."""
+
+import re
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from promcompat.core.errors import BadDataError
+from promcompat.core.matchers import MatchOp
+from promcompat.core.model import STALE_NAN_BITS, Labels
+from promcompat.core.strconv import quote
+from promql.parsing.parser import parse_metric_selector
+
+_STALE: Final[float] = struct.unpack("<d", struct.pack("<Q", STALE_NAN_BITS))[0]
+_MAX_VALUES: Final = 10_000_000
+# No hexadecimal numbers: `0x5` is six zeros.
+_NUMBER: Final = r"(?:inf|nan|(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)"
+_ITEM: Final = re.compile(
+    r"(?:_(?:x(?P<gaps>\d{1,9}))?|(?P<stale>stale)"
+    rf"|(?P<start>[-+]?{_NUMBER})(?:(?P<delta>[-+]{_NUMBER})(?=x))?(?:x(?P<times>\d{{1,9}}))?)",
+    re.IGNORECASE | re.ASCII,
+)
+
+
+def parse_series_labels(text: str) -> Labels:
+    """The labels of a description such as `m{a="b"}`. Raises BadDataError."""
+    if text.strip() in ("", "{}"):
+        return Labels()
+    matchers = parse_metric_selector(text)
+    if any(matcher.op is not MatchOp.EQUAL for matcher in matchers):
+        raise BadDataError(f"{quote(text)} has a matcher that is no label; use NAME=VALUE only")
+    return Labels.of({matcher.name: matcher.value for matcher in matchers})
+
+
+def parse_series_values(text: str) -> list[float | None]:
+    """The values of consecutive intervals, None for none. Raises BadDataError."""
+    values: list[float | None] = []
+    for item in text.split():
+        match = _ITEM.fullmatch(item)
+        if match is None:
+            raise BadDataError(
+                f"{quote(item)} is not a value: expected a number, `a+bxn`, `_`, `_xn` or `stale` "
+                "(native histograms are not supported)"
+            )
+        values += _expanded(match)
+        if len(values) > _MAX_VALUES:
+            raise BadDataError(f"a series has more than {_MAX_VALUES} values")
+    return values
+
+
+def _expanded(match: re.Match[str]) -> Iterator[float | None]:
+    if match["stale"]:
+        yield _STALE
+    elif match["start"] is None:
+        yield from [None] * min(int(match["gaps"] or 1), _MAX_VALUES + 1)
+    else:
+        value, delta = float(match["start"]), float(match["delta"] or 0)
+        for _ in range(min(int(match["times"] or 0), _MAX_VALUES) + 1):
+            yield value
+            # One addition after the other, as promtool adds them.
+            value += delta

@@ -1,0 +1,63 @@
+"""Watched rule files: what they say is what is stored, and one bad file changes nothing."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from promcompat.alerting.rule_file_watch import RuleFileWatch
+from promcompat.alerting.rule_groups import RuleGroups
+from promcompat.alerting.rules import RuleLimits
+from promcompat.alerting.stats import AlertingStats
+from sql.alerting.rule_repository import PostgresRuleRepository
+from tests.repositories import opened_storage
+
+pytestmark = pytest.mark.integration
+
+GROUP = "groups: [{{name: g, rules: [{{record: {name}, expr: m}}]}}]"
+
+
+async def test_files_are_loaded_when_they_change_and_forgotten_when_they_go(
+    plain_database_url: str, tmp_path: Path
+) -> None:
+    stats, a, b = AlertingStats(), tmp_path / "a.yml", tmp_path / "b.yml"
+    async with opened_storage(plain_database_url) as storage:
+        repository = PostgresRuleRepository(storage.database)
+        watch = RuleFileWatch(
+            RuleGroups(repository, RuleLimits()), "t", [f"{tmp_path}/*.yml"], stats
+        )
+
+        async def names() -> dict[str, list[str]]:
+            found: dict[str, list[str]] = {}
+            for rule in await repository.list_rules("t"):
+                found.setdefault(Path(rule.namespace).name, []).append(rule.name)
+            return found
+
+        moments = iter(range(1, 100))
+
+        def write(file: Path, text: str) -> None:
+            """Each change has a time of its own, however fast they follow each other."""
+            file.write_text(text, encoding="utf-8")
+            moment = next(moments)
+            os.utime(file, ns=(moment, moment))
+
+        write(a, GROUP.format(name="one"))
+        write(b, GROUP.format(name="two"))
+        await watch.refresh()
+        assert await names() == {"a.yml": ["one"], "b.yml": ["two"]}
+        ids = [rule.id for rule in await repository.list_rules("t")]
+        await watch.refresh()
+        assert stats.rule_file_loads == 1
+        write(a, GROUP.format(name="three"))
+        write(b, "groups: [{name: g, rules: [{record: x, expr: sum(}]}]")
+        await watch.refresh()
+        assert await names() == {"a.yml": ["one"], "b.yml": ["two"]}
+        assert [f"{b}: 1:" in fault for fault in watch.faults] == [True]
+        write(b, GROUP.format(name="two"))
+        await watch.refresh()
+        assert (await names(), watch.faults) == ({"a.yml": ["three"], "b.yml": ["two"]}, ())
+        assert (await repository.list_rules("t"))[1].id == ids[1]
+        b.unlink()
+        await watch.refresh()
+        assert await names() == {"a.yml": ["three"]}
+        assert (stats.rule_file_loads, stats.rule_file_failures) == (3, 1)
