@@ -31,8 +31,8 @@ from native_api.ingest.series_identities import Identity, KeyCache, identities_o
 from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import METRIC_NAME, UNKNOWN_SERIES, IntArray, WriteBatch
 from promcompat.core.series_table import KnownSeries
-from promcompat.remote_write.remote_pb2 import Label, SeriesKey
 from promcompat.remote_write.series_key import decode_series_key
+from promcompat.remote_write.series_key import encode_series_key as encode_wire_labels
 
 _SHOWN_CHARACTERS = 200
 
@@ -135,10 +135,7 @@ class ColumnReader:
 def encode_series_key(name: str, labels: Mapping[str, str]) -> bytes:
     """The wire bytes of the sorted labels, the same as those of most remote-write senders."""
     pairs = sorted({**labels, METRIC_NAME: name}.items())
-    message = SeriesKey(
-        labels=[Label(name=key.encode(), value=value.encode()) for key, value in pairs if value]
-    )
-    return message.SerializeToString()
+    return encode_wire_labels(pair for pair in pairs if pair[1])
 
 
 def _identity_faults(

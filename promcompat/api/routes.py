@@ -8,6 +8,7 @@ from promcompat.api import (
     admin_handlers,
     exemplar_handlers,
     explain_handlers,
+    federation_handler,
     operation_handlers,
     query_handlers,
     rule_handlers,
@@ -18,6 +19,7 @@ from promcompat.api import (
 )
 from promcompat.api.middleware import CORS_ORIGIN, add_common_headers, answer_errors, observe
 from promcompat.api.otlp_handler import handle_export
+from promcompat.api.read_handler import handle_read
 from promcompat.api.write_handler import handle_write
 from promcompat.core.patterns import compile_pattern
 from promcompat.http.bodies import BODIES, BodyLimits, RequestBodies, hold_bodies
@@ -86,6 +88,7 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     (f"{API}/admin/tsdb/clean_tombstones", _POST_PUT, admin_handlers.handle_clean_tombstones),
     (f"{API}/admin/tsdb/snapshot", _POST_PUT, admin_handlers.handle_snapshot),
     (f"{API}/write", _POST, handle_write),
+    (f"{API}/read", _POST, handle_read),
     # Where Mimir, Cortex and Grafana's recording rules write.
     (f"{API}/push", _POST, handle_write),
     ("/api/prom/push", _POST, handle_write),
@@ -93,6 +96,7 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     # Where Mimir and the Collector have it; exporters append the path to a base address.
     ("/otlp/v1/metrics", _POST, handle_export),
     ("/v1/metrics", _POST, handle_export),
+    ("/federate", _GET, federation_handler.handle_federate),
     ("/-/healthy", _GET_HEAD, operation_handlers.handle_healthy),
     ("/-/ready", _GET_HEAD, operation_handlers.handle_ready),
     ("/-/reload", ("*",), operation_handlers.handle_lifecycle),

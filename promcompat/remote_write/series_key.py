@@ -1,4 +1,4 @@
-"""From the wire bytes of a series' labels to a checked label set, by the rules of version 1.0."""
+"""The wire bytes of a series' labels, from and to a label set, by the rules of version 1.0."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from google.protobuf.message import DecodeError
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import METRIC_NAME, Labels
-from promcompat.remote_write.remote_pb2 import SeriesKey
+from promcompat.remote_write.remote_pb2 import Label, SeriesKey
 
 _MAX_DESCRIPTION_LENGTH = 500
 
@@ -35,6 +35,14 @@ def decode_series_key(key: bytes) -> Labels:
     if not by_name.get(METRIC_NAME) or "" in by_name:
         raise InvalidLabelsError(f"invalid metric name or labels, got {_describe(pairs)}")
     return Labels(pairs)
+
+
+def encode_series_key(labels: Iterable[tuple[str, str]]) -> bytes:
+    """The wire bytes of labels in the order given; most senders sort them by name."""
+    message = SeriesKey(
+        labels=[Label(name=name.encode(), value=value.encode()) for name, value in labels]
+    )
+    return message.SerializeToString()
 
 
 def _describe(pairs: Iterable[tuple[str, str]]) -> str:

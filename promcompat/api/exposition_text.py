@@ -1,0 +1,133 @@
+"""The text exposition format: which form of names a scraper accepts, and the lines of samples.
+
+Names that are not `[a-zA-Z_:][a-zA-Z0-9_:]*` are escaped as the scraper asks for, or quoted.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from itertools import groupby
+from typing import Final
+
+from promcompat.core.model import METRIC_NAME, Labels
+from promcompat.core.strconv import format_g, to_unicode
+
+_PLAIN_NAME: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*", re.ASCII)
+_PLAIN_RUNE: Final = re.compile(r"[a-zA-Z0-9:]", re.ASCII)
+_MAX_ACCEPTED: Final = 100
+"""Ranges of an Accept header that are looked at."""
+
+Sample = tuple[Labels, int, float]
+"""Labels, Unix milliseconds and value."""
+
+
+class Escaping(StrEnum):
+    """How names are written, by the values of the parameter `escaping`."""
+
+    ALLOW_UTF_8 = "allow-utf-8"
+    UNDERSCORES = "underscores"
+    DOTS = "dots"
+    VALUES = "values"
+
+
+def content_type(escaping: Escaping) -> str:
+    """The Content-Type of text with these names."""
+    return f"text/plain; version=0.0.4; charset=utf-8; escaping={escaping}"
+
+
+def accepted_escaping(header: str) -> Escaping:
+    """The form of names for an Accept header, as Prometheus chooses it.
+
+    Ranges are looked at by descending quality, up to one that is answered with text; the last known
+    `escaping` until then counts, whatever format it belongs to.
+    """
+    ranges = [_parse_range(text) for text in header.split(",")[:_MAX_ACCEPTED]]
+    escaping = Escaping.UNDERSCORES
+    for media, parameters, _ in sorted(ranges, key=lambda found: -found[2]):
+        if parameters.get("escaping") in list(Escaping):
+            escaping = Escaping(parameters["escaping"])
+        if media == "text/plain" and parameters.get("version", "") in ("", "0.0.4"):
+            break
+    return escaping
+
+
+def _parse_range(text: str) -> tuple[str, dict[str, str], float]:
+    media, *pairs = text.split(";")
+    parameters = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        parameters[name.strip().lower()] = value.strip()
+    try:
+        quality = float(parameters.pop("q", "1"))
+    except ValueError:
+        quality = 1.0
+    return media.strip().lower(), parameters, quality
+
+
+def escape_name(name: str, escaping: Escaping) -> str:
+    """A name of a metric or label in this form; a plain one stays as it is in every form."""
+    if _PLAIN_NAME.fullmatch(name) or escaping is Escaping.ALLOW_UTF_8:
+        return name
+    match escaping:
+        case Escaping.UNDERSCORES:
+            return "".join(
+                rune if rune == "_" or _is_plain(rune, place) else "_"
+                for place, rune in enumerate(name)
+            )
+        case Escaping.DOTS:
+            return "".join(
+                "_dot_" if rune == "." else rune if _is_plain(rune, place) else "__"
+                for place, rune in enumerate(name)
+            )
+        case Escaping.VALUES:
+            return "U__" + "".join(
+                "__" if rune == "_" else rune if _is_plain(rune, place) else f"_{ord(rune):x}_"
+                for place, rune in enumerate(name)
+            )
+
+
+def _is_plain(rune: str, place: int) -> bool:
+    return _PLAIN_RUNE.fullmatch(rune) is not None and not (place == 0 and rune.isdigit())
+
+
+def untyped_families(samples: Iterable[Sample], escaping: Escaping) -> Iterator[str]:
+    """The text of each metric; the samples of a metric come together."""
+    for name, family in groupby(samples, lambda sample: sample[0].get(METRIC_NAME)):
+        shown = escape_name(name, escaping)
+        is_plain = _PLAIN_NAME.fullmatch(shown) is not None
+        lines = [f"# TYPE {shown if is_plain else _quoted(shown)} untyped\n"]
+        for labels, time_ms, value in family:
+            pairs = _label_pairs(labels, escaping)
+            if is_plain:
+                head = f"{shown}{{{','.join(pairs)}}}"
+            else:
+                head = f"{{{','.join([_quoted(shown), *pairs])}}}"
+            lines.append(f"{head} {_number(value)} {time_ms}\n")
+        yield "".join(lines)
+
+
+def _label_pairs(labels: Labels, escaping: Escaping) -> list[str]:
+    """The labels; an empty `instance` keeps a scraper that honours labels from adding its own."""
+    pairs = []
+    for name, value in labels:
+        if name != METRIC_NAME:
+            shown = escape_name(name, escaping)
+            shown = shown if _PLAIN_NAME.fullmatch(shown) else _quoted(shown)
+            pairs.append(f"{shown}={_quoted(value)}")
+    if not labels.get("instance"):
+        pairs.append('instance=""')
+    return pairs
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{to_unicode(escaped)}"'
+
+
+def _number(value: float) -> str:
+    if not value:
+        return "0"
+    if math.isfinite(value) and value.is_integer() and abs(value) < 1e6:
+        return str(int(value))
+    return format_g(value)

@@ -1,0 +1,96 @@
+"""`GET /federate`: the newest samples of series, as another Prometheus scrapes them."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import numpy as np
+from aiohttp import hdrs, web
+from isal import igzip
+
+from promcompat.api.envelope import GZIP_LEVEL, accepts_gzip, text_error
+from promcompat.api.exposition_text import (
+    Escaping,
+    Sample,
+    accepted_escaping,
+    content_type,
+    untyped_families,
+)
+from promcompat.api.forms import read_form
+from promcompat.api.query_parsing import parse_any_selectors
+from promcompat.core.errors import PromcompatError
+from promcompat.core.model import (
+    METRIC_NAME,
+    Labels,
+    SampleBlock,
+    SelectHints,
+    SeriesSelection,
+    is_stale,
+)
+from promcompat.core.ports import MatcherSets
+from promcompat.http.context import SETTINGS, services_of, tenant_of
+
+_GZIP_FROM_BYTES: Final = 512
+
+
+async def handle_federate(request: web.Request) -> web.Response:
+    """The newest sample of each series that a `match[]` selects, unless it is a stale marker."""
+    tenant = tenant_of(request)
+    escaping = accepted_escaping(request.headers.get(hdrs.ACCEPT, ""))
+    try:
+        form = await read_form(request)
+        matcher_sets = await parse_any_selectors(request, form.all("match[]"))
+        text = await _text_of(request, tenant, matcher_sets, escaping)
+    except PromcompatError as exc:
+        return text_error(exc)
+    headers = {hdrs.CONTENT_TYPE: content_type(escaping)}
+    if len(text) >= _GZIP_FROM_BYTES and accepts_gzip(
+        request.headers.get(hdrs.ACCEPT_ENCODING, "")
+    ):
+        text = await asyncio.to_thread(igzip.compress, text, GZIP_LEVEL, mtime=0)
+        headers[hdrs.CONTENT_ENCODING] = "gzip"
+    return web.Response(body=text, headers=headers)
+
+
+async def _text_of(
+    request: web.Request, tenant: str, matcher_sets: MatcherSets, escaping: Escaping
+) -> bytes:
+    if not matcher_sets:
+        return b""
+    queries = services_of(request).queries
+    now_ms, lookback_ms = queries.now_ms(), request.app[SETTINGS].query_lookback_delta
+    # Both bounds are inclusive, and only the last sample is used.
+    reach_ms = lookback_ms + 1
+    selections = [
+        SeriesSelection(
+            matchers=matchers,
+            start_ms=now_ms - reach_ms,
+            end_ms=now_ms,
+            hints=SelectHints(reach_ms=reach_ms),
+        )
+        for matchers in matcher_sets
+    ]
+    async with queries.reading(tenant, selections) as blocks:
+        return await asyncio.to_thread(_render, blocks, escaping)
+
+
+def _render(blocks: Sequence[SampleBlock], escaping: Escaping) -> bytes:
+    found: dict[Labels, Sample] = {}
+    for block in blocks:
+        found |= {sample[0]: sample for sample in _newest(block)}
+    samples = sorted(found.values(), key=lambda sample: (sample[0].get(METRIC_NAME), sample[0]))
+    return "".join(untyped_families(samples, escaping)).encode()
+
+
+def _newest(block: SampleBlock) -> Iterator[Sample]:
+    """The last sample of each series with a name."""
+    has_samples = np.diff(block.offsets) > 0
+    series = np.flatnonzero(has_samples)
+    last = block.offsets[1:][series] - 1
+    fresh = ~is_stale(np.ascontiguousarray(block.values[last]))
+    times, values = block.timestamps[last].tolist(), block.values[last].tolist()
+    rows = zip(series.tolist(), times, values, fresh.tolist(), strict=True)
+    for index, time_ms, value, is_fresh in rows:
+        labels = block.labels[index]
+        if is_fresh and labels.get(METRIC_NAME):
+            yield labels, time_ms, value

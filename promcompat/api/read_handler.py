@@ -1,0 +1,115 @@
+"""`POST /api/v1/read`: remote read, as samples or as a stream of XOR chunks."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import snappy
+from aiohttp import HttpVersion11, hdrs, web
+
+from promcompat.api.envelope import text_error
+from promcompat.core.errors import BadDataError, PromcompatError
+from promcompat.core.model import SampleBlock, SeriesSelection
+from promcompat.http.bodies import BODIES, held_by
+from promcompat.http.context import SETTINGS, services_of, tenant_of
+from promcompat.remote_read.answers import CHUNKS_TYPE, SAMPLES_TYPE, chunk_frames, samples_answer
+from promcompat.remote_read.requests import AnswerForm, RemoteRead, decode_read_request
+from promcompat.remote_write.snappy_block import checked_length, unpack
+
+_LOGGER = logging.getLogger(__name__)
+MAX_SAMPLES: Final = 10_000_000
+"""Of an answer that is not streamed, which is held in memory twice. Prometheus has 50 million."""
+_PIECE_BYTES: Final = 1 << 18
+
+
+async def handle_read(request: web.Request) -> web.StreamResponse:
+    """Answer every query of the request; errors are plain text, which clients log."""
+    tenant = tenant_of(request)
+    try:
+        asked = await _read_request(request)
+        if asked.form is AnswerForm.SAMPLES:
+            return await _answer_samples(request, tenant, asked)
+        return await _stream_chunks(request, tenant, asked)
+    except PromcompatError as exc:
+        return text_error(exc)
+
+
+async def _read_request(request: web.Request) -> RemoteRead:
+    settings, bodies = request.app[SETTINGS], request.app[BODIES]
+    body = await bodies.read(request, settings.write_max_body_bytes)
+    n_bytes = checked_length(body, settings.write_max_decoded_bytes)
+    held_by(request).take(n_bytes)
+    return await bodies.work(n_bytes, lambda: decode_read_request(unpack(body)))
+
+
+async def _answer_samples(request: web.Request, tenant: str, asked: RemoteRead) -> web.Response:
+    selections = [selection for selection in asked.selections if selection is not None]
+    async with services_of(request).queries.reading(tenant, selections) as found:
+        left = iter(found)
+        blocks = [SampleBlock.empty() if at is None else next(left) for at in asked.selections]
+        if any(len(block.timestamps) > MAX_SAMPLES for block in blocks):
+            raise BadDataError(
+                f"exceeded sample limit ({MAX_SAMPLES}); ask for a shorter time, or for "
+                "streamed chunks, which have no limit of their own"
+            )
+        body = await asyncio.to_thread(lambda: snappy.compress(samples_answer(blocks)))
+    headers = {hdrs.CONTENT_TYPE: SAMPLES_TYPE, hdrs.CONTENT_ENCODING: "snappy"}
+    return web.Response(body=body, headers=headers)
+
+
+async def _stream_chunks(
+    request: web.Request, tenant: str, asked: RemoteRead
+) -> web.StreamResponse:
+    """The queries one after another. After the first byte an error can only end the connection."""
+    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: CHUNKS_TYPE})
+    if request.version < HttpVersion11:
+        response.force_close()
+    try:
+        for index, selection in enumerate(asked.selections):
+            await _stream_query(request, response, tenant, selection, index)
+    except PromcompatError as exc:
+        if not response.prepared:
+            raise
+        _LOGGER.warning("a remote read was cut", extra={"tenant": tenant, "reason": str(exc)})
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+    if not response.prepared:
+        await response.prepare(request)
+    await response.write_eof()
+    return response
+
+
+async def _stream_query(
+    request: web.Request,
+    response: web.StreamResponse,
+    tenant: str,
+    selection: SeriesSelection | None,
+    query_index: int,
+) -> None:
+    if selection is None:
+        return
+    async with services_of(request).queries.reading(tenant, [selection]) as blocks:
+        pieces = _pieces(blocks, query_index)
+        piece = await asyncio.to_thread(next, pieces, b"")
+        if not response.prepared:
+            await response.prepare(request)
+        while piece:
+            await response.write(piece)
+            piece = await asyncio.to_thread(next, pieces, b"")
+
+
+def _pieces(blocks: Sequence[SampleBlock], query_index: int) -> Iterator[bytes]:
+    """The frames joined to pieces worth sending."""
+    waiting: list[bytes] = []
+    n_bytes = 0
+    for block in blocks:
+        for frame in chunk_frames(block, query_index):
+            waiting.append(frame)
+            n_bytes += len(frame)
+            if n_bytes >= _PIECE_BYTES:
+                yield b"".join(waiting)
+                waiting, n_bytes = [], 0
+    if waiting:
+        yield b"".join(waiting)
