@@ -23,6 +23,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from promcompat.ingest_telemetry import NativeIngestMetrics, OtlpMetrics, RemoteWriteMetrics
+from promcompat.import_telemetry import ImportMetrics
 from promcompat.version import promcompat_version
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -390,6 +391,7 @@ class Telemetry:
         self.remote_write = RemoteWriteMetrics(self.registry)
         self.otlp = OtlpMetrics(self.registry)
         self.native_ingest = NativeIngestMetrics(self.registry)
+        self.imports = ImportMetrics(self.registry)
         self.query = QueryMetrics(self.registry)
         self.storage = StorageCounters(self.registry)
         self.sample_store = SampleStoreMetrics(self.registry)

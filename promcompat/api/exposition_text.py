@@ -5,7 +5,7 @@ Names that are not `[a-zA-Z_:][a-zA-Z0-9_:]*` are escaped as the scraper asks fo
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import groupby
 from typing import Final
@@ -92,32 +92,37 @@ def _is_plain(rune: str, place: int) -> bool:
 
 
 def untyped_families(samples: Iterable[Sample], escaping: Escaping) -> Iterator[str]:
-    """The text of each metric; the samples of a metric come together."""
+    """The text of each metric; the samples of a metric come together.
+
+    An empty `instance` keeps a scraper that honours labels from adding its own.
+    """
     for name, family in groupby(samples, lambda sample: sample[0].get(METRIC_NAME)):
         shown = escape_name(name, escaping)
-        is_plain = _PLAIN_NAME.fullmatch(shown) is not None
-        lines = [f"# TYPE {shown if is_plain else _quoted(shown)} untyped\n"]
+        lines = [f"# TYPE {_written(shown)} untyped\n"]
         for labels, time_ms, value in family:
-            pairs = _label_pairs(labels, escaping)
-            if is_plain:
-                head = f"{shown}{{{','.join(pairs)}}}"
-            else:
-                head = f"{{{','.join([_quoted(shown), *pairs])}}}"
-            lines.append(f"{head} {_number(value)} {time_ms}\n")
+            added = () if labels.get("instance") else ('instance=""',)
+            lines.append(exposition_line(labels, time_ms, value, escaping, added))
         yield "".join(lines)
 
 
-def _label_pairs(labels: Labels, escaping: Escaping) -> list[str]:
-    """The labels; an empty `instance` keeps a scraper that honours labels from adding its own."""
-    pairs = []
-    for name, value in labels:
-        if name != METRIC_NAME:
-            shown = escape_name(name, escaping)
-            shown = shown if _PLAIN_NAME.fullmatch(shown) else _quoted(shown)
-            pairs.append(f"{shown}={_quoted(value)}")
-    if not labels.get("instance"):
-        pairs.append('instance=""')
-    return pairs
+def exposition_line(
+    labels: Labels, time_ms: int, value: float, escaping: Escaping, added: Sequence[str] = ()
+) -> str:
+    """The line of a sample; `added` are more labels, as they are written."""
+    name = escape_name(labels.get(METRIC_NAME), escaping)
+    pairs = [
+        f"{_written(escape_name(label, escaping))}={_quoted(text)}"
+        for label, text in labels
+        if label != METRIC_NAME
+    ]
+    written = _written(name)
+    texts = [*([] if written == name else [written]), *pairs, *added]
+    head = (name if written == name else "") + (f"{{{','.join(texts)}}}" if texts else "")
+    return f"{head} {_number(value)} {time_ms}\n"
+
+
+def _written(name: str) -> str:
+    return name if _PLAIN_NAME.fullmatch(name) else _quoted(name)
 
 
 def _quoted(text: str) -> str:

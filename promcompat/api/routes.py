@@ -17,6 +17,7 @@ from promcompat.api import (
     status_handlers,
     target_handlers,
 )
+from promcompat.api.import_routes import IMPORT_ROUTES
 from promcompat.api.middleware import CORS_ORIGIN, add_common_headers, answer_errors, observe
 from promcompat.api.otlp_handler import handle_export
 from promcompat.api.read_handler import handle_read
@@ -96,6 +97,7 @@ ROUTES: tuple[tuple[str, tuple[str, ...], Handler], ...] = (
     # Where Mimir and the Collector have it; exporters append the path to a base address.
     ("/otlp/v1/metrics", _POST, handle_export),
     ("/v1/metrics", _POST, handle_export),
+    *IMPORT_ROUTES,
     ("/federate", _GET, federation_handler.handle_federate),
     ("/-/healthy", _GET_HEAD, operation_handlers.handle_healthy),
     ("/-/ready", _GET_HEAD, operation_handlers.handle_ready),

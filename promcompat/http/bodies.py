@@ -92,7 +92,7 @@ class RequestBodies:
         size = 0
         try:
             async with asyncio.timeout(self.limits.read_timeout_seconds):
-                while chunk := await _next_chunk(request):
+                while chunk := await next_chunk(request):
                     size += len(chunk)
                     if size > max_bytes:
                         raise too_large
@@ -152,7 +152,7 @@ def media_type(request: web.Request) -> str:
     return request.headers.get(hdrs.CONTENT_TYPE, "").partition(";")[0].strip().lower()
 
 
-async def _next_chunk(request: web.Request) -> bytes:
+async def next_chunk(request: web.Request) -> bytes:
     """The bytes received so far, at least one; empty at the end. Raises TimeoutError."""
     async with asyncio.timeout(_MAX_STALL_SECONDS):
         return await request.content.readany()

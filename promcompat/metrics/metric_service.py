@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -11,9 +11,11 @@ import numpy as np
 
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
+from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, Labels, MetricMetadata, WriteBatch
 from promcompat.core.ports import ALL_TIME_MS, Catalogue, MatcherSets, Store
 from promcompat.core.series_table import KnownSeries
+from promcompat.metrics.sample_stream import Portion, sample_portions
 from promcompat.querying.query_service import TRUNCATION_WARNING
 
 MAX_COUNTED_SERIES = 200_000
@@ -106,6 +108,12 @@ class MetricService:
         except WriteRejectedError as exc:
             raise exc.of_larger_batch(np.flatnonzero(~too_late).tolist(), refused) from exc
         raise WriteRejectedError(reason, refused=refused)
+
+    def portions(
+        self, tenant: str, matchers: tuple[LabelMatcher, ...], start_ms: int, end_ms: int
+    ) -> AsyncIterator[Portion]:
+        """All samples of matching series in `[start_ms, end_ms]`, by window of time."""
+        return sample_portions(self._store, tenant, matchers, start_ms, end_ms)
 
     async def series(
         self, tenant: str, matcher_sets: MatcherSets, start_ms: int, end_ms: int, limit: int

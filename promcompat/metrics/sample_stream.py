@@ -13,6 +13,8 @@ _FIRST_WINDOW_MS: Final = 3_600_000
 _ENOUGH_SAMPLES: Final = 250_000
 _GROWTH: Final = 4
 _SHRINKAGE: Final = 16
+_MAX_PORTION_BYTES: Final = 64 << 20
+"""A window whose samples take more is read again as shorter ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ async def sample_portions(
         end = min(position + size_ms, last)
         selection = SeriesSelection(matchers=matchers, start_ms=position, end_ms=end)
         try:
-            (block,) = await store.select(tenant, [selection])
+            (block,) = await store.select(tenant, [selection], _check_portion)
         except ExecutionError:
             if end - position == 1:
                 raise
@@ -53,5 +55,12 @@ async def sample_portions(
             continue
         if len(block.timestamps) < _ENOUGH_SAMPLES:
             size_ms *= _GROWTH
+        elif len(block.timestamps) > _GROWTH * _ENOUGH_SAMPLES:
+            size_ms = max(size_ms // _GROWTH, 1)
         position = end
         yield Portion(block, end)
+
+
+def _check_portion(n_bytes: int) -> None:
+    if n_bytes > _MAX_PORTION_BYTES:
+        raise ExecutionError(f"one millisecond has samples of more than {_MAX_PORTION_BYTES} bytes")

@@ -1,0 +1,91 @@
+"""Datadog's intake: series of version 1 and 2, and what its agent asks besides.
+
+Its agent retries 404 and 429, and drops a payload on 400, 403 and 413 only.
+"""
+
+from typing import Final
+
+from aiohttp import web
+
+from promcompat.api.envelope import error_headers, error_status
+from promcompat.api.importing import Outcome, extra_labels_of, store_columns, url_form
+from promcompat.api.json_text import dump_json
+from promcompat.core.errors import PromcompatError
+from promcompat.http.bodies import BODIES, media_type
+from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
+from promcompat.http.line_bodies import whole_body
+from promcompat.imports.columns import ColumnsBuilder, ImportedColumns
+from promcompat.imports.datadog_series import read_series_json, read_series_protobuf
+
+_JSON: Final = "application/json"
+_PROTOBUF: Final = "application/x-protobuf"
+_OK: Final = b'{"status":"ok"}'
+_NO_ERRORS: Final = b'{"errors":[]}'
+
+
+async def handle_series_v1(request: web.Request) -> web.Response:
+    """`/api/v1/series` as JSON."""
+    return await _series(request, 1, _OK)
+
+
+async def handle_series_v2(request: web.Request) -> web.Response:
+    """`/api/v2/series` as JSON or protobuf."""
+    return await _series(request, 2, _NO_ERRORS)
+
+
+async def _series(request: web.Request, version: int, accepted: bytes) -> web.Response:
+    outcome = Outcome()
+    try:
+        await _store(request, version, outcome)
+    except PromcompatError as exc:
+        return _refusal(error_status(exc), [str(exc)], outcome, error_headers(exc))
+    if outcome.faults.number:
+        return _refusal(400, outcome.text().split("\n"), outcome, {})
+    return web.Response(status=202, body=accepted, content_type=_JSON, headers=outcome.headers())
+
+
+async def _store(request: web.Request, version: int, outcome: Outcome) -> None:
+    tenant, extra_labels = tenant_of(request), extra_labels_of(url_form(request))
+    body = await whole_body(request, request.app[SETTINGS].write_max_decoded_bytes)
+    now_ms = services_of(request).metrics.now_ms()
+    is_protobuf = version == 2 and media_type(request) == _PROTOBUF
+
+    def parse() -> ImportedColumns:
+        builder = ColumnsBuilder(extra_labels)
+        if is_protobuf:
+            read_series_protobuf(body, builder, now_ms)
+        else:
+            read_series_json(body, version, builder, now_ms)
+        return builder.finish()
+
+    columns = await request.app[BODIES].work(len(body), parse)
+    await store_columns(request, tenant, "datadog", columns, outcome)
+
+
+def _refusal(
+    status: int, errors: list[str], outcome: Outcome, headers: dict[str, str]
+) -> web.Response:
+    return web.Response(
+        status=status,
+        body=dump_json({"errors": errors}),
+        content_type=_JSON,
+        headers=outcome.headers() | headers,
+    )
+
+
+async def handle_validate(request: web.Request) -> web.Response:
+    """`/api/v1/validate`: every key is valid, because whoever guards us checks them."""
+    return web.Response(body=b'{"valid":true}', content_type=_JSON)
+
+
+async def handle_distributions(request: web.Request) -> web.Response:
+    """Distributions have no form as samples yet: 400, so that nobody believes they are stored."""
+    request.app[TELEMETRY].imports.refused.labels("datadog").inc()
+    text = "distributions are not supported; send counts, rates and gauges to the series endpoints"
+    return _refusal(400, [text], Outcome(), {})
+
+
+async def handle_ignored(request: web.Request) -> web.Response:
+    """What cannot be stored, such as service checks and host metadata: accepted and counted."""
+    request.app[TELEMETRY].imports.skipped.labels("datadog").inc()
+    return web.Response(status=202, body=_OK, content_type=_JSON)

@@ -1,0 +1,159 @@
+"""`/api/v1/export` and `/api/v1/export/csv`: all samples of series, in VictoriaMetrics' formats.
+
+Portions of time are read, rendered and sent one after another, so that any amount can be exported.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from functools import partial
+from itertools import compress
+from typing import Final
+
+import numpy as np
+from aiohttp import HttpVersion11, hdrs, web
+
+from promcompat.api.envelope import accepts_gzip, text_error, text_response
+from promcompat.api.export_lines import (
+    FormatBlock,
+    exposition_lines,
+    json_lines,
+    parse_csv_export,
+)
+from promcompat.api.forms import read_form
+from promcompat.api.params import MIN_TIME_MS, Form, parse_go_int, parse_optional_time_ms
+from promcompat.api.query_parsing import parse_any_selectors
+from promcompat.core.errors import BadDataError, PromcompatError
+from promcompat.core.model import SampleBlock
+from promcompat.core.ports import MatcherSets
+from promcompat.http.context import services_of, tenant_of
+
+_LOGGER = logging.getLogger(__name__)
+_JSON: Final = "application/stream+json; charset=utf-8"
+_TEXT: Final = "text/plain; charset=utf-8"
+_MILLISECONDS_FROM: Final = 100_000_000_000
+_CSV: Final = "text/csv; charset=utf-8"
+
+
+async def handle_export(request: web.Request) -> web.StreamResponse:
+    """JSON lines, or exposition text with `format=prometheus`."""
+    try:
+        form = await read_form(request)
+        match form.get("format"):
+            case "prometheus":
+                return await _export(request, form, _TEXT, b"", exposition_lines)
+            case "":
+                rows = form.get("max_rows_per_line")
+                write = partial(json_lines, max_rows=max(parse_go_int(rows), 0) if rows else 0)
+                return await _export(request, form, _JSON, b"", write)
+            case other:
+                raise BadDataError(f"unknown format {other!r}; use prometheus or none")
+    except PromcompatError as exc:
+        return text_error(exc)
+
+
+async def handle_csv(request: web.Request) -> web.StreamResponse:
+    """CSV with the columns of `format`."""
+    try:
+        form = await read_form(request)
+        export = parse_csv_export(form.get("format"))
+        header = export.header.encode() + b"\n"
+        return await _export(request, form, _CSV, header, export.rows)
+    except PromcompatError as exc:
+        return text_error(exc)
+
+
+async def handle_native(request: web.Request) -> web.Response:
+    """VictoriaMetrics' own binary format."""
+    return text_response(
+        400,
+        "VictoriaMetrics' native format is not supported, because it is private to its versions; "
+        "read JSON lines from /api/v1/export, or use vmctl remote-read\n",
+    )
+
+
+async def _export(
+    request: web.Request, form: Form, content_type: str, header: bytes, write: FormatBlock
+) -> web.StreamResponse:
+    tenant = tenant_of(request)
+    selectors = form.all("match[]") + form.all("match")
+    if not selectors:
+        raise BadDataError("missing `match[]` arg")
+    matcher_sets = await parse_any_selectors(request, selectors)
+    start_ms = _time_ms(form, "start", MIN_TIME_MS)
+    end_ms = _time_ms(form, "end", services_of(request).metrics.now_ms())
+    pieces = _pieces(request, tenant, matcher_sets, start_ms, end_ms, write)
+    response = _response(request, content_type)
+    try:
+        # Read before the status is sent, so that an error gets its own.
+        first = await anext(pieces, b"")
+        await response.prepare(request)
+        await response.write(header + first)
+        async for piece in pieces:
+            await response.write(piece)
+    except PromcompatError as exc:
+        if not response.prepared:
+            raise
+        _LOGGER.warning("an export was cut", extra={"tenant": tenant, "reason": str(exc)})
+        if request.transport is not None:
+            request.transport.abort()
+        return response
+    await response.write_eof()
+    return response
+
+
+def _time_ms(form: Form, name: str, default_ms: int) -> int:
+    """A time as Prometheus reads it, or a large whole number of milliseconds."""
+    text = form.get(name)
+    if text.isdecimal() and len(text) < 20 and int(text) >= _MILLISECONDS_FROM:
+        return int(text)
+    return parse_optional_time_ms(form, name, default_ms)
+
+
+def _response(request: web.Request, content_type: str) -> web.StreamResponse:
+    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: content_type})
+    if request.version < HttpVersion11:
+        response.force_close()
+    if accepts_gzip(request.headers.get(hdrs.ACCEPT_ENCODING, "")):
+        response.enable_compression(web.ContentCoding.gzip)
+    return response
+
+
+async def _pieces(
+    request: web.Request,
+    tenant: str,
+    matcher_sets: MatcherSets,
+    start_ms: int,
+    end_ms: int,
+    write: FormatBlock,
+) -> AsyncIterator[bytes]:
+    metrics = services_of(request).metrics
+    for number, matchers in enumerate(matcher_sets):
+        earlier = matcher_sets[:number]
+        async for portion in metrics.portions(tenant, matchers, start_ms, end_ms):
+            block = _without(portion.block, earlier)
+            if piece := await asyncio.to_thread(_render, block, write):
+                yield piece
+
+
+def _render(block: SampleBlock, write: FormatBlock) -> bytes:
+    return b"".join(write(block))
+
+
+def _without(block: SampleBlock, earlier: MatcherSets) -> SampleBlock:
+    """Without the series that an earlier selector has exported."""
+    if not earlier:
+        return block
+    is_new = np.array(
+        [
+            not any(all(m.matches(labels.get(m.name)) for m in matchers) for matchers in earlier)
+            for labels in block.labels
+        ],
+        np.bool_,
+    )
+    n_rows = np.diff(block.offsets)
+    return block.take(
+        tuple(compress(block.labels, is_new.tolist())),
+        np.repeat(is_new, n_rows),
+        np.concatenate([[0], np.cumsum(n_rows[is_new])]),
+    )

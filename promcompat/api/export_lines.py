@@ -1,0 +1,139 @@
+"""Exports as text: JSON lines, exposition lines and CSV, series by series.
+
+Stale markers are left out, because these formats have no form for them.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from promcompat.api.exposition_text import Escaping, exposition_line
+from promcompat.core.errors import BadDataError
+from promcompat.core.model import METRIC_NAME, FloatArray, IntArray, Labels, SampleBlock, is_stale
+from promcompat.core.strconv import format_g
+
+_LINE_ROWS: Final = 10_000
+"""The most samples of a JSON line, unless the client asks for fewer."""
+
+FormatBlock = Callable[[SampleBlock], Iterator[bytes]]
+
+
+def json_lines(block: SampleBlock, max_rows: int = 0) -> Iterator[bytes]:
+    """A line for each series, or several of at most `max_rows` samples (0: 10,000)."""
+    size = min(max_rows, _LINE_ROWS) or _LINE_ROWS
+    for labels, times, values in _series(block):
+        for first in range(0, len(times), size):
+            line = {
+                "values": _json_values(values[first : first + size]),
+                "timestamps": times[first : first + size],
+            }
+            rest = orjson.dumps(line, option=orjson.OPT_SERIALIZE_NUMPY)
+            yield b'{"metric":' + labels.json() + b"," + rest[1:] + b"\n"
+
+
+def _json_values(values: FloatArray) -> Any:
+    """NaN becomes null, and infinities become texts, as in VictoriaMetrics."""
+    if not np.isinf(values).any():
+        return values
+    texts = {math.inf: "Infinity", -math.inf: "-Infinity"}
+    return [texts.get(value, value) for value in values.tolist()]
+
+
+def exposition_lines(block: SampleBlock) -> Iterator[bytes]:
+    """A line for each sample, with its time in milliseconds."""
+    for labels, times, values in _series(block):
+        lines = [
+            exposition_line(labels, time_ms, value, Escaping.ALLOW_UTF_8)
+            for time_ms, value in zip(times.tolist(), values.tolist(), strict=True)
+        ]
+        yield "".join(lines).encode(errors="replace")
+
+
+def _series(block: SampleBlock) -> Iterator[tuple[Labels, IntArray, FloatArray]]:
+    """The series with samples, without stale markers."""
+    offsets = block.offsets.tolist()
+    for labels, first, end in zip(block.labels, offsets, offsets[1:], strict=False):
+        values = np.ascontiguousarray(block.values[first:end])
+        fresh = ~is_stale(values)
+        if fresh.any():
+            yield labels, np.ascontiguousarray(block.timestamps[first:end][fresh]), values[fresh]
+
+
+# -- CSV --------------------------------------------------------------------------------------
+
+Column = Callable[[Labels, int, float], str]
+
+
+@dataclass(frozen=True, slots=True)
+class CsvExport:
+    """What each column has, and the text of the format, which is the first row."""
+
+    columns: tuple[Column, ...]
+    header: str
+
+    def rows(self, block: SampleBlock) -> Iterator[bytes]:
+        """A row for each sample."""
+        for labels, times, values in _series(block):
+            rows = [
+                ",".join(_cell(column(labels, time_ms, value)) for column in self.columns)
+                for time_ms, value in zip(times.tolist(), values.tolist(), strict=True)
+            ]
+            yield ("\n".join(rows) + "\n").encode(errors="replace")
+
+
+def parse_csv_export(text: str) -> CsvExport:
+    """The columns of `format`: label names, `__name__`, `__value__`, `__timestamp__:<form>`.
+
+    Raises BadDataError for an empty list and for an unknown form of the time.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise BadDataError(
+            "expected format=<column>,…, where a column is a label name, __name__, __value__ or "
+            "__timestamp__[:unix_s|unix_ms|unix_ns|rfc3339]"
+        )
+    return CsvExport(tuple(map(_column_of, names)), ",".join(map(_cell, names)))
+
+
+def _column_of(name: str) -> Column:
+    if name == "__value__":
+        return lambda _labels, _time, value: format_g(value)
+    if name == "__timestamp__" or name.startswith("__timestamp__:"):
+        show = _time_writer(name.partition(":")[2] or "unix_ms")
+        return lambda _labels, time_ms, _value: show(time_ms)
+    label = METRIC_NAME if name == "__name__" else name
+    return lambda labels, _time, _value: labels.get(label)
+
+
+def _time_writer(form: str) -> Callable[[int], str]:
+    match form:
+        case "unix_s":
+            return lambda time_ms: str(time_ms // 1000)
+        case "unix_ms":
+            return str
+        case "unix_ns":
+            return lambda time_ms: str(time_ms * 1_000_000)
+        case "rfc3339":
+            return _rfc3339
+    raise BadDataError(
+        f"unknown form of a time: {form!r}; allowed: unix_s, unix_ms, unix_ns, rfc3339"
+    )
+
+
+def _rfc3339(time_ms: int) -> str:
+    try:
+        moment = datetime.fromtimestamp(time_ms // 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return str(time_ms)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ms % 1000:03}Z"
+
+
+def _cell(text: str) -> str:
+    if any(mark in text for mark in ',"\n\r'):
+        return '"' + text.replace('"', '""') + '"'
+    return text

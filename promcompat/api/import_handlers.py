@@ -1,0 +1,123 @@
+"""`/api/v1/import…`: the formats of VictoriaMetrics and Prometheus' text, as vmctl sends them.
+
+204 if every sample was stored; 400 with the reasons if some were not, while all others were.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+from urllib.parse import unquote
+
+from aiohttp import hdrs, web
+
+from promcompat.api.envelope import text_error, text_response
+from promcompat.api.importing import (
+    Outcome,
+    ReadPiece,
+    extra_labels_of,
+    import_lines,
+    url_form,
+)
+from promcompat.api.params import Form, parse_go_int
+from promcompat.core.errors import BadDataError, PromcompatError
+from promcompat.http.context import services_of, tenant_of
+from promcompat.http.line_bodies import LinePiece
+from promcompat.imports.columns import ColumnsBuilder
+from promcompat.imports.csv_lines import CsvFormat, parse_csv_format, read_csv_lines
+from promcompat.imports.exposition import ExpositionOptions, read_exposition, unit_of
+from promcompat.imports.json_lines import read_json_lines
+
+_BASE64: Final = "@base64"
+
+
+async def handle_json(request: web.Request) -> web.Response:
+    """`/api/v1/import`: a series per line, with arrays of values and timestamps."""
+
+    def prepare(_form: Form) -> ReadPiece:
+        return lambda piece, builder: read_json_lines(piece.lines(), piece.first_line, builder)
+
+    return await _import(request, "json", prepare)
+
+
+async def handle_exposition(request: web.Request) -> web.Response:
+    """`/api/v1/import/prometheus`: exposition text or OpenMetrics."""
+
+    def prepare(form: Form) -> ReadPiece:
+        time = form.get("timestamp")
+        options = ExpositionOptions(
+            parse_go_int(time) if time else services_of(request).metrics.now_ms(),
+            unit_of(request.headers.get(hdrs.CONTENT_TYPE, "")),
+        )
+        return partial(_read_exposition, options=options)
+
+    return await _import(request, "exposition", prepare)
+
+
+def _read_exposition(piece: LinePiece, builder: ColumnsBuilder, options: ExpositionOptions) -> None:
+    read_exposition(piece.lines(), piece.first_line, builder, options)
+
+
+async def handle_csv(request: web.Request) -> web.Response:
+    """`/api/v1/import/csv`: rows, whose columns `format` names."""
+
+    def prepare(form: Form) -> ReadPiece:
+        columns = parse_csv_format(form.get("format"))
+        now_ms = services_of(request).metrics.now_ms()
+        return partial(_read_csv, columns=columns, now_ms=now_ms)
+
+    return await _import(request, "csv", prepare)
+
+
+def _read_csv(piece: LinePiece, builder: ColumnsBuilder, columns: CsvFormat, now_ms: int) -> None:
+    read_csv_lines(piece.lines(), piece.first_line, builder, columns, now_ms)
+
+
+async def handle_native(request: web.Request) -> web.Response:
+    """VictoriaMetrics' own binary format, which changes between its versions."""
+    return text_response(
+        400,
+        "VictoriaMetrics' native format is not supported, because it is private to its versions; "
+        "send JSON lines to /api/v1/import (vmctl: without vm-native)\n",
+    )
+
+
+async def _import(
+    request: web.Request, format_name: str, prepare: Callable[[Form], ReadPiece]
+) -> web.Response:
+    outcome = Outcome()
+    tenant = tenant_of(request)
+    try:
+        form = url_form(request)
+        labels = extra_labels_of(form) | _path_labels(request.match_info.get("labels", ""))
+        await import_lines(request, tenant, format_name, labels, prepare(form), outcome)
+    except PromcompatError as exc:
+        answer = text_error(exc)
+        answer.headers.update(outcome.headers())
+        return answer
+    if outcome.faults.number:
+        return text_response(400, outcome.text() + "\n", outcome.headers())
+    return web.Response(status=204, headers=outcome.headers())
+
+
+def _path_labels(path: str) -> dict[str, str]:
+    """The labels of `job/<job>/<label>/<value>…`; `label@base64` has an encoded value."""
+    parts = path.strip("/").split("/") if path.strip("/") else []
+    if len(parts) % 2:
+        raise BadDataError(f"the label {parts[-1]!r} of the path has no value")
+    labels = {}
+    for name, value in zip(parts[::2], parts[1::2], strict=True):
+        if name.endswith(_BASE64):
+            labels[name.removesuffix(_BASE64)] = _decoded(value)
+        else:
+            labels[name] = unquote(value)
+    return labels
+
+
+def _decoded(text: str) -> str:
+    try:
+        padded = text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4)
+        return base64.urlsafe_b64decode(padded).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise BadDataError(f"{text!r} in the path is not base64 of UTF-8") from None

@@ -1,0 +1,226 @@
+"""Reads bodies of lines of any length in pieces, decompressed while they arrive.
+
+A piece ends with a line. Memory is bounded by the size of a piece and of the longest line.
+"""
+
+import zlib
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import zstandard
+from aiohttp import hdrs, web
+
+from promcompat.core.errors import (
+    BadDataError,
+    PayloadTooLargeError,
+    RequestTimeoutError,
+    UnsupportedMediaTypeError,
+)
+from promcompat.http.bodies import held_by, next_chunk
+from promcompat.remote_write.snappy_block import checked_length, unpack
+
+PIECE_BYTES: Final = 1 << 20
+MAX_LINE_BYTES: Final = 10_000_000
+_MAX_STEP_BYTES: Final = 1 << 18
+"""What one call of zlib returns at most."""
+_ZSTD_SLICE_BYTES: Final = 256
+"""A block of zstd has at least four bytes and at most 128 KiB of content: 8 MiB for a slice."""
+_ZSTD_WINDOW_BYTES: Final = 8 << 20
+_GZIP_WINDOW: Final = 31
+_ZLIB_WINDOW: Final = 15
+
+
+class Unpacker(Protocol):
+    """Decompresses a body that comes in chunks; both methods raise BadDataError."""
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """The content that is complete after the next chunk."""
+
+    def finish(self) -> Iterator[bytes]:
+        """The rest, after the last chunk."""
+
+
+class _Plain:
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        yield chunk
+
+    def finish(self) -> Iterator[bytes]:
+        yield from ()
+
+
+class _Zlib:
+    """gzip, of one or more members, and zlib."""
+
+    def __init__(self, name: str, window: int) -> None:
+        self._name, self._window = name, window
+        self._stream = zlib.decompressobj(window)
+        self._is_open = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        while chunk:
+            if self._stream.eof:
+                self._stream = zlib.decompressobj(self._window)
+            try:
+                content = self._stream.decompress(chunk, _MAX_STEP_BYTES)
+            except zlib.error as exc:
+                raise BadDataError(f"the body is not valid {self._name}") from exc
+            chunk = self._stream.unused_data or self._stream.unconsumed_tail
+            self._is_open = not self._stream.eof
+            yield content
+
+    def finish(self) -> Iterator[bytes]:
+        if self._is_open:
+            raise BadDataError(f"the {self._name} body is truncated")
+        yield from ()
+
+
+class _Zstandard:
+    def __init__(self) -> None:
+        self._stream = _zstandard_stream()
+        self._is_open = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        for start in range(0, len(chunk), _ZSTD_SLICE_BYTES):
+            left = chunk[start : start + _ZSTD_SLICE_BYTES]
+            while left:
+                if self._stream.eof:
+                    self._stream = _zstandard_stream()
+                try:
+                    yield self._stream.decompress(left)
+                except zstandard.ZstdError as exc:
+                    raise BadDataError("the body is not valid zstd") from exc
+                left = self._stream.unused_data
+                self._is_open = not self._stream.eof
+
+    def finish(self) -> Iterator[bytes]:
+        if self._is_open:
+            raise BadDataError("the zstd body is truncated")
+        yield from ()
+
+
+def _zstandard_stream() -> "zstandard.ZstdDecompressionObj":
+    return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).decompressobj()
+
+
+class _Snappy:
+    """The block format, which is only complete as a whole."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._chunks: list[bytes] = []
+        self._n_bytes = 0
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        self._n_bytes += len(chunk)
+        if self._n_bytes > self._max_bytes:
+            raise PayloadTooLargeError(f"the snappy body is larger than {self._max_bytes} bytes")
+        self._chunks.append(chunk)
+        yield from ()
+
+    def finish(self) -> Iterator[bytes]:
+        block = b"".join(self._chunks)
+        checked_length(block, self._max_bytes)
+        yield unpack(block)
+
+
+def unpacker_of(encoding: str, max_block_bytes: int) -> Unpacker:
+    """What decompresses a Content-Encoding. Raises UnsupportedMediaTypeError for others."""
+    match encoding.strip().lower():
+        case "" | "identity":
+            return _Plain()
+        case "gzip" | "x-gzip":
+            return _Zlib("gzip", _GZIP_WINDOW)
+        case "deflate" | "zlib":
+            return _Zlib("zlib", _ZLIB_WINDOW)
+        case "zstd":
+            return _Zstandard()
+        case "snappy":
+            return _Snappy(max_block_bytes)
+        case other:
+            raise UnsupportedMediaTypeError(
+                f"the encoding {other!r} is not supported; use gzip, deflate, zstd, snappy or none"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class LinePiece:
+    """Complete lines of a body; the first one has this number, from 1 on."""
+
+    content: bytes
+    first_line: int
+
+    def lines(self) -> list[str]:
+        """The lines without their ends; bytes that are not UTF-8 become lone surrogates."""
+        return self.content.decode(errors="surrogateescape").split("\n")
+
+
+async def line_pieces(request: web.Request, max_block_bytes: int) -> AsyncIterator[LinePiece]:
+    """The body in pieces; the memory of a piece is held until the next one is asked for.
+
+    Raises BadDataError, UnsupportedMediaTypeError, PayloadTooLargeError for a line that is too
+    long, RequestTimeoutError when the client pauses too long, and OverloadedError.
+    """
+    held, first_line = held_by(request), 1
+    before = held.n_bytes
+    cutter = _Cutter()
+    async for content in _contents(request, max_block_bytes):
+        held.take(len(content))
+        if piece := cutter.add(content):
+            yield LinePiece(piece, first_line)
+            first_line += piece.count(b"\n") + 1
+            held.give_back(held.n_bytes - before - cutter.n_bytes)
+    if rest := cutter.rest():
+        yield LinePiece(rest, first_line)
+    held.give_back(held.n_bytes - before)
+
+
+async def _contents(request: web.Request, max_block_bytes: int) -> AsyncIterator[bytes]:
+    unpacker = unpacker_of(request.headers.get(hdrs.CONTENT_ENCODING, ""), max_block_bytes)
+    try:
+        while chunk := await next_chunk(request):
+            for content in unpacker.feed(chunk):
+                yield content
+    except TimeoutError as exc:
+        raise RequestTimeoutError("the request body did not arrive in time") from exc
+    for content in unpacker.finish():
+        yield content
+
+
+async def whole_body(request: web.Request, max_bytes: int) -> bytes:
+    """The decompressed body; it counts as held until the request ends. Raises as `line_pieces`."""
+    parts: list[bytes] = []
+    n_bytes = 0
+    async for content in _contents(request, max_bytes):
+        n_bytes += len(content)
+        if n_bytes > max_bytes:
+            raise PayloadTooLargeError(f"the request body is larger than {max_bytes} bytes")
+        held_by(request).take(len(content))
+        parts.append(content)
+    return b"".join(parts)
+
+
+class _Cutter:
+    """Cuts what arrives after the last line end of each megabyte."""
+
+    def __init__(self) -> None:
+        self._waiting: list[bytes] = []
+        self.n_bytes = 0
+
+    def add(self, content: bytes) -> bytes:
+        """The next piece without its last line end, empty if there is none yet."""
+        self._waiting.append(content)
+        self.n_bytes += len(content)
+        if self.n_bytes < PIECE_BYTES:
+            return b""
+        joined = b"".join(self._waiting)
+        end = joined.rfind(b"\n")
+        if end < 0 and len(joined) > MAX_LINE_BYTES:
+            raise PayloadTooLargeError(f"a line is longer than {MAX_LINE_BYTES} bytes")
+        rest = joined[end + 1 :]
+        self._waiting, self.n_bytes = [rest], len(rest)
+        return joined[:end] if end >= 0 else b""
+
+    def rest(self) -> bytes:
+        """What came after the last piece."""
+        return b"".join(self._waiting)

@@ -1,0 +1,200 @@
+"""The samples that a reader found in a piece of a request, and what was wrong with the rest."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import compress
+from typing import Final
+
+import numpy as np
+
+from promcompat.core.label_limits import LabelLimits
+from promcompat.core.model import (
+    METRIC_NAME,
+    UNKNOWN_SERIES,
+    FloatArray,
+    IntArray,
+    MetricMetadata,
+    WriteBatch,
+)
+from promcompat.core.ports import ALL_TIME_MS
+from promcompat.core.series_table import KnownSeries
+from promcompat.remote_write.new_series import NewSeries
+from promcompat.remote_write.series_key import encode_series_key
+
+MAX_FAULTS_SHOWN: Final = 10
+NORMAL_NAN_BITS: Final = 0x7FF8000000000001
+"""The NaN that Prometheus stores for the text `NaN`."""
+_SHOWN_CHARACTERS: Final = 120
+
+
+@dataclass(slots=True)
+class Faults:
+    """What could not be stored: how many samples or lines, and the first reasons."""
+
+    number: int = 0
+    reasons: list[str] = field(default_factory=list)
+
+    def add(self, place: str, text: str, reason: str) -> None:
+        """Count one; `text` is what stands at the place."""
+        self.number += 1
+        if len(self.reasons) < MAX_FAULTS_SHOWN:
+            shown = text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+            self.reasons.append(f"{place} ({shown}): {reason}" if shown else f"{place}: {reason}")
+
+    def add_many(self, number: int, reasons: Iterable[str]) -> None:
+        """Count several with the reasons that are known."""
+        self.number += number
+        self.reasons += list(reasons)[: MAX_FAULTS_SHOWN - len(self.reasons)]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedColumns:
+    """Samples as columns of equal length; `series[i]` says which of the keys row i belongs to.
+
+    `keys` are wire bytes of labels, as in `WriteBatch`.
+    """
+
+    keys: Sequence[bytes]
+    series: IntArray
+    timestamps: IntArray
+    values: FloatArray
+    faults: Faults
+    n_skipped: int = 0
+    metadata: tuple[MetricMetadata, ...] = ()
+
+    def to_batch(self, known: KnownSeries, limits: LabelLimits) -> tuple[WriteBatch, Faults]:
+        """The batch of the rows whose series can be stored, and the faults of the others.
+
+        Known series are not checked again.
+        """
+        ids = known.find(self.keys) if self.keys else np.empty(0, np.int64)
+        unknown = np.flatnonzero(ids == UNKNOWN_SERIES).tolist()
+        new = NewSeries(limits)
+        accepted = new.accept([self.keys[index] for index in unknown]) if unknown else []
+        is_kept = np.ones(len(self.keys), np.bool_)
+        is_kept[list(compress(unknown, (not accepts for accepts in accepted)))] = False
+        faults = self._faults_of(is_kept, new)
+        rows = slice(None) if is_kept.all() else is_kept[self.series]
+        series = self.series[rows]
+        row_ids = ids[series]
+        unknown_rows = series[row_ids == UNKNOWN_SERIES].tolist()
+        batch = WriteBatch(
+            row_ids,
+            self.timestamps[rows],
+            self.values[rows],
+            [self.keys[index] for index in unknown_rows],
+            new.labels,
+            tuple(
+                bounded(entry, limits)
+                for entry in self.metadata
+                if len(entry.family.encode(errors="replace")) <= limits.max_metadata_bytes
+                and "\0" not in entry.family
+            ),
+            known_version=known.version,
+            identities=new.identities,
+        )
+        return batch, faults
+
+    def _faults_of(self, is_kept: np.ndarray, new: NewSeries) -> Faults:
+        found = Faults()
+        if not is_kept.all():
+            n_rows = int(np.count_nonzero(~is_kept[self.series]))
+            found.add_many(n_rows, [*new.refused.values(), *new.invalid.values()])
+        return found
+
+
+def bounded(metadata: MetricMetadata, limits: LabelLimits) -> MetricMetadata:
+    """Metadata with a help text and a unit of at most as many bytes as the limits allow."""
+
+    def cut(text: str) -> str:
+        clean = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace")
+        return clean[: limits.max_metadata_bytes].decode(errors="ignore")
+
+    return replace(metadata, help=cut(metadata.help), unit=cut(metadata.unit))
+
+
+class ColumnsBuilder:
+    """Collects the samples of a piece; series are numbered by the text that stands for them.
+
+    `extra_labels` are set on every series, and replace labels of the same names. `n_skipped` counts
+    what is valid but cannot be a sample, such as a text.
+    """
+
+    __slots__ = (
+        "_extra_labels",
+        "_numbers",
+        "by_text",
+        "faults",
+        "keys",
+        "metadata",
+        "n_skipped",
+        "series",
+        "times",
+        "values",
+    )
+
+    def __init__(self, extra_labels: Mapping[str, str]) -> None:
+        self._extra_labels = extra_labels
+        self._numbers: dict[bytes, int] = {}
+        self.by_text: dict[str, int] = {}
+        self.keys: list[bytes] = []
+        self.series: list[int] = []
+        self.times: list[int] = []
+        self.values: list[float] = []
+        self.faults = Faults()
+        self.n_skipped = 0
+        self.metadata: dict[str, MetricMetadata] = {}
+
+    def number_of(self, labels: Mapping[str, str]) -> int:
+        """The number of a series. Raises ValueError without a metric name and for lone surrogates.
+
+        Labels with an empty value are left out.
+        """
+        pairs = sorted(({**labels, **self._extra_labels}).items())
+        if not any(name == METRIC_NAME and value for name, value in pairs):
+            raise ValueError("there is no metric name")
+        try:
+            key = encode_series_key(pair for pair in pairs if pair[1])
+        except UnicodeEncodeError:
+            raise ValueError("a label is not valid Unicode") from None
+        number = self._numbers.setdefault(key, len(self.keys))
+        if number == len(self.keys):
+            self.keys.append(key)
+        return number
+
+    def add(self, series: int, time_ms: int, value: float) -> None:
+        """Add a sample."""
+        self.series.append(series)
+        self.times.append(time_ms)
+        self.values.append(value)
+
+    def finish(self) -> ImportedColumns:
+        """The columns; samples with an impossible time are left out as faults."""
+        values = np.array(self.values, np.float64)
+        is_nan = np.isnan(values)
+        if is_nan.any():
+            values.view(np.uint64)[is_nan] = NORMAL_NAN_BITS
+        series = np.array(self.series, np.int64)
+        times = self._timestamps()
+        first_ms, last_ms = ALL_TIME_MS
+        is_possible = (times > first_ms) & (times < last_ms)
+        if not is_possible.all():
+            n_impossible = int(np.count_nonzero(~is_possible))
+            self.faults.add_many(n_impossible, ["a timestamp is out of range"])
+            series, times, values = series[is_possible], times[is_possible], values[is_possible]
+        return ImportedColumns(
+            self.keys,
+            series,
+            times,
+            values,
+            self.faults,
+            self.n_skipped,
+            tuple(self.metadata.values()),
+        )
+
+    def _timestamps(self) -> IntArray:
+        try:
+            return np.array(self.times, np.int64)
+        except OverflowError:
+            first_ms, last_ms = ALL_TIME_MS
+            return np.array([min(max(time, first_ms), last_ms) for time in self.times], np.int64)

@@ -1,0 +1,133 @@
+"""CSV by VictoriaMetrics' `format`: `2:metric:ask,3:metric:bid,1:label:ticker,4:time:unix_s`.
+
+Each entry is the position of a column from 1 on, its type, and its name or the form of its time.
+"""
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from promcompat.core.errors import BadDataError
+from promcompat.core.model import METRIC_NAME
+from promcompat.core.strconv import parse_float
+from promcompat.imports.columns import ColumnsBuilder
+
+_MAX_COLUMN: Final = 1 << 16
+_TYPES: Final = ("time", "metric", "label")
+_GO_LAYOUT: Final = (
+    ("2006", "%Y"), ("January", "%B"), ("Jan", "%b"), ("Monday", "%A"), ("Mon", "%a"),
+    ("01", "%m"), ("02", "%d"), ("15", "%H"), ("03", "%I"), ("04", "%M"), ("05", "%S"),
+    (".000000", ".%f"), (".000", ".%f"), ("PM", "%p"), ("Z07:00", "%z"), ("-07:00", "%z"),
+    ("-0700", "%z"), ("06", "%y"),
+)  # fmt: skip
+"""Go writes a layout as a certain time would be shown."""
+
+ReadTime = Callable[[str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class CsvFormat:
+    """Which columns (from 0 on) are metrics and labels, by name, and which is the time."""
+
+    metrics: tuple[tuple[int, str], ...]
+    labels: tuple[tuple[int, str], ...]
+    time: tuple[int, ReadTime] | None
+    n_columns: int
+
+
+def parse_csv_format(text: str) -> CsvFormat:
+    """Raises BadDataError for a format that cannot be used."""
+    metrics: list[tuple[int, str]] = []
+    labels: list[tuple[int, str]] = []
+    time: tuple[int, ReadTime] | None = None
+    seen: set[int] = set()
+    for entry in text.split(","):
+        column, kind, context = _parse_entry(entry)
+        if column in seen:
+            raise BadDataError(f"duplicate <column_pos> {column + 1} in format {entry!r}")
+        seen.add(column)
+        if kind == "time":
+            if time is not None:
+                raise BadDataError("the format has more than one 'time' column")
+            time = column, _time_reader(context)
+        else:
+            (metrics if kind == "metric" else labels).append((column, context))
+    if not metrics:
+        raise BadDataError(f"missing 'metric' column in {text!r}")
+    return CsvFormat(tuple(metrics), tuple(labels), time, max(seen) + 1)
+
+
+def _parse_entry(entry: str) -> tuple[int, str, str]:
+    position, _, rest = entry.strip().partition(":")
+    kind, _, context = rest.partition(":")
+    if not position.isdecimal() or not 1 <= int(position) <= _MAX_COLUMN:
+        raise BadDataError(
+            f"cannot parse <column_pos> in {entry!r}: expected a number from 1 to {_MAX_COLUMN}"
+        )
+    if kind not in _TYPES:
+        raise BadDataError(f"unknown <column_type>: {kind!r}; allowed values: {', '.join(_TYPES)}")
+    if not context:
+        raise BadDataError(f"<context> in {entry!r} is empty; expected <position>:<type>:<context>")
+    return int(position) - 1, kind, context
+
+
+def _time_reader(form: str) -> ReadTime:
+    divisors = {"unix_s": 1_000, "unix_ms": 1, "unix_ns": -1_000_000}
+    if form in divisors:
+        factor = divisors[form]
+        return lambda text: int(text) * factor if factor > 0 else int(text) // -factor
+    if form == "rfc3339":
+        return lambda text: _milliseconds(datetime.fromisoformat(text))
+    if form.startswith("custom:"):
+        layout = form.removeprefix("custom:")
+        for go, python in _GO_LAYOUT:
+            layout = layout.replace(go, python)
+        return lambda text: _milliseconds(datetime.strptime(text, layout))  # noqa: DTZ007
+    raise BadDataError(
+        f"unknown form of a time: {form!r}; allowed: unix_s, unix_ms, unix_ns, rfc3339, "
+        "custom:<layout>"
+    )
+
+
+def _milliseconds(time: datetime) -> int:
+    """Without a zone it is UTC."""
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return round(aware.timestamp() * 1000)
+
+
+def read_csv_lines(
+    lines: Sequence[str], first_line: int, builder: ColumnsBuilder, form: CsvFormat, now_ms: int
+) -> None:
+    """Add the samples of rows to the builder; a bad row is a fault, a first one a header."""
+    for number, line in enumerate(lines, start=first_line):
+        if line and not line.isspace():
+            try:
+                _read_row(next(csv.reader([line], strict=True)), builder, form, now_ms)
+            except (ValueError, csv.Error, StopIteration) as exc:
+                if number > 1:
+                    builder.faults.add(f"line {number}", line, str(exc))
+
+
+def _read_row(cells: list[str], builder: ColumnsBuilder, form: CsvFormat, now_ms: int) -> None:
+    if len(cells) < form.n_columns:
+        raise ValueError(f"the row has {len(cells)} columns; the format needs {form.n_columns}")
+    time_ms = now_ms
+    if form.time is not None:
+        column, read_time = form.time
+        time_ms = read_time(cells[column].strip())
+    values = [
+        (metric, parse_float(text))
+        for column, metric in form.metrics
+        if (text := cells[column].strip())
+    ]
+    shown = "\0".join(cells[column] for column, _ in form.labels)
+    for metric, value in values:
+        text = f"{metric}\0{shown}"
+        series = builder.by_text.get(text)
+        if series is None:
+            labels = {label: cells[column] for column, label in form.labels}
+            series = builder.number_of({**labels, METRIC_NAME: metric})
+            builder.by_text[text] = series
+        builder.add(series, time_ms, value)

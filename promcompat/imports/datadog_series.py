@@ -1,0 +1,149 @@
+"""Series as Datadog's agent and client libraries send them: version 1 and 2, JSON and protobuf.
+
+Counts and rates come per interval and are stored as they are. A tag without a value gets the value
+`no_label_value`, as in VictoriaMetrics.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from google.protobuf.message import DecodeError
+
+from promcompat.core.errors import BadDataError
+from promcompat.core.model import METRIC_NAME
+from promcompat.imports.columns import ColumnsBuilder
+from promcompat.imports.datadog_pb2 import MetricPayload
+
+_UNUSUAL: Final = re.compile(r"[^0-9A-Za-z_.]+")
+_UNDERSCORES: Final = re.compile(r"_+")
+_BESIDE_DOT: Final = re.compile(r"_*\._*")
+_NO_VALUE: Final = "no_label_value"
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """`points` are pairs of Unix seconds and a value, unchecked."""
+
+    metric: Any
+    labels: dict[str, Any]
+    tags: Any
+    points: Any
+
+
+def read_series_json(body: bytes, version: int, builder: ColumnsBuilder, now_ms: int) -> None:
+    """Add the samples of a JSON document of version 1 or 2; a bad series is a fault.
+
+    Raises BadDataError when there is no list of series.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise BadDataError(f"the body is not valid JSON: {exc}") from exc
+    match document:
+        case {"series": list(items)}:
+            read = _series_v1 if version == 1 else _series_v2
+            _add_all(len(items), lambda index: read(items[index]), builder, now_ms)
+        case _:
+            raise BadDataError('expected an object with a list "series"')
+
+
+def read_series_protobuf(body: bytes, builder: ColumnsBuilder, now_ms: int) -> None:
+    """Add the samples of a protobuf message of version 2. Raises BadDataError if it is none."""
+    try:
+        payload = MetricPayload.FromString(body)
+    except DecodeError as exc:
+        raise BadDataError("the body is not a MetricPayload in protobuf") from exc
+
+    def read(index: int) -> _Series:
+        series = payload.series[index]
+        return _Series(
+            series.metric.decode(),
+            {entry.type.decode(): entry.name.decode() for entry in series.resources},
+            [tag.decode() for tag in series.tags],
+            [(point.timestamp, point.value) for point in series.points],
+        )
+
+    _add_all(len(payload.series), read, builder, now_ms)
+
+
+def _series_v1(item: Any) -> _Series:
+    if not isinstance(item, dict):
+        raise ValueError("expected an object")
+    labels = {name: item[name] for name in ("host", "device") if item.get(name)}
+    points = item.get("points")
+    if isinstance(points, list) and not all(
+        isinstance(point, list) and len(point) == 2 for point in points
+    ):
+        raise ValueError("each of `points` must be [seconds, value]")
+    return _Series(item.get("metric"), labels, item.get("tags"), points)
+
+
+def _series_v2(item: Any) -> _Series:
+    if not isinstance(item, dict):
+        raise ValueError("expected an object")
+    resources, points = item.get("resources") or [], item.get("points")
+    if not all(isinstance(entry, dict) for entry in resources):
+        raise ValueError("each of `resources` must be an object")
+    if isinstance(points, list):
+        if not all(isinstance(point, dict) for point in points):
+            raise ValueError("each of `points` must be an object")
+        points = [(point.get("timestamp"), point.get("value")) for point in points]
+    labels = {entry.get("type"): entry.get("name") for entry in resources}
+    return _Series(item.get("metric"), labels, item.get("tags"), points)
+
+
+def _add_all(
+    n_series: int, read: Callable[[int], _Series], builder: ColumnsBuilder, now_ms: int
+) -> None:
+    for index in range(n_series):
+        try:
+            _add(read(index), builder, now_ms)
+        except ValueError as exc:
+            builder.faults.add(f"series {index + 1}", "", str(exc))
+
+
+def _add(series: _Series, builder: ColumnsBuilder, now_ms: int) -> None:
+    if not isinstance(series.metric, str) or not series.metric:
+        raise ValueError("`metric` must be a text that is not empty")
+    if not isinstance(series.points, list):
+        raise ValueError(f"the metric {series.metric!r} has no list `points`")
+    labels = {METRIC_NAME: metric_name(series.metric)}
+    for name, value in series.labels.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ValueError(f"a host, device or resource of {series.metric!r} is not a text")
+        labels[name] = value
+    labels |= dict(_tags(series.tags or [], series.metric))
+    samples = [_sample(point, series.metric, now_ms) for point in series.points]
+    number = builder.number_of(labels)
+    for time_ms, value in samples:
+        builder.add(number, time_ms, value)
+
+
+def metric_name(text: str) -> str:
+    """A metric's name as Datadog normalises it: letters, digits, `_` and `.`."""
+    name = _UNDERSCORES.sub("_", _UNUSUAL.sub("_", text))
+    return _BESIDE_DOT.sub(".", name)
+
+
+def _tags(tags: Any, metric: str) -> Iterator[tuple[str, str]]:
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError(f"`tags` of {metric!r} must be a list of texts")
+    for tag in tags:
+        name, mark, value = tag.partition(":")
+        if name:
+            shown = "exported_host" if name == "host" else name
+            yield shown, value if mark else _NO_VALUE
+
+
+def _sample(point: Any, metric: str, now_ms: int) -> tuple[int, float]:
+    time, value = point
+    if _is_number(time) and _is_number(value):
+        return round(time * 1000) if time > 0 else now_ms, float(value)
+    raise ValueError(f"a point of {metric!r} is not a time in seconds and a number")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,89 @@
+"""The JSON lines of VictoriaMetrics: a series per line, with arrays of values and times.
+
+`{"metric":{"__name__":"up","job":"a"},"values":[1,2],"timestamps":[1700000000000,1700000015000]}`
+"""
+
+from collections.abc import Sequence
+from math import inf, nan
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from promcompat.imports.columns import ColumnsBuilder
+
+_TEXTS: Final[dict[str | None, float]] = {
+    None: nan,
+    "null": nan,
+    "nan": nan,
+    "NaN": nan,
+    "Inf": inf,
+    "inf": inf,
+    "Infinity": inf,
+    "infinity": inf,
+    "-Inf": -inf,
+    "-inf": -inf,
+    "-Infinity": -inf,
+    "-infinity": -inf,
+}
+
+
+def read_json_lines(lines: Sequence[str], first_line: int, builder: ColumnsBuilder) -> None:
+    """Add the samples of lines to the builder; a bad line is a fault and the others are read."""
+    for number, line in enumerate(lines, start=first_line):
+        if line and not line.isspace():
+            try:
+                _read_line(line, builder)
+            except ValueError as exc:
+                builder.faults.add(f"line {number}", line, str(exc))
+
+
+def _read_line(line: str, builder: ColumnsBuilder) -> None:
+    try:
+        document = orjson.loads(line)
+    except orjson.JSONDecodeError as exc:
+        raise ValueError(f"is not valid JSON at column {exc.colno}") from None
+    match document:
+        case {"metric": dict(metric), "values": list(values), "timestamps": list(times)}:
+            pass
+        case _:
+            raise ValueError(
+                "expected an object with `metric` (an object), `values` and `timestamps` (arrays)"
+            )
+    if len(values) != len(times) or not values:
+        raise ValueError(
+            f"`values` has {len(values)} entries and `timestamps` {len(times)}; they must have the "
+            "same number, at least one"
+        )
+    if not all(isinstance(value, str) for value in metric.values()):
+        raise ValueError("the values of `metric` must be strings")
+    columns = _values(values), _times(times)
+    series = builder.number_of(metric)
+    builder.series += [series] * len(values)
+    builder.values += columns[0]
+    builder.times += columns[1]
+
+
+def _values(raw: list[Any]) -> list[float]:
+    if set(map(type, raw)) <= {int, float}:
+        return raw
+    values = []
+    for value in raw:
+        if isinstance(value, bool) or not isinstance(value, int | float | str | None):
+            raise ValueError(f"`values` has {value!r}, which is not a number")
+        if isinstance(value, str | None):
+            if value not in _TEXTS:
+                raise ValueError(f"`values` has {value!r}; the texts NaN and Infinity are accepted")
+            value = _TEXTS[value]
+        values.append(value)
+    return values
+
+
+def _times(raw: list[Any]) -> list[int]:
+    if set(map(type, raw)) == {int}:
+        return raw
+    if set(map(type, raw)) <= {int, float}:
+        milliseconds = np.array(raw, np.float64)
+        if np.isfinite(milliseconds).all() and (milliseconds == np.floor(milliseconds)).all():
+            return [int(time) for time in raw]
+    raise ValueError("`timestamps` must be whole numbers of milliseconds")

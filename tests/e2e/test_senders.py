@@ -1,0 +1,179 @@
+"""Clients of other systems write to us unchanged: influxdb-client, datadog and vmctl."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+from datadog import api as datadog_api
+from datadog import initialize
+from influxdb_client import InfluxDBClient, Point
+from influxdb_client.client.write_api import SYNCHRONOUS
+from influxdb_client.rest import ApiException
+
+from conformance.processes import (
+    RunningProgram,
+    find_free_port,
+    run_command,
+    running_program,
+    running_promcompat,
+    running_prometheus,
+)
+from conformance.prometheus_api import PrometheusApi, format_seconds, open_session
+from tests.factories import make_labels
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.e2e
+
+
+@pytest.fixture(scope="module")
+def service(
+    timescaledb_server: DatabaseServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningProgram]:
+    log = tmp_path_factory.mktemp("promcompat") / "log"
+    with running_promcompat(timescaledb_server.create_database(), log) as program:
+        yield program
+
+
+async def value_of(url: str, expr: str, time_ms: int) -> str | None:
+    """The value of the only series that an expression has, None if it has none."""
+    async with open_session() as session:
+        answer = await PrometheusApi(session, url).query(expr, format_seconds(time_ms))
+    result = answer.data["result"]
+    return result[0]["value"][1] if len(result) == 1 else None
+
+
+async def test_influxdb_client_writes(service: RunningProgram) -> None:
+    now = time.time_ns()
+
+    def write() -> str:
+        with InfluxDBClient(url=service.url, token="any", org="o", timeout=20_000) as client:
+            assert client.ping()
+            assert client.health().status == "pass"
+            writer = client.write_api(write_options=SYNCHRONOUS)
+            point = Point("cpu load").tag("host", "a,b").field("one", 1.5).field("up", True)
+            writer.write(bucket="metrics", record=[point.field("note", "x y").time(now)])
+            try:
+                writer.write(bucket="metrics", record="cpu value=no")
+            except ApiException as exc:
+                return str(exc.body)
+        return ""
+
+    error = orjson.loads(await asyncio.to_thread(write))
+    assert error["code"] == "invalid"
+    assert "line 1 (cpu value=no): the value 'no'" in error["message"]
+    now_ms = now // 1_000_000
+    assert await value_of(service.url, '{"cpu load_one",host="a,b"}', now_ms) == "1.5"
+    assert await value_of(service.url, '{"cpu load_up"}', now_ms) == "1"
+
+
+async def test_datadog_writes(service: RunningProgram) -> None:
+    now = int(time.time())
+
+    def write() -> list[object]:
+        initialize(
+            api_key="k", app_key="a", api_host=f"{service.url}/datadog", statsd_disable=True,
+            hostname_from_config=False, mute=False,
+        )  # fmt: skip
+        return [
+            datadog_api.Metric.send(
+                metric=f"app.requests{int(compresses)}",
+                points=[(now, 7)],
+                host="h",
+                tags=["env:x"],
+                type="gauge",
+                compress_payload=compresses,
+            )
+            for compresses in (False, True)
+        ]
+
+    assert await asyncio.to_thread(write) == [{"status": "ok"}] * 2
+    for number in (0, 1):
+        expr = f'{{"app.requests{number}",env="x",host="h"}}'
+        assert await value_of(service.url, expr, now * 1000) == "7"
+
+
+async def test_vmctl_copies_a_prometheus_and_an_influxdb_export(
+    service: RunningProgram, prometheus_binary: Path, victoria_metrics_binary: Path, tmp_path: Path
+) -> None:
+    """vmctl reads the snapshot of a real Prometheus, and the remote read of one."""
+    now = time.time_ns() // 1_000_000
+    series = {
+        make_labels("copied", x=str(number)): [
+            (now - 60_000 + step * 1000, step * 0.5) for step in range(50)
+        ]
+        for number in range(20)
+    }
+    vmctl = victoria_metrics_binary.with_name("vmctl")
+    folder = tmp_path / "prometheus"
+    with running_prometheus(prometheus_binary, folder) as prometheus:
+        async with open_session() as session:
+            api = PrometheusApi(session, prometheus.url)
+            await api.write(series)
+            snapshot = await api.post("admin/tsdb/snapshot", {})
+        reading = [
+            "remote-read",
+            f"--remote-read-src-addr={prometheus.url}",
+            "--remote-read-step-interval=day",
+            f"--remote-read-filter-time-start={time.strftime('%Y-%m-%dT00:00:00Z', time.gmtime())}",
+            "--remote-read-filter-label=__name__",
+            "--remote-read-filter-label-value=copied",
+        ]
+        snapshot_folder = folder / "data" / "snapshots" / snapshot.data["name"]
+        for mode, source in (
+            ("read", reading),
+            ("snapshot", ["prometheus", f"--prom-snapshot={snapshot_folder}"]),
+        ):
+            code, output, errors = await run_command(
+                [
+                    vmctl, *source, "-s", "--disable-progress-bar", f"--vm-addr={service.url}",
+                    f"--vm-extra-label=mode={mode}",
+                ]
+            )  # fmt: skip
+            assert code == 0, output + errors
+            counted = f'sum(count_over_time(copied{{mode="{mode}"}}[5m]))'
+            assert await value_of(service.url, counted, now) == "1000"
+            summed = f'sum(sum_over_time(copied{{mode="{mode}"}}[5m]))'
+            assert await value_of(service.url, summed, now) == str(
+                sum(v for p in series.values() for _, v in p)
+            ).removesuffix(".0")
+
+
+async def test_what_we_export_is_read_by_victoria_metrics_and_back(
+    service: RunningProgram, victoria_metrics_binary: Path, tmp_path: Path
+) -> None:
+    now = time.time_ns() // 1_000_000
+    port = find_free_port()
+    command = [
+        victoria_metrics_binary,
+        f"-httpListenAddr=127.0.0.1:{port}",
+        f"-storageDataPath={tmp_path / 'data'}",
+    ]
+    points = [(now - 60_000 + step * 1000, step / 3) for step in range(50)]
+    async with open_session() as session:
+        await PrometheusApi(session, service.url).write({make_labels("out", x="é"): points})
+        asked = {"match[]": "out"}
+        async with session.get(f"{service.url}/api/v1/export", params=asked) as answer:
+            lines = await answer.read()
+        with running_program(command, port, tmp_path / "log", "/health") as victoria:
+            for _ in range(100):
+                async with session.post(f"{victoria.url}/api/v1/import", data=lines) as answer:
+                    assert answer.status == 204
+                async with session.get(f"{victoria.url}/internal/force_flush") as answer:
+                    assert answer.status == 200
+                async with session.get(
+                    f"{victoria.url}/api/v1/export", params={**asked, "reduce_mem_usage": "1"}
+                ) as answer:
+                    exported = await answer.read()
+                if exported:
+                    break
+                await asyncio.sleep(0.1)
+        document = orjson.loads(exported.splitlines()[0])
+        assert document["metric"] == {"__name__": "out", "x": "é"}
+        back = exported.replace(b'"out"', b'"back"')
+        async with session.post(f"{service.url}/api/v1/import", data=back) as answer:
+            assert (answer.status, answer.headers["X-Promcompat-Samples-Stored"]) == (204, "50")
+    counted = "count_over_time(back[5m])"
+    assert await value_of(service.url, counted, now) == "50"

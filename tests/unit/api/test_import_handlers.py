@@ -1,0 +1,329 @@
+"""Imports and exports over HTTP: what is stored, and what each kind of sender is told."""
+
+import gzip
+import zlib
+from typing import Any
+
+import orjson
+import pytest
+import snappy
+import zstandard
+from aiohttp import ClientResponse
+
+from promcompat.http import line_bodies
+from promcompat.imports.datadog_pb2 import MetricPayload, MetricPoint, MetricSeries, Resource
+from tests.factories import STALE_NAN, make_batch, make_labels
+from tests.http_service import NOW_MS, Service
+from tests.unit.api.conftest import StartService
+
+LINE = b'{"metric":{"__name__":"up","job":"a"},"values":[1,2],"timestamps":[1000,2000]}\n'
+STORED = "X-Promcompat-Samples-Stored"
+
+
+async def exported(service: Service, selector: str = '{__name__!=""}') -> list[Any]:
+    """What is stored, as (labels, values, timestamps), sorted."""
+    answer = await service.get("/api/v1/export", params={"match[]": selector, "end": "1e10"})
+    assert answer.status == 200
+    lines = map(orjson.loads, (await answer.read()).splitlines())
+    return sorted(([line["metric"], line["values"], line["timestamps"]] for line in lines), key=str)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pack"),
+    [
+        ("", bytes),
+        ("identity", bytes),
+        ("gzip", lambda body: gzip.compress(body[:50]) + gzip.compress(body[50:])),
+        ("deflate", zlib.compress),
+        ("zstd", zstandard.compress),
+        ("snappy", snappy.compress),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "/prometheus"])
+async def test_json_lines_are_stored_whatever_their_encoding(
+    service: Service, prefix: str, encoding: str, pack: Any
+) -> None:
+    headers = {"Content-Encoding": encoding} if encoding else {}
+    answer = await service.post(
+        f"{prefix}/api/v1/import?extra_label=dc=x", data=bytes(pack(LINE)), headers=headers
+    )
+    assert (answer.status, await answer.read(), answer.headers[STORED]) == (204, b"", "2")
+    up = {"__name__": "up", "job": "a", "dc": "x"}
+    assert await exported(service) == [[up, [1.0, 2.0], [1000, 2000]]]
+
+
+async def test_good_lines_are_stored_beside_bad_ones(service: Service) -> None:
+    conflict = LINE.replace(b"[1,2]", b"[1,7]")
+    late = LINE.replace(b"2000", str(NOW_MS + 3_600_000).encode()).replace(b"1000", b"3000")
+    answer = await service.post("/api/v1/import", data=LINE + b"junk\n" + late + conflict)
+    text = await answer.text()
+    assert (answer.status, answer.headers[STORED]) == (400, "4")
+    assert text.startswith("3 samples or lines were not stored, 4 samples were:\n")
+    assert "line 2 (junk): is not valid JSON" in text
+    assert "duplicate sample for timestamp" in text
+    assert "too far in the future" in text
+    counters = service.telemetry.render().decode()
+    assert 'promcompat_import_samples_stored_total{format="json"} 4.0' in counters
+    assert 'promcompat_import_samples_refused_total{format="json"} 3.0' in counters
+
+
+async def test_a_body_of_many_pieces_is_numbered_and_stored_throughout(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_bodies, "PIECE_BYTES", 100)
+    lines = [LINE.replace(b'"a"', b'"%d"' % number) for number in range(40)]
+    lines[30] = b"junk\n"
+    answer = await service.post("/api/v1/import", data=b"".join(lines)[:-1])
+    assert (answer.status, answer.headers[STORED]) == (400, "78")
+    assert "line 31 (junk)" in await answer.text()
+    assert len(await exported(service)) == 39
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "status", "text"),
+    [
+        ("br", LINE, 415, "the encoding 'br' is not supported"),
+        ("gzip", LINE, 400, "not valid gzip"),
+        ("gzip", gzip.compress(LINE)[:-9], 400, "gzip body is truncated"),
+        ("deflate", zlib.compress(LINE)[:-4], 400, "zlib body is truncated"),
+        ("zstd", LINE, 400, "not valid zstd"),
+        ("zstd", zstandard.compress(LINE)[:-4], 400, "zstd body is truncated"),
+        ("snappy", LINE, 400, "snappy"),
+    ],
+)
+async def test_bodies_that_cannot_be_read_are_refused(
+    service: Service, encoding: str, body: bytes, status: int, text: str
+) -> None:
+    headers = {"Content-Encoding": encoding}
+    answer = await service.post("/api/v1/import", data=body, headers=headers)
+    assert answer.status == status
+    assert text in await answer.text()
+
+
+async def test_lines_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_bodies, "PIECE_BYTES", 100)
+    monkeypatch.setattr(line_bodies, "MAX_LINE_BYTES", 1000)
+    answer = await service.post("/api/v1/import", data=b" " * 70_000)
+    assert (answer.status, await answer.text()) == (413, "a line is longer than 1000 bytes\n")
+
+
+async def test_exposition_text_is_stored_with_the_labels_of_the_path(service: Service) -> None:
+    body = "# TYPE a counter\na_total 1\nb 2 1700000000\n"
+    path = "/api/v1/import/prometheus/metrics/job/j/path@base64/L3Zhci90bXA"
+    answer = await service.post(f"{path}?timestamp=5000", data=body)
+    assert answer.status == 204
+    labels = {"job": "j", "path": "/var/tmp"}
+    assert await exported(service) == [
+        [{"__name__": "a_total", **labels}, [1.0], [5000]],
+        [{"__name__": "b", **labels}, [2.0], [1_700_000_000_000]],
+    ]
+    metadata = await (await service.get("/api/v1/metadata")).json()
+    assert metadata["data"]["a"][0]["type"] == "counter"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/api/v1/import/prometheus?extra_label=x", "expected extra_label=name=value, got 'x'"),
+        ("/api/v1/import/prometheus?timestamp=now", 'parsing "now"'),
+        ("/api/v1/import/prometheus/metrics/job/a/b", "'b' of the path has no value"),
+        ("/api/v1/import/prometheus/metrics/job@base64/%21", "is not base64"),
+        ("/api/v1/import/csv", "cannot parse <column_pos>"),
+        ("/api/v1/import/native", "native format is not supported"),
+        ("/api/v1/export", "missing `match[]` arg"),
+        ("/api/v1/export?match[]=a&format=xml", "unknown format 'xml'"),
+        ("/api/v1/export?match[]={", "parse error"),
+        ("/api/v1/export/csv?match[]=a", "expected format="),
+        ("/api/v1/export/native?match[]=a", "native format is not supported"),
+    ],
+)
+async def test_bad_parameters_are_400(service: Service, path: str, text: str) -> None:
+    answer = await service.post(path, data=b"")
+    assert answer.status == 400
+    assert text in await answer.text()
+
+
+async def test_csv_is_imported_and_exported(service: Service) -> None:
+    columns = "1:time:unix_s,2:label:job,3:metric:up"
+    answer = await service.post(f"/api/v1/import/csv?format={columns}", data='1,"a,b",5\n2,c,6\n')
+    assert answer.status == 204
+    asked = {"match[]": "up", "format": "__timestamp__:rfc3339,job,__value__,__name__"}
+    exported = await service.get("/api/v1/export/csv", params=asked)
+    assert exported.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert await exported.text() == (
+        "__timestamp__:rfc3339,job,__value__,__name__\n"
+        '1970-01-01T00:00:01.000Z,"a,b",5,up\n'
+        "1970-01-01T00:00:02.000Z,c,6,up\n"
+    )
+
+
+async def test_exports_have_every_sample_once(service: Service) -> None:
+    series = {
+        make_labels("a", x="1"): [(1000, 1.0), (2000, STALE_NAN), (3000, float("inf"))],
+        make_labels("a", x="2"): [(2000, float("nan"))],
+        make_labels("b.c"): [(1000, 4.0), (7_200_000, 5.0), (500_000_000, 6.0)],
+    }
+    await service.store.write_batch("default", make_batch(series))
+    asked = [("match[]", "a"), ("match[]", '{x="1"}'), ("match", "{__name__=~'b.*'}")]
+    answer = await service.get("/api/v1/export", params=[*asked, ("max_rows_per_line", "1")])
+    found: dict[str, list[Any]] = {}
+    for line in map(orjson.loads, (await answer.read()).splitlines()):
+        assert len(line["values"]) == len(line["timestamps"]) == 1
+        points = found.setdefault(line["metric"].get("x", ""), [])
+        points.append((line["timestamps"][0], line["values"][0]))
+    assert found == {
+        "1": [(1000, 1.0), (3000, "Infinity")],
+        "2": [(2000, None)],
+        "": [(1000, 4.0), (7_200_000, 5.0), (500_000_000, 6.0)],
+    }
+    text = await service.get('/api/v1/export?format=prometheus&match[]={x!="2"}&start=1&end=7000')
+    assert set((await text.text()).splitlines()) == {
+        'a{x="1"} +Inf 3000',
+        'a{x="1"} 1 1000',
+        '{"b.c"} 4 1000',
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("/write?db=d&precision=s", "error"),
+        ("/influx/api/v2/write?bucket=b&precision=s", "message"),
+    ],
+)
+async def test_influx_senders_get_json(service: Service, path: str, key: str) -> None:
+    good = await service.post(path, data='cpu,host=a usage=1,text="x" 5\n')
+    assert (good.status, good.headers[STORED]) == (204, "1")
+    partly = await service.post(path, data="cpu,host=a usage=2 6\ncpu\n")
+    assert (partly.status, partly.content_type) == (400, "application/json")
+    assert (await partly.json())[key].startswith("partial write: 1 samples or lines were not")
+    wrong = await service.post(path.replace("=s", "=y"), data="cpu usage=1")
+    assert (wrong.status, wrong.content_type) == (400, "application/json")
+    assert "invalid precision 'y'" in (await wrong.json())[key]
+    labels = {"__name__": "cpu_usage", "host": "a"} | ({"db": "d"} if "db=" in path else {})
+    assert await exported(service) == [[labels, [1.0, 2.0], [5000, 6000]]]
+
+
+async def test_influx_clients_find_a_server(service: Service) -> None:
+    for prefix in ("", "/influx"):
+        ping = await service.get(f"{prefix}/ping")
+        assert (ping.status, ping.headers["X-Influxdb-Version"]) == (204, "1.8.0")
+        health = await (await service.get(f"{prefix}/health")).json()
+        assert health["status"] == "pass"
+        created = await service.post(f"{prefix}/query", data={"q": "CREATE DATABASE x"})
+        assert await created.json() == {"results": [{"statement_id": 0}]}
+
+
+async def test_datadog_series_of_both_versions_are_stored(service: Service) -> None:
+    v1 = {
+        "series": [
+            {
+                "metric": "my app.requests-now",
+                "points": [[5, 1], [6.5, 2.5]],
+                "host": "h",
+                "tags": ["env:prod:x", "bare", "host:other"],
+                "type": "count",
+            }
+        ]
+    }
+    first = await service.post("/datadog/api/v1/series?api_key=k", json=v1)
+    assert (first.status, await first.json()) == (202, {"status": "ok"})
+    v2 = {
+        "series": [
+            {
+                "metric": "load",
+                "type": 3,
+                "points": [{"timestamp": 5, "value": 0.5}],
+                "resources": [{"type": "host", "name": "h"}],
+            }
+        ]
+    }
+    body = zlib.compress(orjson.dumps(v2))
+    headers = {"Content-Encoding": "deflate"}
+    second = await service.post("/api/v2/series", data=body, headers=headers)
+    assert (second.status, await second.json()) == (202, {"errors": []})
+    payload = MetricPayload(
+        series=[
+            MetricSeries(
+                metric=b"disk",
+                tags=[b"device:sda"],
+                points=[MetricPoint(value=1.5, timestamp=5)],
+                resources=[Resource(type=b"host", name=b"h")],
+            )
+        ]
+    )
+    third = await service.post(
+        "/datadog/api/v2/series",
+        data=zstandard.compress(payload.SerializeToString()),
+        headers={"Content-Encoding": "zstd", "Content-Type": "application/x-protobuf"},
+    )
+    assert third.status == 202
+    requests = {
+        "__name__": "my_app.requests_now",
+        "host": "h",
+        "env": "prod:x",
+        "bare": "no_label_value",
+        "exported_host": "other",
+    }
+    assert sorted(await exported(service), key=str) == sorted(
+        [
+            [requests, [1.0, 2.5], [5000, 6500]],
+            [{"__name__": "load", "host": "h"}, [0.5], [5000]],
+            [{"__name__": "disk", "host": "h", "device": "sda"}, [1.5], [5000]],
+        ],
+        key=str,
+    )
+
+
+@pytest.mark.parametrize(
+    ("series", "text"),
+    [
+        ({}, "`metric` must be a text"),
+        (5, "expected an object"),
+        ({"metric": "a"}, "has no list `points`"),
+        ({"metric": "a", "points": [[1]]}, "must be [seconds, value]"),
+        ({"metric": "a", "points": [["x", 1]]}, "is not a time in seconds and a number"),
+        ({"metric": "a", "points": [[1, 1]], "tags": "x"}, "`tags` of 'a' must be a list"),
+        ({"metric": "a", "points": [[1, 1]], "host": 5}, "is not a text"),
+    ],
+)
+async def test_bad_datadog_series_are_named(service: Service, series: Any, text: str) -> None:
+    good = {"metric": "ok", "points": [[5, 1]]}
+    body = {"series": [good, series]}
+    answer = await service.post("/datadog/api/v1/series", json=body)
+    assert (answer.status, answer.headers[STORED]) == (400, "1")
+    errors = (await answer.json())["errors"]
+    assert errors[1].startswith("series 2: ")
+    assert text in errors[1]
+
+
+async def test_what_the_datadog_agent_sends_besides_is_accepted(service: Service) -> None:
+    valid = await service.get("/datadog/api/v1/validate?api_key=x")
+    assert (valid.status, await valid.json()) == (200, {"valid": True})
+    for path in ("/api/v1/check_run", "/api/v1/metadata", "/api/v1/events", "/intake"):
+        answer = await service.post(f"/datadog{path}", json={})
+        assert (answer.status, await answer.json()) == (202, {"status": "ok"})
+    refused = await service.post("/datadog/api/v1/distribution_points", json={})
+    assert refused.status == 400
+    assert "distributions are not supported" in (await refused.json())["errors"][0]
+    for body in (b"junk", b"{}"):
+        answer = await service.post("/datadog/api/v1/series", data=body)
+        assert answer.status == 400
+        assert (await answer.json())["errors"]
+
+
+async def test_each_tenant_has_its_own(start_service: StartService) -> None:
+    service = await start_service(tenancy="header")
+
+    async def send(path: str, body: bytes) -> ClientResponse:
+        return await service.post(path, data=body, headers={"X-Scope-OrgID": "team"})
+
+    for path, body in (
+        ("/api/v1/import", LINE),
+        ("/write", b"a b=1"),
+        ("/datadog/api/v1/series", b'{"series":[]}'),
+    ):
+        assert (await send(path, body)).status in (202, 204)
+        assert (await service.post(path, data=body)).status == 401
+    answer = await send("/api/v1/export?match[]=up", b"")
+    assert (await answer.read()).count(b"\n") == 1
