@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from promcompat.composition.listeners import Listeners
 from promcompat.composition.services import Backend
 from promcompat.core.errors import PromcompatError
 from promcompat.core.remediation import OPEN_STATES
@@ -106,6 +107,14 @@ def every_loop(
         PeriodicLoop("alert retention", 300.0, partial(_prune_alerts, settings, backend)),
         *receiver_loops(services.receivers),
     ]
+
+
+def listener_loops(settings: Settings, listeners: Listeners) -> Iterator[PeriodicLoop]:
+    """The loops that store what the listeners have received."""
+    if listeners.graphite is not None:
+        yield PeriodicLoop("graphite", 1.0, listeners.graphite.flush)
+    if listeners.statsd is not None:
+        yield PeriodicLoop("statsd", settings.statsd_flush_interval / 1000, listeners.statsd.flush)
 
 
 def receiver_loops(receivers: Receivers) -> Iterator[PeriodicLoop]:

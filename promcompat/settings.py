@@ -65,6 +65,15 @@ class Settings(IngestSettings):
         "127.0.0.1:9201",
         description="Address and port to serve HTTP on, as HOST:PORT. Port 0 picks a free port.",
     )
+    graphite_listen: Address | None = Field(
+        None, description="HOST:PORT (UDP and TCP) for Graphite's plaintext; none by default."
+    )
+    statsd_listen: Address | None = Field(
+        None, description="HOST:PORT (UDP and TCP) for StatsD and DogStatsD; none by default."
+    )
+    statsd_flush_interval: Annotated[DurationMs, Field(gt=0)] = Field(
+        10_000, description="How often the state of StatsD's metrics is stored."
+    )
     database_url: SecretStr | None = Field(
         None,
         description="postgresql:// URL of the database. Without it, the service installs and "

@@ -8,7 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from promcompat.api.envelope import error_headers, error_status
-from promcompat.api.importing import Outcome, extra_labels_of, store_columns, url_form
+from promcompat.api.importing import extra_labels_of, store_columns, url_form
 from promcompat.api.json_text import dump_json
 from promcompat.core.errors import PromcompatError
 from promcompat.http.bodies import BODIES, media_type
@@ -16,6 +16,7 @@ from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
 from promcompat.http.line_bodies import whole_body
 from promcompat.imports.columns import ColumnsBuilder, ImportedColumns
 from promcompat.imports.datadog_series import read_series_json, read_series_protobuf
+from promcompat.imports.storing import Outcome
 
 _JSON: Final = "application/json"
 _PROTOBUF: Final = "application/x-protobuf"

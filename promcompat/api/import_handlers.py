@@ -14,7 +14,6 @@ from aiohttp import hdrs, web
 
 from promcompat.api.envelope import text_error, text_response
 from promcompat.api.importing import (
-    Outcome,
     ReadPiece,
     extra_labels_of,
     import_lines,
@@ -28,6 +27,7 @@ from promcompat.imports.columns import ColumnsBuilder
 from promcompat.imports.csv_lines import CsvFormat, parse_csv_format, read_csv_lines
 from promcompat.imports.exposition import ExpositionOptions, read_exposition, unit_of
 from promcompat.imports.json_lines import read_json_lines
+from promcompat.imports.storing import Outcome
 
 _BASE64: Final = "@base64"
 
@@ -118,6 +118,6 @@ def _path_labels(path: str) -> dict[str, str]:
 def _decoded(text: str) -> str:
     try:
         padded = text.rstrip("=") + "=" * (-len(text.rstrip("=")) % 4)
-        return base64.urlsafe_b64decode(padded).decode()
+        return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
         raise BadDataError(f"{text!r} in the path is not base64 of UTF-8") from None

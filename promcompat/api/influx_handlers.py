@@ -5,7 +5,7 @@ from typing import Final
 from aiohttp import hdrs, web
 
 from promcompat.api.envelope import error_headers, error_status
-from promcompat.api.importing import Outcome, extra_labels_of, import_lines, url_form
+from promcompat.api.importing import extra_labels_of, import_lines, url_form
 from promcompat.api.json_text import dump_json
 from promcompat.api.params import Form
 from promcompat.core.errors import BadDataError, PromcompatError
@@ -13,6 +13,7 @@ from promcompat.http.context import services_of, tenant_of
 from promcompat.http.line_bodies import LinePiece
 from promcompat.imports.columns import ColumnsBuilder
 from promcompat.imports.influx_lines import PRECISIONS, InfluxOptions, read_influx_lines
+from promcompat.imports.storing import Outcome
 
 _JSON: Final = "application/json"
 _VERSION: Final = {"X-Influxdb-Version": "1.8.0", "X-Influxdb-Build": "promcompat"}

@@ -1,5 +1,6 @@
 """Graphite's plaintext: `servers.web-1.load;dc=a 1.5 1700000000`."""
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -29,6 +30,8 @@ def _read_line(line: str, builder: ColumnsBuilder, now_ms: int) -> None:
             time_ms = now_ms
         case [path, value, time]:
             seconds = parse_float(time)
+            if not math.isfinite(seconds):
+                raise ValueError(f"the time {time!r} is not a number of seconds")
             time_ms = now_ms if seconds in _NOW else int(seconds) * 1000
         case _:
             raise ValueError("expected a path, a value and, if any, a time in seconds")

@@ -95,7 +95,9 @@ def _split_quoted(line: str) -> tuple[str, list[tuple[str, str]], str]:
     start = head.end() + len(line[head.end() :]) - len(line[head.end() :].lstrip(" "))
     fields = _FIELDS.match(line, start)
     if fields is None:
-        raise ValueError("the fields are missing, or a text in quotes does not end")
+        raise ValueError("the fields are missing")
+    if line[fields.end() : fields.end() + 1] not in ("", " "):
+        raise ValueError("a text in quotes does not end")
     pairs, at, text = [], 0, fields.group()
     while at < len(text):
         field = _FIELD.match(text, at)

@@ -11,12 +11,13 @@ from functools import partial
 
 from native_api.routes import install_native_api
 from promcompat.api.routes import build_application
+from promcompat.composition.listeners import open_listeners
 from promcompat.composition.services import open_backend
 from promcompat.database import Patience, migrate_when_answering, own_database
 from promcompat.http.context import Phase, ServiceState
 from promcompat.http.listening import default_external_url
 from promcompat.http.server import HttpServer
-from promcompat.loops import every_loop, running
+from promcompat.loops import every_loop, listener_loops, running
 from promcompat.processes.memory_allocator import FreedMemory, keep_freed_memory
 from promcompat.processes.supervise import WorkerLink
 from promcompat.processes.termination import Termination
@@ -118,6 +119,10 @@ async def _open_services(
             open_backend(settings, telemetry, external_url, patience, freed.large_query_ended)
         )
         loops = every_loop(settings, telemetry, backend, freed.give_back, check_own_database)
+        listeners = await opened.enter_async_context(
+            open_listeners(settings, backend.services, telemetry, is_worker=is_worker)
+        )
+        loops += listener_loops(settings, listeners)
         await opened.enter_async_context(running(loops, telemetry.loops))
         # The first parse builds the tables of the grammar, 0.1 s that no write has to wait for.
         await asyncio.to_thread(parse_expr, "0")

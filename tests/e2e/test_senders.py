@@ -1,14 +1,17 @@
 """Clients of other systems write to us unchanged: influxdb-client, datadog and vmctl."""
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import orjson
 import pytest
+import statsd
 from datadog import api as datadog_api
 from datadog import initialize
+from datadog.dogstatsd import DogStatsd
 from influxdb_client import InfluxDBClient, Point
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
@@ -51,7 +54,6 @@ async def test_influxdb_client_writes(service: RunningProgram) -> None:
     def write() -> str:
         with InfluxDBClient(url=service.url, token="any", org="o", timeout=20_000) as client:
             assert client.ping()
-            assert client.health().status == "pass"
             writer = client.write_api(write_options=SYNCHRONOUS)
             point = Point("cpu load").tag("host", "a,b").field("one", 1.5).field("up", True)
             writer.write(bucket="metrics", record=[point.field("note", "x y").time(now)])
@@ -177,3 +179,49 @@ async def test_what_we_export_is_read_by_victoria_metrics_and_back(
             assert (answer.status, answer.headers["X-Promcompat-Samples-Stored"]) == (204, "50")
     counted = "count_over_time(back[5m])"
     assert await value_of(service.url, counted, now) == "50"
+
+
+async def test_statsd_and_graphite_clients_write_over_udp_and_tcp(
+    plain_database_url: str, tmp_path: Path
+) -> None:
+    graphite, ours = find_free_port(), find_free_port()
+    settings = {
+        "graphite_listen": f"127.0.0.1:{graphite}",
+        "statsd_listen": f"127.0.0.1:{ours}",
+        "statsd_flush_interval": "300ms",
+    }
+
+    def write() -> None:
+        udp = statsd.StatsClient("127.0.0.1", ours, prefix="app")
+        with udp.pipeline() as pipe:
+            pipe.incr("hits", 3)
+            pipe.gauge("level", 5)
+            pipe.timing("took", 320)
+        udp.close()
+        tcp = statsd.TCPStatsClient("127.0.0.1", ours)
+        tcp.incr("tcp_hits")
+        tcp.close()
+        dog = DogStatsd("127.0.0.1", ours, disable_telemetry=True, origin_detection_enabled=False)
+        dog.increment("dog.hits", 2, tags=["env:x"])
+        dog.flush()
+        dog.close_socket()
+        with socket.create_connection(("127.0.0.1", graphite), timeout=10) as connection:
+            connection.sendall(b"servers.load;dc=a 1.5\nbad\n")
+
+    with running_promcompat(plain_database_url, tmp_path / "log", **settings) as service:
+        await asyncio.to_thread(write)
+        for expr, value in {
+            '{"app.hits"}': "3",
+            '{"app.level"}': "5",
+            '{"app.took_bucket",le="0.5"}': "1",
+            '{"app.took_sum"}': "0.32",
+            "tcp_hits": "1",
+            '{"dog.hits",env="x"}': "2",
+            '{"servers.load",dc="a"}': "1.5",
+        }.items():
+            for _ in range(300):
+                found = await value_of(service.url, expr, time.time_ns() // 1_000_000)
+                if found is not None:
+                    break
+                await asyncio.sleep(0.1)
+            assert found == value, expr

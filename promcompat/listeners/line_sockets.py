@@ -1,0 +1,91 @@
+"""Receives lines on a UDP and a TCP port of one address, with bounded memory."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from promcompat.core.errors import PromcompatError
+
+_LOGGER = logging.getLogger(__name__)
+_MAX_LINE_BYTES: Final = 1 << 16
+_MAX_CONNECTIONS: Final = 1_000
+_READ_BYTES: Final = 1 << 16
+
+TakeLines = Callable[[Sequence[str]], None]
+"""Gets the lines of a datagram or of a part of a connection; it must not block."""
+
+
+class ListenerError(PromcompatError):
+    """The address of a listener cannot be used; the message says why."""
+
+
+class _Datagrams(asyncio.DatagramProtocol):
+    def __init__(self, take: TakeLines) -> None:
+        self._take = take
+
+    def datagram_received(self, data: bytes, _address: object) -> None:
+        self._take(_lines_of(data))
+
+
+def _lines_of(data: bytes) -> list[str]:
+    return data.decode(errors="replace").split("\n")
+
+
+class _Connections:
+    """Reads lines of TCP connections, up to a number of them at a time."""
+
+    def __init__(self, take: TakeLines) -> None:
+        self._take = take
+        self._open: set[asyncio.StreamWriter] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._open) < _MAX_CONNECTIONS:
+            self._open.add(writer)
+            try:
+                await self._read(reader)
+            except ConnectionError as exc:
+                _LOGGER.debug("a connection of a listener was lost", extra={"reason": str(exc)})
+            finally:
+                self._open.discard(writer)
+        writer.close()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        rest = b""
+        while data := await reader.read(_READ_BYTES):
+            complete, end, rest = (rest + data).rpartition(b"\n")
+            if end:
+                self._take(_lines_of(complete))
+            if len(rest) > _MAX_LINE_BYTES:
+                _LOGGER.warning("a line is too long; its connection is closed")
+                return
+        if rest:
+            self._take(_lines_of(rest))
+
+    def close(self) -> None:
+        for writer in self._open:
+            writer.close()
+
+
+@asynccontextmanager
+async def listening_for_lines(host: str, port: int, take: TakeLines) -> AsyncIterator[int]:
+    """Listen during the block, which gets the port (another one if 0 was asked for).
+
+    Raises ListenerError when the address cannot be used.
+    """
+    loop, connections = asyncio.get_running_loop(), _Connections(take)
+    try:
+        server = await asyncio.start_server(connections.serve, host, port)
+        bound: int = server.sockets[0].getsockname()[1]
+        transport, _ = await loop.create_datagram_endpoint(
+            lambda: _Datagrams(take), local_addr=(host, bound)
+        )
+    except OSError as exc:
+        raise ListenerError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
+    try:
+        yield bound
+    finally:
+        transport.close()
+        server.close()
+        connections.close()
