@@ -22,8 +22,12 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from promcompat.ingest_telemetry import NativeIngestMetrics, OtlpMetrics, RemoteWriteMetrics
-from promcompat.import_telemetry import ImportMetrics
+from promcompat.ingest_telemetry import (
+    ImportMetrics,
+    NativeIngestMetrics,
+    OtlpMetrics,
+    RemoteWriteMetrics,
+)
 from promcompat.version import promcompat_version
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"

@@ -8,8 +8,8 @@ from typing import Final
 
 from promcompat.core.errors import OverloadedError, StaleKnowledgeError, WriteRejectedError
 from promcompat.core.model import WriteBatch
-from promcompat.import_telemetry import ImportMetrics
 from promcompat.imports.columns import Faults, ImportedColumns
+from promcompat.ingest_telemetry import ImportMetrics
 from promcompat.metrics.metric_service import MetricService
 
 SAMPLES_HEADER: Final = "X-Promcompat-Samples-Stored"
