@@ -66,7 +66,7 @@ async def test_prometheus_and_vmctl_read_what_we_have(
     tmp_path: Path,
 ) -> None:
     """The answers of an empty Prometheus that reads from us are those of one that has the data."""
-    questions = [Question(expr, grid) for expr in expressions()[::4] for grid in GRIDS]
+    questions = [Question(expr, grid) for expr in expressions()[::8] for grid in GRIDS]
     series = all_series()
     config = CONFIG.format(url=service.url)
     with running_prometheus(prometheus_binary, tmp_path / "empty", config=config) as empty:
@@ -176,7 +176,7 @@ async def copy_by_vmctl(url: str, victoria_metrics: Path, folder: Path) -> None:
                     "--remote-read-filter-time-start=2025-03-29T20:00:00Z",
                     "--remote-read-filter-time-end=2025-03-30T02:00:00Z",
                     f"--vm-addr={victoria.url}",
-                    f"--vm-extra-label=mode={mode}",
+                    f"--vm-extra-label=copy={mode}",
                 ]
             )
             assert code == 0, output + errors
@@ -188,7 +188,7 @@ async def copy_by_vmctl(url: str, victoria_metrics: Path, folder: Path) -> None:
 async def wait_for_series(session: ClientSession, url: str, mode: str, expected: int) -> int:
     """How many series VictoriaMetrics has of a mode; it shows them after a moment."""
     found = 0
-    asked = {"match[]": f'{{mode="{mode}"}}', "reduce_mem_usage": "1"}
+    asked = {"match[]": f'{{copy="{mode}"}}', "reduce_mem_usage": "1"}
     for _ in range(100):
         async with session.get(f"{url}/internal/force_flush") as answer:
             assert answer.status == 200

@@ -26,6 +26,11 @@ pytestmark = pytest.mark.integration
 PAGES_WITH_REQUESTS = {
     "README.md",
     "docs/alerting.md",
+    "docs/from/datadog-and-statsd.md",
+    "docs/from/graphite.md",
+    "docs/from/influxdb.md",
+    "docs/from/prometheus.md",
+    "docs/from/victoriametrics.md",
     "docs/http-api.md",
     "docs/native-api.md",
     "docs/remediation.md",
