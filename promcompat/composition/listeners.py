@@ -15,7 +15,8 @@ from promcompat.imports.storing import ImportStore, MakeBatch
 from promcompat.listeners.line_sockets import ListenerError, TakeLines, listening_for_lines
 from promcompat.listeners.receivers import Flusher, GraphiteReceiver, StatsdReceiver
 from promcompat.services import Services
-from promcompat.settings import Settings, split_listen_address
+from promcompat.setting_types import split_listen_address
+from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 
 _LOGGER = logging.getLogger(__name__)
