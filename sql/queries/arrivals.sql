@@ -1,9 +1,9 @@
--- append_arrivals --
--- Appends arrivals; returns their ids. The parameters are those of the function.
-SELECT append_arrivals(
-    $1, $2::integer[], $3::bigint[], $4, $5::integer[], $6::smallint[], $7::integer[], $8::bigint[],
-    $9::bigint[], $10::bigint[], $11::bigint[], $12::bytea[], $13::bigint[], $14::smallint[],
-    $15::float8[], $16::bigint[]
+-- commit_arrivals --
+-- Appends arrivals; returns their ids. The parameters are those of the procedure.
+CALL commit_arrivals(
+    $1::text, $2::integer[], $3::bigint[], $4::bigint, $5::integer[], $6::smallint[], $7::integer[],
+    $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bytea[], $13::bigint[],
+    $14::smallint[], $15::float8[], $16::bigint[]
 )
 
 -- sync --

@@ -95,6 +95,48 @@ BEGIN
 END
 $$;
 
+-- The same, called outside of a transaction. It returns when the arrivals are on disk, as a commit does
+-- with synchronous_commit, but does not hold `arrival_order` while it waits: they commit without waiting,
+-- and then a second commit waits for the log up to its own record, which is behind theirs. So one write to
+-- the disk serves all appends that wait, which otherwise took a write each, one after the other. Between
+-- the two, others read arrivals that a crash of the server may still lose; everything that depends on
+-- them is behind them in the log, or starts again when the server does (database_epoch).
+CREATE OR REPLACE PROCEDURE commit_arrivals(
+    known_epoch text,
+    known_tenants integer[],
+    known_definitions bigint[],
+    read_through bigint,
+    tenant_ids integer[],
+    kinds smallint[],
+    n_samples integer[],
+    first_series bigint[],
+    last_series bigint[],
+    first_ms bigint[],
+    last_ms bigint[],
+    payloads bytea[],
+    breach_series bigint[],
+    breach_levels smallint[],
+    breach_values float8[],
+    breach_ms bigint[],
+    INOUT new_ids bigint[] DEFAULT NULL
+)
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    new_ids := promcompat.append_arrivals(
+        known_epoch, known_tenants, known_definitions, read_through, tenant_ids, kinds, n_samples,
+        first_series, last_series, first_ms, last_ms, payloads, breach_series, breach_levels,
+        breach_values, breach_ms
+    );
+    SET LOCAL synchronous_commit = off;
+    COMMIT;
+    IF current_setting('synchronous_commit') = 'off' THEN
+        SET LOCAL synchronous_commit = on;
+    END IF;
+    PERFORM pg_logical_emit_message(true, 'promcompat', '');
+END
+$$;
+
 -- The last id of an arrival, drained ones included.
 CREATE OR REPLACE FUNCTION last_arrival() RETURNS bigint
 LANGUAGE plpgsql STABLE
@@ -136,6 +178,10 @@ $$;
 REVOKE EXECUTE ON FUNCTION append_arrivals(
     text, integer[], bigint[], bigint, integer[], smallint[], integer[], bigint[], bigint[], bigint[],
     bigint[], bytea[], bigint[], smallint[], float8[], bigint[]
+) FROM PUBLIC;
+REVOKE EXECUTE ON PROCEDURE commit_arrivals(
+    text, integer[], bigint[], bigint, integer[], smallint[], integer[], bigint[], bigint[], bigint[],
+    bigint[], bytea[], bigint[], smallint[], float8[], bigint[], bigint[]
 ) FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION last_arrival() FROM PUBLIC;
 REVOKE EXECUTE ON FUNCTION has_arrival_since(

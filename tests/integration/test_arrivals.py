@@ -267,6 +267,30 @@ async def test_append_is_durable_whatever_the_role_says(database_url: str) -> No
             await admin.execute("ALTER ROLE CURRENT_USER RESET synchronous_commit")
 
 
+async def test_append_returns_when_the_log_is_on_disk(database_url: str) -> None:
+    """The server forgets an answer that came earlier when it crashes; the role does not wait."""
+    role_setting = "ALTER ROLE CURRENT_USER SET synchronous_commit = off"
+    noise = np.random.default_rng(1).random(8_000)
+    samples = SeriesSamples(np.arange(8_000), np.arange(8_001), np.full(8_000, T0), noise)
+    (page,) = encode_pages(samples, 8_192, 65_536)
+    arrival = NewArrival(
+        *(1, ArrivalKind.SAMPLES, 8_000, 0, 7_999, T0, T0),
+        page.payload,
+    )
+    async with connected(database_url) as admin:
+        await admin.execute(role_setting)
+        try:
+            async with opened_log(database_url) as log:
+                before = await admin.fetchval("SELECT pg_current_wal_insert_lsn()")
+                await log.add([arrival])
+                flushed = await admin.fetchval(
+                    "SELECT pg_current_wal_flush_lsn() - $1::pg_lsn", before
+                )
+        finally:
+            await admin.execute("ALTER ROLE CURRENT_USER RESET synchronous_commit")
+    assert flushed > len(page.payload)
+
+
 # -- what an append refuses ---------------------------------------------------------------------
 
 

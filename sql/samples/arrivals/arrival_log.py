@@ -160,7 +160,7 @@ class ArrivalLog:
         OvertakenError as the conditions say, and StorageUnavailableError when it is not known
         whether they were appended: appending them again changes no answer.
         """
-        statement = _QUERIES["append_arrivals"]
+        statement = _QUERIES["commit_arrivals"]
         ids: list[int] = await self._execute(statement, arrivals, conditions, changes)
         return ids
 
