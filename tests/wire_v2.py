@@ -21,12 +21,17 @@ class RequestV2:
 
     symbols: list[str] = field(default_factory=lambda: [""])
     series: list[bytes] = field(default_factory=list)
+    _numbers: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._numbers = {text: number for number, text in enumerate(self.symbols)}
 
     def ref(self, text: str) -> int:
         """The number of a symbol."""
-        if text not in self.symbols:
+        number = self._numbers.setdefault(text, len(self.symbols))
+        if number == len(self.symbols):
             self.symbols.append(text)
-        return self.symbols.index(text)
+        return number
 
     def refs(self, pairs: Pairs) -> list[int]:
         """The references of labels."""

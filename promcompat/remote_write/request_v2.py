@@ -188,7 +188,7 @@ class SymbolRequest:
         self._n_described += len(described)
         for number, fault in described:
             first, end = self._series[number].tolist()
-            series = TimeSeries.FromString(self.message[first:end])
+            series = _parse_series(self.message[first:end])
             yield describe_fault(fault, series, self._symbol, len(self._symbols), self.limits)
 
     def _symbol(self, number: int) -> bytes:
@@ -230,14 +230,19 @@ def family_of(metric_name: bytes, kind: int) -> bytes:
 
 def _canonical(wire: bytes) -> bytes:
     """A series as senders write it: its fields in order, references packed."""
+    series = _parse_series(wire)
+    series.DiscardUnknownFields()
+    return series.SerializeToString()
+
+
+def _parse_series(wire: bytes) -> TimeSeries:
+    """Raises BadDataError if it is malformed: the kernel does not read on after a fault."""
     if len(wire) > _COUNTED_FROM_BYTES:
         check_field_count(wire, _MAX_FIELDS_OF_SERIES, "fields in one series")
     try:
-        series = TimeSeries.FromString(wire)
+        return TimeSeries.FromString(wire)
     except DecodeError as exc:
         raise _malformed() from exc
-    series.DiscardUnknownFields()
-    return series.SerializeToString()
 
 
 def _malformed() -> BadDataError:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.benchmarks.ingest_cases import LOADS, Load, LoadSizes, percentile
+from tests.benchmarks.ingest_cases import LOADS, PATHS, Load, LoadSizes, percentile
 from tests.benchmarks.ingest_load import Bodies, LoadResult, load_process, send_load
 from tests.benchmarks.ingest_recorded import Recorded, measure_recorded
 from tests.benchmarks.ingest_report import Figures, describe_machine, format_markdown, ratios
@@ -126,17 +126,18 @@ def _measurement(case: str, options: Options) -> Callable[[System, Path], Figure
 
     def measured(system: System, _folder: Path) -> Figures:
         with load_process() as process:
-            return measure_load(system, load, process)
+            return measure_load(system, load.of_system(system.name), process)
 
     return measured
 
 
 def run_case(case: str, options: Options) -> dict[str, list[Figures]]:
     """Every run of a case: the figures of each system, whose order changes from run to run."""
-    figures: dict[str, list[Figures]] = {name: [] for name in options.systems}
+    systems = [name for name in options.systems if PATHS.get(case, {}).get(name, "") is not None]
+    figures: dict[str, list[Figures]] = {name: [] for name in systems}
     measure = _measurement(case, options)
     for number in range(1 if case in _ONCE else options.runs):
-        for name in options.systems if number % 2 == 0 else reversed(options.systems):
+        for name in systems if number % 2 == 0 else reversed(systems):
             with tempfile.TemporaryDirectory(dir=options.folder) as folder:
                 Path(folder).chmod(0o755)
                 with running_system(name, Path(folder) / "system", options.settings) as system:

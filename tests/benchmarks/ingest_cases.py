@@ -2,18 +2,22 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 import numpy as np
 
-from tests.benchmarks.ingest_load import Bodies, Scrapes
+from tests.benchmarks.format_bodies import FORMATS, N_SERIES, make_bodies
+from tests.benchmarks.ingest_load import REMOTE_WRITE_1, Bodies, Protocol, Scrapes
 from tests.benchmarks.payload import INTERVAL_MS, Fleet, fleet_labels
 from tests.benchmarks.snappy_template import make_template
 from tests.factories import encode_labels
 
 SAMPLES_PER_REQUEST: Final = 2_000
 _BACKFILL_MS: Final = 12 * 3_600_000
+_SCRAPES_PER_SECOND: Final = 50
+"""Of 24,000 series, 1.2 million samples: more than any system takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,16 @@ class Load:
     first: Scrapes | Bodies | None
     timed: Scrapes | Bodies
     seconds: float
+    paths: Mapping[str, str | None] = field(default_factory=dict)
+    """Where a system takes the format, if elsewhere; None: it does not take it."""
+
+    def of_system(self, name: str) -> "Load":
+        """The requests as they are sent to a system."""
+        path = self.paths.get(name, self.timed.protocol.path)
+        assert path is not None
+        protocol = replace(self.timed.protocol, path=path)
+        first = None if self.first is None else replace(self.first, protocol=protocol)
+        return replace(self, first=first, timed=replace(self.timed, protocol=protocol))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +87,48 @@ def _churn(sizes: LoadSizes) -> Load:
     return Load(title, None, Bodies(requests), 4 * sizes.seconds)
 
 
+_PROTOCOLS: Final = {
+    "remote-write-1": REMOTE_WRITE_1,
+    "remote-write-2": Protocol(
+        headers="Content-Encoding: snappy\r\n"
+        "Content-Type: application/x-protobuf;proto=io.prometheus.write.v2.Request\r\n"
+        "X-Prometheus-Remote-Write-Version: 2.0.0\r\n"
+    ),
+    "otlp": Protocol(
+        "/api/v1/otlp/v1/metrics",
+        "Content-Encoding: gzip\r\nContent-Type: application/x-protobuf\r\n",
+    ),
+}
+PATHS: Final[Mapping[str, Mapping[str, str | None]]] = {
+    "remote-write-1": {},
+    "remote-write-2": {"VictoriaMetrics": None},
+    # Debian's Prometheus is built without its receiver of OTLP.
+    "otlp": {"VictoriaMetrics": "/opentelemetry/v1/metrics", "Prometheus": None},
+}
+
+
+def _format(name: str, sizes: LoadSizes) -> Load:
+    """The same scrapes in one of the formats; each connection has its own series."""
+    n_scrapes = max(2, round(_SCRAPES_PER_SECOND * sizes.seconds))
+    start_ms = time.time_ns() // 1_000_000 - (n_scrapes + 1) * INTERVAL_MS
+    requests = list(make_bodies(name, n_scrapes, start_ms))
+    n_first = N_SERIES // SAMPLES_PER_REQUEST
+    protocol = _PROTOCOLS[name]
+    return Load(
+        f"{N_SERIES:,} series as {name}",
+        Bodies(requests[:n_first], protocol),
+        Bodies(requests[n_first:], protocol),
+        sizes.seconds,
+        PATHS[name],
+    )
+
+
 LOADS: Final[Mapping[str, Callable[[LoadSizes], Load]]] = {
     "steady": _steady,
     "wide": _wide,
     "churn": _churn,
     "sustained": _sustained,
+    **{name: partial(_format, name) for name in FORMATS},
 }
 
 

@@ -22,11 +22,21 @@ RETRY_SECONDS: Final = 0.05
 _TIMEOUT_SECONDS: Final = 60.0
 _GIVE_UP_SECONDS: Final = 120.0
 _RETRIED: Final = (429, 500, 502, 503, 504)
-_HEADER: Final = (
-    "POST /api/v1/write HTTP/1.1\r\nHost: {host}\r\nContent-Encoding: snappy\r\n"
-    "Content-Type: application/x-protobuf\r\nX-Prometheus-Remote-Write-Version: 0.1.0\r\n"
-    "Content-Length: {length}\r\n\r\n"
-)
+_HEADER: Final = "POST {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Content-Length: {length}\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """Where and with which headers requests are sent."""
+
+    path: str = "/api/v1/write"
+    headers: str = (
+        "Content-Encoding: snappy\r\nContent-Type: application/x-protobuf\r\n"
+        "X-Prometheus-Remote-Write-Version: 0.1.0\r\n"
+    )
+
+
+REMOTE_WRITE_1: Final = Protocol()
 
 
 class LoadError(Exception):
@@ -41,6 +51,7 @@ class Scrapes:
     start_ms: int
     interval_ms: int
     n_scrapes: int | None = None
+    protocol: Protocol = REMOTE_WRITE_1
 
     def bodies(self, connection: int, n_connections: int) -> Iterator[tuple[bytes, int]]:
         """The bodies of one connection, each with its number of samples."""
@@ -62,6 +73,7 @@ class Bodies:
     """Requests that were encoded before, each sent once."""
 
     requests: Sequence[tuple[bytes, int]]
+    protocol: Protocol = REMOTE_WRITE_1
 
     def bodies(self, connection: int, n_connections: int) -> Iterator[tuple[bytes, int]]:
         """The bodies of one connection, each with its number of samples."""
@@ -118,7 +130,8 @@ class Answer:
 class Connection:
     """One HTTP connection, which is opened again when it was lost."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, protocol: Protocol = REMOTE_WRITE_1) -> None:
+        self._protocol = protocol
         parts = urlsplit(url)
         self._address = (parts.hostname or "127.0.0.1", parts.port or 80)
         self._host = parts.netloc
@@ -128,7 +141,12 @@ class Connection:
         """Send a body. Raises OSError."""
         try:
             connected = self._socket or self._open()
-            header = _HEADER.format(host=self._host, length=len(body)).encode()
+            header = _HEADER.format(
+                path=self._protocol.path,
+                headers=self._protocol.headers,
+                host=self._host,
+                length=len(body),
+            ).encode()
             connected.sendall(header + body)
             return self._read_answer(connected)
         except OSError:
@@ -217,7 +235,7 @@ def send_load(
     def is_over() -> bool:
         return seconds is not None and time.perf_counter() - started > seconds
 
-    senders = [_Sender(Connection(url), is_over) for _ in range(n_connections)]
+    senders = [_Sender(Connection(url, load.protocol), is_over) for _ in range(n_connections)]
     with ThreadPoolExecutor(n_connections) as threads:
         sending = [
             threads.submit(sender.send_all, load.bodies(number, n_connections))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
@@ -149,6 +149,8 @@ messages = st.lists(
 
 @settings(max_examples=500)
 @given(messages)
+@example(b"*\x03*\x01\x00")
+@example(b'*\x07"\x05\n\x01\x00\x00\x00\x18\x01')
 def test_series_are_written_out_as_the_protobuf_library_reads_them(message: bytes) -> None:
     _check(message)
 

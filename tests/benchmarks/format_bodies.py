@@ -1,0 +1,144 @@
+"""Requests of every format, with the same samples: of what a format costs, in one comparison.
+
+A request is encoded once. Values and times have a fixed width in it, so that those of each scrape
+are written over the ones before, and it is compressed again.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import snappy
+from isal import igzip
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceRequest,
+)
+
+from promcompat.core.model import IntArray
+from tests.benchmarks.payload import INTERVAL_MS, METRICS_PER_INSTANCE, fleet_labels
+from tests.benchmarks.snappy_template import encode_times
+from tests.factories import encode_field, encode_labels
+from tests.otlp_payloads import attributes
+from tests.wire import encode_sample
+from tests.wire_v2 import RequestV2
+
+N_SERIES: Final = 24_000
+"""Twelve requests, so that each of four connections has its own series."""
+SERIES_PER_REQUEST: Final = 2_000
+_SENTINEL: Final = 0x4A5B_6C7D_0000_0000
+"""The bits of the value of series 0, by which its place in a request is found."""
+_SENTINEL_MS: Final = 1 << 41
+_GZIP_LEVEL: Final = 1
+_RESOURCE_LABELS: Final = ("cluster", "environment", "namespace", "node", "region", "container")
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How the series `first` to `end` are encoded, and where and how the message is sent."""
+
+    encode: Callable[[int, int], bytes]
+    time_offset: int
+    """From the bytes of a value to those of its time, which is before it if negative."""
+    times: Callable[[IntArray], np.ndarray]
+    compress: Callable[[bytes], bytes]
+
+
+def _labels(number: int) -> list[tuple[str, str]]:
+    return list(fleet_labels(number, "fleet"))
+
+
+def _remote_write_1(first: int, end: int) -> bytes:
+    return b"".join(
+        encode_field(
+            1,
+            encode_labels(_labels(number))
+            + encode_sample(_SENTINEL_MS, _SENTINEL + number - first),
+        )
+        for number in range(first, end)
+    )
+
+
+def _remote_write_2(first: int, end: int) -> bytes:
+    request = RequestV2()
+    for number in range(first, end):
+        request.add(_labels(number), (_SENTINEL_MS, _SENTINEL + number - first))
+    return request.message()
+
+
+def _otlp(first: int, end: int) -> bytes:
+    """A resource for each instance, as a collector that gathers many sends it."""
+    request, scope = ExportMetricsServiceRequest(), None
+    for number in range(first, end):
+        labels = dict(_labels(number))
+        if (number - first) % METRICS_PER_INSTANCE == 0 or scope is None:
+            resource = request.resource_metrics.add()
+            own = {name: labels[name] for name in _RESOURCE_LABELS}
+            own |= {"service.name": labels["job"], "service.instance.id": labels["instance"]}
+            resource.resource.attributes.extend(attributes(own))
+            scope = resource.scope_metrics.add()
+        metric = scope.metrics.add(name=labels["__name__"])
+        metric.sum.aggregation_temporality, metric.sum.is_monotonic = 2, True
+        shown = {
+            name: text
+            for name, text in labels.items()
+            if name not in ("__name__", "job", "instance")
+        }
+        value = np.array([_SENTINEL + number - first], np.uint64).view(np.float64)[0]
+        metric.sum.data_points.add(
+            time_unix_nano=1, as_double=float(value), attributes=attributes(shown)
+        )
+    return request.SerializeToString()
+
+
+def _nanoseconds(times_ms: IntArray) -> np.ndarray:
+    return (times_ms * 1_000_000).view(np.uint8).reshape(-1, 8)
+
+
+FORMATS: Final = {
+    "remote-write-1": Format(_remote_write_1, 9, encode_times, snappy.compress),
+    "remote-write-2": Format(_remote_write_2, 9, encode_times, snappy.compress),
+    "otlp": Format(_otlp, -9, _nanoseconds, lambda body: igzip.compress(body, _GZIP_LEVEL)),
+}
+"""A time follows its value and a tag; in OTLP it comes before."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A message, and where its values are."""
+
+    message: np.ndarray
+    positions: IntArray
+
+    @classmethod
+    def of(cls, message: bytes, n_series: int) -> "_Template":
+        positions, place = np.empty(n_series, np.int64), 0
+        for number in range(n_series):
+            sentinel = (_SENTINEL + number).to_bytes(8, "little")
+            place = message.index(sentinel, place)
+            positions[number] = place
+        return cls(np.frombuffer(message, np.uint8), positions)
+
+
+def make_bodies(name: str, n_scrapes: int, start_ms: int) -> Iterator[tuple[bytes, int]]:
+    """The bodies of the scrapes of all series, each with its number of samples."""
+    chosen = FORMATS[name]
+    starts = range(0, N_SERIES, SERIES_PER_REQUEST)
+    templates = [
+        _Template.of(chosen.encode(first, first + SERIES_PER_REQUEST), SERIES_PER_REQUEST)
+        for first in starts
+    ]
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 1_000_000, (len(templates), SERIES_PER_REQUEST)).astype(float)
+    offsets = rng.integers(0, 1_000, values.shape)
+    for scrape in range(n_scrapes):
+        values += rng.integers(0, 500, values.shape)
+        for number, template in enumerate(templates):
+            moments = start_ms + scrape * INTERVAL_MS + offsets[number]
+            times = chosen.times(moments)
+            message = template.message.copy()
+            first = template.positions[:, None]
+            message[first + np.arange(8)] = values[number].view(np.uint8).reshape(-1, 8)
+            at = first + chosen.time_offset + np.arange(times.shape[1])
+            message[at] = times
+            yield chosen.compress(message.tobytes()), SERIES_PER_REQUEST
