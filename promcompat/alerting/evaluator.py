@@ -4,10 +4,10 @@ import asyncio
 
 from promcompat.alerting.moment import Moment
 from promcompat.alerting.rule_runner import RuleRunner
-from promcompat.alerting.state_machine import slot_of
+from promcompat.alerting.rule_slots import group_slot
 from promcompat.alerting.stats import AlertingStats
 from promcompat.core.alert_ports import AlertRepository, EvaluationSession, ScheduledGroup
-from promcompat.core.alerts import DEFAULT_NAMESPACE, Rule
+from promcompat.core.alerts import Rule
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.metrics.metric_service import MetricService
 
@@ -89,6 +89,4 @@ class RuleEvaluator:
 
 
 def _slot(group: ScheduledGroup, interval_ms: int, now_ms: int) -> int:
-    """See `slot_of`; groups without a namespace keep the times they had before there were any."""
-    named = () if group.namespace == DEFAULT_NAMESPACE else (group.namespace,)
-    return slot_of((group.tenant, *named, group.group), interval_ms, now_ms)
+    return group_slot(group.tenant, group.namespace, group.group, interval_ms, now_ms)

@@ -24,7 +24,17 @@ def add_rules_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )
     export = own.add_parser("export", help="print the rules of each namespace as YAML")
     export.add_argument("--namespace", default="", help="default: all of them")
-    for command in (load, export):
+    backfill = own.add_parser(
+        "backfill",
+        help="evaluate recording rules over a past range, and replace what is there",
+    )
+    backfill.add_argument("--start", required=True, help="first time, RFC 3339 or Unix seconds")
+    backfill.add_argument("--end", required=True, help="last time, inclusive")
+    backfill.add_argument("--namespace", default="", help="default: all of them")
+    backfill.add_argument("--group", default="", help="only the group of this name")
+    backfill.add_argument("--rule", default="", help="only the rules of this name")
+    backfill.add_argument("--dry-run", action="store_true", help="only count")
+    for command in (load, export, backfill):
         command.add_argument("--tenant", help="default: the tenant of a service without tenants")
         where = command.add_mutually_exclusive_group()
         where.add_argument("--database-url", help="postgresql:// URL [PROMCOMPAT_DATABASE_URL]")

@@ -21,6 +21,7 @@ from promcompat.composition.options import rule_limits
 from promcompat.core.errors import BadDataError
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.processes.command_storage import command_storage
+from promcompat.processes.rule_backfill import run_backfill
 from promcompat.settings import Settings
 from sql.alerting.rule_repository import PostgresRuleRepository
 
@@ -52,6 +53,8 @@ def run_rules_command(options: argparse.Namespace, settings: Settings) -> int:
     if options.rules_command == "load":
         files = [file for path in options.files for file in _read(Path(path), options.namespace)]
         uvloop.run(_load(tenant, files, settings))
+    elif options.rules_command == "backfill":
+        uvloop.run(run_backfill(tenant, options, settings))
     else:
         uvloop.run(_export(tenant, options.namespace or None, settings))
     return 0
