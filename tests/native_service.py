@@ -29,6 +29,7 @@ class NativeClient:
     ) -> None:
         self.client = client
         self.storage = backend.storage.metrics
+        self.alerts = backend.storage.alerts
         self.services = backend.services
 
     async def send(

@@ -55,9 +55,10 @@ class RuleGroups:
     async def delete(self, tenant: str, namespace: str, group: str | None = None) -> bool:
         """Delete a group, or all of a namespace; False when there is none."""
         known = await self._rules.list_rules(tenant, group, namespace=namespace)
-        ids = [rule.id for rule in known]
-        await self._rules.store_groups(tenant, RuleGroupsChange(kept=(), new=(), deleted_ids=ids))
-        return bool(ids)
+        if known:
+            change = RuleGroupsChange(kept=(), new=(), deleted=known)
+            await self._rules.store_groups(tenant, change)
+        return bool(known)
 
     async def _store(
         self,
@@ -121,8 +122,8 @@ def changes_between(known: Sequence[Rule], wanted: Sequence[Rule]) -> RuleGroups
         )
         if current != old:
             kept.append(current)
-    deleted = [rule.id for left in waiting.values() for rule in left]
-    return RuleGroupsChange(kept=kept, new=new, deleted_ids=deleted)
+    deleted = [rule for left in waiting.values() for rule in left]
+    return RuleGroupsChange(kept=kept, new=new, deleted=deleted)
 
 
 def _identity(rule: Rule) -> object:

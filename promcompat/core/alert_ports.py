@@ -189,11 +189,17 @@ class RuleGroupsChange:
 
     kept: Sequence[Rule]
     new: Sequence[Rule]
-    deleted_ids: Sequence[int]
+    deleted: Sequence[Rule]
 
     def __bool__(self) -> bool:
         """Whether there is anything to do."""
-        return bool(self.kept or self.new or self.deleted_ids)
+        return bool(self.kept or self.new or self.deleted)
+
+    @property
+    def groups(self) -> Sequence[tuple[str, str]]:
+        """Namespace and name of each group that changes, in order."""
+        rules = (*self.kept, *self.new, *self.deleted)
+        return sorted({(rule.namespace, rule.group) for rule in rules})
 
 
 class RuleRepository(Protocol):

@@ -33,7 +33,7 @@ from sql.alerting.alert_rows import (
 )
 from sql.alerting.alert_writer import AlertWriter
 from sql.alerting.recorded_series import RecordedSeriesCache, joined_series
-from sql.alerting.rule_repository import PostgresEvaluationSession
+from sql.alerting.rule_repository import PostgresEvaluationSession, group_lock
 from sql.alerting.threshold_session import PostgresThresholdSession
 from sql.database.connection_pool import Connection, Pool, acquired, read_again
 from sql.database.database import Database
@@ -100,7 +100,7 @@ class PostgresAlertRepository:
         """See the port."""
         tenant_id = await self._database.tenants.find(tenant)
         async with self._transaction() as connection:
-            lock = f"rules\x1f{tenant}\x1f{namespace}\x1f{group}"
+            lock = group_lock(tenant, namespace, group)
             if tenant_id is None or not await connection.fetchval(_QUERIES["try_lock"], lock):
                 yield None
                 return

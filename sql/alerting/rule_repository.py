@@ -23,6 +23,11 @@ _QUERIES: Final = load_queries("alerts")
 _evaluation_of_row: Final = row_reader(RuleEvaluation)
 
 
+def group_lock(tenant: str, namespace: str, group: str) -> str:
+    """The name of the lock that whoever evaluates or replaces a group holds."""
+    return f"rules\x1f{tenant}\x1f{namespace}\x1f{group}"
+
+
 class PostgresRuleRepository:
     """Alert rules in PostgreSQL."""
 
@@ -79,8 +84,14 @@ class PostgresRuleRepository:
             acquired(self._database.write_pool) as connection,
             connection.transaction(),
         ):
+            # An evaluation locks rules one after the other: two that wait for each other would be
+            # a deadlock. So it is over before any of its rules is touched, and none begins.
+            for namespace, group in change.groups:
+                name = group_lock(tenant, namespace, group)
+                await connection.execute(_QUERIES["lock"], name)
+            deleted_ids = [rule.id for rule in change.deleted]
             kept_ids = [rule.id for rule in change.kept]
-            await connection.execute(_QUERIES["delete_rules"], tenant_id, change.deleted_ids)
+            await connection.execute(_QUERIES["delete_rules"], tenant_id, deleted_ids)
             await connection.execute(_QUERIES["free_identities"], tenant_id, kept_ids)
             for rule in change.kept:
                 values = (tenant_id, *rule_columns(rule), rule.id, rule.version)

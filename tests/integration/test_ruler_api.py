@@ -1,5 +1,6 @@
 """The ruler API of Mimir: what Grafana and mimirtool send, and what they get."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -85,3 +86,14 @@ async def test_errors_are_plain_text(
     answer = await ask(native, method, BASE + path, body)
     assert answer[:2] == (status, "text/plain")
     assert text in answer[2]
+
+
+async def test_a_group_is_replaced_only_after_its_evaluation(native: NativeClient) -> None:
+    """Both lock rules one after the other: at the same time each could wait for the other."""
+    assert (await ask(native, "POST", f"{BASE}/n", GROUP))[0] == 202
+    async with native.alerts.evaluating("default", "n", "g") as session:
+        assert session is not None
+        replacing = asyncio.create_task(ask(native, "POST", f"{BASE}/n", GROUP.replace("5m", "7m")))
+        done, _ = await asyncio.wait([replacing], timeout=0.5)
+        assert not done
+    assert (await replacing)[0] == 202

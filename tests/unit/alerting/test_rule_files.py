@@ -205,7 +205,8 @@ def test_rules_with_the_same_name_and_labels_stay_the_same_rule() -> None:
         (1, 1, "changed", 2), (2, 2, "y", 3),
     ]  # fmt: skip
     assert [(rule.name, rule.position) for rule in change.new] == [("d", 1)]
-    assert list(change.deleted_ids) == [3]
+    assert [rule.id for rule in change.deleted] == [3]
+    assert change.groups == [("f", "g")]
 
 
 def test_files_of_mimirtool_have_documents_for_several_namespaces() -> None:
