@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from tests.temporal import TemporalServer
 
 
+# Samples of tests are of fixed times, years ago.
+os.environ.setdefault("PROMCOMPAT_RETENTION_DAYS", "0")
 # The time that an example takes depends on what else the machine does.
 settings.register_profile("promcompat", settings(), deadline=None)
 settings.load_profile("promcompat")

@@ -77,7 +77,7 @@ _COMMANDS_WITH_SETTINGS = {
     "migrate": "bring the database schema up to date and exit",
     "migrate-store": "move the samples of an older installation from rows into blocks and exit",
     "set-aside": "show, retry or drop the arrivals that could not be moved into blocks, and exit",
-    "maintain": "apply retention and compute metrics_hourly once, then exit",
+    "maintain": "do everything once that maintenance does every hour, then exit",
     "worker": "run remediation workflows for Temporal until Ctrl-C or SIGTERM",
 }
 
@@ -148,7 +148,7 @@ def _run_once(options: Namespace, settings: Settings) -> int:
         case "set-aside":
             return _set_aside(settings, retries=options.retry, dropped=options.drop)
         case "maintain":
-            return _maintain(settings)
+            return _maintain(settings, is_dry_run=options.dry_run)
         case "tenant":
             return run_tenant(options, settings)
         case "rules":
@@ -168,12 +168,12 @@ def _serve(settings: Settings, given: Sequence[str]) -> int:
     return run_serve(settings, given)
 
 
-def _maintain(settings: Settings) -> int:
+def _maintain(settings: Settings, *, is_dry_run: bool) -> int:
     compile_at_start()
     with without_collection():
         from promcompat.processes.maintain import run_maintain
 
-    return run_maintain(settings)
+    return run_maintain(settings, is_dry_run=is_dry_run)
 
 
 def _set_aside(settings: Settings, *, retries: bool, dropped: Sequence[int]) -> int:
@@ -246,7 +246,9 @@ def build_parser() -> argparse.ArgumentParser:
         if name == "set-aside":
             _add_set_aside_options(command)
         _add_settings(command)
-    tenant_text = "list tenants, and say which roles of the database read them in SQL"
+        if name == "maintain":
+            _add_maintain_arguments(command)
+    tenant_text = "tenants: how long their samples are kept, and which roles read them in SQL"
     tenant = commands.add_parser("tenant", help=tenant_text, description=tenant_text)
     _add_settings(tenant)
     add_tenant_arguments(tenant)
@@ -270,6 +272,13 @@ def _add_set_aside_options(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="delete this arrival with its samples; may be repeated",
+    )
+
+
+def _add_maintain_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--once", action="store_true", help="run once and exit, as without it")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what each step would do, and do nothing"
     )
 
 

@@ -24,8 +24,6 @@ from sql.database.metric_views import refresh_metric_views
 
 _LOGGER = logging.getLogger(__name__)
 _HOUR_SECONDS = 3600.0
-_ROLLUP_STEPS = 1_000
-"""The most transactions of a run, so that the loop reports before a backlog is done."""
 _PUBLISH_SECONDS = 5.0
 _MAX_PAUSE_SECONDS = 5.0
 """Between failures: alerts must not be late because the database was away for long."""
@@ -81,13 +79,9 @@ def every_loop(
         PeriodicLoop("head", 0.5, storage.metrics.head.catch_up),
         PeriodicLoop("drain", 0.5, drains.drain_due),
         PeriodicLoop("corrections", 2.0, services.corrections.run_due),
-        PeriodicLoop("set aside", _HOUR_SECONDS, drains.aside.retry, _HOUR_SECONDS),
     ]
     if drains.compactor is not None:
         loops.append(PeriodicLoop("compaction", 5.0, drains.compact, _HOUR_SECONDS))
-    if storage.metrics.rollups is not None:
-        roll_up = partial(storage.metrics.rollups.run, _ROLLUP_STEPS)
-        loops.append(PeriodicLoop("rollups", 30.0, roll_up, _HOUR_SECONDS))
     if check_own_database is not None:
         loops.append(PeriodicLoop("own database", 0.5, check_own_database))
     if not settings.alerting:

@@ -249,8 +249,8 @@ class Settings(IngestSettings):
     )
     retention_days: Annotated[int, Field(ge=0, le=365_000)] = Field(
         30,
-        description="Days that samples are kept; older chunks are dropped as a whole. 0 keeps "
-        "them forever.",
+        description="Days that samples are kept, where tenant and metric have no retention of "
+        "their own. 0 keeps them forever.",
     )
     alerting: bool = Field(
         True,

@@ -7,7 +7,7 @@ which the supervisor sets) and whichever worker is scraped answers for all of th
 
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, Literal
 
 from prometheus_client import (
@@ -28,6 +28,7 @@ from promcompat.ingest_telemetry import (
     OtlpMetrics,
     RemoteWriteMetrics,
 )
+from promcompat.maintenance_metrics import MaintenanceMetrics
 from promcompat.version import promcompat_version
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -331,57 +332,6 @@ class LoopMetrics:
             ("loop",),
             registry=registry,
         )
-
-
-class MaintenanceMetrics:
-    """What maintenance did, and what it could not do."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._failures = Counter(
-            "promcompat_maintenance_failures",
-            "Failed maintenance steps, by task; they are retried.",
-            ("task",),
-            registry=registry,
-        )
-        for task in ("retention", "empty chunks", "metrics_hourly", "series"):
-            self._failures.labels(task)
-        self._samples_deleted = Counter(
-            "promcompat_maintenance_samples_deleted",
-            "Samples deleted because their metric's definition has a shorter retention.",
-            registry=registry,
-        )
-        self._chunks_dropped = Counter(
-            "promcompat_maintenance_chunks_dropped",
-            "Chunks or partitions dropped because they were too old or empty.",
-            registry=registry,
-        )
-        self._hours_computed = Counter(
-            "promcompat_maintenance_hours_computed",
-            "Hours computed for metrics_hourly.",
-            registry=registry,
-        )
-        self._series_removed = Counter(
-            "promcompat_maintenance_series_removed",
-            "Series removed because they had no samples left.",
-            registry=registry,
-        )
-
-    def add(
-        self,
-        *,
-        samples_deleted: int,
-        chunks_dropped: int,
-        hours_computed: int,
-        series_removed: int,
-        failed_tasks: Iterable[str],
-    ) -> None:
-        """Count one run."""
-        self._samples_deleted.inc(samples_deleted)
-        self._chunks_dropped.inc(chunks_dropped)
-        self._hours_computed.inc(hours_computed)
-        self._series_removed.inc(series_removed)
-        for task in failed_tasks:
-            self._failures.labels(task).inc()
 
 
 class Telemetry:

@@ -6,11 +6,13 @@ from contextlib import asynccontextmanager
 import asyncpg
 import numpy as np
 
-from promcompat.core.model import IntArray, SeriesSelection
+from promcompat.core.model import IntArray
 from promcompat.core.ports import MaintenanceSteps
 from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
 from sql.query_loader import load_queries
-from sql.samples.stores.maintenance_repository import RowMaintenanceSteps
+from sql.samples.stores.maintenance_repository import StoreSteps
+from sql.samples.stores.row_steps import chunk_steps
+from sql.samples.stores.store_steps import SeriesRemoval
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
@@ -30,45 +32,26 @@ FROM metrics_hourly ORDER BY bucket, tenant_id, name
 
 
 class _OneConnection:
-    """Maintenance on a given connection; nobody else holds the lock."""
+    """Maintenance of rows on a given connection; nobody else holds the lock."""
 
     def __init__(self, connection: asyncpg.Connection) -> None:
         self._connection = connection
 
     @asynccontextmanager
     async def lock(self) -> AsyncIterator[MaintenanceSteps | None]:
-        yield RowMaintenanceSteps(self._connection, self, self.drain)
-
-    async def drain(self) -> None:
-        """Nothing is undrained."""
+        yield StoreSteps(SeriesRemoval(self._connection, self), chunk_steps)
 
     async def among(self, tenant_ids: IntArray, series_ids: IntArray) -> IntArray:
         """Series without rows: nothing is undrained."""
         used = await self._connection.fetchval(_QUERIES["rows_exist"], series_ids.tolist())
         return np.setdiff1d(series_ids, np.array(used, np.int64))
 
-    async def delete(self, tenant: str, selection: SeriesSelection) -> int:
-        """As a drain of the store `rows` does it; the selection names a metric."""
-        tenant_id = await self._connection.fetchval("SELECT id FROM tenant WHERE name = $1", tenant)
-        rows = await self._connection.fetch(
-            "SELECT id FROM series WHERE tenant_id = $1 AND metric_name = $2",
-            tenant_id,
-            selection.matchers[0].value,
-        )
-        ids = [row["id"] for row in rows]
-        bounds = max(selection.start_ms + 1, 0), min(selection.end_ms, 1 << 43)
-        n_deleted: int = await self._connection.fetchval(
-            _QUERIES["delete_rows"], ids, tenant_id, *bounds
-        )
-        return n_deleted
-
 
 async def do_maintenance(
     connection: asyncpg.Connection, *, retention_days: int = 0, now_ms: int = NOW_MS
 ) -> MaintenanceReport:
     """One run, in which nothing fails."""
-    given = _OneConnection(connection)
-    service = MaintenanceService(given, given, retention_days, lambda: now_ms)
+    service = MaintenanceService(_OneConnection(connection), retention_days, lambda: now_ms)
     report = await service.run_once()
     assert report.failures == []
     return report

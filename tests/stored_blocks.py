@@ -15,11 +15,19 @@ from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.arrivals_aside import ArrivalsAside
 from sql.samples.draining.block_drain import BlockTarget
 from sql.samples.draining.block_retention import BlockRetention
+from sql.samples.draining.class_moves import (
+    ClassMoves,
+    assign_class,
+    changes_between,
+    moving_classes,
+)
 from sql.samples.draining.compaction import Compactor
+from sql.samples.draining.drain_transaction import drain_transaction
 from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats
 from sql.samples.reading.block_reader import BlockReader
 from sql.samples.reading.drained_reader import DrainedQuestion
 from sql.samples.reading.reader import SampleAllowance
+from sql.samples.tables.slots import slot_of
 
 DAY_MS = 86_400_000
 NOW_MS = 1_700_000_000_000
@@ -60,7 +68,8 @@ class StoredBlocks:
         target = BlockTarget(self.pool, self.clock)
         self.drainer = Drainer(self.pool, self.options, self.stats, target)
         self.aside = ArrivalsAside(self.pool, target, self.stats)
-        self.retention = BlockRetention(self.pool, self.drainer)
+        self.retention = BlockRetention(self.pool)
+        self.moves = ClassMoves(self.pool, series_at_once=1)
         self.compactor = Compactor(self.pool, self.stats, self.clock, self.step_samples)
 
     async def clear(self) -> None:
@@ -68,8 +77,8 @@ class StoredBlocks:
         async with acquired(self.pool) as connection:
             await connection.execute(
                 "DELETE FROM arrival; DELETE FROM sample_run; DELETE FROM sample_block; "
-                "DELETE FROM sample_block_far; DELETE FROM sample_deletion; "
-                "DELETE FROM drained_extent; DELETE FROM block_day; DELETE FROM sample_change; "
+                "DELETE FROM sample_deletion; DELETE FROM drained_extent; "
+                "DELETE FROM block_slot; DELETE FROM sample_change; DELETE FROM retention_class; "
                 "DELETE FROM rollup_day; DELETE FROM rollup_mark; DELETE FROM sample_rollup; "
                 "DELETE FROM sample_hour"
             )
@@ -113,6 +122,43 @@ class StoredBlocks:
         )
         if oldest is not None:
             await self.drainer._set_aside(oldest)
+
+    async def drop_before(self, day: int) -> int:
+        """Drop what came before a UTC day, of any class; returns how many partitions."""
+        await self.drainer.drain_all()
+        now_ms = (day + 1) * DAY_MS
+        async with acquired(self.pool) as connection:
+            rows = await connection.fetch(
+                "SELECT slot FROM block_slot WHERE slot < $1 ORDER BY slot", slot_of(day)
+            )
+        slots = [row["slot"] for row in rows]
+        for slot in slots:
+            await self.retention.drop(slot)
+        for limit in await self.retention.far_limits(1):
+            await self.retention.clip_far(limit, 1, now_ms)
+        return len(slots)
+
+    async def keep(self, tenant_id: int, metric: str, retention_class: int) -> None:
+        """Give a metric another class (empty: its tenant), unless it has to wait."""
+        async with drain_transaction(self.pool) as connection:
+            assert connection is not None
+            rows = await connection.fetch(
+                "SELECT tenant_id, metric_name, class, moved_through IS NOT NULL"
+                " FROM retention_class"
+            )
+            assigned = {(row[0], row[1]): row[2] for row in rows}
+            aside = await connection.fetch("SELECT tenant_id FROM arrival WHERE is_aside")
+            moving = {(row[0], row[1]) for row in rows if row[3]} | {(row[0], "") for row in aside}
+            wanted = assigned | {(tenant_id, metric): retention_class}
+            for change in changes_between(wanted, assigned, moving):
+                await assign_class(connection, change)
+
+    async def move_one(self) -> None:
+        """Move what is stored of one metric into its class."""
+        async with acquired(self.pool) as connection:
+            moving = await moving_classes(connection)
+        if moving:
+            await self.moves.move(moving[0])
 
     async def compact_all(self) -> int:
         """Compact until nothing is left to do; returns how many steps that took."""

@@ -59,6 +59,7 @@ def storage_options(settings: Settings) -> StorageOptions:
         alert_max_sample_age_ms=settings.alert_max_sample_age,
         backlog=backlog_limits(settings),
         drains=drain_options(settings),
+        retention_days=settings.retention_days,
     )
 
 

@@ -198,9 +198,7 @@ class _ServiceBuilder:
             receivers=self._receivers(),
             remediation_starts=self._remediation_starts(),
             maintenance=PeriodicMaintenance(
-                MaintenanceService(
-                    storage.maintenance, storage.metrics.store, self.settings.retention_days
-                ),
+                MaintenanceService(storage.maintenance, self.settings.retention_days),
                 telemetry.maintenance,
             ),
             alerting_stats=self.stats,

@@ -1,46 +1,62 @@
-"""The values of maintenance: metrics with a retention, chunks of samples, hours of rollups."""
+"""The values of maintenance: what a run goes by, and what its steps report."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from promcompat.core.errors import ConnectionLostError, PromcompatError
+
+WorkResult = TypeVar("WorkResult")
 
 
 @dataclass(frozen=True, slots=True)
-class RetainedMetric:
-    """A metric with a retention in its definition."""
+class MaintenanceTask:
+    """What one run of maintenance goes by: samples are kept `retention_days` (0: forever).
 
-    tenant_id: int
-    tenant: str
-    name: str
+    `is_first`: this process has not done maintenance before.
+    """
+
     retention_days: int
+    now_ms: int
+    is_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class SampleChunk:
-    """The samples in `[start_ms, end_ms)`, Unix milliseconds, which are dropped as a whole.
+class MaintenanceFailure:
+    """A part of a step that failed: its step, its subject and the reason."""
 
-    `id` is the database's own; `name` is for people.
-    """
+    task: str
+    subject: str
+    reason: str
 
-    id: int
+
+@dataclass(slots=True)
+class StepNotes:
+    """Takes the failures of a step, so that one subject does not stop the others."""
+
+    step: str
+    failures: list[MaintenanceFailure] = field(default_factory=list)
+
+    async def attempt(self, subject: str, work: Awaitable[WorkResult]) -> WorkResult | None:
+        """The result of some work; None after a failure, which is noted.
+
+        A lost connection ends the run, since no other step could succeed on it.
+        """
+        try:
+            return await work
+        except ConnectionLostError:
+            raise
+        except PromcompatError as exc:
+            self.failures.append(MaintenanceFailure(self.step, subject, str(exc)))
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What a step did, or would do: an amount of a unit."""
+
     name: str
-    start_ms: int
-    end_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class OrphanSeries:
-    """Series without samples; `last_id` is the last series that was checked."""
-
-    last_id: int
-    ids: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class StaleHours:
-    """Hours of one tenant and day whose samples changed after they were computed.
-
-    Hours count from 1970-01-01 and ascend.
-    """
-
-    tenant_id: int
-    hours: Sequence[int]
+    amount: int
+    unit: str
+    seconds: float
+    n_failures: int

@@ -6,7 +6,7 @@ from typing import Final, Protocol
 
 from promcompat.core.definitions import MetricDefinition
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
-from promcompat.core.maintenance import OrphanSeries, RetainedMetric, SampleChunk, StaleHours
+from promcompat.core.maintenance import MaintenanceTask, StepNotes
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
     Labels,
@@ -212,58 +212,32 @@ class SampleListReader(Protocol):
         """Names of metrics ever written that start with `prefix` and come after `after`, sorted."""
 
 
+class MaintenanceStep(Protocol):
+    """A step of maintenance: it may be stopped at any moment, and the next run finishes it."""
+
+    @property
+    def name(self) -> str:
+        """What it does, in a word or two."""
+
+    @property
+    def unit(self) -> str:
+        """What its amounts count."""
+
+    async def plan(self) -> int:
+        """How much `run` would do now, as far as that can be known without doing it."""
+
+    async def run(self, notes: StepNotes) -> int:
+        """Do what is due; returns how much. What fails by itself goes to the notes.
+
+        Raises StorageUnavailableError and QueryTimeoutError; a later run may succeed.
+        """
+
+
 class MaintenanceSteps(Protocol):
-    """The maintenance work that a process may do while it holds the maintenance lock.
+    """The maintenance that a process may do while it holds the maintenance lock."""
 
-    Unless stated otherwise, a call is atomic. All raise StorageUnavailableError and
-    QueryTimeoutError; a later call may still succeed.
-    """
-
-    async def fit_edition(self) -> None:
-        """Adapt rollups and policies to the capabilities of the database."""
-
-    async def retained_metrics(self) -> list[RetainedMetric]:
-        """Every metric with a retention, of all tenants."""
-
-    async def drop_days_before(self, before_ms: int) -> int:
-        """Drop whole days of samples before a time, in a store without chunks; returns how many.
-
-        It does as much as it can at once, and a later call goes on.
-        """
-
-    async def chunks(self) -> list[SampleChunk]:
-        """Every chunk of samples, the oldest first."""
-
-    async def empty_chunks(self, ends_before_ms: int) -> list[SampleChunk]:
-        """The chunks that end before a time and contain no sample."""
-
-    async def drop_chunk(self, chunk: SampleChunk, *, only_empty: bool) -> bool:
-        """Drop a chunk, with `only_empty` only if it has no sample; whether it was dropped."""
-
-    async def orphan_series(self, after_id: int) -> OrphanSeries | None:
-        """Check some series in ascending order of id; None when there are none after that id."""
-
-    async def remove_series(self, series_ids: Sequence[int]) -> int:
-        """Remove the series that still have no sample and no open alert; returns how many.
-
-        A sample written at the same time with a removed id is not lost: its writer gets an error
-        and creates the series again.
-        """
-
-    async def collect_stale_hours(self, first_ms: int | None) -> list[StaleHours]:
-        """Hours that were computed before their samples changed, none before `first_ms`."""
-
-    async def compute_again(self, stale: StaleHours) -> None:
-        """Compute hours again from the current samples."""
-
-    async def hours_computed_before(self) -> int | None:
-        """The Unix ms up to which hours are computed; None if none are."""
-
-    async def compute_hours(self, start_ms: int, end_ms: int) -> None:
-        """Compute the hours of a time range, which starts and ends on the hour."""
-
-    async def hours_are_computed(self, before_ms: int) -> None:
-        """Record that every hour before this time with samples is computed."""
+    def ordered(self, task: MaintenanceTask) -> Sequence[MaintenanceStep]:
+        """The steps of the store in their order: each finds what those before it have left."""
 
 
 class MaintenanceRepository(Protocol):

@@ -2,13 +2,9 @@
 
 import logging
 
-from promcompat.core.maintenance import RetainedMetric
-from promcompat.metrics.maintenance_service import (
-    MaintenanceFailure,
-    MaintenanceReport,
-    MaintenanceService,
-)
-from promcompat.telemetry import MaintenanceMetrics
+from promcompat.core.maintenance import MaintenanceFailure
+from promcompat.maintenance_metrics import MaintenanceMetrics
+from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -20,7 +16,6 @@ class PeriodicMaintenance:
         self._service = service
         self._metrics = metrics
         self._failing: set[tuple[str, str]] = set()
-        self._ignored: set[RetainedMetric] = set()
 
     async def run_once(self) -> None:
         """Do everything that is due. Raises StorageUnavailableError when the database fails."""
@@ -29,7 +24,6 @@ class PeriodicMaintenance:
             return
         log_deleted(report)
         self._log_new_failures(report.failures)
-        self._log_ignored(report.ignored)
         self._metrics.add(
             samples_deleted=report.n_deleted,
             chunks_dropped=report.n_chunks_dropped,
@@ -37,6 +31,7 @@ class PeriodicMaintenance:
             series_removed=report.n_series_removed,
             failed_tasks=[failure.task for failure in report.failures],
         )
+        self._metrics.add_steps(report.steps)
 
     def _log_new_failures(self, failures: list[MaintenanceFailure]) -> None:
         """Log a step that fails every hour once, and again after it has succeeded in between."""
@@ -49,27 +44,8 @@ class PeriodicMaintenance:
                 )
         self._failing = set(reasons)
 
-    def _log_ignored(self, metrics: list[RetainedMetric]) -> None:
-        for metric in metrics:
-            if metric not in self._ignored:
-                _LOGGER.warning(
-                    "the retention of a definition has no effect because it is longer than "
-                    "PROMCOMPAT_RETENTION_DAYS",
-                    extra={
-                        "tenant": metric.tenant,
-                        "metric": metric.name,
-                        "days": metric.retention_days,
-                    },
-                )
-        self._ignored = set(metrics)
-
 
 def log_deleted(report: MaintenanceReport) -> None:
     """Log what a run deleted."""
-    for metric, count in report.deleted:
-        _LOGGER.info(
-            "deleted samples older than the retention of their metric",
-            extra={"tenant": metric.tenant, "metric": metric.name, "samples": count},
-        )
     if report.n_chunks_dropped:
         _LOGGER.info("dropped chunks of samples", extra={"chunks": report.n_chunks_dropped})

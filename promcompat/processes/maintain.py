@@ -5,21 +5,25 @@ import sys
 import uvloop
 
 from promcompat.composition.storage import open_storage
+from promcompat.core.maintenance import StepReport
 from promcompat.database import SHORT
 from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
 from promcompat.metrics.periodic_maintenance import log_deleted
 from promcompat.settings import Settings
 
 
-def run_maintain(settings: Settings) -> int:
-    """Do maintenance and print what was done; exit code 1 when a step failed.
+def run_maintain(settings: Settings, *, is_dry_run: bool = False) -> int:
+    """Do maintenance and print what each step did; exit code 1 when a part of one failed.
 
-    Raises PromcompatError, also when the database does not answer.
+    `is_dry_run`: print what each step would do, and do nothing. Raises PromcompatError, also when
+    the database does not answer.
     """
-    report = uvloop.run(_maintain(settings))
+    report = uvloop.run(_maintain(settings, is_dry_run=is_dry_run))
     log_deleted(report)
     if report.is_skipped:
         sys.stdout.write("Another process is running maintenance right now.\n")
+    elif is_dry_run:
+        _print_plan(report)
     else:
         sys.stdout.write(
             f"{report.n_deleted} samples deleted, {report.n_chunks_dropped} chunks dropped, "
@@ -30,7 +34,18 @@ def run_maintain(settings: Settings) -> int:
     return 1 if report.failures else 0
 
 
-async def _maintain(settings: Settings) -> MaintenanceReport:
+async def _maintain(settings: Settings, *, is_dry_run: bool) -> MaintenanceReport:
     async with open_storage(settings, SHORT) as storage:
-        service = MaintenanceService(storage.maintenance, storage.store, settings.retention_days)
-        return await service.run_once()
+        service = MaintenanceService(storage.maintenance, settings.retention_days)
+        return await (service.plan() if is_dry_run else service.run_once(_print_step))
+
+
+def _print_step(step: StepReport) -> None:
+    failed = f", {step.n_failures} failures" if step.n_failures else ""
+    sys.stdout.write(f"{step.name}: {step.amount:,} {step.unit} in {step.seconds:.1f} s{failed}\n")
+    sys.stdout.flush()
+
+
+def _print_plan(report: MaintenanceReport) -> None:
+    for step in report.steps:
+        sys.stdout.write(f"{step.name}: {step.amount:,} {step.unit} are due\n")

@@ -1,26 +1,31 @@
-"""`promcompat tenant`: the tenants of a database, and which roles read them in SQL."""
+"""`promcompat tenant`: the tenants of a database, how long they are kept, and who reads them."""
 
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import uvloop
 
-from promcompat.core.errors import NotFoundError
+from promcompat.core.errors import NotFoundError, PromcompatError
 from promcompat.database import SHORT, database_url, try_until_answered
 from promcompat.settings import Settings
 from sql.database.database import Database
 from sql.database.tenant_readers import grant_tenant, list_readers, revoke_tenant
+from sql.database.tenant_retention import list_retentions, set_retention
 
 ResultT = TypeVar("ResultT")
+_OF_SERVICE: Final = "default"
+_MAX_DAYS: Final = 365_000
 
 
 def add_tenant_arguments(parser: ArgumentParser) -> None:
     """The arguments of the command."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    actions.add_parser("list", help="list the tenants and the roles that read them")
+    actions.add_parser(
+        "list", help="list the tenants, their retention and the roles that read them"
+    )
     grant = actions.add_parser("grant", help="let a role of the database read a tenant in SQL")
     revoke = actions.add_parser("revoke", help="take a tenant back from a role")
     for action in (grant, revoke):
@@ -28,6 +33,18 @@ def add_tenant_arguments(parser: ArgumentParser) -> None:
         action.add_argument("role", metavar="ROLE", help="the name of the role")
     grant.add_argument(
         "--create", action="store_true", help="make the role, and print an address for it"
+    )
+    setting = actions.add_parser(
+        "set-retention",
+        help="say how many days the samples of a tenant are kept",
+        description=(
+            "Say how many days the samples of a tenant are kept: fewer or more than "
+            "PROMCOMPAT_RETENTION_DAYS. A metric's own retention_days counts before that."
+        ),
+    )
+    setting.add_argument("tenant", metavar="TENANT", help="the name of the tenant")
+    setting.add_argument(
+        "days", metavar="DAYS", help="a number of days, 0 (forever), or default (as the service)"
     )
 
 
@@ -38,15 +55,49 @@ def run_tenant(options: Namespace, settings: Settings) -> int:
             return _grant(settings, options.tenant, options.role, creates=options.create)
         case "revoke":
             return _revoke(settings, options.tenant, options.role)
+        case "set-retention":
+            return _set_retention(settings, options.tenant, options.days)
         case _:
             return _list(settings)
 
 
 def _list(settings: Settings) -> int:
+    days = {one.tenant: one.days for one in _on_database(settings, list_retentions)}
     for one in _on_database(settings, list_readers):
         roles = ", ".join(one.roles) or "no role"
-        sys.stdout.write(f"{one.tenant}: read by {roles}\n")
+        own = days.get(one.tenant)
+        kept = "" if own is None else f", kept {_text_of(own)}"
+        sys.stdout.write(f"{one.tenant}: read by {roles}{kept}\n")
     return 0
+
+
+def _set_retention(settings: Settings, tenant: str, text: str) -> int:
+    days = _days_of(text)
+    if not _on_database(settings, lambda database: set_retention(database, tenant, days)):
+        raise NotFoundError(f"there is no tenant {tenant!r}; its first write creates it")
+    sys.stdout.write(f"{tenant}: kept {_text_of(days)}\n")
+    return 0
+
+
+def _days_of(text: str) -> int | None:
+    if text == _OF_SERVICE:
+        return None
+    if text.isascii() and text.isdigit() and int(text) <= _MAX_DAYS:
+        return int(text)
+    raise PromcompatError(
+        f"{text!r} is no retention; give a number of days up to {_MAX_DAYS:,}, 0 for forever, or "
+        f"{_OF_SERVICE!r} for PROMCOMPAT_RETENTION_DAYS"
+    )
+
+
+def _text_of(days: int | None) -> str:
+    match days:
+        case None:
+            return "as the service keeps samples (PROMCOMPAT_RETENTION_DAYS)"
+        case 0:
+            return "forever"
+        case _:
+            return f"{days} days"
 
 
 def _grant(settings: Settings, tenant: str, role: str, *, creates: bool) -> int:

@@ -59,10 +59,10 @@ class _TenantChanges:
             if changed > version:
                 width_ms = _NARROWEST_MS << width
                 ranges.append((number * width_ms, (number + 1) * width_ms - 1))
-        return _joined(ranges)
+        return joined_ranges(ranges)
 
 
-def _joined(ranges: list[TimeRange]) -> list[TimeRange]:
+def joined_ranges(ranges: Sequence[TimeRange]) -> list[TimeRange]:
     """The same times as ranges that are apart, ascending."""
     joined: list[TimeRange] = []
     for first_ms, last_ms in sorted(ranges):

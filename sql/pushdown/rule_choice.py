@@ -17,7 +17,9 @@ _GROUP_US: Final = 5.0
 _NUMBERED_ROW_US: Final = 0.8
 _SEGMENT_US: Final = 0.6
 _STATEMENT_US: Final = 2_000.0
-IN_HEAD: Final = "the head has samples of the time range, so all samples are read"
+IN_HEAD: Final = (
+    "samples of the time range are in the head, or no longer kept, so all samples are read"
+)
 _IN_PART: Final = "; the time from the first sample of the head on is read whole"
 _WORTH_IT: Final = 0.8
 """A rule must save a fifth of the time, as estimates are no more accurate than that."""

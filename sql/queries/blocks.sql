@@ -62,20 +62,20 @@ WITH moved AS (
 SELECT count(*) FROM moved
 
 -- block_days --
--- The days whose blocks are in partitions.
-SELECT coalesce(array_agg(day), '{}') FROM block_day
+-- The days that have slots.
+SELECT coalesce(array_agg(DISTINCT slot >> 3), '{}') FROM block_slot
 
--- add_block_days --
--- Notes days whose blocks will be in partitions; returns those that are new.
+-- add_block_slots --
+-- Notes slots whose blocks will be in partitions; returns those that are new.
 WITH added AS (
-    INSERT INTO block_day SELECT * FROM unnest($1::integer[]) ON CONFLICT DO NOTHING RETURNING day
+    INSERT INTO block_slot SELECT * FROM unnest($1::integer[]) ON CONFLICT DO NOTHING RETURNING slot
 )
-SELECT coalesce(array_agg(day), '{}') FROM added
+SELECT coalesce(array_agg(slot), '{}') FROM added
 
 -- insert_runs --
 -- Inserts pages of many series.
 INSERT INTO sample_run (
-    day, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
+    slot, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
     n_samples, first_series, last_series, first_ms, last_ms, payload, n_series
 )
 SELECT * FROM unnest(
@@ -85,38 +85,20 @@ SELECT * FROM unnest(
 )
 
 -- insert_blocks --
--- Inserts blocks of days that have partitions.
+-- Inserts blocks; their slots need partitions.
 INSERT INTO sample_block (
-    day, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
+    slot, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
     n_samples, series_id, first_ms, last_ms, payload
 )
 SELECT
-    p.day, p.tenant_id, p.level, p.replaces, p.first_arrival, p.last_arrival, p.deleted_through,
+    p.slot, p.tenant_id, p.level, p.replaces, p.first_arrival, p.last_arrival, p.deleted_through,
     p.n_samples, p.first_series, p.first_ms, p.last_ms, p.payload
 FROM unnest(
     $1::integer[], $2::integer[], $3::smallint[], $4::boolean[], $5::bigint[], $6::bigint[],
     $7::bigint[], $8::integer[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
     $13::bytea[]
 ) AS p (
-    day, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
-    n_samples, first_series, last_series, first_ms, last_ms, payload
-)
-
--- insert_far_blocks --
--- Inserts blocks of other days.
-INSERT INTO sample_block_far (
-    day, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
-    n_samples, series_id, first_ms, last_ms, payload
-)
-SELECT
-    p.day, p.tenant_id, p.level, p.replaces, p.first_arrival, p.last_arrival, p.deleted_through,
-    p.n_samples, p.first_series, p.first_ms, p.last_ms, p.payload
-FROM unnest(
-    $1::integer[], $2::integer[], $3::smallint[], $4::boolean[], $5::bigint[], $6::bigint[],
-    $7::bigint[], $8::integer[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
-    $13::bytea[]
-) AS p (
-    day, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
+    slot, tenant_id, level, replaces, first_arrival, last_arrival, deleted_through,
     n_samples, first_series, last_series, first_ms, last_ms, payload
 )
 
@@ -126,10 +108,10 @@ INSERT INTO sample_deletion (arrival_id, tenant_id, series_ids, first_ms, last_m
 VALUES ($1, $2, $3, $4, $5)
 
 -- widen_extents --
--- Widens the bounds of tenants and days to what is being drained.
-INSERT INTO drained_extent AS e (tenant_id, day, first_ms, last_ms)
+-- Widens the bounds of tenants and slots to what is being drained.
+INSERT INTO drained_extent AS e (tenant_id, slot, first_ms, last_ms)
 SELECT * FROM unnest($1::integer[], $2::integer[], $3::bigint[], $4::bigint[])
-ON CONFLICT (tenant_id, day) DO UPDATE SET
+ON CONFLICT (tenant_id, slot) DO UPDATE SET
     first_ms = least(e.first_ms, excluded.first_ms),
     last_ms = greatest(e.last_ms, excluded.last_ms)
 
@@ -153,12 +135,12 @@ SET changes_pruned_through = (SELECT max(id) FROM pruned)
 WHERE EXISTS (SELECT FROM pruned)
 
 -- stored_pages --
--- For COPY: the pages of tenant $1 with samples of series $2 in ($3, $4], whose days are $5 to $6, and
+-- For COPY: the pages of tenant $1 with samples of series $2 in ($3, $4], whose slots are $5 to $6 or far, and
 -- the deletions to read them with, as rows of source 3. The ids are ascending. They come from a
 -- subquery: of a constant array the planner would estimate each element, in each partition.
 WITH wanted AS MATERIALIZED (SELECT $2::bigint[] AS ids)
 SELECT
-    0::smallint AS source, r.day, r.replaces, r.last_arrival, r.first_arrival,
+    0::smallint AS source, r.slot, r.replaces, r.last_arrival, r.first_arrival,
     r.first_series, r.last_series, r.first_ms, r.n_samples, r.payload
 FROM sample_run AS r
 WHERE r.tenant_id = $1
@@ -172,14 +154,15 @@ SELECT
 FROM sample_block AS b
 WHERE b.series_id = ANY((SELECT ids FROM wanted)::bigint[])
     AND b.last_ms > $3 AND b.first_ms <= $4
-    AND b.day BETWEEN $5 AND $6
+    AND b.slot BETWEEN $5 AND $6
 UNION ALL
 SELECT
     2::smallint, 0, f.replaces, f.last_arrival, f.first_arrival,
     f.series_id, f.series_id, f.first_ms, f.n_samples, f.payload
-FROM sample_block_far AS f
+FROM sample_block AS f
 WHERE f.series_id = ANY((SELECT ids FROM wanted)::bigint[])
     AND f.last_ms > $3 AND f.first_ms <= $4
+    AND f.slot = -1073741824
 UNION ALL
 SELECT
     3::smallint, 0, false, d.arrival_id, 0::bigint,
@@ -201,13 +184,13 @@ WHERE s.compactor = $1 OR s.compacted_at < clock_timestamp() - make_interval(sec
 RETURNING o.compactor <> $1 AS is_new
 
 -- run_layers --
--- The layers of runs by tenant and day, in arrival order.
+-- The layers of runs by tenant and slot, in arrival order.
 SELECT
-    tenant_id, day, last_arrival, level,
+    tenant_id, slot, last_arrival, level,
     sum(n_samples)::bigint AS n_samples, sum(n_series)::bigint AS n_series
 FROM sample_run
-GROUP BY tenant_id, day, last_arrival, level
-ORDER BY tenant_id, day, last_arrival, level DESC
+GROUP BY tenant_id, slot, last_arrival, level
+ORDER BY tenant_id, slot, last_arrival, level DESC
 
 -- deletions --
 -- The deletions of a tenant that are in force, in their order.
@@ -217,16 +200,20 @@ WHERE tenant_id = $1
 ORDER BY arrival_id
 
 -- extents --
--- How much of each tenant and near day is in blocks, where something is not merged.
-SELECT e.tenant_id, e.day, e.unmerged_samples, e.unmerged_blocks, e.merged_samples
+-- How much of each tenant and near slot is in blocks, where something is not merged.
+SELECT e.tenant_id, e.slot, e.unmerged_samples, e.unmerged_blocks, e.merged_samples
 FROM drained_extent AS e
-WHERE e.day > $1 AND (
+WHERE e.slot > $1 AND (
     e.unmerged_samples > 0
     OR EXISTS (
         SELECT FROM sample_run AS r
-        WHERE r.tenant_id = e.tenant_id AND r.day = e.day AND r.level < 100
+        WHERE r.tenant_id = e.tenant_id AND r.slot = e.slot AND r.level < 100
     )
 )
+
+-- count_aside --
+-- How many arrivals are set aside.
+SELECT count(*) FROM arrival WHERE is_aside
 
 -- tenants_with_arrivals_aside --
 -- The tenants that have arrivals set aside, with the newest one.
@@ -260,26 +247,27 @@ RETURNING tenant_id, first_series, last_series, first_ms, last_ms
 SELECT
     EXISTS (
         SELECT FROM sample_run
-        WHERE tenant_id = $1 AND day = -2147483648 AND last_arrival > $2
+        WHERE tenant_id = $1 AND slot = -1073741824 AND last_arrival > $2
             AND first_ms <= $4 AND last_ms >= $3
     )
     OR EXISTS (
-        SELECT FROM sample_block_far
-        WHERE tenant_id = $1 AND last_arrival > $2 AND first_ms <= $4 AND last_ms >= $3
+        SELECT FROM sample_block
+        WHERE tenant_id = $1 AND slot = -1073741824 AND last_arrival > $2
+            AND first_ms <= $4 AND last_ms >= $3
     )
 
 -- settle_levels --
--- Gives the runs of tenant $1 up to arrival $2 at least the level of the later ones of their day: of two
+-- Gives the runs of tenant $1 up to arrival $2 at least the level of the later ones of their slot: of two
 -- runs that are merged with what came between them, none may be left out.
 UPDATE sample_run AS r
 SET level = later.level
 FROM (
-    SELECT day, max(level) AS level
+    SELECT slot, max(level) AS level
     FROM sample_run
     WHERE tenant_id = $1 AND last_arrival > $2 AND level < 100
-    GROUP BY day
+    GROUP BY slot
 ) AS later
-WHERE r.tenant_id = $1 AND r.day = later.day AND r.last_arrival <= $2 AND r.level < later.level
+WHERE r.tenant_id = $1 AND r.slot = later.slot AND r.last_arrival <= $2 AND r.level < later.level
 
 -- deletions_applied_through --
 -- The last arrival whose deletions are known when one of tenant $1 is worked off.
@@ -289,26 +277,26 @@ FROM drain_state AS s
 -- begin_final_merge --
 -- The level of a merge that begins.
 UPDATE drained_extent SET final_level = greatest(100, (final_level + 1) % 30000)
-WHERE tenant_id = $1 AND day = $2
+WHERE tenant_id = $1 AND slot = $2
 RETURNING final_level
 
 -- job_runs --
--- The first $5 runs of tenant $1 and day $2 up to level $3 and arrival $4, after arrival $6, in their order.
+-- The first $5 runs of tenant $1 and slot $2 up to level $3 and arrival $4, after arrival $6, in their order.
 SELECT
-    id, tenant_id, day, level, replaces, first_arrival, last_arrival, deleted_through,
+    id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
     n_samples, first_series, last_series, first_ms, last_ms
 FROM sample_run
-WHERE tenant_id = $1 AND day = $2 AND level <= $3 AND last_arrival <= $4 AND last_arrival > $6
+WHERE tenant_id = $1 AND slot = $2 AND level <= $3 AND last_arrival <= $4 AND last_arrival > $6
 ORDER BY first_series, first_ms, id
 LIMIT $5
 
 -- job_blocks --
--- The first $5 blocks of tenant $1 and day $2 up to level $3 and arrival $4, from series $6 on.
+-- The first $5 blocks of tenant $1 and slot $2 up to level $3 and arrival $4, from series $6 on.
 SELECT
-    0::bigint AS id, tenant_id, day, level, replaces, first_arrival, last_arrival, deleted_through,
+    0::bigint AS id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
     n_samples, series_id AS first_series, series_id AS last_series, first_ms, last_ms
 FROM sample_block
-WHERE tenant_id = $1 AND day = $2 AND level <= $3 AND last_arrival <= $4 AND series_id >= $6
+WHERE tenant_id = $1 AND slot = $2 AND level <= $3 AND last_arrival <= $4 AND series_id >= $6
 ORDER BY series_id, first_ms, last_arrival, replaces
 LIMIT $5
 
@@ -317,27 +305,15 @@ LIMIT $5
 DELETE FROM sample_run WHERE id = ANY($1::bigint[]) RETURNING id, payload
 
 -- take_blocks --
--- Deletes exactly these blocks of day $6; returns their payloads with their ordinals, from 1.
+-- Deletes exactly these blocks of slot $6; returns their payloads with their ordinals, from 1.
 WITH wanted AS (
     SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[])
         WITH ORDINALITY AS w (series_id, first_ms, last_ms, last_arrival, replaces, n)
 )
 DELETE FROM sample_block AS b
 USING wanted AS w
-WHERE b.day = $6
+WHERE b.slot = $6
     AND b.series_id = w.series_id AND b.last_ms = w.last_ms AND b.first_ms = w.first_ms
-    AND b.last_arrival = w.last_arrival AND b.replaces = w.replaces
-RETURNING w.n AS id, b.payload
-
--- take_far_blocks --
--- The same for blocks of far days.
-WITH wanted AS (
-    SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::boolean[])
-        WITH ORDINALITY AS w (series_id, first_ms, last_ms, last_arrival, replaces, n)
-)
-DELETE FROM sample_block_far AS b
-USING wanted AS w
-WHERE b.series_id = w.series_id AND b.last_ms = w.last_ms AND b.first_ms = w.first_ms
     AND b.last_arrival = w.last_arrival AND b.replaces = w.replaces
 RETURNING w.n AS id, b.payload
 
@@ -356,7 +332,7 @@ LIMIT 1
 -- deletion_runs --
 -- At most $6 runs that a deletion $2 of tenant $1 still has to be applied to.
 SELECT
-    id, tenant_id, day, level, replaces, first_arrival, last_arrival, deleted_through,
+    id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
     n_samples, first_series, last_series, first_ms, last_ms
 FROM sample_run
 WHERE tenant_id = $1
@@ -369,34 +345,22 @@ WHERE tenant_id = $1
 LIMIT $6
 
 -- deletion_blocks --
--- The same for blocks, of days $7 to $8.
+-- The same for blocks, of slots $7 to $8.
 SELECT
-    0::bigint AS id, tenant_id, day, level, replaces, first_arrival, last_arrival, deleted_through,
+    0::bigint AS id, tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
     n_samples, series_id AS first_series, series_id AS last_series, first_ms, last_ms
 FROM sample_block
 WHERE tenant_id = $1
     AND greatest(last_arrival, deleted_through) < $2
     AND last_ms >= $4 AND first_ms <= $5
     AND ($3::bigint[] IS NULL OR series_id = ANY($3))
-    AND day BETWEEN $7 AND $8
-LIMIT $6
-
--- deletion_far_blocks --
--- The same for blocks of far days, whose day is given as -2147483648.
-SELECT
-    0::bigint AS id, tenant_id, -2147483648 AS day, level, replaces, first_arrival, last_arrival,
-    deleted_through, n_samples, series_id AS first_series, series_id AS last_series,
-    first_ms, last_ms
-FROM sample_block_far
-WHERE tenant_id = $1
-    AND greatest(last_arrival, deleted_through) < $2
-    AND last_ms >= $4 AND first_ms <= $5
-    AND ($3::bigint[] IS NULL OR series_id = ANY($3))
+    AND slot BETWEEN $7 AND $8
 LIMIT $6
 
 -- finish_deletion --
--- Forgets a deletion that has been applied to everything.
-DELETE FROM sample_deletion WHERE arrival_id = $1
+-- Forgets a deletion that has been applied to everything; its series may have no sample left.
+WITH finished AS (DELETE FROM sample_deletion WHERE arrival_id = $1)
+UPDATE orphan_search SET n_asked = n_asked + 1
 
 -- count_blocks --
 -- Counts blocks that were written or deleted, unmerged and merged ones.
@@ -404,10 +368,10 @@ UPDATE drained_extent SET
     unmerged_samples = unmerged_samples + $3,
     unmerged_blocks = unmerged_blocks + $4,
     merged_samples = merged_samples + $5
-WHERE tenant_id = $1 AND day = $2
+WHERE tenant_id = $1 AND slot = $2
 
 -- create_block_partition --
--- Makes the partition of a day; false if it is there already.
+-- Makes the partition of a slot; false if it is there already.
 SELECT create_block_partition($1)
 
 -- has_undrained_before --
@@ -417,78 +381,44 @@ SELECT EXISTS (
     WHERE first_ms < $1 AND kind <> 3 AND id > (SELECT drained_through FROM drain_state)
 )
 
--- block_days_before --
--- The days before $1 whose blocks are in partitions, the oldest first.
-SELECT coalesce(array_agg(day ORDER BY day), '{}') FROM block_day WHERE day < $1
-
--- log_dropped_day --
--- Logs that the samples of a near day are gone, for every tenant that has any.
+-- log_dropped_slot --
+-- Logs that the samples of a near slot are gone, for every tenant that has any.
 INSERT INTO sample_change (tenant_id, first_series, last_series, first_ms, last_ms)
 SELECT tenant_id, -9223372036854775808, 9223372036854775807, first_ms, last_ms
 FROM drained_extent
-WHERE day = $1
+WHERE slot = $1
 
 -- drop_block_partition --
--- Drops the partition of a day.
+-- Drops the partition of a slot.
 SELECT drop_block_partition($1)
 
--- delete_runs_of_day --
--- Deletes the runs of a near day.
-DELETE FROM sample_run WHERE day = $1
+-- delete_runs_of_slot --
+-- Deletes the runs of a near slot.
+DELETE FROM sample_run WHERE slot = $1
 
--- forget_block_day --
--- Forgets a near day, and the bounds of its samples.
-WITH forgotten AS (DELETE FROM block_day WHERE day = $1)
-DELETE FROM drained_extent WHERE day = $1
-
--- delete_far_runs --
--- Deletes at most $2 far runs that end before $1; returns how many.
-WITH deleted AS (
-    DELETE FROM sample_run
-    WHERE id IN (
-        SELECT id FROM sample_run WHERE day = -2147483648 AND last_ms < $1 ORDER BY id LIMIT $2
-    )
-    RETURNING 1
-)
-SELECT count(*) FROM deleted
-
--- delete_far_blocks --
--- Deletes at most $2 far blocks that end before $1; returns how many.
-WITH deleted AS (
-    DELETE FROM sample_block_far
-    WHERE ctid IN (SELECT ctid FROM sample_block_far WHERE last_ms < $1 LIMIT $2)
-    RETURNING 1
-)
-SELECT count(*) FROM deleted
-
--- far_runs_around --
--- At most $2 far runs that begin before $1 and end after it.
-SELECT
-    id, tenant_id, day, level, replaces, first_arrival, last_arrival, deleted_through,
-    n_samples, first_series, last_series, first_ms, last_ms
-FROM sample_run
-WHERE day = -2147483648 AND first_ms < $1 AND last_ms >= $1
-ORDER BY id
-LIMIT $2
+-- forget_block_slot --
+-- Forgets a near slot, and the bounds of its samples.
+WITH forgotten AS (DELETE FROM block_slot WHERE slot = $1)
+DELETE FROM drained_extent WHERE slot = $1
 
 -- log_clipped_extents --
--- Logs that the samples of day $2 before $1 are gone, for every tenant that has any.
+-- Logs that the samples of tenant $3 and slot $2 before $1 are gone, if it has any.
 INSERT INTO sample_change (tenant_id, first_series, last_series, first_ms, last_ms)
 SELECT tenant_id, -9223372036854775808, 9223372036854775807, first_ms, least(last_ms, $1::bigint - 1)
 FROM drained_extent
-WHERE day = $2 AND first_ms < $1
+WHERE slot = $2 AND tenant_id = $3 AND first_ms < $1
 
 -- clip_extents --
--- Narrows the bounds of day $2 to what is left from $1 on.
-WITH forgotten AS (DELETE FROM drained_extent WHERE day = $2 AND last_ms < $1)
-UPDATE drained_extent SET first_ms = $1::bigint WHERE day = $2 AND first_ms < $1 AND last_ms >= $1
+-- Narrows the bounds of tenant $3 and slot $2 to what is left from $1 on.
+WITH forgotten AS (DELETE FROM drained_extent WHERE slot = $2 AND tenant_id = $3 AND last_ms < $1)
+UPDATE drained_extent SET first_ms = $1::bigint
+WHERE slot = $2 AND tenant_id = $3 AND first_ms < $1 AND last_ms >= $1
 
 -- series_with_blocks --
 -- Which of the series $1 have a block.
 SELECT coalesce(array_agg(w.id ORDER BY w.id), '{}')
 FROM unnest($1::bigint[]) AS w (id)
 WHERE EXISTS (SELECT FROM sample_block AS b WHERE b.series_id = w.id)
-    OR EXISTS (SELECT FROM sample_block_far AS f WHERE f.series_id = w.id)
 
 -- runs_of_series --
 -- The payloads of at most $4 runs of tenant $1 that may have samples of the series $2, after run $3.
@@ -507,3 +437,7 @@ FROM (
     UNION ALL
     SELECT first_ms, last_ms FROM arrival WHERE kind < 3
 ) AS b
+
+-- slots_between --
+-- The slots from $1 on and before $2 that have partitions.
+SELECT coalesce(array_agg(slot), '{}') FROM block_slot WHERE slot >= $1 AND slot < $2

@@ -60,8 +60,7 @@ SELECT
     i.store,
     EXISTS (SELECT FROM arrival WHERE kind < 3 AND i.store IS DISTINCT FROM 'rows')
         OR EXISTS (SELECT FROM sample_run)
-        OR EXISTS (SELECT FROM sample_block)
-        OR EXISTS (SELECT FROM sample_block_far) AS has_blocks,
+        OR EXISTS (SELECT FROM sample_block) AS has_blocks,
     i.store = 'rows' AND EXISTS (SELECT FROM arrival WHERE kind < 3) AS has_arrivals_of_rows,
     EXISTS (SELECT FROM arrival WHERE NOT is_aside) AS is_undrained
 FROM installation AS i

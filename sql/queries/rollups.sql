@@ -31,6 +31,68 @@ WITH marks AS (
 )
 DELETE FROM rollup_day WHERE day < $1 AND ($2::integer IS NULL OR tenant_id = $2)
 
+-- note_dropped_slot --
+-- Marks what is rolled up of the samples in near slot $1: of the series whose metrics have its class, as
+-- at most $2 ranges of each tenant. Of a tenant without other samples of the day, the day is forgotten.
+WITH gone AS MATERIALIZED (
+    SELECT e.tenant_id, $1::integer >> 3 AS day, e.first_ms, e.last_ms, EXISTS (
+        SELECT FROM drained_extent AS o
+        WHERE o.tenant_id = e.tenant_id AND o.slot <> e.slot AND o.slot >> 3 = e.slot >> 3
+    ) AS has_others
+    FROM drained_extent AS e
+    WHERE e.slot = $1
+),
+forgotten_marks AS (
+    DELETE FROM rollup_mark AS m
+    USING gone AS g
+    WHERE m.tenant_id = g.tenant_id AND m.day = g.day AND NOT g.has_others
+),
+forgotten_days AS (
+    DELETE FROM rollup_day AS d
+    USING gone AS g
+    WHERE d.tenant_id = g.tenant_id AND d.day = g.day AND NOT g.has_others
+),
+member AS (
+    SELECT
+        s.tenant_id, s.id,
+        coalesce(m.class, t.class, 0) = ($1::integer & 7) AS is_gone,
+        row_number() OVER (PARTITION BY s.tenant_id ORDER BY s.id) AS n
+    FROM gone AS g
+    JOIN rollup_day AS d ON d.tenant_id = g.tenant_id AND d.day = g.day
+    JOIN series AS s ON s.tenant_id = g.tenant_id AND s.id <= d.rolled_through
+    LEFT JOIN retention_class AS m
+        ON m.tenant_id = s.tenant_id AND m.metric_name = s.metric_name AND m.metric_name <> ''
+    LEFT JOIN retention_class AS t ON t.tenant_id = s.tenant_id AND t.metric_name = ''
+    WHERE g.has_others
+),
+numbered AS (
+    SELECT
+        tenant_id, id,
+        n - row_number() OVER (PARTITION BY tenant_id ORDER BY id) AS island
+    FROM member
+    WHERE is_gone
+),
+island AS (
+    SELECT
+        tenant_id, min(id) AS first_series, max(id) AS last_series,
+        row_number() OVER (PARTITION BY tenant_id ORDER BY min(id)) - 1 AS n,
+        count(*) OVER (PARTITION BY tenant_id) AS n_islands
+    FROM numbered
+    GROUP BY tenant_id, island
+)
+INSERT INTO rollup_mark (tenant_id, day, first_series, last_series, first_ms, last_ms)
+SELECT g.tenant_id, g.day, min(i.first_series), max(i.last_series), g.first_ms, g.last_ms
+FROM island AS i
+JOIN gone AS g ON g.tenant_id = i.tenant_id
+GROUP BY
+    g.tenant_id, g.day, g.first_ms, g.last_ms, i.n * $2::integer / greatest(i.n_islands, $2::integer)
+
+-- due_days --
+-- How many days of tenants are to be rolled up, of those before $1, or have marks.
+SELECT
+    (SELECT count(*) FROM rollup_day WHERE rolled_through < 9223372036854775807 AND day < $1)
+    + (SELECT count(*) FROM (SELECT DISTINCT tenant_id, day FROM rollup_mark) AS m)
+
 -- open_day --
 -- The first day before $1 that is not rolled up, without those of the tenants and days $2, $3.
 SELECT d.tenant_id, d.day

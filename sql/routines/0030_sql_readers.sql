@@ -105,6 +105,48 @@ JOIN series AS s ON s.id = p.series_id
 WHERE (SELECT sees_all_tenants(current_user))
     OR s.tenant_id IN (SELECT visible_tenants(current_user));
 
+-- How many days samples are kept (0: forever): of a tenant (metric ''), and of metrics with a retention of
+-- their own.
+CREATE OR REPLACE VIEW visible_retention WITH (security_barrier) AS
+SELECT r.tenant_id, r.metric_name, r.days
+FROM (
+    SELECT t.id AS tenant_id, '' AS metric_name, coalesce(t.retention_days, s.days) AS days
+    FROM tenant AS t
+    CROSS JOIN service_retention AS s
+    UNION ALL
+    SELECT d.tenant_id, d.name, d.retention_days
+    FROM metric_definition AS d
+    WHERE d.retention_days IS NOT NULL
+) AS r
+WHERE (SELECT sees_all_tenants(current_user))
+    OR r.tenant_id IN (SELECT visible_tenants(current_user));
+
+-- The first Unix ms that is kept of a metric now; the first of the calendar when everything is. It has no
+-- rights but the caller's, and NULL for a tenant that the caller may not see.
+CREATE OR REPLACE FUNCTION kept_from_ms(of_tenant integer, of_metric text) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+    SELECT CASE WHEN r.days = 0 THEN -62135596800000
+        ELSE floor(extract(epoch FROM now()) * 1000)::bigint - r.days * 86400000::bigint END
+    FROM promcompat.visible_retention AS r
+    WHERE r.tenant_id = of_tenant AND r.metric_name IN ('', of_metric)
+    ORDER BY r.metric_name DESC
+    LIMIT 1
+$$;
+
+-- Every series with the time from which its samples are kept. Readers are not granted it: the views below
+-- read it, and say themselves which tenants the caller may see.
+CREATE OR REPLACE VIEW kept_series AS
+SELECT s.id, s.tenant_id, s.metric_name, s.labels,
+    CASE coalesce(d.retention_days, t.retention_days, r.days)
+        WHEN 0 THEN timestamptz '-infinity'
+        ELSE now() - 24 * coalesce(d.retention_days, t.retention_days, r.days) * interval '1 hour'
+    END AS kept_from
+FROM series AS s
+JOIN tenant AS t ON t.id = s.tenant_id
+CROSS JOIN service_retention AS r
+LEFT JOIN metric_definition AS d ON d.tenant_id = s.tenant_id AND d.name = s.metric_name;
+
 CREATE OR REPLACE VIEW visible_arrival WITH (security_barrier) AS
 SELECT a.id, a.tenant_id, a.kind, a.first_series, a.last_series, a.first_ms, a.last_ms, a.payload
 FROM arrival AS a
@@ -118,17 +160,9 @@ FROM sample_run AS r
 WHERE (SELECT sees_all_tenants(current_user))
     OR r.tenant_id IN (SELECT visible_tenants(current_user));
 
--- `block_day`: NULL for blocks far from now, which are in no partition of a day.
 CREATE OR REPLACE VIEW visible_block WITH (security_barrier) AS
-SELECT b.tenant_id, b.series_id, b.block_day, b.last_arrival, b.replaces, b.first_ms, b.last_ms,
-    b.payload
-FROM (
-    SELECT tenant_id, series_id, day AS block_day, last_arrival, replaces, first_ms, last_ms, payload
-    FROM sample_block
-    UNION ALL
-    SELECT tenant_id, series_id, NULL, last_arrival, replaces, first_ms, last_ms, payload
-    FROM sample_block_far
-) AS b
+SELECT b.tenant_id, b.series_id, b.slot, b.last_arrival, b.replaces, b.first_ms, b.last_ms, b.payload
+FROM sample_block AS b
 WHERE (SELECT sees_all_tenants(current_user))
     OR b.tenant_id IN (SELECT visible_tenants(current_user));
 
@@ -187,8 +221,15 @@ BEGIN
         WHERE b.tenant_id = of_tenant
             AND (of_series IS NULL OR b.series_id = ANY (of_series))
             AND b.last_ms >= from_ms AND b.first_ms <= to_ms
-            AND (b.block_day IS NULL OR b.block_day BETWEEN
-                floor(from_ms / 86400000.0) AND floor(to_ms / 86400000.0))
+            AND b.slot BETWEEN 8 * floor(from_ms / 86400000.0)::integer
+                AND 8 * floor(to_ms / 86400000.0)::integer + 7
+        UNION ALL
+        SELECT f.last_arrival, f.replaces, f.payload
+        FROM promcompat.visible_block AS f
+        WHERE f.tenant_id = of_tenant
+            AND (of_series IS NULL OR f.series_id = ANY (of_series))
+            AND f.last_ms >= from_ms AND f.first_ms <= to_ms
+            AND f.slot = -1073741824
     ),
     stored AS (
         SELECT p.last_arrival, p.replaces, d.series_id, d.unix_ms, d.value, d.nan_bits
@@ -264,9 +305,10 @@ FROM (
         )
     ORDER BY d.series_id, d.unix_ms, a.id
 ) AS u
-JOIN series AS s ON s.id = u.series_id
+JOIN kept_series AS s ON s.id = u.series_id
 LEFT JOIN row_extent AS e ON e.tenant_id = u.tenant_id
 WHERE u.nan_bits IS DISTINCT FROM 9218868437227405314
+    AND from_unix_ms(u.unix_ms) >= s.kept_from
     AND CASE WHEN u.unix_ms BETWEEN e.first_ms AND e.last_ms THEN NOT EXISTS (
         SELECT FROM sample AS p
         WHERE p.series_id = u.series_id
@@ -288,7 +330,9 @@ FROM (
         )
     GROUP BY s.tenant_id, s.metric_name
 ) AS n
-CROSS JOIN LATERAL stored_samples(n.tenant_id, n.ids, -62135596800000, 253402300799999) AS d
+CROSS JOIN LATERAL stored_samples(
+    n.tenant_id, n.ids, kept_from_ms(n.tenant_id, n.metric_name), 253402300799999
+) AS d
 JOIN series AS s ON s.id = d.series_id
 WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314;
 
@@ -304,7 +348,7 @@ FROM (
         s.labels,
         s.labels ->> 'source' AS source
     FROM sample AS p
-    JOIN series AS s ON s.id = p.series_id
+    JOIN kept_series AS s ON s.id = p.series_id AND p.ts >= s.kept_from
     WHERE NOT is_stale_marker(p.value)
         AND NOT (SELECT u.is_blocks FROM store_in_use AS u)
         AND s.tenant_id NOT IN (SELECT t.tenant_id FROM folded_tenant AS t)
@@ -339,7 +383,9 @@ BEGIN
         f.labels ->> 'source'
     FROM (SELECT f.tenant_id, array_agg(f.id ORDER BY f.id) AS ids FROM found AS f GROUP BY 1) AS n
     CROSS JOIN LATERAL promcompat.stored_samples(
-        n.tenant_id, n.ids, promcompat.bounding_unix_ms($2), promcompat.bounding_unix_ms($3) - 1
+        n.tenant_id, n.ids,
+        greatest(promcompat.bounding_unix_ms($2), promcompat.kept_from_ms(n.tenant_id, $1)),
+        promcompat.bounding_unix_ms($3) - 1
     ) AS d
     JOIN found AS f ON f.id = d.series_id
     WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314;

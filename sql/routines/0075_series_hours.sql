@@ -75,8 +75,17 @@ AS $$
     ) AS h
 $$;
 
--- One row for each series and hour, [bucket, bucket + 1 hour), that has samples.
+-- One row for each series and hour, [bucket, bucket + 1 hour), that has samples. The hour in which a
+-- retention ends shows what is kept of it, so it is computed from samples.
 CREATE OR REPLACE VIEW metrics_hourly_by_series WITH (security_barrier) AS
+WITH metric AS MATERIALIZED (
+    SELECT s.tenant_id, s.metric_name, array_agg(s.id ORDER BY s.id) AS ids,
+        kept_from_ms(s.tenant_id, s.metric_name) AS from_ms
+    FROM series AS s
+    WHERE (SELECT sees_all_tenants(current_user))
+        OR s.tenant_id IN (SELECT visible_tenants(current_user))
+    GROUP BY s.tenant_id, s.metric_name
+)
 SELECT h.bucket, h.tenant_id, s.metric_name AS name, s.labels, h.count,
     mean_of(h.sum, h.count) AS avg, h.min, h.max, h.sum, h.first, h.last, h.increase, h.series_id
 FROM (
@@ -85,19 +94,26 @@ FROM (
     FROM sample_hour AS r
     JOIN rolled_day AS d ON d.tenant_id = r.tenant_id
         AND d.day = floor(extract(epoch FROM r.bucket) / 86400)::integer
-    WHERE (SELECT sees_all_tenants(current_user))
-        OR r.tenant_id IN (SELECT visible_tenants(current_user))
+    JOIN series AS s ON s.id = r.series_id
+    JOIN metric AS n ON n.tenant_id = s.tenant_id AND n.metric_name = s.metric_name
+    WHERE r.bucket >= from_unix_ms(n.from_ms)
+        AND (
+            (SELECT sees_all_tenants(current_user))
+            OR r.tenant_id IN (SELECT visible_tenants(current_user))
+        )
     UNION ALL
     SELECT l.bucket, n.tenant_id, l.series_id, l.count, l.min, l.max, l.sum, l.first, l.last,
         l.increase
-    FROM (
-        SELECT s.tenant_id, s.metric_name, array_agg(s.id ORDER BY s.id) AS ids
-        FROM series AS s
-        WHERE (SELECT sees_all_tenants(current_user))
-            OR s.tenant_id IN (SELECT visible_tenants(current_user))
-        GROUP BY s.tenant_id, s.metric_name
-    ) AS n
-    JOIN unrolled_time AS u ON u.tenant_id = n.tenant_id
+    FROM metric AS n
+    CROSS JOIN LATERAL (
+        SELECT greatest(u.from_ms, n.from_ms) AS from_ms, u.to_ms
+        FROM unrolled_time AS u
+        WHERE u.tenant_id = n.tenant_id AND u.to_ms >= n.from_ms
+        UNION ALL
+        SELECT n.from_ms, ceil(n.from_ms / 3600000.0)::bigint * 3600000 - 1
+        FROM rolled_day AS d
+        WHERE d.tenant_id = n.tenant_id AND d.day = floor(n.from_ms / 86400000.0)::integer
+    ) AS u
     CROSS JOIN LATERAL stored_hours(n.tenant_id, n.ids, u.from_ms, u.to_ms) AS l
 ) AS h
 JOIN series AS s ON s.id = h.series_id;

@@ -50,7 +50,7 @@ AS $$
     FROM unnest(ARRAY[
         'tenants', 'series', 'metrics', 'metrics_hourly', 'metrics_hourly_by_series', 'definitions',
         'corrections', 'visible_row', 'visible_arrival', 'visible_run', 'visible_block',
-        'visible_deletion'
+        'visible_deletion', 'visible_retention'
     ]) AS v
     -- ensure_metrics_hourly makes the hours later than the first migration, and grants them itself.
     WHERE to_regclass('promcompat.' || v) IS NOT NULL

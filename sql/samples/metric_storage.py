@@ -1,22 +1,21 @@
 """Puts together what a process needs to store samples and to find their series."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Self, assert_never
+from typing import Final, Self, assert_never
 
 from promcompat.core.corrections import CorrectionRepository
-from promcompat.core.ports import MaintenanceRepository, MaintenanceSteps
+from promcompat.core.ports import MaintenanceRepository
 from sql.caching.series_cache import LabelsCache, SeriesCache
-from sql.database.connection_pool import Connection, acquired
+from sql.database.connection_pool import acquired
 from sql.database.database import Database, DatabaseOptions
 from sql.database.storage_stats import StorageStats
 from sql.definitions.sample_lookup import SampleLookup
 from sql.definitions.threshold_watch import ThresholdWatch
 from sql.pushdown.read_planner import PLAIN_PROBE_US, TIMESCALEDB_PROBE_US, ReadPlanner
+from sql.query_loader import load_queries
 from sql.samples.corrections.repository import PostgresCorrections
 from sql.samples.corrections.steps import CorrectionSources
-from sql.samples.draining.block_retention import BlockRetention
 from sql.samples.draining.drains import Drains
 from sql.samples.head.head import Head
 from sql.samples.reading.block_reader import BlockReader
@@ -27,14 +26,12 @@ from sql.samples.reading.row_reader import RowReader
 from sql.samples.storage_options import StorageOptions, StoreKind
 from sql.samples.store_choice import choose_store
 from sql.samples.stores.arrival_store import ArrivalStore, SampleSources
-from sql.samples.stores.block_maintenance import BlockMaintenanceSteps
-from sql.samples.stores.maintenance_repository import (
-    RowMaintenanceSteps,
-    SnapshotUnusedSeries,
-    StoreMaintenance,
-    UnusedSeries,
-)
+from sql.samples.stores.block_steps import block_steps
+from sql.samples.stores.maintenance_repository import StepMaker, StoreMaintenance
 from sql.samples.stores.rollup_work import Rollups
+from sql.samples.stores.row_steps import row_steps
+from sql.samples.stores.store_steps import SnapshotUnusedSeries
+from sql.samples.tables.retention_classes import FOREVER
 from sql.samples.tables.sample_table import SAMPLE_TABLE, SamplePartitions, is_partitioned
 from sql.samples.writing.backlog import Backlog
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
@@ -43,6 +40,8 @@ from sql.series.catalogue import PostgresCatalogue
 from sql.series.metadata import MetadataWriter
 from sql.series.reader import SeriesReader
 from sql.series.resolver import SeriesResolver
+
+_RETENTION: Final = load_queries("retention")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +81,10 @@ class MetricStorage:
                 database.guard.expect_store(kind)
                 await database.guard.refresh(connection)
                 await database.guard.tell(connection)
+                if chosen.retention_days is not None:
+                    await connection.execute(
+                        _RETENTION["set_service_retention"], chosen.retention_days
+                    )
                 creates_partitions = await is_partitioned(connection)
         except BaseException:
             await database.close()
@@ -114,7 +117,13 @@ class _Shared:
     @classmethod
     def of(cls, database: Database, options: StorageOptions, drained: DrainedReader) -> Self:
         stats = StorageStats()
-        sources = SampleSources.of(database, drained, options.max_head_bytes)
+        sources = SampleSources.of(
+            database,
+            drained,
+            options.max_head_bytes,
+            options.retention_days or FOREVER,
+            options.now_ms,
+        )
         watch = ThresholdWatch(
             database.write_pool, sources.lookup, options.now_ms, options.alert_max_sample_age_ms
         )
@@ -125,7 +134,7 @@ class _Shared:
     def storage(
         self,
         drains: Drains,
-        make_steps: Callable[[Connection, UnusedSeries], MaintenanceSteps],
+        make_steps: StepMaker,
         rollups: Rollups | None = None,
     ) -> MetricStorage:
         """The storage whose arrivals are drained by `drains`."""
@@ -142,7 +151,7 @@ class _Shared:
                 database, sources.lookup, catalogue.matching_ids, reader.labels_of
             ),
             sample_lookup=sources.lookup,
-            maintenance=StoreMaintenance(database, lambda found: make_steps(found, unused)),
+            maintenance=StoreMaintenance(database.write_pool, unused, make_steps),
             corrections=PostgresCorrections(
                 self._correction_sources(), catalogue.matching_ids, drains
             ),
@@ -182,15 +191,15 @@ def _row_storage(
     )
     drains = Drains.into_rows(database.write_pool, options.drains, options.now_ms, partitions)
     shared = _Shared.of(database, options, RowReader(planner))
-    return shared.storage(drains, partial(RowMaintenanceSteps, drain=drains.drainer.drain_all))
+    return shared.storage(drains, partial(row_steps, database.write_pool, drains))
 
 
 def _block_storage(database: Database, options: StorageOptions) -> MetricStorage:
     drains = Drains.into_blocks(database.write_pool, options.drains, options.now_ms)
     rollups = Rollups(database.write_pool, drains.drainer, drains.stats, options.now_ms)
-    retention = BlockRetention(database.write_pool, drains.drainer)
     shared = _Shared.of(database, options, BlockReader(drains.stats))
-    return shared.storage(drains, partial(BlockMaintenanceSteps, retention=retention), rollups)
+    steps = partial(block_steps, database.write_pool, drains, rollups)
+    return shared.storage(drains, steps, rollups)
 
 
 def _series_access(

@@ -40,6 +40,7 @@ class StorageOptions:
     `max_head_bytes` the head of a process, `backlog` what is not drained yet, and `drains` says
     when it is drained. `now_ms` is the clock that decides which days are near now. A sample older
     than `alert_max_sample_age_ms` when it is written raises no threshold alert (0: no limit).
+    Samples are kept for `retention_days` (0: forever; None: forever, and SQL readers are not told).
     """
 
     store: StoreKind | None = None
@@ -55,3 +56,4 @@ class StorageOptions:
     drains: DrainOptions = field(default_factory=DrainOptions)
     now_ms: Callable[[], int] = wall_clock_ms
     alert_max_sample_age_ms: int = 0
+    retention_days: int | None = None

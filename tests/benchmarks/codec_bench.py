@@ -20,6 +20,7 @@ import numpy as np
 
 from sql.samples.codec.pages import Page, decode_joined, encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.tables.slots import slot_of
 from tests.components import require_component
 from tests.servers import DatabaseServer, fast_folder, run_server
 
@@ -29,7 +30,7 @@ T0 = 1_700_000_000_000
 RESULT = TypeVar("RESULT")
 COLUMNS = [
     "series_id", "first_ms", "last_ms", "first_arrival", "last_arrival", "deleted_through",
-    "tenant_id", "day", "n_samples", "level", "replaces", "payload",
+    "tenant_id", "slot", "n_samples", "level", "replaces", "payload",
 ]  # fmt: skip
 
 
@@ -98,11 +99,11 @@ async def measure_table(url: str, pages: list[Page], samples: SeriesSamples) -> 
     try:
         days = sorted({page.first_ms // DAY_MS for page in pages})
         for day in days:
-            await connection.execute("SELECT create_block_partition($1)", day)
+            await connection.execute("SELECT create_block_partition($1)", slot_of(day))
         records = [
             (
                 page.first_series, page.first_ms, page.last_ms, 1, 1, 0,
-                1, page.first_ms // DAY_MS, page.n_samples, 1, False, page.payload,
+                1, slot_of(page.first_ms // DAY_MS), page.n_samples, 1, False, page.payload,
             )
             for page in pages
         ]  # fmt: skip

@@ -45,9 +45,7 @@ _TABLES: Final = """
         coalesce(sum(pg_indexes_size(oid)), 0)::bigint
     FROM part
 """
-_OF_SAMPLES: Final = [
-    f"promcompat.{name}" for name in ("sample_run", "sample_block", "sample_block_far")
-]
+_OF_SAMPLES: Final = [f"promcompat.{name}" for name in ("sample_run", "sample_block")]
 """Arrivals, which are drained, do not count, nor do the logs of the others."""
 _QUIET_SECONDS: Final = 15.0
 """A service looks every five seconds whether there is something to merge."""

@@ -85,7 +85,6 @@ SELECT
     (SELECT sum(n_samples) FROM (
         SELECT n_samples FROM sample_run
         UNION ALL SELECT n_samples FROM sample_block
-        UNION ALL SELECT n_samples FROM sample_block_far
     ) AS p) AS samples,
     pg_total_relation_size('sample_rollup') AS rollups,
     pg_total_relation_size('sample_hour') AS hours

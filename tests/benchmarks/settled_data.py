@@ -17,8 +17,7 @@ _COUNTS: Final = """
 SELECT
     (SELECT count(*) FROM arrival) AS arrivals,
     (SELECT coalesce(sum(n_samples), 0) FROM sample_run) AS in_runs,
-    (SELECT coalesce(sum(n_samples), 0) FROM sample_block)
-    + (SELECT coalesce(sum(n_samples), 0) FROM sample_block_far) AS in_blocks
+    (SELECT coalesce(sum(n_samples), 0) FROM sample_block) AS in_blocks
 """
 
 

@@ -30,7 +30,7 @@ WHERE c.relnamespace = 'promcompat'::regnamespace AND c.relkind IN ('r', 'p')
     AND NOT c.relispartition
     AND c.relname = ANY (
         '{arrival, arrival_order, drain_order, drain_state, drained_extent, sample_change,
-        sample_run, sample_block, sample_block_far, sample_deletion, block_day, sample, series,
+        sample_run, sample_block, sample_deletion, block_slot, sample, series,
         series_removal, installation, tenant}'::text[]
     )
 ORDER BY c.relname

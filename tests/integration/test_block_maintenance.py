@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from promcompat.core.definitions import MetricDefinition
+from promcompat.core.maintenance import StepNotes
 from promcompat.core.model import Labels
 from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
-from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
+from sql.samples.stores.maintenance_repository import StoreSteps
+from sql.samples.stores.store_steps import OrphanStep
 from tests.factories import block_rows, make_batch, make_labels, make_matcher, select_name
 from tests.repositories import connected, opened_storage
 
@@ -41,7 +42,7 @@ async def drain(storage: MetricStorage) -> None:
 
 
 async def maintain(storage: MetricStorage, retention_days: int = 0) -> MaintenanceReport:
-    service = MaintenanceService(storage.maintenance, storage.store, retention_days, lambda: NOW_MS)
+    service = MaintenanceService(storage.maintenance, retention_days, lambda: NOW_MS)
     report = await service.run_once()
     assert report.failures == []
     return report
@@ -71,6 +72,7 @@ async def test_whole_days_are_dropped_after_the_retention(
         await drain(storage)
     await write(storage, JOBS, times=[7, *times])
     await maintain(storage, retention_days=2)
+    # The storage clips nothing: readers see what is on disk.
     first_ms = (NOW_MS - 2 * DAY_MS) // DAY_MS * DAY_MS
     kept = [at for at in times if at >= first_ms]
     assert await times_of(storage) == {"load": kept, "jobs": kept}
@@ -85,23 +87,6 @@ async def test_without_a_retention_samples_of_any_age_stay(storage: MetricStorag
     await drain(storage)
     assert (await maintain(storage)).n_chunks_dropped == 0
     assert await times_of(storage) == {"load": [7, NOW_MS]}
-
-
-async def test_metrics_kept_shorter_lose_their_samples(storage: MetricStorage) -> None:
-    definitions = PostgresDefinitionRepository(storage.database)
-    for name, days in (("load", 1), ("jobs", 40)):
-        definition = replace(MetricDefinition(name=name), retention_days=days)
-        await definitions.save("red", definition, 0)
-    times = every_eight_hours(3)
-    await write(storage, LOAD, JOBS, times=times[:5])
-    await drain(storage)
-    await write(storage, LOAD, JOBS, times=times[5:])
-    report = await maintain(storage, retention_days=30)
-    assert [(metric.name, count) for metric, count in report.deleted] == [("load", 6)]
-    assert [metric.name for metric in report.ignored] == ["jobs"]
-    assert await times_of(storage) == {"load": times[6:], "jobs": times}
-    await drain(storage)
-    assert await times_of(storage) == {"load": times[6:], "jobs": times}
 
 
 @pytest.mark.parametrize("is_drained", [False, True])
@@ -120,6 +105,36 @@ async def test_series_go_with_their_last_sample(
     assert await times_of(storage) == {"load": [NOW_MS], "jobs": [NOW_MS]}
 
 
+async def test_series_go_after_a_deletion_was_worked_off(storage: MetricStorage) -> None:
+    service = MaintenanceService(storage.maintenance, 0, lambda: NOW_MS)
+    await write(storage, LOAD, JOBS, times=[NOW_MS - DAY_MS])
+    await drain(storage)
+    assert (await service.run_once()).n_series_removed == 0
+    await storage.store.delete("red", select_name("load", *EVER))
+    assert (await service.plan()).amount_of("orphans") == 0
+    await drain(storage)
+    assert (await service.plan()).amount_of("orphans") == 1
+    assert (await service.run_once()).n_series_removed == 1
+    assert (await service.run_once()).n_series_removed == 0
+    assert await storage.catalogue.series("red", [], *EVER, 0) == [JOBS]
+
+
+async def test_a_search_for_orphans_goes_on_where_the_last_one_stopped(
+    storage: MetricStorage,
+) -> None:
+    series = [make_labels("load", host=str(number)) for number in range(5)]
+    await write(storage, *series, times=[NOW_MS])
+    await storage.store.delete("red", select_name("load", *EVER))
+    await drain(storage)
+    n_removed = []
+    for _ in range(5):
+        async with storage.maintenance.lock() as steps:
+            assert isinstance(steps, StoreSteps)
+            step = OrphanStep(steps.removal, is_forced=False, series_at_once=2, max_pages=1)
+            n_removed.append(await step.run(StepNotes("orphans")))
+    assert n_removed == [2, 2, 1, 0, 0]
+
+
 async def test_a_series_that_gets_a_sample_before_it_is_removed_stays(
     storage: MetricStorage,
 ) -> None:
@@ -127,13 +142,13 @@ async def test_a_series_that_gets_a_sample_before_it_is_removed_stays(
     for name in ("load", "jobs"):
         await storage.store.delete("red", select_name(name, *EVER))
     async with storage.maintenance.lock() as steps:
-        assert steps is not None
-        page = await steps.orphan_series(0)
+        assert isinstance(steps, StoreSteps)
+        page = await steps.removal.find(0)
         assert page is not None
         assert len(page.ids) == 2
         await write(storage, JOBS, times=[NOW_MS])
-        assert await steps.remove_series(page.ids) == 1
-        assert await steps.orphan_series(page.last_id) is None
+        assert await steps.removal.remove(page.ids) == 1
+        assert await steps.removal.find(page.last_id) is None
     assert await times_of(storage) == {"jobs": [NOW_MS]}
 
 

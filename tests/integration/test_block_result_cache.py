@@ -28,8 +28,8 @@ pytestmark = pytest.mark.integration
 
 Action = tuple[object, ...]
 TABLES = (
-    "series, series_generation, arrival, sample_run, sample_block, sample_block_far,"
-    " sample_deletion, sample_change, drained_extent, block_day"
+    "series, series_generation, arrival, sample_run, sample_block, sample_deletion, sample_change,"
+    " drained_extent, block_slot"
 )
 REFRESH: Action = ("check", "m_total", 30, 30)
 LOOKBACK_STEPS = 5

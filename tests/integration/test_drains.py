@@ -16,7 +16,7 @@ from sql.samples.codec.pages import encode_pages
 from sql.samples.draining import block_drain
 from sql.samples.draining.arrivals_aside import RetryResult
 from sql.samples.draining.drainer import DrainOptions
-from sql.samples.tables.block_table import FAR_DAY
+from sql.samples.tables.slots import FAR_SLOT, slot_of
 from tests.community import community_connection
 from tests.repositories import connected, discard
 from tests.stored_blocks import (
@@ -331,9 +331,9 @@ class TestPoison:
         await blocks.drainer.drain_all()
         await blocks.fetchval(
             "WITH broken AS (UPDATE sample_run SET payload = '\\x00' "
-            "WHERE tenant_id = $1 AND day = $2 RETURNING 1) SELECT count(*) FROM broken",
+            "WHERE tenant_id = $1 AND slot = $2 RETURNING 1) SELECT count(*) FROM broken",
             TENANT,
-            TODAY,
+            slot_of(TODAY),
         )
         blocks.clock.now_ms += 2 * DAY_MS
         await blocks.compact_all()
@@ -354,9 +354,9 @@ class TestPartitions:
         await blocks.append(TENANT, long_ago)
         await blocks.drainer.drain_all()
         await blocks.compact_all()
-        assert await n_rows(blocks, "block_day") == 1
+        assert await n_rows(blocks, "block_slot") == 1
         assert await n_rows(blocks, "sample_run") < 10
-        assert await n_rows(blocks, "sample_run", f"day = {FAR_DAY}") > 0
+        assert await n_rows(blocks, "sample_run", f"slot = {FAR_SLOT}") > 0
         assert await blocks.read(TENANT, [1, 2]) == long_ago
 
     async def test_a_partition_is_made_for_a_day_and_dropped_with_it(
@@ -371,9 +371,9 @@ class TestPartitions:
         await blocks.compact_all()
         assert await n_rows(blocks, "sample_block") == 4
         assert await n_rows(blocks, "sample_run") == 0
-        assert await blocks.retention.drop_before(TODAY) == 1
+        assert await blocks.drop_before(TODAY) == 1
         assert await n_rows(blocks, "sample_block") == 2
-        assert await n_rows(blocks, "block_day") == 1
+        assert await n_rows(blocks, "block_slot") == 1
         assert await blocks.read(TENANT, [1, 2]) == today
 
     async def test_readers_are_not_locked_out_while_one_is_made(
@@ -540,6 +540,16 @@ class _OneConnection:
         raise AssertionError("the only connection was dropped")
 
 
+SERIES_OF_METRICS = """
+WITH owner AS (
+    INSERT INTO tenant (id, name) OVERRIDING SYSTEM VALUE VALUES ($1, 'red') RETURNING id
+)
+INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint) OVERRIDING SYSTEM VALUE
+SELECT n, owner.id, CASE n WHEN 3 THEN 'long' ELSE 'm' END, '{}', decode(md5(n::text), 'hex')
+FROM owner, generate_series(1, 3) AS n
+"""
+
+
 async def test_on_the_community_edition(community_url: str) -> None:
     await migrate(community_url, discard)
     async with community_connection(community_url) as connection:
@@ -557,5 +567,12 @@ async def test_on_the_community_edition(community_url: str) -> None:
         await blocks.compact_all()
         assert await n_rows(blocks, "sample_deletion") == 0
         assert await blocks.read(TENANT, [1, 2, 3]) == model.read(TENANT, [1, 2, 3])
-        assert await blocks.retention.drop_before(TODAY + 1) == 1
+        await connection.execute(SERIES_OF_METRICS, TENANT)
+        await blocks.keep(TENANT, "long", 3)
+        await blocks.move_one()
+        assert await blocks.read(TENANT, [1, 2, 3]) == model.read(TENANT, [1, 2, 3])
+        await blocks.retention.drop(slot_of(TODAY))
+        left = {key for key in model.read(TENANT, [1, 2, 3]) if key[0] == 3 or key[1] < DAY_MS}
+        assert set(await blocks.read(TENANT, [1, 2, 3])) == left
+        assert await blocks.drop_before(TODAY + 1) == 1
         assert await blocks.read(TENANT, [1, 2, 3]) == {}

@@ -7,6 +7,7 @@ import pytest
 
 from sql.samples.codec.pages import encode_pages
 from sql.samples.storage_options import StoreKind
+from sql.samples.tables.slots import slot_of
 from tests.factories import make_batch, make_labels
 from tests.repositories import connected, opened_storage
 from tests.sample_columns import samples_of
@@ -74,11 +75,18 @@ PAGE_READERS = (
 )
 
 
+# Whether a tenant's retention is known: of the reader's, and of the other one.
+KEPT = """
+SELECT array_agg(promcompat.kept_from_ms(m.tenant_id + t, 'm') IS NOT NULL ORDER BY t)
+FROM promcompat.series AS m, generate_series(0, 1) AS t
+"""
+
+
 async def store_pages(database_url: str) -> set[int]:
     """Store pages of both tenants in every table; return the ids of the reader's series."""
     async with connected(database_url) as owner:
         series = await owner.fetch("SELECT id, tenant_id, metric_name FROM series")
-        await owner.execute("SELECT create_block_partition($1)", T0 // DAY_MS)
+        await owner.execute("SELECT create_block_partition($1)", slot_of(T0 // DAY_MS))
         for number, (series_id, tenant_id, _) in enumerate(series, 1):
             [page] = encode_pages(samples_of([(series_id, [(T0 + 5, 0)])]), 10, 1000)
             for statement in INSERT_PAGES:
@@ -91,25 +99,25 @@ async def store_pages(database_url: str) -> set[int]:
 
 DAY_MS = 86_400_000
 INSERT_PAGES = [
-    statement.replace("BOUNDS", f"{T0}, {T0 + 10}").replace("DAY", str(T0 // DAY_MS))
+    statement.replace("BOUNDS", f"{T0}, {T0 + 10}").replace("SLOT", str(slot_of(T0 // DAY_MS)))
     for statement in (
         "INSERT INTO arrival"
         " VALUES (NUMBER, TENANT, 1, 1, SERIES, SERIES, BOUNDS, false, now(), $1)",
-        "INSERT INTO sample_run (tenant_id, day, level, replaces, first_arrival, last_arrival,"
+        "INSERT INTO sample_run (tenant_id, slot, level, replaces, first_arrival, last_arrival,"
         " deleted_through, n_samples, n_series, first_series, last_series, first_ms, last_ms,"
         " payload)"
-        " VALUES (TENANT, DAY, 0, false, NUMBER, NUMBER, 0, 1, 1, SERIES, SERIES, BOUNDS, $1)",
+        " VALUES (TENANT, SLOT, 0, false, NUMBER, NUMBER, 0, 1, 1, SERIES, SERIES, BOUNDS, $1)",
         "INSERT INTO sample_block (series_id, first_ms, last_ms, first_arrival, last_arrival,"
-        " deleted_through, tenant_id, day, n_samples, level, replaces, payload)"
-        " VALUES (SERIES, BOUNDS, NUMBER, NUMBER, 0, TENANT, DAY, 1, 0, false, $1)",
-        "INSERT INTO sample_block_far (series_id, first_ms, last_ms, first_arrival, last_arrival,"
-        " deleted_through, tenant_id, day, n_samples, level, replaces, payload)"
-        " VALUES (SERIES, BOUNDS, NUMBER, NUMBER, 0, TENANT, DAY, 1, 0, false, $1)",
+        " deleted_through, tenant_id, slot, n_samples, level, replaces, payload)"
+        " VALUES (SERIES, BOUNDS, NUMBER, NUMBER, 0, TENANT, SLOT, 1, 0, false, $1)",
+        "INSERT INTO sample_block (series_id, first_ms, last_ms, first_arrival, last_arrival,"
+        " deleted_through, tenant_id, slot, n_samples, level, replaces, payload)"
+        " VALUES (SERIES, BOUNDS, NUMBER, NUMBER, 0, TENANT, -1073741824, 1, 0, false, $1)",
         "INSERT INTO sample_deletion"
         " SELECT NUMBER, TENANT, ARRAY[SERIES::bigint], NUMBER + 1000, NUMBER + 1000"
         " WHERE $1::bytea IS NOT NULL",
-        "INSERT INTO drained_extent (tenant_id, day, first_ms, last_ms)"
-        " SELECT TENANT, DAY, BOUNDS WHERE $1::bytea IS NOT NULL",
+        "INSERT INTO drained_extent (tenant_id, slot, first_ms, last_ms)"
+        " SELECT TENANT, SLOT, BOUNDS WHERE $1::bytea IS NOT NULL",
     )
 ]
 
@@ -127,6 +135,7 @@ async def test_pages_of_other_tenants_are_seen_by_no_way(
             assert seen - {1001, 1002} <= pages, statement
         assert await reader.fetch(PAGE_READERS[1])
         assert len(await reader.fetch(PAGE_READERS[4])) == 1
+        assert await reader.fetchval(KEPT) == [True, False]
         if path == "promcompat":
             await reader.execute(SHADOWS + FUNCTIONS)
             assert len(await reader.fetch("SELECT * FROM samples('mine', '-infinity', now())")) == 2

@@ -15,8 +15,8 @@ pytestmark = pytest.mark.integration
 
 ALWAYS = ["heartbeat", "free memory", "maintenance", "metric views", "exemplars"]
 ALWAYS += ["storage metrics", "remediation metrics"]
-DRAINS = ["head", "drain", "corrections", "set aside"]
-BLOCKS = ["compaction", "rollups"]
+DRAINS = ["head", "drain", "corrections"]
+BLOCKS = ["compaction"]
 ALERTING = ["thresholds", "rules", "removed rules", "breaches", "levels"]
 ALERTING += ["remediations", "alert metrics"]
 

@@ -34,19 +34,59 @@ async def stored_samples(url: str) -> list[tuple[str, int]]:
     return [(name, count) for name, count in rows]
 
 
-@pytest.mark.parametrize("store", [pytest.param("rows", marks=pytest.mark.rows), "blocks"])
+@pytest.mark.rows
 def test_maintain_applies_retention_and_computes_hours(
-    timescaledb_server: DatabaseServer, capsys: pytest.CaptureFixture[str], store: str
+    timescaledb_server: DatabaseServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = timescaledb_server.create_database()
     asyncio.run(prepare(url))
-    # The store `blocks` keeps days that are far from now together, not in partitions.
-    for deleted, dropped in (1, 2 if store == "rows" else 0), (0, 0):
-        assert main(["maintain", "--database-url", url]) == 0
+    command = ["maintain", "--database-url", url, "--retention-days", "30"]
+    assert main([*command, "--dry-run"]) == 0
+    assert capsys.readouterr().out.startswith("drain: 3 samples are due\n")
+    for deleted, dropped in (1, 2), (0, 0):
+        assert main(command) == 0
         expected = rf"{deleted} samples deleted, {dropped} chunks dropped, \d+ hours computed, "
         expected += r"0 series removed\.\n"
-        assert re.fullmatch(expected, capsys.readouterr().out)
+        assert re.search(rf"^{expected}$", capsys.readouterr().out, re.MULTILINE)
         assert asyncio.run(stored_samples(url)) == [("m", 1)]
+    timescaledb_server.drop_database(url)
+
+
+def test_maintain_says_what_each_step_would_do_and_does(
+    timescaledb_server: DatabaseServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = timescaledb_server.create_database()
+    asyncio.run(prepare(url))
+    command = ["maintain", "--once", "--database-url", url, "--retention-days", "30"]
+    assert main([*command, "--dry-run"]) == 0
+    plan = capsys.readouterr().out
+    assert "drain: 3 samples are due\n" in plan
+    assert "retention classes: 1 metrics are due\n" in plan
+    for n_drained, n_far in (3, 1), (0, 0):
+        assert main(command) == 0
+        done = capsys.readouterr().out
+        for step in (f"drain: {n_drained} samples", f"retain far days: {n_far} pages"):
+            assert re.search(rf"^{step} in \d+\.\d s$", done, re.MULTILINE), done
+        assert "retain: 0 partitions" in done
+        assert done.endswith("0 hours computed, 0 series removed.\n")
+        assert asyncio.run(stored_samples(url)) == [("m", 1)]
+    timescaledb_server.drop_database(url)
+
+
+def test_the_retention_of_a_tenant_is_set_and_listed(
+    timescaledb_server: DatabaseServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = timescaledb_server.create_database()
+    asyncio.run(prepare(url))
+    for days, text in (("90", "90 days"), ("0", "forever"), ("default", "as the service keeps")):
+        assert main(["tenant", "--database-url", url, "set-retention", "default", days]) == 0
+        assert f"default: kept {text}" in capsys.readouterr().out
+        assert main(["tenant", "--database-url", url, "list"]) == 0
+        own = "" if days == "default" else f", kept {text}"
+        assert capsys.readouterr().out == f"default: read by no role{own}\n"
+    for wrong in (["nobody", "3"], ["default", "-1"], ["default", "1000000"]):
+        assert main(["tenant", "--database-url", url, "set-retention", *wrong]) == 1
+        assert capsys.readouterr().err.startswith("promcompat: ")
     timescaledb_server.drop_database(url)
 
 

@@ -436,7 +436,7 @@ async def test_maintenance_deletes_what_a_definition_does_not_retain(
     await native.ingest(*(sample(name, 1, -n * day) for name in ("m", "n") for n in range(5)))
     await native.send("PUT", "/definitions/m", status=201, body={"retention_days": 2})
     repository = native.storage.maintenance
-    service = MaintenanceService(repository, native.storage.store, 0, now_ms=lambda: START * 1000)
+    service = MaintenanceService(repository, 0, now_ms=lambda: START * 1000)
     async with repository.lock() as steps:
         assert steps is not None
         assert (await service.run_once()).is_skipped

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from promcompat.core.errors import PromcompatError
 from promcompat.core.explanations import ExplanationDepth
 from promcompat.core.model import EvalRange
+from promcompat.metrics.maintenance_service import MaintenanceService
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
@@ -264,9 +265,10 @@ async def test_days_that_retention_dropped_are_no_longer_rolled_up(plain_databas
     options = {"store": StoreKind.BLOCKS, "now_ms": lambda: NOW_MS}
     async with opened_storage(plain_database_url, **options, pushdown=PushdownMode.AUTO) as rolled:
         await rolled_storage(rolled, "default")
-        async with rolled.maintenance.lock() as steps:
-            assert steps is not None
-            await steps.drop_days_before(MIDNIGHT)
+        three_days = MaintenanceService(rolled.maintenance, 3, lambda: NOW_MS)
+        report = await three_days.run_once()
+        assert report.n_chunks_dropped == 2
+        assert report.failures == []
         left = await answer(rolled, "default", "sum(count_over_time(x[1d]))", GRID)
         async with opened_storage(plain_database_url, **options) as raw:
             assert await answer(raw, "default", "sum(count_over_time(x[1d]))", GRID) == left

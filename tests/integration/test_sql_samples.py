@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sql.query_loader import load_queries
 from sql.samples.codec.pages import encode_pages
 from sql.samples.columns.fold import Deletion, Piece, fold
+from sql.samples.tables.slots import FAR_SLOT, slot_of
 from tests.repositories import connected
 from tests.sample_columns import STALE_BITS, T0, samples_of
 from tests.servers import DatabaseServer
@@ -22,11 +23,10 @@ pytestmark = pytest.mark.integration
 
 TENANT, OTHER = 1, 2
 IDS = (11, 12, 13)
-FAR_DAY = -(2**31)
 DAY_MS = 86_400_000
 INSERT_BLOCK = (
     "INSERT INTO sample_block (series_id, first_ms, last_ms, first_arrival, last_arrival,"
-    " deleted_through, tenant_id, day, n_samples, level, replaces, payload)"
+    " deleted_through, tenant_id, slot, n_samples, level, replaces, payload)"
     " VALUES ($1, $2, $3, $4, $4, 0, $5, $6, $7, 0, $8, $9)"
 )
 PLACES = ("row", "far block", "block", "run", "arrival")
@@ -68,7 +68,7 @@ async def _prepare(connection: asyncpg.Connection) -> None:
         [(11, TENANT, "m"), (12, TENANT, "m"), (13, TENANT, "other"), (21, OTHER, "m")],
     )
     for day in (T0 // DAY_MS, T0 // DAY_MS - 1, T0 // DAY_MS + 1):
-        await connection.execute("SELECT create_block_partition($1)", day)
+        await connection.execute("SELECT create_block_partition($1)", slot_of(day))
     if await connection.fetchval("SELECT relkind = 'p' FROM pg_class WHERE relname = 'sample'"):
         await connection.execute("SELECT create_sample_partitions(ARRAY[$1::bigint])", T0 // DAY_MS)
 
@@ -120,23 +120,23 @@ async def _store(
             )  # fmt: skip
         elif place == "run":
             await connection.execute(
-                "INSERT INTO sample_run (tenant_id, day, level, replaces, first_arrival,"
+                "INSERT INTO sample_run (tenant_id, slot, level, replaces, first_arrival,"
                 " last_arrival, deleted_through, n_samples, n_series, first_series, last_series,"
                 " first_ms, last_ms, payload)"
                 " VALUES ($1, $2, 0, $3, $4, $4, 0, $5, 1, $6, $7, $8, $9, $10)",
-                tenant, FAR_DAY, write.replaces, number, page.n_samples, *bounds, page.payload,
+                tenant, FAR_SLOT, write.replaces, number, page.n_samples, *bounds, page.payload,
             )  # fmt: skip
         else:
             await connection.execute(
-                INSERT_BLOCK if place == "block" else INSERT_BLOCK.replace("_block", "_block_far"),
-                page.first_series, page.first_ms, page.last_ms, number, tenant,
-                page.first_ms // DAY_MS, page.n_samples, write.replaces, page.payload,
+                INSERT_BLOCK, page.first_series, page.first_ms, page.last_ms, number, tenant,
+                slot_of(page.first_ms // DAY_MS) if place == "block" else FAR_SLOT,
+                page.n_samples, write.replaces, page.payload,
             )  # fmt: skip
         if place != "arrival":
             await connection.execute(
-                "INSERT INTO drained_extent (tenant_id, day, first_ms, last_ms)"
+                "INSERT INTO drained_extent (tenant_id, slot, first_ms, last_ms)"
                 " VALUES ($1, $2, 0, 0) ON CONFLICT DO NOTHING",
-                tenant, FAR_DAY,
+                tenant, FAR_SLOT,
             )  # fmt: skip
 
 
@@ -266,7 +266,7 @@ async def test_hours_are_those_of_rows_and_pages(database_url: str) -> None:
 async def test_name_and_times_reach_the_indexes(
     database_url: str, database_server: DatabaseServer, place: str
 ) -> None:
-    index = {"run": "tenant", "block": "series", "far block": "far_series"}[place]
+    index = {"run": "tenant", "block": "series", "far block": "series"}[place]
     async with connected(database_url) as connection:
         await _prepare(connection)
         for number in range(1, 200):

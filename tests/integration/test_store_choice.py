@@ -22,7 +22,7 @@ async def add_block_run(connection: asyncpg.Connection) -> None:
     await connection.execute(
         """
         INSERT INTO promcompat.sample_run (
-            tenant_id, day, level, replaces, first_arrival, last_arrival, deleted_through,
+            tenant_id, slot, level, replaces, first_arrival, last_arrival, deleted_through,
             n_samples, n_series, first_series, last_series, first_ms, last_ms, payload
         ) VALUES (1, 0, 0, false, 1, 1, 1, 1, 1, 1, 1, 1, 1, '')
         """

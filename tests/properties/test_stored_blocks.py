@@ -1,7 +1,7 @@
 """Whatever is appended, deleted, drained and compacted in between, reads equal a dictionary."""
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -41,6 +41,10 @@ steps = st.one_of(
     st.tuples(st.just("retry")),
     st.tuples(st.just("compact"), st.integers(1, 6)),
     st.tuples(st.just("drop"), st.sampled_from([TODAY - 39, TODAY, TODAY + 1])),
+    st.tuples(
+        st.just("keep"), tenants, st.sampled_from(["", "m0", "m1"]), st.sampled_from([0, 1, 3])
+    ),
+    st.tuples(st.just("move")),
     st.tuples(st.just("move clock"), st.integers(-1, 3)),
     st.tuples(st.just("read"), tenants, bounds),
 )
@@ -57,6 +61,23 @@ async def blocks(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
         yield opened
 
 
+async def make_series(blocks: StoredBlocks, tenant_ids: Sequence[int]) -> None:
+    """The series of tenants, of two metrics each."""
+    async with blocks.connection() as connection:
+        for tenant_id in tenant_ids:
+            await connection.execute(
+                "INSERT INTO tenant (id, name) VALUES ($1, $2)", tenant_id, f"tenant {tenant_id}"
+            )
+            await connection.executemany(
+                "INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint)"
+                " VALUES ($1::bigint, $2, $3, '{}', decode(md5($1::bigint::text), 'hex'))",
+                [
+                    (series_id(tenant_id, number), tenant_id, f"m{number % 2}")
+                    for number in range(1, SERIES_PER_TENANT + 1)
+                ],
+            )
+
+
 @settings(
     max_examples=40,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -67,6 +88,7 @@ async def test_reads_equal_a_dictionary(
 ) -> None:
     first_tenant, model = next(first_tenants), Model()
     await blocks.clear()
+    await make_series(blocks, (first_tenant, first_tenant + 1))
     blocks.clock.now_ms = NOW_MS
     for step in script:
         await take_step(blocks, model, first_tenant, *step)
@@ -98,8 +120,10 @@ async def take_step(
         case "drop", (int(day),):
             # What stays set aside is not dropped before it has been moved.
             if not (await blocks.aside.retry()).n_left:
-                await blocks.retention.drop_before(day)
+                await blocks.drop_before(day)
                 model.drop_before(day)
+        case "keep", (int(tenant), str(metric), int(retention_class)):
+            await blocks.keep(first_tenant + tenant, metric, retention_class)
         case "move clock", (int(days),):
             blocks.clock.now_ms += days * DAY_MS
         case "read", (int(tenant), (int(day), int(last_day), int(ms))):
@@ -114,6 +138,8 @@ async def move(blocks: StoredBlocks, name: object) -> None:
     match name:
         case "drain":
             await blocks.drainer.drain()
+        case "move":
+            await blocks.move_one()
         case "set aside":
             await blocks.set_next_aside()
         case "retry":

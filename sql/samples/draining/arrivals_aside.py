@@ -28,6 +28,7 @@ from sql.samples.draining.drainer import (
     prepared,
 )
 from sql.samples.tables.block_table import QUERIES
+from sql.samples.tables.retention_classes import QUERIES as RETENTION_QUERIES
 from sql.samples.tables.rollup_marks import Touched, note_touched
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -104,6 +105,7 @@ class ArrivalsAside:
                 return False
             await connection.execute(QUERIES["insert_changes"], *([one] for one in row), None)
             await note_touched(connection, [Touched(*row)])
+            await connection.execute(RETENTION_QUERIES["ask_for_orphans"])
             await connection.execute(QUERIES["settle_levels"], row["tenant_id"], arrival_id)
         _LOGGER.warning("an arrival that was set aside was dropped", extra={"arrival": arrival_id})
         return True

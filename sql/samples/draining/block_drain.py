@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
@@ -22,17 +22,18 @@ from sql.samples.draining.drainer import (
     pieces_of,
 )
 from sql.samples.tables.block_table import (
-    FAR_DAY,
     NEAR_DAYS_AHEAD,
     NEAR_DAYS_BACK,
     QUERIES,
     Origin,
     RunRow,
+    by_slot,
     insert_runs,
-    near_and_far,
     run_rows,
 )
+from sql.samples.tables.retention_classes import NO_CLASSES, TenantClasses, classes_of
 from sql.samples.tables.rollup_marks import Touched, deleted_by, note_touched, touched_by
+from sql.samples.tables.slots import FAR_SLOT
 
 
 @dataclass(slots=True)
@@ -52,15 +53,15 @@ class _Folded:
 
     @property
     def extents(self) -> list[tuple[int, int, int, int, int, int]]:
-        """Tenant, day, first and last series, first and last ms of the runs, by tenant and day."""
+        """Tenant, slot, first and last series, first and last ms of runs, by tenant and slot."""
         found = []
-        key = attrgetter("origin.tenant_id", "origin.day")
-        for (tenant_id, day), rows in groupby(sorted(self.runs, key=key), key):
+        key = attrgetter("origin.tenant_id", "origin.slot")
+        for (tenant_id, slot), rows in groupby(sorted(self.runs, key=key), key):
             pages = [row.page for row in rows]
             found.append(
                 (
                     tenant_id,
-                    day,
+                    slot,
                     min(page.first_series for page in pages),
                     max(page.last_series for page in pages),
                     min(page.first_ms for page in pages),
@@ -81,7 +82,7 @@ class BlockTarget:
         """`now_ms` is the clock that decides which days are near now."""
         self._pool = pool
         self._now_ms = now_ms
-        self._new_days: Sequence[int] = ()
+        self._new_slots: Sequence[int] = ()
 
     def prefix(self, arrivals: Sequence[ArrivalRow], drained_through: int) -> Sequence[ArrivalRow]:
         """All of them; see `DrainTarget`."""
@@ -91,38 +92,41 @@ class BlockTarget:
         self, connection: Connection, arrivals: Sequence[ArrivalRow], drained_through: int
     ) -> Moved:
         """Store the arrivals as runs; see `DrainTarget`."""
-        near_days = await self._near_days(connection, arrivals)
-        folded = await asyncio.to_thread(_fold_arrivals, arrivals, near_days)
-        self._new_days = await _store(connection, folded)
+        folded = await self._fold(connection, arrivals)
+        self._new_slots = await _store(connection, folded)
         return Moved(folded.n_conflicts, folded.changes)
 
     async def passed(self, connection: Connection, arrival: ArrivalRow) -> None:
         """Moved later, they must not have times that processes think nothing drained has."""
-        extent = arrival.tenant_id, FAR_DAY, arrival.first_ms, arrival.last_ms
+        extent = arrival.tenant_id, FAR_SLOT, arrival.first_ms, arrival.last_ms
         await connection.execute(QUERIES["widen_extents"], *([one] for one in extent))
 
     async def move_aside(self, connection: Connection, arrival: ArrivalRow) -> bool:
         """Store an arrival as runs; see `DrainTarget`."""
-        near_days = await self._near_days(connection, [arrival])
-        folded = await asyncio.to_thread(_fold_arrivals, [arrival], near_days)
+        folded = await self._fold(connection, [arrival])
         if await _comes_before_far(connection, arrival, folded):
             return False
-        self._new_days = await _store(connection, folded)
+        self._new_slots = await _store(connection, folded)
         await note_changes(connection, folded.changes, None)
         await connection.execute(QUERIES["settle_levels"], arrival.tenant_id, arrival.id)
         return True
 
     async def committed(self) -> None:
         """Make partitions before they are needed: compaction fills them later."""
-        days, self._new_days = self._new_days, ()
-        for day in days:
+        slots, self._new_slots = self._new_slots, ()
+        for slot in slots:
             async with acquired(self._pool) as connection:
-                await connection.execute(QUERIES["create_block_partition"], day)
+                await connection.execute(QUERIES["create_block_partition"], slot)
+
+    async def _fold(self, connection: Connection, arrivals: Sequence[ArrivalRow]) -> _Folded:
+        near_days = await self._near_days(connection, arrivals)
+        classes = await _classes_of(connection, arrivals)
+        return await asyncio.to_thread(_fold_arrivals, arrivals, near_days, classes)
 
     async def _near_days(
         self, connection: Connection, arrivals: Sequence[ArrivalRow]
     ) -> Collection[int]:
-        """The days with partitions; notes those that get one now. See table `block_day`."""
+        """The days that have slots, and those that are near now; see table `block_slot`."""
         known = set(await connection.fetchval(QUERIES["block_days"]))
         today = self._now_ms() // MS_PER_DAY
         first = min(arrival.first_ms for arrival in arrivals) // MS_PER_DAY
@@ -131,7 +135,21 @@ class BlockTarget:
         return known | set(window)
 
 
-def _fold_arrivals(arrivals: Sequence[ArrivalRow], near_days: Collection[int]) -> _Folded:
+async def _classes_of(
+    connection: Connection, arrivals: Sequence[ArrivalRow]
+) -> Mapping[int, TenantClasses]:
+    """The retention classes of the series of arrivals, by tenant; see `classes_of`."""
+    tenant_ids = list({arrival.tenant_id for arrival in arrivals})
+    first = min(arrival.first_series for arrival in arrivals)
+    last = max(arrival.last_series for arrival in arrivals)
+    return await classes_of(connection, tenant_ids, first, last)
+
+
+def _fold_arrivals(
+    arrivals: Sequence[ArrivalRow],
+    near_days: Collection[int],
+    classes: Mapping[int, TenantClasses],
+) -> _Folded:
     """The runs of a closed range of arrivals, whose own deletions are applied.
 
     What replaces earlier samples is folded apart from what does not: at a time that both have, the
@@ -154,19 +172,20 @@ def _fold_arrivals(arrivals: Sequence[ArrivalRow], near_days: Collection[int]) -
             if not replaces:
                 folded.n_conflicts += count_conflicts(chosen, samples)
             folded.touched += touched_by(tenant_id, samples)
-            for day, of_day in near_and_far(samples, near_days):
-                first, last = arrivals[0].id, arrivals[-1].id
-                origin = Origin(tenant_id, day, 0, replaces, first, last, last)
-                folded.runs += run_rows(origin, of_day)
+            for one, of_class in classes.get(tenant_id, NO_CLASSES).by_class(samples):
+                for slot, of_slot in by_slot(of_class, near_days, one):
+                    first, last = arrivals[0].id, arrivals[-1].id
+                    origin = Origin(tenant_id, slot, 0, replaces, first, last, last)
+                    folded.runs += run_rows(origin, of_slot)
     return folded
 
 
 async def _comes_before_far(connection: Connection, arrival: ArrivalRow, folded: _Folded) -> bool:
     """Whether later samples of a day that is near now were stored while it was far.
 
-    Of one day, everything far has to arrive before everything near (see table `block_day`).
+    Of one day, everything far has to arrive before everything near (see table `block_slot`).
     """
-    near = [row.page for row in folded.runs if row.origin.day != FAR_DAY]
+    near = [row.page for row in folded.runs if row.origin.slot != FAR_SLOT]
     if not near:
         return False
     bounds = min(page.first_ms for page in near), max(page.last_ms for page in near)
@@ -176,14 +195,14 @@ async def _comes_before_far(connection: Connection, arrival: ArrivalRow, folded:
 
 
 async def _store(connection: Connection, folded: _Folded) -> Sequence[int]:
-    """Store what was folded; returns the near days that are new."""
+    """Store what was folded; returns the near slots that are new."""
     extents = folded.extents
-    near_days = sorted({row.origin.day for row in folded.runs} - {FAR_DAY})
-    new_days: Sequence[int] = await connection.fetchval(QUERIES["add_block_days"], near_days)
+    near_slots = sorted({row.origin.slot for row in folded.runs} - {FAR_SLOT})
+    new_slots: Sequence[int] = await connection.fetchval(QUERIES["add_block_slots"], near_slots)
     await insert_runs(connection, folded.runs)
     if extents:
-        tenants, days, _, _, first_ms, last_ms = zip(*extents, strict=True)
-        await connection.execute(QUERIES["widen_extents"], tenants, days, first_ms, last_ms)
+        tenants, slots, _, _, first_ms, last_ms = zip(*extents, strict=True)
+        await connection.execute(QUERIES["widen_extents"], tenants, slots, first_ms, last_ms)
     await note_touched(connection, folded.touched)
     for tenant_id, deletion in folded.deletions:
         ids = None if deletion.series_ids is None else deletion.series_ids.tolist()
@@ -195,4 +214,4 @@ async def _store(connection: Connection, folded: _Folded) -> Sequence[int]:
             deletion.first_ms,
             deletion.last_ms,
         )
-    return new_days
+    return new_slots

@@ -1,113 +1,217 @@
-"""Drops past days: whole partitions near now, and pages or parts of them far from it."""
+"""Drops what no reader sees any more: partitions of past days, and parts of what is far from now.
+
+Every step is a transaction of its own, and a call that is stopped goes on with what is left.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
-from promcompat.core.errors import StorageUnavailableError
 from sql.catalog import MAX_TIMESTAMP_MS, MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.codec.pages import decode_pages
-from sql.samples.draining.drain_transaction import drain_transaction
-from sql.samples.draining.drainer import Drainer
+from sql.samples.draining.drain_transaction import in_drain_transaction
 from sql.samples.draining.page_moves import StoredPage, Written, take_pages, write_pages
-from sql.samples.tables.block_table import FAR_DAY, QUERIES, run_rows
-from sql.samples.tables.rollup_marks import forget_rolled_days
+from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
+from sql.samples.tables.block_table import run_rows
+from sql.samples.tables.retention_classes import FOREVER, QUERIES, days_of_class
+from sql.samples.tables.rollup_marks import (
+    Touched,
+    forget_rolled_days,
+    note_dropped_slot,
+    note_touched,
+)
+from sql.samples.tables.slots import FAR_SLOT, N_CLASSES
 
-_PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
-"""Pauses between attempts, in which drains, compaction and readers proceed."""
 _ROWS_AT_ONCE: Final = 5_000
 _PAGES_AT_ONCE: Final = 200
+_FIRST_SERIES: Final = -(1 << 63)
+
+
+_FarQuestion = tuple[int, list[str], list[int], int]
+"""A tenant, its metrics with a retention of their own, from when on (Unix ms) these are kept, and
+from when on all others are."""
+
+
+@dataclass(frozen=True, slots=True)
+class FarLimit:
+    """The longest retention of a tenant that has far samples, of all its metrics."""
+
+    tenant_id: int
+    days: int
 
 
 class BlockRetention:
-    """Drops past days for every tenant, one transaction a day or some pages."""
+    """Drops past samples of every tenant; `default_days` is how long the service keeps them."""
 
-    def __init__(self, pool: Pool, drainer: Drainer) -> None:
-        """`drainer` moves what is still to be drained of the days, so that nothing remains."""
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._drainer = drainer
 
-    async def drop_before(self, day: int) -> int:
-        """Drop every sample before a UTC day (since 1970-01-01); returns how many partitions.
-
-        Samples that arrive during the call may remain until the next one. Raises
-        StorageUnavailableError when readers or drains leave no moment for it; a later call goes on
-        where this one ended.
-        """
-        before_ms = day * MS_PER_DAY
-        while await self._fetchval("has_undrained_before", before_ms):
-            if not (await self._drainer.drain()).n_arrivals:
-                raise StorageUnavailableError("another process drains arrivals; try again")
-        # First: what is left of a day from now on is read raw.
-        await self._repeat(self._forget_rollups, day)
-        days = await self._fetchval("block_days_before", day)
-        for past_day in days:
-            await self._repeat(self._drop_day, past_day)
-        while await self._repeat(self._drop_far_rows, before_ms):
-            pass
-        while await self._repeat(self._clip_far_runs, before_ms):
-            pass
-        await self._repeat(self._clip_extents, before_ms)
-        return len(days)
-
-    async def _fetchval(self, name: str, *args: object) -> Any:
+    async def expired_slots(self, default_days: int, now_ms: int) -> list[int]:
+        """The slots whose samples nobody sees any more, the oldest first."""
+        kept = {one: days_of_class(one, default_days) for one in range(N_CLASSES)}
+        first_days = {one: first_kept_ms(days, now_ms) for one, days in kept.items()}
+        columns = [
+            (one, kept_from_ms // MS_PER_DAY)
+            for one, kept_from_ms in first_days.items()
+            if kept_from_ms is not None
+        ]
+        if not columns:
+            return []
         async with acquired(self._pool) as connection:
-            return await connection.fetchval(QUERIES[name], *args)
+            rows = await connection.fetch(QUERIES["expired_slots"], *zip(*columns, strict=True))
+        return [row["slot"] for row in rows]
 
-    async def _repeat(self, step: Callable[[Connection, int], Awaitable[int]], limit: int) -> int:
-        """One step in a transaction of its own; repeated while others hold what it needs."""
-        for pause_seconds in _PAUSES_SECONDS:
-            with suppress(StorageUnavailableError):
-                return await self._attempt(step, limit)
-            await asyncio.sleep(pause_seconds)
-        return await self._attempt(step, limit)
+    async def first_kept_day(self, default_days: int, now_ms: int) -> int | None:
+        """The first UTC day of which any metric keeps samples; None if it is the first of all."""
+        async with acquired(self._pool) as connection:
+            rows = await connection.fetch(QUERIES["retentions"])
+        days = [default_days, *(row["retention_days"] for row in rows)]
+        return None if FOREVER in days else _kept_from(max(days), now_ms) // MS_PER_DAY
 
-    async def _attempt(self, step: Callable[[Connection, int], Awaitable[int]], limit: int) -> int:
-        async with drain_transaction(self._pool) as connection:
-            if connection is None:
-                raise StorageUnavailableError("another process drains or compacts; try again")
-            return await step(connection, limit)
+    async def drop(self, slot: int, first_kept_day: int | None = None) -> int:
+        """Drop a slot with its partition; returns 1.
 
-    async def _forget_rollups(self, connection: Connection, day: int) -> int:
-        await forget_rolled_days(connection, day)
-        return 0
+        The rollups of days before `first_kept_day` go with it. Raises StorageUnavailableError when
+        readers leave no moment for it.
+        """
 
-    async def _drop_day(self, connection: Connection, day: int) -> int:
-        await connection.execute(QUERIES["log_dropped_day"], day)
-        await connection.execute(QUERIES["drop_block_partition"], day)
-        await connection.execute(QUERIES["delete_runs_of_day"], day)
-        await connection.execute(QUERIES["forget_block_day"], day)
-        return 1
+        async def step(connection: Connection) -> int:
+            await note_dropped_slot(connection, slot)
+            await connection.execute(BLOCK_QUERIES["log_dropped_slot"], slot)
+            await connection.execute(BLOCK_QUERIES["drop_block_partition"], slot)
+            await connection.execute(BLOCK_QUERIES["delete_runs_of_slot"], slot)
+            await connection.execute(BLOCK_QUERIES["forget_block_slot"], slot)
+            if first_kept_day is not None:
+                await forget_rolled_days(connection, first_kept_day)
+            await connection.execute(QUERIES["ask_for_orphans"])
+            return 1
 
-    async def _drop_far_rows(self, connection: Connection, before_ms: int) -> int:
-        """Delete some far runs and blocks that end before a time; returns how many."""
-        n_runs: int = await connection.fetchval(
-            QUERIES["delete_far_runs"], before_ms, _ROWS_AT_ONCE
-        )
-        n_blocks: int = await connection.fetchval(
-            QUERIES["delete_far_blocks"], before_ms, _ROWS_AT_ONCE
-        )
-        return n_runs + n_blocks
+        return await in_drain_transaction(self._pool, step)
 
-    async def _clip_far_runs(self, connection: Connection, before_ms: int) -> int:
-        """Rewrite some far runs that begin before a time and end after it; returns how many."""
-        rows = await connection.fetch(QUERIES["far_runs_around"], before_ms, _PAGES_AT_ONCE)
-        pages = [StoredPage.of(row, is_block=False) for row in rows]
-        taken = await take_pages(connection, pages)
-        payloads = [payload for _, payload in taken]
-        kept = await asyncio.to_thread(
-            decode_pages, payloads, None, before_ms - 1, MAX_TIMESTAMP_MS
-        )
-        written = Written()
-        for (page, _), samples in zip(taken, kept, strict=True):
-            written.runs += run_rows(page.origin, samples)
-        await write_pages(connection, pages, written)
-        return len(pages)
+    async def far_limits(self, default_days: int) -> list[FarLimit]:
+        """The tenants with samples far from now that are not all kept forever."""
+        async with acquired(self._pool) as connection:
+            rows = await connection.fetch(QUERIES["far_limits"], default_days)
+        return [FarLimit(*row) for row in rows]
 
-    async def _clip_extents(self, connection: Connection, before_ms: int) -> int:
-        """Log what is gone of far days, and narrow the bounds of what is left."""
-        await connection.execute(QUERIES["log_clipped_extents"], before_ms, FAR_DAY)
-        await connection.execute(QUERIES["clip_extents"], before_ms, FAR_DAY)
-        return 0
+    async def count_far(self, limit: FarLimit, default_days: int, now_ms: int) -> int:
+        """How many pages `clip_far` would delete or rewrite."""
+        question = await self._far_question(limit.tenant_id, default_days, now_ms)
+        of_runs = _kept_from(limit.days, now_ms)
+        async with acquired(self._pool) as connection:
+            n_pages: int = await connection.fetchval(QUERIES["count_far_pages"], *question, of_runs)
+        return n_pages
+
+    async def clip_far(self, limit: FarLimit, default_days: int, now_ms: int) -> int:
+        """Delete what a tenant no longer keeps of its far samples; returns how many pages.
+
+        Blocks go with the retention of their metric. Runs have many metrics: they go, or lose their
+        samples, with the longest retention of the tenant.
+        """
+        question = await self._far_question(limit.tenant_id, default_days, now_ms)
+        n_pages = await self._delete_far_blocks(question)
+        before_ms = first_kept_ms(limit.days, now_ms)
+        if before_ms is None:
+            return n_pages
+        for step in (_delete_far_runs, _clip_far_runs):
+            clipping = partial(step, tenant_id=limit.tenant_id, before_ms=before_ms)
+            while n := await in_drain_transaction(self._pool, clipping):
+                n_pages += n
+        if n_pages:
+            narrowing = partial(_narrow_extent, tenant_id=limit.tenant_id, before_ms=before_ms)
+            await in_drain_transaction(self._pool, narrowing)
+        return n_pages
+
+    async def _far_question(self, tenant_id: int, default_days: int, now_ms: int) -> _FarQuestion:
+        async with acquired(self._pool) as connection:
+            rows = await connection.fetch(QUERIES["retentions"])
+        days = {row["metric_name"]: row["retention_days"] for row in rows if row[0] == tenant_id}
+        of_others = days.pop("", default_days)
+        limits = [_kept_from(one, now_ms) for one in days.values()]
+        return tenant_id, list(days), limits, _kept_from(of_others, now_ms)
+
+    async def _delete_far_blocks(self, question: _FarQuestion) -> int:
+        n_blocks, first_series = 0, _FIRST_SERIES
+        while True:
+            deleting = partial(_delete_far_blocks, question=question, first=first_series)
+            n_deleted, last_series = await in_drain_transaction(self._pool, deleting)
+            n_blocks += n_deleted
+            if n_deleted < _ROWS_AT_ONCE:
+                return n_blocks
+            first_series = last_series
+
+
+def first_kept_ms(days: int, now_ms: int) -> int | None:
+    """The first time that is kept for so many days; None if everything is."""
+    return None if days == FOREVER else now_ms - days * MS_PER_DAY
+
+
+def _kept_from(days: int, now_ms: int) -> int:
+    kept_from_ms = first_kept_ms(days, now_ms)
+    return -(1 << 63) if kept_from_ms is None else kept_from_ms
+
+
+async def _delete_far_blocks(
+    connection: Connection, question: _FarQuestion, first: int
+) -> tuple[int, int]:
+    """Delete some far blocks of series from `first` on; returns how many, and the last series."""
+    n_blocks, *bounds = await connection.fetchrow(
+        QUERIES["delete_far_blocks"], *question, _ROWS_AT_ONCE, first
+    )
+    if n_blocks:
+        await _note_gone(connection, Touched(question[0], *bounds))
+    return n_blocks, bounds[1]
+
+
+async def _delete_far_runs(connection: Connection, *, tenant_id: int, before_ms: int) -> int:
+    """Delete some far runs that end before a time; returns how many."""
+    n_runs, *bounds = await connection.fetchrow(
+        QUERIES["delete_far_runs"], tenant_id, before_ms, _ROWS_AT_ONCE
+    )
+    if n_runs:
+        await _note_gone(connection, Touched(tenant_id, *bounds))
+    return int(n_runs)
+
+
+async def _clip_far_runs(connection: Connection, *, tenant_id: int, before_ms: int) -> int:
+    """Rewrite some far runs that begin before a time and end after it; returns how many."""
+    rows = await connection.fetch(QUERIES["far_runs_around"], tenant_id, before_ms, _PAGES_AT_ONCE)
+    pages = [StoredPage.of(row, is_block=False) for row in rows]
+    taken = await take_pages(connection, pages)
+    payloads = [payload for _, payload in taken]
+    kept = await asyncio.to_thread(decode_pages, payloads, None, before_ms - 1, MAX_TIMESTAMP_MS)
+    written = Written()
+    for (page, _), samples in zip(taken, kept, strict=True):
+        written.runs += run_rows(page.origin, samples)
+    await write_pages(connection, pages, written)
+    if pages:
+        await _note_gone(connection, _touched_by_clip(pages, before_ms))
+    return len(pages)
+
+
+def _touched_by_clip(pages: Sequence[StoredPage], before_ms: int) -> Touched:
+    """What goes of pages of one tenant before a time."""
+    return Touched(
+        pages[0].origin.tenant_id,
+        min(page.first_series for page in pages),
+        max(page.last_series for page in pages),
+        min(page.first_ms for page in pages),
+        before_ms - 1,
+    )
+
+
+async def _note_gone(connection: Connection, touched: Touched) -> None:
+    """Note samples that are being deleted: rollups no longer hold, and series may be orphans."""
+    await note_touched(connection, [touched])
+    await connection.execute(QUERIES["ask_for_orphans"])
+
+
+async def _narrow_extent(connection: Connection, *, tenant_id: int, before_ms: int) -> None:
+    """Narrow the bounds of a tenant's far samples, and tell the caches of services."""
+    scope = before_ms, FAR_SLOT, tenant_id
+    await connection.execute(BLOCK_QUERIES["log_clipped_extents"], *scope)
+    await connection.execute(BLOCK_QUERIES["clip_extents"], *scope)
+    await forget_rolled_days(connection, before_ms // MS_PER_DAY, tenant_id)

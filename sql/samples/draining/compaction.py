@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,7 +21,7 @@ from sql.samples.codec.pages import decode_pages
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.columns.fold_conflicts import count_conflicts
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
-from sql.samples.draining.compaction_plan import Extent, Job, Layer, next_job
+from sql.samples.draining.compaction_plan import Extent, Job, Layer, due_jobs
 from sql.samples.draining.deletion_work import work_off_deletion
 from sql.samples.draining.drain_transaction import CONTENT_FAULTS, PASSING_FAULTS, drain_transaction
 from sql.samples.draining.drainer import DrainStats
@@ -33,7 +33,6 @@ from sql.samples.draining.page_moves import (
     write_pages,
 )
 from sql.samples.tables.block_table import (
-    FAR_DAY,
     FINAL_LEVEL,
     QUERIES,
     Origin,
@@ -42,6 +41,7 @@ from sql.samples.tables.block_table import (
     run_rows,
     worth_a_block,
 )
+from sql.samples.tables.slots import FAR_SLOT
 
 _LOGGER: Final = logging.getLogger(__name__)
 _MAX_SAMPLES: Final = 2_000_000
@@ -107,17 +107,17 @@ class Compactor:
             raise
 
     def _give_up(self, exc: Exception) -> CompactionResult:
-        """Leave a tenant and day as they are until this process ends, so that others are compacted.
+        """Leave a tenant's slot as it is until this process ends, so that others are compacted.
 
         Readers that need a page that cannot be decoded will fail; all else stays readable.
         """
         self._job = None
         if self._subject is None:
             raise exc
-        tenant_id, day = self._subject
+        tenant_id, slot = self._subject
         self._given_up.add(self._subject)
         self._stats.merges_given_up += 1
-        fields = {"tenant_id": tenant_id, "day": day, "reason": str(exc)}
+        fields = {"tenant_id": tenant_id, "slot": slot, "reason": str(exc)}
         _LOGGER.error("samples cannot be compacted", extra=fields)
         return CompactionResult()
 
@@ -129,7 +129,7 @@ class Compactor:
             job = self._job or await self._begin_job(connection)
             if job is None:
                 return await self._work_off_deletion(connection)
-            self._subject = job.tenant_id, job.day
+            self._subject = job.tenant_id, job.slot
             if job is not self._job and await _makes_partition(connection, job):
                 self._job = job
                 return CompactionResult()
@@ -142,7 +142,7 @@ class Compactor:
         return result
 
     async def _work_off_deletion(self, connection: Connection) -> CompactionResult:
-        given_up = [tenant_id for tenant_id, day in self._given_up if day is None]
+        given_up = [tenant_id for tenant_id, slot in self._given_up if slot is None]
         deletion = await connection.fetchrow(QUERIES["oldest_deletion"], given_up)
         if deletion is None:
             return CompactionResult(is_done=True)
@@ -156,20 +156,26 @@ class Compactor:
             self._job = None
         return row is not None
 
-    async def _begin_job(self, connection: Connection) -> Job | None:
+    async def count_due(self, connection: Connection) -> int:
+        """How many merges are due."""
+        return sum(1 for _ in await self._due_jobs(connection))
+
+    async def _due_jobs(self, connection: Connection) -> Iterator[Job]:
         layers = [Layer(*row) for row in await connection.fetch(QUERIES["run_layers"])]
-        extents = [Extent(*row) for row in await connection.fetch(QUERIES["extents"], FAR_DAY)]
-        aside = dict(await connection.fetch(QUERIES["tenants_with_arrivals_aside"]))
-        job = next_job(
-            [one for one in layers if (one.tenant_id, one.day) not in self._given_up],
-            [one for one in extents if (one.tenant_id, one.day) not in self._given_up],
-            aside,
+        extents = [Extent(*row) for row in await connection.fetch(QUERIES["extents"], FAR_SLOT)]
+        return due_jobs(
+            [one for one in layers if (one.tenant_id, one.slot) not in self._given_up],
+            [one for one in extents if (one.tenant_id, one.slot) not in self._given_up],
+            dict(await connection.fetch(QUERIES["tenants_with_arrivals_aside"])),
             self._now_ms(),
         )
+
+    async def _begin_job(self, connection: Connection) -> Job | None:
+        job = next(await self._due_jobs(connection), None)
         self._from_series = 0
         if job is None or not job.is_final:
             return job
-        level = await connection.fetchval(QUERIES["begin_final_merge"], job.tenant_id, job.day)
+        level = await connection.fetchval(QUERIES["begin_final_merge"], job.tenant_id, job.slot)
         through = await connection.fetchval(QUERIES["drained_through"])
         return replace(job, max_level=level - 1, through=through)
 
@@ -190,7 +196,7 @@ class Compactor:
         return CompactionResult(n_samples, len(written.runs), len(written.blocks)), step.end
 
     async def _next_step(self, connection: Connection, job: Job) -> _Step:
-        group = (job.tenant_id, job.day, job.max_level, job.through, _MAX_PAGES)
+        group = (job.tenant_id, job.slot, job.max_level, job.through, _MAX_PAGES)
         runs = await connection.fetch(QUERIES["job_runs"], *group, job.after)
         blocks = []
         if job.is_final:
@@ -210,10 +216,9 @@ class Compactor:
 
 
 async def _makes_partition(connection: Connection, job: Job) -> bool:
-    """Whether the job's day had no partition: a process stopped after it noted the day."""
-    return job.day != FAR_DAY and await connection.fetchval(
-        QUERIES["create_block_partition"], job.day
-    )
+    """Whether the job's slot had no partition: a process stopped after it noted the slot."""
+    made: bool = await connection.fetchval(QUERIES["create_block_partition"], job.slot)
+    return made
 
 
 def bounded_step(
@@ -255,7 +260,7 @@ class _Merge:
         for (page, _), samples in zip(taken, decoded, strict=True):
             inside, beyond = self._cut(samples)
             origin = page.origin
-            if self.job.day == FAR_DAY:
+            if self.job.slot == FAR_SLOT:
                 inside, carried = self._without_near_days(inside)
                 written.runs += run_rows(replace(origin, level=FINAL_LEVEL), carried)
             if len(inside):
@@ -313,7 +318,7 @@ class _Merge:
         first_arrival = min(piece.first_arrival for piece in pieces)
         origin = Origin(
             job.tenant_id,
-            job.day,
+            job.slot,
             job.out_level,
             replaces,
             first_arrival,

@@ -1,8 +1,8 @@
-"""What compaction does next: which runs and blocks of which tenant and day are merged.
+"""What compaction does next: which runs and blocks of which tenant and slot are merged.
 
-Runs of a tenant and day form layers, one for each drain or merge. Layers are merged by eights, so a
-sample is rewritten once for each power of eight of what there is, however late it came. A merge of
-all layers also moves series that have enough samples into blocks. After the end of the day, all
+Runs of a tenant and slot form layers, one for each drain or merge. Layers are merged by eights, so
+a sample is rewritten once for each power of eight of what there is, however late it came. A merge
+of all layers also moves series that have enough samples into blocks. After the end of the day, all
 runs and blocks are merged once more, and again when late samples have added an eighth to them.
 """
 
@@ -14,6 +14,7 @@ from typing import Final
 
 from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.samples.tables.block_table import FINAL_LEVEL, MAX_PAGE_SAMPLES
+from sql.samples.tables.slots import day_of_slot
 
 _LAYERS_MERGED: Final = 8
 _LATE_SHARE: Final = 8
@@ -24,10 +25,10 @@ _FULL_BLOCK_SAMPLES: Final = MAX_PAGE_SAMPLES // 2
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Runs of one tenant and day that were written by the same drain or merge."""
+    """Runs of one tenant and slot that were written by the same drain or merge."""
 
     tenant_id: int
-    day: int
+    slot: int
     last_arrival: int
     level: int
     n_samples: int
@@ -36,10 +37,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much of a tenant and near day is in blocks."""
+    """How much of a tenant and near slot is in blocks."""
 
     tenant_id: int
-    day: int
+    slot: int
     unmerged_samples: int
     unmerged_blocks: int
     merged_samples: int
@@ -47,14 +48,14 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A merge of the runs of a tenant and day up to a level, after an arrival and up to another.
+    """A merge of the runs of a tenant and slot up to a level, after an arrival and up to another.
 
     `makes_blocks`: no run is left out, so series with enough samples become blocks. `is_final`: the
     day has ended, and its blocks are merged as well.
     """
 
     tenant_id: int
-    day: int
+    slot: int
     max_level: int
     through: int
     makes_blocks: bool
@@ -67,34 +68,31 @@ class Job:
         return self.max_level + 1
 
 
-def next_job(
+def due_jobs(
     layers: Sequence[Layer],
     extents: Sequence[Extent],
     aside: Mapping[int, int],
     now_ms: int,
-) -> Job | None:
-    """The job that is due first; `layers` are sorted by tenant, day and arrival.
+) -> Iterator[Job]:
+    """The jobs that are due, in their order; `layers` are sorted by tenant, slot and arrival.
 
     `aside` has the newest arrival set aside of tenants that have any: nothing is merged across it,
     as its samples would come into another order.
     """
-    groups = {key: list(group) for key, group in groupby(layers, attrgetter("tenant_id", "day"))}
-    jobs = _layer_jobs(groups, aside)
-    if (job := next(jobs, None)) is not None:
-        return job
+    groups = {key: list(group) for key, group in groupby(layers, attrgetter("tenant_id", "slot"))}
+    yield from _layer_jobs(groups, aside)
     ended_day = (now_ms - _SETTLED_MS) // MS_PER_DAY
     for extent in extents:
-        if extent.day < ended_day and extent.tenant_id not in aside:
-            of_day = groups.get((extent.tenant_id, extent.day), [])
+        if day_of_slot(extent.slot) < ended_day and extent.tenant_id not in aside:
+            of_day = groups.get((extent.tenant_id, extent.slot), [])
             if _is_final_merge_due(extent, of_day):
-                return Job(extent.tenant_id, extent.day, 0, 0, True, is_final=True)
-    return None
+                yield Job(extent.tenant_id, extent.slot, 0, 0, True, is_final=True)
 
 
 def _layer_jobs(
     groups: Mapping[tuple[int, int], Sequence[Layer]], aside: Mapping[int, int]
 ) -> Iterator[Job]:
-    for (tenant_id, day), layers in groups.items():
+    for (tenant_id, slot), layers in groups.items():
         newest_aside = aside.get(tenant_id, -1)
         open_layers = [
             layer
@@ -106,7 +104,7 @@ def _layer_jobs(
             through = max(layer.last_arrival for layer in open_layers)
             is_all = level == max(layer.level for layer in open_layers)
             makes_blocks = is_all and newest_aside < 0
-            yield Job(tenant_id, day, level, through, makes_blocks, after=newest_aside)
+            yield Job(tenant_id, slot, level, through, makes_blocks, after=newest_aside)
 
 
 def _crowded_level(layers: Sequence[Layer]) -> int | None:

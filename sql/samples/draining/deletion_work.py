@@ -15,7 +15,8 @@ from sql.samples.draining.page_moves import (
     take_pages,
     write_pages,
 )
-from sql.samples.tables.block_table import QUERIES, block_rows, day_of, run_rows
+from sql.samples.tables.block_table import QUERIES, block_rows, run_rows
+from sql.samples.tables.slots import FAR_SLOT, slots_between
 
 _MAX_PAGES: Final = 2_000
 
@@ -47,12 +48,11 @@ async def _affected_pages(
     """Pages that the deletion still has to be applied to, with about so many samples."""
     arrival_id, tenant_id, series_ids, first_ms, last_ms = row
     scope = (tenant_id, arrival_id, series_ids, first_ms, last_ms, _MAX_PAGES)
-    days = (day_of(first_ms), day_of(last_ms))
     pages: list[StoredPage] = []
     for is_block, name, more in (
         (False, "deletion_runs", ()),
-        (True, "deletion_blocks", days),
-        (True, "deletion_far_blocks", ()),
+        (True, "deletion_blocks", slots_between(first_ms, last_ms)),
+        (True, "deletion_blocks", (FAR_SLOT, FAR_SLOT)),
     ):
         found = await connection.fetch(QUERIES[name], *scope, *more)
         pages += [StoredPage.of(page, is_block=is_block) for page in found]

@@ -1,9 +1,9 @@
 """The transaction of drains and compaction: one at a time, bounded, with nothing left behind."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Final, TypeVar
 from weakref import WeakKeyDictionary
 
 from promcompat.core.errors import PromcompatError, QueryTimeoutError, StorageUnavailableError
@@ -14,6 +14,10 @@ _STATEMENT_SECONDS: Final = 60
 _IDLE_SECONDS: Final = 30
 """The server ends the transaction of a process that stops within it; folding takes seconds."""
 _LOCK_SECONDS: Final = 0.5
+_PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
+
+
+StepResult = TypeVar("StepResult")
 
 
 class ChangedMeanwhileError(PromcompatError):
@@ -55,6 +59,28 @@ async def drain_transaction(pool: Pool) -> AsyncIterator[Connection | None]:
             yield connection
         else:
             yield None
+
+
+async def in_drain_transaction(
+    pool: Pool, step: Callable[[Connection], Awaitable[StepResult]]
+) -> StepResult:
+    """The result of a step in a transaction of its own.
+
+    It is repeated while others hold the lock of drains, or what else it needs: drains, compaction
+    and readers proceed in the pauses. Raises StorageUnavailableError when they leave no moment.
+    """
+    for pause_seconds in _PAUSES_SECONDS:
+        with suppress(StorageUnavailableError):
+            return await _attempt(pool, step)
+        await asyncio.sleep(pause_seconds)
+    return await _attempt(pool, step)
+
+
+async def _attempt(pool: Pool, step: Callable[[Connection], Awaitable[StepResult]]) -> StepResult:
+    async with drain_transaction(pool) as connection:
+        if connection is None:
+            raise StorageUnavailableError("another process drains or compacts; try again")
+        return await step(connection)
 
 
 async def change_exactly(connection: Connection, name: str, n_rows: int, *args: object) -> None:

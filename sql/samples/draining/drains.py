@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sql.database.connection_pool import Pool
+from sql.database.connection_pool import Connection, Pool
 from sql.samples.draining.arrivals_aside import ArrivalsAside
 from sql.samples.draining.block_drain import BlockTarget
 from sql.samples.draining.compaction import Compactor
@@ -55,6 +55,10 @@ class Drains:
         """Compact until nothing is left to do; errors as of `Compactor.compact`."""
         while not await self.compact_step():
             pass
+
+    async def count_merges(self, connection: Connection) -> int:
+        """How many tenants and slots have something to merge."""
+        return 0 if self.compactor is None else await self.compactor.count_due(connection)
 
     async def compact_step(self) -> bool:
         """Do the next step of compaction; returns whether nothing is left to do."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +13,6 @@ from sql.database.connection_pool import Connection
 from sql.samples.columns.fold import Deletion
 from sql.samples.draining.drain_transaction import ChangedMeanwhileError
 from sql.samples.tables.block_table import (
-    FAR_DAY,
     FINAL_LEVEL,
     QUERIES,
     BlockRow,
@@ -25,10 +25,7 @@ from sql.samples.tables.block_table import (
 
 @dataclass(frozen=True, slots=True)
 class StoredPage:
-    """A run or a block without its payload; `id` is that of a run.
-
-    The origin's day of a far block is FAR_DAY.
-    """
+    """A run or a block without its payload; `id` is that of a run."""
 
     is_block: bool
     id: int
@@ -69,8 +66,8 @@ async def take_pages(
     runs = {page.id: page for page in pages if not page.is_block}
     taken = await connection.fetch(QUERIES["take_runs"], list(runs))
     found = [(runs[run_id], payload) for run_id, payload in taken]
-    for day, blocks in _by_day(page for page in pages if page.is_block):
-        found += await _take_blocks(connection, day, blocks)
+    for slot, blocks in _by_slot(page for page in pages if page.is_block):
+        found += await _take_blocks(connection, slot, blocks)
     if len(found) != len(pages):
         raise ChangedMeanwhileError(
             f"{len(found)} pages are left of {len(pages)} that were read; nothing was changed"
@@ -79,7 +76,7 @@ async def take_pages(
 
 
 async def _take_blocks(
-    connection: Connection, day: int, blocks: Sequence[StoredPage]
+    connection: Connection, slot: int, blocks: Sequence[StoredPage]
 ) -> list[tuple[StoredPage, bytes]]:
     keys = (
         [page.first_series for page in blocks],
@@ -88,19 +85,16 @@ async def _take_blocks(
         [page.origin.last_arrival for page in blocks],
         [page.origin.replaces for page in blocks],
     )
-    if day == FAR_DAY:
-        taken = await connection.fetch(QUERIES["take_far_blocks"], *keys)
-    else:
-        taken = await connection.fetch(QUERIES["take_blocks"], *keys, day)
+    taken = await connection.fetch(QUERIES["take_blocks"], *keys, slot)
     return [(blocks[number - 1], payload) for number, payload in taken]
 
 
 async def write_pages(
     connection: Connection, taken: Sequence[StoredPage], written: Written
 ) -> None:
-    """Write pages in place of others, and count the blocks of each near day.
+    """Write pages in place of others, and count the blocks of each slot.
 
-    A near day needs its partition, see `create_block_partition`.
+    A slot needs its partition, see `create_block_partition`.
     """
     await insert_runs(connection, written.runs)
     before = _block_counts((page.origin, page.n_samples) for page in taken if page.is_block)
@@ -115,22 +109,20 @@ _NO_BLOCKS: Final = np.zeros(3, np.int64)
 
 
 def _block_counts(blocks: Iterable[tuple[Origin, int]]) -> Mapping[tuple[int, int], IntArray]:
-    """By tenant and day: samples and number of unmerged blocks, and samples of merged ones."""
+    """By tenant and slot: samples and number of unmerged blocks, and samples of merged ones."""
     counts: dict[tuple[int, int], IntArray] = {}
     for origin, n_samples in blocks:
         is_merged = origin.level >= FINAL_LEVEL
         change = np.array([0, 0, n_samples] if is_merged else [n_samples, 1, 0], np.int64)
-        group = (origin.tenant_id, origin.day)
+        group = (origin.tenant_id, origin.slot)
         counts[group] = counts.get(group, _NO_BLOCKS) + change
     return counts
 
 
-def _by_day(pages: Iterable[StoredPage]) -> Iterable[tuple[int, list[StoredPage]]]:
-    def day_of(page: StoredPage) -> int:
-        return page.origin.day
-
-    for day, group in groupby(sorted(pages, key=day_of), day_of):
-        yield day, list(group)
+def _by_slot(pages: Iterable[StoredPage]) -> Iterable[tuple[int, list[StoredPage]]]:
+    slot_of_page = attrgetter("origin.slot")
+    for slot, group in groupby(sorted(pages, key=slot_of_page), slot_of_page):
+        yield slot, list(group)
 
 
 async def deletions_of(connection: Connection, tenant_id: int) -> list[Deletion]:

@@ -42,6 +42,7 @@ from sql.samples.draining.drainer import (
 )
 from sql.samples.tables.block_table import QUERIES as DRAIN_QUERIES
 from sql.samples.tables.block_table import by_day
+from sql.samples.tables.retention_classes import QUERIES as RETENTION_QUERIES
 from sql.samples.tables.sample_table import (
     SAMPLE_COLUMNS,
     SAMPLE_TABLE,
@@ -271,6 +272,7 @@ class RowTarget:
         """
         if self._prepared != position:
             raise UnpreparedError(partial(self._delete_rows, position, arrival))
+        await connection.execute(RETENTION_QUERIES["ask_for_orphans"])
         await connection.execute(
             _QUERIES["keep_deletion_aside"],
             arrival.id,
@@ -409,11 +411,16 @@ async def _note(connection: Connection, folded: _Folded, arrivals: Sequence[Arri
 
 
 async def _widen_extents(connection: Connection, arrivals: Sequence[ArrivalRow]) -> None:
-    """Widen the bounds of the tenants' rows by those of arrivals."""
+    """Widen the bounds of the tenants' rows by those of arrivals.
+
+    Rows that are no longer kept may have been deleted already; these have to go again.
+    """
     by_tenant = attrgetter("tenant_id")
     extents = []
     for tenant_id, group in groupby(sorted(arrivals, key=by_tenant), by_tenant):
         own = list(group)
         last_ms = max(arrival.last_ms for arrival in own)
         extents.append((tenant_id, min(arrival.first_ms for arrival in own), last_ms))
-    await connection.execute(_QUERIES["widen_row_extents"], *zip(*extents, strict=True))
+    columns = list(zip(*extents, strict=True))
+    await connection.execute(_QUERIES["widen_row_extents"], *columns)
+    await connection.execute(RETENTION_QUERIES["note_old_rows"], *columns[:2])

@@ -22,8 +22,9 @@ from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drainer import DrainStats
 from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
 from sql.samples.reading.reader import SampleAllowance
-from sql.samples.tables.block_table import QUERIES, day_of
+from sql.samples.tables.block_table import QUERIES
 from sql.samples.tables.page_stream import PageRow, PageStream
+from sql.samples.tables.slots import slots_between
 
 _LOGGER: Final = logging.getLogger(__name__)
 _DECODED_SAMPLES: Final = 8_000_000
@@ -42,7 +43,7 @@ class StoredPageError(PromcompatError):
     """
 
 
-_TABLES: Final = ("sample_run", "sample_block", "sample_block_far")
+_TABLES: Final = ("sample_run", "sample_block", "sample_block")
 
 
 class BlockReader:
@@ -65,7 +66,7 @@ class BlockReader:
         times = question.start_ms, question.end_ms
         statement = Statement(
             QUERIES["stored_pages"],
-            (question.tenant_id, question.wanted.tolist(), *times, *map(day_of, times)),
+            (question.tenant_id, question.wanted.tolist(), *times, *slots_between(*times)),
         )
         copy = _Copy(PageStream(), allowance, question.wanted, *times)
         try:

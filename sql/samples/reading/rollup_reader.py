@@ -1,8 +1,9 @@
 """Reads the samples of a selection from rollups where these hold, and from raw samples elsewhere.
 
-Rollups hold for days that are rolled up and neither marked nor changed by what is still in the
-head. All of that is asked in the snapshot of the query, so the answer is the same to the bit as
-that of all raw samples. Series for which a rollup turns out not to be exact are read raw.
+Rollups hold for days that are rolled up, kept as a whole, and neither marked nor changed by what
+is still in the head. All of that is asked in the snapshot of the query, so the answer is the same
+to the bit as that of all raw samples. Series for which a rollup turns out not to be exact are read
+raw.
 """
 
 import asyncio
@@ -20,8 +21,8 @@ from sql.samples.reading.rollup_choice import RollupUse, Stand
 from sql.samples.reading.snapshots import StoredSnapshot
 from sql.samples.rollups.rollup_kernels import NO_ABSOLUTE, UNBOUNDED, find_certain_sums
 from sql.samples.rollups.rollup_pages import Column, Columns, decoded
-from sql.samples.tables.block_table import day_of
 from sql.samples.tables.rollup_marks import QUERIES
+from sql.samples.tables.slots import day_of
 
 _MOST_GAPS: Final = 8
 """Between more days that are not rolled up, only the longest stretch is read from rollups."""
@@ -111,26 +112,28 @@ class RollupReader:
 
     async def count_days(self, snapshot: StoredSnapshot, question: RollupQuestion) -> int:
         """How many days of a question are rolled up; some of them may have changed since."""
-        bounds = day_of(question.start_ms + 1), day_of(question.end_ms)
+        bounds = await _kept_days(snapshot, question)
         days = await snapshot.connection.fetchval(
-            QUERIES["rolled_days"], question.tenant_id, *bounds
+            QUERIES["rolled_days"], question.tenant_id, bounds.first, bounds.last
         )
         return len(days)
 
     async def _span(
         self, snapshot: StoredSnapshot, question: RollupQuestion, allowance: SampleAllowance
     ) -> _Span | None:
-        first, last = day_of(question.start_ms + 1), day_of(question.end_ms)
         tenant_id, wanted = question.tenant_id, question.wanted
-        days = await snapshot.connection.fetchval(QUERIES["rolled_days"], tenant_id, first, last)
+        kept = await _kept_days(snapshot, question)
+        bounds = tenant_id, kept.first, kept.last
+        days = await snapshot.connection.fetchval(QUERIES["rolled_days"], *bounds)
         runs = _runs(days)
         if not runs:
             return None
         days = [day for run in runs for day in range(run[0], run[1] + 1)]
         marks = await snapshot.connection.fetch(
-            QUERIES["marks"], tenant_id, first, last, int(wanted[0]), int(wanted[-1])
+            QUERIES["marks"], *bounds, int(wanted[0]), int(wanted[-1])
         )
         changes = [_Change(first, last, day, day) for day, first, last in marks]
+        changes += kept.changes
         changes += await _changes_in_head(snapshot, question, runs, allowance)
         changed, changed_days = _changed_series(wanted, changes, (days[0], days[-1]))
         return _Span(runs, changed, changed_days)
@@ -166,6 +169,18 @@ class _Change:
 
 
 @dataclass(frozen=True, slots=True)
+class _KeptDays:
+    """The days of a question that some of its series keep as a whole, from `first` to `last`.
+
+    `changes` has the series that keep fewer of them.
+    """
+
+    first: int
+    last: int
+    changes: Sequence[_Change]
+
+
+@dataclass(frozen=True, slots=True)
 class _Rolled:
     """Samples that stand for others, and exponents that bound the sums of absolute values.
 
@@ -174,6 +189,18 @@ class _Rolled:
 
     samples: SeriesSamples
     exponents: IntArray | None = None
+
+
+async def _kept_days(snapshot: StoredSnapshot, question: RollupQuestion) -> _KeptDays:
+    """Which days a question may read from rollups, as far as the retention of its series goes."""
+    first, last = day_of(question.start_ms + 1), day_of(question.end_ms)
+    kept = snapshot.kept[question.tenant_id]
+    from_ms = await kept.from_ms(question.wanted, snapshot.connection)
+    first_days = np.maximum(-(-from_ms // MS_PER_DAY), first)
+    first = int(first_days.min())
+    is_later = first_days > first
+    later = zip(question.wanted[is_later].tolist(), first_days[is_later].tolist(), strict=True)
+    return _KeptDays(first, last, [_Change(one, one, first, day - 1) for one, day in later])
 
 
 def _runs(days: Sequence[int]) -> list[tuple[int, int]]:

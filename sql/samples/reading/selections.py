@@ -202,7 +202,9 @@ class SnapshotSelections:
         depth: ExplanationDepth,
         allowance: SampleAllowance,
     ) -> SelectionExplanation:
-        scope = tenant_id, request.selector.ids, request.start_ms, request.end_ms
+        scope = snapshot.kept_part(
+            tenant_id, request.selector.ids, request.start_ms, request.end_ms
+        )
         recent = await snapshot.recent(*scope)
         n_recent = sum(len(piece.samples) for piece in recent.pieces)
         n_series = max((len(piece.samples.ids) for piece in recent.pieces), default=0)

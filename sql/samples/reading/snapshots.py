@@ -8,7 +8,7 @@ counts: so no sample is seen twice or missed while a drain moves it.
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Final
 
@@ -21,6 +21,7 @@ from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.head.head import Head, StaleViewError
 from sql.samples.head.view import HeadView
 from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader
+from sql.samples.reading.kept_times import Clip, KeptTimes, Retentions
 from sql.samples.reading.reader import SampleAllowance
 
 _ATTEMPTS: Final = 5
@@ -33,11 +34,15 @@ Bounds = tuple[int, int] | None
 
 @dataclass(frozen=True, slots=True)
 class UnfoldedSamples:
-    """Pieces of one tenant, and the deletions to fold them with; `settled` as in StoredSamples."""
+    """Pieces of one tenant, the deletions to fold them with, and what is kept of them.
+
+    `settled` as in StoredSamples.
+    """
 
     pieces: Sequence[Piece]
     deletions: Sequence[Deletion]
     settled: SeriesSamples = NO_SAMPLES
+    clip: Clip | None = None
 
     async def folded(self) -> SeriesSamples:
         """The samples that count, ascending by series id and time."""
@@ -47,7 +52,8 @@ class UnfoldedSamples:
         return await asyncio.to_thread(self._folded)
 
     def _folded(self) -> SeriesSamples:
-        return self.settled.then(fold(self.pieces, self.deletions))
+        samples = self.settled.then(fold(self.pieces, self.deletions))
+        return samples if self.clip is None else self.clip.of(samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +61,13 @@ class SampleSnapshot:
     """The samples of some tenants at one moment, for the time range it was opened for.
 
     `connection` is in the transaction of the snapshot; None when the head has every sample of the
-    time range.
+    time range. `kept` says what each tenant keeps.
     """
 
     view: HeadView
     head: Head
     drained: DrainedReader
+    kept: Mapping[int, KeptTimes]
     connection: Connection | None
 
     async def collect(
@@ -77,16 +84,24 @@ class SampleSnapshot:
         Of a `selection`, some samples may stand for others. Raises what the allowance raises, and
         StoredPageError.
         """
-        question = tenant_id, wanted, start_ms, end_ms
+        question = self.kept_part(tenant_id, wanted, start_ms, end_ms)
         recent = await self.recent(*question)
         allowance.add(sum(len(piece.samples) for piece in recent.pieces))
+        clip = await self.kept[tenant_id].clip(wanted, self.connection)
         if self.connection is None:
-            return recent
+            return replace(recent, clip=clip)
         asked = self.question_of(question, recent, selection)
         stored = await self.drained.read(self.connection, asked, allowance)
         deletions = [*stored.deletions, *recent.deletions]
         deletions.sort(key=attrgetter("arrival_id"))
-        return UnfoldedSamples([*stored.pieces, *recent.pieces], deletions, stored.settled)
+        pieces = [*stored.pieces, *recent.pieces]
+        return UnfoldedSamples(pieces, deletions, stored.settled, clip)
+
+    def kept_part(
+        self, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int
+    ) -> tuple[int, IntArray, int, int]:
+        """The same question without the times of which no series keeps samples."""
+        return tenant_id, wanted, max(start_ms, self.kept[tenant_id].first_ms - 1), end_ms
 
     async def recent(
         self, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int
@@ -103,11 +118,16 @@ class SampleSnapshot:
         recent: UnfoldedSamples,
         selection: SeriesSelection | None,
     ) -> DrainedQuestion:
-        """What to ask about drained samples, given what is undrained of the same ones."""
-        _, _, start_ms, end_ms = question
+        """What to ask about drained samples, given what is undrained of the same ones.
+
+        No sample stands for others when some of the selection's are no longer kept.
+        """
+        tenant_id, _, start_ms, end_ms = question
         firsts = [int(piece.samples.timestamps.min()) for piece in recent.pieces]
         firsts += [one.first_ms for one in recent.deletions if one.last_ms > start_ms]
         settled_until_ms = min([end_ms, *(first_ms - 1 for first_ms in firsts)])
+        if selection is not None and max(self.kept[tenant_id].limits_ms) > selection.start_ms + 1:
+            settled_until_ms = MIN_TIMESTAMP_MS - 1
         return DrainedQuestion(*question, self.view.drained_through, settled_until_ms, selection)
 
     async def read(
@@ -155,11 +175,14 @@ class _Drained:
 class SampleSnapshots:
     """Opens snapshots, with as few questions to the database as the time range allows."""
 
-    def __init__(self, pool: Pool, head: Head, drained_reader: DrainedReader) -> None:
+    def __init__(
+        self, pool: Pool, head: Head, drained_reader: DrainedReader, retentions: Retentions
+    ) -> None:
         """`pool` is for reading."""
         self._pool = pool
         self._head = head
         self._reader = drained_reader
+        self._retentions = retentions
         self._drained: dict[int, _Drained] = {}
 
     async def generation(self, tenant_id: int, asked_at: float | None = None) -> tuple[str, int]:
@@ -188,24 +211,32 @@ class SampleSnapshots:
         """
         view = await self._head.view([tenant_id], asked_at)
         drained = await self._ask_drained(tenant_id, view, None)
+        kept = await self.kept(view, tenant_id)
+        start_ms = max(start_ms, kept.first_ms - 1)
         since_ms = start_ms if drained.bounds is None else max(start_ms, drained.bounds[1])
         if since_ms >= end_ms or view.not_held(tenant_id) is not None:
             return NO_SAMPLES, end_ms
         question = tenant_id, wanted, since_ms, end_ms
         if len(wanted) < _SERIES_WORTH_A_THREAD:
-            return view.newest(*question), since_ms
-        return await asyncio.to_thread(view.newest, *question), since_ms
+            newest = view.newest(*question)
+        else:
+            newest = await asyncio.to_thread(view.newest, *question)
+        clip = await kept.clip(wanted, None)
+        return (newest if clip is None else clip.of(newest)), since_ms
 
     async def bounds(self, tenant_id: int, asked_at: float | None = None) -> Bounds:
         """The times between which a tenant has samples; deletions do not shrink them."""
         view = await self._head.view([tenant_id], asked_at)
+        kept = await self.kept(view, tenant_id)
         if view.not_held(tenant_id) is not None:
             return MIN_TIMESTAMP_MS, MAX_TIMESTAMP_MS
         drained = await self._ask_drained(tenant_id, view, None)
         found = [bounds for bounds in (view.bounds(tenant_id), drained.bounds) if bounds]
         if not found:
             return None
-        return min(first for first, _ in found), max(last for _, last in found)
+        first_ms = max(min(first for first, _ in found), kept.first_ms)
+        last_ms = max(last for _, last in found)
+        return (first_ms, last_ms) if first_ms <= last_ms else None
 
     @asynccontextmanager
     async def open(
@@ -244,7 +275,8 @@ class SampleSnapshots:
             drained = await self._ask_drained(tenant_id, view, None)
             if drained.is_within(start_ms, end_ms) or view.not_held(tenant_id) is not None:
                 return None
-        return SampleSnapshot(view, self._head, self._reader, None)
+        kept = await self._kept(view, tenant_ids)
+        return SampleSnapshot(view, self._head, self._reader, kept, None)
 
     async def _of_transaction(
         self, opened: AsyncExitStack, tenant_ids: Sequence[int]
@@ -262,9 +294,22 @@ class SampleSnapshots:
                     continue
                 for tenant_id in tenant_ids:
                     await self._ask_drained(tenant_id, view, connection)
+                kept = await self._kept(view, tenant_ids, connection)
                 opened.push_async_exit(attempt.pop_all())
-                return StoredSnapshot(view, self._head, self._reader, connection)
+                return StoredSnapshot(view, self._head, self._reader, kept, connection)
         raise StorageUnavailableError("samples are drained faster than they can be read; try again")
+
+    async def kept(self, view: HeadView, tenant_id: int) -> KeptTimes:
+        """What a tenant of a view keeps."""
+        return await self._retentions.of(tenant_id, view.generations[tenant_id])
+
+    async def _kept(
+        self, view: HeadView, tenant_ids: Sequence[int], connection: Connection | None = None
+    ) -> Mapping[int, KeptTimes]:
+        return {
+            tenant_id: await self._retentions.of(tenant_id, view.generations[tenant_id], connection)
+            for tenant_id in tenant_ids
+        }
 
     async def _ask_drained(
         self, tenant_id: int, view: HeadView, connection: Connection | None

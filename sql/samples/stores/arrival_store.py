@@ -1,6 +1,6 @@
 """The store of arrivals, the head and what is drained; see `promcompat.core.ports.Store`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +21,13 @@ from sql.samples.arrivals.arrival_log import ArrivalLog
 from sql.samples.columns.series_samples import NO_SAMPLES
 from sql.samples.head.head import Head
 from sql.samples.reading.drained_reader import DrainedReader
+from sql.samples.reading.kept_times import KeptState, Retentions
 from sql.samples.reading.lookup import SnapshotLookup
 from sql.samples.reading.newest import first_and_last, windows_of
 from sql.samples.reading.selections import SnapshotSelections
 from sql.samples.reading.snapshots import SampleSnapshots
-from sql.samples.storage_options import StorageOptions
+from sql.samples.storage_options import StorageOptions, wall_clock_ms
+from sql.samples.tables.retention_classes import FOREVER
 from sql.samples.writing.backlog import Backlog
 from sql.samples.writing.batch_writer import BatchWriter
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
@@ -44,11 +46,23 @@ class SampleSources:
     lookup: SnapshotLookup
 
     @classmethod
-    def of(cls, database: Database, drained: DrainedReader, max_head_bytes: int) -> "SampleSources":
-        """The sources of a database, with a head of at most about so many bytes."""
+    def of(
+        cls,
+        database: Database,
+        drained: DrainedReader,
+        max_head_bytes: int,
+        retention_days: int = FOREVER,
+        now_ms: Callable[[], int] = wall_clock_ms,
+    ) -> "SampleSources":
+        """The sources of a database, with a head of at most about so many bytes.
+
+        Tenants and metrics without a retention of their own are kept `retention_days`.
+        """
         log = ArrivalLog(database.log_pool, database.guard)
         head = Head(log, database.log_pool, database.guard, max_bytes=max_head_bytes)
-        snapshots = SampleSnapshots(database.read_pool, head, drained)
+        retentions = Retentions(database.read_pool, retention_days, now_ms)
+        database.guard.on_step_back(retentions.forget)
+        snapshots = SampleSnapshots(database.read_pool, head, drained, retentions)
         lookup = SnapshotLookup(head, snapshots)
         return cls(log=log, head=head, drained=drained, snapshots=snapshots, lookup=lookup)
 
@@ -167,14 +181,17 @@ class ArrivalStore:
     @read_again
     async def sample_state(
         self, tenant: str, start_ms: int, end_ms: int, *, asked_at: float | None = None
-    ) -> ChangeLogState:
+    ) -> KeptState:
         """What the head knows of changed samples; see `ChangeReader`."""
 
-        async def read() -> ChangeLogState:
+        async def read() -> KeptState:
             tenant_id = await self._database.tenants.find(tenant)
             head, tenant_ids = self._sources.head, [] if tenant_id is None else [tenant_id]
             view = await head.view(tenant_ids, asked_at)
-            return ChangeLogState(head.changes, tenant_id, view.version)
+            changes = ChangeLogState(head.changes, tenant_id, view.version)
+            if tenant_id is None:
+                return KeptState(changes, None)
+            return KeptState(changes, await self._sources.snapshots.kept(view, tenant_id))
 
         return await self._database.guard.in_one_epoch(read)
 

@@ -132,6 +132,12 @@ class Rollups:
             n_samples += found
         return RollupProgress(n_steps, n_samples, is_done=False)
 
+    async def count_due(self) -> int:
+        """How many days of tenants have to be rolled up now, for the first time or again."""
+        async with acquired(self._pool) as connection:
+            n_days: int = await connection.fetchval(QUERIES["due_days"], self._ended_day)
+        return n_days
+
     async def step(self) -> int | None:
         """Do the next step; returns how many samples it rolled up, None if there was none to do."""
         started = time.perf_counter()

@@ -1,8 +1,7 @@
-"""The tables of what is stored for good: runs, blocks near now by day, and blocks far from now."""
+"""The tables of what is stored for good: runs, and blocks by slot."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Final
 
 import numpy as np
@@ -13,10 +12,9 @@ from sql.database.connection_pool import Connection
 from sql.query_loader import load_queries
 from sql.samples.codec.pages import Page, encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.tables.slots import FAR_SLOT, slot_of
 
 QUERIES: Final = load_queries("blocks")
-FAR_DAY: Final = -(2**31)
-"""The `day` of runs that are far from now: they have samples of any days."""
 NEAR_DAYS_BACK: Final = 32
 NEAR_DAYS_AHEAD: Final = 2
 MAX_PAGE_SAMPLES: Final = 8192
@@ -32,7 +30,7 @@ class Origin:
     """Where the samples of a run or block come from, and what was done to them; see the table."""
 
     tenant_id: int
-    day: int
+    slot: int
     level: int
     replaces: bool
     first_arrival: int
@@ -51,20 +49,10 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class BlockRow:
-    """A row of `sample_block`, or of `sample_block_far` if the origin's day is FAR_DAY."""
+    """A row of `sample_block`."""
 
     origin: Origin
     page: Page
-
-    @property
-    def day(self) -> int:
-        """The UTC day of the samples."""
-        return self.page.first_ms // MS_PER_DAY
-
-
-def day_of(time_ms: int) -> int:
-    """The UTC day of a time, within the days that a column can hold."""
-    return max(FAR_DAY, min(time_ms // MS_PER_DAY, -FAR_DAY - 1))
 
 
 def run_rows(origin: Origin, samples: SeriesSamples) -> list[RunRow]:
@@ -108,22 +96,22 @@ def distinct_days(days: IntArray) -> list[int]:
     return [first + int(index) for index in np.flatnonzero(np.bincount(days - first))]
 
 
-def near_and_far(
-    samples: SeriesSamples, near_days: Collection[int]
+def by_slot(
+    samples: SeriesSamples, near_days: Collection[int], retention_class: int = 0
 ) -> Iterator[tuple[int, SeriesSamples]]:
-    """The samples of each near day, and those of all other days together as FAR_DAY."""
+    """Samples of one class: those of each near day, and those of all other days as FAR_SLOT."""
     if not len(samples):
         return
     days = samples.timestamps // MS_PER_DAY
     found = distinct_days(days)
     near = [day for day in found if day in near_days]
     if len(found) == 1:
-        yield (near[0] if near else FAR_DAY), samples
+        yield (slot_of(near[0], retention_class) if near else FAR_SLOT), samples
         return
     for day in near:
-        yield day, samples.where(days == day)
+        yield slot_of(day, retention_class), samples.where(days == day)
     if len(near) < len(found):
-        yield FAR_DAY, samples.where(~np.isin(days, near))
+        yield FAR_SLOT, samples.where(~np.isin(days, near))
 
 
 def worth_a_block(samples: SeriesSamples) -> BoolArray:
@@ -137,60 +125,42 @@ def worth_a_block(samples: SeriesSamples) -> BoolArray:
 
 
 async def insert_runs(connection: Connection, rows: Sequence[RunRow]) -> None:
-    """Insert runs of any tenants and days, in one statement."""
-    if not rows:
-        return
-    columns = list(
-        zip(
-            *(
-                (
-                    row.origin.day,
-                    *_origin_columns(row.origin),
-                    *_page_columns(row.page),
-                    row.n_series,
-                )
-                for row in rows
-            ),
-            strict=True,
-        )
-    )
-    await connection.execute(QUERIES["insert_runs"], *columns)
+    """Insert runs of any tenants and slots, in one statement."""
+    columns = _columns((row.origin, row.page, row.n_series) for row in rows)
+    if columns:
+        await connection.execute(QUERIES["insert_runs"], *columns)
 
 
 async def insert_blocks(connection: Connection, rows: Sequence[BlockRow]) -> None:
-    """Insert blocks; a near day needs its partition, see `create_block_partition`."""
-    for is_far, group in groupby(rows, lambda row: row.origin.day == FAR_DAY):
-        columns = list(
-            zip(
-                *(
-                    (row.day, *_origin_columns(row.origin), *_page_columns(row.page))
-                    for row in group
-                ),
-                strict=True,
-            )
+    """Insert blocks; their slots need partitions, see `create_block_partition`."""
+    columns = _columns((row.origin, row.page) for row in rows)
+    if columns:
+        await connection.execute(QUERIES["insert_blocks"], *columns)
+
+
+def _columns(rows: Iterable[tuple[Origin, Page, *tuple[object, ...]]]) -> list[tuple[object, ...]]:
+    """The columns that runs and blocks share, and those that follow; none without rows."""
+    return list(
+        zip(
+            *(
+                (
+                    origin.slot,
+                    origin.tenant_id,
+                    origin.level,
+                    origin.replaces,
+                    origin.first_arrival,
+                    origin.last_arrival,
+                    origin.deleted_through,
+                    page.n_samples,
+                    page.first_series,
+                    page.last_series,
+                    page.first_ms,
+                    page.last_ms,
+                    page.payload,
+                    *more,
+                )
+                for origin, page, *more in rows
+            ),
+            strict=True,
         )
-        await connection.execute(
-            QUERIES["insert_far_blocks" if is_far else "insert_blocks"], *columns
-        )
-
-
-def _origin_columns(origin: Origin) -> tuple[object, ...]:
-    return (
-        origin.tenant_id,
-        origin.level,
-        origin.replaces,
-        origin.first_arrival,
-        origin.last_arrival,
-        origin.deleted_through,
-    )
-
-
-def _page_columns(page: Page) -> tuple[object, ...]:
-    return (
-        page.n_samples,
-        page.first_series,
-        page.last_series,
-        page.first_ms,
-        page.last_ms,
-        page.payload,
     )

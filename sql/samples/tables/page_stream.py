@@ -17,7 +17,7 @@ _ROW: Final = struct.Struct(">hih ii i? iq iq iq iq iq ii i")
 _N_FIELDS: Final = 10
 _DELETION: Final = 3
 _JOINING_ORDER: Final = attrgetter(
-    "source", "day", "replaces", "last_arrival", "first_series", "first_ms"
+    "source", "slot", "replaces", "last_arrival", "first_series", "first_ms"
 )
 _ARRAY_HEADER_BYTES: Final = 20
 _ARRAY_ELEMENT: Final = np.dtype([("length", ">i4"), ("id", ">i8")])
@@ -28,7 +28,7 @@ class PageRow:
     """A page of a table (`source`)."""
 
     source: int
-    day: int
+    slot: int
     replaces: bool
     last_arrival: int
     first_series: int
@@ -39,8 +39,8 @@ class PageRow:
 
     @property
     def layer(self) -> tuple[int, int, bool, int]:
-        """Pages that have this in common never overlap; the `day` is 0 for blocks."""
-        return self.source, self.day, self.replaces, self.last_arrival
+        """Pages that have this in common never overlap; the `slot` is 0 for blocks."""
+        return self.source, self.slot, self.replaces, self.last_arrival
 
 
 class PageStream:
@@ -85,7 +85,7 @@ class PageStream:
         return start
 
     def _add(self, columns: tuple[int, ...], payload: bytes | None) -> None:
-        source, day, replaces, last_arrival, first_arrival, *bounds = columns
+        source, slot, replaces, last_arrival, first_arrival, *bounds = columns
         first_series, last_series, first_ms, n_samples = bounds
         if source == _DELETION:
             ids = None if payload is None else _array_of(payload)
@@ -97,7 +97,7 @@ class PageStream:
         self._pages.append(
             PageRow(
                 source,
-                day,
+                slot,
                 bool(replaces),
                 last_arrival,
                 first_series,

@@ -15,6 +15,8 @@ from sql.samples.columns.series_samples import SeriesSamples
 QUERIES: Final = load_queries("rollups")
 _SERIES_APART: Final = 32
 """Up to so many series of a day are marked each for itself, more of them as one range."""
+_MOST_RANGES: Final = 1_000
+"""Of a tenant's series in a slot that is dropped: more of them would cost more than they save."""
 _ALL_SERIES: Final = (-(1 << 63), (1 << 63) - 1)
 
 
@@ -48,6 +50,14 @@ async def forget_rolled_days(
     deleted later, by the next run of rollups.
     """
     await connection.execute(QUERIES["forget_rolled_days"], before_day, tenant_id)
+
+
+async def note_dropped_slot(connection: Connection, slot: int) -> None:
+    """Mark the rollups of a near slot's samples, or forget them where nothing else is of that day.
+
+    To be called in the transaction that drops the slot, before its samples and bounds are gone.
+    """
+    await connection.execute(QUERIES["note_dropped_slot"], slot, _MOST_RANGES)
 
 
 def touched_by(tenant_id: int, samples: SeriesSamples) -> list[Touched]:

@@ -5,12 +5,10 @@ from typing import Any
 
 import pytest
 
-from promcompat.core.maintenance import RetainedMetric
-from promcompat.metrics.maintenance_service import MaintenanceFailure, MaintenanceReport
+from promcompat.core.maintenance import MaintenanceFailure, StepReport
+from promcompat.metrics.maintenance_service import MaintenanceReport
 from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
 from promcompat.telemetry import Telemetry
-
-METRIC = RetainedMetric(1, "red", "m", 90)
 
 
 class Runs:
@@ -27,10 +25,15 @@ async def test_what_fails_every_hour_is_logged_once_and_counted_each_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     failing = MaintenanceReport(
-        failures=[MaintenanceFailure("retention", "metric m", "too slow")] * 2, ignored=[METRIC]
+        failures=[MaintenanceFailure("retain", f"metric {name}", "too slow") for name in "ab"]
     )
     telemetry = Telemetry()
-    works = MaintenanceReport(deleted=[(METRIC, 5)], n_chunks_dropped=2)
+    works = MaintenanceReport(
+        steps=[
+            StepReport("delete expired", 5, "samples", 0.1, 0),
+            StepReport("retain", 2, "chunks", 0.1, 0),
+        ]
+    )
     runs: Any = Runs(failing, failing, works, failing)
     maintenance = PeriodicMaintenance(runs, telemetry.maintenance)
     with caplog.at_level(logging.WARNING):
@@ -42,7 +45,7 @@ async def test_what_fails_every_hour_is_logged_once_and_counted_each_time(
         await maintenance.run_once()
         assert len(caplog.records) == 4
     text = telemetry.render().decode()
-    assert 'promcompat_maintenance_failures_total{task="retention"} 6.0' in text
-    assert 'promcompat_maintenance_failures_total{task="metrics_hourly"} 0.0' in text
+    assert 'promcompat_maintenance_failures_total{task="retain"} 6.0' in text
+    assert 'promcompat_maintenance_failures_total{task="hours"} 0.0' in text
     assert "promcompat_maintenance_samples_deleted_total 5.0" in text
     assert "promcompat_maintenance_chunks_dropped_total 2.0" in text

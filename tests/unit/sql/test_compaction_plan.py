@@ -1,25 +1,37 @@
 """Which runs and blocks are merged next, and where a step of a merge ends."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sql.samples.draining.compaction import bounded_step
-from sql.samples.draining.compaction_plan import Extent, Job, Layer, next_job
+from sql.samples.draining.compaction_plan import Extent, Job, Layer, due_jobs
 from sql.samples.draining.page_moves import StoredPage
-from sql.samples.tables.block_table import FAR_DAY, FINAL_LEVEL, Origin
+from sql.samples.tables.block_table import FINAL_LEVEL, Origin
+from sql.samples.tables.slots import FAR_SLOT, slot_of
 
 DAY_MS = 86_400_000
 DAY = 20_000
 DURING = DAY * DAY_MS + DAY_MS // 2
 AFTER = (DAY + 1) * DAY_MS + DAY_MS // 2
-EMPTY = Extent(1, DAY, 0, 0, 0)
+SLOT = slot_of(DAY)
+EMPTY = Extent(1, SLOT, 0, 0, 0)
 
 
-def layers(*levels: int, n_samples: int = 1_000, day: int = DAY) -> list[Layer]:
+def layers(*levels: int, n_samples: int = 1_000, slot: int = SLOT) -> list[Layer]:
     """Layers in arrival order."""
-    return [Layer(1, day, arrival, level, n_samples, 10) for arrival, level in enumerate(levels, 1)]
+    return [
+        Layer(1, slot, arrival, level, n_samples, 10) for arrival, level in enumerate(levels, 1)
+    ]
+
+
+def next_job(
+    stored: Sequence[Layer], extents: Sequence[Extent], aside: Mapping[int, int], now_ms: int
+) -> Job | None:
+    """The job that is due first."""
+    return next(due_jobs(stored, extents, aside, now_ms), None)
 
 
 class TestNextJob:
@@ -29,31 +41,31 @@ class TestNextJob:
 
     def test_eight_layers_are_merged_into_the_next_level(self) -> None:
         job = next_job(layers(*[0] * 8), [EMPTY], {}, DURING)
-        assert job == Job(1, DAY, max_level=0, through=8, makes_blocks=True)
+        assert job == Job(1, SLOT, max_level=0, through=8, makes_blocks=True)
         assert job.out_level == 1
 
     def test_a_larger_older_level_is_left_alone_and_no_block_is_made(self) -> None:
         stored = [replace(layers(1)[0], n_samples=20_000), *layers(0, *[0] * 8)[1:]]
         job = next_job(stored, [EMPTY], {}, DURING)
-        assert job == Job(1, DAY, max_level=0, through=9, makes_blocks=False)
+        assert job == Job(1, SLOT, max_level=0, through=9, makes_blocks=False)
 
     def test_a_smaller_older_level_is_merged_with_it(self) -> None:
         stored = [*layers(2, 1), *layers(0, 0, *[0] * 8)[2:]]
-        assert next_job(stored, [EMPTY], {}, DURING) == Job(1, DAY, 2, 10, makes_blocks=True)
+        assert next_job(stored, [EMPTY], {}, DURING) == Job(1, SLOT, 2, 10, makes_blocks=True)
 
     def test_the_highest_full_level_decides(self) -> None:
         job = next_job(layers(*[1] * 8, *[0] * 8), [EMPTY], {}, DURING)
-        assert job == Job(1, DAY, max_level=1, through=16, makes_blocks=True)
+        assert job == Job(1, SLOT, max_level=1, through=16, makes_blocks=True)
 
     def test_far_runs_are_merged_by_layers_and_never_as_an_ended_day(self) -> None:
-        assert next_job(layers(*[0] * 7, day=FAR_DAY), [], {}, AFTER) is None
-        job = next_job(layers(*[0] * 8, day=FAR_DAY), [], {}, AFTER)
-        assert job == Job(1, FAR_DAY, 0, 8, makes_blocks=True)
+        assert next_job(layers(*[0] * 7, slot=FAR_SLOT), [], {}, AFTER) is None
+        job = next_job(layers(*[0] * 8, slot=FAR_SLOT), [], {}, AFTER)
+        assert job == Job(1, FAR_SLOT, 0, 8, makes_blocks=True)
 
     def test_nothing_is_merged_across_an_arrival_set_aside(self) -> None:
         assert next_job(layers(*[0] * 10), [EMPTY], {1: 3}, AFTER) is None
         job = next_job(layers(*[0] * 11), [EMPTY], {1: 3}, AFTER)
-        assert job == Job(1, DAY, 0, 11, makes_blocks=False, after=3)
+        assert job == Job(1, SLOT, 0, 11, makes_blocks=False, after=3)
 
     def test_an_ended_day_is_merged_once(self) -> None:
         job = next_job(layers(0), [EMPTY], {}, AFTER)
@@ -80,7 +92,7 @@ class TestNextJob:
 
 @st.composite
 def page_lists(draw: st.DrawFn) -> list[StoredPage]:
-    origin = Origin(1, DAY, 0, False, 1, 1, 1)
+    origin = Origin(1, SLOT, 0, False, 1, 1, 1)
     pages = []
     for _ in range(draw(st.integers(0, 8))):
         first, last = sorted(draw(st.tuples(st.integers(1, 4), st.integers(1, 4))))

@@ -2,6 +2,7 @@
 
 import struct
 from itertools import pairwise
+from operator import attrgetter
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ int64 = st.integers(-(2**63), 2**63 - 1)
 page_rows = st.builds(
     PageRow,
     source=st.integers(0, 2),
-    day=st.integers(-(2**31), 2**31 - 1),
+    slot=st.integers(-(2**31), 2**31 - 1),
     replaces=st.booleans(),
     last_arrival=int64,
     first_series=int64,
@@ -28,10 +29,15 @@ page_rows = st.builds(
 )
 
 
+_joining_order = attrgetter(
+    "source", "slot", "replaces", "last_arrival", "first_series", "first_ms"
+)
+
+
 def encoded(row: PageRow) -> bytes:
     fields = struct.pack(
         ">hih ii i? iq iq iq iq iq ii",
-        *(10, 2, row.source, 4, row.day, 1, row.replaces, 8, row.last_arrival),
+        *(10, 2, row.source, 4, row.slot, 1, row.replaces, 8, row.last_arrival),
         *(8, row.first_arrival, 8, row.first_series, 8, row.last_series, 8, row.first_ms, 4, 5),
     )
     return fields + struct.pack(">i", len(row.payload)) + row.payload

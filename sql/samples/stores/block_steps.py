@@ -1,0 +1,233 @@
+"""The steps of maintenance of the block store, in their order; see `MaintenanceStep`.
+
+Each may be stopped at any moment: the next run goes on with what is left.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from promcompat.core.maintenance import MaintenanceTask, StepNotes
+from promcompat.core.ports import MaintenanceStep
+from sql.catalog import MS_PER_DAY
+from sql.database.connection_pool import Pool, acquired
+from sql.samples.draining.block_retention import BlockRetention, first_kept_ms
+from sql.samples.draining.class_moves import ClassMoves, due_changes, moving_classes
+from sql.samples.draining.drains import Drains
+from sql.samples.stores.rollup_work import Rollups
+from sql.samples.stores.store_steps import AsideStep, OrphanStep, SeriesRemoval
+from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
+from sql.samples.tables.slots import class_of_slot, day_of_slot, slot_of
+
+_ROLLUP_STEPS: Final = 1_000
+"""The most transactions of a run, so that the other steps do not wait for a backlog."""
+_DAYS_AHEAD: Final = 1
+"""What is made of a day before it begins; a drain makes what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainStep:
+    """Moves arrivals into runs: when there are many, or some that nobody sees any more."""
+
+    pool: Pool
+    drains: Drains
+    task: MaintenanceTask
+    name: str = "drain"
+    unit: str = "samples"
+
+    async def plan(self) -> int:
+        """How many samples wait for a drain."""
+        async with acquired(self.pool) as connection:
+            row = await connection.fetchrow(BLOCK_QUERIES["undrained"])
+        n_samples: int = row["n_samples"]
+        return n_samples
+
+    async def run(self, notes: StepNotes) -> int:
+        """Drain; returns how many samples."""
+        n_samples = await self.drains.drain_due()
+        while await self._has_expired():
+            result = await self.drains.drainer.drain()
+            if not result.n_arrivals:
+                break
+            n_samples += result.n_samples
+        return n_samples
+
+    async def _has_expired(self) -> bool:
+        before_ms = first_kept_ms(self.task.retention_days, self.task.now_ms)
+        if before_ms is None:
+            return False
+        async with acquired(self.pool) as connection:
+            found: bool = await connection.fetchval(
+                BLOCK_QUERIES["has_undrained_before"], before_ms
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class MergeStep:
+    """Merges runs and blocks, and works off deletions, unless another process does."""
+
+    pool: Pool
+    drains: Drains
+    name: str = "merge"
+    unit: str = "merges"
+
+    async def plan(self) -> int:
+        """How many tenants and slots have something to merge."""
+        async with acquired(self.pool) as connection:
+            return await self.drains.count_merges(connection)
+
+    async def run(self, notes: StepNotes) -> int:
+        """Merge until nothing is left to do; returns how many transactions that took."""
+        n_merges = 0
+        while not await self.drains.compact_step():
+            n_merges += 1
+        return n_merges
+
+
+@dataclass(frozen=True, slots=True)
+class RollupStep:
+    """Rolls up the days that have ended, and again those whose samples have changed since."""
+
+    rollups: Rollups
+    name: str = "rollup"
+    unit: str = "days"
+
+    async def plan(self) -> int:
+        """How many days of tenants are due."""
+        return await self.rollups.count_due()
+
+    async def run(self, notes: StepNotes) -> int:
+        """Roll up; returns how many days of tenants were due and are not any more."""
+        n_due = await self.rollups.count_due()
+        await self.rollups.run(_ROLLUP_STEPS)
+        return max(0, n_due - await self.rollups.count_due())
+
+
+@dataclass(frozen=True, slots=True)
+class ClassStep:
+    """Gives metrics the retention classes that fit them, and moves their samples."""
+
+    pool: Pool
+    moves: ClassMoves
+    task: MaintenanceTask
+    name: str = "retention classes"
+    unit: str = "metrics"
+
+    async def plan(self) -> int:
+        """How many metrics get another class, or have samples that are still to be moved."""
+        async with acquired(self.pool) as connection:
+            changes = await due_changes(connection, self.task.retention_days)
+            return len(changes) + len(await moving_classes(connection))
+
+    async def run(self, notes: StepNotes) -> int:
+        """Assign and move; returns how many metrics are where they should be now."""
+        n_metrics = await self.moves.assign(self.task.retention_days)
+        async with acquired(self.pool) as connection:
+            found = await moving_classes(connection)
+        for moving in found:
+            subject = f"metric {moving.metric_name!r} of tenant {moving.tenant_id}"
+            await notes.attempt(subject, self.moves.move(moving))
+        return max(n_metrics, len(found))
+
+
+@dataclass(frozen=True, slots=True)
+class RetainStep:
+    """Drops the partitions of past days, and what is no longer kept of days far from now."""
+
+    retention: BlockRetention
+    task: MaintenanceTask
+    name: str = "retain"
+    unit: str = "partitions"
+
+    async def plan(self) -> int:
+        """How many partitions are due."""
+        task = self.task
+        return len(await self.retention.expired_slots(task.retention_days, task.now_ms))
+
+    async def run(self, notes: StepNotes) -> int:
+        """Drop them one by one; returns how many."""
+        n_dropped, scope = 0, (self.task.retention_days, self.task.now_ms)
+        first_day = await self.retention.first_kept_day(*scope)
+        for slot in await self.retention.expired_slots(*scope):
+            subject = f"day {day_of_slot(slot)} of class {class_of_slot(slot)}"
+            n_dropped += await notes.attempt(subject, self.retention.drop(slot, first_day)) or 0
+        return n_dropped
+
+
+@dataclass(frozen=True, slots=True)
+class FarStep:
+    """Deletes what is no longer kept of the days far from now, tenant by tenant."""
+
+    retention: BlockRetention
+    task: MaintenanceTask
+    name: str = "retain far days"
+    unit: str = "pages"
+
+    async def plan(self) -> int:
+        """How many pages are due."""
+        task, n_pages = self.task, 0
+        for limit in await self.retention.far_limits(task.retention_days):
+            n_pages += await self.retention.count_far(limit, task.retention_days, task.now_ms)
+        return n_pages
+
+    async def run(self, notes: StepNotes) -> int:
+        """Delete; returns how many pages."""
+        task, n_pages = self.task, 0
+        for limit in await self.retention.far_limits(task.retention_days):
+            clipping = self.retention.clip_far(limit, task.retention_days, task.now_ms)
+            n_pages += await notes.attempt(f"tenant {limit.tenant_id}", clipping) or 0
+        return n_pages
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionStep:
+    """Makes the partitions of tomorrow, for the classes that have one of today."""
+
+    pool: Pool
+    task: MaintenanceTask
+    name: str = "partitions ahead"
+    unit: str = "partitions"
+
+    async def plan(self) -> int:
+        """How many are missing."""
+        return len(await self._missing())
+
+    async def run(self, notes: StepNotes) -> int:
+        """Make them; returns how many."""
+        missing = await self._missing()
+        for slot in missing:
+            async with acquired(self.pool) as connection, connection.transaction():
+                await connection.execute(BLOCK_QUERIES["add_block_slots"], [slot])
+                await connection.execute(BLOCK_QUERIES["create_block_partition"], slot)
+        return len(missing)
+
+    async def _missing(self) -> list[int]:
+        today = self.task.now_ms // MS_PER_DAY
+        bounds = slot_of(today), slot_of(today + _DAYS_AHEAD + 1)
+        async with acquired(self.pool) as connection:
+            found = await connection.fetchval(BLOCK_QUERIES["slots_between"], *bounds)
+        wanted = {
+            slot_of(today + _DAYS_AHEAD, class_of_slot(slot))
+            for slot in found
+            if day_of_slot(slot) == today
+        }
+        return sorted(wanted - set(found))
+
+
+def block_steps(
+    pool: Pool, drains: Drains, rollups: Rollups, removal: SeriesRemoval, task: MaintenanceTask
+) -> Sequence[MaintenanceStep]:
+    """Every step, in the order in which they run: each finds what those before it have left."""
+    retention = BlockRetention(pool)
+    return (
+        DrainStep(pool, drains, task),
+        AsideStep(pool, drains),
+        MergeStep(pool, drains),
+        RollupStep(rollups),
+        ClassStep(pool, ClassMoves(pool), task),
+        RetainStep(retention, task),
+        FarStep(retention, task),
+        OrphanStep(removal, is_forced=task.is_first),
+        PartitionStep(pool, task),
+    )

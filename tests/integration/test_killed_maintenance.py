@@ -1,0 +1,152 @@
+"""Maintenance that is killed at any of its statements: the next run finishes, nothing is lost."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import asyncpg
+import pytest
+
+from promcompat.core.definitions import MetricDefinition
+from promcompat.core.errors import StorageUnavailableError
+from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
+from sql.definitions.definition_repository import PostgresDefinitionRepository
+from sql.samples.metric_storage import MetricStorage
+from sql.samples.storage_options import StoreKind
+from tests.factories import block_rows, make_batch, make_labels, select_name
+from tests.repositories import opened_storage
+from tests.servers import DatabaseServer
+from tests.stored_blocks import Clock
+
+pytestmark = pytest.mark.integration
+
+DAY_MS = 86_400_000
+NOW_MS = 1_700_000_000_000
+EVER = (-(2**60), 2**60)
+METHODS = ("execute", "executemany", "fetch", "fetchval", "fetchrow")
+KEPT_DAYS = {"plain": 3, "long": 60, "gone": 3}
+TIMES = {
+    "plain": [NOW_MS - age * DAY_MS + 1 for age in (0, 1, 2, 5, 6, 50)],
+    "long": [
+        *(NOW_MS - age * DAY_MS + 1 for age in (0, 1, 5, 50, 90)),
+        *(NOW_MS - 2 * DAY_MS + 1 + 1_000 * number for number in range(250)),
+    ],
+    "gone": [NOW_MS - 5 * DAY_MS],
+}
+
+
+STRIDE = 7
+"""A run is killed at every so many-th statement: at each one, the test would take half a minute."""
+
+
+class KilledError(BaseException):
+    """Ends a run as the end of its process does: nothing that handles errors catches it."""
+
+
+@dataclass
+class Killer:
+    """Kills the process, as far as the database can tell, before a statement is sent."""
+
+    n_left: int = -1
+    is_dead: bool = False
+
+    def check(self, connection: asyncpg.Connection) -> None:
+        if connection._proxy is None:
+            # Only being opened: a pool would keep its place for good, unlike the end of a process.
+            return
+        if self.n_left == 0:
+            self.is_dead, self.n_left = True, -1
+        if self.is_dead:
+            with suppress(asyncpg.InterfaceError):
+                connection.terminate()
+            raise KilledError
+        self.n_left -= self.n_left > 0
+
+    @contextmanager
+    def before_statement(self, number: int) -> Iterator[None]:
+        """The statement of that number (from 0) and all later ones of the block are not sent."""
+        self.n_left, self.is_dead = number, False
+        try:
+            yield
+        finally:
+            self.n_left, self.is_dead = -1, False
+
+
+@pytest.fixture
+def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
+    found = Killer()
+    for name in METHODS:
+        method = getattr(asyncpg.Connection, name)
+
+        def checked(
+            self: asyncpg.Connection, *args: Any, method: Any = method, **options: Any
+        ) -> Any:
+            found.check(self)
+            return method(self, *args, **options)
+
+        monkeypatch.setattr(asyncpg.Connection, name, checked)
+    return found
+
+
+async def prepare(storage: MetricStorage) -> None:
+    """Samples of all ages, in arrivals, runs and blocks; one metric has to change its class."""
+    for part in (0, 1, 2):
+        rows = {make_labels(name): sorted(times)[part::3] for name, times in TIMES.items()}
+        points = {one: [(at, 1.0) for at in found] for one, found in rows.items() if found}
+        batch = make_batch(points)
+        await storage.store.write_batch("red", batch)
+        if part < 2:
+            await storage.drains.drainer.drain_all()
+    await storage.drains.compact()
+    definitions = PostgresDefinitionRepository(storage.database)
+    definition = replace(MetricDefinition(name="long"), retention_days=KEPT_DAYS["long"])
+    await definitions.save("red", definition, 0)
+
+
+async def check_answers(storage: MetricStorage) -> None:
+    for name, times in TIMES.items():
+        (block,) = await storage.store.select("red", [select_name(name, *EVER)])
+        found = [at for rows in block_rows(block).values() for at, _ in rows]
+        assert found == sorted(at for at in times if at >= NOW_MS - KEPT_DAYS[name] * DAY_MS), name
+
+
+async def run_killed(
+    killer: Killer, service: MaintenanceService, number: int
+) -> MaintenanceReport | None:
+    """The report of a run; None if it was killed, or another one still holds the lock."""
+    try:
+        with killer.before_statement(number):
+            report = await service.run_once()
+    except (KilledError, StorageUnavailableError):
+        return None
+    return None if report.is_skipped else report
+
+
+async def test_the_next_run_finishes_what_was_killed_at_any_statement(
+    database_url: str, database_server: DatabaseServer, killer: Killer
+) -> None:
+    first = 0 if database_server.edition == "postgresql" else 3
+    options = {"store": StoreKind.BLOCKS, "now_ms": Clock(NOW_MS), "retention_days": 3}
+    async with opened_storage(database_url, **options) as storage:
+        await prepare(storage)
+        service = MaintenanceService(storage.maintenance, 3, Clock(NOW_MS))
+        number, report = first, None
+        while report is None:
+            report = await run_killed(killer, service, number)
+            await check_answers(storage)
+            number += STRIDE
+            assert number < 300
+            # The server ends the sessions of a killed process when it notices.
+            await asyncio.sleep(0.01)
+        assert number > 20
+        assert report.failures == []
+        plan = await service.plan()
+        # What was moved and what is recent may be drained and merged later.
+        due = {step.name for step in plan.steps if step.amount}
+        assert due <= {"drain", "merge"}
+        assert await storage.catalogue.label_values("red", "__name__", [], *EVER, 0) == [
+            "long",
+            "plain",
+        ]
