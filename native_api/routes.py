@@ -14,6 +14,7 @@ from native_api.contract.responses import json_response
 from native_api.contract.route import BASE, Route
 from native_api.corrections.handlers import ROUTES as CORRECTION_ROUTES
 from native_api.definitions.handlers import ROUTES as DEFINITION_ROUTES
+from native_api.definitions.retention import RETENTION_ROUTES
 from native_api.ingest.handlers import ROUTES as INGEST_ROUTES
 from native_api.query.handlers import ROUTES as QUERY_ROUTES
 from native_api.remediations.handlers import ROUTES as REMEDIATION_ROUTES
@@ -23,6 +24,7 @@ from promcompat.version import promcompat_version
 ROUTES: tuple[Route, ...] = (
     *INGEST_ROUTES,
     *DEFINITION_ROUTES,
+    *RETENTION_ROUTES,
     *RULE_ROUTES,
     *ALERT_ROUTES,
     *REMEDIATION_ROUTES,

@@ -12,6 +12,7 @@ from promcompat.alerting.rules import RuleService
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.core.alerts import REMEDIATION_RECEIVER
+from promcompat.core.retention import TenantRetentions
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.exemplar_service import ExemplarService
@@ -58,6 +59,7 @@ class Services:
     queries: QueryService
     native_queries: NativeQueryService
     definitions: DefinitionService
+    retention: TenantRetentions
     corrections: CorrectionService
     snapshots: SnapshotService
     otlp: OtlpReader

@@ -39,9 +39,7 @@ async def retaining_storage(
         yield storage
 
 
-async def define(
-    storage: MetricStorage, name: str, days: int | None, tenant: str = "red"
-) -> None:
+async def define(storage: MetricStorage, name: str, days: int | None, tenant: str = "red") -> None:
     """Say how long a metric is kept."""
     definitions = PostgresDefinitionRepository(storage.database)
     known = await definitions.find(tenant, name)

@@ -52,6 +52,7 @@ from promcompat.services import Receivers, Services
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine
+from sql.database.tenant_retention import PostgresTenantRetentions
 from sql.embedded.client_programs import dump_snapshot
 from sql.samples.metric_storage import MetricStorage
 
@@ -172,6 +173,7 @@ class _ServiceBuilder:
                 self.queries,
             ),
             definitions=self._definitions(),
+            retention=PostgresTenantRetentions(storage.database, self.settings.retention_days),
             corrections=CorrectionService(storage.metrics.corrections, storage.definitions),
             exemplars=self._exemplars(),
             otlp=OtlpReader(otlp_options(self.settings)),

@@ -62,7 +62,7 @@ def run_tenant(options: Namespace, settings: Settings) -> int:
 
 
 def _list(settings: Settings) -> int:
-    days = {one.tenant: one.days for one in _on_database(settings, list_retentions)}
+    days = _on_database(settings, list_retentions)
     for one in _on_database(settings, list_readers):
         roles = ", ".join(one.roles) or "no role"
         own = days.get(one.tenant)

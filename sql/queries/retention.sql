@@ -263,6 +263,10 @@ UPDATE service_retention SET days = $1 WHERE days <> $1
 -- Sets the retention of tenant $1 in days (0: forever; NULL: that of the service); no row if there is none.
 UPDATE tenant SET retention_days = $2 WHERE name = $1 RETURNING id
 
+-- tenant_retention --
+-- The retention of tenant $1 in days.
+SELECT retention_days FROM tenant WHERE id = $1
+
 -- tenant_retentions --
 -- All tenants with their retention, by name.
 SELECT name, retention_days FROM tenant ORDER BY name

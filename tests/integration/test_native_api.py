@@ -502,3 +502,22 @@ async def test_a_batch_is_read_again_when_series_were_removed_meanwhile(
         assert len(set(map(id, batches))) == 3
         found = await native.prometheus("query", query="m", time=str(START))
         assert len(found["result"]) == (status == 200)
+
+
+async def test_a_tenant_says_how_long_its_samples_are_kept(native: NativeClient) -> None:
+    day = 86_400
+    await native.ingest(*(sample("m", 1, -n * day) for n in range(5)))
+    span = {"start": START - 9 * day, "end": START + 1}
+    found = await native.get("/retention")
+    assert found == {"retention_days": None, "service_retention_days": 0}
+    saved = await native.send("PUT", "/retention", status=200, body={"retention_days": 2})
+    assert saved == {"retention_days": 2, "service_retention_days": 0}
+    assert await native.get("/retention") == saved
+    assert (await native.get("/", name="m", **span))["samples"] == []
+    await native.send("PUT", "/definitions/m", status=201, body={"retention_days": 36_500})
+    assert len((await native.get("/", name="m", **span))["samples"]) == 5
+    for wrong in ({"retention_days": -1}, {"retention_days": 1.5}, {}):
+        await native.send("PUT", "/retention", status=400, body=wrong)
+    await native.send("PUT", "/retention", status=200, body={"retention_days": None})
+    await native.send("DELETE", "/definitions/m", status=200)
+    assert len((await native.get("/", name="m", **span))["samples"]) == 5
