@@ -1,6 +1,6 @@
 """A year of samples, with a clock of its own: bytes a sample, and seconds of maintenance.
 
-    .venv/bin/python -m tests.benchmarks.lifecycle_bench [--days N] [--dense]
+    make bench-lifecycle ARGS="[--days N] [--series N] [--dense]"
 
 Each day the samples of 200 series, one a minute, are appended and drained, and maintenance runs
 once, two hours after the end of the day. Some metrics are kept for 7 days, the others for 90. What
@@ -213,10 +213,12 @@ async def run(server: DatabaseServer, load: Load) -> None:
 def main() -> None:
     """Run on a database of its own."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--days", type=int, default=365)
+    parser.add_argument("--days", type=int)
+    parser.add_argument("--series", type=int)
     parser.add_argument("--dense", action="store_true")
     chosen = parser.parse_args()
-    load = Load(5_000, 15_000, 7) if chosen.dense else Load(200, 60_000, chosen.days)
+    usual = Load(5_000, 15_000, 7) if chosen.dense else Load(200, 60_000, 365)
+    load = replace(usual, n_series=chosen.series or usual.n_series, days=chosen.days or usual.days)
     with TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
         distribution = require_component("TimescaleDB")

@@ -102,7 +102,7 @@ async def prepare(storage: MetricStorage) -> None:
     await storage.drains.compact()
     definitions = PostgresDefinitionRepository(storage.database)
     definition = replace(MetricDefinition(name="long"), retention_days=KEPT_DAYS["long"])
-    await definitions.save("red", definition, 0)
+    await definitions.save("red", definition, 0)  # Nothing if it is there already.
 
 
 async def check_answers(storage: MetricStorage) -> None:
@@ -124,11 +124,14 @@ async def run_killed(
     return None if report.is_skipped else report
 
 
+@pytest.mark.parametrize(
+    "store", [StoreKind.BLOCKS, pytest.param(StoreKind.ROWS, marks=pytest.mark.rows)]
+)
 async def test_the_next_run_finishes_what_was_killed_at_any_statement(
-    database_url: str, database_server: DatabaseServer, killer: Killer
+    database_url: str, database_server: DatabaseServer, killer: Killer, store: StoreKind
 ) -> None:
     first = 0 if database_server.edition == "postgresql" else 3
-    options = {"store": StoreKind.BLOCKS, "now_ms": Clock(NOW_MS), "retention_days": 3}
+    options = {"store": store, "now_ms": Clock(NOW_MS), "retention_days": 3}
     async with opened_storage(database_url, **options) as storage:
         await prepare(storage)
         service = MaintenanceService(storage.maintenance, 3, Clock(NOW_MS))
