@@ -1,6 +1,6 @@
 """The command line: `promcompat serve`, `migrate`, `migrate-store`, `maintain`, `worker`,
-`set-aside`, `tenant`, `explain`, `sql`, `backup`, `restore`, `export`, `import-parquet`, `rules`,
-`compile-kernels`."""
+`set-aside`, `tenant`, `explain`, `sql`, `backup`, `restore`, `export`, `import`, `import-parquet`,
+`rules`, `compile-kernels`."""
 
 import argparse
 import logging
@@ -21,6 +21,7 @@ from promcompat.processes.backup import (
     run_backup_command,
 )
 from promcompat.processes.explain import add_explain_parser, run_explain
+from promcompat.processes.history_parser import add_import_parser
 from promcompat.processes.kernel_compilation import compile_at_start, run_compile_kernels
 from promcompat.processes.late_imports import without_collection
 from promcompat.processes.migrate import run_migrate
@@ -64,6 +65,8 @@ examples:
       Back up the database; promcompat restore restores it.
   promcompat export up.parquet --match up --start 2026-11-01T00:00:00Z
       Write samples into a Parquet file; promcompat import-parquet reads it.
+  promcompat import prometheus http://prometheus:9090 --start 2026-10-01T00:00:00Z
+      Copy the history of a Prometheus (or victoriametrics) into a running service.
   promcompat rules load rules/*.yml
       Store the rules of Prometheus' rule files; promcompat rules check only checks them.
   promcompat explain 'rate(http_requests_total[5m])' --analyze
@@ -99,6 +102,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return run_compile_kernels()
         case "rules" if options.rules_command in ("check", "test"):
             return _check_rules(options)
+        case "import":
+            return _import_history(options)
         case _:
             return _run_with_settings(options, given, others)
 
@@ -207,6 +212,17 @@ def _move_parquet(options: Namespace, settings: Settings) -> int:
     return run_parquet_command(options, settings)
 
 
+def _import_history(options: Namespace) -> int:
+    compile_at_start()
+    from promcompat.processes.history_import import run_import
+
+    try:
+        return run_import(options)
+    except PromcompatError as exc:
+        sys.stderr.write(f"promcompat: {exc}\n")
+        return 1
+
+
 def _check_rules(options: Namespace) -> int:
     compile_at_start()
     from promcompat.processes.rules import run_check, run_tests
@@ -256,6 +272,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_sql_parser(commands)
     add_backup_parsers(commands)
     add_parquet_parsers(commands)
+    add_import_parser(commands)
     add_rules_parser(commands)
     compile_text = "compile what services run as machine code; without it, they do so at start"
     commands.add_parser("compile-kernels", help=compile_text, description=compile_text)

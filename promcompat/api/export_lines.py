@@ -1,6 +1,7 @@
 """Exports as text: JSON lines, exposition lines and CSV, series by series.
 
-Stale markers are left out, because these formats have no form for them.
+In JSON a stale marker is null, as in VictoriaMetrics. The other formats have no form for it, so
+that it is left out.
 """
 
 import math
@@ -20,13 +21,18 @@ from promcompat.core.strconv import format_g
 _LINE_ROWS: Final = 10_000
 """The most samples of a JSON line, unless the client asks for fewer."""
 
+_INFINITIES: Final = {math.inf: "Infinity", -math.inf: "-Infinity"}
+
 FormatBlock = Callable[[SampleBlock], Iterator[bytes]]
 
 
 def json_lines(block: SampleBlock, max_rows: int = 0) -> Iterator[bytes]:
     """A line for each series, or several of at most `max_rows` samples (0: 10,000)."""
     size = min(max_rows, _LINE_ROWS) or _LINE_ROWS
-    for labels, times, values in _series(block):
+    offsets = block.offsets.tolist()
+    for labels, start, end in zip(block.labels, offsets, offsets[1:], strict=False):
+        times = np.ascontiguousarray(block.timestamps[start:end])
+        values = np.ascontiguousarray(block.values[start:end])
         for first in range(0, len(times), size):
             line = {
                 "values": _json_values(values[first : first + size]),
@@ -37,11 +43,15 @@ def json_lines(block: SampleBlock, max_rows: int = 0) -> Iterator[bytes]:
 
 
 def _json_values(values: FloatArray) -> Any:
-    """NaN becomes null, and infinities become texts, as in VictoriaMetrics."""
-    if not np.isinf(values).any():
+    """A stale marker becomes null, and what JSON has no number for becomes a text."""
+    if np.isfinite(values).all():
         return values
-    texts = {math.inf: "Infinity", -math.inf: "-Infinity"}
-    return [texts.get(value, value) for value in values.tolist()]
+    texts: list[float | str | None] = [
+        "NaN" if math.isnan(value) else _INFINITIES.get(value, value) for value in values.tolist()
+    ]
+    for row in np.flatnonzero(is_stale(values)).tolist():
+        texts[row] = None
+    return texts
 
 
 def exposition_lines(block: SampleBlock) -> Iterator[bytes]:

@@ -15,6 +15,7 @@ from promcompat.core.model import (
     IntArray,
     MetricMetadata,
     WriteBatch,
+    is_stale,
 )
 from promcompat.core.ports import ALL_TIME_MS
 from promcompat.core.series_table import KnownSeries
@@ -170,8 +171,9 @@ class ColumnsBuilder:
 
     def finish(self) -> ImportedColumns:
         """The columns; samples with an impossible time are left out as faults."""
-        values = np.array(self.values, np.float64)
-        is_nan = np.isnan(values)
+        # Not np.array: a stale marker keeps its bits.
+        values = np.fromiter(self.values, np.float64, len(self.values))
+        is_nan = np.isnan(values) & ~is_stale(values)
         if is_nan.any():
             values.view(np.uint64)[is_nan] = NORMAL_NAN_BITS
         series = np.array(self.series, np.int64)

@@ -10,11 +10,14 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from promcompat.core.model import STALE_NAN_BITS
 from promcompat.imports.columns import ColumnsBuilder
 
+_STALE: Final[float] = np.array([STALE_NAN_BITS], np.uint64).view(np.float64).tolist()[0]
 _TEXTS: Final[dict[str | None, float]] = {
-    None: nan,
-    "null": nan,
+    # VictoriaMetrics stores no other NaN than the stale marker, and exports it as null.
+    None: _STALE,
+    "null": _STALE,
     "nan": nan,
     "NaN": nan,
     "Inf": inf,

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,7 @@ from conformance.processes import (
     running_prometheus,
 )
 from conformance.prometheus_api import PrometheusApi, format_seconds, open_session
-from tests.factories import make_labels
+from tests.factories import STALE_NAN, make_labels
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.e2e
@@ -159,6 +160,7 @@ async def test_what_we_export_is_read_by_victoria_metrics_and_back(
         asked = {"match[]": "out"}
         async with session.get(f"{service.url}/api/v1/export", params=asked) as answer:
             lines = await answer.read()
+        lines += lines.replace(b'"out"', b'"only_there"')
         with running_program(command, port, tmp_path / "log", "/health") as victoria:
             for _ in range(100):
                 async with session.post(f"{victoria.url}/api/v1/import", data=lines) as answer:
@@ -172,6 +174,15 @@ async def test_what_we_export_is_read_by_victoria_metrics_and_back(
                 if exported:
                     break
                 await asyncio.sleep(0.1)
+            code, _, errors = await run_command(
+                [
+                    sys.executable, "-m", "promcompat", "import", "victoriametrics", victoria.url,
+                    "--to", service.url, "--match", "only_there",
+                    "--start", str(now // 1000 - 3600), "--end", str(now // 1000),
+                ]
+            )  # fmt: skip
+            assert code == 0, errors
+            assert "50 samples with sum" in errors
         document = orjson.loads(exported.splitlines()[0])
         assert document["metric"] == {"__name__": "out", "x": "é"}
         back = exported.replace(b'"out"', b'"back"')
@@ -225,3 +236,39 @@ async def test_statsd_and_graphite_clients_write_over_udp_and_tcp(
                     break
                 await asyncio.sleep(0.1)
             assert found == value, expr
+
+
+async def test_import_copies_a_prometheus_and_goes_on_at_its_checkpoint(
+    service: RunningProgram, prometheus_binary: Path, tmp_path: Path
+) -> None:
+    now = time.time_ns() // 1_000_000
+    start = now - 86_400_000
+    points = [(start + step * 240_000, step * 0.5) for step in range(300)]
+    series = {make_labels("history", x=str(number)): points for number in range(10)}
+    series[make_labels("stale")] = [(now - 60_000, 1.0), (now - 30_000, STALE_NAN)]
+    checkpoint = tmp_path / "checkpoint.json"
+    with running_prometheus(prometheus_binary, tmp_path / "prometheus") as prometheus:
+        async with open_session() as session:
+            await PrometheusApi(session, prometheus.url).write(series)
+        command = [
+            sys.executable, "-m", "promcompat", "import", "prometheus", prometheus.url,
+            "--to", service.url, "--match", '{__name__=~"history|stale"}',
+            "--start", f"{start / 1000:.3f}", "--end", f"{now / 1000:.3f}",
+            "--checkpoint", str(checkpoint),
+        ]  # fmt: skip
+        code, _, errors = await run_command(command)
+        assert code == 0, errors
+        assert "3,002 samples with sum 224251.0 were sent; the service has 3,002" in errors
+        done = orjson.loads(checkpoint.read_bytes())
+        assert (done["number"], done["position_ms"]) == (3002, now + 1)
+        checkpoint.write_bytes(
+            orjson.dumps(done | {"position_ms": now - 45_000, "number": 3001, "total": 224251.0})
+        )
+        code, _, errors = await run_command(command)
+        assert code == 0, errors
+        assert "3,002 samples with sum 224251.0" in errors
+        code, _, errors = await run_command([*command[:-1], str(tmp_path), "--match", "x"])
+        assert (code, "cannot be read" in errors) == (1, True)
+    assert await value_of(service.url, "stale", now) is None
+    counted = "sum(count_over_time(history[25h]))"
+    assert await value_of(service.url, counted, now) == "3000"

@@ -172,8 +172,8 @@ async def test_exports_have_every_sample_once(service: Service) -> None:
         points = found.setdefault(line["metric"].get("x", ""), [])
         points.append((line["timestamps"][0], line["values"][0]))
     assert found == {
-        "1": [(1000, 1.0), (3000, "Infinity")],
-        "2": [(2000, None)],
+        "1": [(1000, 1.0), (2000, None), (3000, "Infinity")],
+        "2": [(2000, "NaN")],
         "": [(1000, 4.0), (7_200_000, 5.0), (500_000_000, 6.0)],
     }
     text = await service.get('/api/v1/export?format=prometheus&match[]={x!="2"}&start=1&end=7000')

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.label_limits import LabelLimits
-from promcompat.core.model import MetricMetadata
+from promcompat.core.model import STALE_NAN_BITS, MetricMetadata
 from promcompat.imports.columns import ColumnsBuilder, ImportedColumns
 from promcompat.imports.csv_lines import parse_csv_format, read_csv_lines
 from promcompat.imports.exposition import (
@@ -187,8 +187,14 @@ def test_json_lines_are_series() -> None:
     assert len(columns.keys) == 1
     assert rows_of(columns)[:2] == [(up, 1000, 1.0), (up, 2000, 2.5)]
     assert columns.timestamps.tolist()[2:] == [3000, 4000]
-    assert math.isnan(columns.values[2])
+    assert columns.values.view(np.uint64).tolist()[2] == STALE_NAN_BITS
     assert columns.values[3] == -math.inf
+
+
+def test_nan_and_the_stale_marker_differ_in_json() -> None:
+    line = '{"metric":{"__name__":"a"},"values":[1,null,"NaN"],"timestamps":[1,2,3]}'
+    bits = columns_of(read_json_lines, line).values.view(np.uint64).tolist()
+    assert bits[1:] == [STALE_NAN_BITS, 0x7FF8000000000001]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,187 @@
+"""`promcompat import`: the history of a Prometheus or VictoriaMetrics into a running service.
+
+Windows of time are read one after another, sent on, and at the end compared with what the service
+then has. The checkpoint file says how far the work is, so that the same command goes on there; a
+window that is sent twice is stored once.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import orjson
+import uvloop
+
+from promcompat.api.params import parse_time_ms
+from promcompat.processes.history_sources import (
+    ExportSource,
+    HistoryImportError,
+    RemoteReadSource,
+    Server,
+    Source,
+    Tally,
+    WindowTooLargeError,
+)
+from promcompat.settings import TENANT_HEADER
+from promql.parsing.parser import parse_metric_selector
+
+_FIRST_WINDOW_MS: Final = 3_600_000
+_LONGEST_WINDOW_MS: Final = 7 * 86_400_000
+_FEW_SAMPLES: Final = 250_000
+_MANY_SAMPLES: Final = 2_000_000
+_GROWTH: Final = 4
+_REPORT_SECONDS: Final = 5.0
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=600)
+
+
+@dataclass(slots=True)
+class _Checkpoint:
+    """What is imported, and up to which time (exclusive) it is done, with the tally until then."""
+
+    source: str
+    match: str
+    start_ms: int
+    end_ms: int
+    position_ms: int
+    number: int = 0
+    total: float = 0.0
+
+    @property
+    def tally(self) -> Tally:
+        return Tally(self.number, self.total)
+
+    def save(self, file: Path | None) -> None:
+        if file is not None:
+            unfinished = file.with_name(f"{file.name}.unfinished")
+            unfinished.write_bytes(orjson.dumps(asdict(self)))
+            unfinished.replace(file)
+
+
+def run_import(options: argparse.Namespace) -> int:
+    """Run the command; 1 if the service does not have what was sent. Raises PromcompatError."""
+    return uvloop.run(_import(options))
+
+
+async def _import(options: argparse.Namespace) -> int:
+    file = Path(options.checkpoint) if options.checkpoint else None
+    checkpoint = _load(options, file)
+    async with _servers(options) as (source, service):
+        await _copy(source, service, checkpoint, file)
+        if options.no_check:
+            return 0
+        reader = RemoteReadSource(service, parse_metric_selector(options.match))
+        stored = await _tally_of(reader, checkpoint.start_ms, checkpoint.end_ms)
+    agrees = checkpoint.tally.agrees_with(stored)
+    sys.stderr.write(
+        f"{checkpoint.number:,} samples with sum {checkpoint.total!r} were sent; the service has "
+        f"{stored.number:,} with sum {stored.total!r}: {'they agree' if agrees else 'DIFFERENT'}\n"
+    )
+    return 0 if agrees else 1
+
+
+@asynccontextmanager
+async def _servers(options: argparse.Namespace) -> AsyncIterator[tuple[Source, Server]]:
+    async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
+        service = Server(
+            session,
+            options.to.rstrip("/"),
+            {TENANT_HEADER: options.tenant} if options.tenant else {},
+        )
+        server = Server(session, options.source.rstrip("/"))
+        if options.kind == "prometheus":
+            yield RemoteReadSource(server, parse_metric_selector(options.match)), service
+        else:
+            yield ExportSource(server, options.match), service
+
+
+def _load(options: argparse.Namespace, file: Path | None) -> _Checkpoint:
+    """The checkpoint of the file if there is one, which must be of the same work."""
+    start_ms = parse_time_ms(options.start)
+    end_ms = parse_time_ms(options.end) if options.end else int(time.time() * 1000)
+    if file is None or not file.exists():
+        return _Checkpoint(options.source, options.match, start_ms, end_ms, start_ms)
+    try:
+        found = _Checkpoint(**orjson.loads(file.read_bytes()))
+    except (OSError, ValueError, TypeError) as exc:
+        raise HistoryImportError(f"the checkpoint {file} cannot be read: {exc}") from exc
+    if (found.source, found.match, found.start_ms) != (options.source, options.match, start_ms):
+        raise HistoryImportError(
+            f"the checkpoint {file} is of another import ({found.source}, {found.match}); name "
+            "another file, or remove it"
+        )
+    if options.end:
+        found.end_ms = end_ms
+    return found
+
+
+async def _copy(
+    source: Source, service: Server, checkpoint: _Checkpoint, file: Path | None
+) -> None:
+    """Send window after window from the position of the checkpoint on."""
+    progress, size_ms = _Progress(checkpoint.number), _FIRST_WINDOW_MS
+    while checkpoint.position_ms <= checkpoint.end_ms:
+        last_ms = min(checkpoint.position_ms + size_ms - 1, checkpoint.end_ms)
+        try:
+            window = await source.read(checkpoint.position_ms, last_ms)
+        except WindowTooLargeError:
+            size_ms = _smaller(size_ms)
+            continue
+        await source.send(window, service)
+        tally = checkpoint.tally.plus(window.tally)
+        checkpoint.number, checkpoint.total = tally.number, tally.total
+        checkpoint.position_ms = last_ms + 1
+        checkpoint.save(file)
+        progress.show(checkpoint)
+        size_ms = _next_size(size_ms, window.tally.number)
+    progress.show(checkpoint, is_last=True)
+
+
+async def _tally_of(source: Source, start_ms: int, end_ms: int) -> Tally:
+    tally, size_ms = Tally(), _FIRST_WINDOW_MS
+    while start_ms <= end_ms:
+        last_ms = min(start_ms + size_ms - 1, end_ms)
+        try:
+            window = await source.read(start_ms, last_ms)
+        except WindowTooLargeError:
+            size_ms = _smaller(size_ms)
+            continue
+        tally, start_ms = tally.plus(window.tally), last_ms + 1
+        size_ms = _next_size(size_ms, window.tally.number)
+    return tally
+
+
+def _smaller(size_ms: int) -> int:
+    if size_ms == 1:
+        raise HistoryImportError("a server has more samples in a millisecond than it gives at once")
+    return max(size_ms // _GROWTH, 1)
+
+
+def _next_size(size_ms: int, n_samples: int) -> int:
+    if n_samples > _MANY_SAMPLES:
+        return max(size_ms // _GROWTH, 1)
+    return min(size_ms * _GROWTH, _LONGEST_WINDOW_MS) if n_samples < _FEW_SAMPLES else size_ms
+
+
+class _Progress:
+    """Shows every few seconds how far the work is, and how fast."""
+
+    def __init__(self, n_before: int) -> None:
+        self._n_before = n_before
+        self._started = self._shown_at = time.monotonic()
+
+    def show(self, checkpoint: _Checkpoint, *, is_last: bool = False) -> None:
+        now = time.monotonic()
+        if not is_last and now - self._shown_at < _REPORT_SECONDS:
+            return
+        self._shown_at = now
+        span = max(checkpoint.end_ms - checkpoint.start_ms, 1)
+        done = min((checkpoint.position_ms - checkpoint.start_ms) / span, 1.0)
+        rate = (checkpoint.number - self._n_before) / max(now - self._started, 1e-3)
+        counted = f"{checkpoint.number:,} samples imported, {done:.0%} of the time"
+        sys.stderr.write(f"{counted}, {rate:,.0f} samples/s\n")

@@ -1,0 +1,224 @@
+"""Where `promcompat import` reads history from, and the service that gets it.
+
+The answers of remote read have the same messages as remote-write requests, so that they are sent on
+as they are.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+from urllib.parse import urlencode
+
+import aiohttp
+import numpy as np
+import snappy
+from google.protobuf.message import DecodeError
+
+from promcompat.core.errors import PromcompatError
+from promcompat.core.label_limits import LabelLimits
+from promcompat.core.matchers import LabelMatcher, MatchOp
+from promcompat.core.series_table import KnownSeries, PendingKeys, SeriesTableBuilder
+from promcompat.imports.columns import ColumnsBuilder
+from promcompat.imports.json_lines import read_json_lines
+from promcompat.remote_read.remote_read_pb2 import LabelMatcher as WireMatcher
+from promcompat.remote_read.remote_read_pb2 import Query, ReadRequest, ReadResponse
+from promcompat.remote_write.decoder import decode_write_request, split_write_request
+
+_ATTEMPTS: Final = 8
+_LONGEST_PAUSE_SECONDS: Final = 10.0
+_MAX_SERIES: Final = 1 << 40
+_OPERATORS: Final = dict(zip(MatchOp, ("EQ", "NEQ", "RE", "NRE"), strict=True))
+_ANY: Final = LabelLimits(
+    max_names=1 << 30,
+    max_names_of_info=1 << 30,
+    max_name_bytes=1 << 30,
+    max_value_bytes=1 << 30,
+    max_metadata_bytes=1 << 30,
+)
+_PROTOBUF: Final = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
+
+
+class HistoryImportError(PromcompatError):
+    """A server did not answer as expected; the message says which one, and what it answered."""
+
+
+class WindowTooLargeError(Exception):
+    """A server has more samples in a window than it gives at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many samples there are, and the sum of those that are finite."""
+
+    number: int = 0
+    total: float = 0.0
+
+    def plus(self, other: "Tally") -> "Tally":
+        """Both together."""
+        return Tally(self.number + other.number, self.total + other.total)
+
+    def agrees_with(self, other: "Tally") -> bool:
+        """Whether these can be the same samples; a sum depends on its order in the last digits."""
+        scale = max(abs(self.total), abs(other.total), 1.0)
+        return self.number == other.number and abs(self.total - other.total) <= 1e-9 * scale
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Samples of a window of time as they are sent on: `body` is of the type of its source."""
+
+    body: bytes
+    tally: Tally
+
+
+class Source(Protocol):
+    """A server that has history, of series that match."""
+
+    async def read(self, start_ms: int, end_ms: int) -> Window:
+        """The samples in `[start_ms, end_ms]`.
+
+        Raises WindowTooLargeError and HistoryImportError.
+        """
+
+    async def send(self, window: Window, service: "Server") -> None:
+        """Send a window to a service. Raises HistoryImportError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server; what may succeed later is tried again."""
+
+    session: aiohttp.ClientSession
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    async def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """Status and body of an answer below 500. Raises HistoryImportError."""
+        reason = ""
+        for attempt in range(_ATTEMPTS):
+            try:
+                async with self.session.post(
+                    self.url + path, data=body, headers={**self.headers, **headers}
+                ) as answer:
+                    content = await answer.read()
+                    if answer.status < 500 and answer.status != 429:
+                        return answer.status, content
+                    reason = f"{answer.status}: {_shown(content)}"
+            except (aiohttp.ClientError, TimeoutError) as exc:
+                reason = str(exc) or type(exc).__name__
+            await asyncio.sleep(min(0.2 * 2**attempt, _LONGEST_PAUSE_SECONDS))
+        raise HistoryImportError(f"{self.url}{path} does not answer: {reason}")
+
+
+def _shown(content: bytes) -> str:
+    return content[:300].decode(errors="replace").strip()
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteReadSource:
+    """A Prometheus, or anything else with remote read; our own service too."""
+
+    server: Server
+    matchers: tuple[LabelMatcher, ...]
+
+    async def read(self, start_ms: int, end_ms: int) -> Window:
+        """See the port."""
+        query = Query(
+            start_timestamp_ms=start_ms,
+            end_timestamp_ms=end_ms,
+            matchers=[
+                WireMatcher(
+                    type=_OPERATORS[matcher.op],
+                    name=matcher.name.encode(),
+                    value=matcher.value.encode(),
+                )
+                for matcher in self.matchers
+            ],
+        )
+        body = snappy.compress(ReadRequest(queries=[query]).SerializeToString())
+        status, content = await self.server.post("/api/v1/read", body, _PROTOBUF)
+        if b"exceeded sample limit" in content[:1000] or status == 422:
+            raise WindowTooLargeError
+        if status != 200:
+            raise HistoryImportError(
+                f"{self.server.url}/api/v1/read answered {status}: {_shown(content)}"
+            )
+        return await asyncio.to_thread(_window_of, content)
+
+    async def send(self, window: Window, service: Server) -> None:
+        """By remote write, in pieces of a megabyte."""
+        if not window.body:
+            return
+        for piece in split_write_request(window.body, _MAX_SERIES):
+            body = await asyncio.to_thread(snappy.compress, piece)
+            status, content = await service.post("/api/v1/write", body, _PROTOBUF)
+            if status != 204:
+                raise HistoryImportError(
+                    f"{service.url}/api/v1/write answered {status}: {_shown(content)}"
+                )
+
+
+def _window_of(content: bytes) -> Window:
+    try:
+        response = ReadResponse.FromString(snappy.uncompress(content))
+    except (DecodeError, snappy.UncompressError) as exc:
+        raise HistoryImportError(f"the answer to remote read is damaged: {exc}") from exc
+    body = b"".join(response.results)
+    return Window(body, _tally_of(body))
+
+
+def _tally_of(body: bytes) -> Tally:
+    tally = Tally()
+    nothing = KnownSeries(SeriesTableBuilder(1 << 16).table, 0, PendingKeys(), version=0)
+    for piece in split_write_request(body, _MAX_SERIES) if body else ():
+        decoded = decode_write_request(piece, nothing, _ANY, _MAX_SERIES)
+        tally = tally.plus(_tally(decoded.batch.values))
+    return tally
+
+
+def _tally(values: np.ndarray) -> Tally:
+    return Tally(len(values), float(values[np.isfinite(values)].sum()))
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSource:
+    """A VictoriaMetrics, by its JSON lines."""
+
+    server: Server
+    match: str
+
+    async def read(self, start_ms: int, end_ms: int) -> Window:
+        """See the port."""
+        form = {
+            "match[]": self.match,
+            "start": f"{start_ms / 1000:.3f}",
+            "end": f"{end_ms / 1000:.3f}",
+            "reduce_mem_usage": "1",
+        }
+        body = urlencode(form).encode()
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        status, content = await self.server.post("/api/v1/export", body, headers)
+        if status != 200:
+            raise HistoryImportError(
+                f"{self.server.url}/api/v1/export answered {status}: {_shown(content)}"
+            )
+        return Window(content, await asyncio.to_thread(_tally_of_lines, content))
+
+    async def send(self, window: Window, service: Server) -> None:
+        """As the lines that were read."""
+        if not window.body:
+            return
+        status, content = await service.post("/api/v1/import", window.body, {})
+        if status != 204:
+            raise HistoryImportError(
+                f"{service.url}/api/v1/import answered {status}: {_shown(content)}"
+            )
+
+
+def _tally_of_lines(content: bytes) -> Tally:
+    builder = ColumnsBuilder({})
+    read_json_lines(content.decode(errors="surrogateescape").split("\n"), 1, builder)
+    if builder.faults.number:
+        raise HistoryImportError(f"an exported line cannot be read: {builder.faults.reasons[0]}")
+    return _tally(builder.finish().values)
