@@ -90,7 +90,7 @@ async def _import(
     tenant = tenant_of(request)
     try:
         form = url_form(request)
-        labels = extra_labels_of(form) | _path_labels(request.match_info.get("labels", ""))
+        labels = extra_labels_of(form) | _path_labels(request.raw_path)
         await import_lines(request, tenant, format_name, labels, prepare(form), outcome)
     except PromcompatError as exc:
         answer = text_error(exc)
@@ -101,13 +101,17 @@ async def _import(
     return web.Response(status=204, headers=outcome.headers())
 
 
-def _path_labels(path: str) -> dict[str, str]:
-    """The labels of `job/<job>/<label>/<value>…`; `label@base64` has an encoded value."""
-    parts = path.strip("/").split("/") if path.strip("/") else []
+def _path_labels(raw_path: str) -> dict[str, str]:
+    """The labels of `…/metrics/job/<job>/<label>/<value>…`; `label@base64` has an encoded value.
+
+    The path is split before it is decoded, because values may have slashes.
+    """
+    path = raw_path.partition("?")[0].partition("/import/prometheus/metrics/")[2].strip("/")
+    parts = path.split("/") if path else []
     if len(parts) % 2:
         raise BadDataError(f"the label {parts[-1]!r} of the path has no value")
     labels = {}
-    for name, value in zip(parts[::2], parts[1::2], strict=True):
+    for name, value in zip(map(unquote, parts[::2]), parts[1::2], strict=True):
         if name.endswith(_BASE64):
             labels[name.removesuffix(_BASE64)] = _decoded(value)
         else:

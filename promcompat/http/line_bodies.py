@@ -58,7 +58,9 @@ class _Zlib:
         self._is_open = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        while chunk:
+        is_full = False
+        # A step that is full may have left content that needs no further input.
+        while chunk or is_full:
             if self._stream.eof:
                 self._stream = zlib.decompressobj(self._window)
             try:
@@ -67,6 +69,7 @@ class _Zlib:
                 raise BadDataError(f"the body is not valid {self._name}") from exc
             chunk = self._stream.unused_data or self._stream.unconsumed_tail
             self._is_open = not self._stream.eof
+            is_full = self._is_open and len(content) == _MAX_STEP_BYTES
             yield content
 
     def finish(self) -> Iterator[bytes]:

@@ -52,6 +52,20 @@ async def test_json_lines_are_stored_whatever_their_encoding(
     assert await exported(service) == [[up, [1.0, 2.0], [1000, 2000]]]
 
 
+@pytest.mark.parametrize(
+    ("encoding", "pack"), [("gzip", gzip.compress), ("zstd", zstandard.compress)]
+)
+async def test_what_grows_a_thousandfold_is_unpacked_in_steps(
+    service: Service, encoding: str, pack: Any
+) -> None:
+    n_lines = 60_000
+    body = bytes(pack(b"\n" * (n_lines * 50) + LINE))
+    assert len(body) < n_lines
+    headers = {"Content-Encoding": encoding}
+    answer = await service.post("/api/v1/import", data=body, headers=headers)
+    assert (answer.status, answer.headers[STORED]) == (204, "2")
+
+
 async def test_good_lines_are_stored_beside_bad_ones(service: Service) -> None:
     conflict = LINE.replace(b"[1,2]", b"[1,7]")
     late = LINE.replace(b"2000", str(NOW_MS + 3_600_000).encode()).replace(b"1000", b"3000")
@@ -109,10 +123,10 @@ async def test_lines_are_bounded(service: Service, monkeypatch: pytest.MonkeyPat
 
 async def test_exposition_text_is_stored_with_the_labels_of_the_path(service: Service) -> None:
     body = "# TYPE a counter\na_total 1\nb 2 1700000000\n"
-    path = "/api/v1/import/prometheus/metrics/job/j/path@base64/L3Zhci90bXA"
+    path = "/api/v1/import/prometheus/metrics/job/a%2Fb%2520c/path@base64/L3Zhci90bXA"
     answer = await service.post(f"{path}?timestamp=5000", data=body)
     assert answer.status == 204
-    labels = {"job": "j", "path": "/var/tmp"}
+    labels = {"job": "a/b%20c", "path": "/var/tmp"}
     assert await exported(service) == [
         [{"__name__": "a_total", **labels}, [1.0], [5000]],
         [{"__name__": "b", **labels}, [2.0], [1_700_000_000_000]],
