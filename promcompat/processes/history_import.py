@@ -41,7 +41,7 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=600)
 
 
 @dataclass(slots=True)
-class _Checkpoint:
+class Checkpoint:
     """What is imported, and up to which time (exclusive) it is done, with the tally until then."""
 
     source: str
@@ -54,9 +54,11 @@ class _Checkpoint:
 
     @property
     def tally(self) -> Tally:
+        """What was sent until the position."""
         return Tally(self.number, self.total)
 
     def save(self, file: Path | None) -> None:
+        """Replace the file, if there is to be one."""
         if file is not None:
             unfinished = file.with_name(f"{file.name}.unfinished")
             unfinished.write_bytes(orjson.dumps(asdict(self)))
@@ -70,7 +72,7 @@ def run_import(options: argparse.Namespace) -> int:
 
 async def _import(options: argparse.Namespace) -> int:
     file = Path(options.checkpoint) if options.checkpoint else None
-    checkpoint = _load(options, file)
+    checkpoint = load_checkpoint(options, file)
     async with _servers(options) as (source, service):
         await _copy(source, service, checkpoint, file)
         if options.no_check:
@@ -100,14 +102,14 @@ async def _servers(options: argparse.Namespace) -> AsyncIterator[tuple[Source, S
             yield ExportSource(server, options.match), service
 
 
-def _load(options: argparse.Namespace, file: Path | None) -> _Checkpoint:
+def load_checkpoint(options: argparse.Namespace, file: Path | None) -> Checkpoint:
     """The checkpoint of the file if there is one, which must be of the same work."""
     start_ms = parse_time_ms(options.start)
     end_ms = parse_time_ms(options.end) if options.end else int(time.time() * 1000)
     if file is None or not file.exists():
-        return _Checkpoint(options.source, options.match, start_ms, end_ms, start_ms)
+        return Checkpoint(options.source, options.match, start_ms, end_ms, start_ms)
     try:
-        found = _Checkpoint(**orjson.loads(file.read_bytes()))
+        found = Checkpoint(**orjson.loads(file.read_bytes()))
     except (OSError, ValueError, TypeError) as exc:
         raise HistoryImportError(f"the checkpoint {file} cannot be read: {exc}") from exc
     if (found.source, found.match, found.start_ms) != (options.source, options.match, start_ms):
@@ -120,9 +122,7 @@ def _load(options: argparse.Namespace, file: Path | None) -> _Checkpoint:
     return found
 
 
-async def _copy(
-    source: Source, service: Server, checkpoint: _Checkpoint, file: Path | None
-) -> None:
+async def _copy(source: Source, service: Server, checkpoint: Checkpoint, file: Path | None) -> None:
     """Send window after window from the position of the checkpoint on."""
     progress, size_ms = _Progress(checkpoint.number), _FIRST_WINDOW_MS
     while checkpoint.position_ms <= checkpoint.end_ms:
@@ -138,7 +138,7 @@ async def _copy(
         checkpoint.position_ms = last_ms + 1
         checkpoint.save(file)
         progress.show(checkpoint)
-        size_ms = _next_size(size_ms, window.tally.number)
+        size_ms = next_size(size_ms, window.tally.number)
     progress.show(checkpoint, is_last=True)
 
 
@@ -152,7 +152,7 @@ async def _tally_of(source: Source, start_ms: int, end_ms: int) -> Tally:
             size_ms = _smaller(size_ms)
             continue
         tally, start_ms = tally.plus(window.tally), last_ms + 1
-        size_ms = _next_size(size_ms, window.tally.number)
+        size_ms = next_size(size_ms, window.tally.number)
     return tally
 
 
@@ -162,7 +162,8 @@ def _smaller(size_ms: int) -> int:
     return max(size_ms // _GROWTH, 1)
 
 
-def _next_size(size_ms: int, n_samples: int) -> int:
+def next_size(size_ms: int, n_samples: int) -> int:
+    """How long the next window is, after one of this size had so many samples."""
     if n_samples > _MANY_SAMPLES:
         return max(size_ms // _GROWTH, 1)
     return min(size_ms * _GROWTH, _LONGEST_WINDOW_MS) if n_samples < _FEW_SAMPLES else size_ms
@@ -175,7 +176,7 @@ class _Progress:
         self._n_before = n_before
         self._started = self._shown_at = time.monotonic()
 
-    def show(self, checkpoint: _Checkpoint, *, is_last: bool = False) -> None:
+    def show(self, checkpoint: Checkpoint, *, is_last: bool = False) -> None:
         now = time.monotonic()
         if not is_last and now - self._shown_at < _REPORT_SECONDS:
             return

@@ -267,8 +267,6 @@ async def test_import_copies_a_prometheus_and_goes_on_at_its_checkpoint(
         code, _, errors = await run_command(command)
         assert code == 0, errors
         assert "3,002 samples with sum 224251.0" in errors
-        code, _, errors = await run_command([*command[:-1], str(tmp_path), "--match", "x"])
-        assert (code, "cannot be read" in errors) == (1, True)
     assert await value_of(service.url, "stale", now) is None
     counted = "sum(count_over_time(history[25h]))"
     assert await value_of(service.url, counted, now) == "3000"
