@@ -1,21 +1,6 @@
 -- Which roles read which tenants: granting, revoking, and what a grant consists of. It comes after
 -- everything that readers are granted.
 
--- The tenants that the caller may read, by name.
-CREATE OR REPLACE VIEW tenants WITH (security_barrier) AS
-SELECT t.id, t.name
-FROM tenant AS t
-WHERE (SELECT sees_all_tenants(current_user))
-    OR t.id IN (SELECT visible_tenants(current_user));
-
--- What application teams said of their metrics.
-CREATE OR REPLACE VIEW definitions WITH (security_barrier) AS
-SELECT d.tenant_id, d.name, d.display_name, d.description, d.unit, d.type, d.aggregation,
-    d.retention_days, d.duplicate_policy, d.alert_threshold, d.version, d.created_at, d.updated_at
-FROM metric_definition AS d
-WHERE (SELECT sees_all_tenants(current_user))
-    OR d.tenant_id IN (SELECT visible_tenants(current_user));
-
 -- The search path of a role's sessions in this database with our schema in front. Settings for the
 -- role here win over those for the role, and these over those for the database.
 CREATE OR REPLACE FUNCTION reader_search_path(reader name) RETURNS text
@@ -41,6 +26,7 @@ AS $$
         ) AS path
     ) AS p
 $$;
+
 -- What every reader may select from: each of them shows the tenants of the caller only.
 CREATE OR REPLACE FUNCTION reader_views() RETURNS SETOF regclass
 LANGUAGE sql STABLE
@@ -49,8 +35,8 @@ AS $$
     SELECT to_regclass('promcompat.' || v)
     FROM unnest(ARRAY[
         'tenants', 'series', 'metrics', 'metrics_hourly', 'metrics_hourly_by_series', 'definitions',
-        'corrections', 'visible_row', 'visible_arrival', 'visible_run', 'visible_block',
-        'visible_deletion', 'visible_retention'
+        'corrections', 'usage', 'usage_by_day', 'visible_row', 'visible_arrival', 'visible_run',
+        'visible_block', 'visible_deletion', 'visible_retention'
     ]) AS v
     -- ensure_metrics_hourly makes the hours later than the first migration, and grants them itself.
     WHERE to_regclass('promcompat.' || v) IS NOT NULL

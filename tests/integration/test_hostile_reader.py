@@ -57,6 +57,8 @@ async def names_seen(reader: asyncpg.Connection) -> set[str]:
         "SELECT metric_name FROM promcompat.series_matching(NULL)",
         "SELECT name FROM promcompat.tenants",
         "SELECT name FROM promcompat.definitions",
+        "SELECT tenant FROM promcompat.usage",
+        "SELECT tenant FROM promcompat.usage_by_day",
     ):
         seen |= {row[0] for row in await reader.fetch(statement)}
     return seen
@@ -232,6 +234,9 @@ async def test_functions_of_the_reader_see_only_rows_it_may_see(
         ("series", "labels::text"),
         ("tenants", "name"),
         ("definitions", "name"),
+        ("usage", "tenant"),
+        ("usage", "top_metrics::text"),
+        ("usage_by_day", "tenant"),
         ("series_matching(NULL)", "series_labels::text"),
         ("series_matching('theirs')", "metric_name"),
     ):
@@ -271,6 +276,8 @@ async def test_reader_changes_nothing_and_reads_no_table(reader: asyncpg.Connect
         "SELECT promcompat.create_reader_role('another', '')",
         "TABLE promcompat.metric_definition",
         "TABLE promcompat.metric_view",
+        "TABLE promcompat.drained_extent",
+        "SELECT promcompat.row_days()",
         "CREATE OR REPLACE FUNCTION promcompat.calling_role() RETURNS name"
         " LANGUAGE sql AS $$ SELECT 'promcompat'::name $$",
     ]

@@ -9,6 +9,7 @@ from decimal import Decimal
 from itertools import pairwise
 from statistics import fmean
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from tests.repositories import connected, opened_storage
 
 pytestmark = pytest.mark.integration
 
+ANYTHING = mock.ANY
 NOW = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
 MINUTES = 180
 HOSTS = {"web-1": 1.0, "web-2": 4.0, "web-3": 2.0}
@@ -177,6 +179,10 @@ def two_hours() -> list[Row]:
     return rows
 
 
+def stored() -> list[Row]:
+    return [("default", len(LOADS) + len(REQUESTS), ANYTHING, ANYTHING, "http_requests_total")]
+
+
 ANSWERS: Mapping[str, Callable[[], list[Row]]] = {
     "Which series are the busiest": busiest,
     "What a team spends: a join with a table of your own": spending,
@@ -188,6 +194,7 @@ ANSWERS: Mapping[str, Callable[[], list[Row]]] = {
     "The last value of every series": last_values,
     "How long a threshold was exceeded": breaches,
     "This hour beside the one before it": two_hours,
+    "What a tenant stores": stored,
 }
 
 

@@ -1,0 +1,117 @@
+"""`usage`: how much each tenant stores, from what is written beside the samples."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import orjson
+import pytest
+
+from sql.migrate import migrate
+from sql.samples.storage_options import StoreKind
+from tests.community import community_connection
+from tests.factories import make_batch, make_labels
+from tests.repositories import connected, discard, opened_storage
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.integration
+
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+FAR_MS, FAR_DAY = 1_000_000_000, date(1970, 1, 12)
+N_TIMES = 300
+"""Enough for a block of each series and day."""
+DAYS = range(1, 5)
+N_SERIES = {"blue": {"m": 3, "n": 1}, "red": {"m": 9, "o": 12}}
+
+
+def times_of(day: int) -> list[int]:
+    """Times of the day that is `day` days ago, in Unix ms."""
+    start = int((TODAY - timedelta(days=day)).timestamp()) * 1000
+    return [start + minute * 60_000 for minute in range(N_TIMES)]
+
+
+async def write_tenants(url: str, store: StoreKind) -> None:
+    """Samples of each series and day, drained but for those of the last day; one of 1970."""
+    async with opened_storage(url, store=store) as storage:
+        for day in reversed(DAYS):
+            for tenant, metrics in N_SERIES.items():
+                batch = make_batch(
+                    {
+                        make_labels(name, i=str(i)): [(at, 1.5 * i) for at in times_of(day)]
+                        for name, count in metrics.items()
+                        for i in range(count)
+                    }
+                )
+                await storage.store.write_batch(tenant, batch)
+            if day > 1:
+                await storage.drains.drainer.drain_all()
+                await storage.drains.compact()
+        far = make_batch({make_labels("m", i="0"): [(FAR_MS, 1.0)]})
+        await storage.store.write_batch("red", far)
+
+
+@pytest.mark.parametrize("store", list(StoreKind))
+async def test_usage_counts_what_is_stored_wherever_it_is(
+    database_url: str, database_server: DatabaseServer, store: StoreKind
+) -> None:
+    await write_tenants(database_url, store)
+    role = f"reader_of_{database_url.rpartition('/')[2]}"
+    database_server.run_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
+    async with connected(database_url) as owner:
+        rows = {row["tenant"]: row for row in await owner.fetch("SELECT * FROM usage")}
+        assert set(rows) == set(N_SERIES)
+        for tenant, metrics in N_SERIES.items():
+            row, n_series = rows[tenant], sum(metrics.values())
+            assert row["series"] == n_series
+            assert row["samples"] == N_TIMES * len(DAYS) * n_series + (tenant == "red")
+            assert row["samples_per_day"] == N_TIMES * n_series
+            assert row["bytes"] > row["samples"] / 100
+            first, last = TODAY - timedelta(days=DAYS[-1]), TODAY - timedelta(days=DAYS[0])
+            assert row["first_day"] == FAR_DAY if tenant == "red" else first.date()
+            assert row["last_day"] == last.date()
+            top = sorted(metrics.items(), key=lambda item: -item[1])
+            shown = [(one["metric"], one["series"]) for one in orjson.loads(row["top_metrics"])]
+            assert shown == top
+        days = await owner.fetch("SELECT * FROM usage_by_day WHERE tenant = 'blue' ORDER BY day")
+        assert [(row["day"], row["samples"]) for row in days] == [
+            ((TODAY - timedelta(days=day)).date(), 4 * N_TIMES) for day in reversed(DAYS)
+        ]
+        await owner.execute("SELECT grant_tenant_reader($1, 'blue')", role)
+        blue = [tuple(row) for row in days]
+    async with connected(database_server.url(database_url.rpartition("/")[2], role)) as reader:
+        await reader.execute("SET search_path = promcompat")
+        assert await reader.fetch("SELECT * FROM usage") == [rows["blue"]]
+        found = await reader.fetch("SELECT * FROM usage_by_day ORDER BY day")
+        assert [tuple(row) for row in found] == blue
+        assert {row[0] for row in await reader.fetch("SELECT tenant_id FROM stored_days()")} == {
+            rows["blue"]["tenant_id"]
+        }
+
+
+async def test_a_tenant_without_samples_has_no_usage(database_url: str) -> None:
+    async with connected(database_url) as owner:
+        await owner.execute("INSERT INTO tenant (id, name) VALUES (1, 'new')")
+        row = await owner.fetchrow("SELECT * FROM usage")
+        assert tuple(row) == (1, "new", 0, 0, 0, 0, None, None, "[]")
+
+
+async def test_usage_counts_rows_on_the_community_edition(community_url: str) -> None:
+    """Also those of compressed chunks, whose rows are elsewhere."""
+    await migrate(community_url, discard)
+    async with community_connection(community_url) as session:
+        await session.execute(
+            "UPDATE installation SET store = 'rows'; SELECT ensure_metrics_hourly();"
+            "INSERT INTO tenant (id, name) VALUES (1, 'blue'), (2, 'red');"
+            "INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint)"
+            " SELECT s, s, 'm', '{}', decode(md5(s::text), 'hex') FROM generate_series(1, 2) AS s;"
+            "INSERT INTO sample"
+            " SELECT 1 + n % 2, timestamptz '2024-01-01' + n * interval '1 minute', n"
+            " FROM generate_series(0, 1199) AS n"
+        )
+        whole = "SELECT total_bytes FROM chunks_detailed_size('promcompat.sample')"
+        for _ in range(2):
+            rows = await session.fetch("SELECT tenant, samples, bytes FROM usage_by_day ORDER BY 1")
+            assert [(row["tenant"], row["samples"]) for row in rows] == [
+                ("blue", 600),
+                ("red", 600),
+            ]
+            assert sum(row["bytes"] for row in rows) == await session.fetchval(whole)
+            await session.execute("SELECT compress_chunk(c) FROM show_chunks('sample') AS c")
