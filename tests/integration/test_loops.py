@@ -17,7 +17,7 @@ ALWAYS = ["heartbeat", "free memory", "maintenance", "metric views", "exemplars"
 ALWAYS += ["storage metrics", "remediation metrics"]
 DRAINS = ["head", "drain", "corrections"]
 BLOCKS = ["compaction"]
-ALERTING = ["thresholds", "rules", "removed rules", "breaches", "levels"]
+ALERTING = ["thresholds", "rules", "rule files", "removed rules", "breaches", "levels"]
 ALERTING += ["remediations", "alert metrics"]
 
 
