@@ -44,7 +44,6 @@ TENANT_HEADER = "X-Scope-OrgID"
 """Names the tenant of a request with the setting `tenancy=header`."""
 
 
-
 _SQL_FUNCTION = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)?", re.ASCII)
 
 

@@ -183,9 +183,7 @@ class _ServiceBuilder:
             ),
             rules=self._rules(),
             rule_groups=groups,
-            rule_files=RuleFileWatch(
-                groups, DEFAULT_TENANT, self.settings.rule_files, self.stats
-            ),
+            rule_files=RuleFileWatch(groups, DEFAULT_TENANT, self.settings.rule_files, self.stats),
             alerts=AlertService(
                 storage.alerts,
                 metrics,

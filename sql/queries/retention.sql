@@ -318,24 +318,3 @@ WHERE s.tenant_id = $1 AND CASE
         WHERE d.tenant_id = s.tenant_id AND d.name = s.metric_name AND d.retention_days IS NOT NULL
     )
 END
-
--- count_expired_rows --
--- How many rows the series $1 have from $2 to $3 ms.
-SELECT count(*) FROM sample
-WHERE series_id = ANY($1::bigint[]) AND ts >= from_unix_ms($2) AND ts < from_unix_ms($3::bigint + 1)
-
--- delete_expired_rows --
--- Deletes the rows of the series $1 of tenant $4 from $2 to $3 ms; $5: their hours in `metrics_hourly` go
--- too. Returns how many.
-WITH deleted AS (
-    DELETE FROM sample
-    WHERE series_id = ANY($1::bigint[]) AND ts >= from_unix_ms($2) AND ts < from_unix_ms($3::bigint + 1)
-    RETURNING ts
-),
-noted AS (
-    INSERT INTO hourly_change (tenant_id, hour)
-    SELECT DISTINCT $4::integer, floor(extract(epoch FROM ts) / 3600)::bigint
-    FROM deleted
-    WHERE $5::boolean
-)
-SELECT count(*) FROM deleted

@@ -158,5 +158,7 @@ class RowRetention:
         return n_rows
 
     async def _fetchval(self, name: str, *args: object) -> int:
-        n_rows: int = await self.connection.fetchval(QUERIES[name], *args, timeout=CLIENT_SECONDS)
+        n_rows: int = await self.connection.fetchval(
+            _ROW_QUERIES[name], *args, timeout=CLIENT_SECONDS
+        )
         return n_rows
