@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from promcompat.core.errors import PromcompatError
@@ -74,18 +74,17 @@ async def listening_for_lines(host: str, port: int, take: TakeLines) -> AsyncIte
 
     Raises ListenerError when the address cannot be used.
     """
-    loop, connections = asyncio.get_running_loop(), _Connections(take)
-    try:
-        server = await asyncio.start_server(connections.serve, host, port)
-        bound: int = server.sockets[0].getsockname()[1]
-        transport, _ = await loop.create_datagram_endpoint(
-            lambda: _Datagrams(take), local_addr=(host, bound)
-        )
-    except OSError as exc:
-        raise ListenerError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
-    try:
+    connections = _Connections(take)
+    async with AsyncExitStack() as opened:
+        try:
+            server = await asyncio.start_server(connections.serve, host, port)
+            opened.callback(connections.close)
+            opened.callback(server.close)
+            bound: int = server.sockets[0].getsockname()[1]
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: _Datagrams(take), local_addr=(host, bound)
+            )
+            opened.callback(transport.close)
+        except OSError as exc:
+            raise ListenerError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
         yield bound
-    finally:
-        transport.close()
-        server.close()
-        connections.close()
