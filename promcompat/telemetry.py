@@ -7,7 +7,7 @@ which the supervisor sets) and whichever worker is scraped answers for all of th
 
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Literal
 
 from prometheus_client import (
@@ -67,6 +67,7 @@ class QueryMetrics:
             registry=registry,
             buckets=_SECONDS,
         )
+        self._observe_stage: dict[str, Callable[[float], None]] = {}
         self.samples = Counter(
             "promcompat_query_samples", "Samples read by queries.", registry=registry
         )
@@ -90,7 +91,10 @@ class QueryMetrics:
         self.cache_hits.inc(n_steps_reused > 0)
         self.samples.inc(n_samples)
         for stage, seconds in timings_seconds.items():
-            self.stage_seconds.labels(stage).observe(seconds)
+            observe = self._observe_stage.get(stage)
+            if observe is None:
+                observe = self._observe_stage[stage] = self.stage_seconds.labels(stage).observe
+            observe(seconds)
 
 
 _STORAGE_COUNTERS = {

@@ -157,9 +157,12 @@ class Engine:
         finally:
             self._end(run)
 
+    def time_limit(self, query: Query) -> TimeLimit:
+        """The time that a query may take from now on."""
+        return TimeLimit.after(min(query.timeout_seconds or np.inf, self._options.timeout_seconds))
+
     def _new_run(self, query: Query) -> _Run:
-        seconds = min(query.timeout_seconds or np.inf, self._options.timeout_seconds)
-        budget = self._new_budget(time.monotonic() + seconds)
+        budget = self._new_budget(self.time_limit(query).deadline)
         return _Run(query, budget, query.lookback_ms or self._options.lookback_delta_ms)
 
     def _new_budget(self, deadline: float) -> QueryBudget:
@@ -221,7 +224,10 @@ class Engine:
         """Hold one of the slots for running queries, waiting for it no longer than allowed."""
         with run.timed("execQueueTime"):
             try:
-                async with asyncio.timeout(run.budget.remaining_seconds):
+                if self._slots.locked():
+                    async with asyncio.timeout(run.budget.remaining_seconds):
+                        await self._slots.acquire()
+                else:
                     await self._slots.acquire()
             except TimeoutError as exc:
                 raise QueryTimeoutError("query timed out in query queue") from exc

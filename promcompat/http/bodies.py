@@ -88,6 +88,13 @@ class RequestBodies:
         too_large = PayloadTooLargeError(f"the request body is larger than {max_bytes} bytes")
         if (request.content_length or 0) > max_bytes:
             raise too_large
+        if request.content.is_eof():
+            # It came with the head, as that of most queries: there is nothing to wait for.
+            body = await request.content.readany()
+            if len(body) > max_bytes:
+                raise too_large
+            held_by(request).take(len(body))
+            return body
         chunks: list[bytes] = []
         size = 0
         try:

@@ -5,6 +5,7 @@ of an answer, and what the store knew of changes before (see docs/adr/0010); a l
 same step grid takes those whose samples did not change, and the engine evaluates only the rest.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.bounded_caches import ByteBoundedCache, texts_bytes
+from promcompat.core.errors import QueryTimeoutError
 from promcompat.core.model import BoolArray, EvalRange
 from promcompat.core.ports import ChangeReader, SampleState
 from promcompat.querying.step_columns import drop_empty_rows, join_steps, take_steps
@@ -104,13 +106,14 @@ class RangeResultCache:
         # So that the store asks the database once, for the state and for samples.
         asked_at = time.monotonic() if query.asked_at is None else query.asked_at
         query, asked = replace(query, asked_at=asked_at), query.eval_range
+        limit = self._engine.time_limit(query)
+        times = asked.start_ms - reach.back_ms, asked.end_ms + reach.ahead_ms
         # Read the state before samples: a change in between makes an entry invalid, never wrong.
-        state = await self._changes.sample_state(
-            query.tenant,
-            asked.start_ms - reach.back_ms,
-            asked.end_ms + reach.ahead_ms,
-            asked_at=asked_at,
-        )
+        try:
+            async with asyncio.timeout(limit.remaining_seconds):
+                state = await self._changes.sample_state(query.tenant, *times, asked_at=asked_at)
+        except TimeoutError as exc:
+            raise QueryTimeoutError("query timed out in query execution") from exc
         request = _Request(
             query=query,
             key=_key_of(query),

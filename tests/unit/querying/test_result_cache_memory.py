@@ -1,10 +1,13 @@
 """Which steps the cache of results keeps, uses and joins."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 
+from promcompat.core.errors import QueryTimeoutError
 from promcompat.core.model import EvalRange
 from promcompat.core.ports import ALL_TIME, ChangeReader, SampleState, TimeRange
 from promcompat.querying.result_cache import RangeResultCache
@@ -130,3 +133,19 @@ async def test_steps_whose_samples_may_still_change_are_not_kept() -> None:
     engine, cache = await world(n_early=3, n_late=0, changes=Changes(settled_ms=at(59)))
     await check(engine, cache, grid(0))
     assert await check(engine, cache, grid(0)) == [N_STEPS - 60]
+
+
+class SilentChanges(Changes):
+    """A store that never says what changed."""
+
+    async def sample_state(
+        self, tenant: str, start_ms: int, end_ms: int, *, asked_at: float | None = None
+    ) -> SampleState:
+        await asyncio.Event().wait()
+        return self
+
+
+async def test_a_query_waits_for_the_state_no_longer_than_it_may_take() -> None:
+    _, cache = await world(n_early=1, n_late=0, changes=SilentChanges())
+    with pytest.raises(QueryTimeoutError):
+        await cache.run(Query("default", "x", grid(0), timeout_seconds=0.05))
