@@ -192,6 +192,13 @@ class Pool:
         ]
         return ";\n".join([connection.get_reset_query(), *settings])
 
+    @property
+    def n_free(self) -> int:
+        """How many connections can be taken without waiting for somebody to return one."""
+        pool = self._connections
+        n_used: int = pool.get_size() - pool.get_idle_size()
+        return self._options.max_size - n_used
+
     async def take(self) -> Connection:
         """A connection that answered within the last second; the caller must give it back.
 

@@ -26,7 +26,7 @@ from sql.pushdown.rules import Partial, judge
 from sql.pushdown.sample_statements import density_statement, samples_statement
 from sql.pushdown.thinning_translator import thinned_samples_statement
 
-_ASSUMED_INTERVAL_MS: Final = 15_000
+ASSUMED_INTERVAL_MS: Final = 15_000
 _SHORT_MS: Final = 3_600_000
 _PRESENT_MS: Final = 60_000
 _COUNTED_SERIES: Final = 8
@@ -139,7 +139,7 @@ class ReadPlanner:
 
     def _is_worth_estimating(self, selection: SeriesSelection, n_series: int) -> bool:
         range_ms = selection.end_ms - selection.start_ms
-        if n_series * range_ms < SMALL_ROWS * _ASSUMED_INTERVAL_MS:
+        if n_series * range_ms < SMALL_ROWS * ASSUMED_INTERVAL_MS:
             return False
         return needs_estimate(judge(selection), self._mode)
 

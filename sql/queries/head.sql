@@ -30,3 +30,11 @@ WHERE
     AND last_ms > $4 AND first_ms <= $5
 ORDER BY id
 LIMIT $6
+
+-- export_snapshot --
+-- A name by which other transactions can adopt the snapshot of this one.
+SELECT pg_export_snapshot()
+
+-- adopt_snapshot --
+-- Lets a transaction that has read nothing see what the one that exported a snapshot sees.
+SET TRANSACTION SNAPSHOT $1

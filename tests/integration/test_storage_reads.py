@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import numpy as np
@@ -17,9 +18,11 @@ from promcompat.core.model import (
     WriteBatch,
 )
 from sql.database.capabilities import Edition
-from sql.database.connection_pool import acquired
+from sql.database.connection_pool import Connection, acquired
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
+from sql.samples.reading.drained_reader import StoredSamples
+from sql.samples.reading.row_reader import RowReader
 from tests.factories import block_rows, make_batch, make_labels, make_matcher, select_name
 from tests.repositories import (
     connected,
@@ -110,6 +113,31 @@ async def test_selections_of_one_call_run_side_by_side(database_url: str) -> Non
         assert [len(block.timestamps) for block in blocks] == [
             30 * min(minute + 1, 10) for minute in range(20)
         ]
+
+
+@pytest.mark.rows
+async def test_large_selections_are_read_side_by_side_from_one_snapshot(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first one is read, a sample is written and becomes a row."""
+    read, used = RowReader.read, set()
+
+    async def read_late(self: RowReader, connection: Connection, *asked: Any) -> StoredSamples:
+        is_first = not used
+        used.add(connection)
+        if is_first:
+            written = make_batch({make_labels("up", n="new"): [(T0, 1.0)]})
+            await storage.store.write_batch("default", written)
+        return await read(self, connection, *asked)
+
+    async with drained_rows(database_url, read_connections=6) as storage:
+        await write_minutes(storage)
+        monkeypatch.setattr(RowReader, "read", read_late)
+        blocks = await storage.store.select("default", [select_up(*EVER)] * 4)
+        assert [len(block.timestamps) for block in blocks] == [300] * 4
+        assert len(used) == 3
+        blocks = await storage.store.select("default", [select_up(*EVER)] * 4)
+        assert [len(block.timestamps) for block in blocks] == [301] * 4
 
 
 async def test_samples_across_many_days_come_in_order(
@@ -224,14 +252,15 @@ async def wait_for_reads(connection: asyncpg.Connection, count: int) -> None:
 async def test_cancelled_select_cancels_its_sql_and_frees_its_connections(
     database_url: str,
 ) -> None:
+    """It has one connection, and half of the others, which are free."""
     async with (
-        drained_rows(database_url, read_connections=2) as storage,
+        drained_rows(database_url, read_connections=4) as storage,
         connected(database_url) as observer,
     ):
         await write_minutes(storage)
         async with locked_rows(database_url):
             query = asyncio.create_task(storage.store.select("default", [select_up(*EVER)] * 5))
-            await wait_for_reads(observer, 1)
+            await wait_for_reads(observer, 2)
             query.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await query

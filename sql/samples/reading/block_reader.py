@@ -52,6 +52,7 @@ class BlockReader:
     name = "blocks"
     contents = "runs and blocks"
     has_rollups = True
+    reads_at_once = 1
 
     def __init__(self, stats: DrainStats) -> None:
         """`stats` counts pages that cannot be decoded."""

@@ -47,12 +47,14 @@ class DrainedReader(Protocol):
     """Reads what is stored for good, in the caller's snapshot.
 
     `name` is the store, `contents` what it consists of, for people. `has_rollups`: rollups of what
-    it reads are computed.
+    it reads are computed. `reads_at_once`: how many large selections of a query are read at a time,
+    each on a connection of its own.
     """
 
     name: str
     contents: str
     has_rollups: bool
+    reads_at_once: int
 
     async def read(
         self, connection: Connection, question: DrainedQuestion, allowance: SampleAllowance

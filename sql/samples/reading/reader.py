@@ -1,7 +1,8 @@
 """Bounds what a query reads of the database, counted while it arrives."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol, TypeVar
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.ports import CheckBytes, any_bytes
@@ -15,6 +16,10 @@ from promql.budget import (
 from sql.database.connection_pool import Connection
 from sql.database.copy_format import SampleDecoder
 from sql.database.statements import Statement, inline_parameters
+
+SourceT = TypeVar("SourceT")
+RequestT = TypeVar("RequestT")
+FoundT = TypeVar("FoundT")
 
 
 class CountedStream(Protocol):
@@ -136,3 +141,31 @@ async def copy_out(
             raise
     allowance.check()
     allowance.settle(decoder)
+
+
+async def shared_out(
+    read: Callable[[SourceT, RequestT], Awaitable[FoundT]],
+    sources: Sequence[SourceT],
+    requests: Sequence[RequestT],
+) -> list[FoundT]:
+    """What is read for each request; every source reads the next one when it has read its last.
+
+    The first failure cancels the others, and with them their SQL.
+    """
+    found: dict[int, FoundT] = {}
+    waiting = iter(enumerate(requests))
+
+    async def read_in_turn(source: SourceT) -> None:
+        for index, request in waiting:
+            found[index] = await read(source, request)
+
+    if len(sources) == 1:
+        return [await read(sources[0], request) for request in requests]
+    tasks = [asyncio.ensure_future(read_in_turn(source)) for source in sources]
+    try:
+        await asyncio.gather(*tasks)
+        return [found[index] for index in range(len(requests))]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

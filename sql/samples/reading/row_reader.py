@@ -35,6 +35,7 @@ class RowReader:
     name = "rows"
     contents = "rows"
     has_rollups = False
+    reads_at_once = 3
 
     def __init__(self, planner: ReadPlanner) -> None:
         self._planner = planner

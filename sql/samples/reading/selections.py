@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from promcompat.core.explanations import (
     ExplanationDepth,
@@ -17,8 +18,9 @@ from sql.caching.selector_cache import LabelledSeries, ResolvedSelector
 from sql.catalog import TimeBounds
 from sql.database.connection_pool import Pool, acquired
 from sql.database.storage_stats import StorageStats
+from sql.pushdown.read_planner import ASSUMED_INTERVAL_MS
 from sql.pushdown.rules import RULES
-from sql.samples.reading.reader import SampleAllowance
+from sql.samples.reading.reader import SampleAllowance, shared_out
 from sql.samples.reading.rollup_choice import judge_rollups
 from sql.samples.reading.rollup_reader import RolledSamples, RollupQuestion, RollupReader
 from sql.samples.reading.snapshots import (
@@ -28,6 +30,9 @@ from sql.samples.reading.snapshots import (
     UnfoldedSamples,
 )
 from sql.series.reader import SeriesReader
+
+_Collected = UnfoldedSamples | RolledSamples
+_LARGE_SAMPLES: Final = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,12 @@ class _Request:
     def is_empty(self) -> bool:
         """Whether nothing can be selected."""
         return not len(self.selector.ids) or self.start_ms >= self.end_ms
+
+    @property
+    def is_large(self) -> bool:
+        """Whether reading it takes much longer than preparing another connection for it."""
+        series_ms = len(self.selector.ids) * (self.end_ms - self.start_ms)
+        return series_ms > _LARGE_SAMPLES * ASSUMED_INTERVAL_MS
 
 
 class SnapshotSelections:
@@ -82,9 +93,7 @@ class SnapshotSelections:
         times = _times_of(selections)
         async with self._snapshots.open([tenant_id], *times, asked_at) as snapshot:
             requests = await self._requests(snapshot, tenant_id, selections)
-            collected = [
-                await self._collect(snapshot, tenant_id, request, allowance) for request in requests
-            ]
+            collected = await self._collect_all(snapshot, tenant_id, requests, allowance)
         blocks = [
             await self._block_of(tenant_id, request, unfolded, allowance)
             for request, unfolded in zip(requests, collected, strict=True)
@@ -120,13 +129,29 @@ class SnapshotSelections:
         async with acquired(self._pool) as connection:
             return await self._series_reader.resolve(connection, tenant_id, matchers, generation)
 
+    async def _collect_all(
+        self,
+        snapshot: SampleSnapshot,
+        tenant_id: int,
+        requests: Sequence[_Request],
+        allowance: SampleAllowance,
+    ) -> list[_Collected]:
+        """What is collected for each request: several large ones at a time, if the store can."""
+        n_large = sum(request.is_large for request in requests)
+        async with self._snapshots.several(snapshot, n_large) as snapshots:
+
+            async def collect(own: SampleSnapshot, request: _Request) -> _Collected:
+                return await self._collect(own, tenant_id, request, allowance)
+
+            return await shared_out(collect, snapshots, requests)
+
     async def _collect(
         self,
         snapshot: SampleSnapshot,
         tenant_id: int,
         request: _Request,
         allowance: SampleAllowance,
-    ) -> UnfoldedSamples | RolledSamples:
+    ) -> _Collected:
         if request.is_empty:
             return UnfoldedSamples((), ())
         rolled = await self._from_rollups(snapshot, tenant_id, request, allowance)
@@ -157,7 +182,7 @@ class SnapshotSelections:
         self,
         tenant_id: int,
         request: _Request,
-        unfolded: UnfoldedSamples | RolledSamples,
+        unfolded: _Collected,
         allowance: SampleAllowance,
     ) -> SampleBlock:
         samples = await unfolded.folded()

@@ -7,15 +7,19 @@ counts: so no sample is seen twice or missed while a drain moves it.
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Final
+
+from asyncpg.transaction import Transaction
 
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import IntArray, SeriesSelection
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection, Pool, acquired
+from sql.database.statements import Statement, inline_parameters
+from sql.query_loader import load_queries
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.head.head import Head, StaleViewError
@@ -24,6 +28,7 @@ from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader
 from sql.samples.reading.kept_times import Clip, KeptTimes, Retentions
 from sql.samples.reading.reader import SampleAllowance
 
+_QUERIES: Final = load_queries("head")
 _ATTEMPTS: Final = 5
 _SERIES_WORTH_A_THREAD: Final = 64
 _SAMPLES_WORTH_A_THREAD: Final = 20_000
@@ -158,6 +163,11 @@ async def _samples_of(
     return await asyncio.to_thread(view.samples, tenant_id, wanted, start_ms, end_ms)
 
 
+def _reading(connection: Connection) -> Transaction:
+    """A transaction that reads one snapshot."""
+    return connection.transaction(isolation="repeatable_read", readonly=True)
+
+
 @dataclass(frozen=True, slots=True)
 class _Drained:
     """The bounds of what was drained of a tenant up to an arrival and a change."""
@@ -262,6 +272,33 @@ class SampleSnapshots:
         async with AsyncExitStack() as opened:
             yield await self._of_transaction(opened, tenant_ids)
 
+    @asynccontextmanager
+    async def several(
+        self, snapshot: SampleSnapshot, n_wanted: int
+    ) -> AsyncIterator[Sequence[SampleSnapshot]]:
+        """The snapshot, and up to `n_wanted` - 1 more of the same moment on other connections.
+
+        Only on connections that nobody uses: queries that have one and wait for another would wait
+        for each other. Half of these are left for other queries.
+        """
+        n_useful = min(n_wanted, snapshot.drained.reads_at_once) - 1
+        n_more = min(n_useful, self._pool.n_free // 2)
+        if not isinstance(snapshot, StoredSnapshot) or n_more < 1:
+            yield [snapshot]
+            return
+        name = await snapshot.connection.fetchval(_QUERIES["export_snapshot"])
+        adopt = inline_parameters(Statement(_QUERIES["adopt_snapshot"], (name,)))
+        async with AsyncExitStack() as opened:
+            found = [snapshot]
+            # Other services may have all connections that the server allows.
+            with suppress(StorageUnavailableError):
+                while len(found) <= n_more and self._pool.n_free:
+                    connection = await opened.enter_async_context(acquired(self._pool))
+                    await opened.enter_async_context(_reading(connection))
+                    await connection.execute(adopt)
+                    found.append(replace(snapshot, connection=connection))
+            yield found
+
     async def _of_head(
         self, tenant_ids: Sequence[int], start_ms: int, end_ms: int, asked_at: float | None
     ) -> SampleSnapshot | None:
@@ -285,9 +322,7 @@ class SampleSnapshots:
         for _ in range(_ATTEMPTS):
             async with AsyncExitStack() as attempt:
                 connection = await attempt.enter_async_context(acquired(self._pool))
-                await attempt.enter_async_context(
-                    connection.transaction(isolation="repeatable_read", readonly=True)
-                )
+                await attempt.enter_async_context(_reading(connection))
                 try:
                     view = await self._head.view_in(connection, tenant_ids)
                 except StaleViewError:
