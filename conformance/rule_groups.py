@@ -1,7 +1,7 @@
 """Groups of rules in a real Prometheus and in promcompat's evaluation: the samples that they write.
 
-Prometheus gets the data first, some of it with times to come, then the rules. It evaluates them for
-some seconds. A probe, the first rule of each group, shows at which times. The same groups are then
+Prometheus gets the data first, some of it with times to come, then the rules. It evaluates them a
+few times. A probe, the first rule of each group, shows at which times. The same groups are then
 evaluated at these times here, and everything written is compared: recorded series, `ALERTS` and
 `ALERTS_FOR_STATE`.
 """
@@ -32,9 +32,10 @@ from promql.engine import Engine, EngineOptions
 from promql.query import Query
 from tests.factories import Points
 
-STEP_MS = 1_000
+STEP_MS = 2_000
 """Between the samples of a series: short, so that alerts begin and end within seconds."""
 GROUP_SIZE = 40
+WAIT_SECONDS = 120.0
 WRITTEN = '{__name__=~"probe|recorded_.*|ALERTS|ALERTS_FOR_STATE"}'
 _TENANT = "conformance"
 _ANY_ORDER = "storage: {tsdb: {out_of_order_time_window: 1000w}}\n"
@@ -67,11 +68,12 @@ def rule_file(recording: Sequence[str], alerting: Sequence[str]) -> str:
 
 
 def _group(name: str, query_offset: str, rules: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    probe = {"record": "probe", "expr": "vector(1)", "labels": {"group": name}}
+    probe = {"record": "probe", "expr": "vector(1)"}
     return {
         "name": name,
         "interval": "1s",
         "query_offset": query_offset,
+        "labels": {"rule_group": name},
         "rules": [probe, *rules],
     }
 
@@ -90,9 +92,9 @@ def data_around(expressions: Sequence[str], now_ms: int, ahead_ms: int) -> dict[
 
 
 async def written_by_prometheus(
-    binary: Path, folder: Path, rules: str, data: dict[Labels, Points], seconds: float
+    binary: Path, folder: Path, rules: str, data: dict[Labels, Points], n_evaluations: int
 ) -> Samples:
-    """What a Prometheus writes within some seconds after it got the rules."""
+    """What a Prometheus has written when each group was evaluated so often."""
     rules_folder = folder / "rules"
     rules_folder.mkdir(parents=True)
     config = f"rule_files: ['{rules_folder}/*.yml']\n{_ANY_ORDER}"
@@ -105,20 +107,30 @@ async def written_by_prometheus(
                 await api.write_body(body)
             (rules_folder / "rules.yml").write_text(rules, encoding="utf-8")
             program.process.send_signal(signal.SIGHUP)
-            await asyncio.sleep(seconds)
-            answer = await api.query(f"{WRITTEN}[10m]", f"{time.time():.3f}")
-            return {
-                Labels.of(series["metric"]): {
-                    round(at * 1000): float(text) for at, text in series["values"]
-                }
-                for series in answer.data["result"]
-            }
+            n_groups = rules.count("record: probe")
+            deadline = time.monotonic() + WAIT_SECONDS
+            while True:
+                written = await _written(api, "probe")
+                if len(written) == n_groups and min(map(len, written.values())) > n_evaluations:
+                    return await _written(api, WRITTEN)
+                assert time.monotonic() < deadline, "Prometheus does not evaluate the groups"
+                await asyncio.sleep(0.5)
+
+
+async def _written(api: PrometheusApi, selector: str) -> Samples:
+    answer = await api.query(f"{selector}[10m]", f"{time.time():.3f}")
+    return {
+        Labels.of(series["metric"]): {
+            round(at * 1000): float(text) for at, text in series["values"]
+        }
+        for series in answer.data["result"]
+    }
 
 
 def evaluation_times(written: Samples) -> list[tuple[int, str]]:
     """When each group was evaluated, in the order of time; its last time may be incomplete."""
     found = [
-        (at_ms, labels.get("group"))
+        (at_ms, labels.get("rule_group"))
         for labels, points in written.items()
         if labels.get("__name__") == "probe"
         for at_ms in sorted(points)[:-1]
@@ -172,14 +184,13 @@ class Comparison:
 
 
 def compare(theirs: Samples, ours: Samples, times: Sequence[tuple[int, str]]) -> Comparison:
-    """Compare up to the last complete evaluation of each group."""
+    """Compare the evaluations of each group up to its last one in `times`."""
     last_ms = {name: at_ms for at_ms, name in times}
-    complete_ms = min(last_ms.values())
     n_equal, differences = 0, []
     for labels in theirs.keys() | ours.keys():
         their_points, our_points = theirs.get(labels, {}), ours.get(labels, {})
         for at_ms in sorted(their_points.keys() | our_points.keys()):
-            if at_ms > complete_ms:
+            if at_ms > last_ms[labels.get("rule_group")]:
                 continue
             left, right = their_points.get(at_ms), our_points.get(at_ms)
             if left is not None and right is not None and _are_close(left, right):
@@ -201,12 +212,16 @@ def _are_close(left: float, right: float) -> bool:
 
 
 async def compare_groups(
-    binary: Path, folder: Path, recording: Sequence[str], alerting: Sequence[str], seconds: float
+    binary: Path,
+    folder: Path,
+    recording: Sequence[str],
+    alerting: Sequence[str],
+    n_evaluations: int,
 ) -> Comparison:
     """Evaluate the expressions in a real Prometheus and here, and compare what was written."""
     rules = rule_file(recording, alerting)
-    ahead_ms = round(seconds * 1000) + 60_000
-    data = data_around([*recording, *alerting], time.time_ns() // 1_000_000, ahead_ms)
-    theirs = await written_by_prometheus(binary, folder, rules, data, seconds)
+    now_ms = time.time_ns() // 1_000_000
+    data = data_around([*recording, *alerting], now_ms, round(WAIT_SECONDS * 1000))
+    theirs = await written_by_prometheus(binary, folder, rules, data, n_evaluations)
     times = evaluation_times(theirs)
     return compare(theirs, await written_here(rules, data, times), times)

@@ -26,7 +26,7 @@ def expressions(name: str) -> list[str]:
 async def test_groups_write_what_prometheus_writes(prometheus_binary: Path, tmp_path: Path) -> None:
     recording, alerting = expressions("recording_exprs.txt"), expressions("alert_exprs.txt")
     found = await compare_groups(
-        prometheus_binary, tmp_path, recording, alerting, 4.0 if ONE_IN > 1 else 10.0
+        prometheus_binary, tmp_path, recording, alerting, 3 if ONE_IN > 1 else 8
     )
     report = "\n".join(map(str, found.differences[:20]))
     assert not found.differences, f"{len(found.differences)} samples differ:\n{report}"
