@@ -75,7 +75,9 @@ class InstallationGuard:
 
     async def check_writer(self, connection: asyncpg.Connection) -> None:
         """Check a new connection that will write, and declare the known epoch on it."""
-        await self.check(connection)
+        await self._check_schema(connection)
+        await connection.execute(_QUERIES["begin_server_run"])
+        await self.refresh(connection)
         await self.tell(connection)
 
     async def check(self, connection: asyncpg.Connection) -> None:
@@ -83,9 +85,12 @@ class InstallationGuard:
 
         Raises StorageUnavailableError when it leads to the wrong database.
         """
+        await self._check_schema(connection)
+        await self.refresh(connection)
+
+    async def _check_schema(self, connection: asyncpg.Connection) -> None:
         if self._id is None:
             await _check_schema(connection)
-        await self.refresh(connection)
 
     async def refresh(self, connection: asyncpg.Connection | Connection) -> None:
         """Read the state of the database, and have dropped what is no longer valid.

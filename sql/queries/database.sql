@@ -23,6 +23,10 @@ SELECT
     END AS removed
 FROM installation AS i
 
+-- begin_server_run --
+-- Before the first write of a session.
+SELECT begin_server_run()
+
 -- set_known_epoch --
 -- Declares, for statements of this session that store samples, the epoch that the process knows.
 SELECT set_config('promcompat.epoch', $1, false)

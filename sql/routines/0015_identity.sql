@@ -56,19 +56,29 @@ $$;
 -- The epoch of the database. It changes when the server starts or is promoted (the timeline is the
 -- first part of a WAL file's name), and when the database, the table `series` or the row of
 -- `installation` is created again, as every way to restore a dump does: the path of a table's file
--- contains the database, and a row has the number of the transaction that wrote it. Its last part is the
--- store, once one is chosen.
+-- contains the database, and a row has the number of the transaction that wrote it. It also changes when
+-- the server recovers from a crash of one of its processes (server_run). Its last part is the store, once
+-- one is chosen.
 -- No pinned search path: a writer calls this for each COPY, and each SET takes 20 µs.
 CREATE OR REPLACE FUNCTION database_epoch() RETURNS text
 LANGUAGE plpgsql STABLE
 AS $$
+DECLARE
+    run text := 'standby';
 BEGIN
+    -- A standby cannot read unlogged tables.
+    IF NOT pg_is_in_recovery() THEN
+        run := concat_ws(
+            ':',
+            left(pg_walfile_name(pg_current_wal_lsn()), 8),
+            (SELECT r.id FROM promcompat.server_run AS r)
+        );
+    END IF;
     RETURN (
         SELECT concat_ws(
             ':',
             extract(epoch FROM pg_postmaster_start_time()),
-            CASE WHEN pg_is_in_recovery() THEN 'standby'
-                ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END,
+            run,
             pg_relation_filepath('promcompat.series'::regclass),
             i.xmin,
             i.id,
@@ -78,6 +88,14 @@ BEGIN
     );
 END
 $$;
+
+-- Called before the first write of a session; see server_run.
+CREATE OR REPLACE FUNCTION begin_server_run() RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, promcompat, pg_temp
+BEGIN ATOMIC
+    INSERT INTO promcompat.server_run DEFAULT VALUES ON CONFLICT DO NOTHING;
+END;
+REVOKE EXECUTE ON FUNCTION begin_server_run() FROM PUBLIC;
 
 -- The number of the last removal of series.
 CREATE OR REPLACE FUNCTION removal_position() RETURNS bigint

@@ -100,7 +100,7 @@ $$;
 -- and then a second commit waits for the log up to its own record, which is behind theirs. So one write to
 -- the disk serves all appends that wait, which otherwise took a write each, one after the other. Between
 -- the two, others read arrivals that a crash of the server may still lose; everything that depends on
--- them is behind them in the log, or starts again when the server does (database_epoch).
+-- them is behind them in the log, or is discarded, as the crash changes database_epoch.
 CREATE OR REPLACE PROCEDURE commit_arrivals(
     known_epoch text,
     known_tenants integer[],

@@ -99,6 +99,13 @@ class CrashingDatabase:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
+    async def kill_session(self) -> None:
+        """Kill the process of one session; the server recovers and ends all other sessions."""
+        connection = await asyncpg.connect(self.superuser_url)
+        os.kill(await connection.fetchval("SELECT pg_backend_pid()"), signal.SIGKILL)
+        with suppress(asyncpg.PostgresError, OSError):
+            await connection.close(timeout=1.0)
+
     def stop(self) -> None:
         """Shut it down in an orderly way, or do nothing if it has ended."""
         self._server.stop()

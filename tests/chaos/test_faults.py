@@ -2,21 +2,27 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from promcompat.core.errors import PromcompatError
 from sql.embedded.distributions import PostgresDistribution
 from tests.chaos.crashing_database import CrashingDatabase, crashing_database
 from tests.chaos.faults import SmallDisk, SteppedClock, small_disk
 from tests.chaos.stores import SHORT
 from tests.chaos.survival import scene, survive, survive_all
 from tests.components import require_component
+from tests.repositories import migrated_storage
+from tests.storage_processes import ask_samples, write_rows
 
 pytestmark = pytest.mark.e2e
+
+T = TypeVar("T")
 
 FAULT_SECONDS = 0.5
 HOUR_SECONDS = 3600
@@ -37,6 +43,34 @@ async def test_faults_come_and_go(database: CrashingDatabase, tmp_path: Path) ->
     """One service lives through all of them, one after the other; `make chaos` has both stores."""
     async with scene(database, tmp_path, {"store": SHORT}, seed=3) as there:
         await survive_all(there, FAULT_SECONDS)
+
+
+async def test_a_crash_of_one_server_process_changes_the_epoch(database: CrashingDatabase) -> None:
+    """The postmaster lives on, and what it had committed without waiting for the disk may be gone.
+
+    A process that has read it must not keep it.
+    """
+    async with migrated_storage(database.url) as storage:
+        row, tenant = (0, 1_700_000_000_000, 0), "red"
+        asked = partial(ask_samples, storage, tenant, [0], 0, 1 << 60)
+        written = partial(write_rows, storage, tenant, [row])
+        assert await written()
+        stored, known = await asked(), storage.database.guard.known_epoch
+        for _ in range(2):
+            await database.kill_session()
+            assert await when_recovered(written)
+            assert await when_recovered(asked) == stored
+            assert storage.database.guard.known_epoch != known
+            known = storage.database.guard.known_epoch
+
+
+async def when_recovered(attempt: Callable[[], Awaitable[T]]) -> T:
+    """The result of the first attempt that succeeds."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(PromcompatError):
+                return await attempt()
+            await asyncio.sleep(0.1)
 
 
 async def test_clock_steps_back_and_forth(
