@@ -87,6 +87,7 @@ def services_over(
         receivers=SimpleNamespace(alertmanagers=()),
         remediation_starts=unused,
         maintenance=unused,
+        retention=unused,
         alerting_stats=unused,
         launcher_stats=unused,
     )

@@ -310,13 +310,13 @@ async def test_removal_waits_for_running_writes_and_sees_their_samples(
         await storage.store.delete(tenant, EVERYTHING)
     async with storage.maintenance.lock() as steps:
         assert steps is not None
-        orphans = await steps.orphan_series(0)
+        orphans = await steps.removal.find(0)
         assert orphans is not None
         async with session_in_transaction(database_url) as holding:
             await holding.execute("LOCK TABLE arrival_order IN SHARE UPDATE EXCLUSIVE MODE")
             writing = asyncio.create_task(write(storage, "red", RED_BEFORE, 1, RED))
             await wait_for_waiting(holding, 1)
-            removing = asyncio.create_task(steps.remove_series(orphans.ids))
+            removing = asyncio.create_task(steps.removal.remove(orphans.ids))
             await wait_for_waiting(holding, 2)
         await writing
         assert (len(orphans.ids), await removing) == (2, 1)

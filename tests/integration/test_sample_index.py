@@ -34,7 +34,9 @@ INDEXES = """
         c.reloptions AS storage_parameters
     FROM pg_indexes AS i
     JOIN pg_class AS c ON c.oid = format('%I.%I', i.schemaname, i.tablename)::regclass
-    WHERE i.tablename ~ '^(sample_[0-9]+|_hyper_.*_chunk)$'
+    JOIN pg_inherits AS h ON h.inhrelid = c.oid
+    JOIN pg_class AS p ON p.oid = h.inhparent
+    WHERE p.relname = 'sample'
     GROUP BY i.tablename, c.reloptions
 """
 STORAGE_PARAMETERS = {
