@@ -104,8 +104,7 @@ def total(samples: FloatArray) -> float:
 def mean(samples: FloatArray, count: int) -> float:
     """The compensated sum divided by the count; from where the sum overflows on, a running mean.
 
-    Prometheus divides sum and compensation, each for itself, which may differ in the last bit. The
-    sum as a whole does not depend on the order of the samples, so that rollups can have it too.
+    As in Prometheus, sum and compensation are divided each for itself, which decides the last bit.
     """
     total: float = samples[0]
     compensation = 0.0
@@ -114,8 +113,7 @@ def mean(samples: FloatArray, count: int) -> float:
         if np.isinf(new_total):
             return _running_mean(samples, i, total, compensation)
         total, compensation = new_total, new_compensation
-    whole = total + compensation
-    return whole / count if np.isfinite(whole) else total / count + compensation / count
+    return total / count + compensation / count
 
 
 @kernel(allocates=False)

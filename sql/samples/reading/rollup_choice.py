@@ -28,12 +28,13 @@ class Stand(Enum):
     MAXIMUM = "its maximum"
     COUNT = "its number of samples"
     SUM = "its sum"
+    MEAN = "its sum, where it is not rounded"
 
 
 _STAND_OF: Final = {
     **dict.fromkeys(_NEWEST, Stand.ENDS),
     **dict.fromkeys(("increase", "rate", "resets"), Stand.RESETS),
-    "avg_over_time": Stand.SUM,
+    "avg_over_time": Stand.MEAN,
     "count_over_time": Stand.COUNT,
     "max_over_time": Stand.MAXIMUM,
     "min_over_time": Stand.MINIMUM,

@@ -19,7 +19,13 @@ from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, joined
 from sql.samples.reading.reader import SampleAllowance
 from sql.samples.reading.rollup_choice import RollupUse, Stand
 from sql.samples.reading.snapshots import StoredSnapshot
-from sql.samples.rollups.rollup_kernels import NO_ABSOLUTE, UNBOUNDED, find_certain_sums
+from sql.samples.rollups.rollup_kernels import (
+    FINEST,
+    GRAIN,
+    NO_ABSOLUTE,
+    UNBOUNDED,
+    find_certain_sums,
+)
 from sql.samples.rollups.rollup_pages import Column, Columns, decoded
 from sql.samples.tables.rollup_marks import QUERIES
 from sql.samples.tables.slots import day_of
@@ -32,7 +38,8 @@ _PAYLOAD_OF: Final = {
     Stand.MINIMUM: ("extremes_of", (Column.MINIMUM,)),
     Stand.MAXIMUM: ("extremes_of", (Column.MAXIMUM,)),
     Stand.COUNT: ("sums_of", (Column.COUNT,)),
-    Stand.SUM: ("sums_of", (Column.COUNT, Column.SUM, Column.LOST, Column.EXPONENT)),
+    Stand.SUM: ("sums_of", (Column.COUNT, Column.SUM, Column.LOST, Column.MAGNITUDE)),
+    Stand.MEAN: ("sums_of", (Column.COUNT, Column.SUM, Column.LOST, Column.MAGNITUDE)),
 }
 Times = tuple[int, int]
 """`(start_ms, end_ms]`."""
@@ -182,13 +189,13 @@ class _KeptDays:
 
 @dataclass(frozen=True, slots=True)
 class _Rolled:
-    """Samples that stand for others, and exponents that bound the sums of absolute values.
+    """Samples that stand for others, and the magnitudes of these (see `rollup_kernels.GRAIN`).
 
-    `exponents` is None where nothing is summed.
+    `magnitudes` is None where nothing is summed.
     """
 
     samples: SeriesSamples
-    exponents: IntArray | None = None
+    magnitudes: IntArray | None = None
 
 
 async def _kept_days(snapshot: StoredSnapshot, question: RollupQuestion) -> _KeptDays:
@@ -279,7 +286,7 @@ def _standing(columns: Columns, stand: Stand) -> _Rolled:
         case Stand.COUNT:
             count = columns[Column.COUNT]
             return _Rolled(replace(count, counts=count.values.astype(np.int64)))
-        case Stand.SUM:
+        case Stand.SUM | Stand.MEAN:
             return _sums(columns)
 
 
@@ -291,16 +298,16 @@ def _sums(columns: Columns) -> _Rolled:
     """Each sum, and a millisecond before it what it lost by rounding, which counts for nothing."""
     total, lost = columns[Column.SUM], columns[Column.LOST]
     counts = columns[Column.COUNT].values.astype(np.int64)
-    exponents = columns[Column.EXPONENT].values.astype(np.int64)
+    magnitudes = columns[Column.MAGNITUDE].values.astype(np.int64)
     sums = replace(total, counts=counts)
     if not len(lost):
-        return _Rolled(sums, exponents)
+        return _Rolled(sums, magnitudes)
     before = replace(lost, timestamps=lost.timestamps - 1, counts=np.zeros(len(lost), np.int64))
     joined = joined_samples([sums, before])
     spread = np.full(len(joined), NO_ABSOLUTE, np.int64)
     # A sum counts for at least one sample, and what was lost for none.
     assert joined.counts is not None
-    spread[joined.counts > 0] = exponents
+    spread[joined.counts > 0] = magnitudes
     return _Rolled(joined, spread)
 
 
@@ -318,8 +325,8 @@ def _without_changed(rolled: _Rolled, span: _Span) -> _Rolled:
         is_kept &= ~(is_changed & _are_within(days, span.changed_days))
     if is_kept.all():
         return rolled
-    exponents = None if rolled.exponents is None else rolled.exponents[is_kept]
-    return _Rolled(samples.where(is_kept) if is_kept.any() else NO_SAMPLES, exponents)
+    magnitudes = None if rolled.magnitudes is None else rolled.magnitudes[is_kept]
+    return _Rolled(samples.where(is_kept) if is_kept.any() else NO_SAMPLES, magnitudes)
 
 
 def _are_within(days: IntArray, bounds: tuple[int, int]) -> BoolArray:
@@ -365,25 +372,28 @@ def _joined(rolled: _Rolled, raw: Sequence[SeriesSamples]) -> _Rolled:
     parts = [part for part in raw if len(part)]
     if not parts:
         return rolled
-    if rolled.exponents is None:
+    if rolled.magnitudes is None:
         return _Rolled(joined_samples([rolled.samples, *parts]))
-    # Exponents take the place of the values while those are sorted in the same way.
+    # Magnitudes take the place of the values while those are sorted in the same way.
     samples = joined_samples([rolled.samples, *parts])
-    exponents = joined_samples(
+    magnitudes = joined_samples(
         [
-            replace(rolled.samples, values=rolled.exponents.astype(np.float64)),
-            *(replace(part, values=_exponents(part)) for part in parts),
+            replace(rolled.samples, values=rolled.magnitudes.astype(np.float64)),
+            *(replace(part, values=_magnitudes(part)) for part in parts),
         ]
     )
-    return _Rolled(samples, exponents.values.astype(np.int64))
+    return _Rolled(samples, magnitudes.values.astype(np.int64))
 
 
-def _exponents(samples: SeriesSamples) -> FloatArray:
-    """Of each sample an exponent e such that its absolute value is below 2^e."""
-    sizes = np.abs(samples.values)
-    _, exponents = np.frexp(sizes)
-    exponents = np.where(sizes == 0, NO_ABSOLUTE, exponents).astype(np.float64)
-    return np.asarray(np.where(np.isfinite(sizes), exponents, UNBOUNDED), np.float64)
+def _magnitudes(samples: SeriesSamples) -> FloatArray:
+    """The magnitude of each sample, see `rollup_kernels.GRAIN`."""
+    sizes = np.where(np.isfinite(samples.values), np.abs(samples.values), 0.0)
+    fractions, exponents = np.frexp(sizes)
+    mantissas = np.ldexp(fractions, 53).astype(np.int64)
+    lowest_bits = np.frexp((mantissas & -mantissas).astype(np.float64))[1] - 1
+    found = exponents + GRAIN * (exponents - 53 + lowest_bits - FINEST)
+    found = np.where(sizes == 0, NO_ABSOLUTE, found)
+    return np.where(np.isfinite(samples.values), found, UNBOUNDED).astype(np.float64)
 
 
 def _inexact_series(joined: _Rolled, use: RollupUse) -> IntArray:
@@ -394,9 +404,9 @@ def _inexact_series(joined: _Rolled, use: RollupUse) -> IntArray:
     if use.stand is Stand.RESETS:
         is_lost = np.logical_or.reduceat(samples.counts < 0, samples.offsets[:-1])
         return samples.ids[is_lost]
-    if use.stand is not Stand.SUM:
+    if use.stand not in (Stand.SUM, Stand.MEAN):
         return NO_SAMPLES.ids
-    assert joined.exponents is not None
+    assert joined.magnitudes is not None
     # Windows of raw samples are certain, and known by their count. What a sum lost must not make
     # others look like them.
     counts = np.where(samples.counts == 0, 2, samples.counts)
@@ -405,6 +415,7 @@ def _inexact_series(joined: _Rolled, use: RollupUse) -> IntArray:
     ends = grid.first_ms + np.arange(grid.n_steps, dtype=np.int64) * grid.step_ms
     find_certain_sums(
         samples.offsets, samples.timestamps, samples.values,
-        np.append(0, np.cumsum(counts)), joined.exponents, ends, grid.reach_ms, are_certain,
+        np.append(0, np.cumsum(counts)), joined.magnitudes, ends, grid.reach_ms,
+        use.stand is Stand.MEAN, are_certain,
     )  # fmt: skip
     return samples.ids[~are_certain]

@@ -16,13 +16,18 @@ from promql.numbers.kahan_kernels import kahan_add
 from promql.values.sample_kernels import FLOATS, INTEGERS, first_later
 
 # Columns of whole numbers of a piece, and of its other numbers.
-ROW, TIME_MS, COUNT, EXPONENT, FIRST, LAST = 0, 1, 2, 3, 4, 5
+ROW, TIME_MS, COUNT, MAGNITUDE, FIRST, LAST = 0, 1, 2, 3, 4, 5
 SUM, LOST, MINIMUM, MAXIMUM, INCREASE = 0, 1, 2, 3, 4
 
 UNBOUNDED: Final = 2_000
-"""The exponent of a sum that is infinite, NaN or so large that it might overflow."""
+"""The magnitude of a sum that is infinite, NaN or so large that it might overflow."""
 NO_ABSOLUTE: Final = -1_100
-"""The exponent where all samples are 0."""
+"""The magnitude where all samples are 0."""
+GRAIN: Final = 4_096
+"""Any other magnitude is e + GRAIN * g: the sum of absolute values is below 2^e, all samples are
+multiples of 2^(g + FINEST). Rollups of earlier versions have g = 0, which says nothing."""
+FINEST: Final = -1_075
+_COARSEST: Final = 1_024
 _LARGEST_EXPONENT: Final = 1_000
 _RESETS_KEPT: Final = 2
 _SAMPLES_PER_RESET: Final = 16
@@ -45,6 +50,35 @@ def _exponent(absolute: float) -> int:
 
 
 @kernel(allocates=False)
+def _grain(bits: int, grain: int) -> int:
+    """The largest k up to `grain` such that the number with these bits is a multiple of 2^k."""
+    exponent, mantissa = (bits >> 52) & 0x7FF, bits & ((1 << 52) - 1)
+    if exponent:
+        mantissa |= 1 << 52
+    else:
+        exponent = 1
+    if mantissa == 0:
+        return grain
+    unit = exponent - 1_075
+    beyond = grain - unit
+    if beyond <= 0 or (beyond < 53 and not mantissa & ((1 << beyond) - 1)):
+        return grain
+    while not mantissa & 1:
+        mantissa >>= 1
+        unit += 1
+    return unit
+
+
+@kernel(allocates=False)
+def _magnitude(absolute: float, grain: int) -> int:
+    """See GRAIN; `absolute` is the sum of the absolute values, added up in any order."""
+    exponent = _exponent(absolute)
+    if exponent in (UNBOUNDED, NO_ABSOLUTE):
+        return exponent
+    return exponent + GRAIN * (grain - FINEST)
+
+
+@kernel(allocates=False)
 def _is_better(x: float, best: float, is_max: bool) -> bool:
     """Whether a later sample takes the place of the extreme, as in `better_extreme`."""
     return bool((x > best if is_max else x < best) or np.isnan(best))
@@ -56,6 +90,7 @@ def _reduce_piece(
 ) -> int:
     """Fill the columns of a piece from its samples without stale markers; returns its resets."""
     n_samples = n_resets = 0
+    grain = _COARSEST
     total = lost = absolute = low = high = before = rise = 0.0
     for at in range(begin, end):
         if bits[at] == _STALE:
@@ -63,6 +98,7 @@ def _reduce_piece(
         x = values[at]
         total, lost = kahan_add(total, lost, x)
         absolute += abs(x)
+        grain = _grain(bits[at], grain)
         if n_samples == 0:
             low = high = x
             whole[FIRST] = at
@@ -77,12 +113,12 @@ def _reduce_piece(
         before = x
         whole[LAST] = at
         n_samples += 1
-    whole[COUNT], whole[EXPONENT] = n_samples, _exponent(absolute)
+    whole[COUNT], whole[MAGNITUDE] = n_samples, _magnitude(absolute, grain)
     if n_samples:
         rise += values[whole[LAST]] - values[whole[FIRST]]
     whole_sum = total + lost
     other[SUM], other[LOST] = whole_sum, 0.0
-    if whole[EXPONENT] != UNBOUNDED:
+    if whole[MAGNITUDE] != UNBOUNDED:
         added = whole_sum - total
         other[LOST] = (total - (whole_sum - added)) + (lost - added)
     other[MINIMUM], other[MAXIMUM], other[INCREASE] = low, high, rise
@@ -199,8 +235,18 @@ def _is_certain(total: float, lost: float, n_samples: int, absolute: float) -> b
     return bool(rest + doubt < half_gap)
 
 
+@kernel(allocates=False)
+def _is_exact(absolute: float, grain: int) -> bool:
+    """Whether samples with this g (see GRAIN) add up without rounding in every order.
+
+    They do while 53 bits are enough for all sums. Then Prometheus' mean, which divides the sum and
+    its compensation each for itself, does not depend on the order either.
+    """
+    return bool(absolute == 0 or (grain > 0 and absolute <= 2.0 ** (53 + grain + FINEST)))
+
+
 @kernel(
-    f"void({INTEGERS}, {INTEGERS}, {FLOATS}, {INTEGERS}, {INTEGERS}, {INTEGERS}, int64,"
+    f"void({INTEGERS}, {INTEGERS}, {FLOATS}, {INTEGERS}, {INTEGERS}, {INTEGERS}, int64, boolean,"
     "boolean[::1])",
     allocates=False,
 )
@@ -209,16 +255,17 @@ def find_certain_sums(
     timestamps: IntArray,
     values: FloatArray,
     counted: IntArray,
-    exponents: IntArray,
+    magnitudes: IntArray,
     end_ms: IntArray,
     range_ms: int,
+    are_exact: bool,
     are_certain: BoolArray,
 ) -> None:
     """Of each series, whether the sums of all its windows are what raw samples would give.
 
     `values` are samples, or sums and what they lost by rounding; `counted[i]` is how many samples
-    those before the i-th stand for, and 2 to the power of `exponents[i]` bounds the absolute values
-    of these. A window is `(end - range, end]`; the ends ascend.
+    those before the i-th stand for, and `magnitudes[i]` the magnitude of these, see GRAIN. A window
+    is `(end - range, end]`; the ends ascend. `are_exact`: only sums without rounding are certain.
     """
     for row in range(len(offsets) - 1):
         start, behind = offsets[row], offsets[row + 1]
@@ -232,14 +279,20 @@ def find_certain_sums(
             if hi == lo or n_samples == hi - lo:
                 continue
             total = lost = absolute = 0.0
+            grain = _COARSEST - FINEST
             is_bounded = True
             for at in range(start + lo, start + hi):
                 total, lost = kahan_add(total, lost, values[at])
-                if exponents[at] == UNBOUNDED:
+                if magnitudes[at] == UNBOUNDED:
                     is_bounded = False
-                elif exponents[at] != NO_ABSOLUTE:
-                    absolute += 2.0 ** exponents[at]
-            if not (is_bounded and _is_certain(total, lost, n_samples, absolute)):
-                certain = False
+                elif magnitudes[at] != NO_ABSOLUTE:
+                    of_piece = (magnitudes[at] - NO_ABSOLUTE) // GRAIN
+                    absolute += 2.0 ** (magnitudes[at] - GRAIN * of_piece)
+                    grain = min(grain, of_piece)
+            if are_exact:
+                certain = is_bounded and _is_exact(absolute, grain)
+            else:
+                certain = is_bounded and _is_certain(total, lost, n_samples, absolute)
+            if not certain:
                 break
         are_certain[row] = certain

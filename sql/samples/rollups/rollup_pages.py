@@ -34,13 +34,13 @@ class Column(IntEnum):
     COUNT = 4
     SUM = 5
     LOST = 6
-    EXPONENT = 7
+    MAGNITUDE = 7
 
 
 PAYLOADS: Final[Mapping[str, Sequence[Column]]] = {
     "ends": (Column.ENDS, Column.STANDS_FOR),
     "extremes": (Column.MINIMUM, Column.MAXIMUM),
-    "sums": (Column.COUNT, Column.SUM, Column.LOST, Column.EXPONENT),
+    "sums": (Column.COUNT, Column.SUM, Column.LOST, Column.MAGNITUDE),
 }
 """The columns of each payload of a row."""
 
@@ -122,14 +122,14 @@ def rolled_up(samples: SeriesSamples, level: Level) -> Columns:
     found = _Reduced.of(samples, level.width_ms, splits_starts=True)
     ids = samples.ids[found.whole[:, kernels.ROW]]
     times = found.whole[:, kernels.TIME_MS]
-    count, exponent = (found.whole[:, one] for one in (kernels.COUNT, kernels.EXPONENT))
+    count, magnitude = (found.whole[:, one] for one in (kernels.COUNT, kernels.MAGNITUDE))
     lost = found.other[:, kernels.LOST]
     columns = {
         Column.MINIMUM: _column(ids, times, found.other[:, kernels.MINIMUM]),
         Column.MAXIMUM: _column(ids, times, found.other[:, kernels.MAXIMUM]),
         Column.COUNT: _column(ids, times, count.astype(np.float64)),
         Column.SUM: _column(ids, times, found.other[:, kernels.SUM]),
-        Column.EXPONENT: _column(ids, times, exponent.astype(np.float64)),
+        Column.MAGNITUDE: _column(ids, times, magnitude.astype(np.float64)),
         Column.LOST: _column(ids[lost != 0], times[lost != 0], lost[lost != 0]),
     }
     at, stands_for = found.kept[:, 0], found.kept[:, 1]

@@ -1,17 +1,19 @@
 """What stands for the samples of buckets: sums that no order of adding changes, and pages of it."""
 
+import math
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.model import SelectHints, SeriesSelection
 from sql.catalog import MS_PER_DAY
-from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.columns.series_samples import SeriesSamples, joined_samples
 from sql.samples.reading.rollup_choice import RollupUse, Stand, judge_rollups
-from sql.samples.reading.rollup_reader import _inexact_series, _standing
+from sql.samples.reading.rollup_reader import _inexact_series, _joined, _standing
 from sql.samples.rollups.rollup_pages import (
     DAY,
     FIVE_MINUTES,
@@ -37,14 +39,25 @@ def selection(start_ms: int, end_ms: int, **hints: object) -> SeriesSelection:
     )
 
 
-def compensated_sum(values: list[float]) -> float:
-    """The sum of a window as Prometheus computes it."""
+def sum_and_compensation(values: list[float]) -> tuple[float, float]:
+    """The sum of a window and what it lost by rounding, as Prometheus computes them."""
     total = lost = 0.0
     for x in values:
         new = total + x
         lost += (total - new) + x if abs(total) >= abs(x) else (x - new) + total
         total = new
-    return total + lost
+    return total, lost
+
+
+def compensated_sum(values: list[float]) -> float:
+    """The sum of a window as Prometheus computes it."""
+    return sum(sum_and_compensation(values))
+
+
+def mean(values: list[float]) -> float:
+    """The mean of a window as Prometheus computes it, as long as nothing overflows."""
+    total, lost = sum_and_compensation(values)
+    return total / len(values) + lost / len(values)
 
 
 @given(values=st.lists(FLOATS, min_size=1, max_size=200))
@@ -77,12 +90,60 @@ def test_sums_of_random_numbers_are_certain_and_those_that_cancel_are_not() -> N
         np.concatenate([random, cancelling]),
     )
     use = judge_rollups(
-        selection(START_MS, START_MS + MS_PER_DAY, range_ms=MS_PER_DAY, function="avg_over_time")
+        selection(START_MS, START_MS + MS_PER_DAY, range_ms=MS_PER_DAY, function="sum_over_time")
     ).use
     assert use is not None
     assert use.level is DAY
     inexact = _inexact_series(_standing(rolled_up(samples, FIVE_MINUTES), Stand.SUM), use)
     assert inexact.tolist() == [2]
+
+
+WHOLE_AND_PARTS = st.integers(-(2**40), 2**40).flatmap(
+    lambda number: st.integers(-30, 30).map(lambda exponent: math.ldexp(number, exponent))
+)
+
+
+@given(values=st.lists(FLOATS | WHOLE_AND_PARTS | st.integers(0, 9).map(float), min_size=1))
+def test_means_that_are_certain_are_those_of_prometheus(values: list[float]) -> None:
+    times = START_MS + 7 + np.arange(len(values)) * 60_000
+    samples = SeriesSamples(
+        np.array([5]), np.array([0, len(values)]), times, np.array(values, np.float64)
+    )
+    use = judge_rollups(
+        selection(START_MS, START_MS + MS_PER_DAY, range_ms=MS_PER_DAY, function="avg_over_time")
+    ).use
+    assert use is not None
+    rolled = _standing(rolled_up(samples, HOUR), use.stand)
+    if not len(_inexact_series(rolled, use)):
+        assert rolled.samples.values.sum() / len(values) == mean(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "is_certain"),
+    [
+        ([0.0, -0.0], True),
+        ([1.0, 2.0, 4.0], True),
+        ([0.25, -1024.5], True),
+        ([0.1, 0.2], False),
+        ([2.0**53, 1.0], False),
+        ([5e-324, 1.0], False),
+        ([1.0, math.nan], False),
+        ([1e308, 1e308], False),
+    ],
+)
+def test_means_are_certain_where_nothing_is_rounded(values: list[float], is_certain: bool) -> None:
+    """Each hour has a value twice, and is rolled up; the same values are read raw of others."""
+    times = START_MS + 7 + np.arange(len(values)) * 3_600_000
+    samples = SeriesSamples(np.array([5]), np.array([0, len(values)]), times, np.array(values))
+    use = judge_rollups(
+        selection(START_MS, START_MS + MS_PER_DAY, range_ms=MS_PER_DAY, function="avg_over_time")
+    ).use
+    assert use is not None
+    doubled = joined_samples([samples, replace(samples, timestamps=times + 60_000)])
+    rolled = _standing(rolled_up(doubled, HOUR), use.stand)
+    raw = replace(samples, timestamps=times + 9 * 3_600_000)
+    for joined in (rolled, _joined(rolled, [raw])):
+        assert (not len(_inexact_series(joined, use))) == is_certain
 
 
 def stored_samples() -> st.SearchStrategy[SeriesSamples]:
