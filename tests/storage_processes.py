@@ -58,9 +58,28 @@ async def ask_samples(
     storage: MetricStorage, tenant: str, numbers: Sequence[int], start_ms: int, end_ms: int
 ) -> Rows:
     """The samples of some series in `(start_ms, end_ms]`."""
-    [block] = await storage.store.select(tenant, [_selection(numbers, start_ms, end_ms)])
-    found = block_rows(block).items()
-    return {int(labels.as_dict()["number"]): rows for labels, rows in found if rows}
+    [found] = await ask_selections(storage, tenant, [numbers], start_ms, end_ms)
+    return found
+
+
+async def ask_selections(
+    storage: MetricStorage,
+    tenant: str,
+    selections: Sequence[Sequence[int]],
+    start_ms: int,
+    end_ms: int,
+) -> list[Rows]:
+    """What one query finds of each group of series."""
+    asked = [_selection(numbers, start_ms, end_ms) for numbers in selections]
+    blocks = await storage.store.select(tenant, asked)
+    return [
+        {
+            int(labels.as_dict()["number"]): rows
+            for labels, rows in block_rows(block).items()
+            if rows
+        }
+        for block in blocks
+    ]
 
 
 async def _delete(

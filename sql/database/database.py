@@ -22,9 +22,9 @@ _READER_SETTINGS: Final = {"timescaledb.enable_runtime_exclusion": "off"}
 """Statements name their chunks by constants; choosing again in each probe took twice the time."""
 
 
-_LOG_SETTINGS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
-"""The same few statements again and again, by keys of tables without partitions: planning them took
-longer than running them. A plan must not depend on how little a table had when it was made."""
+_KEPT_PLANS: Final = {"plan_cache_mode": "force_generic_plan", "enable_seqscan": "off"}
+"""For the same few statements again and again, by keys: planning them took longer than running
+them. A plan must not depend on how little a table had when it was made."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,7 @@ class DatabaseOptions:
     write_connections: int = 4
     read_connections: int = 8
     log_connections: int = 4
+    question_connections: int = 4
     connect_timeout_seconds: float = CONNECT_SECONDS
     heartbeat_seconds: float = CONNECT_SECONDS
     write_timeout_seconds: float = 60.0
@@ -53,12 +54,14 @@ class Database:
     """What every repository of a process works on.
 
     Writes and reads have separate pools, so that no query keeps a sender waiting. `log_pool` is for
-    the log of arrivals only: for appending to it and for asking what was appended.
+    appending to the log of arrivals. `question_pool` is for the short questions of queries: what
+    was appended, and pages of few series. The plans of these two are kept.
     """
 
     write_pool: Pool
     read_pool: Pool
     log_pool: Pool
+    question_pool: Pool
     readiness: Readiness
     heartbeat: Heartbeat
     guard: InstallationGuard
@@ -81,13 +84,16 @@ class Database:
             opened.push_async_callback(read_pool.close)
             log_pool = await _open_log_pool(url, chosen, guard)
             opened.push_async_callback(log_pool.close)
+            question_pool = await _open_question_pool(url, chosen, guard)
+            opened.push_async_callback(question_pool.close)
+            read_pool.accompany(question_pool)
             async with acquired(write_pool) as connection:
                 capabilities = await detect_capabilities(connection)
             readiness = await Readiness.open(url, guard.check)
             opened.push_async_callback(readiness.close)
             heartbeat = await Heartbeat.open(url, guard.check, chosen.heartbeat_seconds)
             opened.pop_all()
-        for pool in (write_pool, read_pool, log_pool):
+        for pool in (write_pool, read_pool, log_pool, question_pool):
             heartbeat.watch(pool)
         tenants = Tenants(write_pool, read_pool, chosen.max_tenants)
         guard.on_step_back(tenants.forget)
@@ -95,6 +101,7 @@ class Database:
             write_pool=write_pool,
             read_pool=read_pool,
             log_pool=log_pool,
+            question_pool=question_pool,
             readiness=readiness,
             heartbeat=heartbeat,
             guard=guard,
@@ -138,6 +145,7 @@ class Database:
             self.read_pool.close(),
             self.write_pool.close(),
             self.log_pool.close(),
+            self.question_pool.close(),
         )
 
 
@@ -171,15 +179,31 @@ async def _open_read_pool(url: str, options: DatabaseOptions, guard: Installatio
 
 
 async def _open_log_pool(url: str, options: DatabaseOptions, guard: InstallationGuard) -> Pool:
-    """It connects when it is first used: not every store has a log."""
     pool_options = PoolOptions(
         max_size=options.log_connections,
         connect_timeout_seconds=options.connect_timeout_seconds,
         statement_timeout_seconds=options.write_timeout_seconds,
         application_name="promcompat log",
         keeps_sessions=True,
-        extra_settings=_LOG_SETTINGS,
+        extra_settings=_KEPT_PLANS,
     )
-    pool = Pool(url, pool_options, guard.check)
+    return await _open_when_used(url, pool_options, guard)
+
+
+async def _open_question_pool(url: str, options: DatabaseOptions, guard: InstallationGuard) -> Pool:
+    pool_options = PoolOptions(
+        max_size=options.question_connections,
+        connect_timeout_seconds=options.connect_timeout_seconds,
+        statement_timeout_seconds=options.query_timeout_seconds,
+        application_name="promcompat question",
+        keeps_sessions=True,
+        extra_settings=_KEPT_PLANS | _READER_SETTINGS,
+    )
+    return await _open_when_used(url, pool_options, guard)
+
+
+async def _open_when_used(url: str, options: PoolOptions, guard: InstallationGuard) -> Pool:
+    """A pool that connects when it is first used: not every command needs it."""
+    pool = Pool(url, options, guard.check)
     await pool.open(connects=False)
     return pool

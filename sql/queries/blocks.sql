@@ -27,6 +27,14 @@ SELECT drained_through FROM drain_state
 -- The last arrival that a drain has reached, and the store of the database (NULL: none was chosen).
 SELECT s.drained_through, i.store FROM drain_state AS s CROSS JOIN installation AS i
 
+-- drain_state --
+-- What is drained, as `DrainState` has it.
+SELECT
+    database_epoch() AS epoch,
+    s.drained_through,
+    greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS last_change
+FROM drain_state AS s
+
 -- next_arrivals --
 -- The oldest arrivals after $1: at most $2, with at most $3 samples and $4 bytes, but at least one.
 SELECT
@@ -135,10 +143,20 @@ SET changes_pruned_through = (SELECT max(id) FROM pruned)
 WHERE EXISTS (SELECT FROM pruned)
 
 -- stored_pages --
--- For COPY: the pages of tenant $1 with samples of series $2 in ($3, $4], whose slots are $5 to $6 or far, and
--- the deletions to read them with, as rows of source 3. The ids are ascending. They come from a
--- subquery: of a constant array the planner would estimate each element, in each partition.
+-- The pages of tenant $1 with samples of series $2 in ($3, $4], whose slots are $5 to $6 or far, and the
+-- deletions to read them with, as rows of source 3. The first row, of source 4, has the state that they
+-- belong to: drained_through, the last change, the epoch. There are at most $7 rows in all (NULL: all).
+-- The ids are ascending. They come from a subquery: of a constant array the planner would estimate each
+-- element, in each partition. For COPY, which takes its snapshot before it plans; the function
+-- `few_stored_pages` has the same statement.
 WITH wanted AS MATERIALIZED (SELECT $2::bigint[] AS ids)
+SELECT
+    4::smallint AS source, 0 AS slot, false AS replaces, s.drained_through AS last_arrival,
+    greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS first_arrival,
+    0::bigint AS first_series, 0::bigint AS last_series, 0::bigint AS first_ms, 0 AS n_samples,
+    convert_to(database_epoch(), 'UTF8') AS payload
+FROM drain_state AS s
+UNION ALL
 SELECT
     0::smallint AS source, r.slot, r.replaces, r.last_arrival, r.first_arrival,
     r.first_series, r.last_series, r.first_ms, r.n_samples, r.payload
@@ -169,6 +187,11 @@ SELECT
     d.first_ms, d.last_ms, 0::bigint, 0, array_send(d.series_ids)
 FROM sample_deletion AS d
 WHERE d.tenant_id = $1 AND d.last_ms > $3 AND d.first_ms <= $4
+LIMIT $7::bigint
+
+-- few_stored_pages --
+-- The same, with a plan that is kept.
+SELECT * FROM few_stored_pages($1, $2, $3, $4, $5, $6, $7)
 
 -- drained_bounds --
 -- The first and the last time of what is drained of a tenant, NULL if nothing is.

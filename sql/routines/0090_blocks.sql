@@ -89,4 +89,78 @@ END
 $$;
 REVOKE EXECUTE ON FUNCTION drop_block_partition(integer) FROM PUBLIC;
 
+-- The statement `stored_pages` (queries/blocks.sql) with a plan that is kept. A prepared statement would be
+-- planned before it takes its snapshot: between the two, a partition could be made and pages moved into it,
+-- which the plan would not read. The statements of this function have the snapshot of its caller, which
+-- is older than their plan.
+CREATE OR REPLACE FUNCTION few_stored_pages(
+    of_tenant integer,
+    of_series bigint[],
+    after_ms bigint,
+    until_ms bigint,
+    first_slot integer,
+    last_slot integer,
+    n_most bigint
+) RETURNS TABLE (
+    source smallint,
+    slot integer,
+    replaces boolean,
+    last_arrival bigint,
+    first_arrival bigint,
+    first_series bigint,
+    last_series bigint,
+    first_ms bigint,
+    n_samples integer,
+    payload bytea
+)
+LANGUAGE plpgsql STABLE
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH wanted AS MATERIALIZED (SELECT of_series::bigint[] AS ids)
+    SELECT
+        4::smallint AS source, 0 AS slot, false AS replaces, s.drained_through AS last_arrival,
+        greatest(s.changes_pruned_through, (SELECT max(c.id) FROM sample_change AS c)) AS first_arrival,
+        0::bigint AS first_series, 0::bigint AS last_series, 0::bigint AS first_ms, 0 AS n_samples,
+        convert_to(database_epoch(), 'UTF8') AS payload
+    FROM drain_state AS s
+    UNION ALL
+    SELECT
+        0::smallint AS source, r.slot, r.replaces, r.last_arrival, r.first_arrival,
+        r.first_series, r.last_series, r.first_ms, r.n_samples, r.payload
+    FROM sample_run AS r
+    WHERE r.tenant_id = of_tenant
+        AND r.last_ms > after_ms AND r.first_ms <= until_ms
+        AND width_bucket(r.last_series, (SELECT ids FROM wanted))
+            > width_bucket(r.first_series - 1, (SELECT ids FROM wanted))
+    UNION ALL
+    SELECT
+        1::smallint, 0, b.replaces, b.last_arrival, b.first_arrival,
+        b.series_id, b.series_id, b.first_ms, b.n_samples, b.payload
+    FROM sample_block AS b
+    WHERE b.series_id = ANY((SELECT ids FROM wanted)::bigint[])
+        AND b.last_ms > after_ms AND b.first_ms <= until_ms
+        AND b.slot BETWEEN first_slot AND last_slot
+    UNION ALL
+    SELECT
+        2::smallint, 0, f.replaces, f.last_arrival, f.first_arrival,
+        f.series_id, f.series_id, f.first_ms, f.n_samples, f.payload
+    FROM sample_block AS f
+    WHERE f.series_id = ANY((SELECT ids FROM wanted)::bigint[])
+        AND f.last_ms > after_ms AND f.first_ms <= until_ms
+        AND f.slot = -1073741824
+    UNION ALL
+    SELECT
+        3::smallint, 0, false, d.arrival_id, 0::bigint,
+        d.first_ms, d.last_ms, 0::bigint, 0, array_send(d.series_ids)
+    FROM sample_deletion AS d
+    WHERE d.tenant_id = of_tenant AND d.last_ms > after_ms AND d.first_ms <= until_ms
+    LIMIT n_most::bigint;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION few_stored_pages(
+    integer, bigint[], bigint, bigint, integer, integer, bigint
+) FROM PUBLIC;
+
 SELECT create_block_partition(-1073741824);

@@ -21,13 +21,24 @@ from sql.samples.arrivals.arrival_log import (
 from sql.samples.codec.pages import encode_pages
 from sql.samples.columns.fold import fold
 from sql.samples.draining.block_drain import BlockTarget
+from sql.samples.draining.compaction import Compactor
 from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats
 from sql.samples.head import head as head_module
 from sql.samples.head.head import Head, StaleViewError
 from sql.samples.head.view import HeadView
 from sql.samples.reading.block_reader import BlockReader
 from sql.samples.reading.drained_reader import DrainedQuestion
+from sql.samples.reading.kept_times import Retentions
 from sql.samples.reading.reader import SampleAllowance
+from sql.samples.reading.snapshots import (
+    PiecemealSnapshot,
+    ReadPools,
+    SampleSnapshot,
+    SampleSnapshots,
+    StoredSnapshot,
+)
+from sql.samples.storage_options import wall_clock_ms
+from sql.samples.tables.retention_classes import FOREVER
 from tests.repositories import connected
 from tests.sample_model import Rows, rows_of, samples_of
 
@@ -225,6 +236,94 @@ async def test_a_drain_between_sync_and_blocks_loses_and_doubles_nothing(
         await writer.append({(1, 30): 7})
         assert await answer(view, connection) == expected
     assert await replica.seen() == {**expected, (1, 30): 7}
+
+
+def snapshots_of(replica: Replica) -> SampleSnapshots:
+    """What questions of a process see."""
+    pools = ReadPools(replica.database.read_pool, replica.database.question_pool)
+    retentions = Retentions(pools.reads, FOREVER, wall_clock_ms)
+    return SampleSnapshots(pools, replica.head, BlockReader(DrainStats()), retentions)
+
+
+async def delete_and_forget(writer: Replica, drain: Callable[[], Awaitable[int]]) -> None:
+    """Delete series 1, drain, and have compaction forget the deletion.
+
+    A view from before has samples of the series then, and no page tells that they are deleted.
+    """
+    await writer.log.delete(TENANT, np.array([1], np.int64), 0, 100)
+    await drain()
+    compactor = Compactor(writer.database.write_pool, DrainStats())
+    while not (await compactor.compact()).is_done:
+        pass
+
+
+async def test_a_question_without_a_transaction_starts_again_after_a_drain(
+    replica: Replica, writer: Replica, drain: Callable[[], Awaitable[int]]
+) -> None:
+    snapshots = snapshots_of(replica)
+    await writer.append({(1, 10): 5, (2, 10): 6})
+    await drain()
+    await writer.append({(1, 20): 7})
+    opened: list[SampleSnapshot] = []
+
+    async def read(snapshot: SampleSnapshot) -> Rows:
+        opened.append(snapshot)
+        if len(opened) == 1:
+            await delete_and_forget(writer, drain)
+        allowance = SampleAllowance(0)
+        return rows_of(await snapshot.read(TENANT, ALL_SERIES, *ALL_TIME_MS, allowance))
+
+    assert await snapshots.answer(read, TENANT, ALL_TIME_MS) == {(2, 10): 6}
+    assert [type(snapshot) for snapshot in opened] == [PiecemealSnapshot, PiecemealSnapshot]
+    assert opened[1].view.drain_state != opened[0].view.drain_state
+
+
+async def test_a_transaction_that_a_drain_overtook_begins_again(
+    replica: Replica,
+    writer: Replica,
+    drain: Callable[[], Awaitable[int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    snapshots = snapshots_of(replica)
+    await writer.append({(1, 10): 5, (2, 10): 6})
+    await drain()
+    assert await snapshots.bounds_of_drained(TENANT) == (10, 10)
+    await writer.append({(1, 20): 7})
+    views: list[HeadView] = []
+    real = replica.head.view
+
+    async def overtaken(tenant_ids: Sequence[int] = (), asked_at: float | None = None) -> HeadView:
+        views.append(await real(tenant_ids, asked_at))
+        if len(views) == 1:
+            await delete_and_forget(writer, drain)
+        return views[-1]
+
+    monkeypatch.setattr(replica.head, "view", overtaken)
+    async with snapshots.open([TENANT], *ALL_TIME_MS) as snapshot:
+        found = await snapshot.read(TENANT, ALL_SERIES, *ALL_TIME_MS, SampleAllowance(0))
+    assert rows_of(found) == {(2, 10): 6}
+    assert isinstance(snapshot, StoredSnapshot)
+    assert snapshot.view is views[1]
+
+
+async def test_a_question_that_drains_keep_overtaking_is_answered_in_a_transaction(
+    replica: Replica, writer: Replica, drain: Callable[[], Awaitable[int]]
+) -> None:
+    snapshots = snapshots_of(replica)
+    await writer.append({(1, 10): 5})
+    await drain()
+    opened: list[SampleSnapshot] = []
+
+    async def read(snapshot: SampleSnapshot) -> Rows:
+        opened.append(snapshot)
+        await writer.append({(1, 10 + len(opened)): 6})
+        await drain()
+        allowance = SampleAllowance(0)
+        return rows_of(await snapshot.read(TENANT, ALL_SERIES, *ALL_TIME_MS, allowance))
+
+    found = await snapshots.answer(read, TENANT, ALL_TIME_MS)
+    assert isinstance(opened[-1], StoredSnapshot)
+    assert found == {(1, 10): 5, **{(1, 10 + n): 6 for n in range(1, len(opened))}}
 
 
 async def test_a_snapshot_that_is_older_than_the_last_drain_is_refused(

@@ -9,8 +9,10 @@ from promcompat.metrics.maintenance_service import MaintenanceService
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
 from promql.values.matrix import Matrix
+from sql.database.connection_pool import Connection
 from sql.database.tenant_retention import list_retentions, set_retention
 from sql.pushdown.rule_choice import PushdownMode
+from sql.samples.draining import block_retention
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from sql.samples.tables.slots import FAR_SLOT, class_of_slot, day_of_slot
@@ -113,6 +115,25 @@ async def test_a_longer_retention_moves_what_is_stored_before_it_would_be_droppe
     assert all([at for at, _ in rows] == times for rows in found.values())
     assert await times_of(storage, "short") == []
     assert {one for _, one in await slots_of(database_url)} == {3}
+
+
+async def test_every_step_that_deletes_far_samples_is_logged(
+    storage: MetricStorage, database_url: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A question that began under a longer retention notices each of them, and begins again."""
+    await write(storage, PLAIN, times=[time_of_age(400), time_of_age(399)])
+    await settle(storage)
+    logged: list[int] = []
+
+    async def narrow(connection: Connection, *, tenant_id: int, before_ms: int) -> None:
+        logged.append(await connection.fetchval("SELECT count(*) FROM sample_change"))
+
+    async with connected(database_url) as connection:
+        n_before = await connection.fetchval("SELECT count(*) FROM sample_change")
+    monkeypatch.setattr(block_retention, "_narrow_extent", narrow)
+    await maintain(storage, clock)
+    assert logged
+    assert logged[0] > n_before
 
 
 async def test_a_tenant_has_a_retention_of_its_own(

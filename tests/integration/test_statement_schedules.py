@@ -19,7 +19,7 @@ from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from tests.repositories import opened_storage
 from tests.statement_schedule import StatementSchedule, pause_before_statements
-from tests.storage_processes import Row, Rows, ask_samples, write_rows
+from tests.storage_processes import Row, Rows, ask_samples, ask_selections, write_rows
 
 pytestmark = pytest.mark.integration
 
@@ -150,10 +150,10 @@ async def test_any_order_of_statements_answers_as_the_model(
 async def test_a_drain_between_two_statements_of_a_question_hides_nothing(
     processes: Processes,
 ) -> None:
-    """Fails when the question's transaction is only READ COMMITTED.
+    """The head of the process that is asked has no room for samples.
 
-    The head of the process that is asked holds no sample, so that its question reads pages first
-    and undrained arrivals later, while a drain moves samples from arrivals to pages.
+    So its question reads undrained arrivals and pages in two statements, while a drain moves
+    samples from one to the other.
     """
     for n_statements in range(10):
         tenant, model = f"tenant-{next(_tenants)}", Model(LATER)
@@ -166,3 +166,38 @@ async def test_a_drain_between_two_statements_of_a_question_hides_nothing(
             processes.ask(processes.forgetful, tenant, model), processes.drain()
         )
         assert not model.faults, n_statements
+
+
+IN_BOTH: Final = [[(series, START_MS + n, 0) for series in (0, 1)] for n in range(3)]
+
+
+@pytest.mark.parametrize("name", ["asked", "forgetful"])
+async def test_a_batch_that_is_drained_during_a_question_is_in_all_selections_or_in_none(
+    processes: Processes, name: str
+) -> None:
+    """Fails when the question's transaction is only READ COMMITTED (forgetful).
+
+    Without a transaction (asked), it fails when pages are not compared with the head's view.
+    """
+    asked = getattr(processes, name)
+    for n_statements in range(12):
+        tenant, model = f"tenant-{next(_tenants)}", Model(IN_BOTH[:1])
+        await processes.write(tenant, model)
+        await processes.drain()
+        await processes.ask(asked, tenant, model)
+        model.batches.append(IN_BOTH[1])
+        await processes.write(tenant, model)
+        model.batches.append(IN_BOTH[2])
+        answers: list[list[Rows]] = []
+
+        async def ask(tenant: str = tenant, answers: list[list[Rows]] = answers) -> None:
+            answers.append(await ask_selections(asked, tenant, [[0], [1]], *ALL))
+
+        async def write(tenant: str = tenant, model: Model = model) -> None:
+            await processes.write(tenant, model)
+            await processes.drain()
+
+        await StatementSchedule([0] * n_statements + [1] * 80).run(ask(), write())
+        [[first, second]] = answers
+        assert first[0] == second[1], n_statements
+        assert len(first[0]) >= 2

@@ -82,6 +82,15 @@ class SampleChange:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainState:
+    """Says what is drained. As long as nothing of it changes, what is drained does not change."""
+
+    epoch: str
+    drained_through: int
+    last_change: int
+
+
+@dataclass(frozen=True, slots=True)
 class SyncAnswer:
     """What one snapshot of the database says.
 

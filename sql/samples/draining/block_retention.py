@@ -204,8 +204,12 @@ def _touched_by_clip(pages: Sequence[StoredPage], before_ms: int) -> Touched:
 
 
 async def _note_gone(connection: Connection, touched: Touched) -> None:
-    """Note samples that are being deleted: rollups no longer hold, and series may be orphans."""
+    """Note samples that are being deleted: rollups no longer hold, and series may be orphans.
+
+    It is logged too: a query that began before, under a longer retention, has to begin again.
+    """
     await note_touched(connection, [touched])
+    await connection.execute(BLOCK_QUERIES["insert_changes"], *([one] for one in touched), None)
     await connection.execute(QUERIES["ask_for_orphans"])
 
 

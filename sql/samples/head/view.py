@@ -8,6 +8,7 @@ import numpy as np
 
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.ports import ALL_TIME_MS
+from sql.samples.arrivals.arrival_log import DrainState
 from sql.samples.columns.fold import (
     Deletion,
     Piece,
@@ -52,6 +53,11 @@ class HeadView:
     generations: Mapping[int, int] = field(default_factory=dict)
     last_change: int = 0
 
+    @property
+    def drain_state(self) -> DrainState:
+        """What was drained in the snapshot."""
+        return DrainState(self.epoch, self.drained_through, self.last_change)
+
     def deletions(self, tenant_id: int) -> Sequence[Deletion]:
         """The undrained deletions, for folding them with pieces of the head and of blocks."""
         return self._head(tenant_id).deletions
@@ -80,6 +86,17 @@ class HeadView:
         if not segments:
             return None
         return min(one.first_ms for one in segments), max(one.last_ms for one in segments)
+
+    def expected_samples(
+        self, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int
+    ) -> float:
+        """About how many samples `samples` will find, if they are spread evenly."""
+        expected = 0.0
+        for one in _between(self._head(tenant_id).segments, start_ms + 1, end_ms):
+            n_ms = min(one.last_ms, end_ms) - max(one.first_ms, start_ms + 1) + 1
+            part = min(1.0, len(wanted) / len(one.piece.samples.ids))
+            expected += len(one.piece.samples) * part * n_ms / (one.last_ms - one.first_ms + 1)
+        return expected
 
     def samples(self, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int) -> list[Piece]:
         """The samples of wanted series (ascending) in `(start_ms, end_ms]`.

@@ -8,6 +8,7 @@ from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.model import IntArray, SeriesSelection
 from sql.catalog import MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection
+from sql.samples.arrivals.arrival_log import DrainState
 from sql.samples.columns.fold import Deletion, Piece
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.reading.reader import SampleAllowance
@@ -18,11 +19,13 @@ class StoredSamples:
     """Pieces in arrival order, and the deletions to fold them with, in theirs.
 
     `settled` are samples before the times of all pieces, which need no fold.
+    `state` is that of the statement that read them; None if its transaction read the state.
     """
 
     pieces: Sequence[Piece]
     deletions: Sequence[Deletion]
     settled: SeriesSamples = NO_SAMPLES
+    state: DrainState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +51,29 @@ class DrainedReader(Protocol):
 
     `name` is the store, `contents` what it consists of, for people. `has_rollups`: rollups of what
     it reads are computed. `reads_at_once`: how many large selections of a query are read at a time,
-    each on a connection of its own.
+    each on a connection of its own. `tells_state`: a read is one statement, which also reads the
+    state that its samples belong to, so it needs no transaction.
     """
 
     name: str
     contents: str
     has_rollups: bool
     reads_at_once: int
+    tells_state: bool
 
     async def read(
         self, connection: Connection, question: DrainedQuestion, allowance: SampleAllowance
     ) -> StoredSamples:
         """The samples. Raises what the allowance raises, as soon as too much has arrived."""
+        ...
+
+    async def read_few(
+        self, connection: Connection, question: DrainedQuestion, allowance: SampleAllowance
+    ) -> StoredSamples | None:
+        """The same with a plan that is kept; None where there is too much for that, or may be.
+
+        `connection` is of the `question_pool`.
+        """
         ...
 
     async def stored_series(

@@ -7,6 +7,7 @@ neither a year without samples nor a lone sample of 1970 makes a question read e
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -16,7 +17,7 @@ from promcompat.core.model import FloatArray, IntArray, is_stale
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.reading.reader import SampleAllowance
-from sql.samples.reading.snapshots import SampleSnapshots
+from sql.samples.reading.snapshots import SampleSnapshot, SampleSnapshots
 
 ALL_TIMES: Final = (MIN_TIMESTAMP_MS - 1, MAX_TIMESTAMP_MS)
 """Every time that the database can hold, as `(start_ms, end_ms]`."""
@@ -50,10 +51,9 @@ class Windows:
         """The samples of the next window, which are later or (descending) earlier than before."""
         while True:
             start, end = await self._next(snapshots, tenant_id)
+            read = partial(_samples_in, tenant_id, wanted, start, end)
             try:
-                async with snapshots.open([tenant_id], start, end, self.asked_at) as snapshot:
-                    allowance = SampleAllowance(_MAX_SAMPLES)
-                    samples = await snapshot.read(tenant_id, wanted, start, end, allowance)
+                samples = await snapshots.answer(read, tenant_id, (start, end), self.asked_at)
             except ExecutionError:
                 self.size_ms = max((end - start) // _SHRINKAGE, 1)
                 continue
@@ -73,6 +73,13 @@ class Windows:
             # The head has everything later than that.
             start = drained[1]
         return start, self.end_ms
+
+
+async def _samples_in(
+    tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int, snapshot: SampleSnapshot
+) -> SeriesSamples:
+    allowance = SampleAllowance(_MAX_SAMPLES)
+    return await snapshot.read(tenant_id, wanted, start_ms, end_ms, allowance)
 
 
 async def windows_of(

@@ -36,6 +36,7 @@ class RowReader:
     contents = "rows"
     has_rollups = False
     reads_at_once = 3
+    tells_state = False
 
     def __init__(self, planner: ReadPlanner) -> None:
         self._planner = planner
@@ -57,6 +58,12 @@ class RowReader:
         statement = self._planner.whole(rest, question.wanted)
         samples = await _copied(connection, statement, allowance)
         return StoredSamples((Piece(samples, 0, question.drained_through, False),), (), settled)
+
+    async def read_few(
+        self, connection: Connection, question: DrainedQuestion, allowance: SampleAllowance
+    ) -> StoredSamples | None:
+        """Never: a kept plan would include every partition. See `DrainedReader`."""
+        return None
 
     async def _thinned(
         self,

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from promcompat.core.explanations import (
@@ -89,19 +90,40 @@ class SnapshotSelections:
     ) -> list[SampleBlock]:
         """The blocks of a query's selections; see `promcompat.core.ports.SampleReader`."""
         started = time.perf_counter()
-        allowance = SampleAllowance(self._max_samples, self._max_bytes, check_bytes)
         times = _times_of(selections)
-        async with self._snapshots.open([tenant_id], *times, asked_at) as snapshot:
-            requests = await self._requests(snapshot, tenant_id, selections)
-            collected = await self._collect_all(snapshot, tenant_id, requests, allowance)
+        read = partial(self._read, tenant_id, selections, check_bytes)
+        if self._may_use_rollups(selections):
+            async with self._snapshots.open([tenant_id], *times, asked_at) as snapshot:
+                collected, allowance = await read(snapshot)
+        else:
+            collected, allowance = await self._snapshots.answer(read, tenant_id, times, asked_at)
         blocks = [
             await self._block_of(tenant_id, request, unfolded, allowance)
-            for request, unfolded in zip(requests, collected, strict=True)
+            for request, unfolded in collected
         ]
         self._stats.selections += len(blocks)
         self._stats.samples_selected += sum(len(block.timestamps) for block in blocks)
         self._stats.select_seconds += time.perf_counter() - started
         return blocks
+
+    async def _read(
+        self,
+        tenant_id: int,
+        selections: Sequence[SeriesSelection],
+        check_bytes: CheckBytes,
+        snapshot: SampleSnapshot,
+    ) -> tuple[list[tuple[_Request, _Collected]], SampleAllowance]:
+        """The selections with their samples, and what is left to be read after them."""
+        allowance = SampleAllowance(self._max_samples, self._max_bytes, check_bytes)
+        requests = await self._requests(snapshot, tenant_id, selections)
+        collected = await self._collect_all(snapshot, tenant_id, requests, allowance)
+        return list(zip(requests, collected, strict=True)), allowance
+
+    def _may_use_rollups(self, selections: Sequence[SeriesSelection]) -> bool:
+        """Whether some selection may be read from rollups, which takes several statements."""
+        if not self._uses_rollups or not self._snapshots.has_rollups:
+            return False
+        return any(judge_rollups(selection).use is not None for selection in selections)
 
     async def _requests(
         self, snapshot: SampleSnapshot, tenant_id: int, selections: Sequence[SeriesSelection]

@@ -1,16 +1,18 @@
 """What one question sees of the samples: the head alone, or the head and what is drained.
 
-Recent samples are in the memory of the process. A question that reaches further back reads runs and
-blocks, or rows, in a REPEATABLE READ transaction, whose snapshot also says which arrivals the head
-counts: so no sample is seen twice or missed while a drain moves it.
+Recent samples are in the memory of the process. A question that reaches further back also reads
+runs and blocks, or rows. Both are as of one moment, so no sample is seen twice or missed while a
+drain moves it: each statement that reads pages says what was drained by then, and if that is more
+than in the head's view, the question starts again. What takes several statements, as rollups, rows
+and arrivals that the head has no room for, has a REPEATABLE READ transaction instead.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Final
+from typing import Final, TypeVar
 
 from asyncpg.transaction import Transaction
 
@@ -20,21 +22,33 @@ from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.statements import Statement, inline_parameters
 from sql.query_loader import load_queries
+from sql.samples.arrivals.arrival_log import DrainState
 from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.head.head import Head, StaleViewError
 from sql.samples.head.view import HeadView
-from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader
+from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
 from sql.samples.reading.kept_times import Clip, KeptTimes, Retentions
 from sql.samples.reading.reader import SampleAllowance
+from sql.samples.tables.block_table import QUERIES
 
 _QUERIES: Final = load_queries("head")
 _ATTEMPTS: Final = 5
+_ATTEMPTS_OUTSIDE: Final = 2
 _SERIES_WORTH_A_THREAD: Final = 64
 _SAMPLES_WORTH_A_THREAD: Final = 20_000
 
+T = TypeVar("T")
 Bounds = tuple[int, int] | None
 """The first and last Unix ms of samples, inclusive; None without samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadPools:
+    """The pools of a database for reading: any statements, and few short ones."""
+
+    reads: Pool
+    questions: Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +66,8 @@ class UnfoldedSamples:
     async def folded(self) -> SeriesSamples:
         """The samples that count, ascending by series id and time."""
         n_samples = len(self.settled) + sum(len(piece.samples) for piece in self.pieces)
-        if n_samples < _SAMPLES_WORTH_A_THREAD:
+        is_folded = len(self.pieces) == 1 and not (self.deletions or len(self.settled) or self.clip)
+        if is_folded or n_samples < _SAMPLES_WORTH_A_THREAD:
             return self._folded()
         return await asyncio.to_thread(self._folded)
 
@@ -97,10 +112,7 @@ class SampleSnapshot:
             return replace(recent, clip=clip)
         asked = self.question_of(question, recent, selection)
         stored = await self.drained.read(self.connection, asked, allowance)
-        deletions = [*stored.deletions, *recent.deletions]
-        deletions.sort(key=attrgetter("arrival_id"))
-        pieces = [*stored.pieces, *recent.pieces]
-        return UnfoldedSamples(pieces, deletions, stored.settled, clip)
+        return _joined(stored, recent, clip)
 
     def kept_part(
         self, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int
@@ -155,12 +167,61 @@ class StoredSnapshot(SampleSnapshot):
     connection: Connection
 
 
+def _joined(stored: StoredSamples, recent: UnfoldedSamples, clip: Clip | None) -> UnfoldedSamples:
+    deletions = [*stored.deletions, *recent.deletions]
+    deletions.sort(key=attrgetter("arrival_id"))
+    pieces = [*stored.pieces, *recent.pieces]
+    return UnfoldedSamples(pieces, deletions, stored.settled, clip)
+
+
+@dataclass(frozen=True, slots=True)
+class PiecemealSnapshot(SampleSnapshot):
+    """A snapshot without a transaction, which would take three more round trips.
+
+    Each read is a statement with a snapshot of its own. Its samples are those of the view's if
+    nothing was drained or changed in between; otherwise it raises StaleViewError.
+    """
+
+    pools: ReadPools
+
+    async def collect(
+        self,
+        tenant_id: int,
+        wanted: IntArray,
+        start_ms: int,
+        end_ms: int,
+        allowance: SampleAllowance,
+        selection: SeriesSelection | None = None,
+    ) -> UnfoldedSamples:
+        """See `SampleSnapshot`; raises StaleViewError too."""
+        question = self.kept_part(tenant_id, wanted, start_ms, end_ms)
+        recent = await self.recent(*question)
+        allowance.add(sum(len(piece.samples) for piece in recent.pieces))
+        clip = await self.kept[tenant_id].clip(wanted, None)
+        if not len(wanted):
+            return replace(recent, clip=clip)
+        stored = await self._read(self.question_of(question, recent, selection), allowance)
+        if stored.state != self.view.drain_state:
+            raise StaleViewError("samples were drained during a query; try again")
+        return _joined(stored, recent, clip)
+
+    async def _read(self, asked: DrainedQuestion, allowance: SampleAllowance) -> StoredSamples:
+        async with acquired(self.pools.questions) as connection:
+            few = await self.drained.read_few(connection, asked, allowance)
+        if few is not None:
+            return few
+        async with acquired(self.pools.reads) as connection:
+            return await self.drained.read(connection, asked, allowance)
+
+
 async def _samples_of(
     view: HeadView, tenant_id: int, wanted: IntArray, start_ms: int, end_ms: int
 ) -> Sequence[Piece]:
-    if len(wanted) < _SERIES_WORTH_A_THREAD:
-        return view.samples(tenant_id, wanted, start_ms, end_ms)
-    return await asyncio.to_thread(view.samples, tenant_id, wanted, start_ms, end_ms)
+    question = tenant_id, wanted, start_ms, end_ms
+    is_short = len(wanted) < _SERIES_WORTH_A_THREAD
+    if is_short or view.expected_samples(*question) < _SAMPLES_WORTH_A_THREAD:
+        return view.samples(*question)
+    return await asyncio.to_thread(view.samples, *question)
 
 
 def _reading(connection: Connection) -> Transaction:
@@ -186,14 +247,18 @@ class SampleSnapshots:
     """Opens snapshots, with as few questions to the database as the time range allows."""
 
     def __init__(
-        self, pool: Pool, head: Head, drained_reader: DrainedReader, retentions: Retentions
+        self, pools: ReadPools, head: Head, drained_reader: DrainedReader, retentions: Retentions
     ) -> None:
-        """`pool` is for reading."""
-        self._pool = pool
+        self._pools = pools
         self._head = head
         self._reader = drained_reader
         self._retentions = retentions
         self._drained: dict[int, _Drained] = {}
+
+    @property
+    def has_rollups(self) -> bool:
+        """Whether rollups of what is drained are computed."""
+        return self._reader.has_rollups
 
     async def generation(self, tenant_id: int, asked_at: float | None = None) -> tuple[str, int]:
         """The epoch, and the generation of a tenant's series; `asked_at` as in `Head.view`."""
@@ -263,8 +328,46 @@ class SampleSnapshots:
         async with AsyncExitStack() as opened:
             snapshot = await self._of_head(tenant_ids, start_ms, end_ms, asked_at)
             if snapshot is None:
-                snapshot = await self._of_transaction(opened, tenant_ids)
+                snapshot = await self._of_transaction(opened, tenant_ids, asked_at)
             yield snapshot
+
+    async def answer(
+        self,
+        read: Callable[[SampleSnapshot], Awaitable[T]],
+        tenant_id: int,
+        times: tuple[int, int],
+        asked_at: float | None = None,
+    ) -> T:
+        """The result of `read` for a snapshot as of `open`, if possible without a transaction.
+
+        `read` is called again if a drain comes in between. Raises what it raises.
+        """
+        for _ in range(_ATTEMPTS if self._reader.tells_state else 0):
+            snapshot = await self._without_transaction(tenant_id, *times, asked_at)
+            if snapshot is None:
+                break
+            try:
+                return await read(snapshot)
+            except StaleViewError:
+                asked_at = None
+        async with self.open([tenant_id], *times, asked_at) as snapshot:
+            return await read(snapshot)
+
+    async def _without_transaction(
+        self, tenant_id: int, start_ms: int, end_ms: int, asked_at: float | None
+    ) -> SampleSnapshot | None:
+        """A snapshot without a connection; None where arrivals must be read that are not held."""
+        view = await self._head.view([tenant_id], asked_at)
+        if view.not_held(tenant_id) is not None:
+            return None
+        known = self._drained.get(tenant_id)
+        if known is None or not known.is_within(start_ms, end_ms):
+            # Asked after the view was taken, so everything that the view leaves out is within.
+            known = await self._ask_drained(tenant_id, view, None)
+        kept = await self._kept(view, [tenant_id])
+        if not known.is_within(start_ms, end_ms):
+            return SampleSnapshot(view, self._head, self._reader, kept, None)
+        return PiecemealSnapshot(view, self._head, self._reader, kept, None, self._pools)
 
     @asynccontextmanager
     async def open_transaction(self, tenant_ids: Sequence[int]) -> AsyncIterator[StoredSnapshot]:
@@ -282,7 +385,7 @@ class SampleSnapshots:
         for each other. Half of these are left for other queries.
         """
         n_useful = min(n_wanted, snapshot.drained.reads_at_once) - 1
-        n_more = min(n_useful, self._pool.n_free // 2)
+        n_more = min(n_useful, self._pools.reads.n_free // 2)
         if not isinstance(snapshot, StoredSnapshot) or n_more < 1:
             yield [snapshot]
             return
@@ -292,8 +395,8 @@ class SampleSnapshots:
             found = [snapshot]
             # Other services may have all connections that the server allows.
             with suppress(StorageUnavailableError):
-                while len(found) <= n_more and self._pool.n_free:
-                    connection = await opened.enter_async_context(acquired(self._pool))
+                while len(found) <= n_more and self._pools.reads.n_free:
+                    connection = await opened.enter_async_context(acquired(self._pools.reads))
                     await opened.enter_async_context(_reading(connection))
                     await connection.execute(adopt)
                     found.append(replace(snapshot, connection=connection))
@@ -316,23 +419,40 @@ class SampleSnapshots:
         return SampleSnapshot(view, self._head, self._reader, kept, None)
 
     async def _of_transaction(
-        self, opened: AsyncExitStack, tenant_ids: Sequence[int]
+        self, opened: AsyncExitStack, tenant_ids: Sequence[int], asked_at: float | None = None
     ) -> StoredSnapshot:
         """A snapshot of the head and of what is drained; `opened` ends its transaction."""
-        for _ in range(_ATTEMPTS):
-            async with AsyncExitStack() as attempt:
-                connection = await attempt.enter_async_context(acquired(self._pool))
-                await attempt.enter_async_context(_reading(connection))
-                try:
-                    view = await self._head.view_in(connection, tenant_ids)
-                except StaleViewError:
+        for attempt in range(_ATTEMPTS):
+            # A sync outside is shared with other queries, and its plan is kept. A drain may come
+            # before the transaction begins, but not each time. Rows change in steps that the state
+            # does not tell, so the sync has to be in their snapshot.
+            is_outside = self._reader.tells_state and attempt < _ATTEMPTS_OUTSIDE
+            known = await self._head.view(tenant_ids, asked_at) if is_outside else None
+            asked_at = None
+            async with AsyncExitStack() as begun:
+                connection = await begun.enter_async_context(acquired(self._pools.reads))
+                await begun.enter_async_context(_reading(connection))
+                view = await self._view_in(connection, tenant_ids, known)
+                if view is None:
                     continue
                 for tenant_id in tenant_ids:
                     await self._ask_drained(tenant_id, view, connection)
                 kept = await self._kept(view, tenant_ids, connection)
-                opened.push_async_exit(attempt.pop_all())
+                opened.push_async_exit(begun.pop_all())
                 return StoredSnapshot(view, self._head, self._reader, kept, connection)
         raise StorageUnavailableError("samples are drained faster than they can be read; try again")
+
+    async def _view_in(
+        self, connection: Connection, tenant_ids: Sequence[int], known: HeadView | None
+    ) -> HeadView | None:
+        """A view for the snapshot of a transaction, if possible the known one; None: overtaken."""
+        if known is not None:
+            state = DrainState(**await connection.fetchrow(QUERIES["drain_state"]))
+            return known if state == known.drain_state else None
+        try:
+            return await self._head.view_in(connection, tenant_ids)
+        except StaleViewError:
+            return None
 
     async def kept(self, view: HeadView, tenant_id: int) -> KeptTimes:
         """What a tenant of a view keeps."""
@@ -357,7 +477,7 @@ class SampleSnapshots:
         if connection is not None:
             bounds = await self._reader.bounds(connection, tenant_id)
         else:
-            async with acquired(self._pool) as own:
+            async with acquired(self._pools.questions) as own:
                 bounds = await self._reader.bounds(own, tenant_id)
         drained = self._drained[tenant_id] = _Drained(*state, bounds)
         return drained

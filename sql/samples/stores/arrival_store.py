@@ -25,7 +25,7 @@ from sql.samples.reading.kept_times import KeptState, Retentions
 from sql.samples.reading.lookup import SnapshotLookup
 from sql.samples.reading.newest import first_and_last, windows_of
 from sql.samples.reading.selections import SnapshotSelections
-from sql.samples.reading.snapshots import SampleSnapshots
+from sql.samples.reading.snapshots import ReadPools, SampleSnapshots
 from sql.samples.storage_options import StorageOptions, wall_clock_ms
 from sql.samples.tables.retention_classes import FOREVER
 from sql.samples.writing.backlog import Backlog
@@ -59,10 +59,11 @@ class SampleSources:
         Tenants and metrics without a retention of their own are kept `retention_days`.
         """
         log = ArrivalLog(database.log_pool, database.guard)
-        head = Head(log, database.log_pool, database.guard, max_bytes=max_head_bytes)
+        head = Head(log, database.question_pool, database.guard, max_bytes=max_head_bytes)
         retentions = Retentions(database.read_pool, retention_days, now_ms)
         database.guard.on_step_back(retentions.forget)
-        snapshots = SampleSnapshots(database.read_pool, head, drained, retentions)
+        pools = ReadPools(reads=database.read_pool, questions=database.question_pool)
+        snapshots = SampleSnapshots(pools, head, drained, retentions)
         lookup = SnapshotLookup(head, snapshots)
         return cls(log=log, head=head, drained=drained, snapshots=snapshots, lookup=lookup)
 

@@ -1,13 +1,16 @@
-"""Reads the COPY stream of the statement `stored_pages` into rows of pages and deletions."""
+"""Reads what the statement `stored_pages` returns, as a COPY stream or as rows."""
 
 import struct
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
+import asyncpg
 import numpy as np
 
 from promcompat.core.errors import PromcompatError
 from promcompat.core.model import IntArray
+from sql.samples.arrivals.arrival_log import DrainState
 from sql.samples.columns.fold import Deletion
 
 _HEADER_BYTES: Final = 19
@@ -15,6 +18,7 @@ _ROW: Final = struct.Struct(">hih ii i? iq iq iq iq iq ii i")
 """The number of fields, and each field after its length, up to the length of the payload."""
 _N_FIELDS: Final = 10
 _DELETION: Final = 3
+_STATE: Final = 4
 _JOINING_ORDER: Final = attrgetter(
     "source", "slot", "replaces", "last_arrival", "first_series", "first_ms"
 )
@@ -52,6 +56,7 @@ class PageStream:
         """How many samples were decoded; counted by the reader."""
         self.n_bytes = 0
         self.deletions: list[Deletion] = []
+        self.state: DrainState | None = None
         self._is_started = False
         self._rest = b""
         self._pages: list[PageRow] = []
@@ -85,9 +90,19 @@ class PageStream:
             start = end
         return start
 
-    def _add(self, columns: tuple[int, ...], payload: bytes | None) -> None:
+    def add_rows(self, rows: Sequence[asyncpg.Record]) -> None:
+        """Take whole rows."""
+        for *columns, payload in rows:
+            self.n_bytes += len(payload or b"")
+            self._add(columns, payload)
+
+    def _add(self, columns: Sequence[int], payload: bytes | None) -> None:
         source, slot, replaces, last_arrival, first_arrival, *bounds = columns
         first_series, last_series, first_ms, n_samples = bounds
+        if source == _STATE:
+            assert payload is not None
+            self.state = DrainState(payload.decode(), last_arrival, first_arrival)
+            return
         if source == _DELETION:
             ids = None if payload is None else _array_of(payload)
             self.deletions.append(Deletion(last_arrival, ids, first_series, last_series))

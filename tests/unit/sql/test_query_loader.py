@@ -1,5 +1,7 @@
 """Named blocks of SQL, migrations and routines as they lie in the package."""
 
+import re
+
 import pytest
 
 from sql.query_loader import load_migrations, load_queries, load_routines, parse_queries
@@ -42,3 +44,16 @@ def test_routines_come_in_order_and_have_distinct_names() -> None:
     routines = load_routines()
     assert [routine.version for routine in routines] == sorted(r.version for r in routines)
     assert len({routine.name for routine in routines}) == len(routines) > 0
+
+
+def test_few_stored_pages_has_the_statement_of_stored_pages() -> None:
+    """One is planned for each COPY, the plan of the other is kept; they must not differ."""
+    statement = load_queries("blocks")["stored_pages"]
+    [routine] = [one.text for one in load_routines() if "FUNCTION few_stored_pages(" in one.text]
+    _, _, function = routine.partition("FUNCTION few_stored_pages(")
+    parameters, _, rest = function.partition(") RETURNS TABLE")
+    names = re.findall(r"^ +(\w+) ", parameters, re.MULTILINE)
+    _, _, body = rest.partition("RETURN QUERY")
+    body, _, _ = body.partition(";")
+    written = re.sub(r"\$(\d)", lambda found: names[int(found[1]) - 1], statement)
+    assert body.split() == written.split()
