@@ -100,11 +100,13 @@ class CrashingDatabase:
                 os.kill(process, signal.SIGKILL)
 
     async def kill_session(self) -> None:
-        """Kill the process of one session; the server recovers and ends all other sessions."""
-        connection = await asyncpg.connect(self.superuser_url)
-        os.kill(await connection.fetchval("SELECT pg_backend_pid()"), signal.SIGKILL)
+        """Kill the process of one session, and wait until the server has ended all others."""
+        killed, other = [await asyncpg.connect(self.superuser_url) for _ in range(2)]
+        os.kill(await killed.fetchval("SELECT pg_backend_pid()"), signal.SIGKILL)
         with suppress(asyncpg.PostgresError, OSError):
-            await connection.close(timeout=1.0)
+            await other.execute("SELECT pg_sleep(60)")
+        killed.terminate()
+        other.terminate()
 
     def stop(self) -> None:
         """Shut it down in an orderly way, or do nothing if it has ended."""
