@@ -533,7 +533,7 @@ class _OneConnection:
     async def take(self) -> asyncpg.Connection:
         return self._connection
 
-    async def give_back(self, _connection: asyncpg.Connection) -> None:
+    async def give_back(self, _connection: asyncpg.Connection, **_options: bool) -> None:
         """It stays open."""
 
     async def drop(self, _connection: asyncpg.Connection, **_options: bool) -> None:
