@@ -22,7 +22,7 @@ _MAX_VALUES: Final = 1_000_000
 
 
 class YamlError(BadDataError):
-    """The text is no YAML, or no document of the expected form."""
+    """The text is not YAML, or not a document of the expected form."""
 
 
 @dataclass(frozen=True, slots=True)

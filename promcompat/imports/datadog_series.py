@@ -51,7 +51,7 @@ def read_series_json(body: bytes, version: int, builder: ColumnsBuilder, now_ms:
 
 
 def read_series_protobuf(body: bytes, builder: ColumnsBuilder, now_ms: int) -> None:
-    """Add the samples of a protobuf message of version 2. Raises BadDataError if it is none."""
+    """Add the samples of a message of version 2. Raises BadDataError if it is malformed."""
     try:
         payload = MetricPayload.FromString(body)
     except DecodeError as exc:

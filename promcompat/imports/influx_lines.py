@@ -97,7 +97,7 @@ def _split_quoted(line: str) -> tuple[str, list[tuple[str, str]], str]:
     if fields is None:
         raise ValueError("the fields are missing")
     if line[fields.end() : fields.end() + 1] not in ("", " "):
-        raise ValueError("a text in quotes does not end")
+        raise ValueError("a quoted value has no closing quote")
     pairs, at, text = [], 0, fields.group()
     while at < len(text):
         field = _FIELD.match(text, at)

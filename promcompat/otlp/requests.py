@@ -84,7 +84,7 @@ def parse_protobuf(message: bytes) -> ExportMetricsServiceRequest:
 
 
 def parse_json(body: bytes) -> ExportMetricsServiceRequest:
-    """Raises BadDataError if the document is no request. Ids are hexadecimal in OTLP's JSON."""
+    """Raises BadDataError if the document is not a request. Ids are hexadecimal in OTLP's JSON."""
     try:
         document = orjson.loads(body or b"{}")
     except orjson.JSONDecodeError as exc:

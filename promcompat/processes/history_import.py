@@ -158,7 +158,9 @@ async def _tally_of(source: Source, start_ms: int, end_ms: int) -> Tally:
 
 def _smaller(size_ms: int) -> int:
     if size_ms == 1:
-        raise HistoryImportError("a server has more samples in a millisecond than it gives at once")
+        raise HistoryImportError(
+            "the source returns too many samples of one millisecond; choose fewer series"
+        )
     return max(size_ms // _GROWTH, 1)
 
 

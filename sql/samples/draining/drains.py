@@ -10,6 +10,7 @@ from sql.samples.draining.block_drain import BlockTarget
 from sql.samples.draining.compaction import Compactor
 from sql.samples.draining.drainer import Drainer, DrainOptions, DrainStats, DrainTarget
 from sql.samples.draining.row_drain import RowTarget
+from sql.samples.tables.block_table import QUERIES
 from sql.samples.tables.sample_table import SamplePartitions
 
 _MAX_UNDRAINED_BYTES: Final = 16 << 20
@@ -50,6 +51,12 @@ class Drains:
     async def drain_due(self) -> int:
         """Drain if enough has arrived; returns how many samples. Errors as of `Drainer.drain`."""
         return await self.drainer.drain_due()
+
+    async def count_undrained(self, connection: Connection) -> int:
+        """How many samples wait for a drain."""
+        row = await connection.fetchrow(QUERIES["undrained"])
+        n_samples: int = row["n_samples"]
+        return n_samples
 
     async def compact(self) -> None:
         """Compact until nothing is left to do; errors as of `Compactor.compact`."""

@@ -38,9 +38,7 @@ class DrainStep:
     async def plan(self) -> int:
         """How many samples wait for a drain."""
         async with acquired(self.pool) as connection:
-            row = await connection.fetchrow(BLOCK_QUERIES["undrained"])
-        n_samples: int = row["n_samples"]
-        return n_samples
+            return await self.drains.count_undrained(connection)
 
     async def run(self, notes: StepNotes) -> int:
         """Drain; returns how many samples."""

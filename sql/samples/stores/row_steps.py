@@ -17,7 +17,6 @@ from sql.samples.draining.drains import Drains
 from sql.samples.draining.row_retention import RowRetention
 from sql.samples.stores.row_chunks import RowChunks, SampleChunk
 from sql.samples.stores.store_steps import AsideStep, OrphanStep, SeriesRemoval
-from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
 from sql.samples.tables.retention_classes import FOREVER
 
 _LOGGER: Final = logging.getLogger(__name__)
@@ -36,9 +35,7 @@ class RowDrainStep:
     async def plan(self) -> int:
         """How many samples wait for a drain."""
         async with acquired(self.pool) as connection:
-            row = await connection.fetchrow(BLOCK_QUERIES["undrained"])
-        n_samples: int = row["n_samples"]
-        return n_samples
+            return await self.drains.count_undrained(connection)
 
     async def run(self, notes: StepNotes) -> int:
         """Drain; returns how many samples."""
@@ -60,11 +57,7 @@ class ChunkStep:
 
     async def run(self, notes: StepNotes) -> int:
         """Drop them one by one; returns how many."""
-        n_dropped = 0
-        for chunk in await self._expired():
-            dropping = self.chunks.drop(chunk, only_empty=False)
-            n_dropped += await notes.attempt(f"chunk {chunk.name}", dropping) or 0
-        return n_dropped
+        return await _drop(self.chunks, await self._expired(), notes, only_empty=False)
 
     async def _expired(self) -> list[SampleChunk]:
         days = await self.retention.longest_days()
@@ -114,11 +107,19 @@ class EmptyChunkStep:
 
     async def run(self, notes: StepNotes) -> int:
         """Drop them one by one; returns how many."""
-        n_dropped = 0
-        for chunk in await self.chunks.empty(self.task.now_ms - MS_PER_DAY):
-            dropping = self.chunks.drop(chunk, only_empty=True)
-            n_dropped += await notes.attempt(f"chunk {chunk.name}", dropping) or 0
-        return n_dropped
+        empty = await self.chunks.empty(self.task.now_ms - MS_PER_DAY)
+        return await _drop(self.chunks, empty, notes, only_empty=True)
+
+
+async def _drop(
+    chunks: RowChunks, dropped: Sequence[SampleChunk], notes: StepNotes, *, only_empty: bool
+) -> int:
+    """Drop chunks one by one; returns how many."""
+    n_dropped = 0
+    for chunk in dropped:
+        dropping = chunks.drop(chunk, only_empty=only_empty)
+        n_dropped += await notes.attempt(f"chunk {chunk.name}", dropping) or 0
+    return n_dropped
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,7 +276,7 @@ def test_influx_times_have_a_precision(precision: str, time: str, time_ms: int) 
         ("cpu usage=abc", "'abc' is not a number"),
         ("cpu usage=1 soon", "bad timestamp"),
         ("cpu,host usage=1", "expected tag=value in place of 'host'"),
-        ('cpu usage="open 1', "in quotes does not end"),
+        ('cpu usage="open 1', "a quoted value has no closing quote"),
     ],
 )
 def test_bad_influx_lines_are_named(line: str, reason: str) -> None:
