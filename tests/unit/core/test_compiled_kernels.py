@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,44 @@ def test_a_read_only_folder_is_copied(tmp_path: Path, monkeypatch: pytest.Monkey
     folder = choose_folder(tmp_path, "key")
     assert not folder.is_relative_to(tmp_path)
     assert [path.name for path in folder.iterdir()] == ["kernel"]
+
+
+def test_the_key_changes_with_the_text_of_any_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel is compiled with those that it calls, also from another file."""
+    sources = [tmp_path / name for name in ("first_kernels.py", "second_kernels.py")]
+    for source in sources:
+        source.write_text("before")
+    monkeypatch.setattr(compiled_kernels, "_kernel_sources", lambda: sources)
+    keys = {compiled_kernels._cache_key()}
+    for source in sources:
+        source.write_text("after")
+        keys.add(compiled_kernels._cache_key())
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("numba.__version__", "0"),
+        ("llvmlite.__version__", "0"),
+        ("np.__version__", "0"),
+        ("sys.version", "0"),
+        ("platform.machine", lambda: "another machine"),
+        ("llvmlite.binding.get_host_cpu_name", lambda: "another processor"),
+        ("numba.config.BOUNDSCHECK", "changed"),
+    ],
+    ids=lambda change: change[0],
+)
+def test_the_key_changes_with_what_compiles(
+    change: tuple[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = compiled_kernels._cache_key()
+    owner, _, name = change[0].rpartition(".")
+    target = attrgetter(owner)(compiled_kernels)
+    monkeypatch.setattr(target, name, change[1])
+    assert compiled_kernels._cache_key() != before
 
 
 def test_kernels_are_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

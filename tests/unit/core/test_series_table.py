@@ -1,5 +1,6 @@
 """The table of known series: keys are told apart by tenant, hash and bytes."""
 
+import importlib.util
 import threading
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from promcompat.core import series_table
 from promcompat.core.model import UNKNOWN_SERIES
 from promcompat.core.series_table import SeriesTableBuilder
 from promcompat.core.series_table_kernels import NOT_FOUND
@@ -74,6 +76,34 @@ def test_a_full_table_ends_the_search() -> None:
     builder.add(0, {b"x": 1})
     full = np.zeros_like(builder.table.slots)
     assert replace(builder.table, slots=full).find(0, [b"y", b"x"]).tolist() == [UNKNOWN_SERIES, 1]
+
+
+def test_a_published_table_does_not_change_when_keys_are_added() -> None:
+    """Decoders search it in other threads, without a lock."""
+    builder = SeriesTableBuilder(1 << 16)
+    builder.add(0, {b"first": 1})
+    table = builder.table
+    before = [column.copy() for column in (table.slots, table.hashes, table.ids, table.starts)]
+    builder.add(0, {b"second": 2})
+    assert len(builder.table.slots) == len(table.slots)
+    after = (table.slots, table.hashes, table.ids, table.starts)
+    assert all(np.array_equal(*pair) for pair in zip(before, after, strict=True))
+    assert table.find(0, [b"first", b"second"]).tolist() == [1, UNKNOWN_SERIES]
+
+
+def test_each_process_hashes_under_a_secret_of_its_own() -> None:
+    """Nobody can know which keys share a slot."""
+    spec = importlib.util.spec_from_file_location("another_series_table", series_table.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    another = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(another)
+    hashes = []
+    for module in (series_table, another):
+        builder = module.SeriesTableBuilder(1 << 16)
+        builder.add(0, {b"key": 1})
+        hashes.append(int(builder.table.hashes[0]))
+    assert hashes[0] != hashes[1]
 
 
 def test_threads_search_while_the_table_grows() -> None:
