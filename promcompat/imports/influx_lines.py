@@ -17,6 +17,7 @@ _FIELDS: Final = re.compile(r'(?:[^\\" ]|\\.|"(?:[^"\\]|\\.)*+")++')
 _PART: Final = re.compile(r"(?:[^\\,]|\\.|\\$)++")
 _FIELD: Final = re.compile(r'((?:[^\\=",]|\\.)++)=("(?:[^"\\]|\\.)*+"|[^,"]++)(?:,|$)')
 _TAG: Final = re.compile(r"((?:[^\\=]|\\.)++)=(.*)", re.DOTALL)
+_WHOLE: Final = re.compile(r"[-+]?[0-9]{1,30}")
 _ESCAPE: Final = re.compile(r"\\([,= ])")
 _TRUE: Final = frozenset(("t", "T", "true", "True", "TRUE"))
 _FALSE: Final = frozenset(("f", "F", "false", "False", "FALSE"))
@@ -137,16 +138,18 @@ def _number(text: str) -> float | None:
     if text in _FALSE:
         return 0.0
     try:
-        return float(int(text[:-1])) if last in "iu" else float(text)
+        # Python's own functions would read `1_000`.
+        if "_" not in text:
+            return float(int(text[:-1])) if last in "iu" else float(text)
     except (ValueError, OverflowError):
-        raise ValueError(f"the value {text!r} is not a number, a boolean or a text") from None
+        pass
+    raise ValueError(f"the value {text!r} is not a number, a boolean or a text")
 
 
 def _time_ms(text: str, options: InfluxOptions) -> int:
-    try:
-        time = int(text)
-    except ValueError:
-        raise ValueError(f"bad timestamp: {text!r} is not a whole number") from None
+    if not _WHOLE.fullmatch(text):
+        raise ValueError(f"bad timestamp: {text!r} is not a whole number")
+    time = int(text)
     if options.precision:
         return time * _NANOSECONDS[options.precision] // _MILLISECOND
     size = abs(time)
