@@ -29,6 +29,7 @@ from promcompat.ingest_telemetry import (
     RemoteWriteMetrics,
 )
 from promcompat.maintenance_metrics import MaintenanceMetrics
+from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.version import promcompat_version
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -350,6 +351,7 @@ class Telemetry:
         self.otlp = OtlpMetrics(self.registry)
         self.native_ingest = NativeIngestMetrics(self.registry)
         self.imports = ImportMetrics(self.registry)
+        self.scrapes = ScrapeMetrics(self.registry)
         self.query = QueryMetrics(self.registry)
         self.storage = StorageCounters(self.registry)
         self.sample_store = SampleStoreMetrics(self.registry)

@@ -4,7 +4,7 @@ Values are read from the nodes of a document, because errors name lines and colu
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -103,17 +103,34 @@ class StrictReader:
     def _add(self, node: yaml.Node, text: str) -> None:
         self._errors.append((node.start_mark.line + 1, text))
 
+    def refuse(self, node: yaml.Node, reason: str) -> None:
+        """Note that a value cannot be used; `finish` reports the line and the reason."""
+        self._add(node, reason)
+
     def fields(
-        self, node: yaml.Node | None, names: frozenset[str], go_type: str
+        self,
+        node: yaml.Node | None,
+        names: frozenset[str],
+        go_type: str,
+        explain: Callable[[str], str] | None = None,
     ) -> Mapping[str, yaml.Node]:
-        """The fields of a mapping by name; others than `names` are errors."""
+        """The fields of a mapping by name; others than `names` are errors.
+
+        `explain` gives the error for the name of another field; by default that of Go's decoder.
+        """
         found: dict[str, yaml.Node] = {}
         for name, key, value in self._pairs(node, go_type):
             if name in names:
                 found[name] = value
+            elif explain is not None:
+                self._add(key, explain(name))
             elif self._is_strict:
                 self._add(key, f"field {name} not found in type {go_type}")
         return found
+
+    def mapping(self, node: yaml.Node | None, go_type: str) -> Mapping[str, yaml.Node]:
+        """The values of a mapping whose names may be any."""
+        return {name: value for name, _, value in self._pairs(node, go_type)}
 
     def _pairs(
         self, node: yaml.Node | None, go_type: str

@@ -173,13 +173,19 @@ def _read_comment(line: str, builder: ColumnsBuilder) -> None:
     """HELP, TYPE and UNIT lines become metadata; other comments are ignored."""
     match line[1:].split(None, 2):
         case [("HELP" | "TYPE" | "UNIT") as keyword, family, *text]:
-            _describe(keyword, family, text[0].strip() if text else "", builder)
+            describe(keyword, family, text[0].strip() if text else "", builder.metadata)
 
 
-def _describe(keyword: str, family: str, text: str, builder: ColumnsBuilder) -> None:
+def describe(
+    keyword: str, family: str, text: str, metadata: dict[str, MetricMetadata]
+) -> MetricMetadata:
+    """Add what a HELP, TYPE or UNIT line says to the metadata of its family, and return it.
+
+    Raises ValueError for an unknown type.
+    """
     if family.startswith('"') and family.endswith('"'):
         family = _unescaped(family[1:-1])
-    described = builder.metadata.get(family) or MetricMetadata(family, "unknown", "", "")
+    described = metadata.get(family) or MetricMetadata(family, "unknown", "", "")
     match keyword:
         case "TYPE":
             kind = "unknown" if text == "untyped" else text
@@ -190,4 +196,5 @@ def _describe(keyword: str, family: str, text: str, builder: ColumnsBuilder) -> 
             described = replace(described, help=_unescaped(text))
         case _:
             described = replace(described, unit=text)
-    builder.metadata[family] = described
+    metadata[family] = described
+    return described

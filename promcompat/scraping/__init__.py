@@ -1,0 +1,1 @@
+"""Scraping of targets, as Prometheus does it: configuration, discovery, loops, staleness."""

@@ -1,0 +1,137 @@
+"""Brings scraped samples to where they are stored, and keeps them while that does not answer."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import numpy as np
+
+from promcompat.core.errors import PromcompatError, StorageUnavailableError
+from promcompat.imports.columns import Faults, ImportedColumns
+from promcompat.scrape_telemetry import ScrapeMetrics
+from promcompat.scraping.series_cache import ScrapedBatch
+
+_LOGGER = logging.getLogger(__name__)
+_MAX_WAITING: Final = 2_000_000
+"""Samples; about 300 MB with their keys, ten minutes of 50,000 series every 15 seconds."""
+_MAX_BATCH: Final = 20_000
+_FIRST_PAUSE_SECONDS: Final = 0.1
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+
+
+class SampleSink(Protocol):
+    """Where scraped samples are stored."""
+
+    async def store(self, batch: ScrapedBatch) -> None:
+        """Store a batch; what is refused for good is counted.
+
+        Raises StorageUnavailableError when it is to be tried again, PromcompatError when not.
+        """
+
+
+class Delivery:
+    """A bounded queue in front of a sink; while it is full, the oldest samples are dropped."""
+
+    def __init__(self, sink: SampleSink, metrics: ScrapeMetrics) -> None:
+        self._sink = sink
+        self._metrics = metrics
+        self._waiting: deque[ScrapedBatch] = deque()
+        self._n_waiting = 0
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def put(self, batch: ScrapedBatch) -> None:
+        """Take a batch; returns at once."""
+        self._waiting.append(batch)
+        self._n_waiting += batch.n_rows
+        while self._n_waiting > _MAX_WAITING and len(self._waiting) > 1:
+            oldest = self._waiting.popleft()
+            self._n_waiting -= oldest.n_rows
+            self._lose(oldest, "the queue is full")
+        self._idle.clear()
+        self._arrived.set()
+        self._metrics.waiting_samples.set(self._n_waiting)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="deliver scrapes")
+
+    async def close(self, patience_seconds: float) -> None:
+        """Deliver what waits, for a limited time."""
+        try:
+            async with asyncio.timeout(patience_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            for batch in self._waiting:
+                self._lose(batch, "the process ends")
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await self._arrived.wait()
+            while self._waiting:
+                batches = self._take()
+                await self._deliver(merged(batches))
+            self._arrived.clear()
+            self._idle.set()
+
+    def _take(self) -> list[ScrapedBatch]:
+        """Batches from the front of the queue, in their order, up to a size."""
+        taken, n_rows = [self._waiting.popleft()], 0
+        while self._waiting and n_rows + self._waiting[0].n_rows < _MAX_BATCH:
+            n_rows += self._waiting[0].n_rows
+            taken.append(self._waiting.popleft())
+        self._n_waiting -= sum(batch.n_rows for batch in taken)
+        return taken
+
+    async def _deliver(self, batch: ScrapedBatch) -> None:
+        pause, reason = _FIRST_PAUSE_SECONDS, ""
+        while True:
+            try:
+                await self._sink.store(batch)
+                break
+            except StorageUnavailableError as exc:
+                if str(exc) != reason:
+                    reason = str(exc)
+                    _LOGGER.warning("scraped samples wait", extra={"reason": reason})
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            except PromcompatError as exc:
+                self._lose(batch, str(exc))
+                break
+            except Exception:
+                # The boundary of the queue: a batch that cannot be stored must not stop the others.
+                _LOGGER.exception("scraped samples not stored")
+                self._lose(batch, "internal error")
+                break
+        self._metrics.waiting_samples.set(self._n_waiting)
+
+    def _lose(self, batch: ScrapedBatch, reason: str) -> None:
+        self._metrics.samples_lost.inc(len(batch.columns.series))
+        _LOGGER.error(
+            "scraped samples lost",
+            extra={"samples": len(batch.columns.series), "reason": reason},
+        )
+
+
+def merged(batches: Sequence[ScrapedBatch]) -> ScrapedBatch:
+    """The samples of batches as one; each row has a key of its own."""
+    if len(batches) == 1:
+        return batches[0]
+    columns = [batch.columns for batch in batches]
+    keys = [key for part in columns for key in part.keys]
+    return ScrapedBatch(
+        ImportedColumns(
+            keys,
+            np.arange(len(keys)),
+            np.concatenate([part.timestamps for part in columns]),
+            np.concatenate([part.values for part in columns]),
+            Faults(),
+            metadata=tuple(entry for part in columns for entry in part.metadata),
+        ),
+        [exemplar for batch in batches for exemplar in batch.exemplars],
+    )

@@ -1,0 +1,182 @@
+"""Service discovery: target groups from the configuration, from files and over HTTP."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from glob import glob
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import orjson
+
+from promcompat.core.errors import BadDataError
+from promcompat.core.yaml_nodes import StrictReader, YamlError, first_document
+from promcompat.scraping.configuration import (
+    FileDiscovery,
+    HttpDiscovery,
+    JobConfig,
+    TargetGroup,
+)
+from promcompat.scraping.document import read_group
+from promcompat.scraping.fetching import FetchError, HttpFetcher
+from promcompat.version import promcompat_version
+
+_LOGGER = logging.getLogger(__name__)
+_WATCH_SECONDS: Final = 1.0
+"""How soon a changed file is read."""
+_MAX_LIST_BYTES: Final = 64 << 20
+
+GroupsChanged = Callable[[], None]
+
+
+class Discovery(Protocol):
+    """Finds target groups until it is cancelled."""
+
+    @property
+    def groups(self) -> Sequence[TargetGroup]:
+        """What was found last."""
+
+    async def run(self, changed: GroupsChanged) -> None:
+        """Look again and again, and call `changed` after a change; does not return."""
+
+
+def discoveries_of(job: JobConfig, failed: Callable[[], None]) -> list[Discovery]:
+    """Every discovery of a job; `failed` counts attempts without a result."""
+    files = [FileWatch(config, failed) for config in job.files]
+    return [*files, *(UrlWatch(config, failed) for config in job.urls)]
+
+
+class FileWatch:
+    """Files with target groups. One that is broken keeps the groups it had."""
+
+    def __init__(self, config: FileDiscovery, failed: Callable[[], None]) -> None:
+        self._config = config
+        self._failed = failed
+        self._seen: dict[str, tuple[int, int]] = {}
+        self._groups: dict[str, Sequence[TargetGroup]] = {}
+
+    @property
+    def groups(self) -> Sequence[TargetGroup]:
+        """See the port."""
+        return [group for groups in self._groups.values() for group in groups]
+
+    async def run(self, changed: GroupsChanged) -> None:
+        """See the port. Files are read when they change, and all of them every refresh interval."""
+        read_all_at = 0.0
+        while True:
+            if time.monotonic() >= read_all_at:
+                self._seen.clear()
+                read_all_at = time.monotonic() + self._config.refresh_ms / 1000
+            before = dict(self._groups)
+            await asyncio.to_thread(self._look)
+            if self._groups != before:
+                changed()
+            await asyncio.sleep(_WATCH_SECONDS)
+
+    def _look(self) -> None:
+        names = sorted({name for text in self._config.patterns for name in glob(text)})
+        for name in names:
+            try:
+                state = Path(name).stat()
+            except OSError:
+                continue
+            signature = (state.st_mtime_ns, state.st_size)
+            if self._seen.get(name) != signature:
+                self._seen[name] = signature
+                self._read(name)
+        for name in self._groups.keys() - set(names):
+            del self._groups[name]
+
+    def _read(self, name: str) -> None:
+        try:
+            self._groups[name] = read_group_file(Path(name))
+        except BadDataError as exc:
+            self._failed()
+            _LOGGER.error("file with targets not read", extra={"reason": str(exc)})
+
+
+def read_group_file(path: Path) -> Sequence[TargetGroup]:
+    """The groups of a YAML or JSON file. Raises BadDataError with the file and lines."""
+    reader = StrictReader()
+    try:
+        document = first_document(path.read_text("utf-8"))
+        nodes = reader.items(document, "a list of target groups")
+        groups = [read_group(reader, node) for node in nodes]
+        reader.finish()
+    except (OSError, UnicodeDecodeError, YamlError) as exc:
+        raise BadDataError(f"{path}: {exc}") from exc
+    return [
+        replace(
+            group,
+            labels={**group.labels, "__meta_filepath": str(path)},
+            source=f"{path}:{number}",
+        )
+        for number, group in enumerate(groups)
+    ]
+
+
+class UrlWatch:
+    """A URL that answers with target groups; a failure keeps the groups of the last answer."""
+
+    def __init__(self, config: HttpDiscovery, failed: Callable[[], None]) -> None:
+        self._config = config
+        self._failed = failed
+        self.groups: Sequence[TargetGroup] = ()
+
+    async def run(self, changed: GroupsChanged) -> None:
+        """See the port."""
+        refresh_seconds = self._config.refresh_ms / 1000
+        async with HttpFetcher(self._config.http, refresh_seconds) as fetcher:
+            while True:
+                before = self.groups
+                try:
+                    self.groups = await self._ask(fetcher)
+                except (FetchError, BadDataError) as exc:
+                    self._failed()
+                    fields = {"url": self._config.url, "reason": str(exc)}
+                    _LOGGER.error("list of targets not read", extra=fields)
+                if self.groups != before:
+                    changed()
+                await asyncio.sleep(refresh_seconds)
+
+    async def _ask(self, fetcher: HttpFetcher) -> Sequence[TargetGroup]:
+        url, seconds = self._config.url, self._config.refresh_ms / 1000
+        headers = {
+            "Accept": "application/json",
+            "User-Agent": f"promcompat/{promcompat_version()}",
+            "X-Prometheus-Refresh-Interval-Seconds": f"{seconds:g}",
+        }
+        answer = await fetcher.get(url, headers, _MAX_LIST_BYTES)
+        media = answer.content_type.replace(" ", "").lower()
+        if media not in ("application/json", "application/json;charset=utf-8"):
+            raise BadDataError(
+                f'unsupported content type "{answer.content_type}"; it must be application/json'
+            )
+        return read_group_list(answer.body, url)
+
+
+def read_group_list(body: bytes, url: str) -> Sequence[TargetGroup]:
+    """The groups of a JSON list. Raises BadDataError."""
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise BadDataError(f"the answer is not JSON: {exc}") from exc
+    if not isinstance(found, list):
+        raise BadDataError("the answer is not a list of target groups")
+    return [_group_of(item, number, url) for number, item in enumerate(found)]
+
+
+def _group_of(item: Any, number: int, url: str) -> TargetGroup:
+    if item is None:
+        raise BadDataError("nil target group item found")
+    if not isinstance(item, dict):
+        raise BadDataError(f"item {number} is not an object with targets and labels")
+    targets, labels = item.get("targets") or [], item.get("labels") or {}
+    if not isinstance(targets, list) or not all(isinstance(text, str) for text in targets):
+        raise BadDataError(f"targets of item {number} is not a list of host:port")
+    if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
+        raise BadDataError(f"labels of item {number} is not an object of texts")
+    addresses = [{"__address__": address} for address in targets]
+    return TargetGroup(addresses, {**labels, "__meta_url": url}, f"{url}:{number}")

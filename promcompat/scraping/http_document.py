@@ -1,0 +1,101 @@
+"""Reads how targets and service discoveries are asked: authorization, TLS, headers, redirects."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import yaml
+
+from promcompat.core.yaml_nodes import StrictReader
+from promcompat.scraping.configuration import HttpConfig, Secret, TlsConfig
+from promcompat.scraping.document_keys import AUTHORIZATION, BASIC_AUTH, HEADER, TLS, explaining
+
+_Fields = Mapping[str, yaml.Node]
+
+
+def read_http(reader: StrictReader, fields: _Fields, folder: Path) -> HttpConfig:
+    """What the fields of a job or a discovery say; other fields than those of HTTP are left."""
+    return _HttpReader(reader, folder).read(fields)
+
+
+class _HttpReader:
+    def __init__(self, reader: StrictReader, folder: Path) -> None:
+        self._reader = reader
+        self._folder = folder
+
+    def read(self, fields: _Fields) -> HttpConfig:
+        self._check_one_way(fields)
+        basic = self._fields(fields.get("basic_auth"), BASIC_AUTH, "basic_auth")
+        granted = self._fields(fields.get("authorization"), AUTHORIZATION, "authorization")
+        token = self._secret(fields, "bearer_token")
+        kind = self._reader.text(granted.get("type")) or "Bearer"
+        if kind.lower() == "basic":
+            self._reader.refuse(
+                granted["type"], 'authorization type cannot be "basic"; use basic_auth'
+            )
+        redirects = fields.get("follow_redirects")
+        return HttpConfig(
+            username=self._secret(basic, "username"),
+            password=self._secret(basic, "password"),
+            authorization_type=kind,
+            credentials=token or self._secret(granted, "credentials"),
+            tls=self._tls(fields.get("tls_config")),
+            follow_redirects=redirects is None or self._reader.boolean(redirects),
+            proxy_url=self._reader.text(fields.get("proxy_url")),
+            headers=self._headers(fields.get("http_headers")),
+        )
+
+    def _fields(self, node: yaml.Node | None, names: frozenset[str], place: str) -> _Fields:
+        return self._reader.fields(node, names, place, explaining(place, names))
+
+    def _check_one_way(self, fields: _Fields) -> None:
+        ways = [
+            name
+            for name in ("basic_auth", "authorization", "bearer_token", "bearer_token_file")
+            if name in fields
+        ]
+        if len(ways) > 1:
+            reason = f"at most one of {', '.join(ways)} must be configured"
+            self._reader.refuse(fields[ways[1]], reason)
+
+    def _secret(self, fields: _Fields, name: str) -> Secret:
+        """A text, or the file of the key with `_file` behind it."""
+        text = self._reader.text(fields.get(name))
+        file = self._reader.text(fields.get(f"{name}_file"))
+        if text and file:
+            node = fields[f"{name}_file"]
+            self._reader.refuse(node, f"at most one of {name} and {name}_file must be configured")
+        return Secret(text=text, file=self._folder / file if file else None)
+
+    def _tls(self, node: yaml.Node | None) -> TlsConfig:
+        fields, reader = self._fields(node, TLS, "tls_config"), self._reader
+        return TlsConfig(
+            ca=self._secret(fields, "ca"),
+            cert=self._secret(fields, "cert"),
+            key=self._secret(fields, "key"),
+            server_name=reader.text(fields.get("server_name")),
+            insecure_skip_verify=reader.boolean(fields.get("insecure_skip_verify")),
+            min_version=self._version(fields.get("min_version")),
+            max_version=self._version(fields.get("max_version")),
+        )
+
+    def _version(self, node: yaml.Node | None) -> str:
+        text, known = self._reader.text(node), ("TLS10", "TLS11", "TLS12", "TLS13")
+        if node is not None and text not in known:
+            self._reader.refuse(node, f"{text!r} is not one of: {', '.join(known)}")
+            return ""
+        return text
+
+    def _headers(self, node: yaml.Node | None) -> Mapping[str, Sequence[Secret]]:
+        found = self._reader.mapping(node, "http_headers")
+        return {name: self._header(value) for name, value in found.items()}
+
+    def _header(self, node: yaml.Node) -> Sequence[Secret]:
+        reader, fields = self._reader, self._fields(node, HEADER, "a header")
+        texts = [*self._texts(fields, "values"), *self._texts(fields, "secrets")]
+        files = [self._folder / name for name in self._texts(fields, "files")]
+        if not texts and not files:
+            reader.refuse(node, "a header needs values, secrets or files")
+        return [*(Secret(text=text) for text in texts), *(Secret(file=file) for file in files)]
+
+    def _texts(self, fields: _Fields, name: str) -> list[str]:
+        return [self._reader.text(item) for item in self._reader.items(fields.get(name), name)]

@@ -1,0 +1,108 @@
+"""The targets of one job: what discovery finds is scraped, each target by a loop of its own."""
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterator
+from typing import Final
+
+from promcompat.core.model import Labels
+from promcompat.scraping.configuration import JobConfig
+from promcompat.scraping.discovery import Discovery, discoveries_of
+from promcompat.scraping.fetching import HttpFetcher
+from promcompat.scraping.target_loop import LoopSurroundings, TargetLoop
+from promcompat.scraping.targets import Target, targets_of
+
+_LOGGER = logging.getLogger(__name__)
+_SYNC_SECONDS: Final = 0.5
+"""Changes of discovery that come together are taken together."""
+
+
+class ScrapePool:
+    """A job that runs until `stop` or `end`."""
+
+    def __init__(self, job: JobConfig, around: LoopSurroundings) -> None:
+        self.job = job
+        self.dropped: list[Labels] = []
+        self.n_dropped = 0
+        self._around = around
+        self._fetcher = HttpFetcher(job.http, job.timeout_ms / 1000)
+        self._loops: dict[tuple[object, ...], TargetLoop] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
+        failed = around.metrics.discovery_failures.inc
+        self._discoveries: list[Discovery] = discoveries_of(job, failed)
+        self._sync()
+        works = [discovery.run(self._changed.set) for discovery in self._discoveries]
+        self._tasks = [asyncio.create_task(work) for work in (*works, self._follow())]
+
+    @property
+    def loops(self) -> Collection[TargetLoop]:
+        """The loops of the targets there are now."""
+        return self._loops.values()
+
+    async def stop(self) -> None:
+        """Stop at once: a service that starts again goes on where this one was."""
+        await self._stop_tasks([*self._tasks, *self._ending])
+        await asyncio.gather(*(loop.stop() for loop in self._loops.values()))
+        await self._fetcher.close()
+
+    async def end(self) -> None:
+        """Stop for good: series of targets that no other pool has get stale markers."""
+        await self._stop_tasks(self._tasks)
+        for loop in self._loops.values():
+            self._end_later(loop)
+        self._loops.clear()
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._fetcher.close()
+
+    async def _stop_tasks(self, tasks: Collection["asyncio.Task[None]"]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._sync()
+            await asyncio.sleep(_SYNC_SECONDS)
+
+    def _sync(self) -> None:
+        """Begin and end loops so that they are those of the targets."""
+        groups = [*self.job.static, *(g for found in self._discoveries for g in found.groups)]
+        found = targets_of(self.job, groups)
+        for fault in found.faults:
+            _LOGGER.error("target not used", extra={"job": self.job.name, "reason": fault})
+        limit = self.job.kept_dropped_targets
+        self.dropped = found.dropped[:limit] if limit else found.dropped
+        self.n_dropped = len(found.dropped)
+        wanted = {target.identity: target for target in found.active}
+        for identity in self._loops.keys() - wanted.keys():
+            self._end_later(self._loops.pop(identity))
+        for identity, target in wanted.items():
+            self._keep(identity, target)
+        self._check_target_limit()
+
+    def _keep(self, identity: tuple[object, ...], target: Target) -> None:
+        loop = self._loops.get(identity)
+        if loop is None:
+            self._loops[identity] = TargetLoop(target, self._fetcher, self._around)
+        else:
+            loop.target = target
+
+    def _check_target_limit(self) -> None:
+        limit, n_targets, error = self.job.target_limit, len(self._loops), ""
+        if 0 < limit < n_targets:
+            error = f"target_limit exceeded (number of targets: {n_targets}, limit: {limit})"
+        for loop in self._loops.values():
+            loop.forced_error = error
+
+    def _end_later(self, loop: TargetLoop) -> None:
+        task = asyncio.create_task(loop.end())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    def live_keys(self) -> Iterator[bytes]:
+        """The keys of the series that the targets have now."""
+        for loop in self._loops.values():
+            yield from loop.series.tracked_keys

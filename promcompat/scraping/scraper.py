@@ -1,0 +1,176 @@
+"""The scraper of a process: its configuration, the pools of the jobs, and what answers tell."""
+
+import asyncio
+import hashlib
+import logging
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from promcompat.core.errors import BadDataError
+from promcompat.core.model import EMPTY_LABELS, Labels
+from promcompat.scrape_telemetry import ScrapeMetrics
+from promcompat.scraping.configuration import JobConfig, ScrapeConfig
+from promcompat.scraping.delivery import Delivery
+from promcompat.scraping.document import read_config_file
+from promcompat.scraping.pool import ScrapePool
+from promcompat.scraping.target_loop import LoopSurroundings
+
+_LOGGER = logging.getLogger(__name__)
+_FLUSH_SECONDS: Final = 10.0
+
+_Signature = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScraperOptions:
+    """What is scraped: the jobs of a file, and `own_jobs` unless it has jobs of their names.
+
+    `adds_external_labels`: series get the external labels of the file, as those that Prometheus
+    sends on do. In a store of its own they do not have them.
+    """
+
+    config_file: Path | None = None
+    own_jobs: Sequence[JobConfig] = ()
+    adds_external_labels: bool = False
+
+
+class Scraper:
+    """Scrapes between `start` and `stop`, by the configuration that `refresh` read last."""
+
+    def __init__(self, options: ScraperOptions, delivery: Delivery, metrics: ScrapeMetrics) -> None:
+        self.is_running = False
+        self.fault = ""
+        self._options = options
+        self._delivery = delivery
+        self._metrics = metrics
+        self._config = ScrapeConfig(jobs=options.own_jobs)
+        self._loaded: _Signature | None = None
+        self._must_reload = False
+        self._pools: dict[str, ScrapePool] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is anything to scrape, now or when the file changes."""
+        return bool(self._options.own_jobs) or self._options.config_file is not None
+
+    @property
+    def pools(self) -> dict[str, ScrapePool]:
+        """The running pools by the names of their jobs."""
+        return self._pools
+
+    def load(self) -> None:
+        """Read the file. Raises BadDataError; then the configuration stays as it was."""
+        path = self._options.config_file
+        if path is None:
+            return
+        self._loaded = _signature(path)
+        config = read_config_file(path)
+        names = {job.name for job in config.jobs}
+        own = [job for job in self._options.own_jobs if job.name not in names]
+        for section in config.ignored:
+            _LOGGER.info("section of the scrape configuration ignored", extra={"key": section})
+        self._config = ScrapeConfig(
+            jobs=[*config.jobs, *own], external_labels=config.external_labels
+        )
+
+    def reload(self) -> None:
+        """Read the file again, although it may not have changed."""
+        self._must_reload = True
+
+    async def refresh(self) -> None:
+        """Follow a change of the file; a configuration that cannot be used changes nothing."""
+        path = self._options.config_file
+        if path is None:
+            return
+        found = await asyncio.to_thread(_signature, path)
+        if found == self._loaded and not self._must_reload:
+            return
+        self._must_reload = False
+        try:
+            await asyncio.to_thread(self.load)
+        except BadDataError as exc:
+            self.fault = f"scrape configuration not loaded, the previous one goes on: {exc}"
+            self._metrics.reload_successful.set(0)
+            _LOGGER.error("scrape configuration not loaded", extra={"reason": str(exc)})
+            return
+        self.fault = ""
+        self._metrics.reload_successful.set(1)
+        _LOGGER.info("scrape configuration loaded", extra={"jobs": len(self._config.jobs)})
+        if self.is_running:
+            self._apply()
+
+    def start(self) -> None:
+        """Begin to scrape."""
+        self.is_running = True
+        self._apply()
+
+    async def stop(self) -> None:
+        """Stop at once, without stale markers."""
+        self.is_running = False
+        pools, self._pools = list(self._pools.values()), {}
+        ending = list(self._ending)
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*(pool.stop() for pool in pools))
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*ending, return_exceptions=True)
+        self._metrics.targets.set(0)
+
+    async def close(self) -> None:
+        """Stop, and deliver what was scraped."""
+        await self.stop()
+        await self._delivery.close(_FLUSH_SECONDS)
+
+    def count_targets(self) -> None:
+        """Publish how many targets there are."""
+        self._metrics.targets.set(sum(len(pool.loops) for pool in self._pools.values()))
+
+    def _apply(self) -> None:
+        """Make the pools those of the configuration; a pool whose job is as it was goes on."""
+        around = self._surroundings()
+        wanted = {job.name: job for job in self._config.jobs}
+        for name, pool in list(self._pools.items()):
+            if wanted.get(name) != pool.job:
+                self._end_later(self._pools.pop(name))
+        for name, job in wanted.items():
+            if name not in self._pools:
+                self._pools[name] = ScrapePool(job, around)
+        self.count_targets()
+
+    def _surroundings(self) -> LoopSurroundings:
+        external = self._config.external_labels
+        return LoopSurroundings(
+            deliver=self._delivery.put,
+            metrics=self._metrics,
+            live_keys=lambda: set(self._live_keys()),
+            extra_labels=external if self._options.adds_external_labels else EMPTY_LABELS,
+            seed=_seed(external),
+        )
+
+    def _live_keys(self) -> Iterator[bytes]:
+        for pool in self._pools.values():
+            yield from pool.live_keys()
+
+    def _end_later(self, pool: ScrapePool) -> None:
+        task = asyncio.create_task(pool.end())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+
+def _signature(path: Path) -> _Signature | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return (state.st_mtime_ns, state.st_size)
+
+
+def _seed(external: Labels) -> int:
+    """Scrapers with other names ask their targets at other moments."""
+    text = f"{socket.gethostname()}{external}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")

@@ -1,0 +1,121 @@
+"""Prometheus' scrape configuration is read, and what is wrong in it is named with its line."""
+
+from pathlib import Path
+
+import pytest
+
+from promcompat.core.errors import BadDataError
+from promcompat.core.model import Labels
+from promcompat.scraping.configuration import ScrapeConfig, ScrapeProtocol
+from promcompat.scraping.document import read_config_file
+
+FULL = """\
+global:
+  scrape_interval: 30s
+  sample_limit: 9
+  body_size_limit: 1MB
+  external_labels: {cluster: eu}
+  scrape_protocols: [PrometheusProto, PrometheusText0.0.4]
+alerting: {}
+rule_files: [a.yml]
+scrape_config_files: [more/*.yml]
+scrape_configs:
+  - job_name: app
+    scrape_interval: 5s
+    metrics_path: /m
+    scheme: https
+    params: {x: [a, b]}
+    honor_labels: true
+    honor_timestamps: false
+    sample_limit: 0
+    label_limit: 3
+    fallback_scrape_protocol: OpenMetricsText1.0.0
+    basic_auth: {username: u, password_file: secret}
+    tls_config: {ca_file: /ca, insecure_skip_verify: true, min_version: TLS12}
+    http_headers: {X-Key: {values: [k], files: [h]}}
+    relabel_configs:
+      - {source_labels: [a], regex: x, action: keep}
+    static_configs:
+      - {targets: ["h:1", "h:2"], labels: {a: x}}
+    file_sd_configs:
+      - {files: ["t/*.json"], refresh_interval: 1m}
+    http_sd_configs:
+      - {url: "http://sd/", authorization: {credentials: c}}
+  - job_name: plain
+"""
+
+
+def read(folder: Path, text: str) -> ScrapeConfig:
+    path = folder / "prometheus.yml"
+    path.write_text(text)
+    return read_config_file(path)
+
+
+def test_every_part_is_read(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "a.yml").write_text("scrape_configs: [{job_name: third}]")
+    config = read(tmp_path, FULL)
+    app, plain, third = config.jobs
+    assert config.external_labels == Labels.of({"cluster": "eu"})
+    assert config.ignored == ["alerting", "rule_files"]
+    assert (app.interval_ms, app.timeout_ms, app.metrics_path) == (5_000, 5_000, "/m")
+    assert (app.scheme, app.params) == ("https", {"x": ("a", "b")})
+    assert (app.honor_labels, app.honor_timestamps) == (True, False)
+    assert (app.limits.samples, app.limits.body_bytes, app.limits.labels) == (0, 1 << 20, 3)
+    assert app.protocols == (ScrapeProtocol.TEXT_0,)
+    assert app.fallback_protocol is ScrapeProtocol.OPEN_METRICS_1
+    assert app.http.password.file == tmp_path / "secret"
+    assert app.http.tls.ca.file == Path("/ca")
+    assert [secret.file for secret in app.http.headers["X-Key"]] == [None, tmp_path / "h"]
+    assert [len(group.targets) for group in app.static] == [2]
+    assert app.files[0].patterns == (str(tmp_path / "t/*.json"),)
+    assert app.files[0].refresh_ms == 60_000
+    assert app.urls[0].http.credentials.text == "c"
+    assert (plain.interval_ms, plain.timeout_ms, plain.limits.samples) == (30_000, 10_000, 9)
+    assert third.name == "third"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("scrape_intervall: 5s", "unknown key scrape_intervall in a scrape config; did you mean"),
+        ("kubernetes_sd_configs: []", "is not supported; use static_configs, file_sd_configs"),
+        ("oauth2: {}", "oauth2 is not supported; use authorization"),
+        ("scrape_interval: 5", "not a valid duration string"),
+        ("scrape_timeout: 2m", "scrape timeout greater than scrape interval"),
+        ("sample_limit: many", "cannot unmarshal !!str `many` into int"),
+        ("scheme: ftp", "'ftp' is not one of: http, https"),
+        ("body_size_limit: 3 apples", "'3 apples' is not a size such as 10MB"),
+        ("scrape_protocols: [Json]", "'Json' is not one of: PrometheusProto"),
+        ("relabel_configs: [{action: hashmod}]", "requires non-zero modulus"),
+        ("static_configs: [{targets: ['http://h/']}]", "is not a valid hostname"),
+        ("static_configs: [{target: []}]", "did you mean targets?"),
+        ("file_sd_configs: [{files: [a.txt]}]", "is not valid for file discovery"),
+        ("http_sd_configs: [{url: ftp://h}]", "is not http://host"),
+        ("basic_auth: {username: a, username_file: b}", "at most one of username and username"),
+        ("authorization: {type: Basic}", "use basic_auth"),
+        ("scrape_native_histograms: true", "native histograms are not supported"),
+        ("tls_config: {min_version: SSL3}", "'SSL3' is not one of"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, line: str, reason: str) -> None:
+    text = f"scrape_configs:\n  - job_name: a\n    {line}\n"
+    with pytest.raises(BadDataError) as caught:
+        read(tmp_path, text)
+    assert reason in str(caught.value)
+    assert "line 3: " in str(caught.value)
+    assert "prometheus.yml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("scrape_configs: [{job_name: a}, {job_name: a}]", "multiple scrape configs"),
+        ("scrape_configs: [{}]", "job_name is empty"),
+        ("scrape_config: []", "did you mean scrape_config"),
+        ("a: [", "yaml: "),
+    ],
+)
+def test_bad_documents_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(BadDataError, match=reason):
+        read(tmp_path, text)
