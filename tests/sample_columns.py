@@ -53,8 +53,11 @@ def value_columns(n: int) -> SearchStrategy[list[int]]:
     floats = st.lists(st.floats().map(_bits_of), **size)
     patterns = st.lists(st.integers(0, 2**64 - 1).map(_signed), **size)
     constant = st.floats().map(lambda value: [_bits_of(value)] * n)
+    few = st.lists(st.integers(0, 2**64 - 1).map(_signed), min_size=1, max_size=9).flatmap(
+        lambda found: st.lists(st.sampled_from(found), **size)
+    )
     odd = st.sampled_from([STALE_BITS, _bits_of(-0.0), _bits_of(float("inf")), _bits_of(1e300)])
-    kinds = st.one_of(decimals, steady, floats, patterns, constant)
+    kinds = st.one_of(decimals, steady, floats, patterns, few, constant)
     return st.builds(_with_odd, kinds, st.lists(st.tuples(st.integers(0, n - 1), odd), max_size=2))
 
 

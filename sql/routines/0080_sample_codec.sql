@@ -189,6 +189,9 @@ DECLARE
     head integer := get_byte(page, at);
     listed integer := at + 3;
     n_listed integer := 0;
+    n_patterns integer;
+    patterns bigint[];
+    of_patterns float8[];
     numbers bigint[];
     bits bigint;
     place integer;
@@ -199,8 +202,24 @@ BEGIN
         n_listed := page_number(page, at, 2) & 65535;
         at := at + 2 + 10 * n_listed;
     END IF;
+    IF head = 128 THEN
+        n_patterns := 1 + get_byte(page, at);
+        patterns := ARRAY(
+            SELECT page_number(page, at + 1 + 8 * k, 8) FROM generate_series(0, n_patterns - 1) AS k
+        );
+        at := at + 1 + 8 * n_patterns;
+    END IF;
     numbers := (page_integers(page, at, n)).numbers;
-    IF head & 32 <> 0 THEN
+    IF head = 128 THEN
+        of_patterns := ARRAY(SELECT float8_of_bits(x) FROM (SELECT unnest(patterns)) AS u (x));
+        "values" := ARRAY(SELECT of_patterns[1 + p] FROM (SELECT unnest(numbers)) AS u (p));
+        IF 'NaN' = ANY(of_patterns) THEN
+            nan_bits := ARRAY(
+                SELECT CASE WHEN of_patterns[1 + p] = 'NaN' THEN patterns[1 + p] END
+                FROM (SELECT unnest(numbers)) AS u (p)
+            );
+        END IF;
+    ELSIF head & 32 <> 0 THEN
         numbers := ARRAY(
             SELECT x # ((x >> 63) & 9223372036854775807) FROM (SELECT unnest(numbers)) AS u (x)
         );
@@ -265,7 +284,7 @@ DECLARE
     row_ids bigint[];
     read record;
 BEGIN
-    IF get_byte(page, 0) <> 1 THEN
+    IF get_byte(page, 0) NOT IN (1, 2) THEN
         RAISE EXCEPTION 'the page has the format %, which is not known', get_byte(page, 0)
             USING ERRCODE = 'data_corrupted';
     END IF;

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sql.samples.codec.page_kernels import DICTIONARY_VERSION
 from sql.samples.codec.pages import decode_pages, encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
 from tests.sample_columns import STALE_BITS, T0, samples_of, series_samples
@@ -65,6 +66,19 @@ def test_sql_decodes_wanted_series_and_times(
     assert decode(page.payload, wanted, first_ms, last_ms) == [
         row for row in columns(samples) if row[0] in wanted and first_ms <= row[1] <= last_ms
     ]
+
+
+@pytest.mark.parametrize("n_patterns", [3, 256])
+def test_sql_decodes_a_dictionary(decode: Decode, n_patterns: int) -> None:
+    rng = np.random.default_rng(4)
+    patterns = rng.integers(-(2**63), 2**63 - 1, n_patterns)
+    patterns[:2] = STALE_BITS, 0x7FF8000000000001
+    bits = patterns[np.append(np.arange(n_patterns), rng.integers(0, n_patterns, 2000))]
+    rows = [(T0 + 1000 * i, b) for i, b in enumerate(bits.tolist())]
+    samples = samples_of([(1, rows)])
+    [page] = encode_pages(samples, 10_000, 1 << 20)
+    assert page.payload[0] == DICTIONARY_VERSION
+    assert decode(page.payload) == columns(samples)
 
 
 @pytest.mark.parametrize("n_series", [1, 700])

@@ -12,7 +12,8 @@ i step + scale z (LINEAR), the number before + step + scale z (DELTA), or the nu
 where d is the difference before + scale z, and step at first (DOUBLE_DELTA).
 
 A column of values is a byte (exponent of ten, BITS, EXCEPTIONS), the exceptions (how many, places,
-bit patterns), and a column of integers.
+bit patterns), and a column of integers. Or it is the byte DICTIONARY, how many bit patterns less
+one (a byte), the patterns, and a column of integers: the place of each value's pattern.
 
 Input may be anything: every position is checked before it is read, and at least `READ_AHEAD` bytes
 follow the last page. Positions and counts are int64,
@@ -52,6 +53,8 @@ BITS: Final = 32
 """Flag of a value column's first byte: the integers are bit patterns, not decimals."""
 EXCEPTIONS: Final = 64
 """Flag of a value column's first byte: a list of positions and bit patterns follows."""
+DICTIONARY: Final = 128
+"""First byte of a value column with a few distinct bit patterns; in pages of version 2."""
 MAX_EXPONENT: Final = 18
 
 TRUNCATED: Final = -1
@@ -253,13 +256,33 @@ def get_exceptions(page: Bytes, position: int, count: int, n: int, bits: IntArra
 
 
 @kernel()
+def get_dictionary(page: Bytes, position: int, end: int, n: int, work: Work) -> int:
+    """Read values that are places in a list of bit patterns; the position behind, or an error."""
+    numbers, bits = work[5], work[8]
+    count = signed(page[position]) + 1
+    listed = position + 1
+    if 8 * count > end - listed:
+        return TRUNCATED
+    position = get_integers(page, listed + 8 * count, end, n, numbers, work[6])
+    if position < 0:
+        return position
+    for i in range(n):
+        if numbers[i] < 0 or numbers[i] >= count:
+            return INCONSISTENT
+        bits[i] = signed(get_word(page, np.uint64(listed + 8 * numbers[i])))
+    return position
+
+
+@kernel()
 def get_values(page: Bytes, position: int, end: int, n: int, work: Work) -> int:
     """Read a column of values; the position behind it, or an error."""
     numbers, residuals, values, bits = work[5], work[6], work[7], work[8]
     if end - position < 3:
         return TRUNCATED
     head = signed(page[position])
-    if head & 128 or head & 31 > MAX_EXPONENT:
+    if head == DICTIONARY:
+        return get_dictionary(page, position + 1, end, n, work)
+    if head & DICTIONARY or head & 31 > MAX_EXPONENT:
         return INCONSISTENT
     position += 1
     listed, count = position + 2, signed(0)

@@ -18,6 +18,7 @@ from sql.samples.codec.column_kernels import (
     ALL_ZERO,
     BITS,
     DELTA,
+    DICTIONARY,
     DOUBLE_DELTA,
     EXCEPTIONS,
     FRAME,
@@ -30,8 +31,16 @@ from sql.samples.codec.column_kernels import (
     signed,
 )
 
-WritingWork = tuple[IntArray, IntArray, Words, IntArray]
-"""Integers, exceptions, residuals, and a few numbers to count and to sort with."""
+WritingWork = tuple[IntArray, IntArray, Words, IntArray, IntArray]
+"""Integers, exceptions, residuals, a few numbers to count and to sort with, and a dictionary."""
+
+MAX_PATTERNS: Final = 256
+"""Bit patterns of a dictionary: their number less one is a byte."""
+_SLOT_BITS: Final = 10
+DICTIONARY_SIZE: Final = MAX_PATTERNS + 2**_SLOT_BITS + 1
+"""The work of a dictionary: its patterns, a hash table of their places, how many were written."""
+_HASH: Final = np.uint64(0x9E37_79B9_7F4A_7C15)
+"""2^64 divided by the golden ratio, which spreads neighbouring numbers (Knuth)."""
 
 _WIDEST_RANGE: Final = np.uint64(2**61)
 """Of numbers whose differences are stored: SQL, which decodes them too, must not overflow."""
@@ -414,3 +423,69 @@ def put_values_head(
             put_number(out, position + 2 * k, exceptions[k], 2)
             put_number(out, position + 2 * count + 8 * k, bits[begin + exceptions[k]], 8)
     return position + 10 * count
+
+
+@kernel()
+def fill_dictionary(
+    bits: IntArray, begin: int, n: int, numbers: IntArray, dictionary: IntArray
+) -> int:
+    """Fill `numbers` with the places of patterns; how many patterns there are, 0 if too many.
+
+    More than one pattern for every four values is not worth a dictionary.
+    """
+    most = min(MAX_PATTERNS, n >> 2)
+    slots = dictionary[MAX_PATTERNS : MAX_PATTERNS + 2**_SLOT_BITS]
+    slots[:] = -1
+    n_patterns = signed(0)
+    for i in range(n):
+        pattern = bits[begin + i]
+        slot = signed((np.uint64(pattern) * _HASH) >> np.uint64(64 - _SLOT_BITS))
+        while slots[slot] >= 0 and dictionary[slots[slot]] != pattern:
+            slot = (slot + 1) & (2**_SLOT_BITS - 1)
+        if slots[slot] < 0:
+            if n_patterns == most:
+                return 0
+            dictionary[n_patterns], slots[slot] = pattern, n_patterns
+            n_patterns += 1
+        numbers[i] = slots[slot]
+    return n_patterns
+
+
+@kernel()
+def put_dictionary(
+    bits: IntArray, begin: int, n: int, out: Bytes, position: int, work: WritingWork
+) -> int:
+    """Write values as places in a list of patterns; the position behind, the same if too many."""
+    n_patterns = fill_dictionary(bits, begin, n, work[0], work[4])
+    if n_patterns == 0:
+        return position
+    out[position], out[position + 1] = DICTIONARY, n_patterns - 1
+    position += 2
+    for k in range(n_patterns):
+        position = put_number(out, position, work[4][k], 8)
+    return put_integers(work[0], n, out, position, work)
+
+
+@kernel()
+def put_values(
+    values: FloatArray,
+    bits: IntArray,
+    begin: int,
+    n: int,
+    out: Bytes,
+    position: int,
+    work: WritingWork,
+) -> int:
+    """Write a column of values: where decimals do not do, with a dictionary if it is smaller."""
+    head, count = choose_integers(values, bits, begin, n, work)
+    behind = put_values_head(bits, begin, head, count, out, position, work)
+    behind = put_integers(work[0], n, out, behind, work)
+    if not head & (BITS | EXCEPTIONS):
+        return behind
+    size = put_dictionary(bits, begin, n, out, behind, work) - behind
+    if size == 0 or size >= behind - position:
+        return behind
+    for k in range(size):
+        out[position + k] = out[behind + k]
+    work[4][DICTIONARY_SIZE - 1] += 1
+    return position + size

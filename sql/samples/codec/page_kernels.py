@@ -2,9 +2,9 @@
 
 docs/adr/0014-sample-codec.md describes the format. All numbers are little endian. A page is:
 
-* a head: version (low 4 bits) and kind (high 4 bits), CRC-32 of the other bytes, one byte with the
-  lengths of the next three numbers less one (2 bits each), then how many samples, series and
-  sections the page has;
+* a head: version (low 4 bits; 2 if a column of values is a dictionary, else 1) and kind (high 4
+  bits), CRC-32 of the other bytes, one byte with the lengths of the next three numbers less one
+  (2 bits each), then how many samples, series and sections the page has;
 * integer columns: the ids of the series, their sample counts (left out if they follow from the
   numbers above), the series of each section (left out for one section, or one series a section),
   the bytes of each section (left out for one section);
@@ -47,6 +47,8 @@ Source = tuple[int, int, bool]
 
 
 VERSION: Final = 1
+DICTIONARY_VERSION: Final = 2
+"""Of pages with a dictionary, which earlier releases do not know."""
 MAX_SAMPLES: Final = 65_536
 """Of one page. What a page claims to hold is allocated, so this bounds 20 bytes to 1 MB."""
 SAME_TIMES: Final = 255
@@ -103,7 +105,7 @@ def get_head(page: Bytes, begin: int, end: int) -> tuple[int, int, int, int]:
     """`(position behind the head or error, samples, series, sections)`."""
     if end - begin < 9:
         return TRUNCATED, 0, 0, 0
-    if page[begin] != VERSION:
+    if page[begin] != VERSION and page[begin] != DICTIONARY_VERSION:
         return NOT_A_PAGE, 0, 0, 0
     lengths = signed(page[begin + 5])
     position = begin + 6

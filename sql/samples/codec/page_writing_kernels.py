@@ -8,14 +8,14 @@ from promcompat.core.compiled_kernels import kernel
 from promcompat.core.model import FloatArray, IntArray
 from sql.samples.codec.column_kernels import Bytes, signed
 from sql.samples.codec.column_writing_kernels import (
+    DICTIONARY_SIZE,
     WritingWork,
     bit_length,
-    choose_integers,
     put_integers,
     put_number,
-    put_values_head,
+    put_values,
 )
-from sql.samples.codec.page_kernels import SAME_TIMES, VERSION, checksum
+from sql.samples.codec.page_kernels import DICTIONARY_VERSION, SAME_TIMES, VERSION, checksum
 
 Batch = tuple[IntArray, IntArray, IntArray, FloatArray, IntArray]
 """Ids, offsets, times, values and their bits."""
@@ -46,15 +46,11 @@ def put_section(
     numbers = work[0]
     if is_same:
         position = put_number(out, position, SAME_TIMES, 1)
-    for column in range(is_same, 2):
-        if column == 0:
-            for i in range(n):
-                numbers[i] = times[begin + i]
-        else:
-            head, count = choose_integers(values, bits, begin, n, work)
-            position = put_values_head(bits, begin, head, count, out, position, work)
+    else:
+        for i in range(n):
+            numbers[i] = times[begin + i]
         position = put_integers(numbers, n, out, position, work)
-    return position
+    return put_values(values, bits, begin, n, out, position, work)
 
 
 @kernel()
@@ -97,6 +93,7 @@ def put_page(
     first: int,
     behind: int,
     n_sections: int,
+    version: int,
     directory: IntArray,
     out: Bytes,
     begin: int,
@@ -106,7 +103,7 @@ def put_page(
     ids, offsets = batch[0], batch[1]
     numbers = work[0]
     n_series, n_samples = behind - first, offsets[behind] - offsets[first]
-    put_number(out, begin, VERSION, 1)
+    put_number(out, begin, version, 1)
     position, lengths = begin + 6, 0
     for k in range(3):
         number = n_samples if k == 0 else (n_series if k == 1 else n_sections)
@@ -133,22 +130,28 @@ def put_page(
 @kernel()
 def choose_layout(
     batch: Batch, first: int, behind: int, directories: IntArray, bodies: Bytes, work: WritingWork
-) -> tuple[int, int, int]:
-    """Write the sections one series each, in groups, or both; `(the smaller, sections, bytes)`."""
+) -> tuple[int, int, int, int]:
+    """Write the sections one series each, in groups, or both.
+
+    Returns `(the smaller, sections, bytes, version of the page)`.
+    """
     offsets = batch[1]
     n_series, n_samples = behind - first, offsets[behind] - offsets[first]
-    best, n_sections, n_bytes = 0, signed(0), signed(0)
+    best, n_sections, n_bytes, version = 0, signed(0), signed(0), signed(VERSION)
+    n_dictionaries = work[4][DICTIONARY_SIZE - 1 :]
     for layout in range(2):
         if layout == 0 and n_samples == n_series and n_series > 1:
             continue
         if layout == 1 and (n_series == 1 or n_samples >= _MANY * n_series):
             continue
+        n_dictionaries[0] = 0
         sections, size = put_sections(
             batch, first, behind, _GROUP if layout else 1, layout, directories, bodies, work
         )
         if n_sections == 0 or size + sections * 2 < n_bytes + n_sections * 2:
             best, n_sections, n_bytes = layout, sections, size
-    return best, n_sections, n_bytes
+            version = signed(DICTIONARY_VERSION if n_dictionaries[0] else VERSION)
+    return best, n_sections, n_bytes, version
 
 
 @kernel(
@@ -174,6 +177,7 @@ def write_pages(
     work = (
         np.empty(most_samples, np.int64), np.empty(most_samples, np.int64),
         np.empty(most_samples, np.uint64), np.empty(65, np.int64),
+        np.empty(DICTIONARY_SIZE, np.int64),
     )  # fmt: skip
     capacity = SERIES_BYTES * most_series + SAMPLE_BYTES * most_samples
     bodies = np.empty((2, capacity), np.uint8)
@@ -181,9 +185,13 @@ def write_pages(
     batch = (ids, offsets, times, values, bits)
     for k in range(len(pages) - 1):
         first, behind = pages[k], pages[k + 1]
-        best, n_sections, n_bytes = choose_layout(batch, first, behind, directories, bodies, work)
+        best, n_sections, n_bytes, version = choose_layout(
+            batch, first, behind, directories, bodies, work
+        )
         begin = ends[k]
-        position = put_page(batch, first, behind, n_sections, directories[best], out, begin, work)
+        position = put_page(
+            batch, first, behind, n_sections, version, directories[best], out, begin, work
+        )
         for i in range(n_bytes):
             out[position + i] = bodies[best, i]
         position += n_bytes

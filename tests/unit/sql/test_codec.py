@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.model import IntArray
-from sql.samples.codec.page_kernels import MAX_MS, MAX_SAMPLES, MIN_MS
+from sql.samples.codec.column_kernels import DICTIONARY
+from sql.samples.codec.page_kernels import DICTIONARY_VERSION, MAX_MS, MAX_SAMPLES, MIN_MS
 from sql.samples.codec.pages import (
     CorruptPageError,
     Page,
@@ -119,6 +120,33 @@ def test_a_stale_marker_makes_a_page_little_larger() -> None:
     plain = len(one_page(samples_of([(1, rows)])).payload)
     rows[500] = (rows[500][0], 0x7FF0000000000002)
     assert len(one_page(samples_of([(1, rows)])).payload) <= plain + 30
+
+
+@pytest.mark.parametrize("n_patterns", [2, 256, 257])
+def test_a_few_distinct_values_take_a_byte_each_at_most(n_patterns: int) -> None:
+    rng = np.random.default_rng(6)
+    patterns = [_bits(value) for value in rng.random(n_patterns - 1) * 1e-30]
+    patterns.append(_bits(float("nan")))
+    places = np.append(np.arange(n_patterns), rng.integers(0, n_patterns, 8192 - n_patterns))
+    rows = [(T0 + 1000 * i, patterns[place]) for i, place in enumerate(places.tolist())]
+    samples = samples_of([(1, rows)])
+    page = one_page(samples)
+    has_dictionary = page.payload[0] == DICTIONARY_VERSION
+    assert has_dictionary == (n_patterns <= 256)
+    assert not has_dictionary or len(page.payload) < 8192 + 8 * n_patterns + 200
+    assert_same(decode_pages([page.payload])[0], samples)
+
+
+@pytest.mark.parametrize("is_counted_wrong", [True, False])
+def test_a_dictionary_without_the_pattern_of_a_value_is_refused(is_counted_wrong: bool) -> None:
+    """The second byte counts the three patterns, and the last one has places of two bits."""
+    patterns = [_bits(float("nan")), _bits(0.1), _bits(1e300)]
+    rows = [(T0 + 1000 * i, patterns[i * i % 7 % 3]) for i in range(96)]
+    page = bytearray(one_page(samples_of([(1, rows)])).payload)
+    count_at = page.index(bytes([DICTIONARY, len(patterns) - 1])) + 1
+    page[count_at if is_counted_wrong else -1] = 255
+    with pytest.raises(CorruptPageError, match="too early|contradict"):
+        decode_pages([resealed(bytes(page))])
 
 
 def test_series_scraped_together_share_their_times() -> None:
