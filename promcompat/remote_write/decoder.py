@@ -49,6 +49,42 @@ class WireExemplar(NamedTuple):
     message: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class SampleRows:
+    """Samples in the order of the request; the values as their bits."""
+
+    ids: IntArray
+    timestamps: IntArray
+    bits: NDArray[np.uint64]
+
+    @classmethod
+    def empty(cls, n_rows: int) -> "SampleRows":
+        return cls(np.empty(n_rows, np.int64), np.empty(n_rows, np.int64), np.empty(n_rows, "u8"))
+
+    def with_others(self, places: IntArray, others: "SampleRows") -> "SampleRows":
+        """These rows with others among them, each before the row with the number in `places`."""
+        if not len(places):
+            return self
+        return SampleRows(
+            np.insert(self.ids, places, others.ids),
+            np.insert(self.timestamps, places, others.timestamps),
+            np.insert(self.bits, places, others.bits),
+        )
+
+    def take(self, index: BoolArray | slice) -> "SampleRows":
+        return SampleRows(self.ids[index], self.timestamps[index], self.bits[index])
+
+
+class DecodedRows(NamedTuple):
+    """Samples of the same request that are decoded already.
+
+    `places` has for each sample of the message the row that follows it.
+    """
+
+    rows: SampleRows
+    places: IntArray
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedWrite:
     """A decoded request: the samples that can be stored, and what was left out.
@@ -85,9 +121,13 @@ def split_write_request(message: bytes, max_series: int) -> list[bytes]:
 
 
 def decode_write_request(
-    message: bytes, known: KnownSeries, limits: LabelLimits, max_series: int
+    message: bytes,
+    known: KnownSeries,
+    limits: LabelLimits,
+    max_series: int,
+    decoded: DecodedRows | None = None,
 ) -> DecodedWrite:
-    """Decode a `prometheus.WriteRequest`.
+    """Decode a `prometheus.WriteRequest`, and join its samples with those `decoded` already.
 
     Labels of known series are not decoded. Rows keep the order of the request. Raises BadDataError
     for malformed protobuf and for more than `max_series` series, metadata entries or fields of one
@@ -99,6 +139,8 @@ def decode_write_request(
     new = NewSeries(limits)
     ids = left.resolve(known, new)
     rows = _join(wire.rows, left, ids)
+    if decoded is not None:
+        rows = decoded.rows.with_others(decoded.places, rows)
     is_kept = rows.ids != _DROPPED
     kept = rows if is_kept.all() else rows.take(is_kept)
     batch = WriteBatch(
@@ -122,22 +164,6 @@ def decode_write_request(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """Samples in the order of the request."""
-
-    ids: IntArray
-    timestamps: IntArray
-    bits: NDArray[np.uint64]
-
-    @classmethod
-    def empty(cls, n_rows: int) -> "_Rows":
-        return cls(np.empty(n_rows, np.int64), np.empty(n_rows, np.int64), np.empty(n_rows, "u8"))
-
-    def take(self, index: BoolArray | slice) -> "_Rows":
-        return _Rows(self.ids[index], self.timestamps[index], self.bits[index])
-
-
 class _Left(NamedTuple):
     """A series that is not in the table: its key and its rows, or (UNUSUAL) its whole message."""
 
@@ -150,7 +176,7 @@ class _Left(NamedTuple):
 class _Wire:
     """What the kernel read of a message; `rest` are the fields that are not series."""
 
-    rows: _Rows
+    rows: SampleRows
     left: Sequence[_Left]
     rest: WriteRequest
 
@@ -159,13 +185,15 @@ _NO_FIELDS: Final = WriteRequest()
 
 
 def _read_wire(message: bytes, known: KnownSeries, max_series: int) -> _Wire:
+    if not message:
+        return _Wire(SampleRows.empty(0), [], _NO_FIELDS)
     view = np.frombuffer(message, np.uint8)
     n_series, n_others, n_samples = count_fields(view)
     if n_series == UNUSUAL:
         return _parse_wire(message, max_series)
     if n_series + n_others > max_series:
         raise BadDataError(f"the request has more than {max_series} {_SERIES}")
-    rows = _Rows.empty(n_samples)
+    rows = SampleRows.empty(n_samples)
     left, others = np.empty((n_series, 4), np.int64), np.empty((n_others, 4), np.int64)
     table, columns = known.table.arrays(), (rows.ids, rows.timestamps, rows.bits)
     n_rows, n_left, _ = decode_samples(*table, known.tenant, view, *columns, left, others)
@@ -184,7 +212,9 @@ def _parse_wire(message: bytes, max_series: int) -> _Wire:
     if len(message) > _COUNTED_FROM_BYTES:
         check_field_count(message, max_series, _SERIES)
     request = _parse(message)
-    return _Wire(_Rows.empty(0), [_Left(wire, 0, UNUSUAL) for wire in request.timeseries], request)
+    return _Wire(
+        SampleRows.empty(0), [_Left(wire, 0, UNUSUAL) for wire in request.timeseries], request
+    )
 
 
 def _parse(message: bytes) -> WriteRequest:
@@ -306,7 +336,7 @@ def _take_key(series: TimeSeries) -> bytes:
     return series.SerializeToString()
 
 
-def _join(rows: _Rows, left: _LeftSeries, ids: IntArray) -> _Rows:
+def _join(rows: SampleRows, left: _LeftSeries, ids: IntArray) -> SampleRows:
     """All rows in the order of the request, which decides between duplicates of one request."""
     if not left.keys:
         return rows
@@ -314,8 +344,9 @@ def _join(rows: _Rows, left: _LeftSeries, ids: IntArray) -> _Rows:
     rows.ids[rows.ids == UNKNOWN_SERIES] = np.repeat(ids[~is_parsed], n_rows[~is_parsed])
     if not left.places:
         return rows
-    return _Rows(
-        np.insert(rows.ids, left.places, np.repeat(ids[is_parsed], n_rows[is_parsed])),
-        np.insert(rows.timestamps, left.places, np.array(left.timestamps, np.int64)),
-        np.insert(rows.bits, left.places, np.array(left.bits, np.uint64)),
+    parsed = SampleRows(
+        np.repeat(ids[is_parsed], n_rows[is_parsed]),
+        np.array(left.timestamps, np.int64),
+        np.array(left.bits, np.uint64),
     )
+    return rows.with_others(np.array(left.places, np.int64), parsed)

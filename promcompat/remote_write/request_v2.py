@@ -1,11 +1,11 @@
-"""Remote write 2.0: a Request in, pieces of remote write 1.0 out.
+"""Remote write 2.0: a Request in, columnar WriteBatches out, piece by piece.
 
-Symbols are written out as labels (`symbol_kernels`), a piece of about a megabyte at a time, and
-each piece is decoded as a request of version 1.0: so both versions share the series that are known,
-and everything that was made fast for one.
+One kernel decodes the samples of the series that are known (`known_symbol_kernels`), which version
+1.0 knows by the same keys. Of all others, symbols are written out as labels (`symbol_kernels`), and
+decoded as a request of version 1.0: so both versions share everything else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -17,31 +17,49 @@ from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import IntArray, MetricMetadata
 from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.decode_kernels import UNUSUAL
-from promcompat.remote_write.decoder import PIECE_BYTES, DecodedWrite, decode_write_request
+from promcompat.remote_write.decoder import (
+    PIECE_BYTES,
+    DecodedRows,
+    DecodedWrite,
+    SampleRows,
+    decode_write_request,
+)
+from promcompat.remote_write.known_symbol_kernels import decode_known
 from promcompat.remote_write.metadata import decode_metadata
 from promcompat.remote_write.remote_pb2 import MetricMetadata as WireMetadata
 from promcompat.remote_write.remote_v2_pb2 import Request, TimeSeries
 from promcompat.remote_write.snappy_block import unpack
 from promcompat.remote_write.symbol_faults import describe_fault
 from promcompat.remote_write.symbol_kernels import (
+    LEFT_END,
+    LEFT_FIRST,
+    LEFT_NUMBER,
+    LEFT_ROW,
+    LEFT_WRITTEN,
     N_EXEMPLARS,
     N_HISTOGRAMS,
+    N_LEFT_COLUMNS,
     N_LONG_EXEMPLARS,
     N_SCRATCH,
     N_START_TIMESTAMPS,
     N_TOTALS,
-    NOT_CANONICAL,
     find_parts,
     write_out,
 )
+from promcompat.remote_write.symbol_label_kernels import NOT_CANONICAL
 from promcompat.remote_write.wire_fields import check_field_count
 
 _SERIES: Final = "series"
 _SYMBOLS_PER_SERIES: Final = 4
 _MAX_EXPANSION: Final = 4
 """How many times as large as the largest request its labels may be when they are written out."""
+_PIECE_ROWS: Final = 8_192
+"""The samples of known series that a piece has room for; a piece ends when half of it is used."""
+_FEWEST_ROWS: Final = 1 << 11
 _LINES: Final = 4_096
-"""Faults, and entries of metadata, of a piece."""
+"""Series that are not known, faults, and entries of metadata, of a piece."""
+_KEY_BYTES: Final = 1 << 14
+"""Larger keys are not looked up by the kernel for version 2.0."""
 _MAX_FIELDS_OF_SERIES: Final = 100_000
 _COUNTED_FROM_BYTES: Final = 1 << 16
 _FAULTS_DESCRIBED: Final = 10
@@ -50,25 +68,57 @@ _SUFFIXES_OF_TYPE: Final[dict[int, tuple[bytes, ...]]] = {
     WireMetadata.GAUGEHISTOGRAM: (b"_bucket", b"_sum", b"_count"),
     WireMetadata.SUMMARY: (b"_sum", b"_count"),
 }
-_LARGEST_TYPE: Final = max(WireMetadata.MetricType.values())
+_TYPES: Final = {number: name for name, number in WireMetadata.MetricType.items()}
+
+
+class _NotCanonicalError(Exception):
+    """A series is not written in the usual way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenOut:
     """Series of a request as a WriteRequest of version 1.0, and what that does not hold.
 
-    `faults` describes some of the `n_faults` series, exemplars and metadata that are invalid.
-    Histograms, and exemplars with too long labels, are counted only.
+    `lines` are entries of metadata, as numbers of symbols. `faults` describes some of the
+    `n_faults` series and exemplars that are invalid. Histograms, and exemplars with too long
+    labels, are counted only.
     """
 
     message: bytes
-    metadata: tuple[MetricMetadata, ...]
+    lines: IntArray
     faults: tuple[str, ...]
     n_faults: int
     n_histograms: int
     n_exemplars: int
     n_long_exemplars: int
     n_start_timestamps: int
+
+
+_NOTHING: Final = WrittenOut(
+    message=b"",
+    lines=np.empty((0, 4), np.int64),
+    faults=(),
+    n_faults=0,
+    n_histograms=0,
+    n_exemplars=0,
+    n_long_exemplars=0,
+    n_start_timestamps=0,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SymbolPiece:
+    """Some series of a request: the samples of known ones, and the other series.
+
+    `metadata` are the entries that no piece before has, as numbers of symbols. `following` is the
+    number of the series that is next.
+    """
+
+    known: DecodedRows
+    others: WrittenOut
+    metadata: tuple[tuple[int, ...], ...]
+    n_start_timestamps: int
+    following: int
 
 
 @dataclass(slots=True)
@@ -95,45 +145,109 @@ class SymbolRequest:
 
     @property
     def is_done(self) -> bool:
-        """Whether every series was written out."""
+        """Whether there is no further series."""
         return self._next >= len(self._series)
 
-    def next_piece(self) -> WrittenOut:
-        """The next series, as many as take about a megabyte. Raises BadDataError."""
-        out, is_canonical = np.empty(PIECE_BYTES, np.uint8), False
-        faults, metadata = np.empty((_LINES, 2), np.int64), np.empty((_LINES, 4), np.int64)
+    def read_piece(self, known: KnownSeries) -> SymbolPiece:
+        """The next series; the same ones until `advance`. Raises BadDataError."""
+        try:
+            return self._read_piece(known)
+        except _NotCanonicalError:
+            self._make_canonical()
+        try:
+            return self._read_piece(known)
+        except _NotCanonicalError as exc:
+            raise _malformed() from exc
+
+    def advance(self, piece: SymbolPiece) -> None:
+        """Go on behind a piece."""
+        self._next = piece.following
+        self._n_written += len(piece.others.message)
+        self._n_described += len(piece.others.faults)
+        self._metadata_seen.update(piece.metadata)
+
+    def read_metadata(
+        self, lines: Iterable[tuple[int, ...]]
+    ) -> tuple[tuple[MetricMetadata, ...], list[str]]:
+        """Entries of metadata, and why some are refused."""
+        entries = []
+        for name, kind, help_text, unit in lines:
+            entries.append(
+                WireMetadata(
+                    type=_TYPES.get(kind, "UNKNOWN"),
+                    metric_family_name=family_of(self._symbol(name), kind),
+                    help=self._optional_symbol(help_text),
+                    unit=self._optional_symbol(unit),
+                )
+            )
+        return decode_metadata(entries, self.limits.max_metadata_bytes)
+
+    def _read_piece(self, known: KnownSeries) -> SymbolPiece:
+        n_series = min(_LINES, len(self._series) - self._next)
+        rows = SampleRows.empty(min(_PIECE_ROWS, max(_FEWEST_ROWS, 2 * n_series)))
+        left = np.empty((n_series, N_LEFT_COLUMNS), np.int64)
+        lines = np.empty((n_series, 4), np.int64)
+        following, n_rows, n_left, n_lines, n_starts = decode_known(
+            *known.table.arrays(),
+            known.tenant,
+            np.frombuffer(self.message, np.uint8),
+            self._symbols,
+            self._series,
+            self._next,
+            rows.ids,
+            rows.timestamps,
+            rows.bits,
+            left,
+            lines,
+            np.zeros((len(self._symbols), 3), np.int64),
+            np.empty(_KEY_BYTES, np.uint8),
+            np.empty(N_SCRATCH, np.int64),
+        )
+        left = left[:n_left]
+        n_written, others = self._write_out(left) if n_left else (0, _NOTHING)
+        if n_written < n_left:
+            # What is known behind these series is read again with the next piece.
+            following, n_rows = left[n_written, [LEFT_NUMBER, LEFT_ROW]].tolist()
+            left = left[:n_written]
+        return SymbolPiece(
+            known=DecodedRows(
+                rows.take(slice(n_rows)), np.repeat(left[:, LEFT_ROW], left[:, LEFT_WRITTEN])
+            ),
+            others=others,
+            metadata=self._new_metadata(np.concatenate((lines[:n_lines], others.lines))),
+            n_start_timestamps=n_starts + others.n_start_timestamps,
+            following=following,
+        )
+
+    def _write_out(self, left: IntArray) -> tuple[int, WrittenOut]:
+        """How many series of `left` are written out, and what they become."""
+        out = np.empty(PIECE_BYTES, np.uint8)
+        faults, lines = np.empty((_LINES, 2), np.int64), np.empty((_LINES, 4), np.int64)
         while True:
             totals, scratch = np.zeros(N_TOTALS, np.int64), np.empty(N_SCRATCH, np.int64)
-            following, n_bytes, n_faults, n_metadata = write_out(
+            n_written, n_bytes, n_faults, n_lines = write_out(
                 np.frombuffer(self.message, np.uint8),
                 self._symbols,
-                self._series,
-                self._next,
+                left,
+                0,
                 self.limits.max_key_bytes,
                 out,
                 faults,
-                metadata,
+                lines,
                 totals,
                 scratch,
             )
-            if n_bytes > len(out):
-                out = np.empty(n_bytes, np.uint8)
-            elif not n_faults or faults[n_faults - 1, 1] != NOT_CANONICAL:
+            if n_bytes <= len(out):
                 break
-            elif is_canonical:
-                raise _malformed()
-            else:
-                self._make_canonical()
-                is_canonical = True
-        self._count_written(n_bytes)
-        self._next = following
-        refused = list(self._describe(faults[:n_faults]))
-        entries, refusals = self._read_metadata(metadata[:n_metadata])
-        return WrittenOut(
+            out = np.empty(n_bytes, np.uint8)
+        if n_faults and faults[n_faults - 1, 1] == NOT_CANONICAL:
+            raise _NotCanonicalError
+        self._check_size(n_bytes)
+        return n_written, WrittenOut(
             message=out[:n_bytes].tobytes(),
-            metadata=entries,
-            faults=(*refused, *refusals),
-            n_faults=n_faults + len(refusals),
+            lines=lines[:n_lines],
+            faults=tuple(self._describe(left, faults[:n_faults])),
+            n_faults=n_faults,
             n_histograms=int(totals[N_HISTOGRAMS]),
             n_exemplars=int(totals[N_EXEMPLARS]),
             n_long_exemplars=int(totals[N_LONG_EXEMPLARS]),
@@ -175,46 +289,30 @@ class SymbolRequest:
         self.message = message.SerializeToString()
         self._find_parts()
 
-    def _count_written(self, n_bytes: int) -> None:
-        self._n_written += n_bytes
-        if self._n_written > _MAX_EXPANSION * self.max_bytes:
+    def _check_size(self, n_bytes: int) -> None:
+        if self._n_written + n_bytes > _MAX_EXPANSION * self.max_bytes:
             raise BadDataError(
                 "the labels of the request are too long: written out, its series take more than "
                 f"{_MAX_EXPANSION * self.max_bytes} bytes; send fewer in one request"
             )
 
-    def _describe(self, faults: IntArray) -> Iterator[str]:
-        described = faults[: _FAULTS_DESCRIBED - self._n_described].tolist()
-        self._n_described += len(described)
-        for number, fault in described:
-            first, end = self._series[number].tolist()
+    def _describe(self, left: IntArray, faults: IntArray) -> Iterator[str]:
+        for line, fault in faults[: max(0, _FAULTS_DESCRIBED - self._n_described)].tolist():
+            first, end = left[line, [LEFT_FIRST, LEFT_END]].tolist()
             series = _parse_series(self.message[first:end])
             yield describe_fault(fault, series, self._symbol, len(self._symbols), self.limits)
+
+    def _new_metadata(self, lines: IntArray) -> tuple[tuple[int, ...], ...]:
+        """The entries of metadata that no piece before has, each once."""
+        if not len(lines):
+            return ()
+        named = lines[lines[:, 0] != UNUSUAL]
+        found = map(tuple, np.unique(named, axis=0).tolist())
+        return tuple(line for line in found if line not in self._metadata_seen)
 
     def _symbol(self, number: int) -> bytes:
         first, end = self._symbols[number].tolist()
         return self.message[first:end]
-
-    def _read_metadata(self, lines: IntArray) -> tuple[tuple[MetricMetadata, ...], list[str]]:
-        """Entries that the request did not have before, and why some are refused."""
-        if not len(lines):
-            return (), []
-        entries = []
-        for line in map(tuple, np.unique(lines, axis=0).tolist()):
-            name, kind, help_text, unit = line
-            if name == UNUSUAL or line in self._metadata_seen:
-                continue
-            self._metadata_seen.add(line)
-            kind = kind if kind <= _LARGEST_TYPE else WireMetadata.UNKNOWN
-            entries.append(
-                WireMetadata(
-                    type=kind,
-                    metric_family_name=family_of(self._symbol(name), kind),
-                    help=self._optional_symbol(help_text),
-                    unit=self._optional_symbol(unit),
-                )
-            )
-        return decode_metadata(entries, self.limits.max_metadata_bytes)
 
     def _optional_symbol(self, number: int) -> bytes:
         return self._symbol(number) if number else b""
@@ -261,7 +359,7 @@ class SymbolPieces:
     n_bytes: int
     max_bytes: int
     _request: SymbolRequest | None = None
-    _piece: WrittenOut | None = None
+    _piece: SymbolPiece | None = None
 
     def decode(self, known: KnownSeries, limits: LabelLimits, max_series: int) -> DecodedWrite:
         """The batch of a piece; the sender is told of invalid labels, which version 1.0 skips.
@@ -271,22 +369,25 @@ class SymbolPieces:
         if self._request is None:
             message = unpack(self.block)
             self._request = SymbolRequest(message, limits, max_series, self.max_bytes)
-        if self._piece is None:
-            self._piece = self._request.next_piece()
-        piece = self._piece
-        decoded = decode_write_request(piece.message, known, limits, max_series)
+        piece = self._piece = self._request.read_piece(known)
+        metadata, refusals = self._request.read_metadata(piece.metadata)
+        others = piece.others
+        decoded = decode_write_request(others.message, known, limits, max_series, piece.known)
         return replace(
             decoded,
-            batch=replace(decoded.batch, metadata=piece.metadata),
-            n_exemplars=piece.n_exemplars,
-            n_histograms=piece.n_histograms,
+            batch=replace(decoded.batch, metadata=metadata),
+            n_exemplars=others.n_exemplars,
+            n_histograms=others.n_histograms,
             invalid_reasons=(),
-            refusals=(*piece.faults, *decoded.invalid_reasons, *decoded.refusals),
-            n_undescribed=piece.n_faults - len(piece.faults) + piece.n_long_exemplars,
+            refusals=(*others.faults, *refusals, *decoded.invalid_reasons, *decoded.refusals),
+            n_undescribed=others.n_faults - len(others.faults) + others.n_long_exemplars,
             n_start_timestamps=piece.n_start_timestamps,
         )
 
     def advance(self) -> bool:
         """Go on to the next piece; whether there is one."""
+        if self._request is None or self._piece is None:
+            return False
+        self._request.advance(self._piece)
         self._piece = None
-        return self._request is not None and not self._request.is_done
+        return not self._request.is_done

@@ -8,10 +8,7 @@ What is malformed or written in an unusual way is NOT_CANONICAL;
 `promcompat.remote_write.request_v2` parses it by the protobuf library, and writes it as usual.
 """
 
-import numpy as np
-
 from promcompat.core.compiled_kernels import kernel
-from promcompat.core.series_table_kernels import load_word
 from promcompat.remote_write.decode_kernels import (
     UNUSUAL,
     Bytes,
@@ -20,33 +17,34 @@ from promcompat.remote_write.decode_kernels import (
     field_end,
     read_varint,
 )
+from promcompat.remote_write.symbol_label_kernels import (
+    EXEMPLAR_REFS,
+    FINE,
+    LABELS_TOO_LONG,
+    METADATA_REF_OUTSIDE,
+    NAME_REF,
+    NO_SAMPLES,
+    NOT_CANONICAL,
+    SLACK,
+    copy,
+    field_size,
+    labels_size,
+    put_labels,
+    put_varint,
+)
 
 _SYMBOL, _SERIES = 0x22, 0x2A
 """The tags of a Request."""
-_REFS, _SAMPLE, _HISTOGRAM, _EXEMPLAR, _METADATA = 0x0A, 0x12, 0x1A, 0x22, 0x2A
+REFS, SAMPLE, _HISTOGRAM, _EXEMPLAR, METADATA = 0x0A, 0x12, 0x1A, 0x22, 0x2A
 _UNPACKED_REF = 0x08
 """The tags of a TimeSeries."""
-_VALUE, _TIMESTAMP, _START_TIMESTAMP = 0x09, 0x10, 0x18
+VALUE, TIMESTAMP, START_TIMESTAMP = 0x09, 0x10, 0x18
 """The tags of a Sample."""
 _EXEMPLAR_VALUE, _EXEMPLAR_TIMESTAMP = 0x11, 0x18
 _TYPE, _HELP_REF, _UNIT_REF = 0x08, 0x18, 0x20
-_OUT_SERIES, _OUT_LABEL, _OUT_SAMPLE, _OUT_EXEMPLAR = 0x0A, 0x0A, 0x12, 0x1A
-_OUT_NAME, _OUT_TEXT = 0x0A, 0x12
-_METRIC_NAME = np.uint64(int.from_bytes(b"__name__", "little"))
+_OUT_SERIES, _OUT_SAMPLE, _OUT_EXEMPLAR = 0x0A, 0x12, 0x1A
 _MAX_EXEMPLAR_BYTES = 512
 """The labels of an exemplar have at most 128 characters."""
-
-(
-    FINE,
-    NOT_CANONICAL,
-    ODD_REFS,
-    REF_OUTSIDE,
-    METADATA_REF_OUTSIDE,
-    NO_SAMPLES,
-    LABELS_TOO_LONG,
-    EXEMPLAR_REFS,
-) = range(8)
-"""What is wrong with a series; with EXEMPLAR_REFS only with an exemplar of it."""
 N_SAMPLES, N_HISTOGRAMS, N_EXEMPLARS, N_LONG_EXEMPLARS, N_START_TIMESTAMPS = range(5)
 """The places of the counts in the argument `totals`."""
 N_TOTALS = 5
@@ -56,7 +54,6 @@ N_TOTALS = 5
     _META_FIRST,
     _META_END,
     _LABEL_BYTES,
-    _NAME_REF,
     _OUT_BYTES,
     _SAMPLES,
     _HISTOGRAMS,
@@ -64,9 +61,12 @@ N_TOTALS = 5
     _LONG_EXEMPLARS,
     _STARTS,
     _BAD_EXEMPLARS,
-) = range(13)
-N_SCRATCH = 13
+) = range(NAME_REF + 1, NAME_REF + 13)
+N_SCRATCH = NAME_REF + 13
 """The elements of the argument `scratch`, which describes the series at hand."""
+LEFT_FIRST, LEFT_END, LEFT_ROW, LEFT_WRITTEN, LEFT_NUMBER = range(5)
+"""The columns of the argument `left`."""
+N_LEFT_COLUMNS = 5
 
 
 @kernel(
@@ -100,115 +100,17 @@ def find_parts(message: Bytes, symbols: Ints, series: Ints) -> tuple[int, int]:
 
 
 @kernel(allocates=False)
-def _varint_size(number: int) -> int:
-    size = 1
-    while number > 0x7F:
-        number >>= 7
-        size += 1
-    return size
-
-
-@kernel(allocates=False)
-def _field_size(length: int) -> int:
-    """The bytes of a field whose content has a length."""
-    return 1 + _varint_size(length) + length
-
-
-@kernel(allocates=False)
-def _put_varint(out: Bytes, at: int, number: int) -> int:
-    while number > 0x7F:
-        out[at] = number & 0x7F | 0x80
-        number >>= 7
-        at += 1
-    out[at] = number
-    return at + 1
-
-
-@kernel(allocates=False)
-def _copy(message: Bytes, first: int, end: int, out: Bytes, at: int) -> int:
-    for position in range(first, end):
-        out[at] = message[position]
-        at += 1
-    return at
-
-
-@kernel(allocates=False)
-def _text_size(length: int) -> int:
-    """The bytes of a text field in one of a label; an empty one is left out."""
-    return _field_size(length) if length else 0
-
-
-@kernel(allocates=False)
-def _labels_size(
-    message: Bytes, first: int, end: int, symbols: Ints, scratch: Ints
-) -> tuple[int, int]:
-    """What is wrong with packed references to labels, and the bytes of these labels as fields.
-
-    The reference of the metric's name goes into `scratch`.
-    """
-    scratch[_NAME_REF] = UNUSUAL
-    size = name_bytes = 0
-    is_name, is_metric = True, False
-    outside = False
-    while first < end:
-        ref, first = read_varint(message, first, end)
-        if first < 0 or ref < 0 or ref > 0xFFFFFFFF:
-            return NOT_CANONICAL, 0
-        if ref >= len(symbols):
-            outside, is_name = True, not is_name
-            continue
-        start, length = symbols[ref, 0], symbols[ref, 1] - symbols[ref, 0]
-        if is_name:
-            name_bytes = _text_size(length)
-            is_metric = length == 8 and load_word(message, start) == _METRIC_NAME
-        else:
-            content = name_bytes + _text_size(length)
-            size += _field_size(content)
-            if is_metric:
-                scratch[_NAME_REF] = ref
-        is_name = not is_name
-    if not is_name:
-        return ODD_REFS, 0
-    return (REF_OUTSIDE, 0) if outside else (FINE, size)
-
-
-@kernel(allocates=False)
-def _put_text(message: Bytes, symbols: Ints, ref: int, tag: int, out: Bytes, at: int) -> int:
-    start, end = symbols[ref, 0], symbols[ref, 1]
-    if start == end:
-        return at
-    out[at] = tag
-    at = _put_varint(out, at + 1, end - start)
-    return _copy(message, start, end, out, at)
-
-
-@kernel(allocates=False)
-def _put_labels(message: Bytes, first: int, end: int, symbols: Ints, out: Bytes, at: int) -> int:
-    """Write the labels whose references `_labels_size` found to be right."""
-    while first < end:
-        name, first = read_varint(message, first, end)
-        value, first = read_varint(message, first, end)
-        content = _text_size(symbols[name, 1] - symbols[name, 0])
-        content += _text_size(symbols[value, 1] - symbols[value, 0])
-        out[at] = _OUT_LABEL
-        at = _put_varint(out, at + 1, content)
-        at = _put_text(message, symbols, name, _OUT_NAME, out, at)
-        at = _put_text(message, symbols, value, _OUT_TEXT, out, at)
-    return at
-
-
-@kernel(allocates=False)
 def _sample_size(message: Bytes, first: int, end: int, scratch: Ints) -> int:
     """The bytes of a sample without its start timestamp; UNUSUAL if it is not as usual."""
     size = end - first
     while first < end:
         tag, start = message[first], first
-        if tag != _VALUE and tag != _TIMESTAMP and tag != _START_TIMESTAMP:
+        if tag != VALUE and tag != TIMESTAMP and tag != START_TIMESTAMP:
             return UNUSUAL
         first = field_end(message, start, end)
         if first < 0:
             return UNUSUAL
-        if tag == _START_TIMESTAMP:
+        if tag == START_TIMESTAMP:
             size -= first - start
             scratch[_STARTS] += 1
     return size
@@ -217,11 +119,11 @@ def _sample_size(message: Bytes, first: int, end: int, scratch: Ints) -> int:
 @kernel(allocates=False)
 def _put_sample(message: Bytes, first: int, end: int, size: int, out: Bytes, at: int) -> int:
     out[at] = _OUT_SAMPLE
-    at = _put_varint(out, at + 1, size)
+    at = put_varint(out, at + 1, size)
     while first < end:
         after = field_end(message, first, end)
-        if message[first] != _START_TIMESTAMP:
-            at = _copy(message, first, after, out, at)
+        if message[first] != START_TIMESTAMP:
+            at = copy(message, first, after, out, at)
         first = after
     return at
 
@@ -234,17 +136,17 @@ def _exemplar_size(
     size, n_refs = end - first, 0
     while first < end:
         tag, start = message[first], first
-        if tag != _REFS and tag != _EXEMPLAR_VALUE and tag != _EXEMPLAR_TIMESTAMP:
+        if tag != REFS and tag != _EXEMPLAR_VALUE and tag != _EXEMPLAR_TIMESTAMP:
             return NOT_CANONICAL, 0
         first = field_end(message, start, end)
         if first < 0:
             return NOT_CANONICAL, 0
-        if tag == _REFS:
+        if tag == REFS:
             n_refs += 1
             inner, _ = content_bounds(message, start + 1, end)
-            name_ref = scratch[_NAME_REF]
-            fault, label_bytes = _labels_size(message, inner, first, symbols, scratch)
-            scratch[_NAME_REF] = name_ref
+            name_ref = scratch[NAME_REF]
+            fault, label_bytes = labels_size(message, inner, first, symbols, scratch)
+            scratch[NAME_REF] = name_ref
             if fault != FINE or n_refs > 1:
                 return (NOT_CANONICAL if fault == FINE else fault), 0
             if label_bytes > _MAX_EXEMPLAR_BYTES:
@@ -258,14 +160,14 @@ def _put_exemplar(
     message: Bytes, first: int, end: int, size: int, symbols: Ints, out: Bytes, at: int
 ) -> int:
     out[at] = _OUT_EXEMPLAR
-    at = _put_varint(out, at + 1, size)
+    at = put_varint(out, at + 1, size)
     while first < end:
         after = field_end(message, first, end)
-        if message[first] == _REFS:
+        if message[first] == REFS:
             inner, _ = content_bounds(message, first + 1, end)
-            at = _put_labels(message, inner, after, symbols, out, at)
+            at = put_labels(message, inner, after, symbols, out, at)
         else:
-            at = _copy(message, first, after, out, at)
+            at = copy(message, first, after, out, at)
         first = after
     return at
 
@@ -275,24 +177,24 @@ def _find_labels(message: Bytes, first: int, end: int, symbols: Ints, scratch: I
     """Note references, metadata and the size of the labels of a series; what is wrong with it."""
     for place in range(N_SCRATCH):
         scratch[place] = 0
-    scratch[_NAME_REF] = UNUSUAL
+    scratch[NAME_REF] = UNUSUAL
     n_refs = n_metadata = 0
     while first < end:
         tag, start = message[first], first
         first = field_end(message, start, end)
         if first < 0 or tag == _UNPACKED_REF:
             return NOT_CANONICAL
-        if tag == _REFS:
+        if tag == REFS:
             n_refs += 1
             scratch[_REFS_FIRST], _ = content_bounds(message, start + 1, end)
             scratch[_REFS_END] = first
-        elif tag == _METADATA:
+        elif tag == METADATA:
             n_metadata += 1
             scratch[_META_FIRST], _ = content_bounds(message, start + 1, end)
             scratch[_META_END] = first
     if n_refs > 1 or n_metadata > 1:
         return NOT_CANONICAL
-    fault, scratch[_LABEL_BYTES] = _labels_size(
+    fault, scratch[_LABEL_BYTES] = labels_size(
         message, scratch[_REFS_FIRST], scratch[_REFS_END], symbols, scratch
     )
     return fault
@@ -312,10 +214,10 @@ def _measure(
         if tag == _HISTOGRAM:
             scratch[_HISTOGRAMS] += 1
             continue
-        if tag != _SAMPLE and tag != _EXEMPLAR:
+        if tag != SAMPLE and tag != _EXEMPLAR:
             continue
         inner, _ = content_bounds(message, start + 1, end)
-        if tag == _SAMPLE:
+        if tag == SAMPLE:
             scratch[_SAMPLES] += 1
             content = _sample_size(message, inner, first, scratch)
             if content < 0:
@@ -329,7 +231,7 @@ def _measure(
                 scratch[_LONG_EXEMPLARS] += wrong == LABELS_TOO_LONG
                 scratch[_BAD_EXEMPLARS] += wrong != LABELS_TOO_LONG
                 continue
-        size += _field_size(content)
+        size += field_size(content)
     scratch[_OUT_BYTES] = size
     if fault == FINE and is_too_long:
         return LABELS_TOO_LONG
@@ -344,17 +246,18 @@ def _put_series(
 ) -> int:
     """Write a series of which `_measure` found nothing wrong."""
     out[at] = _OUT_SERIES
-    at = _put_varint(out, at + 1, scratch[_OUT_BYTES])
-    at = _put_labels(message, scratch[_REFS_FIRST], scratch[_REFS_END], symbols, out, at)
-    for wanted in (_SAMPLE, _EXEMPLAR):
-        position = first
+    at = put_varint(out, at + 1, scratch[_OUT_BYTES])
+    at = put_labels(message, scratch[_REFS_FIRST], scratch[_REFS_END], symbols, out, at)
+    n_exemplars = scratch[_EXEMPLARS]
+    for wanted in (SAMPLE, _EXEMPLAR):
+        position = end if wanted == _EXEMPLAR and not n_exemplars else first
         while position < end:
             tag, start = message[position], position
             position = field_end(message, start, end)
             if tag != wanted:
                 continue
             inner, _ = content_bounds(message, start + 1, end)
-            if tag == _SAMPLE:
+            if tag == SAMPLE:
                 size = _sample_size(message, inner, position, scratch)
                 at = _put_sample(message, inner, position, size, out, at)
                 continue
@@ -365,7 +268,7 @@ def _put_series(
 
 
 @kernel(allocates=False)
-def _read_metadata(
+def read_metadata(
     message: Bytes, first: int, end: int, n_symbols: int, metadata: Ints, line: int
 ) -> int:
     """Fill a line of `metadata` after its first column; what is wrong with it."""
@@ -402,8 +305,8 @@ def _examine(
     meta_first, meta_end = scratch[_META_FIRST], scratch[_META_END]
     if fault != FINE or meta_first == meta_end:
         return fault, 0
-    metadata[line, 0] = scratch[_NAME_REF]
-    fault = _read_metadata(message, meta_first, meta_end, len(symbols), metadata, line)
+    metadata[line, 0] = scratch[NAME_REF]
+    fault = read_metadata(message, meta_first, meta_end, len(symbols), metadata, line)
     is_empty = metadata[line, 1] == 0 and metadata[line, 2] == 0 and metadata[line, 3] == 0
     return fault, int(fault == FINE and not is_empty)
 
@@ -425,8 +328,8 @@ def _count(scratch: Ints, totals: Ints) -> None:
 def write_out(
     message: Bytes,
     symbols: Ints,
-    series: Ints,
-    first_series: int,
+    left: Ints,
+    first_left: int,
     max_label_bytes: int,
     out: Bytes,
     faults: Ints,
@@ -434,27 +337,28 @@ def write_out(
     totals: Ints,
     scratch: Ints,
 ) -> tuple[int, int, int, int]:
-    """Write series from `first_series` on as a WriteRequest of version 1.0 into `out`.
+    """Write series of `left`, from a line on, as a WriteRequest of version 1.0 into `out`.
 
-    Returns the number of the next series, the bytes written, and the lines of `faults` and
-    `metadata`. It ends when an output is full, and before a series that is NOT_CANONICAL, for which
-    it adds a fault. If not even the first series fits, nothing is written, and the second number
-    is how many bytes `out` needs. `faults` has series and fault, `metadata` the symbols of the
+    Returns the next line, the bytes written, and the lines of `faults` and `metadata`. `left` has
+    first and end of the message of each series, and gets how many samples of it are written. It
+    ends when an output is full, and before a series that is NOT_CANONICAL, for which it adds a
+    fault. If not even the first series fits, nothing is written, and the second number
+    is how many bytes `out` needs. `faults` has line and fault, `metadata` the symbols of the
     metric's name (UNUSUAL: it has none), type, and symbols of help and unit. `totals` counts what
     the series have that were read, faulty ones included. Histograms are only counted.
     """
     at = n_faults = n_metadata = 0
-    number = first_series
-    while number < len(series) and n_faults < len(faults) and n_metadata < len(metadata):
-        first, end = series[number, 0], series[number, 1]
+    number = first_left
+    while number < len(left) and n_faults < len(faults) and n_metadata < len(metadata):
+        first, end = left[number, LEFT_FIRST], left[number, LEFT_END]
         fault, n_lines = _examine(
             message, first, end, symbols, max_label_bytes, metadata, n_metadata, scratch
         )
         size = scratch[_OUT_BYTES]
         is_written = fault == FINE and size > scratch[_LABEL_BYTES]
-        if is_written and at + _field_size(size) > len(out):
+        if is_written and at + field_size(size) + SLACK > len(out):
             if at == 0:
-                return number, _field_size(size), 0, 0
+                return number, field_size(size) + SLACK, 0, 0
             break
         if fault == FINE and scratch[_BAD_EXEMPLARS]:
             fault = EXEMPLAR_REFS
@@ -466,6 +370,7 @@ def write_out(
         _count(scratch, totals)
         if is_written:
             at = _put_series(message, first, end, symbols, scratch, out, at)
+        left[number, LEFT_WRITTEN] = scratch[_SAMPLES] if is_written else 0
         n_metadata += n_lines
         number += 1
     return number, at, n_faults, n_metadata

@@ -2,18 +2,22 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
+import snappy
 from google.protobuf.message import DecodeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from promcompat.core.errors import BadDataError
 from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS
+from promcompat.core.series_table import KnownSeries
 from promcompat.remote_write.remote_pb2 import Label, WriteRequest
 from promcompat.remote_write.remote_pb2 import TimeSeries as SeriesV1
 from promcompat.remote_write.remote_v2_pb2 import Exemplar, Metadata, Request, Sample, TimeSeries
-from promcompat.remote_write.request_v2 import SymbolRequest
+from promcompat.remote_write.request_v2 import SymbolPieces, SymbolRequest
 from tests.factories import encode_field, encode_varint
+from tests.known_series import NOTHING_KNOWN, known_series
 
 LIMIT = 1 << 20
 
@@ -82,7 +86,9 @@ def _names_a_symbol(series: TimeSeries) -> bool:
 def _written(message: bytes) -> Expected:
     request, found = SymbolRequest(message, DEFAULT_LABEL_LIMITS, LIMIT, LIMIT), Expected()
     while not request.is_done:
-        piece = request.next_piece()
+        read = request.read_piece(NOTHING_KNOWN)
+        request.advance(read)
+        piece = read.others
         found.n_faults += piece.n_faults
         found.n_histograms += piece.n_histograms
         for wire in WriteRequest.FromString(piece.message).timeseries:
@@ -165,3 +171,52 @@ def test_damaged_messages_are_read_as_the_protobuf_library_reads_them(
     start = data.draw(st.integers(0, len(message) - 1))
     end = data.draw(st.integers(start, len(message)))
     _check(message[:start] + data.draw(st.binary(max_size=3)) + message[end:])
+
+
+def _decode(message: bytes, known: KnownSeries, keys: list[bytes]) -> list[object] | None:
+    """Everything that is decoded, with keys of series instead of ids; None if it is malformed."""
+    pieces = SymbolPieces(snappy.compress(message), len(message), LIMIT)
+    try:
+        decoded = pieces.decode(known, DEFAULT_LABEL_LIMITS, LIMIT)
+    except BadDataError:
+        return None
+    assert not pieces.advance()
+    batch, unknown = decoded.batch, iter(decoded.batch.unknown_keys)
+    shown = [keys[i - 100] if i >= 0 else next(unknown) for i in batch.series_ids.tolist()]
+    assert next(unknown, None) is None
+    return [
+        shown,
+        batch.timestamps.tolist(),
+        batch.values.view(np.uint64).tolist(),
+        batch.metadata,
+        (decoded.n_received, decoded.n_exemplars, decoded.n_histograms),
+        (decoded.n_start_timestamps, decoded.n_undescribed, decoded.refusals),
+        decoded.exemplars,
+    ]
+
+
+valid_series = st.builds(
+    TimeSeries,
+    labels_refs=st.sampled_from([[1, 2], [1, 2, 3, 4], [1, 2, 3, 5], [1, 6, 3, 4], [3, 4], [1, 9]]),
+    samples=st.lists(samples, max_size=3),
+    histograms=st.sampled_from([[], [], [], [b""]]),
+    exemplars=st.sampled_from([[], [], [], [Exemplar(labels_refs=[3, 4], value=1)]]),
+    metadata=st.none() | st.builds(Metadata, type=st.integers(0, 3), help_ref=st.integers(0, 7)),
+).map(lambda message: message.SerializeToString())
+valid_messages = st.lists(valid_series, max_size=9).map(
+    lambda found: Request(
+        symbols=[b"", b"__name__", b"metric_name", b"job", b"a" * 130, b"b", b"m"],
+        timeseries=found,
+    ).SerializeToString()
+)
+
+
+@settings(max_examples=500)
+@given(valid_messages | messages, st.data())
+def test_known_series_are_decoded_as_unknown_ones_are(message: bytes, data: st.DataObject) -> None:
+    """Which series are known changes nothing of what a request holds, nor the order of its rows."""
+    expected = _decode(message, NOTHING_KNOWN, [])
+    keys = [] if expected is None else list(dict.fromkeys(expected[0]))
+    if keys:
+        keys = data.draw(st.lists(st.sampled_from(keys), unique=True))
+    assert _decode(message, known_series(keys), keys) == expected

@@ -111,7 +111,9 @@ def test_large_requests_are_read_in_pieces_that_hold_every_series_once() -> None
     opened = SymbolRequest(request.message(), DEFAULT_LABEL_LIMITS, LIMIT, LIMIT)
     pieces = []
     while not opened.is_done:
-        pieces.append(opened.next_piece().message)
+        piece = opened.read_piece(NOTHING_KNOWN)
+        pieces.append(piece.others.message)
+        opened.advance(piece)
     assert len(pieces) == 3
     assert sum(piece.count(long_value.encode()) for piece in pieces) == 1_500
 
@@ -122,7 +124,7 @@ def test_what_is_larger_written_out_than_any_request_may_be_is_refused() -> None
         request.add([("__name__", "m"), ("long", "v" * 2_000)], (1, 1.0))
     opened = SymbolRequest(request.message(), DEFAULT_LABEL_LIMITS, LIMIT, 100_000)
     with pytest.raises(BadDataError, match="take more than 400000 bytes"):
-        opened.next_piece()
+        opened.read_piece(NOTHING_KNOWN)
 
 
 def test_labels_beyond_every_limit_are_refused_before_they_are_written_out() -> None:
@@ -137,3 +139,37 @@ def test_the_number_of_symbols_and_series_is_bounded(n_symbols: int, n_series: i
     message = Request(symbols=[b""] * n_symbols, timeseries=[b""] * n_series).SerializeToString()
     with pytest.raises(BadDataError, match="more than"):
         SymbolRequest(message, DEFAULT_LABEL_LIMITS, 10, LIMIT)
+
+
+def test_a_piece_that_is_decoded_again_is_the_same() -> None:
+    request = RequestV2()
+    request.add(UP, (1, 1.0), metadata=(1, "help", ""))
+    request.add([*UP, ("z", "new")], (1, 1.0))
+    request.add([("__name__", "m"), ("job", "a" * 3)])
+    body = request.body()
+    pieces = SymbolPieces(body, len(body), LIMIT)
+    known = known_series([encode_labels(UP)])
+    found = [pieces.decode(known, DEFAULT_LABEL_LIMITS, LIMIT) for _ in range(2)]
+    for decoded in found:
+        assert decoded.batch.series_ids.tolist() == [100, -1]
+        assert decoded.batch.metadata == (MetricMetadata("up", "counter", "help", ""),)
+        assert len(decoded.refusals) == 1
+    assert not pieces.advance()
+
+
+def test_many_samples_of_known_series_come_in_pieces() -> None:
+    request = RequestV2()
+    times = [(number, float(number)) for number in range(9_000)]
+    for size in (3_000, 9_000, 3_000, 10):
+        request.add(UP, *times[:size])
+    body = request.body()
+    pieces = SymbolPieces(body, len(body), LIMIT)
+    known = known_series([encode_labels(UP)])
+    found: list[int] = []
+    while True:
+        batch = pieces.decode(known, DEFAULT_LABEL_LIMITS, LIMIT).batch
+        assert set(batch.series_ids.tolist()) <= {100}
+        found += batch.timestamps.tolist()
+        if not pieces.advance():
+            break
+    assert found == [*range(3_000), *range(9_000), *range(3_000), *range(10)]
