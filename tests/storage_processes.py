@@ -108,16 +108,16 @@ _COMMANDS: Final[Mapping[str, Callable[..., Coroutine[Any, Any, object]]]] = {
 }
 
 
-def _share_one_session() -> None:
+def share_one_session(patch: Callable[[object, str, object], None] = setattr) -> None:
     """Prepare nothing by name and reset nothing: connections of this process share a session."""
-    asyncpg.create_pool = partial(asyncpg.create_pool, statement_cache_size=0)
-    asyncpg.Connection.get_reset_query = lambda _connection: _SEARCH_PATH
+    patch(asyncpg, "create_pool", partial(asyncpg.create_pool, statement_cache_size=0))
+    patch(asyncpg.Connection, "get_reset_query", lambda _connection: _SEARCH_PATH)
 
 
 def _serve(pipe: Connection, url: str, store: StoreKind, shares_session: bool) -> None:
     """Carry out commands until the pipe ends."""
     if shares_session:
-        _share_one_session()
+        share_one_session()
 
     async def serve() -> None:
         async with opened_storage(url, store=store) as storage:

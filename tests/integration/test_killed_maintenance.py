@@ -1,12 +1,8 @@
 """Maintenance that is killed at any of its statements: the next run finishes, nothing is lost."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-import asyncpg
 import pytest
 
 from promcompat.core.definitions import MetricDefinition
@@ -16,6 +12,7 @@ from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from tests.factories import block_rows, make_batch, make_labels, select_name
+from tests.killed_statements import KilledError, Killer, killer_of_statements
 from tests.repositories import opened_storage
 from tests.servers import DatabaseServer
 from tests.stored_blocks import Clock
@@ -25,7 +22,6 @@ pytestmark = pytest.mark.integration
 DAY_MS = 86_400_000
 NOW_MS = 1_700_000_000_000
 EVER = (-(2**60), 2**60)
-METHODS = ("execute", "executemany", "fetch", "fetchval", "fetchrow")
 KEPT_DAYS = {"plain": 3, "long": 60, "gone": 3}
 TIMES = {
     "plain": [NOW_MS - age * DAY_MS + 1 for age in (0, 1, 2, 5, 6, 50)],
@@ -41,53 +37,9 @@ STRIDE = 7
 """A run is killed at every so many-th statement: at each one, the test would take half a minute."""
 
 
-class KilledError(BaseException):
-    """Ends a run as the end of its process does: nothing that handles errors catches it."""
-
-
-@dataclass
-class Killer:
-    """Kills the process, as far as the database can tell, before a statement is sent."""
-
-    n_left: int = -1
-    is_dead: bool = False
-
-    def check(self, connection: asyncpg.Connection) -> None:
-        if connection._proxy is None:
-            # Only being opened: a pool would keep its place for good, unlike the end of a process.
-            return
-        if self.n_left == 0:
-            self.is_dead, self.n_left = True, -1
-        if self.is_dead:
-            with suppress(asyncpg.InterfaceError):
-                connection.terminate()
-            raise KilledError
-        self.n_left -= self.n_left > 0
-
-    @contextmanager
-    def before_statement(self, number: int) -> Iterator[None]:
-        """The statement of that number (from 0) and all later ones of the block are not sent."""
-        self.n_left, self.is_dead = number, False
-        try:
-            yield
-        finally:
-            self.n_left, self.is_dead = -1, False
-
-
 @pytest.fixture
 def killer(monkeypatch: pytest.MonkeyPatch) -> Killer:
-    found = Killer()
-    for name in METHODS:
-        method = getattr(asyncpg.Connection, name)
-
-        def checked(
-            self: asyncpg.Connection, *args: Any, method: Any = method, **options: Any
-        ) -> Any:
-            found.check(self)
-            return method(self, *args, **options)
-
-        monkeypatch.setattr(asyncpg.Connection, name, checked)
-    return found
+    return killer_of_statements(monkeypatch)
 
 
 async def prepare(storage: MetricStorage) -> None:

@@ -7,7 +7,7 @@ compared with the model to the bit. At the end, so are the answers of queries th
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -34,13 +34,17 @@ from promql.engine import Engine, EngineOptions
 from promql.query import Query
 from promql.values.matrix import Matrix
 from sql.definitions.definition_repository import PostgresDefinitionRepository
+from sql.migrate import migrate
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.corrections import steps as correction_steps
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
+from tests.community import running_community
+from tests.components import require_component
 from tests.factories import block_rows, make_batch, make_block, make_matcher, select_name
 from tests.fakes import InMemoryStore
-from tests.repositories import opened_storage
+from tests.repositories import discard, opened_storage
+from tests.storage_processes import share_one_session
 from tests.stored_blocks import Clock
 
 pytestmark = pytest.mark.integration
@@ -333,3 +337,20 @@ def test_samples_of_blocks_are_those_of_the_model(database_url: str, story: list
 @given(STORIES)
 def test_samples_of_rows_are_those_of_the_model(database_url: str, story: list[Step]) -> None:
     asyncio.run(play(database_url, StoreKind.ROWS, story))
+
+
+@pytest.fixture(scope="module")
+def community() -> Iterator[str]:
+    require_component("TimescaleDB Community")
+    with running_community() as url:
+        asyncio.run(migrate(url, discard))
+        yield f"{url}&search_path=promcompat,public"
+
+
+@settings(max_examples=3, suppress_health_check=LENIENT)
+@given(STORIES)
+def test_samples_are_those_of_the_model_on_the_community_edition(
+    community: str, monkeypatch: pytest.MonkeyPatch, story: list[Step]
+) -> None:
+    share_one_session(monkeypatch.setattr)
+    asyncio.run(play(community, StoreKind.BLOCKS, story))
