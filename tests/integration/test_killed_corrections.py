@@ -42,7 +42,7 @@ SCOPE = SampleScope([(make_matcher(METRIC_NAME, "=", "m"),)], T0 + 2, T0 + 7)
 STORED = {labels: {at: 10.0 * at + extra for at in range(10)} for labels, extra in ((A, 1), (B, 2))}
 OUTSIDE = (0, 1, 8, 9)
 STRIDE = {"delete": 2, "replace": 2, "scale": 5, "move": 6}
-"""A correction is killed at every so many-th statement: at each of them, the test would take long."""
+"""A correction is killed at every so many-th statement: at each one it would take long."""
 
 Samples = Mapping[Labels, Mapping[int, float]]
 """Values by milliseconds after T0."""
