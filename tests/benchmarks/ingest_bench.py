@@ -26,6 +26,7 @@ from tests.benchmarks.process_usage import (
     DATABASE,
     SERVICE,
     Usage,
+    device_written_bytes,
     measure_usage,
     watched_memory,
 )
@@ -43,10 +44,15 @@ class Before:
 
     usage: dict[str, Usage]
     log_bytes: int | None
+    device_bytes: int | None
 
     @classmethod
     def of(cls, system: System) -> "Before":
-        return cls(measure_usage(system.program.process.pid), system.log_bytes())
+        return cls(
+            measure_usage(system.program.process.pid),
+            system.log_bytes(),
+            device_written_bytes(system.data),
+        )
 
 
 def measure_load(system: System, load: Load, process: ProcessPoolExecutor) -> Figures:
@@ -62,9 +68,11 @@ def measure_load(system: System, load: Load, process: ProcessPoolExecutor) -> Fi
     with watched_memory(root) as peak:
         timed = process.submit(send_load, system.url, load.timed, N_CONNECTIONS, load.seconds)
         result = timed.result()
-        used = measure_usage(root)
+        used, device_bytes = measure_usage(root), device_written_bytes(system.data)
     n_samples += result.n_samples
     figures = _figures(result, before, used, peak.memory_bytes)
+    if device_bytes is not None and before.device_bytes is not None:
+        figures["written_bytes"] = (device_bytes - before.device_bytes) / result.n_samples
     figures["undrained"] = system.n_undrained()
     figures["head_mib"] = system.head_mib()
     log_bytes = system.log_bytes()
@@ -83,9 +91,6 @@ def _figures(
         role: (usage.cpu_seconds - before.usage[role].cpu_seconds) / millions
         for role, usage in used.items()
     }
-    written = sum(
-        usage.written_bytes - before.usage[role].written_bytes for role, usage in used.items()
-    )
     return {
         "samples_per_second": result.samples_per_second,
         "p50_ms": percentile(result.request_ms, 50),
@@ -93,7 +98,6 @@ def _figures(
         "service_cpu": cpu[SERVICE],
         "database_cpu": cpu[DATABASE],
         "memory_mib": sum(memory.values()) / (1 << 20),
-        "written_bytes": written / result.n_samples,
         "n_samples": result.n_samples,
         "refused": sum(result.refused.values()),
         "generator_cores": result.generator_cpu_seconds / result.seconds,

@@ -27,7 +27,7 @@ _ROWS: Final = {
     "index_bytes": "of which index",
     "log_bytes": "bytes of write-ahead log a sample",
     "log_bytes_in_all": "bytes of write-ahead log a sample, draining and merging included",
-    "written_bytes": "bytes written to the disk a sample",
+    "written_bytes": "bytes written to the disk a sample, by all programs",
     "pending": "waiting in the sender at the end",
     "refused": "refused requests, or samples the sender gave up",
     "undrained": "samples not yet drained at the end",

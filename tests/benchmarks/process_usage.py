@@ -1,4 +1,4 @@
-"""CPU time, memory and bytes written of a program and its children, from /proc."""
+"""CPU time and memory of a program and its children, and bytes written to a disk."""
 
 import os
 import threading
@@ -13,6 +13,8 @@ _SAMPLE_SECONDS: Final = 0.5
 SERVICE: Final = "service"
 DATABASE: Final = "database"
 _DATABASE_PROGRAM: Final = "postgres"
+_SECTORS_WRITTEN: Final = 6
+_SECTOR_BYTES: Final = 512
 
 
 @dataclass(slots=True)
@@ -22,8 +24,6 @@ class Usage:
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
     """Proportional: what processes share is counted once."""
-    written_bytes: int = 0
-    """To the disk: of logs, data and everything else."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,6 @@ def measure_usage(root: int) -> dict[str, Usage]:
             usage = usages[_role(folder)]
             usage.cpu_seconds += _cpu_seconds(folder)
             usage.memory_bytes += _proportional_bytes(folder)
-            usage.written_bytes += _written_bytes(folder)
     return usages
 
 
@@ -77,11 +76,17 @@ def _proportional_bytes(folder: Path) -> int:
     return 0
 
 
-def _written_bytes(folder: Path) -> int:
-    for line in (folder / "io").read_text().splitlines():
-        if line.startswith("write_bytes:"):
-            return int(line.split()[1])
-    return 0
+def device_written_bytes(folder: Path) -> int | None:
+    """Bytes written so far to the device of a folder, by all programs; None where there is none.
+
+    `write_bytes` of /proc/PID/io would be of one program, but counts a whole folio of the page
+    cache, often a megabyte, for each page in it that is written: twenty times what the disk gets.
+    """
+    device = folder.stat().st_dev
+    counters = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/stat")
+    if not counters.is_file():
+        return None
+    return int(counters.read_text().split()[_SECTORS_WRITTEN]) * _SECTOR_BYTES
 
 
 @contextmanager
