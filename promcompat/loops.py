@@ -125,6 +125,8 @@ async def _publish_storage(telemetry: Telemetry, backend: Backend) -> None:
     metrics = backend.storage.metrics
     telemetry.storage.update(dataclasses.asdict(metrics.stats))
     totals = dataclasses.asdict(metrics.head.stats)
+    cache = dataclasses.asdict(metrics.drained_cache)
+    totals |= {f"cache_{name}": value for name, value in cache.items()}
     telemetry.sample_store.update_head(totals | {"lag_seconds": metrics.head.lag_seconds})
     telemetry.sample_store.update_drains(dataclasses.asdict(metrics.drains.stats))
 

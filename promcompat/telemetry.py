@@ -175,11 +175,14 @@ _HEAD_COUNTERS = {
     "database.",
     "resets": "Times the head was dropped because the database was restarted or restored.",
     "unreadable": "Arrivals whose samples the head could not decode.",
+    "cache_hits": "Reads of drained samples that were still in memory.",
+    "cache_misses": "Reads of drained samples that had to ask the database.",
 }
 _HEAD_GAUGES: Final[Mapping[str, tuple[str, Literal["livesum", "livemax"]]]] = {
     "segments": ("Segments of samples in the head.", "livesum"),
     "samples": ("Samples in the head.", "livesum"),
     "bytes_held": ("Bytes of memory that the samples in the head take.", "livesum"),
+    "cache_bytes": ("Bytes of memory that drained samples take that were read lately.", "livesum"),
     "lag_arrivals": ("Arrivals that the last sync brought.", "livemax"),
     "lag_seconds": ("Time since the last sync; the maximum over all workers.", "livemax"),
 }

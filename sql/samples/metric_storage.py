@@ -19,6 +19,7 @@ from sql.samples.corrections.steps import CorrectionSources
 from sql.samples.draining.drains import Drains
 from sql.samples.head.head import Head
 from sql.samples.reading.block_reader import BlockReader
+from sql.samples.reading.drained_cache import DrainedCacheStats
 from sql.samples.reading.drained_reader import DrainedReader
 from sql.samples.reading.list_reader import PostgresSampleListReader
 from sql.samples.reading.probes import SnapshotProbes
@@ -49,7 +50,7 @@ class MetricStorage:
     """The samples, series and metadata of one database, each behind its own port.
 
     `head` has undrained arrivals in memory, `drains` moves them into blocks or rows, and
-    `corrections` are such arrivals.
+    `corrections` are such arrivals. `drained_cache` tells what of the drained ones is in memory.
     """
 
     database: Database
@@ -60,6 +61,7 @@ class MetricStorage:
     maintenance: MaintenanceRepository
     corrections: CorrectionRepository
     head: Head
+    drained_cache: DrainedCacheStats
     drains: Drains
     rollups: Rollups | None
     threshold_watch: ThresholdWatch
@@ -156,6 +158,7 @@ class _Shared:
                 self._correction_sources(), catalogue.matching_ids, drains
             ),
             head=sources.head,
+            drained_cache=sources.snapshots.cache.stats,
             drains=drains,
             rollups=rollups,
             threshold_watch=self.watch,

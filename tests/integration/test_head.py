@@ -238,11 +238,12 @@ async def test_a_drain_between_sync_and_blocks_loses_and_doubles_nothing(
     assert await replica.seen() == {**expected, (1, 30): 7}
 
 
-def snapshots_of(replica: Replica) -> SampleSnapshots:
+def snapshots_of(replica: Replica, cache_bytes: int = 0) -> SampleSnapshots:
     """What questions of a process see."""
     pools = ReadPools(replica.database.read_pool, replica.database.question_pool)
     retentions = Retentions(pools.reads, FOREVER, wall_clock_ms)
-    return SampleSnapshots(pools, replica.head, BlockReader(DrainStats()), retentions)
+    reader = BlockReader(DrainStats())
+    return SampleSnapshots(pools, replica.head, reader, retentions, cache_bytes)
 
 
 async def delete_and_forget(writer: Replica, drain: Callable[[], Awaitable[int]]) -> None:
@@ -276,6 +277,33 @@ async def test_a_question_without_a_transaction_starts_again_after_a_drain(
     assert await snapshots.answer(read, TENANT, ALL_TIME_MS) == {(2, 10): 6}
     assert [type(snapshot) for snapshot in opened] == [PiecemealSnapshot, PiecemealSnapshot]
     assert opened[1].view.drain_state != opened[0].view.drain_state
+
+
+async def test_drained_samples_are_read_once_until_something_is_drained(
+    replica: Replica, writer: Replica, drain: Callable[[], Awaitable[int]]
+) -> None:
+    snapshots = snapshots_of(replica, cache_bytes=1 << 20)
+    stats = snapshots.cache.stats
+
+    async def read(snapshot: SampleSnapshot) -> Rows:
+        allowance = SampleAllowance(0)
+        return rows_of(await snapshot.read(TENANT, ALL_SERIES, *ALL_TIME_MS, allowance))
+
+    async def ask() -> Rows:
+        return await snapshots.answer(read, TENANT, ALL_TIME_MS)
+
+    await writer.append({(1, 10): 5, (2, 10): 6})
+    await drain()
+    assert [await ask(), await ask()] == [{(1, 10): 5, (2, 10): 6}] * 2
+    assert (stats.hits, stats.misses) == (1, 1)
+    # What has not been drained is in the head, and folded with what the cache has.
+    await writer.append({(1, 10): 9, (1, 5): 7})
+    await writer.log.delete(TENANT, np.array([2], np.int64), 0, 100)
+    assert await ask() == {(1, 5): 7, (1, 10): 5}
+    assert (stats.hits, stats.misses) == (2, 1)
+    await drain()
+    assert [await ask(), await ask()] == [{(1, 5): 7, (1, 10): 5}] * 2
+    assert (stats.hits, stats.misses) == (3, 2)
 
 
 async def test_a_transaction_that_a_drain_overtook_begins_again(

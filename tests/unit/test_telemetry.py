@@ -6,6 +6,7 @@ from promcompat.telemetry import Telemetry
 from sql.database.storage_stats import StorageStats
 from sql.samples.draining.drainer import DrainStats
 from sql.samples.head.memory import HeadStats
+from sql.samples.reading.drained_cache import DrainedCacheStats
 
 
 def test_storage_totals_come_over_as_differences() -> None:
@@ -28,6 +29,7 @@ def test_every_storage_total_is_published() -> None:
 def test_every_total_of_the_store_is_published() -> None:
     telemetry = Telemetry()
     head = {field.name: 1.0 for field in fields(HeadStats)} | {"lag_seconds": 2.0}
+    head |= {f"cache_{field.name}": 1.0 for field in fields(DrainedCacheStats)}
     telemetry.sample_store.update_head(head)
     telemetry.sample_store.update_drains({field.name: 1.0 for field in fields(DrainStats)})
     text = telemetry.render().decode()

@@ -27,6 +27,7 @@ from sql.samples.columns.fold import Deletion, Piece, fold
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.head.head import Head, StaleViewError
 from sql.samples.head.view import HeadView
+from sql.samples.reading.drained_cache import Bounds, DrainedBounds, DrainedCache
 from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
 from sql.samples.reading.kept_times import Clip, KeptTimes, Retentions
 from sql.samples.reading.reader import SampleAllowance
@@ -39,8 +40,6 @@ _SERIES_WORTH_A_THREAD: Final = 64
 _SAMPLES_WORTH_A_THREAD: Final = 20_000
 
 T = TypeVar("T")
-Bounds = tuple[int, int] | None
-"""The first and last Unix ms of samples, inclusive; None without samples."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +178,13 @@ class PiecemealSnapshot(SampleSnapshot):
     """A snapshot without a transaction, which would take three more round trips.
 
     Each read is a statement with a snapshot of its own. Its samples are those of the view's if
-    nothing was drained or changed in between; otherwise it raises StaleViewError.
+    nothing was drained or changed in between; otherwise it raises StaleViewError. What was read
+    under the same state before is in `cache`.
     """
 
     pools: ReadPools
+    cache: DrainedCache
+    bounds: DrainedBounds
 
     async def collect(
         self,
@@ -200,12 +202,24 @@ class PiecemealSnapshot(SampleSnapshot):
         clip = await self.kept[tenant_id].clip(wanted, None)
         if not len(wanted):
             return replace(recent, clip=clip)
-        stored = await self._read(self.question_of(question, recent, selection), allowance)
-        if stored.state != self.view.drain_state:
-            raise StaleViewError("samples were drained during a query; try again")
+        asked = self.question_of(question, recent, selection)
+        stored = await self.cache.find(self.view.drain_state, asked)
+        if stored is None:
+            stored = await self._read(asked, allowance)
+        else:
+            allowance.add(sum(len(piece.samples) for piece in stored.pieces))
         return _joined(stored, recent, clip)
 
     async def _read(self, asked: DrainedQuestion, allowance: SampleAllowance) -> StoredSamples:
+        stored = await self._read_pages(asked, allowance)
+        if stored.state != self.view.drain_state:
+            raise StaleViewError("samples were drained during a query; try again")
+        await self.cache.add(asked, stored, self.bounds)
+        return stored
+
+    async def _read_pages(
+        self, asked: DrainedQuestion, allowance: SampleAllowance
+    ) -> StoredSamples:
         async with acquired(self.pools.questions) as connection:
             few = await self.drained.read_few(connection, asked, allowance)
         if few is not None:
@@ -229,31 +243,24 @@ def _reading(connection: Connection) -> Transaction:
     return connection.transaction(isolation="repeatable_read", readonly=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Drained:
-    """The bounds of what was drained of a tenant up to an arrival and a change."""
-
-    epoch: str
-    through: int
-    change: int
-    bounds: Bounds
-
-    def is_within(self, start_ms: int, end_ms: int) -> bool:
-        """Whether drained samples may have times in `(start_ms, end_ms]`."""
-        return self.bounds is not None and self.bounds[0] <= end_ms and self.bounds[1] > start_ms
-
-
 class SampleSnapshots:
     """Opens snapshots, with as few questions to the database as the time range allows."""
 
     def __init__(
-        self, pools: ReadPools, head: Head, drained_reader: DrainedReader, retentions: Retentions
+        self,
+        pools: ReadPools,
+        head: Head,
+        drained_reader: DrainedReader,
+        retentions: Retentions,
+        max_cache_bytes: int = 0,
     ) -> None:
+        """Drained samples that were read take at most `max_cache_bytes` of memory."""
+        self.cache = DrainedCache(max_cache_bytes)
         self._pools = pools
         self._head = head
         self._reader = drained_reader
         self._retentions = retentions
-        self._drained: dict[int, _Drained] = {}
+        self._drained: dict[int, DrainedBounds] = {}
 
     @property
     def has_rollups(self) -> bool:
@@ -360,14 +367,14 @@ class SampleSnapshots:
         view = await self._head.view([tenant_id], asked_at)
         if view.not_held(tenant_id) is not None:
             return None
-        known = self._drained.get(tenant_id)
-        if known is None or not known.is_within(start_ms, end_ms):
-            # Asked after the view was taken, so everything that the view leaves out is within.
-            known = await self._ask_drained(tenant_id, view, None)
+        # Asked after the view was taken, so everything that the view leaves out is within.
+        known = await self._ask_drained(tenant_id, view, None)
         kept = await self._kept(view, [tenant_id])
         if not known.is_within(start_ms, end_ms):
             return SampleSnapshot(view, self._head, self._reader, kept, None)
-        return PiecemealSnapshot(view, self._head, self._reader, kept, None, self._pools)
+        return PiecemealSnapshot(
+            view, self._head, self._reader, kept, None, self._pools, self.cache, known
+        )
 
     @asynccontextmanager
     async def open_transaction(self, tenant_ids: Sequence[int]) -> AsyncIterator[StoredSnapshot]:
@@ -406,7 +413,7 @@ class SampleSnapshots:
         self, tenant_ids: Sequence[int], start_ms: int, end_ms: int, asked_at: float | None
     ) -> SampleSnapshot | None:
         """A snapshot of the head if it has everything of the time range; see `open`."""
-        known: Mapping[int, _Drained] = self._drained
+        known = self._drained
         if any(known[one].is_within(start_ms, end_ms) for one in tenant_ids if one in known):
             return None
         view = await self._head.view(tenant_ids, asked_at)
@@ -468,16 +475,15 @@ class SampleSnapshots:
 
     async def _ask_drained(
         self, tenant_id: int, view: HeadView, connection: Connection | None
-    ) -> _Drained:
+    ) -> DrainedBounds:
         """The bounds of what is drained, which only drains and logged changes change."""
         known = self._drained.get(tenant_id)
-        state = view.epoch, view.drained_through, view.last_change
-        if known is not None and (known.epoch, known.through, known.change) == state:
+        if known is not None and known.state == view.drain_state:
             return known
         if connection is not None:
             bounds = await self._reader.bounds(connection, tenant_id)
         else:
             async with acquired(self._pools.questions) as own:
                 bounds = await self._reader.bounds(own, tenant_id)
-        drained = self._drained[tenant_id] = _Drained(*state, bounds)
+        drained = self._drained[tenant_id] = DrainedBounds(view.drain_state, bounds)
         return drained

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -34,6 +35,9 @@ from sql.samples.writing.duplicate_policies import DuplicatePolicies
 from sql.samples.writing.series_access import SeriesAccess
 from sql.samples.writing.writer import SampleWriter
 
+_HEAD_PER_CACHE: Final = 4
+"""Drained samples that were read lately may take a quarter of what the head may take."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleSources:
@@ -63,7 +67,9 @@ class SampleSources:
         retentions = Retentions(database.read_pool, retention_days, now_ms)
         database.guard.on_step_back(retentions.forget)
         pools = ReadPools(reads=database.read_pool, questions=database.question_pool)
-        snapshots = SampleSnapshots(pools, head, drained, retentions)
+        cache_bytes = max_head_bytes // _HEAD_PER_CACHE
+        snapshots = SampleSnapshots(pools, head, drained, retentions, cache_bytes)
+        database.guard.on_step_back(snapshots.cache.forget)
         lookup = SnapshotLookup(head, snapshots)
         return cls(log=log, head=head, drained=drained, snapshots=snapshots, lookup=lookup)
 
