@@ -10,7 +10,6 @@ from typing import Final
 import asyncpg
 import numpy as np
 
-from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import (
     METRIC_NAME,
@@ -30,7 +29,6 @@ from sql.definitions.threshold_watch import ThresholdWatch
 from sql.query_loader import load_queries
 
 _QUERIES: Final = load_queries("series")
-_MAX_ROUNDS: Final = 10
 _SERIES_AT_ONCE: Final = 2_000
 """Series in one statement; encoding its parameters blocks the event loop for some milliseconds."""
 _IN_THREAD_FROM: Final = 200
@@ -197,45 +195,31 @@ def _groups(keys: list[bytes]) -> Iterator[list[bytes]]:
 async def _resolve_group(
     connection: Connection, tenant_id: int, group: Mapping[bytes, SeriesIdentity]
 ) -> dict[bytes, int]:
-    """The id of each key, in at most `_MAX_ROUNDS`. Raises StorageUnavailableError."""
-    series_of = {series.fingerprint: series for series in group.values()}
-    ids: dict[bytes, int] = {}
-    for _ in range(_MAX_ROUNDS):
-        wanted = [fingerprint for fingerprint in series_of if fingerprint not in ids]
-        if not wanted:
-            return {key: ids[series.fingerprint] for key, series in group.items()}
-        await _resolve_round(connection, tenant_id, wanted, series_of, ids)
-    raise StorageUnavailableError("series are being created and removed too fast; try again")
+    """The id of each key, by one statement that makes those that do not exist.
 
-
-async def _resolve_round(
-    connection: Connection,
-    tenant_id: int,
-    wanted: Sequence[bytes],
-    series_of: Mapping[bytes, SeriesIdentity],
-    ids: dict[bytes, int],
-) -> None:
-    """One statement; new series get ids in the order of the batch, grouped by metric.
-
-    Queries return series in the order of ids, as Prometheus returns them in the order of creation.
-    Series of one metric get adjacent ids: within a commit samples are stored in the order of ids,
-    and a query reads one metric. Keys are locked in another order, which is the same for all
-    writers, so that writers that create the same series concurrently cannot deadlock.
+    New series get ids in the order of the batch, grouped by metric. Queries return series in the
+    order of ids, as Prometheus returns them in the order of creation. Series of one metric get
+    adjacent ids: within a commit samples are stored in the order of ids, and a query reads one
+    metric. Rows are inserted in another order, which is the same for all writers, so that writers
+    that create the same series concurrently cannot deadlock.
     """
-    if len(wanted) < _IN_THREAD_FROM:
-        columns = _columns(wanted, series_of)
+    series_of = {series.fingerprint: series for series in group.values()}
+    if len(series_of) < _IN_THREAD_FROM:
+        columns = _columns(series_of)
     else:
-        columns = await asyncio.to_thread(_columns, wanted, series_of)
-    rows = await connection.fetch(_QUERIES["resolve_series"], tenant_id, *columns)
-    ids.update((row["fingerprint"], row["id"]) for row in rows)
+        columns = await asyncio.to_thread(_columns, series_of)
+    packed = await connection.fetchval(_QUERIES["find_or_make_series"], tenant_id, *columns)
+    ids = np.frombuffer(packed, ">i8").tolist()
+    id_of = dict(zip(columns[0], ids, strict=True))
+    return {key: id_of[series.fingerprint] for key, series in group.items()}
 
 
 def _columns(
-    wanted: Sequence[bytes], series_of: Mapping[bytes, SeriesIdentity]
+    series_of: Mapping[bytes, SeriesIdentity],
 ) -> tuple[list[bytes], list[str], list[str], list[int]]:
-    """Fingerprints, metric names, other labels and places, in the order of locking."""
-    names = [series_of[fingerprint].metric_name for fingerprint in wanted]
-    named = sorted(zip(names, wanted, _places_by_metric(names), strict=True))
+    """Fingerprints, metric names, other labels and places, in the order of insertion."""
+    names = [series.metric_name for series in series_of.values()]
+    named = sorted(zip(names, series_of, _places_by_metric(names), strict=True))
     return (
         [fingerprint for _, fingerprint, _ in named],
         [name for name, _, _ in named],
@@ -245,13 +229,13 @@ def _columns(
 
 
 def _places_by_metric(names: Sequence[str]) -> list[int]:
-    """The rank of each series, ordered by the first occurrence of its metric, then by position."""
+    """The rank of each series from 1, by the first occurrence of its metric, then by position."""
     first_of: dict[str, int] = {}
     for index, name in enumerate(names):
         first_of.setdefault(name, index)
     ranked = sorted(range(len(names)), key=lambda index: first_of[names[index]])
     places = [0] * len(names)
-    for place, index in enumerate(ranked):
+    for place, index in enumerate(ranked, start=1):
         places[index] = place
     return places
 
