@@ -154,13 +154,7 @@ def _write(samples: SeriesSamples, starts: IntArray, ends: IntArray) -> list[Pag
     behind = np.searchsorted(samples.offsets, ends, "left")
     n_series = behind - first
     pages = np.append(0, np.cumsum(n_series))
-    series = np.arange(pages[-1]) + np.repeat(first - pages[:-1], n_series)
-    low = np.maximum(samples.offsets[series], np.repeat(starts, n_series))
-    high = np.minimum(samples.offsets[series + 1], np.repeat(ends, n_series))
-    offsets = np.append(0, np.cumsum(high - low))
-    rows: IntArray | slice = slice(int(starts[0]), int(ends[-1]))
-    if offsets[-1] != ends[-1] - starts[0]:
-        rows = np.arange(offsets[-1]) + np.repeat(low - offsets[:-1], high - low)
+    series, rows, offsets = _cut_out(samples.offsets, starts, ends, first, behind)
     times = np.ascontiguousarray(samples.timestamps[rows])
     values = np.ascontiguousarray(samples.values[rows])
     ids = np.ascontiguousarray(samples.ids[series])
@@ -186,6 +180,30 @@ def _write(samples: SeriesSamples, starts: IntArray, ends: IntArray) -> list[Pag
         )
     )
     return [Page(payloads[begin:end], *rest) for begin, end, *rest in bounds.tolist()]
+
+
+def _cut_out(
+    all_offsets: IntArray, starts: IntArray, ends: IntArray, first: IntArray, behind: IntArray
+) -> tuple[IntArray | slice, IntArray | slice, IntArray]:
+    """The series and the rows of some pages, and the offsets of each series among these rows.
+
+    `first` and `behind` are the first series of each page and the one behind its last.
+    """
+    rows = slice(int(starts[0]), int(ends[-1]))
+    is_adjacent = (starts[1:] == ends[:-1]).all() and (first[1:] == behind[:-1]).all()
+    if is_adjacent and (all_offsets[first] == starts).all() and all_offsets[behind[-1]] == ends[-1]:
+        # Pages of whole series, one after the other, as nearly all are: nothing needs to be copied.
+        of_pages = slice(int(first[0]), int(behind[-1]))
+        return of_pages, rows, all_offsets[of_pages.start : of_pages.stop + 1] - rows.start
+    n_series = behind - first
+    before = np.cumsum(n_series) - n_series
+    series = np.arange(n_series.sum()) + np.repeat(first - before, n_series)
+    low = np.maximum(all_offsets[series], np.repeat(starts, n_series))
+    high = np.minimum(all_offsets[series + 1], np.repeat(ends, n_series))
+    offsets = np.append(0, np.cumsum(high - low))
+    if offsets[-1] == rows.stop - rows.start:
+        return series, rows, offsets
+    return series, np.arange(offsets[-1]) + np.repeat(low - offsets[:-1], high - low), offsets
 
 
 def decode_pages(
