@@ -178,7 +178,8 @@ def start_promcompat(
 ) -> RunningProgram:
     """Start our service on a database; the caller waits and stops it."""
     # What is written near 1970 is read back, as from a Prometheus that keeps it for 100 years.
-    environment = {"PROMCOMPAT_RETENTION_DAYS": "0"}
+    # Series are counted, so the service must not add its own.
+    environment = {"PROMCOMPAT_RETENTION_DAYS": "0", "PROMCOMPAT_SCRAPE_SELF": "false"}
     environment |= {f"PROMCOMPAT_{name.upper()}": value for name, value in settings.items()}
     environment["PROMCOMPAT_LISTEN"] = f"127.0.0.1:{port}"
     if database_url is not None:

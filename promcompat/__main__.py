@@ -1,6 +1,6 @@
 """The command line: `promcompat serve`, `migrate`, `migrate-store`, `maintain`, `worker`,
 `set-aside`, `tenant`, `explain`, `sql`, `backup`, `restore`, `export`, `import`, `import-parquet`,
-`rules`, `compile-kernels`."""
+`rules`, `scrape`, `compile-kernels`."""
 
 import argparse
 import logging
@@ -26,6 +26,7 @@ from promcompat.processes.kernel_compilation import compile_at_start, run_compil
 from promcompat.processes.late_imports import without_collection
 from promcompat.processes.migrate import run_migrate
 from promcompat.processes.rule_parsers import add_rules_parser
+from promcompat.processes.scrape_parser import add_scrape_parser
 from promcompat.processes.sql_shell import add_sql_parser, run_psql
 from promcompat.processes.tenant import add_tenant_arguments, run_tenant
 from promcompat.settings import Settings
@@ -69,6 +70,8 @@ examples:
       Copy the history of a Prometheus (or victoriametrics) into a running service.
   promcompat rules load rules/*.yml
       Store the rules of Prometheus' rule files; promcompat rules check only checks them.
+  promcompat scrape prometheus.yml
+      Scrape the targets of a Prometheus configuration for a running service, without a Prometheus.
   promcompat explain 'rate(http_requests_total[5m])' --analyze
       Show how a running service executes a query, and what it costs.
 
@@ -104,6 +107,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _check_rules(options)
         case "import":
             return _import_history(options)
+        case "scrape":
+            return _scrape(options)
         case _:
             return _run_with_settings(options, given, others)
 
@@ -223,6 +228,24 @@ def _import_history(options: Namespace) -> int:
         return 1
 
 
+def _scrape(options: Namespace) -> int:
+    from promcompat.scraping.document import read_config_file
+
+    try:
+        read_config_file(Path(options.config))
+        if options.check:
+            sys.stdout.write(f"{options.config} can be used\n")
+            return 0
+        set_up_logging("info", "logfmt", Redactor())
+        compile_at_start()
+        from promcompat.processes.scrape import run_scrape
+
+        return run_scrape(options)
+    except PromcompatError as exc:
+        sys.stderr.write(f"promcompat: {exc}\n")
+        return 1
+
+
 def _check_rules(options: Namespace) -> int:
     compile_at_start()
     from promcompat.processes.rules import run_check, run_tests
@@ -274,6 +297,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_parquet_parsers(commands)
     add_import_parser(commands)
     add_rules_parser(commands)
+    add_scrape_parser(commands)
     compile_text = "compile what services run as machine code; without it, they do so at start"
     commands.add_parser("compile-kernels", help=compile_text, description=compile_text)
     commands.add_parser("version", help="print the version and exit")

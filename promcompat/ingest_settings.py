@@ -1,5 +1,6 @@
-"""The settings of OTLP and of exemplars."""
+"""The settings of scraping, of OTLP and of exemplars."""
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt
@@ -11,11 +12,22 @@ _DAY_MS = 86_400_000
 
 
 class IngestSettings(BaseSettings):
-    """How OTLP is translated, and what is kept of exemplars.
+    """What is scraped, how OTLP is translated, and what is kept of exemplars.
 
     Names and defaults of OTLP are those of Prometheus' section `otlp`.
     """
 
+    scrape_config: Path | None = Field(
+        None,
+        description="Prometheus configuration file whose scrape_configs this service scrapes, into "
+        "the tenant `default`. It is read again on SIGHUP and when it changes; of several workers "
+        "and replicas one scrapes.",
+    )
+    scrape_self: bool | None = Field(
+        None,
+        description="Scrape this service's own /metrics every 15 seconds, into the tenant "
+        "`default`. Default: true, unless tenancy=header.",
+    )
     otlp_translation_strategy: Literal[
         "UnderscoreEscapingWithSuffixes",
         "UnderscoreEscapingWithoutSuffixes",

@@ -82,6 +82,8 @@ def every_loop(
     ]
     if drains.compactor is not None:
         loops.append(PeriodicLoop("compaction", 5.0, drains.compact, _HOUR_SECONDS))
+    if services.scraping.is_wanted:
+        loops.append(PeriodicLoop("scraping", 1.0, services.scraping.run_once))
     if check_own_database is not None:
         loops.append(PeriodicLoop("own database", 0.5, check_own_database))
     if not settings.alerting:

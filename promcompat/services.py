@@ -25,6 +25,7 @@ from promcompat.querying.query_service import QueryService
 from promcompat.remediation.service import RemediationService
 from promcompat.remediation.starts import RemediationStarts
 from promcompat.remediation.temporal import LauncherStats
+from promcompat.scraping.scrape_service import ScrapeService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +76,7 @@ class Services:
     receivers: Receivers
     remediation_starts: RemediationStarts
     maintenance: PeriodicMaintenance
+    scraping: ScrapeService
 
     alerting_stats: AlertingStats
     launcher_stats: LauncherStats

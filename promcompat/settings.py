@@ -441,6 +441,11 @@ class Settings(IngestSettings):
         return self
 
     @property
+    def scrapes_itself(self) -> bool:
+        """Whether this service scrapes its own metrics."""
+        return self.tenancy == "single" if self.scrape_self is None else self.scrape_self
+
+    @property
     def alertmanager_url_list(self) -> tuple[str, ...]:
         """The addresses of Alertmanagers."""
         return split_list(self.alertmanager_urls)

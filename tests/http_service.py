@@ -21,6 +21,7 @@ from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.otlp.reader import OtlpReader
 from promcompat.querying.query_service import QueryService
+from promcompat.scraping.target_documents import MetadataDocument, TargetsDocument
 from promcompat.services import Services
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
@@ -57,8 +58,23 @@ class NoRules:
         return {}
 
 
+class NoScraping:
+    """A service that scrapes nothing."""
+
+    fault = ""
+
+    async def targets(self) -> TargetsDocument:
+        return TargetsDocument()
+
+    async def metadata(self) -> MetadataDocument:
+        return MetadataDocument()
+
+
 def services_over(
-    metrics: MetricService, queries: QueryService, otlp: OtlpReader | None = None
+    metrics: MetricService,
+    queries: QueryService,
+    otlp: OtlpReader | None = None,
+    scraping: Any = None,
 ) -> Services:
     """What the Prometheus API needs; the native API needs a database."""
     unused: Any = None
@@ -87,6 +103,7 @@ def services_over(
         receivers=SimpleNamespace(alertmanagers=()),
         remediation_starts=unused,
         maintenance=unused,
+        scraping=NoScraping() if scraping is None else scraping,
         retention=unused,
         alerting_stats=unused,
         launcher_stats=unused,
@@ -124,7 +141,12 @@ class Service:
 
 @asynccontextmanager
 async def running_service(
-    store: Store, catalogue: Catalogue | None = None, *, is_ready: bool = True, **settings: Any
+    store: Store,
+    catalogue: Catalogue | None = None,
+    *,
+    is_ready: bool = True,
+    scraping: Any = None,
+    **settings: Any,
 ) -> AsyncIterator[Service]:
     """Serve a store with these settings and a clock that stands still.
 
@@ -142,7 +164,7 @@ async def running_service(
         )
         engine = Engine(store, engine_options(chosen))
         queries = QueryService(store, engine, now_ms=lambda: NOW_MS)
-        state.open(services_over(metrics, queries, OtlpReader(otlp_options(chosen))))
+        state.open(services_over(metrics, queries, OtlpReader(otlp_options(chosen)), scraping))
     app = build_application(chosen, state, telemetry)
     async with TestClient(ServiceServer(app)) as client:
         yield Service(client, store, listed, state, telemetry)

@@ -1,4 +1,7 @@
-"""`targets`, `targets/metadata`, `scrape_pools`: samples are pushed to us, so there are none."""
+"""`targets`, `targets/metadata`, `scrape_pools`: what this service scrapes."""
+
+from collections.abc import Iterator
+from typing import Any
 
 from aiohttp import web
 
@@ -6,29 +9,83 @@ from promcompat.api.envelope import success_response
 from promcompat.api.forms import read_form
 from promcompat.api.params import parse_go_int
 from promcompat.core.errors import BadDataError
+from promcompat.core.matchers import LabelMatcher
+from promcompat.core.model import Labels
+from promcompat.http.context import DEFAULT_TENANT, STATE, tenant_of
+from promcompat.scraping.target_documents import MetadataDocument, TargetsDocument
+from promql.parsing.parser import parse_metric_selector
 
 
 async def handle_targets(request: web.Request) -> web.Response:
-    """Scrape targets."""
-    empty: dict[str, object] = {
-        "activeTargets": [],
-        "droppedTargets": [],
-        "droppedTargetCounts": {},
+    """Scrape targets, by state and pool."""
+    form = await read_form(request)
+    state, pool = form.get("state").lower(), form.get("scrapePool")
+    found, fault = await _targets(request)
+
+    def of_pool(items: Any) -> list[Any]:
+        return [item for item in items if not pool or item["scrapePool"] == pool]
+
+    shows_dropped = state in ("", "any", "dropped")
+    data = {
+        "activeTargets": of_pool(found.active) if state in ("", "any", "active") else [],
+        "droppedTargets": of_pool(found.dropped) if shows_dropped else [],
+        "droppedTargetCounts": found.dropped_counts if shows_dropped else None,
     }
-    return await success_response(request, empty)
+    return await success_response(request, data, (fault,) if fault else ())
 
 
 async def handle_target_metadata(request: web.Request) -> web.Response:
     """Metadata by scrape target."""
     form = await read_form(request)
+    limit = -1
     if form.get("limit"):
         try:
-            parse_go_int(form.get("limit"))
+            limit = parse_go_int(form.get("limit"))
         except BadDataError as exc:
             raise BadDataError("limit must be a number") from exc
-    return await success_response(request, [])
+    selector = form.get("match_target")
+    matchers = parse_metric_selector(selector) if selector else ()
+    items = _metadata_items(await _metadata(request), matchers, form.get("metric"))
+    found = [item for _, item in zip(range(limit), items, strict=False)] if limit >= 0 else items
+    return await success_response(request, list(found))
 
 
 async def handle_scrape_pools(request: web.Request) -> web.Response:
     """Names of scrape pools."""
-    return await success_response(request, {"scrapePools": []})
+    found, _ = await _targets(request)
+    return await success_response(request, {"scrapePools": list(found.pools)})
+
+
+async def _targets(request: web.Request) -> tuple[TargetsDocument, str]:
+    """The targets, which are the tenant `default`'s, and what is wrong with their configuration.
+
+    None before the database is up: clients should not see that as an error.
+    """
+    services, tenant = request.app[STATE].services, tenant_of(request)
+    if services is None or tenant != DEFAULT_TENANT:
+        return TargetsDocument(), ""
+    return await services.scraping.targets(), services.scraping.fault
+
+
+async def _metadata(request: web.Request) -> MetadataDocument:
+    services, tenant = request.app[STATE].services, tenant_of(request)
+    if services is None or tenant != DEFAULT_TENANT:
+        return MetadataDocument()
+    return await services.scraping.metadata()
+
+
+def _metadata_items(
+    document: MetadataDocument, matchers: tuple[LabelMatcher, ...], metric: str
+) -> Iterator[dict[str, Any]]:
+    """What matching targets say about one metric, or about each with its name."""
+    for labels, numbers in document.targets:
+        target = Labels.of(labels)
+        if not all(matcher.matches(target.get(matcher.name)) for matcher in matchers):
+            continue
+        for number in numbers:
+            family, kind, text, unit = document.families[number]
+            described = {"target": labels, "type": kind, "help": text, "unit": unit}
+            if not metric:
+                yield described | {"metric": family}
+            elif family == metric:
+                yield described

@@ -26,6 +26,7 @@ from promcompat.composition.options import (
     rule_limits,
 )
 from promcompat.composition.remediation import build_launcher, build_remediation_check
+from promcompat.composition.scraping import build_scraping
 from promcompat.composition.storage import Storage, build_storage, connect_storage, open_alert_pool
 from promcompat.core.remediation import RemediationCheck
 from promcompat.database import (
@@ -75,11 +76,13 @@ async def open_backend(
     external_url: str,
     patience: Patience = ENDLESS,
     large_query_ended: Callable[[], None] = lambda: None,
+    own_url: str = "",
 ) -> AsyncIterator[Backend]:
     """Storage and services on a migrated database that is known to be usable.
 
-    `external_url` is where people reach this service; `large_query_ended` as in Engine. At the end
-    of the block waiting writes are answered. Errors as in `connect_storage`.
+    `external_url` is where people reach this service, `own_url` where it reaches itself;
+    `large_query_ended` as in Engine. At the end of the block waiting writes are answered. Errors as
+    in `connect_storage`; BadDataError when a file of the settings cannot be used.
     """
     metric_storage = await connect_storage(settings, patience, is_checked=True)
     sender = HttpSender()
@@ -98,10 +101,14 @@ async def open_backend(
                 alertmanagers=alertmanagers,
                 webhooks=webhooks,
                 external_url=external_url,
+                own_url=own_url,
                 check_remediation=build_remediation_check(settings),
                 launcher=build_launcher(settings, storage.remediations),
             ).build(telemetry)
-            yield Backend(storage=storage, services=services)
+            try:
+                yield Backend(storage=storage, services=services)
+            finally:
+                await services.scraping.close()
     finally:
         await sender.close()
         await metric_storage.close()
@@ -154,6 +161,7 @@ class _ServiceBuilder:
     alertmanagers: Sequence[Notifier]
     webhooks: Sequence[Notifier]
     external_url: str
+    own_url: str
     check_remediation: RemediationCheck
     launcher: "TemporalRemediationLauncher | UnconfiguredRemediationLauncher"
     stats: AlertingStats = field(default_factory=AlertingStats)
@@ -162,6 +170,7 @@ class _ServiceBuilder:
         """Every service."""
         storage, metrics = self.storage, self.metrics
         groups = RuleGroups(storage.rules, rule_limits(self.settings))
+        exemplars = self._exemplars()
         return Services(
             database=storage.database.capabilities.describe(),
             metrics=metrics,
@@ -175,7 +184,7 @@ class _ServiceBuilder:
             definitions=self._definitions(),
             retention=PostgresTenantRetentions(storage.database, self.settings.retention_days),
             corrections=CorrectionService(storage.metrics.corrections, storage.definitions),
-            exemplars=self._exemplars(),
+            exemplars=exemplars,
             otlp=OtlpReader(otlp_options(self.settings)),
             snapshots=SnapshotService(
                 self.settings.data_dir.expanduser() / "snapshots",
@@ -200,6 +209,15 @@ class _ServiceBuilder:
             maintenance=PeriodicMaintenance(
                 MaintenanceService(storage.maintenance, self.settings.retention_days),
                 telemetry.maintenance,
+            ),
+            scraping=build_scraping(
+                self.settings,
+                storage.database,
+                metrics,
+                exemplars,
+                telemetry.scrapes,
+                own_url=self.own_url,
+                external_url=self.external_url,
             ),
             alerting_stats=self.stats,
             launcher_stats=self.launcher.stats,

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +16,7 @@ from promcompat.composition.listeners import open_listeners
 from promcompat.composition.services import open_backend
 from promcompat.database import Patience, migrate_when_answering, own_database
 from promcompat.http.context import Phase, ServiceState
-from promcompat.http.listening import default_external_url
+from promcompat.http.listening import base_url, default_external_url
 from promcompat.http.server import HttpServer
 from promcompat.loops import every_loop, listener_loops, running
 from promcompat.processes.memory_allocator import FreedMemory, keep_freed_memory
@@ -54,6 +55,7 @@ async def serve(
     sys.setswitchinterval(_SWITCH_SECONDS)
     termination, state, telemetry = Termination(), ServiceState(), Telemetry()
     server = _build_server(settings, bound, state, telemetry)
+    _reload_on_hangup(state)
     if link is None:
         await server.start()
     else:
@@ -75,6 +77,16 @@ async def serve(
         await opened.aclose()
     _LOGGER.info("stopped")
     return termination.exit_code
+
+
+def _reload_on_hangup(state: ServiceState) -> None:
+    """SIGHUP reads the scrape configuration again, as in Prometheus."""
+
+    def reload() -> None:
+        if state.services is not None:
+            state.services.scraping.reload()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload)
 
 
 def _build_server(
@@ -116,7 +128,14 @@ async def _open_services(
                 check_own_database = partial(_check_own_database, own, termination)
             await migrate_when_answering(settings, patience)
         backend = await opened.enter_async_context(
-            open_backend(settings, telemetry, external_url, patience, freed.large_query_ended)
+            open_backend(
+                settings,
+                telemetry,
+                external_url,
+                patience,
+                freed.large_query_ended,
+                base_url(bound),
+            )
         )
         loops = every_loop(settings, telemetry, backend, freed.give_back, check_own_database)
         listeners = await opened.enter_async_context(

@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -115,6 +116,7 @@ async def _keep_workers(
             _Keeper(number, arguments, environment, pipes, Path(metrics_folder))
             for number in range(settings.workers)
         ]
+        _pass_on_hangup(keepers)
         try:
             async with asyncio.TaskGroup() as group:
                 for keeper in keepers:
@@ -122,6 +124,17 @@ async def _keep_workers(
                 group.create_task(_announce_when_ready(len(keepers), pipes, announce, termination))
         finally:
             pipes.close()
+
+
+def _pass_on_hangup(keepers: Sequence["_Keeper"]) -> None:
+    """Every worker gets the SIGHUP of its parent, on which it reads files again."""
+
+    def pass_on() -> None:
+        for keeper in keepers:
+            if keeper.process is not None and keeper.process.returncode is None:
+                keeper.process.send_signal(signal.SIGHUP)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, pass_on)
 
 
 def _address_of(bound: socket.socket) -> str:
@@ -161,6 +174,7 @@ class _Keeper:
     environment: Mapping[str, str]
     pipes: _Pipes
     metrics_folder: Path
+    process: asyncio.subprocess.Process | None = None
 
     async def run(self, termination: Termination, stop_seconds: float) -> None:
         """Start the worker again when it ends, until asked to end."""
@@ -169,7 +183,7 @@ class _Keeper:
         while not ending.done():
             started = time.monotonic()
             try:
-                process = await self._spawn()
+                process = self.process = await self._spawn()
             except OSError as exc:
                 termination.fail(f"cannot start a worker: {exc}")
                 break

@@ -74,8 +74,12 @@ class Delivery:
         while True:
             await self._arrived.wait()
             while self._waiting:
-                batches = self._take()
-                await self._deliver(merged(batches))
+                batch = merged(self._take())
+                try:
+                    await self._deliver(batch)
+                except asyncio.CancelledError:
+                    self._lose(batch, "the process ends")
+                    raise
             self._arrived.clear()
             self._idle.set()
 

@@ -134,7 +134,8 @@ def explaining(place: str, names: frozenset[str]) -> Callable[[str], str]:
             )
         if name in _UNSUPPORTED:
             return f"{name} is not supported; {_UNSUPPORTED[name]}"
-        if close := get_close_matches(name, sorted(names), 1):
+        longer = [known for known in sorted(names) if known.startswith(f"{name}_")]
+        if close := get_close_matches(name, sorted(names), 1) or longer:
             return f"unknown key {name} in {place}; did you mean {close[0]}?"
         return f"unknown key {name} in {place}, which may have: {', '.join(sorted(names))}"
 

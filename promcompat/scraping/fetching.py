@@ -1,6 +1,7 @@
 """Asks targets and service discoveries over HTTP."""
 
 import asyncio
+import os
 import ssl
 import tempfile
 import zlib
@@ -69,6 +70,10 @@ class HttpFetcher:
                 return await self._get(url, headers, max_bytes)
         except TimeoutError:
             raise FetchError(f'Get "{url}": context deadline exceeded') from None
+        except aiohttp.ClientConnectorError as exc:
+            number = exc.os_error.errno
+            reason = os.strerror(number).lower() if number else str(exc.os_error)
+            raise FetchError(f'Get "{url}": dial tcp {exc.host}:{exc.port}: {reason}') from exc
         except (aiohttp.ClientError, OSError, ValueError, zlib.error) as exc:
             raise FetchError(f'Get "{url}": {exc or type(exc).__name__}') from exc
 
@@ -91,7 +96,10 @@ class HttpFetcher:
 
     async def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            context = await asyncio.to_thread(tls_context, self._config.tls)
+            # The driver has one context for all that need nothing special: making one takes 50 ms.
+            context: ssl.SSLContext | bool = True
+            if self._config.tls != TlsConfig():
+                context = tls_context(self._config.tls)
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, ssl=context),
                 auto_decompress=False,

@@ -24,6 +24,7 @@ class ScrapePool:
         self.job = job
         self.dropped: list[Labels] = []
         self.n_dropped = 0
+        self.extra_labels = around.extra_labels
         self._around = around
         self._fetcher = HttpFetcher(job.http, job.timeout_ms / 1000)
         self._loops: dict[tuple[object, ...], TargetLoop] = {}
@@ -52,8 +53,10 @@ class ScrapePool:
         for loop in self._loops.values():
             self._end_later(loop)
         self._loops.clear()
-        await asyncio.gather(*self._ending, return_exceptions=True)
-        await self._fetcher.close()
+        try:
+            await asyncio.gather(*self._ending, return_exceptions=True)
+        finally:
+            await self._fetcher.close()
 
     async def _stop_tasks(self, tasks: Collection["asyncio.Task[None]"]) -> None:
         for task in tasks:

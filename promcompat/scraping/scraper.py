@@ -77,6 +77,7 @@ class Scraper:
         self._config = ScrapeConfig(
             jobs=[*config.jobs, *own], external_labels=config.external_labels
         )
+        self._metrics.reload_successful.set(1)
 
     def reload(self) -> None:
         """Read the file again, although it may not have changed."""
@@ -99,7 +100,6 @@ class Scraper:
             _LOGGER.error("scrape configuration not loaded", extra={"reason": str(exc)})
             return
         self.fault = ""
-        self._metrics.reload_successful.set(1)
         _LOGGER.info("scrape configuration loaded", extra={"jobs": len(self._config.jobs)})
         if self.is_running:
             self._apply()
@@ -135,7 +135,7 @@ class Scraper:
         around = self._surroundings()
         wanted = {job.name: job for job in self._config.jobs}
         for name, pool in list(self._pools.items()):
-            if wanted.get(name) != pool.job:
+            if wanted.get(name) != pool.job or pool.extra_labels != around.extra_labels:
                 self._end_later(self._pools.pop(name))
         for name, job in wanted.items():
             if name not in self._pools:

@@ -154,10 +154,13 @@ class TargetSeries:
         return stale
 
     def fail(self) -> list[ScrapedSeries]:
-        """Finish a scrape that failed: every series has gone."""
-        stale, self._tracked = self._tracked, []
-        self.end([], is_complete=False)
-        return stale
+        """Finish a scrape that failed; returns the series that get a stale marker.
+
+        Those that a body had before the line or the sample at which it failed do not: Prometheus
+        3.5.3 marks them when a later scrape does not have them.
+        """
+        seen = [series for series in self._tracked if series.tracked_in == self.scrape]
+        return self.end(seen, is_complete=False)
 
     def _forget(self) -> None:
         """Forget the texts that the current scrape does not have, and old metadata."""
@@ -210,7 +213,7 @@ class Scrape:
             # The sample is counted as scraped, and nothing else happens to it.
             found = ScrapedSeries(b"", Labels())
         else:
-            check_labels(merged, self._limits)
+            self._check_labels(merged)
             found = self._known.series_of(merged)
         self.by_text[text] = found
         return found
@@ -232,18 +235,24 @@ class Scrape:
         at_ms = time_ms if has_time and time_ms is not None else self._time_ms
         if not self._is_in_order(series, at_ms, value):
             return
+        if self._limits.samples and len(self._rows.series) >= self._limits.samples:
+            # The rest is still read, so that the numbers of samples are right.
+            self._is_over_limit = True
+            return
         series.last_ms, series.last_value = at_ms, value
         self._rows.add(series, at_ms, value)
-        self._check_sample_limit()
-        counts.n_series_added += is_new and not self._is_over_limit
+        counts.n_series_added += is_new
         if (not has_time or self._tracks_all) and series.tracked_in != number:
             series.tracked_in = number
             self._tracked.append(series)
 
-    def _check_sample_limit(self) -> None:
-        # The rest is still read, so that the numbers of samples are right.
-        if self._limits.samples and len(self._rows.series) > self._limits.samples:
-            self._is_over_limit = True
+    def _check_labels(self, labels: Labels) -> None:
+        try:
+            check_labels(labels, self._limits)
+        except ScrapeError:
+            # The scrape fails at a sample that it has read.
+            self.counts.n_scraped += 1
+            raise
 
     def _is_in_order(self, series: ScrapedSeries, at_ms: int, value: float) -> bool:
         """Whether a sample may be stored by the rules of Prometheus; counts it if not."""

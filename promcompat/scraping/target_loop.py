@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from email.message import Message
 from typing import Final
 
 from promcompat.core.exemplars import SeriesExemplar
@@ -32,6 +32,7 @@ _LOGGER = logging.getLogger(__name__)
 _TOLERANCE_MS: Final = 2.0
 _THREAD_BYTES: Final = 1 << 15
 """Larger bodies are read in a thread, so that the service's other work does not wait."""
+_MEDIA_TYPE: Final = re.compile(r"[^\s/;,]+(/[^\s/;,]+)?")
 _FIRST_WEIGHT: Final = 6
 _MEDIA: Final = {
     ScrapeProtocol.OPEN_METRICS_0: "application/openmetrics-text;version=0.0.1",
@@ -232,9 +233,9 @@ def request_headers(job: JobConfig, timeout_ms: int) -> dict[str, str]:
 
 def is_open_metrics(content_type: str, fallback: ScrapeProtocol | None) -> bool:
     """Whether a body is OpenMetrics, by its media type. Raises ScrapeError for other formats."""
-    header = Message()
-    header["Content-Type"] = content_type
-    media = header.get_content_type() if "/" in content_type else ""
+    media = content_type.partition(";")[0].strip().lower()
+    if not _MEDIA_TYPE.fullmatch(media):
+        media = ""
     if media == "application/openmetrics-text":
         return True
     if media == "text/plain":

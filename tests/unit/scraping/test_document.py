@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from promcompat.__main__ import main
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
 from promcompat.scraping.configuration import ScrapeConfig, ScrapeProtocol
@@ -119,3 +120,13 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, line: str, reason:
 def test_bad_documents_are_refused(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(BadDataError, match=reason):
         read(tmp_path, text)
+
+
+def test_the_command_checks_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "prometheus.yml"
+    for text, code in (("scrape_configs: [{job_name: x}]", 0), ("scrape_configs: [{job: x}]", 1)):
+        path.write_text(text)
+        assert main(["scrape", str(path), "--check"]) == code
+    output, errors = capsys.readouterr()
+    assert output == f"{path} can be used\n"
+    assert "line 1: unknown key job in a scrape config; did you mean job_name?" in errors

@@ -1,0 +1,58 @@
+"""The scraper of a serving process."""
+
+from typing import Final
+from urllib.parse import urlsplit
+
+from promcompat.core.errors import BadDataError
+from promcompat.database import database_url
+from promcompat.http.context import DEFAULT_TENANT
+from promcompat.metrics.exemplar_service import ExemplarService
+from promcompat.metrics.metric_service import MetricService
+from promcompat.scrape_telemetry import ScrapeMetrics
+from promcompat.scraping.configuration import JobConfig, TargetGroup
+from promcompat.scraping.delivery import Delivery
+from promcompat.scraping.scrape_service import ScrapeService
+from promcompat.scraping.scraper import Scraper, ScraperOptions
+from promcompat.scraping.sinks import StoreSink
+from promcompat.settings import Settings
+from sql.database.database import Database
+from sql.scraping.election import PostgresScrapeElection
+
+OWN_JOB: Final = "promcompat"
+_OWN_INTERVAL_MS: Final = 15_000
+
+
+def build_scraping(
+    settings: Settings,
+    database: Database,
+    metrics: MetricService,
+    exemplars: ExemplarService,
+    counters: ScrapeMetrics,
+    *,
+    own_url: str,
+    external_url: str,
+) -> ScrapeService:
+    """What scrapes into the tenant `default`; `own_url` is where this process serves.
+
+    Raises BadDataError when the configuration cannot be used.
+    """
+    sink = StoreSink(metrics, exemplars, DEFAULT_TENANT, counters)
+    scraper = Scraper(
+        ScraperOptions(config_file=settings.scrape_config, own_jobs=own_jobs(settings, own_url)),
+        Delivery(sink, counters),
+        counters,
+    )
+    try:
+        scraper.load()
+    except BadDataError as exc:
+        raise BadDataError(f"the scrape configuration cannot be used: {exc}") from exc
+    election = PostgresScrapeElection(database_url(settings), database)
+    return ScrapeService(scraper, election, external_url)
+
+
+def own_jobs(settings: Settings, own_url: str) -> tuple[JobConfig, ...]:
+    """The job that scrapes this service's own metrics, unless it is turned off."""
+    if not settings.scrapes_itself or not own_url:
+        return ()
+    target = TargetGroup([{"__address__": urlsplit(own_url).netloc}], source="own")
+    return (JobConfig(name=OWN_JOB, interval_ms=_OWN_INTERVAL_MS, static=[target]),)

@@ -1,0 +1,1 @@
+"""Which process scrapes, and what it tells the others."""

@@ -1,0 +1,72 @@
+"""The service scrapes by the file of its setting, and `promcompat scrape` sends to it."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import orjson
+import pytest
+
+from conformance.processes import RunningProgram, find_free_port, running_promcompat
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.e2e
+
+CONFIG = """
+global: {{scrape_interval: 500ms, external_labels: {{cluster: eu}}}}
+scrape_configs:
+  - {{job_name: {job}, static_configs: [{{targets: ["{address}"]}}]}}
+"""
+
+
+def ask(service: RunningProgram, path: str, **parameters: str) -> Any:
+    with urlopen(f"{service.url}/api/v1/{path}?{urlencode(parameters)}") as answer:
+        return orjson.loads(answer.read())["data"]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_it_scrapes_and_is_sent_to_by_the_command(
+    timescaledb_server: DatabaseServer, tmp_path: Path
+) -> None:
+    own, config, port = tmp_path / "own.yml", tmp_path / "prometheus.yml", find_free_port()
+    address = f"127.0.0.1:{port}"
+    own.write_text(CONFIG.format(job="promcompat", address=address))
+    config.write_text(CONFIG.format(job="command", address=address))
+    settings = {"scrape_self": "true", "scrape_config": str(own)}
+    url = timescaledb_server.create_database()
+    with running_promcompat(url, tmp_path / "log", port=port, **settings) as service:
+        command = [sys.executable, "-m", "promcompat", "scrape", str(config)]
+        command += ["--remote-write", f"{service.url}/api/v1/write"]
+        with (tmp_path / "command").open("wb") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output)
+        sent = '{job="command",cluster="eu",__name__=~"up|promcompat_http_requests_in_flight"}'
+        until(lambda: len(ask(service, "query", query=sent)["result"]) == 2)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        check_own_target(service, address)
+
+
+def check_own_target(service: RunningProgram, address: str) -> None:
+    """The job of the file, which stands for the service's own, is told, and its series stored."""
+    until(lambda: bool(ask(service, "targets")["activeTargets"]))
+    until(lambda: ask(service, "targets")["activeTargets"][0]["health"] == "up")
+    (target,) = ask(service, "targets")["activeTargets"]
+    assert target["labels"] == {"instance": address, "job": "promcompat"}
+    assert ask(service, "scrape_pools") == {"scrapePools": ["promcompat"]}
+    until(lambda: bool(ask(service, "query", query='up{job="promcompat"}')["result"]))
+    (described,) = ask(service, "targets/metadata", metric="promcompat_http_requests_in_flight")
+    assert described["type"] == "gauge"
+    (result,) = ask(service, "query", query='up{job="promcompat"}')["result"]
+    assert result["value"][1] == "1"
