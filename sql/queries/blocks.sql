@@ -223,16 +223,14 @@ WHERE tenant_id = $1
 ORDER BY arrival_id
 
 -- extents --
--- How much of each tenant and near slot is in blocks, where something is not merged.
+-- How much of each tenant and slot is in blocks, where something is not merged.
 SELECT e.tenant_id, e.slot, e.unmerged_samples, e.unmerged_blocks, e.merged_samples
 FROM drained_extent AS e
-WHERE e.slot > $1 AND (
-    e.unmerged_samples > 0
+WHERE e.unmerged_samples > 0
     OR EXISTS (
         SELECT FROM sample_run AS r
         WHERE r.tenant_id = e.tenant_id AND r.slot = e.slot AND r.level < 100
     )
-)
 
 -- count_aside --
 -- How many arrivals are set aside.

@@ -13,7 +13,7 @@ from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from sql.database.connection_pool import Pool
 from sql.migrate import migrate
 from sql.samples.codec.pages import encode_pages
-from sql.samples.draining import block_drain
+from sql.samples.draining import block_drain, compaction_plan
 from sql.samples.draining.arrivals_aside import RetryResult
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.tables.slots import FAR_SLOT, slot_of
@@ -388,6 +388,28 @@ class TestPartitions:
             blocks.clock.now_ms += 2 * DAY_MS
             assert await blocks.compact_all() == 1
             assert await reader.fetchval("SELECT count(*) FROM sample_block") == 1
+
+
+class TestBackfill:
+    async def test_of_one_far_day_again_and_again_becomes_one_block_a_series(
+        self, blocks: StoredBlocks, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Each pass adds 500 samples between those of the passes before, in two drains."""
+        monkeypatch.setattr(compaction_plan, "_LAYERS_MERGED", 2)
+        expected: dict[Key, int] = {}
+        n_blocks = []
+        for number in range(5):
+            for half in (0, 1):
+                start = (TODAY - 100) * DAY_MS + number + half * 2_500
+                new = {(k, start + ms): ONE for k in (1, 2) for ms in range(0, 2_500, 10)}
+                await blocks.append(TENANT, new)
+                await blocks.drainer.drain_all()
+                expected |= new
+            await blocks.compact_all()
+            n_blocks.append(await n_rows(blocks, "sample_block", f"slot = {FAR_SLOT}"))
+        # The fourth pass is less than half of what is merged, and waits for the fifth.
+        assert n_blocks == [2, 2, 2, 4, 2]
+        assert await blocks.read(TENANT, [1, 2]) == expected
 
 
 class TestWorkload:

@@ -162,7 +162,7 @@ class Compactor:
 
     async def _due_jobs(self, connection: Connection) -> Iterator[Job]:
         layers = [Layer(*row) for row in await connection.fetch(QUERIES["run_layers"])]
-        extents = [Extent(*row) for row in await connection.fetch(QUERIES["extents"], FAR_SLOT)]
+        extents = [Extent(*row) for row in await connection.fetch(QUERIES["extents"])]
         return due_jobs(
             [one for one in layers if (one.tenant_id, one.slot) not in self._given_up],
             [one for one in extents if (one.tenant_id, one.slot) not in self._given_up],

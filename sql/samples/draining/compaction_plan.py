@@ -3,7 +3,8 @@
 Runs of a tenant and slot form layers, one for each drain or merge. Layers are merged by eights, so
 a sample is rewritten once for each power of eight of what there is, however late it came. A merge
 of all layers also moves series that have enough samples into blocks. After the end of the day, all
-runs and blocks are merged once more, and again when late samples have added an eighth to them.
+runs and blocks are merged once more, and again when late samples have added an eighth to them. The
+blocks of all far days together are merged when new ones have added half to them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +15,13 @@ from typing import Final
 
 from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.samples.tables.block_table import FINAL_LEVEL, MAX_PAGE_SAMPLES
-from sql.samples.tables.slots import day_of_slot
+from sql.samples.tables.slots import FAR_SLOT, day_of_slot
 
 _LAYERS_MERGED: Final = 8
 _LATE_SHARE: Final = 8
+_FAR_SHARE: Final = 2
+"""Far days have no end after which little comes, so a merge has to be worth more: a sample of a
+long backfill is rewritten about three times."""
 _SETTLED_MS: Final = MS_PER_HOUR
 """How long after its end a day is merged: the last samples of the day have arrived by then."""
 _FULL_BLOCK_SAMPLES: Final = MAX_PAGE_SAMPLES // 2
@@ -37,7 +41,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How much of a tenant and near slot is in blocks."""
+    """How much of a tenant and slot is in blocks."""
 
     tenant_id: int
     slot: int
@@ -51,7 +55,7 @@ class Job:
     """A merge of the runs of a tenant and slot up to a level, after an arrival and up to another.
 
     `makes_blocks`: no run is left out, so series with enough samples become blocks. `is_final`: the
-    day has ended, and its blocks are merged as well.
+    day has ended or is far, and its blocks are merged as well.
     """
 
     tenant_id: int
@@ -125,11 +129,14 @@ def _crowded_level(layers: Sequence[Layer]) -> int | None:
 
 
 def _is_final_merge_due(extent: Extent, layers: Sequence[Layer]) -> bool:
+    are_full = extent.unmerged_samples >= extent.unmerged_blocks * _FULL_BLOCK_SAMPLES
+    if extent.slot == FAR_SLOT:
+        return not are_full and extent.unmerged_samples * _FAR_SHARE >= extent.merged_samples
     late = sum(layer.n_samples for layer in layers if layer.level < FINAL_LEVEL)
     settled = extent.merged_samples + sum(
         layer.n_samples for layer in layers if layer.level >= FINAL_LEVEL
     )
-    if extent.unmerged_samples >= extent.unmerged_blocks * _FULL_BLOCK_SAMPLES:
+    if are_full:
         settled += extent.unmerged_samples
     else:
         late += extent.unmerged_samples

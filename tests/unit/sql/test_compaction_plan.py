@@ -58,9 +58,22 @@ class TestNextJob:
         assert job == Job(1, SLOT, max_level=1, through=16, makes_blocks=True)
 
     def test_far_runs_are_merged_by_layers_and_never_as_an_ended_day(self) -> None:
-        assert next_job(layers(*[0] * 7, slot=FAR_SLOT), [], {}, AFTER) is None
-        job = next_job(layers(*[0] * 8, slot=FAR_SLOT), [], {}, AFTER)
+        extent = Extent(1, FAR_SLOT, 0, 0, 0)
+        assert next_job(layers(*[0] * 7, slot=FAR_SLOT), [extent], {}, AFTER) is None
+        job = next_job(layers(*[0] * 8, slot=FAR_SLOT), [extent], {}, AFTER)
         assert job == Job(1, FAR_SLOT, 0, 8, makes_blocks=True)
+
+    def test_far_blocks_are_merged_again_when_new_ones_have_added_half_to_them(self) -> None:
+        def is_due(unmerged: int, blocks: int, merged: int) -> bool:
+            job = next_job([], [Extent(1, FAR_SLOT, unmerged, blocks, merged)], {}, AFTER)
+            assert job is None or (job.is_final and job.slot == FAR_SLOT)
+            return job is not None
+
+        assert is_due(300, 1, 0)
+        assert is_due(300, 1, 600)
+        assert not is_due(300, 1, 601)
+        assert not is_due(8_000, 1, 0), "a full block has nothing to be merged with"
+        assert not is_due(0, 0, 600)
 
     def test_nothing_is_merged_across_an_arrival_set_aside(self) -> None:
         assert next_job(layers(*[0] * 10), [EMPTY], {1: 3}, AFTER) is None
