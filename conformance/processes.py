@@ -126,6 +126,7 @@ def running_prometheus(
     config: str = _ANY_ORDER,
     port: int | None = None,
     features: Sequence[str] = PROMETHEUS_FEATURES,
+    options: Sequence[str] = (),
 ) -> Iterator[RunningProgram]:
     """Run a Prometheus that receives remote write, on an empty store in the new `folder`."""
     folder.mkdir(parents=True)
@@ -142,6 +143,7 @@ def running_prometheus(
         "--storage.tsdb.retention.time=100y",
         "--log.level=warn",
         f"--enable-feature={','.join(features)}",
+        *options,
     ]
     with running_program(command, port, folder / "log", "/-/ready") as program:
         yield program

@@ -252,6 +252,16 @@ class Settings(IngestSettings):
         description="Days that samples are kept, where tenant and metric have no retention of "
         "their own. 0 keeps them forever.",
     )
+    rollup_retention_days: Annotated[int, Field(ge=0, le=365_000)] | None = Field(
+        None,
+        description="Days that rollups are kept, where that is longer than their samples are kept. "
+        "0 keeps them forever. Default: as long as samples. Store blocks only.",
+    )
+    coarse_rollups: bool = Field(
+        False,
+        description="Where samples are no longer kept, answer from rollups also what these cannot "
+        "answer exactly, and say so in infos. Off: only exact answers.",
+    )
     alerting: bool = Field(
         True,
         description="Evaluate alert rules, watch thresholds and notify. Off: rules are only "

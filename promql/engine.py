@@ -215,6 +215,8 @@ class Engine:
                         blocks = await self._select(run, plan)
                     with run.timed("innerEvalTime"):
                         evaluation = await self._evaluate(run, plan, blocks)
+                        for note in dict.fromkeys(note for block in blocks for note in block.notes):
+                            evaluation.annotations.info(note)
                     with run.timed("resultSortTime"):
                         value = await self._finalize(run, evaluation.value)
         return _result(run, value, evaluation)

@@ -60,6 +60,8 @@ def storage_options(settings: Settings) -> StorageOptions:
         backlog=backlog_limits(settings),
         drains=drain_options(settings),
         retention_days=settings.retention_days,
+        rollup_retention_days=settings.rollup_retention_days,
+        coarse_rollups=settings.coarse_rollups,
     )
 
 

@@ -248,6 +248,7 @@ class SampleBlock:
     `len(labels) + 1` entries. A series without samples in the range may be left out.
     `counts` (int64) is the number of stored samples that each one represents, where samples that a
     query does not need were left out but still have to be counted. None: one each.
+    `notes` tell people where the samples are not all that were stored.
     """
 
     labels: tuple[Labels, ...]
@@ -255,6 +256,7 @@ class SampleBlock:
     values: FloatArray
     offsets: IntArray
     counts: IntArray | None = None
+    notes: Sequence[str] = ()
 
     @classmethod
     def empty(cls) -> "SampleBlock":

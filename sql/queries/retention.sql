@@ -132,6 +132,17 @@ WHERE (b.slot >> 3) < k.first_day
     )
 ORDER BY b.slot
 
+-- slots_without_rollups --
+-- Those of the slots $1 that have days of tenants which are not rolled up.
+SELECT coalesce(array_agg(s.slot), '{}')
+FROM unnest($1::integer[]) AS s (slot)
+WHERE EXISTS (
+    SELECT
+    FROM drained_extent AS e
+    JOIN rollup_day AS d ON d.tenant_id = e.tenant_id AND d.day = e.slot >> 3
+    WHERE e.slot = s.slot AND d.rolled_through < 9223372036854775807
+)
+
 -- far_limits --
 -- For each tenant with far samples, the longest of its retentions in days (0: forever), where $1 is that of
 -- the service.
@@ -256,8 +267,9 @@ WHERE d.tenant_id = $1 AND d.retention_days IS NOT NULL
 SELECT id, metric_name FROM series WHERE id = ANY($1::bigint[]) AND metric_name = ANY($2::text[])
 
 -- set_service_retention --
--- Tells SQL readers how many days the service keeps samples.
-UPDATE service_retention SET days = $1 WHERE days <> $1
+-- Tells SQL readers how many days the service keeps samples, and rollups.
+UPDATE service_retention SET days = $1, rollup_days = $2
+WHERE days <> $1 OR rollup_days IS DISTINCT FROM $2
 
 -- set_tenant_retention --
 -- Sets the retention of tenant $1 in days (0: forever; NULL: that of the service); no row if there is none.

@@ -6,19 +6,21 @@ WITH touched AS (
         t.*,
         floor(t.first_ms / 86400000.0)::integer AS first_day,
         floor(t.last_ms / 86400000.0)::integer AS last_day
-    FROM unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
-        AS t (tenant_id, first_series, last_series, first_ms, last_ms)
+    FROM unnest(
+        $1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[]
+    ) AS t (tenant_id, first_series, last_series, first_ms, last_ms, is_deletion)
 ),
 registered AS (
     INSERT INTO rollup_day (tenant_id, day)
     SELECT DISTINCT tenant_id, first_day FROM touched WHERE first_day = last_day LIMIT 10000
     ON CONFLICT DO NOTHING
 )
-INSERT INTO rollup_mark (tenant_id, day, first_series, last_series, first_ms, last_ms)
+INSERT INTO rollup_mark (tenant_id, day, first_series, last_series, first_ms, last_ms, is_deletion)
 SELECT
     t.tenant_id, d.day, t.first_series, t.last_series,
     greatest(t.first_ms, d.day * 86400000::bigint),
-    least(t.last_ms, d.day * 86400000::bigint + 86399999)
+    least(t.last_ms, d.day * 86400000::bigint + 86399999),
+    t.is_deletion
 FROM touched AS t
 JOIN rollup_day AS d
     ON d.tenant_id = t.tenant_id AND d.day BETWEEN t.first_day AND t.last_day
@@ -155,6 +157,12 @@ WITH erased AS (
 UPDATE rollup_mark SET first_series = least($3::bigint, 9223372036854775806) + 1
 WHERE tenant_id = $1 AND day = $2 AND first_series <= $3 AND last_series > $3
 
+-- deletion_marks --
+-- The deletions that are marked of the days $2 of tenant $1.
+SELECT first_series, last_series, first_ms, last_ms
+FROM rollup_mark
+WHERE tenant_id = $1 AND day = ANY($2::integer[]) AND is_deletion
+
 -- rollups_of --
 -- The rows of buckets $1 of the series $2 (ascending ids) and periods $3 to $4.
 SELECT r.series_id, r.period, r.ends, r.extremes, r.sums
@@ -180,6 +188,12 @@ FROM unnest($3::bigint[], $4::integer[], $5::bytea[], $6::bytea[], $7::bytea[]) 
 DELETE FROM sample_hour
 WHERE series_id = ANY($1::bigint[])
     AND bucket >= from_unix_ms($2::bigint * 3600000) AND bucket < from_unix_ms($3::bigint * 3600000)
+
+-- delete_hours_of_series --
+-- Deletes the hours $2 (since 1970-01-01) of the series $1, one of each.
+DELETE FROM sample_hour AS h
+USING unnest($1::bigint[], $2::bigint[]) AS d (series_id, hour)
+WHERE h.series_id = d.series_id AND h.bucket = from_unix_ms(d.hour * 3600000)
 
 -- insert_hours --
 -- Inserts hours of tenant $1.
@@ -234,7 +248,7 @@ WHERE tenant_id = $1 AND day BETWEEN $2 AND $3 AND rolled_through = 922337203685
 
 -- marks --
 -- What is marked of the days $2 to $3 of tenant $1, for series from $4 to $5.
-SELECT DISTINCT day, first_series, last_series
+SELECT DISTINCT day, first_series, last_series, is_deletion
 FROM rollup_mark
 WHERE tenant_id = $1 AND day BETWEEN $2 AND $3 AND last_series >= $4 AND first_series <= $5
 
@@ -255,3 +269,86 @@ ORDER BY r.series_id, r.period
 SELECT r.sums FROM sample_rollup AS r
 WHERE r.bucket_seconds = $1 AND r.series_id = ANY($2::bigint[]) AND r.period BETWEEN $3 AND $4
 ORDER BY r.series_id, r.period
+
+-- tenants_with_rollups --
+-- The tenants that have rollups.
+SELECT coalesce(array_agg(t.id ORDER BY t.id), '{}')
+FROM tenant AS t
+WHERE EXISTS (SELECT FROM rollup_day AS d WHERE d.tenant_id = t.id)
+    OR EXISTS (SELECT FROM sample_hour AS h WHERE h.tenant_id = t.id)
+
+-- count_expired_hours --
+-- How many hours of tenant $1 are past their retention: $2 are metrics with a first day of their own, $3
+-- these days, $4 is that of the others.
+SELECT count(*)
+FROM sample_hour AS h
+JOIN series AS s ON s.id = h.series_id
+LEFT JOIN unnest($2::text[], $3::integer[]) AS k (name, first_day) ON k.name = s.metric_name
+WHERE h.tenant_id = $1 AND h.bucket < '1970-01-01 00:00:00+00'::timestamptz
+    + 24 * coalesce(k.first_day, $4::integer) * interval '1 hour'
+
+-- delete_expired_hours --
+-- Deletes at most $5 of these hours; returns how many.
+WITH deleted AS (
+    DELETE FROM sample_hour
+    WHERE ctid IN (
+        SELECT h.ctid
+        FROM sample_hour AS h
+        JOIN series AS s ON s.id = h.series_id
+        LEFT JOIN unnest($2::text[], $3::integer[]) AS k (name, first_day) ON k.name = s.metric_name
+        WHERE h.tenant_id = $1 AND h.bucket < '1970-01-01 00:00:00+00'::timestamptz
+            + 24 * coalesce(k.first_day, $4::integer) * interval '1 hour'
+        LIMIT $5
+    )
+    RETURNING 1
+)
+SELECT count(*) FROM deleted
+
+-- count_expired_rollups --
+-- How many rows of buckets $5 of tenant $1 end before their first day; $6 days are in a period.
+SELECT count(*)
+FROM sample_rollup AS r
+JOIN series AS s ON s.id = r.series_id
+LEFT JOIN unnest($2::text[], $3::integer[]) AS k (name, first_day) ON k.name = s.metric_name
+WHERE r.bucket_seconds = $5 AND r.tenant_id = $1
+    AND (r.period + 1)::bigint * $6::integer <= coalesce(k.first_day, $4::integer)
+
+-- delete_expired_rollups --
+-- Deletes at most $7 of these rows; returns how many.
+WITH deleted AS (
+    DELETE FROM sample_rollup
+    WHERE ctid IN (
+        SELECT r.ctid
+        FROM sample_rollup AS r
+        JOIN series AS s ON s.id = r.series_id
+        LEFT JOIN unnest($2::text[], $3::integer[]) AS k (name, first_day) ON k.name = s.metric_name
+        WHERE r.bucket_seconds = $5 AND r.tenant_id = $1
+            AND (r.period + 1)::bigint * $6::integer <= coalesce(k.first_day, $4::integer)
+        LIMIT $7
+    )
+    RETURNING 1
+)
+SELECT count(*) FROM deleted
+
+-- series_with_rollups --
+-- Which of the series $1 have rollups.
+SELECT coalesce(array_agg(w.id ORDER BY w.id), '{}')
+FROM unnest($1::bigint[]) AS w (id)
+WHERE EXISTS (
+    SELECT FROM sample_rollup AS r WHERE r.bucket_seconds = 300 AND r.series_id = w.id
+)
+
+-- newest_hours --
+-- The newest hour of each of the series $1 that begins from $2 ms to $3 ms, in Unix ms, among those that
+-- begin at or after the time in ms that $4 has for the series, and before that of $5.
+SELECT w.id, floor(extract(epoch FROM h.bucket) * 1000)::bigint AS bucket_ms
+FROM unnest($1::bigint[], $4::bigint[], $5::bigint[]) AS w (id, from_ms, before_ms)
+CROSS JOIN LATERAL (
+    SELECT max(o.bucket) AS bucket
+    FROM sample_hour AS o
+    WHERE o.series_id = w.id
+        AND o.bucket >= from_unix_ms(greatest($2::bigint, w.from_ms))
+        AND o.bucket <= from_unix_ms(least($3::bigint, w.before_ms - 1))
+) AS h
+WHERE h.bucket IS NOT NULL
+ORDER BY w.id

@@ -106,16 +106,18 @@ WHERE (SELECT sees_all_tenants(current_user))
     OR s.tenant_id IN (SELECT visible_tenants(current_user));
 
 -- How many days samples are kept (0: forever): of a tenant (metric ''), and of metrics with a retention of
--- their own.
+-- their own; and rollups, where that is longer (NULL: as long as samples).
 CREATE OR REPLACE VIEW visible_retention WITH (security_barrier) AS
-SELECT r.tenant_id, r.metric_name, r.days
+SELECT r.tenant_id, r.metric_name, r.days, r.rollup_days
 FROM (
-    SELECT t.id AS tenant_id, '' AS metric_name, coalesce(t.retention_days, s.days) AS days
+    SELECT t.id AS tenant_id, '' AS metric_name, coalesce(t.retention_days, s.days) AS days,
+        s.rollup_days
     FROM tenant AS t
     CROSS JOIN service_retention AS s
     UNION ALL
-    SELECT d.tenant_id, d.name, d.retention_days
+    SELECT d.tenant_id, d.name, d.retention_days, s.rollup_days
     FROM metric_definition AS d
+    CROSS JOIN service_retention AS s
     WHERE d.retention_days IS NOT NULL
 ) AS r
 WHERE (SELECT sees_all_tenants(current_user))
@@ -128,6 +130,23 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
     SELECT CASE WHEN r.days = 0 THEN -62135596800000
         ELSE floor(extract(epoch FROM now()) * 1000)::bigint - r.days * 86400000::bigint END
+    FROM promcompat.visible_retention AS r
+    WHERE r.tenant_id = of_tenant AND r.metric_name IN ('', of_metric)
+    ORDER BY r.metric_name DESC
+    LIMIT 1
+$$;
+
+-- The first Unix ms of which rollups of a metric are kept, a midnight; NULL where they are kept as long as
+-- samples. Otherwise as `kept_from_ms`.
+CREATE OR REPLACE FUNCTION rolled_from_ms(of_tenant integer, of_metric text) RETURNS bigint
+LANGUAGE sql STABLE SET search_path = pg_catalog, promcompat, pg_temp
+AS $$
+    SELECT CASE
+        WHEN r.rollup_days IS NULL THEN NULL
+        WHEN 0 IN (r.days, r.rollup_days) THEN -62135596800000
+        ELSE ceil((extract(epoch FROM now()) * 1000
+            - greatest(r.days, r.rollup_days) * 86400000::bigint) / 86400000)::bigint * 86400000
+    END
     FROM promcompat.visible_retention AS r
     WHERE r.tenant_id = of_tenant AND r.metric_name IN ('', of_metric)
     ORDER BY r.metric_name DESC

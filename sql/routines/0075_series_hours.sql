@@ -75,16 +75,45 @@ AS $$
     ) AS h
 $$;
 
+-- The days of which rollups may be all that is left: what arrived too late to be kept does not change them,
+-- but deletions do.
+CREATE OR REPLACE VIEW outlived_day AS
+SELECT d.tenant_id, d.day
+FROM rollup_day AS d
+WHERE d.rolled_through = 9223372036854775807
+    AND NOT EXISTS (
+        SELECT FROM rollup_mark AS m
+        WHERE m.tenant_id = d.tenant_id AND m.day = d.day AND m.is_deletion
+    )
+    AND NOT EXISTS (
+        SELECT FROM arrival AS a
+        WHERE a.tenant_id = d.tenant_id
+            AND a.kind = 3
+            AND a.last_ms >= d.day * 86400000::bigint
+            AND a.first_ms < (d.day + 1) * 86400000::bigint
+    );
+
 -- One row for each series and hour, [bucket, bucket + 1 hour), that has samples. The hour in which a
--- retention ends shows what is kept of it, so it is computed from samples.
+-- retention ends shows what is kept of it, so it is computed from samples. Where rollups outlive samples,
+-- it is shown as a whole, as all hours of its day and of the days before it; their own retention takes
+-- whole days.
 CREATE OR REPLACE VIEW metrics_hourly_by_series WITH (security_barrier) AS
 WITH metric AS MATERIALIZED (
-    SELECT s.tenant_id, s.metric_name, array_agg(s.id ORDER BY s.id) AS ids,
-        kept_from_ms(s.tenant_id, s.metric_name) AS from_ms
-    FROM series AS s
-    WHERE (SELECT sees_all_tenants(current_user))
-        OR s.tenant_id IN (SELECT visible_tenants(current_user))
-    GROUP BY s.tenant_id, s.metric_name
+    SELECT k.tenant_id, k.metric_name, k.ids, k.rolled_ms,
+        -- The hours from `from_ms` on are those of samples, and the hours before it are rollups only.
+        CASE WHEN k.rolled_ms IS NOT NULL AND EXISTS (
+            SELECT FROM outlived_day AS d
+            WHERE d.tenant_id = k.tenant_id AND d.day = floor(k.from_ms / 86400000.0)::integer
+        ) THEN ceil(k.from_ms / 86400000.0)::bigint * 86400000 ELSE k.from_ms END AS from_ms
+    FROM (
+        SELECT s.tenant_id, s.metric_name, array_agg(s.id ORDER BY s.id) AS ids,
+            kept_from_ms(s.tenant_id, s.metric_name) AS from_ms,
+            rolled_from_ms(s.tenant_id, s.metric_name) AS rolled_ms
+        FROM series AS s
+        WHERE (SELECT sees_all_tenants(current_user))
+            OR s.tenant_id IN (SELECT visible_tenants(current_user))
+        GROUP BY s.tenant_id, s.metric_name
+    ) AS k
 )
 SELECT h.bucket, h.tenant_id, s.metric_name AS name, s.labels, h.count,
     mean_of(h.sum, h.count) AS avg, h.min, h.max, h.sum, h.first, h.last, h.increase, h.series_id
@@ -97,6 +126,20 @@ FROM (
     JOIN series AS s ON s.id = r.series_id
     JOIN metric AS n ON n.tenant_id = s.tenant_id AND n.metric_name = s.metric_name
     WHERE r.bucket >= from_unix_ms(n.from_ms)
+        AND (
+            (SELECT sees_all_tenants(current_user))
+            OR r.tenant_id IN (SELECT visible_tenants(current_user))
+        )
+    UNION ALL
+    SELECT r.bucket, r.tenant_id, r.series_id, r.count::bigint AS count, r.min, r.max, r.sum,
+        r.first, r.last, r.increase
+    FROM sample_hour AS r
+    JOIN outlived_day AS d ON d.tenant_id = r.tenant_id
+        AND d.day = floor(extract(epoch FROM r.bucket) / 86400)::integer
+    JOIN series AS s ON s.id = r.series_id
+    JOIN metric AS n ON n.tenant_id = s.tenant_id AND n.metric_name = s.metric_name
+    WHERE r.bucket >= from_unix_ms(n.rolled_ms)
+        AND r.bucket < from_unix_ms(n.from_ms / 86400000 * 86400000)
         AND (
             (SELECT sees_all_tenants(current_user))
             OR r.tenant_id IN (SELECT visible_tenants(current_user))

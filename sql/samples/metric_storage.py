@@ -21,6 +21,7 @@ from sql.samples.head.head import Head
 from sql.samples.reading.block_reader import BlockReader
 from sql.samples.reading.drained_cache import DrainedCacheStats
 from sql.samples.reading.drained_reader import DrainedReader
+from sql.samples.reading.kept_times import Retentions
 from sql.samples.reading.list_reader import PostgresSampleListReader
 from sql.samples.reading.probes import SnapshotProbes
 from sql.samples.reading.row_reader import RowReader
@@ -85,7 +86,9 @@ class MetricStorage:
                 await database.guard.tell(connection)
                 if chosen.retention_days is not None:
                     await connection.execute(
-                        _RETENTION["set_service_retention"], chosen.retention_days
+                        _RETENTION["set_service_retention"],
+                        chosen.retention_days,
+                        chosen.rollup_retention_days,
                     )
                 creates_partitions = await is_partitioned(connection)
         except BaseException:
@@ -125,6 +128,7 @@ class _Shared:
             options.max_head_bytes,
             options.retention_days or FOREVER,
             options.now_ms,
+            options.rollup_retention_days,
         )
         watch = ThresholdWatch(
             database.write_pool, sources.lookup, options.now_ms, options.alert_max_sample_age_ms
@@ -199,10 +203,25 @@ def _row_storage(
 
 def _block_storage(database: Database, options: StorageOptions) -> MetricStorage:
     drains = Drains.into_blocks(database.write_pool, options.drains, options.now_ms)
-    rollups = Rollups(database.write_pool, drains.drainer, drains.stats, options.now_ms)
+    rollups = _rollups(database, drains, options)
     shared = _Shared.of(database, options, BlockReader(drains.stats))
-    steps = partial(block_steps, database.write_pool, drains, rollups)
+    days = options.rollup_retention_days
+    steps = partial(block_steps, database.write_pool, drains, rollups, days)
     return shared.storage(drains, steps, rollups)
+
+
+def _rollups(database: Database, drains: Drains, options: StorageOptions) -> Rollups:
+    retentions, rollup_days = None, options.rollup_retention_days
+    if rollup_days is not None:
+        days = options.retention_days or FOREVER
+        retentions = Retentions(database.write_pool, days, options.now_ms, rollup_days)
+    return Rollups(
+        database.write_pool,
+        drains.drainer,
+        drains.stats,
+        options.now_ms,
+        retentions=retentions,
+    )
 
 
 def _series_access(

@@ -40,7 +40,9 @@ class StorageOptions:
     `max_head_bytes` the head of a process, `backlog` what is not drained yet, and `drains` says
     when it is drained. `now_ms` is the clock that decides which days are near now. A sample older
     than `alert_max_sample_age_ms` when it is written raises no threshold alert (0: no limit).
-    Samples are kept for `retention_days` (0: forever; None: forever, and SQL readers are not told).
+    Samples are kept for `retention_days` (0: forever; None: forever, and SQL readers are not told),
+    and rollups for `rollup_retention_days` where that is longer (0: forever; None: as samples).
+    `coarse_rollups`: where samples are gone, rollups answer what they cannot answer exactly.
     """
 
     store: StoreKind | None = None
@@ -57,3 +59,5 @@ class StorageOptions:
     now_ms: Callable[[], int] = wall_clock_ms
     alert_max_sample_age_ms: int = 0
     retention_days: int | None = None
+    rollup_retention_days: int | None = None
+    coarse_rollups: bool = False

@@ -44,6 +44,9 @@ from tests.factories import make_labels
 _MINUTE_MS: Final = 60_000
 _SPANS: Final = {"month": (30 * DAY_MS, _MINUTE_MS), "year": (365 * DAY_MS, 15 * _MINUTE_MS)}
 _PIECE_MS: Final = DAY_MS
+_SAMPLES_PER_REQUEST: Final = 10_000
+_DAY_BLOCKS: Final = ("--storage.tsdb.min-block-duration=1d", "--storage.tsdb.max-block-duration=31d")
+"""Else Prometheus writes 4,380 blocks of two hours for a year, and merges them to these afterwards."""
 QUERIES: Final = (
     TimedQuery(
         "30 days, rate[5m] every hour", "sum by (job) (rate(month_total[5m]))", 30 * DAY_MS, HOUR_MS
@@ -92,25 +95,19 @@ SELECT
 
 
 def write_bodies(n_series: int, end_ms: int) -> Iterator[bytes]:
-    """Remote-write bodies of all series, a day after the other."""
+    """Remote-write bodies, a day of all series after the other."""
     random = np.random.default_rng(7)
     for start_ms in range(end_ms - _SPANS["year"][0], end_ms + 1, _PIECE_MS):
+        series = []
         for name, (span_ms, interval_ms) in _SPANS.items():
             first_ms = max(start_ms, end_ms - span_ms)
             times = np.arange(first_ms, min(start_ms + _PIECE_MS, end_ms + 1), interval_ms) + 4_321
-            if not len(times):
-                continue
-            for number in range(n_series):
+            for number in range(n_series if len(times) else 0):
                 counter = times // 1_000 % 100_000_000 * (1 + number % 7)
-                yield from encode_write_requests(
-                    [
-                        (_labels(f"{name}_total", number), _points(times, counter.astype(float))),
-                        (
-                            _labels(f"{name}_gauge", number),
-                            _points(times, random.random(len(times))),
-                        ),
-                    ]
-                )
+                gauge = random.random(len(times))
+                series.append((_labels(f"{name}_total", number), _points(times, counter * 1.0)))
+                series.append((_labels(f"{name}_gauge", number), _points(times, gauge)))
+        yield from encode_write_requests(series, _SAMPLES_PER_REQUEST)
 
 
 def _labels(name: str, number: int) -> Labels:
@@ -189,18 +186,24 @@ def main() -> int:
     parser.add_argument("--repetitions", type=int, default=5)
     options = parser.parse_args()
     options.writes = False
+    console = Console()
     end_ms = (time.time_ns() // 1_000_000 // HOUR_MS) * HOUR_MS
     with tempfile.TemporaryDirectory(prefix="promcompat-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         folder.chmod(0o755)
         start = stack.enter_context
-        prometheus = start(running_prometheus(find_program("prometheus"), folder / "prometheus"))
+        prometheus = start(
+            running_prometheus(
+                find_program("prometheus"), folder / "prometheus", options=_DAY_BLOCKS
+            )
+        )
         victoria_url = start(running_victoria_metrics(folder / "victoria")).url
         log, data = folder / "promcompat.log", folder / "data"
         with running_promcompat(None, log, data_dir=str(data)) as service:
             urls = dict(zip(SERVERS, (service.url, prometheus.url, victoria_url), strict=True))
+            started = time.perf_counter()
             asyncio.run(load(urls, options.series, end_ms))
-        console = Console()
+            console.print(f"loaded in {time.perf_counter() - started:.0f} s")
         console.print(settle(data))
         console.print(roll_up(data))
         for pushdown in ("true", "false"):

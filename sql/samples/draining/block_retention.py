@@ -23,11 +23,12 @@ from sql.samples.tables.rollup_marks import (
     note_dropped_slot,
     note_touched,
 )
-from sql.samples.tables.slots import FAR_SLOT, N_CLASSES
+from sql.samples.tables.slots import FAR_SLOT, N_CLASSES, class_of_slot, day_of_slot
 
 _ROWS_AT_ONCE: Final = 5_000
 _PAGES_AT_ONCE: Final = 200
 _FIRST_SERIES: Final = -(1 << 63)
+_DAYS_OF_WAITING: Final = 7
 
 
 _FarQuestion = tuple[int, list[str], list[int], int]
@@ -44,10 +45,15 @@ class FarLimit:
 
 
 class BlockRetention:
-    """Drops past samples of every tenant; `default_days` is how long the service keeps them."""
+    """Drops past samples of every tenant; `default_days` is how long the service keeps them.
 
-    def __init__(self, pool: Pool) -> None:
+    `outlived_by_rollups`: rollups are kept longer, so they stay when their samples go. A partition
+    then waits for its rollups, up to a week.
+    """
+
+    def __init__(self, pool: Pool, *, outlived_by_rollups: bool = False) -> None:
         self._pool = pool
+        self._is_outlived = outlived_by_rollups
 
     async def expired_slots(self, default_days: int, now_ms: int) -> list[int]:
         """The slots whose samples nobody sees any more, the oldest first."""
@@ -62,7 +68,16 @@ class BlockRetention:
             return []
         async with acquired(self._pool) as connection:
             rows = await connection.fetch(QUERIES["expired_slots"], *zip(*columns, strict=True))
-        return [row["slot"] for row in rows]
+            slots = [row["slot"] for row in rows]
+            if not self._is_outlived:
+                return slots
+            waiting = await connection.fetchval(QUERIES["slots_without_rollups"], slots)
+        waits_from = {one: first_day - _DAYS_OF_WAITING for one, first_day in columns}
+        return [
+            slot
+            for slot in slots
+            if slot not in waiting or day_of_slot(slot) < waits_from[class_of_slot(slot)]
+        ]
 
     async def first_kept_day(self, default_days: int, now_ms: int) -> int | None:
         """The first UTC day of which any metric keeps samples; None if it is the first of all."""
@@ -79,12 +94,13 @@ class BlockRetention:
         """
 
         async def step(connection: Connection) -> int:
-            await note_dropped_slot(connection, slot)
+            if not self._is_outlived:
+                await note_dropped_slot(connection, slot)
             await connection.execute(BLOCK_QUERIES["log_dropped_slot"], slot)
             await connection.execute(BLOCK_QUERIES["drop_block_partition"], slot)
             await connection.execute(BLOCK_QUERIES["delete_runs_of_slot"], slot)
             await connection.execute(BLOCK_QUERIES["forget_block_slot"], slot)
-            if first_kept_day is not None:
+            if first_kept_day is not None and not self._is_outlived:
                 await forget_rolled_days(connection, first_kept_day)
             await connection.execute(QUERIES["ask_for_orphans"])
             return 1
@@ -116,12 +132,12 @@ class BlockRetention:
         before_ms = first_kept_ms(limit.days, now_ms)
         if before_ms is None:
             return n_pages
-        for step in (_delete_far_runs, _clip_far_runs):
+        for step in (self._delete_far_runs, self._clip_far_runs):
             clipping = partial(step, tenant_id=limit.tenant_id, before_ms=before_ms)
             while n := await in_drain_transaction(self._pool, clipping):
                 n_pages += n
         if n_pages:
-            narrowing = partial(_narrow_extent, tenant_id=limit.tenant_id, before_ms=before_ms)
+            narrowing = partial(self._narrow_extent, tenant_id=limit.tenant_id, before_ms=before_ms)
             await in_drain_transaction(self._pool, narrowing)
         return n_pages
 
@@ -136,12 +152,76 @@ class BlockRetention:
     async def _delete_far_blocks(self, question: _FarQuestion) -> int:
         n_blocks, first_series = 0, _FIRST_SERIES
         while True:
-            deleting = partial(_delete_far_blocks, question=question, first=first_series)
+            deleting = partial(self._delete_some_blocks, question=question, first=first_series)
             n_deleted, last_series = await in_drain_transaction(self._pool, deleting)
             n_blocks += n_deleted
             if n_deleted < _ROWS_AT_ONCE:
                 return n_blocks
             first_series = last_series
+
+    async def _delete_some_blocks(
+        self, connection: Connection, question: _FarQuestion, first: int
+    ) -> tuple[int, int]:
+        """Delete some far blocks of series from `first` on: how many, and the last series."""
+        n_blocks, *bounds = await connection.fetchrow(
+            QUERIES["delete_far_blocks"], *question, _ROWS_AT_ONCE, first
+        )
+        if n_blocks:
+            await self._note_gone(connection, Touched(question[0], *bounds))
+        return n_blocks, bounds[1]
+
+    async def _delete_far_runs(
+        self, connection: Connection, *, tenant_id: int, before_ms: int
+    ) -> int:
+        """Delete some far runs that end before a time; returns how many."""
+        n_runs, *bounds = await connection.fetchrow(
+            QUERIES["delete_far_runs"], tenant_id, before_ms, _ROWS_AT_ONCE
+        )
+        if n_runs:
+            await self._note_gone(connection, Touched(tenant_id, *bounds))
+        return int(n_runs)
+
+    async def _clip_far_runs(
+        self, connection: Connection, *, tenant_id: int, before_ms: int
+    ) -> int:
+        """Rewrite some far runs that begin before a time and end after it; returns how many."""
+        rows = await connection.fetch(
+            QUERIES["far_runs_around"], tenant_id, before_ms, _PAGES_AT_ONCE
+        )
+        pages = [StoredPage.of(row, is_block=False) for row in rows]
+        taken = await take_pages(connection, pages)
+        payloads = [payload for _, payload in taken]
+        kept = await asyncio.to_thread(
+            decode_pages, payloads, None, before_ms - 1, MAX_TIMESTAMP_MS
+        )
+        written = Written()
+        for (page, _), samples in zip(taken, kept, strict=True):
+            written.runs += run_rows(page.origin, samples)
+        await write_pages(connection, pages, written)
+        if pages:
+            await self._note_gone(connection, _touched_by_clip(pages, before_ms))
+        return len(pages)
+
+    async def _note_gone(self, connection: Connection, touched: Touched) -> None:
+        """Note samples that are being deleted: rollups may no longer hold, and series be orphans.
+
+        It is logged too: a query that began before, under a longer retention, has to begin again.
+        """
+        if not self._is_outlived:
+            await note_touched(connection, [touched])
+        changed = ([one] for one in touched[:-1])
+        await connection.execute(BLOCK_QUERIES["insert_changes"], *changed, None)
+        await connection.execute(QUERIES["ask_for_orphans"])
+
+    async def _narrow_extent(
+        self, connection: Connection, *, tenant_id: int, before_ms: int
+    ) -> None:
+        """Narrow the bounds of a tenant's far samples, and tell the caches of services."""
+        scope = before_ms, FAR_SLOT, tenant_id
+        await connection.execute(BLOCK_QUERIES["log_clipped_extents"], *scope)
+        await connection.execute(BLOCK_QUERIES["clip_extents"], *scope)
+        if not self._is_outlived:
+            await forget_rolled_days(connection, before_ms // MS_PER_DAY, tenant_id)
 
 
 def first_kept_ms(days: int, now_ms: int) -> int | None:
@@ -154,44 +234,6 @@ def _kept_from(days: int, now_ms: int) -> int:
     return -(1 << 63) if kept_from_ms is None else kept_from_ms
 
 
-async def _delete_far_blocks(
-    connection: Connection, question: _FarQuestion, first: int
-) -> tuple[int, int]:
-    """Delete some far blocks of series from `first` on; returns how many, and the last series."""
-    n_blocks, *bounds = await connection.fetchrow(
-        QUERIES["delete_far_blocks"], *question, _ROWS_AT_ONCE, first
-    )
-    if n_blocks:
-        await _note_gone(connection, Touched(question[0], *bounds))
-    return n_blocks, bounds[1]
-
-
-async def _delete_far_runs(connection: Connection, *, tenant_id: int, before_ms: int) -> int:
-    """Delete some far runs that end before a time; returns how many."""
-    n_runs, *bounds = await connection.fetchrow(
-        QUERIES["delete_far_runs"], tenant_id, before_ms, _ROWS_AT_ONCE
-    )
-    if n_runs:
-        await _note_gone(connection, Touched(tenant_id, *bounds))
-    return int(n_runs)
-
-
-async def _clip_far_runs(connection: Connection, *, tenant_id: int, before_ms: int) -> int:
-    """Rewrite some far runs that begin before a time and end after it; returns how many."""
-    rows = await connection.fetch(QUERIES["far_runs_around"], tenant_id, before_ms, _PAGES_AT_ONCE)
-    pages = [StoredPage.of(row, is_block=False) for row in rows]
-    taken = await take_pages(connection, pages)
-    payloads = [payload for _, payload in taken]
-    kept = await asyncio.to_thread(decode_pages, payloads, None, before_ms - 1, MAX_TIMESTAMP_MS)
-    written = Written()
-    for (page, _), samples in zip(taken, kept, strict=True):
-        written.runs += run_rows(page.origin, samples)
-    await write_pages(connection, pages, written)
-    if pages:
-        await _note_gone(connection, _touched_by_clip(pages, before_ms))
-    return len(pages)
-
-
 def _touched_by_clip(pages: Sequence[StoredPage], before_ms: int) -> Touched:
     """What goes of pages of one tenant before a time."""
     return Touched(
@@ -201,21 +243,3 @@ def _touched_by_clip(pages: Sequence[StoredPage], before_ms: int) -> Touched:
         min(page.first_ms for page in pages),
         before_ms - 1,
     )
-
-
-async def _note_gone(connection: Connection, touched: Touched) -> None:
-    """Note samples that are being deleted: rollups no longer hold, and series may be orphans.
-
-    It is logged too: a query that began before, under a longer retention, has to begin again.
-    """
-    await note_touched(connection, [touched])
-    await connection.execute(BLOCK_QUERIES["insert_changes"], *([one] for one in touched), None)
-    await connection.execute(QUERIES["ask_for_orphans"])
-
-
-async def _narrow_extent(connection: Connection, *, tenant_id: int, before_ms: int) -> None:
-    """Narrow the bounds of a tenant's far samples, and tell the caches of services."""
-    scope = before_ms, FAR_SLOT, tenant_id
-    await connection.execute(BLOCK_QUERIES["log_clipped_extents"], *scope)
-    await connection.execute(BLOCK_QUERIES["clip_extents"], *scope)
-    await forget_rolled_days(connection, before_ms // MS_PER_DAY, tenant_id)

@@ -43,11 +43,16 @@ class _Rules:
 
 @dataclass(frozen=True, slots=True)
 class KeptTimes:
-    """What a tenant keeps at one moment."""
+    """What a tenant keeps at one moment.
+
+    `rollup_days` is how long rollups are kept where that is longer than samples are (0: forever;
+    None: as long as samples).
+    """
 
     pool: Pool
     rules: _Rules
     now_ms: int
+    rollup_days: int | None = None
 
     @property
     def first_ms(self) -> int:
@@ -79,6 +84,12 @@ class KeptTimes:
             self.rules.of_series.put(unknown, new)
             days[days == _UNKNOWN] = new
         return np.where(days == 0, MIN_TIMESTAMP_MS, self.now_ms - days * MS_PER_DAY)
+
+    def first_rolled_days(self, from_ms: IntArray) -> IntArray:
+        """The first whole UTC day of which rollups are kept, of series kept from some times on."""
+        if self.rollup_days is not None:
+            from_ms = np.minimum(from_ms, _first_ms(self.rollup_days, self.now_ms))
+        return first_whole_days(from_ms)
 
     async def _ask(self, series_ids: IntArray, connection: Connection | None) -> IntArray:
         """The retention of each series in days."""
@@ -112,9 +123,19 @@ class Clip:
 class Retentions:
     """The retentions of all tenants; a change of one raises the generation of its series."""
 
-    def __init__(self, pool: Pool, default_days: int, now_ms: Callable[[], int]) -> None:
-        """`pool` is for reading; `default_days` is the retention of the service (0: forever)."""
+    def __init__(
+        self,
+        pool: Pool,
+        default_days: int,
+        now_ms: Callable[[], int],
+        rollup_days: int | None = None,
+    ) -> None:
+        """`pool` is for reading; `default_days` is the retention of the service (0: forever).
+
+        `rollup_days` as in `KeptTimes`.
+        """
         self._pool = pool
+        self._rollup_days = rollup_days
         self._default_days = default_days
         self._now_ms = now_ms
         self._rules: dict[int, tuple[int, _Rules]] = {}
@@ -132,7 +153,7 @@ class Retentions:
         """
         known = self._rules.get(tenant_id)
         if known is not None and known[0] == generation:
-            return KeptTimes(self._pool, known[1], self._now_ms())
+            return self._now(known[1])
         if connection is not None:
             rows = await connection.fetch(_QUERIES["retentions_of_tenant"], tenant_id)
         else:
@@ -143,7 +164,15 @@ class Retentions:
         if known is not None and known[1].is_same(rules):
             rules = known[1]
         self._rules[tenant_id] = generation, rules
-        return KeptTimes(self._pool, rules, self._now_ms())
+        return self._now(rules)
+
+    def _now(self, rules: _Rules) -> KeptTimes:
+        return KeptTimes(self._pool, rules, self._now_ms(), self._rollup_days)
+
+
+def first_whole_days(from_ms: IntArray) -> IntArray:
+    """The first UTC day (since 1970-01-01) that begins at or after each time."""
+    return np.asarray(-(-from_ms // MS_PER_DAY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +199,24 @@ class KeptState:
         passed = [
             (min(before, now), max(before, now) - 1) for before, now in limits if before != now
         ]
+        if self.kept.rollup_days is not None:
+            passed = self._passed_days(earlier.kept, self.kept, passed)
         return joined_ranges([*changed, *passed])
+
+    @staticmethod
+    def _passed_days(
+        earlier: KeptTimes, kept: KeptTimes, passed: Sequence[TimeRange]
+    ) -> list[TimeRange]:
+        """Rollups take the place of samples, and go themselves, a whole day at a time."""
+        first_days = [
+            one.first_rolled_days(np.array([one.now_ms])) * MS_PER_DAY for one in (earlier, kept)
+        ]
+        before_ms, now_ms = (int(days[0]) for days in first_days)
+        days = [
+            (start_ms // MS_PER_DAY * MS_PER_DAY, (end_ms // MS_PER_DAY + 1) * MS_PER_DAY - 1)
+            for start_ms, end_ms in passed
+        ]
+        return [*days, (before_ms, now_ms - 1)] if before_ms < now_ms else days
 
 
 def _first_ms(days: int, now_ms: int) -> int:

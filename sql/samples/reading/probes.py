@@ -6,14 +6,17 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.model import IntArray
+from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
+from sql.samples.reading.kept_times import first_whole_days
 from sql.samples.reading.newest import newest_samples
 from sql.samples.reading.snapshots import SampleSnapshots
 from sql.series.catalogue import SampleProbes, Sought
 from sql.series.reader import SeriesReader
 
 _QUERIES: Final = load_queries("series")
+_ROLLUP_QUERIES: Final = load_queries("rollups")
 
 
 class SnapshotProbes:
@@ -39,7 +42,35 @@ class SnapshotProbes:
         found = await newest_samples(
             self._snapshots, sought.tenant_id, wanted, *times, asked_at=sought.asked_at
         )
-        return places[np.searchsorted(wanted, found.ids)], found.timestamps
+        ids, times_ms = found.ids, found.timestamps
+        missing = np.setdiff1d(wanted, ids, assume_unique=True)
+        if len(missing):
+            old = await self._newest_rollups(sought, missing)
+            ids, times_ms = np.append(ids, old[0]), np.append(times_ms, old[1])
+        return places[np.searchsorted(wanted, ids)], times_ms
+
+    async def _newest_rollups(self, sought: Sought, wanted: IntArray) -> tuple[IntArray, IntArray]:
+        """The series of which only rollups are left within bounds, and when these end."""
+        kept = await self._snapshots.kept_now(sought.tenant_id, sought.asked_at)
+        nothing = np.empty(0, np.int64), np.empty(0, np.int64)
+        if kept.rollup_days is None:
+            return nothing
+        start_ms, end_ms = sought.bounds.start_ms, sought.bounds.end_ms
+        async with acquired(self._pool) as connection:
+            from_ms = await kept.from_ms(wanted, connection)
+            if start_ms >= from_ms.max():
+                return nothing
+            before_ms = first_whole_days(from_ms) * MS_PER_DAY
+            rows = await connection.fetch(
+                _ROLLUP_QUERIES["newest_hours"],
+                wanted.tolist(),
+                start_ms // MS_PER_HOUR * MS_PER_HOUR,
+                end_ms,
+                (kept.first_rolled_days(from_ms) * MS_PER_DAY).tolist(),
+                before_ms.tolist(),
+            )
+        found = np.array([tuple(row) for row in rows], np.int64).reshape(len(rows), 2)
+        return found[:, 0], np.minimum(found[:, 1] + MS_PER_HOUR - 1, end_ms)
 
     async def live_items(
         self,

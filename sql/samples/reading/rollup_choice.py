@@ -17,6 +17,7 @@ _NEWEST: Final = frozenset(
         "ts_of_last_over_time",
     }
 )
+_BUCKETS_OF_WINDOW: Final = 4
 
 
 class Stand(Enum):
@@ -29,6 +30,7 @@ class Stand(Enum):
     COUNT = "its number of samples"
     SUM = "its sum"
     MEAN = "its sum, where it is not rounded"
+    SOME = "its first and last sample, and those around its resets"
 
 
 _STAND_OF: Final = {
@@ -45,11 +47,15 @@ _STAND_OF: Final = {
 
 @dataclass(frozen=True, slots=True)
 class RollupUse:
-    """The rollups that a selection reads, and the windows they are for."""
+    """The rollups that a selection reads, and the windows they are for.
+
+    `is_coarse`: windows are not made of whole buckets, or the function looks at every sample.
+    """
 
     level: Level
     stand: Stand
     grid: WindowGrid
+    is_coarse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,49 @@ def judge_rollups(selection: SeriesSelection) -> RollupVerdict:
     level = max(fitting, key=lambda level: level.bucket_seconds)
     reason = f"windows are made of buckets of {level.name}, each read as {stand.value}"
     return RollupVerdict(RollupUse(level, stand, grid), reason)
+
+
+def judge_coarse_rollups(selection: SeriesSelection) -> RollupVerdict:
+    """Which rollups answer a selection roughly, where `judge_rollups` has none.
+
+    A bucket counts where its last millisecond is; of functions that look at every sample, the
+    samples at the ends of buckets count. A window has at least four buckets, of 5 minutes one.
+    """
+    grid = WindowGrid.of(selection)
+    if grid is None:
+        return RollupVerdict(None, "its evaluation times are not known")
+    if grid.reach_ms < LEVELS[0].width_ms:
+        return RollupVerdict(None, f"its windows are shorter than {LEVELS[0].name}")
+    function = selection.hints.function if selection.hints.range_ms else "last_over_time"
+    stand = _STAND_OF.get(function, Stand.SOME)
+    fitting = [one for one in LEVELS[1:] if _BUCKETS_OF_WINDOW * one.width_ms <= grid.reach_ms]
+    level = max([LEVELS[0], *fitting], key=lambda one: one.bucket_seconds)
+    use = RollupUse(level, stand, grid, is_coarse=True)
+    return RollupVerdict(use, f"buckets of {level.name} are each read as {stand.value}")
+
+
+def coarse_note(use: RollupUse) -> str:
+    """What an answer says that is roughly right."""
+    return (
+        "samples are no longer kept for all of this time; the answer there is a coarse one, "
+        f"of buckets of {use.level.name}, each read as {use.stand.value}"
+    )
+
+
+def inexact_note(use: RollupUse) -> str:
+    """What an answer says for which rollups are not exact."""
+    return (
+        "samples are no longer kept for all of this time; the answer there is a coarse one for "
+        f"some series, of buckets of {use.level.name} that are not exact for them"
+    )
+
+
+def unanswered_note(reason: str) -> str:
+    """What an answer says that has nothing of days whose samples are gone."""
+    return (
+        "samples are no longer kept for all of this time, and rollups do not answer there: "
+        + reason
+    )
 
 
 def _fits(grid: WindowGrid, level: Level) -> bool:

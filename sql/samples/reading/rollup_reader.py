@@ -4,6 +4,9 @@ Rollups hold for days that are rolled up, kept as a whole, and neither marked no
 is still in the head. All of that is asked in the snapshot of the query, so the answer is the same
 to the bit as that of all raw samples. Series for which a rollup turns out not to be exact are read
 raw.
+
+Where rollups outlive their samples, what arrives too late to be kept changes no rollup. A coarse
+reading takes from rollups only the days of which samples are no longer kept.
 """
 
 import asyncio
@@ -13,11 +16,12 @@ from typing import Final
 
 import numpy as np
 
-from promcompat.core.model import BoolArray, FloatArray, IntArray
+from promcompat.core.model import FloatArray, IntArray
 from sql.catalog import MS_PER_DAY
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, joined_samples
 from sql.samples.reading.reader import SampleAllowance
-from sql.samples.reading.rollup_choice import RollupUse, Stand
+from sql.samples.reading.rollup_choice import RollupUse, Stand, coarse_note, inexact_note
+from sql.samples.reading.rollup_days import RollupQuestion, Span, rolled_span
 from sql.samples.reading.snapshots import StoredSnapshot
 from sql.samples.rollups.rollup_kernels import (
     FINEST,
@@ -28,13 +32,11 @@ from sql.samples.rollups.rollup_kernels import (
 )
 from sql.samples.rollups.rollup_pages import Column, Columns, decoded
 from sql.samples.tables.rollup_marks import QUERIES
-from sql.samples.tables.slots import day_of
 
-_MOST_GAPS: Final = 8
-"""Between more days that are not rolled up, only the longest stretch is read from rollups."""
 _PAYLOAD_OF: Final = {
     Stand.ENDS: ("ends_of", (Column.ENDS, Column.STANDS_FOR)),
     Stand.RESETS: ("ends_of", (Column.ENDS, Column.STANDS_FOR)),
+    Stand.SOME: ("ends_of", (Column.ENDS,)),
     Stand.MINIMUM: ("extremes_of", (Column.MINIMUM,)),
     Stand.MAXIMUM: ("extremes_of", (Column.MAXIMUM,)),
     Stand.COUNT: ("sums_of", (Column.COUNT,)),
@@ -50,38 +52,17 @@ class RolledSamples:
     """The samples of a selection, some of which stand for many; see `SeriesSamples.counts`.
 
     `n_rolled` of them come from rollups, `n_series_raw` series are read raw throughout because
-    rollups are not exact for them.
+    rollups are not exact for them. `notes` say where the answer is not that of all samples.
     """
 
     samples: SeriesSamples
     n_rolled: int
     n_series_raw: int
+    notes: Sequence[str] = ()
 
     async def folded(self) -> SeriesSamples:
         """The samples, which are folded already."""
         return self.samples
-
-
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """The adjacent days that are read from rollups, without those of changed series.
-
-    Series `changed` (ids, ascending) are read raw from `changed_days[0]` to `changed_days[1]`.
-    """
-
-    days: Sequence[tuple[int, int]]
-    changed: IntArray
-    changed_days: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class RollupQuestion:
-    """A selection of wanted series (ids of the tenant, ascending) in `(start_ms, end_ms]`."""
-
-    tenant_id: int
-    wanted: IntArray
-    start_ms: int
-    end_ms: int
 
 
 class RollupReader:
@@ -93,60 +74,39 @@ class RollupReader:
         question: RollupQuestion,
         use: RollupUse,
         allowance: SampleAllowance,
+        *,
+        coarse: bool = False,
     ) -> RolledSamples | None:
         """The samples of a question; None if none of its days can be read from rollups.
 
+        `coarse`: where samples are gone, series are read from rollups that are not exact for them.
         Raises what the allowance raises, and CorruptPageError.
         """
-        span = await self._span(snapshot, question, allowance)
+        span = await rolled_span(snapshot, question, allowance, is_coarse=use.is_coarse)
         if span is None:
             return None
         rolled = await self._rolled(snapshot, question, use, span)
         allowance.add(len(rolled.samples))
         raw = await _raw_parts(snapshot, question, span, allowance)
         joined = await asyncio.to_thread(_joined, rolled, raw)
-        inexact = await asyncio.to_thread(_inexact_series, joined, use)
+        inexact = NO_SAMPLES.ids
+        if not use.is_coarse:
+            inexact = await asyncio.to_thread(_inexact_series, joined, use)
+        samples, notes = joined.samples, []
         if len(inexact):
             whole = await snapshot.read(
                 question.tenant_id, inexact, question.start_ms, question.end_ms, allowance
             )
-            rest = joined.samples.where_series(~np.isin(joined.samples.ids, inexact))
-            joined = replace(joined, samples=joined_samples([rest, whole]))
-        samples = joined.samples
+            samples, n_old = _with_raw(samples, whole, inexact, question, span, coarse)
+            notes = [inexact_note(use)] if n_old else []
+        elif use.is_coarse and len(rolled.samples):
+            notes = [coarse_note(use)]
         if use.stand in (Stand.ENDS, Stand.RESETS) and samples.counts is not None:
             samples = replace(samples, counts=np.abs(samples.counts))
-        return RolledSamples(samples, len(rolled.samples), len(inexact))
-
-    async def count_days(self, snapshot: StoredSnapshot, question: RollupQuestion) -> int:
-        """How many days of a question are rolled up; some of them may have changed since."""
-        bounds = await _kept_days(snapshot, question)
-        days = await snapshot.connection.fetchval(
-            QUERIES["rolled_days"], question.tenant_id, bounds.first, bounds.last
-        )
-        return len(days)
-
-    async def _span(
-        self, snapshot: StoredSnapshot, question: RollupQuestion, allowance: SampleAllowance
-    ) -> _Span | None:
-        tenant_id, wanted = question.tenant_id, question.wanted
-        kept = await _kept_days(snapshot, question)
-        bounds = tenant_id, kept.first, kept.last
-        days = await snapshot.connection.fetchval(QUERIES["rolled_days"], *bounds)
-        runs = _runs(days)
-        if not runs:
-            return None
-        days = [day for run in runs for day in range(run[0], run[1] + 1)]
-        marks = await snapshot.connection.fetch(
-            QUERIES["marks"], *bounds, int(wanted[0]), int(wanted[-1])
-        )
-        changes = [_Change(first, last, day, day) for day, first, last in marks]
-        changes += kept.changes
-        changes += await _changes_in_head(snapshot, question, runs, allowance)
-        changed, changed_days = _changed_series(wanted, changes, (days[0], days[-1]))
-        return _Span(runs, changed, changed_days)
+        return RolledSamples(samples, len(rolled.samples), len(inexact), notes)
 
     async def _rolled(
-        self, snapshot: StoredSnapshot, question: RollupQuestion, use: RollupUse, span: _Span
+        self, snapshot: StoredSnapshot, question: RollupQuestion, use: RollupUse, span: Span
     ) -> "_Rolled":
         name, columns = _PAYLOAD_OF[use.stand]
         first_ms = span.days[0][0] * MS_PER_DAY - 1
@@ -166,28 +126,6 @@ class RollupReader:
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
-    """Series and days that rollups do not hold for, all bounds inclusive."""
-
-    first_series: int
-    last_series: int
-    first_day: int
-    last_day: int
-
-
-@dataclass(frozen=True, slots=True)
-class _KeptDays:
-    """The days of a question that some of its series keep as a whole, from `first` to `last`.
-
-    `changes` has the series that keep fewer of them.
-    """
-
-    first: int
-    last: int
-    changes: Sequence[_Change]
-
-
-@dataclass(frozen=True, slots=True)
 class _Rolled:
     """Samples that stand for others, and the magnitudes of these (see `rollup_kernels.GRAIN`).
 
@@ -198,84 +136,11 @@ class _Rolled:
     magnitudes: IntArray | None = None
 
 
-async def _kept_days(snapshot: StoredSnapshot, question: RollupQuestion) -> _KeptDays:
-    """Which days a question may read from rollups, as far as the retention of its series goes."""
-    first, last = day_of(question.start_ms + 1), day_of(question.end_ms)
-    kept = snapshot.kept[question.tenant_id]
-    from_ms = await kept.from_ms(question.wanted, snapshot.connection)
-    first_days = np.maximum(-(-from_ms // MS_PER_DAY), first)
-    first = int(first_days.min())
-    is_later = first_days > first
-    later = zip(question.wanted[is_later].tolist(), first_days[is_later].tolist(), strict=True)
-    return _KeptDays(first, last, [_Change(one, one, first, day - 1) for one, day in later])
-
-
-def _runs(days: Sequence[int]) -> list[tuple[int, int]]:
-    """The first and last of adjacent days; only the longest run when there are too many."""
-    runs: list[tuple[int, int]] = []
-    for day in days:
-        if runs and runs[-1][1] == day - 1:
-            runs[-1] = runs[-1][0], day
-        else:
-            runs.append((day, day))
-    if len(runs) > _MOST_GAPS:
-        return [max(runs, key=lambda run: run[1] - run[0])]
-    return runs
-
-
-async def _changes_in_head(
-    snapshot: StoredSnapshot,
-    question: RollupQuestion,
-    runs: Sequence[tuple[int, int]],
-    allowance: SampleAllowance,
-) -> list[_Change]:
-    """What undrained samples and deletions change of the rolled-up days."""
-    start_ms = max(question.start_ms, runs[0][0] * MS_PER_DAY - 1)
-    end_ms = min(question.end_ms, (runs[-1][1] + 1) * MS_PER_DAY - 1)
-    scope = question.tenant_id, question.wanted, start_ms, end_ms
-    view = await snapshot.head.complete(snapshot.view, snapshot.connection, *scope)
-    changes = []
-    for piece in await asyncio.to_thread(view.samples, *scope):
-        samples = piece.samples
-        firsts, lasts = samples.offsets[:-1], samples.offsets[1:] - 1
-        rows = zip(
-            samples.ids.tolist(),
-            (samples.timestamps[firsts] // MS_PER_DAY).tolist(),
-            (samples.timestamps[lasts] // MS_PER_DAY).tolist(),
-            strict=True,
-        )
-        changes += [_Change(one, one, *days) for one, *days in rows]
-    for deletion in view.deletions(question.tenant_id):
-        if deletion.first_ms > end_ms or deletion.last_ms <= start_ms:
-            continue
-        days = day_of(deletion.first_ms), day_of(deletion.last_ms)
-        ids = question.wanted[[0, -1]] if deletion.series_ids is None else deletion.series_ids
-        if deletion.series_ids is None:
-            changes.append(_Change(int(ids[0]), int(ids[-1]), *days))
-        else:
-            changes += [_Change(one, one, *days) for one in ids.tolist()]
-    return changes
-
-
-def _changed_series(
-    wanted: IntArray, changes: Sequence[_Change], bounds: tuple[int, int]
-) -> tuple[IntArray, tuple[int, int]]:
-    """The wanted series that are in a change, and the days from the first to the last one."""
-    depth = np.zeros(len(wanted) + 1, np.int64)
-    days = []
-    for change in changes:
-        first, behind = np.searchsorted(wanted, [change.first_series, change.last_series + 1])
-        if first < behind and change.first_day <= bounds[1] and change.last_day >= bounds[0]:
-            depth[first] += 1
-            depth[behind] -= 1
-            days += [max(change.first_day, bounds[0]), min(change.last_day, bounds[1])]
-    changed = wanted[np.cumsum(depth[:-1]) > 0]
-    return changed, (min(days, default=0), max(days, default=-1))
-
-
 def _standing(columns: Columns, stand: Stand) -> _Rolled:
     """The columns as samples that stand for others."""
     match stand:
+        case Stand.SOME:
+            return _Rolled(columns[Column.ENDS])
         case Stand.ENDS | Stand.RESETS:
             counts = columns[Column.STANDS_FOR].values.astype(np.int64)
             return _Rolled(replace(columns[Column.ENDS], counts=counts))
@@ -311,7 +176,7 @@ def _sums(columns: Columns) -> _Rolled:
     return _Rolled(joined, spread)
 
 
-def _without_changed(rolled: _Rolled, span: _Span) -> _Rolled:
+def _without_changed(rolled: _Rolled, span: Span) -> _Rolled:
     """Without days that are not rolled up, and without changed series on days that may differ."""
     samples = rolled.samples
     if not len(samples):
@@ -320,32 +185,29 @@ def _without_changed(rolled: _Rolled, span: _Span) -> _Rolled:
     is_kept = np.zeros(len(samples), np.bool_)
     for first, last in span.days:
         is_kept |= (days >= first) & (days <= last)
-    if len(span.changed):
-        is_changed = np.repeat(np.isin(samples.ids, span.changed), np.diff(samples.offsets))
-        is_kept &= ~(is_changed & _are_within(days, span.changed_days))
+    is_kept &= ~span.is_changed(samples)
     if is_kept.all():
         return rolled
     magnitudes = None if rolled.magnitudes is None else rolled.magnitudes[is_kept]
     return _Rolled(samples.where(is_kept) if is_kept.any() else NO_SAMPLES, magnitudes)
 
 
-def _are_within(days: IntArray, bounds: tuple[int, int]) -> BoolArray:
-    return np.asarray((days >= bounds[0]) & (days <= bounds[1]))
-
-
 async def _raw_parts(
-    snapshot: StoredSnapshot, question: RollupQuestion, span: _Span, allowance: SampleAllowance
+    snapshot: StoredSnapshot, question: RollupQuestion, span: Span, allowance: SampleAllowance
 ) -> list[SeriesSamples]:
     """What is read raw: times that are not rolled up, and changed series."""
-    wanted = [(question.wanted, times) for times in _raw_times(question, span)]
-    if len(span.changed):
-        wanted += [(span.changed, times) for times in _changed_times(question, span)]
-    return [
-        await snapshot.read(question.tenant_id, ids, *times, allowance) for ids, times in wanted
+    tenant_id = question.tenant_id
+    parts = [
+        await snapshot.read(tenant_id, question.wanted, *times, allowance)
+        for times in _raw_times(question, span)
     ]
+    for times in _changed_times(question, span) if len(span.changed) else ():
+        changed = await snapshot.read(tenant_id, span.changed, *times, allowance)
+        parts.append(changed.where(span.is_changed(changed)) if len(changed) else changed)
+    return parts
 
 
-def _raw_times(question: RollupQuestion, span: _Span) -> list[Times]:
+def _raw_times(question: RollupQuestion, span: Span) -> list[Times]:
     """The times before, between and after the days that are read from rollups."""
     edges = [question.start_ms]
     for first, last in span.days:
@@ -356,11 +218,12 @@ def _raw_times(question: RollupQuestion, span: _Span) -> list[Times]:
     return [(start_ms, end_ms) for start_ms, end_ms in pairs if start_ms < end_ms]
 
 
-def _changed_times(question: RollupQuestion, span: _Span) -> list[Times]:
+def _changed_times(question: RollupQuestion, span: Span) -> list[Times]:
     """The times of the changed days that are rolled up otherwise."""
     times = []
+    changed_from, changed_to = int(span.changed_from.min()), int(span.changed_to.max())
     for first, last in span.days:
-        first, last = max(first, span.changed_days[0]), min(last, span.changed_days[1])
+        first, last = max(first, changed_from), min(last, changed_to)
         start_ms = max(first * MS_PER_DAY - 1, question.start_ms)
         end_ms = min((last + 1) * MS_PER_DAY - 1, question.end_ms)
         if start_ms < end_ms:
@@ -394,6 +257,38 @@ def _magnitudes(samples: SeriesSamples) -> FloatArray:
     found = exponents + GRAIN * (exponents - 53 + lowest_bits - FINEST)
     found = np.where(sizes == 0, NO_ABSOLUTE, found)
     return np.where(np.isfinite(samples.values), found, UNBOUNDED).astype(np.float64)
+
+
+def _with_raw(
+    samples: SeriesSamples,
+    whole: SeriesSamples,
+    inexact: IntArray,
+    question: RollupQuestion,
+    span: Span,
+    coarse: bool,
+) -> tuple[SeriesSamples, int]:
+    """The samples with those of inexact series as they were stored, and how many are not.
+
+    `coarse`: of days that these series do not keep as a whole, rollups count all the same.
+    """
+    is_inexact = np.isin(samples.ids, inexact)
+    rest = samples.where_series(~is_inexact)
+    if not coarse:
+        return joined_samples([rest, whole]), 0
+    old = _of_gone_days(samples.where_series(is_inexact), question, span, gone=True)
+    kept = _of_gone_days(whole, question, span, gone=False)
+    return joined_samples([part for part in (rest, old, kept) if len(part)] or [whole]), len(old)
+
+
+def _of_gone_days(
+    samples: SeriesSamples, question: RollupQuestion, span: Span, *, gone: bool
+) -> SeriesSamples:
+    """The samples of days that their series does not keep as a whole, or only the others."""
+    if not len(samples):
+        return samples
+    first_whole = span.first_whole[np.searchsorted(question.wanted, samples.ids)]
+    is_gone = samples.timestamps < np.repeat(first_whole * MS_PER_DAY, np.diff(samples.offsets))
+    return samples.where(is_gone == gone)
 
 
 def _inexact_series(joined: _Rolled, use: RollupUse) -> IntArray:

@@ -22,8 +22,14 @@ from sql.database.storage_stats import StorageStats
 from sql.pushdown.read_planner import ASSUMED_INTERVAL_MS
 from sql.pushdown.rules import RULES
 from sql.samples.reading.reader import SampleAllowance, shared_out
-from sql.samples.reading.rollup_choice import judge_rollups
-from sql.samples.reading.rollup_reader import RolledSamples, RollupQuestion, RollupReader
+from sql.samples.reading.rollup_choice import (
+    RollupVerdict,
+    judge_coarse_rollups,
+    judge_rollups,
+    unanswered_note,
+)
+from sql.samples.reading.rollup_days import RollupQuestion, count_rolled_days
+from sql.samples.reading.rollup_reader import RolledSamples, RollupReader
 from sql.samples.reading.snapshots import (
     SampleSnapshot,
     SampleSnapshots,
@@ -50,6 +56,10 @@ class _Request:
         """Whether nothing can be selected."""
         return not len(self.selector.ids) or self.start_ms >= self.end_ms
 
+    def rollup_question(self, tenant_id: int) -> RollupQuestion:
+        """What to ask rollups for it."""
+        return RollupQuestion(tenant_id, self.selector.ids, self.start_ms, self.end_ms)
+
     @property
     def is_large(self) -> bool:
         """Whether reading it takes much longer than preparing another connection for it."""
@@ -70,8 +80,12 @@ class SnapshotSelections:
         max_samples: int,
         max_bytes: int,
         uses_rollups: bool = True,
+        coarse_rollups: bool = False,
     ) -> None:
-        """`max_samples`, `max_bytes` bound all selections of one query together (0: no bound)."""
+        """`max_samples`, `max_bytes` bound all selections of one query together (0: no bound).
+
+        `coarse_rollups`: where samples are gone, rollups answer what they cannot answer exactly.
+        """
         self._pool = pool
         self._series_reader = series_reader
         self._snapshots = snapshots
@@ -79,6 +93,7 @@ class SnapshotSelections:
         self._max_samples = max_samples
         self._max_bytes = max_bytes
         self._uses_rollups = uses_rollups
+        self._coarse_rollups = coarse_rollups and uses_rollups and snapshots.has_rollups
         self._rollups = RollupReader()
 
     async def select(
@@ -92,7 +107,7 @@ class SnapshotSelections:
         started = time.perf_counter()
         times = _times_of(selections)
         read = partial(self._read, tenant_id, selections, check_bytes)
-        if self._may_use_rollups(selections):
+        if await self._may_use_rollups(tenant_id, selections, asked_at):
             async with self._snapshots.open([tenant_id], *times, asked_at) as snapshot:
                 collected, allowance = await read(snapshot)
         else:
@@ -119,11 +134,18 @@ class SnapshotSelections:
         collected = await self._collect_all(snapshot, tenant_id, requests, allowance)
         return list(zip(requests, collected, strict=True)), allowance
 
-    def _may_use_rollups(self, selections: Sequence[SeriesSelection]) -> bool:
+    async def _may_use_rollups(
+        self, tenant_id: int, selections: Sequence[SeriesSelection], asked_at: float | None
+    ) -> bool:
         """Whether some selection may be read from rollups, which takes several statements."""
         if not self._uses_rollups or not self._snapshots.has_rollups:
             return False
-        return any(judge_rollups(selection).use is not None for selection in selections)
+        if any(judge_rollups(selection).use is not None for selection in selections):
+            return True
+        if not self._coarse_rollups:
+            return False
+        kept = await self._snapshots.kept_now(tenant_id, asked_at)
+        return _times_of(selections)[0] < max(kept.limits_ms)
 
     async def _requests(
         self, snapshot: SampleSnapshot, tenant_id: int, selections: Sequence[SeriesSelection]
@@ -193,12 +215,16 @@ class SnapshotSelections:
         can_use = self._uses_rollups and snapshot.drained.has_rollups
         if not can_use or not isinstance(snapshot, StoredSnapshot):
             return None
-        use = judge_rollups(request.selection).use
-        if use is None:
-            return None
-        times = request.start_ms, request.end_ms
-        question = RollupQuestion(tenant_id, request.selector.ids, *times)
-        return await self._rollups.read(snapshot, question, use, allowance)
+        coarse = self._coarse_rollups and await _has_lost_samples(snapshot, tenant_id, request)
+        verdict = judge_rollups(request.selection)
+        if coarse and verdict.use is None:
+            verdict = judge_coarse_rollups(request.selection)
+        if verdict.use is None:
+            if not coarse:
+                return None
+            return await _said_to_be_missing(snapshot, tenant_id, request, allowance, verdict)
+        question = request.rollup_question(tenant_id)
+        return await self._rollups.read(snapshot, question, verdict.use, allowance, coarse=coarse)
 
     async def _block_of(
         self,
@@ -208,8 +234,9 @@ class SnapshotSelections:
         allowance: SampleAllowance,
     ) -> SampleBlock:
         samples = await unfolded.folded()
+        notes = unfolded.notes if isinstance(unfolded, RolledSamples) else ()
         if not len(samples):
-            return SampleBlock.empty()
+            return replace(SampleBlock.empty(), notes=notes)
         labels = request.selector.labels_of(samples.ids)
         if labels is None:
             allowance.add_series(len(samples.ids))
@@ -218,7 +245,7 @@ class SnapshotSelections:
             key = tenant_id, request.selection.matchers
             known = LabelledSeries(samples.ids, labels)
             self._series_reader.remember_labels(key, request.selector, known)
-        return samples.as_block(labels)
+        return replace(samples.as_block(labels), notes=notes)
 
     async def explain(
         self,
@@ -298,15 +325,29 @@ class SnapshotSelections:
         if not self._uses_rollups:
             return RuleOutcome("rollups", False, "pushdown is turned off")
         if verdict.use is None:
-            return RuleOutcome("rollups", False, verdict.reason)
+            return await self._judge_coarse(snapshot, tenant_id, request, verdict.reason)
         if not isinstance(snapshot, StoredSnapshot):
             return RuleOutcome("rollups", False, f"{verdict.reason}, but the head has everything")
-        times = request.start_ms, request.end_ms
-        question = RollupQuestion(tenant_id, request.selector.ids, *times)
-        n_days = await self._rollups.count_days(snapshot, question)
+        n_days, _ = await count_rolled_days(snapshot, request.rollup_question(tenant_id))
         if not n_days:
             return RuleOutcome("rollups", False, f"{verdict.reason}, but no day is rolled up yet")
         return RuleOutcome("rollups", True, f"{n_days:,} days are rolled up; {verdict.reason}")
+
+    async def _judge_coarse(
+        self, snapshot: SampleSnapshot, tenant_id: int, request: _Request, reason: str
+    ) -> RuleOutcome:
+        """What becomes of the days whose samples are gone, if rollups are not exact."""
+        if not isinstance(snapshot, StoredSnapshot):
+            return RuleOutcome("rollups", False, reason)
+        _, n_gone = await count_rolled_days(snapshot, request.rollup_question(tenant_id))
+        if not n_gone:
+            return RuleOutcome("rollups", False, reason)
+        reason = f"{n_gone:,} days have rollups only, but {reason}"
+        if not self._coarse_rollups:
+            return RuleOutcome("rollups", False, f"{reason}; PROMCOMPAT_COARSE_ROLLUPS is off")
+        coarse = judge_coarse_rollups(request.selection)
+        text = f"{reason}; a coarse answer: {coarse.reason}"
+        return RuleOutcome("rollups", coarse.use is not None, text)
 
 
 def _times_of(selections: Sequence[SeriesSelection]) -> tuple[int, int]:
@@ -315,6 +356,28 @@ def _times_of(selections: Sequence[SeriesSelection]) -> tuple[int, int]:
     end_ms = max((selection.end_ms for selection in selections), default=0)
     bounds = TimeBounds.clamp(start_ms + 1, end_ms)
     return bounds.start_ms - 1, bounds.end_ms
+
+
+async def _has_lost_samples(snapshot: StoredSnapshot, tenant_id: int, request: _Request) -> bool:
+    """Whether some series no longer keeps samples of all of a request's time."""
+    from_ms = await snapshot.kept[tenant_id].from_ms(request.selector.ids, snapshot.connection)
+    return request.start_ms + 1 < int(from_ms.max())
+
+
+async def _said_to_be_missing(
+    snapshot: StoredSnapshot,
+    tenant_id: int,
+    request: _Request,
+    allowance: SampleAllowance,
+    verdict: RollupVerdict,
+) -> RolledSamples | None:
+    """The samples of a request that rollups do not answer, with a note; None if they are all."""
+    _, n_gone = await count_rolled_days(snapshot, request.rollup_question(tenant_id))
+    if not n_gone:
+        return None
+    scope = tenant_id, request.selector.ids, request.start_ms, request.end_ms
+    samples = await snapshot.read(*scope, allowance)
+    return RolledSamples(samples, 0, 0, [unanswered_note(verdict.reason)])
 
 
 def _explain_rolled(rolled: RolledSamples) -> str:

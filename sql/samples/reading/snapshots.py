@@ -461,6 +461,10 @@ class SampleSnapshots:
         except StaleViewError:
             return None
 
+    async def kept_now(self, tenant_id: int, asked_at: float | None = None) -> KeptTimes:
+        """What a tenant keeps; `asked_at` as in `Head.view`."""
+        return await self.kept(await self._head.view([tenant_id], asked_at), tenant_id)
+
     async def kept(self, view: HeadView, tenant_id: int) -> KeptTimes:
         """What a tenant of a view keeps."""
         return await self._retentions.of(tenant_id, view.generations[tenant_id])

@@ -14,7 +14,7 @@ import numpy as np
 from promcompat.core.model import BoolArray, FloatArray, IntArray, is_stale
 from sql.catalog import MS_PER_DAY
 from sql.samples.codec.pages import decode_joined, encode_cut
-from sql.samples.columns.fold import first_of, writable
+from sql.samples.columns.fold import writable
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.rollups import rollup_kernels as kernels
 
@@ -188,26 +188,6 @@ def _column(ids: IntArray, times: IntArray, values: FloatArray) -> SeriesSamples
         np.ascontiguousarray(times),
         np.ascontiguousarray(values),
     )
-
-
-def replaced(old: Columns, new: Columns, days: IntArray) -> Columns:
-    """The old columns with what is new in place of everything that they have of some days."""
-    return {
-        column: first_of(
-            [
-                part
-                for part in (new[column], _outside(old.get(column, NO_SAMPLES), days))
-                if len(part)
-            ]
-        )
-        for column in Column
-    }
-
-
-def _outside(samples: SeriesSamples, days: IntArray) -> SeriesSamples:
-    if not len(samples):
-        return samples
-    return samples.where(~np.isin(samples.timestamps // MS_PER_DAY, days))
 
 
 def rollup_rows(columns: Columns, level: Level) -> list[RollupRow]:

@@ -57,6 +57,7 @@ class SampleSources:
         max_head_bytes: int,
         retention_days: int = FOREVER,
         now_ms: Callable[[], int] = wall_clock_ms,
+        rollup_retention_days: int | None = None,
     ) -> "SampleSources":
         """The sources of a database, with a head of at most about so many bytes.
 
@@ -64,7 +65,7 @@ class SampleSources:
         """
         log = ArrivalLog(database.log_pool, database.guard)
         head = Head(log, database.question_pool, database.guard, max_bytes=max_head_bytes)
-        retentions = Retentions(database.read_pool, retention_days, now_ms)
+        retentions = Retentions(database.read_pool, retention_days, now_ms, rollup_retention_days)
         database.guard.on_step_back(retentions.forget)
         pools = ReadPools(reads=database.read_pool, questions=database.question_pool)
         cache_bytes = max_head_bytes // _HEAD_PER_CACHE
@@ -97,6 +98,7 @@ class ArrivalStore:
             max_samples=options.max_samples,
             max_bytes=options.max_memory_bytes,
             uses_rollups=options.pushdown is not PushdownMode.OFF,
+            coarse_rollups=options.coarse_rollups,
         )
 
     async def close(self) -> None:
@@ -154,7 +156,11 @@ class ArrivalStore:
         if tenant_id is None or bounds.is_empty or not len(ids):
             return 0
         found, n_samples = await self._count(tenant_id, ids, bounds)
-        if n_samples:
+        kept = await self._sources.snapshots.kept_now(tenant_id)
+        if kept.rollup_days is not None:
+            # Rollups may be left of series without samples.
+            found = ids
+        if len(found):
             await self._sources.log.delete(
                 tenant_id, found, bounds.start_ms, bounds.end_ms, version=version
             )

@@ -14,6 +14,7 @@ from sql.database.connection_pool import Pool, acquired
 from sql.samples.draining.block_retention import BlockRetention, first_kept_ms
 from sql.samples.draining.class_moves import ClassMoves, due_changes, moving_classes
 from sql.samples.draining.drains import Drains
+from sql.samples.draining.rollup_retention import RollupRetention
 from sql.samples.stores.rollup_work import Rollups
 from sql.samples.stores.store_steps import AsideStep, OrphanStep, SeriesRemoval
 from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
@@ -179,6 +180,29 @@ class FarStep:
 
 
 @dataclass(frozen=True, slots=True)
+class RollupRetentionStep:
+    """Deletes rollups that outlived their samples and are past their own retention."""
+
+    retention: RollupRetention
+    task: MaintenanceTask
+    name: str = "retain rollups"
+    unit: str = "rows"
+
+    async def plan(self) -> int:
+        """How many rows are due."""
+        due = await self.retention.due(self.task.retention_days, self.task.now_ms)
+        return sum([await self.retention.count(expired) for expired in due])
+
+    async def run(self, notes: StepNotes) -> int:
+        """Delete them, tenant by tenant; returns how many."""
+        n_rows = 0
+        for expired in await self.retention.due(self.task.retention_days, self.task.now_ms):
+            deleting = self.retention.delete(expired)
+            n_rows += await notes.attempt(f"tenant {expired.tenant_id}", deleting) or 0
+        return n_rows
+
+
+@dataclass(frozen=True, slots=True)
 class PartitionStep:
     """Makes the partitions of tomorrow, for the classes that have one of today."""
 
@@ -214,10 +238,21 @@ class PartitionStep:
 
 
 def block_steps(
-    pool: Pool, drains: Drains, rollups: Rollups, removal: SeriesRemoval, task: MaintenanceTask
+    pool: Pool,
+    drains: Drains,
+    rollups: Rollups,
+    rollup_days: int | None,
+    removal: SeriesRemoval,
+    task: MaintenanceTask,
 ) -> Sequence[MaintenanceStep]:
-    """Every step, in the order in which they run: each finds what those before it have left."""
-    retention = BlockRetention(pool)
+    """Every step, in the order in which they run: each finds what those before it have left.
+
+    `rollup_days` is how long rollups are kept (0: forever; None: as long as samples).
+    """
+    retention = BlockRetention(pool, outlived_by_rollups=rollup_days is not None)
+    outliving: tuple[MaintenanceStep, ...] = ()
+    if rollup_days is not None:
+        outliving = (RollupRetentionStep(RollupRetention(pool, rollup_days), task),)
     return (
         DrainStep(pool, drains, task),
         AsideStep(pool, drains),
@@ -226,6 +261,7 @@ def block_steps(
         ClassStep(pool, ClassMoves(pool), task),
         RetainStep(retention, task),
         FarStep(retention, task),
+        *outliving,
         OrphanStep(removal, is_forced=task.is_first),
         PartitionStep(pool, task),
     )

@@ -25,8 +25,11 @@ from sql.samples.draining.drain_transaction import CONTENT_FAULTS, PASSING_FAULT
 from sql.samples.draining.drainer import Drainer, DrainStats
 from sql.samples.reading.block_reader import BlockReader
 from sql.samples.reading.drained_reader import DrainedQuestion
+from sql.samples.reading.kept_times import Retentions, first_whole_days
 from sql.samples.reading.reader import SampleAllowance
+from sql.samples.rollups.outlived import Deleted, Outlived, counted
 from sql.samples.rollups.rollup_pages import (
+    DAY,
     FIVE_MINUTES,
     HOUR,
     LEVELS,
@@ -38,7 +41,6 @@ from sql.samples.rollups.rollup_pages import (
     RollupRow,
     decoded,
     hours_of,
-    replaced,
     rolled_up,
     rollup_rows,
 )
@@ -87,10 +89,11 @@ class _Job:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """The rows that a step writes, by level, and the hours."""
+    """The rows that a step writes, by level, and the hours; `outlived` says what stays."""
 
     rows: Sequence[tuple[Level, Sequence[RollupRow]]]
     hours: Sequence[HourRow]
+    outlived: Outlived
 
 
 class Rollups:
@@ -103,12 +106,17 @@ class Rollups:
         stats: DrainStats,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         step_samples: int = _STEP_SAMPLES,
+        retentions: Retentions | None = None,
     ) -> None:
-        """`now_ms` is the clock that decides which days have ended."""
+        """`now_ms` is the clock that decides which days have ended.
+
+        `retentions` are given where rollups are kept longer than their samples.
+        """
         self._pool = pool
         self._drainer = drainer
         self._now_ms = now_ms
         self._step_samples = step_samples
+        self._retentions = retentions
         self._n_series = _FIRST_SERIES
         self._deletes_at = 0.0
         self._given_up: set[tuple[int, int]] = set()
@@ -259,17 +267,39 @@ class Rollups:
         question = DrainedQuestion(job.tenant_id, ids, *bounds, drained_through=0)
         stored = await self._reader.read(connection, question, allowance)
         samples = await asyncio.to_thread(fold, stored.pieces, stored.deletions)
-        old = {level: await self._stored(connection, level, job, ids) for level in LEVELS}
-        result = await asyncio.to_thread(_computed, samples, job.days, old)
+        old = {HOUR: await self._stored(connection, HOUR, job, ids)}
+        outlived = await self._outlived(connection, job, ids, samples, old[HOUR])
+        if outlived.is_kept.any():
+            old[FIVE_MINUTES] = await self._stored(connection, FIVE_MINUTES, job, ids)
+        old[DAY] = await self._stored(connection, DAY, job, ids)
+        result = await asyncio.to_thread(_computed, samples, outlived, old)
         await self._replace(connection, job, result)
         return len(samples)
+
+    async def _outlived(
+        self,
+        connection: Connection,
+        job: _Job,
+        ids: IntArray,
+        samples: SeriesSamples,
+        old: Columns,
+    ) -> Outlived:
+        """What the job leaves as it is; `old` are the columns of hours."""
+        days = np.array(job.days, np.int64)
+        if self._retentions is None:
+            return Outlived(ids, days, np.zeros((len(ids), len(days)), np.bool_))
+        marks = await connection.fetch(QUERIES["deletion_marks"], job.tenant_id, job.days)
+        self._retentions.forget()
+        kept = await self._retentions.of(job.tenant_id, 0, connection)
+        first_whole = first_whole_days(await kept.from_ms(ids, connection))
+        there = await asyncio.to_thread(rolled_up, samples, HOUR)
+        counts = counted(old, ids, days), counted(there, ids, days)
+        return Outlived.of(counts, first_whole, ids, days, [Deleted(*mark) for mark in marks])
 
     async def _stored(
         self, connection: Connection, level: Level, job: _Job, ids: IntArray
     ) -> Columns:
         """The columns of the rows that cover the days of a job, and of other days too."""
-        if level is FIVE_MINUTES:
-            return {}
         rows = await connection.fetch(QUERIES["rollups_of"], *_scope(level, job))
         columns: dict[Column, SeriesSamples] = {}
         start_ms = job.days[0] * MS_PER_DAY // level.period_ms * level.period_ms - 1
@@ -292,9 +322,13 @@ class Rollups:
                     [row.period for row in rows],
                     *payloads,
                 )
-        for day in job.days:
+        for number, day in enumerate(job.days):
             hours = day * _HOURS_PER_DAY, (day + 1) * _HOURS_PER_DAY
-            await connection.execute(QUERIES["delete_hours"], job.ids, *hours)
+            ids = result.outlived.ids[~result.outlived.is_kept[:, number]]
+            await connection.execute(QUERIES["delete_hours"], ids.tolist(), *hours)
+        left = [column.tolist() for column in result.outlived.left_hours()]
+        if left[0]:
+            await connection.execute(QUERIES["delete_hours_of_series"], *left)
         if result.hours:
             columns = zip(*result.hours, strict=True)
             await connection.execute(QUERIES["insert_hours"], job.tenant_id, *columns)
@@ -323,12 +357,11 @@ def _scope(level: Level, job: _Job) -> tuple[int, Sequence[int], int, int]:
     return level.bucket_seconds, job.ids, first, last
 
 
-def _computed(samples: SeriesSamples, days: Sequence[int], old: Mapping[Level, Columns]) -> _Result:
+def _computed(samples: SeriesSamples, outlived: Outlived, old: Mapping[Level, Columns]) -> _Result:
     """What a step writes: its days from the samples, other days of the same rows as they were."""
     rows = []
-    for level, columns in old.items():
-        new = rolled_up(samples, level)
-        if columns:
-            new = replaced(columns, new, np.array(days, np.int64))
-        rows.append((level, rollup_rows(new, level)))
-    return _Result(rows, hours_of(samples))
+    for level in LEVELS:
+        columns = outlived.merged(old.get(level, {}), rolled_up(samples, level), level)
+        rows.append((level, rollup_rows(columns, level)))
+    hours = hours_of(samples.where(~outlived.covers(samples)) if len(samples) else samples)
+    return _Result(rows, hours, outlived)

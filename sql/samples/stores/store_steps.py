@@ -23,6 +23,7 @@ _QUERIES: Final = {
     **load_queries("series"),
     **load_queries("samples"),
 }
+_ROLLUP_QUERIES: Final = load_queries("rollups")
 _LOOKED_AT: Final = 5_000
 """Series whose samples are looked for at once."""
 _REMOVED_AT_ONCE: Final = 1_000
@@ -65,7 +66,7 @@ class SnapshotUnusedSeries:
         self._sources = sources
 
     async def among(self, tenant_ids: IntArray, series_ids: IntArray) -> IntArray:
-        """Those that have neither a recent nor a drained sample; see `UnusedSeries`."""
+        """Those without a sample, recent or drained, and without rollups that outlive them."""
         sources, used = self._sources, [np.empty(0, np.int64)]
         tenants = np.unique(tenant_ids).tolist()
         async with sources.snapshots.open_transaction(tenants) as snapshot:
@@ -78,6 +79,11 @@ class SnapshotUnusedSeries:
                 used.append(
                     await sources.drained.stored_series(snapshot.connection, tenant_id, some)
                 )
+                if snapshot.kept[tenant_id].rollup_days is not None:
+                    found = await snapshot.connection.fetchval(
+                        _ROLLUP_QUERIES["series_with_rollups"], some.tolist()
+                    )
+                    used.append(np.array(found, np.int64))
         return np.setdiff1d(series_ids, np.concatenate(used))
 
 

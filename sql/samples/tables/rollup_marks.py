@@ -21,13 +21,17 @@ _ALL_SERIES: Final = (-(1 << 63), (1 << 63) - 1)
 
 
 class Touched(NamedTuple):
-    """Samples of a tenant that have changed; all bounds are inclusive, times are Unix ms."""
+    """Samples of a tenant that have changed; all bounds are inclusive, times are Unix ms.
+
+    `is_deletion`: they were deleted by somebody, and not only past their retention.
+    """
 
     tenant_id: int
     first_series: int
     last_series: int
     first_ms: int
     last_ms: int
+    is_deletion: bool = False
 
 
 async def note_touched(connection: Connection, touched: Sequence[Touched]) -> None:
@@ -79,10 +83,10 @@ def deleted_by(tenant_id: int, deletion: Deletion) -> list[Touched]:
     times = deletion.first_ms, deletion.last_ms
     ids = deletion.series_ids
     if ids is None:
-        return [Touched(tenant_id, *_ALL_SERIES, *times)]
+        return [Touched(tenant_id, *_ALL_SERIES, *times, is_deletion=True)]
     if len(ids) > _SERIES_APART:
-        return [Touched(tenant_id, int(ids[0]), int(ids[-1]), *times)]
-    return [Touched(tenant_id, one, one, *times) for one in ids.tolist()]
+        return [Touched(tenant_id, int(ids[0]), int(ids[-1]), *times, is_deletion=True)]
+    return [Touched(tenant_id, one, one, *times, is_deletion=True) for one in ids.tolist()]
 
 
 def _touched_in_day(tenant_id: int, samples: SeriesSamples) -> list[Touched]:

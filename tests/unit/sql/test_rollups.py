@@ -14,6 +14,7 @@ from sql.catalog import MS_PER_DAY
 from sql.samples.columns.series_samples import SeriesSamples, joined_samples
 from sql.samples.reading.rollup_choice import RollupUse, Stand, judge_rollups
 from sql.samples.reading.rollup_reader import _inexact_series, _joined, _standing
+from sql.samples.rollups.outlived import Deleted, Outlived, counted
 from sql.samples.rollups.rollup_pages import (
     DAY,
     FIVE_MINUTES,
@@ -22,7 +23,6 @@ from sql.samples.rollups.rollup_pages import (
     PAYLOADS,
     Column,
     decoded,
-    replaced,
     rolled_up,
     rollup_rows,
 )
@@ -173,9 +173,58 @@ def test_days_are_replaced_by_what_is_new(samples: SeriesSamples, days: set[int]
     again = np.array(sorted({*days, int(present[0])}), np.int64)
     columns = rolled_up(samples, HOUR)
     is_again = np.isin(samples.timestamps // MS_PER_DAY, again)
-    changed = replaced(columns, rolled_up(samples.where(is_again), HOUR), again)
+    nothing_stays = Outlived(samples.ids, again, np.zeros((len(samples.ids), len(again)), np.bool_))
+    changed = nothing_stays.merged(columns, rolled_up(samples.where(is_again), HOUR), HOUR)
     for name in Column:
         assert_equal(changed[name], columns[name])
+
+
+@settings(max_examples=30)
+@given(samples=stored_samples(), there=st.data())
+def test_what_is_gone_keeps_its_rollups_but_for_deleted_buckets(
+    samples: SeriesSamples, there: st.DataObject
+) -> None:
+    days = np.unique(samples.timestamps // MS_PER_DAY)
+    is_there = np.array(
+        there.draw(st.lists(st.booleans(), min_size=len(samples), max_size=len(samples)))
+    )
+    left = samples.where(is_there)
+    old, new = rolled_up(samples, HOUR), rolled_up(left, HOUR)
+    first_ms = int(there.draw(st.sampled_from(samples.timestamps.tolist())))
+    last_ms = there.draw(
+        st.integers(first_ms, first_ms // MS_PER_DAY * MS_PER_DAY + MS_PER_DAY - 1)
+    )
+    series = int(samples.ids[0])
+    deletion = Deleted(series, series, first_ms, last_ms)
+    counts = counted(old, samples.ids, days), counted(new, samples.ids, days)
+    # All of these days are past the retention.
+    first_whole = np.full(len(samples.ids), days[-1] + 1)
+    outlived = Outlived.of(counts, first_whole, samples.ids, days, [deletion])
+    found = outlived.merged(old, new, HOUR)
+    ids = np.repeat(old[Column.SUM].ids, np.diff(old[Column.SUM].offsets))
+    hours = old[Column.SUM].timestamps // HOUR.width_ms
+    first_hour, last_hour = first_ms // HOUR.width_ms, last_ms // HOUR.width_ms
+    is_gone = (ids == series) & (hours >= first_hour) & (hours <= last_hour)
+    # A day of a series that had nothing but stale markers has no sum, and is computed.
+    has_sum = np.isin(
+        ids * 100_000 + hours // 24, (ids * 100_000 + hours // 24)[old[Column.COUNT].values > 0]
+    )
+    expected = old[Column.SUM].where(~is_gone & has_sum)
+    got = found[Column.SUM].where(_in_rows(found[Column.SUM], expected))
+    assert_equal(got, expected)
+    removed = zip(*(part.tolist() for part in outlived.left_hours()), strict=True)
+    assert {hour for one, hour in removed if one == series} <= set(range(first_hour, last_hour + 1))
+
+
+def _in_rows(samples: SeriesSamples, wanted: SeriesSamples) -> np.ndarray:
+    """Which samples have a series and time that `wanted` has."""
+
+    def keys(one: SeriesSamples) -> list[tuple[int, int]]:
+        ids = np.repeat(one.ids, np.diff(one.offsets))
+        return list(zip(ids.tolist(), one.timestamps.tolist(), strict=True))
+
+    known = set(keys(wanted))
+    return np.array([key in known for key in keys(samples)], np.bool_)
 
 
 def assert_equal(found: SeriesSamples, expected: SeriesSamples) -> None:

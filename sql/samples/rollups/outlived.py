@@ -1,0 +1,128 @@
+"""What a run of rollups leaves as it is: rollups of samples that are no longer there."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from promcompat.core.model import BoolArray, IntArray
+from sql.catalog import MS_PER_DAY, MS_PER_HOUR
+from sql.samples.columns.fold import first_of
+from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
+from sql.samples.rollups.rollup_pages import Column, Columns, Level
+
+_NO_HOURS: Final = (np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """A deletion of samples within a day; series and times (Unix ms) are inclusive."""
+
+    first_series: int
+    last_series: int
+    first_ms: int
+    last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outlived:
+    """Which days of which series keep the rollups that they have: `is_kept[series, day]`.
+
+    `ids` and `days` ascend. Buckets that one of `deletions` touches go all the same.
+    """
+
+    ids: IntArray
+    days: IntArray
+    is_kept: BoolArray
+    deletions: Sequence[Deleted] = ()
+
+    @classmethod
+    def of(
+        cls,
+        counts: tuple[IntArray, IntArray],
+        first_whole: IntArray,
+        ids: IntArray,
+        days: IntArray,
+        deletions: Sequence[Deleted],
+    ) -> "Outlived":
+        """`counts` are how many samples rollups stand for and how many there are, as `is_kept`.
+
+        `first_whole` is the first day that each series keeps samples of as a whole. Before it, no
+        rollup is computed a second time. From it on, rollups are computed again unless samples are
+        missing that nobody has deleted: those of a retention that was shorter before.
+        """
+        n_rolled, n_there = counts
+        is_gone = first_whole[:, None] > days[None, :]
+        is_deleted = np.zeros_like(is_gone)
+        for one in deletions:
+            is_series = (ids >= one.first_series) & (ids <= one.last_series)
+            is_day = (days >= one.first_ms // MS_PER_DAY) & (days <= one.last_ms // MS_PER_DAY)
+            is_deleted |= is_series[:, None] & is_day[None, :]
+        is_kept = (n_rolled > 0) & (is_gone | (~is_deleted & (n_there < n_rolled)))
+        return cls(ids, days, is_kept, deletions)
+
+    def covers(self, samples: SeriesSamples) -> BoolArray:
+        """Which elements of a column are of a series and day that keep their rollups."""
+        series = np.searchsorted(self.ids, np.repeat(samples.ids, np.diff(samples.offsets)))
+        day_of_each = samples.timestamps // MS_PER_DAY
+        places = np.minimum(np.searchsorted(self.days, day_of_each), len(self.days) - 1)
+        return np.asarray((self.days[places] == day_of_each) & self.is_kept[series, places])
+
+    def touched(self, samples: SeriesSamples, width_ms: int) -> BoolArray:
+        """Which elements of a column are of a bucket that a deletion touches."""
+        ids = np.repeat(samples.ids, np.diff(samples.offsets))
+        bucket = samples.timestamps // width_ms
+        found = np.zeros(len(ids), np.bool_)
+        for one in self.deletions:
+            is_series = (ids >= one.first_series) & (ids <= one.last_series)
+            is_within = (bucket >= one.first_ms // width_ms) & (bucket <= one.last_ms // width_ms)
+            found |= is_series & is_within
+        return found
+
+    def merged(self, old: Columns, new: Columns, level: Level) -> Columns:
+        """The columns of a level: of days that keep their rollups the old ones, else the new."""
+        return {
+            column: self._merged(old.get(column, NO_SAMPLES), new[column], level.width_ms)
+            for column in Column
+        }
+
+    def _merged(self, old: SeriesSamples, new: SeriesSamples, width_ms: int) -> SeriesSamples:
+        parts = []
+        if len(new):
+            parts.append(new.where(~self.covers(new)))
+        if len(old):
+            is_outside = ~np.isin(old.timestamps // MS_PER_DAY, self.days)
+            is_left = self.covers(old) & ~self.touched(old, width_ms)
+            parts.append(old.where(is_outside | is_left))
+        return first_of([part for part in parts if len(part)])
+
+    def left_hours(self) -> tuple[IntArray, IntArray]:
+        """The series and hours (since 1970-01-01) that deletions take from kept days."""
+        found = [_NO_HOURS]
+        for one in self.deletions:
+            is_series = (self.ids >= one.first_series) & (self.ids <= one.last_series)
+            hours = np.arange(one.first_ms // MS_PER_HOUR, one.last_ms // MS_PER_HOUR + 1)
+            day = np.searchsorted(self.days, one.first_ms // MS_PER_DAY)
+            ids = self.ids[is_series & self.is_kept[:, day]]
+            found.append((np.repeat(ids, len(hours)), np.tile(hours, len(ids))))
+        return (
+            np.concatenate([series for series, _ in found]),
+            np.concatenate([hours for _, hours in found]),
+        )
+
+
+def counted(columns: Columns, ids: IntArray, days: IntArray) -> IntArray:
+    """How many samples the columns of a level stand for, of each series and day."""
+    column = columns.get(Column.COUNT, NO_SAMPLES)
+    found = np.zeros((len(ids), len(days)), np.int64)
+    if not len(column):
+        return found
+    day_of_each = column.timestamps // MS_PER_DAY
+    places = np.minimum(np.searchsorted(days, day_of_each), len(days) - 1)
+    is_wanted = days[places] == day_of_each
+    series = np.searchsorted(ids, np.repeat(column.ids, np.diff(column.offsets)))
+    np.add.at(
+        found, (series[is_wanted], places[is_wanted]), column.values[is_wanted].astype(np.int64)
+    )
+    return found
