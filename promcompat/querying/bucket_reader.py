@@ -46,7 +46,7 @@ class BucketReader:
         """
         percentiles = [statistic for statistic in statistics if isinstance(statistic, float)]
         if percentiles and shape is MetricShape.SAMPLES:
-            return await self._percentiles(tenant, query, percentiles), ()
+            return await self._percentiles(tenant, query, percentiles)
         runs = bucket_runs(query.start_ms, query.end_ms, query.bucket_ms)
         table = _Table(len(statistics), sum(run.n_buckets for run in runs))
         for layer, statistic in enumerate(statistics):
@@ -79,7 +79,7 @@ class BucketReader:
 
     async def _percentiles(
         self, tenant: str, query: BucketQuery, percentiles: Sequence[float]
-    ) -> BucketValues:
+    ) -> Found:
         selection = SeriesSelection(
             matchers=of_metric(query.name, query.matchers),
             start_ms=query.start_ms - 1,
@@ -88,9 +88,10 @@ class BucketReader:
         )
         starts_ms = bucket_starts(query.start_ms, query.end_ms, query.bucket_ms)
         async with self._queries.reading(tenant, [selection]) as (block,):
-            return await asyncio.to_thread(
+            found = await asyncio.to_thread(
                 bucket_percentiles, block, query.group_by, starts_ms, query.bucket_ms, percentiles
             )
+            return found, tuple(block.notes)
 
 
 @dataclass(frozen=True, slots=True)

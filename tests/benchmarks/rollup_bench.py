@@ -45,7 +45,10 @@ _MINUTE_MS: Final = 60_000
 _SPANS: Final = {"month": (30 * DAY_MS, _MINUTE_MS), "year": (365 * DAY_MS, 15 * _MINUTE_MS)}
 _PIECE_MS: Final = DAY_MS
 _SAMPLES_PER_REQUEST: Final = 10_000
-_DAY_BLOCKS: Final = ("--storage.tsdb.min-block-duration=1d", "--storage.tsdb.max-block-duration=31d")
+_DAY_BLOCKS: Final = (
+    "--storage.tsdb.min-block-duration=1d",
+    "--storage.tsdb.max-block-duration=31d",
+)
 """Else Prometheus writes 4,380 blocks of two hours for a year, and merges them to these afterwards."""
 QUERIES: Final = (
     TimedQuery(

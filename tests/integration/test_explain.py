@@ -74,6 +74,7 @@ async def check_pushed_read(service: Service) -> None:
     assert [outcome["rule"] for outcome in leaf["rules"]] == [
         "head",
         "rows",
+        "rollups",
         "last_sample",
         "last_sample_per_step",
         "newest_of_window",

@@ -40,6 +40,9 @@ from sql.series.reader import SeriesReader
 
 _Collected = UnfoldedSamples | RolledSamples
 _LARGE_SAMPLES: Final = 50_000
+_ROWS_HAVE_NONE: Final = (
+    "this store keeps rows, of whose windows the database computes what it can (see the other rules)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,9 +316,9 @@ class SnapshotSelections:
     async def _explain_rollups(
         self, snapshot: SampleSnapshot, tenant_id: int, request: _Request
     ) -> Sequence[RuleOutcome]:
-        """How rollups are used; nothing if the store has none."""
+        """How rollups are used, or why not."""
         if not snapshot.drained.has_rollups:
-            return ()
+            return [RuleOutcome("rollups", False, _ROWS_HAVE_NONE)]
         return [await self._judge_rollups(snapshot, tenant_id, request)]
 
     async def _judge_rollups(
