@@ -52,7 +52,7 @@ bench-query: $(DEVELOPMENT_READY) components kernels ## Measure queries beside P
 	@exec $(VENV)/bin/python -m tests.benchmarks.query_bench
 
 bench-rollups: $(DEVELOPMENT_READY) components kernels ## Measure panels of a month and a year beside Prometheus and VictoriaMetrics
-	@exec $(VENV)/bin/python -m tests.benchmarks.rollup_bench
+	@exec $(VENV)/bin/python -m tests.benchmarks.rollup_bench $(ARGS)
 
 bench-lifecycle: $(DEVELOPMENT_READY) components kernels ## Measure a year of samples with a clock of its own: bytes, and maintenance by day
 	@exec $(VENV)/bin/python -m tests.benchmarks.lifecycle_bench $(ARGS)

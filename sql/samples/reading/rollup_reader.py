@@ -16,8 +16,9 @@ from typing import Final
 
 import numpy as np
 
-from promcompat.core.model import FloatArray, IntArray
+from promcompat.core.model import BoolArray, FloatArray, IntArray
 from sql.catalog import MS_PER_DAY
+from sql.pushdown.window_grid import WindowGrid
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, joined_samples
 from sql.samples.reading.reader import SampleAllowance
 from sql.samples.reading.rollup_choice import RollupUse, Stand, coarse_note, inexact_note
@@ -122,7 +123,7 @@ class RollupReader:
         payloads = [row[0] for row in rows]
         found = await asyncio.to_thread(decoded, payloads, question.wanted, columns, *times)
         rolled = await asyncio.to_thread(_standing, found, use.stand)
-        return _without_changed(rolled, span)
+        return _without_changed(_in_windows(rolled, use.grid), span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,22 @@ def _sums(columns: Columns) -> _Rolled:
     return _Rolled(joined, spread)
 
 
+def _in_windows(rolled: _Rolled, grid: WindowGrid) -> _Rolled:
+    """Without what is between windows: with an hour between windows of 5 minutes, most of it."""
+    if not grid.has_gaps or not len(rolled.samples):
+        return rolled
+    until_next_ms = (grid.first_ms - rolled.samples.timestamps) % grid.step_ms
+    return _where(rolled, until_next_ms < grid.reach_ms)
+
+
+def _where(rolled: _Rolled, is_kept: BoolArray) -> _Rolled:
+    if is_kept.all():
+        return rolled
+    magnitudes = None if rolled.magnitudes is None else rolled.magnitudes[is_kept]
+    samples = rolled.samples.where(is_kept) if is_kept.any() else NO_SAMPLES
+    return _Rolled(samples, magnitudes)
+
+
 def _without_changed(rolled: _Rolled, span: Span) -> _Rolled:
     """Without days that are not rolled up, and without changed series on days that may differ."""
     samples = rolled.samples
@@ -186,10 +203,7 @@ def _without_changed(rolled: _Rolled, span: Span) -> _Rolled:
     for first, last in span.days:
         is_kept |= (days >= first) & (days <= last)
     is_kept &= ~span.is_changed(samples)
-    if is_kept.all():
-        return rolled
-    magnitudes = None if rolled.magnitudes is None else rolled.magnitudes[is_kept]
-    return _Rolled(samples.where(is_kept) if is_kept.any() else NO_SAMPLES, magnitudes)
+    return _where(rolled, is_kept)
 
 
 async def _raw_parts(

@@ -40,9 +40,7 @@ from sql.series.reader import SeriesReader
 
 _Collected = UnfoldedSamples | RolledSamples
 _LARGE_SAMPLES: Final = 50_000
-_ROWS_HAVE_NONE: Final = (
-    "this store keeps rows, of whose windows the database computes what it can (see the other rules)"
-)
+_ROWS_HAVE_NONE: Final = "this store keeps rows; the other rules say what the database computes"
 
 
 @dataclass(frozen=True, slots=True)
