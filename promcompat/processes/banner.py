@@ -31,6 +31,11 @@ def render_banner(settings: Settings, base_url: str, database: str) -> str:
         if settings.retention_days
         else "samples are kept forever (PROMCOMPAT_RETENTION_DAYS=0)"
     )
+    if settings.rollup_retention_days is not None:
+        days = settings.rollup_retention_days
+        retention += (
+            f", rollups for {days} days" if days else ", rollups forever"
+        ) + " (PROMCOMPAT_ROLLUP_RETENTION_DAYS)"
     return f"""
 promcompat {promcompat_version()} is ready, compatible with Prometheus {PROMETHEUS_VERSION}
   listening   {base_url}

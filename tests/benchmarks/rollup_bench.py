@@ -49,7 +49,7 @@ _DAY_BLOCKS: Final = (
     "--storage.tsdb.min-block-duration=1d",
     "--storage.tsdb.max-block-duration=31d",
 )
-"""Else Prometheus writes 4,380 blocks of two hours for a year, and merges them to these afterwards."""
+"""Else Prometheus writes 4,380 blocks of two hours for a year, and merges them afterwards."""
 QUERIES: Final = (
     TimedQuery(
         "30 days, rate[5m] every hour", "sum by (job) (rate(month_total[5m]))", 30 * DAY_MS, HOUR_MS

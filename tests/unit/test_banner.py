@@ -11,6 +11,8 @@ from tests.http_service import GivenSettings
     [
         ({}, "samples are kept for 30 days (PROMCOMPAT_RETENTION_DAYS)"),
         ({"retention_days": 400}, "samples are kept for 400 days (PROMCOMPAT_RETENTION_DAYS)"),
+        ({"rollup_retention_days": 0}, "rollups forever (PROMCOMPAT_ROLLUP_RETENTION_DAYS)"),
+        ({"rollup_retention_days": 9}, "rollups for 9 days (PROMCOMPAT_ROLLUP_RETENTION_DAYS)"),
         ({"retention_days": 0}, "samples are kept forever (PROMCOMPAT_RETENTION_DAYS=0)"),
     ],
 )
