@@ -218,7 +218,8 @@ async def test_rows_are_read_whole_while_the_head_has_samples_of_the_time_range(
             await storage.drains.drainer.drain_all()
         await storage.store.write_batch("default", make_batch({labels: [(5, 3.0)]}))
         (leaf,) = await storage.store.explain_select("default", [asked], ExplanationDepth())
-        head, rows, *pushdown = leaf.rules
+        head, rows, rollups, *pushdown = leaf.rules
+        assert not rollups.applies
         assert head.applies
         assert rows.applies
         assert not any(rule.applies for rule in pushdown)

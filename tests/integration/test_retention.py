@@ -12,7 +12,7 @@ from promql.values.matrix import Matrix
 from sql.database.connection_pool import Connection
 from sql.database.tenant_retention import list_retentions, set_retention
 from sql.pushdown.rule_choice import PushdownMode
-from sql.samples.draining import block_retention
+from sql.samples.draining.block_retention import BlockRetention
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
 from sql.samples.tables.slots import FAR_SLOT, class_of_slot, day_of_slot
@@ -125,12 +125,14 @@ async def test_every_step_that_deletes_far_samples_is_logged(
     await settle(storage)
     logged: list[int] = []
 
-    async def narrow(connection: Connection, *, tenant_id: int, before_ms: int) -> None:
+    async def narrow(
+        _retention: BlockRetention, connection: Connection, *, tenant_id: int, before_ms: int
+    ) -> None:
         logged.append(await connection.fetchval("SELECT count(*) FROM sample_change"))
 
     async with connected(database_url) as connection:
         n_before = await connection.fetchval("SELECT count(*) FROM sample_change")
-    monkeypatch.setattr(block_retention, "_narrow_extent", narrow)
+    monkeypatch.setattr(BlockRetention, "_narrow_extent", narrow)
     await maintain(storage, clock)
     assert logged
     assert logged[0] > n_before
