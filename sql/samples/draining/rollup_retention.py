@@ -14,11 +14,11 @@ import numpy as np
 from sql.catalog import MIN_TIMESTAMP_MS, MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.samples.draining.drain_transaction import in_drain_transaction
-from sql.samples.reading.kept_times import first_whole_days
 from sql.samples.rollups.rollup_pages import LEVELS
 from sql.samples.tables.retention_classes import FOREVER
 from sql.samples.tables.retention_classes import QUERIES as RETENTION_QUERIES
 from sql.samples.tables.rollup_marks import QUERIES, forget_rolled_days
+from sql.samples.tables.slots import first_whole_days
 
 _ROWS_AT_ONCE: Final = 5_000
 _NO_DAY: Final = -(1 << 31)

@@ -14,6 +14,7 @@ from sql.catalog import MIN_TIMESTAMP_MS, MS_PER_DAY
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.query_loader import load_queries
 from sql.samples.columns.series_samples import SeriesSamples
+from sql.samples.tables.slots import first_whole_days
 
 _QUERIES: Final = load_queries("retention")
 _MAX_SERIES: Final = 1_000_000
@@ -168,11 +169,6 @@ class Retentions:
 
     def _now(self, rules: _Rules) -> KeptTimes:
         return KeptTimes(self._pool, rules, self._now_ms(), self._rollup_days)
-
-
-def first_whole_days(from_ms: IntArray) -> IntArray:
-    """The first UTC day (since 1970-01-01) that begins at or after each time."""
-    return np.asarray(-(-from_ms // MS_PER_DAY))
 
 
 @dataclass(frozen=True, slots=True)

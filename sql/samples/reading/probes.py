@@ -9,9 +9,9 @@ from promcompat.core.model import IntArray
 from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.database.connection_pool import Pool, acquired
 from sql.query_loader import load_queries
-from sql.samples.reading.kept_times import first_whole_days
 from sql.samples.reading.newest import newest_samples
 from sql.samples.reading.snapshots import SampleSnapshots
+from sql.samples.tables.slots import first_whole_days
 from sql.series.catalogue import SampleProbes, Sought
 from sql.series.reader import SeriesReader
 

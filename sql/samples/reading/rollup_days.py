@@ -10,11 +10,10 @@ import numpy as np
 from promcompat.core.model import BoolArray, IntArray
 from sql.catalog import MS_PER_DAY
 from sql.samples.columns.series_samples import SeriesSamples
-from sql.samples.reading.kept_times import first_whole_days
 from sql.samples.reading.reader import SampleAllowance
 from sql.samples.reading.snapshots import StoredSnapshot
 from sql.samples.tables.rollup_marks import QUERIES
-from sql.samples.tables.slots import day_of
+from sql.samples.tables.slots import day_of, first_whole_days
 
 _MOST_GAPS: Final = 8
 """Between more days that are not rolled up, only the longest stretch is read from rollups."""

@@ -25,7 +25,7 @@ from sql.samples.draining.drain_transaction import CONTENT_FAULTS, PASSING_FAULT
 from sql.samples.draining.drainer import Drainer, DrainStats
 from sql.samples.reading.block_reader import BlockReader
 from sql.samples.reading.drained_reader import DrainedQuestion
-from sql.samples.reading.kept_times import Retentions, first_whole_days
+from sql.samples.reading.kept_times import Retentions
 from sql.samples.reading.reader import SampleAllowance
 from sql.samples.rollups.outlived import Deleted, Outlived, counted
 from sql.samples.rollups.rollup_pages import (
@@ -46,6 +46,7 @@ from sql.samples.rollups.rollup_pages import (
 )
 from sql.samples.tables.block_table import QUERIES as BLOCK_QUERIES
 from sql.samples.tables.rollup_marks import QUERIES
+from sql.samples.tables.slots import first_whole_days
 
 _LOGGER: Final = logging.getLogger(__name__)
 _GRACE_MS: Final = MS_PER_HOUR

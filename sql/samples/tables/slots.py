@@ -6,6 +6,9 @@ whole.
 
 from typing import Final
 
+import numpy as np
+
+from promcompat.core.model import IntArray
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, MS_PER_DAY
 
 N_CLASSES: Final = 8
@@ -37,3 +40,8 @@ def slots_between(first_ms: int, last_ms: int) -> tuple[int, int]:
 def day_of(time_ms: int) -> int:
     """The UTC day of a time, within the days that a column can hold."""
     return max(-(2**31), min(time_ms // MS_PER_DAY, 2**31 - 1))
+
+
+def first_whole_days(from_ms: IntArray) -> IntArray:
+    """The first UTC day (since 1970-01-01) that begins at or after each time."""
+    return np.asarray(-(-from_ms // MS_PER_DAY))
