@@ -7,6 +7,11 @@ from typing import Final
 from promcompat.core.model import METRIC_NAME
 
 _REMEMBERED: Final = 1 << 16
+_MAX_REMEMBERED_CHARACTERS: Final = 200
+"""Longer texts are not remembered, so that what is has a bound."""
+_LAYOUTS: Final = 1 << 12
+_MAX_LAYOUT_CHARACTERS: Final = 2_000
+_Names = tuple[str, ...]
 
 
 def _field(tag: int, content: bytes) -> bytes:
@@ -26,9 +31,32 @@ def _encode(name: str, value: str) -> bytes:
 _remembered = lru_cache(_REMEMBERED)(_encode)
 
 
-def _label(name: str, value: str) -> bytes:
-    """A label as remote write encodes it; long ones are not remembered."""
-    return _remembered(name, value) if len(name) + len(value) < 200 else _encode(name, value)
+def encode_label(name: str, value: str) -> bytes:
+    """A label as remote write encodes it; nothing for an empty value, which is no label."""
+    if not value:
+        return b""
+    is_short = len(name) + len(value) < _MAX_REMEMBERED_CHARACTERS
+    return _remembered(name, value) if is_short else _encode(name, value)
+
+
+def encode_labels(labels: Mapping[str, str]) -> dict[str, bytes]:
+    """Labels as remote write encodes them, by name."""
+    return {name: encode_label(name, value) for name, value in labels.items()}
+
+
+def _layout(names: _Names, label_name: str) -> tuple[_Names, ...]:
+    """The names before, between and after those that are filled in, in order."""
+    filled_in = {METRIC_NAME, label_name} if label_name else {METRIC_NAME}
+    parts: list[list[str]] = [[]]
+    for name in sorted({*names, *filled_in}):
+        if name in filled_in:
+            parts.append([])
+        else:
+            parts[-1].append(name)
+    return tuple(map(tuple, parts))
+
+
+_remembered_layout = lru_cache(_LAYOUTS)(_layout)
 
 
 class PointKeys:
@@ -36,27 +64,24 @@ class PointKeys:
 
     __slots__ = ("_label_name", "_parts")
 
-    def __init__(self, labels: Mapping[str, str], label_name: str = "") -> None:
-        """`labels` without the metric's name; `label_name` is the label that differs, `le` say."""
+    def __init__(self, fields: Mapping[str, bytes], label_name: str = "") -> None:
+        """`fields` are labels as `encode_labels` gives them, without the metric's name.
+
+        `label_name` is the label that differs, `le` say.
+        """
         self._label_name = label_name
-        names = sorted({*labels, METRIC_NAME, *filter(None, (label_name,))})
-        # Bytes before, between and after the labels that are filled in for each series.
-        parts: list[list[bytes]] = [[]]
-        filled_in = {METRIC_NAME, label_name} if label_name else {METRIC_NAME}
-        for name in names:
-            if name in filled_in:
-                parts.append([])
-            elif value := labels[name]:
-                parts[-1].append(_label(name, value))
-        self._parts = [b"".join(part) for part in parts]
+        names = tuple(fields)
+        is_short = len("".join(names)) < _MAX_LAYOUT_CHARACTERS
+        layout = (_remembered_layout if is_short else _layout)(names, label_name)
+        self._parts = [b"".join([fields[name] for name in part]) for part in layout]
 
     def key(self, metric: str, label_value: str = "") -> bytes:
         """The key of a series; without a value it does not have the label that differs."""
-        name = _label(METRIC_NAME, metric)
+        name = encode_label(METRIC_NAME, metric)
         if not self._label_name:
             first, last = self._parts
             return first + name + last
-        label = _label(self._label_name, label_value) if label_value else b""
+        label = encode_label(self._label_name, label_value)
         inserted = (name, label) if self._label_name > METRIC_NAME else (label, name)
         first, middle, last = self._parts
         return b"".join((first, inserted[0], middle, inserted[1], last))

@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 
 from promcompat.core.errors import BadDataError
+from promcompat.otlp.export_pb2 import Request
 from promcompat.remote_write.wire_fields import read_fields
 
 PIECE_BYTES: Final = 1 << 20
@@ -75,15 +76,15 @@ def _varint(length: int) -> bytes:
     return bytes(out)
 
 
-def parse_protobuf(message: bytes) -> ExportMetricsServiceRequest:
-    """Raises BadDataError if the message is malformed."""
+def parse_protobuf(message: bytes) -> Request:
+    """Raises BadDataError if the message is malformed; its attributes are not looked at."""
     try:
-        return ExportMetricsServiceRequest.FromString(message)
+        return Request.FromString(message)
     except DecodeError as exc:
         raise BadDataError("cannot decode the ExportMetricsServiceRequest") from exc
 
 
-def parse_json(body: bytes) -> ExportMetricsServiceRequest:
+def parse_json(body: bytes) -> Request:
     """Raises BadDataError if the document is not a request. Ids are hexadecimal in OTLP's JSON."""
     try:
         document = orjson.loads(body or b"{}")
@@ -93,10 +94,11 @@ def parse_json(body: bytes) -> ExportMetricsServiceRequest:
         raise BadDataError("the body is not a JSON object")
     try:
         _ids_to_base64(document, 0)
-        return ParseDict(document, ExportMetricsServiceRequest(), ignore_unknown_fields=True)
+        parsed = ParseDict(document, ExportMetricsServiceRequest(), ignore_unknown_fields=True)
     except (ParseError, ValueError) as exc:
         text = str(exc)[:300]
         raise BadDataError(f"the body is not an ExportMetricsServiceRequest: {text}") from exc
+    return parse_protobuf(parsed.SerializeToString())
 
 
 def _ids_to_base64(node: Any, depth: int) -> None:

@@ -2,20 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-
-from promcompat.otlp.attribute_text import sorted_pairs, text_of
+from promcompat.otlp.attributes import Attribute, decode_attributes, joined_labels, label_fields
+from promcompat.otlp.export_pb2 import Resource, Scope
 from promcompat.otlp.names import TranslationStrategy, label_name
+from promcompat.otlp.point_keys import encode_labels
 
 _NAMESPACE, _NAME, _INSTANCE = "service.namespace", "service.name", "service.instance.id"
 _IDENTIFYING: Final = frozenset((_NAMESPACE, _NAME, _INSTANCE))
 TARGET_INFO: Final = "target_info"
-
-_label_name = lru_cache(1 << 14)(label_name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,32 +31,29 @@ class OtlpOptions:
     sums_deltas: bool = False
 
 
-def labels_of(pairs: Sequence[tuple[str, str]], strategy: TranslationStrategy) -> dict[str, str]:
-    """Attributes, sorted by key, as labels; values of attributes with one name are joined."""
-    labels: dict[str, str] = {}
-    for key, value in pairs:
-        name = _label_name(key, strategy)
-        labels[name] = f"{labels[name]};{value}" if name in labels else value
-    return labels
-
-
 @dataclass(frozen=True, slots=True)
 class SeriesLabels:
-    """What a resource and a scope add: `promoted` only where a point has no such attribute."""
+    """What a resource and a scope add: `promoted` only where a point has no such attribute.
 
-    promoted: dict[str, str]
-    fixed: dict[str, str]
+    Labels are encoded as remote write has them, by name.
+    """
+
+    promoted: dict[str, bytes]
+    fixed: dict[str, bytes]
     strategy: TranslationStrategy
 
-    def of_point(self, attributes: Sequence[KeyValue]) -> dict[str, str]:
-        """The labels of a data point's series, without the metric's name."""
-        labels = labels_of(sorted_pairs(attributes), self.strategy)
-        for name, value in self.promoted.items():
-            labels.setdefault(name, value)
+    def of_point(self, attributes: Sequence[bytes]) -> dict[str, bytes]:
+        """The labels of a data point's series, without the metric's name.
+
+        Raises BadDataError for an attribute that is malformed.
+        """
+        labels = label_fields(decode_attributes(attributes, self.strategy))
+        if self.promoted:
+            labels = self.promoted | labels
         labels.update(self.fixed)
         return labels
 
-    def within(self, scope: InstrumentationScope, schema_url: str) -> "SeriesLabels":
+    def within(self, scope: Scope, schema_url: str) -> "SeriesLabels":
         """The same in a scope, whose name, version and attributes become labels."""
         if not scope.name:
             return self
@@ -69,28 +62,29 @@ class SeriesLabels:
             "otel_scope_version": scope.version,
             "otel_scope_schema_url": schema_url,
         }
-        for key, value in sorted_pairs(scope.attributes):
-            labels[_label_name(f"otel_scope_{key}", self.strategy)] = value
-        return SeriesLabels(self.promoted, labels | self.fixed, self.strategy)
+        for attribute in sorted(decode_attributes(scope.attributes, self.strategy)):
+            name = label_name(f"otel_scope_{attribute.key}", self.strategy)
+            labels[name] = attribute.text
+        fixed = encode_labels(labels) | self.fixed
+        return SeriesLabels(self.promoted, fixed, self.strategy)
 
 
 def series_labels(resource: Resource, options: OtlpOptions) -> SeriesLabels:
-    """What a resource adds to every series."""
-    strategy = options.strategy
+    """What a resource adds to every series. Raises BadDataError for a malformed attribute."""
+    attributes = decode_attributes(resource.attributes, options.strategy)
     promoted = [
-        (key, value)
-        for key, value in sorted_pairs(resource.attributes)
-        if (key in options.promoted) != options.promotes_all
+        attribute
+        for attribute in attributes
+        if (attribute.key in options.promoted) != options.promotes_all
     ]
-    return SeriesLabels(labels_of(promoted, strategy), _identity(resource), strategy)
+    identity = encode_labels(_identity(attributes))
+    return SeriesLabels(label_fields(promoted), identity, options.strategy)
 
 
-def _identity(resource: Resource) -> dict[str, str]:
+def _identity(attributes: Sequence[Attribute]) -> dict[str, str]:
     """`job` and `instance`."""
     texts = {
-        attribute.key: text_of(attribute.value)
-        for attribute in resource.attributes
-        if attribute.key in _IDENTIFYING
+        attribute.key: attribute.text for attribute in attributes if attribute.key in _IDENTIFYING
     }
     identity = {}
     if _NAME in texts:
@@ -101,12 +95,12 @@ def _identity(resource: Resource) -> dict[str, str]:
     return identity
 
 
-def target_info_labels(resource: Resource, options: OtlpOptions) -> dict[str, str] | None:
+def target_info_labels(resource: Resource, options: OtlpOptions) -> dict[str, bytes] | None:
     """The labels of the `target_info` of a resource; None if it would say nothing."""
-    identity = _identity(resource)
-    pairs = sorted_pairs(resource.attributes)
-    others = [pair for pair in pairs if pair[0] not in _IDENTIFYING]
+    attributes = decode_attributes(resource.attributes, options.strategy)
+    identity = _identity(attributes)
+    others = [attribute for attribute in attributes if attribute.key not in _IDENTIFYING]
     if not others or not identity:
         return None
-    kept = pairs if options.keeps_identifying else others
-    return labels_of(kept, options.strategy) | identity
+    kept = attributes if options.keeps_identifying else others
+    return encode_labels(joined_labels(kept) | identity)

@@ -6,25 +6,27 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
 
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
-    ExportMetricsServiceRequest,
-)
+from google.protobuf.message import DecodeError
 from opentelemetry.proto.metrics.v1.metrics_pb2 import (
     AggregationTemporality,
     DataPointFlags,
     Exemplar,
-    HistogramDataPoint,
-    Metric,
-    NumberDataPoint,
-    ResourceMetrics,
-    SummaryDataPoint,
 )
 
+from promcompat.core.errors import BadDataError
 from promcompat.core.exemplars import MAX_EXEMPLAR_CHARACTERS
 from promcompat.core.model import MetricMetadata
 from promcompat.core.strconv import format_decimal
 from promcompat.otlp.attribute_text import sorted_pairs
 from promcompat.otlp.deltas import DeltaTotals
+from promcompat.otlp.export_pb2 import (
+    HistogramDataPoint,
+    Metric,
+    NumberDataPoint,
+    Request,
+    ResourceMetrics,
+    SummaryDataPoint,
+)
 from promcompat.otlp.names import MetricKind, metric_name, unit_words
 from promcompat.otlp.point_keys import PointKeys
 from promcompat.otlp.resources import (
@@ -41,7 +43,20 @@ _MAX_TARGET_INFO: Final = 1_000
 """Samples of `target_info` that one resource of a request may make."""
 _NO_VALUE: Final = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
 _NO_HISTOGRAMS: Final = "exponential histograms are not supported by this server yet"
+_DELTA: Final = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
+_CUMULATIVE: Final = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+_REMEMBERED: Final = 1 << 14
+_MAX_REMEMBERED_CHARACTERS: Final = 500
+"""What is longer is not remembered, so that what is has a bound."""
 _bound_text = lru_cache(4_096)(format_decimal)
+_remembered_name = lru_cache(_REMEMBERED)(metric_name)
+
+
+def _metadata(name: str, kind: str, description: str, unit: str) -> MetricMetadata:
+    return MetricMetadata(name, kind, description, unit_words(unit).text)
+
+
+_remembered_metadata = lru_cache(_REMEMBERED)(_metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +74,8 @@ class Samples:
     """What a request becomes: rows of a batch, and what was not translated.
 
     Row i is a sample of the series with key `keys[i]`, a stale marker where `is_stale[i]`, and
-    belongs to the data point with the number `points[i]` (-1: to none). `rejected` counts data
-    points by the reason for which they were not translated.
+    belongs to the data point with the number `points[i]` (-1: to none). `n_points` are translated;
+    `rejected` counts the other data points by the reason for which they are not.
     """
 
     keys: list[bytes] = field(default_factory=list)
@@ -88,10 +103,11 @@ class Samples:
         self.points[-1] = -1
 
 
-def translate(
-    request: ExportMetricsServiceRequest, options: OtlpOptions, totals: DeltaTotals, tenant: str
-) -> Samples:
-    """The samples of a request; what cannot be translated is counted, the rest is not affected."""
+def translate(request: Request, options: OtlpOptions, totals: DeltaTotals, tenant: str) -> Samples:
+    """The samples of a request; what cannot be translated is counted, the rest is not affected.
+
+    Raises BadDataError when an attribute or an exemplar is malformed.
+    """
     samples = Samples()
     for resource in request.resource_metrics:
         _Resource(resource, options, totals, tenant, samples).translate()
@@ -128,7 +144,7 @@ class _Resource:
             self.samples.rejected[f'metric "{metric.name}" has no data'] += 1
             return
         n_points = len(getattr(metric, kind).data_points)
-        name = self._name_of(metric)
+        name = self._name_of(metric, kind)
         if not name:
             reason = f'normalization for metric "{metric.name}" resulted in empty name'
             self.samples.rejected[reason] += n_points
@@ -141,68 +157,71 @@ class _Resource:
             self._note_metadata(metric, name, kind)
             self._translate_points(metric, name, kind, labels)
 
-    def _name_of(self, metric: Metric) -> str:
-        kind = MetricKind.OTHER
-        if metric.HasField("gauge"):
-            kind = MetricKind.GAUGE
-        elif metric.HasField("sum") and metric.sum.is_monotonic:
-            kind = MetricKind.MONOTONIC_COUNTER
-        return metric_name(metric.name, metric.unit, kind, self.options.strategy)
+    def _name_of(self, metric: Metric, kind: str) -> str:
+        shown = MetricKind.OTHER
+        if kind == "gauge":
+            shown = MetricKind.GAUGE
+        elif kind == "sum" and metric.sum.is_monotonic:
+            shown = MetricKind.MONOTONIC_COUNTER
+        name, unit = metric.name, metric.unit
+        is_short = len(name) + len(unit) < _MAX_REMEMBERED_CHARACTERS
+        translated = _remembered_name if is_short else metric_name
+        return translated(name, unit, shown, self.options.strategy)
 
     def _has_valid_temporality(self, metric: Metric, kind: str) -> bool:
         if kind not in ("sum", "histogram"):
             return True
         temporality = getattr(metric, kind).aggregation_temporality
-        if temporality == AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA:
-            return self.options.sums_deltas
-        return bool(temporality == AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE)
+        return temporality == _CUMULATIVE or (temporality == _DELTA and self.options.sums_deltas)
 
     def _note_metadata(self, metric: Metric, name: str, kind: str) -> None:
         if kind == "sum":
             kind = "counter" if metric.sum.is_monotonic else "gauge"
-        self.samples.metadata[name] = MetricMetadata(
-            name, kind, metric.description, unit_words(metric.unit).text
-        )
+        description, unit = metric.description, metric.unit
+        is_short = len(name) + len(description) + len(unit) < _MAX_REMEMBERED_CHARACTERS
+        made = _remembered_metadata if is_short else _metadata
+        self.samples.metadata[name] = made(name, kind, description, unit)
 
     def _translate_points(self, metric: Metric, name: str, kind: str, labels: SeriesLabels) -> None:
-        is_delta = kind in ("sum", "histogram") and (
-            getattr(metric, kind).aggregation_temporality
-            == AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
-        )
-        for point in getattr(metric, kind).data_points:
+        data = getattr(metric, kind)
+        is_delta = kind in ("sum", "histogram") and data.aggregation_temporality == _DELTA
+        for point in data.data_points:
             time_ms = min(point.time_unix_nano, _LARGEST_NS) // _NS_PER_MS
             self.earliest_ms = min(self.earliest_ms, time_ms)
             self.latest_ms = max(self.latest_ms, time_ms)
             own = labels.of_point(point.attributes)
+            is_added = True
             if kind == "histogram":
-                self._add_histogram(point, name, own, time_ms, is_delta=is_delta)
+                is_added = self._add_histogram(point, name, own, time_ms, is_delta=is_delta)
             elif kind == "summary":
                 self._add_summary(point, name, own, time_ms)
             else:
-                self._add_number(point, kind, name, own, time_ms, is_delta=is_delta)
-            self.samples.n_points += 1
+                is_added = self._add_number(point, kind, name, own, time_ms, is_delta=is_delta)
+            self.samples.n_points += is_added
 
     def _add_number(
         self,
         point: NumberDataPoint,
         kind: str,
         name: str,
-        labels: dict[str, str],
+        labels: dict[str, bytes],
         time_ms: int,
         *,
         is_delta: bool,
-    ) -> None:
+    ) -> bool:
+        """Whether the point is translated."""
         value = float(point.as_int) if point.HasField("as_int") else point.as_double
         is_stale = bool(point.flags & _NO_VALUE)
         key = PointKeys(labels).key(name)
         if is_delta and not is_stale:
             totals = self._totals(key, point.time_unix_nano, (value,))
             if totals is None:
-                return
+                return False
             (value,) = totals
         self.samples.add(key, time_ms, value, is_stale=is_stale)
-        if kind == "sum":
+        if kind == "sum" and point.exemplars:
             self._add_exemplars(point.exemplars, (), (key,))
+        return True
 
     def _totals(
         self, key: bytes, time_ns: int, deltas: Sequence[float]
@@ -217,11 +236,12 @@ class _Resource:
         self,
         point: HistogramDataPoint,
         name: str,
-        labels: dict[str, str],
+        labels: dict[str, bytes],
         time_ms: int,
         *,
         is_delta: bool,
-    ) -> None:
+    ) -> bool:
+        """Whether the point is translated."""
         # Counts without a bound of their own only count for +Inf, which `count` says.
         n_bounds = min(len(point.explicit_bounds), len(point.bucket_counts))
         bounds = list(point.explicit_bounds[:n_bounds])
@@ -231,7 +251,7 @@ class _Resource:
         if is_delta and not is_stale:
             totals = self._totals(keys.key(name), point.time_unix_nano, numbers)
             if totals is None:
-                return
+                return False
             numbers = list(totals)
         total, count, *counts = numbers
         if point.HasField("sum"):
@@ -245,9 +265,10 @@ class _Resource:
         bucket_keys.append(keys.key(f"{name}_bucket", "+Inf"))
         self.samples.add(bucket_keys[-1], time_ms, count, is_stale=is_stale)
         self._add_exemplars(point.exemplars, bounds, bucket_keys)
+        return True
 
     def _add_summary(
-        self, point: SummaryDataPoint, name: str, labels: dict[str, str], time_ms: int
+        self, point: SummaryDataPoint, name: str, labels: dict[str, bytes], time_ms: int
     ) -> None:
         is_stale = bool(point.flags & _NO_VALUE)
         keys = PointKeys(labels, "quantile")
@@ -259,10 +280,10 @@ class _Resource:
             self.samples.add(key, time_ms, part.value, is_stale=is_stale)
 
     def _add_exemplars(
-        self, exemplars: Iterable[Exemplar], bounds: Sequence[float], keys: Sequence[bytes]
+        self, exemplars: Iterable[bytes], bounds: Sequence[float], keys: Sequence[bytes]
     ) -> None:
         """Each exemplar belongs to the first bucket that its value fits in."""
-        for exemplar in exemplars:
+        for exemplar in map(_parse_exemplar, exemplars):
             if exemplar.WhichOneof("value") is None:
                 continue
             value = float(exemplar.as_int) if exemplar.HasField("as_int") else exemplar.as_double
@@ -284,6 +305,13 @@ class _Resource:
         self.samples.metadata[TARGET_INFO] = MetricMetadata(
             TARGET_INFO, "gauge", "Target metadata", ""
         )
+
+
+def _parse_exemplar(wire: bytes) -> Exemplar:
+    try:
+        return Exemplar.FromString(wire)
+    except DecodeError as exc:
+        raise BadDataError("cannot decode the exemplars of the request") from exc
 
 
 def _exemplar_labels(exemplar: Exemplar) -> list[tuple[str, str]]:

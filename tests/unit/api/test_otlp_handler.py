@@ -189,6 +189,9 @@ async def test_deltas_are_added_up_and_a_repeated_request_counts_once(
     assert (await stored(service))["c_total"] == [2.0, 5.0, 10.0]
     late = await send(service, counter(1, NOW_NS - 55_000_000_000))
     assert late.partial_success.rejected_data_points == 1
+    metrics = (await (await service.get("/metrics")).text()).splitlines()
+    assert "promcompat_otlp_points_received_total 5.0" in metrics
+    assert "promcompat_otlp_points_rejected_total 1.0" in metrics
 
 
 async def test_an_overload_is_503_which_every_exporter_repeats(

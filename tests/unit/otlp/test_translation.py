@@ -11,10 +11,12 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, Metric, ScopeMetrics
 
+from promcompat.otlp import point_keys
 from promcompat.otlp.attribute_text import text_of
 from promcompat.otlp.deltas import DeltaTotals
 from promcompat.otlp.names import TranslationStrategy
 from promcompat.otlp.point_keys import PointKeys
+from promcompat.otlp.requests import parse_protobuf
 from promcompat.otlp.resources import OtlpOptions
 from promcompat.otlp.translation import Samples, translate
 from promcompat.remote_write.series_key import decode_series_key
@@ -37,7 +39,8 @@ def rows_of(
     wire = request.resource_metrics.add()
     wire.resource.attributes.extend(attributes(RESOURCE if resource is None else resource))
     fill(wire.scope_metrics.add(schema_url="https://schema"))
-    samples = translate(request, options, DeltaTotals(), "default")
+    message = parse_protobuf(request.SerializeToString())
+    samples = translate(message, options, DeltaTotals(), "default")
     labels = [decode_series_key(key).as_dict() for key in samples.keys]
     rows = list(zip(labels, samples.timestamps, samples.values, strict=True))
     return [row for row in rows if row[0]["__name__"] != "target_info"], samples
@@ -227,7 +230,9 @@ def test_keys_are_those_of_a_sender_of_remote_write(
 ) -> None:
     chosen = {**labels, "__name__": "m", **({label_name: label_value} if label_name else {})}
     pairs = sorted(pair for pair in chosen.items() if pair[1])
-    assert PointKeys(labels, label_name).key("m", label_value) == encode_labels(pairs)
+    assert PointKeys(point_keys.encode_labels(labels), label_name).key(
+        "m", label_value
+    ) == encode_labels(pairs)
 
 
 def test_the_streams_of_deltas_are_bounded() -> None:
