@@ -182,6 +182,8 @@ def _look_up(
 
     A key that does not fit into `key` is not looked up.
     """
+    if len(table_ids) == 0:
+        return NOT_FOUND
     fault, size = labels_size(message, first, end, symbols, scratch)
     if fault != FINE or size + SLACK > len(key):
         return NOT_FOUND
@@ -192,7 +194,7 @@ def _look_up(
 
 @kernel(allocates=False)
 def _read_sample(
-    message: Bytes, inner: int, end: int, timestamps: Ints, bits: Words, row: int
+    message: Bytes, inner: int, end: int, timestamps: Words, bits: Words, row: int
 ) -> int:
     """Fill a row; how many start timestamps the sample has, or UNUSUAL."""
     timestamp, value, n_starts = 0, np.uint64(0), 0
@@ -212,7 +214,7 @@ def _read_sample(
             return UNUSUAL
     if inner < 0:
         return UNUSUAL
-    timestamps[row], bits[row] = timestamp, value
+    timestamps[row], bits[row] = np.uint64(timestamp), value
     return n_starts
 
 
@@ -265,7 +267,7 @@ def _note_metadata(
 
 @kernel(allocates=False)
 def _read_fields(
-    message: Bytes, first: int, end: int, timestamps: Ints, bits: Words, row: int, scratch: Ints
+    message: Bytes, first: int, end: int, timestamps: Words, bits: Words, row: int, scratch: Ints
 ) -> int:
     """Read what follows the labels of a series; the row after its samples, or UNUSUAL.
 
@@ -295,7 +297,7 @@ def _read_fields(
 
 @kernel(
     "UniTuple(i8, 5)(u8[::1], i4[::1], u8[::1], i8[::1], i8[::1], i8[::1], u1[::1], u1[::1], i8,"
-    " Array(u1, 1, 'C', readonly=True), i8[:, ::1], i8[:, ::1], i8, i8[::1], i8[::1], u8[::1],"
+    " Array(u1, 1, 'C', readonly=True), i8[:, ::1], i8[:, ::1], i8, i8[::1], u8[::1], u8[::1],"
     " i8[:, ::1], i8[:, ::1], i8[:, ::1], u1[::1], i8[::1])",
     allocates=False,
 )
@@ -314,7 +316,7 @@ def decode_known(
     series: Ints,
     first_series: int,
     ids: Ints,
-    timestamps: Ints,
+    timestamps: Words,
     bits: Words,
     left: Ints,
     metadata: Ints,
@@ -327,7 +329,8 @@ def decode_known(
     Returns the number of the next series, of rows, of left series, of lines of `metadata` (as in
     `symbol_kernels.write_out`), and of start timestamps. `left` gets first and end of the message
     of a series, its place among the rows, 0, and its number. `latest` has a line for each symbol,
-    zeros at first. `key` and `scratch` are room for the series at hand.
+    zeros at first. `key` and `scratch` are room for the series at hand. `timestamps` gets the
+    bits of the numbers.
     """
     n_rows = n_left = n_lines = n_starts = 0
     last_entry, number = NOT_FOUND, first_series

@@ -195,7 +195,7 @@ class SymbolRequest:
             self._series,
             self._next,
             rows.ids,
-            rows.timestamps,
+            rows.timestamps.view(np.uint64),
             rows.bits,
             left,
             lines,

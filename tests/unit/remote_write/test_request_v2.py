@@ -27,10 +27,10 @@ def decode(request: RequestV2, known=NOTHING_KNOWN) -> DecodedWrite:  # type: ig
 
 def test_series_are_those_that_senders_of_version_1_made_known() -> None:
     request = RequestV2()
-    request.add(UP, (1_000, 1.5), (2_000, 0x7FF0000000000002), start_ms=500)
+    request.add(UP, (-1_000, 1.5), (2_000, 0x7FF0000000000002), start_ms=500)
     decoded = decode(request, known_series([encode_labels(UP)]))
     batch = decoded.batch
-    assert (batch.series_ids.tolist(), batch.timestamps.tolist()) == ([100, 100], [1_000, 2_000])
+    assert (batch.series_ids.tolist(), batch.timestamps.tolist()) == ([100, 100], [-1_000, 2_000])
     assert batch.values.view(np.uint64).tolist() == [0x3FF8000000000000, 0x7FF0000000000002]
     assert (decoded.n_received, decoded.n_start_timestamps, decoded.refusals) == (2, 2, ())
 
