@@ -64,7 +64,6 @@ def every_loop(
         PeriodicLoop(
             "metric views", 60.0, partial(refresh_metric_views, storage.database), _HOUR_SECONDS
         ),
-        PeriodicLoop("exemplars", 60.0, services.exemplars.trim, _HOUR_SECONDS),
         PeriodicLoop(
             "storage metrics", _PUBLISH_SECONDS, partial(_publish_storage, telemetry, backend)
         ),

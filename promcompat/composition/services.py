@@ -17,6 +17,7 @@ from promcompat.alerting.senders import HttpSender, build_alertmanagers, build_w
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings
 from promcompat.alerting.thresholds import ThresholdAlerts
+from promcompat.composition.maintenance import make_maintenance
 from promcompat.composition.options import (
     engine_options,
     exemplar_limits,
@@ -38,7 +39,6 @@ from promcompat.http.context import DEFAULT_TENANT
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.exemplar_service import ExemplarService
-from promcompat.metrics.maintenance_service import MaintenanceService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.metrics.periodic_maintenance import PeriodicMaintenance
 from promcompat.metrics.snapshot_service import SnapshotService
@@ -207,7 +207,7 @@ class _ServiceBuilder:
             receivers=self._receivers(),
             remediation_starts=self._remediation_starts(),
             maintenance=PeriodicMaintenance(
-                MaintenanceService(storage.maintenance, self.settings.retention_days),
+                make_maintenance(storage.metrics, self.settings),
                 telemetry.maintenance,
             ),
             scraping=build_scraping(

@@ -83,3 +83,6 @@ class ExemplarRepository(Protocol):
 
     async def trim(self, limits: ExemplarLimits, now_ms: int, tenant: str | None = None) -> int:
         """Delete what exceeds the limits, of a tenant or of all; returns how many."""
+
+    async def count_excess(self, limits: ExemplarLimits, now_ms: int) -> int:
+        """How many exemplars `trim` would delete, of all tenants."""

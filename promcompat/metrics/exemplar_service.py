@@ -1,7 +1,9 @@
 """Stores exemplars within their limits, and finds them."""
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from promcompat.core.exemplars import (
@@ -11,7 +13,8 @@ from promcompat.core.exemplars import (
     ExemplarsOfSeries,
     SeriesExemplar,
 )
-from promcompat.core.ports import MatcherSets
+from promcompat.core.maintenance import StepNotes
+from promcompat.core.ports import MaintenanceStep, MatcherSets
 
 _EXCESS_SHARE: Final = 4
 """A tenant has at most a quarter more than its limit, for each process."""
@@ -62,7 +65,26 @@ class ExemplarService:
             return []
         return await self._repository.select(tenant, matcher_sets, start_ms, end_ms)
 
-    async def trim(self) -> None:
-        """Delete what exceeds the limits, of all tenants."""
-        self._n_appended.clear()
-        await self._repository.trim(self._limits, self._now_ms())
+
+@dataclass(frozen=True, slots=True)
+class ExemplarStep:
+    """Deletes exemplars that exceed the limits, of all tenants: a step of maintenance."""
+
+    repository: ExemplarRepository
+    limits: ExemplarLimits
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    name: str = "exemplars"
+    unit: str = "exemplars"
+
+    async def plan(self) -> int:
+        """How many exceed the limits."""
+        return await self.repository.count_excess(self.limits, self.now_ms())
+
+    async def run(self, notes: StepNotes) -> int:
+        """Delete them; returns how many."""
+        return await self.repository.trim(self.limits, self.now_ms())
+
+
+def _conforms(step: ExemplarStep) -> MaintenanceStep:
+    """Checked by mypy: the step has the port's shape."""
+    return step

@@ -5,7 +5,7 @@ reported, and the others still run.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from promcompat.core.maintenance import (
@@ -65,11 +65,16 @@ class MaintenanceService:
         repository: MaintenanceRepository,
         retention_days: int,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        further_steps: Sequence[MaintenanceStep] = (),
     ) -> None:
-        """Samples are kept for `retention_days` (0: forever)."""
+        """Samples are kept for `retention_days` (0: forever).
+
+        `further_steps` come after those of the store: they maintain what it does not store.
+        """
         self._repository = repository
         self._retention_days = retention_days
         self._now_ms = now_ms
+        self._further_steps = tuple(further_steps)
         self._is_first_run = True
 
     async def run_once(
@@ -85,7 +90,7 @@ class MaintenanceService:
             task = self._task()
             self._is_first_run = False
             report = MaintenanceReport()
-            for step in steps.ordered(task):
+            for step in (*steps.ordered(task), *self._further_steps):
                 notes, started = StepNotes(step.name), time.perf_counter()
                 amount = await notes.attempt(step.name, step.run(notes)) or 0
                 _add(report, step, amount, started, notes)
@@ -98,7 +103,7 @@ class MaintenanceService:
         async with self._repository.lock() as steps:
             if steps is None:
                 return MaintenanceReport(is_skipped=True)
-            for step in steps.ordered(self._task()):
+            for step in (*steps.ordered(self._task()), *self._further_steps):
                 notes, started = StepNotes(step.name), time.perf_counter()
                 amount = await notes.attempt("plan", step.plan()) or 0
                 _add(report, step, amount, started, notes)

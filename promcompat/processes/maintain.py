@@ -4,10 +4,11 @@ import sys
 
 import uvloop
 
+from promcompat.composition.maintenance import make_maintenance
 from promcompat.composition.storage import open_storage
 from promcompat.core.maintenance import StepReport
 from promcompat.database import SHORT
-from promcompat.metrics.maintenance_service import MaintenanceReport, MaintenanceService
+from promcompat.metrics.maintenance_service import MaintenanceReport
 from promcompat.metrics.periodic_maintenance import log_deleted
 from promcompat.settings import Settings
 
@@ -36,7 +37,7 @@ def run_maintain(settings: Settings, *, is_dry_run: bool = False) -> int:
 
 async def _maintain(settings: Settings, *, is_dry_run: bool) -> MaintenanceReport:
     async with open_storage(settings, SHORT) as storage:
-        service = MaintenanceService(storage.maintenance, settings.retention_days)
+        service = make_maintenance(storage, settings)
         return await (service.plan() if is_dry_run else service.run_once(_print_step))
 
 

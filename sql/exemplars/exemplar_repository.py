@@ -105,6 +105,17 @@ class PostgresExemplarRepository:
                 await connection.execute(_QUERIES["delete_unused_exemplar_series"])
         return n_deleted
 
+    async def count_excess(self, limits: ExemplarLimits, now_ms: int) -> int:
+        """How many exemplars `trim` would delete; see the port."""
+        async with acquired(self._database.read_pool) as connection:
+            n_excess: int = await connection.fetchval(
+                _QUERIES["count_excess_exemplars"],
+                now_ms - limits.retention_ms,
+                limits.max_per_series,
+                limits.max_per_tenant,
+            )
+        return n_excess
+
 
 @dataclass(slots=True)
 class _OfSeries:

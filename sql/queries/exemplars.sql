@@ -55,6 +55,18 @@ deleted AS (
 )
 SELECT count(*) FROM deleted
 
+-- count_excess_exemplars --
+-- How many exemplars are older than $1, or not among the newest $2 of their series or $3 of their tenant.
+SELECT count(*)
+FROM (
+    SELECT
+        e.time_ms,
+        row_number() OVER (PARTITION BY e.exemplar_series_id ORDER BY e.time_ms DESC, e.id DESC) AS of_series,
+        row_number() OVER (PARTITION BY e.tenant_id ORDER BY e.id DESC) AS of_tenant
+    FROM exemplar AS e
+) AS r
+WHERE r.time_ms < $1 OR r.of_series > $2 OR r.of_tenant > $3
+
 -- delete_unused_exemplar_series --
 -- Deletes series without exemplars to which nothing was appended for an hour: a writer may be about to.
 DELETE FROM exemplar_series AS s

@@ -17,8 +17,9 @@ from promcompat.core.exemplars import (
     ExemplarsOfSeries,
     SeriesExemplar,
 )
+from promcompat.core.maintenance import StepNotes
 from promcompat.core.model import Labels
-from promcompat.metrics.exemplar_service import ExemplarService
+from promcompat.metrics.exemplar_service import ExemplarService, ExemplarStep
 from sql.database.database import Database
 from sql.exemplars.exemplar_repository import PostgresExemplarRepository
 from tests.factories import encode_field, make_labels, make_matcher
@@ -84,13 +85,14 @@ async def test_what_exceeds_a_limit_is_deleted(repository: PostgresExemplarRepos
     assert await repository.trim(limits, 100, "t") == 5
     assert await times(repository) == {"a": [5, 6, 7, 8], "b": [2, 3]}
     stricter = ExemplarLimits(max_per_series=1, max_per_tenant=9, retention_ms=97)
-    assert await repository.trim(stricter, 100) == 5
+    step = ExemplarStep(repository, stricter, lambda: 100)
+    assert [await step.plan(), await step.run(StepNotes(step.name)), await step.plan()] == [5, 5, 0]
     assert await times(repository) == {"a": [8], "b": [3]}
     assert await times(repository, "u") == {}
     assert (await repository.append("t", [of(A, 7)])).out_of_order == (A,)
 
 
-async def test_a_tenant_is_bounded_between_two_runs_of_the_loop(
+async def test_a_tenant_is_bounded_between_two_runs_of_maintenance(
     repository: PostgresExemplarRepository,
 ) -> None:
     limits = ExemplarLimits(max_per_series=100, max_per_tenant=20, retention_ms=1_000)

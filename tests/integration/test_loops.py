@@ -13,7 +13,7 @@ from tests.repositories import discard
 
 pytestmark = pytest.mark.integration
 
-ALWAYS = ["heartbeat", "free memory", "maintenance", "metric views", "exemplars"]
+ALWAYS = ["heartbeat", "free memory", "maintenance", "metric views"]
 ALWAYS += ["storage metrics", "remediation metrics"]
 DRAINS = ["head", "drain", "corrections"]
 BLOCKS = ["compaction"]
