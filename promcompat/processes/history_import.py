@@ -1,4 +1,4 @@
-"""`promcompat import`: the history of a Prometheus or VictoriaMetrics into a running service.
+"""`promcompat import`: the history of another system into a running service.
 
 Windows of time are read one after another, sent on, and at the end compared with what the service
 then has. The checkpoint file says how far the work is, so that the same command goes on there; a
@@ -19,6 +19,7 @@ import orjson
 import uvloop
 
 from promcompat.api.params import parse_time_ms
+from promcompat.processes.history_blocks import opened_blocks, times_of_blocks
 from promcompat.processes.history_sources import (
     ExportSource,
     HistoryImportError,
@@ -51,6 +52,7 @@ class Checkpoint:
     position_ms: int
     number: int = 0
     total: float = 0.0
+    n_histograms: int = 0
 
     @property
     def tally(self) -> Tally:
@@ -75,6 +77,10 @@ async def _import(options: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(options, file)
     async with _servers(options) as (source, service):
         await _copy(source, service, checkpoint, file)
+        if checkpoint.n_histograms:
+            sys.stderr.write(
+                f"{checkpoint.n_histograms:,} samples are native histograms, which are not stored\n"
+            )
         if options.no_check:
             return 0
         reader = RemoteReadSource(service, parse_metric_selector(options.match))
@@ -89,6 +95,7 @@ async def _import(options: argparse.Namespace) -> int:
 
 @asynccontextmanager
 async def _servers(options: argparse.Namespace) -> AsyncIterator[tuple[Source, Server]]:
+    matchers = parse_metric_selector(options.match)
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
         service = Server(
             session,
@@ -96,16 +103,18 @@ async def _servers(options: argparse.Namespace) -> AsyncIterator[tuple[Source, S
             {TENANT_HEADER: options.tenant} if options.tenant else {},
         )
         server = Server(session, options.source.rstrip("/"))
-        if options.kind == "prometheus":
-            yield RemoteReadSource(server, parse_metric_selector(options.match)), service
+        if options.kind == "tsdb":
+            with opened_blocks(Path(options.source), matchers) as blocks:
+                yield blocks, service
+        elif options.kind == "prometheus":
+            yield RemoteReadSource(server, matchers), service
         else:
             yield ExportSource(server, options.match), service
 
 
 def load_checkpoint(options: argparse.Namespace, file: Path | None) -> Checkpoint:
     """The checkpoint of the file if there is one, which must be of the same work."""
-    start_ms = parse_time_ms(options.start)
-    end_ms = parse_time_ms(options.end) if options.end else int(time.time() * 1000)
+    start_ms, end_ms = _times(options)
     if file is None or not file.exists():
         return Checkpoint(options.source, options.match, start_ms, end_ms, start_ms)
     try:
@@ -122,6 +131,19 @@ def load_checkpoint(options: argparse.Namespace, file: Path | None) -> Checkpoin
     return found
 
 
+def _times(options: argparse.Namespace) -> tuple[int, int]:
+    """First and last time; those of the blocks of a folder, if none are given."""
+    first_ms, last_ms = 0, int(time.time() * 1000)
+    if options.kind == "tsdb":
+        first_ms, last_ms = times_of_blocks(Path(options.source))
+    elif not options.start:
+        raise HistoryImportError("--start is missing: the first time to import")
+    return (
+        parse_time_ms(options.start) if options.start else first_ms,
+        parse_time_ms(options.end) if options.end else last_ms,
+    )
+
+
 async def _copy(source: Source, service: Server, checkpoint: Checkpoint, file: Path | None) -> None:
     """Send window after window from the position of the checkpoint on."""
     progress, size_ms = _Progress(checkpoint.number), _FIRST_WINDOW_MS
@@ -135,6 +157,7 @@ async def _copy(source: Source, service: Server, checkpoint: Checkpoint, file: P
         await source.send(window, service)
         tally = checkpoint.tally.plus(window.tally)
         checkpoint.number, checkpoint.total = tally.number, tally.total
+        checkpoint.n_histograms += window.n_histograms
         checkpoint.position_ms = last_ms + 1
         checkpoint.save(file)
         progress.show(checkpoint)

@@ -66,10 +66,14 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Samples of a window of time as they are sent on: `body` is of the type of its source."""
+    """Samples of a window of time as they are sent on: `body` is of the type of its source.
+
+    `n_histograms` are left out.
+    """
 
     body: bytes
     tally: Tally
+    n_histograms: int = 0
 
 
 class Source(Protocol):
@@ -147,9 +151,13 @@ class RemoteReadSource:
         return await asyncio.to_thread(_window_of, content)
 
     async def send(self, window: Window, service: Server) -> None:
-        """By remote write, in pieces of a megabyte."""
-        if not window.body:
-            return
+        """By remote write."""
+        await send_write_requests(window, service)
+
+
+async def send_write_requests(window: Window, service: Server) -> None:
+    """Send a window by remote write, in pieces of a megabyte. Raises HistoryImportError."""
+    if window.body:
         for piece in split_write_request(window.body, _MAX_SERIES):
             body = await asyncio.to_thread(snappy.compress, piece)
             status, content = await service.post("/api/v1/write", body, _PROTOBUF)
@@ -173,11 +181,12 @@ def _tally_of(body: bytes) -> Tally:
     nothing = KnownSeries(SeriesTableBuilder(1 << 16).table, 0, PendingKeys(), version=0)
     for piece in split_write_request(body, _MAX_SERIES) if body else ():
         decoded = decode_write_request(piece, nothing, _ANY, _MAX_SERIES)
-        tally = tally.plus(_tally(decoded.batch.values))
+        tally = tally.plus(tally_of_values(decoded.batch.values))
     return tally
 
 
-def _tally(values: np.ndarray) -> Tally:
+def tally_of_values(values: np.ndarray) -> Tally:
+    """The tally of some samples."""
     return Tally(len(values), float(values[np.isfinite(values)].sum()))
 
 
@@ -221,4 +230,4 @@ def _tally_of_lines(content: bytes) -> Tally:
     read_json_lines(content.decode(errors="surrogateescape").split("\n"), 1, builder)
     if builder.faults.number:
         raise HistoryImportError(f"an exported line cannot be read: {builder.faults.reasons[0]}")
-    return _tally(builder.finish().values)
+    return tally_of_values(builder.finish().values)

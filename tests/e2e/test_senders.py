@@ -270,3 +270,40 @@ async def test_import_copies_a_prometheus_and_goes_on_at_its_checkpoint(
     assert await value_of(service.url, "stale", now) is None
     counted = "sum(count_over_time(history[25h]))"
     assert await value_of(service.url, counted, now) == "3000"
+
+
+async def test_import_copies_blocks_that_promtool_wrote(
+    service: RunningProgram, promtool_binary: Path, tmp_path: Path
+) -> None:
+    now = time.time_ns() // 1_000_000
+    start = now // 1000 - 86_400
+    lines = [
+        f'blocks{{x="{number}"}} {step * 0.25 + number} {start + step * 60}'
+        for number in range(3)
+        for step in range(1_000)
+    ]
+    lines += [f"odd {value} {start + step}" for step, value in enumerate(("NaN", "+Inf", "-0"))]
+    text, folder = tmp_path / "samples.om", tmp_path / "blocks"
+    text.write_text("\n".join([*lines, "# EOF", ""]))
+    written = await run_command(
+        [str(promtool_binary), "tsdb", "create-blocks-from", "openmetrics", str(text), str(folder)]
+    )
+    assert written[0] == 0, written
+    command = [
+        sys.executable, "-m", "promcompat", "import", "tsdb", str(folder), "--to", service.url,
+        "--match", '{__name__=~"blocks|odd"}', "--checkpoint", str(tmp_path / "checkpoint.json"),
+    ]  # fmt: skip
+    code, _, errors = await run_command(command)
+    assert code == 0, errors
+    assert "3,003 samples with sum" in errors
+    assert "the service has 3,003" in errors
+    assert await value_of(service.url, "count(count_over_time(blocks[25h]) == 1000)", now) == "3"
+    assert await value_of(service.url, 'sum_over_time(blocks{x="2"}[25h])', now) == "126875"
+    assert await value_of(service.url, "count_over_time(odd[25h])", now) == "3"
+    file = next(folder.glob("*/chunks/000001"))
+    content = bytearray(file.read_bytes())
+    content[40] ^= 0xFF
+    file.write_bytes(content)
+    code, _, errors = await run_command([*command[:-1], str(tmp_path / "other.json")])
+    assert code == 1
+    assert "its checksum is wrong" in errors

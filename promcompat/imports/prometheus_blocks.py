@@ -1,0 +1,234 @@
+"""Blocks of Prometheus' TSDB, as in a snapshot or a data folder: their samples as columns."""
+
+import mmap
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import google_crc32c
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from promcompat.core.model import IntArray
+from promcompat.imports.prometheus_index import BlockIndex, Cursor, DamagedBlockError
+from promcompat.imports.xor_chunk_kernels import decode_xor_chunks
+from promcompat.remote_write.series_key import encode_series_key
+
+_CHUNKS_MAGIC: Final = 0x85BD40DD
+_TOMBSTONES_MAGIC: Final = 0x0130BA30
+_XOR: Final = 1
+_HISTOGRAMS: Final = (2, 3)
+_MAX_VARINT_BYTES: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class BlockTimes:
+    """A folder with a block, and the times of its samples: `[start_ms, end_ms)`."""
+
+    folder: Path
+    start_ms: int
+    end_ms: int
+
+
+def find_blocks(folder: Path) -> list[BlockTimes]:
+    """The blocks in a folder, by time. Raises DamagedBlockError."""
+    blocks = []
+    for file in sorted(folder.glob("*/meta.json")):
+        try:
+            meta = orjson.loads(file.read_bytes())
+            blocks.append(BlockTimes(file.parent, int(meta["minTime"]), int(meta["maxTime"])))
+        except (OSError, ValueError, TypeError, KeyError) as exc:
+            raise DamagedBlockError(f"{file} cannot be read: {exc}") from exc
+    return sorted(blocks, key=lambda block: (block.start_ms, block.folder.name))
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSamples:
+    """Samples of some series: those of series `keys[i]` have `series[row] == i`."""
+
+    keys: Sequence[bytes]
+    series: IntArray
+    timestamps: IntArray
+    bits: NDArray[np.uint64]
+    n_histograms: int
+
+
+@dataclass(slots=True)
+class _Deleted:
+    """The times of a series that were deleted, both ends included."""
+
+    ranges: list[tuple[int, int]] = field(default_factory=list)
+
+
+class Block:
+    """An open block: where every chunk of it is. Raises DamagedBlockError."""
+
+    def __init__(self, times: BlockTimes) -> None:
+        self.times = times
+        self._files = [_open(file) for file in sorted((times.folder / "chunks").glob("[0-9]*"))]
+        self.labels: list[tuple[tuple[str, str], ...]] = []
+        self.keys: list[bytes] = []
+        self._deleted = _read_tombstones(times.folder / "tombstones")
+        self._places: dict[int, int] = {}
+        series, starts, ends, references = [], [], [], []
+        index = times.folder / "index"
+        for found in BlockIndex(_read(index), str(index)).series():
+            for chunk in found.chunks:
+                series.append(len(self.keys))
+                starts.append(chunk.min_time_ms)
+                ends.append(chunk.max_time_ms)
+                references.append(chunk.reference)
+            self.labels.append(found.labels)
+            self.keys.append(encode_series_key(found.labels))
+            self._places[found.number] = len(self._places)
+        self._series, self._references = np.array(series, np.int64), references
+        self._starts, self._ends = np.array(starts, np.int64), np.array(ends, np.int64)
+
+    def read(self, start_ms: int, end_ms: int, is_chosen: NDArray[np.bool_]) -> BlockSamples:
+        """The samples in `[start_ms, end_ms]` of the series that are chosen.
+
+        Histograms are counted with the window in which their chunk begins.
+        """
+        is_near = (self._starts <= end_ms) & (self._ends >= start_ms) & is_chosen[self._series]
+        rows, data, n_histograms = [], [], 0
+        for row in np.flatnonzero(is_near).tolist():
+            encoding, content = self._chunk(self._references[row])
+            if encoding == _XOR:
+                rows.append(row)
+                data.append(content)
+            elif encoding in _HISTOGRAMS:
+                begins = max(int(self._starts[row]), self.times.start_ms)
+                n_histograms += (start_ms <= begins) * int.from_bytes(content[:2], "big")
+            else:
+                raise DamagedBlockError(f"{self.times.folder} has a chunk of type {encoding}")
+        series, timestamps, bits = self._decode(rows, data)
+        is_kept = (timestamps >= start_ms) & (timestamps <= end_ms)
+        is_kept &= ~self._is_deleted(series, timestamps)
+        return BlockSamples(
+            self.keys, series[is_kept], timestamps[is_kept], bits[is_kept], n_histograms
+        )
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files:
+            file.close()
+
+    def _chunk(self, reference: int) -> tuple[int, bytes]:
+        """Encoding and content of a chunk."""
+        number, at = reference >> 32, reference & 0xFFFF_FFFF
+        where = f"the chunk at {at} of file {number + 1} of {self.times.folder}"
+        if number >= len(self._files):
+            raise DamagedBlockError(f"{where} does not exist")
+        file = self._files[number]
+        try:
+            head = Cursor(file[at : at + _MAX_VARINT_BYTES])
+            length = head.uvarint()
+            first = at + head.at
+            content = file[first : first + 1 + length]
+            checksum = Cursor(file[first + 1 + length : first + 5 + length]).u32()
+        except (IndexError, ValueError) as exc:
+            raise DamagedBlockError(f"{where} is damaged: {exc}") from exc
+        if google_crc32c.value(content) != checksum or length < 2:
+            raise DamagedBlockError(f"{where} is damaged: its checksum is wrong")
+        return content[0], content[1:]
+
+    def _decode(
+        self, rows: list[int], data: list[bytes]
+    ) -> tuple[IntArray, IntArray, NDArray[np.uint64]]:
+        lengths = np.fromiter(map(len, data), np.int64, len(data))
+        ends = np.cumsum(lengths)
+        joined = np.frombuffer(b"".join(data), np.uint8)
+        firsts = ends - lengths
+        n_rows = joined[firsts].astype(np.int64) << 8 | joined[firsts + 1]
+        # A sample takes at least a bit: so no number of samples makes the columns too large.
+        if (n_rows > 8 * lengths).any():
+            raise DamagedBlockError(f"{self.times.folder} has a chunk with too many samples")
+        times, bits = np.empty(int(n_rows.sum()), np.uint64), np.empty(int(n_rows.sum()), np.uint64)
+        n_read = decode_xor_chunks(joined, firsts + 2, ends, n_rows, times, bits)
+        if n_read < len(data):
+            raise DamagedBlockError(f"{self.times.folder} has a chunk that cannot be decoded")
+        return np.repeat(self._series[rows], n_rows), times.view(np.int64), bits
+
+    def _is_deleted(self, series: IntArray, timestamps: IntArray) -> NDArray[np.bool_]:
+        is_deleted = np.zeros(len(series), np.bool_)
+        for number, deleted in self._deleted.items():
+            is_of_series = series == self._places.get(number, -1)
+            for start_ms, end_ms in deleted.ranges:
+                is_deleted |= is_of_series & (timestamps >= start_ms) & (timestamps <= end_ms)
+        return is_deleted
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as exc:
+        raise DamagedBlockError(f"{file} cannot be read: {exc}") from exc
+
+
+def _open(file: Path) -> mmap.mmap:
+    try:
+        with file.open("rb") as opened:
+            mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as exc:
+        raise DamagedBlockError(f"{file} cannot be read: {exc}") from exc
+    if mapped[:4] != struct.pack(">I", _CHUNKS_MAGIC):
+        raise DamagedBlockError(f"{file} is not a file of chunks")
+    return mapped
+
+
+def _read_tombstones(file: Path) -> dict[int, _Deleted]:
+    """What is deleted of each series, by its number."""
+    deleted: dict[int, _Deleted] = {}
+    if not file.exists():
+        return deleted
+    data = _read(file)
+    if data[:4] != struct.pack(">I", _TOMBSTONES_MAGIC) or len(data) < 9:
+        raise DamagedBlockError(f"{file} is not a file of tombstones")
+    if google_crc32c.value(data[5:-4]) != int.from_bytes(data[-4:], "big"):
+        raise DamagedBlockError(f"{file} is damaged: its checksum is wrong")
+    cursor, end = Cursor(data, 5), len(data) - 4
+    while cursor.at < end:
+        number, start_ms, end_ms = cursor.uvarint(), cursor.varint(), cursor.varint()
+        deleted.setdefault(number, _Deleted()).ranges.append((start_ms, end_ms))
+    return deleted
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesRows:
+    """Samples by series and time: those of `keys[i]` are the rows `firsts[i]` to `ends[i]`."""
+
+    keys: Sequence[bytes]
+    firsts: IntArray
+    ends: IntArray
+    timestamps: IntArray
+    bits: NDArray[np.uint64]
+
+
+def join(parts: Sequence[BlockSamples]) -> SeriesRows:
+    """The samples of some blocks; of several with the same series and time, the first counts."""
+    numbers: dict[bytes, int] = {}
+    series, times, bits = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.uint64)]
+    for part in parts:
+        found = [numbers.setdefault(key, len(numbers)) for key in part.keys]
+        series.append(np.array(found, np.int64)[part.series])
+        times.append(part.timestamps)
+        bits.append(part.bits)
+    every, stamps = np.concatenate(series), np.concatenate(times)
+    order = np.lexsort((stamps, every))
+    every, stamps = every[order], stamps[order]
+    is_first = np.ones(len(every), np.bool_)
+    is_first[1:] = (every[1:] != every[:-1]) | (stamps[1:] != stamps[:-1])
+    chosen = order[is_first]
+    every = every[is_first]
+    present, firsts = np.unique(every, return_index=True)
+    keys = list(numbers)
+    return SeriesRows(
+        [keys[number] for number in present.tolist()],
+        firsts,
+        np.append(firsts[1:], len(every)) if len(firsts) else firsts,
+        stamps[is_first],
+        np.concatenate(bits)[chosen],
+    )
