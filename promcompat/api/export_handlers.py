@@ -46,6 +46,11 @@ async def handle_export(request: web.Request) -> web.StreamResponse:
                 rows = form.get("max_rows_per_line")
                 write = partial(json_lines, max_rows=max(parse_go_int(rows), 0) if rows else 0)
                 return await _export(request, form, _JSON, b"", write)
+            case "parquet":
+                raise BadDataError(
+                    "Parquet is not available over HTTP; `promcompat export` writes it, with "
+                    "pip install 'promcompat[parquet]'"
+                )
             case other:
                 raise BadDataError(f"unknown format {other!r}; use prometheus or none")
     except PromcompatError as exc:

@@ -146,6 +146,7 @@ async def test_exposition_text_is_stored_with_the_labels_of_the_path(service: Se
         ("/api/v1/import/native", "native format is not supported"),
         ("/api/v1/export", "missing `match[]` arg"),
         ("/api/v1/export?match[]=a&format=xml", "unknown format 'xml'"),
+        ("/api/v1/export?match[]=a&format=parquet", "`promcompat export` writes it"),
         ("/api/v1/export?match[]={", "parse error"),
         ("/api/v1/export/csv?match[]=a", "expected format="),
         ("/api/v1/export/native?match[]=a", "native format is not supported"),
