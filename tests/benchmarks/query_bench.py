@@ -2,8 +2,9 @@
 
 All three hold the same data and are asked the same queries in turn, over HTTP. Caches of results
 are passed by but for the refreshes. As it is, the newest samples are in memory, and with `--cold`
-none are: everything was drained and compacted, and the service started again. Nothing is asserted:
-figures of a shared machine are for people to judge, as ratios.
+none are at first: everything was drained and compacted, and the service started again. What a
+question read stays in memory then, so the repetitions that count find it there. Nothing is
+asserted: figures of a shared machine are for people to judge, as ratios.
 """
 
 import argparse
