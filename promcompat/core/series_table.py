@@ -70,6 +70,11 @@ class SeriesTable:
             self.marks,
         )
 
+    def remove(self, series_ids: Collection[int]) -> None:
+        """Let nobody find these series any more."""
+        gone = np.fromiter(series_ids, np.int64, len(series_ids))
+        self.ids[np.isin(self.ids, gone)] = UNKNOWN_SERIES
+
     def find(self, tenant: int, keys: Sequence[bytes]) -> IntArray:
         """The id of each key, UNKNOWN_SERIES where there is none."""
         found = np.empty(len(keys), np.int64)
@@ -80,10 +85,34 @@ class SeriesTable:
 
 @dataclass(slots=True)
 class PendingKeys:
-    """The ids of keys of a tenant that are in no table yet, and how often one was found here."""
+    """The ids of keys of a tenant that are in no table yet, and how often one was found here.
+
+    Those in `moving` are on their way into one.
+    """
 
     ids: dict[bytes, int] = field(default_factory=dict)
+    moving: dict[bytes, int] = field(default_factory=dict)
     n_found: int = 0
+
+    def find(self, keys: Sequence[bytes]) -> list[int]:
+        """The id of each key, UNKNOWN_SERIES where there is none."""
+        ids, moving = self.ids, self.moving
+        found = [ids.get(key, UNKNOWN_SERIES) for key in keys]
+        if moving:
+            found = [
+                moving.get(key, UNKNOWN_SERIES) if series_id == UNKNOWN_SERIES else series_id
+                for key, series_id in zip(keys, found, strict=True)
+            ]
+        self.n_found += len(found) - found.count(UNKNOWN_SERIES)
+        return found
+
+    def without(self, series_ids: Collection[int]) -> "PendingKeys":
+        """Those of other series."""
+        ids, moving = (
+            {key: series_id for key, series_id in part.items() if series_id not in series_ids}
+            for part in (self.ids, self.moving)
+        )
+        return PendingKeys(ids, moving)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +130,14 @@ class KnownSeries:
     def find(self, keys: Sequence[bytes]) -> IntArray:
         """The id of each key, UNKNOWN_SERIES where there is none."""
         found = self.table.find(self.tenant, keys)
-        if self.pending.ids:
+        if self.pending.ids or self.pending.moving:
             missing = np.flatnonzero(found == UNKNOWN_SERIES).tolist()
-            ids = [self.pending.ids.get(keys[index], UNKNOWN_SERIES) for index in missing]
-            found[missing] = ids
-            self.pending.n_found += len(ids) - ids.count(UNKNOWN_SERIES)
+            found[missing] = self.pending.find([keys[index] for index in missing])
         return found
 
 
 class SeriesTableBuilder:
-    """Adds and removes entries, and publishes tables; for one thread.
+    """Adds and removes entries, and publishes tables; for one thread at a time.
 
     Memory for as many entries, and for as many bytes of keys, as could fit is reserved at once, but
     the system provides it only when it is used.
@@ -118,6 +145,7 @@ class SeriesTableBuilder:
 
     _n_entries: int
     _n_live: int
+    _has_removed: bool
     _hashes: NDArray[np.uint64]
     _tenants: IntArray
     _ids: IntArray
@@ -162,15 +190,14 @@ class SeriesTableBuilder:
         self._add_to_slots(first)
 
     def remove(self, series_ids: Collection[int]) -> None:
-        """Publish a table without these series; tables published before lose them too."""
-        ids = self._ids[: self._n_entries]
-        gone = np.isin(ids, np.fromiter(series_ids, np.int64, len(series_ids)))
-        self._is_live[: self._n_entries][gone] = 0
-        ids[gone] = UNKNOWN_SERIES
-        self._n_live = int(np.count_nonzero(self._is_live))
-        self._slots = _empty_slots(_slots_for(self._n_entries))
-        fill_slots(self._slots, self._hashes, self._is_live, 0, self._n_entries)
-        self._publish()
+        """Take these series out of the table; tables published before lose them too.
+
+        Their slots are given up when entries are added the next time.
+        """
+        self.table.remove(series_ids)
+        self._is_live[: self._n_entries][self.table.ids == UNKNOWN_SERIES] = 0
+        self._n_live = int(np.count_nonzero(self._is_live[: self._n_entries]))
+        self._has_removed = True
 
     def keep_used(self) -> None:
         """Publish a table of the newest entries and those that were found since the last call.
@@ -201,6 +228,7 @@ class SeriesTableBuilder:
         n_entries = self._max_bytes // _ENTRY_BYTES
         self._n_entries = 0
         self._n_live = 0
+        self._has_removed = False
         self._hashes = np.empty(n_entries, np.uint64)
         self._tenants = np.empty(n_entries, np.int64)
         self._ids = np.empty(n_entries, np.int64)
@@ -213,11 +241,11 @@ class SeriesTableBuilder:
     def _add_to_slots(self, first: int) -> None:
         """Publish a table whose entries from `first` on are new."""
         n_slots = _slots_for(self._n_entries)
-        if n_slots == len(self._slots):
+        if n_slots == len(self._slots) and not self._has_removed:
             # Not in place: threads search the published slots.
             self._slots = self._slots.copy()
         else:
-            self._slots, first = _empty_slots(n_slots), 0
+            self._slots, first, self._has_removed = _empty_slots(n_slots), 0, False
         fill_slots(self._slots, self._hashes, self._is_live, first, self._n_entries)
         self._publish()
 

@@ -5,8 +5,11 @@ series and the labels of an id stay correct. The id of a key is correct until it
 or the database steps back, which `InstallationGuard` reports.
 """
 
-from collections.abc import Collection, Mapping
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from promcompat.core.bounded_caches import GenerationalCache
@@ -24,7 +27,10 @@ _FEWEST_PENDING: Final = 256
 _TABLE_PER_PENDING: Final = 64
 """Publishing copies the slots, so it waits for keys in proportion to the table, or for look-ups
 that took the slower way as often."""
+_IN_THREAD_FROM: Final = 20_000
+"""Entries; adding to a smaller table takes about a millisecond."""
 _NO_TENANT: Final = -1
+_LOGGER: Final = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -33,68 +39,139 @@ class _TenantKeys:
     pending: PendingKeys = field(default_factory=PendingKeys)
 
 
+def run_in_thread(work: Callable[[], None], ended: Callable[[], None]) -> None:
+    """Run `work` in a thread, then `ended` in the event loop, whether or not it succeeded."""
+
+    def log(future: asyncio.Future[None]) -> None:
+        if not future.cancelled() and (fault := future.exception()) is not None:
+            _LOGGER.error("series keys could not be moved into their table", exc_info=fault)
+        ended()
+
+    asyncio.get_running_loop().run_in_executor(None, work).add_done_callback(log)
+
+
+@dataclass(slots=True)
+class _Move:
+    """Keys on their way from the pending ones into a table, by the number of their tenant."""
+
+    ids: dict[int, dict[bytes, int]]
+    removed: set[int] = field(default_factory=set)
+    """The series that were removed since it began."""
+    is_done: bool = False
+
+    def carry_out(self, table: SeriesTableBuilder) -> None:
+        """Add the keys; those that were not used lately make room."""
+        for tenant, ids in self.ids.items():
+            if not table.has_room(ids):
+                table.keep_used()
+                if not table.has_room(ids):
+                    table.clear()
+            if table.has_room(ids):
+                table.add(tenant, ids)
+        self.is_done = True
+
+
 class SeriesCache:
     """Series keys to ids of all tenants, at most `max_bytes` together, roughly.
 
-    For one thread, that of the event loop; what `known` returns is for all threads.
+    For one thread, that of the event loop; what `known` returns is for all threads. New keys are
+    pending, in a dictionary. From there they move into a table together. A table of a million
+    series takes 0.1 s to build again, so that `run` does it in a thread, while the present table
+    and the pending keys go on to be used; without `run`, it is done at once.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self._table = SeriesTableBuilder(max_bytes * _TABLE_SHARE[0] // _TABLE_SHARE[1])
+    def __init__(
+        self,
+        max_bytes: int,
+        run: Callable[[Callable[[], None], Callable[[], None]], None] | None = None,
+    ) -> None:
+        self._table_bytes = max_bytes * _TABLE_SHARE[0] // _TABLE_SHARE[1]
         self._max_pending_bytes = max_bytes // _PENDING_SHARE
-        self._pending_bytes = 0
-        self._n_pending = 0
-        self._tenants: dict[str, _TenantKeys] = {}
+        self._run = run
+        self._clear()
 
     def known(self, tenant: str, version: int) -> KnownSeries:
         """What is known of a tenant now, which is version `version` of the guard."""
         keys = self._tenants.get(tenant)
         if keys is None:
-            return KnownSeries(self._table.table, _NO_TENANT, PendingKeys(), version)
+            return KnownSeries(self._published, _NO_TENANT, PendingKeys(), version)
         if keys.pending.n_found >= self._most_pending():
-            self._publish()
-        return KnownSeries(self._table.table, keys.number, keys.pending, version)
+            self._start_move()
+        return KnownSeries(self._published, keys.number, keys.pending, version)
 
     def add(self, tenant: str, ids: Mapping[bytes, int]) -> None:
         """Remember the ids of keys."""
+        if self._move is not None and self._pending_bytes > self._max_pending_bytes:
+            return  # They will be looked up again: memory is bounded while the thread is slow.
         keys = self._tenants.setdefault(tenant, _TenantKeys(len(self._tenants)))
         wanted = list(ids)
-        found = self._table.table.find(keys.number, wanted).tolist()
+        found = self._published.find(keys.number, wanted).tolist()
+        pending, moving = keys.pending.ids, keys.pending.moving
         for key, known in zip(wanted, found, strict=True):
-            if known == UNKNOWN_SERIES and key not in keys.pending.ids:
-                keys.pending.ids[key] = ids[key]
+            if known == UNKNOWN_SERIES and key not in pending and key not in moving:
+                pending[key] = ids[key]
                 self._n_pending += 1
                 self._pending_bytes += len(key) + _BYTES_PER_PENDING
         if self._n_pending >= self._most_pending() or self._pending_bytes > self._max_pending_bytes:
-            self._publish()
+            self._start_move()
 
     def forget(self, series_ids: Collection[int] | None) -> None:
         """Drop the keys of these series, or with None all keys."""
         if series_ids is None:
-            self._table.clear()
-            self._tenants.clear()
-            self._n_pending = self._pending_bytes = 0
+            self._clear()
             return
-        self._publish()
-        self._table.remove(series_ids)
+        gone = set(series_ids)
+        for keys in self._tenants.values():
+            keys.pending = keys.pending.without(gone)
+        if self._move is None:
+            self._table.remove(gone)
+        else:
+            self._move.removed |= gone
+            self._published.remove(gone)
 
     def __len__(self) -> int:
         return len(self._table) + self._n_pending
 
-    def _most_pending(self) -> int:
-        return _FEWEST_PENDING + len(self._table) // _TABLE_PER_PENDING
-
-    def _publish(self) -> None:
-        """Move all pending keys into the table; those that were not used lately make room."""
-        for keys in self._tenants.values():
-            ids, keys.pending = keys.pending.ids, PendingKeys()
-            if ids and not self._table.has_room(ids):
-                self._table.keep_used()
-                if not self._table.has_room(ids):
-                    self._table.clear()
-            if ids and self._table.has_room(ids):
-                self._table.add(keys.number, ids)
+    def _clear(self) -> None:
+        """Begin with a new table; a move into the present one comes to nothing."""
+        self._table = SeriesTableBuilder(self._table_bytes)
+        self._published = self._table.table
+        self._tenants: dict[str, _TenantKeys] = {}
         self._n_pending = self._pending_bytes = 0
+        self._move: _Move | None = None
+
+    def _most_pending(self) -> int:
+        return _FEWEST_PENDING + len(self._published.ids) // _TABLE_PER_PENDING
+
+    def _start_move(self) -> None:
+        """Move all pending keys into the table, one move at a time."""
+        if self._move is not None:
+            return
+        self._move = move = _Move(
+            {keys.number: keys.pending.ids for keys in self._tenants.values() if keys.pending.ids}
+        )
+        for keys in self._tenants.values():
+            keys.pending = PendingKeys({}, keys.pending.ids)
+        self._n_pending = self._pending_bytes = 0
+        if self._run is None or len(self._published.ids) < _IN_THREAD_FROM:
+            move.carry_out(self._table)
+            self._end_move(move)
+        else:
+            self._run(partial(move.carry_out, self._table), partial(self._end_move, move))
+
+    def _end_move(self, move: _Move) -> None:
+        """Publish the table; what became pending meanwhile stays so."""
+        if move is not self._move:
+            return
+        if not move.is_done:
+            self._clear()
+            return
+        self._move = None
+        if move.removed:
+            self._table.remove(move.removed)
+        self._published = self._table.table
+        for keys in self._tenants.values():
+            keys.pending = PendingKeys(keys.pending.ids)
 
 
 class LabelsCache(GenerationalCache[int, Labels]):

@@ -6,7 +6,7 @@ from typing import Final, Self, assert_never
 
 from promcompat.core.corrections import CorrectionRepository
 from promcompat.core.ports import MaintenanceRepository
-from sql.caching.series_cache import LabelsCache, SeriesCache
+from sql.caching.series_cache import LabelsCache, SeriesCache, run_in_thread
 from sql.database.connection_pool import acquired
 from sql.database.database import Database, DatabaseOptions
 from sql.database.storage_stats import StorageStats
@@ -235,7 +235,8 @@ def _series_access(
     A worker needs the key of every series that is written, but labels only of those that are read.
     """
     eighth = options.series_cache_bytes // 8
-    guard, known_keys, labels = database.guard, SeriesCache(4 * eighth), LabelsCache(2 * eighth)
+    guard, labels = database.guard, LabelsCache(2 * eighth)
+    known_keys = SeriesCache(4 * eighth, run_in_thread)
     guard.subscribe(known_keys.forget)
     guard.on_step_back(labels.clear)
     return SeriesAccess(

@@ -1,8 +1,16 @@
 """The caches of series: exact, bounded, apart by tenant."""
 
+import asyncio
+from collections.abc import Callable
+
 import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from promcompat.core.model import UNKNOWN_SERIES
+from sql.caching import series_cache
 from sql.caching.series_cache import LabelsCache, SeriesCache
 from tests.factories import make_labels
 
@@ -126,3 +134,112 @@ def test_long_labels_fill_the_cache_sooner() -> None:
         cache.add(number, make_labels("m", value=f"{number:1000000}"))
         assert len(cache) <= 12
     assert cache.get(399) is not None
+
+
+class HeldWork:
+    """Runs nothing before it is told to: first what a thread does, then what the loop does."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Callable[[], None], Callable[[], None]]] = []
+
+    def __call__(self, work: Callable[[], None], ended: Callable[[], None]) -> None:
+        self._held.append((work, ended))
+
+    def work(self) -> None:
+        self._held[0][0]()
+
+    def end(self) -> None:
+        self._held.pop(0)[1]()
+
+
+class CacheOfManySeries(RuleBasedStateMachine):
+    """Whatever happens while keys move into the table, a key has its last id or none at all."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.held, self.has_worked = HeldWork(), False
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(series_cache, "_IN_THREAD_FROM", 0)
+            self.cache = SeriesCache(60_000, self.held)
+        self.ids: dict[bytes, int] = {}
+        self.next_id = 0
+
+    @rule(numbers=st.sets(st.integers(0, 400), min_size=1, max_size=300))
+    def add(self, numbers: set[int]) -> None:
+        added = {}
+        for number in numbers:
+            self.next_id += 1
+            key = b"%d" % number
+            added[key] = self.ids.setdefault(key, self.next_id)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(series_cache, "_IN_THREAD_FROM", 0)
+            self.cache.add("a", added)
+
+    @rule(numbers=st.sets(st.integers(0, 400), min_size=1, max_size=200))
+    def remove(self, numbers: set[int]) -> None:
+        gone = {self.ids.pop(key) for key in (b"%d" % n for n in numbers) if key in self.ids}
+        self.cache.forget(gone)
+
+    @rule()
+    def forget_all(self) -> None:
+        self.ids.clear()
+        self.cache.forget(None)
+
+    @precondition(lambda self: self.held._held and not self.has_worked)
+    @rule()
+    def work(self) -> None:
+        self.held.work()
+        self.has_worked = True
+
+    @precondition(lambda self: self.has_worked)
+    @rule()
+    def end(self) -> None:
+        self.held.end()
+        self.has_worked = False
+
+    @precondition(lambda self: self.held._held and not self.has_worked)
+    @rule()
+    def fail(self) -> None:
+        """The thread ended with an error: everything is forgotten, and looked up again."""
+        self.held.end()
+
+    @invariant()
+    def finds_nothing_wrong(self) -> None:
+        keys = [b"%d" % number for number in range(401)]
+        for key, found in zip(keys, self.cache.known("a", 0).find(keys).tolist(), strict=True):
+            assert found in (UNKNOWN_SERIES, self.ids.get(key, UNKNOWN_SERIES))
+
+
+CacheOfManySeries.TestCase.settings = settings(max_examples=20, stateful_step_count=30)
+TestCacheOfManySeries = CacheOfManySeries.TestCase
+
+
+def test_keys_are_known_before_while_and_after_they_move() -> None:
+    held = HeldWork()
+    cache = SeriesCache(10_000_000, held)
+    cache.add("a", numbered(0, 30_000))
+    cache.add("a", numbered(30_000, 31_000))
+    keys = list(numbered(0, 32_000))
+    for step in (lambda: None, held.work, held.end, lambda: None):
+        step()
+        assert cache.known("a", 0).find(keys[:31_000]).tolist() == list(range(31_000))
+        cache.add("a", numbered(31_000, 31_100))
+    assert cache.known("a", 0).find(keys[31_000:]).tolist() == [
+        *range(31_000, 31_100),
+        *[UNKNOWN_SERIES] * 900,
+    ]
+    cache.forget({30_500})
+    cache.add("a", {keys[30_500]: 99_000})
+    assert cache.known("a", 0).find([keys[30_500]]).tolist() == [99_000]
+
+
+async def test_keys_move_in_a_thread_and_end_in_the_loop() -> None:
+    cache = SeriesCache(10_000_000, series_cache.run_in_thread)
+    cache.add("a", numbered(0, 30_000))
+    cache.add("a", numbered(30_000, 31_000))
+    assert cache.known("a", 0).pending.moving
+    while cache.known("a", 0).pending.moving:  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+    assert cache.known("a", 0).pending.ids == {}
+    keys = list(numbered(0, 31_000))
+    assert cache.known("a", 0).table.find(0, keys).tolist() == list(range(31_000))
