@@ -19,6 +19,7 @@ from native_api.ingest.handlers import ROUTES as INGEST_ROUTES
 from native_api.query.handlers import ROUTES as QUERY_ROUTES
 from native_api.remediations.handlers import ROUTES as REMEDIATION_ROUTES
 from native_api.rules.handlers import ROUTES as RULE_ROUTES
+from native_api.usage.handlers import ROUTES as USAGE_ROUTES
 from promcompat.version import promcompat_version
 
 ROUTES: tuple[Route, ...] = (
@@ -30,13 +31,14 @@ ROUTES: tuple[Route, ...] = (
     *REMEDIATION_ROUTES,
     *QUERY_ROUTES,
     *CORRECTION_ROUTES,
+    *USAGE_ROUTES,
 )
 """In the order of the docs. Where two paths match a request, the fixed one comes first."""
 
 
 def _pattern(route: Route) -> str:
     """The path for the router; a part matches anything without a slash, including braces."""
-    return BASE + re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", route.path)
+    return re.sub(r"\{(\w+)\}", r"{\1:[^/]+}", route.full_path)
 
 
 def install_native_api(app: web.Application, routes: Sequence[Route] = ROUTES) -> None:

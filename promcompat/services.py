@@ -13,6 +13,7 @@ from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.core.alerts import REMEDIATION_RECEIVER
 from promcompat.core.retention import TenantRetentions
+from promcompat.core.usage import TenantUsages
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.exemplar_service import ExemplarService
@@ -61,6 +62,7 @@ class Services:
     native_queries: NativeQueryService
     definitions: DefinitionService
     retention: TenantRetentions
+    usage: TenantUsages
     corrections: CorrectionService
     snapshots: SnapshotService
     otlp: OtlpReader

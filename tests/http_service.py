@@ -105,6 +105,7 @@ def services_over(
         maintenance=unused,
         scraping=NoScraping() if scraping is None else scraping,
         retention=unused,
+        usage=unused,
         alerting_stats=unused,
         launcher_stats=unused,
     )

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from native_api.contract.problem import InvalidRequestError, fault, problem_of, problem_response
 from native_api.contract.request_body import check_media_type, read_body
-from native_api.contract.route import BASE, Call, QueryModel, Route
+from native_api.contract.route import BASE, USAGE_BASE, Call, QueryModel, Route
 from native_api.contract.validation import Expectations, faults_of
 from promcompat.core.errors import PromcompatError, StorageUnavailableError
 from promcompat.http.context import SETTINGS, ServiceUnavailableError, tenant_of
@@ -89,10 +89,15 @@ def expectations_of(model: Any) -> Expectations:
     return Expectations.of(model)
 
 
+def is_native(path: str) -> bool:
+    """Whether a path belongs to the native API."""
+    return any(path == base or path.startswith(f"{base}/") for base in (BASE, USAGE_BASE))
+
+
 @web.middleware
 async def answer_problems(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
     """Answer every error below the native paths with problem details."""
-    if request.path != BASE and not request.path.startswith(f"{BASE}/"):
+    if not is_native(request.path):
         return await handler(request)
     try:
         return await handler(request)

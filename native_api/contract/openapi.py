@@ -8,7 +8,7 @@ from pydantic.json_schema import JsonSchemaMode
 
 from native_api.contract.problem import CONTENT_TYPE as PROBLEM_TYPE
 from native_api.contract.problem import Problem, title_of
-from native_api.contract.route import BASE, Example, QueryModel, Reply, Route
+from native_api.contract.route import Example, QueryModel, Reply, Route
 
 Json = dict[str, Any]
 
@@ -34,7 +34,7 @@ def build_openapi(routes: Sequence[Route], version: str) -> Json:
     schemas = _Schemas(routes)
     paths: dict[str, Json] = {}
     for route in routes:
-        item = paths.setdefault(BASE + route.path, {})
+        item = paths.setdefault(route.full_path, {})
         item[route.method.lower()] = _operation(route, schemas)
     return {
         "openapi": "3.1.0",

@@ -16,6 +16,8 @@ from promcompat.http.context import services_of
 from promcompat.services import Services
 
 BASE = "/api/v1/metrics"
+USAGE_BASE = "/api/v1/usage"
+"""What tenants use is not about metrics."""
 
 
 class QueryModel(BaseModel):
@@ -105,7 +107,7 @@ class PathPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One operation below `/api/v1/metrics`.
+    """One operation below `/api/v1/metrics`, or below another `base`.
 
     `path` starts with a slash; each `{part}` of it is in `parts`. `problems` are the statuses of
     problem details besides those of every route. `body` validates the JSON body, unless
@@ -115,6 +117,7 @@ class Route:
 
     method: str
     path: str
+    base: str = BASE
     handler: Handler
     tag: str
     summary: str
@@ -128,6 +131,11 @@ class Route:
     replies: Mapping[int, Reply]
     problems: tuple[int, ...] = ()
     examples: tuple[Example, ...] = ()
+
+    @property
+    def full_path(self) -> str:
+        """The path in a URL, with its parts in braces."""
+        return self.base + self.path
 
     @property
     def operation_id(self) -> str:

@@ -54,6 +54,7 @@ from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine
 from sql.database.tenant_retention import PostgresTenantRetentions
+from sql.database.tenant_usage import PostgresTenantUsages
 from sql.embedded.client_programs import dump_snapshot
 from sql.samples.metric_storage import MetricStorage
 
@@ -183,6 +184,7 @@ class _ServiceBuilder:
             ),
             definitions=self._definitions(),
             retention=PostgresTenantRetentions(storage.database, self.settings.retention_days),
+            usage=PostgresTenantUsages(storage.database),
             corrections=CorrectionService(storage.metrics.corrections, storage.definitions),
             exemplars=exemplars,
             otlp=OtlpReader(otlp_options(self.settings)),

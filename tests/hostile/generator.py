@@ -17,7 +17,7 @@ from urllib.parse import quote_from_bytes
 
 import snappy
 
-from native_api.contract.route import BASE, Route
+from native_api.contract.route import Route
 from native_api.routes import ROUTES, install_native_api
 from promcompat.api.routes import build_application
 from promcompat.http.context import ServiceState
@@ -216,7 +216,7 @@ def targets() -> tuple[Target, ...]:
     telemetry = Telemetry()
     app = build_application(settings, ServiceState(), telemetry)
     install_native_api(app)
-    described = {(route.method, (BASE + route.path).rstrip("/")): route for route in ROUTES}
+    described = {(route.method, (route.full_path).rstrip("/")): route for route in ROUTES}
     found: dict[tuple[str, str], Target] = {}
     for served in app.router.routes():
         path = served.resource.canonical if served.resource is not None else "/"

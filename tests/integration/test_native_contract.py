@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from native_api.contract.problem import CONTENT_TYPE, Problem
 from native_api.contract.route import Example, Route
 from native_api.routes import ROUTES
-from tests.native_service import BASE, NativeClient, running_native_service
+from tests.native_service import NativeClient, running_native_service
 
 pytestmark = pytest.mark.integration
 
@@ -24,7 +24,7 @@ async def native(timescaledb_server: Any) -> AsyncIterator[NativeClient]:
 
 
 async def send_example(native: NativeClient, route: Route, example: Example) -> None:
-    path = route.path
+    path = route.full_path
     for part, value in example.path.items():
         path = path.replace(f"{{{part}}}", quote(value, safe=""))
     pairs = [
@@ -35,7 +35,7 @@ async def send_example(native: NativeClient, route: Route, example: Example) -> 
     options: dict[str, Any] = {"params": pairs, "headers": dict(example.headers)}
     if example.body is not None:
         options["json"] = example.body
-    response = await native.client.request(route.method, BASE + path, **options)
+    response = await native.client.request(route.method, path, **options)
     where = f"{route.method} {route.path}: {example.name}"
     assert response.status == example.status, f"{where}: {await response.text()}"
     if response.status in route.replies:

@@ -65,7 +65,7 @@ async def send(
     headers: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Send a request; the answer is no 5xx, and what it refuses it explains."""
-    path = BASE + route.path
+    path = route.full_path
     for name in route.parts:
         path = path.replace(f"{{{name}}}", quote(part, safe=""))
     response = await native.client.request(

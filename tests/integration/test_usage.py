@@ -1,10 +1,13 @@
 """`usage`: how much each tenant stores, from what is written beside the samples."""
 
+from dataclasses import astuple
 from datetime import UTC, date, datetime, timedelta
 
 import orjson
 import pytest
 
+from promcompat.core.usage import TenantUsage
+from sql.database.tenant_usage import PostgresTenantUsages
 from sql.migrate import migrate
 from sql.samples.storage_options import StoreKind
 from tests.community import community_connection
@@ -74,6 +77,12 @@ async def test_usage_counts_what_is_stored_wherever_it_is(
         assert [(row["day"], row["samples"]) for row in days] == [
             ((TODAY - timedelta(days=day)).date(), 4 * N_TIMES) for day in reversed(DAYS)
         ]
+        async with opened_storage(database_url, store=store) as storage:
+            usages = PostgresTenantUsages(storage.database)
+            assert await usages.find("nobody") == TenantUsage()
+            blue_usage = await usages.find("blue")
+        assert blue_usage.top_metrics == [("m", 3), ("n", 1)]
+        assert astuple(blue_usage)[:-1] == tuple(rows["blue"])[2:-1]
         await owner.execute("SELECT grant_tenant_reader($1, 'blue')", role)
         blue = [tuple(row) for row in days]
     async with connected(database_server.url(database_url.rpartition("/")[2], role)) as reader:

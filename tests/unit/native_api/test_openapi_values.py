@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from native_api.contract.openapi import build_openapi
-from native_api.contract.route import BASE, Route
+from native_api.contract.route import Route
 from native_api.routes import ROUTES
 
 Json = dict[str, Any]
@@ -30,7 +30,7 @@ def shown_values(schema: Json) -> Iterator[Any]:
 
 
 def parameters_of(route: Route) -> list[Json]:
-    operation = DOCUMENT["paths"][BASE + route.path][route.method.lower()]
+    operation = DOCUMENT["paths"][route.full_path][route.method.lower()]
     return [parameter for parameter in operation["parameters"] if parameter.get("in") == "query"]
 
 
@@ -57,7 +57,7 @@ def test_values_of_parameters(route: Route) -> None:
     ids=lambda route: route.operation_id,
 )
 def test_values_of_bodies(route: Route) -> None:
-    operation = DOCUMENT["paths"][BASE + route.path][route.method.lower()]
+    operation = DOCUMENT["paths"][route.full_path][route.method.lower()]
     schema = next(iter(operation["requestBody"]["content"].values()))["schema"]
     valid = next(
         example.body

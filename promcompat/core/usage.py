@@ -1,0 +1,31 @@
+"""How much a tenant stores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class TenantUsage:
+    """What a tenant stores; days are UTC days, None without samples.
+
+    `n_samples` are those that arrived, `n_samples_per_day` the mean of the last seven days before
+    today that have samples. `top_metrics` are at most ten names with their numbers of series, the
+    largest first.
+    """
+
+    n_series: int = 0
+    n_samples: int = 0
+    n_samples_per_day: int = 0
+    n_bytes: int = 0
+    first_day: date | None = None
+    last_day: date | None = None
+    top_metrics: Sequence[tuple[str, int]] = ()
+
+
+class TenantUsages(Protocol):
+    """What tenants store."""
+
+    async def find(self, tenant: str) -> TenantUsage:
+        """What a tenant stores; nothing if it never wrote. Raises StorageUnavailableError."""
