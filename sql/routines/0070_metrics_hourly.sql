@@ -197,8 +197,7 @@ BEGIN
                 ) AS m
                 GROUP BY 1, 2, 3
             ) AS h
-            WHERE (SELECT sees_all_tenants(current_user))
-                OR h.tenant_id IN (SELECT visible_tenants(current_user))
+            WHERE h.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
             GROUP BY 1, 2, 3;
         END IF;
         UPDATE hourly_progress

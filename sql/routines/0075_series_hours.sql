@@ -110,8 +110,7 @@ WITH metric AS MATERIALIZED (
             kept_from_ms(s.tenant_id, s.metric_name) AS from_ms,
             rolled_from_ms(s.tenant_id, s.metric_name) AS rolled_ms
         FROM series AS s
-        WHERE (SELECT sees_all_tenants(current_user))
-            OR s.tenant_id IN (SELECT visible_tenants(current_user))
+        WHERE s.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
         GROUP BY s.tenant_id, s.metric_name
     ) AS k
 )
@@ -126,10 +125,7 @@ FROM (
     JOIN series AS s ON s.id = r.series_id
     JOIN metric AS n ON n.tenant_id = s.tenant_id AND n.metric_name = s.metric_name
     WHERE r.bucket >= from_unix_ms(n.from_ms)
-        AND (
-            (SELECT sees_all_tenants(current_user))
-            OR r.tenant_id IN (SELECT visible_tenants(current_user))
-        )
+        AND r.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
     UNION ALL
     SELECT r.bucket, r.tenant_id, r.series_id, r.count::bigint AS count, r.min, r.max, r.sum,
         r.first, r.last, r.increase
@@ -140,10 +136,7 @@ FROM (
     JOIN metric AS n ON n.tenant_id = s.tenant_id AND n.metric_name = s.metric_name
     WHERE r.bucket >= from_unix_ms(n.rolled_ms)
         AND r.bucket < from_unix_ms(n.from_ms / 86400000 * 86400000)
-        AND (
-            (SELECT sees_all_tenants(current_user))
-            OR r.tenant_id IN (SELECT visible_tenants(current_user))
-        )
+        AND r.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
     UNION ALL
     SELECT l.bucket, n.tenant_id, l.series_id, l.count, l.min, l.max, l.sum, l.first, l.last,
         l.increase

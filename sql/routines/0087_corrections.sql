@@ -136,5 +136,4 @@ SELECT
     c.factor, c.addend, c.labels, c.requested_by, c.reason, c.requested_at, c.state, c.failure,
     c.finished_at, c.n_series, c.n_series_done, c.n_samples, c.is_counted
 FROM correction AS c
-WHERE (SELECT sees_all_tenants(current_user))
-    OR c.tenant_id IN (SELECT visible_tenants(current_user));
+WHERE c.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)));

@@ -6,16 +6,14 @@
 CREATE OR REPLACE VIEW tenants WITH (security_barrier) AS
 SELECT t.id, t.name
 FROM tenant AS t
-WHERE (SELECT sees_all_tenants(current_user))
-    OR t.id IN (SELECT visible_tenants(current_user));
+WHERE t.id = ANY (ARRAY(SELECT readable_tenants(current_user)));
 
 -- What application teams said of their metrics.
 CREATE OR REPLACE VIEW definitions WITH (security_barrier) AS
 SELECT d.tenant_id, d.name, d.display_name, d.description, d.unit, d.type, d.aggregation,
     d.retention_days, d.duplicate_policy, d.alert_threshold, d.version, d.created_at, d.updated_at
 FROM metric_definition AS d
-WHERE (SELECT sees_all_tenants(current_user))
-    OR d.tenant_id IN (SELECT visible_tenants(current_user));
+WHERE d.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)));
 
 -- The partitions of blocks and their size on disk, with indexes and TOAST.
 CREATE OR REPLACE FUNCTION block_partition_sizes() RETURNS TABLE (slot integer, bytes bigint)

@@ -1,6 +1,7 @@
 """`samples()` and `metrics` fold rows, arrivals, runs and blocks as the reader in Python does."""
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -288,3 +289,78 @@ async def _flushed(connection: asyncpg.Connection, query: str, *arguments: objec
     await connection.execute("SELECT pg_stat_force_next_flush()")
     await connection.execute("SELECT pg_stat_clear_snapshot()")
     return int(await connection.fetchval(query, *arguments) or 0)
+
+
+async def test_the_series_of_a_name_are_found_by_an_index_whoever_asks(
+    database_url: str, database_server: DatabaseServer
+) -> None:
+    database = database_url.rpartition("/")[2]
+    role = f"reader_of_{database}"
+    database_server.run_sql(f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
+    async with connected(database_url) as owner:
+        await _prepare(owner)
+        await owner.execute(
+            "INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint)"
+            " SELECT n, 1 + n % 2, 'm' || n % 1000, '{}', decode(md5(n::text), 'hex')"
+            " FROM generate_series(100, 5100) AS n;"
+            "ANALYZE series"
+        )
+        await owner.execute("SELECT grant_tenant_reader($1, 'mine')", role)
+        owners = await _plan(owner)
+    async with connected(database_server.url(database, role)) as reader:
+        readers = await _plan(reader)
+    for plan in (owners, readers):
+        assert re.search(
+            r"Index Cond: \(\(tenant_id = ANY \(.*\)\) AND \(metric_name = 'm7'::text\)\)", plan
+        ), plan
+        assert not re.search(r"Seq Scan on series\b", plan), plan
+
+
+async def _plan(connection: asyncpg.Connection) -> str:
+    rows = await connection.fetch("EXPLAIN SELECT * FROM promcompat.metrics WHERE name = 'm7'")
+    return "\n".join(row[0] for row in rows)
+
+
+async def test_one_statement_reads_one_snapshot(database_url: str) -> None:
+    """A volatile function would see what was committed since the statement began."""
+    counts = "(SELECT count(*) FROM samples('m', '-infinity', 'infinity'))"
+    statement = f"SELECT {counts}, pg_advisory_xact_lock(7)::text, {counts}"
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE wait_event = 'advisory' AND datname = current_database()"
+    )
+    async with (
+        connected(database_url) as owner,
+        connected(database_url) as reader,
+        connected(database_url) as writer,
+    ):
+        await _prepare(owner)
+        await _store(owner, 1, Write({(11, T0): 1.0}), "arrival")
+        await owner.execute("SELECT pg_advisory_lock(7)")
+        asked = asyncio.create_task(reader.fetchrow(statement))
+        async with asyncio.timeout(60):
+            while not await owner.fetchval(waiting):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        # Meanwhile a sample arrives, and a drain moves the one from before.
+        await _store(writer, 2, Write({(12, T0): 2.0}), "arrival")
+        async with writer.transaction():
+            await writer.execute("DELETE FROM arrival WHERE id = 1")
+            await _store(writer, 1, Write({(11, T0): 1.0}), "run")
+        await owner.execute("SELECT pg_advisory_unlock(7)")
+        first, _, second = await asked
+        assert (first, second) == (1, 1)
+        assert await owner.fetchval(f"SELECT {counts}") == 2
+
+
+async def test_functions_that_readers_call_see_the_snapshot_of_their_statement(
+    database_url: str,
+) -> None:
+    readers = ["samples", "stored_samples", "series_matching", "stored_hours", "decode_page"]
+    async with connected(database_url) as owner:
+        rows = await owner.fetch(
+            "SELECT proname, provolatile FROM pg_proc"
+            " WHERE pronamespace = 'promcompat'::regnamespace AND proname = ANY ($1::text[])",
+            readers,
+        )
+    assert {row["proname"] for row in rows} == set(readers)
+    assert {row["provolatile"] for row in rows} <= {b"s", b"i"}
