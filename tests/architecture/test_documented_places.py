@@ -47,4 +47,4 @@ def test_places_named_in_pages_exist(page: Path) -> None:
 def test_tests_named_in_pages_exist(page: Path) -> None:
     for path, name in _TEST.findall(page.read_text(encoding="utf-8")):
         source = (ROOT / path).read_text(encoding="utf-8")
-        assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), f"{path}::{name}"
+        assert re.search(rf"^ *(async )?def {name}\(", source, re.MULTILINE), f"{path}::{name}"
