@@ -332,6 +332,7 @@ FROM (
 JOIN kept_series AS s ON s.id = u.series_id
 LEFT JOIN row_extent AS e ON e.tenant_id = u.tenant_id
 WHERE u.nan_bits IS DISTINCT FROM 9218868437227405314
+    AND s.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
     AND from_unix_ms(u.unix_ms) >= s.kept_from
     AND CASE WHEN u.unix_ms BETWEEN e.first_ms AND e.last_ms THEN NOT EXISTS (
         SELECT FROM sample AS p
@@ -354,7 +355,9 @@ FROM (
 CROSS JOIN LATERAL stored_samples(
     n.tenant_id, n.ids, kept_from_ms(n.tenant_id, n.metric_name), 253402300799999
 ) AS d
-JOIN series AS s ON s.id = d.series_id
+-- The id alone would do. With the rest, a name that is asked for finds these by the index, too.
+JOIN series AS s ON s.id = d.series_id AND s.metric_name = n.metric_name
+    AND s.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
 WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314;
 
 -- Stale markers say that a series ended; they are no measurements and would turn averages to NaN.

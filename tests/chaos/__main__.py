@@ -11,12 +11,16 @@ import tempfile
 import time
 from pathlib import Path
 
+from sql.migrate import migrate
+from sql.samples.storage_options import StoreKind
 from tests.chaos.crashing_database import CrashingDatabase, crashing_database
 from tests.chaos.kills import TARGETS, Verdict, running_system, write_through_kills
+from tests.chaos.large_deletion import NOW_MS, delete, fill, series_of
 from tests.chaos.overload import make_load, overload, send
 from tests.chaos.stores import SHORT
 from tests.chaos.survival import scene, survive_all
 from tests.components import COMPONENTS
+from tests.repositories import opened_storage
 
 HELD_BYTES = 2 << 20
 """Of the bodies of requests that are served at once; others are refused."""
@@ -40,6 +44,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--overload", type=float, metavar="SECONDS", help="instead: three times what it can take"
+    )
+    parser.add_argument(
+        "--delete", type=int, metavar="SERIES", help="instead: delete 30 days of so many series"
+    )
+    parser.add_argument(
+        "--samples-per-day", type=int, default=96, help="of each series that is deleted"
     )
     return parser.parse_args()
 
@@ -75,10 +85,22 @@ async def run_overload(
     return seen.is_good
 
 
+async def run_deletion(url: str, n_series: int, per_day: int) -> None:
+    """Store 30 days of many series, and delete them."""
+    await migrate(url, tell)
+    async with opened_storage(url, store=StoreKind.BLOCKS, now_ms=lambda: NOW_MS) as storage:
+        await fill(storage, series_of("deleted", n_series), 30, per_day)
+        tell("stored")
+        tell(str(await delete(storage, "deleted")))
+
+
 def run_others(options: argparse.Namespace, folder: Path) -> int:
-    """Faults that are no kills, or an overload; 1 if anything is not as it must be."""
+    """Faults that are no kills, an overload or a deletion; 1 if anything is not as it must be."""
     store = options.store or SHORT
     with crashing_database(COMPONENTS[_EDITIONS[options.edition]](), folder / "database") as there:
+        if options.delete is not None:
+            asyncio.run(run_deletion(there.url, options.delete, options.samples_per_day))
+            return 0
         if options.faults is not None:
             asyncio.run(run_faults(there, folder, store, options.faults))
             return 0
@@ -103,7 +125,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="promcompat-chaos-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        if options.faults is not None or options.overload is not None:
+        others = (options.faults, options.overload, options.delete)
+        if any(option is not None for option in others):
             return run_others(options, folder)
         verdict = run(options, seed, folder)
     tell(str(verdict))
