@@ -16,6 +16,7 @@ from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.scraping.configuration import JobConfig, ScrapeConfig
 from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.document import read_config_file
+from promcompat.scraping.document_keys import OTHER_SECTIONS
 from promcompat.scraping.pool import ScrapePool
 from promcompat.scraping.target_loop import LoopSurroundings
 
@@ -73,7 +74,8 @@ class Scraper:
         names = {job.name for job in config.jobs}
         own = [job for job in self._options.own_jobs if job.name not in names]
         for section in config.ignored:
-            _LOGGER.info("section of the scrape configuration ignored", extra={"key": section})
+            fields = {"section": section, "instead": OTHER_SECTIONS[section]}
+            _LOGGER.info("section of the scrape configuration ignored", extra=fields)
         self._config = ScrapeConfig(
             jobs=[*config.jobs, *own], external_labels=config.external_labels
         )

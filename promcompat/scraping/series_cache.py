@@ -1,5 +1,6 @@
 """What is known of a target's series from scrape to scrape, and the samples of one scrape."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,6 +22,8 @@ _KEPT_SCRAPES: Final = 10
 """Metadata stays for so many scrapes after its metric has gone."""
 _SPARE_TEXTS: Final = 1_000
 _SHOWN: Final = 50
+_LEGACY_METRIC: Final = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LEGACY_LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _ScrapedExemplar = tuple[Labels, float, int | None]
 """Labels, value and, if the target says one, time."""
 
@@ -249,6 +252,8 @@ class Scrape:
     def _check_labels(self, labels: Labels) -> None:
         try:
             check_labels(labels, self._limits)
+            if self._known.job.legacy_names:
+                check_legacy_names(labels)
         except ScrapeError:
             # The scrape fails at a sample that it has read.
             self.counts.n_scraped += 1
@@ -312,6 +317,14 @@ def check_labels(labels: Labels, limits: ScrapeLimits) -> None:
                 f"value: {quote(value[:_SHOWN])}, length: {n_value}, "
                 f"limit: {limits.label_value_bytes})"
             )
+
+
+def check_legacy_names(labels: Labels) -> None:
+    """Raises ScrapeError, with Prometheus' text, for names that only UTF-8 allows."""
+    if not _LEGACY_METRIC.fullmatch(labels.get(METRIC_NAME)) or not all(
+        _LEGACY_LABEL.fullmatch(name) for name, _ in labels
+    ):
+        raise ScrapeError(f"invalid metric name or label names: {labels}")
 
 
 def batch_of(

@@ -92,6 +92,10 @@ JOBS: dict[str, tuple[dict[str, Any], Sequence[Step]]] = {
         },
         [Step("a 1\ndropped 1\nold_b 2"), Step("dropped 1"), Step("a 1")],
     ),
+    "legacy": (
+        {"metric_name_validation_scheme": "legacy", "metric_name_escaping_scheme": "underscores"},
+        [Step("a 1"), Step('{"a.b"} 1'), Step('{"a","b.c"="1"} 1')],
+    ),
     "nameless": (
         {"metric_relabel_configs": [{"regex": "__name__", "action": "labeldrop"}]},
         [Step("a 1")],
@@ -236,7 +240,9 @@ async def test_scrapes_are_those_of_prometheus(
     with running_program(command, port, exporter_log, "/metrics"):
         async with scripted_targets(scripts) as targets:
             config = configuration(targets.address, f"127.0.0.1:{port}", tmp_path)
-            (tmp_path / "prometheus.yml").write_text(config)
+            # What a later Prometheus has in its configuration is a feature flag of this one.
+            ours = config.replace("global:", "global:\n  extra_scrape_metrics: true", 1)
+            (tmp_path / "prometheus.yml").write_text(ours)
             settings = Settings(
                 database_url=plain_database_url,
                 scrape_config=tmp_path / "prometheus.yml",
@@ -244,7 +250,9 @@ async def test_scrapes_are_those_of_prometheus(
             )
             loop = asyncio.get_running_loop()
             external_url = f"http://{socket.gethostname()}:1"
-            running = running_prometheus(prometheus_binary, tmp_path / "p", config=config)
+            running = running_prometheus(
+                prometheus_binary, tmp_path / "p", config=config, features=["extra-scrape-metrics"]
+            )
             prometheus = await loop.run_in_executor(None, running.__enter__)
             try:
                 async with open_backend(settings, Telemetry(), external_url) as backend:

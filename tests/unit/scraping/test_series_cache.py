@@ -136,6 +136,14 @@ def test_limits_of_labels_fail_the_scrape(limits: ScrapeLimits, text: str) -> No
     assert text in str(caught.value)
 
 
+@pytest.mark.parametrize("line", ['{"a.b"} 1', '{"a","c.d"="1"} 1'])
+def test_names_in_utf8_fail_the_scrape_where_the_job_has_legacy_names(line: str) -> None:
+    scrape(known_series(), line)
+    found = known_series(legacy_names=True).begin(START_MS, START_MS)
+    with pytest.raises(ScrapeError, match="invalid metric name or label names"):
+        read_text(line, found)
+
+
 def test_an_exemplar_is_stored_when_it_changes_and_its_scrape_succeeds() -> None:
     known = known_series(limits=ScrapeLimits(samples=1))
     stored = []
