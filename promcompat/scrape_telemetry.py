@@ -46,7 +46,7 @@ class ScrapeMetrics:
         }
         self.samples_stored = counter("scrape_samples_stored", "Scraped samples stored.")
         self.samples_refused = counter(
-            "scrape_samples_refused", "Scraped samples that the store refused for their labels."
+            "scrape_samples_refused", "Scraped samples refused, or sent together with such a one."
         )
         self.samples_lost = counter(
             "scrape_samples_lost", "Scraped samples lost because they could not be stored in time."

@@ -98,6 +98,9 @@ class Delivery:
             try:
                 await self._sink.store(batch)
                 break
+            except asyncio.CancelledError:
+                self._lose(batch, "the process ends")
+                raise
             except StorageUnavailableError as exc:
                 if str(exc) != reason:
                     reason = str(exc)

@@ -1,16 +1,13 @@
 """Where scraped samples go: the store of this process, or a service elsewhere by remote write."""
 
 import asyncio
+import logging
 from typing import Final, Self
 
 import aiohttp
 import snappy
 
-from promcompat.core.errors import (
-    BadDataError,
-    StorageUnavailableError,
-    WriteRejectedError,
-)
+from promcompat.core.errors import StorageUnavailableError, WriteRejectedError
 from promcompat.core.secrets import Redactor, public_url, url_secrets
 from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService
@@ -27,6 +24,7 @@ from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.scraping.series_cache import ScrapedBatch
 from promcompat.version import promcompat_version
 
+_LOGGER = logging.getLogger(__name__)
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30)
 _MAX_ANSWER_BYTES: Final = 1024
 _MAX_REQUEST_ROWS: Final = 5_000
@@ -104,8 +102,11 @@ class RemoteWriteSink:
             body = await asyncio.to_thread(encode_request, batch, first, first + _MAX_REQUEST_ROWS)
             n_sent = min(n_rows - first, _MAX_REQUEST_ROWS)
             if refusal := await self._post(body):
-                raise BadDataError(refusal)
-            self._counters.samples_stored.inc(n_sent)
+                # What a service refuses is often one sample of many; it stores the others.
+                _LOGGER.warning("scraped samples refused", extra={"reason": refusal})
+                self._counters.samples_refused.inc(n_sent)
+            else:
+                self._counters.samples_stored.inc(n_sent)
 
     async def _post(self, body: bytes) -> str:
         """Why a request was refused for good; `""` when it was accepted."""

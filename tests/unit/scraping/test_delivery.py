@@ -5,16 +5,18 @@ from typing import Any
 
 import pytest
 import snappy
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
 
 from promcompat.core.errors import BadDataError, StorageUnavailableError
 from promcompat.core.exemplars import Exemplar, SeriesExemplar
 from promcompat.core.model import Labels, MetricMetadata
 from promcompat.remote_write.remote_pb2 import WriteRequest
 from promcompat.remote_write.series_key import encode_series_key
-from promcompat.scraping import delivery
+from promcompat.scraping import delivery, sinks
 from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.series_cache import Rows, ScrapedBatch, ScrapedSeries, batch_of
-from promcompat.scraping.sinks import encode_request
+from promcompat.scraping.sinks import RemoteWriteSink, encode_request
 from promcompat.telemetry import Telemetry
 
 
@@ -82,12 +84,35 @@ async def test_what_waits_at_the_end_is_counted_as_lost() -> None:
     await asyncio.sleep(0)
     queue.put(batch("b"))
     await queue.close(0.01)
-    assert lost(telemetry) >= 1
+    assert lost(telemetry) == 2
 
 
 def lost(telemetry: Telemetry) -> float:
-    value: Any = telemetry.registry.get_sample_value("promcompat_scrape_samples_lost_total")
+    return counted(telemetry, "lost")
+
+
+def counted(telemetry: Telemetry, what: str) -> float:
+    value: Any = telemetry.registry.get_sample_value(f"promcompat_scrape_samples_{what}_total")
     return float(value)
+
+
+async def test_a_refused_request_does_not_keep_the_rest_of_a_scrape_from_being_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sinks, "_MAX_REQUEST_ROWS", 1)
+    statuses = iter([204, 400, 204, 503])
+
+    async def answer(_request: web.BaseRequest) -> web.Response:
+        return web.Response(status=next(statuses))
+
+    telemetry = Telemetry()
+    async with RawTestServer(answer, host="127.0.0.1") as server:
+        url = str(server.make_url("/api/v1/write"))
+        async with RemoteWriteSink(url, "", telemetry.scrapes) as sink:
+            await sink.store(batch("a", "b", "c"))
+            assert (counted(telemetry, "stored"), counted(telemetry, "refused")) == (2, 1)
+            with pytest.raises(StorageUnavailableError, match="answered 503"):
+                await sink.store(batch("d"))
 
 
 def test_a_remote_write_request_has_rows_metadata_and_exemplars() -> None:
