@@ -51,7 +51,11 @@ PAGE = (
 )
 LONG_AGO = 5 * DAY_MS
 BEFORE = NOW_MS - DAY_MS
-ROLLUPS = "SELECT * FROM rollup_day, rollup_mark, sample_hour, sample_rollup"
+# Later migrations add a column to the marks.
+ROLLUPS = (
+    "SELECT d.*, m.tenant_id, m.day, m.first_series, m.last_series, m.first_ms, m.last_ms, h.*, r.*"
+    " FROM rollup_day AS d, rollup_mark AS m, sample_hour AS h, sample_rollup AS r"
+)
 
 
 async def insert_page(
