@@ -1,9 +1,10 @@
 """Blocks of Prometheus' TSDB, as in a snapshot or a data folder: their samples as columns."""
 
 import mmap
+import re
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -14,14 +15,17 @@ from numpy.typing import NDArray
 
 from promcompat.core.model import IntArray
 from promcompat.imports.prometheus_index import BlockIndex, Cursor, DamagedBlockError
+from promcompat.imports.prometheus_tombstones import DeletedTimes, read_tombstones
 from promcompat.imports.xor_chunk_kernels import decode_xor_chunks
 from promcompat.remote_write.series_key import encode_series_key
 
 _CHUNKS_MAGIC: Final = 0x85BD40DD
-_TOMBSTONES_MAGIC: Final = 0x0130BA30
 _XOR: Final = 1
 _HISTOGRAMS: Final = (2, 3)
 _MAX_VARINT_BYTES: Final = 5
+_MAX_INT64: Final = (1 << 63) - 1
+_NAME_OF_BLOCK: Final = re.compile("[0-9A-HJKMNP-TV-Z]{26}")
+"""A ULID; Prometheus gives other names to folders that it is writing or deleting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +38,34 @@ class BlockTimes:
 
 
 def find_blocks(folder: Path) -> list[BlockTimes]:
-    """The blocks in a folder, by time. Raises DamagedBlockError."""
-    blocks = []
+    """The blocks in a folder, by time. Raises DamagedBlockError.
+
+    A block that was compacted into another one there is left out, as Prometheus does: it may still
+    have samples that were deleted. It remains if Prometheus ended before it removed the block.
+    """
+    blocks, compacted = [], set[str]()
     for file in sorted(folder.glob("*/meta.json")):
-        try:
-            meta = orjson.loads(file.read_bytes())
-            blocks.append(BlockTimes(file.parent, int(meta["minTime"]), int(meta["maxTime"])))
-        except (OSError, ValueError, TypeError, KeyError) as exc:
-            raise DamagedBlockError(f"{file} cannot be read: {exc}") from exc
-    return sorted(blocks, key=lambda block: (block.start_ms, block.folder.name))
+        if not _NAME_OF_BLOCK.fullmatch(file.parent.name):
+            continue
+        times, parents = _read_meta(file)
+        blocks.append(times)
+        compacted |= parents
+    found = [block for block in blocks if block.folder.name not in compacted]
+    return sorted(found, key=lambda block: (block.start_ms, block.folder.name))
+
+
+def _read_meta(file: Path) -> tuple[BlockTimes, set[str]]:
+    """The times of a block, and the names of those that were compacted into it."""
+    try:
+        meta = orjson.loads(file.read_bytes())
+        times = BlockTimes(file.parent, int(meta["minTime"]), int(meta["maxTime"]))
+        parents = (meta.get("compaction") or {}).get("parents") or ()
+        names = {str(parent["ulid"]) for parent in parents}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise DamagedBlockError(f"{file} cannot be read: {exc}") from exc
+    if max(-times.start_ms - 1, times.start_ms, -times.end_ms - 1, times.end_ms) > _MAX_INT64:
+        raise DamagedBlockError(f"{file} has a minTime or maxTime of more than 64 bits")
+    return times, names
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +79,6 @@ class BlockSamples:
     n_histograms: int
 
 
-@dataclass(slots=True)
-class _Deleted:
-    """The times of a series that were deleted, both ends included."""
-
-    ranges: list[tuple[int, int]] = field(default_factory=list)
-
-
 class Block:
     """An open block: where every chunk of it is. Raises DamagedBlockError."""
 
@@ -71,8 +87,9 @@ class Block:
         self._files = [_open(file) for file in sorted((times.folder / "chunks").glob("[0-9]*"))]
         self.labels: list[tuple[tuple[str, str], ...]] = []
         self.keys: list[bytes] = []
-        self._deleted = _read_tombstones(times.folder / "tombstones")
-        self._places: dict[int, int] = {}
+        # By number of the series in `keys`, ascending.
+        self._deleted: dict[int, DeletedTimes] = {}
+        deleted = read_tombstones(times.folder / "tombstones")
         series, starts, ends, references = [], [], [], []
         index = times.folder / "index"
         for found in BlockIndex(_read(index), str(index)).series():
@@ -81,9 +98,10 @@ class Block:
                 starts.append(chunk.min_time_ms)
                 ends.append(chunk.max_time_ms)
                 references.append(chunk.reference)
+            if found.number in deleted:
+                self._deleted[len(self.keys)] = deleted[found.number]
             self.labels.append(found.labels)
             self.keys.append(encode_series_key(found.labels))
-            self._places[found.number] = len(self._places)
         self._series, self._references = np.array(series, np.int64), references
         self._starts, self._ends = np.array(starts, np.int64), np.array(ends, np.int64)
 
@@ -120,7 +138,7 @@ class Block:
         """Encoding and content of a chunk."""
         number, at = reference >> 32, reference & 0xFFFF_FFFF
         where = f"the chunk at {at} of file {number + 1} of {self.times.folder}"
-        if number >= len(self._files):
+        if not 0 <= number < len(self._files):
             raise DamagedBlockError(f"{where} does not exist")
         file = self._files[number]
         try:
@@ -153,11 +171,14 @@ class Block:
         return np.repeat(self._series[rows], n_rows), times.view(np.int64), bits
 
     def _is_deleted(self, series: IntArray, timestamps: IntArray) -> NDArray[np.bool_]:
+        """Which rows are deleted; `series` ascends."""
         is_deleted = np.zeros(len(series), np.bool_)
-        for number, deleted in self._deleted.items():
-            is_of_series = series == self._places.get(number, -1)
-            for start_ms, end_ms in deleted.ranges:
-                is_deleted |= is_of_series & (timestamps >= start_ms) & (timestamps <= end_ms)
+        numbers = np.fromiter(self._deleted, np.int64, len(self._deleted))
+        firsts, ends = (np.searchsorted(series, numbers, side) for side in ("left", "right"))
+        for place in np.flatnonzero(firsts < ends).tolist():
+            rows = slice(firsts[place], ends[place])
+            deleted = self._deleted[int(numbers[place])]
+            is_deleted[rows] = deleted.contain(timestamps[rows])
         return is_deleted
 
 
@@ -177,23 +198,6 @@ def _open(file: Path) -> mmap.mmap:
     if mapped[:4] != struct.pack(">I", _CHUNKS_MAGIC):
         raise DamagedBlockError(f"{file} is not a file of chunks")
     return mapped
-
-
-def _read_tombstones(file: Path) -> dict[int, _Deleted]:
-    """What is deleted of each series, by its number."""
-    deleted: dict[int, _Deleted] = {}
-    if not file.exists():
-        return deleted
-    data = _read(file)
-    if data[:4] != struct.pack(">I", _TOMBSTONES_MAGIC) or len(data) < 9:
-        raise DamagedBlockError(f"{file} is not a file of tombstones")
-    if google_crc32c.value(data[5:-4]) != int.from_bytes(data[-4:], "big"):
-        raise DamagedBlockError(f"{file} is damaged: its checksum is wrong")
-    cursor, end = Cursor(data, 5), len(data) - 4
-    while cursor.at < end:
-        number, start_ms, end_ms = cursor.uvarint(), cursor.varint(), cursor.varint()
-        deleted.setdefault(number, _Deleted()).ranges.append((start_ms, end_ms))
-    return deleted
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ Numbers are big endian; varints are those of protobuf. The format is described i
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final
 
 import google_crc32c
@@ -20,6 +21,8 @@ _CONTENTS: Final = struct.Struct(">6QI")
 """Where symbols, series, two kinds of label indexes, postings and their offsets are; a CRC-32C."""
 _U32: Final = struct.Struct(">I")
 _SERIES_ALIGNMENT: Final = 16
+_MAX_INT64: Final = (1 << 63) - 1
+_MAX_UINT64: Final = (1 << 64) - 1
 
 
 class DamagedBlockError(PromcompatError):
@@ -65,20 +68,23 @@ class Cursor:
         return int(number)
 
     def uvarint(self) -> int:
-        """A number of up to ten bytes."""
+        """A number of up to ten bytes and 64 bits."""
         number = shift = 0
         while True:
             byte = self.data[self.at]
             self.at += 1
             number |= (byte & 0x7F) << shift
             if byte < 0x80:
-                return number
+                break
             shift += 7
             if shift > 63:
                 raise ValueError("a number is too long")
+        if number > _MAX_UINT64:
+            raise ValueError("a number has more than 64 bits")
+        return number
 
     def varint(self) -> int:
-        """The same with a sign, in its lowest bit."""
+        """A number of 64 bits with a sign, which is in the lowest bit of the varint."""
         number = self.uvarint()
         return number >> 1 ^ -(number & 1)
 
@@ -146,9 +152,15 @@ class BlockIndex:
             name, value = table.take(table.uvarint()), table.take(table.uvarint())
             at = table.uvarint()
             if not name and not value:
-                postings = self._section(at)
-                return [postings.u32() for _ in range(postings.u32())]
+                return self._postings(at)
         return []
+
+    def _postings(self, at: int) -> list[int]:
+        section = self._section(at)
+        numbers = [section.u32() for _ in range(section.u32())]
+        if any(number >= following for number, following in pairwise(numbers)):
+            raise ValueError(f"the series of the section at {at} are not in order")
+        return numbers
 
     def _series_at(self, number: int) -> IndexedSeries:
         place = Cursor(self._data, number * _SERIES_ALIGNMENT)
@@ -159,7 +171,18 @@ class BlockIndex:
         labels = tuple(
             (symbols[cursor.uvarint()], symbols[cursor.uvarint()]) for _ in range(cursor.uvarint())
         )
-        return IndexedSeries(number, labels, tuple(_chunks(cursor)))
+        chunks = tuple(_chunks(cursor))
+        if not all(map(_is_possible, chunks)):
+            raise ValueError(f"series {number} has a chunk with impossible times or place")
+        return IndexedSeries(number, labels, chunks)
+
+
+def _is_possible(chunk: IndexedChunk) -> bool:
+    """Whether the times are of 64 bits with a sign, and the reference of 64 bits without."""
+    return (
+        -_MAX_INT64 - 1 <= chunk.min_time_ms <= chunk.max_time_ms <= _MAX_INT64
+        and 0 <= chunk.reference <= _MAX_UINT64
+    )
 
 
 def _chunks(cursor: Cursor) -> Iterator[IndexedChunk]:
