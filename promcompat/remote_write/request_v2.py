@@ -7,7 +7,7 @@ decoded as a request of version 1.0: so both versions share everything else.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from google.protobuf.message import DecodeError
@@ -121,6 +121,16 @@ class SymbolPiece:
     following: int
 
 
+class _KnownPart(NamedTuple):
+    """Samples of known series; `left` and `lines` are those of `decode_known`."""
+
+    following: int
+    rows: SampleRows
+    left: IntArray
+    lines: IntArray
+    n_start_timestamps: int
+
+
 @dataclass(slots=True)
 class SymbolRequest:
     """A Request of version 2.0 that is read piece by piece.
@@ -183,6 +193,28 @@ class SymbolRequest:
         return decode_metadata(entries, self.limits.max_metadata_bytes)
 
     def _read_piece(self, known: KnownSeries) -> SymbolPiece:
+        found = self._decode_known(known, len(self._series))
+        following, left, n_starts = found.following, found.left, found.n_start_timestamps
+        n_rows = len(found.rows.ids)
+        n_written, others = self._write_out(left) if len(left) else (0, _NOTHING)
+        if n_written < len(left):
+            # What is known behind these series is read and counted again with the next piece.
+            following, n_rows = left[n_written, [LEFT_NUMBER, LEFT_ROW]].tolist()
+            left = left[:n_written]
+            n_starts = self._decode_known(known, following).n_start_timestamps
+        return SymbolPiece(
+            known=DecodedRows(
+                found.rows.take(slice(n_rows)), np.repeat(left[:, LEFT_ROW], left[:, LEFT_WRITTEN])
+            ),
+            others=others,
+            metadata=self._new_metadata(np.concatenate((found.lines, others.lines))),
+            n_start_timestamps=n_starts + others.n_start_timestamps,
+            following=following,
+        )
+
+    def _decode_known(self, known: KnownSeries, end: int) -> _KnownPart:
+        """The samples of known series from the next one on, and before the one numbered `end`."""
+        # The room does not depend on `end`: a piece that is read again ends nowhere else.
         n_series = min(_LINES, len(self._series) - self._next)
         rows = SampleRows.empty(min(_PIECE_ROWS, max(_FEWEST_ROWS, 2 * n_series)))
         left = np.empty((n_series, N_LEFT_COLUMNS), np.int64)
@@ -192,7 +224,7 @@ class SymbolRequest:
             known.tenant,
             np.frombuffer(self.message, np.uint8),
             self._symbols,
-            self._series,
+            self._series[:end],
             self._next,
             rows.ids,
             rows.timestamps.view(np.uint64),
@@ -203,20 +235,8 @@ class SymbolRequest:
             np.empty(_KEY_BYTES, np.uint8),
             np.empty(N_SCRATCH, np.int64),
         )
-        left = left[:n_left]
-        n_written, others = self._write_out(left) if n_left else (0, _NOTHING)
-        if n_written < n_left:
-            # What is known behind these series is read again with the next piece.
-            following, n_rows = left[n_written, [LEFT_NUMBER, LEFT_ROW]].tolist()
-            left = left[:n_written]
-        return SymbolPiece(
-            known=DecodedRows(
-                rows.take(slice(n_rows)), np.repeat(left[:, LEFT_ROW], left[:, LEFT_WRITTEN])
-            ),
-            others=others,
-            metadata=self._new_metadata(np.concatenate((lines[:n_lines], others.lines))),
-            n_start_timestamps=n_starts + others.n_start_timestamps,
-            following=following,
+        return _KnownPart(
+            following, rows.take(slice(n_rows)), left[:n_left], lines[:n_lines], n_starts
         )
 
     def _write_out(self, left: IntArray) -> tuple[int, WrittenOut]:

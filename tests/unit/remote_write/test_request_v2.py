@@ -118,6 +118,22 @@ def test_large_requests_are_read_in_pieces_that_hold_every_series_once() -> None
     assert sum(piece.count(long_value.encode()) for piece in pieces) == 1_500
 
 
+def test_start_timestamps_of_known_series_behind_the_end_of_a_piece_are_counted_once() -> None:
+    request = RequestV2()
+    for number in range(1_500):
+        request.add([("__name__", "m"), ("long", "v" * 2_000), ("number", str(number))], (1, 1.0))
+        request.add(UP, (number, 1.0), (number + 1, 1.0), (number + 2, 1.0), start_ms=500)
+    body = request.body()
+    pieces = SymbolPieces(body, len(body), LIMIT)
+    known = known_series([encode_labels(UP)])
+    counted, has_next = [], True
+    while has_next:
+        counted.append(pieces.decode(known, DEFAULT_LABEL_LIMITS, LIMIT).n_start_timestamps)
+        has_next = pieces.advance()
+    assert len(counted) > 2
+    assert sum(counted) == 4_500
+
+
 def test_what_is_larger_written_out_than_any_request_may_be_is_refused() -> None:
     request = RequestV2()
     for _ in range(500):
