@@ -1,7 +1,7 @@
 """Data points of an export request as samples of series, by the rules of Prometheus 3.5."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final
@@ -18,6 +18,7 @@ from promcompat.core.exemplars import MAX_EXEMPLAR_CHARACTERS
 from promcompat.core.model import MetricMetadata
 from promcompat.core.strconv import format_decimal
 from promcompat.otlp.attribute_text import sorted_pairs
+from promcompat.otlp.attributes import decode_attributes
 from promcompat.otlp.deltas import DeltaTotals
 from promcompat.otlp.export_pb2 import (
     HistogramDataPoint,
@@ -48,6 +49,7 @@ _CUMULATIVE: Final = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 _REMEMBERED: Final = 1 << 14
 _MAX_REMEMBERED_CHARACTERS: Final = 500
 """What is longer is not remembered, so that what is has a bound."""
+_Point = NumberDataPoint | HistogramDataPoint | SummaryDataPoint
 _bound_text = lru_cache(4_096)(format_decimal)
 _remembered_name = lru_cache(_REMEMBERED)(metric_name)
 
@@ -106,8 +108,11 @@ class Samples:
 def translate(request: Request, options: OtlpOptions, totals: DeltaTotals, tenant: str) -> Samples:
     """The samples of a request; what cannot be translated is counted, the rest is not affected.
 
-    Raises BadDataError when an attribute or an exemplar is malformed.
+    Raises BadDataError when an attribute or an exemplar is malformed; then no delta is added to
+    the totals.
     """
+    if options.sums_deltas:
+        _check_encoded_parts(request, options)
     samples = Samples()
     for resource in request.resource_metrics:
         _Resource(resource, options, totals, tenant, samples).translate()
@@ -305,6 +310,26 @@ class _Resource:
         self.samples.metadata[TARGET_INFO] = MetricMetadata(
             TARGET_INFO, "gauge", "Target metadata", ""
         )
+
+
+def _check_encoded_parts(request: Request, options: OtlpOptions) -> None:
+    """Decode the attributes and exemplars of a request. Raises BadDataError for a malformed one."""
+    for resource in request.resource_metrics:
+        decode_attributes(resource.resource.attributes, options.strategy)
+        for group in resource.scope_metrics:
+            decode_attributes(group.scope.attributes, options.strategy)
+            for point in _points_of(group.metrics):
+                decode_attributes(point.attributes, options.strategy)
+                if not isinstance(point, SummaryDataPoint):
+                    deque(map(_parse_exemplar, point.exemplars), maxlen=0)
+
+
+def _points_of(metrics: Iterable[Metric]) -> Iterator[_Point]:
+    """The data points of metrics but for exponential histograms, which are not read."""
+    for metric in metrics:
+        kind = metric.WhichOneof("data")
+        if kind is not None and kind != "exponential_histogram":
+            yield from getattr(metric, kind).data_points
 
 
 def _parse_exemplar(wire: bytes) -> Exemplar:

@@ -11,9 +11,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 )
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Exemplar, Metric, ScopeMetrics
 
+from promcompat.core.errors import BadDataError
 from promcompat.otlp import point_keys
 from promcompat.otlp.attribute_text import text_of
 from promcompat.otlp.deltas import DeltaTotals
+from promcompat.otlp.export_pb2 import Request
 from promcompat.otlp.names import TranslationStrategy
 from promcompat.otlp.point_keys import PointKeys
 from promcompat.otlp.requests import parse_protobuf
@@ -233,6 +235,24 @@ def test_keys_are_those_of_a_sender_of_remote_write(
     assert PointKeys(point_keys.encode_labels(labels), label_name).key(
         "m", label_value
     ) == encode_labels(pairs)
+
+
+@pytest.mark.parametrize("part", ["attributes", "exemplars"])
+def test_a_request_with_a_malformed_part_adds_no_delta_to_the_totals(part: str) -> None:
+    totals, options = DeltaTotals(), OtlpOptions(sums_deltas=True)
+
+    def translate_deltas(last_part: list[bytes]) -> list[float]:
+        message = Request()
+        counter = message.resource_metrics.add().scope_metrics.add().metrics.add(name="m").sum
+        counter.aggregation_temporality = 1
+        counter.data_points.add(time_unix_nano=1, as_double=5.0)
+        counter.data_points.add(time_unix_nano=2, as_double=2.0)
+        counter.data_points.add(time_unix_nano=3, as_double=1.0, **{part: last_part})
+        return translate(message, options, totals, "default").values
+
+    with pytest.raises(BadDataError, match=f"cannot decode the {part}"):
+        translate_deltas([b"\x0a\xff"])
+    assert translate_deltas([]) == [5.0, 7.0, 8.0]
 
 
 def test_the_streams_of_deltas_are_bounded() -> None:
