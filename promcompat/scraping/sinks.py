@@ -7,7 +7,7 @@ from typing import Final, Self
 import aiohttp
 import snappy
 
-from promcompat.core.errors import StorageUnavailableError, WriteRejectedError
+from promcompat.core.errors import PromcompatError, StorageUnavailableError, WriteRejectedError
 from promcompat.core.secrets import Redactor, public_url, url_secrets
 from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService
@@ -53,20 +53,33 @@ class StoreSink:
         rows, left_out = await asyncio.to_thread(
             batch.columns.to_batch, known, self._metrics.label_limits
         )
-        n_stored = len(rows)
+        n_stored, n_duplicates, n_refused = len(rows), 0, left_out.number
         try:
-            if n_stored or rows.metadata:
+            if len(rows) or rows.metadata:
                 await self._metrics.write(self._tenant, rows)
         except WriteRejectedError as exc:
-            self._counters.count("duplicates", len(exc.rows))
-            self._counters.samples_refused.inc(len(exc.refused))
+            n_duplicates = len(exc.rows)
+            n_refused += len(exc.refused)
             n_stored -= len(exc.rows) + len(exc.refused)
+        # Samples are counted at the end: a batch whose exemplars have to wait is stored again.
+        n_lost_exemplars = await self._store_exemplars(batch)
         self._counters.samples_stored.inc(n_stored)
-        self._counters.samples_refused.inc(left_out.number)
-        if batch.exemplars:
+        self._counters.samples_refused.inc(n_refused)
+        self._counters.count("duplicates", n_duplicates)
+        self._counters.count("exemplars_out_of_order", n_lost_exemplars)
+
+    async def _store_exemplars(self, batch: ScrapedBatch) -> int:
+        """How many exemplars were refused. Raises StorageUnavailableError."""
+        if not batch.exemplars:
+            return 0
+        try:
             appended = await self._exemplars.write(self._tenant, batch.exemplars)
-            n_refused = len(appended.out_of_order) + len(appended.invalid)
-            self._counters.count("exemplars_out_of_order", n_refused)
+        except StorageUnavailableError:
+            raise
+        except PromcompatError as exc:
+            _LOGGER.warning("scraped exemplars refused", extra={"reason": str(exc)})
+            return len(batch.exemplars)
+        return len(appended.out_of_order) + len(appended.invalid)
 
 
 class RemoteWriteSink:
