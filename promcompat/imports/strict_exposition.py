@@ -75,11 +75,12 @@ class _Reader(Generic[SeriesT]):
         read_sample = self._read_open_sample if is_open else self._read_text_sample
         read_comment = self._read_open_comment if is_open else self._read_text_comment
         for number, line in enumerate(texts, 1):
+            text = line if is_open else line.lstrip(" \t")
             try:
-                if line[:1] == "#":
-                    read_comment(line)
-                elif is_open or line.strip(" \t"):
-                    read_sample(line)
+                if text[:1] == "#":
+                    read_comment(text)
+                elif is_open or text:
+                    read_sample(text)
             except ValueError as exc:
                 raise ExpositionError(f"line {number} ({line[:_SHOWN_CHARACTERS]}): {exc}") from exc
 
@@ -136,6 +137,8 @@ class _Reader(Generic[SeriesT]):
                 return
 
     def _read_text_comment(self, line: str) -> None:
+        if line[1:2] not in (" ", "\t"):
+            return  # Prometheus takes `#TYPE a counter` as a comment.
         match line[1:].split(None, 2):
             case [("HELP" | "TYPE") as keyword, family, *text]:
                 self._describe(keyword, family, text[0] if text else "", _TEXT_TYPES)

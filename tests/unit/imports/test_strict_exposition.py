@@ -48,6 +48,9 @@ def test_text_is_read() -> None:
 # HELP a A \\\\ b\\nc
 # TYPE a counter
 # any comment
+#TYPE b gouge
+ \t# another one
+ # HELP c C
 a 1
 a{x="}",y="1",} 2.5 1000
   \t
@@ -70,6 +73,7 @@ z -Inf"""
     assert math.isnan(nan)
     assert last == (series("z"), None, -math.inf)
     assert lines.metadata["a"] == MetricMetadata("a", "counter", "A \\ b\nc", "")
+    assert sorted(lines.metadata) == ["a", "c", "h"]
 
 
 def test_open_metrics_is_read() -> None:
