@@ -55,7 +55,7 @@ async def serve(
     sys.setswitchinterval(_SWITCH_SECONDS)
     termination, state, telemetry = Termination(), ServiceState(), Telemetry()
     server = _build_server(settings, bound, state, telemetry)
-    _reload_on_hangup(state)
+    reload_on_hangup(settings, state)
     if link is None:
         await server.start()
     else:
@@ -79,8 +79,13 @@ async def serve(
     return termination.exit_code
 
 
-def _reload_on_hangup(state: ServiceState) -> None:
-    """SIGHUP reads the scrape configuration again, as in Prometheus."""
+def reload_on_hangup(settings: Settings, state: ServiceState) -> None:
+    """SIGHUP reads the scrape configuration again, as in Prometheus.
+
+    Without such a file it keeps its default action, and ends the process.
+    """
+    if settings.scrape_config is None:
+        return
 
     def reload() -> None:
         if state.services is not None:

@@ -116,7 +116,7 @@ async def _keep_workers(
             _Keeper(number, arguments, environment, pipes, Path(metrics_folder))
             for number in range(settings.workers)
         ]
-        _pass_on_hangup(keepers)
+        pass_on_hangup(settings, keepers)
         try:
             async with asyncio.TaskGroup() as group:
                 for keeper in keepers:
@@ -126,8 +126,13 @@ async def _keep_workers(
             pipes.close()
 
 
-def _pass_on_hangup(keepers: Sequence["_Keeper"]) -> None:
-    """Every worker gets the SIGHUP of its parent, on which it reads files again."""
+def pass_on_hangup(settings: Settings, keepers: Sequence["_Keeper"]) -> None:
+    """Every worker gets the SIGHUP of its parent, on which it reads the scrape configuration again.
+
+    Without such a file SIGHUP ends the parent, and the workers end with it.
+    """
+    if settings.scrape_config is None:
+        return
 
     def pass_on() -> None:
         for keeper in keepers:
