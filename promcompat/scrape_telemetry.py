@@ -1,5 +1,7 @@
 """What the scraper counts; names follow Prometheus' own metrics of scrapes."""
 
+from typing import Literal
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 _COUNTERS = {
@@ -32,8 +34,9 @@ class ScrapeMetrics:
         def counter(name: str, text: str) -> Counter:
             return Counter(f"promcompat_{name}", text, registry=registry)
 
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"promcompat_{name}", text, registry=registry, multiprocess_mode="max")
+        def gauge(name: str, text: str, mode: Literal["livemax", "livemin"]) -> Gauge:
+            # Of the workers there are now; one that has ended says nothing about the present.
+            return Gauge(f"promcompat_{name}", text, registry=registry, multiprocess_mode=mode)
 
         self.scrapes = Counter(
             "promcompat_target_scrapes", "Scrapes by outcome.", ("outcome",), registry=registry
@@ -54,13 +57,14 @@ class ScrapeMetrics:
         self.discovery_failures = counter(
             "scrape_discovery_failures", "Lists of targets that could not be read."
         )
-        self.targets = gauge("scrape_targets", "Targets that this service scrapes.")
+        self.targets = gauge("scrape_targets", "Targets that this service scrapes.", "livemax")
         self.waiting_samples = gauge(
-            "scrape_waiting_samples", "Scraped samples that wait to be stored."
+            "scrape_waiting_samples", "Scraped samples that wait to be stored.", "livemax"
         )
         self.reload_successful = gauge(
             "scrape_config_last_reload_successful",
             "1 if the scrape configuration could be read when it changed last.",
+            "livemin",
         )
 
     def count(self, name: str, number: int = 1) -> None:

@@ -38,7 +38,10 @@ def build_scraping(
     """
     sink = StoreSink(metrics, exemplars, DEFAULT_TENANT, counters)
     scraper = Scraper(
-        ScraperOptions(config_file=settings.scrape_config, own_jobs=own_jobs(settings, own_url)),
+        ScraperOptions(
+            config_file=settings.scrape_config,
+            own_jobs=own_jobs(settings, own_url, external_url),
+        ),
         Delivery(sink, counters),
         counters,
     )
@@ -50,9 +53,13 @@ def build_scraping(
     return ScrapeService(scraper, election, external_url)
 
 
-def own_jobs(settings: Settings, own_url: str) -> tuple[JobConfig, ...]:
-    """The job that scrapes this service's own metrics, unless it is turned off."""
+def own_jobs(settings: Settings, own_url: str, external_url: str) -> tuple[JobConfig, ...]:
+    """The job that scrapes this service's own metrics, unless it is turned off.
+
+    Its `instance` is of the external URL: every replica reaches itself as 127.0.0.1.
+    """
     if not settings.scrapes_itself or not own_url:
         return ()
-    target = TargetGroup([{"__address__": urlsplit(own_url).netloc}], source="own")
+    labels = {"instance": urlsplit(external_url).netloc.rpartition("@")[2]}
+    target = TargetGroup([{"__address__": urlsplit(own_url).netloc}], labels, "own")
     return (JobConfig(name=OWN_JOB, interval_ms=_OWN_INTERVAL_MS, static=[target]),)

@@ -9,6 +9,9 @@ from typing import Final
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.core.relabelling import RelabelRule
 
+META_URL: Final = "__meta_url"
+"""The label with the URL that a target was discovered at."""
+
 
 class ScrapeProtocol(StrEnum):
     """The formats of targets, by the names of the configuration."""
@@ -37,7 +40,7 @@ DEFAULT_PROTOCOLS: Final = (
 class Secret:
     """A text, or the file that has it; a file is read again for each request."""
 
-    text: str = ""
+    text: str = field(default="", repr=False)
     file: Path | None = None
 
     def __bool__(self) -> bool:
@@ -71,7 +74,7 @@ class HttpConfig:
     credentials: Secret = Secret()
     tls: TlsConfig = TlsConfig()
     follow_redirects: bool = True
-    proxy_url: str = ""
+    proxy_url: str = field(default="", repr=False)
     headers: Mapping[str, Sequence[Secret]] = field(default_factory=dict)
 
 
@@ -96,7 +99,7 @@ class FileDiscovery:
 class HttpDiscovery:
     """A URL that answers with a JSON list of target groups."""
 
-    url: str
+    url: str = field(repr=False)
     http: HttpConfig = HttpConfig()
     refresh_ms: int = 60_000
 
@@ -143,8 +146,12 @@ class JobConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScrapeConfig:
-    """A whole configuration; `ignored` are sections that concern other parts of Prometheus."""
+    """A whole configuration; `ignored` are sections that concern other parts of Prometheus.
+
+    `patterns` are those of the other files that it is read from.
+    """
 
     jobs: Sequence[JobConfig] = ()
     external_labels: Labels = EMPTY_LABELS
     ignored: Sequence[str] = ()
+    patterns: Sequence[str] = ()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -19,6 +20,7 @@ _MAX_WAITING: Final = 2_000_000
 _MAX_BATCH: Final = 20_000
 _FIRST_PAUSE_SECONDS: Final = 0.1
 _LONGEST_PAUSE_SECONDS: Final = 5.0
+_TOLD_EVERY_SECONDS: Final = 60.0
 
 
 class SampleSink(Protocol):
@@ -39,6 +41,8 @@ class Delivery:
         self._metrics = metrics
         self._waiting: deque[ScrapedBatch] = deque()
         self._n_waiting = 0
+        self._n_dropped = 0
+        self._told_at = -_TOLD_EVERY_SECONDS
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -51,7 +55,7 @@ class Delivery:
         while self._n_waiting > _MAX_WAITING and len(self._waiting) > 1:
             oldest = self._waiting.popleft()
             self._n_waiting -= oldest.n_rows
-            self._lose(oldest, "the queue is full")
+            self._drop(oldest)
         self._idle.clear()
         self._arrived.set()
         self._metrics.waiting_samples.set(self._n_waiting)
@@ -64,6 +68,7 @@ class Delivery:
             async with asyncio.timeout(patience_seconds):
                 await self._idle.wait()
         except TimeoutError:
+            self._tell_dropped()
             for batch in self._waiting:
                 self._lose(batch, "the process ends")
         if self._task is not None:
@@ -80,6 +85,7 @@ class Delivery:
                 except asyncio.CancelledError:
                     self._lose(batch, "the process ends")
                     raise
+            self._tell_dropped()
             self._arrived.clear()
             self._idle.set()
 
@@ -98,9 +104,6 @@ class Delivery:
             try:
                 await self._sink.store(batch)
                 break
-            except asyncio.CancelledError:
-                self._lose(batch, "the process ends")
-                raise
             except StorageUnavailableError as exc:
                 if str(exc) != reason:
                     reason = str(exc)
@@ -117,12 +120,26 @@ class Delivery:
                 break
         self._metrics.waiting_samples.set(self._n_waiting)
 
+    def _drop(self, batch: ScrapedBatch) -> None:
+        """Drop a batch of a full queue; an outage drops one with each scrape of a target."""
+        self._n_dropped += len(batch.columns.series)
+        self._metrics.samples_lost.inc(len(batch.columns.series))
+        if time.monotonic() - self._told_at >= _TOLD_EVERY_SECONDS:
+            self._tell_dropped()
+
+    def _tell_dropped(self) -> None:
+        if self._n_dropped:
+            self._told_at = time.monotonic()
+            _tell_lost(self._n_dropped, "the queue is full")
+            self._n_dropped = 0
+
     def _lose(self, batch: ScrapedBatch, reason: str) -> None:
         self._metrics.samples_lost.inc(len(batch.columns.series))
-        _LOGGER.error(
-            "scraped samples lost",
-            extra={"samples": len(batch.columns.series), "reason": reason},
-        )
+        _tell_lost(len(batch.columns.series), reason)
+
+
+def _tell_lost(n_samples: int, reason: str) -> None:
+    _LOGGER.error("scraped samples lost", extra={"samples": n_samples, "reason": reason})
 
 
 def merged(batches: Sequence[ScrapedBatch]) -> ScrapedBatch:

@@ -12,8 +12,10 @@ from typing import Any, Final, Protocol
 import orjson
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.secrets import Redactor, public_url, url_secrets
 from promcompat.core.yaml_nodes import StrictReader, YamlError, first_document
 from promcompat.scraping.configuration import (
+    META_URL,
     FileDiscovery,
     HttpDiscovery,
     JobConfig,
@@ -69,32 +71,46 @@ class FileWatch:
             if time.monotonic() >= read_all_at:
                 self._seen.clear()
                 read_all_at = time.monotonic() + self._config.refresh_ms / 1000
-            before = dict(self._groups)
-            await asyncio.to_thread(self._look)
+            before = self._groups
+            try:
+                self._groups = await asyncio.to_thread(self._look)
+            except Exception:
+                # The boundary of a discovery: what fails must not prevent later attempts.
+                self._failed()
+                self._seen.clear()
+                _LOGGER.exception("files with targets not read")
             if self._groups != before:
                 changed()
             await asyncio.sleep(_WATCH_SECONDS)
 
-    def _look(self) -> None:
-        names = sorted({name for text in self._config.patterns for name in glob(text)})
-        for name in names:
-            try:
-                state = Path(name).stat()
-            except OSError:
-                continue
-            signature = (state.st_mtime_ns, state.st_size)
-            if self._seen.get(name) != signature:
-                self._seen[name] = signature
-                self._read(name)
-        for name in self._groups.keys() - set(names):
-            del self._groups[name]
+    def _look(self) -> dict[str, Sequence[TargetGroup]]:
+        """The groups of each file; others read those of before meanwhile."""
+        found = {}
+        for name in sorted({name for text in self._config.patterns for name in glob(text)}):
+            groups = self._read(name) if self._has_changed(name) else None
+            if groups is None:
+                groups = self._groups.get(name)
+            if groups is not None:
+                found[name] = groups
+        return found
 
-    def _read(self, name: str) -> None:
+    def _has_changed(self, name: str) -> bool:
         try:
-            self._groups[name] = read_group_file(Path(name))
+            state = Path(name).stat()
+        except OSError:
+            return False
+        before, signature = self._seen.get(name), (state.st_mtime_ns, state.st_size)
+        self._seen[name] = signature
+        return before != signature
+
+    def _read(self, name: str) -> Sequence[TargetGroup] | None:
+        """The groups of a file; None if it cannot be used."""
+        try:
+            return read_group_file(Path(name))
         except BadDataError as exc:
             self._failed()
             _LOGGER.error("file with targets not read", extra={"reason": str(exc)})
+            return None
 
 
 def read_group_file(path: Path) -> Sequence[TargetGroup]:
@@ -123,6 +139,7 @@ class UrlWatch:
     def __init__(self, config: HttpDiscovery, failed: Callable[[], None]) -> None:
         self._config = config
         self._failed = failed
+        self._redactor = Redactor(url_secrets(config.url))
         self.groups: Sequence[TargetGroup] = ()
 
     async def run(self, changed: GroupsChanged) -> None:
@@ -134,12 +151,21 @@ class UrlWatch:
                 try:
                     self.groups = await self._ask(fetcher)
                 except (FetchError, BadDataError) as exc:
+                    self._tell_failure(str(exc))
+                except Exception:
+                    # The boundary of a discovery: what fails must not prevent later attempts.
                     self._failed()
-                    fields = {"url": self._config.url, "reason": str(exc)}
-                    _LOGGER.error("list of targets not read", extra=fields)
+                    shown = public_url(self._config.url)
+                    _LOGGER.exception("list of targets not read", extra={"url": shown})
                 if self.groups != before:
                     changed()
                 await asyncio.sleep(refresh_seconds)
+
+    def _tell_failure(self, reason: str) -> None:
+        self._failed()
+        shown = public_url(self._config.url)
+        reason = self._redactor.hide(reason.replace(self._config.url, shown))
+        _LOGGER.error("list of targets not read", extra={"url": shown, "reason": reason})
 
     async def _ask(self, fetcher: HttpFetcher) -> Sequence[TargetGroup]:
         url, seconds = self._config.url, self._config.refresh_ms / 1000
@@ -154,7 +180,7 @@ class UrlWatch:
             raise BadDataError(
                 f'unsupported content type "{answer.content_type}"; it must be application/json'
             )
-        return read_group_list(answer.body, url)
+        return await asyncio.to_thread(read_group_list, answer.body, url)
 
 
 def read_group_list(body: bytes, url: str) -> Sequence[TargetGroup]:
@@ -179,4 +205,4 @@ def _group_of(item: Any, number: int, url: str) -> TargetGroup:
     if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
         raise BadDataError(f"labels of item {number} is not an object of texts")
     addresses = [{"__address__": address} for address in targets]
-    return TargetGroup(addresses, {**labels, "__meta_url": url}, f"{url}:{number}")
+    return TargetGroup(addresses, {**labels, META_URL: url}, f"{public_url(url)}:{number}")

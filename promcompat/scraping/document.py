@@ -14,6 +14,7 @@ from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
 from promcompat.core.relabel_document import read_relabel_rules
 from promcompat.core.relabelling import RelabelRule
+from promcompat.core.secrets import public_url
 from promcompat.core.yaml_nodes import StrictReader, YamlError, first_document
 from promcompat.scraping.configuration import (
     DEFAULT_PROTOCOLS,
@@ -64,14 +65,14 @@ def read_config_file(path: Path) -> ScrapeConfig:
     defaults = _defaults(source, with_global)
     jobs = _jobs(source, fields.get("scrape_configs"), defaults)
     patterns = source.reader.items(fields.get("scrape_config_files"), "[]string")
-    texts = [source.reader.text(pattern) for pattern in patterns]
+    texts = [str(path.parent / source.reader.text(pattern)) for pattern in patterns]
     external = Labels.of(source.reader.texts(with_global.get("external_labels")))
     _finish(path, source)
-    for name in (name for text in texts for name in sorted(glob(str(path.parent / text)))):
+    for name in (name for text in texts for name in sorted(glob(text))):
         jobs += _jobs_of_file(Path(name), defaults)
     _check_names(path, jobs)
     ignored = sorted(OTHER_SECTIONS.keys() & fields.keys())
-    return ScrapeConfig(jobs=jobs, external_labels=external, ignored=ignored)
+    return ScrapeConfig(jobs=jobs, external_labels=external, ignored=ignored, patterns=texts)
 
 
 def _jobs_of_file(path: Path, defaults: JobConfig) -> list[JobConfig]:
@@ -226,6 +227,11 @@ def _refuse_native_histograms(source: _Source, fields: _Fields) -> None:
 def _protocols(source: _Source, nodes: Sequence[yaml.Node]) -> tuple[ScrapeProtocol, ...]:
     """Protocols that can be read: PrometheusProto is only for native histograms."""
     found = [_protocol(source, node) for node in nodes]
+    for number, protocol in enumerate(found):
+        if protocol is not None and protocol in found[:number]:
+            source.reader.refuse(
+                nodes[number], f"duplicated protocol {protocol.value} in scrape_protocols"
+            )
     readable = tuple(p for p in found if p is not None and p is not ScrapeProtocol.PROTOBUF)
     return readable or (DEFAULT_PROTOCOLS if nodes else ())
 
@@ -322,6 +328,8 @@ def _http_discovery(source: _Source, node: yaml.Node) -> HttpDiscovery:
     url = source.reader.text(fields.get("url"))
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        source.reader.refuse(node, f"the url {url!r} is not http://host/… or https://host/…")
+        # A password must not be told in errors, which users see.
+        shown = public_url(url) if "@" in url else url
+        source.reader.refuse(node, f"the url {shown!r} is not http://host/… or https://host/…")
     refresh_ms = _duration(source, fields.get("refresh_interval")) or 60_000
     return HttpDiscovery(url, read_http(source.reader, fields, source.folder), refresh_ms)

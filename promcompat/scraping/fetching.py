@@ -2,9 +2,11 @@
 
 import asyncio
 import os
+import socket
 import ssl
 import tempfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -23,6 +25,10 @@ _VERSIONS: Final = {
 }
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _PIECE_BYTES: Final = 1 << 16
+_MAX_BODY_BYTES: Final = 256 << 20
+"""Of a body whose size is not limited otherwise: a small answer may unpack to any size."""
+_FileState = tuple[int, int]
+"""Time of the last change in nanoseconds, and size."""
 
 
 class FetchError(Exception):
@@ -48,6 +54,10 @@ class HttpFetcher:
         self._config = config
         self._timeout_seconds = timeout_seconds
         self._session: aiohttp.ClientSession | None = None
+        # The driver has a context of its own for connections that need nothing special.
+        self._context: ssl.SSLContext | bool = True
+        self._certificates: tuple[_FileState, ...] | None = None
+        self._renewing = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
         return self
@@ -63,7 +73,7 @@ class HttpFetcher:
     async def get(
         self, url: str, headers: dict[str, str], max_bytes: int, timeout_seconds: float = 0.0
     ) -> Answer:
-        """The body of an answer with status 200. Raises FetchError; 0 bytes set no limit."""
+        """The body of an answer with status 200. Raises FetchError; 0 bytes stand for 256 MiB."""
         seconds = timeout_seconds or self._timeout_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -71,21 +81,21 @@ class HttpFetcher:
         except TimeoutError:
             raise FetchError(f'Get "{url}": context deadline exceeded') from None
         except aiohttp.ClientConnectorError as exc:
-            number = exc.os_error.errno
-            reason = os.strerror(number).lower() if number else str(exc.os_error)
+            reason = _reason_of(exc.os_error)
             raise FetchError(f'Get "{url}": dial tcp {exc.host}:{exc.port}: {reason}') from exc
         except (aiohttp.ClientError, OSError, ValueError, zlib.error) as exc:
             raise FetchError(f'Get "{url}": {exc or type(exc).__name__}') from exc
 
     async def _get(self, url: str, headers: dict[str, str], max_bytes: int) -> Answer:
-        session = await self._open()
-        async with session.get(
+        context = await self._tls()
+        async with self._open().get(
             URL(url, encoded=True),
             headers=await asyncio.to_thread(self._headers, headers)
             if self._has_files
             else self._headers(headers),
             allow_redirects=self._config.follow_redirects,
             proxy=self._config.proxy_url or None,
+            ssl=context,
             server_hostname=self._config.tls.server_name or None,
         ) as response:
             if response.status != 200:
@@ -94,14 +104,25 @@ class HttpFetcher:
             body = await _read(response, max_bytes)
             return Answer(body, response.headers.get("Content-Type", ""))
 
-    async def _open(self) -> aiohttp.ClientSession:
+    async def _tls(self) -> ssl.SSLContext | bool:
+        """The context of the certificates as they are now.
+
+        A connection is used again only with the context that it was made with.
+        """
+        tls = self._config.tls
+        if tls == TlsConfig():
+            return True
+        async with self._renewing:
+            found = await asyncio.to_thread(_states, [tls.ca, tls.cert, tls.key])
+            if found != self._certificates:
+                self._context = await asyncio.to_thread(tls_context, tls)
+                self._certificates = found
+            return self._context
+
+    def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # The driver has one context for all that need nothing special: making one takes 50 ms.
-            context: ssl.SSLContext | bool = True
-            if self._config.tls != TlsConfig():
-                context = tls_context(self._config.tls)
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=context),
+                connector=aiohttp.TCPConnector(limit=0),
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(),
@@ -128,33 +149,72 @@ class HttpFetcher:
         return headers
 
 
+def _states(secrets: Sequence[Secret]) -> tuple[_FileState, ...]:
+    """The states of files, by which a change is noticed. Raises OSError."""
+    found = [secret.file.stat() for secret in secrets if secret.file is not None]
+    return tuple((state.st_mtime_ns, state.st_size) for state in found)
+
+
+def _reason_of(error: OSError) -> str:
+    """Why there is no connection. Only errors of the system have numbers of the system."""
+    number = error.errno
+    if isinstance(error, (ssl.SSLError, socket.gaierror)) or number is None or number <= 0:
+        return str(error)
+    return os.strerror(number).lower()
+
+
+class _Gunzip:
+    """Unpacks gzip; what follows a member is another member, as for Go."""
+
+    def __init__(self) -> None:
+        self._member = zlib.decompressobj(_GZIP)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the last member has ended."""
+        return self._member.eof
+
+    def unpack(self, data: bytes) -> tuple[bytes, bytes]:
+        """A bounded piece of what the data stands for, and the data that was not needed for it."""
+        if self._member.eof:
+            self._member = zlib.decompressobj(_GZIP)
+        piece = self._member.decompress(data, _PIECE_BYTES)
+        return piece, self._member.unused_data if self._member.eof else self._member.unconsumed_tail
+
+
 async def _read(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     """The body, decompressed piece by piece, so that a limit holds before memory is used."""
     is_gzip = response.headers.get("Content-Encoding", "").lower() == "gzip"
-    unpack = zlib.decompressobj(_GZIP) if is_gzip else None
+    gunzip = _Gunzip() if is_gzip else None
     pieces, n_bytes = [], 0
     async for received in response.content.iter_any():
         rest = received
         while rest:
-            if unpack is None:
-                piece, rest = rest, b""
-            else:
-                piece = unpack.decompress(rest, _PIECE_BYTES)
-                rest = unpack.unconsumed_tail
+            piece, rest = (rest, b"") if gunzip is None else gunzip.unpack(rest)
             n_bytes += len(piece)
-            if max_bytes and n_bytes > max_bytes:
-                raise BodyTooLargeError("body size limit exceeded")
+            _check_size(n_bytes, max_bytes)
             pieces.append(piece)
-    if unpack is not None and not unpack.eof:
+            if rest:
+                # Others work meanwhile, and the timeout ends a body that takes too long.
+                await asyncio.sleep(0)
+    if gunzip is not None and not gunzip.is_complete:
         raise FetchError("unexpected EOF: the gzip stream is cut off")
     return b"".join(pieces)
 
 
+def _check_size(n_bytes: int, max_bytes: int) -> None:
+    if n_bytes > (max_bytes or _MAX_BODY_BYTES):
+        advice = "" if max_bytes else f" ({_MAX_BODY_BYTES} bytes; body_size_limit sets another)"
+        raise BodyTooLargeError(f"body size limit exceeded{advice}")
+
+
 def tls_context(config: TlsConfig) -> ssl.SSLContext:
     """Raises OSError (ssl.SSLError is one) and ValueError for certificates that do not work."""
-    context = ssl.create_default_context()
-    if config.ca:
-        context.load_verify_locations(cadata=config.ca.read())
+    authorities = config.ca.read() if config.ca else None
+    if authorities == "":
+        raise ValueError("unable to use specified CA cert: it is empty")
+    # Those of the system are trusted only if none are given, as in Prometheus.
+    context = ssl.create_default_context(cadata=authorities)
     if config.cert:
         with tempfile.TemporaryDirectory() as folder:
             context.load_cert_chain(

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Final
 
 from promcompat.core.model import Labels
@@ -15,6 +15,7 @@ from promcompat.scraping.targets import Target, targets_of
 _LOGGER = logging.getLogger(__name__)
 _SYNC_SECONDS: Final = 0.5
 """Changes of discovery that come together are taken together."""
+_RETRY_SECONDS: Final = 5.0
 
 
 class ScrapePool:
@@ -38,8 +39,8 @@ class ScrapePool:
 
     @property
     def loops(self) -> Collection[TargetLoop]:
-        """The loops of the targets there are now."""
-        return self._loops.values()
+        """The loops of the targets there are now; a copy, which other threads may read."""
+        return list(self._loops.values())
 
     async def stop(self) -> None:
         """Stop at once: a service that starts again goes on where this one was."""
@@ -67,8 +68,15 @@ class ScrapePool:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            self._sync()
-            await asyncio.sleep(_SYNC_SECONDS)
+            pause = _SYNC_SECONDS
+            try:
+                self._sync()
+            except Exception:
+                # The boundary of a job: what fails now must not prevent later attempts.
+                _LOGGER.exception("targets not updated", extra={"job": self.job.name})
+                self._changed.set()
+                pause = _RETRY_SECONDS
+            await asyncio.sleep(pause)
 
     def _sync(self) -> None:
         """Begin and end loops so that they are those of the targets."""
@@ -104,8 +112,3 @@ class ScrapePool:
         task = asyncio.create_task(loop.end())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
-
-    def live_keys(self) -> Iterator[bytes]:
-        """The keys of the series that the targets have now."""
-        for loop in self._loops.values():
-            yield from loop.series.tracked_keys

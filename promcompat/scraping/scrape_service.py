@@ -1,16 +1,21 @@
 """Scraping by one of several processes, and its targets as every one of them tells them."""
 
+import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Final, Protocol
 
 from promcompat.core.errors import StorageUnavailableError
+from promcompat.scraping.pool import ScrapePool
 from promcompat.scraping.scraper import Scraper
 from promcompat.scraping.target_documents import (
     MetadataDocument,
     TargetsDocument,
     metadata_document,
+    metadata_state,
     targets_document,
 )
+from promcompat.scraping.target_loop import TargetLoop
 
 _LOGGER = logging.getLogger(__name__)
 _TARGETS: Final = "targets"
@@ -44,6 +49,7 @@ class ScrapeService:
         self._external_url = external_url
         self._n_runs = 0
         self._published: dict[str, bytes] = {}
+        self._metadata_state: list[tuple[TargetLoop, int]] | None = None
 
     @property
     def is_wanted(self) -> bool:
@@ -62,7 +68,9 @@ class ScrapeService:
     async def run_once(self) -> None:
         """Follow the election and the configuration; called again and again.
 
-        While the database is away nobody else can be chosen, and who scrapes goes on.
+        The process that scrapes goes on while the database does not answer, so that nothing is
+        missing after an outage. If only this process cannot reach the database, another one is
+        chosen, and both scrape until this one reaches it again.
         """
         await self._scraper.refresh()
         try:
@@ -76,22 +84,28 @@ class ScrapeService:
             _LOGGER.warning("another process scrapes")
             await self._scraper.stop()
             self._published.clear()
+            self._metadata_state = None
         if is_chosen:
             self._scraper.count_targets()
             await self._publish()
 
     async def _publish(self) -> None:
         if self._n_runs % _PUBLISHED_EVERY == 0:
-            pools = self._scraper.pools
-            documents = {
-                _TARGETS: targets_document(pools, self._external_url).encode(),
-                _METADATA: metadata_document(pools).encode(),
-            }
-            for name, document in documents.items():
-                if self._published.get(name) != document:
-                    await self._election.publish(name, document)
-                    self._published[name] = document
+            # Documents take a while to make: a thread does it, and metadata seldom changes.
+            pools = dict(self._scraper.pools)
+            packed = await asyncio.to_thread(_packed_targets, pools, self._external_url)
+            await self._publish_changed(_TARGETS, packed)
+            state = metadata_state(pools)
+            if state != self._metadata_state:
+                packed = await asyncio.to_thread(_packed_metadata, pools)
+                await self._publish_changed(_METADATA, packed)
+                self._metadata_state = state
         self._n_runs += 1
+
+    async def _publish_changed(self, name: str, document: bytes) -> None:
+        if self._published.get(name) != document:
+            await self._election.publish(name, document)
+            self._published[name] = document
 
     async def close(self) -> None:
         """Stop, and store what was scraped."""
@@ -101,13 +115,26 @@ class ScrapeService:
     async def targets(self) -> TargetsDocument:
         """The targets, of whichever process scrapes. Raises StorageUnavailableError."""
         if self._scraper.is_running:
-            return targets_document(self._scraper.pools, self._external_url)
+            pools = dict(self._scraper.pools)
+            return await asyncio.to_thread(targets_document, pools, self._external_url)
         packed = await self._election.published(_TARGETS) if self.is_wanted else None
-        return TargetsDocument() if packed is None else TargetsDocument.decode(packed)
+        if packed is None:
+            return TargetsDocument()
+        return await asyncio.to_thread(TargetsDocument.decode, packed)
 
     async def metadata(self) -> MetadataDocument:
         """What the targets say about their metrics. Raises StorageUnavailableError."""
         if self._scraper.is_running:
-            return metadata_document(self._scraper.pools)
+            return await asyncio.to_thread(metadata_document, dict(self._scraper.pools))
         packed = await self._election.published(_METADATA) if self.is_wanted else None
-        return MetadataDocument() if packed is None else MetadataDocument.decode(packed)
+        if packed is None:
+            return MetadataDocument()
+        return await asyncio.to_thread(MetadataDocument.decode, packed)
+
+
+def _packed_targets(pools: Mapping[str, ScrapePool], external_url: str) -> bytes:
+    return targets_document(pools, external_url).encode()
+
+
+def _packed_metadata(pools: Mapping[str, ScrapePool]) -> bytes:
+    return metadata_document(pools).encode()

@@ -4,9 +4,10 @@ import asyncio
 import hashlib
 import logging
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from glob import glob
 from pathlib import Path
 from typing import Final
 
@@ -17,13 +18,15 @@ from promcompat.scraping.configuration import JobConfig, ScrapeConfig
 from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.document import read_config_file
 from promcompat.scraping.document_keys import OTHER_SECTIONS
+from promcompat.scraping.live_keys import LiveKeys
 from promcompat.scraping.pool import ScrapePool
-from promcompat.scraping.target_loop import LoopSurroundings
+from promcompat.scraping.target_loop import LoopSurroundings, TargetLoop
 
 _LOGGER = logging.getLogger(__name__)
 _FLUSH_SECONDS: Final = 10.0
 
-_Signature = tuple[int, int]
+_Signature = tuple[tuple[str, int, int], ...]
+"""Name, time of the last change and size of each file of the configuration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,10 +52,12 @@ class Scraper:
         self._delivery = delivery
         self._metrics = metrics
         self._config = ScrapeConfig(jobs=options.own_jobs)
-        self._loaded: _Signature | None = None
+        self._patterns: Sequence[str] = ()
+        self._loaded: _Signature = ()
         self._must_reload = False
         self._pools: dict[str, ScrapePool] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._live_keys = LiveKeys(self._loops)
 
     @property
     def is_wanted(self) -> bool:
@@ -69,8 +74,7 @@ class Scraper:
         path = self._options.config_file
         if path is None:
             return
-        self._loaded = _signature(path)
-        config = read_config_file(path)
+        config = self._read(path)
         names = {job.name for job in config.jobs}
         own = [job for job in self._options.own_jobs if job.name not in names]
         for section in config.ignored:
@@ -81,16 +85,26 @@ class Scraper:
         )
         self._metrics.reload_successful.set(1)
 
+    def _read(self, path: Path) -> ScrapeConfig:
+        """The configuration; `_loaded` is older, so that no change is missed."""
+        while True:
+            self._loaded = _signature(path, self._patterns)
+            config = read_config_file(path)
+            if config.patterns == self._patterns:
+                return config
+            # The signature has no files of these patterns.
+            self._patterns = config.patterns
+
     def reload(self) -> None:
         """Read the file again, although it may not have changed."""
         self._must_reload = True
 
     async def refresh(self) -> None:
-        """Follow a change of the file; a configuration that cannot be used changes nothing."""
+        """Follow a change of the files; a configuration that cannot be used changes nothing."""
         path = self._options.config_file
         if path is None:
             return
-        found = await asyncio.to_thread(_signature, path)
+        found = await asyncio.to_thread(_signature, path, self._patterns)
         if found == self._loaded and not self._must_reload:
             return
         self._must_reload = False
@@ -149,14 +163,13 @@ class Scraper:
         return LoopSurroundings(
             deliver=self._delivery.put,
             metrics=self._metrics,
-            live_keys=lambda: set(self._live_keys()),
+            live_keys=self._live_keys.get,
             extra_labels=external if self._options.adds_external_labels else EMPTY_LABELS,
             seed=_seed(external),
         )
 
-    def _live_keys(self) -> Iterator[bytes]:
-        for pool in self._pools.values():
-            yield from pool.live_keys()
+    def _loops(self) -> list[TargetLoop]:
+        return [loop for pool in self._pools.values() for loop in pool.loops]
 
     def _end_later(self, pool: ScrapePool) -> None:
         task = asyncio.create_task(pool.end())
@@ -164,12 +177,13 @@ class Scraper:
         task.add_done_callback(self._ending.discard)
 
 
-def _signature(path: Path) -> _Signature | None:
-    try:
-        state = path.stat()
-    except OSError:
-        return None
-    return (state.st_mtime_ns, state.st_size)
+def _signature(path: Path, patterns: Sequence[str]) -> _Signature:
+    found = []
+    for name in (str(path), *sorted(name for pattern in patterns for name in glob(pattern))):
+        with suppress(OSError):
+            state = Path(name).stat()
+            found.append((name, state.st_mtime_ns, state.st_size))
+    return tuple(found)
 
 
 def _seed(external: Labels) -> int:

@@ -111,6 +111,8 @@ class TargetSeries:
         self.job = target.job
         self.by_text: dict[str, ScrapedSeries] = {}
         self.metadata: dict[str, MetricMetadata] = {}
+        self.metadata_changes = 0
+        """Grows when `metadata` is another one after a scrape."""
         self.scrape = 0
         self._by_key: dict[bytes, ScrapedSeries] = {}
         self._tracked: list[ScrapedSeries] = []
@@ -159,8 +161,8 @@ class TargetSeries:
     def fail(self) -> list[ScrapedSeries]:
         """Finish a scrape that failed; returns the series that get a stale marker.
 
-        Those that a body had before the line or the sample at which it failed do not: Prometheus
-        3.5.3 marks them when a later scrape does not have them.
+        The series before the line or sample that made the scrape fail get none. As in Prometheus
+        3.5.3, they get one after a later scrape that does not have them.
         """
         seen = [series for series in self._tracked if series.tracked_in == self.scrape]
         return self.end(seen, is_complete=False)
@@ -179,6 +181,7 @@ class TargetSeries:
                 del self._described_in[family]
                 self.metadata.pop(family, None)
                 self._sent.pop(family, None)
+                self.metadata_changes += 1
 
     def take_changed_metadata(self) -> tuple[MetricMetadata, ...]:
         """The metadata that was not taken yet."""
@@ -186,6 +189,7 @@ class TargetSeries:
             return ()
         changed = tuple(m for name, m in self.metadata.items() if self._sent.get(name) != m)
         self._sent = dict(self.metadata)
+        self.metadata_changes += 1
         return changed
 
 

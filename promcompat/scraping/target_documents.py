@@ -4,7 +4,7 @@ One process scrapes, and every process answers: the documents are published in t
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -65,8 +65,11 @@ def _pack(document: object) -> bytes:
     return zlib.compress(orjson.dumps(document), _FASTEST)
 
 
-def targets_document(pools: dict[str, ScrapePool], external_url: str) -> TargetsDocument:
-    """The targets of pools; `external_url` is where people reach this service."""
+def targets_document(pools: Mapping[str, ScrapePool], external_url: str) -> TargetsDocument:
+    """The targets of pools; `external_url` is where people reach this service.
+
+    May run in a thread while the pools work, if the mapping does not change.
+    """
     names = sorted(pools)
     return TargetsDocument(
         active=[
@@ -118,13 +121,21 @@ def global_url(url: str, external_url: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{host}{port}"))
 
 
-def metadata_document(pools: dict[str, ScrapePool]) -> MetadataDocument:
-    """What the targets of pools say about their metrics."""
+def metadata_state(pools: Mapping[str, ScrapePool]) -> list[tuple[TargetLoop, int]]:
+    """What differs when `metadata_document` returns something else."""
+    return [
+        (loop, loop.series.metadata_changes) for name in sorted(pools) for loop in pools[name].loops
+    ]
+
+
+def metadata_document(pools: Mapping[str, ScrapePool]) -> MetadataDocument:
+    """What the targets of pools say about their metrics; may run in a thread, as the targets'."""
     numbers: dict[MetricMetadata, int] = {}
     targets = [
         (
             loop.target.labels.as_dict(),
-            [numbers.setdefault(entry, len(numbers)) for entry in loop.series.metadata.values()],
+            # A copy, since a scrape may add families in another thread meanwhile.
+            [numbers.setdefault(m, len(numbers)) for m in list(loop.series.metadata.values())],
         )
         for name in sorted(pools)
         for loop in pools[name].loops

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -48,7 +48,7 @@ class LoopSurroundings:
 
     deliver: Callable[[ScrapedBatch], None]
     metrics: ScrapeMetrics
-    live_keys: Callable[[], Collection[bytes]]
+    live_keys: Callable[[], Awaitable[Collection[bytes]]]
     """The keys of the series that some loop has now."""
     extra_labels: Labels = field(default_factory=Labels)
     seed: int = 0
@@ -103,7 +103,7 @@ class TargetLoop:
         await asyncio.sleep(max(0.0, self._next_at - loop.time()))
         missed_ms = time.time_ns() // 1_000_000
         await asyncio.sleep(1.1 * interval)
-        live = self._around.live_keys()
+        live = await self._around.live_keys()
         gone = [key for key in self.series.tracked_keys if key not in live]
         series = [ScrapedSeries(key, Labels()) for key in gone]
         if series:

@@ -9,7 +9,8 @@ from urllib.parse import quote, urlencode
 from promcompat.core.durations import format_duration_ms, parse_duration_ms
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.relabelling import relabel
-from promcompat.scraping.configuration import JobConfig, TargetGroup
+from promcompat.core.secrets import public_url
+from promcompat.scraping.configuration import META_URL, JobConfig, TargetGroup
 
 _ADDRESS: Final = "__address__"
 _PARAM: Final = "__param_"
@@ -20,6 +21,7 @@ _PATH_CHARACTERS: Final = "/:@!$&'()*+,;=~%"
 class Target:
     """What is scraped; `labels` are those of its series, `discovered` those before relabelling.
 
+    `discovered` is shown to users, so the URL in it has neither password nor query.
     Two targets of a job with the same `identity` are the same target.
     """
 
@@ -64,10 +66,10 @@ def targets_of(job: JobConfig, groups: Sequence[TargetGroup]) -> DiscoveredTarge
             discovered = _discovered_labels(job, {**group.labels, **own})
             labels = relabel(discovered, job.relabel_rules)
             if labels is None:
-                found.dropped.append(discovered)
+                found.dropped.append(_without_secrets(discovered))
                 continue
             try:
-                target = _target(job, discovered, labels)
+                target = _target(job, _without_secrets(discovered), labels)
             except ValueError as exc:
                 found.faults.append(f"target {number} of group {group.source!r}: {exc}")
                 continue
@@ -88,6 +90,11 @@ def _discovered_labels(job: JobConfig, given: Mapping[str, str]) -> Labels:
     }
     labels |= {f"{_PARAM}{name}": values[0] for name, values in job.params.items() if values}
     return Labels.of({**labels, **{name: value for name, value in given.items() if value}})
+
+
+def _without_secrets(discovered: Labels) -> Labels:
+    url = discovered.get(META_URL)
+    return Labels.of({**discovered.as_dict(), META_URL: public_url(url)}) if url else discovered
 
 
 def _target(job: JobConfig, discovered: Labels, labels: Labels) -> Target:

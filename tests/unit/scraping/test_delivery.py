@@ -77,6 +77,29 @@ async def test_the_oldest_samples_are_dropped_when_the_queue_is_full(
     assert (sink.keys, lost(telemetry)) == (batch("c", "d").columns.keys, 2)
 
 
+async def test_the_log_has_the_sum_of_what_a_full_queue_dropped(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(delivery, "_MAX_WAITING", 2)
+    queue = Delivery(Sink(), Telemetry().scrapes)
+    for name in "abcdef":
+        queue.put(batch(name))
+    await queue.close(5)
+    assert [vars(record)["samples"] for record in caplog.records] == [1, 3]
+
+
+async def test_a_batch_that_is_being_stored_at_the_end_is_lost_once() -> None:
+    class Slow(Sink):
+        async def store(self, batch: ScrapedBatch) -> None:
+            await asyncio.sleep(60)
+
+    telemetry = Telemetry()
+    queue = Delivery(Slow(), telemetry.scrapes)
+    queue.put(batch("a"))
+    await queue.close(0.01)
+    assert lost(telemetry) == 1
+
+
 async def test_what_waits_at_the_end_is_counted_as_lost() -> None:
     telemetry = Telemetry()
     queue = Delivery(Sink(*[StorageUnavailableError("away")] * 99), telemetry.scrapes)

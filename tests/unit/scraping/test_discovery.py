@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +11,23 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from promcompat.core.errors import BadDataError
-from promcompat.scraping.configuration import FileDiscovery, HttpDiscovery
-from promcompat.scraping.discovery import Discovery, FileWatch, UrlWatch, read_group_list
+from promcompat.core.relabel_document import parse_relabel_rules
+from promcompat.scraping.configuration import (
+    FileDiscovery,
+    HttpConfig,
+    HttpDiscovery,
+    JobConfig,
+    Secret,
+    TargetGroup,
+)
+from promcompat.scraping.discovery import (
+    Discovery,
+    FileWatch,
+    UrlWatch,
+    read_group_file,
+    read_group_list,
+)
+from promcompat.scraping.targets import targets_of
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -42,6 +57,93 @@ async def test_files_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     file.unlink()
     await until(lambda: addresses(watch) == ["b:1"])
     running.cancel()
+
+
+async def test_what_was_found_stays_until_all_files_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promcompat.scraping.discovery._WATCH_SECONDS", 0.01)
+    names = [tmp_path / "a.json", tmp_path / "b.json"]
+    for name in names:
+        name.write_text(f'[{{"targets": ["{name.stem}:1"]}}]')
+    watch = FileWatch(FileDiscovery((str(tmp_path / "*.json"),)), lambda: None)
+    meanwhile = []
+
+    def read(path: Path) -> Sequence[TargetGroup]:
+        meanwhile.append(addresses(watch))
+        return read_group_file(path)
+
+    monkeypatch.setattr("promcompat.scraping.discovery.read_group_file", read)
+    running = asyncio.create_task(watch.run(lambda: None))
+    await until(lambda: addresses(watch) == ["a:1", "b:1"])
+    running.cancel()
+    assert meanwhile == [[], []]
+
+
+async def test_an_unexpected_error_does_not_end_a_discovery(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("promcompat.scraping.discovery._WATCH_SECONDS", 0.01)
+    (tmp_path / "a.json").write_text('[{"targets": ["a:1"]}]')
+    failures: list[int] = []
+
+    def read(path: Path) -> Sequence[TargetGroup]:
+        if not failures:
+            raise RuntimeError("a fault of ours")
+        return read_group_file(path)
+
+    def read_list(_body: bytes, _url: str) -> Sequence[TargetGroup]:
+        if len(failures) < 2:
+            raise RuntimeError("a fault of ours")
+        return [TargetGroup([{"__address__": "a:1"}])]
+
+    monkeypatch.setattr("promcompat.scraping.discovery.read_group_file", read)
+    monkeypatch.setattr("promcompat.scraping.discovery.read_group_list", read_list)
+    files = FileWatch(FileDiscovery((str(tmp_path / "a.json"),)), lambda: failures.append(1))
+    await follow_until_found(files)
+    app = web.Application()
+    app.router.add_get("/", list_answer)
+    async with TestServer(app) as server:
+        config = HttpDiscovery(str(server.make_url("/")), refresh_ms=200)
+        await follow_until_found(UrlWatch(config, lambda: failures.append(1)))
+    assert len(failures) == 2
+
+
+async def list_answer(_request: web.Request) -> web.Response:
+    return web.json_response([])
+
+
+async def follow_until_found(discovery: Discovery) -> None:
+    running = asyncio.create_task(discovery.run(lambda: None))
+    await until(lambda: addresses(discovery) == ["a:1"])
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_password_of_a_url_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    url = "http://user:hidden-word@127.0.0.1:1/list?token=hidden-too"
+    watch = UrlWatch(HttpDiscovery(url, refresh_ms=50), lambda: None)
+    running = asyncio.create_task(watch.run(lambda: None))
+    await until(lambda: bool(caplog.records))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    fields = vars(caplog.records[0])
+    assert fields["url"] == "http://127.0.0.1:1/list"
+    assert "connection refused" in fields["reason"]
+    assert "hidden-" not in str(fields)
+    assert "hidden-" not in repr(HttpDiscovery(url, HttpConfig(password=Secret(text="hidden-"))))
+
+
+def test_relabelling_has_the_url_that_users_see_without_its_password() -> None:
+    url = "http://user:hidden-word@sd/list?env=prod"
+    (group,) = read_group_list(b'[{"targets": ["a:1", "b/"]}]', url)
+    rules = parse_relabel_rules(
+        "[{source_labels: [__meta_url], regex: '.*env=(.*)', target_label: env}]"
+    )
+    found = targets_of(JobConfig(name="j", relabel_rules=rules), [group])
+    assert found.active[0].labels.get("env") == "prod"
+    assert found.active[0].discovered.get("__meta_url") == "http://sd/list"
+    assert "hidden-word" not in found.faults[0]
 
 
 async def test_a_url_is_asked_again_and_keeps_its_last_list() -> None:

@@ -1,5 +1,6 @@
 """Prometheus' scrape configuration is read, and what is wrong in it is named with its line."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,11 @@ from promcompat.__main__ import main
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
 from promcompat.scraping.configuration import ScrapeConfig, ScrapeProtocol
+from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.document import read_config_file
+from promcompat.scraping.scraper import Scraper, ScraperOptions
+from promcompat.telemetry import Telemetry
+from tests.unit.scraping.test_delivery import Sink
 
 FULL = """\
 global:
@@ -88,6 +93,10 @@ def test_every_part_is_read(tmp_path: Path) -> None:
         ("scheme: ftp", "'ftp' is not one of: http, https"),
         ("body_size_limit: 3 apples", "'3 apples' is not a size such as 10MB"),
         ("scrape_protocols: [Json]", "'Json' is not one of: PrometheusProto"),
+        (
+            "scrape_protocols: [PrometheusText0.0.4, PrometheusText0.0.4]",
+            "duplicated protocol PrometheusText0.0.4 in scrape_protocols",
+        ),
         ("relabel_configs: [{action: hashmod}]", "requires non-zero modulus"),
         ("static_configs: [{targets: ['http://h/']}]", "is not a valid hostname"),
         ("static_configs: [{target: []}]", "did you mean targets?"),
@@ -120,6 +129,19 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, line: str, reason:
 def test_bad_documents_are_refused(tmp_path: Path, text: str, reason: str) -> None:
     with pytest.raises(BadDataError, match=reason):
         read(tmp_path, text)
+
+
+async def test_changes_of_every_file_of_the_configuration_are_noticed(tmp_path: Path) -> None:
+    path, more = tmp_path / "prometheus.yml", tmp_path / "more.yml"
+    path.write_text("scrape_config_files: [more*.yml]")
+    metrics = Telemetry().scrapes
+    scraper = Scraper(ScraperOptions(config_file=path), Delivery(Sink(), metrics), metrics)
+    scraper.load()
+    for text, fault in (("scrape_configs: [{job: x}]", "did you mean job_name?"), ("{}", "")):
+        await asyncio.to_thread(more.write_text, text)
+        await scraper.refresh()
+        assert fault in scraper.fault
+    assert not scraper.fault
 
 
 def test_the_command_checks_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,68 @@
+"""A job follows its discoveries, whatever happens meanwhile."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promcompat.scraping import discovery, live_keys, pool
+from promcompat.scraping.configuration import FileDiscovery, JobConfig, TargetGroup
+from promcompat.scraping.live_keys import LiveKeys
+from promcompat.scraping.pool import ScrapePool
+from promcompat.scraping.target_loop import LoopSurroundings
+from promcompat.scraping.targets import DiscoveredTargets, targets_of
+from promcompat.telemetry import Telemetry
+from tests.unit.scraping.test_discovery import until
+
+
+class Loop:
+    """Has the keys of some series."""
+
+    def __init__(self, *keys: bytes) -> None:
+        self.series, self.tracked_keys = self, keys
+
+
+async def no_keys() -> set[bytes]:
+    return set()
+
+
+async def test_a_job_goes_on_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "_WATCH_SECONDS", 0.01)
+    monkeypatch.setattr(pool, "_SYNC_SECONDS", 0.01)
+    monkeypatch.setattr(pool, "_RETRY_SECONDS", 0.01)
+    failures = [RuntimeError("dictionary changed size during iteration")]
+
+    def failing(job: JobConfig, groups: list[TargetGroup]) -> DiscoveredTargets:
+        if groups and failures:
+            raise failures.pop()
+        return targets_of(job, groups)
+
+    monkeypatch.setattr(pool, "targets_of", failing)
+    file = tmp_path / "a.json"
+    job = JobConfig(name="j", files=[FileDiscovery((str(file),))])
+    around = LoopSurroundings(lambda _batch: None, Telemetry().scrapes, no_keys)
+    running = ScrapePool(job, around)
+    file.write_text('[{"targets": ["127.0.0.1:1"]}]')
+    await until(lambda: len(running.loops) == 1)
+    await running.stop()
+    assert not failures
+
+
+async def test_the_keys_are_collected_once_for_targets_that_end_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live_keys, "_KEPT_SECONDS", 0.0)
+    collected: list[Any] = []
+
+    def loops() -> Any:
+        collected.append([Loop(b"a", b"b"), Loop(b"c")] if not collected else [Loop(b"d")])
+        return collected[-1]
+
+    keys = LiveKeys(loops)
+    assert await keys.get() == {b"a", b"b", b"c"}
+    await until(lambda: keys._collecting is None)
+    monkeypatch.setattr(live_keys, "_KEPT_SECONDS", 30.0)
+    assert [await keys.get() for _ in range(3)] == [{b"d"}] * 3
+    assert len(collected) == 2
