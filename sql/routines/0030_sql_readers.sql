@@ -37,10 +37,12 @@ AS $$
     WHERE oid = 'promcompat.series'::pg_catalog.regclass
 $$;
 
--- The tenants that a role may read. The views compare with an array of them: with one more condition on the
--- name of a metric, the index of tenant and name finds its series, whoever asks.
+-- The tenants that the caller may read; the argument is always current_user. Views compare with an array of them
+-- where a metric is looked up by its name: with one more condition on the name, the index of tenant and name
+-- finds its series, whoever asks. It has the rights of the caller, so that nobody learns of all tenants by
+-- giving it the name of the owner.
 CREATE OR REPLACE FUNCTION readable_tenants(reader name) RETURNS SETOF integer
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, promcompat, pg_temp
+LANGUAGE plpgsql STABLE SECURITY INVOKER SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
 BEGIN
     IF promcompat.sees_all_tenants(reader) THEN
@@ -105,7 +107,9 @@ END
 $$;
 
 -- What is stored of the tenants that the caller may see, for `stored_samples`: rows of `sample`, pages of
--- samples, and deletions that pages have still to be read with. All bounds are inclusive.
+-- samples, and deletions that pages have still to be read with. All bounds are inclusive. They are asked about one
+-- tenant at a time, often for each metric again. So they ask whether the caller sees all tenants, and make no
+-- array of them.
 -- `last_arrival`: rows have arrived before everything that is undrained, and after what is set aside.
 -- Rows that are being moved into the store `blocks` come before everything.
 CREATE OR REPLACE VIEW visible_row WITH (security_barrier) AS
@@ -116,7 +120,8 @@ SELECT s.tenant_id, p.series_id, p.ts, p.value,
     ) AS last_arrival
 FROM sample AS p
 JOIN series AS s ON s.id = p.series_id
-WHERE s.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)));
+WHERE (SELECT sees_all_tenants(current_user))
+    OR s.tenant_id IN (SELECT visible_tenants(current_user));
 
 -- How many days samples are kept (0: forever): of a tenant (metric ''), and of metrics with a retention of
 -- their own; and rollups, where that is longer (NULL: as long as samples).
@@ -133,7 +138,8 @@ FROM (
     CROSS JOIN service_retention AS s
     WHERE d.retention_days IS NOT NULL
 ) AS r
-WHERE r.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)));
+WHERE (SELECT sees_all_tenants(current_user))
+    OR r.tenant_id IN (SELECT visible_tenants(current_user));
 
 -- The first Unix ms that is kept of a metric now; the first of the calendar when everything is. It has no
 -- rights but the caller's, and NULL for a tenant that the caller may not see.
@@ -181,18 +187,21 @@ LEFT JOIN metric_definition AS d ON d.tenant_id = s.tenant_id AND d.name = s.met
 CREATE OR REPLACE VIEW visible_arrival WITH (security_barrier) AS
 SELECT a.id, a.tenant_id, a.kind, a.first_series, a.last_series, a.first_ms, a.last_ms, a.payload
 FROM arrival AS a
-WHERE a.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)));
+WHERE (SELECT sees_all_tenants(current_user))
+    OR a.tenant_id IN (SELECT visible_tenants(current_user));
 
 CREATE OR REPLACE VIEW visible_run WITH (security_barrier) AS
 SELECT r.tenant_id, r.last_arrival, r.replaces, r.first_series, r.last_series, r.first_ms, r.last_ms,
     r.payload
 FROM sample_run AS r
-WHERE r.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)));
+WHERE (SELECT sees_all_tenants(current_user))
+    OR r.tenant_id IN (SELECT visible_tenants(current_user));
 
 CREATE OR REPLACE VIEW visible_block WITH (security_barrier) AS
 SELECT b.tenant_id, b.series_id, b.slot, b.last_arrival, b.replaces, b.first_ms, b.last_ms, b.payload
 FROM sample_block AS b
-WHERE b.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)));
+WHERE (SELECT sees_all_tenants(current_user))
+    OR b.tenant_id IN (SELECT visible_tenants(current_user));
 
 CREATE OR REPLACE VIEW visible_deletion WITH (security_barrier) AS
 SELECT d.arrival_id, d.tenant_id, d.series_ids, d.first_ms, d.last_ms
@@ -208,7 +217,8 @@ FROM (
     FROM arrival
     WHERE kind = 3
 ) AS d
-WHERE d.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)));
+WHERE (SELECT sees_all_tenants(current_user))
+    OR d.tenant_id IN (SELECT visible_tenants(current_user));
 
 -- The samples of a tenant, of these series (NULL: all) with times from `from_ms` to `to_ms`, in one
 -- snapshot: rows, arrivals, runs and blocks. This is the fold of sql/samples/columns/fold.py in SQL: the first

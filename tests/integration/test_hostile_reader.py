@@ -278,6 +278,8 @@ async def test_reader_changes_nothing_and_reads_no_table(reader: asyncpg.Connect
         "TABLE promcompat.metric_view",
         "TABLE promcompat.drained_extent",
         "SELECT promcompat.row_days()",
+        "SELECT promcompat.readable_tenants(tableowner) FROM pg_catalog.pg_tables"
+        " WHERE schemaname = 'promcompat'",
         "CREATE OR REPLACE FUNCTION promcompat.calling_role() RETURNS name"
         " LANGUAGE sql AS $$ SELECT 'promcompat'::name $$",
     ]

@@ -316,6 +316,30 @@ async def test_the_series_of_a_name_are_found_by_an_index_whoever_asks(
         assert not re.search(r"Seq Scan on series\b", plan), plan
 
 
+async def test_the_tenants_of_the_caller_are_listed_once_for_all_names(
+    database_url: str, database_server: DatabaseServer
+) -> None:
+    """What is asked for each tenant and name again lists no tenants."""
+    async with connected(database_url) as owner:
+        await _prepare(owner)
+        await owner.execute(
+            "INSERT INTO tenant (id, name) SELECT n, 't' || n FROM generate_series(100, 119) AS n;"
+            "INSERT INTO series (id, tenant_id, metric_name, labels, fingerprint)"
+            " SELECT n, n, 'm', '{}', decode(md5(n::text), 'hex')"
+            " FROM generate_series(100, 119) AS n"
+        )
+    async with (
+        connected(database_server.superuser_url(database_url)) as superuser,
+        superuser.transaction(),
+    ):
+        await superuser.execute("SET LOCAL track_functions = 'all'")
+        await superuser.fetch("SELECT * FROM promcompat.metrics")
+        rows = await superuser.fetch("SELECT funcname, calls FROM pg_stat_xact_user_functions")
+    calls = dict(map(tuple, rows))
+    assert calls["stored_samples"] > 20
+    assert calls["readable_tenants"] < 10
+
+
 async def _plan(connection: asyncpg.Connection) -> str:
     rows = await connection.fetch("EXPLAIN SELECT * FROM promcompat.metrics WHERE name = 'm7'")
     return "\n".join(row[0] for row in rows)
