@@ -1,6 +1,7 @@
 """Whatever is read, drained and asked again, the cache of drained samples answers as the fold."""
 
 import asyncio
+import tracemalloc
 
 import numpy as np
 from hypothesis import given
@@ -56,7 +57,7 @@ def folded_of(stored: StoredSamples) -> Rows:
     return rows_of(fold(stored.pieces, stored.deletions))
 
 
-@given(ROWS, STEPS, st.sampled_from([0, 200, 1_000, 1 << 20]))
+@given(ROWS, STEPS, st.sampled_from([0, 5_000, 15_000, 1 << 20]))
 def test_a_cached_answer_is_what_a_read_would_give(
     first: Rows, steps: list[tuple], max_bytes: int
 ) -> None:
@@ -105,3 +106,54 @@ def test_a_window_that_moves_on_is_answered_without_a_read() -> None:
 
     asyncio.run(run())
     assert (cache.stats.hits, cache.stats.misses) == (1, 3)
+
+
+def question_of(series: int) -> DrainedQuestion:
+    return DrainedQuestion(TENANT, np.array([series], np.int64), 0, 10, 0)
+
+
+def test_answers_without_samples_take_no_more_memory_than_the_bound() -> None:
+    cache, drained = DrainedCache(200_000), DrainedBounds(DrainState("epoch", 0, 0), None)
+
+    async def grown_bytes() -> int:
+        before, _ = tracemalloc.get_traced_memory()
+        for series in range(1_000):
+            await cache.add(question_of(series), StoredSamples([], []), drained)
+        return tracemalloc.get_traced_memory()[0] - before
+
+    tracemalloc.start()
+    try:
+        assert asyncio.run(grown_bytes()) < 200_000
+    finally:
+        tracemalloc.stop()
+    assert cache.stats.bytes > 100_000
+
+
+def test_the_series_of_deletions_count_too() -> None:
+    cache, drained = DrainedCache(200_000), DrainedBounds(DrainState("epoch", 0, 0), None)
+
+    async def run() -> None:
+        for n_deleted, is_kept in ((10_000, True), (30_000, False)):
+            deletion = Deletion(1, np.arange(n_deleted), 0, 10)
+            asked = question_of(n_deleted)
+            await cache.add(asked, StoredSamples([], [deletion]), drained)
+            assert (await cache.find(drained.state, asked) is not None) is is_kept
+
+    asyncio.run(run())
+
+
+def test_a_slow_query_of_an_earlier_state_leaves_the_answers_of_a_later_one() -> None:
+    empty, cache = StoredSamples([], []), DrainedCache(1 << 20)
+    later = DrainState("epoch", 7, 3)
+
+    async def run() -> None:
+        await cache.add(question_of(1), empty, DrainedBounds(later, None))
+        for earlier in (DrainState("epoch", 6, 3), DrainState("epoch", 7, 2)):
+            await cache.add(question_of(2), empty, DrainedBounds(earlier, None))
+            assert await cache.find(later, question_of(1)) is not None
+            assert await cache.find(earlier, question_of(2)) is None
+        restored = DrainState("restored", 1, 1)
+        await cache.add(question_of(2), empty, DrainedBounds(restored, None))
+        assert await cache.find(restored, question_of(2)) is not None
+
+    asyncio.run(run())

@@ -18,6 +18,9 @@ from sql.samples.reading.drained_reader import DrainedQuestion, StoredSamples
 _RANGES: Final = 4
 """Time ranges that are kept of the same series, as of several panels of a dashboard."""
 _SAMPLES_WORTH_A_THREAD: Final = 20_000
+_ANSWER_BYTES: Final = 2_048
+_PIECE_BYTES: Final = 1_024
+"""What the objects of an answer, and of each of its pieces, take besides their arrays."""
 
 Bounds = tuple[int, int] | None
 """The first and last Unix ms of samples, inclusive; None without samples."""
@@ -97,12 +100,17 @@ class DrainedCache:
     async def add(
         self, question: DrainedQuestion, stored: StoredSamples, drained: DrainedBounds
     ) -> None:
-        """Keep a copy of an answer that was read under the state of `drained`, if there is room."""
+        """Keep a copy of an answer that was read under the state of `drained`, if there is room.
+
+        Nothing is kept of an earlier state than that of the answers that are known.
+        """
         key = _key_of(question)
-        n_bytes = len(key[1]) + sum(piece.samples.n_bytes for piece in stored.pieces)
+        n_bytes = len(key[1]) + _bytes_of(stored)
         if n_bytes > self._max_bytes:
             return
         copied = await _copied(stored, question)
+        if self._state is not None and _is_before(drained.state, self._state):
+            return
         if drained.state != self._state:
             self.forget()
             self._state = drained.state
@@ -115,6 +123,19 @@ class DrainedCache:
         while self.stats.bytes > self._max_bytes:
             _, oldest = self._answers.popitem(last=False)
             self.stats.bytes -= sum(one.n_bytes for one in oldest)
+
+
+def _is_before(one: DrainState, other: DrainState) -> bool:
+    """Whether a slow query comes with a state that a later one has replaced."""
+    positions = (one.drained_through, one.last_change), (other.drained_through, other.last_change)
+    return one.epoch == other.epoch and positions[0] < positions[1]
+
+
+def _bytes_of(stored: StoredSamples) -> int:
+    """What an answer takes in memory, roughly."""
+    samples = sum(_PIECE_BYTES + piece.samples.n_bytes for piece in stored.pieces)
+    ids = [one.series_ids for one in stored.deletions if one.series_ids is not None]
+    return _ANSWER_BYTES + samples + sum(series_ids.nbytes for series_ids in ids)
 
 
 def _key_of(question: DrainedQuestion) -> _Key:
