@@ -28,7 +28,9 @@ class MetricSeriesReply(ReplyModel):
 class UsageReply(ReplyModel):
     """How much the tenant stores."""
 
-    series: int = Field(description="Series that have samples.")
+    series: int = Field(
+        description="Series that have samples, or only rollups of samples that are no longer kept."
+    )
     samples: int = Field(
         description="Samples as they arrived, repeated and deleted ones included until a merge "
         "has removed them."
@@ -75,7 +77,8 @@ ROUTES = (
         handler=handle_get_usage,
         tag="Usage",
         summary="Read how much the tenant stores",
-        description="The same as the SQL view `usage`, for the tenant of the request.",
+        description="The same as the SQL view `usage`, for the tenant of the request. The figures "
+        "may be a minute old.",
         replies={200: Reply("The usage of the tenant.", UsageReply)},
         examples=(Example(name="Now", status=200),),
     ),

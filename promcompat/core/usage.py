@@ -10,9 +10,9 @@ from typing import Protocol
 class TenantUsage:
     """What a tenant stores; days are UTC days, None without samples.
 
-    `n_samples` are those that arrived, `n_samples_per_day` the mean of the last seven days before
-    today that have samples. `top_metrics` are at most ten names with their numbers of series, the
-    largest first.
+    `n_series` have samples, or only rollups of samples that are no longer kept. `n_samples` are
+    those that arrived, `n_samples_per_day` the mean of the last seven days before today that have
+    samples. `top_metrics` are at most ten names with their numbers of series, the largest first.
     """
 
     n_series: int = 0
@@ -28,4 +28,7 @@ class TenantUsages(Protocol):
     """What tenants store."""
 
     async def find(self, tenant: str) -> TenantUsage:
-        """What a tenant stores; nothing if it never wrote. Raises StorageUnavailableError."""
+        """What a tenant stores, or stored a minute ago; nothing if it never wrote.
+
+        Raises StorageUnavailableError.
+        """

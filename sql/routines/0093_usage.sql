@@ -99,6 +99,8 @@ DECLARE
     reader pg_catalog.name := promcompat.calling_role();
     tenants integer[];
     far_slot integer := -1073741824;
+    -- The columns beside a payload. The size of a whole row would be found by reading its payload, too.
+    row_bytes integer := 80;
 BEGIN
     IF NOT promcompat.sees_all_tenants(reader) THEN
         tenants := ARRAY(SELECT promcompat.visible_tenants(reader));
@@ -106,13 +108,13 @@ BEGIN
     RETURN QUERY
     WITH page AS (
         SELECT a.tenant_id, date '1970-01-01' + floor(a.last_ms / 86400000.0)::integer AS day,
-            a.n_samples, pg_column_size(a.*) AS bytes
+            a.n_samples, row_bytes + pg_column_size(a.payload) AS bytes
         FROM promcompat.arrival AS a
         WHERE a.kind IN (1, 2)
         UNION ALL
         SELECT r.tenant_id, CASE WHEN r.slot > far_slot
             THEN date '1970-01-01' + floor(r.slot / 8.0)::integer END,
-            r.n_samples, pg_column_size(r.*)
+            r.n_samples, row_bytes + pg_column_size(r.payload)
         FROM promcompat.sample_run AS r
     ),
     block AS (

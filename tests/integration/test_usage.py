@@ -1,11 +1,16 @@
 """`usage`: how much each tenant stores, from what is written beside the samples."""
 
+import asyncio
+from collections.abc import Mapping
 from dataclasses import astuple
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha512
 
+import asyncpg
 import orjson
 import pytest
 
+from promcompat.core.errors import PromcompatError
 from promcompat.core.usage import TenantUsage
 from sql.database.tenant_usage import PostgresTenantUsages
 from sql.migrate import migrate
@@ -100,6 +105,79 @@ async def test_a_tenant_without_samples_has_no_usage(database_url: str) -> None:
         await owner.execute("INSERT INTO tenant (id, name) VALUES (1, 'new')")
         row = await owner.fetchrow("SELECT * FROM usage")
         assert tuple(row) == (1, "new", 0, 0, 0, 0, None, None, "[]")
+
+
+class CountedUsages(PostgresTenantUsages):
+    """Counts the questions to the database."""
+
+    n_questions = 0
+
+    async def _read(self) -> Mapping[str, asyncpg.Record]:
+        self.n_questions += 1
+        return await super()._read()
+
+
+async def test_all_tenants_share_the_question_of_a_minute(database_url: str) -> None:
+    now, batch = 0.0, make_batch({make_labels("m"): [(FAR_MS, 1.0)]})
+    async with opened_storage(database_url) as storage:
+        usages = CountedUsages(storage.database, lambda: now)
+        await storage.store.write_batch("blue", batch)
+        asked = [asyncio.create_task(usages.find(name)) for name in ("red", "blue", "blue")]
+        await asyncio.sleep(0)
+        asked[0].cancel()
+        assert [(await one).n_samples for one in asked[1:]] == [1, 1]
+        await storage.store.write_batch("red", batch)
+        now = 59.0
+        assert (await usages.find("red")).n_samples == 0
+        assert usages.n_questions == 1
+        now = 60.0
+        assert (await usages.find("red")).n_samples == 1
+        assert usages.n_questions == 2
+
+
+async def test_a_question_that_fails_is_asked_again(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened_storage(database_url) as storage, connected(database_url) as owner:
+        await storage.store.write_batch("blue", make_batch({make_labels("m"): [(FAR_MS, 1.0)]}))
+        usages = PostgresTenantUsages(storage.database)
+        await owner.execute("ALTER VIEW usage RENAME TO usage_of_later")
+        with pytest.raises(PromcompatError):
+            await usages.find("blue")
+        await owner.execute("ALTER VIEW usage_of_later RENAME TO usage")
+        assert (await usages.find("blue")).n_samples == 1
+
+
+async def test_usage_reads_no_payload(database_url: str) -> None:
+    """Payloads of pages are beside their rows (TOAST), and only their sizes are of interest."""
+    read = (
+        "SELECT sum(toast_blks_read + toast_blks_hit)::bigint FROM pg_statio_all_tables"
+        " WHERE relname IN ('arrival', 'sample_run')"
+    )
+    payload = b"".join(sha512(b"%d" % n).digest() for n in range(1_000))
+    async with connected(database_url) as owner:
+        await owner.execute("INSERT INTO tenant (id, name) VALUES (1, 'blue')")
+        await owner.execute(
+            "INSERT INTO arrival VALUES (1, 1, 1, 7, 1, 1, 0, 0, false, now(), $1)", payload
+        )
+        await owner.execute(
+            "INSERT INTO sample_run (tenant_id, slot, level, replaces, first_arrival, last_arrival,"
+            " deleted_through, n_samples, n_series, first_series, last_series, first_ms, last_ms,"
+            " payload) VALUES (1, 0, 0, false, 2, 2, 0, 5, 1, 1, 1, 0, 0, $1)",
+            payload,
+        )
+        before = await statistic(owner, read)
+        row = await owner.fetchrow("SELECT samples, bytes FROM usage")
+        assert await statistic(owner, read) == before
+        assert row["samples"] == 12
+        assert 2 * len(payload) <= row["bytes"] <= 2 * len(payload) + 400
+
+
+async def statistic(connection: asyncpg.Connection, query: str) -> int:
+    """The answer of a query on statistics, once those of this session have been added."""
+    await connection.execute("SELECT pg_stat_force_next_flush()")
+    await connection.execute("SELECT pg_stat_clear_snapshot()")
+    return int(await connection.fetchval(query))
 
 
 async def test_usage_counts_rows_on_the_community_edition(community_url: str) -> None:
