@@ -144,7 +144,10 @@ class SeriesCache:
         return _FEWEST_PENDING + len(self._published.ids) // _TABLE_PER_PENDING
 
     def _start_move(self) -> None:
-        """Move all pending keys into the table, one move at a time."""
+        """Move all pending keys into the table, one move at a time.
+
+        If that fails, everything is forgotten, and looked up again.
+        """
         if self._move is not None:
             return
         self._move = move = _Move(
@@ -154,8 +157,10 @@ class SeriesCache:
             keys.pending = PendingKeys({}, keys.pending.ids)
         self._n_pending = self._pending_bytes = 0
         if self._run is None or len(self._published.ids) < _IN_THREAD_FROM:
-            move.carry_out(self._table)
-            self._end_move(move)
+            try:
+                move.carry_out(self._table)
+            finally:
+                self._end_move(move)
         else:
             self._run(partial(move.carry_out, self._table), partial(self._end_move, move))
 

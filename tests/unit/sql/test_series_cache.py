@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from promcompat.core.model import UNKNOWN_SERIES
+from promcompat.core.series_table import SeriesTableBuilder
 from sql.caching import series_cache
 from sql.caching.series_cache import LabelsCache, SeriesCache
 from tests.factories import make_labels
@@ -134,6 +135,33 @@ def test_long_labels_fill_the_cache_sooner() -> None:
         cache.add(number, make_labels("m", value=f"{number:1000000}"))
         assert len(cache) <= 12
     assert cache.get(399) is not None
+
+
+def add_many(cache: SeriesCache) -> None:
+    cache.add("a", numbered(10, 1000))
+
+
+def look_up_often(cache: SeriesCache) -> None:
+    for _ in range(100):
+        cache.known("a", 0).find(list(numbered(0, 10)))
+
+
+@pytest.mark.parametrize("begin_move", [add_many, look_up_often])
+def test_a_move_that_fails_keeps_no_later_one_from_moving_keys(
+    monkeypatch: pytest.MonkeyPatch, begin_move: Callable[[SeriesCache], None]
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    cache = SeriesCache(1_000_000)
+    cache.add("a", numbered(0, 10))
+    with monkeypatch.context() as patch:
+        patch.setattr(SeriesTableBuilder, "add", fail)
+        with pytest.raises(MemoryError):
+            begin_move(cache)
+    assert len(cache) == 0
+    cache.add("a", numbered(0, 1000))
+    assert len(cache.known("a", 0).table.ids) == 1000
 
 
 class HeldWork:
