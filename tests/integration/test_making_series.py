@@ -92,6 +92,16 @@ async def test_ids_ascend_in_the_order_that_the_writer_chose(database_url: str) 
     assert both.items() >= {3: first[3], 9: first[9]}.items()
 
 
+async def test_no_more_ids_are_drawn_than_the_last_new_series_needs(database_url: str) -> None:
+    drawn = "SELECT last_value FROM promcompat.series_id_seq"
+    async with connected(database_url) as connection:
+        known = list(range(100))
+        await make(connection, 1, known)
+        before = await connection.fetchval(drawn)
+        await make(connection, 1, [*known[:2], 200, *known[2:]])
+        assert await connection.fetchval(drawn) == before + 3
+
+
 @pytest.mark.parametrize("commits", [True, False], ids=["commit", "rollback"])
 async def test_writer_waits_for_another_one_that_makes_the_same(
     database_url: str, *, commits: bool
