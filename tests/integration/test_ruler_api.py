@@ -62,6 +62,8 @@ async def test_a_group_is_stored_read_replaced_and_deleted(native: NativeClient)
     rules = (await native.get("/rules"))["rules"]
     assert ([rule["id"] for rule in rules], rules[1]["for"]) == (ids, "6m")
     assert (await ask(native, "POST", f"{BASE}/other", GROUP))[0] == 202
+    of_namespace = await ask(native, "GET", f"{BASE}/other")
+    assert (of_namespace[0], yaml.safe_load(of_namespace[2])) == (200, {"other": [STORED]})
     assert (await ask(native, "DELETE", f"{BASE}/team%2Fx/g"))[0] == 202
     assert (await ask(native, "DELETE", f"{BASE}/other"))[0] == 202
     assert (await ask(native, "GET", BASE))[2] == "{}\n"
