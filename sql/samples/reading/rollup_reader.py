@@ -202,7 +202,7 @@ def _without_changed(rolled: _Rolled, span: Span) -> _Rolled:
     is_kept = np.zeros(len(samples), np.bool_)
     for first, last in span.days:
         is_kept |= (days >= first) & (days <= last)
-    is_kept &= ~span.is_changed(samples)
+    is_kept &= ~span.changed.holds(samples)
     return _where(rolled, is_kept)
 
 
@@ -215,9 +215,9 @@ async def _raw_parts(
         await snapshot.read(tenant_id, question.wanted, *times, allowance)
         for times in _raw_times(question, span)
     ]
-    for times in _changed_times(question, span) if len(span.changed) else ():
-        changed = await snapshot.read(tenant_id, span.changed, *times, allowance)
-        parts.append(changed.where(span.is_changed(changed)) if len(changed) else changed)
+    for ids, start_ms, end_ms in _changed_times(question, span):
+        changed = await snapshot.read(tenant_id, ids, start_ms, end_ms, allowance)
+        parts.append(changed.where(span.changed.holds(changed)) if len(changed) else changed)
     return parts
 
 
@@ -232,16 +232,16 @@ def _raw_times(question: RollupQuestion, span: Span) -> list[Times]:
     return [(start_ms, end_ms) for start_ms, end_ms in pairs if start_ms < end_ms]
 
 
-def _changed_times(question: RollupQuestion, span: Span) -> list[Times]:
-    """The times of the changed days that are rolled up otherwise."""
+def _changed_times(question: RollupQuestion, span: Span) -> list[tuple[IntArray, int, int]]:
+    """Changed series, and the times `(start_ms, end_ms]` of days that are rolled up otherwise."""
     times = []
-    changed_from, changed_to = int(span.changed_from.min()), int(span.changed_to.max())
-    for first, last in span.days:
-        first, last = max(first, changed_from), min(last, changed_to)
-        start_ms = max(first * MS_PER_DAY - 1, question.start_ms)
-        end_ms = min((last + 1) * MS_PER_DAY - 1, question.end_ms)
-        if start_ms < end_ms:
-            times.append((start_ms, end_ms))
+    for ids, changed_from, changed_to in span.changed.reads():
+        for first, last in span.days:
+            first, last = max(first, changed_from), min(last, changed_to)
+            start_ms = max(first * MS_PER_DAY - 1, question.start_ms)
+            end_ms = min((last + 1) * MS_PER_DAY - 1, question.end_ms)
+            if start_ms < end_ms:
+                times.append((ids, start_ms, end_ms))
     return times
 
 
