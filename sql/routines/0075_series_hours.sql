@@ -76,27 +76,17 @@ AS $$
 $$;
 
 -- The days of which rollups may be all that is left: what arrived too late to be kept does not change them,
--- but deletions do.
+-- but deletions do: `metrics_hourly_by_series` leaves out their series there, until these days are rolled up
+-- again.
 CREATE OR REPLACE VIEW outlived_day AS
 SELECT d.tenant_id, d.day
 FROM rollup_day AS d
-WHERE d.rolled_through = 9223372036854775807
-    AND NOT EXISTS (
-        SELECT FROM rollup_mark AS m
-        WHERE m.tenant_id = d.tenant_id AND m.day = d.day AND m.is_deletion
-    )
-    AND NOT EXISTS (
-        SELECT FROM arrival AS a
-        WHERE a.tenant_id = d.tenant_id
-            AND a.kind = 3
-            AND a.last_ms >= d.day * 86400000::bigint
-            AND a.first_ms < (d.day + 1) * 86400000::bigint
-    );
+WHERE d.rolled_through = 9223372036854775807;
 
 -- One row for each series and hour, [bucket, bucket + 1 hour), that has samples. The hour in which a
 -- retention ends shows what is kept of it, so it is computed from samples. Where rollups outlive samples,
--- it is shown as a whole, as all hours of its day and of the days before it; their own retention takes
--- whole days.
+-- it is shown as a whole, as all hours of its day and of the days before it, unless samples of its metric
+-- and day have been deleted since; the retention of rollups takes whole days.
 CREATE OR REPLACE VIEW metrics_hourly_by_series WITH (security_barrier) AS
 WITH metric AS MATERIALIZED (
     SELECT k.tenant_id, k.metric_name, k.ids, k.rolled_ms,
@@ -104,6 +94,18 @@ WITH metric AS MATERIALIZED (
         CASE WHEN k.rolled_ms IS NOT NULL AND EXISTS (
             SELECT FROM outlived_day AS d
             WHERE d.tenant_id = k.tenant_id AND d.day = floor(k.from_ms / 86400000.0)::integer
+                AND NOT EXISTS (
+                    SELECT FROM rollup_mark AS m
+                    WHERE m.tenant_id = k.tenant_id AND m.day = d.day AND m.is_deletion
+                        AND m.last_series >= k.ids[1] AND m.first_series <= k.ids[cardinality(k.ids)]
+                )
+                AND NOT EXISTS (
+                    SELECT FROM arrival AS a
+                    WHERE a.tenant_id = k.tenant_id AND a.kind = 3
+                        AND a.last_series >= k.ids[1] AND a.first_series <= k.ids[cardinality(k.ids)]
+                        AND a.last_ms >= d.day * 86400000::bigint
+                        AND a.first_ms < (d.day + 1) * 86400000::bigint
+                )
         ) THEN ceil(k.from_ms / 86400000.0)::bigint * 86400000 ELSE k.from_ms END AS from_ms
     FROM (
         SELECT s.tenant_id, s.metric_name, array_agg(s.id ORDER BY s.id) AS ids,
@@ -136,6 +138,18 @@ FROM (
     JOIN metric AS n ON n.tenant_id = s.tenant_id AND n.metric_name = s.metric_name
     WHERE r.bucket >= from_unix_ms(n.rolled_ms)
         AND r.bucket < from_unix_ms(n.from_ms / 86400000 * 86400000)
+        AND NOT EXISTS (
+            SELECT FROM rollup_mark AS m
+            WHERE m.tenant_id = d.tenant_id AND m.day = d.day AND m.is_deletion
+                AND r.series_id BETWEEN m.first_series AND m.last_series
+        )
+        AND NOT EXISTS (
+            SELECT FROM arrival AS a
+            WHERE a.tenant_id = d.tenant_id AND a.kind = 3
+                AND r.series_id BETWEEN a.first_series AND a.last_series
+                AND a.last_ms >= d.day * 86400000::bigint
+                AND a.first_ms < (d.day + 1) * 86400000::bigint
+        )
         AND r.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
     UNION ALL
     SELECT l.bucket, n.tenant_id, l.series_id, l.count, l.min, l.max, l.sum, l.first, l.last,
