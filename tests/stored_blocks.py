@@ -80,7 +80,7 @@ class StoredBlocks:
                 "DELETE FROM sample_deletion; DELETE FROM drained_extent; "
                 "DELETE FROM block_slot; DELETE FROM sample_change; DELETE FROM retention_class; "
                 "DELETE FROM rollup_day; DELETE FROM rollup_mark; DELETE FROM sample_rollup; "
-                "DELETE FROM sample_hour"
+                "DELETE FROM sample_hour; DELETE FROM rollup_deletion"
             )
 
     async def append(

@@ -7,24 +7,38 @@ WITH touched AS (
         floor(t.first_ms / 86400000.0)::integer AS first_day,
         floor(t.last_ms / 86400000.0)::integer AS last_day
     FROM unnest(
-        $1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[]
-    ) AS t (tenant_id, first_series, last_series, first_ms, last_ms, is_deletion)
+        $1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::boolean[],
+        $7::bigint[]
+    ) AS t (tenant_id, first_series, last_series, first_ms, last_ms, is_deletion, deletion_id)
 ),
 registered AS (
     INSERT INTO rollup_day (tenant_id, day)
     SELECT DISTINCT tenant_id, first_day FROM touched WHERE first_day = last_day LIMIT 10000
     ON CONFLICT DO NOTHING
 )
-INSERT INTO rollup_mark (tenant_id, day, first_series, last_series, first_ms, last_ms, is_deletion)
+INSERT INTO rollup_mark (
+    tenant_id, day, first_series, last_series, first_ms, last_ms, is_deletion, deletion_id
+)
 SELECT
     t.tenant_id, d.day, t.first_series, t.last_series,
     greatest(t.first_ms, d.day * 86400000::bigint),
     least(t.last_ms, d.day * 86400000::bigint + 86399999),
-    t.is_deletion
+    t.is_deletion, t.deletion_id
 FROM touched AS t
 JOIN rollup_day AS d
     ON d.tenant_id = t.tenant_id AND d.day BETWEEN t.first_day AND t.last_day
 WHERE d.rolled_through >= t.first_series AND d.rolled_through > -9223372036854775808
+
+-- note_deleted_series --
+-- Notes the series $2 of the deletions with the arrivals $1.
+INSERT INTO rollup_deletion (arrival_id, series_ids)
+SELECT * FROM unnest($1::bigint[], $2::bytea[])
+ON CONFLICT (arrival_id) DO UPDATE SET series_ids = excluded.series_ids
+
+-- delete_left_deletions --
+-- Deletes the series of deletions without marks.
+DELETE FROM rollup_deletion
+WHERE NOT EXISTS (SELECT FROM rollup_mark AS m WHERE m.deletion_id = arrival_id)
 
 -- forget_rolled_days --
 -- Forgets the days before $1 of tenant $2 (NULL: of all), whose samples are gone.
@@ -158,10 +172,11 @@ UPDATE rollup_mark SET first_series = least($3::bigint, 9223372036854775806) + 1
 WHERE tenant_id = $1 AND day = $2 AND first_series <= $3 AND last_series > $3
 
 -- deletion_marks --
--- The deletions that are marked of the days $2 of tenant $1.
-SELECT first_series, last_series, first_ms, last_ms
-FROM rollup_mark
-WHERE tenant_id = $1 AND day = ANY($2::integer[]) AND is_deletion
+-- The deletions that are marked of the days $2 of tenant $1; which series, or NULL for all of the range.
+SELECT m.first_series, m.last_series, m.first_ms, m.last_ms, d.series_ids
+FROM rollup_mark AS m
+LEFT JOIN rollup_deletion AS d ON d.arrival_id = m.deletion_id
+WHERE m.tenant_id = $1 AND m.day = ANY($2::integer[]) AND m.is_deletion
 
 -- rollups_of --
 -- The rows of buckets $1 of the series $2 (ascending ids) and periods $3 to $4.
@@ -279,13 +294,16 @@ WHERE EXISTS (SELECT FROM rollup_day AS d WHERE d.tenant_id = t.id)
 
 -- count_expired_hours --
 -- How many hours of tenant $1 are past their retention: $2 are metrics with a first day of their own, $3
--- these days, $4 is that of the others.
+-- these days, $4 is that of the others. The latest of these days bounds what is looked at.
 SELECT count(*)
 FROM sample_hour AS h
 JOIN series AS s ON s.id = h.series_id
 LEFT JOIN unnest($2::text[], $3::integer[]) AS k (name, first_day) ON k.name = s.metric_name
-WHERE h.tenant_id = $1 AND h.bucket < '1970-01-01 00:00:00+00'::timestamptz
-    + 24 * coalesce(k.first_day, $4::integer) * interval '1 hour'
+WHERE h.tenant_id = $1
+    AND h.bucket < '1970-01-01 00:00:00+00'::timestamptz
+        + 24 * (SELECT max(d) FROM unnest($3::integer[] || $4::integer) AS d) * interval '1 hour'
+    AND h.bucket < '1970-01-01 00:00:00+00'::timestamptz
+        + 24 * coalesce(k.first_day, $4::integer) * interval '1 hour'
 
 -- delete_expired_hours --
 -- Deletes at most $5 of these hours; returns how many.
@@ -296,8 +314,12 @@ WITH deleted AS (
         FROM sample_hour AS h
         JOIN series AS s ON s.id = h.series_id
         LEFT JOIN unnest($2::text[], $3::integer[]) AS k (name, first_day) ON k.name = s.metric_name
-        WHERE h.tenant_id = $1 AND h.bucket < '1970-01-01 00:00:00+00'::timestamptz
-            + 24 * coalesce(k.first_day, $4::integer) * interval '1 hour'
+        WHERE h.tenant_id = $1
+            AND h.bucket < '1970-01-01 00:00:00+00'::timestamptz
+                + 24 * (SELECT max(d) FROM unnest($3::integer[] || $4::integer) AS d)
+                    * interval '1 hour'
+            AND h.bucket < '1970-01-01 00:00:00+00'::timestamptz
+                + 24 * coalesce(k.first_day, $4::integer) * interval '1 hour'
         LIMIT $5
     )
     RETURNING 1
@@ -311,6 +333,7 @@ FROM sample_rollup AS r
 JOIN series AS s ON s.id = r.series_id
 LEFT JOIN unnest($2::text[], $3::integer[]) AS k (name, first_day) ON k.name = s.metric_name
 WHERE r.bucket_seconds = $5 AND r.tenant_id = $1
+    AND r.period < (SELECT max(d) FROM unnest($3::integer[] || $4::integer) AS d) / $6::integer
     AND (r.period + 1)::bigint * $6::integer <= coalesce(k.first_day, $4::integer)
 
 -- delete_expired_rollups --
@@ -323,6 +346,8 @@ WITH deleted AS (
         JOIN series AS s ON s.id = r.series_id
         LEFT JOIN unnest($2::text[], $3::integer[]) AS k (name, first_day) ON k.name = s.metric_name
         WHERE r.bucket_seconds = $5 AND r.tenant_id = $1
+            AND r.period
+                < (SELECT max(d) FROM unnest($3::integer[] || $4::integer) AS d) / $6::integer
             AND (r.period + 1)::bigint * $6::integer <= coalesce(k.first_day, $4::integer)
         LIMIT $7
     )

@@ -1,22 +1,24 @@
 """Rollups that are kept longer than their samples: what is answered, listed, shown and dropped."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
+from promcompat.core.definitions import DuplicatePolicy, MetricDefinition
 from promcompat.core.explanations import ExplanationDepth
 from promcompat.core.model import EvalRange
 from promcompat.metrics.maintenance_service import MaintenanceService
 from promql.engine import Engine, EngineOptions
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
+from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
-from tests.factories import make_batch, make_labels, select_name
+from tests.factories import STALE_NAN, make_batch, make_labels, select_name
 from tests.repositories import connected, opened_storage
 from tests.stored_blocks import Clock
 
@@ -24,6 +26,7 @@ pytestmark = pytest.mark.integration
 
 DAY_MS, HOUR_MS, MINUTE_MS = 86_400_000, 3_600_000, 60_000
 SAMPLE_DAYS, ROLLUP_DAYS = 2, 5
+REPLACED_GAUGE = replace(MetricDefinition(name="g"), duplicate_policy=DuplicatePolicy.LAST)
 COUNTER, GAUGE = make_labels("c", n="1"), make_labels("g", n="1")
 
 
@@ -75,6 +78,10 @@ class Life:
         return rule.reason
 
 
+def retained(name: str, days: int) -> MetricDefinition:
+    return replace(MetricDefinition(name=name), retention_days=days)
+
+
 def values_of(times: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """A counter that resets at midnight, and a gauge of quarters: their means are exact."""
     minutes = times // MINUTE_MS
@@ -86,7 +93,11 @@ def values_of(times: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 @pytest.fixture
 async def life(plain_database_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Life]:
-    """Six days of a sample a minute, drained and rolled up; `request.param`: coarse answers."""
+    """Six days of a sample a minute, drained and rolled up.
+
+    `request.param` may have `coarse` (answers), and `definitions` of metrics.
+    """
+    asked = getattr(request, "param", {})
     clock = Clock()
     first_day = clock.now_ms // DAY_MS - 6
     options = {
@@ -95,12 +106,14 @@ async def life(plain_database_url: str, request: pytest.FixtureRequest) -> Async
         "pushdown": PushdownMode.AUTO,
         "retention_days": SAMPLE_DAYS,
         "rollup_retention_days": ROLLUP_DAYS,
-        "coarse_rollups": getattr(request, "param", False),
+        "coarse_rollups": asked.get("coarse", False),
     }
     times = np.arange(first_day * DAY_MS + 3_000, (first_day + 6) * DAY_MS, MINUTE_MS)
     async with opened_storage(plain_database_url, **options) as storage:
         life = Life(plain_database_url, storage, clock, first_day, values_of(times))
         clock.now_ms = life.at(6, 2 * HOUR_MS)
+        for definition in asked.get("definitions", ()):
+            await PostgresDefinitionRepository(storage.database).save("default", definition, 0)
         batch = {
             labels: list(zip(times.tolist(), values.tolist(), strict=True))
             for labels, (_, values) in zip((COUNTER, GAUGE), life.points.values(), strict=True)
@@ -153,7 +166,7 @@ async def test_what_rollups_cannot_answer_exactly_stays_empty_and_is_explained(l
     assert "PROMCOMPAT_COARSE_ROLLUPS is off" in reason
 
 
-@pytest.mark.parametrize("life", [True], indirect=True)
+@pytest.mark.parametrize("life", [{"coarse": True}], indirect=True)
 async def test_a_coarse_answer_takes_a_bucket_where_it_ends_and_says_so(life: Life) -> None:
     """The model: buckets of 5 minutes, `(start, end)`, at their last millisecond."""
     shift_ms = 2 * MINUTE_MS + 17
@@ -181,7 +194,7 @@ async def test_a_coarse_answer_takes_a_bucket_where_it_ends_and_says_so(life: Li
     assert "a coarse answer: buckets of 5 minutes" in reason
 
 
-@pytest.mark.parametrize("life", [True], indirect=True)
+@pytest.mark.parametrize("life", [{"coarse": True}], indirect=True)
 async def test_coarse_answers_end_where_samples_begin(life: Life) -> None:
     """From the first whole day of samples on, the answer is the one of samples."""
     first_ms = life.at(5, HOUR_MS + 77_000)
@@ -228,6 +241,47 @@ async def test_a_dry_run_counts_the_rollups_that_go(life: Life) -> None:
     assert planned["retain rollups"] == 2 * 2 * (24 + 1)
     report = await service.run_once()
     assert report.amount_of("retain rollups") == 2 * 2 * (24 + 1)
+
+
+@pytest.mark.parametrize(
+    "life", [{"coarse": True, "definitions": [retained("c", 6), retained("g", 3)]}], indirect=True
+)
+async def test_days_that_a_series_does_not_keep_hide_none_of_its_other_days(life: Life) -> None:
+    """One question asks series of three retentions: c keeps rollups from day 1 on, g from day 2."""
+    await life.storage.store.write_batch(
+        "default", make_batch({make_labels("d", n="1"): [(life.at(6, HOUR_MS), 1.0)]})
+    )
+    text = 'count(last_over_time({__name__=~"c|g|d"}[1h]))'
+    ends = range(life.at(2, HOUR_MS), life.at(6) + 1, HOUR_MS)
+    shifted = range(ends.start + 137_000, life.at(5), HOUR_MS)
+    result = await life.ask(text, life.at(1), shifted[-1], 2 * HOUR_MS + 137_000)
+    assert result.infos
+    assert await life.shown(text, shifted[0], shifted[-1]) == dict.fromkeys(shifted, 2.0)
+    late = {GAUGE: [(life.at(5, 5 * HOUR_MS + 1), 1e6)]}
+    await life.storage.store.write_batch("default", make_batch(late))
+    assert await life.shown(text, ends[0], ends[-1]) == dict.fromkeys(ends, 2.0)
+    assert set(await life.shown(text, life.at(1, HOUR_MS), life.at(2))) == set(
+        range(life.at(1, HOUR_MS), life.at(2) + 1, HOUR_MS)
+    )
+
+
+@pytest.mark.parametrize("life", [{"definitions": [retained("g", 2)]}], indirect=True)
+async def test_rollups_go_of_one_metric_where_all_others_are_kept_forever(life: Life) -> None:
+    async with connected(life.url) as sql:
+        await sql.execute("UPDATE tenant SET retention_days = 0 WHERE name = 'default'")
+    life.clock.now_ms = life.at(8, 2 * HOUR_MS)
+    service = MaintenanceService(life.storage.maintenance, SAMPLE_DAYS, life.clock)
+    report = await service.run_once()
+    assert report.failures == []
+    # Days 2 and 3 of g: 24 hours each, and a row of 5 minutes a day.
+    assert report.amount_of("retain rollups") == 2 * (24 + 1)
+    first_hours = (
+        "SELECT s.metric_name, min(h.bucket) FROM sample_hour AS h "
+        "JOIN series AS s ON s.id = h.series_id GROUP BY s.metric_name"
+    )
+    async with connected(life.url) as sql:
+        first = dict(await sql.fetch(first_hours))
+    assert first == {"c": _moment(life.at(2)), "g": _moment(life.at(4))}
 
 
 async def test_a_late_sample_changes_no_rollup_whose_samples_are_gone(life: Life) -> None:
@@ -279,6 +333,43 @@ async def test_a_longer_retention_of_samples_does_not_lose_rollups(life: Life) -
     assert await life.shown("sum_over_time(g[1h])", life.at(2), life.at(6)) == before
 
 
+@pytest.mark.parametrize("life", [{"definitions": [REPLACED_GAUGE]}], indirect=True)
+async def test_a_stale_marker_in_the_place_of_a_sample_changes_its_rollup(life: Life) -> None:
+    """There is a sample less then, and none was lost."""
+    times, values = life.points["g"]
+    at = int(np.searchsorted(times, life.at(5, 5 * HOUR_MS + 10 * MINUTE_MS)))
+    marker = {GAUGE: [(int(times[at]), STALE_NAN)]}
+    await life.storage.store.write_batch("default", make_batch(marker))
+    await life.storage.drains.drainer.drain_all()
+    await life.maintain(life.at(6, 2 * HOUR_MS + 1))
+    ends = range(life.at(5, HOUR_MS), life.at(6) + 1, HOUR_MS)
+    values[at] = 0.0
+    assert await life.shown("sum_over_time(g[1h])", ends[0], ends[-1]) == {
+        end: float(np.sum(window(life, "g", end, HOUR_MS))) for end in ends
+    }
+
+
+async def test_a_deletion_of_many_series_leaves_the_rollups_of_those_between(life: Life) -> None:
+    """Their ids are between those of the deleted ones, of a day whose samples are gone."""
+    at_ms = life.at(3, 5 * HOUR_MS + 1)
+    for number in range(40):
+        for name in ("deleted", "left"):
+            one = {make_labels(name, n=str(number)): [(at_ms, 1.0)]}
+            await life.storage.store.write_batch("default", make_batch(one))
+    await life.storage.drains.drainer.drain_all()
+    await life.maintain(life.at(6, 2 * HOUR_MS + 1))
+    ends = (life.at(3, 6 * HOUR_MS),) * 2
+    left, deleted = (f"sum(count_over_time({name}[1h]))" for name in ("left", "deleted"))
+    assert await life.shown(deleted, *ends) == {ends[0]: 40.0}
+    await life.storage.store.delete("default", select_name("deleted", at_ms - 1, at_ms))
+    await life.storage.drains.drainer.drain_all()
+    await life.maintain(life.at(6, 2 * HOUR_MS + 2))
+    assert await life.shown(deleted, *ends) == {}
+    assert await life.shown(left, *ends) == {ends[0]: 40.0}
+    async with connected(life.url) as sql:
+        assert await sql.fetchval("SELECT count(*) FROM rollup_deletion") == 0
+
+
 async def test_the_hours_of_sql_are_whole_where_samples_were_cut(database_url: str) -> None:
     """SQL goes by the clock of the database, so these samples are of the last days."""
     now_ms = int(datetime.now(UTC).timestamp() * 1000)
@@ -316,6 +407,31 @@ async def test_the_hours_of_sql_are_whole_where_samples_were_cut(database_url: s
                 # Yesterday ended less than an hour ago and is not rolled up: its first hour is cut.
                 counts[_moment((today - 1) * DAY_MS)] = 6
             assert list(counts.values()) == [6] * (today - first_day) * 24
+
+
+async def test_a_deletion_hides_the_hours_of_its_series_and_day_only(database_url: str) -> None:
+    """In SQL, until rollups are computed again; before and after the deletion is drained."""
+    today = int(datetime.now(UTC).timestamp() * 1000) // DAY_MS
+    options = {"store": StoreKind.BLOCKS, "retention_days": 1, "rollup_retention_days": 5}
+    times = range((today - 4) * DAY_MS, today * DAY_MS, HOUR_MS // 2)
+    batch = {one: [(time_ms, 1.0) for time_ms in times] for one in (COUNTER, GAUGE)}
+    rows = "SELECT name, bucket FROM metrics_hourly"
+    async with opened_storage(database_url, **options) as storage, connected(database_url) as sql:
+        await storage.store.write_batch("default", make_batch(batch))
+        await storage.drains.drainer.drain_all()
+        assert storage.rollups is not None
+        while not (await storage.rollups.run(100)).is_done:
+            pass
+        whole = {tuple(row) for row in await sql.fetch(rows)}
+        noon = (today - 3) * DAY_MS + 12 * HOUR_MS
+        await storage.store.delete("default", select_name("c", noon, noon + 1))
+        day = {_moment((today - 3) * DAY_MS + hour * HOUR_MS) for hour in range(24)}
+        left = {row for row in whole if row[0] == "g" or row[1] not in day}
+        assert len(left) == len(whole) - 24
+        assert {tuple(row) for row in await sql.fetch(rows)} == left
+        await storage.drains.drainer.drain_all()
+        assert await sql.fetchval("SELECT count(*) FROM rollup_mark WHERE is_deletion") == 1
+        assert {tuple(row) for row in await sql.fetch(rows)} == left
 
 
 def _moment(time_ms: int) -> datetime:

@@ -32,7 +32,13 @@ from sql.samples.tables.block_table import (
     run_rows,
 )
 from sql.samples.tables.retention_classes import NO_CLASSES, TenantClasses, classes_of
-from sql.samples.tables.rollup_marks import Touched, deleted_by, note_touched, touched_by
+from sql.samples.tables.rollup_marks import (
+    Touched,
+    deleted_by,
+    note_deleted_series,
+    note_touched,
+    touched_by,
+)
 from sql.samples.tables.slots import FAR_SLOT
 
 
@@ -204,6 +210,7 @@ async def _store(connection: Connection, folded: _Folded) -> Sequence[int]:
         tenants, slots, _, _, first_ms, last_ms = zip(*extents, strict=True)
         await connection.execute(QUERIES["widen_extents"], tenants, slots, first_ms, last_ms)
     await note_touched(connection, folded.touched)
+    await note_deleted_series(connection, [deletion for _, deletion in folded.deletions])
     for tenant_id, deletion in folded.deletions:
         ids = None if deletion.series_ids is None else deletion.series_ids.tolist()
         await connection.execute(

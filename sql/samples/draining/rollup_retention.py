@@ -21,7 +21,8 @@ from sql.samples.tables.rollup_marks import QUERIES, forget_rolled_days
 from sql.samples.tables.slots import first_whole_days
 
 _ROWS_AT_ONCE: Final = 5_000
-_NO_DAY: Final = -(1 << 31)
+_NO_DAY: Final = MIN_TIMESTAMP_MS // MS_PER_DAY
+"""No day is before it; small enough for the database to compute with its hours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,7 @@ class RollupRetention:
 
     async def count(self, expired: ExpiredRollups) -> int:
         """How many rows `delete` would delete."""
-        async with acquired(self._pool) as connection:
-            counts = [
-                await connection.fetchval(QUERIES[f"count_{name}"], *parameters)
-                for name, parameters in _statements(expired)
-            ]
-        return sum(counts)
+        return sum([await self._count(*statement) for statement in _statements(expired)])
 
     async def delete(self, expired: ExpiredRollups) -> int:
         """Delete the rollups; returns how many rows."""
@@ -85,9 +81,16 @@ class RollupRetention:
             await in_drain_transaction(self._pool, partial(_forget, expired=expired))
         n_rows = 0
         for name, parameters in _statements(expired):
+            if not await self._count(name, parameters):
+                continue  # nothing to hold up drains for
             deleting = partial(_delete, name=name, parameters=parameters)
             while n := await in_drain_transaction(self._pool, deleting):
                 n_rows += n
+        return n_rows
+
+    async def _count(self, name: str, parameters: tuple[object, ...]) -> int:
+        async with acquired(self._pool) as connection:
+            n_rows: int = await connection.fetchval(QUERIES[f"count_{name}"], *parameters)
         return n_rows
 
 

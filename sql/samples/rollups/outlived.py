@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,12 +17,28 @@ _NO_HOURS: Final = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A deletion of samples within a day; series and times (Unix ms) are inclusive."""
+    """A deletion of samples within a day; series and times (Unix ms) are inclusive.
+
+    `series_ids` are those of the range that it is of; None: all.
+    """
 
     first_series: int
     last_series: int
     first_ms: int
     last_ms: int
+    series_ids: IntArray | None = None
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> "Deleted":
+        """A row of `deletion_marks`."""
+        payload = row[4]
+        ids = None if payload is None else np.frombuffer(payload, ">i8").astype(np.int64)
+        return cls(row[0], row[1], row[2], row[3], ids)
+
+    def has(self, ids: IntArray) -> BoolArray:
+        """Which of some series it is of."""
+        is_within = (ids >= self.first_series) & (ids <= self.last_series)
+        return is_within if self.series_ids is None else is_within & np.isin(ids, self.series_ids)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +64,7 @@ class Outlived:
     ) -> "Outlived":
         """`counts` are how many samples rollups stand for and how many there are, as `is_kept`.
 
+        Rollups stand for no stale markers; these count among the samples that are there.
         `first_whole` is the first day that each series keeps samples of as a whole. Before it, no
         rollup is computed a second time. From it on, rollups are computed again unless samples are
         missing that nobody has deleted: those of a retention that was shorter before.
@@ -56,9 +73,8 @@ class Outlived:
         is_gone = first_whole[:, None] > days[None, :]
         is_deleted = np.zeros_like(is_gone)
         for one in deletions:
-            is_series = (ids >= one.first_series) & (ids <= one.last_series)
             is_day = (days >= one.first_ms // MS_PER_DAY) & (days <= one.last_ms // MS_PER_DAY)
-            is_deleted |= is_series[:, None] & is_day[None, :]
+            is_deleted |= one.has(ids)[:, None] & is_day[None, :]
         is_kept = (n_rolled > 0) & (is_gone | (~is_deleted & (n_there < n_rolled)))
         return cls(ids, days, is_kept, deletions)
 
@@ -75,9 +91,8 @@ class Outlived:
         bucket = samples.timestamps // width_ms
         found = np.zeros(len(ids), np.bool_)
         for one in self.deletions:
-            is_series = (ids >= one.first_series) & (ids <= one.last_series)
             is_within = (bucket >= one.first_ms // width_ms) & (bucket <= one.last_ms // width_ms)
-            found |= is_series & is_within
+            found |= one.has(ids) & is_within
         return found
 
     def merged(self, old: Columns, new: Columns, level: Level) -> Columns:
@@ -101,10 +116,9 @@ class Outlived:
         """The series and hours (since 1970-01-01) that deletions take from kept days."""
         found = [_NO_HOURS]
         for one in self.deletions:
-            is_series = (self.ids >= one.first_series) & (self.ids <= one.last_series)
             hours = np.arange(one.first_ms // MS_PER_HOUR, one.last_ms // MS_PER_HOUR + 1)
             day = np.searchsorted(self.days, one.first_ms // MS_PER_DAY)
-            ids = self.ids[is_series & self.is_kept[:, day]]
+            ids = self.ids[one.has(self.ids) & self.is_kept[:, day]]
             found.append((np.repeat(ids, len(hours)), np.tile(hours, len(ids))))
         return (
             np.concatenate([series for series, _ in found]),

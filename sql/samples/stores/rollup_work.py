@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Final
 
@@ -253,6 +253,7 @@ class Rollups:
         if job.is_marked:
             scope = job.tenant_id, job.days[0], job.rolled_through
             await connection.execute(QUERIES["erase_marks"], *scope)
+            await connection.execute(QUERIES["delete_left_deletions"])
         else:
             await connection.execute(
                 QUERIES["advance_days"], job.tenant_id, job.days, job.rolled_through
@@ -293,9 +294,10 @@ class Rollups:
         self._retentions.forget()
         kept = await self._retentions.of(job.tenant_id, 0, connection)
         first_whole = first_whole_days(await kept.from_ms(ids, connection))
-        there = await asyncio.to_thread(rolled_up, samples, HOUR)
+        # A stale marker too: it may have taken the place of a sample.
+        there = {Column.COUNT: replace(samples, values=np.ones(len(samples)))}
         counts = counted(old, ids, days), counted(there, ids, days)
-        return Outlived.of(counts, first_whole, ids, days, [Deleted(*mark) for mark in marks])
+        return Outlived.of(counts, first_whole, ids, days, [Deleted.of(mark) for mark in marks])
 
     async def _stored(
         self, connection: Connection, level: Level, job: _Job, ids: IntArray

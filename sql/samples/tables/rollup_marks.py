@@ -23,7 +23,8 @@ _ALL_SERIES: Final = (-(1 << 63), (1 << 63) - 1)
 class Touched(NamedTuple):
     """Samples of a tenant that have changed; all bounds are inclusive, times are Unix ms.
 
-    `is_deletion`: they were deleted by somebody, and not only past their retention.
+    `is_deletion`: they were deleted by somebody, and not only past their retention. `deletion_id`
+    is given where not all series of the range are; see `note_deleted_series`.
     """
 
     tenant_id: int
@@ -32,6 +33,7 @@ class Touched(NamedTuple):
     first_ms: int
     last_ms: int
     is_deletion: bool = False
+    deletion_id: int | None = None
 
 
 async def note_touched(connection: Connection, touched: Sequence[Touched]) -> None:
@@ -43,6 +45,20 @@ async def note_touched(connection: Connection, touched: Sequence[Touched]) -> No
     """
     if touched:
         await connection.execute(QUERIES["note_touched"], *zip(*touched, strict=True))
+
+
+async def note_deleted_series(connection: Connection, deletions: Sequence[Deletion]) -> None:
+    """Note which series deletions are of, where their marks are one range with others in it.
+
+    To be called with the marks of `deleted_by`, as `note_touched`.
+    """
+    named = [
+        (one.arrival_id, one.series_ids.astype(">i8").tobytes())
+        for one in deletions
+        if one.series_ids is not None and len(one.series_ids) > _SERIES_APART
+    ]
+    if named:
+        await connection.execute(QUERIES["note_deleted_series"], *zip(*named, strict=True))
 
 
 async def forget_rolled_days(
@@ -85,7 +101,8 @@ def deleted_by(tenant_id: int, deletion: Deletion) -> list[Touched]:
     if ids is None:
         return [Touched(tenant_id, *_ALL_SERIES, *times, is_deletion=True)]
     if len(ids) > _SERIES_APART:
-        return [Touched(tenant_id, int(ids[0]), int(ids[-1]), *times, is_deletion=True)]
+        bounds = int(ids[0]), int(ids[-1])
+        return [Touched(tenant_id, *bounds, *times, True, deletion.arrival_id)]
     return [Touched(tenant_id, one, one, *times, is_deletion=True) for one in ids.tolist()]
 
 
