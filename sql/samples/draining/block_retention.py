@@ -209,7 +209,7 @@ class BlockRetention:
         """
         if not self._is_outlived:
             await note_touched(connection, [touched])
-        changed = ([one] for one in touched[:-1])
+        changed = ([one] for one in touched.bounds)
         await connection.execute(BLOCK_QUERIES["insert_changes"], *changed, None)
         await connection.execute(QUERIES["ask_for_orphans"])
 

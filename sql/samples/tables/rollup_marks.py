@@ -35,6 +35,11 @@ class Touched(NamedTuple):
     is_deletion: bool = False
     deletion_id: int | None = None
 
+    @property
+    def bounds(self) -> tuple[int, int, int, int, int]:
+        """The tenant, the first and last series, and the first and last time."""
+        return self[:5]
+
 
 async def note_touched(connection: Connection, touched: Sequence[Touched]) -> None:
     """Mark the rollups of samples that are being changed, so that nobody reads them any more.
