@@ -25,16 +25,15 @@ from sql.samples.writing.write_queue import Write, WriteQueue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupCommitOptions:
-    """How writes are grouped: at most `max_parallel` commits run, each of about `max_rows` rows.
+    """How writes are grouped.
 
-    A write starts at once while fewer commits run. The others wait together until one of these
-    ends, so that a group is as large as the commits before it were slow. Several run side by side
-    because most of a commit is waiting for the disk, and the database shares one flush of its log
-    between all that wait.
+    A write with nobody committing starts at once. Others collect until `max_rows` wait, or
+    `delay_seconds` pass, or a running commit ends; at most `max_parallel` commits run.
     """
 
     max_rows: int = 100_000
-    max_parallel: int = 3
+    delay_seconds: float = 0.003
+    max_parallel: int = 2
 
 
 class Committer(Protocol):
@@ -59,7 +58,7 @@ class SampleWriter:
         self._stats = stats
         self._waiting = WriteQueue(options.max_rows)
         self._commits: set[asyncio.Task[None]] = set()
-        self._start: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._is_closed = False
 
     async def write(self, rows: SampleRows, changes: Sequence[LevelChange] = ()) -> None:
@@ -89,21 +88,27 @@ class SampleWriter:
             await asyncio.gather(*self._commits, return_exceptions=True)
 
     def _schedule(self) -> None:
-        """Start a commit, if one may run beside those that do.
+        """Start a commit now, or schedule one.
 
-        `call_soon` lets the other writes that are ready in this turn of the loop join it.
+        `call_soon` lets the other writes that are ready in this turn of the loop join the first.
         """
-        if (
-            self._waiting
-            and self._start is None
-            and len(self._commits) < self._options.max_parallel
-        ):
-            self._start = asyncio.get_running_loop().call_soon(self._start_commit)
+        if not self._waiting or len(self._commits) >= self._options.max_parallel:
+            return
+        loop = asyncio.get_running_loop()
+        is_due = not self._commits or self._waiting.n_rows >= self._options.max_rows
+        if is_due:
+            self._cancel_timer()
+            self._timer = loop.call_soon(self._start_commit)
+        elif self._timer is None:
+            self._timer = loop.call_later(self._options.delay_seconds, self._start_commit)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _start_commit(self) -> None:
-        if self._start is not None:
-            self._start.cancel()
-            self._start = None
+        self._cancel_timer()
         group = self._waiting.take_group()
         if group:
             task = asyncio.get_running_loop().create_task(self._commit(group))

@@ -35,18 +35,20 @@ class GatedCommitter:
 
     def __init__(self, answer: Callable[[SampleRows], list[Conflict]] = lambda _rows: []) -> None:
         self.commits: list[list[int]] = []
+        self.started = asyncio.Semaphore(0)
         self.gate = asyncio.Event()
         self.gate.set()
         self._answer = answer
 
     async def commit(self, rows: SampleRows, changes: Sequence[LevelChange]) -> list[Conflict]:
         self.commits.append(rows.series_ids.tolist())
+        self.started.release()
         await self.gate.wait()
         return self._answer(rows)
 
 
-def make_writer(committer: GatedCommitter, **options: int) -> SampleWriter:
-    chosen = GroupCommitOptions(**options)
+def make_writer(committer: GatedCommitter, **options: float) -> SampleWriter:
+    chosen = GroupCommitOptions(**options)  # type: ignore[arg-type]
     return SampleWriter(committer, chosen, StorageStats())
 
 
@@ -57,14 +59,14 @@ async def turns(count: int = 5) -> None:
 
 async def test_lone_write_starts_without_waiting() -> None:
     committer = GatedCommitter()
-    writer = make_writer(committer, max_parallel=1)
+    writer = make_writer(committer, delay_seconds=3600.0)
     await writer.write(make_rows(1))
     assert committer.commits == [[1]]
 
 
 async def test_writes_of_one_turn_share_a_commit() -> None:
     committer = GatedCommitter()
-    writer = make_writer(committer, max_parallel=1)
+    writer = make_writer(committer, delay_seconds=3600.0)
     await asyncio.gather(*(writer.write(make_rows(number)) for number in range(5)))
     assert committer.commits == [[0, 1, 2, 3, 4]]
 
@@ -72,7 +74,7 @@ async def test_writes_of_one_turn_share_a_commit() -> None:
 async def test_writes_during_a_commit_go_together_when_it_ends() -> None:
     committer = GatedCommitter()
     committer.gate.clear()
-    writer = make_writer(committer, max_parallel=1)
+    writer = make_writer(committer, delay_seconds=3600.0)
     first = asyncio.create_task(writer.write(make_rows(1)))
     await turns()
     others = [asyncio.create_task(writer.write(make_rows(number))) for number in (2, 3)]
@@ -84,30 +86,35 @@ async def test_writes_during_a_commit_go_together_when_it_ends() -> None:
     assert committer.commits == [[1], [2, 3]]
 
 
-async def test_a_write_does_not_wait_while_fewer_commits_run_than_may() -> None:
+async def test_waiting_writes_start_beside_a_running_commit_after_the_delay() -> None:
     committer = GatedCommitter()
     committer.gate.clear()
-    writer = make_writer(committer, max_parallel=2)
-    tasks = []
-    for number in range(1, 5):
-        tasks.append(asyncio.create_task(writer.write(make_rows(number))))
-        await turns()
+    writer = make_writer(committer, delay_seconds=0.001, max_parallel=2)
+    tasks = [asyncio.create_task(writer.write(make_rows(1)))]
+    await turns()
+    tasks.append(asyncio.create_task(writer.write(make_rows(2))))
+    await committer.started.acquire()
+    await committer.started.acquire()
+    tasks.append(asyncio.create_task(writer.write(make_rows(3))))
+    await asyncio.sleep(0.02)
     assert committer.commits == [[1], [2]]
     committer.gate.set()
     await asyncio.gather(*tasks)
-    assert committer.commits == [[1], [2], [3, 4]]
+    assert committer.commits == [[1], [2], [3]]
 
 
-async def test_what_does_not_fit_in_a_group_starts_beside_it() -> None:
+async def test_full_group_starts_at_once_and_the_rest_follows() -> None:
     committer = GatedCommitter()
     committer.gate.clear()
-    writer = make_writer(committer, max_rows=4, max_parallel=2)
-    tasks = [asyncio.create_task(writer.write(make_rows(n, n))) for n in range(5)]
+    writer = make_writer(committer, delay_seconds=3600.0, max_rows=4, max_parallel=3)
+    tasks = [asyncio.create_task(writer.write(make_rows(0)))]
     await turns()
-    assert committer.commits == [[0, 0, 1, 1], [2, 2, 3, 3]]
+    tasks += [asyncio.create_task(writer.write(make_rows(n, n))) for n in range(1, 4)]
+    await turns()
+    assert committer.commits == [[0], [1, 1, 2, 2]]
     committer.gate.set()
     await asyncio.gather(*tasks)
-    assert committer.commits[2] == [4, 4]
+    assert committer.commits[2] == [3, 3]
 
 
 async def test_each_caller_gets_its_own_conflicts() -> None:
@@ -173,7 +180,7 @@ async def test_interrupted_commit_answers_its_callers() -> None:
 async def test_write_cancelled_while_waiting_is_left_out() -> None:
     committer = GatedCommitter()
     committer.gate.clear()
-    writer = make_writer(committer, max_parallel=1)
+    writer = make_writer(committer, delay_seconds=3600.0)
     first = asyncio.create_task(writer.write(make_rows(1)))
     await turns()
     cancelled = asyncio.create_task(writer.write(make_rows(2)))
@@ -189,7 +196,7 @@ async def test_write_cancelled_while_waiting_is_left_out() -> None:
 async def test_close_answers_waiting_writes_and_refuses_new_ones() -> None:
     committer = GatedCommitter()
     committer.gate.clear()
-    writer = make_writer(committer, max_parallel=1)
+    writer = make_writer(committer, delay_seconds=3600.0)
     tasks = [asyncio.create_task(writer.write(make_rows(number))) for number in range(3)]
     await turns()
     tasks.append(asyncio.create_task(writer.write(make_rows(9))))
@@ -241,11 +248,11 @@ class GroupRecorder(GatedCommitter):
         return await super().commit(rows, changes)
 
 
-async def groups_of(writes: Sequence[SampleRows], **options: int) -> list[dict[int, list[int]]]:
+async def groups_of(writes: Sequence[SampleRows], **options: float) -> list[dict[int, list[int]]]:
     """What is committed together when these writes wait for a commit that runs."""
     committer = GroupRecorder()
     committer.gate.clear()
-    writer = make_writer(committer, max_parallel=1, **options)
+    writer = make_writer(committer, delay_seconds=3600.0, max_parallel=1, **options)
     tasks = [asyncio.create_task(writer.write(rows_of(0, 1)))]
     await turns()
     tasks += [asyncio.create_task(writer.write(rows)) for rows in writes]
