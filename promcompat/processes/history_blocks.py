@@ -20,7 +20,7 @@ from promcompat.processes.history_sources import (
     tally_of_values,
 )
 from promcompat.remote_read.chunk_kernels import MAX_BYTES_OF_MESSAGE, encode_messages
-from promcompat.remote_read.remote_read_pb2 import QueryResult
+from promcompat.remote_write.remote_pb2 import WriteRequest
 
 
 def times_of_blocks(folder: Path) -> tuple[int, int]:
@@ -106,7 +106,7 @@ def _write_request(rows: SeriesRows) -> bytes:
         key + data[start:end]
         for key, start, end in zip(rows.keys, bounds, bounds[1:], strict=False)
     ]
-    return QueryResult(timeseries=series).SerializeToString()
+    return WriteRequest(timeseries=series).SerializeToString()
 
 
 def _tally(rows: SeriesRows) -> Tally:

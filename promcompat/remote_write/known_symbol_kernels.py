@@ -162,7 +162,7 @@ def _is_key(
 
 
 @kernel(allocates=False)
-def _look_up(
+def _locate(
     secret: Words,
     slots: Slots,
     hashes: Words,
@@ -171,6 +171,7 @@ def _look_up(
     starts: Ints,
     keys: Bytes,
     tenant: int,
+    guess: int,
     message: Bytes,
     first: int,
     end: int,
@@ -180,8 +181,15 @@ def _look_up(
 ) -> int:
     """The entry of the series whose labels have these packed references, or NOT_FOUND.
 
-    A key that does not fit into `key` is not looked up.
+    `guess` is tried first. A key that does not fit into `key` is not looked up.
     """
+    if (
+        guess < len(table_ids)
+        and table_ids[guess] != NOT_FOUND
+        and tenants[guess] == tenant
+        and _is_key(message, first, end, symbols, keys, starts[guess], starts[guess + 1])
+    ):
+        return guess
     if len(table_ids) == 0:
         return NOT_FOUND
     fault, size = labels_size(message, first, end, symbols, scratch)
@@ -349,18 +357,8 @@ def decode_known(
                 rows_end = _read_fields(message, refs_end, end, timestamps, bits, n_rows, scratch)
             if rows_end >= 0:
                 meta_first, meta_end, found_starts = scratch[0], scratch[1], scratch[2]
-                guess = last_entry + 1
-                if (
-                    guess < len(table_ids)
-                    and table_ids[guess] != NOT_FOUND
-                    and tenants[guess] == tenant
-                    and _is_key(
-                        message, refs, refs_end, symbols, keys, starts[guess], starts[guess + 1]
-                    )
-                ):
-                    entry = guess
-            if rows_end >= 0 and entry < 0:
-                entry = _look_up(
+                # Senders repeat the order of their series, in which the entries were made.
+                entry = _locate(
                     secret,
                     slots,
                     hashes,
@@ -369,6 +367,7 @@ def decode_known(
                     starts,
                     keys,
                     tenant,
+                    last_entry + 1,
                     message,
                     refs,
                     refs_end,

@@ -85,9 +85,7 @@ def _jobs_of_file(path: Path, defaults: JobConfig) -> list[JobConfig]:
 def _open(path: Path, names: frozenset[str]) -> tuple[_Source, _Fields]:
     try:
         document = first_document(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as exc:
-        raise BadDataError(f"{path}: {exc}") from exc
-    except YamlError as exc:
+    except (OSError, UnicodeDecodeError, YamlError) as exc:
         raise BadDataError(f"{path}: {exc}") from exc
     source = _Source(StrictReader(), path.parent)
     return source, source.fields(document, names, "the configuration")

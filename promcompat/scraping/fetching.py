@@ -54,7 +54,7 @@ class HttpFetcher:
         self._config = config
         self._timeout_seconds = timeout_seconds
         self._session: aiohttp.ClientSession | None = None
-        # The driver has a context of its own for connections that need nothing special.
+        # True: aiohttp's own default context.
         self._context: ssl.SSLContext | bool = True
         self._certificates: tuple[_FileState, ...] | None = None
         self._renewing = asyncio.Lock()

@@ -22,13 +22,13 @@ from promcompat.remote_write.remote_pb2 import (
 from promcompat.remote_write.series_key import encode_series_key
 from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.scraping.series_cache import ScrapedBatch
+from promcompat.settings import TENANT_HEADER
 from promcompat.version import promcompat_version
 
 _LOGGER = logging.getLogger(__name__)
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30)
 _MAX_ANSWER_BYTES: Final = 1024
 _MAX_REQUEST_ROWS: Final = 5_000
-_TENANT_HEADER: Final = "X-Scope-OrgID"
 _TRY_AGAIN: Final = frozenset([408, 429])
 
 
@@ -97,7 +97,7 @@ class RemoteWriteSink:
             "X-Prometheus-Remote-Write-Version": "0.1.0",
         }
         if tenant:
-            self._headers[_TENANT_HEADER] = tenant
+            self._headers[TENANT_HEADER] = tenant
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
