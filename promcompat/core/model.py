@@ -12,6 +12,7 @@ import orjson
 from numpy.typing import NDArray
 from pydantic_core import CoreSchema, core_schema
 
+from promcompat.core.histograms import Histograms
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.strconv import quote
 
@@ -195,6 +196,8 @@ class WriteBatch:
     refuses them when series were removed since.
     `server_timed` marks the rows whose timestamp is the server's clock, not the sender's: if its
     millisecond is taken, such a row gets the next free one of its series. None: no rows.
+    `histograms` are what those of `values` that are no floats refer to, see
+    `promcompat.core.histograms`.
     """
 
     series_ids: IntArray
@@ -206,6 +209,7 @@ class WriteBatch:
     server_timed: BoolArray | None = None
     known_version: int = 0
     identities: Mapping[bytes, SeriesIdentity] = field(default_factory=dict)
+    histograms: Histograms | None = None
 
     @classmethod
     def of_keys(
@@ -248,7 +252,8 @@ class SampleBlock:
     `len(labels) + 1` entries. A series without samples in the range may be left out.
     `counts` (int64) is the number of stored samples that each one represents, where samples that a
     query does not need were left out but still have to be counted. None: one each.
-    `notes` tell people where the samples are not all that were stored.
+    `notes` tell people where the samples are not all that were stored. `histograms` are what those
+    of `values` that are no floats refer to, see `promcompat.core.histograms`.
     """
 
     labels: tuple[Labels, ...]
@@ -257,6 +262,7 @@ class SampleBlock:
     offsets: IntArray
     counts: IntArray | None = None
     notes: Sequence[str] = ()
+    histograms: Histograms | None = None
 
     @classmethod
     def empty(cls) -> "SampleBlock":
@@ -273,6 +279,7 @@ class SampleBlock:
             self.values[index],
             offsets,
             None if self.counts is None else self.counts[index],
+            histograms=self.histograms,
         )
 
 

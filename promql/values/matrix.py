@@ -10,6 +10,7 @@ import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
 from promql.ast import PositionRange
+from promql.values.histogram_columns import HistogramColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +20,15 @@ class Matrix:
     `labels`: n_series label sets; the row order is the order of the result vector (`sort`, `topk`).
     `values` float64 [n_series, n_steps]: meaningful where `present` bool [n_series, n_steps].
     `drop_name` bool [n_series]: rows whose metric name is removed at the end of the query (delayed
-    name removal); all False if names are removed at once.
+    name removal); all False if names are removed at once. `histograms` are what those of `values`
+    that are no floats refer to, see `promcompat.core.histograms`; None if all are floats.
     """
 
     labels: Sequence[Labels]
     values: FloatArray
     present: BoolArray
     drop_name: BoolArray
+    histograms: HistogramColumns | None = None
 
     @classmethod
     def empty(cls, n_steps: int) -> "Matrix":

@@ -31,7 +31,7 @@ def test_rules_are_loaded_exported_and_backfilled(
     file.write_text(RULES)
     broken.write_text(RULES.replace("vector(7)", "sum("))
     refusal = run("load", str(file), str(broken), code=1)
-    assert "broken.yml: 5:31: group \"g\", rule 1" in refusal
+    assert 'broken.yml: 5:31: group "g", rule 1' in refusal
     assert run("export") == ""
     assert run("load", str(file)) == "team: 2 rules, loaded\n"
     assert run("load", "--namespace", "other", str(file)) == "other: 2 rules, loaded\n"

@@ -9,6 +9,7 @@ from typing import Final, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from promcompat.core.histograms import Histograms
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
 from sql.database.copy_format import DecodedSamples, SampleDecoder
 from sql.pushdown.rules import Partial
@@ -23,7 +24,7 @@ class SeriesSamples:
     """Series `ids`, ascending; row `i` has the samples `offsets[i]` to `offsets[i + 1]` by time.
 
     Every series has at least one sample. `offsets` is one longer than `ids`; times are Unix ms.
-    `counts` as in `promcompat.core.model.SampleBlock`.
+    `counts` and `histograms` as in `promcompat.core.model.SampleBlock`.
     """
 
     ids: IntArray
@@ -31,6 +32,7 @@ class SeriesSamples:
     timestamps: IntArray
     values: FloatArray
     counts: IntArray | None = None
+    histograms: Histograms | None = None
 
     @classmethod
     def of(cls, rows: DecodedSamples, counts: IntArray | None = None) -> Self:
@@ -66,7 +68,14 @@ class SeriesSamples:
 
     def as_block(self, labels: tuple[Labels, ...]) -> SampleBlock:
         """The same samples, with the labels of each series instead of its id."""
-        return SampleBlock(labels, self.timestamps, self.values, self.offsets, self.counts)
+        return SampleBlock(
+            labels,
+            self.timestamps,
+            self.values,
+            self.offsets,
+            self.counts,
+            histograms=self.histograms,
+        )
 
     def _cut(self, series: IntArray, first: IntArray, lengths: IntArray) -> "SeriesSamples":
         rows = _Runs(self.ids[series], first, lengths)
