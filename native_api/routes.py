@@ -20,6 +20,7 @@ from native_api.query.handlers import ROUTES as QUERY_ROUTES
 from native_api.remediations.handlers import ROUTES as REMEDIATION_ROUTES
 from native_api.rules.handlers import ROUTES as RULE_ROUTES
 from native_api.usage.handlers import ROUTES as USAGE_ROUTES
+from promcompat.http.guard import guarded
 from promcompat.version import promcompat_version
 
 ROUTES: tuple[Route, ...] = (
@@ -46,9 +47,10 @@ def install_native_api(app: web.Application, routes: Sequence[Route] = ROUTES) -
     app.middlewares.append(answer_problems)
     for route in routes:
         # Both `/api/v1/metrics/` and `/api/v1/metrics`, since many clients drop or add the slash.
-        app.router.add_route(route.method, _pattern(route), http_handler(route))
+        handler = guarded(route.method, route.full_path, http_handler(route))
+        app.router.add_route(route.method, _pattern(route), handler)
         if route.path == "/":
-            app.router.add_route(route.method, BASE, http_handler(route))
+            app.router.add_route(route.method, BASE, handler)
     document = build_openapi(routes, promcompat_version())
     specification, page = orjson.dumps(document), render_docs(document)
 
@@ -58,5 +60,6 @@ def install_native_api(app: web.Application, routes: Sequence[Route] = ROUTES) -
     async def handle_docs(request: web.Request) -> web.Response:
         return web.Response(text=page, content_type="text/html")
 
-    app.router.add_get("/openapi.json", handle_openapi)
-    app.router.add_get("/docs", handle_docs)
+    for method in ("GET", "HEAD"):
+        for path, handle in (("/openapi.json", handle_openapi), ("/docs", handle_docs)):
+            app.router.add_route(method, path, guarded(method, path, handle))

@@ -20,12 +20,23 @@ _TENANT_PARAMETER: Json = {
     "description": "The tenant. Required with `tenancy=header`, ignored otherwise.",
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9!_.*'()-]{1,150}$"},
 }
+_SECURITY_SCHEMES: Json = {
+    "token": {"type": "http", "scheme": "bearer", "description": "A token of the service."},
+    "password": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "Any user name, and a token as the password.",
+    },
+}
 _DESCRIPTION = """\
 Write samples as JSON, read series and statistics, and define metrics with units, retention and
 thresholds. The same samples are visible to PromQL and SQL at once.
 
 Times are RFC 3339 with a time zone, or Unix seconds; responses use RFC 3339 in UTC. `NaN`,
 `Infinity` and `-Infinity` are JSON strings. Errors are RFC 9457 problem details.
+
+Where access is restricted (`PROMCOMPAT_ACCESS=tokens`), requests need a token with the role that is
+named with each operation: `write`, `read`, `edit`, `operate` or `admin`.
 """
 
 
@@ -51,6 +62,7 @@ def build_openapi(routes: Sequence[Route], version: str) -> Json:
         "components": {
             "schemas": schemas.components,
             "parameters": {"Tenant": _TENANT_PARAMETER},
+            "securitySchemes": _SECURITY_SCHEMES,
             "responses": {
                 f"Problem{status}": _problem_reply(status)
                 for status in sorted({s for route in routes for s in route.all_problems})
@@ -109,8 +121,10 @@ def _operation(route: Route, schemas: _Schemas) -> Json:
             },
         },
     }
-    if route.description:
-        operation["description"] = route.description
+    role = route.role.value
+    operation["description"] = f"{route.description} Needs the role `{role}`.".lstrip()
+    # The empty alternative: nothing is needed while access is not restricted.
+    operation["security"] = [{}, {"token": [role]}, {"password": [role]}]
     if route.body is not None:
         operation["requestBody"] = _request_body(route, schemas)
     return operation

@@ -10,9 +10,11 @@ from aiohttp import hdrs, web
 from pydantic import BaseModel, Field
 
 from promcompat.core.errors import (
+    AccessError,
     BadDataError,
     ConflictError,
     ExecutionError,
+    ForbiddenError,
     InvalidFieldsError,
     NotFoundError,
     OverloadedError,
@@ -23,9 +25,11 @@ from promcompat.core.errors import (
     QueryTimeoutError,
     RequestTimeoutError,
     StorageUnavailableError,
+    UnauthenticatedError,
     UnsupportedMediaTypeError,
     WriteRejectedError,
 )
+from promcompat.http.guard import challenge_headers
 
 CONTENT_TYPE = "application/problem+json"
 MAX_FAULTS = 100
@@ -41,6 +45,8 @@ STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
     ConflictError: 409,
     PreconditionFailedError: 412,
     ExecutionError: 422,
+    UnauthenticatedError: 401,
+    ForbiddenError: 403,
     NotFoundError: 404,
     QueryCanceledError: 499,
     QueryTimeoutError: 503,
@@ -48,7 +54,8 @@ STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
 }
 TITLES: dict[int, str] = {
     400: "The request is invalid",
-    401: "The tenant is missing",
+    401: "The tenant or the credential is missing",
+    403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
     408: "The body came too slowly",
@@ -64,7 +71,12 @@ TITLES: dict[int, str] = {
 
 _FAULTS_OF_STATUS: dict[int, tuple["Part", str, str]] = {
     400: ("request", "request", "a request as described in /docs"),
-    401: ("header", "X-Scope-OrgID", "a tenant name"),
+    401: (
+        "header",
+        "Authorization, X-Scope-OrgID",
+        "a valid token, and the tenant's name where the token does not tell it",
+    ),
+    403: ("header", "Authorization", "a token with the role and the tenant of the operation"),
     404: ("path", "path", "a path listed in /docs that names an existing resource"),
     405: ("request", "method", "one of the methods in the Allow header"),
     409: ("request", "request", "a request that does not conflict with what is stored"),
@@ -225,6 +237,8 @@ def problem_of(error: PromcompatError, path_part: str) -> web.Response:
             headers[hdrs.RETRY_AFTER] = str(error.retry_after_seconds)
         case StorageUnavailableError():
             headers[hdrs.RETRY_AFTER] = "1"
+        case AccessError():
+            headers |= challenge_headers(error)
     faults: Sequence[Fault] = ()
     match error:
         case InvalidRequestError():

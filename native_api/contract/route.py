@@ -12,7 +12,9 @@ from typing import Any, Generic, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
+from promcompat.core.access import Role
 from promcompat.http.context import services_of
+from promcompat.http.route_roles import need_of
 from promcompat.services import Services
 
 BASE = "/api/v1/metrics"
@@ -146,10 +148,18 @@ class Route:
     @property
     def all_problems(self) -> tuple[int, ...]:
         """Every status answered with problem details, ascending."""
-        common = {400, 401, 500, 503, *self.problems}
+        common = {400, 401, 403, 500, 503, *self.problems}
         if self.body is not None:
             common |= {413, 415}
         return tuple(sorted(common - set(self.replies)))
+
+    @property
+    def role(self) -> Role:
+        """The role that the operation needs, by the table of roles."""
+        role = need_of(self.method, self.full_path).role
+        if role is None:
+            raise LookupError(f"every operation needs a role: {self.method} {self.full_path}")
+        return role
 
     def body_adapter(self) -> TypeAdapter[Any]:
         """The validator of the body."""

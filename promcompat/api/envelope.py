@@ -9,8 +9,10 @@ from isal import igzip
 
 from promcompat.api.json_text import dump_json
 from promcompat.core.errors import (
+    AccessError,
     BadDataError,
     ExecutionError,
+    ForbiddenError,
     NotFoundError,
     NotSupportedError,
     OverloadedError,
@@ -20,9 +22,11 @@ from promcompat.core.errors import (
     QueryTimeoutError,
     RequestTimeoutError,
     StorageUnavailableError,
+    UnauthenticatedError,
     UnsupportedMediaTypeError,
 )
 from promcompat.core.strconv import to_unicode
+from promcompat.http.guard import challenge_headers
 
 STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
     PromcompatError: 500,
@@ -31,6 +35,8 @@ STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
     PayloadTooLargeError: 413,
     RequestTimeoutError: 408,
     ExecutionError: 422,
+    UnauthenticatedError: 401,
+    ForbiddenError: 403,
     NotFoundError: 404,
     QueryCanceledError: 499,
     QueryTimeoutError: 503,
@@ -60,6 +66,8 @@ def error_headers(error: PromcompatError) -> dict[str, str]:
             return {hdrs.RETRY_AFTER: str(math.ceil(error.retry_after_seconds))}
         case StorageUnavailableError():
             return {hdrs.RETRY_AFTER: str(RETRY_AFTER_SECONDS)}
+        case AccessError():
+            return challenge_headers(error)
         case _:
             return {}
 

@@ -14,9 +14,10 @@ from promcompat.api.envelope import (
     error_response,
     error_status,
     json_error,
+    text_error,
     text_response,
 )
-from promcompat.core.errors import PromcompatError
+from promcompat.core.errors import AccessError, PromcompatError
 from promcompat.core.patterns import Pattern
 from promcompat.http.context import STATE, TELEMETRY, Phase, ServiceUnavailableError
 
@@ -59,6 +60,8 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     """Answer every error as Prometheus does."""
     try:
         return await handler(request)
+    except AccessError as exc:
+        return text_error(exc)
     except PromcompatError as exc:
         # Some responses are 500 because Prometheus answers so; they are not faults of ours.
         if error_status(exc) == 500 and exc.error_type == PromcompatError.error_type:

@@ -25,6 +25,7 @@ from promcompat.api.write_handler import handle_write
 from promcompat.core.patterns import compile_pattern
 from promcompat.http.bodies import BODIES, BodyLimits, RequestBodies, hold_bodies
 from promcompat.http.context import SETTINGS, STATE, TELEMETRY, ServiceState
+from promcompat.http.guard import guarded
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 
@@ -34,6 +35,7 @@ API = "/api/v1"
 PREFIXES = ("", "/prometheus")
 """Mimir serves Prometheus' paths below `/prometheus`, and many clients are configured for it."""
 
+_ANY_PATH = f"{API}/{{path:.*}}"
 _GET = ("GET",)
 _GET_HEAD = ("GET", "HEAD")
 _GET_POST = ("GET", "POST")
@@ -128,8 +130,10 @@ def build_application(
     for prefix in PREFIXES:
         for path, methods, handler in ROUTES:
             for method in methods:
-                app.router.add_route(method, prefix + path, handler)
-        app.router.add_route("OPTIONS", prefix + API + "/{path:.*}", _handle_options)
+                app.router.add_route(method, prefix + path, guarded(method, path, handler))
+        app.router.add_route(
+            "OPTIONS", prefix + _ANY_PATH, guarded("OPTIONS", _ANY_PATH, _handle_options)
+        )
     return app
 
 

@@ -149,6 +149,35 @@ class RequestTimeoutError(BadDataError):
     error_type = "timeout"
 
 
+class AccessError(PromcompatError):
+    """The request may not be made in this name.
+
+    Outside the native API, the answer is one line of plain text, because senders and Grafana show
+    the body as it is.
+    """
+
+
+class UnauthenticatedError(AccessError):
+    """No credential, or one that was checked and is wrong (401).
+
+    A credential that could not be checked is a StorageUnavailableError (503), because Prometheus
+    drops what is answered 401.
+    """
+
+    error_type = "unauthorized"
+
+    def __init__(self, message: str, *, offers_basic: bool = False) -> None:
+        """`offers_basic`: a browser that opens the page should ask for a name and a password."""
+        super().__init__(message)
+        self.offers_basic = offers_basic
+
+
+class ForbiddenError(AccessError):
+    """The principal is known, and lacks the role or the tenant (403)."""
+
+    error_type = "forbidden"
+
+
 class ConflictError(PromcompatError):
     """The request conflicts with what is stored (409)."""
 

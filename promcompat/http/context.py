@@ -7,6 +7,7 @@ from enum import Enum
 
 from aiohttp import web
 
+from promcompat.core.access import Principal
 from promcompat.services import Services
 from promcompat.settings import TENANT_HEADER, Settings
 from promcompat.telemetry import Telemetry
@@ -61,6 +62,7 @@ class ServiceState:
 STATE = web.AppKey("state", ServiceState)
 SETTINGS = web.AppKey("settings", Settings)
 TELEMETRY = web.AppKey("telemetry", Telemetry)
+PRINCIPAL = web.RequestKey("principal", Principal)
 
 
 def services_of(request: web.Request) -> Services:
@@ -72,6 +74,14 @@ def services_of(request: web.Request) -> Services:
     if services is None:
         raise ServiceUnavailableError
     return services
+
+
+def principal_of(request: web.Request) -> Principal:
+    """In whose name the request is made; `promcompat.http.guard` has found it.
+
+    Not to be asked for routes that anybody may use.
+    """
+    return request[PRINCIPAL]
 
 
 def tenant_of(request: web.Request) -> str:
