@@ -1,0 +1,1 @@
+"""Arithmetic and statistics of native histograms, over whole columns."""
