@@ -5,11 +5,12 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
 from urllib.error import URLError
@@ -42,6 +43,8 @@ class RunningProgram:
     process: "subprocess.Popen[bytes]"
     log: Path
     url: str
+    context: ssl.SSLContext | None = None
+    """What trusts its certificate, if it has one."""
 
     def wait_ready(self, path: str) -> None:
         """Return when GET `path` answers 2xx; raise ProcessError when it ends or takes too long."""
@@ -54,7 +57,7 @@ class RunningProgram:
 
     def _answers(self, path: str) -> bool:
         try:
-            with urlopen(self.url + path, timeout=2) as response:
+            with urlopen(self.url + path, timeout=2, context=self.context) as response:
                 return bool(200 <= response.status < 300)
         except (URLError, OSError):
             return False
@@ -186,4 +189,8 @@ def start_promcompat(
     environment["PROMCOMPAT_LISTEN"] = f"127.0.0.1:{port}"
     if database_url is not None:
         environment["PROMCOMPAT_DATABASE_URL"] = database_url
-    return start_program([sys.executable, "-m", "promcompat", "serve"], port, log, environment)
+    program = start_program([sys.executable, "-m", "promcompat", "serve"], port, log, environment)
+    if certificate := settings.get("tls_cert_file"):
+        context = ssl.create_default_context(cafile=certificate)
+        return replace(program, url=f"https://127.0.0.1:{port}", context=context)
+    return program

@@ -26,7 +26,7 @@ class IngestSettings(BaseSettings):
     scrape_self: bool | None = Field(
         None,
         description="Scrape this service's own /metrics every 15 seconds, into the tenant "
-        "`default`. Default: true, unless tenancy=header.",
+        "`default`. Default: true, unless tenancy=header or clients must show certificates.",
     )
     otlp_translation_strategy: Literal[
         "UnderscoreEscapingWithSuffixes",

@@ -17,6 +17,7 @@ from promcompat.composition.listeners import Listeners
 from promcompat.composition.services import Backend
 from promcompat.core.errors import PromcompatError
 from promcompat.core.remediation import OPEN_STATES
+from promcompat.http.tls import ServerTls
 from promcompat.services import Receivers
 from promcompat.settings import Settings
 from promcompat.telemetry import LoopMetrics, Telemetry
@@ -110,6 +111,12 @@ def listener_loops(settings: Settings, listeners: Listeners) -> Iterator[Periodi
         yield PeriodicLoop("graphite", 1.0, listeners.graphite.flush)
     if listeners.statsd is not None:
         yield PeriodicLoop("statsd", settings.statsd_flush_interval / 1000, listeners.statsd.flush)
+
+
+def certificate_loops(tls: ServerTls | None) -> Iterator[PeriodicLoop]:
+    """The loop that looks for a new certificate, also while the old one is still good."""
+    if tls is not None:
+        yield PeriodicLoop("certificate", 2.0, partial(asyncio.to_thread, tls.refresh))
 
 
 def receiver_loops(receivers: Receivers) -> Iterator[PeriodicLoop]:

@@ -26,6 +26,7 @@ from promcompat.core.model import Labels
 from promcompat.core.patterns import compile_pattern
 from promcompat.core.secrets import public_url
 from promcompat.ingest_settings import IngestSettings
+from promcompat.network_settings import NetworkSettings
 from promcompat.setting_types import (
     Address,
     Commands,
@@ -53,7 +54,7 @@ def default_data_dir() -> Path:
     return Path(base) / "promcompat"
 
 
-class Settings(IngestSettings):
+class Settings(IngestSettings, NetworkSettings):
     """The configuration of one process; immutable."""
 
     model_config = SettingsConfigDict(
@@ -452,8 +453,13 @@ class Settings(IngestSettings):
 
     @property
     def scrapes_itself(self) -> bool:
-        """Whether this service scrapes its own metrics."""
-        return self.tenancy == "single" if self.scrape_self is None else self.scrape_self
+        """Whether this service scrapes its own metrics.
+
+        By default not where clients need certificates, as it has none.
+        """
+        if self.scrape_self is not None:
+            return self.scrape_self
+        return self.tenancy == "single" and self.tls_client_auth != "RequireAndVerifyClientCert"
 
     @property
     def alertmanager_url_list(self) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from promcompat.ingest_telemetry import (
 )
 from promcompat.maintenance_metrics import MaintenanceMetrics
 from promcompat.scrape_telemetry import ScrapeMetrics
+from promcompat.tls_telemetry import TlsMetrics
 from promcompat.version import promcompat_version
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -350,6 +351,7 @@ class Telemetry:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.http = HttpMetrics(self.registry)
+        self.tls = TlsMetrics(self.registry)
         self.remote_write = RemoteWriteMetrics(self.registry)
         self.otlp = OtlpMetrics(self.registry)
         self.native_ingest = NativeIngestMetrics(self.registry)

@@ -19,7 +19,7 @@ from promcompat.api.envelope import (
 )
 from promcompat.core.errors import AccessError, PromcompatError
 from promcompat.core.patterns import Pattern
-from promcompat.http.context import STATE, TELEMETRY, Phase, ServiceUnavailableError
+from promcompat.http.context import SETTINGS, STATE, TELEMETRY, Phase, ServiceUnavailableError
 
 CORS_ORIGIN = web.AppKey("cors_origin", Pattern)
 
@@ -127,6 +127,9 @@ async def add_common_headers(request: web.Request, response: web.StreamResponse)
     """Lets pages of other origins read answers, by the setting `cors_origin`."""
     response.headers[hdrs.SERVER] = "promcompat"
     response.headers[hdrs.VARY] = "Origin"
+    settings = request.app[SETTINGS]
+    if settings.uses_tls and settings.hsts_max_age:
+        response.headers["Strict-Transport-Security"] = f"max-age={settings.hsts_max_age // 1000}"
     origin = request.headers.get(hdrs.ORIGIN, "")
     if not origin:
         return

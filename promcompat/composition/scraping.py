@@ -9,7 +9,7 @@ from promcompat.http.context import DEFAULT_TENANT
 from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.scrape_telemetry import ScrapeMetrics
-from promcompat.scraping.configuration import JobConfig, TargetGroup
+from promcompat.scraping.configuration import HttpConfig, JobConfig, TargetGroup, TlsConfig
 from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.scrape_service import ScrapeService
 from promcompat.scraping.scraper import Scraper, ScraperOptions
@@ -56,10 +56,20 @@ def build_scraping(
 def own_jobs(settings: Settings, own_url: str, external_url: str) -> tuple[JobConfig, ...]:
     """The job that scrapes this service's own metrics, unless it is turned off.
 
-    Its `instance` is of the external URL: every replica reaches itself as 127.0.0.1.
+    Its `instance` is of the external URL: every replica reaches itself as 127.0.0.1, which is in no
+    certificate.
     """
     if not settings.scrapes_itself or not own_url:
         return ()
     labels = {"instance": urlsplit(external_url).netloc.rpartition("@")[2]}
-    target = TargetGroup([{"__address__": urlsplit(own_url).netloc}], labels, "own")
-    return (JobConfig(name=OWN_JOB, interval_ms=_OWN_INTERVAL_MS, static=[target]),)
+    own = urlsplit(own_url)
+    target = TargetGroup([{"__address__": own.netloc}], labels, "own")
+    return (
+        JobConfig(
+            name=OWN_JOB,
+            interval_ms=_OWN_INTERVAL_MS,
+            scheme=own.scheme,
+            http=HttpConfig(tls=TlsConfig(insecure_skip_verify=own.scheme == "https")),
+            static=[target],
+        ),
+    )

@@ -39,21 +39,22 @@ def bind_socket(host: str, port: int, *, share_port: bool = False) -> socket.soc
     return bound
 
 
-def base_url(bound: socket.socket) -> str:
+def base_url(bound: socket.socket, *, is_tls: bool) -> str:
     """The address a person can open here; localhost for a socket on every interface."""
-    return _url_of(bound, "127.0.0.1")
+    return _url_of(bound, "127.0.0.1", is_tls)
 
 
-def default_external_url(bound: socket.socket) -> str:
+def default_external_url(bound: socket.socket, *, is_tls: bool) -> str:
     """The address under which others reach the service; for every interface, the machine's name.
 
     Computed like Prometheus' default external URL.
     """
-    return _url_of(bound, socket.gethostname())
+    return _url_of(bound, socket.gethostname(), is_tls)
 
 
-def _url_of(bound: socket.socket, any_host: str) -> str:
+def _url_of(bound: socket.socket, any_host: str, is_tls: bool) -> str:
     host, port = bound.getsockname()[:2]
     if host in ("0.0.0.0", "::"):
         host = any_host
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if is_tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

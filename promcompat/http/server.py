@@ -15,11 +15,14 @@ from promcompat.http.connection import (
     ConnectionRunner,
 )
 from promcompat.http.listening import ListenError
+from promcompat.http.tls import ServerTls
 
 _BACKLOG = 1024
 _KEEPALIVE_SECONDS = 120.0
 _CANCEL_SECONDS = 1.0
 """How long unfinished handlers may take to handle their cancellation."""
+_HANDSHAKE_SECONDS = 10.0
+"""A connection counts against the maximum only after its handshake, so that must not take long."""
 
 
 def make_runner(
@@ -53,6 +56,25 @@ def make_runner(
     )
 
 
+class _Site(web.SockSite):
+    """A socket of aiohttp's, with a shorter limit for TLS handshakes."""
+
+    __slots__ = ()
+
+    async def start(self) -> None:
+        """Listen."""
+        await web.BaseSite.start(self)
+        server = self._runner.server
+        assert server is not None, "the runner is set up"
+        self._server = await asyncio.get_running_loop().create_server(
+            server,
+            sock=self._sock,
+            ssl=self._ssl_context,
+            backlog=self._backlog,
+            ssl_handshake_timeout=None if self._ssl_context is None else _HANDSHAKE_SECONDS,
+        )
+
+
 class HttpServer:
     """An application served on a bound socket."""
 
@@ -64,6 +86,7 @@ class HttpServer:
         *,
         max_connections: int,
         read_seconds: float,
+        tls: ServerTls | None = None,
     ) -> None:
         """Requests in flight have `stop_seconds` to finish when the server stops.
 
@@ -78,6 +101,7 @@ class HttpServer:
             stall_seconds=read_seconds,
         )
         self._socket = bound
+        self._tls = tls
         self._stop_seconds = stop_seconds
         self._requests = 0
         self._is_idle = asyncio.Event()
@@ -89,7 +113,12 @@ class HttpServer:
         """Listen and serve. Raises ListenError when another socket has taken the port."""
         await self._runner.setup()
         try:
-            await web.SockSite(self._runner, self._socket, backlog=_BACKLOG).start()
+            await _Site(
+                self._runner,
+                self._socket,
+                backlog=_BACKLOG,
+                ssl_context=None if self._tls is None else self._tls.context,
+            ).start()
         except OSError as exc:
             raise ListenError(f"cannot listen: {exc.strerror or exc}") from exc
 

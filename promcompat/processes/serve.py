@@ -6,6 +6,7 @@ from functools import partial
 
 import uvloop
 
+from promcompat.composition.network import tls_files
 from promcompat.http.listening import base_url, bind_socket
 from promcompat.processes.banner import print_banner
 from promcompat.processes.late_imports import without_collection
@@ -25,12 +26,16 @@ def run_serve(settings: Settings, arguments: Sequence[str]) -> int:
         return _serve_here(settings, bound, link.report_ready, link)
     # Bound alone first, so that a port in use is reported before anything else is started.
     bound = bind_socket(*settings.listen_address)
+    is_tls = settings.uses_tls
     if settings.workers == 1:
-        return _serve_here(settings, bound, partial(print_banner, settings, base_url(bound)))
+        announce = partial(print_banner, settings, base_url(bound, is_tls=is_tls))
+        return _serve_here(settings, bound, announce)
+    if files := tls_files(settings):
+        files.load()  # What is wrong with them is said here, and not by each worker.
     host, port = bound.getsockname()[:2]
     bound.close()
     with bind_socket(host, port, share_port=True) as reserved:
-        announce = partial(print_banner, settings, base_url(reserved))
+        announce = partial(print_banner, settings, base_url(reserved, is_tls=is_tls))
         return uvloop.run(supervise(settings, reserved, announce, arguments))
 
 

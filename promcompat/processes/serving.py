@@ -13,12 +13,14 @@ from functools import partial
 from native_api.routes import install_native_api
 from promcompat.api.routes import build_application
 from promcompat.composition.listeners import open_listeners
+from promcompat.composition.network import tls_files
 from promcompat.composition.services import open_backend
 from promcompat.database import Patience, migrate_when_answering, own_database
 from promcompat.http.context import Phase, ServiceState
 from promcompat.http.listening import base_url, default_external_url
 from promcompat.http.server import HttpServer
-from promcompat.loops import every_loop, listener_loops, running
+from promcompat.http.tls import ServerTls
+from promcompat.loops import certificate_loops, every_loop, listener_loops, running
 from promcompat.processes.memory_allocator import FreedMemory, keep_freed_memory
 from promcompat.processes.supervise import WorkerLink
 from promcompat.processes.termination import Termination
@@ -54,14 +56,18 @@ async def serve(
     keep_freed_memory()
     sys.setswitchinterval(_SWITCH_SECONDS)
     termination, state, telemetry = Termination(), ServiceState(), Telemetry()
-    server = _build_server(settings, bound, state, telemetry)
+    files = tls_files(settings)
+    tls = None if files is None else ServerTls(files, telemetry.tls)
+    server = _build_server(settings, bound, state, telemetry, tls)
     reload_on_hangup(settings, state)
     if link is None:
         await server.start()
     else:
         link.follow(termination)
     opened = AsyncExitStack()
-    opening = _open_services(settings, bound, state, telemetry, termination, is_worker=bool(link))
+    opening = _open_services(
+        settings, bound, state, telemetry, termination, tls, is_worker=bool(link)
+    )
     try:
         services = await termination.unless_asked(opened.enter_async_context(opening))
         if services is not None:
@@ -95,7 +101,11 @@ def reload_on_hangup(settings: Settings, state: ServiceState) -> None:
 
 
 def _build_server(
-    settings: Settings, bound: socket.socket, state: ServiceState, telemetry: Telemetry
+    settings: Settings,
+    bound: socket.socket,
+    state: ServiceState,
+    telemetry: Telemetry,
+    tls: ServerTls | None,
 ) -> HttpServer:
     app = build_application(settings, state, telemetry)
     install_native_api(app)
@@ -105,6 +115,7 @@ def _build_server(
         settings.shutdown_timeout / 1000,
         max_connections=settings.max_connections,
         read_seconds=settings.read_timeout / 1000,
+        tls=tls,
     )
 
 
@@ -115,6 +126,7 @@ async def _open_services(
     state: ServiceState,
     telemetry: Telemetry,
     termination: Termination,
+    tls: ServerTls | None,
     *,
     is_worker: bool,
 ) -> AsyncIterator[Services]:
@@ -124,7 +136,8 @@ async def _open_services(
     services can never be opened.
     """
     patience, freed = Patience(tell=state.wait_for), FreedMemory()
-    external_url = settings.external_url or default_external_url(bound)
+    is_tls = settings.uses_tls
+    external_url = settings.external_url or default_external_url(bound, is_tls=is_tls)
     check_own_database = None
     async with AsyncExitStack() as opened:
         if not is_worker:
@@ -139,7 +152,7 @@ async def _open_services(
                 external_url,
                 patience,
                 freed.large_query_ended,
-                base_url(bound),
+                base_url(bound, is_tls=is_tls),
             )
         )
         loops = every_loop(settings, telemetry, backend, freed.give_back, check_own_database)
@@ -147,6 +160,7 @@ async def _open_services(
             open_listeners(settings, backend.services, telemetry, is_worker=is_worker)
         )
         loops += listener_loops(settings, listeners)
+        loops += certificate_loops(tls)
         await opened.enter_async_context(running(loops, telemetry.loops))
         # The first parse builds the tables of the grammar, 0.1 s that no write has to wait for.
         await asyncio.to_thread(parse_expr, "0")

@@ -1,0 +1,126 @@
+"""The certificates of the HTTP server, read from files again when these change."""
+
+import logging
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from promcompat.core.errors import PromcompatError
+from promcompat.tls_telemetry import TlsMetrics
+
+_LOGGER = logging.getLogger(__name__)
+_VERIFICATION: Final = {
+    "NoClientCert": ssl.CERT_NONE,
+    "VerifyClientCertIfGiven": ssl.CERT_OPTIONAL,
+    "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
+}
+_VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
+_FileState = tuple[int, int, int]
+"""Inode, time of the last change in nanoseconds, and size."""
+
+
+class CertificateError(PromcompatError):
+    """The certificate files cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsFiles:
+    """Where certificates are, and what clients have to show.
+
+    `client_auth` and `min_version` are the words of Prometheus' web.yml.
+    """
+
+    certificate: Path
+    key: Path
+    client_authorities: Path | None = None
+    client_auth: str = "NoClientCert"
+    min_version: str = "TLS12"
+
+    def states(self) -> tuple[_FileState, ...]:
+        """By these a change is noticed. Raises OSError."""
+        paths = filter(None, (self.certificate, self.key, self.client_authorities))
+        found = [path.stat() for path in paths]
+        return tuple((state.st_ino, state.st_mtime_ns, state.st_size) for state in found)
+
+    def load(self) -> ssl.SSLContext:
+        """A context of the files as they are now. Raises CertificateError."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = _VERSIONS[self.min_version]
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            context.load_cert_chain(self.certificate, self.key, _refuse_encrypted_key)
+            if self.client_authorities is not None:
+                context.load_verify_locations(self.client_authorities)
+        except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError.
+            raise CertificateError(f"cannot use the TLS files {self._names}: {exc}") from exc
+        context.verify_mode = _VERIFICATION[self.client_auth]
+        if self.client_authorities is not None:
+            # A resumed session is not verified again, even if its authority is no longer trusted.
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
+        return context
+
+    @property
+    def _names(self) -> str:
+        paths = filter(None, (self.certificate, self.key, self.client_authorities))
+        return ", ".join(map(str, paths))
+
+
+def _refuse_encrypted_key() -> str:
+    """Called for the password of a key; otherwise OpenSSL would ask on the terminal."""
+    raise ValueError("the key is encrypted; write it without a password")
+
+
+class ServerTls:
+    """What a listening socket needs to speak TLS with the certificates of files.
+
+    Connections are made with `context`. It hands each handshake over to the context that was loaded
+    last, so that a context in use is never changed: loading a pair that does not match into it
+    would leave it without any.
+    """
+
+    def __init__(
+        self, files: TlsFiles, metrics: TlsMetrics, now: Callable[[], float] = time.time
+    ) -> None:
+        """Raises CertificateError: a service does not start without its certificate."""
+        self._files = files
+        self._metrics = metrics
+        self._now = now
+        self._states: tuple[_FileState, ...] = ()
+        self.context = files.load()
+        self._current = self.context
+        self.context.sni_callback = self._hand_over
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Load the files if they changed, and say whether they did.
+
+        Raises CertificateError when they cannot be used; the last good ones stay in use, and the
+        next call tries again.
+        """
+        try:
+            found = self._files.states()
+            if found == self._states:
+                return False
+            self._current = self._files.load()
+        except (OSError, CertificateError) as exc:
+            self._metrics.failed()
+            if isinstance(exc, CertificateError):
+                raise
+            raise CertificateError(f"cannot read {exc.filename}: {exc.strerror}") from exc
+        is_first = not self._states
+        self._states = found
+        self._metrics.loaded(self._now())
+        if not is_first:
+            _LOGGER.info("TLS certificate loaded", extra={"file": str(self._files.certificate)})
+        return True
+
+    def _hand_over(
+        self, connection: ssl.SSLObject | ssl.SSLSocket, _name: str | None, _context: ssl.SSLContext
+    ) -> None:
+        """Called in each handshake, with or without a server name, before a certificate is sent."""
+        connection.context = self._current
