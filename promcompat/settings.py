@@ -27,6 +27,7 @@ from promcompat.core.patterns import compile_pattern
 from promcompat.core.secrets import public_url
 from promcompat.ingest_settings import IngestSettings
 from promcompat.network_settings import NetworkSettings
+from promcompat.query_settings import QuerySettings
 from promcompat.setting_types import (
     Address,
     Commands,
@@ -54,7 +55,7 @@ def default_data_dir() -> Path:
     return Path(base) / "promcompat"
 
 
-class Settings(IngestSettings, NetworkSettings):
+class Settings(IngestSettings, NetworkSettings, QuerySettings):
     """The configuration of one process; immutable."""
 
     model_config = SettingsConfigDict(
@@ -108,11 +109,6 @@ class Settings(IngestSettings, NetworkSettings):
         "then lets people edit rules, and treats the data source as a Mimir. The API itself is "
         "always on.",
     )
-    delayed_name_removal: bool = Field(
-        False,
-        description="Remove metric names at the end of a query instead of in each function "
-        "(Prometheus: --enable-feature=promql-delayed-name-removal).",
-    )
     max_rules: PositiveInt = Field(
         10_000, description="Most rules of a tenant; another one is refused with 409."
     )
@@ -123,38 +119,6 @@ class Settings(IngestSettings, NetworkSettings):
     )
     max_definitions: PositiveInt = Field(
         10_000, description="Most metric definitions of a tenant; another one is refused with 409."
-    )
-    query_timeout: DurationMs = Field(
-        120_000, description="Longest time a query may take (Prometheus: --query.timeout)."
-    )
-    query_max_samples: PositiveInt = Field(
-        50_000_000,
-        description="Most samples a query may hold in memory (Prometheus: --query.max-samples).",
-    )
-    query_max_memory_bytes: PositiveInt = Field(
-        2048 * MEBIBYTE,
-        description="Memory one query may use, approximately: its samples, steps, labels and "
-        "intermediate results. One that needs more gets 422.",
-    )
-    queries_max_memory_bytes: NonNegativeInt = Field(
-        0,
-        description="Memory all queries of a process may use together; a query that needs more "
-        "waits for others to end, and gets 503 when its time is up. 0: twice what one query may "
-        "use.",
-    )
-    query_max_concurrency: PositiveInt = Field(
-        20,
-        description="Most queries a worker runs at the same time (Prometheus: "
-        "--query.max-concurrency).",
-    )
-    query_lookback_delta: DurationMs = Field(
-        300_000,
-        description="How far an instant selector looks back for a sample (Prometheus: "
-        "--query.lookback-delta).",
-    )
-    query_cache_bytes: Annotated[int, Field(ge=0)] = Field(
-        64 * MEBIBYTE,
-        description="Memory of a worker for the results of earlier range queries; 0 keeps none.",
     )
     head_bytes: PositiveInt = Field(
         512 * MEBIBYTE,
@@ -167,10 +131,6 @@ class Settings(IngestSettings, NetworkSettings):
         description="Memory of a worker for its caches of series: half for series that are "
         "written, a quarter for labels that are read, one eighth each for the series of selectors "
         "and for lists of labels. The default holds a million series that are written.",
-    )
-    query_default_step: DurationMs = Field(
-        60_000,
-        description="Default step of a subquery (Prometheus: global.evaluation_interval).",
     )
     write_max_body_bytes: PositiveInt = Field(
         32 * MEBIBYTE,

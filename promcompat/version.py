@@ -3,7 +3,7 @@
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
-PROMETHEUS_VERSION = "3.5.3"
+PROMETHEUS_VERSION = "3.14.0"
 """The Prometheus whose behaviour is served; clients choose features by this number."""
 
 

@@ -74,9 +74,11 @@ class StringLiteral:
 
 @dataclass(frozen=True, slots=True)
 class DurationExpr:
-    """Arithmetic on durations, as in `[5m*2]`; `op` is one of `+ - * / % ^`, `step`, `min`, `max`.
+    """Arithmetic on durations, as in `[5m*2]`.
 
-    A unary minus has no `lhs`. Values are seconds. `wrapped` if it was written in parentheses.
+    `op` is one of `+ - * / % ^`, `min_of` and `max_of`; or `step` and `range`, those of the query,
+    which have no operands. A unary minus has no `lhs`. Values are seconds. `wrapped` if it was
+    written in parentheses.
     """
 
     op: str
@@ -87,6 +89,8 @@ class DurationExpr:
 
 
 AtPreprocessor = Literal["start", "end"]
+Extension = Literal["", "anchored", "smoothed"]
+"""How a selector uses samples beyond the ends of its range."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,7 @@ class VectorSelector:
     matchers: tuple[LabelMatcher, ...]
     modifiers: TimeModifiers
     pos: PositionRange
+    extension: Extension = ""
 
     def __hash__(self) -> int:
         return hash(self.pos)
@@ -211,13 +216,21 @@ class VectorMatching:
     """How a binary operator between two vectors matches series.
 
     `labels` are those to match on if `on`, else those to ignore; `include` are the labels of
-    `group_left` or `group_right`.
+    `group_left` or `group_right`. A sample without partner is combined with `fill_left` or
+    `fill_right` in place of the missing one on that side; None leaves it out.
     """
 
     card: Cardinality = Cardinality.ONE_TO_ONE
     labels: tuple[str, ...] = ()
     on: bool = False
     include: tuple[str, ...] = ()
+    fill_left: float | None = None
+    fill_right: float | None = None
+
+    @property
+    def fills(self) -> bool:
+        """Whether missing samples are filled in on any side."""
+        return self.fill_left is not None or self.fill_right is not None
 
 
 SET_OPERATORS = frozenset(("and", "or", "unless"))

@@ -32,6 +32,7 @@ from promql.budget import (
 )
 from promql.evaluation.chunks import Evaluation, evaluate_plan
 from promql.evaluation.evaluator import EvaluationOptions
+from promql.features import DEFAULT_FEATURES, Feature, Features
 from promql.functions.registry import FUNCTIONS
 from promql.parsing.lalr_parser import ParseCheck
 from promql.parsing.parser import BYTES_PER_TOKEN, parse_expr
@@ -81,7 +82,7 @@ class EngineOptions:
     max_memory_bytes: int = DEFAULT_MAX_BYTES
     max_shared_memory_bytes: int = 2 * DEFAULT_MAX_BYTES
     timeout_seconds: float = 120.0
-    delayed_name_removal: bool = False
+    features: Features = DEFAULT_FEATURES
     default_subquery_step_ms: int = 60_000
     max_concurrency: int = 20
 
@@ -250,7 +251,7 @@ class Engine:
 
     def _plan_now(self, run: _Run) -> Plan:
         query = run.query
-        expr = parse_expr(query.text, _token_counter(run.budget))
+        expr = parse_expr(query.text, _token_counter(run.budget), features=self._options.features)
         result_type = value_type(expr)
         if query.is_range:
             _require_range_type(result_type)
@@ -295,7 +296,7 @@ class Engine:
         """Evaluate a short query here and a long one in a thread, which spares ingest's latency."""
         options = EvaluationOptions(
             lookback_ms=run.lookback_ms,
-            delayed_name_removal=self._options.delayed_name_removal,
+            delayed_name_removal=Feature.DELAYED_NAME_REMOVAL in self._options.features,
         )
         evaluate = partial(_evaluate_now, plan, blocks, options, run.budget)
         if len(run.query.text) <= _LONG_TEXT and not _is_long(plan, blocks):

@@ -46,9 +46,10 @@ def time_limit(request: web.Request) -> TimeLimit:
 async def parse_query(request: web.Request, text: str, render: Callable[[Expr], T]) -> T:
     """The result of `render` for a query. Raises ParseError and QueryTimeoutError."""
     limit = time_limit(request)
+    features = request.app[SETTINGS].language_features
 
     def work() -> T:
-        return render(parse_expr(text, lambda _: limit.check_time()))
+        return render(parse_expr(text, lambda _: limit.check_time(), features=features))
 
     return await run_limited(None, limit, work)
 

@@ -31,7 +31,7 @@ def engine_options(settings: Settings) -> EngineOptions:
         max_shared_memory_bytes=settings.queries_max_memory_bytes
         or 2 * settings.query_max_memory_bytes,
         timeout_seconds=settings.query_timeout / 1000,
-        delayed_name_removal=settings.delayed_name_removal,
+        features=settings.language_features,
         default_subquery_step_ms=settings.query_default_step,
         max_concurrency=settings.query_max_concurrency,
     )

@@ -53,6 +53,7 @@ from promcompat.services import Receivers, Services
 from promcompat.settings import Settings
 from promcompat.telemetry import Telemetry
 from promql.engine import Engine
+from promql.features import Feature
 from sql.database.tenant_retention import PostgresTenantRetentions
 from sql.database.tenant_usage import PostgresTenantUsages
 from sql.embedded.client_programs import dump_snapshot
@@ -144,7 +145,8 @@ def build_range_cache(
     With delayed name removal label sets are compared over all steps at once, so that no step is
     independent of the others.
     """
-    if not settings.query_cache_bytes or settings.delayed_name_removal:
+    is_delayed = Feature.DELAYED_NAME_REMOVAL in settings.language_features
+    if not settings.query_cache_bytes or is_delayed:
         return None
     cache = RangeResultCache(engine, storage.store, max_bytes=settings.query_cache_bytes)
     storage.database.guard.on_step_back(cache.forget)

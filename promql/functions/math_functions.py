@@ -10,6 +10,7 @@ import numpy as np
 
 from promcompat.core.model import EMPTY_LABELS, FloatArray
 from promql.functions.function_calls import InstantCall
+from promql.numbers.float_arithmetic import maximum, minimum
 from promql.values.matrix import Matrix, ScalarGrid, Value
 from promql.values.row_pieces import map_cells
 
@@ -82,18 +83,17 @@ def _clamped(call: InstantCall, least: FloatArray, most: FloatArray) -> Matrix:
 
 
 def _between(least: FloatArray, most: FloatArray, values: FloatArray) -> FloatArray:
-    return _maximum(least, _minimum(most, values))
+    return maximum(least, minimum(most, values))
 
 
-def _maximum(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Go's `math.Max`: +Inf beats NaN, NaN beats the rest, and 0 is more than -0."""
-    greatest = np.where((a == 0) & (b == 0), a + b, np.maximum(a, b))
-    return np.where((a == np.inf) | (b == np.inf), np.inf, greatest)
+def max_of(call: InstantCall) -> Value:
+    """`max_of(a, b)` of scalars."""
+    return ScalarGrid(maximum(call.scalar(0), call.scalar(1)))
 
 
-def _minimum(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Go's `math.Min`: -Inf beats NaN, NaN beats the rest, and -0 is less than 0."""
-    return -_maximum(-a, -b)
+def min_of(call: InstantCall) -> Value:
+    """`min_of(a, b)` of scalars."""
+    return ScalarGrid(minimum(call.scalar(0), call.scalar(1)))
 
 
 def pi(call: InstantCall) -> Value:

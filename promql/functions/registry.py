@@ -1,7 +1,6 @@
 """Every PromQL function as one record: its signature, its body and the facts evaluation needs.
 
-To add a function, write its body in a module of this package and its record here. Experimental
-functions are always enabled: refusing a query because its function may change helps nobody.
+To add a function, write its body in a module of this package and its record here.
 """
 
 from collections.abc import Callable, Mapping
@@ -42,6 +41,8 @@ from promql.functions.math_functions import (
     clamp_min,
     degrees,
     each_sample,
+    max_of,
+    min_of,
     pi,
     radians,
     round_to,
@@ -77,6 +78,7 @@ class Function:
     `needs_whole_range`: two series with equal labels in the result fail the query even if they
     never share a step, so a step cannot be computed without all others.
     `matches_patterns`: matching label values may take long however few the samples are.
+    `is_experimental`: it needs the feature `promql-experimental-functions`.
     `check` raises ExecutionError for invalid strings; it runs before the arguments are evaluated.
     """
 
@@ -89,6 +91,7 @@ class Function:
     uses_eval_time: bool = False
     needs_whole_range: bool = False
     matches_patterns: bool = False
+    is_experimental: bool = False
     check: Callable[[Call], None] | None = None
 
 
@@ -143,6 +146,12 @@ _ALL: tuple[Function, ...] = (
     InstantFunction("ln", _VECTOR, each_sample(np.log)),
     InstantFunction("log10", _VECTOR, each_sample(np.log10)),
     InstantFunction("log2", _VECTOR, each_sample(np.log2)),
+    InstantFunction(
+        "max_of", 2 * _SCALAR, max_of, return_type=ValueType.SCALAR, is_experimental=True
+    ),
+    InstantFunction(
+        "min_of", 2 * _SCALAR, min_of, return_type=ValueType.SCALAR, is_experimental=True
+    ),
     InstantFunction("pi", _NONE, pi, return_type=ValueType.SCALAR),
     InstantFunction("rad", _VECTOR, each_sample(radians)),
     InstantFunction("round", _VECTOR + _SCALAR, round_to, variadic=1),
@@ -165,6 +174,11 @@ _ALL: tuple[Function, ...] = (
     InstantFunction("time", _NONE, time, return_type=ValueType.SCALAR, uses_eval_time=True),
     InstantFunction("timestamp", _VECTOR, timestamp, uses_eval_time=True),
     InstantFunction("year", _VECTOR, year, variadic=1, uses_eval_time=True),
+    # The planner replaces these by numbers.
+    *(
+        Function(name, _NONE, return_type=ValueType.SCALAR, is_experimental=True)
+        for name in ("start", "end", "range", "step")
+    ),
     # Histograms.
     InstantFunction("histogram_avg", _VECTOR, no_native_histograms),
     InstantFunction("histogram_count", _VECTOR, no_native_histograms),
@@ -181,6 +195,7 @@ _ALL: tuple[Function, ...] = (
         keeps_name=True,
         needs_whole_range=True,
         matches_patterns=True,
+        is_experimental=True,
     ),
     InstantFunction(
         "label_join",
@@ -202,7 +217,12 @@ _ALL: tuple[Function, ...] = (
     ),
     InstantFunction("sort", _VECTOR, sort, keeps_name=True),
     InstantFunction(
-        "sort_by_label", _VECTOR + _STRING, sort_by_label, variadic=UNLIMITED, keeps_name=True
+        "sort_by_label",
+        _VECTOR + _STRING,
+        sort_by_label,
+        variadic=UNLIMITED,
+        keeps_name=True,
+        is_experimental=True,
     ),
     InstantFunction(
         "sort_by_label_desc",
@@ -210,6 +230,7 @@ _ALL: tuple[Function, ...] = (
         sort_by_label_desc,
         variadic=UNLIMITED,
         keeps_name=True,
+        is_experimental=True,
     ),
     InstantFunction("sort_desc", _VECTOR, sort_desc, keeps_name=True),
     # Absence. The labels of the result are those of the selector, without the name.
@@ -220,7 +241,10 @@ _ALL: tuple[Function, ...] = (
     RangeFunction("delta", _MATRIX, window_function(kernels.DELTA)),
     RangeFunction("deriv", _MATRIX, window_function(kernels.DERIV)),
     RangeFunction(
-        "double_exponential_smoothing", _MATRIX + 2 * _SCALAR, double_exponential_smoothing
+        "double_exponential_smoothing",
+        _MATRIX + 2 * _SCALAR,
+        double_exponential_smoothing,
+        is_experimental=True,
     ),
     RangeFunction("idelta", _MATRIX, window_function(kernels.IDELTA)),
     RangeFunction("increase", _MATRIX, increase),
@@ -237,7 +261,9 @@ _ALL: tuple[Function, ...] = (
     RangeFunction("avg_over_time", _MATRIX, window_function(kernels.AVG)),
     RangeFunction("count_over_time", _MATRIX, window_function(kernels.COUNT)),
     RangeFunction("last_over_time", _MATRIX, window_function(kernels.LAST), keeps_name=True),
-    RangeFunction("mad_over_time", _MATRIX, window_function(kernels.MEDIAN_DISTANCE)),
+    RangeFunction(
+        "mad_over_time", _MATRIX, window_function(kernels.MEDIAN_DISTANCE), is_experimental=True
+    ),
     RangeFunction("max_over_time", _MATRIX, window_function(kernels.MAX)),
     RangeFunction("min_over_time", _MATRIX, window_function(kernels.MIN)),
     PRESENT_OVER_TIME,
@@ -245,9 +271,15 @@ _ALL: tuple[Function, ...] = (
     RangeFunction("stddev_over_time", _MATRIX, window_function(kernels.DEVIATION)),
     RangeFunction("stdvar_over_time", _MATRIX, window_function(kernels.VARIANCE)),
     RangeFunction("sum_over_time", _MATRIX, window_function(kernels.SUM)),
-    RangeFunction("ts_of_last_over_time", _MATRIX, window_function(kernels.TIME_OF_LAST)),
-    RangeFunction("ts_of_max_over_time", _MATRIX, window_function(kernels.TIME_OF_MAX)),
-    RangeFunction("ts_of_min_over_time", _MATRIX, window_function(kernels.TIME_OF_MIN)),
+    RangeFunction(
+        "ts_of_last_over_time", _MATRIX, window_function(kernels.TIME_OF_LAST), is_experimental=True
+    ),
+    RangeFunction(
+        "ts_of_max_over_time", _MATRIX, window_function(kernels.TIME_OF_MAX), is_experimental=True
+    ),
+    RangeFunction(
+        "ts_of_min_over_time", _MATRIX, window_function(kernels.TIME_OF_MIN), is_experimental=True
+    ),
 )
 
 FUNCTIONS: Mapping[str, Function] = {function.name: function for function in _ALL}

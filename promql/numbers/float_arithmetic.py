@@ -47,3 +47,20 @@ def apply_comparison(op: str, lhs: FloatArray, rhs: FloatArray) -> BoolArray:
     with np.errstate(all="ignore"):
         result: BoolArray = COMPARISON[op](lhs, rhs)
     return result
+
+
+def maximum(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Go's `math.Max`: +Inf beats NaN, NaN beats the rest, and 0 is more than -0."""
+    greatest = np.where((a == 0) & (b == 0), a + b, np.maximum(a, b))
+    return np.where((a == np.inf) | (b == np.inf), np.inf, greatest)
+
+
+def minimum(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Go's `math.Min`: -Inf beats NaN, NaN beats the rest, and -0 is less than 0."""
+    return -maximum(-a, -b)
+
+
+CHOICES: Mapping[str, Callable[[FloatArray, FloatArray], FloatArray]] = {
+    "min_of": minimum,
+    "max_of": maximum,
+}

@@ -14,6 +14,7 @@ from promcompat.core.model import METADATA_LABELS, BoolArray, FloatArray, IntArr
 from promql.ast import Cardinality, VectorMatching
 from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
 from promql.numbers.float_arithmetic import apply_arithmetic, apply_comparison, is_comparison
+from promql.operators.fill import filled
 from promql.operators.match_groups import find_match_groups, match_group_labels
 from promql.values.matrix import Matrix, ScalarGrid
 from promql.values.name_removal import drop_names
@@ -71,11 +72,11 @@ def vector_operation(
     many-to-one without `group_left` or `group_right`, or if the pairs take too much memory.
     """
     matching = operator.matching
+    active = _active_steps(lhs, rhs, matching)
+    if matching.fills:
+        lhs, rhs = filled(lhs, rhs, matching, budget)
     swapped = matching.card is Cardinality.ONE_TO_MANY
     many, one = (rhs, lhs) if swapped else (lhs, rhs)
-    # At steps where a side has no samples, Prometheus computes nothing and cannot fail.
-    active: BoolArray = np.logical_or.reduce(many.present, axis=0)
-    active = active & np.logical_or.reduce(one.present, axis=0)
     groups = find_match_groups(many, one, matching)
     duplicates = _first_duplicate(one.present & active, groups.rhs)
     side = "left" if swapped else "right"
@@ -93,6 +94,15 @@ def vector_operation(
         one_to_one = matching.card is Cardinality.ONE_TO_ONE
         raise ExecutionError(_NOT_EXPLICIT if one_to_one else _NOT_UNIQUE)
     return result
+
+
+def _active_steps(lhs: Matrix, rhs: Matrix, matching: VectorMatching) -> BoolArray:
+    """The steps at which Prometheus computes anything, and may fail: where a side has no samples,
+    only if missing ones are filled in.
+    """
+    left: BoolArray = np.logical_or.reduce(lhs.present, axis=0)
+    right: BoolArray = np.logical_or.reduce(rhs.present, axis=0)
+    return left | right if matching.fills else left & right
 
 
 @dataclass(frozen=True, slots=True)

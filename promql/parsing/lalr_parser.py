@@ -29,12 +29,12 @@ _TOKENS_PER_CHECK = 1_000
 
 _ERROR = "_ERROR"
 _EXPECTED: Mapping[str, tuple[str, str]] = {
-    "expected_offset": ("offset", "number or duration"),
+    "expected_offset": ("offset", "number, duration, step(), or range()"),
     "expected_timestamp": ("@", "timestamp"),
     "expected_bracket": ("subquery selector", '"]"'),
-    "expected_step": ("subquery selector", 'number or duration or "]"'),
+    "expected_step": ("subquery selector", 'number, duration, step(), range(), or "]"'),
     "expected_colon_or_bracket": ("subquery or range", '":" or "]"'),
-    "expected_range": ("subquery selector", "number or duration"),
+    "expected_range": ("subquery or range selector", "number, duration, step(), or range()"),
     "unexpected_in_aggregation": ("aggregation", ""),
     "expected_comma_or_brace": ("label matching", '"," or "}"'),
     "expected_matcher_string": ("label matching", "string"),

@@ -60,9 +60,20 @@ _DESCRIBED = {
     "STRING": "string",
 }
 _WORDS = ("IDENTIFIER", "METRIC_IDENTIFIER")
-_KEYWORD_TYPES = frozenset(
-    ("BY", "WITHOUT", "ON", "IGNORING", "GROUP_LEFT", "GROUP_RIGHT", "BOOL", "OFFSET")
-)
+_FILL_TYPES = frozenset(("FILL", "FILL_LEFT", "FILL_RIGHT"))
+_KEYWORD_TYPES = _FILL_TYPES | {
+    "BY",
+    "WITHOUT",
+    "ON",
+    "IGNORING",
+    "GROUP_LEFT",
+    "GROUP_RIGHT",
+    "BOOL",
+    "OFFSET",
+    "ANCHORED",
+    "SMOOTHED",
+}
+_DURATION_WORD_TYPES = {"step": "STEP", "range": "RANGE", "min_of": "MIN_OF", "max_of": "MAX_OF"}
 
 _WORD_TYPES = {
     **dict.fromkeys(AGGREGATIONS, "AGGREGATOR"),
@@ -73,6 +84,7 @@ _WORD_TYPES = {
     "atan2": "ATAN2",
     "start": "START",
     "end": "END",
+    **_DURATION_WORD_TYPES,
     "inf": "NUMBER",
     "nan": "NUMBER",
 }
@@ -123,9 +135,13 @@ _STATEMENT = re.compile(
 _IN_BRACES = re.compile(
     rf"(?P<word>[a-zA-Z_][a-zA-Z0-9_]*+)|(?P<symbol>=~|=|!=|!~|,)|(?P<bracket>\}})|{_STRING}|{_QUOTE}"
 )
+_DURATION_WORD = rf"(?P<word>(?i:{'|'.join(_DURATION_WORD_TYPES)})(?![a-zA-Z_]))"
 _IN_DURATION = re.compile(
-    r"(?P<symbol>[-+*/%^])|(?P<bracket>[()\]])|(?P<colon>:)|(?P<number>\.?[0-9])"
+    r"(?P<symbol>[-+*/%^,])|(?P<bracket>[()\]])|(?P<colon>:)|(?P<number>\.?[0-9])"
+    rf"|{_DURATION_WORD}"
 )
+_DURATION_WORD_ALONE = re.compile(_DURATION_WORD)
+_ARGUMENTS_FOLLOW = re.compile(r"[ \t\r\n]*+\(")
 _PLAIN_NUMBER = re.compile(r"[0-9]++(?:\.[0-9]++)?(?![0-9a-zA-Z_.])")
 
 
@@ -174,7 +190,7 @@ class Lexer:
             return self._statement_end()
         match match.lastgroup:
             case "word":
-                return self._bracket_colon() if self._bracket_open else self._word(match.group())
+                return self._bracket_word() if self._bracket_open else self._word(match.group())
             case "symbol":
                 return self._emit(_SYMBOL_TYPES[match.group()], match.end())
             case "bracket":
@@ -216,6 +232,8 @@ class Lexer:
                 return self._bracket(match.group())
             case "colon":
                 return self._duration_colon()
+            case "word":
+                return self._emit(_DURATION_WORD_TYPES[match.group().lower()], match.end())
             case _:
                 # As in Prometheus, the text after a number is read as a statement.
                 self._in_duration = False
@@ -227,10 +245,13 @@ class Lexer:
         return Token(token_type, self._text[start:end], start)
 
     def _word(self, word: str) -> Token:
-        token_type = _WORD_TYPES.get(word.lower())
+        token_type, end = _WORD_TYPES.get(word.lower()), self._pos + len(word)
+        if token_type in _FILL_TYPES and not _ARGUMENTS_FOLLOW.match(self._text, end):
+            # Elsewhere these words stay names of metrics.
+            token_type = "IDENTIFIER"
         if token_type is None:
             token_type = "METRIC_IDENTIFIER" if ":" in word else "IDENTIFIER"
-        return self._emit(token_type, self._pos + len(word))
+        return self._emit(token_type, end)
 
     def _bracket(self, bracket: str) -> Token:
         token = self._emit(_SYMBOL_TYPES[bracket], self._pos + 1)
@@ -254,9 +275,15 @@ class Lexer:
                 self._bracket_open = self._in_duration = False
         return token
 
-    def _bracket_colon(self) -> Token:
-        # Prometheus accepts any word here as the colon between range and step.
+    def _bracket_word(self) -> Token:
+        """What follows a number in brackets: a colon, or a word such as `step`."""
+        word = _DURATION_WORD_ALONE.match(self._text, self._pos)
+        if word is not None:
+            return self._emit(_DURATION_WORD_TYPES[word.group().lower()], word.end())
         char = self._text[self._pos]
+        if char != ":":
+            reason = f"unexpected character: {quote_rune(char)}, expected ':'"
+            raise PositionedError(self._pos, reason)
         if self._got_colon:
             raise PositionedError(self._pos, f"unexpected colon {quote_rune(char)}")
         self._got_colon = True

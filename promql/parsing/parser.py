@@ -5,9 +5,10 @@ from typing import Final, cast
 from promcompat.core.bounded_caches import ByteBoundedCache
 from promcompat.core.matchers import LabelMatcher
 from promql.ast import Expr
+from promql.features import ALL_FEATURES, Features
 from promql.parsing.lalr_parser import ParseCheck, no_check, parse
 from promql.parsing.parse_errors import PositionedError
-from promql.parsing.type_checker import check_types
+from promql.parsing.type_checker import check_features, check_types
 
 BYTES_PER_TOKEN: Final = 512
 """Bytes of the tree of a query and its plan, per token."""
@@ -17,26 +18,31 @@ _MAX_REMEMBERED_BYTES: Final = 32 << 20
 _BYTES_PER_CHARACTER: Final = 340
 """A token has at least one character, usually more."""
 
-_EXPRESSIONS: Final = ByteBoundedCache[str, Expr](_MAX_REMEMBERED_BYTES)
+_EXPRESSIONS: Final = ByteBoundedCache[tuple[str, Features], Expr](_MAX_REMEMBERED_BYTES)
 _SELECTORS: Final = ByteBoundedCache[str, tuple[LabelMatcher, ...]](_MAX_REMEMBERED_BYTES)
 
 
-def parse_expr(text: str, check: ParseCheck = no_check) -> Expr:
+def parse_expr(
+    text: str, check: ParseCheck = no_check, *, features: Features = ALL_FEATURES
+) -> Expr:
     """The tree of a query, parsed and type-checked as by Prometheus' `ParseExpr`.
+
+    What needs a feature that is not in `features` is refused; only who evaluates the tree has to.
 
     Raises ParseError with Prometheus' text, and what `check` raises, which is called from time to
     time. `promql.parsing.lexer.MAX_TOKENS` limits the length.
     """
-    expr = _EXPRESSIONS.get(text)
+    expr = _EXPRESSIONS.get((text, features))
     if expr is not None:
         return expr
     try:
         expr = cast(Expr, parse(text, "expression", check))
+        check_features(expr, features)
         check_types(expr, text)
     except PositionedError as exc:
         raise exc.in_query(text) from exc
     if len(text) <= _LONGEST_REMEMBERED:
-        _EXPRESSIONS.add(text, expr, len(text) * _BYTES_PER_CHARACTER)
+        _EXPRESSIONS.add((text, features), expr, len(text) * _BYTES_PER_CHARACTER)
     return expr
 
 

@@ -43,6 +43,8 @@ MAX_PRETTY_CHARS = 64_000_000
 PartT = TypeVar("PartT")
 
 _INDENT = "  "
+_CALLED = frozenset(("step", "range", "min_of", "max_of"))
+"""Operators of durations that are written as calls."""
 _BARE_MATCHER_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _BARE_GROUPING_LABEL = re.compile(r"(?!(?i:without|inf|nan)\Z)[a-zA-Z_:][a-zA-Z0-9_:]*")
 
@@ -106,11 +108,13 @@ def _parts(expr: Expr) -> list[str | Expr]:
         case StringLiteral():
             return [quote_literal(expr.value)]
         case VectorSelector():
-            return [_selector(expr) + _modifiers(expr.modifiers)]
+            at, offset = _modifiers(expr.modifiers)
+            return [f"{_selector(expr)}{at}{_extension(expr)}{offset}"]
         case MatrixSelector():
             selector = expr.vector_selector
             range_text = _duration(expr.range_ms, expr.range_expr)
-            return [f"{_selector(selector)}[{range_text}]{_modifiers(selector.modifiers)}"]
+            at, offset = _modifiers(selector.modifiers)
+            return [f"{_selector(selector)}[{range_text}]{_extension(selector)}{at}{offset}"]
         case BinaryExpr():
             return [expr.lhs, f" {_operator(expr)} ", expr.rhs]
         case SubqueryExpr():
@@ -207,8 +211,18 @@ def _duration(duration_ms: int, expr: DurationExpr | NumberLiteral | None) -> st
         case NumberLiteral():
             return _number(expr)
         case DurationExpr():
-            text = f"{_duration_lhs(expr)}{_duration(0, expr.rhs)}"
+            text = _duration_expr(expr)
             return f"({text})" if expr.wrapped else text
+
+
+def _duration_expr(expr: DurationExpr) -> str:
+    match expr.op:
+        case "step" | "range":
+            return f"{expr.op}()"
+        case "min_of" | "max_of":
+            return f"{expr.op}({_duration(0, expr.lhs)}, {_duration(0, expr.rhs)})"
+        case _:
+            return f"{_duration_lhs(expr)}{_duration(0, expr.rhs)}"
 
 
 def _duration_lhs(expr: DurationExpr) -> str:
@@ -223,17 +237,21 @@ def _duration_lhs(expr: DurationExpr) -> str:
 
 def _offset(offset_ms: int, expr: DurationExpr | None) -> str:
     text = _duration(offset_ms, expr)
-    first: DurationExpr | NumberLiteral | None = expr
-    while isinstance(first, DurationExpr) and not first.wrapped:
-        first = first.rhs if first.lhs is None else first.lhs
-    # An offset that starts with a bare number ends after it: `offset (1m) + 2m` is one offset,
-    # `offset 1m + 2m` is a sum.
-    return f"({text})" if isinstance(first, NumberLiteral) else text
+    # `offset (1m) + 2m` is one offset, `offset 1m + 2m` is a sum.
+    is_one = expr is None or text.startswith("(") or _is_term(expr)
+    return text if is_one else f"({text})"
 
 
-def _modifiers(modifiers: TimeModifiers) -> str:
+def _is_term(expr: DurationExpr) -> bool:
+    if expr.lhs is None and isinstance(expr.rhs, DurationExpr):
+        return expr.rhs.wrapped or expr.rhs.op in _CALLED
+    return expr.op in _CALLED
+
+
+def _modifiers(modifiers: TimeModifiers) -> tuple[str, str]:
+    """The texts of `@` and `offset`."""
     if modifiers is NO_MODIFIERS:
-        return ""
+        return "", ""
     at = offset = ""
     if modifiers.timestamp_ms is not None:
         at = f" @ {modifiers.timestamp_ms / 1000:.3f}"
@@ -241,14 +259,15 @@ def _modifiers(modifiers: TimeModifiers) -> str:
         at = f" @ {modifiers.at}()"
     if modifiers.offset_expr is not None or modifiers.offset_ms:
         offset = f" offset {_offset(modifiers.offset_ms, modifiers.offset_expr)}"
-    return at + offset
+    return at, offset
 
 
 def _subquery_suffix(subquery: SubqueryExpr) -> str:
     range_text = _duration(subquery.range_ms, subquery.range_expr)
     has_step = subquery.step_ms or subquery.step_expr is not None
     step = _duration(subquery.step_ms, subquery.step_expr) if has_step else ""
-    return f"[{range_text}:{step}]{_modifiers(subquery.modifiers)}"
+    at, offset = _modifiers(subquery.modifiers)
+    return f"[{range_text}:{step}]{at}{offset}"
 
 
 def _selector(selector: VectorSelector) -> str:
@@ -256,6 +275,10 @@ def _selector(selector: VectorSelector) -> str:
         _matcher(matcher) for matcher in selector.matchers if not _is_name(selector, matcher)
     )
     return f"{selector.name}{{{','.join(matchers)}}}" if matchers else selector.name
+
+
+def _extension(selector: VectorSelector) -> str:
+    return f" {selector.extension}" if selector.extension else ""
 
 
 def _is_name(selector: VectorSelector, matcher: LabelMatcher) -> bool:
@@ -289,9 +312,17 @@ def _operator(expr: BinaryExpr) -> str:
 def _matching(matching: VectorMatching) -> str:
     is_grouped = matching.card in (Cardinality.MANY_TO_ONE, Cardinality.ONE_TO_MANY)
     if not (matching.labels or matching.on or is_grouped):
-        return ""
+        return _fill(matching)
     text = f" {'on' if matching.on else 'ignoring'} ({_labels(matching.labels)})"
     if is_grouped:
         side = "left" if matching.card is Cardinality.MANY_TO_ONE else "right"
         text += f" group_{side} ({_labels(matching.include)})"
-    return text
+    return text + _fill(matching)
+
+
+def _fill(matching: VectorMatching) -> str:
+    left, right = matching.fill_left, matching.fill_right
+    if left is not None and left == right:
+        return f" fill ({format_decimal(left)})"
+    text = "" if left is None else f" fill_left ({format_decimal(left)})"
+    return text if right is None else f"{text} fill_right ({format_decimal(right)})"

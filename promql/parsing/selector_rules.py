@@ -14,6 +14,7 @@ from promql.ast import (
     NO_MODIFIERS,
     AtPreprocessor,
     DurationExpr,
+    Extension,
     MatrixSelector,
     NumberLiteral,
     PositionRange,
@@ -89,6 +90,23 @@ class DurationRules(NumberRules):
         if isinstance(duration.expr, DurationExpr):
             duration = duration._replace(expr=replace(duration.expr, wrapped=True))
         return duration._replace(end=right.end)
+
+    def duration_of_query(self, name: Token, _left: Token, right: Token) -> Duration:
+        expr = DurationExpr(name.text.lower(), None, None, False, span(name, right))
+        return Duration(expr, right.end, 1)
+
+    def duration_choice(
+        self,
+        name: Token,
+        _left: Token,
+        lhs: Duration,
+        _comma: Token,
+        rhs: Duration,
+        right: Token,
+    ) -> Duration:
+        pos = span(name, right)
+        expr = DurationExpr(name.text.lower(), lhs.expr, rhs.expr, False, pos)
+        return Duration(expr, right.end, depth_above(pos.start, lhs.depth, rhs.depth))
 
     def positive_duration(self, duration: Duration) -> Duration:
         expr = duration.expr
@@ -170,9 +188,9 @@ class RangeRules:
         selector = operand.expr
         if not isinstance(selector, VectorSelector):
             raise PositionedError(left.start, "ranges only allowed for vector selectors")
-        if selector.modifiers.offset_ms:
+        if selector.modifiers.offset_ms or selector.modifiers.offset_expr is not None:
             raise PositionedError(left.start, "no offset modifiers allowed before range")
-        if selector.modifiers.timestamp_ms is not None:
+        if selector.modifiers.timestamp_ms is not None or selector.modifiers.at is not None:
             raise PositionedError(left.start, "no @ modifiers allowed before range")
         range_ms, range_expr = _static_or_expr(duration)
         pos = PositionRange(selector.pos.start, right.end)
@@ -206,6 +224,9 @@ class RangeRules:
 
         return _modified(operand, with_offset, "offset modifier", duration.end)
 
+    def extended(self, operand: Operand, keyword: Token) -> Operand:
+        return _extended(operand, cast(Extension, keyword.text.lower()))
+
     def at_time(self, operand: Operand, _at: Token, time: NumberLiteral) -> Operand:
         seconds = time.value
         # Negated so that NaN is refused too.
@@ -228,6 +249,30 @@ class RangeRules:
     ) -> Operand:
         at = cast(AtPreprocessor, name.text.lower())
         return _at_modified(operand, lambda modifiers: replace(modifiers, at=at), right.end)
+
+
+def _extended(operand: Operand, extension: Extension) -> Operand:
+    expr = operand.expr
+    match expr:
+        case VectorSelector():
+            return operand._replace(expr=_extended_selector(expr, extension, expr.pos))
+        case MatrixSelector():
+            selector = _extended_selector(expr.vector_selector, extension, expr.pos)
+            return operand._replace(expr=replace(expr, vector_selector=selector))
+        case SubqueryExpr():
+            reason = f"{extension} modifier is not supported for subqueries"
+        case _:
+            reason = f"{extension} modifier not implemented"
+    raise PositionedError(expr.pos.start, reason)
+
+
+def _extended_selector(
+    selector: VectorSelector, extension: Extension, pos: PositionRange
+) -> VectorSelector:
+    if selector.extension not in ("", extension):
+        reason = "anchored and smoothed modifiers cannot be used together"
+        raise PositionedError(pos.start, reason)
+    return replace(selector, extension=extension)
 
 
 def _subquery(operand: Operand, duration: Duration, step: Duration | None, right: Token) -> Operand:

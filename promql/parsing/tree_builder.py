@@ -5,6 +5,8 @@ parses. `promql.parsing.type_checker` checks types afterwards, because a later s
 reported before a type error.
 """
 
+from dataclasses import replace
+
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.strconv import is_utf8, quote
 from promql.ast import (
@@ -137,7 +139,7 @@ class BinaryRules:
     def with_bool(self, _keyword: Token) -> bool:
         return True
 
-    def bin_modifier(self, return_bool: bool) -> BinaryModifier:
+    def match_modifier(self, return_bool: bool) -> BinaryModifier:
         return BinaryModifier(return_bool, VectorMatching())
 
     def on_or_ignoring(self, keyword: Token, labels: LabelNames) -> VectorMatching:
@@ -160,6 +162,32 @@ class BinaryRules:
             return_bool, VectorMatching(card, matching.labels, matching.on, names)
         )
 
+    def fill_value(self, _left: Token, number: NumberLiteral, _right: Token) -> float:
+        return number.value
+
+    def signed_fill_value(
+        self, _left: Token, sign: Token, number: NumberLiteral, _right: Token
+    ) -> float:
+        return -number.value if sign.type == "SUB" else number.value
+
+    def fill(self, modifier: BinaryModifier, _keyword: Token, value: float) -> BinaryModifier:
+        matching = replace(modifier.matching, fill_left=value, fill_right=value)
+        return modifier._replace(matching=matching)
+
+    def fill_side(self, modifier: BinaryModifier, side: Token, value: float) -> BinaryModifier:
+        is_left = side.type == "FILL_LEFT"
+        matching = (
+            replace(modifier.matching, fill_left=value)
+            if is_left
+            else replace(modifier.matching, fill_right=value)
+        )
+        return modifier._replace(matching=matching)
+
+    def fill_sides(
+        self, modifier: BinaryModifier, side: Token, value: float, other: Token, other_value: float
+    ) -> BinaryModifier:
+        return self.fill_side(self.fill_side(modifier, side, value), other, other_value)
+
     def binary(
         self, lhs: Operand, operator: Token, modifier: BinaryModifier, rhs: Operand
     ) -> Operand:
@@ -177,10 +205,10 @@ def _matching(
 ) -> VectorMatching | None:
     between_vectors = lhs_type is ValueType.VECTOR and rhs_type is ValueType.VECTOR
     # The type checker reports matching labels between other types.
-    if not between_vectors and not matching.labels:
+    if not between_vectors and not matching.labels and not matching.fills:
         return None
     if op in SET_OPERATORS and matching.card is Cardinality.ONE_TO_ONE:
-        return VectorMatching(Cardinality.MANY_TO_MANY, matching.labels, matching.on)
+        return replace(matching, card=Cardinality.MANY_TO_MANY)
     return matching
 
 

@@ -23,7 +23,9 @@ from promql.ast import (
     VectorMatching,
     VectorSelector,
     run_nested,
+    walk,
 )
+from promql.features import Feature, Features
 from promql.functions.registry import FUNCTIONS, Function
 from promql.numbers.float_arithmetic import is_comparison
 from promql.parsing.parse_errors import PositionedError
@@ -73,6 +75,34 @@ Check = Nested[Expr, ValueType]
 
 Generators keep Prometheus' order of errors without recursion, which would limit the depth.
 """
+
+
+def check_features(expr: Expr, features: Features) -> None:
+    """Raise PositionedError for the first part of `expr` that needs a feature not in `features`."""
+    for node in walk(expr):
+        reason = _missing_feature(node, features)
+        if reason:
+            raise PositionedError(node.pos.start, reason)
+
+
+def _missing_feature(node: Expr, features: Features) -> str:
+    match node:
+        case Call() if FUNCTIONS[node.func].is_experimental:
+            if Feature.EXPERIMENTAL_FUNCTIONS not in features:
+                return f"function {quote(node.func)} is not enabled"
+        case AggregateExpr(op="limitk" | "limit_ratio"):
+            flag = Feature.EXPERIMENTAL_FUNCTIONS
+            if flag not in features:
+                return (
+                    f"{node.op}() is experimental and must be enabled with --enable-feature={flag}"
+                )
+        case VectorSelector() if node.extension:
+            if Feature.EXTENDED_RANGE_SELECTORS not in features:
+                return f"{node.extension} modifier is experimental and not enabled"
+        case BinaryExpr(matching=VectorMatching(fills=True)):
+            if Feature.BINOP_FILL_MODIFIERS not in features:
+                return "binop fill modifiers are experimental and not enabled"
+    return ""
 
 
 def check_types(expr: Expr, text: str) -> None:
@@ -251,11 +281,16 @@ def _is_grouped(matching: VectorMatching | None) -> bool:
 def _check_matching(expr: BinaryExpr, are_vectors: bool) -> None:
     reason = ""
     is_set_operator = expr.op in SET_OPERATORS
-    if not are_vectors and expr.matching is not None:
+    fills = expr.matching is not None and expr.matching.fills
+    if not are_vectors and expr.matching is not None and expr.matching.labels:
         reason = "vector matching only allowed between instant vectors"
+    elif not are_vectors and fills:
+        reason = "filling in missing series only allowed between instant vectors"
     elif not are_vectors and is_set_operator:
         reason = f"set operator {quote(expr.op)} not allowed in binary scalar expression"
     elif is_set_operator and _is_grouped(expr.matching):
         reason = f"no grouping allowed for {quote(expr.op)} operation"
+    elif is_set_operator and fills:
+        reason = "filling in missing series not allowed for set operators"
     if reason:
         raise PositionedError(expr.pos.start, reason)

@@ -1,16 +1,16 @@
 """Duration expressions, as in `foo[5m * 2] offset (1h - 10m)`, computed to milliseconds."""
 
 import math
-from collections.abc import Callable, Mapping
+
+import numpy as np
 
 from promcompat.core.errors import BadDataError
+from promcompat.core.model import EvalRange
 from promql.ast import DurationExpr, NumberLiteral, PositionRange
-from promql.numbers.float_arithmetic import ARITHMETIC
+from promql.numbers.float_arithmetic import ARITHMETIC, CHOICES
 
 _MAX_SECONDS = (1 << 63) / 1e9
 """Prometheus stores durations as int64 nanoseconds."""
-
-_FOLDS: Mapping[str, Callable[[float, float], float]] = {"min": min, "max": max}
 
 
 class DurationError(BadDataError):
@@ -30,36 +30,39 @@ class DurationError(BadDataError):
         return DurationError(self.reason, PositionRange(start, end))
 
 
-def duration_ms(expr: DurationExpr, step_ms: int, allow_negative: bool = False) -> int:
-    """The milliseconds of `expr`; `step_ms` is the value of `step()`.
+def duration_ms(expr: DurationExpr, query: EvalRange, allow_negative: bool = False) -> int:
+    """The milliseconds of `expr`, whose `step()` and `range()` are those of `query`.
 
     Raises DurationError with Prometheus' text for a division by zero, a duration that is not
     positive where it has to be, or one out of range.
     """
-    seconds = _seconds(expr, step_ms)
+    seconds = _seconds(expr, query)
+    if not math.isfinite(seconds):
+        raise _error(expr, "duration is NaN or infinite")
     if seconds <= 0 and not allow_negative:
         raise _error(expr, "duration must be greater than 0")
-    # Negated so that NaN is refused too.
-    if not abs(seconds) <= _MAX_SECONDS:
+    if abs(seconds) > _MAX_SECONDS:
         raise _error(expr, "duration is out of range")
     return int(seconds * 1000)
 
 
-def _seconds(expr: DurationExpr | NumberLiteral | None, step_ms: int) -> float:
+def _seconds(expr: DurationExpr | NumberLiteral | None, query: EvalRange) -> float:
     match expr:
         case None:
             return 0.0
         case NumberLiteral():
             return expr.value
+        case DurationExpr(op="step"):
+            return query.step_ms / 1000
+        case DurationExpr(op="range"):
+            return (query.end_ms - query.start_ms) / 1000
         case DurationExpr():
-            return _apply(expr, _seconds(expr.lhs, step_ms), _seconds(expr.rhs, step_ms), step_ms)
+            return _apply(expr, _seconds(expr.lhs, query), _seconds(expr.rhs, query))
 
 
-def _apply(expr: DurationExpr, lhs: float, rhs: float, step_ms: int) -> float:
-    if expr.op == "step":
-        return step_ms / 1000
-    if expr.op in _FOLDS:
-        return math.nan if math.isnan(lhs + rhs) else _FOLDS[expr.op](lhs, rhs)
+def _apply(expr: DurationExpr, lhs: float, rhs: float) -> float:
+    if expr.op in CHOICES:
+        return float(CHOICES[expr.op](np.array(lhs), np.array(rhs)))
     if rhs == 0 and expr.op in ("/", "%"):
         raise _error(expr, "division by zero" if expr.op == "/" else "modulo by zero")
     return float(ARITHMETIC[expr.op](lhs, rhs))

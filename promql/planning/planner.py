@@ -5,6 +5,7 @@ After: `@` is a fixed time, and there are two selections, `foo` in `(55m, 60m]` 
 `(-6m, 59m]`; `sum(…)` is step invariant, so it is evaluated for one step only.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -80,7 +81,7 @@ def _resolve(
                 resolved = _resolve_subquery(node, parts[0], eval_range, default_step_ms)
                 return replace(resolved, modifiers=modifiers)
             case Call():
-                return replace(node, args=_call_args(node, parts))
+                return _resolve_call(node, parts, eval_range)
             case AggregateExpr():
                 param = _resolve_param(node.param, eval_range, default_step_ms)
                 return replace(node, expr=parts[-1], param=param)
@@ -92,6 +93,15 @@ def _resolve(
                 return node
 
     return fold(expr, resolve_node)
+
+
+_QUERY_TIMES: Mapping[str, Callable[[EvalRange], float]] = {
+    "start": lambda query: query.start_ms / 1000,
+    "end": lambda query: query.end_ms / 1000,
+    "range": lambda query: (query.end_ms - query.start_ms) / 1000,
+    "step": lambda query: query.step_ms / 1000,
+}
+"""The values of functions that are those of the whole query everywhere, in seconds."""
 
 
 def _resolve_param(param: Expr | None, eval_range: EvalRange, default_step_ms: int) -> Expr | None:
@@ -122,6 +132,12 @@ def _resolve_subquery(
     )
 
 
+def _resolve_call(call: Call, args: list[Expr], eval_range: EvalRange) -> Call | NumberLiteral:
+    if call.func in _QUERY_TIMES:
+        return NumberLiteral(_QUERY_TIMES[call.func](eval_range), False, call.pos)
+    return replace(call, args=_call_args(call, args))
+
+
 def _call_args(call: Call, args: list[Expr]) -> tuple[Expr, ...]:
     """The arguments; `info(v)` gets the selector of `target_info` as its second one."""
     if call.func != "info":
@@ -135,7 +151,7 @@ def _call_args(call: Call, args: list[Expr]) -> tuple[Expr, ...]:
 
 
 def _resolve_duration(expr: DurationExpr | None, given_ms: int, eval_range: EvalRange) -> int:
-    return given_ms if expr is None else duration_ms(expr, eval_range.step_ms)
+    return given_ms if expr is None else duration_ms(expr, eval_range)
 
 
 def _resolve_modifiers(
@@ -143,7 +159,7 @@ def _resolve_modifiers(
 ) -> TimeModifiers:
     offset_ms = modifiers.offset_ms
     if modifiers.offset_expr is not None:
-        offset_ms = duration_ms(modifiers.offset_expr, eval_range.step_ms, allow_negative=True)
+        offset_ms = duration_ms(modifiers.offset_expr, eval_range, allow_negative=True)
     timestamp_ms = modifiers.timestamp_ms
     if modifiers.at is not None and not is_param:
         timestamp_ms = eval_range.start_ms if modifiers.at == "start" else eval_range.end_ms

@@ -11,6 +11,7 @@ import pytest
 
 from promcompat.core.ports import Store
 from promql.engine import Engine, EngineOptions
+from promql.features import ALL_FEATURES, Feature
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StorageOptions
@@ -69,7 +70,11 @@ async def run_script(
 
 
 def make_engine(store: Store, *, delayed_name_removal: bool) -> Engine:
-    return Engine(store, EngineOptions(delayed_name_removal=delayed_name_removal))
+    """An engine with every feature, but delayed name removal only if asked for."""
+    features = ALL_FEATURES
+    if not delayed_name_removal:
+        features = features - {Feature.DELAYED_NAME_REMOVAL}
+    return Engine(store, EngineOptions(features=features))
 
 
 async def check_own(path: Path, store: Store, *, with_variants: bool) -> None:

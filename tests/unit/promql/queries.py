@@ -7,6 +7,7 @@ import numpy as np
 from promcompat.core.model import EvalRange, Labels, SampleBlock, SeriesSelection
 from promcompat.core.ports import CheckBytes, any_bytes
 from promql.engine import Engine, EngineOptions
+from promql.features import ALL_FEATURES, Feature
 from promql.query import Query
 from promql.values.matrix import Matrix, QueryResult
 from tests.factories import Points, make_block
@@ -52,9 +53,17 @@ def steps(values: Sequence[float | None], step_ms: int = 60_000, start_ms: int =
     ]
 
 
+def _engine_options(*, delayed_name_removal: bool = False, **options: object) -> EngineOptions:
+    """Options with every feature, but delayed name removal only if asked for."""
+    features = ALL_FEATURES
+    if not delayed_name_removal:
+        features = features - {Feature.DELAYED_NAME_REMOVAL}
+    return EngineOptions(features=features, **options)  # type: ignore[arg-type]
+
+
 async def run(text: str, series: Series, time_ms: int = 0, **options: object) -> QueryResult:
     """The answer to an instant query."""
-    engine = Engine(SeriesReader(series), EngineOptions(**options))  # type: ignore[arg-type]
+    engine = Engine(SeriesReader(series), _engine_options(**options))
     return await engine.run(Query("t", text, EvalRange.instant(time_ms)))
 
 
@@ -62,7 +71,7 @@ async def run_range(
     text: str, series: Series, n_steps: int, step_ms: int = 60_000, **options: object
 ) -> QueryResult:
     """The answer to a range query from 0 on."""
-    engine = Engine(SeriesReader(series), EngineOptions(**options))  # type: ignore[arg-type]
+    engine = Engine(SeriesReader(series), _engine_options(**options))
     grid = EvalRange(0, (n_steps - 1) * step_ms, step_ms)
     return await engine.run(Query("t", text, grid))
 

@@ -1,4 +1,4 @@
-"""Texts and positions of syntax errors, as a Prometheus 3.5.3 answered each of these queries."""
+"""Texts and positions of syntax errors, as Prometheus answers each of these queries."""
 
 import itertools
 from pathlib import Path
