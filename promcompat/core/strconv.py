@@ -73,6 +73,12 @@ def format_g(value: float) -> str:
     return format_exponent(value)
 
 
+def format_open_metrics(value: float) -> str:
+    """A number as OpenMetrics and `le` labels have it: as `%g`, and always with a point."""
+    text = format_g(value)
+    return f"{text}.0" if math.isfinite(value) and not set(".e") & set(text) else text
+
+
 def format_decimal(value: float) -> str:
     """`strconv.FormatFloat(value, 'f', -1, 64)`: the same digits, never with an exponent."""
     if not math.isfinite(value):

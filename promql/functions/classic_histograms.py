@@ -1,4 +1,4 @@
-"""`histogram_quantile` and `histogram_fraction` of classic histograms, all steps at once.
+"""Quantiles and fractions of classic histograms, all steps at once.
 
 A classic histogram is a group of series that differ only in `le`. Groups with the same bounds are
 computed together: bounds along the first axis, groups and steps along the others.
@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promcompat.core.model import METRIC_NAME, BoolArray, FloatArray, IntArray, Labels
+from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels
 from promcompat.core.strconv import parse_float
 from promql.ast import PositionRange
 from promql.budget import BYTES_PER_CELL, QueryBudget
 from promql.functions.function_calls import InstantCall
-from promql.values.annotation_texts import bad_bucket_label, forced_monotonicity, invalid_quantile
-from promql.values.matrix import Annotations, Matrix, Value
+from promql.values.annotation_texts import bad_bucket_label, forced_monotonicity
+from promql.values.forced_monotonicity import ForcedMonotonicity
+from promql.values.matrix import Matrix
 from promql.values.row_pieces import CELLS_PER_PIECE
 
 BUCKET_LABEL = "le"
@@ -55,33 +56,81 @@ class _Buckets:
         return np.asarray(np.take_along_axis(self.counts, index[None], axis=0)[0])
 
 
+@dataclass(frozen=True, slots=True)
+class _Forced:
+    """Where counts had to be made monotonic, [n_groups, n_steps] each.
+
+    `lowest` and `highest` are the upper bounds of the first and the last bucket with too low a
+    count, and `difference` is the greatest difference to the count before.
+    """
+
+    here: BoolArray
+    lowest: FloatArray
+    highest: FloatArray
+    difference: FloatArray
+
+    @classmethod
+    def none(cls, shape: tuple[int, ...]) -> "_Forced":
+        """All counts are monotonic."""
+        infinite = np.full(shape, np.inf)
+        return cls(np.zeros(shape, bool), infinite, -infinite, np.zeros(shape))
+
+    def add(self, falls: BoolArray, bounds: FloatArray, difference: FloatArray) -> None:
+        """Take in one more bucket of every histogram: where its count falls, and by how much."""
+        self.here[falls] = True
+        self.lowest[falls] = np.minimum(self.lowest, bounds)[falls]
+        self.highest[falls] = np.maximum(self.highest, bounds)[falls]
+        self.difference[falls] = np.maximum(self.difference, difference)[falls]
+
+    def put(self, numbers: IntArray, found: "_Forced") -> None:
+        """Set the rows of these histograms."""
+        self.here[numbers] = found.here
+        self.lowest[numbers], self.highest[numbers] = found.lowest, found.highest
+        self.difference[numbers] = found.difference
+
+    def extent(self, number: int, times_ms: IntArray) -> ForcedMonotonicity:
+        """What there is to tell of one histogram, which is here at some step."""
+        here = self.here[number]
+        return ForcedMonotonicity(
+            int(here.sum()),
+            int(times_ms[here].min()),
+            int(times_ms[here].max()),
+            float(self.lowest[number, here].min()),
+            float(self.highest[number, here].max()),
+            float(self.difference[number, here].max()),
+        )
+
+
 _Groups = dict[Labels, list[tuple[float, int]]]
 """Labels without `le` -> (upper bound, row of the matrix) of each bucket."""
 
 
-def histogram_quantile(call: InstantCall) -> Value:
-    """`histogram_quantile(q, v)`: interpolates linearly within the bucket of the quantile."""
-    quantiles, matrix = call.scalar(0), call.matrix(1)
-    outside = ~((quantiles >= 0) & (quantiles <= 1))
-    for quantile in dict.fromkeys(quantiles[outside].tolist()):
-        call.annotations.warn(invalid_quantile(quantile), call.arg_positions[0])
-    groups = _bucket_rows(matrix, call.annotations, call.arg_positions[1])
+def classic_quantiles(
+    call: InstantCall, matrix: Matrix, quantiles: FloatArray, pos: PositionRange
+) -> Matrix:
+    """The quantiles [n_steps] of the classic histograms of a matrix, the argument at `pos`.
+
+    The quantile is interpolated linearly within its bucket.
+    """
+    groups = _annotated_bucket_rows(call, matrix, pos)
     call.budget.check_bytes(len(groups) * call.n_steps * (BYTES_PER_CELL + 1))
     results = np.zeros((len(groups), call.n_steps))
     present = np.zeros(results.shape, bool)
-    forced = np.zeros(results.shape, bool)
+    forced = _Forced.none(results.shape)
     for numbers, buckets in _batches(matrix, groups, call.budget):
         with np.errstate(all="ignore"):
-            results[numbers], forced[numbers] = _quantiles(buckets, quantiles)
+            results[numbers], found = _quantiles(buckets, quantiles)
+        forced.put(numbers, found)
         present[numbers] = buckets.n_buckets > 0
-    _annotate_forced(call, groups, forced, present)
+    _annotate_forced(call, groups, forced, pos)
     return Matrix.of(tuple(groups), results, present)
 
 
-def histogram_fraction(call: InstantCall) -> Value:
-    """`histogram_fraction(lower, upper, v)`: the share of observations between two values."""
-    lower, upper, matrix = call.scalar(0), call.scalar(1), call.matrix(2)
-    groups = _bucket_rows(matrix, call.annotations, call.arg_positions[2])
+def classic_fractions(
+    call: InstantCall, matrix: Matrix, lower: FloatArray, upper: FloatArray, pos: PositionRange
+) -> Matrix:
+    """The share of observations between two values, of the classic histograms of a matrix."""
+    groups = _annotated_bucket_rows(call, matrix, pos)
     call.budget.check_bytes(len(groups) * call.n_steps * (BYTES_PER_CELL + 1))
     results = np.zeros((len(groups), call.n_steps))
     present = np.zeros(results.shape, bool)
@@ -92,15 +141,20 @@ def histogram_fraction(call: InstantCall) -> Value:
     return Matrix.of(tuple(groups), results, present)
 
 
-def no_native_histograms(call: InstantCall) -> Value:
-    """The functions of native histograms skip floats, and no native histograms are stored."""
-    return Matrix.empty(call.n_steps)
+def _annotated_bucket_rows(call: InstantCall, matrix: Matrix, pos: PositionRange) -> _Groups:
+    """The rows of each histogram, with a warning about each row that is no bucket."""
+    groups, others = bucket_rows(matrix)
+    for labels in others:
+        text = bad_bucket_label(call.shown_name(labels), labels.get(BUCKET_LABEL))
+        call.annotations.warn(text, pos)
+    return groups
 
 
-def _bucket_rows(matrix: Matrix, annotations: Annotations, pos: PositionRange) -> _Groups:
-    """The rows of each histogram. A row without a valid `le` is left out, with a warning."""
+def bucket_rows(matrix: Matrix) -> tuple[_Groups, list[Labels]]:
+    """The rows of each histogram, and the labels of the rows with samples but no valid `le`."""
     bounds: dict[str, float | None] = {}
     groups: _Groups = {}
+    others: list[Labels] = []
     has_sample = np.logical_or.reduce(matrix.present, axis=1).tolist()
     for row, labels in enumerate(matrix.labels):
         if not has_sample[row]:
@@ -110,10 +164,10 @@ def _bucket_rows(matrix: Matrix, annotations: Annotations, pos: PositionRange) -
             bounds[le] = parse_bound(le)
         bound = bounds[le]
         if bound is None:
-            annotations.warn(bad_bucket_label(labels.get(METRIC_NAME), le), pos)
+            others.append(labels)
             continue
         groups.setdefault(labels.without((BUCKET_LABEL,)), []).append((bound, row))
-    return groups
+    return groups, others
 
 
 def parse_bound(text: str) -> float | None:
@@ -162,7 +216,7 @@ def _collect(bounds: FloatArray, counts: FloatArray, present: BoolArray) -> _Buc
     return _Buckets(bounds[order], np.take_along_axis(counts, order, axis=0), n_buckets, has_inf)
 
 
-def _quantiles(buckets: _Buckets, quantiles: FloatArray) -> tuple[FloatArray, BoolArray]:
+def _quantiles(buckets: _Buckets, quantiles: FloatArray) -> tuple[FloatArray, _Forced]:
     """The quantiles [n_groups, n_steps], and where counts had to be made monotonic."""
     buckets, forced = _made_monotonic(buckets)
     last = buckets.last
@@ -181,22 +235,25 @@ def _quantiles(buckets: _Buckets, quantiles: FloatArray) -> tuple[FloatArray, Bo
     defined = buckets.has_inf & (buckets.n_buckets >= 2) & (observations != 0)
     results = np.where(defined & ~np.isnan(quantiles), results, np.nan)
     results = np.where(quantiles < 0, -np.inf, np.where(quantiles > 1, np.inf, results))
-    return results, forced & defined & (quantiles >= 0) & (quantiles <= 1)
+    forced.here[:] &= buckets.has_inf & (quantiles >= 0) & (quantiles <= 1)
+    return results, forced
 
 
-def _made_monotonic(buckets: _Buckets) -> tuple[_Buckets, BoolArray]:
+def _made_monotonic(buckets: _Buckets) -> tuple[_Buckets, _Forced]:
     """Counts that never fall with rising bounds, and where that corrected more than rounding.
 
     A count that differs from the one before it only by rounding becomes equal to it.
     """
     counts = buckets.counts.copy()
-    forced = np.zeros(buckets.n_buckets.shape, bool)
+    forced = _Forced.none(buckets.n_buckets.shape)
     previous = counts[0]
     for index in range(1, len(counts)):
         current = counts[index]
         rounding = _almost_equal(previous, current)
         falls = (current < previous) & ~rounding
-        forced |= falls & (index < buckets.n_buckets)
+        counted = falls & (index < buckets.n_buckets)
+        if counted.any():
+            forced.add(counted, buckets.bounds[index], previous - current)
         counts[index] = previous = np.where(rounding | falls, previous, current)
     return replace(buckets, counts=counts), forced
 
@@ -237,12 +294,14 @@ def _rank_at(buckets: _Buckets, bound: FloatArray, total: FloatArray) -> FloatAr
     """The observations below `bound`, interpolated within its bucket, at most `total`."""
     rank = np.zeros(total.shape)
     result, found = np.zeros(total.shape), np.zeros(total.shape, bool)
-    below = np.full(total.shape, -np.inf)
+    # Histograms of positive values begin at 0, others at -Inf, where nothing can be interpolated.
+    below = np.where(buckets.bounds[0] > 0, 0.0, -np.inf)
     for index, (end, count) in enumerate(zip(buckets.bounds, buckets.counts, strict=True)):
         open_ = ~found & (index < buckets.n_buckets)
         at_start = open_ & (below >= bound)
         within = open_ & (below < bound) & (end > bound)
         inside = rank + (count - rank) * (bound - below) / (end - below)
+        inside = np.where(below == -np.inf, count, inside)
         result = np.where(at_start, rank, np.where(within, inside, result))
         found |= at_start | within
         rank, below = count, end
@@ -250,20 +309,11 @@ def _rank_at(buckets: _Buckets, bound: FloatArray, total: FloatArray) -> FloatAr
 
 
 def _annotate_forced(
-    call: InstantCall, groups: _Groups, forced: BoolArray, present: BoolArray
+    call: InstantCall, groups: _Groups, forced: _Forced, pos: PositionRange
 ) -> None:
-    """Add an info about each metric whose counts were not monotonic.
-
-    As in Prometheus, the name is missing from the text after the first step at which the histogram
-    exists, unless name removal is delayed.
-    """
+    """Add an info about each metric whose counts were not monotonic."""
+    is_forced: BoolArray = np.logical_or.reduce(forced.here, axis=1)
     for number, labels in enumerate(groups):
-        if not forced[number].any():
-            continue
-        name = labels.get(METRIC_NAME)
-        steps = np.flatnonzero(forced[number])
-        first = int(np.flatnonzero(present[number])[0])
-        for step in (int(steps[0]), int(steps[-1])):
-            named = call.delayed_name_removal or step == first
-            text = forced_monotonicity(name if named else "")
-            call.annotations.info(text, call.arg_positions[1])
+        if is_forced[number]:
+            text = forced_monotonicity(call.shown_name(labels))
+            call.annotations.info_of_forced(text, pos, forced.extent(number, call.timestamps))

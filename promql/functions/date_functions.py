@@ -89,7 +89,7 @@ def timestamp(call: InstantCall) -> Value:
     """
     matrix = call.matrix(0)
     values = np.broadcast_to(call.timestamps / 1000, matrix.values.shape)
-    return replace(matrix, values=values)
+    return replace(matrix, values=values, histograms=None)
 
 
 def _date_function(part: Callable[[_Dates], IntArray]) -> Callable[[InstantCall], Value]:

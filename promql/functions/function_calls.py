@@ -1,12 +1,13 @@
 """What the body of a function receives: its arguments over the whole step grid at once."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from promcompat.core.model import FloatArray, IntArray
+from promcompat.core.model import METRIC_NAME, FloatArray, IntArray, Labels
 from promql.ast import Expr, PositionRange
 from promql.budget import QueryBudget
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value
+from promql.values.matrix_histograms import without_histograms
 from promql.values.range_vectors import RangeVector
 
 
@@ -52,6 +53,13 @@ class InstantCall:
         """The number of eval steps."""
         return len(self.timestamps)
 
+    def without_histograms(self) -> "InstantCall":
+        """The call with the floats of its arguments only."""
+        if all(not isinstance(arg, Matrix) or arg.histograms is None for arg in self.args):
+            return self
+        args = (without_histograms(arg) if isinstance(arg, Matrix) else arg for arg in self.args)
+        return replace(self, args=tuple(args))
+
     def _arg(self, index: int, kind: type[_ValueT]) -> _ValueT:
         value = self.args[index]
         # The type checker refuses queries with an argument of another type.
@@ -70,3 +78,10 @@ class InstantCall:
     def string(self, index: int) -> str:
         """The string argument at `index`."""
         return self._arg(index, StringValue).value
+
+    def shown_name(self, labels: Labels) -> str:
+        """The metric name of a series that annotations show.
+
+        As in Prometheus, that is none unless name removal is delayed.
+        """
+        return labels.get(METRIC_NAME) if self.delayed_name_removal else ""

@@ -8,14 +8,10 @@ from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
+from promcompat.core.model import FloatArray
 from promql.ast import Call, ValueType
 from promql.functions import window_kernels as kernels
 from promql.functions.absent_functions import absent
-from promql.functions.classic_histograms import (
-    histogram_fraction,
-    histogram_quantile,
-    no_native_histograms,
-)
 from promql.functions.date_functions import (
     day_of_month,
     day_of_week,
@@ -50,6 +46,17 @@ from promql.functions.math_functions import (
     sign,
     vector,
 )
+from promql.functions.native_histograms import (
+    averages_of,
+    counts_of,
+    deviations_of,
+    histogram_fraction,
+    histogram_quantile,
+    histogram_quantiles,
+    of_each_histogram,
+    sums_of,
+    variances_of,
+)
 from promql.functions.sort_functions import sort, sort_by_label, sort_by_label_desc, sort_desc
 from promql.functions.window_functions import (
     RangeBody,
@@ -59,6 +66,7 @@ from promql.functions.window_functions import (
     rate,
     window_function,
 )
+from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Matrix, Value
 from promql.values.name_removal import drop_names
 
@@ -97,13 +105,18 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class InstantFunction(Function):
-    """A function of values on the step grid."""
+    """A function of values on the step grid.
+
+    Unless it `takes_histograms`, it has no result for them: the body does not see them.
+    """
 
     body: Callable[[InstantCall], Value]
+    _: KW_ONLY
+    takes_histograms: bool = False
 
     def value_of(self, call: InstantCall) -> Value:
         """The value of a call, with the metric names dropped unless the function keeps them."""
-        value = self.body(call)
+        value = self.body(call if self.takes_histograms else call.without_histograms())
         if isinstance(value, Matrix) and call.args and not self.keeps_name:
             return drop_names(value, call.delayed_name_removal)
         return value
@@ -121,6 +134,17 @@ _SCALAR = (ValueType.SCALAR,)
 _STRING = (ValueType.STRING,)
 _VECTOR = (ValueType.VECTOR,)
 _MATRIX = (ValueType.MATRIX,)
+
+
+
+def _histogram_statistic(
+    name: str, statistic: Callable[[HistogramColumns], FloatArray]
+) -> InstantFunction:
+    """A function of native histograms; it removes the metric name itself."""
+    return InstantFunction(
+        name, _VECTOR, of_each_histogram(statistic), keeps_name=True, takes_histograms=True
+    )
+
 
 PRESENT_OVER_TIME = RangeFunction("present_over_time", _MATRIX, window_function(kernels.PRESENT))
 """Says where `absent_over_time` has samples too."""
@@ -172,7 +196,9 @@ _ALL: tuple[Function, ...] = (
     InstantFunction("minute", _VECTOR, minute, variadic=1, uses_eval_time=True),
     InstantFunction("month", _VECTOR, month, variadic=1, uses_eval_time=True),
     InstantFunction("time", _NONE, time, return_type=ValueType.SCALAR, uses_eval_time=True),
-    InstantFunction("timestamp", _VECTOR, timestamp, uses_eval_time=True),
+    InstantFunction(
+        "timestamp", _VECTOR, timestamp, uses_eval_time=True, takes_histograms=True
+    ),
     InstantFunction("year", _VECTOR, year, variadic=1, uses_eval_time=True),
     # The planner replaces these by numbers.
     *(
@@ -180,13 +206,25 @@ _ALL: tuple[Function, ...] = (
         for name in ("start", "end", "range", "step")
     ),
     # Histograms.
-    InstantFunction("histogram_avg", _VECTOR, no_native_histograms),
-    InstantFunction("histogram_count", _VECTOR, no_native_histograms),
-    InstantFunction("histogram_fraction", 2 * _SCALAR + _VECTOR, histogram_fraction),
-    InstantFunction("histogram_quantile", _SCALAR + _VECTOR, histogram_quantile),
-    InstantFunction("histogram_stddev", _VECTOR, no_native_histograms),
-    InstantFunction("histogram_stdvar", _VECTOR, no_native_histograms),
-    InstantFunction("histogram_sum", _VECTOR, no_native_histograms),
+    _histogram_statistic("histogram_avg", averages_of),
+    _histogram_statistic("histogram_count", counts_of),
+    InstantFunction(
+        "histogram_fraction", 2 * _SCALAR + _VECTOR, histogram_fraction, takes_histograms=True
+    ),
+    InstantFunction(
+        "histogram_quantile", _SCALAR + _VECTOR, histogram_quantile, takes_histograms=True
+    ),
+    InstantFunction(
+        "histogram_quantiles",
+        _VECTOR + _STRING + 2 * _SCALAR,
+        histogram_quantiles,
+        variadic=9,
+        takes_histograms=True,
+        is_experimental=True,
+    ),
+    _histogram_statistic("histogram_stddev", deviations_of),
+    _histogram_statistic("histogram_stdvar", variances_of),
+    _histogram_statistic("histogram_sum", sums_of),
     # Labels and the order of series.
     Function(
         "info",
@@ -201,6 +239,7 @@ _ALL: tuple[Function, ...] = (
         "label_join",
         _VECTOR + 3 * _STRING,
         label_join,
+        takes_histograms=True,
         variadic=UNLIMITED,
         keeps_name=True,
         needs_whole_range=True,
@@ -210,6 +249,7 @@ _ALL: tuple[Function, ...] = (
         "label_replace",
         _VECTOR + 4 * _STRING,
         label_replace,
+        takes_histograms=True,
         keeps_name=True,
         needs_whole_range=True,
         matches_patterns=True,
@@ -220,6 +260,7 @@ _ALL: tuple[Function, ...] = (
         "sort_by_label",
         _VECTOR + _STRING,
         sort_by_label,
+        takes_histograms=True,
         variadic=UNLIMITED,
         keeps_name=True,
         is_experimental=True,
@@ -228,13 +269,14 @@ _ALL: tuple[Function, ...] = (
         "sort_by_label_desc",
         _VECTOR + _STRING,
         sort_by_label_desc,
+        takes_histograms=True,
         variadic=UNLIMITED,
         keeps_name=True,
         is_experimental=True,
     ),
     InstantFunction("sort_desc", _VECTOR, sort_desc, keeps_name=True),
     # Absence. The labels of the result are those of the selector, without the name.
-    InstantFunction("absent", _VECTOR, absent, keeps_name=True),
+    InstantFunction("absent", _VECTOR, absent, keeps_name=True, takes_histograms=True),
     Function("absent_over_time", _MATRIX, keeps_name=True),
     # Counters and trends.
     RangeFunction("changes", _MATRIX, window_function(kernels.CHANGES)),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from promcompat.core.bucket_bounds_kernels import custom_bound, exponential_bound
 from promcompat.core.compiled_kernels import kernel
@@ -160,7 +161,7 @@ def list_buckets(
     lowers: FloatArray,
     uppers: FloatArray,
     counts: FloatArray,
-    closed: IntArray,
+    closed: NDArray[np.uint8],
 ) -> None:
     """Fill columns with the bounds, the count and the closed bounds of all buckets.
 

@@ -1,9 +1,10 @@
 """Quantiles, fractions and variances of native histograms, one row for each sample."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from promcompat.core.compiled_kernels import kernel
-from promcompat.core.model import FloatArray, IntArray
+from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.histograms.bucket_kernels import (
     VIEW,
     HistogramView,
@@ -129,7 +130,7 @@ def quantiles(
     rows: IntArray,
     wanted: FloatArray,
     results: FloatArray,
-    notes: IntArray,
+    notes: NDArray[np.uint8],
 ) -> None:
     """The quantile `wanted` [n] of the histogram `rows` [n], and the note on it.
 
@@ -208,7 +209,7 @@ def fractions(
     lows: FloatArray,
     highs: FloatArray,
     results: FloatArray,
-    has_nan: IntArray,
+    has_nan: BoolArray,
 ) -> None:
     """The share of the observations of the histogram `rows` [n] between `lows` and `highs` [n].
 

@@ -29,26 +29,121 @@ def invalid_quantile(quantile: float) -> str:
 
 def bad_bucket_label(metric_name: str, le: str) -> str:
     """Warning: a bucket was left out because its `le` is not a number."""
-    return (
-        f'bucket label "le" is missing or has a malformed value of {quote(le)} '
-        f"for metric name {quote(metric_name)}"
+    return _of_metric(
+        f'bucket label "le" is missing or has a malformed value of {quote(le)}', metric_name
     )
 
 
 def forced_monotonicity(metric_name: str) -> str:
     """Info: bucket counts fall with rising bounds by more than a rounding error."""
-    return (
+    return _of_metric(
         f"input to histogram_quantile needed to be fixed for monotonicity (see "
-        f"{_MONOTONICITY_DOCS}) for metric name {quote(metric_name)}"
+        f"{_MONOTONICITY_DOCS})",
+        metric_name,
     )
+
+
+def mixed_classic_native(metric_name: str) -> str:
+    """Warning: a series has classic buckets and native histograms at the same time."""
+    return _of_metric("vector contains a mix of classic and native histograms", metric_name)
+
+
+def nan_quantile(metric_name: str) -> str:
+    """Info: a quantile is among the observations of NaN."""
+    return _of_metric(
+        "input to histogram_quantile has NaN observations, result is NaN", metric_name
+    )
+
+
+def skewed_quantile(metric_name: str) -> str:
+    """Info: observations of NaN count as the largest ones."""
+    return _of_metric(
+        "input to histogram_quantile has NaN observations, result is skewed higher", metric_name
+    )
+
+
+def nan_in_fraction(metric_name: str) -> str:
+    """Info: observations of NaN are in no fraction."""
+    return _of_metric(
+        "input to histogram_fraction has NaN observations, which are excluded from all fractions",
+        metric_name,
+    )
+
+
+def ignored_in_aggregation(op: str) -> str:
+    """Info: an aggregation of floats left out histograms."""
+    return f"ignored histogram in {op} aggregation"
+
+
+def incompatible_types(op: str, left: str, right: str) -> str:
+    """Info: an operator has no result for such samples; each is `float` or `histogram`."""
+    return (
+        "incompatible sample types encountered for binary operator "
+        f"{quote(op)}: {left} {op} {right}"
+    )
+
+
+def incompatible_layout(op: str) -> str:
+    """Warning: an operator has no result for exponential with custom buckets."""
+    return f"incompatible bucket layout encountered for binary operator {op}"
+
+
+def mixed_in_aggregation() -> str:
+    """Warning: a group has floats and histograms."""
+    return "encountered a mix of histograms and floats for aggregation"
+
+
+def mixed_in_range(metric_name: str) -> str:
+    """Warning: a window has floats and histograms."""
+    return f"encountered a mix of histograms and floats for metric name {quote(metric_name)}"
+
+
+def ignored_in_range(metric_name: str) -> str:
+    """Info: a function of floats left out the histograms of a window."""
+    return (
+        "ignored histograms in a range containing both floats and histograms "
+        f"for metric name {quote(metric_name)}"
+    )
+
+
+def mixed_schemas(metric_name: str) -> str:
+    """Warning: histograms with exponential and with custom buckets cannot be added."""
+    return (
+        "vector contains a mix of histograms with exponential and custom buckets schemas "
+        f"for metric name {quote(metric_name)}"
+    )
+
+
+def not_a_counter(metric_name: str) -> str:
+    """Warning: a function of counters has a gauge histogram."""
+    return f"this native histogram metric is not a counter: {quote(metric_name)}"
+
+
+def not_a_gauge(metric_name: str) -> str:
+    """Warning: a function of gauges has a counter histogram."""
+    return f"this native histogram metric is not a gauge: {quote(metric_name)}"
+
+
+def reset_collision(operation: str) -> str:
+    """Warning: one histogram was reset, another one not; addition, subtraction or aggregation."""
+    return f"conflicting counter resets during histogram {operation}"
+
+
+def reconciled_bounds(operation: str) -> str:
+    """Info: custom bounds differ; the result has those that all histograms have."""
+    return f"mismatched custom buckets were reconciled during {operation}"
+
+
+def _of_metric(text: str, metric_name: str) -> str:
+    return f"{text} for metric name {quote(metric_name)}" if metric_name else text
 
 
 def annotation_texts(
     annotations: Annotations, text: str, limit: int = MAX_ANNOTATIONS
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Warnings and infos as the API shows them, with their positions in the query `text`."""
-    warnings = _texts("warning", annotations.warnings, text, limit)
-    return warnings, _texts("info", annotations.infos, text, limit)
+    infos = [(found + annotations.tail_of(found), pos) for found, pos in annotations.infos]
+    return _texts("warning", annotations.warnings, text, limit), _texts("info", infos, text, limit)
 
 
 def _texts(

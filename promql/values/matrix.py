@@ -10,6 +10,7 @@ import numpy as np
 
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
 from promql.ast import PositionRange
+from promql.values.forced_monotonicity import ForcedMonotonicity
 from promql.values.histogram_columns import HistogramColumns
 
 
@@ -89,11 +90,12 @@ Value = Matrix | ScalarGrid | StringValue | Windows
 class Annotations:
     """The warnings and infos of one query: distinct texts, in the order they first occurred."""
 
-    __slots__ = ("_infos", "_warnings")
+    __slots__ = ("_forced", "_infos", "_warnings")
 
     def __init__(self) -> None:
         self._warnings: dict[tuple[str, PositionRange | None], None] = {}
         self._infos: dict[tuple[str, PositionRange | None], None] = {}
+        self._forced: dict[str, ForcedMonotonicity] = {}
 
     def warn(self, text: str, pos: PositionRange | None = None) -> None:
         """Add `text` (without the prefix `PromQL warning: `) about the expression at `pos`."""
@@ -102,6 +104,16 @@ class Annotations:
     def info(self, text: str, pos: PositionRange | None = None) -> None:
         """Add `text` (without the prefix `PromQL info: `) about the expression at `pos`."""
         self._infos[text, pos] = None
+
+    def info_of_forced(self, text: str, pos: PositionRange, forced: ForcedMonotonicity) -> None:
+        """Add an info about forced counts; those of equal texts become one."""
+        known = self._forced.get(text)
+        self._forced[text] = forced if known is None else known.merged(forced)
+        self.info(text, pos)
+
+    def tail_of(self, text: str) -> str:
+        """What an answer shows after a text: how far counts were forced."""
+        return self._forced[text].text() if text in self._forced else ""
 
     @property
     def warnings(self) -> list[tuple[str, PositionRange | None]]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import Labels
+from promql.values.annotation_texts import annotation_texts
 from promql.values.matrix import Annotations
 from tests.factories import make_labels
 from tests.unit.promql.grids import POSITIONS, matrix, rows_of, run_instant
@@ -72,13 +73,15 @@ def fraction_of(lower: float, upper: float, buckets: Buckets) -> float:
 
 
 def rank_of(bound: float, buckets: Buckets) -> float:
-    rank, start, total = 0.0, -math.inf, buckets[-1][1]
+    rank, total = 0.0, buckets[-1][1]
+    start = 0.0 if buckets[0][0] > 0 else -math.inf
     for end, count in buckets:
         if start >= bound:
             found = rank
             break
         if end > bound:
-            found = rank + divide((count - rank) * (bound - start), end - start)
+            share = divide((count - rank) * (bound - start), end - start)
+            found = count if start == -math.inf else rank + share
             break
         rank, start = count, end
     else:
@@ -219,28 +222,29 @@ def test_a_bucket_without_a_usable_bound_is_left_out_with_a_warning(
     annotations = Annotations()
     result = run_instant(func, *args, matrix(rows), annotations=annotations)
     assert list(rows_of(result)) == [Labels()]
-    assert annotations.warnings == [
-        (
-            f'bucket label "le" is missing or has a malformed value of "{le}" '
-            'for metric name "h_bucket"',
-            POSITIONS[position],
-        )
-        for le in ("x", "")
+    texts = [
+        f'bucket label "le" is missing or has a malformed value of "{le}"' for le in ("x", "")
     ]
+    assert annotations.warnings == [(text, POSITIONS[position]) for text in texts]
+    delayed = Annotations()
+    run_instant(func, *args, matrix(rows), annotations=delayed, delayed=True)
+    named = [f'{text} for metric name "h_bucket"' for text in texts]
+    assert delayed.warnings == [(text, POSITIONS[position]) for text in named]
 
 
-def forced_texts(rows: dict[str, Sequence[float | None]], *, delayed: bool) -> list[str]:
+def forced_text(rows: dict[str, Sequence[float | None]], *, delayed: bool) -> str:
     annotations = Annotations()
     run_instant(
         "histogram_quantile",
         0.5,
         matrix(histogram(rows)),
-        step_times_ms=range(len(rows["1"])),
+        step_times_ms=range(0, 60_000 * len(rows["1"]), 60_000),
         annotations=annotations,
         delayed=delayed,
     )
     assert {pos for _, pos in annotations.infos} <= {POSITIONS[1]}
-    return [text.rpartition(" ")[2] for text, _ in annotations.infos]
+    _, infos = annotation_texts(annotations, "histogram_quantile(0.5, h)")
+    return "".join(infos)
 
 
 def test_counts_that_fall_are_forced_up_with_an_info():
@@ -249,7 +253,7 @@ def test_counts_that_fall_are_forced_up_with_an_info():
     run_instant("histogram_quantile", 0.9, grid, annotations=annotations)
     text = (
         "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io"
-        '/docs/prometheus/latest/querying/functions/#histogram_quantile) for metric name "h_bucket"'
+        "/docs/prometheus/latest/querying/functions/#histogram_quantile)"
     )
     assert annotations.infos == [(text, POSITIONS[1])]
     assert quantile(0.9, {"1": 10.0, "2": 5.0, "+Inf": 20.0}) == 2.0
@@ -257,15 +261,20 @@ def test_counts_that_fall_are_forced_up_with_an_info():
 
 def test_rounding_differences_are_taken_out_without_an_info():
     rows = {"1": [10.0], "2": [10.0 - 1e-13], "+Inf": [20.0]}
-    assert forced_texts(rows, delayed=False) == []
+    assert forced_text(rows, delayed=False) == ""
 
 
-def test_only_the_first_step_names_the_histogram():
-    rows = {"1": [10.0, 10.0], "2": [5.0, 5.0], "+Inf": [20.0, 20.0]}
-    assert forced_texts(rows, delayed=False) == ['"h_bucket"', '""']
-    assert forced_texts(rows, delayed=True) == ['"h_bucket"']
-    late = {"1": [None, 10.0], "2": [None, 5.0], "+Inf": [None, 20.0]}
-    assert forced_texts(late, delayed=False) == ['"h_bucket"']
+def test_forced_counts_are_told_once_with_their_extent():
+    rows = {
+        "1": [10.0, 10.0, 4.0],
+        "2": [5.0, 9.5, 5.0],
+        "5": [8.0, 10.0, 6.0],
+        "+Inf": [20.0, 20.0, 20.0],
+    }
+    text = forced_text(rows, delayed=True)
+    assert 'for metric name "h_bucket", from buckets 2 to 5, with a max diff of 5, over 2 ' in text
+    assert "samples from 1970-01-01T00:00:00Z to 1970-01-01T00:01:00Z (1:" in text
+    assert "for metric name" not in forced_text(rows, delayed=False)
 
 
 def test_histograms_of_two_names_with_equal_labels_merge_or_are_refused():
