@@ -41,9 +41,7 @@ def listed_buckets(columns: HistogramColumns) -> ListedBuckets:
     list_buckets(view_of(columns), offsets, lowers, uppers, counts, closed)
     kept = counts != 0
     n_before = np.concatenate(([0], np.cumsum(kept)))
-    return ListedBuckets(
-        n_before[offsets], lowers[kept], uppers[kept], counts[kept], closed[kept]
-    )
+    return ListedBuckets(n_before[offsets], lowers[kept], uppers[kept], counts[kept], closed[kept])
 
 
 def histogram_texts(columns: HistogramColumns) -> list[str]:

@@ -1,0 +1,187 @@
+"""Arithmetic with native histograms, on whole columns of them.
+
+Results have no empty buckets. Their order of additions is that of Prometheus, to the last bit.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from promcompat.core.model import BoolArray, FloatArray, IntArray
+from promql.histograms.combination import Combined, combined, longest_side
+from promql.histograms.combination_kernels import AVERAGE, PLAIN, SUM
+from promql.histograms.comparison_kernels import find_resets
+from promql.histograms.kernel_columns import source_of, work_lists
+from promql.values.histogram_columns import Buckets, HistogramColumns
+
+UNKNOWN, RESET, NO_RESET, GAUGE = 0, 1, 2, 3
+"""Counter reset hints."""
+
+
+def add(left: HistogramColumns, right: HistogramColumns) -> Combined:
+    """`left + right`, row by row."""
+    return _pairs(left, right, 1.0)
+
+
+def subtract(left: HistogramColumns, right: HistogramColumns) -> Combined:
+    """`left - right`, row by row; the results are gauges."""
+    result = _pairs(left, right, -1.0)
+    gauges = np.full(len(left), GAUGE, np.int64)
+    return replace(result, histograms=replace(result.histograms, hints=gauges))
+
+
+def _pairs(left: HistogramColumns, right: HistogramColumns, sign: float) -> Combined:
+    n = len(left)
+    rows = np.column_stack((np.arange(n), np.arange(n, 2 * n))).ravel()
+    signs = np.tile([1.0, sign], n)
+    joined = HistogramColumns.joined([left, right])
+    return add_and_subtract(joined, np.arange(0, 2 * n + 1, 2), rows, signs)
+
+
+def add_and_subtract(
+    columns: HistogramColumns,
+    offsets: IntArray,
+    rows: IntArray,
+    signs: FloatArray,
+    max_schemas: IntArray | None = None,
+) -> Combined:
+    """Add and subtract rows, as the binary operators do.
+
+    Result i is the sum of the rows `rows[offsets[i]:offsets[i + 1]]`, at least one, each times its
+    sign, 1 or -1; that of the first is 1. It has at most the resolution `max_schemas[i]`.
+    """
+    return combined(PLAIN, columns, offsets, rows, signs, max_schemas)
+
+
+def total(columns: HistogramColumns, offsets: IntArray, rows: IntArray) -> Combined:
+    """The sum of the rows `rows[offsets[i]:offsets[i + 1]]`, at least one, with compensation."""
+    return combined(SUM, columns, offsets, rows, np.ones(len(rows)))
+
+
+def average(columns: HistogramColumns, offsets: IntArray, rows: IntArray) -> Combined:
+    """The average of rows, which are given as for `total`."""
+    return combined(AVERAGE, columns, offsets, rows, np.ones(len(rows)))
+
+
+def scale(columns: HistogramColumns, factors: FloatArray) -> HistogramColumns:
+    """Each histogram times its factor, float64 [n]; those with a negative factor are gauges."""
+    with np.errstate(all="ignore"):
+        return _compact(
+            replace(
+                columns,
+                hints=np.where(factors < 0, GAUGE, columns.hints),
+                zero_counts=columns.zero_counts * factors,
+                counts=columns.counts * factors,
+                sums=columns.sums * factors,
+                positive=_times(columns.positive, factors),
+                negative=_times(columns.negative, factors),
+            )
+        )
+
+
+def divide(columns: HistogramColumns, divisors: FloatArray) -> HistogramColumns:
+    """Each histogram divided by its divisor, float64 [n]; with 0 it has no buckets left."""
+    is_zero = divisors == 0
+    with np.errstate(all="ignore"):
+        return _compact(
+            replace(
+                columns,
+                hints=np.where(divisors < 0, GAUGE, columns.hints),
+                zero_counts=columns.zero_counts / divisors,
+                counts=columns.counts / divisors,
+                sums=columns.sums / divisors,
+                positive=_over(_without(columns.positive, is_zero), divisors),
+                negative=_over(_without(columns.negative, is_zero), divisors),
+            )
+        )
+
+
+def compact(columns: HistogramColumns) -> HistogramColumns:
+    """The same histograms without empty buckets."""
+    return _compact(columns)
+
+
+def are_equal(columns: HistogramColumns, rows: IntArray, others: IntArray) -> BoolArray:
+    """Whether the rows equal the others, pair by pair: all fields to the bit, except the hint."""
+    floats = (columns.counts, columns.sums, columns.zero_thresholds, columns.zero_counts)
+    same = (columns.schemas[rows] == columns.schemas[others]) & (
+        columns.bounds[rows] == columns.bounds[others]
+    )
+    for column in floats:
+        bits = column.view(np.int64)
+        same &= bits[rows] == bits[others]
+    for side in (columns.positive, columns.negative):
+        same &= _have_same_buckets(side, rows, others)
+    return np.asarray(same)
+
+
+def _have_same_buckets(buckets: Buckets, rows: IntArray, others: IntArray) -> BoolArray:
+    left, right = buckets.take(rows), buckets.take(others)
+    same = np.diff(left.offsets) == np.diff(right.offsets)
+    chosen = np.flatnonzero(same)
+    left, right = left.take(chosen), right.take(chosen)
+    differs = (left.indices != right.indices) | (
+        left.counts.view(np.int64) != right.counts.view(np.int64)
+    )
+    pairs = np.repeat(chosen, np.diff(left.offsets))
+    same[pairs[differs]] = False
+    return np.asarray(same)
+
+
+def were_reset(columns: HistogramColumns, rows: IntArray, previous: IntArray) -> BoolArray:
+    """Whether a counter was reset between the previous row and the row, pair by pair."""
+    resets = np.empty(len(rows), bool)
+    lists = work_lists(2, longest_side(columns))
+    find_resets(source_of(columns), rows, previous, lists, resets)
+    return resets
+
+
+def n_samples_like(columns: HistogramColumns) -> IntArray:
+    """How many samples each histogram counts as in limits and statistics."""
+    lengths = np.array([*(len(bounds) for bounds in columns.bound_sets), 0], np.int64)
+    cells = lengths[columns.bounds]
+    for side in (columns.positive, columns.negative):
+        cells = cells + np.diff(side.offsets) + _span_counts(side)
+    return np.asarray((176 + 8 * cells) // 16)
+
+
+def _span_counts(buckets: Buckets) -> IntArray:
+    """The number of runs of neighbouring buckets of each histogram."""
+    starts = np.ones(len(buckets.indices) + 1, np.int64)
+    starts[1:-1] = np.diff(buckets.indices) != 1
+    starts[buckets.offsets[:-1][np.diff(buckets.offsets) > 0]] = 1
+    until = np.concatenate(([0], np.cumsum(starts[:-1])))
+    return np.asarray(until[buckets.offsets[1:]] - until[buckets.offsets[:-1]])
+
+
+def _compact(columns: HistogramColumns) -> HistogramColumns:
+    return replace(
+        columns, positive=_populated(columns.positive), negative=_populated(columns.negative)
+    )
+
+
+def _populated(buckets: Buckets) -> Buckets:
+    return _where(buckets, buckets.counts != 0)
+
+
+def _without(buckets: Buckets, is_gone: BoolArray) -> Buckets:
+    """The buckets of the histograms that keep theirs."""
+    if not is_gone.any():
+        return buckets
+    return _where(buckets, ~np.repeat(is_gone, np.diff(buckets.offsets)))
+
+
+def _where(buckets: Buckets, kept: BoolArray) -> Buckets:
+    if kept.all():
+        return buckets
+    until = np.concatenate(([0], np.cumsum(kept)))
+    offsets = until[buckets.offsets].astype(np.int64)
+    return Buckets(offsets, buckets.indices[kept], buckets.counts[kept])
+
+
+def _times(buckets: Buckets, factors: FloatArray) -> Buckets:
+    return replace(buckets, counts=buckets.counts * np.repeat(factors, np.diff(buckets.offsets)))
+
+
+def _over(buckets: Buckets, divisors: FloatArray) -> Buckets:
+    return replace(buckets, counts=buckets.counts / np.repeat(divisors, np.diff(buckets.offsets)))
