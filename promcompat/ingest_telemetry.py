@@ -35,14 +35,19 @@ class RemoteWriteMetrics:
             "Exemplars not stored: out of order, invalid, too many, or of no storable series.",
             registry=registry,
         )
+        self.histograms_received = Counter(
+            "promcompat_remote_write_histograms_received",
+            "Native histograms in decoded remote-write requests.",
+            registry=registry,
+        )
         self.histograms_rejected = Counter(
             "promcompat_remote_write_histograms_rejected",
-            "Native histogram samples rejected with 400.",
+            "Native histograms that are not valid, and were rejected with 400.",
             registry=registry,
         )
         self.start_timestamps_received = Counter(
             "promcompat_remote_write_start_timestamps_received",
-            "Start timestamps of samples received by remote write 2.0; they are not stored.",
+            "Start timestamps received by remote write 2.0; they are not stored.",
             registry=registry,
         )
         self.metadata_received = Counter(

@@ -7,6 +7,7 @@ import snappy
 
 from promcompat.remote_write.remote_v2_pb2 import Exemplar, Metadata, Request, Sample, TimeSeries
 from tests.wire import Pairs, bits_of
+from tests.wire_histograms import WireHistogram
 
 V2_HEADERS = {
     "Content-Encoding": "snappy",
@@ -42,11 +43,12 @@ class RequestV2:
         pairs: Pairs,
         *samples: tuple[int, float | int],
         start_ms: int = 0,
-        n_histograms: int = 0,
+        histograms: Sequence[WireHistogram] = (),
+        messages: Sequence[bytes] = (),
         exemplars: Sequence[tuple[Pairs, float, int]] = (),
         metadata: tuple[int, str, str] = (0, "", ""),
     ) -> None:
-        """Add a series; samples are times and values (an int: bits)."""
+        """Add a series; samples are times and values (an int: bits), `messages` histograms."""
         kind, help_text, unit = metadata
         series = TimeSeries(
             labels_refs=self.refs(pairs),
@@ -54,7 +56,7 @@ class RequestV2:
                 Sample(value=bits_of(value), timestamp=time_ms, start_timestamp=start_ms)
                 for time_ms, value in samples
             ],
-            histograms=[b"\x18\x00"] * n_histograms,
+            histograms=[*(histogram.encode() for histogram in histograms), *messages],
             exemplars=[
                 Exemplar(labels_refs=self.refs(labels), value=bits_of(value), timestamp=time_ms)
                 for labels, value, time_ms in exemplars

@@ -20,7 +20,6 @@ from promcompat.core.errors import (
     WriteRejectedError,
 )
 from promcompat.core.label_limits import LabelLimits
-from promcompat.core.model import WriteBatch
 from promcompat.core.series_table import KnownSeries
 from promcompat.http.bodies import BODIES, held_by
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
@@ -90,7 +89,7 @@ async def _store(
     outcome.add(decoded)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            await _write_batch(request, tenant, decoded.batch, outcome)
+            await _write_batch(request, tenant, decoded, outcome)
         except StaleKnowledgeError:
             if attempt == _ATTEMPTS:
                 raise
@@ -101,16 +100,16 @@ async def _store(
 
 
 async def _write_batch(
-    request: web.Request, tenant: str, batch: WriteBatch, outcome: WriteOutcome
+    request: web.Request, tenant: str, decoded: DecodedWrite, outcome: WriteOutcome
 ) -> None:
-    if not len(batch) and not batch.metadata:
+    if not len(decoded.batch) and not decoded.batch.metadata:
         return
     try:
-        await services_of(request).metrics.write(tenant, batch)
+        await services_of(request).metrics.write(tenant, decoded.batch)
     except WriteRejectedError as exc:
-        outcome.add_rejection(len(batch), exc)
+        outcome.add_written(decoded, exc)
     else:
-        outcome.n_samples_written += len(batch)
+        outcome.add_written(decoded)
 
 
 async def _write_exemplars(
@@ -198,7 +197,8 @@ def _account(metrics: RemoteWriteMetrics, decoded: DecodedWrite, tenant: str) ->
     metrics.metadata_received.inc(len(decoded.batch.metadata))
     n_refused = len(decoded.refusals) + decoded.n_undescribed
     metrics.series_invalid.inc(len(decoded.invalid_reasons) + n_refused)
-    metrics.histograms_rejected.inc(decoded.n_histograms)
+    metrics.histograms_received.inc(decoded.n_histograms)
+    metrics.histograms_rejected.inc(decoded.n_bad_histograms)
     metrics.start_timestamps_received.inc(decoded.n_start_timestamps)
     if decoded.invalid_reasons:
         _LOGGER.warning(

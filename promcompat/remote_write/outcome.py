@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+import numpy as np
+
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.exemplars import MAX_EXEMPLAR_CHARACTERS, AppendedExemplars
 from promcompat.remote_write.decoder import DecodedWrite
@@ -25,24 +27,37 @@ class WriteOutcome:
 
     message: WriteMessage | None = None
     n_samples_written: int = 0
+    n_histograms_written: int = 0
     n_exemplars_written: int = 0
-    n_histograms: int = 0
+    n_bad_histograms: int = 0
     n_refused: int = 0
     rejections: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    histogram_faults: list[str] = field(default_factory=list)
     is_decoded: bool = False
 
     def add(self, decoded: DecodedWrite) -> None:
         """Note what a part of the request has that is not in its batch."""
         self.is_decoded = True
-        self.n_histograms += decoded.n_histograms
+        self.n_bad_histograms += decoded.n_bad_histograms
+        self.histogram_faults += decoded.histogram_faults
         self.n_refused += len(decoded.refusals) + decoded.n_undescribed
         self.refusals += decoded.refusals[: _REASONS_SHOWN - len(self.refusals)]
 
-    def add_rejection(self, n_rows: int, error: WriteRejectedError) -> None:
-        """Note that a batch was stored but for some rows."""
-        self.n_samples_written += n_rows - len({*error.rows, *error.refused})
-        self.rejections.append(str(error))
+    def add_written(
+        self, decoded: DecodedWrite, rejection: WriteRejectedError | None = None
+    ) -> None:
+        """Note that the batch of a part of the request was stored, but for what was rejected."""
+        is_written = np.ones(len(decoded.batch), bool)
+        if rejection is not None:
+            is_written[[*rejection.rows, *rejection.refused]] = False
+            self.rejections.append(str(rejection))
+        n_written = int(np.count_nonzero(is_written))
+        if decoded.is_histogram is not None:
+            n_histograms = int(np.count_nonzero(is_written & decoded.is_histogram))
+            self.n_histograms_written += n_histograms
+            n_written -= n_histograms
+        self.n_samples_written += n_written
 
     def add_exemplars(self, appended: AppendedExemplars) -> None:
         """Note what became of exemplars; version 1.0 does not tell of those that are refused."""
@@ -68,11 +83,11 @@ class WriteOutcome:
                 f"{self.n_refused} {what} and were not stored; the rest of the request was stored:"
             )
             lines += self.refusals
-        if self.n_histograms:
-            lines.append(
-                f"native histograms are not supported by this server yet: {self.n_histograms} "
-                "histogram samples were not stored; float samples were stored"
-            )
+        if self.n_bad_histograms:
+            shown = self.histogram_faults[:_REASONS_SHOWN]
+            lines += shown
+            if self.n_bad_histograms > len(shown):
+                lines.append(f"{self.n_bad_histograms - len(shown)} more histograms are not valid")
         if lines:
             raise WriteRejectedError("\n".join(lines))
 
@@ -89,7 +104,7 @@ class WriteOutcome:
             return {}
         counts = {
             "Samples": self.n_samples_written,
-            "Histograms": 0,
+            "Histograms": self.n_histograms_written,
             "Exemplars": self.n_exemplars_written,
         }
         is_kept = status < 500

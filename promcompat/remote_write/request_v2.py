@@ -80,8 +80,8 @@ class WrittenOut:
     """Series of a request as a WriteRequest of version 1.0, and what that does not hold.
 
     `lines` are entries of metadata, as numbers of symbols. `faults` describes some of the
-    `n_faults` series and exemplars that are invalid. Histograms, and exemplars with too long
-    labels, are counted only.
+    `n_faults` series and exemplars that are invalid. Exemplars with too long labels are counted
+    only.
     """
 
     message: bytes
@@ -401,7 +401,7 @@ class SymbolPieces:
             invalid_reasons=(),
             refusals=(*others.faults, *refusals, *decoded.invalid_reasons, *decoded.refusals),
             n_undescribed=others.n_faults - len(others.faults) + others.n_long_exemplars,
-            n_start_timestamps=piece.n_start_timestamps,
+            n_start_timestamps=piece.n_start_timestamps + decoded.n_start_timestamps,
         )
 
     def advance(self) -> bool:

@@ -42,7 +42,7 @@ VALUE, TIMESTAMP, START_TIMESTAMP = 0x09, 0x10, 0x18
 """The tags of a Sample."""
 _EXEMPLAR_VALUE, _EXEMPLAR_TIMESTAMP = 0x11, 0x18
 _TYPE, _HELP_REF, _UNIT_REF = 0x08, 0x18, 0x20
-_OUT_SERIES, _OUT_SAMPLE, _OUT_EXEMPLAR = 0x0A, 0x12, 0x1A
+_OUT_SERIES, _OUT_SAMPLE, _OUT_EXEMPLAR, _OUT_HISTOGRAM = 0x0A, 0x12, 0x1A, 0x22
 _MAX_EXEMPLAR_BYTES = 512
 """The labels of an exemplar have at most 128 characters."""
 N_SAMPLES, N_HISTOGRAMS, N_EXEMPLARS, N_LONG_EXEMPLARS, N_START_TIMESTAMPS = range(5)
@@ -211,12 +211,13 @@ def _measure(
     while first < end and fault != NOT_CANONICAL:
         tag, start = message[first], first
         first = field_end(message, start, end)
-        if tag == _HISTOGRAM:
-            scratch[_HISTOGRAMS] += 1
-            continue
-        if tag != SAMPLE and tag != _EXEMPLAR:
+        if tag != SAMPLE and tag != _EXEMPLAR and tag != _HISTOGRAM:
             continue
         inner, _ = content_bounds(message, start + 1, end)
+        if tag == _HISTOGRAM:
+            scratch[_HISTOGRAMS] += 1
+            size += field_size(first - inner)
+            continue
         if tag == SAMPLE:
             scratch[_SAMPLES] += 1
             content = _sample_size(message, inner, first, scratch)
@@ -248,15 +249,24 @@ def _put_series(
     out[at] = _OUT_SERIES
     at = put_varint(out, at + 1, scratch[_OUT_BYTES])
     at = put_labels(message, scratch[_REFS_FIRST], scratch[_REFS_END], symbols, out, at)
-    n_exemplars = scratch[_EXEMPLARS]
-    for wanted in (SAMPLE, _EXEMPLAR):
-        position = end if wanted == _EXEMPLAR and not n_exemplars else first
+    n_exemplars, n_histograms = scratch[_EXEMPLARS], scratch[_HISTOGRAMS]
+    for wanted in (SAMPLE, _EXEMPLAR, _HISTOGRAM):
+        is_absent = (wanted == _EXEMPLAR and not n_exemplars) or (
+            wanted == _HISTOGRAM and not n_histograms
+        )
+        position = end if is_absent else first
         while position < end:
             tag, start = message[position], position
             position = field_end(message, start, end)
             if tag != wanted:
                 continue
             inner, _ = content_bounds(message, start + 1, end)
+            if tag == _HISTOGRAM:
+                # Both versions have the same message.
+                out[at] = _OUT_HISTOGRAM
+                at = put_varint(out, at + 1, position - inner)
+                at = copy(message, inner, position, out, at)
+                continue
             if tag == SAMPLE:
                 size = _sample_size(message, inner, position, scratch)
                 at = _put_sample(message, inner, position, size, out, at)
@@ -340,12 +350,13 @@ def write_out(
     """Write series of `left`, from a line on, as a WriteRequest of version 1.0 into `out`.
 
     Returns the next line, the bytes written, and the lines of `faults` and `metadata`. `left` has
-    first and end of the message of each series, and gets how many samples of it are written. It
+    first and end of the message of each series, and gets how many samples and histograms of it are
+    written. It
     ends when an output is full, and before a series that is NOT_CANONICAL, for which it adds a
     fault. If not even the first series fits, nothing is written, and the second number
     is how many bytes `out` needs. `faults` has line and fault, `metadata` the symbols of the
     metric's name (UNUSUAL: it has none), type, and symbols of help and unit. `totals` counts what
-    the series have that were read, faulty ones included. Histograms are only counted.
+    the series have that were read, faulty ones included.
     """
     at = n_faults = n_metadata = 0
     number = first_left
@@ -370,7 +381,7 @@ def write_out(
         _count(scratch, totals)
         if is_written:
             at = _put_series(message, first, end, symbols, scratch, out, at)
-        left[number, LEFT_WRITTEN] = scratch[_SAMPLES] if is_written else 0
+        left[number, LEFT_WRITTEN] = scratch[_SAMPLES] + scratch[_HISTOGRAMS] if is_written else 0
         n_metadata += n_lines
         number += 1
     return number, at, n_faults, n_metadata

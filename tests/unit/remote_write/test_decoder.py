@@ -155,9 +155,11 @@ def test_utf8_names_are_accepted() -> None:
 
 def test_histograms_and_exemplars_are_counted() -> None:
     message = encode_series(UP, (NOW, 1.0)) + encode_field(3, b"\x11" + bytes(8)) * 2
-    message += encode_field(4, b"\x08\x01") * 3
+    message += encode_field(4, b"\x08\x00") * 3
     decoded = decode(encode_request([message]))
-    assert (decoded.n_exemplars, decoded.n_histograms, len(decoded.batch)) == (2, 3, 1)
+    assert (decoded.n_exemplars, decoded.n_histograms, len(decoded.batch)) == (2, 3, 4)
+    assert decoded.is_histogram is not None
+    assert decoded.is_histogram.tolist() == [False, True, True, True]
 
 
 def test_metadata_keeps_the_last_entry_of_a_family() -> None:

@@ -86,14 +86,6 @@ def test_faults_are_told_in_the_words_of_prometheus_and_the_rest_is_decoded() ->
     assert len(decoded.batch) == 1
 
 
-def test_histograms_are_counted_and_take_nothing_from_the_floats_beside_them() -> None:
-    request = RequestV2()
-    request.add(UP, (1, 1.0))
-    request.add([("__name__", "h")], n_histograms=3)
-    decoded = decode(request)
-    assert (len(decoded.batch), decoded.n_histograms, decoded.refusals) == (1, 3, ())
-
-
 def test_series_with_only_an_exemplar_are_no_fault() -> None:
     request = RequestV2()
     request.add(UP, exemplars=[([("trace_id", "x")], 1.0, 1)])
