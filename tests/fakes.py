@@ -10,6 +10,7 @@ import numpy as np
 
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.explanations import ExplanationDepth, ReadMeasurement, SelectionExplanation
+from promcompat.core.histograms import HistogramCells
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import (
     UNKNOWN_SERIES,
@@ -21,6 +22,7 @@ from promcompat.core.model import (
 )
 from promcompat.core.ports import CheckBytes, MatcherSets, any_bytes
 from promcompat.core.series_table import KnownSeries, PendingKeys
+from tests.interned_histograms import InternedHistograms
 from tests.known_series import NO_SERIES
 
 
@@ -85,6 +87,7 @@ class TenantData:
         default_factory=lambda: defaultdict(StoredSeries)
     )
     metadata: dict[str, MetricMetadata] = field(default_factory=dict)
+    histograms: InternedHistograms = field(default_factory=InternedHistograms)
 
 
 def _labels_of_rows(batch: WriteBatch, data: TenantData) -> list[Labels]:
@@ -112,7 +115,8 @@ class InMemoryStore:
         data = self._tenants.setdefault(tenant, TenantData())
         data.labels_by_key.update(batch.labels)
         data.metadata.update({entry.family: entry for entry in batch.metadata})
-        bits = np.ascontiguousarray(batch.values, np.float64).view(np.uint64).tolist()
+        values = np.ascontiguousarray(batch.values, np.float64)
+        bits = data.histograms.interned(values, batch.histograms).view(np.uint64).tolist()
         conflicts: dict[int, tuple[int, int, int]] = {}
         times = batch.timestamps.tolist()
         n_rows = len(batch)
@@ -248,8 +252,16 @@ def _select(data: TenantData, selection: SeriesSelection) -> SampleBlock:
             times += found[0]
             bits += found[1]
             offsets.append(len(times))
-    values = np.array(bits, np.uint64).view(np.float64)
-    return SampleBlock(tuple(kept), np.array(times, np.int64), values, np.array(offsets, np.int64))
+    cells = HistogramCells(
+        np.array(bits, np.uint64).view(np.float64), data.histograms.all
+    ).compacted()
+    return SampleBlock(
+        tuple(kept),
+        np.array(times, np.int64),
+        cells.values,
+        np.array(offsets, np.int64),
+        histograms=cells.histograms,
+    )
 
 
 def _conflict_text(timestamp_ms: int, stored_bits: int, new_bits: int) -> str:

@@ -1,4 +1,7 @@
-"""What a remote-write request means, read by the protobuf library alone, one sample at a time."""
+"""What a remote-write request means, read by the protobuf library, one sample at a time.
+
+What a histogram says is read as the decoder reads it: `test_histograms` is about that.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,7 +9,9 @@ from dataclasses import dataclass, field
 from google.protobuf.message import DecodeError
 
 from promcompat.core.errors import BadDataError
-from promcompat.core.model import Labels
+from promcompat.core.histograms import HISTOGRAM_BITS
+from promcompat.core.model import STALE_NAN_BITS, Labels
+from promcompat.remote_write.histograms import decode_histograms
 from promcompat.remote_write.remote_pb2 import TimeSeries, WriteRequest
 from promcompat.remote_write.series_key import InvalidLabelsError, decode_series_key
 
@@ -31,6 +36,7 @@ def decode_reference(message: bytes) -> Reference:
         request = WriteRequest.FromString(message)
     except DecodeError:
         return Reference(error="proto: cannot decode prometheus.WriteRequest")
+    parsed: list[tuple[TimeSeries, Labels | None]] = []
     for wire in request.timeseries:
         try:
             series = TimeSeries.FromString(wire)
@@ -42,10 +48,29 @@ def decode_reference(message: bytes) -> Reference:
             return Reference(error=str(exc))
         found.n_received += len(series.samples)
         found.n_exemplars += len(series.exemplars)
-        if labels is not None:
-            found.n_histograms += len(series.histograms)
-            found.rows += _rows_of(series, labels)
+        found.n_histograms += len(series.histograms)
+        parsed.append((series, labels))
+    try:
+        _add_rows(found, parsed)
+    except BadDataError as exc:
+        return Reference(error=str(exc))
     return found
+
+
+def _add_rows(found: Reference, parsed: list[tuple[TimeSeries, Labels | None]]) -> None:
+    n_valid = 0
+    for series, labels in parsed:
+        read = decode_histograms(series.histograms) if series.histograms else None
+        if labels is None:
+            continue
+        found.rows += _rows_of(series, labels)
+        if read is None:
+            continue
+        for row in sorted({*range(len(read.bits))} - {*read.faults}):
+            bits = int(read.bits[row])
+            if bits != STALE_NAN_BITS:
+                bits, n_valid = HISTOGRAM_BITS | n_valid, n_valid + 1
+            found.rows.append((labels, int(read.timestamps[row]), bits))
 
 
 def _labels_of(series: TimeSeries) -> Labels | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from promcompat.core.histograms import Histograms, Ragged
 from tests.factories import encode_field, encode_varint
+from tests.interned_histograms import columns_bytes
 from tests.wire import bits_of
 
 Spans = Sequence[tuple[int, int]]
@@ -46,7 +47,9 @@ class WireHistogram:
                 _fixed(3, self.sum) if bits_of(self.sum) else b"",
                 _varint(4, _zigzag(self.schema)) if self.schema else b"",
                 _fixed(5, self.zero_threshold) if self.zero_threshold else b"",
-                _fixed(7, float(self.zero_count)) if self.is_float else _varint(6, int(self.zero_count)),
+                _fixed(7, float(self.zero_count))
+                if self.is_float
+                else _varint(6, int(self.zero_count)),
                 b"".join(encode_field(8, _span(span)) for span in self.negative_spans),
                 self._buckets(9, self.negative, packed),
                 b"".join(encode_field(11, _span(span)) for span in self.positive_spans),
@@ -86,18 +89,7 @@ def columns_of(histograms: Sequence[WireHistogram]) -> Histograms:
 
 def same_histograms(one: Histograms, other: Histograms) -> bool:
     """Whether all columns are equal to the bit."""
-    return _parts(one) == _parts(other)
-
-
-def _parts(histograms: Histograms) -> list[object]:
-    found: list[object] = []
-    for name in Histograms.__dataclass_fields__:
-        column = getattr(histograms, name)
-        if isinstance(column, Ragged):
-            found.append((name, column.offsets.tolist()))
-            column = column.cells
-        found.append((name, str(column.dtype), column.tobytes()))
-    return found
+    return columns_bytes(one) == columns_bytes(other)
 
 
 def _bits(histogram: WireHistogram, count: float) -> int:
@@ -119,7 +111,9 @@ def _zigzag(number: int) -> int:
 
 def _span(span: tuple[int, int]) -> bytes:
     offset, length = span
-    return (_varint(1, _zigzag(offset)) if offset else b"") + (_varint(2, length) if length else b"")
+    return (_varint(1, _zigzag(offset)) if offset else b"") + (
+        _varint(2, length) if length else b""
+    )
 
 
 def _double(value: float) -> bytes:

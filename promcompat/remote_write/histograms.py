@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Final
 
 import numpy as np
@@ -43,7 +42,8 @@ class HistogramSamples:
 
 def decode_histograms(messages: Sequence[bytes]) -> HistogramSamples:
     """Decode Histogram messages. Raises BadDataError for the first malformed one."""
-    found, fields = read_columns(b"".join(messages), np.fromiter(accumulate(map(len, messages)), np.int64))
+    ends = np.cumsum([len(message) for message in messages])
+    found, fields = read_columns(b"".join(messages), ends)
     is_stale = fields[:, wire.SUM] == STALE_NAN_BITS
     schemas = fields[:, wire.SCHEMA]
     shifts = np.where((schemas > LAST_SCHEMA) & (schemas <= LAST_KNOWN_SCHEMA), schemas - 8, 0)

@@ -25,11 +25,9 @@ LIMIT = 1 << 20
 
 @dataclass
 class Expected:
-    """Labels, samples and exemplars of the series that are right, and counts of the rest."""
+    """Labels and samples of all kinds of the series that are right, and counts of the rest."""
 
-    series: list[tuple[list[tuple[bytes, bytes]], list[tuple[int, int]], list[bytes]]] = field(
-        default_factory=list
-    )
+    series: list[tuple[list[object], ...]] = field(default_factory=list)
     n_faults: int = 0
     n_samples: int = 0
     n_histograms: int = 0
@@ -75,8 +73,9 @@ def _read(message: bytes) -> Expected | None:
             if found is not None
         ]
         samples = [(sample.timestamp, sample.value) for sample in series.samples]
-        if samples or kept:
-            expected.series.append((labels, samples, kept))
+        histograms = list(series.histograms)
+        if samples or kept or histograms:
+            expected.series.append(([*labels], [*samples], [*kept], [*histograms]))
     return expected
 
 
@@ -103,6 +102,7 @@ def _written(message: bytes) -> Expected:
                         SeriesV1(labels=SeriesV1.FromString(item).labels).SerializeToString()
                         for item in series.exemplars
                     ],
+                    list(series.histograms),
                 )
             )
     return found

@@ -9,13 +9,14 @@ import snappy
 from aiohttp import ClientResponse
 
 from promcompat.core.errors import OverloadedError, StaleKnowledgeError, StorageUnavailableError
-from promcompat.core.model import MetricMetadata, WriteBatch
+from promcompat.core.model import Labels, MetricMetadata, WriteBatch
 from promcompat.core.series_table import KnownSeries
-from tests.factories import encode_field, make_labels, make_matcher
+from tests.factories import encode_field, encode_labels, make_labels, make_matcher
 from tests.fakes import InMemoryStore
 from tests.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
 from tests.wire import encode_metadata, encode_request, encode_series
+from tests.wire_histograms import WireHistogram
 
 UP = (("__name__", "up"), ("job", "a"))
 HEADERS = {
@@ -267,12 +268,31 @@ async def test_the_far_future_is_400(service: Service) -> None:
     )
 
 
-async def test_histograms_are_400_after_the_floats_are_stored(service: Service) -> None:
-    message = encode_series(UP, (NOW_MS, 1.0)) + encode_field(4, b"\x78\x01")
+async def test_a_bad_histogram_is_400_after_the_rest_is_stored(service: Service) -> None:
+    histograms = WireHistogram(NOW_MS + 1), WireHistogram(NOW_MS + 2, count=1)
+    message = encode_series(UP, (NOW_MS, 1.0)) + b"".join(
+        encode_field(4, histogram.encode()) for histogram in histograms
+    )
     response = await write(service, encode_request([message]))
-    assert response.status == 400
-    assert "native histograms" in await response.text()
-    assert len(await stored_series(service)) == 1
+    assert (response.status, await response.text()) == (
+        400,
+        "0 observations found in buckets, but the Count field is 1: histogram's observation count "
+        "should equal the number of observations found in the buckets (in absence of NaN) for "
+        f"series {Labels(UP)}\n",
+    )
+    assert response.headers["X-Prometheus-Remote-Write-Samples-Written"] == "1"
+    assert response.headers["X-Prometheus-Remote-Write-Histograms-Written"] == "1"
+
+
+async def test_repeated_histograms_are_no_error_and_others_at_their_time_are(
+    service: Service,
+) -> None:
+    histogram = WireHistogram(NOW_MS, count=1, positive_spans=((0, 1),), positive=(1,))
+    for stored, status in ((histogram, 204), (histogram, 204), (histogram.but(sum=2.0), 400)):
+        message = encode_labels(UP) + encode_field(4, stored.encode())
+        response = await write(service, encode_request([message]))
+        assert response.status == status
+    assert response.headers["X-Prometheus-Remote-Write-Histograms-Written"] == "0"
 
 
 async def test_metadata_is_stored(service: Service) -> None:

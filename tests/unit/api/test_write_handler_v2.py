@@ -12,6 +12,7 @@ from tests.http_service import NOW_MS, Service
 from tests.unit.api.conftest import StartService
 from tests.unit.api.test_write_handler import HEADERS, UP, stored_series
 from tests.wire import encode_request, encode_series
+from tests.wire_histograms import WireHistogram
 from tests.wire_v2 import V2_HEADERS, RequestV2
 
 
@@ -55,15 +56,17 @@ async def test_what_is_wrong_is_told_and_the_rest_is_stored(service: Service) ->
     request = RequestV2()
     request.add(UP, (NOW_MS, 1.0))
     request.add([("job", "a")], (NOW_MS, 1.0))
-    request.add([("__name__", "h")], n_histograms=2)
+    bad = [WireHistogram(NOW_MS, count=5), WireHistogram(NOW_MS + 1, schema=-7)]
+    request.add([("__name__", "h")], histograms=[WireHistogram(NOW_MS - 1), *bad])
     request.add([("__name__", "late")], (NOW_MS + 3_600_000, 1.0), (NOW_MS, 1.0))
     response = await write(service, request.body())
-    assert (response.status, written(response)) == (400, ("2", "0", "0"))
+    assert (response.status, written(response)) == (400, ("2", "1", "0"))
     text = await response.text()
     assert "out of bounds: timestamp is too far in the future" in text
     assert 'invalid metric name or labels, got {job="a"}' in text
-    assert "2 histogram samples were not stored; float samples were stored" in text
-    assert {found["__name__"] for found in await stored_series(service)} == {"up", "late"}
+    assert "0 observations found in buckets, but the Count field is 5: " in text
+    assert 'got schema -7 for series {__name__="h"}' in text
+    assert {found["__name__"] for found in await stored_series(service)} == {"up", "late", "h"}
 
 
 async def test_malformed_requests_are_400_and_nothing_is_written(service: Service) -> None:
@@ -102,7 +105,7 @@ async def test_headers_of_other_failures_say_nothing(service: Service) -> None:
 
 async def test_a_histogram_in_version_1_fails_alone(service: Service) -> None:
     """Prometheus counts by these headers what a 400 did not store, whatever the version."""
-    histogram = encode_series([("__name__", "h")]) + encode_field(4, b"\x18\x00")
+    histogram = encode_series([("__name__", "h")]) + encode_field(4, b"\x08\x01")
     series = [encode_series(UP, (NOW_MS, 1.0)), histogram]
     response = await write(service, encode_request(series), HEADERS)
     assert (response.status, written(response)) == (400, ("1", "0", "0"))
