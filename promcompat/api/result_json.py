@@ -17,6 +17,7 @@ from promcompat.api.float_format import (
     format_timestamp,
     format_timestamps,
 )
+from promcompat.api.histogram_json import mixed_block, mixed_matrix, mixed_vector
 from promcompat.api.json_text import dump_json
 from promcompat.core.model import FloatArray, IntArray, Labels, SampleBlock
 from promcompat.core.strconv import format_decimal
@@ -55,19 +56,30 @@ def query_data_parts(
 def _typed_items(result: QueryResult) -> tuple[bytes, Iterable[bytes]]:
     value = result.value
     match value:
-        case Matrix() if result.is_range:
+        case Matrix(histograms=None) if result.is_range:
             return b"matrix", _listed(_matrix(value, result.timestamps))
-        case Matrix():
+        case Matrix(histograms=None):
             return b"vector", _listed(_vector(value, result.timestamps))
+        case Matrix():
+            return _mixed_items(value, result)
         case ScalarGrid():
             text = format_decimal(float(value.values[0]))
             return b"scalar", [_single(result.timestamps, text)]
         case StringValue():
             return b"string", [_single(result.timestamps, value.value)]
-        case SampleBlock():
+        case SampleBlock(histograms=None):
             return b"matrix", _block(value)
+        case SampleBlock():
+            return b"matrix", _listed(mixed_block(value))
         case _:
             assert_never(value)
+
+
+def _mixed_items(matrix: Matrix, result: QueryResult) -> tuple[bytes, Iterable[bytes]]:
+    assert matrix.histograms is not None
+    if result.is_range:
+        return b"matrix", _listed(mixed_matrix(matrix, matrix.histograms, result.timestamps))
+    return b"vector", _listed(mixed_vector(matrix, matrix.histograms, result.timestamps))
 
 
 def _listed(items: Iterable[bytes]) -> Iterator[bytes]:

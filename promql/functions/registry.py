@@ -136,7 +136,6 @@ _VECTOR = (ValueType.VECTOR,)
 _MATRIX = (ValueType.MATRIX,)
 
 
-
 def _histogram_statistic(
     name: str, statistic: Callable[[HistogramColumns], FloatArray]
 ) -> InstantFunction:
@@ -196,9 +195,7 @@ _ALL: tuple[Function, ...] = (
     InstantFunction("minute", _VECTOR, minute, variadic=1, uses_eval_time=True),
     InstantFunction("month", _VECTOR, month, variadic=1, uses_eval_time=True),
     InstantFunction("time", _NONE, time, return_type=ValueType.SCALAR, uses_eval_time=True),
-    InstantFunction(
-        "timestamp", _VECTOR, timestamp, uses_eval_time=True, takes_histograms=True
-    ),
+    InstantFunction("timestamp", _VECTOR, timestamp, uses_eval_time=True, takes_histograms=True),
     InstantFunction("year", _VECTOR, year, variadic=1, uses_eval_time=True),
     # The planner replaces these by numbers.
     *(

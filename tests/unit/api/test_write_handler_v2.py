@@ -109,7 +109,7 @@ async def test_a_histogram_in_version_1_fails_alone(service: Service) -> None:
     series = [encode_series(UP, (NOW_MS, 1.0)), histogram]
     response = await write(service, encode_request(series), HEADERS)
     assert (response.status, written(response)) == (400, ("1", "0", "0"))
-    assert "1 histogram samples were not stored" in await response.text()
+    assert "but the Count field is 1: " in await response.text()
 
 
 async def test_exemplars_are_stored_and_those_refused_are_told(service: Service) -> None:

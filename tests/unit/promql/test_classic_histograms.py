@@ -222,9 +222,7 @@ def test_a_bucket_without_a_usable_bound_is_left_out_with_a_warning(
     annotations = Annotations()
     result = run_instant(func, *args, matrix(rows), annotations=annotations)
     assert list(rows_of(result)) == [Labels()]
-    texts = [
-        f'bucket label "le" is missing or has a malformed value of "{le}"' for le in ("x", "")
-    ]
+    texts = [f'bucket label "le" is missing or has a malformed value of "{le}"' for le in ("x", "")]
     assert annotations.warnings == [(text, POSITIONS[position]) for text in texts]
     delayed = Annotations()
     run_instant(func, *args, matrix(rows), annotations=delayed, delayed=True)

@@ -54,9 +54,7 @@ def results(func: str, *args: object, annotations: Annotations | None = None) ->
     ],
 )
 def test_quantile(q: float, cells: HistogramColumns, expected: float):
-    assert results("histogram_quantile", q, vector(cells)) == pytest.approx(
-        [expected], nan_ok=True
-    )
+    assert results("histogram_quantile", q, vector(cells)) == pytest.approx([expected], nan_ok=True)
 
 
 def test_fraction_is_the_inverse_of_quantile():
