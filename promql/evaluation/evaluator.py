@@ -35,6 +35,12 @@ from promql.ast import (
 from promql.budget import BYTES_PER_MADE_LABELS, BYTES_PER_SAMPLE, QueryBudget
 from promql.evaluation.leaf_samples import BYTES_PER_STEP, LeafSamples, moved_times
 from promql.functions.absent_functions import absence
+from promql.functions.extended_ranges import (
+    check_extension,
+    extended_call,
+    extended_windows,
+    extension_of,
+)
 from promql.functions.function_calls import InstantCall, RangeCall
 from promql.functions.registry import (
     FUNCTIONS,
@@ -178,7 +184,11 @@ class Evaluator:
         """A range vector that is the whole query."""
         vector = yield from self._range_vector(expr, grid)
         self._budget.check_bytes(len(vector.block.labels) * grid.n_steps * _BYTES_PER_WINDOW)
-        windows = vector.windows()
+        extension = extension_of(expr)
+        if extension:
+            windows = extended_windows(extension, vector, self._options.lookback_ms)
+        else:
+            windows = vector.windows()
         # For a subquery, the samples its expression reads are counted, not those of the window.
         if isinstance(expr, SubqueryExpr):
             self._leaves.per_step = np.full(grid.n_steps, self._subquery_samples)
@@ -246,22 +256,25 @@ class Evaluator:
         self, function: RangeFunction, call: Call, grid: EvalRange
     ) -> Evaluating[Matrix]:
         range_arg = function.arg_types.index(ValueType.MATRIX)
+        extension = extension_of(call.args[range_arg])
+        check_extension(extension, call.func)
         vector = yield from self._range_vector(call.args[range_arg], grid)
         scalars = []
         for index, arg in enumerate(call.args):
             if index != range_arg:
                 scalars.append((yield from self._eval_scalar(arg, grid)))
-        return function.body(
-            RangeCall(
-                vector,
-                tuple(scalars),
-                self._arg_positions(call),
-                grid.timestamps(),
-                self._annotations,
-                self._budget,
-                self._leaves.per_step,
-            )
+        range_call = RangeCall(
+            vector,
+            tuple(scalars),
+            self._arg_positions(call),
+            grid.timestamps(),
+            self._annotations,
+            self._budget,
+            self._leaves.per_step,
         )
+        if extension:
+            return extended_call(extension, call.func, range_call, self._options.lookback_ms)
+        return function.body(range_call)
 
     def _eval_scalar(self, expr: Expr, grid: EvalRange) -> Evaluating[FloatArray]:
         value = yield expr, grid

@@ -12,11 +12,13 @@ from promcompat.core.model import (
 )
 from promql.ast import Call, MatrixSelector, TimeModifiers, VectorSelector
 from promql.budget import BYTES_PER_SAMPLE, QueryBudget
+from promql.functions.extended_ranges import smoothed_samples
 from promql.functions.info_function import add_info_labels, info_window, look_up_info
 from promql.planning.plan import Plan
 from promql.values.matrix import Matrix
 from promql.values.range_vectors import RangeVector
 from promql.values.row_pieces import RowWriter, series_pieces, step_pieces, take_series
+from promql.values.shapes import without_empty_rows
 from promql.values.windows import (
     InstantSamples,
     fill_samples,
@@ -28,6 +30,8 @@ _BYTES_LOOKED_UP = 25
 """A cell whose sample time is needed too: index, time, value and presence."""
 _BYTES_PER_UNMARKED_SAMPLE = 25
 """A sample while stale markers are removed: whether and where it stays, and a copy."""
+_BYTES_PER_SMOOTHED_CELL = 100
+"""Indices, times and values of the samples around a cell, while it is computed."""
 BYTES_PER_STEP = 24
 """A time of the grid, its moved time, and one more array of them."""
 
@@ -51,6 +55,8 @@ class LeafSamples:
 
     def values(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
         """The value of an instant selector."""
+        if selector.extension == "smoothed":
+            return self._smoothed(selector, grid)
         return self._look_up(selector, grid, selector.modifiers, wants_times=False)
 
     def times(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
@@ -93,16 +99,23 @@ class LeafSamples:
             result.close_rows(series)
         return result.matrix(block.labels, np.zeros(n_series, bool))
 
+    def _smoothed(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
+        block = self._without_stale(self._leaf_of[selector])
+        self._budget.check_size(len(block.labels) * grid.n_steps)
+        self._budget.check_bytes(len(block.labels) * grid.n_steps * _BYTES_PER_SMOOTHED_CELL)
+        times_ms = moved_times(grid, selector.modifiers)
+        return without_empty_rows(smoothed_samples(block, times_ms, self._lookback_ms))
+
     def _block_of(self, selector: VectorSelector) -> SampleBlock:
         return self._blocks[self._leaf_of[selector]]
 
     def range_vector(self, selector: MatrixSelector, grid: EvalRange) -> RangeVector:
         """The windows of a range selector, stale markers removed."""
         end_ms = moved_times(grid, selector.vector_selector.modifiers)
-        return RangeVector.of(self._range_block(selector), end_ms, selector.range_ms)
+        block = self._without_stale(self._leaf_of[selector.vector_selector])
+        return RangeVector.of(block, end_ms, selector.range_ms)
 
-    def _range_block(self, selector: MatrixSelector) -> SampleBlock:
-        leaf = self._leaf_of[selector.vector_selector]
+    def _without_stale(self, leaf: int) -> SampleBlock:
         if leaf not in self._range_blocks:
             block = self._blocks[leaf]
             if has_stale_markers(block):

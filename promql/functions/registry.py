@@ -83,8 +83,9 @@ class Function:
     `keeps_name`: the series of the result keep their metric names.
     `uses_eval_time`: the result depends on the eval time even if no argument does, so a fixed `@`
     in the arguments does not make the call the same at every step.
-    `needs_whole_range`: two series with equal labels in the result fail the query even if they
-    never share a step, so a step cannot be computed without all others.
+    `needs_whole_range`: a step cannot be computed without all others, because its value is of the
+    whole query, or because two series with equal labels in the result fail the query even if they
+    never share a step.
     `matches_patterns`: matching label values may take long however few the samples are.
     `is_experimental`: it needs the feature `promql-experimental-functions`.
     `check` raises ExecutionError for invalid strings; it runs before the arguments are evaluated.
@@ -199,7 +200,13 @@ _ALL: tuple[Function, ...] = (
     InstantFunction("year", _VECTOR, year, variadic=1, uses_eval_time=True),
     # The planner replaces these by numbers.
     *(
-        Function(name, _NONE, return_type=ValueType.SCALAR, is_experimental=True)
+        Function(
+            name,
+            _NONE,
+            return_type=ValueType.SCALAR,
+            needs_whole_range=True,
+            is_experimental=True,
+        )
         for name in ("start", "end", "range", "step")
     ),
     # Histograms.

@@ -291,6 +291,9 @@ class _Leaves:
     ) -> None:
         reach_ms = range_ms or self._lookback_ms
         seen = context.moved(selector.modifiers, reach_ms, context.step_ms)
+        if selector.extension:
+            self._add_extended(selector, matchers, seen, range_ms)
+            return
         hints = SelectHints(
             step_ms=context.step_ms,
             range_ms=range_ms,
@@ -299,6 +302,31 @@ class _Leaves:
             grouping=context.grouping,
             by=context.by,
         )
+        self._add_selection(selector, matchers, seen, hints)
+
+    def _add_extended(
+        self,
+        selector: VectorSelector,
+        matchers: tuple[LabelMatcher, ...],
+        seen: _Context,
+        range_ms: int,
+    ) -> None:
+        """Add the samples around the ends of the range, too."""
+        is_smoothed = selector.extension == "smoothed"
+        seen = replace(
+            seen,
+            start_ms=seen.start_ms - (self._lookback_ms if range_ms else 0),
+            end_ms=seen.end_ms + (self._lookback_ms if is_smoothed else 0),
+        )
+        self._add_selection(selector, matchers, seen, SelectHints(step_ms=seen.step_ms))
+
+    def _add_selection(
+        self,
+        selector: VectorSelector,
+        matchers: tuple[LabelMatcher, ...],
+        seen: _Context,
+        hints: SelectHints,
+    ) -> None:
         key = (matchers, seen.start_ms, seen.end_ms, hints.step_ms, hints.range_ms)
         index = self._index.setdefault(key, len(self.selections))
         self.leaf_of[selector] = index
