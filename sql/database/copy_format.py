@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from promcompat.core.histograms import HistogramCells, Histograms, Ragged
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 
 BitsArray = NDArray[np.uint64]
@@ -33,6 +34,7 @@ _SAMPLE_FIELDS: Final = [
 _SAMPLE_TUPLE: Final = np.dtype([("n_fields", ">i2"), *_SAMPLE_FIELDS])
 BYTES_PER_ROW: Final = _SAMPLE_TUPLE.itemsize
 """The size of a row of series_id, ts and value in the stream."""
+_WIDE_TUPLE: Final = np.dtype([("n_fields", ">i2"), *_SAMPLE_FIELDS, ("histogram_length", ">i4")])
 _NUMBERED_TUPLE: Final = np.dtype(
     [("n_fields", ">i2"), *_SAMPLE_FIELDS, ("n_length", ">i4"), ("n", ">i8")]
 )
@@ -44,7 +46,8 @@ class SampleRows:
 
     `server_timed` is as in `WriteBatch`, None when no row is. `known_version` is the version of the
     `InstallationGuard` before the ids were looked up. `tenant_ids` has the tenant of each row,
-    None where nobody asks for it.
+    None where nobody asks for it. Bits may refer to `histograms` (see `Histograms`), of which there
+    may be more.
     """
 
     series_ids: IntArray
@@ -53,6 +56,7 @@ class SampleRows:
     server_timed: BoolArray | None = None
     known_version: int = 0
     tenant_ids: IntArray | None = None
+    histograms: Histograms | None = None
 
     def __len__(self) -> int:
         return len(self.series_ids)
@@ -66,6 +70,7 @@ class SampleRows:
             None if self.server_timed is None else self.server_timed[index],
             self.known_version,
             None if self.tenant_ids is None else self.tenant_ids[index],
+            self.histograms,
         )
 
     @classmethod
@@ -73,13 +78,17 @@ class SampleRows:
         """The rows of all parts, in order; all of them have `tenant_ids`, or none has."""
         if len(parts) == 1:
             return parts[0]
+        cells = HistogramCells.joined(
+            [HistogramCells(part.bits.view(np.float64), part.histograms) for part in parts]
+        )
         return cls(
             np.concatenate([part.series_ids for part in parts]),
             np.concatenate([part.timestamps for part in parts]),
-            np.concatenate([part.bits for part in parts]),
+            cells.values.view(np.uint64),
             _concatenate_marks(parts),
             min(part.known_version for part in parts),
             _concatenate_tenants(parts),
+            cells.histograms,
         )
 
 
@@ -105,6 +114,26 @@ def encode_samples(rows: SampleRows) -> bytes:
     tuples["n_fields"] = 3
     _fill_sample_fields(tuples, rows)
     return b"".join((_HEADER, tuples.data, _TRAILER))
+
+
+def encode_wide_samples(rows: SampleRows, histograms: Ragged[np.uint8]) -> bytes:
+    """A whole COPY stream of the columns series_id, ts, value and histogram.
+
+    `histograms` has the bytes of the last column for each row; none of them make it NULL.
+    """
+    tuples = np.empty(len(rows), _WIDE_TUPLE)
+    tuples["n_fields"] = 4
+    _fill_sample_fields(tuples, rows)
+    lengths = histograms.lengths
+    tuples["histogram_length"] = np.where(lengths > 0, lengths, -1)
+    width = _WIDE_TUPLE.itemsize
+    starts = histograms.offsets[:-1] + width * np.arange(len(rows))
+    stream = np.empty(width * len(rows) + len(histograms.cells), np.uint8)
+    stream[starts[:, None] + np.arange(width)] = tuples.view(np.uint8).reshape(-1, width)
+    stream[np.arange(len(histograms.cells)) + width * (histograms.rows_of_cells() + 1)] = (
+        histograms.cells
+    )
+    return b"".join((_HEADER, stream.data, _TRAILER))
 
 
 def _fill_sample_fields(tuples: NDArray[np.void], rows: SampleRows) -> None:

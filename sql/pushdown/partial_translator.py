@@ -14,7 +14,7 @@ from promcompat.core.model import IntArray
 from sql.catalog import TimeBounds
 from sql.database.statements import Params, Statement
 from sql.pushdown.rules import Partial
-from sql.pushdown.sample_statements import NOT_STALE, within
+from sql.pushdown.sample_statements import HAS_HISTOGRAMS, NOT_STALE, within
 from sql.pushdown.window_grid import TimeSegments
 
 _LARGEST_WHOLE: Final = 2**53
@@ -34,8 +34,9 @@ def partial_samples_statement(
     """The samples of given series that stand for all of theirs, in no order.
 
     `segments` follow on each other without gaps. Columns series_id, ts, value, and n. Of aggregates
-    n is how many samples one stands for; it is negative where the value is not exact, and all of
-    the series has to be read. Of ends n is the number of the sample in its series, from 1.
+    n is how many samples one stands for; it is negative where the value is not exact, or there are
+    histograms, and all of the series has to be read. Of ends n is the number of the sample in its
+    series, from 1; every histogram is among them, so that the reader sees which series have some.
     """
     params = Params()
     ids = f"{params.add(series_ids.tolist())}::bigint[]"
@@ -74,7 +75,8 @@ def _aggregates(kind: Partial, n_segments: int, segment: str, source: str, param
     groups = f"p.series_id, {segment}" if segment else "p.series_id"
     return (
         f"SELECT p.series_id, max(p.ts) AS ts, {aggregate.value} AS value,"
-        f" CASE WHEN {aggregate.is_exact} THEN count(*) ELSE -count(*) END AS n"
+        f" CASE WHEN {aggregate.is_exact} AND NOT {HAS_HISTOGRAMS} THEN count(*)"
+        " ELSE -count(*) END AS n"
         f" {source} GROUP BY {groups}"
     )
 
@@ -116,7 +118,7 @@ def _sum(n_segments: int, params: Params) -> _Aggregate:
 
 def _ends(segment: str, source: str, *, has_resets: bool) -> str:
     """The samples at the ends of segments, and on both sides of a reset if it has them."""
-    kept = ["o.before IS NULL", "o.after IS NULL"]
+    kept = ["o.before IS NULL", "o.after IS NULL", "is_histogram(o.value)"]
     columns = ""
     if segment:
         columns = f", {segment} AS segment"

@@ -23,7 +23,12 @@ from sql.pushdown.rule_choice import (
     needs_estimate,
 )
 from sql.pushdown.rules import Partial, judge
-from sql.pushdown.sample_statements import density_statement, samples_statement
+from sql.pushdown.sample_statements import (
+    density_statement,
+    histograms_at_statement,
+    histograms_statement,
+    samples_statement,
+)
 from sql.pushdown.thinning_translator import thinned_samples_statement
 
 ASSUMED_INTERVAL_MS: Final = 15_000
@@ -125,6 +130,16 @@ class ReadPlanner:
             by_series=is_short and is_past,
         )
 
+    def histograms(self, series_ids: IntArray, times: IntArray, *, is_whole: bool) -> Statement:
+        """The statement that reads the histograms of samples, of which there is at least one.
+
+        `is_whole`: the samples are all histograms of their series between their times.
+        """
+        if is_whole:
+            bounds = int(times.min()), int(times.max())
+            return histograms_statement(self._table, np.unique(series_ids), *bounds)
+        return histograms_at_statement(self._table, series_ids, times)
+
     def _statement(
         self, selection: SeriesSelection, choice: Choice, series_ids: IntArray
     ) -> Statement | None:
@@ -153,13 +168,14 @@ class ReadPlanner:
         range_ms = selection.end_ms - selection.start_ms
         span_ms = min(range_ms, _COUNTED_MS)
         picks = np.unique(np.linspace(0, len(series_ids) - 1, _COUNTED_SERIES).astype(np.int64))
-        counted, are_whole = 0, True
+        counted, are_whole, has_histograms = 0, True, False
         for start_ms in (selection.end_ms - span_ms, selection.start_ms):
             span = replace(selection, start_ms=start_ms, end_ms=start_ms + span_ms)
             statement = density_statement(self._table, span, series_ids[picks])
             if statement is not None and not counted:
                 row = await connection.fetchrow(statement.text, *statement.params)
                 counted, are_whole = row["rows"], row["are_whole"]
+                has_histograms = row["has_histograms"]
         share = len(series_ids) / len(picks) * range_ms / max(span_ms, 1)
         return Estimate(
             n_series=len(series_ids),
@@ -167,4 +183,5 @@ class ReadPlanner:
             probe_us=self._probe_us,
             rows_allowed=self._rows_allowed,
             are_whole=are_whole,
+            has_histograms=has_histograms,
         )

@@ -7,12 +7,21 @@ Pure. The table has the columns series_id, ts and value; the row store names it.
 
 from typing import Final
 
+import numpy as np
+
 from promcompat.core.model import IntArray, SeriesSelection
-from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, TimeBounds
+from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS, MS_PER_DAY, TimeBounds
 from sql.database.statements import Params, Statement
 
 NOT_STALE: Final = " AND NOT is_stale_marker(p.value)"
 """The term, after others, that keeps stale markers out of the samples `p`."""
+HAS_HISTOGRAMS: Final = "count(*) FILTER (WHERE is_histogram(p.value)) > 0"
+"""Whether any of the samples `p` of a group is a histogram."""
+_MAX_BRANCHES: Final = 64
+_HISTOGRAM_COLUMNS: Final = (
+    "SELECT h.series_id, string_agg(int8send(h.unix_ms), ''),"
+    " string_agg(int4send(octet_length(h.histogram)), ''), string_agg(h.histogram, '')"
+)
 
 
 def samples_statement(
@@ -56,9 +65,9 @@ def samples_statement(
 def density_statement(
     table: str, selection: SeriesSelection, series_ids: IntArray
 ) -> Statement | None:
-    """How many samples some series have in `(start_ms, end_ms]`, and whether all are whole numbers.
+    """How many samples some series have in `(start_ms, end_ms]`, and of which kind.
 
-    One row of `rows` and `are_whole`.
+    One row of `rows`, `are_whole`, for whole numbers, and `has_histograms`.
     """
     bounds = TimeBounds.clamp(selection.start_ms + 1, selection.end_ms)
     if bounds.is_empty:
@@ -66,11 +75,66 @@ def density_statement(
     params = Params()
     ids = f"{params.add(series_ids.tolist())}::bigint[]"
     text = (
-        "SELECT count(*) AS rows, coalesce(bool_and(p.value = trunc(p.value)), TRUE) AS are_whole"
+        "SELECT count(*) AS rows, coalesce(bool_and(p.value = trunc(p.value)), TRUE) AS are_whole,"
+        f" {HAS_HISTOGRAMS} AS has_histograms"
         f" FROM {table} AS p"
         f" WHERE p.series_id = ANY({ids}){within(bounds, params)}"
     )
     return Statement(text, tuple(params.values))
+
+
+def histograms_statement(
+    table: str, series_ids: IntArray, first_ms: int, last_ms: int
+) -> Statement:
+    """The histograms in `table` of given series, from the first to the last time.
+
+    One row for each series and day: series_id, then the times (8 bytes each), the lengths (4 bytes
+    each) and the bytes of its histograms, each joined in the same order.
+    """
+    params = Params()
+    ids = f"{params.add(series_ids.tolist())}::bigint[]"
+    bounds = TimeBounds.clamp(first_ms, last_ms)
+    text = (
+        f"{_HISTOGRAM_COLUMNS} FROM (SELECT p.series_id, p.histogram,"
+        " floor(extract(epoch FROM p.ts) * 1000)::bigint AS unix_ms"
+        f" FROM {table} AS p WHERE p.series_id = ANY({ids}){within(bounds, params)}"
+        f" AND p.histogram IS NOT NULL) AS h GROUP BY h.series_id, h.unix_ms / {MS_PER_DAY}"
+    )
+    return Statement(text, tuple(params.values))
+
+
+def histograms_at_statement(table: str, series_ids: IntArray, times: IntArray) -> Statement:
+    """The histograms of given samples only; columns and rows as of `histograms_statement`.
+
+    Each sample has an element of `series_ids` and of `times`. Branches of a day, or of a few days
+    where there are many, have constant bounds, which leave the planner few chunks.
+    """
+    params = Params()
+    days = times // MS_PER_DAY
+    width = -(-int(days.max() - days.min() + 1) // _MAX_BRANCHES)
+    pieces = (days - days.min()) // width
+    branches = [
+        _probes(table, series_ids[pieces == piece], times[pieces == piece], params)
+        for piece in np.unique(pieces)
+    ]
+    source = " UNION ALL ".join(branches)
+    text = (
+        f"{_HISTOGRAM_COLUMNS} FROM ({source}) AS h GROUP BY h.series_id, h.unix_ms / {MS_PER_DAY}"
+    )
+    return Statement(text, tuple(params.values))
+
+
+def _probes(table: str, series_ids: IntArray, times: IntArray, params: Params) -> str:
+    bounds = TimeBounds.clamp(int(times.min()), int(times.max()))
+    wanted = f"{params.add(series_ids.tolist())}::bigint[], {params.add(times.tolist())}::bigint[]"
+    return (
+        "(SELECT w.series_id, l.histogram, w.unix_ms"
+        f" FROM unnest({wanted}) AS w (series_id, unix_ms) CROSS JOIN LATERAL ("
+        f"SELECT p.histogram FROM {table} AS p WHERE p.series_id = w.series_id"
+        " AND p.ts >= from_unix_ms(w.unix_ms) AND p.ts < from_unix_ms(w.unix_ms + 1)"
+        f"{within(bounds, params)} AND p.histogram IS NOT NULL"
+        " ORDER BY p.ts LIMIT 1) AS l)"
+    )
 
 
 def within(bounds: TimeBounds, params: Params) -> str:

@@ -48,7 +48,7 @@ FROM (
     WHERE NOT (SELECT EXISTS (SELECT FROM arrival) OR EXISTS (SELECT FROM drained_extent))
         AND r.ts >= from_unix_ms($1::bigint)
         AND r.ts < from_unix_ms($2::bigint)
-        AND NOT is_stale_marker(r.value)
+        AND NOT has_no_number(r.value)
     UNION ALL
     -- As soon as there are pages, this reads the rows too.
     SELECT d.series_id, from_unix_ms(d.unix_ms), d.value
@@ -57,6 +57,7 @@ FROM (
     WHERE (SELECT EXISTS (SELECT FROM arrival) OR EXISTS (SELECT FROM drained_extent))
         AND ($3::integer IS NULL OR t.id = $3)
         AND d.nan_bits IS DISTINCT FROM 9218868437227405314
+        AND d.histogram IS NULL
 ) AS p
 JOIN series AS s ON s.id = p.series_id
 WHERE ($3::integer IS NULL OR s.tenant_id = $3)
@@ -90,7 +91,8 @@ LOCK TABLE sample IN SHARE ROW EXCLUSIVE MODE
 CREATE TEMPORARY TABLE IF NOT EXISTS sample_staging (
     series_id bigint NOT NULL,
     ts timestamptz NOT NULL,
-    value float8 NOT NULL
+    value float8 NOT NULL,
+    histogram bytea
 ) ON COMMIT DELETE ROWS
 
 -- clear_staging --
@@ -101,10 +103,11 @@ DELETE FROM sample_staging
 -- Stores the staged samples that are not stored yet; returns how many of the others have other bits than
 -- the stored one. float8send distinguishes -0 from 0, and NaNs. OFFSET 0 keeps one index probe a row.
 WITH stored AS MATERIALIZED (
-    SELECT g.series_id, g.ts, float8send(s.value) <> float8send(g.value) AS differs
+    SELECT g.series_id, g.ts,
+        float8send(s.value) <> float8send(g.value) OR s.histogram IS DISTINCT FROM g.histogram AS differs
     FROM sample_staging AS g
     CROSS JOIN LATERAL (
-        SELECT p.value
+        SELECT p.value, p.histogram
         FROM sample AS p
         WHERE p.series_id = g.series_id
             AND p.ts = g.ts
@@ -114,17 +117,17 @@ WITH stored AS MATERIALIZED (
     ) AS s
 ),
 inserted AS (
-    INSERT INTO sample (series_id, ts, value)
-    SELECT g.series_id, g.ts, g.value FROM sample_staging AS g ORDER BY g.series_id, g.ts
+    INSERT INTO sample (series_id, ts, value, histogram)
+    SELECT g.series_id, g.ts, g.value, g.histogram FROM sample_staging AS g ORDER BY g.series_id, g.ts
     ON CONFLICT (series_id, ts) DO NOTHING
 )
 SELECT count(*) FROM stored AS s WHERE s.differs
 
 -- replace_staged --
 -- Stores the staged samples, also in place of others.
-INSERT INTO sample (series_id, ts, value)
-SELECT g.series_id, g.ts, g.value FROM sample_staging AS g ORDER BY g.series_id, g.ts
-ON CONFLICT (series_id, ts) DO UPDATE SET value = excluded.value
+INSERT INTO sample (series_id, ts, value, histogram)
+SELECT g.series_id, g.ts, g.value, g.histogram FROM sample_staging AS g ORDER BY g.series_id, g.ts
+ON CONFLICT (series_id, ts) DO UPDATE SET value = excluded.value, histogram = excluded.histogram
 
 -- widen_row_extents --
 -- Widens the bounds of tenants to what is being drained.

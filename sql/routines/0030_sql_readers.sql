@@ -117,7 +117,8 @@ SELECT s.tenant_id, p.series_id, p.ts, p.value,
     (
         SELECT CASE WHEN i.store = 'blocks' THEN 0 ELSE d.drained_through END
         FROM installation AS i CROSS JOIN drain_state AS d
-    ) AS last_arrival
+    ) AS last_arrival,
+    p.histogram
 FROM sample AS p
 JOIN series AS s ON s.id = p.series_id
 WHERE (SELECT sees_all_tenants(current_user))
@@ -223,11 +224,14 @@ WHERE (SELECT sees_all_tenants(current_user))
 -- The samples of a tenant, of these series (NULL: all) with times from `from_ms` to `to_ms`, in one
 -- snapshot: rows, arrivals, runs and blocks. This is the fold of sql/samples/columns/fold.py in SQL: the first
 -- sample of a series and millisecond counts, unless a later one replaces it; a deletion removes what
--- arrived before it. `nan_bits` is as in `decode_page`. It has no rights but the caller's.
+-- arrived before it. `value`, `nan_bits` and `histogram` are as in `decode_page`. It has no rights but the
+-- caller's.
 CREATE OR REPLACE FUNCTION stored_samples(
     of_tenant integer, of_series bigint[], from_ms bigint, to_ms bigint
 )
-RETURNS TABLE (series_id bigint, unix_ms bigint, value float8, nan_bits bigint)
+RETURNS TABLE (
+    series_id bigint, unix_ms bigint, value float8, nan_bits bigint, histogram native_histogram
+)
 LANGUAGE plpgsql STABLE
 SET search_path = pg_catalog, promcompat, pg_temp
 -- The bounds decide which partitions are read.
@@ -269,20 +273,23 @@ BEGIN
             AND f.slot = -1073741824
     ),
     stored AS (
-        SELECT p.last_arrival, p.replaces, d.series_id, d.unix_ms, d.value, d.nan_bits
+        SELECT p.last_arrival, p.replaces, d.series_id, d.unix_ms, d.value, d.nan_bits, d.histogram
         FROM page AS p
         CROSS JOIN LATERAL promcompat.decode_page(p.payload, of_series, from_ms, to_ms) AS d
         UNION ALL
-        SELECT r.last_arrival, false, r.series_id, floor(extract(epoch FROM r.ts) * 1000)::bigint, r.value,
-            CASE WHEN r.value = 'NaN' THEN
-                ('x' || encode(float8send(r.value), 'hex'))::bit(64)::bigint END
+        SELECT r.last_arrival, false, r.series_id, floor(extract(epoch FROM r.ts) * 1000)::bigint,
+            CASE WHEN r.histogram IS NULL THEN r.value END,
+            CASE WHEN r.value = 'NaN' AND r.histogram IS NULL THEN
+                ('x' || encode(float8send(r.value), 'hex'))::bit(64)::bigint END,
+            promcompat.histogram_of_row(r.histogram)
         FROM promcompat.visible_row AS r
         WHERE r.tenant_id = of_tenant
             AND (of_series IS NULL OR r.series_id = ANY (of_series))
             AND r.ts >= promcompat.from_unix_ms(from_ms)
             AND r.ts < promcompat.from_unix_ms(to_ms + 1)
     )
-    SELECT DISTINCT ON (s.series_id, s.unix_ms) s.series_id, s.unix_ms, s.value, s.nan_bits
+    SELECT DISTINCT ON (s.series_id, s.unix_ms) s.series_id, s.unix_ms, s.value, s.nan_bits,
+        s.histogram
     FROM stored AS s
     WHERE NOT EXISTS (
         SELECT
@@ -307,7 +314,9 @@ END;
 
 -- The samples of a page. `decode_page` is made later, and a view needs what it calls.
 CREATE OR REPLACE FUNCTION page_samples(payload bytea, from_ms bigint, to_ms bigint)
-RETURNS TABLE (series_id bigint, unix_ms bigint, value float8, nan_bits bigint)
+RETURNS TABLE (
+    series_id bigint, unix_ms bigint, value float8, nan_bits bigint, histogram native_histogram
+)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, promcompat, pg_temp
 AS $$
 BEGIN
@@ -327,10 +336,11 @@ SELECT coalesce(i.store = 'blocks', false) AS is_blocks FROM installation AS i;
 -- where no row has the same series and millisecond. Only of tenants whose undrained samples are plain
 -- ones: those of `folded_tenant` need the fold.
 CREATE OR REPLACE VIEW undrained_metric WITH (security_barrier) AS
-SELECT from_unix_ms(u.unix_ms) AS "timestamp", s.tenant_id, s.metric_name AS name, u.value, s.labels
+SELECT from_unix_ms(u.unix_ms) AS "timestamp", s.tenant_id, s.metric_name AS name, u.value, s.labels,
+    u.histogram
 FROM (
     SELECT DISTINCT ON (d.series_id, d.unix_ms)
-        a.tenant_id, d.series_id, d.unix_ms, d.value, d.nan_bits
+        a.tenant_id, d.series_id, d.unix_ms, d.value, d.nan_bits, d.histogram
     FROM arrival AS a
     CROSS JOIN LATERAL page_samples(a.payload, a.first_ms, a.last_ms) AS d
     WHERE a.kind = 1
@@ -354,7 +364,8 @@ WHERE u.nan_bits IS DISTINCT FROM 9218868437227405314
 -- replace or delete samples, or are set aside. The samples of each name are read by a call of its own, so
 -- that the name reaches the indexes.
 CREATE OR REPLACE VIEW folded_metric WITH (security_barrier) AS
-SELECT from_unix_ms(d.unix_ms) AS "timestamp", n.tenant_id, n.metric_name AS name, d.value, s.labels
+SELECT from_unix_ms(d.unix_ms) AS "timestamp", n.tenant_id, n.metric_name AS name, d.value, s.labels,
+    d.histogram
 FROM (
     SELECT s.tenant_id, s.metric_name, array_agg(s.id ORDER BY s.id) AS ids
     FROM series AS s
@@ -370,17 +381,20 @@ JOIN series AS s ON s.id = d.series_id AND s.metric_name = n.metric_name
     AND s.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
 WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314;
 
--- Stale markers say that a series ended; they are no measurements and would turn averages to NaN.
+-- Stale markers say that a series ended; they are no measurements and would turn averages to NaN. The value
+-- of a native histogram is NULL, and `histogram` is that of every other sample. Only the value of a row says
+-- which it is, so that statements without histograms are answered from the index.
 CREATE OR REPLACE VIEW metrics WITH (security_barrier) AS
-SELECT m."timestamp", m.tenant_id, m.name, m.value, m.labels, m.source
+SELECT m."timestamp", m.tenant_id, m.name, m.value, m.labels, m.source, m.histogram
 FROM (
     SELECT
         p.ts AS "timestamp",
         s.tenant_id,
         s.metric_name AS name,
-        p.value,
+        CASE WHEN NOT is_histogram(p.value) THEN p.value END AS value,
         s.labels,
-        s.labels ->> 'source' AS source
+        s.labels ->> 'source' AS source,
+        histogram_of_row(p.histogram) AS histogram
     FROM sample AS p
     JOIN kept_series AS s ON s.id = p.series_id AND p.ts >= s.kept_from
     WHERE NOT is_stale_marker(p.value)
@@ -388,10 +402,12 @@ FROM (
         AND s.tenant_id NOT IN (SELECT t.tenant_id FROM folded_tenant AS t)
         AND s.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))
     UNION ALL
-    SELECT u."timestamp", u.tenant_id, u.name, u.value, u.labels, u.labels ->> 'source'
+    SELECT u."timestamp", u.tenant_id, u.name, u.value, u.labels, u.labels ->> 'source',
+        u.histogram
     FROM undrained_metric AS u
     UNION ALL
-    SELECT f."timestamp", f.tenant_id, f.name, f.value, f.labels, f.labels ->> 'source'
+    SELECT f."timestamp", f.tenant_id, f.name, f.value, f.labels, f.labels ->> 'source',
+        f.histogram
     FROM folded_metric AS f
 ) AS m;
 
@@ -411,7 +427,7 @@ BEGIN
         FROM promcompat.series_matching($1, $4) AS s
     )
     SELECT promcompat.from_unix_ms(d.unix_ms), f.tenant_id, $1, d.value, f.labels,
-        f.labels ->> 'source'
+        f.labels ->> 'source', d.histogram
     FROM (SELECT f.tenant_id, array_agg(f.id ORDER BY f.id) AS ids FROM found AS f GROUP BY 1) AS n
     CROSS JOIN LATERAL promcompat.stored_samples(
         n.tenant_id, n.ids,

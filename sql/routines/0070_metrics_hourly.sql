@@ -68,7 +68,7 @@ BEGIN
             sum(summable(p.value)) AS sum
         FROM sample AS p
         JOIN series AS s ON s.id = p.series_id
-        WHERE NOT is_stale_marker(p.value)
+        WHERE NOT has_no_number(p.value)
         GROUP BY 1, 2, 3
         WITH NO DATA;
     END IF;
@@ -119,14 +119,14 @@ AS $$
 DECLARE
     wanted text := CASE
         WHEN (SELECT i.store FROM installation AS i) = 'blocks' THEN 'blocks 2'
-        WHEN has_columnstore() THEN 'aggregate 2'
-        ELSE 'table 2'
+        WHEN has_columnstore() THEN 'aggregate 3'
+        ELSE 'table 3'
     END;
     present text;
     reader name;
 BEGIN
     SELECT source INTO present FROM hourly_progress FOR UPDATE;
-    IF wanted = 'aggregate 2' THEN
+    IF wanted = 'aggregate 3' THEN
         PERFORM ensure_columnstore();
         PERFORM ensure_hourly_aggregate();
     END IF;
@@ -148,7 +148,7 @@ BEGIN
                 GROUP BY 1, 2, 3
             ) AS h;
         ELSE
-            IF wanted = 'aggregate 2' THEN
+            IF wanted = 'aggregate 3' THEN
                 CREATE OR REPLACE VIEW kept_hour AS
                 SELECT h.bucket, h.tenant_id, h.name, h.count, h.min, h.max, h.sum
                 FROM sample_hourly AS h;
@@ -169,7 +169,7 @@ BEGIN
                 FROM sample AS p
                 JOIN series AS s ON s.id = p.series_id
                 WHERE p.ts >= (SELECT computed_before FROM hourly_progress)
-                    AND NOT is_stale_marker(p.value)
+                    AND NOT has_no_number(p.value)
                 GROUP BY 1, 2, 3;
             END IF;
             -- Samples of the same hour may be in rows and undrained.
@@ -195,6 +195,7 @@ BEGIN
                     UNION ALL
                     SELECT f."timestamp", f.tenant_id, f.name, f.value FROM folded_metric AS f
                 ) AS m
+                WHERE m.value IS NOT NULL
                 GROUP BY 1, 2, 3
             ) AS h
             WHERE h.tenant_id = ANY (ARRAY(SELECT readable_tenants(current_user)))

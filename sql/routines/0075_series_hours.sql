@@ -40,7 +40,7 @@ FROM (
 ) AS t
 WHERE t.from_ms <= t.to_ms;
 
--- The hours of stored samples, without stale markers; it has no rights but the caller's.
+-- The hours of stored samples, without stale markers and histograms; it has no rights but the caller's.
 CREATE OR REPLACE FUNCTION stored_hours(
     of_tenant integer, of_series bigint[], from_ms bigint, to_ms bigint
 )
@@ -69,7 +69,7 @@ AS $$
                 lag(d.value) OVER (PARTITION BY d.series_id, h.hour ORDER BY d.unix_ms) AS before
             FROM promcompat.stored_samples(of_tenant, of_series, from_ms, to_ms) AS d
             CROSS JOIN LATERAL (SELECT floor(d.unix_ms / 3600000.0)::bigint) AS h (hour)
-            WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314
+            WHERE d.nan_bits IS DISTINCT FROM 9218868437227405314 AND d.histogram IS NULL
         ) AS s
         GROUP BY s.series_id, s.hour
     ) AS h

@@ -8,6 +8,7 @@
 -- Functions of earlier versions.
 DROP FUNCTION IF EXISTS page_frame(bytea, integer, integer);
 DROP FUNCTION IF EXISTS page_restored(integer, bigint, bigint, bigint, bigint[], integer);
+DROP FUNCTION IF EXISTS page_values(bytea, integer, integer);
 
 -- A number of up to 8 bytes, little endian, in two's complement; 0 for none.
 CREATE OR REPLACE FUNCTION page_number(page bytea, at integer, n_bytes integer) RETURNS bigint
@@ -179,9 +180,9 @@ BEGIN
 END
 $$;
 
--- The `n` values of a column, and, where there are NaN, the bits of each of them.
+-- The `n` values of a column, the position behind it, and, where there are NaN, the bits of each of them.
 CREATE OR REPLACE FUNCTION page_values(
-    page bytea, at integer, n integer, OUT "values" float8[], OUT nan_bits bigint[]
+    page bytea, INOUT at integer, n integer, OUT "values" float8[], OUT nan_bits bigint[]
 )
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
@@ -209,7 +210,7 @@ BEGIN
         );
         at := at + 1 + 8 * n_patterns;
     END IF;
-    numbers := (page_integers(page, at, n)).numbers;
+    SELECT r.at, r.numbers INTO at, numbers FROM page_integers(page, at, n) AS r;
     IF head = 128 THEN
         of_patterns := ARRAY(SELECT float8_of_bits(x) FROM (SELECT unnest(patterns)) AS u (x));
         "values" := ARRAY(SELECT of_patterns[1 + p] FROM (SELECT unnest(numbers)) AS u (p));
@@ -249,14 +250,17 @@ $$;
 
 -- The samples of a page: of the `wanted` series (all if NULL), with times from `first_ms` to `last_ms`,
 -- Unix milliseconds. Values are exact. SQL has one NaN; `nan_bits` has the bits of each, and is NULL
--- for other values: 9218868437227405314 is the stale marker.
+-- for other values: 9218868437227405314 is the stale marker. Of a native histogram, which is in `histogram`, both
+-- are NULL.
 CREATE OR REPLACE FUNCTION decode_page(
     payload bytea,
     wanted bigint[] DEFAULT NULL,
     first_ms bigint DEFAULT -9223372036854775808,
     last_ms bigint DEFAULT 9223372036854775807
 )
-RETURNS TABLE (series_id bigint, unix_ms bigint, value float8, nan_bits bigint)
+RETURNS TABLE (
+    series_id bigint, unix_ms bigint, value float8, nan_bits bigint, histogram native_histogram
+)
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
 AS $$
 DECLARE
@@ -283,8 +287,16 @@ DECLARE
     column_of_values record;
     row_ids bigint[];
     read record;
+    -- Of a page with histograms: all of them, how many the sections before have, and which one a sample is.
+    histograms native_histogram[];
+    n_histograms integer := 0;
+    numbers integer[];
 BEGIN
-    IF get_byte(page, 0) NOT IN (1, 2) THEN
+    IF get_byte(page, 0) = 3 THEN
+        -- Histograms stand behind everything else, and then their size.
+        behind := length(payload) - 4 - page_number(page, length(payload) - 4, 5)::integer;
+        histograms := section_histograms(substr(payload, behind + 1, length(payload) - 4 - behind));
+    ELSIF get_byte(page, 0) NOT IN (1, 2) THEN
         RAISE EXCEPTION 'the page has the format %, which is not known', get_byte(page, 0)
             USING ERRCODE = 'data_corrupted';
     END IF;
@@ -320,26 +332,53 @@ BEGIN
         IF get_byte(page, at) <> 255 THEN
             times_at := at;
         END IF;
-        IF wanted IS NULL OR ids[section_first:behind - 1] && wanted THEN
+        -- Which histogram a sample is depends on all before it.
+        IF wanted IS NULL OR ids[section_first:behind - 1] && wanted OR histograms IS NOT NULL THEN
             n := (SELECT sum(c) FROM unnest(counts[section_first:behind - 1]) AS c);
             IF times_of <> times_at THEN
                 SELECT * INTO read FROM page_integers(page, times_at, n);
                 times := read.numbers;
                 times_of := times_at;
             END IF;
-            IF first_ms <= last_ms AND (behind - section_first > 1
+            IF first_ms <= last_ms AND (behind - section_first > 1 OR histograms IS NOT NULL
                 OR times[1] <= last_ms AND times[n] >= first_ms)
             THEN
                 values_at := CASE WHEN times_at = at THEN read.at ELSE at + 1 END;
                 SELECT * INTO column_of_values FROM page_values(page, values_at, n);
-                IF behind - section_first > 1 THEN
+                IF histograms IS NOT NULL THEN
+                    numbers := ARRAY(
+                        SELECT CASE WHEN u.b = 9222606776761843712 THEN n_histograms
+                            + count(*) FILTER (WHERE u.b = 9222606776761843712) OVER (ORDER BY u.place) END
+                        FROM unnest(coalesce(column_of_values.nan_bits, array_fill(NULL::bigint, ARRAY[n])))
+                            WITH ORDINALITY AS u (b, place)
+                        ORDER BY u.place
+                    );
+                    n_histograms := coalesce((SELECT max(u.k) FROM unnest(numbers) AS u (k)), n_histograms);
+                    RETURN QUERY
+                    SELECT u.id, u.t, CASE WHEN u.k IS NULL THEN u.v END,
+                        CASE WHEN u.k IS NULL THEN u.b END, histograms[u.k]
+                    FROM (
+                        SELECT unnest(r.ids), unnest(times), unnest(column_of_values.values),
+                            unnest(column_of_values.nan_bits), unnest(numbers)
+                        FROM (
+                            SELECT ARRAY(
+                                SELECT u.id
+                                FROM unnest(ids[section_first:behind - 1], counts[section_first:behind - 1])
+                                    AS u (id, c)
+                                CROSS JOIN generate_series(1, u.c)
+                            ) AS ids
+                        ) AS r
+                    ) AS u (id, t, v, b, k)
+                    WHERE u.t BETWEEN first_ms AND last_ms
+                        AND (wanted IS NULL OR u.id = ANY (wanted));
+                ELSIF behind - section_first > 1 THEN
                     row_ids := ARRAY(
                         SELECT u.id
                         FROM unnest(ids[section_first:behind - 1], counts[section_first:behind - 1]) AS u (id, c)
                         CROSS JOIN generate_series(1, u.c)
                     );
                     RETURN QUERY
-                    SELECT u.id, u.t, u.v, u.b
+                    SELECT u.id, u.t, u.v, u.b, NULL::promcompat.native_histogram
                     FROM (
                         SELECT unnest(row_ids), unnest(times), unnest(column_of_values.values),
                             unnest(column_of_values.nan_bits)
@@ -348,7 +387,7 @@ BEGIN
                         AND (wanted IS NULL OR u.id = ANY (wanted));
                 ELSE
                     RETURN QUERY
-                    SELECT ids[section_first], u.t, u.v, u.b
+                    SELECT ids[section_first], u.t, u.v, u.b, NULL::promcompat.native_histogram
                     FROM (
                         SELECT unnest(times), unnest(column_of_values.values),
                             unnest(column_of_values.nan_bits)

@@ -7,6 +7,7 @@ nothing: it goes on from the last recorded position, and a sample that arrives t
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -17,17 +18,19 @@ from sql.database.connection_pool import Connection, acquired
 from sql.database.copy_format import DecodedSamples, SampleDecoder
 from sql.database.database import Database
 from sql.database.statements import Statement
+from sql.pushdown.sample_statements import histograms_at_statement
 from sql.query_loader import load_queries
 from sql.samples.arrivals.arrival_log import AppendConditions, ArrivalKind, ArrivalLog, NewArrival
 from sql.samples.codec.pages import encode_pages
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.draining.drainer import DrainOptions
 from sql.samples.draining.drains import Drains
+from sql.samples.reading.histogram_stream import with_histograms
 from sql.samples.reading.reader import SampleAllowance, copy_out
 from sql.samples.storage_options import StoreKind
 from sql.samples.store_choice import record_store
 from sql.samples.tables.block_table import MAX_PAGE_BYTES, MAX_PAGE_SAMPLES
-from sql.samples.tables.sample_table import SamplePartitions, is_partitioned
+from sql.samples.tables.sample_table import SAMPLE_TABLE, SamplePartitions, is_partitioned
 from sql.samples.tables.step_limits import limit_step, limited_transaction
 
 _QUERIES: Final = {
@@ -168,7 +171,7 @@ class StoreMove:
             rows = await self._next_rows(chunk)
             if not len(rows.series_ids):
                 break
-            await self._append(_samples_of(rows))
+            await self._append(await self._samples_of(rows))
             await self._record(chunk, rows)
             n_moved += len(rows.series_ids)
             self._report(_progress(chunk, chunks))
@@ -192,6 +195,17 @@ class StoreMove:
             rows.timestamps == rows.timestamps[-1]
         )
         return rows if is_last.all() else rows.take(~is_last)
+
+    async def _samples_of(self, rows: DecodedSamples) -> SeriesSamples:
+        """Sorted rows as samples; of several that SQL users wrote in a millisecond the first."""
+        is_new = (np.diff(rows.series_ids, prepend=-1) != 0) | (
+            np.diff(rows.timestamps, prepend=rows.timestamps[0] - 1) != 0
+        )
+        samples = SeriesSamples.of(rows if is_new.all() else rows.take(is_new))
+        statement_of = partial(histograms_at_statement, SAMPLE_TABLE)
+        async with acquired(self._database.write_pool) as connection:
+            await limit_step(connection, is_local=False)
+            return await with_histograms(connection, samples, SampleAllowance(0), statement_of)
 
     async def _append(self, samples: SeriesSamples) -> None:
         """Append the samples as arrivals of their tenants."""
@@ -245,14 +259,6 @@ def _progress(chunk: _Chunk, chunks: list[_Chunk]) -> MoveProgress:
         sum(max(one.expected_rows, one.n_rows) for one in chunks),
         chunk.name,
     )
-
-
-def _samples_of(rows: DecodedSamples) -> SeriesSamples:
-    """Sorted rows as samples; SQL users may write several in a millisecond: the first counts."""
-    is_new = (np.diff(rows.series_ids, prepend=-1) != 0) | (
-        np.diff(rows.timestamps, prepend=rows.timestamps[0] - 1) != 0
-    )
-    return SeriesSamples.of(rows if is_new.all() else rows.take(is_new))
 
 
 def _arrivals(samples: SeriesSamples, tenants: NDArray[np.int64]) -> Iterator[NewArrival]:

@@ -161,10 +161,10 @@ async def test_compressed_chunks_take_late_samples_and_refuse_no_write(
     # The same way into a chunk as COPY FROM STDIN, which ends this server.
     new = stored.replace("ts,", "ts + interval '1 second',").replace("$1", str(expired_ms))
     await connection.execute(f"COPY ({new}) TO '/tmp/late'")
-    await connection.execute("COPY sample FROM '/tmp/late'")
+    await connection.execute("COPY sample (series_id, ts, value) FROM '/tmp/late'")
     assert len(await all_samples(connection)) == len(before) + 50
     with pytest.raises(asyncpg.UniqueViolationError):
-        await connection.execute("COPY sample FROM '/tmp/late'")
+        await connection.execute("COPY sample (series_id, ts, value) FROM '/tmp/late'")
 
 
 async def test_retention_works_on_compressed_chunks(connection: asyncpg.Connection) -> None:

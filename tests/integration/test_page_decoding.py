@@ -96,5 +96,5 @@ def test_sql_decodes_long_pages_of_every_width(decode: Decode, n_series: int) ->
 
 
 def test_sql_refuses_a_format_it_does_not_know(decode: Decode) -> None:
-    with pytest.raises(asyncpg.DataCorruptedError, match="format 3"):
-        decode(b"\x03" + bytes(60))
+    with pytest.raises(asyncpg.DataCorruptedError, match="format 4"):
+        decode(b"\x04" + bytes(60))

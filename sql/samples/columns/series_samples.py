@@ -9,7 +9,7 @@ from typing import Final, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.histograms import Histograms
+from promcompat.core.histograms import Histograms, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
 from sql.database.copy_format import DecodedSamples, SampleDecoder
 from sql.pushdown.rules import Partial
@@ -264,12 +264,12 @@ def counted_samples(rows: DecodedSamples, partial: Partial) -> tuple[SeriesSampl
     ascending; samples has none of them.
     """
     assert rows.numbers is not None
-    if not partial.is_aggregate:
-        return SeriesSamples.of(rows, _samples_since_the_last(rows)), np.empty(0, np.int64)
-    inexact = np.unique(rows.series_ids[rows.numbers < 0])
+    is_inexact = rows.numbers < 0 if partial.is_aggregate else is_histogram(rows.values)
+    inexact = np.unique(rows.series_ids[is_inexact])
     if len(inexact):
         rows = rows.take(~np.isin(rows.series_ids, inexact))
-    return SeriesSamples.of(rows, rows.numbers), inexact
+    counts = rows.numbers if partial.is_aggregate else _samples_since_the_last(rows)
+    return SeriesSamples.of(rows, counts), inexact
 
 
 def _samples_since_the_last(rows: DecodedSamples) -> IntArray:

@@ -20,10 +20,11 @@ import asyncpg
 import numpy as np
 
 from promcompat.core.errors import QueryTimeoutError, StorageUnavailableError
+from promcompat.core.histograms import HistogramCells
 from promcompat.core.model import IntArray
 from sql.catalog import MS_PER_DAY, MS_PER_HOUR
 from sql.database.connection_pool import Connection, Pool, acquired
-from sql.database.copy_format import SampleRows, encode_samples
+from sql.database.copy_format import SampleRows
 from sql.query_loader import load_queries
 from sql.samples.columns.fold import Deletion, fold
 from sql.samples.columns.fold_conflicts import count_conflicts
@@ -44,10 +45,10 @@ from sql.samples.tables.block_table import QUERIES as DRAIN_QUERIES
 from sql.samples.tables.block_table import by_day
 from sql.samples.tables.retention_classes import QUERIES as RETENTION_QUERIES
 from sql.samples.tables.sample_table import (
-    SAMPLE_COLUMNS,
     SAMPLE_TABLE,
     STAGING_TABLE,
     SamplePartitions,
+    encode_rows,
     unix_days,
 )
 
@@ -359,10 +360,12 @@ def _pieces_of_rows(parts: Sequence[SeriesSamples]) -> Iterator[SampleRows]:
     """The samples of all parts as rows, some at a time."""
     if not parts:
         return
+    cells = HistogramCells.joined([HistogramCells(part.values, part.histograms) for part in parts])
     rows = SampleRows(
         np.concatenate([np.repeat(part.ids, np.diff(part.offsets)) for part in parts]),
         np.concatenate([part.timestamps for part in parts]),
-        np.concatenate([part.values for part in parts]).view(np.uint64),
+        cells.values.view(np.uint64),
+        histograms=cells.histograms,
     )
     for start in range(0, len(rows), _ROWS_AT_ONCE):
         yield rows.take(slice(start, start + _ROWS_AT_ONCE))
@@ -373,16 +376,16 @@ async def _insert(connection: Connection, rows: SampleRows, *, replaces: bool) -
 
     Each of the tables' rows is looked up only if one of them is stored already.
     """
-    stream = await asyncio.to_thread(encode_samples, rows)
+    columns, stream = await asyncio.to_thread(encode_rows, rows)
     try:
         async with connection.transaction():
-            await _copy(connection, SAMPLE_TABLE, stream)
+            await _copy(connection, SAMPLE_TABLE, columns, stream)
         return 0
     except asyncpg.UniqueViolationError:
         pass
     await connection.execute(_QUERIES["create_staging"])
     await connection.execute(_QUERIES["clear_staging"])
-    await _copy(connection, STAGING_TABLE, stream)
+    await _copy(connection, STAGING_TABLE, columns, stream)
     if replaces:
         await connection.execute(_QUERIES["replace_staged"])
         return 0
@@ -391,9 +394,9 @@ async def _insert(connection: Connection, rows: SampleRows, *, replaces: bool) -
     return n_conflicts
 
 
-async def _copy(connection: Connection, table: str, stream: bytes) -> None:
+async def _copy(connection: Connection, table: str, columns: Sequence[str], stream: bytes) -> None:
     await connection.copy_to_table(
-        table, source=_in_chunks(stream), columns=SAMPLE_COLUMNS, format="binary"
+        table, source=_in_chunks(stream), columns=columns, format="binary"
     )
 
 

@@ -14,7 +14,6 @@ from promql.budget import (
     too_much_memory,
 )
 from sql.database.connection_pool import Connection
-from sql.database.copy_format import SampleDecoder
 from sql.database.statements import Statement, inline_parameters
 
 SourceT = TypeVar("SourceT")
@@ -113,10 +112,17 @@ class SampleAllowance:
         return n_read + self._n_added * BYTES_PER_SAMPLE + self._n_series * BYTES_PER_LABELS
 
 
+class FedStream(CountedStream, Protocol):
+    """A stream that takes what arrives."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+
+
 async def copy_out(
     connection: Connection,
     statement: Statement,
-    decoder: SampleDecoder,
+    decoder: FedStream,
     allowance: SampleAllowance,
 ) -> None:
     """Feed a statement's rows to a decoder; the server stops once the allowance is exceeded.

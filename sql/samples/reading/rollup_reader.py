@@ -5,17 +5,21 @@ is still in the head. All of that is asked in the snapshot of the query, so the 
 to the bit as that of all raw samples. Series for which a rollup turns out not to be exact are read
 raw.
 
+Of series with histograms among their samples, rollups keep only how many samples there were, and a
+mark; they are read raw as well.
+
 Where rollups outlive their samples, what arrives too late to be kept changes no rollup. A coarse
 reading takes from rollups only the days of which samples are no longer kept.
 """
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 
+from promcompat.core.histograms import is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from sql.catalog import MS_PER_DAY
 from sql.pushdown.window_grid import WindowGrid
@@ -31,7 +35,7 @@ from sql.samples.rollups.rollup_kernels import (
     UNBOUNDED,
     find_certain_sums,
 )
-from sql.samples.rollups.rollup_pages import Column, Columns, decoded
+from sql.samples.rollups.rollup_pages import Column, Columns, decoded, without_marked
 from sql.samples.tables.rollup_marks import QUERIES
 
 _PAYLOAD_OF: Final = {
@@ -93,6 +97,7 @@ class RollupReader:
         inexact = NO_SAMPLES.ids
         if not use.is_coarse:
             inexact = await asyncio.to_thread(_inexact_series, joined, use)
+            inexact = np.union1d(inexact, rolled.marked_ids)
         samples, notes = joined.samples, []
         if len(inexact):
             whole = await snapshot.read(
@@ -122,19 +127,22 @@ class RollupReader:
         )
         payloads = [row[0] for row in rows]
         found = await asyncio.to_thread(decoded, payloads, question.wanted, columns, *times)
+        found, marked_ids = without_marked(found)
         rolled = await asyncio.to_thread(_standing, found, use.stand)
-        return _without_changed(_in_windows(rolled, use.grid), span)
+        rolled = _without_changed(_in_windows(rolled, use.grid), span)
+        return replace(rolled, marked_ids=marked_ids)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rolled:
     """Samples that stand for others, and the magnitudes of these (see `rollup_kernels.GRAIN`).
 
-    `magnitudes` is None where nothing is summed.
+    `magnitudes` is None where nothing is summed. Of the series `marked_ids` there are histograms.
     """
 
     samples: SeriesSamples
     magnitudes: IntArray | None = None
+    marked_ids: IntArray = field(default_factory=lambda: NO_SAMPLES.ids)
 
 
 def _standing(columns: Columns, stand: Stand) -> _Rolled:
@@ -308,13 +316,18 @@ def _of_gone_days(
 def _inexact_series(joined: _Rolled, use: RollupUse) -> IntArray:
     """The series whose windows may have another value than with raw samples."""
     samples = joined.samples
-    if not len(samples) or samples.counts is None:
+    if not len(samples):
         return NO_SAMPLES.ids
+    refers = np.zeros(len(samples.ids), np.bool_)
+    if samples.histograms is not None:
+        refers = np.logical_or.reduceat(is_histogram(samples.values), samples.offsets[:-1])
+    if samples.counts is None:
+        return samples.ids[refers]
     if use.stand is Stand.RESETS:
         is_lost = np.logical_or.reduceat(samples.counts < 0, samples.offsets[:-1])
-        return samples.ids[is_lost]
+        return samples.ids[is_lost | refers]
     if use.stand not in (Stand.SUM, Stand.MEAN):
-        return NO_SAMPLES.ids
+        return samples.ids[refers]
     assert joined.magnitudes is not None
     # Windows of raw samples are certain, and known by their count. What a sum lost must not make
     # others look like them.
@@ -327,4 +340,4 @@ def _inexact_series(joined: _Rolled, use: RollupUse) -> IntArray:
         np.append(0, np.cumsum(counts)), joined.magnitudes, ends, grid.reach_ms,
         use.stand is Stand.MEAN, are_certain,
     )  # fmt: skip
-    return samples.ids[~are_certain]
+    return samples.ids[~are_certain | refers]

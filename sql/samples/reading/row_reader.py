@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from sql.query_loader import load_queries
 from sql.samples.columns.fold import Piece
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples, counted_samples
 from sql.samples.reading.drained_reader import DrainedQuestion, DrainedReader, StoredSamples
+from sql.samples.reading.histogram_stream import with_histograms
 from sql.samples.reading.read_explainer import explained_read, not_pushed
 from sql.samples.reading.reader import SampleAllowance, copy_out
 
@@ -56,7 +58,7 @@ class RowReader:
                 start_ms = read.end_ms
         rest = SeriesSelection(matchers=(), start_ms=start_ms, end_ms=question.end_ms)
         statement = self._planner.whole(rest, question.wanted)
-        samples = await _copied(connection, statement, allowance)
+        samples = await self._copied(connection, statement, allowance)
         return StoredSamples((Piece(samples, 0, question.drained_through, False),), (), settled)
 
     async def read_few(
@@ -74,13 +76,31 @@ class RowReader:
     ) -> SeriesSamples:
         """The samples up to the end of a planned read that the answer depends on."""
         if read.partial is None or read.statement is None:
-            return await _copied(connection, read.statement, allowance)
+            return await self._copied(connection, read.statement, allowance, is_whole=False)
         samples, whole_ids = await _partials(connection, read.statement, read.partial, allowance)
         if not len(whole_ids):
             return samples
         selection = SeriesSelection(matchers=(), start_ms=question.start_ms, end_ms=read.end_ms)
         whole = self._planner.whole(selection, whole_ids)
-        return samples.then(await _copied(connection, whole, allowance))
+        return samples.then(await self._copied(connection, whole, allowance))
+
+    async def _copied(
+        self,
+        connection: Connection,
+        statement: Statement | None,
+        allowance: SampleAllowance,
+        *,
+        is_whole: bool = True,
+    ) -> SeriesSamples:
+        """The samples of a statement; `is_whole`: all of their series between their times."""
+        if statement is None:
+            return NO_SAMPLES
+        decoder = SampleDecoder()
+        allowance.watch(decoder)
+        await copy_out(connection, statement, decoder, allowance)
+        samples = await _run_in_thread(lambda: SeriesSamples.read(decoder), decoder.n_rows)
+        statement_of = partial(self._planner.histograms, is_whole=is_whole)
+        return await with_histograms(connection, samples, allowance, statement_of)
 
     async def stored_series(
         self, connection: Connection, tenant_id: int, series_ids: IntArray
@@ -111,26 +131,15 @@ class RowReader:
         return await explained_read(connection, selection, n_series, read, depth)
 
 
-async def _copied(
-    connection: Connection, statement: Statement | None, allowance: SampleAllowance
-) -> SeriesSamples:
-    if statement is None:
-        return NO_SAMPLES
-    decoder = SampleDecoder()
-    allowance.watch(decoder)
-    await copy_out(connection, statement, decoder, allowance)
-    return await _run_in_thread(lambda: SeriesSamples.read(decoder), decoder.n_rows)
-
-
 async def _partials(
-    connection: Connection, statement: Statement, partial: Partial, allowance: SampleAllowance
+    connection: Connection, statement: Statement, kind: Partial, allowance: SampleAllowance
 ) -> tuple[SeriesSamples, IntArray]:
     """Samples that stand for all, and the series of which that is not exact."""
     decoder = SampleDecoder(is_numbered=True)
     allowance.watch(decoder)
     await copy_out(connection, statement, decoder, allowance)
     return await _run_in_thread(
-        lambda: counted_samples(decoder.finish().sorted(), partial), decoder.n_rows
+        lambda: counted_samples(decoder.finish().sorted(), kind), decoder.n_rows
     )
 
 

@@ -5,12 +5,13 @@ time of a bucket is its last millisecond, or its start for a sample that is exac
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Final, NamedTuple
 
 import numpy as np
 
+from promcompat.core.histograms import HISTOGRAM_BITS, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray, is_stale
 from sql.catalog import MS_PER_DAY
 from sql.samples.codec.pages import decode_joined, encode_cut
@@ -117,8 +118,15 @@ class _Reduced:
         return cls(whole[:n_pieces].copy(), other[:n_pieces].copy(), kept[:n_kept].copy())
 
 
+_HAS_HISTOGRAMS: Final = float(np.array(HISTOGRAM_BITS).view(np.float64))
+"""In place of a number: the samples have to be read, as some of the series are histograms."""
+
+
 def rolled_up(samples: SeriesSamples, level: Level) -> Columns:
-    """The columns of a level, of folded samples."""
+    """The columns of a level, of folded samples.
+
+    Of series with histograms among them only numbers of samples are kept, and what says so.
+    """
     found = _Reduced.of(samples, level.width_ms, splits_starts=True)
     ids = samples.ids[found.whole[:, kernels.ROW]]
     times = found.whole[:, kernels.TIME_MS]
@@ -137,11 +145,43 @@ def rolled_up(samples: SeriesSamples, level: Level) -> Columns:
     times = samples.timestamps[at]
     columns[Column.ENDS] = _column(ids, times, samples.values[at])
     columns[Column.STANDS_FOR] = _column(ids, times, stands_for.astype(np.float64))
-    return columns
+    if samples.histograms is None or not len(samples):
+        return columns
+    is_marked = np.logical_or.reduceat(is_histogram(samples.values), samples.offsets[:-1])
+    return _marked(columns, samples.ids[is_marked])
+
+
+def _marked(columns: Columns, ids: IntArray) -> Columns:
+    """The columns with marks in place of the numbers of some series, but for their counts."""
+    marked = dict(columns)
+    for name in (Column.ENDS, Column.MINIMUM, Column.MAXIMUM, Column.SUM):
+        column = columns[name]
+        is_marked = np.repeat(np.isin(column.ids, ids), np.diff(column.offsets))
+        values = np.where(is_marked, _HAS_HISTOGRAMS, column.values)
+        marked[name] = replace(column, values=values)
+    lost = columns[Column.LOST]
+    marked[Column.LOST] = lost.where_series(~np.isin(lost.ids, ids))
+    return marked
+
+
+def without_marked(columns: Columns) -> tuple[Columns, IntArray]:
+    """The columns of a payload without what has marks, and the series that had some, ascending."""
+    for column in columns.values():
+        is_marked = is_histogram(column.values)
+        if is_marked.any():
+            ids = np.repeat(column.ids, np.diff(column.offsets))[is_marked]
+            rest = {
+                name: one.where(~is_marked) if len(one) == len(is_marked) else one
+                for name, one in columns.items()
+            }
+            return rest, np.unique(ids)
+    return columns, NO_SAMPLES.ids
 
 
 def hours_of(samples: SeriesSamples) -> list[HourRow]:
-    """The hours `[hour, hour + 1)` of folded samples, counted since 1970-01-01."""
+    """The hours `[hour, hour + 1)` of folded samples without histograms, since 1970-01-01."""
+    if samples.histograms is not None and len(samples):
+        samples = samples.where(~is_histogram(samples.values))
     found = _Reduced.of(samples, HOUR.width_ms, splits_starts=False)
     whole, other = found.whole, found.other
     if not len(whole):

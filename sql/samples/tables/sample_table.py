@@ -1,17 +1,23 @@
 """The table of the row store: one sample a row, in a hypertable or in partitions of a day."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from promcompat.core.errors import DatabaseRefusedError
+from promcompat.core.histograms import HISTOGRAM_BITS, Ragged, histogram_numbers, is_histogram
 from promcompat.core.model import IntArray
 from sql.catalog import MS_PER_DAY
 from sql.database.connection_pool import Connection
+from sql.database.copy_format import SampleRows, encode_samples, encode_wide_samples
 from sql.query_loader import load_queries
+from sql.samples.codec.histogram_rows import encode_histogram_rows
 
 SAMPLE_TABLE: Final = "sample"
 SAMPLE_COLUMNS: Final = ("series_id", "ts", "value")
+_WIDE_COLUMNS: Final = (*SAMPLE_COLUMNS, "histogram")
 STAGING_TABLE: Final = "sample_staging"
 _QUERIES: Final = load_queries("samples")
 _DAYS_PER_TRANSACTION: Final = 64
@@ -36,6 +42,21 @@ async def is_partitioned(connection: Connection) -> bool:
         "restored incompletely. Restore the backup again as described in docs/operations.md, "
         "with timescaledb_pre_restore() before and timescaledb_post_restore() after it"
     )
+
+
+def encode_rows(rows: SampleRows) -> tuple[Sequence[str], bytes]:
+    """The columns of rows, and their COPY stream; there is one for histograms if rows have any."""
+    values = rows.bits.view(np.float64)
+    if rows.histograms is None or not (refers := is_histogram(values)).any():
+        return SAMPLE_COLUMNS, encode_samples(rows)
+    numbers = histogram_numbers(values[refers])
+    encoded, lengths = encode_histogram_rows(rows.histograms.take(numbers))
+    row_lengths = np.zeros(len(rows), np.int64)
+    row_lengths[refers] = lengths
+    # What a cell refers to stands beside it, so every one is the same.
+    bits = np.where(refers, np.uint64(HISTOGRAM_BITS), rows.bits)
+    histograms = Ragged.of_lengths(row_lengths, np.frombuffer(encoded, np.uint8))
+    return _WIDE_COLUMNS, encode_wide_samples(replace(rows, bits=bits), histograms)
 
 
 def unix_days(timestamps: IntArray) -> IntArray:
