@@ -65,6 +65,11 @@ class IngestSettings(BaseSettings):
         description="Make labels of the name, version, schema URL and attributes of scopes "
         "(Prometheus: otlp.promote_scope_metadata).",
     )
+    otlp_convert_histograms_to_nhcb: bool = Field(
+        False,
+        description="Make native histograms with custom buckets of histograms with explicit bounds "
+        "(Prometheus: otlp.convert_histograms_to_nhcb).",
+    )
     otlp_delta: Literal["refuse", "cumulative"] = Field(
         "refuse",
         description="What happens to sums and histograms of deltas. cumulative: they are added up "

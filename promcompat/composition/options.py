@@ -90,6 +90,7 @@ def otlp_options(settings: Settings) -> OtlpOptions:
         promotes_all=promotes_all,
         keeps_identifying=settings.otlp_keep_identifying_resource_attributes,
         promotes_scope=settings.otlp_promote_scope_metadata,
+        converts_to_custom_buckets=settings.otlp_convert_histograms_to_nhcb,
         target_info_interval_ms=max(1, settings.query_lookback_delta // 2),
         sums_deltas=settings.otlp_delta == "cumulative",
     )

@@ -7,10 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from promcompat.core.exemplars import Exemplar, SeriesExemplar
+from promcompat.core.histogram_validation import find_faults
+from promcompat.core.histograms import (
+    HistogramCells,
+    Histograms,
+    histogram_cells,
+    without_histogram_bits,
+)
 from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import (
     STALE_NAN_BITS,
     UNKNOWN_SERIES,
+    FloatArray,
     IntArray,
     Labels,
     MetricMetadata,
@@ -44,23 +52,47 @@ def make_batch(samples: Samples, known: KnownSeries, limits: LabelLimits) -> Poi
     is_kept = np.ones(len(ids), np.bool_)
     if unknown_keys:
         is_kept[unknown] = new.accept(unknown_keys)
-    values = np.array(samples.values, np.float64)
-    values.view(np.uint64)[samples.stale_rows] = STALE_NAN_BITS
+    values, histograms, faults = _cells(samples)
+    is_kept[list(faults)] = False
+    cells = HistogramCells(values[is_kept], histograms)
+    if not is_kept.all():
+        cells = cells.compacted()
     points = np.array(samples.points, np.int64)
+    kept_keys = [samples.keys[row] for row in unknown[is_kept[unknown]].tolist()]
     batch = WriteBatch(
         ids[is_kept],
         np.array(samples.timestamps, np.int64)[is_kept],
-        values[is_kept],
-        [samples.keys[row] for row in unknown[is_kept[unknown]].tolist()],
-        new.labels,
+        cells.values,
+        kept_keys,
+        new.labels if not faults else {key: new.labels[key] for key in kept_keys},
         tuple(_within_limits(samples.metadata.values(), limits.max_metadata_bytes)),
         known_version=known.version,
         identities=new.identities,
+        histograms=cells.histograms,
     )
     reasons = new.invalid | new.refused
     dropped = np.flatnonzero(~is_kept).tolist()
-    refused = {samples.points[row]: reasons[samples.keys[row]] for row in dropped}
+    refused = {
+        samples.points[row]: reasons.get(samples.keys[row]) or faults[row] for row in dropped
+    }
     return PointBatch(batch, points[is_kept], refused)
+
+
+def _cells(samples: Samples) -> tuple[FloatArray, Histograms | None, dict[int, str]]:
+    """The values, what those of histograms refer to, and the rows of histograms with a fault."""
+    values = np.array(samples.values, np.float64)
+    values.view(np.uint64)[samples.stale_rows] = STALE_NAN_BITS
+    if not samples.histogram_rows:
+        return values, None, {}
+    histograms = samples.histograms.columns()
+    values = without_histogram_bits(values)
+    values[samples.histogram_rows] = histogram_cells(np.arange(len(histograms)))
+    faults = find_faults(histograms)
+    return (
+        values,
+        histograms,
+        {samples.histogram_rows[number]: text for number, text in faults.items()},
+    )
 
 
 def _within_limits(metadata: Iterable[MetricMetadata], max_bytes: int) -> Iterable[MetricMetadata]:

@@ -2,9 +2,13 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
+
+from promcompat.otlp.native_points import ExponentialCounts
+
+TotalT = TypeVar("TotalT")
 
 MAX_STREAMS: Final = 200_000
 _IDLE_NS: Final = 3_600 * 1_000_000_000
@@ -14,7 +18,7 @@ _IDLE_NS: Final = 3_600 * 1_000_000_000
 @dataclass(slots=True)
 class _Stream:
     last_ns: int
-    totals: tuple[float, ...]
+    totals: object
 
 
 class DeltaTotals:
@@ -35,17 +39,32 @@ class DeltaTotals:
 
         A point with the time of the last one is that point again, from a sender that got no answer.
         """
+        return self._add(tenant, key, time_ns, tuple(float(delta) for delta in deltas), _sum)
+
+    def add_exponential(
+        self, tenant: str, key: bytes, time_ns: int, deltas: ExponentialCounts
+    ) -> ExponentialCounts | str:
+        """The same for a point of an exponential histogram."""
+        return self._add(tenant, key, time_ns, deltas, ExponentialCounts.plus)
+
+    def _add(
+        self,
+        tenant: str,
+        key: bytes,
+        time_ns: int,
+        totals: TotalT,
+        add: Callable[[TotalT, TotalT], TotalT],
+    ) -> TotalT | str:
         with self._lock:
             stream = self._streams.get((tenant, key))
             if stream is not None and time_ns < stream.last_ns:
                 return "a delta is older than the last one of its series"
-            if stream is not None and time_ns == stream.last_ns:
-                return stream.totals
             if stream is None and not self._make_room(time_ns):
                 return f"there are more than {self._max_streams} series of deltas"
-            totals = tuple(float(delta) for delta in deltas)
-            if stream is not None and len(stream.totals) == len(totals):
-                totals = tuple(map(float.__add__, stream.totals, totals))
+            if stream is not None and isinstance(stream.totals, type(totals)):
+                if time_ns == stream.last_ns:
+                    return stream.totals
+                totals = add(stream.totals, totals)
             self._streams[tenant, key] = _Stream(time_ns, totals)
             self._streams.move_to_end((tenant, key))
             return totals
@@ -58,3 +77,10 @@ class DeltaTotals:
             return False
         del self._streams[oldest]
         return True
+
+
+def _sum(totals: tuple[float, ...], deltas: tuple[float, ...]) -> tuple[float, ...]:
+    """Of another number of buckets, the totals begin again."""
+    if len(totals) != len(deltas):
+        return deltas
+    return tuple(map(float.__add__, totals, deltas))

@@ -91,10 +91,12 @@ class Histogram(_message.Message):
     def __init__(self, data_points: _Optional[_Iterable[_Union[HistogramDataPoint, _Mapping]]] = ..., aggregation_temporality: _Optional[int] = ...) -> None: ...
 
 class ExponentialHistogram(_message.Message):
-    __slots__ = ("data_points",)
+    __slots__ = ("data_points", "aggregation_temporality")
     DATA_POINTS_FIELD_NUMBER: _ClassVar[int]
-    data_points: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, data_points: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    AGGREGATION_TEMPORALITY_FIELD_NUMBER: _ClassVar[int]
+    data_points: _containers.RepeatedCompositeFieldContainer[ExponentialHistogramDataPoint]
+    aggregation_temporality: int
+    def __init__(self, data_points: _Optional[_Iterable[_Union[ExponentialHistogramDataPoint, _Mapping]]] = ..., aggregation_temporality: _Optional[int] = ...) -> None: ...
 
 class Summary(_message.Message):
     __slots__ = ("data_points",)
@@ -137,6 +139,38 @@ class HistogramDataPoint(_message.Message):
     attributes: _containers.RepeatedScalarFieldContainer[bytes]
     flags: int
     def __init__(self, time_unix_nano: _Optional[int] = ..., count: _Optional[int] = ..., sum: _Optional[float] = ..., bucket_counts: _Optional[_Iterable[int]] = ..., explicit_bounds: _Optional[_Iterable[float]] = ..., exemplars: _Optional[_Iterable[bytes]] = ..., attributes: _Optional[_Iterable[bytes]] = ..., flags: _Optional[int] = ...) -> None: ...
+
+class ExponentialHistogramDataPoint(_message.Message):
+    __slots__ = ("attributes", "time_unix_nano", "count", "sum", "scale", "zero_count", "positive", "negative", "flags", "exemplars")
+    ATTRIBUTES_FIELD_NUMBER: _ClassVar[int]
+    TIME_UNIX_NANO_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    SUM_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    ZERO_COUNT_FIELD_NUMBER: _ClassVar[int]
+    POSITIVE_FIELD_NUMBER: _ClassVar[int]
+    NEGATIVE_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    EXEMPLARS_FIELD_NUMBER: _ClassVar[int]
+    attributes: _containers.RepeatedScalarFieldContainer[bytes]
+    time_unix_nano: int
+    count: int
+    sum: float
+    scale: int
+    zero_count: int
+    positive: Buckets
+    negative: Buckets
+    flags: int
+    exemplars: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, attributes: _Optional[_Iterable[bytes]] = ..., time_unix_nano: _Optional[int] = ..., count: _Optional[int] = ..., sum: _Optional[float] = ..., scale: _Optional[int] = ..., zero_count: _Optional[int] = ..., positive: _Optional[_Union[Buckets, _Mapping]] = ..., negative: _Optional[_Union[Buckets, _Mapping]] = ..., flags: _Optional[int] = ..., exemplars: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class Buckets(_message.Message):
+    __slots__ = ("offset", "bucket_counts")
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    BUCKET_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    offset: int
+    bucket_counts: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, offset: _Optional[int] = ..., bucket_counts: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class SummaryDataPoint(_message.Message):
     __slots__ = ("time_unix_nano", "count", "sum", "quantile_values", "attributes", "flags")

@@ -27,6 +27,7 @@ class OtlpOptions:
     promotes_all: bool = False
     keeps_identifying: bool = False
     promotes_scope: bool = False
+    converts_to_custom_buckets: bool = False
     target_info_interval_ms: int = 150_000
     sums_deltas: bool = False
 

@@ -21,6 +21,7 @@ from promcompat.otlp.attribute_text import sorted_pairs
 from promcompat.otlp.attributes import decode_attributes
 from promcompat.otlp.deltas import DeltaTotals
 from promcompat.otlp.export_pb2 import (
+    ExponentialHistogramDataPoint,
     HistogramDataPoint,
     Metric,
     NumberDataPoint,
@@ -29,6 +30,7 @@ from promcompat.otlp.export_pb2 import (
     SummaryDataPoint,
 )
 from promcompat.otlp.names import MetricKind, metric_name, unit_words
+from promcompat.otlp.native_points import ExponentialCounts, NativeHistograms
 from promcompat.otlp.point_keys import PointKeys
 from promcompat.otlp.resources import (
     TARGET_INFO,
@@ -43,13 +45,13 @@ _LARGEST_NS: Final = (1 << 63) - 1
 _MAX_TARGET_INFO: Final = 1_000
 """Samples of `target_info` that one resource of a request may make."""
 _NO_VALUE: Final = DataPointFlags.DATA_POINT_FLAGS_NO_RECORDED_VALUE_MASK
-_NO_HISTOGRAMS: Final = "exponential histograms are not supported by this server yet"
+_WITH_TEMPORALITY: Final = ("sum", "histogram", "exponential_histogram")
 _DELTA: Final = AggregationTemporality.AGGREGATION_TEMPORALITY_DELTA
 _CUMULATIVE: Final = AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
 _REMEMBERED: Final = 1 << 14
 _MAX_REMEMBERED_CHARACTERS: Final = 500
 """What is longer is not remembered, so that what is has a bound."""
-_Point = NumberDataPoint | HistogramDataPoint | SummaryDataPoint
+_Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint | SummaryDataPoint
 _bound_text = lru_cache(4_096)(format_decimal)
 _remembered_name = lru_cache(_REMEMBERED)(metric_name)
 
@@ -75,15 +77,18 @@ class PointExemplar:
 class Samples:
     """What a request becomes: rows of a batch, and what was not translated.
 
-    Row i is a sample of the series with key `keys[i]`, a stale marker where `is_stale[i]`, and
-    belongs to the data point with the number `points[i]` (-1: to none). `n_points` are translated;
-    `rejected` counts the other data points by the reason for which they are not.
+    Row i is a sample of the series with key `keys[i]`, a stale marker if it is in `stale_rows`, and
+    belongs to the data point with the number `points[i]` (-1: to none). Those in `histogram_rows`
+    are `histograms`, in this order. `n_points` are translated; `rejected` counts the other data
+    points by the reason for which they are not.
     """
 
     keys: list[bytes] = field(default_factory=list)
     timestamps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
     stale_rows: list[int] = field(default_factory=list)
+    histogram_rows: list[int] = field(default_factory=list)
+    histograms: NativeHistograms = field(default_factory=NativeHistograms)
     points: list[int] = field(default_factory=list)
     exemplars: list[PointExemplar] = field(default_factory=list)
     metadata: dict[str, MetricMetadata] = field(default_factory=dict)
@@ -98,6 +103,11 @@ class Samples:
         self.timestamps.append(timestamp_ms)
         self.values.append(value)
         self.points.append(self.n_points)
+
+    def add_histogram(self, key: bytes, timestamp_ms: int) -> None:
+        """Add a row for the histogram that is added to `histograms` next."""
+        self.histogram_rows.append(len(self.keys))
+        self.add(key, timestamp_ms, 0.0)
 
     def add_to_no_point(self, key: bytes, timestamp_ms: int, value: float) -> None:
         """Add a row that no data point stands for."""
@@ -153,8 +163,6 @@ class _Resource:
         if not name:
             reason = f'normalization for metric "{metric.name}" resulted in empty name'
             self.samples.rejected[reason] += n_points
-        elif kind == "exponential_histogram":
-            self.samples.rejected[_NO_HISTOGRAMS] += n_points
         elif not self._has_valid_temporality(metric, kind):
             reason = f'invalid temporality and type combination for metric "{metric.name}"'
             self.samples.rejected[reason] += n_points
@@ -174,7 +182,7 @@ class _Resource:
         return translated(name, unit, shown, self.options.strategy)
 
     def _has_valid_temporality(self, metric: Metric, kind: str) -> bool:
-        if kind not in ("sum", "histogram"):
+        if kind not in _WITH_TEMPORALITY:
             return True
         temporality = getattr(metric, kind).aggregation_temporality
         return temporality == _CUMULATIVE or (temporality == _DELTA and self.options.sums_deltas)
@@ -182,6 +190,8 @@ class _Resource:
     def _note_metadata(self, metric: Metric, name: str, kind: str) -> None:
         if kind == "sum":
             kind = "counter" if metric.sum.is_monotonic else "gauge"
+        elif kind == "exponential_histogram":
+            kind = "histogram"
         description, unit = metric.description, metric.unit
         is_short = len(name) + len(description) + len(unit) < _MAX_REMEMBERED_CHARACTERS
         made = _remembered_metadata if is_short else _metadata
@@ -189,14 +199,16 @@ class _Resource:
 
     def _translate_points(self, metric: Metric, name: str, kind: str, labels: SeriesLabels) -> None:
         data = getattr(metric, kind)
-        is_delta = kind in ("sum", "histogram") and data.aggregation_temporality == _DELTA
+        is_delta = kind in _WITH_TEMPORALITY and data.aggregation_temporality == _DELTA
         for point in data.data_points:
             time_ms = min(point.time_unix_nano, _LARGEST_NS) // _NS_PER_MS
             self.earliest_ms = min(self.earliest_ms, time_ms)
             self.latest_ms = max(self.latest_ms, time_ms)
             own = labels.of_point(point.attributes)
             is_added = True
-            if kind == "histogram":
+            if kind == "exponential_histogram":
+                is_added = self._add_exponential(point, name, own, time_ms, is_delta=is_delta)
+            elif kind == "histogram":
                 is_added = self._add_histogram(point, name, own, time_ms, is_delta=is_delta)
             elif kind == "summary":
                 self._add_summary(point, name, own, time_ms)
@@ -250,7 +262,9 @@ class _Resource:
         # Counts without a bound of their own only count for +Inf, which `count` says.
         n_bounds = min(len(point.explicit_bounds), len(point.bucket_counts))
         bounds = list(point.explicit_bounds[:n_bounds])
-        numbers = [point.sum, float(point.count), *map(float, point.bucket_counts[:n_bounds])]
+        # A native histogram has a bucket above the last bound.
+        n_counts = n_bounds + self.options.converts_to_custom_buckets
+        numbers = [point.sum, point.count, *point.bucket_counts[:n_counts]]
         is_stale = bool(point.flags & _NO_VALUE)
         keys = PointKeys(labels, "le")
         if is_delta and not is_stale:
@@ -258,6 +272,9 @@ class _Resource:
             if totals is None:
                 return False
             numbers = list(totals)
+        if self.options.converts_to_custom_buckets:
+            self._add_custom_buckets(point, keys.key(name), time_ms, numbers)
+            return True
         total, count, *counts = numbers
         if point.HasField("sum"):
             self.samples.add(keys.key(f"{name}_sum"), time_ms, total, is_stale=is_stale)
@@ -271,6 +288,55 @@ class _Resource:
         self.samples.add(bucket_keys[-1], time_ms, count, is_stale=is_stale)
         self._add_exemplars(point.exemplars, bounds, bucket_keys)
         return True
+
+    def _add_custom_buckets(
+        self, point: HistogramDataPoint, key: bytes, time_ms: int, numbers: Sequence[float]
+    ) -> None:
+        """Add an explicit histogram as a native one."""
+        if point.flags & _NO_VALUE:
+            self.samples.add(key, time_ms, 0.0, is_stale=True)
+        else:
+            total, count, *counts = numbers
+            self.samples.add_histogram(key, time_ms)
+            self.samples.histograms.add_explicit(
+                point.explicit_bounds, [*map(int, counts)], int(count), total
+            )
+        self._add_exemplars(point.exemplars, (), (key,))
+
+    def _add_exponential(
+        self,
+        point: ExponentialHistogramDataPoint,
+        name: str,
+        labels: dict[str, bytes],
+        time_ms: int,
+        *,
+        is_delta: bool,
+    ) -> bool:
+        """Whether the point is translated."""
+        key = PointKeys(labels).key(name)
+        if point.flags & _NO_VALUE:
+            self.samples.add(key, time_ms, 0.0, is_stale=True)
+            return True
+        found = self._exponential_counts(point, key, is_delta=is_delta)
+        if isinstance(found, str):
+            self.samples.rejected[found] += 1
+            return False
+        self.samples.add_histogram(key, time_ms)
+        self.samples.histograms.add_exponential(found)
+        self._add_exemplars(point.exemplars, (), (key,))
+        return True
+
+    def _exponential_counts(
+        self, point: ExponentialHistogramDataPoint, key: bytes, *, is_delta: bool
+    ) -> ExponentialCounts | str:
+        """The counts, added up if they are deltas; a text if that cannot be."""
+        try:
+            found = ExponentialCounts.of(point)
+        except ValueError as exc:
+            return str(exc)
+        if not is_delta:
+            return found
+        return self.totals.add_exponential(self.tenant, key, point.time_unix_nano, found)
 
     def _add_summary(
         self, point: SummaryDataPoint, name: str, labels: dict[str, bytes], time_ms: int
@@ -325,10 +391,10 @@ def _check_encoded_parts(request: Request, options: OtlpOptions) -> None:
 
 
 def _points_of(metrics: Iterable[Metric]) -> Iterator[_Point]:
-    """The data points of metrics but for exponential histograms, which are not read."""
+    """The data points of metrics."""
     for metric in metrics:
         kind = metric.WhichOneof("data")
-        if kind is not None and kind != "exponential_histogram":
+        if kind is not None:
             yield from getattr(metric, kind).data_points
 
 

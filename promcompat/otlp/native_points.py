@@ -1,0 +1,192 @@
+"""Data points that become native histograms: exponential ones, and explicit ones by a setting.
+
+The rules are those of Prometheus' OTLP receiver. An exponential histogram of scale 0 to 8 has this
+schema, finer ones are reduced to 8; the bucket with the number k of OTLP has the index k + 1.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from promcompat.core.histogram_layout import merged
+from promcompat.core.histogram_validation import LAST_SCHEMA
+from promcompat.core.histograms import CUSTOM_BUCKETS, Histograms, Ragged
+from promcompat.core.model import IntArray
+from promcompat.otlp.export_pb2 import Buckets, ExponentialHistogramDataPoint
+
+FIRST_SCALE: Final = -4
+_ZERO_THRESHOLD: Final = 1e-128
+"""Of every exponential histogram, as in Prometheus, which does not read OTLP's threshold."""
+_MAX_BUCKETS_OF_TOTAL: Final = 1_280
+_COUNT_BITS: Final = (1 << 64) - 1
+
+
+class CountedBuckets(NamedTuple):
+    """Populated buckets of a side by ascending numbers; both columns are int64."""
+
+    numbers: IntArray
+    counts: IntArray
+
+    @classmethod
+    def of(cls, wire: Buckets) -> "CountedBuckets":
+        """The buckets of a data point; counts keep the bits of unsigned numbers."""
+        counts = np.array(wire.bucket_counts, np.uint64).view(np.int64)
+        kept = np.flatnonzero(counts)
+        return cls(wire.offset + kept, counts[kept])
+
+    def coarser(self, n_scales: int) -> "CountedBuckets":
+        """The same at a scale that is lower."""
+        if not n_scales:
+            return self
+        return CountedBuckets(self.numbers >> min(n_scales, 63), self.counts).merged()
+
+    def plus(self, other: "CountedBuckets") -> "CountedBuckets":
+        """The sum with buckets of the same scale."""
+        numbers = np.concatenate((self.numbers, other.numbers))
+        order = np.argsort(numbers, kind="stable")
+        counts = np.concatenate((self.counts, other.counts))
+        return CountedBuckets(numbers[order], counts[order]).merged()
+
+    def merged(self) -> "CountedBuckets":
+        """With the counts of equal numbers, which are neighbours, added."""
+        if not len(self.numbers):
+            return self
+        starts = np.flatnonzero(np.concatenate(([True], np.diff(self.numbers) != 0)))
+        return CountedBuckets(self.numbers[starts], np.add.reduceat(self.counts, starts))
+
+
+@dataclass(frozen=True, slots=True)
+class ExponentialCounts:
+    """What an exponential data point counts: `scale` as in OTLP, from -4 to 8."""
+
+    scale: int
+    count: int
+    total: float
+    zero_count: int
+    positive: CountedBuckets
+    negative: CountedBuckets
+
+    @classmethod
+    def of(cls, point: ExponentialHistogramDataPoint) -> "ExponentialCounts":
+        """The counts of a data point. Raises ValueError for a scale below -4."""
+        if point.scale < FIRST_SCALE:
+            raise ValueError(
+                "cannot convert exponential to native histogram. Scale must be >= -4, was "
+                f"{point.scale}"
+            )
+        found = cls(
+            point.scale,
+            point.count,
+            point.sum,
+            point.zero_count,
+            CountedBuckets.of(point.positive),
+            CountedBuckets.of(point.negative),
+        )
+        return found.at_scale(min(point.scale, LAST_SCHEMA))
+
+    def at_scale(self, scale: int) -> "ExponentialCounts":
+        """The same at a scale that is not higher."""
+        n_scales = self.scale - scale
+        return ExponentialCounts(
+            scale,
+            self.count,
+            self.total,
+            self.zero_count,
+            self.positive.coarser(n_scales),
+            self.negative.coarser(n_scales),
+        )
+
+    def plus(self, other: "ExponentialCounts") -> "ExponentialCounts":
+        """The sum, at the lower one of the scales, or a lower one if there are many buckets."""
+        scale = min(self.scale, other.scale)
+        mine, theirs = self.at_scale(scale), other.at_scale(scale)
+        found = ExponentialCounts(
+            scale,
+            mine.count + theirs.count,
+            mine.total + theirs.total,
+            mine.zero_count + theirs.zero_count,
+            mine.positive.plus(theirs.positive),
+            mine.negative.plus(theirs.negative),
+        )
+        while found.n_buckets > _MAX_BUCKETS_OF_TOTAL and found.scale > FIRST_SCALE:
+            found = found.at_scale(found.scale - 1)
+        return found
+
+    @property
+    def n_buckets(self) -> int:
+        """The number of populated buckets, without the zero bucket."""
+        return len(self.positive.numbers) + len(self.negative.numbers)
+
+
+@dataclass(slots=True)
+class NativeHistograms:
+    """The histograms of a request, to be made columns of."""
+
+    schemas: list[int] = field(default_factory=list)
+    zero_counts: list[int] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    sums: list[float] = field(default_factory=list)
+    positive: list[CountedBuckets] = field(default_factory=list)
+    negative: list[CountedBuckets] = field(default_factory=list)
+    bounds: list[Sequence[float]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.schemas)
+
+    def add_exponential(self, found: ExponentialCounts) -> None:
+        """Add the histogram of an exponential data point."""
+        self._add(found.scale, found.zero_count, found.count, found.total)
+        self.positive.append(CountedBuckets(found.positive.numbers + 1, found.positive.counts))
+        self.negative.append(CountedBuckets(found.negative.numbers + 1, found.negative.counts))
+        self.bounds.append(())
+
+    def add_explicit(
+        self, bounds: Sequence[float], buckets: Sequence[int], count: int, total: float
+    ) -> None:
+        """Add a histogram with custom buckets."""
+        counts = np.array(buckets, np.uint64).view(np.int64)
+        kept = np.flatnonzero(counts)
+        self._add(CUSTOM_BUCKETS, 0, count, total)
+        self.positive.append(CountedBuckets(kept, counts[kept]))
+        self.negative.append(CountedBuckets(kept[:0], counts[:0]))
+        self.bounds.append(bounds)
+
+    def _add(self, schema: int, zero_count: int, count: int, total: float) -> None:
+        self.schemas.append(schema)
+        self.zero_counts.append(zero_count & _COUNT_BITS)
+        self.counts.append(count & _COUNT_BITS)
+        self.sums.append(total)
+
+    def columns(self) -> Histograms:
+        """All histograms in the order in which they were added."""
+        n = len(self)
+        schemas, is_float = np.array(self.schemas, np.int8), np.zeros(n, bool)
+        positive_spans, positive = merged(*_joined(self.positive), is_float)
+        negative_spans, negative = merged(*_joined(self.negative), is_float)
+        return Histograms(
+            schemas,
+            np.zeros(n, np.uint8),
+            is_float,
+            np.where(schemas == CUSTOM_BUCKETS, 0.0, _ZERO_THRESHOLD),
+            np.array(self.zero_counts, np.uint64).view(np.int64),
+            np.array(self.counts, np.uint64).view(np.int64),
+            np.array(self.sums, np.float64),
+            positive_spans,
+            negative_spans,
+            positive,
+            negative,
+            Ragged.of_lengths(
+                np.array([len(bounds) for bounds in self.bounds], np.int64),
+                np.array([bound for bounds in self.bounds for bound in bounds], np.float64),
+            ),
+        )
+
+
+def _joined(sides: Sequence[CountedBuckets]) -> tuple[Ragged[np.int64], IntArray]:
+    nothing = np.empty(0, np.int64)
+    lengths = np.array([len(side.numbers) for side in sides], np.int64)
+    numbers = np.concatenate([nothing, *(side.numbers for side in sides)])
+    counts = np.concatenate([nothing, *(side.counts for side in sides)])
+    return Ragged.of_lengths(lengths, numbers), counts
