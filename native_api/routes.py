@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import orjson
 from aiohttp import web
 
+from native_api.access.handlers import ROUTES as ACCESS_ROUTES
 from native_api.alerts.handlers import ROUTES as ALERT_ROUTES
 from native_api.contract.dispatch import answer_problems, http_handler
 from native_api.contract.docs_page import render_docs
@@ -33,6 +34,7 @@ ROUTES: tuple[Route, ...] = (
     *QUERY_ROUTES,
     *CORRECTION_ROUTES,
     *USAGE_ROUTES,
+    *ACCESS_ROUTES,
 )
 """In the order of the docs. Where two paths match a request, the fixed one comes first."""
 

@@ -1,6 +1,6 @@
 """The command line: `promcompat serve`, `migrate`, `migrate-store`, `maintain`, `worker`,
-`set-aside`, `tenant`, `explain`, `sql`, `backup`, `restore`, `export`, `import`, `import-parquet`,
-`rules`, `scrape`, `compile-kernels`."""
+`set-aside`, `tenant`, `token`, `explain`, `sql`, `backup`, `restore`, `export`, `import`,
+`import-parquet`, `rules`, `scrape`, `compile-kernels`."""
 
 import argparse
 import logging
@@ -29,6 +29,7 @@ from promcompat.processes.rule_parsers import add_rules_parser
 from promcompat.processes.scrape_parser import add_scrape_parser
 from promcompat.processes.sql_shell import add_sql_parser, run_psql
 from promcompat.processes.tenant import add_tenant_arguments, run_tenant
+from promcompat.processes.token import add_token_arguments, run_token
 from promcompat.settings import Settings
 from promcompat.settings_text import (
     default_text,
@@ -72,6 +73,8 @@ examples:
       Store the rules of Prometheus' rule files; promcompat rules check only checks them.
   promcompat scrape prometheus.yml
       Scrape the targets of a Prometheus configuration for a running service, without a Prometheus.
+  promcompat token create prometheus-1 --role write
+      Make a token, which Prometheus sends as its credentials (PROMCOMPAT_ACCESS=tokens).
   promcompat explain 'rate(http_requests_total[5m])' --analyze
       Show how a running service executes a query, and what it costs.
 
@@ -161,6 +164,8 @@ def _run_once(options: Namespace, settings: Settings) -> int:
             return _maintain(settings, is_dry_run=options.dry_run)
         case "tenant":
             return run_tenant(options, settings)
+        case "token":
+            return run_token(options, settings)
         case "rules":
             return _run_rules(options, settings)
         case "export" | "import-parquet":
@@ -291,6 +296,10 @@ def build_parser() -> argparse.ArgumentParser:
     tenant = commands.add_parser("tenant", help=tenant_text, description=tenant_text)
     _add_settings(tenant)
     add_tenant_arguments(tenant)
+    token_text = "tokens: who may use the service, where PROMCOMPAT_ACCESS is tokens"
+    token = commands.add_parser("token", help=token_text, description=token_text)
+    _add_settings(token)
+    add_token_arguments(token)
     add_explain_parser(commands)
     add_sql_parser(commands)
     add_backup_parsers(commands)

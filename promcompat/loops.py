@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from promcompat.access.access import Access
 from promcompat.composition.listeners import Listeners
 from promcompat.composition.services import Backend
 from promcompat.core.errors import PromcompatError
@@ -74,6 +75,8 @@ def every_loop(
             partial(_publish_remediations, telemetry, backend),
         ),
     ]
+    if settings.access == "tokens":
+        loops += access_loops(services.access)
     drains = storage.metrics.drains
     loops += [
         PeriodicLoop("head", 0.5, storage.metrics.head.catch_up),
@@ -103,6 +106,14 @@ def every_loop(
         PeriodicLoop("alert retention", 300.0, partial(_prune_alerts, settings, backend)),
         *receiver_loops(services.receivers),
     ]
+
+
+def access_loops(access: Access) -> Iterator[PeriodicLoop]:
+    """The loops that keep fresh what credentials are checked with."""
+    yield PeriodicLoop("tokens", 1.0, access.table.refresh)
+    yield PeriodicLoop("token uses", 60.0, access.uses.write)
+    if access.refresh_issuer is not None:
+        yield PeriodicLoop("issuer keys", 10.0, access.refresh_issuer)
 
 
 def listener_loops(settings: Settings, listeners: Listeners) -> Iterator[PeriodicLoop]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from promcompat.access.access import Access
 from promcompat.alerting.alerts import AlertService
 from promcompat.alerting.deliveries import Notifier, StateNotifications, StepNotifications
 from promcompat.alerting.evaluator import RuleEvaluator
@@ -57,6 +58,7 @@ class Services:
     """
 
     database: str
+    access: Access
     metrics: MetricService
     queries: QueryService
     native_queries: NativeQueryService

@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_settings import SettingsConfigDict
 
+from promcompat.access_settings import AccessSettings
 from promcompat.core.errors import BadDataError
 from promcompat.core.model import Labels
 from promcompat.core.patterns import compile_pattern
@@ -55,7 +56,7 @@ def default_data_dir() -> Path:
     return Path(base) / "promcompat"
 
 
-class Settings(IngestSettings, NetworkSettings, QuerySettings):
+class Settings(AccessSettings, IngestSettings, NetworkSettings, QuerySettings):
     """The configuration of one process; immutable."""
 
     model_config = SettingsConfigDict(
@@ -84,11 +85,6 @@ class Settings(IngestSettings, NetworkSettings, QuerySettings):
         default_factory=default_data_dir,
         description="Folder of the service's own database, which survives restarts. Default: "
         "promcompat in $XDG_DATA_HOME or ~/.local/share.",
-    )
-    tenancy: Literal["single", "header"] = Field(
-        "single",
-        description="single: everything belongs to the tenant `default`. header: every request "
-        f"names its tenant in {TENANT_HEADER}.",
     )
     workers: Annotated[int, Field(ge=1, le=256)] = Field(
         1, description="Number of processes that serve requests, all on the same port."

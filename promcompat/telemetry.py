@@ -22,6 +22,7 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector
 
+from promcompat.access_telemetry import AccessMetrics
 from promcompat.ingest_telemetry import (
     ImportMetrics,
     NativeIngestMetrics,
@@ -352,6 +353,7 @@ class Telemetry:
         self.registry = CollectorRegistry()
         self.http = HttpMetrics(self.registry)
         self.tls = TlsMetrics(self.registry)
+        self.access = AccessMetrics(self.registry)
         self.remote_write = RemoteWriteMetrics(self.registry)
         self.otlp = OtlpMetrics(self.registry)
         self.native_ingest = NativeIngestMetrics(self.registry)

@@ -80,6 +80,7 @@ def services_over(
     unused: Any = None
     return Services(
         database="a database of a test",
+        access=unused,
         metrics=metrics,
         queries=queries,
         native_queries=unused,

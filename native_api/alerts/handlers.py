@@ -61,7 +61,7 @@ async def handle_get_alert_history(call: Call[NoQuery, None]) -> web.Response:
 async def handle_acknowledge_alert(call: Call[NoQuery, AcknowledgePayload]) -> web.Response:
     """Acknowledge an alert."""
     found = await call.services.alerts.acknowledge(
-        call.tenant, id_of(call), call.body.actor, call.body.reason
+        call.tenant, id_of(call), call.actor(call.body.actor), call.body.reason
     )
     return await _alert_response(call, found)
 
@@ -69,7 +69,7 @@ async def handle_acknowledge_alert(call: Call[NoQuery, AcknowledgePayload]) -> w
 async def handle_resolve_alert(call: Call[NoQuery, ResolvePayload]) -> web.Response:
     """End an alert by hand."""
     found = await call.services.alerts.resolve(
-        call.tenant, id_of(call), call.body.actor, call.body.reason
+        call.tenant, id_of(call), call.actor(call.body.actor), call.body.reason
     )
     return await _alert_response(call, found)
 
@@ -82,7 +82,7 @@ async def _alert_response(call: Call[Any, Any], alert: Alert) -> web.Response:
 async def handle_create_silence(call: Call[NoQuery, SilencePayload]) -> web.Response:
     """Create a silence."""
     now_ms = call.services.metrics.now_ms()
-    silence = call.body.to_silence(now_ms)
+    silence = call.body.to_silence(now_ms, call.actor(call.body.actor))
     saved = await call.services.alerts.silence(call.tenant, silence)
     return json_response(call.request, SilenceReply.of_silence(saved, now_ms), status=201)
 

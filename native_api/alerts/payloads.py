@@ -8,9 +8,9 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 from native_api.contract.numbers import json_number
 from native_api.contract.pages import PageQuery
 from native_api.contract.parameters import (
+    ActorField,
     LabelFilter,
     LabelFilters,
-    PersonName,
     Reason,
     StoredText,
     matchers_of,
@@ -161,14 +161,14 @@ class HistoryReply(ReplyModel):
 class AcknowledgePayload(BodyModel):
     """Who takes care of the alert."""
 
-    actor: PersonName
+    actor: ActorField = None
     reason: Reason = ""
 
 
 class ResolvePayload(BodyModel):
     """Who ends the alert, and why."""
 
-    actor: PersonName
+    actor: ActorField = None
     reason: Annotated[Reason, Field(min_length=1)]
 
 
@@ -189,9 +189,9 @@ class SilencePayload(BodyModel):
         None, description="How long the silence lasts. Default: 1h."
     )
     reason: Annotated[Reason, Field(min_length=1)]
-    actor: PersonName
+    actor: ActorField = None
 
-    def to_silence(self, now_ms: int) -> Silence:
+    def to_silence(self, now_ms: int, created_by: str) -> Silence:
         """The core value of this payload. Raises InvalidRequestError when it has two ends."""
         if self.ends_at is not None and self.duration is not None:
             raise InvalidRequestError(
@@ -213,7 +213,7 @@ class SilencePayload(BodyModel):
             labels=Labels.of(self.labels),
             matchers=matchers_of(self.matchers),
             reason=self.reason,
-            created_by=self.actor,
+            created_by=created_by,
             starts_at_ms=starts_ms,
             ends_at_ms=ends_ms,
         )

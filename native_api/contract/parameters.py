@@ -131,6 +131,13 @@ PersonName = Annotated[
     StoredText,
     Field(min_length=1, max_length=200, description="Who does this; recorded in the history."),
 ]
+ActorField = Annotated[
+    PersonName | None,
+    Field(
+        description="Who does this; recorded in the history. Required, unless access is "
+        "restricted: then the name of the token is recorded instead."
+    ),
+]
 Reason = Annotated[StoredText, Field(max_length=2000)]
 
 ID_PART = PathPart(

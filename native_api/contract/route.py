@@ -12,8 +12,9 @@ from typing import Any, Generic, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from promcompat.core.access import Role
-from promcompat.http.context import services_of
+from native_api.contract.problem import InvalidRequestError, fault
+from promcompat.core.access import ANYBODY, Role
+from promcompat.http.context import actor_of, principal_of, services_of
 from promcompat.http.route_roles import need_of
 from promcompat.services import Services
 
@@ -67,6 +68,16 @@ class Call(Generic[QueryT, BodyT]):
     def services(self) -> Services:
         """What the service does. Raises ServiceUnavailableError while it starts."""
         return services_of(self.request)
+
+    def actor(self, claimed: str | None) -> str:
+        """Who is recorded: the principal, or who the body claims while access is not restricted.
+
+        Raises InvalidRequestError when nothing tells it.
+        """
+        if claimed is None and principal_of(self.request) is ANYBODY:
+            expected = "a string of 1 to 200 characters"
+            raise InvalidRequestError([fault("body", "actor", "is missing", expected)])
+        return actor_of(self.request, claimed or "")
 
 
 Handler = Callable[[Call[Any, Any]], Awaitable[web.StreamResponse]]

@@ -24,6 +24,7 @@ from promcompat.core.corrections import (
     RelabelSeries,
     SampleChange,
 )
+from promcompat.http.context import actor_of
 
 _Body = TypeVar("_Body", DeletePayload, ReplacePayload, ScalePayload, RenamePayload)
 
@@ -60,7 +61,7 @@ async def _correct(
         affected = await service.preview(call.tenant, change.scope)
         reply = CorrectionReply.of_dry_run(kind.value, body, affected, warnings)
         return json_response(call.request, reply)
-    who = body.requested_by or call.request.remote or "unknown"
+    who = actor_of(call.request, body.requested_by or "")
     correction = await service.apply(call.tenant, CorrectionRequest(change, who, body.reason))
     reply = CorrectionReply.of_correction(correction, warnings)
     return json_response(call.request, reply, status=202 if correction.is_running else 200)

@@ -52,14 +52,14 @@ async def handle_deny_remediation(call: Call[NoQuery, RulingPayload]) -> web.Res
 async def handle_cancel_remediation(call: Call[NoQuery, RulingPayload]) -> web.Response:
     """Ask an open remediation to clean up and end."""
     found = await call.services.remediations.cancel(
-        call.tenant, id_of(call), call.body.actor, call.body.reason
+        call.tenant, id_of(call), call.actor(call.body.actor), call.body.reason
     )
     reply = RemediationReply.of_remediation(found)
     return json_response(call.request, reply, status=200 if found.state.is_final else 202)
 
 
 async def _decide(call: Call[NoQuery, RulingPayload], verdict: Verdict) -> web.Response:
-    decision = Decision(verdict, call.body.actor, call.body.reason)
+    decision = Decision(verdict, call.actor(call.body.actor), call.body.reason)
     found = await call.services.remediations.decide(call.tenant, id_of(call), decision)
     return json_response(call.request, RemediationReply.of_remediation(found))
 

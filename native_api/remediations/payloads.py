@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field
 
 from native_api.contract.pages import PageQuery
-from native_api.contract.parameters import MAX_ID, PersonName, Reason, StoredText
+from native_api.contract.parameters import MAX_ID, ActorField, Reason, StoredText
 from native_api.contract.route import BodyModel, ReplyModel
 from native_api.contract.times import format_optional_time_ms, format_time_ms
 from promcompat.core.remediation import (
@@ -33,7 +33,7 @@ class RemediationListQuery(PageQuery):
 class RulingPayload(BodyModel):
     """Who decides, and why."""
 
-    actor: PersonName
+    actor: ActorField = None
     reason: Reason = ""
 
 

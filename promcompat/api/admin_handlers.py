@@ -18,7 +18,7 @@ from promcompat.api.query_parsing import parse_any_selectors
 from promcompat.core.corrections import SampleScope
 from promcompat.core.errors import BadDataError, PromcompatError
 from promcompat.core.strconv import quote
-from promcompat.http.context import SETTINGS, services_of, tenant_of
+from promcompat.http.context import SETTINGS, actor_of, services_of, tenant_of
 
 _TRUE: Final = frozenset(("1", "t", "T", "TRUE", "true", "True"))
 _FALSE: Final = frozenset(("", "0", "f", "F", "FALSE", "false", "False"))
@@ -49,8 +49,7 @@ async def handle_delete_series(request: web.Request) -> web.Response:
     with errors_naming("match[]"):
         matcher_sets = await parse_any_selectors(request, selectors)
     scope = SampleScope(matcher_sets, start_ms, end_ms)
-    who = request.remote or "unknown"
-    await services_of(request).corrections.delete(tenant_of(request), scope, who)
+    await services_of(request).corrections.delete(tenant_of(request), scope, actor_of(request))
     return web.Response(status=204)
 
 

@@ -9,7 +9,7 @@ from promcompat.http.context import DEFAULT_TENANT
 from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.scrape_telemetry import ScrapeMetrics
-from promcompat.scraping.configuration import HttpConfig, JobConfig, TargetGroup, TlsConfig
+from promcompat.scraping.configuration import HttpConfig, JobConfig, Secret, TargetGroup, TlsConfig
 from promcompat.scraping.delivery import Delivery
 from promcompat.scraping.scrape_service import ScrapeService
 from promcompat.scraping.scraper import Scraper, ScraperOptions
@@ -30,9 +30,12 @@ def build_scraping(
     counters: ScrapeMetrics,
     *,
     own_url: str,
+    own_secret: str,
     external_url: str,
 ) -> ScrapeService:
     """What scrapes into the tenant `default`; `own_url` is where this process serves.
+
+    It shows itself `own_secret`.
 
     Raises BadDataError when the configuration cannot be used.
     """
@@ -40,7 +43,7 @@ def build_scraping(
     scraper = Scraper(
         ScraperOptions(
             config_file=settings.scrape_config,
-            own_jobs=own_jobs(settings, own_url, external_url),
+            own_jobs=own_jobs(settings, own_url, external_url, own_secret),
         ),
         Delivery(sink, counters),
         counters,
@@ -53,7 +56,9 @@ def build_scraping(
     return ScrapeService(scraper, election, external_url)
 
 
-def own_jobs(settings: Settings, own_url: str, external_url: str) -> tuple[JobConfig, ...]:
+def own_jobs(
+    settings: Settings, own_url: str, external_url: str, own_secret: str = ""
+) -> tuple[JobConfig, ...]:
     """The job that scrapes this service's own metrics, unless it is turned off.
 
     Its `instance` is of the external URL: every replica reaches itself as 127.0.0.1, which is in no
@@ -64,12 +69,16 @@ def own_jobs(settings: Settings, own_url: str, external_url: str) -> tuple[JobCo
     labels = {"instance": urlsplit(external_url).netloc.rpartition("@")[2]}
     own = urlsplit(own_url)
     target = TargetGroup([{"__address__": own.netloc}], labels, "own")
+    http = HttpConfig(
+        credentials=Secret(text=own_secret),
+        tls=TlsConfig(insecure_skip_verify=own.scheme == "https"),
+    )
     return (
         JobConfig(
             name=OWN_JOB,
             interval_ms=_OWN_INTERVAL_MS,
             scheme=own.scheme,
-            http=HttpConfig(tls=TlsConfig(insecure_skip_verify=own.scheme == "https")),
+            http=http,
             static=[target],
         ),
     )

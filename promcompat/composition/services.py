@@ -17,6 +17,7 @@ from promcompat.alerting.senders import HttpSender, build_alertmanagers, build_w
 from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings
 from promcompat.alerting.thresholds import ThresholdAlerts
+from promcompat.composition.access import build_access
 from promcompat.composition.maintenance import make_maintenance
 from promcompat.composition.options import (
     engine_options,
@@ -79,12 +80,14 @@ async def open_backend(
     patience: Patience = ENDLESS,
     large_query_ended: Callable[[], None] = lambda: None,
     own_url: str = "",
+    own_secret: str = "",
 ) -> AsyncIterator[Backend]:
     """Storage and services on a migrated database that is known to be usable.
 
-    `external_url` is where people reach this service, `own_url` where it reaches itself;
-    `large_query_ended` as in Engine. At the end of the block waiting writes are answered. Errors as
-    in `connect_storage`; BadDataError when a file of the settings cannot be used.
+    `external_url` is where people reach this service, `own_url` where it reaches itself, showing
+    `own_secret`; `large_query_ended` as in Engine. At the end of the block waiting writes are
+    answered. Errors as in `connect_storage`; BadDataError when a file of the settings cannot be
+    used.
     """
     metric_storage = await connect_storage(settings, patience, is_checked=True)
     sender = HttpSender()
@@ -104,6 +107,7 @@ async def open_backend(
                 webhooks=webhooks,
                 external_url=external_url,
                 own_url=own_url,
+                own_secret=own_secret,
                 check_remediation=build_remediation_check(settings),
                 launcher=build_launcher(settings, storage.remediations),
             ).build(telemetry)
@@ -165,6 +169,7 @@ class _ServiceBuilder:
     webhooks: Sequence[Notifier]
     external_url: str
     own_url: str
+    own_secret: str
     check_remediation: RemediationCheck
     launcher: "TemporalRemediationLauncher | UnconfiguredRemediationLauncher"
     stats: AlertingStats = field(default_factory=AlertingStats)
@@ -176,6 +181,9 @@ class _ServiceBuilder:
         exemplars = self._exemplars()
         return Services(
             database=storage.database.capabilities.describe(),
+            access=build_access(
+                self.settings, storage.database, telemetry.access, self.own_secret
+            ),
             metrics=metrics,
             queries=self.queries,
             native_queries=NativeQueryService(
@@ -221,6 +229,7 @@ class _ServiceBuilder:
                 exemplars,
                 telemetry.scrapes,
                 own_url=self.own_url,
+                own_secret=self.own_secret,
                 external_url=self.external_url,
             ),
             alerting_stats=self.stats,

@@ -1,9 +1,10 @@
 """Who may do what: roles, and the principal in whose name a request is made."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
 
 class Role(Enum):
@@ -57,3 +58,73 @@ class Principal:
 
 ANYBODY: Final = Principal("anonymous", ALL_ROLES, None)
 """The principal of every request while access is not restricted."""
+
+OIDC_PREFIX: Final = "oidc:"
+"""Begins the names of subjects of an issuer; names of tokens have no colon."""
+_TOKEN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewToken:
+    """A token that is to be stored.
+
+    `digest` is the SHA-256 of its text, which nobody can be shown again. `tenants` None: every
+    tenant. `expires_at_ms` None: never.
+    """
+
+    name: str
+    digest: bytes
+    roles: frozenset[Role]
+    tenants: frozenset[str] | None
+    expires_at_ms: int | None
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A token as it is stored; times in Unix milliseconds."""
+
+    id: int
+    name: str
+    roles: frozenset[Role]
+    tenants: frozenset[str] | None
+    created_by: str
+    created_at_ms: int
+    expires_at_ms: int | None = None
+    last_used_at_ms: int | None = None
+
+    @property
+    def principal(self) -> Principal:
+        """Whoever shows the token."""
+        return Principal(self.name, roles_with_included(self.roles), self.tenants)
+
+    def has_expired(self, now_ms: int) -> bool:
+        """Whether the token is of no use any more."""
+        return self.expires_at_ms is not None and self.expires_at_ms <= now_ms
+
+
+class TokenRepository(Protocol):
+    """The tokens of a database. Every method raises StorageUnavailableError."""
+
+    async def version(self) -> int:
+        """A number that changes whenever a token is made or revoked."""
+
+    async def by_digest(self) -> Mapping[bytes, Token]:
+        """Every token that is not revoked, expired ones included."""
+
+    async def create(self, new: NewToken, max_tokens: int) -> Token:
+        """Store a token.
+
+        Raises ConflictError when there is one of that name, or as many as may be.
+        """
+
+    async def revoke(self, token_id: int, revoked_by: str) -> bool:
+        """Make a token useless; whether there was one that was not revoked yet."""
+
+    async def note_uses(self, used_at_ms: Mapping[int, int]) -> None:
+        """Record when tokens were used, by their ids; what is less than a minute newer is left."""
+
+
+def is_token_name(name: str) -> bool:
+    """Whether a token may have the name."""
+    return _TOKEN_NAME.fullmatch(name) is not None

@@ -7,7 +7,8 @@ from enum import Enum
 
 from aiohttp import web
 
-from promcompat.core.access import Principal
+from promcompat.core.access import ANYBODY, Principal
+from promcompat.core.errors import ForbiddenError
 from promcompat.services import Services
 from promcompat.settings import TENANT_HEADER, Settings
 from promcompat.telemetry import Telemetry
@@ -63,6 +64,8 @@ STATE = web.AppKey("state", ServiceState)
 SETTINGS = web.AppKey("settings", Settings)
 TELEMETRY = web.AppKey("telemetry", Telemetry)
 PRINCIPAL = web.RequestKey("principal", Principal)
+BASIC_USER = web.RequestKey("basic_user", str)
+"""The user name of basic authentication, which some clients use for the tenant."""
 
 
 def services_of(request: web.Request) -> Services:
@@ -84,19 +87,56 @@ def principal_of(request: web.Request) -> Principal:
     return request[PRINCIPAL]
 
 
+def actor_of(request: web.Request, claimed: str = "") -> str:
+    """Who is recorded as having done what the request asks for: the name of its principal.
+
+    While access is not restricted, that is who the request claims to be from, else its address.
+    """
+    principal = principal_of(request)
+    if principal is not ANYBODY:
+        return principal.name
+    return claimed or request.remote or "unknown"
+
+
+def names_tenant(request: web.Request) -> bool:
+    """Whether the request has the header that names its tenant."""
+    return bool(request.headers.get(TENANT_HEADER))
+
+
 def tenant_of(request: web.Request) -> str:
     """The tenant the request is for: `default`, or what the header names in `header` mode.
 
-    Raises HTTPUnauthorized without a name, and HTTPBadRequest for a name that Mimir would reject.
+    Without the header it is the one tenant of the principal, or the one that their user name names.
+    Raises HTTPUnauthorized without a name, HTTPBadRequest for a name that Mimir would reject, and
+    ForbiddenError for a tenant that the principal has no access to.
     """
     if request.app[SETTINGS].tenancy == "single":
         return DEFAULT_TENANT
     names = set(request.headers.getall(TENANT_HEADER, ("",)))
     if len(names) > 1:
         raise web.HTTPBadRequest(text="multiple org IDs present\n")
-    name = names.pop()
+    principal = principal_of(request)
+    name = names.pop() or _tenant_of_principal(request, principal)
     if not name:
         raise web.HTTPUnauthorized(text="no org id\n")
+    _check_name(name)
+    if not principal.may_work_for(name):
+        raise ForbiddenError(f"{principal.name} has no access to the tenant {name}")
+    return name
+
+
+def _tenant_of_principal(request: web.Request, principal: Principal) -> str:
+    """The tenant of a request without the header; empty if nothing tells it."""
+    if principal.tenants is None:
+        return ""
+    user: str = request.get(BASIC_USER, "")
+    if user in principal.tenants:
+        return user
+    return next(iter(principal.tenants)) if len(principal.tenants) == 1 else ""
+
+
+def _check_name(name: str) -> None:
+    """Raises HTTPBadRequest for a name that Mimir would reject."""
     if len(name) > _MAX_TENANT_LENGTH:
         raise web.HTTPBadRequest(
             text=f"tenant ID is too long: max {_MAX_TENANT_LENGTH} characters\n"
@@ -107,4 +147,3 @@ def tenant_of(request: web.Request) -> str:
     if unsupported:
         character = ascii(unsupported.group())
         raise web.HTTPBadRequest(text=f"tenant ID contains unsupported character {character}\n")
-    return name

@@ -177,7 +177,11 @@ _OPERATE: Final = (
     *_each("POST PUT", f"{_API}/admin/tsdb/delete_series", f"{_API}/admin/tsdb/clean_tombstones"),
 )
 
-_ADMIN: Final = tuple(_each("PUT", f"{_NATIVE}/retention"))
+_ADMIN: Final = (
+    *_each("PUT", f"{_NATIVE}/retention"),
+    *_each("GET POST", f"{_NATIVE}/tokens"),
+    *_each("DELETE", f"{_NATIVE}/tokens/{{id}}"),
+)
 
 _ADMIN_OF_SERVICE: Final = (
     *_each("POST PUT", f"{_API}/admin/tsdb/snapshot"),

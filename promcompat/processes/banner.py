@@ -1,6 +1,7 @@
 """What a person reads when the service is up."""
 
 import sys
+from typing import Final
 
 from promcompat.processes.sql_shell import sql_hint
 from promcompat.settings import TENANT_HEADER, Settings
@@ -12,6 +13,13 @@ def print_banner(settings: Settings, base_url: str, database: str) -> None:
     """Print the banner to standard output."""
     sys.stdout.write(render_banner(settings, base_url, database))
     sys.stdout.flush()
+
+
+_ACCESS: Final = {
+    "off": "off (everybody who reaches this address may do everything)",
+    "tokens": "tokens; the first one: promcompat token create NAME --role admin --all-tenants",
+    "gateway": "gateway (everybody who reaches this address; a gateway has checked them)",
+}
 
 
 def render_banner(settings: Settings, base_url: str, database: str) -> str:
@@ -43,6 +51,7 @@ promcompat {promcompat_version()} is ready, compatible with Prometheus {PROMETHE
               {where}
   retention   {retention}
   tenancy     {tenancy}
+  access      {_ACCESS[settings.access]}
   workers     {settings.workers}
 
 Prometheus or vmagent     remote_write:

@@ -22,7 +22,7 @@ from promcompat.http.server import HttpServer
 from promcompat.http.tls import ServerTls
 from promcompat.loops import certificate_loops, every_loop, listener_loops, running
 from promcompat.processes.memory_allocator import FreedMemory, keep_freed_memory
-from promcompat.processes.supervise import WorkerLink
+from promcompat.processes.supervise import WorkerLink, new_own_secret
 from promcompat.processes.termination import Termination
 from promcompat.services import Services
 from promcompat.settings import Settings
@@ -66,7 +66,14 @@ async def serve(
         link.follow(termination)
     opened = AsyncExitStack()
     opening = _open_services(
-        settings, bound, state, telemetry, termination, tls, is_worker=bool(link)
+        settings,
+        bound,
+        state,
+        telemetry,
+        termination,
+        tls,
+        own_secret=new_own_secret() if link is None else link.own_secret,
+        is_worker=bool(link),
     )
     try:
         services = await termination.unless_asked(opened.enter_async_context(opening))
@@ -128,6 +135,7 @@ async def _open_services(
     termination: Termination,
     tls: ServerTls | None,
     *,
+    own_secret: str,
     is_worker: bool,
 ) -> AsyncIterator[Services]:
     """The services, with the loops and the database they need, for the time of a block.
@@ -153,6 +161,7 @@ async def _open_services(
                 patience,
                 freed.large_query_ended,
                 base_url(bound, is_tls=is_tls),
+                own_secret,
             )
         )
         loops = every_loop(settings, telemetry, backend, freed.give_back, check_own_database)

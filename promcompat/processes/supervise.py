@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -36,11 +37,15 @@ _KILL_AFTER_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerLink:
-    """What a worker gets from its parent: the address to listen on, and the pipes."""
+    """What a worker gets from its parent: the address to listen on, the pipes, and the secret.
+
+    `own_secret` is shown by the service to itself, where any of the workers may answer.
+    """
 
     listen: str
     parent_pipe: int
     ready_pipe: int
+    own_secret: str = field(repr=False)
 
     def follow(self, termination: Termination) -> None:
         """End this process when the parent ends."""
@@ -58,6 +63,11 @@ class WorkerLink:
         # The pipe is full after a thousand restarts: the parent only reads the first reports.
         with suppress(BlockingIOError):
             os.write(self.ready_pipe, database.encode() + b"\n")
+
+
+def new_own_secret() -> str:
+    """A secret that nobody else knows; it lasts as long as the service runs."""
+    return secrets.token_urlsafe(32)
 
 
 def worker_link(environment: Mapping[str, str] = os.environ) -> WorkerLink | None:
@@ -106,7 +116,9 @@ async def _keep_workers(
 ) -> None:
     pipes, stop_seconds = _Pipes(), settings.shutdown_timeout / 1000 + _KILL_AFTER_SECONDS
     with tempfile.TemporaryDirectory(prefix="promcompat-metrics-") as metrics_folder:
-        link = WorkerLink(_address_of(reserved), pipes.parent[0], pipes.ready[1])
+        link = WorkerLink(
+            _address_of(reserved), pipes.parent[0], pipes.ready[1], new_own_secret()
+        )
         environment = {
             **os.environ,
             MULTIPROCESS_VARIABLE: metrics_folder,

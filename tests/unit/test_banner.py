@@ -13,9 +13,11 @@ from tests.http_service import GivenSettings
         ({"retention_days": 400}, "samples are kept for 400 days (PROMCOMPAT_RETENTION_DAYS)"),
         ({"rollup_retention_days": 0}, "rollups forever (PROMCOMPAT_ROLLUP_RETENTION_DAYS)"),
         ({"rollup_retention_days": 9}, "rollups for 9 days (PROMCOMPAT_ROLLUP_RETENTION_DAYS)"),
+        ({}, "access      off (everybody who reaches this address may do everything)"),
+        ({"access": "tokens"}, "promcompat token create NAME --role admin --all-tenants"),
         ({"retention_days": 0}, "samples are kept forever (PROMCOMPAT_RETENTION_DAYS=0)"),
     ],
 )
-def test_banner_says_how_long_samples_are_kept(settings: dict[str, int], line: str) -> None:
+def test_banner_says_how_the_service_is_set_up(settings: dict[str, object], line: str) -> None:
     banner = render_banner(GivenSettings(**settings), "http://127.0.0.1:9201", "a database")
     assert line in banner

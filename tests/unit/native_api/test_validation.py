@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from native_api.alerts.payloads import ResolvePayload
 from native_api.contract.problem import Fault
 from native_api.contract.route import NoQuery
 from native_api.contract.validation import Expectations, faults_of, quoted_value
 from native_api.definitions.payloads import DefinitionPayload
 from native_api.query.payloads import SampleListQuery, SeriesQuery
-from native_api.remediations.payloads import RulingPayload
 from native_api.routes import ROUTES
 
 
@@ -48,7 +48,7 @@ def faults_in(model: type[BaseModel], value: object) -> list[Fault]:
         ),
         (NoQuery, {"x": "1"}, "x", "not recognized", "no other fields"),
         (SampleListQuery, {"name": "a" * 2001}, "name", "2001 characters", "1 to 2000 characters"),
-        (RulingPayload, {}, "actor", "is missing", "a string of 1 to 200 characters"),
+        (ResolvePayload, {}, "reason", "is missing", "a string of 1 to 2000 characters"),
         (DefinitionPayload, {"unit": 1}, "unit", "is a number", "a string of at most 100"),
         (DefinitionPayload, [1], "query", "is a list", "an object"),
         (

@@ -1,0 +1,23 @@
+"""Everything about access in a process, as one value."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from promcompat.access.authenticator import Authenticator
+from promcompat.access.token_service import TokenService
+from promcompat.access.token_table import TokenTable
+from promcompat.access.token_uses import TokenUses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """What checks credentials, what makes tokens, and what loops keep fresh.
+
+    `refresh_issuer` is None without an OIDC issuer.
+    """
+
+    authenticator: Authenticator
+    tokens: TokenService
+    table: TokenTable
+    uses: TokenUses
+    refresh_issuer: Callable[[], Awaitable[None]] | None

@@ -1,0 +1,137 @@
+"""`promcompat token`: makes, lists and revokes tokens, in the database."""
+
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+import uvloop
+
+from promcompat.access.token_service import TokenRequest, TokenService
+from promcompat.core.access import ALL_ROLES, Principal, Role, Token
+from promcompat.core.durations import parse_duration_ms
+from promcompat.core.errors import BadDataError
+from promcompat.database import SHORT, database_url, try_until_answered
+from promcompat.settings import Settings
+from sql.access.token_repository import PostgresTokenRepository
+from sql.database.database import Database
+
+ResultT = TypeVar("ResultT")
+_OPERATOR: Final = Principal("promcompat token", ALL_ROLES, None)
+"""Whoever reaches the database with the password of the service may do everything anyway."""
+
+
+def add_token_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions.add_parser("list", help="list the tokens that are not revoked")
+    create = actions.add_parser("create", help="make a token and print it")
+    create.add_argument("name", metavar="NAME", help="what the token is for, such as prometheus-1")
+    create.add_argument(
+        "--role",
+        action="append",
+        required=True,
+        choices=sorted(role.value for role in Role),
+        help="what the token may do; may be repeated",
+    )
+    tenants = create.add_mutually_exclusive_group()
+    tenants.add_argument(
+        "--tenant",
+        action="append",
+        metavar="TENANT",
+        help="a tenant that the token has access to; may be repeated. Default: default",
+    )
+    tenants.add_argument(
+        "--all-tenants", action="store_true", help="the token has access to every tenant"
+    )
+    create.add_argument(
+        "--expires-in", metavar="DURATION", help="such as 90d. Default: it never expires"
+    )
+    revoke = actions.add_parser("revoke", help="make a token useless, within seconds")
+    revoke.add_argument("name", metavar="NAME", help="the name of the token")
+
+
+def run_token(options: Namespace, settings: Settings) -> int:
+    """Carry out the command. Raises PromcompatError."""
+    match options.action:
+        case "create":
+            return _create(options, settings)
+        case "revoke":
+            return _revoke(options.name, settings)
+        case _:
+            return _list(settings)
+
+
+def request_of(options: Namespace, now_ms: int) -> TokenRequest:
+    """The token that the arguments describe. Raises BadDataError."""
+    tenants = None if options.all_tenants else frozenset(options.tenant or ("default",))
+    return TokenRequest(
+        name=options.name,
+        roles=frozenset(map(Role, options.role)),
+        tenants=tenants,
+        expires_at_ms=_expiry(options.expires_in, now_ms),
+    )
+
+
+def _expiry(text: str | None, now_ms: int) -> int | None:
+    if text is None:
+        return None
+    try:
+        return now_ms + parse_duration_ms(text)
+    except ValueError as exc:
+        raise BadDataError(f"--expires-in {text}: {exc}") from exc
+
+
+def _create(options: Namespace, settings: Settings) -> int:
+    request = request_of(options, time.time_ns() // 1_000_000)
+    _, text = _with_tokens(settings, lambda tokens: tokens.create(request, _OPERATOR))
+    sys.stderr.write(f"the token {request.name}; it is not shown again:\n")
+    sys.stderr.flush()
+    sys.stdout.write(f"{text}\n")
+    return 0
+
+
+def _list(settings: Settings) -> int:
+    found = _with_tokens(settings, lambda tokens: tokens.list(_OPERATOR))
+    sys.stdout.writelines(f"{describe(token)}\n" for token in found)
+    return 0
+
+
+def describe(token: Token) -> str:
+    """A token as a line of the list."""
+    tenants = "every tenant" if token.tenants is None else ", ".join(sorted(token.tenants))
+    roles = ", ".join(sorted(role.value for role in token.roles))
+    used = "never used" if token.last_used_at_ms is None else f"used {_date(token.last_used_at_ms)}"
+    ends = "" if token.expires_at_ms is None else f", expires {_date(token.expires_at_ms)}"
+    return f"{token.name}: {roles}; {tenants}; {used}{ends}"
+
+
+def _date(unix_ms: int) -> str:
+    moment = datetime.fromtimestamp(unix_ms // 1000, UTC)
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _revoke(name: str, settings: Settings) -> int:
+    _with_tokens(settings, lambda tokens: tokens.revoke_named(name, _OPERATOR))
+    sys.stdout.write(f"{name} is revoked; services refuse it within seconds\n")
+    return 0
+
+
+def _with_tokens(settings: Settings, act: Callable[[TokenService], Awaitable[ResultT]]) -> ResultT:
+    # Late, because the kernels are among what it imports.
+    from promcompat.composition.options import database_options
+
+    async def attempt() -> Database:
+        return await Database.open(database_url(settings), database_options(settings))
+
+    async def run() -> ResultT:
+        database = await try_until_answered(attempt, SHORT)
+        try:
+            repository = PostgresTokenRepository(database)
+            return await act(TokenService(repository, None, settings.max_tokens))
+        finally:
+            await database.close()
+
+    return uvloop.run(run())

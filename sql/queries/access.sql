@@ -1,0 +1,47 @@
+-- access_version --
+-- A number that changes whenever a token is made or revoked.
+SELECT version FROM access_state
+
+-- tokens --
+-- Every token that is not revoked.
+SELECT id, name, digest, roles, tenants, created_by, created_at, expires_at, last_used_at
+FROM access_token
+WHERE revoked_at IS NULL
+
+-- create_token --
+-- Stores token $1 with digest $2, roles $3, tenants $4, the end $5 in Unix ms and its maker $6; nothing if
+-- there are $7 already. Tokens that were revoked long ago go.
+WITH removed AS (
+    DELETE FROM access_token WHERE revoked_at < now() - interval '1 year'
+), changed AS (
+    UPDATE access_state SET version = version + 1
+    WHERE (SELECT count(*) FROM access_token WHERE revoked_at IS NULL) < $7::bigint
+    RETURNING version
+)
+INSERT INTO access_token (name, digest, roles, tenants, expires_at, created_by)
+SELECT $1, $2, $3, $4, from_unix_ms($5), $6 FROM changed
+RETURNING id, name, digest, roles, tenants, created_by, created_at, expires_at, last_used_at
+
+-- revoke_token --
+-- Revokes token $1 in the name of $2.
+WITH revoked AS (
+    UPDATE access_token SET revoked_at = now(), revoked_by = $2
+    WHERE id = $1 AND revoked_at IS NULL
+    RETURNING id
+), changed AS (
+    UPDATE access_state SET version = version + 1 WHERE EXISTS (SELECT FROM revoked)
+)
+SELECT id FROM revoked
+
+-- note_uses --
+-- Records that tokens $1 were used at $2 (Unix ms). Rows that another process has locked, or written less
+-- than a minute before, are left alone: so a token has one new row version a minute at most.
+WITH due AS (
+    SELECT t.id, from_unix_ms(u.used_at_ms) AS used_at
+    FROM access_token AS t
+    JOIN unnest($1::bigint[], $2::bigint[]) AS u (id, used_at_ms) ON u.id = t.id
+    WHERE t.last_used_at IS NULL OR t.last_used_at < from_unix_ms(u.used_at_ms) - interval '1 minute'
+    ORDER BY t.id
+    FOR UPDATE OF t SKIP LOCKED
+)
+UPDATE access_token AS t SET last_used_at = due.used_at FROM due WHERE t.id = due.id
