@@ -1,0 +1,52 @@
+"""Tokens in memory, as the repository in PostgreSQL keeps them."""
+
+from collections.abc import Mapping
+
+from promcompat.core.access import NewToken, Token
+from promcompat.core.errors import ConflictError, StorageUnavailableError
+
+
+class InMemoryTokens:
+    """A TokenRepository; `is_away` makes it fail as a database that is away."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self._version = 0
+        self._tokens: dict[bytes, Token] = {}
+
+    async def version(self) -> int:
+        if self.is_away:
+            raise StorageUnavailableError("the database is away")
+        return self._version
+
+    async def by_digest(self) -> Mapping[bytes, Token]:
+        await self.version()
+        return dict(self._tokens)
+
+    async def create(self, new: NewToken, max_tokens: int) -> Token:
+        await self.version()
+        names = {token.name for token in self._tokens.values()}
+        if new.name in names or len(names) >= max_tokens:
+            raise ConflictError("the name is taken, or there are too many tokens")
+        self._version += 1
+        token = Token(
+            id=self._version,
+            name=new.name,
+            roles=new.roles,
+            tenants=new.tenants,
+            created_by=new.created_by,
+            created_at_ms=0,
+            expires_at_ms=new.expires_at_ms,
+        )
+        self._tokens[new.digest] = token
+        return token
+
+    async def revoke(self, token_id: int, revoked_by: str) -> bool:
+        await self.version()
+        before = len(self._tokens)
+        self._tokens = {key: one for key, one in self._tokens.items() if one.id != token_id}
+        self._version += 1
+        return len(self._tokens) < before
+
+    async def note_uses(self, used_at_ms: Mapping[int, int]) -> None:
+        await self.version()
