@@ -234,6 +234,8 @@ class VectorMatching:
 
 
 SET_OPERATORS = frozenset(("and", "or", "unless"))
+TRIM_OPERATORS = frozenset(("</", ">/"))
+"""`h </ x` keeps the observations of a histogram up to x, `h >/ x` those from x on."""
 
 
 @dataclass(frozen=True, slots=True)

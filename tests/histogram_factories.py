@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from promql.values.histogram_columns import Buckets, HistogramColumns
+from promql.values.matrix import Matrix
+from promql.values.matrix_histograms import with_histograms
+from tests.factories import make_labels
 
 Side = Sequence[tuple[int, float]]
 """The index and the count of each bucket."""
@@ -34,6 +37,15 @@ def histogram(
         np.array([-1 if bounds is None else 0]),
         () if bounds is None else (tuple(bounds),),
     )
+
+
+def histogram_vector(*cells: HistogramColumns, **labels: str) -> Matrix:
+    """Series `h` with one histogram each at one step; a label `n` tells them apart."""
+    names = [make_labels("h", n=str(n), **labels) for n in range(len(cells))]
+    shape = len(cells), 1
+    floats = Matrix.of(names, np.zeros(shape), np.zeros(shape, bool))
+    rows = np.arange(len(cells))
+    return with_histograms(floats, rows, np.zeros_like(rows), HistogramColumns.joined(cells))
 
 
 def _buckets(side: Side) -> Buckets:

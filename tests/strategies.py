@@ -16,6 +16,7 @@ from promcompat.core.model import METRIC_NAME
 from promql.ast import (
     AGGREGATIONS,
     SET_OPERATORS,
+    TRIM_OPERATORS,
     AggregateExpr,
     BinaryExpr,
     Call,
@@ -43,11 +44,12 @@ _PRECEDENCE = {
     "or": 1,
     "and": 2,
     "unless": 2,
-    **dict.fromkeys(COMPARISON, 3),
+    **dict.fromkeys((*COMPARISON, *TRIM_OPERATORS), 3),
     **dict.fromkeys(("+", "-"), 4),
     **dict.fromkeys(("*", "/", "%", "atan2"), 5),
     "^": 6,
 }
+_OF_VECTORS = SET_OPERATORS | TRIM_OPERATORS
 _SIGN_PRECEDENCE = 5
 _ATOM_PRECEDENCE = 7
 
@@ -313,7 +315,7 @@ class ExpressionStrategies:
         )
 
     def _scalars_of(self, scalars: SearchStrategy[Expr]) -> SearchStrategy[Expr]:
-        arithmetic = [op for op in _PRECEDENCE if op not in SET_OPERATORS | COMPARISON.keys()]
+        arithmetic = [op for op in _PRECEDENCE if op not in _OF_VECTORS | COMPARISON.keys()]
         return st.one_of(
             st.builds(
                 binary,

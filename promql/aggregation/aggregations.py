@@ -8,9 +8,11 @@ from promcompat.core.model import BoolArray, FloatArray
 from promql.aggregation import fold_kernels
 from promql.aggregation.fold_kernels import N_STATES, fold_groups, group_quantiles
 from promql.aggregation.grouping import Grouping, group_series
+from promql.aggregation.histogram_sums import add_histograms
 from promql.ast import AggregateExpr, unwrap_parens
-from promql.values.annotation_texts import invalid_quantile
+from promql.values.annotation_texts import ignored_in_aggregation, invalid_quantile
 from promql.values.matrix import Annotations, Matrix
+from promql.values.matrix_histograms import histogram_samples, without_histograms
 from promql.values.row_pieces import step_pieces
 
 _FOLDS: Mapping[str, int] = {
@@ -24,15 +26,36 @@ _FOLDS: Mapping[str, int] = {
     "stdvar": fold_kernels.VARIANCE,
 }
 
+_OF_ANY_SAMPLE = frozenset(("count", "group"))
+_OF_HISTOGRAMS = frozenset(("sum", "avg"))
+
 
 def aggregate(
     expr: AggregateExpr, matrix: Matrix, param: FloatArray | None, annotations: Annotations
 ) -> Matrix:
     """`sum`, `avg`, `min`, `max`, `count`, `group`, `stddev`, `stdvar` or `quantile` of a matrix.
 
-    `param` float64 [n_steps] is the quantile, None for the others.
+    `param` float64 [n_steps] is the quantile, None for the others. Histograms count for `count` and
+    `group`, and have sums and averages of their own; the others leave them out.
     """
     grouping = group_series(matrix.labels, expr.grouping, expr.without)
+    samples = None if expr.op in _OF_ANY_SAMPLE else histogram_samples(matrix)
+    if samples is None:
+        return _of_floats(expr, matrix, grouping, param, annotations)
+    floats = _of_floats(expr, without_histograms(matrix), grouping, param, annotations)
+    if expr.op in _OF_HISTOGRAMS:
+        return add_histograms(expr, matrix, samples, grouping, floats, annotations)
+    annotations.info(ignored_in_aggregation(expr.op), expr.expr.pos)
+    return floats
+
+
+def _of_floats(
+    expr: AggregateExpr,
+    matrix: Matrix,
+    grouping: Grouping,
+    param: FloatArray | None,
+    annotations: Annotations,
+) -> Matrix:
     shape = len(grouping.labels), matrix.present.shape[1]
     values, present = np.empty(shape), np.empty(shape, bool)
     if param is None:
@@ -40,8 +63,14 @@ def aggregate(
     else:
         _warn_of_quantiles(param, expr, annotations)
         _fill_quantiles(matrix, grouping, param, values, present)
-    # Prometheus 3.5 takes the flag of group i from series i.
-    return Matrix(grouping.labels, values, present, matrix.drop_name[: len(grouping.labels)])
+    return Matrix(grouping.labels, values, present, _drops_name(matrix, grouping))
+
+
+def _drops_name(matrix: Matrix, grouping: Grouping) -> BoolArray:
+    """Whether any member of each group has a name that is to be removed."""
+    drops = np.zeros(len(grouping.labels), bool)
+    drops[grouping.group_of[matrix.drop_name]] = True
+    return drops
 
 
 def _warn_of_quantiles(

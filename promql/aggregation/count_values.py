@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from promcompat.core.histograms import histogram_numbers, is_histogram
 from promcompat.core.model import FloatArray, IntArray, Labels
 from promcompat.core.strconv import format_decimal
 from promql.aggregation.grouping import kept_pairs
 from promql.ast import AggregateExpr
 from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
+from promql.histograms.listed_buckets import histogram_texts
+from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Matrix
 
 _BYTES_PER_VALUE = 80
@@ -26,7 +29,7 @@ def count_values(expr: AggregateExpr, matrix: Matrix, label: str, budget: QueryB
     """
     budget.check_bytes(int(matrix.present.sum()) * _BYTES_PER_ROW)
     rows, steps = np.nonzero(matrix.present)
-    distinct, value_of = _distinct_values(matrix.values[rows, steps], budget)
+    distinct, value_of = _distinct_values(matrix.values[rows, steps], matrix.histograms, budget)
 
     def check(n_series: int) -> None:
         budget.check_time()
@@ -43,8 +46,25 @@ def count_values(expr: AggregateExpr, matrix: Matrix, label: str, budget: QueryB
     return Matrix.of(labels, counts.astype(np.float64), counts > 0)
 
 
-def _distinct_values(values: FloatArray, budget: QueryBudget) -> tuple[list[str], IntArray]:
+def _distinct_values(
+    values: FloatArray, histograms: HistogramColumns | None, budget: QueryBudget
+) -> tuple[list[str], IntArray]:
     """The distinct values as label values, and the index of each value among them."""
+    if histograms is None or not (is_other := is_histogram(values)).any():
+        return _distinct_floats(values, budget)
+    distinct, value_of = _distinct_floats(np.where(is_other, 0.0, values), budget)
+    places = np.flatnonzero(is_other)
+    numbers, number_of = np.unique(histogram_numbers(values[places]), return_inverse=True)
+    # Equal histograms have equal texts.
+    known: dict[str, int] = {}
+    texts = histogram_texts(histograms.take(numbers))
+    places_of = np.array([known.setdefault(text, len(known)) for text in texts], np.int64)
+    budget.check_bytes(sum(map(len, known)) + len(known) * _BYTES_PER_VALUE)
+    value_of[places] = len(distinct) + places_of[number_of]
+    return [*distinct, *known], value_of
+
+
+def _distinct_floats(values: FloatArray, budget: QueryBudget) -> tuple[list[str], IntArray]:
     # Comparing bits keeps -0 and 0 apart; all NaN count as one value.
     bits = np.where(np.isnan(values), np.nan, values).view(np.int64)
     distinct, inverse = np.unique(bits, return_inverse=True)

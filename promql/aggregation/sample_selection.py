@@ -22,13 +22,16 @@ from promql.aggregation.selection_kernels import (
 from promql.ast import AggregateExpr, unwrap_parens
 from promql.budget import QueryBudget
 from promql.numbers.value_order import order_by_value
+from promql.values.annotation_texts import ignored_in_aggregation
 from promql.values.matrix import Annotations, Matrix
+from promql.values.matrix_histograms import are_histograms, without_histograms
 from promql.values.shapes import take_rows
 
 SELECTIONS = frozenset({"topk", "bottomk", "limitk", "limit_ratio"})
 
-_MAX_INT64 = 9223372036854774784.0
-"""The largest float that Prometheus accepts as k."""
+_OF_FLOATS = frozenset(("topk", "bottomk"))
+_MIN_INT64, _MAX_INT64 = -(2.0**63), 9223372036854774784.0
+"""Prometheus accepts the floats between these as k."""
 
 _BYTES_PER_PLACE = 16
 """A sample in a heap: its value and row."""
@@ -57,7 +60,7 @@ def select_samples(
 
     On a grid of one step the rows come in Prometheus' order (`topk` descending, `bottomk`
     ascending, group by group), otherwise in the order of `matrix`. Raises ExecutionError for a k
-    that does not fit int64 or a ratio that is NaN, at a step with samples.
+    that does not fit int64 or a ratio that is NaN.
     """
     grouping = group_series(matrix.labels, expr.grouping, expr.without)
     if expr.op == "limit_ratio":
@@ -66,7 +69,12 @@ def select_samples(
         )
     if param.max(initial=-np.inf) < 1:
         return take_rows(matrix, ())
-    choice = _Choice(matrix, grouping, _limits(matrix, param))
+    limits = _limits(matrix, param)
+    if expr.op in _OF_FLOATS and (found := are_histograms(matrix)) is not None:
+        if np.logical_or.reduce(found[:, limits > 0], axis=None):
+            annotations.info(ignored_in_aggregation(expr.op), expr.pos)
+        matrix = without_histograms(matrix)
+    choice = _Choice(matrix, grouping, limits)
     return _choose(choice, _ORDERS[expr.op], matrix.present, budget)
 
 
@@ -75,12 +83,13 @@ def _no_limits(matrix: Matrix) -> IntArray:
 
 
 def _limits(matrix: Matrix, param: FloatArray) -> IntArray:
-    usable = (param <= _MAX_INT64) & (param >= -(2.0**63))
-    refused = np.flatnonzero(~usable & matrix.present.any(axis=0))
-    if len(refused):
-        value = format_g(float(param[refused[0]]))
-        raise ExecutionError(f"Scalar value {value} overflows int64")
-    return np.clip(np.where(usable, param, 0), 0, len(matrix.labels)).astype(np.int64)
+    if np.isnan(param).any():
+        raise ExecutionError("Parameter value is NaN")
+    if (least := float(param.min())) <= _MIN_INT64:
+        raise ExecutionError(f"Scalar value {format_g(least)} underflows int64")
+    if (greatest := float(param.max())) >= _MAX_INT64:
+        raise ExecutionError(f"Scalar value {format_g(greatest)} overflows int64")
+    return np.clip(param, 0, len(matrix.labels)).astype(np.int64)
 
 
 def _choose(choice: _Choice, order: int, offered: BoolArray, budget: QueryBudget) -> Matrix:
@@ -97,7 +106,7 @@ def _choose(choice: _Choice, order: int, offered: BoolArray, budget: QueryBudget
     heap_rows, chosen = np.empty(shape, np.int64), np.zeros(offered.shape, bool)
     choose_samples(
         order,
-        np.ascontiguousarray(matrix.values),
+        _compared_values(matrix),
         np.ascontiguousarray(offered),
         members,
         starts,
@@ -118,6 +127,13 @@ def _choose(choice: _Choice, order: int, offered: BoolArray, budget: QueryBudget
     return take_rows(result, rows.tolist())
 
 
+def _compared_values(matrix: Matrix) -> FloatArray:
+    """The values by which samples are ordered; that of a histogram is 0, as in Prometheus."""
+    found = are_histograms(matrix)
+    values = matrix.values if found is None else np.where(found, 0.0, matrix.values)
+    return np.ascontiguousarray(values)
+
+
 def _limit_ratio(
     expr: AggregateExpr,
     choice: _Choice,
@@ -128,14 +144,14 @@ def _limit_ratio(
     matrix = choice.matrix
     if not ratios.any():
         return take_rows(matrix, ())
+    if np.isnan(ratios).any():
+        raise ExecutionError("Ratio value is NaN")
     pos = expr.pos if expr.param is None else unwrap_parens(expr.param).pos
     for extreme, bound in ((ratios.max(), 1), (ratios.min(), -1)):
         if extreme * bound > 1:
             got = format_g(float(extreme))
             text = f"ratio value should be between -1 and 1, got {got}, capping to {bound}"
             annotations.warn(text, pos)
-    if (np.isnan(ratios) & matrix.present.any(axis=0)).any():
-        raise ExecutionError("Ratio value NaN is NaN")
     offsets = np.array([hash_labels(row) / _MAX_UINT64 for row in matrix.labels])[:, None]
     ratios = np.clip(ratios, -1, 1)
     sampled = np.where(ratios >= 0, offsets < ratios, offsets >= 1 + ratios) & (ratios != 0)

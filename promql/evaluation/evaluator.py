@@ -48,6 +48,7 @@ from promql.functions.registry import (
     InstantFunction,
     RangeFunction,
 )
+from promql.operators.negation import negated
 from promql.operators.set_operators import Union, apply_set_operator, united_operands
 from promql.operators.vector_matching import (
     VectorOperator,
@@ -336,7 +337,8 @@ class Evaluator:
         if param is not None and expr.op in SELECTIONS:
             chosen = select_samples(expr, matrix, param, self._annotations, self._budget)
             return without_empty_rows(chosen)
-        return aggregate(expr, matrix, param, self._annotations)
+        # A group that has only what is left out, or no result, has no sample.
+        return without_empty_rows(aggregate(expr, matrix, param, self._annotations))
 
     def _value_label(self, expr: AggregateExpr) -> str:
         assert expr.param is not None
@@ -360,17 +362,24 @@ class Evaluator:
             return scalar_operation(expr.op, lhs, rhs)
         assert isinstance(lhs, Matrix | ScalarGrid)
         assert isinstance(rhs, Matrix | ScalarGrid)
-        delayed = self._options.delayed_name_removal
         if isinstance(lhs, ScalarGrid) or isinstance(rhs, ScalarGrid):
-            result = vector_scalar_operation(expr.op, lhs, rhs, expr.return_bool, delayed)
-            return without_empty_rows(result)
-        matching = expr.matching or VectorMatching()
+            return without_empty_rows(vector_scalar_operation(lhs, rhs, self._operator(expr)))
         if expr.op in SET_OPERATORS:
+            matching = expr.matching or VectorMatching()
             result = apply_set_operator(expr.op, lhs, rhs, matching)
         else:
-            operator = VectorOperator(expr.op, matching, expr.return_bool, delayed)
-            result = vector_operation(lhs, rhs, operator, self._budget)
+            result = vector_operation(lhs, rhs, self._operator(expr), self._budget)
         return self._with_merged_rows(without_empty_rows(result))
+
+    def _operator(self, expr: BinaryExpr) -> VectorOperator:
+        return VectorOperator(
+            expr.op,
+            expr.matching or VectorMatching(),
+            expr.return_bool,
+            self._options.delayed_name_removal,
+            self._annotations,
+            expr.pos,
+        )
 
     def _with_merged_rows(self, result: Matrix) -> Matrix:
         # With delayed name removal, Prometheus looks for equal label sets only at the end of an
@@ -399,8 +408,7 @@ class Evaluator:
         if isinstance(value, ScalarGrid):
             return ScalarGrid(-value.values)
         assert isinstance(value, Matrix)
-        negative = replace(value, values=-value.values)
-        return drop_names(negative, self._options.delayed_name_removal, merge=False)
+        return drop_names(negated(value), self._options.delayed_name_removal, merge=False)
 
 
 def _inner_end_ms(grid: EvalRange, modifiers: TimeModifiers) -> int:

@@ -35,6 +35,11 @@ def is_comparison(op: str) -> bool:
     return op in COMPARISON
 
 
+def makes_other_metric(op: str) -> bool:
+    """Whether results of `op` are another metric, which has not the name of the operands'."""
+    return op in ARITHMETIC
+
+
 def apply_arithmetic(op: str, lhs: FloatArray, rhs: FloatArray) -> FloatArray:
     """`lhs op rhs`, broadcast. Overflow, NaN and division by zero are results, not warnings."""
     with np.errstate(all="ignore"):

@@ -14,6 +14,7 @@ from promql.ast import BinaryExpr, Expr, VectorMatching
 from promql.budget import BYTES_PER_CELL, BYTES_PER_MADE_LABELS
 from promql.operators.match_groups import MatchGroups, find_match_groups, group_key
 from promql.values.matrix import Matrix
+from promql.values.matrix_histograms import joined_values
 from promql.values.shapes import sample_count, without_empty_rows
 
 
@@ -63,11 +64,13 @@ def _present_by_group(present: BoolArray, group_of: IntArray) -> tuple[IntArray,
 
 def _stack(parts: Sequence[Matrix]) -> Matrix:
     """The rows of all parts in order; labels may repeat."""
+    values, histograms = joined_values(parts)
     return Matrix(
         [labels for part in parts for labels in part.labels],
-        np.concatenate([part.values for part in parts]),
+        values,
         np.concatenate([part.present for part in parts]),
         np.concatenate([part.drop_name for part in parts]),
+        histograms,
     )
 
 

@@ -11,12 +11,24 @@ import numpy as np
 
 from promcompat.core.errors import ExecutionError
 from promcompat.core.model import METADATA_LABELS, BoolArray, FloatArray, IntArray, Labels
-from promql.ast import Cardinality, VectorMatching
+from promcompat.core.strconv import quote
+from promql.ast import TRIM_OPERATORS, Cardinality, PositionRange, VectorMatching
 from promql.budget import BYTES_PER_CELL, BYTES_PER_LABELS, QueryBudget
-from promql.numbers.float_arithmetic import apply_arithmetic, apply_comparison, is_comparison
+from promql.numbers.float_arithmetic import (
+    apply_arithmetic,
+    apply_comparison,
+    is_comparison,
+    makes_other_metric,
+)
 from promql.operators.fill import filled
+from promql.operators.histogram_operators import (
+    MixedCells,
+    annotate_mixed,
+    compute_mixed,
+    mixed_cells,
+)
 from promql.operators.match_groups import find_match_groups, match_group_labels
-from promql.values.matrix import Matrix, ScalarGrid
+from promql.values.matrix import Annotations, Matrix, ScalarGrid
 from promql.values.name_removal import drop_names
 from promql.values.row_pieces import cell_pieces, map_cells, take_cells
 
@@ -28,39 +40,85 @@ _NOT_UNIQUE = "multiple matches for labels: grouping labels must ensure unique m
 
 @dataclass(frozen=True, slots=True)
 class VectorOperator:
-    """An operator between vectors; `delayed` is delayed name removal."""
+    """An operator of which one operand at least is a vector; `delayed` is delayed name removal.
+
+    `annotations` takes what there is to tell of the expression at `pos`.
+    """
 
     op: str
     matching: VectorMatching
     return_bool: bool
     delayed: bool
+    annotations: Annotations
+    pos: PositionRange
 
 
 def scalar_operation(op: str, lhs: ScalarGrid, rhs: ScalarGrid) -> ScalarGrid:
-    """`lhs op rhs` of two scalars; a comparison gives 1 or 0."""
+    """`lhs op rhs` of two scalars; a comparison gives 1 or 0.
+
+    Raises ExecutionError for an operator of histograms.
+    """
+    if op in TRIM_OPERATORS:
+        raise ExecutionError(f"operator {quote(op)} not allowed for Scalar operations")
     if is_comparison(op):
         return ScalarGrid(apply_comparison(op, lhs.values, rhs.values).astype(np.float64))
     return ScalarGrid(apply_arithmetic(op, lhs.values, rhs.values))
 
 
 def vector_scalar_operation(
-    op: str, lhs: Matrix | ScalarGrid, rhs: Matrix | ScalarGrid, return_bool: bool, delayed: bool
+    lhs: Matrix | ScalarGrid, rhs: Matrix | ScalarGrid, operator: VectorOperator
 ) -> Matrix:
     """`lhs op rhs` with one vector; a comparison keeps the samples of the vector that pass.
 
     Raises ExecutionError if two rows have equal labels after their names are removed.
     """
+    op = operator.op
     vector = lhs if isinstance(lhs, Matrix) else rhs
     assert isinstance(vector, Matrix)
-    left = vector.values if isinstance(lhs, Matrix) else lhs.values
-    right = vector.values if isinstance(rhs, Matrix) else rhs.values
+    result = replace(_with_scalar(vector, lhs.values, rhs.values, operator), histograms=None)
+    cells = mixed_cells(
+        op,
+        lhs.values,
+        rhs.values,
+        vector.present,
+        lhs.histograms if isinstance(lhs, Matrix) else None,
+        rhs.histograms if isinstance(rhs, Matrix) else None,
+    )
+    if cells is not None:
+        result, _ = _with_mixed(result, cells, operator)
+    is_other_metric = operator.return_bool or makes_other_metric(op)
+    return drop_names(result, operator.delayed) if is_other_metric else result
+
+
+def _with_scalar(
+    vector: Matrix, left: FloatArray, right: FloatArray, operator: VectorOperator
+) -> Matrix:
+    """The results for floats; the cells of histograms are meaningless."""
+    op = operator.op
+    if op in TRIM_OPERATORS:
+        return replace(vector, values=vector.values.copy(), present=vector.present.copy())
     if not is_comparison(op):
         values = map_cells(partial(apply_arithmetic, op), vector.values.shape, left, right)
-        return drop_names(replace(vector, values=values), delayed)
+        return replace(vector, values=values)
     kept = apply_comparison(op, left, right)
-    if return_bool:
-        return drop_names(replace(vector, values=kept.astype(np.float64)), delayed)
+    if operator.return_bool:
+        return replace(vector, values=kept.astype(np.float64))
     return replace(vector, present=vector.present & kept)
+
+
+def _with_mixed(
+    result: Matrix, cells: MixedCells, operator: VectorOperator
+) -> tuple[Matrix, BoolArray]:
+    """A result of floats with those of mixed cells, and where these have no result."""
+    mixed = compute_mixed(operator.op, cells, return_bool=operator.return_bool)
+    annotate_mixed(operator.op, cells, mixed, operator.annotations, operator.pos)
+    values, present = result.values.copy(), result.present.copy()
+    values[cells.rows, cells.steps] = mixed.values
+    present[cells.rows, cells.steps] = mixed.kept
+    failed = np.zeros(present.shape, bool)
+    failed[cells.rows, cells.steps] = ~mixed.matched
+    mended = replace(result, values=values, present=present, histograms=mixed.histograms)
+    return mended, failed
 
 
 def vector_operation(
@@ -86,8 +144,8 @@ def vector_operation(
     one, one_groups = _merge_one_side(one, groups.rhs, matching)
     _check_pairs(groups.lhs, one_groups, len(active), budget)
     pairs = _pair_rows(many, groups.lhs, one, one_groups)
-    result = _compute(pairs, operator, swapped)
-    crowded = _first_crowded(result, pairs, matching)
+    result, matched = _compute(pairs, operator, swapped)
+    crowded = _first_crowded(result, matched, pairs, matching)
     if duplicates.step < len(active) and duplicates.step <= crowded:
         raise ExecutionError(_duplicate_text(lhs if swapped else rhs, duplicates, matching, side))
     if crowded < len(active):
@@ -166,7 +224,8 @@ def _merge_one_side(
     values[target[rows], steps] = one.values[rows, steps]
     present[target[rows], steps] = True
     labels = [one.labels[row] for row in firsts.tolist()]
-    return Matrix.of(labels, values, present), group_of[firsts]
+    merged = Matrix(labels, values, present, np.zeros(len(labels), bool), one.histograms)
+    return merged, group_of[firsts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +260,11 @@ def _pair_rows(many: Matrix, many_groups: IntArray, one: Matrix, one_groups: Int
     return _Pairs(many, one, many_rows, one_rows, many_groups[many_rows])
 
 
-def _compute(pairs: _Pairs, operator: VectorOperator, swapped: bool) -> Matrix:
-    """The result of each pair; present where both sides are, and a comparison holds."""
+def _compute(pairs: _Pairs, operator: VectorOperator, swapped: bool) -> tuple[Matrix, BoolArray]:
+    """The result of each pair, and where there is one, even if a comparison does not keep it."""
     shape = len(pairs.many_rows), pairs.many.values.shape[1]
     values, present = np.empty(shape), np.empty(shape, bool)
+    matched = np.empty(shape, bool)
     for rows, steps in cell_pieces(*shape):
         many_rows, one_rows = pairs.many_rows[rows], pairs.one_rows[rows]
         many = take_cells(pairs.many.values, many_rows, steps)
@@ -213,14 +273,39 @@ def _compute(pairs: _Pairs, operator: VectorOperator, swapped: bool) -> Matrix:
         values[rows, steps], kept = _apply(operator, left, right)
         both = take_cells(pairs.many.present, many_rows, steps)
         both &= take_cells(pairs.one.present, one_rows, steps)
+        matched[rows, steps] = both
         present[rows, steps] = both & kept
     drop_name = np.full(shape[0], operator.return_bool and operator.delayed)
-    return Matrix(_result_labels(pairs, operator), values, present, drop_name)
+    result = Matrix(_result_labels(pairs, operator), values, present, drop_name)
+    if cells := _mixed_pairs(pairs, operator, swapped, matched):
+        result, failed = _with_mixed(result, cells, operator)
+        matched &= ~failed
+    return result, matched
+
+
+def _mixed_pairs(
+    pairs: _Pairs, operator: VectorOperator, swapped: bool, matched: BoolArray
+) -> MixedCells | None:
+    many, one = pairs.many, pairs.one
+    if many.histograms is one.histograms is None and operator.op not in TRIM_OPERATORS:
+        return None
+    sides = (many, pairs.many_rows), (one, pairs.one_rows)
+    (left, left_rows), (right, right_rows) = reversed(sides) if swapped else sides
+    return mixed_cells(
+        operator.op,
+        left.values[left_rows],
+        right.values[right_rows],
+        matched,
+        left.histograms,
+        right.histograms,
+    )
 
 
 def _apply(
     operator: VectorOperator, left: FloatArray, right: FloatArray
 ) -> tuple[FloatArray, BoolArray | bool]:
+    if operator.op in TRIM_OPERATORS:
+        return left, False
     if not is_comparison(operator.op):
         return apply_arithmetic(operator.op, left, right), True
     kept = apply_comparison(operator.op, left, right)
@@ -229,7 +314,7 @@ def _apply(
 
 def _result_labels(pairs: _Pairs, operator: VectorOperator) -> list[Labels]:
     matching = operator.matching
-    computes = not is_comparison(operator.op)
+    computes = makes_other_metric(operator.op)
     found = [
         _with_included(_base_labels(many, matching, computes), one, matching.include)
         for many, one in _label_pairs(pairs)
@@ -262,12 +347,15 @@ def _with_included(labels: Labels, one: Labels, include: tuple[str, ...]) -> Lab
     return Labels([*kept, *((name, one.get(name)) for name in set(include))])
 
 
-def _first_crowded(result: Matrix, pairs: _Pairs, matching: VectorMatching) -> int:
+def _first_crowded(
+    result: Matrix, matched: BoolArray, pairs: _Pairs, matching: VectorMatching
+) -> int:
     """The first step with two results where one is allowed, n_steps if there is none.
 
-    One-to-one matching allows one result per match group, grouping one per group and label set.
+    A comparison that is false is a result, too. One-to-one matching allows one result per match
+    group, grouping one per group and label set.
     """
-    n_steps: int = result.present.shape[1]
+    n_steps: int = matched.shape[1]
     place_of = pairs.groups
     if matching.card is not Cardinality.ONE_TO_ONE:
         places: dict[tuple[int, Labels], int] = {}
@@ -276,6 +364,6 @@ def _first_crowded(result: Matrix, pairs: _Pairs, matching: VectorMatching) -> i
     if len(np.unique(place_of)) == len(place_of):
         return n_steps
     counts = np.zeros((int(place_of.max()) + 1, n_steps), np.int64)
-    np.add.at(counts, place_of, result.present)
+    np.add.at(counts, place_of, matched)
     steps = np.flatnonzero((counts > 1).any(axis=0))
     return int(steps[0]) if len(steps) else int(n_steps)

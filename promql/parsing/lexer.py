@@ -100,6 +100,8 @@ _SYMBOL_TYPES = {
     "<=": "COMPARISON",
     ">": "COMPARISON",
     ">=": "COMPARISON",
+    "</": "COMPARISON",
+    ">/": "COMPARISON",
     "!=": "NEQ",
     "=": "EQL",
     "=~": "EQL_REGEX",
@@ -128,7 +130,7 @@ _STRING = r"""(?P<string>"[^"\\\n\ufffd\ud800-\udfff]*+"|'[^'\\\n\ufffd\ud800-\u
 _QUOTE = r"""(?P<quote>["'`])"""
 _STATEMENT = re.compile(
     r"(?P<word>[a-zA-Z_:][a-zA-Z0-9_:]*+)"
-    r"|(?P<symbol>==|!=|<=|>=|=(?!~)|[-+*/%^<>@,])"
+    r"|(?P<symbol>==|!=|[<>][=/]|=(?!~)|[-+*/%^<>@,])"
     r"|(?P<bracket>[(){\[\]])"
     rf"|{_STRING}|(?P<number>\.?[0-9])|{_QUOTE}"
 )

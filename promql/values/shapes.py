@@ -36,6 +36,7 @@ def take_rows(matrix: Matrix, rows: Sequence[int]) -> Matrix:
         matrix.values[index],
         matrix.present[index],
         matrix.drop_name[index],
+        matrix.histograms,
     )
 
 
@@ -54,6 +55,7 @@ def repeat_step(value: Value, n_steps: int) -> Value:
                 _repeated(value.values, n_steps),
                 _repeated(value.present, n_steps),
                 value.drop_name,
+                value.histograms,
             )
         case ScalarGrid():
             return ScalarGrid(np.repeat(value.values, n_steps))

@@ -7,9 +7,9 @@ import pytest
 
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Annotations, Matrix
-from promql.values.matrix_histograms import joined_values, with_histograms
+from promql.values.matrix_histograms import joined_values
 from tests.factories import make_labels
-from tests.histogram_factories import histogram
+from tests.histogram_factories import histogram, histogram_vector
 from tests.unit.promql.grids import POSITIONS, matrix, rows_of, run_instant
 
 POSITIVE = histogram(count=12, total=100, positive=[(0, 1), (1, 2), (2, 6), (3, 3)])
@@ -18,15 +18,6 @@ ZERO = histogram(count=16, total=4, zero=(0.5, 4), positive=[(1, 12)])
 CUSTOM = histogram(bounds=[1, 2, 5], count=10, total=20, positive=[(0, 2), (1, 4), (3, 4)])
 WITH_NAN = histogram(count=15, total=math.nan, positive=[(0, 12)])
 EMPTY = histogram()
-
-
-def vector(*cells: HistogramColumns, **labels: str) -> Matrix:
-    """Series `h` with one histogram each; a label `n` tells them apart."""
-    names = [make_labels("h", n=str(n), **labels) for n in range(len(cells))]
-    shape = len(cells), 1
-    floats = Matrix.of(names, np.zeros(shape), np.zeros(shape, bool))
-    rows = np.arange(len(cells))
-    return with_histograms(floats, rows, np.zeros_like(rows), HistogramColumns.joined(cells))
 
 
 def results(func: str, *args: object, annotations: Annotations | None = None) -> list[float]:
@@ -54,15 +45,17 @@ def results(func: str, *args: object, annotations: Annotations | None = None) ->
     ],
 )
 def test_quantile(q: float, cells: HistogramColumns, expected: float):
-    assert results("histogram_quantile", q, vector(cells)) == pytest.approx([expected], nan_ok=True)
+    assert results("histogram_quantile", q, histogram_vector(cells)) == pytest.approx(
+        [expected], nan_ok=True
+    )
 
 
 def test_fraction_is_the_inverse_of_quantile():
     cells = (POSITIVE, NEGATIVE, ZERO, CUSTOM)
     for q in (0.05, 0.3, 0.5, 0.55):
-        values = results("histogram_quantile", q, vector(*cells))
+        values = results("histogram_quantile", q, histogram_vector(*cells))
         found = [
-            results("histogram_fraction", -math.inf, value, vector(cell))[0]
+            results("histogram_fraction", -math.inf, value, histogram_vector(cell))[0]
             for value, cell in zip(values, cells, strict=True)
         ]
         assert found == pytest.approx([q] * len(cells))
@@ -70,7 +63,7 @@ def test_fraction_is_the_inverse_of_quantile():
 
 def test_observations_of_nan_are_told():
     annotations = Annotations()
-    vectors = vector(WITH_NAN)
+    vectors = histogram_vector(WITH_NAN)
     assert results("histogram_quantile", 0.4, vectors, annotations=annotations) == pytest.approx(
         [2**-0.5]
     )
@@ -88,7 +81,7 @@ def test_observations_of_nan_are_told():
 
 
 def test_count_sum_average_and_variance_of_each():
-    vectors = vector(POSITIVE, ZERO, CUSTOM, EMPTY)
+    vectors = histogram_vector(POSITIVE, ZERO, CUSTOM, EMPTY)
     assert results("histogram_count", vectors) == [12, 16, 10, 0]
     assert results("histogram_sum", vectors) == [100, 4, 20, 0]
     averages = results("histogram_avg", vectors)
@@ -110,7 +103,7 @@ def both(native_labels: dict[str, str]) -> Matrix:
     classic = matrix(
         {make_labels("h", n="0", le="1"): [1.0], make_labels("h", n="0", le="+Inf"): [2.0]}
     )
-    native = vector(POSITIVE, **native_labels)
+    native = histogram_vector(POSITIVE, **native_labels)
     values, histograms = joined_values((classic, native))
     present = np.concatenate((classic.present, native.present))
     labels = [*classic.labels, *native.labels]
@@ -135,7 +128,7 @@ def test_native_and_classic_with_the_same_labels_have_none(func: str, args: tupl
 
 
 def test_quantiles_are_series_of_their_own():
-    found = rows_of(run_instant("histogram_quantiles", vector(POSITIVE), "q", 0.0, 1.0))
+    found = rows_of(run_instant("histogram_quantiles", histogram_vector(POSITIVE), "q", 0.0, 1.0))
     assert found == {
         make_labels("", n="0", q="0.0"): [0.5],
         make_labels("", n="0", q="1.0"): [8.0],
@@ -144,13 +137,13 @@ def test_quantiles_are_series_of_their_own():
 
 @pytest.mark.parametrize("func", ["abs", "ceil", "sort", "sgn", "hour"])
 def test_functions_of_floats_have_no_result_for_histograms(func: str):
-    value = run_instant(func, vector(POSITIVE))
+    value = run_instant(func, histogram_vector(POSITIVE))
     assert isinstance(value, Matrix)
     assert not value.present.any()
 
 
 def test_timestamp_and_absent_see_histograms():
-    assert results("timestamp", vector(POSITIVE)) == [0.0]
-    absent = run_instant("absent", vector(POSITIVE))
+    assert results("timestamp", histogram_vector(POSITIVE)) == [0.0]
+    absent = run_instant("absent", histogram_vector(POSITIVE))
     assert isinstance(absent, Matrix)
     assert not absent.present.any()

@@ -163,11 +163,13 @@ async def test_steps_with_an_empty_side_do_not_fail() -> None:
     assert vector(await run("missing + on(host) cpu", DATA)) == []
 
 
-async def test_filtered_matches_are_no_duplicates() -> None:
-    assert vector(await run("cpu > on(host) limit", DATA)) == [
+async def test_a_filter_does_not_hide_duplicates() -> None:
+    assert vector(await run("cpu{mode='idle'} > on(host) limit", DATA)) == [
         ('{host="a"}', 3.0),
         ('{host="b"}', 8.0),
     ]
+    with pytest.raises(ExecutionError, match="many-to-one matching must be explicit"):
+        await run("cpu > on(host) limit", DATA)
 
 
 async def test_ambiguity_at_any_step_fails_the_query() -> None:
