@@ -48,7 +48,7 @@ def encode_read_request(
 
 
 @dataclass
-class _Bits:
+class Bits:
     """The bits of a chunk, the highest of a byte first."""
 
     data: bytes
@@ -77,7 +77,7 @@ class _Bits:
 
 def read_chunk(data: bytes) -> BitPoints:
     """The samples of an XOR chunk."""
-    bits = _Bits(data)
+    bits = Bits(data)
     points: BitPoints = []
     time = distance = value = leading = n_bits = 0
     for row in range(bits.read(16)):
@@ -108,7 +108,7 @@ class ReadAnswer:
 def read_stream(body: bytes) -> ReadAnswer:
     """A whole streamed answer; asserts what the protocol demands of its frames."""
     answer = ReadAnswer()
-    for data in _frames(body):
+    for data in frames(body):
         answer.frame_bytes.append(len(data))
         frame = ChunkedReadResponse.FromString(data)
         (series,) = frame.chunked_series
@@ -134,7 +134,8 @@ def _checked(chunk: Chunk) -> BitPoints:
     return points
 
 
-def _frames(body: bytes) -> Iterator[bytes]:
+def frames(body: bytes) -> Iterator[bytes]:
+    """The content of each frame."""
     at = 0
     while at < len(body):
         length = shift = 0

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.strconv import format_g, to_unicode
@@ -18,7 +18,17 @@ _PLAIN_RUNE: Final = re.compile(r"[a-zA-Z0-9:]", re.ASCII)
 _MAX_ACCEPTED: Final = 100
 """Ranges of an Accept header that are looked at."""
 
-Sample = tuple[Labels, int, float]
+
+class ClassicHistogram(NamedTuple):
+    """A histogram with custom buckets, as the series of a classic one: counts are cumulative."""
+
+    bounds: Sequence[float]
+    bucket_counts: Sequence[float]
+    total: float
+    n_observations: float
+
+
+Sample = tuple[Labels, int, float | ClassicHistogram]
 """Labels, Unix milliseconds and value."""
 
 
@@ -91,18 +101,48 @@ def _is_plain(rune: str, place: int) -> bool:
     return _PLAIN_RUNE.fullmatch(rune) is not None and not (place == 0 and rune.isdigit())
 
 
-def untyped_families(samples: Iterable[Sample], escaping: Escaping) -> Iterator[str]:
+def families(samples: Iterable[Sample], escaping: Escaping) -> Iterator[str]:
     """The text of each metric; the samples of a metric come together.
 
-    An empty `instance` keeps a scraper that honours labels from adding its own.
+    Floats are untyped; where a metric goes on with histograms, another family begins. An empty
+    `instance` keeps a scraper that honours labels from adding its own.
     """
-    for name, family in groupby(samples, lambda sample: sample[0].get(METRIC_NAME)):
+    for (name, is_float), family in groupby(samples, _family_of):
         shown = escape_name(name, escaping)
-        lines = [f"# TYPE {_written(shown)} untyped\n"]
+        lines = [f"# TYPE {_written(shown)} {'untyped' if is_float else 'histogram'}\n"]
         for labels, time_ms, value in family:
             added = () if labels.get("instance") else ('instance=""',)
-            lines.append(exposition_line(labels, time_ms, value, escaping, added))
+            if isinstance(value, ClassicHistogram):
+                lines += _histogram_lines(labels, time_ms, value, escaping, added)
+            else:
+                lines.append(exposition_line(labels, time_ms, value, escaping, added))
         yield "".join(lines)
+
+
+def _family_of(sample: Sample) -> tuple[str, bool]:
+    return sample[0].get(METRIC_NAME), not isinstance(sample[2], ClassicHistogram)
+
+
+def _histogram_lines(
+    labels: Labels,
+    time_ms: int,
+    histogram: ClassicHistogram,
+    escaping: Escaping,
+    added: Sequence[str],
+) -> Iterator[str]:
+    """The lines of buckets up to `+Inf`, of the sum and of the count."""
+    name = labels.get(METRIC_NAME)
+    buckets = [
+        *zip(histogram.bounds, histogram.bucket_counts, strict=True),
+        (math.inf, histogram.n_observations),
+    ]
+    of_bucket = labels.with_label(METRIC_NAME, f"{name}_bucket")
+    for bound, count in buckets:
+        le = f'le="{_number(bound)}"'
+        yield exposition_line(of_bucket, time_ms, count, escaping, (*added, le))
+    for suffix, value in (("sum", histogram.total), ("count", histogram.n_observations)):
+        of_part = labels.with_label(METRIC_NAME, f"{name}_{suffix}")
+        yield exposition_line(of_part, time_ms, value, escaping, added)
 
 
 def exposition_line(

@@ -10,15 +10,17 @@ from isal import igzip
 
 from promcompat.api.envelope import GZIP_LEVEL, accepts_gzip, text_error
 from promcompat.api.exposition_text import (
+    ClassicHistogram,
     Escaping,
     Sample,
     accepted_escaping,
     content_type,
-    untyped_families,
+    families,
 )
 from promcompat.api.forms import read_form
 from promcompat.api.query_parsing import parse_any_selectors
 from promcompat.core.errors import PromcompatError
+from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
 from promcompat.core.model import (
     METRIC_NAME,
     Labels,
@@ -29,6 +31,7 @@ from promcompat.core.model import (
 )
 from promcompat.core.ports import MatcherSets
 from promcompat.http.context import SETTINGS, services_of, tenant_of
+from promql.values.histogram_columns import HistogramColumns
 
 _GZIP_FROM_BYTES: Final = 512
 
@@ -79,18 +82,44 @@ def _render(blocks: Sequence[SampleBlock], escaping: Escaping) -> bytes:
     for block in blocks:
         found |= {sample[0]: sample for sample in _newest(block)}
     samples = sorted(found.values(), key=lambda sample: (sample[0].get(METRIC_NAME), sample[0]))
-    return "".join(untyped_families(samples, escaping)).encode()
+    return "".join(families(samples, escaping)).encode()
 
 
 def _newest(block: SampleBlock) -> Iterator[Sample]:
-    """The last sample of each series with a name."""
+    """The last sample of each series with a name.
+
+    Histograms with exponential buckets have no form in text, and are left out as in Prometheus.
+    """
     has_samples = np.diff(block.offsets) > 0
     series = np.flatnonzero(has_samples)
     last = block.offsets[1:][series] - 1
-    fresh = ~is_stale(np.ascontiguousarray(block.values[last]))
-    times, values = block.timestamps[last].tolist(), block.values[last].tolist()
+    cells = np.ascontiguousarray(block.values[last])
+    fresh = ~is_stale(cells)
+    times = block.timestamps[last].tolist()
+    values: list[float | ClassicHistogram | None] = [*cells.tolist()]
+    if block.histograms is not None:
+        places = np.flatnonzero(is_histogram(cells))
+        found = block.histograms.take(histogram_numbers(cells[places]))
+        for place, histogram in zip(places.tolist(), _classic(found), strict=True):
+            values[place] = histogram
     rows = zip(series.tolist(), times, values, fresh.tolist(), strict=True)
     for index, time_ms, value, is_fresh in rows:
         labels = block.labels[index]
-        if is_fresh and labels.get(METRIC_NAME):
+        if value is not None and is_fresh and labels.get(METRIC_NAME):
             yield labels, time_ms, value
+
+
+def _classic(stored: Histograms) -> Iterator[ClassicHistogram | None]:
+    """Histograms with custom buckets as classic ones; None for the others."""
+    columns = HistogramColumns.of(stored)
+    for row, place in enumerate(columns.bounds.tolist()):
+        if place < 0:
+            yield None
+            continue
+        bounds = columns.bound_sets[place]
+        first, end = columns.positive.offsets[row : row + 2].tolist()
+        counts = np.zeros(len(bounds) + 1)
+        np.add.at(counts, columns.positive.indices[first:end], columns.positive.counts[first:end])
+        cumulative = np.cumsum(counts)[:-1].tolist()
+        count, total = float(columns.counts[row]), float(columns.sums[row])
+        yield ClassicHistogram(bounds, cumulative, total, count)

@@ -1,4 +1,4 @@
-"""Remote read answers: the samples of a block as messages, or as frames of XOR chunks."""
+"""Remote read answers: the samples of a block as messages, or as frames of chunks."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,8 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
-from promcompat.core.model import IntArray, SampleBlock
+from promcompat.core.histograms import histogram_numbers, is_histogram
+from promcompat.core.model import BoolArray, IntArray, SampleBlock
 from promcompat.remote_read.chunk_kernels import (
     MAX_BYTES_OF_CHUNK,
     MAX_BYTES_OF_MESSAGE,
@@ -19,6 +20,7 @@ from promcompat.remote_read.chunk_kernels import (
     encode_messages,
     encode_xor_chunks,
 )
+from promcompat.remote_read.histogram_chunks import TimedHistograms, runs_of
 from promcompat.remote_read.remote_read_pb2 import (
     Chunk,
     ChunkedReadResponse,
@@ -31,6 +33,10 @@ from promcompat.remote_write.series_key import encode_series_key
 SAMPLES_TYPE: Final = "application/x-protobuf"
 CHUNKS_TYPE: Final = "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse"
 _XOR: Final = 1
+_INTEGER_HISTOGRAMS, _FLOAT_HISTOGRAMS = 2, 3
+_MIXED_CHUNKS_AT_ONCE: Final = 8
+"""Of series with histograms, which may have hundreds of buckets."""
+_HISTOGRAMS_FIELD: Final = b"\x22"
 _CHUNKS_AT_ONCE: Final = 256
 """Their data take at most 0.6 MB, so that a frame stays below the megabyte of Prometheus."""
 
@@ -42,27 +48,80 @@ def samples_answer(blocks: Sequence[SampleBlock]) -> bytes:
 
 def _result_of(block: SampleBlock) -> bytes:
     order = _by_labels(block)
-    firsts, row_ends = block.offsets[order], block.offsets[order + 1]
-    out = np.empty(MAX_BYTES_OF_MESSAGE * len(block.timestamps), np.uint8)
-    ends = np.empty(len(order), np.int64)
-    encode_messages(block.timestamps, _bits(block), firsts, row_ends, out, ends)
-    data = out[: ends[-1] if len(ends) else 0].tobytes()
-    starts = [0, *ends.tolist()]
+    histograms = histograms_of(block)
+    if histograms is None:
+        fields = list(_float_fields(block, block.offsets[order], block.offsets[order + 1]))
+    else:
+        places, timed = histograms
+        floats, offsets = _without(block, places)
+        fields = [
+            before + after
+            for before, after in zip(
+                _float_fields(floats, floats.offsets[order], floats.offsets[order + 1]),
+                _histogram_fields(timed, offsets, order),
+                strict=True,
+            )
+        ]
     series = [
-        encode_series_key(block.labels[index]) + data[start:end]
-        for index, start, end in zip(order.tolist(), starts, starts[1:], strict=False)
-        if start < end
+        encode_series_key(block.labels[index]) + data
+        for index, data in zip(order.tolist(), fields, strict=True)
+        if data
     ]
     return QueryResult(timeseries=series).SerializeToString()
 
 
+def _float_fields(block: SampleBlock, firsts: IntArray, row_ends: IntArray) -> Iterator[bytes]:
+    """The sample fields of series, given by their rows."""
+    out = np.empty(MAX_BYTES_OF_MESSAGE * len(block.timestamps), np.uint8)
+    ends = np.empty(len(firsts), np.int64)
+    encode_messages(block.timestamps, _bits(block), firsts, row_ends, out, ends)
+    data, start = out[: ends[-1] if len(ends) else 0].tobytes(), 0
+    for end in ends.tolist():
+        yield data[start:end]
+        start = end
+
+
+def _histogram_fields(
+    timed: TimedHistograms, offsets: IntArray, order: IntArray
+) -> Iterator[bytes]:
+    """The histogram fields of series, of which `offsets` has the histograms."""
+    messages = list(timed.messages())
+    for index in order.tolist():
+        found = messages[offsets[index] : offsets[index + 1]]
+        yield b"".join(_HISTOGRAMS_FIELD + _varint(len(one)) + one for one in found)
+
+
+def histograms_of(block: SampleBlock) -> tuple[IntArray, TimedHistograms] | None:
+    """The rows of a block with histograms, and these; None if all are floats."""
+    if block.histograms is None:
+        return None
+    places = np.flatnonzero(is_histogram(block.values))
+    found = block.histograms.take(histogram_numbers(block.values[places]))
+    return places, TimedHistograms(found, block.timestamps[places])
+
+
+def _without(block: SampleBlock, places: IntArray) -> tuple[SampleBlock, IntArray]:
+    """The block without some rows, and how many of these come before each series."""
+    before = np.searchsorted(places, block.offsets)
+    kept = np.ones(len(block.values), bool)
+    kept[places] = False
+    return SampleBlock(
+        block.labels, block.timestamps[kept], block.values[kept], block.offsets - before
+    ), before
+
+
 def chunk_frames(block: SampleBlock, query_index: int) -> Iterator[bytes]:
     """The frames of one query: series in the order of their labels, each frame of one series."""
-    pieces = _Pieces.of(block)
+    timed = histograms_of(block)
+    pieces = _Pieces.of(block) if timed is None else _mixed_pieces(block, *timed)
     key: tuple[int, bytes] = (-1, b"")
-    for first in range(0, len(pieces.series), _CHUNKS_AT_ONCE):
-        part = pieces.part(first, first + _CHUNKS_AT_ONCE)
-        encoded = zip(part.series.tolist(), _encode(block, part), strict=True)
+    at_once = _CHUNKS_AT_ONCE if timed is None else _MIXED_CHUNKS_AT_ONCE
+    for first in range(0, len(pieces.series), at_once):
+        part = pieces.part(first, first + at_once)
+        chunks_of_part = _encode(block, part)
+        if timed is not None:
+            chunks_of_part = _encode_mixed(block, part, *timed)
+        encoded = zip(part.series.tolist(), chunks_of_part, strict=True)
         for series, chunks in groupby(encoded, lambda item: item[0]):
             if key[0] != series:
                 key = series, encode_series_key(block.labels[series])
@@ -99,7 +158,53 @@ class _Pieces:
         return cls(series, firsts, row_ends)
 
     def part(self, first: int, end: int) -> "_Pieces":
-        return _Pieces(self.series[first:end], self.firsts[first:end], self.row_ends[first:end])
+        return self.take(slice(first, end))
+
+    def take(self, index: BoolArray | slice) -> "_Pieces":
+        return _Pieces(self.series[index], self.firsts[index], self.row_ends[index])
+
+
+def _mixed_pieces(block: SampleBlock, places: IntArray, timed: TimedHistograms) -> _Pieces:
+    """Pieces of one kind each, whose histograms can be in one chunk."""
+    series = np.repeat(np.arange(len(block.labels)), np.diff(block.offsets))
+    is_there = np.zeros(len(block.values), bool)
+    is_there[places] = True
+    is_continued = np.zeros(len(block.values), bool)
+    is_continued[1:] = (series[1:] == series[:-1]) & (is_there[1:] == is_there[:-1])
+    is_continued[places] &= timed.can_follow()
+    firsts, row_ends = runs_of(is_continued)
+    rank = np.empty(len(block.labels), np.int64)
+    rank[_by_labels(block)] = np.arange(len(rank))
+    order = np.argsort(rank[series[firsts]], kind="stable")
+    return _Pieces(series[firsts][order], firsts[order], row_ends[order])
+
+
+def _encode_mixed(
+    block: SampleBlock, pieces: _Pieces, places: IntArray, timed: TimedHistograms
+) -> Iterator[Chunk]:
+    """The chunks of pieces of either kind, in their order."""
+    is_there = np.isin(pieces.firsts, places)
+    floats = _encode(block, pieces.take(~is_there))
+    found = pieces.take(is_there)
+    lengths = found.row_ends - found.firsts
+    ends = np.cumsum(lengths)
+    firsts = ends - lengths
+    # Those of the pieces, one piece after the other.
+    numbers = np.repeat(np.searchsorted(places, found.firsts) - firsts, lengths)
+    part = timed.take(numbers + np.arange(len(numbers)))
+    encoded = zip(part.chunks(firsts, ends), firsts.tolist(), ends.tolist(), strict=True)
+    times, is_float = part.timestamps, part.histograms.is_float
+    for is_histogram_chunk in is_there.tolist():
+        if not is_histogram_chunk:
+            yield next(floats)
+            continue
+        data, first, end = next(encoded)
+        yield Chunk(
+            min_time_ms=times[first],
+            max_time_ms=times[end - 1],
+            type=_FLOAT_HISTOGRAMS if is_float[first] else _INTEGER_HISTOGRAMS,
+            data=data,
+        )
 
 
 def _encode(block: SampleBlock, pieces: _Pieces) -> Iterator[Chunk]:

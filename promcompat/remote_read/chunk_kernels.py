@@ -28,13 +28,13 @@ _ONE = np.uint64(1)
 _LOW_BITS = np.uint64(0x7F)
 _SEVEN = np.uint64(7)
 _EIGHT = np.uint64(8)
-_NO_WINDOW = 255
+NO_WINDOW = 255
 _MAX_LEADING = 31
 _SAMPLE_FIELD, _VALUE_FIELD, _TIME_FIELD = 0x12, 0x09, 0x10
 
 
 @kernel(allocates=False)
-def _put_bits(out: Bytes, at: int, word: np.uint64, n_bits: int) -> int:
+def put_bits(out: Bytes, at: int, word: np.uint64, n_bits: int) -> int:
     """Write the lowest bits of a word at the bit `at` of what is zero; returns the next bit."""
     while n_bits > 0:
         n_free = 8 - (at & 7)
@@ -47,12 +47,12 @@ def _put_bits(out: Bytes, at: int, word: np.uint64, n_bits: int) -> int:
 
 
 @kernel(allocates=False)
-def _put_varint(out: Bytes, at: int, word: np.uint64) -> int:
+def put_varint(out: Bytes, at: int, word: np.uint64) -> int:
     """Write a varint at the bit `at`; returns the next bit."""
     while word > _LOW_BITS:
-        at = _put_bits(out, at, (word & _LOW_BITS) | np.uint64(0x80), 8)
+        at = put_bits(out, at, (word & _LOW_BITS) | np.uint64(0x80), 8)
         word >>= _SEVEN
-    return _put_bits(out, at, word, 8)
+    return put_bits(out, at, word, 8)
 
 
 @kernel(allocates=False)
@@ -62,12 +62,12 @@ def _put_change(out: Bytes, at: int, change: int) -> int:
     if change == 0:
         return at + 1
     if -8191 <= change <= 8192:
-        return _put_bits(out, _put_bits(out, at, np.uint64(0b10), 2), word, 14)
+        return put_bits(out, put_bits(out, at, np.uint64(0b10), 2), word, 14)
     if -65535 <= change <= 65536:
-        return _put_bits(out, _put_bits(out, at, np.uint64(0b110), 3), word, 17)
+        return put_bits(out, put_bits(out, at, np.uint64(0b110), 3), word, 17)
     if -524287 <= change <= 524288:
-        return _put_bits(out, _put_bits(out, at, np.uint64(0b1110), 4), word, 20)
-    return _put_bits(out, _put_bits(out, at, np.uint64(0b1111), 4), word, 64)
+        return put_bits(out, put_bits(out, at, np.uint64(0b1110), 4), word, 20)
+    return put_bits(out, put_bits(out, at, np.uint64(0b1111), 4), word, 64)
 
 
 @kernel(allocates=False)
@@ -88,46 +88,46 @@ def _n_trailing(word: np.uint64) -> int:
 
 
 @kernel(allocates=False)
-def _put_value(
+def put_value(
     out: Bytes, at: int, change: np.uint64, leading: int, trailing: int
 ) -> tuple[int, int, int]:
     """Write the XOR with the value before it; returns the next bit and the window to go on with."""
     if change == 0:
         return at + 1, leading, trailing
     new_leading, new_trailing = min(_n_leading(change), _MAX_LEADING), _n_trailing(change)
-    if leading != _NO_WINDOW and new_leading >= leading and new_trailing >= trailing:
-        at = _put_bits(out, at, np.uint64(0b10), 2)
-        at = _put_bits(out, at, change >> np.uint64(trailing), 64 - leading - trailing)
+    if leading != NO_WINDOW and new_leading >= leading and new_trailing >= trailing:
+        at = put_bits(out, at, np.uint64(0b10), 2)
+        at = put_bits(out, at, change >> np.uint64(trailing), 64 - leading - trailing)
         return at, leading, trailing
     n_bits = 64 - new_leading - new_trailing
-    at = _put_bits(out, at, np.uint64(0b11), 2)
-    at = _put_bits(out, at, np.uint64(new_leading), 5)
+    at = put_bits(out, at, np.uint64(0b11), 2)
+    at = put_bits(out, at, np.uint64(new_leading), 5)
     # 64 does not fit, and is written as 0, which does not occur.
-    at = _put_bits(out, at, np.uint64(n_bits & 63), 6)
-    at = _put_bits(out, at, change >> np.uint64(new_trailing), n_bits)
+    at = put_bits(out, at, np.uint64(n_bits & 63), 6)
+    at = put_bits(out, at, change >> np.uint64(new_trailing), n_bits)
     return at, new_leading, new_trailing
 
 
 @kernel(allocates=False)
-def _zigzag(number: int) -> np.uint64:
+def zigzag(number: int) -> np.uint64:
     return np.uint64((number << 1) ^ (number >> 63))
 
 
 @kernel(allocates=False)
 def _put_chunk(times: Ints, bits: Words, first: int, end: int, out: Bytes, start: int) -> int:
     """Write one chunk at the byte `start`; returns its end."""
-    at = _put_bits(out, start << 3, np.uint64(end - first), 16)
-    at = _put_varint(out, at, _zigzag(times[first]))
-    at = _put_bits(out, at, bits[first], 64)
-    leading, trailing, distance = _NO_WINDOW, 0, 0
+    at = put_bits(out, start << 3, np.uint64(end - first), 16)
+    at = put_varint(out, at, zigzag(times[first]))
+    at = put_bits(out, at, bits[first], 64)
+    leading, trailing, distance = NO_WINDOW, 0, 0
     for row in range(first + 1, end):
         new_distance = times[row] - times[row - 1]
         if row == first + 1:
-            at = _put_varint(out, at, np.uint64(new_distance))
+            at = put_varint(out, at, np.uint64(new_distance))
         else:
             at = _put_change(out, at, new_distance - distance)
         distance = new_distance
-        at, leading, trailing = _put_value(out, at, bits[row] ^ bits[row - 1], leading, trailing)
+        at, leading, trailing = put_value(out, at, bits[row] ^ bits[row - 1], leading, trailing)
     return (at + 7) >> 3
 
 

@@ -3,11 +3,12 @@
 import pytest
 
 from promcompat.api.exposition_text import (
+    ClassicHistogram,
     Escaping,
     accepted_escaping,
     content_type,
     escape_name,
-    untyped_families,
+    families,
 )
 from tests.factories import make_labels
 
@@ -56,7 +57,7 @@ def test_samples_of_a_metric_come_below_its_type() -> None:
         (make_labels("w.x", **{"label.x": "1"}), 7, float("nan")),
         (make_labels("z"), 8, -0.0),
     ]
-    text = "".join(untyped_families(samples, Escaping.ALLOW_UTF_8))
+    text = "".join(families(samples, Escaping.ALLOW_UTF_8))
     assert text == (
         "# TYPE up untyped\n"
         'up{instance="x",job="a"} 1 5\n'
@@ -65,4 +66,22 @@ def test_samples_of_a_metric_come_below_its_type() -> None:
         '{"w.x","label.x"="1",instance=""} NaN 7\n'
         "# TYPE z untyped\n"
         'z{instance=""} 0 8\n'
+    )
+
+
+def test_histograms_of_custom_buckets_become_classic_ones_in_families_of_their_own() -> None:
+    histogram = ClassicHistogram((0.5, 1.0), (1.0, 3.0), 7.5, 4.0)
+    samples = [
+        (make_labels("h", job="a"), 5, histogram),
+        (make_labels("h", job="b"), 6, 2.0),
+    ]
+    assert "".join(families(samples, Escaping.UNDERSCORES)) == (
+        "# TYPE h histogram\n"
+        'h_bucket{job="a",instance="",le="0.5"} 1 5\n'
+        'h_bucket{job="a",instance="",le="1"} 3 5\n'
+        'h_bucket{job="a",instance="",le="+Inf"} 4 5\n'
+        'h_sum{job="a",instance=""} 7.5 5\n'
+        'h_count{job="a",instance=""} 4 5\n'
+        "# TYPE h untyped\n"
+        'h{job="b",instance=""} 2 6\n'
     )
