@@ -59,8 +59,9 @@ class _ScopeFields(BodyModel):
         None, description="The end of the range, exclusive. Default: no bound."
     )
     requested_by: PersonName | None = Field(
-        None, description="Who does this; recorded. Default: the address of the client. Where "
-        "access is restricted, the name of the token is recorded instead."
+        None,
+        description="Who does this; recorded. Default: the address of the client. Where "
+        "access is restricted, the name of the token is recorded instead.",
     )
     reason: Reason = Field("", description="Why; recorded.")
     dry_run: bool = Field(

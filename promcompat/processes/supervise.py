@@ -116,9 +116,7 @@ async def _keep_workers(
 ) -> None:
     pipes, stop_seconds = _Pipes(), settings.shutdown_timeout / 1000 + _KILL_AFTER_SECONDS
     with tempfile.TemporaryDirectory(prefix="promcompat-metrics-") as metrics_folder:
-        link = WorkerLink(
-            _address_of(reserved), pipes.parent[0], pipes.ready[1], new_own_secret()
-        )
+        link = WorkerLink(_address_of(reserved), pipes.parent[0], pipes.ready[1], new_own_secret())
         environment = {
             **os.environ,
             MULTIPROCESS_VARIABLE: metrics_folder,

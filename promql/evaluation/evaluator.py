@@ -57,6 +57,7 @@ from promql.operators.vector_matching import (
     vector_scalar_operation,
 )
 from promql.planning.plan import Plan
+from promql.values.annotation_texts import SORT_IN_RANGE
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.values.name_removal import drop_names, merge_rows
 from promql.values.range_vectors import RangeVector
@@ -289,6 +290,8 @@ class Evaluator:
         if call.func == "timestamp" and isinstance(first, VectorSelector):
             times = self._leaves.times(first, grid)
             return drop_names(times, self._options.delayed_name_removal)
+        if function.sorts and grid.n_steps > 1:
+            self._annotations.warn(SORT_IN_RANGE, call.pos)
         if not call.args:
             self._budget.check_size(grid.n_steps)
         args: list[Value] = []

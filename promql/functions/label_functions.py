@@ -13,7 +13,7 @@ from promcompat.core.strconv import is_utf8, to_unicode
 from promql.ast import Call, StringLiteral, unwrap_parens
 from promql.functions.function_calls import InstantCall
 from promql.values.matrix import Matrix, Value
-from promql.values.name_removal import reject_same_labels
+from promql.values.name_removal import merge_rows
 
 _BYTES_PER_TEXT = 50
 """The size of a str without its characters."""
@@ -116,4 +116,4 @@ def _with_label(matrix: Matrix, target: str, values: list[str | None]) -> Matrix
     drop_name = matrix.drop_name
     if target == METRIC_NAME:
         drop_name = drop_name & np.array([value is None for value in values], bool)
-    return reject_same_labels(replace(matrix, labels=labels, drop_name=drop_name))
+    return merge_rows(replace(matrix, labels=labels, drop_name=drop_name))

@@ -112,6 +112,7 @@ class InstantFunction(Function):
     """
 
     body: Callable[[InstantCall], Value]
+    sorts: bool = False
     _: KW_ONLY
     takes_histograms: bool = False
 
@@ -259,7 +260,7 @@ _ALL: tuple[Function, ...] = (
         matches_patterns=True,
         check=check_label_replace,
     ),
-    InstantFunction("sort", _VECTOR, sort, keeps_name=True),
+    InstantFunction("sort", _VECTOR, sort, sorts=True, keeps_name=True),
     InstantFunction(
         "sort_by_label",
         _VECTOR + _STRING,
@@ -278,7 +279,7 @@ _ALL: tuple[Function, ...] = (
         keeps_name=True,
         is_experimental=True,
     ),
-    InstantFunction("sort_desc", _VECTOR, sort_desc, keeps_name=True),
+    InstantFunction("sort_desc", _VECTOR, sort_desc, sorts=True, keeps_name=True),
     # Absence. The labels of the result are those of the selector, without the name.
     InstantFunction("absent", _VECTOR, absent, keeps_name=True, takes_histograms=True),
     Function("absent_over_time", _MATRIX, keeps_name=True),

@@ -234,7 +234,13 @@ def window_quantile(quantile: float, samples: FloatArray, scratch: FloatArray) -
 
 @kernel(allocates=False)
 def median_distance(samples: FloatArray, scratch: FloatArray) -> float:
-    """The median distance of the samples from their median; `scratch` has twice their length."""
+    """The median distance of the samples from their median, NaN if one of them is.
+
+    `scratch` has twice their length.
+    """
+    for x in samples:
+        if np.isnan(x):
+            return np.nan
     median, n_samples = window_quantile(0.5, samples, scratch), len(samples)
     n_numbers = 0
     for x in samples:

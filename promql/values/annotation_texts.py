@@ -7,6 +7,8 @@ from promql.ast import PositionRange, line_col
 from promql.values.matrix import Annotations
 
 MAX_ANNOTATIONS = 10
+SORT_IN_RANGE = "sort is ineffective for range queries since results are always ordered by labels"
+"""Warning."""
 """The most warnings, and the most infos, in an answer; the rest is only counted."""
 
 _MONOTONICITY_DOCS = (

@@ -1,18 +1,18 @@
 """Removal of metric names, at once or, with delayed name removal, at the end of the query.
 
 Prometheus removes all metadata of a metric (`__name__`, `__type__`, `__unit__`), because none of
-it applies to the result. Two rows may then have equal labels. After a function of instant vectors
-Prometheus merges them step by step. After an operation on whole series (range functions, unary
-minus, `label_replace`, `label_join`, the end of a query with delayed removal) it fails, even if
-the two are never present at the same step. `merge` says which of the two applies.
+it applies to the result. Two rows may then have equal labels. Prometheus merges them step by step,
+and fails if both are present at one. After a range function it fails even if the two are never
+present at the same step. `merge` says which of the two applies.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
-from promcompat.core.model import IntArray, Labels
+from promcompat.core.model import BoolArray, IntArray, Labels
 from promql.values.matrix import Matrix, ScalarGrid, StringValue, Value, Windows
 from promql.values.row_pieces import cell_pieces, take_cells
 from promql.values.shapes import take_rows
@@ -39,39 +39,40 @@ def drop_names(matrix: Matrix, delayed: bool, merge: bool = True) -> Matrix:
 def apply_delayed_names(matrix: Matrix) -> Matrix:
     """Remove the metric names of marked rows, once, at the end of the query.
 
-    Raises ExecutionError if two rows then have equal labels, at whatever steps they are present.
+    Raises ExecutionError if two rows then have equal labels and are present at the same step.
     """
     if not matrix.drop_name.any():
         return matrix
-    labels = [
-        row.without_metadata() if dropped else row
-        for row, dropped in zip(matrix.labels, matrix.drop_name.tolist(), strict=True)
-    ]
+    labels = _without_marked_names(matrix.labels, matrix.drop_name)
     cleared = np.zeros(len(labels), bool)
-    return reject_same_labels(replace(matrix, labels=labels, drop_name=cleared))
+    return merge_rows(replace(matrix, labels=labels, drop_name=cleared))
 
 
 def finish(value: Value, delayed_name_removal: bool) -> Value:
     """The value of a whole query after the delayed removal of names.
 
-    Raises ExecutionError if two series then have equal labels.
+    Raises ExecutionError if two series then have equal labels and are present at the same step.
     """
     if not delayed_name_removal:
         return value
     match value:
         case Matrix():
-            return reject_same_labels(apply_delayed_names(value))
+            return merge_rows(apply_delayed_names(value))
         case Windows():
-            rows = Matrix(
-                value.block.labels,
-                np.zeros(value.lo.shape),
-                value.hi > value.lo,
-                value.drop_name,
-            )
-            labels = reject_same_labels(apply_delayed_names(rows)).labels
+            labels = _without_marked_names(value.block.labels, value.drop_name)
+            filled = np.flatnonzero((value.hi > value.lo).any(axis=1)).tolist()
+            if len({labels[row] for row in filled}) != len(filled):
+                raise ExecutionError(SAME_LABELSET)
             return replace(value, block=replace(value.block, labels=tuple(labels)))
         case ScalarGrid() | StringValue():
             return value
+
+
+def _without_marked_names(rows: Sequence[Labels], is_marked: BoolArray) -> list[Labels]:
+    return [
+        labels.without_metadata() if marked else labels
+        for labels, marked in zip(rows, is_marked.tolist(), strict=True)
+    ]
 
 
 def reject_same_labels(matrix: Matrix) -> Matrix:

@@ -103,8 +103,11 @@ def test_label_replace_takes_any_utf8_label_name():
 
 
 @pytest.mark.parametrize("delayed", [False, True])
-def test_label_functions_refuse_series_that_become_equal(delayed: bool):
-    rows = matrix({make_labels("x", a="1"): [1.0, None], make_labels("x", a="2"): [None, 1.0]})
+def test_label_functions_merge_series_that_become_equal_unless_they_meet(delayed: bool):
+    apart = matrix({make_labels("x", a="1"): [1.0, None], make_labels("x", a="2"): [None, 2.0]})
+    merged = run_instant("label_join", apart, "a", "-", step_times_ms=(0, 1), delayed=delayed)
+    assert list(rows_of(merged).values()) == [[1.0, 2.0]]
+    rows = matrix({make_labels("x", a="1"): [1.0, 1.0], make_labels("x", a="2"): [None, 1.0]})
     for func, args in (("label_replace", ("a", "b", "a", ".*")), ("label_join", ("a", "-"))):
         with pytest.raises(ExecutionError) as error:
             run_instant(func, rows, *args, step_times_ms=(0, 1), delayed=delayed)

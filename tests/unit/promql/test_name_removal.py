@@ -72,8 +72,10 @@ def test_at_the_end_only_marked_rows_lose_their_name():
     assert ended.drop_name.tolist() == [False, False]
 
 
-def test_at_the_end_equal_rows_are_refused_even_if_they_never_meet():
+def test_at_the_end_equal_rows_are_merged_unless_they_meet():
     rows = drop_names(matrix({A: [1.0, None], B: [None, 2.0]}), delayed=True)
+    assert list(rows_of(apply_delayed_names(rows)).values()) == [[1.0, 2.0]]
+    rows = drop_names(matrix({A: [1.0, 1.0], B: [None, 2.0]}), delayed=True)
     with pytest.raises(ExecutionError) as error:
         apply_delayed_names(rows)
     assert str(error.value) == SAME_LABELSET
