@@ -1,7 +1,7 @@
 """Evaluates a plan: one value per node for all steps of the grid. Pure, without I/O."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -250,8 +250,7 @@ class Evaluator:
     ) -> Evaluating[Matrix]:
         result = yield from self._reduce_windows(function, call, grid)
         if function.keeps_name:
-            # Rows of a subquery keep even the names that were to be removed at the end.
-            return replace(result, drop_name=np.zeros(len(result.labels), bool))
+            return result
         return drop_names(result, self._options.delayed_name_removal, merge=False)
 
     def _reduce_windows(
@@ -411,7 +410,7 @@ class Evaluator:
         if isinstance(value, ScalarGrid):
             return ScalarGrid(-value.values)
         assert isinstance(value, Matrix)
-        return drop_names(negated(value), self._options.delayed_name_removal, merge=False)
+        return drop_names(negated(value), self._options.delayed_name_removal)
 
 
 def _inner_end_ms(grid: EvalRange, modifiers: TimeModifiers) -> int:

@@ -7,10 +7,10 @@ from promql.ast import PositionRange, line_col
 from promql.values.matrix import Annotations
 
 MAX_ANNOTATIONS = 10
-SORT_IN_RANGE = "sort is ineffective for range queries since results are always ordered by labels"
-"""Warning."""
 """The most warnings, and the most infos, in an answer; the rest is only counted."""
 
+SORT_IN_RANGE = "sort is ineffective for range queries since results are always ordered by labels"
+"""Warning: the order of a vector is lost in the answer to a range query."""
 _MONOTONICITY_DOCS = (
     "https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile"
 )
