@@ -21,7 +21,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help serve test check bench bench-ingest bench-query bench-rollups bench-lifecycle chaos fuzz components kernels clean
+.PHONY: help serve test check bench bench-ingest bench-query bench-rollups bench-lifecycle bench-fairness chaos fuzz components kernels clean
 
 help: ## Show the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ bench-rollups: $(DEVELOPMENT_READY) components kernels ## Measure panels of a mo
 
 bench-lifecycle: $(DEVELOPMENT_READY) components kernels ## Measure a year of samples with a clock of its own: bytes, and maintenance by day
 	@exec $(VENV)/bin/python -m tests.benchmarks.lifecycle_bench $(ARGS)
+
+bench-fairness: $(DEVELOPMENT_READY) components kernels ## Measure what a tenant at five times its limits costs another one
+	@exec $(VENV)/bin/python -m tests.benchmarks.fairness_bench $(ARGS)
 
 chaos: $(DEVELOPMENT_READY) components kernels ## Kill services and databases at random while senders write
 	@exec $(VENV)/bin/python -m tests.chaos $(ARGS)

@@ -17,6 +17,7 @@ from native_api.corrections.handlers import ROUTES as CORRECTION_ROUTES
 from native_api.definitions.handlers import ROUTES as DEFINITION_ROUTES
 from native_api.definitions.retention import RETENTION_ROUTES
 from native_api.ingest.handlers import ROUTES as INGEST_ROUTES
+from native_api.limits.handlers import ROUTES as LIMIT_ROUTES
 from native_api.query.handlers import ROUTES as QUERY_ROUTES
 from native_api.remediations.handlers import ROUTES as REMEDIATION_ROUTES
 from native_api.rules.handlers import ROUTES as RULE_ROUTES
@@ -35,6 +36,7 @@ ROUTES: tuple[Route, ...] = (
     *CORRECTION_ROUTES,
     *USAGE_ROUTES,
     *ACCESS_ROUTES,
+    *LIMIT_ROUTES,
 )
 """In the order of the docs. Where two paths match a request, the fixed one comes first."""
 

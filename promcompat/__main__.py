@@ -1,6 +1,6 @@
 """The command line: `promcompat serve`, `migrate`, `migrate-store`, `maintain`, `worker`,
-`set-aside`, `tenant`, `token`, `explain`, `sql`, `backup`, `restore`, `export`, `import`,
-`import-parquet`, `rules`, `scrape`, `compile-kernels`."""
+`set-aside`, `tenant`, `token`, `limits`, `explain`, `sql`, `backup`, `restore`, `export`,
+`import`, `import-parquet`, `rules`, `scrape`, `compile-kernels`."""
 
 import argparse
 import logging
@@ -24,6 +24,7 @@ from promcompat.processes.explain import add_explain_parser, run_explain
 from promcompat.processes.history_parser import add_import_parser
 from promcompat.processes.kernel_compilation import compile_at_start, run_compile_kernels
 from promcompat.processes.late_imports import without_collection
+from promcompat.processes.limits import add_limits_arguments, run_limits
 from promcompat.processes.migrate import run_migrate
 from promcompat.processes.rule_parsers import add_rules_parser
 from promcompat.processes.scrape_parser import add_scrape_parser
@@ -166,6 +167,8 @@ def _run_once(options: Namespace, settings: Settings) -> int:
             return run_tenant(options, settings)
         case "token":
             return run_token(options, settings)
+        case "limits":
+            return run_limits(options, settings)
         case "rules":
             return _run_rules(options, settings)
         case "export" | "import-parquet":
@@ -300,6 +303,10 @@ def build_parser() -> argparse.ArgumentParser:
     token = commands.add_parser("token", help=token_text, description=token_text)
     _add_settings(token)
     add_token_arguments(token)
+    limits_text = "limits of tenants: show them, and override them for a tenant"
+    limits = commands.add_parser("limits", help=limits_text, description=limits_text)
+    _add_settings(limits)
+    add_limits_arguments(limits)
     add_explain_parser(commands)
     add_sql_parser(commands)
     add_backup_parsers(commands)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, PositiveInt
 from pydantic_settings import BaseSettings
 
 from promcompat.setting_types import DurationMs, Names
@@ -75,11 +75,6 @@ class IngestSettings(BaseSettings):
         description="What happens to sums and histograms of deltas. cumulative: they are added up "
         "in memory, which needs one worker and one replica; a restart begins at zero, as a counter "
         "does. refuse: they are reported as rejected.",
-    )
-    max_exemplars: NonNegativeInt = Field(
-        100_000,
-        description="Most exemplars of a tenant that are kept, the newest ones (Prometheus: "
-        "storage.exemplars.max_exemplars). 0 keeps none.",
     )
     max_exemplars_per_series: PositiveInt = Field(
         1_000, description="Most exemplars of a series that are kept, the newest ones."

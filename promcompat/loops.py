@@ -19,7 +19,7 @@ from promcompat.composition.services import Backend
 from promcompat.core.errors import PromcompatError
 from promcompat.core.remediation import OPEN_STATES
 from promcompat.http.tls import ServerTls
-from promcompat.services import Receivers
+from promcompat.services import Receivers, Services
 from promcompat.settings import Settings
 from promcompat.telemetry import LoopMetrics, Telemetry
 from sql.database.metric_views import refresh_metric_views
@@ -79,6 +79,7 @@ def every_loop(
         loops += access_loops(services.access)
     drains = storage.metrics.drains
     loops += [
+        PeriodicLoop("limits", 1.0, partial(_refresh_limits, telemetry, services)),
         PeriodicLoop("head", 0.5, storage.metrics.head.catch_up),
         PeriodicLoop("drain", 0.5, drains.drain_due),
         PeriodicLoop("corrections", 2.0, services.corrections.run_due),
@@ -94,7 +95,7 @@ def every_loop(
     return [
         *loops,
         PeriodicLoop("thresholds", 2.0, storage.metrics.threshold_watch.refresh),
-        PeriodicLoop("rules", 1.0, services.rule_evaluator.run_due),
+        PeriodicLoop("rules", 1.0, services.rule_evaluator.start_due),
         PeriodicLoop("rule files", 5.0, services.rule_files.refresh),
         PeriodicLoop("removed rules", 5.0, services.rule_evaluator.end_removed),
         PeriodicLoop("breaches", 0.5, services.thresholds.dispatch_breaches),
@@ -138,6 +139,12 @@ def receiver_loops(receivers: Receivers) -> Iterator[PeriodicLoop]:
     for webhook in receivers.webhooks:
         yield PeriodicLoop(f"notify {webhook.name}", 0.5, partial(receivers.steps.deliver, webhook))
         yield PeriodicLoop(f"bound {webhook.name}", 10.0, partial(receivers.steps.bound, webhook))
+
+
+async def _refresh_limits(telemetry: Telemetry, services: Services) -> None:
+    limits = services.limits
+    await limits.refresh()
+    telemetry.limits.show(limits.all_overrides(), file_is_good=not limits.file_fault)
 
 
 async def _publish_storage(telemetry: Telemetry, backend: Backend) -> None:

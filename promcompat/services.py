@@ -15,6 +15,7 @@ from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.core.alerts import REMEDIATION_RECEIVER
 from promcompat.core.retention import TenantRetentions
 from promcompat.core.usage import TenantUsages
+from promcompat.limits.limit_service import LimitService
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.exemplar_service import ExemplarService
@@ -65,6 +66,7 @@ class Services:
     definitions: DefinitionService
     retention: TenantRetentions
     usage: TenantUsages
+    limits: LimitService
     corrections: CorrectionService
     snapshots: SnapshotService
     otlp: OtlpReader

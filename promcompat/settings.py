@@ -27,6 +27,7 @@ from promcompat.core.model import Labels
 from promcompat.core.patterns import compile_pattern
 from promcompat.core.secrets import public_url
 from promcompat.ingest_settings import IngestSettings
+from promcompat.limit_settings import LimitSettings
 from promcompat.network_settings import NetworkSettings
 from promcompat.query_settings import QuerySettings
 from promcompat.setting_types import (
@@ -56,7 +57,9 @@ def default_data_dir() -> Path:
     return Path(base) / "promcompat"
 
 
-class Settings(AccessSettings, IngestSettings, NetworkSettings, QuerySettings):
+class Settings(
+    AccessSettings, IngestSettings, LimitSettings, NetworkSettings, QuerySettings
+):
     """The configuration of one process; immutable."""
 
     model_config = SettingsConfigDict(
@@ -105,17 +108,6 @@ class Settings(AccessSettings, IngestSettings, NetworkSettings, QuerySettings):
         "then lets people edit rules, and treats the data source as a Mimir. The API itself is "
         "always on.",
     )
-    max_rules: PositiveInt = Field(
-        10_000, description="Most rules of a tenant; another one is refused with 409."
-    )
-    max_rules_per_group: PositiveInt = Field(
-        1_000,
-        description="Most rules of a group, which are evaluated one after another; another "
-        "one is refused with 409.",
-    )
-    max_definitions: PositiveInt = Field(
-        10_000, description="Most metric definitions of a tenant; another one is refused with 409."
-    )
     head_bytes: PositiveInt = Field(
         512 * MEBIBYTE,
         description="Memory of a worker for recent samples, which are not moved into blocks or "
@@ -143,30 +135,6 @@ class Settings(AccessSettings, IngestSettings, NetworkSettings, QuerySettings):
         description="Most series and metadata entries of a remote-write request; a request with "
         "more is refused with 400.",
     )
-    max_label_names_per_series: Annotated[int, Field(ge=1, le=1000)] = Field(
-        30,
-        description="Most labels of a series, including its name. This limit and the next four "
-        "have Mimir's defaults. A series that exceeds one is refused with 400; the other series "
-        "of the request are stored.",
-    )
-    max_label_names_per_info_series: Annotated[int, Field(ge=1, le=1000)] = Field(
-        80, description="Most labels of a series whose metric name ends in _info."
-    )
-    max_label_name_bytes: Annotated[int, Field(ge=1, le=65_536)] = Field(
-        1024, description="Longest label name."
-    )
-    max_label_value_bytes: Annotated[int, Field(ge=1, le=65_536)] = Field(
-        2048,
-        description="Longest label value. A metric name may have at most 2000 bytes.",
-    )
-    max_metadata_bytes: Annotated[int, Field(ge=1, le=2000)] = Field(
-        1024,
-        description="Longest metric name and unit in metadata; a longer help text is truncated.",
-    )
-    max_tenants: PositiveInt = Field(
-        1000,
-        description="Most tenants; the first write of another one is refused with 400.",
-    )
     max_held_body_bytes: Annotated[int, Field(ge=MEBIBYTE)] = Field(
         256 * MEBIBYTE,
         description="Memory of a worker for request bodies, as sent and as unpacked; a request "
@@ -182,11 +150,6 @@ class Settings(AccessSettings, IngestSettings, NetworkSettings, QuerySettings):
         0,
         description="The same for the samples of one tenant, so that the others can go on. 0: "
         "three quarters of what all may need.",
-    )
-    max_future: DurationMs = Field(
-        600_000,
-        description="How far ahead of now a sample may be; later ones get 400, as in Prometheus. "
-        "0 accepts any time.",
     )
     timescaledb: Literal["auto", "require", "off"] = Field(
         "auto",
@@ -263,11 +226,6 @@ class Settings(AccessSettings, IngestSettings, NetworkSettings, QuerySettings):
     threshold_expiry: DurationMs = Field(
         DAY_MS,
         description="Time without a sample after which the alert of a threshold ends. 0: never.",
-    )
-    max_silences: PositiveInt = Field(
-        1000,
-        description="Most silences of a tenant that have not ended; another one is refused with "
-        "409.",
     )
     notification_retry: DurationMs = Field(
         DAY_MS, description="How long a notification that a webhook does not accept is sent again."

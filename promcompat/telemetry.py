@@ -29,6 +29,7 @@ from promcompat.ingest_telemetry import (
     OtlpMetrics,
     RemoteWriteMetrics,
 )
+from promcompat.limit_telemetry import LimitMetrics
 from promcompat.maintenance_metrics import MaintenanceMetrics
 from promcompat.scrape_telemetry import ScrapeMetrics
 from promcompat.tls_telemetry import TlsMetrics
@@ -366,6 +367,7 @@ class Telemetry:
         self.alerting = AlertingMetrics(self.registry)
         self.loops = LoopMetrics(self.registry)
         self.maintenance = MaintenanceMetrics(self.registry)
+        self.limits = LimitMetrics(self.registry)
         _publish_build(self.registry)
         if MULTIPROCESS_VARIABLE not in os.environ:
             ProcessCollector(registry=self.registry)

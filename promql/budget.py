@@ -34,7 +34,7 @@ def too_much_memory(max_bytes: int) -> str:
     """The error text for a query that would hold more bytes than it may."""
     return (
         f"query would hold more than {max_bytes} bytes in memory in query execution "
-        "(limit: query-max-memory-bytes)"
+        "(limit: max_estimated_memory_consumption_per_query)"
     )
 
 
@@ -44,6 +44,14 @@ def memory_stays_taken(max_bytes: int) -> str:
         f"query timed out waiting for memory: all queries together may hold {max_bytes} bytes "
         "(limit: queries-max-memory-bytes)"
     )
+
+
+class LimitExceededError(ExecutionError):
+    """A query needs more than a limit of its tenant allows (422)."""
+
+    def __init__(self, limit: str, message: str) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class MemoryTakenError(Exception):
@@ -57,29 +65,40 @@ class MemoryTakenError(Exception):
 class QueryMemory:
     """The memory that all queries of a process hold together, at most `max_bytes`.
 
-    Safe to use from several threads, and from the garbage collector at any point in them.
+    Or those of a tenant, which are a part of `whole`. Safe to use from several threads, and from
+    the garbage collector at any point in them.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    __slots__ = ("__weakref__", "_lock", "_whole", "held_bytes", "max_bytes")
+
+    def __init__(self, max_bytes: int, whole: "QueryMemory | None" = None) -> None:
         self.max_bytes = max_bytes
         self.held_bytes = 0
-        self._lock = threading.RLock()
+        self._whole = whole
+        # One for all, because the garbage collector may give back the memory of any tenant.
+        self._lock: threading.RLock = threading.RLock() if whole is None else whole._lock
 
     def has_room(self, n_bytes: int) -> bool:
         """Whether `n_bytes` more fit now."""
-        return self.held_bytes + n_bytes <= self.max_bytes
+        fits = self.held_bytes + n_bytes <= self.max_bytes
+        return fits and (self._whole is None or self._whole.has_room(n_bytes))
 
     def take(self, n_bytes: int, held_already: int) -> None:
         """Hold `n_bytes` more. Raises MemoryTakenError with the total the query would then hold."""
         with self._lock:
             if not self.has_room(n_bytes):
                 raise MemoryTakenError(held_already + n_bytes)
-            self.held_bytes += n_bytes
+            self._hold(n_bytes)
 
     def give_back(self, n_bytes: int) -> None:
         """Hold `n_bytes` less."""
         with self._lock:
-            self.held_bytes -= n_bytes
+            self._hold(-n_bytes)
+
+    def _hold(self, n_bytes: int) -> None:
+        self.held_bytes += n_bytes
+        if self._whole is not None:
+            self._whole._hold(n_bytes)
 
     def give_back_with(self, owner: object, n_bytes: int) -> None:
         """Hold `n_bytes` less once `owner` has been garbage collected."""
@@ -187,7 +206,7 @@ class QueryBudget(TimeLimit):
     def check_size(self, n_samples: int, bytes_each: int = BYTES_PER_CELL) -> None:
         """Raises ExecutionError if an array of this many samples is more than allowed."""
         if n_samples > self.max_samples:
-            raise ExecutionError(TOO_MANY_SAMPLES)
+            raise LimitExceededError("max_samples_per_query", TOO_MANY_SAMPLES)
         self.check_bytes(n_samples * bytes_each)
 
     def check_bytes(self, n_bytes: int) -> None:
@@ -198,7 +217,8 @@ class QueryBudget(TimeLimit):
         needed = self._kept_bytes + self.held_bytes + n_bytes
         self.peak_bytes = max(self.peak_bytes, needed)
         if needed > self.max_bytes:
-            raise ExecutionError(too_much_memory(self.max_bytes))
+            text = too_much_memory(self.max_bytes)
+            raise LimitExceededError("max_estimated_memory_consumption_per_query", text)
         if needed > self._taken_bytes + UNSHARED_BYTES:
             self._take(needed)
 

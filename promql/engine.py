@@ -8,21 +8,29 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import numpy as np
 
-from promcompat.core.errors import BadDataError, ExecutionError, QueryTimeoutError
+from promcompat.core.errors import (
+    BadDataError,
+    ExecutionError,
+    QueryTimeoutError,
+)
+from promcompat.core.limit_definitions import LIMIT_OF
 from promcompat.core.model import EMPTY_LABELS, EvalRange, SampleBlock, SeriesSelection
 from promcompat.core.ports import SampleReader
+from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promql.ast import Call, Expr, SubqueryExpr, ValueType, walk
 from promql.budget import (
     BYTES_PER_MADE_LABELS,
     BYTES_PER_SAMPLE,
     DEFAULT_MAX_BYTES,
+    LimitExceededError,
     MemoryTakenError,
     QueryBudget,
     QueryMemory,
@@ -41,6 +49,7 @@ from promql.planning.durations import DurationError
 from promql.planning.plan import Plan
 from promql.planning.planner import make_plan
 from promql.query import Query
+from promql.query_slots import QuerySlots
 from promql.values.annotation_texts import annotation_texts
 from promql.values.matrix import (
     Matrix,
@@ -86,6 +95,14 @@ class EngineOptions:
     default_subquery_step_ms: int = 60_000
     max_concurrency: int = 20
 
+    def tenant_limits(self) -> TenantLimits:
+        """The limits of every tenant, where nobody gives others."""
+        return TenantLimits(
+            max_samples_per_query=self.max_samples,
+            max_estimated_memory_consumption_per_query=self.max_memory_bytes,
+            max_outstanding_requests_per_tenant=1 << 30,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Run:
@@ -115,15 +132,21 @@ class Engine:
         reader: SampleReader,
         options: EngineOptions,
         large_query_ended: Callable[[], None] = lambda: None,
+        limits: Limits | None = None,
     ) -> None:
-        """`large_query_ended` is called after each query that took much memory."""
+        """`large_query_ended` is called after each query that took much memory.
+
+        Without `limits`, every tenant has those of the options.
+        """
         self._reader = reader
         self._options = options
         self._large_query_ended = large_query_ended
-        self._slots = asyncio.Semaphore(options.max_concurrency)
-        self._threads = ThreadPoolExecutor(_MAX_THREADS, "promql")
+        self._limits = limits or Limits(SameLimits(options.tenant_limits()))
+        self._slots = QuerySlots(self._limits, options.max_concurrency, _MAX_THREADS)
+        self._threads = ThreadPoolExecutor(2 * _MAX_THREADS, "promql")
         # A shared limit below that of one query would let that query wait for ever.
         self.memory = QueryMemory(max(options.max_shared_memory_bytes, options.max_memory_bytes))
+        self._memory_of: WeakValueDictionary[str, QueryMemory] = WeakValueDictionary()
 
     async def run(self, query: Query) -> QueryResult:
         """See the port."""
@@ -134,8 +157,12 @@ class Engine:
     async def plan(self, query: Query) -> Plan:
         """The plan of a query, made within its time and memory. Raises as `run` before it reads."""
         run = self._new_run(query)
-        options = self._options
-        budget = QueryBudget(run.budget.deadline, options.max_samples, options.max_memory_bytes)
+        limits = self._limits.of(query.tenant)
+        budget = QueryBudget(
+            run.budget.deadline,
+            limits.max_samples_per_query,
+            limits.max_estimated_memory_consumption_per_query,
+        )
         return await self._plan(replace(run, budget=budget))
 
     @asynccontextmanager
@@ -163,14 +190,21 @@ class Engine:
         return TimeLimit.after(min(query.timeout_seconds or np.inf, self._options.timeout_seconds))
 
     def _new_run(self, query: Query) -> _Run:
-        budget = self._new_budget(self.time_limit(query).deadline)
+        budget = self._new_budget(query.tenant, self.time_limit(query).deadline)
         return _Run(query, budget, query.lookback_ms or self._options.lookback_delta_ms)
 
-    def _new_budget(self, deadline: float) -> QueryBudget:
-        options = self._options
-        return QueryBudget(
-            deadline, options.max_samples, options.max_memory_bytes, shared=self.memory
-        )
+    def _new_budget(self, tenant: str, deadline: float) -> QueryBudget:
+        limits, shared = self._limits.of(tenant), self._memory_for(tenant)
+        max_bytes = min(limits.max_estimated_memory_consumption_per_query, shared.max_bytes)
+        return QueryBudget(deadline, limits.max_samples_per_query, max_bytes, shared=shared)
+
+    def _memory_for(self, tenant: str) -> QueryMemory:
+        """The part of the shared memory that a tenant may hold: an eighth is left for others."""
+        memory = self._memory_of.get(tenant)
+        if memory is None:
+            most = max(self.memory.max_bytes * 7 // 8, self._options.max_memory_bytes)
+            memory = self._memory_of[tenant] = QueryMemory(most, self.memory)
+        return memory
 
     async def _with_memory(
         self, run: _Run, work: Callable[[_Run], Awaitable[ResultT]]
@@ -188,11 +222,13 @@ class Engine:
                 self._end(run)
             except BaseException as exc:
                 self._end(run)
+                if isinstance(exc, LimitExceededError):
+                    self._limits.refusals.count(run.query.tenant, exc.limit)
                 if isinstance(exc, (ExecutionError, QueryTimeoutError, asyncio.CancelledError)):
                     raise _without_frames(exc) from None
                 raise
-            await self._wait_for_memory(n_bytes, run.budget)
-            run = replace(run, budget=self._new_budget(run.budget.deadline))
+            await self._wait_for_memory(run.query.tenant, n_bytes, run.budget)
+            run = replace(run, budget=self._new_budget(run.query.tenant, run.budget.deadline))
 
     def _end(self, run: _Run, result: object = None, n_bytes: int = 0) -> None:
         """Give back the memory of a run; that of its result once the result is collected."""
@@ -200,9 +236,10 @@ class Engine:
         if run.budget.peak_bytes >= _LARGE_QUERY_BYTES:
             self._large_query_ended()
 
-    async def _wait_for_memory(self, n_bytes: int, limit: TimeLimit) -> None:
+    async def _wait_for_memory(self, tenant: str, n_bytes: int, limit: TimeLimit) -> None:
         """Wait until this much memory is free. Raises QueryTimeoutError after the time limit."""
-        while not self.memory.has_room(n_bytes):
+        memory = self._memory_for(tenant)
+        while not memory.has_room(n_bytes):
             if not limit.remaining_seconds:
                 raise QueryTimeoutError(memory_stays_taken(self.memory.max_bytes))
             await asyncio.sleep(_MEMORY_CHECK_SECONDS)
@@ -224,20 +261,11 @@ class Engine:
 
     @asynccontextmanager
     async def _slot(self, run: _Run) -> AsyncIterator[None]:
-        """Hold one of the slots for running queries, waiting for it no longer than allowed."""
-        with run.timed("execQueueTime"):
-            try:
-                if self._slots.locked():
-                    async with asyncio.timeout(run.budget.remaining_seconds):
-                        await self._slots.acquire()
-                else:
-                    await self._slots.acquire()
-            except TimeoutError as exc:
-                raise QueryTimeoutError("query timed out in query queue") from exc
-        try:
+        """Hold one of the slots for running queries. Raises as `QuerySlots.slot`."""
+        async with AsyncExitStack() as held:
+            with run.timed("execQueueTime"):
+                await held.enter_async_context(self._slots.slot(run.query, run.budget))
             yield
-        finally:
-            self._slots.release()
 
     async def _plan(self, run: _Run) -> Plan:
         """Plan here, or in a thread when the text would keep the event loop from other requests.
@@ -288,9 +316,17 @@ class Engine:
             raise QueryTimeoutError("query timed out in query execution") from exc
         n_samples = sum(len(block.timestamps) for block in blocks)
         n_series = sum(len(block.labels) for block in blocks)
+        self._check_series(run.query.tenant, n_series)
         budget.check_size(n_samples, 0)
         budget.keep(n_samples * BYTES_PER_SAMPLE + n_series * BYTES_PER_MADE_LABELS)
         return blocks
+
+    def _check_series(self, tenant: str, n_series: int) -> None:
+        """Raises LimitExceededError for more series than a query of the tenant may read."""
+        limit = self._limits.of(tenant).max_fetched_series_per_query
+        if n_series > limit > 0:
+            name = "max_fetched_series_per_query"
+            raise LimitExceededError(name, LIMIT_OF[name].exceeded(limit))
 
     async def _evaluate(self, run: _Run, plan: Plan, blocks: Sequence[SampleBlock]) -> Evaluation:
         """Evaluate a short query here and a long one in a thread, which spares ingest's latency."""
@@ -312,7 +348,8 @@ class Engine:
 
     async def _run_in_thread(self, run: _Run, work: Callable[[], ResultT]) -> ResultT:
         """Work in one of the engine's threads, waiting no longer than the query may take."""
-        return await run_limited(self._threads, run.budget, partial(run.budget.run, work))
+        async with self._slots.thread(run.query, run.budget):
+            return await run_limited(self._threads, run.budget, partial(run.budget.run, work))
 
 
 def _token_counter(budget: QueryBudget) -> ParseCheck:

@@ -17,7 +17,8 @@ class Query:
     samples no answer depends on are read as well, for the statistics to count them, and no step
     comes from a cache; without `use_cache` no step does either. The answer has what was stored
     before `asked_at`, a time of `time.monotonic` (None: before it is run): questions that were
-    asked at once may share what is read for one of them.
+    asked at once may share what is read for one of them. Queries `for_rules` wait in a queue of
+    their own, so that neither rules nor people keep the others waiting.
     """
 
     tenant: str
@@ -30,6 +31,7 @@ class Query:
     counts_samples: bool = False
     use_cache: bool = True
     asked_at: float | None = None
+    for_rules: bool = False
 
     @property
     def is_range(self) -> bool:

@@ -25,6 +25,7 @@ from promcompat.core.definitions import MetricDefinition
 from promcompat.core.errors import StorageUnavailableError
 from promcompat.core.model import EvalRange, Labels
 from promcompat.core.remediation import RemediationRequest, RemediationSpec
+from promcompat.core.tenant_limits import NO_LIMITS
 from promcompat.core.thresholds import AlertThreshold, Direction
 from promcompat.metrics.metric_service import MetricService
 from promcompat.querying.query_service import QueryService
@@ -182,7 +183,7 @@ async def running_alerting(
     async with opened_storage(url, **options) as storage:
         pool = await open_pool(url, PoolOptions(max_size=4))
         try:
-            metrics = MetricService(storage.store, storage.catalogue, max_future_ms=0, now_ms=clock)
+            metrics = MetricService(storage.store, storage.catalogue, now_ms=clock)
             engine = Engine(storage.store, EngineOptions())
             queries = QueryService(storage.store, engine, now_ms=clock)
             alerts = PostgresAlertRepository(
@@ -198,7 +199,7 @@ async def running_alerting(
                 queries=queries,
                 repository=alerts,
                 rules=RuleService(PostgresRuleRepository(storage.database), alerts, definitions),
-                alerts=AlertService(alerts, metrics, max_silences=100),
+                alerts=AlertService(alerts, metrics, limits=NO_LIMITS),
                 evaluator=RuleEvaluator(
                     alerts,
                     metrics,

@@ -12,11 +12,15 @@ from aiohttp.web import AppRunner
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from promcompat.api.routes import build_application
-from promcompat.composition.options import engine_options, label_limits, otlp_options
+from promcompat.composition.limits import same_limits
+from promcompat.composition.options import engine_options, otlp_options
 from promcompat.core.exemplars import ExemplarLimits
 from promcompat.core.ports import Catalogue, Store
+from promcompat.core.tenant_limits import DEFAULT_TENANT_LIMITS, NO_LIMITS, Limits
 from promcompat.http.context import ServiceState
 from promcompat.http.server import make_runner
+from promcompat.limits.current import CurrentLimits
+from promcompat.limits.limit_service import LimitService
 from promcompat.metrics.exemplar_service import ExemplarService
 from promcompat.metrics.metric_service import MetricService
 from promcompat.otlp.reader import OtlpReader
@@ -75,6 +79,7 @@ def services_over(
     queries: QueryService,
     otlp: OtlpReader | None = None,
     scraping: Any = None,
+    limits: Limits = NO_LIMITS,
 ) -> Services:
     """What the Prometheus API needs; the native API needs a database."""
     unused: Any = None
@@ -106,6 +111,7 @@ def services_over(
         maintenance=unused,
         scraping=NoScraping() if scraping is None else scraping,
         retention=unused,
+        limits=LimitService(CurrentLimits(DEFAULT_TENANT_LIMITS), unused, limits),
         usage=unused,
         alerting_stats=unused,
         launcher_stats=unused,
@@ -157,16 +163,17 @@ async def running_service(
     chosen, listed = GivenSettings(**settings), catalogue or store
     state, telemetry = ServiceState(), Telemetry()
     if is_ready:
+        limits = same_limits(chosen)
         metrics = MetricService(
             store,
             listed,
-            max_future_ms=chosen.max_future,
-            label_limits=label_limits(chosen),
+            limits=limits,
             now_ms=lambda: NOW_MS,
         )
         engine = Engine(store, engine_options(chosen))
         queries = QueryService(store, engine, now_ms=lambda: NOW_MS)
-        state.open(services_over(metrics, queries, OtlpReader(otlp_options(chosen)), scraping))
+        otlp = OtlpReader(otlp_options(chosen))
+        state.open(services_over(metrics, queries, otlp, scraping, limits))
     app = build_application(chosen, state, telemetry)
     async with TestClient(ServiceServer(app)) as client:
         yield Service(client, store, listed, state, telemetry)

@@ -5,7 +5,7 @@ import re
 from aiohttp import hdrs, web
 
 from native_api.contract.problem import InvalidRequestError, fault
-from promcompat.metrics.definition_service import Precondition
+from promcompat.core.preconditions import Precondition
 
 _TAG = re.compile(r'(W/)?"([^"]*)"')
 _LIST = re.compile(r'\s*(?:W/)?"[^"]*"\s*(?:,\s*(?:W/)?"[^"]*"\s*)*')

@@ -23,6 +23,7 @@ from promcompat.core.errors import (
     PromcompatError,
     QueryCanceledError,
     QueryTimeoutError,
+    RateLimitedError,
     RequestTimeoutError,
     StorageUnavailableError,
     UnauthenticatedError,
@@ -47,6 +48,7 @@ STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
     ExecutionError: 422,
     UnauthenticatedError: 401,
     ForbiddenError: 403,
+    RateLimitedError: 429,
     NotFoundError: 404,
     QueryCanceledError: 499,
     QueryTimeoutError: 503,
@@ -64,6 +66,7 @@ TITLES: dict[int, str] = {
     413: "The body is too large",
     415: "The media type is not supported",
     422: "The query failed",
+    429: "Too much at once",
     499: "The client went away",
     500: "Internal error",
     503: "Temporarily unavailable",
@@ -84,6 +87,7 @@ _FAULTS_OF_STATUS: dict[int, tuple["Part", str, str]] = {
     413: ("body", "body", "a body within the size limit"),
     415: ("header", "Content-Type", "a media type and an encoding that /docs lists for this body"),
     422: ("request", "request", "a query within the limits given in the reason"),
+    429: ("request", "request", "the same request, sent again after Retry-After seconds"),
     499: ("request", "request", "a client that waits for the response"),
     500: ("request", "request", "no error; the server log has the cause"),
     503: ("request", "request", "the same request, sent again after Retry-After seconds"),
@@ -233,7 +237,7 @@ def problem_of(error: PromcompatError, path_part: str) -> web.Response:
     """
     headers: dict[str, str] = {}
     match error:
-        case OverloadedError():
+        case OverloadedError() | RateLimitedError():
             headers[hdrs.RETRY_AFTER] = str(error.retry_after_seconds)
         case StorageUnavailableError():
             headers[hdrs.RETRY_AFTER] = "1"

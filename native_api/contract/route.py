@@ -21,6 +21,10 @@ from promcompat.services import Services
 BASE = "/api/v1/metrics"
 USAGE_BASE = "/api/v1/usage"
 """What tenants use is not about metrics."""
+LIMITS_BASE = "/api/v1/limits"
+USER_LIMITS_BASE = "/api/v1/user_limits"
+BASES = (BASE, USAGE_BASE, LIMITS_BASE, USER_LIMITS_BASE)
+"""Errors of paths at and below these are problem details."""
 
 
 class QueryModel(BaseModel):

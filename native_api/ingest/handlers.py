@@ -93,11 +93,13 @@ async def _ingest(call: Call[IngestQuery, None], *, is_batch: bool) -> web.Respo
     metrics = call.request.app[TELEMETRY].native_ingest
     metrics.requests.inc()
     metrics.refuse("invalid", len({found.index for found in faults}))
+    service.count_faults(call.tenant, (found.reason for found in faults))
     if faults and not call.query.partial:
         metrics.refuse("withheld", len(batch))
         raise await bodies.work(_BYTES_PER_FAULT * len(faults), _refusal, faults, is_batch)
     if not len(batch):
         return await _reply(call.request, 0, faults, is_batch)
+    call.services.limits.rates.take(call.tenant, len(batch))
     try:
         await _write(call, batch, read)
     except WriteRejectedError as exc:
@@ -142,9 +144,9 @@ def _read(body: bytes, is_batch: bool, service: MetricService, tenant: str) -> R
         positions,
         keys,
         service.now_ms(),
-        service.latest_ms(),
+        service.latest_ms(tenant),
         service.known_series(tenant),
-        service.label_limits,
+        service.label_limits(tenant),
     )
     return batch, kept, sorted([*faults, *more], key=lambda found: found.index)
 

@@ -1,5 +1,6 @@
 """`/api/v1/usage`: how much the tenant stores."""
 
+from collections.abc import Sequence
 from datetime import date
 
 from aiohttp import web
@@ -16,6 +17,7 @@ from native_api.contract.route import (
     Route,
 )
 from promcompat.core.usage import TenantUsage
+from promcompat.limits.limit_service import LimitUsage
 
 
 class MetricSeriesReply(ReplyModel):
@@ -23,6 +25,15 @@ class MetricSeriesReply(ReplyModel):
 
     metric: str
     series: int
+
+
+class LimitUsageReply(ReplyModel):
+    """How near the tenant is to a limit."""
+
+    name: str
+    used: int
+    limit: int = Field(description="0: no limit.")
+    share: float | None = Field(description="`used` as a part of `limit`; null: no limit.")
 
 
 class UsageReply(ReplyModel):
@@ -46,9 +57,12 @@ class UsageReply(ReplyModel):
     top_metrics: list[MetricSeriesReply] = Field(
         description="The ten metrics with the most series, the largest first."
     )
+    limits: list[LimitUsageReply] = Field(
+        description="What the tenant has now of what is limited; `/api/v1/limits` has all limits."
+    )
 
     @classmethod
-    def of(cls, usage: TenantUsage) -> "UsageReply":
+    def of(cls, usage: TenantUsage, limits: Sequence[LimitUsage]) -> "UsageReply":
         """The reply about a tenant."""
         return cls(
             series=usage.n_series,
@@ -61,12 +75,18 @@ class UsageReply(ReplyModel):
                 MetricSeriesReply(metric=name, series=n_series)
                 for name, n_series in usage.top_metrics
             ],
+            limits=[
+                LimitUsageReply(name=one.name, used=one.used, limit=one.limit, share=one.share)
+                for one in limits
+            ],
         )
 
 
 async def handle_get_usage(call: Call[NoQuery, None]) -> web.Response:
     """How much the tenant stores."""
-    return json_response(call.request, UsageReply.of(await call.services.usage.find(call.tenant)))
+    usage = await call.services.usage.find(call.tenant)
+    limits = await call.services.limits.usage(call.tenant)
+    return json_response(call.request, UsageReply.of(usage, limits))
 
 
 ROUTES = (

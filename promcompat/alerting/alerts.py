@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from promcompat.alerting.alert_series import write_alert_series
 from promcompat.alerting.deliveries import Notifier
+from promcompat.alerting.silence_index import SilenceIndex
 from promcompat.alerting.state_machine import close_change
 from promcompat.core.alert_ports import AlertRepository, ReceiverDepth
 from promcompat.core.alerts import Alert, AlertFilter, AlertTransition, Silence
 from promcompat.core.errors import ConflictError, FieldFault, InvalidFieldsError, NotFoundError
+from promcompat.core.tenant_limits import Limits
 from promcompat.metrics.metric_service import MetricService
 
 
@@ -21,17 +23,16 @@ class AlertService:
         alerts: AlertRepository,
         metrics: MetricService,
         *,
-        max_silences: int,
+        limits: Limits,
         receivers: Sequence[Notifier] = (),
     ) -> None:
         """`receivers` get the notifications.
 
-        A tenant has at most `max_silences` that have not ended; concurrent requests may exceed that
-        a little.
+        Concurrent requests may exceed the limit of a tenant's silences a little.
         """
         self._alerts = alerts
         self._metrics = metrics
-        self._max_silences = max_silences
+        self._limits = limits
         self._receivers = receivers
         self._now_ms = metrics.now_ms
 
@@ -118,12 +119,9 @@ class AlertService:
                 "string"
             )
             raise InvalidFieldsError([FieldFault("matchers", "match every alert", expected)])
-        count = await self._alerts.count_silences(tenant, self._now_ms())
-        if count >= self._max_silences:
-            raise ConflictError(
-                f"the tenant already has {count} silences that have not ended, and the limit is "
-                f"{self._max_silences} (PROMCOMPAT_MAX_SILENCES); end one first"
-            )
+        limit = self._limits.of(tenant).alertmanager_max_silences_count
+        if limit and await self._alerts.count_silences(tenant, self._now_ms()) >= limit:
+            raise ConflictError(self._limits.refuse(tenant, "alertmanager_max_silences_count"))
         return await self._alerts.save_silence(tenant, silence)
 
     async def get_silence(self, tenant: str, silence_id: int) -> Silence:
@@ -150,8 +148,9 @@ class AlertService:
 
 
 def _silenced_by(silences: Sequence[Silence], alerts: Iterable[Alert]) -> Mapping[int, list[int]]:
+    index = SilenceIndex(silences)
     found = {
-        alert.id: [silence.id for silence in silences if silence.matches(alert.labels)]
+        alert.id: sorted(silence.id for silence in index.matching(alert.labels))
         for alert in alerts
         if alert.state.is_open
     }

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from promcompat.alerting.silence_index import SilenceIndex
 from promcompat.alerting.stats import AlertingStats
 from promcompat.core.alert_ports import (
     AlertNote,
@@ -86,25 +87,36 @@ class Notifier(Protocol):
         """
 
 
+_NO_SILENCES = SilenceIndex(())
+_INLINE_SILENCES = 100
+"""More are compared with an alert in a thread, so that nobody else waits for that."""
+
+
 class ActiveSilences:
     """The silences during one round of notifications; a long round reads them again."""
 
     def __init__(self, alerts: AlertRepository, now_ms: Callable[[], int]) -> None:
         self._alerts = alerts
         self._now_ms = now_ms
-        self._by_tenant: dict[str, tuple[float, Sequence[Silence]]] = {}
+        self._by_tenant: dict[str, tuple[float, SilenceIndex]] = {}
 
     async def is_silenced(self, tenant: str, alert: Alert) -> bool:
         """Whether an alert is silenced now. Raises StorageUnavailableError."""
-        read_at_seconds, silences = self._by_tenant.get(tenant, (float("-inf"), ()))
-        if time.monotonic() - read_at_seconds > _SILENCES_MAX_AGE_SECONDS:
-            silences = await self._alerts.active_silences(tenant, self._now_ms())
-            self._by_tenant[tenant] = time.monotonic(), silences
+        index = await self._index_of(tenant)
         now_ms = self._now_ms()
-        active = [silence for silence in silences if silence.is_active(now_ms)]
-        if any(matcher.has_pattern for silence in active for matcher in silence.matchers):
+        active = [one for one in index.candidates(alert.labels) if one.is_active(now_ms)]
+        has_pattern = any(matcher.has_pattern for one in active for matcher in one.matchers)
+        if has_pattern or len(active) > _INLINE_SILENCES:
             return await asyncio.to_thread(_any_matches, active, alert.labels)
         return _any_matches(active, alert.labels)
+
+    async def _index_of(self, tenant: str) -> SilenceIndex:
+        read_at_seconds, index = self._by_tenant.get(tenant, (float("-inf"), _NO_SILENCES))
+        if time.monotonic() - read_at_seconds > _SILENCES_MAX_AGE_SECONDS:
+            silences = await self._alerts.active_silences(tenant, self._now_ms())
+            index = await asyncio.to_thread(SilenceIndex, silences)
+            self._by_tenant[tenant] = time.monotonic(), index
+        return index
 
 
 def _any_matches(silences: Sequence[Silence], labels: Labels) -> bool:

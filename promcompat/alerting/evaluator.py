@@ -9,13 +9,21 @@ from promcompat.alerting.stats import AlertingStats
 from promcompat.core.alert_ports import AlertRepository, EvaluationSession, ScheduledGroup
 from promcompat.core.alerts import Rule
 from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.tenant_limits import SameLimits, TenantLimitReader
+from promcompat.core.turns import Claim, Turns
 from promcompat.metrics.metric_service import MetricService
 
 _MAX_PARALLEL_GROUPS = 2
+_EXTRA_GROUPS = 2
+"""For tenants of which no group is evaluated, while others' are."""
+_SAME_LIMITS = SameLimits()
 
 
 class RuleEvaluator:
-    """The loop of rules."""
+    """The loop of rules.
+
+    Tenants take turns: a group that takes long keeps only groups of its own tenant waiting.
+    """
 
     def __init__(
         self,
@@ -23,33 +31,59 @@ class RuleEvaluator:
         metrics: MetricService,
         runner: RuleRunner,
         stats: AlertingStats,
+        limits: TenantLimitReader = _SAME_LIMITS,
     ) -> None:
         self._alerts = alerts
         self._metrics = metrics
         self._runner = runner
         self._stats = stats
+        self._limits = limits
+        self._turns = Turns(_MAX_PARALLEL_GROUPS, _EXTRA_GROUPS)
+        self._running: dict[tuple[str, str, str], asyncio.Task[None]] = {}
 
-    async def run_due(self) -> None:
-        """Evaluate every group that is due, unless another process evaluates it.
+    async def start_due(self) -> None:
+        """Begin to evaluate every group that is due, unless it is being evaluated.
 
-        Raises StorageUnavailableError; evaluations that were not recorded are repeated.
+        Raises StorageUnavailableError, also for an evaluation that has ended since the last call;
+        evaluations that were not recorded are repeated.
         """
         now_ms = self._metrics.now_ms()
-        slots = asyncio.Semaphore(_MAX_PARALLEL_GROUPS)
+        for group in await self._alerts.scheduled_groups():
+            key = group.tenant, group.namespace, group.group
+            is_due = _slot(group, group.interval_ms, now_ms) > group.evaluated_at_ms
+            if is_due and key not in self._running:
+                name = f"rules of {group.tenant}"
+                self._running[key] = asyncio.create_task(self._take_turn(group), name=name)
+        self._take_ended()
 
-        async def evaluate(group: ScheduledGroup) -> None:
-            async with slots:
-                await self._evaluate_group(group)
+    async def run_due(self) -> None:
+        """Evaluate every group that is due, and wait for the end of that. Raises as `start_due`."""
+        await self.start_due()
+        if self._running:
+            await asyncio.wait(self._running.values())
+        self._take_ended()
 
-        due = [
-            group
-            for group in await self._alerts.scheduled_groups()
-            if _slot(group, group.interval_ms, now_ms) > group.evaluated_at_ms
-        ]
-        outcomes = await asyncio.gather(*map(evaluate, due), return_exceptions=True)
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
+    async def close(self) -> None:
+        """Stop what runs."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._running.clear()
+
+    def _take_ended(self) -> None:
+        """Forget the evaluations that have ended, and raise the first error of theirs."""
+        ended = {key: task for key, task in self._running.items() if task.done()}
+        for key in ended:
+            del self._running[key]
+        faults = [fault for task in ended.values() if (fault := task.exception()) is not None]
+        if faults:
+            raise faults[0]
+
+    async def _take_turn(self, group: ScheduledGroup) -> None:
+        weight = self._limits.of(group.tenant).weight
+        async with self._turns.turn(Claim(tenant=group.tenant, weight=weight)):
+            await self._evaluate_group(group)
 
     async def end_removed(self) -> None:
         """Write stale markers for the series of recording rules that were removed."""

@@ -51,7 +51,8 @@ class Recorder:
         was written; the series of the last evaluation are then still those that may end.
         """
         sample_ms = at_ms - rule.query_offset_ms
-        question = Query(tenant, rule.expr, EvalRange.instant(sample_ms), asked_at=moment.asked_at)
+        at = EvalRange.instant(sample_ms)
+        question = Query(tenant, rule.expr, at, asked_at=moment.asked_at, for_rules=True)
         samples = recorded_samples(rule, elements_of(await self._queries.run(question)))
         before = await session.recorded_series(rule.id)
         failed, error = await self._write(tenant, samples, before, sample_ms)

@@ -11,16 +11,16 @@ from promcompat.alerting.rule_files.rule_document import (
     RuleFileError,
     group_faults,
 )
-from promcompat.alerting.rules import RuleLimits
 from promcompat.core.alert_ports import RuleGroupsChange, RuleRepository
 from promcompat.core.alerts import Rule
 from promcompat.core.errors import BadDataError
+from promcompat.core.tenant_limits import Limits
 
 
 class RuleGroups:
     """Groups of rules by namespace, of each tenant."""
 
-    def __init__(self, rules: RuleRepository, limits: RuleLimits) -> None:
+    def __init__(self, rules: RuleRepository, limits: Limits) -> None:
         self._rules = rules
         self._limits = limits
 
@@ -70,7 +70,7 @@ class RuleGroups:
         # In a thread, as the parsers may take long.
         if faults := await asyncio.to_thread(group_faults, groups):
             raise RuleFileError(faults)
-        await self._require_room(tenant, groups, len(known))
+        await self._require_room(tenant, namespace, groups, known)
         wanted = [rule for group in groups for rule in rules_of(namespace, group)]
         change = changes_between(known, wanted)
         if change:
@@ -78,22 +78,27 @@ class RuleGroups:
         return bool(change)
 
     async def _require_room(
-        self, tenant: str, groups: Sequence[GroupDocument], n_replaced: int
+        self,
+        tenant: str,
+        namespace: str,
+        groups: Sequence[GroupDocument],
+        replaced: Sequence[Rule],
     ) -> None:
-        for group in groups:
-            if len(group.rules) > self._limits.per_group > 0:
-                # Mimir's text.
-                raise BadDataError(
-                    f"per-user rules per rule group limit (limit: {self._limits.per_group} "
-                    f"actual: {len(group.rules)}) exceeded"
-                )
+        limits, refuse = self._limits.of(tenant), self._limits.refuse
+        largest = max((len(group.rules) for group in groups), default=0)
+        if largest > limits.ruler_max_rules_per_rule_group > 0:
+            detail = f": the group has {largest}"
+            raise BadDataError(refuse(tenant, "ruler_max_rules_per_rule_group", detail))
         of_tenant, _ = await self._rules.count_rules(tenant, "", "")
-        n_rules = of_tenant - n_replaced + sum(len(group.rules) for group in groups)
-        if n_rules > self._limits.per_tenant > 0 and n_rules > of_tenant:
-            raise BadDataError(
-                f"the tenant would have {n_rules} rules, and the limit is "
-                f"{self._limits.per_tenant} (PROMCOMPAT_MAX_RULES)"
-            )
+        n_rules = of_tenant - len(replaced) + sum(len(group.rules) for group in groups)
+        if n_rules > limits.max_rules > 0 and n_rules > of_tenant:
+            raise BadDataError(refuse(tenant, "max_rules", f": {n_rules}"))
+        if limits.ruler_max_rule_groups_per_tenant:
+            before = set(_by_group(await self._rules.list_rules(tenant)))
+            after = before - set(_by_group(replaced)) | {(namespace, one.name) for one in groups}
+            if len(after) > max(limits.ruler_max_rule_groups_per_tenant, len(before)):
+                detail = f": there would be {len(after)}"
+                raise BadDataError(refuse(tenant, "ruler_max_rule_groups_per_tenant", detail))
 
 
 def changes_between(known: Sequence[Rule], wanted: Sequence[Rule]) -> RuleGroupsChange:

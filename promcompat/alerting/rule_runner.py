@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from promcompat.alerting.alert_series import write_alert_series
@@ -30,6 +30,7 @@ from promcompat.core.alerts import ALERT_NAME, Alert, AlertChange, Rule, RuleEva
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
 from promcompat.core.model import EvalRange, Labels
 from promcompat.core.ports import SampleWriter
+from promcompat.core.tenant_limits import NO_LIMITS, Limits
 from promql.query import Query, QueryRunner
 from promql.values.matrix import QueryResult
 
@@ -65,12 +66,14 @@ class RuleRunner:
         queries: QueryRunner,
         stats: AlertingStats,
         surroundings: Surroundings,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.recorder = Recorder(writer, queries)
         self._writer = writer
         self._queries = queries
         self._stats = stats
         self._surroundings = surroundings
+        self._limits = limits
 
     async def evaluate(
         self,
@@ -129,10 +132,7 @@ class RuleRunner:
         timing = AlertTiming(rule.for_ms, rule.keep_firing_for_ms)
         values = {labels: element.value for labels, element in found.items()}
         advanced = advance_alerts(previous, values, at_ms, timing)
-        try:
-            check_limit(advanced.values(), rule.max_alerts)
-        except ExecutionError as exc:
-            raise _LimitExceededError(str(exc)) from exc
+        self._check_alerts(asked, advanced.values())
         changes = [
             _change(rule, labels, progress, known.get(labels), found.get(labels))
             for labels, progress in advanced.items()
@@ -141,13 +141,25 @@ class RuleRunner:
         await self._write_series(asked, changes)
         return changes, fault
 
+    def _check_alerts(self, asked: _Evaluation, advanced: Collection[AlertProgress]) -> None:
+        """Raises _LimitExceededError by the limit of the rule, and by that of its tenant."""
+        try:
+            check_limit(advanced, asked.rule.max_alerts)
+        except ExecutionError as exc:
+            raise _LimitExceededError(str(exc)) from exc
+        limit = self._limits.of(asked.tenant).max_alerts_per_rule
+        if sum(progress.state.is_open for progress in advanced) > limit > 0:
+            raise _LimitExceededError(self._limits.refuse(asked.tenant, "max_alerts_per_rule"))
+
     async def _find_elements(self, asked: _Evaluation) -> tuple[dict[Labels, _Element], str]:
         """The elements by the labels of their alerts, and the fault of a template or `""`."""
         rule = asked.rule
 
         async def query(text: str, at_ms: int = asked.at_ms) -> QueryResult:
             at = EvalRange.instant(at_ms)
-            question = Query(asked.tenant, text, at, asked_at=asked.moment.asked_at)
+            question = Query(
+                asked.tenant, text, at, asked_at=asked.moment.asked_at, for_rules=True
+            )
             return await self._queries.run(question)
 
         # Templates know nothing of the offset, as in Prometheus.

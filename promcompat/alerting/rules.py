@@ -26,6 +26,7 @@ from promcompat.core.errors import (
 from promcompat.core.model import METRIC_NAME, Labels
 from promcompat.core.ports import DefinitionRepository
 from promcompat.core.remediation import RemediationCheck, RemediationSpec, accept_remediation
+from promcompat.core.tenant_limits import NO_LIMITS, Limits
 from promcompat.core.thresholds import AlertThreshold
 from promql.ast import ValueType
 from promql.parsing.parser import parse_expr
@@ -35,17 +36,6 @@ from promql.parsing.type_checker import value_type
 THRESHOLD_FILE: Final = "definitions"
 _MAX_TEXT_BYTES: Final = 1 << 18
 """Of labels and annotations together, as every alert of the rule has a copy."""
-
-
-@dataclass(frozen=True, slots=True)
-class RuleLimits:
-    """How many rules there may be; 0: no limit. Concurrent requests may exceed it a little."""
-
-    per_tenant: int = 0
-    per_group: int = 0
-
-
-_NO_LIMITS: Final = RuleLimits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +73,14 @@ class GroupStatus:
 
 
 class RuleService:
-    """Rules of tenants."""
+    """Rules of tenants; concurrent requests may exceed a limit a little."""
 
     def __init__(
         self,
         rules: RuleRepository,
         alerts: AlertRepository,
         definitions: DefinitionRepository,
-        limits: RuleLimits = _NO_LIMITS,
+        limits: Limits = NO_LIMITS,
         check_remediation: RemediationCheck = accept_remediation,
     ) -> None:
         self._rules = rules
@@ -143,7 +133,7 @@ class RuleService:
         await self._check(rule, known.remediation)
         if (rule.namespace, rule.group) != (known.namespace, known.group):
             _, of_group = await self._rules.count_rules(tenant, rule.namespace, rule.group)
-            self._require_room_in_group(rule.group, of_group)
+            self._require_room_in_group(tenant, of_group)
         saved = await self._rules.save_rule(tenant, rule)
         if saved is None:
             await self.get(tenant, rule.id)
@@ -163,19 +153,18 @@ class RuleService:
 
     async def _require_room(self, tenant: str, rule: Rule) -> None:
         of_tenant, of_group = await self._rules.count_rules(tenant, rule.namespace, rule.group)
-        if of_tenant >= self._limits.per_tenant > 0:
-            raise ConflictError(
-                f"the tenant already has {of_tenant} rules, and the limit is "
-                f"{self._limits.per_tenant} (PROMCOMPAT_MAX_RULES); delete one first"
-            )
-        self._require_room_in_group(rule.group, of_group)
+        limits = self._limits.of(tenant)
+        if of_tenant >= limits.max_rules > 0:
+            raise ConflictError(self._limits.refuse(tenant, "max_rules"))
+        if not of_group and limits.ruler_max_rule_groups_per_tenant:
+            groups = {(one.namespace, one.group) for one in await self._rules.list_rules(tenant)}
+            if len(groups) >= limits.ruler_max_rule_groups_per_tenant:
+                raise ConflictError(self._limits.refuse(tenant, "ruler_max_rule_groups_per_tenant"))
+        self._require_room_in_group(tenant, of_group)
 
-    def _require_room_in_group(self, group: str, of_group: int) -> None:
-        if of_group >= self._limits.per_group > 0:
-            raise ConflictError(
-                f"the group {group!r} already has {of_group} rules, and the limit is "
-                f"{self._limits.per_group} (PROMCOMPAT_MAX_RULES_PER_GROUP); use another group"
-            )
+    def _require_room_in_group(self, tenant: str, of_group: int) -> None:
+        if of_group >= self._limits.of(tenant).ruler_max_rules_per_rule_group > 0:
+            raise ConflictError(self._limits.refuse(tenant, "ruler_max_rules_per_rule_group"))
 
     async def delete(self, tenant: str, rule_id: int, version: int) -> None:
         """Delete a rule. Its open alerts end soon, and their history is kept."""

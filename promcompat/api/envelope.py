@@ -20,6 +20,7 @@ from promcompat.core.errors import (
     PromcompatError,
     QueryCanceledError,
     QueryTimeoutError,
+    RateLimitedError,
     RequestTimeoutError,
     StorageUnavailableError,
     UnauthenticatedError,
@@ -37,6 +38,7 @@ STATUS_OF_ERROR: dict[type[PromcompatError], int] = {
     ExecutionError: 422,
     UnauthenticatedError: 401,
     ForbiddenError: 403,
+    RateLimitedError: 429,
     NotFoundError: 404,
     QueryCanceledError: 499,
     QueryTimeoutError: 503,
@@ -62,7 +64,7 @@ def error_status(error: PromcompatError) -> int:
 def error_headers(error: PromcompatError) -> dict[str, str]:
     """`Retry-After` (whole seconds) for errors that a retry may overcome."""
     match error:
-        case OverloadedError():
+        case OverloadedError() | RateLimitedError():
             return {hdrs.RETRY_AFTER: str(math.ceil(error.retry_after_seconds))}
         case StorageUnavailableError():
             return {hdrs.RETRY_AFTER: str(RETRY_AFTER_SECONDS)}

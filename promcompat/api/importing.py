@@ -74,5 +74,8 @@ async def store_columns(
 ) -> None:
     """Store the samples of a piece, and add to the outcome. Raises the errors of writing."""
     app = request.app
-    store = ImportStore(services_of(request).metrics, app[TELEMETRY].imports, app[BODIES].work)
+    services = services_of(request)
+    store = ImportStore(
+        services.metrics, app[TELEMETRY].imports, app[BODIES].work, services.limits.rates
+    )
     await store.add(tenant, format_name, columns, outcome)

@@ -24,6 +24,7 @@ from promcompat.core.errors import (
 )
 from promcompat.http.bodies import BODIES, held_by, media_type
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
+from promcompat.limits.ingest_rates import RequestAllowance
 from promcompat.otlp.batches import count_rejected, decode_exemplars, make_batch
 from promcompat.otlp.requests import split_request
 from promcompat.otlp.responses import failure_body, success_body
@@ -71,12 +72,15 @@ def _failure(
 
 async def _export(request: web.Request, tenant: str, *, is_json: bool) -> Counter[str]:
     """Store the request piece by piece; how many data points are rejected, by reason."""
+    limits = services_of(request).limits
     body = await _read(request, is_json=is_json)
+    limits.rates.check(tenant)
+    allowance = limits.rates.request(tenant)
     pieces = iter((body,)) if is_json else split_request(body)
     rejected: Counter[str] = Counter()
     n_bytes = len(body)
     while (piece := await request.app[BODIES].work(n_bytes, _next, pieces)) is not None:
-        rejected += await _store(request, tenant, piece, is_json=is_json)
+        rejected += await _store(request, tenant, piece, allowance, is_json=is_json)
     return rejected
 
 
@@ -107,12 +111,18 @@ async def _read(request: web.Request, *, is_json: bool) -> bytes:
 
 
 async def _store(
-    request: web.Request, tenant: str, message: bytes, *, is_json: bool
+    request: web.Request,
+    tenant: str,
+    message: bytes,
+    allowance: RequestAllowance,
+    *,
+    is_json: bool,
 ) -> Counter[str]:
     """Store a piece; how many of its data points are rejected, by reason."""
     services, bodies = services_of(request), request.app[BODIES]
     held_by(request).take(len(message))
     samples = await bodies.work(len(message), services.otlp.read, message, tenant, is_json=is_json)
+    allowance.take(len(samples.values))
     refused = await _write(request, tenant, samples, len(message))
     if samples.exemplars:
         exemplars = await bodies.work(len(message), decode_exemplars, samples.exemplars)
@@ -132,7 +142,9 @@ async def _write(request: web.Request, tenant: str, samples: Samples, n_bytes: i
     service, bodies = services_of(request).metrics, request.app[BODIES]
     for attempt in range(1, _ATTEMPTS + 1):
         known = service.known_series(tenant)
-        made = await bodies.work(n_bytes, make_batch, samples, known, service.label_limits)
+        made = await bodies.work(n_bytes, make_batch, samples, known, service.label_limits(tenant))
+        if attempt == 1:
+            service.count_faults(tenant, made.refused.values())
         try:
             if len(made.batch) or made.batch.metadata:
                 await service.write(tenant, made.batch)

@@ -24,6 +24,7 @@ from promcompat.core.series_table import KnownSeries
 from promcompat.http.bodies import BODIES, held_by
 from promcompat.http.context import SETTINGS, TELEMETRY, services_of, tenant_of
 from promcompat.ingest_telemetry import RemoteWriteMetrics
+from promcompat.limits.ingest_rates import RequestAllowance
 from promcompat.remote_write.decoder import (
     PIECE_BYTES,
     DecodedWrite,
@@ -68,24 +69,33 @@ def _as_retryable(error: RequestTimeoutError) -> PromcompatError:
 
 async def _write(request: web.Request, tenant: str, outcome: WriteOutcome) -> None:
     check_content_encoding(request.headers.get(hdrs.CONTENT_ENCODING, ""))
+    rates = services_of(request).limits.rates
+    allowance = rates.request(tenant)
     outcome.message = negotiate_message(request.headers.get(hdrs.CONTENT_TYPE, ""))
     if outcome.message is WriteMessage.V2:
         pieces = await _read_symbols(request)
-        await _store(request, tenant, pieces, outcome)
+        rates.check(tenant)
+        await _store(request, tenant, pieces, outcome, allowance)
         while pieces.advance():
-            await _store(request, tenant, pieces, outcome)
+            await _store(request, tenant, pieces, outcome, allowance)
     else:
-        for piece in await _read_pieces(request):
-            await _store(request, tenant, piece, outcome)
+        for piece in await _read_pieces(request, tenant):
+            await _store(request, tenant, piece, outcome, allowance)
     outcome.report()
 
 
 async def _store(
-    request: web.Request, tenant: str, piece: "_Decodable", outcome: WriteOutcome
+    request: web.Request,
+    tenant: str,
+    piece: "_Decodable",
+    outcome: WriteOutcome,
+    allowance: RequestAllowance,
 ) -> None:
     """Store a piece; decode it again when series that it knew were removed meanwhile."""
     decoded = await _decode(request, tenant, piece)
+    allowance.take(len(decoded.batch))
     _account(request.app[TELEMETRY].remote_write, decoded, tenant)
+    services_of(request).metrics.count_faults(tenant, decoded.refusals)
     outcome.add(decoded)
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -158,7 +168,7 @@ async def _decode(request: web.Request, tenant: str, piece: _Decodable) -> Decod
         piece.n_bytes,
         piece.decode,
         service.known_series(tenant),
-        service.label_limits,
+        service.label_limits(tenant),
         request.app[SETTINGS].write_max_series,
     )
 
@@ -172,13 +182,14 @@ async def _read_block(request: web.Request) -> tuple[bytes, int]:
     return body, n_bytes
 
 
-async def _read_pieces(request: web.Request) -> list[_Piece]:
+async def _read_pieces(request: web.Request, tenant: str) -> list[_Piece]:
     """The request in pieces that are decoded and stored one after another.
 
     A small one is decompressed and decoded by one call in a thread.
     """
     bodies = request.app[BODIES]
     body, n_bytes = await _read_block(request)
+    services_of(request).limits.rates.check(tenant)
     if n_bytes <= PIECE_BYTES:
         return [_Piece(body, n_bytes, is_packed=True)]
     max_series = request.app[SETTINGS].write_max_series

@@ -1,6 +1,7 @@
 """Maintenance of a whole database: what the store of samples does, and what comes after that."""
 
 from promcompat.composition.options import exemplar_limits
+from promcompat.limits.current import CurrentLimits
 from promcompat.metrics.exemplar_service import ExemplarStep
 from promcompat.metrics.maintenance_service import MaintenanceService
 from promcompat.settings import Settings
@@ -8,11 +9,13 @@ from sql.exemplars.exemplar_repository import PostgresExemplarRepository
 from sql.samples.metric_storage import MetricStorage
 
 
-def make_maintenance(metrics: MetricStorage, settings: Settings) -> MaintenanceService:
+def make_maintenance(
+    metrics: MetricStorage, settings: Settings, current: CurrentLimits
+) -> MaintenanceService:
     """The one ordered job, which the service and `promcompat maintain` run."""
     exemplars = PostgresExemplarRepository(metrics.database)
     return MaintenanceService(
         metrics.maintenance,
         settings.retention_days,
-        further_steps=[ExemplarStep(exemplars, exemplar_limits(settings))],
+        further_steps=[ExemplarStep(exemplars, exemplar_limits(settings, current))],
     )

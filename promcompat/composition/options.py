@@ -1,14 +1,17 @@
 """Settings as the options of each part."""
 
-from promcompat.alerting.rules import RuleLimits
+from collections.abc import Mapping
+
 from promcompat.alerting.senders import OutgoingLabels
+from promcompat.composition.limits import same_limits
 from promcompat.core.errors import BadDataError
 from promcompat.core.exemplars import ExemplarLimits
-from promcompat.core.label_limits import LabelLimits
 from promcompat.core.relabel_document import parse_relabel_rules
+from promcompat.core.tenant_limits import Limits
 from promcompat.database import (
     is_own_database,
 )
+from promcompat.limits.current import CurrentLimits
 from promcompat.otlp.names import TranslationStrategy
 from promcompat.otlp.resources import OtlpOptions
 from promcompat.remediation.actions import ActionPolicy
@@ -46,15 +49,15 @@ def database_options(settings: Settings) -> DatabaseOptions:
     )
 
 
-def storage_options(settings: Settings) -> StorageOptions:
-    """The limits of what is kept and remembered."""
+def storage_options(settings: Settings, limits: Limits | None = None) -> StorageOptions:
+    """The limits of what is kept and remembered; without `limits`, tenants have no overrides."""
     return StorageOptions(
         store=None if settings.store is None else StoreKind(settings.store),
         max_samples=settings.query_max_samples,
         max_memory_bytes=settings.query_max_memory_bytes,
         max_head_bytes=settings.head_bytes,
         series_cache_bytes=settings.series_cache_bytes,
-        label_limits=label_limits(settings),
+        limits=limits or same_limits(settings),
         pushdown=PushdownMode.AUTO if settings.pushdown else PushdownMode.OFF,
         alert_max_sample_age_ms=settings.alert_max_sample_age,
         backlog=backlog_limits(settings),
@@ -96,23 +99,22 @@ def otlp_options(settings: Settings) -> OtlpOptions:
     )
 
 
-def exemplar_limits(settings: Settings) -> ExemplarLimits:
+def exemplar_limits(settings: Settings, current: CurrentLimits) -> ExemplarLimits:
     """What is kept of exemplars."""
+
+    def overrides() -> Mapping[str, int]:
+        name = "max_global_exemplars_per_user"
+        return {
+            tenant: values[name]
+            for tenant, values in current.all_overrides().items()
+            if name in values
+        }
+
     return ExemplarLimits(
         max_per_series=settings.max_exemplars_per_series,
         max_per_tenant=settings.max_exemplars,
         retention_ms=settings.exemplar_retention,
-    )
-
-
-def label_limits(settings: Settings) -> LabelLimits:
-    """How large a series may be."""
-    return LabelLimits(
-        max_names=settings.max_label_names_per_series,
-        max_names_of_info=settings.max_label_names_per_info_series,
-        max_name_bytes=settings.max_label_name_bytes,
-        max_value_bytes=settings.max_label_value_bytes,
-        max_metadata_bytes=settings.max_metadata_bytes,
+        overrides=overrides,
     )
 
 
@@ -135,11 +137,6 @@ def temporal_options(settings: Settings, address: str) -> TemporalOptions:
         uses_tls=settings.temporal_tls,
         timeout_seconds=settings.temporal_timeout / 1000,
     )
-
-
-def rule_limits(settings: Settings) -> RuleLimits:
-    """How many rules there may be."""
-    return RuleLimits(settings.max_rules, settings.max_rules_per_group)
 
 
 def outgoing_labels(settings: Settings) -> OutgoingLabels:

@@ -1,6 +1,6 @@
 """The services of a serving process, built from the settings and its storage."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -18,25 +18,27 @@ from promcompat.alerting.stats import AlertingStats
 from promcompat.alerting.templates.expansion import Surroundings
 from promcompat.alerting.thresholds import ThresholdAlerts
 from promcompat.composition.access import build_access
+from promcompat.composition.limits import current_limits, same_limits
 from promcompat.composition.maintenance import make_maintenance
 from promcompat.composition.options import (
     engine_options,
     exemplar_limits,
-    label_limits,
     otlp_options,
     outgoing_labels,
-    rule_limits,
 )
 from promcompat.composition.remediation import build_launcher, build_remediation_check
 from promcompat.composition.scraping import build_scraping
 from promcompat.composition.storage import Storage, build_storage, connect_storage, open_alert_pool
 from promcompat.core.remediation import RemediationCheck
+from promcompat.core.tenant_limits import Limits
 from promcompat.database import (
     ENDLESS,
     Patience,
     database_url,
 )
 from promcompat.http.context import DEFAULT_TENANT
+from promcompat.limits.current import CurrentLimits
+from promcompat.limits.limit_service import CountOfTenant, LimitService
 from promcompat.metrics.correction_service import CorrectionService
 from promcompat.metrics.definition_service import DefinitionService
 from promcompat.metrics.exemplar_service import ExemplarService
@@ -58,6 +60,7 @@ from promql.features import Feature
 from sql.database.tenant_retention import PostgresTenantRetentions
 from sql.database.tenant_usage import PostgresTenantUsages
 from sql.embedded.client_programs import dump_snapshot
+from sql.limits.override_repository import PostgresLimitOverrides
 from sql.samples.metric_storage import MetricStorage
 
 if TYPE_CHECKING:
@@ -89,10 +92,14 @@ async def open_backend(
     answered. Errors as in `connect_storage`; BadDataError when a file of the settings cannot be
     used.
     """
-    metric_storage = await connect_storage(settings, patience, is_checked=True)
+    current = current_limits(settings)
+    limits = Limits(current, telemetry.limits)
+    metric_storage = await connect_storage(settings, patience, is_checked=True, limits=limits)
     sender = HttpSender()
     try:
-        metrics = _build_metric_service(settings, metric_storage)
+        metric_storage.database.guard.on_step_back(current.forget)
+        await current.refresh(PostgresLimitOverrides(metric_storage.database))
+        metrics = MetricService(metric_storage.store, metric_storage.catalogue, limits=limits)
         async with open_alert_pool(settings, metric_storage.database) as pool:
             alertmanagers, webhooks = _build_notifiers(settings, sender, external_url)
             storage = build_storage(metric_storage, pool, webhooks, metrics.now_ms)
@@ -102,7 +109,11 @@ async def open_backend(
                 settings=settings,
                 storage=storage,
                 metrics=metrics,
-                queries=build_query_service(settings, metric_storage, large_query_ended),
+                current_limits=current,
+                limits=limits,
+                queries=build_query_service(
+                    settings, metric_storage, large_query_ended, limits
+                ),
                 alertmanagers=alertmanagers,
                 webhooks=webhooks,
                 external_url=external_url,
@@ -114,6 +125,7 @@ async def open_backend(
             try:
                 yield Backend(storage=storage, services=services)
             finally:
+                await services.rule_evaluator.close()
                 await services.scraping.close()
     finally:
         await sender.close()
@@ -121,24 +133,20 @@ async def open_backend(
         telemetry.storage.update(asdict(metric_storage.stats))
 
 
-def _build_metric_service(settings: Settings, storage: MetricStorage) -> MetricService:
-    return MetricService(
-        storage.store,
-        storage.catalogue,
-        max_future_ms=settings.max_future,
-        label_limits=label_limits(settings),
-    )
-
-
 def build_query_service(
     settings: Settings,
     storage: MetricStorage,
     large_query_ended: Callable[[], None] = lambda: None,
+    limits: Limits | None = None,
 ) -> QueryService:
-    """Queries over one storage of metrics; `large_query_ended` as in Engine."""
-    engine = Engine(storage.store, engine_options(settings), large_query_ended)
+    """Queries over one storage of metrics; `large_query_ended` as in Engine.
+
+    Without `limits`, all tenants have those of the settings.
+    """
+    known = limits or same_limits(settings)
+    engine = Engine(storage.store, engine_options(settings), large_query_ended, known)
     cache = build_range_cache(settings, engine, storage)
-    return QueryService(storage.store, engine, cache=cache)
+    return QueryService(storage.store, engine, cache=cache, limits=known)
 
 
 def build_range_cache(
@@ -164,6 +172,8 @@ class _ServiceBuilder:
     settings: Settings
     storage: Storage
     metrics: MetricService
+    current_limits: CurrentLimits
+    limits: Limits
     queries: QueryService
     alertmanagers: Sequence[Notifier]
     webhooks: Sequence[Notifier]
@@ -177,7 +187,7 @@ class _ServiceBuilder:
     def build(self, telemetry: Telemetry) -> Services:
         """Every service."""
         storage, metrics = self.storage, self.metrics
-        groups = RuleGroups(storage.rules, rule_limits(self.settings))
+        groups = RuleGroups(storage.rules, self.limits)
         exemplars = self._exemplars()
         return Services(
             database=storage.database.capabilities.describe(),
@@ -193,6 +203,7 @@ class _ServiceBuilder:
             definitions=self._definitions(),
             retention=PostgresTenantRetentions(storage.database, self.settings.retention_days),
             usage=PostgresTenantUsages(storage.database),
+            limits=self._limit_service(),
             corrections=CorrectionService(storage.metrics.corrections, storage.definitions),
             exemplars=exemplars,
             otlp=OtlpReader(otlp_options(self.settings)),
@@ -206,7 +217,7 @@ class _ServiceBuilder:
             alerts=AlertService(
                 storage.alerts,
                 metrics,
-                max_silences=self.settings.max_silences,
+                limits=self.limits,
                 receivers=[*self.alertmanagers, *self.webhooks],
             ),
             remediations=RemediationService(
@@ -217,7 +228,7 @@ class _ServiceBuilder:
             receivers=self._receivers(),
             remediation_starts=self._remediation_starts(),
             maintenance=PeriodicMaintenance(
-                make_maintenance(storage.metrics, self.settings),
+                make_maintenance(storage.metrics, self.settings, self.current_limits),
                 telemetry.maintenance,
             ),
             scraping=build_scraping(
@@ -234,10 +245,26 @@ class _ServiceBuilder:
             launcher_stats=self.launcher.stats,
         )
 
+    def _limit_service(self) -> LimitService:
+        storage = self.storage
+
+        async def count_rules(tenant: str) -> int:
+            return (await storage.rules.count_rules(tenant, "", ""))[0]
+
+        counts: Mapping[str, CountOfTenant] = {
+            "max_global_series_per_user": storage.limit_overrides.count_series,
+            "max_rules": count_rules,
+            "max_definitions": storage.definitions.count,
+            "alertmanager_max_silences_count": lambda tenant: storage.alerts.count_silences(
+                tenant, self.metrics.now_ms()
+            ),
+        }
+        return LimitService(self.current_limits, storage.limit_overrides, self.limits, counts)
+
     def _exemplars(self) -> ExemplarService:
         return ExemplarService(
             self.storage.exemplars,
-            exemplar_limits(self.settings),
+            exemplar_limits(self.settings, self.current_limits),
             self.metrics.now_ms,
             self.metrics.latest_ms,
         )
@@ -246,7 +273,7 @@ class _ServiceBuilder:
         return DefinitionService(
             self.storage.definitions,
             self.storage.metrics.threshold_watch.catch_up,
-            self.settings.max_definitions,
+            self.limits,
             self.check_remediation,
         )
 
@@ -255,14 +282,18 @@ class _ServiceBuilder:
             self.storage.rules,
             self.storage.alerts,
             self.storage.definitions,
-            rule_limits(self.settings),
+            self.limits,
             self.check_remediation,
         )
 
     def _rule_evaluator(self) -> RuleEvaluator:
         surroundings = Surroundings(self.external_url, self.settings.external_label_set)
-        runner = RuleRunner(self.metrics, self.queries, self.stats, surroundings)
-        return RuleEvaluator(self.storage.alerts, self.metrics, runner, self.stats)
+        runner = RuleRunner(
+            self.metrics, self.queries, self.stats, surroundings, self.limits
+        )
+        return RuleEvaluator(
+            self.storage.alerts, self.metrics, runner, self.stats, self.limits.reader
+        )
 
     def _thresholds(self) -> ThresholdAlerts:
         return ThresholdAlerts(

@@ -8,6 +8,7 @@ from typing import Final
 from promcompat.alerting.deliveries import Notifier
 from promcompat.composition.options import database_options, storage_options
 from promcompat.core.ports import MaintenanceRepository
+from promcompat.core.tenant_limits import Limits
 from promcompat.database import (
     ENDLESS,
     Patience,
@@ -23,11 +24,12 @@ from sql.database.database import Database
 from sql.database.database_check import check_database
 from sql.definitions.definition_repository import PostgresDefinitionRepository
 from sql.exemplars.exemplar_repository import PostgresExemplarRepository
+from sql.limits.override_repository import PostgresLimitOverrides
 from sql.remediations.remediation_repository import PostgresRemediationRepository
 from sql.samples.metric_storage import MetricStorage
 
 _ALERT_POOL: Final = PoolOptions(
-    max_size=4,
+    max_size=8,
     statement_timeout_seconds=60.0,
     # A session is idle while the queries of a group of rules run.
     idle_in_transaction_seconds=300.0,
@@ -42,6 +44,7 @@ class Storage:
     database: Database
     metrics: MetricStorage
     exemplars: PostgresExemplarRepository
+    limit_overrides: PostgresLimitOverrides
     definitions: PostgresDefinitionRepository
     rules: PostgresRuleRepository
     alerts: PostgresAlertRepository
@@ -52,20 +55,25 @@ class Storage:
 
 
 async def connect_storage(
-    settings: Settings, patience: Patience = ENDLESS, *, is_checked: bool = False
+    settings: Settings,
+    patience: Patience = ENDLESS,
+    *,
+    is_checked: bool = False,
+    limits: Limits | None = None,
 ) -> MetricStorage:
     """Connect to the migrated database of the settings as soon as it answers.
 
     `is_checked`: this process, or its parent, has found already that the database can be used.
+    Without `limits`, all tenants have those of the settings.
     Raises NoDatabaseError, DatabaseRefusedError when the database can never be used with these
     settings, and StorageUnavailableError when patience ends.
     """
-    url = database_url(settings)
+    url, options = database_url(settings), storage_options(settings, limits)
 
     async def attempt() -> MetricStorage:
         if not is_checked:
             await check_database(url)
-        return await MetricStorage.open(url, storage_options(settings), database_options(settings))
+        return await MetricStorage.open(url, options, database_options(settings))
 
     return await try_until_answered(attempt, patience)
 
@@ -102,6 +110,7 @@ def build_storage(
         database=database,
         metrics=metrics,
         exemplars=PostgresExemplarRepository(database),
+        limit_overrides=PostgresLimitOverrides(database),
         definitions=PostgresDefinitionRepository(database),
         rules=PostgresRuleRepository(database),
         alerts=PostgresAlertRepository(

@@ -105,6 +105,16 @@ class OverloadedError(StorageUnavailableError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class RateLimitedError(PromcompatError):
+    """The tenant asks for more than its share now; again after `retry_after_seconds` (429)."""
+
+    error_type = "too_many_requests"
+
+    def __init__(self, message: str, retry_after_seconds: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
 class WriteRejectedError(BadDataError):
     """Part of a write can never be stored (400); the rest of the request is committed.
 

@@ -1,6 +1,6 @@
 """Exemplars: single observations of a series, with labels that lead to a trace."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final, Protocol
@@ -58,11 +58,19 @@ class AppendedExemplars:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExemplarLimits:
-    """How many exemplars are kept of a series and of a tenant, and for how long."""
+    """How many exemplars are kept of a series and of a tenant, and for how long.
+
+    `overrides` are the tenants now that have another number than `max_per_tenant`.
+    """
 
     max_per_series: int
     max_per_tenant: int
     retention_ms: int
+    overrides: Callable[[], Mapping[str, int]] = dict
+
+    def max_of(self, tenant: str) -> int:
+        """How many are kept of a tenant."""
+        return self.overrides().get(tenant, self.max_per_tenant)
 
 
 class ExemplarRepository(Protocol):

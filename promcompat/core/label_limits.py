@@ -14,6 +14,20 @@ _SHOWN_CHARACTERS: Final = 200
 _INFO_SUFFIX: Final = "_info"
 
 
+class LabelFault(str):
+    """Why a label set is too large, and the name of the limit that says so."""
+
+    __slots__ = ("limit",)
+    limit: str
+
+    @classmethod
+    def of(cls, limit: str, text: str) -> "LabelFault":
+        """A fault with this text."""
+        fault = cls(text)
+        fault.limit = limit
+        return fault
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelLimits:
     """The metric name counts as a label; `max_metadata_bytes` limits family name, unit and help."""
@@ -24,24 +38,26 @@ class LabelLimits:
     max_value_bytes: int = 2048
     max_metadata_bytes: int = 1024
 
-    def fault_of(self, labels: Labels) -> str | None:
+    def fault_of(self, labels: Labels) -> LabelFault | None:
         """Why a label set is too large for a series; None if it is not."""
         metric = labels.get(METRIC_NAME)
         max_names = self.max_names_of(metric)
         if len(labels) > max_names:
-            return (
+            return LabelFault.of(
+                self.name_of_max_names(metric),
                 f"the series has {len(labels)} labels, more than the limit of {max_names}"
-                f"{_series_text(labels)}"
+                f"{_series_text(labels)}",
             )
         if self._are_short(labels):
             return None
         n_bytes = 0
         for name, value in labels:
             if fault := self.label_fault(name, value):
-                return f"{fault}{_series_text(labels)}"
+                return LabelFault.of(fault.limit, f"{fault}{_series_text(labels)}")
             n_bytes += 4 * (len(name) + len(value))
         if n_bytes > MAX_SERIES_BYTES and _exact_bytes(labels) > MAX_SERIES_BYTES:
-            return f"the labels are longer than {MAX_SERIES_BYTES} bytes{_series_text(labels)}"
+            text = f"the labels are longer than {MAX_SERIES_BYTES} bytes{_series_text(labels)}"
+            return LabelFault.of("max_label_value_length", text)
         return None
 
     def _are_short(self, labels: Labels) -> bool:
@@ -57,20 +73,24 @@ class LabelLimits:
         """How many labels a series of a metric may have."""
         return self.max_names_of_info if metric_name.endswith(_INFO_SUFFIX) else self.max_names
 
-    def label_fault(self, name: str, value: str) -> str | None:
+    def name_of_max_names(self, metric_name: str) -> str:
+        """The name of the limit that `max_names_of` gives the value of."""
+        is_info = metric_name.endswith(_INFO_SUFFIX)
+        return "max_label_names_per_info_series" if is_info else "max_label_names_per_series"
+
+    def label_fault(self, name: str, value: str) -> LabelFault | None:
         """Why a label is too long; None if it is not."""
         if _is_longer(name, self.max_name_bytes):
             limit = self.max_name_bytes
-            return f"label name {_quoted(name)} is longer than the limit of {limit} bytes"
+            text = f"label name {_quoted(name)} is longer than the limit of {limit} bytes"
+            return LabelFault.of("max_label_name_length", text)
         limit = self.max_value_bytes
         if name == METRIC_NAME:
             limit = min(limit, MAX_METRIC_NAME_BYTES)
         if _is_longer(value, limit):
             what = "metric name" if name == METRIC_NAME else f"value of label {_quoted(name)}"
-            return (
-                f"{what} is too long: {len(value.encode(errors='replace'))} bytes; the limit is "
-                f"{limit}"
-            )
+            text = f"{what} is too long: {len(value.encode(errors='replace'))} bytes; the limit is "
+            return LabelFault.of("max_label_value_length", f"{text}{limit}")
         return None
 
     @property

@@ -117,6 +117,8 @@ _READ: Final = (
         f"{_API}/status/tsdb",
         f"{_API}/status/walreplay",
         f"{_API}/usage",
+        f"{_API}/limits",
+        f"{_API}/user_limits",
     ),
     *_each("GET", "/config/v1/rules", "/api/prom/rules"),
     *_ruler("GET", "/{namespace}"),
@@ -184,6 +186,8 @@ _ADMIN: Final = (
 )
 
 _ADMIN_OF_SERVICE: Final = (
+    # Limits protect the service from its tenants.
+    *_each("PUT PATCH DELETE", f"{_API}/limits"),
     *_each("POST PUT", f"{_API}/admin/tsdb/snapshot"),
     *_each("*", "/-/reload", "/-/quit"),
 )

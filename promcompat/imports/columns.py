@@ -1,5 +1,6 @@
 """The samples that a reader found in a piece of a request, and what was wrong with the rest."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
@@ -7,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from promcompat.core.label_limits import LabelLimits
+from promcompat.core.label_limits import LabelFault, LabelLimits
 from promcompat.core.model import (
     METRIC_NAME,
     UNKNOWN_SERIES,
@@ -34,6 +35,8 @@ class Faults:
 
     number: int = 0
     reasons: list[str] = field(default_factory=list)
+    by_limit: Counter[str] = field(default_factory=Counter)
+    """The samples that a limit of labels refused, by its name; they are among `number`."""
 
     def add(self, place: str, text: str, reason: str) -> None:
         """Count one; `text` is what stands at the place."""
@@ -101,6 +104,11 @@ class ImportedColumns:
         if not is_kept.all():
             n_rows = int(np.count_nonzero(~is_kept[self.series]))
             found.add_many(n_rows, [*new.refused.values(), *new.invalid.values()])
+            n_rows_of = np.bincount(self.series, minlength=len(self.keys))
+            for index in np.flatnonzero(~is_kept).tolist():
+                fault = new.refused.get(self.keys[index])
+                if isinstance(fault, LabelFault):
+                    found.by_limit[fault.limit] += int(n_rows_of[index])
         return found
 
 

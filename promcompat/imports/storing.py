@@ -6,10 +6,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from promcompat.core.errors import OverloadedError, StaleKnowledgeError, WriteRejectedError
+from promcompat.core.errors import (
+    OverloadedError,
+    RateLimitedError,
+    StaleKnowledgeError,
+    WriteRejectedError,
+)
 from promcompat.core.model import WriteBatch
 from promcompat.imports.columns import Faults, ImportedColumns
 from promcompat.ingest_telemetry import ImportMetrics
+from promcompat.limits.ingest_rates import IngestRates
 from promcompat.metrics.metric_service import MetricService
 
 SAMPLES_HEADER: Final = "X-Promcompat-Samples-Stored"
@@ -51,6 +57,7 @@ class ImportStore:
     metrics: MetricService
     counters: ImportMetrics
     work: Work
+    rates: IngestRates
 
     async def add(
         self, tenant: str, format_name: str, columns: ImportedColumns, outcome: Outcome
@@ -68,27 +75,36 @@ class ImportStore:
             counters.skipped.labels(format_name).inc(columns.n_skipped)
 
     async def _store(self, tenant: str, columns: ImportedColumns, outcome: Outcome) -> None:
-        """Write the batch; make it again when series that it knew were removed meanwhile."""
+        """Write the batch; make it again when series that it knew were removed meanwhile.
+
+        A tenant that writes too fast is made to wait.
+        """
         attempts, deadline = _ATTEMPTS, time.monotonic() + _PATIENCE_SECONDS
+        is_admitted = False
         while True:
             try:
+                if not is_admitted:
+                    self.rates.take(tenant, len(columns.series))
+                    is_admitted = True
                 await self._write(tenant, columns, outcome)
                 return
             except StaleKnowledgeError:
                 attempts -= 1
                 if not attempts:
                     raise
-            except OverloadedError as exc:
+            except (OverloadedError, RateLimitedError) as exc:
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(min(exc.retry_after_seconds, 1.0))
 
     async def _write(self, tenant: str, columns: ImportedColumns, outcome: Outcome) -> None:
-        known, limits = self.metrics.known_series(tenant), self.metrics.label_limits
+        known, limits = self.metrics.known_series(tenant), self.metrics.label_limits(tenant)
         batch, left_out = await self.work(
             _BYTES_PER_ROW * len(columns.series), lambda: columns.to_batch(known, limits)
         )
         n_rows = len(batch)
+        for limit, number in left_out.by_limit.items():
+            self.metrics.count_refused(tenant, limit, number)
         try:
             if n_rows or batch.metadata:
                 await self.metrics.write(tenant, batch)

@@ -9,45 +9,20 @@ from promcompat.core.errors import (
     ConflictError,
     InvalidFieldsError,
     NotFoundError,
-    PreconditionFailedError,
 )
 from promcompat.core.ports import DefinitionRepository
+from promcompat.core.preconditions import Precondition
 from promcompat.core.remediation import (
     RemediationCheck,
     RemediationSpec,
     accept_remediation,
 )
+from promcompat.core.tenant_limits import Limits
 
 _MAX_ATTEMPTS = 10
+_WHAT = "the definition"
 
 Edit = Callable[[MetricDefinition | None], MetricDefinition]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Precondition:
-    """The state of a definition that a client requires for its change (RFC 9110, 13.1).
-
-    `versions`: the versions it may have (If-Match), None for any state. `must_exist` is
-    `If-Match: *`, `must_not_exist` is `If-None-Match: *`.
-    """
-
-    versions: frozenset[int] | None = None
-    must_exist: bool = False
-    must_not_exist: bool = False
-
-    def check(self, current: MetricDefinition | None) -> None:
-        """Raises PreconditionFailedError."""
-        if current is None:
-            if self.must_exist or self.versions is not None:
-                raise PreconditionFailedError("the definition does not exist")
-            return
-        if self.must_not_exist:
-            raise PreconditionFailedError("the definition already exists")
-        if self.versions is not None and current.version not in self.versions:
-            raise PreconditionFailedError(
-                "the definition has been changed in the meantime; its version is now "
-                f"{current.version}"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +40,16 @@ class DefinitionService:
         self,
         repository: DefinitionRepository,
         on_change: Callable[[], Awaitable[None]],
-        max_definitions: int,
+        limits: Limits,
         check_remediation: RemediationCheck = accept_remediation,
     ) -> None:
         """`on_change` is awaited after each change, so that later writes use the new definition.
 
-        A tenant has at most `max_definitions`; concurrent requests may exceed that by a few.
+        Concurrent requests may exceed the limit of a tenant by a few.
         """
         self._repository = repository
         self._on_change = on_change
-        self._max_definitions = max_definitions
+        self._limits = limits
         self._check_remediation = check_remediation
 
     async def find(self, tenant: str, name: str) -> MetricDefinition | None:
@@ -118,7 +93,7 @@ class DefinitionService:
         """
         for _ in range(_MAX_ATTEMPTS):
             current = await self._repository.find(tenant, name)
-            precondition.check(current)
+            precondition.check(_WHAT, None if current is None else current.version)
             edited = edit(current)
             await self._check(edited, current)
             if current is None:
@@ -137,7 +112,7 @@ class DefinitionService:
         """
         for _ in range(_MAX_ATTEMPTS):
             current = await self._repository.find(tenant, name)
-            precondition.check(current)
+            precondition.check(_WHAT, None if current is None else current.version)
             if current is None:
                 raise _missing(name)
             if await self._repository.delete(tenant, name, current.version):
@@ -157,12 +132,9 @@ class DefinitionService:
             )
 
     async def _require_room(self, tenant: str) -> None:
-        count = await self._repository.count(tenant)
-        if count >= self._max_definitions:
-            raise ConflictError(
-                f"the tenant already has {count} definitions, and the limit is "
-                f"{self._max_definitions} (PROMCOMPAT_MAX_DEFINITIONS); delete one first"
-            )
+        limit = self._limits.of(tenant).max_definitions
+        if limit and await self._repository.count(tenant) >= limit:
+            raise ConflictError(self._limits.refuse(tenant, "max_definitions"))
 
 
 def _remediation_of(definition: MetricDefinition | None) -> RemediationSpec | None:

@@ -28,9 +28,9 @@ class ExemplarService:
         repository: ExemplarRepository,
         limits: ExemplarLimits,
         now_ms: Callable[[], int],
-        latest_ms: Callable[[], int | None],
+        latest_ms: Callable[[str], int | None],
     ) -> None:
-        """`latest_ms` is the latest time that an exemplar may have now; None without a bound."""
+        """`latest_ms` is the latest time that an exemplar of a tenant may have now; None: any."""
         self._repository = repository
         self._limits = limits
         self._now_ms = now_ms
@@ -42,9 +42,10 @@ class ExemplarService:
 
         Raises StorageUnavailableError.
         """
-        if not self._limits.max_per_tenant or not exemplars:
+        max_exemplars = self._limits.max_of(tenant) if exemplars else 0
+        if not max_exemplars:
             return AppendedExemplars()
-        latest_ms = self._latest_ms()
+        latest_ms = self._latest_ms(tenant)
         timely = [
             found
             for found in exemplars
@@ -52,7 +53,7 @@ class ExemplarService:
         ]
         appended = await self._repository.append(tenant, timely)
         self._n_appended[tenant] += appended.n_stored
-        if self._n_appended[tenant] > self._limits.max_per_tenant // _EXCESS_SHARE:
+        if self._n_appended[tenant] > max_exemplars // _EXCESS_SHARE:
             del self._n_appended[tenant]
             await self._repository.trim(self._limits, self._now_ms(), tenant)
         return appended

@@ -3,18 +3,20 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 
 from promcompat.core.errors import WriteRejectedError
-from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
+from promcompat.core.label_limits import LabelFault, LabelLimits
+from promcompat.core.limit_definitions import LIMIT_OF
 from promcompat.core.matchers import LabelMatcher
 from promcompat.core.model import METRIC_NAME, Labels, MetricMetadata, WriteBatch
 from promcompat.core.ports import ALL_TIME_MS, Catalogue, MatcherSets, Store
 from promcompat.core.series_table import KnownSeries
+from promcompat.core.tenant_limits import NO_LIMITS, Limits
 from promcompat.metrics.sample_stream import Portion, sample_portions
 from promcompat.querying.query_service import TRUNCATION_WARNING
 
@@ -63,27 +65,42 @@ class MetricService:
         store: Store,
         catalogue: Catalogue,
         *,
-        max_future_ms: int,
-        label_limits: LabelLimits = DEFAULT_LABEL_LIMITS,
+        limits: Limits = NO_LIMITS,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """`max_future_ms` bounds how far ahead of now a sample may be; 0 sets no bound.
-
-        `label_limits` are those of the store, for request readers that report what is too long.
-        """
+        """`limits` are those of the store; request readers report what is too long by them."""
         self._store = store
         self._catalogue = catalogue
-        self._max_future_ms = max_future_ms
-        self.label_limits = label_limits
+        self._limits = limits
         self._now_ms = now_ms
 
     def now_ms(self) -> int:
         """The current time, Unix milliseconds."""
         return self._now_ms()
 
-    def latest_ms(self) -> int | None:
-        """The latest time that a sample may have now, None without a bound."""
-        return self._now_ms() + self._max_future_ms if self._max_future_ms else None
+    def label_limits(self, tenant: str) -> LabelLimits:
+        """How large the series of a tenant may be."""
+        return self._limits.of(tenant).labels
+
+    def count_refused(self, tenant: str, limit: str, n_samples: int) -> None:
+        """Count samples that a limit refused before `write` was called."""
+        self._limits.refusals.count(tenant, limit, n_samples)
+
+    def count_faults(self, tenant: str, reasons: Iterable[str]) -> None:
+        """Count those of the reasons, why series were refused, that are limits."""
+        for reason in reasons:
+            if isinstance(reason, LabelFault):
+                self._limits.refusals.count(tenant, reason.limit)
+
+    def latest_ms(self, tenant: str) -> int | None:
+        """The latest time that a sample of a tenant may have now, None without a bound."""
+        ahead_ms = self._limits.of(tenant).creation_grace_period
+        return self._now_ms() + ahead_ms if ahead_ms else None
+
+    def earliest_ms(self, tenant: str) -> int | None:
+        """The earliest time that a sample of a tenant may have now, None without a bound."""
+        age_ms = self._limits.of(tenant).past_grace_period
+        return self._now_ms() - age_ms if age_ms else None
 
     def known_series(self, tenant: str) -> KnownSeries:
         """The series whose labels a decoder may skip; see the port."""
@@ -92,22 +109,37 @@ class MetricService:
     async def write(self, tenant: str, batch: WriteBatch) -> None:
         """Store a batch; returns only when its rows are committed.
 
-        A sample too far in the future is not stored; all others are, and WriteRejectedError is
-        raised with Prometheus' text. Other errors are those of `Store.write_batch`.
+        A sample too far in the future, or older than the tenant may write, is not stored; all
+        others are, and WriteRejectedError is raised with Prometheus' text. Other errors are those
+        of `Store.write_batch`.
         """
-        latest_ms = self.latest_ms()
-        if latest_ms is None or not (too_late := batch.timestamps > latest_ms).any():
+        refused = self._untimely(tenant, batch)
+        if not refused:
             await self._store.write_batch(tenant, batch)
             return
-        reason = "out of bounds: timestamp is too far in the future"
-        refused = dict.fromkeys(np.flatnonzero(too_late).tolist(), reason)
-        kept = batch.rows(~too_late)
+        is_kept = np.ones(len(batch), np.bool_)
+        is_kept[list(refused)] = False
+        kept = batch.rows(is_kept)
         try:
             if len(kept) or kept.metadata:
                 await self._store.write_batch(tenant, kept)
         except WriteRejectedError as exc:
-            raise exc.of_larger_batch(np.flatnonzero(~too_late).tolist(), refused) from exc
-        raise WriteRejectedError(reason, refused=refused)
+            raise exc.of_larger_batch(np.flatnonzero(is_kept).tolist(), refused) from exc
+        raise WriteRejectedError(next(iter(refused.values())), refused=refused)
+
+    def _untimely(self, tenant: str, batch: WriteBatch) -> dict[int, str]:
+        """The rows whose time is out of bounds, and why."""
+        latest_ms, earliest_ms = self.latest_ms(tenant), self.earliest_ms(tenant)
+        refused: dict[int, str] = {}
+        if latest_ms is not None and (too_late := batch.timestamps > latest_ms).any():
+            rows = np.flatnonzero(too_late).tolist()
+            self._limits.refusals.count(tenant, "creation_grace_period", len(rows))
+            refused |= dict.fromkeys(rows, LIMIT_OF["creation_grace_period"].text)
+        if earliest_ms is not None and (too_old := batch.timestamps < earliest_ms).any():
+            rows = np.flatnonzero(too_old).tolist()
+            text = self._limits.refuse(tenant, "past_grace_period", number=len(rows))
+            refused |= dict.fromkeys(rows, text)
+        return refused
 
     def portions(
         self, tenant: str, matchers: tuple[LabelMatcher, ...], start_ms: int, end_ms: int

@@ -4,6 +4,7 @@ import sys
 
 import uvloop
 
+from promcompat.composition.limits import stored_limits
 from promcompat.composition.maintenance import make_maintenance
 from promcompat.composition.storage import open_storage
 from promcompat.core.maintenance import StepReport
@@ -37,7 +38,8 @@ def run_maintain(settings: Settings, *, is_dry_run: bool = False) -> int:
 
 async def _maintain(settings: Settings, *, is_dry_run: bool) -> MaintenanceReport:
     async with open_storage(settings, SHORT) as storage:
-        service = make_maintenance(storage, settings)
+        limits = await stored_limits(settings, storage.database)
+        service = make_maintenance(storage, settings, limits)
         return await (service.plan() if is_dry_run else service.run_once(_print_step))
 
 

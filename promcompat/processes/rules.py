@@ -17,8 +17,9 @@ from promcompat.alerting.rule_files.rule_document import (
 from promcompat.alerting.rule_files.rule_writer import file_value, yaml_text
 from promcompat.alerting.rule_files.unit_tests import report_of, run_test_file
 from promcompat.alerting.rule_groups import RuleGroups
-from promcompat.composition.options import rule_limits
+from promcompat.composition.limits import stored_limits
 from promcompat.core.errors import BadDataError
+from promcompat.core.tenant_limits import Limits
 from promcompat.http.context import DEFAULT_TENANT
 from promcompat.processes.command_storage import command_storage
 from promcompat.processes.rule_backfill import run_backfill
@@ -73,7 +74,8 @@ def _read(path: Path, namespace: str) -> Sequence[RuleFile]:
 @asynccontextmanager
 async def _rule_groups(settings: Settings) -> AsyncIterator[RuleGroups]:
     async with command_storage(settings) as storage:
-        yield RuleGroups(PostgresRuleRepository(storage.database), rule_limits(settings))
+        limits = Limits(await stored_limits(settings, storage.database))
+        yield RuleGroups(PostgresRuleRepository(storage.database), limits)
 
 
 async def _load(tenant: str, files: Sequence[RuleFile], settings: Settings) -> None:

@@ -9,10 +9,12 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.durations import format_duration_ms
 from promcompat.core.errors import BadDataError
 from promcompat.core.explanations import ExplanationDepth, SelectionExplanation
 from promcompat.core.model import SampleBlock, SeriesSelection
 from promcompat.core.ports import Store
+from promcompat.core.tenant_limits import NO_LIMITS, Limits
 from promql.ast import Expr
 from promql.engine import Engine
 from promql.parsing.printer import prettify, print_expr
@@ -48,12 +50,14 @@ class QueryService:
         engine: Engine,
         *,
         cache: QueryRunner | None = None,
+        limits: Limits = NO_LIMITS,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         """`engine` reads from `store`; `cache`, if any, answers queries in front of it."""
         self._store = store
         self._engine = engine
         self._runner: QueryRunner = cache or engine
+        self._limits = limits
         self._now_ms = now_ms
 
     def now_ms(self) -> int:
@@ -61,7 +65,15 @@ class QueryService:
         return self._now_ms()
 
     async def run(self, query: Query) -> QueryResult:
-        """See the port; the answer is cut to the limit of the query."""
+        """See the port; the answer is cut to the limit of the query.
+
+        Raises BadDataError for a range that is longer than the tenant may ask for.
+        """
+        limits, asked = self._limits.of(query.tenant), query.eval_range
+        if asked.end_ms - asked.start_ms > limits.max_total_query_length > 0:
+            length = format_duration_ms(asked.end_ms - asked.start_ms)
+            name = "max_total_query_length"
+            raise BadDataError(self._limits.refuse(query.tenant, name, f": {length}"))
         return truncate_result(await self._runner.run(query), query.limit)
 
     def reading(

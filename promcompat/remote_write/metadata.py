@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from promcompat.core.label_limits import LabelFault
 from promcompat.core.model import MetricMetadata
 from promcompat.remote_write.remote_pb2 import MetricMetadata as WireMetadata
 
@@ -20,7 +21,7 @@ def decode_metadata(
     for entry in entries:
         too_long = _too_long(entry, max_bytes)
         if too_long:
-            refusals.append(too_long)
+            refusals.append(LabelFault.of("max_metadata_length", too_long))
         elif family := _text(entry.metric_family_name):
             help_text = _text(entry.help[:max_bytes])
             decoded[family] = MetricMetadata(

@@ -51,7 +51,7 @@ class StoreSink:
         """See the port."""
         known = self._metrics.known_series(self._tenant)
         rows, left_out = await asyncio.to_thread(
-            batch.columns.to_batch, known, self._metrics.label_limits
+            batch.columns.to_batch, known, self._metrics.label_limits(self._tenant)
         )
         n_stored, n_duplicates, n_refused = len(rows), 0, left_out.number
         try:

@@ -100,6 +100,7 @@ class PostgresExemplarRepository:
                 now_ms - limits.retention_ms,
                 limits.max_per_series,
                 limits.max_per_tenant,
+                *_columns_of(limits.overrides()),
             )
             if tenant_id is None:
                 await connection.execute(_QUERIES["delete_unused_exemplar_series"])
@@ -113,8 +114,13 @@ class PostgresExemplarRepository:
                 now_ms - limits.retention_ms,
                 limits.max_per_series,
                 limits.max_per_tenant,
+                *_columns_of(limits.overrides()),
             )
         return n_excess
+
+
+def _columns_of(overrides: Mapping[str, int]) -> tuple[list[str], list[int]]:
+    return list(overrides), list(overrides.values())
 
 
 @dataclass(slots=True)

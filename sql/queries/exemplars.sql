@@ -38,34 +38,47 @@ ORDER BY e.exemplar_series_id, e.time_ms, e.id
 
 -- delete_excess_exemplars --
 -- Deletes what is older than $2, and all but the newest $3 of a series and $4 of a tenant; of tenant $1 or
--- (NULL) of all. Returns how many.
-WITH ranked AS (
+-- (NULL) of all. The tenants $5 have the numbers $6 in place of $4. Returns how many.
+WITH other AS (
+    SELECT t.id AS tenant_id, o.maximum
+    FROM unnest($5::text[], $6::bigint[]) AS o (name, maximum)
+    JOIN tenant AS t ON t.name = o.name
+),
+ranked AS (
     SELECT
-        e.id, e.time_ms,
+        e.id, e.time_ms, coalesce(o.maximum, $4) AS maximum,
         row_number() OVER (PARTITION BY e.exemplar_series_id ORDER BY e.time_ms DESC, e.id DESC) AS of_series,
         row_number() OVER (PARTITION BY e.tenant_id ORDER BY e.id DESC) AS of_tenant
     FROM exemplar AS e
+    LEFT JOIN other AS o ON o.tenant_id = e.tenant_id
     WHERE $1::integer IS NULL OR e.tenant_id = $1
 ),
 deleted AS (
     DELETE FROM exemplar AS e
     USING ranked AS r
-    WHERE e.id = r.id AND (r.time_ms < $2 OR r.of_series > $3 OR r.of_tenant > $4)
+    WHERE e.id = r.id AND (r.time_ms < $2 OR r.of_series > $3 OR r.of_tenant > r.maximum)
     RETURNING e.id
 )
 SELECT count(*) FROM deleted
 
 -- count_excess_exemplars --
 -- How many exemplars are older than $1, or not among the newest $2 of their series or $3 of their tenant.
+-- The tenants $4 have the numbers $5 in place of $3.
+WITH other AS (
+    SELECT t.id AS tenant_id, o.maximum
+    FROM unnest($4::text[], $5::bigint[]) AS o (name, maximum)
+    JOIN tenant AS t ON t.name = o.name
+)
 SELECT count(*)
 FROM (
     SELECT
-        e.time_ms,
+        e.time_ms, coalesce(o.maximum, $3) AS maximum,
         row_number() OVER (PARTITION BY e.exemplar_series_id ORDER BY e.time_ms DESC, e.id DESC) AS of_series,
         row_number() OVER (PARTITION BY e.tenant_id ORDER BY e.id DESC) AS of_tenant
     FROM exemplar AS e
+    LEFT JOIN other AS o ON o.tenant_id = e.tenant_id
 ) AS r
-WHERE r.time_ms < $1 OR r.of_series > $2 OR r.of_tenant > $3
+WHERE r.time_ms < $1 OR r.of_series > $2 OR r.of_tenant > r.maximum
 
 -- delete_unused_exemplar_series --
 -- Deletes series without exemplars to which nothing was appended for an hour: a writer may be about to.

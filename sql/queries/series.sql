@@ -1,6 +1,6 @@
 -- find_or_make_series --
 -- The ids of many series, in the order given; see sql/routines/0045_making_series.sql.
-SELECT find_or_make_series($1, $2, $3, $4, $5)
+SELECT find_or_make_series($1, $2, $3, $4, $5, $6, $7)
 
 -- series_generation --
 -- A number that changes with a tenant's series; read before a cache entry of it is used or created.

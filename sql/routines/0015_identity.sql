@@ -156,12 +156,14 @@ BEGIN
     WHERE removed_at < now() - interval '1 day' AND position < promcompat.removal_position();
     INSERT INTO promcompat.series_removal (series_ids)
     SELECT array_agg(r.id) FROM removed AS r HAVING count(*) > 0;
-    INSERT INTO promcompat.series_generation AS g (tenant_id, slot, generation)
-    SELECT r.tenant_id, 0, promcompat.change_stamp()
-    FROM (SELECT DISTINCT tenant_id FROM removed) AS r
+    INSERT INTO promcompat.series_generation AS g (tenant_id, slot, generation, n_series)
+    SELECT r.tenant_id, 0, promcompat.change_stamp(), -r.n_removed
+    FROM (SELECT tenant_id, count(*) AS n_removed FROM removed GROUP BY tenant_id) AS r
     ORDER BY r.tenant_id
     ON CONFLICT (tenant_id, slot)
-    DO UPDATE SET generation = greatest(g.generation + 1, excluded.generation);
+    DO UPDATE SET
+        generation = greatest(g.generation + 1, excluded.generation),
+        n_series = g.n_series + excluded.n_series;
     RETURN NULL;
 END
 $$;

@@ -1,3 +1,77 @@
+-- The ids of series where those that do not exist (NULL) and for which there is no room are 0 or -1; see
+-- find_or_make_series. The first ones by `places` get the room.
+--
+-- Near the limit, writers of one tenant wait for each other, so that together they do not exceed it.
+-- Elsewhere they do not: ten of them with 2,000 series each cannot exceed it.
+CREATE OR REPLACE FUNCTION refuse_series(
+    tenant integer,
+    names text[],
+    places integer[],
+    ids bigint[],
+    max_series bigint,
+    max_of_metric bigint
+) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, promcompat, pg_temp
+SET enable_seqscan = off
+AS $$
+DECLARE
+    near CONSTANT bigint := 20000;
+    room bigint;
+BEGIN
+    IF max_of_metric > 0 OR (
+        SELECT coalesce(sum(g.n_series), 0) > max_series - near
+        FROM promcompat.series_generation AS g
+        WHERE g.tenant_id = tenant
+    ) THEN
+        PERFORM FROM promcompat.tenant AS t WHERE t.id = tenant FOR NO KEY UPDATE;
+    END IF;
+    IF max_of_metric > 0 THEN
+        ids := ARRAY(
+            SELECT CASE WHEN w.id IS NULL AND w.rank > max_of_metric - m.n_known THEN -1 ELSE w.id END
+            FROM (
+                SELECT
+                    u.id, u.name, u.ordinal,
+                    row_number() OVER (PARTITION BY u.name, u.id IS NULL ORDER BY u.place) AS rank
+                FROM unnest(ids, names, places) WITH ORDINALITY AS u (id, name, place, ordinal)
+            ) AS w
+            LEFT JOIN (
+                SELECT d.name, k.n_known
+                FROM (
+                    SELECT DISTINCT u.name FROM unnest(ids, names) AS u (id, name) WHERE u.id IS NULL
+                ) AS d
+                CROSS JOIN LATERAL (
+                    SELECT count(*) AS n_known
+                    FROM (
+                        SELECT
+                        FROM promcompat.series AS s
+                        WHERE s.tenant_id = tenant AND s.metric_name = d.name
+                        LIMIT max_of_metric
+                    ) AS known
+                ) AS k
+            ) AS m ON m.name = w.name
+            ORDER BY w.ordinal
+        );
+    END IF;
+    IF max_series > 0 THEN
+        SELECT max_series - coalesce(sum(g.n_series), 0) INTO room
+        FROM promcompat.series_generation AS g
+        WHERE g.tenant_id = tenant;
+        ids := ARRAY(
+            SELECT CASE WHEN w.id IS NULL AND w.rank > room THEN 0 ELSE w.id END
+            FROM (
+                SELECT
+                    u.id, u.ordinal, row_number() OVER (PARTITION BY u.id IS NULL ORDER BY u.place) AS rank
+                FROM unnest(ids, places) WITH ORDINALITY AS u (id, place, ordinal)
+            ) AS w
+            ORDER BY w.ordinal
+        );
+    END IF;
+    RETURN ids;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION refuse_series(integer, text[], integer[], bigint[], bigint, bigint) FROM PUBLIC;
+
 -- Ids of many series, of which those that do not exist yet are made: packed int8 in the order given. One
 -- call for each series gave Promscale 320-490/s.
 --
@@ -12,8 +86,17 @@
 -- The commit does not wait for the disk. Samples of these series are appended by a later commit, which does,
 -- and the log is written in order. A crash that loses the series changes the epoch of the database, so that
 -- no service goes on with their ids, and ids contain the time, so that none repeats.
+--
+-- Where a limit (0: none) leaves no room for a new series, its id is 0 (`max_series` of the tenant) or
+-- -1 (`max_of_metric` of its metric).
 CREATE OR REPLACE FUNCTION find_or_make_series(
-    tenant integer, fingerprints bytea[], names text[], documents text[], places integer[]
+    tenant integer,
+    fingerprints bytea[],
+    names text[],
+    documents text[],
+    places integer[],
+    max_series bigint,
+    max_of_metric bigint
 ) RETURNS bytea
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, promcompat, pg_temp
@@ -23,6 +106,7 @@ AS $$
 DECLARE
     ids bigint[];
     new_ids bigint[];
+    n_made bigint;
 BEGIN
     PERFORM set_config('synchronous_commit', 'off', true);
     FOR round IN 1..10 LOOP
@@ -38,6 +122,10 @@ BEGIN
             ORDER BY w.ordinal
         );
         EXIT WHEN array_position(ids, NULL) IS NULL;
+        IF max_series > 0 OR max_of_metric > 0 THEN
+            ids := promcompat.refuse_series(tenant, names, places, ids, max_series, max_of_metric);
+            EXIT WHEN array_position(ids, NULL) IS NULL;
+        END IF;
         new_ids := ARRAY(
             SELECT promcompat.take_series_id(c.stamp)
             FROM (SELECT promcompat.change_stamp() AS stamp OFFSET 0) AS c
@@ -53,11 +141,14 @@ BEGIN
             FROM unnest(fingerprints, names, documents, places) WITH ORDINALITY
                 AS w (fingerprint, metric_name, document, place, ordinal)
             WHERE ids[w.ordinal] IS NULL;
+            GET DIAGNOSTICS n_made = ROW_COUNT;
             -- Last: a transaction that waits for this row then holds no key that its owner still needs.
-            INSERT INTO promcompat.series_generation AS g (tenant_id, slot, generation)
-            VALUES (tenant, pg_backend_pid() % 8, promcompat.change_stamp())
+            INSERT INTO promcompat.series_generation AS g (tenant_id, slot, generation, n_series)
+            VALUES (tenant, pg_backend_pid() % 8, promcompat.change_stamp(), n_made)
             ON CONFLICT (tenant_id, slot)
-            DO UPDATE SET generation = greatest(g.generation + 1, excluded.generation);
+            DO UPDATE SET
+                generation = greatest(g.generation + 1, excluded.generation),
+                n_series = g.n_series + excluded.n_series;
             ids := ARRAY(
                 SELECT coalesce(ids[w.ordinal], new_ids[w.place])
                 FROM unnest(places) WITH ORDINALITY AS w (place, ordinal)
@@ -74,4 +165,13 @@ BEGIN
     RETURN (SELECT string_agg(int8send(i.id), '') FROM unnest(ids) AS i (id));
 END
 $$;
+REVOKE EXECUTE ON FUNCTION
+    find_or_make_series(integer, bytea[], text[], text[], integer[], bigint, bigint) FROM PUBLIC;
+
+-- The same without limits, as services of before 0043 call it.
+CREATE OR REPLACE FUNCTION find_or_make_series(
+    tenant integer, fingerprints bytea[], names text[], documents text[], places integer[]
+) RETURNS bytea
+LANGUAGE sql VOLATILE
+RETURN promcompat.find_or_make_series(tenant, fingerprints, names, documents, places, 0, 0);
 REVOKE EXECUTE ON FUNCTION find_or_make_series(integer, bytea[], text[], text[], integer[]) FROM PUBLIC;

@@ -243,7 +243,7 @@ def _series_access(
         database=database,
         known_keys=known_keys,
         resolver=SeriesResolver(
-            database.write_pool, known_keys, stats, watch, options.label_limits, guard
+            database.write_pool, known_keys, stats, watch, options.limits, guard
         ),
         reader=SeriesReader(labels, stats, eighth, database.options.query_timeout_seconds, guard),
         metadata=MetadataWriter(database.write_pool),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from promcompat.core.label_limits import DEFAULT_LABEL_LIMITS, LabelLimits
+from promcompat.core.tenant_limits import NO_LIMITS, Limits
 from promql.budget import DEFAULT_MAX_BYTES
 from sql.pushdown.rule_choice import PushdownMode
 from sql.samples.draining.drainer import DrainOptions
@@ -36,20 +36,21 @@ class StorageOptions:
 
     `store` None takes the one that the database has. `max_waiting_rows` bounds the rows of all
     unanswered writes together. `series_cache_bytes` is for everything cached of series: keys,
-    labels, selectors and lists. `max_samples` and `max_memory_bytes` bound one query,
-    `max_head_bytes` the head of a process, `backlog` what is not drained yet, and `drains` says
-    when it is drained. `now_ms` is the clock that decides which days are near now. A sample older
-    than `alert_max_sample_age_ms` when it is written raises no threshold alert (0: no limit).
-    Samples are kept for `retention_days` (0: forever; None: forever, and SQL readers are not told),
-    and rollups for `rollup_retention_days` where that is longer (0: forever; None: as samples).
-    `coarse_rollups`: where samples are gone, rollups answer what they cannot answer exactly.
+    labels, selectors and lists. `limits` are those of tenants. `max_samples` and
+    `max_memory_bytes` bound one query, `max_head_bytes` the head of a process, `backlog` what is
+    not drained yet, and `drains` says when it is drained. `now_ms` is the clock that decides which
+    days are near now. A sample older than `alert_max_sample_age_ms` when it is written raises no
+    threshold alert (0: no limit). Samples are kept for `retention_days` (0: forever; None:
+    forever, and SQL readers are not told), and rollups for `rollup_retention_days` where that is
+    longer (0: forever; None: as samples). `coarse_rollups`: where samples are gone, rollups answer
+    what they cannot answer exactly.
     """
 
     store: StoreKind | None = None
     group_commit: GroupCommitOptions = field(default_factory=GroupCommitOptions)
     max_waiting_rows: int = 500_000
     series_cache_bytes: int = 1 << 30
-    label_limits: LabelLimits = DEFAULT_LABEL_LIMITS
+    limits: Limits = NO_LIMITS
     max_samples: int = 50_000_000
     max_memory_bytes: int = DEFAULT_MAX_BYTES
     pushdown: PushdownMode = PushdownMode.AUTO

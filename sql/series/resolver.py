@@ -2,8 +2,9 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import compress
 from typing import Final
 
@@ -21,12 +22,14 @@ from promcompat.core.model import (
     WriteBatch,
 )
 from promcompat.core.series_identity import identity_of
+from promcompat.core.tenant_limits import Limits, TenantLimits
 from sql.caching.series_cache import SeriesCache
 from sql.database.connection_pool import Connection, Pool, acquired
 from sql.database.installation_guard import InstallationGuard, is_out_of_date
 from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
 from sql.query_loader import load_queries
+from sql.series.refused_series import RefusedSeries
 
 _QUERIES: Final = load_queries("series")
 _SERIES_AT_ONCE: Final = 2_000
@@ -46,6 +49,19 @@ class ResolvedBatch:
     rejection: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _FoundSeries:
+    """The ids of keys, the names of the limits that refused others, and what else is wrong."""
+
+    ids: dict[bytes, int] = field(default_factory=dict)
+    refused: dict[bytes, str] = field(default_factory=dict)
+    rejection: str | None = None
+
+
+_REFUSALS: Final = {0: "max_global_series_per_user", -1: "max_global_series_per_metric"}
+"""What find_or_make_series returns in place of the ids of series for which there is no room."""
+
+
 def identify_series(labels: Labels, limits: LabelLimits) -> SeriesIdentity | str:
     """The identity of a label set, or why the database can never hold it."""
     identity = identity_of(labels)
@@ -63,10 +79,12 @@ class SeriesResolver:
         series_cache: SeriesCache,
         stats: StorageStats,
         watch: ThresholdWatch,
-        limits: LabelLimits,
+        limits: Limits,
         guard: InstallationGuard,
     ) -> None:
         """`watch` gets every series before this process writes a sample of it."""
+        self._refused = RefusedSeries()
+        guard.subscribe(lambda _removed: self._refused.forget())
         self._limits = limits
         self._pool = pool
         self._watch = watch
@@ -99,10 +117,21 @@ class SeriesResolver:
         if not n_unknown:
             return ResolvedBatch(ids, None)
         keys = list(compress(batch.unknown_keys, is_storable[is_unknown].tolist()))
-        found, rejection = await self._find_or_make(tenant, tenant_id, keys, batch, version)
+        made = await self._find_or_make(tenant, tenant_id, keys, batch, version)
         ids = ids.copy()
-        ids[is_unknown & is_storable] = [found.get(key, UNKNOWN_SERIES) for key in keys]
-        return ResolvedBatch(ids, rejection)
+        ids[is_unknown & is_storable] = [made.ids.get(key, UNKNOWN_SERIES) for key in keys]
+        return ResolvedBatch(ids, self._rejection(tenant, keys, made))
+
+    def _rejection(self, tenant: str, keys: Sequence[bytes], made: "_FoundSeries") -> str | None:
+        """Why the first of the rows that were not found cannot be stored; limits are counted."""
+        if not made.refused:
+            return made.rejection
+        n_rows = Counter(name for key in keys if (name := made.refused.get(key)) is not None)
+        texts = [
+            self._limits.refuse(tenant, name, f": {n} samples of new series were not stored", n)
+            for name, n in n_rows.items()
+        ]
+        return made.rejection or texts[0]
 
     async def _find_or_make(
         self,
@@ -111,8 +140,8 @@ class SeriesResolver:
         keys: Sequence[bytes],
         batch: WriteBatch,
         version: int,
-    ) -> tuple[dict[bytes, int], str | None]:
-        """The id of each key that can be stored, and why the first of the others cannot."""
+    ) -> "_FoundSeries":
+        """The id of each key that can be stored, and why the others cannot."""
         distinct = list(dict.fromkeys(keys))
         # Another write may have made some of them since the batch was decoded.
         cached = self._series_cache.known(tenant, version).find(distinct).tolist()
@@ -123,18 +152,25 @@ class SeriesResolver:
         }
         missing = [key for key in distinct if key not in found]
         if not missing:
-            return found, None
-        identities, rejection = await self._identify(missing, batch)
-        made = await self._resolve_missing(tenant, tenant_id, identities, batch.labels, version)
-        return found | made, rejection
+            return _FoundSeries(found)
+        limits = self._limits.of(tenant)
+        refused = self._refused.find(tenant, limits, missing)
+        if refused:
+            missing = [key for key in missing if key not in refused]
+        identities, rejection = await self._identify(missing, batch, limits.labels)
+        made = await self._resolve_missing(
+            tenant, tenant_id, identities, batch.labels, version, limits
+        )
+        self._refused.add(tenant, limits, made.refused)
+        return _FoundSeries(found | made.ids, refused | made.refused, rejection)
 
     async def _identify(
-        self, keys: Sequence[bytes], batch: WriteBatch
+        self, keys: Sequence[bytes], batch: WriteBatch, limits: LabelLimits
     ) -> tuple[dict[bytes, SeriesIdentity], str | None]:
         """The identity of each key that can be stored, and why the first of the others cannot."""
         if len(keys) - len(batch.identities) < _IN_THREAD_FROM:
-            return _split_storable(keys, batch, self._limits)
-        return await asyncio.to_thread(_split_storable, keys, batch, self._limits)
+            return _split_storable(keys, batch, limits)
+        return await asyncio.to_thread(_split_storable, keys, batch, limits)
 
     async def _resolve_missing(
         self,
@@ -143,9 +179,10 @@ class SeriesResolver:
         identities: Mapping[bytes, SeriesIdentity],
         labels_of: Mapping[bytes, Labels],
         version: int,
-    ) -> dict[bytes, int]:
+        limits: TenantLimits,
+    ) -> "_FoundSeries":
         """The ids of series that are not cached, in groups."""
-        found: dict[bytes, int] = {}
+        found = _FoundSeries()
         if not identities:
             return found
         started = time.perf_counter()
@@ -153,17 +190,18 @@ class SeriesResolver:
             for keys in _groups(list(identities)):
                 group = {key: identities[key] for key in keys}
                 try:
-                    ids = await _resolve_group(connection, tenant_id, group)
+                    made = await _resolve_group(connection, tenant_id, group, limits)
                 except asyncpg.PostgresError as exc:
                     if not is_out_of_date(exc):
                         raise
                     await self._guard.catch_up(connection, version)
-                    ids = await _resolve_group(connection, tenant_id, group)
+                    made = await _resolve_group(connection, tenant_id, group, limits)
                 self._guard.require(version)
-                self._watch_thresholds(tenant, group, ids, labels_of)
-                self._series_cache.add(tenant, ids)
-                found.update(ids)
-        self._stats.series_resolved += len(found)
+                self._watch_thresholds(tenant, group, made.ids, labels_of)
+                self._series_cache.add(tenant, made.ids)
+                found.ids.update(made.ids)
+                found.refused.update(made.refused)
+        self._stats.series_resolved += len(found.ids)
         self._stats.series_resolve_seconds += time.perf_counter() - started
         return found
 
@@ -182,7 +220,7 @@ class SeriesResolver:
                 {
                     ids[key]: labels_of[key]
                     for key, series in group.items()
-                    if series.metric_name in watched
+                    if series.metric_name in watched and key in ids
                 },
             )
 
@@ -193,9 +231,12 @@ def _groups(keys: list[bytes]) -> Iterator[list[bytes]]:
 
 
 async def _resolve_group(
-    connection: Connection, tenant_id: int, group: Mapping[bytes, SeriesIdentity]
-) -> dict[bytes, int]:
-    """The id of each key, by one statement that makes those that do not exist.
+    connection: Connection,
+    tenant_id: int,
+    group: Mapping[bytes, SeriesIdentity],
+    limits: TenantLimits,
+) -> _FoundSeries:
+    """The id of each key, by one statement that makes those that do not exist, within the limits.
 
     New series get ids in the order of the batch, grouped by metric. Queries return series in the
     order of ids, as Prometheus returns them in the order of creation. Series of one metric get
@@ -208,10 +249,19 @@ async def _resolve_group(
         columns = _columns(series_of)
     else:
         columns = await asyncio.to_thread(_columns, series_of)
-    packed = await connection.fetchval(_QUERIES["find_or_make_series"], tenant_id, *columns)
-    ids = np.frombuffer(packed, ">i8").tolist()
-    id_of = dict(zip(columns[0], ids, strict=True))
-    return {key: id_of[series.fingerprint] for key, series in group.items()}
+    packed = await connection.fetchval(
+        _QUERIES["find_or_make_series"],
+        tenant_id,
+        *columns,
+        limits.max_global_series_per_user,
+        limits.max_global_series_per_metric,
+    )
+    id_of = dict(zip(columns[0], np.frombuffer(packed, ">i8").tolist(), strict=True))
+    ids = {key: id_of[series.fingerprint] for key, series in group.items()}
+    refused = {key: name for key, number in ids.items() if (name := _REFUSALS.get(number))}
+    for key in refused:
+        del ids[key]
+    return _FoundSeries(ids, refused)
 
 
 def _columns(

@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from promcompat.alerting.rules import RuleLimits, RuleService
+from promcompat.alerting.rules import RuleService
 from promcompat.core.alerts import AlertFilter, AlertState, Silence
 from promcompat.core.errors import BadDataError, ConflictError, NotFoundError
 from promcompat.core.model import Labels
+from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promql.query import Query
 from promql.values.matrix import QueryResult
 from sql.alerting.rule_repository import PostgresRuleRepository
@@ -240,23 +241,32 @@ async def test_a_label_that_is_or_becomes_empty_is_removed(database_url: str) ->
         assert (stored.labels, stored.annotations) == (labels, {"a": ""})
 
 
+def rule_limits(max_rules: int, max_of_group: int) -> Limits:
+    limits = TenantLimits(max_rules=max_rules, ruler_max_rules_per_rule_group=max_of_group)
+    return Limits(SameLimits(limits))
+
+
 async def test_a_tenant_and_a_group_have_a_bounded_number_of_rules(database_url: str) -> None:
     async with running_alerting(database_url) as alerting:
         rules = PostgresRuleRepository(alerting.storage.database)
-        limited = RuleService(rules, alerting.repository, alerting.definitions, RuleLimits(3, 2))
+        limited = RuleService(
+            rules, alerting.repository, alerting.definitions, rule_limits(3, 2)
+        )
         await limited.create(TENANT, make_rule("A"))
         second = await limited.create(TENANT, make_rule("B"))
-        with pytest.raises(ConflictError, match="PROMCOMPAT_MAX_RULES_PER_GROUP"):
+        with pytest.raises(ConflictError, match="rules per rule group limit"):
             await limited.create(TENANT, make_rule("C"))
         third = await limited.create(TENANT, make_rule("C", group="h"))
-        with pytest.raises(ConflictError, match="PROMCOMPAT_MAX_RULES"):
+        with pytest.raises(ConflictError, match="more than 3 rules"):
             await limited.create(TENANT, make_rule("D", group="h"))
         await limited.replace(TENANT, replace(second, for_ms=1))
-        with pytest.raises(ConflictError, match="'g' already has 2 rules"):
+        with pytest.raises(ConflictError, match="rules per rule group limit"):
             await limited.replace(TENANT, replace(third, group="g"))
         await limited.create("other", make_rule("A"))
         # A limit that was lowered keeps nobody from changing what there is.
-        lower = RuleService(rules, alerting.repository, alerting.definitions, RuleLimits(1, 1))
+        lower = RuleService(
+            rules, alerting.repository, alerting.definitions, rule_limits(1, 1)
+        )
         await lower.replace(TENANT, replace(third, enabled=False))
 
 

@@ -96,7 +96,7 @@ async def test_a_tenant_is_bounded_between_two_runs_of_maintenance(
     repository: PostgresExemplarRepository,
 ) -> None:
     limits = ExemplarLimits(max_per_series=100, max_per_tenant=20, retention_ms=1_000)
-    service = ExemplarService(repository, limits, lambda: 100, lambda: 1_000)
+    service = ExemplarService(repository, limits, lambda: 100, lambda _tenant: 1_000)
     for time_ms in range(60):
         await service.write("t", [of(A, time_ms)])
         assert len((await times(repository))["a"]) <= 25

@@ -33,7 +33,10 @@ def fingerprint(number: int) -> bytes:
 
 
 async def make(
-    connection: asyncpg.Connection, tenant: int, numbers: Sequence[int]
+    connection: asyncpg.Connection,
+    tenant: int,
+    numbers: Sequence[int],
+    limits: tuple[int, int] = (0, 0),
 ) -> dict[int, int]:
     """The ids of some series of a metric; `numbers` is the order in which new ones get ids."""
     ordered = sorted(numbers, key=fingerprint)
@@ -44,6 +47,7 @@ async def make(
         ["up"] * len(ordered),
         [f'{{"number":"{number}"}}' for number in ordered],
         [list(numbers).index(number) + 1 for number in ordered],
+        *limits,
     )
     return dict(zip(ordered, np.frombuffer(packed, ">i8").tolist(), strict=True))
 

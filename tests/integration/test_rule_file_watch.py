@@ -7,8 +7,8 @@ import pytest
 
 from promcompat.alerting.rule_file_watch import RuleFileWatch
 from promcompat.alerting.rule_groups import RuleGroups
-from promcompat.alerting.rules import RuleLimits
 from promcompat.alerting.stats import AlertingStats
+from promcompat.core.tenant_limits import NO_LIMITS
 from sql.alerting.rule_repository import PostgresRuleRepository
 from tests.repositories import opened_storage
 
@@ -24,7 +24,7 @@ async def test_files_are_loaded_when_they_change_and_forgotten_when_they_go(
     async with opened_storage(plain_database_url) as storage:
         repository = PostgresRuleRepository(storage.database)
         watch = RuleFileWatch(
-            RuleGroups(repository, RuleLimits()), "t", [f"{tmp_path}/*.yml"], stats
+            RuleGroups(repository, NO_LIMITS), "t", [f"{tmp_path}/*.yml"], stats
         )
 
         async def names() -> dict[str, list[str]]:

@@ -14,8 +14,8 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     WriteRejectedError,
 )
-from promcompat.core.label_limits import LabelLimits
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock, WriteBatch
+from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.writing.writer import GroupCommitOptions
@@ -359,8 +359,13 @@ async def test_series_beyond_a_limit_are_refused_whoever_makes_them(
 
 
 async def test_the_largest_limits_that_can_be_set_fit_the_schema(database_url: str) -> None:
-    limits = LabelLimits(max_names=1000, max_name_bytes=65_536, max_value_bytes=65_536)
-    async with opened_storage(database_url, label_limits=limits) as storage:
+    values = TenantLimits(
+        max_label_names_per_series=1000,
+        max_label_name_length=65_536,
+        max_label_value_length=65_536,
+    )
+    limits = Limits(SameLimits(values))
+    async with opened_storage(database_url, limits=limits) as storage:
         # Control characters take six bytes each in JSON.
         large = make_labels("up", **{f"l{number}": "\1" * 65_536 for number in range(7)})
         await storage.store.write_batch("default", make_batch({large: [(T0, 1.0)]}))

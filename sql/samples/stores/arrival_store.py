@@ -231,6 +231,7 @@ def _batch_writer(
         stats,
         options.max_waiting_rows,
         Backlog(database.write_pool, options.backlog, stats),
+        options.limits,
     )
 
 

@@ -16,6 +16,7 @@ from promcompat.core.errors import (
 )
 from promcompat.core.model import UNKNOWN_SERIES, BoolArray, WriteBatch
 from promcompat.core.series_table import KnownSeries
+from promcompat.core.tenant_limits import TenantLimitReader
 from sql.catalog import YEARS_1_TO_9999
 from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
@@ -40,6 +41,7 @@ class BatchWriter:
         stats: StorageStats,
         max_waiting_rows: int,
         backlog: Backlog,
+        limits: TenantLimitReader,
     ) -> None:
         """At most `max_waiting_rows` rows of unanswered writes are in memory.
 
@@ -53,6 +55,7 @@ class BatchWriter:
         self._stats = stats
         self._max_waiting_rows = max_waiting_rows
         self._backlog = backlog
+        self._limits = limits
         self._waiting_of = Counter[str]()
         self._recent_stamps = RecentStamps()
 
@@ -112,22 +115,22 @@ class BatchWriter:
         )
         rows, kept, rejection = _storable_rows(tenant_id, resolved, batch, in_bounds, version)
         if rejection is None:
-            await self._write_rows(tenant_id, rows)
+            await self._write_rows(tenant, tenant_id, rows)
             return
         refused = dict.fromkeys(sorted({*range(len(batch))} - {*kept}), rejection)
         self._stats.rows_rejected += len(refused)
         try:
             if kept:
-                await self._write_rows(tenant_id, rows)
+                await self._write_rows(tenant, tenant_id, rows)
         except WriteRejectedError as exc:
             raise exc.of_larger_batch(kept, refused) from exc
         raise WriteRejectedError(rejection, refused=refused)
 
-    async def _write_rows(self, tenant_id: int, rows: SampleRows) -> None:
+    async def _write_rows(self, tenant: str, tenant_id: int, rows: SampleRows) -> None:
         rows = self._recent_stamps.assign(rows)
         changes = await self._threshold_watch.check(tenant_id, rows)
         try:
-            await self._writer.write(rows, changes)
+            await self._writer.write(rows, changes, self._limits.of(tenant).weight)
         except WriteRejectedError:
             self._threshold_watch.committed(changes)
             raise

@@ -13,11 +13,15 @@ from sql.samples.writing.duplicates import Conflict
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Rows of one tenant with the level changes they cause; `done` answers the caller."""
+    """Rows of one tenant with the level changes they cause; `done` answers the caller.
+
+    A tenant of weight 2 may write twice as many rows as one of weight 1 while both wait.
+    """
 
     rows: SampleRows
     changes: Sequence[LevelChange]
     done: asyncio.Future[list[Conflict]]
+    weight: int = 1
 
     @property
     def tenant_id(self) -> int:
@@ -28,25 +32,25 @@ class Write:
 
 @dataclass(slots=True)
 class _TenantQueue:
-    """The waiting writes of a tenant, and how many rows of it were taken, see `WriteQueue`."""
+    """The waiting writes of a tenant, and its rows that were taken, by its weight."""
 
-    taken: int = 0
+    taken: float = 0
     writes: deque[tuple[int, Write]] = field(default_factory=deque)
 
 
 class WriteQueue:
     """Waiting writes, taken in groups.
 
-    Next comes the write of the tenant of which the fewest rows were taken, counted from when it
-    last began to wait: a tenant that sends more than others waits for itself only. With one
-    tenant, or while a group takes all, the order is that of arrival.
+    Next comes the write of the tenant of which the fewest rows were taken, divided by its weight
+    and counted from when it last began to wait: a tenant that sends more than others waits for
+    itself only. With one tenant, or while a group takes all, the order is that of arrival.
     """
 
     def __init__(self, max_rows: int) -> None:
         """A group ends at `max_rows` rows."""
         self._max_rows = max_rows
         self._tenants: dict[int, _TenantQueue] = {}
-        self._clock = 0
+        self._clock = 0.0
         self._n_put = 0
         self._n_taken = 0
         self.n_rows = 0
@@ -84,12 +88,12 @@ class WriteQueue:
                 heappush(order, (queue.taken, queue.writes[0][0], tenant))
         if not self:
             self._tenants.clear()
-            self._clock = 0
+            self._clock = 0.0
         return group
 
     def _take(self, queue: _TenantQueue) -> Write:
         _, write = queue.writes.popleft()
         self._n_taken += 1
-        queue.taken += len(write.rows)
+        queue.taken += len(write.rows) / write.weight
         self.n_rows -= len(write.rows)
         return write

@@ -61,15 +61,17 @@ class SampleWriter:
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._is_closed = False
 
-    async def write(self, rows: SampleRows, changes: Sequence[LevelChange] = ()) -> None:
+    async def write(
+        self, rows: SampleRows, changes: Sequence[LevelChange] = (), weight: int = 1
+    ) -> None:
         """Store rows and the level changes they cause; returns after all are committed.
 
-        Raises WriteRejectedError for rows whose place held other bits (all others are stored)
-        and StorageUnavailableError when nothing is known to be stored.
+        `weight` is that of the tenant. Raises WriteRejectedError for rows whose place held other
+        bits (all others are stored) and StorageUnavailableError when nothing is known to be stored.
         """
         if self._is_closed:
             raise StorageUnavailableError(_SHUTTING_DOWN)
-        write = Write(rows, changes, asyncio.get_running_loop().create_future())
+        write = Write(rows, changes, asyncio.get_running_loop().create_future(), weight)
         self._waiting.put(write)
         self._schedule()
         conflicts = await write.done

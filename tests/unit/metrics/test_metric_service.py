@@ -5,6 +5,7 @@ import pytest
 from promcompat.core.errors import WriteRejectedError
 from promcompat.core.model import Labels, MetricMetadata
 from promcompat.core.ports import ALL_TIME_MS
+from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.metrics.metric_service import Listing, MetricService, count_series
 from promcompat.querying.query_service import TRUNCATION_WARNING
 from tests.factories import (
@@ -21,7 +22,8 @@ TEN_MINUTES = 600_000
 
 
 def make_service(store: InMemoryStore, max_future_ms: int = TEN_MINUTES) -> MetricService:
-    return MetricService(store, store, max_future_ms=max_future_ms, now_ms=lambda: NOW)
+    limits = Limits(SameLimits(TenantLimits(creation_grace_period=max_future_ms)))
+    return MetricService(store, store, limits=limits, now_ms=lambda: NOW)
 
 
 async def stored(store: InMemoryStore) -> dict[Labels, list[tuple[int, int]]]:

@@ -7,6 +7,7 @@ import pytest
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
 from promcompat.core.exemplars import AppendedExemplars, Exemplar, SeriesExemplar
 from promcompat.core.model import Labels
+from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
 from promcompat.metrics.metric_service import MetricService
 from promcompat.remote_write.series_key import encode_series_key
 from promcompat.scraping.series_cache import Rows, ScrapedBatch, ScrapedSeries, batch_of
@@ -47,7 +48,8 @@ async def test_samples_are_counted_once_when_exemplars_fail(
     failure: PromcompatError, n_attempts: int, n_exemplars_lost: int
 ) -> None:
     telemetry, store = Telemetry(), InMemoryStore()
-    metrics = MetricService(store, store, max_future_ms=60_000, now_ms=lambda: NOW)
+    limits = Limits(SameLimits(TenantLimits(creation_grace_period=60_000)))
+    metrics = MetricService(store, store, limits=limits, now_ms=lambda: NOW)
     sink = StoreSink(metrics, Exemplars(failure), "t", telemetry.scrapes)
     for _ in range(1, n_attempts):
         with pytest.raises(StorageUnavailableError):

@@ -1,0 +1,73 @@
+"""What limits refuse, and which tenants have overrides."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from promcompat.core.limit_definitions import LIMIT_OF, LimitValues
+from promcompat.core.tenant_limits import RefusalCounter
+
+_MAX_TENANTS: Final = 10_000
+_OTHERS: Final = "(others)"
+"""In place of the tenants beyond as many: whoever asks may name any tenant."""
+
+
+class LimitMetrics:
+    """A RefusalCounter, and gauges of the overrides."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._samples = Counter(
+            "promcompat_discarded_samples",
+            "Samples not stored because their tenant exceeded a limit.",
+            ("tenant", "reason"),
+            registry=registry,
+        )
+        self._requests = Counter(
+            "promcompat_refused_requests",
+            "Queries and changes refused because their tenant exceeded a limit.",
+            ("tenant", "reason"),
+            registry=registry,
+        )
+        self._overrides = Gauge(
+            "promcompat_limits_overrides",
+            "Values of limits that are overridden for a tenant; durations in milliseconds.",
+            ("limit_name", "tenant"),
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._file_is_good = Gauge(
+            "promcompat_limits_file_last_reload_successful",
+            "Whether PROMCOMPAT_LIMITS_FILE could be used when it was last read.",
+            registry=registry,
+            multiprocess_mode="livemin",
+        )
+        self._tenants: set[str] = set()
+        self._shown: set[tuple[str, str]] = set()
+
+    def count(self, tenant: str, limit: str, number: int = 1) -> None:
+        """See the port."""
+        if tenant not in self._tenants:
+            if len(self._tenants) >= _MAX_TENANTS:
+                tenant = _OTHERS
+            self._tenants.add(tenant)
+        definition = LIMIT_OF[limit]
+        counter = self._samples if definition.counts_samples else self._requests
+        counter.labels(tenant, definition.reason).inc(number)
+
+    def show(self, overrides: Mapping[str, LimitValues], *, file_is_good: bool) -> None:
+        """Publish the overrides of every tenant."""
+        self._file_is_good.set(file_is_good)
+        shown = set()
+        for tenant, values in overrides.items():
+            for name, value in values.items():
+                self._overrides.labels(name, tenant).set(value)
+                shown.add((name, tenant))
+        for name, tenant in self._shown - shown:
+            self._overrides.remove(name, tenant)
+        self._shown = shown
+
+
+def _conforms(metrics: LimitMetrics) -> RefusalCounter:
+    """Checked by mypy: the metrics have the port's shape."""
+    return metrics

@@ -1,0 +1,113 @@
+"""How fast tenants may write: a token bucket for each tenant of a process."""
+
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from promcompat.core.errors import BadDataError, RateLimitedError
+from promcompat.core.tenant_limits import Limits
+
+_LONGEST_SECONDS: Final = 60
+"""Prometheus waits as long as it is told, so it must not be told more."""
+_JITTER: Final = 0.5
+_MAX_BUCKETS: Final = 10_000
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """Tokens that were left at a time; below 0 they are owed."""
+
+    tokens: float
+    at_seconds: float
+
+    def fill(self, rate: float, burst: int, now_seconds: float) -> None:
+        grown = self.tokens + (now_seconds - self.at_seconds) * rate
+        self.tokens, self.at_seconds = min(grown, float(burst)), now_seconds
+
+
+class IngestRates:
+    """Admits the samples of requests, at the rate that their tenant may write.
+
+    A tenant writes `ingestion_rate` samples a second on average, and `ingestion_burst_size` at
+    once. A process counts what it gets itself.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        now_seconds: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._limits = limits
+        self._now_seconds = now_seconds
+        self._jitter = jitter
+        self._buckets: dict[str, _Bucket] = {}
+
+    def request(self, tenant: str) -> "RequestAllowance":
+        """What one request may take, piece by piece."""
+        return RequestAllowance(self, tenant)
+
+    def check(self, tenant: str) -> None:
+        """Raises RateLimitedError while the tenant owes samples: before a body is decoded."""
+        rate = self._limits.of(tenant).ingestion_rate
+        if rate and (bucket := self._filled(tenant, rate)).tokens < 1:
+            raise self._too_fast(tenant, 1, (1 - bucket.tokens) / rate)
+
+    def take(self, tenant: str, n_items: int, n_before: int = 0) -> None:
+        """Take so many items of a request, of which `n_before` have been admitted before.
+
+        Raises BadDataError when the request has more than a burst may have, and RateLimitedError
+        when the tenant wrote too much lately. The rest of a request that was begun is admitted, and
+        owed: senders repeat whole requests, which would never get through otherwise.
+        """
+        limits = self._limits.of(tenant)
+        rate, burst = limits.ingestion_rate, limits.ingestion_burst_size
+        if not rate or not n_items:
+            return
+        if n_before + n_items > burst:
+            detail = f": it has {n_before + n_items} or more"
+            raise BadDataError(
+                self._limits.refuse(tenant, "ingestion_burst_size", detail, n_items)
+            )
+        bucket = self._filled(tenant, rate)
+        if not n_before and bucket.tokens < n_items:
+            raise self._too_fast(tenant, n_items, (n_items - bucket.tokens) / rate)
+        bucket.tokens -= n_items
+
+    def _filled(self, tenant: str, rate: int) -> _Bucket:
+        now, burst = self._now_seconds(), self._limits.of(tenant).ingestion_burst_size
+        bucket = self._buckets.get(tenant)
+        if bucket is None:
+            if len(self._buckets) >= _MAX_BUCKETS:
+                self._buckets.clear()
+            bucket = self._buckets[tenant] = _Bucket(float(burst), now)
+        bucket.fill(rate, burst, now)
+        return bucket
+
+    def _too_fast(self, tenant: str, n_items: int, wait_seconds: float) -> RateLimitedError:
+        """The error, with the time until the bucket has enough, and up to a half more."""
+        seconds = wait_seconds * (1 + _JITTER * self._jitter())
+        detail = f" with a maximum burst of {self._limits.of(tenant).ingestion_burst_size}"
+        return RateLimitedError(
+            self._limits.refuse(tenant, "ingestion_rate", detail, n_items),
+            min(_LONGEST_SECONDS, max(1, math.ceil(seconds))),
+        )
+
+
+class RequestAllowance:
+    """Takes the pieces of one request."""
+
+    __slots__ = ("_n_taken", "_rates", "_tenant")
+
+    def __init__(self, rates: IngestRates, tenant: str) -> None:
+        self._rates = rates
+        self._tenant = tenant
+        self._n_taken = 0
+
+    def take(self, n_items: int) -> None:
+        """Take the items of the next piece. Raises as `IngestRates.take`."""
+        self._rates.take(self._tenant, n_items, self._n_taken)
+        self._n_taken += n_items

@@ -1,0 +1,99 @@
+"""`promcompat limits`: the limits of tenants, and their overrides in the database."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from typing import Final
+
+import uvloop
+
+from promcompat.composition.limits import stored_limits
+from promcompat.core.errors import BadDataError
+from promcompat.core.limit_definitions import LIMIT_OF, LIMITS, LimitValues, parse_overrides
+from promcompat.core.preconditions import Precondition
+from promcompat.core.tenant_limits import Limits
+from promcompat.database import SHORT, database_url, try_until_answered
+from promcompat.limits.limit_service import LimitService
+from promcompat.settings import Settings
+from sql.database.database import Database
+from sql.limits.override_repository import PostgresLimitOverrides
+
+_NO_PRECONDITION: Final = Precondition()
+
+
+def add_limits_arguments(parser: ArgumentParser) -> None:
+    """The arguments of the command."""
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="show the limits of a tenant, and what each is about")
+    setting = actions.add_parser("set", help="override limits of a tenant")
+    unset = actions.add_parser("unset", help="remove overrides of a tenant")
+    for action in (listing, setting, unset):
+        action.add_argument("tenant", metavar="TENANT", help="the name of the tenant")
+    setting.add_argument(
+        "values", metavar="LIMIT=VALUE", nargs="+", help="such as ingestion_rate=50000"
+    )
+    unset.add_argument(
+        "names", metavar="LIMIT", nargs="*", help="the names of limits; none: all overrides"
+    )
+
+
+def run_limits(options: Namespace, settings: Settings) -> int:
+    """Carry out the command. Raises PromcompatError."""
+    uvloop.run(_run(options, settings))
+    return 0
+
+
+async def _run(options: Namespace, settings: Settings) -> None:
+    # Late, because the kernels are among what it imports.
+    from promcompat.composition.options import database_options
+
+    async def attempt() -> Database:
+        return await Database.open(database_url(settings), database_options(settings))
+
+    database = await try_until_answered(attempt, SHORT)
+    try:
+        current = await stored_limits(settings, database)
+        service = LimitService(current, PostgresLimitOverrides(database), Limits(current))
+        match options.action:
+            case "set":
+                await _set(service, options.tenant, options.values)
+            case "unset":
+                await _unset(service, options.tenant, options.names)
+        _print(service, options.tenant)
+    finally:
+        await database.close()
+
+
+async def _set(service: LimitService, tenant: str, pairs: Sequence[str]) -> None:
+    given: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise BadDataError(f"{pair!r} is not LIMIT=VALUE")
+        given[name] = value
+    values = parse_overrides(given)
+    await service.change(tenant, _NO_PRECONDITION, lambda known: {**known, **values})
+
+
+async def _unset(service: LimitService, tenant: str, names: Sequence[str]) -> None:
+    for name in names:
+        if name not in LIMIT_OF:
+            raise BadDataError(
+                f"there is no limit {name!r}; expected one of {', '.join(LIMIT_OF)}"
+            )
+
+    def edit(known: LimitValues) -> LimitValues:
+        return {name: value for name, value in known.items() if names and name not in names}
+
+    await service.change(tenant, _NO_PRECONDITION, edit)
+
+
+def _print(service: LimitService, tenant: str) -> None:
+    values = service.values(tenant)
+    for limit in LIMITS:
+        found = values[limit.name]
+        unit = "" if limit.is_duration else f" {limit.unit}"
+        off = " (no limit)" if not found.value and not limit.least else ""
+        source = "" if found.source.value == "setting" else f" [{found.source.value}]"
+        shown = f"{limit.shown(found.value)}{unit}{off}{source}"
+        sys.stdout.write(f"{limit.name} = {shown}\n    {limit.bounds}\n")

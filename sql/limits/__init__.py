@@ -1,0 +1,1 @@
+"""The overrides of limits in the database."""

@@ -1,0 +1,84 @@
+"""The token buckets of tenants."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promcompat.core.errors import BadDataError, RateLimitedError
+from promcompat.core.tenant_limits import Limits, SameLimits, TenantLimits
+from promcompat.limits.ingest_rates import IngestRates
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def rates(rate: int, burst: int, clock: Clock) -> IngestRates:
+    limits = Limits(SameLimits(TenantLimits(ingestion_rate=rate, ingestion_burst_size=burst)))
+    return IngestRates(limits, clock, jitter=lambda: 1.0)
+
+
+@given(
+    rate=st.integers(1, 100),
+    burst=st.integers(1, 500),
+    asks=st.lists(st.tuples(st.integers(1, 600), st.floats(0, 20)), max_size=40),
+)
+def test_no_more_is_admitted_than_the_burst_and_the_rate_since(
+    rate: int, burst: int, asks: list[tuple[int, float]]
+) -> None:
+    clock, n_admitted = Clock(), 0
+    limited = rates(rate, burst, clock)
+    for n_items, pause in asks:
+        try:
+            limited.take("t", n_items)
+        except (RateLimitedError, BadDataError):
+            pass
+        else:
+            n_admitted += n_items
+        assert n_admitted <= burst + rate * (clock.seconds - 100.0) + 1e-6
+        clock.seconds += pause
+
+
+@given(rate=st.integers(1, 100), burst=st.integers(1, 500), data=st.data())
+def test_what_is_refused_for_the_rate_is_admitted_after_the_wait(
+    rate: int, burst: int, data: st.DataObject
+) -> None:
+    clock = Clock()
+    limited = rates(rate, burst, clock)
+    limited.take("t", data.draw(st.integers(1, burst)))
+    n_items = data.draw(st.integers(1, burst))
+    refusal: RateLimitedError | None = None
+    try:
+        limited.take("t", n_items)
+    except RateLimitedError as exc:
+        refusal = exc
+    if refusal is not None:
+        assert 1 <= refusal.retry_after_seconds <= 60
+        clock.seconds += burst / rate + 1e-6
+        limited.take("t", n_items)
+
+
+def test_the_rest_of_a_request_is_owed() -> None:
+    clock = Clock()
+    limited = rates(10, 100, clock)
+    limited.take("t", 60)
+    request = limited.request("t")
+    request.take(30)
+    request.take(60)
+    with pytest.raises(RateLimitedError):
+        limited.check("t")
+    with pytest.raises(BadDataError, match="burst size limit of 100: it has 101 or more"):
+        request.take(11)
+    clock.seconds += 6
+    limited.check("t")
+    limited.check("another")
+
+
+def test_without_a_rate_everything_is_admitted() -> None:
+    limited = rates(0, 1, Clock())
+    limited.take("t", 1_000_000)
+    limited.check("t")
