@@ -1,9 +1,11 @@
 """Short ways to make the values that tests speak of: label sets, batches, matchers, blocks."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from promcompat.core.histograms import Histograms, histogram_cells
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import (
     METRIC_NAME,
@@ -14,11 +16,14 @@ from promcompat.core.model import (
     SeriesSelection,
     WriteBatch,
 )
+from promql.values.histogram_columns import HistogramColumns
 
 STALE_NAN = float(np.array([STALE_NAN_BITS], np.uint64).view(np.float64)[0])
 """Only for columns that are built with `float_column`: arithmetic may quieten the NaN."""
 
 Points = Sequence[tuple[int, float]]
+MixedPoints = Sequence[tuple[int, float | HistogramColumns]]
+"""Samples that are floats or single histograms."""
 
 
 def make_labels(name: str = "", /, **labels: str) -> Labels:
@@ -60,20 +65,36 @@ def series_key(labels: Labels) -> bytes:
 
 
 def make_batch(
-    series: Mapping[Labels, Points] | Iterable[tuple[Labels, Points]],
+    series: Mapping[Labels, MixedPoints] | Iterable[tuple[Labels, MixedPoints]],
     metadata: Sequence[MetricMetadata] = (),
 ) -> WriteBatch:
     """The batch of all points of all series, series by series."""
     items = list(series.items() if isinstance(series, Mapping) else series)
     keys = [series_key(labels) for labels, points in items for _ in points]
     rows = [point for _, points in items for point in points]
-    return WriteBatch.of_keys(
+    values, histograms = mixed_column(value for _, value in rows)
+    batch = WriteBatch.of_keys(
         keys,
         np.array([timestamp for timestamp, _ in rows], np.int64),
-        float_column(value for _, value in rows),
+        values,
         {series_key(labels): labels for labels, _ in items},
         tuple(metadata),
     )
+    return replace(batch, histograms=histograms)
+
+
+def mixed_column(
+    samples: Iterable[float | HistogramColumns],
+) -> tuple[np.ndarray, Histograms | None]:
+    """A column of samples, and the histograms among them as they are stored."""
+    columns = list(samples)
+    histograms = [one for one in columns if isinstance(one, HistogramColumns)]
+    if not histograms:
+        return float_column(columns), None
+    values = float_column(0.0 if isinstance(one, HistogramColumns) else one for one in columns)
+    places = [place for place, one in enumerate(columns) if isinstance(one, HistogramColumns)]
+    values[places] = histogram_cells(np.arange(len(places)))
+    return values, HistogramColumns.joined(histograms).stored()
 
 
 def make_matcher(name: str, op: str, value: str) -> LabelMatcher:

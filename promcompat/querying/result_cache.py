@@ -63,7 +63,11 @@ class _Entry:
     @property
     def n_bytes(self) -> int:
         arrays = self.matrix.values.nbytes + self.matrix.present.nbytes
-        return int(arrays) + _BYTES_PER_SERIES * len(self.matrix.labels)
+        return (
+            int(arrays)
+            + _bytes_of_histograms(self.matrix)
+            + _BYTES_PER_SERIES * len(self.matrix.labels)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +174,9 @@ class RangeResultCache:
             return
         if not isinstance(matrix, Matrix):
             return
-        if _cell_bytes(len(matrix.labels), n_steps) > self._largest_entry:
+        if _cell_bytes(len(matrix.labels), n_steps) + _bytes_of_histograms(matrix) > (
+            self._largest_entry
+        ):
             return
         kept = replace(grid, end_ms=grid.start_ms + (n_steps - 1) * grid.step_ms)
         old = self._entries.get(request.key)
@@ -197,13 +203,18 @@ def _cell_bytes(n_series: int, n_steps: int) -> int:
     return n_series * (n_steps * _BYTES_PER_CELL + _BYTES_PER_SERIES)
 
 
+def _bytes_of_histograms(matrix: Matrix) -> int:
+    return 0 if matrix.histograms is None else matrix.histograms.n_bytes
+
+
 def _joined_bytes(
     grid: EvalRange, entry: _Entry, pieces: Sequence[tuple[EvalRange, QueryResult]]
 ) -> int:
     """The largest size of an answer on `grid` that is joined from these."""
     values = [entry.matrix, *(result.value for _, result in pieces)]
-    n_series = sum(len(value.labels) for value in values if isinstance(value, Matrix))
-    return _cell_bytes(n_series, grid.n_steps)
+    matrices = [value for value in values if isinstance(value, Matrix)]
+    n_series = sum(len(matrix.labels) for matrix in matrices)
+    return _cell_bytes(n_series, grid.n_steps) + sum(map(_bytes_of_histograms, matrices))
 
 
 def _is_within(inner: EvalRange, outer: EvalRange) -> bool:

@@ -20,6 +20,7 @@ from promql.evaluation.evaluator import EvaluationOptions, Evaluator
 from promql.planning.plan import Plan
 from promql.planning.planner import make_plan
 from promql.values.matrix import Annotations, Matrix, ScalarGrid, Value
+from promql.values.matrix_histograms import in_one_pool
 from promql.values.name_removal import finish
 from promql.values.windows import upper_bounds
 
@@ -163,11 +164,12 @@ def _side_by_side(values: Sequence[Value], budget: QueryBudget) -> Value:
     present = np.zeros(values_array.shape, bool)
     drop_name = np.zeros(len(row_of), bool)
     first = 0
-    for piece in pieces:
+    moved, histograms = in_one_pool(pieces)
+    for piece, values_of_piece in zip(pieces, moved, strict=True):
         steps = slice(first, first + piece.values.shape[1])
         rows = [row_of[labels] for labels in piece.labels]
-        values_array[rows, steps] = piece.values
+        values_array[rows, steps] = values_of_piece
         present[rows, steps] = piece.present
         drop_name[rows] |= piece.drop_name
         first = steps.stop
-    return Matrix(list(row_of), values_array, present, drop_name)
+    return Matrix(list(row_of), values_array, present, drop_name, histograms)

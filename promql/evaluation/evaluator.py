@@ -48,6 +48,7 @@ from promql.functions.registry import (
     InstantFunction,
     RangeFunction,
 )
+from promql.histograms.arithmetic import without_reset_hints
 from promql.operators.negation import negated
 from promql.operators.set_operators import Union, apply_set_operator, united_operands
 from promql.operators.vector_matching import (
@@ -224,7 +225,8 @@ class Evaluator:
             sample_count(matrix) * BYTES_PER_SAMPLE + inner.n_steps * BYTES_PER_STEP
         )
         block = matrix_to_block(matrix, inner.timestamps())
-        return RangeVector(block, end_ms, subquery.range_ms, matrix.drop_name)
+        histograms = None if matrix.histograms is None else without_reset_hints(matrix.histograms)
+        return RangeVector(block, end_ms, subquery.range_ms, matrix.drop_name, histograms)
 
     def _eval_call(self, call: Call, grid: EvalRange) -> Evaluating[Value]:
         function = FUNCTIONS[call.func]

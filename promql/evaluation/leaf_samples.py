@@ -15,7 +15,9 @@ from promql.budget import BYTES_PER_SAMPLE, QueryBudget
 from promql.functions.extended_ranges import smoothed_samples
 from promql.functions.info_function import add_info_labels, info_window, look_up_info
 from promql.planning.plan import Plan
+from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Matrix
+from promql.values.matrix_histograms import histogram_weights, with_stored_histograms
 from promql.values.range_vectors import RangeVector
 from promql.values.row_pieces import RowWriter, series_pieces, step_pieces, take_series
 from promql.values.shapes import without_empty_rows
@@ -51,6 +53,7 @@ class LeafSamples:
         self._lookback_ms = lookback_ms
         self._budget = budget
         self._range_blocks: dict[int, SampleBlock] = {}
+        self._histograms: dict[int, HistogramColumns] = {}
         self.per_step = np.zeros(plan.eval_range.n_steps, np.int64)
 
     def values(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
@@ -97,7 +100,12 @@ class LeafSamples:
                 if wants_times:
                     values[:, steps] = found.timestamps / 1000
             result.close_rows(series)
-        return result.matrix(block.labels, np.zeros(n_series, bool))
+        matrix = result.matrix(block.labels, np.zeros(n_series, bool))
+        if block.histograms is None or wants_times:
+            return matrix
+        matrix = with_stored_histograms(matrix, block.histograms)
+        self.per_step += histogram_weights(matrix)
+        return matrix
 
     def _smoothed(self, selector: VectorSelector, grid: EvalRange) -> Matrix:
         block = self._without_stale(self._leaf_of[selector])
@@ -112,8 +120,12 @@ class LeafSamples:
     def range_vector(self, selector: MatrixSelector, grid: EvalRange) -> RangeVector:
         """The windows of a range selector, stale markers removed."""
         end_ms = moved_times(grid, selector.vector_selector.modifiers)
-        block = self._without_stale(self._leaf_of[selector.vector_selector])
-        return RangeVector.of(block, end_ms, selector.range_ms)
+        leaf = self._leaf_of[selector.vector_selector]
+        block = self._without_stale(leaf)
+        if block.histograms is not None and leaf not in self._histograms:
+            self._budget.keep(block.histograms.n_bytes)
+            self._histograms[leaf] = HistogramColumns.of(block.histograms)
+        return RangeVector.of(block, end_ms, selector.range_ms, self._histograms.get(leaf))
 
     def _without_stale(self, leaf: int) -> SampleBlock:
         if leaf not in self._range_blocks:

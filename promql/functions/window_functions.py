@@ -1,53 +1,46 @@
 """The functions of range vectors: what they do besides the work of their kernel."""
 
 from collections.abc import Callable
-from typing import Final
 
-import numpy as np
-
-from promcompat.core.errors import ExecutionError
-from promcompat.core.model import METRIC_NAME, BoolArray, FloatArray
-from promcompat.core.strconv import format_f
-from promql.budget import BYTES_PER_CELL
+from promcompat.core.model import METRIC_NAME
 from promql.functions.function_calls import RangeCall
-from promql.functions.window_kernels import INCREASE, QUANTILE, RATE, SMOOTHING, reduce_windows
+from promql.functions.histogram_windows import reduce_samples
+from promql.functions.window_kernels import INCREASE, QUANTILE, RATE, SMOOTHING
 from promql.values.annotation_texts import invalid_quantile, possible_non_counter
 from promql.values.label_columns import label_pairs
 from promql.values.matrix import Matrix
-from promql.values.row_pieces import RowWriter, series_pieces
-from promql.values.windows import counted_until
+from promql.values.matrix_histograms import without_histograms
+from promql.values.shapes import without_empty_rows
 
 RangeBody = Callable[[RangeCall], Matrix]
 """Returns the series that have a value at any step; the evaluator drops metric names."""
 
 _COUNTER_SUFFIXES = ("_total", "_sum", "_count", "_bucket")
-_SCRATCH_PER_SAMPLE = 24
-"""Bytes of scratch memory of the kernel for each sample of the longest series."""
-_NO_SCALAR: Final = np.empty(0)
 
 
 def window_function(operation: int) -> RangeBody:
     """The function that is an operation of `window_kernels` and nothing else."""
 
     def body(call: RangeCall) -> Matrix:
-        return _reduce(operation, call)
+        return reduce_samples(operation, call)
 
     return body
 
 
 def rate(call: RangeCall) -> Matrix:
     """The per-second increase of a counter."""
-    return _annotated_non_counters(call, _reduce(RATE, call))
+    return _annotated_non_counters(call, reduce_samples(RATE, call))
 
 
 def increase(call: RangeCall) -> Matrix:
     """The increase of a counter over the window."""
-    return _annotated_non_counters(call, _reduce(INCREASE, call))
+    return _annotated_non_counters(call, reduce_samples(INCREASE, call))
 
 
 def _annotated_non_counters(call: RangeCall, result: Matrix) -> Matrix:
-    """The result; adds an info for every metric in it whose name is not that of a counter."""
-    for pair in dict.fromkeys(label_pairs(result.labels, METRIC_NAME)):
+    """The result; adds an info for every metric of floats whose name is not that of a counter."""
+    floats = without_empty_rows(without_histograms(result))
+    for pair in dict.fromkeys(label_pairs(floats.labels, METRIC_NAME)):
         if pair is not None and not pair[1].endswith(_COUNTER_SUFFIXES):
             call.annotations.info(possible_non_counter(pair[1]), call.arg_positions[0])
     return result
@@ -55,7 +48,7 @@ def _annotated_non_counters(call: RangeCall, result: Matrix) -> Matrix:
 
 def quantile_over_time(call: RangeCall) -> Matrix:
     """The quantile of each window; the first argument may change it from step to step."""
-    result = _reduce(QUANTILE, call)
+    result = reduce_samples(QUANTILE, call)
     quantiles = call.scalars[0]
     outside = ~((quantiles >= 0) & (quantiles <= 1)) & result.present.any(axis=0)
     for quantile in dict.fromkeys(quantiles[outside].tolist()):
@@ -68,73 +61,4 @@ def double_exponential_smoothing(call: RangeCall) -> Matrix:
 
     Raises ExecutionError if the factors of a window are not between 0 and 1.
     """
-    return _reduce(SMOOTHING, call)
-
-
-def _reduce(operation: int, call: RangeCall) -> Matrix:
-    """The value of each window that has one; series without any are left out.
-
-    Raises ExecutionError if the result is too large.
-    """
-    vector, budget = call.vector, call.budget
-    offsets, n_steps = vector.block.offsets, vector.n_steps
-    n_series = len(vector.block.labels)
-    budget.check_bytes(n_series * n_steps * BYTES_PER_CELL)
-    longest = int(np.diff(offsets).max(initial=0))
-    budget.check_scratch(longest * _SCRATCH_PER_SAMPLE)
-    reduction = _Reduction(operation, call, longest)
-    result = RowWriter(n_series, n_steps)
-    for series in series_pieces(offsets, n_steps):
-        values, present = result.next_rows(series.stop - series.start)
-        for steps in vector.step_pieces(series):
-            budget.check_time()
-            reduction.fill(series, steps, values[:, steps], present[:, steps])
-        result.close_rows(series)
-    return result.matrix(vector.block.labels, vector.drop_name)
-
-
-class _Reduction:
-    """An operation of `reduce_windows` on the windows of a call, and the arrays it works in."""
-
-    def __init__(self, operation: int, call: RangeCall, longest: int) -> None:
-        self._operation = operation
-        self._call = call
-        self._counted = counted_until(call.vector.block)
-        self._pairs = np.empty(longest, np.int64)
-        self._scratch = np.empty(2 * longest)
-
-    def fill(self, series: slice, steps: slice, values: FloatArray, present: BoolArray) -> None:
-        """Compute some series at some steps; the arrays are of these only.
-
-        Raises ExecutionError if a factor of SMOOTHING is not between 0 and 1.
-        """
-        call, block = self._call, self._call.vector.block
-        scalars = [scalar[steps] for scalar in call.scalars] + [_NO_SCALAR] * 2
-        bad_step = reduce_windows(
-            self._operation,
-            block.offsets[series.start : series.stop + 1],
-            block.timestamps,
-            block.values,
-            self._counted,
-            call.vector.end_ms[steps],
-            call.timestamps[steps],
-            call.vector.range_ms,
-            scalars[0],
-            scalars[1],
-            np.empty((3, steps.stop - steps.start), np.int64),
-            self._pairs,
-            self._scratch,
-            values,
-            present,
-            call.samples_per_step[steps],
-        )
-        if bad_step >= 0:
-            raise _invalid_factor(float(scalars[0][bad_step]), float(scalars[1][bad_step]))
-
-
-def _invalid_factor(smoothing: float, trend: float) -> ExecutionError:
-    if smoothing <= 0 or smoothing >= 1:
-        got = format_f(smoothing)
-        return ExecutionError(f"invalid smoothing factor. Expected: 0 < sf < 1, got: {got}")
-    got = format_f(trend)
-    return ExecutionError(f"invalid trend factor. Expected: 0 < tf < 1, got: {got}")
+    return reduce_samples(SMOOTHING, call)

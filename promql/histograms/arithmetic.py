@@ -96,6 +96,14 @@ def divide(columns: HistogramColumns, divisors: FloatArray) -> HistogramColumns:
         )
 
 
+def without_reset_hints(columns: HistogramColumns) -> HistogramColumns:
+    """The same histograms, of which only gauges keep their hint.
+
+    What a hint says of the sample before is not true of the values of a subquery.
+    """
+    return replace(columns, hints=np.where(columns.hints == GAUGE, GAUGE, UNKNOWN))
+
+
 def compact(columns: HistogramColumns) -> HistogramColumns:
     """The same histograms without empty buckets."""
     return _compact(columns)
@@ -134,24 +142,6 @@ def were_reset(columns: HistogramColumns, rows: IntArray, previous: IntArray) ->
     lists = work_lists(2, longest_side(columns))
     find_resets(source_of(columns), rows, previous, lists, resets)
     return resets
-
-
-def n_samples_like(columns: HistogramColumns) -> IntArray:
-    """How many samples each histogram counts as in limits and statistics."""
-    lengths = np.array([*(len(bounds) for bounds in columns.bound_sets), 0], np.int64)
-    cells = lengths[columns.bounds]
-    for side in (columns.positive, columns.negative):
-        cells = cells + np.diff(side.offsets) + _span_counts(side)
-    return np.asarray((176 + 8 * cells) // 16)
-
-
-def _span_counts(buckets: Buckets) -> IntArray:
-    """The number of runs of neighbouring buckets of each histogram."""
-    starts = np.ones(len(buckets.indices) + 1, np.int64)
-    starts[1:-1] = np.diff(buckets.indices) != 1
-    starts[buckets.offsets[:-1][np.diff(buckets.offsets) > 0]] = 1
-    until = np.concatenate(([0], np.cumsum(starts[:-1])))
-    return np.asarray(until[buckets.offsets[1:]] - until[buckets.offsets[:-1]])
 
 
 def _compact(columns: HistogramColumns) -> HistogramColumns:

@@ -26,15 +26,20 @@ class Combined:
 
     `is_mixed`: exponential and custom buckets met, so there is no result, and the histogram is
     meaningless. `has_collision`: some terms say that a counter was reset, others that none was.
-    `was_reconciled`: custom bounds were reduced to those that all terms have; in a result of
-    `add_and_subtract`, `reconciled_additions` says in which the additions did so.
+    `reconciled_additions` and `reconciled_subtractions`: custom bounds were reduced to those that
+    all terms have, by an addition or by a subtraction.
     """
 
     histograms: HistogramColumns
     is_mixed: BoolArray
     has_collision: BoolArray
-    was_reconciled: BoolArray
     reconciled_additions: BoolArray
+    reconciled_subtractions: BoolArray
+
+    @property
+    def was_reconciled(self) -> BoolArray:
+        """Whether custom bounds were reduced at all."""
+        return self.reconciled_additions | self.reconciled_subtractions
 
 
 def combined(
@@ -136,13 +141,12 @@ class _Results:
             places,
             bound_sets,
         )
-        reconciled = RECONCILED_IN_ADDITION | RECONCILED_IN_SUBTRACTION
         return Combined(
             histograms,
             self.flags & MIXED > 0,
             self.flags & COLLISION > 0,
-            self.flags & reconciled > 0,
             self.flags & RECONCILED_IN_ADDITION > 0,
+            self.flags & RECONCILED_IN_SUBTRACTION > 0,
         )
 
 

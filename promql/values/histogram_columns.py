@@ -74,6 +74,14 @@ class HistogramColumns:
         """The size of the arrays."""
         return 64 * len(self) + self.positive.n_bytes + self.negative.n_bytes
 
+    def n_samples_like(self) -> IntArray:
+        """How many samples each histogram counts as in limits and statistics."""
+        lengths = np.array([*(len(bounds) for bounds in self.bound_sets), 0], np.int64)
+        cells = lengths[self.bounds]
+        for side in (self.positive, self.negative):
+            cells = cells + np.diff(side.offsets) + _spans(side).lengths
+        return np.asarray((176 + 8 * cells) // 16)
+
     def take(self, index: Index) -> "HistogramColumns":
         """The histograms at an index, in its order."""
         return HistogramColumns(

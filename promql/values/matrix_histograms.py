@@ -5,7 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from promcompat.core.histograms import histogram_cells, histogram_numbers, is_histogram
+from promcompat.core.histograms import (
+    Histograms,
+    histogram_cells,
+    histogram_numbers,
+    is_histogram,
+)
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Matrix
@@ -67,16 +72,67 @@ def with_histograms(
 
 def joined_values(parts: Sequence[Matrix]) -> tuple[FloatArray, HistogramColumns | None]:
     """The values of all parts under each other, and the histograms that they refer to."""
-    values = np.concatenate([part.values for part in parts])
+    moved, histograms = in_one_pool(parts)
+    return np.concatenate(moved), histograms
+
+
+def in_one_pool(
+    parts: Sequence[Matrix],
+) -> tuple[list[FloatArray], HistogramColumns | None]:
+    """The values of each part, and the histograms that all of them refer to.
+
+    The arrays are those of the parts, except where the numbers of their histograms change.
+    """
     pools = [part.histograms for part in parts if part.histograms is not None]
     if not pools:
-        return values, None
-    first_row = first_histogram = 0
+        return [part.values for part in parts], None
+    moved, first = [], 0
     for part in parts:
-        cells = values[first_row : first_row + len(part.values)]
-        if part.histograms is not None:
+        values = part.values
+        if part.histograms is not None and first:
             # Numbers are the low bits, which no sum carries out of.
-            cells.view(np.int64)[is_histogram(cells)] += first_histogram
-            first_histogram += len(part.histograms)
-        first_row += len(part.values)
-    return values, HistogramColumns.joined(pools) if len(pools) > 1 else pools[0]
+            values = values.copy()
+            values.view(np.int64)[is_histogram(values)] += first
+        moved.append(values)
+        first += 0 if part.histograms is None else len(part.histograms)
+    return moved, HistogramColumns.joined(pools) if len(pools) > 1 else pools[0]
+
+
+def histogram_weights(matrix: Matrix) -> IntArray:
+    """How many samples more than one each histogram of a matrix counts as, by step [n_steps]."""
+    samples = histogram_samples(matrix)
+    if samples is None:
+        return np.zeros(matrix.present.shape[1], np.int64)
+    weights = samples.columns.n_samples_like()[samples.numbers] - 1
+    totals = np.bincount(samples.steps, weights, matrix.present.shape[1])
+    return totals.astype(np.int64)
+
+
+def with_stored_histograms(matrix: Matrix, stored: Histograms) -> Matrix:
+    """A matrix whose cells refer to stored histograms, with those that it needs as columns.
+
+    The array of values is changed.
+    """
+    found = np.nonzero(matrix.present & is_histogram(matrix.values))
+    numbers = histogram_numbers(matrix.values[found])
+    if not len(numbers):
+        return matrix
+    is_used = np.zeros(len(stored), bool)
+    is_used[numbers] = True
+    matrix.values[found] = histogram_cells((np.cumsum(is_used) - 1)[numbers])
+    return replace(matrix, histograms=HistogramColumns.of(stored.take(is_used)))
+
+
+def with_used_histograms(matrix: Matrix) -> Matrix:
+    """The same samples; histograms that none of them refers to are given up."""
+    samples = histogram_samples(matrix)
+    if samples is None:
+        return replace(matrix, histograms=None)
+    is_used = np.zeros(len(samples.columns), bool)
+    is_used[samples.numbers] = True
+    if is_used.all():
+        return matrix
+    places = np.cumsum(is_used) - 1
+    values = matrix.values.copy()
+    values[samples.rows, samples.steps] = histogram_cells(places[samples.numbers])
+    return replace(matrix, values=values, histograms=samples.columns.take(is_used))

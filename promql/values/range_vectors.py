@@ -1,11 +1,12 @@
 """A range vector: its samples, and the windows over them at every step."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from promcompat.core.model import BoolArray, IntArray, SampleBlock
+from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Windows
 from promql.values.windows import make_windows
 
@@ -17,18 +18,26 @@ _VISITS_PER_PIECE = 1 << 24
 class RangeVector:
     """The samples of a range vector and the ends of its windows, `end_ms` int64 [n_steps].
 
-    `block` has no stale markers. `drop_name` as in Windows.
+    `block` has no stale markers. `drop_name` as in Windows. `histograms` are what the cells of
+    the block refer to; None if all are floats.
     """
 
     block: SampleBlock
     end_ms: IntArray
     range_ms: int
     drop_name: BoolArray
+    histograms: HistogramColumns | None = None
 
     @classmethod
-    def of(cls, block: SampleBlock, end_ms: IntArray, range_ms: int) -> "RangeVector":
+    def of(
+        cls,
+        block: SampleBlock,
+        end_ms: IntArray,
+        range_ms: int,
+        histograms: HistogramColumns | None = None,
+    ) -> "RangeVector":
         """A range vector whose names stay."""
-        return cls(block, end_ms, range_ms, np.zeros(len(block.labels), bool))
+        return cls(block, end_ms, range_ms, np.zeros(len(block.labels), bool), histograms)
 
     @property
     def n_steps(self) -> int:
@@ -37,7 +46,10 @@ class RangeVector:
 
     def windows(self) -> Windows:
         """All windows at once."""
-        return make_windows(self.block, self.end_ms, self.range_ms, self.drop_name)
+        block = self.block
+        if self.histograms is not None and block.histograms is None:
+            block = replace(block, histograms=self.histograms.stored())
+        return make_windows(block, self.end_ms, self.range_ms, self.drop_name)
 
     def step_pieces(self, series: slice) -> Iterator[slice]:
         """The steps of some series, few enough at a time for a query to be stopped in between."""

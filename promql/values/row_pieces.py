@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
+from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Matrix
 
 CellT = TypeVar("CellT", bound=np.generic)
@@ -114,11 +115,24 @@ class RowWriter:
         self._kept.append(kept + rows.start)
         self._n_kept += n_kept
 
-    def matrix(self, labels: Sequence[Labels], drop_name: BoolArray) -> Matrix:
-        """The collected rows; `labels` and `drop_name` are those of all rows."""
+    def rows(self) -> IntArray:
+        """The numbers of the rows with samples."""
+        return np.concatenate(self._kept) if self._kept else np.empty(0, np.int64)
+
+    def matrix(
+        self,
+        labels: Sequence[Labels],
+        drop_name: BoolArray,
+        histograms: HistogramColumns | None = None,
+    ) -> Matrix:
+        """The collected rows; `labels` and `drop_name` are those of all rows.
+
+        `histograms` are what the cells of the rows refer to.
+        """
         n_kept = self._n_kept
         if n_kept == len(labels):
-            return Matrix(labels, self._values, self._present, drop_name)
-        rows = np.concatenate(self._kept)
+            return Matrix(labels, self._values, self._present, drop_name, histograms)
+        rows = self.rows()
         chosen = [labels[row] for row in rows.tolist()]
-        return Matrix(chosen, self._values[:n_kept], self._present[:n_kept], drop_name[rows])
+        values, present = self._values[:n_kept], self._present[:n_kept]
+        return Matrix(chosen, values, present, drop_name[rows], histograms)

@@ -7,19 +7,24 @@ from numpy.typing import NDArray
 
 from promql.budget import BYTES_PER_CELL
 from promql.values.matrix import Matrix, ScalarGrid, StringValue, Value, Windows
+from promql.values.matrix_histograms import histogram_weights
 from promql.values.row_pieces import CellT
 
 
 def sample_count(value: Value) -> int:
     """The number of samples of a value."""
-    return int(value.present.sum()) if isinstance(value, Matrix) else 0
+    if not isinstance(value, Matrix):
+        return 0
+    return int(value.present.sum()) + int(histogram_weights(value).sum())
 
 
 def byte_count(value: Value) -> int:
     """The bytes of the arrays of a value."""
     match value:
         case Matrix():
-            return int(value.values.size) * BYTES_PER_CELL
+            histograms = value.histograms
+            n_bytes = 0 if histograms is None else histograms.n_bytes
+            return int(value.values.size) * BYTES_PER_CELL + n_bytes
         case ScalarGrid():
             return int(value.values.nbytes)
         case Windows():

@@ -134,7 +134,10 @@ def _window_bounds(
 
 
 def matrix_to_block(matrix: Matrix, timestamps: IntArray) -> SampleBlock:
-    """The present samples of a matrix over the steps `timestamps`, as raw samples."""
+    """The present samples of a matrix over the steps `timestamps`, as raw samples.
+
+    The block has the cells of histograms, but not these themselves.
+    """
     counts = matrix.present.sum(axis=1)
     return SampleBlock(
         tuple(matrix.labels),
@@ -158,4 +161,5 @@ def windows_to_block(windows: Windows) -> SampleBlock:
         windows.block.timestamps[index],
         windows.block.values[index],
         np.cumsum([0, *sizes], dtype=np.int64),
+        histograms=windows.block.histograms,
     )

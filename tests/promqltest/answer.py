@@ -9,14 +9,19 @@ from typing import assert_never
 
 import numpy as np
 
+from promcompat.core.histograms import histogram_numbers, is_histogram
 from promcompat.core.model import STALE_NAN_BITS, Labels, SampleBlock
+from promql.histograms.arithmetic import compact
+from promql.values.histogram_columns import HistogramColumns
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid, StringValue
 from tests.promqltest.script import Eval, Expectation, HistogramNotation, Mark, SequenceValue
 
 RELATIVE_TOLERANCE = 1e-6
 """The tolerance of Prometheus' own runner, relative to the sum of both magnitudes."""
 
-Point = tuple[int, float]
+Sample = float | HistogramColumns
+"""A float, or a single histogram."""
+Point = tuple[int, Sample]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +42,7 @@ class StringAnswer:
 class VectorAnswer:
     """An instant vector, in result order."""
 
-    rows: Sequence[tuple[Labels, float]]
+    rows: Sequence[tuple[Labels, Sample]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +79,10 @@ def read_answer(result: QueryResult) -> Answer:
 
 def _block_rows(block: SampleBlock) -> list[tuple[Labels, list[Point]]]:
     rows = []
+    histograms = None if block.histograms is None else HistogramColumns.of(block.histograms)
     for index, labels in enumerate(block.labels):
         part = slice(block.offsets[index], block.offsets[index + 1])
-        times, values = block.timestamps[part].tolist(), block.values[part].tolist()
+        times, values = block.timestamps[part].tolist(), _samples(block.values[part], histograms)
         rows.append((labels, list(zip(times, values, strict=True))))
     return [row for row in rows if row[1]]
 
@@ -85,9 +91,20 @@ def _matrix_rows(matrix: Matrix, times: Sequence[int]) -> list[tuple[Labels, lis
     rows = []
     for index, labels in enumerate(matrix.labels):
         steps = np.flatnonzero(matrix.present[index]).tolist()
-        values = matrix.values[index].tolist()
-        rows.append((labels, [(times[step], values[step]) for step in steps]))
+        values = _samples(matrix.values[index, steps], matrix.histograms)
+        rows.append(
+            (labels, [(times[step], value) for step, value in zip(steps, values, strict=True)])
+        )
     return [row for row in rows if row[1]]
+
+
+def _samples(cells: np.ndarray, histograms: HistogramColumns | None) -> list[Sample]:
+    samples: list[Sample] = cells.tolist()
+    if histograms is None:
+        return samples
+    for place in np.flatnonzero(is_histogram(cells)).tolist():
+        samples[place] = histograms.take(histogram_numbers(cells[place : place + 1]))
+    return samples
 
 
 def almost_equal(left: float, right: float) -> bool:
@@ -130,7 +147,7 @@ def find_difference(command: Eval, answer: Answer) -> str | None:
 
 
 def find_vector_difference(
-    expectation: Expectation, rows: Sequence[tuple[Labels, float]], *, is_ordered: bool
+    expectation: Expectation, rows: Sequence[tuple[Labels, Sample]], *, is_ordered: bool
 ) -> str | None:
     """How an instant vector differs from the expected one, None when it does not."""
     if expectation.scalar is not None or expectation.string is not None:
@@ -193,7 +210,9 @@ def _find_label_difference(expectation: Expectation, found: Sequence[Labels]) ->
     return None
 
 
-def _equals(wanted: SequenceValue, value: float) -> bool:
+def _equals(wanted: SequenceValue, value: Sample) -> bool:
+    if isinstance(value, HistogramColumns):
+        return isinstance(wanted, HistogramNotation) and _equal_histograms(wanted, value)
     match wanted:
         case Mark.STALE:
             return _is_stale(value)
@@ -203,6 +222,35 @@ def _equals(wanted: SequenceValue, value: float) -> bool:
             return almost_equal(wanted, value)
         case _ as unreachable:
             assert_never(unreachable)
+
+
+def _equal_histograms(wanted: HistogramNotation, value: HistogramColumns) -> bool:
+    expected, found = compact(wanted.columns), compact(value)
+    if wanted.has_hint and expected.hints[0] != found.hints[0]:
+        return False
+    if expected.schemas[0] != found.schemas[0] or _bounds_of(expected) != _bounds_of(found):
+        return False
+    if expected.zero_thresholds[0] != found.zero_thresholds[0]:
+        return False
+    pairs = [
+        (expected.counts, found.counts),
+        (expected.sums, found.sums),
+        (expected.zero_counts, found.zero_counts),
+    ]
+    for side, other in ((expected.positive, found.positive), (expected.negative, found.negative)):
+        if side.indices.tolist() != other.indices.tolist():
+            return False
+        pairs.append((side.counts, other.counts))
+    return all(
+        almost_equal(one, another)
+        for left, right in pairs
+        for one, another in zip(left.tolist(), right.tolist(), strict=True)
+    )
+
+
+def _bounds_of(columns: HistogramColumns) -> tuple[float, ...]:
+    place = int(columns.bounds[0])
+    return columns.bound_sets[place] if place >= 0 else ()
 
 
 def describe(expectation: Expectation) -> str:

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from enum import Enum
 
 from promcompat.core.model import METRIC_NAME, EvalRange, Labels
-from tests.factories import STALE_NAN, Points
+from promql.values.histogram_columns import HistogramColumns
+from tests.factories import STALE_NAN, MixedPoints
 from tests.promqltest.answer import (
     MatrixAnswer,
     almost_equal,
     find_difference,
     find_vector_difference,
 )
+from tests.promqltest.custom_buckets import custom_bucket_histograms
 from tests.promqltest.expressions import pin_selectors, selectors_of
 from tests.promqltest.script import (
     Case,
@@ -56,22 +58,24 @@ class Outcome:
 class CaseRunner:
     """Runs one case against a target that is empty.
 
-    `with_variants` adds the queries with pinned selectors. `is_strict` lets an eval that expects
+    `with_variants` adds the queries with pinned selectors. Without `with_histograms` what needs
+    native histograms is left out. `is_strict` lets an eval that expects
     no warning, or no info, accept none; upstream accepts any then.
     """
 
     target: Target
     with_variants: bool
     is_strict: bool = False
+    with_histograms: bool = False
 
     async def run(self, case: Case) -> AsyncIterator[Outcome]:
         """The outcomes of the case's evals, in order."""
         with_histograms: list[Labels] = []
         for command in case.commands:
             if isinstance(command, Load):
-                await self.target.load(load_points(command))
+                await self.target.load(load_points(command, self.with_histograms))
                 with_histograms += histogram_series(command)
-            elif _needs_histograms(command, with_histograms):
+            elif not self.with_histograms and _needs_histograms(command, with_histograms):
                 yield Outcome(command.line, command.expr, Status.SKIPPED, "native histograms")
             else:
                 yield await self._run_eval(command)
@@ -149,24 +153,29 @@ def other_times(time_ms: int) -> Sequence[int]:
     return (-10 * time_ms, 0, time_ms // 5, time_ms, 10 * time_ms)
 
 
-def load_points(command: Load) -> dict[Labels, Points]:
-    """The float samples a load stores; native histograms are left out."""
-    return {
-        series.labels: list(_float_points(series, command.interval_ms))
+def load_points(command: Load, with_histograms: bool) -> dict[Labels, MixedPoints]:
+    """The samples a load stores; without histograms, series that have some are left out."""
+    points = {
+        series.labels: _points(series, command.interval_ms)
         for series in command.series
-        if not series.has_histograms
+        if with_histograms or not series.has_histograms
     }
+    if command.with_nhcb and with_histograms:
+        points |= custom_bucket_histograms(points)
+    return points
 
 
-def _float_points(series: ScriptSeries, interval_ms: int) -> Points:
-    points: list[tuple[int, float]] = []
+def _points(series: ScriptSeries, interval_ms: int) -> MixedPoints:
+    points: list[tuple[int, float | HistogramColumns]] = []
     for index, value in enumerate(series.values):
         match value:
             case Mark.STALE:
                 points.append((index * interval_ms, STALE_NAN))
             case float():
                 points.append((index * interval_ms, value))
-            case Mark.OMITTED | HistogramNotation():
+            case HistogramNotation(columns):
+                points.append((index * interval_ms, columns))
+            case Mark.OMITTED:
                 continue
     return points
 
@@ -233,14 +242,17 @@ _POSITION = re.compile(r" \(\d+:\d+\)$")
 def find_text_difference(
     kind: str, checks: Sequence[TextCheck] | None, found: Sequence[str]
 ) -> str | None:
-    """How warnings or infos differ from the checks, their positions left aside."""
+    """How warnings or infos differ from the checks; positions may be left out of these."""
     if checks is None:
         return None
-    texts = [_POSITION.sub("", text) for text in found]
     for check in checks:
-        if not any(check.accepts(text) for text in texts):
-            return f"expected {kind} {check}, got {texts}"
-    for text in texts:
-        if not any(check.accepts(text) for check in checks):
+        if not any(_accepts(check, text) for text in found):
+            return f"expected {kind} {check}, got {list(found)}"
+    for text in found:
+        if not any(_accepts(check, text) for check in checks):
             return f"unexpected {kind} {text!r}"
     return None
+
+
+def _accepts(check: TextCheck, text: str) -> bool:
+    return check.accepts(text) or check.accepts(_POSITION.sub("", text))

@@ -12,6 +12,7 @@ from pathlib import Path
 import re2
 
 from promcompat.core.model import Labels
+from promql.values.histogram_columns import HistogramColumns
 
 
 class Mark(Enum):
@@ -21,11 +22,12 @@ class Mark(Enum):
     STALE = "stale"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class HistogramNotation:
-    """A native histogram, kept as the text between `{{` and `}}`."""
+    """A native histogram; without `has_hint` any counter reset hint is as good."""
 
-    text: str
+    columns: HistogramColumns
+    has_hint: bool = False
 
 
 SequenceValue = float | Mark | HistogramNotation

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from promcompat.core.model import EvalRange, Labels
-from tests.factories import Points
+from tests.factories import MixedPoints
 from tests.promqltest.answer import Answer
 
 
@@ -22,7 +22,7 @@ class Reply:
 class Target(Protocol):
     """One empty store, at first."""
 
-    async def load(self, series: Mapping[Labels, Points]) -> None:
+    async def load(self, series: Mapping[Labels, MixedPoints]) -> None:
         """Store samples; they can be queried when this returns."""
 
     async def query(self, expr: str, time_ms: int) -> Reply:

@@ -64,7 +64,9 @@ async def run_script(
     outcomes: list[Outcome] = []
     for number, case in enumerate(read_script(path).cases):
         target = EngineTarget(store, engine, f"case-{number}")
-        runner = CaseRunner(target, with_variants=with_variants, is_strict=strict)
+        runner = CaseRunner(
+            target, with_variants=with_variants, is_strict=strict, with_histograms=True
+        )
         outcomes += [outcome async for outcome in runner.run(case)]
     return outcomes
 

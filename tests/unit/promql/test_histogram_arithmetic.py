@@ -17,7 +17,6 @@ from promql.histograms.arithmetic import (
     average,
     compact,
     divide,
-    n_samples_like,
     scale,
     subtract,
     total,
@@ -292,7 +291,7 @@ def test_a_histogram_counts_as_many_samples() -> None:
             histogram(positive=[(0, 1)]),
         ]
     )
-    assert n_samples_like(columns).tolist() == [
+    assert columns.n_samples_like().tolist() == [
         11,
         (176 + 8 * (3 + 4)) // 16,
         (176 + 8 * (1 + 1 + 3)) // 16,

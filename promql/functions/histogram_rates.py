@@ -1,0 +1,261 @@
+"""Functions of windows that have only histograms, and whose value is a histogram."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from promcompat.core.histograms import CUSTOM_BUCKETS
+from promcompat.core.model import BoolArray, FloatArray, IntArray
+from promql.functions import window_kernels as kernels
+from promql.functions.mixed_windows import MixedWindows
+from promql.histograms.arithmetic import (
+    GAUGE,
+    add_and_subtract,
+    average,
+    divide,
+    scale,
+    total,
+)
+from promql.histograms.combination import Combined
+from promql.values.annotation_texts import (
+    mixed_schemas,
+    not_a_counter,
+    not_a_gauge,
+    reconciled_bounds,
+    reset_collision,
+)
+from promql.values.histogram_columns import HistogramColumns
+
+_SLACK = 1.1
+"""A gap below this many average distances of samples is filled by extrapolation."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowHistograms:
+    """The windows whose value is a histogram: series and step of each, and its value."""
+
+    rows: IntArray
+    steps: IntArray
+    columns: HistogramColumns
+
+
+@dataclass(frozen=True, slots=True)
+class _Spans:
+    """Windows of two or more histograms: series, step, first and last sample of each."""
+
+    windows: MixedWindows
+    rows: IntArray
+    steps: IntArray
+    first: IntArray
+    last: IntArray
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def where(self, chosen: BoolArray) -> "_Spans":
+        """Some of them."""
+        return replace(
+            self,
+            rows=self.rows[chosen],
+            steps=self.steps[chosen],
+            first=self.first[chosen],
+            last=self.last[chosen],
+        )
+
+    def warn(self, chosen: BoolArray, text: Callable[[str], str]) -> None:
+        """A warning for each metric of some of them."""
+        call = self.windows.call
+        for name in self.windows.names_of(self.rows[chosen]):
+            call.annotations.warn(text(name), call.arg_positions[0])
+
+    def of_samples(self, column: IntArray) -> IntArray:
+        """A column of the histograms by sample."""
+        return column[self.windows.numbers]
+
+    def n_in(self, is_counted: BoolArray, first: IntArray) -> IntArray:
+        """How many samples from `first` to the last one are counted, for each window."""
+        until = np.concatenate(([0], np.cumsum(is_counted)))
+        return np.asarray(until[self.last + 1] - until[first])
+
+
+def extrapolated_change(operation: int, windows: MixedWindows) -> WindowHistograms:
+    """RATE, INCREASE and DELTA."""
+    is_counter = operation != kernels.DELTA
+    spans = _spans_of(windows, windows.n_histograms == windows.hi - windows.lo)
+    resets = _resets(windows) if is_counter else np.zeros(len(windows.numbers), bool)
+    # What was before a reset between the first two samples does not matter.
+    is_left_out = resets[spans.first + 1]
+    lead = spans.first + is_left_out
+    is_mixed = _have_mixed_schemas(spans, lead, is_counter)
+    spans.warn(is_mixed, mixed_schemas)
+    spans, is_left_out, lead = spans.where(~is_mixed), is_left_out[~is_mixed], lead[~is_mixed]
+    _warn_of_kind(spans, is_counter, all_samples=is_counter)
+    is_new, place = _distinct(spans)
+    changed = spans.where(is_new)
+    offsets, terms, signs = _terms(changed, is_left_out[is_new], resets)
+    limits = _least_schemas(changed, lead[is_new], is_counter)
+    numbers = windows.numbers
+    combined = add_and_subtract(windows.columns, offsets, numbers[terms], signs, limits)
+    _inform_of_bounds(windows, combined)
+    changes = combined.histograms.take(place)
+    factors = _factors(spans, windows, changes.counts, is_counter)
+    if operation == kernels.RATE:
+        factors = factors / (windows.call.vector.range_ms / 1000)
+    return WindowHistograms(spans.rows, spans.steps, _gauges(scale(changes, factors)))
+
+
+def latest_change(operation: int, windows: MixedWindows) -> WindowHistograms:
+    """IRATE and IDELTA, which have the last two samples only."""
+    is_counter = operation == kernels.IRATE
+    last, before = np.maximum(windows.hi - 1, 0), np.maximum(windows.hi - 2, 0)
+    spans = _spans_of(windows, windows.is_histogram[last] & windows.is_histogram[before])
+    spans = replace(spans, first=spans.last - 1)
+    _warn_of_kind(spans, is_counter, all_samples=False)
+    is_reset = np.zeros(len(spans), bool)
+    if is_counter:
+        is_reset = _resets(windows)[spans.last]
+    is_mixed = ~is_reset & _have_mixed_schemas(spans, spans.first, False)
+    spans.warn(is_mixed, mixed_schemas)
+    spans, is_reset = spans.where(~is_mixed), is_reset[~is_mixed]
+    offsets, terms, signs = _terms(spans, is_reset, np.zeros(len(windows.numbers), bool))
+    combined = add_and_subtract(windows.columns, offsets, windows.numbers[terms], signs)
+    _inform_of_bounds(windows, combined)
+    columns = _gauges(combined.histograms)
+    if is_counter:
+        times = windows.timestamps
+        columns = divide(columns, (times[spans.last] - times[spans.first]) / 1000)
+    return WindowHistograms(spans.rows, spans.steps, columns)
+
+
+def statistic(operation: int, windows: MixedWindows) -> WindowHistograms:
+    """SUM and AVG."""
+    sizes = windows.hi - windows.lo
+    rows, steps = np.nonzero((windows.n_histograms == sizes) & (sizes > 0))
+    offsets = np.concatenate(([0], np.cumsum(sizes[rows, steps]))).astype(np.int64)
+    terms = _ranges(windows.lo[rows, steps], offsets)
+    combine = total if operation == kernels.SUM else average
+    combined = combine(windows.columns, offsets, windows.numbers[terms])
+    annotations, position = windows.call.annotations, windows.call.arg_positions[0]
+    for name in windows.names_of(rows[combined.is_mixed]):
+        annotations.warn(mixed_schemas(name), position)
+    is_value = ~combined.is_mixed
+    if (combined.has_collision & is_value).any():
+        annotations.warn(reset_collision("aggregation"), position)
+    if (combined.was_reconciled & is_value).any():
+        annotations.info(reconciled_bounds("aggregation"), position)
+    columns = combined.histograms.take(is_value) if not is_value.all() else combined.histograms
+    return WindowHistograms(rows[is_value], steps[is_value], columns)
+
+
+def _spans_of(windows: MixedWindows, chosen: BoolArray) -> _Spans:
+    rows, steps = np.nonzero(chosen & (windows.hi - windows.lo > 1))
+    lo, hi = windows.lo[rows, steps], windows.hi[rows, steps]
+    return _Spans(windows, rows, steps, lo, hi - 1)
+
+
+def _resets(windows: MixedWindows) -> BoolArray:
+    """Which samples are histograms of a counter that was reset since the one before, if any."""
+    resets = np.zeros(len(windows.numbers) + 1, bool)
+    pairs = np.flatnonzero(windows.is_histogram[1:] & windows.is_histogram[:-1]) + 1
+    resets[pairs] = windows.resets_at(pairs)
+    return resets[:-1]
+
+
+def _have_mixed_schemas(spans: _Spans, lead: IntArray, all_samples: bool) -> BoolArray:
+    """Which windows have exponential and custom buckets: in any, or in the ends."""
+    is_custom = spans.of_samples(spans.windows.columns.schemas) == CUSTOM_BUCKETS
+    if not all_samples:
+        return np.asarray(is_custom[lead] != is_custom[spans.last])
+    n_custom = spans.n_in(is_custom, lead)
+    return (n_custom > 0) & (n_custom < spans.last + 1 - lead)
+
+
+def _warn_of_kind(spans: _Spans, is_counter: bool, all_samples: bool) -> None:
+    """Warn of gauges where counters belong, and the other way round."""
+    is_gauge = spans.of_samples(spans.windows.columns.hints) == GAUGE
+    if all_samples:
+        spans.warn(spans.n_in(is_gauge, spans.first) > 0, not_a_counter)
+        return
+    ends = is_gauge[spans.first].astype(np.int64) + is_gauge[spans.last]
+    if is_counter:
+        spans.warn(ends > 0, not_a_counter)
+    else:
+        spans.warn(ends < len(("first", "last")), not_a_gauge)
+
+
+def _distinct(spans: _Spans) -> tuple[BoolArray, IntArray]:
+    """Which windows have other samples than the one before, and which of these each one equals."""
+    is_new = np.ones(len(spans), bool)
+    is_new[1:] = (np.diff(spans.first) != 0) | (np.diff(spans.last) != 0)
+    return is_new, np.cumsum(is_new) - 1
+
+
+def _ranges(starts: IntArray, offsets: IntArray) -> IntArray:
+    """The numbers from each start on, as many as the offsets have room for, in one array."""
+    return np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], np.diff(offsets))
+
+
+def _terms(
+    spans: _Spans, is_left_out: BoolArray, resets: BoolArray
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """The samples whose sum is the change in each window: offsets, samples and signs.
+
+    These are the last one, minus the first unless it is left out, plus those before resets.
+    """
+    reset_samples = np.flatnonzero(resets)
+    begins = np.searchsorted(reset_samples, spans.first + 2)
+    n_resets = np.maximum(np.searchsorted(reset_samples, spans.last, "right") - begins, 0)
+    n_ends = 2 - is_left_out
+    offsets = np.concatenate(([0], np.cumsum(n_ends + n_resets))).astype(np.int64)
+    terms, signs = np.empty(offsets[-1], np.int64), np.ones(offsets[-1])
+    terms[offsets[:-1]] = spans.last
+    minus = offsets[:-1][~is_left_out] + 1
+    terms[minus], signs[minus] = spans.first[~is_left_out], -1.0
+    of_resets = np.concatenate(([0], np.cumsum(n_resets))).astype(np.int64)
+    places = _ranges(offsets[:-1] + n_ends, of_resets)
+    terms[places] = reset_samples[_ranges(begins, of_resets)] - 1
+    return offsets, terms, signs
+
+
+def _least_schemas(spans: _Spans, lead: IntArray, all_samples: bool) -> IntArray:
+    """The coarsest schema of each window: of all its samples, or of its ends."""
+    schemas = spans.of_samples(spans.windows.columns.schemas)
+    ends = np.minimum(schemas[lead], schemas[spans.last])
+    if not all_samples or not len(spans) or schemas.min() == schemas.max():
+        return np.asarray(ends)
+    bounds = np.column_stack((lead, spans.last)).ravel()
+    return np.minimum(ends, np.minimum.reduceat(schemas, bounds)[::2])
+
+
+def _factors(
+    spans: _Spans, windows: MixedWindows, changed_counts: FloatArray, is_counter: bool
+) -> FloatArray:
+    """What extrapolates each change to the ends of its window, as for floats."""
+    times, end_ms = windows.timestamps, windows.call.vector.end_ms[spans.steps]
+    first_ms, last_ms = times[spans.first], times[spans.last]
+    sampled = (last_ms - first_ms) / 1000
+    to_start = (first_ms - (end_ms - windows.call.vector.range_ms)) / 1000
+    to_end = (end_ms - last_ms) / 1000
+    distance = sampled / (spans.last - spans.first)
+    to_start = np.where(to_start >= distance * _SLACK, distance / 2, to_start)
+    to_end = np.where(to_end >= distance * _SLACK, distance / 2, to_end)
+    if is_counter:
+        first_counts = windows.columns.counts[windows.numbers[spans.first]]
+        with np.errstate(all="ignore"):
+            to_zero = sampled * (first_counts / changed_counts)
+            can_be_zero = (changed_counts > 0) & (first_counts >= 0) & (to_zero < to_start)
+        to_start = np.where(can_be_zero, to_zero, to_start)
+    return np.asarray((sampled + to_start + to_end) / sampled)
+
+
+def _inform_of_bounds(windows: MixedWindows, combined: Combined) -> None:
+    call = windows.call
+    if combined.reconciled_subtractions.any():
+        call.annotations.info(reconciled_bounds("subtraction"), call.arg_positions[0])
+    if combined.reconciled_additions.any():
+        call.annotations.info(reconciled_bounds("addition"), call.arg_positions[0])
+
+
+def _gauges(columns: HistogramColumns) -> HistogramColumns:
+    return replace(columns, hints=np.full(len(columns), GAUGE, np.int64))
