@@ -1,11 +1,14 @@
 """Making, listing and revoking tokens, in the name of a principal."""
 
+import logging
 from dataclasses import dataclass
 
 from promcompat.access.token_table import TokenTable
 from promcompat.access.token_text import digest_of, new_token_text
 from promcompat.core.access import NewToken, Principal, Role, Token, TokenRepository, is_token_name
 from promcompat.core.errors import BadDataError, ForbiddenError, NotFoundError
+
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,7 @@ class TokenService:
             created_by=by.name,
         )
         token = await self._repository.create(new, self._max_tokens)
+        _LOGGER.info("a token was made", extra={"token": token.name, "by": by.name})
         await self._refresh()
         return token, text
 
@@ -67,6 +71,7 @@ class TokenService:
     async def _revoke(self, token: Token | None, wanted: str, by: Principal) -> Token:
         if token is None or not await self._repository.revoke(token.id, by.name):
             raise NotFoundError(f"there is no token {wanted}")
+        _LOGGER.info("a token was revoked", extra={"token": token.name, "by": by.name})
         await self._refresh()
         return token
 

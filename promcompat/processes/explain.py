@@ -5,6 +5,7 @@ A running service explains it; with `--database-url` this process plans the quer
 
 import argparse
 import asyncio
+import base64
 import http.client
 import json
 import os
@@ -108,8 +109,16 @@ def _request(options: Mapping[str, Any], form: Mapping[str, str]) -> urllib.requ
     if not url.startswith(("http://", "https://")):
         raise ExplainError("--url must start with http:// or https://")
     headers = {} if options["tenant"] is None else {"X-Scope-OrgID": options["tenant"]}
+    parts = urllib.parse.urlsplit(url)
+    user, _, host = parts.netloc.rpartition("@")
+    address = urllib.parse.urlunsplit(parts._replace(netloc=host))
     body = urllib.parse.urlencode(form).encode()
-    return urllib.request.Request(f"{url}/api/v1/explain", data=body, headers=headers)
+    request = urllib.request.Request(f"{address}/api/v1/explain", data=body, headers=headers)
+    if user:
+        # urllib would take the user for a part of the host. Another host is not told the password.
+        pair = base64.b64encode(urllib.parse.unquote_to_bytes(user)).decode()
+        request.add_unredirected_header("Authorization", f"Basic {pair}")
+    return request
 
 
 def _fetch(request: urllib.request.Request) -> Any:

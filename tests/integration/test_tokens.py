@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from promcompat.__main__ import main
 from promcompat.access.access import Access
 from promcompat.access.token_text import digest_of, new_token_text
 from promcompat.access.token_uses import TokenUses
@@ -46,6 +47,15 @@ async def test_what_clients_send(service: AccessService) -> None:
     ):
         response = await service.client.get(QUERY, headers=headers)
         assert response.status == 200, headers
+
+
+async def test_commands_have_the_token_in_the_url(
+    service: AccessService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    await service.make("ana", Role.READ)
+    address = service.client.make_url("/").with_user("any").with_password(service.texts["ana"])
+    assert await asyncio.to_thread(main, ["explain", "1", "--url", str(address)]) == 0
 
 
 async def test_what_is_refused(service: AccessService) -> None:

@@ -32,6 +32,7 @@ from tests.in_memory_tokens import InMemoryTokens
 from tests.routes_of_application import InstalledRoute, routes_of
 
 REACHED, SHOWN_METHOD = 299, {"*": "POST"}
+OWN_SECRET = "what the service shows itself"
 OPERATOR = Principal("operator", ALL_ROLES, None)
 _PART = re.compile(r"\{[^}]*\}")
 
@@ -81,7 +82,7 @@ class Application:
 def _access(repository: InMemoryTokens) -> Access:
     table, uses = TokenTable(repository), TokenUses(repository)
     return Access(
-        authenticator=Authenticator(table, uses),
+        authenticator=Authenticator(table, uses, own_secret=OWN_SECRET),
         tokens=TokenService(repository, table, max_tokens=100),
         table=table,
         uses=uses,
@@ -145,6 +146,14 @@ async def test_a_role_for_all_tenants_opens_what_is_about_all_of_them(
     included = roles_with_included((role,))
     assert await many_tenants.statuses(text, "b") == many_tenants.expected(
         lambda need: REACHED if need.role in included else 403
+    )
+
+
+async def test_the_service_reads_its_own_metrics_and_does_nothing_else(
+    many_tenants: Application,
+) -> None:
+    assert await many_tenants.statuses(OWN_SECRET, "b") == many_tenants.expected(
+        lambda need: REACHED if need.role is Role.READ else 403
     )
 
 

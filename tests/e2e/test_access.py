@@ -1,0 +1,60 @@
+"""A service of two workers with restricted access: both know the same tokens."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+
+from conformance.processes import RunningProgram, running_promcompat
+from promcompat.__main__ import main
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.e2e
+
+_N_CONNECTIONS = 20
+"""The kernel gives connections to both workers: so many in a row are not all of one of them."""
+
+
+@pytest.fixture
+def url(timescaledb_server: DatabaseServer) -> str:
+    return timescaledb_server.create_database()
+
+
+@pytest.fixture
+def service(url: str, tmp_path: Path) -> Iterator[RunningProgram]:
+    with running_promcompat(url, tmp_path / "log", workers="2", access="tokens") as program:
+        yield program
+
+
+def statuses(service: RunningProgram, token: str) -> set[int]:
+    """The answers to requests with a token, each on a connection of its own."""
+
+    def ask() -> int:
+        request = Request(f"{service.url}/api/v1/query?query=1")
+        request.add_header("Authorization", f"Bearer {token}")
+        try:
+            with urlopen(request, timeout=30) as response:
+                return int(response.status)
+        except HTTPError as error:
+            with error:
+                return error.code
+
+    return {ask() for _ in range(_N_CONNECTIONS)}
+
+
+def test_tokens_count_in_every_worker(
+    service: RunningProgram, url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["token", "--database-url", url]
+    assert "promcompat token create" in service.log.read_text()
+    assert main([*command, "create", "grafana", "--role", "read"]) == 0
+    token = capsys.readouterr().out.strip()
+    assert statuses(service, token) == {200}
+    assert main([*command, "revoke", "grafana"]) == 0
+    deadline = time.monotonic() + 60
+    while statuses(service, token) != {401}:
+        assert time.monotonic() < deadline
+    assert token not in service.log.read_text()
