@@ -27,6 +27,10 @@ MARK: Final = "crimson"
 NOW_MS: Final = time.time_ns() // 1_000_000
 NATIVE: Final = "/api/v1/metrics"
 EVERYTHING: Final = '{__name__=~".+"}'
+REMOTE_WRITE: Final = {
+    "Content-Type": "application/x-protobuf",
+    "Content-Encoding": "snappy",
+}
 RANGE: Final = {"start": str(NOW_MS / 1000 - 60), "end": str(NOW_MS / 1000 + 60)}
 RULES: Final = (
     f"name: {MARK}_group\nrules:\n  - alert: {MARK}Alert\n    expr: {MARK}_total > 0\n"
@@ -73,7 +77,7 @@ class Probe:
         body = encode_request(
             [encode_series(labels, (NOW_MS, 9.0))], [encode_metadata(f"{MARK}_total", 1, MARK)]
         )
-        await self._store("POST", "/api/v1/write", data=body)
+        await self._store("POST", "/api/v1/write", data=body, headers=REMOTE_WRITE)
         await self._store("POST", "/config/v1/rules/" + PARTS["{namespace}"], data=RULES)
         remediation = {"workflow_type": MARK, "task_queue": MARK, "needs_approval": True}
         threshold = {"critical": 8, "remediation": remediation}
