@@ -7,10 +7,18 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.alerting.recording import histograms_of
 from promcompat.alerting.rule_slots import first_slot_from
 from promcompat.core.alerts import Rule
 from promcompat.core.corrections import CorrectionRequest, ReplaceSamples, SampleScope
 from promcompat.core.errors import BadDataError, ExecutionError
+from promcompat.core.histogram_validation import find_faults
+from promcompat.core.histograms import (
+    HistogramCells,
+    Histograms,
+    histogram_numbers,
+    is_histogram,
+)
 from promcompat.core.matchers import LabelMatcher, MatchOp
 from promcompat.core.model import (
     METRIC_NAME,
@@ -135,13 +143,15 @@ def check_distinct(rules: Sequence[Rule]) -> None:
 class RecordedGrid:
     """What a rule records: `values` and `present` are [n_series, n_steps], `times` [n_steps].
 
-    Steps at which the evaluation fails are left out.
+    Steps at which the evaluation fails are left out. `histograms` are what those of `values` that
+    are no floats refer to.
     """
 
     labels: Sequence[Labels]
     times: IntArray
     values: FloatArray
     present: BoolArray
+    histograms: Histograms | None = None
 
     def present_at_end(self, before: frozenset[Labels]) -> frozenset[Labels]:
         """The series of the last step; `before` without any step."""
@@ -182,18 +192,29 @@ def recorded_grid(rule: Rule, result: QueryResult, steps: EvalRange) -> Recorded
         times[~failed],
         np.array(merged, np.float64).reshape(shape),
         np.array(kept, bool).reshape(shape),
+        histograms_of(result),
     )
 
 
 def _grid_of(result: QueryResult) -> tuple[Sequence[Labels], FloatArray, BoolArray]:
     match result.value:
         case Matrix() as matrix:
-            return matrix.labels, matrix.values, matrix.present
+            return matrix.labels, matrix.values, matrix.present & ~_has_fault(matrix)
         case ScalarGrid() as scalar:
             values = scalar.values[np.newaxis, :]
             return [Labels()], values, np.ones(values.shape, bool)
         case _:
             raise ExecutionError("rule result is not a vector or scalar")
+
+
+def _has_fault(matrix: Matrix) -> BoolArray:
+    """Which cells are histograms that cannot be stored."""
+    found = np.zeros(matrix.values.shape, bool)
+    if matrix.histograms is not None and (faults := find_faults(matrix.histograms.stored())):
+        places = np.flatnonzero(is_histogram(matrix.values))
+        numbers = histogram_numbers(matrix.values.reshape(-1)[places])
+        found.reshape(-1)[places[np.isin(numbers, list(faults))]] = True
+    return found
 
 
 def _merged(values: FloatArray, present: BoolArray) -> FloatArray:
@@ -217,4 +238,5 @@ def block_of(grid: RecordedGrid, before: frozenset[Labels]) -> SampleBlock:
     bits = np.where(present, values.view(np.uint64), np.uint64(STALE_NAN_BITS))
     offsets = np.concatenate(([0], np.cumsum(stored.sum(axis=1)))).astype(np.int64)
     times = np.broadcast_to(grid.times, stored.shape)[stored]
-    return SampleBlock(tuple(labels), times, bits[stored].view(np.float64), offsets)
+    cells = HistogramCells(bits[stored].view(np.float64), grid.histograms).compacted()
+    return SampleBlock(tuple(labels), times, cells.values, offsets, histograms=cells.histograms)

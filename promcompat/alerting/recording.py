@@ -3,15 +3,20 @@
 from collections.abc import Collection, Mapping
 from typing import Final
 
+import numpy as np
+
 from promcompat.alerting.moment import Moment
-from promcompat.alerting.templates.expansion import Element, elements_of
+from promcompat.alerting.templates.expansion import Element, cells_of
 from promcompat.alerting.written_series import rule_batch
 from promcompat.core.alert_ports import EvaluationSession
 from promcompat.core.alerts import Rule
 from promcompat.core.errors import ExecutionError, WriteRejectedError
+from promcompat.core.histogram_validation import find_faults
+from promcompat.core.histograms import Histograms, histogram_numbers, is_histogram
 from promcompat.core.model import METRIC_NAME, EvalRange, Labels
 from promcompat.core.ports import SampleWriter
 from promql.query import Query, QueryRunner
+from promql.values.matrix import Matrix, QueryResult
 
 _SAME_LABELS: Final = "vector contains metrics with the same labelset after applying rule labels"
 
@@ -53,9 +58,10 @@ class Recorder:
         sample_ms = at_ms - rule.query_offset_ms
         at = EvalRange.instant(sample_ms)
         question = Query(tenant, rule.expr, at, asked_at=moment.asked_at, for_rules=True)
-        samples = recorded_samples(rule, elements_of(await self._queries.run(question)))
+        result = await self._queries.run(question)
+        samples, histograms = recorded_samples(rule, cells_of(result)), histograms_of(result)
         before = await session.recorded_series(rule.id)
-        failed, error = await self._write(tenant, samples, before, sample_ms)
+        failed, error = await self._write(tenant, samples, before, sample_ms, histograms)
         moment.renew()
         await session.save_recorded(rule, samples.keys() - failed)
         return error
@@ -69,19 +75,49 @@ class Recorder:
             moment.renew()
 
     async def _write(
-        self, tenant: str, samples: Mapping[Labels, float], before: Collection[Labels], at_ms: int
+        self,
+        tenant: str,
+        samples: Mapping[Labels, float],
+        before: Collection[Labels],
+        at_ms: int,
+        histograms: Histograms | None = None,
     ) -> tuple[set[Labels], str]:
         """The series whose samples were refused, and why.
 
         That a stale marker is refused is no error, as in Prometheus.
         """
-        batch = rule_batch(samples, [labels for labels in before if labels not in samples], at_ms)
+        faults = _histogram_faults(samples, histograms)
+        valid = {labels: value for labels, value in samples.items() if labels not in faults}
+        stale = [labels for labels in before if labels not in samples]
+        batch = rule_batch(valid, stale, at_ms, histograms)
+        error = next(iter(faults.values()), "")
         if not len(batch):
-            return set(), ""
+            return set(faults), error
         try:
             await self._writer.write(tenant, batch)
         except WriteRejectedError as exc:
-            series = list(samples)
+            series = list(valid)
             rows = {row for row in (*exc.rows, *exc.refused) if row < len(series)}
-            return {series[row] for row in rows}, str(exc) if rows else ""
-        return set(), ""
+            return {*faults, *(series[row] for row in rows)}, (str(exc) if rows else "") or error
+        return set(faults), error
+
+
+def histograms_of(result: QueryResult) -> Histograms | None:
+    """What the cells of a result that are no floats refer to, as they are stored."""
+    matrix = result.value
+    if not isinstance(matrix, Matrix) or matrix.histograms is None:
+        return None
+    return matrix.histograms.stored()
+
+
+def _histogram_faults(
+    samples: Mapping[Labels, float], histograms: Histograms | None
+) -> dict[Labels, str]:
+    """What is wrong with the histograms of series: differences may have negative buckets."""
+    if histograms is None or not (faults := find_faults(histograms)):
+        return {}
+    series, values = list(samples), np.array([*samples.values()], np.float64)
+    rows = np.flatnonzero(is_histogram(values))
+    numbers = histogram_numbers(values[rows]).tolist()
+    pairs = zip(rows.tolist(), numbers, strict=True)
+    return {series[row]: faults[number] for row, number in pairs if number in faults}

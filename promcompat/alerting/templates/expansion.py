@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+import numpy as np
+
 from promcompat.alerting.templates.nodes import TemplateLimitError
 from promcompat.alerting.templates.template import (
     QueryNeededError,
@@ -14,6 +16,7 @@ from promcompat.alerting.templates.template import (
     expand_template,
 )
 from promcompat.core.errors import ExecutionError, PromcompatError, StorageUnavailableError
+from promcompat.core.histograms import is_histogram
 from promcompat.core.model import EMPTY_LABELS, Labels
 from promcompat.core.strconv import to_unicode
 from promql.values.matrix import Matrix, QueryResult, ScalarGrid
@@ -46,8 +49,21 @@ class Surroundings:
 def elements_of(result: QueryResult) -> list[Element]:
     """The elements of an instant query's result; a scalar is one element without labels.
 
-    Raises ExecutionError for a range vector or a string.
+    A histogram has the value 0, as in Prometheus' alerts. Raises ExecutionError for a range vector
+    or a string.
     """
+    found = cells_of(result)
+    if not isinstance(result.value, Matrix) or result.value.histograms is None:
+        return found
+    cells = np.array([value for _, value in found], np.float64)
+    return [
+        (labels, 0.0 if is_there else value)
+        for (labels, value), is_there in zip(found, is_histogram(cells).tolist(), strict=True)
+    ]
+
+
+def cells_of(result: QueryResult) -> list[Element]:
+    """The same with the cells of histograms, see `promcompat.core.histograms`, as they are."""
     match result.value:
         case Matrix() as matrix:
             rows = matrix.present[:, 0].nonzero()[0].tolist()
