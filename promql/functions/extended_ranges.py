@@ -44,11 +44,17 @@ def check_extension(extension: Extension, function: str) -> None:
         )
 
 
+def _refuse_histograms(extension: Extension, histograms: object) -> None:
+    if histograms is not None:
+        raise ExecutionError(f"{extension} modifier is not supported with histograms")
+
+
 def extended_call(extension: Extension, function: str, call: RangeCall, lookback_ms: int) -> Matrix:
     """The value of a function of an `anchored` or `smoothed` range vector; see `check_extension`.
 
-    Raises ExecutionError if the result is too large.
+    Raises ExecutionError if the result is too large, or a sample is a histogram.
     """
+    _refuse_histograms(extension, call.vector.block.histograms)
     vector, n_steps = call.vector, call.vector.n_steps
     block = vector.block
     call.budget.check_bytes(len(block.labels) * n_steps * BYTES_PER_CELL)
@@ -77,8 +83,9 @@ def smoothed_samples(block: SampleBlock, times_ms: IntArray, lookback_ms: int) -
     """The value of `x smoothed`: at each time that of a straight line between two samples.
 
     Both are within the lookback delta; without a later one it is the earlier one. `block` has no
-    stale markers.
+    stale markers. Raises ExecutionError if a sample is a histogram.
     """
+    _refuse_histograms("smoothed", block.histograms)
     behind = upper_bounds(block, times_ms)
     first, end = block.offsets[:-1, None], block.offsets[1:, None]
     padded_times = np.append(block.timestamps, 0)
@@ -96,7 +103,11 @@ def smoothed_samples(block: SampleBlock, times_ms: IntArray, lookback_ms: int) -
 
 
 def extended_windows(extension: Extension, vector: RangeVector, lookback_ms: int) -> Windows:
-    """The only window of an extended range vector by itself, with a sample at each end of it."""
+    """The only window of an extended range vector by itself, with a sample at each end of it.
+
+    Raises ExecutionError if a sample is a histogram.
+    """
+    _refuse_histograms(extension, vector.block.histograms)
     block, end_ms = vector.block, int(vector.end_ms[0])
     start_ms, is_smoothed = end_ms - vector.range_ms, extension == "smoothed"
     until_ms = end_ms + lookback_ms * is_smoothed
