@@ -31,10 +31,16 @@ from promql.values.row_pieces import series_pieces, take_series
 from promql.values.shapes import without_empty_rows
 from promql.values.windows import make_windows
 
-_OF_EITHER = (kernels.PRESENT, kernels.COUNT, kernels.LAST, kernels.TIME_OF_LAST)
-"""What a window has counts, whatever it is."""
-_SAMPLES = (kernels.LAST,)
+_SAMPLES = (kernels.FIRST, kernels.LAST)
 """The value is one of the samples."""
+_OF_EITHER = (
+    *_SAMPLES,
+    kernels.PRESENT,
+    kernels.COUNT,
+    kernels.TIME_OF_FIRST,
+    kernels.TIME_OF_LAST,
+)
+"""What a window has counts, whatever it is."""
 _PAIRS = (kernels.CHANGES, kernels.RESETS)
 _EXTRAPOLATED = (kernels.RATE, kernels.INCREASE, kernels.DELTA)
 _LATEST = (kernels.IRATE, kernels.IDELTA)

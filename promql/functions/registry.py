@@ -307,6 +307,7 @@ _ALL: tuple[Function, ...] = (
     # Windows of samples.
     RangeFunction("avg_over_time", _MATRIX, window_function(kernels.AVG)),
     RangeFunction("count_over_time", _MATRIX, window_function(kernels.COUNT)),
+    RangeFunction("first_over_time", _MATRIX, window_function(kernels.FIRST), keeps_name=True),
     RangeFunction("last_over_time", _MATRIX, window_function(kernels.LAST), keeps_name=True),
     RangeFunction(
         "mad_over_time", _MATRIX, window_function(kernels.MEDIAN_DISTANCE), is_experimental=True
@@ -318,6 +319,12 @@ _ALL: tuple[Function, ...] = (
     RangeFunction("stddev_over_time", _MATRIX, window_function(kernels.DEVIATION)),
     RangeFunction("stdvar_over_time", _MATRIX, window_function(kernels.VARIANCE)),
     RangeFunction("sum_over_time", _MATRIX, window_function(kernels.SUM)),
+    RangeFunction(
+        "ts_of_first_over_time",
+        _MATRIX,
+        window_function(kernels.TIME_OF_FIRST),
+        is_experimental=True,
+    ),
     RangeFunction(
         "ts_of_last_over_time", _MATRIX, window_function(kernels.TIME_OF_LAST), is_experimental=True
     ),

@@ -27,9 +27,10 @@ RATE, INCREASE, DELTA = 0, 1, 2
 PREDICT_LINEAR, SMOOTHING, QUANTILE = 3, 4, 5
 CHANGES, RESETS = 6, 7
 IRATE, IDELTA, DERIV = 8, 9, 10
-PRESENT, LAST, TIME_OF_LAST, COUNT, MEDIAN_DISTANCE = 11, 12, 13, 14, 15
-AVG, SUM, VARIANCE, DEVIATION = 16, 17, 18, 19
-MIN, MAX, TIME_OF_MIN, TIME_OF_MAX = 20, 21, 22, 23
+PRESENT, LAST, TIME_OF_LAST, FIRST, TIME_OF_FIRST = 11, 12, 13, 14, 15
+COUNT, MEDIAN_DISTANCE = 16, 17
+AVG, SUM, VARIANCE, DEVIATION = 18, 19, 20, 21
+MIN, MAX, TIME_OF_MIN, TIME_OF_MAX = 22, 23, 24, 25
 
 
 @kernel(allocates=False)
@@ -87,6 +88,10 @@ def _value_of_samples(
     elif operation == TIME_OF_LAST:
         # Prometheus takes the later of the newest float and the newest histogram, which is 0 here.
         value = max(times[last], 0) / 1000
+    elif operation == FIRST:
+        value = samples[0]
+    elif operation == TIME_OF_FIRST:
+        value = times[0] / 1000
     elif operation == IRATE:
         value = latest_rate(times, samples)
     elif operation == IDELTA:
