@@ -79,6 +79,8 @@ def mixed_cells(
 
     The operands are [n_rows, n_steps], as `present`, which says where both are.
     """
+    if left_histograms is right_histograms is None and op not in TRIM_OPERATORS:
+        return None
     kinds = np.zeros(present.shape, np.int64)
     if left_histograms is not None:
         kinds += is_histogram(left)
