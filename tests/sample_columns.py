@@ -2,13 +2,16 @@
 
 import struct
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from promcompat.core.histograms import histogram_cells, without_histogram_bits
 from sql.samples.codec.page_kernels import MAX_MS, MIN_MS
 from sql.samples.columns.series_samples import SeriesSamples
+from tests.numbered_histograms import histogram_pools
 
 STALE_BITS = 0x7FF0000000000002
 T0 = 1_700_000_000_000
@@ -94,3 +97,19 @@ def series_samples(draw: st.DrawFn, max_series: int = 12, max_samples: int = 150
         bits = draw(value_columns(len(times)))
         series.append((number, list(zip(times, bits, strict=True))))
     return samples_of(series)
+
+
+@st.composite
+def samples_with_histograms(draw: st.DrawFn) -> SeriesSamples:
+    """Samples of which some, or all of some series, are histograms."""
+    samples = draw(series_samples(max_samples=40))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    share = draw(st.sampled_from([0.1, 0.7, 1.0]))
+    of_series = rng.random(len(samples.ids)) < draw(st.sampled_from([0.5, 1.0]))
+    places = np.flatnonzero(np.repeat(of_series, np.diff(samples.offsets)))
+    places = places[rng.random(len(places)) < share]
+    values = without_histogram_bits(samples.values).copy()
+    if not len(places):
+        return replace(samples, values=values)
+    values[places] = histogram_cells(rng.permutation(len(places)))
+    return replace(samples, values=values, histograms=draw(histogram_pools(len(places))))

@@ -39,6 +39,11 @@ def without_histogram_bits(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return bits.view(np.float64)
 
 
+def usual_nans(n: int) -> NDArray[np.float64]:
+    """So many NaN with the bits that Prometheus stores for NaN."""
+    return np.full(n, _USUAL_NAN_BITS, np.int64).view(np.float64)
+
+
 def histogram_cells(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
     """Cells that refer to the histograms of these numbers; the shape is kept."""
     return (numbers | HISTOGRAM_BITS).view(np.float64)
@@ -84,7 +89,11 @@ class Ragged(Generic[CellT]):
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def take(self, index: Index) -> "Ragged[CellT]":
-        """The rows at an index, in its order."""
+        """The rows at an index, in its order; a slice of neighbours shares the memory."""
+        if isinstance(index, slice) and index.step in (None, 1):
+            first, behind, _ = index.indices(len(self))
+            offsets = self.offsets[first : max(first, behind) + 1]
+            return Ragged(offsets - offsets[0], self.cells[offsets[0] : offsets[-1]])
         starts, lengths = self.offsets[:-1][index], self.lengths[index]
         taken = Ragged.of_lengths(lengths, self.cells)
         cells = np.arange(taken.offsets[-1]) + np.repeat(starts - taken.offsets[:-1], lengths)

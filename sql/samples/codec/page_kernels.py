@@ -2,9 +2,10 @@
 
 docs/adr/0014-sample-codec.md describes the format. All numbers are little endian. A page is:
 
-* a head: version (low 4 bits; 2 if a column of values is a dictionary, else 1) and kind (high 4
-  bits), CRC-32 of the other bytes, one byte with the lengths of the next three numbers less one
-  (2 bits each), then how many samples, series and sections the page has;
+* a head: version (low 4 bits; 3 if the page has histograms, which `histogram_kernels` describes,
+  else 2 if a column of values is a dictionary, else 1) and kind (high 4 bits), CRC-32 of the other
+  bytes, one byte with the lengths of the next three numbers less one (2 bits each), then how many
+  samples, series and sections the page has;
 * integer columns: the ids of the series, their sample counts (left out if they follow from the
   numbers above), the series of each section (left out for one section, or one series a section),
   the bytes of each section (left out for one section);
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from promcompat.core.compiled_kernels import kernel
+from promcompat.core.histograms import HISTOGRAM_BITS
 from promcompat.core.model import IntArray
 from sql.samples.codec.column_kernels import (
     INCONSISTENT,
@@ -49,6 +51,10 @@ Source = tuple[int, int, bool]
 VERSION: Final = 1
 DICTIONARY_VERSION: Final = 2
 """Of pages with a dictionary, which earlier releases do not know."""
+HISTOGRAM_VERSION: Final = 3
+"""Of pages with histograms, which earlier releases do not know."""
+SECTION_SIZE_BYTES: Final = 4
+"""The end of a page with histograms: the bytes of the section before it."""
 MAX_SAMPLES: Final = 65_536
 """Of one page. What a page claims to hold is allocated, so this bounds 20 bytes to 1 MB."""
 SAME_TIMES: Final = 255
@@ -105,7 +111,7 @@ def get_head(page: Bytes, begin: int, end: int) -> tuple[int, int, int, int]:
     """`(position behind the head or error, samples, series, sections)`."""
     if end - begin < 9:
         return TRUNCATED, 0, 0, 0
-    if page[begin] != VERSION and page[begin] != DICTIONARY_VERSION:
+    if not VERSION <= page[begin] <= HISTOGRAM_VERSION:
         return NOT_A_PAGE, 0, 0, 0
     lengths = signed(page[begin + 5])
     position = begin + 6
@@ -121,6 +127,30 @@ def get_head(page: Bytes, begin: int, end: int) -> tuple[int, int, int, int]:
     if not (1 <= n_sections <= n_series <= n_samples <= MAX_SAMPLES):
         return INCONSISTENT, 0, 0, 0
     return position, n_samples, n_series, n_sections
+
+
+@kernel()
+def floats_end(page: Bytes, begin: int, end: int) -> int:
+    """Where the floats of a page end; an error if the page is too short for its histograms."""
+    if end - begin < 9 or page[begin] != HISTOGRAM_VERSION:
+        return end
+    size = signed(get_unsigned(page, end - SECTION_SIZE_BYTES, SECTION_SIZE_BYTES))
+    behind = end - SECTION_SIZE_BYTES - size
+    return behind if behind > begin else TRUNCATED
+
+
+@kernel()
+def number_cells(bits: IntArray, n: int, n_before: IntArray) -> bool:
+    """Number the cells of histograms on from those before; False if one has a number already."""
+    number = n_before[0]
+    for i in range(n):
+        if bits[i] >> signed(40) == HISTOGRAM_BITS >> 40:
+            if bits[i] != HISTOGRAM_BITS:
+                return False
+            bits[i] |= number
+            number += 1
+    n_before[0] = number
+    return True
 
 
 @kernel()
@@ -291,9 +321,14 @@ def get_page(
     found: Found,
     found_series: int,
     found_samples: int,
+    n_histograms: IntArray,
 ) -> tuple[int, int]:
-    """Append the chosen samples of a page to `found`; `(series, samples)` so far, or an error."""
+    """Append the chosen samples of a page to `found`; `(series, samples)` so far, or an error.
+
+    `end` is that of the floats. The cells of histograms are numbered on from `n_histograms`.
+    """
     ids, counts, section_series, section_bytes = work[0], work[1], work[2], work[3]
+    has_histograms = page[begin] == HISTOGRAM_VERSION
     position, n_samples, n_series, n_sections = get_head(page, begin, end)
     head = (n_samples, n_series, n_sections)
     position = get_directory(page, position, end, head, work)
@@ -311,7 +346,8 @@ def get_page(
             source, source_end, source_rows = begin, position, n
         elif source < 0 or source_rows != n:
             return INCONSISTENT, found_samples
-        if chosen[1] or is_any_wanted(chosen[0], ids[first], ids[behind - 1]):
+        is_read = chosen[1] or has_histograms
+        if is_read or is_any_wanted(chosen[0], ids[first], ids[behind - 1]):
             error = get_section(
                 page, (begin, position, first, behind, n),
                 (source, source_end, read_source == source), work,
@@ -319,6 +355,8 @@ def get_page(
             if error:
                 return error, found_samples
             read_source = source
+            if has_histograms and not number_cells(work[8], n, n_histograms):
+                return INCONSISTENT, found_samples
             found_series, found_samples = append_chosen(
                 first, behind, chosen, work, found, found_series, found_samples
             )
@@ -327,8 +365,9 @@ def get_page(
 
 @kernel("UniTuple(i8, 2)(u1[::1], i8[::1], i8[:, ::1])")
 def measure_pages(pages: Bytes, bounds: IntArray, sizes: IntArray) -> tuple[int, int]:
-    """Check the pages `bounds[k]` to `bounds[k + 1]`; fill `sizes` with their samples and series.
+    """Check the pages `bounds[k]` to `bounds[k + 1]`; fill `sizes`.
 
+    Of each page these are the samples, the series, and where the floats end.
     Returns `(0, 0)`, or an error and the number of its page. `READ_AHEAD` bytes follow the last
     page.
     """
@@ -341,22 +380,24 @@ def measure_pages(pages: Bytes, bounds: IntArray, sizes: IntArray) -> tuple[int,
             return position, k
         if checksum(pages, begin, end) != signed(get_unsigned(pages, begin + 1, 4)):
             return BAD_CHECKSUM, k
-        sizes[k, 0], sizes[k, 1] = n_samples, n_series
+        sizes[k, 0], sizes[k, 1], sizes[k, 2] = n_samples, n_series, floats_end(pages, begin, end)
+        if sizes[k, 2] < 0:
+            return TRUNCATED, k
     return 0, 0
 
 
 @kernel(
-    "UniTuple(i8, 2)(u1[::1], i8[::1], i8[::1], b1, i8, i8, i8, i8[::1], i8[::1], i8[::1], i8[::1],"
-    " i8[::1])"
+    "UniTuple(i8, 2)(u1[::1], i8[::1], i8[:, ::1], i8[::1], b1, i8, i8, i8[::1], i8[::1], i8[::1],"
+    " i8[::1], i8[:, ::1])"
 )
 def read_pages(
     pages: Bytes,
     bounds: IntArray,
+    sizes: IntArray,
     wanted: IntArray,
     is_all: bool,
     start_ms: int,
     end_ms: int,
-    largest: int,
     ids: IntArray,
     ends: IntArray,
     times: IntArray,
@@ -365,10 +406,15 @@ def read_pages(
 ) -> tuple[int, int]:
     """Read the samples of wanted series (ascending, or all) with times in `(start_ms, end_ms]`.
 
-    `measure_pages` has accepted the pages; none has more than `largest` samples. Series `i` of the
-    answer has the id `ids[i]` and the samples from `ends[i]` to `ends[i + 1]`; page `k` has the
-    series from `page_ends[k]` to `page_ends[k + 1]`. Returns as `measure_pages` does.
+    `measure_pages` has accepted the pages and filled `sizes`. Series `i` of the answer has the id
+    `ids[i]` and the samples from `ends[i]` to `ends[i + 1]`; page `k` has the series from
+    `page_ends[0, k]` to `page_ends[0, k + 1]`, and `page_ends[1]` counts the cells of histograms in
+    the same way, of all series and times. Returns as `measure_pages` does.
     """
+    largest = signed(0)
+    for k in range(len(sizes)):
+        largest = max(largest, sizes[k, 0])
+    n_histograms = np.zeros(1, np.int64)
     values = np.empty(largest, np.float64)
     work = (
         np.empty(largest, np.int64), np.empty(largest, np.int64), np.empty(largest, np.int64),
@@ -380,9 +426,9 @@ def read_pages(
     n_series, n_samples = signed(0), signed(0)
     for k in range(len(bounds) - 1):
         n_series, n_samples = get_page(
-            pages, bounds[k], bounds[k + 1], chosen, work, found, n_series, n_samples
+            pages, bounds[k], sizes[k, 2], chosen, work, found, n_series, n_samples, n_histograms
         )
         if n_series < 0:
             return n_series, k
-        page_ends[k + 1] = n_series
+        page_ends[0, k + 1], page_ends[1, k + 1] = n_series, n_histograms[0]
     return 0, 0

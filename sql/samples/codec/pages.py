@@ -5,14 +5,38 @@ it, and `sql/samples/codec/page_kernels.py` has its layout. `decode_page` reads 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from promcompat.core.model import IntArray
-from sql.samples.codec.column_kernels import READ_AHEAD
-from sql.samples.codec.page_kernels import MAX_MS, MAX_SAMPLES, MIN_MS, measure_pages, read_pages
+from promcompat.core.histograms import (
+    Histograms,
+    histogram_cells,
+    histogram_numbers,
+    is_histogram,
+    usual_nans,
+)
+from promcompat.core.model import FloatArray, IntArray
+from sql.samples.codec.column_kernels import INCONSISTENT, READ_AHEAD
+from sql.samples.codec.histogram_kernels import MAX_CELLS
+from sql.samples.codec.histogram_sections import (
+    SectionError,
+    SectionWriter,
+    cells_of,
+    read_histograms,
+    with_section,
+)
+from sql.samples.codec.page_kernels import (
+    MAX_MS,
+    MAX_SAMPLES,
+    MIN_MS,
+    SECTION_SIZE_BYTES,
+    measure_pages,
+    read_pages,
+)
 from sql.samples.codec.page_writing_kernels import SAMPLE_BYTES, SERIES_BYTES, write_pages
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 
@@ -72,6 +96,7 @@ def encode_pages(
         largest = _fitting(samples, largest, max_bytes)
     cuts = _page_cuts(samples.offsets, largest, per_series)
     starts, ends = cuts[:-1], cuts[1:]
+    starts, ends = _without_heavy(samples, starts, ends)
     finished: list[tuple[int, Page]] = []
     while len(starts):
         too_large = []
@@ -94,13 +119,38 @@ def encode_cut(samples: SeriesSamples, cuts: IntArray) -> list[Page]:
     return [page for _, _, page in _written(samples, cuts[:-1], cuts[1:])]
 
 
+def _without_heavy(
+    samples: SeriesSamples, starts: IntArray, ends: IntArray
+) -> tuple[IntArray, IntArray]:
+    """The pages, cut such that none has more of histograms than `MAX_CELLS`."""
+    if samples.histograms is None:
+        return starts, ends
+    places = np.flatnonzero(is_histogram(samples.values))
+    cells = np.zeros(len(samples) + 1, np.int64)
+    cells[places + 1] = cells_of(samples.histograms)[histogram_numbers(samples.values[places])]
+    np.cumsum(cells, out=cells)
+    cuts, left = [], list(zip(starts.tolist(), ends.tolist(), strict=True))
+    while left:
+        begin, end = left.pop()
+        if cells[end] - cells[begin] > MAX_CELLS and end - begin > 1:
+            middle = _middle(samples.offsets, begin, end)
+            left += [(middle, end), (begin, middle)]
+        else:
+            cuts.append((begin, end))
+    bounds = np.array(cuts, np.int64)
+    return bounds[:, 0], bounds[:, 1]
+
+
 def _fitting(samples: SeriesSamples, largest: int, max_bytes: int) -> int:
     """How many samples fit into a page, judged by some, as too large a page is encoded again."""
     tried = min(largest, len(samples), max(1, max_bytes // _TRIED_BYTES))
     if largest * _LARGEST_SAMPLE_BYTES <= max_bytes or tried == len(samples):
         return largest
     begin = (len(samples) - tried) // 2
-    [page] = _write(samples, np.array([begin]), np.array([begin + tried]))
+    start = np.array([begin])
+    start, end = (bounds[:1] for bounds in _without_heavy(samples, start, start + tried))
+    tried = int(end[0] - start[0])
+    [page] = _write(samples, start, end)
     return max(1, min(largest, int(0.9 * max_bytes * tried / len(page.payload))))
 
 
@@ -157,6 +207,9 @@ def _write(samples: SeriesSamples, starts: IntArray, ends: IntArray) -> list[Pag
     series, rows, offsets = _cut_out(samples.offsets, starts, ends, first, behind)
     times = np.ascontiguousarray(samples.timestamps[rows])
     values = np.ascontiguousarray(samples.values[rows])
+    sections: Sequence[bytes] = ()
+    if samples.histograms is not None:
+        values, sections = _sections(samples.histograms, values, offsets, pages)
     ids = np.ascontiguousarray(samples.ids[series])
     most_series, most_samples = int(n_series.max()), int((ends - starts).max())
     out = np.empty(
@@ -179,7 +232,35 @@ def _write(samples: SeriesSamples, starts: IntArray, ends: IntArray) -> list[Pag
             np.maximum.reduceat(times, offsets[pages[:-1]]),
         )
     )
-    return [Page(payloads[begin:end], *rest) for begin, end, *rest in bounds.tolist()]
+    written = [Page(payloads[begin:end], *rest) for begin, end, *rest in bounds.tolist()]
+    if not sections:
+        return written
+    return [
+        replace(page, payload=with_section(page.payload, section)) if section else page
+        for page, section in zip(written, sections, strict=True)
+    ]
+
+
+def _sections(
+    histograms: Histograms, values: FloatArray, offsets: IntArray, pages: IntArray
+) -> tuple[FloatArray, Sequence[bytes]]:
+    """Values without numbers of histograms, and the section of each page, empty if it has none.
+
+    Page `k` has the series `pages[k]` to `pages[k + 1]`, each of which has rows up to an offset.
+    """
+    places = np.flatnonzero(is_histogram(values))
+    if not len(places):
+        return values, ()
+    numbers, writer = histogram_numbers(values[places]), SectionWriter(histograms)
+    values = values.copy()
+    values[places] = histogram_cells(np.zeros(1, np.int64))
+    series = np.searchsorted(offsets, places, "right")
+    is_first = np.diff(series, prepend=-1) != 0
+    cuts = np.searchsorted(places, offsets[pages]).tolist()
+    return values, [
+        writer.section(numbers[begin:end], is_first[begin:end]) if end > begin else b""
+        for begin, end in pairwise(cuts)
+    ]
 
 
 def _cut_out(
@@ -218,9 +299,12 @@ def decode_pages(
     2 MB is allocated for each payload.
     """
     samples, page_ends = _read(payloads, wanted, start_ms, end_ms)
+    series = pairwise(page_ends.tolist())
+    if samples.histograms is not None:
+        return [_part_with_histograms(samples, *bounds) for bounds in series]
     offsets = samples.offsets
     parts = []
-    for first, behind in zip(page_ends[:-1].tolist(), page_ends[1:].tolist(), strict=True):
+    for first, behind in series:
         rows = slice(int(offsets[first]), int(offsets[behind]))
         parts.append(
             SeriesSamples(
@@ -233,6 +317,29 @@ def decode_pages(
             else NO_SAMPLES
         )
     return parts
+
+
+def _part_with_histograms(samples: SeriesSamples, first: int, behind: int) -> SeriesSamples:
+    """Neighbouring series of samples whose histograms are in the order of their cells."""
+    if behind == first:
+        return NO_SAMPLES
+    assert samples.histograms is not None
+    offsets = samples.offsets
+    rows = slice(int(offsets[first]), int(offsets[behind]))
+    values, histograms = samples.values[rows], None
+    places = np.flatnonzero(is_histogram(values))
+    if len(places):
+        number = int(histogram_numbers(values[places[:1]])[0])
+        values = values.copy()
+        values[places] = histogram_cells(np.arange(len(places)))
+        histograms = samples.histograms.take(slice(number, number + len(places)))
+    return SeriesSamples(
+        samples.ids[first:behind],
+        offsets[first : behind + 1] - offsets[first],
+        samples.timestamps[rows],
+        values,
+        histograms=histograms,
+    )
 
 
 def decode_joined(
@@ -258,9 +365,8 @@ def decode_joined(
     if not (is_next | ((ids[1:] == ids[:-1]) & is_later)).all():
         raise ValueError("the pages to be joined are not in the order of series and time")
     firsts = np.append(0, np.flatnonzero(is_next) + 1)
-    return SeriesSamples(
-        ids[firsts], np.append(offsets[firsts], offsets[-1]), samples.timestamps, samples.values
-    )
+    offsets = np.append(offsets[firsts], offsets[-1])
+    return replace(samples, ids=ids[firsts], offsets=offsets)
 
 
 def _read(
@@ -269,21 +375,21 @@ def _read(
     """The samples of pages one behind the other, and where the series of each page end."""
     pages = np.frombuffer(bytearray().join([*payloads, bytes(READ_AHEAD)]), np.uint8)
     bounds = np.append(0, np.cumsum(np.fromiter(map(len, payloads), np.int64, len(payloads))))
-    sizes = np.zeros((len(payloads), 2), np.int64)
-    page_ends = np.zeros(len(payloads) + 1, np.int64)
+    sizes = np.zeros((len(payloads), 3), np.int64)
+    page_ends = np.zeros((2, len(payloads) + 1), np.int64)
     _check(*measure_pages(pages, bounds, sizes))
-    n_samples, n_series = (int(total) for total in sizes.sum(axis=0))
+    n_samples, n_series, _ = (int(total) for total in sizes.sum(axis=0))
     ids, ends = np.empty(n_series, np.int64), np.zeros(n_series + 1, np.int64)
     times, values = np.empty(n_samples, np.int64), np.empty(n_samples, np.float64)
     _check(
         *read_pages(
             pages,
             bounds,
+            sizes,
             _NO_INTEGERS if wanted is None else wanted,
             wanted is None,
             max(start_ms, MIN_MS - 1),
             min(end_ms, MAX_MS),
-            int(sizes[:, 0].max(initial=0)),
             ids,
             ends,
             times,
@@ -291,12 +397,58 @@ def _read(
             page_ends,
         )
     )
-    found = int(page_ends[-1])
+    found = int(page_ends[0, -1])
     rows = int(ends[found])
     columns = (ids[:found], ends[: found + 1], times[:rows], values[:rows])
     if rows * 2 < n_samples:
         columns = tuple(column.copy() for column in columns)  # type: ignore[assignment]
-    return SeriesSamples(*columns), page_ends
+    samples = SeriesSamples(*columns)
+    if page_ends[1, -1]:
+        samples = _with_histograms(samples, pages, bounds, sizes[:, 2], page_ends)
+    return samples, page_ends[0]
+
+
+def _with_histograms(
+    samples: SeriesSamples,
+    pages: NDArray[np.uint8],
+    bounds: IntArray,
+    floats_ends: IntArray,
+    page_ends: IntArray,
+) -> SeriesSamples:
+    """Samples with the histograms that they refer to, in the order of the cells.
+
+    The numbers in the cells count all histograms; page `k` has those up to `page_ends[1, k + 1]`.
+    Only the sections of pages that are needed are read.
+    """
+    places = np.flatnonzero(is_histogram(samples.values))
+    cell_ends = page_ends[1]
+    of_page = np.searchsorted(samples.offsets[page_ends[0]], places, "right") - 1
+    is_stray = np.diff(cell_ends)[of_page] == 0
+    if is_stray.any():
+        # Earlier releases stored any NaN; in a page without histograms it refers to nothing.
+        samples.values[places[is_stray]] = usual_nans(int(is_stray.sum()))
+        places, of_page = places[~is_stray], of_page[~is_stray]
+    numbers = histogram_numbers(samples.values[places])
+    needed, first = np.unique(of_page, return_index=True)
+    if not len(needed):
+        return samples
+    behind = bounds[needed + 1] - SECTION_SIZE_BYTES
+    try:
+        found, counts = read_histograms(pages, np.column_stack((floats_ends[needed], behind)))
+    except SectionError as exc:
+        _check(exc.error, int(needed[exc.index]))
+        raise
+    sizes = np.diff(cell_ends)[needed]
+    if (counts != sizes).any():
+        _check(INCONSISTENT, int(needed[np.flatnonzero(counts != sizes)[0]]))
+    before = np.repeat(
+        cell_ends[needed] - (np.cumsum(sizes) - sizes), np.diff(first, append=len(places))
+    )
+    chosen = numbers - before
+    if len(chosen) < len(found):
+        found = found.take(chosen)
+    samples.values[places] = histogram_cells(np.arange(len(places)))
+    return replace(samples, histograms=found)
 
 
 def _check(error: int, index: int) -> None:

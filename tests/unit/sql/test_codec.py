@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from sql.samples.codec.pages import (
     encode_pages,
 )
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
-from tests.sample_columns import samples_of, series_samples
+from tests.numbered_histograms import assert_same_histograms
+from tests.sample_columns import samples_of, samples_with_histograms, series_samples
 
 LARGE = 1 << 30
 T0 = 1_700_000_000_000
@@ -38,17 +40,21 @@ def assert_same(found: SeriesSamples, expected: SeriesSamples) -> None:
     np.testing.assert_array_equal(found.ids, expected.ids)
     np.testing.assert_array_equal(found.offsets, expected.offsets)
     np.testing.assert_array_equal(found.timestamps, expected.timestamps)
-    np.testing.assert_array_equal(found.values.view(np.int64), expected.values.view(np.int64))
+    cells = found.values, found.histograms
+    assert_same_histograms(cells, (expected.values, expected.histograms))
 
 
-@given(series_samples())
+ANY_SAMPLES = series_samples() | samples_with_histograms()
+
+
+@given(ANY_SAMPLES)
 def test_samples_come_back_to_the_bit(samples: SeriesSamples) -> None:
     [found] = decode_pages([one_page(samples).payload])
     assert_same(found, samples)
 
 
 @given(
-    series_samples(),
+    ANY_SAMPLES,
     st.integers(1, 40),
     st.integers(1, 400),
     st.booleans(),
@@ -66,7 +72,7 @@ def test_pages_are_cut_within_their_bounds(
         assert not per_series or len(found.ids) == 1
 
 
-@given(series_samples(), st.data())
+@given(ANY_SAMPLES, st.data())
 def test_only_wanted_series_and_times_are_decoded(
     samples: SeriesSamples, data: st.DataObject
 ) -> None:
@@ -74,12 +80,15 @@ def test_only_wanted_series_and_times_are_decoded(
     times = [MIN_MS - 1, *samples.timestamps.tolist(), MAX_MS]
     start_ms, end_ms = data.draw(st.sampled_from(times)), data.draw(st.sampled_from(times))
     pages = payloads(encode_pages(samples, 50, LARGE))
-    expected = samples_of(
-        [
-            (series, [(t, v) for t, v in rows if start_ms < t <= end_ms])
-            for series, rows in _rows(samples)
-            if series in wanted
-        ]
+    expected = replace(
+        samples_of(
+            [
+                (series, [(t, v) for t, v in rows if start_ms < t <= end_ms])
+                for series, rows in _rows(samples)
+                if series in wanted
+            ]
+        ),
+        histograms=samples.histograms,
     )
     assert_same(decode_joined(pages, wanted, start_ms, end_ms), expected)
 
@@ -180,7 +189,7 @@ def test_the_checksum_is_crc_32() -> None:
     assert resealed(page) == page
 
 
-@given(series_samples(), st.data())
+@given(ANY_SAMPLES, st.data())
 def test_any_flipped_bit_is_noticed(samples: SeriesSamples, data: st.DataObject) -> None:
     page = bytearray(one_page(samples).payload)
     bit = data.draw(st.integers(0, 8 * len(page) - 1))
@@ -197,7 +206,7 @@ def test_any_bytes_are_refused(page: bytes) -> None:
 
 
 @settings(max_examples=300)
-@given(series_samples(), st.data())
+@given(ANY_SAMPLES, st.data())
 def test_damage_under_a_right_checksum_is_refused_or_read_as_samples(
     samples: SeriesSamples, data: st.DataObject
 ) -> None:
