@@ -7,13 +7,15 @@ from hypothesis import strategies as st
 
 from sql.samples.columns.fold import Deletion, Piece
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
+from tests.numbered_histograms import NUMBERED_BITS, model_bits, numbered
 
 Rows = dict[tuple[int, int], int]
-"""The bits of values by series id and Unix ms."""
+"""The bits of values by series id and Unix ms; see `tests.numbered_histograms` for histograms."""
 
 BITS = st.one_of(
     st.integers(0, 3),
     st.sampled_from([0x7FF0000000000002, 0x7FF8000000000001, 1 << 63, (1 << 64) - 1]),
+    NUMBERED_BITS,
 )
 SERIES = st.integers(1, 5)
 TIMES = st.integers(-3, 12)
@@ -26,11 +28,13 @@ def samples_of(rows: Rows) -> SeriesSamples:
         return NO_SAMPLES
     series = np.array([key[0] for key in keys], np.int64)
     ids, starts = np.unique(series, return_index=True)
+    cells = numbered(np.array([rows[key] for key in keys], np.uint64))
     return SeriesSamples(
         ids,
         np.append(starts, len(keys)).astype(np.int64),
         np.array([key[1] for key in keys], np.int64),
-        np.array([rows[key] for key in keys], np.uint64).view(np.float64),
+        cells.values,
+        histograms=cells.histograms,
     )
 
 
@@ -41,7 +45,8 @@ def rows_of(samples: SeriesSamples) -> Rows:
     series = np.repeat(samples.ids, np.diff(samples.offsets)).tolist()
     keys = list(zip(series, samples.timestamps.tolist(), strict=True))
     assert keys == sorted(set(keys))
-    return dict(zip(keys, samples.values.view(np.uint64).tolist(), strict=True))
+    bits = model_bits(samples.values, samples.histograms)
+    return dict(zip(keys, bits.tolist(), strict=True))
 
 
 def is_deleted(piece: Piece, series: int, time_ms: int, deletions: Sequence[Deletion]) -> bool:

@@ -28,6 +28,7 @@ from sql.samples.reading.block_reader import BlockReader
 from sql.samples.reading.drained_reader import DrainedQuestion
 from sql.samples.reading.reader import SampleAllowance
 from sql.samples.tables.slots import slot_of
+from tests.numbered_histograms import model_bits, numbered
 
 DAY_MS = 86_400_000
 NOW_MS = 1_700_000_000_000
@@ -241,19 +242,20 @@ def samples_of(samples: Mapping[Key, int]) -> SeriesSamples:
     keys = sorted(samples)
     ids: IntArray = np.array([key[0] for key in keys], np.int64)
     starts = np.flatnonzero(np.diff(ids, prepend=ids[:1] - 1))
-    bits = np.array([samples[key] for key in keys], np.uint64)
+    cells = numbered(np.array([samples[key] for key in keys], np.uint64))
     return SeriesSamples(
         ids[starts],
         np.append(starts, len(ids)),
         np.array([key[1] for key in keys], np.int64),
-        bits.view(np.float64),
+        cells.values,
+        histograms=cells.histograms,
     )
 
 
 def dict_of(samples: SeriesSamples) -> dict[Key, int]:
     """Columns as value bits by series and ms."""
     ids = np.repeat(samples.ids, np.diff(samples.offsets)).tolist()
-    bits = samples.values.view(np.uint64).tolist()
+    bits = model_bits(samples.values, samples.histograms).tolist()
     return dict(zip(zip(ids, samples.timestamps.tolist(), strict=True), bits, strict=True))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from promcompat.core.errors import StorageUnavailableError
+from promcompat.core.histograms import HistogramCells
 from promcompat.core.thresholds import BreachLevel, LevelChange
 from sql.database.connection_pool import acquired
 from sql.database.copy_format import SampleRows
@@ -63,12 +64,12 @@ class ReadLog:
 
     async def bits_in_head(
         self, tenant_id: int, series_ids: np.ndarray, timestamps: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, HistogramCells]:
         self.n_look_ups += 1
         stored = {(series, at): value for series, at, value in await self.stored(tenant_id, float)}
         keys = list(zip(series_ids.tolist(), (timestamps - T0).tolist(), strict=True))
         values = np.array([stored.get(key, 0.0) for key in keys])
-        return np.array([key in stored for key in keys]), values.view(np.uint64)
+        return np.array([key in stored for key in keys]), HistogramCells(values, None)
 
     async def times_between(
         self, wanted: Sequence[tuple[int, np.ndarray]], start_ms: int, end_ms: int
@@ -356,8 +357,8 @@ async def test_samples_that_arrived_twice_count_once(store: Store) -> None:
 
 async def nothing_found(
     _tenant: int, series_ids: np.ndarray, _times: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    return np.zeros(len(series_ids), np.bool_), np.zeros(len(series_ids), np.uint64)
+) -> tuple[np.ndarray, HistogramCells]:
+    return np.zeros(len(series_ids), np.bool_), HistogramCells(np.zeros(len(series_ids)), None)
 
 
 @pytest.mark.parametrize("fault", ["slow", "gone"])

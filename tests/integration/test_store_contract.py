@@ -8,6 +8,7 @@ import pytest
 from promcompat.core.ports import Catalogue, Store
 from sql.samples.metric_storage import MetricStorage
 from sql.samples.storage_options import StoreKind
+from tests.contract_histograms import HistogramConflicts, HistogramContract
 from tests.contract_store import ALL_TIME, T0, UP_A, UP_B, StoreContract
 from tests.factories import block_rows, make_batch, select_name, value_bits
 from tests.repositories import DrainedStore, opened_storage
@@ -15,7 +16,7 @@ from tests.repositories import DrainedStore, opened_storage
 pytestmark = pytest.mark.integration
 
 
-class _StoredContract(StoreContract):
+class _Stored:
     kind: StoreKind
 
     @pytest.fixture
@@ -30,6 +31,26 @@ class _StoredContract(StoreContract):
     @pytest.fixture
     def catalogue(self, storage: MetricStorage) -> Catalogue:
         return storage.catalogue
+
+
+class _StoredContract(_Stored, StoreContract):
+    pass
+
+
+class TestHistogramsOfHead(_Stored, HistogramConflicts):
+    """Histograms in the head, which compares them when they are written."""
+
+    kind = StoreKind.BLOCKS
+
+
+class TestDrainedHistograms(_Stored, HistogramContract):
+    """Histograms in runs and blocks."""
+
+    kind = StoreKind.BLOCKS
+
+    @pytest.fixture
+    def store(self, storage: MetricStorage) -> Store:
+        return cast(Store, DrainedStore(storage))
 
 
 class TestHeadOfBlocks(_StoredContract):

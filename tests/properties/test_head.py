@@ -13,6 +13,7 @@ from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.head.memory import HeadMemory, HeadStats, Merge
 from sql.samples.head.segments import Segment, TenantHead, next_merge
 from sql.samples.head.view import HeadView
+from tests.numbered_histograms import model_bits
 from tests.sample_model import BITS, SERIES, TIMES, Rows, folded, rows_of, samples_of
 
 TENANT = 7
@@ -218,16 +219,17 @@ def test_the_newest_samples_are_within_the_bounds(
 @given(UNDRAINED, st.lists(st.tuples(SERIES, TIMES), max_size=12))
 @example(DELETED_BETWEEN, [(1, 1), (2, 2), (2, 3), (3, 3)])
 @example(MERGED, [(1, 1), (2, 2), (2, 3), (3, 3)])
-def test_stored_bits_are_those_of_the_fold(
+def test_stored_samples_are_those_of_the_fold(
     steps: list[Step], points: list[tuple[int, int]]
 ) -> None:
     log = played(steps)
     rows = folded(log.pieces, log.deletions)
     points = [*points, *FEW_POINTS]
     series, times = (np.array(column, np.int64) for column in zip(*points, strict=True))
-    is_found, bits = log.view().stored_bits(TENANT, series, times)
+    is_found, cells = log.view().stored_cells(TENANT, series, times)
     assert is_found.tolist() == [point in rows for point in points]
-    assert bits.view(np.uint64).tolist() == [rows.get(point, 0) for point in points]
+    bits = model_bits(cells.values, cells.histograms)
+    assert bits.tolist() == [rows.get(point, 0) for point in points]
 
 
 @given(UNDRAINED)

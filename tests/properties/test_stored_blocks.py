@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sql.samples.draining import compaction_plan
 from sql.samples.tables import block_table
+from tests.numbered_histograms import NUMBERED_BITS
 from tests.stored_blocks import DAY_MS, NOW_MS, TODAY, Model, StoredBlocks, stored_blocks
 
 pytestmark = pytest.mark.integration
@@ -21,7 +22,8 @@ samples = st.dictionaries(
         st.integers(1, SERIES_PER_TENANT),
         st.builds(lambda day, ms: day * DAY_MS + ms, st.sampled_from(DAYS), st.integers(0, 6)),
     ),
-    st.sampled_from([0, 1, 1 << 63, 0x7FF0000000000002, 0x7FF8000000000001, 4607182418800017408]),
+    st.sampled_from([0, 1, 1 << 63, 0x7FF0000000000002, 0x7FF8000000000001, 4607182418800017408])
+    | NUMBERED_BITS,
     min_size=1,
     max_size=12,
 )

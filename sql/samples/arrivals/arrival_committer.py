@@ -1,8 +1,9 @@
 """One commit of the block store: rows of any order and age become pages, and are appended at once.
 
 Duplicates, for which docs/architecture.md gives the reasons:
-* A row whose series and time already have the same bits is dropped; the fold would drop it anyway.
-* Other bits are a conflict if the sample is still in the head, or in the same commit. Elsewhere
+* A row whose series and time already have the same sample is dropped; the fold would drop it
+  anyway.
+* Another one is a conflict if the sample is still in the head, or in the same commit. Elsewhere
   they are appended, and the fold decides: the first to arrive counts.
 * Rows of a metric that keeps the last sample are appended as replacements.
 * Rows timed by the server get a free millisecond of their series. Their append is refused if
@@ -19,10 +20,11 @@ from typing import Final, Protocol, TypeVar
 import numpy as np
 
 from promcompat.core.errors import QueryTimeoutError, StorageUnavailableError
+from promcompat.core.histograms import HistogramCells
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.thresholds import LevelChange
 from sql.caching.series_column import SeriesColumn
-from sql.database.copy_format import BitsArray, SampleRows
+from sql.database.copy_format import SampleRows
 from sql.samples.arrivals.arrival_log import (
     AppendConditions,
     ArrivalKind,
@@ -32,6 +34,7 @@ from sql.samples.arrivals.arrival_log import (
     OvertakenError,
 )
 from sql.samples.codec.pages import encode_pages
+from sql.samples.columns.histogram_pools import HistogramPools, raise_numbers
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.writing.duplicate_policies import DuplicatePolicies
 from sql.samples.writing.duplicates import Conflict
@@ -61,8 +64,8 @@ class StoredSamples(Protocol):
 
     async def bits_in_head(
         self, tenant_id: int, series_ids: IntArray, timestamps: IntArray
-    ) -> tuple[BoolArray, BitsArray]:
-        """Which of these keys have a sample in the head, and its bits; sorted by series and time.
+    ) -> tuple[BoolArray, HistogramCells]:
+        """Which of these keys have a sample in the head, and it; sorted by series and time.
 
         Everything that was acknowledged before the call is taken into account.
         """
@@ -84,7 +87,7 @@ class _Keys:
 
     keeps_last: BoolArray
     is_stored: BoolArray
-    stored: BitsArray
+    stored: HistogramCells
 
     @property
     def is_any(self) -> bool:
@@ -157,7 +160,8 @@ class ArrivalCommitter:
                 if attempt == _MAX_ATTEMPTS:
                     raise
             else:
-                return ordered.conflicts(found.keeps_last, found.is_stored, found.stored)
+                bits, histograms = found.stored.values.view(np.uint64), found.stored.histograms
+                return ordered.conflicts(found.keeps_last, found.is_stored, bits, histograms)
         raise AssertionError("unreachable")
 
     async def _conditions(
@@ -177,8 +181,7 @@ class ArrivalCommitter:
         another process has just stored may be missed; then the fold decides.
         """
         keeps_last, is_stored = np.zeros((2, len(keys)), np.bool_)
-        stored = np.zeros(len(keys), np.uint64)
-        first = 0
+        stored, pools, first = np.zeros(len(keys)), HistogramPools(), 0
         for tenant, own in of_tenants(keys):
             part = slice(first, first := first + len(own))
             last = await self._keep_last(tenant, own)
@@ -186,14 +189,16 @@ class ArrivalCommitter:
                 keeps_last[part] = last
             asked = np.flatnonzero(self._note_times(own) & ~keeps_last[part])
             if len(asked):
-                is_stored[part][asked], stored[part][asked] = await self._bits_in_head(
+                is_stored[part][asked], cells = await self._bits_in_head(
                     tenant, own.series_ids[asked], own.timestamps[asked]
                 )
-        return _Keys(keeps_last, is_stored, stored)
+                raise_numbers(cells.values, pools.add(cells.histograms))
+                stored[part][asked] = cells.values
+        return _Keys(keeps_last, is_stored, HistogramCells(stored, pools.settled(stored)))
 
     async def _bits_in_head(
         self, tenant: int, series_ids: IntArray, timestamps: IntArray
-    ) -> tuple[BoolArray, BitsArray]:
+    ) -> tuple[BoolArray, HistogramCells]:
         """What the head has of these keys, or nothing while it does not answer soon.
 
         It may have to read a large backlog first, after a start; writes do not wait for that.
@@ -204,7 +209,7 @@ class ArrivalCommitter:
                     return await self._stored.bits_in_head(tenant, series_ids, timestamps)
             except (TimeoutError, StorageUnavailableError, QueryTimeoutError):
                 self._asks_again_at = time.monotonic() + _HEAD_PAUSE_SECONDS
-        return np.zeros(len(series_ids), np.bool_), np.zeros(len(series_ids), np.uint64)
+        return np.zeros(len(series_ids), np.bool_), HistogramCells(np.zeros(len(series_ids)), None)
 
     async def _keep_last(self, tenant: int, keys: SampleRows) -> BoolArray | None:
         if not self._policies.may_keep_last(tenant):

@@ -15,6 +15,7 @@ import numpy as np
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.ports import ALL_TIME_MS
 from sql.samples.columns.fold_kernels import copy_rows, find_rows, settle_rows
+from sql.samples.columns.histogram_pools import HistogramPools, joined_values, raise_numbers
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 
 _PARTS_AT_ONCE: Final = 8
@@ -107,11 +108,16 @@ def _first_by_key(parts: Sequence[SeriesSamples], keys: IntArray) -> SeriesSampl
     order = order[is_first]
     ids = np.concatenate([np.repeat(part.ids, np.diff(part.offsets)) for part in parts])[order]
     starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1]))
+    column, pools = joined_values(
+        [part.values for part in parts], [part.histograms for part in parts]
+    )
+    values = column[order]
     return SeriesSamples(
         ids[starts],
         np.append(starts, len(ids)),
         np.concatenate([part.timestamps for part in parts])[order],
-        np.concatenate([part.values for part in parts])[order],
+        values,
+        histograms=pools.settled(values),
     )
 
 
@@ -137,7 +143,8 @@ def gathered(
 ) -> SeriesSamples:
     """The samples of wanted series in `(start_ms, end_ms]`, the first of each millisecond.
 
-    The ids of `wanted` ascend. No part may have counts (see `SampleBlock`).
+    The ids of `wanted` ascend. No part may have counts (see `SampleBlock`). Of the histograms only
+    those of these samples are copied.
     """
     wanted = writable(wanted)
     first, lengths = np.empty((2, len(parts), len(wanted)), np.int64)
@@ -147,17 +154,35 @@ def gathered(
     offsets = np.zeros(len(wanted) + 1, np.int64)
     np.cumsum(lengths.sum(axis=0), out=offsets[1:])
     timestamps, bits = np.empty((2, n_rows), np.int64)
-    cursors = offsets[:-1].copy()
+    cursors, pools = offsets[:-1].copy(), HistogramPools()
+    raised = [pools.add(part.histograms) for part in parts]
     for begin in range(0, len(wanted), _SERIES_AT_ONCE):
         some = slice(begin, begin + _SERIES_AT_ONCE)
-        for part, starts, numbers in zip(parts, first, lengths, strict=True):
+        for part, starts, numbers, by in zip(parts, first, lengths, raised, strict=True):
             columns = part.timestamps, part.values.view(np.int64)
             copy_rows(*columns, starts[some], numbers[some], cursors[some], timestamps, bits)
+            if by and part.histograms is not None:
+                _raise_copied(bits, cursors[some], numbers[some], by)
     ids = wanted.copy()
     n_series = settle_rows(ids, offsets, timestamps, bits)
     n_rows = offsets[n_series]
     values = bits[:n_rows].view(np.float64)
-    return SeriesSamples(ids[:n_series], offsets[: n_series + 1], timestamps[:n_rows], values)
+    return SeriesSamples(
+        ids[:n_series],
+        offsets[: n_series + 1],
+        timestamps[:n_rows],
+        values,
+        histograms=pools.settled(values),
+    )
+
+
+def _raise_copied(bits: IntArray, ends: IntArray, lengths: IntArray, by: int) -> None:
+    """Raise the numbers of histograms in rows that were copied, of each series up to an end."""
+    n_before = np.cumsum(lengths) - lengths
+    rows = np.arange(lengths.sum()) + np.repeat(ends - lengths - n_before, lengths)
+    copied = bits[rows].view(np.float64)
+    raise_numbers(copied, by)
+    bits[rows] = copied.view(np.int64)
 
 
 def rows_between(
@@ -212,4 +237,5 @@ def _kept(samples: SeriesSamples, is_kept: BoolArray) -> SeriesSamples:
         np.append(offsets[:-1][has_rows], offsets[-1]),
         samples.timestamps[is_kept],
         samples.values[is_kept],
+        histograms=samples.histograms,
     )

@@ -13,6 +13,7 @@ from promcompat.core.histograms import Histograms, is_histogram
 from promcompat.core.model import BoolArray, FloatArray, IntArray, Labels, SampleBlock
 from sql.database.copy_format import DecodedSamples, SampleDecoder
 from sql.pushdown.rules import Partial
+from sql.samples.columns.histogram_pools import joined_values
 
 CellT = TypeVar("CellT", bound=np.generic)
 _ROWS_AT_ONCE: Final = 1 << 20
@@ -64,7 +65,8 @@ class SeriesSamples:
     @property
     def n_bytes(self) -> int:
         """The size of the arrays."""
-        return 16 * (len(self.ids) + len(self.timestamps))
+        of_histograms = 0 if self.histograms is None else self.histograms.n_bytes
+        return 16 * (len(self.ids) + len(self.timestamps)) + of_histograms
 
     def as_block(self, labels: tuple[Labels, ...]) -> SampleBlock:
         """The same samples, with the labels of each series instead of its id."""
@@ -85,13 +87,18 @@ class SeriesSamples:
             rows.gathered(self.timestamps),
             rows.gathered(self.values),
             None if self.counts is None else rows.gathered(self.counts),
+            self.histograms,
         )
 
     def with_ids(self, rows: IntArray, ids: IntArray) -> "SeriesSamples":
         """The series at some rows, in their order, under other ids, which ascend."""
         runs = _Runs(ids, self.offsets[rows], np.diff(self.offsets)[rows])
         return SeriesSamples(
-            ids, runs.offsets(), runs.gathered(self.timestamps), runs.gathered(self.values)
+            ids,
+            runs.offsets(),
+            runs.gathered(self.timestamps),
+            runs.gathered(self.values),
+            histograms=self.histograms,
         )
 
     def where(self, is_kept: BoolArray) -> "SeriesSamples":
@@ -106,6 +113,7 @@ class SeriesSamples:
             self.timestamps[is_kept],
             self.values[is_kept],
             None if self.counts is None else self.counts[is_kept],
+            self.histograms,
         )
 
     def where_series(self, is_kept: BoolArray) -> "SeriesSamples":
@@ -155,13 +163,16 @@ class SeriesSamples:
         timestamps = np.empty(len(self) + len(later), np.int64)
         values = np.empty(len(timestamps), np.float64)
         timestamps[own_rows], timestamps[later_rows] = self.timestamps, later.timestamps
-        values[own_rows], values[later_rows] = self.values, later.values
+        column, pools = joined_values(
+            [self.values, later.values], [self.histograms, later.histograms]
+        )
+        values[own_rows], values[later_rows] = column[: len(self)], column[len(self) :]
         counts = None
         if self.counts is not None or later.counts is not None:
             counts = np.ones(len(timestamps), np.int64)
             counts[own_rows] = 1 if self.counts is None else self.counts
             counts[later_rows] = 1 if later.counts is None else later.counts
-        return SeriesSamples(ids, offsets, timestamps, values, counts)
+        return SeriesSamples(ids, offsets, timestamps, values, counts, pools.settled(values))
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +259,17 @@ def joined_samples(parts: Sequence[SeriesSamples]) -> SeriesSamples:
             np.ones(len(part), np.int64) if part.counts is None else part.counts for part in parts
         ]
         counts = np.concatenate(ones)[order]
+    column, pools = joined_values(
+        [part.values for part in parts], [part.histograms for part in parts]
+    )
+    values = column[order]
     return SeriesSamples(
         ids[starts],
         np.append(starts, len(ids)),
         times[order],
-        np.concatenate([part.values for part in parts])[order],
+        values,
         counts,
+        pools.settled(values),
     )
 
 

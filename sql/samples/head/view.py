@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from promcompat.core.histograms import HistogramCells
 from promcompat.core.model import BoolArray, IntArray
 from promcompat.core.ports import ALL_TIME_MS
 from sql.samples.arrivals.arrival_log import DrainState
@@ -19,6 +20,7 @@ from sql.samples.columns.fold import (
     without_deleted,
     writable,
 )
+from sql.samples.columns.histogram_pools import HistogramPools, raise_numbers
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.head.lookup_kernels import find_samples
 from sql.samples.head.segments import Segment, TenantHead
@@ -130,14 +132,14 @@ class HeadView:
         joined = first_of([part for part in parts if len(part)])
         return _last_rows(joined, joined.ids, *ALL_TIME_MS)
 
-    def stored_bits(
+    def stored_cells(
         self, tenant_id: int, series_ids: IntArray, timestamps: IntArray
-    ) -> tuple[BoolArray, IntArray]:
-        """Which of these samples are in memory, and the bits of their values, 0 where not found."""
+    ) -> tuple[BoolArray, HistogramCells]:
+        """Which of these samples are in memory, and they, 0 where not found."""
         is_found = np.zeros(len(series_ids), np.bool_)
-        bits = np.zeros(len(series_ids), np.int64)
+        cells, pools = np.zeros(len(series_ids)), HistogramPools()
         if not len(series_ids):
-            return is_found, bits
+            return is_found, HistogramCells(cells, None)
         head, columns = self._head(tenant_id), (writable(series_ids), writable(timestamps))
         bounds = int(timestamps.min()), int(timestamps.max())
         pieces = [one.piece for one in _between(head.segments, *bounds)]
@@ -146,9 +148,11 @@ class HeadView:
             for deletion in _later_deletions(piece, head.deletions):
                 is_here &= ~_is_deleted(deletion, *columns)
             is_new = is_here & ~is_found
-            bits[is_new] = bits_here[is_new]
+            found = bits_here[is_new].view(np.float64)
+            raise_numbers(found, pools.add(piece.samples.histograms))
+            cells[is_new] = found
             is_found |= is_here
-        return is_found, bits
+        return is_found, HistogramCells(cells, pools.settled(cells))
 
     def _head(self, tenant_id: int) -> TenantHead:
         return self.tenants.get(tenant_id, _NO_HEAD)
@@ -197,7 +201,8 @@ def _last_rows(samples: SeriesSamples, ids: IntArray, start_ms: int, end_ms: int
     has_rows = lengths > 0
     rows = (first + lengths)[has_rows] - 1
     offsets = np.arange(len(rows) + 1, dtype=np.int64)
-    return SeriesSamples(ids[has_rows], offsets, samples.timestamps[rows], samples.values[rows])
+    columns = samples.timestamps[rows], samples.values[rows]
+    return SeriesSamples(ids[has_rows], offsets, *columns, histograms=samples.histograms)
 
 
 def _stored_in(

@@ -227,6 +227,7 @@ class _Copy:
         decode = self._decode_all if is_all and not self.stream.deletions else self._decode
         pieces = await asyncio.to_thread(decode, pages) if is_large else decode(pages)
         self.stream.n_rows += sum(len(piece.samples) for piece in pieces)
+        self.allowance.add_histograms(pieces)
         return pieces
 
     def _decode_all(self, pages: Sequence[PageRow]) -> Sequence[Piece]:

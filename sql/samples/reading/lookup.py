@@ -5,10 +5,10 @@ from typing import Final
 
 import numpy as np
 
+from promcompat.core.histograms import HistogramCells
 from promcompat.core.model import BoolArray, FloatArray, IntArray
 from promcompat.core.native_queries import SamplePageQuery
 from sql.catalog import TimeBounds
-from sql.database.copy_format import BitsArray
 from sql.definitions.sample_lookup import NewestSample, SampleLookup
 from sql.samples.arrivals.arrival_committer import StoredSamples
 from sql.samples.columns.series_samples import SeriesSamples
@@ -55,11 +55,10 @@ class SnapshotLookup:
 
     async def bits_in_head(
         self, tenant_id: int, series_ids: IntArray, timestamps: IntArray
-    ) -> tuple[BoolArray, BitsArray]:
+    ) -> tuple[BoolArray, HistogramCells]:
         """What the head has of some keys; see `StoredSamples`."""
         view = await self._head.view()
-        is_found, bits = view.stored_bits(tenant_id, series_ids, timestamps)
-        return is_found, bits.view(np.uint64)
+        return view.stored_cells(tenant_id, series_ids, timestamps)
 
     async def times_between(
         self, wanted: Sequence[tuple[int, IntArray]], start_ms: int, end_ms: int

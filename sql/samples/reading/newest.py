@@ -13,8 +13,10 @@ from typing import Final
 import numpy as np
 
 from promcompat.core.errors import ExecutionError
+from promcompat.core.histograms import Histograms
 from promcompat.core.model import FloatArray, IntArray, is_stale
 from sql.catalog import MAX_TIMESTAMP_MS, MIN_TIMESTAMP_MS
+from sql.samples.columns.histogram_pools import joined_values
 from sql.samples.columns.series_samples import NO_SAMPLES, SeriesSamples
 from sql.samples.reading.reader import SampleAllowance
 from sql.samples.reading.snapshots import SampleSnapshot, SampleSnapshots
@@ -177,7 +179,8 @@ def without_stale(samples: SeriesSamples) -> SeriesSamples:
 
 def _last_of_each(samples: SeriesSamples) -> SeriesSamples:
     last = samples.offsets[1:] - 1
-    return _one_each(samples.ids, samples.timestamps[last], samples.values[last])
+    columns = samples.ids, samples.timestamps[last], samples.values[last]
+    return _one_each(*columns, samples.histograms)
 
 
 def _joined(parts: Sequence[SeriesSamples]) -> SeriesSamples:
@@ -187,9 +190,15 @@ def _joined(parts: Sequence[SeriesSamples]) -> SeriesSamples:
     ids = np.concatenate([part.ids for part in parts])
     order = np.argsort(ids)
     timestamps = np.concatenate([part.timestamps for part in parts])
-    values = np.concatenate([part.values for part in parts])
-    return _one_each(ids[order], timestamps[order], values[order])
+    column, pools = joined_values(
+        [part.values for part in parts], [part.histograms for part in parts]
+    )
+    values = column[order]
+    return _one_each(ids[order], timestamps[order], values, pools.settled(values))
 
 
-def _one_each(ids: IntArray, timestamps: IntArray, values: FloatArray) -> SeriesSamples:
-    return SeriesSamples(ids, np.arange(len(ids) + 1, dtype=np.int64), timestamps, values)
+def _one_each(
+    ids: IntArray, timestamps: IntArray, values: FloatArray, histograms: Histograms | None
+) -> SeriesSamples:
+    offsets = np.arange(len(ids) + 1, dtype=np.int64)
+    return SeriesSamples(ids, offsets, timestamps, values, histograms=histograms)

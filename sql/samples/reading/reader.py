@@ -15,6 +15,7 @@ from promql.budget import (
 )
 from sql.database.connection_pool import Connection
 from sql.database.statements import Statement, inline_parameters
+from sql.samples.columns.fold import Piece
 
 SourceT = TypeVar("SourceT")
 RequestT = TypeVar("RequestT")
@@ -36,7 +37,7 @@ class CountedStream(Protocol):
 class SampleAllowance:
     """How much all selections of one query may read, counted while it arrives.
 
-    Bytes are those of the COPY stream, and of the columns of samples in memory.
+    Bytes are those of the COPY stream, and of the columns of samples and histograms in memory.
     """
 
     def __init__(
@@ -52,11 +53,22 @@ class SampleAllowance:
         self._n_settled_bytes = 0
         self._n_added = 0
         self._n_series = 0
+        self._n_histogram_bytes = 0
 
     def add(self, n_samples: int) -> None:
         """Count samples in memory; raises ExecutionError when they are too many."""
         self._n_added += n_samples
         self.check()
+
+    def add_pieces(self, pieces: Sequence[Piece]) -> None:
+        """Count pieces in memory; raises ExecutionError when they are too many."""
+        self.add_histograms(pieces)
+        self.add(sum(len(piece.samples) for piece in pieces))
+
+    def add_histograms(self, pieces: Sequence[Piece]) -> None:
+        """Count the histograms of pieces whose samples are counted already."""
+        pools = [piece.samples.histograms for piece in pieces]
+        self._n_histogram_bytes += sum(pool.n_bytes for pool in pools if pool is not None)
 
     def add_series(self, n_series: int) -> None:
         """Count the labels of series; raises ExecutionError when they are too many."""
@@ -109,6 +121,7 @@ class SampleAllowance:
     @property
     def _n_bytes(self) -> int:
         n_read = self._n_settled_bytes + sum(decoder.n_bytes for decoder in self._decoders)
+        n_read += self._n_histogram_bytes
         return n_read + self._n_added * BYTES_PER_SAMPLE + self._n_series * BYTES_PER_LABELS
 
 

@@ -105,7 +105,7 @@ class SampleSnapshot:
         """
         question = self.kept_part(tenant_id, wanted, start_ms, end_ms)
         recent = await self.recent(*question)
-        allowance.add(sum(len(piece.samples) for piece in recent.pieces))
+        allowance.add_pieces(recent.pieces)
         clip = await self.kept[tenant_id].clip(wanted, self.connection)
         if self.connection is None:
             return replace(recent, clip=clip)
@@ -198,7 +198,7 @@ class PiecemealSnapshot(SampleSnapshot):
         """See `SampleSnapshot`; raises StaleViewError too."""
         question = self.kept_part(tenant_id, wanted, start_ms, end_ms)
         recent = await self.recent(*question)
-        allowance.add(sum(len(piece.samples) for piece in recent.pieces))
+        allowance.add_pieces(recent.pieces)
         clip = await self.kept[tenant_id].clip(wanted, None)
         if not len(wanted):
             return replace(recent, clip=clip)
@@ -207,7 +207,7 @@ class PiecemealSnapshot(SampleSnapshot):
         if stored is None:
             stored = await self._read(asked, allowance)
         else:
-            allowance.add(sum(len(piece.samples) for piece in stored.pieces))
+            allowance.add_pieces(stored.pieces)
         return _joined(stored, recent, clip)
 
     async def _read(self, asked: DrainedQuestion, allowance: SampleAllowance) -> StoredSamples:

@@ -11,6 +11,7 @@ import numpy as np
 from promcompat.core.errors import PromcompatError
 from promcompat.core.model import IntArray
 from sql.samples.arrivals.arrival_log import DrainState
+from sql.samples.codec.page_kernels import HISTOGRAM_VERSION
 from sql.samples.columns.fold import Deletion
 
 _HEADER_BYTES: Final = 19
@@ -22,6 +23,8 @@ _STATE: Final = 4
 _JOINING_ORDER: Final = attrgetter(
     "source", "slot", "replaces", "last_arrival", "first_series", "first_ms"
 )
+_HISTOGRAM_WEIGHT: Final = 8
+"""A byte of a page with histograms becomes about as many more bytes than one with floats."""
 _ARRAY_HEADER_BYTES: Final = 20
 _ARRAY_ELEMENT: Final = np.dtype([("length", ">i4"), ("id", ">i8")])
 
@@ -61,7 +64,7 @@ class PageStream:
         self._rest = b""
         self._pages: list[PageRow] = []
         self.n_pending_bytes = 0
-        """The size of the pages that were not taken yet."""
+        """The size of the pages that were not taken yet; more for what unpacks to more."""
         self.n_pending_samples = 0
         """How many samples they have, those that nobody wants included."""
 
@@ -108,7 +111,8 @@ class PageStream:
             self.deletions.append(Deletion(last_arrival, ids, first_series, last_series))
             return
         assert payload is not None
-        self.n_pending_bytes += len(payload)
+        has_histograms = payload[:1] == bytes([HISTOGRAM_VERSION])
+        self.n_pending_bytes += len(payload) * (_HISTOGRAM_WEIGHT if has_histograms else 1)
         self.n_pending_samples += n_samples
         self._pages.append(
             PageRow(

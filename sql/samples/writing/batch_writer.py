@@ -22,6 +22,7 @@ from sql.database.copy_format import SampleRows
 from sql.database.storage_stats import StorageStats
 from sql.definitions.threshold_watch import ThresholdWatch
 from sql.samples.writing.backlog import Backlog
+from sql.samples.writing.incoming_values import TOO_MANY_BUCKETS, storable_values
 from sql.samples.writing.series_access import SeriesAccess
 from sql.samples.writing.server_timestamps import RecentStamps
 from sql.samples.writing.writer import SampleWriter
@@ -145,17 +146,21 @@ def _storable_rows(
     version: int,
 ) -> tuple[SampleRows, Sequence[int], str | None]:
     """The rows that can be stored, their places in the batch, and why the others cannot."""
+    values, is_small = storable_values(batch)
     rows = SampleRows(
         resolved.series_ids,
         batch.timestamps,
-        batch.values.view(np.uint64),
+        values.view(np.uint64),
         batch.server_timed,
         version,
         np.full(len(batch), tenant_id, np.int64),
+        batch.histograms,
     )
-    is_storable = in_bounds & (resolved.series_ids != UNKNOWN_SERIES)
+    is_storable = in_bounds & is_small & (resolved.series_ids != UNKNOWN_SERIES)
     if is_storable.all():
         return rows, range(len(batch)), None
     rejection = "out of bounds" if not in_bounds.all() else resolved.rejection
+    if rejection is None:
+        rejection = TOO_MANY_BUCKETS
     kept = np.flatnonzero(is_storable)
     return rows.take(kept), kept.tolist(), rejection

@@ -6,8 +6,10 @@ from itertools import pairwise
 
 import numpy as np
 
+from promcompat.core.histograms import HistogramCells, Histograms, is_histogram
 from promcompat.core.model import BoolArray, IntArray
 from sql.database.copy_format import BitsArray, SampleRows
+from sql.samples.columns.equal_samples import differ
 from sql.samples.columns.series_samples import SeriesSamples
 from sql.samples.writing.duplicates import Conflict
 
@@ -56,24 +58,45 @@ class SortedRows:
         return self.rows.take(chosen[is_kept])
 
     def conflicts(
-        self, keeps_last: BoolArray, is_stored: BoolArray, stored: BitsArray
+        self,
+        keeps_last: BoolArray,
+        is_stored: BoolArray,
+        stored: BitsArray,
+        stored_histograms: Histograms | None = None,
     ) -> list[Conflict]:
-        """Rows with other bits than what counts, numbered as before sorting.
+        """Rows with other samples than what counts, numbered as before sorting.
 
-        For each key `stored` counts where `is_stored`, its first row elsewhere. A key that keeps
-        the last sample has no conflicts.
+        For each key `stored` counts where `is_stored`, its first row elsewhere. Those of its bits
+        that are no floats refer to `stored_histograms`. A key that keeps the last sample has no
+        conflicts.
         """
         if self.n_keys == len(self.rows) and not is_stored.any():
             return []
-        first = self.rows.bits[self.starts[:-1]]
-        counting = np.where(is_stored, stored, first)
+        bits, stored, histograms = self._joined(stored, stored_histograms)
+        counting = np.where(is_stored, stored, bits[self.starts[:-1]])
         lengths = np.diff(self.starts)
         of_rows = np.repeat(counting, lengths)
-        is_conflict = (self.rows.bits != of_rows) & ~np.repeat(keeps_last, lengths)
-        at = np.flatnonzero(is_conflict)
+        differs = differ(bits.view(np.float64), of_rows.view(np.float64), histograms)
+        at = np.flatnonzero(differs & ~np.repeat(keeps_last, lengths))
         values = of_rows[at].view(np.float64)
-        rows = zip(self.order[at].tolist(), values.tolist(), strict=True)
-        return [Conflict(row, value) for row, value in rows]
+        of_histograms = is_histogram(values) if histograms is not None else np.zeros(len(at), bool)
+        rows = zip(self.order[at].tolist(), values.tolist(), of_histograms.tolist(), strict=True)
+        return [Conflict(row, None if is_one else value) for row, value, is_one in rows]
+
+    def _joined(
+        self, stored: BitsArray, stored_histograms: Histograms | None
+    ) -> tuple[BitsArray, BitsArray, Histograms | None]:
+        """The bits of the rows and the stored ones, and the histograms that both refer to."""
+        if stored_histograms is None:
+            return self.rows.bits, stored, self.rows.histograms
+        cells = HistogramCells.joined(
+            [
+                HistogramCells(self.rows.bits.view(np.float64), self.rows.histograms),
+                HistogramCells(stored.view(np.float64), stored_histograms),
+            ]
+        )
+        bits = cells.values.view(np.uint64)
+        return bits[: len(self.rows)], bits[len(self.rows) :], cells.histograms
 
 
 def _sort_order(rows: SampleRows) -> IntArray:
@@ -108,5 +131,9 @@ def as_series(rows: SampleRows) -> SeriesSamples:
     starts = np.flatnonzero(is_first)
     offsets = np.append(starts, len(rows))
     return SeriesSamples(
-        rows.series_ids[starts], offsets, rows.timestamps, rows.bits.view(np.float64)
+        rows.series_ids[starts],
+        offsets,
+        rows.timestamps,
+        rows.bits.view(np.float64),
+        histograms=rows.histograms,
     )

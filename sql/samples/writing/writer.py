@@ -15,6 +15,7 @@ from promcompat.core.errors import (
     StorageUnavailableError,
     WriteRejectedError,
 )
+from promcompat.core.histograms import is_histogram
 from promcompat.core.strconv import format_g
 from promcompat.core.thresholds import LevelChange
 from sql.database.copy_format import SampleRows
@@ -198,8 +199,11 @@ def _fail(group: list[Write], exc: PromcompatError) -> None:
 def duplicate_message(rows: SampleRows, conflicts: list[Conflict]) -> str:
     """What Prometheus answers for the first row that would override a stored one."""
     first = min(conflicts, key=lambda conflict: conflict.row)
-    new_value = float(rows.bits[first.row : first.row + 1].view(np.float64)[0])
+    new_value = rows.bits[first.row : first.row + 1].view(np.float64)
+    if rows.histograms is not None and is_histogram(new_value)[0]:
+        return "duplicate sample for timestamp"
+    existing = "is a histogram" if first.existing is None else format_g(first.existing)
     return (
         f"duplicate sample for timestamp {int(rows.timestamps[first.row])}; overrides not allowed: "
-        f"existing {format_g(first.existing)}, new value {format_g(new_value)}"
+        f"existing {existing}, new value {format_g(float(new_value[0]))}"
     )
