@@ -1,0 +1,117 @@
+"""Answers with native histograms that are made, kept and joined in pieces."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from promcompat.core.model import EvalRange, Labels, SampleBlock
+from promcompat.querying.step_columns import join_steps, take_steps
+from promql.budget import QueryBudget
+from promql.evaluation.chunks import Evaluation, evaluate_plan
+from promql.evaluation.evaluator import EvaluationOptions
+from promql.parsing.parser import parse_expr
+from promql.parsing.type_checker import value_type
+from promql.planning.planner import make_plan
+from promql.values.histogram_columns import HistogramColumns
+from promql.values.matrix import Matrix
+from promql.values.matrix_histograms import histogram_samples
+from tests.factories import make_labels, mixed_column
+from tests.histogram_factories import histogram
+
+MINUTE = 60_000
+N_STEPS = 30
+GRID = EvalRange(0, (N_STEPS - 1) * MINUTE, MINUTE)
+Cell = float | tuple[float, tuple[int, ...], tuple[float, ...]]
+
+
+def growing(number: int) -> HistogramColumns:
+    side = [(1, float(number)), (3, 2.0 * number)]
+    return histogram(1, count=3 * number, total=number, positive=side)
+
+
+def block_of(series: dict[Labels, Sequence[float | HistogramColumns]]) -> SampleBlock:
+    """Series with a sample at every minute, the last one now."""
+    values, histograms = mixed_column(value for row in series.values() for value in row)
+    times = [np.arange(N_STEPS - len(row), N_STEPS) * MINUTE for row in series.values()]
+    offsets = np.cumsum([0, *(len(row) for row in series.values())], dtype=np.int64)
+    return SampleBlock(tuple(series), np.concatenate(times), values, offsets, histograms=histograms)
+
+
+BLOCK = block_of(
+    {
+        make_labels("h", n="1"): [growing(number) for number in range(N_STEPS)],
+        make_labels("h", n="2"): [growing(number % 4) for number in range(9)],
+        make_labels("h", n="3"): [1.0, 2.0, growing(1), growing(2), 4.0, 3.0],
+        make_labels("h", n="4"): [float(number) for number in range(12)],
+    }
+)
+
+
+def evaluate(text: str, cells_per_chunk: int = 10**6) -> Evaluation:
+    expr = parse_expr(text)
+    plan = make_plan(
+        expr, value_type(expr), GRID, lookback_ms=2 * MINUTE, default_subquery_step_ms=MINUTE
+    )
+    options = EvaluationOptions(lookback_ms=2 * MINUTE)
+    blocks = [BLOCK] * len(plan.selections)
+    return evaluate_plan(plan, blocks, options, QueryBudget(float("inf"), 10**6), cells_per_chunk)
+
+
+def cells_of(value: object) -> dict[Labels, dict[int, Cell]]:
+    """The samples of a matrix by step, histograms as count, indices and counts of buckets."""
+    assert isinstance(value, Matrix)
+    cells: dict[Labels, dict[int, Cell]] = {labels: {} for labels in value.labels}
+    for row, step in np.argwhere(value.present).tolist():
+        cells[value.labels[row]][step] = float(value.values[row, step])
+    found = histogram_samples(value)
+    if found is None:
+        return cells
+    for row, step, number in zip(found.rows, found.steps, found.numbers, strict=True):
+        one = found.columns.take(np.array([number]))
+        buckets = tuple(one.positive.indices.tolist()), tuple(one.positive.counts.tolist())
+        cells[value.labels[row]][int(step)] = (float(one.counts[0]), *buckets)
+    return cells
+
+
+QUERIES = (
+    "h",
+    "rate(h[3m])",
+    "last_over_time(h[5m])",
+    "sum_over_time(h[2m])",
+    "max_over_time(rate(h[3m])[5m:1m])",
+    "sum_over_time(rate(h[3m])[5m:2m])",
+    "changes(h[4m])",
+    "h offset 2m",
+)
+
+
+@pytest.mark.parametrize("text", QUERIES)
+def test_a_grid_in_pieces_gives_the_histograms_of_the_whole_grid(text: str) -> None:
+    whole, pieces = evaluate(text), evaluate(text, cells_per_chunk=20)
+    assert cells_of(pieces.value) == cells_of(whole.value)
+    assert pieces.samples_per_step.tolist() == whole.samples_per_step.tolist()
+
+
+@pytest.mark.parametrize("text", QUERIES)
+def test_steps_of_two_answers_join_to_the_whole_answer(text: str) -> None:
+    value = evaluate(text).value
+    assert isinstance(value, Matrix)
+    parts = [EvalRange(0, 12 * MINUTE, MINUTE), EvalRange(11 * MINUTE, GRID.end_ms, MINUTE)]
+    taken = [(part, take_steps(value, GRID, part)) for part in parts]
+    assert cells_of(join_steps(GRID, taken)) == cells_of(value)
+
+
+def test_kept_steps_keep_only_the_histograms_that_they_have() -> None:
+    value = evaluate("rate(h[3m])").value
+    assert isinstance(value, Matrix)
+    assert value.histograms is not None
+    few = take_steps(value, GRID, EvalRange(27 * MINUTE, 28 * MINUTE, MINUTE))
+    assert few.histograms is not None
+    assert len(few.histograms) < len(value.histograms)
+
+
+def test_a_window_counts_histograms_as_the_samples_they_are_like() -> None:
+    # 176 bytes, two spans and two buckets of 8 bytes each, in units of 16 bytes.
+    per_step = evaluate("count_over_time(h[2m])").samples_per_step
+    assert per_step[10] == 2 * ((176 + 8 * 4) // 16)
